@@ -40,7 +40,7 @@ func split(table string) (bucket, name string) {
 
 var arrowTypes = map[string]arrow.DataType{
 	"long": arrow.PrimitiveTypes.Int64, "string": arrow.BinaryTypes.String, "double": arrow.PrimitiveTypes.Float64,
-	"boolean": arrow.FixedWidthTypes.Boolean, "date": arrow.FixedWidthTypes.Date32,
+	"boolean": arrow.FixedWidthTypes.Boolean, "date": arrow.FixedWidthTypes.Date32, "int": arrow.PrimitiveTypes.Int32, "float": arrow.PrimitiveTypes.Float32,
 }
 
 func (o *own) put(table string, columns []column, rows []record, mode tables.PutMode) error {

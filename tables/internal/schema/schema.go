@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
@@ -296,8 +297,10 @@ func mapParts(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf 
 }
 
 // Alike reports whether two types are equal, ignoring the names of the parts of lists and maps, metadata and
-// nullability, which differ between Iceberg and Parquet.
+// nullability, which differ between Iceberg and Parquet. UUIDs, whose columns only other programs
+// create, are like other values of 16 bytes.
 func Alike(a, b arrow.DataType) bool {
+	a, b = uuidBytes(a), uuidBytes(b)
 	if a.ID() != b.ID() {
 		return false
 	}
@@ -313,6 +316,14 @@ func Alike(a, b arrow.DataType) bool {
 		})
 	}
 	return arrow.TypeEqual(a, b)
+}
+
+// uuidBytes returns the storage type of UUIDs, and other types unchanged.
+func uuidBytes(t arrow.DataType) arrow.DataType {
+	if u, ok := t.(*extensions.UUIDType); ok {
+		return u.StorageType()
+	}
+	return t
 }
 
 // Encode encodes a schema as text for a table property.

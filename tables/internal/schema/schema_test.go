@@ -179,6 +179,41 @@ func TestReturnedAfterForeignChanges(t *testing.T) {
 	}
 }
 
+// TestIntoUUIDs checks that a column of Iceberg's type uuid, which only other programs create, accepts UUIDs and other
+// values of 16 bytes.
+func TestIntoUUIDs(t *testing.T) {
+	uuid := extensions.NewUUIDType()
+	for _, c := range []struct {
+		put, to arrow.DataType
+		json    string
+	}{
+		{uuid, uuid, `["00000000-0000-0000-0000-000000000001", null]`},
+		{&arrow.FixedSizeBinaryType{ByteWidth: 16}, uuid, `["AAAAAAAAAAAAAAAAAAAAAQ==", null]`},
+		{arrow.ListOf(uuid), arrow.ListOf(uuid), `[["00000000-0000-0000-0000-000000000001", null], null]`},
+	} {
+		a, _, err := array.FromJSON(memory.DefaultAllocator, c.put, strings.NewReader(c.json))
+		if err != nil {
+			t.Fatal(err)
+		}
+		put := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.put, Nullable: true}}, nil)
+		to := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.to, Nullable: true}}, nil)
+		caster, err := NewPutCaster(put, to, to)
+		if err != nil {
+			t.Errorf("%s: %v", c.put, err)
+			continue
+		}
+		got, err := caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 2))
+		if err != nil {
+			t.Errorf("%s: %v", c.put, err)
+		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.to) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
+			t.Errorf("%s becomes %s", c.put, text)
+		}
+	}
+	if _, err := NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
+		t.Error("15 bytes are a UUID")
+	}
+}
+
 // TestNarrowing checks that a value that does not fit the put type is an error, and is never changed.
 func TestNarrowing(t *testing.T) {
 	for json, to := range map[string]arrow.DataType{`[256]`: arrow.PrimitiveTypes.Uint8, `[-1]`: arrow.PrimitiveTypes.Uint32} {

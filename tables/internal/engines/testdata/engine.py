@@ -40,8 +40,8 @@ class PyIceberg:
     def table(self, name):
         return self.catalog.load_table(name)
 
-    def rows(self, table):
-        return self.table(table).scan().to_arrow().to_pylist()
+    def rows(self, table, snapshot=None):
+        return self.table(table).scan(snapshot_id=snapshot).to_arrow().to_pylist()
 
     def arrow(self, t, rows):
         import pyarrow as pa
@@ -65,7 +65,7 @@ class PyIceberg:
     def type(self, kind):
         from pyiceberg import types
 
-        return {"long": types.LongType, "string": types.StringType, "double": types.DoubleType, "boolean": types.BooleanType, "date": types.DateType}[kind]()
+        return {"long": types.LongType, "string": types.StringType, "double": types.DoubleType, "boolean": types.BooleanType, "date": types.DateType, "uuid": types.UUIDType}[kind]()
 
     def append(self, table, rows):
         t = self.table(table)
@@ -115,6 +115,13 @@ class PyIceberg:
                 return [{"tries": tries}]
             except CommitFailedException:
                 pass
+
+    def written(self, table):
+        """Writes the rows to new files, which it does not commit, as it cannot commit to format version 3."""
+        from pyiceberg.io.pyarrow import _dataframe_to_data_files
+
+        t = self.table(table)
+        return [{"path": f.file_path} for f in _dataframe_to_data_files(t.metadata, t.scan().to_arrow(), t.io)]
 
     def names(self):
         return [{"namespace": n[0], "tables": [t[1] for t in self.catalog.list_tables(n)]} for n in self.catalog.list_namespaces()]
@@ -190,8 +197,8 @@ class DuckDB(SQL):
     def do(self, statement):
         return self.db.execute(statement)
 
-    def rows(self, table):
-        r = self.do(f"SELECT * FROM {self.name(table)}")
+    def rows(self, table, snapshot=None):
+        r = self.do(f"SELECT * FROM {self.name(table)}" + (f" AT (VERSION => {snapshot})" if snapshot else ""))
         names = [d[0] for d in r.description]
         return [dict(zip(names, row)) for row in r.fetchall()]
 
@@ -212,6 +219,7 @@ class Spark(SQL):
             "spark.jars": os.environ["PARTD_SPARK_JAR"],
             "spark.ui.enabled": "false",
             "spark.driver.memory": "1g",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",  # a short run takes less time
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.shuffle.partitions": "1",
@@ -233,8 +241,11 @@ class Spark(SQL):
     def do(self, statement):
         return self.spark.sql(statement).collect()
 
-    def rows(self, table):
-        return [r.asDict() for r in self.do(f"SELECT * FROM {self.name(table)}")]
+    def rows(self, table, snapshot=None):
+        return self.run(f"SELECT * FROM {self.name(table)}" + (f" VERSION AS OF {snapshot}" if snapshot else ""))
+
+    def run(self, statement):
+        return [r.asDict(recursive=True) for r in self.do(statement)]
 
     def overwrite(self, table, rows):
         columns = self.spark.table(self.name(table)).columns

@@ -1,0 +1,230 @@
+package engines
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+)
+
+// sparkTable is a table that Spark and the server's own clients change in turns.
+type sparkTable struct {
+	*server
+	t       *testing.T
+	name    string
+	own     *own
+	engines map[string]*engine
+	columns []column
+}
+
+// parse returns the rows of a text such as "a 1 0.5, b 2 -". A - is null.
+func (x *sparkTable) parse(text string) (rows []record) {
+	for line := range strings.SplitSeq(text, ", ") {
+		row := record{}
+		for i, v := range strings.Fields(line) {
+			switch c := x.columns[i]; {
+			case v == "-":
+			case c.kind == "string":
+				row[c.name] = v
+			case c.kind == "int", c.kind == "long":
+				n, err := strconv.ParseInt(v, 10, 64)
+				if err != nil {
+					x.t.Fatal(err)
+				}
+				row[c.name] = n
+			default:
+				f, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					x.t.Fatal(err)
+				}
+				row[c.name] = f
+			}
+		}
+		if len(row) > 0 {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func (x *sparkTable) put(rows string) {
+	x.t.Helper()
+	if err := x.own.put(x.name, x.columns, x.parse(rows), tables.PutAppend); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// spark runs a statement after replacing $t by the table's name.
+func (x *sparkTable) spark(statement string) []record {
+	x.t.Helper()
+	rows, err := x.engines["spark"].try("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return rows
+}
+
+// want checks that all readers see the rows, at a branch or tag if ref is not "".
+func (x *sparkTable) want(after, ref, rows string) {
+	x.t.Helper()
+	want := texts(x.parse(rows))
+	var at tables.At
+	var arguments []any
+	if ref != "" {
+		id, version := x.snapshot(ref)
+		at, arguments = tables.AtVersion(version), []any{"snapshot", id}
+	}
+	bucket, name := split(x.name)
+	var readers sync.WaitGroup
+	for _, by := range []string{"own", "sql", "spark", "pyiceberg", "duckdb"} {
+		readers.Go(func() {
+			var got []record
+			var err error
+			switch by {
+			case "own":
+				got, err = records(x.own.c.Scan(x.t.Context(), bucket, name, at, nil))
+			case "sql":
+				got, err = records(x.own.c.Query(x.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket, At: at}))
+			default:
+				got, err = x.engines[by].try("rows", append([]any{"table", x.name}, arguments...)...)
+			}
+			if err != nil {
+				x.t.Errorf("%s, after %s: %v", by, after, err)
+			} else if d := differ(texts(got), want); d != "" {
+				x.t.Errorf("%s, after %s, reads %s", by, after, d)
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// snapshot returns the snapshot of a branch or tag, and its version.
+func (x *sparkTable) snapshot(ref string) (id int64, version tables.Version) {
+	x.t.Helper()
+	bucket, name := split(x.name)
+	a := x.ask("GET", tab(bucket, name), nil)
+	id = a.number("metadata", "refs", ref, "snapshot-id")
+	for _, s := range a.at("metadata", "snapshots").([]any) {
+		if s := (answer{body: s.(map[string]any)}); s.number("snapshot-id") == id {
+			return id, tables.Version(s.number("sequence-number"))
+		}
+	}
+	x.t.Fatalf("no snapshot of %q: %s", ref, a.raw)
+	return 0, 0
+}
+
+// metadata checks Spark's metadata tables against the catalog's answer.
+func (x *sparkTable) metadata() {
+	x.t.Helper()
+	bucket, name := split(x.name)
+	a := x.ask("GET", tab(bucket, name), nil)
+	current := a.number("metadata", "current-snapshot-id")
+	snapshots, history := a.at("metadata", "snapshots").([]any), a.at("metadata", "snapshot-log").([]any)
+	if n := len(x.spark("SELECT * FROM $t.snapshots")); n != len(snapshots) {
+		x.t.Errorf("Spark sees %d snapshots of %d", n, len(snapshots))
+	}
+	if got := x.spark("SELECT snapshot_id FROM $t.history ORDER BY made_current_at"); len(got) != len(history) || fmt.Sprint(got[len(got)-1]["snapshot_id"]) != fmt.Sprint(current) {
+		x.t.Errorf("Spark's history is %v, want %v", got, history)
+	}
+	live := x.spark("SELECT sum(if(content = 0, record_count, -record_count)) AS n FROM $t.files")
+	if got := x.spark("SELECT count(*) AS n FROM $t"); fmt.Sprint(got) != fmt.Sprint(live) {
+		x.t.Errorf("Spark counts %v rows, and by its files %v", got, live)
+	}
+}
+
+// TestSpark checks that all readers see the same rows after each of many statements of Spark and puts in between.
+func TestSpark(t *testing.T) {
+	t.Parallel()
+	s := serve(t)
+	o, engines := s.own(t), map[string]*engine{}
+	for _, kind := range []string{"spark", "pyiceberg", "duckdb"} {
+		engines[kind] = s.engine(t, kind)
+	}
+	t.Run("types", func(t *testing.T) { s.testColumnTypes(t, o, engines["spark"], engines["pyiceberg"]) })
+	for name, create := range map[string]string{
+		"ours": "",
+		"sparks": "CREATE TABLE $t (k string, n int, x float) USING iceberg PARTITIONED BY (k) TBLPROPERTIES ('format-version' = '3', " +
+			"'write.delete.mode' = 'merge-on-read', 'write.update.mode' = 'merge-on-read', 'write.merge.mode' = 'merge-on-read')",
+	} {
+		t.Run(name, func(t *testing.T) {
+			from := time.Now()
+			x := &sparkTable{server: s, t: t, name: "spark." + name, own: o, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}, {"x", "float"}}}
+			step := func(statement, rows string) {
+				t.Helper()
+				if strings.HasPrefix(statement, "put ") {
+					x.put(strings.TrimPrefix(statement, "put "))
+				} else {
+					x.spark(statement)
+				}
+				x.want(statement, "", rows)
+				t.Logf("%s %s", time.Since(from).Round(time.Millisecond), statement)
+			}
+			if x.spark("CREATE NAMESPACE IF NOT EXISTS partd.spark"); create != "" {
+				step(create, "")
+			}
+			step("put a 1 0.5, b 2 1.5", "a 1 0.5, b 2 1.5")
+			step("INSERT INTO $t VALUES ('c', 3, 2.5), ('a', 4, NULL)", "a 1 0.5, b 2 1.5, c 3 2.5, a 4 -")
+			step("put b 5 -", "a 1 0.5, b 2 1.5, c 3 2.5, a 4 -, b 5 -")
+			step("MERGE INTO $t t USING (SELECT * FROM VALUES ('a', 1, -1), ('b', 5, 5), ('d', 6, 6) AS v (k, n, x)) s ON t.n = s.n WHEN MATCHED AND s.x < 0 THEN DELETE "+
+				"WHEN MATCHED THEN UPDATE SET x = s.x WHEN NOT MATCHED THEN INSERT *", "b 2 1.5, c 3 2.5, a 4 -, b 5 5, d 6 6")
+			step("put d 7 7, - 8 -", "b 2 1.5, c 3 2.5, a 4 -, b 5 5, d 6 6, d 7 7, - 8 -")
+			x.spark("ALTER TABLE $t SET TBLPROPERTIES ('write.delete.mode' = 'merge-on-read', 'write.update.mode' = 'merge-on-read')")
+			step("UPDATE $t SET x = n + 0.25 WHERE n > 6", "b 2 1.5, c 3 2.5, a 4 -, b 5 5, d 6 6, d 7 7.25, - 8 8.25")
+			step("DELETE FROM $t WHERE k = 'b' OR n = 6", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25")
+			step("put a 9 9", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9")
+			x.spark("ALTER TABLE $t ALTER COLUMN n TYPE bigint")
+			x.columns[1].kind = "long"
+			step("put e 4294967296 0.5", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9, e 4294967296 0.5")
+			x.columns[2].kind = "double"
+			step("ALTER TABLE $t ALTER COLUMN x TYPE double", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9, e 4294967296 0.5")
+			step("put e 10 1e300", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9, e 4294967296 0.5, e 10 1e300")
+			x.metadata()
+
+			main := "c 3 2.5, a 4 -, e 4294967296 0.5, e 10 1e300"
+			step("DELETE FROM $t WHERE n BETWEEN 7 AND 9", main)
+			x.spark("ALTER TABLE $t CREATE BRANCH b")
+			x.spark("INSERT INTO $t.branch_b VALUES ('f', 11, 11)")
+			x.spark("DELETE FROM $t.branch_b WHERE n = 3")
+			branch := "a 4 -, e 4294967296 0.5, e 10 1e300, f 11 11"
+			x.want("writes to a branch", "b", branch)
+			step("put g 12 12", main+", g 12 12")
+			x.want("a put", "b", branch)
+			step("ALTER TABLE $t CREATE TAG v", main+", g 12 12")
+			step("put g 13 13", main+", g 12 12, g 13 13")
+			x.want("a put", "v", main+", g 12 12")
+			tag, _ := x.snapshot("v")
+			step(fmt.Sprintf("CALL partd.system.rollback_to_snapshot('$t', %d)", tag), main+", g 12 12")
+			step("put h 14 14", main+", g 12 12, h 14 14")
+			step("CALL partd.system.rewrite_data_files(table => '$t', options => map('rewrite-all', 'true'))", main+", g 12 12, h 14 14")
+			step("CALL partd.system.rewrite_manifests('$t')", main+", g 12 12, h 14 14")
+			step("put h 15 15", main+", g 12 12, h 14 14, h 15 15")
+			step("CALL partd.system.expire_snapshots(table => '$t', older_than => now(), retain_last => 1)", main+", g 12 12, h 14 14, h 15 15")
+			x.want("expire_snapshots", "b", branch)
+			x.want("expire_snapshots", "v", main+", g 12 12")
+			x.metadata()
+			for range 2 {
+				if _, err := o.c.Compact(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := o.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x.want("compact and expire", "", main+", g 12 12, h 14 14, h 15 15")
+			x.want("compact and expire", "b", branch)
+			x.want("compact and expire", "v", main+", g 12 12")
+			x.spark("ALTER TABLE $t DROP TAG v")
+			step("INSERT OVERWRITE $t SELECT k, n, x FROM $t WHERE n < 10", "c 3 2.5, a 4 -")
+			step("put i 16 16", "c 3 2.5, a 4 -, i 16 16")
+			step("CALL partd.system.set_current_snapshot(table => '$t', ref => 'b')", branch)
+			step("TRUNCATE TABLE $t", "")
+			step("put a 17 17", "a 17 17")
+			x.metadata()
+			x.spark("DROP TABLE $t")
+		})
+	}
+}
