@@ -159,7 +159,7 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	if err := b.admit(ctx, entries, batch, need); err != nil {
 		return err
 	}
-	if batch.crowded {
+	if batch.overfull {
 		b.settle(entries, batch, need, errCrowded)
 		return b.appendThrough(ctx, entries)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
-// perKey is the most memory that a new key needs besides its value, in bytes: its records
+// perKey is the maximum memory that a new key needs besides its value, in bytes: its records
 // in the index and in the fast store, and their places in the hash tables.
 const perKey = 200
 
@@ -18,7 +18,7 @@ type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value
 
-	crowded bool // a key would exceed what one move may append
+	overfull bool // a key would exceed what one move may append
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -34,22 +34,22 @@ func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
 }
 
 // needs returns an upper bound of the memory that a batch uses, in bytes, or a number
-// above most if the bound is larger than most. It counts each entry as a new key unless
-// that adds up to a quarter of most.
-func (batch *bufferBatch) needs(entries []Entry, valueBytes, most int64) int64 {
+// above limit if the bound exceeds limit. It counts each entry as a new key unless
+// that adds up to a quarter of limit.
+func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 {
 	need := valueBytes
 	var seen map[uint64]struct{}
-	if need+perKey*int64(len(entries)) > most/4 {
+	if need+perKey*int64(len(entries)) > limit/4 {
 		seen = map[uint64]struct{}{}
 	}
 	for i := range entries {
 		if seen != nil {
-			if _, again := seen[batch.hashes[i]]; again {
+			if _, repeated := seen[batch.hashes[i]]; repeated {
 				continue
 			}
 			seen[batch.hashes[i]] = struct{}{}
 		}
-		if need += perKey; need > most {
+		if need += perKey; need > limit {
 			break
 		}
 		if n := len(entries[i].Key); n > keymap.InlineKey {
@@ -170,7 +170,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		}
 		return false, false, nil
 	}
-	batch.crowded = false
+	batch.overfull = false
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Value) == 0 {
@@ -186,7 +186,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		k.state++
 		k.size += int64(len(e.Value))
 		b.bytes += int64(len(e.Value))
-		batch.crowded = batch.crowded || k.size > 2*int64(b.step)
+		batch.overfull = batch.overfull || k.size > 2*int64(b.step)
 	}
 	return true, false, nil
 }

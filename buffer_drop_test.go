@@ -81,8 +81,8 @@ func TestBufferDropGivesUp(t *testing.T) {
 	wantValue(t, b, "x", "12")
 }
 
-// TestBufferDropBeside drops concurrently with other operations, for the race detector.
-func TestBufferDropBeside(t *testing.T) {
+// TestBufferDropDuringChanges drops concurrently with other operations, for the race detector.
+func TestBufferDropDuringChanges(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
 	var wg sync.WaitGroup

@@ -28,10 +28,10 @@ const (
 func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
 func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
 
-// open reports whether an operation may use the key now, alone or shared. ticket is 0 if
+// open reports whether an operation may use the key now, exclusively or shared. ticket is 0 if
 // the operation has not waited yet.
-func (k *bufferKey) open(ticket uint32, alone bool) bool {
-	if k.held() || alone && k.state&pinsMask != 0 {
+func (k *bufferKey) open(ticket uint32, exclusive bool) bool {
+	if k.held() || exclusive && k.state&pinsMask != 0 {
 		return false
 	}
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
@@ -45,7 +45,7 @@ type bufferPart struct {
 	id          keymap.ID // 0 if the key is pinned but not in the fast store
 	key         string
 	size, moved int64
-	again       bool // the key occurs earlier in the list of held keys
+	repeated    bool // the key occurs earlier in the list of held keys
 }
 
 // bufferWait is an operation's place in the queues of keys.
@@ -165,9 +165,9 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 	return b.acquire(ctx, op, keys, true, allowDoubt)
 }
 
-// acquire pins keys, or holds them if alone is set. It acquires all keys at once, so two
+// acquire pins keys, or holds them if exclusive is set. It acquires all keys at once, so two
 // operations cannot deadlock.
-func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, allowDoubt bool) ([]bufferPart, error) {
+func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusive, allowDoubt bool) ([]bufferPart, error) {
 	parts := make([]bufferPart, len(keys))
 	var w bufferWait
 	b.mu.Lock()
@@ -188,7 +188,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, a
 			if k.doubt() && !allowDoubt {
 				return nil, inDoubt(op, keys[i])
 			}
-			if !k.open(w.ticket, alone) {
+			if !k.open(w.ticket, exclusive) {
 				b.enqueue(&w, id, keys[i])
 				free = false
 			}
@@ -199,7 +199,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, a
 	}
 	for i := range parts {
 		p := &parts[i]
-		if alone && p.id == 0 {
+		if exclusive && p.id == 0 {
 			hash := keymap.Hash(b.seed, p.key)
 			if p.id = b.index.Find(hash, p.key); p.id == 0 { // keys may contain it twice
 				p.id = b.index.Insert(hash, p.key)
@@ -209,8 +209,8 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, alone, a
 			continue
 		}
 		k := b.index.Val(p.id)
-		p.size, p.moved, p.again = k.size, k.moved, k.held()
-		if alone {
+		p.size, p.moved, p.repeated = k.size, k.moved, k.held()
+		if exclusive {
 			k.state |= heldBit
 		} else {
 			k.state++
@@ -224,7 +224,7 @@ func (b *Buffer) release(parts []bufferPart) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range parts {
-		if p.id == 0 || p.again {
+		if p.id == 0 || p.repeated {
 			continue
 		}
 		k := b.index.Val(p.id)

@@ -65,7 +65,7 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 		}
 	}()
 	var entries []Entry
-	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.again || p.size == 0 })
+	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.repeated || p.size == 0 })
 	for start := 0; start < len(held); {
 		end, total := start, int64(0)
 		for end < len(held) && (end == start || total+held[end].size-held[end].moved <= int64(b.step)) {

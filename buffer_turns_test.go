@@ -183,14 +183,14 @@ func TestBufferRealMemory(t *testing.T) {
 	// allocates while the collector marks count as live even if they are garbage soon
 	// after.
 	live := func() int64 {
-		least := int64(math.MaxInt64)
+		smallest := int64(math.MaxInt64)
 		for range 3 {
 			runtime.GC()
 			sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 			metrics.Read(sample)
-			least = min(least, int64(sample[0].Value.Uint64()))
+			smallest = min(smallest, int64(sample[0].Value.Uint64()))
 		}
-		return least
+		return smallest
 	}
 	before := live() // memory of other tests
 	b, err := NewBuffer(NewDict(), discarding{}, &BufferOptions{Memory: memory})

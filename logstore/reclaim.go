@@ -160,15 +160,15 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 			if r.weights == nil {
 				r.weights = weigh(list, t.bits)
 			}
-			r.parts[part].note(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
+			r.parts[part].observe(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
 		}
 	}
 	return b.ledger.Marks > 0
 }
 
-// note counts a delete or replacement in a part of n bytes. The suspicion never exceeds
+// observe counts a delete or replacement in a part of n bytes. The suspicion never exceeds
 // n.
-func (p *suspicion) note(n float64, r *reclaiming) {
+func (p *suspicion) observe(n float64, r *reclaiming) {
 	before := *p
 	*p = suspicion{min(p.likely+n*r.share, n), n}
 	r.suspect.likely += p.likely - before.likely

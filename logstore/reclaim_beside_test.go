@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestReclaimBesideReader checks that a reader keeps its data, and that the space is
+// TestReclaimDuringRead checks that a reader keeps its data, and that the space is
 // freed once the reader is closed, without another change.
-func TestReclaimBesideReader(t *testing.T) {
+func TestReclaimDuringRead(t *testing.T) {
 	for _, size := range []int{10_000, 100_000} { // small values are in segments, large ones in blob files
 		dir := t.TempDir()
 		s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 1 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: -1})()
@@ -132,9 +132,9 @@ func TestReclaimEnded(t *testing.T) {
 	}
 }
 
-// TestReclaimBesideAppend checks that reclaiming keeps a large value that is being
+// TestReclaimDuringAppend checks that reclaiming keeps a large value that is being
 // written, although no segment refers to it yet.
-func TestReclaimBesideAppend(t *testing.T) {
+func TestReclaimDuringAppend(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool
 	h := reclaimHooks

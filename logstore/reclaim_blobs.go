@@ -44,13 +44,13 @@ func (s *Store) waitChanges(ctx context.Context) error {
 // to them are in tables and segments.
 func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	s.mu.Lock()
-	files, least := s.catalog.files, s.reclaim.slack/4
+	files, minEnd := s.catalog.files, s.reclaim.slack/4
 	if !s.reclaim.squeezed {
-		least = max(least, s.segments.fileSize()/8)
+		minEnd = max(minEnd, s.segments.fileSize()/8)
 	}
 	s.mu.Unlock()
 	s.blobs.mu.Lock()
-	if f := s.blobs.file; f != nil && f.end > least {
+	if f := s.blobs.file; f != nil && f.end > minEnd {
 		s.blobs.file = nil // the next large value starts another file
 	}
 	var old []*dataFile

@@ -16,15 +16,15 @@ import (
 // churn runs many short jobs on a store. Each job appends to its own keys and reads them;
 // a later job removes them. Some other keys stay.
 type churn struct {
-	t    *testing.T
-	s    *Store
-	dir  string
-	mem  int64
-	live map[string]int64
-	sum  int64
-	room int64   // disk space allowed besides the live data and memory
-	most float64 // largest use so far, relative to the bound
-	log  []string
+	t        *testing.T
+	s        *Store
+	dir      string
+	mem      int64
+	live     map[string]int64
+	sum      int64
+	room     int64   // disk space allowed besides the live data and memory
+	maxRatio float64 // largest use so far, relative to the bound
+	log      []string
 }
 
 func (c *churn) append(key string, pieces, size int) {
@@ -54,7 +54,7 @@ func (c *churn) sample() int64 {
 	c.t.Helper()
 	used := disk(c.t, c.dir, "")
 	bound := 2*c.sum + 2*c.mem + c.room
-	c.most = max(c.most, float64(used)/float64(bound))
+	c.maxRatio = max(c.maxRatio, float64(used)/float64(bound))
 	if used > bound {
 		c.t.Errorf("%d bytes on the disk, of which %d are live: more than %d", used, c.sum, bound)
 	}
@@ -127,7 +127,7 @@ func TestChurn(t *testing.T) {
 	took := time.Since(start)
 	settle(t, c.s)
 	t.Logf("%d jobs, %d MB, %.1f s; live+disk in MiB: %s, at the end %d; at most %.2f of the bound",
-		jobs, appended, took.Seconds(), strings.Join(c.log, " "), c.sample()>>20, c.most)
+		jobs, appended, took.Seconds(), strings.Join(c.log, " "), c.sample()>>20, c.maxRatio)
 	for k, want := range c.live {
 		v, err := c.s.Get(t.Context(), k)
 		if err != nil || int64(len(v[0])) != want {

@@ -176,12 +176,12 @@ type littleRoom struct {
 	t    *testing.T
 	dir  string
 	size atomic.Int64
-	most atomic.Int64 // most bytes in use
+	peak atomic.Int64 // maximum bytes in use
 }
 
 func (d *littleRoom) used() int64 {
 	n := disk(d.t, d.dir, "")
-	d.most.Store(max(d.most.Load(), n))
+	d.peak.Store(max(d.peak.Load(), n))
 	return n
 }
 
@@ -215,14 +215,14 @@ func TestReclaimLittleRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	const room = 4 << 20
-	d.most.Store(0)
+	d.peak.Store(0)
 	before := d.used()
 	d.size.Store(before + room)
 	reclaimNow(t, s, 1<<20)
 	after := d.used()
-	t.Logf("%d live, disk %d, at most %d, then %d", live, before, d.most.Load(), after)
-	if d.most.Load() > before+room || after > int64(live)*3/2+8<<20 {
-		t.Errorf("with %d bytes live, and %d of room, the disk had %d, at most %d, then %d", live, room, before, d.most.Load(), after)
+	t.Logf("%d live, disk %d, at most %d, then %d", live, before, d.peak.Load(), after)
+	if d.peak.Load() > before+room || after > int64(live)*3/2+8<<20 {
+		t.Errorf("with %d bytes live, and %d of room, the disk had %d, at most %d, then %d", live, room, before, d.peak.Load(), after)
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error(err)

@@ -29,9 +29,9 @@ func (d *lackOfRoom) Free(string) (int64, error) {
 	return []int64{1 << 40, 1<<20 + 40<<10, 0, 1 << 21}[d.calls.Add(1)%4], nil
 }
 
-// TestReclaimBesideFailures reclaims space during changes, some of which fail because the
+// TestReclaimDuringFailures reclaims space during changes, some of which fail because the
 // disk is full. Nothing may be lost.
-func TestReclaimBesideFailures(t *testing.T) {
+func TestReclaimDuringFailures(t *testing.T) {
 	for seed := range uint64(6) {
 		mem := vfstest.NewMem()
 		var full atomic.Uint64

@@ -79,7 +79,7 @@ func (s *Server) evictOne() {
 // mu must be held.
 func (s *Server) leastUseful(from *tenant, own bool) *conn {
 	now := time.Now().UnixNano()
-	var least *conn
+	var leastUsed *conn
 	for c := range s.conns {
 		if c.tenant != from {
 			continue
@@ -92,25 +92,25 @@ func (s *Server) leastUseful(from *tenant, own bool) *conn {
 		if own && (idle < enough || c.account.working.Load() > 0 || len(c.reads) > 0) {
 			continue
 		}
-		if least == nil || !worked && least.worked.Load() || worked == least.worked.Load() && c.lastUsed.Load() < least.lastUsed.Load() {
-			least = c
+		if leastUsed == nil || !worked && leastUsed.worked.Load() || worked == leastUsed.worked.Load() && c.lastUsed.Load() < leastUsed.lastUsed.Load() {
+			leastUsed = c
 		}
 	}
-	return least
+	return leastUsed
 }
 
 // endHolder closes the tenant's connection with the most open sessions.
 func (s *Server) endHolder(from *tenant) {
 	s.mu.Lock()
-	var most *conn
+	var heaviest *conn
 	for c := range s.conns {
-		if c.tenant == from && (most == nil || c.sessions.Load() > most.sessions.Load()) {
-			most = c
+		if c.tenant == from && (heaviest == nil || c.sessions.Load() > heaviest.sessions.Load()) {
+			heaviest = c
 		}
 	}
 	s.mu.Unlock()
-	if most != nil {
-		most.evict()
+	if heaviest != nil {
+		heaviest.evict()
 	}
 }
 
@@ -118,13 +118,13 @@ func (s *Server) endHolder(from *tenant) {
 // most such connections. mu must be held.
 func (s *Server) oldestGreeting() *conn {
 	counts := map[*tenant]int{}
-	var most *tenant
+	var heaviest *tenant
 	for _, c := range s.greeting {
-		if counts[c.tenant]++; most == nil || counts[c.tenant] > counts[most] {
-			most = c.tenant
+		if counts[c.tenant]++; heaviest == nil || counts[c.tenant] > counts[heaviest] {
+			heaviest = c.tenant
 		}
 	}
-	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.tenant == most })]
+	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.tenant == heaviest })]
 }
 
 func (s *Server) removeGreeting(c *conn) {

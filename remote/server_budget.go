@@ -38,14 +38,14 @@ type account struct {
 	asking semaphore // held by the answer that waits for memory: one at a time
 
 	// The fields below are guarded by quotas.mu.
-	held    int64
-	message int64 // the part of held for messages and uploads, kept until their requests are answered
-	moved   int64 // progress when it last advanced by slowBytes, or when the account last got memory
-	still   int   // number of ticks since then
-	growing bool
-	waiting int
-	growth  *waiter // its waiting request to grow, or nil
-	evicted bool
+	held      int64
+	message   int64 // the part of held for messages and uploads, kept until their requests are answered
+	moved     int64 // progress when it last advanced by slowBytes, or when the account last got memory
+	idleTicks int   // number of ticks since then
+	growing   bool
+	waiting   int
+	growth    *waiter // its waiting request to grow, or nil
+	evicted   bool
 }
 
 const (
@@ -84,22 +84,22 @@ func (a *account) close() {
 // time of patience.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l := a.quotas
-	most := l.limit[memory]
+	maximum := l.limit[memory]
 	if d != finish {
-		most -= l.reserve()
+		maximum -= l.reserve()
 	}
 	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
-	if all := a.message + bytes; all > most { // waiting would not help
+	if all := a.message + bytes; all > maximum { // waiting would not help
 		l.mu.Unlock()
-		return fmt.Errorf("%w: it needs %d bytes of the server's memory of %d: divide it", partd.ErrTooLarge, all, most)
+		return fmt.Errorf("%w: it needs %d bytes of the server's memory of %d: divide it", partd.ErrTooLarge, all, maximum)
 	}
 	l.enqueue(w)
 	l.grant()
 	if q := &l.queue; q.waiting > 0 && !q.ticking {
 		q.ticking = true
 		for a := range q.accounts {
-			a.moved, a.still = a.progress(), 0
+			a.moved, a.idleTicks = a.progress(), 0
 		}
 		time.AfterFunc(relieveEvery, l.tick)
 	}
@@ -147,7 +147,7 @@ func (l *quotas) grow(a *account) {
 // charge changes the bytes that an account holds. mu must be held.
 func (l *quotas) charge(a *account, bytes int64) {
 	if bytes > 0 { // progress before the grant does not count
-		a.moved, a.still = a.progress(), 0
+		a.moved, a.idleTicks = a.progress(), 0
 	}
 	a.held += bytes
 	if a.growing && l.queue.elder != a {

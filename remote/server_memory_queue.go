@@ -21,14 +21,14 @@ type queue struct {
 }
 
 type waiter struct {
-	account *account
-	arrival uint64
-	place   *list.Element // position in its tenant's list for the demand
-	bytes   int64
-	demand  demand
-	since   time.Time
-	done    chan struct{} // closed when the request is granted or fails
-	err     error
+	account  *account
+	arrival  uint64
+	position *list.Element // position in its tenant's list for the demand
+	bytes    int64
+	demand   demand
+	since    time.Time
+	done     chan struct{} // closed when the request is granted or fails
+	err      error
 }
 
 // giveUp fails a waiting request. mu must be held.
@@ -41,7 +41,7 @@ func (l *quotas) enqueue(w *waiter) {
 	q, s := &l.queue, w.account.tenant
 	q.arrived++
 	w.arrival = q.arrived
-	w.place = s.waiting[w.demand].PushBack(w)
+	w.position = s.waiting[w.demand].PushBack(w)
 	s.waits++
 	q.tenants[s] = struct{}{}
 	q.waiting++
@@ -53,7 +53,7 @@ func (l *quotas) enqueue(w *waiter) {
 
 func (l *quotas) dequeue(w *waiter) {
 	q, s := &l.queue, w.account.tenant
-	s.waiting[w.demand].Remove(w.place)
+	s.waiting[w.demand].Remove(w.position)
 	if s.waits--; s.waits == 0 {
 		delete(q.tenants, s)
 	}
@@ -75,9 +75,9 @@ func (l *quotas) tick() {
 	for a := range q.accounts {
 		// Measure progress in steps of slowBytes: smaller amounts may only have filled
 		// the system's socket buffers, though the peer reads nothing.
-		a.still++
+		a.idleTicks++
 		if p := a.progress(); p-a.moved >= slowBytes {
-			a.moved, a.still = p, 0
+			a.moved, a.idleTicks = p, 0
 		}
 	}
 	for s := range q.tenants {
@@ -130,7 +130,7 @@ func (l *quotas) grant() {
 				next = w
 			}
 		}
-		if next == nil || l.used[memory]+next.bytes > l.most(next) {
+		if next == nil || l.used[memory]+next.bytes > l.ceiling(next) {
 			return
 		}
 		l.queue.granted = time.Now()
@@ -177,18 +177,18 @@ func (l *quotas) before(w, other *waiter) bool {
 	return w.arrival < other.arrival
 }
 
-// most returns the total usage up to which w may be granted. If other connections of w's
+// ceiling returns the total usage up to which w may be granted. If other connections of w's
 // tenant hold much memory, a part is left to other tenants, so that they need not wait
 // for an eviction. mu must be held.
-func (l *quotas) most(w *waiter) int64 {
-	a, most := w.account, l.limit[memory]
+func (l *quotas) ceiling(w *waiter) int64 {
+	a, limit := w.account, l.limit[memory]
 	if w.demand != finish {
-		most -= l.reserve()
+		limit -= l.reserve()
 	}
 	if w.demand == admission && a.tenant.used[memory]-a.held > l.limit[memory]/8 {
-		most -= l.limit[memory] / 8
+		limit -= l.limit[memory] / 8
 	}
-	return most
+	return limit
 }
 
 // mayGrow reports whether w may grow without preventing the elder from finishing. The
@@ -231,19 +231,19 @@ func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 		}
 		allWait = allWait && a.waiting > 0
 		if a.tenant != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
-			if a.tenant == own && a.waiting > 0 && (last == nil || a.still < last.still) {
+			if a.tenant == own && a.waiting > 0 && (last == nil || a.idleTicks < last.idleTicks) {
 				last = a
 			}
 			continue
 		}
-		if a.still > still {
-			victim, still = a, a.still
+		if a.idleTicks > still {
+			victim, still = a, a.idleTicks
 		}
 	}
 	if victim == nil && allWait {
 		victim = last
 	}
-	if victim == nil || l.used[memory]+need-coming <= min(l.most(w), l.limit[memory]-l.reserve()) {
+	if victim == nil || l.used[memory]+need-coming <= min(l.ceiling(w), l.limit[memory]-l.reserve()) {
 		return nil
 	}
 	victim.evicted = true
@@ -258,7 +258,7 @@ func (l *quotas) evictElder(w *waiter) *account {
 	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
 		return nil
 	}
-	if slow := e.still > slowLooks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
+	if slow := e.idleTicks > slowLooks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
 		return nil
 	}
 	e.evicted = true
