@@ -401,8 +401,9 @@ func newSnapshots(was, now table.Metadata) (added []table.Snapshot) {
 }
 
 // ReadIceberg reads the metadata of a dropped table from its location in the warehouse. The table's files must
-// still exist. admit is called with the metadata's size before it is read, and may refuse it.
-func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(size int64) error) (meta table.Metadata, err error) {
+// still exist. admit is called with the memory that the metadata needs, before it is read and before it is
+// decoded, and may refuse it.
+func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	refuse := func(err error) (table.Metadata, error) {
 		return nil, &ArgumentError{Err: fmt.Errorf("the metadata to register: %s", err)}
@@ -423,16 +424,26 @@ func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(siz
 	if err != nil {
 		return refuse(err)
 	}
-	if err := admit(min(info.Size(), maxTableMetadata)); err != nil {
+	if err := admit(icecat.CostPerByte * min(info.Size(), maxTableMetadata)); err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxTableMetadata+1))
 	if err == nil && len(b) > maxTableMetadata {
 		err = fmt.Errorf("it has more than %d bytes", maxTableMetadata)
 	}
+	var cost int64
 	if err == nil {
-		err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
+		if cost, err = icecat.DecodedCost(b); err != nil {
+			err = fmt.Errorf("it %w", err)
+		}
 	}
+	if err != nil {
+		return refuse(err)
+	}
+	if err := admit(cost); err != nil {
+		return nil, err
+	}
+	err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
 	if err == nil && meta.Location() != dir {
 		err = fmt.Errorf("it belongs to a table at %q, but is not in that table's metadata directory", meta.Location())
 	}

@@ -170,18 +170,25 @@ func (ch *IcebergChange) checkDefinitions() error {
 	return nil
 }
 
-// checkSize returns an error if the metadata exceeds the limit, unless the change makes it smaller.
+// checkSize returns an error if the metadata exceeds a limit of JSON, unless the change makes it smaller.
 func checkSize(was, now table.Metadata) error {
 	b, err := json.Marshal(now)
-	if err != nil || len(b) <= maxTableMetadata {
+	if err != nil {
 		return err
+	}
+	_, exceeds := icecat.DecodedCost(b)
+	if len(b) > maxTableMetadata {
+		exceeds = fmt.Errorf("has %d bytes, the limit is %d", len(b), maxTableMetadata)
+	}
+	if exceeds == nil {
+		return nil
 	}
 	if was != nil {
 		if before, err := json.Marshal(was); err != nil || len(b) <= len(before) {
 			return err
 		}
 	}
-	return &ArgumentError{Err: fmt.Errorf("the table's metadata would have %d bytes, the limit is %d: expire snapshots, or remove properties or schemas", len(b), maxTableMetadata)}
+	return &ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
 }
 
 // checkWithin returns an error unless a file that a client names is below location.

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,7 +107,9 @@ func readAll(ctx context.Context, c flight.Client, ticket string, slow time.Dura
 
 func attacks(t *testing.T, address, web string) []attacker {
 	t.Helper()
-	return append(append(strangersAttacks(t, address, web), readersAttacks(t, address)...), bucketsAttacks(t, web)...)
+	return slices.Concat(strangersAttacks(t, address, web), readersAttacks(t, address), bucketsAttacks(t, web), metadataAttacks(t, web), []attacker{
+		{"mutated messages of puts", 4, []string{"127.0.1.8"}, mutatedPuts(t, address)},
+	})
 }
 
 // strangersAttacks returns attacks by clients without a token.
@@ -307,6 +311,73 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 				_, err = st.Recv()
 			}
 		}
+	}
+}
+
+// mutatedPuts returns an attack that puts damaged Arrow messages.
+func mutatedPuts(t *testing.T, address string) func(ctx context.Context, from string) {
+	t.Helper()
+	with, _ := withToken(t, strangersSecret, Admin)
+	md, _ := metadata.FromOutgoingContext(with)
+	c := clientFrom(t, "127.0.1.8", address)
+	var puts [][]*flight.FlightData
+	seed := rand.Uint64()
+	t.Logf("seed %d of mutated puts", seed)
+	columns, r := columnsToMutate(), rand.New(rand.NewPCG(seed, 0))
+	for range 1000 {
+		messages := messagesOf(t, r, columns)
+		m := messages[r.IntN(len(messages))]
+		m.DataHeader, m.DataBody = mutate(r, m.DataHeader), mutate(r, m.DataBody)
+		puts = append(puts, messages)
+	}
+	return func(ctx context.Context, _ string) {
+		messages := slices.Clone(puts[rand.IntN(len(puts))])
+		messages[0] = &flight.FlightData{DataHeader: messages[0].DataHeader, DataBody: messages[0].DataBody}
+		_, _ = putMessages(metadata.NewOutgoingContext(ctx, md), c, messages)
+	}
+}
+
+// metadataAttacks returns attacks on the Iceberg catalog, by clients with a token for one bucket.
+func metadataAttacks(t *testing.T, web string) []attacker {
+	t.Helper()
+	token, err := NewToken(strangersSecret, Admin, t.Name(), time.Hour, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := []string{"127.0.1.9", "127.0.1.10", "127.0.1.11", "127.0.1.12"}
+	clients := map[string]*http.Client{}
+	for _, host := range hosts {
+		clients[host] = webFrom(host)
+	}
+	ask := func(ctx context.Context, from, method, path, body string) {
+		r, err := http.NewRequestWithContext(ctx, method, "http://"+web+"/iceberg/v1/namespaces"+path, strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		if a, err := clients[from].Do(r); err == nil {
+			_, _ = io.Copy(io.Discard, a.Body)
+			_ = a.Body.Close()
+		}
+	}
+	const column = `{"id": 1, "name": "c%d", "required": false, "type": "long"}`
+	for _, name := range []string{"large", "dense", "schemas"} {
+		ask(t.Context(), hosts[0], "POST", "", `{"namespace": ["b"]}`)
+		ask(t.Context(), hosts[0], "POST", "/b/tables", `{"name": "`+name+`", "schema": {"type": "struct", "fields": [`+fmt.Sprintf(column, 0)+`]}}`)
+	}
+	commit := func(table string, updates ...string) func(context.Context, string) {
+		body := `{"requirements": [], "updates": [` + strings.Join(updates, ",") + `]}`
+		return func(ctx context.Context, from string) { ask(ctx, from, "POST", "/b/tables/"+table, body) }
+	}
+	schemas := make([]string, 100)
+	for i := range schemas {
+		schemas[i] = `{"action": "add-schema", "schema": {"type": "struct", "schema-id": 0, "fields": [` + fmt.Sprintf(column, i) + `]}}`
+	}
+	return []attacker{
+		{"commits of large metadata", 8, hosts, commit("large", `{"action": "set-properties", "updates": {"a": "`+strings.Repeat("x", 15<<20)+`"}}`)},
+		{"loads of large metadata", 8, hosts, func(ctx context.Context, from string) { ask(ctx, from, "GET", "/b/tables/large", "") }},
+		{"commits of five million updates", 8, hosts, commit("dense", strings.Repeat("{},", 5<<20)+"{}")},
+		{"100 new schemas in a commit", 4, hosts, commit("schemas", schemas...)},
 	}
 }
 

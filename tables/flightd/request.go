@@ -35,8 +35,9 @@ type Requests struct {
 	large *Places // requests with a large body
 	s     *Server
 
-	mu      sync.Mutex
-	charged int64 // bytes counted by Charge
+	mu       sync.Mutex
+	charged  int64      // bytes counted by Charge
+	chargers []*Request // those with charged bytes, in the order of their first Charge
 }
 
 // NewRequests returns the limits for the requests of a handler that runs next to the server.
@@ -52,7 +53,9 @@ type Request struct {
 	Control *http.ResponseController
 	Caller  Caller // must be set before Serve
 	Idle    time.Duration
+	Late    time.Time // if set, reads of the body fail after it
 	places  *Requests
+	charged int64  // guarded by the mu of places
 	leave   func() // releases its places
 }
 
@@ -126,11 +129,11 @@ func WithoutPath(text string, err error) string {
 	return text
 }
 
-// Charge counts n bytes that the request needs against a quarter of the server's memory, until the
-// request ends. If there is not enough, it waits for other requests. A single request is never
-// refused.
+// Charge counts n bytes that the request needs in total against a quarter of the server's memory,
+// until the request ends. If there is not enough, it waits for other requests. The request that was
+// charged first is never refused, so a request may call Charge again with more bytes.
 func (q *Request) Charge(n int64) error {
-	for late := time.Now().Add(q.Idle / 3); !q.places.tryCharge(n); {
+	for late := time.Now().Add(q.Idle / 3); !q.places.tryCharge(q, n); {
 		if time.Now().After(late) {
 			return tooMany("requests that need much memory")
 		}
@@ -140,27 +143,35 @@ func (q *Request) Charge(n int64) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	leave := q.leave
-	q.leave = func() { q.places.uncharge(n); leave() }
 	return nil
 }
 
-func (p *Requests) tryCharge(n int64) bool {
+func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.charged > 0 && p.charged+n > p.s.opts.Memory/4 {
+	more := n - q.charged
+	switch {
+	case more <= 0:
+		return true
+	case p.charged+more > p.s.opts.Memory/4 && len(p.chargers) > 0 && p.chargers[0] != q:
 		return false
+	case q.charged == 0:
+		p.chargers = append(p.chargers, q)
+		leave := q.leave
+		q.leave = func() { p.uncharge(q); leave() }
 	}
-	p.charged += n
-	p.s.memory.add(n)
+	q.charged = n
+	p.charged += more
+	p.s.memory.add(more)
 	return true
 }
 
-func (p *Requests) uncharge(n int64) {
+func (p *Requests) uncharge(q *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.charged -= n
-	p.s.memory.used.Add(-n)
+	p.chargers = slices.DeleteFunc(p.chargers, func(o *Request) bool { return o == q })
+	p.charged -= q.charged
+	p.s.memory.used.Add(-q.charged)
 }
 
 func tooMany(what string) error {
@@ -204,7 +215,11 @@ func (b *body) Read(p []byte) (int, error) {
 		_ = b.q.Control.SetReadDeadline(time.Now()) // do not wait for the rest
 		return 0, err
 	}
-	_ = b.q.Control.SetReadDeadline(time.Now().Add(b.q.Idle))
+	late := time.Now().Add(b.q.Idle)
+	if l := b.q.Late; !l.IsZero() && l.Before(late) {
+		late = l
+	}
+	_ = b.q.Control.SetReadDeadline(late)
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:

@@ -41,7 +41,7 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	if err := q.charge(true, tableOf{b, change.Table}); err != nil {
+	if err := q.chargeTables(true, tableOf{b, change.Table}); err != nil {
 		return err
 	}
 	done, err := h.store.CommitIceberg(q.Ctx, change)
@@ -82,7 +82,7 @@ func (h *handler) commitTransaction(q *request) error {
 		}
 		changes, changed = append(changes, change), append(changed, tableOf{b, change.Table})
 	}
-	if err := q.charge(true, changed...); err != nil {
+	if err := q.chargeTables(true, changed...); err != nil {
 		return err
 	}
 	_, err := h.store.CommitIceberg(q.Ctx, changes...)

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // problem is an error in the specification's error model.
@@ -129,19 +131,25 @@ func (q *request) reply(code int, v any) error {
 	return nil
 }
 
-// parse reads a JSON body, and ignores unknown fields. A large body holds a place until the request
-// ends.
+// parse reads a JSON body, and ignores unknown fields. A large body waits for memory before it is
+// read, and holds a place until the request ends.
 func (q *request) parse(v any) error {
 	if kind := q.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") {
 		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body must be application/json"}
 	}
-	b, err := io.ReadAll(q.Limited(maxBody, largeBody))
+	body := q.Limited(maxBody, largeBody)
+	b, err := io.ReadAll(io.LimitReader(body, largeBody))
+	if err == nil && len(b) == largeBody {
+		b, err = q.readLarge(b, body)
+	}
 	if err != nil {
 		return err
 	}
-	q.size = int64(len(b))
-	if passes(b) > maxPasses*maxBody {
-		return invalid("the body has too many nested levels for its %d bytes", len(b))
+	if q.cost, err = icecat.DecodedCost(b); err != nil {
+		return invalid("the body %v", err)
+	}
+	if err := q.charge(q.cost); err != nil {
+		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return invalid("the body is not valid JSON for this endpoint: %v", err)
@@ -149,23 +157,19 @@ func (q *request) parse(v any) error {
 	return nil
 }
 
-// passes returns how many bytes the decoder reads in total. It reads a schema again for each of its
-// levels, whatever the innermost one contains.
-func passes(b []byte) (n int64) {
-	level, text := int64(1), false
-	for i := 0; i < len(b); i++ {
-		n += level
-		switch c := b[i]; {
-		case text && c == '\\':
-			i++
-		case c == '"':
-			text = !text
-		case text:
-		case c == '{' || c == '[':
-			level++
-		case c == '}' || c == ']':
-			level--
-		}
+// readLarge reads the rest of a body that begins with b. The client may take as long as Idle for
+// it, because others wait for the memory.
+func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
+	size := int64(maxBody)
+	if n := q.ContentLength; n >= 0 {
+		size = min(size, n)
 	}
-	return n
+	if err := q.charge(icecat.CostPerByte * size); err != nil {
+		return nil, err
+	}
+	q.Late = time.Now().Add(q.Idle)
+	all := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, _ = all.Write(b)
+	_, err := all.ReadFrom(rest)
+	return all.Bytes(), err
 }

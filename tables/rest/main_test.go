@@ -33,7 +33,7 @@ type catalog struct {
 
 func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	t.Helper()
-	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly})
+	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly, Memory: fo.Memory / 4})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,14 @@ func TestMetadataSize(t *testing.T) {
 	large := base.Location() + "/metadata/large.metadata.json"
 	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
 	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "more than 16777216 bytes")
+	for unknown, refusal := range map[string]string{
+		"[" + strings.Repeat("{},", 600_000) + "{}]":                                                 "more than 1048576 values",
+		strings.Repeat("[", 200) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("]", 200): "too many nested levels",
+	} {
+		c.write(large, []byte(`{"x":`+unknown+","+string(b[1:])))
+		c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, refusal)
+		c.ask("POST", "namespaces", `{"namespace":["x"],"x":`+unknown+"}", 400, refusal)
+	}
 	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
 }
 
@@ -63,6 +71,52 @@ func TestManyDefinitions(t *testing.T) {
 				updates = append(updates, u)
 			}
 			c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, code)
+		}
+	}
+}
+
+// A fold does not read large metadata of a table without rows in the tail: a server that stops
+// folds all tables.
+func TestFoldReadsNoMetadata(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 200)
+	changed, _ := c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 14<<20), 200)
+	c.write(changed["metadata-location"].(string), []byte("damaged"))
+	c.create("ns", "u") // and cache its metadata instead
+	if _, err := c.store.Fold(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A large body waits for memory before it is read. If its client sends it too slowly, it fails, because
+// others wait for the same memory.
+func TestLargeBodiesShareMemory(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 3 * time.Second}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	began := time.Now()
+	if _, err := fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for err := error(nil); err == nil; time.Sleep(50 * time.Millisecond) {
+			_, err = slow.Write([]byte(" "))
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // until the slow body has the memory
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
+	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
+	for code := 503; code != 200; {
+		code = c.code("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20))
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("the slow body keeps its memory")
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 const (
 	maxBody     = 16 << 20  // bytes of JSON
-	maxPasses   = 12        // times maxBody: a limit on the result of passes
 	largeBody   = 256 << 10 // larger bodies need a place, because decoding takes several times their size
 	maxOpenBody = 64 << 10  // limit for requests without a token
 )
@@ -151,7 +150,7 @@ func (h *handler) config(q *request) error {
 // request is a running request.
 type request struct {
 	*flightd.Request
-	size int64 // of the body that parse has read
+	cost int64 // memory for decoding the body that parse has read
 }
 
 // serve runs an endpoint for a request.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
 // identifier names a table in bodies.
@@ -59,9 +60,6 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		return invalid("a table needs a schema")
 	case in.Location != "":
 		return invalid("the catalog chooses the location of a table: leave out location %.80q", in.Location)
-	}
-	if err := q.charge(true); err != nil {
-		return err
 	}
 	if in.Properties == nil {
 		in.Properties = iceberg.Properties{}
@@ -109,38 +107,33 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	if in.Overwrite {
 		return invalid("an existing table cannot be overwritten: drop it first")
 	}
-	meta, err := h.store.ReadIceberg(q.Ctx, in.Location, q.chargeSize)
+	meta, err := h.store.ReadIceberg(q.Ctx, in.Location, q.charge)
 	if err != nil {
 		return err
 	}
 	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
-// metadataCost is the memory for parsing and encoding metadata, as a multiple of the size of its
-// JSON.
-const metadataCost = 6
+// charge counts n bytes for decoded JSON until the request ends. Few bytes are not counted.
+func (q *request) charge(n int64) error {
+	if n < icecat.CostPerByte*largeBody {
+		return nil
+	}
+	return q.Charge(n)
+}
 
-// charge counts the memory for the metadata of changed tables, and for the body that was parsed, until
-// the request ends. Little metadata is not counted. Tables that do not exist have none, if the request
-// may create them.
-func (q *request) charge(mayCreate bool, all ...tableOf) error {
-	size := q.size
+// chargeTables counts the memory for the metadata of tables, and for the body that was parsed. Tables
+// that do not exist have none, if the request may create them.
+func (q *request) chargeTables(mayCreate bool, all ...tableOf) error {
+	cost := q.cost
 	for _, t := range all {
 		n, err := t.bucket.MetadataSize(q.Ctx, t.name)
 		if err != nil && !(mayCreate && errors.Is(err, tables.ErrNotFound)) {
 			return err
 		}
-		size += n
+		cost += icecat.CostPerByte * n
 	}
-	return q.chargeSize(size)
-}
-
-// chargeSize counts the memory for metadata of a size until the request ends.
-func (q *request) chargeSize(size int64) error {
-	if size < largeBody {
-		return nil
-	}
-	return q.Charge(metadataCost * size)
+	return q.charge(cost)
 }
 
 // loadTable responds with a table, after it has folded the table's tail into files.
@@ -155,7 +148,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
 	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Slot: flightd.AcquirePut}
-	if err := q.charge(false, tableOf{b, q.PathValue("table")}); err != nil {
+	if err := q.chargeTables(false, tableOf{b, q.PathValue("table")}); err != nil {
 		return err
 	}
 	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), o)

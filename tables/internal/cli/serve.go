@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -74,6 +76,10 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
+// minFoldTime is how long small appends may be folded at the end, if the calls used up the drain
+// timeout.
+const minFoldTime = 3 * time.Second
+
 // serve runs the server until ctx is canceled, or an authorized client stops it.
 func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
@@ -125,6 +131,15 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	catalog := rest.Handler(server, store, iceberg)
+	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx to report the end
+	httpErrs := make(chan error, len(httpListeners))
+	stopHTTP := sync.OnceValue(func() (err error) {
+		cancelHTTP()
+		for range httpListeners {
+			err = errors.Join(err, <-httpErrs)
+		}
+		return err
+	})
 	for flag, listener := range httpListeners {
 		h := http.NewServeMux()
 		h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
@@ -138,18 +153,16 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 			h.Handle("/", catalog)
 		}
 		log.Info("listening", "flag", flag, "address", map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]+listener.Addr().String())
-		httpErr := make(chan error, 1)
-		serveCtx, stopServing := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx to report the end
-		defer func() { stopServing(); err = errors.Join(err, <-httpErr) }()
 		go func() {
-			err := page.Serve(serveCtx, listener, server, h)
+			err := page.Serve(httpCtx, listener, server, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
 				stop(err) // stops the whole server
 			}
-			httpErr <- err
+			httpErrs <- err
 		}()
 	}
+	defer func() { err = errors.Join(err, stopHTTP()) }()
 	if c.exitOnStdinClose {
 		go func() {
 			_, _ = io.Copy(io.Discard, a.in)
@@ -162,8 +175,16 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
-	r, err := store.Fold(context.WithoutCancel(ctx), nil)
-	if err != nil {
+	if err := stopHTTP(); err != nil { // before the fold, which would wait for new commits
+		return nil // stopHTTP returns err again
+	}
+	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
+	defer cancel()
+	r, err := store.Fold(foldCtx, nil)
+	switch {
+	case err != nil && foldCtx.Err() != nil:
+		log.Warn("not all small appends were folded in time; they are safe in the tail", "err", err)
+	case err != nil:
 		return fmt.Errorf("small appends were not folded, but are safe in the tail: %w", err)
 	}
 	log.Info("ended", "rows_folded", r.Rows)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/tables"
 )
 
 // children returns the ids of running processes that a process started.
@@ -109,6 +112,52 @@ func TestServeUninterruptible(t *testing.T) {
 	waitUntilGone(t, left)
 }
 
+// TestServeFoldsAfterHTTP checks that a put over HTTP that is running when the server begins to stop may
+// finish, and that its rows are folded.
+func TestServeFoldsAfterHTTP(t *testing.T) {
+	dir, address := t.TempDir(), "localhost:"+freePort(t)
+	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
+	body, rows := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("X-Partd", "1")
+	answer := make(chan error, 1)
+	go func() {
+		a, err := http.DefaultClient.Do(r)
+		if err == nil && a.StatusCode != http.StatusOK {
+			err = errors.New(a.Status)
+		}
+		answer <- err
+	}()
+	_, _ = io.WriteString(rows, "x\n1\n")
+	time.Sleep(300 * time.Millisecond) // until the put is running
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	_ = rows.Close()
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	store, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	table, err := store.Bucket("b").Iceberg(t.Context(), "t", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table.CurrentSnapshot() == nil {
+		t.Error("the rows were not folded")
+	}
+}
+
 // TestServeKilled checks that a killed server leaves no processes behind.
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
@@ -138,7 +187,7 @@ func TestServeMaxSpill(t *testing.T) {
 	put := func(size int) (int, string) {
 		t.Helper()
 		body := io.MultiReader(strings.NewReader("x\n"), io.LimitReader(zeros{}, int64(size)))
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?table=t&format=csv&mode=replace", body)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&format=csv&mode=replace", body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -152,6 +152,13 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	return ids
 }
 
+// IsEmpty reports whether no epoch has rows. Then EndEpoch has nothing to end.
+func (l *Log) IsEmpty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.epochs) == 0
+}
+
 // EndEpoch ends the current epoch, and returns the last epoch that has rows; ok is false if no epoch has
 // rows.
 func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {

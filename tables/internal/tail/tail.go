@@ -214,5 +214,12 @@ func (s *Store) HasUnclaimed(uuid string) bool {
 	return s.unclaimed[uuid] != nil
 }
 
+// HasAnyUnclaimed reports whether the store has epochs of any table that no call of Claim has read.
+func (s *Store) HasAnyUnclaimed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.unclaimed) > 0
+}
+
 // UsedMemory returns the bytes of memory that the tails' rows use.
 func (s *Store) UsedMemory() int64 { return s.usedBytes.Load() }
