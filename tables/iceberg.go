@@ -345,6 +345,9 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	err = icecat.CatchPanic(func() error {
 		if cur != nil {
 			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.ch.Updates, cur.MetadataLocation())
+			if updates := p.renumbered(cur.Metadata(), meta); err == nil && updates != nil {
+				meta, err = table.UpdateTableMetadata(cur.Metadata(), updates, cur.MetadataLocation())
+			}
 			return err
 		}
 		version := table.DefaultFormatVersion
@@ -370,6 +373,27 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been made for another state
 	}
 	return nil, &ArgumentError{Err: err}
+}
+
+// renumbered returns the updates of a client that replaces the table, if the table has changed since the
+// client loaded it, and otherwise nil. The new snapshot gets the next sequence number. Its files keep their
+// lower numbers, which is correct: the snapshot has no others.
+func (p *icebergStep) renumbered(was, now table.Metadata) table.Updates {
+	has := func(action string) func(table.Update) bool {
+		return func(u table.Update) bool { return u.Action() == action }
+	}
+	i := slices.IndexFunc(p.ch.Updates, has(table.UpdateAddSnapshot))
+	if i < 0 || now == nil || was.Version() < 2 || !slices.ContainsFunc(p.ch.Updates, has(table.UpdateRemoveSnapshotRef)) {
+		return nil
+	}
+	added := newSnapshots(was, now)
+	if len(added) != 1 || added[0].ParentSnapshotID != nil || added[0].SequenceNumber > was.LastSequenceNumber() {
+		return nil
+	}
+	added[0].SequenceNumber = was.LastSequenceNumber() + 1
+	updates := slices.Clone(p.ch.Updates)
+	updates[i] = table.NewAddSnapshotUpdate(&added[0])
+	return updates
 }
 
 // schemaFirst returns updates that create a table, each set-current-schema directly after the

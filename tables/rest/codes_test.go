@@ -87,3 +87,31 @@ func TestCodesOfRefusals(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+// Messages about what is missing or exists are those of Iceberg's own catalogs, which engines show.
+func TestWordsOfIceberg(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	create := `{"name": "t", "schema": ` + schemaN + `}`
+	commit := object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"a": "b"}}}}
+	for _, r := range []struct {
+		method, path string
+		body         any
+		code         int
+		message      string
+	}{
+		{"GET", "namespaces/no", nil, 404, "Namespace does not exist: no"},
+		{"POST", "namespaces/no/tables", create, 404, "Namespace does not exist: no"},
+		{"POST", "namespaces", object{"namespace": []string{"ns"}}, 409, "Namespace already exists: ns"},
+		{"GET", "namespaces/ns/tables/no", nil, 404, "Table does not exist: ns.no"},
+		{"GET", "namespaces/default/tables/no", nil, 404, "Table does not exist: default.no"},
+		{"POST", "namespaces/ns/tables/no", commit, 404, "Table does not exist: ns.no"},
+		{"DELETE", "namespaces/ns/tables/no", nil, 404, "Table does not exist: ns.no"},
+		{"POST", "namespaces/ns/tables", create, 409, "Table already exists: ns.t"},
+		{"POST", "tables/rename", object{"source": object{"namespace": []string{"ns"}, "name": "no"}, "destination": object{"namespace": []string{"ns"}, "name": "x"}}, 404, "Table does not exist: ns.no"},
+		{"POST", "tables/rename", object{"source": object{"namespace": []string{"ns"}, "name": "t"}, "destination": object{"namespace": []string{"ns"}, "name": "t"}}, 409, "rename "},
+	} {
+		c.ask(r.method, r.path, r.body, r.code, `"message":"`+r.message)
+	}
+}

@@ -99,10 +99,30 @@ func problemOf(err error) *problem {
 	return p
 }
 
+// icebergMessage returns the message of Iceberg's own catalogs for a table or namespace that is missing or
+// exists, and "" for any other error. A rename's error does not say which table exists.
+func (h *handler) icebergMessage(err error) string {
+	op := (*tables.OpError)(nil)
+	if !errors.As(err, &op) {
+		return ""
+	}
+	kind, name := "Namespace", h.store.Bucket(op.Bucket).Namespace()
+	if op.Table != "" {
+		kind, name = "Table", name+"."+op.Table
+	}
+	switch cause := op.Err.Error(); { // a longer one says more
+	case cause == tables.ErrNotFound.Error():
+		return kind + " does not exist: " + name
+	case cause == tables.ErrExists.Error() && op.Op != "rename":
+		return kind + " already exists: " + name
+	}
+	return ""
+}
+
 // fail writes an error as the response.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
-	p.Message = h.store.WithoutDir(p.Message)
+	p.Message = h.store.WithoutDir(cmp.Or(h.icebergMessage(err), p.Message))
 	w.Header().Del("ETag")
 	switch p.Code {
 	case http.StatusServiceUnavailable:

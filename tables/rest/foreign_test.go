@@ -170,6 +170,35 @@ func TestSequenceNumberDecreases(t *testing.T) {
 	}
 }
 
+// A client that replaces a table numbers its snapshot after the state that it loaded. If the table has
+// changed since, the snapshot gets the next number. A snapshot without a parent that is not a replacement
+// is refused, because it would lose the others' rows.
+func TestReplacesChangedTable(t *testing.T) {
+	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
+	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.create("ns", "t")
+	add := c.appendCommit(c.load("ns", "t"), 9)
+	add["requirements"] = []any{}
+	for i := range int64(3) {
+		c.put("ns", "t", nil, i)
+		c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	}
+	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
+	add["updates"] = append([]any{object{"action": "remove-snapshot-ref", "ref-name": "main"}}, add["updates"].([]any)...)
+	c.ask("POST", "namespaces/ns/tables/t", add, 200)
+	now := c.load("ns", "t").Metadata()
+	if now.LastSequenceNumber() != 4 || now.CurrentSnapshot().SequenceNumber != 4 {
+		t.Errorf("the sequence numbers are %d and %d", now.LastSequenceNumber(), now.CurrentSnapshot().SequenceNumber)
+	}
+	c.wantRows("ns", "t", 9)
+	c.put("ns", "t", nil, 10)
+	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.wantRows("ns", "t", 9, 10)
+	if _, err := c.store.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // A deeply nested body is refused before it is decoded, because each level is read again.
 func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})

@@ -67,7 +67,7 @@ func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifi
 func checkExists(q *request, b *tables.Bucket) error {
 	exists, err := b.Exists(q.Ctx)
 	if err == nil && !exists {
-		err = notFound("NoSuchNamespaceException", fmt.Sprintf("there is no namespace %q", b.Namespace()))
+		err = notFound("NoSuchNamespaceException", "Namespace does not exist: "+b.Namespace())
 	}
 	return err
 }
