@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import decimal
 import pickle
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -154,6 +156,23 @@ def test_frame_does_not_reference_pieces() -> None:
     del piece
     assert held() is None, "the frame keeps the records"
     pd.testing.assert_frame_equal(got, df)
+
+
+def test_threads_share_a_layout() -> None:
+    df = pd.DataFrame({"c": pd.Categorical.from_codes(range(200_000), np.arange(200_000) * 7)})
+    for _ in range(3):
+        layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
+        (block,) = blocks.split(df, layout, np.zeros(len(df), np.int64), None)
+        piece = memoryview(b"".join(block[0][2]))
+        ready = threading.Barrier(4)
+
+        def join() -> pd.DataFrame:
+            ready.wait()
+            return blocks.join(layout, [piece], None)
+
+        with ThreadPoolExecutor(4) as pool:
+            for got in [pool.submit(join) for _ in range(4)]:
+                assert (got.result()["c"].cat.codes.to_numpy() == np.arange(200_000)).all()
 
 
 def test_layouts_that_differ() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their recor
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
 
 _ROWS = struct.Struct("<Q")
+_lookups_lock = threading.Lock()
 
 
 @dataclass
@@ -241,6 +243,7 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
     """Returns the frame of pieces with the same layout, in the given order."""
     like = _arrays(layout.empty)
+    _build_lookups(layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype)))
     record = _record(layout)
     others = [_to_arrow(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
     schema = pa.schema([(str(i), stored.type) for i, stored in enumerate(others)])
@@ -267,6 +270,16 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
     df.columns = layout.empty.columns
     df.attrs = layout.empty.attrs
     return df
+
+
+def _build_lookups(*indexes: pd.Index[Any]) -> None:
+    """Makes pandas build the lookup tables of indexes that several threads share.
+
+    If threads build the same table at once, pandas may find labels missing or repeated.
+    """
+    with _lookups_lock:
+        for index in indexes:
+            _ = index.is_unique
 
 
 def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
