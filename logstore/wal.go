@@ -19,7 +19,7 @@ type wal struct {
 	*directory
 	format  *segment.Format
 	step    int64 // growth step of the files
-	noEpoch bool  // ignore epochs: a fault that tests inject
+	noEpoch bool  // ignore epochs; a fault for tests
 
 	wasDurable bool  // whether the manifest was durable when the store was opened
 	maxRecord  int64 // maximum size of a record that is read
@@ -147,7 +147,7 @@ func (l *wal) size() (n int64, err error) {
 	return n, err
 }
 
-// close closes the files, which keep their records.
+// close closes the files without removing them.
 func (l *wal) close() error { return l.closeEach(func(string) error { return nil }) }
 
 func (l *wal) remove() error { return l.closeEach(l.fs.Remove) }
@@ -201,8 +201,8 @@ func (l *wal) clearEnd(w liveWAL, end int64) error {
 }
 
 // checkNewest returns an error if the newest write-ahead file says that another file
-// follows it. The other file may exist without a header, because a power loss can lose
-// the header of an unsynced file. It must not be empty.
+// follows it, but that file is missing, empty, or of another epoch. A file that has data but no
+// header is valid, because a power loss can lose the header of an unsynced file.
 func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {

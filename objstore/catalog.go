@@ -150,7 +150,7 @@ func (c *catalog) add(ctx context.Context, b []byte) error {
 // addMembers applies the records that a group names. It skips records that were already
 // applied, by another group or by a failed call of addMembers.
 func (c *catalog) addMembers(ctx context.Context, members []member) error {
-	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.countsTwice }
+	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
 	members = slices.DeleteFunc(members, isApplied)
 	for len(members) > 0 {
 		var names []string

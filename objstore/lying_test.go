@@ -211,7 +211,7 @@ func TestConflictIsNotExists(t *testing.T) {
 	if err := run(hooks{}); err != nil {
 		t.Error(err)
 	}
-	err := run(hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }})
+	err := run(hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }})
 	if !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("without the protection: %v", err)
 	}

@@ -26,11 +26,11 @@ type Options struct {
 	// ReadOnly opens the store for reading only. Permission to write to the bucket is not
 	// needed.
 	ReadOnly bool
-	// Disk is the maximum size of all temporary files of this store's readers, in bytes. A
-	// reader of a large store then reads its part of each segment only once, with requests of a
-	// MiB or more, and regroups it in a temporary file. If that needs more than Disk, or than is
-	// free, reading fails before it begins. With 0 there are no files: a reader makes several
-	// passes. Each pass reads as many keys as fit in Memory, with one request for each segment.
+	// Disk limits the total size of the readers' temporary files, in bytes. With temporary
+	// files, a reader of a large store reads its part of each segment only once, in requests of
+	// at least 1 MiB, and regroups the data in a file. If the file would be larger than Disk or
+	// than the free space, reading fails at once. If Disk is 0, readers use no files but make
+	// several passes: each pass reads the keys that fit in Memory, with one request per segment.
 	Disk int64
 	// DiskDir is the directory for temporary files. Empty means [os.TempDir]. The files
 	// have no names, so they disappear with the process.
@@ -42,24 +42,25 @@ type Options struct {
 	hooks hooks
 }
 
-// hooks disable protections and change limits, in tests.
+// hooks disable protections and change limits, in tests. A group is a record of the log that
+// commits waiting records of several writers.
 type hooks struct {
-	naive412        bool                     // assume that an existing object is another writer's
-	isConflict      func(error) bool         // errors that count as an existing object
-	noGroups        bool                     // records never wait for a group
-	forgetsWaiting  bool                     // forget that a waiting record exists
-	trustsGroups    bool                     // do not read another writer's group again
-	namesOldRecords bool                     // groups name records that waited too long
-	countsTwice     bool                     // apply a record again for each group that names it
-	noLedger        bool                     // a scan does not compare its data with the ledgers
-	skip            func(object string) bool // segments that readers miss
-	keyHash         func(key string) uint64
-	segmentAge      time.Duration // added to the age of segments
-	maxInline       int64         // maximum size of a table inside a record of the log
-	rangeBytes      int64
+	noReadBack      bool                     // do not check whose record has a number: a created one is ours, an existing one is not
+	isConflict      func(error) bool         // reports whether an error means that the object already exists
+	noGroups        bool                     // writers retry by themselves, and never wait for a group
+	forgetWaiting   bool                     // forget that a waiting record may be committed later
+	noSecondLook    bool                     // do not read another writer's group a second time
+	groupOldRecords bool                     // groups include records that have waited too long
+	applyTwice      bool                     // apply a record once for each group that includes it
+	noLedger        bool                     // scans do not compare their data with the ledgers
+	skip            func(object string) bool // reports whether readers ignore a segment
+	keyHash         func(key string) uint64  // hash function of keys
+	segmentAge      time.Duration            // added to the age of segments
+	maxInline       int64                    // maximum size of a table of entries that is stored inside a log record
+	rangeBytes      int64                    // minimum average size of a segment's key ranges
 
-	alwaysRegroup bool  // readers with a disk always regroup
-	requestBytes  int64 // minimum size of a request, for readers with a disk
+	alwaysRegroup bool  // readers always use temporary files if Disk > 0
+	requestBytes  int64 // with shorter requests on average, readers use temporary files if Disk > 0
 	fs            vfs.FS
 }
 
@@ -68,13 +69,13 @@ const (
 	MinMemory          = 16 << 20
 	DefaultSegmentSize = 64 << 20
 
-	defaultInline     = 256 << 10
-	defaultRangeBytes = 16 << 10
-	defaultRequest    = 1 << 20
+	defaultInline       = 256 << 10
+	defaultRangeBytes   = 16 << 10
+	defaultRequestBytes = 1 << 20
 )
 
-// Sweep deletes unreferenced segments that are older than sweepAge. Writers give up
-// segments at half that age.
+// sweepAge is the age after which Sweep deletes an unreferenced segment. Writers no longer
+// commit a segment after half that time.
 const sweepAge = 24 * time.Hour
 
 func (o *Options) withDefaults() (Options, error) {
@@ -84,13 +85,13 @@ func (o *Options) withDefaults() (Options, error) {
 	c.RetryFor = cmp.Or(c.RetryFor, time.Minute)
 	c.hooks.maxInline = cmp.Or(c.hooks.maxInline, defaultInline)
 	c.hooks.rangeBytes = cmp.Or(c.hooks.rangeBytes, defaultRangeBytes)
-	c.hooks.requestBytes = cmp.Or(c.hooks.requestBytes, defaultRequest)
+	c.hooks.requestBytes = cmp.Or(c.hooks.requestBytes, defaultRequestBytes)
 	if c.hooks.fs == nil {
 		c.hooks.fs = vfs.OS{}
 	}
 	c.DiskDir = cmp.Or(c.DiskDir, os.TempDir())
 	if c.Memory < MinMemory || min(c.SegmentSize, c.Disk) < 0 || c.RetryFor < 0 {
-		return c, errors.New("options of a store in a bucket: Memory must be at least 16 MiB, and no option may be negative")
+		return c, errors.New("objstore options: Memory must be at least 16 MiB, and no option may be negative")
 	}
 	return c, nil
 }
@@ -98,7 +99,7 @@ func (o *Options) withDefaults() (Options, error) {
 // scanMemory returns the memory limit for all readers together.
 func (o *Options) scanMemory() int64 { return o.Memory / 16 * 7 }
 
-// retry calls Retry with the limits RetryFor and the size of a segment.
+// retry calls Retry with the limit RetryFor, for requests of up to a segment.
 func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) error {
 	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
 }

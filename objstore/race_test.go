@@ -141,7 +141,7 @@ func TestRecordsAreReadBack(t *testing.T) {
 	if lost, refusedCount, _ := lateRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
 		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refusedCount)
 	}
-	if lost, _, _ := lateRace(t, 4, hooks{naive412: true}); lost == 0 {
+	if lost, _, _ := lateRace(t, 4, hooks{noReadBack: true}); lost == 0 {
 		t.Error("the missing protection was not detected")
 	}
 	if lost, refusedCount, waited := lateRace(t, 30, hooks{}); lost > 0 || refusedCount == 0 || waited < 100 {

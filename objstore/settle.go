@@ -66,7 +66,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	err = s.createRecord(ctx, c)
 	created := err == nil
 	switch {
-	case created && s.opts.hooks.naive412:
+	case created && s.opts.hooks.noReadBack:
 		return true, nil
 	case !created && !errors.Is(err, fs.ErrExist):
 		return false, err
@@ -99,7 +99,7 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	// be reading it.
 	c.isUnknown = false
 	var last uint64
-	if !s.opts.hooks.naive412 {
+	if !s.opts.hooks.noReadBack {
 		last, _, err = s.listLog(ctx, logName(c.number))
 	}
 	if s.number = max(last, c.number) + 1; err != nil {
@@ -108,7 +108,7 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	c.number, c.data = s.number, bytes.Clone(c.data)
 	setNumber(c.data, c.number)
 	switch c.losses++; {
-	case s.opts.hooks.naive412:
+	case s.opts.hooks.noReadBack:
 		return nil
 	case c.losses < lossesAlone || s.opts.hooks.noGroups:
 		return pauseBefore(ctx, min(c.losses, 6))
@@ -176,7 +176,7 @@ var errTooOld = errors.New("Sweep may delete the appended data before it is comm
 // existed before this attempt, an earlier attempt may have created it. If this attempt
 // created it, a bucket without atomic creation may have let another writer replace it.
 func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err error) {
-	if s.opts.hooks.naive412 {
+	if s.opts.hooks.noReadBack {
 		return false, nil
 	}
 	c.isUnknown = true // unknown until the object is read

@@ -303,8 +303,8 @@ func TestStorm(t *testing.T) {
 		t.Errorf("too few faults happened: %+v", total)
 	}
 	for name, h := range map[string]hooks{
-		"waiting records are forgotten":       {forgetsWaiting: true},
-		"an existing record is not read back": {naive412: true},
+		"waiting records are forgotten":       {forgetWaiting: true},
+		"an existing record is not read back": {noReadBack: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {

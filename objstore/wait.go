@@ -79,7 +79,7 @@ func (s *Store) wait(ctx context.Context, c *commitment) error {
 		err = nil
 	}
 	c.hasObject = err == nil
-	c.isUnknown = (c.isUnknown || c.hasObject) && !s.opts.hooks.forgetsWaiting
+	c.isUnknown = (c.isUnknown || c.hasObject) && !s.opts.hooks.forgetWaiting
 	return err
 }
 
@@ -115,7 +115,7 @@ func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 // stillNamed reads another writer's group again after a while. If the bucket let two writers
 // win, the other writer's own check detects that, but this writer would never notice.
 func (s *Store) stillNamed(ctx context.Context, c *commitment) (bool, error) {
-	if s.opts.hooks.trustsGroups {
+	if s.opts.hooks.noSecondLook {
 		return true, nil
 	}
 	if err := canceled.Wait(ctx, time.After(2*c.duration)); err != nil {
@@ -147,7 +147,7 @@ func (s *Store) group(ctx context.Context, c *commitment) ([]byte, error) {
 	now := objects[ownIndex].Modified.Add(age(c.waitingSince))
 	for _, o := range slices.Concat(objects[ownIndex+1:], objects[:ownIndex]) {
 		m, ok := parseMember(o)
-		if old := now.Sub(o.Modified)+s.opts.hooks.segmentAge > waitAge; ok && (!old || s.opts.hooks.namesOldRecords) && len(r.members) < maxMembers {
+		if old := now.Sub(o.Modified)+s.opts.hooks.segmentAge > waitAge; ok && (!old || s.opts.hooks.groupOldRecords) && len(r.members) < maxMembers {
 			r.members = append(r.members, m)
 		}
 	}

@@ -196,7 +196,7 @@ func TestNamedTwice(t *testing.T) {
 	if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;1;3;4;5;" {
 		t.Errorf("%q, %v", v, err)
 	}
-	if v, err := value(t, b, "k", hooks{countsTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
+	if v, err := value(t, b, "k", hooks{applyTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("without the protection: %q, %v", v, err)
 	}
 }
@@ -268,7 +268,7 @@ func TestOldWaitingRecords(t *testing.T) {
 	if err := run(hooks{}); err != nil {
 		t.Error(err)
 	}
-	if err := run(hooks{namesOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
+	if err := run(hooks{groupOldRecords: true}); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("without the protection: %v", err)
 	}
 }

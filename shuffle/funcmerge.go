@@ -21,17 +21,17 @@ type funcMerger[T any] struct {
 }
 
 type mergeItem[T any] struct {
-	c      *funcCursor[T]
-	number int
+	c           *funcCursor[T]
+	cursorIndex int
 }
 
-// merger returns a merger of runs, and of the records in memory if withHeld.
-func (s *FuncSorter[T]) merger(runs []*spill.File, withHeld bool) (*funcMerger[T], error) {
+// newMerger returns a merger of runs and, if includeHeld, of the records in memory.
+func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeHeld bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, run: r}, i})
 	}
-	if withHeld {
+	if includeHeld {
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, held: s.held, data: s.encoded}, len(runs)})
 	}
 	n := 0
@@ -84,7 +84,7 @@ func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
 	if d := m.s.compare(a.c.v, b.c.v); d != 0 {
 		return d < 0
 	}
-	return a.number < b.number
+	return a.cursorIndex < b.cursorIndex
 }
 
 // siftDown moves an item down the heap to its place.
@@ -105,10 +105,9 @@ func (m *funcMerger[T]) siftDown(i int) {
 	}
 }
 
-// A run of a FuncSorter is a file of sorted records, each after its length as a
-// uvarint.
+// A run of a FuncSorter is a file of sorted records. Each record follows its length, a uvarint.
 
-const funcBlock = 64 << 10 // bytes of a block, unless a record is longer
+const funcBlock = 64 << 10 // size of a block, unless a record is longer
 
 func addToRun(f *spill.File, record []byte) error {
 	if err := f.Room(len(record) + binary.MaxVarintLen64); err != nil {

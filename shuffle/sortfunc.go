@@ -154,7 +154,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 		err := s.start()
 		if err == nil {
 			var m *funcMerger[T]
-			if m, err = s.merger(s.runs, true); err == nil {
+			if m, err = s.newMerger(s.runs, true); err == nil {
 				counts := s.meter.newOutTally()
 				defer counts.end()
 				for m.next() {
@@ -197,7 +197,7 @@ func (s *FuncSorter[T]) start() error {
 func (s *FuncSorter[T]) mergeSome(n int) error {
 	best := spill.ShortestNeighbors(s.runs, n)
 	chosen := s.runs[best : best+n]
-	m, err := s.merger(chosen, false)
+	m, err := s.newMerger(chosen, false)
 	if err != nil {
 		return err
 	}

@@ -18,18 +18,18 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[
 
 // Top keeps the first k records fed to it, in the order of the keys.
 type Top[T any] struct {
-	k      int64
-	sorter *Sorter[T]
-	limit  int // bytes of the candidates of a feed
+	k                 int64
+	sorter            *Sorter[T]
+	maxCandidateBytes int // per feed
 
-	mu      sync.Mutex
-	records int64 // input records
+	mu          sync.Mutex
+	recordCount int64 // of the input
 }
 
 // NewTop returns a Top that works like [TopK]. The caller must close it.
 func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*Top[T], error) {
 	if k < 0 {
-		return nil, fmt.Errorf("the first %d records: k must be at least 0", k)
+		return nil, fmt.Errorf("k is %d: it must be at least 0", k)
 	}
 	if err := checkKeys(keys); err != nil {
 		return nil, err
@@ -38,17 +38,18 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 	if err != nil {
 		return nil, err
 	}
-	// Half of the memory is for the feeds' candidates, whose buffers grow by doubling.
-	limit := int(c.Memory / int64(6*(c.Threads+1)))
+	// Half of the memory is for the feeds' candidates. While a buffer doubles, the old and the
+	// new buffer need three times its size.
+	maxBytes := int(c.Memory / int64(6*(c.Threads+1)))
 	c.Memory /= 2
 	s, err := newSorter(ctx, keys, c)
 	if err != nil {
 		return nil, err
 	}
-	return &Top[T]{k: int64(k), sorter: s, limit: limit}, nil
+	return &Top[T]{k: int64(k), sorter: s, maxCandidateBytes: maxBytes}, nil
 }
 
-// Feed returns a feed. The memory suffices for as many feeds as there are threads.
+// Feed returns a new feed. The memory limit allows for one feed per thread.
 func (t *Top[T]) Feed() (*Feed[T], error) {
 	out, err := orZero(orZero(t.sorter).sorter).Writer()
 	if err != nil {
@@ -61,7 +62,7 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 		finish: func() error {
 			err := f.flush()
 			t.mu.Lock()
-			t.records += f.records
+			t.recordCount += f.recordCount
 			t.mu.Unlock()
 			return errors.Join(err, out.Close())
 		},
@@ -70,14 +71,14 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 
 // topFeed holds candidates: keys and records, one after another in data.
 type topFeed[T any] struct {
-	t       *Top[T]
-	add     func(key, record []byte) error // passes a candidate to the sorter
-	data    []byte
-	list    []candidate
-	worst   []byte // the key of the k-th candidate; nil while there are fewer
-	key     []byte
-	records int64
-	tally   *tally
+	t           *Top[T]
+	add         func(key, record []byte) error // passes a candidate to the sorter
+	data        []byte
+	candidates  []candidate
+	worst       []byte // the key of the k-th candidate, or nil if there are fewer
+	key         []byte
+	recordCount int64
+	tally       *tally
 }
 
 type candidate struct{ key, record, end int }
@@ -107,7 +108,7 @@ func (f *topFeed[T]) put(v T) error {
 	if full || int64(len(f.list)) >= 2*f.t.k+1000 {
 		f.keepFirst()
 		// If k records do not fit in memory, they are sorted on disk.
-		if len(f.data)+candidateSize*len(f.list) > f.t.limit/2 {
+		if len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes/2 {
 			return f.flush()
 		}
 	}
@@ -119,11 +120,11 @@ func (f *topFeed[T]) keepFirst() {
 	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
 		return
 	}
-	slices.SortStableFunc(f.list, func(a, b candidate) int {
+	slices.SortStableFunc(f.candidates, func(a, b candidate) int {
 		return bytes.Compare(f.data[a.key:a.record], f.data[b.key:b.record])
 	})
-	f.list = f.list[:f.t.k]
-	last := f.list[len(f.list)-1]
+	f.candidates = f.candidates[:f.t.k]
+	last := f.candidates[len(f.candidates)-1]
 	f.worst = append(f.worst[:0], f.data[last.key:last.record]...)
 	if f.worst == nil {
 		f.worst = []byte{} // an empty key is a key, unlike nil
@@ -149,7 +150,7 @@ func (f *topFeed[T]) flush() error {
 			return err
 		}
 	}
-	f.data, f.list = f.data[:0], f.list[:0]
+	f.data, f.candidates = f.data[:0], f.candidates[:0]
 	return nil
 }
 
@@ -161,7 +162,7 @@ func (t *Top[T]) Stats() Stats {
 	s := orZero(t.sorter).Stats()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.Records = t.records
+	s.Records = t.recordCount
 	return s
 }
 

@@ -162,14 +162,14 @@ func containsFile(dir, name string) (bool, error) {
 
 // formats describe each compression format, and its default level.
 var formats = map[compress.Format]struct{ help, level string }{
-	compress.Snappy: {"compress fast, as Python's partd.Snappy", ""},
+	compress.Snappy: {"compress fast, in the format of Python's partd.Snappy", ""},
 	compress.S2:     {"compress fast", "1"},
 	compress.Zstd:   {"compress well and fast", "3"},
 	compress.LZ4:    {"compress fast, with checksums", "1"},
-	compress.Zlib:   {"compress as Python's partd.ZLib", "6"},
+	compress.Zlib:   {"compress in the format of Python's partd.ZLib", "6"},
 	compress.Gzip:   {"compress into gzip files", "6"},
-	compress.BZ2:    {"compress most and slowly, as Python's partd.BZ2", "9"},
-	compress.Blosc:  {"compress arrays of numbers, as Python's partd.Blosc", "1 (codec zstd: 2)"},
+	compress.BZ2:    {"compress slowly but well, in the format of Python's partd.BZ2", "9"},
+	compress.Blosc:  {"compress arrays of numbers, in the format of Python's partd.Blosc", "1, or 2 with codec=zstd"},
 }
 
 // compressors returns the layers that compress, with their options.

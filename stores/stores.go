@@ -8,17 +8,18 @@
 //	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
 // A URL names layers, outermost first, each followed by "+", then the scheme of a store, a colon,
-// its location, and options. An option goes to the layer or store that knows it. If several know
-// it, prefix it with a name, as in "buffer.memory=1GiB". A location is a plain path, except that
-// "?" and "%" are written as %3F and %25. "file:///path" is "file:/path". With the option
-// temp=DIR instead of a location, the store is in a new directory below DIR, which Close removes.
+// its location, and options. An option applies to the layer or store that has an option with this
+// name. If several have one, prefix the name with a layer or scheme, as in "buffer.memory=1GiB".
+// A location is a plain path, except that "?" and "%" are written as %3F and %25. "file:///path"
+// means the same as "file:/path". The option temp=DIR replaces the location: it creates the store
+// in a new directory inside DIR, and Close removes the new directory.
 //
 // # Schemes
 //
 //	mem:           in memory, gone with the process
 //	file:DIR       a directory with a file per key
 //	  sync=true|false, default false: acknowledged changes survive a power loss
-//	  files=COUNT, default a quarter of the process's limit: maximum number of open files
+//	  files=COUNT, default a quarter of the process's limit on open files: maximum number of open files
 //	  temp=DIR: make the store in a new directory below DIR, removed on close
 //	log:DIR        a directory of segments, fast with any number of keys
 //	  memory=SIZE, default 256MiB: maximum memory of the store
@@ -28,21 +29,21 @@
 //	  temp=DIR: make the store in a new directory below DIR, removed on close
 //	tcp://HOST:PORT a server's store; several servers, separated by commas, share the keys
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
-//	  insecure=true|false, default false: send the token although others could read it
+//	  insecure=true|false, default false: send the token even if others could read it
 //	tls://HOST:PORT the same over TLS
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
-//	  ca=FILE, default the system's: certificates of the authorities that may sign the server's
+//	  ca=FILE, default the system's: file with CA certificates for checking the server's certificate
 //	  cert=FILE: the client's certificate
 //	  key=FILE: the key of the client's certificate
-//	ipc:///PATH    a server's store, by its Unix socket
+//	ipc:///PATH    a server's store, through its Unix socket
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
-//	  namespace=NAME: the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)
+//	  namespace=NAME: the namespace (for tcp and tls, it is part of the address: tcp://HOST:PORT/NAME)
 //
 // # Layers
 //
 //	buffer+        memory in front of a slower store
 //	  memory=SIZE, default 1GiB: maximum memory of the buffer
-//	snappy+        compress fast, as Python's partd.Snappy
+//	snappy+        compress fast, in the format of Python's partd.Snappy
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	s2+            compress fast
 //	  level=1-3, default 1: higher compresses more, and more slowly
@@ -53,21 +54,21 @@
 //	lz4+           compress fast, with checksums
 //	  level=1-10, default 1: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
-//	zlib+          compress as Python's partd.ZLib
+//	zlib+          compress in the format of Python's partd.ZLib
 //	  level=1-9, default 6: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	gzip+          compress into gzip files
 //	  level=1-9, default 6: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
-//	bz2+           compress most and slowly, as Python's partd.BZ2
+//	bz2+           compress slowly but well, in the format of Python's partd.BZ2
 //	  level=1-9, default 9: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
-//	blosc+         compress arrays of numbers, as Python's partd.Blosc
-//	  level=1-9, default 1 (codec zstd: 2): higher compresses more, and more slowly
+//	blosc+         compress arrays of numbers, in the format of Python's partd.Blosc
+//	  level=1-9, default 1, or 2 with codec=zstd: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	  typesize=1-255, default 8: size of a number in bytes
 //	  shuffle=byte|bit|none, default byte: grouping of similar bytes or bits before compression
-//	  codec=lz4|zstd|copy, default lz4: how to compress; copy does not
+//	  codec=lz4|zstd|copy, default lz4: codec of the compressed data; copy stores the data uncompressed
 package stores
 
 import (

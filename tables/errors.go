@@ -16,35 +16,35 @@ var (
 	// ErrNotFound is wrapped by the error for a missing table, version, bucket or snapshot.
 	ErrNotFound = commit.ErrNotFound
 
-	// ErrExists is wrapped by the error of an operation whose target already exists, such
-	// as a put with PutError.
+	// ErrExists is wrapped by the error from an operation whose target already exists, such
+	// as a put in mode PutError.
 	ErrExists = icecat.ErrExists
 
-	// ErrNotEmpty is wrapped by the error of deleting a bucket that has tables or
+	// ErrNotEmpty is wrapped by the error from deleting a bucket that still has tables or
 	// snapshots.
 	ErrNotEmpty = errors.New("not empty")
 
-	// ErrInUse is wrapped by the error of Open if another Store has the directory's tail
-	// open. The error names its process if known.
+	// ErrInUse is wrapped by the error from Open if another Store has the directory's tail
+	// open. The message names the process of that Store, if known.
 	ErrInUse = partd.ErrInUse
 
-	// ErrReadOnly is wrapped by the error of an operation that would change a read-only
+	// ErrReadOnly is wrapped by the error from an operation that would change a read-only
 	// Store.
 	ErrReadOnly = commit.ErrReadOnly
 
-	// ErrClosed is wrapped by every operation on a closed Store.
+	// ErrClosed is wrapped by the error from every operation on a closed Store.
 	ErrClosed = partd.ErrClosed
 
-	// ErrDamaged is wrapped by the error for a table with a file that is missing or has the wrong content. An
-	// operation on many tables continues with the others, and returns the error at the end.
+	// ErrDamaged is wrapped by the error for a table if one of its files is missing or has the wrong content. An
+	// operation on many tables continues with the other tables, and returns the error at the end.
 	ErrDamaged = icecat.ErrContent
 
-	// ErrConflict is wrapped by the error of a commit that repeatedly lost to concurrent commits. Nothing was
+	// ErrConflict is wrapped by the error from a commit that repeatedly lost to concurrent commits. Nothing was
 	// applied.
 	ErrConflict = commit.ErrConflict
 
-	// ErrTxnDone is wrapped by the errors of a Txn's methods after Update's function has
-	// returned.
+	// ErrTxnDone is wrapped by the errors from a Txn's methods if they are called after the
+	// function passed to Update has returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
 

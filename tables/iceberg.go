@@ -228,7 +228,7 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 		mode = p.tailMode(was.Metadata(), meta)
 	}
 	c.Unfolded = mode == commit.Plain && !p.needsWholeTable(t.ctx, meta) || mode == commit.Replaces
-	c.Add(mode, nil, p.step)
+	c.Add(mode, nil, p.apply)
 	return c, nil
 }
 
@@ -238,7 +238,7 @@ type icebergStep struct {
 	ch *IcebergChange
 }
 
-// tailMode returns how the commit must treat the tail's rows, which fit the old columns.
+// tailMode returns how the commit must treat the tail's rows, which have the old columns.
 func (p *icebergStep) tailMode(was, now table.Metadata) commit.Mode {
 	same := was.CurrentSchema().ID == now.CurrentSchema().ID && was.DefaultPartitionSpec() == now.DefaultPartitionSpec() && was.DefaultSortOrder() == now.DefaultSortOrder()
 	s := now.CurrentSnapshot()
@@ -253,8 +253,8 @@ func (p *icebergStep) tailMode(was, now table.Metadata) commit.Mode {
 	return commit.Exclusive
 }
 
-// step applies the change to a table in a commit.
-func (p *icebergStep) step(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
+// apply applies the change to a table in a commit.
+func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if err := p.checkRequirements(cur); err != nil {
 		return nil, err
 	}
@@ -265,22 +265,22 @@ func (p *icebergStep) step(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	if err != nil {
 		return nil, err
 	}
-	var was table.Metadata
+	var oldMeta table.Metadata
 	if cur != nil {
-		folded, err := p.foldIfNeeded(ctx, a, cur, meta)
+		base, err := p.foldIfNeeded(ctx, a, cur, meta)
 		if err != nil {
 			return nil, err
 		}
-		if was = folded.Metadata(); folded != cur {
-			if meta, err = p.applyUpdates(folded); err != nil {
+		if oldMeta = base.Metadata(); base != cur {
+			if meta, err = p.applyUpdates(base); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if err := p.checkChange(ctx, was, meta); err != nil {
+	if err := p.checkChange(ctx, oldMeta, meta); err != nil {
 		return nil, err
 	}
-	if err := p.checkRows(ctx, was, meta); err != nil {
+	if err := p.checkRows(ctx, oldMeta, meta); err != nil {
 		return nil, err
 	}
 	a.Info.Updated = a.Now
@@ -288,10 +288,10 @@ func (p *icebergStep) step(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return meta, err
 }
 
-// foldIfNeeded returns the table after the tail's rows have become files with the old columns, if the change
-// requires it.
-func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, to table.Metadata) (*table.Table, error) {
-	switch p.tailMode(cur.Metadata(), to) {
+// foldIfNeeded writes the tail's rows to files with the old columns if the change requires it, and returns the
+// resulting table.
+func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
+	switch p.tailMode(cur.Metadata(), newMeta) {
 	case commit.Folds:
 		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
 		if err != nil || len(tail) == 0 {
@@ -316,14 +316,14 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	if cur != nil {
 		meta = cur.Metadata()
 	}
-	create := p.ch.New != nil
+	mustNotExist := p.ch.New != nil
 	for _, r := range p.ch.Requirements {
-		create = create || r.GetType() == "assert-create"
+		mustNotExist = mustNotExist || r.GetType() == "assert-create"
 	}
 	switch {
-	case create && cur != nil:
+	case mustNotExist && cur != nil:
 		return ErrExists
-	case !create && cur == nil:
+	case !mustNotExist && cur == nil:
 		return ErrNotFound
 	}
 	for _, r := range p.ch.Requirements {
@@ -334,7 +334,7 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	return nil
 }
 
-// applyUpdates returns the metadata after the updates, or that of a new table if cur is nil.
+// applyUpdates returns the metadata after the updates. If cur is nil, it returns metadata for a new table.
 func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if p.ch.New != nil {
 		return p.ch.New, nil

@@ -1,12 +1,12 @@
 // Command shuffle compares package shuffle with simple Go code that holds all records in
-// memory. It also measures time and memory for records of a quarter, 1, 4 and 16 times
-// the memory budget.
+// memory. It also measures time and memory for inputs of a quarter, 1, 4 and 16 times
+// the memory limit.
 //
 //	go run ./bench/shuffle                  # both tables
 //	go run ./bench/shuffle -file rows.csv   # only the sorting engine, on a CSV file
 //
-// Each run is a separate process. Compared programs take turns. The ratio compares
-// their medians. VmHWM is the peak memory of the process.
+// Each run is a separate process. The compared programs run in turn, and the ratio is that
+// of their median times. VmHWM is the peak memory of a process.
 package main
 
 import (
@@ -100,7 +100,7 @@ func runInTurns(rounds int, kinds ...flags) ([]result, error) {
 			all[i] = append(all[i], r)
 		}
 	}
-	medians := make([]result, len(kinds))
+	medians := make([]result, len(variants))
 	for i, list := range all {
 		slices.SortFunc(list, func(a, b result) int { return int(1e6 * (a.Seconds - b.Seconds)) })
 		medians[i] = list[len(list)/2]
@@ -129,7 +129,7 @@ func compare(f flags, rounds int) error {
 	return w.Flush()
 }
 
-// recordBytes is the nominal size of a record, which has a key and a value.
+// recordBytes is the size of a record's key and value.
 const recordBytes = 16
 
 // compareSizes measures each operation on inputs of several sizes.
@@ -139,11 +139,11 @@ func compareSizes(f flags, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "\nCPU ns per record, %d MiB\t1/4 x memory\t1 x\t4 x\t16 x\tmax VmHWM\tlimit\t\n", f.memory>>20)
 	for op := range strings.SplitSeq(f.op, ",") {
-		kinds := make([]flags, 4)
-		for i := range kinds {
-			kinds[i] = f
-			kinds[i].op = op
-			kinds[i].records = int(f.memory/recordBytes/4) << (2 * i)
+		variants := make([]flags, 4)
+		for i := range variants {
+			variants[i] = f
+			variants[i].op = op
+			variants[i].records = int(f.memory/recordBytes/4) << (2 * i)
 		}
 		m, err := runInTurns(rounds, kinds...)
 		if err != nil {
@@ -152,7 +152,7 @@ func compareSizes(f flags, rounds int) error {
 		fmt.Fprintf(w, "%s\t", op)
 		maxPeak := int64(0)
 		for i, r := range m {
-			fmt.Fprintf(w, "%.0f (%.0f)\t", 1e9*r.CPU/float64(kinds[i].records), 1e9*r.Seconds/float64(kinds[i].records))
+			fmt.Fprintf(w, "%.0f (%.0f)\t", 1e9*r.CPU/float64(variants[i].records), 1e9*r.Seconds/float64(variants[i].records))
 			maxPeak = max(maxPeak, r.HWM)
 		}
 		fmt.Fprintf(w, "%d MiB\t%d MiB\t\n", maxPeak>>20, limit>>20)
@@ -161,7 +161,7 @@ func compareSizes(f flags, rounds int) error {
 	return w.Flush()
 }
 
-// sortFiles measures only the sorting engine.
+// sortFiles measures only the sorting engine, on a CSV file.
 func sortFiles(f flags, rounds int) error {
 	info, err := os.Stat(f.file)
 	if err != nil {

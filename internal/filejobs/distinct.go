@@ -37,7 +37,7 @@ func (d *distinctEngine) plan(j *job) (err error) {
 
 func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	memory := j.engineMemory()
-	d.seen = j.newSeen(ctx, seenKeys{memory: memory / 4})
+	d.seen = j.newSeenKeys(ctx, seenKeys{memory: memory / 4})
 	if d.sorter, err = j.newSorter(ctx, memory/2, false); err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 		return err
 	}
 	for _, s := range d.seen {
-		d.dropped += s.dropped
+		d.dropped += s.droppedRecords
 	}
 	in, out := j.Tally.Records, inOrder.Stats().Records
 	if in != out+d.dropped {

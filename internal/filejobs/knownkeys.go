@@ -13,12 +13,12 @@ import (
 
 // firstKeys holds the first n keys, in sort order, of those added.
 type firstKeys struct {
-	n       int
-	limit   int64 // maximum bytes
-	bytes   int64
-	keys    [][]byte // a heap, with the last key in sort order on top
-	off     bool     // disabled, because the keys exceed limit
-	dropped int64    // number of keys that were not among the first n
+	n        int
+	limit    int64 // maximum bytes
+	bytes    int64
+	keys     [][]byte // a heap, with the last key in sort order on top
+	disabled bool     // because the keys exceed limit
+	dropped  int64    // number of keys that were not among the first n
 }
 
 // keyOverhead is the memory of a key in addition to its bytes.
@@ -28,29 +28,29 @@ const keyOverhead = 64
 // added first are preferred.
 func (f *firstKeys) add(key []byte) bool {
 	switch {
-	case f.off:
+	case f.disabled:
 		return true
 	case len(f.keys) < f.n:
 		key = bytes.Clone(key)
 		heap.Push(f, key)
-		f.grow(cap(key) + keyOverhead)
+		f.addBytes(cap(key) + keyOverhead)
 		return true
 	case bytes.Compare(key, f.keys[0]) >= 0:
 		f.dropped++
 		return false
 	}
-	grown := -cap(f.keys[0])
+	delta := -cap(f.keys[0])
 	f.keys[0] = append(f.keys[0][:0], key...)
-	grown += cap(f.keys[0])
+	delta += cap(f.keys[0])
 	heap.Fix(f, 0)
-	f.grow(grown)
+	f.addBytes(delta)
 	return true
 }
 
-// grow counts additional bytes of keys, and disables f if they exceed the limit.
-func (f *firstKeys) grow(n int) {
+// addBytes adds n to the bytes of keys, and disables f if they exceed the limit.
+func (f *firstKeys) addBytes(n int) {
 	if f.bytes += int64(n); f.bytes > f.limit {
-		f.off, f.keys = true, nil
+		f.disabled, f.keys = true, nil
 	}
 }
 
@@ -67,26 +67,26 @@ func (f *firstKeys) Pop() any {
 	return key
 }
 
-// seenKeys remembers keys, with a state of some words for each. When its memory is full, it
-// forgets all keys. If few records had known keys since the last time, it disables itself.
+// seenKeys remembers keys, with a few words of state for each. When its memory is full, it
+// forgets all keys. If few records since the previous time had known keys, it disables itself.
 type seenKeys struct {
-	ctx    context.Context
-	temp   *tempdir.Set
-	memory int64
-	words  int // words of a state
+	ctx        context.Context
+	temp       *tempdir.Set
+	memory     int64
+	stateWords int // size of a key's state, in words
 
-	keys  *hashagg.Aggregator
-	table *hashagg.Table
-	added int64 // keys added since they were last forgotten
-	known int64 // records with known keys since then
-	off   bool  // disabled
+	keys         *hashagg.Aggregator
+	table        *hashagg.Table
+	addedKeys    int64 // keys added since they were last forgotten
+	knownRecords int64 // records with known keys since then
+	disabled     bool
 
-	dropped int64 // records with known keys
+	droppedRecords int64 // all records that were dropped because their keys were known
 }
 
-// newSeen returns a seenKeys for each thread, with the options of base. They share base.memory,
+// newSeenKeys returns a seenKeys for each thread, with the options of base. They share base.memory,
 // and are closed after the engine has ended.
-func (j *job) newSeen(ctx context.Context, base seenKeys) (list []*seenKeys) {
+func (j *job) newSeenKeys(ctx context.Context, base seenKeys) (list []*seenKeys) {
 	base.ctx, base.temp, base.memory = ctx, j.temp, base.memory/int64(j.Threads)
 	for range j.Threads {
 		s := base
@@ -101,19 +101,19 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 	state, isNew, err := s.state(key)
 	known = state != nil && !isNew
 	if known {
-		s.known++
-		s.dropped++
+		s.knownRecords++
+		s.droppedRecords++
 	}
 	return known, err
 }
 
-// state returns the state of a key, which is 0 if the key is new, and nil if it is not stored.
+// state returns the state of a key: zeros if the key is new, or nil if it cannot be stored.
 func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
-	if err := s.open(); err != nil || s.off || len(key) > s.table.MaxKey() {
+	if err := s.open(); err != nil || s.disabled || len(key) > s.table.MaxKey() {
 		return nil, false, err
 	}
 	if state, isNew, err = s.table.Get(key); isNew {
-		s.added++
+		s.addedKeys++
 	}
 	return state, isNew, err
 }
@@ -123,10 +123,10 @@ func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew b
 	if err := s.open(); err != nil {
 		return err
 	}
-	if !s.off && !slices.ContainsFunc(keys, func(key []byte) bool { return len(key) > s.table.MaxKey() }) {
+	if !s.disabled && !slices.ContainsFunc(keys, func(key []byte) bool { return len(key) > s.table.MaxKey() }) {
 		return s.table.GetMany(keys, func(i int, state []uint64, isNew bool) {
 			if isNew {
-				s.added++
+				s.addedKeys++
 			}
 			use(i, state, isNew)
 		})
@@ -143,14 +143,14 @@ func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew b
 
 // open creates the table if necessary. If s is disabled, it frees the table.
 func (s *seenKeys) open() (err error) {
-	if s.off {
+	if s.disabled {
 		return s.close()
 	}
 	if s.table != nil {
 		return nil
 	}
 	s.keys, err = hashagg.New(s.ctx, hashagg.Options{
-		Memory: max(s.memory, hashagg.MinMemory), Threads: 1, Temp: s.temp, Words: s.words, Merge: func(dst, src []uint64) {},
+		Memory: max(s.memory, hashagg.MinMemory), Threads: 1, Temp: s.temp, Words: s.stateWords, Merge: func(dst, src []uint64) {},
 	})
 	if err != nil {
 		return err
@@ -159,8 +159,8 @@ func (s *seenKeys) open() (err error) {
 		return err
 	}
 	s.table.DrainTo(func() error {
-		s.off = s.known < s.added/4
-		s.added, s.known = 0, 0
+		s.disabled = s.knownRecords < s.addedKeys/4
+		s.addedKeys, s.knownRecords = 0, 0
 		return s.table.Drain(func(hashagg.Group) error { return nil })
 	})
 	return nil

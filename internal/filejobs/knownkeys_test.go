@@ -22,7 +22,7 @@ func TestFirstKeysMemory(t *testing.T) {
 		if held > limit {
 			t.Errorf("%s: the keys use %d bytes of %d", name, held, limit)
 		}
-		if f.off && !f.add(bytes.Repeat([]byte{255}, 9)) {
+		if f.disabled && !f.add(bytes.Repeat([]byte{255}, 9)) {
 			t.Errorf("%s: a key was dropped although the first keys are unknown", name)
 		}
 	}

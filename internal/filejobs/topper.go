@@ -55,7 +55,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	if t.sorter, err = j.newSorter(ctx, memory/2, true); err != nil {
 		return err
 	}
-	t.seen = j.newSeen(ctx, seenKeys{memory: memory / 3, words: t.n, off: t.n > maxFiltered})
+	t.seen = j.newSeenKeys(ctx, seenKeys{memory: memory / 3, stateWords: t.n, disabled: t.n > maxFiltered})
 	for i := range j.Threads {
 		t.batches = append(t.batches, &topBatch{worker: i})
 	}
@@ -69,7 +69,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 		return err
 	}
 	for _, s := range t.seen {
-		t.dropped += s.dropped
+		t.dropped += s.droppedRecords
 	}
 	j.report("groups", "groups", groups)
 	j.report("written", "written", t.written)
@@ -122,8 +122,8 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 		switch {
 		case batch.err != nil:
 		case first != nil && !amongFirst(first, isNew, order):
-			seen.known++
-			seen.dropped++
+			seen.knownRecords++
+			seen.droppedRecords++
 		default:
 			batch.key = append(extsort.AppendText(batch.key[:0], batch.groups[i]), order...)
 			batch.err = w.Add(batch.key, batch.records[i])

@@ -36,30 +36,30 @@ func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 		y := b.(*array.String)
 		fill(func(i int) int { return compareValues(x.Value(i), y.Value(i)) })
 		return
-	case interface{ Value(int) []byte }: // of fixed or variable size
+	case interface{ Value(int) []byte }: // binary columns, of fixed or variable size
 		y := b.(interface{ Value(int) []byte })
 		fill(func(i int) int { return compareValues(string(x.Value(i)), string(y.Value(i))) })
 		return
 	}
-	wholeA, wholeB := wholes(a), wholes(b)
-	floatA, floatB := floats(a), floats(b)
+	intA, intB := intsOf(a), intsOf(b)
+	floatA, floatB := floatsOf(a), floatsOf(b)
 	switch {
-	case wholeA != nil && wholeB != nil:
-		fill(func(i int) int { return compareValues(wholeA(i), wholeB(i)) })
+	case intA != nil && intB != nil:
+		fill(func(i int) int { return compareValues(intA(i), intB(i)) })
 	case floatA != nil && floatB != nil:
 		fill(func(i int) int { return compareValues(floatA(i), floatB(i)) })
-	case wholeA != nil && floatB != nil:
-		fill(func(i int) int { return compareMixed(wholeA(i), floatB(i)) })
-	case floatA != nil && wholeB != nil:
-		fill(func(i int) int { return [...]int{greater, same, less, unordered}[compareMixed(wholeB(i), floatA(i))] })
+	case intA != nil && floatB != nil:
+		fill(func(i int) int { return compareMixed(intA(i), floatB(i)) })
+	case floatA != nil && intB != nil:
+		fill(func(i int) int { return [...]int{greater, same, less, unordered}[compareMixed(intB(i), floatA(i))] })
 	default:
 		fill(func(i int) int { return compareExact(a, b, i) })
 	}
 }
 
-// wholes returns the values of a column of integers, dates or times, or nil for other
-// types.
-func wholes(a arrow.Array) func(int) int64 {
+// intsOf returns a function that returns the values of a column of integers, dates or times. It returns nil
+// for other types.
+func intsOf(a arrow.Array) func(int) int64 {
 	switch a := a.(type) {
 	case *array.Int32:
 		return func(i int) int64 { return int64(a.Value(i)) }
@@ -75,7 +75,8 @@ func wholes(a arrow.Array) func(int) int64 {
 	return nil
 }
 
-func floats(a arrow.Array) func(int) float64 {
+// floatsOf is like intsOf, for columns of floats.
+func floatsOf(a arrow.Array) func(int) float64 {
 	switch a := a.(type) {
 	case *array.Float32:
 		return func(i int) float64 { return float64(a.Value(i)) }
@@ -85,7 +86,8 @@ func floats(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// compareMixed compares an integer with a float exactly; neither type contains all values of the other.
+// compareMixed compares an integer with a float exactly. It converts neither to the other's type, because
+// neither type contains all values of the other.
 func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:
@@ -121,11 +123,11 @@ func rationalOf(a arrow.Array, row int) (r *big.Rat, none float64) {
 		scale := d.DataType().(*arrow.Decimal128Type).Scale
 		return new(big.Rat).SetFrac(d.Value(row).BigInt(), new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)), 0
 	}
-	if f := floats(a); f != nil {
+	if f := floatsOf(a); f != nil {
 		if r = new(big.Rat).SetFloat64(f(row)); r == nil {
 			return nil, f(row)
 		}
 		return r, 0
 	}
-	return new(big.Rat).SetInt64(wholes(a)(row)), 0
+	return new(big.Rat).SetInt64(intsOf(a)(row)), 0
 }

@@ -7,7 +7,7 @@ import (
 
 const (
 	maxText  = 1 << 20 // maximum length of an expression
-	maxDepth = 100     // maximum nesting of parentheses and nots
+	maxDepth = 100     // maximum nesting of parentheses and of not
 )
 
 type parser struct {
@@ -15,19 +15,19 @@ type parser struct {
 	token token // next token
 	after int   // offset after the next token
 	depth int
-	err   error // first error; after it, there is only the end
+	err   error // first error; after it, the next token is always the end
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
 func Parse(text string) (*Expr, error) {
 	if len(text) > maxText {
-		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes, the limit is %d", len(text), maxText)}
+		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes; the limit is %d", len(text), maxText)}
 	}
 	p := &parser{text: text}
 	p.advance()
 	root := p.expression()
 	if p.token.kind != tokenEnd {
-		p.expect("and, or, or the end")
+		p.failExpected(`"and", "or" or the end`)
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -52,8 +52,8 @@ func (p *parser) advance() {
 	}
 }
 
-// expect records an error: the next token is not what was expected.
-func (p *parser) expect(what string) {
+// failExpected records an error that says what was expected and what the next token is.
+func (p *parser) failExpected(what string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
 		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.after])
@@ -86,7 +86,7 @@ func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	return n
 }
 
-// factor reads an expression in parentheses, after a not, or a comparison.
+// factor reads an expression in parentheses, a factor preceded by not, or a comparison.
 func (p *parser) factor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
@@ -100,7 +100,7 @@ func (p *parser) factor() *node {
 	case p.skipWord("("):
 		n := p.expression()
 		if !p.skipWord(")") {
-			p.expect(`")"`)
+			p.failExpected(`")"`)
 		}
 		return n
 	}
@@ -126,7 +126,7 @@ func (p *parser) comparison() *node {
 		n.op = opNull
 		not := p.skipWord("not")
 		if !p.skipWord("null") {
-			p.expect("null")
+			p.failExpected("null")
 		}
 		return negateIf(not, n)
 	}
@@ -143,11 +143,11 @@ func (p *parser) comparison() *node {
 	case p.skipWord("between"):
 		low := p.literal()
 		if !p.skipWord("and") {
-			p.expect("and")
+			p.failExpected("and")
 		}
 		n = between(n.column, low, p.literal(), n.offset)
 	case not:
-		p.expect("in, like or between")
+		p.failExpected("in, like or between")
 	default:
 		n.op = p.comparisonSign()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
@@ -163,7 +163,7 @@ func (p *parser) comparison() *node {
 func (p *parser) comparisonSign() operator {
 	op, ok := comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
-		p.expect("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
+		p.failExpected("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
 	}
 	p.advance()
 	return op
@@ -172,7 +172,7 @@ func (p *parser) comparisonSign() operator {
 func (p *parser) column() string {
 	name := p.token.text
 	if p.token.kind != tokenQuoted && (p.token.kind != tokenName || reserved[strings.ToLower(name)]) {
-		p.expect("the name of a column (in double quotes unless it is a plain word)")
+		p.failExpected("the name of a column (in double quotes unless it is a plain word)")
 	}
 	p.advance()
 	return name
@@ -185,7 +185,7 @@ func (p *parser) literal() literal {
 	case p.token.kind == tokenName && strings.EqualFold(p.token.text, "null"):
 		p.fail(&SyntaxError{p.token.offset, "a comparison with null is never true: write is null, or is not null"})
 	default:
-		p.expect("a number, true, false, or text in single quotes")
+		p.failExpected("a number, true, false, or text in single quotes")
 	}
 	p.advance()
 	return value
@@ -194,7 +194,7 @@ func (p *parser) literal() literal {
 // quoted returns the next token, which must be text, as a literal.
 func (p *parser) quoted() literal {
 	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
-		p.expect("text in single quotes")
+		p.failExpected("text in single quotes")
 	}
 	return p.literal()
 }
@@ -215,11 +215,11 @@ func negateIf(not bool, n *node) *node {
 	return n
 }
 
-// list reads the values after in.
+// list reads the list of values after in.
 func (p *parser) list(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
 		if !p.skipWord(sep) {
-			p.expect(fmt.Sprintf("%q", sep))
+			p.failExpected(fmt.Sprintf("%q", sep))
 			return
 		}
 		n.values = append(n.values, p.literal())

@@ -21,13 +21,13 @@ type numbers[T number] struct {
 	needsMoments bool // a function needs the product or the variance
 	keepsValues  bool // a function needs all values of the bin
 	kept         []T
-	floatTotals  bool // floats of which only sums and counts are needed
+	floatTotals  bool // floats; only their sums and counts are needed
 	values       []T
 	nulls        arrow.Array // non-nil if some values are null
 	binState[T]
 }
 
-// binState accumulates a bin's numbers that are neither null nor NaN.
+// binState accumulates the numbers of a bin, except nulls and NaN.
 type binState[T number] struct {
 	n                            int64
 	first, last, lowest, highest T
@@ -130,13 +130,13 @@ func (g *binState[T]) total() float64 {
 	return float64(g.high)*(1<<64) + float64(g.low)
 }
 
-func (g *numbers[T]) putter(function string, to array.Builder) func() error {
-	floats, _ := to.(*array.Float64Builder)
+func (g *numbers[T]) putter(function string, builder array.Builder) func() error {
+	floats, _ := builder.(*array.Float64Builder)
 	switch function {
 	case "count":
-		return putCount(&g.n, to)
+		return putCount(&g.n, builder)
 	case "sum":
-		return func() error { return g.putSum(to) }
+		return func() error { return g.putSum(builder) }
 	case "mean":
 		return func() error {
 			if g.n == 0 {
@@ -157,7 +157,7 @@ func (g *numbers[T]) putter(function string, to array.Builder) func() error {
 		}
 	case "nunique":
 		return func() error {
-			to.(*array.Int64Builder).Append(countDistinct(g.kept))
+			builder.(*array.Int64Builder).Append(countDistinct(g.kept))
 			return nil
 		}
 	case "prod":
@@ -168,37 +168,37 @@ func (g *numbers[T]) putter(function string, to array.Builder) func() error {
 	case "std", "var", "sem":
 		return func() error { return g.putVariance(function, floats) }
 	}
-	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), to)
+	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), builder)
 }
 
-func (g *binState[T]) putSum(to array.Builder) error {
-	switch to := to.(type) {
+func (g *binState[T]) putSum(builder array.Builder) error {
+	switch b := builder.(type) {
 	case *array.Float64Builder:
-		to.Append(g.sum)
+		b.Append(g.sum)
 	case *array.Int64Builder:
 		if g.high != int64(g.low)>>63 {
-			return errors.New("the sum of a bin's values overflows int64: resample with mean, or put the values as floats")
+			return errors.New("the sum of a bin's values overflows int64: resample with mean, or store the values as floats")
 		}
-		to.Append(int64(g.low))
+		b.Append(int64(g.low))
 	case *array.Uint64Builder:
 		if g.high != 0 {
-			return errors.New("the sum of a bin's values overflows uint64: resample with mean, or put the values as floats")
+			return errors.New("the sum of a bin's values overflows uint64: resample with mean, or store the values as floats")
 		}
-		to.Append(g.low)
+		b.Append(g.low)
 	}
 	return nil
 }
 
-func (g *binState[T]) putVariance(function string, to *array.Float64Builder) error {
+func (g *binState[T]) putVariance(function string, builder *array.Float64Builder) error {
 	variance := g.squares / (g.finite - 1)
 	switch {
 	case g.hasInfinity:
 		variance = math.NaN()
 	case g.finite < 2:
-		to.AppendNull()
+		builder.AppendNull()
 		return nil
 	case math.IsInf(variance, 0) || math.IsNaN(variance):
-		return fmt.Errorf("%s: the variance of a bin's values overflows float64: put smaller values", function)
+		return fmt.Errorf("%s: the variance of a bin's values overflows float64: scale the values down before you store them", function)
 	}
 	if function != "var" {
 		variance = math.Sqrt(variance)
@@ -206,7 +206,7 @@ func (g *binState[T]) putVariance(function string, to *array.Float64Builder) err
 	if function == "sem" {
 		variance /= math.Sqrt(float64(g.n))
 	}
-	to.Append(variance)
+	builder.Append(variance)
 	return nil
 }
 
@@ -220,41 +220,41 @@ func median[T number](values []T) float64 {
 	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5 // as DuckDB computes it
 }
 
-const sortThreshold = 16 // fewer values are sorted directly
+const sortThreshold = 16 // shorter slices are sorted directly
 
-// selectNth reorders values so that values[n] is what sorting would put there, with no greater value before
-// it.
+// selectNth reorders values so that values[n] is the value that sorting would put there, and no value before it
+// is greater.
 func selectNth[T number](values []T, n int) {
 	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]
 		pivot := max(min(a, b), min(max(a, b), c))
-		less := 0
+		numLess := 0
 		for i, v := range values { // branch-free, because half of the branches would be mispredicted
-			values[i] = values[less]
-			values[less] = v
+			values[i] = values[numLess]
+			values[numLess] = v
 			step := 0
 			if v < pivot {
 				step = 1
 			}
-			less += step
+			numLess += step
 		}
 		switch {
-		case n < less:
-			values = values[:less]
+		case n < numLess:
+			values = values[:numLess]
 			continue
-		case less == 0: // the pivot is the minimum
+		case numLess == 0: // the pivot is the minimum
 			for i, v := range values {
-				values[i] = values[less]
-				values[less] = v
+				values[i] = values[numLess]
+				values[numLess] = v
 				if v <= pivot {
-					less++
+					numLess++
 				}
 			}
-			if n < less {
+			if n < numLess {
 				return
 			}
 		}
-		values, n = values[less:], n-less
+		values, n = values[numLess:], n-numLess
 	}
 	slices.Sort(values)
 }
