@@ -80,7 +80,8 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	}
 	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
-		// If the header is there nonetheless, it would mark the end of the previous file.
+		// The header may have been written despite the error. It would then mark the end of
+		// the previous file.
 		if undoErr := l.undoWrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(l.poison(err), undoErr)
 		}
@@ -95,9 +96,9 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	return w, nil
 }
 
-// undoWrite ensures that a header whose write failed does not exist, so the data after it
-// has no meaning. It writes zeros only if the header can be read back, because a full
-// disk may have no block for them.
+// undoWrite erases a header whose write failed, so that replay ignores the data after it. If the
+// file does not contain the header, undoWrite changes nothing, because a full disk may have no
+// room for zeros.
 func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	got := make([]byte, len(head))
 	n, err := f.ReadAt(got, off)
@@ -164,13 +165,11 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// If another write-ahead file follows, the last record of a file says so. Otherwise, a
-// removal of the newest file would go unnoticed. The record is written after the next
-// file exists, so it is never wrong. It has no entries, and the number of the next file's
-// first record.
-
-// markEnd writes this record. It is only an additional protection, so errors are only
-// logged. mu must be held.
+// markEnd writes the end record of old, which says that another file follows. Without it, the
+// removal of the newest file would go unnoticed. The record has no entries, and its number is
+// that of the next file's first record. The next file must already exist, so that the record is
+// never wrong. Errors are only logged, because the record is an additional protection.
+// mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -185,7 +184,7 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of a file before the next file is begun again.
+// clearEnd overwrites the end record of a file before the next file is created again.
 // Otherwise, a crash could leave the next file empty, and the end record would make that
 // look like damage.
 func (l *wal) clearEnd(w liveWAL, end int64) error {

@@ -170,12 +170,12 @@ func TestUncertainCreations(t *testing.T) {
 		}
 	}
 	t.Run("412 is not read back", func(t *testing.T) {
-		if err := runChurn(t, 1, hooks{naive412: true}); err == nil {
+		if err := runChurn(t, 1, hooks{noReadBack: true}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})
 	t.Run("409 is mistaken for an existing object", func(t *testing.T) {
-		if err := runChurn(t, 1, hooks{naive412: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
+		if err := runChurn(t, 1, hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})

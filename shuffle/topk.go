@@ -86,7 +86,7 @@ type candidate struct{ key, record, end int }
 const candidateSize = 24
 
 func (f *topFeed[T]) put(v T) error {
-	f.records++
+	f.recordCount++
 	f.key = appendKeys(f.key[:0], f.t.sorter.keys, v)
 	f.tally.add(len(f.key))
 	// Among equal keys, the earlier record stays.
@@ -103,9 +103,9 @@ func (f *topFeed[T]) put(v T) error {
 	}
 	f.data = data
 	c.end = len(f.data)
-	f.list = append(f.list, c)
-	full := len(f.data)+candidateSize*len(f.list) > f.t.limit
-	if full || int64(len(f.list)) >= 2*f.t.k+1000 {
+	f.candidates = append(f.candidates, c)
+	full := len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes
+	if full || int64(len(f.candidates)) >= 2*f.t.k+1000 {
 		f.keepFirst()
 		// If k records do not fit in memory, they are sorted on disk.
 		if len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes/2 {
@@ -117,7 +117,7 @@ func (f *topFeed[T]) put(v T) error {
 
 // keepFirst keeps the first k candidates.
 func (f *topFeed[T]) keepFirst() {
-	if len(f.list) == 0 || int64(len(f.list)) < f.t.k {
+	if len(f.candidates) == 0 || int64(len(f.candidates)) < f.t.k {
 		return
 	}
 	slices.SortStableFunc(f.candidates, func(a, b candidate) int {
@@ -130,7 +130,7 @@ func (f *topFeed[T]) keepFirst() {
 		f.worst = []byte{} // an empty key is a key, unlike nil
 	}
 	// Move the kept candidates together, in the order of their offsets.
-	byOffset := slices.Clone(f.list)
+	byOffset := slices.Clone(f.candidates)
 	slices.SortFunc(byOffset, func(a, b candidate) int { return a.key - b.key })
 	n := 0
 	for i, c := range byOffset {
@@ -139,13 +139,13 @@ func (f *topFeed[T]) keepFirst() {
 		byOffset[i] = candidate{n, c.record - shift, c.end - shift}
 		n += c.end - c.key
 	}
-	f.data, f.list = f.data[:n], byOffset
+	f.data, f.candidates = f.data[:n], byOffset
 }
 
 // flush passes all candidates to the sorter, in input order.
 func (f *topFeed[T]) flush() error {
 	f.keepFirst()
-	for _, c := range f.list {
+	for _, c := range f.candidates {
 		if err := f.add(f.data[c.key:c.record], f.data[c.record:c.end]); err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func stores() []store {
 		{
 			name: "file", usage: "file:DIR", location: true, help: "a directory with a file per key",
 			options: []option{
-				sync(), {"files", countKind(), "a quarter of the process's limit", "maximum number of open files"}, tempOption(),
+				sync(), {"files", countKind(), "a quarter of the process's limit on open files", "maximum number of open files"}, tempOption(),
 			},
 			open: func(_ context.Context, dir string, o options) (partd.Partd, error) {
 				if temp := o.text("temp", ""); temp != "" {
@@ -94,13 +94,13 @@ func stores() []store {
 			exists: func(dir string, _ options) (bool, error) { return containsFile(dir, "MANIFEST") },
 		},
 		serverStore("tcp", "tcp://HOST:PORT", "a server's store; several servers, separated by commas, share the keys",
-			option{"insecure", boolKind(), "false", "send the token although others could read it"}),
+			option{"insecure", boolKind(), "false", "send the token even if others could read it"}),
 		serverStore("tls", "tls://HOST:PORT", "the same over TLS",
-			option{"ca", fileKind(), "the system's", "certificates of the authorities that may sign the server's"},
+			option{"ca", fileKind(), "the system's", "file with CA certificates for checking the server's certificate"},
 			option{"cert", fileKind(), "", "the client's certificate"},
 			option{"key", fileKind(), "", "the key of the client's certificate"}),
-		serverStore("ipc", "ipc:///PATH", "a server's store, by its Unix socket",
-			option{"namespace", namespaceKind(), "", "the namespace (tcp and tls have it in the address: tcp://HOST:PORT/NAME)"}),
+		serverStore("ipc", "ipc:///PATH", "a server's store, through its Unix socket",
+			option{"namespace", namespaceKind(), "", "the namespace (for tcp and tls, it is part of the address: tcp://HOST:PORT/NAME)"}),
 	}
 }
 
@@ -169,7 +169,7 @@ var formats = map[compress.Format]struct{ help, level string }{
 	compress.Zlib:   {"compress in the format of Python's partd.ZLib", "6"},
 	compress.Gzip:   {"compress into gzip files", "6"},
 	compress.BZ2:    {"compress slowly but well, in the format of Python's partd.BZ2", "9"},
-	compress.Blosc:  {"compress arrays of numbers, in the format of Python's partd.Blosc", "1, or 2 with codec=zstd"},
+	compress.Blosc:  {"compress arrays of numbers, in the format of Python's partd.Blosc", "1 (2 with codec=zstd)"},
 }
 
 // compressors returns the layers that compress, with their options.
@@ -185,7 +185,7 @@ func compressors() []layer {
 			l.options = append(l.options,
 				option{"typesize", levelKind(255), "8", "size of a number in bytes"},
 				option{"shuffle", parsedKind("byte|bit|none", blosc.ParseShuffle), "byte", "grouping of similar bytes or bits before compression"},
-				option{"codec", parsedKind("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "how to compress; copy does not"})
+				option{"codec", parsedKind("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "codec of the compressed data; copy stores the data uncompressed"})
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
 			opts := &compress.Options{Level: o.countKind("level"), Limit: o.sizeKind("limit"), TypeSize: o.countKind("typesize")}

@@ -64,7 +64,7 @@
 //	  level=1-9, default 9: higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	blosc+         compress arrays of numbers, in the format of Python's partd.Blosc
-//	  level=1-9, default 1, or 2 with codec=zstd: higher compresses more, and more slowly
+//	  level=1-9, default 1 (2 with codec=zstd): higher compresses more, and more slowly
 //	  limit=SIZE, default 1GiB: maximum size of a piece when decompressed
 //	  typesize=1-255, default 8: size of a number in bytes
 //	  shuffle=byte|bit|none, default byte: grouping of similar bytes or bits before compression

@@ -43,10 +43,10 @@ func main() {
 	single := flag.Bool("one", false, "make one run and print its result (used internally)")
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	scale := flag.Bool("scale", true, "also measure inputs of several sizes")
-	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations; also partition, which is not compared")
+	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations, separated by commas; partition, which has no in-memory version, works only with -one")
 	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory for simple Go code")
-	flag.IntVar(&f.records, "records", 10_000_000, "records of a uint64 key and a uint64 value")
-	flag.Int64Var(&f.memory, "memory", 1<<30, "bytes of memory")
+	flag.IntVar(&f.records, "records", 10_000_000, "number of records, each with a uint64 key and a uint64 value")
+	flag.Int64Var(&f.memory, "memory", 1<<30, "memory limit of partd, in bytes")
 	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
 	flag.StringVar(&f.temp, "temp", "", "directory for temporary data")
 	flag.Parse()
@@ -87,13 +87,13 @@ func runChild(f flags) (r result, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// runInTurns runs several kinds in turns. For each kind, it returns the run with the median
-// seconds, with the largest VmHWM of all its runs.
-func runInTurns(rounds int, kinds ...flags) ([]result, error) {
-	all := make([][]result, len(kinds))
+// runInTurn runs the variants in turn, rounds times each. For each variant, it returns the run
+// with the median time, but with the largest VmHWM of all its runs.
+func runInTurn(rounds int, variants ...flags) ([]result, error) {
+	all := make([][]result, len(variants))
 	for range rounds {
-		for i, k := range kinds {
-			r, err := runChild(k)
+		for i, variant := range variants {
+			r, err := runChild(variant)
 			if err != nil {
 				return nil, err
 			}
@@ -119,7 +119,7 @@ func compare(f flags, rounds int) error {
 		ours, theirs := f, f
 		ours.op, ours.impl = op, "partd"
 		theirs.op, theirs.impl = op, "memory"
-		m, err := runInTurns(rounds, theirs, ours)
+		m, err := runInTurn(rounds, theirs, ours)
 		if err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func compareSizes(f flags, rounds int) error {
 			variants[i].op = op
 			variants[i].records = int(f.memory/recordBytes/4) << (2 * i)
 		}
-		m, err := runInTurns(rounds, kinds...)
+		m, err := runInTurn(rounds, variants...)
 		if err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func sortFiles(f flags, rounds int) error {
 		return err
 	}
 	f.op, f.impl, f.memory = "file", "partd", 256<<20
-	m, err := runInTurns(rounds, f)
+	m, err := runInTurn(rounds, f)
 	if err != nil {
 		return err
 	}
