@@ -138,7 +138,7 @@ func (b *gcs) do(r *http.Request) (*http.Response, error) {
 	return nil, &gcsError{resp.StatusCode, answer.Error.Message}
 }
 
-func (b *gcs) request(ctx context.Context, method, name string, query url.Values) (*http.Request, error) {
+func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Values) (*http.Request, error) {
 	path := b.api + "b/" + url.PathEscape(b.bucket) + "/o"
 	if name != "" {
 		path += "/" + url.PathEscape(b.prefix+name)
@@ -146,24 +146,25 @@ func (b *gcs) request(ctx context.Context, method, name string, query url.Values
 	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
 }
 
-// explain converts an error for the store. It adds only a position to transient errors.
-func (b *gcs) explain(err error, name string) error {
+// storeError converts an error to what the store expects, after the object's path. Transient errors only get
+// the path.
+func (b *gcs) storeError(err error, name string) error {
 	var e *gcsError
 	if !errors.As(err, &e) {
 		return err
 	}
-	where := b.String() + "/" + name
+	objectPath := b.String() + "/" + name
 	switch {
 	case e.code == http.StatusPreconditionFailed:
-		return fmt.Errorf("%s: %w", where, fs.ErrExist)
+		return fmt.Errorf("%s: %w", objectPath, fs.ErrExist)
 	case e.code == http.StatusRequestTimeout, e.code == http.StatusConflict, e.code == http.StatusTooManyRequests, e.code < 400, e.code >= 500:
-		return fmt.Errorf("%s: %w", where, err)
+		return fmt.Errorf("%s: %w", objectPath, err)
 	}
-	return fmt.Errorf("%s: %w: %w", where, objstore.ErrRefused, err)
+	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
 }
 
-// Create makes an object by one request, on the condition that the name has generation 0
-// (no object), with a checksum that the server verifies.
+// Create creates an object with one request, which succeeds only if the object does not exist
+// (generation 0). The server verifies the checksum in the request.
 func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	meta, err := json.Marshal(map[string]string{"name": b.prefix + name, "crc32c": base64.StdEncoding.EncodeToString(sum)})
@@ -171,12 +172,12 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 		return err
 	}
 	var head, tail bytes.Buffer
-	parts := multipart.NewWriter(&head)
+	writer := multipart.NewWriter(&head)
 	for _, part := range []struct {
 		kind string
 		data []byte
 	}{{"application/json", meta}, {"application/octet-stream", nil}} {
-		w, err := parts.CreatePart(textproto.MIMEHeader{"Content-Type": {part.kind}})
+		w, err := writer.CreatePart(textproto.MIMEHeader{"Content-Type": {part.kind}})
 		if err == nil {
 			_, err = w.Write(part.data)
 		}
@@ -184,7 +185,7 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 			return err
 		}
 	}
-	fmt.Fprintf(&tail, "\r\n--%s--\r\n", parts.Boundary())
+	fmt.Fprintf(&tail, "\r\n--%s--\r\n", writer.Boundary())
 	size := int64(head.Len() + len(data) + tail.Len())
 	body := &borrowedReader{r: bytes.NewReader(data)}
 	defer body.release()
@@ -199,10 +200,10 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 		return err
 	}
 	r.ContentLength = size
-	r.Header.Set("Content-Type", "multipart/related; boundary="+parts.Boundary())
+	r.Header.Set("Content-Type", "multipart/related; boundary="+writer.Boundary())
 	resp, err := b.do(r)
 	if err != nil {
-		return b.explain(err, name)
+		return b.storeError(err, name)
 	}
 	return finish(resp)
 }
@@ -213,12 +214,12 @@ func finish(resp *http.Response) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-// ReadRange reads a part of an object by one request.
+// ReadRange reads a part of an object with one request.
 func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if length == 0 {
 		return http.NoBody, nil
 	}
-	r, err := b.request(ctx, http.MethodGet, name, url.Values{"alt": {"media"}})
+	r, err := b.newRequest(ctx, http.MethodGet, name, url.Values{"alt": {"media"}})
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +239,7 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	case b.hasStatus(err, http.StatusNotFound):
 		return nil, fmt.Errorf("%v/%s: %w", b, name, fs.ErrNotExist)
 	case err != nil:
-		return nil, b.explain(err, name)
+		return nil, b.storeError(err, name)
 	case resp.StatusCode != status:
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("%v/%s: the server answered %s instead of sending the requested range", b, name, resp.Status)
@@ -263,7 +264,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 				NextPageToken string
 			}
 			if err := b.page(ctx, query, &page); err != nil {
-				yield(objstore.Object{}, b.explain(err, prefix))
+				yield(objstore.Object{}, b.storeError(err, prefix))
 				return
 			}
 			for _, o := range page.Items {
@@ -277,7 +278,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 }
 
 func (b *gcs) page(ctx context.Context, query url.Values, to any) error {
-	r, err := b.request(ctx, http.MethodGet, "", query)
+	r, err := b.newRequest(ctx, http.MethodGet, "", query)
 	if err != nil {
 		return err
 	}
@@ -291,7 +292,7 @@ func (b *gcs) page(ctx context.Context, query url.Values, to any) error {
 
 // Delete removes an object.
 func (b *gcs) Delete(ctx context.Context, name string) error {
-	r, err := b.request(ctx, http.MethodDelete, name, nil)
+	r, err := b.newRequest(ctx, http.MethodDelete, name, nil)
 	if err != nil {
 		return err
 	}
@@ -300,7 +301,7 @@ func (b *gcs) Delete(ctx context.Context, name string) error {
 		return nil
 	}
 	if err != nil {
-		return b.explain(err, name)
+		return b.storeError(err, name)
 	}
 	return finish(resp)
 }

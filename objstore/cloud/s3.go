@@ -82,7 +82,7 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	body := &borrowedReader{r: bytes.NewReader(data)}
 	defer body.release()
 	_, err := b.client.PutObject(ctx, b.bucket, b.prefix+name, body, int64(len(data)), opts)
-	return b.explain(err, name)
+	return b.storeError(err, name)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -109,9 +109,9 @@ func (l *borrowedReader) release() {
 	l.mu.Unlock()
 }
 
-// explain converts an error for the store. Transient errors stay unchanged. So does 409:
+// storeError converts an error for the store. Transient errors stay unchanged. So does 409:
 // the object may or may not exist.
-func (b *s3) explain(err error, name string) error {
+func (b *s3) storeError(err error, name string) error {
 	if err == nil {
 		return nil
 	}
@@ -151,7 +151,7 @@ func (b *s3) ReadRange(ctx context.Context, name string, offset, length int64) (
 	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return http.NoBody, nil // the object ends before offset
 	}
-	return r, b.explain(err, name)
+	return r, b.storeError(err, name)
 }
 
 // List lists objects, up to a thousand per request.
@@ -165,7 +165,7 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 		}
 		for o := range b.client.ListObjectsIter(ctx, b.bucket, opts) {
 			if o.Err != nil {
-				yield(objstore.Object{}, b.explain(o.Err, prefix))
+				yield(objstore.Object{}, b.storeError(o.Err, prefix))
 				return
 			}
 			if !yield(objstore.Object{Name: strings.TrimPrefix(o.Key, b.prefix), Size: o.Size, Modified: o.LastModified}, nil) {
@@ -178,7 +178,7 @@ func (b *s3) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.
 // Delete removes an object. Some gateways answer 404 if another client deletes it at the
 // same time.
 func (b *s3) Delete(ctx context.Context, name string) error {
-	err := b.explain(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
+	err := b.storeError(b.client.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}), name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -41,26 +41,26 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestor stages. A call first gets the ancestors' results. It runs the function
-    unless its result is kept. Arguments of the call are passed to the function, and are part of the key."""
+    """A function with its raw files and ancestor stages. A call first computes or reads the ancestors' results. Then it
+    runs the function, unless its result is kept. Arguments of the call are passed to the function, and are part of the key."""
 
     def __init__(
         self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
         ttl: float | datetime.timedelta | None = None,
     ):  # fmt: skip
         if not hasattr(function, "__qualname__"):
-            raise Misuse(f"{function!r} has no name: decorate a function")
+            raise Misuse(f"stage must decorate a function with a name, not {function!r}")
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
-        self.format = format  # None: parquet if the result comes back unchanged, otherwise pickle
+        self.format = format  # None: parquet if that preserves the result exactly, otherwise pickle
         self.directory = directory
         if not isinstance(ttl, (int, float, datetime.timedelta, type(None))):
             raise Misuse(f"{self.name}: ttl is a {type(ttl).__name__}: pass seconds, or a timedelta")
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
             raise Misuse(f"{self.name}: ttl is {ttl}: pass at least 0")
-        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 300 years or more mean forever
+        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, and 300 years or more, mean forever
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
@@ -76,16 +76,16 @@ class Stage(Shown, Generic[R]):
         return f"{self.function.__module__}.{self.function.__qualname__}".replace("/", "_")
 
     def _looks(self) -> Looks:
-        kept = f"kept as {self.format} in {self.directory or getattr(stagekept._shared, 'url', 'the directory of stages')}" if self.cache else "not kept"
+        storage = f"kept as {self.format} in {self.directory or getattr(stagekept._shared, 'url', 'the default directory of stages')}" if self.cache else "not kept"
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
-        return f"Stage {self.name}, {kept}", ("input", "type", "source"), inputs + [(name, "stage", of.name) for name, of in self.ancestors.items()]
+        return f"Stage {self.name}, {storage}", ("input", "type", "source"), inputs + [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
 
     def key(self, *args: Any) -> str:
         """Returns the hash of everything that the result depends on: code, format, raw files' content, ancestors' keys and args."""
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """Returns what a function that calls this stage depends on, in addition to the stage's code."""
+        """Returns what else the key of a function that calls this stage includes, besides the stage's code."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -94,17 +94,17 @@ class Stage(Shown, Generic[R]):
 
 
 class _Run:
-    """One call of the last stage, in which each stage runs at most once."""
+    """One call of a stage. Each stage that it needs runs at most once."""
 
-    def __init__(self, last: Stage[Any]):
+    def __init__(self, target: Stage[Any]):
         self.keys: dict[Stage[Any], str] = {}
-        self.ttls: dict[Stage[Any], float] = {}  # the shortest of the stage and its ancestors
-        self.expires: dict[Stage[Any], float] = {}  # when results expire
+        self.ttls: dict[Stage[Any], float] = {}  # shortest ttl of the stage and its ancestors
+        self.expires: dict[Stage[Any], float] = {}  # times at which results expire
         self.results: dict[Stage[Any], Any] = {}
         self.uses: dict[Stage[Any], int] = {}  # number of stages with this ancestor
         self.stats: dict[Stage[Any], list[tuple[int, ...]]] = {}
-        visited = {last}
-        pending = [last]
+        visited = {target}
+        pending = [target]
         while pending:
             for ancestor in pending.pop().ancestors.values():
                 self.uses[ancestor] = self.uses.get(ancestor, 0) + 1
@@ -116,15 +116,15 @@ class _Run:
         if s not in self.keys:
             self.stats[s] = _stats(s)
             closure = inspect.getclosurevars(s.function).nonlocals if isinstance(s.function, FunctionType) else {}
-            names = ["3", s.name, s.format if s.cache else "", Code().of([args, closure])]
+            identifiers = ["3", s.name, s.format if s.cache else "", Code().of([args, closure])]
             parts = [Code().of(s.function)]
             for name, path in sorted(s.files.items()):
-                names += [name, os.fspath(path)]
+                identifiers += [name, os.fspath(path)]
                 parts += [_content(path)]
             for name, ancestor in sorted(s.ancestors.items()):
-                names += [name, self.key(ancestor)[:IDENTITY]]
+                identifiers += [name, self.key(ancestor)[:IDENTITY]]
                 parts += [self.key(ancestor)]
-            identity = hashlib.sha256(repr(names).encode()).hexdigest()
+            identity = hashlib.sha256(repr(identifiers).encode()).hexdigest()
             self.keys[s] = identity[:IDENTITY] + hashlib.sha256(repr([identity, *parts]).encode()).hexdigest()[IDENTITY:]
             self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for ancestor in s.ancestors.values())])
         return self.keys[s]

@@ -72,8 +72,8 @@ def quack(place):
 
 
 @contextlib.contextmanager
-def connected(place):
-    """Yields a connection of the peer, and the prefix of table names."""
+def connect_peer(place):
+    """Yields a connection to the peer, and the prefix of table names."""
     import duckdb
 
     if peer == "quack":
@@ -88,18 +88,18 @@ def connected(place):
         yield db, ""
 
 
-def bulk(place):
+def measure_bulk(place):
     import pyarrow.parquet as pq
 
     if peer == "pyarrow":
         table = pq.read_table(rows)
         target = os.path.join(place, "t.parquet")
-        wanted = [("sym", "=", "S7"), ("price", ">", 50)]
+        filters = [("sym", "=", "S7"), ("price", ">", 50)]
         return {
             "append": median(lambda i: pq.write_table(table, target, compression="zstd")),
-            "read": median(lambda i: pq.read_table(target, columns=["price"], filters=wanted)),
+            "read": median(lambda i: pq.read_table(target, columns=["price"], filters=filters)),
         }
-    with connected(place) as (db, prefix):
+    with connect_peer(place) as (db, prefix):
         if peer == "duckiceberg":
             source, result = f"iceberg_scan('{sys.argv[5]}')", {}
         else:
@@ -112,42 +112,42 @@ def bulk(place):
         return result | {"read": median(lambda i: db.sql(query).to_arrow_table())}
 
 
-def stream(place):
+def measure_stream(place):
     """Returns the median time to append and commit a batch."""
     import pyarrow.parquet as pq
 
     batches = 100
-    with connected(place) as (db, prefix):
+    with connect_peer(place) as (db, prefix):
         db.register("batch", pq.read_table(rows))
         db.execute(f"create table {prefix}t as select * from batch limit 0")
-        took = median(lambda i: db.execute(f"insert into {prefix}t select * from batch"), batches)
-    return {{"duckdb": "DuckDB", "ducklake": "DuckLake", "quack": "Quack"}[peer]: took}
+        elapsed = median(lambda i: db.execute(f"insert into {prefix}t select * from batch"), batches)
+    return {{"duckdb": "DuckDB", "ducklake": "DuckLake", "quack": "Quack"}[peer]: elapsed}
 
 
-def written(clients, insert, each, during=2):
-    """Returns the time per row, over the rows of all clients."""
-    done = [0] * len(clients)
+def time_per_row(clients, insert, own_tables, seconds=2):
+    """Inserts rows from all clients at once for some seconds. Returns the elapsed time divided by the number of rows."""
+    inserted = [0] * len(clients)
 
     def write(k):
         while time.perf_counter() < end:
-            clients[k].execute(insert(f"t{k * each}"))
-            done[k] += 1
+            clients[k].execute(insert(f"t{k if own_tables else 0}"))
+            inserted[k] += 1
 
     start = time.perf_counter()
-    end = start + during
+    end = start + seconds
     threads = [threading.Thread(target=write, args=(k,)) for k in range(len(clients))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if not all(done):
-        sys.exit(f"{peer}: a client of {len(clients)} wrote no row")
-    return (time.perf_counter() - start) / sum(done)
+    if not all(inserted):
+        sys.exit(f"{peer}: one of {len(clients)} clients wrote no rows")
+    return (time.perf_counter() - start) / sum(inserted)
 
 
-def writers(place):
-    """Commits single rows over one connection and, with a server, over eight. The names in the
-    result are the number of writers, and whether each one has its own table."""
+def measure_writers(place):
+    """Commits single rows over one connection and, with a server, over eight. The keys of the
+    result say how many writers there were, and whether each had its own table (each) or all wrote to one."""
     values = "values (timestamp '2026-01-01', 'S7', 50.5, 7)"
     schema = '("at" timestamp, sym varchar, price double, size bigint)'
     with contextlib.ExitStack() as stack:
@@ -156,21 +156,21 @@ def writers(place):
             clients, insert = [connect() for _ in range(8)], lambda t: f"call remote.query('insert into {t} " + values.replace("'", "''") + "')"
             db, prefix, counts = clients[0], "remote.", (1, 8)
         else:
-            db, prefix = stack.enter_context(connected(place))
+            db, prefix = stack.enter_context(connect_peer(place))
             clients, insert, counts = [db], lambda t: f"insert into {prefix}{t} {values}", (1,)
         for k in range(len(clients)):
             db.execute(f"create table {prefix}t{k} {schema}")
-        took = {(n, each): [] for n in counts for each in (False, True) if n > 1 or not each}
+        results = {(n, own_tables): [] for n in counts for own_tables in (False, True) if n > 1 or not own_tables}
         for _ in range(rounds):
-            for (n, each), times in took.items():
-                times.append(written(clients[:n], insert, each))
-        return {f"{n} {'each' if each else 'one'}": statistics.median(times) for (n, each), times in took.items()}
+            for (n, own_tables), times in results.items():
+                times.append(time_per_row(clients[:n], insert, own_tables))
+        return {f"{n} {'each' if own_tables else 'one'}": statistics.median(times) for (n, own_tables), times in results.items()}
 
 
 def hits(place):
     """Runs the queries of hits.sql, and returns their rows as texts."""
     queries = pathlib.Path(__file__).with_name("hits.sql").read_text().split(";")[:-1]
-    with connected(place) as (db, prefix):
+    with connect_peer(place) as (db, prefix):
         db.execute("set memory_limit = '4GB'")
         start = time.perf_counter()
         if peer == "duckiceberg":
@@ -207,18 +207,18 @@ def pyiceberg(place):
     catalog = load_catalog("bench", type="sql", uri=f"sqlite:///{place}/catalog.db", warehouse=f"file://{place}")
     catalog.create_namespace("b")
     table = pa.table({"x": [1], "s": ["a"]}) if what == "one" else pq.read_table(rows)
-    made = catalog.create_table("b.t", table.schema)
+    created = catalog.create_table("b.t", table.schema)
     if what == "bulk":
-        appended = median(lambda i: made.append(table))
-        read = median(lambda i: made.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
+        appended = median(lambda i: created.append(table))
+        read = median(lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
         return {"append": appended, "read": read / rounds}  # the table has the rows of all rounds
-    made.append(table)
-    return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: made.append(table))}
+    created.append(table)
+    return {"commit" if what == "one" else "Iceberg, by pyiceberg": median(lambda i: created.append(table))}
 
 
 if what == "serve":
     serve(sys.argv[5])
 else:
-    works = {"bulk": bulk, "stream": stream, "writers": writers, "hits": hits, "resample": resample}
+    works = {"bulk": measure_bulk, "stream": measure_stream, "writers": measure_writers, "hits": hits, "resample": resample}
     with tempfile.TemporaryDirectory(dir=directory) as place:
         print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

@@ -17,7 +17,7 @@ import (
 func newEvolve(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
-		Short: "Change the columns of a table, or which changes puts may make",
+		Short: "Change the columns of a table, or set which column changes puts may make",
 		Long: `Change the columns of a table, in one commit: first --rename,
 then --drop, --widen and --add. Older versions keep their columns. Existing rows have
 null in added columns.
@@ -35,7 +35,7 @@ default, the columns stay, and columns missing from a put are null.`,
 	changes := map[tables.ColumnOp]*[]string{
 		tables.RenameColumn: fs.StringArray("rename", nil, "rename a column, as `NAME:NEW`"),
 		tables.DropColumn:   fs.StringArray("drop", nil, "drop the column `NAME`"),
-		tables.WidenColumn:  fs.StringArray("widen", nil, "widen the type of a number column, as `NAME:TYPE`, such as n:int64"),
+		tables.WidenColumn:  fs.StringArray("widen", nil, "widen the type of a numeric column, as `NAME:TYPE`, such as n:int64"),
 		tables.AddColumn:    fs.StringArray("add", nil, "add a column, as `NAME:TYPE`, such as at:timestamp[us]"),
 	}
 	cliutil.Complete(cmd, "mode", "strict", "add_only", "compatible", "flexible")
@@ -43,7 +43,7 @@ default, the columns stay, and columns missing from a put are null.`,
 		evolution := &operations.Evolution{Bucket: *p.bucket, Name: args[0]}
 		for _, op := range []tables.ColumnOp{tables.RenameColumn, tables.DropColumn, tables.WidenColumn, tables.AddColumn} {
 			for _, text := range *changes[op] {
-				c, err := columnChange(op, text)
+				c, err := parseColumnChange(op, text)
 				if err != nil {
 					return nil, err
 				}
@@ -59,13 +59,14 @@ default, the columns stay, and columns missing from a put are null.`,
 	}, quiet)
 }
 
-// columnChange parses NAME, NAME:NEW or NAME:TYPE.
-func columnChange(op tables.ColumnOp, text string) (tables.ColumnChange, error) {
+// parseColumnChange parses NAME, NAME:NEW or NAME:TYPE.
+func parseColumnChange(op tables.ColumnOp, text string) (tables.ColumnChange, error) {
 	c := tables.ColumnChange{Op: op, Column: text}
 	if op == tables.DropColumn {
 		return c, nil
 	}
-	// A name may contain colons: the last colon before a unit or a zone separates name and type.
+	// A name may contain colons, and a type in brackets too, as in timestamp[us, +01:00]. The last colon before
+	// the bracket separates name and type.
 	body, _, _ := strings.Cut(text, "[")
 	colon := strings.LastIndexByte(body, ':')
 	if colon < 0 {
@@ -84,8 +85,8 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// lineOfRule formats a rule for people.
-func lineOfRule(r tables.Rule) ruleLine {
+// formatRule formats a rule for people.
+func formatRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
 	var details []string
 	v := reflect.ValueOf(r)
@@ -172,7 +173,7 @@ other commands expect names of rules.`,
 			if *asJSON {
 				return printList(a.out, true, rules, func(r tables.Rule) tables.Rule { return r })
 			}
-			return printList(a.out, false, rules, lineOfRule)
+			return printList(a.out, false, rules, formatRule)
 		})
 	}
 	return cmd

@@ -23,9 +23,9 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get [flags] [--] NAME",
 		Short: "Write the rows of a table",
 		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
-in the format of its name or of --format. A file appears whole or not at all.
+in the format of --format or of the file's extension. A file appears only when it is complete.
 
---where is made of comparisons (= != < <= > >= in, not in, is null, is not null), combined
+--where consists of comparisons (= != < <= > >= in, not in, is null, is not null), combined
 with and, or, not and parentheses. Put text, dates and times in single quotes, and column
 names that are not plain words in double quotes.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
@@ -59,7 +59,7 @@ names that are not plain words in double quotes.`,
 // newHeadOrTail builds the commands head and tail.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := placeFlags(cmd, theBucket)
-	n := cmd.Flags().Int64P("rows", "n", 10, "write this number of `ROWS`")
+	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -93,7 +93,7 @@ func newTail(a *app) *cobra.Command {
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
 }
 
-// writeFile writes a file. The file appears whole or not at all.
+// writeFile writes a file atomically.
 func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
 	f, err := output.Create(ctx, path, replace)
 	if err != nil {

@@ -69,7 +69,7 @@ test("a result is drawn as charts, with times on the axis, and downloaded", asyn
   }
 });
 
-test("a large result is cut with a word, and memory stays bounded", async ({ page }) => {
+test("a large result is truncated with a notice, and memory stays bounded", async ({ page }) => {
   await write(page, "SELECT range AS i, repeat('x', 400) AS x FROM range(100000000)");
   await run(page);
   await expect(page.getByText(/^Cut: the first/)).toBeVisible();
@@ -78,27 +78,27 @@ test("a large result is cut with a word, and memory stays bounded", async ({ pag
   await expect.poll(() => server.statements()).toBe(0);
 });
 
-test("cancel ends the query at the server", async ({ page }) => {
+test("cancel ends the query on the server", async ({ page }) => {
   await write(page, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b");
   await run(page);
   await expect.poll(() => server.statements()).toBe(1);
-  const begun = Date.now();
+  const start = Date.now();
   await page.getByRole("button", { name: "Cancel" }).click();
   await expect(page.getByText(/^Cancelled after/)).toBeVisible();
   await expect(page.getByRole("alert")).toHaveCount(0);
   await expect.poll(() => server.statements(), { intervals: [20] }).toBe(0);
   if (large) {
-    console.log(`the server ended the query ${Date.now() - begun} ms after the click`);
-    expect(Date.now() - begun).toBeLessThan(500);
+    console.log(`the server ended the query ${Date.now() - start} ms after the click`);
+    expect(Date.now() - start).toBeLessThan(500);
   }
 });
 
-const keys = async (page: Page, ...all: string[]) => {
+const pressKeys = async (page: Page, ...all: string[]) => {
   for (const key of all) await page.keyboard.press(key);
 };
 const status = (page: Page) => page.getByRole("region", { name: "SQL" }).getByRole("status").last();
 
-test("columns without their table, names that need quotes, and functions complete", async ({ page }) => {
+test("completes columns without their table, names that need quotes, and functions", async ({ page }) => {
   await server.put("NYSE", "my table", "order,plain one,it's\n1,2,3\n");
   await page.goto(`${server.url}/#/sql?bucket=NYSE&q=`);
   await page.getByRole("combobox", { name: "Bucket" }).selectOption("NYSE");
@@ -107,37 +107,37 @@ test("columns without their table, names that need quotes, and functions complet
   await page.keyboard.type("FROM my");
   await expect(option(/^my table/)).toBeVisible();
   await page.waitForTimeout(200);
-  await keys(page, "Enter");
+  await pressKeys(page, "Enter");
   await page.keyboard.type(" SELECT ord");
   await expect(option(/^order/)).toBeVisible();
   await option(/^order\s*int64/).click();
   await page.keyboard.type(", plai");
   await expect(option(/^plain one/)).toBeVisible();
   await page.waitForTimeout(200);
-  await keys(page, "Enter");
+  await pressKeys(page, "Enter");
   await page.keyboard.type(", date_tru");
   await expect(option(/^date_trunc/)).toBeVisible();
   await page.waitForTimeout(200);
-  await keys(page, "Enter");
+  await pressKeys(page, "Enter");
   await page.keyboard.type("'day', now())");
   await expect(page.locator(".cm-line").first()).toHaveText(/^FROM "my table" SELECT "order", "plain one", date_trunc\('day', now\(\)\)$/);
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   await expect(status(page)).toContainText("1 rows in");
 });
 
-test("format lays a statement out, by its key as well", async ({ page }) => {
+test("formats a statement, with the button or the keyboard shortcut", async ({ page }) => {
   await write(page, "select id,price from trades where id<3 and sym='S1'");
   await page.getByRole("button", { name: "Format" }).click();
   await expect(page.locator(".cm-line").first()).toHaveText("SELECT");
   await expect(page.locator(".cm-line").nth(1)).toHaveText("  id,");
   await write(page, "select max(volume) qualify from trades");
-  await keys(page, "Shift+Alt+F");
+  await pressKeys(page, "Shift+Alt+F");
   await expect(page.locator(".cm-line").first()).toHaveText("SELECT");
 });
 
-test("several statements run one after the other, a selection by itself", async ({ page }) => {
+test("runs several statements in order, and a selection alone", async ({ page }) => {
   await write(page, "SELECT 1 AS one; -- ; not here\nSELECT ';' AS two, 2;\n\nSELECT nothing FROM trades;\nSELECT 4 AS four");
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   const results = page.getByRole("group", { name: "results" }).getByRole("button");
   await expect(results).toHaveCount(3);
   await expect(page.getByRole("alert")).toContainText("Line 1, column 8");
@@ -145,7 +145,7 @@ test("several statements run one after the other, a selection by itself", async 
   await results.nth(1).click();
   await expect(page.getByRole("gridcell").first()).toHaveText(";");
   await page.getByRole("textbox", { name: "SQL statement" }).focus();
-  await keys(page, "Control+End", "Shift+Home", "Control+Enter");
+  await pressKeys(page, "Control+End", "Shift+Home", "Control+Enter");
   await expect(page.getByRole("gridcell").first()).toHaveText("4");
   await expect(results).toHaveCount(0);
 });
@@ -157,18 +157,18 @@ test("DESCRIBE, SUMMARIZE, SHOW TABLES and EXPLAIN are answered", async ({ page 
     await expect(page.getByRole("gridcell", { name: want, exact: true })).toBeVisible();
   }
   await write(page, "EXPLAIN SELECT sym, sum(volume) FROM trades GROUP BY sym");
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   await expect(page.getByLabel("plan")).toContainText("GROUP_BY");
   await expect(page.getByRole("button", { name: "Chart", exact: true })).toHaveCount(0);
 });
 
 test("a clock runs while a statement does, and Escape cancels it", async ({ page }) => {
   await write(page, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b");
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   await expect.poll(() => server.statements()).toBe(1);
   const clock = page.getByRole("timer");
   await expect.poll(async () => Number.parseFloat((await clock.textContent())!)).toBeGreaterThan(0.5);
-  await keys(page, "Escape");
+  await pressKeys(page, "Escape");
   await expect(status(page)).toHaveText(/^Cancelled after \d+\.\d\d s/);
   await expect(page.getByRole("alert")).toHaveCount(0);
   await expect.poll(() => server.statements()).toBe(0);
@@ -181,7 +181,7 @@ test("a chip says which state a statement is about, and two versions are compare
   await page.goto(`${server.url}/#/sql?${new URLSearchParams({ bucket: "NYSE", version: "1", q: "SELECT count(*) AS n FROM states" })}`);
   await expect(page.locator(".chip")).toContainText("version 1");
   await page.getByRole("textbox", { name: "SQL statement" }).focus();
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   await expect(page.getByRole("gridcell").first()).toHaveText("2");
   await page.getByRole("button", { name: "forget the version" }).click();
   await run(page);
@@ -192,6 +192,6 @@ test("a chip says which state a statement is about, and two versions are compare
   await compare.selectOption(await compare.locator("option", { hasText: /^version 1 / }).getAttribute("value"));
   await expect(page.locator(".chip")).toContainText("before version 1");
   await expect(page.getByRole("textbox", { name: "SQL statement" })).toBeFocused();
-  await keys(page, "Control+Enter");
+  await pressKeys(page, "Control+Enter");
   await expect(page.getByRole("gridcell")).toHaveText(["added", "3", "z"]);
 });
