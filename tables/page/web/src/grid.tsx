@@ -5,7 +5,7 @@ import { marked } from "./common";
 import type { Rows } from "./rows";
 import type { Sort } from "./state";
 import { type Cell, cell, isNumber, typeName } from "./values";
-import { cellWidth, firstWidths, gutterWidth, isWhole } from "./widths";
+import { cellWidth, initialWidths, gutterWidth, mustShowWhole } from "./widths";
 
 const rowHeight = 26;
 const headHeight = 42;
@@ -41,7 +41,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
 
   const names = rows.fields.map((f) => f.name).join("\0");
   const known = rows.count > 0;
-  useEffect(() => (dragged.current.clear(), setWidths(firstWidths(rows))), [names, known]);
+  useEffect(() => (dragged.current.clear(), setWidths(initialWidths(rows))), [names, known]);
   useEffect(() => {
     const element = scroller.current!;
     const seen = new ResizeObserver(() => {
@@ -199,7 +199,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   // without enough space is hidden, not truncated.
   const grown = [...wide];
   function text(column: number, { text, cut }: Cell): string {
-    const needs = isWhole(rows, column) ? cellWidth(text) : 0;
+    const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;
     if (needs <= wide[column]) return marked(text) + (cut ? "…" : "");
     if (dragged.current.has(column)) return "#".repeat(Math.max(3, Math.floor(wide[column] / 9) - 2));
     grown[column] = Math.max(grown[column], needs);

@@ -2,20 +2,20 @@
 import { useState } from "preact/hooks";
 import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
 
-const mostRecent = 8;
+const maxRecent = 8;
 
 export function HomePage({ app }: { app: App }) {
-  const [over, setOver] = useState(false);
+  const [isDragOver, setDragOver] = useState(false);
   const admin = app.session.rights === "admin";
   const all = app.tree?.buckets.flatMap((b) => b.tables.map((t) => ({ ...t, bucket: b.name }))) ?? [];
-  const recent = all.sort((a, b) => b.updated.localeCompare(a.updated)).slice(0, mostRecent);
+  const recent = all.sort((a, b) => b.updated.localeCompare(a.updated)).slice(0, maxRecent);
   const [newest] = recent;
-  // A name with its bucket works in any tab, also when it is copied from here.
+  // The name includes its bucket, so that the statement also works after it is copied to another tab.
   const name = newest && (newest.bucket ? `${quoted(newest.bucket)}.` : "") + quoted(newest.name);
   const examples: [string, string][] = [
     newest ? [`The first rows of ${shown(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
     newest ? [`How many rows ${shown(newest.name, 40)} has`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
-    ["A curve, to be drawn as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
+    ["A curve to draw as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
   ];
   const put = (file?: File) => app.dialog("put", { bucket: "", file });
   return (
@@ -23,7 +23,7 @@ export function HomePage({ app }: { app: App }) {
       <h1>Tables</h1>
       {all.length > 0 && (
         <>
-          <h2>Changed last</h2>
+          <h2>Recently changed</h2>
           <ul class="cards">
             {recent.map((t) => (
               <li key={`${t.bucket}/${t.name}`}>
@@ -42,10 +42,10 @@ export function HomePage({ app }: { app: App }) {
       </ul>
       {admin && (
         <>
-          <h2>Put</h2>
-          <div class={over ? "drop over" : "drop"} onDragOver={(e) => (e.preventDefault(), setOver(true))} onDragLeave={() => setOver(false)} onDrop={(e) => {
+          <h2>Add a table</h2>
+          <div class={isDragOver ? "drop over" : "drop"} onDragOver={(e) => (e.preventDefault(), setDragOver(true))} onDragLeave={() => setDragOver(false)} onDrop={(e) => {
             e.preventDefault();
-            setOver(false);
+            setDragOver(false);
             if (e.dataTransfer?.files[0]) put(e.dataTransfer.files[0]);
           }}>
             <p>Drop a file here: CSV, Parquet, JSON lines or Arrow.</p>

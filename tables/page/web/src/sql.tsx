@@ -269,7 +269,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows had come.` : result.cut ? <b>Cut: {result.cut} are here. A download has them all.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows had come.` : result.cut ? <b>Only {result.cut} are here. A download has all rows.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
         {note && <span class="note">{note}</span>}
       </div>
     </section>

@@ -72,7 +72,7 @@ test("a result is drawn as charts, with times on the axis, and downloaded", asyn
 test("a large result is truncated with a notice, and memory stays bounded", async ({ page }) => {
   await write(page, "SELECT range AS i, repeat('x', 400) AS x FROM range(100000000)");
   await run(page);
-  await expect(page.getByText(/^Cut: the first/)).toBeVisible();
+  await expect(page.getByText(/^Only the first/)).toBeVisible();
   const heap = await page.evaluate(() => (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize);
   expect(heap).toBeLessThan(200 << 20);
   await expect.poll(() => server.statements()).toBe(0);
