@@ -99,8 +99,8 @@ def test_levels(collection):
     assert got.v.to_dict() == {("a", 1): 2.0, ("b", 2): 2.0, ("c", 2): 3.0} and got.index.names == ["x", "y"]
 
 
-def test_not_built():
-    """The page lists every name that is not built; mend the page if this fails."""
+def test_not_implemented():
+    """The page lists every name that is not implemented; mend the page if this fails."""
     for module in ("config", "logger", "dataframe"):
         with pytest.raises(ImportError):
             importlib.import_module(f"partd_go.pystore.{module}")
