@@ -19,9 +19,11 @@ os.environ.pop("PIP_BUILD_TRACKER", None)
 
 # Rarely used packages, compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read, write
 # or send rows are not listed; compute only casts rows that a put sends in another type.
-_RARELY_USED = ("github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy", "github.com/jackc",
+_RARELY_USED = ("crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
+           "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
+           "github.com/go-partd/partd/tables/internal/cli", "github.com/jackc",
            "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/spf13", "github.com/substrait-io",
-           "github.com/twmb", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",
+           "github.com/twmb", "go.opentelemetry.io", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",
            "google.golang.org/genproto", "google.golang.org/protobuf/reflect", "gopkg.in",
            *(f"github.com/apache/arrow-go/v18/arrow/{name}" for name in ("compute", "extensions", "flight/gen", "scalar")))  # fmt: skip
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
