@@ -297,7 +297,7 @@ def test_repr(place, monkeypatch):
     assert place.place[next(iter(place.place))].url in repr(load().one)
     set_directory(None)
     monkeypatch.setenv("PARTD_STAGES", "s3://bucket")
-    assert "the directory of stages" in repr(load().one)
+    assert "the default directory of stages" in repr(load().one)
 
 
 def until_ran(times):
