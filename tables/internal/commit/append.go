@@ -68,54 +68,44 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
-	locked := func(step func() error) error {
-		if !a.locks {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-		}
-		return step()
-	}
-	var proceed bool
-	err := locked(func() (err error) {
-		proceed, err = e.prepareAppend(ctx, a)
-		return err
-	})
-	if err != nil || !proceed {
+	if proceed, err := e.prepareAppend(ctx, a); !proceed || err != nil {
 		return err
 	}
-	frame, err := e.encodeRows(ctx, src, checkFit, a)
-	if err != nil || frame == nil {
+	frame, hasRows, err := e.encodeRows(ctx, src, checkFit, a)
+	if !hasRows || err != nil {
 		return err
 	}
-	return locked(func() error { return e.append(ctx, *frame, a) })
+	return e.append(ctx, frame, a)
 }
 
-// encodeRows casts the rows to the table's columns and encodes them for the tail. It returns nil if there are none.
-func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (*tail.Frame, error) {
+// encodeRows casts the rows to the table's columns and encodes them for the tail. It reports whether there are any.
+func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
-		return nil, err
+		return frame, false, err
 	}
 	rows, err := e.cast(ctx, src, a.def, ruleList, checkFit)
 	if err != nil || len(rows) == 0 {
-		return nil, err
+		return frame, false, err
 	}
 	defer take.Release(rows)
 	encoder, _ := e.encoders.Get().(*tail.Encoder)
 	if encoder == nil {
 		encoder = &tail.Encoder{}
 	}
-	frame, err := encoder.Encode(a.def.Stored, rows, a.id)
-	if err != nil {
-		return nil, err
+	if frame, err = encoder.Encode(a.def.Stored, rows, a.id); err == nil {
+		e.encoders.Put(encoder)
 	}
-	e.encoders.Put(encoder)
-	return &frame, nil
+	return frame, true, err
 }
 
 // prepareAppend refreshes the table's state, and reports whether the append may proceed: the table must
-// exist, the tail must not be full, and the put must not have been applied before. e.mu must be held.
+// exist, the tail must not be full, and the put must not have been applied before. It locks e.mu unless a.locks.
 func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (proceed bool, err error) {
+	if !a.locks {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
 	if err := e.refresh(ctx); err != nil || e.state.def == nil {
 		return false, err
 	}
@@ -132,8 +122,12 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (proceed bo
 	return !applied, err
 }
 
-// append adds a frame to the tail if the table has not changed since the frame was prepared. e.mu must be held.
+// append adds a frame to the tail if the table has not changed since the frame was prepared. It locks e.mu unless a.locks.
 func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
+	if !a.locks {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+	}
 	if a.changed = e.state.location != a.location || e.bucketRules != a.rules; a.changed {
 		return nil
 	}

@@ -99,7 +99,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
-		return nil, nil // without loading the metadata, which takes long if it is large
+		return nil, canceled.Err(ctx) // without loading the metadata, which takes long if it is large
 	}
 	t, err := e.load(ctx)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
