@@ -3,8 +3,8 @@ package remote
 import (
 	"context"
 	"errors"
-	"syscall"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
