@@ -23,7 +23,7 @@ func TestDocsPython(t *testing.T) {
 			"print(df.price.tolist())", "[15.0]\n",
 		},
 		{
-			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nInput and result", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
+			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nActions take", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
 			"print(table['price'].to_pylist())", "[5.0, 15.0, 25.0]\n",
 		},
 		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},
