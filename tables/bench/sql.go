@@ -59,20 +59,11 @@ func (b *bench) query(ctx context.Context, s *tables.Store, sql string) (rows in
 }
 
 func (b *bench) beside(s *tables.Store) error {
-	table, err := s.Bucket("b").Table(b.ctx, "t")
+	files, err := b.filesExpr(s, "t")
 	if err != nil {
 		return err
 	}
-	m, err := table.ScanPlan(b.ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	var files []string
-	for _, f := range m.Files {
-		files = append(files, "'"+f.Path+"'")
-	}
-	sql := fmt.Sprintf(filtered, "read_parquet(["+strings.Join(files, ",")+"])")
+	sql := fmt.Sprintf(filtered, files)
 	var ours, kept, fresh []time.Duration
 	var rows int64
 	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {

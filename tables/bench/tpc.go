@@ -93,18 +93,27 @@ func (b *bench) tpcQueries(kind string, queries []string, s *tables.Store, conn 
 
 // viewOf creates a view of a table's files in DuckDB.
 func (b *bench) viewOf(s *tables.Store, name string, conn duckdb.Connection) error {
-	table, err := s.Bucket("b").Table(b.ctx, name)
+	files, err := b.filesExpr(s, name)
 	if err != nil {
 		return err
 	}
+	return execDuckDB(conn, "CREATE VIEW "+name+" AS SELECT * FROM "+files)
+}
+
+// filesExpr returns the expression with which DuckDB reads the files of a table, without its catalog.
+func (b *bench) filesExpr(s *tables.Store, name string) (string, error) {
+	table, err := s.Bucket("b").Table(b.ctx, name)
+	if err != nil {
+		return "", err
+	}
 	m, err := table.ScanPlan(b.ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer m.Close()
 	var files []string
 	for _, f := range m.Files {
 		files = append(files, "'"+f.Path+"'")
 	}
-	return execDuckDB(conn, fmt.Sprintf("CREATE VIEW %s AS SELECT * FROM read_parquet([%s])", name, strings.Join(files, ",")))
+	return "read_parquet([" + strings.Join(files, ",") + "])", nil
 }
