@@ -38,7 +38,7 @@ func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil
 	}
-	return fmt.Errorf("column %q: DELTA_BYTE_ARRAY is not supported for values of fixed size: write the file with another encoding, as PLAIN", chunk.PathInSchema())
+	return fmt.Errorf("column %q: DELTA_BYTE_ARRAY is not supported for values of fixed size: write the file with another encoding, such as PLAIN", chunk.PathInSchema())
 }
 
 func init() {
