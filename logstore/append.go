@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Append adds values to the ends of keys' values, all or nothing.
+// Append adds each entry's value to the end of its key's value. If it fails, no entry takes effect.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	return err
 }
 
-// Delete removes keys: all of them or none. It writes nothing for keys that do not exist.
+// Delete removes keys. If it fails, it removes none. It writes nothing for keys that do not exist.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := partd.CheckKeys("delete", keys); err != nil {
 		return err
@@ -48,8 +48,8 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return err
 }
 
-// Pop returns the values of keys and removes the keys, as one step. It writes
-// nothing for keys that do not exist.
+// Pop atomically returns the keys' values and removes the keys. It writes nothing for keys
+// that do not exist.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -61,24 +61,23 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return op.values, nil
 }
 
-// operation is a change that takes effect with one record or with one replacement of the
-// manifest.
+// operation is an atomic change: one record or one new manifest makes it take effect.
 type operation interface {
-	// size returns an upper bound of the bytes that the batch needs.
+	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(s *Store) int64
-	// empty reports whether the operation changes nothing.
+	// empty reports whether the operation certainly changes nothing.
 	empty() bool
-	// prepare is called with mu held, right before anything is written. It may read the
-	// store to decide what the operation does. It adapts the batch or, if b is nil, the
-	// entries that each yields.
+	// prepare is called with mu held, right before the operation is written. It can read
+	// the store to decide which entries to write. It then changes the batch or, if b is
+	// nil, the entries that each yields.
 	prepare(ctx context.Context, s *Store, b *batch) error
-	// each calls f for each entry of the operation. Before prepare, these are all
-	// possible entries.
+	// each calls f for each entry of the operation. Before prepare, it yields every entry
+	// that the operation could write.
 	each(f func(kind segment.Kind, key string, value []byte) error) error
 }
 
-// change applies an operation, together with tag unless tag is zero. applied is false if
-// an operation with the same tag was applied before.
+// change applies an operation and records its tag, unless the tag is zero. applied is false
+// if an operation with the same tag was applied before.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return false, s.errorf(opName, err)
@@ -103,7 +102,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	if err != nil || op.empty() && tag == (partd.Tag{}) {
 		return err == nil, s.errorf(opName, err)
 	}
-	if !isNew { // a duplicate needs no blobs
+	if !isNew { // do not write blobs for a retry
 		return false, s.errorf(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
@@ -129,7 +128,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	return applied, s.errorf(opName, err)
 }
 
-// acknowledge returns after the record is durable, if Options.Sync is set.
+// acknowledge waits until record seq is durable, if Options.Sync is set.
 func (s *Store) acknowledge(seq uint64) error {
 	if !s.opts.Sync {
 		return nil
@@ -137,8 +136,8 @@ func (s *Store) acknowledge(seq uint64) error {
 	return commitError(s.syncTo(seq))
 }
 
-// commit writes a batch to the log and inserts it into the table. mu must be held. seq is
-// the record to sync before acknowledging.
+// commit writes a batch to the log and inserts it into the table. mu must be held. The
+// caller must pass seq to acknowledge.
 func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operation) (seq uint64, applied bool, err error) {
 	if err := s.makeRoom(ctx, b); err != nil {
 		return 0, false, err
@@ -163,7 +162,8 @@ func (s *Store) commit(ctx context.Context, b *batch, tag partd.Tag, op operatio
 	return seq, true, commitError(s.writeBatch(b, h))
 }
 
-// writeBatch writes a record and inserts it into the table. The batch must fit; mu must be held.
+// writeBatch writes a record and inserts its entries into the active table, which must have
+// space for them. mu must be held.
 func (s *Store) writeBatch(b *batch, h recordHeader) error {
 	h.seq, h.synced = s.seq, s.wal.group.Synced()
 	if err := s.tables.active.wal.write(b, h); err != nil {
@@ -191,8 +191,8 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		}
 		t := s.tables.active
 		fits := t.fits(b)
-		// Records without entries, for example of operations that had no effect, only
-		// grow the file. No quota limits them, so they may use at most 1 MiB of it.
+		// Records without entries, such as those of operations without effect, use space
+		// in the file but not in the table. No quota counts them, so limit them here.
 		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {
 			return nil

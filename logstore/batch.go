@@ -13,26 +13,25 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// batch is an encoded record that is not yet written, with the table's information about
-// each entry. Batches are reused.
+// batch is an encoded record that is not yet written, with the offset, table part and hash
+// of each entry. Batches are reused.
 type batch struct {
 	buf       []byte // space for the header, then the entries
 	offsets   []uint32
 	parts     []uint32
 	hashes    []uint64
-	blobs     []segment.BlobRef // written for this batch
+	blobs     []segment.BlobRef // blobs written for this batch
 	ledger    Ledger
 	maxBlobNo uint32
-	crc       uint32 // of the entries
+	crc       uint32 // checksum of the entries
 }
 
-// perEntry is the number of bytes that a batch stores about each entry, in addition to
-// the entry.
-const perEntry = 4 + 4 + 8
+// entryOverhead is the memory in bytes that a batch needs for each entry, besides the entry.
+const entryOverhead = 4 + 4 + 8
 
 func (b *batch) memory() int { return cap(b.buf) + 4*cap(b.offsets) + 4*cap(b.parts) + 8*cap(b.hashes) }
 
-// batchPrefix is the space before the entries for the header and a tag.
+// batchPrefix is the space before a batch's entries for the record's header and tag.
 const batchPrefix = recordHeaderLen + tagLen
 
 func (b *batch) reset() {
@@ -78,13 +77,12 @@ func (b *batch) checksum() { b.crc = crc32.Checksum(b.entries(), segment.Castagn
 // encodeAppend fills a batch with the entries of an Append. It writes large values to a
 // blob file.
 func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
-	// Hash all keys first: in a short loop, the processor overlaps many fetches from
-	// memory.
-	hash := b.hashes
+	// Hash all keys first: in a short loop, the processor overlaps many memory reads.
+	hashes := b.hashes
 	for i := range entries {
-		hash = append(hash, s.format.Hash(entries[i].Key))
+		hashes = append(hashes, s.format.Hash(entries[i].Key))
 	}
-	b.hashes = hash
+	b.hashes = hashes
 	for i := 0; i < len(entries); i++ {
 		if i += b.addShort(entries[i:], b.hashes[i:], s.tables.bits, s.blobBytes); i == len(entries) {
 			break
@@ -99,16 +97,16 @@ func (s *Store) encodeAppend(b *batch, entries []partd.Entry) error {
 	return nil
 }
 
-// The encoded length of a key of shortKey or more bytes needs more than one byte, and the
-// encoded length of a value of shortValue or more bytes needs more than two.
+// The length of a key shorter than shortKey is encoded in one byte, and the length of a
+// value shorter than shortValue in at most two.
 const (
 	shortKey   = 1 << 7
 	shortValue = 1 << (14 - 2)
 )
 
-// addShort appends the leading entries with short keys and short, nonempty values, and
-// returns their number. It does the same as add, but faster, because it keeps the batch's
-// fields in registers.
+// addShort appends entries up to the first with a long key or a long or empty value, and
+// returns how many it appended. It is faster than add, because it keeps the batch's fields
+// in registers.
 func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8, blobBytes int) int {
 	valueLimit := min(blobBytes, shortValue)
 	buf, offsets, parts := b.buf, b.offsets, b.parts
@@ -126,13 +124,13 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		end := start + 3 + k + v
 		buf = slices.Grow(buf, 3+k+v)[:end]
 		entry := buf[start:]
-		first := uint(v)<<2 | uint(segment.KindAppend)
+		head := uint(v)<<2 | uint(segment.KindAppend)
 		headLen := 1
-		if first < 0x80 {
-			entry[0] = byte(first)
+		if head < 0x80 {
+			entry[0] = byte(head)
 			buf = buf[:end-1]
 		} else {
-			entry[0], entry[1] = byte(first)|0x80, byte(first>>7)
+			entry[0], entry[1] = byte(head)|0x80, byte(head>>7)
 			headLen = 2
 		}
 		hashed := entry[headLen : headLen+1+k+v]
@@ -165,7 +163,7 @@ func (s *Store) encodeEntry(b *batch, kind segment.Kind, key string, value []byt
 		return err
 	}
 	var piece pieceHasher
-	// Converting the key to a slice is acceptable, because blobs are rare and large.
+	// The conversion allocates, but blobs are rare and large.
 	piece.start([]byte(key))
 	piece.write(value)
 	piece.addTo(&b.ledger)
@@ -188,21 +186,21 @@ func (s *Store) encode(b *batch, op operation) error {
 	return err
 }
 
-// inlineLen returns an upper bound of the memory that a batch of these entries needs.
-func (s *Store) inlineLen(entries []partd.Entry) int64 {
+// maxEncodedLen returns an upper bound on the memory for a batch of entries, in bytes.
+func (s *Store) maxEncodedLen(entries []partd.Entry) int64 {
 	n := int64(batchPrefix)
 	for i := range entries {
 		v := len(entries[i].Value)
 		if v >= s.blobBytes {
 			v = segment.BlobRefLen
 		}
-		n += int64(len(entries[i].Key)) + int64(v) + 8 + perEntry
+		n += int64(len(entries[i].Key)) + int64(v) + 8 + entryOverhead
 	}
 	return n
 }
 
-// BatchBytes returns half the size at which a batch becomes its own segment. Merging
-// thousands of small segments would take many times the work.
+// BatchBytes returns the recommended batch size. The store writes a batch of twice that size
+// directly to its own segment, and thousands of small segments are expensive to merge.
 func (s *Store) BatchBytes() int { return s.maxBatch / 2 }
 
 // takeBatch waits for a free batch.
@@ -214,7 +212,7 @@ func (s *Store) takeBatch(ctx context.Context) (*batch, error) {
 	return b, err
 }
 
-// putBatch returns a batch for reuse. It replaces a batch that grew beyond its share of memory.
+// putBatch makes a batch available again. It replaces a batch that exceeds its share of memory.
 func (s *Store) putBatch(b *batch) {
 	if b.memory() > s.maxBatch+s.maxBatch/2 {
 		b = &batch{}

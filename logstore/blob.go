@@ -8,13 +8,14 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
+// blobs writes large values to blob files.
 type blobs struct {
 	catalog  *catalog
 	segments *segments
 
 	// mu guards file and the ends of all blob files. Lock order: Store.mu, mu, catalog.mu.
 	mu   sync.Mutex
-	file *dataFile // for the next blob
+	file *dataFile // file to write the next blob to
 }
 
 // write appends a large value to a blob file.
@@ -33,7 +34,7 @@ func (bs *blobs) write(value []byte) (segment.BlobRef, error) {
 		bs.release([]segment.BlobRef{ref})
 		return segment.BlobRef{}, err
 	}
-	f.dirty.Store(true) // set after the write, because a concurrent sync did not cover the write
+	f.dirty.Store(true) // set only now: a sync during the write did not cover it
 	return ref, nil
 }
 
@@ -90,8 +91,8 @@ func (fs *fileSet) openBlob(encoded []byte, r *segment.BlobReader) error {
 	return r.Open(&f.File, size, ref)
 }
 
-// eachBlock calls use for each block of the large value that an entry refers to. The
-// block is valid during the call.
+// eachBlock calls use for each block of the large value that an entry refers to. A block is
+// valid only during the call.
 func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 	var r segment.BlobReader
 	if err := fs.openBlob(encoded, &r); err != nil {

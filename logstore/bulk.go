@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// bulkWriter writes entries directly to segments. One replacement of the manifest then
-// adds the segments to the store. The writer uses a table that is not active.
+// bulkWriter writes entries directly to segments, which finish adds to the store with one
+// new manifest. It collects the entries in an inactive table.
 type bulkWriter struct {
 	s        *Store
 	t        *table
@@ -20,7 +20,7 @@ type bulkWriter struct {
 	ledger   Ledger
 }
 
-// add inserts a batch into the table. If it does not fit, add first writes the table as a
+// add inserts a batch into the table. If the table is too full, add first writes it as a
 // segment.
 func (w *bulkWriter) add(b *batch) error {
 	w.blobs, b.blobs = append(w.blobs, b.blobs...), b.blobs[:0]
@@ -53,7 +53,7 @@ func (w *bulkWriter) flush() error {
 	return nil
 }
 
-// undo frees the space of segments and blobs that did not become part of the store.
+// undo frees the space of the segments and blobs after a failure.
 func (w *bulkWriter) undo() {
 	for i := len(w.segments) - 1; i >= 0; i-- {
 		seg := w.segments[i]
@@ -67,7 +67,7 @@ func (w *bulkWriter) undo() {
 	w.segments, w.blobs = nil, nil
 }
 
-// finish adds the segments to the store. edit makes further changes to the manifest.
+// finish adds the segments to the store. edit makes additional changes to the manifest.
 func (w *bulkWriter) finish(edit func(m *manifest)) error {
 	err := w.flush()
 	if err == nil {
@@ -128,7 +128,7 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 	w := &bulkWriter{s: s, t: t}
 	err = op.each(func(kind segment.Kind, key string, value []byte) error {
 		need := len(key) + min(len(value), s.blobBytes) + 64
-		if len(b.offsets) > 0 && len(b.buf)+perEntry*len(b.offsets)+need > s.maxBatch {
+		if len(b.offsets) > 0 && len(b.buf)+entryOverhead*len(b.offsets)+need > s.maxBatch {
 			if err := w.add(b); err != nil {
 				return err
 			}
@@ -143,7 +143,7 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 		err = w.add(b)
 	}
 	if err == nil && tag == (partd.Tag{}) && t.size == 0 && len(w.segments) == 0 {
-		return true, nil // nothing to do
+		return true, nil // there is nothing to write
 	}
 	if err == nil {
 		err = w.flush()
@@ -163,8 +163,8 @@ func (s *Store) applyBulk(ctx context.Context, tag partd.Tag, op operation) (app
 	return true, nil
 }
 
-// drainTables flushes all records, so that the caller may write segments directly, and
-// takes the free table. mu must be held; it is released while waiting.
+// drainTables writes all records to segments, so that the caller can write segments
+// directly, and returns a free table. mu must be held; it is released while waiting.
 func (s *Store) drainTables(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {

@@ -83,8 +83,8 @@ func TestLargePop(t *testing.T) {
 			}
 		}
 		var l Ledger
-		for _, g := range s.segments.list {
-			l.Add(g.ledger)
+		for _, seg := range s.segments.list {
+			l.Add(seg.ledger)
 		}
 		if l.Marks != 1 {
 			t.Fatalf("%d keys were removed, want 1", l.Marks)
@@ -150,7 +150,7 @@ func TestMemoryOfShortEntries(t *testing.T) {
 		entries[i] = tiny
 	}
 	sum := 0
-	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (entryLen + perEntry + 6)} {
+	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (entryLen + entryOverhead + 6)} {
 		for range cap(s.batches) {
 			if err := s.Append(t.Context(), entries[:n]...); err != nil {
 				t.Fatal(err)

@@ -17,7 +17,7 @@ type catalog struct {
 
 	files *fileSet // replacing it requires Store.lifeMu and Store.mu
 
-	// mu guards man, and the numbers and the list of files. Lock order: Store.mu, blobs.mu, mu.
+	// mu guards man and changes of files. Lock order: Store.mu, blobs.mu, mu.
 	mu  sync.Mutex
 	man manifest
 }
@@ -30,8 +30,8 @@ func (c *catalog) edit(change func(m *manifest)) error {
 	return c.write(m)
 }
 
-// write replaces the manifest. mu must be held. If it fails, the old manifest remains,
-// unless the error is maybeApplied: then either manifest may be in place.
+// write replaces the manifest. mu must be held. If it fails with maybeApplied, either
+// manifest may be in place; after any other error, the old one is.
 func (c *catalog) write(m manifest) error {
 	err := c.replace(m, c.durable.Load())
 	if errors.Is(err, errNotSynced) {
@@ -40,7 +40,7 @@ func (c *catalog) write(m manifest) error {
 	return err
 }
 
-// errNotSynced means that syncing a file failed before it was renamed into place.
+// errNotSynced means that syncing a file failed, so it was not renamed into place.
 var errNotSynced = errors.New("syncing failed")
 
 // replace replaces the manifest. If sync is set, the new manifest survives a power loss.
@@ -51,17 +51,17 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	}
 	m.durable = c.durable.Load()
 	tmp := c.path(manifestTmpName)
-	err := c.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
+	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
-		// Replacing it with the manifest of an empty store may free space. The spare file
-		// already has blocks. If the file system does not overwrite blocks in place,
-		// truncating frees them.
-		if err = c.writeWhole(tmp, 0, m.encode(), sync); isNoSpace(err) {
-			err = c.writeWhole(tmp, os.O_TRUNC, m.encode(), sync)
+		// The manifest of an empty store frees space. The spare file already has the blocks
+		// that it needs. If the file system does not overwrite blocks in place, truncating
+		// the spare file frees them for a new file.
+		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
+			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
 	}
 	if err != nil {
-		// The file takes up space, and the next Open would remove it anyway.
+		// Free the file's space now; the next Open would remove it anyway.
 		_ = c.fs.Remove(tmp)
 		return err
 	}
@@ -77,8 +77,8 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	return nil
 }
 
-// writeWhole replaces a file's content with b.
-func (c *catalog) writeWhole(path string, flag int, b []byte, sync bool) error {
+// writeContent replaces a file's content with b.
+func (c *catalog) writeContent(path string, flag int, b []byte, sync bool) error {
 	f, err := c.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|flag, 0o666)
 	if err != nil {
 		return err
@@ -110,8 +110,8 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 	return m, true, nil
 }
 
-// keepSpare creates the spare file if there is space for it.
-func (c *catalog) keepSpare() {
+// ensureSpare creates the spare file, which allows a Drop on a full disk, if it can.
+func (c *catalog) ensureSpare() {
 	path := c.path(spareName)
 	c.mu.Lock()
 	need := int64(len(c.man.encode()) + spareExtra)
@@ -127,7 +127,7 @@ func (c *catalog) keepSpare() {
 	c.warn(err, "space for a drop on a full disk could not be reserved", "path", path)
 }
 
-// newFile returns the description of a data file, without opening it.
+// newFile describes a data file. It does not create or open it.
 func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 	return &dataFile{File: segment.File{Format: c.format, Kind: kind, Number: number, Path: dataName(c.dir, kind, number)}}
 }
@@ -136,7 +136,7 @@ func (c *catalog) newFile(kind segment.FileKind, number uint32) *dataFile {
 func (c *catalog) createUnregistered() (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f, err := c.create(segment.SegmentFile, &c.man.nextFile)
+	f, err := c.create(segment.SegmentFile, &c.man.lastFileNumber)
 	if err != nil {
 		return nil, err
 	}
@@ -147,13 +147,13 @@ func (c *catalog) createUnregistered() (*dataFile, error) {
 	return f, nil
 }
 
-// create creates a file with the next free number.
-func (c *catalog) create(kind segment.FileKind, last *uint32) (*dataFile, error) {
+// create creates a file with the next unused number.
+func (c *catalog) create(kind segment.FileKind, lastNumber *uint32) (*dataFile, error) {
 	for {
-		*last++
-		f := c.newFile(kind, *last)
+		*lastNumber++
+		f := c.newFile(kind, *lastNumber)
 		f.end = segment.HeaderLen
-		// A file with this name may belong to another store.
+		// If the name is in use by a file of another store, try the next number.
 		if err := f.open(c.fs, os.O_RDWR|os.O_CREATE|os.O_EXCL); err == nil {
 			return f, nil
 		} else if !errors.Is(err, os.ErrExist) {
@@ -167,7 +167,7 @@ func (c *catalog) add(kind segment.FileKind) (*dataFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.man
-	f, err := c.create(kind, &m.nextFile)
+	f, err := c.create(kind, &m.lastFileNumber)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ func (c *catalog) register(f *dataFile, m manifest) error {
 	if _, err := f.f.WriteAt(f.EncodeHeader(), 0); err != nil {
 		return err
 	}
-	f.dirty.Store(true) // the first Sync may come before other writes to the file
+	f.dirty.Store(true) // the next Sync must cover the header
 	if c.durable.Load() {
 		err := c.syncExclusive(func() error { return errors.Join(c.syncFile(f.f), c.syncDir()) })
 		if err != nil {
@@ -218,10 +218,10 @@ func (c *catalog) open(ref fileRef, flag int) (*dataFile, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.f.Close())
 	}
-	// It is unknown whether data from a killed process is synced.
+	// A process that was killed may not have synced its data.
 	f.dirty.Store(!c.readOnly && !c.man.clean)
 	if f.Kind == segment.BlobFile {
-		f.end = size // write-ahead records may refer to blobs from before a crash
+		f.end = size // after a crash, write-ahead records may refer to blobs anywhere in the file
 	}
 	return f, nil
 }

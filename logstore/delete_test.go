@@ -117,7 +117,7 @@ func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := make([]string, s.maxBatch/perEntry)
+	keys := make([]string, s.maxBatch/entryOverhead)
 	for i := range keys {
 		keys[i] = fmt.Sprint("none", i)
 	}

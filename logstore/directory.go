@@ -15,15 +15,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// directory is a store's directory, with the state of its locks and syncs.
+// directory is a store's directory, with its lock and the state of its syncs.
 type directory struct {
 	fs       vfs.FS
 	dir      string
 	log      *slog.Logger
 	readOnly bool
-	noSync   bool // do not sync: a fault that tests inject
+	noSync   bool // do not sync: a fault injected by tests
 
-	lock      vfs.Lock              // of the directory; nil if no lock file can exist
+	lock      vfs.Lock              // lock on the directory; nil if it cannot contain a lock file
 	durable   atomic.Bool           // see manifest.durable
 	poisonErr atomic.Pointer[error] // why the store refuses writes until it is reopened
 
@@ -49,7 +49,7 @@ func (d *directory) poison(err error) error {
 	return err
 }
 
-// checkPoisoned returns the error for writes after a call of poison, or nil.
+// checkPoisoned returns an error if the store refuses writes because of poison.
 func (d *directory) checkPoisoned() error {
 	if p := d.poisonErr.Load(); p != nil {
 		return fmt.Errorf("%w (%w)", partd.ErrNeedsReopen, *p)
@@ -72,16 +72,16 @@ func (d *directory) syncDir() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// syncExclusive calls syncs while no other sync runs, and poisons the store on failure.
-// The operating system reports a lost write to only one caller. A later sync would
-// succeed and declare the lost data safe.
-func (d *directory) syncExclusive(syncs func() error) error {
+// syncExclusive calls sync while no other sync runs. If it fails, the store refuses writes:
+// the operating system reports a lost write only once, so a later sync would succeed
+// although data is lost.
+func (d *directory) syncExclusive(sync func() error) error {
 	d.syncMu.Lock()
 	defer d.syncMu.Unlock()
 	if err := d.checkPoisoned(); err != nil {
 		return err
 	}
-	if err := syncs(); err != nil {
+	if err := sync(); err != nil {
 		return d.poison(err)
 	}
 	return nil
@@ -108,8 +108,8 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// Operations that fail or have no effect free the space that they used, because it may be
-// what fills the disk. If that fails, only space is lost, so the error is only logged.
+// Operations that fail or have no effect free the space that they used, because the disk
+// may be full. An error wastes only space, so it is logged and not returned.
 
 // truncateTail truncates a data file to its end. The caller must be the only writer.
 func (d *directory) truncateTail(f *dataFile) {
@@ -119,7 +119,7 @@ func (d *directory) truncateTail(f *dataFile) {
 	d.warn(f.f.Truncate(f.end), "a file could not be truncated after a failed change", "path", f.Path)
 }
 
-// punch frees the blocks of a range inside a file, if the system supports that.
+// punch frees the blocks of a range of a file, if the system supports it.
 func (d *directory) punch(f vfs.File, off, n int64) {
 	p, ok := f.(vfs.Puncher)
 	if !ok || d.checkPoisoned() != nil {
@@ -167,7 +167,7 @@ func isNoSpace(err error) bool {
 // may be writing.
 var errLockLost = errors.New("the lock file was removed or replaced while this store was open")
 
-// takeLock locks the directory: exclusively, or shared with other readers for reading.
+// takeLock locks the directory: exclusively for writing, or shared for reading.
 func (d *directory) takeLock() error {
 	if d.readOnly {
 		// A reader must not create a lock file in a directory without a store.
@@ -180,7 +180,7 @@ func (d *directory) takeLock() error {
 	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			return nil // if no lock file can be created, there is no writer
+			return nil // a writer could not create a lock file either, so there is none
 		}
 		return err
 	}
@@ -194,14 +194,14 @@ func (d *directory) takeLock() error {
 	if d.readOnly {
 		return nil
 	}
-	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the note is only for error messages
+	if err := vfs.RecordHolder(d.fs, path); err != nil && !isNoSpace(err) { // the holder's name is only for error messages
 		return errors.Join(err, l.Unlock())
 	}
 	return nil
 }
 
-// checkLock returns an error if the locked file is no longer the one in the directory. If
-// it was deleted, another process can create and lock a new one.
+// checkLock returns an error if the locked file is no longer in the directory: after it was
+// deleted, another process can create and lock a new lock file.
 func (d *directory) checkLock() error {
 	if d.lock == nil {
 		return nil
@@ -213,19 +213,18 @@ func (d *directory) checkLock() error {
 	return err
 }
 
-// unlock releases the lock.
 func (d *directory) unlock() error {
 	if d.lock == nil {
 		return nil
 	}
 	if !d.readOnly && d.checkLock() == nil {
-		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a stale note is harmless
+		_ = vfs.ClearHolder(d.fs, d.path(lockName)) // a stale name is harmless
 	}
 	return d.lock.Unlock()
 }
 
-// lockedError returns an error that names the lock's holder, if it is known: writers
-// leave a note, and readers do not.
+// lockedError returns an error that names the process with the lock, if it is a writer:
+// writers store their names in the lock file.
 func (d *directory) lockedError(path string) error {
 	if !d.readOnly {
 		l := d.fs.NewLock(path)
@@ -235,5 +234,5 @@ func (d *directory) lockedError(path string) error {
 			return errors.Join(fmt.Errorf("%w: the store is open for reading, in this or another process: close it there first", partd.ErrInUse), l.Unlock())
 		}
 	}
-	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server has it already, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))
+	return fmt.Errorf("the store is %w by %s: close it there, or share it through partd-server; if a server already has it open, use the server's URL, such as tcp://127.0.0.1:7077", partd.ErrInUse, vfs.Holder(d.fs, path))
 }

@@ -34,7 +34,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 			return false, err
 		}
 	}
-	if fullErr := s.fullErr.Load(); fullErr != nil { // set when the store was opened or dropped
+	if fullErr := s.fullErr.Load(); fullErr != nil { // the disk was full when the store was opened or dropped
 		if err = cmp.Or(canceled.Err(ctx), s.checkPoisoned()); err == nil {
 			err = s.dropFull(h, nil, *fullErr)
 		}
@@ -51,7 +51,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// As in freeze, the previous file must be complete if the next one exists.
+		// As in freeze, the previous file must be complete before the next one exists.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}
@@ -78,8 +78,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	return true, nil
 }
 
-// forgetFiles removes the data files of a dropped store. Readers keep the files open. mu
-// must be held.
+// forgetFiles removes the data files of a dropped store. Readers that opened them can still
+// read them. mu must be held.
 func (s *Store) forgetFiles() {
 	if s.merging.running {
 		s.merging.cancel()
@@ -96,12 +96,12 @@ func (s *Store) forgetFiles() {
 		s.warn(s.fs.Remove(f.Path), "a file of a dropped store could not be removed; the next Open will retry", "path", f.Path)
 	}
 	s.warn(oldFiles.release(), "a file of a dropped store could not be closed")
-	s.catalog.keepSpare() // the drop may have used it
+	s.catalog.ensureSpare() // the drop may have used it
 }
 
-// tableForDrop returns the table to use after the drop: the active one, unless a reader
-// uses it. The caller must not change the table before the store is dropped, and must
-// hold mu until then. tableForDrop releases mu while waiting.
+// tableForDrop returns the table to use after the drop: a table without readers, if
+// possible the active one. The caller must hold mu, and must neither release it nor change
+// the table before the store is dropped. tableForDrop releases mu while waiting.
 func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 	for {
 		if err := s.checkWritable(); err != nil {
@@ -115,7 +115,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 		if t, err := s.tables.tryTake(); t != nil || err != nil {
 			return t, err
 		}
-		// A Get uses each table, and ends soon.
+		// Every table is in use by a Get, which ends soon.
 		s.mu.Unlock()
 		select {
 		case <-time.After(time.Millisecond):

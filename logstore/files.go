@@ -20,12 +20,13 @@ func dataName(dir string, kind segment.FileKind, number uint32) string {
 	return filepath.Join(dir, fmt.Sprintf(format, number))
 }
 
+// dataFile is a segment file or a blob file.
 type dataFile struct {
 	segment.File
 	f           vfs.File
-	end         int64       // where the next segment or blob begins; see sealer for segments; blobs.mu guards it for blobs
+	end         int64       // offset of the next segment (see sealer) or blob (guarded by blobs.mu)
 	dirty       atomic.Bool // written since the last sync
-	copiedBytes int64       // of a copy of blobs: their total size, even if their holes freed no blocks
+	copiedBytes int64       // in a file of copied blobs: the blobs' total size, with or without holes
 }
 
 func (f *dataFile) size() (int64, error) {
@@ -33,7 +34,7 @@ func (f *dataFile) size() (int64, error) {
 	return info.Size, err
 }
 
-// open opens the file with flags of [vfs.FS].
+// open opens the file; flag is for [vfs.FS.OpenFile].
 func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	if f.f, err = fs.OpenFile(f.Path, flag, 0o666); err == nil {
 		f.ReaderAt = f.f
@@ -41,8 +42,8 @@ func (f *dataFile) open(fs vfs.FS, flag int) (err error) {
 	return err
 }
 
-// fileSet contains a store's data files, from one Drop to the next. The files are closed
-// when neither the store nor a reader uses them.
+// fileSet contains a store's data files from one Drop to the next. It closes the files when
+// neither the store nor a reader uses them.
 type fileSet struct {
 	refs  atomic.Int32
 	list  atomic.Pointer[[]*dataFile] // copy-on-write
@@ -58,10 +59,10 @@ func newFileSet() *fileSet {
 
 func (fs *fileSet) files() []*dataFile { return *fs.list.Load() }
 
-// replace removes files from the set, which readers may still use, and adds others.
-// catalog.mu must be held if other goroutines can use the store.
-func (fs *fileSet) replace(doomed []*dataFile, added ...*dataFile) {
-	list := slices.DeleteFunc(slices.Clone(fs.files()), func(f *dataFile) bool { return slices.Contains(doomed, f) })
+// replace removes files from the set and adds new ones. Readers can still use the removed
+// files. catalog.mu must be held if other goroutines can use the store.
+func (fs *fileSet) replace(removed []*dataFile, added ...*dataFile) {
+	list := slices.DeleteFunc(slices.Clone(fs.files()), func(f *dataFile) bool { return slices.Contains(removed, f) })
 	list = append(list, added...)
 	fs.list.Store(&list)
 }
@@ -89,7 +90,7 @@ func (fs *fileSet) release() error {
 	return errors.Join(errs...)
 }
 
-// openFlag returns the flag for opening existing files.
+// openFlag returns the flag with which to open existing files.
 func (s *Store) openFlag() int {
 	if s.opts.ReadOnly || s.fullError() != nil {
 		return os.O_RDONLY

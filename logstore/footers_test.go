@@ -40,10 +40,10 @@ func TestFootersWithinMemory(t *testing.T) {
 			check := func(s *Store) {
 				t.Helper()
 				var ranges, hot, largest int64
-				for _, g := range s.segments.list {
-					ranges += 4 * int64(len(g.Offsets)+len(g.RawLens))
-					hot += g.HotMemoryUsed()
-					largest = max(largest, g.HotMemoryUsed())
+				for _, seg := range s.segments.list {
+					ranges += 4 * int64(len(seg.Offsets)+len(seg.RawLens))
+					hot += seg.HotMemoryUsed()
+					largest = max(largest, seg.HotMemoryUsed())
 				}
 				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments.list), ranges, hot)
 				if limit := opts.Memory / 32; ranges > limit || hot > limit+largest {

@@ -46,7 +46,7 @@ func FuzzRecordHeader(f *testing.F) {
 }
 
 func FuzzManifest(f *testing.F) {
-	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, nextFile: 2, files: []fileRef{{segment.SegmentFile, 1, 100}, {segment.BlobFile, 2, 32}}}
+	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, lastFileNumber: 2, files: []fileRef{{segment.SegmentFile, 1, 100}, {segment.BlobFile, 2, 32}}}
 	m.sessions = newSessionTable(5)
 	m.sessions.put(5, sessiontab.Operation{Number: 6, CRC: 7})
 	f.Add(m.encode())

@@ -28,7 +28,8 @@ func (s *Store) HasKey(ctx context.Context, key string) (bool, error) {
 	return err == nil && exists[0], err
 }
 
-// lookUp fills values and exists for the keys. Either may be nil.
+// lookUp stores the keys' values, and whether they exist, in values and exists. Either may
+// be nil.
 func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][]byte, exists []bool) error {
 	if err := partd.CheckKeys(op, keys); err != nil {
 		return err
@@ -63,15 +64,15 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 	return e
 }
 
-// getLocked reads while no append can happen. mu must be held.
-func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]byte, []bool, error) {
+// getLocked reads keys with mu held, so that no append can happen in between.
+func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
 	v, err := s.viewLocked(0, math.MaxUint64)
 	if err != nil {
 		return nil, nil, err
 	}
 	exists := make([]bool, len(keys))
 	var result [][]byte
-	if values {
+	if withValues {
 		result = make([][]byte, len(keys))
 	}
 	err = v.get(ctx, keys, result, exists)
@@ -81,7 +82,7 @@ func (s *Store) getLocked(ctx context.Context, keys []string, values bool) ([][]
 	return result, exists, err
 }
 
-// maxGroup is the maximum number of keys of one range that are read together.
+// maxGroup is the maximum number of a range's keys that get reads together.
 const maxGroup = 4 << 10
 
 // keyRef is a key's hash and its index among the requested keys.
@@ -90,7 +91,7 @@ type keyRef struct {
 	index int
 }
 
-// lookup is the state of one requested key.
+// lookup holds the result for one requested key.
 type lookup struct {
 	key      string
 	hash     uint64
@@ -99,8 +100,8 @@ type lookup struct {
 	returned bool // the value was returned to the caller
 }
 
-// get fills values and exists for the keys; either may be nil. It reads all keys of a range
-// together and then forgets their state, so a request for many absent keys needs little memory.
+// get fills values and exists like lookUp. It reads up to maxGroup keys of a range together, and
+// then discards their lookups, so a request for many absent keys needs little memory.
 func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists []bool) error {
 	refs := make([]keyRef, len(keys))
 	for i, k := range keys {
@@ -108,7 +109,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
 	bits := v.finestBits()
-	g := &getter{v: v, values: values != nil, shift: 64 - bits}
+	g := &getter{v: v, withValues: values != nil, shift: 64 - bits}
 	groups := int64(0)
 	for len(refs) > 0 {
 		if err := canceled.Err(ctx); err != nil {
@@ -118,7 +119,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		for n < min(len(refs), maxGroup) && refs[n].hash>>(64-bits) == refs[0].hash>>(64-bits) {
 			n++
 		}
-		if err := g.group(keys, refs[:n]); err != nil {
+		if err := g.readGroup(keys, refs[:n]); err != nil {
 			return err
 		}
 		for _, ref := range refs[:n] {
@@ -142,7 +143,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		// Bytes read in excess of a single merged segment.
+		// Count the bytes that would not have been read from a single merged segment.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
 			v.s.merging.wasted.Add(wasted)
@@ -151,11 +152,12 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 	return nil
 }
 
-// finestBits returns the number of hash bits that select a range in the finest source.
+// finestBits returns the number of hash bits that select a range in the source with the most
+// ranges.
 func (v *view) finestBits() uint8 {
 	var finest uint8
-	for _, g := range v.segments {
-		finest = max(finest, g.Bits)
+	for _, seg := range v.segments {
+		finest = max(finest, seg.Bits)
 	}
 	for _, t := range v.tables {
 		finest = max(finest, t.t.bits)
@@ -163,22 +165,22 @@ func (v *view) finestBits() uint8 {
 	return finest
 }
 
-// getter reads the keys of one range after another.
+// getter looks up keys, one range of hashes at a time.
 type getter struct {
-	v      *view
-	single lookup             // the range's only requested key
-	byKey  map[string]*lookup // the range's requested keys, if there are several
-	values bool
-	shift  uint8
-	prefix uint64 // hash >> shift of the current keys
-	cost   int64  // bytes read from segments, plus readCost for each read
-	run    segment.Reader
-	er     segment.EntryReader
-	short  [512]byte // initial buffer of single.value; results that fit are copied for the caller
+	v          *view
+	single     lookup             // the range's only requested key
+	byKey      map[string]*lookup // the range's requested keys, if there are several
+	withValues bool
+	shift      uint8
+	prefix     uint64 // hash >> shift of the current keys
+	cost       int64  // bytes read from segments, plus readCost for each read
+	run        segment.Reader
+	er         segment.EntryReader
+	short      [512]byte // initial buffer of single.value; a value that fits into it is copied for the caller
 }
 
-// group reads the keys of one range.
-func (g *getter) group(keys []string, refs []keyRef) error {
+// readGroup looks up keys of one range.
+func (g *getter) readGroup(keys []string, refs []keyRef) error {
 	g.prefix = refs[0].hash >> g.shift
 	lookups := make([]*lookup, 0, len(refs))
 	if len(refs) == 1 {
@@ -216,7 +218,7 @@ func (g *getter) group(keys []string, refs []keyRef) error {
 	return nil
 }
 
-// indexKeys fills byKey, and appends each distinct key to lookups.
+// indexKeys adds each distinct key to byKey and to lookups.
 func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*lookup {
 	if g.byKey == nil {
 		g.byKey = make(map[string]*lookup, len(refs))
@@ -232,7 +234,7 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 	return lookups
 }
 
-// rangeSource returns the entries in a source's range that contains hash, except entries of
+// rangeSource returns the entries of a source's range that contains hash, without those of
 // hot keys.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
@@ -252,7 +254,7 @@ func (v *view) rangeCost(source int, hash uint64) int64 {
 	return readCost + size
 }
 
-// read applies the entries of single, or of all keys in byKey.
+// read applies the entries of single or, if it is nil, of all keys in byKey.
 func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*lookup) error {
 	g.er.Reset(src)
 	for {
@@ -269,7 +271,7 @@ func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*look
 				continue
 			}
 		} else if l = byKey[string(e.Key)]; l == nil || l.hash>>g.shift != g.prefix {
-			continue // this source's ranges may be wider
+			continue // the range of this source is wider than the group's
 		}
 		if err := g.apply(l, &e); err != nil {
 			return err
@@ -283,14 +285,14 @@ func (g *getter) apply(l *lookup, e *segment.Entry) error {
 	case segment.KindSet, segment.KindDelete:
 		l.value = l.value[:0]
 	case segment.KindBlob:
-		if !g.values {
+		if !g.withValues {
 			return nil
 		}
 		var err error
 		l.value, err = g.v.appendBlob(l.value, e.Value)
 		return err
 	}
-	if g.values {
+	if g.withValues {
 		l.value = append(l.value, e.Value...)
 	}
 	return nil

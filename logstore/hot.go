@@ -10,42 +10,42 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A hot key uses a large share of a table. In a segment, its entries get a separate run,
-// so they can be read without other keys' entries.
+// A hot key uses a large share of a table. A segment stores the key's entries in a separate
+// run, so that they can be read without other keys' entries.
 
 const (
 	maxHotPerPart = 16
 	hotSample     = 8 << 10 // size of the first sample of a part
 )
 
-func isHot(keys []segment.HotRun, key []byte) bool {
-	for i := range keys {
-		if bytes.Equal(keys[i].Key, key) {
+func isHot(hotRuns []segment.HotRun, key []byte) bool {
+	for i := range hotRuns {
+		if bytes.Equal(hotRuns[i].Key, key) {
 			return true
 		}
 	}
 	return false
 }
 
-func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
-	size := int64(t.parts[p].size)
+func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
+	size := int64(t.parts[part].size)
 	minBytes := t.hotBytes()
-	if size < minBytes || k.segments.hotFull.Load() {
+	if size < minBytes || sl.segments.hotFull.Load() {
 		return nil, nil
 	}
-	// A sample of the beginning usually suffices: in a store with many keys, few parts
-	// contain a hot one. Unusually large parts are always counted completely.
-	blocks := t.blocksOf(t.parts[p])
+	// A sample from the start usually suffices: in a store with many keys, few parts
+	// contain a hot key. Unusually large parts are always counted completely.
+	blocks := t.blocksOf(t.parts[part])
 	if size < int64(len(t.arena))/64 {
 		sizes, sampled, err := countKeys(&segment.BlockList{Blocks: blocks}, hotSample)
 		if err != nil {
 			return nil, err
 		}
-		mayBeHot := false
+		possiblyHot := false
 		for _, k := range sizes {
-			mayBeHot = mayBeHot || k.encoded*size >= minBytes*sampled/4*3
+			possiblyHot = possiblyHot || k.encodedLen*size >= minBytes*sampled/4*3
 		}
-		if !mayBeHot {
+		if !possiblyHot {
 			return nil, nil
 		}
 	}
@@ -55,12 +55,12 @@ func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 	}
 	var hot []segment.HotRun
 	for key, n := range sizes {
-		if n.encoded >= minBytes && len(key) <= segment.MaxHotKey {
-			hot = append(hot, segment.HotRun{Hash: k.catalog.format.Hash(key), Key: []byte(key), Bytes: n.bytes, Resets: n.resets, Deleted: n.deleted})
+		if n.encodedLen >= minBytes && len(key) <= segment.MaxHotKey {
+			hot = append(hot, segment.HotRun{Hash: sl.catalog.format.Hash(key), Key: []byte(key), Bytes: n.valueLen, Resets: n.resets, Deleted: n.deleted})
 		}
 	}
 	slices.SortFunc(hot, func(a, b segment.HotRun) int {
-		return cmp.Compare(sizes[string(b.Key)].encoded, sizes[string(a.Key)].encoded)
+		return cmp.Compare(sizes[string(b.Key)].encodedLen, sizes[string(a.Key)].encodedLen)
 	})
 	return hot[:min(len(hot), maxHotPerPart)], nil
 }
@@ -68,12 +68,12 @@ func (k *sealer) hotKeys(t *table, p int) ([]segment.HotRun, error) {
 // hotBytes returns the minimum size of a hot key's entries in a table.
 func (t *table) hotBytes() int64 { return max(int64(len(t.arena))/512, 4<<10) }
 
-// keySize is the effect of a stream of entries on one key.
+// keySize sums up the effect of one key's entries.
 type keySize struct {
-	encoded int64 // of the entries
-	bytes   int64 // length of the resulting value
-	resets  bool  // the entries discard earlier ones
-	deleted bool  // the key does not exist after the entries
+	encodedLen int64 // encoded length of the entries
+	valueLen   int64 // length of the resulting value
+	resets     bool  // the entries include a Set or Delete, which discards earlier entries
+	deleted    bool  // the key does not exist after the entries
 }
 
 func (k *keySize) add(e *segment.Entry) error {
@@ -82,22 +82,22 @@ func (k *keySize) add(e *segment.Entry) error {
 		return err
 	}
 	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-		k.bytes, k.resets = 0, true
+		k.valueLen, k.resets = 0, true
 	}
 	k.deleted = e.Kind == segment.KindDelete
-	k.bytes += n
-	k.encoded += int64(len(e.Raw))
+	k.valueLen += n
+	k.encodedLen += int64(len(e.Raw))
 	return nil
 }
 
-var errEnough = errors.New("enough entries were counted")
+var errLimitReached = errors.New("the limit of entries to count was reached")
 
-// countKeys sums up the entries of each key, up to limit bytes in total.
+// countKeys sums up each key's entries. It stops after limit bytes.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {
 	sizes = map[string]*keySize{}
 	err = segment.EachEntry(src, func(e *segment.Entry) error {
 		if total >= limit {
-			return errEnough
+			return errLimitReached
 		}
 		k := sizes[string(e.Key)]
 		if k == nil {
@@ -107,20 +107,20 @@ func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, tota
 		total += int64(len(e.Raw))
 		return k.add(e)
 	})
-	if err == errEnough {
+	if err == errLimitReached {
 		err = nil
 	}
 	return sizes, total, err
 }
 
-// chooseHot selects the keys that get a hot run: the keys that already have one,
-// unless they are small compared with all merged data.
+// chooseHot selects the keys for which to write hot runs: the hot keys of the inputs,
+// except those that are small compared with all merged data.
 func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]
-	for _, g := range j.inputs() {
-		for i := range g.Hot {
-			h := &g.Hot[i]
+	for _, seg := range j.inputs() {
+		for i := range seg.Hot {
+			h := &seg.Hot[i]
 			n := sizes[string(h.Key)]
 			if n >= 0 && n+int64(h.Len) >= j.hotBytes() {
 				j.hot = append(j.hot, segment.HotRun{Hash: h.Hash, Key: h.Key})
@@ -144,9 +144,9 @@ func containsHot(list []segment.HotRun, hash uint64, key []byte) bool {
 	return found
 }
 
-// findHeavy adds the largest keys of an interval to the hot keys, because a key may be
-// hot in total without being hot in any of many small segments. It uses the Misra-Gries
-// algorithm, which needs little memory for any number of keys.
+// findHeavy adds the largest keys of an interval to the hot keys, because a key can be hot
+// after a merge without being hot in any input. It uses the Misra-Gries algorithm, which
+// needs little memory for any number of keys.
 func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	type count struct {
 		key   []byte

@@ -14,10 +14,10 @@ import (
 type Sum128 = ledger.Sum128
 
 // Ledger is the checksum of a set of pieces: the values of appends and sets, including
-// values that a later Set or Delete discarded. It contains their number (Pieces), their
-// total length (Bytes), and the sum of xxh3-128 of (uvarint length of the key, key,
-// piece) (Sum). Marks and MarkSum count and hash Sets and Deletes. A ledger does not
-// depend on the order of the pieces; Add combines the ledgers of disjoint sets.
+// values that a later Set or Delete discarded. Pieces is their number, Bytes their total
+// length, and Sum the sum of their xxh3-128 hashes, each of the key's length as a uvarint,
+// the key and the piece. Marks and MarkSum count and hash Sets and Deletes. The order of the
+// pieces does not matter. Add combines the ledgers of disjoint sets.
 type Ledger = segment.Ledger
 
 // pieceHasher hashes a piece that arrives in several blocks.

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// isUnusedWAL reports whether a write-ahead file never contained a record.
+// isUnusedWAL reports whether a write-ahead file contains no records.
 func (d *directory) isUnusedWAL(path string) (bool, error) {
 	info, err := d.fs.Info(path)
 	if err != nil || info.Size > walStep {
@@ -25,7 +25,7 @@ func (d *directory) isUnusedWAL(path string) (bool, error) {
 	return len(b) <= walHeaderLen || len(bytes.Trim(b[walHeaderLen:], "\x00")) == 0, nil
 }
 
-// listStoreFiles lists the names in the directory that are possibly files of a store.
+// listStoreFiles lists the directory's files that are named like files of a store.
 func (d *directory) listStoreFiles() ([]string, error) {
 	list, err := d.fs.ReadDir(d.dir)
 	if err != nil {
@@ -59,9 +59,8 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOwnFile reports whether a data file belongs to this store. So does a file without a
-// complete header: a crash leaves one that is empty, contains zeros, or ends within the
-// header.
+// isOwnFile reports whether a data file belongs to this store. It assumes so for a file
+// without a complete header, which a crash leaves empty, filled with zeros or cut short.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {
@@ -77,8 +76,8 @@ func (c *catalog) isOwnFile(path string) (bool, error) {
 	return c.format.OwnsHeader(b), nil
 }
 
-// removeLeftovers removes data files that the manifest does not name. They are from a
-// crash after their creation or during a Drop.
+// removeLeftovers removes data files that the manifest does not name. A crash during a Drop,
+// or right after a file was created, leaves such files.
 func (c *catalog) removeLeftovers() error {
 	names, err := c.listStoreFiles()
 	if err != nil {
@@ -94,7 +93,7 @@ func (c *catalog) removeLeftovers() error {
 			return err
 		}
 		if !isOwn {
-			c.log.Warn("logstore: ignoring a file of another store, named like one of this store", "path", path)
+			c.log.Warn("logstore: ignoring a file that belongs to another store", "path", path)
 			continue
 		}
 		c.log.Info("logstore: removing a leftover file of an interrupted operation", "path", path)

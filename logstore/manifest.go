@@ -9,22 +9,22 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// manifest is the persistent state of the store. Its file is replaced as a whole, so that
-// each change is atomic.
+// manifest lists the store's files and records its state. Each change replaces the whole
+// manifest file, so it is atomic.
 type manifest struct {
-	id      uint64 // of the store, random
-	seed    uint64 // of key hashes and all checksums, random
-	durable bool   // Sync was called at least once: from then on, the order of writes to the disk matters
-	clean   bool   // closed cleanly: the write-ahead files are not needed
+	id      uint64 // random identifier of the store
+	seed    uint64 // random seed of key hashes and checksums
+	durable bool   // Sync was called at least once, so the order of writes to the disk matters
+	clean   bool   // the store was closed cleanly, so the write-ahead files are not needed
 
-	liveEpoch uint64 // write-ahead files of lower epochs are completely in segments
-	nextSeq   uint64 // first record of the live epoch
-	nextFile  uint32 // highest number of a data file so far
+	liveEpoch      uint64 // all records of write-ahead files with lower epochs are in segments
+	nextSeq        uint64 // number of the live epoch's first record
+	lastFileNumber uint32 // highest data file number ever used
 
-	ledger        Ledger // of all segments
-	removedLedger Ledger // entries that merges dropped; ledger + removedLedger covers everything that segments ever contained
+	ledger        Ledger // sum of all segments' ledgers
+	removedLedger Ledger // entries dropped by merges; ledger + removedLedger covers all entries that segments ever contained
 	files         []fileRef
-	sessions      sessionTable // after record nextSeq-1
+	sessions      sessionTable // as of record nextSeq-1
 }
 
 // fileRef names a data file. In a segment file, end is the end of the last segment; for a
@@ -39,7 +39,7 @@ const (
 	manifestMagic   = "partdMAN"
 	manifestName    = "MANIFEST"
 	manifestTmpName = "MANIFEST.tmp"
-	manifestVersion = 2 // from this version on, the manifest contains the removed ledger
+	manifestVersion = 2 // the first version with the removed ledger
 	lockName        = "LOCK"
 	fileRefLen      = 1 + 4 + 8
 	manifestFixed   = 8 + 4 + 4 + 8*4 + 4 + segment.LedgerLen + 4
@@ -70,7 +70,7 @@ func (m *manifest) encode() []byte {
 	for _, v := range []uint64{m.id, m.seed, m.liveEpoch, m.nextSeq} {
 		b = le.AppendUint64(b, v)
 	}
-	b = le.AppendUint32(b, m.nextFile)
+	b = le.AppendUint32(b, m.lastFileNumber)
 	b = m.ledger.Append(b)
 	if version == manifestVersion {
 		b = m.removedLedger.Append(b)
@@ -108,7 +108,7 @@ func parseManifest(b []byte) (manifest, error) {
 	m.durable, m.clean = flags&1 != 0, flags&2 != 0
 	m.id, m.seed = le.Uint64(b[16:]), le.Uint64(b[24:])
 	m.liveEpoch, m.nextSeq = le.Uint64(b[32:]), le.Uint64(b[40:])
-	m.nextFile = le.Uint32(b[48:])
+	m.lastFileNumber = le.Uint32(b[48:])
 	b = b[52:]
 	m.ledger.Parse(b)
 	b = b[segment.LedgerLen:]
@@ -123,7 +123,7 @@ func parseManifest(b []byte) (manifest, error) {
 	}
 	for range n {
 		f := fileRef{segment.FileKind(b[0]), le.Uint32(b[1:]), int64(le.Uint64(b[5:]))}
-		if f.kind > segment.BlobFile || f.end < segment.HeaderLen || f.number == 0 || f.number > m.nextFile {
+		if f.kind > segment.BlobFile || f.end < segment.HeaderLen || f.number == 0 || f.number > m.lastFileNumber {
 			return m, fmt.Errorf("it names an invalid file %d", f.number)
 		}
 		m.files = append(m.files, f)

@@ -12,29 +12,28 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// merging is the state of the goroutine that merges segments while there is work.
-// Store.mu guards it.
+// merging controls the goroutine that merges segments in the background. Store.mu guards it.
 type merging struct {
-	minCount int   // number of small segments that makes a merge due; negative: never
-	smallLen int64 // minimum length of a segment that is not small
+	minCount int   // number of small segments that makes a merge due; if negative, the store never merges
+	smallLen int64 // maximum length of a small segment
 	maxLen   int64 // approximate maximum length of a merged segment
 
-	running   bool
-	cancel    context.CancelFunc
-	done      chan struct{} // closed when the goroutine ends
-	bytes     int64         // size of the segments being merged
-	memory    int64         // in use by the merge
-	reclaims  bool          // reclaiming is in progress, which may be several merges
-	stopped   bool          // the store is closing: only short merges may still start
-	notBefore int           // minimum number of segments for the next try, after a merge failed
+	running    bool
+	cancel     context.CancelFunc
+	done       chan struct{} // closed when the goroutine ends
+	bytes      int64         // size of the segments being merged
+	memory     int64         // bytes in use by the merge
+	reclaims   bool          // reclaiming is in progress; it may take several merges
+	stopped    bool          // the store is closing, so only short merges may start
+	retryCount int           // after a failed merge, the number of segments at which to try again
 
 	wasted     atomic.Int64 // bytes that Gets read needlessly
 	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 
-// closeMerge is the maximum number of bytes that Close merges. Without it, many sessions
-// that are too short for the background would accumulate segments.
-const closeMerge = 64 << 20
+// maxCloseMerge is the size of the largest merge that Close waits for, in bytes. If Close
+// canceled all merges, stores that are open only for moments would accumulate segments.
+const maxCloseMerge = 64 << 20
 
 var errDropped = errors.New("the store was dropped or closed during the merge")
 
@@ -56,26 +55,26 @@ func (s *Store) considerMerge() {
 // dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
 func (s *Store) dueMerge() (from int, due bool) {
 	// A larger merge would use too much disk while much of its input is dead data.
-	return s.merging.next(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
+	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
-// next returns the index of the first segment to merge, if a merge is due. A merge that
-// only speeds up Gets may not exceed maxBytes.
-func (m *merging) next(list []*storedSegment, maxBytes int64) (from int, due bool) {
-	if m.minCount < 0 || len(list) < m.notBefore {
+// firstDue returns the index of the first segment to merge, if a merge is due. A merge that
+// only speeds up Gets must not exceed maxBytes.
+func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (from int, due bool) {
+	if m.minCount < 0 || len(list) < m.retryCount {
 		return 0, false
 	}
 	sizes := make([]int64, len(list))
-	for i, g := range list {
-		sizes[i] = g.UncompressedLen()
+	for i, seg := range list {
+		sizes[i] = seg.UncompressedLen()
 	}
 	if from, due := dueSmall(sizes, m.smallLen, m.minCount); due {
 		return from, true
 	}
-	for i, g := range list {
-		sizes[i] = g.StoredLen()
+	for i, seg := range list {
+		sizes[i] = seg.StoredLen()
 	}
-	from, cost := worthForGets(sizes)
+	from, cost := bestForGets(sizes)
 	if cost == 0 {
 		m.wasteLimit.Store(math.MaxInt64)
 		return 0, false
@@ -115,11 +114,11 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 				break
 			}
 			s.log.Warn("logstore: merging segments failed; they remain unmerged", "dir", s.dir, "err", err)
-			m.notBefore = len(s.segments.list) + minMerge
+			m.retryCount = len(s.segments.list) + minMerge
 			s.merging.wasted.Store(0)
 			break
 		}
-		m.notBefore = 0
+		m.retryCount = 0
 	}
 	m.running = false
 	m.cancel()
@@ -139,8 +138,8 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	return s.newMerge(ctx, from, len(s.segments.list), false)
 }
 
-// waitSealed waits for the end of a running seal, which writes after the last segment.
-// mu must be held; it is released while waiting.
+// waitSealed waits until no seal is running, because a seal adds a segment. mu must be held;
+// it is released while waiting.
 func (s *Store) waitSealed() {
 	for s.sealing {
 		sealed := s.sealDone
@@ -156,20 +155,20 @@ func (s *Store) segmentsView(segments []*storedSegment) *view {
 	return &view{s: s, files: s.catalog.files, version: s.segments.acquire(), segments: segments}
 }
 
-// newMerge prepares a merge of segments. With lookAtAll, it also reads all other segments
-// to find dead entries. It returns nil if the store is closing and the merge would take
-// long. mu must be held.
-func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mergeJob {
+// newMerge prepares a merge of segments. If readAll is set, the merge also reads all other
+// segments to find dead entries. newMerge returns nil if the store is closing and the merge
+// would take long. mu must be held.
+func (s *Store) newMerge(ctx context.Context, from, to int, readAll bool) *mergeJob {
 	inputs := s.segments.list[from:to]
 	bytes := sizeOf(inputs)
-	if s.merging.stopped && bytes > closeMerge {
+	if s.merging.stopped && bytes > maxCloseMerge {
 		return nil
 	}
-	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(g *storedSegment) bool { return g.file == s.sealer.file }) {
-		s.sealer.rotate.Store(true) // the next segment goes to another file
+	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
+		s.sealer.rotate.Store(true) // write the next segment to another file
 	}
-	j := &mergeJob{s: s, ctx: ctx, listIndex: from, inputBytes: bytes, reclaims: lookAtAll}
-	if lookAtAll {
+	j := &mergeJob{s: s, ctx: ctx, listIndex: from, inputBytes: bytes, reclaims: readAll}
+	if readAll {
 		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), from, to, true
 	} else {
 		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), from == 0
@@ -180,13 +179,13 @@ func (s *Store) newMerge(ctx context.Context, from, to int, lookAtAll bool) *mer
 }
 
 func sizeOf(segments []*storedSegment) (n int64) {
-	for _, g := range segments {
-		n += g.StoredLen()
+	for _, seg := range segments {
+		n += seg.StoredLen()
 	}
 	return n
 }
 
-// stopMerging ends background merges before the store closes.
+// stopMerging cancels or waits for the background merge before the store closes.
 func (s *Store) stopMerging() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,7 +194,7 @@ func (s *Store) stopMerging() {
 	if !m.running {
 		return
 	}
-	if m.bytes > closeMerge || m.reclaims && s.segments.size.Load() > closeMerge {
+	if m.bytes > maxCloseMerge || m.reclaims && s.segments.size.Load() > maxCloseMerge {
 		m.cancel()
 	}
 	done := m.done
@@ -204,7 +203,7 @@ func (s *Store) stopMerging() {
 	s.mu.Lock()
 }
 
-// run merges the segments and commits the result. After an error, it removes its files.
+// run merges the segments and commits the result. After an error, it removes its output files.
 func (j *mergeJob) run() error {
 	err := j.checkSpace()
 	if err == nil {
@@ -221,7 +220,7 @@ func (j *mergeJob) run() error {
 		err = j.commit()
 	}
 	if err != nil {
-		// If the manifest's outcome is unknown, it may name the new files.
+		// If the outcome is unknown, keep the new files, because the manifest may name them.
 		u := maybeApplied{}
 		err = errors.Join(err, j.undo(!errors.As(err, &u)))
 	}
@@ -235,13 +234,13 @@ func (j *mergeJob) run() error {
 }
 
 // checkSpace returns an error if the merge would leave too little disk space for appends.
-// Reclaiming merges are exempt: they were chosen to fit into the free space.
+// It allows every merge that reclaims space, because those were chosen to fit.
 func (j *mergeJob) checkSpace() error {
-	teller, ok := j.s.fs.(vfs.SpaceReporter)
+	reporter, ok := j.s.fs.(vfs.SpaceReporter)
 	if !ok || j.reclaims {
 		return nil
 	}
-	free, err := teller.Free(j.s.dir)
+	free, err := reporter.Free(j.s.dir)
 	if need := j.inputBytes + j.inputBytes/8 + j.s.opts.Memory; err == nil && free < need {
 		return fmt.Errorf("the merge temporarily needs %d bytes of disk, but only %d are free", need, free)
 	}

@@ -5,31 +5,31 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// A merge drops dead entries: all entries of a key before its last Set or Delete. The
-// last Set itself must stay, because it says that the key exists. The last Delete must
-// stay as long as older segments contain entries of the key.
+// A merge drops dead entries: all entries of a key before its last Set or Delete. It keeps
+// the last Set, which makes the key exist. It keeps the last Delete while older segments
+// contain entries of the key.
 
 // reset counts the Sets and Deletes of one key.
 type reset struct {
-	count        int  // number of resets in the merged segments and later ones
-	passed       int  // number of them seen so far
-	firstSegment int  // index of the key's first segment plus one, if a measurement found it
-	hasOlder     bool // older segments contain, or may contain, entries of the key
+	count        int  // number of the key's Sets and Deletes in the merged and later segments
+	passed       int  // number of these that isDead has seen
+	firstSegment int  // index of the key's first segment plus one; 0 if it was not measured
+	hasOlder     bool // older segments contain entries of the key, or it is unknown
 }
 
-// resetCost is the approximate memory for a key, besides its bytes.
+// resetCost is the approximate memory of a reset without its key, in bytes.
 const resetCost = 80
 
 // findResets finds the keys of an interval that were set or deleted. It returns
 // errTooMuch if they need more than limit bytes.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
-	return j.noteResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
+	return j.collectResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachIn(first, end, lo, hi, f)
 	})
 }
 
-// noteResets fills resets from the entries that each yields for ranges of segments.
-func (j *mergeJob) noteResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
+// collectResets fills resets from the entries that each yields for a range of segments.
+func (j *mergeJob) collectResets(limit int64, each func(first, end int, f func(e *segment.Entry) error) error) error {
 	j.resets = map[string]*reset{}
 	var bytes int64
 	for i := j.first; i < len(j.view.segments); i++ {
@@ -66,8 +66,8 @@ func (j *mergeJob) noteResets(limit int64, each func(first, end int, f func(e *s
 	})
 }
 
-// isDead reports whether an entry has no effect. It must be called for the entries of a
-// key in order.
+// isDead reports whether an entry has no effect. The caller must pass every entry of a key,
+// in order.
 func (j *mergeJob) isDead(e *segment.Entry) bool {
 	r := j.resets[string(e.Key)]
 	if r == nil {
@@ -81,12 +81,12 @@ func (j *mergeJob) isDead(e *segment.Entry) bool {
 	return r.passed < r.count
 }
 
-// eachLive calls f for each live entry of an interval. It adds the dead ones to dropped.
+// eachLive calls f for each live entry of an interval. It adds dead entries to dropped.
 func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error {
 	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachIn(j.first, j.end, lo, hi, f) }, f)
 }
 
-// dropDead calls f for the live entries that each yields. It adds the dead ones to dropped.
+// dropDead calls f for each live entry that each yields. It adds dead entries to dropped.
 func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f func(e *segment.Entry) error) error {
 	for _, r := range j.resets {
 		r.passed = 0
@@ -121,8 +121,8 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 	return nil
 }
 
-// eachIn calls f for each entry of an interval of hashes in some segments of the view, in
-// order, except for entries of hot keys.
+// eachIn calls f for the entries of the view's segments [first, end) with hashes from lo to
+// hi, in order, without entries of hot keys.
 func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
@@ -133,22 +133,22 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 		}))
 	}
 	for i := first; i < end; i++ {
-		g := j.view.segments[i]
+		seg := j.view.segments[i]
 		if j.ctx.Err() != nil {
 			return canceled.Err(j.ctx)
 		}
-		g.openRanges(&j.src, lo, hi)
+		seg.openRanges(&j.src, lo, hi)
 		if err := visit(i); err != nil {
 			return err
 		}
-		// Keys that are no longer hot.
-		hot := g.HotBetween(lo, hi)
+		// Also visit the runs of keys that are no longer hot.
+		hot := seg.HotBetween(lo, hi)
 		for k := range hot {
 			h := &hot[k]
 			if containsHot(j.hot, h.Hash, h.Key) {
 				continue
 			}
-			g.openHotRun(&j.src, h)
+			seg.openHotRun(&j.src, h)
 			if err := visit(i); err != nil {
 				return err
 			}
@@ -157,7 +157,7 @@ func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry
 	return nil
 }
 
-// eachOfKey calls f for each entry of one key in some segments of the view.
+// eachOfKey calls f for the entries of one key in the view's segments [first, end).
 func (j *mergeJob) eachOfKey(h *segment.HotRun, first, end int, f func(e *segment.Entry) error) error {
 	for i := first; i < end; i++ {
 		if j.ctx.Err() != nil {

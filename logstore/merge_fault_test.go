@@ -126,7 +126,7 @@ func TestMergeDropped(t *testing.T) {
 			mustAppend(t, s, "k", "v")
 		} else {
 			s.mu.Lock()
-			s.merging.bytes = closeMerge + 1
+			s.merging.bytes = maxCloseMerge + 1
 			s.mu.Unlock()
 		}
 		time.AfterFunc(20*time.Millisecond, func() { close(hold) })

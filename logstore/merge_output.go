@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// begin creates a file with a new segment.
+// begin creates a file and begins a segment in it.
 func (j *mergeJob) begin() error {
 	f, err := j.s.catalog.createUnregistered()
 	if err != nil {
@@ -18,7 +18,7 @@ func (j *mergeJob) begin() error {
 	return nil
 }
 
-// beginRange begins a range. If the current segment is long, it begins a new segment first.
+// beginRange begins a range. If the current segment is full, it first begins a new one.
 func (j *mergeJob) beginRange(i int) error {
 	if j.w.Size() > j.maxLen {
 		if err := j.split(); err != nil {
@@ -66,14 +66,14 @@ func (j *mergeJob) addToLedgers(e *segment.Entry) error {
 	return nil
 }
 
-// writeHot writes the run of a hot key, merging its entries in the order of the segments.
+// writeHot writes the run of a hot key, with its entries from all inputs in order.
 func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	j.w.BeginRun()
 	var size keySize
 	endRun := func() {
-		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.bytes, Resets: size.resets, Deleted: size.deleted})
+		j.w.EndRun(segment.HotRun{Hash: h.Hash, Key: h.Key, Bytes: size.valueLen, Resets: size.resets, Deleted: size.deleted})
 	}
-	err := j.noteResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
+	err := j.collectResets(resetCost+segment.MaxHotKey, func(first, end int, f func(e *segment.Entry) error) error {
 		return j.eachOfKey(h, first, end, f)
 	})
 	if err != nil {
@@ -81,7 +81,7 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 	}
 	err = j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachOfKey(h, j.first, j.end, f) }, func(e *segment.Entry) error {
 		if j.w.Size() > j.maxLen {
-			if size.encoded > 0 {
+			if size.encodedLen > 0 {
 				endRun()
 			}
 			if err := j.split(); err != nil {
@@ -95,7 +95,7 @@ func (j *mergeJob) writeHot(h *segment.HotRun) error {
 		}
 		return j.put(e)
 	})
-	if err == nil && size.encoded > 0 {
+	if err == nil && size.encodedLen > 0 {
 		endRun()
 	}
 	return err
@@ -105,13 +105,13 @@ func (j *mergeJob) finish() error {
 	if len(j.outputs) > 0 && j.wroteBlob && !j.readsBlobs {
 		return errSplitBlobs
 	}
-	if j.current.ledger == (Ledger{}) { // everything was dead
+	if j.current.ledger == (Ledger{}) { // all entries were dead
 		f := j.current.file
 		j.current = nil
 		return errors.Join(f.f.Close(), j.s.fs.Remove(f.Path))
 	}
 	if len(j.outputs) == 0 && j.wroteBlob && !j.readsBlobs {
-		// It is the only segment, or the next call returns errSplitBlobs.
+		// If this is not the only segment, the next call returns errSplitBlobs.
 		want := ledgerOf(j.inputs())
 		want.Sub(j.dropped)
 		j.current.ledger.Sum = want.Sum
@@ -131,10 +131,10 @@ func (j *mergeJob) undo(remove bool) error {
 	if j.current != nil {
 		j.outputs = append(j.outputs, j.current)
 	}
-	for _, g := range j.outputs {
-		errs = append(errs, g.file.f.Close())
+	for _, seg := range j.outputs {
+		errs = append(errs, seg.file.f.Close())
 		if remove {
-			errs = append(errs, j.s.fs.Remove(g.file.Path))
+			errs = append(errs, j.s.fs.Remove(seg.file.Path))
 		}
 	}
 	j.outputs, j.current = nil, nil
@@ -143,14 +143,13 @@ func (j *mergeJob) undo(remove bool) error {
 
 // commit replaces the merged segments with the new ones, by one replacement of the manifest.
 func (j *mergeJob) commit() error {
-	// The merged files will be removed, including data that has long been on disk. So the
-	// new files must be synced first, even in a store without syncs. That takes a while,
-	// so it is done before locking.
-	for _, g := range j.outputs {
-		if err := j.s.syncFile(g.file.f); err != nil {
+	// The merge will remove files whose data has long been on disk. So sync the new files
+	// first, even in a store without syncs, and before taking locks, because it takes long.
+	for _, seg := range j.outputs {
+		if err := j.s.syncFile(seg.file.f); err != nil {
 			return err
 		}
-		g.file.dirty.Store(false)
+		seg.file.dirty.Store(false)
 	}
 	if err := errors.Join(j.s.syncExclusive(j.s.syncDir), j.ctx.Err()); err != nil {
 		return err
@@ -162,7 +161,7 @@ func (j *mergeJob) commit() error {
 	return err
 }
 
-// replace commits the new segments, and returns the files that are no longer part of the store.
+// replace commits the new segments, and returns the files that the store no longer uses.
 func (j *mergeJob) replace() ([]*dataFile, error) {
 	s := j.s
 	s.lifeMu.RLock()
@@ -178,14 +177,14 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	first := j.inputs()[0]
 	var doomed []*dataFile
 	var cuts []fileCut
-	for _, g := range j.inputs() {
+	for _, seg := range j.inputs() {
 		switch {
-		case g.file == first.file && first.Start > segment.HeaderLen:
+		case seg.file == first.file && first.Start > segment.HeaderLen:
 			if len(cuts) == 0 {
-				cuts = append(cuts, fileCut{g.file, first.Start})
+				cuts = append(cuts, fileCut{seg.file, first.Start})
 			}
-		case !slices.Contains(doomed, g.file):
-			doomed = append(doomed, g.file)
+		case !slices.Contains(doomed, seg.file):
+			doomed = append(doomed, seg.file)
 		}
 	}
 	if err := j.replaceManifest(doomed, cuts); err != nil {
@@ -196,9 +195,9 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	after := s.segments.list[j.listIndex+len(j.inputs()):]
-	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, after))
-	if s.sealer.rotate.Load() && !s.sealing && len(after) == 0 { // no segment was written since
+	later := s.segments.list[j.listIndex+len(j.inputs()):]
+	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, later))
+	if s.sealer.rotate.Load() && !s.sealing && len(later) == 0 { // no segment was sealed during the merge
 		s.sealer.file = nil
 		if n := len(j.outputs); n > 0 {
 			s.sealer.file = j.outputs[n-1].file
@@ -238,14 +237,14 @@ func (j *mergeJob) replaceManifest(doomed []*dataFile, cuts []fileCut) error {
 	}
 	var refs []fileRef
 	var files []*dataFile
-	for _, g := range j.outputs {
-		refs = append(refs, fileRef{segment.SegmentFile, g.file.Number, g.End})
-		files = append(files, g.file)
+	for _, seg := range j.outputs {
+		refs = append(refs, fileRef{segment.SegmentFile, seg.file.Number, seg.End})
+		files = append(files, seg.file)
 	}
 	m.files = slices.Insert(m.files, pos, refs...)
 	if err := s.catalog.replace(m, true); err != nil {
-		// If the new manifest may be in place, the store refuses writes, and the files of
-		// both manifests stay until the next Open.
+		// If either manifest may be in place, the store refuses writes, and keeps the files of
+		// both until the next Open.
 		return err
 	}
 	s.catalog.files.replace(doomed, files...)

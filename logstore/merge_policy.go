@@ -1,31 +1,30 @@
 package logstore
 
-// This file decides when to merge. In an append-only store that one Scan reads, merges
-// are only needed for the segments of many short sessions or many calls of Flush.
+// This file decides when to merge. If a store is only appended to and then scanned once, a
+// merge is worthwhile only after many calls of Open, Close or Flush, which leave small segments.
 
 const (
 	minMerge   = 64 // number of small segments that makes a merge due
 	mergeRatio = 64 // size ratio between classes of small segments
 
-	// A Get reads one range of each segment. Each read costs as much as this many
-	// additional bytes.
+	// readCost is the cost of a read, expressed in bytes. A Get reads one range of each
+	// segment.
 	readCost = 16 << 10
 
-	// mergedRange is the approximate length of the ranges of a merged segment.
+	// mergedRange is the approximate length of a range in a merged segment, in bytes.
 	mergedRange = 32 << 10
 	maxBits     = 16
 )
 
-// dueSmall returns the index of the first segment to merge, if the list ends with many
-// small segments. There are three size classes. Segments of one class are merged,
-// together with smaller ones, into one segment of the next class. So each byte is
-// rewritten at most once per class.
-func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
-	for _, c := range [][2]int64{{-1, full / mergeRatio / mergeRatio}, {full / mergeRatio / mergeRatio, full / mergeRatio}, {full / mergeRatio, full}} {
+// dueSmall returns the index of the first segment to merge, if the list ends with at least
+// minCount small segments of one of three size classes. Merging them, together with smaller
+// ones, yields a segment of the next class, so each byte is rewritten at most once per class.
+func dueSmall(sizes []int64, smallLen int64, minCount int) (from int, due bool) {
+	for _, class := range [][2]int64{{-1, smallLen / mergeRatio / mergeRatio}, {smallLen / mergeRatio / mergeRatio, smallLen / mergeRatio}, {smallLen / mergeRatio, smallLen}} {
 		from, count := len(sizes), 0
-		for from > 0 && sizes[from-1] <= c[1] {
+		for from > 0 && sizes[from-1] <= class[1] {
 			from--
-			if sizes[from] > c[0] {
+			if sizes[from] > class[0] {
 				count++
 			}
 		}
@@ -36,11 +35,10 @@ func dueSmall(sizes []int64, full int64, minCount int) (from int, due bool) {
 	return 0, false
 }
 
-// worthForGets returns the index of the first segment of the merge with the best ratio of
-// benefit to cost. It also returns the number of bytes that Gets must have wasted to
-// justify the merge: twice the merge's size. So Gets never cause more writes than they
-// read.
-func worthForGets(sizes []int64) (from int, cost int64) {
+// bestForGets returns the index of the first segment of the merge that speeds up Gets the
+// most for its size. cost is the number of bytes that Gets must have wasted to justify the
+// merge: twice the merge's size, so that Gets never cause more writes than reads.
+func bestForGets(sizes []int64) (from int, cost int64) {
 	const minSegments = 4
 	var sum int64
 	best := -1.0

@@ -14,56 +14,56 @@ import (
 )
 
 // mergeJob merges consecutive segments, range by range, into one segment, or into several
-// with consecutive ranges. It drops dead entries, and moves them from the store's ledger
-// to the ledger of removed entries.
+// with consecutive ranges. It drops dead entries, and moves their sums from the store's
+// ledger to its removed ledger.
 type mergeJob struct {
 	s          *Store
 	ctx        context.Context
 	view       *view
-	first, end int // the merged segments of the view; the others only show which entries are dead
-	listIndex  int // index of the first in Store.segments
+	first, end int // view.segments[first:end] are merged; the others only show which entries are dead
+	listIndex  int // index of the first merged segment in Store.segments
 	inputBytes int64
 	hasOldest  bool // the view includes the oldest segment
-	reclaims   bool // the merge is for reclaiming space
+	reclaims   bool // the merge reclaims space
 
 	bits       uint8
 	limit      int64 // maximum bytes loaded at a time
 	maxLen     int64 // approximate maximum length of a segment
-	readsBlobs bool  // read large values, so that each of several segments gets its own ledger
+	readsBlobs bool  // read large values, to compute a ledger for each of several segments
 
 	hot       []segment.HotRun // keys with their own runs, sorted
 	comp      *segment.Compressor
 	w         *segment.Writer
-	current   *storedSegment   // being written
-	outputs   []*storedSegment // complete
+	current   *storedSegment   // segment being written
+	outputs   []*storedSegment // complete segments
 	wroteBlob bool             // a blob was written
-	total     Ledger           // of all written entries; without blobs unless exact
+	total     Ledger           // written entries; Sum omits large values unless readsBlobs
 	arenas    [2][]byte
 	src       segment.Reader
 	er        segment.EntryReader
 
 	resets  map[string]*reset
-	dropped Ledger           // of dropped entries
+	dropped Ledger           // dropped entries
 	freed   map[uint32]int64 // bytes of dropped blobs, by file
 }
 
 func (j *mergeJob) inputs() []*storedSegment { return j.view.segments[j.first:j.end] }
 
 func ledgerOf(segments []*storedSegment) (l Ledger) {
-	for _, g := range segments {
-		l.Add(g.ledger)
+	for _, seg := range segments {
+		l.Add(seg.ledger)
 	}
 	return l
 }
 
 const maxMerged = 2 << 30 // offsets in a segment must fit into 32 bits
 
-// errSplitBlobs means that the result exceeds one segment. Its ledger must be divided,
-// which requires reading large values.
-var errSplitBlobs = errors.New("several segments with large values")
+// errSplitBlobs means that the output needs several segments. To compute the ledger of
+// each, the merge must read the large values.
+var errSplitBlobs = errors.New("the merge must read large values, because it writes several segments")
 
 func (j *mergeJob) plan() {
-	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // each range of the other segments is also read
+	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // the merge also reads the other segments' ranges
 	j.bits = uint8(min(max(bits.Len64(uint64(size/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.s.opts.Memory/64, 128<<10), 8<<20)
 	j.maxLen = min(j.s.merging.maxLen, max(minFile, j.s.tables.bytes, j.inputBytes/8))
@@ -121,8 +121,8 @@ func (j *mergeJob) checkLedger() error {
 	return want.Diff(ledgerOf(j.outputs))
 }
 
-// packRanges returns the end of the longest sequence of ranges from first, before count,
-// with at most limit bytes, and its size. The sequence contains at least one range.
+// packRanges returns the largest end such that the ranges [first, end) have at most limit
+// bytes, and their size. It always includes the range first, and end is at most count.
 func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end int, size int64) {
 	end, size = first+1, sizeOf(first)
 	for ; end < count; end++ {
@@ -135,11 +135,11 @@ func packRanges(first, count int, sizeOf func(r int) int64, limit int64) (end in
 	return end, size
 }
 
-// writeRanges writes all ranges, as many at a time as fit into memory.
+// writeRanges writes all ranges. It loads as many at a time as fit into memory.
 func (j *mergeJob) writeRanges() error {
 	sizeOf := func(r int) (n int64) {
-		for _, g := range j.inputs() {
-			n += g.rangeSize(r, j.bits)
+		for _, seg := range j.inputs() {
+			n += seg.rangeSize(r, j.bits)
 		}
 		return n
 	}
@@ -207,7 +207,7 @@ func (j *mergeJob) writeRangeGroup(first, end int) error {
 	return nil
 }
 
-// load loads the live entries of an interval of hashes, in order.
+// load loads the live entries with hashes from lo to hi, in order.
 func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	loaded := j.arenas[0][:0]
 	err := j.eachLive(lo, hi, func(e *segment.Entry) error {
@@ -220,7 +220,7 @@ func (j *mergeJob) load(lo, hi uint64) ([]byte, error) {
 	return loaded, err
 }
 
-// stream writes a range that is too large to load. It also finds the keys that make it large.
+// stream writes a range that is too large to load. It makes the range's largest keys hot.
 func (j *mergeJob) stream(p int) error {
 	lo, hi := segment.HashBounds(p, p+1, j.bits)
 	if err := j.findHeavy(lo, hi); err != nil {
@@ -247,8 +247,8 @@ func (j *mergeJob) stream(p int) error {
 	return err
 }
 
-// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns,
-// keeping their order. It returns where each bucket begins, and where the last one ends.
+// scatterEntries copies entries to dst, grouped by the bucket that bucketOf returns and
+// otherwise in the same order. It returns the start of each bucket and the end of the last.
 func scatterEntries(dst, entries []byte, buckets int, bucketOf func(key []byte) int) (starts []int, err error) {
 	pos := make([]int, buckets+1)
 	for off := 0; off < len(entries); {

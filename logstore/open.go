@@ -25,9 +25,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return open(dir, opts, hooks{fs: vfs.OS{}})
 }
 
-// OpenTemp opens a store in a new directory below dir, for data that is not needed after
-// the process ends. "" means os.TempDir. Close removes the directory. If the process dies
-// first, the next temporary store, sort or group below dir removes it.
+// OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is
+// empty. Close removes the subdirectory. If the process dies first, the next temporary
+// store, sort or group in dir removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {
@@ -47,7 +47,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
 	if dir == "" {
-		return nil, &partd.Error{Op: "open", Err: errors.New("the name of the directory is empty")}
+		return nil, &partd.Error{Op: "open", Err: errors.New("the directory name is empty")}
 	}
 	if dir, err = filepath.Abs(dir); err != nil { // the store must not move if the working directory changes
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
@@ -60,7 +60,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	return s, nil
 }
 
-// newStore connects a store's parts, without opening anything.
+// newStore returns a store that is not open yet.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h, changes: &sync.WaitGroup{}}
 	s.fs, s.dir, s.log, s.readOnly, s.noSync = h.fs, dir, opts.Logger, opts.ReadOnly, h.noSync
@@ -138,7 +138,7 @@ func (s *Store) start() error {
 		return err
 	}
 	s.shortenFiles()
-	s.catalog.keepSpare()
+	s.catalog.ensureSpare()
 	if s.durable.Load() || s.opts.Sync {
 		if err := s.makeDurable(); err != nil {
 			return err
@@ -156,7 +156,7 @@ func (s *Store) makeDir() error {
 		if isLink, err := l.IsLink(s.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		} else if isLink {
-			return errors.New("it is a symbolic link: give the directory that it leads to")
+			return errors.New("it is a symbolic link: use the directory that it points to")
 		}
 	}
 	info, err := s.fs.Info(s.dir)
@@ -171,7 +171,7 @@ func (s *Store) makeDir() error {
 
 func (s *Store) newManifest() (manifest, error) {
 	var b [16]byte
-	// rand.Read never fails: without randomness it crashes the program.
+	// rand.Read never returns an error.
 	_, _ = rand.Read(b[:])
 	m := manifest{
 		id: binary.LittleEndian.Uint64(b[:]), seed: binary.LittleEndian.Uint64(b[8:]),
@@ -180,8 +180,8 @@ func (s *Store) newManifest() (manifest, error) {
 	// Sessions start at a random number, so that sessions of an earlier store in this
 	// directory are not mistaken for sessions of this one.
 	m.sessions = newSessionTable(m.id &^ (1<<32 - 1))
-	// Data files without a manifest are damage. An exception is an empty write-ahead
-	// file, left by a crash while the store was created.
+	// If data files exist, the manifest was lost. An empty write-ahead file is allowed,
+	// because a crash while the store is created leaves one.
 	names, err := s.listStoreFiles()
 	if err != nil {
 		return m, err
@@ -239,8 +239,8 @@ func (s *Store) initMemory() error {
 	s.blobBytes = cmp.Or(h.blobBytes, s.blobBytes)
 	m := &s.merging
 	m.minCount, m.maxLen = cmp.Or(h.minMerge, minMerge), cmp.Or(h.mergeBytes, maxMerged)
-	// The segments that result from a divided merge must not count as small, or they
-	// would be merged again.
+	// If a merge writes several segments, these must not count as small, or they would be
+	// merged again.
 	m.smallLen = min(cmp.Or(h.smallLen, s.tables.bytes/4), m.maxLen)
 	s.readBytes = cmp.Or(h.readBytes, s.opts.Memory/10)
 	if s.opts.ReadOnly || s.fullError() != nil {
@@ -249,7 +249,7 @@ func (s *Store) initMemory() error {
 	return s.makeTables()
 }
 
-// makeTables creates the parts that only changes need, unless they exist.
+// makeTables allocates what only changes need, unless it is already allocated.
 func (s *Store) makeTables() error {
 	var err error
 	if s.sealer.comp, err = segment.NewCompressor(segment.Codec(s.opts.Compression)); err != nil {

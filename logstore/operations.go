@@ -28,7 +28,7 @@ func (op *sessionOp) prepare(_ context.Context, s *Store, _ *batch) error {
 	return nil
 }
 
-func (op appendOp) size(s *Store) int64                           { return s.inlineLen(op) }
+func (op appendOp) size(s *Store) int64                           { return s.maxEncodedLen(op) }
 func (op appendOp) prepare(context.Context, *Store, *batch) error { return nil }
 
 func (op appendOp) empty() bool {
@@ -47,7 +47,7 @@ func (op appendOp) each(f func(segment.Kind, string, []byte) error) error {
 	return nil
 }
 
-// setOp sets a key, or with once, sets it only if it does not exist.
+// setOp sets a key. If once is set, it leaves an existing key unchanged.
 type setOp struct {
 	key   string
 	value []byte
@@ -58,7 +58,7 @@ type setOp struct {
 func (op *setOp) empty() bool { return false }
 
 func (op *setOp) size(s *Store) int64 {
-	return s.inlineLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
+	return s.maxEncodedLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
 }
 
 func (op *setOp) prepare(ctx context.Context, s *Store, b *batch) error {
@@ -85,13 +85,13 @@ func (op *setOp) each(f func(segment.Kind, string, []byte) error) error {
 // deleteOp deletes keys that exist.
 type deleteOp struct {
 	keys      []string
-	exists    []bool // nil: assume that all exist
-	editCount uint64 // Store.edits at the time of the lookup
+	exists    []bool // whether each key exists; nil means that all may exist
+	editCount uint64 // Store.editCount at the time of the lookup
 }
 
-// newDeleteOp returns an operation that deletes keys. It looks the keys up without
-// blocking other calls. If they cannot be read, it assumes that they exist, so damaged
-// keys can be deleted.
+// newDeleteOp returns an operation that deletes keys. It looks up the keys without blocking
+// other calls. If they cannot be read, it assumes that they exist, so that damaged keys can
+// be deleted.
 func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
 	op := &deleteOp{keys: keys}
 	if len(keys) == 0 {
@@ -115,8 +115,8 @@ func (op *deleteOp) empty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
-// prepare looks up the absent keys again, if anything changed since. If none of the keys
-// existed at the earlier lookup, the delete counts as done then.
+// prepare looks up the absent keys again if the store has changed since newDeleteOp. If no
+// key existed at that time, the operation took effect then.
 func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	if op.exists == nil || op.editCount == s.editCount || op.empty() {
 		return nil
@@ -156,7 +156,7 @@ func (op *deleteOp) size(*Store) int64 {
 		return n
 	}
 	for _, k := range op.keys {
-		n += int64(len(k)) + 8 + perEntry
+		n += int64(len(k)) + 8 + entryOverhead
 	}
 	return n
 }
@@ -181,7 +181,7 @@ type popOp struct {
 
 func (op *popOp) empty() bool { return len(op.keys) == 0 }
 
-// prepare reads the values while no append can happen, so that no piece is lost.
+// prepare reads the values while mu keeps out appends, so that no piece is lost.
 func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	values, exists, err := s.getLocked(ctx, op.keys, true)
 	if err != nil {
@@ -195,8 +195,8 @@ func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {
 	return s.encode(b, op)
 }
 
-// clear removes all entries from the batch, but keeps the list of blobs that were written
-// for it.
+// clear removes all entries from the batch, but keeps its list of blobs, which are already
+// written.
 func (b *batch) clear() {
 	blobs := b.blobs
 	b.reset()

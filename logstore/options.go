@@ -64,28 +64,28 @@ const (
 type Options struct {
 	// Memory limits the memory of the store, in bytes: tables being filled and written out, read
 	// buffers, and the index of segments. 0 means [DefaultMemory]; at least [MinMemory], at most
-	// [MaxMemory]. It does not count values returned by Get, which belong to the caller, nor the
-	// 8 MiB or so of each additional concurrent Scan. If a Scan or an open reader holds tables
-	// that cannot be written to a full disk, the store allocates up to two more, three quarters
-	// of Memory, so that other calls can continue.
+	// [MaxMemory]. It does not limit values returned by Get, or the memory of additional
+	// concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open reader uses
+	// the tables, the store allocates up to two more tables, three quarters of Memory in total,
+	// so that other calls can continue.
 	Memory int64
 
-	// Sync makes every append survive a loss of power before it is acknowledged; concurrent
-	// appends share one sync. Without Sync, an acknowledged append survives the death of the
-	// process, but a power loss only after [Store.Sync] has returned. A power loss before the
-	// first Sync may leave a store that cannot be opened.
+	// Sync makes every append durable before it is acknowledged, so that it survives a power
+	// loss; concurrent appends share one sync. Without Sync, acknowledged appends survive a crash
+	// of the process, but are durable only after [Store.Sync] has returned. A power loss before
+	// the first Sync may leave a store that cannot be opened.
 	Sync bool
 
 	// Compression is used for the blocks of new segments. Large values are
 	// stored separately and are not compressed.
 	Compression Compression
 
-	// ReadOnly opens an existing store and refuses every change. Several processes may have a
-	// store open for reading at the same time, as long as none has it open for writing.
+	// ReadOnly opens an existing store and refuses every change. Several processes can read a
+	// store at the same time, while no process has it open for writing.
 	ReadOnly bool
 
-	// FileSize is the maximum size, in bytes, at which the store starts a new data file. A small
-	// store starts them earlier, so that it can free space. 0 means 1 GiB.
+	// FileSize is the size, in bytes, at which a large store starts a new data file. A small
+	// store uses smaller files, so that it can free space. 0 means 1 GiB.
 	FileSize int64
 
 	// MaxSessions is the number of sessions that the store remembers for [Store.Apply]. When
@@ -103,18 +103,18 @@ type hooks struct {
 	tableBytes int64                   // size of each of the two tables
 	blobBytes  int                     // minimum length of a blob
 	readBytes  int64                   // maximum bytes that a Scan loads at a time
-	batchBytes int                     // maximum bytes of a batch of a Scan
-	// Number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices.
+	batchBytes int                     // maximum size of a Scan's batch
+	// number of workers of a Scan; 0 means GOMAXPROCS, if memory suffices
 	scanWorkers int
 	walStep     int64 // growth step of write-ahead files
-	minMerge    int   // number of small segments that makes a merge due; negative: no merges
-	smallLen    int64 // minimum size of a segment that is not small
+	minMerge    int   // number of small segments that makes a merge due; if negative, there are no merges
+	smallLen    int64 // maximum size of a small segment
 	mergeBytes  int64 // maximum size of a merged segment, and of data loaded at a time
 
-	// Amount of dead data that does not cause reclaiming; negative: never reclaim.
+	// bytes of dead data up to which nothing is reclaimed; if negative, nothing ever is
 	reclaimSlack int64
 
-	// Each of these disables one protection, to prove that the crash tests detect its absence.
+	// Each of these disables one protection, to prove that the crash tests detect it.
 	noSync, noCRC, noEpoch bool
 }
 

@@ -257,7 +257,7 @@ func TestReclaimAll(t *testing.T) {
 // TestManifestOfRemoved checks that a manifest with a ledger of removed data has the
 // newer version, and one without has the older.
 func TestManifestOfRemoved(t *testing.T) {
-	m := manifest{nextFile: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
+	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()
 		got, err := parseManifest(b)

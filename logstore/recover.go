@@ -17,7 +17,7 @@ type Recovery struct {
 	Records int64  // complete records in the write-ahead files
 	Torn    bool   // the newest file ended with a torn record, which Open ignored
 	Path    string // file of the torn record
-	Offset  int64  // of the torn record
+	Offset  int64  // offset of the torn record
 }
 
 // Recovery returns what Open recovered.
@@ -31,8 +31,8 @@ type liveWAL struct {
 	walHeader
 }
 
-// open opens the write-ahead files with a flag of [vfs.FS]. It returns those with records
-// that are not in the manifest's segments, oldest first.
+// open opens the write-ahead files; flag is for [vfs.FS.OpenFile]. It returns the files with
+// records that are not in segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
 	var headless []liveWAL
@@ -61,7 +61,7 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 		}
 	}
 	if m.clean {
-		return nil, nil // a next file may exist, but without records
+		return nil, nil // a write-ahead file may exist, but it has no records
 	}
 	slices.SortFunc(live, func(a, b liveWAL) int { return cmp.Compare(a.epoch, b.epoch) })
 	for i, w := range live {
@@ -76,14 +76,14 @@ func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 		return nil, &partd.CorruptError{Path: live[0].path, Offset: 0, Err: fmt.Errorf(
 			"it begins with record %d, but the manifest says %d", live[0].firstSeq, m.nextSeq)}
 	}
-	// A file with a damaged header may be the newest one.
+	// A crash may leave the newest file with a torn header, but without records.
 	for _, w := range headless {
 		w.epoch, w.firstSeq = m.liveEpoch+uint64(len(live)), 0
 		r, err := l.newReader(w)
 		if err != nil {
 			return nil, err
 		}
-		if _, exists, err := r.find(walHeaderLen); err != nil || exists {
+		if _, exists, err := r.findHeader(walHeaderLen); err != nil || exists {
 			return nil, cmp.Or(err, error(&partd.CorruptError{Path: w.path, Offset: 0, Err: errors.New("the header is damaged, but records follow it")}))
 		}
 	}
@@ -126,7 +126,7 @@ func (s *Store) recoverWrite(exists bool) error {
 
 // replay calls use with the entries of each record that is not in segments.
 func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
-	return s.wal.replay(live, s.seq, s.catalog.files.lostBlob, func(h recordHeader, entries []byte) error {
+	return s.wal.replay(live, s.seq, s.catalog.files.checkBlobs, func(h recordHeader, entries []byte) error {
 		if err := use(entries); err != nil {
 			return err
 		}
@@ -138,7 +138,7 @@ func (s *Store) replay(live []liveWAL, use func(entries []byte) error) error {
 }
 
 // recoverInto writes the records of the write-ahead files as segments, using table t.
-// Then it begins a write-ahead file with an epoch.
+// Then it begins a write-ahead file with the given epoch.
 func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile, err error) {
 	w := &bulkWriter{s: s, t: t}
 	defer func() {
@@ -146,7 +146,7 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 			w.undo()
 		}
 	}()
-	for _, f := range s.catalog.files.files() { // the last file of each kind stays open for writing
+	for _, f := range s.catalog.files.files() { // continue to write to the last file of each kind
 		if f.Kind == segment.SegmentFile {
 			s.sealer.file = f
 		} else {
@@ -164,17 +164,17 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 		return nil, err
 	}
 	if s.durable.Load() && len(live) > 0 {
-		if err := s.syncFound(live); err != nil {
+		if err := s.syncRecovered(live); err != nil {
 			return nil, err
 		}
 	}
-	slot, reuse, err := s.wal.slotAfter(live, s.seq)
+	slot, reuse, err := s.wal.nextSlot(live, s.seq)
 	if err != nil {
 		return nil, err
 	}
 	if reuse {
 		epoch = live[len(live)-1].epoch
-		if err := s.wal.clearEnd(live[len(live)-2], s.wal.endBefore); err != nil {
+		if err := s.wal.clearEnd(live[len(live)-2], s.wal.prevFileEnd); err != nil {
 			return nil, err
 		}
 		// A torn record in the file must not be mistaken for a record of the same epoch.
@@ -195,10 +195,10 @@ func (s *Store) recoverInto(t *table, live []liveWAL, epoch uint64) (_ *walFile,
 	return wal, nil
 }
 
-// syncFound makes the data of a killed process survive a power loss. The header of the
-// next write-ahead file marks the ends of the earlier files. So those files, their large
-// values, and the manifest must be durable before that header is.
-func (s *Store) syncFound(live []liveWAL) error {
+// syncRecovered syncs the data of a killed process. The header of the next write-ahead file
+// marks the ends of the earlier files, so those files, their large values and the manifest
+// must be durable before the header is written.
+func (s *Store) syncRecovered(live []liveWAL) error {
 	return s.syncExclusive(func() error {
 		if err := s.syncData(s.catalog.files); err != nil {
 			return err
@@ -212,10 +212,10 @@ func (s *Store) syncFound(live []liveWAL) error {
 	})
 }
 
-// slotAfter returns the slot for the next write-ahead file. A newest file without records is the
-// result of an incomplete recovery or of a crash. It is reused with the same epoch, unless it is
-// the only file. So repeated crashes neither use up the slots nor leave gaps in the epochs.
-func (l *wal) slotAfter(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
+// nextSlot returns the slot for the next write-ahead file. If the newest file has no records,
+// because of a crash or a failed recovery, it is reused with the same epoch, unless it is the only
+// file. So repeated crashes neither use up the slots nor leave gaps in the epochs.
+func (l *wal) nextSlot(live []liveWAL, seq uint64) (slot int, reuse bool, err error) {
 	if n := len(live); n > 1 && live[n-1].firstSeq == seq {
 		return live[n-1].slot, true, nil
 	}
@@ -241,7 +241,7 @@ func (s *Store) recoverReadOnly(exists bool) error {
 	s.tables.bits, _ = tableShape(size)
 	return s.replay(live, func(entries []byte) error {
 		if s.walErr != nil {
-			return nil // only session changes count, because the store may still be dropped
+			return nil // apply only session changes; the store can still be dropped
 		}
 		if err := s.addRecord(b, entries); err != nil {
 			return err

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// replay reads all records that are not in segments. The first has number seq. It passes
-// the records after the last known sync to checkBlobs, which returns errNoRecord if an
+// replay passes all records that are not in segments, from number seq on, to use. It first
+// passes records after the last known sync to checkBlobs, which returns errNoRecord if an
 // entry's blob is missing.
 func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
 	for i, w := range live {
@@ -33,14 +33,14 @@ func (l *wal) replay(live []liveWAL, seq uint64, checkBlobs func(entries []byte)
 				return err
 			}
 		}
-		seq, l.endBefore = r.nextSeq, r.off
+		seq, l.prevFileEnd = r.nextSeq, r.off
 	}
 	return nil
 }
 
-// replayNewest reads the records of the newest file.
+// replayNewest replays the newest file.
 func (l *wal) replayNewest(r *walReader, w liveWAL, checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error) error {
-	synced, err := l.syncedIn(w)
+	synced, err := l.lastSynced(w)
 	if err != nil {
 		return err
 	}
@@ -52,14 +52,15 @@ func (l *wal) replayNewest(r *walReader, w liveWAL, checkBlobs func(entries []by
 	}
 	for {
 		if err := r.replayNext(use, check); errors.Is(err, errNoRecord) {
-			return l.endOfLog(r)
+			return l.checkLogEnd(r)
 		} else if err != nil {
 			return err
 		}
 	}
 }
 
-// replayNext reads a record. check may return errNoRecord to reject it.
+// replayNext reads the next record and passes it to use. check can reject the record by
+// returning errNoRecord.
 func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) error) error {
 	off := r.off
 	h, entries, err := r.next()
@@ -77,8 +78,8 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 	return err
 }
 
-// endOfLog decides whether the newest file ends properly.
-func (l *wal) endOfLog(r *walReader) error {
+// checkLogEnd returns an error if the newest file does not end properly.
+func (l *wal) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err
 	}
@@ -91,15 +92,15 @@ func (l *wal) endOfLog(r *walReader) error {
 			return err
 		}
 	}
-	if r.sawBytes {
+	if r.resemblesRecord {
 		l.recovery.Torn, l.recovery.Path, l.recovery.Offset = true, r.path, r.off
 		l.log.Warn("logstore: skipped a torn record at the end of the newest write-ahead file", "path", r.path, "offset", r.off)
 	}
 	return nil
 }
 
-// syncedIn returns the highest record number that the records of a file report as synced.
-func (l *wal) syncedIn(w liveWAL) (uint64, error) {
+// lastSynced returns the highest record number that a record of the file reports as synced.
+func (l *wal) lastSynced(w liveWAL) (uint64, error) {
 	if !l.wasDurable {
 		return 0, nil
 	}
@@ -120,10 +121,10 @@ func (l *wal) syncedIn(w liveWAL) (uint64, error) {
 	}
 }
 
-// lostBlob returns errNoRecord if an entry's large value is missing. That can happen
-// after a power loss, if neither the record nor the value was synced. A read error does
-// not mean that the value is lost.
-func (fs *fileSet) lostBlob(entries []byte) error {
+// checkBlobs returns errNoRecord if an entry's large value is missing or damaged. A power
+// loss can cause that if neither the record nor the value was synced. checkBlobs returns
+// read errors unchanged, because they do not mean that the value is lost.
+func (fs *fileSet) checkBlobs(entries []byte) error {
 	for len(entries) > 0 {
 		e, err := segment.ParseEntry(entries)
 		if err != nil {

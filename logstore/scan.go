@@ -9,18 +9,18 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Scan yields every key with its whole value, in the order of the keys' hashes. The order
-// stays the same until the store is dropped. Scan reads and groups ahead, with up to
-// GOMAXPROCS goroutines. A scan that reaches the end has read everything that was ever
-// appended to the store, and has compared it with the ledger.
+// Scan yields every key with its whole value, in the order of the keys' hashes, which stays
+// the same until the store is dropped. Scan reads and groups ahead, with up to GOMAXPROCS
+// goroutines. A scan that reaches the end has read everything in the store, and has compared
+// it with the ledger.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scanChunks(ctx, 0, 1)
 }
 
-// ScanPart is like Scan for the keys of one part, and reads little else. Parts are ranges of key
-// hashes, so they stay the same when the store is flushed, merged or reopened. ScanPart verifies
-// checksums, and that each key is in the range of its hash. The ledger covers the whole store,
-// so only [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
+// ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
+// ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
+// ScanPart verifies checksums, and that each key is in the range of its hash. The ledger covers
+// the whole store, so only [Store.Scan], part 0 of 1, and [Store.Verify] detect missing records.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -75,7 +75,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat counts keys and bytes, which takes as long as Keys.
+// Stat counts keys and bytes. It takes as long as Keys.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 	var st partd.Stats
 	err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {

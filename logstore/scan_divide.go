@@ -9,7 +9,7 @@ import (
 )
 
 // divide emits the keys of an interval that is too large to load. It measures 1024
-// subintervals, and emits groups of them that fit.
+// subintervals, and emits groups of them that fit into memory.
 func (w *scanWorker) divide(r hashRange) error {
 	if r.lo == r.hi {
 		return w.emitHash(r.lo)
@@ -50,13 +50,13 @@ func (w *scanWorker) divide(r hashRange) error {
 	return nil
 }
 
-// emitHash emits the keys of one hash, which are too large to load together, one by one.
-// Usually there is only one.
+// emitHash emits the keys with one hash, one at a time, because they are too large to load
+// together. Usually there is only one such key.
 func (w *scanWorker) emitHash(hash uint64) error {
 	filtered := w.filtered && w.interval.contains(hash)
 	var after []byte
 	for first := true; ; first = false {
-		keys, hasMore, err := w.keysOf(hash, after, first, filtered)
+		keys, hasMore, err := w.keysWithHash(hash, after, first, filtered)
 		if err != nil {
 			return err
 		}
@@ -75,13 +75,13 @@ func (w *scanWorker) emitHash(hash uint64) error {
 	}
 }
 
-// keysOf returns the next keys of a hash after the given key, in order, and whether there
-// are more. The first call also adds the entries to the ledger, except entries of streamed
-// keys if filtered is set.
-func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
+// keysWithHash returns keys with the given hash that are greater than after, in order, and whether
+// there are more. The first call also adds their entries to the ledger. If filtered is set,
+// it omits the entries of streamed keys.
+func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered bool) (keys [][]byte, hasMore bool, err error) {
 	seen := map[string]bool{}
 	var size int64
-	var limit []byte // larger keys do not fit
+	var limit []byte // the greatest key that fits into memory; nil if all fit
 	shorten := func() {
 		keys = keys[:0]
 		for k := range seen {
@@ -127,8 +127,8 @@ func (w *scanWorker) keysOf(hash uint64, after []byte, first, filtered bool) (ke
 	return keys, limit != nil, nil
 }
 
-// emitSize emits a key without its value. It does not read runs of hot keys, because the
-// footer contains their size.
+// emitSize emits a key with the size of its value. It does not read hot runs, because the
+// footer contains their sizes.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	var size int64
 	exists := false
@@ -168,18 +168,18 @@ func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 }
 
 // scanBits returns the number of hash bits that select a range of the scan; partitions
-// consist of such ranges. Sources have ranges of different widths. A source with wider
-// ranges reads a whole range for each partition inside it. If that would waste many
-// bytes, scanBits chooses wider ranges, of at most limit bytes.
+// consist of such ranges. Sources have ranges of different widths. If a partition is only
+// part of a source's range, the scan must still read the whole range. If that would waste
+// many bytes, scanBits chooses wider ranges, of at most limit bytes.
 func (v *view) scanBits(limit int64) uint8 {
 	var total int64
-	var sizes [64]int64 // by bits
+	var sizes [64]int64 // bytes of the sources, by their number of bits
 	add := func(bits uint8, n int64) {
 		sizes[bits] += n
 		total += n
 	}
-	for _, g := range v.segments {
-		add(g.Bits, g.rangesSize(0, len(g.Offsets)-1))
+	for _, seg := range v.segments {
+		add(seg.Bits, seg.rangesSize(0, len(seg.Offsets)-1))
 	}
 	for i := range v.tables {
 		for _, p := range v.tables[i].parts {
@@ -200,12 +200,12 @@ func (v *view) scanBits(limit int64) uint8 {
 }
 
 // rangesSize returns the uncompressed size of the ranges [first, end).
-func (g *storedSegment) rangesSize(first, end int) int64 {
-	if g.RawLens == nil {
-		return int64(g.Offsets[end] - g.Offsets[first])
+func (seg *storedSegment) rangesSize(first, end int) int64 {
+	if seg.RawLens == nil {
+		return int64(seg.Offsets[end] - seg.Offsets[first])
 	}
 	var n int64
-	for _, raw := range g.RawLens[first:end] {
+	for _, raw := range seg.RawLens[first:end] {
 		n += int64(raw)
 	}
 	return n
@@ -213,18 +213,18 @@ func (g *storedSegment) rangesSize(first, end int) int64 {
 
 // rangeSize returns the approximate uncompressed size of range i, out of 2^bits ranges.
 // It assumes that entries are spread evenly over each of the segment's ranges.
-func (g *storedSegment) rangeSize(i int, bits uint8) int64 {
+func (seg *storedSegment) rangeSize(i int, bits uint8) int64 {
 	lo, hi := segment.HashBounds(i, i+1, bits)
-	return g.rangesSize(g.RangeIndex(lo), g.RangeIndex(hi)+1) >> (max(bits, g.Bits) - g.Bits)
+	return seg.rangesSize(seg.RangeIndex(lo), seg.RangeIndex(hi)+1) >> (max(bits, seg.Bits) - seg.Bits)
 }
 
-// rangeSize returns the approximate size of a range, without hot keys. If entries are not
-// spread evenly, loading stops at its limit.
+// rangeSize returns the approximate size of a range, without hot keys. If a range turns out
+// to be larger, loading it fails with errTooMuch.
 func (sc *scanner) rangeSize(i int) int64 {
 	var n int64
 	lo, hi := segment.HashBounds(i, i+1, sc.bits)
-	for _, g := range sc.v.segments {
-		n += g.rangeSize(i, sc.bits)
+	for _, seg := range sc.v.segments {
+		n += seg.rangeSize(i, sc.bits)
 	}
 	for i := range sc.v.tables {
 		t := &sc.v.tables[i]

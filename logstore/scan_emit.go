@@ -5,10 +5,10 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// scanBatch is a part of a scan's result on its way to the consumer. It does not refer to
-// other memory.
+// scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan. It shares
+// no memory with the store.
 type scanBatch struct {
-	worker *scanWorker // reuses the batch later
+	worker *scanWorker // worker that reuses the batch
 	keys   []byte
 	data   []byte
 	items  []scanItem
@@ -16,8 +16,8 @@ type scanBatch struct {
 
 // scanItem is a chunk or, in a scan of keys, a key.
 type scanItem struct {
-	offset   int64  // of the chunk in the value
-	size     int64  // of the value, in a scan of keys
+	offset   int64  // offset of the chunk in the value
+	size     int64  // in a scan of keys, the size of the value
 	keyEnd   uint32 // end of the key in scanBatch.keys; it begins at the previous item's keyEnd
 	start, n uint32 // position of the chunk in scanBatch.data
 	last     bool
@@ -35,18 +35,18 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each calls use for each item until use returns false. A few keys share one allocation:
-// only a few, because each of them retains the whole allocation.
+// each calls use for each item until use returns false. Neighboring keys share an
+// allocation. It must be small, because each key retains all of it.
 func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
-	const shared = 1 << 10
+	const maxShared = 1 << 10
 	var keys string
-	from, end := uint32(0), uint32(0) // of the string keys in b.keys
+	from, end := uint32(0), uint32(0) // keys is b.keys[from:end]
 	start := uint32(0)
 	for i := range b.items {
 		item := &b.items[i]
 		if item.keyEnd > end {
 			from, end = start, item.keyEnd
-			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-from <= shared; j++ {
+			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-from <= maxShared; j++ {
 				end = b.items[j].keyEnd
 			}
 			keys = string(b.keys[from:end])
@@ -65,7 +65,7 @@ const batchesPerWorker = 2
 type scanWorker struct {
 	sc     *scanner
 	free   chan *scanBatch
-	out    chan *scanBatch // of the current partition
+	out    chan *scanBatch // batches of the current partition
 	ledger Ledger
 	reader segment.Reader
 	arena  []byte
@@ -77,11 +77,11 @@ type scanWorker struct {
 
 	batch      *scanBatch
 	key        []byte // current key
-	offset     int64  // length of the value in earlier items
+	offset     int64  // length of its value in earlier items
 	chunkStart int    // start of the current chunk in batch.data
 }
 
-// run emits partitions until there are no more.
+// run emits partitions until none are left.
 func (w *scanWorker) run() {
 	defer func() {
 		if w.sc.running.Add(-1) == 0 {
@@ -132,7 +132,7 @@ func (w *scanWorker) send() error {
 	return err
 }
 
-// beginKey begins a key; the pieces of its value follow.
+// beginKey begins a key. addValue must follow for each piece of its value, and then endKey.
 func (w *scanWorker) beginKey(key []byte) error {
 	b, err := w.reserve(len(key) + 1)
 	if err != nil {
@@ -142,16 +142,16 @@ func (w *scanWorker) beginKey(key []byte) error {
 	return nil
 }
 
-// addValue appends to the value of the current key. It ends a chunk only when more bytes
-// follow, so that the last chunk can be marked.
+// addValue appends to the value of the current key. It ends a chunk only if more bytes
+// follow, so that endKey can mark the last chunk.
 func (w *scanWorker) addValue(p []byte) error {
 	if b := w.batch; b.size()+len(p) <= w.sc.batchBytes {
 		b.data = append(b.data, p...)
 		return nil
 	}
 	for len(p) > 0 {
-		room := w.sc.batchBytes - w.batch.size()
-		if room <= 0 {
+		free := w.sc.batchBytes - w.batch.size()
+		if free <= 0 {
 			w.endChunk(false)
 			if err := w.send(); err != nil {
 				return err
@@ -163,7 +163,7 @@ func (w *scanWorker) addValue(p []byte) error {
 			w.chunkStart = len(b.data)
 			continue
 		}
-		n := min(room, len(p))
+		n := min(free, len(p))
 		w.batch.data = append(w.batch.data, p[:n]...)
 		p = p[n:]
 	}

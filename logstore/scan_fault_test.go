@@ -175,23 +175,23 @@ func TestDamageInParts(t *testing.T) {
 		return err != nil
 	}
 	changed, detected := 0, 0
-	for _, g := range s.segments.list {
-		end := int64(g.Offsets[len(g.Offsets)-1])
-		for i := range g.Hot {
-			end = max(end, int64(g.Hot[i].Off)+int64(g.Hot[i].Len))
+	for _, seg := range s.segments.list {
+		end := int64(seg.Offsets[len(seg.Offsets)-1])
+		for i := range seg.Hot {
+			end = max(end, int64(seg.Hot[i].Off)+int64(seg.Hot[i].Len))
 		}
 		for off := int64(0); off < end; off += 331 {
-			r, _ := slices.BinarySearch(g.Offsets, uint32(off)+1)
+			r, _ := slices.BinarySearch(seg.Offsets, uint32(off)+1)
 			var lo, hi uint64
-			if r-1 < len(g.Offsets)-1 {
-				lo, hi = segment.HashBounds(r-1, r, g.Bits)
+			if r-1 < len(seg.Offsets)-1 {
+				lo, hi = segment.HashBounds(r-1, r, seg.Bits)
 			}
-			for i := range g.Hot {
-				if k := &g.Hot[i]; off >= int64(k.Off) && off < int64(k.Off)+int64(k.Len) {
+			for i := range seg.Hot {
+				if k := &seg.Hot[i]; off >= int64(k.Off) && off < int64(k.Off)+int64(k.Len) {
 					lo, hi = k.Hash, k.Hash
 				}
 			}
-			changeByte(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
+			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
 			if !bad(s.Scan(t.Context())) {
 				t.Fatalf("a Scan does not detect the change at %d", off)
 			}
@@ -208,7 +208,7 @@ func TestDamageInParts(t *testing.T) {
 				}
 			}
 			s.format.NoCRC = false
-			changeByte(t, mem, g.file.Path, g.Start+off, func(b byte) byte { return b ^ 4 })
+			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
 			changed++
 		}
 	}
@@ -228,10 +228,10 @@ func TestKeyInWrongRange(t *testing.T) {
 	for _, v := range want {
 		whole += len(v)
 	}
-	g := s.segments.list[0]
-	ranges := int(g.Offsets[len(g.Offsets)-1])
-	b := make([]byte, int(g.Hot[0].Off+g.Hot[0].Len)) // includes the hot run after the ranges
-	if _, err := g.file.ReadAt(b, g.Start); err != nil || string(g.Hot[0].Key) != "hot" {
+	seg := s.segments.list[0]
+	ranges := int(seg.Offsets[len(seg.Offsets)-1])
+	b := make([]byte, int(seg.Hot[0].Off+seg.Hot[0].Len)) // includes the hot run after the ranges
+	if _, err := seg.file.ReadAt(b, seg.Start); err != nil || string(seg.Hot[0].Key) != "hot" {
 		t.Fatal(err)
 	}
 	refused := 0
@@ -239,7 +239,7 @@ func TestKeyInWrongRange(t *testing.T) {
 		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
 			continue
 		}
-		changeByte(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
 		var errs error
 		total := 0
 		for p := range 4 {
@@ -255,7 +255,7 @@ func TestKeyInWrongRange(t *testing.T) {
 		case errs != nil || total != whole || off >= ranges:
 			t.Fatalf("the key at %d was lost: %d bytes, want %d, %v", off, total, whole, errs)
 		}
-		changeByte(t, mem, g.file.Path, g.Start+int64(off), func(b byte) byte { return b ^ 1 })
+		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}
 	if refused == 0 {
 		t.Error("no key was detected in a wrong range")

@@ -10,27 +10,27 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// grouping is a worker's state for the loaded entries. Sorting references by hash was
-// faster than a hash table for any number of keys, and makes the order of keys depend
-// only on their hashes.
+// grouping groups a worker's loaded entries by key. It sorts references to them by hash,
+// which was faster than a hash table for any number of keys, and makes the order of keys
+// depend only on their hashes.
 type grouping struct {
 	loaded   []byte
 	interval hashRange // interval of everything loaded
-	filtered bool      // entries of streamed keys are not loaded, but already in the ledger
+	filtered bool      // entries of streamed keys are in the ledger, but not in loaded
 
 	refs, spare []entryRef
 	counts      [2][1 << maxDigit]uint32
 }
 
-// group emits the keys of an interval that is loaded.
+// group emits the keys of an interval, which must be loaded.
 func (w *scanWorker) group(r hashRange) error {
-	before := w.ledger
+	oldLedger := w.ledger
 	complete, err := w.collect(r)
 	if err != nil {
 		return err
 	}
 	if !complete && r.lo == r.hi {
-		w.ledger = before
+		w.ledger = oldLedger
 		return w.emitHash(r.lo)
 	}
 	if cap(w.spare) < len(w.refs) {
@@ -40,25 +40,26 @@ func (w *scanWorker) group(r hashRange) error {
 	if complete {
 		return w.emitRefs(w.refs)
 	}
-	// The references are only a sample. Most entries may have the hash of its median.
-	w.ledger = before
-	m := w.refs[len(w.refs)/2].hash
-	if m > r.lo {
-		if err := w.group(hashRange{r.lo, m - 1}); err != nil {
+	// There are too many entries, and refs contains only the first. Divide the interval at
+	// their median hash, which many entries may have in common.
+	w.ledger = oldLedger
+	median := w.refs[len(w.refs)/2].hash
+	if median > r.lo {
+		if err := w.group(hashRange{r.lo, median - 1}); err != nil {
 			return err
 		}
 	}
-	if err := w.group(hashRange{m, m}); err != nil {
+	if err := w.group(hashRange{median, median}); err != nil {
 		return err
 	}
-	if m < r.hi {
-		return w.group(hashRange{m + 1, r.hi})
+	if median < r.hi {
+		return w.group(hashRange{median + 1, r.hi})
 	}
 	return nil
 }
 
-// collect fills refs with the entries of an interval, and adds them to the ledger, except
-// blobs. It returns false if there are more than maxRefs.
+// collect fills refs with the entries of an interval, and adds all but blobs to the ledger.
+// It returns false if there are more than maxRefs entries.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, &w.sc.s.format
 	defer func() { w.refs, w.ledger = refs, ledger }()
@@ -129,8 +130,8 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 	return nil
 }
 
-// emitAppends emits a key that only has appends. It reports whether refs are of a single
-// key; otherwise it emits nothing.
+// emitAppends emits the key of refs, which must all be appends. If they have different keys,
+// it emits nothing and returns false.
 func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err error) {
 	data := w.loaded
 	key := refs[0].key(data)
@@ -143,7 +144,7 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err er
 		size = 0
 	}
 	b.data = slices.Grow(b.data, size)
-	out := b.data[start : start+size]
+	dst := b.data[start : start+size]
 	total := 0
 	for i := range refs {
 		if string(refs[i].key(data)) != string(key) {
@@ -151,7 +152,7 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err er
 		}
 		total += int(refs[i].valueLen)
 		if !w.sc.keysOnly {
-			out = out[copy(out, refs[i].value(data)):]
+			dst = dst[copy(dst, refs[i].value(data)):]
 		}
 	}
 	b.data = b.data[:start+size]
@@ -159,7 +160,8 @@ func (w *scanWorker) emitAppends(refs []entryRef, size int) (single bool, err er
 	return true, nil
 }
 
-// emitEqualHashes emits the keys of one hash in their order, including streamed keys.
+// emitEqualHashes emits the keys of refs, which must have equal hashes, and streamed keys
+// between them, in order.
 func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	data := w.loaded
 	for len(refs) > 0 {
@@ -183,10 +185,10 @@ func (w *scanWorker) emitEqualHashes(refs []entryRef) error {
 	return nil
 }
 
-// emitKeyRefs emits one key with entries of any kind.
+// emitKeyRefs emits a key, whose entries can be of any kind.
 func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 	var size int64
-	firstLive := 0 // index of the first entry that counts
+	firstLive := 0 // index of the first live entry
 	exists := false
 	for i := range refs {
 		kind := refs[i].kind()
@@ -213,7 +215,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		return w.emitKeySize(key, size)
 	}
-	// The ledger also covers dead blobs, although they are not emitted.
+	// Read dead blobs too, because the ledger covers them.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
 			if err := w.readBlob(key, refs[i].value(w.loaded), ignoreData); err != nil {

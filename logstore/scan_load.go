@@ -16,10 +16,10 @@ var errTooMuch = errors.New("the range exceeds the memory limit")
 
 // emitPartition emits all keys of a partition.
 func (w *scanWorker) emitPartition(p *scanPartition) error {
-	// Keys with a hot run in some segment are streamed separately, from all segments.
+	// If a key has a hot run in any segment, stream it separately, from all segments.
 	w.streamed = w.streamed[:0]
-	for _, g := range w.sc.v.segments {
-		w.streamed = append(w.streamed, g.HotBetween(p.hashes.lo, p.hashes.hi)...)
+	for _, seg := range w.sc.v.segments {
+		w.streamed = append(w.streamed, seg.HotBetween(p.hashes.lo, p.hashes.hi)...)
 	}
 	slices.SortFunc(w.streamed, segment.CompareHot)
 	w.streamed = slices.CompactFunc(w.streamed, func(a, b segment.HotRun) bool { return segment.CompareHot(a, b) == 0 })
@@ -42,16 +42,16 @@ func (w *scanWorker) isStreamed(hash uint64, key []byte) bool {
 	return containsHot(w.streamed, hash, key)
 }
 
-// source returns a source's entries in the ranges that overlap r, and the interval of
-// these ranges, which may be wider than r.
-func (w *scanWorker) source(i int, r hashRange) (src segment.Source, read hashRange) {
+// openSource returns the entries of source i in the ranges that overlap r. read is the
+// interval of these ranges, which may be wider than r.
+func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read hashRange) {
 	widen := func(bits uint8) {
 		read.lo, read.hi = segment.HashBounds(segment.RangeIndex(r.lo, bits), segment.RangeIndex(r.hi, bits)+1, bits)
 	}
 	if i < len(w.sc.v.segments) {
-		g := w.sc.v.segments[i]
-		widen(g.Bits)
-		return g.openRanges(&w.reader, r.lo, r.hi), read
+		seg := w.sc.v.segments[i]
+		widen(seg.Bits)
+		return seg.openRanges(&w.reader, r.lo, r.hi), read
 	}
 	t := &w.sc.v.tables[i-len(w.sc.v.segments)]
 	widen(t.t.bits)
@@ -63,8 +63,8 @@ func (w *scanWorker) source(i int, r hashRange) (src segment.Source, read hashRa
 }
 
 // loadAndGroup loads an interval of hashes and emits its keys. If it returns errTooMuch, it has
-// emitted nothing and not changed the ledger. That cannot happen with filter, which callers use
-// only after measuring the size. With filter, it does not load streamed keys.
+// emitted nothing and has not changed the ledger. If filter is set, it does not load streamed
+// keys; the caller must have checked that the other entries fit, so that errTooMuch cannot occur.
 func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	if w.arena == nil {
 		var err error
@@ -74,7 +74,7 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	}
 	w.loaded, w.interval, w.filtered = w.arena[:0], r, filter
 	for i := range w.sc.v.sources() {
-		src, read := w.source(i, r)
+		src, read := w.openSource(i, r)
 		var err error
 		if read == r && !filter {
 			err = segment.EachBlock(src, w.load)
@@ -91,18 +91,18 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 	return w.group(r)
 }
 
-// loadSome loads a source's entries with hashes in r, without streamed keys if noStreamed
-// is set.
-func (w *scanWorker) loadSome(source int, r hashRange, noStreamed bool) error {
+// loadSome loads a source's entries with hashes in r. If skipStreamed is set, it only adds
+// entries of streamed keys to the ledger.
+func (w *scanWorker) loadSome(source int, r hashRange, skipStreamed bool) error {
 	return w.eachIn(source, r, func(e *segment.Entry, hash uint64) error {
-		if noStreamed && w.isStreamed(hash, e.Key) {
+		if skipStreamed && w.isStreamed(hash, e.Key) {
 			return w.addToLedger(e)
 		}
 		return w.load(e.Raw)
 	})
 }
 
-// load appends encoded entries, or parts of them, to the loaded ones.
+// load appends a block of encoded entries to loaded. An entry may continue in the next block.
 func (w *scanWorker) load(b []byte) error {
 	if err := canceled.Err(w.sc.ctx); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (w *scanWorker) load(b []byte) error {
 
 // eachIn calls f for each entry of a source with a hash in r.
 func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
-	src, read := w.source(source, r)
+	src, read := w.openSource(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if err := canceled.Err(w.sc.ctx); err != nil {
 			return err
@@ -132,7 +132,7 @@ func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, ha
 	})
 }
 
-// addToLedger adds an entry that is not grouped to the ledger.
+// addToLedger adds an entry to the ledger, if collect will not do so.
 func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	if w.sc.keysOnly {
 		return nil
@@ -144,7 +144,8 @@ func (w *scanWorker) addToLedger(e *segment.Entry) error {
 	return nil
 }
 
-// emitPending emits the streamed keys up to a hash and key, or all if key is nil.
+// emitPending emits the pending streamed keys up to the given hash and key, or all of them
+// if key is nil.
 func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	last := segment.HotRun{Hash: hash, Key: key}
 	for len(w.pending) > 0 && (key == nil || segment.CompareHot(w.pending[0], last) <= 0) {
@@ -157,12 +158,12 @@ func (w *scanWorker) emitPending(hash uint64, key []byte) error {
 	return nil
 }
 
-// emitStream emits one key, reading it separately.
+// emitStream reads and emits a single key.
 func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 	if w.sc.keysOnly {
 		return w.emitSize(key, hash)
 	}
-	k, err := w.sc.v.newKeyStream(key, hash, ledger)
+	ks, err := w.sc.v.newKeyStream(key, hash, ledger)
 	if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 		return err
 	}
 	for {
-		b, visible, err := k.step()
+		b, visible, err := ks.step()
 		if err == io.EOF {
 			break
 		}
@@ -184,7 +185,7 @@ func (w *scanWorker) emitStream(key []byte, hash uint64, ledger *Ledger) error {
 			return err
 		}
 	}
-	if k.exists {
+	if ks.exists {
 		w.endKey()
 	}
 	return nil

@@ -165,9 +165,9 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			for _, g := range s.segments.list {
-				if g.Bits > 0 {
-					t.Fatalf("%d bits", g.Bits)
+			for _, seg := range s.segments.list {
+				if seg.Bits > 0 {
+					t.Fatalf("%d bits", seg.Bits)
 				}
 			}
 			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })

@@ -245,8 +245,8 @@ func TestPartLedgers(t *testing.T) {
 			}
 		}
 		var whole Ledger
-		for _, g := range s.segments.list {
-			whole.Add(g.ledger)
+		for _, seg := range s.segments.list {
+			whole.Add(seg.ledger)
 		}
 		if err := whole.Diff(sum); err != nil || sum.Pieces == 0 {
 			t.Errorf("%d parts: %v", parts, err)

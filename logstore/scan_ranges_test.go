@@ -41,12 +41,12 @@ func TestScanBits(t *testing.T) {
 				raw[r] = uint32(s.size >> s.bits)
 				off[r+1] = off[r] + raw[r]
 			}
-			g := &storedSegment{Layout: segment.Layout{Bits: s.bits, Offsets: off}}
+			seg := &storedSegment{Layout: segment.Layout{Bits: s.bits, Offsets: off}}
 			if i%2 == 1 { // as in a compressed segment
 				clear(off)
-				g.RawLens = raw
+				seg.RawLens = raw
 			}
-			v.segments = append(v.segments, g)
+			v.segments = append(v.segments, seg)
 		}
 		got := v.scanBits(c.limit)
 		if got != c.want {

@@ -8,17 +8,17 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// entryRef refers to a loaded entry. Its 16 bytes suffice for sorting and copying.
+// entryRef refers to a loaded entry. Its 16 bytes contain all that sorting and copying need.
 type entryRef struct {
 	hash       uint64
-	keyAndKind uint32 // position of the key << 2 | kind of the entry
+	keyAndKind uint32 // offset of the key << 2 | kind of the entry
 	keyLen     uint16
 	valueLen   uint16
 }
 
 const (
-	entryRefLen = 16
-	maxEntryAt  = 1<<30 - 1 // maximum position in a reference
+	entryRefLen    = 16
+	maxEntryOffset = 1<<30 - 1 // maximum offset in a reference
 )
 
 func (r *entryRef) kind() segment.Kind { return segment.Kind(r.keyAndKind & 3) }
@@ -33,11 +33,11 @@ func (r *entryRef) value(data []byte) []byte {
 	return data[start : start+int(r.valueLen)]
 }
 
-// sortByHash stably sorts references with hashes in r by hash. refs and spare must have
-// equal lengths. It returns the slice with the result, and the other slice.
+// sortByHash stably sorts references, whose hashes must be in r, by hash. refs and spare must
+// have equal lengths. It returns the slice with the result, and the other slice.
 //
-// Two radix passes sort by the leading bits. The few remaining references out of order
-// are next to references with the same leading bits.
+// Two radix passes sort by the leading bits. After that, only references with equal leading
+// bits can be out of order.
 func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]uint32) (sorted, other []entryRef) {
 	digit := min(max((bits.Len(uint(len(refs)))+4)/2, 4), maxDigit)
 	shift := max(bits.Len64(r.hi-r.lo)-2*digit, 0)
@@ -64,16 +64,16 @@ func sortByHash(refs, spare []entryRef, r hashRange, counts *[2][1 << maxDigit]u
 		}
 		refs, spare = spare, refs
 	}
-	sortWithin(refs, r.lo, shift)
+	sortLowBits(refs, r.lo, shift)
 	return refs, spare
 }
 
 // maxDigit is the maximum number of bits of a radix pass.
 const maxDigit = 11
 
-// sortWithin sorts references that are already sorted by hash-lo, except for its lowest
-// shift bits.
-func sortWithin(refs []entryRef, lo uint64, shift int) {
+// sortLowBits sorts references that are already sorted by hash-lo, ignoring its lowest shift
+// bits.
+func sortLowBits(refs []entryRef, lo uint64, shift int) {
 	for i := 1; i < len(refs); i++ {
 		if refs[i].hash >= refs[i-1].hash {
 			continue

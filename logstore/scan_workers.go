@@ -29,10 +29,11 @@ func (r hashRange) contains(hash uint64) bool { return r.lo <= hash && hash <= r
 // scanRequest specifies what to read.
 type scanRequest struct {
 	hashes   hashRange
-	parts    int  // number of such scans that may run concurrently
+	parts    int  // number of parts; their scans may run concurrently
 	keysOnly bool // yield keys with sizes instead of chunks
 }
 
+// scanner runs one scan.
 type scanner struct {
 	scanRequest
 	ctx    context.Context
@@ -52,8 +53,8 @@ type scanner struct {
 	wg         sync.WaitGroup
 
 	mu        sync.Mutex // guards the fields below, and sending to partitions
-	next      int        // first range of the next partition
-	exhausted bool       // there are no more partitions
+	nextRange int        // first range of the next partition
+	exhausted bool       // all partitions were sent
 }
 
 // scanPartition is an interval of hashes that one worker reads.
@@ -65,9 +66,9 @@ type scanPartition struct {
 }
 
 const (
-	maxBatchBytes  = 512 << 10
-	maxBatches     = 12 << 20 // bytes of all batches of a scan
-	minWorkerBytes = 2 << 20  // minimum memory per worker
+	maxBatchBytes     = 512 << 10
+	maxScanBatchBytes = 12 << 20 // maximum size of all batches of a scan, in bytes
+	minWorkerBytes    = 2 << 20  // minimum memory per worker
 )
 
 // scan passes the content of the store to use, batch by batch, until use returns false.
@@ -81,7 +82,7 @@ func (s *Store) scan(ctx context.Context, req scanRequest, use func(*scanBatch) 
 	}
 	sc := s.newScanner(ctx, v, req)
 	stopped := false
-	// use is the caller's code, which may panic.
+	// Close the scanner even if use panics, because it is the caller's code.
 	defer func() {
 		if e := sc.close(); !stopped {
 			err = errors.Join(err, e)
@@ -113,13 +114,13 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	sc.memory = s.takeScanMemory(req.parts)
 	memory := cmp.Or(sc.memory, min(2*s.readBytes, minWorkerBytes))
 	sc.bits = v.scanBits(memory / 16)
-	sc.next = segment.RangeIndex(req.hashes.lo, sc.bits)
+	sc.nextRange = segment.RangeIndex(req.hashes.lo, sc.bits)
 	workers := sc.workerCount(memory)
 	memory /= int64(workers)
 	// Loaded data is off the heap. Each entry needs two references.
-	sc.loadBytes = min(memory/4*3, maxEntryAt)
+	sc.loadBytes = min(memory/4*3, maxEntryOffset)
 	sc.maxRefs = max(int(memory/4/(2*entryRefLen)), 8)
-	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxBatches/(2*workers)), 64<<10)
+	sc.batchBytes = max(min(maxBatchBytes, int(sc.loadBytes/8), maxScanBatchBytes/(2*workers)), 64<<10)
 	if s.hooks.batchBytes > 0 {
 		sc.batchBytes = s.hooks.batchBytes
 	}
@@ -136,8 +137,8 @@ func (s *Store) newScanner(ctx context.Context, v *view, req scanRequest) *scann
 	return sc
 }
 
-// takeScanMemory reserves memory from the share of Scans: all of it for a single scan,
-// less for a scan of one part. It returns 0 if too little remains.
+// takeScanMemory reserves memory for a scan: all memory for scans if it is a whole scan, a
+// fraction if it is a scan of a part. It returns 0 if too little memory is left.
 func (s *Store) takeScanMemory(parts int) int64 {
 	n := 2 * s.readBytes / int64(min(parts, 4))
 	for {
@@ -151,9 +152,9 @@ func (s *Store) takeScanMemory(parts int) int64 {
 	}
 }
 
-// workerCount returns the number of workers that share memory. There are at most as many
-// workers as ranges. Each must be able to load a typical range, or it would have to read
-// the range several times.
+// workerCount returns the number of workers, which share memory. There are at most as many
+// workers as ranges. Each needs enough memory to load a typical range, or it would read the
+// range several times.
 func (sc *scanner) workerCount(memory int64) int {
 	if n := sc.s.hooks.scanWorkers; n > 0 {
 		return n
@@ -168,7 +169,8 @@ func (sc *scanner) workerCount(memory int64) int {
 	return int(max(min(int64(limit), memory/max(minWorkerBytes, 2*largest)), 1))
 }
 
-// nextPartition returns the next partition, or nil after the last or if the scan is canceled.
+// nextPartition returns the next partition. It returns nil after the last one, or if the
+// scan is canceled.
 func (sc *scanner) nextPartition() *scanPartition {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -176,20 +178,20 @@ func (sc *scanner) nextPartition() *scanPartition {
 		return nil
 	}
 	last := segment.RangeIndex(sc.hashes.hi, sc.bits)
-	end, size := packRanges(sc.next, last+1, sc.rangeSize, int64(sc.batchBytes))
+	end, size := packRanges(sc.nextRange, last+1, sc.rangeSize, int64(sc.batchBytes))
 	p := &scanPartition{size: size, batches: make(chan *scanBatch, batchesPerWorker)}
-	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.next, end, sc.bits)
+	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
 	select {
 	case sc.partitions <- p:
 	case <-sc.ctx.Done():
 		return nil
 	}
-	sc.next, sc.exhausted = end, end > last
+	sc.nextRange, sc.exhausted = end, end > last
 	return p
 }
 
-// verify compares everything read with the ledger. All partitions must have been consumed.
+// verify compares the data read with the store's ledger. All partitions must have been consumed.
 func (sc *scanner) verify() error {
 	sc.wg.Wait()
 	if !sc.exhausted {
@@ -204,7 +206,7 @@ func (sc *scanner) verify() error {
 	return nil
 }
 
-// ledger returns the ledger of everything read. The workers must have ended.
+// ledger returns the ledger of all data read. The workers must have ended.
 func (sc *scanner) ledger() (l Ledger) {
 	for _, w := range sc.workers {
 		l.Add(w.ledger)
@@ -212,7 +214,7 @@ func (sc *scanner) ledger() (l Ledger) {
 	return l
 }
 
-// corrupt returns the error for damage without a known position.
+// corrupt returns the error for damage at an unknown position.
 func (s *Store) corrupt(err error) error {
 	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// rotateTable makes progress towards a writable active table: it freezes the full one, or
-// waits for the seal of the frozen one. mu must be held; it is released while waiting.
+// rotateTable freezes the active table or, if another table is frozen, waits until that one
+// is sealed. So repeated calls yield an empty active table. mu must be held; it is released
+// while waiting.
 func (s *Store) rotateTable(ctx context.Context) error {
 	if s.tables.frozen == nil {
 		t, err := s.tables.takeTable(ctx)
@@ -21,7 +22,7 @@ func (s *Store) rotateTable(ctx context.Context) error {
 			return err
 		}
 		if s.tables.frozen != nil || s.seq == s.tables.active.firstSeq || s.checkWritable() != nil {
-			s.tables.put(t) // another goroutine was faster
+			s.tables.put(t) // while this one waited, another goroutine rotated or closed
 			return nil
 		}
 		if err := s.freeze(t); err != nil {
@@ -43,7 +44,8 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	return err
 }
 
-// freeze makes t the active table, and starts to seal the previous one. mu must be held.
+// freeze makes t the active table, and starts to seal the previous active table. mu must be
+// held.
 func (s *Store) freeze(t *table) error {
 	if s.durable.Load() {
 		// The next write-ahead file must not survive a power loss without this one.
@@ -90,9 +92,9 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 	var segments []*storedSegment
 	var err error
 	if t.size > 0 {
-		var g *storedSegment
-		if g, err = s.sealer.write(t); err == nil {
-			segments = append(segments, g)
+		var seg *storedSegment
+		if seg, err = s.sealer.write(t); err == nil {
+			segments = append(segments, seg)
 		}
 	}
 	if err == nil {
@@ -103,16 +105,16 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 	s.sealing, s.sealErr = false, err
 	if err == nil {
 		s.counters.seals.Add(1)
-		for _, g := range segments {
-			g.file.end = g.End
+		for _, seg := range segments {
+			seg.file.end = seg.End
 		}
 		s.addSegments(segments)
 		s.tables.frozen = nil
 		s.tables.release(t)
 	} else {
 		s.counters.sealFailures.Add(1)
-		for _, g := range segments {
-			s.truncateTail(g.file)
+		for _, seg := range segments {
+			s.truncateTail(seg.file)
 		}
 		s.log.Warn("logstore: a table could not be written as a segment; its data is safe in the write-ahead file",
 			"dir", s.dir, "err", err)
@@ -120,12 +122,12 @@ func (s *Store) seal(t *table, edit func(m *manifest), done chan struct{}) {
 	close(done)
 }
 
-// flushLocked writes all current records to segments. mu must be held; it is released
+// flushLocked writes all records of the tables to segments. mu must be held; it is released
 // while waiting.
 func (s *Store) flushLocked(ctx context.Context) error {
 	target := s.seq
 	for {
-		if s.tables.active == nil { // a Drop found the disk full
+		if s.tables.active == nil { // after a Drop on a full disk
 			return s.checkWritable()
 		}
 		if s.tables.frozen == nil && s.tables.active.firstSeq >= target {
@@ -140,8 +142,8 @@ func (s *Store) flushLocked(ctx context.Context) error {
 	}
 }
 
-// sealer writes tables as segments. Only one goroutine uses it at a time: the sealing
-// goroutine, or a Drop, bulk operation or recovery while nothing is sealed.
+// sealer writes tables as segments. Only one goroutine uses it at a time: the goroutine that
+// seals or, while no seal is running, a Drop, bulk operation or recovery.
 type sealer struct {
 	catalog  *catalog
 	segments *segments
@@ -149,59 +151,59 @@ type sealer struct {
 	bufs     [2][]byte // see segment.Writer.Buffers
 
 	file   *dataFile   // the segment file in use
-	rotate atomic.Bool // the next segment goes to a new file
+	rotate atomic.Bool // write the next segment to a new file
 }
 
 // write appends a frozen table to the segment file. The manifest does not name the segment yet.
-func (k *sealer) write(t *table) (*storedSegment, error) {
-	f, err := k.fileFor()
+func (sl *sealer) write(t *table) (*storedSegment, error) {
+	f, err := sl.fileFor()
 	if err != nil {
 		return nil, err
 	}
-	g, err := k.append(f, t)
+	seg, err := sl.append(f, t)
 	if err != nil {
-		k.catalog.truncateTail(f)
+		sl.catalog.truncateTail(f)
 	}
-	return g, err
+	return seg, err
 }
 
 // fileFor returns the file for the next segment.
-func (k *sealer) fileFor() (*dataFile, error) {
-	f := k.file
-	// Check rotate before f.end, because a merge that reads from the file may truncate it.
-	if f != nil && !k.rotate.Load() && f.end < k.segments.fileSize() {
+func (sl *sealer) fileFor() (*dataFile, error) {
+	f := sl.file
+	// Check rotate before f.end, because a merge can shorten a file that it reads from.
+	if f != nil && !sl.rotate.Load() && f.end < sl.segments.fileSize() {
 		return f, nil
 	}
 	// A failed bulk operation may have left an empty file after f.
-	files := k.catalog.files.files()
+	files := sl.catalog.files.files()
 	i := slices.Index(files, f)
-	after := files[i+1:]
-	next := slices.IndexFunc(after, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
-	if i >= 0 && next >= 0 && after[next].end == segment.HeaderLen {
-		f = after[next]
+	later := files[i+1:]
+	nextIndex := slices.IndexFunc(later, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
+	if i >= 0 && nextIndex >= 0 && later[nextIndex].end == segment.HeaderLen {
+		f = later[nextIndex]
 	} else {
 		var err error
-		if f, err = k.catalog.add(segment.SegmentFile); err != nil {
+		if f, err = sl.catalog.add(segment.SegmentFile); err != nil {
 			return nil, err
 		}
 	}
-	k.file = f
-	k.rotate.Store(false)
+	sl.file = f
+	sl.rotate.Store(false)
 	return f, nil
 }
 
-func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
-	// A partly filled table gets fewer ranges, of at least 4 KiB.
+func (sl *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
+	// Write a partly filled table with fewer ranges, of at least 4 KiB each.
 	segBits := min(t.bits, uint8(max(bits.Len64(uint64(t.size)>>12), 1)-1))
-	w := segment.NewWriter(&f.File, f.f, f.end, segBits, k.comp, k.bufs)
-	defer func() { k.bufs = w.Buffers() }()
+	w := segment.NewWriter(&f.File, f.f, f.end, segBits, sl.comp, sl.bufs)
+	defer func() { sl.bufs = w.Buffers() }()
 
 	perRange := 1 << (t.bits - segBits)
-	hot := map[int][]segment.HotRun{} // part number to its hot keys
+	hot := map[int][]segment.HotRun{} // hot keys by part
 	for r := range 1 << segBits {
 		w.BeginRange(r)
 		for p := r * perRange; p < (r+1)*perRange; p++ {
-			keys, err := k.hotKeys(t, p)
+			keys, err := sl.hotKeys(t, p)
 			if err == nil && len(keys) == 0 {
 				for _, b := range t.blocksOf(t.parts[p]) {
 					if err = w.Write(b); err != nil {
@@ -234,7 +236,7 @@ func (k *sealer) append(f *dataFile, t *table) (*storedSegment, error) {
 	return &storedSegment{Layout: w.Layout, file: f, ledger: t.ledger}, nil
 }
 
-// writeEntries writes the entries of a part with keys that choose accepts.
+// writeEntries writes a part's entries whose keys choose accepts.
 func (t *table) writeEntries(w *segment.Writer, p int, choose func(key []byte) bool) error {
 	return segment.EachEntry(t.source(t.parts[p]), func(e *segment.Entry) error {
 		if !choose(e.Key) {

@@ -11,10 +11,10 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// sessionTable records which sessions were issued, and the last operation of each
-// remembered session.
+// sessionTable holds the number of the last session issued, and the last operation of each
+// session that is remembered.
 type sessionTable struct {
-	issued uint64 // last session issued: the store's incarnation in the upper half, a counter in the lower
+	issued uint64 // last session issued: a random number in the upper half, a counter in the lower
 	last   *sessiontab.Table[sessiontab.Operation]
 }
 
@@ -41,7 +41,7 @@ func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	}
 }
 
-// check reports whether the tag's operation is new.
+// check reports whether tag is new, and was not applied before.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
 	last, known := t.last.Get(tag.Session)
 	switch {
@@ -96,13 +96,13 @@ func parseSessions(b []byte) (sessionTable, error) {
 	le := binary.LittleEndian
 	t := newSessionTable(0)
 	if len(b) < 12 {
-		return t, errors.New("its table of sessions is truncated")
+		return t, errors.New("its session table is truncated")
 	}
 	t.issued = le.Uint64(b)
 	n := le.Uint32(b[8:])
 	b = b[12:]
 	if uint64(n)*sessionLen != uint64(len(b)) {
-		return t, fmt.Errorf("its table of %d sessions has the wrong length, %d bytes", n, len(b))
+		return t, fmt.Errorf("its session table of %d sessions has the wrong length of %d bytes", n, len(b))
 	}
 	for range n {
 		t.put(le.Uint64(b), sessiontab.Operation{Number: le.Uint64(b[8:]), CRC: le.Uint32(b[16:])})
@@ -111,21 +111,21 @@ func parseSessions(b []byte) (sessionTable, error) {
 	return t, nil
 }
 
-// NewSession issues a session, as durably as an append.
+// NewSession issues a session. The session is as durable as an append.
 func (s *Store) NewSession(ctx context.Context) (uint64, error) {
 	op := &sessionOp{kind: recordSession}
 	_, err := s.change(ctx, "new session", partd.Tag{}, op)
 	return op.session, err
 }
 
-// EndSession forgets a session.
+// EndSession makes the store forget a session.
 func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	_, err := s.change(ctx, "end session", partd.Tag{}, &sessionOp{kind: recordEndSession, session: session})
 	return err
 }
 
-// SessionToken returns the token of a session. It is derived from random numbers in the
-// manifest, which are never disclosed.
+// SessionToken returns the token of a session. It is derived from secret random numbers in
+// the manifest.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
 		return partd.SessionToken{}, s.errorf("session token", storeerror.ErrNotOpened)
@@ -143,13 +143,13 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns the memory that an open reader needs, and that a listing needs, in bytes.
+// ReaderMemory returns the memory of an open reader and of a listing, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	// A concurrent scan loads 1 MiB, groups it, and fills two batches ahead.
 	return 256 << 10, 5 << 20
 }
 
-// Apply applies an operation together with its tag, as one step.
+// Apply atomically applies an operation and records its tag.
 func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if err := partd.CheckOperation(tag, op); err != nil {
 		return false, err

@@ -31,11 +31,11 @@ type Store struct {
 	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
 	lifeMu sync.RWMutex
 
-	// mu guards the fields below. The order of its holders is the order of appends.
+	// mu guards the fields below. Appends take effect in the order in which they hold it.
 	mu               sync.Mutex
 	closed           bool
 	temp             io.Closer // removes the directory of a temporary store; otherwise nil
-	seq              uint64    // of the next record
+	seq              uint64    // number of the next record
 	editCount        uint64    // number of changes to the content, except drops
 	sessions         sessionTable
 	tables           tables
@@ -47,21 +47,21 @@ type Store struct {
 	sealing          bool              // a goroutine is writing the frozen table to a segment
 	sealErr          error             // error of the last failed seal
 	sealDone         chan struct{}     // closed when the current seal ends
-	setFrozenState   func(m *manifest) // sets the manifest to the state after the frozen table's last record
-	droppedWhileFull bool              // dropped while the disk was full, and not yet accepting changes: see change
+	setFrozenState   func(m *manifest) // updates the manifest when the frozen table is sealed
+	droppedWhileFull bool              // dropped while the disk was full, and not accepting changes yet: see change
 
 	// The fields below have their own locks or need none.
 	sealer  sealer
 	blobs   blobs
 	catalog catalog
 
-	// firstSync serializes the first Sync.
+	// firstSync is held during the first Sync.
 	firstSync sync.Mutex
 	allSynced bool // everything written before durable was set is synced
 
-	fullErr    atomic.Pointer[error]                                         // the reason why the store was not opened for writing
-	walErr     error                                                         // the reason why the write-ahead files could not be read
-	scanMemory atomic.Int64                                                  // bytes in use by Scans, out of their share
+	fullErr    atomic.Pointer[error]                                         // if the disk is too full for changes, the reason
+	walErr     error                                                         // if the write-ahead files could not be read, the reason
+	scanMemory atomic.Int64                                                  // bytes reserved by takeScanMemory
 	counters   struct{ seals, sealFailures, stalls, stallTime atomic.Int64 } // for Metrics
 }
 
@@ -75,14 +75,15 @@ func (s *Store) errorf(op string, err error) error {
 	return &partd.Error{Op: op, Path: s.dir, Err: err}
 }
 
-// maybeApplied wraps the error of a write that may have taken effect. Whether the outcome
-// of the operation is unknown depends on the step: see commitError.
+// maybeApplied wraps the error of a write that may have taken effect. Only if the write would
+// have committed an operation is the operation's outcome unknown: see commitError.
 type maybeApplied struct{ error }
 
 func (u maybeApplied) Unwrap() error { return u.error }
 
-// commitError returns the error of an operation whose deciding step failed with err. Errors of
-// earlier steps need no conversion, because the operation certainly had no effect.
+// commitError returns the error of an operation whose commit failed with err. It adds
+// partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors of
+// earlier steps, after which the operation certainly had no effect.
 func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)
@@ -110,13 +111,13 @@ func (s *Store) MemoryUsed() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.tables.memory()
-	for _, g := range s.segments.list {
-		n += g.MemoryUsed()
+	for _, seg := range s.segments.list {
+		n += seg.MemoryUsed()
 	}
 	return n + s.merging.memory + int64(cap(s.batches)*s.maxBatch/2)
 }
 
-// Flush writes all acknowledged data from the tables to segments.
+// Flush writes all acknowledged data that is in memory to segments.
 func (s *Store) Flush(ctx context.Context) error {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -134,17 +135,17 @@ type Metrics struct {
 	Seals        int64         // tables written as segments
 	SealFailures int64         // failed attempts to write a table
 	Stalls       int64         // changes that waited until a table was written
-	StallTime    time.Duration // total time of these waits
+	StallTime    time.Duration // total time that changes waited
 
 	Segments      int   // number of segments
 	DiskBytes     int64 // size of the files
-	DeadBytes     int64 // known garbage, as a part of DiskBytes
+	DeadBytes     int64 // known garbage, included in DiskBytes
 	UnsealedBytes int64 // data in tables, which only the write-ahead files make durable
 	MemoryUsed    int64 // bytes in use
-	Refusal       error // the reason why the store refuses changes; nil if it accepts them
+	Refusal       error // the reason why the store refuses changes, or nil
 }
 
-// Metrics returns the current metrics. It asks for the size of each file, but reads none.
+// Metrics returns the current metrics. It queries the size of each file, but reads no data.
 func (s *Store) Metrics() (Metrics, error) {
 	disk, err := s.diskUsed()
 	if err != nil {
@@ -162,8 +163,8 @@ func (s *Store) Metrics() (Metrics, error) {
 	return m, nil
 }
 
-// UnsealedBytes returns the bytes in tables that are not yet written as segments. The
-// call is cheap.
+// UnsealedBytes returns the size of the data that is not yet in segments, in bytes. It is
+// cheap.
 func (s *Store) UnsealedBytes() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,9 +174,9 @@ func (s *Store) UnsealedBytes() (n int64) {
 	return n
 }
 
-// Close writes all data to segments and closes the store. Open readers may finish. If
-// writing fails, Close returns the error; the write-ahead files still contain the data,
-// and the next Open recovers it. A second Close does nothing.
+// Close writes all data to segments and closes the store. Open readers remain usable. If
+// writing fails, Close returns the error, and the next Open recovers the data from the
+// write-ahead files. A second Close does nothing.
 func (s *Store) Close() error {
 	if s.dir == "" {
 		return nil
@@ -206,7 +207,7 @@ func (s *Store) Close() error {
 	return s.errorf("close", err)
 }
 
-// finish leaves the store as after a clean shutdown. mu must be held.
+// finish writes all data to segments and marks the store as cleanly closed. mu must be held.
 func (s *Store) finish() error {
 	if err := s.checkPoisoned(); err != nil {
 		return err
@@ -225,7 +226,7 @@ func (s *Store) releaseAll() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed, s.segments.closed = true, true
-	s.waitSealed() // the seal uses the resources released here
+	s.waitSealed() // a seal uses the resources released here
 	s.segments.release(s.segments.version)
 	s.mu.Unlock()
 	s.segments.discards.Wait()

@@ -16,10 +16,10 @@ type keyStream struct {
 	key  []byte
 	hash uint64
 
-	// The last reset of the key: the value does not depend on earlier sources, or on the
-	// first startEntry entries of startSource.
+	// Position of the key's last Set or Delete: the value does not depend on earlier
+	// sources, or on the first startEntry entries of startSource.
 	startSource, startEntry int
-	exists                  bool // whether the key exists after the entries read so far
+	exists                  bool // the key exists after the entries read so far
 
 	// If ledger is not nil, entries in the key's hot runs are added to it, including dead ones.
 	ledger *Ledger
@@ -36,49 +36,49 @@ type keyStream struct {
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
-	k := &keyStream{view: v, key: key, hash: hash, ledger: ledger}
-	if err := k.findStart(); err != nil {
+	ks := &keyStream{view: v, key: key, hash: hash, ledger: ledger}
+	if err := ks.findStart(); err != nil {
 		return nil, err
 	}
 	if ledger == nil {
-		k.source = k.startSource
+		ks.source = ks.startSource
 	}
-	return k, nil
+	return ks, nil
 }
 
-// findStart finds the last reset of the key. It skips segments whose ledgers have no resets.
-func (k *keyStream) findStart() error {
-	for i := k.view.sources() - 1; i >= 0; i-- {
-		if i < len(k.view.segments) && k.view.segments[i].ledger.Marks == 0 {
+// findStart finds the key's last Set or Delete. It skips segments whose ledgers count none.
+func (ks *keyStream) findStart() error {
+	for i := ks.view.sources() - 1; i >= 0; i-- {
+		if i < len(ks.view.segments) && ks.view.segments[i].ledger.Marks == 0 {
 			continue
 		}
-		src, _ := k.view.keySource(i, k.hash, k.key, &k.run)
-		n, exists := 0, false
-		err := k.er.Each(src, func(e *segment.Entry) error {
-			if string(e.Key) != string(k.key) {
+		src, _ := ks.view.keySource(i, ks.hash, ks.key, &ks.run)
+		n, found := 0, false
+		err := ks.er.Each(src, func(e *segment.Entry) error {
+			if string(e.Key) != string(ks.key) {
 				return nil
 			}
 			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-				k.startSource, k.startEntry, exists = i, n, true
+				ks.startSource, ks.startEntry, found = i, n, true
 			}
 			n++
 			return nil
 		})
 		if err != nil {
-			return k.view.runError(i, err)
+			return ks.view.runError(i, err)
 		}
-		if exists {
+		if found {
 			return nil
 		}
 	}
 	return nil
 }
 
-// next returns the next bytes of the value, or io.EOF at its end. They are valid until
+// next returns the next bytes of the value, or io.EOF at its end. The bytes are valid until
 // the next call.
-func (k *keyStream) next() ([]byte, error) {
+func (ks *keyStream) next() ([]byte, error) {
 	for {
-		b, visible, err := k.step()
+		b, visible, err := ks.step()
 		if err != nil {
 			return nil, err
 		}
@@ -88,70 +88,71 @@ func (k *keyStream) next() ([]byte, error) {
 	}
 }
 
-// step advances by one entry, or by one block of a large value.
-func (k *keyStream) step() (b []byte, visible bool, err error) {
-	visible = k.source > k.startSource || k.source == k.startSource && k.entry > k.startEntry
-	if k.inBlob {
-		b, err = k.blob.Next()
+// step advances by one entry, or by one block of a large value. visible reports whether b
+// belongs to the value.
+func (ks *keyStream) step() (b []byte, visible bool, err error) {
+	visible = ks.source > ks.startSource || ks.source == ks.startSource && ks.entry > ks.startEntry
+	if ks.inBlob {
+		b, err = ks.blob.Next()
 		if err == io.EOF {
-			k.inBlob = false
-			if k.ledger != nil && k.hot {
-				k.piece.addTo(k.ledger)
+			ks.inBlob = false
+			if ks.ledger != nil && ks.hot {
+				ks.piece.addTo(ks.ledger)
 			}
 			return nil, false, nil
 		}
-		if err == nil && k.ledger != nil && k.hot {
-			k.piece.write(b)
+		if err == nil && ks.ledger != nil && ks.hot {
+			ks.piece.write(b)
 		}
 		return b, visible, err
 	}
-	if k.source == k.view.sources() {
+	if ks.source == ks.view.sources() {
 		return nil, false, io.EOF
 	}
-	if !k.reading {
-		src, hot := k.view.keySource(k.source, k.hash, k.key, &k.run)
-		k.er.Reset(src)
-		k.hot, k.reading, k.entry = hot != nil, true, 0
+	if !ks.reading {
+		src, hot := ks.view.keySource(ks.source, ks.hash, ks.key, &ks.run)
+		ks.er.Reset(src)
+		ks.hot, ks.reading, ks.entry = hot != nil, true, 0
 	}
-	e, err := k.er.Next()
+	e, err := ks.er.Next()
 	if err == io.EOF {
-		k.source, k.reading = k.source+1, false
+		ks.source, ks.reading = ks.source+1, false
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, k.view.runError(k.source, err)
+		return nil, false, ks.view.runError(ks.source, err)
 	}
-	if string(e.Key) != string(k.key) {
-		if k.hot {
-			g := k.view.segments[k.source]
-			return nil, false, g.file.Corrupt(g.Start, wrongRange(e.Key))
+	if string(e.Key) != string(ks.key) {
+		if ks.hot {
+			seg := ks.view.segments[ks.source]
+			return nil, false, seg.file.Corrupt(seg.Start, wrongRange(e.Key))
 		}
 		return nil, false, nil
 	}
-	visible = k.source > k.startSource || k.source == k.startSource && k.entry >= k.startEntry
-	k.entry++
+	visible = ks.source > ks.startSource || ks.source == ks.startSource && ks.entry >= ks.startEntry
+	ks.entry++
 	if visible {
-		k.exists = e.Kind != segment.KindDelete
+		ks.exists = e.Kind != segment.KindDelete
 	}
 	if e.Kind == segment.KindBlob {
-		if !visible && (k.ledger == nil || !k.hot) {
+		if !visible && (ks.ledger == nil || !ks.hot) {
 			return nil, false, nil
 		}
-		if err := k.view.files.openBlob(e.Value, &k.blob); err != nil {
+		if err := ks.view.files.openBlob(e.Value, &ks.blob); err != nil {
 			return nil, false, err
 		}
-		k.piece.start(k.key)
-		k.inBlob = true
+		ks.piece.start(ks.key)
+		ks.inBlob = true
 		return nil, false, nil
 	}
-	if k.ledger != nil && k.hot {
-		addInline(k.ledger, &e)
+	if ks.ledger != nil && ks.hot {
+		addInline(ks.ledger, &e)
 	}
 	return e.Value, visible, nil
 }
 
-// maxOpenCopy is the maximum amount of a key's data that Open copies from the tables. If
-// there is more, Open flushes them first, so that a slow reader blocks no other call.
+// maxOpenCopy is the maximum size of a table part that Open copies, in bytes. If a part is
+// larger, Open flushes the tables first, so that a slow reader does not retain them.
 const maxOpenCopy = 1 << 20
 
 // Open returns a reader of the key's current value.
@@ -183,7 +184,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		}
 	}
 	v.copyTables()
-	if r.k, err = v.newKeyStream([]byte(key), hash, nil); err != nil {
+	if r.stream, err = v.newKeyStream([]byte(key), hash, nil); err != nil {
 		_ = v.close()
 		return nil, r.fail("open", err)
 	}
@@ -195,10 +196,9 @@ func (s *Store) canFlush() bool {
 	return !s.opts.ReadOnly && s.checkPoisoned() == nil && s.fullError() == nil
 }
 
-// flushedView returns a view of everything appended before the call. It flushes the
-// tables first, so that a slow reader does not retain them. If that fails, for example on
-// a full disk, the view may contain tables. Slow readers retain at most two tables; two
-// spare ones replace them when necessary.
+// flushedView flushes the tables and returns a view without them, so that a slow reader does
+// not retain them. If flushing fails, for example on a full disk, the view may contain
+// tables. Slow readers retain at most two tables, which two spare tables replace.
 func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -212,7 +212,7 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 			return nil, err
 		}
 		if s.tables.spares > 0 {
-			return nil, err // slow readers already retain all tables that they may
+			return nil, err // slow readers already retain the maximum number of tables
 		}
 		v, viewErr := s.viewLocked(lo, hi) // the data can be read even on a full disk
 		if viewErr == nil && len(v.tables) > 0 {
@@ -224,8 +224,8 @@ func (s *Store) flushedView(ctx context.Context, lo, hi uint64) (*view, error) {
 	return s.segmentsView(s.segments.list), nil
 }
 
-// copyTables replaces the view's single part of each table with a copy, unless it is
-// large. So the tables can be reused.
+// copyTables replaces the view's single part of each table with a copy, unless it is large,
+// and releases the table.
 func (v *view) copyTables() {
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
@@ -253,8 +253,8 @@ type keyReader struct {
 	ctx    context.Context
 	key    string
 	dir    string
-	k      *keyStream
-	rest   []byte
+	stream *keyStream
+	unread []byte
 	err    error
 	closed bool
 }
@@ -270,21 +270,21 @@ func (r *keyReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for len(r.rest) == 0 {
+	for len(r.unread) == 0 {
 		if r.err != nil {
 			return 0, r.err
 		}
 		err := canceled.Err(r.ctx)
 		if err == nil {
-			r.rest, err = r.k.next()
+			r.unread, err = r.stream.next()
 		}
 		if err != nil && err != io.EOF {
 			err = r.fail("read", err)
 		}
 		r.err = err
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
+	n := copy(p, r.unread)
+	r.unread = r.unread[n:]
 	return n, nil
 }
 
@@ -293,11 +293,11 @@ func (r *keyReader) Rewind() error {
 	if r.closed {
 		return r.fail("rewind", partd.ErrClosed)
 	}
-	k, err := r.k.view.newKeyStream(r.k.key, r.k.hash, nil)
+	ks, err := r.stream.view.newKeyStream(r.stream.key, r.stream.hash, nil)
 	if err != nil {
 		return r.fail("rewind", err)
 	}
-	r.k, r.rest, r.err = k, nil, nil
+	r.stream, r.unread, r.err = ks, nil, nil
 	return nil
 }
 
@@ -306,5 +306,5 @@ func (r *keyReader) Close() error {
 		return nil
 	}
 	r.closed = true
-	return r.k.view.close()
+	return r.stream.view.close()
 }

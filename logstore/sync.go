@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Sync returns after everything acknowledged before the call is safe from a power loss.
-// After the first Sync, the store also syncs each new segment.
+// Sync waits until all changes acknowledged before the call are durable, so that they survive
+// a power loss. After the first Sync, the store also syncs each new segment.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return s.errorf("sync", err)
@@ -31,8 +31,8 @@ func (s *Store) syncAll() error {
 	return s.syncTo(seq)
 }
 
-// syncData syncs the data files with unsynced writes. Only syncExclusive may call it, so
-// that no caller finds a file clean while another goroutine still syncs it.
+// syncData syncs the data files with unsynced writes. Call it only within syncExclusive,
+// because a file is marked as clean before its sync has ended.
 func (d *directory) syncData(files *fileSet) error {
 	for _, f := range files.files() {
 		if !f.dirty.Swap(false) {
@@ -52,12 +52,12 @@ func (s *Store) makeDurable() error {
 	if s.allSynced {
 		return nil
 	}
-	// A file that is being created is either already in the set, or its creator syncs it.
+	// A file created later is synced by its creator, which reads durable with mu held.
 	s.catalog.mu.Lock()
 	s.durable.Store(true)
 	s.catalog.mu.Unlock()
 	s.mu.Lock()
-	s.waitSealed() // it may have started without syncs
+	s.waitSealed() // a running seal may not sync its segment
 	files := s.catalog.files
 	var logs []*walFile
 	for _, t := range s.tables.inUse() {
@@ -84,8 +84,8 @@ func (s *Store) makeDurable() error {
 	return nil
 }
 
-// syncTo returns after all records up to seq are safe from a power loss. If it fails, the
-// content of the disk is unknown.
+// syncTo waits until all records up to seq are durable. If it fails, it is unknown which
+// records are on disk.
 func (s *Store) syncTo(seq uint64) error {
 	// Earlier write-ahead files were synced when the next file began.
 	err := s.wal.group.Wait(context.Background(), seq, func(context.Context) (uint64, error) {
@@ -104,7 +104,8 @@ func (s *Store) syncLogLocked() error {
 	return s.wal.sync(s.tables.active.wal, s.seq-1, s.catalog.files)
 }
 
-// sync syncs a write-ahead file up to a record, after the data files that its records refer to.
+// sync syncs the data files, and then a write-ahead file, whose records refer to them, up to
+// record seq.
 func (l *wal) sync(w *walFile, seq uint64, files *fileSet) error {
 	err := l.syncExclusive(func() error {
 		if err := l.syncData(files); err != nil {

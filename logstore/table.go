@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// table is a memtable: the entries since the last seal, divided into ranges of key
-// hashes. Each range is a list of chunks in one arena. A part only grows at its end, so a
-// reader that knows a size needs no lock.
+// table is a memtable: the entries since the last seal, divided into parts by ranges of key
+// hashes. A part is a list of chunks of the arena. Parts only grow at the end, so a reader
+// with a copy of a part needs no lock.
 //
 // Until the table is frozen, Store.mu guards all fields except refs. A frozen table does
 // not change until reset.
@@ -28,11 +28,11 @@ type table struct {
 	size             int64 // encoded bytes
 	emptyRecordBytes int64 // bytes of records without entries in wal
 	maxBlobNo        uint32
-	temporary        bool // not for reuse: freed when the last reader ends
+	temporary        bool // free the table, instead of reusing it, when the last reader ends
 
 	// refs counts the readers of the arena, plus one for the store while it uses the table.
 	refs       atomic.Int32
-	fitScratch []int32 // scratch buffer of fits
+	fitScratch []int32 // scratch buffer of fits: the new size of each part, modulo chunkSize
 	// touched keeps the compiler from removing insert's prefetches.
 	touched byte
 }
@@ -43,9 +43,9 @@ type part struct {
 	chunks []uint32
 }
 
-// tableShape returns the number of hash bits that select a part, and the chunk size, for
-// a table of n bytes. A part should have several chunks, because its last chunk is half
-// empty on average.
+// tableShape returns the number of hash bits that select a part, and the chunk size, for a
+// table of n bytes. A full table's parts have several chunks, because the last chunk of each
+// is half empty on average.
 func tableShape(n int64) (partBits uint8, chunkSize int) {
 	chunkSize = 1 << min(max(bits.Len64(uint64(n/6000))-1, 9), 14)
 	parts := max(n/int64(chunkSize*6), 1)
@@ -69,7 +69,7 @@ func (t *table) reset() {
 	for i := range t.parts {
 		p := &t.parts[i]
 		p.size, p.tail = 0, 0
-		// Readers released the table, so they no longer use the old list.
+		// No reader uses the table any more, so the lists can be reused.
 		if cap(p.chunks) > 64 {
 			p.chunks = nil
 		}
@@ -97,10 +97,10 @@ func (t *table) fits(b *batch) bool {
 				needed++
 			}
 		}
-		before := t.fitScratch[p]
-		after := before + n
-		needed += (int(after)+t.chunkSize-1)/t.chunkSize - max((int(before)+t.chunkSize-1)/t.chunkSize, 1)
-		t.fitScratch[p] = after
+		oldSize := t.fitScratch[p]
+		newSize := oldSize + n
+		needed += (int(newSize)+t.chunkSize-1)/t.chunkSize - max((int(oldSize)+t.chunkSize-1)/t.chunkSize, 1)
+		t.fitScratch[p] = newSize
 	}
 	for i := range b.offsets {
 		t.fitScratch[b.parts[i]] = 0
@@ -108,10 +108,10 @@ func (t *table) fits(b *batch) bool {
 	return needed <= free
 }
 
-// insert adds an encoded batch, which must fit. Consecutive entries go to distant parts
-// of the arena, so almost every copy would wait for memory. Therefore insert first
-// touches the cache lines that a group of entries will write, so that the waits overlap.
-// The line at a part's end is usually still cached.
+// insert adds an encoded batch, which must fit. It copies consecutive entries to distant
+// addresses, so almost every copy would wait for memory. Therefore, insert first touches the
+// cache lines that a group of entries will write, so that the waits overlap. The line at a
+// part's end is usually still cached.
 func (t *table) insert(b *batch) {
 	const group = 32
 	mask := t.chunkSize - 1
@@ -157,26 +157,26 @@ func (t *table) insertSlow(p *part, e []byte) {
 	}
 }
 
-// source returns the entries of p, which may be a copy of an earlier state of the part.
+// source returns the entries of p, which can be an older copy of a part.
 func (t *table) source(p part) segment.Source { return &partSource{t: t, part: p} }
 
 type partSource struct {
 	t *table
 	part
-	next int // index of the next chunk
+	nextChunk int
 }
 
 func (s *partSource) Next() ([]byte, error) {
-	n := min(s.size-s.next*s.t.chunkSize, s.t.chunkSize)
+	n := min(s.size-s.nextChunk*s.t.chunkSize, s.t.chunkSize)
 	if n <= 0 {
 		return nil, io.EOF
 	}
-	start := int(s.chunks[s.next]) * s.t.chunkSize
-	s.next++
+	start := int(s.chunks[s.nextChunk]) * s.t.chunkSize
+	s.nextChunk++
 	return s.t.arena[start : start+n : start+n], nil
 }
 
-// blocksOf returns the blocks of p, which may be a copy of an earlier state of the part.
+// blocksOf returns the blocks of p, which can be an older copy of a part.
 func (t *table) blocksOf(p part) [][]byte {
 	blocks := make([][]byte, 0, len(p.chunks))
 	src := partSource{t: t, part: p}

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// tables manages the memory for appends: two tables, and spare ones if readers are slow.
+// tables manages the memtables: two tables, and spare tables if slow readers retain tables.
 // Store.mu guards it.
 type tables struct {
 	mu    *sync.Mutex // Store.mu
@@ -16,14 +16,14 @@ type tables struct {
 	bits  uint8       // hash bits that select a part
 
 	active    *table
-	frozen    *table      // being sealed; nil if none is
-	walTables []*table    // records of the write-ahead files, in a store opened for reading
+	frozen    *table      // the table being sealed, or nil
+	walTables []*table    // in a read-only store, the records of the write-ahead files
 	free      chan *table // unused tables
-	count     int         // number of tables without spares
+	count     int         // number of tables, not counting spares
 	closed    bool
 
-	// Slow readers retain tables only if these could not be sealed. Spare tables replace
-	// the retained tables, so that no call waits for a slow reader.
+	// slowReaders is the number of views that may retain tables for long, because flushing
+	// failed. Spare tables replace these tables, so that no call waits for a slow reader.
 	slowReaders int
 	spares      int // number of tables beyond the usual two
 }
@@ -57,11 +57,10 @@ func (ts *tables) memory() (n int64) {
 	for _, t := range ts.inUse() {
 		n += int64(t.chunks * t.chunkSize)
 	}
-	return n + int64(ts.spares)*ts.bytes // slow readers retain as many tables as there are spares
+	return n + int64(ts.spares)*ts.bytes // slow readers retain a table for each spare
 }
 
-// takeTable waits for an unused table, which readers may have to release first. It
-// releases mu while waiting.
+// takeTable returns an unused table. It waits, without mu, until readers release one.
 func (ts *tables) takeTable(ctx context.Context) (*table, error) {
 	if t, err := ts.tryTake(); t != nil || err != nil {
 		return t, err
@@ -71,8 +70,8 @@ func (ts *tables) takeTable(ctx context.Context) (*table, error) {
 	return canceled.Receive(ctx, ts.free)
 }
 
-// tryTake returns an unused table, or nil if all are in use. If slow readers retain
-// tables, it creates a spare one.
+// tryTake returns an unused table, or nil if all are in use. If slow readers retain tables,
+// it creates a spare table.
 func (ts *tables) tryTake() (*table, error) {
 	select {
 	case t := <-ts.free:
@@ -89,7 +88,8 @@ func (ts *tables) tryTake() (*table, error) {
 	return t, err
 }
 
-// put returns an unused, empty table for reuse.
+// put makes an empty table available again, or frees it if it is a spare that is no longer
+// needed.
 func (ts *tables) put(t *table) {
 	available := len(ts.free)
 	for _, used := range ts.inUse() {

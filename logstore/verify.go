@@ -10,11 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Verify reads all blocks of all segments, and all large values that they refer to. It
-// verifies all checksums, the ledger of each segment, and the information about hot keys
-// in its footer. (Open already checks that the segments' ledgers add up to the store's.)
-// Verify continues after damage, and joins all errors. readable is the ledger of all
-// readable data.
+// Verify reads all segments, and all large values that they refer to. It verifies all
+// checksums, each segment's ledger, and the description of hot keys in its footer. (Open has
+// already checked that the segments' ledgers add up to the store's.) Verify continues after
+// damage, and joins all errors. readable is the ledger of all readable data.
 func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.errorf("verify", canceled.Err(ctx))
@@ -24,8 +23,8 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 		return readable, s.errorf("verify", err)
 	}
 	c := &checker{ctx: ctx, s: s, v: v}
-	for _, g := range v.segments {
-		l, err := c.verifySegment(g)
+	for _, seg := range v.segments {
+		l, err := c.verifySegment(seg)
 		readable.Add(l)
 		if ctx.Err() != nil {
 			return readable, s.errorf("verify", errors.Join(err, v.close()))
@@ -36,7 +35,7 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 		t := &v.tables[i]
 		var l Ledger
 		for p := range t.parts {
-			c.report(c.run(t.t.source(t.parts[p]), nil, &l))
+			c.report(c.checkEntries(t.t.source(t.parts[p]), nil, &l))
 		}
 		if err := t.ledger.Diff(l); err != nil {
 			c.report(&partd.CorruptError{Path: s.dir, Offset: -1, Err: fmt.Errorf("data not yet in a segment: %w", err)})
@@ -53,8 +52,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{Records: ledger.Pieces, Segments: int64(s.SegmentCount()), Sum: &ledger.Sum}, err
 }
 
-// SegmentCount returns the number of segments. Each was a full table, or was written by
-// Flush or Close. The newest records are not in segments yet.
+// SegmentCount returns the number of segments. The newest records are not in segments yet.
 func (s *Store) SegmentCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,12 +62,13 @@ func (s *Store) SegmentCount() int {
 // maxFindings is the maximum number of errors that Verify reports.
 const maxFindings = 100
 
+// checker collects the errors that Verify finds.
 type checker struct {
-	ctx  context.Context
-	s    *Store
-	v    *view
-	errs []error
-	rr   segment.Reader
+	ctx    context.Context
+	s      *Store
+	v      *view
+	errs   []error
+	reader segment.Reader
 }
 
 func (c *checker) report(err error) {
@@ -78,51 +77,52 @@ func (c *checker) report(err error) {
 	case len(c.errs) < maxFindings:
 		c.errs = append(c.errs, err)
 	case len(c.errs) == maxFindings:
-		c.errs = append(c.errs, errors.New("and more errors"))
+		c.errs = append(c.errs, errors.New("there are more errors"))
 	}
 }
 
-// verifySegment checks a segment. If a run is damaged, its entries before the damage
-// still count.
-func (c *checker) verifySegment(g *storedSegment) (Ledger, error) {
+// verifySegment checks a segment, and returns the ledger of its readable entries, including
+// those before the damage in a damaged run.
+func (c *checker) verifySegment(seg *storedSegment) (Ledger, error) {
 	var l Ledger
-	for r := range len(g.Offsets) - 1 {
+	for r := range len(seg.Offsets) - 1 {
 		if c.ctx.Err() != nil {
 			return l, canceled.Err(c.ctx)
 		}
-		c.rr.Reset(&g.file.File, g.Start+int64(g.Offsets[r]), g.Start+int64(g.Offsets[r+1]))
-		err := c.run(&c.rr, func(e *segment.Entry) error {
-			if g.RangeIndex(c.s.format.HashBytes(e.Key)) != r {
+		c.reader.Reset(&seg.file.File, seg.Start+int64(seg.Offsets[r]), seg.Start+int64(seg.Offsets[r+1]))
+		err := c.checkEntries(&c.reader, func(e *segment.Entry) error {
+			if seg.RangeIndex(c.s.format.HashBytes(e.Key)) != r {
 				return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(e.Key)))
 			}
-			if len(g.Hot) > 0 && g.FindHot(c.s.format.HashBytes(e.Key), e.Key) != nil {
+			if len(seg.Hot) > 0 && seg.FindHot(c.s.format.HashBytes(e.Key), e.Key) != nil {
 				return fmt.Errorf("key %s has a hot run, but is also in a range", partd.QuoteKey(string(e.Key)))
 			}
 			return nil
 		}, &l)
-		c.report(c.locate(g, int64(g.Offsets[r]), err))
+		c.report(c.locate(seg, int64(seg.Offsets[r]), err))
 	}
-	for i := range g.Hot {
-		c.report(c.locate(g, int64(g.Hot[i].Off), c.hotRun(g, i, &l)))
+	for i := range seg.Hot {
+		c.report(c.locate(seg, int64(seg.Hot[i].Off), c.checkHotRun(seg, i, &l)))
 	}
-	if err := g.ledger.Diff(l); err != nil {
-		return l, g.file.Corrupt(g.Start, fmt.Errorf("in this segment, %w", err))
+	if err := seg.ledger.Diff(l); err != nil {
+		return l, seg.file.Corrupt(seg.Start, fmt.Errorf("in this segment, %w", err))
 	}
 	return l, nil
 }
 
-// hotRun checks the run of a hot key against the footer, which Keys and Stat rely on.
-func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
-	h := &g.Hot[i]
+// checkHotRun checks a hot key's run against its description in the footer, which Keys and
+// Stat rely on.
+func (c *checker) checkHotRun(seg *storedSegment, i int, l *Ledger) error {
+	h := &seg.Hot[i]
 	name := partd.QuoteKey(string(h.Key))
 	if h.Hash != c.s.format.HashBytes(h.Key) {
-		return fmt.Errorf("the footer has a wrong hash of key %s", name)
+		return fmt.Errorf("the footer has the wrong hash for key %s", name)
 	}
-	if i > 0 && segment.CompareHot(g.Hot[i-1], *h) >= 0 {
+	if i > 0 && segment.CompareHot(seg.Hot[i-1], *h) >= 0 {
 		return fmt.Errorf("in the footer, key %s is out of order", name)
 	}
 	var k keySize
-	err := c.run(g.openHotRun(&c.rr, h), func(e *segment.Entry) error {
+	err := c.checkEntries(seg.openHotRun(&c.reader, h), func(e *segment.Entry) error {
 		if string(e.Key) != string(h.Key) {
 			return fmt.Errorf("key %s is in another key's run", partd.QuoteKey(string(e.Key)))
 		}
@@ -131,22 +131,22 @@ func (c *checker) hotRun(g *storedSegment, i int, l *Ledger) error {
 	if err != nil {
 		return err
 	}
-	if k.bytes != h.Bytes || k.resets != h.Resets || k.deleted != h.Deleted {
+	if k.valueLen != h.Bytes || k.resets != h.Resets || k.deleted != h.Deleted {
 		return fmt.Errorf("the footer describes the run of key %s as %d bytes, resets %t, deleted %t; but it has %d bytes, resets %t, deleted %t",
-			name, h.Bytes, h.Resets, h.Deleted, k.bytes, k.resets, k.deleted)
+			name, h.Bytes, h.Resets, h.Deleted, k.valueLen, k.resets, k.deleted)
 	}
 	return nil
 }
 
-// locate adds the position to an error that has none.
-func (c *checker) locate(g *storedSegment, off int64, err error) error {
+// locate adds a position to an error that has none.
+func (c *checker) locate(seg *storedSegment, off int64, err error) error {
 	if err == nil || errors.As(err, new(*partd.CorruptError)) {
 		return err
 	}
-	return g.file.Corrupt(g.Start+off, err)
+	return seg.file.Corrupt(seg.Start+off, err)
 }
 
-func (c *checker) run(src segment.Source, check func(e *segment.Entry) error, l *Ledger) error {
+func (c *checker) checkEntries(src segment.Source, check func(e *segment.Entry) error, l *Ledger) error {
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if check != nil {
 			if err := check(e); err != nil {

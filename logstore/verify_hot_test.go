@@ -15,33 +15,33 @@ import (
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
-		change func(g *storedSegment)
+		change func(seg *storedSegment)
 		open   string // part of Open's error
 		verify string // part of Verify's error
 	}{
 		"unchanged": {change: func(*storedSegment) {}},
 		"far too many bytes": {
-			change: func(g *storedSegment) { g.Hot[0].Bytes = 1 << 60 },
+			change: func(seg *storedSegment) { seg.Hot[0].Bytes = 1 << 60 },
 			open:   "a segment's footer is invalid",
 		},
 		"too few bytes": {
-			change: func(g *storedSegment) { g.Hot[0].Bytes-- },
+			change: func(seg *storedSegment) { seg.Hot[0].Bytes-- },
 			verify: "199999 bytes, resets false, deleted false; but it has 200000 bytes",
 		},
 		"reset": {
-			change: func(g *storedSegment) { g.Hot[0].Resets = true },
+			change: func(seg *storedSegment) { seg.Hot[0].Resets = true },
 			verify: "200000 bytes, resets true, deleted false; but it has 200000 bytes, resets false",
 		},
 		"deleted": {
-			change: func(g *storedSegment) { g.Hot[0].Deleted = true },
+			change: func(seg *storedSegment) { seg.Hot[0].Deleted = true },
 			verify: "resets false, deleted true; but it has 200000 bytes, resets false, deleted false",
 		},
 		"hash": {
-			change: func(g *storedSegment) { g.Hot[0].Hash++ },
-			verify: "the footer has a wrong hash of key ",
+			change: func(seg *storedSegment) { seg.Hot[0].Hash++ },
+			verify: "the footer has the wrong hash for key ",
 		},
 		"order": {
-			change: func(g *storedSegment) { slices.Reverse(g.Hot) },
+			change: func(seg *storedSegment) { slices.Reverse(seg.Hot) },
 			verify: " is out of order",
 		},
 	} {
@@ -74,7 +74,7 @@ func TestVerifyHotRuns(t *testing.T) {
 
 // rewriteFooter creates a store whose only segment has two hot keys. Then it changes the
 // segment's footer, with a correct checksum.
-func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(g *storedSegment)) {
+func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(seg *storedSegment)) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})
 	if err != nil {

@@ -15,10 +15,10 @@ type view struct {
 	version    *version
 	segments   []*storedSegment
 	tables     []tableView // newer than all segments, oldest first
-	slowReader bool        // counted in tables.slowReaders: its owner may retain the tables for long
+	slowReader bool        // the view is counted in tables.slowReaders
 }
 
-// tableView is a table at the time of the view. parts begins with part number base.
+// tableView is a table at the time of the view. parts[0] is a copy of part number base.
 type tableView struct {
 	t      *table
 	base   int
@@ -85,8 +85,8 @@ func (v *view) ledger() Ledger {
 	return l
 }
 
-// keySource returns the entries of a source that may include a key's entries. hot is nil
-// if they may also include other keys' entries.
+// keySource returns the key's hot run in a source, or, if it has none, the range that may
+// contain the key's entries among others. Then hot is nil.
 func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader) (src segment.Source, hot *segment.HotRun) {
 	if h := v.hotFor(source, hash, key); h != nil {
 		return v.segments[source].openHotRun(r, h), h
@@ -94,7 +94,7 @@ func (v *view) keySource(source int, hash uint64, key []byte, r *segment.Reader)
 	return v.rangeSource(source, hash, r), nil
 }
 
-// hotFor returns a source's hot run of a key, or nil.
+// hotFor returns the key's hot run in a source, or nil.
 func (v *view) hotFor(source int, hash uint64, key []byte) *segment.HotRun {
 	if source >= len(v.segments) {
 		return nil
@@ -106,7 +106,7 @@ func (t *tableView) source(hash uint64) segment.Source {
 	return t.t.source(t.parts[segment.RangeIndex(hash, t.t.bits)-t.base])
 }
 
-// runError adds a position to errors of decoding entries.
+// runError adds a source's position to an error of decoding its entries.
 func (v *view) runError(source int, err error) error {
 	if err != segment.ErrBadEntry && err != segment.ErrShortEntry {
 		return err
@@ -114,8 +114,8 @@ func (v *view) runError(source int, err error) error {
 	if source >= len(v.segments) {
 		return err
 	}
-	g := v.segments[source]
-	return g.file.Corrupt(g.Start, err)
+	seg := v.segments[source]
+	return seg.file.Corrupt(seg.Start, err)
 }
 
 func (v *view) appendBlob(dst []byte, encoded []byte) ([]byte, error) {

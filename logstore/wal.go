@@ -13,23 +13,23 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// wal is the store's write-ahead files. Store.mu must be held to write records and to
+// wal manages the store's write-ahead files. Store.mu must be held to write records and to
 // begin or remove files.
 type wal struct {
 	*directory
 	format  *segment.Format
 	step    int64 // growth step of the files
-	noEpoch bool  // ignore epochs; a fault for tests
+	noEpoch bool  // ignore epochs: a fault injected by tests
 
-	wasDurable bool  // whether the manifest was durable when the store was opened
-	maxRecord  int64 // maximum size of a record that is read
+	wasDurable bool  // manifest.durable when the store was opened
+	maxRecord  int64 // maximum size of a record to replay
 
-	files     [3]vfs.File
-	lastEpoch uint64 // highest epoch found when opening
-	endBefore int64  // end of the records in the second newest file found
-	recovery  Recovery
+	files       [3]vfs.File
+	lastEpoch   uint64 // highest epoch when the store was opened
+	prevFileEnd int64  // end of the records in the second newest file when the store was opened
+	recovery    Recovery
 
-	group groupsync.Group // numbers of synced records
+	group groupsync.Group // tracks which records are synced
 }
 
 type walFile struct {
@@ -37,12 +37,12 @@ type walFile struct {
 	f     vfs.File
 	path  string
 	epoch uint64
-	end   int64 // of the last record
-	size  int64 // of the file
+	end   int64 // end of the last record
+	size  int64 // size of the file
 }
 
-// walStep is the growth step of write-ahead files. They grow ahead of their records, so a
-// file with another size was truncated.
+// walStep is the growth step of write-ahead files. A file grows before records are written,
+// so a file of any other size was truncated.
 const walStep = 1 << 20
 
 // grow extends the file at least to end.
@@ -80,8 +80,8 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 	}
 	head := h.encode(l.format)
 	if _, err := f.WriteAt(head, 0); err != nil {
-		// The header may have been written despite the error. It would then mark the end of
-		// the previous file.
+		// Despite the error, the file may contain the header, which marks the end of the
+		// previous file.
 		if undoErr := l.undoWrite(f, head, 0); undoErr != nil {
 			return nil, errors.Join(l.poison(err), undoErr)
 		}
@@ -97,8 +97,7 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 }
 
 // undoWrite erases a header whose write failed, so that replay ignores the data after it. If the
-// file does not contain the header, undoWrite changes nothing, because a full disk may have no
-// room for zeros.
+// file does not contain the header, undoWrite writes nothing, because the disk may be full.
 func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	got := make([]byte, len(head))
 	n, err := f.ReadAt(got, off)
@@ -111,7 +110,7 @@ func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
 	return l.syncIfDurable(f)
 }
 
-// syncIfDurable syncs a file if the store must survive power losses.
+// syncIfDurable syncs a file if the store is durable.
 func (l *wal) syncIfDurable(f vfs.File) error {
 	if !l.durable.Load() {
 		return nil
@@ -126,7 +125,7 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 		return err
 	}
 	if _, err := w.f.WriteAt(rec, w.end); err != nil {
-		// The part already written must never be replayed.
+		// A partly written record must never be replayed.
 		head := rec[:len(rec)-len(b.entries())]
 		if undoErr := w.log.undoWrite(w.f, head, w.end); undoErr != nil {
 			return maybeApplied{errors.Join(w.log.poison(err), undoErr)}
@@ -153,7 +152,7 @@ func (l *wal) close() error { return l.closeEach(func(string) error { return nil
 
 func (l *wal) remove() error { return l.closeEach(l.fs.Remove) }
 
-// closeEach closes the files, and then calls do with the path of each.
+// closeEach closes each file, and then calls do with its path.
 func (l *wal) closeEach(do func(path string) error) error {
 	var errs []error
 	for i, f := range l.files {
@@ -165,11 +164,10 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd writes the end record of old, which says that another file follows. Without it, the
-// removal of the newest file would go unnoticed. The record has no entries, and its number is
-// that of the next file's first record. The next file must already exist, so that the record is
-// never wrong. Errors are only logged, because the record is an additional protection.
-// mu must be held.
+// markEnd writes the end record of old, which says that another file follows. Without it, nobody
+// would notice if the newest file is removed. The record has no entries, and the number of the
+// next file's first record. The next file must already exist, so that the record is never wrong.
+// Errors are only logged, because the record is an additional protection. mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	b := &batch{}
@@ -184,9 +182,8 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of a file before the next file is created again.
-// Otherwise, a crash could leave the next file empty, and the end record would make that
-// look like damage.
+// clearEnd overwrites the end record of a file before the next file is written anew. If a
+// crash then leaves the next file empty, it must not look as if records were lost.
 func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {
@@ -199,9 +196,9 @@ func (l *wal) clearEnd(w liveWAL, end int64) error {
 	return l.syncIfDurable(w.f)
 }
 
-// checkNewest returns an error if the newest write-ahead file says that another file
-// follows it, but that file is missing, empty, or of another epoch. A file that has data but no
-// header is valid, because a power loss can lose the header of an unsynced file.
+// checkNewest returns an error if the newest write-ahead file has an end record, but the file
+// that should follow is missing, empty, or of another epoch. A following file with data but no
+// header is not an error, because a power loss can lose the header of an unsynced file.
 func (l *wal) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {
@@ -214,7 +211,7 @@ func (l *wal) checkNewest(r *walReader) error {
 		if errors.Is(err, errNoRecord) {
 			info, err := f.Info()
 			if err != nil || info.Size > 0 {
-				return err // wal.open already searched it for records
+				return err // wal.open has checked that it contains no records
 			}
 			reason = errors.New("it is empty")
 		} else if err != nil {

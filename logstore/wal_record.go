@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Write-ahead files are reused. Their headers and records contain the epoch, which each
-// use increments. So data of an earlier use is never mistaken for a record.
+// Write-ahead files are reused. Each use has a new epoch, which is in the file header and in
+// every record, so that records of an earlier use are ignored.
 const (
 	walMagic        = "partdWAL"
 	walHeaderLen    = 64
@@ -30,25 +30,25 @@ const (
 	recordBatch      recordType = iota // entries
 	recordSession                      // a session was issued
 	recordEndSession                   // a session was closed by its user
-	recordEndOfFile                    // end of the file; the next record is in another file, whose slot is in crc
+	recordEndOfFile                    // the next record is in another file, whose slot is in crc
 )
 
 const recordTagged = 1 // flag: a tag follows the header
 
 // recordHeader precedes each record.
 type recordHeader struct {
-	length   uint32 // of the entries
-	crc      uint32 // of the entries
+	length   uint32 // length of the entries
+	crc      uint32 // checksum of the entries
 	kind     recordType
 	tagged   bool
 	tag      partd.Tag
 	epoch    uint64
 	seq      uint64 // number of the record
-	synced   uint64 // highest record known to be synced when this one was written
+	synced   uint64 // highest record known to be synced when this record was written
 	totalLen int64
 }
 
-const walFileNumber = 1<<32 - 1 // salt of all write-ahead files
+const walFileNumber = 1<<32 - 1 // file number of all write-ahead files, for checksums
 
 // put writes the header and the tag before the batch's entries, and returns the whole record.
 func (h *recordHeader) put(b *batch, f *segment.Format, off int64) []byte {
@@ -115,7 +115,7 @@ func walName(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("
 // walHeader is the header of a write-ahead file.
 type walHeader struct {
 	epoch    uint64
-	firstSeq uint64 // first record in the file
+	firstSeq uint64 // number of the file's first record
 }
 
 func (h walHeader) encode(f *segment.Format) []byte {
@@ -141,7 +141,7 @@ func parseWALHeader(b []byte, f *segment.Format) (h walHeader, err error) {
 	if v := le.Uint32(b[8:]); v > segment.FormatVersion {
 		return h, fmt.Errorf("%w: %w", errForeign, segment.NewerFormatError(v, segment.FormatVersion))
 	}
-	// A new file with a torn header has zeros in place of its checksum.
+	// If the header of a new file is torn, its checksum is zero.
 	if le.Uint64(b[16:]) != f.ID && le.Uint32(b[walHeaderLen-4:]) != 0 {
 		return h, fmt.Errorf("%w: it belongs to another store: restore the original file", errForeign)
 	}

@@ -15,17 +15,17 @@ import (
 
 // walReader reads the records of a write-ahead file in order.
 type walReader struct {
-	log      *wal
-	f        vfs.File
-	path     string
-	size     int64
-	epoch    uint64
-	nextSeq  uint64 // number of the next record
-	off      int64  // offset of the next record
-	buf      []byte // bytes of the file at bufOff
-	bufOff   int64
-	nextFile int  // slot of the next file plus one, from an end record; otherwise 0
-	sawBytes bool // the bytes at off resemble a record header
+	log             *wal
+	f               vfs.File
+	path            string
+	size            int64
+	epoch           uint64
+	nextSeq         uint64 // number of the next record
+	off             int64  // offset of the next record
+	buf             []byte // the file's bytes from bufOff on
+	bufOff          int64
+	nextFile        int  // slot of the next file plus one; 0 if no end record was read
+	resemblesRecord bool // the bytes at off resemble a record header
 }
 
 const walReadLen = 1 << 20
@@ -58,14 +58,14 @@ func (r *walReader) readAt(off int64, n int) ([]byte, error) {
 	return r.buf[:min(n, read)], nil
 }
 
-// next returns the next record. errNoRecord means that there is no valid record; the
-// caller must decide whether that is the end or damage. Other errors are read errors.
+// next returns the next record. If there is no valid record, it returns errNoRecord; the
+// caller must find out whether this is the end of the log or damage.
 func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	b, err := r.readAt(r.off, recordHeaderLen+tagLen)
 	if err != nil {
 		return h, nil, err
 	}
-	r.sawBytes = len(b) >= epochOffset+8 && binary.LittleEndian.Uint64(b[epochOffset:]) == r.epoch ||
+	r.resemblesRecord = len(b) >= epochOffset+8 && binary.LittleEndian.Uint64(b[epochOffset:]) == r.epoch ||
 		len(b) >= seqOffset+8 && binary.LittleEndian.Uint64(b[seqOffset:]) == r.nextSeq
 	h, err = parseRecordHeader(b, r.log.format, r.off, !r.log.format.NoCRC)
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 		return h, nil, errNoRecord
 	}
 	if h.kind == recordEndOfFile {
-		r.nextFile, r.sawBytes = int(h.crc)+1, false
+		r.nextFile, r.resemblesRecord = int(h.crc)+1, false
 		return h, nil, errNoRecord
 	}
 	if h.totalLen > r.size-r.off {
@@ -97,9 +97,9 @@ func (r *walReader) next() (h recordHeader, entries []byte, err error) {
 	return h, entries, nil
 }
 
-// check verifies the checksum of a record's entries. It reads them in pieces, so that a
-// false length does not cause a large allocation. A record too large for the store's
-// memory is an error.
+// check verifies the checksum of a record's entries. It reads them block by block, so that a
+// false length does not cause a large allocation. It returns an error if the record is too
+// large for the store's memory.
 func (r *walReader) check(h recordHeader) error {
 	end := r.off + h.totalLen
 	var crc uint32
@@ -124,26 +124,26 @@ func (r *walReader) check(h recordHeader) error {
 	return nil
 }
 
-// damageError returns an error if the invalid record at off cannot be the torn tail of a
-// crash, because a later record is intact.
+// damageError returns an error if a later record shows that the invalid record at off is
+// damaged, and not the torn end of the log after a crash.
 func (r *walReader) damageError() error {
-	later, exists, err := r.find(r.off + 1)
+	later, exists, err := r.findHeader(r.off + 1)
 	if err != nil || !exists {
 		return err
 	}
 	if r.log.wasDurable && later.synced < r.nextSeq {
-		// The later records were written after the last sync, so a power loss may keep
-		// some and lose others.
-		r.sawBytes = true
+		// All records from off on may be unsynced, so a power loss can lose some of them
+		// and keep later ones.
+		r.resemblesRecord = true
 		return nil
 	}
 	return &partd.CorruptError{Path: r.path, Offset: r.off, Err: fmt.Errorf(
 		"record %d is damaged, but the later record %d is intact", r.nextSeq, later.seq)}
 }
 
-// find searches for record headers of the reader's epoch from offset first. It returns
+// findHeader searches for record headers of the reader's epoch, from offset first on. It returns
 // the header with the highest value of synced.
-func (r *walReader) find(first int64) (best recordHeader, exists bool, err error) {
+func (r *walReader) findHeader(first int64) (best recordHeader, exists bool, err error) {
 	pattern := binary.LittleEndian.AppendUint64(nil, r.epoch)
 	for pos := first; pos < r.size; {
 		b, err := r.readAt(pos, walReadLen)
