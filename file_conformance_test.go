@@ -38,7 +38,7 @@ func TestFileKeepsPromises(t *testing.T) {
 					}
 					return openIn(t, dirs[store])
 				},
-				OwnNames:   []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
+				InternalNames:   []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
 				LargeValue: 8 << 20,
 			}
 			all := os.Getenv("PARTD_REQUIRE_ALL") != ""

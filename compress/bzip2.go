@@ -19,14 +19,14 @@ type bz2Codec struct {
 func newBZ2(level int, limit int64) *bz2Codec {
 	c := &bz2Codec{level: cmp.Or(level, 9), limit: limit}
 	for level := range c.packers {
-		c.packers[level].open = func() (pieceWriter, error) {
+		c.packers[level].newWriter = func() (pieceWriter, error) {
 			w, err := bzip2.NewWriter(nil, &bzip2.WriterConfig{Level: level})
 			return bz2Writer{w}, err
 		}
 	}
-	c.open = func(from io.Reader) (io.Reader, func() error, error) {
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		r := &bz2Reader{}
-		return r, func() error { return r.restart(from) }, nil
+		return r, func() error { return r.restart(src) }, nil
 	}
 	return c
 }
@@ -42,8 +42,8 @@ func (c *bz2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure returns unknown: the format stores no length.
-func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknown, nil }
+// measure returns unknownSize: the format stores no length.
+func (c *bz2Codec) measure([]byte, int64) (int64, error) { return unknownSize, nil }
 
 // bz2Writer adapts the library's writer, whose Reset always returns nil.
 type bz2Writer struct{ *bzip2.Writer }
@@ -52,17 +52,17 @@ func (w bz2Writer) Reset(out io.Writer) { _ = w.Writer.Reset(out) }
 
 type bz2Reader struct {
 	reader *bzip2.Reader
-	ended  bool // the reader reached the end, so it can be reused
+	atEnd  bool // the reader reached the end, so it can be reused
 }
 
 // restart makes the reader read another piece. A reader that did not reach its end is
 // not reused, because the library's Reset leaves old data in it.
-func (r *bz2Reader) restart(from io.Reader) error {
-	if !r.ended {
+func (r *bz2Reader) restart(src io.Reader) error {
+	if !r.atEnd {
 		r.reader = new(bzip2.Reader)
 	}
-	r.ended = false
-	return r.reader.Reset(from)
+	r.atEnd = false
+	return r.reader.Reset(src)
 }
 
 func (r *bz2Reader) Read(dst []byte) (n int, err error) {
@@ -72,7 +72,7 @@ func (r *bz2Reader) Read(dst []byte) (n int, err error) {
 		if p := recover(); p != nil {
 			n, err = 0, fmt.Errorf("damaged bzip2 data: %v", p)
 		}
-		r.ended = err == io.EOF
+		r.atEnd = err == io.EOF
 	}()
 	return r.reader.Read(dst)
 }

@@ -12,14 +12,14 @@ type codec interface {
 	// encode appends the compressed form of src to dst and returns the result. src
 	// must not be empty. Neither encode nor decode retains its arguments or result.
 	encode(dst, src []byte) ([]byte, error)
-	// decode appends the decompressed content of a whole piece to dst. It uses no more
-	// memory than the piece could fill, nor much more than the codec's limit.
+	// decode appends the decompressed content of a whole piece to dst. It allocates at
+	// most the memory that the piece can fill, and not much more than the codec's limit.
 	decode(dst, content []byte) ([]byte, error)
 	// measure returns the decompressed size that a piece of total bytes claims, or
-	// unknown. head must hold the first headBytes bytes of the piece, or all of it.
+	// unknownSize. head must hold the first headBytes bytes of the piece, or all of it.
 	measure(head []byte, total int64) (int64, error)
 	// stream returns a reader that decompresses the piece as it is read, or nil if
-	// the format does not allow that. want is the result of measure.
+	// the format does not allow that. claimed is the result of measure.
 	stream(p *piece, want int64) (io.ReadCloser, error)
 }
 
@@ -28,26 +28,26 @@ type noStream struct{}
 
 func (noStream) stream(*piece, int64) (io.ReadCloser, error) { return nil, nil }
 
-// headBytes is how many bytes measure needs in any format; S2 needs the most.
+// headBytes is the number of bytes that measure needs. S2 needs the most.
 const headBytes = len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen
 
-// unknown is the size of a piece that does not store it.
-const unknown = -1
+// unknownSize is the result of measure for a piece that does not store its size.
+const unknownSize = -1
 
 var (
 	errTooLong  = errors.New("the piece decompresses to more than the limit")
 	errTrailing = errors.New("data follows the end of the compressed data")
-	errEmpty    = errors.New("an empty piece")
+	errEmpty    = errors.New("the piece is empty")
 )
 
-// checkClaim returns the length n that a header claims, or an error if n exceeds
-// limit or what the compressed bytes can hold at ratio bytes each.
+// checkClaim returns n, the length that a header claims. It returns an error if n exceeds
+// limit, or if it exceeds ratio bytes for each compressed byte.
 func checkClaim(n uint64, compressed, ratio, limit int64) (int64, error) {
 	if n > uint64(limit) {
-		return 0, fmt.Errorf("%w: it claims %d bytes, the limit is %d", errTooLong, n, limit)
+		return 0, fmt.Errorf("%w: its header claims %d bytes, the limit is %d", errTooLong, n, limit)
 	}
 	if n > uint64(compressed)*uint64(ratio)+uint64(ratio) {
-		return 0, fmt.Errorf("it claims %d bytes, which %d compressed ones cannot hold", n, compressed)
+		return 0, fmt.Errorf("its header claims %d bytes, more than %d compressed bytes can hold", n, compressed)
 	}
 	return int64(n), nil
 }

@@ -1,33 +1,33 @@
-// Package compress makes stores smaller: each layer compresses what is appended
-// to the store beneath it, and decompresses what is read.
+// Package compress has a layer that compresses the values of a store: it compresses what
+// is appended, and decompresses what is read.
 //
 //	store, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 //
-// Every value of an append is compressed separately, as one piece, and stored in
-// a frame (package frame), so that a stored value can be split into its pieces.
-// Python's partd reads and writes the same bytes in four formats: Snappy (raw
-// blocks), Zlib (RFC 1950), BZ2, and Blosc (containers of version 1). S2, Zstd, LZ4 and Gzip (RFC 1952) are stored in frames as well.
-// Small pieces compress badly in any format: put a [partd.Buffer] above the
-// layer, which appends fewer, larger pieces.
+// Every value of an append is compressed separately, as one piece, and stored in a frame
+// (package frame), so that a stored value can be split into its pieces. Python's partd
+// reads and writes the same bytes in four formats: Snappy (raw blocks), Zlib (RFC 1950),
+// BZ2, and Blosc (containers of version 1). The other formats, S2, Zstd, LZ4 and Gzip
+// (RFC 1952), are stored in frames as well. Small pieces compress badly in any format. To
+// append fewer, larger pieces, put a [partd.Buffer] above the layer.
 //
 // # Damage
 //
-// A piece that cannot be decompressed is an error that wraps a
-// [partd.CorruptError] with the offset of the piece in the stored value. Get and
-// Pop then return nothing, and a reader or a Scan ends with the error. They
-// deliver no byte of a damaged piece of up to 256 KiB. Of a longer piece they may
-// deliver wrong bytes before they reach the checksum at its end. Bytes that this
-// layer did not write are errors, never guessed at. All formats except Snappy and
-// Blosc keep a checksum of the content. Python's Snappy blocks and Blosc
-// containers have none, so a changed bit may go unnoticed: choose another format
-// if the store beneath keeps no checksums.
+// If a piece cannot be decompressed, the error wraps a [partd.CorruptError] with the
+// offset of the piece in the stored value. Get and Pop then return no values, and a
+// reader or a Scan ends with the error. Readers and scans deliver no byte of a damaged
+// piece of up to 256 KiB. They can deliver wrong bytes of a longer piece, because its
+// checksum is at its end. Stored bytes that this layer did not write cause an error.
+//
+// All formats except Snappy and Blosc store a checksum of the content. Snappy blocks and
+// Blosc containers have none, so a changed bit can go unnoticed. If the underlying store
+// keeps no checksums, choose another format.
 //
 // # Memory
 //
-// A piece may not decompress to more than [Options].Limit. A header that claims a
-// length over the limit, or more than its bytes can decompress to, is an error
-// before any memory is allocated. Open and Scan decompress pieces of any size as
-// they are read; only pieces of Snappy and Blosc are held whole in memory.
+// A piece must not decompress to more than [Options].Limit. If its header claims a length
+// over the limit, or more than its bytes can decompress to, reading fails before any
+// memory is allocated for the piece. Open and Scan decompress pieces of any size as they
+// are read, except pieces of Snappy and Blosc, which are held whole in memory.
 package compress
 
 import (
@@ -46,21 +46,21 @@ type Format string
 
 // The formats.
 const (
-	Snappy Format = "snappy" // raw Snappy blocks, as Python's partd.Snappy
+	Snappy Format = "snappy" // raw Snappy blocks, as in Python's partd.Snappy
 	S2     Format = "s2"     // S2 streams, about as fast as Snappy and smaller
 	Zstd   Format = "zstd"   // Zstandard frames, RFC 8878, with checksum
 	LZ4    Format = "lz4"    // LZ4 frames with checksum
-	Zlib   Format = "zlib"   // zlib streams, RFC 1950, as Python's partd.ZLib
+	Zlib   Format = "zlib"   // zlib streams, RFC 1950, as in Python's partd.ZLib
 	Gzip   Format = "gzip"   // gzip files, RFC 1952
-	BZ2    Format = "bz2"    // bzip2 files, as Python's partd.BZ2
-	Blosc  Format = "blosc"  // Blosc 1 containers, as Python's partd.Blosc
+	BZ2    Format = "bz2"    // bzip2 files, as in Python's partd.BZ2
+	Blosc  Format = "blosc"  // Blosc 1 containers, as in Python's partd.Blosc
 )
 
 // Formats returns all formats.
 func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2, Blosc} }
 
-// MaxLevel returns the highest level of a format, or 0 if it has no levels. The lowest is
-// 1.
+// MaxLevel returns the highest level of a format, or 0 if the format has no levels. The
+// lowest level is 1.
 func (f Format) MaxLevel() int {
 	switch f {
 	case S2:
@@ -99,7 +99,7 @@ type Options struct {
 }
 
 // Store is a layer that compresses the values of another store. It has every ability of
-// the store beneath.
+// the underlying store.
 type Store struct {
 	inner   partd.Partd
 	format  Format
@@ -116,7 +116,7 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 		return nil, &partd.Error{Op: "new " + string(format) + " layer", Err: err}
 	}
 	if inner == nil {
-		return fail(errors.New("the store beneath is nil"))
+		return fail(errors.New("the underlying store is nil"))
 	}
 	limit := cmp.Or(opts.Limit, DefaultLimit)
 	if limit < 1 || limit > math.MaxInt32 {
@@ -130,25 +130,25 @@ func New(inner partd.Partd, format Format, opts *Options) (*Store, error) {
 }
 
 // ReaderMemory returns the memory that an open reader and a listing need, in bytes,
-// including that of the store beneath. Pieces shorter than a window need less.
+// including the memory of the underlying store. Pieces shorter than a window need less.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	reader, listing = partd.ReaderMemory(s.innerStore())
-	budget := int64(1 << 20)
+	layerBytes := int64(1 << 20)
 	switch s.format {
 	case Zstd:
-		budget = zstdWindow + 2<<20
+		layerBytes = zstdWindow + 2<<20
 	case BZ2:
-		budget = 5 << 20
+		layerBytes = 5 << 20
 	case LZ4:
-		budget = 9 << 20
+		layerBytes = 9 << 20
 	case Snappy, Blosc:
-		budget = 4 << 20
+		layerBytes = 4 << 20
 	}
-	return reader + budget, listing + budget
+	return reader + layerBytes, listing + layerBytes
 }
 
 // Format returns the layer's format.
 func (s *Store) Format() Format { return s.format }
 
-// Unwrap returns the store beneath, which holds compressed bytes.
+// Unwrap returns the underlying store, which holds compressed bytes.
 func (s *Store) Unwrap() partd.Partd { return s.inner }

@@ -27,7 +27,7 @@ func (s *Store) decompress(ctx context.Context, op string, keys []string, stored
 	values := make([][]byte, len(stored))
 	workers := min(len(stored), total/shareBytes, runtime.GOMAXPROCS(0))
 	err := s.parallelDo(ctx, op, workers, len(stored), func(_, i int) (err error) {
-		values[i], err = s.value(op, keys[i], stored[i])
+		values[i], err = s.decompressValue(op, keys[i], stored[i])
 		return err
 	})
 	if err != nil {
@@ -36,23 +36,23 @@ func (s *Store) decompress(ctx context.Context, op string, keys []string, stored
 	return values, nil
 }
 
-// value returns the decompressed form of one stored value.
-func (s *Store) value(op, key string, stored []byte) ([]byte, error) {
+// decompressValue returns the decompressed form of one stored value.
+func (s *Store) decompressValue(op, key string, stored []byte) ([]byte, error) {
 	size, err := s.claimedSize(op, key, stored)
 	if err != nil {
 		return nil, err
 	}
-	// Each claim is plausible, but all may be lies: allocate for a usual ratio
-	// first, and grow as pieces prove to hold more.
-	const usualRatio = 32
-	value := make([]byte, 0, min(size, usualRatio*int64(len(stored))))
+	// The claims are plausible, but they can be wrong. Allocate for a typical ratio, and
+	// grow if the pieces hold more.
+	const typicalRatio = 32
+	value := make([]byte, 0, min(size, typicalRatio*int64(len(stored))))
 	offset := int64(0)
 	for content, err := range frame.Split(stored) {
 		if err != nil {
 			return nil, s.corruptError(op, key, offset, err)
 		}
 		if value, err = s.codec.decode(value, content); err != nil {
-			return nil, s.corruptError(op, key, offset, inPiece(len(content), err))
+			return nil, s.corruptError(op, key, offset, pieceError(len(content), err))
 		}
 		offset += frame.HeaderLen + int64(len(content))
 	}
@@ -72,9 +72,9 @@ func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 		}
 		n, err := s.codec.measure(content[:min(headBytes, len(content))], int64(len(content)))
 		if err != nil {
-			return 0, s.corruptError(op, key, offset, inPiece(len(content), err))
+			return 0, s.corruptError(op, key, offset, pieceError(len(content), err))
 		}
-		if n != unknown {
+		if n != unknownSize {
 			size += n
 		}
 		offset += frame.HeaderLen + int64(len(content))
@@ -82,8 +82,8 @@ func (s *Store) claimedSize(op, key string, stored []byte) (int64, error) {
 	return size, nil
 }
 
-// inPiece adds the length of the piece to an error.
-func inPiece[N int | int64](length N, err error) error {
+// pieceError adds the length of the piece to an error.
+func pieceError[N int | int64](length N, err error) error {
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
@@ -95,17 +95,17 @@ type valueReader struct {
 	store   *Store
 	op, key string
 	source
-	begin  int64 // offset of the current piece's frame
-	length int64 // of the current piece's content
-	piece  piece
-	stream io.ReadCloser // decompresses the current piece; nil if it is decompressed whole
-	got    int64         // bytes that stream has delivered
-	rest   []byte        // decompressed bytes not yet delivered
-	whole  []byte        // memory for rest
-	err    error         // the first error, io.EOF at the end
+	pieceOffset int64 // offset of the current piece's frame
+	pieceLen    int64 // length of the current piece's content
+	piece       piece
+	stream      io.ReadCloser // decompresses the current piece; nil if it is decompressed whole
+	delivered   int64         // bytes that stream has delivered
+	undelivered []byte        // decompressed bytes not yet delivered
+	buffer      []byte        // memory for undelivered
+	err         error         // the first error, io.EOF at the end
 }
 
-// start makes the reader read another value.
+// start begins to read another value.
 func (r *valueReader) start(op, key string, next func() ([]byte, error)) {
 	r.stop()
 	r.op, r.key, r.err = op, key, nil
@@ -118,9 +118,9 @@ func (r *valueReader) stop() {
 		_ = r.stream.Close() // cannot fail: it only reads
 		r.stream = nil
 	}
-	r.rest = nil
-	if cap(r.whole) > maxPooled {
-		r.whole = nil
+	r.undelivered = nil
+	if cap(r.buffer) > maxPooled {
+		r.buffer = nil
 	}
 	if cap(r.joined) > maxPooled {
 		r.joined = nil
@@ -129,7 +129,7 @@ func (r *valueReader) stop() {
 
 // nextPiece reads the header of the next frame. It returns io.EOF at the end of the value.
 func (r *valueReader) nextPiece() error {
-	r.begin = r.offset
+	r.pieceOffset = r.offset
 	head, err := r.peek(frame.HeaderLen)
 	switch {
 	case err != nil:
@@ -137,7 +137,7 @@ func (r *valueReader) nextPiece() error {
 	case len(head) == 0:
 		return io.EOF
 	case len(head) < frame.HeaderLen:
-		return r.corruptError(fmt.Errorf("%w: %d bytes of a header of %d", frame.ErrTruncated, len(head), frame.HeaderLen))
+		return r.corruptError(fmt.Errorf("%w: %d of the %d bytes of a header", frame.ErrTruncated, len(head), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(head)
 	// No format expands incompressible data by more than this.
@@ -148,26 +148,26 @@ func (r *valueReader) nextPiece() error {
 	if n == 0 {
 		return r.corruptError(errEmpty)
 	}
-	r.length, r.got = int64(n), 0
-	r.piece = piece{source: &r.source, left: r.length}
+	r.pieceLen, r.delivered = int64(n), 0
+	r.piece = piece{source: &r.source, remaining: r.pieceLen}
 	return nil
 }
 
 // corruptError returns the error for damage in the current piece.
 func (r *valueReader) corruptError(err error) error {
-	return r.store.corruptError(r.op, r.key, r.begin, err)
+	return r.store.corruptError(r.op, r.key, r.pieceOffset, err)
 }
 
-// readError returns the error of reading the current piece: the store beneath's error
-// if it failed, else an error for the damaged piece.
+// readError returns the underlying store's error if it failed, and otherwise an error for
+// the damaged piece.
 func (r *valueReader) readError(err error) error {
 	switch {
 	case r.source.err != nil:
 		return r.source.err
-	case r.piece.cut:
-		return r.corruptError(fmt.Errorf("%w: %d of %d bytes", frame.ErrTruncated, r.length-r.piece.left, r.length))
+	case r.piece.truncated:
+		return r.corruptError(fmt.Errorf("%w: %d of %d bytes", frame.ErrTruncated, r.pieceLen-r.piece.remaining, r.pieceLen))
 	}
-	return r.corruptError(inPiece(r.length, err))
+	return r.corruptError(pieceError(r.pieceLen, err))
 }
 
 func (r *valueReader) openPiece() error {
@@ -181,36 +181,36 @@ func (r *valueReader) openPiece() error {
 	if r.stream = stream; stream != nil {
 		return r.readAhead()
 	}
-	content, err := r.piece.peekAll(r.length)
+	content, err := r.piece.peekAll(r.pieceLen)
 	if err != nil {
 		return r.readError(err)
 	}
-	if r.whole, err = r.store.codec.decode(r.whole[:0], content); err != nil {
+	if r.buffer, err = r.store.codec.decode(r.buffer[:0], content); err != nil {
 		return r.readError(err)
 	}
-	r.skip(int(r.length))
-	r.rest = r.whole
+	r.skip(int(r.pieceLen))
+	r.undelivered = r.buffer
 	return nil
 }
 
-// aheadBytes is how much of a piece is decompressed before any of it is delivered.
-// The checksum of a piece up to this size is therefore checked first.
+// aheadBytes is the number of bytes of a piece that are decompressed before any of them
+// is delivered. The checksum of a piece up to this size is therefore checked first.
 const aheadBytes = 256 << 10
 
 // readAhead decompresses the first aheadBytes of a piece.
 func (r *valueReader) readAhead() error {
-	r.whole = r.whole[:0]
-	for len(r.whole) < aheadBytes && r.stream != nil {
-		if len(r.whole) == cap(r.whole) {
-			r.whole = append(make([]byte, 0, min(max(4<<10, 8*len(r.whole)), aheadBytes)), r.whole...)
+	r.buffer = r.buffer[:0]
+	for len(r.buffer) < aheadBytes && r.stream != nil {
+		if len(r.buffer) == cap(r.buffer) {
+			r.buffer = append(make([]byte, 0, min(max(4<<10, 8*len(r.buffer)), aheadBytes)), r.buffer...)
 		}
-		n := r.readStream(r.whole[len(r.whole):min(cap(r.whole), aheadBytes)])
-		r.whole = r.whole[:len(r.whole)+n]
+		n := r.readStream(r.buffer[len(r.buffer):min(cap(r.buffer), aheadBytes)])
+		r.buffer = r.buffer[:len(r.buffer)+n]
 		if r.err != nil {
 			return r.err
 		}
 	}
-	r.rest = r.whole
+	r.undelivered = r.buffer
 	return nil
 }
 
@@ -218,9 +218,9 @@ func (r *valueReader) readAhead() error {
 func (r *valueReader) Read(dst []byte) (int, error) {
 	for len(dst) > 0 && r.err == nil {
 		switch {
-		case len(r.rest) > 0:
-			n := copy(dst, r.rest)
-			r.rest = r.rest[n:]
+		case len(r.undelivered) > 0:
+			n := copy(dst, r.undelivered)
+			r.undelivered = r.undelivered[n:]
 			return n, nil
 		case r.stream == nil:
 			r.err = r.openPiece()
@@ -239,10 +239,10 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 // readStream reads from the stream of the current piece, and closes it at its end.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := r.stream.Read(dst)
-	r.got += int64(n)
+	r.delivered += int64(n)
 	switch {
-	case r.got > r.store.limit:
-		n, r.err = 0, r.corruptError(inPiece(r.length, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
+	case r.delivered > r.store.limit:
+		n, r.err = 0, r.corruptError(pieceError(r.pieceLen, fmt.Errorf("%w of %d bytes", errTooLong, r.store.limit)))
 	case err != nil && err != io.EOF:
 		r.err = r.readError(err)
 	}
@@ -269,7 +269,7 @@ func (r *valueReader) measure(scratch []byte) (int64, error) {
 		if err != nil {
 			return 0, r.readError(err)
 		}
-		if n != unknown {
+		if n != unknownSize {
 			size += n
 			if err := r.piece.discard(); err != nil {
 				return 0, r.readError(err)

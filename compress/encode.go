@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// shareBytes is the minimum that one goroutine compresses at a time.
+	// shareBytes is the minimum number of bytes that one goroutine compresses at a time.
 	shareBytes = 32 << 10
 	// maxPooled is the capacity of the largest buffer that is reused.
 	maxPooled = 4 << 20
@@ -69,14 +69,14 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 		b.buffers[w] = b.buffers[w][:0]
 	}
 	err := s.parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
-		part, buffer := b.shares[i], b.buffers[w]
-		for i := part.from; i < part.to; i++ {
-			from := len(buffer)
+		assigned, buffer := b.shares[i], b.buffers[w]
+		for i := assigned.from; i < assigned.to; i++ {
+			start := len(buffer)
 			var err error
 			if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
 				return &partd.Error{Op: op, Key: entries[i].Key, HasKey: true, Path: s.name(), Err: err}
 			}
-			b.spans[i] = span{w, from, len(buffer)}
+			b.spans[i] = span{w, start, len(buffer)}
 		}
 		b.buffers[w] = buffer
 		return nil
@@ -85,8 +85,8 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 		return nil, err
 	}
 	for i := range b.entries {
-		sp := b.spans[i]
-		b.entries[i] = partd.Entry{Key: entries[i].Key, Value: b.buffers[sp.buffer][sp.from:sp.to:sp.to]}
+		location := b.spans[i]
+		b.entries[i] = partd.Entry{Key: entries[i].Key, Value: b.buffers[location.buffer][location.from:location.to:location.to]}
 	}
 	return b.entries, nil
 }
@@ -98,15 +98,15 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 	b.entries, b.spans = b.entries[:len(entries)], b.spans[:len(entries)]
 	b.shares = b.shares[:0]
-	from, bytes := 0, 0
+	start, size := 0, 0
 	for i := range entries {
-		if bytes += len(entries[i].Value); bytes >= shareBytes {
-			b.shares = append(b.shares, share{from, i + 1})
-			from, bytes = i+1, 0
+		if size += len(entries[i].Value); size >= shareBytes {
+			b.shares = append(b.shares, share{start, i + 1})
+			start, size = i+1, 0
 		}
 	}
-	if from < len(entries) {
-		b.shares = append(b.shares, share{from, len(entries)})
+	if start < len(entries) {
+		b.shares = append(b.shares, share{start, len(entries)})
 	}
 }
 
@@ -114,11 +114,11 @@ func (b *batch) divide(entries []partd.Entry) {
 // for a value over the limit.
 func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 	for len(value) > 0 {
-		part := value[:min(int64(len(value)), s.limit)]
-		value = value[len(part):]
+		content := value[:min(int64(len(value)), s.limit)]
+		value = value[len(content):]
 		start := len(dst)
 		var err error
-		if dst, err = s.codec.encode(frame.Begin(dst), part); err != nil {
+		if dst, err = s.codec.encode(frame.Begin(dst), content); err != nil {
 			return dst[:start], err
 		}
 		dst = frame.End(dst, start)
@@ -128,8 +128,8 @@ func (s *Store) appendPieces(dst, value []byte) ([]byte, error) {
 
 // packer compresses pieces with a library's writers, which it reuses.
 type packer struct {
-	open func() (pieceWriter, error) // makes a writer
-	pool sync.Pool                   // of pieceWriter
+	newWriter func() (pieceWriter, error)
+	pool      sync.Pool // of pieceWriter
 }
 
 // pieceWriter is implemented by the writers of several formats.
@@ -142,7 +142,7 @@ func (p *packer) encode(dst, src []byte) ([]byte, error) {
 	w, _ := p.pool.Get().(pieceWriter)
 	if w == nil {
 		var err error
-		if w, err = p.open(); err != nil {
+		if w, err = p.newWriter(); err != nil {
 			return dst, err
 		}
 	}

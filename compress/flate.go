@@ -20,17 +20,17 @@ func newFlate(format Format, level int, limit int64) *flateCodec {
 	level = cmp.Or(level, 6)
 	c := &flateCodec{limit: limit}
 	if format == Gzip {
-		c.packer.open = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }
-		c.streamer.open = func(from io.Reader) (io.Reader, func() error, error) {
+		c.packer.newWriter = func() (pieceWriter, error) { return gzip.NewWriterLevel(nil, level) }
+		c.streamer.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 			r := new(gzip.Reader)
-			return r, func() error { return r.Reset(from) }, nil
+			return r, func() error { return r.Reset(src) }, nil
 		}
 		return c
 	}
-	c.packer.open = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
-	c.streamer.open = func(from io.Reader) (io.Reader, func() error, error) {
+	c.packer.newWriter = func() (pieceWriter, error) { return zlib.NewWriterLevel(nil, level) }
+	c.streamer.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		r, err := zlib.NewReader(strings.NewReader("\x78\x9c")) // NewReader needs a header
-		return r, func() error { return r.(zlib.Resetter).Reset(from, nil) }, err
+		return r, func() error { return r.(zlib.Resetter).Reset(src, nil) }, err
 	}
 	return c
 }
@@ -39,6 +39,6 @@ func (c *flateCodec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// measure returns unknown: zlib stores no length, and gzip stores it at the end,
+// measure returns unknownSize: zlib stores no length, and gzip stores it at the end,
 // modulo 2^32.
-func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknown, nil }
+func (c *flateCodec) measure([]byte, int64) (int64, error) { return unknownSize, nil }

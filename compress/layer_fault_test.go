@@ -93,7 +93,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
 
-// TestErrorsOfTheStoreBeneath checks that errors of the store beneath are not reported as
+// TestErrorsOfTheStoreBeneath checks that errors of the underlying store are not reported as
 // damage.
 func TestErrorsOfTheStoreBeneath(t *testing.T) {
 	for _, format := range Formats() {

@@ -153,7 +153,7 @@ func TestApply(t *testing.T) {
 			continue
 		}
 		for i, e := range r.op.Entries {
-			value, err := s.value("test", e.Key, e.Value)
+			value, err := s.decompressValue("test", e.Key, e.Value)
 			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
 				t.Errorf("%+v: entry %d: %q, %d bytes, %v", op, i, e.Key, len(value), err)
 			}
@@ -267,7 +267,7 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 					t.Errorf("%s, %s: %d bytes, %v", format, way, n, err)
 				}
 			})
-			// zstd keeps a window of 8 MiB, and the store beneath its buffers.
+			// zstd keeps a window of 8 MiB, and the underlying store its buffers.
 			if used > 16<<20 {
 				t.Errorf("%s, %s of %d MiB allocated %d bytes", format, way, size>>20, used)
 			}

@@ -20,7 +20,7 @@ type lz4Codec struct {
 }
 
 const (
-	lz4Ratio  = 256 // maximum of decompressed bytes for a compressed byte
+	lz4Ratio  = 256 // maximum number of decompressed bytes for each compressed byte
 	lz4Header = 15  // length of a header that contains a size
 	lz4Magic  = 0x184D2204
 )
@@ -31,10 +31,10 @@ func newLZ4(level int, limit int64) *lz4Codec {
 		c.level = lz4.Level1 << (level - 2)
 	}
 	c.writers.New = func() any { return lz4.NewWriter(nil) }
-	c.open = func(from io.Reader) (io.Reader, func() error, error) {
-		r := lz4.NewReader(from)
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+		r := lz4.NewReader(src)
 		return r, func() error {
-			r.Reset(from)
+			r.Reset(src)
 			return r.Apply(lz4.ConcurrencyOption(1))
 		}, nil
 	}
@@ -75,7 +75,7 @@ func (c *lz4Codec) measure(head []byte, total int64) (int64, error) {
 	}
 	const hasSize = 1 << 3
 	if head[4]&hasSize == 0 {
-		return unknown, nil
+		return unknownSize, nil
 	}
 	if len(head) < lz4Header {
 		return 0, io.ErrUnexpectedEOF

@@ -31,43 +31,43 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return s.newReader("open", key, inner), nil
 }
 
-// newReader returns a reader that decompresses a value of the store beneath.
-func (s *Store) newReader(op, key string, inner io.ReadCloser) *opened {
-	o := &opened{inner: inner, in: s.getWindow()}
+// newReader returns a reader that decompresses a value of the underlying store.
+func (s *Store) newReader(op, key string, inner io.ReadCloser) *openReader {
+	o := &openReader{inner: inner, window: s.getWindow()}
 	o.value.store = s
-	in := (*o.in)[:windowBytes]
-	o.next = func() ([]byte, error) {
+	window := (*o.window)[:windowBytes]
+	o.nextWindow = func() ([]byte, error) {
 		for {
-			n, err := inner.Read(in)
+			n, err := inner.Read(window)
 			if n > 0 {
-				return in[:n], nil // the next Read returns the error again
+				return window[:n], nil // the next Read returns the error again
 			}
 			if err != nil {
 				return nil, err
 			}
 		}
 	}
-	o.value.start(op, key, o.next)
+	o.value.start(op, key, o.nextWindow)
 	return o
 }
 
-// opened is the reader that Open returns. Only Close may be called concurrently with
+// openReader is the reader that Open returns. Only Close may be called concurrently with
 // another method.
-type opened struct {
-	mu    sync.Mutex
-	inner io.ReadCloser
-	value valueReader
-	in    *[]byte // nil once closed
-	next  func() ([]byte, error)
+type openReader struct {
+	mu         sync.Mutex
+	inner      io.ReadCloser
+	value      valueReader
+	window     *[]byte // nil after Close
+	nextWindow func() ([]byte, error)
 }
 
-// Rewind implements [partd.Rewinder] if the reader of the store beneath does.
-func (o *opened) Rewind() error {
+// Rewind implements [partd.Rewinder] if the reader of the underlying store does.
+func (o *openReader) Rewind() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	inner, ok := o.inner.(partd.Rewinder)
 	switch {
-	case o.in == nil:
+	case o.window == nil:
 		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: partd.ErrClosed}
 	case !ok:
 		return &partd.Error{Op: "rewind", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: errors.ErrUnsupported}
@@ -75,67 +75,67 @@ func (o *opened) Rewind() error {
 	if err := inner.Rewind(); err != nil {
 		return err
 	}
-	o.value.start(o.value.op, o.value.key, o.next)
+	o.value.start(o.value.op, o.value.key, o.nextWindow)
 	return nil
 }
 
-func (o *opened) Read(p []byte) (int, error) {
+func (o *openReader) Read(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.in == nil {
+	if o.window == nil {
 		return 0, &partd.Error{Op: "read", Key: o.value.key, HasKey: true, Path: o.value.store.name(), Err: partd.ErrClosed}
 	}
 	return o.value.Read(p)
 }
 
-func (o *opened) Close() error {
+func (o *openReader) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.in == nil {
+	if o.window == nil {
 		return nil
 	}
 	o.value.stop()
-	o.value.store.windows.Put(o.in)
-	o.in = nil
+	o.value.store.windows.Put(o.window)
+	o.window = nil
 	return o.inner.Close()
 }
 
-// scan iterates over the keys of the store beneath and decompresses their values.
+// scan iterates over the keys of the underlying store and decompresses their values.
 type scan struct {
-	in    *scanread.Reader
+	keys  *scanread.Reader
 	value valueReader
 }
 
 func (s *Store) newScan(stored iter.Seq2[partd.Chunk, error]) (c *scan, stop func()) {
 	c = &scan{}
 	c.value.store = s
-	c.in, stop = scanread.New(stored, s.name())
+	c.keys, stop = scanread.New(stored, s.name())
 	return c, stop
 }
 
 // nextKey moves to the next key, whose value c.value then reads. It returns io.EOF
 // after the last key.
 func (c *scan) nextKey(op string) error {
-	err := c.in.Next()
+	err := c.keys.Next()
 	if err == nil {
-		c.value.start(op, c.in.Key, c.in.Data)
+		c.value.start(op, c.keys.Key, c.keys.Data)
 	}
 	return err
 }
 
-// Scan decompresses the scan of the store beneath. It uses two buffers of 64 KiB,
-// one of 256 KiB, and the memory that one piece needs. A chunk's data is valid until
-// the next step.
+// Scan decompresses the scan of the underlying store. It uses two buffers of 64 KiB,
+// one of 256 KiB, and the memory that one piece needs. A chunk's data is valid until the
+// next iteration.
 func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.Scan(ctx, s.innerStore()))
+	return s.decompressedChunks(partd.Scan(ctx, s.innerStore()))
 }
 
-// ScanPart decompresses the scan of a part of the store beneath.
+// ScanPart decompresses the scan of a part of the underlying store.
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
-	return s.plainChunks(partd.ScanPart(ctx, s.innerStore(), part, parts))
+	return s.decompressedChunks(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }
 
-func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
+func (s *Store) decompressedChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		c, stop := s.newScan(stored)
 		defer stop()
@@ -161,30 +161,30 @@ func (s *Store) plainChunks(stored iter.Seq2[partd.Chunk, error]) iter.Seq2[part
 	}
 }
 
-// yieldKey yields the value of a key in chunks. It reads one chunk ahead, to know
-// which is the last. It returns false if nothing more may be yielded.
+// yieldKey yields the value of a key in chunks. It reads one chunk ahead, to recognize
+// the last chunk. It returns false if nothing more may be yielded.
 func (c *scan) yieldKey(current, ahead *[]byte, yield func(partd.Chunk, error) bool) bool {
-	key, offset := c.in.Key, int64(0)
+	key, offset := c.keys.Key, int64(0)
 	data, err := c.fill((*current)[:0])
 	for {
 		if err != nil && err != io.EOF {
 			yield(partd.Chunk{}, err)
 			return false
 		}
-		var more []byte
-		var moreErr error
+		var nextData []byte
+		var nextErr error
 		if err == nil {
-			more, moreErr = c.fill((*ahead)[:0])
+			nextData, nextErr = c.fill((*ahead)[:0])
 		}
-		last := err == io.EOF || moreErr == io.EOF && len(more) == 0
-		if !yield(partd.Chunk{Key: key, Offset: offset, Data: data, Last: last}, nil) {
+		isLast := err == io.EOF || nextErr == io.EOF && len(nextData) == 0
+		if !yield(partd.Chunk{Key: key, Offset: offset, Data: data, Last: isLast}, nil) {
 			return false
 		}
-		if last {
+		if isLast {
 			return true
 		}
 		offset += int64(len(data))
-		data, err = more, moreErr
+		data, err = nextData, nextErr
 		current, ahead = ahead, current
 	}
 }
@@ -202,7 +202,7 @@ func (c *scan) fill(buf []byte) ([]byte, error) {
 }
 
 // Keys yields each key with the decompressed size of its value. It reads all values,
-// because the store beneath knows only compressed sizes. Pieces of Snappy, S2, Zstd,
+// because the underlying store knows only compressed sizes. Pieces of Snappy, S2, Zstd,
 // LZ4 and Blosc store their sizes; pieces of Zlib, Gzip and BZ2 are decompressed.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
@@ -216,7 +216,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 			if err == io.EOF {
 				return
 			}
-			info := partd.KeyInfo{Key: c.in.Key}
+			info := partd.KeyInfo{Key: c.keys.Key}
 			if err == nil {
 				info.Size, err = c.value.measure((*scratch)[:windowBytes])
 			}
@@ -231,17 +231,17 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat describes the store beneath, with the decompressed sizes of values. It reads
+// Stat describes the underlying store, with the decompressed sizes of values. It reads
 // all values, as Keys does.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
-	st, err := partd.Stat(ctx, s.innerStore())
+	stats, err := partd.Stat(ctx, s.innerStore())
 	if err != nil {
 		return partd.Stats{}, err
 	}
-	counted, err := partd.Stat(ctx, struct {
+	counts, err := partd.Stat(ctx, struct {
 		partd.Partd
 		partd.Lister
 	}{s, s})
-	st.Keys, st.Bytes = counted.Keys, counted.Bytes
-	return st, err
+	stats.Keys, stats.Bytes = counts.Keys, counts.Bytes
+	return stats, err
 }

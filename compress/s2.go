@@ -20,8 +20,9 @@ import (
 //	0x00  CRC-32C of the data, masked, 4 bytes; the data as an S2 block
 //	0x01  CRC-32C of the data, masked, 4 bytes; the data uncompressed
 //
-// The first chunk therefore has the length of all data, which reveals a stream that was
-// cut between chunks. On reading, it skips the chunks that the format calls skippable.
+// The first chunk therefore contains the length of all data, which reveals a stream that
+// was truncated between chunks. When reading, the codec skips the chunks that the format
+// calls skippable.
 type s2Codec struct {
 	streamer
 	level int
@@ -42,10 +43,10 @@ const (
 
 func newS2(level int, limit int64) *s2Codec {
 	c := &s2Codec{level: level, limit: limit, table: crc32.MakeTable(crc32.Castagnoli)}
-	c.open = func(from io.Reader) (io.Reader, func() error, error) {
-		r := s2.NewReader(from, s2.ReaderMaxBlockSize(s2MaxBlock), s2.ReaderAllocBlock(4<<10))
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
+		r := s2.NewReader(src, s2.ReaderMaxBlockSize(s2MaxBlock), s2.ReaderAllocBlock(4<<10))
 		return r, func() error {
-			r.Reset(from)
+			r.Reset(src)
 			return nil
 		}, nil
 	}
@@ -80,18 +81,18 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	dst = slices.Grow(dst, s2HeaderLen+s2ChecksumLen+s2.MaxEncodedLen(len(block)))
 	dst = append(dst, s2Compressed, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint32(dst, c.checksum(block))
-	room := dst[len(dst):cap(dst)]
-	var packed []byte
+	free := dst[len(dst):cap(dst)]
+	var compressed []byte
 	switch c.level {
 	case 2:
-		packed = s2.EncodeBetter(room, block)
+		compressed = s2.EncodeBetter(free, block)
 	case 3:
-		packed = s2.EncodeBest(room, block)
+		compressed = s2.EncodeBest(free, block)
 	default:
-		packed = s2.Encode(room, block)
+		compressed = s2.Encode(free, block)
 	}
-	if len(packed) < len(block) {
-		dst = dst[:len(dst)+len(packed)]
+	if len(compressed) < len(block) {
+		dst = dst[:len(dst)+len(compressed)]
 	} else {
 		dst[start] = s2Plain
 		dst = append(dst, block...)
@@ -101,26 +102,26 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
-// decode decompresses straight into dst the chunks that encode writes. If it meets any
-// other chunk, or damage, the library reads the whole piece again.
+// decode decompresses the chunks that encode writes directly into dst. If it finds
+// another kind of chunk, or damage, the library reads the whole piece again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
-	want, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
+	claimed, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(want)); ok {
+	if out, ok := c.decodeChunks(dst, content[len(s2Identifier):], int(claimed)); ok {
 		return out, nil
 	}
 	return decodeStream(c, dst, content, c.limit)
 }
 
 // decodeChunks reports whether all chunks were valid and held want bytes in all.
-func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
+func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool) {
 	if chunks[0] == s2Length {
 		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]
 	}
 	for len(chunks) >= s2HeaderLen+s2ChecksumLen && chunks[0] <= s2Plain {
-		plain := chunks[0] == s2Plain
+		isPlain := chunks[0] == s2Plain
 		end := s2HeaderLen + s2BodyLen(chunks)
 		if end < s2HeaderLen+s2ChecksumLen || end > len(chunks) {
 			return dst, false
@@ -128,15 +129,15 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 		sum, data := binary.LittleEndian.Uint32(chunks[s2HeaderLen:]), chunks[s2HeaderLen+s2ChecksumLen:end]
 		chunks = chunks[end:]
 		n, err := len(data), error(nil)
-		if !plain {
+		if !isPlain {
 			n, err = s2.DecodedLen(data)
 		}
-		if err != nil || n > min(want, s2MaxBlock) {
+		if err != nil || n > min(remaining, s2MaxBlock) {
 			return dst, false
 		}
 		start := len(dst)
 		dst = slices.Grow(dst, n)[:start+n]
-		if plain {
+		if isPlain {
 			copy(dst[start:], data)
 		} else if _, err := s2.Decode(dst[start:], data); err != nil {
 			return dst, false
@@ -144,23 +145,23 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, want int) ([]byte, bool) {
 		if c.checksum(dst[start:]) != sum {
 			return dst, false
 		}
-		want -= n
+		remaining -= n
 	}
-	return dst, want == 0 && len(chunks) == 0
+	return dst, remaining == 0 && len(chunks) == 0
 }
 
 // s2BodyLen returns the length of a chunk's content.
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
-// measure reads the length chunk, or the head of the only data chunk.
+// measure reads the length chunk, or the beginning of the only data chunk.
 func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
-	rest, ok := bytes.CutPrefix(head, []byte(s2Identifier))
-	if !ok || len(rest) < s2HeaderLen+s2ChecksumLen {
+	chunk, ok := bytes.CutPrefix(head, []byte(s2Identifier))
+	if !ok || len(chunk) < s2HeaderLen+s2ChecksumLen {
 		return 0, errS2
 	}
-	switch body := rest[s2HeaderLen:]; rest[0] {
+	switch body := chunk[s2HeaderLen:]; chunk[0] {
 	case s2Length:
-		isWhole := s2BodyLen(rest) == 8+s2ChecksumLen && len(body) == 8+s2ChecksumLen
+		isWhole := s2BodyLen(chunk) == 8+s2ChecksumLen && len(body) == 8+s2ChecksumLen
 		if !isWhole || binary.LittleEndian.Uint32(body[8:]) != c.checksum(body[:8]) {
 			return 0, errS2
 		}
@@ -173,7 +174,7 @@ func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
 		}
 		return checkClaim(uint64(n), total, s2MaxBlock/5, min(c.limit, s2MaxBlock))
 	case s2Plain:
-		return checkClaim(uint64(max(s2BodyLen(rest)-s2ChecksumLen, 0)), total, 1, c.limit)
+		return checkClaim(uint64(max(s2BodyLen(chunk)-s2ChecksumLen, 0)), total, 1, c.limit)
 	}
 	return 0, errS2
 }

@@ -16,8 +16,8 @@ type snappyCodec struct {
 	limit int64
 }
 
-// snappyRatio is the maximum of decompressed bytes for a compressed byte: an element of
-// 3 bytes makes 64.
+// snappyRatio is the maximum number of decompressed bytes for each compressed byte: an
+// element of 3 bytes produces 64.
 const snappyRatio = 22
 
 func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
@@ -27,7 +27,8 @@ func (c snappyCodec) encode(dst, src []byte) ([]byte, error) {
 	}
 	dst = slices.Grow(dst, maxLen)
 	n := len(dst)
-	// EncodeSnappy writes plain Snappy, small blocks in half the time of package snappy.
+	// EncodeSnappy writes plain Snappy. For small blocks, it takes half the time of
+	// package snappy.
 	return dst[:n+len(s2.EncodeSnappy(dst[n:n+maxLen], src))], nil
 }
 

@@ -29,8 +29,8 @@ func (s *Store) batch() *batch {
 }
 
 // Append compresses each entry's value and appends it. Large batches use all processors.
-// It neither retains nor changes the entries. The store beneath must not retain the
-// values that it gets, whose memory is reused.
+// It neither retains nor changes the entries. The underlying store must not retain the
+// values, because their memory is reused.
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	b := s.batch()
 	defer s.release(b)
@@ -70,7 +70,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 }
 
 func (s *Store) set(ctx context.Context, op, key string, value []byte,
-	do func(context.Context, partd.Partd, string, []byte) error,
+	setStored func(context.Context, partd.Partd, string, []byte) error,
 ) error {
 	b := s.batch()
 	defer s.release(b)
@@ -78,7 +78,7 @@ func (s *Store) set(ctx context.Context, op, key string, value []byte,
 	if err != nil {
 		return err
 	}
-	return do(ctx, s.innerStore(), key, packed[0].Value)
+	return setStored(ctx, s.innerStore(), key, packed[0].Value)
 }
 
 // Delete removes keys.
@@ -91,11 +91,11 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 // value is damaged between Get and the removal, Pop appends the stored bytes of all
 // keys again, so that the damage can still be examined.
 func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	before, err := s.innerStore().Get(ctx, keys...)
+	previous, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	values, err := s.decompress(ctx, "pop", keys, before)
+	values, err := s.decompress(ctx, "pop", keys, previous)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +103,10 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.EqualFunc(before, stored, bytes.Equal) {
+	if slices.EqualFunc(previous, stored, bytes.Equal) {
 		return values, nil
 	}
-	// The keys are removed: from here on a canceled context must not lose them.
+	// The keys are removed. From here on, a canceled context must not lose their values.
 	ctx = context.WithoutCancel(ctx)
 	if values, err = s.decompress(ctx, "pop", keys, stored); err == nil {
 		return values, nil
@@ -166,13 +166,13 @@ func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 	return partd.Apply(ctx, s.innerStore(), tag, op)
 }
 
-// Flush flushes the store beneath. The layer itself buffers nothing.
+// Flush flushes the underlying store. The layer itself buffers nothing.
 func (s *Store) Flush(ctx context.Context) error { return partd.Flush(ctx, s.innerStore()) }
 
-// Sync syncs the store beneath.
+// Sync syncs the underlying store.
 func (s *Store) Sync(ctx context.Context) error { return partd.Sync(ctx, s.innerStore()) }
 
-// MemoryUsed returns the memory of the store beneath, or 0 if it does not count it.
+// MemoryUsed returns the memory of the underlying store, or 0 if it does not count it.
 func (s *Store) MemoryUsed() int64 {
 	if m, ok := s.innerStore().(partd.MemoryUser); ok {
 		return m.MemoryUsed()
@@ -180,7 +180,7 @@ func (s *Store) MemoryUsed() int64 {
 	return 0
 }
 
-// Close closes the store beneath.
+// Close closes the underlying store.
 func (s *Store) Close() error {
 	c, ok := s.innerStore().(io.Closer)
 	if !ok {
@@ -189,20 +189,20 @@ func (s *Store) Close() error {
 	return c.Close()
 }
 
-// unsupportedError returns the error for an ability that the store beneath lacks.
+// unsupportedError returns the error for an ability that the underlying store lacks.
 func (s *Store) unsupportedError(op string) error {
 	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.innerStore(), errors.ErrUnsupported)}
 }
 
 // parallelDo runs do for tasks 0 to n-1 on this goroutine and up to workers-1 others,
 // and waits for them. After an error, or once ctx ends, it starts no further task.
-func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do func(worker, task int) error) error {
-	if workers < 2 { // without goroutines, it allocates nothing
+func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
+	if workers < 2 { // without goroutines, nothing is allocated
 		for i := range n {
 			if err := canceled.Err(ctx); err != nil {
 				return &partd.Error{Op: op, Path: s.name(), Err: err}
 			}
-			if err := do(0, i); err != nil {
+			if err := run(0, i); err != nil {
 				return err
 			}
 		}
@@ -210,7 +210,7 @@ func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do fu
 	}
 	errs := make([]error, workers)
 	var next atomic.Int64
-	work := func(w int) {
+	runTasks := func(w int) {
 		for errs[w] == nil {
 			i := int(next.Add(1)) - 1
 			if i >= n {
@@ -220,16 +220,16 @@ func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, do fu
 				errs[w] = &partd.Error{Op: op, Path: s.name(), Err: err}
 				return
 			}
-			if errs[w] = do(w, i); errs[w] != nil {
+			if errs[w] = run(w, i); errs[w] != nil {
 				next.Store(int64(n))
 			}
 		}
 	}
 	var helpers sync.WaitGroup
 	for w := 1; w < workers; w++ {
-		helpers.Go(func() { work(w) })
+		helpers.Go(func() { runTasks(w) })
 	}
-	work(0)
+	runTasks(0)
 	helpers.Wait()
 	return cmp.Or(errs...)
 }

@@ -10,11 +10,11 @@ import (
 // source delivers the stored bytes of one value, from memory or from a reader.
 type source struct {
 	next   func() ([]byte, error) // returns more bytes, valid until the next call; io.EOF at the end
-	buf    []byte                 // bytes that next delivered and nobody has read
+	buf    []byte                 // bytes from next that have not been read
 	joined []byte                 // memory for buf, if its bytes came from several calls of next
-	offset int64                  // of buf in the value
-	err    error                  // of next, except io.EOF
-	ended  bool
+	offset int64                  // offset of buf in the value
+	err    error                  // error of next, except io.EOF
+	atEnd  bool
 }
 
 // refill replaces an empty buf with the next bytes.
@@ -33,13 +33,13 @@ func (s *source) fetch() ([]byte, error) {
 	switch {
 	case s.err != nil:
 		return nil, s.err
-	case s.ended:
+	case s.atEnd:
 		return nil, io.EOF
 	}
 	data, err := s.next()
 	switch {
 	case err == io.EOF:
-		s.ended = true
+		s.atEnd = true
 	case err != nil:
 		s.err = err
 	}
@@ -74,77 +74,77 @@ func (s *source) skip(n int) {
 // piece reads one piece of a value.
 type piece struct {
 	*source
-	left int64 // unread bytes of the piece, according to its frame
-	cut  bool  // the value ended within the piece
+	remaining int64 // unread bytes of the piece, according to its frame
+	truncated bool  // the value ended within the piece
 }
 
-// Read reads from the rest of the piece.
+// Read reads the remaining bytes of the piece.
 func (p *piece) Read(dst []byte) (int, error) {
-	if p.left == 0 {
+	if p.remaining == 0 {
 		return 0, io.EOF
 	}
 	if len(dst) == 0 {
 		return 0, nil
 	}
 	if err := p.refill(); err != nil {
-		return 0, p.noteCut(err)
+		return 0, p.checkTruncated(err)
 	}
-	n := int(min(int64(len(dst)), int64(len(p.buf)), p.left))
+	n := int(min(int64(len(dst)), int64(len(p.buf)), p.remaining))
 	copy(dst, p.buf[:n])
 	p.skip(n)
-	p.left -= int64(n)
+	p.remaining -= int64(n)
 	return n, nil
 }
 
 // ReadByte keeps bit readers from buffering bytes beyond the end of the compressed data.
 func (p *piece) ReadByte() (byte, error) {
-	if p.left == 0 {
+	if p.remaining == 0 {
 		return 0, io.EOF
 	}
 	if err := p.refill(); err != nil {
-		return 0, p.noteCut(err)
+		return 0, p.checkTruncated(err)
 	}
 	b := p.buf[0]
 	p.skip(1)
-	p.left--
+	p.remaining--
 	return b, nil
 }
 
-// measure returns the decompressed size that the piece claims, or unknown.
+// measure returns the decompressed size that the piece claims, or unknownSize.
 func (p *piece) measure(c codec) (int64, error) {
-	head, err := p.peekAll(min(int64(headBytes), p.left))
+	head, err := p.peekAll(min(int64(headBytes), p.remaining))
 	if err != nil {
 		return 0, err
 	}
-	return c.measure(head, p.left)
+	return c.measure(head, p.remaining)
 }
 
 // peekAll returns the next n bytes of the piece, without skipping them.
 func (p *piece) peekAll(n int64) ([]byte, error) {
 	data, err := p.peek(int(n))
 	if err == nil && int64(len(data)) < n {
-		return nil, p.noteCut(io.EOF)
+		return nil, p.checkTruncated(io.EOF)
 	}
 	return data, err
 }
 
 // discard skips the rest of the piece.
 func (p *piece) discard() error {
-	for p.left > 0 {
+	for p.remaining > 0 {
 		if err := p.refill(); err != nil {
-			return p.noteCut(err)
+			return p.checkTruncated(err)
 		}
-		n := int(min(p.left, int64(len(p.buf))))
+		n := int(min(p.remaining, int64(len(p.buf))))
 		p.skip(n)
-		p.left -= int64(n)
+		p.remaining -= int64(n)
 	}
 	return nil
 }
 
-// noteCut turns the end of the value, within the piece, into io.ErrUnexpectedEOF.
-func (p *piece) noteCut(err error) error {
+// checkTruncated turns the end of the value, within the piece, into io.ErrUnexpectedEOF.
+func (p *piece) checkTruncated(err error) error {
 	if err == io.EOF {
-		p.cut = true
+		p.truncated = true
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -153,10 +153,10 @@ func (p *piece) noteCut(err error) error {
 // streamer decompresses pieces as they are read, with a library's readers, which it
 // reuses.
 type streamer struct {
-	// open returns a reader of the library that reads from from, and a function that
+	// newReader returns a reader of the library that reads from src, and a function that
 	// prepares it for another piece.
-	open func(from io.Reader) (r io.Reader, restart func() error, err error)
-	pool sync.Pool // of *stream
+	newReader func(input io.Reader) (r io.Reader, restart func() error, err error)
+	pool      sync.Pool // of *stream
 }
 
 // stream decompresses one piece as it is read.
@@ -164,30 +164,30 @@ type stream struct {
 	owner   *streamer
 	reader  io.Reader // of the library
 	restart func() error
-	from    feed
+	input   pieceInput
 
-	want int64 // decompressed size that the header claims, or unknown
-	got  int64 // bytes delivered
+	claimed   int64 // decompressed size that the header claims, or unknownSize
+	delivered int64 // bytes delivered
 }
 
-// feed is the input of the library's reader: the current piece, or noPiece once the
+// pieceInput is the input of the library's reader: the current piece, or noPiece once the
 // stream is closed.
-type feed struct{ *piece }
+type pieceInput struct{ *piece }
 
 var noPiece = &piece{}
 
-// stream starts to decompress a piece that claims want bytes. The caller must close the
-// result.
-func (s *streamer) stream(p *piece, want int64) (io.ReadCloser, error) {
+// stream starts to decompress a piece that claims to hold claimed bytes. The caller must
+// close the result.
+func (s *streamer) stream(p *piece, claimed int64) (io.ReadCloser, error) {
 	d, _ := s.pool.Get().(*stream)
 	if d == nil {
-		d = &stream{owner: s, from: feed{noPiece}}
+		d = &stream{owner: s, input: pieceInput{noPiece}}
 		var err error
-		if d.reader, d.restart, err = s.open(&d.from); err != nil {
+		if d.reader, d.restart, err = s.newReader(&d.input); err != nil {
 			return nil, err
 		}
 	}
-	d.from.piece, d.want, d.got = p, want, 0
+	d.input.piece, d.claimed, d.delivered = p, claimed, 0
 	if err := d.restart(); err != nil {
 		d.release()
 		if err == io.EOF {
@@ -200,12 +200,12 @@ func (s *streamer) stream(p *piece, want int64) (io.ReadCloser, error) {
 
 func (d *stream) Read(dst []byte) (int, error) {
 	n, err := d.reader.Read(dst)
-	d.got += int64(n)
-	if err == io.EOF && d.from.left > 0 {
+	d.delivered += int64(n)
+	if err == io.EOF && d.input.remaining > 0 {
 		err = errTrailing
 	}
-	if d.want != unknown && (d.got > d.want || err == io.EOF && d.got < d.want) {
-		err = fmt.Errorf("%w: %d bytes instead of %d", errTrailing, d.got, d.want)
+	if d.claimed != unknownSize && (d.delivered > d.claimed || err == io.EOF && d.delivered < d.claimed) {
+		err = fmt.Errorf("%w: %d bytes instead of %d", errTrailing, d.delivered, d.claimed)
 	}
 	return n, err
 }
@@ -216,23 +216,23 @@ func (d *stream) Close() error {
 }
 
 func (d *stream) release() {
-	d.from.piece = noPiece
+	d.input.piece = noPiece
 	d.owner.pool.Put(d)
 }
 
 // openStream starts to decompress a piece, or returns nil if the format has no streams.
 func openStream(c codec, p *piece) (io.ReadCloser, error) {
-	want, err := p.measure(c)
+	claimed, err := p.measure(c)
 	if err != nil {
 		return nil, err
 	}
-	return c.stream(p, want)
+	return c.stream(p, claimed)
 }
 
 // decodeStream implements codec.decode with a stream.
 func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
-	src := source{buf: content, ended: true}
-	s, err := openStream(c, &piece{source: &src, left: int64(len(content))})
+	src := source{buf: content, atEnd: true}
+	s, err := openStream(c, &piece{source: &src, remaining: int64(len(content))})
 	if err != nil {
 		return dst, err
 	}
@@ -240,31 +240,31 @@ func decodeStream(c codec, dst, content []byte, limit int64) ([]byte, error) {
 	return readPiece(dst, s, limit)
 }
 
-// partBytes is the size of the buffers for a piece of unknown size.
-const partBytes = 64 << 10
+// chunkBytes is the size of the buffers for a piece of unknown size.
+const chunkBytes = 64 << 10
 
 // readPiece appends the content of r to dst, at most limit bytes. It allocates as bytes
-// arrive. The first partBytes go to dst itself, and all others to parts, which are copied
-// to dst at the end, so that dst grows only once.
+// arrive. It reads the first chunkBytes into dst itself, and all others into separate
+// chunks. These are copied to dst at the end, so that dst grows only once.
 func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
-	var parts [][]byte
-	part, first := dst, true
+	var chunks [][]byte
+	chunk, inDst := dst, true
 	for {
-		if len(part) == cap(part) {
-			if first && total < partBytes {
-				part = slices.Grow(part, int(max(1<<10, 3*total)))
+		if len(chunk) == cap(chunk) {
+			if inDst && total < chunkBytes {
+				chunk = slices.Grow(chunk, int(max(1<<10, 3*total)))
 			} else {
-				if !first {
-					parts = append(parts, part)
+				if !inDst {
+					chunks = append(chunks, chunk)
 				} else {
-					dst, first = part, false
+					dst, inDst = chunk, false
 				}
-				part = make([]byte, 0, min(partBytes, limit+1-total))
+				chunk = make([]byte, 0, min(chunkBytes, limit+1-total))
 			}
 		}
-		n, err := r.Read(part[len(part):min(int64(cap(part)), int64(len(part))+limit+1-total)])
-		part = part[:len(part)+n]
+		n, err := r.Read(chunk[len(chunk):min(int64(cap(chunk)), int64(len(chunk))+limit+1-total)])
+		chunk = chunk[:len(chunk)+n]
 		if total += int64(n); total > limit {
 			return dst[:start], fmt.Errorf("%w of %d bytes", errTooLong, limit)
 		}
@@ -274,11 +274,11 @@ func readPiece(dst []byte, r io.Reader, limit int64) ([]byte, error) {
 		if err == nil {
 			continue
 		}
-		if first {
-			return part, nil
+		if inDst {
+			return chunk, nil
 		}
 		dst = slices.Grow(dst, int(total)-(len(dst)-start))
-		for _, p := range append(parts, part) {
+		for _, p := range append(chunks, chunk) {
 			dst = append(dst, p...)
 		}
 		return dst, nil

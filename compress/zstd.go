@@ -17,7 +17,7 @@ import (
 type zstdCodec struct {
 	streamer
 	limit   int64
-	encoder func() (*zstd.Encoder, error) // made at the first call
+	encoder func() (*zstd.Encoder, error) // created at the first call
 	decoder func() (*zstd.Decoder, error)
 }
 
@@ -25,10 +25,11 @@ const (
 	// zstdWindow is the window size of written frames and the maximum for frames
 	// that are read: RFC 8878 requires every decoder to support it.
 	zstdWindow = 8 << 20
-	// zstdRatio is the maximum of decompressed bytes for a compressed byte: a block of
-	// 128 KiB takes 4 bytes.
+	// zstdRatio is the maximum number of decompressed bytes for each compressed byte: a
+	// block of 128 KiB takes 4 bytes.
 	zstdRatio = 128 << 10 / 4
-	// zstdUnsized bounds the content of frames that encode writes without a size.
+	// zstdUnsized is the maximum content length of frames that encode writes without a
+	// size.
 	zstdUnsized = 256
 )
 
@@ -44,9 +45,9 @@ func newZstd(level int, limit int64) *zstdCodec {
 			zstd.WithDecoderMaxMemory(uint64(max(limit, zstd.MinWindowSize))))
 	}
 	c.decoder = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(runtime.GOMAXPROCS(0)) })
-	c.open = func(from io.Reader) (io.Reader, func() error, error) {
+	c.newReader = func(src io.Reader) (io.Reader, func() error, error) {
 		d, err := newDecoder(1)
-		return zstdReader{d}, func() error { return d.Reset(from) }, err
+		return zstdReader{d}, func() error { return d.Reset(src) }, err
 	}
 	return c
 }
@@ -60,13 +61,13 @@ func (c *zstdCodec) encode(dst, src []byte) ([]byte, error) {
 }
 
 func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
-	want, err := c.measure(content, int64(len(content)))
+	claimed, err := c.measure(content, int64(len(content)))
 	if err != nil {
 		return dst, err
 	}
-	room := int(want)
-	if want == unknown {
-		room = int(min(zstdUnsized, c.limit))
+	capacity := int(claimed)
+	if claimed == unknownSize {
+		capacity = int(min(zstdUnsized, c.limit))
 	}
 	decoder, err := c.decoder()
 	if err != nil {
@@ -75,16 +76,16 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	// The library counts the bytes already in its buffer against the limit, so it gets
 	// only the free space after them.
 	start := len(dst)
-	dst = slices.Grow(dst, room)
-	out, err := decoder.DecodeAll(content, dst[start:start:start+room])
-	if want == unknown && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+	dst = slices.Grow(dst, capacity)
+	out, err := decoder.DecodeAll(content, dst[start:start:start+capacity])
+	if claimed == unknownSize && errors.Is(err, zstd.ErrDecoderSizeExceeded) {
 		return decodeStream(c, dst, content, c.limit)
 	}
 	if err != nil {
 		return dst, zstdError(err)
 	}
-	if want != unknown && int64(len(out)) != want {
-		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), want)
+	if claimed != unknownSize && int64(len(out)) != claimed {
+		return dst, fmt.Errorf("%w: %d bytes instead of %d", errTrailing, len(out), claimed)
 	}
 	return dst[:start+len(out)], nil
 }
@@ -102,7 +103,7 @@ func (c *zstdCodec) measure(head []byte, total int64) (int64, error) {
 		if maxWindow := max(c.limit/8, 128<<10); h.WindowSize > uint64(maxWindow) {
 			return 0, fmt.Errorf("%w: it stores no size, and its window has %d bytes", errTooLong, h.WindowSize)
 		}
-		return unknown, nil
+		return unknownSize, nil
 	}
 	return checkClaim(h.FrameContentSize, total, zstdRatio, c.limit)
 }
@@ -115,7 +116,7 @@ func zstdError(err error) error {
 	return err
 }
 
-// zstdReader is the library's reader with our errors.
+// zstdReader is the library's reader, with errors from zstdError.
 type zstdReader struct{ decoder *zstd.Decoder }
 
 func (r zstdReader) Read(dst []byte) (int, error) {

@@ -76,13 +76,13 @@ func benchArray[T Element](b *testing.B) {
 		}
 	}
 	n := NewNumPy[T](nil)
-	data, err := appendArray(nil, n.own, v)
+	data, err := appendArray(nil, n.dtype, v)
 	must(b, err)
 	b.Run(fmt.Sprintf("%T/encode", v[0]), func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		buf := make([]byte, 0, 2*len(data))
 		for b.Loop() {
-			if _, err := appendArray(buf, n.own, v); err != nil {
+			if _, err := appendArray(buf, n.dtype, v); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -90,7 +90,7 @@ func benchArray[T Element](b *testing.B) {
 	b.Run(fmt.Sprintf("%T/decode", v[0]), func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		for b.Loop() {
-			if _, err := n.decode(n.own, data); err != nil {
+			if _, err := n.decode(n.dtype, data); err != nil {
 				b.Fatal(err)
 			}
 		}

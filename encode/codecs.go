@@ -83,8 +83,8 @@ func Gob[T any]() ValueCodec[T] {
 
 // checkGob returns an error unless data consists of whole messages. For a truncated
 // message, the decoder would allocate some megabytes before it noticed. A message is
-// its length and that many bytes. A length below 128 is one byte; a longer one is the
-// negated count of its bytes, followed by these.
+// its length, followed by that many bytes. A length below 128 is one byte. A longer one
+// is the negated count of its bytes, followed by these bytes.
 func checkGob(data []byte) error {
 	for len(data) > 0 {
 		n := uint64(data[0])
@@ -116,9 +116,9 @@ func Concat[S ~[]E, E any](pieces []S) (S, error) {
 	return slices.Concat(pieces...), nil
 }
 
-// JoinOf returns the Join of a codec for T. It concatenates slices and strings. For
-// any other type it returns a single value unchanged, the zero value if there is
-// none, and an [ErrNoJoin] for several.
+// JoinOf returns the Join of a codec for T. It concatenates slices and strings. For any
+// other type it returns a single value unchanged, the zero value for no values, and an
+// error that wraps [ErrNoJoin] for several values.
 func JoinOf[T any]() func([]T) (T, error) {
 	switch t := reflect.TypeFor[T](); t.Kind() {
 	case reflect.Slice:
@@ -156,22 +156,22 @@ func concatAny[T any](t reflect.Type, pieces []T) (joined T) {
 	if total == 0 {
 		return joined
 	}
-	all := reflect.MakeSlice(t, 0, total)
+	joinedSlice := reflect.MakeSlice(t, 0, total)
 	for i := range pieces {
-		all = reflect.AppendSlice(all, reflect.ValueOf(&pieces[i]).Elem())
+		joinedSlice = reflect.AppendSlice(joinedSlice, reflect.ValueOf(&pieces[i]).Elem())
 	}
-	reflect.ValueOf(&joined).Elem().Set(all)
+	reflect.ValueOf(&joined).Elem().Set(joinedSlice)
 	return joined
 }
 
-// The Python types without a counterpart in Go. The others are read as: None nil,
-// bool bool, int int64 (or *big.Int if int64 is too small), float float64, str
-// string, bytes []byte, list []any.
+// These Python types have no counterpart in Go. Other values are decoded as follows: None
+// as nil, bool as bool, int as int64 (or *big.Int if int64 is too small), float as
+// float64, str as string, bytes as []byte, list as []any.
 //
-// Encoders also accept numbers of every size, named types of all of these, and
-// slices, arrays and maps of them: a slice becomes a list, a map a dict sorted by
-// key. They refuse structs. Values must not contain themselves, and may be nested
-// 1,000 deep.
+// Encoders also accept numbers of every size, named types of all of these, and slices,
+// arrays and maps of them: a slice becomes a list, a map a dict sorted by key. They
+// refuse structs. Values must not contain themselves, and can be nested up to 1,000
+// levels deep.
 type (
 	// PyTuple is Python's tuple.
 	PyTuple = pyvalue.Tuple
@@ -187,26 +187,26 @@ type (
 	PyByteArray = pyvalue.ByteArray
 )
 
-// Pickle is the codec of partd.Pickle: lists of plain values, pickled. It writes
-// protocol 5 and reads protocols 4 and 5, the only ones since Python 3.4. Values keep
-// their types; tuples come back as [PyTuple].
+// Pickle is the codec of partd.Pickle: pickled lists of plain values. It writes protocol
+// 5, and reads protocols 4 and 5. Values keep their types; tuples are decoded as
+// [PyTuple].
 //
-// It executes nothing: a class, a function or any other value that is not plain is an
-// error that names it. A container that occurs twice in a list is shared, as in
-// Python: a change shows in both places.
+// The codec executes nothing: a class, a function or any other value that is not plain is
+// an error that names it. If a container occurs twice in a list, both occurrences share
+// it, as in Python.
 func Pickle() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) { return pickle.Append(dst, v) },
-		Decode: func(data []byte) ([]any, error) { return asList("pickle", pickle.Decode, data) },
+		Decode: func(data []byte) ([]any, error) { return decodeList("pickle", pickle.Decode, data) },
 		Join:   Concat[[]any],
 	}
 }
 
-// Python is the codec of partd.Python: lists of plain values in MessagePack,
-// which is faster and shorter than a pickle but has no tuples and bytearrays:
-// they come back as lists and bytes. It pickles a list with values that MessagePack
-// cannot hold (sets, integers beyond 64 bits) or that Python would not read from it
-// (dicts with keys that are neither text nor bytes). The codec reads both.
+// Python is the codec of partd.Python: lists of plain values in MessagePack. It is faster
+// and shorter than Pickle, but tuples and bytearrays are decoded as lists and bytes. It
+// pickles a list with values that MessagePack cannot hold (sets, integers beyond 64 bits)
+// or that Python would not read from it (dicts with keys that are neither text nor
+// bytes). The codec reads both forms.
 func Python() ValueCodec[[]any] {
 	return ValueCodec[[]any]{
 		Encode: func(dst []byte, v []any) ([]byte, error) {
@@ -219,15 +219,15 @@ func Python() ValueCodec[[]any] {
 		Decode: func(data []byte) ([]any, error) {
 			// A list in MessagePack begins with a byte that no pickle begins with.
 			if len(data) == 0 || data[0]&0xf0 == 0x90 || data[0] == 0xdc || data[0] == 0xdd {
-				return asList("msgpack", msgpack.Decode, data)
+				return decodeList("msgpack", msgpack.Decode, data)
 			}
-			return asList("pickle", pickle.Decode, data)
+			return decodeList("pickle", pickle.Decode, data)
 		},
 		Join: Concat[[]any],
 	}
 }
 
-func asList(format string, decode func([]byte) (any, error), data []byte) ([]any, error) {
+func decodeList(format string, decode func([]byte) (any, error), data []byte) ([]any, error) {
 	v, err := decode(data)
 	if err != nil {
 		return nil, err

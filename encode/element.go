@@ -123,7 +123,7 @@ func NewFloat16(f float32) Float16 {
 func shiftRounding(n uint32, bits uint) uint16 {
 	half := uint32(1) << (bits - 1)
 	q := n >> bits
-	if rest := n & (half<<1 - 1); rest > half || rest == half && q&1 == 1 {
+	if remainder := n & (half<<1 - 1); remainder > half || remainder == half && q&1 == 1 {
 		q++
 	}
 	return uint16(q)

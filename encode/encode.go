@@ -1,7 +1,7 @@
 // Package encode stores values of a Go type instead of bytes.
 //
 // A [ValueCodec] turns a value into bytes and back, and joins the values that were
-// appended to one key. [New] puts it in front of any store:
+// appended to one key. [New] wraps any store with a codec:
 //
 //	people := encode.New(store, encode.JSON[[]Person]())
 //	err := people.Append(ctx, encode.Entry[[]Person]{Key: "FR", Value: []Person{{Name: "Ada"}}})
@@ -16,9 +16,8 @@
 //
 // # Hostile data
 //
-// No codec of this package executes the data that it reads, and none allocates
-// memory because a length field claims it. A decoded value takes at most a multiple
-// of its encoded size: 384 for Pickle, and 128 for Python, or 384 if a value is
+// No codec of this package executes the data that it reads, and none allocates memory
+// just because a length field claims it. A decoded value takes at most a multiple
 // pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob
 // the limit depends on the type, because a byte or two may stand for a large struct.
 // Data that does not decode is a *DecodeError, which identifies the piece.
@@ -35,9 +34,8 @@ import (
 	"github.com/go-partd/partd/internal/nostore"
 )
 
-// ValueCodec turns a value that is appended to a key into bytes and back. Any
-// three such functions form a codec. You may also replace the Join of a codec of
-// this package.
+// ValueCodec encodes and decodes the values of a type, and joins the values of a key. You
+// can write your own codec, or replace the Join of a codec of this package.
 //
 // Package shuffle encodes its records with such codecs, and ignores Join. A codec is
 // not a compress.Format, which a layer uses to compress any bytes.
@@ -63,7 +61,7 @@ type Entry[T any] struct {
 }
 
 // Store stores values of a type in a store of bytes. It is safe for concurrent
-// use if the store beneath is. If that store lacks an ability, the
+// use if the underlying store is. If that store lacks an ability, the
 // corresponding method returns an error that wraps errors.ErrUnsupported.
 type Store[T any] struct {
 	layer
@@ -85,11 +83,11 @@ func New[T any](p partd.Partd, codec ValueCodec[T]) *Store[T] {
 	return &Store[T]{layer: layer{p}, codec: codec}
 }
 
-var errNoCodec = errors.New("the codec lacks Encode, Decode or Join: give New all three")
+var errNoCodec = errors.New("the codec lacks Encode, Decode or Join: pass New a codec with all three")
 
-// Append adds each entry's value to its key, in slice order. A key may
-// occur more than once. It is all or nothing, like the Append of the underlying
-// store. It does not retain the values.
+// Append adds each entry's value to its key, in slice order. A key may occur more than
+// once. Append is all or nothing, like the Append of the underlying store. It does not
+// retain the values.
 func (s *Store[T]) Append(ctx context.Context, entries ...Entry[T]) error {
 	b := s.buffer()
 	defer s.release(b)
@@ -134,7 +132,7 @@ func (s *Store[T]) buffer() *buffer {
 	return &buffer{}
 }
 
-// release returns a buffer to the pool. The store beneath has copied its contents.
+// release returns a buffer to the pool. The underlying store has copied its contents.
 func (s *Store[T]) release(b *buffer) {
 	if cap(b.bytes) > maxPooled || cap(b.entries) > maxPooled/64 {
 		return
@@ -144,8 +142,8 @@ func (s *Store[T]) release(b *buffer) {
 	s.buffers.Put(b)
 }
 
-// batch returns the entries with their values. It must be called after the last value
-// was encoded, because appending may move the bytes.
+// batch returns the entries with their values. It must be called after the last value was
+// encoded, because encoding can move the bytes.
 func (b *buffer) batch() []partd.Entry {
 	start := 0
 	for i, end := range b.ends {
@@ -160,7 +158,7 @@ type layer struct{ inner partd.Partd }
 
 func (l layer) innerStore() partd.Partd { return nostore.Or(l.inner) }
 
-// Flush flushes the store beneath. The layer itself buffers nothing.
+// Flush flushes the underlying store. The layer itself buffers nothing.
 func (l layer) Flush(ctx context.Context) error { return partd.Flush(ctx, l.innerStore()) }
 
 // Sync returns once everything acknowledged before the call survives a power
@@ -177,7 +175,7 @@ func (l layer) Unwrap() partd.Partd { return l.inner }
 // DecodeError identifies the piece of a key's value that does not decode. A
 // *partd.Error, which names the key, wraps it.
 type DecodeError struct {
-	Offset int64 // offset of the piece, or its frame, in the key's value, in bytes
+	Offset int64 // offset of the piece, or of its frame, in the key's value, in bytes
 	Err    error // the cause
 }
 
@@ -195,7 +193,7 @@ type PopError struct {
 }
 
 func (e *PopError) Error() string {
-	return fmt.Sprintf("%d keys are removed, but their values, kept in this error, do not decode: %v", len(e.Keys), e.Err)
+	return fmt.Sprintf("removed %d keys, but cannot decode their values, which this error keeps: %v", len(e.Keys), e.Err)
 }
 
 // Unwrap returns the cause.
@@ -205,8 +203,8 @@ func (e *PopError) Unwrap() error { return e.Err }
 // type without a join. [Store.All] yields them one by one.
 var ErrNoJoin = errors.New("the codec joins slices and strings only: read the values with All, or give the codec a Join")
 
-// ErrDtype is wrapped by the error for an array of another element type than the
-// requested one, and for an invalid dtype.
+// ErrDtype is wrapped by the error for an array whose element type is not the requested
+// one, and for an invalid dtype.
 var ErrDtype = errors.New("wrong dtype")
 
 func keyError(op, key string, err error) error {

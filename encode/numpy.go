@@ -23,38 +23,37 @@ import (
 //
 // Unlike in Python, Delete removes both keys, Append refuses arrays of
 // another dtype, and an append without elements creates no key.
-//
-// A NumPy is safe for concurrent use. It remembers the dtypes of the keys
-// that it has appended to. Do not delete such a key through another NumPy or
+// A NumPy is safe for concurrent use. It caches the dtypes of the keys that it has
+// appended to. Do not delete such a key through another NumPy or
 // another process; Python has the same restriction.
 type NumPy[T Element] struct {
 	layer
-	own npy.DType
+	dtype npy.DType
 
 	// mu is held for reading by appends and reads, and for writing by removals: an
 	// append during a removal could leave data without a dtype.
 	mu sync.RWMutex
 
-	knownMu sync.Mutex // locked after mu
-	known   map[string]npy.DType
+	cacheMu      sync.Mutex // locked after mu
+	cachedDtypes map[string]npy.DType
 }
 
-// maxKnown is the maximum length of NumPy.known.
-const maxKnown = 1 << 16
+// maxCachedDtypes is the maximum length of NumPy.cachedDtypes.
+const maxCachedDtypes = 1 << 16
 
-// dtypeSuffix, after a key, makes the key of its dtype.
+// dtypeSuffix is appended to a key to form the key of its dtype.
 const dtypeSuffix = ".dtype"
 
 // NewNumPy returns a store of arrays over a store of bytes, which must support
 // Set. Stores of different element types may share one as long as each key has
 // one type.
 func NewNumPy[T Element](p partd.Partd) *NumPy[T] {
-	return &NumPy[T]{layer: layer{p}, own: dtypeOf[T](), known: make(map[string]npy.DType)}
+	return &NumPy[T]{layer: layer{p}, dtype: dtypeOf[T](), cachedDtypes: make(map[string]npy.DType)}
 }
 
-// Append adds each entry's elements to the array of its key, in slice order. A key
-// may occur more than once. It is all or nothing, except that it first sets the
-// dtype of a new key, so that elements always have one. It copies the elements.
+// Append adds each entry's elements to the array of its key, in slice order. A key may
+// occur more than once. Append is all or nothing, except that it first sets the dtype of
+// a new key, so that elements always have one. It copies the elements.
 func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -68,8 +67,7 @@ func (n *NumPy[T]) Append(ctx context.Context, entries ...Entry[[]T]) error {
 	return n.innerStore().Append(ctx, batch...)
 }
 
-// Set replaces the array of a key. The caller must first delete an array of another
-// dtype.
+// Set replaces the array of a key. An array of another dtype must be deleted first.
 func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -90,7 +88,7 @@ func (n *NumPy[T]) Set(ctx context.Context, key string, elements []T) error {
 func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error) {
 	size := 0
 	for i := range entries {
-		size += len(entries[i].Value) * n.own.Size
+		size += len(entries[i].Value) * n.dtype.Size
 	}
 	bytes := make([]byte, 0, size)
 	batch := make([]partd.Entry, 0, len(entries))
@@ -103,7 +101,7 @@ func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error
 		}
 		start := len(bytes)
 		var err error
-		if bytes, err = appendArray(bytes, n.own, e.Value); err != nil {
+		if bytes, err = appendArray(bytes, n.dtype, e.Value); err != nil {
 			return nil, keyError(op, e.Key, err)
 		}
 		batch = append(batch, partd.Entry{Key: e.Key, Value: bytes[start:len(bytes):len(bytes)]})
@@ -115,12 +113,12 @@ func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error
 func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all, err := withDtypes("delete", keys)
+	allKeys, err := withDtypes("delete", keys)
 	if err != nil {
 		return err
 	}
-	n.forget(keys)
-	return partd.Delete(ctx, n.innerStore(), all...)
+	n.uncacheDtypes(keys)
+	return partd.Delete(ctx, n.innerStore(), allKeys...)
 }
 
 // Pop returns the arrays of keys as Get does, and removes the keys with their
@@ -129,29 +127,29 @@ func (n *NumPy[T]) Delete(ctx context.Context, keys ...string) error {
 func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	all, err := withDtypes("pop", keys)
+	allKeys, err := withDtypes("pop", keys)
 	if err != nil {
 		return nil, err
 	}
-	n.forget(keys)
-	raw, err := partd.Pop(ctx, n.innerStore(), all...)
+	n.uncacheDtypes(keys)
+	raw, err := partd.Pop(ctx, n.innerStore(), allKeys...)
 	if err != nil {
 		return nil, err
 	}
 	arrays, err := n.decodeAll("pop", keys, raw[:len(keys)], raw[len(keys):])
 	if err != nil {
-		return nil, &PopError{all, raw, err}
+		return nil, &PopError{allKeys, raw, err}
 	}
 	return arrays, nil
 }
 
-// Drop removes every key of the store beneath.
+// Drop removes every key of the underlying store.
 func (n *NumPy[T]) Drop(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.knownMu.Lock()
-	clear(n.known)
-	n.knownMu.Unlock()
+	n.cacheMu.Lock()
+	clear(n.cachedDtypes)
+	n.cacheMu.Unlock()
 	return n.innerStore().Drop(ctx)
 }
 
@@ -179,12 +177,12 @@ func checkKey(op, key string) error {
 
 // withDtypes returns keys, followed by the keys of their dtypes.
 func withDtypes(op string, keys []string) ([]string, error) {
-	all := make([]string, 2*len(keys))
+	allKeys := make([]string, 2*len(keys))
 	for i, key := range keys {
 		if err := checkKey(op, key); err != nil {
 			return nil, err
 		}
-		all[i], all[len(keys)+i] = key, key+dtypeSuffix
+		allKeys[i], allKeys[len(keys)+i] = key, key+dtypeSuffix
 	}
-	return all, nil
+	return allKeys, nil
 }

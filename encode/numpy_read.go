@@ -23,12 +23,12 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 			return nil, err
 		}
 	}
-	// Data first: a key with data already has a dtype.
+	// Get the data first: a key with data already has a dtype.
 	raw, err := n.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	dtypes, err := n.dtypeTexts(ctx, keys)
+	dtypes, err := n.getDtypes(ctx, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -55,23 +55,23 @@ func (n *NumPy[T]) dtypeOf(data, text []byte) (npy.DType, error) {
 		if len(data) > 0 {
 			return npy.DType{}, errNoDtype
 		}
-		return n.own, nil
+		return n.dtype, nil
 	}
-	return n.parse(text)
+	return n.parseDtype(text)
 }
 
 func (n *NumPy[T]) decode(d npy.DType, data []byte) ([]T, error) {
 	if d.Kind != 'O' {
-		if odd := len(data) % d.Size; odd != 0 {
-			return nil, notWhole(d, int64(len(data)), odd)
+		if excess := len(data) % d.Size; excess != 0 {
+			return nil, partialElementError(d, int64(len(data)), excess)
 		}
 		return fixedArray[T](d, data)
 	}
-	return lists(data, objectArray[T])
+	return decodeLists(data, objectArray[T])
 }
 
-func notWhole(d npy.DType, size int64, odd int) error {
-	return &DecodeError{size - int64(odd), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
+func partialElementError(d npy.DType, size int64, excess int) error {
+	return &DecodeError{size - int64(excess), fmt.Errorf("%d bytes are not a multiple of %d, the size of an element of %s", size, d.Size, d)}
 }
 
 // chunkLen is the number of bytes that All reads at a time, a multiple of every element's
@@ -96,7 +96,7 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 		if d.Kind == 'O' {
 			err = eachPiece(frame.Read(r, partd.MaxValueLen), objectArray[T], emit)
 		} else {
-			err = eachFixed(r, d, emit)
+			err = eachChunk(r, d, emit)
 		}
 		if err = errors.Join(err, r.Close()); err != nil && !stopped {
 			yield(nil, keyError("all", key, err))
@@ -115,7 +115,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	if err != nil {
 		return nil, npy.DType{}, err
 	}
-	texts, err := n.dtypeTexts(ctx, []string{key})
+	texts, err := n.getDtypes(ctx, []string{key})
 	if err != nil {
 		return nil, npy.DType{}, errors.Join(err, r.Close())
 	}
@@ -144,26 +144,26 @@ func firstByte(r io.Reader) ([]byte, error) {
 	return b, nil
 }
 
-func eachFixed[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
+func eachChunk[T Element](r io.Reader, d npy.DType, emit func([]T) bool) error {
 	buf := make([]byte, chunkLen)
 	for offset := int64(0); ; {
-		got, err := io.ReadFull(r, buf)
+		n, err := io.ReadFull(r, buf)
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil && err != io.ErrUnexpectedEOF {
 			return err
 		}
-		if odd := got % d.Size; odd != 0 {
-			return notWhole(d, offset+int64(got), odd)
+		if excess := n % d.Size; excess != 0 {
+			return partialElementError(d, offset+int64(n), excess)
 		}
-		part, decodeErr := fixedArray[T](d, buf[:got])
+		elements, decodeErr := fixedArray[T](d, buf[:n])
 		if decodeErr != nil {
 			return &DecodeError{offset, decodeErr}
 		}
-		if !emit(part) || err != nil {
+		if !emit(elements) || err != nil {
 			return nil
 		}
-		offset += int64(got)
+		offset += int64(n)
 	}
 }

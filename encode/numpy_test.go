@@ -62,9 +62,9 @@ func TestNumPyRefuses(t *testing.T) {
 		{"objects", "ints", "holds <i8, but string is |O", reader(t, texts), true},
 		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
 		{"no dtype", "none", `"no dtype" is not a supported dtype`, reader(t, ints), true},
-		{"an empty dtype", "empty", "data without a key .dtype", reader(t, ints), true},
+		{"an empty dtype", "empty", "its .dtype key is missing", reader(t, ints), true},
 		{"records", "records", "records, which is not supported", reader(t, ints), true},
-		{"none", "bare", "data without a key .dtype", reader(t, ints), true},
+		{"none", "bare", "its .dtype key is missing", reader(t, ints), true},
 		{"truncated", "cut", "truncated", reader(t, texts), false},
 		{"a call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
 		{"a dtype", "ints.dtype", "reserved for dtypes", reader(t, ints), false},
@@ -79,7 +79,7 @@ func TestNumPyRefuses(t *testing.T) {
 	for name, err := range map[string]error{
 		"holds <i8":           floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
 		"holds <i8, bu":       floats.Set(ctx, "ints", []float64{1}),
-		"without a key":       ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
+		"key is missing":      ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
 		"reserved for ":       errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
 		"reserved for dtypes": ints.Delete(ctx, "ints", ".dtype"),
 		"is not UTF-8":        texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
@@ -293,13 +293,13 @@ func TestNumPyConcurrently(t *testing.T) {
 func TestNumPyForgetsDtypes(t *testing.T) {
 	n := NewNumPy[uint8](partd.NewDict())
 	batch := make([]Entry[[]uint8], 3000)
-	for round := range maxKnown/len(batch) + 2 {
+	for round := range maxCachedDtypes/len(batch) + 2 {
 		for i := range batch {
 			batch[i] = Entry[[]uint8]{fmt.Sprint(round, i), []uint8{1}}
 		}
 		must(t, n.Append(ctx, batch...))
 	}
-	if len(n.known) > maxKnown {
-		t.Errorf("%d dtypes are noted", len(n.known))
+	if len(n.cachedDtypes) > maxCachedDtypes {
+		t.Errorf("%d dtypes are noted", len(n.cachedDtypes))
 	}
 }

@@ -13,10 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// PandasOptions says which packages are installed for the Python that reads what
-// [PandasBlocks] and [NewPandasColumns] write. With a package installed, partd accepts
-// only data in its format; without it, only plain data. If the options are wrong, Python
-// raises an error. Go reads both.
+// PandasOptions lists the packages that are installed in the Python that will read the
+// data. With a package installed, partd accepts only data in its format; without it, only
+// plain data. If the options are wrong, Python raises an error. Go reads every format.
 type PandasOptions struct {
 	Blosc, Snappy bool // for PandasBlocks
 	Msgpack       bool // for PandasColumns
@@ -26,9 +25,9 @@ type PandasOptions struct {
 const maxFrame = 1 << 30
 
 // PandasBlocks is the codec of partd.PandasBlocks. It reads what pandas 2 and 3 write,
-// without executing their pickles. Both read its frames if the options match their
-// Python; nil means a Python without blosc and python-snappy. Appends can be joined if
-// they have the same columns of the same types.
+// without executing their pickles. Python reads the frames that the codec writes if o
+// matches the Python; nil means a Python without blosc and python-snappy. Appends can be
+// joined if they have the same columns of the same types.
 func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
@@ -61,19 +60,19 @@ type Column struct {
 // checkName refuses names that Python cannot hash, and names that are too long for an
 // error message.
 func checkName(name any) error {
-	parts, isTuple := name.(PyTuple)
+	items, isTuple := name.(PyTuple)
 	if !isTuple {
-		parts = PyTuple{name}
+		items = PyTuple{name}
 	}
-	if len(parts) > 16 {
-		return fmt.Errorf("names of %d parts are not supported", len(parts))
+	if len(items) > 16 {
+		return fmt.Errorf("names of %d parts are not supported", len(items))
 	}
-	for _, part := range parts {
-		switch kind := reflect.ValueOf(part).Kind(); part.(type) {
+	for _, item := range items {
+		switch kind := reflect.ValueOf(item).Kind(); item.(type) {
 		case []byte, *big.Int:
 		default:
 			if kind > reflect.Float64 && kind != reflect.String {
-				return fmt.Errorf("names of type %s are not supported", pyvalue.Name(part))
+				return fmt.Errorf("names of type %s are not supported", pyvalue.Name(item))
 			}
 		}
 	}
@@ -177,19 +176,19 @@ var fixedTypes = []fixedType{
 }
 
 func fixedOf[T Element]() fixedType {
-	own := dtypeOf[T]()
+	dtype := dtypeOf[T]()
 	return fixedType{
 		slice:  reflect.TypeFor[[]T](),
-		dtype:  own,
+		dtype:  dtype,
 		read:   func(d npy.DType, data []byte) (any, error) { return fixedArray[T](d, data) },
-		append: func(dst []byte, values any) []byte { return npy.AppendFixed(dst, own, values.([]T)) },
+		append: func(dst []byte, values any) []byte { return npy.AppendFixed(dst, dtype, values.([]T)) },
 	}
 }
 
 // joinFrames concatenates frames with equal columns, as pandas.concat does.
 func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	for i, f := range frames {
-		if f, err = f.checked(); err != nil {
+		if f, err = f.withIndex(); err != nil {
 			return DataFrame{}, fmt.Errorf("append %d: %w", i+1, err)
 		}
 		if len(joined.Columns) == 0 && joined.Rows() == 0 {
@@ -201,14 +200,14 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			continue
 		}
 		if len(f.Columns) != len(joined.Columns) {
-			return DataFrame{}, fmt.Errorf("append %d has %d columns, earlier ones have %d", i+1, len(f.Columns), len(joined.Columns))
+			return DataFrame{}, fmt.Errorf("append %d has %d columns, earlier appends have %d", i+1, len(f.Columns), len(joined.Columns))
 		}
 		for k, c := range f.Columns {
-			to := &joined.Columns[k]
-			if !reflect.DeepEqual(to.Name, c.Name) {
-				return DataFrame{}, fmt.Errorf("append %d has a column %v, earlier ones have %v", i+1, c.Name, to.Name)
+			column := &joined.Columns[k]
+			if !reflect.DeepEqual(column.Name, c.Name) {
+				return DataFrame{}, fmt.Errorf("append %d has a column %v, earlier appends have %v", i+1, c.Name, column.Name)
 			}
-			if to.Values, err = concatValues(to.Values, c.Values); err != nil {
+			if column.Values, err = concatValues(column.Values, c.Values); err != nil {
 				return DataFrame{}, fmt.Errorf("append %d, column %v: %w", i+1, c.Name, err)
 			}
 		}
@@ -222,16 +221,16 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	return joined, nil
 }
 
-// concatValues appends values to to. Both must have the same type.
-func concatValues(to, values any) (_ any, err error) {
-	if r, ok := to.(Range); ok {
-		next, ok := values.(Range)
-		if ok && next.Step == r.Step && next.Start == r.Start+int64(r.Len())*r.Step {
-			if joined := (Range{r.Start, next.Stop, r.Step}); joined.Len() == r.Len()+next.Len() {
+// concatValues appends values to dst. Both must have the same type.
+func concatValues(dst, values any) (_ any, err error) {
+	if r, ok := dst.(Range); ok {
+		following, ok := values.(Range)
+		if ok && following.Step == r.Step && following.Start == r.Start+int64(r.Len())*r.Step {
+			if joined := (Range{r.Start, following.Stop, r.Step}); joined.Len() == r.Len()+following.Len() {
 				return joined, nil
 			}
 		}
-		if to, err = r.numbers(); err != nil {
+		if dst, err = r.numbers(); err != nil {
 			return nil, err
 		}
 	}
@@ -240,7 +239,7 @@ func concatValues(to, values any) (_ any, err error) {
 			return nil, err
 		}
 	}
-	switch a := to.(type) {
+	switch a := dst.(type) {
 	case Times:
 		if b, ok := values.(Times); ok && a.Unit == b.Unit && a.Zone == b.Zone {
 			a.Counts = append(a.Counts, b.Counts...)
@@ -265,11 +264,11 @@ func concatValues(to, values any) (_ any, err error) {
 			return a, nil
 		}
 	default:
-		if reflect.TypeOf(to) == reflect.TypeOf(values) {
-			return reflect.AppendSlice(reflect.ValueOf(to), reflect.ValueOf(values)).Interface(), nil
+		if reflect.TypeOf(dst) == reflect.TypeOf(values) {
+			return reflect.AppendSlice(reflect.ValueOf(dst), reflect.ValueOf(values)).Interface(), nil
 		}
 	}
-	return nil, fmt.Errorf("%s cannot be joined with %s: read the appends one by one, with All", typeName(values), typeName(to))
+	return nil, fmt.Errorf("%s cannot be joined with %s: read the appends one by one, with All", typeName(values), typeName(dst))
 }
 
 // paddedNulls returns t.Null with the length of t.Values.

@@ -34,49 +34,49 @@ func NewPandasColumns(p partd.Partd, o *PandasOptions) *PandasColumns {
 	return s
 }
 
-// Append adds each entry's rows to its key. The key's rows must have the same columns with
-// the same types. It is all or nothing, except that it first sets the names and dtypes
-// of a new key.
+// Append adds each entry's rows to its key. If the key exists, the rows must have its
+// columns and types. Append is all or nothing, except that it first sets the names and
+// dtypes of a new key.
 func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame]) error {
-	var batch, described []partd.Entry
+	var arrays, descriptions []partd.Entry
 	for _, e := range entries {
-		d, err := e.Value.checked()
+		d, err := e.Value.withIndex()
 		if err != nil {
 			return keyError("append", e.Key, err)
 		}
 		names := make([]any, len(d.Columns))
-		reserved := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
+		usedKeys := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
 		for i, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], Column{".index", d.Index.Values}) {
 			array, dtype, err := s.array(e.Key, c)
-			if err == nil && (reserved[array.Key] || reserved[dtype.Key]) {
+			if err == nil && (usedKeys[array.Key] || usedKeys[dtype.Key]) {
 				err = errors.New("another column has the same key")
 			}
-			reserved[array.Key], reserved[dtype.Key] = true, true
+			usedKeys[array.Key], usedKeys[dtype.Key] = true, true
 			if err != nil {
 				return keyError("append", e.Key, fmt.Errorf("column %v: %w", c.Name, err))
 			}
-			batch, described = append(batch, array), append(described, dtype)
+			arrays, descriptions = append(arrays, array), append(descriptions, dtype)
 			if i < len(names) {
 				names[i] = c.Name
 			}
 		}
-		for part, v := range map[string]any{".columns": names, ".index-name": d.Index.Name} {
+		for suffix, v := range map[string]any{".columns": names, ".index-name": d.Index.Name} {
 			pickled, err := pickle.Append(nil, v)
 			if err != nil {
 				return keyError("append", e.Key, err)
 			}
-			described = append(described, partd.Entry{Key: columnKey(e.Key, part), Value: pickled})
+			descriptions = append(descriptions, partd.Entry{Key: columnKey(e.Key, suffix), Value: pickled})
 		}
 	}
-	if err := s.describe(ctx, "append", described, func(e partd.Entry, recorded []byte) error {
-		if stored, appended := description(recorded), description(e.Value); !reflect.DeepEqual(stored, appended) {
-			return keyError("append", e.Key, fmt.Errorf("%w: the key has %v, but %v is appended", ErrDtype, stored, appended))
+	if err := s.setMissing(ctx, "append", descriptions, func(e partd.Entry, recorded []byte) error {
+		if stored, appended := decodeDescription(recorded), decodeDescription(e.Value); !reflect.DeepEqual(stored, appended) {
+			return keyError("append", e.Key, fmt.Errorf("%w: the key holds %v, and %v cannot be appended to it", ErrDtype, stored, appended))
 		}
 		return nil
 	}); err != nil {
 		return err
 	}
-	return s.innerStore().Append(ctx, batch...)
+	return s.innerStore().Append(ctx, arrays...)
 }
 
 // array returns the entries for the elements of a column and for its dtype.
@@ -89,22 +89,22 @@ func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, e
 	switch name := c.Name.(type) {
 	case string, int, int64:
 	default:
-		return array, dtype, fmt.Errorf("its name is a %T, but must be text or an integer", name)
+		return array, dtype, fmt.Errorf("its name is a %T: use text or an integer", name)
 	}
 	stored, err := encodeValues(c.Values)
 	if err != nil {
 		return array, dtype, err
 	}
-	if stored.as != nil || stored.categories != nil {
+	if stored.pandasDtype != nil || stored.categories != nil {
 		return array, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
 	}
 	array.Key = columnKey(key, c.Name)
 	dtype = partd.Entry{Key: array.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
-	if stored.fixed != nil {
-		array.Value = stored.fixed(nil)
+	if stored.appendTo != nil {
+		array.Value = stored.appendTo(nil)
 		return array, dtype, nil
 	}
-	list, err := s.objects.Encode(frame.Begin(nil), stored.list)
+	list, err := s.objects.Encode(frame.Begin(nil), stored.objects)
 	if err == nil {
 		array.Value = frame.End(list, 0)
 	}
@@ -113,8 +113,8 @@ func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, e
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }
 
-// description decodes a pickled value or a dtype, for comparison.
-func description(data []byte) any {
+// decodeDescription decodes a pickled value or a dtype, for comparison.
+func decodeDescription(data []byte) any {
 	if v, err := pickle.Decode(data); err == nil {
 		return v
 	}
@@ -125,31 +125,31 @@ func description(data []byte) any {
 // Get returns the rows of a key with the named columns, or with all columns if names is
 // empty. A key that does not exist has no columns.
 func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d DataFrame, err error) {
-	head, err := s.innerStore().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
-	if err != nil || len(head[0]) == 0 {
+	metadata, err := s.innerStore().Get(ctx, columnKey(key, ".columns"), columnKey(key, ".index-name"))
+	if err != nil || len(metadata[0]) == 0 {
 		return d, err
 	}
-	all, err := asList("pickle", pickle.Decode, head[0])
+	columnNames, err := decodeList("pickle", pickle.Decode, metadata[0])
 	if err == nil {
-		d.Index.Name, err = pickle.Decode(head[1])
+		d.Index.Name, err = pickle.Decode(metadata[1])
 	}
 	if err != nil {
 		return d, keyError("get", key, err)
 	}
 	if len(names) == 0 {
-		names = all
+		names = columnNames
 	}
 	keys := []string{columnKey(key, ".index"), columnKey(key, ".index") + dtypeSuffix}
-	seen := map[string]bool{}
+	requested := map[string]bool{}
 	for _, name := range names {
 		err := checkName(name)
-		if err == nil && seen[columnKey(key, name)] {
-			err = fmt.Errorf("column %v twice", name)
+		if err == nil && requested[columnKey(key, name)] {
+			err = fmt.Errorf("column %v is requested twice", name)
 		}
 		if err != nil {
 			return d, keyError("get", key, err)
 		}
-		seen[columnKey(key, name)] = true
+		requested[columnKey(key, name)] = true
 		keys = append(keys, columnKey(key, name), columnKey(key, name)+dtypeSuffix)
 	}
 	data, err := s.innerStore().Get(ctx, keys...)
@@ -157,7 +157,7 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 		return d, err
 	}
 	for i := 0; i < len(data); i += 2 {
-		values, err := columnOf(string(data[i+1]), data[i])
+		values, err := decodeColumn(string(data[i+1]), data[i])
 		if err != nil {
 			return d, keyError("get", keys[i], err)
 		}
@@ -167,14 +167,14 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 			d.Columns = append(d.Columns, Column{names[i/2-1], values})
 		}
 	}
-	if d, err = d.checked(); err != nil {
+	if d, err = d.withIndex(); err != nil {
 		return d, keyError("get", key, err)
 	}
 	return d, nil
 }
 
-// columnOf decodes the array of a column.
-func columnOf(dtype string, data []byte) (any, error) {
+// decodeColumn decodes the array of a column.
+func decodeColumn(dtype string, data []byte) (any, error) {
 	if dtype == "" {
 		return nil, errors.New("the column does not exist")
 	}
@@ -184,12 +184,12 @@ func columnOf(dtype string, data []byte) (any, error) {
 	}
 	a := array{dtype: d, data: data}
 	if d.Kind == 'O' {
-		if a.objects, err = lists(data, Python().Decode); err != nil {
+		if a.objects, err = decodeLists(data, Python().Decode); err != nil {
 			return nil, err
 		}
 	}
 	return a.column(0, 1)
 }
 
-// Drop removes every key of the store beneath.
+// Drop removes every key of the underlying store.
 func (s *PandasColumns) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }

@@ -164,9 +164,9 @@ func TestRangeLen(t *testing.T) {
 
 func TestPandasWriteErrors(t *testing.T) {
 	for want, f := range map[string]DataFrame{
-		"has 1 rows, the first column 2":             {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
-		"has 3 rows, the first column 2":             {Columns: []Column{{"a", []int64{1, 2}}}, Index: Column{nil, Range{0, 3, 1}}},
-		"not a type of Column.Values":                {Columns: []Column{{"a", 7}}},
+		"has 1 rows, want 2":                         {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
+		"has 3 rows, want 2":                         {Columns: []Column{{"a", []int64{1, 2}}}, Index: Column{nil, Range{0, 3, 1}}},
+		"type int are not supported":                 {Columns: []Column{{"a", 7}}},
 		"column a: []chan int is not supported":      {Columns: []Column{{"a", []chan int{nil}}}},
 		`column a: unknown unit "min"`:               {Columns: []Column{{"a", Times{"min", "", []int64{1}}}}},
 		`column a: unknown unit ""`:                  {Columns: []Column{{"a", Durations{"", []int64{1}}}}},
@@ -271,19 +271,19 @@ func TestPandasHostile(t *testing.T) {
 	}{
 		{nil, "0 parts"},
 		{hostileIndex(t, rangeIndex(math.MinInt64, math.MaxInt64, 1, nil), rangeIndex(0, 0, 1, nil)), "9223372036854775807 columns in"},
-		{coded("<M8[ns]", false, make([]byte, 8)), "column a (category): codes that are datetime64[ns]"},
-		{coded("<m8[ns]", false, make([]byte, 8)), "codes that are timedelta64[ns]"},
-		{coded("|O", false, frame.Append(nil, pickled([]any{long}))), "codes that are []interface {}"},
+		{coded("<M8[ns]", false, make([]byte, 8)), "column a (category): the codes are datetime64[ns]"},
+		{coded("<m8[ns]", false, make([]byte, 8)), "the codes are timedelta64[ns]"},
+		{coded("|O", false, frame.Append(nil, pickled([]any{long}))), "the codes are []interface {}"},
 		{coded("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
 		{encodeHostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
 		{encodeHostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
-		{encodeHostile(t, empty("<U5", 0, 1), nil), "a block of no column: "},
+		{encodeHostile(t, empty("<U5", 0, 1), nil), "a block without columns: "},
 		{encodeHostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
 		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `unknown unit "min"`},
-		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "not placement, dtype, shape and kind"},
+		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "is not (placement, dtype, shape, kind)"},
 		{encodeHostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of integers"},
 		{encodeHostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not supported"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
@@ -434,7 +434,7 @@ func TestPandasColumnsErrors(t *testing.T) {
 	}
 	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "left-|-a", Value: make([]byte, 3)}))
 	err := s.Append(t.Context(), Entry[DataFrame]{"left", DataFrame{Columns: []Column{{"a", []int64{1}}}}})
-	if !errors.Is(err, ErrDtype) || !strings.Contains(err.Error(), "there is data") {
+	if !errors.Is(err, ErrDtype) || !strings.Contains(err.Error(), "the key holds data") {
 		t.Error(err)
 	}
 	must(t, s.Append(t.Context(), Entry[DataFrame]{"k", DataFrame{Columns: []Column{{"a", []int64{1}}}}}))
@@ -456,7 +456,7 @@ func TestPandasColumnsErrors(t *testing.T) {
 	list, err := pickle.Append(nil, []any{[]any{"x"}})
 	must(t, err)
 	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "list-|-.columns", Value: list}, partd.Entry{Key: "list-|-.index-name", Value: []byte("N.")}))
-	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a twice") {
+	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a is requested twice") {
 		t.Error(err)
 	}
 	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "names of type list") {

@@ -14,12 +14,12 @@ import (
 
 // array is a NumPy array, or a pandas array that wraps one.
 type array struct {
-	dtype   npy.DType
-	shape   []int // nil for one dimension of any length
-	fortran bool  // column-major: the first dimension varies fastest
-	data    []byte
-	objects []any          // the elements, if dtype is O
-	as      *pickle.Object // the dtype that pandas gives to the elements, or nil
+	dtype       npy.DType
+	shape       []int // nil for one dimension of any length
+	fortran     bool  // column-major: the first dimension varies fastest
+	data        []byte
+	objects     []any          // the elements, if dtype is O
+	pandasDtype *pickle.Object // the dtype that pandas gives the elements, or nil
 }
 
 // column returns row i of an array of count rows. Each row is a column of a frame. An
@@ -28,8 +28,8 @@ func (a array) column(i, count int) (any, error) {
 	length := len(a.objects)
 	if a.dtype.Kind != 'O' {
 		length = len(a.data) / a.dtype.Size
-		if odd := len(a.data) % a.dtype.Size; odd != 0 {
-			return nil, notWhole(a.dtype, int64(len(a.data)), odd)
+		if excess := len(a.data) % a.dtype.Size; excess != 0 {
+			return nil, partialElementError(a.dtype, int64(len(a.data)), excess)
 		}
 	}
 	shape := a.shape
@@ -40,25 +40,25 @@ func (a array) column(i, count int) (any, error) {
 		return nil, fmt.Errorf("%d elements in an array of shape %v, for %d columns", length, a.shape, count)
 	}
 	length /= count
-	from, to, size := i*length, (i+1)*length, a.dtype.Size
+	start, end, size := i*length, (i+1)*length, a.dtype.Size
 	switch {
 	case a.dtype.Kind == 'O':
-		return a.typed(nil, a.objects[from:to:to])
+		return a.values(nil, a.objects[start:end:end])
 	case a.fortran:
 		row := make([]byte, 0, length*size)
 		for offset := i * size; offset < len(a.data); offset += count * size {
 			row = append(row, a.data[offset:offset+size]...)
 		}
-		return a.typed(row, nil)
+		return a.values(row, nil)
 	}
-	return a.typed(a.data[from*size:to*size], nil)
+	return a.values(a.data[start*size:end*size], nil)
 }
 
-// typed returns elements of an array as the Values of a Column.
-func (a array) typed(data []byte, objects []any) (any, error) {
+// values returns elements of an array as the Values of a Column.
+func (a array) values(data []byte, objects []any) (any, error) {
 	name := ""
-	if a.as != nil {
-		name = a.as.Name()
+	if a.pandasDtype != nil {
+		name = a.pandasDtype.Name()
 	}
 	switch kind := a.dtype.Kind; {
 	case name == "" && kind == 'O':
@@ -74,9 +74,9 @@ func (a array) typed(data []byte, objects []any) (any, error) {
 	case name == "" && kind == 'm':
 		return Durations{a.dtype.Unit, npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
 	case name == "StringDtype" && kind == 'O':
-		return decodeTexts(objects, a.as)
+		return decodeTexts(objects, a.pandasDtype)
 	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
-		unit, zone, err := unitAndZoneOf(a.as)
+		unit, zone, err := unitAndZoneOf(a.pandasDtype)
 		if err == nil {
 			err = checkUnit(unit)
 		}
@@ -120,39 +120,39 @@ func isNA(dtype *pickle.Object) bool {
 // of nulls, offset and buffers, which are validity, offsets, and text.
 func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	state, _ := o.State.(PyDict)
-	dtype, _ := get[*pickle.Object](state, "_dtype")
-	stored, _ := get[*pickle.Object](state, "_pa_array")
+	dtype, _ := dictValue[*pickle.Object](state, "_dtype")
+	stored, _ := dictValue[*pickle.Object](state, "_pa_array")
 	if dtype == nil || stored == nil || stored.Name() != "_restore_array" || len(stored.Args) != 1 {
 		return t, fmt.Errorf("%s without an Arrow array", o.Name())
 	}
-	parts, _ := stored.Args[0].(PyTuple)
-	if len(parts) != 7 {
-		return t, fmt.Errorf("an Arrow array of %d parts instead of 7", len(parts))
+	fields, _ := stored.Args[0].(PyTuple)
+	if len(fields) != 7 {
+		return t, fmt.Errorf("an Arrow array of %d parts instead of 7", len(fields))
 	}
-	kind, _ := parts[0].(*pickle.Object)
-	length, _ := parts[1].(int64)
-	offset, _ := parts[3].(int64)
-	buffers, _ := parts[4].([]any)
+	kind, _ := fields[0].(*pickle.Object)
+	length, _ := fields[1].(int64)
+	offset, _ := fields[3].(int64)
+	buffers, _ := fields[4].([]any)
 	if kind == nil || len(kind.Args) != 1 || len(buffers) != 3 {
 		return t, errors.New("an Arrow array without a type, or without three buffers")
 	}
 	if kind.Args[0] != "large_string" {
 		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(kind.Args[0]))
 	}
-	valid, ends, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
+	valid, offsets, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
 	t.NA = isNA(dtype)
 	if length == 0 {
 		return t, nil
 	}
-	last := int64(len(ends)/8) - 1
-	if length < 0 || offset < 0 || offset > last || length > last-offset || valid != nil && (offset+length+7)/8 > int64(len(valid)) {
-		return t, fmt.Errorf("%d texts from offset %d in buffers of %d and %d bytes", length, offset, len(valid), len(ends))
+	maxIndex := int64(len(offsets)/8) - 1
+	if length < 0 || offset < 0 || offset > maxIndex || length > maxIndex-offset || valid != nil && (offset+length+7)/8 > int64(len(valid)) {
+		return t, fmt.Errorf("%d texts from offset %d in buffers of %d and %d bytes", length, offset, len(valid), len(offsets))
 	}
-	end := func(i int64) uint64 { return binary.LittleEndian.Uint64(ends[8*i:]) }
-	// A sliced array has the buffers of the whole array.
-	stop := min(end(offset+length), uint64(len(buffer)))
-	first := min(end(offset), stop)
-	text := string(buffer[first:stop])
+	offsetAt := func(i int64) uint64 { return binary.LittleEndian.Uint64(offsets[8*i:]) }
+	// A sliced array keeps the buffers of the whole array.
+	textEnd := min(offsetAt(offset+length), uint64(len(buffer)))
+	textStart := min(offsetAt(offset), textEnd)
+	text := string(buffer[textStart:textEnd])
 	t.Values = make([]string, length)
 	for i := range length {
 		k := offset + i
@@ -160,11 +160,11 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 			t.setMissing(int(i))
 			continue
 		}
-		from, to := end(k), end(k+1)
-		if from < first || from > to || to > stop || !utf8.ValidString(text[from-first:to-first]) {
-			return t, fmt.Errorf("element %d, bytes %d to %d of %d, is not text", i, from, to, len(buffer))
+		start, end := offsetAt(k), offsetAt(k+1)
+		if start < textStart || start > end || end > textEnd || !utf8.ValidString(text[start-textStart:end-textStart]) {
+			return t, fmt.Errorf("element %d, bytes %d to %d of %d, is not text", i, start, end, len(buffer))
 		}
-		t.Values[i] = text[from-first : to-first]
+		t.Values[i] = text[start-textStart : end-textStart]
 	}
 	return t, nil
 }
@@ -194,14 +194,14 @@ func bytesOf(v any) []byte {
 	return b
 }
 
-// get returns the value of a key, if it is a T.
-func get[T any](d PyDict, key string) (value T, ok bool) {
+// dictValue returns the value of a key, if it is a T.
+func dictValue[T any](d PyDict, key string) (value T, ok bool) {
 	v, _ := d.Get(key)
 	value, ok = v.(T)
 	return value, ok
 }
 
-// arrayOf returns what an object describes: an array, or Texts.
+// arrayOf returns the array, or the Texts, that an object describes.
 func arrayOf(v any) (any, error) {
 	if list, ok := v.([]any); ok {
 		return array{dtype: npy.DType{Kind: 'O'}, objects: list}, nil
@@ -230,7 +230,7 @@ func arrayOf(v any) (any, error) {
 	return nil, fmt.Errorf("%s is not supported", o.Name())
 }
 
-// withDtype returns the array inner, with dtype as the dtype that pandas gives it.
+// withDtype returns the array that inner describes, with the dtype that pandas gives it.
 func withDtype(inner, dtype any) (any, error) {
 	v, err := arrayOf(inner)
 	a, ok := v.(array)
@@ -238,7 +238,7 @@ func withDtype(inner, dtype any) (any, error) {
 		return v, err
 	}
 	if o, _ := dtype.(*pickle.Object); o != nil && o.Name() != "dtype" {
-		a.as = o
+		a.pandasDtype = o
 	}
 	return a, nil
 }
@@ -295,7 +295,7 @@ func dtypeText(v any) string {
 // negative.
 func decodeIntegers(v any) ([]int, error) {
 	if o, isObject := v.(*pickle.Object); isObject {
-		values, err := column(arrayOf(o))
+		values, err := columnValues(arrayOf(o))
 		if err != nil {
 			return nil, err
 		}
@@ -314,7 +314,7 @@ func decodeIntegers(v any) ([]int, error) {
 		list[i] = int(n)
 	}
 	if !ok {
-		return nil, errors.New("a shape or a placement that is not a list of integers")
+		return nil, errors.New("a shape or a placement is not a list of integers of 0 or more")
 	}
 	return list, nil
 }
@@ -323,7 +323,7 @@ func decodeIntegers(v any) ([]int, error) {
 func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	var timezone any
 	if state, ok := dtype.State.(PyDict); ok {
-		unit, _ = get[string](state, "unit")
+		unit, _ = dictValue[string](state, "unit")
 		timezone, _ = state.Get("tz")
 	} else if len(dtype.Args) == 2 { // written by Go
 		unit, _ = dtype.Args[0].(string)
@@ -336,19 +336,19 @@ func unitAndZoneOf(dtype *pickle.Object) (unit, zone string, err error) {
 	if o == nil {
 		return "", "", errors.New("a DatetimeTZDtype without a zone")
 	}
-	first := any(nil)
+	argument := any(nil)
 	if len(o.Args) > 0 {
-		first = o.Args[0]
+		argument = o.Args[0]
 	}
 	switch name := o.Name(); name {
 	case "_UTC":
 		return unit, "UTC", nil
 	case "_p", "getattr": // from pytz, from zoneinfo
-		if zone, ok := first.(string); ok {
+		if zone, ok := argument.(string); ok {
 			return unit, zone, nil
 		}
 	case "timezone":
-		if o, ok := first.(*pickle.Object); ok && o.Name() == "timedelta" && len(o.Args) == 3 {
+		if o, ok := argument.(*pickle.Object); ok && o.Name() == "timedelta" && len(o.Args) == 3 {
 			days, _ := o.Args[0].(int64)
 			seconds, _ := o.Args[1].(int64)
 			if seconds%60 != 0 {

@@ -71,19 +71,19 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	if d.Index, err = r.index(headers[1], parts[1], length); err != nil {
 		return d, fmt.Errorf("index: %w", err)
 	}
-	return d.checked()
+	return d.withIndex()
 }
 
-// column returns a one-dimensional array, or Texts, as the Values of a Column.
-func column(v any, err error) (any, error) {
+// columnValues returns a one-dimensional array, or Texts, as the Values of a Column.
+func columnValues(v any, err error) (any, error) {
 	if a, ok := v.(array); ok && err == nil {
 		return a.column(0, 1)
 	}
 	return v, err
 }
 
-// block reads the columns of a block. Its header has their placement, the dtype, the
-// shape, and the kind of block.
+// block reads the columns of a block. Its header consists of their placement, the dtype,
+// the shape, and the kind of block.
 func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)
 	if len(t) != 4 {
@@ -91,30 +91,30 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	}
 	kind, _ := t[3].(PyTuple)
 	if len(kind) != 2 {
-		return errors.New("the header of a block is not placement, dtype, shape and kind")
+		return errors.New("the header of a block is not (placement, dtype, shape, kind)")
 	}
-	places, err := decodeIntegers(t[0])
+	positions, err := decodeIntegers(t[0])
 	if err != nil {
 		return fmt.Errorf("the placement of a block: %w", err)
 	}
-	if kind[0] == "categorical_type" && len(places) != 1 {
-		return fmt.Errorf("a block of a category in %d columns", len(places))
+	if kind[0] == "categorical_type" && len(positions) != 1 {
+		return fmt.Errorf("a block of a category in %d columns", len(positions))
 	}
 	name := dtypeText(t[1])
 	if kind[0] == "categorical_type" {
 		name = "category"
 	}
 	values, err := r.values(kind[0], t[1], t[2], data)
-	if err != nil && len(places) == 0 {
-		return fmt.Errorf("a block of no column: %w", err)
+	if err != nil && len(positions) == 0 {
+		return fmt.Errorf("a block without columns: %w", err)
 	}
-	for i, place := range places {
-		if place >= len(columns) || columns[place].Values != nil {
-			return fmt.Errorf("a block for column %d of %d, which has a block already or does not exist", place, len(columns))
+	for i, position := range positions {
+		if position >= len(columns) || columns[position].Values != nil {
+			return fmt.Errorf("a block for column %d of %d: the column does not exist, or has a block already", position, len(columns))
 		}
-		c := &columns[place]
+		c := &columns[position]
 		if a, ok := values.(array); ok && err == nil {
-			c.Values, err = a.column(i, len(places))
+			c.Values, err = a.column(i, len(positions))
 		} else if c.Values = values; err == nil && i > 0 {
 			err = errors.New("it shares its values with another column")
 		}
@@ -154,8 +154,8 @@ func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) 
 	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// categorical returns codes with their categories; details is (ordered, index). It
-// charges each copy of the index and of the codes to r.left, because many headers can
+// categorical returns codes with their categories. details is (ordered, index). Each copy
+// of the index and of the codes counts against r.remaining, because many headers can
 // share one index.
 func (r *blocksReader) categorical(codes, details any) (c Categorical, err error) {
 	t, _ := details.(PyTuple)
@@ -174,7 +174,7 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	if r.remaining -= n; r.remaining < 0 {
 		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
 	} else if texts.Null != nil {
-		return c, errors.New("a category that is missing")
+		return c, errors.New("a category is missing")
 	}
 	if numbers, ok := index.Values.(Range); ok {
 		index.Values, err = numbers.numbers()
@@ -184,7 +184,7 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	}
 	v := reflect.ValueOf(codes)
 	if v.Kind() != reflect.Slice || !reflect.Zero(v.Type().Elem()).CanInt() {
-		return c, fmt.Errorf("codes that are %s", typeName(codes))
+		return c, fmt.Errorf("the codes are %s, not integers", typeName(codes))
 	}
 	if r.remaining -= 4 * int64(v.Len()); r.remaining < 0 {
 		return c, fmt.Errorf("%d codes are over the limit", v.Len())
@@ -222,7 +222,7 @@ func (r *blocksReader) index(header any, data []byte, length int) (c Column, err
 	if length >= 0 {
 		shape = []int{length}
 	}
-	c.Values, err = column(r.array(d, shape, data))
+	c.Values, err = columnValues(r.array(d, shape, data))
 	return c, err
 }
 
@@ -233,7 +233,7 @@ func parseIndex(v any) (c Column, err error) {
 		return c, fmt.Errorf("a %s is not an index", pyvalue.Name(v))
 	}
 	if o.Name() == "Index" && len(o.Args) == 5 { // written by Go
-		values, err := column(withDtype(o.Args[0], o.Args[1]))
+		values, err := columnValues(withDtype(o.Args[0], o.Args[1]))
 		return Column{o.Args[3], values}, err
 	}
 	class, _ := o.Args[0].(pickle.Global)
@@ -246,14 +246,14 @@ func parseIndex(v any) (c Column, err error) {
 	case "RangeIndex":
 		var r Range
 		for name, to := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
-			if *to, ok = get[int64](state, name); !ok {
+			if *to, ok = dictValue[int64](state, name); !ok {
 				return c, fmt.Errorf("a RangeIndex without a %s", name)
 			}
 		}
 		c.Values = r
 	case "Index", "DatetimeIndex", "TimedeltaIndex":
 		inner, _ := state.Get("data")
-		c.Values, err = column(arrayOf(inner))
+		c.Values, err = columnValues(arrayOf(inner))
 	default:
 		return c, fmt.Errorf("%s is not supported", class.Name)
 	}
@@ -305,7 +305,7 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 	return a, err
 }
 
-var containers = blosc.NewDecoder(maxFrame)
+var containerDecoder = blosc.NewDecoder(maxFrame)
 
 // container returns the decompressed size of data, if it is a Blosc container.
 func (r *blocksReader) container(data []byte) (int64, bool) {
@@ -318,7 +318,7 @@ func (r *blocksReader) container(data []byte) (int64, bool) {
 
 func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
 	r.remaining -= n
-	return containers.Append(nil, data)
+	return containerDecoder.Append(nil, data)
 }
 
 // objects reads framed lists, which may be compressed with Blosc or Snappy.
@@ -335,22 +335,22 @@ func (r *blocksReader) objects(data []byte) (objects []any, err error) {
 			return nil, err
 		}
 	}
-	return lists(data, Python().Decode)
+	return decodeLists(data, Python().Decode)
 }
 
-// lists decodes framed lists and concatenates them.
-func lists[T any](data []byte, decode func([]byte) ([]T, error)) (all []T, err error) {
+// decodeLists decodes framed lists and concatenates them.
+func decodeLists[T any](data []byte, decode func([]byte) ([]T, error)) (joined []T, err error) {
 	err = eachPiece(frame.Split(data), decode, func(list []T) bool {
-		all = append(all, list...)
+		joined = append(joined, list...)
 		return true
 	})
-	return all, err
+	return joined, err
 }
 
 func (r *blocksReader) snappy(data []byte) ([]byte, error) {
 	n, err := snappy.DecodedLen(data)
 	if err != nil {
-		return nil, fmt.Errorf("objects are neither in a frame, nor in a Blosc container, nor in Snappy: %w", err)
+		return nil, fmt.Errorf("objects are neither framed nor compressed with Blosc or Snappy: %w", err)
 	}
 	if int64(n) > min(r.remaining, 22*int64(len(data))) { // Snappy's maximum ratio
 		return nil, fmt.Errorf("snappy: %d bytes of %d are over the limit", n, len(data))
@@ -362,8 +362,8 @@ func (r *blocksReader) snappy(data []byte) ([]byte, error) {
 // unpickle reads a pickle that may contain arrays and indexes of pandas.
 func unpickle(data []byte) (any, error) { return pickle.DecodeObjects(data, isPandasName) }
 
-// isPandasName reports whether pickles of pandas arrays and indexes use a name. It also
-// allows names that the readers of objects refuse later, with a better error.
+// isPandasName reports whether pickles of pandas arrays and indexes use a name. It allows
+// some other names too, which the readers of objects refuse with a better error.
 func isPandasName(module, name string) bool {
 	switch module {
 	case "numpy", "numpy.core.numeric", "numpy._core.numeric", "numpy.core.multiarray", "numpy._core.multiarray":
@@ -380,8 +380,8 @@ func isPandasName(module, name string) bool {
 	if module != "pandas" && !strings.HasPrefix(module, "pandas.") {
 		return false
 	}
-	for _, end := range []string{"Index", "Array", "ArrayNumpySemantics", "Dtype", "Categorical"} {
-		if strings.HasSuffix(name, end) {
+	for _, suffix := range []string{"Index", "Array", "ArrayNumpySemantics", "Dtype", "Categorical"} {
+		if strings.HasSuffix(name, suffix) {
 			return true
 		}
 	}

@@ -16,10 +16,10 @@ import (
 
 // append appends an encoded frame with one block for each column.
 func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
-	if d, err = d.checked(); err != nil {
+	if d, err = d.withIndex(); err != nil {
 		return dst, err
 	}
-	names, headers, blocks := make([]any, len(d.Columns)), []any{nil, nil}, make([]stored, len(d.Columns))
+	names, headers, blocks := make([]any, len(d.Columns)), []any{nil, nil}, make([]storedColumn, len(d.Columns))
 	for i, c := range d.Columns {
 		names[i] = c.Name
 		if blocks[i], err = encodeValues(c.Values); err != nil {
@@ -44,44 +44,48 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 	return dst, nil
 }
 
-// checked returns d with an index, or an error unless all its columns have one length.
-func (d DataFrame) checked() (DataFrame, error) {
-	n := d.Rows()
+// withIndex returns d with an index. It returns an error unless all columns and the index
+// have the same length.
+func (d DataFrame) withIndex() (DataFrame, error) {
+	wantRows := d.Rows()
 	if d.Index.Values == nil {
-		d.Index.Values = Range{0, int64(n), 1}
+		d.Index.Values = Range{0, int64(wantRows), 1}
 	}
 	for _, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], d.Index) {
 		if err := checkName(c.Name); err != nil {
 			return d, err
 		}
-		if got := lengthOf(c.Values); got != n || got < 0 {
-			return d, fmt.Errorf("the %T of %v has %d rows, the first column %d (-1: not a type of Column.Values)", c.Values, c.Name, got, n)
+		switch rows := lengthOf(c.Values); {
+		case rows < 0:
+			return d, fmt.Errorf("column %v: values of type %T are not supported", c.Name, c.Values)
+		case rows != wantRows:
+			return d, fmt.Errorf("column %v has %d rows, want %d", c.Name, rows, wantRows)
 		}
 	}
 	return d, nil
 }
 
-// stored describes how the values of a column are written: as a NumPy array of
-// numbers or objects. pandas may give it another dtype.
-type stored struct {
-	dtype      npy.DType
-	fixed      func(dst []byte) []byte // appends the elements; nil for objects
-	list       []any                   // the objects
-	as         any                     // the dtype that pandas gives to the elements, or nil
-	categories PyTuple                 // (ordered, index) for codes of categories, else nil
+// storedColumn describes how the values of a column are written: as a NumPy array of
+// numbers or objects, to which pandas may give another dtype.
+type storedColumn struct {
+	dtype       npy.DType
+	appendTo    func(dst []byte) []byte // appends the elements; nil for objects
+	objects     []any                   // the objects
+	pandasDtype any                     // the dtype that pandas gives the elements, or nil
+	categories  PyTuple                 // (ordered, index) for codes of categories, otherwise nil
 }
 
-func encodeValues(values any) (s stored, err error) {
+func encodeValues(values any) (s storedColumn, err error) {
 	switch v := values.(type) {
 	case []any:
-		return stored{dtype: npy.DType{Kind: 'O'}, list: v}, nil
+		return storedColumn{dtype: npy.DType{Kind: 'O'}, objects: v}, nil
 	case Texts:
 		if v.Null != nil && len(v.Null) != len(v.Values) {
 			return s, fmt.Errorf("%d texts, but Null has length %d", len(v.Values), len(v.Null))
 		}
-		s, err = encodeValues(v.list())
-		if s.as = pickle.Call("pandas", "StringDtype"); !v.NA {
-			s.as = pickle.Call("pandas", "StringDtype", nil, math.NaN())
+		s, err = encodeValues(v.objects())
+		if s.pandasDtype = pickle.Call("pandas", "StringDtype"); !v.NA {
+			s.pandasDtype = pickle.Call("pandas", "StringDtype", nil, math.NaN())
 		}
 		return s, err
 	case Durations:
@@ -93,7 +97,7 @@ func encodeValues(values any) (s stored, err error) {
 		if v.Zone == "" {
 			s.dtype.Kind, s.dtype.Unit = 'M', v.Unit
 		} else {
-			s.as = pickle.Call("pandas", "DatetimeTZDtype", v.Unit, v.Zone)
+			s.pandasDtype = pickle.Call("pandas", "DatetimeTZDtype", v.Unit, v.Zone)
 		}
 		return s, checkUnit(v.Unit)
 	case Categorical:
@@ -115,7 +119,7 @@ func encodeValues(values any) (s stored, err error) {
 	}
 	for _, t := range fixedTypes {
 		if t.slice == reflect.TypeOf(values) {
-			return stored{dtype: t.dtype, fixed: func(dst []byte) []byte { return t.append(dst, values) }}, nil
+			return storedColumn{dtype: t.dtype, appendTo: func(dst []byte) []byte { return t.append(dst, values) }}, nil
 		}
 	}
 	return s, fmt.Errorf("%T is not supported", values)
@@ -153,7 +157,7 @@ func checkCategories(values any) error {
 	return nil
 }
 
-func (t Texts) list() []any {
+func (t Texts) objects() []any {
 	list := make([]any, len(t.Values))
 	for i, text := range t.Values {
 		if t.Null == nil || !t.Null[i] {
@@ -171,22 +175,22 @@ func checkUnit(unit string) error {
 	return fmt.Errorf("unknown unit %q: pandas has ns, us, ms and s", unit)
 }
 
-func (s stored) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
+func (s storedColumn) numpyDtype() any { return pickle.Call("numpy", "dtype", s.dtype.String()) }
 
 // object returns the elements as an object to pickle.
-func (s stored) object() any {
-	if s.fixed == nil {
-		return s.list
+func (s storedColumn) object() any {
+	if s.appendTo == nil {
+		return s.objects
 	}
-	return pickle.Call("numpy", "frombuffer", s.fixed(nil), s.numpyDtype())
+	return pickle.Call("numpy", "frombuffer", s.appendTo(nil), s.numpyDtype())
 }
 
 // header returns the header of a block of one column.
-func (s stored) header(placement, length int) PyTuple {
+func (s storedColumn) header(placement, length int) PyTuple {
 	dtype, shape, kind := s.numpyDtype(), PyTuple{1, length}, PyTuple{"numpy_type", PyTuple{}}
 	switch {
-	case s.as != nil:
-		dtype, kind[0] = s.as, "other"
+	case s.pandasDtype != nil:
+		dtype, kind[0] = s.pandasDtype, "other"
 	case s.categories != nil:
 		shape, kind = shape[1:], PyTuple{"categorical_type", s.categories}
 	}
@@ -206,13 +210,13 @@ func indexObject(c Column) (any, error) {
 		return nil, fmt.Errorf("a CategoricalIndex is not supported")
 	}
 	if _, ok := c.Values.([]any); ok {
-		s.as = "object" // otherwise pandas infers a dtype from the objects
+		s.pandasDtype = "object" // otherwise pandas infers a dtype from the objects
 	}
 	if s.dtype.Kind == 'f' && s.dtype.Size == 2 {
 		return nil, fmt.Errorf("%T: pandas has no index of float16", c.Values)
 	}
 	// The last argument keeps tuples from becoming a MultiIndex.
-	return pickle.Call("pandas", "Index", s.object(), s.as, false, c.Name, false), err
+	return pickle.Call("pandas", "Index", s.object(), s.pandasDtype, false, c.Name, false), err
 }
 
 func appendPickle(dst []byte, v any) ([]byte, error) {
@@ -221,22 +225,22 @@ func appendPickle(dst []byte, v any) ([]byte, error) {
 	return frame.End(dst, start), err
 }
 
-func (o PandasOptions) appendBlock(dst []byte, s stored) ([]byte, error) {
-	if s.as != nil {
-		return appendPickle(dst, pickle.Call("pandas", "array", s.object(), s.as))
+func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
+	if s.pandasDtype != nil {
+		return appendPickle(dst, pickle.Call("pandas", "array", s.object(), s.pandasDtype))
 	}
 	start := len(dst)
 	dst = frame.Begin(dst)
-	if s.fixed != nil && !o.Blosc {
-		return frame.End(s.fixed(dst), start), nil
+	if s.appendTo != nil && !o.Blosc {
+		return frame.End(s.appendTo(dst), start), nil
 	}
-	if s.fixed != nil {
+	if s.appendTo != nil {
 		var err error
-		dst, err = appendContainer(dst, s.fixed(nil), s.dtype.Size)
+		dst, err = appendContainer(dst, s.appendTo(nil), s.dtype.Size)
 		return frame.End(dst, start), err
 	}
 	// Python reads pickles whether msgpack is installed or not.
-	objects, err := appendPickle(nil, s.list)
+	objects, err := appendPickle(nil, s.objects)
 	switch {
 	case err != nil:
 	case (o.Snappy || o.Blosc) && len(objects) > maxFrame:

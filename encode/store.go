@@ -11,9 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/scanread"
 )
 
-// Get returns the joined value of each key, in the order requested. A key that
-// was never appended to has the codec's empty value. The values belong to the
-// caller.
+// Get returns the joined value of each key, in the order requested. For a key that does
+// not exist, it returns the codec's empty value. The values belong to the caller.
 func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
 	raw, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
@@ -74,12 +73,12 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 			yield(*new(T), err)
 			return
 		}
-		more := true
+		wantsMore := true
 		err = eachPiece(frame.Read(r, partd.MaxValueLen), s.codec.Decode, func(v T) bool {
-			more = yield(v, nil)
-			return more
+			wantsMore = yield(v, nil)
+			return wantsMore
 		})
-		if err = errors.Join(err, r.Close()); err != nil && more {
+		if err = errors.Join(err, r.Close()); err != nil && wantsMore {
 			yield(*new(T), keyError("all", key, err))
 		}
 	}
@@ -96,13 +95,13 @@ func (s *Store[T]) SetOnce(ctx context.Context, key string, v T) error {
 	return s.set(ctx, "set once", key, v, partd.SetOnce)
 }
 
-func (s *Store[T]) set(ctx context.Context, op, key string, v T, do func(context.Context, partd.Partd, string, []byte) error) error {
+func (s *Store[T]) set(ctx context.Context, op, key string, v T, setStored func(context.Context, partd.Partd, string, []byte) error) error {
 	b := s.buffer()
 	defer s.release(b)
 	if err := s.encode(b, op, key, v); err != nil {
 		return err
 	}
-	return do(ctx, s.innerStore(), key, b.bytes)
+	return setStored(ctx, s.innerStore(), key, b.bytes)
 }
 
 // Pop returns the values of keys as Get does, and removes the keys, as one atomic
@@ -124,7 +123,7 @@ func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
-// Drop removes every key of the store beneath.
+// Drop removes every key of the underlying store.
 func (s *Store[T]) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }
 
 // Keys yields each key once, with the size of its encoded values in bytes.
@@ -159,7 +158,7 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 	return func(yield func(Group[T], error) bool) {
 		r, stop := scanread.New(chunks, "")
 		defer stop()
-		defer func() { r.Keys++ }() // ends the last key's Values as well
+		defer func() { r.Keys++ }() // invalidates the last key's Values
 		for r.Next() == nil {
 			if !yield(Group[T]{r.Key, s.values(r)}, nil) {
 				return
@@ -171,27 +170,27 @@ func (s *Store[T]) groups(chunks iter.Seq2[partd.Chunk, error]) iter.Seq2[Group[
 	}
 }
 
-var errPassed = errors.New("the values of a key can be read only before the next key")
+var errScanAdvanced = errors.New("the values of a key can be read only before the next key")
 
 // values yields the values of the current key.
 func (s *Store[T]) values(r *scanread.Reader) iter.Seq2[T, error] {
-	key, keys := r.Key, r.Keys
+	key, keyNumber := r.Key, r.Keys
 	return func(yield func(T, error) bool) {
-		more := true
+		wantsMore := true
 		decode := func(data []byte) (v T, err error) {
-			if keys != r.Keys { // the scan has moved on
-				return v, errPassed
+			if keyNumber != r.Keys { // the scan has advanced
+				return v, errScanAdvanced
 			}
 			return s.codec.Decode(data)
 		}
-		err := errPassed
-		if keys == r.Keys {
+		err := errScanAdvanced
+		if keyNumber == r.Keys {
 			err = eachPiece(frame.Read(r, partd.MaxValueLen), decode, func(v T) bool {
-				more = yield(v, nil)
-				return more
+				wantsMore = yield(v, nil)
+				return wantsMore
 			})
 		}
-		if err != nil && more {
+		if err != nil && wantsMore {
 			yield(*new(T), keyError("scan", key, err))
 		}
 	}

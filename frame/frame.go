@@ -72,18 +72,18 @@ func End(dst []byte, start int) []byte {
 func Split(data []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for offset := 0; offset < len(data); {
-			rest := data[offset:]
-			if len(rest) < HeaderLen {
-				yield(nil, truncated(offset, "%d bytes of a header of %d", len(rest), HeaderLen))
+			remaining := data[offset:]
+			if len(remaining) < HeaderLen {
+				yield(nil, truncatedError(offset, "%d of the %d bytes of a header", len(remaining), HeaderLen))
 				return
 			}
-			n := binary.LittleEndian.Uint64(rest)
-			rest = rest[HeaderLen:]
-			if n > uint64(len(rest)) {
-				yield(nil, truncated(offset, "%d bytes of %d", len(rest), n))
+			n := binary.LittleEndian.Uint64(remaining)
+			remaining = remaining[HeaderLen:]
+			if n > uint64(len(remaining)) {
+				yield(nil, truncatedError(offset, "%d of %d bytes", len(remaining), n))
 				return
 			}
-			if !yield(rest[:n:n], nil) {
+			if !yield(remaining[:n:n], nil) {
 				return
 			}
 			offset += HeaderLen + int(n)
@@ -91,7 +91,7 @@ func Split(data []byte) iter.Seq2[[]byte, error] {
 	}
 }
 
-func truncated(offset int, format string, args ...any) error {
+func truncatedError(offset int, format string, args ...any) error {
 	return &Error{int64(offset), fmt.Errorf("%w: "+format, append([]any{ErrTruncated}, args...)...)}
 }
 
@@ -112,22 +112,22 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 		var header [HeaderLen]byte
 		var content []byte
 		for offset := int64(0); ; offset += HeaderLen + int64(len(content)) {
-			got, err := io.ReadFull(r, header[:])
+			n, err := io.ReadFull(r, header[:])
 			if err == io.EOF {
 				return
 			}
 			if err != nil {
-				yield(nil, &Error{offset, asTruncated(err, got, HeaderLen)})
+				yield(nil, &Error{offset, asTruncated(err, n, HeaderLen)})
 				return
 			}
-			n := binary.LittleEndian.Uint64(header[:])
-			if n > uint64(limit) || n > math.MaxInt {
-				yield(nil, &Error{offset, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, n, limit)})
+			length := binary.LittleEndian.Uint64(header[:])
+			if length > uint64(limit) || length > math.MaxInt {
+				yield(nil, &Error{offset, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, length, limit)})
 				return
 			}
-			content, err = readN(r, content[:0], int(n))
+			content, err = readN(r, content[:0], int(length))
 			if err != nil {
-				yield(nil, &Error{offset, asTruncated(err, len(content), int(n))})
+				yield(nil, &Error{offset, asTruncated(err, len(content), int(length))})
 				return
 			}
 			if !yield(content, nil) {
@@ -139,13 +139,13 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 
 // readN appends n bytes of r to dst. It allocates minGrowth bytes first, and
 // then at most doubles what has arrived.
-func readN(r io.Reader, dst []byte, n int) ([]byte, error) {
+func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	const minGrowth = 64 << 10
-	for len(dst) < n {
-		have := len(dst)
-		dst = slices.Grow(dst, min(n-have, max(minGrowth, have)))
-		got, err := io.ReadFull(r, dst[have:min(n, cap(dst))])
-		dst = dst[:have+got]
+	for len(dst) < want {
+		filled := len(dst)
+		dst = slices.Grow(dst, min(want-filled, max(minGrowth, filled)))
+		n, err := io.ReadFull(r, dst[filled:min(want, cap(dst))])
+		dst = dst[:filled+n]
 		if err != nil {
 			return dst, err
 		}

@@ -56,7 +56,7 @@ func TestKeepsPromises(t *testing.T) {
 				return s
 			}
 			opts := &partdtest.Options{
-				Require: abilities, OwnNames: []string{"STORE", logName(0), "seg/00/x"},
+				Require: abilities, InternalNames: []string{"STORE", logName(0), "seg/00/x"},
 				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
 					if err := s.(*Store).Close(); err != nil {
 						t.Fatal(err)

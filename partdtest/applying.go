@@ -15,7 +15,7 @@ func applyChecks() []check {
 	return []check{
 		{name: "apply-once", needs: needs, run: applyOnce},
 		{name: "apply-wrong-numbers", needs: needs, run: applyWrongNumbers},
-		{name: "apply-refused", needs: needs, run: applyRefused},
+		{name: "apply-invalid-operation", needs: needs, run: applyInvalid},
 		{name: "apply-expired-session", needs: needs, run: applyExpired},
 		{name: "apply-drop-keeps-sessions", needs: needs, run: applyDrop},
 		{name: "apply-sessions-are-separate", needs: needs, run: applySessions},
@@ -118,8 +118,8 @@ func applyWrongNumbers(e *env) {
 	e.want("after two operations and some with wrong numbers", model{"a": "xx"})
 }
 
-// applyRefused sends invalid operations, which must not use up their number.
-func applyRefused(e *env) {
+// applyInvalid sends invalid operations, which must not use up their number.
+func applyInvalid(e *env) {
 	session := e.newSession()
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
 	tooLong := strings.Repeat("k", partd.MaxKeyLen+1)
@@ -130,7 +130,7 @@ func applyRefused(e *env) {
 	e.expectRejected(tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("a", "1"), entry("b", "1")}}, nil)
 	e.expectRejected(tag, partd.Operation{Change: 99}, nil)
 	if applied, err := partd.Apply(cancelledFor(e.ctx), e.store, tag, appendOp("a", "1")); applied || !isCancelledError(err) {
-		e.Fatalf("Apply with an ended context returned %v, %v", applied, err)
+		e.Fatalf("Apply with a cancelled context returned %v, %v", applied, err)
 	}
 	e.want("after rejected operations", nil)
 	e.expectApply(tag, appendOp("a", "1"), true)
@@ -141,15 +141,15 @@ func applyExpired(e *env) {
 	applier := e.store.(partd.Applier)
 	session := e.newSession()
 	e.expectApply(partd.Tag{Session: session, Number: 1}, appendOp("a", "1"), true)
-	for _, never := range []uint64{1, 12345, session + 1000, session ^ 1<<63, 1<<64 - 1} {
-		e.expectRejected(partd.Tag{Session: never, Number: 1}, appendOp("a", "x"), partd.ErrSessionExpired)
+	for _, unknown := range []uint64{1, 12345, session + 1000, session ^ 1<<63, 1<<64 - 1} {
+		e.expectRejected(partd.Tag{Session: unknown, Number: 1}, appendOp("a", "x"), partd.ErrSessionExpired)
 	}
 	e.must("EndSession", applier.EndSession(e.ctx, session))
 	for number := range uint64(3) {
 		e.expectRejected(partd.Tag{Session: session, Number: number + 1}, appendOp("a", "x"), partd.ErrSessionExpired)
 	}
 	e.must("EndSession of an ended session", applier.EndSession(e.ctx, session))
-	if again := e.newSession(); again == session {
+	if reissued := e.newSession(); reissued == session {
 		e.Fatalf("session %d was issued again", session)
 	}
 	e.want("operations of ended sessions", model{"a": "1"})
@@ -182,8 +182,8 @@ func applySessions(e *env) {
 	for number := range uint64(3) {
 		for i, s := range sessions {
 			piece := fmt.Sprintf("%d.%d ", i, number)
-			for again := range 2 {
-				e.expectApply(partd.Tag{Session: s, Number: number + 1, CRC: 1}, appendOp("a", piece), again == 0)
+			for attempt := range 2 {
+				e.expectApply(partd.Tag{Session: s, Number: number + 1, CRC: 1}, appendOp("a", piece), attempt == 0)
 			}
 			want += piece
 		}
@@ -197,20 +197,20 @@ func concurrentApplyOfOne(e *env) {
 	want := ""
 	for number := range uint64(20) {
 		piece := fmt.Sprint(number, " ")
-		var applied atomic.Int64
+		var appliedCount atomic.Int64
 		fs := make([]func() error, 4)
 		for i := range fs {
 			fs[i] = func() error {
 				previous, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
 				if previous {
-					applied.Add(1)
+					appliedCount.Add(1)
 				}
 				return err
 			}
 		}
 		e.concurrently(fs...)
 		want += piece
-		if n := applied.Load(); n != 1 {
+		if n := appliedCount.Load(); n != 1 {
 			e.Fatalf("%d goroutines sent operation %d concurrently, and Apply returned true to %d of them, want 1", len(fs), number+1, n)
 		}
 	}
@@ -233,9 +233,9 @@ func concurrentApply(e *env) {
 				tag := partd.Tag{Session: session, Number: n + 1, CRC: uint32(n)}
 				piece := fmt.Sprintf("<%d.%d>", c, n)
 				op := partd.Operation{Entries: []partd.Entry{entry("shared", piece), entry(fmt.Sprint("own ", c), piece)}}
-				for again := range 2 {
-					if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (again == 0) {
-						return fmt.Errorf("operation %d, sent %d times: %v, %w", n+1, again+1, applied, err)
+				for attempt := range 2 {
+					if applied, err := partd.Apply(e.ctx, e.store, tag, op); err != nil || applied != (attempt == 0) {
+						return fmt.Errorf("operation %d, attempt %d: Apply returned %v, %w", n+1, attempt+1, applied, err)
 					}
 				}
 			}
@@ -259,7 +259,7 @@ func concurrentApply(e *env) {
 			}
 		}
 		if ownPieces.String() != want.String() {
-			e.Errorf("the shared key has %[2]q of client %[1]d, want %[3]q", c, ownPieces.String(), want.String())
+			e.Errorf("client %d's pieces in the shared key are %q, want %q", c, ownPieces.String(), want.String())
 		}
 	}
 }
@@ -277,8 +277,8 @@ func applyReopen(e *env) {
 	e.expectRejected(partd.Tag{Session: session, Number: 1, CRC: 6}, appendOp("a", "x"), partd.ErrSessionReused)
 	e.expectRejected(partd.Tag{Session: session, Number: 3}, appendOp("a", "x"), partd.ErrSessionGap)
 	e.expectRejected(partd.Tag{Session: ended, Number: 2}, appendOp("a", "x"), partd.ErrSessionExpired)
-	if again := e.newSession(); again == session || again == ended {
-		e.Fatalf("session %d was issued again after reopening", again)
+	if reissued := e.newSession(); reissued == session || reissued == ended {
+		e.Fatalf("session %d was issued again after reopening", reissued)
 	}
 	tag.Number++
 	e.expectApply(tag, partd.Operation{Change: partd.ChangeDrop}, true)

@@ -16,7 +16,8 @@ import (
 // model is the expected content of a store: each existing key with its value.
 type model map[string]string
 
-// compare reads a store in every supported way, and returns an error if it differs from a model.
+// compare reads the store with every ability in can, and returns an error if the content differs
+// from want.
 func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want model) error {
 	keys := slices.Sorted(maps.Keys(want))
 	requested := append(slices.Clip(keys), "a key that no check creates")
@@ -34,7 +35,7 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 	}
 	for _, a := range []Ability{CanList, CanScan, CanStat} {
 		if can[a] {
-			if err := compareAs(ctx, store, a, want); err != nil {
+			if err := compareByAbility(ctx, store, a, want); err != nil {
 				return err
 			}
 		}
@@ -45,11 +46,10 @@ func compare(ctx context.Context, store partd.Partd, can map[Ability]bool, want 
 	return nil
 }
 
-// compareHas compares the result of Has for some keys: the first ones, the first with empty values,
-// and a missing one.
+// compareHas checks Has for two keys with values, two keys with empty values, and a missing key.
 func compareHas(ctx context.Context, store partd.Partd, want model) error {
-	const minCount = 2
-	seen := map[bool]int{} // by whether the value is empty
+	const keysPerKind = 2
+	checked := map[bool]int{} // keys checked so far, by whether the value is empty
 	check := func(key string) error {
 		_, exists := want[key]
 		got, err := partd.Has(ctx, store, key)
@@ -62,8 +62,8 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(want)) {
-		if empty := want[k] == ""; seen[empty] < minCount {
-			seen[empty]++
+		if empty := want[k] == ""; checked[empty] < keysPerKind {
+			checked[empty]++
 			if err := check(k); err != nil {
 				return err
 			}
@@ -72,9 +72,9 @@ func compareHas(ctx context.Context, store partd.Partd, want model) error {
 	return check("a key that no check creates")
 }
 
-// compareAs compares by Keys, by Scan or by Stat.
-func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) error {
-	switch by {
+// compareByAbility compares the store with want through Keys, Scan or Stat.
+func compareByAbility(ctx context.Context, store partd.Partd, ability Ability, want model) error {
+	switch ability {
 	case CanList:
 		sizes, err := listKeys(ctx, store)
 		if err != nil {
@@ -89,14 +89,14 @@ func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) e
 			}
 		}
 	case CanScan:
-		all, err := scanAll(ctx, store)
+		values, err := scanAll(ctx, store)
 		if err != nil {
 			return err
 		}
-		if err := sameKeys("scan", all, want); err != nil {
+		if err := sameKeys("scan", values, want); err != nil {
 			return err
 		}
-		for k, v := range all {
+		for k, v := range values {
 			if err := differenceError("scan, key "+partd.QuoteKey(k), v, want[k]); err != nil {
 				return err
 			}
@@ -117,18 +117,18 @@ func compareAs(ctx context.Context, store partd.Partd, by Ability, want model) e
 	return nil
 }
 
-// differenceError returns an error that shows where a value is wrong.
+// differenceError returns an error that shows the first difference, or nil if got equals want.
 func differenceError(label string, got []byte, want string) error {
 	if string(got) == want {
 		return nil
 	}
-	at := 0
-	for at < len(got) && at < len(want) && got[at] == want[at] {
-		at++
+	diff := 0
+	for diff < len(got) && diff < len(want) && got[diff] == want[diff] {
+		diff++
 	}
-	from := max(0, at-20)
+	start := max(0, diff-20)
 	return fmt.Errorf("%s: %d bytes, want %d; they differ first at byte %d: %q, want %q",
-		label, len(got), len(want), at, got[from:min(len(got), at+40)], want[from:min(len(want), at+40)])
+		label, len(got), len(want), diff, got[start:min(len(got), diff+40)], want[start:min(len(want), diff+40)])
 }
 
 func sameKeys[V any](label string, got map[string]V, want model) error {
@@ -145,16 +145,17 @@ func sameKeys[V any](label string, got map[string]V, want model) error {
 	return nil
 }
 
-// listKeys collects the keys that Keys yields, and checks its rules.
+// listKeys returns the size of each key that Keys yields. Keys must not yield a key twice or
+// continue after an error.
 func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) {
 	sizes := map[string]int64{}
-	var failed error
+	var keysErr error
 	for info, err := range partd.Keys(ctx, store) {
-		if failed != nil {
-			return nil, fmt.Errorf("keys continues after its error %q", failed)
+		if keysErr != nil {
+			return nil, fmt.Errorf("keys continues after the error %q", keysErr)
 		}
 		if err != nil {
-			failed = err
+			keysErr = err
 			continue
 		}
 		if _, ok := sizes[info.Key]; ok {
@@ -162,38 +163,38 @@ func listKeys(ctx context.Context, store partd.Partd) (map[string]int64, error) 
 		}
 		sizes[info.Key] = info.Size
 	}
-	if failed != nil {
-		return nil, fmt.Errorf("keys: %w", failed)
+	if keysErr != nil {
+		return nil, fmt.Errorf("keys: %w", keysErr)
 	}
 	return sizes, nil
 }
 
-// scanAll collects the values that Scan yields, and checks its rules.
+// scanAll returns the values that Scan yields.
 func scanAll(ctx context.Context, store partd.Partd) (map[string][]byte, error) {
-	all := map[string][]byte{}
-	return all, scanInto(all, partd.Scan(ctx, store))
+	values := map[string][]byte{}
+	return values, scanInto(values, partd.Scan(ctx, store))
 }
 
-// scanParts collects the values that ScanPart yields for the parts in some, and checks that no key is
-// in two of them.
+// scanParts returns the values in the parts that indexes yields. It returns an error if two parts
+// contain the same key.
 func scanParts(ctx context.Context, store partd.Partd, parts int, indexes iter.Seq[int]) (map[string][]byte, error) {
-	all := map[string][]byte{}
+	values := map[string][]byte{}
 	for part := range indexes {
-		content := map[string][]byte{}
-		if err := scanInto(content, partd.ScanPart(ctx, store, part, parts)); err != nil {
+		partValues := map[string][]byte{}
+		if err := scanInto(partValues, partd.ScanPart(ctx, store, part, parts)); err != nil {
 			return nil, fmt.Errorf("part %d of %d: %w", part, parts, err)
 		}
-		for k, v := range content {
-			if _, twice := all[k]; twice {
-				return nil, fmt.Errorf("key %s is in two parts of %d; one is %d", partd.QuoteKey(k), parts, part)
+		for k, v := range partValues {
+			if _, exists := values[k]; exists {
+				return nil, fmt.Errorf("key %s is in part %[3]d of %[2]d and in another part", partd.QuoteKey(k), parts, part)
 			}
-			all[k] = v
+			values[k] = v
 		}
 	}
-	return all, nil
+	return values, nil
 }
 
-// allParts yields all part numbers.
+// allParts yields the part numbers from 0 to parts-1.
 func allParts(parts int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for part := range parts {
@@ -204,19 +205,20 @@ func allParts(parts int) iter.Seq[int] {
 	}
 }
 
-// scanInto adds chunks to all by key, and checks the rules of Scan.
-func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
-	var failed error
-	current, isPartial := "", false // the key whose Last chunk is missing
+// scanInto appends each chunk to its key's value, and checks the order and the offsets of the
+// chunks.
+func scanInto(values map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error {
+	var scanErr error
+	current, isPartial := "", false // the latest key; its Last chunk is missing while isPartial
 	for chunk, err := range chunks {
-		if failed != nil {
-			return fmt.Errorf("scan continues after its error %q", failed)
+		if scanErr != nil {
+			return fmt.Errorf("scan continues after the error %q", scanErr)
 		}
 		if err != nil {
-			failed = err
+			scanErr = err
 			continue
 		}
-		value, seen := all[chunk.Key]
+		value, seen := values[chunk.Key]
 		switch {
 		case isPartial && chunk.Key != current:
 			return fmt.Errorf("scan: key %s comes before the Last chunk of key %s", partd.QuoteKey(chunk.Key), partd.QuoteKey(current))
@@ -227,11 +229,11 @@ func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error
 		case len(chunk.Data) == 0 && !chunk.Last:
 			return fmt.Errorf("scan: key %s has an empty chunk at offset %d that is not its Last", partd.QuoteKey(chunk.Key), chunk.Offset)
 		}
-		all[chunk.Key] = append(value, chunk.Data...) // copied, because Data is valid until the next step
+		values[chunk.Key] = append(value, chunk.Data...) // Data is valid only until the next iteration
 		current, isPartial = chunk.Key, !chunk.Last
 	}
-	if failed != nil {
-		return fmt.Errorf("scan: %w", failed)
+	if scanErr != nil {
+		return fmt.Errorf("scan: %w", scanErr)
 	}
 	if isPartial {
 		return fmt.Errorf("scan: key %s has no Last chunk", partd.QuoteKey(current))
@@ -239,7 +241,7 @@ func scanInto(all map[string][]byte, chunks iter.Seq2[partd.Chunk, error]) error
 	return nil
 }
 
-// openAll reads a value through Open, in reads of the given size.
+// openAll reads a value through Open, size bytes at a time.
 func openAll(ctx context.Context, store partd.Partd, key string, size int) ([]byte, error) {
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
@@ -249,10 +251,10 @@ func openAll(ctx context.Context, store partd.Partd, key string, size int) ([]by
 }
 
 func readAll(r io.ReadCloser, key string, size int) ([]byte, error) {
-	var all bytes.Buffer
-	_, err := io.CopyBuffer(struct{ io.Writer }{&all}, struct{ io.Reader }{r}, make([]byte, size))
+	var value bytes.Buffer
+	_, err := io.CopyBuffer(struct{ io.Writer }{&value}, struct{ io.Reader }{r}, make([]byte, size))
 	if err := errors.Join(err, r.Close()); err != nil {
 		return nil, fmt.Errorf("reading key %s with Open: %w", partd.QuoteKey(key), err)
 	}
-	return all.Bytes(), nil
+	return value.Bytes(), nil
 }

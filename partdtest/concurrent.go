@@ -19,36 +19,35 @@ func concurrentChecks() []check {
 }
 
 const (
-	writers         = 6
-	appendsEach     = 120
-	keysTogether    = 4
-	longestSequence = 1 << 30
+	writers          = 6
+	appendsPerWriter = 120
+	sharedKeyCount   = 4
 )
 
-// appender is one of several goroutines that append to the same keys.
+// appender appends to the shared keys while other appenders do the same.
 type appender struct {
 	e      *env
 	writer int
-	counts [keysTogether]int // pieces written, by key
+	counts [sharedKeyCount]int // pieces appended, by key
 	clock  *atomic.Int64
-	spans  map[spanKey]span
+	spans  map[keyedPiece]span
 }
 
-type spanKey struct {
+type keyedPiece struct {
 	key string
 	piece
 }
 
-// span is the time of an append, by a clock that all appenders share.
+// span holds the readings of the appenders' common clock before and after an append.
 type span struct{ begin, end int64 }
 
 func sharedKey(i int) string { return fmt.Sprintf("shared/%d", i) }
 
 // batch returns the writer's n-th batch: two keys, or two keys with one of them repeated.
-func (a *appender) batch(n int) ([]partd.Entry, []spanKey) {
+func (a *appender) batch(n int) ([]partd.Entry, []keyedPiece) {
 	var entries []partd.Entry
-	var pieces []spanKey
-	keys := []int{(a.writer + n) % keysTogether, (a.writer + 2*n + 1) % keysTogether}
+	var pieces []keyedPiece
+	keys := []int{(a.writer + n) % sharedKeyCount, (a.writer + 2*n + 1) % sharedKeyCount}
 	if n%5 == 0 {
 		keys = append(keys, keys[0])
 	}
@@ -56,21 +55,21 @@ func (a *appender) batch(n int) ([]partd.Entry, []spanKey) {
 		p := piece{a.writer, a.counts[k]}
 		a.counts[k]++
 		entries = append(entries, partd.Entry{Key: sharedKey(k), Value: p.bytes()})
-		pieces = append(pieces, spanKey{sharedKey(k), p})
+		pieces = append(pieces, keyedPiece{sharedKey(k), p})
 	}
 	return entries, pieces
 }
 
 func (a *appender) run() error {
-	for n := range appendsEach {
+	for n := range appendsPerWriter {
 		entries, pieces := a.batch(n)
 		begin := a.clock.Add(1)
 		if err := a.e.store.Append(a.e.ctx, entries...); err != nil {
 			return fmt.Errorf("append: %w", err)
 		}
 		end := a.clock.Add(1)
-		for _, m := range pieces {
-			a.spans[m] = span{begin, end}
+		for _, p := range pieces {
+			a.spans[p] = span{begin, end}
 		}
 		if n%10 != 0 {
 			continue
@@ -79,12 +78,12 @@ func (a *appender) run() error {
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
 		}
-		next, err := checkPieces("Get of "+entries[0].Key, values[0])
+		nextNumbers, err := checkPieces("Get of "+entries[0].Key, values[0])
 		if err != nil {
 			return err
 		}
-		if last := pieces[0].number; next[a.writer] <= last {
-			return fmt.Errorf("writer %d: Get after Append returned does not have append %d of key %s", a.writer, last, pieces[0].key)
+		if number := pieces[0].number; nextNumbers[a.writer] <= number {
+			return fmt.Errorf("writer %d: append %d to key %s has returned, but Get does not show it", a.writer, number, pieces[0].key)
 		}
 	}
 	return nil
@@ -92,39 +91,40 @@ func (a *appender) run() error {
 
 func newAppenders(e *env) ([]*appender, []func() error) {
 	var clock atomic.Int64
-	var all []*appender
-	var run []func() error
+	var appenders []*appender
+	var runs []func() error
 	for w := range writers {
-		a := &appender{e: e, writer: w, clock: &clock, spans: map[spanKey]span{}}
-		all = append(all, a)
-		run = append(run, a.run)
+		a := &appender{e: e, writer: w, clock: &clock, spans: map[keyedPiece]span{}}
+		appenders = append(appenders, a)
+		runs = append(runs, a.run)
 	}
-	return all, run
+	return appenders, runs
 }
 
-// checkAppenders checks the store after all appenders have finished: every append is there once,
-// whole, in each writer's order, and none comes before an append that had returned when it began.
-func checkAppenders(e *env, all []*appender) {
+// checkAppenders checks the store after all appenders have finished. Every append must be present
+// once and whole, and a writer's appends must be in order. An append that began after another one
+// had returned must follow it.
+func checkAppenders(e *env, appenders []*appender) {
 	e.Helper()
 	want := model{}
-	for k := range keysTogether {
+	for k := range sharedKeyCount {
 		key := sharedKey(k)
 		value := e.get(key)[0]
 		want[key] = string(value)
-		next, err := checkPieces("Get of "+key, value)
+		nextNumbers, err := checkPieces("Get of "+key, value)
 		e.must("after all writers have finished", err)
-		for _, a := range all {
-			if next[a.writer] != a.counts[k] {
-				e.Fatalf("key %s has %d of the %d appends of writer %d", key, next[a.writer], a.counts[k], a.writer)
+		for _, a := range appenders {
+			if nextNumbers[a.writer] != a.counts[k] {
+				e.Fatalf("key %s holds %d of writer %d's %d appends", key, nextNumbers[a.writer], a.writer, a.counts[k])
 			}
 		}
 		pieces, err := parsePieces(value)
 		e.must("after all writers have finished", err)
 		latest := int64(0)
 		for _, p := range pieces {
-			s := all[p.writer].spans[spanKey{key, p}]
+			s := appenders[p.writer].spans[keyedPiece{key, p}]
 			if s.end < latest {
-				e.Fatalf("key %s: append %d of writer %d comes after an append that began only when it had returned", key, p.number, p.writer)
+				e.Fatalf("key %s: append %d of writer %d comes after an append that began later, when this one had returned", key, p.number, p.writer)
 			}
 			latest = max(latest, s.begin)
 		}
@@ -136,19 +136,19 @@ func checkAppenders(e *env, all []*appender) {
 }
 
 func concurrentAppend(e *env) {
-	all, run := newAppenders(e)
-	e.concurrently(run...)
-	checkAppenders(e, all)
+	appenders, runs := newAppenders(e)
+	e.concurrently(runs...)
+	checkAppenders(e, appenders)
 }
 
 func appendWhileReading(e *env) {
-	all, run := newAppenders(e)
-	readers := []func() error{e.growingGets(1), e.growingGets(2)}
+	appenders, runs := newAppenders(e)
+	readers := []func() error{e.getReader(1), e.getReader(2)}
 	if e.suite.can[CanList] {
-		readers = append(readers, e.growingKeys())
+		readers = append(readers, e.keysReader())
 	}
 	if e.suite.can[CanScan] {
-		readers = append(readers, e.scansOfPieces())
+		readers = append(readers, e.scanReader())
 	}
 	if e.suite.can[CanOpen] {
 		readers = append(readers, func() error {
@@ -165,61 +165,61 @@ func appendWhileReading(e *env) {
 	if e.suite.can[CanSync] {
 		readers = append(readers, func() error { return partd.Sync(e.ctx, e.store) })
 	}
-	e.whileRunning(run, readers)
-	checkAppenders(e, all)
+	e.whileRunning(runs, readers)
+	checkAppenders(e, appenders)
 }
 
-// growingGets gets keys. Each value must be whole appends, and must begin with the value that the
-// same goroutine saw before.
-func (e *env) growingGets(seed uint64) func() error {
+// getReader returns a function that gets two of the keys. Each value must consist of whole appends,
+// and must begin with the value that the previous Get returned.
+func (e *env) getReader(seed uint64) func() error {
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	before := map[string][]byte{}
+	previous := map[string][]byte{}
 	return func() error {
-		a, b := sharedKey(rnd.IntN(keysTogether)), sharedKey(rnd.IntN(keysTogether))
+		a, b := sharedKey(rnd.IntN(sharedKeyCount)), sharedKey(rnd.IntN(sharedKeyCount))
 		values, err := e.store.Get(e.ctx, a, b)
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
 		}
 		for i, k := range []string{a, b} {
 			if i == 1 && a == b {
-				continue // the order of two values in one Get is unknown
+				continue // two values in one Get can be read in any order
 			}
 			if _, err := checkPieces("Get of "+k, values[i]); err != nil {
 				return err
 			}
-			if !bytes.HasPrefix(values[i], before[k]) {
-				return fmt.Errorf("get of %s does not begin with what an earlier Get returned", k)
+			if !bytes.HasPrefix(values[i], previous[k]) {
+				return fmt.Errorf("get of %s: the value does not begin with the value of an earlier Get", k)
 			}
-			before[k] = values[i]
+			previous[k] = values[i]
 		}
 		return nil
 	}
 }
 
-func (e *env) growingKeys() func() error {
-	before := map[string]int64{}
+func (e *env) keysReader() func() error {
+	previous := map[string]int64{}
 	return func() error {
 		sizes, err := listKeys(e.ctx, e.store)
 		if err != nil {
 			return err
 		}
-		for k, size := range before {
+		for k, size := range previous {
 			if sizes[k] < size {
-				return fmt.Errorf("keys during appends: key %s has %d bytes, but had %d before", k, sizes[k], size)
+				return fmt.Errorf("keys during appends: key %s has %d bytes, but had %d earlier", k, sizes[k], size)
 			}
 		}
-		before = sizes
+		previous = sizes
 		return nil
 	}
 }
 
-func (e *env) scansOfPieces() func() error {
+func (e *env) scanReader() func() error {
 	return func() error {
-		all, err := scanAll(e.ctx, e.store)
+		values, err := scanAll(e.ctx, e.store)
 		if err != nil {
 			return err
 		}
-		for k, v := range all {
+		for k, v := range values {
 			if _, err := checkPieces("Scan during appends, key "+k, v); err != nil {
 				return err
 			}
@@ -231,9 +231,9 @@ func (e *env) scansOfPieces() func() error {
 // appendToNewKeys creates keys concurrently, each from several goroutines.
 func appendToNewKeys(e *env) {
 	keys := numberedKeys(300)
-	var run []func() error
+	var runs []func() error
 	for w := range writers {
-		run = append(run, func() error {
+		runs = append(runs, func() error {
 			for _, k := range keys {
 				if err := e.store.Append(e.ctx, partd.Entry{Key: k, Value: piece{w, 0}.bytes()}); err != nil {
 					return fmt.Errorf("append: %w", err)
@@ -242,14 +242,14 @@ func appendToNewKeys(e *env) {
 			return nil
 		})
 	}
-	e.concurrently(run...)
+	e.concurrently(runs...)
 	want := model{}
 	for i, v := range e.get(keys...) {
 		k := keys[i]
-		next, err := checkPieces("Get of "+k, v)
+		nextNumbers, err := checkPieces("Get of "+k, v)
 		e.must("after all writers have finished", err)
-		if len(next) != writers {
-			e.Fatalf("key %s has appends of %d writers, want %d", k, len(next), writers)
+		if len(nextNumbers) != writers {
+			e.Fatalf("key %s has appends of %d writers, want %d", k, len(nextNumbers), writers)
 		}
 		want[k] = string(v)
 	}

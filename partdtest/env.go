@@ -22,7 +22,7 @@ type env struct {
 	closed bool
 }
 
-// close closes the check's store.
+// close closes the check's store, unless the check has closed it.
 func (e *env) close() {
 	if e.closed || !e.suite.can[CanClose] {
 		return
@@ -33,7 +33,7 @@ func (e *env) close() {
 	}
 }
 
-// must ends the check if an operation failed.
+// must fails the check and ends it, unless err is nil.
 func (e *env) must(label string, err error) {
 	e.Helper()
 	if err != nil {
@@ -69,7 +69,7 @@ func (e *env) want(label string, m model) {
 	}
 }
 
-// reopen closes the store and opens it again, if the caller provided Reopen.
+// reopen closes the store and opens it again. It returns false if Options.Reopen is nil.
 func (e *env) reopen() bool {
 	if e.suite.opts.Reopen == nil {
 		return false
@@ -82,7 +82,7 @@ func (e *env) reopen() bool {
 	return true
 }
 
-// withTimeout ends the check if f hangs. Otherwise a hang would only show at the end of the whole test.
+// withTimeout fails the check if f hangs. Without it, the whole test would hang.
 func (e *env) withTimeout(label string, f func() error) {
 	e.Helper()
 	done := make(chan error, 1)
@@ -92,7 +92,7 @@ func (e *env) withTimeout(label string, f func() error) {
 		e.must(label, err)
 	case <-time.After(e.suite.hangAfter):
 		e.closed = true // closing would hang too
-		e.Fatalf("%s: not done after %v: a deadlock?", label, e.suite.hangAfter)
+		e.Fatalf("%s: not finished after %v; possibly a deadlock", label, e.suite.hangAfter)
 	}
 }
 
@@ -142,7 +142,6 @@ func (e *env) whileRunning(writers, readers []func() error) {
 	e.concurrently(fs...)
 }
 
-// entry returns an entry.
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
 // randomBytes returns pseudo-random bytes for a seed.
@@ -154,7 +153,6 @@ func randomBytes(n int, seed uint64) []byte {
 	return b[:n]
 }
 
-// numberedKeys returns n keys.
 func numberedKeys(n int) []string {
 	keys := make([]string, n)
 	for i := range keys {

@@ -33,9 +33,9 @@ func ExampleRun_options() {
 	partdtest.Run(t,
 		func(t *testing.T) partd.Partd { return open(t, t.TempDir()) },
 		&partdtest.Options{
-			Require:  []partdtest.Ability{partdtest.CanDelete, partdtest.CanScan, partdtest.CanClose},
-			Dir:      func(store partd.Partd) string { return dirs[store] },
-			OwnNames: []string{".lock"},
+			Require:       []partdtest.Ability{partdtest.CanDelete, partdtest.CanScan, partdtest.CanClose},
+			Dir:           func(store partd.Partd) string { return dirs[store] },
+			InternalNames: []string{".lock"},
 			Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
 				if err := partd.Close(t.Context(), store); err != nil {
 					t.Fatal(err)

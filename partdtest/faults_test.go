@@ -42,7 +42,7 @@ func TestReferencePasses(t *testing.T) {
 type bare struct{ partd.Partd }
 
 func TestStoreWithoutAbilitiesPasses(t *testing.T) {
-	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, &Options{LargeValue: 1 << 20, Pieces: 10, OwnNames: []string{"own"}})
+	Run(t, func(*testing.T) partd.Partd { return bare{newReference("")} }, &Options{LargeValue: 1 << 20, Pieces: 10, InternalNames: []string{"own"}})
 }
 
 func TestOnlyStateMachine(t *testing.T) {
@@ -74,9 +74,9 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"prepends", "append-order key-twice-in-a-batch value-of-many-pieces concurrent-append state-machine", "appends in order"},
 		{"keeps the caller's key", "slice-changed-after-append", "reused the memory of a key"},
 		{"keeps the caller's slice", "slice-changed-after-append state-machine", "reused the slices"},
-		{"returns its own memory", "ownership-of-what-get-returns state-machine", "changed the result of Get"},
+		{"returns its own memory", "get-result-ownership state-machine", "changed the result of Get"},
 		{"returns the same memory twice", "get-same-key-twice", "same memory"},
-		{"Get sorts its keys", "get-order state-machine", "order asked"},
+		{"Get sorts its keys", "get-order state-machine", "order of the requested keys"},
 		{"Get creates keys", "get-missing-keys", "Get creates no key"},
 		{"an empty append creates a key", "nil-is-empty empty-append state-machine", "creates no key"},
 		{"folds case", "letter-case sanitised state-machine", "want"},
@@ -95,7 +95,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"tears under concurrency", "concurrent-append-while-reading concurrent-append", "does not begin a whole append"},
 		{"ignores Drop", "drop", "after Drop"},
 		{"Drop leaves a key", "drop batch-of-many-keys", "after Drop"},
-		{"Drop restores old data", "concurrent-drop", "a Drop that has returned"},
+		{"Drop restores old data", "concurrent-drop", "which a Drop should have removed"},
 		{"SetOnce overwrites", "set-once concurrent-set-once state-machine", "SetOnce keeps"},
 		{"SetOnce overwrites empty values", "set-once", "SetOnce keeps an empty value"},
 		{"SetOnce races", "concurrent-set-once", "one winner"},
@@ -106,7 +106,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Delete also removes the next key", "key-and-directory", "want"},
 		{"Pop races", "concurrent-pop", "all Pops"},
 		{"Pop leaves the key", "pop state-machine", "Pop removes the keys"},
-		{"Open reads later", "open-keeps-its-value state-machine", "opened before"},
+		{"Open reads later", "open-snapshot state-machine", "opened before"},
 		{"Stat counts keys' bytes", "stat state-machine", "stat:"},
 		{"Flush forgets", "flush state-machine", "Flush must change nothing"},
 		{"works when closed", "close", "ErrClosed"},
@@ -122,14 +122,14 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"Scan has Last twice", "scan-chunks value-large", "again after its Last"},
 		{"Scan has wrong offsets", "scan-chunks value-large", "at offset"},
 		{"Scan swallows the end", "scan-chunks value-large", "want"},
-		{"Scan continues after an error", "cancelled-context-reads-nothing-wrong", "continues after its error"},
+		{"Scan continues after an error", "cancelled-context-reads", "continues after the error"},
 		{"ScanPart accepts any number", "scan-part-wrong-number", "one error without data"},
 		{"ScanPart continues after a wrong number", "scan-part-wrong-number", "one error without data"},
 		{"ScanPart omits a key", "scan-parts", "is missing"},
-		{"ScanPart has a key in two parts", "scan-parts", "in two parts"},
-		{"ScanPart puts all into one part", "scan-parts", "next to nothing to do"},
+		{"ScanPart has a key in two parts", "scan-parts", "in another part"},
+		{"ScanPart puts all into one part", "scan-parts", "leaves too few"},
 		{"ScanPart divides differently each time", "scan-parts", "part"},
-		{"ScanPart counts parts in 16 bits", "scan-parts-most", "is missing"},
+		{"ScanPart counts parts in 16 bits", "scan-parts-max", "is missing"},
 		{"Scan misses Last", "scan-part-break", "Last chunk"},
 		{"ignores the context", "scan-part-cancelled", "cancelled"},
 		{"Scan leaks a goroutine", "leaks", "goroutines"},
@@ -137,7 +137,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		{"accepts a gap", "apply-wrong-numbers apply-reopen", "earlier operation"},
 		{"accepts a reused number", "apply-wrong-numbers apply-reopen", "belongs to another"},
 		{"accepts a forgotten session", "apply-expired-session apply-reopen", "session is over"},
-		{"rejected operations use up their number", "apply-refused", "want an error"},
+		{"rejected operations use up their number", "apply-invalid-operation", "want an error"},
 		{"issues a session twice", "apply-sessions-are-separate apply-expired-session", "issued"},
 		{"EndSession does nothing", "apply-expired-session", "session is over"},
 		{"Drop forgets sessions", "apply-once apply-drop-keeps-sessions", "want false"},
@@ -169,8 +169,8 @@ func TestReferenceHasNoFailures(t *testing.T) {
 	if len(failed.messages) != 0 {
 		t.Fatalf("a correct store fails: %q", failed.messages)
 	}
-	for name := range strings.FieldsSeq(`empty-key longest-key key-too-long nul slash dot-dot dot escape newline invalid-utf8
-		composed-and-decomposed letter-case own-names escaped-and-temporary-names longer-than-a-file-name sanitised key-and-directory
+	for name := range strings.FieldsSeq(`empty-key longest-key key-too-long nul slash dot-dot dot path-traversal newline invalid-utf8
+		composed-and-decomposed letter-case internal-names escaped-and-temporary-names longer-than-a-file-name sanitised key-and-directory
 		key-twice-in-a-batch nil-is-empty empty-append value-over-the-limit value-of-4-GiB batch-over-the-limit
 		slice-changed-after-append empty-batch`) {
 		if _, ran := failed.ran[name]; !ran {
@@ -234,14 +234,14 @@ func TestDirOption(t *testing.T) {
 		inside             bool
 		check, other, word string
 	}{
-		{true, "own-names", "escape", "secret.own"},
-		{false, "escape", "own-names", "outside"},
+		{true, "internal-names", "path-traversal", "secret.own"},
+		{false, "path-traversal", "internal-names", "outside"},
 	} {
 		open := func(t *testing.T) partd.Partd {
 			return &inDir{bare{newReference("")}, filepath.Join(mkdir(t, "parent"), "store"), c.inside}
 		}
 		dir := func(store partd.Partd) string { return store.(*inDir).dir }
-		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, OwnNames: []string{"secret"}})), "abilities", c.check, c.other)
+		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, InternalNames: []string{"secret"}})), "abilities", c.check, c.other)
 		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
 			t.Errorf("%s gives %q", c.check, m)
 		}

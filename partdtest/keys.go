@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// keyChecks returns checks with keys that have broken stores: keys with a meaning for a file system,
-// for an encoding, or for the store itself.
+// keyChecks returns checks of unusual keys: keys that are special to file systems, to encodings or
+// to the store.
 func keyChecks() []check {
 	distinct := func(name string, keys ...string) check {
 		return check{name: name, run: func(e *env) { e.checkDistinct(keys) }}
@@ -26,12 +26,12 @@ func keyChecks() []check {
 		distinct("slash", "a/b", "a", "b", "ab", "a//b", "/", "//", "a/b/", "a/b/c", "a_b", "a%2Fb"),
 		distinct("dot-dot", "..", "../", "/..", "../..", "a/../b", "b"),
 		distinct("dot", ".", "./", "./.", "a/./b", "a/b", "..."),
-		{name: "escape", run: keysStayInside},
+		{name: "path-traversal", run: pathTraversal},
 		distinct("newline", "a\nb", "a", "b", "\n", "a\n", "a\r\n", "a\r", "a b", "a\tb"),
 		distinct("invalid-utf8", "\xff", "\xfe", "a\x80", "a\xc3", "a\ufffd", "\ufffd", "\xed\xa0\x80", "a"),
 		distinct("composed-and-decomposed", "caf\u00e9", "cafe\u0301", "cafe", "\u212b", "\u00c5", "A\u030a"),
 		distinct("letter-case", "Key", "key", "KEY", "kEy", "\u00c9", "\u00e9", "stra\u00dfe", "strasse", "I", "\u0131", "\u0130", "i"),
-		{name: "own-names", run: ownNames},
+		{name: "internal-names", run: internalNames},
 		distinct("escaped-and-temporary-names", "a", "%61", "%", "%%", "%25", "%2", "a/b", "a%2Fb", "a%2fb", "a%252Fb",
 			"a.tmp", ".a.tmp", "a~", "a.new", "a.1", "tmp", "a=2Fb", "a\\b", "a+b", "a b", "a!b", "a%21b"),
 		distinct("longer-than-a-file-name", longKeys()...),
@@ -41,7 +41,8 @@ func keyChecks() []check {
 	}
 }
 
-// longKeys returns keys around the limits of file names, which share their beginnings and ends.
+// longKeys returns keys with lengths around the limits of file names. They share prefixes and
+// suffixes.
 func longKeys() []string {
 	var keys []string
 	for _, n := range []int{100, 127, 128, 129, 200, 240, 250, 254, 255, 256, 257, 300, 1000, 4095, 4096, 4097, 20000} {
@@ -50,8 +51,8 @@ func longKeys() []string {
 	return append(keys, repeat("\u00e9", 256), repeat("/", 300), repeat("%", 300), "!"+repeat("k", 299), repeat("K", 300))
 }
 
-// checkDistinct appends to each key, one by one and all in one batch, and checks that no key has another's
-// data.
+// checkDistinct appends to each key, first separately and then in one batch, and checks that each
+// key holds only its own data.
 func (e *env) checkDistinct(keys []string) {
 	e.Helper()
 	keys = slices.Compact(slices.Sorted(slices.Values(keys)))
@@ -125,12 +126,12 @@ func keyTooLong(e *env) {
 		if !errors.Is(err, partd.ErrTooLarge) && !errors.Is(err, errors.ErrUnsupported) {
 			e.Errorf("%s with a key of %d bytes must fail with ErrTooLarge: %v", op.name, len(long), err)
 		}
-		e.want(op.name+" with a too long key must change nothing", model{"a": "1"})
+		e.want(op.name+" with a key that is too long must change nothing", model{"a": "1"})
 	}
 }
 
-// keysStayInside tries keys that are paths to places outside the store.
-func keysStayInside(e *env) {
+// pathTraversal uses keys that are paths outside the store's directory.
+func pathTraversal(e *env) {
 	keys := []string{
 		"../x", "/etc/x", "../../x", "/x", "x", "a/../../x", "..\\x", "C:\\x", "~/x", "file:///etc/x", "/dev/null", "/proc/self/x",
 		"%2e%2e/x", "..%2Fx", "$HOME/x", "`x`", "-rf", "--", "*",
@@ -140,16 +141,16 @@ func keysStayInside(e *env) {
 		return
 	}
 	dir := e.suite.opts.Dir(e.store)
-	outside := []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))}
+	outerDirs := []string{filepath.Dir(dir), filepath.Dir(filepath.Dir(dir))}
 	keys = append(keys, filepath.Join(dir, "x"), "../"+filepath.Base(dir)+"/x")
-	before := map[string][]string{}
-	for _, d := range outside {
-		before[d] = namesIn(e, d)
+	namesBefore := map[string][]string{}
+	for _, d := range outerDirs {
+		namesBefore[d] = namesIn(e, d)
 	}
 	e.checkDistinct(keys)
-	for _, d := range outside {
+	for _, d := range outerDirs {
 		for _, name := range namesIn(e, d) {
-			if !slices.Contains(before[d], name) && strings.HasSuffix(name, "x") {
+			if !slices.Contains(namesBefore[d], name) && strings.HasSuffix(name, "x") {
 				e.Errorf("a key created %s, outside the store's directory %s", filepath.Join(d, name), dir)
 			}
 		}
@@ -166,13 +167,13 @@ func namesIn(e *env, dir string) []string {
 	return names
 }
 
-// ownNames uses names of stores' own files as keys. If the store's directory is known, it also uses
-// the names of the files that these keys created, and of the files that those created.
-func ownNames(e *env) {
+// internalNames uses the names of stores' internal files as keys. If the store's directory is
+// known, it also uses the names of the files in it, twice, because these keys create new files.
+func internalNames(e *env) {
 	keys := append([]string{
 		".lock", ".undo", "lock", "LOCK", "undo", "wal", "log", "journal", "index", "manifest", "MANIFEST", "CURRENT", "data", "meta",
 		"tmp", ".tmp", ".partd", "partd", "segment", "keys", ".dtype", "a.dtype", "a", "ledger", "session", "a/b", "a!b", repeat("k", 300),
-	}, e.suite.opts.OwnNames...)
+	}, e.suite.opts.InternalNames...)
 	e.checkDistinct(keys)
 	if e.suite.opts.Dir == nil {
 		return
@@ -185,7 +186,7 @@ func ownNames(e *env) {
 			if name := filepath.Base(path); err == nil && len(keys) < 300 && !slices.Contains(keys, name) {
 				keys = append(keys, name, "."+name, name+".tmp")
 			}
-			return nil // files may come and go
+			return nil // files can disappear during the walk
 		})
 		e.must("WalkDir", err)
 		e.must("Drop", e.store.Drop(e.ctx))
@@ -197,5 +198,5 @@ func keyTwice(e *env) {
 	e.append(entry("a", "1"), entry("b", "2"), entry("a", "3"), entry("a", "4"), entry("b", "5"))
 	e.want("the values of a key in a batch come in the batch's order", model{"a": "134", "b": "25"})
 	e.append(entry("a", "6"), entry("a", ""), entry("a", "7"))
-	e.want("an empty value between two", model{"a": "13467", "b": "25"})
+	e.want("an empty value between two others adds nothing", model{"a": "13467", "b": "25"})
 }

@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// leakable counts the resources that a store can leak.
-type leakable struct{ goroutines, files int }
+// resources counts the resources that a store can leak.
+type resources struct{ goroutines, files int }
 
-func countLeakable() leakable {
-	// Go opens its own files when it first waits for one. Make it do so now.
+func countResources() resources {
+	// Go opens its poller's descriptors when it first needs them. Open them now, so that they do
+	// not look like a leak.
 	if r, w, err := os.Pipe(); err == nil {
 		_ = r.Close()
 		_ = w.Close()
 	}
-	return leakable{runtime.NumGoroutine(), openFiles()}
+	return resources{runtime.NumGoroutine(), openFiles()}
 }
 
 // openFiles returns the number of open descriptors, or 0 if it is unknown.
@@ -27,24 +28,24 @@ func openFiles() int {
 	return len(entries)
 }
 
-// compare waits until no more resources are in use than before, and reports a leak if that takes too
-// long.
-func (before leakable) compare(t tester) {
-	var now leakable
+// compare waits until the counts are back at those before the checks, and reports a leak if that
+// takes over four seconds.
+func (before resources) compare(t tester) {
+	var current resources
 	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
-		now = leakable{runtime.NumGoroutine(), openFiles()}
-		// The subtest itself runs in another goroutine.
-		if now.goroutines <= before.goroutines+1 && now.files <= before.files {
+		current = resources{runtime.NumGoroutine(), openFiles()}
+		// One more goroutine runs this subtest.
+		if current.goroutines <= before.goroutines+1 && current.files <= before.files {
 			return
 		}
 		time.Sleep(wait)
 	}
-	if now.files > before.files {
-		t.Errorf("%d files were open before the checks and %d afterwards: a store does not close its files", before.files, now.files)
+	if current.files > before.files {
+		t.Errorf("%d files were open before the checks and %d afterwards: a store does not close its files", before.files, current.files)
 	}
-	if now.goroutines > before.goroutines+1 {
+	if current.goroutines > before.goroutines+1 {
 		stacks := make([]byte, 1<<20)
 		t.Errorf("%d goroutines ran before the checks and %d afterwards, although every store is closed:\n%s",
-			before.goroutines+1, now.goroutines, stacks[:runtime.Stack(stacks, true)])
+			before.goroutines+1, current.goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 }

@@ -19,7 +19,7 @@ func lifeChecks() []check {
 // reopenChecks returns checks of stores that outlive their process. Other checks also reopen the store.
 func reopenChecks() []check {
 	return []check{
-		{name: "reopen", run: reopenKeeps},
+		{name: "reopen", run: reopenRepeatedly},
 		{name: "reopen-after-close", run: reopenAfterClose},
 	}
 }
@@ -96,7 +96,7 @@ func useClosed(e *env) {
 	}
 	e.withTimeout("a second Close", func() error {
 		if err := partd.Close(e.ctx, e.store); !errors.Is(err, partd.ErrClosed) {
-			return err // reported unless it is nil
+			return err // withTimeout reports it
 		}
 		return nil
 	})
@@ -107,7 +107,7 @@ func closeUnused(e *env) {
 	e.closed = true
 }
 
-func reopenKeeps(e *env) {
+func reopenRepeatedly(e *env) {
 	if !e.reopen() {
 		e.Logf("not checked: Options.Reopen is nil")
 		return
@@ -147,7 +147,7 @@ func reopenKeeps(e *env) {
 // reopenAfterClose closes the store before it calls Reopen.
 func reopenAfterClose(e *env) {
 	if e.suite.opts.Reopen == nil || !e.suite.can[CanClose] {
-		e.Logf("not checked: Options.Reopen is nil")
+		e.Logf("not checked: needs Options.Reopen and a store that can be closed")
 		return
 	}
 	want := e.fill(30)

@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// limitChecks returns checks of values and batches over their limits. Keys over their limit are in
-// keys.go.
+// limitChecks returns checks of values and batches that are too large. keys.go checks keys that are
+// too long.
 func limitChecks() []check {
 	return []check{
 		{name: "value-over-the-limit", run: func(e *env) { e.expectTooLarge(partd.MaxValueLen + 1) }},
@@ -41,7 +41,7 @@ func (e *env) expectTooLarge(sizes ...int64) {
 			if !errors.Is(err, partd.ErrTooLarge) && !errors.Is(err, errors.ErrUnsupported) {
 				e.Errorf("%s of a value of %d bytes must fail with ErrTooLarge: %v", op.name, size, err)
 			}
-			e.want(op.name+" of a too large value must change nothing", model{"a": "1"})
+			e.want(op.name+" of a value that is too large must change nothing", model{"a": "1"})
 		}
 	}
 }
@@ -62,11 +62,11 @@ func batchTooLarge(e *env) {
 	if !errors.Is(err, partd.ErrTooLarge) {
 		e.Errorf("Append of a batch of %d bytes must fail with ErrTooLarge: %v", 3*int64(partd.MaxValueLen)+4, err)
 	}
-	e.want("Append of a too large batch must change nothing", model{"a": "1"})
+	e.want("Append of a batch that is too large must change nothing", model{"a": "1"})
 }
 
-// zeros returns size zeros that take no memory: pages that are never written are all the same page. It
-// returns nil if the machine lacks the address space.
+// zeros returns size zero bytes without using memory, because unwritten pages share one physical
+// page. It returns nil if there is not enough address space.
 func (e *env) zeros(size int64) []byte {
 	e.Helper()
 	if strconv.IntSize == 32 {

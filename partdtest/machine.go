@@ -21,10 +21,11 @@ func machineKeys(extra []string) []string {
 
 // machine compares a store with a map over random operations.
 func (s *suite) machine(t tester) {
-	keys := rapid.SampledFrom(machineKeys(s.opts.OwnNames))
+	keys := rapid.SampledFrom(machineKeys(s.opts.InternalNames))
 	runs, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
-		// After a failure rapid runs more sequences to shrink it; the limit must not stop it.
+		// After a failure, rapid runs more sequences to shrink the failing one. The limit does not
+		// apply to them.
 		if s.opts.MachineRuns > 0 && runs >= s.opts.MachineRuns && !failed {
 			return
 		}
@@ -72,9 +73,9 @@ func (m *machine) value(rt *rapid.T) string {
 
 func (m *machine) actions() map[string]func(*rapid.T) {
 	actions := map[string]func(*rapid.T){
-		// Several names make an action more frequent.
-		"append": m.append, "append-more": m.append, "append-still-more": m.append,
-		"get": m.get, "get-more": m.get,
+		// More names make an action more frequent.
+		"append": m.append, "append-2": m.append, "append-3": m.append,
+		"get": m.get, "get-2": m.get,
 		"open":    m.open,
 		"compare": m.compare,
 		"drop":    m.drop,
@@ -92,7 +93,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		actions["break"] = m.breakOut
 	}
 	if m.can[CanScan] {
-		actions["parts"] = m.parts
+		actions["parts"] = m.scanInParts
 	}
 	if m.can[CanFlush] {
 		actions["flush"] = func(rt *rapid.T) { m.must(rt, "Flush", partd.Flush(m.ctx, m.store)) }
@@ -101,7 +102,7 @@ func (m *machine) actions() map[string]func(*rapid.T) {
 		actions["sync"] = func(rt *rapid.T) { m.must(rt, "Sync", partd.Sync(m.ctx, m.store)) }
 	}
 	if m.suite.opts.Reopen != nil {
-		actions["reopen"] = m.openAgain
+		actions["reopen"] = m.reopen
 	}
 	return actions
 }
@@ -118,7 +119,7 @@ func (m *machine) append(rt *rapid.T) {
 			m.want[b.Key] += string(b.Value)
 		}
 	}
-	for _, b := range batch { // the caller may reuse its memory
+	for _, b := range batch { // the store must not keep the caller's memory
 		clear(b.Value)
 	}
 	clear(batch)
@@ -131,7 +132,7 @@ func (m *machine) get(rt *rapid.T) {
 	m.wantValues(rt, "Get", keys, values)
 }
 
-// wantValues compares the result of Get or Pop with the model, and then overwrites it.
+// wantValues compares the values that Get or Pop returned with the model, and then overwrites them.
 func (m *machine) wantValues(rt *rapid.T, label string, keys []string, values [][]byte) {
 	if len(values) != len(keys) {
 		rt.Fatalf("%s of %d keys returned %d values", label, len(keys), len(values))
@@ -149,17 +150,17 @@ func (m *machine) open(rt *rapid.T) {
 	k := m.key(rt)
 	r, err := partd.Open(m.ctx, m.store, k)
 	m.must(rt, "Open", err)
-	want, between := m.want[k], ""
+	want, appended := m.want[k], ""
 	if rapid.Bool().Draw(rt, "append before reading") {
-		between = m.value(rt)
-		m.must(rt, "Append", m.store.Append(m.ctx, entry(k, between)))
+		appended = m.value(rt)
+		m.must(rt, "Append", m.store.Append(m.ctx, entry(k, appended)))
 	}
 	got, err := io.ReadAll(r)
 	m.must(rt, "Read", err)
 	m.must(rt, "Close of a reader", r.Close())
 	m.must(rt, "Open", differenceError("key "+partd.QuoteKey(k), got, want))
-	if between != "" {
-		m.want[k] += between
+	if appended != "" {
+		m.want[k] += appended
 	}
 }
 
@@ -167,13 +168,12 @@ func (m *machine) compare(rt *rapid.T) {
 	m.must(rt, "the whole store", compare(m.ctx, m.store, m.can, m.want))
 }
 
-// parts scans the store in parts.
-func (m *machine) parts(rt *rapid.T) {
+func (m *machine) scanInParts(rt *rapid.T) {
 	n := rapid.SampledFrom([]int{1, 2, 3, 16}).Draw(rt, "parts")
-	all, err := scanParts(m.ctx, m.store, n, allParts(n))
+	values, err := scanParts(m.ctx, m.store, n, allParts(n))
 	m.must(rt, "ScanPart", err)
-	m.must(rt, "ScanPart", sameKeys(fmt.Sprintf("the %d parts together", n), all, m.want))
-	for k, v := range all {
+	m.must(rt, "ScanPart", sameKeys(fmt.Sprintf("the %d parts together", n), values, m.want))
+	for k, v := range values {
 		m.must(rt, "ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, m.want[k]))
 	}
 }
@@ -219,9 +219,9 @@ func (m *machine) pop(rt *rapid.T) {
 	}
 }
 
-// breakOut breaks out of Keys and Scan early.
+// breakOut ends loops over Keys and Scan early.
 func (m *machine) breakOut(rt *rapid.T) {
-	after := rapid.IntRange(1, 5).Draw(rt, "after")
+	limit := rapid.IntRange(1, 5).Draw(rt, "after")
 	existing := slices.Collect(maps.Keys(m.want))
 	n := 0
 	if m.can[CanList] {
@@ -230,7 +230,7 @@ func (m *machine) breakOut(rt *rapid.T) {
 			if !slices.Contains(existing, info.Key) {
 				rt.Fatalf("Keys yields key %s, which should not exist", partd.QuoteKey(info.Key))
 			}
-			if n++; n == after {
+			if n++; n == limit {
 				break
 			}
 		}
@@ -242,14 +242,14 @@ func (m *machine) breakOut(rt *rapid.T) {
 			if !slices.Contains(existing, c.Key) {
 				rt.Fatalf("Scan yields key %s, which should not exist", partd.QuoteKey(c.Key))
 			}
-			if n++; n == after {
+			if n++; n == limit {
 				break
 			}
 		}
 	}
 }
 
-func (m *machine) openAgain(rt *rapid.T) {
+func (m *machine) reopen(rt *rapid.T) {
 	m.store = m.suite.opts.Reopen(m.t.real(), m.store)
 	if m.store == nil {
 		rt.Fatalf("Reopen returned a nil store")

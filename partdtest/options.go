@@ -12,9 +12,9 @@ import (
 // Ability is an optional ability of a store.
 type Ability string
 
-// Abilities, with their interfaces in package partd. A store has an ability if the function of package
-// partd does not return errors.ErrUnsupported. So a store that can list can also scan and stat, because
-// these functions fall back to Keys.
+// These are the abilities, each with its interface in package partd. A store has an ability if
+// partd's function for it does not return errors.ErrUnsupported. A store that can list can
+// therefore also scan and stat, because Scan and Stat fall back to Keys.
 const (
 	CanSet    Ability = "set"    // partd.Setter
 	CanDelete Ability = "delete" // partd.Deleter
@@ -31,24 +31,24 @@ const (
 
 // Options configures [Run] and [StateMachine].
 type Options struct {
-	// Require lists abilities that the store must have; their lack fails the test.
+	// Require lists abilities that the store must have.
 	Require []Ability
-	// Reopen is for stores that outlive their process. It closes an open store, and returns a
-	// new one over the same data.
+	// Reopen closes a store and returns a new one with the same data. Set it for a store that
+	// outlives its process.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
-	// Dir is for stores in their own directory, which it returns. The tests then use the names of
-	// the store's files as keys, and check that nothing is created outside the directory.
+	// Dir returns the directory that the store uses alone. If Dir is set, the tests use the names
+	// of the store's files as keys, and check that nothing is created outside the directory.
 	Dir func(store partd.Partd) string
-	// OwnNames lists names that the store uses internally, for files or in
-	// memory. The tests also use them as keys.
-	OwnNames []string
+	// InternalNames lists names that the store uses internally, for files or in memory. The tests
+	// also use them as keys.
+	InternalNames []string
 	// LargeValue is the length in bytes of the largest value in one append. 0 means 8 MiB.
 	LargeValue int
 	// Pieces is the number of appends to a single key. 0 means 300.
 	Pieces int
-	// MachineRuns limits how often the state machine opens the store, for stores that open
-	// slowly. 0 means no limit. (After a failure there is no limit, so that the state machine can
-	// shrink the sequence.)
+	// MachineRuns limits the number of stores that the state machine opens. Set it if opening a
+	// store is slow. 0 means no limit. The limit does not apply after a failure, so that the
+	// failing sequence can be shrunk.
 	MachineRuns int
 }
 
@@ -87,12 +87,12 @@ func (s *suite) probe(t tester) {
 	}
 	for _, a := range []Ability{CanScan, CanStat} {
 		if s.can[CanList] && !s.can[a] {
-			t.Errorf("the store can list its keys, but its own method returns that it cannot %s: remove the method, or, in a layer, call partd's function of that name, which falls back to Keys", a)
+			t.Errorf("the store can list its keys, but its method for %q returns errors.ErrUnsupported: remove the method, or, in a layer, call partd's function with the same name, which falls back to Keys", a)
 		}
 	}
 	for _, a := range s.opts.Require {
 		if !s.can[a] {
-			t.Errorf("the store cannot %s, which is required", a)
+			t.Errorf("the store cannot %s, but Options.Require lists it", a)
 		}
 	}
 }

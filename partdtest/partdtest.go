@@ -5,10 +5,10 @@
 //		partdtest.Run(t, func(t *testing.T) partd.Partd { return mystore.New() }, nil)
 //	}
 //
-// [Run] has named subtests for each promise, for each kind of key and value that has broken a
-// store before, and for concurrent use. It logs and skips abilities that a store lacks, unless
-// Options.Require lists them. [StateMachine], which Run also calls, compares a store with a plain
-// map over random operations.
+// [Run] runs named subtests for each promise, for unusual keys and values, and for concurrent use.
+// If a store lacks an ability, Run logs this and skips the ability's checks, unless Options.Require
+// lists the ability. [StateMachine], which Run also calls, compares a store with a plain map over
+// random operations.
 package partdtest
 
 import (
@@ -20,9 +20,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Run checks a store. It calls open many times, which returns an empty store
-// each time, and closes these stores if they can be closed. To clean up
-// anything else, open should use t.TempDir and t.Cleanup.
+// Run checks a store. It calls open for each check, and open must return an empty store. Run closes
+// the stores that can be closed. For anything else that needs cleaning up, open should use
+// t.TempDir and t.Cleanup.
 //
 // At the end, Run looks for leaked goroutines and open files, so no other
 // test should run at the same time.
@@ -34,7 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 // StateMachine compares a store with a plain map over random sequences of
 // operations, using package rapid. The test flags -rapid.checks and
 // -rapid.steps set the number of sequences and their average length, by default
-// 100 and 30. Options.MachineRuns limits the number.
+// 100 and 30. Options.MachineRuns limits the number of sequences.
 func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Options) {
 	t.Helper()
 	s := newSuite(open, opts)
@@ -45,8 +45,8 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 	}
 }
 
-// tester is the part of testing.T that the suite uses. As an interface it lets the suite's own
-// tests run the suite on faulty stores and record the failures.
+// tester has the methods of testing.T that the suite uses. The suite's own tests implement it to
+// record the failures of faulty stores.
 type tester interface {
 	rapid.TB
 	Run(name string, f func(t tester)) bool
@@ -84,7 +84,7 @@ func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
 	return s
 }
 
-// check is a subtest. It gets its own store.
+// check is a subtest with its own store.
 type check struct {
 	name  string
 	needs []Ability
@@ -96,7 +96,7 @@ func (s *suite) run(t tester) {
 		return // all checks would fail for the same reason
 	}
 	s.probeOnce(t)
-	before := countLeakable()
+	before := countResources()
 	for _, checks := range [][]check{
 		keyChecks(), valueChecks(), limitChecks(), promiseChecks(), setChecks(), popChecks(), listChecks(),
 		scanChecks(), partChecks(), openChecks(), lifeChecks(), concurrentChecks(), raceChecks(), applyChecks(), reopenChecks(),
@@ -109,7 +109,7 @@ func (s *suite) run(t tester) {
 	t.Run("leaks", func(t tester) { before.compare(t) })
 }
 
-// probeOnce runs probe if the subtest for it did not run, because -run selects others.
+// probeOnce runs probe unless the subtest for it has run. The flag -run can exclude that subtest.
 func (s *suite) probeOnce(t tester) {
 	if s.can == nil {
 		s.probe(t)
@@ -123,8 +123,7 @@ func (s *suite) runCheck(t tester, c check) {
 			return
 		}
 	}
-	// No operation of the suite should take long. A store that hangs but observes its context
-	// fails here instead of at the end of the whole test.
+	// No check should take long. The timeout fails a store that hangs but observes its context.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.real())}

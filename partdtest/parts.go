@@ -16,8 +16,8 @@ import (
 // partChecks returns the checks of ScanPart. scanParts checks the order of a part's chunks.
 func partChecks() []check {
 	return []check{
-		{name: "scan-parts", needs: []Ability{CanScan}, run: partsOfAll},
-		{name: "scan-parts-most", needs: []Ability{CanScan}, run: partsMax},
+		{name: "scan-parts", needs: []Ability{CanScan}, run: partsComplete},
+		{name: "scan-parts-max", needs: []Ability{CanScan}, run: partsMax},
 		{name: "scan-part-wrong-number", needs: []Ability{CanScan}, run: partInvalid},
 		{name: "scan-part-break", needs: []Ability{CanScan}, run: partBreak},
 		{name: "scan-part-cancelled", needs: []Ability{CanScan}, run: partCancelled},
@@ -27,13 +27,13 @@ func partChecks() []check {
 // wantParts checks that parts are disjoint and complete.
 func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want model) {
 	e.Helper()
-	all, err := scanParts(e.ctx, e.store, parts, indexes)
+	values, err := scanParts(e.ctx, e.store, parts, indexes)
 	if err == nil {
-		err = sameKeys(fmt.Sprintf("the %d parts together", parts), all, want)
+		err = sameKeys(fmt.Sprintf("the %d parts together", parts), values, want)
 	}
 	for k := range want {
 		if err == nil {
-			err = differenceError("part scan, key "+partd.QuoteKey(k), all[k], want[k])
+			err = differenceError("part scan, key "+partd.QuoteKey(k), values[k], want[k])
 		}
 	}
 	if err != nil {
@@ -41,8 +41,8 @@ func (e *env) wantParts(label string, parts int, indexes iter.Seq[int], want mod
 	}
 }
 
-// partsOfAll scans keys with one chunk, with many, and with empty values in parts.
-func partsOfAll(e *env) {
+// partsComplete scans values of one chunk, values of many chunks, and empty values, in parts.
+func partsComplete(e *env) {
 	e.wantParts("ScanPart of an empty store", 3, allParts(3), nil)
 	want := e.fill(300)
 	want["large"] = string(randomBytes(1<<20, 3))
@@ -54,16 +54,16 @@ func partsOfAll(e *env) {
 	for _, parts := range []int{1, 2, 3, 16} {
 		e.wantParts("ScanPart", parts, allParts(parts), want)
 	}
-	before := e.keysByPart(16)
-	for part, keys := range before {
+	original := e.keysByPart(16)
+	for part, keys := range original {
 		if len(keys) > len(want)/2 {
-			e.Errorf("part %[2]d of 16 has %[3]d of %[1]d keys: the readers of other parts have next to nothing to do", len(want), part, len(keys))
+			e.Errorf("part %d of 16 has %d of %d keys, which leaves too few to the other parts", part, len(keys), len(want))
 		}
 	}
 	compareParts := func(label string) {
 		for part, keys := range e.keysByPart(16) {
-			if !slices.Equal(keys, before[part]) {
-				e.Fatalf("%s: part %d of 16 has the keys %q, but had %q before", label, part, keys, before[part])
+			if !slices.Equal(keys, original[part]) {
+				e.Fatalf("%s: part %d of 16 has the keys %q, but had %q earlier", label, part, keys, original[part])
 			}
 		}
 	}
@@ -77,23 +77,23 @@ func partsOfAll(e *env) {
 // keysByPart returns the keys of each part, sorted.
 func (e *env) keysByPart(parts int) [][]string {
 	e.Helper()
-	all := make([][]string, parts)
+	keys := make([][]string, parts)
 	for part := range parts {
 		for c, err := range partd.ScanPart(e.ctx, e.store, part, parts) {
 			e.must("ScanPart", err)
 			if c.Last {
-				all[part] = append(all[part], c.Key)
+				keys[part] = append(keys[part], c.Key)
 			}
 		}
-		slices.Sort(all[part])
+		slices.Sort(keys[part])
 	}
-	return all
+	return keys
 }
 
-// partsMax scans the maximum number of parts, in random order. If the store is slow, it scans only some,
-// and does not check that nothing is missing.
+// partsMax scans the maximum number of parts, in random order. On a slow store it stops early, and
+// does not check that all keys were seen.
 func partsMax(e *env) {
-	const enough = 5 * time.Second // after a fifth of it with few parts, give up
+	const timeLimit = 5 * time.Second // a store with few parts scanned after a fifth of it stops then
 	want := model{}
 	for _, k := range numberedKeys(30) {
 		want[k] = k
@@ -103,20 +103,20 @@ func partsMax(e *env) {
 	scanned, start := 0, time.Now()
 	indexes := func(yield func(int) bool) {
 		for _, part := range order {
-			if elapsed := time.Since(start); elapsed > enough || elapsed > enough/5 && scanned < partd.MaxParts/5 || !yield(part) {
+			if elapsed := time.Since(start); elapsed > timeLimit || elapsed > timeLimit/5 && scanned < partd.MaxParts/5 || !yield(part) {
 				return
 			}
 			scanned++
 		}
 	}
-	all, err := scanParts(e.ctx, e.store, partd.MaxParts, indexes)
+	values, err := scanParts(e.ctx, e.store, partd.MaxParts, indexes)
 	e.must("ScanPart", err)
 	if scanned == partd.MaxParts {
-		e.must("ScanPart", sameKeys("the 65,536 parts together", all, want))
+		e.must("ScanPart", sameKeys("the 65,536 parts together", values, want))
 	} else {
 		e.Logf("scanned %d of %d parts in %v", scanned, partd.MaxParts, time.Since(start))
 	}
-	for k, v := range all {
+	for k, v := range values {
 		e.must("ScanPart", differenceError("part scan, key "+partd.QuoteKey(k), v, want[k]))
 	}
 }
@@ -124,26 +124,26 @@ func partsMax(e *env) {
 // partInvalid scans parts with invalid numbers.
 func partInvalid(e *env) {
 	want := e.fill(20)
-	for _, wrong := range []struct{ part, parts int }{
+	for _, invalid := range []struct{ part, parts int }{
 		{0, 0}, {0, -1}, {-1, 1}, {1, 1}, {4, 4}, {-1, 4}, {5, 4}, {0, partd.MaxParts + 1}, {partd.MaxParts, partd.MaxParts}, {math.MaxInt - 1, math.MaxInt},
 	} {
-		scan := map[string]iter.Seq2[partd.Chunk, error]{"partd.ScanPart": partd.ScanPart(e.ctx, e.store, wrong.part, wrong.parts)}
+		scans := map[string]iter.Seq2[partd.Chunk, error]{"partd.ScanPart": partd.ScanPart(e.ctx, e.store, invalid.part, invalid.parts)}
 		if s, ok := e.store.(partd.PartScanner); ok {
-			scan["the store's ScanPart"] = s.ScanPart(e.ctx, wrong.part, wrong.parts)
+			scans["the store's ScanPart"] = s.ScanPart(e.ctx, invalid.part, invalid.parts)
 		}
-		for label, chunks := range scan {
+		for label, chunks := range scans {
 			n := 0
 			for c, err := range chunks {
 				if n++; err == nil || n > 1 || c.Key != "" || len(c.Data) > 0 {
-					e.Errorf("%s of part %d of %d yields key %q and error %v, want one error without data", label, wrong.part, wrong.parts, c.Key, err)
+					e.Errorf("%s of part %d of %d yields key %q and error %v, want one error without data", label, invalid.part, invalid.parts, c.Key, err)
 					break
 				}
 				if errors.Is(err, errors.ErrUnsupported) {
-					e.Errorf("%s of part %d of %d: the numbers are invalid for any store, but the error is %v", label, wrong.part, wrong.parts, err)
+					e.Errorf("%s of part %d of %d: the numbers are invalid for any store, but the error is %v", label, invalid.part, invalid.parts, err)
 				}
 			}
 			if n == 0 {
-				e.Errorf("%s of part %d of %d yields no error", label, wrong.part, wrong.parts)
+				e.Errorf("%s of part %d of %d yields no error", label, invalid.part, invalid.parts)
 			}
 		}
 	}
@@ -156,13 +156,13 @@ func partBreak(e *env) {
 	e.append(entry("large", want["large"]))
 	e.withTimeout("use of the store after a break out of ScanPart", func() error {
 		for part := range 4 {
-			for _, after := range []int{1, 2, 10} {
+			for _, limit := range []int{1, 2, 10} {
 				n := 0
 				for _, err := range partd.ScanPart(e.ctx, e.store, part, 4) {
 					if err != nil {
 						return err
 					}
-					if n++; n == after {
+					if n++; n == limit {
 						break
 					}
 				}
@@ -178,31 +178,31 @@ func partCancelled(e *env) {
 	want := e.fill(300)
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	defer cancel(nil)
-	whole := map[string][]byte{}
-	e.must("ScanPart", scanInto(whole, partd.ScanPart(e.ctx, e.store, 1, 2)))
+	partValues := map[string][]byte{}
+	e.must("ScanPart", scanInto(partValues, partd.ScanPart(e.ctx, e.store, 1, 2)))
 	keys := 0
-	var failed error
+	var scanErr error
 	for c, err := range partd.ScanPart(ctx, e.store, 1, 2) {
-		if failed != nil {
-			e.Fatalf("ScanPart continues after its error %v", failed)
+		if scanErr != nil {
+			e.Fatalf("ScanPart continues after its error %v", scanErr)
 		}
-		if failed = err; c.Last {
+		if scanErr = err; c.Last {
 			keys++
 		}
 		cancel(errSibling)
 	}
-	if failed == nil && keys != len(whole) || failed != nil && !isCancelledError(failed) {
-		e.Fatalf("ScanPart, cancelled after the first chunk, yielded %d of %d keys and the error %v", keys, len(whole), failed)
+	if scanErr == nil && keys != len(partValues) || scanErr != nil && !isCancelledError(scanErr) {
+		e.Fatalf("ScanPart, cancelled after the first chunk, yielded %d of %d keys and the error %v", keys, len(partValues), scanErr)
 	}
-	cancel(errSibling) // part 1 may have had no keys
+	cancel(errSibling) // in case part 1 is empty, so that the loop above did not cancel
 	for _, err := range partd.ScanPart(ctx, e.store, 0, 2) {
 		if err == nil {
 			e.Fatalf("ScanPart with a cancelled context yields a chunk")
 		}
-		failed = err
+		scanErr = err
 	}
-	if !isCancelledError(failed) {
-		e.Fatalf("ScanPart with a cancelled context ends with the error %v", failed)
+	if !isCancelledError(scanErr) {
+		e.Fatalf("ScanPart with a cancelled context ends with the error %v", scanErr)
 	}
 	e.want("after a cancelled ScanPart", want)
 }

@@ -6,13 +6,13 @@ import (
 	"strconv"
 )
 
-// Concurrent writers append numbered pieces. A piece names its writer and its number, and its length
-// depends on both. So a value can be split into its pieces, and missing, repeated, torn or misplaced
-// pieces can be detected.
+// Concurrent writers append numbered pieces. A piece contains its writer's number and its own, and
+// its length depends on both. A value can therefore be split into its pieces, and missing,
+// repeated, torn or misplaced pieces can be detected.
 
 type piece struct{ writer, number int }
 
-const pieceHead = len("[00 000000 ")
+const pieceHeaderLen = len("[00 000000 ")
 
 func (p piece) bytes() []byte {
 	b := fmt.Appendf(nil, "[%02d %06d ", p.writer, p.number)
@@ -24,54 +24,54 @@ func (p piece) bytes() []byte {
 
 // parsePieces splits a value into its pieces.
 func parsePieces(value []byte) ([]piece, error) {
-	var all []piece
-	for rest := value; len(rest) > 0; {
-		if len(rest) <= pieceHead {
-			return nil, tornError(value, rest)
+	var pieces []piece
+	for remaining := value; len(remaining) > 0; {
+		if len(remaining) <= pieceHeaderLen {
+			return nil, tornError(value, remaining)
 		}
-		w, err1 := strconv.Atoi(string(rest[1:3]))
-		n, err2 := strconv.Atoi(string(rest[4:10]))
+		w, err1 := strconv.Atoi(string(remaining[1:3]))
+		n, err2 := strconv.Atoi(string(remaining[4:10]))
 		p := piece{w, n}
-		if err1 != nil || err2 != nil || !bytes.HasPrefix(rest, p.bytes()) {
-			return nil, tornError(value, rest)
+		if err1 != nil || err2 != nil || !bytes.HasPrefix(remaining, p.bytes()) {
+			return nil, tornError(value, remaining)
 		}
-		rest = rest[len(p.bytes()):]
-		all = append(all, p)
+		remaining = remaining[len(p.bytes()):]
+		pieces = append(pieces, p)
 	}
-	return all, nil
+	return pieces, nil
 }
 
-func tornError(value, rest []byte) error {
-	at := len(value) - len(rest)
-	return fmt.Errorf("byte %d of %d does not begin a whole append: %q", at, len(value), value[max(0, at-20):min(len(value), at+60)])
+func tornError(value, remaining []byte) error {
+	offset := len(value) - len(remaining)
+	return fmt.Errorf("byte %d of %d does not begin a whole append: %q", offset, len(value), value[max(0, offset-20):min(len(value), offset+60)])
 }
 
-// inSequence checks that each writer's pieces are consecutive, and returns the number of the next piece by
-// writer. If fromStart is true, each writer must begin with number 0.
-func inSequence(pieces []piece, fromStart bool) (map[int]int, error) {
-	next := map[int]int{}
+// checkSequence checks that each writer's pieces are numbered consecutively, and returns each
+// writer's next number. If fromStart is true, each writer must begin with number 0.
+func checkSequence(pieces []piece, fromStart bool) (map[int]int, error) {
+	nextNumbers := map[int]int{}
 	for _, p := range pieces {
-		want, seen := next[p.writer]
+		want, seen := nextNumbers[p.writer]
 		if !seen && !fromStart {
 			want = p.number
 		}
 		switch {
 		case p.number > want:
-			return nil, fmt.Errorf("writer %d: append %d comes in place of %d: one is lost or late", p.writer, p.number, want)
+			return nil, fmt.Errorf("writer %d: found append %d, want %d: an append is lost or out of order", p.writer, p.number, want)
 		case p.number < want:
-			return nil, fmt.Errorf("writer %d: append %d comes after %d: it is repeated or late", p.writer, p.number, want-1)
+			return nil, fmt.Errorf("writer %d: append %d comes after %d: it is repeated or out of order", p.writer, p.number, want-1)
 		}
-		next[p.writer] = p.number + 1
+		nextNumbers[p.writer] = p.number + 1
 	}
-	return next, nil
+	return nextNumbers, nil
 }
 
-// checkPieces calls parsePieces and inSequence from the start.
+// checkPieces splits a value into its pieces, and checks their numbers from 0.
 func checkPieces(label string, value []byte) (map[int]int, error) {
 	pieces, err := parsePieces(value)
 	if err == nil {
 		var next map[int]int
-		if next, err = inSequence(pieces, true); err == nil {
+		if next, err = checkSequence(pieces, true); err == nil {
 			return next, nil
 		}
 	}

@@ -7,7 +7,7 @@ func popChecks() []check {
 	return []check{
 		{name: "pop", needs: []Ability{CanPop}, run: pop},
 		{name: "pop-same-key-twice", needs: []Ability{CanPop}, run: popTwice},
-		{name: "ownership-of-what-pop-returns", needs: []Ability{CanPop}, run: popOwnership},
+		{name: "pop-result-ownership", needs: []Ability{CanPop}, run: popOwnership},
 	}
 }
 
@@ -29,7 +29,7 @@ func pop(e *env) {
 	}
 	values := e.pop("c", "missing", "b")
 	for i, v := range []string{"3", "", want["b"]} {
-		e.must("Pop", differenceError("Pop returns values in the order asked", values[i], v))
+		e.must("Pop", differenceError("Pop returns values in the order of the requested keys", values[i], v))
 	}
 	delete(want, "b")
 	delete(want, "c")
@@ -50,13 +50,13 @@ func pop(e *env) {
 	}
 }
 
-// popTwice passes a key twice to one Pop. Pop returns values as Get does, so both must be the value.
+// popTwice passes a key twice to one Pop. Like Get, Pop must return the value both times.
 func popTwice(e *env) {
 	e.append(entry("a", "one"), entry("b", "two"))
 	values := e.pop("a", "b", "a")
 	for i, want := range []string{"one", "two", "one"} {
 		if string(values[i]) != want {
-			e.Fatalf("Pop of a key twice: value %d is %q, want %q as from Get", i, values[i], want)
+			e.Fatalf("Pop of a key twice: value %d is %q, want %q, as Get returns", i, values[i], want)
 		}
 	}
 	e.want("Pop of a key twice", nil)

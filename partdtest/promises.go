@@ -14,12 +14,12 @@ func promiseChecks() []check {
 	return []check{
 		{name: "get-order", run: getOrder},
 		{name: "get-same-key-twice", run: getTwice},
-		{name: "get-of-nothing", run: getNothing},
+		{name: "get-no-keys", run: getNothing},
 		{name: "get-missing-keys", run: getMissing},
-		{name: "ownership-of-what-get-returns", run: getOwnership},
+		{name: "get-result-ownership", run: getOwnership},
 		{name: "append-order", run: appendOrder},
 		{name: "cancelled-context-changes-nothing", run: cancelledChanges},
-		{name: "cancelled-context-reads-nothing-wrong", run: cancelledReads},
+		{name: "cancelled-context-reads", run: cancelledReads},
 		{name: "drop", run: drop},
 	}
 }
@@ -37,7 +37,7 @@ func getOrder(e *env) {
 	requested = append(requested[20:], requested[:20]...)
 	for i, v := range e.get(requested...) {
 		if want := requested[i] + " has this"; string(v) != want {
-			e.Fatalf("Get returns values in the order asked; value %d is %q, want %q", i, v, want)
+			e.Fatalf("Get must return values in the order of the requested keys: value %d is %q, want %q", i, v, want)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func getMissing(e *env) {
 	e.want("Get creates no key", nil)
 	e.append(entry("b", "1"))
 	if v := e.get("a", "b", "c"); len(v[0]) != 0 || string(v[1]) != "1" || len(v[2]) != 0 {
-		e.Fatalf("Get of two missing keys around one returned %q", v)
+		e.Fatalf("Get of a missing key, an existing key and a missing key returned %q", v)
 	}
 }
 
@@ -84,24 +84,24 @@ func getOwnership(e *env) {
 	for k, v := range want {
 		e.append(entry(k, v[:len(v)/2]), entry(k, v[len(v)/2:]))
 	}
-	first := e.get("a", "b", "c")
-	for i, v := range first {
+	values := e.get("a", "b", "c")
+	for i, v := range values {
 		for j := range v {
 			v[j] = '!'
 		}
-		first[i] = append(v, "what follows in memory"...)
+		values[i] = append(v, "what follows in memory"...)
 	}
 	e.want("after the caller changed the result of Get and appended to it", want)
 	e.append(entry("a", "more"))
 	want["a"] += "more"
-	for _, v := range first {
+	for _, v := range values {
 		for _, c := range v[:10] {
 			if c != '!' {
 				e.Fatalf("the result of Get belongs to the caller, but an Append changed it")
 			}
 		}
 	}
-	e.want("an Append after that", want)
+	e.want("after another Append", want)
 }
 
 func appendOrder(e *env) {
@@ -111,13 +111,14 @@ func appendOrder(e *env) {
 		e.append(entry(k, v))
 		want[k] += v
 		if i%100 == 0 {
-			e.want("a value is its appends in order", want)
+			e.want("a value consists of its appends in order", want)
 		}
 	}
-	e.want("a value is its appends in order", want)
+	e.want("a value consists of its appends in order", want)
 }
 
-// errSibling is the cause of cancelled contexts: another goroutine's operation with an unknown outcome.
+// errSibling is the cause of cancelled contexts. It wraps ErrUnknownOutcome, as if another
+// goroutine's operation had failed.
 var errSibling = fmt.Errorf("another goroutine's operation failed: %w", partd.ErrUnknownOutcome)
 
 // cancelledFor returns a context that is cancelled with errSibling.
@@ -166,10 +167,10 @@ func cancelledReads(e *env) {
 		func() error { return compare(ctx, e.store, nil, want) },
 		func() error { _, err := openAll(ctx, e.store, "b", 1000); return err },
 	}
-	// Separate reads, because the first cancelled one ends a comparison.
+	// Separate reads, because compare stops at the first error.
 	for _, a := range []Ability{CanList, CanScan, CanStat} {
 		if e.suite.can[a] {
-			reads = append(reads, func() error { return compareAs(ctx, e.store, a, want) })
+			reads = append(reads, func() error { return compareByAbility(ctx, e.store, a, want) })
 		}
 	}
 	for _, read := range reads {

@@ -1,6 +1,7 @@
 package partdtest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,15 +24,15 @@ func raceChecks() []check {
 	}
 }
 
-// concurrentDrop drops while others append. Appends acknowledged before a Drop began must be gone when it
-// has returned, and of later appends nothing may be missing.
+// concurrentDrop drops while others append. When a Drop has returned, all appends that were
+// acknowledged before it began must be gone. No later append may be missing.
 func concurrentDrop(e *env) {
-	const each, drops, keys = 40, 8, 3
-	var acked [writers]atomic.Int64 // number of appends that have returned
-	var allowed atomic.Int64        // number of appends that each writer may do until the next Drop
-	var stopped atomic.Bool         // the last Drop has returned, or something failed
-	allowed.Store(each)
-	check := func(first [writers]int64) error {
+	const appendsPerDrop, drops, keys = 40, 8, 3
+	var acked [writers]atomic.Int64 // appends that have returned, by writer
+	var allowed atomic.Int64        // appends that each writer may make before the next Drop
+	var stopped atomic.Bool         // set after the last Drop, or after a failure
+	allowed.Store(appendsPerDrop)
+	check := func(minNumbers [writers]int64) error {
 		values, err := e.store.Get(e.ctx, numberedKeys(keys)...)
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
@@ -39,22 +40,22 @@ func concurrentDrop(e *env) {
 		for i, v := range values {
 			pieces, err := parsePieces(v)
 			if err == nil {
-				_, err = inSequence(pieces, false)
+				_, err = checkSequence(pieces, false)
 			}
 			if err != nil {
 				return fmt.Errorf("key %q, during appends and Drops: %w", numberedKeys(keys)[i], err)
 			}
 			for _, p := range pieces {
-				if int64(p.number) < first[p.writer] {
-					return fmt.Errorf("key %q has append %d of writer %d, which precedes a Drop that has returned", numberedKeys(keys)[i], p.number, p.writer)
+				if int64(p.number) < minNumbers[p.writer] {
+					return fmt.Errorf("key %q still holds append %d of writer %d, which a Drop should have removed", numberedKeys(keys)[i], p.number, p.writer)
 				}
 			}
 		}
 		return nil
 	}
-	var write []func() error
+	var appenders []func() error
 	for w := range writers {
-		write = append(write, func() error {
+		appenders = append(appenders, func() error {
 			for n := 0; !stopped.Load(); {
 				if int64(n) == allowed.Load() {
 					time.Sleep(20 * time.Microsecond)
@@ -74,36 +75,36 @@ func concurrentDrop(e *env) {
 			return nil
 		})
 	}
-	var first [writers]int64
-	e.concurrently(append(write, func() error {
+	var minNumbers [writers]int64
+	e.concurrently(append(appenders, func() error {
 		defer stopped.Store(true)
 		for range drops {
 			for w := range writers {
-				for acked[w].Load() < allowed.Load()-each/2 && !stopped.Load() {
+				for acked[w].Load() < allowed.Load()-appendsPerDrop/2 && !stopped.Load() {
 					time.Sleep(20 * time.Microsecond)
 				}
-				first[w] = acked[w].Load()
+				minNumbers[w] = acked[w].Load()
 			}
-			allowed.Add(each) // so that appends continue during Drop
+			allowed.Add(appendsPerDrop) // so that appends continue during Drop
 			if err := e.store.Drop(e.ctx); err != nil {
 				return fmt.Errorf("drop: %w", err)
 			}
 			for range 3 {
-				if err := check(first); err != nil {
+				if err := check(minNumbers); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})...)
-	e.must("after the last Drop", check(first))
-	// Another append of each writer shows whether the one before it is missing.
+	e.must("after the last Drop", check(minNumbers))
+	// Another append by each writer shows whether its previous append is missing.
 	for w := range writers {
 		for _, k := range numberedKeys(keys) {
 			e.append(partd.Entry{Key: k, Value: piece{w, int(acked[w].Load())}.bytes()})
 		}
 	}
-	e.must("after the last Drop and another append", check(first))
+	e.must("after the last Drop and another append", check(minNumbers))
 }
 
 func concurrentSetOnce(e *env) {
@@ -111,9 +112,9 @@ func concurrentSetOnce(e *env) {
 		key := fmt.Sprintf("once %d", round)
 		var mu sync.Mutex
 		seen := map[string]bool{}
-		var run []func() error
+		var setters []func() error
 		for w := range writers {
-			run = append(run, func() error {
+			setters = append(setters, func() error {
 				if err := partd.SetOnce(e.ctx, e.store, key, piece{w, round}.bytes()); err != nil {
 					return fmt.Errorf("set once: %w", err)
 				}
@@ -127,14 +128,14 @@ func concurrentSetOnce(e *env) {
 				return nil
 			})
 		}
-		e.concurrently(run...)
+		e.concurrently(setters...)
 		seen[string(e.get(key)[0])] = true
 		if len(seen) != 1 {
 			e.Fatalf("after SetOnce of a key in %d goroutines, %d different values were seen, want one winner", writers, len(seen))
 		}
 		for v := range seen {
 			if pieces, err := parsePieces([]byte(v)); err != nil || len(pieces) != 1 {
-				e.Fatalf("after SetOnce in several goroutines the value is %q, which none has set", v)
+				e.Fatalf("after SetOnce in several goroutines the value is %q, which no goroutine has set", v)
 			}
 		}
 	}
@@ -144,21 +145,21 @@ func concurrentSetOnce(e *env) {
 // whole appends.
 func concurrentSet(e *env) {
 	valid := func(v []byte) error {
-		text := strings.TrimRight(string(v), "+")
-		if len(text) > 0 {
-			c := text[0]
-			if c < 'a' || c > 'z' || text != repeat(string(rune(c)), 50+1000*int(c-'a')) {
+		setValue := strings.TrimRight(string(v), "+")
+		if len(setValue) > 0 {
+			c := setValue[0]
+			if c < 'a' || c > 'z' || setValue != repeat(string(rune(c)), 50+1000*int(c-'a')) {
 				return fmt.Errorf("a value of %d bytes is not a set value followed by appends: %.60q", len(v), v)
 			}
 		}
-		if (len(v)-len(text))%2 != 0 {
+		if (len(v)-len(setValue))%2 != 0 {
 			return fmt.Errorf("saw half of an append")
 		}
 		return nil
 	}
-	var run []func() error
+	var runs []func() error
 	for w := range 4 {
-		run = append(run, func() error {
+		runs = append(runs, func() error {
 			for n := range 60 {
 				var err error
 				if w < 2 {
@@ -174,7 +175,7 @@ func concurrentSet(e *env) {
 			return nil
 		})
 	}
-	e.whileRunning(run, []func() error{func() error {
+	e.whileRunning(runs, []func() error{func() error {
 		values, err := e.store.Get(e.ctx, "a")
 		if err != nil {
 			return fmt.Errorf("get: %w", err)
@@ -187,7 +188,7 @@ func concurrentSet(e *env) {
 
 // concurrentPop pops while others append. Each piece must be popped once.
 func concurrentPop(e *env) {
-	const each = 150
+	const appendsPerWriter = 150
 	keys := numberedKeys(2)
 	var mu sync.Mutex
 	popped := map[string][]piece{}
@@ -201,7 +202,7 @@ func concurrentPop(e *env) {
 		for i, v := range values {
 			pieces, err := parsePieces(v)
 			if err == nil {
-				_, err = inSequence(pieces, false)
+				_, err = checkSequence(pieces, false)
 			}
 			if err != nil {
 				return fmt.Errorf("pop: %w", err)
@@ -210,10 +211,10 @@ func concurrentPop(e *env) {
 		}
 		return nil
 	}
-	var run []func() error
+	var runs []func() error
 	for w := range writers {
-		run = append(run, func() error {
-			for n := range each {
+		runs = append(runs, func() error {
+			for n := range appendsPerWriter {
 				p := piece{w, n}.bytes()
 				if err := e.store.Append(e.ctx, partd.Entry{Key: keys[0], Value: p}, partd.Entry{Key: keys[1], Value: p}); err != nil {
 					return fmt.Errorf("append: %w", err)
@@ -222,31 +223,31 @@ func concurrentPop(e *env) {
 			return nil
 		})
 	}
-	e.whileRunning(run, []func() error{popAll, popAll})
+	e.whileRunning(runs, []func() error{popAll, popAll})
 	e.must("the last Pop", popAll())
 	for _, k := range keys {
-		all := popped[k]
-		slices.SortFunc(all, func(a, b piece) int { return (a.writer-b.writer)*longestSequence/writers + a.number - b.number })
-		if next, err := inSequence(all, true); err != nil {
+		pieces := popped[k]
+		slices.SortFunc(pieces, func(a, b piece) int { return cmp.Or(cmp.Compare(a.writer, b.writer), cmp.Compare(a.number, b.number)) })
+		if next, err := checkSequence(pieces, true); err != nil {
 			e.Fatalf("all Pops of key %q together: %v", k, err)
-		} else if len(all) != writers*each {
-			e.Fatalf("all Pops of key %q together have %d appends, want %d: %v", k, len(all), writers*each, next)
+		} else if len(pieces) != writers*appendsPerWriter {
+			e.Fatalf("all Pops of key %q together returned %d appends, want %d: %v", k, len(pieces), writers*appendsPerWriter, next)
 		}
 	}
 	e.want("after the last Pop", nil)
 }
 
-// concurrentClose closes while others append. An append must either be acknowledged, and be there after
-// reopening, or fail with ErrClosed.
+// concurrentClose closes while others append. Each append must either fail with ErrClosed, or be
+// acknowledged and still be there after reopening.
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)
-	var run []func() error
+	var runs []func() error
 	for w := range writers {
-		run = append(run, func() error {
+		runs = append(runs, func() error {
 			for n := range 20_000 {
 				if n > 1000 {
-					// Slow down, so that even on a fast store the others can begin, and Close.
+					// Slow down, so that Close also runs during the appends to a fast store.
 					time.Sleep(time.Millisecond)
 				}
 				err := e.store.Append(e.ctx, partd.Entry{Key: "a", Value: piece{w, n}.bytes()})
@@ -273,12 +274,12 @@ func concurrentClose(e *env) {
 			errs <- partd.Close(e.ctx, e.store)
 		}()
 		var wg sync.WaitGroup
-		all := make([]error, writers)
-		for i, f := range run {
-			wg.Go(func() { all[i] = f() })
+		appendErrs := make([]error, writers)
+		for i, f := range runs {
+			wg.Go(func() { appendErrs[i] = f() })
 		}
 		wg.Wait()
-		return errors.Join(append(all, <-errs)...)
+		return errors.Join(append(appendErrs, <-errs)...)
 	})
 	e.closed = true
 	if e.suite.opts.Reopen == nil {
@@ -290,7 +291,7 @@ func concurrentClose(e *env) {
 	e.must("concurrent Close", err)
 	for w, n := range acked {
 		if next[w] < n {
-			e.Fatalf("writer %d: %d appends were acknowledged before Close, but %d are there after reopening", w, n, next[w])
+			e.Fatalf("writer %d: %d appends were acknowledged before Close, but only %d exist after reopening", w, n, next[w])
 		}
 	}
 }

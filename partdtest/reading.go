@@ -23,12 +23,12 @@ func listChecks() []check {
 func openChecks() []check {
 	return []check{
 		{name: "open", run: openStreams},
-		{name: "open-keeps-its-value", run: openSnapshot},
+		{name: "open-snapshot", run: openSnapshot},
 		{name: "open-close-early", run: openCloseEarly},
 	}
 }
 
-// fill appends to n keys; every tenth has a larger value.
+// fill appends a value to each of n keys. Every tenth value is large.
 func (e *env) fill(n int) model {
 	e.Helper()
 	want := model{}
@@ -44,18 +44,18 @@ func (e *env) fill(n int) model {
 func keysBreak(e *env) {
 	want := e.fill(200)
 	e.withTimeout("use of the store after a break out of Keys", func() error {
-		for _, after := range []int{1, 2, 100, 199} {
+		for _, limit := range []int{1, 2, 100, 199} {
 			n := 0
 			for _, err := range partd.Keys(e.ctx, e.store) {
 				if err != nil {
 					return err
 				}
-				if n++; n == after {
+				if n++; n == limit {
 					break
 				}
 			}
-			if n != after {
-				return fmt.Errorf("keys yielded %d keys, want at least %d", n, after)
+			if n != limit {
+				return fmt.Errorf("keys yielded %d keys, want at least %d", n, limit)
 			}
 		}
 		return e.store.Append(e.ctx, entry("a", "1"))
@@ -64,7 +64,7 @@ func keysBreak(e *env) {
 	e.want("after a break out of Keys", want)
 }
 
-// keysBody gets, appends and deletes during Keys, as programs do.
+// keysBody gets, appends and deletes in a loop over Keys, as programs do.
 func keysBody(e *env) {
 	want := e.fill(50)
 	e.withTimeout("a loop over Keys that gets, appends and deletes", func() error {
@@ -110,12 +110,12 @@ func keysCancelled(e *env) {
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	defer cancel(nil)
 	n := 0
-	var failed error
+	var keysErr error
 	for info, err := range partd.Keys(ctx, e.store) {
-		if failed != nil {
-			e.Fatalf("Keys continues after its error %v", failed)
+		if keysErr != nil {
+			e.Fatalf("Keys continues after its error %v", keysErr)
 		}
-		if failed = err; err == nil {
+		if keysErr = err; err == nil {
 			n++
 			if _, ok := want[info.Key]; !ok {
 				e.Fatalf("Keys yields key %s, which does not exist", partd.QuoteKey(info.Key))
@@ -123,8 +123,8 @@ func keysCancelled(e *env) {
 		}
 		cancel(errSibling)
 	}
-	if failed == nil && n != len(want) || failed != nil && !isCancelledError(failed) {
-		e.Fatalf("Keys, cancelled after the first key, yielded %d of %d keys and the error %v", n, len(want), failed)
+	if keysErr == nil && n != len(want) || keysErr != nil && !isCancelledError(keysErr) {
+		e.Fatalf("Keys, cancelled after the first key, yielded %d of %d keys and the error %v", n, len(want), keysErr)
 	}
 	e.want("after a cancelled Keys", want)
 }
@@ -183,7 +183,7 @@ func openSnapshot(e *env) {
 	changes := []struct {
 		name    string
 		ability Ability
-		do      func() error
+		apply   func() error
 	}{
 		{"Append", "", func() error {
 			return e.store.Append(e.ctx, entry("a", "appended"), entry("large", repeat("+", 50_000)))
@@ -209,23 +209,23 @@ func openSnapshot(e *env) {
 				if err != nil {
 					return err
 				}
-				first := make([]byte, len(v)/3)
-				if _, err := io.ReadFull(r, first); err != nil {
+				head := make([]byte, len(v)/3)
+				if _, err := io.ReadFull(r, head); err != nil {
 					return errors.Join(err, r.Close())
 				}
-				if err := c.do(); err != nil {
+				if err := c.apply(); err != nil {
 					return errors.Join(err, r.Close())
 				}
 				// New data must not overwrite the old value.
 				if err := e.store.Append(e.ctx, entry("new", repeat("!", 300_000))); err != nil {
 					return errors.Join(err, r.Close())
 				}
-				rest, err := readAll(r, k, 5000)
+				tail, err := readAll(r, k, 5000)
 				if err != nil {
 					return err
 				}
 				label := fmt.Sprintf("key %q, opened before %s", k, c.name)
-				if err := differenceError(label, append(first, rest...), v); err != nil {
+				if err := differenceError(label, append(head, tail...), v); err != nil {
 					return err
 				}
 				if err := e.store.Drop(e.ctx); err != nil {

@@ -16,11 +16,11 @@ func scanChecks() []check {
 		{name: "scan-break", needs: []Ability{CanScan}, run: scanBreak},
 		{name: "scan-body-uses-store", needs: []Ability{CanScan}, run: scanBody},
 		{name: "scan-cancelled", needs: []Ability{CanScan}, run: scanCancelled},
-		{name: "scan-two-at-once", needs: []Ability{CanScan}, run: scanTwice},
+		{name: "scan-nested", needs: []Ability{CanScan}, run: scanNested},
 	}
 }
 
-// scanChunks scans keys with one chunk, with many, and with empty values.
+// scanChunks scans values of one chunk, values of many chunks, and empty values.
 func scanChunks(e *env) {
 	e.want("Scan of an empty store", nil)
 	want := e.fill(300)
@@ -62,13 +62,13 @@ func scanBreak(e *env) {
 	want["large"] = string(randomBytes(1<<20, 3))
 	e.append(entry("large", want["large"]))
 	e.withTimeout("use of the store after a break out of Scan", func() error {
-		for _, after := range []int{1, 2, 3, 10, 50, 100} {
+		for _, limit := range []int{1, 2, 3, 10, 50, 100} {
 			n := 0
 			for _, err := range partd.Scan(e.ctx, e.store) {
 				if err != nil {
 					return err
 				}
-				if n++; n == after {
+				if n++; n == limit {
 					break
 				}
 			}
@@ -87,7 +87,8 @@ func scanBreak(e *env) {
 	e.want("after a break out of Scan", want)
 }
 
-// scanBody gets and appends during a Scan, as a program does that writes results into the same store.
+// scanBody gets and appends in a loop over Scan, like a program that writes its results to the
+// store that it scans.
 func scanBody(e *env) {
 	want := e.fill(50)
 	appended := model{}
@@ -124,7 +125,7 @@ func scanBody(e *env) {
 	})
 	for k, v := range appended {
 		if v != want[k[len("copy of "):]] {
-			e.Fatalf("the data appended in a loop over Scan differs from the chunks, key %q", k)
+			e.Fatalf("key %q: the data appended in a loop over Scan differs from the scanned value", k)
 		}
 		want[k] = v
 	}
@@ -135,26 +136,26 @@ func scanCancelled(e *env) {
 	want := e.fill(300)
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
-	bytes, total := 0, 0
+	yielded, total := 0, 0
 	for _, v := range want {
 		total += len(v)
 	}
-	var failed error
+	var scanErr error
 	for c, err := range partd.Scan(ctx, e.store) {
-		if failed != nil {
-			e.Fatalf("Scan continues after its error %v", failed)
+		if scanErr != nil {
+			e.Fatalf("Scan continues after its error %v", scanErr)
 		}
-		failed = err
-		bytes += len(c.Data)
+		scanErr = err
+		yielded += len(c.Data)
 		cancel()
 	}
-	if failed == nil && bytes != total || failed != nil && !errors.Is(failed, context.Canceled) {
-		e.Fatalf("Scan, cancelled after the first chunk, yielded %d of %d bytes and the error %v", bytes, total, failed)
+	if scanErr == nil && yielded != total || scanErr != nil && !errors.Is(scanErr, context.Canceled) {
+		e.Fatalf("Scan, cancelled after the first chunk, yielded %d of %d bytes and the error %v", yielded, total, scanErr)
 	}
 	e.want("after a cancelled Scan", want)
 }
 
-func scanTwice(e *env) {
+func scanNested(e *env) {
 	want := e.fill(100)
 	e.withTimeout("a nested Scan", func() error {
 		n := 0
@@ -165,17 +166,17 @@ func scanTwice(e *env) {
 			if n++; n%40 != 1 {
 				continue
 			}
-			all, err := scanAll(e.ctx, e.store)
+			values, err := scanAll(e.ctx, e.store)
 			if err != nil {
 				return err
 			}
 			for k, v := range want {
-				if err := differenceError("nested Scan, key "+partd.QuoteKey(k), all[k], v); err != nil {
+				if err := differenceError("nested Scan, key "+partd.QuoteKey(k), values[k], v); err != nil {
 					return err
 				}
 			}
 		}
 		return nil
 	})
-	e.want("after two concurrent Scans", want)
+	e.want("after nested Scans", want)
 }

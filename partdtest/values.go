@@ -7,13 +7,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// valueChecks returns checks of values and batches of all sizes up to large ones. Sizes over a limit are in
-// limits.go.
+// valueChecks returns checks of values and batches within the limits. limits.go checks larger ones.
 func valueChecks() []check {
 	return []check{
 		{name: "nil-is-empty", run: nilIsEmpty},
 		{name: "empty-append", run: emptyAppend},
-		{name: "slice-changed-after-append", run: sliceChanged},
+		{name: "slice-changed-after-append", run: reusedMemory},
 		{name: "empty-batch", run: emptyBatch},
 		{name: "value-any-bytes", run: anyBytes},
 		{name: "value-sizes", run: valueSizes},
@@ -58,7 +57,7 @@ func emptyAppend(e *env) {
 	}
 }
 
-func sliceChanged(e *env) {
+func reusedMemory(e *env) {
 	want := model{}
 	value := make([]byte, 0, 100_000)
 	entries := make([]partd.Entry, 2)
@@ -105,11 +104,11 @@ func emptyBatch(e *env) {
 }
 
 func anyBytes(e *env) {
-	var all strings.Builder
+	var allBytes strings.Builder
 	for b := range 256 {
-		all.WriteByte(byte(b))
+		allBytes.WriteByte(byte(b))
 	}
-	want := model{"all": all.String(), "nul": "\x00", "newline": "\n", "zeros": repeat("\x00", 5000), "ff": repeat("\xff", 5000)}
+	want := model{"all": allBytes.String(), "nul": "\x00", "newline": "\n", "zeros": repeat("\x00", 5000), "ff": repeat("\xff", 5000)}
 	for k, v := range want {
 		e.append(entry(k, v))
 	}
@@ -125,8 +124,8 @@ func anyBytes(e *env) {
 
 func valueSizes(e *env) {
 	want := model{}
-	for _, near := range []int{1, 2, 8, 16, 64, 128, 256, 512, 1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 1 << 20} {
-		for size := max(1, near-1); size <= near+1; size++ {
+	for _, power := range []int{1, 2, 8, 16, 64, 128, 256, 512, 1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 1 << 20} {
+		for size := max(1, power-1); size <= power+1; size++ {
 			v := string(randomBytes(size, uint64(size)))
 			k := numberedKeys(3)[size%3]
 			e.append(entry(k, v))

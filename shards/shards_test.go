@@ -91,7 +91,7 @@ func TestKeepsPromises(t *testing.T) {
 	own := []string{listKey, listKey + "\x00", listKey + "\x00\x00", listKey + "x"}
 	t.Run("mem", func(t *testing.T) {
 		partdtest.Run(t, func(t *testing.T) partd.Partd { return shardsOver(t, abc, dicts(3)) },
-			&partdtest.Options{Require: require, OwnNames: own, MachineRuns: 50})
+			&partdtest.Options{Require: require, InternalNames: own, MachineRuns: 50})
 	})
 	t.Run("log", func(t *testing.T) {
 		dirs := map[partd.Partd]string{}
@@ -105,7 +105,7 @@ func TestKeepsPromises(t *testing.T) {
 			return s
 		}
 		o := &partdtest.Options{
-			Require: append(require, partdtest.CanFlush, partdtest.CanSync), OwnNames: own, MachineRuns: 3, Pieces: 60,
+			Require: append(require, partdtest.CanFlush, partdtest.CanSync), InternalNames: own, MachineRuns: 3, Pieces: 60,
 			Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
 				must(t, partd.Close(t.Context(), store))
 				return open(t, dirs[store])

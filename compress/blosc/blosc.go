@@ -9,7 +9,7 @@
 //	| 2       | of the  |       |           | of the | uint32     | of the |
 //	| 1 byte  | codec, 1| 1     | 1         | data   |            | whole  |
 //	+---------+---------+-------+-----------+--------+------------+--------+
-//	| where each block begins, uint32 each | blocks …                      |
+//	| offset of each block, uint32 each     | blocks …                      |
 //	+--------------------------------------+-------------------------------+
 //
 // Flags: bit 0 bytes are shuffled, bit 1 the data follows the header uncompressed,
@@ -38,13 +38,13 @@ const HeaderLen = 16
 // MaxLen is the maximum length of the data in a container, in bytes.
 const MaxLen = math.MaxInt32 - HeaderLen
 
-// Shuffle is the order of the bytes when they are compressed.
+// Shuffle says how the numbers of a block are reordered before they are compressed.
 type Shuffle uint8
 
-// The orders.
+// The shuffles.
 const (
-	ByteShuffle Shuffle = iota // all first bytes of numbers, then all second ones, …
-	BitShuffle                 // the same with bits
+	ByteShuffle Shuffle = iota // the first bytes of all numbers, then their second bytes, and so on
+	BitShuffle                 // the first bits of all numbers, then their second bits, and so on
 	NoShuffle                  // unchanged
 )
 
@@ -68,7 +68,7 @@ func ParseCompressor(name string) (Compressor, error) {
 	return parseName[Compressor]("codec", name, "lz4", "zstd", "copy")
 }
 
-// parseName returns the index of name in names. noun is for the error.
+// parseName returns the index of name in names. The error calls the name a noun.
 func parseName[T ~uint8](noun, name string, names ...string) (T, error) {
 	i := slices.Index(names, name)
 	if i < 0 {
@@ -81,8 +81,8 @@ var (
 	// ErrCorrupt is wrapped by the error for data that is not a container, or for
 	// a damaged container.
 	ErrCorrupt = errors.New("not a Blosc container, or a damaged one")
-	// ErrTooLong is wrapped by the error for a container over the limit. The error
-	// comes before any memory is allocated for the container.
+	// ErrTooLong is wrapped by the error for a container that holds more than the limit.
+	// No memory is allocated for its data.
 	ErrTooLong = errors.New("the Blosc container holds more than the limit")
 )
 
@@ -116,7 +116,7 @@ const (
 type header struct {
 	flags     byte
 	typeSize  int
-	length    int64 // of the data
+	length    int64 // length of the data
 	blockSize int64
 	total     int64 // length of the container
 }
@@ -126,14 +126,15 @@ func (h *header) codec() int { return int(h.flags >> codecShift) }
 // blocks returns the number of blocks.
 func (h *header) blocks() int64 { return (h.length + h.blockSize - 1) / h.blockSize }
 
-// ratios has, for each codec, the maximum of decompressed bytes for a compressed byte.
-var ratios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
+// maxRatios is the maximum number of decompressed bytes for each compressed byte, by
+// codec.
+var maxRatios = [wireCodecs]int64{wireBloscLZ: 256, wireLZ4: 256, wireSnappy: 22, wireZlib: 1032, wireZstd: 128 << 10 / 4}
 
-// parse reads the header of a container of total bytes. It checks that the header is
+// parseHeader reads the header of a container of total bytes. It checks that the header is
 // consistent, and that the container can hold the length that the header claims.
-func parse(b []byte, total, limit int64) (header, error) {
+func parseHeader(b []byte, total, limit int64) (header, error) {
 	if len(b) < HeaderLen {
-		return header{}, corruptError("%d bytes", len(b))
+		return header{}, corruptError("its length is %d bytes, less than the header's %d", len(b), HeaderLen)
 	}
 	h := header{
 		flags: b[2], typeSize: int(b[3]),
@@ -145,23 +146,23 @@ func parse(b []byte, total, limit int64) (header, error) {
 	case b[0] != formatVersion || b[1] != codecVersion:
 		return h, corruptError("version %d.%d, not %d.%d", b[0], b[1], formatVersion, codecVersion)
 	case h.flags&flagReserved != 0 || h.codec() >= wireCodecs || h.typeSize == 0:
-		return h, corruptError("flags %#x, numbers of %d bytes", h.flags, h.typeSize)
+		return h, corruptError("invalid flags %#x or type size %d", h.flags, h.typeSize)
 	case h.total != total:
 		return h, corruptError("%d bytes long instead of %d", total, h.total)
 	case h.length > limit:
 		return h, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLong, h.length, limit)
 	case h.length == 0:
 		if total != HeaderLen {
-			return h, corruptError("%d bytes for no data", total)
+			return h, corruptError("%d bytes for an empty container", total)
 		}
 	case h.flags&flagCopy != 0:
 		if h.total != h.length+HeaderLen {
-			return h, corruptError("%d bytes for %d uncompressed ones", h.total, h.length)
+			return h, corruptError("%d bytes for %d bytes of uncompressed data", h.total, h.length)
 		}
 	case h.blockSize == 0 || h.blockSize > h.length:
-		return h, corruptError("blocks of %d bytes for %d", h.blockSize, h.length)
-	case h.length > total*ratios[h.codec()]:
-		return h, corruptError("it claims %d bytes, which %d compressed ones cannot hold", h.length, total)
+		return h, corruptError("blocks of %d bytes for %d bytes of data", h.blockSize, h.length)
+	case h.length > total*maxRatios[h.codec()]:
+		return h, corruptError("its header claims %d bytes, more than %d compressed bytes can hold", h.length, total)
 	case HeaderLen+4*h.blocks() > total:
 		return h, corruptError("%d blocks in %d bytes", h.blocks(), total)
 	}
@@ -171,6 +172,6 @@ func parse(b []byte, total, limit int64) (header, error) {
 // DecodedLen returns the length of the data in a container of total bytes. head must be
 // its first HeaderLen bytes. DecodedLen checks the header as a Decoder does.
 func DecodedLen(head []byte, total, limit int64) (int64, error) {
-	h, err := parse(head, total, limit)
+	h, err := parseHeader(head, total, limit)
 	return h.length, err
 }

@@ -1,6 +1,6 @@
 package blosc
 
-// decodeBloscLZ decompresses a stream of BloscLZ into dst, and fills it.
+// decodeBloscLZ decompresses a BloscLZ stream, whose data must fill dst.
 //
 // The stream consists of literals and of copies of earlier output. Only the low five
 // bits of the first byte count. A control byte c below 32 precedes c + 1 literals. A
@@ -14,65 +14,65 @@ func decodeBloscLZ(dst, src []byte) error {
 		farLow  = 255
 		farBase = 8191
 	)
-	in, out := 0, 0
-	next := func() (int, bool) {
-		if in == len(src) {
+	srcPos, dstPos := 0, 0
+	readByte := func() (int, bool) {
+		if srcPos == len(src) {
 			return 0, false
 		}
-		in++
-		return int(src[in-1]), true
+		srcPos++
+		return int(src[srcPos-1]), true
 	}
-	first := true
-	for in < len(src) {
-		control, _ := next()
-		if first {
+	isFirst := true
+	for srcPos < len(src) {
+		control, _ := readByte()
+		if isFirst {
 			control &= 31
-			first = false
+			isFirst = false
 		}
 		if control < 32 {
 			n := control + 1
-			if n > len(src)-in || n > len(dst)-out {
+			if n > len(src)-srcPos || n > len(dst)-dstPos {
 				return corruptError("literals beyond the end of a stream")
 			}
-			copy(dst[out:], src[in:in+n])
-			in, out = in+n, out+n
+			copy(dst[dstPos:], src[srcPos:srcPos+n])
+			srcPos, dstPos = srcPos+n, dstPos+n
 			continue
 		}
 		length, distance := control>>5+2, control&31<<8
-		for more := control>>5 == 7; more; {
-			b, ok := next()
+		for hasMore := control>>5 == 7; hasMore; {
+			b, ok := readByte()
 			if !ok {
 				return corruptError("a copy is cut off")
 			}
 			length += b
-			more = b == 255
+			hasMore = b == 255
 		}
-		low, ok := next()
+		low, ok := readByte()
 		if !ok {
 			return corruptError("a copy is cut off")
 		}
 		if low == farLow && distance == farHigh {
-			high, _ := next()
-			if low, ok = next(); !ok {
+			high, _ := readByte()
+			if low, ok = readByte(); !ok {
 				return corruptError("a copy is cut off")
 			}
 			distance = farBase + high<<8
 		}
 		distance += low + 1
-		if distance > out || length > len(dst)-out {
-			return corruptError("a copy of %d bytes from %d bytes before %d of %d", length, distance, out, len(dst))
+		if distance > dstPos || length > len(dst)-dstPos {
+			return corruptError("a copy of %d bytes at distance %d, at byte %d of %d", length, distance, dstPos, len(dst))
 		}
 		if distance >= length {
-			copy(dst[out:out+length], dst[out-distance:])
+			copy(dst[dstPos:dstPos+length], dst[dstPos-distance:])
 		} else {
 			for i := range length { // source and destination overlap
-				dst[out+i] = dst[out-distance+i]
+				dst[dstPos+i] = dst[dstPos-distance+i]
 			}
 		}
-		out += length
+		dstPos += length
 	}
-	if out != len(dst) {
-		return corruptError("a stream of %d bytes instead of %d", out, len(dst))
+	if dstPos != len(dst) {
+		return corruptError("a stream decompresses to %d bytes instead of %d", dstPos, len(dst))
 	}
 	return nil
 }

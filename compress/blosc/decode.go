@@ -16,10 +16,10 @@ import (
 
 // Decoder decompresses containers. It is safe for concurrent use.
 type Decoder struct {
-	limit   int64
-	zstd    func() (*zstd.Decoder, error) // made at the first call
-	zlibs   sync.Pool                     // of io.ReadCloser that is a zlib.Resetter
-	scratch sync.Pool                     // of *[]byte
+	limit       int64
+	zstd        func() (*zstd.Decoder, error) // created at the first call
+	zlibReaders sync.Pool                     // of io.ReadCloser values that implement zlib.Resetter
+	scratch     sync.Pool                     // of *[]byte
 }
 
 // NewDecoder returns a decoder for containers of at most limit bytes of data.
@@ -37,7 +37,7 @@ func NewDecoder(limit int64) *Decoder {
 // a container of this length could fill, and does not retain src. On failure it returns
 // dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
-	h, err := parse(src, int64(len(src)), d.limit)
+	h, err := parseHeader(src, int64(len(src)), d.limit)
 	if err != nil || h.length == 0 {
 		return dst, err
 	}
@@ -55,54 +55,54 @@ func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 		}
 	}()
 	for i := range h.blocks() {
-		from := i * h.blockSize
-		block := dst[start+int(from) : start+int(min(from+h.blockSize, h.length))]
-		if err := d.block(block, src, h, i, scratch); err != nil {
+		offset := i * h.blockSize
+		block := dst[start+int(offset) : start+int(min(offset+h.blockSize, h.length))]
+		if err := d.decodeBlock(block, src, h, i, scratch); err != nil {
 			return dst[:start], err
 		}
 	}
 	return dst, nil
 }
 
-// block decompresses block i into dst, and fills it.
-func (d *Decoder) block(dst, src []byte, h header, i int64, scratch *[]byte) error {
+// decodeBlock decompresses block i, whose data must fill dst.
+func (d *Decoder) decodeBlock(dst, src []byte, h header, i int64, scratch *[]byte) error {
 	start := int64(binary.LittleEndian.Uint32(src[HeaderLen+4*i:]))
 	if start < HeaderLen+4*h.blocks() || start > int64(len(src)) {
 		return corruptError("block %d begins at %d of %d bytes", i, start, len(src))
 	}
-	bytewise := h.flags&flagShuffle != 0 && h.typeSize > 1
-	bitwise := !bytewise && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
-	out := dst
-	if bytewise || bitwise {
+	isByteShuffled := h.flags&flagShuffle != 0 && h.typeSize > 1
+	isBitShuffled := !isByteShuffled && h.flags&flagBitShuffle != 0 && len(dst) >= h.typeSize
+	shuffled := dst
+	if isByteShuffled || isBitShuffled {
 		*scratch = slices.Grow((*scratch)[:0], len(dst))[:len(dst)]
-		out = *scratch
+		shuffled = *scratch
 	}
-	if err := d.streams(out, src[start:], h); err != nil {
+	if err := d.decodeStreams(shuffled, src[start:], h); err != nil {
 		return err
 	}
 	switch {
-	case bytewise:
-		unshuffle(dst, out, h.typeSize)
-	case bitwise:
-		unbitShuffle(dst, out, h.typeSize)
+	case isByteShuffled:
+		unshuffle(dst, shuffled, h.typeSize)
+	case isBitShuffled:
+		unbitShuffle(dst, shuffled, h.typeSize)
 	}
 	return nil
 }
 
-func (d *Decoder) streams(dst, src []byte, h header) error {
+func (d *Decoder) decodeStreams(dst, src []byte, h header) error {
 	const (
-		maxStreams = 16  // of a block
-		minStream  = 128 // bytes of decompressed data
+		maxStreams   = 16  // maximum for a block
+		minStreamLen = 128 // minimum decompressed length of a stream, in bytes
 	)
 	n := 1
 	if h.flags&flagNoSplit == 0 && int64(len(dst)) == h.blockSize &&
-		h.typeSize <= maxStreams && len(dst)/h.typeSize >= minStream {
+		h.typeSize <= maxStreams && len(dst)/h.typeSize >= minStreamLen {
 		n = h.typeSize
 	}
 	if len(dst)%n != 0 {
-		return corruptError("blocks of %d bytes for numbers of %d", len(dst), h.typeSize)
+		return corruptError("blocks of %d bytes do not divide into numbers of %d bytes", len(dst), h.typeSize)
 	}
-	each := len(dst) / n
+	streamLen := len(dst) / n
 	for j := range n {
 		if len(src) < 4 {
 			return corruptError("a block is cut off")
@@ -112,7 +112,7 @@ func (d *Decoder) streams(dst, src []byte, h header) error {
 		if uint64(length) > uint64(len(src)) {
 			return corruptError("a stream of %d bytes, but only %d follow", length, len(src))
 		}
-		if err := d.stream(dst[j*each:(j+1)*each:(j+1)*each], src[:length], h.codec()); err != nil {
+		if err := d.decodeStream(dst[j*streamLen:(j+1)*streamLen:(j+1)*streamLen], src[:length], h.codec()); err != nil {
 			return err
 		}
 		src = src[length:]
@@ -120,8 +120,8 @@ func (d *Decoder) streams(dst, src []byte, h header) error {
 	return nil
 }
 
-// stream decompresses one stream into dst, and fills it.
-func (d *Decoder) stream(dst, src []byte, codec int) error {
+// decodeStream decompresses one stream, whose data must fill dst.
+func (d *Decoder) decodeStream(dst, src []byte, codec int) error {
 	if len(src) == len(dst) {
 		copy(dst, src)
 		return nil
@@ -138,7 +138,7 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 			_, err = snappy.Decode(dst, src)
 		}
 	case wireZlib:
-		n, err = d.inflate(dst, src)
+		n, err = d.inflateStream(dst, src)
 	case wireZstd:
 		var z *zstd.Decoder
 		if z, err = d.zstd(); err == nil {
@@ -150,31 +150,31 @@ func (d *Decoder) stream(dst, src []byte, codec int) error {
 	case err != nil:
 		return corruptError("%w", err)
 	case n != len(dst):
-		return corruptError("a stream of %d bytes instead of %d", n, len(dst))
+		return corruptError("a stream decompresses to %d bytes instead of %d", n, len(dst))
 	}
 	return nil
 }
 
-func (d *Decoder) inflate(dst, src []byte) (int, error) {
+func (d *Decoder) inflateStream(dst, src []byte) (int, error) {
 	in := bytes.NewReader(src)
-	r, _ := d.zlibs.Get().(io.ReadCloser)
+	r, _ := d.zlibReaders.Get().(io.ReadCloser)
 	var err error
 	if r == nil {
 		r, err = zlib.NewReader(in)
 	} else if err = r.(zlib.Resetter).Reset(in, nil); err != nil {
-		d.zlibs.Put(r)
+		d.zlibReaders.Put(r)
 	}
 	if err != nil {
 		return 0, err
 	}
-	defer d.zlibs.Put(r)
+	defer d.zlibReaders.Put(r)
 	n, err := io.ReadFull(r, dst)
 	if err != nil {
 		return n, err
 	}
-	var more [1]byte
-	if extra, err := r.Read(more[:]); extra > 0 || err != io.EOF || in.Len() > 0 {
-		return n, corruptError("a stream goes on after %d bytes: %v", n, err)
+	var buf [1]byte
+	if extra, err := r.Read(buf[:]); extra > 0 || err != io.EOF || in.Len() > 0 {
+		return n, corruptError("a stream continues after its %d bytes: %v", n, err)
 	}
 	return n, nil
 }

@@ -17,19 +17,19 @@ type Options struct {
 	Compressor Compressor
 	Shuffle    Shuffle
 	TypeSize   int // size of the numbers in the data, in bytes, 1 to 255; 0 is 8
-	// Level trades speed for size, 1 (fastest) to 9. The default, 0, is 1 for LZ4
-	// and 2 for Zstd. Copy has no levels.
+	// Level trades speed for size, from 1 (fastest) to 9. 0 means 1 for LZ4 and 2 for
+	// Zstd. Copy has no levels.
 	Level int
 }
 
 // Encoder compresses data into containers. It is safe for concurrent use.
 type Encoder struct {
-	codec    Compressor
-	shuffle  Shuffle
-	typeSize int
-	zstd     func() (*zstd.Encoder, error) // made at the first call
-	lz4s     sync.Pool                     // of blockCompressor
-	scratch  sync.Pool                     // of *[]byte
+	codec          Compressor
+	shuffle        Shuffle
+	typeSize       int
+	zstd           func() (*zstd.Encoder, error) // created at the first call
+	lz4Compressors sync.Pool                     // of blockCompressor
+	scratch        sync.Pool                     // of *[]byte
 }
 
 // blockCompressor is implemented by both compressors of LZ4.
@@ -59,7 +59,7 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 		return nil, fmt.Errorf("level %d: it must be 1 to 9, or 0 for the default", opts.Level)
 	}
 	lz4Level, zstdLevel := cmp.Or(opts.Level, 1), cmp.Or(opts.Level, 2)
-	e.lz4s.New = func() any {
+	e.lz4Compressors.New = func() any {
 		if lz4Level == 1 {
 			return new(lz4.Compressor)
 		}
@@ -78,20 +78,20 @@ func NewEncoder(opts *Options) (*Encoder, error) {
 // MaxLen bytes and must not overlap dst. Append does not retain either.
 func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	if len(src) == 0 || len(src) > MaxLen {
-		return dst, fmt.Errorf("%d bytes for a Blosc container: it holds 1 to %d", len(src), MaxLen)
+		return dst, fmt.Errorf("cannot store %d bytes in a Blosc container: it holds 1 to %d", len(src), MaxLen)
 	}
 	start := len(dst)
 	if e.codec == Copy {
-		return e.copy(dst, src), nil
+		return e.appendCopy(dst, src), nil
 	}
-	size := blockBytes / e.typeSize * e.typeSize
+	blockSize := blockBytes / e.typeSize * e.typeSize
 	switch {
 	case len(src) < e.typeSize:
-		size = len(src)
-	case len(src) < size:
-		size = len(src) / e.typeSize * e.typeSize
+		blockSize = len(src)
+	case len(src) < blockSize:
+		blockSize = len(src) / e.typeSize * e.typeSize
 	}
-	blocks := (len(src) + size - 1) / size
+	blocks := (len(src) + blockSize - 1) / blockSize
 	flags := byte(flagNoSplit)
 	switch e.codec {
 	case LZ4:
@@ -105,75 +105,75 @@ func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 	case e.shuffle == BitShuffle:
 		flags |= flagBitShuffle
 	}
-	dst = e.header(dst, flags, len(src), size)
-	starts := len(dst)
+	dst = e.appendHeader(dst, flags, len(src), blockSize)
+	offsetsStart := len(dst)
 	dst = append(dst, make([]byte, 4*blocks)...)
 	for i := range blocks {
-		binary.LittleEndian.PutUint32(dst[starts+4*i:], uint32(len(dst)-start))
-		block := src[i*size : min((i+1)*size, len(src))]
+		binary.LittleEndian.PutUint32(dst[offsetsStart+4*i:], uint32(len(dst)-start))
+		block := src[i*blockSize : min((i+1)*blockSize, len(src))]
 		var err error
-		if dst, err = e.block(dst, block); err != nil {
+		if dst, err = e.appendBlock(dst, block); err != nil {
 			return dst[:start], err
 		}
 		if len(dst)-start >= len(src)+HeaderLen {
-			return e.copy(dst[:start], src), nil
+			return e.appendCopy(dst[:start], src), nil
 		}
 	}
 	binary.LittleEndian.PutUint32(dst[start+12:], uint32(len(dst)-start))
 	return dst, nil
 }
 
-// header appends a header to dst. The caller fills in the total length later.
-func (e *Encoder) header(dst []byte, flags byte, length, block int) []byte {
+// appendHeader appends a header to dst. The caller fills in the total length later.
+func (e *Encoder) appendHeader(dst []byte, flags byte, length, blockSize int) []byte {
 	dst = append(dst, formatVersion, codecVersion, flags, byte(e.typeSize))
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(length))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(block))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(blockSize))
 	return append(dst, 0, 0, 0, 0)
 }
 
-// copy appends a container of uncompressed data.
-func (e *Encoder) copy(dst, src []byte) []byte {
+// appendCopy appends a container of uncompressed data.
+func (e *Encoder) appendCopy(dst, src []byte) []byte {
 	start := len(dst)
-	dst = e.header(slices.Grow(dst, HeaderLen+len(src)), flagCopy, len(src), len(src))
+	dst = e.appendHeader(slices.Grow(dst, HeaderLen+len(src)), flagCopy, len(src), len(src))
 	binary.LittleEndian.PutUint32(dst[start+12:], uint32(HeaderLen+len(src)))
 	return append(dst, src...)
 }
 
-// block appends a block of one stream.
-func (e *Encoder) block(dst, src []byte) ([]byte, error) {
+// appendBlock appends a block of one stream.
+func (e *Encoder) appendBlock(dst, src []byte) ([]byte, error) {
 	scratch := e.scratch.Get().(*[]byte)
-	defer e.scratch.Put(scratch) // at most blockBytes
-	in := src
+	defer e.scratch.Put(scratch) // its size is at most blockBytes
+	shuffled := src
 	if e.shuffle != NoShuffle {
-		in = slices.Grow((*scratch)[:0], len(src))[:len(src)]
-		*scratch = in
+		shuffled = slices.Grow((*scratch)[:0], len(src))[:len(src)]
+		*scratch = shuffled
 		switch {
 		case e.shuffle == ByteShuffle:
-			shuffle(in, src, e.typeSize)
+			shuffle(shuffled, src, e.typeSize)
 		case len(src) >= e.typeSize:
-			bitShuffle(in, src, e.typeSize)
+			bitShuffle(shuffled, src, e.typeSize)
 		default:
-			copy(in, src)
+			copy(shuffled, src)
 		}
 	}
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
-	dst, err := e.compress(dst, in)
+	dst, err := e.appendCompressed(dst, shuffled)
 	if err != nil {
 		return dst, err
 	}
 	n := len(dst) - start - 4
 	if n == 0 || n >= len(src) {
-		dst = append(dst[:start+4], in...)
-		n = len(in)
+		dst = append(dst[:start+4], shuffled...)
+		n = len(shuffled)
 	}
 	binary.LittleEndian.PutUint32(dst[start:], uint32(n))
 	return dst, nil
 }
 
-// compress appends the compressed form of a block to dst, or nothing if that is no
-// shorter than the block.
-func (e *Encoder) compress(dst, src []byte) ([]byte, error) {
+// appendCompressed appends the compressed form of a block to dst. It appends nothing if LZ4
+// cannot make the block shorter.
+func (e *Encoder) appendCompressed(dst, src []byte) ([]byte, error) {
 	if e.codec == Zstd {
 		z, err := e.zstd()
 		if err != nil {
@@ -181,10 +181,10 @@ func (e *Encoder) compress(dst, src []byte) ([]byte, error) {
 		}
 		return z.EncodeAll(src, dst), nil
 	}
-	c := e.lz4s.Get().(blockCompressor)
-	defer e.lz4s.Put(c)
+	c := e.lz4Compressors.Get().(blockCompressor)
+	defer e.lz4Compressors.Put(c)
 	dst = slices.Grow(dst, len(src))
-	room := dst[len(dst) : len(dst)+len(src)]
-	n, err := c.CompressBlock(src, room)
+	free := dst[len(dst) : len(dst)+len(src)]
+	n, err := c.CompressBlock(src, free)
 	return dst[:len(dst)+n], err
 }

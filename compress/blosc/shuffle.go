@@ -10,7 +10,7 @@ func shuffle(dst, src []byte, size int) {
 	i := 0
 	if size == 8 {
 		// Lanes are often a multiple of 4,096 bytes apart and then compete for the same
-		// cache lines, so it gathers 64 bytes of each lane before it writes them.
+		// cache lines. So gather 64 bytes of each lane before writing them.
 		const tile = 64
 		var lanes [8 * tile]byte
 		for ; i+tile <= n; i += tile {
@@ -24,10 +24,10 @@ func shuffle(dst, src []byte, size int) {
 	}
 	for j := range size {
 		lane := dst[j*n : (j+1)*n]
-		from := i*size + j
+		srcIndex := i*size + j
 		for k := i; k < n; k++ {
-			lane[k] = src[from]
-			from += size
+			lane[k] = src[srcIndex]
+			srcIndex += size
 		}
 	}
 	copy(dst[n*size:], src[n*size:])
@@ -83,15 +83,15 @@ func transpose(m *[8]uint64) {
 }
 
 // bitShuffle copies src, which holds numbers of size bytes, to dst: the lowest bits of
-// all numbers, then the next bits, and so on. Eight bits make a byte, with the bit of the
-// first number lowest. If the count of numbers is not a multiple of 8, it copies src
+// all numbers, then the next bits, and so on. Eight bits make a byte, with the first
+// number's bit lowest. If the number count is not a multiple of 8, src is copied
 // unchanged.
 func bitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, false) }
 
 func unbitShuffle(dst, src []byte, size int) { moveBits(dst, src, size, true) }
 
-// moveBits implements bitShuffle, and its inverse if undo is true.
-func moveBits(dst, src []byte, size int, undo bool) {
+// moveBits implements bitShuffle, or its inverse.
+func moveBits(dst, src []byte, size int, inverse bool) {
 	n := len(src) / size
 	if n%8 != 0 {
 		copy(dst, src)
@@ -99,17 +99,17 @@ func moveBits(dst, src []byte, size int, undo bool) {
 	}
 	for j := range size {
 		for g := range n / 8 {
-			from, step, to, stride := g*8*size+j, size, j*n+g, n/8
-			if undo {
-				from, step, to, stride = to, stride, from, step
+			srcStart, srcStep, dstStart, dstStep := g*8*size+j, size, j*n+g, n/8
+			if inverse {
+				srcStart, srcStep, dstStart, dstStep = dstStart, dstStep, srcStart, srcStep
 			}
 			var bits uint64
 			for i := range 8 {
-				bits |= uint64(src[from+i*step]) << (8 * i)
+				bits |= uint64(src[srcStart+i*srcStep]) << (8 * i)
 			}
 			bits = transposeBits(bits)
 			for i := range 8 {
-				dst[to+i*stride] = byte(bits >> (8 * i))
+				dst[dstStart+i*dstStep] = byte(bits >> (8 * i))
 			}
 		}
 	}
