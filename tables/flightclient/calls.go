@@ -22,7 +22,7 @@ import (
 )
 
 // Do sends input as JSON to an action of the server, and yields the results, also as JSON.
-// docs/flight.md lists the actions. Most of them also have a method.
+// docs/flight.md lists the actions. Most actions also have their own method.
 func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -135,8 +135,8 @@ func (c *Client) ChangeMetadata(ctx context.Context, bucket, name string, m tabl
 
 // Snapshot calls Bucket.Snapshot on the server.
 func (c *Client) Snapshot(ctx context.Context, bucket, name string) (string, error) {
-	taken, err := operations.TakeSnapshot.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
-	return taken.Name, err
+	snapshot, err := operations.TakeSnapshot.Do(ctx, c.target(), &operations.Snapshot{Bucket: bucket, Name: name})
+	return snapshot.Name, err
 }
 
 // Snapshots calls Bucket.Snapshots on the server.
@@ -199,64 +199,64 @@ func (c *Client) SetEvolution(ctx context.Context, bucket, name string, e tables
 	return err
 }
 
-// Rules returns the rules of a table, or the bucket's own rules if name is "".
+// Rules returns the rules of a table or, if name is "", the bucket's own rules.
 func (c *Client) Rules(ctx context.Context, bucket, name string) ([]tables.Rule, error) {
 	return operations.Rules.Do(ctx, c.target(), &wire.Table{Bucket: bucket, Name: name})
 }
 
 // EditRules calls Bucket.EditRules on the server, to change the rules of a table or, if name is "",
-// of the bucket itself.
+// the bucket's own rules.
 func (c *Client) EditRules(ctx context.Context, bucket, name string, e tables.RuleEdit) error {
 	_, err := operations.EditRules.Do(ctx, c.target(), &operations.RuleEdit{Bucket: bucket, Name: name, RuleEdit: e})
 	return err
 }
 
-// Lock is a named lock on the server. The client renews it until Unlock.
+// Lock is a named lock on the server. The client renews its lease until Unlock.
 type Lock struct {
-	c    *Client
-	id   string
-	once sync.Once
-	end  context.CancelFunc
-	gone chan struct{}
-	lost chan struct{}
+	c           *Client
+	id          string
+	once        sync.Once
+	end         context.CancelFunc
+	renewalDone chan struct{}
+	lost        chan struct{}
 }
 
-// Lock calls Bucket.Lock on the server. The lock is a lease: if this process or its connection
-// dies, others can get the lock half a minute later.
+// Lock calls Bucket.Lock on the server. The lock is a lease: if this process dies or loses its
+// connection, others can take the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
-	got, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
+	lease, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {
 		return nil, err
 	}
-	ctx, end := context.WithCancel(context.WithoutCancel(ctx))
-	l := &Lock{c: c, id: got.Lease, end: end, gone: make(chan struct{}), lost: make(chan struct{})}
-	go l.renew(ctx, time.Duration(got.Seconds*float64(time.Second)))
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l := &Lock{c: c, id: lease.Lease, end: stop, renewalDone: make(chan struct{}), lost: make(chan struct{})}
+	go l.renew(ctx, time.Duration(lease.Seconds*float64(time.Second)))
 	return l, nil
 }
 
-// Lost returns a channel that is closed if the lock could not be renewed in time. Then others may
-// hold it.
+// Lost returns a channel that is closed if the lock could not be renewed in time. Another client may
+// then hold the lock.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
 func (l *Lock) renew(ctx context.Context, ttl time.Duration) {
-	defer close(l.gone)
-	until := time.Now().Add(ttl)
+	defer close(l.renewalDone)
+	deadline := time.Now().Add(ttl)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(ttl / 3):
 		}
-		began := time.Now()
-		call, cancel := context.WithDeadline(ctx, until)
+		start := time.Now()
+		call, cancel := context.WithDeadline(ctx, deadline)
 		_, err := operations.TakeLock.Do(call, l.c.target(), &operations.Lock{Lease: l.id})
 		cancel()
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			until = began.Add(ttl)
-		case errors.Is(err, tables.ErrNotFound), !time.Now().Add(ttl / 3).Before(until):
+			deadline = start.Add(ttl)
+		case errors.Is(err, tables.ErrNotFound), !time.Now().Add(ttl / 3).Before(deadline):
 			close(l.lost)
 			return
 		}
@@ -270,7 +270,7 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 	}
 	l.once.Do(func() {
 		l.end()
-		<-l.gone
+		<-l.renewalDone
 		_, err = operations.Unlock.Do(ctx, l.c.target(), &operations.Lock{Lease: l.id})
 	})
 	return err

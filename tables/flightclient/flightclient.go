@@ -1,5 +1,5 @@
-// Package flightclient works with the tables of a server (partd-tables serve), as package tables
-// does with a local directory. Rows are streamed in both directions, in bounded memory.
+// Package flightclient gives access to the tables of a server (partd-tables serve), as package tables
+// does to those in a local directory. It streams rows in both directions, in bounded memory.
 package flightclient
 
 import (
@@ -24,19 +24,19 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// DefaultPort is the port for URLs without one.
+// DefaultPort is the port used if a URL has none.
 const DefaultPort = "8081"
 
-// maxMessage limits the size of a received message, in bytes. The server's messages are far
-// smaller, unless a single row is larger.
+// maxMessage limits the size of a received message, in bytes. The server's messages are far smaller,
+// unless a single row is large.
 const maxMessage = 256 << 20
 
-// Options configures Dial. Nil and the zero value are the defaults.
+// Options configures Dial. Nil and the zero value mean the defaults.
 type Options struct {
 	Token string         // "" means no token
-	CAs   *x509.CertPool // authorities for the server's certificate; nil means the system's
-	// Insecure allows sending the token to another host without TLS. Anyone on the network path can
-	// then read it.
+	CAs   *x509.CertPool // authorities that may sign the server's certificate; nil means the system's
+	// Insecure allows sending the token to another host without TLS, so that anyone on the network path
+	// can read it.
 	Insecure bool
 }
 
@@ -45,14 +45,14 @@ type Options struct {
 //
 // As with a [tables.Store], errors wrap tables.ErrNotFound, ErrExists, ErrConflict or
 // errors.ErrUnsupported. If the connection is lost after a change was sent, the error wraps
-// partd.ErrUnknownOutcome. A put with an id is safe to repeat then.
+// partd.ErrUnknownOutcome; only a put with an id is then safe to repeat.
 type Client struct {
 	url    string
 	flight flight.Client
 }
 
-// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. It connects at
-// the first call.
+// Dial returns a client of the server at grpc://HOST:PORT or grpc+tls://HOST:PORT. The client connects
+// at its first call.
 func Dial(server string, o *Options) (*Client, error) {
 	o = cmp.Or(o, new(Options))
 	u, err := url.Parse(server)
@@ -65,7 +65,7 @@ func Dial(server string, o *Options) (*Client, error) {
 		creds = credentials.NewTLS(&tls.Config{RootCAs: o.CAs, MinVersion: tls.VersionTLS12})
 	case "grpc":
 		if ip := net.ParseIP(u.Hostname()); o.Token != "" && !o.Insecure && u.Hostname() != "localhost" && !ip.IsLoopback() {
-			return nil, fmt.Errorf("flightclient: %s: a token sent without TLS can be read on the network: use grpc+tls://, or set Options.Insecure", server)
+			return nil, fmt.Errorf("flightclient: %s: without TLS, others on the network could read the token: use grpc+tls://, or set Options.Insecure", server)
 		}
 		creds = insecure.NewCredentials()
 	default:
@@ -85,7 +85,7 @@ func Dial(server string, o *Options) (*Client, error) {
 	return &Client{server, c}, nil
 }
 
-// Close closes the connection and ends all calls on it.
+// Close closes the connection, which cancels all calls on it.
 func (c *Client) Close() error {
 	if c == nil || c.flight == nil {
 		return nil
@@ -93,15 +93,16 @@ func (c *Client) Close() error {
 	return c.flight.Close()
 }
 
-// conn returns the connection, or an error if the client does not come from Dial.
+// conn returns the connection, or an error if the client was not created by Dial.
 func (c *Client) conn() (flight.Client, error) {
 	if c == nil || c.flight == nil {
-		return nil, fmt.Errorf("flightclient: the client was not returned by Dial: %w", tables.ErrClosed)
+		return nil, fmt.Errorf("flightclient: the client was not created by Dial: %w", tables.ErrClosed)
 	}
 	return c.flight, nil
 }
 
-// bearer sends the token in a header. Dial ensures that it is encrypted.
+// bearer is a token that is sent in a header of each call. Dial ensures that calls with a token are
+// encrypted, unless Options.Insecure is set.
 type bearer string
 
 func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
@@ -110,7 +111,7 @@ func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]strin
 
 func (bearer) RequireTransportSecurity() bool { return false }
 
-// serverError is an error from the server. It wraps the matching error of package tables.
+// serverError is an error from the server. It wraps the error in errorByCode, if any.
 type serverError struct {
 	text    string
 	wrapped error
@@ -147,8 +148,8 @@ func (c *Client) convertError(ctx context.Context, err error) error {
 	return canceled.Explain(ctx, &serverError{text, errorByCode[s.Code()]})
 }
 
-// changeError is like convertError, for a change that was sent: if there is no answer, its outcome
-// is unknown.
+// changeError is like convertError, for a call that sent a change: if the server did not answer, the
+// error also wraps partd.ErrUnknownOutcome.
 func (c *Client) changeError(ctx context.Context, err error) error {
 	switch status.Code(err) {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:

@@ -29,9 +29,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Scan reads the rows of a table in its current state, or at a version, snapshot or time. The
-// server applies columns, filter and limit. The caller must release the reader, which ends the
-// scan.
+// Scan reads the rows of a table in its current state, or at a version, snapshot or time. The server
+// selects columns and rows. The caller must release the reader, which ends the scan.
 func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.ScanOptions))
 	call := wire.Scan{
@@ -53,7 +52,7 @@ func (c *Client) Scan(ctx context.Context, bucket, name string, at tables.At, o 
 func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(tables.QueryOptions))
 	if o.Memory != 0 {
-		return nil, fmt.Errorf("%w: a query on a server cannot set Memory", errors.ErrUnsupported)
+		return nil, fmt.Errorf("%w: option Memory applies only to local queries: leave it zero for a query on a server", errors.ErrUnsupported)
 	}
 	call := wire.Statement{SQL: sql, State: wire.StateOf(o.At), Bucket: o.Bucket}
 	if p := o.Parameters; p != nil {
@@ -85,7 +84,7 @@ func (c *Client) Resampled(ctx context.Context, o *transform.ResampleOptions) (a
 	return c.get(ctx, ticket, 0)
 }
 
-func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.RecordReader, error) {
+func (c *Client) get(ctx context.Context, ticket []byte, chunkRows int64) (array.RecordReader, error) {
 	conn, err := c.conn()
 	if err != nil {
 		return nil, err
@@ -106,13 +105,13 @@ func (c *Client) get(ctx context.Context, ticket []byte, chunk int64) (array.Rec
 				return
 			}
 		}
-	}, chunk), func() {
+	}, chunkRows), func() {
 		cancel()
 		r.Release()
 	}), nil
 }
 
-// Put calls Bucket.Put on the server, which writes all rows of r or none. It reads r to its end but
+// Put calls Bucket.Put on the server, which writes all rows of r or none. Put reads r to its end, but
 // does not release it.
 func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
 	o = cmp.Or(o, new(tables.PutOptions))
@@ -120,68 +119,68 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 		Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m,
 		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, Whole: o.AllColumns,
 	}
-	done, err := c.put(ctx, call, r)
+	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
-		*o.MissingColumns = done.Lacks
+		*o.MissingColumns = result.Lacks
 	}
-	return done.Version, err
+	return result.Version, err
 }
 
 // ReplaceRange calls Bucket.ReplaceRange on the server.
 func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
-	between := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
-	done, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: between}, r)
-	return done.RewriteResult, err
+	timeRange := &wire.Range{From: from, To: to, TimeColumn: cmp.Or(o, new(tables.RangeOptions)).TimeColumn}
+	result, err := c.put(ctx, wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Range: timeRange}, r)
+	return result.RewriteResult, err
 }
 
 // Upsert calls Bucket.Upsert on the server.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
 	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.AllColumns}
-	done, err := c.put(ctx, call, r)
+	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
-		*o.MissingColumns = done.Lacks
+		*o.MissingColumns = result.Lacks
 	}
-	return done.RewriteResult, err
+	return result.RewriteResult, err
 }
 
-// put sends a put with its rows, and returns the answer.
-func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (done wire.Done, _ error) {
+// put sends a put with its rows, and returns the server's answer.
+func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (result wire.Done, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	conn, err := c.conn()
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	rows, err := datafile.Gather(r, 0) // rejects readers that were already read
 	if err != nil {
-		return done, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
+		return result, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
 	}
 	defer rows.Release()
-	ctx, cancel := context.WithCancel(ctx) // canceling before the end is sent undoes the put
+	ctx, cancel := context.WithCancel(ctx) // if the end of the rows was not sent yet, this cancels the put
 	defer cancel()
 	stream, err := conn.DoPut(ctx)
 	if err != nil {
-		return done, c.convertError(ctx, err)
+		return result, c.convertError(ctx, err)
 	}
 	err = send(stream, command, rows)
 	if err != nil && (rows.Err() != nil || !errors.Is(err, io.EOF)) {
-		return done, c.convertError(ctx, err)
+		return result, c.convertError(ctx, err)
 	}
 	sent := err == nil && stream.CloseSend() == nil
 	reply, err := stream.Recv()
 	switch {
 	case err != nil && sent:
-		return done, c.changeError(ctx, err)
+		return result, c.changeError(ctx, err)
 	case err != nil:
-		return done, c.convertError(ctx, err) // why the server does not accept more rows
+		return result, c.convertError(ctx, err) // the server's reason for refusing the rows
 	}
-	if err := json.Unmarshal(reply.AppMetadata, &done); err != nil {
-		return done, fmt.Errorf("%s: the answer to a put: %w", c.url, err)
+	if err := json.Unmarshal(reply.AppMetadata, &result); err != nil {
+		return result, fmt.Errorf("%s: decode the answer to a put: %w", c.url, err)
 	}
-	return done, nil
+	return result, nil
 }
 
 // PutAll puts several tables concurrently, as Bucket.PutAll does.
@@ -207,7 +206,7 @@ func (c *Client) ScanAll(ctx context.Context, bucket string, names []string, o *
 	})
 }
 
-// send sends the rows of a put. It returns io.EOF if the server accepts no more.
+// send sends the rows of a put. If the server refuses to receive more rows, it returns io.EOF.
 func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.Source) error {
 	w := flight.NewRecordWriter(stream, ipc.WithSchema(r.Schema))
 	w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: command})
@@ -222,21 +221,21 @@ func send(stream flight.FlightService_DoPutClient, command []byte, r *datafile.S
 	return w.Close()
 }
 
-// sendBatch sends a batch with schema s. Batches of a Parquet file may have other metadata, which
-// Arrow's writer rejects.
+// sendBatch sends a batch with schema s instead of its own schema, whose metadata may differ if the
+// batch is from a Parquet file. Arrow's writer would reject other metadata.
 func sendBatch(w *flight.Writer, b arrow.RecordBatch, s *arrow.Schema) error {
 	if int(b.NumCols()) != s.NumFields() {
-		return fmt.Errorf("a batch has %d columns, but its schema has %d", b.NumCols(), s.NumFields())
+		return fmt.Errorf("a batch has %d columns, but the reader's schema has %d", b.NumCols(), s.NumFields())
 	}
 	for i, c := range b.Columns() {
 		if f := s.Field(i); !arrow.TypeEqual(c.DataType(), f.Type) {
-			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has type %s, but its schema has %s", c.DataType(), f.Type)}
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("a batch has type %s, but the reader's schema has %s", c.DataType(), f.Type)}
 		}
 	}
 	b = array.NewRecordBatch(s, b.Columns(), b.NumRows())
 	defer b.Release()
-	for part := range messages.Parts(b) {
-		if err := w.Write(part); err != nil {
+	for message := range messages.Parts(b) {
+		if err := w.Write(message); err != nil {
 			return err
 		}
 	}

@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is an action of shoots' protocol, or of this package.
+// action is one of the actions of shoots' protocol, or partd.cancel.
 type action struct {
 	description string
-	readOnly    bool // a token with the right to read is enough
+	readOnly    bool // the right to read is sufficient
 	do          func(s *Server, ctx context.Context, body []byte) (any, error)
 }
 
@@ -28,14 +28,14 @@ var actions = map[string]action{
 	"buckets":       {"List buckets", true, (*Server).listBuckets},
 	"delete":        {"Delete a table: name, bucket", false, withJSON((*Server).deleteTable)},
 	"delete_bucket": {"Delete a bucket: name, mode (error or delete)", false, withJSON((*Server).deleteBucket)},
-	"resample":      {"Put aggregates by time, or the rows of SQL, into a table", false, withJSON((*Server).resample)},
-	"combine":       {"Put the rows of several tables into one: sources, target, how (union or join), on, mode", false, withJSON((*Server).combine)},
-	"clean":         {"Leave out rows: source, target, drop_nulls, keep_first_of, where, mode", false, withJSON((*Server).clean)},
+	"resample":      {"Store aggregates by time, or the result of SQL, in a table", false, withJSON((*Server).resample)},
+	"combine":       {"Store the rows of several tables in one: sources, target, how (union or join), on, mode", false, withJSON((*Server).combine)},
+	"clean":         {"Copy a table without some of its rows: source, target, drop_nulls, keep_first_of, where, mode", false, withJSON((*Server).clean)},
 	"shutdown":      {"Shut down the server", true, (*Server).shutdown},
-	"partd.cancel":  {"Cancel calls: id, as in their header partd-call", true, withJSON((*Server).cancelCall)},
+	"partd.cancel":  {"Cancel calls by the id in their header partd-call: id", true, withJSON((*Server).cancelCall)},
 }
 
-// withJSON returns an action that decodes its JSON body, and passes it to do.
+// withJSON returns a function that decodes an action's JSON body and passes it to do.
 func withJSON[In any](do func(*Server, context.Context, *In) (any, error)) func(*Server, context.Context, []byte) (any, error) {
 	return func(s *Server, ctx context.Context, body []byte) (any, error) {
 		in := new(In)
@@ -84,8 +84,8 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	return st.Send(&flight.Result{Body: body})
 }
 
-// do runs an operation as soon as the slots for it are free.
-func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
+// runOperation waits for the slots that an operation needs, and runs it.
+func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, Out], input *In) (out Out, err error) {
 	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
 		return out, err
@@ -94,13 +94,13 @@ func do[In, Out any](ctx context.Context, s *Server, o operations.Operation[In, 
 	return o.Do(ctx, operations.Target{Store: s.store}, input)
 }
 
-// runTransform runs an operation that makes a table from others. Before it waits for slots, it
-// checks that source exists.
+// runTransform runs an operation that creates a table from other tables. It checks that source
+// exists before it waits for slots.
 func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
 	if _, err := s.store.Bucket(source.Bucket).Table(ctx, source.Name); err != nil {
 		return nil, err
 	}
-	r, err := do(ctx, s, o, input)
+	r, err := runOperation(ctx, s, o, input)
 	return reply{"source_rows": r.SourceRows, "target_rows": r.TargetRows}, err
 }
 
@@ -120,7 +120,7 @@ func (s *Server) listBuckets(ctx context.Context, _ []byte) (any, error) {
 type reply map[string]any
 
 func (s *Server) deleteTable(ctx context.Context, c *struct{ Name, Bucket string }) (any, error) {
-	if _, err := do(ctx, s, operations.Delete, &operations.Names{Bucket: c.Bucket, Names: []string{c.Name}}); err != nil {
+	if _, err := runOperation(ctx, s, operations.Delete, &operations.Names{Bucket: c.Bucket, Names: []string{c.Name}}); err != nil {
 		return nil, err
 	}
 	return reply{"success": true, "message": "deleted " + c.Name}, nil
@@ -128,7 +128,7 @@ func (s *Server) deleteTable(ctx context.Context, c *struct{ Name, Bucket string
 
 func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string }) (any, error) {
 	if c.Mode != "" && c.Mode != "error" && c.Mode != "delete" {
-		return nil, &failure{kindOther, fmt.Errorf("mode is %q, must be error or delete", c.Mode)}
+		return nil, &failure{kindOther, fmt.Errorf("mode is %q: it must be error or delete", c.Mode)}
 	}
 	if c.Name == "" {
 		return nil, &failure{kindOther, errors.New("the default bucket cannot be deleted: name a bucket")}
@@ -149,12 +149,12 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 
 func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, error) {
 	if len(c.ID) < minIDLength {
-		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, but ids of calls have at least %d: give the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
+		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, but the id of a call has at least %d: use the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
 	}
 	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
 
-type resampling struct {
+type resampleInput struct {
 	Source, Target, Rule, SQL, Mode string
 	TimeCol                         string `json:"time_col"`
 	Function                        string `json:"aggregation_func"`
@@ -162,8 +162,8 @@ type resampling struct {
 	TargetBucket                    string `json:"target_bucket"`
 }
 
-func (s *Server) resample(ctx context.Context, c *resampling) (any, error) {
-	mode, err := modeOf(c.Mode, tables.PutAppend)
+func (s *Server) resample(ctx context.Context, c *resampleInput) (any, error) {
+	mode, err := parseMode(c.Mode, tables.PutAppend)
 	if err != nil {
 		return nil, err
 	}
@@ -175,17 +175,17 @@ func (s *Server) resample(ctx context.Context, c *resampling) (any, error) {
 		o.Rule, o.TimeColumn, o.TimeIndex = c.Rule, c.TimeCol, true
 		o.Functions = slices.DeleteFunc(strings.Split(c.Function, ","), func(s string) bool { return strings.TrimSpace(s) == "" })
 	}
-	done, err := runTransform(ctx, s, o.Source, operations.Resample, o)
+	result, err := runTransform(ctx, s, o.Source, operations.Resample, o)
 	if c.SQL != "" {
-		delete(done, "source_rows")
+		delete(result, "source_rows")
 		if err != nil {
 			err = statementOrPutError(err)
 		}
 	}
-	return done, err
+	return result, err
 }
 
-// statementOrPutError is like statementError, for errors that may also come from writing the result.
+// statementOrPutError is like statementError, but returns errors from writing the result unchanged.
 func statementOrPutError(err error) error {
 	if errors.Is(err, tables.ErrExists) || errors.Is(err, tables.ErrNotFound) || errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.RuleError)) {
 		return err
@@ -193,14 +193,14 @@ func statementOrPutError(err error) error {
 	return statementError(err)
 }
 
-type combining struct {
+type combineInput struct {
 	transform.CombineOptions
 	Mode string
 }
 
-func (s *Server) combine(ctx context.Context, c *combining) (_ any, err error) {
+func (s *Server) combine(ctx context.Context, c *combineInput) (_ any, err error) {
 	o := &c.CombineOptions
-	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
+	if o.Mode, err = parseMode(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
@@ -209,16 +209,16 @@ func (s *Server) combine(ctx context.Context, c *combining) (_ any, err error) {
 	return runTransform(ctx, s, o.Sources[0], operations.Combine, o)
 }
 
-type cleaning struct {
+type cleanInput struct {
 	transform.CleanOptions
 	Mode        string
 	DropNulls   json.RawMessage `json:"drop_nulls"` // true for all columns, or their names
 	KeepFirstOf []string        `json:"keep_first_of"`
 }
 
-func (s *Server) clean(ctx context.Context, c *cleaning) (_ any, err error) {
+func (s *Server) clean(ctx context.Context, c *cleanInput) (_ any, err error) {
 	o := &c.CleanOptions
-	if o.Mode, err = modeOf(c.Mode, tables.PutError); err != nil {
+	if o.Mode, err = parseMode(c.Mode, tables.PutError); err != nil {
 		return nil, err
 	}
 	o.KeepFirstOf = c.KeepFirstOf

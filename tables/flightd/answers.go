@@ -9,25 +9,25 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// answers limits the memory of messages that clients have not received yet. gRPC returns from a
-// send when the message is queued, and the last message of a call outlives the call. Above the
-// limit, the server picks the host with the most such bytes, and closes the connection of its
-// newest call. A single call is never closed for this.
+// answers limits the memory of messages that the server has not sent yet. It is needed because a
+// send in gRPC only queues the message, and the last message of a call outlives the call. Above the
+// limit, the server picks the host with the most unsent bytes, and closes the connection of its
+// newest call, unless only one call has unsent bytes.
 type answers struct {
 	limit int64
 
 	mu    sync.Mutex
-	bytes int64            // bytes that are not sent yet
-	calls []*watchedStream // the calls with such bytes, in the order of their first messages
+	bytes int64            // unsent bytes of all calls
+	calls []*watchedStream // the calls with unsent bytes, in the order of their first messages
 }
 
-// answer is a message with the call that sends it.
+// answer is a message, and the call that sends it.
 type answer struct {
 	message any
 	call    *watchedStream
 }
 
-// answerCodec encodes Flight's messages, and counts the answers among them.
+// answerCodec encodes Flight's messages, and counts the bytes of answers until they are sent.
 type answerCodec struct{ encoding.CodecV2 }
 
 // Marshal implements encoding.CodecV2.
@@ -40,15 +40,16 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if err != nil || data.Len() < minCharged || len(data) > 1 {
 		return data, err
 	}
-	u := &pendingAnswer{data: data[0], call: a.call, n: int64(data.Len())}
-	u.lost = runtime.AddCleanup(u, func(n int64) { a.call.s.answers.add(a.call, -n) }, u.n)
-	a.call.s.answers.add(a.call, u.n)
+	pending := &pendingAnswer{data: data[0], call: a.call, n: int64(data.Len())}
+	pending.lost = runtime.AddCleanup(pending, func(n int64) { a.call.s.answers.add(a.call, -n) }, pending.n)
+	a.call.s.answers.add(a.call, pending.n)
 	bytes := data[0].ReadOnlyData()
-	return mem.BufferSlice{mem.NewBuffer(&bytes, u)}, nil
+	return mem.BufferSlice{mem.NewBuffer(&bytes, pending)}, nil
 }
 
-// pendingAnswer is the buffer pool of one message: gRPC returns the message to it after writing. If
-// the connection was closed, gRPC may leave the message to the garbage collector instead.
+// pendingAnswer is a buffer pool for a single message. gRPC returns the message to the pool after
+// sending it. If the connection was closed, gRPC may leave the message to the garbage collector
+// instead, which then runs lost.
 type pendingAnswer struct {
 	mem.BufferPool
 	data mem.Buffer
@@ -67,7 +68,7 @@ func (u *pendingAnswer) Put(*[]byte) {
 func (a *answers) add(w *watchedStream, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if w.closed { // it is not counted any more
+	if w.closed { // its bytes are no longer counted
 		return
 	}
 	if w.pending == 0 {
@@ -75,30 +76,30 @@ func (a *answers) add(w *watchedStream, n int64) {
 	}
 	w.pending += n
 	a.bytes += n
-	v := w
+	victim := w
 	if n > 0 && a.bytes > a.limit && len(a.calls) > 1 {
-		v = newestOfHeaviestHost(a.calls, func(w *watchedStream) int64 { return w.pending })
-		a.bytes -= v.pending
-		v.pending, v.closed = 0, true
-		v.cancel(errMemory)
-		go closeConnection(v.ctx)
+		victim = newestOfHeaviestHost(a.calls, func(w *watchedStream) int64 { return w.pending })
+		a.bytes -= victim.pending
+		victim.pending, victim.closed = 0, true
+		victim.cancel(errMemory)
+		go closeConnection(victim.ctx)
 	}
-	if v.pending == 0 {
-		a.calls = slices.DeleteFunc(a.calls, func(o *watchedStream) bool { return o == v })
+	if victim.pending == 0 {
+		a.calls = slices.DeleteFunc(a.calls, func(c *watchedStream) bool { return c == victim })
 	}
 }
 
-// newestOfHeaviestHost returns the newest call of the host with the most bytes. Calls with a negative
-// number of bytes are left out.
-func newestOfHeaviestHost(calls []*watchedStream, bytes func(*watchedStream) int64) (v *watchedStream) {
+// newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for
+// which bytes returns a negative number.
+func newestOfHeaviestHost(calls []*watchedStream, bytes func(*watchedStream) int64) (newest *watchedStream) {
 	hosts := map[string]int64{}
 	for _, w := range calls {
 		hosts[w.host] += max(0, bytes(w))
 	}
 	for _, w := range calls {
-		if bytes(w) >= 0 && (v == nil || hosts[w.host] >= hosts[v.host]) {
-			v = w
+		if bytes(w) >= 0 && (newest == nil || hosts[w.host] >= hosts[newest.host]) {
+			newest = w
 		}
 	}
-	return v
+	return newest
 }

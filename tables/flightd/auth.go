@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// claims are the contents of a token, as shoots defines them.
+// claims is the content of a token, in shoots' format.
 type claims struct {
 	jwt.RegisteredClaims
 	Server  string   `json:"server,omitempty"`
@@ -27,18 +27,18 @@ type claims struct {
 	Buckets []string `json:"buckets,omitempty"`
 }
 
-var rightsOf = map[string]Rights{"read": Read, "admin": Admin}
+var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the same secret. If buckets are given, the token is
-// valid only for these, and only over HTTP: Flight refuses it.
+// NewToken returns a token for servers with this secret. A token with buckets is valid only for
+// these buckets, and only over HTTP: Flight refuses it.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
-		return "", errors.New("a token needs a secret that is not empty")
+		return "", errors.New("the secret for a token must not be empty")
 	}
 	now := time.Now()
 	c := claims{Server: server, Buckets: buckets}
 	c.IssuedAt, c.ExpiresAt = jwt.NewNumericDate(now), jwt.NewNumericDate(now.Add(ttl))
-	for name, rights := range rightsOf {
+	for name, rights := range rightsByType {
 		if rights == r {
 			c.Type = name
 		}
@@ -48,50 +48,49 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired())
 
-// verify returns the caller to whom a token belongs, for a call over Flight.
+// verify is like Verify, but rejects tokens that are valid only over HTTP.
 func (s *Server) verify(address, token string) (Caller, error) {
 	c, err := s.Verify(address, token)
 	if err == nil && c.Buckets != nil {
-		return Caller{}, errors.New("it is limited to some buckets, and valid only over HTTP: Flight needs a token for all buckets")
+		return Caller{}, errors.New("the token is limited to some buckets, so it is valid only over HTTP: for Flight, use a token for all buckets")
 	}
 	return c, err
 }
 
-// ErrGuesses is the error of Verify for an address that has sent too many wrong tokens.
-var ErrGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
+// ErrTooManyGuesses means that an address has sent too many wrong tokens.
+var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
 
-// Verify checks a token that came from an address, and returns the caller to whom it
-// belongs. A server without a secret needs no token. Signatures are compared in constant
-// time.
+// Verify checks a token sent from an address, and returns the caller to whom it belongs. A server
+// without a secret accepts any token.
 func (s *Server) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
 	}
 	host := hostOfAddress(address)
 	if !s.logins.MayTry(host, token) {
-		return Caller{}, ErrGuesses
+		return Caller{}, ErrTooManyGuesses
 	}
 	var c claims
 	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
-		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // other errors mean a bad signature
+		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // this error comes only after the signature was found to be valid
 			s.logins.RecordFailure(host)
 		}
 		return Caller{}, err
 	}
 	s.logins.RecordSuccess(token)
-	r, ok := rightsOf[c.Type]
+	r, ok := rightsByType[c.Type]
 	if !ok {
 		return Caller{}, errors.New("the token's type is neither read nor admin")
 	}
-	signed := token[:strings.LastIndexByte(token, '.')] // without the signature, because the same signature has several encodings
-	return Caller{r, c.Buckets, c.ExpiresAt.Time, signed, s.opts.ReadOnly}, nil
+	unsigned := token[:strings.LastIndexByte(token, '.')] // without the signature, because the same signature has several encodings
+	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
 }
 
-// Bearer verifies the token in the request's Authorization header, or other if the header has none.
-func (s *Server) Bearer(r *http.Request, other string) (Caller, error) {
+// Bearer verifies the bearer token in the request's Authorization header, or fallback if there is none.
+func (s *Server) Bearer(r *http.Request, fallback string) (Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		token = other
+		token = fallback
 	}
 	if token == "" && s.opts.Secret != nil {
 		return Caller{}, errors.New("the request has no token")
@@ -99,8 +98,7 @@ func (s *Server) Bearer(r *http.Request, other string) (Caller, error) {
 	return s.Verify(r.RemoteAddr, token)
 }
 
-// identify returns the caller of a call. Its headers carry the token as a bearer token, as the
-// password of any user, or in the header that pyarrow's authenticate sets.
+// identify returns the caller to whom the token in a call's headers belongs.
 func (s *Server) identify(ctx context.Context) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin}, nil
@@ -116,6 +114,8 @@ func (s *Server) identify(ctx context.Context) (Caller, error) {
 	return c, nil
 }
 
+// headerToken returns the token that a call's headers contain as a bearer token, as the password of
+// any user, or in the header that pyarrow's authenticate sets.
 func headerToken(ctx context.Context) (token string, ok bool) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	for _, v := range md.Get("authorization") {
@@ -124,7 +124,7 @@ func headerToken(ctx context.Context) (token string, ok bool) {
 		case "bearer":
 			return credentials, true
 		case "basic":
-			return passwordOf(credentials), true
+			return basicPassword(credentials), true
 		}
 	}
 	for _, v := range md.Get("auth-token-bin") {
@@ -133,8 +133,8 @@ func headerToken(ctx context.Context) (token string, ok bool) {
 	return "", false
 }
 
-// passwordOf returns the password of basic credentials, or "" if they are malformed.
-func passwordOf(credentials string) string {
+// basicPassword returns the password of basic credentials, or "" if they are malformed.
+func basicPassword(credentials string) string {
 	plain, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(credentials, "="))
 	if err != nil {
 		return ""
@@ -143,23 +143,23 @@ func passwordOf(credentials string) string {
 	return password
 }
 
-// Handshake checks credentials and returns them as a bearer token, in a header and in the payload,
-// because some clients read only one of them.
+// Handshake checks credentials and returns them as a bearer token, both in a header and in the
+// payload, because some clients read only one of the two.
 func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	c := st.Context().Value(callKey{}).(*call) //nolint:forcetypeassert // every call has one
-	leave, ok := s.handshakes.Take(c.conn, func() { c.cancel(errCrowded) })
+	release, ok := s.handshakes.Acquire(c.conn, func() { c.cancel(errCrowded) })
 	if !ok {
 		return Status(errCrowded)
 	}
-	defer leave()
+	defer release()
 	if s.opts.Secret == nil {
 		if _, err := st.Recv(); err != nil {
-			return nil // the client sent nothing, so it gets nothing
+			return nil // the client sent no request, so it expects no reply
 		}
 		return st.Send(&flight.HandshakeResponse{})
 	}
-	token, has := headerToken(st.Context())
-	if has {
+	token, inHeader := headerToken(st.Context())
+	if inHeader {
 		if _, err := s.identify(st.Context()); err != nil {
 			return err
 		}
@@ -178,8 +178,9 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	return st.Send(&flight.HandshakeResponse{Payload: []byte(token)})
 }
 
-// payloadToken returns the token in a payload. A bare token, as shoots' clients send it, must have
-// admin rights. As the password of a BasicAuth message, any valid token will do.
+// payloadToken returns the token in a payload, and an error unless the token is valid. The token is
+// either the password of a BasicAuth message or, from shoots' clients, the whole payload. The latter
+// must grant admin rights.
 func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
@@ -196,7 +197,7 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
-	case errors.Is(err, ErrGuesses):
+	case errors.Is(err, ErrTooManyGuesses):
 		return "", status.Error(codes.Unauthenticated, err.Error())
 	case err != nil, c.Rights < Admin:
 		return "", status.Error(codes.Unauthenticated, "token has incorrect permissions: a client of this kind needs type admin")
@@ -204,8 +205,8 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 	return string(payload), nil
 }
 
-// requireShutdown returns an error unless the call may shut down the server. With a secret, it needs admin
-// rights; without one, it must come from this machine.
+// requireShutdown returns an error unless the call may shut down the server. If the server has a
+// secret, the call needs admin rights. Otherwise, it must come from this machine.
 func (s *Server) requireShutdown(ctx context.Context) error {
 	if s.opts.Secret != nil {
 		return requireAdmin(ctx)

@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Rights say what a token allows.
+// Rights are the permissions that a token grants.
 type Rights uint8
 
-// The rights. Each includes those listed before it.
+// Each of the rights includes the rights listed before it.
 const (
 	None  Rights = iota
 	Read         // read rows, and list buckets and tables
@@ -36,16 +36,16 @@ type call struct {
 	user          string // identifies the token; "" without one
 	host, conn    string // the address, without and with the port
 	queries, puts *limiter
-	rows          *putRows // the memory for the rows of a put; nil for other calls
+	rows          *putRows // memory for the rows of a put; nil for other calls
 
 	cancel            context.CancelCauseFunc
-	querying, putting atomic.Bool  // whether the call holds such a slot
-	sending           atomic.Int64 // when it began to wait for its client to receive a message; 0: it is not waiting
+	querying, putting atomic.Bool  // whether the call holds a slot of queries, or of puts
+	sending           atomic.Int64 // since when it waits for its client to receive a message, in Unix nanoseconds; 0 if it does not
 }
 
 type callKey struct{}
 
-// callOf returns the context for a call from an address, and a function that ends the call.
+// callOf returns the context of a new call from an address, and a function that ends the call.
 func (s *Server) callOf(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
 	newCall := &call{
 		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
@@ -71,8 +71,8 @@ func addressOf(ctx context.Context) string {
 
 func hostOf(a net.Addr) string { return hostOfAddress(a.String()) }
 
-// hostOfAddress returns the host of an address, as limits count hosts. IPv6 addresses with the same
-// first 64 bits are one host.
+// hostOfAddress returns the host in an address, for limits per host. IPv6 addresses with the same
+// first 64 bits count as one host.
 func hostOfAddress(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -92,7 +92,7 @@ func rightsFrom(ctx context.Context) Rights {
 	return None
 }
 
-// requireWrite returns an error unless the call may change something.
+// requireWrite returns an error unless the call may change tables.
 func requireWrite(ctx context.Context) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok && c.readOnly {
 		return status.Error(codes.PermissionDenied, tables.ErrReadOnly.Error())
@@ -108,27 +108,27 @@ func requireAdmin(ctx context.Context) error {
 	return nil
 }
 
-// The rest of this file lets other protocols serve the same store, with the same tokens, limits and
-// metrics.
+// With the rest of this file, other protocols can serve the same store, with the same tokens, limits
+// and metrics.
 
 // Caller is the holder of a token.
 type Caller struct {
 	Rights  Rights
-	Buckets []string  // the only buckets that the token covers; nil: all
+	Buckets []string  // buckets that the token covers; nil: all
 	Expires time.Time // zero without a token
-	user    string    // the owner of the slots that its queries use
+	user    string    // identifies the token; limits count the calls of each user
 
-	readOnly bool // no changes, whatever its rights are
+	readOnly bool // the server refuses changes, whatever the rights are
 }
 
-// MayUse returns nil if the caller has right r in all of these buckets. Otherwise, the error wraps
-// fs.ErrPermission.
-func (c *Caller) MayUse(r Rights, buckets ...string) error {
+// CheckAccess returns nil if the caller has right r in all of these buckets. Otherwise, it returns an
+// error that wraps fs.ErrPermission.
+func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {
 		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
 	}
 	if c.Rights < r {
-		return fmt.Errorf("the token allows reading only; this needs an admin token: %w", fs.ErrPermission)
+		return fmt.Errorf("the token allows reading only; this request needs an admin token: %w", fs.ErrPermission)
 	}
 	for _, b := range buckets {
 		if c.Buckets != nil && !slices.Contains(c.Buckets, b) {
@@ -138,19 +138,19 @@ func (c *Caller) MayUse(r Rights, buckets ...string) error {
 	return nil
 }
 
-// Begin returns the context for a call by c from an address, and a function that ends the call with
-// its error. SQL in this context can use only the caller's buckets.
+// Begin returns the context of a new call by c from an address, and a function that ends the call,
+// given the call's error. SQL in this context can use only the caller's buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
-	began := time.Now()
+	start := time.Now()
 	ctx, end := s.callOf(ctx, c, address)
 	return ctx, func(err error) {
-		s.recordEnd(ctx, method, began, Status(err))
+		s.recordEnd(ctx, method, start, Status(err))
 		end(nil)
 	}
 }
 
-// Sending runs f, which waits for the call's client to receive something. During f, the call counts
-// as stalled.
+// Sending runs f, which waits for the call's client to receive data. Meanwhile, the limits treat the
+// call as stalled.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.sending.Store(time.Now().UnixNano())
@@ -159,8 +159,7 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// Cancellable returns a context that Cancel can cancel by id, until the returned function is
-// called.
+// Cancellable returns a context that Cancel can cancel by id until the returned function is called.
 func (s *Server) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	return s.sql.running.add(ctx, id)
 }
@@ -170,7 +169,7 @@ func (s *Server) Cancel(id string) bool { return s.sql.running.cancel(id) }
 
 // Status returns err with the gRPC status code that Flight SQL's clients expect.
 func Status(err error) error {
-	if code, ok := causes[err]; ok {
+	if code, ok := codeByCause[err]; ok {
 		return status.Error(code, err.Error())
 	}
 	return sqlError(err)
@@ -179,16 +178,17 @@ func Status(err error) error {
 // Options returns the server's options, with the defaults filled in.
 func (s *Server) Options() Options { return s.opts }
 
-// RemainingGrace returns how much longer running calls may continue after a shutdown begins.
+// RemainingGrace returns how much longer running calls may continue. Before a shutdown begins, it
+// returns Options.Grace.
 func (s *Server) RemainingGrace() time.Duration {
-	if by := s.deadline.Load(); by != 0 {
-		return time.Until(time.Unix(0, by))
+	if deadline := s.deadline.Load(); deadline != 0 {
+		return time.Until(time.Unix(0, deadline))
 	}
 	return s.opts.Grace
 }
 
-// Listener wraps l so that its connections count against the same limits as Flight's. The server
-// may close idle connections to make room for others; SetConnState tells it which are idle.
+// Listener wraps l so that its connections count against the same limits as Flight's. At a limit,
+// the server closes idle connections, which it knows from SetConnState.
 func (s *Server) Listener(l net.Listener) net.Listener { return s.conns.listener(l) }
 
 // SetConnState records the state of a connection that Listener accepted. Call it from
@@ -208,19 +208,19 @@ func (s *Server) SetConnState(conn net.Conn, state http.ConnState) {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// CheckSite returns an error if a page of another site made the request. If fetched is true, the
-// request is for data rather than a page; then it also refuses requests that only read.
-func (s *Server) CheckSite(r *http.Request, fetched bool) error {
-	forbidden := func(text string) error { return fmt.Errorf("%s: %w", text, fs.ErrPermission) }
+// CheckSite returns an error if a page of another site made the request. Requests that only read are
+// allowed, because another site may link to a page of this server, unless forData is true.
+func (s *Server) CheckSite(r *http.Request, forData bool) error {
+	forbidden := func(reason string) error { return fmt.Errorf("%s: %w", reason, fs.ErrPermission) }
 	if err := crossOrigin.Check(r); err != nil {
 		return forbidden("the request comes from another site: " + err.Error())
 	}
-	if site := r.Header.Get("Sec-Fetch-Site"); fetched && site != "" && site != "same-origin" && site != "none" {
+	if site := r.Header.Get("Sec-Fetch-Site"); forData && site != "" && site != "same-origin" && site != "none" {
 		return forbidden("the request comes from another site")
 	}
 	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
-		return forbidden("the header Host is neither localhost nor a loopback address, so another site may have made the request")
+		return forbidden("the request may come from another site: its header Host is neither localhost nor a loopback address")
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ func TestCharge(t *testing.T) {
 	places := server.NewRequests()
 	request := func() *Request {
 		q := places.New(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		q.leave = func() {}
+		q.release = func() {}
 		return q
 	}
 	first, second, third := request(), request(), request()
@@ -34,11 +34,11 @@ func TestCharge(t *testing.T) {
 			t.Errorf("%d: %v, charged %d MiB", i, ok, places.charged>>20)
 		}
 	}
-	first.leave()
+	first.release()
 	if !places.tryCharge(second, 100<<20) {
 		t.Error("the second is not first after the first has left")
 	}
-	second.leave()
+	second.release()
 	if used := server.memory.used.Load(); places.charged != 0 || len(places.chargers) != 0 || used != 0 {
 		t.Errorf("charged %d, %d requests, %d used", places.charged, len(places.chargers), used)
 	}

@@ -1,6 +1,5 @@
-// Package flightd serves a store of tables over Arrow Flight, on one port. It serves
-// clients of Flight SQL, clients of shoots, whose commands are JSON, and any client that
-// puts and gets tables by path.
+// Package flightd serves a store of tables over Arrow Flight. On a single port, it serves Flight SQL
+// clients, shoots clients, whose commands are JSON, and any client that puts and gets tables by path.
 package flightd
 
 import (
@@ -41,7 +40,7 @@ const (
 	DefaultGrace       = 10 * time.Second
 )
 
-// Options are the options of New. The zero value, and nil, are the defaults.
+// Options configures New. A zero field means its default, and nil means all defaults.
 type Options struct {
 	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
 	// do anything.
@@ -49,16 +48,16 @@ type Options struct {
 
 	TLS *tls.Config // nil: no TLS
 
-	ReadOnly bool // refuse every change, whatever a token allows
+	ReadOnly bool // refuse all changes, even with an admin token
 
 	MaxMessage int   // the largest message accepted, in bytes
-	Memory     int64 // bytes for messages and, up to a quarter, for what they decompress to; above it, the newest puts are refused
+	Memory     int64 // limit on the memory for messages, in bytes, a quarter of it for decompressed rows; above it, the newest puts are refused
 
-	// Queries and Puts limit how many of each run at the same time. One connection may use at most
-	// a quarter of them, and one host three quarters.
+	// Queries and Puts limit how many queries and puts run at the same time. One connection may use at
+	// most a quarter of each limit, and one host three quarters.
 	Queries, Puts int
-	// Connections limits the number of connections. When it is reached, the server closes an idle
-	// connection of the host that has the most, to accept a new one.
+	// Connections limits the number of connections. At the limit, the server closes an idle connection
+	// of the host with the most connections before it accepts a new one.
 	Connections int
 
 	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message
@@ -95,7 +94,7 @@ func (o *Options) check() error {
 	}
 	switch {
 	case o.Secret != nil && len(o.Secret) == 0:
-		return errors.New("option Secret is empty: anybody could sign with it")
+		return errors.New("option Secret is empty, so anybody could sign tokens: set a secret, or nil to serve without tokens")
 	case int64(o.MaxMessage) > o.Memory/2:
 		return fmt.Errorf("option Memory is %d bytes: it must be at least twice MaxMessage, which is %d", o.Memory, o.MaxMessage)
 	}
@@ -113,16 +112,16 @@ type Server struct {
 	conns *connections
 
 	queries, puts *limiter
-	handshakes    *Places
+	handshakes    *HostLimit
 	logins        ratelimit.Logins
 	memory        *budget
 	answers       answers
 	metrics       *metrics
-	leases        leases
+	leases        byID
 
-	running  sync.WaitGroup // calls, including those that were given up
+	running  sync.WaitGroup // running calls, including abandoned ones
 	deadline atomic.Int64   // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
-	end      context.Context
+	lifetime context.Context
 	stop     context.CancelFunc
 }
 
@@ -138,19 +137,19 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.puts = newLimiter("puts", s.opts.Puts, patience, patience, s.opts.IdleTimeout)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), limit: s.opts.Memory, patience: patience}
 	s.answers.limit = s.opts.Memory / 4
-	s.leases.leases = map[string]*lease{}
-	s.handshakes = NewPlaces(maxHandshakes, maxHandshakes/8)
+	s.leases.byID = map[string]*lease{}
+	s.handshakes = NewHostLimit(maxHandshakes, maxHandshakes/8)
 	s.conns = newConnections(s.opts.Connections)
 	s.metrics = newMetrics(s)
-	s.end, s.stop = context.WithCancel(context.Background())
+	s.lifetime, s.stop = context.WithCancel(context.Background())
 	const (
-		streams = 128      // at the same time on a connection
-		header  = 16 << 10 // bytes; tokens are far smaller
-		window  = 1 << 20  // bytes in flight, for a stream and for a connection
+		maxStreams = 128      // concurrent streams on a connection
+		maxHeader  = 16 << 10 // bytes; tokens are far smaller
+		window     = 1 << 20  // bytes in flight, for a stream and for a connection
 	)
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(s.opts.MaxMessage), grpc.MaxSendMsgSize(s.opts.MaxMessage),
-		grpc.MaxConcurrentStreams(streams), grpc.MaxHeaderListSize(header), grpc.ConnectionTimeout(min(requestTimeout, s.opts.IdleTimeout)),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeader), grpc.ConnectionTimeout(min(requestTimeout, s.opts.IdleTimeout)),
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -161,17 +160,17 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.opts.TLS)))
 	}
 	s.grpc = grpc.NewServer(options...)
-	s.grpc.RegisterService(authorizedFirst(), s)
+	s.grpc.RegisterService(serviceDesc(), s)
 	return s, nil
 }
 
-// Serve serves a listener until ctx ends or an authorized client shuts the server down. It
-// then gives running calls Options.Grace to finish, and closes the listener.
+// Serve serves connections of l until ctx ends or an authorized client shuts down the server. It then
+// closes l, and gives running calls Options.Grace to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer s.unlockAll()
-	context.AfterFunc(s.end, stop)
+	context.AfterFunc(s.lifetime, stop)
 	go s.tidy(ctx)
 	failed := make(chan error, 1)
 	go func() { failed <- s.grpc.Serve(s.conns.listener(l)) }()
@@ -182,11 +181,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.deadline.Store(time.Now().Add(s.opts.Grace).UnixNano())
 	s.opts.Logger.Info("shutting down: finishing the running calls", "grace", s.opts.Grace)
-	cut := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
-	defer cut.Stop()
+	forceStop := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
+	defer forceStop.Stop()
 	s.grpc.GracefulStop()
 	s.running.Wait()
-	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // it is ErrServerStopped if the server was stopped before it served
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before gRPC served
 		return err
 	}
 	return nil

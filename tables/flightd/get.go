@@ -76,7 +76,7 @@ func statementError(err error) error {
 	return &failure{kindSQL, err}
 }
 
-// sendRows sends the rows of r. If reading r fails, it returns nil: r.Err has the error.
+// sendRows sends the rows of r. If reading r fails, it returns nil, so the caller must check r.Err.
 func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 	if encoded, ok := r.(interface {
 		Messages() iter.Seq[*flight.FlightData]
@@ -89,8 +89,8 @@ func sendRows(st flight.DataStreamWriter, r array.RecordReader) error {
 		return nil
 	}
 	w := flight.NewRecordWriter(st, ipc.WithSchema(r.Schema()))
-	for part := range messages.Rebatch(r) {
-		if err := w.Write(part); err != nil {
+	for batch := range messages.Rebatch(r) {
+		if err := w.Write(batch); err != nil {
 			return err
 		}
 	}

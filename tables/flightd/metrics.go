@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// metrics are a server's metrics. Clients cannot choose the values of labels.
+// metrics are a server's metrics. Clients cannot choose label values, so their number is bounded.
 type metrics struct {
 	registry       *prometheus.Registry
 	calls          *prometheus.CounterVec

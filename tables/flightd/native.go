@@ -25,12 +25,14 @@ import (
 
 // The calls in this file serve package flightclient. They are not part of Flight SQL.
 
-func badCall(err error) error { return status.Errorf(codes.InvalidArgument, "invalid call: %v", err) }
+func invalidCall(err error) error {
+	return status.Errorf(codes.InvalidArgument, "invalid call: %v", err)
+}
 
-// sendScan answers a ticket with a wire.ScanCall.
+// sendScan handles a ticket that contains a wire.ScanCall.
 func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c wire.Scan
-	return read(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
+	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 		if c.Where != "" {
 			if o.Filter, err = filter.Parse(c.Where); err != nil {
@@ -45,27 +47,27 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	})
 }
 
-// sendResampled answers a ticket with a wire.ResampleCall.
+// sendResampled handles a ticket that contains a wire.ResampleCall.
 func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetServer) error {
 	var c operations.Resampling
-	return read(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
+	return sendRowsFor(ticket, &c, stream, func(ctx context.Context) (array.RecordReader, error) {
 		return transform.Resampled(ctx, s.store, &c.ResampleOptions)
 	})
 }
 
-// read decodes a ticket into c, and sends the rows that rows returns.
-func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows func(context.Context) (array.RecordReader, error)) (err error) {
+// sendRowsFor decodes a ticket into c, calls open, and sends the rows of the returned reader.
+func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	if err := wire.Unmarshal(ticket, c); err != nil {
-		return badCall(err)
+		return invalidCall(err)
 	}
 	end, err := AcquireQuery(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	r, err := rows(ctx)
+	r, err := open(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,13 +78,13 @@ func read(ticket []byte, c any, stream flight.FlightService_DoGetServer, rows fu
 	return r.Err()
 }
 
-// nativePut handles a stream with a wire.PutCall as its command.
+// nativePut handles a stream whose command is a wire.PutCall.
 func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = sqlError(err) }()
 	ctx := stream.Context()
 	var c wire.Put
 	if err := errors.Join(wire.Unmarshal(command, &c), c.Check()); err != nil {
-		return badCall(err)
+		return invalidCall(err)
 	}
 	r, err := flightReader(stream, memory)
 	if err != nil {
@@ -93,21 +95,21 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	if err != nil {
 		return err
 	}
-	var done wire.Done
+	var result wire.Done
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
-		done.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
+		result.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		done.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &done.Lacks})
+		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &result.Lacks})
 	default:
-		done.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &done.Lacks})
+		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &result.Lacks})
 	}
 	if err != nil {
 		return err
 	}
-	answer := any(done)
+	answer := any(result)
 	if c.Range == nil && c.Upsert == nil {
-		answer = wire.Stored{Version: done.Version, Lacks: done.Lacks}
+		answer = wire.Stored{Version: result.Version, Lacks: result.Lacks}
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
@@ -127,21 +129,21 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	}
 	in, err := o.Parse(body)
 	if err != nil {
-		return badCall(err)
+		return invalidCall(err)
 	}
 	release, err := Acquire(ctx, o.Slots)
 	if err != nil {
 		return err
 	}
 	defer release()
-	do := o.Run
+	run := o.Run
 	switch o {
 	case operations.TakeLock.Entry:
-		do = s.lock
+		run = s.lock
 	case operations.Unlock.Entry:
-		do = s.unlock
+		run = s.unlock
 	}
-	return do(ctx, s.store, in, func(v any) error {
+	return run(ctx, s.store, in, func(v any) error {
 		body, err := json.Marshal(v)
 		if err != nil {
 			return err
@@ -170,16 +172,16 @@ func Acquire(ctx context.Context, s operations.Slots) (release func(), err error
 }
 
 const (
-	maxLeases    = 10_000 // including calls that wait for a lock
+	maxLeases    = 10_000 // limit on leases and calls waiting for a lock, together
 	defaultLease = 30 * time.Second
 	maxLease     = time.Hour
 )
 
-// leases are the locks that clients hold. A lease expires unless the client renews it.
-type leases struct {
-	mu     sync.Mutex
-	count  int
-	leases map[string]*lease
+// byID contains the locks that clients hold. A lease expires unless the client renews it.
+type byID struct {
+	mu    sync.Mutex
+	count int
+	byID  map[string]*lease
 }
 
 type lease struct {
@@ -209,7 +211,7 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 	}
 	l.mu.Unlock()
 	if full {
-		return status.Errorf(codes.ResourceExhausted, "%d locks are held or waited for: try again later", maxLeases)
+		return status.Errorf(codes.ResourceExhausted, "%d locks are held or requested: try again later", maxLeases)
 	}
 	lock, err := s.store.Bucket(c.Bucket).Lock(ctx, c.Name)
 	id := rand.Text()
@@ -217,7 +219,7 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 	if err != nil {
 		l.count--
 	} else {
-		l.leases[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.endLease(id) })}
+		l.byID[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.endLease(id) })}
 	}
 	l.mu.Unlock()
 	if err != nil {
@@ -228,14 +230,14 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 
 func (s *Server) renew(id string, answer func(any) error) error {
 	s.leases.mu.Lock()
-	l := s.leases.leases[id]
+	l := s.leases.byID[id]
 	live := l != nil && l.timer.Stop()
 	if live {
 		l.timer.Reset(l.ttl)
 	}
 	s.leases.mu.Unlock()
 	if !live {
-		return status.Error(codes.NotFound, "the lease has ended")
+		return status.Error(codes.NotFound, "the lease of the lock has expired or was released: take the lock again")
 	}
 	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
 }
@@ -248,12 +250,12 @@ func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer fu
 	return answer(operations.None{})
 }
 
-// endLease releases a lock. It does nothing if the lease has ended.
+// endLease releases the lock of a lease. It does nothing if the lease has ended.
 func (s *Server) endLease(id string) error {
 	s.leases.mu.Lock()
-	l := s.leases.leases[id]
+	l := s.leases.byID[id]
 	if l != nil {
-		delete(s.leases.leases, id)
+		delete(s.leases.byID, id)
 		s.leases.count--
 		l.timer.Stop()
 	}
@@ -266,7 +268,7 @@ func (s *Server) endLease(id string) error {
 
 func (s *Server) unlockAll() {
 	s.leases.mu.Lock()
-	ids := slices.Collect(maps.Keys(s.leases.leases))
+	ids := slices.Collect(maps.Keys(s.leases.byID))
 	s.leases.mu.Unlock()
 	for _, id := range ids {
 		_ = s.endLease(id)

@@ -32,8 +32,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// The library's own server would allocate whatever compressed batches claim. Readers may
-		// call this server, too: it binds parameters.
+		// Other than s.FlightServer, this server limits the memory for decompressed rows. It checks
+		// the right to write itself, because clients without it may bind parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := requireWrite(st.Context()); err != nil {
@@ -50,7 +50,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	return asShootsError(st, s.put(d, checked, rows))
 }
 
-// checkedStream is a put's stream. It yields the first message again, and checks each message.
+// checkedStream is a put's stream that checks each message. It returns the first message, which was
+// received before, once more.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
 	first    *flight.FlightData
@@ -88,30 +89,30 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	var err error
 	if d.GetType() == flight.DescriptorPATH {
 		defaultMode = tables.PutAppend
-		c.Bucket, c.Name, err = pathOf(d.GetPath())
+		c.Bucket, c.Name, err = splitPath(d.GetPath())
 	} else {
 		err = decode(d.GetCmd(), &c)
 	}
 	if err != nil {
 		return err
 	}
-	mode, err := modeOf(c.Mode, defaultMode)
+	mode, err := parseMode(c.Mode, defaultMode)
 	if err != nil {
 		return err
 	}
 	ctx := st.Context()
 	bucket := s.store.Bucket(c.Bucket)
-	if mode == tables.PutError { // fail before rows are sent in vain; Put checks again
+	if mode == tables.PutError { // fail before the client sends the rows; Put checks again
 		if _, err := bucket.Table(ctx, c.Name); err == nil {
 			return &failure{kindExists, fmt.Errorf("dataframe %s exists", c.Name)}
 		}
 	}
-	in, err := flightReader(st, memory)
+	stream, err := flightReader(st, memory)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("the rows cannot be read: %w", err)}
 	}
-	defer in.Release()
-	rows, err := newUpload(ctx, in)
+	defer stream.Release()
+	rows, err := newUpload(ctx, stream)
 	if err != nil {
 		return err
 	}

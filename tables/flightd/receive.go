@@ -21,29 +21,30 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Limits on the size of one message, in bytes, if it is smaller than Options.MaxMessage.
+// Limits on the size of one message, in bytes. Options.MaxMessage limits it further.
 const (
 	maxRequest   = 1 << 20
-	maxAction    = 2 << 20  // room for metadata and rules, of 1 MiB each
-	maxHandshake = 64 << 10 // sent before a token is checked
+	maxAction    = 2 << 20  // metadata and rules may each have up to 1 MiB
+	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
 )
 
-// requestTimeout limits how long a request of a single message may take to arrive.
+// requestTimeout limits the time until the message of a call with a single message has arrived.
 const requestTimeout = 10 * time.Second
 
-// maxHandshakes limits concurrent handshakes. A host may have an eighth of them.
+// maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
 const maxHandshakes = 256
 
-// A request of at least minCharged bytes is charged for the memory that it may take when decoded.
+// A request of at least minCharged bytes counts against Options.Memory as decodedFactor times its
+// size, to cover the memory of its decoded form.
 const (
 	minCharged    = 64 << 10
-	decodedFactor = 16 // times the size of the request
+	decodedFactor = 16
 )
 
-// authorizedFirst returns Flight's service with unary methods declared as streams. gRPC reads the
-// request of a unary method before it runs an interceptor, but runs a stream's interceptor first.
-// On the wire, both are the same.
-func authorizedFirst() *grpc.ServiceDesc {
+// serviceDesc returns Flight's service with its unary methods declared as streams, so that calls
+// are authorized before their requests are read: gRPC reads a unary method's request before it runs
+// an interceptor, but runs a stream's interceptor first. Clients see no difference.
+func serviceDesc() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)
 	for _, m := range d.Methods {
@@ -62,19 +63,20 @@ func authorizedFirst() *grpc.ServiceDesc {
 	return &d
 }
 
-// transportStream is the part of gRPC's transport stream that this package uses. gRPC's own RecvMsg
-// has one size limit for all methods, and decompresses messages up to that size.
+// transportStream contains the methods of gRPC's transport stream that this package calls to read
+// messages. It does not call gRPC's RecvMsg, which has a single size limit for all methods, and
+// decompresses messages up to that size.
 type transportStream interface {
 	RecvCompress() string
 	ReadMessageHeader(header []byte) error
 	Read(n int) (mem.BufferSlice, error)
 }
 
-// transportOf returns the call's transport stream. It refuses compressed requests.
+// transportOf returns the call's transport stream, or an error if requests are compressed.
 func transportOf(ctx context.Context) (transportStream, error) {
 	st, ok := grpc.ServerTransportStreamFromContext(ctx).(transportStream)
 	if !ok {
-		return nil, status.Error(codes.Internal, "this version of gRPC's transport is not supported")
+		return nil, status.Error(codes.Internal, "the transport of this version of gRPC is not supported")
 	}
 	if c := st.RecvCompress(); c != "" && c != encoding.Identity {
 		return nil, status.Errorf(codes.Unimplemented, "the request is compressed with %.20q: send it uncompressed; Arrow's own compression of batches is supported", c)
@@ -94,13 +96,13 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 	case *flight.FlightData:
 		if timeout = o.IdleTimeout; rightsFrom(w.ctx) == Admin {
 			return o.MaxMessage, timeout
-		} // readers send parameters only
+		} // without admin rights, clients can only send parameters
 	}
 	return min(size, o.MaxMessage), timeout
 }
 
-// receive reads a message of at most size bytes. If the call has only one message, receive fails if
-// anything follows it.
+// receive reads a message of at most size bytes. In a call with a single message, it fails if more
+// data follows.
 func (w *watchedStream) receive(m any, size int) error {
 	n, err := w.nextSize(size)
 	if err != nil {
@@ -118,19 +120,19 @@ func (w *watchedStream) receive(m any, size int) error {
 	if _, rows := m.(*flight.FlightData); !rows && n >= minCharged {
 		w.s.memory.ask(w, decodedFactor*int64(n))
 	}
-	if w.ctx.Err() != nil { // canceled because there is no memory for it
+	if w.ctx.Err() != nil { // perhaps ask canceled the call to free memory
 		return context.Cause(w.ctx)
 	}
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
 	w.s.memory.expect(w, 0)
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "the message is not a valid message of Flight: %v", err)
+		return status.Errorf(codes.InvalidArgument, "the message is not a valid Flight message: %v", err)
 	}
 	if w.more {
 		return nil
 	}
 	if _, err := w.nextSize(0); !errors.Is(err, io.EOF) {
-		return status.Error(codes.InvalidArgument, "this call has one message, but more data follows it")
+		return status.Error(codes.InvalidArgument, "more data follows the message, but this call takes only one message")
 	}
 	return nil
 }
@@ -147,12 +149,12 @@ func (w *watchedStream) nextSize(limit int) (int, error) {
 	case header[0] != 0:
 		return 0, status.Error(codes.Unimplemented, "the message is compressed: send it uncompressed")
 	case int64(n) > int64(limit):
-		return 0, status.Errorf(codes.ResourceExhausted, "the message has %d bytes, the limit is %d", n, limit)
+		return 0, status.Errorf(codes.ResourceExhausted, "the message has %d bytes: the limit is %d", n, limit)
 	}
 	return int(n), nil
 }
 
-// receiveError adds a code to an error of the transport, unless it is io.EOF or has one.
+// receiveError adds a status code to a transport error, unless err is io.EOF or has a code already.
 func receiveError(err error) error {
 	switch _, coded := status.FromError(err); {
 	case err == io.EOF || coded: //nolint:errorlint // gRPC's own code compares likewise
@@ -163,9 +165,9 @@ func receiveError(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// flightReader returns a reader of rows from a stream whose messages have been checked. The reader
-// gets memory for decompressed buffers from m, and returns m's panics as errors. Its batches must
-// still be checked by arrowsafe.Check.
+// flightReader returns a reader of the rows in a stream of checked messages. The reader allocates
+// decompressed buffers from m, and returns m's panics as errors. The caller must check its batches
+// with arrowsafe.Check.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {

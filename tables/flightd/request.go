@@ -18,87 +18,87 @@ import (
 )
 
 const (
-	// MaxRequests limits concurrent HTTP requests with a token. A host may have half of them. As
-	// many more may run without a token; a host may have an eighth of these.
+	// MaxRequests limits concurrent HTTP requests with a token; one host may run half of them. The same
+	// number may run without a token; one host may run an eighth of those.
 	MaxRequests = 256
 
-	// MaxLarge limits concurrent requests with a large body. A host may have a quarter of them.
-	MaxLarge = 16
+	// MaxLargeRequests limits concurrent requests with a large body. One host may run a quarter of them.
+	MaxLargeRequests = 16
 
-	openTimeout = 10 * time.Second // time limit of a request without a token
+	openTimeout = 10 * time.Second // time limit for a request without a token
 )
 
 // Requests limits the requests of an HTTP handler.
 type Requests struct {
-	All   *Places
-	open  *Places // requests without a token, which are not in All
-	large *Places // requests with a large body
+	All   *HostLimit // limits requests with a token
+	open  *HostLimit // limits requests without a token
+	large *HostLimit // limits requests with a large body
 	s     *Server
 
 	mu       sync.Mutex
-	charged  int64      // bytes counted by Charge
-	chargers []*Request // those with charged bytes, in the order of their first Charge
+	charged  int64      // bytes that Charge counted, for all requests
+	chargers []*Request // requests with charged bytes, in the order of their first Charge
 }
 
-// NewRequests returns the limits for the requests of a handler that runs next to the server.
+// NewRequests returns the limits for an HTTP handler that runs in the same process as s.
 func (s *Server) NewRequests() *Requests {
-	return &Requests{s: s, All: NewPlaces(MaxRequests, MaxRequests/2), open: NewPlaces(MaxRequests, MaxRequests/8), large: NewPlaces(MaxLarge, MaxLarge/4)}
+	return &Requests{s: s, All: NewHostLimit(MaxRequests, MaxRequests/2), open: NewHostLimit(MaxRequests, MaxRequests/8), large: NewHostLimit(MaxLargeRequests, MaxLargeRequests/4)}
 }
 
-// Request is a running HTTP request. Each read of its body may take up to Idle.
+// Request is a running HTTP request.
 type Request struct {
 	*http.Request
-	Ctx     context.Context // of the call
-	W       http.ResponseWriter
-	Control *http.ResponseController
-	Caller  Caller // must be set before Serve
-	Idle    time.Duration
-	Late    time.Time // if set, reads of the body fail after it
-	places  *Requests
-	charged int64  // guarded by the mu of places
-	leave   func() // releases its places
+	Ctx          context.Context // of the call
+	W            http.ResponseWriter
+	Control      *http.ResponseController
+	Caller       Caller        // must be set before Serve
+	Idle         time.Duration // time limit for each read of the body
+	ReadDeadline time.Time     // deadline for reading the body; zero: none
+	limits       *Requests
+	charged      int64  // bytes that Charge counted; guarded by limits.mu
+	release      func() // releases the request's share of the limits
 }
 
 // New returns a request.
 func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
-	q := &Request{Request: r, W: w, Control: http.NewResponseController(w), Idle: p.s.opts.IdleTimeout, places: p}
-	r.Body = &body{r.Body, q}
+	q := &Request{Request: r, W: w, Control: http.NewResponseController(w), Idle: p.s.opts.IdleTimeout, limits: p}
+	r.Body = &limitedBody{r.Body, q}
 	return q
 }
 
-// Serve runs do if a place is free, and counts the request under a name. If the call was canceled,
-// the error states the cause, unless known reports that do's own error is better. If open is true,
-// the request needs no token, its body may have openBytes at most, and it may be canceled to make
-// room for another.
-func (q *Request) Serve(name string, open bool, openBytes int64, known func(error) bool, do func() error) error {
-	end, err := q.enter(name, open, openBytes)
+// Serve runs do if the limits allow it, and records the request in the metrics under name. If open
+// is true, the request needs no token, its body is limited to maxOpenBody bytes, and Serve may cancel
+// it in favor of another request. If the request was canceled, Serve returns the cause instead of
+// do's error, unless isSpecific returns true for that error.
+func (q *Request) Serve(name string, open bool, maxOpenBody int64, isSpecific func(error) bool, do func() error) error {
+	end, err := q.enter(name, open, maxOpenBody)
 	if err != nil {
 		return err
 	}
-	defer func() { q.leave() }()
+	defer func() { q.release() }()
 	err = do()
-	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !known(err) {
+	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !isSpecific(err) {
 		err = Status(cause)
 	}
 	end(err)
 	return err
 }
 
-func (q *Request) enter(name string, open bool, openBytes int64) (end func(error), err error) {
-	ctx, end := q.places.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
+func (q *Request) enter(name string, open bool, maxOpenBody int64) (end func(error), err error) {
+	ctx, end := q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	q.Ctx = ctx
 	var ok bool
 	if open {
 		q.Idle = min(q.Idle, openTimeout)
-		q.Body = http.MaxBytesReader(q.W, q.Body, openBytes)
+		q.Body = http.MaxBytesReader(q.W, q.Body, maxOpenBody)
 		limited, cancel := context.WithTimeout(ctx, openTimeout)
 		stop := context.AfterFunc(limited, func() { _ = q.Control.SetReadDeadline(time.Now()) })
 		q.Ctx = limited
-		count := end
-		end = func(err error) { stop(); cancel(); count(err) }
-		q.leave, ok = q.places.open.Take(q.RemoteAddr, cancel)
+		endCall := end
+		end = func(err error) { stop(); cancel(); endCall(err) }
+		q.release, ok = q.limits.open.Acquire(q.RemoteAddr, cancel)
 	} else {
-		q.leave, ok = q.places.All.Take(q.RemoteAddr, nil)
+		q.release, ok = q.limits.All.Acquire(q.RemoteAddr, nil)
 	}
 	if !ok {
 		err := tooMany("requests")
@@ -108,20 +108,20 @@ func (q *Request) enter(name string, open bool, openBytes int64) (end func(error
 	return end, nil
 }
 
-// WriteJSON writes v as JSON, or instead if v cannot be encoded. The client may take as long as timeout
-// to receive it.
-func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, instead string) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // earlier parts may have used up the time
+// WriteJSON writes v as JSON, or fallback if v cannot be encoded. The write fails if the client does
+// not receive it within timeout.
+func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fallback string) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout)) // an earlier deadline may have passed
 	text, err := json.Marshal(v)
 	if err != nil {
-		code, text = http.StatusInternalServerError, []byte(instead)
+		code, text = http.StatusInternalServerError, []byte(fallback)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_, _ = w.Write(append(text, '\n')) // an error means that the client has gone
+	_, _ = w.Write(append(text, '\n')) // fails only if the client has disconnected
 }
 
-// WithoutPath returns an error's text without the path of a file on the server.
+// WithoutPath replaces the path of the server's file that err names, if any, in text.
 func WithoutPath(text string, err error) string {
 	if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path != "" {
 		return strings.ReplaceAll(text, file.Path, "a file of the server")
@@ -129,12 +129,12 @@ func WithoutPath(text string, err error) string {
 	return text
 }
 
-// Charge counts n bytes that the request needs in total against a quarter of the server's memory,
-// until the request ends. If there is not enough, it waits for other requests. The request that was
-// charged first is never refused, so a request may call Charge again with more bytes.
+// Charge counts n bytes, which the request needs in total, against a quarter of Options.Memory until
+// the request ends. If too few bytes are free, it waits for other requests to end. The request that
+// called Charge first is never refused, so that requests can raise n in further calls.
 func (q *Request) Charge(n int64) error {
-	for late := time.Now().Add(q.Idle / 3); !q.places.tryCharge(q, n); {
-		if time.Now().After(late) {
+	for deadline := time.Now().Add(q.Idle / 3); !q.limits.tryCharge(q, n); {
+		if time.Now().After(deadline) {
 			return tooMany("requests that need much memory")
 		}
 		select {
@@ -149,20 +149,20 @@ func (q *Request) Charge(n int64) error {
 func (p *Requests) tryCharge(q *Request, n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	more := n - q.charged
+	extra := n - q.charged
 	switch {
-	case more <= 0:
+	case extra <= 0:
 		return true
-	case p.charged+more > p.s.opts.Memory/4 && len(p.chargers) > 0 && p.chargers[0] != q:
+	case p.charged+extra > p.s.opts.Memory/4 && len(p.chargers) > 0 && p.chargers[0] != q:
 		return false
 	case q.charged == 0:
 		p.chargers = append(p.chargers, q)
-		leave := q.leave
-		q.leave = func() { p.uncharge(q); leave() }
+		releaseOthers := q.release
+		q.release = func() { p.uncharge(q); releaseOthers() }
 	}
 	q.charged = n
-	p.charged += more
-	p.s.memory.add(more)
+	p.charged += extra
+	p.s.memory.add(extra)
 	return true
 }
 
@@ -174,56 +174,57 @@ func (p *Requests) uncharge(q *Request) {
 	p.s.memory.used.Add(-q.charged)
 }
 
-func tooMany(what string) error {
-	return status.Error(codes.ResourceExhausted, "too many "+what+" are running; try again later")
+func tooMany(requests string) error {
+	return status.Error(codes.ResourceExhausted, "too many "+requests+" are running; try again later")
 }
 
-// Limited returns the body, which fails after limit bytes. A body with more than large bytes takes
-// a second place until the request ends, because it needs several times its size when decoded.
+// Limited returns the body, limited to limit bytes. A body of more than large bytes counts against
+// MaxLargeRequests until the request ends, because decoding it needs several times its size in memory.
 func (q *Request) Limited(limit, large int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
-	return io.MultiReader(io.LimitReader(b, large), &largeRest{b, q})
+	return io.MultiReader(io.LimitReader(b, large), &largeBodyEnd{b, q})
 }
 
-// largeRest reads the rest of a large body.
-type largeRest struct {
+// largeBodyEnd reads the end of a large body. The first read counts the request against
+// MaxLargeRequests.
+type largeBodyEnd struct {
 	io.Reader
-	q *Request // nil after it has taken the place
+	q *Request // nil after the first read
 }
 
-func (l *largeRest) Read(p []byte) (int, error) {
+func (l *largeBodyEnd) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	if q := l.q; q != nil && n > 0 {
-		leave, ok := q.places.large.Take(q.RemoteAddr, nil)
+		releaseLarge, ok := q.limits.large.Acquire(q.RemoteAddr, nil)
 		if !ok {
 			return 0, tooMany("large requests")
 		}
-		rest := q.leave
-		q.leave, l.q = func() { leave(); rest() }, nil
+		releaseOthers := q.release
+		q.release, l.q = func() { releaseLarge(); releaseOthers() }, nil
 	}
 	return n, err
 }
 
-// body is a request's body with a time limit for each read.
-type body struct {
+// limitedBody is a request's body, with a time limit for each read.
+type limitedBody struct {
 	io.ReadCloser
 	q *Request
 }
 
-func (b *body) Read(p []byte) (int, error) {
+func (b *limitedBody) Read(p []byte) (int, error) {
 	if err := context.Cause(b.q.Ctx); err != nil {
-		_ = b.q.Control.SetReadDeadline(time.Now()) // do not wait for the rest
+		_ = b.q.Control.SetReadDeadline(time.Now()) // so that the HTTP server does not wait for more of the body
 		return 0, err
 	}
-	late := time.Now().Add(b.q.Idle)
-	if l := b.q.Late; !l.IsZero() && l.Before(late) {
-		late = l
+	deadline := time.Now().Add(b.q.Idle)
+	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
+		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(late)
+	_ = b.q.Control.SetReadDeadline(deadline)
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
-		_ = b.q.Control.SetReadDeadline(time.Time{}) // otherwise the connection would seem dead
+		_ = b.q.Control.SetReadDeadline(time.Time{}) // otherwise, the HTTP server would close the connection
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = errSending
 	case err != nil:
@@ -232,51 +233,53 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Places limits concurrent uses of something, in total and for each host. When all places are
-// taken, a new use cancels the oldest cancelable one: of its own host if that host has used up its
-// share, and otherwise of the host with the most.
-type Places struct {
+// HostLimit limits concurrent calls of some kind, in total and for each host. At a limit, a new call
+// cancels the oldest cancelable call: that of its own host if the host has used up its share, and
+// otherwise that of the host with the most cancelable calls.
+type HostLimit struct {
 	limit, share int
 
-	mu    sync.Mutex
-	taken []*place // in the order of arrival
+	mu      sync.Mutex
+	holders []*holder // oldest first
 }
 
-type place struct {
+// holder is a running call.
+type holder struct {
 	host string
-	end  func() // nil: it cannot be canceled
+	end  func() // cancels the call; nil if it cannot be canceled
 }
 
-// A host always gets minPlaces, even if others hold all places and cannot be canceled.
-const minPlaces = 8
+// minPerHost is guaranteed to each host, even if other hosts run limit calls that cannot be canceled.
+const minPerHost = 8
 
-// NewPlaces returns a limit of places in total. A host may take share of them.
-func NewPlaces(limit, share int) *Places { return &Places{limit: limit, share: share} }
+// NewHostLimit returns a limit of limit calls in total, and of share calls for each host.
+func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
 
-// Take takes a place for the caller at an address until leave is called; ok is false if no place is
-// free. If end is not nil, Places may call it to make room for others. It must not block.
-func (p *Places) Take(address string, end func()) (leave func(), ok bool) {
-	t := &place{hostOfAddress(address), end}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.makeRoom(t.host) {
+// Acquire counts a call from an address until release is called. If the limit does not allow the
+// call, ok is false. If end is not nil, HostLimit calls it to cancel the call in favor of another; end
+// must not block.
+func (l *HostLimit) Acquire(address string, end func()) (release func(), ok bool) {
+	t := &holder{hostOfAddress(address), end}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.makeRoom(t.host) {
 		return nil, false
 	}
-	p.taken = append(p.taken, t)
+	l.holders = append(l.holders, t)
 	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.remove(t)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.remove(t)
 	}, true
 }
 
-func (p *Places) remove(t *place) {
-	p.taken = slices.DeleteFunc(p.taken, func(o *place) bool { return o == t })
+func (l *HostLimit) remove(t *holder) {
+	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
 }
 
-func (p *Places) makeRoom(host string) bool {
+func (l *HostLimit) makeRoom(host string) bool {
 	own, ends := 0, map[string]int{}
-	for _, t := range p.taken {
+	for _, t := range l.holders {
 		if t.host == host {
 			own++
 		}
@@ -284,23 +287,23 @@ func (p *Places) makeRoom(host string) bool {
 			ends[t.host]++
 		}
 	}
-	most := host
-	if own < p.share {
-		if len(p.taken) < p.limit {
+	busiest := host
+	if own < l.share {
+		if len(l.holders) < l.limit {
 			return true
 		}
 		for h, n := range ends {
-			if n > ends[most] {
-				most = h
+			if n > ends[busiest] {
+				busiest = h
 			}
 		}
 	}
-	i := slices.IndexFunc(p.taken, func(t *place) bool { return t.host == most && t.end != nil })
+	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.end != nil })
 	if i < 0 {
-		return own < min(minPlaces, p.share)
+		return own < min(minPerHost, l.share)
 	}
-	t := p.taken[i]
-	p.remove(t)
+	t := l.holders[i]
+	l.remove(t)
 	t.end()
 	return true
 }

@@ -30,7 +30,7 @@ const (
 	kindOther    = "ShootsIOError"
 )
 
-// failure is an error with one of these types.
+// failure is an error, with its type for shoots' clients.
 type failure struct {
 	kind string
 	err  error
@@ -39,27 +39,27 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// setTrailer is implemented by streams of the server.
-type setTrailer interface{ SetTrailer(metadata.MD) }
+// trailerSetter is implemented by server streams.
+type trailerSetter interface{ SetTrailer(metadata.MD) }
 
 // shootsError is an error in the form that shoots' clients read.
 type shootsError struct {
 	*status.Status
-	fault bool // whether the server, rather than the client, is probably at fault
+	serverFault bool // whether the server, rather than the client, is probably at fault
 }
 
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// asShootsError returns err in the form that shoots' clients read. Arrow's clients make a
-// FlightServerError from its trailers. Its extra_info is JSON, not protobuf as elsewhere. An error
-// that already has a status, such as missing rights, stays unchanged.
-func asShootsError(st setTrailer, err error) error {
+// asShootsError returns err in the form that shoots' clients read, and sets trailers from which
+// Arrow's clients make a FlightServerError with JSON as its extra_info. If err already has a status,
+// such as for missing rights, asShootsError keeps it and sets no trailers.
+func asShootsError(st trailerSetter, err error) error {
 	if err == nil {
 		return nil
 	}
 	if status.Code(err) != codes.Unknown {
-		return plain(err)
+		return withoutJargon(err)
 	}
 	var f *failure
 	kind := kindOther
@@ -73,7 +73,7 @@ func asShootsError(st setTrailer, err error) error {
 	case errors.Is(err, tables.ErrNotEmpty):
 		kind = kindNotEmpty
 	}
-	message := shortened(strings.TrimPrefix(err.Error(), "tables: "))
+	message := shorten(strings.TrimPrefix(err.Error(), "tables: "))
 	detail, jsonErr := json.Marshal(map[string]string{"type": kind, "message": message})
 	if jsonErr == nil {
 		const ioError = "5"
@@ -87,17 +87,17 @@ func asShootsError(st setTrailer, err error) error {
 // jargon matches phrases that libraries insert into errors.
 var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered during (arrow )?schema visitor: `)
 
-// plain returns the status that err wraps, with a readable text.
-func plain(err error) error {
+// withoutJargon returns an error with the status code that err wraps, and err's text without jargon.
+func withoutJargon(err error) error {
 	if _, bare := err.(interface{ GRPCStatus() *status.Status }); bare { //nolint:errorlint // only an unwrapped status is returned as it is
 		return err
 	}
-	return status.Error(status.Code(err), shortened(err.Error()))
+	return status.Error(status.Code(err), shorten(err.Error()))
 }
 
-// shortened limits a text to a length that fits into trailers; clients accept 8 KiB in all. Errors
-// may quote what a client sent, of any length.
-func shortened(text string) string {
+// shorten removes jargon from a text and cuts it, because clients accept only 8 KiB of trailers,
+// and an error may quote a long request.
+func shorten(text string) string {
 	const maxBytes = 1 << 10
 	text = jargon.ReplaceAllLiteralString(text, "")
 	if len(text) <= maxBytes {
@@ -115,33 +115,33 @@ func isSQL(command []byte) bool {
 const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the commands' names
 
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
-func decode(command []byte, to any) error {
-	if err := wire.Unmarshal(command, to); err != nil {
+func decode(command []byte, target any) error {
+	if err := wire.Unmarshal(command, target); err != nil {
 		return &failure{kindOther, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
 	}
 	return nil
 }
 
-// modeOf parses the mode of a put.
-func modeOf(mode string, defaultMode tables.PutMode) (tables.PutMode, error) {
+// parseMode parses the mode of a put.
+func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) {
 	if mode == "" {
 		return defaultMode, nil
 	}
 	if m, ok := wire.PutModes[mode]; ok {
 		return m, nil
 	}
-	return 0, &failure{kindOther, fmt.Errorf("put mode is %q, must be one of error, append and replace", mode)}
+	return 0, &failure{kindOther, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}
 }
 
-// rowsCommand asks for the rows of a table or, if SQL is set, of a statement.
+// rowsCommand requests the rows of a table or, if SQL is set, the result of a statement.
 type rowsCommand struct {
 	Name   string  `json:"name"`
 	Bucket string  `json:"bucket,omitempty"`
 	SQL    *string `json:"sql,omitempty"`
 }
 
-// pathOf returns the bucket and the table that a path names.
-func pathOf(path []string) (bucket, name string, err error) {
+// splitPath splits a path into the names of a bucket and a table.
+func splitPath(path []string) (bucket, name string, err error) {
 	switch len(path) {
 	case 1:
 		return "", path[0], nil
@@ -157,7 +157,7 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	var err error
 	switch {
 	case d.Type == flight.DescriptorPATH:
-		c.Bucket, c.Name, err = pathOf(d.Path)
+		c.Bucket, c.Name, err = splitPath(d.Path)
 	case keySchema(d.Cmd) != nil:
 		return info(d, keySchema(d.Cmd), d.Cmd), nil
 	case isSQL(d.Cmd):
@@ -192,9 +192,9 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 		if err != nil {
 			return nil, statementError(err)
 		}
-		return infoOf(d, c, q.Result, -1, -1)
+		return newInfo(d, c, q.Result, -1, -1)
 	}
-	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // with the same options as the ticket's scan
+	rows, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Limit: 1}) // with the same Dictionaries as the ticket's scan, because they affect the schema
 	if err != nil {
 		return nil, err
 	}
@@ -204,23 +204,23 @@ func (s *Server) info(ctx context.Context, d *flight.FlightDescriptor, c rowsCom
 	if err != nil {
 		return nil, err
 	}
-	return infoOf(d, c, schema, i.Rows, i.Bytes)
+	return newInfo(d, c, schema, i.Rows, i.Bytes)
 }
 
-func infoOf(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, rows, bytes int64) (*flight.FlightInfo, error) {
+func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, rows, bytes int64) (*flight.FlightInfo, error) {
 	ticket, err := json.Marshal(c)
 	i := info(d, schema, ticket)
 	i.TotalRecords, i.TotalBytes = rows, bytes
 	return i, err
 }
 
-// maxPattern limits the bytes of a pattern for names. A compiled pattern uses several hundred times
-// its size.
+// maxPattern limits the length of a pattern for names, in bytes, because a compiled pattern takes
+// several hundred times as much memory.
 const maxPattern = 4 << 10
 
 func compilePattern(expression string) (*regexp.Regexp, error) {
 	if len(expression) > maxPattern {
-		return nil, fmt.Errorf("the pattern has %d bytes, the limit is %d", len(expression), maxPattern)
+		return nil, fmt.Errorf("the pattern has %d bytes: the limit is %d", len(expression), maxPattern)
 	}
 	return regexp.Compile(expression)
 }
@@ -237,7 +237,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			return err
 		}
 	}
-	wanted, err := compilePattern(c.Regex)
+	pattern, err := compilePattern(c.Regex)
 	if err != nil {
 		return &failure{kindOther, fmt.Errorf("regex: %w", err)}
 	}
@@ -254,7 +254,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 		if err != nil {
 			return err
 		}
-		if !wanted.MatchString(i.Name) {
+		if !pattern.MatchString(i.Name) {
 			continue
 		}
 		schema, err := schemaOf(ctx, bucket, i.Name)
@@ -265,7 +265,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 			return err
 		}
 		d := &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{i.Name}}
-		info, err := infoOf(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, i.Rows, i.Bytes)
+		info, err := newInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, i.Rows, i.Bytes)
 		if err == nil {
 			err = st.Send(info)
 		}
@@ -276,8 +276,8 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 	return nil
 }
 
-// isUnlisted reports whether lists omit a table because getting its schema failed with err: the
-// table was just deleted, is damaged, or has an unsupported type.
+// isUnlisted reports whether lists omit a table whose schema cannot be read because of err: the table
+// was just deleted, is damaged, or has a column of an unsupported type.
 func isUnlisted(err error) bool {
 	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
 }

@@ -19,12 +19,12 @@ import (
 )
 
 // sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It
-// has no state for its clients. Tickets and handles of prepared statements contain the statement,
+// stores nothing for its clients: tickets and handles of prepared statements contain the statement,
 // so they survive a restart. They grant no rights beyond those of the caller.
 type sqlServer struct {
 	flightsql.BaseServer
 	store   *tables.Store
-	infos   []uint32 // the supported SQL infos
+	infos   []uint32 // ids of the supported SQL infos
 	running executions
 }
 
@@ -33,25 +33,24 @@ func newSQLServer(store *tables.Store) *sqlServer {
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range sqlInfos() {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
-			panic(err) // only a programming error can cause this: Flight SQL does not know the value's type
+			panic(err) // a programming error: the value has an unsupported type
 		}
 		s.infos = append(s.infos, uint32(id))
 	}
 	return s
 }
 
-// sqlError returns err with the code that Flight SQL's clients expect. The text says where in a
-// statement the error is.
+// sqlError returns err with the status code that Flight SQL's clients expect.
 func sqlError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if status.Code(err) != codes.Unknown {
-		return plain(err)
+		return withoutJargon(err)
 	}
 	for _, c := range []struct {
-		is   error
-		code codes.Code
+		target error
+		code   codes.Code
 	}{
 		{context.Canceled, codes.Canceled},
 		{context.DeadlineExceeded, codes.DeadlineExceeded},
@@ -67,28 +66,28 @@ func sqlError(err error) error {
 		{errors.ErrUnsupported, codes.Unimplemented},
 		{partd.ErrTooLarge, codes.ResourceExhausted},
 	} {
-		if errors.Is(err, c.is) {
-			return status.Error(c.code, shortened(err.Error()))
+		if errors.Is(err, c.target) {
+			return status.Error(c.code, shorten(err.Error()))
 		}
 	}
 	if errors.As(err, new(*tables.SchemaError)) || errors.As(err, new(*tables.DuplicateError)) || errors.As(err, new(*tables.RuleError)) ||
 		errors.As(err, new(*tables.ArgumentError)) || errors.As(err, new(*tables.SQLError)) || errors.As(err, new(*filter.SyntaxError)) {
-		return status.Error(codes.InvalidArgument, shortened(err.Error()))
+		return status.Error(codes.InvalidArgument, shorten(err.Error()))
 	}
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return status.Error(codes.InvalidArgument, shortened(err.Error()))
-	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // a file that the server cannot open is its own fault
-		return status.Error(codes.PermissionDenied, shortened(err.Error()))
+		return status.Error(codes.InvalidArgument, shorten(err.Error()))
+	case errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*fs.PathError)): // except a file that the server has no permission to open
+		return status.Error(codes.PermissionDenied, shorten(err.Error()))
 	}
-	return status.Error(codes.Internal, shortened(err.Error()))
+	return status.Error(codes.Internal, shorten(err.Error()))
 }
 
 var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// executions holds the executions that can be canceled by an id. Only the client that chose or
-// received an id knows it, so knowing the id is enough to cancel. The limits on concurrent calls
-// also bound the size of this set.
+// executions contains the executions that can be canceled by id. Whoever knows an id may cancel,
+// because only the client that chose or received the id knows it. The limits on concurrent calls also
+// bound the size of this set.
 type executions struct {
 	mu  sync.Mutex
 	all map[*execution]struct{}
@@ -99,8 +98,8 @@ type execution struct {
 	cancel context.CancelCauseFunc
 }
 
-// add registers an execution until the returned function is called. Canceling it cancels the whole
-// call: a send to a client that receives nothing returns only then.
+// add registers an execution until the returned function is called. Canceling the execution cancels
+// its whole call, so that a blocked send to the client returns too.
 func (r *executions) add(ctx context.Context, id string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &execution{id, cancel}
@@ -132,12 +131,12 @@ func (r *executions) cancel(id string) (canceled bool) {
 	return canceled
 }
 
-// CancelFlightInfo cancels the running executions of a query. It cannot cancel an execution that
-// has ended, or whose result nobody has requested yet.
+// CancelFlightInfo cancels the running executions of a query. An execution runs from the request for
+// its result until the result was sent.
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
 	canceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {
-		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()}) // it may be nil
+		ticket, err := flightsql.GetStatementQueryTicket(&flight.Ticket{Ticket: e.GetTicket().GetTicket()}) // the endpoint's ticket may be nil
 		if err != nil {
 			return flight.CancelFlightInfoResult{}, status.Errorf(codes.InvalidArgument, "the ticket is not for a query: %v", err)
 		}

@@ -28,8 +28,8 @@ const (
 	catalogName = "partd"
 	tableType   = "TABLE"
 
-	// defaultSchema names the default bucket, unless there is a bucket of this name, because SQL
-	// and tools do not accept empty names.
+	// defaultSchema is the schema of the default bucket, whose own name is empty, which SQL and tools
+	// do not accept. If a bucket is called default, the schema is that bucket.
 	defaultSchema = "default"
 )
 
@@ -45,7 +45,8 @@ func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error)
 	return "", err
 }
 
-// streamRows streams the rows that fill adds; their values are strings, bytes, int32, booleans or nil.
+// streamRows calls fill, and streams the rows that fill passes to add. Their values must be string,
+// []byte, int32, bool or nil.
 func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	const batchRows = 512
 	chunks := make(chan flight.StreamChunk)
@@ -92,8 +93,8 @@ func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(..
 	return schema, chunks, nil
 }
 
-// likeMatcher returns a matcher for a LIKE pattern with the escape \. Without a pattern, it matches
-// everything.
+// likeMatcher returns a function that matches names with a LIKE pattern, in which \ is the escape
+// character. A nil pattern matches every name.
 func likeMatcher(pattern *string) (func(string) bool, error) {
 	if pattern == nil {
 		return func(string) bool { return true }, nil
@@ -116,15 +117,15 @@ func likeMatcher(pattern *string) (func(string) bool, error) {
 	}
 	compiled, err := compilePattern("(?s)^" + re.String() + "$")
 	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "the pattern %.64q: %v", *pattern, err)
+		return nil, status.Errorf(codes.InvalidArgument, "invalid pattern %.64q: %v", *pattern, err)
 	}
 	return compiled.MatchString, nil
 }
 
-// dbSchema is a schema's name, and its bucket.
+// dbSchema is the names of a schema and of its bucket.
 type dbSchema struct{ name, bucket string }
 
-// schemas yields the schemas of a catalog that match a pattern.
+// schemas returns the schemas of a catalog that match a pattern.
 func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter.Seq2[dbSchema, error], error) {
 	match, err := likeMatcher(pattern)
 	if err != nil {
@@ -134,14 +135,14 @@ func (s *sqlServer) schemas(ctx context.Context, catalog, pattern *string) (iter
 		if catalog != nil && *catalog != catalogName {
 			return
 		}
-		unnamed, err := s.bucketOf(ctx, defaultSchema)
+		defaultBucket, err := s.bucketOf(ctx, defaultSchema)
 		if err != nil {
 			yield(dbSchema{}, err)
 			return
 		}
 		for bucket, err := range s.store.Buckets(ctx) {
 			name := bucket
-			if bucket == unnamed { // unnamed is "", unless there is a bucket called default
+			if bucket == defaultBucket {
 				name = defaultSchema
 			}
 			if (err != nil || match(name) || match(bucket)) && !yield(dbSchema{name, bucket}, err) {
@@ -241,8 +242,8 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	return err
 }
 
-// withoutViews returns a schema with text and binary instead of their view types, as SQL returns
-// such columns. Apache's JDBC driver knows no view types, and would list no table at all.
+// withoutViews replaces view types by string and binary, as the results of SQL do. Apache's JDBC
+// driver does not support view types: one such column would make its whole list of tables fail.
 func withoutViews(s *arrow.Schema) *arrow.Schema {
 	fields, metadata := s.Fields(), s.Metadata()
 	for i := range fields {
@@ -267,14 +268,14 @@ func (s *sqlServer) DoGetTableTypes(ctx context.Context) (*arrow.Schema, <-chan 
 	return streamRows(ctx, schema_ref.TableTypes, func(add func(...any) error) error { return add(tableType) })
 }
 
-// keySchemas are the schemas of the results of commands that ask for keys. Tables have no keys, but
-// drivers ask for them.
+// keySchemas contains the result schemas of commands that list keys. The results are empty, because
+// tables have no keys, but drivers send these commands.
 var keySchemas = map[string]*arrow.Schema{
 	"PrimaryKeys": schema_ref.PrimaryKeys, "ExportedKeys": schema_ref.ExportedKeys,
 	"ImportedKeys": schema_ref.ImportedKeys, "CrossReference": schema_ref.CrossReference,
 }
 
-// keySchema returns the result schema if command asks for keys, and otherwise nil.
+// keySchema returns the result schema of a command that lists keys, or nil for other commands.
 func keySchema(command []byte) *arrow.Schema {
 	var a anypb.Any
 	if proto.Unmarshal(command, &a) != nil {

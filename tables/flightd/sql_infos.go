@@ -11,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
 )
 
-// sqlInfos returns a value for every id. Apache's JDBC driver fails at a missing one.
+// sqlInfos returns a value for every SQL info, because Apache's JDBC driver fails if one is missing.
 func sqlInfos() map[flightsql.SqlInfo]any {
 	version := "unknown"
 	if b, ok := debug.ReadBuildInfo(); ok {
@@ -43,7 +43,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 		flightsql.SqlInfoCatalogTerm:          "catalog",
 		flightsql.SqlInfoCatalogAtStart:       true,
 
-		flightsql.SqlInfoNullOrdering:        int32(3), // nulls are last
+		flightsql.SqlInfoNullOrdering:        int32(3), // nulls last
 		flightsql.SqlInfoKeywords:            []string{"PIVOT", "QUALIFY", "UNPIVOT"},
 		flightsql.SqlInfoNumericFunctions:    []string{"ABS", "CEILING", "EXP", "FLOOR", "LOG10", "MOD", "POWER", "ROUND", "SIGN", "SQRT"},
 		flightsql.SqlInfoStringFunctions:     []string{"CONCAT", "LEFT", "LENGTH", "LTRIM", "REPLACE", "RIGHT", "RTRIM", "SUBSTRING"},
@@ -89,35 +89,34 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 	}
 	for id := flightsql.SqlInfoMaxBinaryLiteralLen; id <= flightsql.SqlInfoMaxUsernameLen; id++ {
 		if _, ok := infos[id]; !ok {
-			infos[id] = int64(0) // no limit of this kind is known
+			infos[id] = int64(0) // no limit, or an unknown one
 		}
 	}
 	return infos
 }
 
-// knownInfos are the requested infos that are known. The library would fail on unknown ones.
+// knownInfos is a request for SQL infos without unknown ids, on which the library would fail.
 type knownInfos []uint32
 
-func (w knownInfos) GetInfo() []uint32 { return w }
+func (ids knownInfos) GetInfo() []uint32 { return ids }
 
 func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	wanted := slices.DeleteFunc(slices.Clone(s.infos), func(id uint32) bool { return !slices.Contains(cmd.GetInfo(), id) })
+	ids := slices.DeleteFunc(slices.Clone(s.infos), func(id uint32) bool { return !slices.Contains(cmd.GetInfo(), id) })
 	switch {
 	case len(cmd.GetInfo()) == 0:
-		wanted = slices.Sorted(slices.Values(s.infos))
-	case len(wanted) == 0:
+		ids = slices.Sorted(slices.Values(s.infos))
+	case len(ids) == 0:
 		return streamRows(ctx, schema_ref.SqlInfo, func(func(...any) error) error { return nil })
 	}
-	return s.BaseServer.DoGetSqlInfo(ctx, knownInfos(wanted))
+	return s.BaseServer.DoGetSqlInfo(ctx, knownInfos(ids))
 }
 
-// types are the SQL types of columns: their names, XDBC's codes, sizes in digits, characters or
-// bytes, and the quotes of their literals.
+// types are the SQL types of columns.
 var types = []struct {
 	name  string
-	code  int32
-	size  any
-	quote string
+	code  int32  // in XDBC
+	size  any    // in digits or characters; nil: unlimited
+	quote string // around literals
 }{
 	{"BOOLEAN", -7, int32(1), ""},
 	{"TINYINT", -6, int32(3), ""},

@@ -19,7 +19,7 @@ type upload struct {
 	flight.MessageReader
 	schema *arrow.Schema
 	memory *putRows
-	held   int64 // bytes of memory that the current batch needs beyond its own
+	held   int64 // extra memory counted for the current batch, in bytes
 	rows   int64
 	err    error
 }
@@ -28,7 +28,7 @@ type upload struct {
 func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok || c.rows == nil {
-		return nil, status.Error(codes.Internal, "an upload outside of a put")
+		return nil, status.Error(codes.Internal, "rows were uploaded outside of a put: this is a fault in the server")
 	}
 	u := &upload{MessageReader: r, schema: r.Schema(), memory: c.rows}
 	if u.schema == nil {
@@ -57,7 +57,8 @@ func (u *upload) Next() bool {
 	return true
 }
 
-// hold waits for the memory that the batch needs once shared values are stored separately.
+// hold waits for n bytes of memory, which the batch needs in addition to its message once values that
+// it shares are stored separately.
 func (u *upload) hold(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -78,7 +79,7 @@ func (u *upload) Err() error {
 	return u.MessageReader.Err()
 }
 
-// DoPutCommandStatementIngest puts rows into a table, all or nothing.
+// DoPutCommandStatementIngest puts all rows into a table, or none if it fails.
 func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flightsql.StatementIngest, r flight.MessageReader) (int64, error) {
 	if err := requireWrite(ctx); err != nil {
 		return 0, err
@@ -95,7 +96,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	o := &tables.PutOptions{MustExist: mustExist}
 	for name, value := range cmd.GetOptions() {
 		if name != "id" {
-			return 0, status.Errorf(codes.InvalidArgument, "ingestion has no option %q: its only option is id, which makes a repeated ingestion harmless", name)
+			return 0, status.Errorf(codes.InvalidArgument, "ingestion has no option %q: the only option is id, which makes it safe to repeat an ingestion", name)
 		}
 		o.ID = value
 	}
@@ -113,7 +114,7 @@ func (s *sqlServer) DoPutCommandStatementIngest(ctx context.Context, cmd flights
 	return in.rows, nil
 }
 
-// ingestMode returns how to put the rows, and whether the table must exist.
+// ingestMode returns the mode of the put, and whether the table must exist.
 func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist bool, err error) {
 	const (
 		missingFails = flightsql.TableDefinitionOptionsTableNotExistOptionFail
@@ -135,9 +136,9 @@ func ingestMode(cmd flightsql.StatementIngest) (mode tables.PutMode, mustExist b
 	case cmd.GetTemporary():
 		err = status.Error(codes.Unimplemented, "temporary tables are not supported")
 	case len(cmd.GetTransactionId()) > 0:
-		err = status.Error(codes.Unimplemented, "transactions are not supported: an ingestion becomes visible as a whole")
+		err = status.Error(codes.Unimplemented, "transactions are not supported: each ingestion is atomic by itself")
 	case catalog != "" && catalog != catalogName:
-		err = status.Error(codes.NotFound, "there is no catalog "+catalog+", only "+catalogName)
+		err = status.Error(codes.NotFound, "there is no catalog "+catalog+": the only catalog is "+catalogName)
 	case mustExist && mode == tables.PutError:
 		err = status.Error(codes.InvalidArgument, "the ingestion would fail whether or not the table exists: change if_exists or if_not_exist")
 	}

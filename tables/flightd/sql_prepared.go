@@ -19,14 +19,15 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 		return result, err
 	}
 	result.Handle, err = st.handle()
-	result.DatasetSchema, result.ParameterSchema, result.IsUpdate = d.Result, declared(d.Parameters), new(bool)
+	result.DatasetSchema, result.ParameterSchema, result.IsUpdate = d.Result, declaredParameters(d.Parameters), new(bool)
 	return result, err
 }
 
-// declared returns a statement's parameters as they are declared to clients, which may bind any other
-// type. Apache's JDBC driver sends milliseconds for a time, whatever unit is declared, and cannot
-// bind a value to a parameter of type null. SQL casts text to any type.
-func declared(parameters *arrow.Schema) *arrow.Schema {
+// declaredParameters returns the schema that clients see for a statement's parameters; they may bind values of
+// other types. It suits Apache's JDBC driver, which sends times in milliseconds whatever unit the
+// schema has, and cannot bind a value to a parameter of type null. A null parameter becomes a string,
+// which SQL casts to any type.
+func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
 	fields := parameters.Fields()
 	for i, f := range fields {
 		switch t := f.Type.(type) {
@@ -41,7 +42,7 @@ func declared(parameters *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// ClosePreparedStatement only checks the handle: the server keeps nothing.
+// ClosePreparedStatement only checks the handle, because the server does not store statements.
 func (s *sqlServer) ClosePreparedStatement(_ context.Context, r flightsql.ActionClosePreparedStatementRequest) error {
 	_, err := parseStatement(r.GetPreparedStatementHandle())
 	return err
@@ -63,8 +64,8 @@ func (s *sqlServer) GetSchemaPreparedStatement(ctx context.Context, cmd flightsq
 	return s.schema(ctx, st)
 }
 
-// DoPutPreparedStatementQuery binds parameters. It returns a handle that contains them, and that
-// the client uses from then on.
+// DoPutPreparedStatementQuery binds parameters. It returns a new handle that contains them, with which
+// the client must run the statement.
 func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flightsql.PreparedStatementQuery, r flight.MessageReader, _ flight.MetadataWriter) ([]byte, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
@@ -81,21 +82,21 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 		case b.NumRows() == 0:
 			continue
 		case in.rows > 1:
-			return nil, status.Error(codes.InvalidArgument, "a query needs one row of parameters: bind and run it for each row")
+			return nil, status.Error(codes.InvalidArgument, "a query takes a single row of parameters: for several rows, bind and run it once for each")
 		default:
 			if err := w.Write(b); err != nil {
-				return nil, status.Errorf(codes.InvalidArgument, "the parameters: %v", err)
+				return nil, status.Errorf(codes.InvalidArgument, "encode the parameters: %v", err)
 			}
 		}
 		if out.Len() > maxParameters {
-			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes, the limit is %d", out.Len(), maxParameters)
+			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes: the limit is %d", out.Len(), maxParameters)
 		}
 	}
 	if in.Err() != nil {
 		return nil, sqlError(in.Err())
 	}
 	if in.rows == 0 {
-		return nil, status.Error(codes.InvalidArgument, "there is no row of parameters: a query needs one")
+		return nil, status.Error(codes.InvalidArgument, "the parameters have no row: a query takes a single row")
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

@@ -25,13 +25,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// maxParameters limits the bytes of a statement's parameters, which its handle contains.
+// maxParameters limits the size of a statement's parameters, in bytes. The handle contains them.
 const maxParameters = 512 << 10
 
 type statement struct{ wire.Statement }
 
-// newStatement returns a statement for SQL. The header "bucket" names the bucket of tables without
-// one.
+// newStatement returns a statement for SQL. The call's header "bucket" names the bucket of tables that
+// the SQL names without a bucket.
 func newStatement(ctx context.Context, sql string) statement {
 	st := statement{wire.Statement{SQL: sql}}
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -43,7 +43,7 @@ func newStatement(ctx context.Context, sql string) statement {
 
 func parseStatement(handle []byte) (st statement, err error) {
 	if err := wire.Unmarshal(handle, &st); err != nil {
-		return st, status.Errorf(codes.InvalidArgument, "the handle was not made by this server: %v", err)
+		return st, status.Errorf(codes.InvalidArgument, "the handle is not from this server: %v", err)
 	}
 	return st, nil
 }
@@ -56,14 +56,14 @@ func (st statement) options() (*tables.QueryOptions, func(), error) {
 	if st.Parameters == nil {
 		return o, func() {}, nil
 	}
-	invalid := func(err error) error { return status.Errorf(codes.InvalidArgument, "the parameters: %v", err) }
+	invalid := func(err error) error { return status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err) }
 	r, err := arrowsafe.NewReader(bytes.NewReader(st.Parameters), int64(len(st.Parameters)), 8*maxParameters)
 	if err != nil {
 		return nil, nil, invalid(err)
 	}
 	defer r.Release()
 	if !r.Next() {
-		return nil, nil, invalid(fmt.Errorf("there is no row: %w", r.Err()))
+		return nil, nil, invalid(fmt.Errorf("no row: %w", r.Err()))
 	}
 	row := r.RecordBatch()
 	if _, err := arrowsafe.Check(row, 8*maxParameters); err != nil {
@@ -89,8 +89,8 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	return d, sqlError(err)
 }
 
-// info describes a result, whose schema may be nil. Its endpoint has no location, which means this
-// server.
+// info describes the result for a ticket; schema may be nil. Clients get the result from this server,
+// because the endpoint names no location.
 func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
 	i := &flight.FlightInfo{
 		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,
@@ -102,9 +102,9 @@ func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *f
 	return i
 }
 
-// executionInfo returns the ticket for one execution, which can be canceled. It omits the schema
-// if parameters are bound: the columns may depend on their types and values, and clients refuse
-// rows of another schema.
+// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are
+// bound, it omits the schema: their types and values may change the columns, and clients would then
+// refuse the rows.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	d := new(tables.QueryDescription)
 	if st.Parameters == nil {
@@ -125,7 +125,8 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 	return info(desc, d.Result, ticket), nil
 }
 
-// schema returns a statement's columns. With parameters, it has to start the statement.
+// schema returns the schema of a statement's result. If parameters are bound, it has to start the
+// statement.
 func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaResult, error) {
 	var columns *arrow.Schema
 	if st.Parameters != nil {
@@ -145,7 +146,7 @@ func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaRes
 	return &flight.SchemaResult{Schema: flight.SerializeSchema(columns, memory.DefaultAllocator)}, nil
 }
 
-// query starts a statement. The caller must call end when it is done with the rows.
+// query starts a statement. The caller must call end after reading the rows.
 func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordReader, end func(), err error) {
 	releaseSlot, err := AcquireQuery(ctx)
 	if err != nil {
@@ -169,14 +170,14 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// statementHandle returns the handle of the statement that a ticket runs; ok is false for other
-// tickets, which are for the catalog.
+// statementHandle returns the handle of the statement in a ticket. If the ticket contains none, but a
+// request about the catalog, ok is false.
 func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {
 		return nil, false
 	}
-	m, _ := a.UnmarshalNew() // nil for unknown messages
+	m, _ := a.UnmarshalNew() // nil if the type is unknown
 	switch m := m.(type) {
 	case *pb.TicketStatementQuery:
 		return m.GetStatementHandle(), true
@@ -187,30 +188,30 @@ func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
 }
 
 // run runs a statement and sends its result.
-func (s *sqlServer) run(ctx context.Context, handle []byte, to flight.DataStreamWriter) error {
+func (s *sqlServer) run(ctx context.Context, handle []byte, w flight.DataStreamWriter) error {
 	st, err := parseStatement(handle)
 	if err != nil {
 		return err
 	}
-	ctx, forget := s.running.add(ctx, st.ID)
-	defer forget()
+	ctx, unregister := s.running.add(ctx, st.ID)
+	defer unregister()
 	r, end, err := s.query(ctx, st)
 	if err != nil {
 		return err
 	}
 	defer end()
-	err = sendRows(to, r)
+	err = sendRows(w, r)
 	return sqlError(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 
-// produce runs f, which sends chunks. If f fails or panics, produce sends the error as the last
-// chunk. The receiver reads until the channel is closed, but may be slow.
+// produce runs f, which sends chunks, and closes the channel. If f fails or panics, produce sends the
+// error as the last chunk; the receiver must read it.
 func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	defer close(chunks)
 	err := func() (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				err = status.Errorf(codes.Internal, "a fault in the server ended this call: %v", p)
+				err = status.Errorf(codes.Internal, "the call failed because of a fault in the server: %v", p)
 			}
 		}()
 		return f()

@@ -108,7 +108,7 @@ func TestSQLPrepared(t *testing.T) {
 	}
 	p.SetParameters(numbers(2))
 	_, err = p.Execute(ctx)
-	wantCode(t, err, codes.InvalidArgument, "one row")
+	wantCode(t, err, codes.InvalidArgument, "single row")
 	for size, want := range map[int]codes.Code{400 << 10: codes.OK, 600 << 10: codes.ResourceExhausted, 2 << 20: codes.ResourceExhausted} {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil))
 		b.Field(0).(*array.StringBuilder).Append(strings.Repeat("x", size))

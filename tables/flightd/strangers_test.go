@@ -230,7 +230,7 @@ func TestOpenHandshakes(t *testing.T) {
 			}
 		})
 		s.handshakes.mu.Lock()
-		open := len(s.handshakes.taken)
+		open := len(s.handshakes.holders)
 		s.handshakes.mu.Unlock()
 		if took > 100<<20 || open > maxHandshakes/8+1 {
 			t.Errorf("headers of %d bytes: %d MiB, and %d handshakes", size, took>>20, open)
@@ -314,7 +314,7 @@ func TestSlotsAreShared(t *testing.T) {
 	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	run(with, "127.0.0.3")
-	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled for others") {
+	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
 		t.Errorf("the canceled statement: %v", err)
 	}
 	forever(with, "127.0.0.4", 1)
@@ -336,14 +336,14 @@ func TestGuessedTokens(t *testing.T) {
 	}
 	looked := 0
 	for i := range 100 {
-		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != ErrGuesses { //nolint:errorlint // it is never wrapped
+		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
 			looked++
 		}
 	}
 	if looked > 30 {
 		t.Errorf("%d of 100 guesses were checked", looked)
 	}
-	if _, err := s.Verify("127.0.0.1:1", token); err != ErrGuesses { //nolint:errorlint // it is never wrapped
+	if _, err := s.Verify("127.0.0.1:1", token); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
 		t.Errorf("a further guess: %v", err)
 	}
 	for address, right := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": known} {
@@ -421,21 +421,21 @@ func TestCostlyRequests(t *testing.T) {
 
 // A caller without an end function is refused at its limit. Other callers replace older ones.
 func TestPlaces(t *testing.T) {
-	p := NewPlaces(8, 4)
+	p := NewHostLimit(8, 4)
 	for i := range 6 {
-		if _, ok := p.Take(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
+		if _, ok := p.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
 			t.Errorf("the place %d: %v", i, ok)
 		}
 	}
 	var ended []int
 	for i := range 6 {
-		if _, ok := p.Take(fmt.Sprintf("[2001:db8::%d]:1", i), func() { ended = append(ended, i) }); !ok { // one host
+		if _, ok := p.Acquire(fmt.Sprintf("[2001:db8::%d]:1", i), func() { ended = append(ended, i) }); !ok { // one host
 			t.Errorf("the place %d", i)
 		}
 	}
-	if leave, ok := p.Take("127.0.0.3:1", nil); !ok || fmt.Sprint(ended) != "[0 1 2]" || len(p.taken) != 8 {
-		t.Error(ended, len(p.taken), ok)
-	} else if leave(); len(p.taken) != 7 {
-		t.Error(len(p.taken))
+	if leave, ok := p.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(ended) != "[0 1 2]" || len(p.holders) != 8 {
+		t.Error(ended, len(p.holders), ok)
+	} else if leave(); len(p.holders) != 7 {
+		t.Error(len(p.holders))
 	}
 }

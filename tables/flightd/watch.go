@@ -18,8 +18,8 @@ import (
 
 const handshakeMethod = "/arrow.flight.protocol.FlightService/Handshake"
 
-// callHeader is a header for an id that the client chooses. The action partd.cancel cancels the
-// call by this id, even before the call returns anything.
+// callHeader is a header with an id that the client chooses. With this id, the action partd.cancel
+// can cancel the call even before the call returns anything.
 const (
 	callHeader  = "partd-call"
 	minIDLength = 16 // bytes, so that an id cannot be guessed
@@ -29,13 +29,13 @@ var (
 	errTooLong   = errors.New("the call took longer than the server allows")
 	errSending   = errors.New("the client sent nothing for too long")
 	errReceiving = errors.New("the client received nothing for too long")
-	errCrowded   = errors.New("too many clients are authenticating at once; try again later")
-	errShare     = errors.New("the call was canceled for others: its user or its address had more calls running than theirs; run fewer at a time, or try again later")
+	errCrowded   = errors.New("too many clients are authenticating; try again later")
+	errShare     = errors.New("the call was canceled in favor of other users: its user or its address had more calls running; run fewer at a time, or try again later")
 	errMemory    = errors.New("the server's memory for messages is full; try again later, or send smaller batches")
 )
 
-// causes has the code of each error that cancels a call from inside the server.
-var causes = map[error]codes.Code{
+// codeByCause maps the errors with which the server cancels calls to status codes.
+var codeByCause = map[error]codes.Code{
 	errTooLong: codes.DeadlineExceeded, errSending: codes.DeadlineExceeded, errReceiving: codes.DeadlineExceeded,
 	errMemory: codes.ResourceExhausted, errCrowded: codes.ResourceExhausted, errShare: codes.ResourceExhausted,
 }
@@ -50,21 +50,21 @@ func (s *Server) beginCall(ctx context.Context, method string) (context.Context,
 		}
 	}
 	ctx, end := s.callOf(ctx, &c, addressOf(ctx))
-	forget := func() {}
+	unregister := func() {}
 	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= minIDLength {
-		ctx, forget = s.sql.running.add(ctx, id[0])
+		ctx, unregister = s.sql.running.add(ctx, id[0])
 	}
-	return ctx, func(err error) { end(err); forget() }, nil
+	return ctx, func(err error) { end(err); unregister() }, nil
 }
 
-// recordEnd counts and logs a call. Only faults of the server are logged as warnings.
-func (s *Server) recordEnd(ctx context.Context, method string, began time.Time, err error) {
+// recordEnd counts a call, and logs it if it failed, as a warning if the server is at fault.
+func (s *Server) recordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)
 	s.metrics.calls.WithLabelValues(method, code.String()).Inc()
-	s.metrics.seconds.WithLabelValues(method).Observe(time.Since(began).Seconds())
+	s.metrics.seconds.WithLabelValues(method).Observe(time.Since(start).Seconds())
 	log := s.opts.Logger.Debug
-	if t, ok := err.(*shootsError); ok && t.fault || !ok && (code == codes.Internal || code == codes.Unknown) { //nolint:errorlint // it is never wrapped
+	if t, ok := err.(*shootsError); ok && t.serverFault || !ok && (code == codes.Internal || code == codes.Unknown) { //nolint:errorlint // it is never wrapped
 		log = s.opts.Logger.Warn
 	}
 	if err != nil {
@@ -73,39 +73,39 @@ func (s *Server) recordEnd(ctx context.Context, method string, began time.Time, 
 	}
 }
 
-// recoverPanic turns the panic of a call into its error, so that other calls continue.
+// recoverPanic stores a panic of a call as the call's error, so that the server continues.
 func (s *Server) recoverPanic(method string, err *error) {
 	if p := recover(); p != nil {
 		s.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		*err = status.Error(codes.Internal, "a fault in the server ended this call; see the server's log")
+		*err = status.Error(codes.Internal, "the call failed because of a fault in the server; see the server's log")
 	}
 }
 
-// interceptStream runs a call in a goroutine. It returns when the client stalls or the call takes
-// too long, and the pending reads and writes of the call then fail.
-func (s *Server) interceptStream(srv any, st grpc.ServerStream, i *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
+// interceptStream runs a call in a goroutine. If the client stalls or the call takes too long, it
+// returns before the goroutine, whose pending reads and writes then fail.
+func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := st.Context()
-	defer func(began time.Time) { s.recordEnd(ctx, i.FullMethod, began, err) }(time.Now())
+	defer func(start time.Time) { s.recordEnd(ctx, method.FullMethod, start, err) }(time.Now())
 	in, err := transportOf(ctx)
 	if err != nil {
 		return err
 	}
 	host := hostOfAddress(addressOf(ctx))
 	if s.conns.isCrowded(host) {
-		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may have %d, or fewer if others have many; try again later", maxHostCalls)
+		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may run %d, or fewer if others run many; try again later", maxHostCalls)
 	}
-	ctx, cancel, err := s.beginCall(ctx, i.FullMethod)
+	ctx, cancel, err := s.beginCall(ctx, method.FullMethod)
 	if err != nil {
 		return err
 	}
-	w := &watchedStream{ServerStream: st, s: s, in: in, more: i.IsClientStream, host: host, ctx: ctx, cancel: cancel}
+	w := &watchedStream{ServerStream: st, s: s, in: in, more: method.IsClientStream, host: host, ctx: ctx, cancel: cancel}
 	done := make(chan error, 1)
 	s.running.Go(func() {
 		var err error
 		defer func() { done <- err; cancel(nil) }()
 		defer s.memory.leave(w)
-		defer s.recoverPanic(i.FullMethod, &err)
-		err = h(srv, w)
+		defer s.recoverPanic(method.FullMethod, &err)
+		err = handler(srv, w)
 	})
 	select {
 	case err := <-done:
@@ -125,24 +125,24 @@ type watchedStream struct {
 	grpc.ServerStream
 	s       *Server
 	in      transportStream
-	more    bool // the client may send several messages
+	more    bool // whether the client may send several messages
 	host    string
-	ctx     context.Context // of the call; ServerStream's methods have none
+	ctx     context.Context // a field, because ServerStream's methods take no context
 	cancel  context.CancelCauseFunc
 	joined  bool  // whether it is in the budget's list of calls
 	held    int64 // bytes of the message that is being processed
-	asked   int64 // the part of held that is not rows
-	pending int64 // bytes of answers that the client has not received; guarded by the mu of answers, as is closed
-	closed  bool  // whether the connection was closed because of pending answers
+	asked   int64 // bytes of held that are not rows
+	pending int64 // unsent bytes of answers; guarded by answers.mu
+	closed  bool  // whether the connection was closed because of unsent answers; guarded by answers.mu
 	expects int64 // bytes of the message that is arriving
 }
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
 
-// withCause returns why the server gave up the call, or err if it did not.
+// withCause returns the reason for which the server canceled the call, or err if it did not.
 func (w *watchedStream) withCause(err error) error {
 	cause := context.Cause(w.ctx)
-	if code, ok := causes[cause]; ok && err != nil {
+	if code, ok := codeByCause[cause]; ok && err != nil {
 		return status.Error(code, cause.Error())
 	}
 	if cause == errCancelled && err != nil {
@@ -172,7 +172,7 @@ func (w *watchedStream) RecvMsg(m any) error {
 func (w *watchedStream) SendMsg(m any) error {
 	stalled := time.AfterFunc(w.s.opts.IdleTimeout, func() {
 		w.cancel(errReceiving)
-		closeConnection(w.ctx) // otherwise, written data would stay in memory
+		closeConnection(w.ctx) // otherwise, its unsent data would stay in memory
 	})
 	defer stalled.Stop()
 	err := Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })

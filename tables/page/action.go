@@ -165,7 +165,7 @@ func (h *handler) action(q *request) error {
 	dry, right := q.dry()
 	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[act.Entry == operations.Resample.Entry])
 	_, modeErr := modeOf(a.Mode)
-	err := errors.Join(modeErr, q.Caller.MayUse(right, a.Bucket, a.target().Bucket),
+	err := errors.Join(modeErr, q.Caller.CheckAccess(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))
 	if err != nil {
 		return err

@@ -158,7 +158,7 @@ func (q *request) names() (bucket, table string, err error) {
 	if table == "" {
 		return "", "", invalid("table= is required")
 	}
-	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.MayUse(flightd.Read, bucket))
+	return bucket, table, errors.Join(checkNames(bucket, table), q.Caller.CheckAccess(flightd.Read, bucket))
 }
 
 const cookieName = "partd-token"
@@ -174,7 +174,7 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 
 // refused returns the answer to an invalid token.
 func refused(prefix string, err error) *problem {
-	if errors.Is(err, flightd.ErrGuesses) {
+	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
 	}
 	return &problem{Status: http.StatusUnauthorized, Text: prefix + err.Error()}

@@ -34,7 +34,7 @@ func (h *handler) put(q *request) error {
 	p := q.URL.Query()
 	dry, right := q.dry()
 	mode, modeErr := modeOf(cmp.Or(p.Get("mode"), "error"))
-	if err = errors.Join(err, modeErr, q.Caller.MayUse(right, bucket)); err != nil {
+	if err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket)); err != nil {
 		return err
 	}
 	in := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}

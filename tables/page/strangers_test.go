@@ -139,7 +139,7 @@ func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
 	large := query("SELECT 1 --" + strings.Repeat("x", largeBody))
-	for range flightd.MaxLarge / 4 {
+	for range flightd.MaxLargeRequests / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -146,7 +146,7 @@ func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
-	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.MayUse(flightd.Read, o.Bucket))
+	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(flightd.Read, o.Bucket))
 }
 
 func (h *handler) cancel(q *request) error {

@@ -187,7 +187,7 @@ func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	if err := q.charge(icecat.CostPerByte * size); err != nil {
 		return nil, err
 	}
-	q.Late = time.Now().Add(q.Idle)
+	q.ReadDeadline = time.Now().Add(q.Idle)
 	all := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
 	_, _ = all.Write(b)
 	_, err := all.ReadFrom(rest)

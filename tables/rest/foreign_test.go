@@ -26,7 +26,7 @@ func TestUnknownOutcome(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := &handler{server: server, store: c.store, opts: server.Options(), requests: server.NewRequests()}
-	h.requests.All = flightd.NewPlaces(1, 1)
+	h.requests.All = flightd.NewHostLimit(1, 1)
 	for _, gone := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()

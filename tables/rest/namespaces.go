@@ -40,7 +40,7 @@ func isName(name string) bool {
 // not found.
 func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > flightd.Read {
-		if err := q.Caller.MayUse(right); err != nil {
+		if err := q.Caller.CheckAccess(right); err != nil {
 			return nil, err
 		}
 	}
@@ -48,7 +48,7 @@ func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string
 	if err != nil {
 		return nil, notFound("NoSuchNamespaceException", err.Error())
 	}
-	return b, q.Caller.MayUse(right, b.Name())
+	return b, q.Caller.CheckAccess(right, b.Name())
 }
 
 // bucketOfTable returns a table's bucket if the caller has the right, as bucketFor does. A table that
@@ -126,7 +126,7 @@ func (h *handler) listNamespaces(q *request) error {
 		if err != nil {
 			return err
 		}
-		if ns := h.store.Bucket(name).Namespace(); ns > p.after && !strings.Contains(ns, separator) && q.Caller.MayUse(flightd.Read, name) == nil {
+		if ns := h.store.Bucket(name).Namespace(); ns > p.after && !strings.Contains(ns, separator) && q.Caller.CheckAccess(flightd.Read, name) == nil {
 			names = append(names, ns)
 		}
 	}

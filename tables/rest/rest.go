@@ -173,7 +173,7 @@ func (h *handler) run(q *request, e endpoint) error {
 	right := flightd.Read
 	if e.writes {
 		right = flightd.Admin
-		if err := q.Caller.MayUse(right); err != nil { // before the body is read
+		if err := q.Caller.CheckAccess(right); err != nil { // before the body is read
 			return err
 		}
 		release, err := flightd.AcquirePut(q.Ctx)
@@ -203,7 +203,7 @@ func (h *handler) run(q *request, e endpoint) error {
 }
 
 func unauthorized(err error) error {
-	if errors.Is(err, flightd.ErrGuesses) {
+	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Code: http.StatusServiceUnavailable, Type: "SlowDownException", Message: err.Error()}
 	}
 	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "a valid token is needed (partd-tables token creates one): " + err.Error()}
@@ -239,7 +239,7 @@ func (h *handler) token(q *request) error {
 		return refuse(http.StatusBadRequest, "unsupported_grant_type", "grant_type must be "+byCredentials+" or "+byExchange)
 	}
 	c, err := h.server.Verify(q.RemoteAddr, token)
-	if errors.Is(err, flightd.ErrGuesses) {
+	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return unauthorized(err)
 	}
 	if err != nil {

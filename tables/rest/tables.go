@@ -251,7 +251,7 @@ func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location st
 
 // lend returns credentials for what the caller may do with the files.
 func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[string]string, error) {
-	lent, err := h.rest.Lend(q.Ctx, location, q.Caller.MayUse(flightd.Admin, b.Name()) == nil)
+	lent, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(flightd.Admin, b.Name()) == nil)
 	if err != nil {
 		h.opts.Logger.Error("credentials could not be vended", "location", location, "err", err)
 		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "credentials cannot be vended now; see the server's log"}

@@ -74,7 +74,7 @@ def convert_error(error: Exception, op: str, url: str, changes: bool = False, ti
         if isinstance(error, flight_class):
             if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
                 return failure(UnknownOutcome, op, url, what, _CHECK_OR_REPEAT)
-            if changes and (kind is TimedOut or "canceled for others" in what):  # the server may still apply the change
+            if changes and (kind is TimedOut or "canceled in favor of other users" in what):  # the server may still apply the change
                 return failure(UnknownOutcome, op, url, what, _CHECK_OR_REPEAT)
             return failure(kind, op, url, what, do)
     return failure(Violation if detail else Error, op, url, what)
