@@ -22,8 +22,8 @@ type CopyOptions struct {
 	// From and To are the names of the stores in errors.
 	From, To string
 
-	// Progress is called when a stage begins, and later with the bytes of values that
-	// the stage has read.
+	// Progress is called when a stage begins, and then with the number of value bytes
+	// that the stage has read.
 	Progress func(stage CopyStage, bytes int64)
 }
 
@@ -40,19 +40,19 @@ const (
 // CopyResult describes the data read from the source.
 type CopyResult struct {
 	Keys     int64
-	Bytes    int64  // of the values
+	Bytes    int64  // total length of the values
 	Checksum string // independent of the order of keys: the sum of 128-bit hashes of keys and values, in hexadecimal
-	Changed  bool   // reports whether the target was, or may have been, written to
+	Changed  bool   // the target was, or may have been, written to
 }
 
-// ErrCopyDiffers is wrapped by the error of [Copy] if the target does not have what was
-// written to it.
+// ErrCopyDiffers is wrapped by the error of [Copy] if the target does not contain what
+// Copy wrote.
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends the value of every key of from to the same key of to, in bounded memory,
-// and flushes to. Then it reads the target and compares its keys, bytes and checksum with
-// those read from the source. After an error the target keeps what was copied, and
-// CopyResult.Changed reports whether that may be anything.
+// and flushes to. Then it reads the target, and checks that its keys, bytes and checksum
+// equal those of the source. After an error, the target keeps the data copied so far, and
+// CopyResult.Changed reports whether there may be any.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}
 	if c.To != "" {
@@ -63,7 +63,7 @@ func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, e
 	return CopyResult{c.read.Keys, c.read.Bytes, c.read.Checksum(), c.changed}, err
 }
 
-// copier is one run of Copy.
+// copier is a running Copy.
 type copier struct {
 	CopyOptions
 	to, from Partd
@@ -80,10 +80,10 @@ type copier struct {
 }
 
 func (c *copier) run(ctx context.Context) error {
-	var before Stats
+	var oldStats Stats
 	var err error
 	if c.Append {
-		before, err = Stat(ctx, c.to)
+		oldStats, err = Stat(ctx, c.to)
 	} else {
 		err = c.checkEmpty(ctx)
 	}
@@ -102,9 +102,9 @@ func (c *copier) run(ctx context.Context) error {
 	if !c.Append {
 		return c.compare(ctx)
 	}
-	after, err := Stat(ctx, c.to)
-	if more := after.Bytes - before.Bytes; err == nil && more != c.read.Bytes {
-		return fmt.Errorf("%d bytes were copied, but %s has grown by %d bytes: %w", c.read.Bytes, c.target, more, ErrCopyDiffers)
+	newStats, err := Stat(ctx, c.to)
+	if growth := newStats.Bytes - oldStats.Bytes; err == nil && growth != c.read.Bytes {
+		return fmt.Errorf("%d bytes were copied, but %s has grown by %d bytes: %w", c.read.Bytes, c.target, growth, ErrCopyDiffers)
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (c *copier) fill(ctx context.Context) error {
 			}
 		}
 		for data := chunk.Data; len(data) > 0; {
-			if data = c.take(chunk.Key, data); len(data) > 0 {
+			if data = c.addToBatch(chunk.Key, data); len(data) > 0 {
 				if err := c.write(ctx); err != nil {
 					return err
 				}
@@ -151,9 +151,9 @@ func (c *copier) fill(ctx context.Context) error {
 	return c.write(ctx)
 }
 
-// take adds as much of a chunk to the batch as fits, and returns the rest. Large overhead
-// of the entries also fills the batch.
-func (c *copier) take(key string, data []byte) (rest []byte) {
+// addToBatch adds data to the batch until it is full, and returns the rest. A batch is also
+// full when its entries need much memory besides their values.
+func (c *copier) addToBatch(key string, data []byte) (rest []byte) {
 	const (
 		maxEntries = 4096
 		maxPiece   = 1 << 20
@@ -185,7 +185,7 @@ func (c *copier) write(ctx context.Context) error {
 	return err
 }
 
-// compare reads the target and compares it with the data read from the source.
+// compare reads the target, and returns an error if it differs from the source.
 func (c *copier) compare(ctx context.Context) error {
 	var copied ledger.StoreCount
 	for chunk, err := range Scan(ctx, c.to) {

@@ -26,16 +26,16 @@ const (
 // Close releases the memory. The data and the sessions of Apply are lost when the process
 // ends. The zero value is an empty store.
 type Dict struct {
-	init sync.Once
-	seed maphash.Seed
-	data slab.Slab // the values and the long keys of all shards, which share its free space
+	setUpOnce sync.Once
+	seed      maphash.Seed
+	data      slab.Slab // the values and long keys of all shards
 	// Every operation holds gate for reading; Drop and Close hold it for writing, so
 	// that a batch is dropped whole or not at all. The lock order is: a session's
 	// lock, gate, the lock of dictSessions or of one shard, the slab's lock.
 	gate    sync.RWMutex
 	closed  bool
 	shards  [dictShards]dictShard
-	batches sync.Pool // of *dictBatch
+	batches sync.Pool // reusable *dictBatch values
 
 	sessions dictSessions
 }
@@ -46,15 +46,15 @@ type dictShard struct {
 	keys  keymap.Map[slab.Chain]
 	data  *slab.Slab
 	bytes int64 // total length of the values
-	// index is the memory used by keys. It may be read without mu.
-	index atomic.Int64
-	_     [64]byte // keeps the shards' locks on different cache lines
+	// indexBytes is the memory used by keys. It can be read without mu.
+	indexBytes atomic.Int64
+	_          [64]byte // keeps the shards' locks on different cache lines
 }
 
 // NewDict returns an empty store in memory.
 func NewDict() *Dict {
 	d := new(Dict)
-	d.init.Do(d.setUp)
+	d.setUpOnce.Do(d.setUp)
 	return d
 }
 
@@ -67,7 +67,7 @@ func (d *Dict) setUp() {
 	}
 }
 
-// enter begins an operation on keys; leave ends it if enter returned nil.
+// enter begins an operation on keys. If it returns nil, the caller must call leave at the end.
 func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 	if err := CheckKeys(op, keys); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 	if err := canceled.Err(ctx); err != nil {
 		return d.fail(op, err)
 	}
-	d.init.Do(d.setUp)
+	d.setUpOnce.Do(d.setUp)
 	d.gate.RLock()
 	if d.closed {
 		d.gate.RUnlock()
@@ -167,7 +167,7 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 	s.bytes += int64(len(value)) - old.Len
 	s.data.Free(old)
 	s.data.Append(old, value)
-	s.count()
+	s.updateIndexBytes()
 	return nil
 }
 
@@ -191,7 +191,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 func (d *Dict) trim() {
 	const minRelease = 1 << 20
 	if d.data.Used() > 0 || d.footprint() < minRelease {
-		return // not empty, or not worth it; a check without locks
+		return // a check without locks: the store has keys, or is small
 	}
 	d.gate.Lock()
 	defer d.gate.Unlock()
@@ -209,13 +209,13 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
-	first := make(map[string]int, len(keys))
+	firstIndex := make(map[string]int, len(keys))
 	for i, key := range keys {
-		if j, repeated := first[key]; repeated {
+		if j, repeated := firstIndex[key]; repeated {
 			values[i] = slices.Clone(values[j])
 			continue
 		}
-		first[key] = i
+		firstIndex[key] = i
 		s, hash := d.shard(key)
 		s.mu.Lock()
 		if id := s.keys.Find(hash, key); id != 0 {
@@ -239,18 +239,18 @@ func (s *dictShard) remove(id keymap.ID) {
 	s.data.Free(value)
 	s.keys.Delete(id)
 	s.keys.Compact()
-	s.count()
+	s.updateIndexBytes()
 }
 
-// count publishes the memory used by keys.
-func (s *dictShard) count() { s.index.Store(s.keys.Footprint()) }
+// updateIndexBytes makes the memory used by keys readable without mu.
+func (s *dictShard) updateIndexBytes() { s.indexBytes.Store(s.keys.Footprint()) }
 
 // Drop removes every key and releases the memory.
 func (d *Dict) Drop(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return d.fail("drop", err)
 	}
-	d.init.Do(d.setUp)
+	d.setUpOnce.Do(d.setUp)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	if d.closed {
@@ -262,7 +262,7 @@ func (d *Dict) Drop(ctx context.Context) error {
 
 // Close releases the memory; it never fails.
 func (d *Dict) Close() error {
-	d.init.Do(d.setUp)
+	d.setUpOnce.Do(d.setUp)
 	d.gate.Lock()
 	defer d.gate.Unlock()
 	d.closed = true
@@ -276,7 +276,7 @@ func (d *Dict) reset() {
 		s := &d.shards[i]
 		s.keys.Reset()
 		s.bytes = 0
-		s.count()
+		s.updateIndexBytes()
 	}
 	d.data.Reset()
 }
@@ -299,17 +299,17 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	return st, nil
 }
 
-// MemoryUsed returns the bytes of memory used for keys and values, without the free
-// space that deleted values leave for later ones.
+// MemoryUsed returns the bytes of memory used for keys and values, not counting the free
+// space that deleted values leave.
 func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
 
-// footprint returns the bytes that the store holds on the heap.
+// footprint returns the bytes that the store holds on the heap, including free space.
 func (d *Dict) footprint() int64 { return d.indexMemory() + d.data.Footprint() }
 
 func (d *Dict) indexMemory() int64 {
 	var n int64
 	for i := range d.shards {
-		n += d.shards[i].index.Load()
+		n += d.shards[i].indexBytes.Load()
 	}
 	return n
 }
@@ -359,8 +359,8 @@ func (s *dictShard) appendInfos(infos []KeyInfo, part, parts int) []KeyInfo {
 // the largest value.
 func (d *Dict) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return d.ScanPart(ctx, 0, 1) }
 
-// ScanPart yields what Scan yields for the keys of one part, and reads only the shards
-// that overlap it. Another Dict divides the same keys differently.
+// ScanPart is like Scan, but yields only the keys of one part, and reads only the shards that
+// overlap it. Another Dict divides the same keys differently.
 func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)

@@ -8,19 +8,19 @@ import (
 
 type dictBatch struct {
 	hashes []uint64
-	order  []uint32 // indexes of the entries, sorted by shard; within a shard in batch order
-	sink   uint64   // result of Prefetch, so that the compiler keeps its reads
+	order  []uint32 // indexes of the entries, stably sorted by shard
+	sink   uint64   // result of Prefetch, stored so that the compiler keeps its reads
 }
 
-// maxPooledBatch is the maximum number of entries of a batch that returns to the pool.
+// maxPooledBatch is the maximum number of entries of a dictBatch that is reused.
 const maxPooledBatch = 1 << 16
 
-// Append adds each entry's value to its key's.
+// Append adds each entry's value to the end of its key's value.
 //
-// It sorts the entries by shard and appends the entries of a shard under one lock, so that a
-// reader sees all or nothing of what a batch appends to a key. It looks up a shard's
-// entries in two passes: with a million keys every lookup misses the cache, and two
-// passes let these misses overlap.
+// It sorts the entries by shard and appends a shard's entries under one lock, so that a reader
+// sees either all or none of a batch's values for a key. It looks up a shard's entries in two
+// passes: with a million keys, every lookup misses the cache, and the first pass lets these
+// misses overlap.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := CheckEntries("append", entries); err != nil {
 		return err
@@ -44,8 +44,8 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	return nil
 }
 
-// sort hashes the keys and sorts the entries by shard, without entries that have an empty
-// value. It returns the end of each shard's entries in b.order.
+// sort hashes the keys, and fills b.order with the entries whose values are not empty, sorted
+// by shard. It returns the end of each shard's entries in b.order.
 func (b *dictBatch) sort(d *Dict, entries []Entry) (ends [dictShards]uint32) {
 	if cap(b.hashes) < len(entries) {
 		b.hashes = make([]uint64, len(entries))
@@ -87,5 +87,5 @@ func (s *dictShard) append(b *dictBatch, entries []Entry, order []uint32) {
 		s.data.Append(s.keys.Val(id), e.Value)
 		s.bytes += int64(len(e.Value))
 	}
-	s.count()
+	s.updateIndexBytes()
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// dictSessions holds the sessions of a Dict. They last as long as the Dict.
+// dictSessions holds the sessions of a Dict.
 type dictSessions struct {
 	mu     sync.Mutex // last lock in the lock order
-	issued uint64
-	secret []byte // source of the tokens
+	issued uint64     // number of the last session issued
+	secret []byte     // secret from which tokens are derived
 	known  sessiontab.Table[*dictSession]
 }
 
@@ -23,8 +23,9 @@ type dictSession struct {
 	last  sessiontab.Operation
 }
 
-// NewSession issues a session, which lasts as long as the store. At most 8,192 sessions
-// are kept: NewSession forgets an unused one first, then the least recently used.
+// NewSession issues a session, which lasts as long as the store. The store keeps at most
+// 8,192 sessions. To make space, NewSession forgets an unused session, or else the least
+// recently used one.
 func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	if err := d.enter(ctx, "new session"); err != nil {
 		return 0, err
@@ -42,7 +43,7 @@ func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
 	return t.issued, nil
 }
 
-// setUp creates the secret and the first id for the first session. mu must be held.
+// setUp creates the secret and the first session number, unless they exist. mu must be held.
 func (t *dictSessions) setUp() {
 	if t.secret == nil {
 		t.issued, t.secret = sessiontab.NewIncarnation(), sessiontab.NewSecret()
@@ -58,7 +59,7 @@ func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, er
 	return NewSessionToken(t.secret, session), nil
 }
 
-// CheckSession returns an error if the token is not the session's.
+// CheckSession returns an error unless token is the session's token.
 func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
 	want, err := d.SessionToken(ctx, session)
 	if err != nil {
@@ -67,8 +68,8 @@ func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionTo
 	return want.Check(session, token)
 }
 
-// EndSession forgets a session, after waiting for its running operation. Ending an unknown
-// session is not an error.
+// EndSession waits for the session's running operation, and then forgets the session. Ending
+// an unknown session is not an error.
 func (d *Dict) EndSession(ctx context.Context, session uint64) error {
 	if err := d.enter(ctx, "end session"); err != nil {
 		return err

@@ -21,9 +21,9 @@ var (
 	// exceeds its limit. The operation changed nothing.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrNeedsReopen is wrapped by every write to a store whose state is unknown,
-	// for example after a failed sync. Reads still work. Opening the store again
-	// determines the state.
+	// ErrNeedsReopen is wrapped by the error of every write to a store that refuses
+	// writes, because the state of its files is unknown, for example after a failed
+	// sync. Reads still work. Opening the store again restores a known state.
 	ErrNeedsReopen = storeerror.ErrNeedsReopen
 
 	// ErrClosed is wrapped by the error of every operation on a closed store.
@@ -37,8 +37,8 @@ var (
 	// another store issued, or that was forgotten because there were too many.
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
-	// ErrSessionGap is wrapped by the error for an operation whose number is not
-	// the next one, because an earlier operation never arrived.
+	// ErrSessionGap is wrapped by the error for an operation whose number is too high,
+	// because an earlier operation of the session never arrived.
 	ErrSessionGap = storeerror.ErrSessionGap
 
 	// ErrSessionReused is wrapped by the error for an operation that has the number
@@ -50,9 +50,9 @@ var (
 // and wraps the cause.
 type Error struct {
 	Op     string // operation: "append", "get", "open", …
-	Key    string // key, if HasKey
+	Key    string // key; meaningful only if HasKey is set
 	HasKey bool   // needed because "" is a key
-	Path   string // file or address, or the store's kind ("Dict") if it has neither; may be empty
+	Path   string // file or address, or "Dict"; may be empty
 	Err    error  // cause
 }
 
@@ -75,17 +75,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// ContextError returns nil while ctx is active, and otherwise the error for an operation
-// that stopped early: it wraps ctx.Err() and the context's cause. It never wraps
-// [ErrUnknownOutcome], even if the cause does, as after another goroutine's failed
-// append: this operation has changed nothing. The methods of stores return it.
+// ContextError returns nil while ctx is active. After that, it returns the error for an
+// operation that stopped early, which wraps ctx.Err() and the context's cause. Stores return
+// this error from operations that have changed nothing. So it never wraps
+// [ErrUnknownOutcome], even if the cause does, such as another goroutine's failed append.
 func ContextError(ctx context.Context) error { return canceled.Err(ctx) }
 
 // CorruptError reports that a file differs from what was written to it.
 type CorruptError struct {
 	Path   string // file
-	Offset int64  // position of the damage in the file, in bytes; -1 if it is the whole file
-	Err    error  // expected and actual content
+	Offset int64  // position of the damage in the file, in bytes; -1 if it is unknown
+	Err    error  // description of the damage
 }
 
 func (e *CorruptError) Error() string {
@@ -95,11 +95,11 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s is corrupt at offset %d: %v", e.Path, e.Offset, e.Err)
 }
 
-// Unwrap returns the description of the expected and the actual content.
+// Unwrap returns the description of the damage.
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// QuoteKey returns a key as a Go string literal for a message. It shortens a long key in
-// the middle.
+// QuoteKey returns a key as a Go string literal, for use in messages. It omits the middle
+// of a long key.
 func QuoteKey(key string) string {
 	const maxLen = 80
 	if len(key) <= maxLen {
@@ -108,7 +108,7 @@ func QuoteKey(key string) string {
 	return fmt.Sprintf("%q…%q (%d bytes)", key[:maxLen/2], key[len(key)-maxLen/4:], len(key))
 }
 
-// unsupportedError returns the error of a helper for a store that lacks the ability.
+// unsupportedError returns the error of a helper function if the store lacks the ability.
 func unsupportedError(op string, store Partd) error {
 	if store == nil {
 		return &Error{Op: op, Err: fmt.Errorf("the store is nil: %w", errors.ErrUnsupported)}

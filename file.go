@@ -14,65 +14,66 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// FileOptions are the options of [OpenFile]. The zero value is useful.
+// FileOptions are the options of [OpenFile]. The zero value means the defaults.
 type FileOptions struct {
-	// Sync makes each operation survive a loss of power before it is acknowledged.
-	// Without it, acknowledged data survives only the death of the process, even by
-	// kill -9.
+	// Sync makes each operation durable before it is acknowledged, so that it survives
+	// a power loss. Without Sync, acknowledged data survives a crash of the process,
+	// even kill -9, but a power loss can destroy it.
 	Sync bool
 	// MaxOpenFiles is the number of key files kept open between operations. The
 	// default, 0, is a quarter of the process's limit on open files, at most 8,192.
 	MaxOpenFiles int
-	// Logger receives repairs; nil means no logging.
+	// Logger receives messages about repairs; nil means no logging.
 	Logger *slog.Logger
 }
 
 // File is a store in a directory with one file per key. Several processes can share the
 // directory, including Python's partd.
 //
-// The file name of a key of letters, digits and "-_.() " is Python's. Other keys have
-// names with a percent sign, which Python never writes. If a Python key has other
-// characters, Python leaves them out of the file name.
+// If a key consists of letters, digits and "-_.() ", its file has the same name as in Python.
+// The file names of other keys contain a percent sign, which Python never writes. (Python
+// omits other characters from the file name.)
 //
-// A Python key that is a tuple or a string with slashes becomes a path. Its key in File is
-// that of Python's server: "a-|-1" for ('a', 1). File writes such keys to the same path,
-// or, if a file is in the way, to a file with a percent sign in its name. While tuples
-// begin with "a", neither Python nor File has a key "a"; an empty directory is removed
+// A Python key that is a tuple or a string with slashes becomes a path. File names such a key
+// as Python's server does: "a-|-1" for ('a', 1). File writes the key to the same path or, if a
+// file is in the way, to a file with a percent sign in its name. While there are tuples that
+// begin with "a", neither Python nor File can store a key "a". An empty directory is removed
 // when a key needs its name.
 //
-// Symbolic links and foreign files are never changed. Operations on all keys fail with
-// an error that names such a file, because it may hold a key's value.
+// File never changes symbolic links and foreign files. Operations on all keys fail with an
+// error that names such a file, because it may contain a key's value.
 //
 // Processes lock ".lock" with flock, which does not work on every network file system:
 // keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
-// after a write, so that a stream of small appends takes it once for many.
+// after a write, so that it need not take the lock for each of many small appends.
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the
 // process dies, the next process that takes the lock removes the incomplete append, and
-// keeps the bytes that a Python process has appended since. If the record and the files
-// do not match, the operation fails with a [*CorruptError] and changes nothing. (One case
-// cannot be detected: Python appended exactly the bytes of the dead process's append to a
-// file that the append had not reached.)
+// keeps bytes that a Python process has appended since. If the record and the files do not
+// match, the operation fails with a [*CorruptError] and changes nothing. (File does not
+// notice if Python appended exactly the same bytes to a file that the incomplete append had
+// not reached.)
 //
-// Readers hold the lock only while they look up the lengths of values. A reader may see
-// part of a value that Python replaces (iset) at the same time.
+// Readers hold the lock only while they look up the lengths of values. If Python replaces a
+// value (iset) at the same time, a reader may see only part of the value.
 type File struct {
 	dir  *filedir.Dir
 	temp io.Closer // removes the directory of a temporary store; otherwise nil
 }
 
 // OpenFile opens the store in a directory, and creates the directory if it is missing.
-// OpenFile finishes or undoes what a dead process left incomplete. It rejects a directory
-// that is not empty and has no ".lock": that is no store, and Drop would remove its files.
-// A directory may be open several times, in several processes. A read-only directory can
-// be opened unless there is something to finish or undo. A nil opts means defaults.
+// OpenFile completes or undoes an operation that a dead process left incomplete. It rejects
+// a directory that is not empty and has no ".lock", because it is not a store, and Drop would
+// remove its files. A directory can be open several times, in several processes. A read-only
+// directory can be opened unless an operation must be completed or undone. A nil opts means
+// the defaults.
 func OpenFile(dir string, opts *FileOptions) (*File, error) {
 	return openFile(vfs.OS{}, dir, opts, filedir.Hooks{})
 }
 
-// OpenTemp opens a temporary store in a new directory below dir, or below [os.TempDir] if
-// dir is empty. Close removes the directory. If the process dies first, the next temporary
-// store, sort or group below the same dir removes it.
+// OpenTemp opens a temporary store in a new subdirectory of dir, or of [os.TempDir] if dir is
+// empty. Close removes the subdirectory. If the process dies first, the next temporary store,
+// sort or group in dir removes it.
 func OpenTemp(dir string) (*File, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {
@@ -100,9 +101,9 @@ func openFile(fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) (
 	return &File{dir: d}, nil
 }
 
-// fail returns the error of an operation; nil stays nil.
+// fail wraps the error of an operation. It returns nil if err is nil.
 func (f *File) fail(op string, err error) error {
-	switch e := err.(type) { // no errors.As: that would drop the wrapping error's text
+	switch e := err.(type) { // errors.As would drop the text of wrapping errors
 	case nil:
 		return nil
 	case *Error:
@@ -128,8 +129,8 @@ func (f *File) Close() error {
 	return f.fail("close", err)
 }
 
-// Append adds the values to the files of their keys. It is all or nothing across all
-// files, even if the process is killed.
+// Append adds each value to its key's file. It changes all files or none, even if the
+// process is killed.
 //
 // The error wraps [ErrUnknownOutcome] if a sync failed or the lock was lost during the
 // append, [ErrNeedsReopen] if the store refuses writes, and [ErrTooLarge] if a limit is
@@ -152,8 +153,8 @@ func dirEntries(entries []Entry) filedir.Entries {
 	}}
 }
 
-// Get returns the values of keys. It holds the shared lock while it opens files, 64 at a
-// time, but not while it reads them.
+// Get returns the values of keys. It holds the shared lock while it opens up to 64 files, but
+// not while it reads them.
 func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("get", keys); err != nil {
 		return nil, err
@@ -162,13 +163,13 @@ func (f *File) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, f.fail("get", err)
 }
 
-// Set replaces a key's file by a new one. Readers of the old value can finish reading it.
+// Set replaces a key's file with a new one. Readers of the old value can finish reading it.
 func (f *File) Set(ctx context.Context, key string, value []byte) error {
 	return f.set(ctx, "set", key, value, false)
 }
 
-// SetOnce sets a key that has no file. (Python's iset checks only its own memory, so it may
-// replace a value that another process set.)
+// SetOnce sets a key unless it exists. (Python's iset checks only its own memory, so it can
+// replace a value that another process has set.)
 func (f *File) SetOnce(ctx context.Context, key string, value []byte) error {
 	return f.set(ctx, "set once", key, value, true)
 }
@@ -191,7 +192,7 @@ func (f *File) Delete(ctx context.Context, keys ...string) error {
 	return f.write(ctx, "delete", func(tx filedir.Tx) error { return tx.Delete(ctx, keys) })
 }
 
-// Pop gets and deletes keys under one lock.
+// Pop returns the values of keys and removes the keys, under one lock.
 func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := CheckKeys("pop", keys); err != nil {
 		return nil, err
@@ -204,9 +205,9 @@ func (f *File) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, err
 }
 
-// Drop removes every key: every file that the store can have written, the files of Python's
-// keys, and the directories of its tuples. Other files and ".lock" stay. Drop is all or
-// nothing, even if the process is killed. It holds the names of all keys in memory.
+// Drop removes every key: all files with names that the store writes, the files of Python's
+// keys, and the directories of its tuples. Other files and ".lock" stay. Drop removes all keys
+// or none, even if the process is killed. It holds the names of all keys in memory.
 //
 // If it fails midway, its error wraps [ErrUnknownOutcome], and the next operation removes
 // the remaining files or fails.
@@ -214,8 +215,8 @@ func (f *File) Drop(ctx context.Context) error {
 	return f.write(ctx, "drop", func(tx filedir.Tx) error { return tx.Drop(ctx) })
 }
 
-// Sync returns once everything that this store acknowledged before the call would survive
-// a loss of power. It does not cover other processes' writes.
+// Sync waits until everything that this store acknowledged before the call is durable, so
+// that it survives a power loss. It does not cover other processes' writes.
 func (f *File) Sync(ctx context.Context) error {
 	return f.write(ctx, "sync", func(tx filedir.Tx) error { return tx.Sync(ctx) })
 }
@@ -230,9 +231,9 @@ func (f *File) Stat(ctx context.Context) (Stats, error) {
 	return Stats{Keys: keys, Bytes: bytes, Disk: disk}, nil
 }
 
-// Keys yields the keys that exist when the iteration begins, in directory order. It looks
-// up the sizes of 1,024 keys at a time under the lock (fewer if keys are very long), and
-// skips keys deleted by then. It holds all names in memory, packed.
+// Keys yields the keys that exist when the iteration begins, in directory order. It takes the
+// lock to look up the sizes of up to 1,024 keys at a time, and skips keys that were deleted
+// in the meantime. It holds all names in memory, packed.
 func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	return func(yield func(KeyInfo, error) bool) {
 		err := f.dir.Keys(ctx, func(key string, size int64) bool { return yield(KeyInfo{key, size}, nil) })
@@ -242,14 +243,13 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 	}
 }
 
-// Scan yields the keys that exist when the iteration begins, in directory order. A value is
-// that of the time when its file is opened, 8 at a time under the lock; keys deleted by
-// then are skipped. Scan holds all names in memory, packed, and a chunk of 256 KiB.
+// Scan yields the keys that exist when the iteration begins, in directory order. It takes the
+// lock to open 8 files at a time, skips keys that were deleted in the meantime, and yields
+// the values at that time. It holds all names in memory, packed, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
-// ScanPart yields what Scan yields for the keys of one part, and opens only their files.
-// The part depends on the file's name, so that every process divides the keys in the same
-// way.
+// ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
+// key's part depends on its file name, so that every process divides the keys equally.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
@@ -257,7 +257,7 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys whose file names wanted accepts; nil means all.
+// scan yields the keys whose file names matches accepts. If matches is nil, it yields all.
 func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {
@@ -269,8 +269,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the memory that an open reader needs, and the memory of a listing
-// with as many keys as the last one.
+// ReaderMemory returns the memory of an open reader, and of a listing with as many keys as
+// the last one, in bytes.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0
@@ -278,8 +278,8 @@ func (f *File) ReaderMemory() (reader, listing int64) {
 	return f.dir.ReaderMemory()
 }
 
-// Open returns a reader of the key's current value. It keeps one file open, and still works
-// after the key was deleted or the store closed.
+// Open returns a reader of the key's current value. The reader keeps one file open, and still
+// works after the key is deleted or the store is closed.
 func (f *File) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := CheckKeys("open", []string{key}); err != nil {
 		return nil, err
@@ -303,11 +303,11 @@ func (f *File) HasKey(ctx context.Context, key string) (bool, error) {
 	return exists && err == nil, f.fail("has", err)
 }
 
-// NewSession issues a session, which is shared by all processes that have the directory
-// open. It survives kill -9. With Sync it also survives a loss of power; without Sync it
-// expires when the system restarts. At most 8,192 sessions are kept: NewSession forgets an
-// unused one first, then the least recently used. Drop keeps sessions; Python's drop ends
-// them, because it removes the directory.
+// NewSession issues a session, which all processes that have the directory open can use. The
+// session survives kill -9. With Sync, it also survives a power loss; without Sync, it
+// expires when the system restarts. The store keeps at most 8,192 sessions: to make space,
+// NewSession forgets an unused session, or else the least recently used one. Drop keeps
+// sessions; Python's drop ends them, because it removes the directory.
 func (f *File) NewSession(ctx context.Context) (uint64, error) {
 	var session uint64
 	err := f.write(ctx, "new session", func(tx filedir.Tx) (err error) {
@@ -336,7 +336,7 @@ func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, 
 	return token, err
 }
 
-// CheckSession returns an error if the token is not the session's.
+// CheckSession returns an error unless token is the session's token.
 func (f *File) CheckSession(ctx context.Context, session uint64, token SessionToken) error {
 	want, err := f.SessionToken(ctx, session)
 	if err != nil {
@@ -345,8 +345,8 @@ func (f *File) CheckSession(ctx context.Context, session uint64, token SessionTo
 	return want.Check(session, token)
 }
 
-// Apply applies an operation and records its tag in one step, even if the process is
-// killed, or with Sync if the power fails. It returns the operation's errors.
+// Apply atomically applies an operation and records its tag, even if the process is killed
+// or, with Sync, if the power fails. If the operation fails, Apply returns its error.
 func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error) {
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err

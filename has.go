@@ -12,8 +12,9 @@ type Haser interface {
 	HasKey(ctx context.Context, key string) (bool, error)
 }
 
-// Has reports whether a key exists; see [Haser]. If the store cannot tell, Has opens the
-// key. If that yields no bytes, Has lists the keys, because an existing value may be empty.
+// Has reports whether a key exists; see [Haser]. If the store is not a Haser, Has opens the
+// key. If the value is empty, Has looks for the key in the list of keys, because the value of
+// an existing key can be empty.
 func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if s, ok := store.(Haser); ok {
 		return s.HasKey(ctx, key)

@@ -96,7 +96,7 @@ func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Key) > MaxKeyLen || len(e.Value) > MaxValueLen {
-			return 0, tooLarge(op, e.Key, len(e.Value))
+			return 0, tooLargeError(op, e.Key, len(e.Value))
 		}
 		keyBytes += int64(len(e.Key))
 		valueBytes += int64(len(e.Value))
@@ -114,7 +114,7 @@ func CheckEntries(op string, entries []Entry) (valueBytes int64, err error) {
 func CheckKeys(op string, keys []string) error {
 	for _, k := range keys {
 		if len(k) > MaxKeyLen {
-			return tooLarge(op, k, 0)
+			return tooLargeError(op, k, 0)
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func CheckOperation(tag Tag, op Operation) error {
 	return errUnknownChange
 }
 
-func tooLarge(op, key string, valueLen int) error {
+func tooLargeError(op, key string, valueLen int) error {
 	if len(key) > MaxKeyLen {
 		return &Error{Op: op, Key: key, HasKey: true, Err: fmt.Errorf(
 			"%w: the key has %d bytes, the limit is %d", ErrTooLarge, len(key), MaxKeyLen)}

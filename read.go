@@ -29,8 +29,7 @@ type KeyInfo struct {
 
 // Lister is a store that can list its keys.
 type Lister interface {
-	// Keys yields each key once, in the store's own order. An error ends the
-	// iteration.
+	// Keys yields each key once, in any order. An error ends the iteration.
 	Keys(ctx context.Context) iter.Seq2[KeyInfo, error]
 }
 
@@ -64,8 +63,8 @@ func Open(ctx context.Context, store Partd, key string) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// Rewinder is a reader that can start again. A reader that [Opener] returns may be a
-// Rewinder. After Rewind it reads the same value again, even if the key has changed.
+// Rewinder is a reader that can start again. The readers of some [Opener] stores are
+// Rewinders. After Rewind, the reader yields the same value again, even if the key has changed.
 type Rewinder interface {
 	Rewind() error
 }
@@ -75,20 +74,20 @@ type Chunk struct {
 	Key    string
 	Offset int64  // position of Data in the value, in bytes
 	Data   []byte // valid until the next iteration step; must not be modified
-	Last   bool   // reports whether this is the key's last chunk
+	Last   bool   // this is the key's last chunk
 }
 
 // Scanner is a store that can stream all its keys and values.
 type Scanner interface {
-	// Scan yields every key with its whole value as chunks, in bounded memory. The
-	// chunks of a key come together and in order; keys come in the store's own
-	// order. If the store can, it scans a snapshot taken at the start. A key with
-	// an empty value yields one empty chunk. An error ends the iteration.
+	// Scan yields every key with its whole value as chunks, in bounded memory. It
+	// yields the chunks of a key together and in order, and the keys in any order.
+	// If the store can, it scans a snapshot taken at the start. A key with an empty
+	// value yields one empty chunk. An error ends the iteration.
 	Scan(ctx context.Context) iter.Seq2[Chunk, error]
 }
 
-// Scan yields every key with its whole value; see [Scanner]. If the store cannot scan,
-// Scan lists the keys and opens each; that is not a snapshot.
+// Scan yields every key with its whole value; see [Scanner]. If the store is not a Scanner,
+// Scan lists the keys and opens each, so that it does not read a snapshot.
 func Scan(ctx context.Context, store Partd) iter.Seq2[Chunk, error] {
 	if s, ok := store.(Scanner); ok {
 		return s.Scan(ctx)
@@ -107,18 +106,17 @@ const MaxParts = 1 << 16
 
 // PartScanner is a store that can stream a part of its keys without reading the rest.
 type PartScanner interface {
-	// ScanPart yields what Scan yields for the keys of one part. Parts are numbered
-	// from 0 to parts−1, and parts is between 1 and [MaxParts]. While nothing
-	// changes, the parts of a store are disjoint and together complete, for every
-	// caller and however often the store was opened. The store chooses which part a
-	// key belongs to: two stores, or two numbers of parts, divide the same keys
-	// differently.
+	// ScanPart is like Scan, but yields only the keys of one part. Parts are
+	// numbered from 0 to parts−1, and parts is between 1 and [MaxParts]. While the
+	// store does not change, each key is in exactly one part, for every caller, even
+	// after the store is reopened. The store chooses the part of each key: two
+	// stores, or two values of parts, divide the same keys differently.
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
 // ScanPart yields the keys of one part of a store with their whole values, so that
-// several readers can share a scan; see [PartScanner]. The parts together have the keys,
-// bytes and checksum of the whole store.
+// several readers can share a scan; see [PartScanner]. The keys, bytes and checksums of all
+// parts add up to those of the whole store.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts.
 // If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. Such
@@ -161,10 +159,10 @@ func CheckPart(part, parts int) error {
 	return nil
 }
 
-// keyPart returns the part of a key, for stores without their own parts. It must never
-// change, because processes of different versions may share a store. The hash is 64-bit
-// FNV-1a with mixed bits: its last bit is only the parity of the key's bytes, and its
-// first bits hardly differ between short keys.
+// keyPart returns the part of a key, for stores that do not choose it. The function must
+// never change, because processes of different versions can share a store. The hash is
+// 64-bit FNV-1a. Its bits are then mixed, because its last bit is only the parity of the
+// key's bytes, and its first bits hardly differ between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {
@@ -175,7 +173,7 @@ func keyPart(key string, parts int) int {
 	return hashPart(h^h>>31, parts)
 }
 
-// hashPart returns the part of a hash, for parts that are equal ranges of hashes.
+// hashPart returns the part of a hash if all hashes are divided into equal ranges.
 func hashPart(hash uint64, parts int) int {
 	part, _ := bits.Mul64(hash, uint64(parts))
 	return int(part)
@@ -186,22 +184,22 @@ func failedScan(err error) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) { yield(Chunk{}, err) }
 }
 
-// scanByOpen scans one part of a store that lists keys and cannot scan. It reads each
-// key's value when it reaches that key.
+// scanByOpen scans one part of a store that is a Lister but not a Scanner. It opens each key
+// in turn.
 func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Chunk, error) bool) {
 	b := bufio.NewReaderSize(nil, scanChunk+1) // the extra byte shows whether a chunk is the last
 	for info, err := range Keys(ctx, store) {
 		if err == nil && keyPart(info.Key, parts) != part {
 			continue
 		}
-		more := true
+		proceed := true
 		if err == nil {
-			more, err = yieldValue(ctx, store, info, b, yield)
+			proceed, err = yieldValue(ctx, store, info, b, yield)
 		}
-		if err != nil && more {
+		if err != nil && proceed {
 			yield(Chunk{}, err)
 		}
-		if err != nil || !more {
+		if err != nil || !proceed {
 			return
 		}
 	}
@@ -210,7 +208,7 @@ func scanByOpen(ctx context.Context, store Partd, part, parts int, yield func(Ch
 const scanChunk = 256 << 10
 
 // yieldValue yields the value of a key in chunks, and reports whether to continue.
-func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (more bool, err error) {
+func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader, yield func(Chunk, error) bool) (proceed bool, err error) {
 	r, err := Open(ctx, store, info.Key)
 	if err != nil {
 		return true, err
@@ -244,7 +242,7 @@ func yieldValue(ctx context.Context, store Partd, info KeyInfo, b *bufio.Reader,
 // Stats describes a store as a whole.
 type Stats struct {
 	Keys   int64 // number of keys
-	Bytes  int64 // total length of their values, as this layer's callers see them
+	Bytes  int64 // total length of their values, as Get returns them
 	Memory int64 // bytes of memory that hold the store's data, or 0 if unknown
 	Disk   int64 // bytes of the store's files, or 0 if it has none
 
@@ -259,7 +257,7 @@ type Statter interface {
 	Stat(ctx context.Context) (Stats, error)
 }
 
-// Stat counts keys and bytes; see [Statter]. If the store cannot count, Stat lists the
+// Stat counts keys and bytes; see [Statter]. If the store is not a Statter, Stat lists the
 // keys.
 func Stat(ctx context.Context, store Partd) (Stats, error) {
 	if s, ok := store.(Statter); ok {
@@ -294,8 +292,8 @@ type CheckResult struct {
 
 // Checker is a store that can verify its data against checksums.
 type Checker interface {
-	// Check reads everything. It continues after damage, and its error joins a
-	// [CorruptError] for each damaged place.
+	// Check reads all data. It continues after damage, and its error joins a
+	// [CorruptError] for each damage that it finds.
 	Check(ctx context.Context) (CheckResult, error)
 }
 
@@ -309,15 +307,15 @@ func Check(ctx context.Context, store Partd) (CheckResult, error) {
 	return CheckResult{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
 }
 
-// MemoryUser is a store that knows its memory usage, at any time and at no cost. A
-// [Buffer] needs that of its fast store.
+// MemoryUser is a store that can report its memory usage at almost no cost. The fast store of
+// a [Buffer] must be a MemoryUser.
 type MemoryUser interface {
 	// MemoryUsed returns the bytes of memory used for data and its index.
 	MemoryUsed() int64
 }
 
-// ReaderMemory returns the memory that an open reader of a store needs, and the memory of
-// a listing, both in bytes. They are estimates if the store does not know.
+// ReaderMemory returns the memory of an open reader of a store, and of a listing, in bytes.
+// If the store does not report them, they are estimates.
 func ReaderMemory(store Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)

@@ -10,11 +10,11 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// Tag identifies an operation of a session, so that the store recognizes a retry.
+// Tag identifies an operation of a session, so that a store can recognize retries.
 type Tag struct {
 	Session uint64 // from NewSession
-	Number  uint64 // 1 for the first operation of the session, then 2, …
-	CRC     uint32 // checksum of the request, which detects a number used twice
+	Number  uint64 // number of the operation in the session, from 1
+	CRC     uint32 // checksum of the request, which detects if a number is used twice
 }
 
 // Change is the kind of an [Operation].
@@ -36,7 +36,7 @@ type Operation struct {
 	Keys    []string
 }
 
-// Do makes the change on a store, without a tag.
+// Do applies the operation to a store, without a tag.
 func (op Operation) Do(ctx context.Context, store Partd) error {
 	switch op.Change {
 	case ChangeAppend:
@@ -53,29 +53,29 @@ func (op Operation) Do(ctx context.Context, store Partd) error {
 	return errUnknownChange
 }
 
-var errUnknownChange = &Error{Op: "apply", Err: errors.New("an unknown change")}
+var errUnknownChange = &Error{Op: "apply", Err: errors.New("the kind of change is unknown")}
 
 // Applier is a store that applies numbered operations exactly once, despite retries
 // and crashes.
 //
-// The store issues the sessions. If clients chose the ids, a forgotten id would look
-// new again, and a late retry would apply twice. A session is forgotten when it is
-// ended, or when there are too many, the oldest first. Drop keeps sessions, so that
-// a retry after it is still recognized.
+// The store issues the sessions. If clients chose the numbers, a forgotten session would
+// look new, and a late retry would be applied twice. A store forgets a session when it is
+// ended, and the oldest sessions when there are too many. Drop keeps sessions, so that
+// later retries are still recognized.
 //
-// The sessions of a [Dict] last as long as the Dict, and those of [File] and logstore
-// as long as their directories. [Buffer] is no Applier: data that it has acknowledged
-// may be lost from memory although the store beneath knows its number, or the other
-// way round. A server over a Buffer recognizes retries until it stops.
+// The sessions of a [Dict] last as long as the Dict; those of [File] and logstore last as
+// long as their directories. [Buffer] is not an Applier, because its fast store can lose
+// the data of an operation whose number the slow store has recorded, or the reverse. A
+// server with a Buffer recognizes retries until it stops.
 type Applier interface {
 	// NewSession issues a session. Its operations are numbered from 1.
 	NewSession(ctx context.Context) (session uint64, err error)
 	// EndSession forgets a session.
 	EndSession(ctx context.Context, session uint64) error
-	// Apply applies an operation and records its tag in one step. It returns false,
-	// and changes nothing, if the tag was applied before. If the tag is invalid,
-	// Apply changes nothing and returns an error that wraps ErrSessionExpired,
-	// ErrSessionGap or ErrSessionReused.
+	// Apply atomically applies an operation and records its tag. If the tag was
+	// applied before, Apply changes nothing and returns false. If the tag is
+	// invalid, Apply changes nothing and returns an error that wraps
+	// ErrSessionExpired, ErrSessionGap or ErrSessionReused.
 	Apply(ctx context.Context, tag Tag, op Operation) (applied bool, err error)
 }
 
@@ -87,18 +87,18 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	return false, unsupportedError("apply", store)
 }
 
-// SessionToken proves that its holder was given a session. The number of a
-// session can be guessed.
+// SessionToken proves that its holder may use a session, whose number alone could be
+// guessed.
 type SessionToken [16]byte
 
-// SessionGuard is an [Applier] whose sessions cannot be guessed, such as [Dict], [File]
-// and logstore. A session's token stays the same for the life of the store. The sessions
-// of other stores end when their server restarts.
+// SessionGuard is an [Applier] that protects its sessions with tokens, such as [Dict],
+// [File] and logstore. A session's token stays the same as long as the store exists. The
+// sessions of any other store end when its server restarts.
 type SessionGuard interface {
 	// SessionToken returns the token of a session of this store.
 	SessionToken(ctx context.Context, session uint64) (SessionToken, error)
-	// CheckSession returns an error that wraps ErrSessionExpired if the token is not
-	// the session's.
+	// CheckSession returns an error that wraps ErrSessionExpired unless token is
+	// the session's token.
 	CheckSession(ctx context.Context, session uint64, token SessionToken) error
 }
 

@@ -8,10 +8,9 @@ import (
 
 // Setter is a store that can replace values.
 type Setter interface {
-	// Set replaces the value of a key. Readers see the old value or the new one.
+	// Set replaces the value of a key. A reader sees either the old or the new value.
 	Set(ctx context.Context, key string, value []byte) error
-	// SetOnce sets the key if it does not exist, and does nothing if it does, in
-	// one atomic step. (Python's iset.)
+	// SetOnce atomically sets the key unless it exists. It is like Python's iset.
 	SetOnce(ctx context.Context, key string, value []byte) error
 }
 
@@ -23,7 +22,7 @@ func Set(ctx context.Context, store Partd, key string, value []byte) error {
 	return unsupportedError("set", store)
 }
 
-// SetOnce sets a key that does not exist; see [Setter].
+// SetOnce sets a key unless it exists; see [Setter].
 func SetOnce(ctx context.Context, store Partd, key string, value []byte) error {
 	if s, ok := store.(Setter); ok {
 		return s.SetOnce(ctx, key, value)
@@ -33,7 +32,8 @@ func SetOnce(ctx context.Context, store Partd, key string, value []byte) error {
 
 // Deleter is a store that can remove keys.
 type Deleter interface {
-	// Delete removes keys: all of them or none. Keys that do not exist are ignored.
+	// Delete removes keys. If it fails, it removes none. It ignores keys that do
+	// not exist.
 	Delete(ctx context.Context, keys ...string) error
 }
 
@@ -45,10 +45,10 @@ func Delete(ctx context.Context, store Partd, keys ...string) error {
 	return unsupportedError("delete", store)
 }
 
-// Popper is a store that can get and delete in one step.
+// Popper is a store that can atomically return and remove values.
 type Popper interface {
-	// Pop returns the values of keys as Get does, and removes the keys, in one
-	// atomic step: of two concurrent Pops only one gets each appended piece.
+	// Pop returns the values of keys as Get does, and atomically removes the keys:
+	// if several Pops run concurrently, only one returns each appended piece.
 	Pop(ctx context.Context, keys ...string) ([][]byte, error)
 }
 
@@ -76,12 +76,12 @@ func Flush(ctx context.Context, store Partd) error {
 
 // Syncer is a store that can force its data to stable storage.
 type Syncer interface {
-	// Sync returns once everything acknowledged before the call would survive a
-	// loss of power.
+	// Sync waits until everything acknowledged before the call is durable, so that
+	// it survives a power loss.
 	Sync(ctx context.Context) error
 }
 
-// Sync forces data to stable storage; see [Syncer].
+// Sync makes acknowledged data durable; see [Syncer].
 func Sync(ctx context.Context, store Partd) error {
 	if s, ok := store.(Syncer); ok {
 		return s.Sync(ctx)
@@ -89,10 +89,9 @@ func Sync(ctx context.Context, store Partd) error {
 	return unsupportedError("sync", store)
 }
 
-// Close closes a store with its method Close, which has no context. If the store is a
-// [Flusher], Close flushes it first, until ctx ends; it always closes the store, and ctx
-// does not interrupt that. A store that would lose data by closing, such as a [Buffer]
-// whose slow store fails, returns an error and stays open.
+// Close flushes a store if it is a [Flusher], and then calls its method Close. If ctx ends,
+// it stops flushing, but not closing. A store that would lose data by closing, such as a
+// [Buffer] whose slow store fails, returns an error and stays open.
 func Close(ctx context.Context, store Partd) error {
 	c, ok := store.(io.Closer)
 	if !ok {
@@ -111,16 +110,15 @@ type Batcher interface {
 	BatchBytes() int
 }
 
-// Limits of one append: in bytes, for a store that is no Batcher, and in entries, for any
-// store.
+// Limits of one append.
 const (
-	defaultBatch    = 4 << 20
-	maxBatchEntries = 32 << 10
-	entryCost       = 24 // bytes that a store adds to an entry's key and value
+	defaultBatch    = 4 << 20  // maximum size for a store that is not a Batcher, in bytes
+	maxBatchEntries = 32 << 10 // maximum number of entries
+	entryCost       = 24       // bytes that a store adds to an entry's key and value
 )
 
-// BatchBytes returns the recommended maximum size of one Append to a store, in bytes: the
-// size that its [Batcher], or that of a store beneath it, returns.
+// BatchBytes returns the recommended maximum size of one Append to a store, in bytes. It asks
+// the store or, if that is not a [Batcher], the stores beneath it.
 func BatchBytes(store Partd) int {
 	for s := range Layers(store) {
 		if b, ok := s.(Batcher); ok {
@@ -130,8 +128,8 @@ func BatchBytes(store Partd) int {
 	return defaultBatch
 }
 
-// Batches divides entries into batches of at most maxBytes, including the overhead of each
-// entry in a store. An entry that is larger gets its own batch.
+// Batches divides entries into batches of at most maxBytes, counting the overhead of each
+// entry. An entry that is larger than maxBytes becomes its own batch.
 func Batches(entries []Entry, maxBytes int) iter.Seq[[]Entry] {
 	return func(yield func([]Entry) bool) {
 		first, size := 0, 0
