@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	minTable       = 144 << 10 // large enough for the largest entry
-	tablesInMemory = 7         // Memory is divided by this; arenas and tables take 3⅔ of the 7 parts
-	maxTable       = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
+	minTable     = 144 << 10 // large enough for the largest entry
+	memoryShares = 7         // Memory is divided into this number of shares; arenas and tables use 3⅔ of them
+	maxTable     = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
 	// maxFooters is the approximate maximum of footer bytes in a record of the log.
 	maxFooters = 4 << 20
 )
 
 // tableSize returns the size at which a table becomes a segment.
 func (s *Store) tableSize() int64 {
-	return min(max(s.opts.SegmentSize, minTable), s.opts.Memory/tablesInMemory, maxTable)
+	return min(max(s.opts.SegmentSize, minTable), s.opts.Memory/memoryShares, maxTable)
 }
 
 // maxPending returns the maximum number of segments that one record of the log commits.
@@ -95,7 +95,7 @@ func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.E
 			count, size = count+n, size+bytes
 		}
 	}
-	if !s.active.fits(count, size) && s.active.used > 0 {
+	if !s.active.canHold(count, size) && s.active.used > 0 {
 		if err := s.seal(ctx); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (s *Store) put(ctx context.Context, t *table, kind segment.Kind, key string
 	}
 	for {
 		n := min(len(value), segment.MaxInline)
-		if !t.fits(cost(len(key), n)) {
+		if !t.canHold(cost(len(key), n)) {
 			if err := s.seal(ctx); err != nil {
 				return err
 			}

@@ -214,7 +214,7 @@ func TestCompressedBlocks(t *testing.T) {
 	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
 	for _, e := range s.encoders {
 		var err error
-		if e.comp, err = segment.NewCompressor(1); err != nil {
+		if e.compressor, err = segment.NewCompressor(1); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -31,8 +31,8 @@ type Object struct {
 	Modified time.Time // by the bucket's clock
 }
 
-// Bucket is an object store's interface as a store needs it. Objects never change.
-// Buckets must be safe for concurrent use, also by several processes.
+// Bucket is the interface of an object store. Objects never change. Buckets must be safe for
+// concurrent use, also by several processes.
 type Bucket interface {
 	// Create creates a whole object in one atomic step. If the name exists, the error
 	// wraps io/fs.ErrExist. An error that wraps [ErrRefused] means that nothing was
@@ -55,8 +55,8 @@ type Bucket interface {
 // the bucket or a permission is missing.
 var ErrRefused = errors.New("the bucket refuses the request")
 
-// pathText returns the path of an object for messages. It includes the bucket if that has a name.
-func pathText(b Bucket, name string) string {
+// objectPath returns the path of an object for messages. It includes the bucket's name if it has one.
+func objectPath(b Bucket, name string) string {
 	if s, ok := b.(fmt.Stringer); ok {
 		return s.String() + "/" + name
 	}
@@ -78,7 +78,7 @@ const listPage = 1000
 // NewCounter returns a bucket that counts the requests to b.
 func NewCounter(b Bucket) *Counter { return &Counter{Bucket: b} }
 
-func (c *Counter) String() string { return pathText(c.Bucket, "") }
+func (c *Counter) String() string { return objectPath(c.Bucket, "") }
 
 // Requests returns the number of requests so far.
 func (c *Counter) Requests() Requests {
@@ -88,13 +88,13 @@ func (c *Counter) Requests() Requests {
 // Create counts a PUT.
 func (c *Counter) Create(ctx context.Context, name string, data []byte) error {
 	c.put.Add(1)
-	return orNone(c.Bucket).Create(ctx, name, data)
+	return nonNil(c.Bucket).Create(ctx, name, data)
 }
 
 // ReadRange counts a GET.
 func (c *Counter) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	c.get.Add(1)
-	return orNone(c.Bucket).ReadRange(ctx, name, offset, length)
+	return nonNil(c.Bucket).ReadRange(ctx, name, offset, length)
 }
 
 // List counts a LIST for each thousand objects.
@@ -102,7 +102,7 @@ func (c *Counter) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 	return func(yield func(Object, error) bool) {
 		c.list.Add(1)
 		n := 0
-		for o, err := range orNone(c.Bucket).List(ctx, prefix, after) {
+		for o, err := range nonNil(c.Bucket).List(ctx, prefix, after) {
 			if n++; n > listPage {
 				c.list.Add(1)
 				n = 1
@@ -117,5 +117,5 @@ func (c *Counter) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 // Delete counts a DELETE.
 func (c *Counter) Delete(ctx context.Context, name string) error {
 	c.deletes.Add(1)
-	return orNone(c.Bucket).Delete(ctx, name)
+	return nonNil(c.Bucket).Delete(ctx, name)
 }

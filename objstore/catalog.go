@@ -25,15 +25,15 @@ type committedSegment struct {
 	ledger    segment.Ledger
 }
 
-// catalog is the content of the log. It reads each record once.
+// catalog holds the committed segments, as the log describes them. It reads each record once.
 type catalog struct {
-	store    *Store
-	mu       turn
-	next     uint64              // number of the next record to read
-	seqs     map[writerID]uint64 // sequence number of each writer's last record
-	segments []*committedSegment // copy-on-write, except for appending
-	drops    int
-	memory   atomic.Int64
+	store      *Store
+	mu         ctxMutex
+	nextNumber uint64              // number of the next record to read
+	seqs       map[writerID]uint64 // sequence number of each writer's last record
+	segments   []*committedSegment // copy-on-write, except for appending
+	drops      int
+	memory     atomic.Int64
 }
 
 // view is a snapshot of the store.
@@ -50,9 +50,9 @@ func (s *Store) flushAndRefresh(ctx context.Context) (view, error) {
 	return s.catalog.refresh(ctx)
 }
 
-// listLog lists the log after a name. It returns the highest number, and the size of the
-// largest record, or 0 without records.
-func (s *Store) listLog(ctx context.Context, after string) (last uint64, largest int64, err error) {
+// listLog lists the log after a name. It returns the highest number and the size of the largest
+// record. Without records, both are 0.
+func (s *Store) listLog(ctx context.Context, after string) (highest uint64, largest int64, err error) {
 	err = s.retry(ctx, func(ctx context.Context) error {
 		for o, err := range s.bucket.List(ctx, "log/", after) {
 			if err != nil {
@@ -60,12 +60,12 @@ func (s *Store) listLog(ctx context.Context, after string) (last uint64, largest
 			}
 			digits := strings.TrimPrefix(o.Name, "log/")
 			if n, err := strconv.ParseUint(digits, 10, 64); err == nil && len(digits) == 20 {
-				last, largest, after = n, max(o.Size, largest, 1), o.Name
+				highest, largest, after = n, max(o.Size, largest, 1), o.Name
 			}
 		}
 		return nil
 	})
-	return last, largest, err
+	return highest, largest, err
 }
 
 // refresh reads the log to its end. A record that a listing shows must exist, so a
@@ -77,25 +77,25 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 	defer c.mu.unlock()
 	after := ""
-	if c.next > 0 {
-		after = logName(c.next - 1)
+	if c.nextNumber > 0 {
+		after = logName(c.nextNumber - 1)
 	}
-	last, largest, err := c.store.listLog(ctx, after)
+	highest, largest, err := c.store.listLog(ctx, after)
 	if err != nil {
 		return view{}, err
 	}
-	for largest > 0 && c.next <= last {
+	for largest > 0 && c.nextNumber <= highest {
 		batchSize := max(min(c.store.opts.Memory/32/largest, 16), 1)
-		names := make([]string, min(last-c.next+1, uint64(batchSize)))
+		names := make([]string, min(highest-c.nextNumber+1, uint64(batchSize)))
 		for i := range names {
-			names[i] = logName(c.next + uint64(i))
+			names[i] = logName(c.nextNumber + uint64(i))
 		}
 		if err := c.readAll(ctx, names, func(_ int, b []byte) error { return c.add(ctx, b) }); err != nil {
 			return view{}, err
 		}
 	}
 	for {
-		b, err := c.store.readObject(ctx, logName(c.next))
+		b, err := c.store.readObject(ctx, logName(c.nextNumber))
 		if errors.Is(err, fs.ErrNotExist) {
 			return view{c.segments, c.drops}, nil
 		}
@@ -108,8 +108,8 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 	}
 }
 
-// readAll reads objects concurrently, and calls use with each in order. The objects must exist.
-func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b []byte) error) error {
+// readAll reads objects concurrently, and passes them to handle in order. The objects must exist.
+func (c *catalog) readAll(ctx context.Context, names []string, handle func(i int, b []byte) error) error {
 	data, errs := make([][]byte, len(names)), make([]error, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
@@ -118,10 +118,10 @@ func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt(pathText(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
+			return corrupt(objectPath(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
 		}
 		if err == nil {
-			err = use(i, data[i])
+			err = handle(i, data[i])
 		}
 		if err != nil {
 			return err
@@ -132,17 +132,17 @@ func (c *catalog) readAll(ctx context.Context, names []string, use func(i int, b
 
 // add applies the next object of the log.
 func (c *catalog) add(ctx context.Context, b []byte) error {
-	r, err := parseRecord(c.store.format, c.next, b)
+	r, err := parseRecord(c.store.format, c.nextNumber, b)
 	switch {
 	case err != nil:
-		return corrupt(pathText(c.store.bucket, logName(c.next)), err)
+		return corrupt(objectPath(c.store.bucket, logName(c.nextNumber)), err)
 	case r.op == opGroup:
 		err = c.addMembers(ctx, r.members)
 	default:
-		err = c.apply(r, logName(c.next))
+		err = c.apply(r, logName(c.nextNumber))
 	}
 	if err == nil {
-		c.next++
+		c.nextNumber++
 	}
 	return err
 }
@@ -171,7 +171,7 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 				err = errors.New("it is not the record that the log refers to")
 			}
 			if err != nil {
-				return corrupt(pathText(c.store.bucket, names[i]), err)
+				return corrupt(objectPath(c.store.bucket, names[i]), err)
 			}
 			return c.apply(r, names[i])
 		})
@@ -193,7 +193,7 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 // apply applies a record from an object, or returns an error without applying any of it.
 func (c *catalog) apply(r *record, object string) (err error) {
 	s := c.store
-	path := pathText(s.bucket, object)
+	path := objectPath(s.bucket, object)
 	switch lastSeq := c.seqs[r.writer]; {
 	case r.seq <= lastSeq:
 		return corrupt(path, fmt.Errorf("it repeats record %d of writer %x: its appends would count twice", r.seq, r.writer))
@@ -209,9 +209,9 @@ func (c *catalog) apply(r *record, object string) (err error) {
 		if p.inline {
 			g.object, g.base = object, p.off
 		}
-		g.file.Path = pathText(s.bucket, g.object)
+		g.file.Path = objectPath(s.bucket, g.object)
 		file := g.file
-		file.ReaderAt = &tail{p.size - int64(len(p.bytes)), p.bytes}
+		file.ReaderAt = &fileTail{p.size - int64(len(p.bytes)), p.bytes}
 		var ledger []byte
 		if g.Layout, ledger, err = segment.ReadFooter(&file, p.size); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
@@ -265,8 +265,8 @@ func (c *catalog) shrink() {
 	}
 }
 
-// explain adds the reason to the error for a missing object, as far as the log shows it.
-func (s *Store) explain(ctx context.Context, v view, g *committedSegment, err error) error {
+// explainMissing adds the reason to the error for a missing object, if the log shows the reason.
+func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

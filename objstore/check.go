@@ -18,7 +18,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 		return result, &partd.Error{Op: "verify", Err: err}
 	}
 	// A new catalog reads the log from its beginning.
-	log := &catalog{store: s, mu: make(turn, 1), seqs: map[writerID]uint64{}}
+	log := &catalog{store: s, mu: make(ctxMutex, 1), seqs: map[writerID]uint64{}}
 	v, err := log.refresh(ctx)
 	errs := []error{err}
 	if err != nil {
@@ -26,7 +26,7 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	}
 	for _, g := range v.segments {
 		err := s.retry(ctx, func(ctx context.Context) error { return s.checkSegment(ctx, g) })
-		err = s.explain(ctx, v, g, err)
+		err = s.explainMissing(ctx, v, g, err)
 		if err != nil && !errors.As(err, new(*partd.CorruptError)) {
 			return result, &partd.Error{Op: "verify", Err: errors.Join(append(errs, err)...)}
 		}
@@ -38,19 +38,19 @@ func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	return result, errors.Join(errs...)
 }
 
-// checkSegment reads a whole segment by one request.
+// checkSegment reads and checks a whole segment with one request.
 func (s *Store) checkSegment(ctx context.Context, g *committedSegment) error {
 	r, err := s.bucket.ReadRange(ctx, g.object, g.base, g.End)
 	if err != nil {
 		return err
 	}
-	b := &body{r: r}
+	b := &sequentialReader{r: r}
 	file := g.file
 	file.ReaderAt = b
 	return errors.Join(checkFile(&file, b, g), r.Close())
 }
 
-func checkFile(file *segment.File, b *body, g *committedSegment) error {
+func checkFile(file *segment.File, b *sequentialReader, g *committedSegment) error {
 	if err := file.CheckHeader(); err != nil {
 		return err
 	}
@@ -71,11 +71,11 @@ func checkFile(file *segment.File, b *body, g *committedSegment) error {
 	if err := g.ledger.Diff(ledger); err != nil {
 		return file.Corrupt(g.Start, err)
 	}
-	rest, err := io.ReadAll(b.r)
+	footer, err := io.ReadAll(b.r)
 	if err != nil {
 		return err
 	}
-	file.ReaderAt = &tail{footerStart, rest}
+	file.ReaderAt = &fileTail{footerStart, footer}
 	_, _, err = segment.ReadFooter(file, g.End)
 	return err
 }

@@ -23,7 +23,7 @@ func (s *Store) errorf(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &partd.Error{Op: op, Path: pathText(s.bucket, ""), Err: err}
+	return &partd.Error{Op: op, Path: objectPath(s.bucket, ""), Err: err}
 }
 
 // flushThen flushes the store unless it was opened for reading. Then it calls change,
@@ -32,30 +32,30 @@ func (s *Store) flushThen(ctx context.Context, change func() error) error {
 	if err := s.checkUsable(ctx, change != nil); err != nil || s.opts.ReadOnly {
 		return err
 	}
-	if err := s.committing.lock(ctx); err != nil {
+	if err := s.commitMu.lock(ctx); err != nil {
 		return err
 	}
-	defer s.committing.unlock()
+	defer s.commitMu.unlock()
 	if err := s.flush(ctx, false); err != nil || change == nil {
 		return err
 	}
 	return change()
 }
 
-// flush uploads and commits all gathered entries. committing must be held. With last, it
-// also frees the tables when nothing is left.
-func (s *Store) flush(ctx context.Context, last bool) error {
+// flush uploads and commits all gathered entries. commitMu must be held. If final is true, flush
+// continues until nothing is pending, and then frees the tables.
+func (s *Store) flush(ctx context.Context, final bool) error {
 	if s.closed.Load() {
 		return partd.ErrClosed
 	}
-	if err := s.settle(ctx); err != nil {
+	if err := s.finishCommit(ctx); err != nil {
 		return err
 	}
 	for {
 		if err := s.mu.lock(ctx); err != nil {
 			return err
 		}
-		if last && s.active.used == 0 && len(s.pending) == 0 {
+		if final && s.active.used == 0 && len(s.pending) == 0 {
 			err := s.waitUploads(ctx, 0) // uploads of abandoned pieces
 			if err == nil {
 				s.closed.Store(true)
@@ -77,15 +77,15 @@ func (s *Store) flush(ctx context.Context, last bool) error {
 				return err
 			}
 		}
-		if !last {
+		if !final {
 			return nil
 		}
 	}
 }
 
-// sealAll seals the active table. It returns the pending pieces, and channels that are
-// closed when the current uploads end. mu must be held.
-func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struct{}, err error) {
+// sealAll seals the active table. It returns the pending pieces, and channels that are closed when
+// the current uploads end. mu must be held.
+func (s *Store) sealAll(ctx context.Context) (pieces []*piece, uploadsDone []chan struct{}, err error) {
 	inline := func(p *piece) bool { return p.part.inline }
 	switch {
 	case s.active.used == 0:
@@ -95,14 +95,14 @@ func (s *Store) sealAll(ctx context.Context) (pieces []*piece, done []chan struc
 		err = s.seal(ctx)
 	}
 	for _, p := range s.uploading {
-		done = append(done, p.done)
+		uploadsDone = append(uploadsDone, p.uploadDone)
 	}
-	return slices.Clone(s.pending), done, err
+	return slices.Clone(s.pending), uploadsDone, err
 }
 
 // waitPieces waits until all pieces are uploaded. Appends may continue.
-func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan struct{}) error {
-	for _, d := range done {
+func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []chan struct{}) error {
+	for _, d := range uploadsDone {
 		if err := canceled.Wait(ctx, d); err != nil {
 			return err
 		}
@@ -113,12 +113,12 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, done []chan str
 	defer s.mu.unlock()
 	n := len(s.uploading)
 	for n > 0 && !slices.Contains(pieces, s.uploading[n-1]) {
-		n-- // not part of pieces
+		n-- // this upload began after pieces was returned
 	}
 	return s.waitUploads(ctx, len(s.uploading)-n)
 }
 
-// commit creates a record in the log. committing must be held.
+// commit creates a record in the log. commitMu must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
 	if s.seq == 0 && s.number == 0 {
 		last, largest, err := s.listLog(ctx, "")
@@ -142,7 +142,7 @@ func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error
 	}
 	c.data = r.encode(s.format)
 	s.commitment = c
-	return s.settle(ctx)
+	return s.finishCommit(ctx)
 }
 
 // SetOnce sets a key if it does not exist yet; see [partd.Setter]. If several processes
@@ -153,7 +153,7 @@ func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	}
 	return s.errorf("set once", s.flushThen(ctx, func() error {
 		_, size := cost(len(key), len(value))
-		if limit := s.opts.Memory / 16; size > limit { // the value is in memory several times
+		if limit := s.opts.Memory / 16; size > limit { // the value is held in memory several times
 			return fmt.Errorf("%w: the entry of SetOnce has %d bytes, but the limit is %d, a sixteenth of the store's memory",
 				partd.ErrTooLarge, size, limit)
 		}
@@ -180,7 +180,7 @@ func (s *Store) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 		return nil, err
 	}
 	defer s.mu.unlock()
-	if err := s.waitUploads(ctx, uploads-1); err != nil { // wait for a free encoder
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // wait for a free encoder
 		return nil, err
 	}
 	p, err := s.encodeInline(t)

@@ -23,7 +23,7 @@ import (
 // requests above S3's rate for one prefix.
 type distant struct {
 	Bucket
-	log    turn // held to create a log object
+	log    ctxMutex // held to create a log object
 	last   time.Time
 	mu     sync.Mutex
 	second time.Time // start of the current second
@@ -31,7 +31,7 @@ type distant struct {
 	gets   int
 }
 
-func newDistant(b Bucket) *distant { return &distant{Bucket: b, log: make(turn, 1)} }
+func newDistant(b Bucket) *distant { return &distant{Bucket: b, log: make(ctxMutex, 1)} }
 
 var errSlowDown = errors.New("503 SlowDown")
 

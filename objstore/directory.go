@@ -26,18 +26,18 @@ type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
-// errNone is the error of a zero Directory, which also represents a nil bucket.
-var errNone = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
+// errNilBucket is the error of a zero Directory, which also represents a nil bucket.
+var errNilBucket = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
 
-// orNone returns b or, if b is nil, a bucket that refuses all requests.
-func orNone(b Bucket) Bucket {
+// nonNil returns b or, if b is nil, a bucket that refuses all requests.
+func nonNil(b Bucket) Bucket {
 	if b == nil {
 		return new(Directory)
 	}
 	return b
 }
 
-// tempPrefix is the prefix of incomplete files' names. A file older than leftoverAge
+// tempPrefix begins the names of incomplete files. A file older than leftoverAge
 // belongs to a killed writer.
 const (
 	tempPrefix  = ".new-"
@@ -57,7 +57,7 @@ func (d *Directory) String() string { return d.root }
 // path returns the path of an object's file, which must be below the root.
 func (d *Directory) path(name string) (string, error) {
 	if d.root == "" {
-		return "", errNone
+		return "", errNilBucket
 	}
 	if !filepath.IsLocal(name) || strings.HasPrefix(filepath.Base(name), tempPrefix) {
 		return "", fmt.Errorf("object %q: %w: it is not a valid file name", name, ErrRefused)
@@ -136,10 +136,10 @@ func (d *Directory) List(ctx context.Context, prefix, after string) iter.Seq2[Ob
 
 func (d *Directory) list(ctx context.Context, prefix, after string) (objects []Object, err error) {
 	if d.root == "" {
-		return nil, errNone
+		return nil, errNilBucket
 	}
-	top := filepath.Join(d.root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
-	err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+	startDir := filepath.Join(d.root, filepath.FromSlash(prefix[:strings.LastIndexByte(prefix, '/')+1]))
+	err = filepath.WalkDir(startDir, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the prefix is unused, or the file was just removed
 		}

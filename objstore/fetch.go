@@ -20,14 +20,14 @@ func (s *Store) readPart(ctx context.Context, name string, off, n int64) ([]byte
 	return b, errors.Join(err, r.Close())
 }
 
-// body is a segment whose bytes are read sequentially.
-type body struct {
+// sequentialReader is a segment whose bytes are read sequentially.
+type sequentialReader struct {
 	r   io.ReadCloser
 	off int64
 }
 
 // ReadAt returns io.EOF only at the end of the object, not if the connection breaks.
-func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
+func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off != b.off {
 		return 0, errOutside
 	}
@@ -46,7 +46,7 @@ func (b *body) ReadAt(p []byte, off int64) (n int, err error) {
 // open requests the ranges [first, end) of a segment.
 func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (*segment.Reader, io.Closer, error) {
 	start, stop := g.Start+int64(g.Offsets[first]), g.Start+int64(g.Offsets[end])
-	b := &body{off: start}
+	b := &sequentialReader{off: start}
 	if g.data != nil {
 		b.r = io.NopCloser(bytes.NewReader(g.data[start:stop]))
 	} else {
@@ -62,7 +62,7 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 	return r, b.r, nil
 }
 
-// load appends the entries in the ranges [first, end) of a segment to b, by one request.
+// load appends the entries in the ranges [first, end) of a segment to b. It makes one request.
 func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
 		return b, nil
@@ -83,11 +83,11 @@ func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, en
 		})
 		return errors.Join(err, c.Close())
 	})
-	return b, s.explain(ctx, v, g, err)
+	return b, s.explainMissing(ctx, v, g, err)
 }
 
-// errStop means that the consumer ended the iteration.
-var errStop = errors.New("enough")
+// errStop means that the consumer stopped the iteration.
+var errStop = errors.New("the consumer stopped the iteration")
 
 // stream calls f once for each entry in the ranges [first, end) of a segment, until f
 // returns an error.
@@ -95,21 +95,21 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
 		return nil
 	}
-	var done int // number of entries passed to f
+	var passed int // number of entries passed to f
 	var fErr error
-	// f may be slow, so connections may end. That is not a failure as long as f makes
+	// If f is slow, the server may close connections. That is not a failure as long as f makes
 	// progress.
-	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &done, func(ctx context.Context) error {
+	err := Retry(ctx, s.opts.RetryFor, s.tableSize(), &passed, func(ctx context.Context) error {
 		r, c, err := s.open(ctx, g, first, end)
 		if err != nil {
 			return err
 		}
 		n := 0
 		err = segment.EachEntry(r, func(e *segment.Entry) error {
-			if n++; n <= done {
+			if n++; n <= passed {
 				return nil
 			}
-			done = n
+			passed = n
 			fErr = f(e)
 			return fErr
 		})
@@ -124,5 +124,5 @@ func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, 
 	if fErr != nil {
 		return fErr
 	}
-	return s.explain(ctx, v, g, err)
+	return s.explainMissing(ctx, v, g, err)
 }

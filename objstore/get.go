@@ -47,19 +47,19 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 		refs[i] = keyRef{i, s.format.Hash(k)}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
-	memory, release := s.scans.takeBudget()
+	memory, release := s.scans.reserveBudget()
 	defer release()
 	sc := &scanner{store: s, view: v, budget: min(memory, maxArena)}
 	sc.groups.format = s.format
 	for len(refs) > 0 {
-		// Extend the interval to further keys as long as the bytes between them are few.
+		// Extend the interval to further keys while few bytes lie between them.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
-		single := size
+		singleSize := size
 		for ; n < len(refs) && weight <= sc.budget; n++ {
 			wider := interval{iv.lo, refs[n].hash}
 			newSize, w := v.weight(wider)
-			if newSize > 2*single*int64(n+1) || w > sc.budget {
+			if newSize > 2*singleSize*int64(n+1) || w > sc.budget {
 				break
 			}
 			iv, size, weight = wider, newSize, w
@@ -164,8 +164,8 @@ func (r *valueReader) Read(p []byte) (int, error) {
 		if r.err != nil {
 			return 0, r.err
 		}
-		b, err, more := r.next()
-		if !more {
+		b, err, hasMore := r.next()
+		if !hasMore {
 			err = io.EOF
 		}
 		r.err = err

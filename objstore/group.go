@@ -7,38 +7,39 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// groups groups the entries of one interval after another by key, in the order of the log.
+// groups groups the entries of an interval by key, in the order of the log. It is reused for
+// further intervals.
 type groups struct {
 	format *segment.Format
-	loaded *loaded
+	data   *loadedInterval
 	refs   []ref
 	keys   []group
 	slots  []uint32 // open addressing; a group's index plus one, or 0
 	ledger segment.Ledger
 }
 
-// ref is the position of an entry in the arena, with the index of the key's next entry plus one.
+// ref is the position of an entry in the arena, and the index of the key's next entry plus one.
 type ref struct{ off, next uint32 }
 
 // group is a key with its value.
 type group struct {
-	off            uint32 // position in the arena of an entry with this key
-	hash           uint32 // lower half of the hash
-	first, last    uint32 // indices of refs plus one
-	skippedSegment int32  // index plus one of a segment whose entries are ignored, because its SetOnce had no effect
-	exists         bool
-	size           int64
+	off               uint32 // position in the arena of an entry with this key
+	hash              uint32 // lower half of the hash
+	firstRef, lastRef uint32 // indices of the key's refs plus one
+	skippedSegment    int32  // index plus one of a segment whose entries are ignored, because its SetOnce had no effect
+	exists            bool
+	size              int64
 }
 
-// perEntry is the maximum memory for an entry besides its bytes: a ref, a group and
-// slots, for a key with one entry, while the slices grow.
-const perEntry = 2*8 + 2*32 + 4*4
+// entryOverhead is the maximum memory for an entry besides its bytes: a ref, a group and slots, for
+// a key with one entry, while the slices grow.
+const entryOverhead = 2*8 + 2*32 + 4*4
 
 // maxArena is the maximum size of an arena, because refs have 32 bits.
 const maxArena = 1<<32 - 1
 
-func (gs *groups) add(v view, l *loaded) error {
-	gs.loaded, gs.refs, gs.keys = l, gs.refs[:0], gs.keys[:0]
+func (gs *groups) add(v view, l *loadedInterval) error {
+	gs.data, gs.refs, gs.keys = l, gs.refs[:0], gs.keys[:0]
 	clear(gs.slots)
 	for i := range l.sections {
 		sec := &l.sections[i]
@@ -53,7 +54,7 @@ func (gs *groups) add(v view, l *loaded) error {
 
 func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) error {
 	for off := 0; off < len(sec.entries); {
-		p, err := parse(sec.entries, off)
+		p, err := parseEntry(sec.entries, off)
 		if err != nil {
 			return err
 		}
@@ -67,15 +68,15 @@ func (gs *groups) addSection(g *committedSegment, sec *section, iv interval) err
 	return nil
 }
 
-// parsed contains the positions in an entry: the start of the hashed part, of the key and
+// entryPositions contains the positions in an entry: the start of the hashed bytes, of the key and
 // of the value, and the end.
-type parsed struct {
+type entryPositions struct {
 	kind                    segment.Kind
 	hashed, key, value, end int
 }
 
-// parse finds the parts of the entry at off.
-func parse(b []byte, off int) (p parsed, err error) {
+// parseEntry finds the positions in the entry at off.
+func parseEntry(b []byte, off int) (p entryPositions, err error) {
 	var ok bool
 	if p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, off); ok {
 		p.hashed = p.key - 1
@@ -92,15 +93,15 @@ func parse(b []byte, off int) (p parsed, err error) {
 }
 
 // apply applies an entry to its key's group.
-func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, once bool, segmentIndex int32) {
+func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, isSetOnce bool, segmentIndex int32) {
 	switch {
-	case once && kind == segment.KindSet && k.exists:
+	case isSetOnce && kind == segment.KindSet && k.exists:
 		k.skippedSegment = segmentIndex
 		return
 	case k.skippedSegment == segmentIndex:
 		return
 	case kind != segment.KindAppend:
-		k.first, k.last, k.size, k.exists = 0, 0, 0, kind == segment.KindSet
+		k.firstRef, k.lastRef, k.size, k.exists = 0, 0, 0, kind == segment.KindSet
 	default:
 		k.exists = true
 	}
@@ -109,16 +110,16 @@ func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, onc
 	}
 	gs.refs = append(gs.refs, ref{off: off})
 	n := uint32(len(gs.refs))
-	if k.last != 0 {
-		gs.refs[k.last-1].next = n
+	if k.lastRef != 0 {
+		gs.refs[k.lastRef-1].next = n
 	} else {
-		k.first = n
+		k.firstRef = n
 	}
-	k.last = n
+	k.lastRef = n
 	k.size += size
 }
 
-// noEntry as the argument of find means that the key must not be added.
+// noEntry, as the argument of find, means that the key must not be added.
 const noEntry = 1<<32 - 1
 
 // find returns the group of a key. For a new key, it adds a group for the entry at off.
@@ -159,14 +160,14 @@ func (gs *groups) grow() {
 
 // entry returns the entry at off, which is known to be valid.
 func (gs *groups) entry(off uint32) segment.Entry {
-	e, _ := segment.ParseEntry(gs.loaded.arena[off:])
+	e, _ := segment.ParseEntry(gs.data.arena[off:])
 	return e
 }
 
 // pieces calls yield for the pieces of a value, in order, until yield returns false. It
 // reports whether yield always returned true.
 func (gs *groups) pieces(k *group, yield func(b []byte) bool) bool {
-	for n := k.first; n != 0; n = gs.refs[n-1].next {
+	for n := k.firstRef; n != 0; n = gs.refs[n-1].next {
 		if !yield(gs.entry(gs.refs[n-1].off).Value) {
 			return false
 		}

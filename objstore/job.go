@@ -11,8 +11,8 @@ import (
 // reader reads one part.
 type Job struct {
 	Writers, Readers int
-	Bytes            int64 // of all entries
-	EntryBytes       int64 // of one entry
+	Bytes            int64 // total size of the entries
+	EntryBytes       int64 // size of one entry
 	Options          Options
 }
 
@@ -31,7 +31,7 @@ func (j Job) Plan() (Plan, error) {
 	}
 	w := j.divide(o)
 	if w.Disk > o.Disk {
-		return Plan{}, tooMuchDisk(w.Disk, o.Disk, 0)
+		return Plan{}, diskLimitError(w.Disk, o.Disk, 0)
 	}
 	return w.Plan(plan.Job{Writers: j.Writers, Readers: j.Readers, Bytes: j.Bytes}), nil
 }
@@ -47,14 +47,14 @@ func PlanPage() string {
 	})
 }
 
-// divide computes the division of the job as writers and readers make it.
+// divide computes how writers and readers divide the job.
 func (j Job) divide(o Options) plan.Work {
 	s := &Store{opts: o}
 	size, writers := s.tableSize(), int64(j.Writers)
 	perWriter := (j.Bytes + writers - 1) / writers
 	w := plan.Work{
 		Segments:    writers * ((perWriter + size - 1) / size),
-		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: uploads,
+		OpeningPuts: 1 + raceRounds*raceCreators, ListPage: listPage, Uploads: maxUploads,
 	}
 	w.Commits = writers * max(w.Segments/writers/int64(s.maxPending()), 1)
 	segmentSize := j.Bytes / w.Segments
@@ -75,13 +75,13 @@ func (j Job) divide(o Options) plan.Work {
 		w.Catalog = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// Data that a middle reader reads.
-	sc := &scanner{budget: budgetOf(scanBudget(o.scanMemory()))}
+	// Compute what the middle reader reads.
+	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
 	w.Readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)
 	v := view{segments: []*committedSegment{g}}
 	if sh := v.share(interval).scaled(w.Segments); o.usesDisk(&sh, sc.budget) {
-		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.piling(sc.budget).need
+		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.pileLayout(sc.budget).diskBytes
 		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment
 		gets := func(n int64) int64 { return (int64(float64(n)*ownFraction) + sc.batchBytes() - 1) / sc.batchBytes() }
 		w.Gets = writers * (perWriter/size*gets(size) + gets(perWriter%size))
@@ -89,7 +89,7 @@ func (j Job) divide(o Options) plan.Work {
 	}
 	share := max(sc.budget/w.Segments, 1)
 	for lo := interval.lo; ; {
-		iv, n, tooLarge := v.next(lo, interval.hi, share)
+		iv, n, tooLarge := v.nextInterval(lo, interval.hi, share)
 		w.Passes++
 		w.Read += n * w.Segments
 		if tooLarge { // one pass to measure, and one for each part that fits in memory

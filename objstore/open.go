@@ -24,20 +24,20 @@ type Store struct {
 	opts    Options
 	format  *segment.Format
 	writer  writerID
-	ctx     context.Context // of uploads; canceled when the store is closed
+	ctx     context.Context // context of uploads; canceled when the store is closed
 	stop    context.CancelFunc
 	closed  atomic.Bool
 	closing atomic.Bool // Close is running, so appends are refused
 
-	// committing must be held to commit. Lock order: committing, mu.
-	committing turn
-	seq        uint64      // of this writer's last record
+	// commitMu must be held to commit. Lock order: commitMu, mu.
+	commitMu   ctxMutex
+	seq        uint64      // sequence number of this writer's last record
 	number     uint64      // lowest number that may be free
 	commitment *commitment // a commit with unknown outcome, or nil
-	brokenErr  error       // set when the bucket broke its rules: the store no longer writes
+	brokenErr  error       // set when the bucket has broken its rules; the store no longer writes
 
 	// mu guards the fields below: everything appended but not yet committed.
-	mu          turn
+	mu          ctxMutex
 	active      *table
 	spare       *table
 	pending     []*piece    // in the order of the appends
@@ -50,20 +50,20 @@ type Store struct {
 	catalog catalog
 	scans   scanMemory
 	temp    *tempdir.Set // for readers; nil without a disk
-	disk    atomic.Int64 // bytes of it reserved by readers
+	disk    atomic.Int64 // bytes of temp reserved by readers
 }
 
-// turn is a mutex that can be locked with a context.
-type turn chan struct{}
+// ctxMutex is a mutex that can be locked with a context.
+type ctxMutex chan struct{}
 
-func (t turn) lock(ctx context.Context) error {
+func (t ctxMutex) lock(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	return canceled.Send(ctx, t, struct{}{})
 }
 
-func (t turn) unlock() { <-t }
+func (t ctxMutex) unlock() { <-t }
 
 // Open opens the store in a bucket, and creates it if it does not exist. It returns an error if
 // the bucket violates the rules of Bucket.Create, because a store there would lose data.
@@ -72,12 +72,12 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Err: err}
 	}
-	s := &Store{bucket: orNone(bucket), opts: o, committing: make(turn, 1), mu: make(turn, 1)}
+	s := &Store{bucket: nonNil(bucket), opts: o, commitMu: make(ctxMutex, 1), mu: make(ctxMutex, 1)}
 	_, _ = rand.Read(s.writer[:]) // never fails
-	s.catalog.store, s.catalog.mu, s.catalog.seqs = s, make(turn, 1), map[writerID]uint64{}
+	s.catalog.store, s.catalog.mu, s.catalog.seqs = s, make(ctxMutex, 1), map[writerID]uint64{}
 	s.scans.limit = o.scanMemory()
 	if s.format, err = s.readStore(ctx); err != nil {
-		return nil, &partd.Error{Op: "open", Path: pathText(bucket, storeName), Err: err}
+		return nil, &partd.Error{Op: "open", Path: objectPath(bucket, storeName), Err: err}
 	}
 	s.format.KeyHash = o.hooks.keyHash
 	if o.Disk > 0 {
@@ -86,7 +86,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 		}
 	}
 	if !o.ReadOnly {
-		if err := s.takeTables(); err != nil {
+		if err := s.allocateTables(); err != nil {
 			return nil, &partd.Error{Op: "open", Err: err}
 		}
 	}
@@ -96,7 +96,7 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 
 // Exists reports whether a bucket contains a store.
 func Exists(ctx context.Context, bucket Bucket) (bool, error) {
-	r, err := orNone(bucket).ReadRange(ctx, storeName, 0, 1)
+	r, err := nonNil(bucket).ReadRange(ctx, storeName, 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -119,7 +119,7 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	}
 	f, err := parseStore(b)
 	if err != nil {
-		return nil, corrupt(pathText(s.bucket, storeName), err)
+		return nil, corrupt(objectPath(s.bucket, storeName), err)
 	}
 	if s.opts.ReadOnly {
 		return f, nil
@@ -135,11 +135,11 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	return f, s.checkRace(ctx)
 }
 
-// createStore creates STORE, unless another store's records exist. In a log that contains
-// them, nobody could read later records.
+// createStore creates STORE, unless the bucket contains records of another store. After such a
+// record, nobody could read the log.
 func (s *Store) createStore(ctx context.Context) ([]byte, error) {
-	hasOthers, err := s.hasRecords(ctx)
-	if err == nil && !hasOthers {
+	hasOtherRecords, err := s.hasRecords(ctx)
+	if err == nil && !hasOtherRecords {
 		var random [16]byte
 		_, _ = rand.Read(random[:])
 		err = s.create(ctx, storeName, encodeStore(&segment.Format{ID: le.Uint64(random[:]), Seed: le.Uint64(random[8:])}))
@@ -148,7 +148,7 @@ func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	b, err := s.readObject(ctx, storeName) // another process may have created it
-	if hasOthers && errors.Is(err, fs.ErrNotExist) {
+	if hasOtherRecords && errors.Is(err, fs.ErrNotExist) {
 		err = errors.New("it is missing, but objects of a partly removed store exist below log/ or wait/: " +
 			"remove them, or use another prefix")
 	}
@@ -191,10 +191,10 @@ func (s *Store) Close() error {
 	if !s.opts.ReadOnly {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*s.opts.RetryFor+time.Second)
 		defer cancel()
-		if err := s.committing.lock(ctx); err != nil {
+		if err := s.commitMu.lock(ctx); err != nil {
 			return &partd.Error{Op: "close", Err: err}
 		}
-		defer s.committing.unlock()
+		defer s.commitMu.unlock()
 		if s.closed.Load() {
 			return nil
 		}
@@ -202,7 +202,7 @@ func (s *Store) Close() error {
 		defer s.closing.Store(false)
 		if err := s.flush(ctx, true); err != nil {
 			if errors.Is(err, errTooOld) || s.brokenErr != nil {
-				s.giveUp()
+				s.closeBroken()
 			}
 			return s.errorf("close", err)
 		}
@@ -212,14 +212,14 @@ func (s *Store) Close() error {
 	return s.temp.Close() // running readers already have their files open
 }
 
-// giveUp closes a store that can never flush again. committing must be held.
-func (s *Store) giveUp() {
+// closeBroken closes a store that can never flush again. commitMu must be held.
+func (s *Store) closeBroken() {
 	s.stop()
 	s.mu <- struct{}{} // the holder waits for uploads, which were just canceled
 	defer s.mu.unlock()
 	s.closed.Store(true)
 	for _, p := range s.uploading {
-		<-p.done
+		<-p.uploadDone
 		s.encoders = append(s.encoders, p.encoder)
 	}
 	s.uploading = nil
@@ -227,7 +227,8 @@ func (s *Store) giveUp() {
 	_ = s.temp.Close() // the next process removes leftover files
 }
 
-// checkUsable returns an error if the store cannot be used, or with writes, cannot be changed.
+// checkUsable returns an error if the store cannot be used or, if writes is true, cannot be
+// changed.
 func (s *Store) checkUsable(ctx context.Context, writes bool) error {
 	switch {
 	case ctx.Err() != nil:
@@ -246,7 +247,7 @@ func (s *Store) checkUsable(ctx context.Context, writes bool) error {
 func (s *Store) MemoryUsed() int64 {
 	n := s.catalog.memory.Load() + s.scans.used.Load()
 	if !s.opts.ReadOnly && !s.closed.Load() {
-		n += arenas*encodedBound(s.tableSize()) + 2*refMemory(s.tableSize())
+		n += arenaCount*encodedBound(s.tableSize()) + 2*refMemory(s.tableSize())
 	}
 	return n
 }
@@ -261,7 +262,7 @@ const (
 	raceCreators = 4
 )
 
-// errTwoWinners means that the bucket does not check and create in one atomic step.
+// errTwoWinners means that the bucket does not check and create an object in one atomic step.
 var errTwoWinners = errors.New("the bucket let two writers create the same object at the same time, and kept only one, " +
 	"so a store with several writers would lose data: use a server that supports S3's conditional writes")
 
@@ -287,7 +288,7 @@ func (s *Store) checkRace(ctx context.Context) error {
 			}
 		}
 		if winners > 1 {
-			return fmt.Errorf("%w: %d of %d creators of %s succeeded: %w", ErrRefused, winners, raceCreators, pathText(s.bucket, name), errTwoWinners)
+			return fmt.Errorf("%w: %d of %d creators of %s succeeded: %w", ErrRefused, winners, raceCreators, objectPath(s.bucket, name), errTwoWinners)
 		}
 	}
 	return nil

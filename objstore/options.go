@@ -45,11 +45,11 @@ type Options struct {
 // hooks disable protections and change limits, in tests. A group is a record of the log that
 // commits waiting records of several writers.
 type hooks struct {
-	noReadBack      bool                     // do not check whose record has a number: a created one is ours, an existing one is not
+	noReadBack      bool                     // do not check who wrote a record: a created record is ours, an existing one is not
 	isConflict      func(error) bool         // reports whether an error means that the object already exists
 	noGroups        bool                     // writers retry by themselves, and never wait for a group
 	forgetWaiting   bool                     // forget that a waiting record may be committed later
-	noSecondLook    bool                     // do not read another writer's group a second time
+	noRecheck       bool                     // do not read another writer's group a second time
 	groupOldRecords bool                     // groups include records that have waited too long
 	applyTwice      bool                     // apply a record once for each group that includes it
 	noLedger        bool                     // scans do not compare their data with the ledgers
@@ -60,7 +60,7 @@ type hooks struct {
 	rangeBytes      int64                    // minimum average size of a segment's key ranges
 
 	alwaysRegroup bool  // readers always use temporary files if Disk > 0
-	requestBytes  int64 // with shorter requests on average, readers use temporary files if Disk > 0
+	requestBytes  int64 // average request size below which readers use temporary files, if Disk > 0
 	fs            vfs.FS
 }
 
@@ -104,24 +104,23 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) er
 	return Retry(ctx, s.opts.RetryFor, s.tableSize(), nil, f)
 }
 
-// Retry calls f, which makes one request to a bucket, until f succeeds, fails
-// permanently, or the time limit is over. Because connections may hang, each attempt also
-// has a limit: the same limit, plus a second for each MiB of size. Damaged data is
-// requested once more. If done is not nil, f stores its progress there; each attempt that
-// makes progress restarts the time limit.
+// Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
+// time limit expires. Because connections can hang, each attempt also has a limit: the same limit,
+// plus a second for each MiB of size. Damaged data is requested once more. If done is not nil, f
+// stores its progress there, and an attempt that makes progress restarts the time limit.
 func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
 	if f == nil {
 		return errors.New("Retry: the function f must not be nil")
 	}
-	end := time.Now().Add(limit)
+	deadline := time.Now().Add(limit)
 	attemptLimit := max(limit, time.Second) + time.Duration(size>>20)*time.Second
-	damaged, lastDone := false, 0
-	for try := 0; ; try++ {
+	sawDamage, lastDone := false, 0
+	for attempt := 0; ; attempt++ {
 		attemptCtx, cancel := context.WithTimeout(ctx, attemptLimit)
 		err := f(attemptCtx)
 		cancel()
 		if done != nil && *done > lastDone {
-			damaged, lastDone, end = false, *done, time.Now().Add(limit)
+			sawDamage, lastDone, deadline = false, *done, time.Now().Add(limit)
 		}
 		switch {
 		case err == nil || isDefinite(err):
@@ -129,14 +128,14 @@ func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f fu
 		case ctx.Err() != nil:
 			return errors.Join(canceled.Err(ctx), err)
 		case errors.As(err, new(*partd.CorruptError)):
-			if damaged { // the network may have flipped bits
+			if sawDamage { // the network may have flipped bits
 				return err
 			}
-			damaged = true
-		case time.Now().After(end):
+			sawDamage = true
+		case time.Now().After(deadline):
 			return err
 		}
-		if err := pauseBefore(ctx, try); err != nil {
+		if err := pauseBeforeRetry(ctx, attempt); err != nil {
 			return err
 		}
 	}
@@ -147,9 +146,10 @@ func isDefinite(err error) bool {
 	return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrRefused)
 }
 
-// pauseBefore waits for a random time that increases with try, so that competing writers disperse.
-func pauseBefore(ctx context.Context, try int) error {
-	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(try, 8), time.Second))))
+// pauseBeforeRetry waits for a random time that increases with the attempt number, so that
+// competing writers disperse.
+func pauseBeforeRetry(ctx context.Context, attempt int) error {
+	return canceled.Wait(ctx, time.After(randomUpTo(min(10*time.Millisecond<<min(attempt, 8), time.Second))))
 }
 
 func randomUpTo(limit time.Duration) time.Duration { return rand.N(limit+1) + time.Millisecond }

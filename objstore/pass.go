@@ -33,10 +33,10 @@ func (v view) weight(iv interval) (bytes, weight int64) {
 func (g *committedSegment) weight(iv interval) (bytes, weight int64) {
 	first, end := g.rangesOf(iv)
 	bytes = int64(g.Offsets[end] - g.Offsets[first])
-	return bytes, bytes + int64(float64(bytes)*g.perByte())*perEntry + bytes/8
+	return bytes, bytes + int64(float64(bytes)*g.entriesPerByte())*entryOverhead + bytes/8
 }
 
-// finestBits returns the maximum number of hash bits that select a range.
+// finestBits returns the maximum number of hash bits that select a range in any segment.
 func (v view) finestBits() (bits uint8) {
 	for _, g := range v.segments {
 		bits = max(bits, g.Bits)
@@ -44,9 +44,9 @@ func (v view) finestBits() (bits uint8) {
 	return bits
 }
 
-// next returns the longest interval that starts at lo, does not exceed hi, and fits in
-// the budget. If no interval fits, it returns the shortest, with tooLarge.
-func (v view) next(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLarge bool) {
+// nextInterval returns the longest interval that starts at lo, does not exceed hi, and fits in the
+// budget. If no interval fits, it returns the shortest, and tooLarge is true.
+func (v view) nextInterval(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLarge bool) {
 	bits := v.finestBits()
 	for r := segment.RangeIndex(lo, bits); ; r++ {
 		_, rangeEnd := segment.HashBounds(r, r+1, bits)
@@ -65,19 +65,19 @@ func (v view) next(lo, hi uint64, budget int64) (iv interval, bytes int64, tooLa
 	}
 }
 
-// scanMemory divides the memory for reading among concurrent readers: each gets three
-// quarters of the rest.
+// scanMemory divides the memory for reading among concurrent readers. Each reader reserves three
+// quarters of the free memory.
 type scanMemory struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// minScan is the minimum for a reader, even if others use all memory.
+// minScan is the minimum memory for a reader, even if other readers use all memory.
 const minScan = 1 << 20
 
 func scanBudget(free int64) int64 { return max(free/4*3, minScan) }
 
-func (m *scanMemory) takeBudget() (budget int64, release func()) {
+func (m *scanMemory) reserveBudget() (budget int64, release func()) {
 	for {
 		used := m.used.Load()
 		budget = scanBudget(m.limit - used)
@@ -87,11 +87,11 @@ func (m *scanMemory) takeBudget() (budget int64, release func()) {
 	}
 }
 
-// budgetOf returns the memory for one pass; two passes share a reader's memory.
-func budgetOf(memory int64) int64 { return min(memory/2, maxArena) }
+// passBudget returns the memory for one pass. Two passes share a reader's memory.
+func passBudget(memory int64) int64 { return min(memory/2, maxArena) }
 
-// loaded contains the entries of an interval, in order for each segment.
-type loaded struct {
+// loadedInterval contains the entries of an interval, in order for each segment.
+type loadedInterval struct {
 	interval
 	arena    []byte
 	sections []section // in the order of the log
@@ -105,7 +105,7 @@ type section struct {
 	entries []byte // part of the arena, at off
 }
 
-func (l *loaded) release() {
+func (l *loadedInterval) release() {
 	offheap.Release(l.arena)
 	l.arena = nil
 }
@@ -122,11 +122,11 @@ func requestLimit(budget int64) int {
 	return int(max(min(budget/budgetPerRequest, maxRequests), minRequests))
 }
 
-// loadAll reads an interval of the segments [first, end), with one request for each. It
-// also reads the other hashes in these ranges.
-func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loaded {
+// loadAll reads an interval of the segments [first, end), with one request for each segment. The
+// ranges read may also contain hashes outside of the interval.
+func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, bytes int64) *loadedInterval {
 	s, v := sc.store, sc.view
-	l := &loaded{interval: iv, sections: make([]section, 0, end-first)}
+	l := &loadedInterval{interval: iv, sections: make([]section, 0, end-first)}
 	if bytes == 0 {
 		return l
 	}

@@ -55,8 +55,8 @@ type writerID [16]byte
 
 func logName(number uint64) string { return fmt.Sprintf("log/%020d", number) }
 
-// segmentName returns the name of a segment's object. S3 distributes objects by the
-// beginnings of their names, so the first two digits vary.
+// segmentName returns the name of a segment's object. S3 distributes objects by the beginnings of
+// their names, so the name begins with varying digits.
 func segmentName(w writerID, n uint64) string {
 	name := fmt.Sprintf("%x-%d", w, n)
 	return fmt.Sprintf("seg/%02x/%s", byte(xxh3.HashString(name)), name)
@@ -74,7 +74,7 @@ type operation uint8
 const (
 	opEntries operation = iota // the segments of the parts
 	opOnce                     // the same, for keys that do not exist
-	opDrop                     // discards everything before
+	opDrop                     // discards all earlier entries
 	opGroup                    // the records of the members
 )
 
@@ -85,7 +85,7 @@ type record struct {
 	writer  writerID
 	seq     uint64 // sequence number of the writer's records, from 1; in a group, of its writer's member
 	parts   []recordPart
-	members []member // of a group
+	members []member // members of a group
 }
 
 // recordPart is a segment. Its data is in a separate object or inline in the record. For
@@ -93,7 +93,7 @@ type record struct {
 type recordPart struct {
 	n      uint64 // number in the segment's name
 	inline bool
-	size   int64  // of the data
+	size   int64  // size of the data
 	bytes  []byte // the data or, for a separate object, its footer
 	off    int64  // position of bytes in the record's object
 }

@@ -15,8 +15,8 @@ import (
 
 // regroup reads an interval of each segment once. It divides the entries by their keys' hashes
 // into piles in a temporary file. Then it groups and yields one pile after another.
-func (sc *scanner) regroup(ctx context.Context, iv interval, p piling) (err error) {
-	sp, err := sc.newSpread(iv, p)
+func (sc *scanner) regroup(ctx context.Context, iv interval, p pileLayout) (err error) {
+	sp, err := sc.newPileFile(iv, p)
 	if err != nil {
 		return err
 	}
@@ -27,20 +27,20 @@ func (sc *scanner) regroup(ctx context.Context, iv interval, p piling) (err erro
 	if err := sp.finish(); err != nil {
 		return err
 	}
-	return sc.run(ctx, sp.loads(), sc.emit)
+	return sc.run(ctx, sp.pileLoads(), sc.emit)
 }
 
-// spread distributes entries to piles in a temporary file.
-type spread struct {
+// pileFile distributes entries to piles in a temporary file.
+type pileFile struct {
 	interval
-	sc       *scanner
-	step     uint64 // hashes per pile
-	piles    []pile
-	slab     []byte // memory for the buffers of all piles
-	block    int
-	file     *spill.File
-	written  int64
-	reserved int64 // reserved out of the store's disk limit
+	sc        *scanner
+	step      uint64 // hashes per pile
+	piles     []pile
+	slab      []byte // memory for the buffers of all piles
+	blockSize int
+	file      *spill.File
+	written   int64
+	reserved  int64 // reserved out of the store's disk limit
 }
 
 // pile contains the entries of an interval of hashes, in the order of the log. They are
@@ -50,40 +50,40 @@ type spread struct {
 type pile struct {
 	interval
 	emptyBuf, buf            []byte // initial and current buffer of unwritten data
-	head                     int    // position in buf of the last section
-	segment                  int32  // of the last section
+	sectionStart             int    // position in buf of the last section
+	segment                  int32  // segment of the last section
 	blocks                   []int32
 	bytes, entries, sections int64
 }
 
 const sectionHead = 8
 
-func (sc *scanner) newSpread(all interval, p piling) (*spread, error) {
+func (sc *scanner) newPileFile(whole interval, p pileLayout) (*pileFile, error) {
 	s := sc.store
-	sp := &spread{interval: all, sc: sc, block: p.block, step: (all.hi-all.lo)/uint64(p.piles) + 1}
-	if err := sp.reserve(p.need); err != nil {
+	sp := &pileFile{interval: whole, sc: sc, blockSize: p.blockSize, step: (whole.hi-whole.lo)/uint64(p.piles) + 1}
+	if err := sp.reserve(p.diskBytes); err != nil {
 		return nil, err
 	}
-	err := sp.checkFree(p.need)
+	err := sp.checkFree(p.diskBytes)
 	if err == nil {
-		sp.slab, err = offheap.Allocate(p.piles * p.block)
+		sp.slab, err = offheap.Allocate(p.piles * p.blockSize)
 	}
 	if err == nil {
-		sp.file, err = spill.Create(s.temp, "entries of a bucket", max(p.block, 1<<20))
+		sp.file, err = spill.Create(s.temp, "entries of a bucket", max(p.blockSize, 1<<20))
 		err = sp.fileError(err)
 	}
 	if err != nil {
 		return nil, errors.Join(err, sp.close())
 	}
 	for i := range p.piles {
-		lo := all.lo + uint64(i)*sp.step
-		buf := sp.slab[i*p.block : i*p.block : (i+1)*p.block]
-		hi, last := lo+sp.step-1, all.hi-lo < sp.step
-		if last {
-			hi = all.hi
+		lo := whole.lo + uint64(i)*sp.step
+		buf := sp.slab[i*p.blockSize : i*p.blockSize : (i+1)*p.blockSize]
+		hi, isLast := lo+sp.step-1, whole.hi-lo < sp.step
+		if isLast {
+			hi = whole.hi
 		}
 		sp.piles = append(sp.piles, pile{interval: interval{lo, hi}, emptyBuf: buf, buf: buf})
-		if last {
+		if isLast {
 			break
 		}
 	}
@@ -91,24 +91,24 @@ func (sc *scanner) newSpread(all interval, p piling) (*spread, error) {
 }
 
 // reserve reserves n more bytes of the store's disk limit.
-func (sp *spread) reserve(n int64) error {
+func (sp *pileFile) reserve(n int64) error {
 	s := sp.sc.store
 	if used := s.disk.Add(n); used > s.opts.Disk {
 		s.disk.Add(-n)
-		return tooMuchDisk(sp.reserved+n, s.opts.Disk, used-n-sp.reserved)
+		return diskLimitError(sp.reserved+n, s.opts.Disk, used-n-sp.reserved)
 	}
 	sp.reserved += n
 	return nil
 }
 
-// tooMuchDisk returns the error for a reader that exceeds the disk limit.
-func tooMuchDisk(need, limit, used int64) error {
+// diskLimitError returns the error for a reader that exceeds the disk limit.
+func diskLimitError(need, limit, used int64) error {
 	return fmt.Errorf("reading in one pass needs about %s of disk, but the option disk allows %s, and other readers use %s of it: "+
 		"increase the option disk, divide the store among more readers, or set disk=0 to read in many passes", mib(need), mib(limit), mib(used))
 }
 
 // checkFree returns an error if the disk has less than need bytes of free space.
-func (sp *spread) checkFree(need int64) error {
+func (sp *pileFile) checkFree(need int64) error {
 	o := &sp.sc.store.opts
 	disk, ok := o.hooks.fs.(vfs.SpaceReporter)
 	if !ok {
@@ -125,7 +125,7 @@ func (sp *spread) checkFree(need int64) error {
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
 // fileError adds advice to an error of the temporary file.
-func (sp *spread) fileError(err error) error {
+func (sp *pileFile) fileError(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (sp *spread) fileError(err error) error {
 		sp.sc.store.opts.DiskDir, err)
 }
 
-func (sp *spread) close() error {
+func (sp *pileFile) close() error {
 	offheap.Release(sp.slab)
 	sp.sc.store.disk.Add(-sp.reserved)
 	return sp.file.Close()
@@ -141,22 +141,22 @@ func (sp *spread) close() error {
 
 // batches returns a function that returns the next batch to read from the bucket, in the order
 // of the log. A batch is the interval of several segments, or a part of it of one segment.
-func (sp *spread) batches() func() *pass {
+func (sp *pileFile) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batchBytes()
-	next, start := 0, sp.lo
+	nextSegment, startHash := 0, sp.lo
 	return func() *pass {
-		first, bytes := next, int64(0)
-		for next < len(sc.view.segments) && (next == first || start == sp.lo) {
-			n, _ := sc.view.segments[next].weight(interval{start, sp.hi})
+		first, bytes := nextSegment, int64(0)
+		for nextSegment < len(sc.view.segments) && (nextSegment == first || startHash == sp.lo) {
+			n, _ := sc.view.segments[nextSegment].weight(interval{startHash, sp.hi})
 			if bytes+n > limit {
 				break
 			}
 			bytes += n
-			next++
+			nextSegment++
 		}
-		iv := interval{start, sp.hi}
-		end := next
-		start = sp.lo
+		iv := interval{startHash, sp.hi}
+		end := nextSegment
+		startHash = sp.lo
 		if end == len(sc.view.segments) && end == first {
 			return nil
 		}
@@ -169,10 +169,10 @@ func (sp *spread) batches() func() *pass {
 			}
 			bytes, end = int64(g.Offsets[endRange]-g.Offsets[firstRange]), first+1
 			if endRange == lastRange {
-				next++
+				nextSegment++
 			} else {
 				_, iv.hi = segment.HashBounds(firstRange, endRange, g.Bits)
-				start = iv.hi + 1
+				startHash = iv.hi + 1
 			}
 		}
 		if bytes > limit { // a single range exceeds the limit
@@ -182,18 +182,18 @@ func (sp *spread) batches() func() *pass {
 				})
 			}}
 		}
-		return &pass{load: func(ctx context.Context) *loaded { return sc.loadAll(ctx, first, end, iv, bytes) }}
+		return &pass{load: func(ctx context.Context) *loadedInterval { return sc.loadAll(ctx, first, end, iv, bytes) }}
 	}
 }
 
 // add distributes loaded entries to the piles.
-func (sp *spread) add(ctx context.Context, l *loaded) error {
+func (sp *pileFile) add(ctx context.Context, l *loadedInterval) error {
 	for _, sec := range l.sections {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
 		for off := 0; off < len(sec.entries); {
-			p, err := parse(sec.entries, off)
+			p, err := parseEntry(sec.entries, off)
 			if err != nil {
 				g := sp.sc.view.segments[sec.segment]
 				first, _ := g.rangesOf(l.interval)
@@ -210,16 +210,16 @@ func (sp *spread) add(ctx context.Context, l *loaded) error {
 	return nil
 }
 
-func (sp *spread) put(number int32, hash uint64, entry []byte) error {
+func (sp *pileFile) put(number int32, hash uint64, entry []byte) error {
 	p := &sp.piles[(hash-sp.lo)/sp.step]
-	if len(p.buf)+sectionHead+len(entry) > sp.block {
+	if len(p.buf)+sectionHead+len(entry) > sp.blockSize {
 		if err := sp.flush(p); err != nil {
 			return err
 		}
 	}
 	if len(p.buf) == 0 || p.segment != number {
 		p.endSection()
-		p.segment, p.head = number, len(p.buf)
+		p.segment, p.sectionStart = number, len(p.buf)
 		p.buf = le.AppendUint32(p.buf, uint32(number))
 		p.buf = le.AppendUint32(p.buf, 0)
 		p.sections++
@@ -231,12 +231,12 @@ func (sp *spread) put(number int32, hash uint64, entry []byte) error {
 
 func (p *pile) endSection() {
 	if len(p.buf) > 0 {
-		le.PutUint32(p.buf[p.head+4:], uint32(len(p.buf)-p.head-sectionHead))
+		le.PutUint32(p.buf[p.sectionStart+4:], uint32(len(p.buf)-p.sectionStart-sectionHead))
 	}
 }
 
 // flush writes the buffer of a pile as a block.
-func (sp *spread) flush(p *pile) error {
+func (sp *pileFile) flush(p *pile) error {
 	n := len(p.buf)
 	if n == 0 {
 		return nil
@@ -258,7 +258,7 @@ func (sp *spread) flush(p *pile) error {
 	return nil
 }
 
-func (sp *spread) finish() error {
+func (sp *pileFile) finish() error {
 	for i := range sp.piles {
 		if err := sp.flush(&sp.piles[i]); err != nil {
 			return err
@@ -269,19 +269,19 @@ func (sp *spread) finish() error {
 	return sp.fileError(sp.file.Finish())
 }
 
-// loads returns a function that returns the next pile to read.
-func (sp *spread) loads() func() *pass {
+// pileLoads returns a function that returns the next pile to read.
+func (sp *pileFile) pileLoads() func() *pass {
 	next := 0
 	return func() *pass {
 		for next < len(sp.piles) {
 			p := &sp.piles[next]
 			next++
-			switch weight := p.bytes + p.bytes/8 + p.entries*perEntry + p.sections*perSection; {
+			switch weight := p.bytes + p.bytes/8 + p.entries*entryOverhead + p.sections*perSection; {
 			case weight == 0:
 			case weight > sp.sc.budget:
 				return &pass{stream: func(ctx context.Context) error { return sp.sc.scanWide(ctx, sp.source(p), p.interval) }}
 			default:
-				return &pass{load: func(context.Context) *loaded { return sp.load(p) }}
+				return &pass{load: func(context.Context) *loadedInterval { return sp.load(p) }}
 			}
 		}
 		return nil
@@ -289,8 +289,8 @@ func (sp *spread) loads() func() *pass {
 }
 
 // load reads a pile into memory.
-func (sp *spread) load(p *pile) *loaded {
-	l := &loaded{interval: p.interval, sections: make([]section, 0, p.sections)}
+func (sp *pileFile) load(p *pile) *loadedInterval {
+	l := &loadedInterval{interval: p.interval, sections: make([]section, 0, p.sections)}
 	if l.arena, l.err = offheap.Allocate(int(p.bytes)); l.err != nil {
 		return l
 	}
@@ -325,7 +325,7 @@ func sections(b []byte) func(yield func(section) bool) {
 }
 
 // source returns a source for a pile that does not fit in memory.
-func (sp *spread) source(p *pile) source {
+func (sp *pileFile) source(p *pile) source {
 	return func(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 		var buf []byte
 		for _, n := range p.blocks {

@@ -264,8 +264,8 @@ func TestPilings(t *testing.T) {
 		for size := int64(1 << 10); size < 1000*budget; size *= 8 {
 			for _, entry := range []int64{10, 100, 60_000} {
 				sh := share{requests: 1000, bytes: 2 * size, weight: 4 * size, insideBytes: size, entries: size / entry}
-				p := sh.piling(budget)
-				if p.piles < 2 || p.block < minPileBlock || int64(p.piles)*int64(p.block) > budget || p.need < size || p.need > 2*size {
+				p := sh.pileLayout(budget)
+				if p.piles < 2 || p.blockSize < minPileBlock || int64(p.piles)*int64(p.blockSize) > budget || p.diskBytes < size || p.diskBytes > 2*size {
 					t.Errorf("budget %d, %d bytes: %+v", budget, size, p)
 				}
 			}

@@ -50,15 +50,15 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	if err != nil {
 		return err
 	}
-	memory, release := s.scans.takeBudget()
+	memory, release := s.scans.reserveBudget()
 	defer release()
-	sc := &scanner{store: s, view: v, budget: budgetOf(memory), yield: yield}
+	sc := &scanner{store: s, view: v, budget: passBudget(memory), yield: yield}
 	sc.groups.format = s.format
 	iv := partOf(part, parts)
 	if sh := v.share(iv); s.opts.usesDisk(&sh, sc.budget) {
-		err = sc.regroup(ctx, iv, sh.piling(sc.budget))
+		err = sc.regroup(ctx, iv, sh.pileLayout(sc.budget))
 	} else {
-		err = sc.passes(ctx, iv)
+		err = sc.readInPasses(ctx, iv)
 	}
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	ledger := sc.groups.ledger
 	ledger.Add(sc.streamedLedger)
 	if err := want.Diff(ledger); err != nil {
-		return corrupt(pathText(s.bucket, "seg"), err)
+		return corrupt(objectPath(s.bucket, "seg"), err)
 	}
 	return nil
 }
@@ -85,23 +85,23 @@ type scanner struct {
 	budget         int64 // memory for loaded data and its groups
 	yield          func(partd.Chunk, error) bool
 	groups         groups
-	streamedLedger segment.Ledger // of streamed entries
+	streamedLedger segment.Ledger // ledger of streamed entries
 	buf            []byte
 }
 
-// passes reads one interval after another from all segments, and yields its keys.
-func (sc *scanner) passes(ctx context.Context, all interval) error {
-	lo, done := all.lo, false
+// readInPasses reads one interval after another from all segments, and yields its keys.
+func (sc *scanner) readInPasses(ctx context.Context, whole interval) error {
+	lo, isDone := whole.lo, false
 	nextPass := func() *pass {
-		if done {
+		if isDone {
 			return nil
 		}
-		iv, bytes, tooLarge := sc.view.next(lo, all.hi, sc.budget)
-		lo, done = iv.hi+1, iv.hi == all.hi
+		iv, bytes, tooLarge := sc.view.nextInterval(lo, whole.hi, sc.budget)
+		lo, isDone = iv.hi+1, iv.hi == whole.hi
 		if tooLarge {
 			return &pass{stream: func(ctx context.Context) error { return sc.scanWide(ctx, sc.eachEntry, iv) }}
 		}
-		return &pass{load: func(ctx context.Context) *loaded { return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes) }}
+		return &pass{load: func(ctx context.Context) *loadedInterval { return sc.loadAll(ctx, 0, len(sc.view.segments), iv, bytes) }}
 	}
 	return sc.run(ctx, nextPass, sc.emit)
 }
@@ -109,19 +109,19 @@ func (sc *scanner) passes(ctx context.Context, all interval) error {
 // pass is one step of reading: load reads data into memory; stream processes data that
 // does not fit.
 type pass struct {
-	load   func(ctx context.Context) *loaded
+	load   func(ctx context.Context) *loadedInterval
 	stream func(ctx context.Context) error
-	done   chan *loaded
+	done   chan *loadedInterval
 }
 
-// run executes passes. It loads the next pass while use processes the previous one,
-// except that a streaming pass has the memory for itself.
-func (sc *scanner) run(ctx context.Context, nextPass func() *pass, use func(context.Context, *loaded) error) error {
+// run executes passes. It loads the next pass while process handles the previous one. A streaming
+// pass runs alone, because it needs all memory.
+func (sc *scanner) run(ctx context.Context, nextPass func() *pass, process func(context.Context, *loadedInterval) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	start := func() *pass {
 		p := nextPass()
 		if p != nil && p.load != nil {
-			p.done = make(chan *loaded, 1)
+			p.done = make(chan *loadedInterval, 1)
 			go func() { p.done <- p.load(ctx) }()
 		}
 		return p
@@ -147,7 +147,7 @@ func (sc *scanner) run(ctx context.Context, nextPass func() *pass, use func(cont
 		next = start()
 		err := l.err
 		if err == nil {
-			err = use(ctx, l)
+			err = process(ctx, l)
 		}
 		l.release()
 		if err != nil {
@@ -158,7 +158,7 @@ func (sc *scanner) run(ctx context.Context, nextPass func() *pass, use func(cont
 }
 
 // emit groups loaded entries, and yields the keys.
-func (sc *scanner) emit(ctx context.Context, l *loaded) error {
+func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 	gs := &sc.groups
 	if err := gs.add(sc.view, l); err != nil {
 		return err
@@ -202,20 +202,20 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 // Stat counts keys and bytes; see [partd.Statter]. It reads as much as Scan. Disk is the
 // size of the committed segments in the bucket.
 func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
-	st, err := partd.Stat(ctx, struct {
+	stats, err := partd.Stat(ctx, struct {
 		partd.Partd
 		partd.Lister
 	}{s, s})
 	if err != nil {
-		return st, err
+		return stats, err
 	}
 	if err := s.catalog.mu.lock(ctx); err != nil {
-		return st, &partd.Error{Op: "stat", Err: err}
+		return stats, &partd.Error{Op: "stat", Err: err}
 	}
 	defer s.catalog.mu.unlock()
 	for _, g := range s.catalog.segments {
-		st.Disk += g.End
+		stats.Disk += g.End
 	}
-	st.Memory = s.MemoryUsed()
-	return st, nil
+	stats.Memory = s.MemoryUsed()
+	return stats, nil
 }

@@ -2,12 +2,12 @@ package objstore
 
 import "github.com/go-partd/partd/internal/segment"
 
-// share measures an interval in some segments.
+// share measures the data of an interval in some segments.
 type share struct {
 	requests    int64 // one for each segment with data of the interval
-	bytes       int64 // of the ranges that overlap it
+	bytes       int64 // bytes of the ranges that overlap the interval
 	weight      int64 // maximum memory for these ranges
-	insideBytes int64 // approximate bytes without the other hashes in the first and last ranges
+	insideBytes int64 // approximate bytes without hashes outside of the interval
 	entries     int64 // approximate number of the interval's entries
 }
 
@@ -25,7 +25,7 @@ func (v view) share(iv interval) (sh share) {
 		sh.bytes += bytes
 		sh.weight += weight
 		sh.insideBytes += int64(insideBytes)
-		sh.entries += int64(insideBytes * g.perByte())
+		sh.entries += int64(insideBytes * g.entriesPerByte())
 		if g.data == nil {
 			sh.requests++
 		}
@@ -38,23 +38,23 @@ func (sh share) scaled(n int64) share {
 	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 
-// outsideBytes returns the approximate bytes of a range outside of the interval.
+// outsideBytes returns the approximate number of a range's bytes outside of the interval.
 func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
 	lo, hi := segment.HashBounds(r, r+1, g.Bits)
 	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
 	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
-// perByte returns the segment's number of entries per byte.
-func (g *committedSegment) perByte() float64 {
+// entriesPerByte returns the segment's number of entries per byte.
+func (g *committedSegment) entriesPerByte() float64 {
 	return float64(g.ledger.Pieces+g.ledger.Marks) / float64(max(g.StoredLen(), 1))
 }
 
-// passes returns the number of passes of a reader with this budget and without a disk.
+// passes returns the number of passes of a reader with this budget that uses no disk.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
-// usesDisk reports whether a reader with this budget regroups its share on disk: if that
-// is allowed, and if the requests of its passes would be too short.
+// usesDisk reports whether a reader with this budget regroups its share on disk: if a disk is
+// allowed, and if the requests of its passes would be too short.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
 	if o.Disk == 0 || sh.insideBytes == 0 {
 		return false
@@ -67,11 +67,11 @@ func (o *Options) usesDisk(sh *share, budget int64) bool {
 // written to disk.
 func (sc *scanner) batchBytes() int64 { return sc.budget * 2 / 5 }
 
-// piling is the division of a share into piles on disk.
-type piling struct {
-	piles int
-	block int   // bytes that a pile buffers before writing
-	need  int64 // approximate bytes of disk
+// pileLayout is the division of a share into piles on disk.
+type pileLayout struct {
+	piles     int
+	blockSize int   // bytes that a pile buffers before writing
+	diskBytes int64 // approximate size of the file
 }
 
 const (
@@ -81,14 +81,14 @@ const (
 	perSection   = 48
 )
 
-// piling divides the share so that two piles fit in memory. During writing, two batches need up
-// to four fifths of a budget, the buffers of piles need half of another, and the positions of
-// blocks a quarter. If that allows too few piles, large piles are read from disk several times.
-func (sh *share) piling(budget int64) (p piling) {
+// pileLayout divides the share so that two piles fit in memory. During writing, two batches need up
+// to four fifths of a budget, the buffers of piles half of another, and the positions of blocks a
+// quarter. If that allows too few piles, large piles are read from disk several times.
+func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
 	block := max(minPileBlock, sh.insideBytes*4*perBlock/budget)
 	piles := min(int64(weight/float64(budget)*3/2)+2, max(budget/2/block, 2))
-	p.piles, p.block = int(piles), int(max(min(budget/2/piles, maxPileBlock), block))
-	p.need = sh.insideBytes + sectionHead*(min(sh.entries, sh.requests*piles)+sh.insideBytes/block)
+	p.piles, p.blockSize = int(piles), int(max(min(budget/2/piles, maxPileBlock), block))
+	p.diskBytes = sh.insideBytes + sectionHead*(min(sh.entries, sh.requests*piles)+sh.insideBytes/block)
 	return p
 }

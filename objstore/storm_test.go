@@ -253,7 +253,7 @@ func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						mu.Unlock()
 					}
 					kill()
-					s.giveUp() // it dies without a flush
+					s.closeBroken() // it dies without a flush
 				}
 			})
 		}

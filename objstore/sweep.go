@@ -10,10 +10,10 @@ import (
 // SweepResult counts the objects that [Store.Sweep] deleted.
 type SweepResult struct{ Objects, Bytes int64 }
 
-// Sweep deletes leftovers that are more than a day old by the bucket's clock: segments
-// that a dead writer never committed or that a Drop removed, waiting records that are not
-// in the log, and other debris. Writers do not commit segments older than half a day. Run
-// Sweep occasionally, in one process.
+// Sweep deletes unused objects that are more than a day old by the bucket's clock: segments that a
+// dead writer never committed or that a Drop removed, waiting records that are not in the log, and
+// temporary objects. Writers do not commit segments older than half a day. Run Sweep occasionally,
+// in one process.
 func (s *Store) Sweep(ctx context.Context) (SweepResult, error) {
 	var swept SweepResult
 	err := s.checkUsable(ctx, true)
@@ -28,22 +28,22 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	if err != nil {
 		return err
 	}
-	var old []Object
+	var oldObjects []Object
 	err = s.retry(ctx, func(ctx context.Context) error {
-		old = old[:0]
+		oldObjects = oldObjects[:0]
 		for _, prefix := range []string{"seg/", scratchPrefix, waitPrefix} {
 			for o, err := range s.bucket.List(ctx, prefix, "") {
 				if err != nil {
 					return err
 				}
 				if now.Sub(o.Modified)+s.opts.hooks.segmentAge > sweepAge {
-					old = append(old, o)
+					oldObjects = append(oldObjects, o)
 				}
 			}
 		}
 		return nil
 	})
-	if err != nil || len(old) == 0 {
+	if err != nil || len(oldObjects) == 0 {
 		return err
 	}
 	// The log is read after the listing. An old object that it does not contain now will
@@ -56,7 +56,7 @@ func (s *Store) sweep(ctx context.Context, swept *SweepResult) error {
 	for _, g := range v.segments {
 		inUse[g.object] = true
 	}
-	for _, o := range old {
+	for _, o := range oldObjects {
 		m, isMember := parseMember(o)
 		if inUse[o.Name] || isMember && s.catalog.hasRecord(m.writer, m.seq) {
 			continue

@@ -19,8 +19,8 @@ type table struct {
 
 // tableRef locates an entry of a table.
 type tableRef struct {
-	off, len uint32
-	part     uint16 // upper bits of its hash
+	off, len   uint32
+	hashPrefix uint16 // upper bits of the key's hash
 }
 
 const (
@@ -52,8 +52,8 @@ func (t *table) reset() {
 	t.used, t.refs, t.ledger = 0, t.refs[:0], segment.Ledger{}
 }
 
-// fits reports whether a number of entries with a total encoded length fits.
-func (t *table) fits(entries int, bytes int64) bool {
+// canHold reports whether a number of entries with a total encoded length fits.
+func (t *table) canHold(entries int, bytes int64) bool {
 	return int64(t.used)+bytes <= int64(len(t.arena)) && len(t.refs)+entries <= cap(t.refs)
 }
 
@@ -69,39 +69,39 @@ func cost(keyLen, valueLen int) (entries int, bytes int64) {
 // add appends an entry, which must fit.
 func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []byte) {
 	b := segment.AppendEntryHead(t.arena[t.used:t.used:len(t.arena)], kind, key, len(value))
-	hashed := 1 // start after the length of the value
-	for b[hashed-1] >= 0x80 {
-		hashed++
+	hashStart := 1 // after the length of the value
+	for b[hashStart-1] >= 0x80 {
+		hashStart++
 	}
 	b = append(b, value...)
-	t.ledger.AddEntry(kind, b[hashed:], len(value))
+	t.ledger.AddEntry(kind, b[hashStart:], len(value))
 	t.refs = append(t.refs, tableRef{uint32(t.used), uint32(len(b)), uint16(f.Hash(key) >> 48)})
 	t.used += len(b)
 }
 
 // encode returns a data file with one segment of the table's entries, in b if it is large
 // enough.
-func (t *table) encode(f *segment.File, b []byte, comp *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
-	segBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
+func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
+	rangeBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
 	// Stable counting sort by range.
 	var starts [1<<maxBits + 1]uint32
-	shift := 16 - segBits
+	shift := 16 - rangeBits
 	for i := range t.refs {
-		starts[t.refs[i].part>>shift+1]++
+		starts[t.refs[i].hashPrefix>>shift+1]++
 	}
-	for i := range 1 << segBits {
+	for i := range 1 << rangeBits {
 		starts[i+1] += starts[i]
 	}
 	t.sorted = t.sorted[:len(t.refs)]
-	next := starts
+	positions := starts
 	for i := range t.refs {
-		p := t.refs[i].part >> shift
-		t.sorted[next[p]] = uint32(i)
-		next[p]++
+		r := t.refs[i].hashPrefix >> shift
+		t.sorted[positions[r]] = uint32(i)
+		positions[r]++
 	}
 	dst := &memoryFile{append(b[:0], f.EncodeHeader()...)}
-	w := segment.NewWriter(f, dst, segment.HeaderLen, segBits, comp, *bufs)
-	for r := range 1 << segBits {
+	w := segment.NewWriter(f, dst, segment.HeaderLen, rangeBits, compressor, *bufs)
+	for r := range 1 << rangeBits {
 		w.BeginRange(r)
 		for _, i := range t.sorted[starts[r]:starts[r+1]] {
 			ref := &t.refs[i]
@@ -133,7 +133,7 @@ func (m *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 
 // footerOf returns the footer at the end of a data file with one segment.
 func footerOf(f segment.File, data []byte) ([]byte, error) {
-	f.ReaderAt = &tail{0, data}
+	f.ReaderAt = &fileTail{0, data}
 	layout, _, err := segment.ReadFooter(&f, int64(len(data)))
 	if err != nil {
 		return nil, err
@@ -142,13 +142,13 @@ func footerOf(f segment.File, data []byte) ([]byte, error) {
 	return data[layout.Start+int64(layout.Offsets[len(layout.Offsets)-1]):], nil
 }
 
-// tail is the end of a file.
-type tail struct {
+// fileTail is the end of a file.
+type fileTail struct {
 	off int64
 	b   []byte
 }
 
-func (t *tail) ReadAt(p []byte, off int64) (int, error) {
+func (t *fileTail) ReadAt(p []byte, off int64) (int, error) {
 	if off < t.off || off-t.off > int64(len(t.b)) {
 		return 0, errOutside
 	}

@@ -12,44 +12,44 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// uploads is the maximum number of segments that are encoded or uploaded while a table is
+// maxUploads is the maximum number of segments that are encoded or uploaded while a table is
 // being filled.
-const uploads = 2
+const maxUploads = 2
 
-// arenas is the number of arenas: one for the table being filled, and one for each upload. When
+// arenaCount is the number of arenas: one for the table being filled, and one for each upload. When
 // a table is encoded into an arena, the table's own arena goes to the next table.
-const arenas = uploads + 1
+const arenaCount = maxUploads + 1
 
 // encoder encodes one table at a time.
 type encoder struct {
-	comp *segment.Compressor
-	bufs [2][]byte
-	data []byte // the segment being uploaded, in an arena
+	compressor *segment.Compressor
+	bufs       [2][]byte
+	data       []byte // the segment being uploaded, in an arena
 }
 
 // piece is a segment that is not yet committed.
 type piece struct {
-	part      recordPart // its bytes are set after encoding
-	createdAt time.Time
-	encoder   *encoder      // while uploading
-	encoded   chan struct{} // closed when its table can be reused
-	done      chan struct{} // closed when the upload succeeded, or failed with err
-	err       error
-	abandoned bool // no record will refer to it
+	part         recordPart // its bytes are set after encoding
+	createdAt    time.Time
+	encoder      *encoder      // while uploading
+	encodingDone chan struct{} // closed when its table can be reused
+	uploadDone   chan struct{} // closed when the upload succeeded, or failed with err
+	err          error
+	abandoned    bool // no record will refer to it
 }
 
-// takeTables allocates the memory for appends.
-func (s *Store) takeTables() (err error) {
+// allocateTables allocates the memory for appends.
+func (s *Store) allocateTables() (err error) {
 	size := s.tableSize()
 	s.active, s.spare = emptyTable(size), emptyTable(size)
-	for range uploads {
+	for range maxUploads {
 		e := &encoder{}
-		if e.comp, err = segment.NewCompressor(0); err != nil {
+		if e.compressor, err = segment.NewCompressor(0); err != nil {
 			return err
 		}
 		s.encoders = append(s.encoders, e)
 	}
-	for range arenas {
+	for range arenaCount {
 		arena, err := offheap.Allocate(int(encodedBound(size)))
 		if err != nil {
 			return err
@@ -67,8 +67,8 @@ func (s *Store) takeArena() []byte {
 	return arena
 }
 
-// giveArena returns an arena for reuse. b may be a shortened slice of it, or nil.
-func (s *Store) giveArena(b []byte) {
+// returnArena returns an arena for reuse. b may be a shortened slice of it, or nil.
+func (s *Store) returnArena(b []byte) {
 	if b != nil {
 		s.arenas = append(s.arenas, b[:cap(b)])
 	}
@@ -78,7 +78,7 @@ func (s *Store) releaseTables() {
 	s.active.release()
 	s.spare.release()
 	for _, e := range s.encoders {
-		s.giveArena(e.data)
+		s.returnArena(e.data)
 	}
 	for _, a := range s.arenas {
 		offheap.Release(a)
@@ -89,20 +89,20 @@ func (s *Store) releaseTables() {
 // seal uploads the active table in the background, after the previous one is encoded. mu
 // must be held.
 func (s *Store) seal(ctx context.Context) error {
-	if err := s.waitUploads(ctx, uploads-1); err != nil {
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil {
 		return err
 	}
 	if n := len(s.uploading); n > 0 {
-		if err := canceled.Wait(ctx, s.uploading[n-1].encoded); err != nil {
+		if err := canceled.Wait(ctx, s.uploading[n-1].encodingDone); err != nil {
 			return err
 		}
 	}
-	s.giveArena(s.spare.arena)
+	s.returnArena(s.spare.arena)
 	s.spare.arena = nil
 	t := s.active
 	s.active, s.spare = s.spare, t
 	last := len(s.encoders) - 1
-	p := &piece{createdAt: time.Now(), encoder: s.encoders[last], encoded: make(chan struct{}), done: make(chan struct{})}
+	p := &piece{createdAt: time.Now(), encoder: s.encoders[last], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
 	s.encoders = s.encoders[:last]
 	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
 	p.part.n = s.pieces
@@ -113,14 +113,14 @@ func (s *Store) seal(ctx context.Context) error {
 		defer close(done)
 		p.err = s.encodePiece(p, t)
 		t.reset()
-		close(p.encoded)
+		close(p.encodingDone)
 		if p.err == nil {
 			p.err = s.upload(p)
 		}
-	}(p.done)
+	}(p.uploadDone)
 	if len(s.arenas) == 0 {
-		<-p.encoded // soon, because encoding makes no request
-		s.giveArena(t.arena)
+		<-p.encodingDone // takes little time, because encoding makes no request
+		s.returnArena(t.arena)
 		t.arena = nil
 	}
 	s.active.arena = s.takeArena()[:s.tableSize()]
@@ -129,7 +129,7 @@ func (s *Store) seal(ctx context.Context) error {
 
 func (s *Store) encodePiece(p *piece, t *table) error {
 	f, e := fileOf(s.format, s.writer, p.part.n), p.encoder
-	data, err := t.encode(&f, e.data, e.comp, &e.bufs, s.opts.hooks.rangeBytes)
+	data, err := t.encode(&f, e.data, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
 	if err != nil {
 		return err
 	}
@@ -154,27 +154,27 @@ func (s *Store) upload(p *piece) error {
 // waitUploads waits until at most limit segments are being uploaded, waiting for the
 // oldest first. It retries failed uploads. mu must be held.
 func (s *Store) waitUploads(ctx context.Context, limit int) error {
-	for try := 0; len(s.uploading) > limit; try++ {
+	for attempt := 0; len(s.uploading) > limit; attempt++ {
 		p := s.uploading[0]
-		if err := canceled.Wait(ctx, p.done); err != nil {
+		if err := canceled.Wait(ctx, p.uploadDone); err != nil {
 			return err
 		}
 		if p.err == nil || p.abandoned {
-			s.giveArena(p.encoder.data)
+			s.returnArena(p.encoder.data)
 			p.encoder.data = nil
 			s.encoders, p.encoder = append(s.encoders, p.encoder), nil
 			s.uploading = s.uploading[1:]
-			try = -1
+			attempt = -1
 			continue
 		}
-		if try > 0 || p.part.size == 0 { // encoding failed
+		if attempt > 0 || p.part.size == 0 { // encoding failed
 			return p.err
 		}
-		p.err, p.done = nil, make(chan struct{})
+		p.err, p.uploadDone = nil, make(chan struct{})
 		go func(done chan struct{}) {
 			defer close(done)
 			p.err = s.upload(p)
-		}(p.done)
+		}(p.uploadDone)
 	}
 	return nil
 }
@@ -182,7 +182,7 @@ func (s *Store) waitUploads(ctx context.Context, limit int) error {
 // sealInline converts the active table, which must be small, to a piece inside the
 // record. mu must be held.
 func (s *Store) sealInline(ctx context.Context) error {
-	if err := s.waitUploads(ctx, uploads-1); err != nil { // wait for a free encoder
+	if err := s.waitUploads(ctx, maxUploads-1); err != nil { // wait for a free encoder
 		return err
 	}
 	p, err := s.encodeInline(s.active)
@@ -198,7 +198,7 @@ func (s *Store) encodeInline(t *table) (p *piece, err error) {
 	p = &piece{createdAt: time.Now(), part: recordPart{n: s.pieces, inline: true}}
 	s.pieces++
 	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
-	p.part.bytes, err = t.encode(&f, nil, e.comp, &e.bufs, s.opts.hooks.rangeBytes)
+	p.part.bytes, err = t.encode(&f, nil, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
 	p.part.size = int64(len(p.part.bytes))
 	return p, err
 }

@@ -27,11 +27,11 @@ import (
 
 const (
 	waitPrefix = "wait/"
-	// maxMembers is the maximum number of records in a group, which is read by one request.
+	// maxMembers is the maximum number of records in a group, which is read with one request.
 	maxMembers = 1600
-	// A record waits after lossesAlone lost attempts. A first loss may just mean that
-	// others wrote since this writer's last record.
-	lossesAlone = 2
+	// A record waits after lossesBeforeWait lost attempts. A first loss may just mean that other
+	// writers wrote since this writer's last record.
+	lossesBeforeWait = 2
 	// waitAge is the maximum age of a waiting record that others may name. Its segments
 	// were younger than sweepAge/2 when it began to wait.
 	waitAge = sweepAge / 4
@@ -62,12 +62,13 @@ func parseMember(o Object) (m member, ok bool) {
 	return m, m.name() == o.Name
 }
 
-// waits reports whether the record is or may be a separate object.
-func (c *commitment) waits() bool { return c.member.seq > 0 }
+// isWaiting reports whether the record is, or may be, a separate object.
+func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 
-// wait creates the object of a waiting record. Then any writer may put it into the log.
-func (s *Store) wait(ctx context.Context, c *commitment) error {
-	if !c.waits() {
+// startWaiting creates the object of a waiting record. Then any writer may put the record into the
+// log.
+func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
+	if !c.isWaiting() {
 		c.waitingSince = time.Now()
 		c.member = member{c.number, int64(len(c.data)), s.writer, s.seq + 1}
 		if c.oldestObject.IsZero() { // Sweep may delete even this object
@@ -87,7 +88,7 @@ func (s *Store) wait(ctx context.Context, c *commitment) error {
 // first free number of the log.
 func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 	if !c.hasObject {
-		if err := s.wait(ctx, c); err != nil {
+		if err := s.startWaiting(ctx, c); err != nil {
 			return false, err
 		}
 	}
@@ -96,7 +97,7 @@ func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 		err := s.retry(ctx, func(ctx context.Context) (err error) { named, err = s.holdsRecord(ctx, c); return err })
 		switch {
 		case err == nil && named:
-			return s.stillNamed(ctx, c)
+			return s.confirmNamed(ctx, c)
 		case err == nil:
 			c.number++
 		case !errors.Is(err, fs.ErrNotExist):
@@ -112,10 +113,10 @@ func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 	}
 }
 
-// stillNamed reads another writer's group again after a while. If the bucket let two writers
-// win, the other writer's own check detects that, but this writer would never notice.
-func (s *Store) stillNamed(ctx context.Context, c *commitment) (bool, error) {
-	if s.opts.hooks.noSecondLook {
+// confirmNamed reads another writer's group again after a while. If the bucket let two writers win,
+// the other writer's own check detects that, but this writer would never notice.
+func (s *Store) confirmNamed(ctx context.Context, c *commitment) (bool, error) {
+	if s.opts.hooks.noRecheck {
 		return true, nil
 	}
 	if err := canceled.Wait(ctx, time.After(2*c.duration)); err != nil {
@@ -123,7 +124,7 @@ func (s *Store) stillNamed(ctx context.Context, c *commitment) (bool, error) {
 	}
 	named, err := s.readBack(ctx, c)
 	if err == nil && !named {
-		err = s.twoWinners(c)
+		err = s.twoWinnersError(c)
 	}
 	return named, err
 }

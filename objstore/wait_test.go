@@ -205,7 +205,7 @@ func TestNamedTwice(t *testing.T) {
 func TestGroupsAreReadAgain(t *testing.T) {
 	for _, hasty := range []bool{false, true} {
 		b := new(Memory)
-		first, err := meetGroup(t, b, hooks{noSecondLook: hasty}, func(l *lying) {
+		first, err := meetGroup(t, b, hooks{noRecheck: hasty}, func(l *lying) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
 				l.read = nil // from here on, the group is another one
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)

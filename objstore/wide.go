@@ -40,20 +40,20 @@ func (sc *scanner) eachOf(ctx context.Context, i int, iv interval, f func(number
 	})
 }
 
-// division is a subinterval of an interval.
-type division struct {
+// subinterval measures one of the equal parts of an interval.
+type subinterval struct {
 	key          []byte // the first key
 	hasOtherKeys bool
 	weight       int64
 	bytes        int64
 }
 
-const divisions = 256
+const subintervals = 256
 
 // scanWide yields the keys of an interval that does not fit in memory.
 func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error {
-	step := (iv.hi-iv.lo)/divisions + 1
-	var ds [divisions]division
+	step := (iv.hi-iv.lo)/subintervals + 1
+	var ds [subintervals]subinterval
 	err := src(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
 		d := &ds[(hash-iv.lo)/step]
 		switch {
@@ -63,36 +63,36 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 			d.hasOtherKeys = !bytes.Equal(d.key, e.Key)
 		}
 		d.bytes += int64(len(e.Raw))
-		d.weight += int64(len(e.Raw)) + perEntry
+		d.weight += int64(len(e.Raw)) + entryOverhead
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for i := 0; i < divisions; {
-		part := interval{iv.lo + uint64(i)*step, iv.lo + uint64(i)*step}
+	for i := 0; i < subintervals; {
+		sub := interval{iv.lo + uint64(i)*step, iv.lo + uint64(i)*step}
 		var weight, size int64
 		first := i
-		for ; i < divisions && (i == first || weight+ds[i].weight <= sc.budget); i++ {
+		for ; i < subintervals && (i == first || weight+ds[i].weight <= sc.budget); i++ {
 			weight, size = weight+ds[i].weight, size+ds[i].bytes
-			part.hi = iv.lo + min(uint64(i)*step+step-1, iv.hi-iv.lo)
+			sub.hi = iv.lo + min(uint64(i)*step+step-1, iv.hi-iv.lo)
 		}
 		d := &ds[first]
 		switch {
 		case weight == 0:
 		case weight <= sc.budget:
-			err = sc.loadAndYield(ctx, src, part, size)
+			err = sc.loadAndYield(ctx, src, sub, size)
 		case !d.hasOtherKeys:
 			err = sc.streamKey(ctx, src, d.key, sc.yield)
-		case part.lo < part.hi:
-			err = sc.scanWide(ctx, src, part)
+		case sub.lo < sub.hi:
+			err = sc.scanWide(ctx, src, sub)
 		default:
-			err = sc.emitHash(ctx, src, part)
+			err = sc.emitHash(ctx, src, sub)
 		}
 		if err != nil {
 			return err
 		}
-		if part.hi == iv.hi {
+		if sub.hi == iv.hi {
 			break
 		}
 	}
@@ -101,7 +101,7 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 
 // loadAndYield loads an interval that fits in memory, and yields its keys.
 func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, size int64) error {
-	l := &loaded{interval: iv, arena: make([]byte, 0, size)}
+	l := &loadedInterval{interval: iv, arena: make([]byte, 0, size)}
 	err := src(ctx, iv, func(number int, e *segment.Entry, _ uint64) error {
 		if n := len(l.sections); n == 0 || l.sections[n-1].segment != int32(number) {
 			l.sections = append(l.sections, section{segment: int32(number), off: uint32(len(l.arena))})
@@ -117,7 +117,7 @@ func (sc *scanner) loadAndYield(ctx context.Context, src source, iv interval, si
 	return sc.emit(ctx, l)
 }
 
-// emitHash yields the keys of one hash.
+// emitHash yields the keys that share one hash.
 func (sc *scanner) emitHash(ctx context.Context, src source, iv interval) error {
 	keys := map[string]bool{}
 	err := src(ctx, iv, func(_ int, e *segment.Entry, _ uint64) error {
@@ -156,7 +156,7 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 		sc.streamedLedger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 		// Apply the rules of a group, without keeping references.
 		state.refs = state.refs[:0]
-		k.first, k.last = 0, 0
+		k.firstRef, k.lastRef = 0, 0
 		state.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))
 		if k.skippedSegment == int32(number+1) {
 			skipped[number] = true

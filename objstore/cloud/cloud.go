@@ -4,10 +4,10 @@
 //	s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST
 //	gs://BUCKET/PREFIX
 //
-// Credentials are looked up in the same places as by the clouds' own programs. For S3,
-// these are the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN,
-// the file ~/.aws/credentials, and the machine's role. For Google, they are the
-// application default credentials. Pass [Schemes] to [stores.NewSet]:
+// Credentials come from the same sources as those of the clouds' own programs. For S3, these are
+// the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, the file
+// ~/.aws/credentials, and the machine's role. For Google, they are the application default
+// credentials. Pass [Schemes] to [stores.NewSet]:
 //
 //	store, err := stores.NewSet(cloud.Schemes()...).Open(ctx, "s3://bucket/prefix?region=eu-central-1", nil)
 package cloud
@@ -32,15 +32,15 @@ import (
 
 // Schemes returns the schemes s3 and gs.
 func Schemes() []stores.Scheme {
-	size := func(name, fallback, help string) stores.Option {
+	sizeOption := func(name, fallback, help string) stores.Option {
 		return stores.Option{Name: name, Usage: "SIZE", Default: fallback, Help: help, Check: func(value string) error {
 			_, err := stores.ParseSize(value)
 			return err
 		}}
 	}
-	shared := []stores.Option{
-		size("memory", "512MiB", "maximum memory"),
-		size("segment", "64MiB", "maximum data before an upload; also limited to a seventh of memory"),
+	commonOptions := []stores.Option{
+		sizeOption("memory", "512MiB", "maximum memory"),
+		sizeOption("segment", "64MiB", "maximum data before an upload; also limited to a seventh of memory"),
 		{Name: "disk", Usage: "SIZE", Default: "0", Help: "maximum size of readers' temporary files, to read a large store in one pass; 0: read in many passes", Check: func(value string) error {
 			_, err := diskSize(value)
 			return err
@@ -61,13 +61,13 @@ func Schemes() []stores.Scheme {
 	}
 	scheme := func(name, help string, options ...stores.Option) stores.Scheme {
 		return stores.Scheme{
-			Name: name, Usage: name + "://BUCKET/PREFIX", Help: help, Options: append(options, shared...),
+			Name: name, Usage: name + "://BUCKET/PREFIX", Help: help, Options: append(options, commonOptions...),
 			Open: func(ctx context.Context, location string, o map[string]string) (partd.Partd, error) {
 				return open(ctx, name, location, o)
 			},
 			Exists: func(location string, o map[string]string) (bool, error) {
 				ctx := context.Background()
-				b, err := bucket(ctx, name, location, o)
+				b, err := newBucket(ctx, name, location, o)
 				if err != nil {
 					return false, err
 				}
@@ -83,8 +83,8 @@ func Schemes() []stores.Scheme {
 	}
 }
 
-// bucket returns the bucket of a location.
-func bucket(ctx context.Context, scheme, location string, o map[string]string) (objstore.Bucket, error) {
+// newBucket returns the bucket of a location.
+func newBucket(ctx context.Context, scheme, location string, o map[string]string) (objstore.Bucket, error) {
 	name, prefix, _ := strings.Cut(location, "/")
 	if name == "" {
 		return nil, fmt.Errorf("location %q: write %s://BUCKET/PREFIX", location, scheme)
@@ -109,8 +109,8 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	if strings.Contains(rawURL, "#") { // in URLs of stores, # does not begin a fragment
 		return nil, fmt.Errorf("%q: write a # in a PREFIX as %%23", rawURL)
 	}
-	known := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
-	if known == nil {
+	allowed := map[string][]string{"s3": {"endpoint", "region"}, "gs": {"endpoint"}}[u.Scheme]
+	if allowed == nil {
 		return nil, fmt.Errorf("scheme %q: use s3 or gs", u.Scheme)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
@@ -119,12 +119,12 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	}
 	options := map[string]string{}
 	for name, values := range query {
-		if !slices.Contains(known, name) || len(values) > 1 {
-			return nil, fmt.Errorf("option %q of %s: use each of %q at most once", name, u.Scheme, known)
+		if !slices.Contains(allowed, name) || len(values) > 1 {
+			return nil, fmt.Errorf("option %q of %s: use each of %q at most once", name, u.Scheme, allowed)
 		}
 		options[name] = values[0]
 	}
-	return bucket(ctx, u.Scheme, u.Host+u.Path, options)
+	return newBucket(ctx, u.Scheme, u.Host+u.Path, options)
 }
 
 func closeBucket(b objstore.Bucket) error {
@@ -135,12 +135,12 @@ func closeBucket(b objstore.Bucket) error {
 }
 
 func open(ctx context.Context, scheme, location string, o map[string]string) (*Store, error) {
-	b, err := bucket(ctx, scheme, location, o)
+	b, err := newBucket(ctx, scheme, location, o)
 	if err != nil {
 		return nil, err
 	}
 	opts := &objstore.Options{}
-	// The values were checked before.
+	// The options' Check functions have checked the values.
 	opts.Memory, _ = stores.ParseSize(cmp.Or(o["memory"], "512MiB"))
 	opts.SegmentSize, _ = stores.ParseSize(cmp.Or(o["segment"], "64MiB"))
 	opts.Disk, _ = diskSize(o["disk"])
@@ -175,7 +175,7 @@ func (s *Store) Requests() objstore.Requests { return s.counter.Requests() }
 // Close closes the store and its connections.
 func (s *Store) Close() error {
 	if err := s.Store.Close(); err != nil {
-		return err // it remains open
+		return err // the store remains open
 	}
 	return closeBucket(s.counter.Bucket)
 }

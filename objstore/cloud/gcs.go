@@ -28,9 +28,9 @@ import (
 )
 
 const (
-	gcsAPI  = "https://storage.googleapis.com/storage/v1/"
-	scopes  = "https://www.googleapis.com/auth/"
-	gcsPage = 64 << 20 // maximum bytes of a listing's page
+	gcsAPI      = "https://storage.googleapis.com/storage/v1/"
+	scopePrefix = "https://www.googleapis.com/auth/"
+	gcsPage     = 64 << 20 // maximum size of a page of a listing, in bytes
 )
 
 // gcs is a bucket of Google Cloud Storage, accessed by its JSON API. Google's own library
@@ -74,7 +74,7 @@ func openGCS(ctx context.Context, bucket, prefix, endpoint string) (*gcs, error)
 func (b *gcs) authorize(ctx context.Context) error {
 	// Tokens are fetched as long as the bucket is open, not just during ctx.
 	ctx = context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: b.transport, Timeout: time.Minute})
-	creds, err := google.FindDefaultCredentials(ctx, scopes+"devstorage.full_control", scopes+"cloud-platform")
+	creds, err := google.FindDefaultCredentials(ctx, scopePrefix+"devstorage.full_control", scopePrefix+"cloud-platform")
 	if err != nil {
 		return fmt.Errorf("%v: %w", b, err)
 	}
@@ -111,9 +111,9 @@ func (*gcs) hasStatus(err error, code int) bool {
 	return ok && e.code == code
 }
 
-// do makes one request, without retries: a retried create could report that its own
+// send makes one request, without retries: a retried create could report that its own
 // object already exists.
-func (b *gcs) do(r *http.Request) (*http.Response, error) {
+func (b *gcs) send(r *http.Request) (*http.Response, error) {
 	if b.project != "" {
 		r.Header.Set("X-Goog-User-Project", b.project)
 	}
@@ -124,7 +124,7 @@ func (b *gcs) do(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
-	defer resp.Body.Close() //nolint:errcheck // the body was read
+	defer resp.Body.Close() //nolint:errcheck // the end of the body is not needed
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
 		return nil, err
@@ -146,8 +146,8 @@ func (b *gcs) newRequest(ctx context.Context, method, name string, query url.Val
 	return http.NewRequestWithContext(ctx, method, path+"?"+query.Encode(), nil)
 }
 
-// storeError converts an error to what the store expects, after the object's path. Transient errors only get
-// the path.
+// storeError converts a response to the error that the store expects, and adds the object's path. A
+// transient error only gets the path.
 func (b *gcs) storeError(err error, name string) error {
 	var e *gcsError
 	if !errors.As(err, &e) {
@@ -174,10 +174,10 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	var head, tail bytes.Buffer
 	writer := multipart.NewWriter(&head)
 	for _, part := range []struct {
-		kind string
-		data []byte
+		contentType string
+		data        []byte
 	}{{"application/json", meta}, {"application/octet-stream", nil}} {
-		w, err := writer.CreatePart(textproto.MIMEHeader{"Content-Type": {part.kind}})
+		w, err := writer.CreatePart(textproto.MIMEHeader{"Content-Type": {part.contentType}})
 		if err == nil {
 			_, err = w.Write(part.data)
 		}
@@ -189,7 +189,7 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	size := int64(head.Len() + len(data) + tail.Len())
 	body := &borrowedReader{r: bytes.NewReader(data)}
 	defer body.release()
-	// The path of uploads differs from that of other requests.
+	// Uploads have a different path than other requests.
 	base, err := url.Parse(b.api)
 	if err != nil {
 		return err
@@ -201,14 +201,14 @@ func (b *gcs) Create(ctx context.Context, name string, data []byte) error {
 	}
 	r.ContentLength = size
 	r.Header.Set("Content-Type", "multipart/related; boundary="+writer.Boundary())
-	resp, err := b.do(r)
+	resp, err := b.send(r)
 	if err != nil {
 		return b.storeError(err, name)
 	}
 	return finish(resp)
 }
 
-// finish reads the rest of a response, so that its connection can be reused.
+// finish reads the remaining response, so that its connection can be reused.
 func finish(resp *http.Response) error {
 	_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	return errors.Join(err, resp.Body.Close())
@@ -232,7 +232,7 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 		r.Header.Set("Range", byteRange)
 		status = http.StatusPartialContent
 	}
-	resp, err := b.do(r)
+	resp, err := b.send(r)
 	switch {
 	case b.hasStatus(err, http.StatusRequestedRangeNotSatisfiable):
 		return http.NoBody, nil // the object ends before offset
@@ -263,7 +263,7 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 				}
 				NextPageToken string
 			}
-			if err := b.page(ctx, query, &page); err != nil {
+			if err := b.readPage(ctx, query, &page); err != nil {
 				yield(objstore.Object{}, b.storeError(err, prefix))
 				return
 			}
@@ -277,16 +277,16 @@ func (b *gcs) List(ctx context.Context, prefix, after string) iter.Seq2[objstore
 	}
 }
 
-func (b *gcs) page(ctx context.Context, query url.Values, to any) error {
+func (b *gcs) readPage(ctx context.Context, query url.Values, result any) error {
 	r, err := b.newRequest(ctx, http.MethodGet, "", query)
 	if err != nil {
 		return err
 	}
-	resp, err := b.do(r)
+	resp, err := b.send(r)
 	if err != nil {
 		return err
 	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, gcsPage)).Decode(to)
+	err = json.NewDecoder(io.LimitReader(resp.Body, gcsPage)).Decode(result)
 	return errors.Join(err, finish(resp))
 }
 
@@ -296,7 +296,7 @@ func (b *gcs) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := b.do(r)
+	resp, err := b.send(r)
 	if b.hasStatus(err, http.StatusNotFound) {
 		return nil
 	}

@@ -17,18 +17,18 @@ import (
 // Lender issues temporary credentials for an S3 bucket to other programs. They have the
 // form of the properties that Iceberg engines use: s3.region, s3.access-key-id and so on.
 type Lender struct {
-	Role string // role of the issued credentials; "" means none
+	Role string // role of the issued credentials; "" for none
 
 	bucket, region, endpoint string
 	provider                 credentials.Provider
 
 	mu     sync.Mutex
-	issued map[string]credentials.Value // issued credentials, by their policies
+	cached map[string]credentials.Value // cached credentials, by their policies
 }
 
 const (
 	validity  = time.Hour
-	maxIssued = 1000 // maximum number of cached credentials
+	maxCached = 1000 // maximum number of cached credentials
 )
 
 // NewLender returns a Lender for the bucket of a URL. It returns nil for another cloud or
@@ -38,7 +38,7 @@ func NewLender(rawURL, role string) (*Lender, error) {
 	if err != nil || u.Scheme != "s3" {
 		return nil, err
 	}
-	return &Lender{Role: role, bucket: u.Host, region: u.Query().Get("region"), endpoint: u.Query().Get("endpoint"), issued: map[string]credentials.Value{}, provider: &credentials.Chain{
+	return &Lender{Role: role, bucket: u.Host, region: u.Query().Get("region"), endpoint: u.Query().Get("endpoint"), cached: map[string]credentials.Value{}, provider: &credentials.Chain{
 		Providers: []credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}},
 	}}, nil
 }
@@ -55,8 +55,8 @@ func (l *Lender) Settings() map[string]string {
 	return s
 }
 
-// Lend returns temporary credentials of the role, restricted to objects below a location
-// in the bucket. Without write they only permit reading.
+// Lend returns temporary credentials of the role, restricted to objects below a location in the
+// bucket. If write is false, they only permit reading.
 func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
 	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
 	if !ok || strings.ContainsAny(prefix, "*?") {
@@ -67,10 +67,10 @@ func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[str
 		return nil, err
 	}
 	l.mu.Lock()
-	v := l.issued[policy]
+	v := l.cached[policy]
 	l.mu.Unlock()
 	if time.Until(v.Expiration) < validity/2 {
-		if v, err = l.assume(ctx, policy); err != nil {
+		if v, err = l.assumeRole(ctx, policy); err != nil {
 			return nil, fmt.Errorf("credentials of role %q for %s: %w", l.Role, location, err)
 		}
 	}
@@ -80,8 +80,8 @@ func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[str
 	}, nil
 }
 
-// assume requests credentials of the role that are restricted by a policy.
-func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value, err error) {
+// assumeRole requests credentials of the role that are restricted by a policy.
+func (l *Lender) assumeRole(ctx context.Context, policy string) (v credentials.Value, err error) {
 	credCtx := &credentials.CredContext{Client: &http.Client{Timeout: time.Minute}, Context: ctx}
 	creds, err := l.provider.RetrieveWithCredContext(credCtx)
 	if err != nil {
@@ -103,10 +103,10 @@ func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.issued) >= maxIssued {
-		clear(l.issued)
+	if len(l.cached) >= maxCached {
+		clear(l.cached)
 	}
-	l.issued[policy] = v
+	l.cached[policy] = v
 	return v, nil
 }
 
@@ -114,13 +114,13 @@ func (l *Lender) assume(ctx context.Context, policy string) (v credentials.Value
 // deleting.
 func policyFor(bucket, prefix string, write bool) (string, error) {
 	type object = map[string]any
-	do := []string{"s3:GetObject"}
+	actions := []string{"s3:GetObject"}
 	if write {
-		do = append(do, "s3:PutObject", "s3:AbortMultipartUpload")
+		actions = append(actions, "s3:PutObject", "s3:AbortMultipartUpload")
 	}
 	arn := "arn:aws:s3:::" + bucket
 	b, err := json.Marshal(object{"Version": "2012-10-17", "Statement": []object{
-		{"Effect": "Allow", "Action": do, "Resource": arn + "/" + prefix + "/*"},
+		{"Effect": "Allow", "Action": actions, "Resource": arn + "/" + prefix + "/*"},
 		{"Effect": "Allow", "Action": []string{"s3:ListBucket"}, "Resource": arn, "Condition": object{"StringLike": object{"s3:prefix": prefix + "/*"}}},
 	}})
 	return string(b), err

@@ -69,8 +69,8 @@ func (b *s3) Close() error {
 	return nil
 }
 
-// Create creates an object by one request with If-None-Match: *, and with a checksum that
-// the server verifies.
+// Create creates an object with one request, with If-None-Match: * and with a checksum that the
+// server verifies.
 func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 	sum := binary.BigEndian.AppendUint32(nil, crc32.Checksum(data, castagnoli))
 	opts := minio.PutObjectOptions{
@@ -87,7 +87,7 @@ func (b *s3) Create(ctx context.Context, name string, data []byte) error {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// borrowedReader reads bytes that the caller owns. After release it reads none, because a
+// borrowedReader reads bytes that the caller owns. After release it returns an error, because a
 // closing connection may continue to read from a finished request.
 type borrowedReader struct {
 	mu sync.Mutex
@@ -98,7 +98,7 @@ func (l *borrowedReader) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.r == nil {
-		return 0, errors.New("the request is over")
+		return 0, errors.New("the request has ended")
 	}
 	return l.r.Read(p)
 }
@@ -109,8 +109,8 @@ func (l *borrowedReader) release() {
 	l.mu.Unlock()
 }
 
-// storeError converts an error for the store. Transient errors stay unchanged. So does 409:
-// the object may or may not exist.
+// storeError converts an error to the one that the store expects. Transient errors stay unchanged.
+// So does status 409, after which the object may or may not exist.
 func (b *s3) storeError(err error, name string) error {
 	if err == nil {
 		return nil
@@ -119,20 +119,20 @@ func (b *s3) storeError(err error, name string) error {
 	if !errors.As(err, &r) {
 		return err
 	}
-	where := b.String() + "/" + name
+	objectPath := b.String() + "/" + name
 	switch {
 	case r.StatusCode == http.StatusPreconditionFailed:
-		return fmt.Errorf("%s: %w", where, fs.ErrExist)
+		return fmt.Errorf("%s: %w", objectPath, fs.ErrExist)
 	case r.Code == minio.NoSuchKey:
-		return fmt.Errorf("%s: %w", where, fs.ErrNotExist)
+		return fmt.Errorf("%s: %w", objectPath, fs.ErrNotExist)
 	case r.StatusCode == http.StatusRequestTimeout, r.StatusCode == http.StatusConflict, r.StatusCode == http.StatusTooManyRequests,
 		r.Code == "RequestTimeout", r.Code == "BadDigest", r.StatusCode < 400, r.StatusCode >= 500:
 		return err
 	}
-	return fmt.Errorf("%s: %w: %w", where, objstore.ErrRefused, err)
+	return fmt.Errorf("%s: %w: %w", objectPath, objstore.ErrRefused, err)
 }
 
-// ReadRange reads a part of an object by one request.
+// ReadRange reads a part of an object with one request.
 func (b *s3) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if length == 0 {
 		return http.NoBody, nil

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Page returns the content of docs/cloud-plan.md. work divides a job with entries of 100
-// bytes among machines with the given memory and disk.
-func Page(work func(j Job, memory, disk int64) Work) string {
+// Page returns the content of docs/cloud-plan.md. divide divides a job with entries of 100 bytes
+// among machines with the given memory and disk.
+func Page(divide func(j Job, memory, disk int64) Work) string {
 	var b strings.Builder
 	b.WriteString(`# The cost of a store in a bucket
 
@@ -33,10 +33,10 @@ The table assumes:
 		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
 				j := Job{Writers: n, Readers: n, Bytes: size}
-				p, without := work(j, memory, math.MaxInt64).Plan(j), work(j, memory, 0).Plan(j)
+				p, withoutDisk := divide(j, memory, math.MaxInt64).Plan(j), divide(j, memory, 0).Plan(j)
 				fmt.Fprintf(&b, "| %d | %d | %g TB | %d GiB | %d | %d | %s | %s | %d MiB | %.0f | %.0f | %.0f | %d | %d | %.2f | %.2f | %.2f |\n",
 					n, n, float64(size)/1e12, memory>>30, p.Segments, p.Passes, kib(p.RangeBytes), gib(p.DiskBytes), p.CatalogBytes>>20,
-					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, without.RequestDollars, p.StorageDollarsPerDay)
+					p.Upload, p.Commit, p.Read, p.Requests.Put, p.Requests.Get, p.RequestDollars, withoutDisk.RequestDollars, p.StorageDollarsPerDay)
 			}
 		}
 	}

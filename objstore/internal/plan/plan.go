@@ -11,17 +11,17 @@ import (
 // reader reads one part.
 type Job struct {
 	Writers, Readers int
-	Bytes            int64 // of all entries
+	Bytes            int64 // total size of the entries
 }
 
-// Work is the division of a job by the store.
+// Work describes how a store divides a job.
 type Work struct {
 	Segments    int64
 	Passes      int64 // per reader
 	Gets        int64 // GET requests per reader for data
 	Read        int64 // bytes that each reader reads
 	Disk        int64 // bytes of temporary files per reader; 0 means none
-	Catalog     int64 // bytes of the segments' index in each reader's memory
+	Catalog     int64 // size of the segments' index in each reader's memory, in bytes
 	Footers     int64 // bytes of footers that each reader reads
 	Commits     int64 // records of the log
 	OpeningPuts int64 // per writer and reader
@@ -74,23 +74,23 @@ const (
 	prefixesOfStore = 256.0 // seg/00 to seg/ff
 )
 
-// Flushes returns the requests and the time, besides uploads, if all writers commit at
-// the same moment. The formula was fitted to measurements with ten log objects a second,
-// and 40 to 100 ms for a request.
+// Flushes returns the requests and the time, without uploads, if all writers commit at the same
+// moment. The formula was fitted to measurements with ten log objects a second, and 40 to 100 ms
+// for a request.
 func Flushes(writers int64) (r Requests, seconds float64) {
 	n, digits := float64(writers), math.Log10(float64(writers))
 	r = Requests{Put: int64(n * (1 + 1.2*digits)), Get: int64(n * (1 + 2.8*digits)), List: int64(n * (1 + 0.8*digits))}
 	return r, 0.4 + digits
 }
 
-// Plan estimates a job that is divided as w says.
+// Plan estimates a job that is divided into w.
 func (w Work) Plan(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
 	p := Plan{Segments: w.Segments, Passes: w.Passes, DiskBytes: w.Disk, RangeBytes: w.Read / w.Gets, CatalogBytes: w.Catalog}
 	commits, seconds := Flushes(writers)
 	commitsPerWriter := w.Commits / writers
 	p.Requests = Requests{
-		// One more PUT of STORE and a race for each opening, the log, and the segments.
+		// Opening a store needs another PUT of STORE, and the PUTs of races.
 		Put:  w.Segments + commitsPerWriter*commits.Put + (writers+readers)*w.OpeningPuts,
 		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + commitsPerWriter*commits.Get,
 		List: commitsPerWriter*commits.List + readers*(1+w.Commits/w.ListPage),

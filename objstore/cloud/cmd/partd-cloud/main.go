@@ -19,7 +19,7 @@ import (
 
 func main() {
 	set := stores.NewSet(cloud.Schemes()...)
-	if len(os.Args) > 1 && os.Args[1] == serveName { // it has its own flags and signal handling
+	if len(os.Args) > 1 && os.Args[1] == serveName { // serve has its own flags and signal handling
 		os.Exit(servercli.MainWith(set, os.Args[2:]))
 	}
 	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe(), newPlan()))

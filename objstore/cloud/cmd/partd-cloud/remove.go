@@ -50,7 +50,7 @@ there, and all stores below it. Nobody may be using them. This cannot be undone.
 	return cmd
 }
 
-// retry calls request until it succeeds, at most a minute without progress.
+// retry calls request until it succeeds. It gives up after a minute without progress.
 func retry(ctx context.Context, done *int, request func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, time.Minute, 0, done, request)
 }
@@ -59,11 +59,11 @@ func retry(ctx context.Context, done *int, request func(ctx context.Context) err
 func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	const requests = 16 // concurrent
+	const concurrentDeletes = 16
 	names := make(chan string)
-	var deleting sync.WaitGroup
-	for range requests {
-		deleting.Go(func() {
+	var workers sync.WaitGroup
+	for range concurrentDeletes {
+		workers.Go(func() {
 			for name := range names {
 				err := retry(ctx, nil, func(ctx context.Context) error { return bucket.Delete(ctx, name) })
 				if err != nil {
@@ -72,19 +72,21 @@ func removeAll(ctx context.Context, bucket objstore.Bucket) (n int, err error) {
 			}
 		})
 	}
-	after := ""
-	err = retry(ctx, &n, func(context.Context) error { // without the request's context, whose time limit does not allow for waiting for deletions
-		for o, err := range bucket.List(ctx, "", after) {
+	lastName := ""
+	// The request's own context is not used, because its time limit does not include the wait for
+	// deletions.
+	err = retry(ctx, &n, func(context.Context) error {
+		for o, err := range bucket.List(ctx, "", lastName) {
 			if err != nil || ctx.Err() != nil {
 				return err
 			}
 			names <- o.Name
-			n, after = n+1, o.Name
+			n, lastName = n+1, o.Name
 		}
 		return nil
 	})
 	close(names)
-	deleting.Wait()
+	workers.Wait()
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}

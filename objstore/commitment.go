@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// commitment is a record that is being committed. It is tried with one number until the
-// outcome is certain, so it never gets two numbers.
+// commitment is a record that is being committed. Attempts use the same number until its outcome is
+// certain, so the record never gets two numbers.
 type commitment struct {
 	number       uint64
 	data         []byte
@@ -21,7 +21,7 @@ type commitment struct {
 	oldestObject time.Time     // when the oldest object that Sweep may delete was created, or zero
 	isUnknown    bool          // a request with this number has an unknown outcome
 	losses       int           // number of attempts that other writers won
-	duration     time.Duration // of the last attempt
+	duration     time.Duration // duration of the last attempt
 
 	// The fields below are for waiting records, which other writers may put into the log.
 	member       member
@@ -29,9 +29,9 @@ type commitment struct {
 	hasObject    bool      // its object exists
 }
 
-// settle finishes the current commit, until it is certain whether the log contains the
-// record. committing must be held.
-func (s *Store) settle(ctx context.Context) error {
+// finishCommit continues the current commit, until it is certain whether the log contains the
+// record. commitMu must be held.
+func (s *Store) finishCommit(ctx context.Context) error {
 	if s.brokenErr != nil {
 		return s.brokenErr
 	}
@@ -45,7 +45,7 @@ func (s *Store) settle(ctx context.Context) error {
 			s.commitment = nil // nothing was created; the pieces stay pending
 			return err
 		case err != nil:
-			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, pathText(s.bucket, logName(c.number)), err)
+			return fmt.Errorf("%w: %s: %w", partd.ErrUnknownOutcome, objectPath(s.bucket, logName(c.number)), err)
 		case isMine:
 			if err := s.recordCommit(ctx, c); err != nil {
 				return err
@@ -58,7 +58,7 @@ func (s *Store) settle(ctx context.Context) error {
 // attempt tries to create the record's number, and reports whether the log now contains
 // the record.
 func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err error) {
-	if c.waits() {
+	if c.isWaiting() {
 		if isMine, err = s.isNamed(ctx, c); isMine || err != nil {
 			return isMine, err
 		}
@@ -73,23 +73,23 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	}
 	isMine, err = s.readBack(ctx, c)
 	switch {
-	case err != nil || isMine && (created || !c.waits()):
+	case err != nil || isMine && (created || !c.isWaiting()):
 		return isMine, err
 	case isMine: // a group of another writer names it
-		return s.stillNamed(ctx, c)
+		return s.confirmNamed(ctx, c)
 	case created:
-		return false, s.twoWinners(c)
-	case c.waits():
+		return false, s.twoWinnersError(c)
+	case c.isWaiting():
 		c.number++
 		return false, nil
 	}
 	return false, s.prepareRetry(ctx, c)
 }
 
-// twoWinners returns the error for a record that was in the log but no longer is.
-func (s *Store) twoWinners(c *commitment) error {
+// twoWinnersError returns the error for a record that was in the log but no longer is.
+func (s *Store) twoWinnersError(c *commitment) error {
 	return fmt.Errorf("%w: %s was created by this writer, but contains another writer's record: %w",
-		partd.ErrUnknownOutcome, pathText(s.bucket, logName(c.number)), errTwoWinners)
+		partd.ErrUnknownOutcome, objectPath(s.bucket, logName(c.number)), errTwoWinners)
 }
 
 // prepareRetry prepares the next attempt after another writer won the number: with a higher
@@ -110,13 +110,13 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	switch c.losses++; {
 	case s.opts.hooks.noReadBack:
 		return nil
-	case c.losses < lossesAlone || s.opts.hooks.noGroups:
-		return pauseBefore(ctx, min(c.losses, 6))
+	case c.losses < lossesBeforeWait || s.opts.hooks.noGroups:
+		return pauseBeforeRetry(ctx, min(c.losses, 6))
 	}
-	return s.wait(ctx, c)
+	return s.startWaiting(ctx, c)
 }
 
-// recordCommit updates the state after the log contains the record.
+// recordCommit updates the store after its record was found in the log.
 func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 	if err := s.mu.lock(context.WithoutCancel(ctx)); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 	return s.retry(ctx, func(ctx context.Context) (err error) {
 		data := c.data
-		if c.waits() {
+		if c.isWaiting() {
 			if data, err = s.group(ctx, c); err != nil {
 				return err
 			}
@@ -145,7 +145,7 @@ func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 	})
 }
 
-// createOnce makes one request to create an object, and updates c.sent.
+// createOnce makes one request to create an object, and updates c.isUnknown.
 func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data []byte) error {
 	if age := age(c.oldestObject) + s.opts.hooks.segmentAge; !c.oldestObject.IsZero() && age > sweepAge/2 {
 		return fmt.Errorf("%w: %w: it was appended %v ago and never flushed: reopen the store and append the data again",
@@ -159,12 +159,12 @@ func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data
 	case err == nil || errors.Is(err, fs.ErrExist):
 	case !isDefinite(err):
 		c.isUnknown = true
-	default: // the bucket says that nothing was created; check whether it exists nonetheless
-		_, lookErr := s.readPart(ctx, name, 0, 1)
-		if lookErr == nil {
+	default: // the bucket reports that nothing was created; check whether the object exists nonetheless
+		_, readErr := s.readPart(ctx, name, 0, 1)
+		if readErr == nil {
 			return fs.ErrExist
 		}
-		c.isUnknown = c.isUnknown || !errors.Is(lookErr, fs.ErrNotExist)
+		c.isUnknown = c.isUnknown || !errors.Is(readErr, fs.ErrNotExist)
 	}
 	return err
 }
@@ -183,7 +183,7 @@ func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err e
 	err = s.retry(ctx, func(ctx context.Context) error {
 		isMine, err = s.holdsRecord(ctx, c)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s exists, but cannot be read yet", pathText(s.bucket, logName(c.number))) // that proves nothing
+			return fmt.Errorf("%s exists, but cannot be read yet", objectPath(s.bucket, logName(c.number)))
 		}
 		return err
 	})
@@ -193,7 +193,7 @@ func (s *Store) readBack(ctx context.Context, c *commitment) (isMine bool, err e
 // holdsRecord makes one attempt to read whether the object with c's number contains c's record.
 func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 	limit := int64(recordHeadLen)
-	if c.waits() {
+	if c.isWaiting() {
 		limit += maxMembers * memberLen
 	}
 	b, err := s.readPart(ctx, logName(c.number), 0, limit)
@@ -201,11 +201,11 @@ func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 		return false, err
 	}
 	r, err := parseRecordHead(s.format, c.number, b)
-	if err == nil && r.op == opGroup && c.waits() {
+	if err == nil && r.op == opGroup && c.isWaiting() {
 		r, err = parseRecord(s.format, c.number, b)
 	}
 	if err != nil {
-		return false, corrupt(pathText(s.bucket, logName(c.number)), err)
+		return false, corrupt(objectPath(s.bucket, logName(c.number)), err)
 	}
 	if r.op == opGroup {
 		return slices.ContainsFunc(r.members, func(m member) bool { return m.writer == s.writer && m.seq == s.seq+1 }), nil
