@@ -68,13 +68,13 @@ func fixedArray[T Element](d npy.DType, data []byte) ([]T, error) {
 	var err error
 	switch any(*new(T)).(type) {
 	case bool:
-		v = npy.Bools(data)
+		v = npy.DecodeBools(data)
 	case time.Time:
-		v, err = npy.Times(d, data)
+		v, err = npy.DecodeTimes(d, data)
 	case time.Duration:
-		v, err = npy.Durations(d, data)
+		v, err = npy.DecodeDurations(d, data)
 	default:
-		return npy.Fixeds[T](d, data), nil
+		return npy.DecodeFixed[T](d, data), nil
 	}
 	elements, _ := v.([]T)
 	return elements, err

@@ -70,9 +70,9 @@ func (a array) values(data []byte, objects []any) (any, error) {
 		}
 		return objects, nil
 	case name == "" && kind == 'M':
-		return Times{Unit: a.dtype.Unit, Counts: npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
+		return Times{Unit: a.dtype.Unit, Counts: npy.DecodeFixed[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
 	case name == "" && kind == 'm':
-		return Durations{a.dtype.Unit, npy.Fixeds[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
+		return Durations{a.dtype.Unit, npy.DecodeFixed[int64](a.dtype, data)}, checkUnit(a.dtype.Unit)
 	case name == "StringDtype" && kind == 'O':
 		return decodeTexts(objects, a.pandasDtype)
 	case name == "DatetimeTZDtype" && a.dtype.Size == 8:
@@ -80,7 +80,7 @@ func (a array) values(data []byte, objects []any) (any, error) {
 		if err == nil {
 			err = checkUnit(unit)
 		}
-		return Times{unit, zone, npy.Fixeds[int64](a.dtype, data)}, err
+		return Times{unit, zone, npy.DecodeFixed[int64](a.dtype, data)}, err
 	}
 	for _, t := range fixedTypes {
 		if name == "" && t.dtype.Kind == a.dtype.Kind && t.dtype.Size == a.dtype.Size {

@@ -2,9 +2,9 @@
 // MessagePack, with the same bytes as Python's msgpack (use_bin_type): text as str, bytes
 // as bin, and tuples as arrays, which are read as lists.
 //
-// A value that Python's msgpack cannot write, or could not read again, is an
-// ErrNotPlain: sets, integers beyond 64 bits, dicts with keys that are neither text nor
-// bytes. Package pickle supports these.
+// The error for a value that Python's msgpack cannot write, or could not read again, wraps
+// ErrNotPlain: sets, integers beyond 64 bits, and dicts with keys that are neither text nor bytes.
+// Package pickle supports these.
 package msgpack
 
 import (
@@ -20,7 +20,7 @@ import (
 
 // ErrNotPlain is wrapped by the error for a value that MessagePack cannot hold, or that
 // Python cannot read from it.
-var ErrNotPlain = errors.New("not for msgpack")
+var ErrNotPlain = errors.New("MessagePack cannot hold the value")
 
 // maxWriteDepth is the maximum nesting that Python's msgpack writes.
 const maxWriteDepth = 511
@@ -64,11 +64,11 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 		if !utf8.ValidString(v) {
 			return dst, fmt.Errorf("%w: text that is not UTF-8", ErrNotPlain)
 		}
-		return msgp.AppendString(dst, v), tooLong(len(v))
+		return msgp.AppendString(dst, v), checkLength(len(v))
 	case []byte:
-		return msgp.AppendBytes(dst, v), tooLong(len(v))
+		return msgp.AppendBytes(dst, v), checkLength(len(v))
 	case pyvalue.ByteArray:
-		return msgp.AppendBytes(dst, v), tooLong(len(v))
+		return msgp.AppendBytes(dst, v), checkLength(len(v))
 	case []any:
 		return appendArray(dst, v, depth)
 	case pyvalue.Tuple:
@@ -78,15 +78,14 @@ func write(dst []byte, v any, depth int) ([]byte, error) {
 	case pyvalue.Set, pyvalue.FrozenSet:
 		return dst, fmt.Errorf("%w: a %s", ErrNotPlain, pyvalue.Name(v))
 	}
-	c, err := pyvalue.Canon(v)
+	plain, err := pyvalue.Canon(v)
 	if err != nil {
 		return dst, err
 	}
-	return write(dst, c, depth)
+	return write(dst, plain, depth)
 }
 
-// appendInteger writes the shortest form. Like Python, it writes numbers that are not negative
-// as unsigned.
+// appendInteger writes the shortest form. Like Python, it writes numbers from 0 up as unsigned.
 func appendInteger(dst []byte, n int64) []byte {
 	if n >= 0 {
 		return msgp.AppendUint64(dst, uint64(n))
@@ -95,7 +94,7 @@ func appendInteger(dst []byte, n int64) []byte {
 }
 
 func appendArray(dst []byte, elements []any, depth int) ([]byte, error) {
-	if err := tooLong(len(elements)); err != nil {
+	if err := checkLength(len(elements)); err != nil {
 		return dst, err
 	}
 	dst = msgp.AppendArrayHeader(dst, uint32(len(elements)))
@@ -109,7 +108,7 @@ func appendArray(dst []byte, elements []any, depth int) ([]byte, error) {
 }
 
 func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
-	if err := tooLong(len(d)); err != nil {
+	if err := checkLength(len(d)); err != nil {
 		return dst, err
 	}
 	dst = msgp.AppendMapHeader(dst, uint32(len(d)))
@@ -130,8 +129,8 @@ func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 	return dst, nil
 }
 
-// tooLong returns an error if n does not fit a length of 32 bits.
-func tooLong(n int) error {
+// checkLength returns an error if n does not fit in 32 bits.
+func checkLength(n int) error {
 	if uint64(n) > 1<<32-1 {
 		return fmt.Errorf("%w: %d bytes or elements", ErrNotPlain, n)
 	}
@@ -140,7 +139,7 @@ func tooLong(n int) error {
 
 // AppendTexts appends an encoded list of texts to dst.
 func AppendTexts(dst []byte, texts []string) ([]byte, error) {
-	if err := tooLong(len(texts)); err != nil {
+	if err := checkLength(len(texts)); err != nil {
 		return dst, fmt.Errorf("msgpack: %w", err)
 	}
 	out := msgp.AppendArrayHeader(dst, uint32(len(texts)))
@@ -148,7 +147,7 @@ func AppendTexts(dst []byte, texts []string) ([]byte, error) {
 		if !utf8.ValidString(s) {
 			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str must be", i, s)
 		}
-		if err := tooLong(len(s)); err != nil {
+		if err := checkLength(len(s)); err != nil {
 			return dst, fmt.Errorf("msgpack: element %d: %w", i, err)
 		}
 		out = msgp.AppendString(out, s)

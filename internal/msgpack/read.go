@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// MaxGrowth is the maximum memory of a value, in multiples of the input's length, besides
-// some kilobytes.
+// MaxGrowth is the maximum memory of a value, as a multiple of the input's length, apart from some
+// kilobytes.
 const MaxGrowth = 128
 
 // Error is an error at an offset of the input.
@@ -26,47 +26,47 @@ func (e *Error) Unwrap() error { return e.Err }
 // Decode returns the plain value that data encodes. It does not retain data. Its error
 // is an *Error.
 func Decode(data []byte) (v any, err error) {
-	r := reader{rest: data, missing: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
+	r := reader{remaining: data, missing: 1, unique: pyvalue.NewUnique(len(data)), texts: pyvalue.NewTexts(len(data))}
 	v, err = r.value(pyvalue.MaxDepth)
-	if err := r.end(data, err); err != nil {
+	if err := r.finish(data, err); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
-// Check returns an error unless data is one value of any MessagePack type, with enough
-// bytes for every length in it, and not nested too deeply. It allocates nothing. After
-// Check, a decoder that trusts lengths is safe.
+// Check returns an error unless data is one value of any MessagePack type, with enough bytes for
+// every length in it, and not nested too deeply. It allocates nothing. After Check, data is safe
+// for a decoder that trusts lengths.
 func Check(data []byte) error {
-	r := reader{rest: data, missing: 1}
-	return r.end(data, r.skipValue(pyvalue.MaxDepth))
+	r := reader{remaining: data, missing: 1}
+	return r.finish(data, r.skipValue(pyvalue.MaxDepth))
 }
 
-// end returns the error of reading data, or an error if bytes follow the value.
-func (r *reader) end(data []byte, err error) error {
-	if err == nil && len(r.rest) > 0 {
-		err = fmt.Errorf("%d bytes follow the end", len(r.rest))
+// finish returns the error of reading data, or an error if bytes follow the value.
+func (r *reader) finish(data []byte, err error) error {
+	if err == nil && len(r.remaining) > 0 {
+		err = fmt.Errorf("%d bytes follow the end", len(r.remaining))
 	}
 	if err != nil {
-		return &Error{len(data) - len(r.rest), err}
+		return &Error{len(data) - len(r.remaining), err}
 	}
 	return nil
 }
 
 type reader struct {
-	rest []byte
-	// owed is the number of values that headers have announced and that are not yet
-	// read. Each takes at least a byte. If owed exceeds the remaining bytes, it is an
-	// error before anything is allocated, even for nested arrays.
+	remaining []byte
+	// missing is the number of values that headers have announced and that are not yet read. Each
+	// takes at least one byte. If missing exceeds the remaining bytes, reading fails before it
+	// allocates memory, even for nested arrays.
 	missing uint64
 	unique  *pyvalue.Unique
 	texts   pyvalue.Texts
 }
 
-// checkDepth must be called before each value. It returns an error at the end of the input, or
-// if the value is nested too deep.
+// checkDepth must be called before each value. It returns an error at the end of the input, or if
+// the value is nested too deeply.
 func (r *reader) checkDepth(depth int) error {
-	if len(r.rest) == 0 {
+	if len(r.remaining) == 0 {
 		return msgp.ErrShortBytes
 	}
 	if depth < 0 {
@@ -80,27 +80,27 @@ func (r *reader) value(depth int) (v any, err error) {
 	if err := r.checkDepth(depth); err != nil {
 		return nil, err
 	}
-	rest := r.rest
-	switch kind := msgp.NextType(r.rest); kind {
+	remaining := r.remaining
+	switch kind := msgp.NextType(r.remaining); kind {
 	case msgp.NilType:
-		rest, err = msgp.ReadNilBytes(rest)
+		remaining, err = msgp.ReadNilBytes(remaining)
 	case msgp.BoolType:
-		v, rest, err = msgp.ReadBoolBytes(rest)
+		v, remaining, err = msgp.ReadBoolBytes(remaining)
 	case msgp.IntType:
-		v, rest, err = msgp.ReadInt64Bytes(rest)
+		v, remaining, err = msgp.ReadInt64Bytes(remaining)
 	case msgp.UintType:
 		var n uint64
-		n, rest, err = msgp.ReadUint64Bytes(rest)
+		n, remaining, err = msgp.ReadUint64Bytes(remaining)
 		v = pyvalue.Unsigned(n)
 	case msgp.Float32Type:
 		var f float32
-		f, rest, err = msgp.ReadFloat32Bytes(rest)
+		f, remaining, err = msgp.ReadFloat32Bytes(remaining)
 		v = float64(f)
 	case msgp.Float64Type:
-		v, rest, err = msgp.ReadFloat64Bytes(rest)
+		v, remaining, err = msgp.ReadFloat64Bytes(remaining)
 	case msgp.StrType:
 		var b []byte
-		if b, rest, err = msgp.ReadStringZC(rest); err != nil {
+		if b, remaining, err = msgp.ReadStringZC(remaining); err != nil {
 			return nil, err
 		}
 		isNew := false
@@ -108,7 +108,7 @@ func (r *reader) value(depth int) (v any, err error) {
 			return nil, fmt.Errorf("a str that is not UTF-8: %.40q", b)
 		}
 	case msgp.BinType:
-		v, rest, err = msgp.ReadBytesBytes(rest, []byte{})
+		v, remaining, err = msgp.ReadBytesBytes(remaining, []byte{})
 	case msgp.ArrayType:
 		return r.readArray(depth)
 	case msgp.MapType:
@@ -119,28 +119,29 @@ func (r *reader) value(depth int) (v any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r.rest = rest
+	r.remaining = remaining
 	return v, nil
 }
 
-// readHeader reads the number of values in an array or a map. A map has two for each item.
+// readHeader reads the header of an array or a map, and returns the number of its values. A map has
+// two for each item.
 func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	var size uint32
-	rest := r.rest
+	remaining := r.remaining
 	if kind == msgp.ArrayType {
-		size, rest, err = msgp.ReadArrayHeaderBytes(rest)
+		size, remaining, err = msgp.ReadArrayHeaderBytes(remaining)
 		n = uint64(size)
 	} else {
-		size, rest, err = msgp.ReadMapHeaderBytes(rest)
+		size, remaining, err = msgp.ReadMapHeaderBytes(remaining)
 		n = 2 * uint64(size)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if r.missing += n; r.missing > uint64(len(rest)) {
-		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.missing, len(rest), msgp.ErrShortBytes)
+	if r.missing += n; r.missing > uint64(len(remaining)) {
+		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.missing, len(remaining), msgp.ErrShortBytes)
 	}
-	r.rest = rest
+	r.remaining = remaining
 	return n, nil
 }
 
@@ -179,11 +180,11 @@ func (r *reader) skipValue(depth int) error {
 	if err := r.checkDepth(depth); err != nil {
 		return err
 	}
-	kind := msgp.NextType(r.rest)
+	kind := msgp.NextType(r.remaining)
 	if kind != msgp.ArrayType && kind != msgp.MapType {
-		rest, err := msgp.Skip(r.rest)
+		rest, err := msgp.Skip(r.remaining)
 		if err == nil {
-			r.rest = rest
+			r.remaining = rest
 		}
 		return err
 	}

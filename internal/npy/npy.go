@@ -24,12 +24,12 @@ import (
 // DType is the type of an array's elements.
 type DType struct {
 	Kind byte
-	Size int // of an element in bytes, 0 for objects
-	Big  bool
-	Unit string // of times and durations
+	Size int    // element size in bytes, 0 for objects
+	Big  bool   // big-endian
+	Unit string // unit of times and durations
 }
 
-// sizes has the element sizes of each supported kind, in bytes.
+// sizes lists the supported element sizes of each kind, in bytes.
 var sizes = map[byte][]string{
 	'b': {"1"}, 'i': {"1", "2", "4", "8"}, 'u': {"1", "2", "4", "8"},
 	'f': {"2", "4", "8"}, 'c': {"8", "16"}, 'M': {"8"}, 'm': {"8"},
@@ -51,35 +51,35 @@ func Parse(text string) (DType, error) {
 }
 
 func parse(text string) (d DType, err error) {
-	rest := strings.TrimLeft(text, "<>|=")
-	order := text[:len(text)-len(rest)]
+	remaining := strings.TrimLeft(text, "<>|=")
+	order := text[:len(text)-len(remaining)]
 	if len(order) > 1 {
 		return d, errors.New("it has several byte orders")
 	}
-	if rest == "" {
+	if remaining == "" {
 		return d, errors.New("it has no kind")
 	}
-	d.Kind, rest = rest[0], rest[1:]
+	d.Kind, remaining = remaining[0], remaining[1:]
 	if d.Kind == 'O' {
-		if rest != "" && rest != "8" {
+		if remaining != "" && remaining != "8" {
 			return d, errors.New("objects have no such size")
 		}
 		return d, nil
 	}
-	known, ok := sizes[d.Kind]
+	supported, ok := sizes[d.Kind]
 	if !ok {
 		return d, fmt.Errorf("there is no kind %q", d.Kind)
 	}
-	size, unit, hasUnit := strings.Cut(rest, "[")
-	if !slices.Contains(known, size) {
+	size, unit, hasUnit := strings.Cut(remaining, "[")
+	if !slices.Contains(supported, size) {
 		return d, fmt.Errorf("the kind %q has no size %q", d.Kind, size)
 	}
 	if d.Size, err = strconv.Atoi(size); err != nil {
 		return d, err
 	}
 	d.Big = order == ">" && d.Size > 1
-	if timed := d.Kind == 'M' || d.Kind == 'm'; timed != hasUnit {
-		return d, errors.New("only times and durations have a unit, and all do")
+	if isTimed := d.Kind == 'M' || d.Kind == 'm'; isTimed != hasUnit {
+		return d, errors.New("times and durations need a unit, and other kinds must not have one")
 	}
 	if hasUnit {
 		d.Unit, ok = strings.CutSuffix(unit, "]")
@@ -111,10 +111,10 @@ func (d DType) byteOrder() string {
 	return "<"
 }
 
-// machineIsBig reports whether the machine is big-endian.
-var machineIsBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
+// isMachineBig reports whether the machine is big-endian.
+var isMachineBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
-// bytesOf returns the bytes of elements, which have no pointers.
+// bytesOf returns the memory of elements as bytes. The elements must not contain pointers.
 func bytesOf[T any](v []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(*new(T))))
 }
@@ -129,10 +129,10 @@ func AppendFixed[T any](dst []byte, d DType, v []T) []byte {
 	return dst
 }
 
-// Fixeds decodes the elements of data, in the byte order of d. It ignores an incomplete
+// DecodeFixed decodes the elements of data, in the byte order of d. It ignores an incomplete
 // element at the end. Every pattern of bytes must be a valid T, so T must not be bool:
 // use Bools.
-func Fixeds[T any](d DType, data []byte) []T {
+func DecodeFixed[T any](d DType, data []byte) []T {
 	v := make([]T, len(data)/d.Size)
 	b := bytesOf(v)
 	copy(b, data)
@@ -140,15 +140,15 @@ func Fixeds[T any](d DType, data []byte) []T {
 	return v
 }
 
-// reorder converts elements between the machine's byte order and that of d, in place.
+// reorder converts elements between the machine's byte order and d's byte order, in place.
 func (d DType) reorder(b []byte) {
-	if d.Big != machineIsBig {
+	if d.Big != isMachineBig {
 		d.Swap(b)
 	}
 }
 
-// Bools decodes truth values. As in NumPy, every byte except 0 is true.
-func Bools(data []byte) []bool {
+// DecodeBools decodes truth values. As in NumPy, every byte except 0 is true.
+func DecodeBools(data []byte) []bool {
 	v := make([]bool, len(data))
 	for i, c := range data {
 		v[i] = c != 0
@@ -182,14 +182,14 @@ var nanoseconds = map[string]int64{
 // notATime is NumPy's NaT, a missing time.
 const notATime = math.MinInt64
 
-// The range of times that nanoseconds since 1970 can represent.
+// These limits are the times that nanoseconds since 1970 can represent.
 var (
 	firstTime = time.Unix(0, notATime+1)
 	lastTime  = time.Unix(0, math.MaxInt64)
 )
 
-// AppendTimes appends times in nanoseconds. The zero time.Time is NaT. Times before 1677
-// or after 2262 are an error, because they do not fit 64 bits.
+// AppendTimes appends times in nanoseconds. The zero time.Time is NaT. Times before 1677 or after
+// 2262 are an error, because they do not fit in 64 bits.
 func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
 	counts := make([]int64, len(v))
 	for i, t := range v {
@@ -205,9 +205,9 @@ func AppendTimes(dst []byte, d DType, v []time.Time) ([]byte, error) {
 	return AppendFixed(dst, d, counts), nil
 }
 
-// Times decodes times, in UTC. NaT becomes the zero time.Time.
-func Times(d DType, data []byte) ([]time.Time, error) {
-	counts := Fixeds[int64](d, data)
+// DecodeTimes decodes times, in UTC. NaT becomes the zero time.Time.
+func DecodeTimes(d DType, data []byte) ([]time.Time, error) {
+	counts := DecodeFixed[int64](d, data)
 	v := make([]time.Time, len(counts))
 	unit := nanoseconds[d.Unit]
 	for i, n := range counts {
@@ -216,7 +216,7 @@ func Times(d DType, data []byte) ([]time.Time, error) {
 		}
 		if unit >= 1e9 {
 			seconds := unit / 1e9
-			// time.Time cannot represent years beyond this.
+			// time.Time cannot represent larger years.
 			if limit := int64(1<<55) / seconds; n > limit || n < -limit {
 				return nil, fmt.Errorf("element %d: %d%s is not a time that can be represented", i, n, d.Unit)
 			}
@@ -229,17 +229,16 @@ func Times(d DType, data []byte) ([]time.Time, error) {
 	return v, nil
 }
 
-// Durations decodes durations. NaT is an error, and so is a duration that does not fit
-// nanoseconds.
-func Durations(d DType, data []byte) ([]time.Duration, error) {
-	v := Fixeds[time.Duration](d, data)
+// DecodeDurations decodes durations. NaT and durations that do not fit in nanoseconds are errors.
+func DecodeDurations(d DType, data []byte) ([]time.Duration, error) {
+	v := DecodeFixed[time.Duration](d, data)
 	unit := nanoseconds[d.Unit]
 	for i, n := range v {
 		if n == notATime {
 			return nil, fmt.Errorf("element %d: NaT is not a duration", i)
 		}
 		if limit := math.MaxInt64 / unit; int64(n) > limit || int64(n) < -limit {
-			return nil, fmt.Errorf("element %d: %d%s is more than nanoseconds can hold", i, int64(n), d.Unit)
+			return nil, fmt.Errorf("element %d: %d%s does not fit in 64-bit nanoseconds", i, int64(n), d.Unit)
 		}
 		v[i] = n * time.Duration(unit)
 	}

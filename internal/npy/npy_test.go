@@ -42,7 +42,7 @@ func TestByteOrder(t *testing.T) {
 	if want := "\x3f\x80\x00\x00\xc0\x00\x00\x00"; string(b) != want {
 		t.Errorf("big-endian: %q", b)
 	}
-	if got := Fixeds[complex64](big, b); got[0] != v[0] {
+	if got := DecodeFixed[complex64](big, b); got[0] != v[0] {
 		t.Errorf("big-endian is read as %v", got)
 	}
 	big.Swap(b)
@@ -58,7 +58,7 @@ func TestTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := Times(d, b)
+	got, err := DecodeTimes(d, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +80,11 @@ func TestExtremeCounts(t *testing.T) {
 		for _, n := range []int64{math.MaxInt64, math.MinInt64 + 1, 1 << 54, -1 << 54, 0} {
 			d := DType{Kind: 'M', Size: 8, Unit: unit}
 			data := AppendFixed(nil, d, []int64{n})
-			times, err := Times(d, data)
+			times, err := DecodeTimes(d, data)
 			if err == nil && n != 0 && (times[0].After(time.Unix(0, 0)) != (n > 0)) {
 				t.Errorf("%d%s became %v", n, unit, times[0])
 			}
-			durations, err := Durations(DType{Kind: 'm', Size: 8, Unit: unit}, data)
+			durations, err := DecodeDurations(DType{Kind: 'm', Size: 8, Unit: unit}, data)
 			if err == nil && (durations[0] > 0) != (n > 0) {
 				t.Errorf("%d%s became %v", n, unit, durations[0])
 			}
@@ -94,13 +94,13 @@ func TestExtremeCounts(t *testing.T) {
 		}
 	}
 	d := DType{Kind: 'm', Size: 8, Unit: "s"}
-	if _, err := Durations(d, AppendFixed(nil, d, []int64{math.MinInt64})); err == nil || !strings.Contains(err.Error(), "NaT") {
+	if _, err := DecodeDurations(d, AppendFixed(nil, d, []int64{math.MinInt64})); err == nil || !strings.Contains(err.Error(), "NaT") {
 		t.Errorf("NaT as a duration: %v", err)
 	}
 }
 
 func TestBools(t *testing.T) {
-	if got := fmt.Sprint(Bools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
+	if got := fmt.Sprint(DecodeBools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
 		t.Error(got)
 	}
 	if got := string(AppendFixed(nil, DType{Kind: 'b', Size: 1}, []bool{false, true})); got != "\x00\x01" {

@@ -7,15 +7,15 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// States of a node while builder converts it.
+// These are the states of a node while a builder converts it.
 const (
-	unbuilt uint8 = iota
-	building
-	done
+	notBuilt uint8 = iota
+	beingBuilt
+	isBuilt
 )
 
-// builder converts nodes to values. A node becomes one value, however many references
-// to it there are.
+// builder converts nodes to values. A node becomes one value, even if there are several references
+// to it.
 type builder struct {
 	unique *pyvalue.Unique
 	depth  int
@@ -23,20 +23,20 @@ type builder struct {
 
 func (b *builder) buildNode(n *node) error {
 	switch n.state {
-	case done:
+	case isBuilt:
 		return nil
-	case building:
+	case beingBuilt:
 		return fmt.Errorf("a %s that contains itself", kindNames[n.kind])
 	}
 	if b.depth++; b.depth > pyvalue.MaxDepth {
 		return tooDeep()
 	}
-	n.state = building
+	n.state = beingBuilt
 	size, depth := int64(1), int32(0)
 	for i, item := range n.items {
 		child, ok := item.(*node)
 		if !ok {
-			if _, ok := item.(newArray); ok {
+			if _, ok := item.(bytearrayFunction); ok {
 				return errors.New("a function is not a plain value")
 			}
 			size++
@@ -56,7 +56,7 @@ func (b *builder) buildNode(n *node) error {
 		return tooDeep()
 	}
 	b.depth--
-	n.state, n.size, n.depth = done, size, depth
+	n.state, n.size, n.depth = isBuilt, size, depth
 	return b.finish(n)
 }
 

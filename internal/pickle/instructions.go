@@ -57,9 +57,9 @@ const (
 	opByteArray8      = 0x96 // of protocol 5
 )
 
-// widths has the size of the number after each instruction, in bytes. The number is a
-// value, a length, or an index in the memo.
-var widths = [256]int{
+// operandSizes has the size of the number after each instruction, in bytes. The number is a value,
+// a length, or an index in the memo.
+var operandSizes = [256]int{
 	opBinInt1: 1, opBinInt2: 2, opBinInt: 4, opLong1: 1, opLong4: 4,
 	opShortBinUnicode: 1, opBinUnicode: 4, opBinUnicode8: 8,
 	opShortBinBytes: 1, opBinBytes: 4, opBinBytes8: 8, opByteArray8: 8,
@@ -86,7 +86,7 @@ var refusedOpcodes = map[byte]string{
 }
 
 func refusedError(op byte) error {
-	if name, known := refusedOpcodes[op]; known {
+	if name, isListed := refusedOpcodes[op]; isListed {
 		return fmt.Errorf("instruction %s: only plain values can be read", name)
 	}
 	return fmt.Errorf("%#02x is not an instruction of a pickle of protocol 4 or 5", op)
@@ -104,7 +104,7 @@ func (r *reader) readLeaf(op byte) (any, error) {
 	case opLong1, opLong4:
 		return r.readLong(op)
 	case opBinFloat:
-		b, err := r.next(8)
+		b, err := r.take(8)
 		if err != nil {
 			return nil, err
 		}
@@ -120,13 +120,13 @@ func (r *reader) readLeaf(op byte) (any, error) {
 	return nil, refusedError(op)
 }
 
-// readSized reads a length and returns that many bytes, which share the input's memory.
+// readSized reads a length, and returns the bytes that follow it. They share the input's memory.
 func (r *reader) readSized(op byte) ([]byte, error) {
 	size, err := r.number(op)
 	if err != nil {
 		return nil, err
 	}
-	return r.next(size)
+	return r.take(size)
 }
 
 func (r *reader) readBytes(op byte) ([]byte, error) {
@@ -155,10 +155,10 @@ func (r *reader) readLong(op byte) (any, error) {
 	if len(b) == 0 {
 		return int64(0), nil
 	}
-	negative := b[len(b)-1] >= 0x80
+	isNegative := b[len(b)-1] >= 0x80
 	if len(b) <= 8 {
 		var v uint64
-		if negative {
+		if isNegative {
 			v = math.MaxUint64
 		}
 		for i := len(b) - 1; i >= 0; i-- {
@@ -168,7 +168,7 @@ func (r *reader) readLong(op byte) (any, error) {
 	}
 	magnitude := slices.Clone(b)
 	slices.Reverse(magnitude)
-	if !negative {
+	if !isNegative {
 		return pyvalue.Integer(new(big.Int).SetBytes(magnitude)), nil
 	}
 	for i := range magnitude {
@@ -178,9 +178,9 @@ func (r *reader) readLong(op byte) (any, error) {
 	return pyvalue.Integer(v.Not(v)), nil
 }
 
-// newArray stands for bytearray, the only function that a pickle may call. reduce
-// implements the call.
-type newArray struct{}
+// bytearrayFunction stands for bytearray, the only function that a pickle may call. applyReduce
+// makes the call.
+type bytearrayFunction struct{}
 
 func (r *reader) readGlobal() error {
 	names, err := r.popItems(2)
@@ -192,47 +192,47 @@ func (r *reader) readGlobal() error {
 	switch {
 	case !ok || !isName:
 		return errors.New("STACK_GLOBAL without a name")
-	case r.known != nil && r.known(module, name):
+	case r.isAllowed != nil && r.isAllowed(module, name):
 		r.push(Global{module, name})
 		return nil
 	case module != "builtins" || name != "bytearray":
 		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values can be read", name, module)
 	}
-	r.push(newArray{})
+	r.push(bytearrayFunction{})
 	return nil
 }
 
-// applyReduce makes a bytearray, or an Object that describes the call of another class or
+// applyReduce creates a bytearray, or an Object that describes the call of another class or
 // function.
 func (r *reader) applyReduce() error {
 	call, err := r.popItems(2)
 	if err != nil {
 		return err
 	}
-	_, ok := call[0].(newArray)
+	_, isBytearray := call[0].(bytearrayFunction)
 	function, isNode := call[0].(*node)
-	if _, isGlobal := call[0].(Global); !ok && !isGlobal && (!isNode || function.kind != object) {
+	if _, isGlobal := call[0].(Global); !isBytearray && !isGlobal && (!isNode || function.kind != object) {
 		return errors.New("REDUCE (a call) of something that is not a function: only plain values can be read")
 	}
 	arguments, isNode := call[1].(*node)
 	if !isNode || arguments.kind != tuple {
 		return errors.New("REDUCE (a call) without a tuple of arguments")
 	}
-	if !ok {
+	if !isBytearray {
 		r.push(&node{kind: object, items: slices.Clone(call)})
 		return nil
 	}
 	var content []byte
 	if len(arguments.items) > 0 {
-		content, ok = arguments.items[0].([]byte)
+		content, isBytearray = arguments.items[0].([]byte)
 	}
-	if !ok || len(arguments.items) > 1 {
-		return errors.New("REDUCE (a call) with arguments that do not make a plain value")
+	if !isBytearray || len(arguments.items) > 1 {
+		return errors.New("REDUCE (a call) with arguments that bytearray does not accept")
 	}
-	// Python's pickles copy nothing twice. A hostile one may copy a large value again
-	// and again.
+	// Python's pickles copy no value twice. A hostile pickle could copy a large value again and
+	// again.
 	if r.copied += len(content); r.copied > len(r.data) {
-		return errors.New("calls that copy more than the pickle holds")
+		return errors.New("its calls copy more bytes than the pickle has")
 	}
 	r.push(pyvalue.ByteArray(append([]byte{}, content...)))
 	return nil

@@ -1,12 +1,11 @@
-// Package pickle reads and writes Python's pickles of plain values (see package
-// pyvalue). It writes protocol 5, and reads 5 and 4: Python's partd writes the highest
-// protocol of its Python, which is one of these since 3.4.
+// Package pickle reads and writes Python's pickles of plain values (see package pyvalue). It writes
+// protocol 5, and reads protocols 4 and 5: Python's partd writes the highest protocol of its
+// Python, which has been 4 or 5 since Python 3.4.
 //
-// Reading executes nothing. A pickle is a program for a small stack machine, which can
-// call any Python function; this package supports only the instructions that build plain
-// values. Protocol 4 has no instruction for a bytearray and calls the type instead; the
-// package supports this one call. Every other function, class, or instruction is an
-// error that names it.
+// Reading executes nothing. A pickle is a program for a small stack machine, which can call any
+// Python function. This package supports only the instructions that build plain values. Protocol 4
+// has no instruction for a bytearray, and calls the type bytearray instead; this is the only call
+// that the package supports. Every other function, class, or instruction is an error that names it.
 //
 // Memory is bounded: a value takes less than MaxGrowth times the bytes of its pickle,
 // whatever they claim. A container that a pickle refers to several times is shared in Go
@@ -26,8 +25,8 @@ import (
 )
 
 const (
-	// MaxGrowth is the maximum memory of a value, in multiples of its pickle's length,
-	// besides some kilobytes.
+	// MaxGrowth is the maximum memory of a value, as a multiple of its pickle's length, apart from
+	// some kilobytes.
 	MaxGrowth = 384
 	// MaxElements is the maximum number of elements in a value. The elements of a shared
 	// container count once for each reference to it.
@@ -36,7 +35,7 @@ const (
 
 // Error is an error at an offset of a pickle.
 type Error struct {
-	Offset int // of the instruction, in bytes
+	Offset int // offset of the instruction, in bytes
 	Err    error
 }
 
@@ -48,8 +47,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // Global is the name of a class or a function.
 type Global struct{ Module, Name string }
 
-// Object describes an object that Python would make by calling a class or a function.
-// This package calls nothing.
+// Object describes an object that Python would create by calling a class or a function. This
+// package does not call it.
 type Object struct {
 	Class any // a Global, or an *Object that stands for the result of a call
 	Args  pyvalue.Tuple
@@ -81,7 +80,7 @@ func (r *reader) setState() error {
 	}
 	o, ok := elements[0].(*node)
 	if !ok || o.kind != object || len(o.items) != 2 {
-		return errors.New("BUILD (the state of an object) without an object, or of one that already has a state")
+		return errors.New("BUILD (the state of an object) without an object, or for an object that already has a state")
 	}
 	o.items = append(slices.Clip(o.items), elements[1])
 	r.push(o)
@@ -89,7 +88,7 @@ func (r *reader) setState() error {
 }
 
 func (w *writer) writeObject(o *Object) error {
-	if err := w.value(o.Class, false); err != nil {
+	if err := w.writeValue(o.Class, false); err != nil {
 		return err
 	}
 	if err := w.writeTuple(o.Args, false); err != nil {

@@ -10,18 +10,18 @@ import (
 
 var (
 	errTruncated = errors.New("it ends too early")
-	errUnderflow = errors.New("it takes more from the stack than the stack has")
+	errUnderflow = errors.New("it pops more elements than the stack has")
 )
 
 // Decode returns the plain value of a pickle, which must fill data. It does not retain
 // data. Its error is an *Error.
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
-// DecodeObjects is Decode for a pickle that may also contain the classes and functions
-// that known allows. They become Globals, and their calls become *Objects, which only
-// describe them.
-func DecodeObjects(data []byte, known func(module, name string) bool) (any, error) {
-	r := reader{known: known, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
+// DecodeObjects is Decode for a pickle that may also contain the classes and functions that
+// isAllowed accepts. They become Globals, and their calls become *Objects, which only describe
+// them.
+func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, error) {
+	r := reader{isAllowed: isAllowed, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()
 	if err != nil {
 		return nil, &Error{r.start, err}
@@ -34,7 +34,7 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 		b := builder{unique: pyvalue.NewUnique(len(data))}
 		err = b.buildNode(top)
 		root = top.built
-	case newArray:
+	case bytearrayFunction:
 		err = errors.New("a function is not a plain value")
 	}
 	if err != nil {
@@ -46,15 +46,15 @@ func DecodeObjects(data []byte, known func(module, name string) bool) (any, erro
 // reader is the stack machine. Its stack holds values without elements in their final
 // form, and containers as *node, because later instructions may still add to them.
 type reader struct {
-	known  func(module, name string) bool // nil if only plain values are allowed
-	data   []byte
-	offset int // of the next byte
-	start  int // offset of the current instruction
-	stack  []any
-	marks  []int // positions of the marks in the stack
-	memo   []any // values that the pickle refers to by number
-	texts  pyvalue.Texts
-	copied int // bytes that calls copied
+	isAllowed func(module, name string) bool // nil if only plain values are allowed
+	data      []byte
+	offset    int // offset of the next byte
+	start     int // offset of the current instruction
+	stack     []any
+	marks     []int // positions of the marks in the stack
+	memo      []any // values that the pickle refers to by number
+	texts     pyvalue.Texts
+	copied    int // bytes that calls copied
 }
 
 type kind uint8
@@ -65,15 +65,15 @@ const (
 	set
 	frozenSet
 	tuple
-	object // items are the class, its arguments and, once it is set, the state
+	object // items are the class, its arguments and, after setState, the state
 )
 
 // node is a container while it is read.
 type node struct {
 	kind  kind
 	state uint8
-	depth int32 // of nesting, once built
-	size  int64 // number of elements, nested ones included, once built
+	depth int32 // nesting depth, once built
+	size  int64 // number of elements, including nested ones, once built
 	items []any
 	built any
 }
@@ -115,15 +115,15 @@ func (r *reader) run() (any, error) {
 		case opFrozenSet:
 			err = r.pushContainer(frozenSet, toMark)
 		case opAppend:
-			err = r.add(list, 1)
+			err = r.addItems(list, 1)
 		case opSetItem:
-			err = r.add(dict, 2)
+			err = r.addItems(dict, 2)
 		case opAppends:
-			err = r.add(list, toMark)
+			err = r.addItems(list, toMark)
 		case opSetItems:
-			err = r.add(dict, toMark)
+			err = r.addItems(dict, toMark)
 		case opAddItems:
-			err = r.add(set, toMark)
+			err = r.addItems(set, toMark)
 		case opMemoize:
 			if len(r.stack) <= r.lastMark() {
 				return nil, errors.New("nothing to put into the memo")
@@ -132,7 +132,7 @@ func (r *reader) run() (any, error) {
 		case opBinGet, opLongBinGet:
 			var n uint64
 			if n, err = r.number(op); err == nil && n >= uint64(len(r.memo)) {
-				err = fmt.Errorf("nothing was put into the memo under %d", n)
+				err = fmt.Errorf("the memo has no element %d", n)
 			}
 			if err == nil {
 				r.push(r.memo[n])
@@ -140,7 +140,7 @@ func (r *reader) run() (any, error) {
 		case opProto:
 			var version byte
 			if version, err = r.readByte(); err == nil && (version < 4 || version > 5) {
-				err = fmt.Errorf("protocol %d: only 4 and 5 are supported, which Python writes since 3.4", version)
+				err = fmt.Errorf("protocol %d: only protocols 4 and 5 are supported", version)
 			}
 		case opFrame:
 			var n uint64 // the frame's length, which does not affect the value
@@ -152,7 +152,7 @@ func (r *reader) run() (any, error) {
 		case opReduce:
 			err = r.applyReduce()
 		case opNewObj, opBuild:
-			if r.known == nil {
+			if r.isAllowed == nil {
 				return nil, refusedError(op)
 			} else if op == opNewObj {
 				err = r.applyReduce()
@@ -180,8 +180,8 @@ func (r *reader) readByte() (byte, error) {
 	return r.data[r.offset-1], nil
 }
 
-// next returns the next n bytes, which share the input's memory.
-func (r *reader) next(n uint64) ([]byte, error) {
+// take returns the next n bytes, which share the input's memory.
+func (r *reader) take(n uint64) ([]byte, error) {
 	if n > uint64(len(r.data)-r.offset) {
 		return nil, fmt.Errorf("%d bytes instead of %d: %w", len(r.data)-r.offset, n, errTruncated)
 	}
@@ -192,7 +192,7 @@ func (r *reader) next(n uint64) ([]byte, error) {
 
 // number reads the little-endian number after an instruction.
 func (r *reader) number(op byte) (uint64, error) {
-	b, err := r.next(uint64(widths[op]))
+	b, err := r.take(uint64(operandSizes[op]))
 	var v uint64
 	for i, c := range b {
 		v |= uint64(c) << (8 * i)
@@ -211,30 +211,30 @@ func (r *reader) lastMark() int {
 	return r.marks[len(r.marks)-1]
 }
 
-// toMark, as a number of elements, means all above the last mark.
+// toMark, as a number of elements, means all elements above the last mark.
 const toMark = -1
 
-// popItems removes n elements from the top and returns them. They are valid until the next
-// push.
+// popItems removes n elements from the top of the stack and returns them. They are valid until the
+// next push.
 func (r *reader) popItems(n int) ([]any, error) {
-	from := len(r.stack) - n
+	start := len(r.stack) - n
 	if n == toMark {
 		if len(r.marks) == 0 {
 			return nil, errors.New("there is no mark")
 		}
-		from = r.lastMark()
+		start = r.lastMark()
 		r.marks = r.marks[:len(r.marks)-1]
-	} else if from < r.lastMark() {
+	} else if start < r.lastMark() {
 		return nil, errUnderflow
 	}
-	elements := r.stack[from:]
-	r.stack = r.stack[:from]
+	elements := r.stack[start:]
+	r.stack = r.stack[:start]
 	return elements, nil
 }
 
 // Containers.
 
-var emptyTuple = &node{kind: tuple, state: done, depth: 1, size: 1, built: pyvalue.Tuple{}}
+var emptyTuple = &node{kind: tuple, state: isBuilt, depth: 1, size: 1, built: pyvalue.Tuple{}}
 
 func (r *reader) pushContainer(k kind, n int) error {
 	elements, err := r.popItems(n)
@@ -245,7 +245,7 @@ func (r *reader) pushContainer(k kind, n int) error {
 	return nil
 }
 
-func (r *reader) add(k kind, n int) error {
+func (r *reader) addItems(k kind, n int) error {
 	elements, err := r.popItems(n)
 	if err != nil {
 		return err
@@ -253,14 +253,14 @@ func (r *reader) add(k kind, n int) error {
 	if len(r.stack) <= r.lastMark() {
 		return errUnderflow
 	}
-	to, ok := r.stack[len(r.stack)-1].(*node)
-	if !ok || to.kind != k {
-		return fmt.Errorf("elements for a %s are added to something else", kindNames[k])
+	container, ok := r.stack[len(r.stack)-1].(*node)
+	if !ok || container.kind != k {
+		return fmt.Errorf("elements of a %s are added to another type", kindNames[k])
 	}
 	if k == dict && len(elements)%2 != 0 {
 		return errors.New("a key without a value")
 	}
-	to.items = append(to.items, elements...)
+	container.items = append(container.items, elements...)
 	return nil
 }
 

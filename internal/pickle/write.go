@@ -20,7 +20,7 @@ var le = binary.LittleEndian
 // written once for each reference.
 func Append(dst []byte, v any) ([]byte, error) {
 	w := writer{append(dst, opProto, 5), 0}
-	if err := w.value(v, false); err != nil {
+	if err := w.writeValue(v, false); err != nil {
 		return dst, fmt.Errorf("pickle: %w", err)
 	}
 	return append(w.buf, opStop), nil
@@ -31,8 +31,8 @@ type writer struct {
 	depth int
 }
 
-// value appends one value. If asKey is true, the value must be hashable.
-func (w *writer) value(v any, asKey bool) error {
+// writeValue appends one value. If asKey is true, the value must be hashable.
+func (w *writer) writeValue(v any, asKey bool) error {
 	switch v := v.(type) {
 	case nil:
 		w.buf = append(w.buf, opNone)
@@ -66,7 +66,7 @@ func (w *writer) value(v any, asKey bool) error {
 		w.writeHead(opShortBinBytes, opBinBytes, opBinBytes8, len(v))
 		w.buf = append(w.buf, v...)
 	case Global:
-		if err := errors.Join(w.value(v.Module, false), w.value(v.Name, false)); err != nil {
+		if err := errors.Join(w.writeValue(v.Module, false), w.writeValue(v.Name, false)); err != nil {
 			return err
 		}
 		w.buf = append(w.buf, opStackGlobal)
@@ -84,7 +84,7 @@ func (w *writer) writeContainer(v any, asKey bool) error {
 		if err != nil {
 			return err
 		}
-		return w.value(c, asKey)
+		return w.writeValue(c, asKey)
 	}
 	if w.depth++; w.depth > pyvalue.MaxDepth {
 		return fmt.Errorf("nested more than %d deep, or a value that contains itself", pyvalue.MaxDepth)
@@ -129,7 +129,7 @@ func (w *writer) writeElements(empty, add byte, elements []any, asKeys bool) err
 func (w *writer) writeMarked(op byte, elements []any, asKeys bool) error {
 	w.buf = append(w.buf, opMark)
 	for _, e := range elements {
-		if err := w.value(e, asKeys); err != nil {
+		if err := w.writeValue(e, asKeys); err != nil {
 			return err
 		}
 	}
@@ -146,7 +146,7 @@ func (w *writer) writeTuple(t pyvalue.Tuple, asKey bool) error {
 		return w.writeMarked(opTuple, t, asKey)
 	}
 	for _, e := range t {
-		if err := w.value(e, asKey); err != nil {
+		if err := w.writeValue(e, asKey); err != nil {
 			return err
 		}
 	}
@@ -161,10 +161,10 @@ func (w *writer) writeDict(d pyvalue.Dict) error {
 	}
 	w.buf = append(w.buf, opMark)
 	for i := range d {
-		if err := w.value(d[i].Key, true); err != nil {
+		if err := w.writeValue(d[i].Key, true); err != nil {
 			return err
 		}
-		if err := w.value(d[i].Value, false); err != nil {
+		if err := w.writeValue(d[i].Value, false); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,8 @@ func (w *writer) writeDict(d pyvalue.Dict) error {
 	return nil
 }
 
-// writeHead appends the instruction for a length of 1, 4 or 8 bytes, and the length n.
+// writeHead appends an instruction and the length n, which takes 1, 4 or 8 bytes depending on the
+// instruction.
 func (w *writer) writeHead(short, middle, long byte, n int) {
 	switch {
 	case n <= math.MaxUint8:

@@ -11,17 +11,17 @@ import (
 	"slices"
 )
 
-// digest stands for a key that is not comparable in Go. It has a fixed size, and is a
-// cryptographic hash, so that nobody can make two keys collide.
+// digest represents a key that is not comparable in Go. It has a fixed size, and is a cryptographic
+// hash, so that nobody can construct two keys with the same digest.
 type digest [sha256.Size]byte
 
-// keyer makes comparable keys, and reuses one hash for all of them.
+// keyer computes comparable keys, and reuses one hash for all of them.
 type keyer struct {
 	h     hash.Hash
 	chunk [64]byte
 }
 
-// Key returns a comparable value, equal for two values if they are the same dict key in
+// Key returns a comparable value. It is equal for two values if they are the same dict key in
 // Python. A value that Python cannot hash, such as a list, is an error.
 func Key(v any) (any, error) { return new(keyer).key(v) }
 
@@ -112,10 +112,10 @@ func (k *keyer) write(h hash.Hash, v any) error {
 			k.writeHead(h, 'f', int(math.Float64bits(f)))
 		default:
 			n, _ := big.NewFloat(v).Int(nil)
-			k.number(h, n)
+			k.writeNumber(h, n)
 		}
 	case *big.Int:
-		k.number(h, v)
+		k.writeNumber(h, v)
 	case Tuple:
 		k.writeHead(h, 't', len(v))
 		for _, e := range v {
@@ -124,7 +124,7 @@ func (k *keyer) write(h hash.Hash, v any) error {
 			}
 		}
 	case FrozenSet:
-		return k.set(h, v)
+		return k.writeSet(h, v)
 	case []any, Dict, Set, ByteArray:
 		return unhashableError(v)
 	case bool:
@@ -149,7 +149,7 @@ func (k *keyer) writeHead(h hash.Hash, kind byte, n int) {
 	h.Write(k.chunk[:9])
 }
 
-func (k *keyer) number(h hash.Hash, n *big.Int) {
+func (k *keyer) writeNumber(h hash.Hash, n *big.Int) {
 	if n.IsInt64() {
 		k.writeHead(h, 'i', int(n.Int64()))
 		return
@@ -160,8 +160,8 @@ func (k *keyer) number(h hash.Hash, n *big.Int) {
 	}
 }
 
-// set hashes the sorted digests of the elements, because a set has no order.
-func (k *keyer) set(h hash.Hash, set FrozenSet) error {
+// writeSet hashes the sorted digests of the elements, because a set has no order.
+func (k *keyer) writeSet(h hash.Hash, set FrozenSet) error {
 	digests := make([]digest, len(set))
 	inner := sha256.New()
 	for i, e := range set {

@@ -1,4 +1,4 @@
-// Package pyvalue holds the plain values of Python as values of Go:
+// Package pyvalue represents the plain values of Python as Go values:
 //
 //	None                 nil
 //	bool                 bool
@@ -25,7 +25,7 @@ import (
 // Tuple is Python's tuple.
 type Tuple []any
 
-// Set is Python's set. No two of its elements are equal; their order means nothing.
+// Set is Python's set. No two of its elements are equal, and their order has no meaning.
 type Set []any
 
 // FrozenSet is Python's frozenset. It can be a key of a dict or an element of a set.
@@ -44,26 +44,26 @@ type Dict []Item
 // Get returns the value of a key, and reports whether the key exists. It compares keys
 // as Python does: 1, 1.0 and true are the same key.
 func (d Dict) Get(key any) (value any, ok bool) {
-	want, err := Key(key)
+	wantedKey, err := Key(key)
 	if err != nil {
 		return nil, false
 	}
 	for i := len(d) - 1; i >= 0; i-- {
 		if s, isString := d[i].Key.(string); isString {
-			if s == want {
+			if s == wantedKey {
 				return d[i].Value, true
 			}
 			continue
 		}
-		if k, err := Key(d[i].Key); err == nil && k == want {
+		if k, err := Key(d[i].Key); err == nil && k == wantedKey {
 			return d[i].Value, true
 		}
 	}
 	return nil, false
 }
 
-// MaxDepth is the maximum nesting of lists, tuples, dicts and sets, for writing and for
-// reading. Python's own pickle and msgpack write about the same depth.
+// MaxDepth is the maximum nesting depth of lists, tuples, dicts and sets, for writing and for
+// reading. Python's own pickle and msgpack have about the same limit.
 const MaxDepth = 1000
 
 // Canon converts a value of another Go type to a plain value. It accepts numbers of every
@@ -132,7 +132,7 @@ func Unsigned(n uint64) any {
 	return new(big.Int).SetUint64(n)
 }
 
-// Integer returns n as an int64 if it fits, else n itself.
+// Integer returns n as an int64 if it fits, and otherwise n itself.
 func Integer(n *big.Int) any {
 	if n.IsInt64() {
 		return n.Int64()

@@ -5,13 +5,13 @@ import (
 	"math/big"
 )
 
-// ErrTooMuchWork is the error for keys that are too long or too many to compare, which a
-// short input can refer to.
-var ErrTooMuchWork = errors.New("the keys of dicts and sets take too much work to compare for the length of the input")
+// ErrTooMuchWork is the error for keys that are too long or too many to compare. A short input can
+// refer to such keys.
+var ErrTooMuchWork = errors.New("comparing the keys of dicts and sets takes too much work for the length of the input")
 
 // Unique removes repeated keys.
 type Unique struct {
-	Work int64 // bytes of keys that may still be compared or hashed
+	Work int64 // key bytes that may still be compared or hashed
 	keys keyer
 }
 
@@ -19,14 +19,14 @@ type Unique struct {
 // multiple of n, because an input can refer to the same key many times.
 func NewUnique(n int) *Unique { return &Unique{Work: 1<<26 + 1<<8*int64(n)} }
 
-// maxPairwise is the maximum number of keys that are compared pairwise, which is faster
-// than a map.
+// maxPairwise is the maximum number of keys that are compared pairwise. For so few keys, this is
+// faster than a map.
 const maxPairwise = 8
 
 // Dict removes repeated keys, in place: each key stays at its first position, with its
 // last value.
 func (u *Unique) Dict(items []Item) (Dict, error) {
-	if distinct, err := u.checkSimple(len(items), func(i int) any { return items[i].Key }); distinct || err != nil {
+	if distinct, err := u.areSimple(len(items), func(i int) any { return items[i].Key }); distinct || err != nil {
 		return items, err
 	}
 	index := make(map[any]int, len(items))
@@ -48,7 +48,7 @@ func (u *Unique) Dict(items []Item) (Dict, error) {
 
 // Set removes repeated elements, in place.
 func (u *Unique) Set(elements []any) ([]any, error) {
-	if distinct, err := u.checkSimple(len(elements), func(i int) any { return elements[i] }); distinct || err != nil {
+	if distinct, err := u.areSimple(len(elements), func(i int) any { return elements[i] }); distinct || err != nil {
 		return elements, err
 	}
 	seen := make(map[any]struct{}, len(elements))
@@ -66,9 +66,9 @@ func (u *Unique) Set(elements []any) ([]any, error) {
 	return out, nil
 }
 
-// checkSimple reports whether there are few keys, all texts or integers, and all different.
-// This usual case needs no map.
-func (u *Unique) checkSimple(n int, key func(int) any) (bool, error) {
+// areSimple reports whether there are few keys, all texts or integers, and all different. This
+// common case needs no map.
+func (u *Unique) areSimple(n int, key func(int) any) (bool, error) {
 	if n > maxPairwise {
 		return false, nil
 	}
@@ -76,7 +76,7 @@ func (u *Unique) checkSimple(n int, key func(int) any) (bool, error) {
 		if _, ok := key(0).(string); ok {
 			return true, nil
 		}
-		return true, u.measure(key(0))
+		return true, u.charge(key(0))
 	}
 	for i := range n {
 		k := key(i)
@@ -99,15 +99,15 @@ func (u *Unique) checkSimple(n int, key func(int) any) (bool, error) {
 }
 
 func (u *Unique) key(v any) (any, error) {
-	if err := u.measure(v); err != nil {
+	if err := u.charge(v); err != nil {
 		return nil, err
 	}
 	return u.keys.key(v)
 }
 
-// measure subtracts the cost of a key from u.Work, before the key is hashed. A value that
-// cannot be a key is an error.
-func (u *Unique) measure(v any) error {
+// charge subtracts the cost of a key from u.Work, before the key is hashed. A value that cannot be
+// a key is an error.
+func (u *Unique) charge(v any) error {
 	switch v := v.(type) {
 	case string:
 		return u.spend(len(v))
@@ -116,9 +116,9 @@ func (u *Unique) measure(v any) error {
 	case *big.Int:
 		return u.spend(hashCost * v.BitLen() / 8)
 	case Tuple:
-		return u.measureAll(v)
+		return u.chargeAll(v)
 	case FrozenSet:
-		return u.measureAll(v)
+		return u.chargeAll(v)
 	case []any, Dict, Set, ByteArray:
 		return unhashableError(v)
 	}
@@ -128,7 +128,7 @@ func (u *Unique) measure(v any) error {
 // hashCost is the cost of hashing a byte, relative to comparing it.
 const hashCost = 8
 
-func (u *Unique) measureAll(elements []any) error {
+func (u *Unique) chargeAll(elements []any) error {
 	if err := u.spend(8); err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (u *Unique) measureAll(elements []any) error {
 			}
 			continue
 		}
-		if err := u.measure(e); err != nil {
+		if err := u.charge(e); err != nil {
 			return err
 		}
 	}
@@ -162,13 +162,13 @@ type Texts struct {
 // NewTexts returns a Texts for a value that is read from n bytes.
 func NewTexts(n int) Texts {
 	if n < 1<<10 {
-		return Texts{} // too short to gain from a cache
+		return Texts{} // such a short input gains nothing from a cache
 	}
 	return Texts{new([64]any)}
 }
 
-// Of returns b as a string. It returns an interface, so that a cached string needs no
-// allocation. isNew reports whether the string did not come from the cache.
+// Of returns b as a string, in an interface so that a cached string needs no allocation. isNew
+// reports whether the string did not come from the cache.
 func (t Texts) Of(b []byte) (text any, isNew bool) {
 	if t.cache == nil || len(b) == 0 || len(b) > 32 {
 		return string(b), true

@@ -16,7 +16,7 @@ import (
 func Run(t *testing.T, store partd.Partd) {
 	t.Helper()
 	ctx := t.Context()
-	fail := func(err error) {
+	check := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -26,32 +26,32 @@ func Run(t *testing.T, store partd.Partd) {
 	for task := range 3 {
 		for attempt := range 2 {
 			w, err := shuffle.Begin(ctx, store, fmt.Sprint(task), fmt.Sprint(attempt))
-			fail(err)
+			check(err)
 			for i := range 20 {
 				key, value := fmt.Sprint("key/", i%7), strings.Repeat(fmt.Sprint(task, i), 1+i*1000)
-				fail(w.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
+				check(w.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
 				if attempt == 1 {
 					want[key] += value + ";"
 				}
 			}
 			if attempt == 1 {
-				fail(w.Commit(ctx))
+				check(w.Commit(ctx))
 			}
 		}
 	}
 	c, err := shuffle.WaitCommitted(ctx, store, &shuffle.WaitOptions{Count: 3})
-	fail(err)
+	check(err)
 	got := map[string]string{}
 	var total shuffle.Checksum
 	for part := range 4 {
 		var s shuffle.Checksum
 		for e, err := range c.ScanPart(ctx, part, 4, &s) {
-			fail(err)
+			check(err)
 			got[e.Key] += string(e.Value) + ";"
 		}
 		total.Add(s)
 	}
 	if err := c.Verify(total); err != nil || !maps.Equal(got, want) {
-		t.Errorf("%d keys, want %d, %v", len(got), len(want), err)
+		t.Errorf("the result has %d keys, want %d, or other values; Verify: %v", len(got), len(want), err)
 	}
 }

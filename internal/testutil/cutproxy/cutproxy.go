@@ -1,4 +1,4 @@
-// Package cutproxy is a test proxy that cuts connections at random bytes.
+// Package cutproxy is a test proxy that cuts connections after random numbers of bytes.
 package cutproxy
 
 import (
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Proxy forwards connections. It cuts or properly closes each one after a random number of bytes in one direction, until
-// StopCutting is called.
+// Proxy forwards connections. Until StopCutting is called, it resets or closes each connection
+// after a random number of bytes in one direction.
 type Proxy struct {
 	network, address string // of the server
 	listener         net.Listener
@@ -70,19 +70,19 @@ func (p *Proxy) accept() {
 			time.Sleep(time.Millisecond)
 			continue
 		}
-		p.wg.Go(func() { p.pass(client) })
+		p.wg.Go(func() { p.forward(client) })
 	}
 }
 
-// plan says how a connection will be cut.
-type plan struct {
-	after   int64 // bytes
-	replies bool  // count the bytes from the server, not those to it
-	reset   bool  // reset the connection instead of closing it properly
+// plan says when and how a connection will be cut.
+type plan struct { // bytes before the cut
+	byteCount     int64 // count the bytes from the server, not those to the server
+	countsReplies bool  // count the bytes from the server, not those to it
+	isReset       bool  // reset the connection instead of closing it properly
 }
 
-// next returns a plan: an early cut, within the handshake, or a later one.
-func (p *Proxy) next() plan {
+// newPlan returns a random plan. The cut is early, within the handshake, or later.
+func (p *Proxy) newPlan() plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rnd := p.rnd
@@ -90,7 +90,7 @@ func (p *Proxy) next() plan {
 	return plan{rnd.Int64N(limit), rnd.IntN(2) == 0, rnd.IntN(2) == 0}
 }
 
-func (p *Proxy) pass(client net.Conn) {
+func (p *Proxy) forward(client net.Conn) {
 	server, err := net.DialTimeout(p.network, p.address, 10*time.Second)
 	if err != nil { // the server is down
 		_ = client.Close()
@@ -99,13 +99,13 @@ func (p *Proxy) pass(client net.Conn) {
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = struct{}{}, struct{}{}
 	p.mu.Unlock()
-	cut := p.next()
+	cut := p.newPlan()
 	var once sync.Once
-	end := func(planned bool) {
+	closeBoth := func(isPlanned bool) {
 		once.Do(func() {
-			if planned {
+			if isPlanned {
 				p.cuts.Add(1)
-				if cut.reset {
+				if cut.isReset {
 					for _, c := range []net.Conn{client, server} {
 						if t, ok := c.(*net.TCPConn); ok {
 							_ = t.SetLinger(0) // otherwise it is closed properly
@@ -118,8 +118,8 @@ func (p *Proxy) pass(client net.Conn) {
 		})
 	}
 	var directions sync.WaitGroup
-	directions.Go(func() { end(p.copy(server, client, cut.after, !cut.replies)) })
-	directions.Go(func() { end(p.copy(client, server, cut.after, cut.replies)) })
+	directions.Go(func() { closeBoth(p.copy(server, client, cut.byteCount, !cut.countsReplies)) })
+	directions.Go(func() { closeBoth(p.copy(client, server, cut.byteCount, cut.countsReplies)) })
 	directions.Wait()
 	p.mu.Lock()
 	delete(p.conns, client)
@@ -128,17 +128,17 @@ func (p *Proxy) pass(client net.Conn) {
 }
 
 // copy forwards bytes. It reports whether it stopped because the connection must be cut.
-func (p *Proxy) copy(to, from net.Conn, after int64, cuts bool) bool {
+func (p *Proxy) copy(dst, src net.Conn, byteCount int64, mayCut bool) bool {
 	buf := make([]byte, 32<<10)
 	for {
-		n, err := from.Read(buf)
-		if cuts && int64(n) > after && !p.stopped.Load() {
-			_, _ = to.Write(buf[:after])
+		n, err := src.Read(buf)
+		if mayCut && int64(n) > byteCount && !p.stopped.Load() {
+			_, _ = dst.Write(buf[:byteCount])
 			return true
 		}
-		after = max(after-int64(n), 0)
+		byteCount = max(byteCount-int64(n), 0)
 		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
+			if _, err := dst.Write(buf[:n]); err != nil {
 				return false
 			}
 		}

@@ -1,4 +1,5 @@
-// Package figures writes benchmark results as JSON lines, from which docs/plots/draw draws plots and TestFigures writes tables.
+// Package figures writes benchmark results as JSON lines. docs/plots/draw draws plots from them,
+// and TestFigures writes tables.
 package figures
 
 import (
@@ -20,7 +21,7 @@ type Figure struct {
 	Unit      string  `json:"unit"`
 	Runs      int     `json:"runs"`
 	Peak      int64   `json:"peak_bytes,omitempty"`
-	// Trace has pairs of seconds since the start and bytes of memory used.
+	// Trace has pairs: seconds since the start, and bytes of memory in use.
 	Trace [][2]float64 `json:"trace,omitempty"`
 	// Problem says why there is no value.
 	Problem string `json:"problem,omitempty"`

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// T is the part of testing.TB that is used.
+// T has the methods of testing.TB that the package uses.
 type T interface {
 	Helper()
 	Fatal(...any)
@@ -29,8 +29,8 @@ type Gateway struct {
 
 const version = "v1.8.0"
 
-// Start starts a Gateway and stops it when the test ends. It sets the environment variables with its credentials. If versitygw
-// is not installed, it skips the test.
+// Start starts a Gateway and stops it when the test ends. It sets the environment variables that
+// hold its credentials. If versitygw is not installed, Start skips the test.
 func Start(t T) *Gateway {
 	t.Helper()
 	path, err := exec.LookPath("versitygw")
@@ -76,7 +76,7 @@ func (g *Gateway) Restart(t T) {
 			return
 		}
 	}
-	t.Fatal("versitygw does not listen")
+	t.Fatal("versitygw did not start to listen within a minute")
 }
 
 // Kill kills the process.

@@ -12,8 +12,8 @@ import (
 type Target struct {
 	Network, Address string
 	MaxMessage       int           // the server's limit on a message, in bytes
-	MaxConnections   int           // the server's limit on connections; 0 means too many to test
-	Patience         time.Duration // time limit for the server's answers, and for it to drop a slow peer
+	MaxConnections   int           // maximum number of connections that the server allows; 0 means too many to test
+	Patience         time.Duration // time limit for the server to answer, and to drop a slow peer
 }
 
 // Case is a named conversation.
@@ -23,47 +23,47 @@ type Case struct {
 	Run  func(ctx context.Context, t *Target) error
 }
 
-// pace is the kind of a conversation.
+// pace is the speed and the cost of a conversation.
 type pace int
 
 const (
 	quick  pace = iota
 	greedy      // takes time, or resources of other peers
-	slow        // the server drops the peer only after a while
+	slow        // the server drops the peer only after some time
 )
 
-// Slow reports whether the server drops the peer only after a while.
+// Slow reports whether the server drops the peer only after some time.
 func (c Case) Slow() bool { return c.pace == slow }
 
 // Cases returns the named conversations.
 func Cases() []Case {
 	closedAfter := func(b ...[]byte) func(context.Context, *Target) error { return sendRaw(false, b...) }
-	openedThen := func(b ...[]byte) func(context.Context, *Target) error { return sendRaw(true, b...) }
+	closedAfterHandshake := func(b ...[]byte) func(context.Context, *Target) error { return sendRaw(true, b...) }
 	command := func(flags byte, n int) []byte {
 		return frame(flagCommand|flags, "\x04PING"+strings.Repeat("x", n))
 	}
 	readyBody := func(s string) []byte { return append(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+s)...) }
 	socketType := property("Socket-Type", "DEALER")
 	return []Case{
-		{"lying frame length", quick, openedThen(Message("append", "lied", "v"), falseHeader(flagMore, 1<<40), make([]byte, 1000))},
+		{"lying frame length", quick, closedAfterHandshake(Message("append", "lied", "v"), falseHeader(flagMore, 1<<40), make([]byte, 1000))},
 		{"lying frame length, over the limit", quick, func(ctx context.Context, t *Target) error {
 			return sendRaw(true, falseHeader(0, uint64(t.MaxMessage)+4096), make([]byte, 1000))(ctx, t)
 		}},
-		{"frame of 2^64-1 bytes", quick, openedThen(falseHeader(0, 1<<64-1), make([]byte, 1000))},
-		{"frame of 2^63 bytes", quick, openedThen(falseHeader(flagMore, 1<<63), make([]byte, 1000))},
-		{"frame of 2^63-1 bytes, as a command", quick, openedThen(falseHeader(flagCommand, 1<<63-1))},
+		{"frame of 2^64-1 bytes", quick, closedAfterHandshake(falseHeader(0, 1<<64-1), make([]byte, 1000))},
+		{"frame of 2^63 bytes", quick, closedAfterHandshake(falseHeader(flagMore, 1<<63), make([]byte, 1000))},
+		{"frame of 2^63-1 bytes, as a command", quick, closedAfterHandshake(falseHeader(flagCommand, 1<<63-1))},
 		{"READY of 2^63-1 bytes", quick, closedAfter(greeting(3, "NULL"), falseHeader(flagCommand, 1<<63-1), make([]byte, 1000))},
 		{"truncated frame", quick, sendTruncated},
 		{"endless MORE", greedy, sendEndless("x")},
 		{"endless empty frames", greedy, sendEndless("")},
 		{"endless empty messages", greedy, emptyMessages},
-		{"reserved flags", quick, openedThen([]byte{0xf8, 3, 's', 'y', 'n'})},
-		{"one reserved flag", quick, openedThen([]byte{0x08, 3, 's', 'y', 'n'})},
-		{"command with MORE", quick, openedThen(command(flagMore, 2))},
-		{"oversized command", quick, openedThen(command(0, 1<<16))},
+		{"reserved flags", quick, closedAfterHandshake([]byte{0xf8, 3, 's', 'y', 'n'})},
+		{"one reserved flag", quick, closedAfterHandshake([]byte{0x08, 3, 's', 'y', 'n'})},
+		{"command with MORE", quick, closedAfterHandshake(command(flagMore, 2))},
+		{"oversized command", quick, closedAfterHandshake(command(0, 1<<16))},
 		{"oversized READY", quick, closedAfter(greeting(3, "NULL"), frame(flagCommand, "\x05READY"+socketType+property("X-Long", strings.Repeat("x", 1<<20))))},
-		{"command without a name", quick, openedThen(frame(flagCommand, ""))},
-		{"command with a lying name", quick, openedThen(frame(flagCommand, "\xffPING"))},
+		{"command without a name", quick, closedAfterHandshake(frame(flagCommand, ""))},
+		{"command with a lying name", quick, closedAfterHandshake(frame(flagCommand, "\xffPING"))},
 		{"message before READY", quick, closedAfter(greeting(3, "NULL"), Message("append", "early", "v"))},
 		{"bad signature", quick, closedAfter(append([]byte{0}, greeting(3, "NULL")[1:]...))},
 		{"bad end of the signature", quick, closedAfter(append([]byte("\xff\x00\x00\x00\x00\x00\x00\x00\x01\x7e"), greeting(3, "NULL")[10:]...))},
@@ -98,9 +98,9 @@ func Cases() []Case {
 		{"no greeting", slow, closedAfter(nil)},
 		{"half a greeting", slow, closedAfter(greeting(3, "NULL")[:30])},
 		{"no READY", slow, closedAfter(greeting(3, "NULL"))},
-		{"message that stops half-way", slow, openedThen(frame(flagMore, "append"), falseHeader(flagMore, 1000), []byte("half"))},
-		{"message without its last frame", slow, openedThen(frame(flagMore, "append"), frame(flagMore, "k"))},
-		{"header that stops half-way", slow, openedThen(falseHeader(0, 5)[:5])},
+		{"message that stops half-way", slow, closedAfterHandshake(frame(flagMore, "append"), falseHeader(flagMore, 1000), []byte("half"))},
+		{"message without its last frame", slow, closedAfterHandshake(frame(flagMore, "append"), frame(flagMore, "k"))},
+		{"header that stops half-way", slow, closedAfterHandshake(falseHeader(0, 5)[:5])},
 		{"peer that never reads", slow, neverReads},
 		{"too many connections", greedy, openTooMany},
 		{"close without the right", quick, refusedWith("close")},
@@ -112,11 +112,12 @@ func Cases() []Case {
 	}
 }
 
-// sendRaw sends bytes, immediately or after the handshake, and expects the server to close the connection.
-func sendRaw(opened bool, parts ...[]byte) func(context.Context, *Target) error {
+// sendRaw sends bytes, immediately or after the handshake, and expects the server to close the
+// connection.
+func sendRaw(afterHandshake bool, parts ...[]byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		dial := Dial
-		if opened {
+		if afterHandshake {
 			dial = Open
 		}
 		p, err := dial(ctx, t.Network, t.Address, t.Patience)
@@ -133,7 +134,7 @@ func sendRaw(opened bool, parts ...[]byte) func(context.Context, *Target) error 
 	}
 }
 
-// sendSlowly sends bytes one by one, for the whole of the target's patience.
+// sendSlowly sends one byte at a time, throughout the target's patience.
 func sendSlowly(b []byte) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		p, err := Dial(ctx, t.Network, t.Address, t.Patience)
@@ -165,7 +166,7 @@ func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		values, err := p.Get(keys...)
 		if err == nil && strings.Join(values, "") != "" {
-			err = fmt.Errorf("part of the request was applied: %q have %.80q", keys, values)
+			err = fmt.Errorf("part of the request was applied: keys %q have the values %.80q", keys, values)
 		}
 		return err
 	})
@@ -210,7 +211,8 @@ func sendEndless(body string) func(context.Context, *Target) error {
 	}
 }
 
-// emptyMessages sends messages of one empty frame, and reads the answers. Each is an error and costs only the sender.
+// emptyMessages sends messages of one empty frame, and reads the answers. Each answer is an error,
+// and only the sender bears the cost.
 func emptyMessages(ctx context.Context, t *Target) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		for range 1000 {

@@ -45,7 +45,7 @@ func expectAnswer(want []string, request ...string) func(context.Context, *Targe
 			if err := p.Ask(want, request...); err != nil {
 				return err
 			}
-			return p.Ask([]string{"ack"}, "syn") // and no further message
+			return p.Ask([]string{"ack"}, "syn") // and no further answer
 		})
 	}
 }
@@ -109,7 +109,7 @@ func ping(ctx context.Context, t *Target) error {
 	})
 }
 
-// neverReads requests far more than it reads, while other peers must be served.
+// neverReads requests far more than it reads. Meanwhile, the server must serve other peers.
 func neverReads(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
 	if err := withPeer(ctx, t, func(p *Peer) error {
@@ -138,15 +138,15 @@ func neverReads(ctx context.Context, t *Target) error {
 			if isReset(err) {
 				return nil
 			}
-			return fmt.Errorf("a peer that does not read was not dropped within %v: %w", t.Patience, err)
+			return fmt.Errorf("the server did not drop a peer that never reads within %v: %w", t.Patience, err)
 		case <-time.After(200 * time.Millisecond):
 		}
-		before := time.Now()
+		start := time.Now()
 		if err := expectAnswer([]string{"ack"}, "syn")(ctx, t); err != nil {
-			return fmt.Errorf("another peer at the same time: %w", err)
+			return fmt.Errorf("another peer, during the flood: %w", err)
 		}
-		if d := time.Since(before); d > time.Second {
-			return fmt.Errorf("another peer waited %v", d)
+		if d := time.Since(start); d > time.Second {
+			return fmt.Errorf("another peer waited %v, want at most 1s", d)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func openTooMany(ctx context.Context, t *Target) error {
 	var open []*Peer
 	defer func() {
 		for _, p := range open {
-			_ = p.Close() // best effort
+			_ = p.Close() // cleanup only
 		}
 	}()
 	refusals := 0

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// conversation is everything that one peer sends, in parts.
+// conversation holds the bytes that one peer sends, in parts.
 type conversation struct {
 	parts [][]byte
 	rnd   *rand.Rand
@@ -25,7 +25,7 @@ func honestConversation(rnd *rand.Rand) *conversation {
 		if rnd.IntN(2) == 0 {
 			c.add(c.pythonRequest())
 		} else {
-			c.add(c.goClient())
+			c.add(c.goRequest())
 		}
 	}
 	return c
@@ -44,7 +44,8 @@ func (c *conversation) value() string {
 	return strings.Repeat("v", n)
 }
 
-// pythonRequest returns a request of Python's protocol. None of them drops everything or stops the server.
+// pythonRequest returns a request of Python's protocol that neither drops all data nor stops the
+// server.
 func (c *conversation) pythonRequest() []byte {
 	k, v := c.key, c.value
 	return Message(pick(c.rnd,
@@ -66,14 +67,14 @@ func (c *conversation) pythonRequest() []byte {
 const (
 	goHeader = 40
 	goDrop   = 9
-	goLast   = 30 // including some unknown operations
+	goLast   = 30 // highest operation number, including some unknown operations
 )
 
-// goClient returns a request of the Go client's protocol: a valid header and a random body.
-func (c *conversation) goClient() []byte {
+// goRequest returns a request of the Go client's protocol: a valid header and a random body.
+func (c *conversation) goRequest() []byte {
 	rnd := c.rnd
 	op := byte(rnd.IntN(goLast))
-	if op == goDrop { // must not remove the honest peer's data
+	if op == goDrop { // the drop would remove the honest peer's data
 		op = 1
 	}
 	body := make([]byte, pick(rnd, 0, 0, 2, 4, 8, 12, 16, 40, 300))
@@ -112,31 +113,31 @@ func (c *conversation) mutate() {
 	for range 1 + rnd.IntN(3) {
 		i := rnd.IntN(len(c.parts))
 		p := append([]byte(nil), c.parts[i]...)
-		at := func() int { return rnd.IntN(max(len(p), 1)) }
+		randomIndex := func() int { return rnd.IntN(max(len(p), 1)) }
 		switch rnd.IntN(9) {
 		case 0: // flip a bit
 			if len(p) > 0 {
-				p[at()] ^= 1 << rnd.IntN(8)
+				p[randomIndex()] ^= 1 << rnd.IntN(8)
 			}
 		case 1: // set a byte that has a meaning
 			if len(p) > 0 {
-				p[at()] = pick[byte](rnd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, 0x80, 0xff)
+				p[randomIndex()] = pick[byte](rnd, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7f, 0x80, 0xff)
 			}
 		case 2: // cut off the end
-			p = p[:at()]
+			p = p[:randomIndex()]
 		case 3: // cut off the beginning
-			p = p[at():]
+			p = p[randomIndex():]
 		case 4: // set a length
 			if len(p) >= 9 {
 				binary.BigEndian.PutUint64(p[rnd.IntN(len(p)-8):], pick[uint64](rnd, 0, 255, 256, 1<<20, 1<<31, 1<<32, 1<<40, 1<<63, 1<<64-1))
 			}
 		case 5: // insert random bytes
-			junk := make([]byte, rnd.IntN(64))
-			for j := range junk {
-				junk[j] = byte(rnd.Uint32())
+			randomBytes := make([]byte, rnd.IntN(64))
+			for j := range randomBytes {
+				randomBytes[j] = byte(rnd.Uint32())
 			}
-			n := at()
-			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), junk...), p[min(n, len(p)):]...)
+			n := randomIndex()
+			p = append(append(append([]byte(nil), p[:min(n, len(p))]...), randomBytes...), p[min(n, len(p)):]...)
 		case 6: // repeat
 			p = append(p, c.parts[i]...)
 		case 7: // swap with another part
@@ -151,19 +152,20 @@ func (c *conversation) mutate() {
 	}
 }
 
-// keepOpen sends a conversation, reads part of the answers, and disconnects in one of the ways that peers do.
-func (c *conversation) keepOpen(ctx context.Context, t *Target) error {
+// hold sends a conversation, reads some of the answers, and disconnects in one of the ways that
+// peers do.
+func (c *conversation) hold(ctx context.Context, t *Target) error {
 	p, err := Dial(ctx, t.Network, t.Address, t.Patience)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
 	rnd := c.rnd
-	pieces := rnd.IntN(8) == 0
+	inPieces := rnd.IntN(8) == 0
 	for _, part := range c.parts {
 		for len(part) > 0 {
 			n := len(part)
-			if pieces {
+			if inPieces {
 				n = 1 + rnd.IntN(n)
 			}
 			if p.Raw(part[:n]) != nil {

@@ -1,6 +1,6 @@
-// Package hostile attacks a partd server with conversations that no honest peer would have: named ones, with everything known to
-// have broken such servers, and millions of mutations of honest ones. It writes ZMTP itself, byte by byte, and shares no code with
-// the server.
+// Package hostile attacks a partd server with conversations that no honest peer would have: named
+// ones, which include everything known to have broken such servers, and millions of mutated honest
+// ones. It writes ZMTP itself, byte by byte, and shares no code with the server.
 package hostile
 
 import (
@@ -26,7 +26,7 @@ const (
 // Peer is one end of a connection. None of its operations takes longer than its patience.
 type Peer struct {
 	conn     net.Conn
-	in       *bufio.Reader
+	reader   *bufio.Reader
 	patience time.Duration
 }
 
@@ -41,16 +41,16 @@ func dial(ctx context.Context, d *net.Dialer, network, address string, patience 
 	if err != nil {
 		return nil, err
 	}
-	p := &Peer{conn: conn, in: bufio.NewReader(conn), patience: patience}
+	p := &Peer{conn: conn, reader: bufio.NewReader(conn), patience: patience}
 	return p, p.ExtendDeadline()
 }
 
-// Open connects and does the handshake of an honest DEALER.
+// Open connects and performs the handshake of an honest DEALER.
 func Open(ctx context.Context, network, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{}, network, address, patience)
 }
 
-// OpenFrom is Open by TCP from a given local address.
+// OpenFrom is Open over TCP from a local address.
 func OpenFrom(ctx context.Context, from, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, "tcp", address, patience)
 }
@@ -77,7 +77,7 @@ func (p *Peer) Raw(b []byte) error {
 	return err
 }
 
-// Handshake sends a greeting and READY as a DEALER, and reads the server's.
+// Handshake sends a greeting and READY as a DEALER, and reads the server's greeting and READY.
 func (p *Peer) Handshake() error {
 	if err := p.Raw(append(greeting(3, "NULL"), ready("DEALER", "")...)); err != nil {
 		return err
@@ -85,14 +85,14 @@ func (p *Peer) Handshake() error {
 	return p.ReadGreeting()
 }
 
-// Greeted reads the server's greeting and READY.
+// ReadGreeting reads the server's greeting and READY.
 func (p *Peer) ReadGreeting() error {
-	var theirs [64]byte
-	if _, err := io.ReadFull(p.in, theirs[:]); err != nil {
+	var greeting [64]byte
+	if _, err := io.ReadFull(p.reader, greeting[:]); err != nil {
 		return fmt.Errorf("the server's greeting: %w", err)
 	}
-	if theirs[0] != 0xff || theirs[9] != 0x7f || theirs[10] != 3 {
-		return fmt.Errorf("the server's greeting is %x", theirs[:12])
+	if greeting[0] != 0xff || greeting[9] != 0x7f || greeting[10] != 3 {
+		return fmt.Errorf("the server's greeting is %x", greeting[:12])
 	}
 	flags, body, err := p.frame()
 	if err != nil {
@@ -131,18 +131,18 @@ func (p *Peer) Receive() ([]string, error) {
 const maxReply = 1 << 30
 
 func (p *Peer) frame() (flags byte, body []byte, err error) {
-	if flags, err = p.in.ReadByte(); err != nil {
+	if flags, err = p.reader.ReadByte(); err != nil {
 		return 0, nil, err
 	}
 	var n uint64
 	if flags&flagLong != 0 {
 		var b [8]byte
-		if _, err := io.ReadFull(p.in, b[:]); err != nil {
+		if _, err := io.ReadFull(p.reader, b[:]); err != nil {
 			return 0, nil, err
 		}
 		n = binary.BigEndian.Uint64(b[:])
 	} else {
-		b, err := p.in.ReadByte()
+		b, err := p.reader.ReadByte()
 		if err != nil {
 			return 0, nil, err
 		}
@@ -152,7 +152,7 @@ func (p *Peer) frame() (flags byte, body []byte, err error) {
 		return 0, nil, fmt.Errorf("the server sent a frame with flags %#x of %d bytes", flags, n)
 	}
 	body = make([]byte, n)
-	_, err = io.ReadFull(p.in, body)
+	_, err = io.ReadFull(p.reader, body)
 	return flags, body, err
 }
 
@@ -193,7 +193,7 @@ func (p *Peer) Get(keys ...string) ([]string, error) {
 
 // WaitClosed discards what the server sends until it closes the connection.
 func (p *Peer) WaitClosed() error {
-	_, err := io.Copy(io.Discard, p.in)
+	_, err := io.Copy(io.Discard, p.reader)
 	if err == nil || isReset(err) {
 		return nil
 	}
@@ -203,7 +203,8 @@ func (p *Peer) WaitClosed() error {
 	return err
 }
 
-// isReset reports whether err means that the other side has closed the connection. Closing it with unread bytes resets it.
+// isReset reports whether err means that the server has closed the connection. Closing a connection
+// with unread bytes resets it.
 func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNABORTED)

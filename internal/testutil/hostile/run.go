@@ -15,15 +15,16 @@ type Report struct {
 	Conversations  int64
 	Duration       time.Duration
 	HonestRequests int64         // correctly answered requests of an honest peer
-	Slowest        time.Duration // the longest time for three of them and a new connection
+	Slowest        time.Duration // the longest time for three honest requests, including a new connection
 	LongestStall   time.Duration // the longest time that this machine did not run a ready goroutine
-	MissingValues  int64         // the honest peer's values that another peer removed, which a mutation can do by chance
+	MissingValues  int64         // values of the honest peer that other peers removed; mutations can do this by chance
 }
 
-// Run holds n conversations with the server, some concurrently, chosen by the seed: mostly mutations of honest ones, and
-// sometimes named ones that are quick. At the same time an honest peer stores and reads on old and new connections. Its requests
-// must be answered within answerIn, not counting stalls of this machine. Run returns the first error. It calls progress, unless nil,
-// from time to time.
+// Run holds n conversations with the server, some concurrently, chosen by the seed: mostly
+// mutations of honest ones, and sometimes named ones that are quick. At the same time, an honest
+// peer stores and reads on old and new connections. Its requests must be answered within answerIn,
+// not counting stalls of this machine. Run returns the first error. Unless progress is nil, Run
+// calls it from time to time.
 func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -63,7 +64,8 @@ func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, 
 	return r, context.Cause(ctx)
 }
 
-// holdOne holds one conversation. The server may reject it or close the connection; that it cannot be reached is an error.
+// holdOne holds one conversation. The server may reject it or close the connection, but it must
+// accept connections.
 func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error {
 	rnd := rand.New(rand.NewPCG(seed, i+1<<40))
 	if rnd.IntN(200) == 0 {
@@ -76,13 +78,13 @@ func holdOne(ctx context.Context, t *Target, cases []Case, seed, i uint64) error
 		}
 		return nil
 	}
-	return newConversation(seed, i).keepOpen(ctx, t)
+	return newConversation(seed, i).hold(ctx, t)
 }
 
 // beHonest stores and reads values until stop is closed.
 func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn time.Duration, stop <-chan struct{}) error {
 	rnd := rand.New(rand.NewPCG(seed, 1<<63))
-	stalls := watchMachine(stop)
+	stalls := watchStalls(stop)
 	var p *Peer
 	defer func() {
 		if p != nil {
@@ -94,7 +96,7 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 		case <-stop:
 			return nil
 		case <-ctx.Done():
-			return nil // Run has the cause
+			return nil // Run returns the cause
 		case <-time.After(time.Millisecond):
 		}
 		if p != nil && i%50 == 0 {
@@ -127,7 +129,7 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 		}
 		elapsed := time.Since(start)
 		if excused := stalls.total() - stalledBefore; elapsed-excused > answerIn {
-			return fmt.Errorf("an honest peer was served after %v, including %v of the machine's stalls", elapsed, excused)
+			return fmt.Errorf("an honest peer was served after %v, including %v of stalls of this machine, want at most %v plus stalls", elapsed, excused, answerIn)
 		}
 		switch values[0] {
 		case value:
@@ -141,26 +143,26 @@ func (r *Report) beHonest(ctx context.Context, t *Target, seed uint64, answerIn 
 	}
 }
 
-// machine measures how late a ready goroutine gets to run.
-type machine struct{ sum, longest atomic.Int64 }
+// stallMeter measures how late a ready goroutine gets to run.
+type stallMeter struct{ sum, longest atomic.Int64 }
 
-func (m *machine) total() time.Duration { return time.Duration(m.sum.Load()) }
-func (m *machine) max() time.Duration   { return time.Duration(m.longest.Load()) }
+func (m *stallMeter) total() time.Duration { return time.Duration(m.sum.Load()) }
+func (m *stallMeter) max() time.Duration   { return time.Duration(m.longest.Load()) }
 
-func watchMachine(stop <-chan struct{}) *machine {
-	const nap, tolerated = 5 * time.Millisecond, 20 * time.Millisecond
-	m := new(machine)
+func watchStalls(stop <-chan struct{}) *stallMeter {
+	const interval, tolerance = 5 * time.Millisecond, 20 * time.Millisecond
+	m := new(stallMeter)
 	go func() {
 		for {
-			before := time.Now()
+			start := time.Now()
 			select {
 			case <-stop:
 				return
-			case <-time.After(nap):
+			case <-time.After(interval):
 			}
-			if late := time.Since(before) - nap; late > tolerated {
-				m.sum.Add(int64(late))
-				m.longest.Store(max(m.longest.Load(), int64(late)))
+			if delay := time.Since(start) - interval; delay > tolerance {
+				m.sum.Add(int64(delay))
+				m.longest.Store(max(m.longest.Load(), int64(delay)))
 			}
 		}
 	}()

@@ -1,4 +1,5 @@
-// Package layering checks which packages a module's packages import, for tests, and lists the packages by layer.
+// Package layering checks, for tests, which packages a module's packages import, and lists the
+// packages by layer.
 package layering
 
 import (
@@ -13,9 +14,9 @@ import (
 	"testing"
 )
 
-// Layering lists the layers of a module, top first. A package may import the standard
-// library, the modules in Shared, every lower layer, and the exceptions listed for it:
-// other modules, and packages of the same layer.
+// Layering lists the layers of a module, top first. A package may import the standard library, the
+// modules in Shared, every lower layer, and its exceptions: other modules, and packages of the same
+// layer.
 type Layering struct {
 	Module        string
 	Root          string   // label of the package at the module's root
@@ -32,7 +33,7 @@ type Layer struct {
 	Packages map[string][]string
 }
 
-// Package holds the fields of go list's output that are used.
+// Package holds the fields of go list's output that this package uses.
 type Package struct {
 	ImportPath string
 	Doc        string // first sentence
@@ -41,7 +42,8 @@ type Package struct {
 	Imports    []string
 }
 
-// layerOf returns the index of a package's layer, 0 for the top one, or -1.
+// layerOf returns the index of a package's layer, where 0 is the top layer, or -1 if no layer lists
+// the package.
 func (l *Layering) layerOf(name string) int {
 	return slices.IndexFunc(l.Layers, func(layer Layer) bool {
 		_, listed := layer.Packages[name]
@@ -49,8 +51,8 @@ func (l *Layering) layerOf(name string) int {
 	})
 }
 
-// relPath returns a package's path within the module, "." for the root, and whether it is
-// in the module.
+// relPath returns a package's path within the module, which is "." for the root, and reports
+// whether the package is in the module.
 func (l *Layering) relPath(importPath string) (string, bool) {
 	if importPath == l.Module {
 		return ".", true
@@ -58,7 +60,7 @@ func (l *Layering) relPath(importPath string) (string, bool) {
 	return strings.CutPrefix(importPath, l.Module+"/")
 }
 
-// list returns the module's packages that have more than tests.
+// list returns the module's packages, except those that have only tests.
 func (l *Layering) list(t *testing.T, goos string) []Package {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Doc,GoFiles,CgoFiles,Imports", "./...")
@@ -95,8 +97,8 @@ func (l *Layering) CheckImports(t *testing.T) {
 		for _, p := range l.list(t, goos) {
 			name, _ := l.relPath(p.ImportPath)
 			seen[name] = true
-			for _, wrong := range l.WrongImports(p) {
-				t.Errorf("%s: %s", goos, wrong)
+			for _, message := range l.WrongImports(p) {
+				t.Errorf("%s: %s", goos, message)
 			}
 		}
 		for _, layer := range l.Layers {
@@ -121,18 +123,18 @@ func (l *Layering) WrongImports(p Package) (wrong []string) {
 		return func(module string) bool { return path == module || strings.HasPrefix(path, module+"/") }
 	}
 	for _, path := range p.Imports {
-		own, isOwn := l.relPath(path)
-		first, _, _ := strings.Cut(path, "/")
+		relative, isOwn := l.relPath(path)
+		root, _, _ := strings.Cut(path, "/")
 		switch {
 		case isOwn:
-			if i := l.layerOf(own); i < index || i == index && !slices.Contains(allowed, own) {
+			if i := l.layerOf(relative); i < index || i == index && !slices.Contains(allowed, relative) {
 				wrong = append(wrong, fmt.Sprintf("package %s imports %s, which is not in a layer below %q", p.ImportPath, path, l.Layers[index].Name))
 			}
-		case first == "testing":
+		case root == "testing":
 			if !slices.Contains(l.MayUseTesting, name) {
 				wrong = append(wrong, fmt.Sprintf("package %s imports %s outside of tests", p.ImportPath, path))
 			}
-		case !strings.Contains(first, "."), slices.ContainsFunc(l.Shared, contains(path)): // standard library or shared
+		case !strings.Contains(root, "."), slices.ContainsFunc(l.Shared, contains(path)): // standard library or shared
 		case !slices.ContainsFunc(allowed, contains(path)):
 			wrong = append(wrong, fmt.Sprintf("package %s imports %s; the other modules that it may import are %q", p.ImportPath, path, allowed))
 		}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// CheckTable compares the table of packages in docs/design.md with the packages' imports
-// and comments. With update it rewrites the table instead.
+// CheckTable compares the table of packages in docs/design.md with the packages' imports and
+// comments. If update is true, it rewrites the table instead.
 func (l *Layering) CheckTable(t *testing.T, update bool) {
 	packages := map[string]Package{}
 	for _, p := range l.list(t, "linux") {
@@ -79,12 +79,12 @@ func (l *Layering) imported(name string, packages map[string]Package) (direct []
 		}
 		return names
 	}
-	var reaches func(from, to string) bool
-	reaches = func(from, to string) bool {
-		return slices.ContainsFunc(importsOf(from), func(next string) bool { return next == to || reaches(next, to) })
+	var reaches func(from, candidate string) bool
+	reaches = func(from, candidate string) bool {
+		return slices.ContainsFunc(importsOf(from), func(next string) bool { return next == candidate || reaches(next, candidate) })
 	}
-	return slices.DeleteFunc(importsOf(name), func(to string) bool {
-		return slices.ContainsFunc(importsOf(name), func(pkg string) bool { return reaches(pkg, to) })
+	return slices.DeleteFunc(importsOf(name), func(candidate string) bool {
+		return slices.ContainsFunc(importsOf(name), func(pkg string) bool { return reaches(pkg, candidate) })
 	})
 }
 

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// CheckWeight fails the test if importing a package links more than max packages, or an
-// unwanted one. An unwanted path covers the packages below it. The workspace is off, as
-// it is for the module's users.
+// CheckWeight fails the test if importing a package links more than max packages, or an unwanted
+// package. An unwanted path includes the packages below it. The workspace is off, as it is for the
+// module's users.
 func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", path)

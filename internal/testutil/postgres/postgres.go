@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// T is the part of testing.TB that is used.
+// T has the methods of testing.TB that the package uses.
 type T interface {
 	Helper()
 	Fatal(...any)
@@ -33,7 +33,7 @@ type Server struct {
 func Start(t T) *Server {
 	t.Helper()
 	initdb, err := exec.LookPath("initdb")
-	if err != nil { // Debian's place
+	if err != nil { // Debian's directory
 		paths, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 		if len(paths) == 0 {
 			const advice = "PostgreSQL's server is not installed: apt-get install postgresql"
@@ -98,7 +98,7 @@ func (s *Server) Restart(t T) {
 			return
 		}
 	}
-	t.Fatal("PostgreSQL does not listen")
+	t.Fatal("PostgreSQL did not accept connections within two minutes")
 }
 
 // Kill stops the server immediately, as if it had crashed.
@@ -107,7 +107,7 @@ func (s *Server) Kill() {
 	_ = s.cmd.Wait()
 }
 
-// URL returns the URL of the database, with another address if one is given.
+// URL returns the URL of the database, at addr if it is passed.
 func (s *Server) URL(addr ...string) string {
 	return fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", append(addr, s.Addr)[0])
 }

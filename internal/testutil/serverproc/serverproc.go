@@ -18,7 +18,7 @@ import (
 
 // Process is a server process, running or exited.
 type Process struct {
-	URLs []string // of the addresses that it reported as ready
+	URLs []string // URLs that the server reported as ready
 
 	cmd    *exec.Cmd
 	stderr tail
@@ -26,11 +26,11 @@ type Process struct {
 	err    error         // from cmd.Wait, once done is closed
 }
 
-// startTimeout limits the time until a server is ready. Recovering a store may take long.
+// startTimeout limits the time until a server is ready. Recovering a store can take long.
 const startTimeout = time.Minute
 
-// Start runs a command and waits until it has printed a line "ready URL" for each of its addresses. When ctx ends, the process is
-// killed.
+// Start runs a command, and waits until it has printed a line "ready URL" for each of its
+// addresses. If ctx is canceled, the process is killed.
 func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	out, err := cmd.StdoutPipe()
@@ -50,7 +50,7 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 			p.URLs = append(p.URLs, url)
 		}
 	}
-	inTime := timer.Stop()
+	isInTime := timer.Stop()
 	go func() {
 		_, _ = io.Copy(io.Discard, out) // discard the rest of the output
 		p.err = cmd.Wait()
@@ -60,7 +60,7 @@ func Start(ctx context.Context, cmd *exec.Cmd, addresses int) (*Process, error) 
 	switch {
 	case len(p.URLs) == addresses:
 		return p, nil
-	case inTime:
+	case isInTime:
 		err = errors.Join(errors.New("it exited before it was ready"), lines.Err())
 	default:
 		err = fmt.Errorf("not ready within %v", startTimeout)
@@ -123,10 +123,10 @@ func (p *Process) Stop(timeout time.Duration) error {
 	return nil
 }
 
-// Stderr returns the end of what the process wrote to standard error.
+// Stderr returns the end of the process's standard error output.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// tail keeps the last bytes written to it.
+// tail keeps the last bytes that were written to it.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte

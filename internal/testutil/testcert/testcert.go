@@ -49,10 +49,10 @@ func New(dir, name string) (*Authority, error) {
 	return a, os.WriteFile(a.File, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600)
 }
 
-// Issue creates a certificate for a common name and hosts, which expires after the given duration. A negative duration gives an
-// expired certificate.
-func (a *Authority) Issue(name string, lasts time.Duration, hosts ...string) (*Pair, error) {
-	template := template(name, lasts)
+// Issue creates a certificate for a common name and hosts. It expires after validity; if validity
+// is negative, it has already expired.
+func (a *Authority) Issue(name string, validity time.Duration, hosts ...string) (*Pair, error) {
+	template := template(name, validity)
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
@@ -80,10 +80,10 @@ func (a *Authority) Issue(name string, lasts time.Duration, hosts ...string) (*P
 	return p, os.WriteFile(p.Key, keyPEM, 0o600)
 }
 
-func template(name string, lasts time.Duration) *x509.Certificate {
+func template(name string, validity time.Duration) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(lasts),
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(validity),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 }

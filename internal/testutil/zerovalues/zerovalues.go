@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// Check calls every method of the values with a context and zero arguments. It fails if a method panics, does not return, or could
-// return an error but returns nil. Methods in fine may return nil; "*" stands for all methods.
-func Check(t *testing.T, values map[string]any, fine ...string) {
+// Check calls every method of the values with a context and zero arguments. It fails if a method
+// panics, does not return, or could return an error but returns nil. The methods in mayReturnNil
+// may return nil; "*" stands for all methods.
+func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
 	t.Helper()
 	for name, zero := range values {
 		v := reflect.ValueOf(zero)
@@ -26,14 +27,14 @@ func Check(t *testing.T, values map[string]any, fine ...string) {
 				defer watchdog.Stop()
 				v := v
 				if v.Kind() == reflect.Pointer && !v.IsNil() && v.Elem().IsZero() {
-					v = reflect.New(v.Type().Elem()) // a panic may have left a lock held
+					v = reflect.New(v.Type().Elem()) // a panic may have left a lock locked
 				}
 				err, fails := call(t.Context(), v.Method(i))
 				if errors.Is(err, context.DeadlineExceeded) {
 					t.Error(err)
 				}
-				if fails && err == nil && !slices.Contains(fine, method) && !slices.Contains(fine, "*") {
-					t.Error("no error")
+				if fails && err == nil && !slices.Contains(mayReturnNil, method) && !slices.Contains(mayReturnNil, "*") {
+					t.Error("it returned no error")
 				}
 			})
 		}
@@ -48,7 +49,7 @@ func CheckErrors(t *testing.T, calls map[string]func() error) {
 			defer failOnPanic(t)
 			err := f()
 			if err == nil {
-				t.Error("no error")
+				t.Error("it returned no error")
 			}
 			t.Log(err)
 		})
@@ -71,8 +72,9 @@ func failOnPanic(t *testing.T) {
 	}
 }
 
-// call calls a method with a context and zero arguments, and drains a returned iterator. It reports whether the method can fail.
-func call(ctx context.Context, m reflect.Value) (err error, fails bool) {
+// call calls a method with a context and zero arguments, and drains a returned iterator. It reports
+// whether the method can return an error.
+func call(ctx context.Context, m reflect.Value) (err error, canFail bool) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var args []reflect.Value
@@ -91,11 +93,11 @@ func call(ctx context.Context, m reflect.Value) (err error, fails bool) {
 	}
 	for _, out := range m.Call(args) {
 		if out.Type() == reflect.TypeFor[error]() {
-			fails = true
+			canFail = true
 			err, _ = out.Interface().(error)
 		}
 		if out.Kind() == reflect.Func && out.Type().CanSeq2() && !out.IsNil() {
-			fails = true
+			canFail = true
 			for _, e := range out.Seq2() {
 				if e, ok := e.Interface().(error); ok {
 					err = e
@@ -103,5 +105,5 @@ func call(ctx context.Context, m reflect.Value) (err error, fails bool) {
 			}
 		}
 	}
-	return err, fails
+	return err, canFail
 }
