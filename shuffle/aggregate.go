@@ -16,12 +16,12 @@ import (
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
 	Add func(to *A, record T)
-	// Merge adds the accumulator of other records of the same key. Several goroutines may
-	// call it concurrently, for different values.
+	// Merge adds other, which combines other records of the same key, to an accumulator. It
+	// may be called concurrently for different accumulators.
 	Merge func(to *A, other *A)
-	// Size returns roughly the bytes of an accumulator's slices, maps and strings, without
-	// its own struct. It is called after each Add and Merge. Leave it nil if an accumulator
-	// has none of these.
+	// Size returns the approximate size of an accumulator's slices, maps and strings in
+	// bytes, without the struct itself. It is called after each Add and Merge. It may be nil
+	// if an accumulator has no slices, maps and strings.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. The zero value means
 	// [DefaultCodec].
@@ -34,10 +34,9 @@ type Result[K, A any] struct {
 	Value A
 }
 
-// Aggregate yields each key once, with the accumulator's result for its records, in
-// no particular order. Keys are equal if their default encodings are. That is
-// equality by ==, except for types with pointers to floats, and except that all
-// NaNs are one key.
+// Aggregate yields each key once, with its accumulated records, in no particular order. Keys
+// are equal if their default encodings are equal. For most types, this is the same as ==,
+// except that all NaNs are one key; types with pointers to floats differ.
 func Aggregate[T, K, A any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, acc Accumulator[T, A], o *Options[T]) iter.Seq2[Result[K, A], error] {
 	return pipe(in, func() (*Aggregator[T, K, A], error) { return NewAggregator(ctx, key, acc, o.oneThread()) }, (*Aggregator[T, K, A]).Results)
 }
@@ -48,7 +47,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // accumulators are stored in the engine's words
+	inline bool // accumulators are stored in words of the engine
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -57,14 +56,14 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 		return nil, errors.New("aggregating needs a key, and an accumulator with Add and Merge")
 	}
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
-		return nil, errors.New("the codec of the accumulator has one function: it needs two, Encode and Decode")
+		return nil, errors.New("the accumulator's codec has only one of Encode and Decode: set both")
 	}
 	codec, _, err := newCodec[K](true)
 	if err != nil {
 		return nil, err
 	}
 	opts := o.orDefault()
-	// Records are not stored, so a type without a codec is fine.
+	// Records are not stored, so their type needs no codec.
 	opts.Codec = encode.ValueCodec[T]{Encode: func(dst []byte, _ T) ([]byte, error) { return dst, nil }, Decode: func([]byte) (v T, _ error) { return v, nil }}
 	c, err := opts.withoutStore()
 	if err != nil {
@@ -72,7 +71,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	}
 	a := &Aggregator[T, K, A]{key: key, acc: acc, codec: codec}
 	engine := hashagg.Options{}
-	if err := a.plan(&engine); err != nil {
+	if err := a.chooseStorage(&engine); err != nil {
 		return nil, err
 	}
 	if err := a.start(ctx, c, engine); err != nil {
@@ -81,16 +80,16 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	return a, nil
 }
 
-// plan decides where accumulators are stored: in the words of the engine if they are
-// plain memory, or else in lists.
-func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
+// chooseStorage decides where to store accumulators: in words of the engine if they are small and
+// contain no pointers, or else in pages.
+func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
 		var flat bool
 		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
 			return fmt.Errorf("the accumulator: %w", err)
 		}
-		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInline {
+		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
 			a.inline = true
 			o.Words = wordsOf[A]()
 			o.Merge = func(dst, src []uint64) { a.acc.Merge(inWords[A](dst), inWords[A](src)) }
@@ -102,8 +101,8 @@ func (a *Aggregator[T, K, A]) plan(o *hashagg.Options) error {
 	return nil
 }
 
-// Feed returns a feed. Any number of feeds may be open, but only as many as there are
-// threads run without waiting for each other.
+// Feed returns a feed. Any number of feeds may be open. If there are more feeds than
+// Options.Threads, some wait for each other.
 func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 	encode := func(dst []byte, v T) ([]byte, error) { return a.codec.Encode(dst, a.key(v)) }
 	return a.feed(encode, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
@@ -138,37 +137,38 @@ func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	})
 }
 
-// maxInline is the maximum size, in words, of an accumulator that is stored in words.
-const maxInline = 64
+// maxInlineWords is the maximum size of an accumulator that is stored in words of the engine, in
+// words.
+const maxInlineWords = 64
 
 func wordsOf[A any]() int { return int(unsafe.Sizeof(*new(A))+7) / 8 }
 
-// inWords returns the accumulator stored in words. A must not contain pointers.
+// inWords returns the accumulator that words contain. A must not contain pointers.
 func inWords[A any](words []uint64) *A { return (*A)(unsafe.Pointer(unsafe.SliceData(words))) }
 
-// accumulators stores the accumulators of one table in pages, which never move. The word
-// of a key is the index of its accumulator.
+// accumulators stores the accumulators of one table in pages, which never move. A key's word
+// is the index of its accumulator.
 type accumulators[T, A any] struct {
-	acc   *Accumulator[T, A]
-	pages [][]item[A]
-	n     int
-	sizes int64
+	acc       *Accumulator[T, A]
+	pages     [][]item[A]
+	count     int
+	totalSize int64
 }
 
 type item[A any] struct {
-	value A
-	size  int // last result of Size
+	value    A
+	lastSize int // latest result of Size
 }
 
 const pageLen = 256
 
 func (l *accumulators[T, A]) get(words []uint64, isNew bool) *A {
 	if isNew {
-		if l.n == len(l.pages)*pageLen {
+		if l.count == len(l.pages)*pageLen {
 			l.pages = append(l.pages, make([]item[A], pageLen))
 		}
-		words[0] = uint64(l.n)
-		l.n++
+		words[0] = uint64(l.count)
+		l.count++
 	}
 	return &l.item(words).value
 }
@@ -177,13 +177,13 @@ func (l *accumulators[T, A]) item(words []uint64) *item[A] {
 	return &l.pages[words[0]/pageLen][words[0]%pageLen]
 }
 
-// resize updates the recorded size of an accumulator after a change.
+// resize calls Size and updates totalSize after an accumulator has changed.
 func (l *accumulators[T, A]) resize(words []uint64, a *A) {
 	if l.acc.Size != nil {
 		item := l.item(words)
 		size := l.acc.Size(a)
-		l.sizes += int64(size - item.size)
-		item.size = size
+		l.totalSize += int64(size - item.lastSize)
+		item.lastSize = size
 	}
 }
 
@@ -192,7 +192,7 @@ func (l *accumulators[T, A]) Append(dst []byte, words []uint64) ([]byte, error) 
 	return l.acc.Codec.Encode(dst, l.item(words).value)
 }
 
-// Merge decodes an accumulator and adds it to the one of words.
+// Merge decodes an accumulator and merges it into the accumulator of words.
 func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) error {
 	other, err := l.acc.Codec.Decode(data)
 	if err != nil {
@@ -208,11 +208,11 @@ func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) erro
 	return nil
 }
 
-// Memory returns the bytes in use, doubled: the garbage collector needs about as much
-// again before it frees the dropped accumulators.
+// Memory returns twice the bytes in use, because about as much garbage accumulates before
+// it is collected.
 func (l *accumulators[T, A]) Memory() int64 {
-	return 2 * (int64(len(l.pages))*pageLen*int64(unsafe.Sizeof(item[A]{})) + l.sizes)
+	return 2 * (int64(len(l.pages))*pageLen*int64(unsafe.Sizeof(item[A]{})) + l.totalSize)
 }
 
 // Reset drops all accumulators.
-func (l *accumulators[T, A]) Reset() { l.pages, l.n, l.sizes = nil, 0, 0 }
+func (l *accumulators[T, A]) Reset() { l.pages, l.count, l.totalSize = nil, 0, 0 }

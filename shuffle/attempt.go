@@ -18,35 +18,35 @@ import (
 const MaxTaskName = 1024
 
 // ErrCommitted is wrapped by the error of [Begin] if the task has already committed.
-var ErrCommitted = errors.New("the task has committed already")
+var ErrCommitted = errors.New("the task has already committed")
 
-// Writer is one attempt at a task. A task writes a part of the data that many processes
-// write to one store. What an attempt appends counts only after its Commit, and only the
-// first attempt to commit counts. So you can restart a dead worker as another attempt,
-// or start a second attempt to overtake a slow one. [ReadCommitted] and [WaitCommitted]
-// read the committed data.
+// Writer is one attempt at a task. Each task writes some of the data that many processes
+// write to one store. An attempt's data counts only after its Commit, and only if no other
+// attempt at the task committed first. So you can restart a dead worker as another attempt,
+// or start a second attempt while a slow attempt is still running. [ReadCommitted] and
+// [WaitCommitted] read the committed data.
 //
-// Only Writers may write to the store, which needs to support only Append and Get. A
-// Writer is safe for concurrent use; appends take turns. docs/format.md describes the
-// bytes.
+// Nothing except Writers may write to the store, which needs only Append and Get. A Writer is
+// safe for concurrent use, but its appends wait for each other. docs/format.md describes the
+// stored bytes.
 type Writer struct {
 	Task, Attempt string
 
 	store partd.Partd
 
-	mu      sync.Mutex // held during calls of the store, so that batches arrive in the order of their numbers
-	batches uint64     // number of batches in the store
-	count   ledger.Count
-	buf     []byte
-	ends    []int
-	entries []partd.Entry
-	broken  error // the reason why no more batches are accepted
-	done    bool  // committed
+	mu        sync.Mutex // held during calls of the store, so that batches arrive in numerical order
+	batches   uint64     // number of batches in the store
+	count     ledger.Count
+	buf       []byte
+	ends      []int
+	entries   []partd.Entry
+	broken    error // the reason why no more batches are accepted, or nil
+	committed bool  // the attempt has committed
 }
 
-// Begin begins an attempt at a task. Any text can name the task and the attempt, but no
-// two attempts at a task may ever have the same name: "" generates a unique one. If the
-// task has already committed, the error wraps [ErrCommitted].
+// Begin begins an attempt at a task. The names can be any text, but all attempts at a task
+// must have different names. If attempt is "", Begin generates a unique name. If the task has
+// already committed, the error wraps [ErrCommitted].
 func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Writer, error) {
 	attempt = cmp.Or(attempt, rand.Text())
 	if err := checkName("task", task); err != nil {
@@ -74,21 +74,21 @@ func Begin(ctx context.Context, store partd.Partd, task, attempt string) (*Write
 
 func checkName(subject, name string) error {
 	if name == "" || len(name) > MaxTaskName {
-		return fmt.Errorf("the name of a %s must have 1 to %d bytes, not %d", subject, MaxTaskName, len(name))
+		return fmt.Errorf("the name of the %s has %d bytes: use 1 to %d", subject, len(name), MaxTaskName)
 	}
 	return nil
 }
 
-// attemptText names an attempt in an error, and shortens long names.
+// attemptText describes an attempt for errors. It shortens long names.
 func attemptText(task, attempt string) string {
 	return fmt.Sprintf("task %s, attempt %s", partd.QuoteKey(task), partd.QuoteKey(attempt))
 }
 
-// Append appends pieces to keys as one batch, which is applied whole or not at all. An empty piece
-// also counts as a piece. If it is unknown whether the store applied the batch, Append
-// sends it again, and readers skip duplicates. If the error still wraps
-// [partd.ErrUnknownOutcome], the attempt cannot continue. After any other error you can
-// call Append again.
+// Append appends pieces to keys as one batch, which is applied completely or not at all. An
+// empty piece also counts as a piece. If it is unknown whether the store applied the batch,
+// Append sends it again, and readers skip duplicates. If the error still wraps
+// [partd.ErrUnknownOutcome], the attempt cannot continue. After any other error, you can call
+// Append again.
 func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,19 +108,19 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		countPiece(&count, hashed, len(e.Value))
 	}
 	from := 0
-	for i, end := range w.ends { // buf is complete, so slices of it stay valid
+	for i, end := range w.ends { // buf no longer grows, so the entries can refer to it
 		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
 		from = end
 	}
 	err := appendRetrying(ctx, w.store, w.entries...)
 	clear(w.entries)
-	if cap(w.buf) > maxKeptBatch {
+	if cap(w.buf) > maxReusedBuffer {
 		w.buf = nil
 	}
 	if err != nil {
 		err = fmt.Errorf("%s, batch %d: %w", attemptText(w.Task, w.Attempt), w.batches+1, err)
 		if errors.Is(err, partd.ErrUnknownOutcome) {
-			w.broken = fmt.Errorf("%w: this attempt cannot continue, begin another one", err)
+			w.broken = fmt.Errorf("%w: this attempt cannot continue: begin another attempt", err)
 		}
 		return err
 	}
@@ -129,31 +129,31 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-// maxKeptBatch is the maximum size of the buffer that a writer keeps between batches.
-const maxKeptBatch = 4 << 20
+// maxReusedBuffer is the maximum size of a writer's buffer that is reused for the next batch.
+const maxReusedBuffer = 4 << 20
 
-// Commit makes all appended pieces count, unless another attempt has already committed.
-// After an error you can call it again.
+// Commit makes all appended pieces count, unless another attempt at the task has already
+// committed. If Commit fails, you can call it again.
 func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.done {
+	if w.committed {
 		return fmt.Errorf("%s: already committed: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	}
 	if errors.Is(w.broken, partd.ErrUnknownOutcome) {
 		return w.broken
 	}
 	record := Commit{Task: w.Task, Attempt: w.Attempt, Batches: w.batches, Checksum: checksumOf(w.count)}
-	// The record may reach the store even if announce fails, so no more batches may follow.
+	// The commit may reach the store even if announce fails, so refuse further batches.
 	w.broken = fmt.Errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	if err := announce(ctx, w.store, appendCommit(nil, record)); err != nil {
 		return fmt.Errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
 	}
-	w.done = true
+	w.committed = true
 	return nil
 }
 
-// announce appends a frame to the control key. When it returns, other processes see the
+// announce appends a frame to the control key. When it returns, other processes can see the
 // frame and everything appended before it.
 func announce(ctx context.Context, store partd.Partd, frame []byte) error {
 	if err := flushStore(ctx, store); err != nil {
@@ -165,8 +165,8 @@ func announce(ctx context.Context, store partd.Partd, frame []byte) error {
 	return flushStore(ctx, store)
 }
 
-// flushStore makes buffered appends visible to other processes. It does nothing for stores
-// without a buffer.
+// flushStore makes buffered appends visible to other processes. It does nothing if the store
+// has no buffer.
 func flushStore(ctx context.Context, store partd.Partd) error {
 	if err := partd.Flush(ctx, store); !errors.Is(err, errors.ErrUnsupported) {
 		return err
@@ -179,8 +179,8 @@ const (
 	firstWait = 50 * time.Millisecond
 )
 
-// appendRetrying appends entries, and repeats the append while its outcome is unknown.
-// Readers must ignore duplicates of the entries.
+// appendRetrying appends entries, and retries while the outcome is unknown. Readers must
+// ignore duplicates of the entries.
 func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Entry) error {
 	var outcomeErr error
 	for try := 1; ; try++ {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// ControlKey is the key that holds the commits of attempts and the list of tasks. Tasks
-// may also append pieces to it, because every record contains its kind.
+// ControlKey is the key that holds the commits of attempts and the task list. Tasks can also
+// append pieces to it, because every frame states its kind.
 const ControlKey = "partd-commits"
 
 // The kinds of frames.
@@ -44,26 +44,26 @@ func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []
 	return append(dst, piece...)
 }
 
-// cutter reads the fields of a frame one after another, and keeps the first error.
+// cutter reads a frame field by field, and keeps the first error.
 type cutter struct {
-	rest []byte
-	err  error
+	unread []byte
+	err    error
 }
 
 func (c *cutter) text() (b []byte) {
 	if c.err == nil {
-		b, c.rest, c.err = cut(c.rest)
+		b, c.unread, c.err = cut(c.unread)
 	}
 	return b
 }
 
 func (c *cutter) number() uint64 {
-	n, l := binary.Uvarint(c.rest)
+	n, l := binary.Uvarint(c.unread)
 	if l <= 0 {
-		c.rest, c.err = nil, cmp.Or(c.err, errFrame)
+		c.unread, c.err = nil, cmp.Or(c.err, errFrame)
 		return 0
 	}
-	c.rest = c.rest[l:]
+	c.unread = c.unread[l:]
 	return n
 }
 
@@ -85,23 +85,23 @@ func appendControl(dst []byte, kind byte, content []byte) []byte {
 }
 
 func parseCommit(frame []byte) (c Commit, err error) {
-	fields := cutter{rest: frame}
+	fields := cutter{unread: frame}
 	c = Commit{Task: string(fields.text()), Attempt: string(fields.text()), Batches: fields.number()}
 	c.Records, c.Bytes = int64(fields.number()), int64(fields.number())
-	if len(fields.rest) != 16 {
+	if len(fields.unread) != 16 {
 		return c, cmp.Or(fields.err, errFrame)
 	}
-	c.Sum = [2]uint64{binary.LittleEndian.Uint64(fields.rest[8:]), binary.LittleEndian.Uint64(fields.rest)}
+	c.Sum = [2]uint64{binary.LittleEndian.Uint64(fields.unread[8:]), binary.LittleEndian.Uint64(fields.unread)}
 	return c, fields.err
 }
 
-// frames cuts the value of a key, which arrives in chunks, into frames.
+// frames divides a key's value, which arrives in chunks, into frames.
 type frames struct {
 	carry  []byte // the beginning of an incomplete frame
-	offset int64  // of the next frame in the value
+	offset int64  // offset of the next frame in the value
 }
 
-// feed adds a chunk to the value and calls use for each frame that is now complete.
+// feed adds a chunk of the value, and calls use for each frame that is now complete.
 func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, rest []byte) error) error {
 	if len(f.carry) > 0 {
 		f.carry = append(f.carry, data...)
@@ -125,13 +125,13 @@ func (f *frames) feed(key string, data []byte, last bool, use func(kind byte, re
 	if last && len(data) > 0 {
 		return f.fail(key, errFrame)
 	}
-	if len(data) != len(f.carry) { // otherwise carry already equals data; copying it for every chunk would take quadratic time
+	if len(data) != len(f.carry) { // else carry equals data, and copying it for every chunk would take quadratic time
 		f.carry = append(f.carry[:0], data...)
 	}
 	return nil
 }
 
-// fail adds the key and the offset of the frame to an error about a damaged frame.
+// fail adds the key and the offset to an error about a damaged frame.
 func (f *frames) fail(key string, err error) error {
 	if !errors.Is(err, errFrame) && !errors.Is(err, errEncoding) {
 		return err
@@ -144,7 +144,7 @@ func appendHashed(dst []byte, key string, piece []byte) []byte {
 	return append(appendText(dst, key), piece...)
 }
 
-// countPiece counts a piece of size bytes. hashed is the result of appendHashed.
+// countPiece adds a piece of size bytes to c. hashed is the result of appendHashed.
 func countPiece(c *ledger.Count, hashed []byte, size int) {
 	c.AddRecord(hashed)
 	c.Bytes += int64(size - len(hashed))

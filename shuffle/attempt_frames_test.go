@@ -90,7 +90,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("\xff\xff\xff\xff\x07\x01"), 1)
 	f.Fuzz(func(t *testing.T, value []byte, size int) {
 		read := func(size int) (pieces []string, failed bool) {
-			r := (&Committed{store: store, winners: []Commit{c}, index: map[string]int{"t": 0}}).newReading(1)
+			r := (&Committed{store: store, winners: []Commit{c}, index: map[string]int{"t": 0}}).newScanPass(1)
 			for at := 0; ; at += size {
 				end := min(at+size, len(value))
 				chunk := partd.Chunk{Key: "k", Offset: int64(at), Data: value[at:end], Last: end == len(value)}

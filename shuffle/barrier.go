@@ -13,13 +13,13 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// control is the content of the control key.
+// control is the decoded value of the control key.
 type control struct {
 	winners []Commit
 	index   map[string]int // task -> index in winners
-	tasks   []string       // listed before the list was closed
+	tasks   []string       // the task list
 	listed  map[string]bool
-	closed  bool
+	closed  bool // the task list is closed
 }
 
 // readControl reads the control key of a store.
@@ -35,17 +35,17 @@ func (c *control) addFrame(kind byte, rest []byte) error {
 		if err != nil {
 			return err
 		}
-		if _, done := c.index[commit.Task]; !done { // the first wins
+		if _, committed := c.index[commit.Task]; !committed { // the first wins
 			c.index[commit.Task] = len(c.winners)
 			c.winners = append(c.winners, commit)
 		}
 	case frameTasks:
 		for len(rest) > 0 && !c.closed {
-			name, after, err := cut(rest)
+			name, remaining, err := cut(rest)
 			if err != nil {
 				return err
 			}
-			if rest = after; !c.listed[string(name)] {
+			if rest = remaining; !c.listed[string(name)] {
 				c.listed[string(name)] = true
 				c.tasks = append(c.tasks, string(name))
 			}
@@ -63,11 +63,11 @@ func (c *control) committed(store partd.Partd) *Committed {
 	return &Committed{store: store, winners: c.winners, index: c.index}
 }
 
-// ErrTasksClosed is wrapped by the error of [AddTasks] if the list is closed.
-var ErrTasksClosed = errors.New("the list of tasks is closed")
+// ErrTasksClosed is wrapped by the error of [AddTasks] if the task list is closed.
+var ErrTasksClosed = errors.New("the task list is closed")
 
-// AddTasks adds tasks to the store's list. [WaitCommitted] waits for them. Adding a task
-// twice is harmless. If the list was already closed, the error wraps [ErrTasksClosed].
+// AddTasks adds tasks to the store's task list, so that [WaitCommitted] waits for them. Adding
+// a task twice is harmless. If the list is closed, the error wraps [ErrTasksClosed].
 func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	var content []byte
 	for _, task := range tasks {
@@ -77,7 +77,7 @@ func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 		content = appendText(content, task)
 	}
 	if err := announce(ctx, store, appendControl(nil, frameTasks, content)); err != nil {
-		return fmt.Errorf("adding %d tasks to the list: %w", len(tasks), err)
+		return fmt.Errorf("adding %d tasks to the task list: %w", len(tasks), err)
 	}
 	c, err := readControl(ctx, store)
 	if err != nil {
@@ -91,30 +91,31 @@ func AddTasks(ctx context.Context, store partd.Partd, tasks ...string) error {
 	return nil
 }
 
-// CloseTasks closes the list of tasks. Closing it twice is harmless.
+// CloseTasks closes the task list. Closing it twice is harmless.
 func CloseTasks(ctx context.Context, store partd.Partd) error {
 	if err := announce(ctx, store, appendControl(nil, frameClosed, nil)); err != nil {
-		return fmt.Errorf("closing the list of tasks: %w", err)
+		return fmt.Errorf("closing the task list: %w", err)
 	}
 	return nil
 }
 
-// WaitOptions tells [WaitCommitted] what to wait for: Tasks or Count. If neither is set,
-// it waits until the list in the store is closed and all of its tasks have committed.
+// WaitOptions are the options of [WaitCommitted]. Set Tasks or Count. If neither is set,
+// WaitCommitted waits until the store's task list is closed and all tasks in it have
+// committed.
 type WaitOptions struct {
 	Tasks []string // names of the tasks
-	Count int      // number of tasks, whatever their names
-	// Timeout limits the wait; 0 means to wait until the context ends.
+	Count int      // number of tasks with any names
+	// Timeout limits the wait. If it is 0, only the context limits it.
 	Timeout time.Duration
 }
 
-// MissingError lists the tasks that had not committed when a wait ended.
+// MissingError lists the tasks that had not committed when a wait was given up.
 type MissingError struct {
 	Committed int      // number of tasks that have committed
-	Expected  int      // total number of tasks, as far as known
+	Expected  int      // number of tasks known so far
 	Missing   []string // names of tasks that have not committed, if known
-	Open      bool     // whether the list of tasks is still open
-	Err       error    // why the wait ended
+	Open      bool     // the task list is still open
+	Err       error    // the reason why the wait ended
 }
 
 func (e *MissingError) Error() string {
@@ -131,7 +132,7 @@ func (e *MissingError) Error() string {
 		}
 	}
 	if e.Open {
-		text += "; the list of tasks is still open: close it with CloseTasks"
+		text += "; the task list is still open: close it with CloseTasks"
 	}
 	return fmt.Sprintf("%s: %v", text, e.Err)
 }
@@ -146,16 +147,17 @@ const (
 )
 
 // WaitCommitted waits until the tasks have committed, and returns their data. On timeout,
-// or when the context ends, it returns a *MissingError. A commit by an unexpected task is
-// also an error: neither counting its pieces nor leaving them out would be safe.
+// or when the context ends, it returns a *MissingError. If a task has committed that was not
+// expected, it also returns an error, because neither counting nor omitting its pieces would
+// be safe.
 //
-// Stores do not announce appends, so WaitCommitted polls the control key: after 10 ms at
-// first, and later every second. If reading the key takes long, it waits ten times as
-// long between reads.
+// Stores do not report appends, so WaitCommitted polls the control key: at first after 10 ms,
+// later every second. If a read takes long, WaitCommitted waits ten times as long before the
+// next.
 func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Committed, error) {
 	opts := *cmp.Or(o, new(WaitOptions))
 	if opts.Count < 0 || opts.Count > 0 && len(opts.Tasks) > 0 {
-		return nil, errors.New("waiting for tasks: set either Tasks or Count, and a positive Count")
+		return nil, errors.New("waiting for tasks: set either Tasks or a positive Count")
 	}
 	if opts.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -179,7 +181,7 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if last.Err = canceled.Err(ctx); err != nil { // the failing store may be the reason
+			if last.Err = canceled.Err(ctx); err != nil { // a failing store may be the reason
 				last.Err = fmt.Errorf("%w; the last read of the store failed: %w", last.Err, err)
 			}
 			return nil, last
@@ -206,7 +208,7 @@ func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 	}
 	expected := map[string]bool{}
 	for _, task := range tasks {
-		if _, done := c.index[task]; !done && !expected[task] {
+		if _, committed := c.index[task]; !committed && !expected[task] {
 			m.Missing = append(m.Missing, task)
 		}
 		expected[task] = true
@@ -216,7 +218,7 @@ func (o *WaitOptions) missing(c *control) (*MissingError, error) {
 		return m, nil
 	}
 	if i := slices.IndexFunc(c.winners, func(w Commit) bool { return !expected[w.Task] }); i >= 0 {
-		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected", partd.QuoteKey(c.winners[i].Task), m.Expected)
+		return nil, fmt.Errorf("task %s has committed, but is not one of the %d expected tasks", partd.QuoteKey(c.winners[i].Task), m.Expected)
 	}
 	return nil, nil
 }

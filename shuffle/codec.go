@@ -9,25 +9,25 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// DefaultCodec returns the codec used if the options have none. It writes no names and no
-// types, so only the same program can read the data back. It encodes:
+// DefaultCodec returns the codec that is used if the options have none. It writes neither
+// names nor types, so only the same program can read the data back. It encodes:
 //
 //   - bytes and strings unchanged;
 //   - numbers in the machine's byte order;
 //   - structs (including unexported fields), arrays, slices, maps and pointers by content;
 //   - types that implement encoding.BinaryMarshaler and BinaryUnmarshaler, such as
-//     time.Time, by these methods.
+//     time.Time, with these methods.
 //
-// For interfaces, functions, channels and recursive types it returns an error that names
-// the type.
+// For interfaces, functions, channels and recursive types, DefaultCodec returns an error
+// that names the type.
 func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	c, _, err := newCodec[T](false)
 	return c, err
 }
 
-// newCodec returns the default codec, and reports whether its encoding is the memory of
-// the value. With forKeys, equal values have equal encodings: -0 is encoded as 0, and all
-// NaNs are encoded alike.
+// newCodec returns the default codec, and reports whether it copies a value's memory. If
+// forKeys is set, equal values have equal encodings: -0 is encoded as 0, and all NaNs are
+// encoded alike.
 func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error) {
 	switch c := any(&c).(type) {
 	case *encode.ValueCodec[[]byte]:
@@ -51,7 +51,7 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 		}
 		c.Decode = func(data []byte) (v T, err error) {
 			if uintptr(len(data)) != unsafe.Sizeof(v) {
-				return v, wrongLength(len(data), int(unsafe.Sizeof(v)))
+				return v, wrongLengthError(len(data), int(unsafe.Sizeof(v)))
 			}
 			copy(unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)), data)
 			return v, nil
@@ -62,7 +62,7 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 	c.Decode = func(data []byte) (v T, err error) {
 		rest, err := p.decode(data, unsafe.Pointer(&v))
 		if err == nil && len(rest) > 0 {
-			err = wrongLength(len(data), len(data)-len(rest))
+			err = wrongLengthError(len(data), len(data)-len(rest))
 		}
 		return v, err
 	}
@@ -71,6 +71,6 @@ func newCodec[T any](forKeys bool) (c encode.ValueCodec[T], flat bool, err error
 
 var errEncoding = errors.New("the encoding of a value is damaged")
 
-func wrongLength(got, want int) error {
+func wrongLengthError(got, want int) error {
 	return fmt.Errorf("%w: %d bytes instead of %d", errEncoding, got, want)
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// Commit is the record that an attempt writes when it commits.
+// Commit describes a committed attempt.
 type Commit struct {
 	Task, Attempt string
 	Batches       uint64
-	Checksum      // of all pieces that the attempt appended
+	Checksum      // checksum of all pieces that the attempt appended
 }
 
-// Checksum identifies a set of pieces, whatever their order. Sum is the sum modulo 2^128,
-// high half first, of the XXH3-128 hashes of (length of the key as a uvarint, key, piece).
-// The checksums of readers that read different keys add up to the checksum of the whole.
+// Checksum is an order-independent checksum of a set of pieces. Sum is the sum modulo 2^128,
+// high half first, of the XXH3-128 hashes of (length of the key as a uvarint, key, piece). If
+// readers read different keys, their checksums add up to the checksum of all keys.
 type Checksum struct {
 	Records, Bytes int64
 	Sum            [2]uint64
@@ -42,19 +42,19 @@ func (s *Checksum) Add(o Checksum) {
 	*s = checksumOf(c)
 }
 
-// Committed reads the committed data of a store: for each task, the pieces appended by
-// the first attempt to commit. It is safe for concurrent use.
+// Committed reads the committed data of a store: for each task, the pieces of the attempt
+// that committed first. It is safe for concurrent use.
 type Committed struct {
 	store   partd.Partd
 	winners []Commit
 	index   map[string]int // task -> index in winners
 
-	idle sync.Pool // reusable *scanPass values, for Values
+	idle sync.Pool // reusable *scanPass values
 
-	disabled struct{ winners, batches, totals bool } // safeguards that only tests disable
+	disabled struct{ winners, batches, totals bool } // checks disabled by tests
 }
 
-// ReadCommitted returns the data committed so far. It does not include later commits.
+// ReadCommitted returns the data committed so far.
 func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	c, err := readControl(ctx, store)
 	if err != nil {
@@ -74,36 +74,34 @@ func (c *Committed) Total() (total Checksum) {
 	return total
 }
 
-// Scan yields all pieces that count, key by key. Within a key, the pieces of one task
-// keep the order of their appends. A value is valid until the next iteration.
-// After the last piece, Scan compares the pieces with the commit of each task and yields
-// a difference as an error that wraps [ErrNotVerified]. A caller that stops earlier has
-// verified nothing.
+// Scan yields all committed pieces, key by key. Within a key, the pieces of one task keep
+// their order. A value is valid until the next iteration. After the last piece, Scan compares
+// the pieces with each task's commit, and yields an error that wraps [ErrNotVerified] if they
+// differ. A caller that stops earlier has verified nothing.
 func (c *Committed) Scan(ctx context.Context) iter.Seq2[partd.Entry, error] {
 	return c.scan(ctx, 0, 1, nil)
 }
 
-// ScanPart is like [Committed.Scan] for one part of the keys, divided as by
-// [partd.ScanPart], so that several readers can each read a part. A single reader cannot
-// notice that a piece is missing, because commits know nothing of parts. So at the end
-// each reader adds what it has read to sum. Call [Committed.Verify] with the checksums of
-// all parts.
+// ScanPart is like [Committed.Scan] for one part of the keys (see [partd.ScanPart]), so that
+// several readers can divide the work. A single reader cannot notice that a piece is missing,
+// because commits do not list parts. Instead, each reader adds the checksum of its pieces to
+// sum at the end. Pass the checksums of all parts to [Committed.Verify].
 func (c *Committed) ScanPart(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	if sum == nil {
 		return func(yield func(partd.Entry, error) bool) {
-			yield(partd.Entry{}, errors.New("reading a part without a checksum, so that it could not be verified: pass a *Checksum"))
+			yield(partd.Entry{}, errors.New("reading a part without a checksum: pass a *Checksum, so that the parts can be verified"))
 		}
 	}
 	return c.scan(ctx, part, parts, sum)
 }
 
-// Values yields the pieces of one key that count, and adds them to sum like
-// [Committed.ScanPart]. A caller that reads every key exactly once can verify the sum.
+// Values yields the committed pieces of one key, and adds their checksum to sum as
+// [Committed.ScanPart] does. A caller that reads every key exactly once can verify the sum.
 func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		r, _ := c.idle.Get().(*scanPass)
 		if r == nil {
-			r = c.newReading(1)
+			r = c.newScanPass(1)
 		}
 		defer c.idle.Put(r)
 		r.keys++
@@ -138,7 +136,7 @@ var errStopped = errors.New("the caller stopped reading")
 
 func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) iter.Seq2[partd.Entry, error] {
 	return func(yield func(partd.Entry, error) bool) {
-		r := c.newReading(len(c.winners))
+		r := c.newScanPass(len(c.winners))
 		for chunk, err := range partd.ScanPart(ctx, c.store, part, parts) {
 			if err == nil {
 				err = r.chunk(chunk, yield)
@@ -159,22 +157,22 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 	}
 }
 
-// scanPass is one pass over keys.
+// scanPass reads keys one after another.
 type scanPass struct {
 	*Committed
 	frames frames
-	hashed []byte // the hashed bytes of the current piece
-	keys   uint64 // number of keys started
-	last   []piecePosition
-	got    []ledger.Count // per task, or one count for all tasks
+	hashed []byte          // the hashed bytes of the current piece
+	keys   uint64          // number of keys begun
+	last   []piecePosition // position of each task's last piece
+	got    []ledger.Count  // count of each task, or one count for all tasks
 }
 
-// piecePosition is the position of a task's last piece under a key. A writer sends a
-// batch only after the previous batch has certainly arrived. So a piece that is not after
-// the last position is a duplicate.
+// piecePosition is the position of a piece among a task's pieces of a key. A writer sends a
+// batch only after the previous batch has arrived. So a piece that does not come after the
+// last position is a duplicate.
 type piecePosition struct{ key, batch, index uint64 }
 
-func (c *Committed) newReading(counts int) *scanPass {
+func (c *Committed) newScanPass(counts int) *scanPass {
 	return &scanPass{Committed: c, keys: 1, last: make([]piecePosition, len(c.winners)), got: make([]ledger.Count, counts)}
 }
 
@@ -189,7 +187,7 @@ func (r *scanPass) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) err
 	})
 }
 
-// frame processes a frame, and calls use with its piece if the piece counts.
+// frame processes a frame, and calls use with its piece if the piece is committed.
 func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
 		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
@@ -197,7 +195,7 @@ func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bo
 		}
 		return errFrame
 	}
-	fields := cutter{rest: rest}
+	fields := cutter{unread: rest}
 	name, attempt := fields.text(), fields.text()
 	pos := piecePosition{r.keys, fields.number(), fields.number()}
 	if fields.err != nil {
@@ -215,9 +213,9 @@ func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bo
 		return nil
 	}
 	r.last[task] = pos
-	r.hashed = appendHashed(r.hashed[:0], key, fields.rest)
-	countPiece(&r.got[min(task, len(r.got)-1)], r.hashed, len(fields.rest))
-	if !use(fields.rest) {
+	r.hashed = appendHashed(r.hashed[:0], key, fields.unread)
+	countPiece(&r.got[min(task, len(r.got)-1)], r.hashed, len(fields.unread))
+	if !use(fields.unread) {
 		return errStopped
 	}
 	return nil
@@ -256,11 +254,11 @@ func readFrames(ctx context.Context, store partd.Partd, key string, use func(kin
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := r.Read(buf)
-		end := err == io.EOF
-		if err != nil && !end {
+		atEnd := err == io.EOF
+		if err != nil && !atEnd {
 			return err
 		}
-		if err := f.feed(key, buf[:n], end, use); err != nil || end {
+		if err := f.feed(key, buf[:n], atEnd, use); err != nil || atEnd {
 			return err
 		}
 	}

@@ -10,14 +10,13 @@ import (
 	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// Distinct yields each record once, in no particular order. Records are equal if
-// their encodings are.
+// Distinct yields each record once, in no particular order. Records are equal if their
+// encodings are equal.
 func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.oneThread()) }, (*Deduplicator[T]).Records)
 }
 
-// DistinctBy yields the first record of each key. The keys come in no
-// particular order.
+// DistinctBy yields the first record of each key. It yields the keys in no particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Records)
 }
@@ -25,7 +24,7 @@ func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(
 // Deduplicator keeps one of each set of equal records fed to it.
 type Deduplicator[T any] struct {
 	tables[T]
-	key   func(dst []byte, v T) ([]byte, error) // nil: the record itself
+	key   func(dst []byte, v T) ([]byte, error) // appends a record's key; if nil, the record is the key
 	codec encode.ValueCodec[T]
 }
 
@@ -49,11 +48,11 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 }
 
 // NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If several feeds
-// have records of a key, it keeps the first record of one of these feeds. The caller must
-// close it.
+// receive records of a key, it keeps the first record of one of these feeds. The caller must
+// close the deduplicator.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
-		return nil, errors.New("distinct by no key: pass a key function, or use Distinct")
+		return nil, errors.New("the key function is nil: pass a function, or use Distinct")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -65,14 +64,14 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	}
 	d := &Deduplicator[T]{codec: c.Codec}
 	d.key = func(dst []byte, v T) ([]byte, error) { return keys.Encode(dst, key(v)) }
-	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firsts) }}); err != nil {
+	if err := d.start(ctx, c, hashagg.Options{Words: 2, NewStates: func() hashagg.States { return new(firstRecords) }}); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// Feed returns a feed. Any number of feeds may be open, but only as many as there are
-// threads run without waiting for each other.
+// Feed returns a feed. Any number of feeds may be open. If there are more feeds than
+// Options.Threads, some wait for each other.
 func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	if d.key == nil {
 		return d.feed(d.codec.Encode, func(*hashagg.Table) func(*T, []uint64, bool) error {
@@ -81,7 +80,7 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	}
 	return d.feed(d.key, func(t *hashagg.Table) func(v *T, state []uint64, isNew bool) error {
 		var record []byte
-		list := t.States().(*firsts)
+		list := t.States().(*firstRecords)
 		return func(v *T, state []uint64, isNew bool) (err error) {
 			if !isNew {
 				return nil
@@ -95,12 +94,12 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 	})
 }
 
-// Records yields the kept records. All feeds must be closed. Call it once.
+// Records yields the distinct records. All feeds must be closed. Call it once.
 func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	return results(&d.tables, func(g hashagg.Group) (v T, size int, err error) {
 		record := g.Key
 		if d.key != nil {
-			record = g.States.(*firsts).get(g.State)
+			record = g.States.(*firstRecords).get(g.State)
 		}
 		if v, err = d.codec.Decode(record); err != nil {
 			err = fmt.Errorf("decoding a record: %w", err)
@@ -109,20 +108,20 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	})
 }
 
-// firsts stores the first record of each key of one table. The words of a key are the
-// record's position and its length.
-type firsts struct {
+// firstRecords stores the first record of each key of one table. A key's words are the position
+// and the length of the record.
+type firstRecords struct {
 	blocks [][]byte
-	long   int64 // bytes of blocks beyond firstsBlock
+	excess int64 // bytes of blocks that are larger than usual, beyond the usual size
 }
 
-const firstsBlock = 64 << 10
+const firstRecordsBlock = 64 << 10
 
-func (f *firsts) put(words []uint64, record []byte) {
+func (f *firstRecords) put(words []uint64, record []byte) {
 	last := len(f.blocks) - 1
 	if last < 0 || len(f.blocks[last])+len(record) > cap(f.blocks[last]) {
-		f.long += int64(max(len(record)-firstsBlock, 0))
-		f.blocks = append(f.blocks, make([]byte, 0, max(firstsBlock, len(record))))
+		f.excess += int64(max(len(record)-firstRecordsBlock, 0))
+		f.blocks = append(f.blocks, make([]byte, 0, max(firstRecordsBlock, len(record))))
 		last++
 	}
 	words[0] = uint64(last)<<32 | uint64(len(f.blocks[last]))
@@ -130,24 +129,24 @@ func (f *firsts) put(words []uint64, record []byte) {
 	f.blocks[last] = append(f.blocks[last], record...)
 }
 
-func (f *firsts) get(words []uint64) []byte {
+func (f *firstRecords) get(words []uint64) []byte {
 	pos, n := words[0]&(1<<32-1), words[1]
 	return f.blocks[words[0]>>32][pos : pos+n : pos+n]
 }
 
-func (f *firsts) Append(dst []byte, words []uint64) ([]byte, error) {
+func (f *firstRecords) Append(dst []byte, words []uint64) ([]byte, error) {
 	return append(dst, f.get(words)...), nil
 }
 
-func (f *firsts) Merge(words []uint64, isNew bool, data []byte) error {
+func (f *firstRecords) Merge(words []uint64, isNew bool, data []byte) error {
 	if isNew {
 		f.put(words, data)
 	}
 	return nil
 }
 
-// Memory returns twice the bytes in use: the garbage collector needs about as much again
-// before it frees dropped records.
-func (f *firsts) Memory() int64 { return 2 * (int64(len(f.blocks))*firstsBlock + f.long) }
+// Memory returns twice the bytes in use, because about as much garbage accumulates before
+// it is collected.
+func (f *firstRecords) Memory() int64 { return 2 * (int64(len(f.blocks))*firstRecordsBlock + f.excess) }
 
-func (f *firsts) Reset() { *f = firsts{} }
+func (f *firstRecords) Reset() { *f = firstRecords{} }

@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Feed accepts records. It is safe for concurrent use, but one feed per
-// goroutine is faster.
+// Feed accepts records. It is safe for concurrent use, but a feed for each goroutine is
+// faster.
 type Feed[T any] struct {
-	mu     *sync.Mutex // guards the fields below and the state that add and finish change
+	mu     *sync.Mutex // guards the fields below; held during add and finish
 	add    func(T) error
 	finish func() error
 	tally  *tally
@@ -21,7 +21,7 @@ type Feed[T any] struct {
 	closed bool
 }
 
-// newFeed returns a feed that passes the encoded key and record of each value to put.
+// newFeed returns a feed that passes each record's encoded key and encoding to put.
 func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, error), put func(key, record []byte) error, finish func() error) *Feed[T] {
 	var key, record []byte
 	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
@@ -36,8 +36,8 @@ func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, e
 	}}
 }
 
-// Add adds a record. When it returns, the caller may modify everything that the record
-// refers to. After an error the feed accepts no more records.
+// Add adds a record. When it returns, the caller can modify everything that the record
+// refers to. After an error, the feed accepts no more records.
 func (f *Feed[T]) Add(v T) error {
 	due, err := f.addLocked(v)
 	if due {
@@ -92,7 +92,7 @@ type source[T any] interface {
 	Close() error
 }
 
-// feedAll feeds all records of an iterator.
+// feedAll opens a feed and adds all records of an iterator.
 func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err error) {
 	f, err := open()
 	if err != nil {
@@ -101,7 +101,7 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 	defer func() { err = cmp.Or(err, f.Close()) }()
 	for v, err := range orFailing(in) {
 		if err == nil {
-			err = f.add(v) // without the lock: this feed is not shared
+			err = f.add(v) // without the lock, because this feed is not shared
 			f.err = err
 		}
 		if err != nil {
@@ -114,7 +114,7 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 	return nil
 }
 
-// orFailing returns seq, or an iterator that yields an error if seq is nil.
+// orFailing returns seq. If seq is nil, it returns an iterator that yields an error.
 func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if seq == nil {
 		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
@@ -122,8 +122,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil. A pointer is nil in a value
-// that no constructor made.
+// orZero returns p, or a pointer to a zero value if p is nil, because a field is nil if a
+// caller uses a zero value instead of calling the constructor.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -131,7 +131,7 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// pipe returns an iterator that starts s, feeds in to it, and yields the results of out.
+// pipe returns an iterator that calls start, feeds in to the result, and then yields from out.
 func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error), out func(S) iter.Seq2[R, error]) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		var zero R
@@ -140,7 +140,7 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 			yield(zero, err)
 			return
 		}
-		canYield := false // false while the caller's code runs: if it panics, nobody receives an error
+		canYield := false // false while the caller's code runs, which may panic
 		defer func() {
 			if err = errors.Join(err, s.Close()); err != nil && canYield {
 				yield(zero, err)

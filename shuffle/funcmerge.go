@@ -9,12 +9,13 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// funcMerger merges cursors with a heap. Equal records come in the order of their cursors.
+// funcMerger merges cursors with a heap. It yields equal records in the order of their
+// cursors.
 type funcMerger[T any] struct {
 	s       *FuncSorter[T]
 	heap    []mergeItem[T]
-	v       T      // the current record
-	encoded []byte // its encoding
+	v       T      // current record
+	encoded []byte // encoding of the current record
 	started bool
 	steps   int
 	err     error
@@ -25,7 +26,8 @@ type mergeItem[T any] struct {
 	cursorIndex int
 }
 
-// newMerger returns a merger of runs and, if includeHeld, of the records in memory.
+// newMerger returns a merger of runs. If includeHeld is set, it also merges the records in
+// memory.
 func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeHeld bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
@@ -36,11 +38,11 @@ func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeHeld bool) (*funcMe
 	}
 	n := 0
 	for _, item := range m.heap {
-		more, err := item.c.next()
+		ok, err := item.c.next()
 		if err != nil {
 			return nil, err
 		}
-		if more {
+		if ok {
 			m.heap[n] = item
 			n++
 		}
@@ -60,12 +62,12 @@ func (m *funcMerger[T]) next() bool {
 		}
 	}
 	if m.started {
-		more, err := m.heap[0].c.next()
+		ok, err := m.heap[0].c.next()
 		if err != nil {
 			m.err = err
 			return false
 		}
-		if !more {
+		if !ok {
 			last := len(m.heap) - 1
 			m.heap[0] = m.heap[last]
 			m.heap = m.heap[:last]
@@ -87,7 +89,7 @@ func (m *funcMerger[T]) less(a, b mergeItem[T]) bool {
 	return a.cursorIndex < b.cursorIndex
 }
 
-// siftDown moves an item down the heap to its place.
+// siftDown moves item i down until the heap is ordered.
 func (m *funcMerger[T]) siftDown(i int) {
 	for {
 		child := 2*i + 1
@@ -117,23 +119,23 @@ func addToRun(f *spill.File, record []byte) error {
 	return nil
 }
 
-// funcCursor walks the records of a run, or those held in memory.
+// funcCursor reads the records of a run, or the records in memory.
 type funcCursor[T any] struct {
 	v       T
 	encoded []byte
 
 	codec      encode.ValueCodec[T]
 	run        *spill.File
-	blocksRead int // blocks already read
+	blocksRead int
 	block      []byte
-	rest       []byte // the unread part of block
+	unread     []byte // unread bytes of block
 
 	held []held[T]
-	data []byte // holds their encodings
+	data []byte // encodings of held
 }
 
 // next advances to the next record. It returns false at the end.
-func (c *funcCursor[T]) next() (more bool, err error) {
+func (c *funcCursor[T]) next() (ok bool, err error) {
 	if c.run == nil {
 		if len(c.held) == 0 {
 			return false, nil
@@ -142,17 +144,17 @@ func (c *funcCursor[T]) next() (more bool, err error) {
 		c.v, c.encoded, c.held = h.v, c.data[h.from:h.to], c.held[1:]
 		return true, nil
 	}
-	if len(c.rest) == 0 {
+	if len(c.unread) == 0 {
 		if c.blocksRead == c.run.Blocks() {
 			return false, nil
 		}
 		if c.block, err = c.run.Read(c.block, c.blocksRead, 1); err != nil {
 			return false, err
 		}
-		c.rest = c.block
+		c.unread = c.block
 		c.blocksRead++
 	}
-	if c.encoded, c.rest, err = cut(c.rest); err != nil {
+	if c.encoded, c.unread, err = cut(c.unread); err != nil {
 		return false, spill.ErrDamaged
 	}
 	if c.v, err = c.codec.Decode(c.encoded); err != nil {

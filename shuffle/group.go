@@ -14,14 +14,14 @@ import (
 type Group[K, T any] struct {
 	Key K
 	// Values yields the group's records. Records of one feed keep their input order. Range
-	// over it once, before you ask for the next group.
+	// over it once, before the next group is requested.
 	Values iter.Seq2[T, error]
 }
 
 // GroupBy yields each key once, with its records, in no particular order. A group is read
-// as you range over it, so it may be larger than memory, and you may stop early. Keys and
+// as you range over it, so it can be larger than memory, and you can stop early. Keys and
 // records are newly decoded and belong to the caller. Keys are equal if their default
-// encodings are.
+// encodings are equal.
 func GroupBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[Group[K, T], error] {
 	return pipe(in, func() (*Grouper[T, K], error) { return NewGrouper(ctx, key, o) }, (*Grouper[T, K]).Groups)
 }
@@ -47,27 +47,27 @@ func (g *Grouper[T, K]) Groups() iter.Seq2[Group[K, T], error] {
 		}
 		sc := g.spool.scan(1)
 		defer sc.close()
-		more := true
+		proceed := true
 		err := g.eachGroup(sc, func(group Group[K, T]) error {
-			if more = yield(group, nil); !more {
-				return errPassed
+			if proceed = yield(group, nil); !proceed {
+				return errGroupPassed
 			}
 			return nil
 		})
-		if err != nil && more {
+		if err != nil && proceed {
 			yield(Group[K, T]{}, err)
 		}
 	}
 }
 
-// groupReader walks the parts that a scanner reads. Several readers may share a scanner.
-// A reader takes any batch, and then also gets the batches that continue its last group.
+// groupReader reads the blocks of a scanner. Several readers can share a scanner. A reader
+// receives any batch, and then also the batches that continue the batch's last group.
 type groupReader[T any] struct {
 	sc    *scanner
 	codec encode.ValueCodec[T]
 	b     *batch
-	i     int // index of the next part of b
-	cur   part
+	i     int // index of the next block of b
+	block recordBlock
 	group int64 // number of the group
 	out   *tally
 	err   error
@@ -75,17 +75,17 @@ type groupReader[T any] struct {
 
 func (r *groupReader[T]) next() bool {
 	for r.err == nil {
-		if r.b != nil && r.i < len(r.b.parts) {
-			r.cur = r.b.part(r.i)
+		if r.b != nil && r.i < len(r.b.blocks) {
+			r.block = r.b.block(r.i)
 			r.i++
 			return true
 		}
 		from := r.sc.full
 		if r.b != nil {
-			if r.b.more != nil {
-				from = r.b.more
+			if r.b.continuation != nil {
+				from = r.b.continuation
 			}
-			r.sc.empty <- r.b // has room for all batches
+			r.sc.empty <- r.b // never blocks: its capacity is the number of batches
 		}
 		var ok bool
 		if r.b, ok = <-from; !ok {
@@ -98,7 +98,7 @@ func (r *groupReader[T]) next() bool {
 	return false
 }
 
-var errPassed = errors.New("the values of a group can be read only until the next group is requested")
+var errGroupPassed = errors.New("a group's values can be read only until the next group is requested")
 
 // values yields the remaining records of the current key.
 func (r *groupReader[T]) values() iter.Seq2[T, error] {
@@ -106,11 +106,11 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		if group != r.group {
-			yield(zero, errPassed)
+			yield(zero, errGroupPassed)
 			return
 		}
 		for {
-			for len(r.cur.records) > 0 {
+			for len(r.block.records) > 0 {
 				v, err := r.record()
 				if err != nil {
 					yield(zero, err)
@@ -120,11 +120,11 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 					return
 				}
 				if group != r.group {
-					yield(zero, errPassed)
+					yield(zero, errGroupPassed)
 					return
 				}
 			}
-			if r.cur.last {
+			if r.block.last {
 				return
 			}
 			if !r.next() {
@@ -138,10 +138,10 @@ func (r *groupReader[T]) values() iter.Seq2[T, error] {
 }
 
 func (r *groupReader[T]) record() (v T, err error) {
-	n, l := binary.Uvarint(r.cur.records) // already checked by the scanner
+	n, l := binary.Uvarint(r.block.records) // the scanner has checked it
 	end := l + int(n)
-	v, err = r.codec.Decode(r.cur.records[l:end])
-	r.cur.records = r.cur.records[end:]
+	v, err = r.codec.Decode(r.block.records[l:end])
+	r.block.records = r.block.records[end:]
 	if err != nil {
 		return v, fmt.Errorf("decoding a record: %w", err)
 	}

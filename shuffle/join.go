@@ -20,15 +20,15 @@ type JoinKind = mergejoin.Kind
 // The kinds of joins.
 const (
 	InnerJoin = mergejoin.Inner // pairs of records with the same key
-	LeftJoin  = mergejoin.Left  // pairs, and left records without a partner
-	RightJoin = mergejoin.Right // pairs, and right records without a partner
-	FullJoin  = mergejoin.Full  // pairs, and records of both sides without a partner
-	SemiJoin  = mergejoin.Semi  // left records with a partner, each once
-	AntiJoin  = mergejoin.Anti  // left records without a partner
+	LeftJoin  = mergejoin.Left  // pairs, and left records without a match
+	RightJoin = mergejoin.Right // pairs, and right records without a match
+	FullJoin  = mergejoin.Full  // pairs, and records of both sides without a match
+	SemiJoin  = mergejoin.Semi  // left records with a match, each once
+	AntiJoin  = mergejoin.Anti  // left records without a match
 )
 
-// JoinOptions selects the kind of join and its resources; see [Options]. The zero value
-// and nil mean an inner join with the defaults.
+// JoinOptions are the options of a join; see also [Options]. The zero value and nil mean an
+// inner join with the defaults.
 type JoinOptions[L, R any] struct {
 	Kind     JoinKind
 	Memory   int64
@@ -42,13 +42,13 @@ type JoinOptions[L, R any] struct {
 type Joined[L, R any] struct {
 	Left              L
 	Right             R
-	HasLeft, HasRight bool // false for a side without a partner
+	HasLeft, HasRight bool // whether the row has a left and a right record
 }
 
 // Join yields each pair of a left and a right record that have the same key. Depending on
-// its kind, it also yields records without a partner. Rows come in no particular order.
-// Both sides may be larger than memory, and so may the records of a single key. Keys are
-// equal if their default encodings are; if K is a pointer, nil equals nothing, like SQL's
+// its kind, it also yields records without a match. It yields rows in no particular order.
+// Both sides, and even the records of a single key, can be larger than memory. Keys are equal
+// if their default encodings are equal. If K is a pointer, nil matches nothing, like SQL's
 // NULL. Records are newly decoded for each row.
 func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
 	start := func() (*joinLeft[L, R, K], error) {
@@ -91,7 +91,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	opts := *cmp.Or(o, new(JoinOptions[L, R]))
 	switch {
 	case leftKey == nil || rightKey == nil:
-		return nil, errors.New("joining by no key: pass a key function for each side")
+		return nil, errors.New("a key function is nil: pass a function for each side")
 	case opts.Kind > AntiJoin:
 		return nil, fmt.Errorf("option Kind is %d: there is no such join", opts.Kind)
 	}
@@ -121,8 +121,7 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	return j, nil
 }
 
-// joinKey appends the encoding of a key. A nil pointer encodes to nothing, unlike any
-// other pointer.
+// joinKey appends the encoding of a key. Only the encoding of a nil pointer is empty.
 func joinKey[K any](keys encode.ValueCodec[K], dst []byte, k K) ([]byte, error) {
 	if v := reflect.ValueOf(&k).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
 		return dst, nil

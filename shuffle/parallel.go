@@ -13,29 +13,29 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Feeder is a value to feed records to: a [Sorter], [FuncSorter], [Grouper], [Partitions],
-// [Aggregator], [Deduplicator] or [Top].
+// Feeder accepts records through feeds. [Sorter], [FuncSorter], [Grouper], [Partitions],
+// [Aggregator], [Deduplicator] and [Top] are Feeders.
 type Feeder[T any] interface {
 	Feed() (*Feed[T], error)
 }
 
-// FeedAll feeds all records of the sequences from at most n goroutines; 0 means
-// GOMAXPROCS. Each goroutine has its own [Feed], which takes memory, and reads one
-// sequence after another. It reads a sequence to its end, so the order within a sequence
-// is kept.
+// FeedAll feeds all records of the sequences, from at most n goroutines; 0 means GOMAXPROCS.
+// Each goroutine opens a [Feed], which needs memory, and reads one sequence after another to
+// its end, so the records of a sequence keep their order.
 //
 // FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or
 // the end of ctx, stops the other goroutines at their next record. FeedAll returns this
-// error joined with errors of the others. It does not interrupt a sequence that is
-// waiting, but the sequence may watch ctx itself. After an error only some records have
-// been fed, so only close the Feeder. A panic of a sequence propagates from FeedAll.
+// error joined with errors of the others. It does not interrupt a sequence that is blocked;
+// the sequence must watch ctx itself. After an error, the only useful call is to close the
+// Feeder, because some records are missing. A panic in a sequence propagates to FeedAll's
+// caller.
 func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
 	n, err := goroutineCount(n)
 	if err != nil {
 		return fmt.Errorf("feeding: %w", err)
 	}
 	if f == nil {
-		return errors.New("feeding nil: pass a Sorter, a Grouper or another Feeder")
+		return errors.New("the Feeder is nil: pass a Sorter, a Grouper or another Feeder")
 	}
 	var next atomic.Int64
 	return parallel(ctx, min(n, len(seqs)), func(ctx context.Context) (err error) {
@@ -50,7 +50,7 @@ func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T
 					err = canceled.Err(ctx)
 				}
 				if err == nil {
-					err = feed.Add(v) // with the lock: feeds may share a table
+					err = feed.Add(v) // with the lock, because feeds may share a table
 				}
 				if err != nil {
 					return err
@@ -74,8 +74,8 @@ func goroutineCount(n int) (int, error) {
 	return n, nil
 }
 
-// parallel runs work in n goroutines and waits for all. The first error cancels the
-// context of the others. A panic in one of them propagates to the caller.
+// parallel runs work in n goroutines and waits for all of them. The first error cancels the
+// context of the others. A panic in a goroutine propagates to the caller.
 func parallel(ctx context.Context, n int, work func(context.Context) error) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -95,7 +95,7 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 				if p != nil {
 					panicked = p
 				}
-				// Leave out errors of goroutines that the first error canceled.
+				// Omit the errors of goroutines that the first error canceled.
 				if err != nil && (len(errs) == 0 || !errors.Is(err, errs[0])) {
 					errs = append(errs, err)
 				}
@@ -116,26 +116,26 @@ func parallel(ctx context.Context, n int, work func(context.Context) error) erro
 	return errors.Join(errs...)
 }
 
-// ForEach calls use for each group, in no particular order, from at most n goroutines;
-// 0 means GOMAXPROCS. Options.Memory limits the number further: to 128 with 256 MiB, to 4
-// with 8 MiB. Each group goes to one goroutine, which can read it until use returns. All
-// feeds must be closed.
+// ForEach calls use for each group, in no particular order, from at most n goroutines; 0
+// means GOMAXPROCS. Options.Memory further limits the number of goroutines: to 128 with
+// 256 MiB, and to 4 with 8 MiB. A group can be read until use returns. All feeds must be
+// closed.
 //
-// ForEach returns when all goroutines have ended. The first error cancels the context
-// passed to use, and no further group begins. ForEach returns this error joined with
-// errors of the other goroutines. The end of ctx has the same effect. A panic of use
-// propagates from ForEach.
+// ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
+// cancels the contexts passed to use, and calls use for no further group. ForEach returns
+// this error joined with errors of the other goroutines. A panic in use propagates to
+// ForEach's caller.
 //
-// One goroutine reads groups ahead of the others, within an eighth of Options.Memory.
-// Groups that together fit in that memory are processed concurrently. Groups after a
-// larger one wait until it is read.
+// An additional goroutine reads groups ahead, using up to an eighth of Options.Memory.
+// Groups that fit into this memory together are processed concurrently. Groups after a
+// larger group wait until it is read.
 func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Context, Group[K, T]) error) error {
 	n, err := goroutineCount(n)
 	if err != nil {
 		return fmt.Errorf("reading groups: %w", err)
 	}
 	if use == nil {
-		return errors.New("reading groups: use is nil: pass a function")
+		return errors.New("reading groups: the function use is nil")
 	}
 	if err := orZero(k.spool).startReading(); err != nil {
 		return err
@@ -152,27 +152,27 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 			return use(ctx, g)
 		})
 		if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			return canceled.Err(ctx) // the cause of the cancellation
+			return canceled.Err(ctx) // includes the cause of the cancellation
 		}
 		return err
 	})
 }
 
-// minWorkerMemory is the minimum memory of a goroutine that reads groups: two batches of
-// 64 KiB that may each grow to twice that size.
+// minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two
+// batches of 64 KiB, each of which can grow to twice that size.
 const minWorkerMemory = 256 << 10
 
 // eachGroup calls use for each group that a scanner reads.
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
 	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.newOutTally()}
 	defer r.out.end()
-	defer func() { r.group++ }() // ends the last group's Values
+	defer func() { r.group++ }() // makes the last group's Values fail from now on
 	for r.next() {
-		if !r.cur.first {
-			continue // the rest of the previous key
+		if !r.block.first {
+			continue // an unread block of the previous key
 		}
 		r.group++
-		key, err := k.keys.Decode(r.cur.key)
+		key, err := k.keys.Decode(r.block.key)
 		if err != nil {
 			return fmt.Errorf("decoding a key: %w", err)
 		}

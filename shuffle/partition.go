@@ -16,31 +16,31 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// MaxPartitions is the maximum number of partitions by hash.
+// MaxPartitions is the maximum number of partitions for [Partition].
 const MaxPartitions = 1 << 20
 
-// Partition divides records into n partitions by a hash of a key. Records with the same
-// key go to the same partition, in every process. The keys of the result are the numbers
-// from 0 to n-1. The caller must close it.
+// Partition divides records into n partitions by a hash of their keys. Records with the same
+// key go to the same partition, in every process. The partitions are numbered from 0 to n-1.
+// The caller must close the result.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
 	return fill(p, err, in)
 }
 
-// PartitionBy divides records into partitions, one for each key. The caller must close
-// the result.
+// PartitionBy divides records into a partition for each key. The caller must close the
+// result.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	p, err := NewPartitionsBy(ctx, key, o)
 	return fill(p, err, in)
 }
 
-func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
-	if failed != nil {
-		return nil, failed
+func fill[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
+	if newErr != nil {
+		return nil, newErr
 	}
 	fed := false
 	defer func() {
-		if !fed { // also after a panic of the caller's code
+		if !fed { // also close p if the caller's code panics
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -51,17 +51,17 @@ func fill[T, K any](p *Partitions[T, K], failed error, in iter.Seq2[T, error]) (
 	return p, nil
 }
 
-// Partitions holds records divided by key. After all feeds are closed, partitions can be
-// read in any order, any number of times, by several goroutines.
+// Partitions holds records divided by key. When all feeds are closed, partitions can be read
+// in any order, any number of times, by several goroutines.
 type Partitions[T, K any] struct{ keyed[T, K] }
 
-// NewPartitions returns empty partitions to feed; see [Partition].
+// NewPartitions returns empty partitions, which accept records; see [Partition].
 func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	if n < 1 || n > MaxPartitions {
 		return nil, fmt.Errorf("%d partitions: use 1 to %d", n, MaxPartitions)
 	}
 	if key == nil {
-		return nil, errors.New("partitioning by no key: pass a key function")
+		return nil, errors.New("the key function is nil: pass a function")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -80,7 +80,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 		},
 		Decode: func(data []byte) (int, error) {
 			if len(data) != 4 {
-				return 0, wrongLength(len(data), 4)
+				return 0, wrongLengthError(len(data), 4)
 			}
 			return int(binary.BigEndian.Uint32(data)), nil
 		},
@@ -92,7 +92,7 @@ func NewPartitions[T, K any](ctx context.Context, n int, key func(T) K, o *Optio
 	return &Partitions[T, int]{k}, nil
 }
 
-// NewPartitionsBy returns empty partitions to feed; see [PartitionBy].
+// NewPartitionsBy returns empty partitions, which accept records; see [PartitionBy].
 func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	k, err := newKeyed(ctx, key, o)
 	if err != nil {
@@ -101,7 +101,7 @@ func NewPartitionsBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]
 	return &Partitions[T, K]{k}, nil
 }
 
-// Keys yields the keys of all partitions that have records, in no particular order.
+// Keys yields the keys of all partitions with records, in no particular order.
 func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	return func(yield func(K, error) bool) {
 		if err := orZero(p.spool).startReading(); err != nil {
@@ -120,8 +120,8 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	}
 }
 
-// Records yields the records of a partition. An unknown key has no records. Records of one
-// feed keep their input order. Call Verify to check that no record is missing.
+// Records yields the records of a partition, or nothing if it is unknown. Records of one feed
+// keep their input order. Call Verify to check that no record is missing.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -134,8 +134,8 @@ func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 			yield(zero, fmt.Errorf("encoding a key: %w", err))
 			return
 		}
-		more := true
-		if err := p.readKey(string(k), func(v T) bool { more = yield(v, nil); return more }); err != nil && more {
+		proceed := true
+		if err := p.readKey(string(k), func(v T) bool { proceed = yield(v, nil); return proceed }); err != nil && proceed {
 			yield(zero, err)
 		}
 	}
@@ -164,7 +164,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 			err = errEncoding
 		case n <= uint64(buffered.Size()):
 			record, err = buffered.Peek(int(n))
-		default: // allocate as bytes arrive, since n may be wrong
+		default: // n may be wrong, so allocate only as bytes arrive
 			long.Reset()
 			_, err = io.CopyN(&long, buffered, int64(n))
 			record = long.Bytes()

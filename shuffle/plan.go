@@ -10,16 +10,16 @@ import (
 	"unsafe"
 )
 
-// plan encodes and decodes the values of a type. p points to a value.
+// plan encodes and decodes the values of a type. A function's argument p points to a value.
 type plan struct {
-	flat   bool // the encoding is the memory: no pointers, no gaps
+	flat   bool // the encoding copies the value's memory, which has no pointers and no gaps
 	encode func(dst []byte, p unsafe.Pointer) ([]byte, error)
 	decode func(data []byte, p unsafe.Pointer) (rest []byte, err error)
 }
 
 type planner struct {
 	forKeys   bool
-	enclosing map[reflect.Type]bool // types that contain the current one
+	enclosing map[reflect.Type]bool // types that contain the current type
 }
 
 var (
@@ -33,7 +33,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 	}
 	b.enclosing[t] = true
 	defer delete(b.enclosing, t)
-	// Only encodings that are compared must be free of padding.
+	// Encodings of keys are compared, so they must not contain padding.
 	if !b.forKeys && consistsOf(t, isPlainKind) {
 		return flatPlan(t.Size()), nil
 	}
@@ -68,8 +68,8 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 
 func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
-// consistsOf reports whether matches accepts the kinds of all fields and elements of a
-// type. It does not follow references.
+// consistsOf reports whether matches accepts the kinds of all fields and elements of a type.
+// It does not look behind pointers, slices or maps.
 func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -102,7 +102,7 @@ func flatPlan(n uintptr) *plan {
 	}
 }
 
-// floatKeyPlan returns a plan for floats whose encodings are compared.
+// floatKeyPlan returns a plan for floats in keys, whose encodings are compared.
 func floatKeyPlan(t reflect.Type) *plan {
 	get := func(p unsafe.Pointer) float64 { return *(*float64)(p) }
 	set := func(p unsafe.Pointer, x float64) { *(*float64)(p) = x }
@@ -134,8 +134,8 @@ func floatKeyPlan(t reflect.Type) *plan {
 // repeated returns a plan for n consecutive values, each of size bytes.
 func (p *plan) repeated(n int, size uintptr) *plan {
 	return &plan{
-		encode: func(dst []byte, ptr unsafe.Pointer) ([]byte, error) { return p.encodeMany(dst, ptr, n, size) },
-		decode: func(data []byte, ptr unsafe.Pointer) ([]byte, error) { return p.decodeMany(data, ptr, n, size) },
+		encode: func(dst []byte, ptr unsafe.Pointer) ([]byte, error) { return p.encodeElements(dst, ptr, n, size) },
+		decode: func(data []byte, ptr unsafe.Pointer) ([]byte, error) { return p.decodeElements(data, ptr, n, size) },
 	}
 }
 
@@ -153,13 +153,13 @@ func stringPlan() *plan {
 	}
 }
 
-// marshalPlan returns a plan for types that encode themselves.
+// marshalPlan returns a plan for types that implement BinaryMarshaler and BinaryUnmarshaler.
 func marshalPlan(t reflect.Type) *plan {
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			v := reflect.NewAt(t, p).Elem()
 			if t.Kind() == reflect.Pointer && v.IsNil() {
-				return dst, errors.New("a nil pointer cannot encode itself")
+				return dst, errors.New("a nil pointer cannot be encoded with MarshalBinary")
 			}
 			b, err := v.Interface().(encoding.BinaryMarshaler).MarshalBinary()
 			return append(binary.AppendUvarint(dst, uint64(len(b))), b...), err
@@ -225,7 +225,7 @@ func (b *planner) arrayPlan(t reflect.Type) (*plan, error) {
 	return elem.repeated(t.Len(), t.Elem().Size()), nil
 }
 
-func (p *plan) encodeMany(dst []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+func (p *plan) encodeElements(dst []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
 	if p.flat {
 		return append(dst, unsafe.Slice((*byte)(ptr), uintptr(n)*size)...), nil
 	}
@@ -237,7 +237,7 @@ func (p *plan) encodeMany(dst []byte, ptr unsafe.Pointer, n int, size uintptr) (
 	return dst, nil
 }
 
-func (p *plan) decodeMany(data []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
+func (p *plan) decodeElements(data []byte, ptr unsafe.Pointer, n int, size uintptr) (_ []byte, err error) {
 	if p.flat {
 		copy(unsafe.Slice((*byte)(ptr), uintptr(n)*size), data)
 		return data[uintptr(n)*size:], nil
@@ -250,7 +250,7 @@ func (p *plan) decodeMany(data []byte, ptr unsafe.Pointer, n int, size uintptr) 
 	return data, nil
 }
 
-// cut splits data after a length and that many bytes.
+// cut reads a length and that many bytes from data, and returns the bytes and the rest.
 func cut(data []byte) (b, rest []byte, err error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 || n > uint64(len(data)-l) {

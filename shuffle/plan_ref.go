@@ -8,7 +8,8 @@ import (
 	"unsafe"
 )
 
-// slicePlan writes the length plus one, or 0 for nil, and then the elements.
+// slicePlan returns a plan that writes the length plus one, or 0 for nil, and then the
+// elements.
 func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 	elem, err := b.plan(t.Elem())
 	if err != nil {
@@ -22,7 +23,7 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 				return append(dst, 0), nil
 			}
 			dst = binary.AppendUvarint(dst, uint64(v.Len())+1)
-			return elem.encodeMany(dst, v.UnsafePointer(), v.Len(), size)
+			return elem.encodeElements(dst, v.UnsafePointer(), v.Len(), size)
 		},
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			n, rest, err := elem.length(data, size)
@@ -31,19 +32,19 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 			}
 			v := reflect.MakeSlice(t, n-1, n-1)
 			reflect.NewAt(t, p).Elem().Set(v)
-			return elem.decodeMany(rest, v.UnsafePointer(), n-1, size)
+			return elem.decodeElements(rest, v.UnsafePointer(), n-1, size)
 		},
 	}, nil
 }
 
-// length reads a number of elements plus one. It rejects a number that the remaining
-// bytes cannot hold.
+// length reads the number of elements plus one. It returns an error if the remaining bytes
+// cannot contain so many elements.
 func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 {
 		return 0, nil, errEncoding
 	}
-	minSize := uint64(1) // bytes of an element
+	minSize := uint64(1) // minimum bytes of an element
 	if p.flat {
 		minSize = uint64(size)
 	}
@@ -57,7 +58,7 @@ func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	return int(n), rest, nil
 }
 
-// pointerPlan writes 0 for nil, or 1 and the value pointed to.
+// pointerPlan returns a plan that writes 0 for nil, or else 1 and the value pointed to.
 func (b *planner) pointerPlan(t reflect.Type) (*plan, error) {
 	elem, err := b.plan(t.Elem())
 	if err != nil {
@@ -65,11 +66,11 @@ func (b *planner) pointerPlan(t reflect.Type) (*plan, error) {
 	}
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
-			to := *(*unsafe.Pointer)(p)
-			if to == nil {
+			target := *(*unsafe.Pointer)(p)
+			if target == nil {
 				return append(dst, 0), nil
 			}
-			return elem.encode(append(dst, 1), to)
+			return elem.encode(append(dst, 1), target)
 		},
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			if len(data) == 0 || data[0] > 1 {
@@ -85,8 +86,8 @@ func (b *planner) pointerPlan(t reflect.Type) (*plan, error) {
 	}, nil
 }
 
-// mapPlan writes the length plus one, or 0 for nil, and then keys with values, sorted by
-// the encodings of the keys.
+// mapPlan returns a plan that writes the length plus one, or 0 for nil, and then keys with
+// values, sorted by the encodings of the keys.
 func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	key, err := b.plan(t.Key())
 	if err != nil {
@@ -96,7 +97,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty := t.Key().Size()+t.Elem().Size() == 0 // entries have size 0
+	empty := t.Key().Size()+t.Elem().Size() == 0 // an entry's encoding is empty
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) ([]byte, error) {
 			v := reflect.NewAt(t, p).Elem()
@@ -113,7 +114,7 @@ func (b *planner) mapPlan(t reflect.Type) (*plan, error) {
 		decode: func(data []byte, p unsafe.Pointer) ([]byte, error) {
 			n, data, err := (&plan{flat: empty}).length(data, 0)
 			if err == nil && empty && n > 2 {
-				err = errEncoding // a map of such entries has at most one
+				err = errEncoding // a map whose keys have size 0 has at most one entry
 			}
 			if n == 0 || err != nil {
 				return data, err

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// Progress counts the records processed so far. Bytes counts encoded records. Aggregate, DistinctBy and
-// TopK's input do not store records: there it counts encoded keys.
+// Progress counts the records processed so far, and the bytes of their encodings. Aggregate,
+// DistinctBy and TopK do not store their input, so BytesIn counts the bytes of encoded keys.
 type Progress struct {
-	RecordsIn, BytesIn   int64 // of the input
-	RecordsOut, BytesOut int64 // of the results; results read twice count twice
+	RecordsIn, BytesIn   int64 // input
+	RecordsOut, BytesOut int64 // results; a result that is read twice counts twice
 }
 
-// Limits of how often progress is reported. Each tally counts separately, so that
-// goroutines neither wait for each other nor read the clock for every record.
+// Limits on how often progress is reported. Each tally counts separately, so that goroutines
+// neither wait for each other nor read the clock for every record.
 const (
 	progressInterval = 100 * time.Millisecond
 	tallyRecords     = 256
 	tallyBytes       = 256 << 10
 )
 
-// meter reports progress. It is nil if Options.Progress is.
+// meter reports progress. It is nil if Options.Progress is nil.
 type meter struct {
-	call  func(Progress)
-	start time.Time
-	last  atomic.Int64 // time of the last call, in nanoseconds from start
-	mu    sync.Mutex   // held while call runs
+	call       func(Progress)
+	start      time.Time
+	lastReport atomic.Int64 // time of the last call, in nanoseconds from start
+	mu         sync.Mutex   // held while call runs
 
 	in, out amount
 }
@@ -51,11 +51,12 @@ func (m *meter) newOutTally() *tally {
 
 // report calls the caller's function. mu must be held.
 func (m *meter) report() {
-	m.last.Store(int64(time.Since(m.start)))
+	m.lastReport.Store(int64(time.Since(m.start)))
 	m.call(Progress{m.in.records.Load(), m.in.bytes.Load(), m.out.records.Load(), m.out.bytes.Load()})
 }
 
-// tally counts for one feed or reader. It adds its counts to the meter now and then.
+// tally counts the records of one feed or reader. It adds its counts to the meter from time
+// to time.
 type tally struct {
 	meter          *meter
 	sum            *amount
@@ -69,13 +70,14 @@ func (t *tally) add(size int) {
 	}
 }
 
-// due adds large counts to the meter, and reports whether it is time to report progress.
+// due adds the counts to the meter if they are large, and then reports whether to report
+// progress.
 func (t *tally) due() bool {
 	if t == nil || t.records < tallyRecords && t.bytes < tallyBytes {
 		return false
 	}
 	t.flush()
-	return time.Since(t.meter.start)-time.Duration(t.meter.last.Load()) >= progressInterval
+	return time.Since(t.meter.start)-time.Duration(t.meter.lastReport.Load()) >= progressInterval
 }
 
 func (t *tally) flush() {
@@ -84,8 +86,8 @@ func (t *tally) flush() {
 	t.records, t.bytes = 0, 0
 }
 
-// report reports progress, unless another goroutine is reporting. No locks may be held,
-// because the caller's function may ask for [Stats].
+// report reports progress, unless another goroutine is doing so. No locks may be held,
+// because the caller's function may call a Stats method.
 func (t *tally) report() {
 	if t.meter.mu.TryLock() {
 		defer t.meter.mu.Unlock()
@@ -101,7 +103,7 @@ func (t *tally) count(size int) {
 	}
 }
 
-// end adds and reports all counts.
+// end adds the remaining counts to the meter, and reports progress.
 func (t *tally) end() {
 	if t != nil {
 		t.meter.mu.Lock()

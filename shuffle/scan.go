@@ -10,55 +10,55 @@ import (
 	"github.com/go-partd/partd/internal/ledger"
 )
 
-// part holds consecutive whole records of a key, each as a length and an encoding.
-type part struct {
+// recordBlock holds consecutive complete records of a key, each with its length in front.
+type recordBlock struct {
 	key, records []byte
-	first, last  bool // whether it has the key's first and last records
+	first, last  bool // the block contains the key's first, or last, record
 }
 
-// batch holds parts for a reader, with copies of all their data.
+// batch holds blocks for a reader. It contains copies of all data.
 type batch struct {
-	data  []byte
-	parts []partOffsets
-	more  chan *batch // delivers the batches that continue the last group; nil if this batch completes it
+	data         []byte
+	blocks       []blockOffsets
+	continuation chan *batch // delivers the batches that continue the last group; nil if the group is complete
 }
 
-// partOffsets is a part whose slices are given as offsets into data.
-type partOffsets struct {
-	key, records, stop int
-	first, last        bool
+// blockOffsets describes a block by offsets into batch.data.
+type blockOffsets struct {
+	key, records, end int
+	first, last       bool
 }
 
-const partOffsetsSize = int(unsafe.Sizeof(partOffsets{}))
+const blockOffsetsSize = int(unsafe.Sizeof(blockOffsets{}))
 
-func (b *batch) part(i int) part {
-	p := b.parts[i]
-	return part{b.data[p.key:p.records:p.records], b.data[p.records:p.stop:p.stop], p.first, p.last}
+func (b *batch) block(i int) recordBlock {
+	p := b.blocks[i]
+	return recordBlock{b.data[p.key:p.records:p.records], b.data[p.records:p.end:p.end], p.first, p.last}
 }
 
-// scanner reads a spool's store in the background. It cuts chunks into whole records and
-// counts them.
+// scanner reads a spool's store in the background. It divides chunks into records, counts
+// them, and sends them in batches to readers.
 type scanner struct {
-	s      *spool
-	full   chan *batch
-	empty  chan *batch
-	cancel context.CancelFunc
-	ctx    context.Context
-	size   int
+	s         *spool
+	full      chan *batch
+	empty     chan *batch
+	cancel    context.CancelFunc
+	ctx       context.Context
+	batchSize int
 
-	cur    *batch
-	more   chan *batch // receives cur if cur begins within a group, else nil
-	carry  []byte      // the beginning of an incomplete record
-	hashed []byte      // length of the key, key, and a record
-	out    ledger.Count
-	err    error // valid after full is closed
+	current      *batch
+	continuation chan *batch // if current begins within a group, the channel to send it to; else nil
+	carry        []byte      // the beginning of an incomplete record
+	hashed       []byte      // bytes to hash for a record: the key's length, the key, and the record
+	out          ledger.Count
+	err          error // valid after full is closed
 }
 
-// scan starts reading for a number of readers. The first reader needs three batches (one
-// being filled, one waiting, one being read), and each other reader two more.
+// scan starts to read the store for a number of readers. The first reader needs three batches
+// (one being filled, one waiting, one being read), and each additional reader two.
 func (s *spool) scan(readers int) *scanner {
 	batches := 2*readers + 1
-	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), size: int(min(s.engine.Memory/int64(2*batches), 1<<20))}
+	sc := &scanner{s: s, full: make(chan *batch, batches), empty: make(chan *batch, batches), batchSize: int(min(s.engine.Memory/int64(2*batches), 1<<20))}
 	for range batches {
 		sc.empty <- new(batch)
 	}
@@ -77,8 +77,8 @@ func (sc *scanner) close() {
 func (sc *scanner) run() {
 	defer close(sc.full)
 	sc.err = sc.read()
-	if sc.more != nil {
-		close(sc.more)
+	if sc.continuation != nil {
+		close(sc.continuation)
 	}
 }
 
@@ -97,7 +97,7 @@ func (sc *scanner) read() error {
 	return sc.s.in.Compare(sc.out)
 }
 
-// chunk processes a chunk.
+// chunk adds the complete records of a chunk to the current batch.
 func (sc *scanner) chunk(c partd.Chunk) error {
 	first := c.Offset == 0
 	if first {
@@ -119,7 +119,7 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 			return &partd.Error{Op: "read records", Key: c.Key, HasKey: true, Err: errEncoding}
 		}
 		if l == 0 || n > uint64(len(data)-complete-l) {
-			break // the rest is in the next chunk
+			break // the record continues in the next chunk
 		}
 		end := complete + l + int(n)
 		sc.hashed = append(sc.hashed[:head], data[complete:end]...)
@@ -137,8 +137,8 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 }
 
 func (sc *scanner) put(key string, records []byte, first, last bool) error {
-	b := sc.cur
-	if b != nil && len(b.data)+len(key)+len(records)+(len(b.parts)+1)*partOffsetsSize > sc.size {
+	b := sc.current
+	if b != nil && len(b.data)+len(key)+len(records)+(len(b.blocks)+1)*blockOffsetsSize > sc.batchSize {
 		if err := sc.send(); err != nil {
 			return err
 		}
@@ -149,44 +149,44 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
 			return err
 		}
-		if cap(b.data)+cap(b.parts)*partOffsetsSize > 2*sc.size { // grown by a long record, or by many small parts
-			b.data, b.parts = nil, nil
+		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize { // a long record, or many blocks, made it grow
+			b.data, b.blocks = nil, nil
 		}
-		b.data, b.parts = b.data[:0], b.parts[:0]
-		sc.cur = b
+		b.data, b.blocks = b.data[:0], b.blocks[:0]
+		sc.current = b
 	}
-	p := partOffsets{key: len(b.data), first: first, last: last}
+	p := blockOffsets{key: len(b.data), first: first, last: last}
 	b.data = append(b.data, key...)
 	p.records = len(b.data)
 	b.data = append(b.data, records...)
-	p.stop = len(b.data)
-	b.parts = append(b.parts, p)
-	if last && sc.more != nil {
-		return sc.send() // the next group may go to any reader
+	p.end = len(b.data)
+	b.blocks = append(b.blocks, p)
+	if last && sc.continuation != nil {
+		return sc.send() // so that any reader can receive the next group
 	}
 	return nil
 }
 
-// send sends the batch to any reader, or, if the batch begins within a group, to the
-// reader that has the group's beginning.
+// send sends the current batch to any reader or, if the batch begins within a group, to the
+// reader of the group's beginning.
 func (sc *scanner) send() error {
-	if sc.cur == nil {
+	if sc.current == nil {
 		return nil
 	}
-	to := sc.full
-	if sc.more != nil {
-		to = sc.more
+	target := sc.full
+	if sc.continuation != nil {
+		target = sc.continuation
 	}
-	open := !sc.cur.parts[len(sc.cur.parts)-1].last
-	if open && sc.more == nil {
-		sc.more = make(chan *batch, cap(sc.full)) // has room for all batches
-	} else if !open {
-		sc.more = nil
+	incomplete := !sc.current.blocks[len(sc.current.blocks)-1].last
+	if incomplete && sc.continuation == nil {
+		sc.continuation = make(chan *batch, cap(sc.full)) // with enough capacity for all batches
+	} else if !incomplete {
+		sc.continuation = nil
 	}
-	sc.cur.more = sc.more
-	err := canceled.Send(sc.ctx, to, sc.cur)
+	sc.current.continuation = sc.continuation
+	err := canceled.Send(sc.ctx, target, sc.current)
 	if err == nil {
-		sc.cur = nil
+		sc.current = nil
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	held := 0
 	for range 2*readers + 1 { // all batches: none is returned
 		b := <-sc.full
-		held += cap(b.data) + cap(b.parts)*partOffsetsSize
+		held += cap(b.data) + cap(b.blocks)*blockOffsetsSize
 	}
 	if held > int(g.spool.engine.Memory) {
 		t.Errorf("%d bytes are read ahead, the limit is %d", held, g.spool.engine.Memory)

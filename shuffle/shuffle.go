@@ -51,46 +51,45 @@ const (
 	MinMemory     = 8 << 20
 )
 
-// Options sets the resources of a job. T is the type of the records. The zero value and
-// nil mean the defaults.
+// Options are the options of a job. T is the type of the records. The zero value and nil mean
+// the defaults.
 type Options[T any] struct {
-	// Memory limits the bytes of memory for the records and all data structures that
-	// hold them. 0 means [DefaultMemory]; the minimum is [MinMemory].
+	// Memory limits the memory for records and the data structures that hold them, in
+	// bytes. 0 means [DefaultMemory]; the minimum is [MinMemory].
 	Memory int64
-	// Threads limits the processors used for sorting and merging. 0 means GOMAXPROCS.
+	// Threads limits the number of goroutines that sort and merge. 0 means GOMAXPROCS.
 	Threads int
-	// TempDirs are the directories for temporary data, used in turn. If empty,
-	// os.TempDir is used.
+	// TempDirs are the directories for temporary data, which are used in turn. If it is
+	// empty, os.TempDir is used.
 	TempDirs []string
-	// Store receives the records of GroupBy and Partition. It must be empty, and the
-	// caller owns its content afterwards. nil means a temporary log-structured store.
-	// All other functions use temporary files instead, and reject a Store.
+	// Store stores the records of GroupBy and Partition. It must be empty, and keeps the
+	// records afterwards. nil means a temporary log-structured store. All other functions
+	// use temporary files instead, and reject a Store.
 	Store partd.Partd
-	// Codec encodes the records, on several goroutines at once; its Join is not used.
-	// The zero value means [DefaultCodec]. Aggregate stores no records and needs no
-	// codec.
+	// Codec encodes the records. It is used concurrently; its Join is not used. The zero
+	// value means [DefaultCodec]. Aggregate stores no records, and needs no codec.
 	Codec encode.ValueCodec[T]
-	// Progress is called to report progress, by the goroutine that adds or reads
-	// records: at most every tenth of a second, and also whenever a feed is closed or a
-	// loop over results ends. Only one call runs at a time, and the goroutine waits for
-	// it, so it should be short. It is not called between the last feed and the first
-	// result. Progress may call Stats.
+	// Progress is called to report progress, by the goroutines that add or read records: at
+	// most ten times a second, and also when a feed is closed and when a loop over results
+	// ends. Only one call runs at a time, and the goroutine waits for it, so it should be
+	// short. It is not called between the last feed and the first result. Progress may call
+	// Stats methods.
 	Progress func(Progress)
 }
 
-// Stats are statistics about the work done so far. They are complete after everything has
-// been read.
+// Stats are statistics about a job. They are complete when all results have been read.
 type Stats struct {
 	Records int64 // input records
-	Groups  int64 // groups in the output, if any
+	Groups  int64 // groups in the output, if there are groups
 	Spilled int64 // bytes written to temporary files by sorting and aggregating
 }
 
 var (
-	// ErrNotVerified is wrapped by the error if the output does not match the input.
+	// ErrNotVerified is wrapped by an error that means that the output does not match the
+	// input.
 	ErrNotVerified = ledger.ErrNotVerified
-	// ErrClosed is wrapped by the error for using a closed value, or a zero value that
-	// no constructor made. It wraps [partd.ErrClosed]. Errors about keys and records
+	// ErrClosed is wrapped by the error for using a closed value, or a zero value instead of
+	// the result of a constructor. It wraps [partd.ErrClosed]. Errors about keys and records
 	// that are too large for the memory or for a store wrap [partd.ErrTooLarge].
 	ErrClosed = spill.ErrClosed
 )
@@ -103,7 +102,8 @@ type config[T any] struct {
 
 func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
-// oneThread returns options for a single feeding goroutine, which may use all the memory.
+// oneThread returns the options with Threads set to 1, for a single feed that can use all
+// memory.
 func (o *Options[T]) oneThread() *Options[T] {
 	opts := o.orDefault()
 	if opts.Threads >= 0 {
@@ -145,7 +145,7 @@ func (o *Options[T]) codec() (encode.ValueCodec[T], error) {
 	c := o.orDefault().Codec
 	switch {
 	case (c.Encode == nil) != (c.Decode == nil):
-		return c, errors.New("option Codec has one function: it needs two, Encode and Decode")
+		return c, errors.New("option Codec has only one of Encode and Decode: set both")
 	case c.Encode == nil:
 		return DefaultCodec[T]()
 	}

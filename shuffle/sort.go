@@ -66,7 +66,7 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 // Sorted yields the records in order. All feeds must be closed. Call it once.
 func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64) }
 
-// first yields the first n records. It also reads the others, to verify all of them.
+// first yields the first n records. It also reads the other records, to verify them.
 func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -104,20 +104,18 @@ func (s *Sorter[T]) Stats() Stats {
 // loop over Sorted.
 func (s *Sorter[T]) Close() error { return errors.Join(orZero(s.sorter).Close(), s.temp.Close()) }
 
-// Key is one of the keys that records are sorted by. [Asc], [Desc], [AscBytes] and
-// [DescBytes] return keys.
+// Key is a sort key of records. [Asc], [Desc], [AscBytes] and [DescBytes] return keys.
 type Key[T any] struct {
-	// appendTo appends an encoding that sorts like the key. last is true if no other key
-	// follows.
+	// appendTo appends an encoding whose bytes sort like the key. last reports whether no
+	// other key follows.
 	appendTo func(dst []byte, v T, last bool) []byte
 }
 
-// By returns its arguments as a slice. The first key decides the order, the next one
+// By returns its arguments as a slice. The first key determines the order, the second key
 // breaks ties, and so on.
 func By[T any](keys ...Key[T]) []Key[T] { return keys }
 
-// Asc returns a key in ascending order. Floats are ordered as by [cmp.Compare], with NaN
-// first.
+// Asc returns a key in ascending order. Floats sort as by [cmp.Compare], with NaN first.
 func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 	if key == nil {
 		return Key[T]{}
@@ -137,7 +135,7 @@ func Asc[T any, K cmp.Ordered](key func(T) K) Key[T] {
 		})
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return newKey(key, intEncoder[K](t.Size(), true))
-	default: // the unsigned integers, all that remains of cmp.Ordered
+	default: // unsigned integers
 		return newKey(key, intEncoder[K](t.Size(), false))
 	}
 }
@@ -204,7 +202,7 @@ func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	}
 }
 
-// appendKeys appends an encoding of a record's keys that sorts like the keys.
+// appendKeys appends an encoding of a record's keys whose bytes sort like the keys.
 func appendKeys[T any](dst []byte, keys []Key[T], v T) []byte {
 	for i := range keys {
 		dst = keys[i].appendTo(dst, v, i == len(keys)-1)
@@ -214,7 +212,7 @@ func appendKeys[T any](dst []byte, keys []Key[T], v T) []byte {
 
 func checkKeys[T any](keys []Key[T]) error {
 	if len(keys) == 0 {
-		return fmt.Errorf("sorting by no key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
+		return fmt.Errorf("there is no sort key: pass at least one, such as shuffle.By(shuffle.Asc(…))")
 	}
 	for i := range keys {
 		if keys[i].appendTo == nil {

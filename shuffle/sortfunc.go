@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// SortFunc yields records in the order of a comparison function, as slices.SortStableFunc
-// does: compare returns a negative number if a comes before b, and 0 if they are equal.
-// If keys can express the order, [Sort] is several times faster: it compares bytes, and
+// SortFunc yields records in the order of a comparison function, like slices.SortStableFunc:
+// compare returns a negative number if a comes before b, and 0 if they are equal. If keys can
+// express the order, use [Sort], which is several times faster, because it compares bytes and
 // merges records without decoding them.
 func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a, b T) int, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*FuncSorter[T], error) { return NewFuncSorter(ctx, compare, o) }, (*FuncSorter[T]).Sorted)
@@ -24,11 +24,11 @@ func SortFunc[T any](ctx context.Context, in iter.Seq2[T, error], compare func(a
 
 // FuncSorter sorts the records fed to it by a comparison function.
 type FuncSorter[T any] struct {
-	engine  spill.Engine // its Mu guards the fields that change
+	engine  spill.Engine // its Mu guards the fields below meter
 	compare func(a, b T) int
 	codec   encode.ValueCodec[T]
-	limit   int // bytes of records held in memory
-	fanIn   int // maximum number of runs read at once
+	limit   int // maximum bytes of records in memory
+	fanIn   int // maximum number of runs to merge at a time
 	meter   *meter
 
 	held    []held[T]
@@ -48,13 +48,14 @@ type held[T any] struct {
 // compare equal keep their order. The caller must close the sorter.
 func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Options[T]) (*FuncSorter[T], error) {
 	if compare == nil {
-		return nil, errors.New("sorting by no comparison: pass a function")
+		return nil, errors.New("the comparison function is nil: pass a function")
 	}
 	c, err := o.withoutStore()
 	if err != nil {
 		return nil, err
 	}
-	// A quarter of the memory: held grows by doubling, and garbage is collected late.
+	// Use a quarter of the memory, because held grows by doubling, and garbage is collected
+	// late.
 	s := &FuncSorter[T]{
 		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
 		limit: int(c.Memory / 4), fanIn: max(int(c.Memory/4/(2*funcBlock)), 2), meter: c.meter,
@@ -65,7 +66,7 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	return s, nil
 }
 
-// Feed returns a feed. Feeds take turns.
+// Feed returns a feed. Feeds wait for each other.
 func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
@@ -84,8 +85,8 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	}, nil
 }
 
-// add adds a record to those held in memory, and returns the size of its encoding.
-// engine.Mu must be held, or there must be only one feed.
+// add adds a record to held, and returns the size of its encoding. engine.Mu must be held, or
+// there must be only one feed.
 func (s *FuncSorter[T]) add(v T) (int, error) {
 	from := len(s.encoded)
 	encoded, err := s.codec.Encode(s.encoded, v)
@@ -100,7 +101,7 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 	s.encoded = encoded
 	s.held = append(s.held, h)
 	s.in.AddRecord(s.encoded[from:])
-	// Besides its own struct, a decoded record may take as much memory as its encoding.
+	// Besides the struct, a decoded record can need as much memory as its encoding.
 	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
 		err = s.spill()
 	}
@@ -151,7 +152,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		out := ledger.Count{}
-		err := s.start()
+		err := s.startReading()
 		if err == nil {
 			var m *funcMerger[T]
 			if m, err = s.newMerger(s.runs, true); err == nil {
@@ -176,8 +177,8 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	}
 }
 
-// start ends the feeding, and merges runs until the remaining ones can be merged at once.
-func (s *FuncSorter[T]) start() error {
+// startReading ends feeding, and merges runs until the remaining runs can be merged at once.
+func (s *FuncSorter[T]) startReading() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
 	if err := s.engine.StartReading(); err != nil {
@@ -192,8 +193,8 @@ func (s *FuncSorter[T]) start() error {
 	return canceled.Err(s.engine.Ctx)
 }
 
-// mergeSome merges n neighboring runs into one. It chooses the shortest, and only
-// neighbors, so that equal records keep their order.
+// mergeSome merges the n neighboring runs with the least data into one. Only neighbors are
+// merged, so that equal records keep their order.
 func (s *FuncSorter[T]) mergeSome(n int) error {
 	best := spill.ShortestNeighbors(s.runs, n)
 	chosen := s.runs[best : best+n]

@@ -15,16 +15,14 @@ import (
 )
 
 // spool appends records to keys of a store, and counts them to verify that all are read
-// back. A value is a sequence of records. Each record is its encoding, preceded by the
-// length of the encoding as a uvarint.
+// back. A value is a sequence of encoded records, each with its length in front as a uvarint.
 type spool struct {
-	engine   spill.Engine // its Mu guards the fields that change, its Memory is for reading back
+	engine   spill.Engine // its Mu guards in, and its Memory is for reading the records back
 	store    partd.Partd
-	ownStore *logstore.Store // the store, if it is a temporary one
+	ownStore *logstore.Store // the store, if it is temporary; else nil
 
-	batch int // bytes that a feed appends in one batch
-
-	in ledger.Count // of all records, each as (length of the key as a uvarint, key, length, encoding)
+	batchSize int          // maximum bytes that a feed appends in one batch
+	in        ledger.Count // counts and hashes all records, each as (key length, key, encoding length, encoding)
 }
 
 // Limits of a feed's batch, unless the store requires smaller batches.
@@ -48,14 +46,14 @@ func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
 	} else if err := checkEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
-	s.batch = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // other feeds append at the same time
+	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128)) // other feeds append at the same time
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
 func checkEmpty(ctx context.Context, store partd.Partd) error {
 	for _, err := range partd.Keys(ctx, store) {
 		if errors.Is(err, errors.ErrUnsupported) {
-			return nil // counting the records detects other data
+			return nil // the scanner's checksum will detect other data
 		}
 		if err != nil {
 			return err
@@ -65,7 +63,7 @@ func checkEmpty(ctx context.Context, store partd.Partd) error {
 	return nil
 }
 
-// spoolFeed collects records of one feed, and appends them in batches.
+// spoolFeed collects the records of one feed, and appends them in batches.
 type spoolFeed struct {
 	s       *spool
 	buf     []byte
@@ -79,10 +77,10 @@ func (s *spool) feed() (*spoolFeed, error) {
 	if err := s.engine.OpenWriter(); err != nil {
 		return nil, err
 	}
-	return &spoolFeed{s: s, buf: make([]byte, 0, s.batch), entries: make([]partd.Entry, 0, 256)}, nil
+	return &spoolFeed{s: s, buf: make([]byte, 0, s.batchSize), entries: make([]partd.Entry, 0, 256)}, nil
 }
 
-// add adds the encoding of a record under a key.
+// add adds an encoded record to a key.
 func (f *spoolFeed) add(key, record []byte) error {
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
 	if len(f.buf)+size > cap(f.buf) || len(f.entries) == maxBatchRecords {
@@ -95,15 +93,15 @@ func (f *spoolFeed) add(key, record []byte) error {
 	}
 	start := len(f.buf)
 	f.buf = binary.AppendUvarint(f.buf, uint64(len(key)))
-	k := len(f.buf)
+	keyStart := len(f.buf)
 	f.buf = append(f.buf, key...)
-	v := len(f.buf)
+	valueStart := len(f.buf)
 	f.buf = binary.AppendUvarint(f.buf, uint64(len(record)))
 	f.buf = append(f.buf, record...)
 	f.in.AddRecord(f.buf[start:])
 	f.entries = append(f.entries, partd.Entry{
-		Key:   unsafe.String(unsafe.SliceData(f.buf[k:v]), v-k),
-		Value: f.buf[v:len(f.buf):len(f.buf)],
+		Key:   unsafe.String(unsafe.SliceData(f.buf[keyStart:valueStart]), valueStart-keyStart),
+		Value: f.buf[valueStart:len(f.buf):len(f.buf)],
 	})
 	return nil
 }
@@ -112,15 +110,15 @@ func (f *spoolFeed) flush() error {
 	if len(f.entries) == 0 {
 		return nil
 	}
-	for entries := range partd.Batches(f.entries, f.s.batch) {
+	for entries := range partd.Batches(f.entries, f.s.batchSize) {
 		if err := f.s.store.Append(f.s.engine.Ctx, entries...); err != nil {
 			return err
 		}
 	}
 	clear(f.entries)
 	f.buf, f.entries = f.buf[:0], f.entries[:0]
-	if cap(f.buf) > f.s.batch {
-		f.buf = make([]byte, 0, f.s.batch)
+	if cap(f.buf) > f.s.batchSize {
+		f.buf = make([]byte, 0, f.s.batchSize)
 	}
 	return nil
 }
@@ -138,7 +136,8 @@ func (f *spoolFeed) close(failed bool) error {
 	return err
 }
 
-// startReading ends the feeding. The records can be read several times.
+// startReading ends feeding. It can be called several times, because the records can be read
+// several times.
 func (s *spool) startReading() error {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
@@ -146,7 +145,7 @@ func (s *spool) startReading() error {
 	return s.engine.StartReading()
 }
 
-// close closes the store if it is a temporary one, and removes all temporary data.
+// close closes the store if it is temporary, and removes all temporary data.
 func (s *spool) close() error {
 	err := s.engine.Close(func() error {
 		if s.ownStore == nil {
@@ -157,7 +156,7 @@ func (s *spool) close() error {
 	return errors.Join(err, s.engine.Temp.Close())
 }
 
-// keyed appends records to a store under their keys. Grouper and Partitions embed it.
+// keyed stores records under their keys. Grouper and Partitions embed it.
 type keyed[T, K any] struct {
 	appendKey func(dst []byte, v T) ([]byte, error)
 	codec     encode.ValueCodec[T]
@@ -169,7 +168,7 @@ type keyed[T, K any] struct {
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
 	if key == nil {
-		return k, errors.New("grouping by no key: pass a key function")
+		return k, errors.New("the key function is nil: pass a function")
 	}
 	keys, _, err := newCodec[K](true)
 	if err != nil {
@@ -186,7 +185,7 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	return k, err
 }
 
-// Feed returns a feed, which takes half a MiB of additional memory.
+// Feed returns a feed, which needs half a MiB of additional memory.
 func (k *keyed[T, K]) Feed() (*Feed[T], error) {
 	f, err := orZero(k.spool).feed()
 	if err != nil {

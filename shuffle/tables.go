@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// tables assigns an engine's tables to feeds. Each feed gets a table while there is memory
-// for more tables, and then shares one.
+// tables assigns an engine's tables to feeds. Each feed receives a new table until there are
+// as many tables as threads. Further feeds share tables.
 type tables[T any] struct {
 	engine  *hashagg.Aggregator
 	temp    *tempdir.Set
@@ -41,8 +41,8 @@ func (s *tables[T]) Stats() Stats {
 // may be in use.
 func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(), s.temp.Close()) }
 
-// results yields, once, the result of decode for the group of each key. size counts as
-// output bytes.
+// results yields the result of decode for each group. size counts as output bytes. Call
+// results once.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
 		out := s.meter.newOutTally()
@@ -65,32 +65,32 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 	}
 }
 
-// sharedTable is a table that one or several feeds use.
+// sharedTable is a table that one or more feeds use.
 type sharedTable[T any] struct {
-	mu     sync.Mutex // shared by its feeds
+	mu     sync.Mutex // Feed.mu of its feeds
 	feeds  int        // guarded by tables.mu
 	table  *hashagg.Table
 	encode func(dst []byte, v T) ([]byte, error)
 	put    func(v *T, state []uint64, isNew bool) error
 	err    error
 
-	// Collect records, to look up the states of many keys at once.
-	limit int // number of records to collect
-	buf   []byte
-	ends  []int // the ends of the keys in buf
-	keys  [][]byte
-	list  []T
-	busy  bool // put is running, or has panicked
+	// Pending records are collected, to look up the states of many keys at once.
+	limit   int // maximum number of pending records
+	buf     []byte
+	ends    []int // the ends of the keys in buf
+	keys    [][]byte
+	pending []T
+	busy    bool // put is running, or has panicked
 }
 
 // errPanicked is returned by calls that follow a panic of the caller's code.
-var errPanicked = errors.New("a function of the caller has panicked, and some records are lost: start again")
+var errPanicked = errors.New("a function of the caller has panicked, and records were lost: start the job again")
 
 const maxPending = 256
 
-// feed returns a feed. encode appends the key of a record. use returns the function that
-// adds records to a new table.
-func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
+// feed returns a feed. encode appends a record's key. adder returns the function that adds
+// records to a table.
+func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder func(*hashagg.Table) func(v *T, state []uint64, isNew bool) error) (*Feed[T], error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &sharedTable[T]{limit: 1, encode: encode}
@@ -99,8 +99,8 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), use func(
 		if err != nil {
 			return nil, err
 		}
-		t.table, t.put = table, use(table)
-		// Collect only records that the caller cannot modify later.
+		t.table, t.put = table, adder(table)
+		// Collect records only if they do not refer to data that the caller may modify.
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}
@@ -126,7 +126,7 @@ func (t *sharedTable[T]) add(v T, tally *tally) error {
 	return t.err
 }
 
-// collect collects a record, and returns the length of its key.
+// collect adds a record to pending, and returns the length of its key.
 func (t *sharedTable[T]) collect(v T) (size int, err error) {
 	if t.busy {
 		return 0, errPanicked
@@ -137,14 +137,14 @@ func (t *sharedTable[T]) collect(v T) (size int, err error) {
 	}
 	size = len(t.buf) - from
 	t.ends = append(t.ends, len(t.buf))
-	t.list = append(t.list, v)
-	if len(t.list) < t.limit {
+	t.pending = append(t.pending, v)
+	if len(t.pending) < t.limit {
 		return size, nil
 	}
 	return size, t.flush()
 }
 
-// flush adds the collected records to the table, in order.
+// flush adds the pending records to the table, in order.
 func (t *sharedTable[T]) flush() error {
 	if t.busy {
 		return errPanicked
@@ -157,16 +157,16 @@ func (t *sharedTable[T]) flush() error {
 	}
 	err := t.table.GetMany(t.keys, func(i int, state []uint64, isNew bool) {
 		if t.err == nil {
-			t.err = t.put(&t.list[i], state, isNew)
+			t.err = t.put(&t.pending[i], state, isNew)
 		}
 	})
-	clear(t.list) // drops references to strings
-	t.buf, t.ends, t.keys, t.list, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.list[:0], false
+	clear(t.pending) // so that strings can be freed
+	t.buf, t.ends, t.keys, t.pending, t.busy = t.buf[:0], t.ends[:0], t.keys[:0], t.pending[:0], false
 	return err
 }
 
-// finish ends a feed. The last feed of a table adds the records still collected. t.mu must
-// be held.
+// finish ends a feed. If it is the last feed of t, finish adds the pending records and closes
+// the table. t.mu must be held.
 func (s *tables[T]) finish(t *sharedTable[T]) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

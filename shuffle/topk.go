@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// TopK yields the first k records in the order of keys. Among records with equal keys,
-// earlier ones come first. It drops records early if they cannot be among the first k.
+// TopK yields the first k records in the order of keys. Records with equal keys keep their
+// input order. TopK discards records early if they cannot be among the first k.
 func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[T], o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Top[T], error) { return NewTop(ctx, k, keys, o) }, (*Top[T]).Records)
 }
@@ -20,10 +20,10 @@ func TopK[T any](ctx context.Context, in iter.Seq2[T, error], k int, keys []Key[
 type Top[T any] struct {
 	k                 int64
 	sorter            *Sorter[T]
-	maxCandidateBytes int // per feed
+	maxCandidateBytes int // maximum bytes of a feed's candidates
 
 	mu          sync.Mutex
-	recordCount int64 // of the input
+	recordCount int64 // number of input records of closed feeds
 }
 
 // NewTop returns a Top that works like [TopK]. The caller must close it.
@@ -38,8 +38,8 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 	if err != nil {
 		return nil, err
 	}
-	// Half of the memory is for the feeds' candidates. While a buffer doubles, the old and the
-	// new buffer need three times its size.
+	// Half of the memory is for the feeds' candidates. While a buffer doubles, the old and
+	// new buffers together need three times its size.
 	maxBytes := int(c.Memory / int64(6*(c.Threads+1)))
 	c.Memory /= 2
 	s, err := newSorter(ctx, keys, c)
@@ -49,7 +49,8 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 	return &Top[T]{k: int64(k), sorter: s, maxCandidateBytes: maxBytes}, nil
 }
 
-// Feed returns a new feed. The memory limit allows for one feed per thread.
+// Feed returns a feed. If there are more feeds than Options.Threads, the job may exceed its
+// memory limit.
 func (t *Top[T]) Feed() (*Feed[T], error) {
 	out, err := orZero(orZero(t.sorter).sorter).Writer()
 	if err != nil {
@@ -75,7 +76,7 @@ type topFeed[T any] struct {
 	add         func(key, record []byte) error // passes a candidate to the sorter
 	data        []byte
 	candidates  []candidate
-	worst       []byte // the key of the k-th candidate, or nil if there are fewer
+	lastKey     []byte // the key of the k-th candidate; nil if there are fewer candidates
 	key         []byte
 	recordCount int64
 	tally       *tally
@@ -89,8 +90,8 @@ func (f *topFeed[T]) put(v T) error {
 	f.recordCount++
 	f.key = appendKeys(f.key[:0], f.t.sorter.keys, v)
 	f.tally.add(len(f.key))
-	// Among equal keys, the earlier record stays.
-	if f.t.k == 0 || f.worst != nil && bytes.Compare(f.key, f.worst) >= 0 {
+	// Of records with equal keys, the earlier one is kept.
+	if f.t.k == 0 || f.lastKey != nil && bytes.Compare(f.key, f.lastKey) >= 0 {
 		return nil
 	}
 	c := candidate{key: len(f.data)}
@@ -107,7 +108,7 @@ func (f *topFeed[T]) put(v T) error {
 	full := len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes
 	if full || int64(len(f.candidates)) >= 2*f.t.k+1000 {
 		f.keepFirst()
-		// If k records do not fit in memory, they are sorted on disk.
+		// If k records do not fit into memory, sort them on disk.
 		if len(f.data)+candidateSize*len(f.candidates) > f.t.maxCandidateBytes/2 {
 			return f.flush()
 		}
@@ -125,11 +126,11 @@ func (f *topFeed[T]) keepFirst() {
 	})
 	f.candidates = f.candidates[:f.t.k]
 	last := f.candidates[len(f.candidates)-1]
-	f.worst = append(f.worst[:0], f.data[last.key:last.record]...)
-	if f.worst == nil {
-		f.worst = []byte{} // an empty key is a key, unlike nil
+	f.lastKey = append(f.lastKey[:0], f.data[last.key:last.record]...)
+	if f.lastKey == nil {
+		f.lastKey = []byte{} // the key is empty; nil would mean that there is no key
 	}
-	// Move the kept candidates together, in the order of their offsets.
+	// Close the gaps between the kept candidates, in the order of their offsets.
 	byOffset := slices.Clone(f.candidates)
 	slices.SortFunc(byOffset, func(a, b candidate) int { return a.key - b.key })
 	n := 0
