@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// actionJSON contains the parameters of all actions.
+// actionJSON contains the parameters of every action.
 type actionJSON struct {
 	Action       string   `json:"action"`
 	Bucket       string   `json:"bucket"`
@@ -45,15 +45,15 @@ type actionJSON struct {
 	tables.MetadataChange
 }
 
-// action is an operation that the page can request, also as a command line.
+// action is an operation that the page can run, or show as a command line.
 type action struct {
 	*operations.Entry
 	run     func(context.Context, *tables.Store, *actionJSON) (any, error)
 	command func(*command, *actionJSON) // adds the operation's flags and names
 }
 
-// newAction builds an action from an operation. input converts the parameters, and output converts
-// the result for the page.
+// newAction returns the action for an operation. input converts the parameters to the operation's
+// input, and output converts its result for the page.
 func newAction[In, Out any](o operations.Operation[In, Out], input func(*actionJSON) (*In, error), output func(Out) any, command func(*command, *actionJSON)) action {
 	return action{o.Entry, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
 		in, err := input(a)
@@ -184,11 +184,12 @@ func (h *handler) action(q *request) error {
 	if err != nil {
 		return asClientError(err)
 	}
-	text, _ := c.String() // "" if no command line can express it
+	text, _ := c.String() // "" if the shell cannot express the command
 	return q.reply(map[string]any{"result": result, "command": text})
 }
 
-// dry reports whether only the command line is requested, and the right that the request needs.
+// dry reports whether the client requests only the command line, and returns the right that the
+// request needs.
 func (q *request) dry() (bool, flightd.Rights) {
 	if q.URL.Query().Get("dry") != "" {
 		return true, flightd.Read
@@ -196,7 +197,7 @@ func (q *request) dry() (bool, flightd.Rights) {
 	return false, flightd.Admin
 }
 
-// command answers with a command line.
+// command answers with the command line that c builds.
 func (q *request) command(c *command) error {
 	text, err := c.String()
 	if err != nil {
@@ -205,7 +206,7 @@ func (q *request) command(c *command) error {
 	return q.reply(map[string]string{"command": text})
 }
 
-// command builds a command line of partd-tables.
+// command builds a partd-tables command line.
 type command struct {
 	h    *handler
 	args []string
@@ -225,7 +226,7 @@ func (c *command) flag(name, value string) *command {
 	return c.add("--"+name, value)
 }
 
-// list adds a flag with comma-separated names.
+// list adds a flag with comma-separated values, unless there are none.
 func (c *command) list(name string, values []string) *command {
 	if len(values) == 0 {
 		return c
@@ -236,12 +237,12 @@ func (c *command) list(name string, values []string) *command {
 	w.Flush()
 	line := strings.TrimSuffix(text.String(), "\n")
 	if parsed, parseErr := csv.NewReader(strings.NewReader(line)).Read(); err != nil || parseErr != nil || !slices.Equal(parsed, values) {
-		c.err = errors.Join(c.err, invalid("no command line can express these %s: %q", name, values))
+		c.err = errors.Join(c.err, invalid("the command line cannot express %s: %q", name, values))
 	}
 	return c.add("--"+name, line)
 }
 
-// place adds the location of the tables.
+// place adds the flags for the server and the bucket.
 func (c *command) place(a *actionJSON) *command {
 	c.flag("server", c.h.url)
 	if c.h.opts.Secret != nil {
@@ -250,7 +251,7 @@ func (c *command) place(a *actionJSON) *command {
 	return c.flag("bucket", a.Bucket)
 }
 
-// to adds the flags for the mode and the bucket of the target.
+// to adds the flags for the put mode and the target's bucket.
 func (c *command) to(a *actionJSON) *command {
 	if c.flag("mode", a.Mode); a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
 		c.add("--target-bucket", *a.TargetBucket)
@@ -258,7 +259,7 @@ func (c *command) to(a *actionJSON) *command {
 	return c
 }
 
-// metadata adds the flags for a change of metadata of a table, or of the bucket itself.
+// metadata adds the flags and arguments that change the metadata of a table or of the bucket itself.
 func (c *command) metadata(a *actionJSON) {
 	if a.Table == "" {
 		c.add("--of-bucket")
@@ -273,24 +274,24 @@ func (c *command) metadata(a *actionJSON) {
 	for _, key := range slices.Sorted(maps.Keys(a.Set)) {
 		value, err := json.Marshal(a.Set[key])
 		if c.err = errors.Join(c.err, err); strings.Contains(key, "=") {
-			c.err = errors.Join(c.err, invalid("no command line can set key %q", key))
+			c.err = errors.Join(c.err, invalid("the command line cannot set key %q: it contains =", key))
 		}
 		names = append(names, key+"="+string(value))
 	}
 	c.names(names...)
 }
 
-// names adds those names that are not empty.
+// names adds names as arguments, without empty ones.
 func (c *command) names(names ...string) {
 	c.add("--").add(slices.DeleteFunc(slices.Clone(names), func(s string) bool { return s == "" })...)
 }
 
-// String returns the line, quoted for a POSIX shell.
+// String returns the command line, quoted for a POSIX shell.
 func (c *command) String() (string, error) {
 	words := []string{"partd-tables"}
 	for _, arg := range c.args {
 		if strings.ContainsRune(arg, 0) {
-			return "", invalid("no command line can contain a zero byte")
+			return "", invalid("the command line cannot contain a zero byte")
 		}
 		words = append(words, textfmt.POSIXQuote(arg))
 	}

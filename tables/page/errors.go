@@ -29,7 +29,7 @@ type problem struct {
 
 func (p *problem) Error() string { return p.Text }
 
-// GRPCStatus returns the status by which the server's metrics count the problem.
+// GRPCStatus returns the status under which the server's metrics count the problem.
 func (p *problem) GRPCStatus() *status.Status {
 	code := codes.InvalidArgument
 	for c, s := range statuses {
@@ -53,7 +53,7 @@ var statuses = map[codes.Code]int{
 	codes.Unavailable: http.StatusServiceUnavailable, codes.DeadlineExceeded: http.StatusServiceUnavailable,
 }
 
-// problemOf converts an error to the problem for the client.
+// problemOf converts err to the problem that the client receives.
 func problemOf(err error) *problem {
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return p
@@ -100,15 +100,14 @@ func (q *request) reply(v any) error {
 	return nil
 }
 
-// parse parses a JSON body. A large body needs an admission slot, which it holds until the request
-// ends.
+// parse parses a JSON body.
 func (q *request) parse(v any) error {
 	d := json.NewDecoder(q.Limited(maxBody, largeBody))
 	d.DisallowUnknownFields()
 	err := d.Decode(v)
 	if err == nil {
 		if _, nextErr := d.Token(); nextErr != io.EOF { //nolint:errorlint // the decoder does not wrap it
-			err = errors.New("the body contains more than one value")
+			err = errors.New("the body contains more than one JSON value")
 		}
 	}
 	if err != nil && !errors.As(err, new(*http.MaxBytesError)) && status.Code(err) != codes.ResourceExhausted {
@@ -126,7 +125,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// failure is the reason why a stream was cut.
+// failure is the error that cut off a stream. The client requests it separately, because the status
+// of the answer was already sent.
 type failure struct {
 	id string
 	*problem
@@ -134,7 +134,7 @@ type failure struct {
 
 func (h *handler) remember(id string, err error) {
 	if id == "" {
-		return // no client can ask for it
+		return // no client can request it
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -152,5 +152,5 @@ func (h *handler) failure(q *request) error {
 			return q.reply(f.problem)
 		}
 	}
-	return &problem{Status: http.StatusNotFound, Text: "no stream with this id was cut"}
+	return &problem{Status: http.StatusNotFound, Text: "no failed stream has this id"}
 }

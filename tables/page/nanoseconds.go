@@ -14,9 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds of times with a zone, which SQL lacks. Statements
-// get such a column twice. Under its own name it has SQL's type, for conditions. Under another name
-// it lacks the zone, and the engine's option Nanoseconds reads it exactly.
+// keepNanoseconds makes a view keep the nanoseconds of times with a zone, for which SQL has no type. It
+// sets v.source to a subquery with two columns for each such column. The first has the column's name
+// and SQL's type, for conditions. The second has another name and no zone, and the engine's option
+// Nanoseconds reads it exactly.
 func (h *handler) keepNanoseconds(q *request, v *view) error {
 	var names, typeQueries []string
 	for _, f := range v.schema.Fields() {
@@ -49,13 +50,13 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	return nil
 }
 
-// rowsFrom is like from, for the statement that yields the rows.
+// rowsFrom is like from, for the statement that returns the rows.
 func (v *view) rowsFrom(condition string) string {
 	return v.fromSource(cmp.Or(v.source, sqlquote.Name(v.name)), condition)
 }
 
-// rowsAbove is like above, for the statement that yields the rows.
-func (v *view) rowsAbove() int {
+// linesAboveInRows is like linesAbove, for the statement that returns the rows.
+func (v *view) linesAboveInRows() int {
 	return 2 + strings.Count(cmp.Or(v.source, v.name)+v.star, "\n")
 }
 
@@ -64,14 +65,14 @@ func (v *view) sorted(condition string) string {
 	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
 }
 
-// restoreZones restores the zone of times in nanoseconds.
+// restoreZones restores the zones that keepNanoseconds removed.
 func (v *view) restoreZones(r array.RecordReader) array.RecordReader {
 	fields := r.Schema().Fields()
 	for i, f := range v.schema.Fields() {
 		if v.exact[f.Name] == "" {
 			continue
 		}
-		stored, _ := schema.StoredType(f.Type) // the error is checked by keepNanoseconds
+		stored, _ := schema.StoredType(f.Type) // keepNanoseconds has checked the error
 		fields[i].Type = schema.Restore(fields[i].Type, stored, schema.IsZonedNanos)
 	}
 	to := arrow.NewSchema(fields, nil)

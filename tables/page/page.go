@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	maxBody     = 1 << 20  // bytes of a JSON body
-	largeBody   = 64 << 10 // a larger JSON body needs an admission slot, because decoding multiplies its size
-	maxOpenBody = 16 << 10 // limit of a body without a token
-	maxFailures = 1000     // number of failures that are remembered
+	maxBody     = 1 << 20  // maximum size of a JSON body, in bytes
+	largeBody   = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
+	maxOpenBody = 16 << 10 // maximum size of a body without a token
+	maxFailures = 1000     // number of failures that a handler stores
 )
 
 // Options configures Handler.
 type Options struct {
-	URL string // URL of the Flight server, for the commands that the page shows
+	URL string // URL of the Flight server, which the page inserts into command lines
 }
 
 type handler struct {
@@ -36,11 +36,11 @@ type handler struct {
 	counts   countCache
 
 	mu       sync.Mutex
-	failures []failure // streams that were cut, oldest first
+	failures []failure // oldest first
 }
 
-// Handler serves the page for a store. The tokens and limits of server, which must serve the same
-// store, also apply to requests of the page.
+// Handler returns a handler that serves the page for a store. Requests of the page need the same
+// tokens as server's calls and count against the same limits. server must serve the same store.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.apart = formats.NewIsolatedReader(h.opts.Memory / 2)
@@ -106,7 +106,7 @@ func (h *handler) checkOrigin(r *http.Request) error {
 		return err
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Header.Get("X-Partd") != "1" {
-		return &problem{Status: http.StatusForbidden, Text: "the request lacks the header X-Partd: 1, which other sites cannot send"}
+		return &problem{Status: http.StatusForbidden, Text: "the request has no header X-Partd: 1: send it, to show that the request is not from another site"}
 	}
 	return nil
 }
@@ -118,15 +118,15 @@ type endpoint struct {
 	handle   func(*request) error
 }
 
-// request is a request in progress.
+// request is a running request.
 type request struct {
 	*flightd.Request
-	hasBody    bool // the answer's body has begun
-	id         string
-	unregister func() // unregisters id, by which the client can cancel
+	hasBody    bool   // whether a part of the answer's body was sent
+	id         string // set by cancellable
+	unregister func() // unregisters id
 }
 
-// cancellable lets the client cancel the rest of the request by its id.
+// cancellable lets the client cancel the request by id.
 func (q *request) cancellable(h *handler, id string) {
 	q.id = id
 	q.Ctx, q.unregister = h.server.Cancellable(q.Ctx, id)
@@ -151,7 +151,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	}
 }
 
-// names returns the bucket and the table of a request.
+// names returns the names of the request's bucket and table, which the caller may read.
 func (q *request) names() (bucket, table string, err error) {
 	v := q.URL.Query()
 	bucket, table = v.Get("bucket"), v.Get("table")
@@ -163,7 +163,7 @@ func (q *request) names() (bucket, table string, err error) {
 
 const cookieName = "partd-token"
 
-// identify returns the caller of a request, from the token in the header or the cookie.
+// identify returns the caller to whom the token in the header or the cookie belongs.
 func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	token := ""
 	if c, err := r.Cookie(cookieName); err == nil {
@@ -172,7 +172,7 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	return h.server.Bearer(r, token)
 }
 
-// refused returns the answer to an invalid token.
+// refused returns the problem to report for a token that the server refused with err.
 func refused(prefix string, err error) *problem {
 	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}

@@ -13,7 +13,7 @@ import (
 
 const (
 	binCount = 20
-	maxExact = 10_000 // maximum number of distinct values that are counted exactly
+	maxExact = 10_000 // above this estimate, the number of distinct values is not counted exactly
 )
 
 type binJSON struct {
@@ -27,7 +27,7 @@ type topJSON struct {
 	Count int64  `json:"count"`
 }
 
-// measure returns SQL that converts a column to a number, or "" if that is impossible.
+// measure returns SQL that converts a column of type t to a number, or "" if that is impossible.
 func measure(t arrow.DataType, column string) string {
 	switch id := t.ID(); {
 	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
@@ -38,7 +38,7 @@ func measure(t arrow.DataType, column string) string {
 	return ""
 }
 
-// profileSource returns the table or the statement whose column is profiled.
+// profileSource returns a view of the table or the statement whose column is profiled.
 func (h *handler) profileSource(q *request) (*view, error) {
 	p := q.URL.Query()
 	if !p.Has("sql") {
@@ -49,7 +49,7 @@ func (h *handler) profileSource(q *request) (*view, error) {
 		return nil, err
 	}
 	if p.Has("table") || p.Has("sort") {
-		return nil, invalid("sql excludes table and sort")
+		return nil, invalid("sql= cannot be combined with table= or sort=")
 	}
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
@@ -93,7 +93,7 @@ func (h *handler) profile(q *request) error {
 		Rows      int64     `json:"rows"`
 		Nulls     int64     `json:"nulls"`
 		Distinct  int64     `json:"distinct"`
-		Exact     bool      `json:"exact"` // Distinct is not an estimate
+		Exact     bool      `json:"exact"` // whether Distinct is exact rather than an estimate
 		Min       *string   `json:"min"`
 		Max       *string   `json:"max"`
 		Histogram []binJSON `json:"histogram"`

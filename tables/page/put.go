@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-var maxUpload int64 = 16 << 30 // bytes of a file; replaced by tests
+var maxUpload int64 = 16 << 30 // maximum size of a file, in bytes; a variable for tests
 
 func modeOf(mode string) (tables.PutMode, error) {
 	m, ok := wire.PutModes[mode]
@@ -27,8 +27,8 @@ func modeOf(mode string) (tables.PutMode, error) {
 	return m, nil
 }
 
-// put receives a file, and stores it as an unnamed temporary file: the types of text columns are
-// known only after reading the whole file.
+// put stores the uploaded file in an unnamed temporary file before it puts the rows, because the whole
+// file must be read to determine the types of text columns.
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
@@ -107,7 +107,7 @@ func (h *handler) put(q *request) error {
 	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
 }
 
-// asClientError attributes an error to the client's input, unless another cause is known.
+// asClientError returns err as an error of the client's input, unless err states another cause.
 func asClientError(err error) error {
 	hasCause := problemOf(err).Status != http.StatusInternalServerError && !errors.Is(err, partd.ErrTooLarge)
 	if hasCause || errors.As(err, new(*os.PathError)) || errors.As(err, new(*os.SyscallError)) {

@@ -50,7 +50,7 @@ type treePosition struct {
 	Table  string `json:"table"`
 }
 
-// number parses an integer parameter between minimum and maximum.
+// number parses an integer parameter, which must be from minimum to maximum.
 func number(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
 	text := v.Get(name)
 	if text == "" {
@@ -138,11 +138,12 @@ func matches(i tables.TableInfo, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(joined, w) })
 }
 
-// stateOf parses the requested state of tables.
+// stateOf parses a version or the name of a snapshot. If both are empty, it returns nil, which means
+// the current state.
 func stateOf(version, snapshot string) (tables.At, error) {
 	switch {
 	case version != "" && snapshot != "":
-		return nil, invalid("version and snapshot exclude each other")
+		return nil, invalid("version= and snapshot= cannot be combined")
 	case snapshot != "":
 		return tables.AtSnapshot(snapshot), checkNames(snapshot)
 	case version != "":
@@ -155,7 +156,7 @@ func stateOf(version, snapshot string) (tables.At, error) {
 	return nil, nil
 }
 
-// tableState is the table of a request, in one of its states.
+// tableState is the table of a request, in the requested state.
 type tableState struct {
 	bucket, name string
 	at           tables.At
@@ -207,7 +208,7 @@ func (h *handler) table(q *request) error {
 		Bucket string `json:"bucket"`
 		Table  string `json:"table"`
 		tableJSON
-		Name      *struct{}       `json:"name,omitempty"` // this API calls the name "table"
+		Name      *struct{}       `json:"name,omitempty"` // hides tableJSON.Name; Table has the name
 		Columns   []columnJSON    `json:"columns"`
 		Versions  []versionJSON   `json:"versions"`
 		Snapshots []snapshotJSON  `json:"snapshots"`

@@ -24,16 +24,16 @@ type key struct {
 	descending bool
 }
 
-// view is a table or a statement's result, with the user's filter and order.
+// view is a table or the result of a statement, with the user's filter and order.
 type view struct {
 	*tableState
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	source string            // FROM source of the statement for the rows; "" means the table
-	star   string            // select list of the table's columns in source; "" means all
-	exact  map[string]string // names in source of columns with exact nanoseconds
-	keys   []key             // sort keys; if there are any, they include all columns, so that different rows never compare as equal
+	source string            // in the statement for the rows, the FROM source; "" means the table
+	star   string            // in the statement for the rows, the select list; "" means *
+	exact  map[string]string // for a column with exact nanoseconds, its name in source
+	keys   []key             // sort keys: none, or all columns, so that only equal rows compare as equal
 }
 
 func (h *handler) viewOf(q *request) (*view, error) {
@@ -57,14 +57,14 @@ func (h *handler) viewOf(q *request) (*view, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		column, down := strings.CutPrefix(name, "-")
-		if !down {
+		column, descending := strings.CutPrefix(name, "-")
+		if !descending {
 			column = strings.TrimPrefix(name, "+")
 		}
 		if !s.schema.HasField(column) {
 			return nil, invalid("sort: no column %.80q", column)
 		}
-		v.keys = append(v.keys, key{column, down})
+		v.keys = append(v.keys, key{column, descending})
 	}
 	for _, f := range s.schema.Fields() {
 		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.column == f.Name }) {
@@ -74,7 +74,7 @@ func (h *handler) viewOf(q *request) (*view, error) {
 	return v, nil
 }
 
-// parseNames parses a parameter with names, separated by commas as in CSV.
+// parseNames parses a parameter that is a CSV record of names.
 func parseNames(parameter, text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
@@ -90,7 +90,7 @@ func (v *view) options() *tables.QueryOptions {
 	return &tables.QueryOptions{Bucket: v.bucket, At: v.at, Before: v.before}
 }
 
-// from returns the FROM clause for the rows of the view that also satisfy a condition.
+// from returns a FROM clause for the rows of the view that also satisfy a condition.
 func (v *view) from(condition string) string {
 	if v.sql != "" {
 		return v.fromSource("(\n"+v.sql+"\n)", condition)
@@ -110,10 +110,10 @@ func (v *view) fromSource(source, condition string) string {
 	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
 }
 
-// linesAbove returns the number of lines before the filter.
+// linesAbove returns the number of lines before the filter in a statement with from.
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
-// order returns the ORDER BY clause of the rows, or of their reverse.
+// order returns the ORDER BY clause for the view's order, or for its reverse.
 func (v *view) order(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
@@ -129,15 +129,15 @@ func (v *view) order(reverse bool) string {
 	return " ORDER BY " + strings.Join(terms, ", ")
 }
 
-// countCache caches the number of rows of views.
+// countCache caches the row counts of views.
 type countCache struct {
 	mu      sync.Mutex
-	byState map[string]int64
+	byState map[string]int64 // by the table's state and the filter
 }
 
-const maxCachedFilter = 1000 // maximum length of a filter whose count is cached
+const maxCachedFilter = 1000 // views with longer filters, in bytes, are not cached
 
-// volatileFilter matches filters that may depend on other tables or on the time.
+// volatileFilter matches filters that can depend on other tables or on the time.
 var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 
 // total counts the rows of a view.
@@ -213,9 +213,9 @@ func (h *handler) rows(q *request) error {
 
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
-// pageSQL returns the statement for n of total rows, beginning at offset. Sorting whole rows is slow,
-// and needs memory for all rows up to the page. The statement therefore determines the first key's
-// value at the page, from the nearer end or from the middle, and sorts only the rows near it.
+// pageSQL returns the statement for a page: n of total rows, beginning at offset. Sorting whole rows is
+// slow, and needs memory for all rows up to the page. pageSQL therefore determines the values of the
+// first key at the page, and the statement sorts only the rows near them.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	const maxFromEnd = 10_000
 	rowsAfter := total - offset - n
@@ -244,16 +244,16 @@ func canBind(t arrow.DataType) bool {
 	return arrow.IsInteger(id) || arrow.IsFloating(id) || slices.Contains([]arrow.Type{arrow.STRING, arrow.BOOL, arrow.TIMESTAMP, arrow.DATE32}, id)
 }
 
-// endCondition returns a condition that is true for the first m rows of a view, ordered by only the
-// first key, and sets its parameter in o. It returns "" for all rows.
-func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, down bool, m int64) (string, error) {
-	const maxHeld = 100_000 // values that the engine would hold in memory
+// endCondition returns a condition that is true for at least the first m rows of a view, ordered by the
+// first key, and sets the condition's parameter in o. It returns "" if no such condition helps.
+func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, descending bool, m int64) (string, error) {
+	const maxValues = 100_000 // the engine holds m values in memory
 	k := sqlquote.Name(v.keys[0].column)
 	outer, inner, condition := "max", "min", k+" <= $1"
-	if down {
+	if descending {
 		outer, inner, condition = "min", "max", "("+k+" >= $1 OR "+k+" IS NULL)"
 	}
-	if m > maxHeld {
+	if m > maxValues {
 		return "", nil
 	}
 	sql := fmt.Sprintf("SELECT %s(k) AS k FROM (SELECT unnest(%s(%s, %d)) AS k%s) HAVING count(*) = %d", outer, inner, k, m, v.from(""), m)
@@ -263,7 +263,7 @@ func (h *handler) endCondition(q *request, v *view, o *tables.QueryOptions, down
 	return condition, nil
 }
 
-// bindRow runs a statement, and uses its row as the parameters of the next statement.
+// bindRow runs a statement, and sets its row as the parameters in o.
 func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql string) error {
 	return adjustLine(h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {
 		b.Retain()
@@ -272,7 +272,7 @@ func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql strin
 	}), v.linesAbove())
 }
 
-// middleSQL is pageSQL for rows in the middle. It returns "" if their first key is null.
+// middleSQL is pageSQL for pages far from both ends. It returns "" if a row's first key is null.
 func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	k, first := sqlquote.Name(v.keys[0].column), offset
 	if v.keys[0].descending {
@@ -282,30 +282,30 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	if err != nil {
 		return "", err
 	}
-	values, err := strconv.ParseInt(rows[0][0], 10, 64)
-	if err != nil || first+n > values {
+	valueCount, err := strconv.ParseInt(rows[0][0], 10, 64)
+	if err != nil || first+n > valueCount {
 		return "", err
 	}
 	quantileAt := func(i int64) string {
-		return fmt.Sprintf("quantile_disc(%s, %v)", k, min(1, max(0, (float64(i)+0.5)/float64(values))))
+		return fmt.Sprintf("quantile_disc(%s, %v)", k, min(1, max(0, (float64(i)+0.5)/float64(valueCount))))
 	}
 	err = h.bindRow(q, v, o, "SELECT "+quantileAt(first-1)+" AS lo, "+quantileAt(first+n)+" AS hi"+v.from(""))
 	if err != nil || o.Parameters == nil {
 		return "", err
 	}
-	before := "SELECT count(*)" + v.from(k+" < $1 AND "+k+" <= $2")
+	skippedSQL := "SELECT count(*)" + v.from(k+" < $1 AND "+k+" <= $2")
 	if v.keys[0].descending {
-		before = "SELECT count(*)" + v.from("("+k+" > $2 AND "+k+" >= $1 OR "+k+" IS NULL)")
+		skippedSQL = "SELECT count(*)" + v.from("("+k+" > $2 AND "+k+" >= $1 OR "+k+" IS NULL)")
 	}
-	rows, err = h.texts(q, v, before, o.Parameters)
+	rows, err = h.texts(q, v, skippedSQL, o.Parameters)
 	if err != nil {
 		return "", err
 	}
-	skip, err := strconv.ParseInt(rows[0][0], 10, 64)
-	return v.sorted(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skip), err
+	skipped, err := strconv.ParseInt(rows[0][0], 10, 64)
+	return v.sorted(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skipped), err
 }
 
-// eachBatch runs a statement of a view, and calls f for each batch.
+// eachBatch runs a statement, and calls f for each batch of the result.
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
@@ -325,7 +325,7 @@ func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f fu
 	return r.Err()
 }
 
-// texts returns a small result as text, with "" for nulls.
+// texts runs a statement with a small result, and returns its values as text, with "" for nulls.
 func (h *handler) texts(q *request, v *view, sql string, parameters arrow.RecordBatch) (rows [][]string, err error) {
 	o := v.options()
 	o.Parameters = parameters
@@ -334,7 +334,7 @@ func (h *handler) texts(q *request, v *view, sql string, parameters arrow.Record
 			row := make([]string, b.NumCols())
 			for k, c := range b.Columns() {
 				if c.IsValid(i) {
-					row[k] = strings.Clone(c.ValueStr(i)) // the batch's memory is released
+					row[k] = strings.Clone(c.ValueStr(i)) // the batch's memory is released after this function returns
 				}
 			}
 			rows = append(rows, row)

@@ -24,18 +24,18 @@ import (
 )
 
 const (
-	headerTime  = 10 * time.Second
-	headerBytes = 32 << 10
-	maxStreams  = 64 // concurrent requests on one HTTP/2 connection
+	headerTimeout  = 10 * time.Second
+	maxHeaderBytes = 32 << 10
+	maxStreams     = 64 // concurrent requests on one HTTP/2 connection
 )
 
-// Serve serves a listener with h until ctx ends. It then gives running requests the server's grace
-// period, and closes the listener. If the server uses TLS, Serve accepts connections both with and
-// without TLS, so that monitoring needs no TLS.
+// Serve serves connections of l with h until ctx ends. It then closes l, and gives running requests
+// the server's grace period to finish. If the server uses TLS, Serve also accepts connections without
+// TLS, for monitoring.
 func Serve(ctx context.Context, l net.Listener, server *flightd.Server, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{
-		ReadHeaderTimeout: headerTime, IdleTimeout: time.Minute, MaxHeaderBytes: headerBytes,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			rc, deadline := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
@@ -85,7 +85,7 @@ type tlsOrPlainListener struct {
 	conns      chan net.Conn
 	closed     chan struct{}
 	markClosed func()
-	err        error // set before closed is closed
+	err        error // from Listener.Accept; set before closed is closed
 }
 
 func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
@@ -111,11 +111,12 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 	return e
 }
 
-// detect determines whether a connection uses TLS. The listener limits the number of connections.
+// detect reads a connection's first byte to determine whether it uses TLS, and passes it to Accept. It
+// runs in its own goroutine for each connection; the listener limits their number.
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16
 	p := &peekedConn{Conn: conn}
-	_ = conn.SetReadDeadline(time.Now().Add(headerTime))
+	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout))
 	if _, err := conn.Read(p.first[:]); err != nil {
 		_ = conn.Close()
 		return
@@ -156,7 +157,7 @@ func (p *peekedConn) Read(b []byte) (int, error) {
 	return copy(b, p.first[:]), nil
 }
 
-// dist is the built page. Large files are stored only compressed.
+// dist contains the built page. Large files are stored only in compressed form.
 //
 //go:embed all:dist
 var dist embed.FS

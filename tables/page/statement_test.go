@@ -59,7 +59,7 @@ func TestBefore(t *testing.T) {
 	s.wants(a, text, 200, "added,4")
 	body["before_snapshot"] = "none"
 	a, text = s.post("/api/query", jsonOf(t, body))
-	s.wants(a, text, 400, "exclude each other")
+	s.wants(a, text, 400, "cannot be combined")
 }
 
 // The profile of a column is the same for a table and for a statement's result.
@@ -71,7 +71,7 @@ func TestProfileOfStatement(t *testing.T) {
 	s.wants(a, text, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
 	a, text = s.get("/api/profile?bucket=B&column=s&sql=" + sql)
 	s.wants(a, text, 200, `"rows":100`, `{"value":"v0","count":34}`)
-	for path, want := range map[string]string{"column=z": "no column", "column=s&table=t": "excludes", "column=s&filter=nothing": "nothing"} {
+	for path, want := range map[string]string{"column=z": "no column", "column=s&table=t": "cannot be combined", "column=s&filter=nothing": "nothing"} {
 		a, text := s.get("/api/profile?bucket=B&" + path + "&sql=" + sql)
 		s.wants(a, text, 400, want)
 	}

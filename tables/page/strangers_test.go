@@ -53,7 +53,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	}
 	last := conns[len(conns)-1]
 	began := time.Now()
-	_ = last.SetReadDeadline(began.Add(2 * headerTime))
+	_ = last.SetReadDeadline(began.Add(2 * headerTimeout))
 	go func() {
 		for { // sending a byte now and then does not help
 			if _, err := last.Write([]byte(" ")); err != nil {
@@ -62,7 +62,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	}()
-	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTime+5*time.Second {
+	if _, err := io.ReadAll(last); err != nil && !strings.Contains(err.Error(), "reset") || time.Since(began) > headerTimeout+5*time.Second {
 		t.Errorf("the last request lasted %s: %v", time.Since(began), err)
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)

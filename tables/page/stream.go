@@ -21,32 +21,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/messages"
 )
 
-// Write writes p with its own deadline.
+// Write writes p, with a new deadline.
 func (q *request) Write(p []byte) (n int, err error) {
 	q.hasBody = true
 	err = q.runSend(func() error { n, err = q.W.Write(p); return err })
 	return n, err
 }
 
-// runSend runs f, which waits for the client, until the call ends.
+// runSend runs f, which sends data to the client. If the client stalls or the call ends, f fails.
 func (q *request) runSend(f func() error) error {
 	_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))
 	stop := context.AfterFunc(q.Ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })
 	defer stop()
 	err := flightd.Sending(q.Ctx, f)
 	cause := context.Cause(q.Ctx)
-	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // the deadline itself caused the failure
+	if errors.Is(err, os.ErrDeadlineExceeded) && (cause == nil || cause == context.Canceled) { //nolint:errorlint // Cause returns Canceled itself
 		return &problem{Status: http.StatusServiceUnavailable, Text: "the client received nothing for too long"}
 	}
 	return err
 }
 
-// stream answers with the rows of a statement in a format, and holds only one piece in memory. A
-// limit of 0 means all rows. v is the view of the statement, or nil for a client's own statement.
+// stream answers with the rows of a statement in a format, at most limit rows unless limit is 0. It
+// holds one batch in memory at a time. v is the view for which the statement was built, or nil for a
+// statement that the client wrote.
 func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
-	above := 0
+	linesAbove := 0
 	if v != nil {
-		above, o.Nanoseconds = v.rowsAbove(), v.exact != nil
+		linesAbove, o.Nanoseconds = v.linesAboveInRows(), v.exact != nil
 	}
 	release, err := flightd.AcquireQuery(q.Ctx)
 	if err != nil {
@@ -55,7 +56,7 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 	defer release()
 	r, err := h.store.Query(q.Ctx, sql, o)
 	if err != nil {
-		return asClientError(adjustLine(err, above))
+		return asClientError(adjustLine(err, linesAbove))
 	}
 	if v != nil && v.exact != nil {
 		r = v.restoreZones(r)
@@ -69,13 +70,13 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		return err
 	}
 	remaining := limit
-	for piece := range messages.Rebatch(r) {
-		if n := piece.NumRows(); limit > 0 && n >= remaining {
-			piece = piece.NewSlice(0, remaining)
-			defer piece.Release()
+	for batch := range messages.Rebatch(r) {
+		if n := batch.NumRows(); limit > 0 && n >= remaining {
+			batch = batch.NewSlice(0, remaining)
+			defer batch.Release()
 		}
-		remaining -= piece.NumRows()
-		err := w.Write(piece)
+		remaining -= batch.NumRows()
+		err := w.Write(batch)
 		if err == nil {
 			err = q.runSend(q.Control.Flush)
 		}
@@ -87,25 +88,26 @@ func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.Que
 		}
 	}
 	if err := r.Err(); err != nil {
-		return adjustLine(err, above)
+		return adjustLine(err, linesAbove)
 	}
 	return w.Close()
 }
 
-// adjustLine adjusts the line number of an error to the client's text.
-func adjustLine(err error, above int) error {
-	var at *tables.SQLError
-	if above == 0 || !errors.As(err, &at) || at.Line <= above {
+// adjustLine subtracts linesAbove, the number of lines before the client's text in a statement, from
+// the line number in an error.
+func adjustLine(err error, linesAbove int) error {
+	var e *tables.SQLError
+	if linesAbove == 0 || !errors.As(err, &e) || e.Line <= linesAbove {
 		return err
 	}
-	return &tables.SQLError{Line: at.Line - above, Column: at.Column, Err: at.Err}
+	return &tables.SQLError{Line: e.Line - linesAbove, Column: e.Column, Err: e.Err}
 }
 
 var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{16,64}$`)
 
 func checkID(id string) error {
 	if !idPattern.MatchString(id) {
-		return invalid("id must consist of 16 to 64 random letters, digits, - and _")
+		return invalid("id must be random, and consist of 16 to 64 letters, digits, - and _")
 	}
 	return nil
 }
@@ -141,7 +143,7 @@ func (h *handler) query(q *request) error {
 	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
 }
 
-// statement parses the parameters of a client's own statement.
+// statement parses the parameters of a request with a statement that the client wrote.
 func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
@@ -187,7 +189,7 @@ func (h *handler) download(q *request) error {
 		}
 		sql, name, o = v.sorted(""), v.name, v.options()
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
-		return invalid("sql excludes table, sort and filter")
+		return invalid("sql= cannot be combined with table=, sort= or filter=")
 	}
 	q.W.Header().Set("Content-Type", contentType)
 	q.W.Header().Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s.%s"`, fileName(name), f))
@@ -196,7 +198,7 @@ func (h *handler) download(q *request) error {
 
 var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// fileName reduces a name to characters that are safe on every system.
+// fileName replaces characters of a name that are not safe in file names on every system.
 func fileName(name string) string {
 	const maxLength = 100
 	name = strings.Trim(unsafeName.ReplaceAllString(name, "_"), "-")

@@ -219,7 +219,7 @@ func TestActions(t *testing.T) {
 		s.wants(a, text, status)
 	}
 	a, text := s.post("/api/action?dry=1", `{"action": "clean", "source": "t", "drop_nulls": ["a\r\nb"]}`)
-	s.wants(a, text, 400, "no command line")
+	s.wants(a, text, 400, "the command line cannot")
 }
 
 func TestDownload(t *testing.T) {

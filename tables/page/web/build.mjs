@@ -1,15 +1,15 @@
-// Builds the page into ../dist. The same input gives the same bytes, so that the committed files
-// can be compared with a build.
+// Builds the page into ../dist. Builds are reproducible, so that the committed files can be compared
+// with a new build.
 import { build } from "esbuild";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
 
 const dist = "../dist";
-const mostCompressed = 1_000_000;
+const maxCompressedBytes = 1_000_000;
 const permissive = new Set(["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD"]);
 
-// Compressors differ, so a file that was compressed before stays if its content is unchanged.
-const packed = readdirSync(dist).filter((file) => file.endsWith(".gz")).map((file) => readFileSync(`${dist}/${file}`));
+// Compressors differ between machines, so an unchanged file keeps its compressed form.
+const compressedFiles = readdirSync(dist).filter((file) => file.endsWith(".gz")).map((file) => readFileSync(`${dist}/${file}`));
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
 const { metafile } = await build({
@@ -27,17 +27,17 @@ const { metafile } = await build({
   metafile: true,
   logLevel: "warning",
 });
-// What the first view is made of is asked for at once.
+// The browser preloads the scripts that the first view needs.
 const [, { imports }] = Object.entries(metafile.outputs).find(([name]) => name.endsWith("/page.js"));
 const preloads = imports.filter(({ kind }) => kind === "import-statement").map(({ path }) => `<link rel="modulepreload" href="${path.split("/").pop()}">\n`);
 writeFileSync(`${dist}/index.html`, readFileSync("src/index.html", "utf8").replace("<script", `${preloads.join("")}<script`));
 cpSync("src/icon.svg", `${dist}/icon.svg`);
 
-// The licences of all that is in the bundle, and of nothing else.
+// Collect the licences of exactly those packages that are in the bundle.
 const packages = new Set();
 for (const input of Object.keys(metafile.inputs)) {
-  const found = /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
-  if (found) packages.add(found[1]);
+  const match = /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
+  if (match) packages.add(match[1]);
 }
 let licences = "The page holds these packages, under these licences.\n";
 for (const name of [...packages].sort()) {
@@ -51,24 +51,24 @@ for (const name of [...packages].sort()) {
 }
 writeFileSync(`${dist}/licences.txt`, licences);
 
-// Large files are there packed alone, as nearly all clients are sent them.
-let compressed = 0;
+// Write large files only in compressed form, which nearly all clients accept.
+let totalBytes = 0;
 for (const file of readdirSync(dist)) {
   const content = readFileSync(`${dist}/${file}`);
-  const small = packed.find((old) => unpacks(old, content)) ?? gzipSync(content, { level: 9 });
-  compressed += small.length;
+  const compressed = compressedFiles.find((old) => decompressesTo(old, content)) ?? gzipSync(content, { level: 9 });
+  totalBytes += compressed.length;
   if (content.length > 1000) {
-    writeFileSync(`${dist}/${file}.gz`, small);
+    writeFileSync(`${dist}/${file}.gz`, compressed);
     rmSync(`${dist}/${file}`);
   }
-  console.log(`${file}: ${content.length} bytes, ${small.length} compressed`);
+  console.log(`${file}: ${content.length} bytes, ${compressed.length} compressed`);
 }
-if (compressed >= mostCompressed) throw new Error(`the page has ${compressed} bytes compressed, more than ${mostCompressed}`);
+if (totalBytes >= maxCompressedBytes) throw new Error(`the compressed page has ${totalBytes} bytes: it must have less than ${maxCompressedBytes}`);
 
-function unpacks(old, content) {
+function decompressesTo(old, content) {
   try {
     return gunzipSync(old).equals(content);
   } catch {
-    return false; // a merge may have left it broken
+    return false; // the old file may be damaged, such as by a merge
   }
 }

@@ -1,4 +1,4 @@
-// The requests of the page to the server: docs/http.md.
+// The page's requests to the server, which docs/http.md describes.
 import type { RecordBatch, Schema } from "apache-arrow";
 
 export interface Session {
@@ -72,19 +72,19 @@ export function address(path: string, args: Args = {}): string {
   return `api/${path}${query.size ? `?${query}` : ""}`;
 }
 
-const noAnswer = "the server does not answer: the page retries until it does";
+const noResponse = "the server does not respond: the page retries until it does";
 
-// onBack calls again when the server answers again, if the error means that it could not be reached.
-// Until then, it polls the server.
-let asking = 0;
+// onBack calls again when the server is back, if the error means that it could not be reached. It polls
+// the server until then.
+let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, again: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
   addEventListener("server-back", again, { once: true, signal });
-  asking ||= window.setInterval(async () => {
+  pollTimer ||= window.setInterval(async () => {
     const answer = await fetch("api/session").catch(() => null);
-    if (!answer?.ok || !asking) return;
-    clearInterval(asking);
-    asking = 0;
+    if (!answer?.ok || !pollTimer) return;
+    clearInterval(pollTimer);
+    pollTimer = 0;
     dispatchEvent(new Event("server-back"));
   }, 1500);
 }
@@ -95,15 +95,15 @@ async function request(url: string, init: RequestInit = {}): Promise<Response> {
     response = await fetch(url, { ...init, headers: { "X-Partd": "1", ...init.headers } });
   } catch (err) {
     if (init.signal?.aborted) throw err;
-    throw new ApiError(noAnswer, 0);
+    throw new ApiError(noResponse, 0);
   }
   if (response.ok) return response;
-  throw refused(response.status, await response.json().catch(() => ({ error: response.statusText })));
+  throw apiError(response.status, await response.json().catch(() => ({ error: response.statusText })));
 }
 
-function refused(status: number, said: { error: string; line?: number; column?: number }): ApiError {
+function apiError(status: number, reply: { error: string; line?: number; column?: number }): ApiError {
   if (status === 401) dispatchEvent(new Event("signed-out"));
-  return new ApiError(said.error, status, said.line, said.column);
+  return new ApiError(reply.error, status, reply.line, reply.column);
 }
 
 export async function get<T>(path: string, args?: Args, signal?: AbortSignal): Promise<T> {
@@ -115,7 +115,8 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-// put uploads a file, and reports the share that was sent, which fetch cannot do.
+// put uploads a file, and reports the sent share as it grows. It does not use fetch, which cannot
+// report that.
 export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: number) => void): Promise<{ version: number; rows: number }> {
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
@@ -124,8 +125,8 @@ export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: n
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.responseType = "json";
     request.upload.onprogress = (e) => sent(e.loaded / e.total);
-    request.onload = () => (request.status === 200 ? done(request.response) : failed(refused(request.status, request.response ?? { error: request.statusText })));
-    request.onerror = () => failed(new ApiError("the connection was cut: check that the server is running, and put the file again", 0));
+    request.onload = () => (request.status === 200 ? done(request.response) : failed(apiError(request.status, request.response ?? { error: request.statusText })));
+    request.onerror = () => failed(new ApiError("the connection was lost: check that the server is running, and put the file again", 0));
     signal.onabort = () => (request.abort(), failed(new ApiError("cancelled", 499)));
     request.send(file);
   });
@@ -138,8 +139,8 @@ export interface Batches {
   batches: AsyncIterable<RecordBatch>;
 }
 
-// stream reads Arrow batches as they arrive. bytes returns the number of bytes received so far. A
-// reader may stop early, which also stops the work at the server.
+// stream reads Arrow batches as they arrive. bytes returns the number of bytes received so far. If the
+// caller stops reading early, the server stops the query.
 export async function stream(url: string, init: RequestInit): Promise<Batches> {
   const response = await request(url, init);
   let bytes = 0;

@@ -1,5 +1,5 @@
-// Charts. The server reduces any number of rows to the points that are drawn: for lines, the minimum
-// and the maximum of each pixel; for scatter charts, one point per place.
+// Charts. The server reduces any number of rows to the drawn points: for a line chart, the minimum and
+// the maximum of each pixel; for a scatter chart, one point for each area of a dot's size.
 import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
@@ -8,9 +8,9 @@ import { type Rows, narrowed, stateOf, type Statement } from "./rows";
 import { type Change, type ChartArgs, kinds, type Look } from "./state";
 import { isNumber, isTime } from "./values";
 
-const mostSeries = 10;
-const mostBars = 60;
-const mostDots = 20_000;
+const maxSeries = 10;
+const maxBars = 60;
+const maxDots = 20_000;
 const bins = 40;
 const dotSize = 3;
 
@@ -30,7 +30,7 @@ interface Drawn {
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling returns the statement for the points that are drawn.
+// sampling returns the statement that computes the drawn points.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
   const across = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
@@ -38,13 +38,13 @@ function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, nam
     const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
     return `{'s': left(${label}, 60), 'y': ${name ? `${quoted(name)}::DOUBLE` : "1::DOUBLE"}}`;
   });
-  // The range of a browser's times ends there.
+  // The condition on x below keeps times within the range of JavaScript's Date.
   const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
   const all = `WITH d AS (SELECT ${across} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
 c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
 r AS (SELECT min(x) AS lo, max(x) AS hi, min(y) AS low, max(y) AS high, count(*) // ${values.length} AS n FROM c),
 g AS MATERIALIZED (SELECT s, count(*) AS many FROM c GROUP BY s),
-top AS (SELECT s FROM g ORDER BY many DESC, s LIMIT ${mostSeries}),
+top AS (SELECT s FROM g ORDER BY many DESC, s LIMIT ${maxSeries}),
 p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
   const pixel = (value: string, low: string, high: string, many: number) => `least(floor((${value} - ${low}) / nullif(${high} - ${low}, 0) * ${many}), ${many - 1})`;
   const facts = "(SELECT n FROM r) AS n, (SELECT count(*) FROM g) AS series";
@@ -54,9 +54,9 @@ p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
 SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y, ${facts} FROM e ORDER BY x`;
     case "scatter":
       return `${all} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
-GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${mostDots}`;
+GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${maxDots}`;
     case "bar":
-      return `${all}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${mostBars})
+      return `${all}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${maxBars})
 SELECT s, label, sum(y) AS y, ${facts}, (SELECT count(*) FROM b) AS bars FROM p JOIN l USING (label) GROUP BY s, label, rank ORDER BY rank, label`;
     case "histogram":
       return `${all}, h AS (SELECT s, coalesce(${pixel("x", "lo", "hi", bins)}, 0) AS b, count(*) AS y FROM p, r GROUP BY ALL), w AS (SELECT coalesce(nullif(hi - lo, 0) / ${bins}, 1) AS wide FROM r)
@@ -65,10 +65,10 @@ SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, 
 }
 
 async function draw(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<Drawn> {
-  const got = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
+  const response = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
   const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0 };
   const place = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
-  for await (const batch of got.batches) {
+  for await (const batch of response.batches) {
     for (const row of batch) {
       const { s, label, x, x2, y, n, series, bars } = row as unknown as Record<string, unknown>;
       drawn.points.push({ s: String(s), x: label === undefined ? place(x) : String(label), x2: x2 === undefined ? undefined : place(x2), y: Number(y) });
@@ -78,7 +78,7 @@ async function draw(source: Statement, chart: ChartArgs, sql: string, time: bool
   return drawn;
 }
 
-// drawing returns the chart as SVG.
+// drawing returns a chart as SVG.
 function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
@@ -105,9 +105,9 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     y: { label: title, grid: true },
     marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
   }) as SVGSVGElement;
-  // The page needs no style sheet of Plot, which its policy would refuse anyway.
+  // The page does not need Plot's style sheet, and its Content-Security-Policy would refuse it.
   for (const style of svg.querySelectorAll("style")) style.remove();
-  svg.setAttribute("aria-hidden", "true"); // the element around it has a label
+  svg.setAttribute("aria-hidden", "true"); // the parent element has a label
   let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
   for (const name of legend ? names : []) {
@@ -204,17 +204,17 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     </label>
   );
   const left = drawn && [
-    drawn.series > mostSeries && `${mostSeries} of ${count(drawn.series)} colours`,
-    drawn.points.length >= mostDots && `${count(mostDots)} places`,
-    kind === "bar" && drawn.bars > mostBars && `${mostBars} of ${count(drawn.bars)} bars`,
+    drawn.series > maxSeries && `${maxSeries} of ${count(drawn.series)} colours`,
+    drawn.points.length >= maxDots && `${count(maxDots)} points`,
+    kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${count(drawn.bars)} bars`,
   ].filter(Boolean).join(" and ");
   const said = kind === "histogram" ? `histogram of ${x}` : `${kind} chart of ${y.join(", ")} by ${x}`;
   return (
     <div class="chart">
       <div class="bar">
         {choose("Chart", kind, [...kinds], null, (k) => change({ kind: k as ChartArgs["kind"] }))}
-        {choose(kind === "histogram" ? "Column" : "Across", x, measured, null, (name) => change({ x: name }))}
-        {kind !== "histogram" && y.map((one, i) => choose(i ? "and" : "Up", one, numbers, y.length > 1 ? "–" : null, (name) => change({ y: y.map((v, j) => (j === i ? name : v)).filter(Boolean) })))}
+        {choose(kind === "histogram" ? "Column" : "X", x, measured, null, (name) => change({ x: name }))}
+        {kind !== "histogram" && y.map((one, i) => choose(i ? "and" : "Y", one, numbers, y.length > 1 ? "–" : null, (name) => change({ y: y.map((v, j) => (j === i ? name : v)).filter(Boolean) })))}
         {kind !== "histogram" && y.length < Math.min(6, numbers.length) && choose("and", "", numbers.filter((n) => !y.includes(n)), "–", (name) => name && change({ y: [...y, name] }))}
         {choose("Colour", chart.by, every, "–", (name) => change({ by: name }))}
         <span class="space" />

@@ -6,11 +6,11 @@ export interface Route {
   args: URLSearchParams;
 }
 
-// The state and the actions that all parts of the page share.
+// The data and the actions that all views share.
 export interface App {
   session: Session;
   tree: Tree | null;
-  // turn changes whenever everything must be loaded again.
+  // turn changes when all data must be reloaded.
   turn: number;
   reload: () => void;
   dialog: (form: FormName | null, args?: FormArgs) => void;
@@ -23,7 +23,7 @@ export interface FormArgs {
   file?: File;
 }
 
-// The address contains the state of the view, after a # that is not sent to the server.
+// The address contains the state of the view after a #, which the browser does not send to the server.
 export const readRoute = (): Route => parseRoute(location.hash);
 
 export function parseRoute(hash: string): Route {
@@ -45,8 +45,8 @@ export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
 export const when = (time: string) => time.slice(0, 19).replace("T", " ");
 export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-// marked makes invisible characters that change a text's direction visible: otherwise, one name could
-// look like another.
+// marked makes the invisible characters that change the direction of text visible, because a name with
+// them could look like another name.
 export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 export const shown = (name: string, most = 200) => marked(name.slice(0, most));
 
@@ -59,7 +59,7 @@ export function size(bytes: number): string {
   return `${(bytes / 1024 ** i).toFixed(i && bytes / 1024 ** i < 10 ? 1 : 0)} ${units[i]}`;
 }
 
-// useKept is like useState, but stores the value in this browser.
+// useKept is like useState, but stores the value in the browser.
 export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
   const [value, set] = useState<T>(() => {
     try {
@@ -72,13 +72,14 @@ export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
     try {
       localStorage.setItem(key, JSON.stringify(value));
     } catch {
-      // Without space or permission, the value lasts as long as the page.
+      // If the browser cannot store the value, it is lost when the page closes.
     }
   }, [value]);
   return [value, set];
 }
 
-// useLoaded loads a value, again whenever key changes, and when the server is back after a failure.
+// useLoaded loads a value. It reloads the value when key changes, and when the server is back after a
+// failure.
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
   const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
   const [turn, again] = useState(0);

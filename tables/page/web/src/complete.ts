@@ -1,4 +1,4 @@
-// Completion knows all tables, and the columns of the tables that the statement names.
+// Completes the names of tables, and of the columns of tables that the statement names.
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { get, type Table } from "./api";
@@ -6,7 +6,7 @@ import { type App, bucketName } from "./common";
 import { named } from "./duckdb";
 import type { Editor, Names } from "./editor";
 
-const mostDescribed = 50;
+const maxDescribed = 50;
 const whole = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
 // A dot in a key would split it into two names.
 const key = (name: string) => name.replaceAll(".", "\\.");
@@ -21,8 +21,8 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
     for (const bucket of app.tree?.buckets ?? []) {
       const list: Names = {};
       for (const t of bucket.tables) {
-        const found = columns.current.get(`${bucket.name}/${t.name}`) ?? [];
-        const children = found.map((c) => whole(c.name, "property", c.type));
+        const details = columns.current.get(`${bucket.name}/${t.name}`) ?? [];
+        const children = details.map((c) => whole(c.name, "property", c.type));
         list[key(t.name)] = { self: whole(t.name, "type"), children };
         if (tab.sql.includes(t.name)) for (const c of children) top[key(c.label)] = { self: c, children: [] };
       }
@@ -41,7 +41,7 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
       for (const bucket of app.tree?.buckets ?? []) {
         for (const t of bucket.tables) {
           const key = `${bucket.name}/${t.name}`;
-          if (!tab.sql.includes(t.name) || columns.current.has(key) || columns.current.size >= mostDescribed) continue;
+          if (!tab.sql.includes(t.name) || columns.current.has(key) || columns.current.size >= maxDescribed) continue;
           columns.current.set(key, []);
           const table = await get<Table>("table", { bucket: bucket.name, table: t.name }).catch(() => null);
           columns.current.set(key, table?.columns ?? []);

@@ -1,5 +1,5 @@
-// The SQL editor. It is in a shadow root, where CodeMirror's styles are constructed style sheets,
-// which the page's Content-Security-Policy allows.
+// The SQL editor. It is in a shadow root, so that CodeMirror adds its styles as constructed style
+// sheets, which the page's Content-Security-Policy allows.
 import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completeFromList, completionKeymap, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { PostgreSQL, SQLDialect, type SQLNamespace, sql } from "@codemirror/lang-sql";
@@ -9,7 +9,7 @@ import { Compartment, EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { functions } from "./duckdb";
-import { placeIn } from "./state";
+import { indexOfPosition } from "./state";
 
 const colours = HighlightStyle.define([
   { tag: tags.keyword, color: "var(--accent)", fontWeight: "600" },
@@ -46,7 +46,7 @@ export interface Editor {
 const known = new Set(functions.split(" "));
 const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
-// words returns keywords without those that are functions here.
+// words returns keywords without DuckDB's functions, and adds more.
 function words(keywords = "", more: string): string {
   return [...keywords.split(" ").filter((word) => !known.has(word)), more].join(" ");
 }
@@ -54,7 +54,7 @@ function words(keywords = "", more: string): string {
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
-  // As keywords of the dialect, functions would hide names with the same beginning.
+  // Functions are not keywords of the dialect, because those hide names with the same beginning.
   const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
   const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
   const names = (schema: SQLNamespace) => [
@@ -75,7 +75,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
         autocompletion(),
         highlightActiveLine(),
         EditorView.lineWrapping,
-        placeholder("SELECT … FROM a table of the tree.  Ctrl+Enter runs it."),
+        placeholder("SELECT … FROM a table in the tree.  Press Ctrl+Enter to run it."),
         EditorView.contentAttributes.of({ "aria-label": "SQL statement" }),
         language.of(names({})),
         syntaxHighlighting(colours),
@@ -104,7 +104,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
   return {
     view,
     format,
-    // The statements in the selection, or all of them, in order.
+    // statements returns the statements in the selection or, without a selection, all statements.
     statements() {
       const { doc, selection } = view.state;
       const picked = selection.main.empty ? { from: 0, to: doc.length } : selection.main;
@@ -121,13 +121,13 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
       const open = completionStatus(view.state);
       view.dispatch({ effects: language.reconfigure(names(schema as SQLNamespace)) });
       const there = () => syntaxTree(view.state).resolveInner(view.state.selection.main.head, -1).name;
-      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(there())) startCompletion(view); // now that more is known
+      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(there())) startCompletion(view); // show the new names
     },
     mark(message, place) {
       const marks: Diagnostic[] = [];
       if (message && place) {
         const end = view.state.doc.length;
-        const from = Math.min(end, place.from + placeIn(place.text, place.line, place.column));
+        const from = Math.min(end, place.from + indexOfPosition(place.text, place.line, place.column));
         marks.push({ from, to: Math.min(end, view.state.wordAt(from)?.to ?? from + 1), severity: "error", message });
         view.dispatch({ selection: { anchor: from }, scrollIntoView: true });
       }

@@ -1,10 +1,10 @@
-// The parts around the rows of a table or a result: the filter, and a grid or a chart.
+// Shows the rows of a table or a result as a grid or a chart, with a filter.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { Grid } from "./grid";
 import type { Rows, Statement } from "./rows";
-import { type Change, placeIn, type Look, sorted } from "./state";
+import { type Change, indexOfPosition, type Look, sorted } from "./state";
 
 type Set = (change: Change) => void;
 
@@ -12,7 +12,7 @@ export function Filter({ value, error, set }: { value: string; error?: Error; se
   const input = useRef<HTMLInputElement>(null);
   const [typed, setTyped] = useState(value);
   useEffect(() => setTyped(value), [value]);
-  const at = error instanceof ApiError && error.line ? placeIn(value, error.line, error.column ?? 1) : -1;
+  const at = error instanceof ApiError && error.line ? indexOfPosition(value, error.line, error.column ?? 1) : -1;
   useEffect(() => {
     if (at < 0 || input.current!.value.trim() !== value) return;
     const lead = input.current!.value.indexOf(value);
@@ -22,7 +22,7 @@ export function Filter({ value, error, set }: { value: string; error?: Error; se
   }, [error]);
   return (
     <form class="filter" onSubmit={(e) => (e.preventDefault(), set({ filter: typed.trim() }))}>
-      <input ref={input} class="grow mono" type="search" aria-label="Filter: a condition of SQL" aria-invalid={!!error} aria-errormessage={error && "filter-error"} placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
+      <input ref={input} class="grow mono" type="search" aria-label="Filter: an SQL condition" aria-invalid={!!error} aria-errormessage={error && "filter-error"} placeholder="Filter: price > 100 AND sym = 'A'" value={typed} onInput={(e) => setTyped(e.currentTarget.value)} />
       <button>Filter</button>
       {error && <p class="error" role="alert" id="filter-error">{at >= 0 && <b>At <code>{value.slice(at, at + 40) || "the end"}</code>: </b>}{error.message}</p>}
     </form>
@@ -42,7 +42,7 @@ export function Switch({ look, set }: { look: Look; set: Set }) {
 type Drawing = typeof import("./chart");
 function Drawn(props: { rows: Rows; source: Statement; look: Look; set: Set }) {
   const [loaded, setLoaded] = useState<Drawing | string>("");
-  useEffect(() => void import("./chart").then(setLoaded, () => setLoaded("The part that draws could not be loaded: load the page again.")), []);
+  useEffect(() => void import("./chart").then(setLoaded, () => setLoaded("The code for charts could not be loaded: reload the page.")), []);
   return typeof loaded === "string" ? <p class="empty">{loaded || "Loading…"}</p> : <loaded.Chart {...props} />;
 }
 
@@ -51,7 +51,7 @@ interface Props {
   label: string;
   busy: boolean;
   source: Statement;
-  alone?: boolean; // the statement can only be viewed
+  alone?: boolean; // the result cannot be filtered, sorted or drawn
   look: Look;
   set: Set;
   say: (text: string) => void;

@@ -1,7 +1,7 @@
-// Guesses the content of a file from its beginning. The server accepts uncompressed UTF-8, so other
-// files are converted here.
+// Guesses the encoding and the delimiter of a file from its beginning, and converts files to
+// uncompressed UTF-8, because the server accepts no other text.
 
-const looked = 64 << 10;
+const maxHead = 64 << 10;
 
 export interface Beginning {
   encoding: string;
@@ -29,30 +29,30 @@ export async function plain(file: File, encoding: string): Promise<Blob> {
 }
 
 export async function beginning(file: File, format: string, encoding?: string, sep?: string): Promise<Beginning> {
-  const found: Beginning = { encoding: encoding || "utf-8", sep: sep || ",", rows: [] };
-  if (format !== "csv" && format !== "jsonl") return found;
+  const result: Beginning = { encoding: encoding || "utf-8", sep: sep || ",", rows: [] };
+  if (format !== "csv" && format !== "jsonl") return result;
   const bytes = await head(unpacked(file));
-  if (!encoding) found.encoding = encodingOf(bytes);
-  const text = new TextDecoder(found.encoding).decode(bytes, { stream: true });
+  if (!encoding) result.encoding = encodingOf(bytes);
+  const text = new TextDecoder(result.encoding).decode(bytes, { stream: true });
   if (format === "jsonl") {
-    found.rows = text.split("\n").filter((line) => line.trim()).slice(0, 6).map((line) => [line]);
-    return found;
+    result.rows = text.split("\n").filter((line) => line.trim()).slice(0, 6).map((line) => [line]);
+    return result;
   }
   const line = text.split("\n", 1)[0].replace(/"[^"]*"/g, "");
-  const often = (c: string) => line.split(c).length;
-  if (!sep) found.sep = Object.keys(separators).reduce((a, b) => (often(b) > often(a) ? b : a));
-  found.rows = records(text, found.sep, 6);
-  return found;
+  const occurrences = (c: string) => line.split(c).length;
+  if (!sep) result.sep = Object.keys(separators).reduce((a, b) => (occurrences(b) > occurrences(a) ? b : a));
+  result.rows = records(text, result.sep, 6);
+  return result;
 }
 
 async function head(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
   const reader = stream.getReader();
-  const bytes = new Uint8Array(looked);
+  const bytes = new Uint8Array(maxHead);
   let length = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    bytes.set(part.value.subarray(0, looked - length), length);
-    length = Math.min(looked, length + part.value.length);
-    if (length === looked) break;
+    bytes.set(part.value.subarray(0, maxHead - length), length);
+    length = Math.min(maxHead, length + part.value.length);
+    if (length === maxHead) break;
   }
   await reader.cancel();
   return bytes.subarray(0, length);

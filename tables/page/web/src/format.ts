@@ -1,2 +1,2 @@
-// The part of the formatter that the page needs, loaded on demand.
+// The parts of sql-formatter that the page needs, loaded on demand.
 export { duckdb, formatDialect } from "sql-formatter";

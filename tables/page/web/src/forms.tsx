@@ -1,4 +1,4 @@
-// Forms for changes. Each form shows the equivalent command.
+// Forms that change tables. Each form shows the equivalent command.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, type Table, type Tree, type TreeTable } from "./api";
@@ -21,25 +21,25 @@ interface Form {
 }
 
 export const modes = ["error", "append", "replace"];
-const mode = { key: "mode", label: "If the table is there", choices: modes };
+const mode = { key: "mode", label: "If the table exists", choices: modes };
 const forms: Record<Exclude<FormName, "put">, Form> = {
   bucket: {
-    title: "Make a bucket",
-    button: "Make",
+    title: "Create a bucket",
+    button: "Create",
     inputs: [{ key: "name", label: "Name" }],
     first: () => ({ name: "" }),
   },
   snapshot: {
-    title: "Snapshot of the bucket",
-    button: "Make the snapshot",
-    inputs: [{ key: "name", label: "Name", hint: "the time, if empty" }],
+    title: "Take a snapshot of the bucket",
+    button: "Take the snapshot",
+    inputs: [{ key: "name", label: "Name", hint: "if empty, the current time" }],
     first: () => ({ name: "" }),
   },
   delete: {
     title: "Delete the table",
     button: "Delete",
     bad: true,
-    text: (args) => `${args.table} and all of its versions go. Snapshots that have it keep it.`,
+    text: (args) => `${args.table} and all of its versions will be deleted. Snapshots that contain it keep it.`,
     inputs: [],
     first: () => ({}),
   },
@@ -47,7 +47,7 @@ const forms: Record<Exclude<FormName, "put">, Form> = {
     title: "Delete the snapshot",
     button: "Delete",
     bad: true,
-    text: (args) => `${args.snapshot} goes. The tables stay as they are.`,
+    text: (args) => `${args.snapshot} will be deleted. The tables stay unchanged.`,
     inputs: [],
     first: () => ({}),
   },
@@ -55,8 +55,8 @@ const forms: Record<Exclude<FormName, "put">, Form> = {
     title: "Restore the snapshot",
     button: "Restore",
     bad: true,
-    text: (args) => `Tables get the rows they had in ${args.snapshot}, and keep their versions. Without names, tables made since are deleted.`,
-    inputs: [{ key: "tables", label: "Tables", hint: "all, if empty", list: true }],
+    text: (args) => `The tables will have the rows that they had in ${args.snapshot}, and keep their versions. If you name no tables, newer tables will be deleted.`,
+    inputs: [{ key: "tables", label: "Tables", hint: "if empty, all", list: true }],
     first: () => ({ tables: "" }),
   },
   resample: {
@@ -68,7 +68,7 @@ const forms: Record<Exclude<FormName, "put">, Form> = {
       { key: "rule", label: "Rule", hint: "10s, 5min, D, W, ME" },
       { key: "time", label: "Time column" },
       { key: "functions", label: "Functions", hint: "mean, max, size", list: true },
-      { key: "columns", label: "Columns", hint: "all that fit, if empty", list: true },
+      { key: "columns", label: "Columns", hint: "if empty, all suitable ones", list: true },
       mode,
     ],
     first: (args) => ({ source: args.table ?? "", target: "", rule: "1h", time: "", functions: "mean", columns: "", mode: "error" }),
@@ -104,8 +104,8 @@ interface DialogProps {
   children: ComponentChildren;
 }
 
-// Dialog is the common frame of all forms. A form that deletes something focuses its Close button,
-// and ignores Enter in a field.
+// Dialog is the common frame of all forms. To prevent accidents, a form that deletes data focuses its
+// Close button and ignores Enter in a field.
 export function Dialog(props: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
   const closer = useRef<HTMLButtonElement>(null);
@@ -121,7 +121,7 @@ export function Dialog(props: DialogProps) {
       >
         <header><h2>{props.title}</h2>{props.where !== undefined && <small>in <bdi>{props.where}</bdi></small>}</header>
         {props.children}
-        <figure><figcaption>The same as a command</figcaption><pre class="command"><code>{props.command}</code></pre></figure>
+        <figure><figcaption>Equivalent command</figcaption><pre class="command"><code>{props.command}</code></pre></figure>
         {props.error && <p class="error" role="alert">{props.error}</p>}
         <footer>
           <button type="button" ref={closer} onClick={() => box.current!.close()}>{props.busy && props.cancels ? "Cancel" : "Close"}</button>
@@ -154,7 +154,7 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
   }
   useEffect(() => {
     const later = setTimeout(() => {
-      post<{ command: string }>("action?dry=1", body()).then((said) => setCommand(said.command), (err: Error) => setCommand(`# ${err.message}`));
+      post<{ command: string }>("action?dry=1", body()).then((reply) => setCommand(reply.command), (err: Error) => setCommand(`# ${err.message}`));
     }, 150);
     return () => clearTimeout(later);
   }, [values]);
@@ -162,7 +162,7 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
   async function submit() {
     const bucket = name === "bucket" ? values.name.trim() : args.bucket;
     if (name === "bucket" && (!bucket || app.tree?.buckets.some((b) => bucketName(b.name) === bucket))) {
-      return setState({ error: bucket ? "there is a bucket of this name" : "give it a name" });
+      return setState({ error: bucket ? "a bucket with this name exists" : "enter a name" });
     }
     setState({ busy: true });
     try {
@@ -178,7 +178,7 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
   return (
     <Dialog title={form.title} where={name === "bucket" ? undefined : shown(bucketName(args.bucket))} button={form.button} bad={form.bad} command={command} error={state.error ?? ""} busy={!!state.busy} submit={submit} close={close}>
       {form.text && <p><bdi>{marked(form.text(args).slice(0, 400))}</bdi></p>}
-      {name === "restore" && <Plan args={args} only={split(values.tables)} />}
+      {name === "restore" && <Plan args={args} names={split(values.tables)} />}
       {form.inputs.map((input) => (
         <label key={input.key}>
           <span>{input.label}</span>
@@ -193,8 +193,8 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
   );
 }
 
-// Plan lists the tables that a restore brings back, changes and deletes.
-function Plan({ args, only }: { args: FormArgs; only: string[] }) {
+// Plan lists the tables that a restore will create, change and delete.
+function Plan({ args, names }: { args: FormArgs; names: string[] }) {
   const list = (snapshot?: string) => async (signal: AbortSignal) => (await get<Tree>("tree", { bucket: args.bucket || null, snapshot, limit: 10000 }, signal)).buckets[0]?.tables ?? [];
   const then = useLoaded("then", list(args.snapshot));
   const now = useLoaded("now", list());
@@ -203,11 +203,11 @@ function Plan({ args, only }: { args: FormArgs; only: string[] }) {
   if (!then.value || !now.value) return <p class="faint">Comparing…</p>;
   const was = new Map(then.value.map((t) => [t.name, t]));
   const is = new Map(now.value.map((t) => [t.name, t]));
-  const chosen = (name: string) => !only.length || only.includes(name);
+  const chosen = (name: string) => !names.length || names.includes(name);
   const back = then.value.filter((t) => !is.has(t.name) && chosen(t.name));
   const differs = (a: TreeTable, b: TreeTable) => a.version !== b.version || a.rows !== b.rows || a.updated !== b.updated;
   const other = then.value.filter((t) => is.has(t.name) && differs(is.get(t.name)!, t) && chosen(t.name));
-  const gone = only.length ? [] : now.value.filter((t) => !was.has(t.name));
+  const gone = names.length ? [] : now.value.filter((t) => !was.has(t.name));
   const part = (label: string, tables: TreeTable[], rows: (t: TreeTable) => string, bad = false) =>
     tables.length > 0 && (
       <li class={bad ? "bad" : ""}>
@@ -215,11 +215,11 @@ function Plan({ args, only }: { args: FormArgs; only: string[] }) {
       </li>
     );
   return (
-    <ul class="plan" aria-label="what the restore does">
-      {part("Comes back:", back, (t) => rowsOf(t.rows))}
-      {part("Changes:", other, (t) => `${count(is.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
-      {part("Is deleted:", gone, (t) => rowsOf(t.rows), true)}
-      {!back.length && !other.length && !gone.length && <li>Nothing changes.</li>}
+    <ul class="plan" aria-label="changes by the restore">
+      {part("Created:", back, (t) => rowsOf(t.rows))}
+      {part("Changed:", other, (t) => `${count(is.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
+      {part("Deleted:", gone, (t) => rowsOf(t.rows), true)}
+      {!back.length && !other.length && !gone.length && <li>No table changes.</li>}
     </ul>
   );
 }

@@ -1,5 +1,5 @@
-// The grid. The document contains only visible rows and columns. Any number of rows scrolls, even if
-// their height exceeds a browser's maximum.
+// The grid. The document contains only the visible rows and columns. Scrolling works for any number of
+// rows, even if their total height exceeds the browser's limit.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { marked } from "./common";
 import type { Rows } from "./rows";
@@ -9,9 +9,9 @@ import { cellWidth, initialWidths, gutterWidth, mustShowWhole } from "./widths";
 
 const rowHeight = 26;
 const headHeight = 42;
-const mostCopied = 200_000; // cells
-const mostHeight = 8_000_000;
-const narrowest = 56;
+const maxCopied = 200_000; // cells
+const maxHeight = 8_000_000;
+const minColumnWidth = 56;
 
 interface Props {
   rows: Rows;
@@ -32,7 +32,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [view, setView] = useState({ height: 400, width: 800, left: 0 });
   const [top, setTop] = useState(0);
   const [active, setActive] = useState({ row: -1, column: 0 });
-  const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // the opposite corner of a range; the active cell is the other one
+  const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // the corner of the selected range opposite the active cell
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
   const last = useRef(0);
@@ -58,9 +58,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const total = offsets[offsets.length - 1];
   const bodyHeight = Math.max(0, view.height - headHeight);
   const fit = bodyHeight / rowHeight;
-  const height = Math.min(rows.count * rowHeight, mostHeight);
-  const mostTop = Math.max(0, rows.count - fit);
-  const mostScroll = Math.max(0, height + headHeight - view.height);
+  const height = Math.min(rows.count * rowHeight, maxHeight);
+  const maxTop = Math.max(0, rows.count - fit);
+  const maxScroll = Math.max(0, height + headHeight - view.height);
   const first = Math.max(0, Math.min(Math.floor(top), rows.count - 1));
   const end = Math.min(rows.count, Math.ceil(top + fit) + 1);
 
@@ -71,14 +71,15 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     place(0);
   }, [rows]);
   useLayoutEffect(() => {
-    if (top > mostTop) setTop(mostTop);
-  }, [mostTop, top]);
+    if (top > maxTop) setTop(maxTop);
+  }, [maxTop, top]);
 
-  // If one pixel of the scroll bar is many rows, a small step moves by pixels of rows, and a large
-  // step moves to its share of all rows. When scrolling stops, the bar moves to its exact position.
+  // place moves the scroll bar to a row. If all rows are taller than maxHeight, one pixel of the bar
+  // is many rows: a small step of the bar then scrolls the rows by the same number of pixels, and a
+  // large step scrolls to the same share of the rows. When scrolling stops, place corrects the bar.
   function place(to: number) {
     const element = scroller.current!;
-    last.current = Math.round(mostTop ? (to / mostTop) * mostScroll : 0);
+    last.current = Math.round(maxTop ? (to / maxTop) * maxScroll : 0);
     element.scrollTop = last.current;
   }
   function onScroll() {
@@ -88,11 +89,11 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     const step = now - last.current;
     if (Math.abs(step) < 1) return;
     last.current = now;
-    const share = mostScroll ? now / mostScroll : 0;
-    const scaled = rows.count * rowHeight > mostHeight;
-    const edge = now <= 0 || now >= mostScroll - 1;
-    const to = scaled && !edge && Math.abs(step) < bodyHeight ? top + step / rowHeight : share * mostTop;
-    setTop(Math.max(0, Math.min(mostTop, to)));
+    const share = maxScroll ? now / maxScroll : 0;
+    const scaled = rows.count * rowHeight > maxHeight;
+    const edge = now <= 0 || now >= maxScroll - 1;
+    const to = scaled && !edge && Math.abs(step) < bodyHeight ? top + step / rowHeight : share * maxTop;
+    setTop(Math.max(0, Math.min(maxTop, to)));
     clearTimeout(settle.current);
     if (scaled) settle.current = window.setTimeout(() => setTop((t) => (place(t), t)), 250);
   }
@@ -102,7 +103,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(wide.length - 1, column)) };
     setActive(to);
     if (to.row >= 0 && (to.row < top || to.row > top + fit - 1)) {
-      const start = Math.max(0, Math.min(mostTop, to.row < top ? to.row : to.row - fit + 1));
+      const start = Math.max(0, Math.min(maxTop, to.row < top ? to.row : to.row - fit + 1));
       setTop(start);
       place(start);
     }
@@ -159,7 +160,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     if (!corner) return void navigator.clipboard?.writeText(detail());
     const first = Math.max(0, range.first);
     const [many, across] = [range.last - first + 1, range.right - range.left + 1];
-    if (many * across > mostCopied) return say?.(`${mostCopied.toLocaleString("en")} cells is the limit of a copy: download the rows`);
+    if (many * across > maxCopied) return say?.(`at most ${maxCopied.toLocaleString("en")} cells can be copied: download the rows`);
     const lines: string[] = [];
     for (let row = first; row <= range.last; row++) {
       const at = rows.at(row);
@@ -167,13 +168,13 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
       const cells: string[] = [];
       for (let column = range.left; column <= range.right; column++) {
         const { text, cut } = cell(at.batch, at.index, column, 20_000);
-        if (cut) return say?.(`a cell of row ${(row + 1).toLocaleString("en")} is too long to copy: download the rows`);
+        if (cut) return say?.(`a cell in row ${(row + 1).toLocaleString("en")} is too long to copy: download the rows`);
         cells.push(/[\t\r\n"]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
       }
       lines.push(cells.join("\t"));
     }
     navigator.clipboard?.writeText(lines.join("\n")).then(
-      () => say?.(`${many.toLocaleString("en")} rows of ${across} columns are in the clipboard`),
+      () => say?.(`${many.toLocaleString("en")} rows of ${across} columns were copied`),
       () => say?.("the browser does not allow copying"),
     );
   }
@@ -183,7 +184,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     const from = event.clientX - wide[column];
     dragged.current.add(column);
     handle.setPointerCapture(event.pointerId);
-    handle.onpointermove = (e) => setWidths(wide.map((w, i) => (i === column ? Math.max(narrowest, e.clientX - from) : w)));
+    handle.onpointermove = (e) => setWidths(wide.map((w, i) => (i === column ? Math.max(minColumnWidth, e.clientX - from) : w)));
     handle.onpointerup = () => (handle.onpointermove = null);
     event.preventDefault();
   }
@@ -195,8 +196,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
-  // A column of numbers grows with the visible values, unless the user chose its width. Then a number
-  // without enough space is hidden, not truncated.
+  // A column of numbers grows with the visible values, unless the user chose its width. In that case,
+  // numbers that are too wide are hidden rather than truncated, because a part would mislead.
   const grown = [...wide];
   function text(column: number, { text, cut }: Cell): string {
     const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;

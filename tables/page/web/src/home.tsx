@@ -1,4 +1,4 @@
-// The page's first view: recent tables, examples, and a place to drop a file.
+// The page's first view: recently changed tables, examples, and an area for dropping files.
 import { useState } from "preact/hooks";
 import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
 
@@ -14,7 +14,7 @@ export function HomePage({ app }: { app: App }) {
   const name = newest && (newest.bucket ? `${quoted(newest.bucket)}.` : "") + quoted(newest.name);
   const examples: [string, string][] = [
     newest ? [`The first rows of ${shown(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
-    newest ? [`How many rows ${shown(newest.name, 40)} has`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
+    newest ? [`The row count of ${shown(newest.name, 40)}`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
     ["A curve to draw as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
   ];
   const put = (file?: File) => app.dialog("put", { bucket: "", file });
@@ -49,7 +49,7 @@ export function HomePage({ app }: { app: App }) {
             if (e.dataTransfer?.files[0]) put(e.dataTransfer.files[0]);
           }}>
             <p>Drop a file here: CSV, Parquet, JSON lines or Arrow.</p>
-            <button class="main" onClick={() => put()}>Put a file…</button> <button onClick={() => app.dialog("bucket", { bucket: "" })}>Make a bucket…</button>
+            <button class="main" onClick={() => put()}>Put a file…</button> <button onClick={() => app.dialog("bucket", { bucket: "" })}>Create a bucket…</button>
           </div>
         </>
       )}

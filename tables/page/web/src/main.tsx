@@ -8,14 +8,14 @@ import { HomePage } from "./home";
 import { PutDialog } from "./put";
 import { TreeView } from "./tree";
 
-// later returns a component that is loaded when it is first shown.
+// later returns a component whose code is loaded when it is first shown.
 function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
   let part: ComponentType<P> | undefined;
   return function Later(props: P) {
     const [error, setError] = useState("");
     const [, ready] = useState(false);
     useEffect(() => {
-      if (!part) load().then((loaded) => ((part = loaded), ready(true)), () => setError("A part of the page is missing: load the page again."));
+      if (!part) load().then((loaded) => ((part = loaded), ready(true)), () => setError("A part of the page could not be loaded: reload the page."));
     }, []);
     return part ? h(part, props) : <p class="empty" role="status">{error || "Loading…"}</p>;
   };
@@ -37,7 +37,7 @@ function SignIn({ done }: { done: (session: Session) => void }) {
     <main class="signin">
       <form onSubmit={submit}>
         <h1>Tables</h1>
-        <p class="faint">Sign in with a token. An administrator makes one by <code>partd-tables token</code>.</p>
+        <p class="faint">Sign in with a token. An administrator can create one with <code>partd-tables token</code>.</p>
         <label><span>Token</span><input name="token" type="password" autocomplete="off" required autofocus /></label>
         {error && <p class="error" role="alert">{error}</p>}
         <button class="main">Sign in</button>
@@ -56,7 +56,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [wide, setWide] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
-  // The SQL view stays mounted while other views are shown.
+  // Once shown, the SQL view stays mounted while other views are shown.
   const writes = useRef(false);
 
   useEffect(() => {
@@ -73,7 +73,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
     const later = setTimeout(load, search ? 200 : 0);
     return () => (clearTimeout(later), abort.abort());
   }, [search, turn]);
-  // The effects of a click are visible by then.
+  // Preload the table view after the tree, so that the first click shows it without delay.
   useEffect(() => void (tree && import("./table").catch(() => undefined)), [!tree]);
   async function more() {
     const { bucket, table } = tree!.next!;
@@ -100,7 +100,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   }
   return (
     <div class={`page at-${route.view}${menu ? " menu" : ""}`} style={{ gridTemplateColumns: `${wide}px 1fr` }}>
-      <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), main.current?.focus())}>To the content</a>
+      <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), main.current?.focus())}>Skip to content</a>
       <nav class="sidebar" aria-label="tables">
         <div class="brand">
           <a href={href("home")}><img src="icon.svg" width="18" height="18" alt="" /> Tables</a>
@@ -114,7 +114,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
         <div class="bar">
           <a class="button main grow" href={href("sql")}>SQL</a>
           {session.rights === "admin" && <button onClick={() => setForm({ name: "put", args: { bucket: "" } })}>Put a file…</button>}
-          <button aria-label="Load the tables again" title="Load the tables again" onClick={app.reload}>↻</button>
+          <button aria-label="Reload the tables" title="Reload the tables" onClick={app.reload}>↻</button>
         </div>
         {error && <p class="error" role="alert">{error}</p>}
         <div class="scroll" onDragOver={(e) => e.preventDefault()} onDrop={(e) => {
@@ -143,7 +143,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   );
 }
 
-// forget removes all data of a user from this browser before the next one signs in.
+// forget removes a user's data from this browser before another user signs in.
 function forget() {
   for (const key of Object.keys(localStorage)) {
     if (/^partd\.(?!sidebar$|scheme$)/.test(key)) localStorage.removeItem(key);

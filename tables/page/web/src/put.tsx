@@ -10,7 +10,7 @@ const formats = ["csv", "parquet", "jsonl", "arrow"];
 export function PutDialog({ app, args, close }: { app: App; args: FormArgs; close: () => void }) {
   const [file, setFile] = useState(args.file);
   const [values, setValues] = useState({ bucket: args.bucket, table: args.table ?? "", mode: "error", format: "csv", encoding: "", sep: "", time: "", keys: "" });
-  const [found, setFound] = useState<Beginning>();
+  const [detected, setDetected] = useState<Beginning>();
   const [command, setCommand] = useState(" ");
   const [sent, setSent] = useState<number>();
   const [error, setError] = useState("");
@@ -19,12 +19,12 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   const set = (part: Partial<typeof values>) => setValues((v) => ({ ...v, ...part }));
   const { table, mode, format } = values;
   const text = format === "csv" || format === "jsonl";
-  const columns = format === "csv" ? (found?.rows[0] ?? []) : [];
-  const encoding = values.encoding || found?.encoding || "utf-8";
-  const sep = values.sep || found?.sep || ",";
+  const columns = format === "csv" ? (detected?.rows[0] ?? []) : [];
+  const encoding = values.encoding || detected?.encoding || "utf-8";
+  const sep = values.sep || detected?.sep || ",";
   const buckets = app.tree?.buckets.map((b) => b.name).filter(Boolean) ?? [];
   const bucket = values.bucket === bucketName("") && !buckets.includes(values.bucket) ? "" : values.bucket;
-  const asked = { bucket, table, mode, format, sep: format === "csv" && sep !== "," ? sep : "", time: values.time, keys: split(values.keys).map(csv).join(",") };
+  const params = { bucket, table, mode, format, sep: format === "csv" && sep !== "," ? sep : "", time: values.time, keys: split(values.keys).map(csv).join(",") };
 
   useEffect(() => () => stop.current.abort(), []);
   useEffect(() => {
@@ -35,24 +35,24 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
     setError("");
   }, [file]);
   useEffect(() => {
-    let late = false;
-    setFound(undefined);
-    if (file) beginning(file, format, values.encoding, values.sep).then((b) => late || setFound(b), (err: Error) => late || setError(`${file.name}: ${err.message}`));
-    return () => void (late = true);
+    let stale = false;
+    setDetected(undefined);
+    if (file) beginning(file, format, values.encoding, values.sep).then((b) => stale || setDetected(b), (err: Error) => stale || setError(`${file.name}: ${err.message}`));
+    return () => void (stale = true);
   }, [file, format, values.encoding, values.sep]);
-  // What is put into the file before a shell's command reads it.
+  // The shell commands that convert the file before partd-tables reads it.
   const pipe = file && [isPacked(file) && "gzip -dc", text && encoding !== "utf-8" && `iconv -f ${encoding.toUpperCase()} -t UTF-8`].filter(Boolean) as string[] | undefined;
   useEffect(() => {
     const later = setTimeout(() => {
       const name = file?.name ?? "FILE";
-      post<{ command: string }>(address("put", { ...asked, table: table || "TABLE", dry: 1, file: pipe?.length ? "-" : name }).slice(4), {}).then(
-        (said) => setCommand([...(pipe ?? []).map((step, i) => (i ? step : `${step} ${shell(name)}`)), said.command].join(" | ")),
+      post<{ command: string }>(address("put", { ...params, table: table || "TABLE", dry: 1, file: pipe?.length ? "-" : name }).slice(4), {}).then(
+        (reply) => setCommand([...(pipe ?? []).map((step, i) => (i ? step : `${step} ${shell(name)}`)), reply.command].join(" | ")),
         (err: Error) => setCommand(`# ${err.message}`),
       );
     }, 150);
     return () => clearTimeout(later);
-  }, [JSON.stringify(asked), file, pipe?.join()]);
-  // The table that is appended to, or replaced, says what orders it.
+  }, [JSON.stringify(params), file, pipe?.join()]);
+  // The settings of an existing table are the defaults for its time and key columns.
   useEffect(() => {
     if (mode === "error" || !table) return;
     get<Table>("table", { bucket, table }).then((t) => setValues((v) => ({ ...v, time: v.time || t.settings?.time || "", keys: v.keys || (t.settings?.keys ?? []).join(", ") })), () => undefined);
@@ -63,7 +63,7 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
     setError("");
     setSent(0);
     try {
-      await put({ ...asked, id: id.current }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
+      await put({ ...params, id: id.current }, await plain(file, text ? encoding : "utf-8"), stop.current.signal, setSent);
       location.hash = href("table", { bucket, table });
       app.reload();
       close();
@@ -88,23 +88,23 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
           {file && <small><bdi>{shown(file.name)}</bdi> · {size(file.size)}</small>}
         </span>
       </label>
-      {field("Bucket", "bucket", { list: "buckets", placeholder: `${bucketName("")}; a new name makes one` })}
+      {field("Bucket", "bucket", { list: "buckets", placeholder: `${bucketName("")}; a new name creates a bucket` })}
       <datalist id="buckets">{buckets.map((b) => <option value={b} />)}</datalist>
       {field("Table", "table", { required: true })}
-      {choice("If the table is there", "mode", same(modes))}
+      {choice("If the table exists", "mode", same(modes))}
       {choice("Format", "format", same(formats))}
       {text && choice("Encoding", "encoding", encodings, encoding)}
       {format === "csv" && choice("Delimiter", "sep", separators, sep)}
       {columns.length ? choice("Time column", "time", { "": "none", ...same(columns) }) : field("Time column", "time", { placeholder: "none" })}
       {field("Key columns", "keys", { placeholder: "none" })}
-      {!!found?.rows.length && (
+      {!!detected?.rows.length && (
         <div class="preview" tabIndex={0} role="region" aria-label="preview">
           <table>
-            {found.rows.map((row, i) => <tr>{row.slice(0, 50).map((c) => (i || format === "jsonl" ? <td><bdi>{shown(c, 60)}</bdi></td> : <th scope="col"><bdi>{shown(c, 60)}</bdi></th>))}</tr>)}
+            {detected.rows.map((row, i) => <tr>{row.slice(0, 50).map((c) => (i || format === "jsonl" ? <td><bdi>{shown(c, 60)}</bdi></td> : <th scope="col"><bdi>{shown(c, 60)}</bdi></th>))}</tr>)}
           </table>
         </div>
       )}
-      {sent !== undefined && <label><span>{sent < 1 ? `${Math.floor(sent * 100)} % sent` : "The server puts it"}</span><progress value={sent < 1 ? sent : undefined} /></label>}
+      {sent !== undefined && <label><span>{sent < 1 ? `${Math.floor(sent * 100)} % sent` : "The server is storing it"}</span><progress value={sent < 1 ? sent : undefined} /></label>}
     </Dialog>
   );
 }

@@ -1,4 +1,4 @@
-// Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first part of a
+// Rows for the grid, in bounded memory: pages of a table, loaded on demand, or the first rows of a
 // query's result.
 import { Field, RecordBatch } from "apache-arrow";
 import { type Args, ApiError, type Batches, address, get, onBack, query, stream } from "./api";
@@ -18,10 +18,10 @@ interface Page {
 }
 
 const pageRows = 200;
-const mostPageBytes = 32 << 20;
-const mostCachedBytes = 64 << 20;
-const mostResultBytes = 48 << 20;
-export const mostResultRows = 100_000;
+const maxPageBytes = 32 << 20;
+const maxCachedBytes = 64 << 20;
+const maxResultBytes = 48 << 20;
+export const maxResultRows = 100_000;
 
 function find(batches: RecordBatch[], row: number) {
   for (const batch of batches) {
@@ -31,8 +31,8 @@ function find(batches: RecordBatch[], row: number) {
   return undefined;
 }
 
-// TableRows fetches the wanted pages, two at a time. It aborts requests for pages that are no longer
-// wanted, and forgets the least recently wanted pages.
+// TableRows fetches the visible pages, two at a time. It aborts requests for pages that are no longer
+// visible, and discards the least recently visible pages.
 export class TableRows implements Rows {
   fields: Field[] = [];
   count = 0;
@@ -87,15 +87,15 @@ export class TableRows implements Rows {
     this.coming.set(n, abort);
     try {
       const url = address("rows", { ...this.args, offset: n * pageRows, limit: pageRows });
-      const got = await stream(url, { signal: abort.signal });
+      const response = await stream(url, { signal: abort.signal });
       const page: Page = { batches: [], bytes: 0 };
-      for await (const batch of got.batches) {
+      for await (const batch of response.batches) {
         page.batches.push(batch);
-        page.bytes = got.bytes();
-        if (page.bytes > mostPageBytes) break;
+        page.bytes = response.bytes();
+        if (page.bytes > maxPageBytes) break;
       }
-      this.fields = got.schema.fields;
-      this.count = Number(got.headers.get("X-Partd-Rows"));
+      this.fields = response.schema.fields;
+      this.count = Number(response.headers.get("X-Partd-Rows"));
       this.ready = true;
       this.failures = 0;
       this.keep(n, page);
@@ -108,8 +108,8 @@ export class TableRows implements Rows {
     }
   }
 
-  // fail stops fetching until the server is back. It retries only a few times, because these rows may
-  // be the cause.
+  // fail stops fetching until the server is back. It retries only a few times, because the rows
+  // themselves may cause the failure.
   private fail(error: Error) {
     if (!this.error && ++this.failures <= 5) {
       onBack(error, this.closed.signal, () => {
@@ -125,7 +125,7 @@ export class TableRows implements Rows {
     let bytes = 0;
     for (const p of this.pages.values()) bytes += p.bytes;
     for (const [old, p] of this.pages) {
-      if (bytes <= mostCachedBytes || this.wanted.includes(old)) continue;
+      if (bytes <= maxCachedBytes || this.wanted.includes(old)) continue;
       this.pages.delete(old);
       bytes -= p.bytes;
     }
@@ -140,22 +140,23 @@ export interface Statement {
   at: Record<string, string>;
 }
 
-// narrowed returns a statement for the rows of another statement that satisfy a filter, in an order.
+// narrowed returns a statement for those rows of another statement that satisfy a filter, in an order.
 export function narrowed(sql: string, filter: string, sort: Sort | null): string {
   if (!filter && !sort) return sql;
   const order = sort ? ` ORDER BY ${quoted(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
   return `SELECT * FROM (\n${sql}\n)${filter ? ` WHERE (\n${filter}\n)` : ""}${order}`;
 }
 
-// stateOf returns the state of tables as fields of a JSON body.
+// stateOf converts request parameters for the state of tables to fields of a JSON body.
 export function stateOf(at: Record<string, string>): Record<string, string | number> {
   return Object.fromEntries(Object.entries(at).map(([key, value]) => [key, key.endsWith("version") ? Number(value) : value]));
 }
 
-// Statements that DuckDB supports only at top level cannot be filtered or drawn.
+// standsAlone reports whether DuckDB does not support a statement as a subquery. The page cannot filter
+// or draw the result of such a statement.
 export const standsAlone = (sql: string) => /^(\s|--.*\n)*(SHOW|EXPLAIN)\b/i.test(sql);
 
-// ResultRows is the result of a query, up to a limit of rows and of bytes.
+// ResultRows is the result of a query, up to a limit on rows and bytes.
 export class ResultRows implements Rows {
   fields: Field[] = [];
   count = 0;
@@ -201,49 +202,49 @@ export class ResultRows implements Rows {
   want() {}
 
   private async run() {
-    let got: Batches | undefined;
+    let response: Batches | undefined;
     try {
       const { sql, bucket } = this.statement;
-      const body = { id: this.id, sql: narrowed(sql, this.filter, this.sort), bucket, ...stateOf(this.statement.at), limit: mostResultRows + 1 };
-      got = await query(body, this.abort.signal);
-      this.fields = got.schema.fields;
+      const body = { id: this.id, sql: narrowed(sql, this.filter, this.sort), bucket, ...stateOf(this.statement.at), limit: maxResultRows + 1 };
+      response = await query(body, this.abort.signal);
+      this.fields = response.schema.fields;
       this.changed();
-      for await (const batch of got.batches) {
+      for await (const batch of response.batches) {
         if (!batch.numRows) continue;
         this.starts.push(this.count);
         this.batches.push(batch);
         this.count += batch.numRows;
-        if (this.count > mostResultRows) {
-          this.count = mostResultRows;
-          this.cut = `the first ${mostResultRows.toLocaleString("en")} rows`;
+        if (this.count > maxResultRows) {
+          this.count = maxResultRows;
+          this.cut = `the first ${maxResultRows.toLocaleString("en")} rows`;
           break;
         }
-        if (got.bytes() > mostResultBytes / this.most) {
-          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${mostResultBytes / this.most >> 20} MiB`;
+        if (response.bytes() > maxResultBytes / this.most) {
+          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${maxResultBytes / this.most >> 20} MiB`;
           break;
         }
         this.changed();
       }
     } catch (err) {
       this.cancelled = this.abort.signal.aborted || (err as ApiError).status === 499;
-      if (!this.cancelled) this.error = this.placed(await this.why(err as Error, !!got));
+      if (!this.cancelled) this.error = this.placed(await this.why(err as Error, !!response));
     }
     this.running = false;
     this.took = performance.now() - this.started;
     this.changed();
   }
 
-  // placed adjusts the line of an error to the text of the filter.
+  // placed converts the line number of an error to a line of the filter.
   private placed(err: Error): Error {
     if (!(err instanceof ApiError) || !err.line || (!this.filter && !this.sort)) return err;
     const line = err.line - this.statement.sql.split("\n").length - 2;
     return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
-  // why requests the reason why a stream was cut after it had begun.
+  // why requests the error that cut off a stream after it had begun.
   private async why(err: Error, begun: boolean): Promise<Error> {
     if (!begun) return err;
-    const said = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);
-    return said ? new ApiError(said.error, 500, said.line, said.column) : err;
+    const reply = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);
+    return reply ? new ApiError(reply.error, 500, reply.line, reply.column) : err;
   }
 }

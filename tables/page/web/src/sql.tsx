@@ -1,5 +1,5 @@
-// SQL: tabs with an editor and the results of their statements. The address contains the statement
-// that ran and the view of its rows, so Back and links restore both.
+// The SQL view: tabs, each with an editor and the results of its statements. The address contains the
+// last statement that ran and the view of its rows, so that Back and links restore both.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { type App, bucketName, count, href, useKept } from "./common";
@@ -15,7 +15,7 @@ interface Tab {
   id: number;
   sql: string;
   bucket: string;
-  at?: At; // state of the tables, with the names of the parameters
+  at?: At; // the state of the tables, as request parameters
   look?: string; // view of the rows, as in the address
 }
 // Run contains the results of a tab's statements, up to the running one.
@@ -23,19 +23,19 @@ interface Run {
   started: number;
   all: ResultRows[];
   shown: number;
-  next?: ResultRows; // with a new filter or order; the old rows stay visible until it has rows
+  next?: ResultRows; // the result with a new filter or order, which replaces the shown one when it is complete
   stopped?: boolean;
 }
-const mostTabs = 8;
-const mostHistory = 100;
-const mostStatements = 10;
-const longestAddress = 16_000;
+const maxTabs = 8;
+const maxHistory = 100;
+const maxStatements = 10;
+const maxAddressLength = 16_000;
 const states = ["version", "snapshot", "before_version", "before_snapshot"];
 
 const lookOf = (tab: Tab) => readLook(new URLSearchParams(tab.look));
 const addressOf = (tab: Tab) => {
   const full = href("sql", { q: tab.sql, bucket: tab.bucket, ...tab.at, ...writeLook(lookOf(tab)) });
-  return tab.sql.trim() && full.length <= longestAddress ? full : href("sql");
+  return tab.sql.trim() && full.length <= maxAddressLength ? full : href("sql");
 };
 const same = (a: Tab, b: Tab) => a.sql === b.sql && a.bucket === b.bucket && states.every((key) => a.at?.[key] === b.at?.[key]);
 
@@ -56,7 +56,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const result = ran?.all[ran.shown];
   const running = ran?.all.find((r) => r.running) ?? (ran?.next?.running ? ran.next : undefined);
   const alone = !!result && standsAlone(result.statement.sql);
-  // Callbacks of the editor run later, and must see the state at that time.
+  // The editor's callbacks run later, and must see the newest state.
   const now = useRef({ tab, tabs, run });
   now.current = { tab, tabs, run };
 
@@ -69,10 +69,10 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   }
   function typed(sql: string) {
     change({ sql });
-    // The address names a statement that is no longer in the editor.
+    // Remove the statement from the address, because it is no longer in the editor.
     if (readQuery() !== null && readQuery() !== sql) location.hash = href("sql");
   }
-  // open selects the tab of a statement, or fills a tab with it. It never runs the statement.
+  // open selects the tab of a statement, or fills a tab with the statement. It does not run it.
   function open(wanted: Omit<Tab, "id">) {
     const { tab, tabs } = now.current;
     const found = [tab, ...tabs].find((t) => same(t, { ...wanted, id: 0 }));
@@ -83,7 +83,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     } else if (!tab.sql.trim() && wanted.sql) {
       change(wanted);
       setFilled(filled + 1);
-    } else if (tabs.length >= mostTabs) setNote(`at most ${mostTabs} tabs: close one first`);
+    } else if (tabs.length >= maxTabs) setNote(`at most ${maxTabs} tabs: close one first`);
     else {
       keep([...tabs, { ...wanted, id }]);
       setCurrent(id);
@@ -112,14 +112,14 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     const statements = edit.current!.statements();
     if (!statements.length) return;
     stop();
-    setNote(statements.length > mostStatements ? `at most ${mostStatements} statements run: select some` : "");
-    if (statements.length > mostStatements) return;
+    setNote(statements.length > maxStatements ? `at most ${maxStatements} statements can run at once: select fewer` : "");
+    if (statements.length > maxStatements) return;
     edit.current!.mark("");
     const whole = { ...tab, look: href("", writeLook({ ...lookOf(tab), filter: "", sort: null, profile: null })).split("?")[1] };
     change({ look: whole.look });
     const run: Run = { started: performance.now(), all: [], shown: 0 };
     runs.current.set(tab.id, run);
-    setPast([whole, ...past.filter((p) => !same(p, tab))].slice(0, mostHistory));
+    setPast([whole, ...past.filter((p) => !same(p, tab))].slice(0, maxHistory));
     goTo(addressOf(whole));
     for (const statement of statements) {
       const r = new ResultRows({ ...statement, bucket: tab.bucket, at: tab.at ?? {} }, "", null, statements.length, () => changed(0));
@@ -148,7 +148,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     const view = edit.current!.view;
     const text = view.state.doc.toString();
     if (text !== tab.sql) view.dispatch({ changes: { from: 0, to: text.length, insert: tab.sql } });
-    // What is typed comes from the editor: by the time it is drawn, more may have been typed.
+    // tab.sql is not a dependency: it comes from the editor, which may already contain newer text.
   }, [tab.id, filled]);
   const link = visible && args.get("q") !== null ? args.toString() : null;
   useEffect(() => {
@@ -159,7 +159,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   useEffect(() => {
     if (visible && !look.filter && !look.chart) edit.current!.view.focus();
   }, [visible, tab.id]);
-  // A filter or an order that differs from what is seen is asked for.
+  // If the filter or the order changed, run the statement with them.
   useEffect(() => {
     if (!ran || !result || result.running || result.error || alone) return;
     const wanted = JSON.stringify([look.filter, look.sort]);
@@ -189,10 +189,10 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   async function share() {
     const url = location.href.replace(/#.*/, "") + addressOf(tab);
     const copied = await navigator.clipboard?.writeText(url).then(() => true, () => false);
-    setNote(copied ? "the link is in the clipboard" : url);
+    setNote(copied ? "the link was copied" : url);
   }
   function format() {
-    edit.current!.format().then(() => setNote(""), (err: Error) => setNote(`this cannot be laid out: ${err.message.split("\n")[0]}`));
+    edit.current!.format().then(() => setNote(""), (err: Error) => setNote(`the statement cannot be formatted: ${err.message.split("\n")[0]}`));
   }
   const title = (sql: string) => sql.replace(/\s+/g, " ").trim().slice(0, 28) || "New query";
   const source: Statement = result?.statement ?? { sql: "", from: 0, bucket: "", at: {} };
@@ -214,17 +214,17 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       </div>
       <div class="editor" ref={host} />
       <div class="bar">
-        {running ? <button class="main stop" title="Cancel (Esc)" onClick={() => stop()}>Cancel</button> : <button class="main" title="Run all, or what is selected (Ctrl+Enter)" onClick={run} disabled={!tab.sql.trim()}>Run</button>}
+        {running ? <button class="main stop" title="Cancel (Esc)" onClick={() => stop()}>Cancel</button> : <button class="main" title="Run all statements, or the selection (Ctrl+Enter)" onClick={run} disabled={!tab.sql.trim()}>Run</button>}
         <label>Bucket
           <select value={tab.bucket} onChange={(e) => change({ bucket: e.currentTarget.value })}>
             {[...new Set(["", tab.bucket, ...(app.tree?.buckets.map((b) => b.name) ?? [])])].map((b) => <option value={b}>{bucketName(b).slice(0, 60)}</option>)}
           </select>
         </label>
         {Object.entries(tab.at ?? {}).map(([key, value]) => (
-          <span class="chip" key={key}>{key.replace("_", " ")} <bdi>{value.slice(0, 60)}</bdi> <button class="quiet" aria-label={`forget the ${key.replace("_", " ")}`} onClick={() => change({ at: Object.fromEntries(Object.entries(tab.at!).filter(([k]) => k !== key)) })}>✕</button></span>
+          <span class="chip" key={key}>{key.replace("_", " ")} <bdi>{value.slice(0, 60)}</bdi> <button class="quiet" aria-label={`remove the ${key.replace("_", " ")}`} onClick={() => change({ at: Object.fromEntries(Object.entries(tab.at!).filter(([k]) => k !== key)) })}>✕</button></span>
         ))}
         <button aria-pressed={showPast} onClick={() => setShowPast(!showPast)}>History</button>
-        <button title="Lay out all, or what is selected (Shift+Alt+F)" onClick={format} disabled={!tab.sql.trim()}>Format</button>
+        <button title="Format all statements, or the selection (Shift+Alt+F)" onClick={format} disabled={!tab.sql.trim()}>Format</button>
         <button onClick={share}>Copy link</button>
         <span class="space" />
         {result && !result.error && !alone && (
@@ -237,7 +237,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       {showPast && (
         <ol class="history" aria-label="history">
           {past.map((p) => <li><button class="quiet" onClick={() => (open(p), setShowPast(false))}><code>{p.sql.replace(/\s+/g, " ").slice(0, 160)}</code><small>{bucketName(p.bucket)}</small></button></li>)}
-          {!past.length && <li class="faint">Queries that you run are kept here, in this browser.</li>}
+          {!past.length && <li class="faint">This browser stores the queries that you run here.</li>}
         </ol>
       )}
       {ran && ran.all.length > 1 && (
@@ -249,7 +249,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       {result?.error ? (
         <div class="split"><p class="error" role="alert">{error?.line ? <b>Line {error.line}, column {error.column}: </b> : null}{result.error.message}</p></div>
       ) : !result ? (
-        <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names complete as you type, or by <kbd>Ctrl</kbd> <kbd>Space</kbd>.</p>
+        <p class="empty">Write a SELECT and run it: <kbd>Ctrl</kbd> <kbd>Enter</kbd>. Names are completed as you type; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices.</p>
       ) : result.fields[0]?.name === "explain_key" ? (
         <div class="split"><pre class="plan" tabIndex={0} aria-label="plan">{plan(result)}</pre></div>
       ) : (
@@ -269,14 +269,15 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows had come.` : result.cut ? <b>Only {result.cut} are here. A download has all rows.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
         {note && <span class="note">{note}</span>}
       </div>
     </section>
   );
 }
 
-// goTo follows the address of nothing that ran, which is no step back.
+// goTo changes the address. If the old address names no statement, goTo replaces it, so that Back does
+// not return to it.
 function goTo(address: string) {
   if (location.hash !== href("sql")) return void (location.hash = address);
   history.replaceState(null, "", address);
@@ -294,7 +295,7 @@ function Clock({ since }: { since: number }) {
   return <span class="clock" role="timer">{((performance.now() - since) / 1000).toFixed(1)} s</span>;
 }
 
-// plan is what EXPLAIN answered.
+// plan returns the text of an EXPLAIN result.
 function plan(rows: ResultRows): string {
   const parts: string[] = [];
   for (let i = 0; i < rows.count; i++) {

@@ -1,4 +1,4 @@
-// The view of rows as the address represents it: a filter, an order, a profile, a chart.
+// The view of rows that the address represents: a filter, an order, a profile, a chart.
 export interface Sort {
   column: string;
   descending: boolean;
@@ -17,8 +17,8 @@ export interface Look {
   chart: ChartArgs | null;
 }
 
-// A change may follow another one that is not rendered yet, as with fast key presses. A change that
-// depends on the current look is therefore a function of it.
+// A change that depends on the current look is a function, because the look in the last rendering may
+// be outdated: fast key presses can cause several changes before the next rendering.
 export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
 export const after = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
 
@@ -38,14 +38,14 @@ export function writeLook({ filter, sort, profile, chart }: Look): Record<string
   return { filter, sort: order, profile: profile ?? undefined, chart: chart?.kind, x: chart?.x, y: chart?.y, by: chart?.by };
 }
 
-// sorted returns the order after a click on a column's name.
+// sorted returns the new order after a click on a column's name.
 export function sorted(sort: Sort | null, column: string): Sort | null {
   return sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true };
 }
 
-// placeIn returns the index in text of a position that the server reports. The server counts
+// indexOfPosition converts a position that the server reports to an index in text. The server counts
 // characters; JavaScript counts UTF-16 units.
-export function placeIn(text: string, line: number, column: number): number {
+export function indexOfPosition(text: string, line: number, column: number): number {
   const lines = text.split("\n").slice(0, line);
   const last = [...(lines[line - 1] ?? "")].slice(0, column - 1).join("");
   return [...lines.slice(0, line - 1), last].join("\n").length;

@@ -1,4 +1,4 @@
-// A table, and a bucket.
+// The views of a table and of a bucket.
 import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
 import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
@@ -28,7 +28,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
   const [last, show] = useState({ key, rows });
-  // What is seen stays until the first page of what comes next is there: also where a filter is wrong.
+  // The old rows stay visible until the first page of the new rows was loaded, or if a filter is invalid.
   const there = rows.ready || (rows.error && last.key !== key);
   useEffect(() => {
     if (there) show({ key, rows });
@@ -36,7 +36,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const seen = there ? rows : last.rows;
   const old = !!(name.version || name.snapshot);
 
-  // compare leads to a statement for what differs from another state.
+  // compare opens a statement that returns the differences from another state.
   async function compare(to: string) {
     const before = to.startsWith("version ") ? { version: to.slice(8) } : { snapshot: to.slice(9) };
     const was = await get<Table>("table", { bucket: name.bucket, table: name.table, ...before }).catch((err: Error) => setNote(err.message));
@@ -90,7 +90,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
         say={setNote}
         profile={(column) => <ProfilePane key={column} args={{ ...name, filter, column }} close={() => set({ profile: null })} />}
       >
-        {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. Put some by dropping a file on its bucket."}</p>}
+        {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. To add rows, drop a file on its bucket."}</p>}
       </Explore>
       <div class="status" role="status">
         {seen !== rows && !rows.error ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
@@ -120,7 +120,7 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
     <aside class="profile" aria-label="profile of a column">
       <header><bdi>{shown(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
       {error && <p class="error" role="alert">{error.message}</p>}
-      {args.filter && <p class="faint">Of the rows that match the filter.</p>}
+      {args.filter && <p class="faint">Only rows that match the filter are counted.</p>}
       {!p && !error && <p class="faint">Counting…</p>}
       {p && (
         <>
@@ -159,7 +159,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
   const bucket = args.get("bucket") ?? "";
   const snapshot = args.get("snapshot") ?? undefined;
   const admin = app.session.rights === "admin";
-  // The sidebar may show what was searched: the bucket's own list is asked for by itself.
+  // app.tree may contain only search results, so the bucket's tables are requested separately.
   const { value: tree, error } = useLoaded(JSON.stringify([bucket, snapshot, app.turn]), (signal) => get<Tree>("tree", { bucket: bucket || null, snapshot, limit: 10000 }, signal));
   const found = tree?.buckets[0];
   const form = { bucket, snapshot };
@@ -188,7 +188,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
       )}
       {error && <p class="error" role="alert">{error.message}</p>}
       {tree && !found?.tables.length && <p class="empty">{snapshot ? "The snapshot has no tables." : `The bucket has no tables.${admin ? " Drop a CSV or Parquet file here." : ""}`}</p>}
-      {tree?.next && <p class="empty">The first {count(found!.tables.length)} tables. Search for others.</p>}
+      {tree?.next && <p class="empty">Only the first {count(found!.tables.length)} tables are shown. Search to find others.</p>}
       {!!found?.tables.length && (
         <div class="scroll">
           <table>

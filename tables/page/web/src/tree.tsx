@@ -14,7 +14,7 @@ interface Node {
   drop?: string;
 }
 
-// Names may have slashes.
+// idOf encodes names as JSON, because they may contain slashes.
 const idOf = (bucket: string, table: string) => `t/${JSON.stringify([bucket, table])}`;
 
 interface Props {
@@ -31,7 +31,7 @@ export function TreeView({ app, searching, more, current }: Props) {
   const [over, setOver] = useState<string | null>(null);
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => setTables({}), [app.tree]);
-  // What the address names is opened, and comes in sight.
+  // The node of the address is selected, and the nodes above it are opened.
   const { view, args } = parseRoute(current);
   const [bucket, table] = [args.get("bucket") ?? "", args.get("table") ?? ""];
   const here = view === "table" ? (args.get("version") ? `${idOf(bucket, table)}/v/${args.get("version")}` : idOf(bucket, table)) : view !== "bucket" ? "" : args.get("snapshot") ? `s/${bucket}/${args.get("snapshot")}` : `b/${bucket}`;
@@ -137,7 +137,7 @@ export function TreeView({ app, searching, more, current }: Props) {
   }
 
   if (app.tree && !nodes.length) {
-    return <p class="empty">{searching ? "Nothing has all of these words in its name or metadata." : "No tables yet. Drop a CSV or Parquet file here, or put one by the button above."}</p>;
+    return <p class="empty">{searching ? "No table contains all of these words in its name or metadata." : "No tables yet. Drop a CSV or Parquet file here, or use the button above."}</p>;
   }
   return (
     <>

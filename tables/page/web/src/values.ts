@@ -1,8 +1,8 @@
-// A cell's value as a short text, read from Arrow's buffers: a cell of many megabytes is not
-// decoded whole, and times keep all their digits.
+// Formats a cell's value as a short text. It reads Arrow's buffers directly, so that only the beginning
+// of a large cell is decoded, and times keep all digits.
 import { DataType, type Decimal, type Field, RecordBatch, type Time, TimeUnit, type Timestamp, Type, Vector } from "apache-arrow";
 
-const most = 300;
+const maxChars = 300;
 const decoder = new TextDecoder();
 const perSecond: Record<number, bigint> = {
   [TimeUnit.SECOND]: 1n,
@@ -25,8 +25,8 @@ export function isTime(type: DataType): boolean {
   return DataType.isTimestamp(type) || DataType.isDate(type);
 }
 
-// cell takes at most that many characters: a detail shows more than the grid.
-export function cell(batch: RecordBatch, row: number, column: number, chars = most): Cell {
+// cell returns a cell's text, of at most chars characters.
+export function cell(batch: RecordBatch, row: number, column: number, chars = maxChars): Cell {
   const vector = batch.getChildAt(column);
   if (!vector || !vector.isValid(row)) return { text: "", null: true };
   return valid(vector, row, chars);
@@ -71,11 +71,11 @@ function shorten(text: string, chars: number, cut: boolean): Cell {
   return { text: characters ? text.slice(0, chars) : text, cut: cut || characters };
 }
 
-// instant is a time as text, also where it is beyond what a Date can be.
+// instant formats a time, even if it is outside the range of Date.
 export function instant(ms: number): string {
   const date = new Date(ms);
   if (!Number.isNaN(date.valueOf())) return date.toISOString().replace(/^[+]0*/, "");
-  // 400 years of the calendar are the same again.
+  // The calendar repeats every 400 years.
   const cycle = 146097 * 86400000;
   const cycles = Math.floor(ms / cycle);
   const part = new Date(ms - cycles * cycle);
@@ -107,7 +107,7 @@ function decimal(words: Uint32Array, scale: number): string {
   return (value < 0n ? "-" : "") + digits.slice(0, point) + (scale ? `.${digits.slice(point)}` : "");
 }
 
-// interval is one of months, days and nanoseconds, as DuckDB writes it.
+// interval formats an interval of months, days and nanoseconds as DuckDB does.
 function interval(parts: Int32Array): string {
   if (parts.length < 4) return String(parts);
   const months = parts[0];
@@ -122,10 +122,10 @@ function interval(parts: Int32Array): string {
   return `${text}${nanos < 0n ? "-" : ""}${two(seconds / 3600n)}:${two((seconds / 60n) % 60n)}:${two(seconds % 60n)}${rest}`;
 }
 
-// typeName is a type as the server names it.
+// typeName returns the server's name of a type.
 export const typeName = (type: DataType) => String(type).toLowerCase().replace("<microsecond", "[us").replace("<nanosecond", "[ns").replace("<millisecond", "[ms").replace("<second", "[s").replace(/>$/, (end) => (/^(time|timestamp|date)/i.test(String(type)) ? "]" : end)).replace("<day]", "");
 
-// nested writes what is in lists, maps and structs as cells of their own would be.
+// nested formats a list, map or struct, with its values formatted like cells.
 function nested(vector: Vector, row: number, chars: number): string {
   const data = vector.data[0];
   const children = data.children.map((child) => new Vector([child]));
@@ -148,13 +148,13 @@ function nested(vector: Vector, row: number, chars: number): string {
   return map ? `{${parts.join(", ")}}` : `[${parts.join(", ")}]`;
 }
 
-// number is the value as a place on an axis: milliseconds since 1970 of times.
+// number returns a value's position on an axis; for a time, in milliseconds since 1970.
 export function number(batch: RecordBatch, row: number, column: number): number | null {
   const vector = batch.getChildAt(column);
   if (!vector || !vector.isValid(row)) return null;
   const type = vector.type as DataType;
   if (DataType.isDecimal(type)) return Number(cell(batch, row, column).text);
   const value = DataType.isTimestamp(type) ? (Number(vector.data[0].values[row]) * 1000) / Number(perSecond[type.unit]) : Number(vector.get(row));
-  // An axis of times ends where those of the browser do.
+  // The axis of times is limited to the range of Date.
   return Number.isFinite(value) && (!isTime(type) || Math.abs(value) <= 8.64e15) ? value : null;
 }

@@ -37,7 +37,7 @@ test("resample, combine, snapshot, restore and delete", async ({ page }) => {
   await page.getByRole("link", { name: "b", exact: true }).click();
   await page.getByRole("button", { name: "Snapshot…" }).click();
   await dialog.getByLabel("Name").fill("whole");
-  await dialog.getByRole("button", { name: "Make the snapshot" }).click();
+  await dialog.getByRole("button", { name: "Take the snapshot" }).click();
   await page.getByRole("main").getByRole("link", { name: "both" }).click();
   await page.getByRole("button", { name: "Delete…" }).click();
   await expect(dialog.locator(".command")).toContainText("partd-tables delete");

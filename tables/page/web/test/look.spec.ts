@@ -30,7 +30,7 @@ test("the tree shows buckets, tables, columns, versions and snapshots, and takes
   await expect(item(/^airports/, 2)).toHaveCount(0);
   await expect(item(/^trades/, 2)).toBeVisible();
   await page.getByRole("searchbox", { name: "Search names" }).fill("no such thing");
-  await expect(page.getByText("Nothing has all of these words")).toBeVisible();
+  await expect(page.getByText("No table contains all of these words")).toBeVisible();
 });
 
 test("a grid of any number of rows scrolls to its end, sorts and filters", async ({ page }) => {

@@ -48,7 +48,7 @@ async function tabTo(page: Page, name: string) {
 test("the same by keys alone", async ({ page }) => {
   await page.goto(server.url);
   await expect(page.getByRole("region", { name: "home" })).toBeVisible();
-  await tabTo(page, "Make a bucket…");
+  await tabTo(page, "Create a bucket…");
   await page.keyboard.press("Enter");
   const dialog = page.getByRole("dialog");
   await expect(dialog.getByLabel("Name")).toBeFocused();

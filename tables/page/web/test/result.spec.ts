@@ -69,7 +69,7 @@ test("a range is copied as a spreadsheet reads it", async ({ page, context }) =>
   await expect(cells.nth(1)).toHaveText("a↵b");
   await page.getByRole("grid").focus();
   for (const key of ["ArrowDown", "Shift+ArrowDown", "Shift+ArrowRight", "Shift+ArrowRight", "Control+c"]) await page.keyboard.press(key);
-  await expect(page.getByText("2 rows of 3 columns are in the clipboard")).toBeVisible();
+  await expect(page.getByText("2 rows of 3 columns were copied")).toBeVisible();
   const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
   expect(await clipboard()).toBe('1\t"a\nb"\t\n2\t"say ""x"""\t3');
   await expect(page.getByRole("gridcell", { selected: true })).toHaveCount(6);

@@ -33,10 +33,10 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   await page.goto(bucket("b", "&snapshot=then"));
   await page.getByRole("button", { name: "Restore…" }).click();
   const dialog = page.getByRole("dialog");
-  const plan = dialog.getByRole("list", { name: "what the restore does" });
-  await expect(plan).toContainText("Comes back: gone (3 rows)");
-  await expect(plan).toContainText("Changes: grown (5 → 1 row)");
-  await expect(plan).toContainText("Is deleted: since (1 row)");
+  const plan = dialog.getByRole("list", { name: "changes by the restore" });
+  await expect(plan).toContainText("Created: gone (3 rows)");
+  await expect(plan).toContainText("Changed: grown (5 → 1 row)");
+  await expect(plan).toContainText("Deleted: since (1 row)");
   expect(await dialog.locator("p, li").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1).length)).toBe(0);
   await expect(dialog.getByRole("button", { name: "Close" })).toBeFocused();
   await dialog.getByLabel("Tables").focus();
@@ -44,7 +44,7 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   await page.waitForTimeout(300);
   await expect(dialog).toBeVisible();
   await dialog.getByLabel("Tables").fill("gone");
-  await expect(plan).toHaveText("Comes back: gone (3 rows)");
+  await expect(plan).toHaveText("Created: gone (3 rows)");
   await dialog.getByRole("button", { name: "Close" }).focus();
   await page.keyboard.press("Enter");
   await expect(dialog).toHaveCount(0);
@@ -121,7 +121,7 @@ test("what could not be loaded is there once the server is back", async ({ page 
     await expect(page.getByRole("gridcell").first()).toHaveText("1");
     await mortal.kill();
     await page.getByRole("grid").evaluate((element) => (element.scrollTop = element.scrollHeight));
-    await expect(page.getByRole("alert").first()).toContainText("does not answer");
+    await expect(page.getByRole("alert").first()).toContainText("does not respond");
     await expect(page.locator(".wait").first()).toBeVisible();
     await mortal.start();
     await expect(page.getByRole("rowheader", { name: "2,000", exact: true })).toBeVisible();

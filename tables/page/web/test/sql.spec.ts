@@ -183,7 +183,7 @@ test("a chip says which state a statement is about, and two versions are compare
   await page.getByRole("textbox", { name: "SQL statement" }).focus();
   await pressKeys(page, "Control+Enter");
   await expect(page.getByRole("gridcell").first()).toHaveText("2");
-  await page.getByRole("button", { name: "forget the version" }).click();
+  await page.getByRole("button", { name: "remove the version" }).click();
   await run(page);
   await expect(page.getByRole("gridcell").first()).toHaveText("3");
 

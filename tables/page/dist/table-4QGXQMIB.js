@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-HVHTP32U.js";import"./chunk-UOHEXV7C.js";import"./chunk-RBDEUVUC.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
