@@ -31,10 +31,10 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v, %v", specs, err)
 	}
 	for list, want := range map[string]string{
-		"": "there is no aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "use count, sum(x)",
-		"sum(x": "closing parenthesis", "sum(x)y": "closing parenthesis", "count,": "there is no aggregate",
+		"": "unknown aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "use count, sum(x)",
+		"sum(x": "closing parenthesis", "sum(x)y": "closing parenthesis", "count,": "unknown aggregate",
 		"medain(x)": `did you mean "median"?`, "quantil(x,0.5)": `did you mean "quantile"?`, "regr_slop(y,x)": `did you mean "regr_slope"?`,
-		"corr(x)": "as in corr(y,x)", "corr(,x)": "two fields", "corr(x,y,z)": "quote a name with a comma", "corr": "two fields", "quantile(x)": "as in quantile(x,0.9)",
+		"corr(x)": "for example corr(y,x)", "corr(,x)": "two fields", "corr(x,y,z)": "quote a name that contains a comma", "corr": "two fields", "quantile(x)": "for example quantile(x,0.9)",
 		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
 	} {
 		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
@@ -232,7 +232,7 @@ func TestSumIsCompensated(t *testing.T) {
 		addToSum(s, Float(x))
 	}
 	want, _ := exact.Float64()
-	if n, _ := sumOf(s); math.Abs(n.Float64()-want) > math.Abs(want)*2e-16 {
+	if n, _ := decodeSum(s); math.Abs(n.Float64()-want) > math.Abs(want)*2e-16 {
 		t.Errorf("%v, want %v", n.Float64(), want)
 	}
 }
@@ -259,7 +259,7 @@ func TestSumOfBothKinds(t *testing.T) {
 				addToSum(parts[part], number((i+shift)%len(texts)))
 			}
 			mergeSum(parts[0], parts[1])
-			if n, ok := sumOf(parts[0]); !ok || n.Float64() != 0.75 {
+			if n, ok := decodeSum(parts[0]); !ok || n.Float64() != 0.75 {
 				t.Errorf("from %d on, in two parts at %d: %v, want 0.75", shift, cut, n.Float64())
 			}
 		}

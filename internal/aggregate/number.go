@@ -9,25 +9,24 @@ import (
 	"unsafe"
 )
 
-// Number is a decimal number: an exact integer of up to 27 digits, or a 64-bit
-// floating-point number.
+// Number is an exact integer of up to 27 digits, or a 64-bit floating-point number.
 type Number struct {
-	Float bool
-	Lo    uint64 // the low word of an integer in two's complement, or the bits of a float
-	Hi    uint64 // the high word of an integer
+	Float bool   // whether the number is a floating-point number
+	Lo    uint64 // low word of an integer in two's complement, or bits of a float
+	Hi    uint64 // high word of an integer
 }
 
-// Integers of more than maxDigits digits are parsed as floating-point numbers, so that the
-// sum of 2^37 integers fits in 128 bits.
+// maxDigits is the maximum length of an exact integer; longer ones are parsed as floating-point
+// numbers. The sum of 2^37 exact integers fits in 128 bits.
 const maxDigits = 27
 
-// exactPowers are the powers of ten that float64 represents exactly.
+// exactPowers lists the powers of ten that float64 represents exactly.
 var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
-// ParseNumber parses a decimal number: digits with an optional sign, point and exponent,
-// and optional spaces around it. It rejects infinities and NaN.
+// ParseNumber parses a decimal number: digits with an optional sign, point and exponent. Spaces
+// around the number are ignored. It returns false for other text, infinities and NaN.
 func ParseNumber(text []byte) (Number, bool) {
 	for len(text) > 0 && text[0] == ' ' {
 		text = text[1:]
@@ -50,27 +49,27 @@ func ParseNumber(text []byte) (Number, bool) {
 			continue
 		}
 		if c != '.' || point >= 0 {
-			return parseSlow(text, digits, negative)
+			return parseGeneral(text, digits, negative)
 		}
 		point = i
 	}
 	switch n := len(digits); {
 	case n == 0 || n > 19 || point < 0 && n > 18 || point >= 0 && n == 1:
-		return parseSlow(text, digits, negative)
+		return parseGeneral(text, digits, negative)
 	case point < 0:
 		return Int(m, negative), true
 	case m < 1<<53:
-		// Both are exact, so their quotient is the nearest float.
+		// Both operands are exact, so the quotient is the nearest float.
 		f := float64(m) / exactPowers[n-1-point]
 		if negative {
 			f = -f
 		}
 		return Float(f), true
 	}
-	return parseSlow(text, digits, negative)
+	return parseGeneral(text, digits, negative)
 }
 
-func parseSlow(text, digits []byte, negative bool) (Number, bool) {
+func parseGeneral(text, digits []byte, negative bool) (Number, bool) {
 	integer := len(digits) > 0
 	for _, c := range digits {
 		switch {
@@ -105,7 +104,7 @@ func parseSlow(text, digits []byte, negative bool) (Number, bool) {
 	return Float(f), true
 }
 
-// Int returns an integer with magnitude m.
+// Int returns m or, if negative is set, -m.
 func Int(m uint64, negative bool) Number {
 	if !negative {
 		return Number{Lo: m}
@@ -123,7 +122,7 @@ func negate(lo, hi uint64) (uint64, uint64) {
 	return lo, hi
 }
 
-// Float64 returns the nearest float64.
+// Float64 returns the float64 nearest to n.
 func (n Number) Float64() float64 {
 	if n.Float {
 		return math.Float64frombits(n.Lo)
@@ -135,8 +134,8 @@ func (n Number) Float64() float64 {
 	return f
 }
 
-// floats returns an integer as the sum of two floats: the nearest float, and the float
-// nearest to the difference. The sum is exact up to 106 bits.
+// floats returns two floats whose sum is the integer n, exact up to 106 bits. high is the float
+// nearest to n.
 func (n Number) floats() (high, low float64) {
 	if x, exact := n.ExactFloat64(); exact {
 		return x, 0
@@ -161,7 +160,7 @@ func (n Number) big() *big.Int {
 	return b
 }
 
-// Compare returns -1, 0 or 1, with an exact comparison.
+// Compare compares n and o exactly, and returns -1, 0 or 1.
 func (n Number) Compare(o Number) int {
 	switch {
 	case n.Float && o.Float:
@@ -176,8 +175,7 @@ func (n Number) Compare(o Number) int {
 	return cmp.Compare(n.Lo, o.Lo)
 }
 
-// Append appends the number in decimal. A float has the fewest digits that distinguish it
-// from all other floats.
+// Append appends the number in decimal, a float with the fewest digits that identify it.
 func (n Number) Append(dst []byte) []byte {
 	switch {
 	case n.Float:
@@ -188,7 +186,7 @@ func (n Number) Append(dst []byte) []byte {
 	return n.big().Append(dst, 10)
 }
 
-// appendFloat writes a float like JSON: with an exponent if it is very small or large.
+// appendFloat appends a float as JSON does, with an exponent if it is very small or very large.
 func appendFloat(dst []byte, f float64) []byte {
 	if out, ok := appendMillionths(dst, f); ok {
 		return out
@@ -200,23 +198,24 @@ func appendFloat(dst []byte, f float64) []byte {
 	return strconv.AppendFloat(dst, f, format, -1, 64)
 }
 
-// appendMillionths writes a float if it is the nearest to a decimal of up to 15 digits, at most
-// six of them after the point. No other decimal of 15 digits has the same nearest float, so
-// this decimal, without trailing zeros, is the shortest that identifies the float.
+// appendMillionths is a faster appendFloat for decimals of up to 15 digits with at most six after
+// the point. Different decimals of 15 digits have different nearest floats. So if f is the float
+// nearest to such a decimal, the decimal without trailing zeros is the shortest that identifies
+// f. For other floats, appendMillionths returns false.
 func appendMillionths(dst []byte, f float64) ([]byte, bool) {
-	const parts = 1_000_000
+	const million = 1_000_000
 	m := int64(0)
-	if x := math.Abs(f) * parts; x < 1e15 {
+	if x := math.Abs(f) * million; x < 1e15 {
 		m = int64(x + 0.5)
 	}
-	if m == 0 || float64(m)/parts != math.Abs(f) {
+	if m == 0 || float64(m)/million != math.Abs(f) {
 		return dst, false
 	}
 	if f < 0 {
 		dst = append(dst, '-')
 	}
-	dst = strconv.AppendInt(dst, m/parts, 10)
-	if m %= parts; m == 0 {
+	dst = strconv.AppendInt(dst, m/million, 10)
+	if m %= million; m == 0 {
 		return dst, true
 	}
 	dst = append(dst, ".000000"...)
@@ -230,7 +229,7 @@ func appendMillionths(dst []byte, f float64) ([]byte, bool) {
 	return dst, true
 }
 
-// ExactFloat64 returns the number as a float64, and false if float64 cannot represent it.
+// ExactFloat64 returns n as a float64. It returns false if float64 cannot represent n exactly.
 func (n Number) ExactFloat64() (float64, bool) {
 	if n.Float {
 		return math.Float64frombits(n.Lo), true

@@ -19,29 +19,29 @@ type Func uint8
 
 // The functions.
 const (
-	Count         Func = iota + 1 // records, or values that are not missing
-	Sum                           // of numbers
-	Mean                          // of numbers
-	Min                           // the smallest number, or the first text in the order of bytes
-	Max                           // the largest number, or the last text in the order of bytes
+	Count         Func = iota + 1 // number of records, or of values that are not missing
+	Sum                           // sum of numbers
+	Mean                          // mean of numbers
+	Min                           // smallest number, or first text in byte order
+	Max                           // largest number, or last text in byte order
 	Stddev                        // sample standard deviation of numbers
 	StddevPop                     // standard deviation of a whole population
 	Var                           // sample variance of numbers
 	VarPop                        // variance of a whole population
 	Quantile                      // continuous quantile of numbers
-	Mode                          // the most frequent value
+	Mode                          // most frequent value
 	Corr                          // correlation of two numbers
 	Covar                         // sample covariance of two numbers
 	CovarPop                      // covariance of a whole population
 	RegrSlope                     // slope of the regression line through pairs of numbers
-	RegrIntercept                 // intercept of that line
-	RegrR2                        // share of the variance that the line explains
-	BoolAnd                       // whether all values are true
-	BoolOr                        // whether any value is true
-	First                         // the first value in input order
-	Last                          // the last value in input order
-	Any                           // a value that is not missing: the first one
-	Distinct                      // the number of distinct values
+	RegrIntercept                 // intercept of the regression line
+	RegrR2                        // coefficient of determination, R²
+	BoolAnd                       // true if all values are true
+	BoolOr                        // true if any value is true
+	First                         // first value in input order
+	Last                          // last value in input order
+	Any                           // first value that is not missing
+	Distinct                      // number of distinct values
 	List                          // all values in input order
 )
 
@@ -58,41 +58,41 @@ var funcs = map[string]Func{
 	"regr_slope": RegrSlope, "regr_intercept": RegrIntercept, "regr_r2": RegrR2,
 	"bool_and": BoolAnd, "bool_or": BoolOr,
 	"first": First, "last": Last, "any": Any, "distinct": Distinct, "list": List,
-	// Other names, from SQL:
+	// Aliases from SQL:
 	"avg": Mean, "count_distinct": Distinct, "stddev_samp": Stddev, "variance": Var, "var_samp": Var, "covar_samp": Covar,
 	"quantile_cont": Quantile, "any_value": Any, "every": BoolAnd,
 }
 
-// Numeric reports whether a function needs numbers.
-func (s Spec) Numeric() bool {
+// NeedsNumbers reports whether a function needs numbers.
+func (s Spec) NeedsNumbers() bool {
 	switch s.Func {
 	case Sum, Mean, Stddev, StddevPop, Var, VarPop, Quantile:
 		return true
 	case Min, Max:
 		return !s.Bytes
 	}
-	return s.OfPairs()
+	return s.IsPaired()
 }
 
-// OfPairs reports whether a function needs pairs of numbers from two fields.
-func (s Spec) OfPairs() bool { return s.Func >= Corr && s.Func <= RegrR2 }
+// IsPaired reports whether a function needs pairs of numbers from two fields.
+func (s Spec) IsPaired() bool { return s.Func >= Corr && s.Func <= RegrR2 }
 
-// Boolean reports whether a function needs true and false.
-func (s Spec) Boolean() bool { return s.Func == BoolAnd || s.Func == BoolOr }
+// NeedsBooleans reports whether a function needs values that are true or false.
+func (s Spec) NeedsBooleans() bool { return s.Func == BoolAnd || s.Func == BoolOr }
 
-// Spec is a requested result.
+// Spec is a requested aggregate.
 type Spec struct {
 	Func     Func
-	Field    string  // the name or number of a field; "" for count
+	Field    string  // name or number of a field; "" for a count of records
 	Second   string  // the second field of a function of pairs
 	Fraction float64 // for Quantile
 	Bytes    bool    // Min and Max compare bytes, not numbers
-	Text     string  // the text of the spec, which is the name of the result
+	Text     string  // the spec as written, which names the output column
 }
 
-// Parse parses a comma-separated list of results, such as "count,sum(x)". The text in
-// parentheses is a field. min(x:b) and max(x:b) compare bytes. The arguments of functions
-// with several arguments are separated by commas, like a line of CSV.
+// Parse parses a comma-separated list of aggregates, such as "count,sum(x)". The text in
+// parentheses is a field or, for some functions, two arguments in CSV format. min(x:b) and
+// max(x:b) compare bytes.
 func Parse(list string) ([]Spec, error) {
 	var specs []Spec
 	for rest := list; ; {
@@ -106,7 +106,7 @@ func Parse(list string) ([]Spec, error) {
 		f, ok := funcs[name]
 		if !ok {
 			hint := nearest.Hint(name, slices.Sorted(maps.Keys(funcs)))
-			return nil, fmt.Errorf("there is no aggregate %q in %q%s: use %s", name, list, hint, Names)
+			return nil, fmt.Errorf("unknown aggregate %q in %q%s: use %s", name, list, hint, Names)
 		}
 		s.Func = f
 		if i < len(rest) && rest[i] == '(' {
@@ -119,12 +119,12 @@ func Parse(list string) ([]Spec, error) {
 		}
 		field, isBytes := strings.CutSuffix(s.Field, ":b")
 		switch {
-		case f == Quantile && name != "median", s.OfPairs():
-			if err := s.split(name); err != nil {
+		case f == Quantile && name != "median", s.IsPaired():
+			if err := s.splitArguments(name); err != nil {
 				return nil, err
 			}
 		case s.Field == "" && (f != Count || strings.HasSuffix(s.Text, ")")):
-			return nil, fmt.Errorf("%s needs a field, as in %s(x)", s.Text, name)
+			return nil, fmt.Errorf("%s needs a field, for example %s(x)", s.Text, name)
 		case name == "median":
 			s.Fraction = 0.5
 		case isBytes && (f == Min || f == Max):
@@ -142,19 +142,19 @@ func Parse(list string) ([]Spec, error) {
 	}
 }
 
-// split separates the arguments of a function with two arguments.
-func (s *Spec) split(name string) error {
+// splitArguments sets the two arguments of a function from s.Field.
+func (s *Spec) splitArguments(name string) error {
 	r := csv.NewReader(strings.NewReader(s.Field))
 	r.LazyQuotes, r.TrimLeadingSpace = true, true
 	args, err := r.Read()
 	if s.Func == Quantile && (err != nil || len(args) != 2) {
-		return fmt.Errorf("%s needs a field and a fraction, as in %s(x,0.9); quote a name with a comma", s.Text, name)
+		return fmt.Errorf("%s needs a field and a fraction, for example %s(x,0.9); quote a name that contains a comma", s.Text, name)
 	}
 	if err != nil || len(args) != 2 || args[0] == "" || args[1] == "" {
-		return fmt.Errorf("%s needs two fields, as in %s(y,x); quote a name with a comma", s.Text, name)
+		return fmt.Errorf("%s needs two fields, for example %s(y,x); quote a name that contains a comma", s.Text, name)
 	}
 	s.Field = args[0]
-	if s.OfPairs() {
+	if s.IsPaired() {
 		s.Second = args[1]
 		return nil
 	}
@@ -165,8 +165,8 @@ func (s *Spec) split(name string) error {
 	return nil
 }
 
-// closingParen returns the index of the parenthesis that ends a field. A name may contain
-// parentheses, so this is the first one followed by a comma or by nothing.
+// closingParen returns the index of the parenthesis that ends the arguments, or -1. A field name
+// can contain parentheses, so it returns the first one before a comma or the end of text.
 func closingParen(text string) int {
 	for i := range len(text) {
 		if text[i] == ')' {
@@ -178,9 +178,9 @@ func closingParen(text string) int {
 	return -1
 }
 
-// Kept reports whether the function needs the values themselves, not only numbers computed
-// from them.
-func (s Spec) Kept() bool {
+// StoresValues reports whether the function needs stored values. Other functions need only numbers that
+// are computed from the values.
+func (s Spec) StoresValues() bool {
 	switch s.Func {
 	case First, Last, Any, List:
 		return true
@@ -190,5 +190,5 @@ func (s Spec) Kept() bool {
 	return false
 }
 
-// Ranked reports whether the function needs all values in sorted order.
-func (s Spec) Ranked() bool { return s.Func == Quantile || s.Func == Mode }
+// NeedsSorting reports whether the function needs all values in sorted order.
+func (s Spec) NeedsSorting() bool { return s.Func == Quantile || s.Func == Mode }

@@ -6,23 +6,22 @@ import (
 	"math/bits"
 )
 
-// The words of a state are initially 0.
-
+// The kind of numbers in a sum or an extreme; 0 means that there are none.
 const (
 	hasInts = 1 << iota
 	hasFloats
 )
 
-// A sum is exact for integers, and compensated for floats (Neumaier). Its words are the kind,
-// and either a 128-bit sum of integers, or a sum of floats and its rounding error. After the
-// first float, integers are added as one or two floats, which are exact.
+// A sum of integers is exact. A sum of floats is compensated (Neumaier). The words of a sum are
+// the kind and either a 128-bit sum of integers, or a sum of floats and its rounding error.
+// After the first float, each integer is converted exactly to one or two floats.
 const sumWords = 3
 
 func addToSum(s []uint64, n Number) {
 	_ = s[2]
 	switch {
 	case n.Float:
-		floatSum(s)
+		convertToFloats(s)
 		addFloat(s, math.Float64frombits(n.Lo))
 	case s[0] == hasFloats:
 		high, low := n.floats()
@@ -36,8 +35,8 @@ func addToSum(s []uint64, n Number) {
 	}
 }
 
-// floatSum converts a sum to floats.
-func floatSum(s []uint64) {
+// convertToFloats converts a sum of integers to floats.
+func convertToFloats(s []uint64) {
 	if s[0] == hasInts {
 		high, low := Number{Lo: s[1], Hi: s[2]}.floats()
 		s[1], s[2] = math.Float64bits(high), math.Float64bits(low)
@@ -62,22 +61,23 @@ func mergeSum(dst, src []uint64) {
 	case src[0] == hasInts:
 		addToSum(dst, Number{Lo: src[1], Hi: src[2]})
 	default:
-		floatSum(dst)
+		convertToFloats(dst)
 		addFloat(dst, math.Float64frombits(src[1]))
 		dst[2] = math.Float64bits(math.Float64frombits(dst[2]) + math.Float64frombits(src[2]))
 	}
 }
 
-// sumOf returns a sum, and false if nothing was added.
-func sumOf(s []uint64) (Number, bool) {
+// decodeSum returns a sum. It returns false if no number was added.
+func decodeSum(s []uint64) (Number, bool) {
 	if s[0] == hasFloats {
 		return Float(math.Float64frombits(s[1]) + math.Float64frombits(s[2])), true
 	}
 	return Number{Lo: s[1], Hi: s[2]}, s[0] != 0
 }
 
-// An extreme is the smallest or largest number. Its first word has the kind in the two lowest
-// bits and the high word of an integer above them. The second word is the low word.
+// An extreme is the smallest or the largest number. The two lowest bits of its first word are
+// the kind; the others are the high word of an integer. The second word is the number's low
+// word.
 const extremeWords = 2
 
 func setExtreme(s []uint64, n Number, sign int) {
@@ -85,26 +85,26 @@ func setExtreme(s []uint64, n Number, sign int) {
 	if n.Float {
 		head = hasFloats
 	}
-	beyond := false
+	replace := false
 	switch _ = s[1]; {
 	case s[0] != head || n.Float:
-		beyond = s[0] == 0 || sign*n.Compare(extremeOf(s)) > 0
+		replace = s[0] == 0 || sign*n.Compare(decodeExtreme(s)) > 0
 	case sign < 0:
-		beyond = n.Lo < s[1]
+		replace = n.Lo < s[1]
 	default:
-		beyond = n.Lo > s[1]
+		replace = n.Lo > s[1]
 	}
-	if beyond {
+	if replace {
 		s[0], s[1] = head, n.Lo
 	}
 }
 
-func extremeOf(s []uint64) Number {
+func decodeExtreme(s []uint64) Number {
 	return Number{Float: s[0]&hasFloats != 0, Lo: s[1], Hi: uint64(int64(s[0]) >> 2)}
 }
 
-// The spread of numbers, after Welford: their count, their mean, and the sum of the squares
-// of their distances from the mean. Partial states are merged after Chan, Golub and LeVeque.
+// The spread of numbers consists of their count, their mean, and the sum of their squared
+// distances from the mean (Welford). Spreads are merged as by Chan, Golub and LeVeque.
 const spreadWords = 3
 
 func addToSpread(s []uint64, x float64) {
@@ -132,8 +132,9 @@ func mergeSpread(dst, src []uint64) {
 	dst[1], dst[2] = math.Float64bits(mean), math.Float64bits(m2)
 }
 
-// spreadOf returns a variance or standard deviation, and false if there are too few numbers.
-func spreadOf(f Func, s []uint64) (float64, bool) {
+// spreadResult returns a variance or standard deviation. It returns false if there are too few
+// numbers.
+func spreadResult(f Func, s []uint64) (float64, bool) {
 	n := float64(s[0])
 	if f == Stddev || f == Var {
 		n--
@@ -148,15 +149,14 @@ func spreadOf(f Func, s []uint64) (float64, bool) {
 	return math.Sqrt(variance), true
 }
 
-// The state of pairs of numbers, after Welford like the spread: their count, the means of x
-// and y, the sums of the squared distances from the means, and the sum of the products of
-// these distances.
+// The state of pairs of numbers consists of their count, the means of x and y, the sums of
+// their squared distances from the means, and the sum of the products of these distances.
 const pairsWords = 6
 
-// pairs is a decoded state of pairs.
+// pairs is the decoded state of pairs.
 type pairs struct{ n, x, y, xx, yy, xy float64 }
 
-func pairsAt(s []uint64) pairs {
+func decodePairs(s []uint64) pairs {
 	_ = s[5]
 	return pairs{
 		float64(s[0]), math.Float64frombits(s[1]), math.Float64frombits(s[2]),
@@ -170,7 +170,7 @@ func (p *pairs) store(s []uint64) {
 }
 
 func addToPairs(s []uint64, x, y float64) {
-	p := pairsAt(s)
+	p := decodePairs(s)
 	p.n++
 	dx, dy := x-p.x, y-p.y
 	p.x += dx / p.n
@@ -189,21 +189,21 @@ func mergePairs(dst, src []uint64) {
 		copy(dst, src[:pairsWords])
 		return
 	}
-	p, o := pairsAt(dst), pairsAt(src)
-	dx, dy, all := o.x-p.x, o.y-p.y, p.n+o.n
-	p.x += dx * o.n / all
-	p.y += dy * o.n / all
-	p.xx += o.xx + dx*dx*p.n*o.n/all
-	p.yy += o.yy + dy*dy*p.n*o.n/all
-	p.xy += o.xy + dx*dy*p.n*o.n/all
-	p.n = all
+	p, o := decodePairs(dst), decodePairs(src)
+	dx, dy, total := o.x-p.x, o.y-p.y, p.n+o.n
+	p.x += dx * o.n / total
+	p.y += dy * o.n / total
+	p.xx += o.xx + dx*dx*p.n*o.n/total
+	p.yy += o.yy + dy*dy*p.n*o.n/total
+	p.xy += o.xy + dx*dy*p.n*o.n/total
+	p.n = total
 	p.store(dst)
 }
 
-// pairsOf returns a result, and false if SQL defines none: for too few pairs, or for a line or
-// a correlation if all x or all y are equal.
-func pairsOf(f Func, s []uint64) (float64, bool) {
-	p := pairsAt(s)
+// pairsResult returns the result of a function of pairs. It returns false if SQL defines no result:
+// there are too few pairs, or all x or all y are equal and the function needs a line.
+func pairsResult(f Func, s []uint64) (float64, bool) {
+	p := decodePairs(s)
 	slope := p.xy / p.xx
 	if !isFinite(p.xx) {
 		slope = math.NaN()
@@ -220,13 +220,13 @@ func pairsOf(f Func, s []uint64) (float64, bool) {
 	case RegrIntercept:
 		return p.y - slope*p.x, p.xx != 0
 	}
-	if p.yy == 0 && isFinite(p.xx) { // all pairs are on the line
+	if p.yy == 0 && isFinite(p.xx) { // all pairs lie on the line
 		return 1, p.xx != 0
 	}
 	return p.correlation() * p.correlation(), p.xx != 0
 }
 
-// correlation returns the correlation, or NaN if the squares exceed the range of a float.
+// correlation returns the correlation, or NaN if the sums of squares exceed the range of float64.
 func (p pairs) correlation() float64 {
 	if !isFinite(p.xx) || !isFinite(p.yy) {
 		return math.NaN()
@@ -239,8 +239,8 @@ func (p pairs) correlation() float64 {
 	return max(-1, min(1, p.xy/root))
 }
 
-// ParseBool parses true and false as PostgreSQL spells them, in any case, with optional
-// spaces around them.
+// ParseBool parses the spellings of true and false that PostgreSQL accepts, in upper or lower
+// case. It ignores spaces around them.
 func ParseBool(text []byte) (value, ok bool) {
 	var lower [5]byte
 	if text = bytes.Trim(text, " "); len(text) > len(lower) {
@@ -261,7 +261,7 @@ func ParseBool(text []byte) (value, ok bool) {
 	return false, false
 }
 
-// A state of booleans is a set of these bits.
+// The state of booleans is a set of these bits.
 const (
 	hasTrue = 1 << iota
 	hasFalse

@@ -174,7 +174,7 @@ func TestQuantile(t *testing.T) {
 		}
 		got := "none"
 		if r, ok := p.Rank(0, state); ok {
-			text, err := p.AppendQuantile(nil, 0, r, parseNumber(t, sorted[r.At]), parseNumber(t, sorted[min(int(r.At)+1, len(sorted)-1)]))
+			text, err := p.AppendQuantile(nil, 0, r, parseNumber(t, sorted[r.Index]), parseNumber(t, sorted[min(int(r.Index)+1, len(sorted)-1)]))
 			if got = string(text); err != nil {
 				got = err.Error()
 			}

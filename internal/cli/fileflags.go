@@ -78,7 +78,7 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	}
 	for i, file := range files {
 		if info, err := os.Stat(file); err == nil && info.IsDir() {
-			return l, fmt.Errorf("%s is a directory: name its files, as in %s", file, filepath.Join(file, "*"))
+			return l, fmt.Errorf("%s is a directory: name its files, for example %s", file, filepath.Join(file, "*"))
 		}
 		if *f.format != "" {
 			continue

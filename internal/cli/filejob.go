@@ -118,7 +118,7 @@ func (s *fileSummary) record() map[string]any {
 	t := &s.Tally
 	summary := map[string]any{
 		"records": t.Records, "record_bytes": t.RecordBytes, "files": len(s.Inputs.Files),
-		"input_bytes": s.Inputs.Read.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
+		"input_bytes": s.Inputs.BytesRead.Load(), "read_bytes": t.ReadBytes, "header_bytes": t.HeaderBytes,
 		"blank_lines": t.BlankLines, "bad_records": t.BadRecords, "added_newlines": t.AddedNewlines,
 		"seconds": s.Seconds, "verified": true,
 	}
@@ -155,6 +155,6 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if s.Inputs.Size < 0 {
 		size = "of unknown size"
 	}
-	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), humanize.Comma(s.Inputs.Read.Load()), size)
+	fmt.Fprintf(w, "input     %s, %s bytes, %s\n", textfmt.Plural(int64(len(s.Inputs.Files)), "file"), humanize.Comma(s.Inputs.BytesRead.Load()), size)
 	writeTime(w, t.ReadBytes, s.Seconds)
 }

@@ -169,7 +169,7 @@ func TestEndlessLine(t *testing.T) {
 		}
 		peak, err := wait()
 		code := exitCode(t, err)
-		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here has more than 4194304 bytes") {
+		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
 			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
 		}
 		if peak > 64<<20 && !race.Enabled {

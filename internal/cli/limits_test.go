@@ -34,7 +34,7 @@ func TestLongRecords(t *testing.T) {
 	}
 	write(limit + 1)
 	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
-	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here has more than %d bytes", limit)
+	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here is longer than %d bytes", limit)
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), want) {
 		t.Errorf("%v, %s", err, text)
 	}

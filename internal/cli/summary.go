@@ -89,7 +89,7 @@ func (j *shuffleRun) notes() []string {
 	if newKeys := j.after.Keys - j.before.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
 		notes = append(notes, fmt.Sprintf("nearly every record has a unique key: is --by %s the right field?", textfmt.ShellQuote(*j.flags.by)))
 	}
-	return append(notes, j.in.Note(j.layout)...)
+	return append(notes, j.in.Warnings(j.layout)...)
 }
 
 // keyArgument returns a key as an argument of a command.

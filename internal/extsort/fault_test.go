@@ -175,9 +175,9 @@ func TestNotVerified(t *testing.T) {
 			t.Fatal(err)
 		}
 		spoil(s)
-		out := s.produce(cursors)
+		out := s.startMerge(cursors)
 		var counted ledger.Count
-		for b := range out.full {
+		for b := range out.isFull {
 			counted.Add(b.count())
 			out.empty <- &Block{}
 		}

@@ -7,15 +7,15 @@ import (
 )
 
 // The functions below encode values so that bytes.Compare orders the encodings like the
-// values. No encoding of a function is a prefix of another encoding of that function. So
-// concatenated encodings sort by the first value, then by the second. Plain bytes also
-// sort like themselves, but only at the end of a key, and not inverted.
+// values. Among the encodings of one function, none is a prefix of another. So a
+// concatenation of encodings sorts by the first value, then by the second. Unencoded bytes
+// also sort correctly, but only at the end of a key, and not inverted.
 
 // AppendUint encodes an unsigned integer in 8 bytes.
 func AppendUint(dst []byte, x uint64) []byte { return binary.BigEndian.AppendUint64(dst, x) }
 
-// AppendFloat encodes a floating-point number in 8 bytes. -0 is encoded as 0, and NaN sorts
-// before all other numbers, as in cmp.Compare.
+// AppendFloat encodes a floating-point number in 8 bytes. -0 is encoded as 0. NaN sorts before
+// all other numbers, as in cmp.Compare.
 func AppendFloat(dst []byte, x float64) []byte {
 	switch {
 	case math.IsNaN(x):
@@ -30,19 +30,19 @@ func AppendFloat(dst []byte, x float64) []byte {
 	return AppendUint(dst, b|1<<63)
 }
 
-// AppendText encodes bytes of any length. It adds a byte 255 after each zero byte, and ends
-// with two zero bytes.
+// AppendText encodes bytes of any length. It appends a 255 after each zero byte, and two zero
+// bytes at the end.
 func AppendText[S ~string | ~[]byte](dst []byte, s S) []byte {
 	for i := range len(s) {
 		if s[i] == 0 {
-			return appendZeros(dst, s)
+			return appendEscaped(dst, s)
 		}
 	}
 	dst = append(dst, s...)
 	return append(dst, 0, 0)
 }
 
-func appendZeros[S ~string | ~[]byte](dst []byte, s S) []byte {
+func appendEscaped[S ~string | ~[]byte](dst []byte, s S) []byte {
 	for i := range len(s) {
 		dst = append(dst, s[i])
 		if s[i] == 0 {
@@ -74,14 +74,14 @@ func TextLen(key []byte) int {
 	}
 }
 
-// The first byte of an encoded decimal number.
+// An encoded decimal number begins with one of these bytes.
 const (
 	decimalNegative = 1
 	decimalZero     = 2
 	decimalPositive = 3
 )
 
-// Exponents from -shortExponent to shortExponent need one byte, others nine.
+// Exponents from -shortExponent to shortExponent are encoded in one byte, others in nine.
 const (
 	shortExponent = 100
 	zeroExponent  = 0x80
@@ -90,14 +90,14 @@ const (
 	maxExponent   = 1 << 60
 )
 
-// AppendDecimal encodes a number given as text, exactly, whatever its length: an optional
-// sign, digits with or without a point, and an optional exponent, as in -12.50 or 6e23. 1,
-// 1.0 and 10e-1 have the same encoding. If the text is not such a number, AppendDecimal
+// AppendDecimal encodes a decimal number of any length exactly. text consists of an optional
+// sign, digits with an optional point, and an optional exponent, for example -12.50 or 6e23.
+// 1, 1.0 and 10e-1 have the same encoding. If text is not such a number, AppendDecimal
 // returns dst unchanged and false.
 //
-// The encoding consists of a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, bytes
-// of two digits each (01 to 64 hexadecimal), and a zero byte. For negative numbers all
-// bytes except the first are inverted.
+// The encoding consists of a byte for the sign, the exponent e of ±0.d₁d₂d₃… × 10ᵉ, a byte
+// for each pair of digits (01 to 64 hexadecimal), and a zero byte. For a negative number, all
+// bytes after the first are inverted.
 func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	d, ok := parseDecimal(text)
 	switch {
@@ -128,29 +128,29 @@ func AppendDecimal[S ~string | ~[]byte](dst []byte, text S) ([]byte, bool) {
 	return dst, true
 }
 
-// appendDigits encodes digits. The text may contain a point, which it skips.
+// appendDigits encodes the digits of a text. It skips the point, if any.
 func appendDigits[S ~string | ~[]byte](dst []byte, text S) []byte {
-	pair, half := byte(0), false
+	pair, hasHalf := byte(0), false
 	for i := range len(text) {
 		c := text[i] - '0'
 		if c > 9 {
-			continue // the point
+			continue // skip the point
 		}
-		if half {
+		if hasHalf {
 			dst = append(dst, pair+c+1)
 		} else {
 			pair = 10 * c
 		}
-		half = !half
+		hasHalf = !hasHalf
 	}
-	if half {
+	if hasHalf {
 		dst = append(dst, pair+1)
 	}
 	return append(dst, 0)
 }
 
-// decimal is ±0.d₁d₂d₃… × 10^exponent. The digits are those in text[first:last], which has
-// no zeros at either end. It is empty for 0.
+// decimal is ±0.d₁d₂d₃… × 10^exponent. Its digits are in text[first:last], which does not begin
+// or end with a zero, and is empty for 0.
 type decimal struct {
 	negative    bool
 	first, last int
@@ -164,7 +164,7 @@ func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
 		i++
 	}
 	point, digits, nonzero := -1, 0, false
-	firstPlace := 0 // number of digits before the first digit that is not 0
+	leadingZeros := 0 // number of leading zeros
 	for ; i < len(text); i++ {
 		c := text[i]
 		switch {
@@ -175,7 +175,7 @@ func parseDecimal[S ~string | ~[]byte](text S) (d decimal, ok bool) {
 		default:
 			if c != '0' {
 				if !nonzero {
-					d.first, firstPlace, nonzero = i, digits, true
+					d.first, leadingZeros, nonzero = i, digits, true
 				}
 				d.last = i + 1
 			}
@@ -189,7 +189,7 @@ exponent:
 	if point < 0 {
 		point = digits
 	}
-	d.exponent = int64(point) - int64(firstPlace)
+	d.exponent = int64(point) - int64(leadingZeros)
 	if i == len(text) {
 		return d, true
 	}

@@ -8,10 +8,11 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// merger merges cursors with a tree of losers: tree[1:] holds the loser of each match, and
-// the winner moves up to the next match. Each cursor on the last winner's path has a code:
-// the position where its key differs from the last winner's key. The codes decide most
-// matches without comparing keys (offset-value coding: Conner, 1977; Do and Graefe, 2022).
+// merger merges cursors with a tournament tree, in which the smaller record wins a match.
+// tree[1:] holds the loser of each match; the winner plays the next match. For each cursor on
+// the last winner's path, codes tells where its key differs from the last winner's key. The
+// codes decide most matches without comparing keys (offset-value coding: Conner, 1977; Do and
+// Graefe, 2022).
 type merger struct {
 	cursors []*cursor
 	codes   []code // one for each cursor
@@ -20,7 +21,7 @@ type merger struct {
 	started bool
 }
 
-// newMerger returns a merger of cursors. Equal keys come in the order of their cursors.
+// newMerger returns a merger of cursors. Records with equal keys keep the order of their cursors.
 func newMerger(cursors []*cursor) (*merger, error) {
 	m := &merger{cursors: cursors, codes: make([]code, len(cursors)), tree: make([]int32, len(cursors))}
 	for i, c := range cursors {
@@ -35,8 +36,8 @@ func newMerger(cursors []*cursor) (*merger, error) {
 	return m, nil
 }
 
-// playAll plays all matches below a node for the first time, and returns the winner. Nodes
-// from len(cursors) on are the cursors themselves.
+// playAll plays all matches at and below a node for the first time, and returns the winner.
+// Nodes with numbers of at least len(cursors) are the cursors.
 func (m *merger) playAll(node int) int32 {
 	if node >= len(m.cursors) {
 		return int32(node - len(m.cursors))
@@ -49,8 +50,8 @@ func (m *merger) playAll(node int) int32 {
 	return a
 }
 
-// beats reports whether the record of cursor a comes before that of b. The code of the
-// later one then refers to the key of the earlier one.
+// beats reports whether the record of cursor a comes before the record of cursor b. It sets the
+// loser's code relative to the winner's key.
 func (m *merger) beats(a, b int32) bool {
 	x, y := m.codes[a], m.codes[b]
 	switch {
@@ -60,7 +61,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == ended || x.common == wholeKey:
 		return a < b
-	case x.common == longer: // longer by the same number of zeros
+	case x.common == longer: // both keys have the same zeros at the end
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -75,8 +76,8 @@ func (m *merger) beats(a, b int32) bool {
 	return false
 }
 
-// next returns the next record, and reports whether its key equals the previous key. It
-// returns nil after the last record.
+// next returns the next record, or nil after the last one. sameKey reports whether its key equals
+// the previous record's key.
 func (m *merger) next() (h *head, sameKey bool, err error) {
 	if len(m.cursors) == 0 {
 		return nil, false, nil
@@ -86,7 +87,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 		if err := c.next(); err != nil {
 			return nil, false, err
 		}
-		// A record with the winner's key needs no match: the winner stays the winner.
+		// The same cursor wins again if its next record has the same key.
 		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
@@ -101,7 +102,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 	return &c.head, m.codes[m.winner].common == wholeKey, nil
 }
 
-// replay replays the matches of the last winner.
+// replay plays the last winner's matches again, with its next record.
 func (m *merger) replay() {
 	w := m.winner
 	for node := (int(w) + len(m.cursors)) / 2; node > 0; node /= 2 {
@@ -119,72 +120,71 @@ type head struct {
 	rec []byte
 }
 
-// code describes where a key differs from an earlier or equal key. common is the number of
-// eight-byte words that both share, with missing bytes as zeros. word is the next word of
-// the later key. Of two codes that refer to the same key, the code with more common words
-// belongs to the smaller key. If both have as many, the smaller word decides.
+// code describes where a key differs from a base key, which is smaller or equal. Of two codes
+// with the same base, the code with more common words belongs to the smaller key. If the
+// numbers are equal, the code with the smaller word does.
 type code struct {
-	common int
-	word   uint64
+	common int    // number of equal eight-byte words at the beginning, with missing bytes as zeros
+	word   uint64 // the next word of the key
 }
 
 const (
-	ended    = -1              // there are no more records
-	longer   = math.MaxInt - 1 // the key is the earlier one plus zeros; word is its length
-	wholeKey = math.MaxInt
+	ended    = -1              // the cursor has no more records
+	longer   = math.MaxInt - 1 // the key is the base followed by zeros; word is its length
+	wholeKey = math.MaxInt     // the key equals the base
 )
 
-// codeOf returns the code of key relative to before. Both share at least common words.
-func codeOf(key, before []byte, common int) code {
+// codeOf returns the code of key relative to base. At least the first common words are equal.
+func codeOf(key, base []byte, common int) code {
 	i := 8 * common
-	for shorter := min(len(key), len(before)); i+8 <= shorter; i += 8 {
-		if w := binary.BigEndian.Uint64(key[i:]); w != binary.BigEndian.Uint64(before[i:]) {
+	for shorter := min(len(key), len(base)); i+8 <= shorter; i += 8 {
+		if w := binary.BigEndian.Uint64(key[i:]); w != binary.BigEndian.Uint64(base[i:]) {
 			return code{i / 8, w}
 		}
 	}
-	for ; i < max(len(key), len(before)); i += 8 {
-		if w := prefixOf(key[min(i, len(key)):]); w != prefixOf(before[min(i, len(before)):]) {
+	for ; i < max(len(key), len(base)); i += 8 {
+		if w := prefixOf(key[min(i, len(key)):]); w != prefixOf(base[min(i, len(base)):]) {
 			return code{i / 8, w}
 		}
 	}
-	if len(key) == len(before) {
+	if len(key) == len(base) {
 		return code{wholeKey, 0}
 	}
 	return code{longer, uint64(len(key))}
 }
 
-// cursor walks the sorted records of a slot or a run. Its head is valid until the next
+// cursor iterates over the sorted records of a slot or a run. Its head is valid until the next
 // call of next.
 type cursor struct {
 	head
-	seq int64 // seq of its first slot
+	seq int64 // seq of the slot or, for a run, of its first slot
 
-	m    *slot // nil if the records are in a run
-	i    int   // entries already read
-	sink byte  // uses prefetched bytes, so that the compiler keeps the reads
+	slot      *slot // nil if the records are in a run
+	nextEntry int   // index of the next entry
+	sink      byte  // depends on prefetched bytes, so that the compiler keeps the reads
 
-	r     *runReader
-	block []byte // the unread part
-	begun bool   // a record was read
+	reader  *runReader
+	block   []byte // unread bytes of the current block
+	started bool   // a record was read
 }
 
-// next advances to the next record. The record's code refers to the previous key; that of
-// the first record refers to an empty key.
+// next advances to the next record. It sets the record's code relative to the previous key, or
+// to an empty key for the first record.
 func (c *cursor) next() error {
-	if c.m == nil {
-		return c.nextOfRun()
+	if c.slot == nil {
+		return c.nextInRun()
 	}
-	if c.i == len(c.m.entries) {
+	if c.nextEntry == len(c.slot.entries) {
 		c.code = code{ended, 0}
 		return nil
 	}
-	if c.i%touchBatch == 0 {
-		c.sink += touchAll(c.m.mem, c.m.entries[c.i:min(c.i+touchBatch, len(c.m.entries))])
+	if c.nextEntry%prefetchBatch == 0 {
+		c.sink += prefetch(c.slot.mem, c.slot.entries[c.nextEntry:min(c.nextEntry+prefetchBatch, len(c.slot.entries))])
 	}
-	e := c.m.entries[c.i]
-	c.i++
-	k, rec := recordOf(c.m.mem, e)
-	if c.i == 1 {
+	e := c.slot.entries[c.nextEntry]
+	c.nextEntry++
+	k, rec := recordOf(c.slot.mem, e)
+	if c.nextEntry == 1 {
 		c.code = code{0, prefixOf(k)}
 	} else {
 		c.code = codeOf(k, c.key, 0)
@@ -193,27 +193,26 @@ func (c *cursor) next() error {
 	return nil
 }
 
-// touchBatch is the number of records of a slot that are touched together.
-const touchBatch = 32
+// prefetchBatch is the number of records that prefetch reads together.
+const prefetchBatch = 32
 
-// touchAll reads a byte of each of the first three cache lines of some records, which may be
-// anywhere in memory. So the processor fetches all of them at the same time.
-func touchAll(mem []byte, entries []entry) (sum byte) {
+// prefetch prefetches the first three cache lines of some records, which are scattered in memory.
+// It reads a byte of each, so that the processor fetches all of them at the same time.
+func prefetch(mem []byte, entries []entry) (sum byte) {
 	for _, e := range entries {
 		pos := int(e.ref >> refLen)
-		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because entries follow the records
+		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range, because the entries follow the records
 	}
 	return sum
 }
 
-// nextOfRun reads the next record of a block as written by run.add. That is twice the
-// length of the record, plus one if the key equals the previous key; otherwise the length
-// of the key and the key; then the record.
-func (c *cursor) nextOfRun() error {
+// nextInRun reads the next record in the format of run.add: twice the record's length, plus one
+// if the key equals the previous key; if not, the key's length and the key; then the record.
+func (c *cursor) nextInRun() error {
 	isNew := len(c.block) == 0
 	if isNew {
 		var err error
-		if c.block, err = c.r.nextBlock(); err != nil || c.block == nil {
+		if c.block, err = c.reader.nextBlock(); err != nil || c.block == nil {
 			c.code = code{ended, 0}
 			return err
 		}
@@ -228,16 +227,16 @@ func (c *cursor) nextOfRun() error {
 			return spill.ErrDamaged
 		}
 		key := b[l : l+keyLen : l+keyLen]
-		if c.begun {
+		if c.started {
 			c.code = codeOf(key, c.key, 0)
 		} else {
-			c.begun = true
+			c.started = true
 			c.code = code{0, prefixOf(key)}
 		}
 		c.key, b = key, b[l+keyLen:]
 	}
 	if isNew {
-		c.r.fetchNext() // the previous key, in the previous block, is no longer needed
+		c.reader.fetchNext() // the previous key, which is in the previous block, is no longer needed
 	}
 	n >>= 1
 	if n > len(b) {

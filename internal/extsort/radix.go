@@ -2,15 +2,14 @@ package extsort
 
 import "bytes"
 
-// sorter sorts entries of the records in mem.
+// sorter sorts entries, which refer to records in mem.
 type sorter struct{ mem []byte }
 
-// insertionLimit is the maximum number of entries that are sorted by insertion.
+// insertionLimit is the maximum number of entries for which insertion sort is used.
 const insertionLimit = 24
 
-// sort stably sorts entries by their keys from offset depth on. Up to depth, the keys must
-// be equal, and none may be shorter. At depth 0 the prefixes must be set. scratch must
-// have room for all entries.
+// sort stably sorts entries by their keys. The first depth bytes of all keys must be equal. If
+// depth is 0, the prefixes must be set. scratch must be at least as long as list.
 func (s *sorter) sort(list, scratch []entry, depth int) {
 	if len(list) < 2 {
 		return
@@ -20,7 +19,7 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 			return
 		}
 		for s.load(list, depth) {
-			depth += 8 // all continue with the same eight bytes
+			depth += 8 // the next eight bytes of all keys are equal
 		}
 	}
 	if len(list) <= insertionLimit {
@@ -43,8 +42,8 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 	}
 }
 
-// load sets the prefixes from offset depth on. It reports whether all prefixes are equal
-// and every key is longer.
+// load sets each prefix to the key's eight bytes from offset depth on. It reports whether all
+// prefixes are equal and all keys continue after them.
 func (s *sorter) load(list []entry, depth int) bool {
 	same := true
 	for i := range list {
@@ -55,7 +54,7 @@ func (s *sorter) load(list []entry, depth int) bool {
 	return same
 }
 
-// allEqual reports whether all keys are equal. If they are not, it usually returns early.
+// allEqual reports whether all keys are equal.
 func (s *sorter) allEqual(list []entry) bool {
 	first := keyOf(s.mem, list[0])
 	for i := len(list) - 1; i > 0; i-- {
@@ -66,7 +65,7 @@ func (s *sorter) allEqual(list []entry) bool {
 	return true
 }
 
-// insert sorts a few entries. Their prefixes from offset depth on must be set.
+// insert sorts entries by insertion. load must have set the prefixes for depth.
 func (s *sorter) insert(list []entry, depth int) {
 	for i := 1; i < len(list); i++ {
 		e := list[i]
@@ -82,42 +81,42 @@ func (s *sorter) less(a, b entry, depth int) bool {
 	if a.prefix != b.prefix {
 		return a.prefix < b.prefix
 	}
-	// Short keys with the same length and prefix are equal.
+	// Keys that end within the prefix are equal if they have the same length.
 	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
 		return false
 	}
 	return bytes.Compare(keyOf(s.mem, a)[depth:], keyOf(s.mem, b)[depth:]) < 0
 }
 
-// sortEqual sorts entries with equal prefixes. First come keys that end within the prefix,
-// shorter ones first. The other keys are sorted by their remaining bytes.
+// sortEqual sorts entries with equal prefixes. Keys that end within the prefix come first, by
+// length. The others are sorted by the bytes after the prefix.
 func (s *sorter) sortEqual(list, scratch []entry, depth int) {
-	const longer = 9 // classes 0 to 8 have that number of bytes left
-	var ends [longer + 1]int
+	const maxClass = 9 // class of keys that continue after the prefix
+	var positions [maxClass + 1]int
 	for i := range list {
-		ends[s.class(list[i], depth)]++
+		positions[s.bytesLeft(list[i], depth)]++
 	}
-	short := len(list) - ends[longer]
+	short := len(list) - positions[maxClass]
 	if short > 0 {
 		sum := 0
-		for i, n := range ends {
-			ends[i] = sum
+		for i, n := range positions {
+			positions[i] = sum
 			sum += n
 		}
 		tmp := scratch[:len(list)]
 		copy(tmp, list)
 		for _, e := range tmp {
-			c := s.class(e, depth)
-			list[ends[c]] = e
-			ends[c]++
+			c := s.bytesLeft(e, depth)
+			list[positions[c]] = e
+			positions[c]++
 		}
 	}
 	s.sort(list[short:], scratch, depth+8)
 }
 
-// class returns the number of bytes of a key from offset depth on, or 9 if there are more
+// bytesLeft returns the number of bytes that a key has after offset depth, or 9 if there are more
 // than 8.
-func (s *sorter) class(e entry, depth int) int {
+func (s *sorter) bytesLeft(e entry, depth int) int {
 	n := int(e.ref & maxRefLen)
 	if n == maxRefLen {
 		n = len(keyOf(s.mem, e))
@@ -125,8 +124,8 @@ func (s *sorter) class(e entry, depth int) int {
 	return min(n-depth, 9)
 }
 
-// radixSort stably sorts entries by their prefixes. It makes a pass for each byte that differs
-// among them, last byte first.
+// radixSort stably sorts entries by their prefixes. From the last byte to the first, it makes a
+// pass for each byte that is not the same in all prefixes.
 func radixSort(list, scratch []entry) {
 	var counts [8][256]uint32
 	common, union := ^uint64(0), uint64(0)

@@ -12,8 +12,8 @@ import (
 // run is a file of sorted records.
 type run struct {
 	*spill.File
-	seq    int64 // seq of its first slot
-	passes int   // number of merges of its records
+	seq    int64 // seq of the first slot in the run
+	passes int   // maximum number of times that a record was merged
 }
 
 func (s *Sorter) newRun(seq int64) (*run, error) {
@@ -24,12 +24,12 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record. sameKey means that its key equals the previous one.
+// add adds a record. sameKey reports whether its key equals the previous record's key.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// The first record of a block contains its key, so that a reader needs no earlier block.
+	// A block's first record always includes its key, so that each block can be read alone.
 	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {
@@ -41,7 +41,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	return nil
 }
 
-// fill adds the records that next returns, until it returns nil.
+// fill adds the records that next returns until it returns nil.
 func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	for blocks := 0; ; {
 		h, sameKey, err := next()
@@ -66,61 +66,61 @@ func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 type runReader struct {
 	s         *Sorter
 	run       *run
-	bufs      [2][]byte // one is in use, the other is being read into
-	requested int       // blocks requested
-	got       int       // blocks returned
-	ready     chan fetched
+	bufs      [2][]byte // one holds the current block, the other receives the next one
+	requested int       // number of blocks requested
+	returned  int       // number of blocks returned
+	ready     chan readResult
 }
 
-type fetched struct {
+type readResult struct {
 	block []byte
 	err   error
 }
 
 func (s *Sorter) newReader(r *run, bufs [2][]byte) *runReader {
-	rr := &runReader{s: s, run: r, bufs: bufs, ready: make(chan fetched, 1)}
+	rr := &runReader{s: s, run: r, bufs: bufs, ready: make(chan readResult, 1)}
 	rr.fetchNext()
 	return rr
 }
 
-// fetchNext starts to read the next block, if there is one.
+// fetchNext starts to read the next block, if any.
 func (r *runReader) fetchNext() {
 	if i := r.requested; i < r.run.Blocks() {
 		r.requested++
 		r.s.Tasks.Go(func() {
-			r.s.disk.Lock()
+			r.s.readLock.Lock()
 			block, err := r.run.Read(r.bufs[i%2], i, 1)
-			r.ready <- fetched{block, err} // does not block, because only one read is in progress
-			r.s.disk.Unlock()
-			// Freeing disk space may be slow. Nobody waits: a later call frees more.
-			if r.s.drop.TryLock() {
+			r.ready <- readResult{block, err} // does not block, because only one read at a time is in progress
+			r.s.readLock.Unlock()
+			// Freeing disk space can be slow. If another goroutine is doing it, a later call will free
+			// these blocks too.
+			if r.s.dropLock.TryLock() {
 				r.run.Drop(i + 1)
-				r.s.drop.Unlock()
+				r.s.dropLock.Unlock()
 			}
 		})
 	}
 }
 
-// nextBlock returns the next block, or nil after the last one. A block is valid until the
-// second call of fetchNext after it. The caller must call fetchNext when it no longer needs
-// the previous block.
+// nextBlock returns the next block, or nil after the last one. The caller must then call fetchNext
+// when it no longer needs the previous block, because fetchNext overwrites that block.
 func (r *runReader) nextBlock() ([]byte, error) {
-	if r.got == r.run.Blocks() {
+	if r.returned == r.run.Blocks() {
 		return nil, nil
 	}
 	f := <-r.ready
-	r.got++
+	r.returned++
 	return f.block, f.err
 }
 
-// reduceRuns makes sure that all runs can be merged at the same time. It writes slots to files
-// to free memory for reading. If that is not enough, it merges some runs into one.
+// reduceRuns makes sure that memory suffices to merge all runs at once. It writes slots to files
+// to free memory and, if that is not enough, merges some of the runs.
 func (s *Sorter) reduceRuns() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {
 		s.Mu.Lock()
 		if len(s.sorted) > 0 {
-			s.spillOne()
-			for s.ErrLocked() == nil && s.spills > 0 {
+			s.spillOldest()
+			for s.ErrLocked() == nil && s.spillCount > 0 {
 				s.Cond.Wait()
 			}
 			err := s.ErrLocked()
@@ -139,8 +139,8 @@ func (s *Sorter) reduceRuns() error {
 	return nil
 }
 
-// readersPerSlot returns the number of runs that can be read with the memory of one slot,
-// with two buffers each. The limit for the length of records makes it at least 1.
+// readersPerSlot returns the number of runs whose two read buffers fit in one slot's memory. It is
+// at least 1, because the record length is limited.
 func (s *Sorter) readersPerSlot(runs []*run) int {
 	largest := 1
 	for _, r := range runs {
@@ -149,7 +149,7 @@ func (s *Sorter) readersPerSlot(runs []*run) int {
 	return s.sizes.slot / (2 * largest)
 }
 
-// readBuffers divides unused slots into buffers for reading runs.
+// readBuffers returns two read buffers for each run, in the memory of unused slots.
 func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	if len(runs) == 0 {
 		return nil, nil
@@ -170,36 +170,36 @@ func (s *Sorter) readBuffers(runs []*run) ([][2][]byte, error) {
 	return bufs, nil
 }
 
-// mergeSome merges n neighboring runs. It chooses the shortest.
+// mergeSome merges the n neighboring runs with the smallest total size.
 func (s *Sorter) mergeSome(n int) error {
 	if n < 2 {
-		return fmt.Errorf("merging %d of %d runs", n, len(s.runs))
+		return fmt.Errorf("cannot merge %d of %d runs", n, len(s.runs))
 	}
-	best := spill.ShortestNeighbors(s.runs, n)
-	chosen := slices.Clone(s.runs[best : best+n])
+	first := spill.ShortestNeighbors(s.runs, n)
+	chosen := slices.Clone(s.runs[first : first+n])
 	merged, err := s.mergeRuns(chosen)
 	if merged == nil {
 		return err
 	}
 	if err != nil {
-		s.runs = append(s.runs, merged) // for Close
+		s.runs = append(s.runs, merged) // so that Close closes it
 		return err
 	}
-	s.runs = slices.Replace(s.runs, best, best+n, merged)
+	s.runs = slices.Replace(s.runs, first, first+n, merged)
 	s.Mu.Lock()
 	s.stats.Runs++
 	s.stats.Written += merged.Size()
 	s.Mu.Unlock()
-	s.drop.Lock() // no file may be closed while its disk space is being freed
-	defer s.drop.Unlock()
+	s.dropLock.Lock() // closing a file must not overlap with freeing its disk space
+	defer s.dropLock.Unlock()
 	for _, r := range chosen {
 		err = errors.Join(err, r.Close())
 	}
 	return err
 }
 
-// mergeRuns merges runs into a new one. The caller must close the returned run even if
-// there is an error.
+// mergeRuns merges runs into a new run. If it returns a run, the caller must close it, even after
+// an error.
 func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	merged, err := s.newRun(runs[0].seq)
 	if err != nil {
@@ -211,7 +211,7 @@ func (s *Sorter) mergeRuns(runs []*run) (*run, error) {
 	}
 	var cursors []*cursor
 	for i, r := range runs {
-		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i])})
+		cursors = append(cursors, &cursor{reader: s.newReader(r, bufs[i])})
 		merged.passes = max(merged.passes, r.passes+1)
 	}
 	m, err := newMerger(cursors)

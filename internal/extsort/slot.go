@@ -9,27 +9,26 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// slot is memory for collecting and sorting records. Records grow from its
-// beginning. At its end, two entries are reserved for each record.
+// slot is memory in which records are collected and sorted. Records are stored from its
+// beginning. At its end, two entries are reserved for each record: one in the list of entries,
+// and one for sorting the list.
 type slot struct {
 	mem     []byte
 	seq     int64
-	used    int // bytes of records
-	records int
-	entries []entry // set by sort, in order
+	used    int     // size of the records in bytes
+	records int     // number of records
+	entries []entry // set by sort, in sort order
 }
 
-// entry represents a record while it is sorted. prefix is the first eight bytes of the key
-// as a big-endian number. ref has the offset of the record, the number of bytes before its
-// key, and the length of the key or maxRefLen if it does not fit.
+// entry represents a record in a sort.
 type entry struct {
-	prefix uint64
-	ref    uint64
+	prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
+	ref    uint64 // the record's offset, the number of bytes before its key, and the key's length, at most maxRefLen
 }
 
 const (
 	entrySize = 16
-	keyBits   = 16 // bits of ref for the length of the key
+	keyBits   = 16 // bits of ref for the key's length
 	maxRefLen = 1<<keyBits - 1
 	headBits  = 4 // bits of ref for the number of bytes before the key
 	maxHead   = 1<<headBits - 1
@@ -45,12 +44,12 @@ func (s *Sorter) addSlot() error {
 	return err
 }
 
-// hasRoom reports whether that many more bytes and records fit in the slot.
+// hasRoom reports whether the given number of bytes and records fit in the slot.
 func (m *slot) hasRoom(bytes, records int) bool {
 	return m.used+bytes+2*entrySize*(m.records+records) <= len(m.mem)
 }
 
-// sort sets entries to the sorted list of records.
+// sort sorts the records and sets entries.
 func (m *slot) sort() {
 	n := m.records
 	if n == 0 {
@@ -59,7 +58,7 @@ func (m *slot) sort() {
 	entries := unsafe.Slice((*entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
 	list := entries[:n]
 	pos := 0
-	sorted := true // so far
+	sorted := true // the records so far are in order
 	var last []byte
 	for i := range list {
 		off := pos
@@ -100,7 +99,7 @@ func recordOf(mem []byte, e entry) (key, rec []byte) {
 	return mem[pos : pos+keyLen : pos+keyLen], mem[pos+keyLen : end : end]
 }
 
-// uvarint returns a number written by this package, and the number's length.
+// uvarint decodes a number that this package wrote, and returns its length in bytes too.
 func uvarint(b []byte) (int, int) {
 	if c := b[0]; c < 0x80 {
 		return int(c), 1
@@ -115,7 +114,7 @@ func uvarint(b []byte) (int, int) {
 	return int(x), n
 }
 
-// prefixOf returns the first eight bytes of a key as a number. Missing bytes count as zeros.
+// prefixOf returns the first eight bytes of a key as a big-endian number. Missing bytes are zeros.
 func prefixOf(key []byte) uint64 {
 	if len(key) >= 8 {
 		return binary.BigEndian.Uint64(key)

@@ -10,11 +10,11 @@ import (
 
 // Block is a sequence of sorted records.
 type Block struct {
-	// Data is the concatenation of all records. With KeepKeys, the length of the key as
-	// a uvarint and the key precede each record.
-	Data []byte
-	ends []uint64 // twice the end of each record in Data, plus one if its key equals the previous one
-	keys bool
+	// Data is the concatenation of all records. With KeepKeys, each record is preceded by
+	// the length of its key as a uvarint, and the key.
+	Data    []byte
+	ends    []uint64 // twice the end index of each record in Data, plus one if its key equals the previous key
+	hasKeys bool
 }
 
 const maxBlockRecords = 1 << 16
@@ -22,19 +22,19 @@ const maxBlockRecords = 1 << 16
 // Len returns the number of records.
 func (b *Block) Len() int { return len(b.ends) }
 
-// Record returns a record.
+// Record returns the record with index i.
 func (b *Block) Record(i int) []byte {
 	item := b.item(i)
-	if b.keys {
+	if b.hasKeys {
 		n, l := uvarint(item)
 		return item[l+n:]
 	}
 	return item
 }
 
-// Key returns the key of a record, if KeepKeys is set.
+// Key returns the key of record i, or nil without KeepKeys.
 func (b *Block) Key(i int) []byte {
-	if !b.keys {
+	if !b.hasKeys {
 		return nil
 	}
 	item := b.item(i)
@@ -42,8 +42,8 @@ func (b *Block) Key(i int) []byte {
 	return item[l : l+n]
 }
 
-// SameKey reports whether record i has the same key as the record before it, which may be
-// in the previous block. It is false for the very first record.
+// SameKey reports whether record i has the same key as the record before it, which can be in the
+// previous block. It is false for the first record of all.
 func (b *Block) SameKey(i int) bool { return b.ends[i]&1 != 0 }
 
 func (b *Block) item(i int) []byte {
@@ -55,14 +55,15 @@ func (b *Block) item(i int) []byte {
 	return b.Data[from:to:to]
 }
 
-// full reports whether the block has no room for a record of a given size.
-func (b *Block) full(bytes int) bool {
+// isFull reports whether a record of a given size does not fit in the block. Any record fits in an
+// empty block.
+func (b *Block) isFull(bytes int) bool {
 	return len(b.ends) == maxBlockRecords || len(b.ends) > 0 && len(b.Data)+bytes > cap(b.Data)
 }
 
-// add adds a record. A single record may exceed the block's usual size.
+// add adds a record.
 func (b *Block) add(h *head, sameKey bool) {
-	if b.keys {
+	if b.hasKeys {
 		b.Data = binary.AppendUvarint(b.Data, uint64(len(h.key)))
 		b.Data = append(b.Data, h.key...)
 	}
@@ -74,9 +75,9 @@ func (b *Block) add(h *head, sameKey bool) {
 	b.ends = append(b.ends, end)
 }
 
-// AppendRange appends copies of the records from first to end of another block.
+// AppendRange appends copies of the records with indexes in [first, end) of another block.
 func (b *Block) AppendRange(from *Block, first, end int) {
-	b.keys = from.keys
+	b.hasKeys = from.hasKeys
 	for i := first; i < end; i++ {
 		b.Data = append(b.Data, from.item(i)...)
 		b.ends = append(b.ends, uint64(len(b.Data))<<1|from.ends[i]&1)
@@ -92,7 +93,7 @@ func (b *Block) count() ledger.Count {
 		item := b.item(i)
 		c.Sum.AddRecord(item)
 		c.Bytes += int64(len(item))
-		if b.keys {
+		if b.hasKeys {
 			n, l := uvarint(item)
 			c.Bytes -= int64(l + n)
 		}
@@ -100,10 +101,9 @@ func (b *Block) count() ledger.Count {
 	return c
 }
 
-// Sorted yields all records in order. A block is valid until the next iteration. All
-// writers must be closed, and only one loop is possible. After the last block, a
-// difference between input and output is an error. A caller that stops earlier has
-// verified nothing.
+// Sorted yields all records in order. A block is valid until the next iteration. All writers must
+// be closed. Sorted can be ranged over only once. After the last block, it yields an error if
+// the output differs from the input. If the loop ends early, nothing is verified.
 func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
@@ -112,10 +112,10 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 			yield(nil, err)
 			return
 		}
-		out := s.produce(cursors)
+		out := s.startMerge(cursors)
 		defer close(out.stop)
 		var output ledger.Count
-		for b := range out.full {
+		for b := range out.isFull {
 			output.Add(b.count())
 			if !yield(b, nil) {
 				return
@@ -124,7 +124,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 			if cap(b.Data) > s.sizes.buffer { // grown by a long record
 				b.Data = nil
 			}
-			out.empty <- b // has room for all blocks
+			out.empty <- b // never blocks: the channel holds all blocks
 		}
 		if err := s.checkOutput(output); err != nil {
 			yield(nil, err)
@@ -132,7 +132,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 	}
 }
 
-// checkOutput compares the output with the input. All records must have been yielded.
+// checkOutput compares the output with the input, after all records were yielded.
 func (s *Sorter) checkOutput(output ledger.Count) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
@@ -142,7 +142,7 @@ func (s *Sorter) checkOutput(output ledger.Count) error {
 	return ledger.Count{Records: s.stats.Records, Bytes: s.stats.Bytes, Sum: s.stats.Sum}.Compare(output)
 }
 
-// prepare ends the input, and returns cursors over all records, in input order.
+// prepare waits until all records are sorted, and returns cursors over them, in input order.
 func (s *Sorter) prepare() ([]*cursor, error) {
 	if err := s.finish(); err != nil {
 		return nil, err
@@ -156,11 +156,11 @@ func (s *Sorter) prepare() ([]*cursor, error) {
 	}
 	var cursors []*cursor
 	for _, m := range s.sorted {
-		cursors = append(cursors, &cursor{m: m, seq: m.seq})
+		cursors = append(cursors, &cursor{slot: m, seq: m.seq})
 	}
 	passes := 0
 	for i, r := range s.runs {
-		cursors = append(cursors, &cursor{r: s.newReader(r, bufs[i]), seq: r.seq})
+		cursors = append(cursors, &cursor{reader: s.newReader(r, bufs[i]), seq: r.seq})
 		passes = max(passes, r.passes)
 	}
 	slices.SortFunc(cursors, func(a, b *cursor) int { return int(a.seq - b.seq) })
@@ -177,30 +177,30 @@ func (s *Sorter) finish() error {
 	if err := s.StartReading(); err != nil {
 		return err
 	}
-	if s.filling != nil {
-		s.sortFilling()
+	if s.current != nil {
+		s.sortCurrent()
 	}
-	for s.ErrLocked() == nil && s.sorting+s.spills > 0 {
+	for s.ErrLocked() == nil && s.sortingCount+s.spillCount > 0 {
 		s.Cond.Wait()
 	}
 	return s.ErrLocked()
 }
 
-// output passes blocks from the merging goroutine to the consumer.
+// output holds the channels between the merging goroutine and the consumer.
 type output struct {
-	empty, full chan *Block
-	stop        chan struct{} // closed by the consumer to stop the merge
+	empty, isFull chan *Block
+	stop          chan struct{} // closed by the consumer to stop the merge
 }
 
-// produce merges in the background. It closes the channel full at the end. The sorter
-// keeps an error.
-func (s *Sorter) produce(cursors []*cursor) *output {
-	out := &output{empty: make(chan *Block, outBlocks), full: make(chan *Block, outBlocks), stop: make(chan struct{})}
-	for range outBlocks {
-		out.empty <- &Block{keys: s.opts.KeepKeys}
+// startMerge merges cursors in the background. At the end, it closes the channel full. It stores an
+// error in the sorter.
+func (s *Sorter) startMerge(cursors []*cursor) *output {
+	out := &output{empty: make(chan *Block, outputBlocks), isFull: make(chan *Block, outputBlocks), stop: make(chan struct{})}
+	for range outputBlocks {
+		out.empty <- &Block{hasKeys: s.opts.KeepKeys}
 	}
 	s.Tasks.Go(func() {
-		defer close(out.full)
+		defer close(out.isFull)
 		if err := s.mergeInto(cursors, out); err != nil {
 			_ = s.Fail(err)
 		}
@@ -208,7 +208,7 @@ func (s *Sorter) produce(cursors []*cursor) *output {
 	return out
 }
 
-// mergeInto merges cursors into blocks, until the end or until the consumer stops.
+// mergeInto merges cursors into blocks until the end, or until the consumer stops it.
 func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 	m, err := newMerger(cursors)
 	if err != nil {
@@ -220,8 +220,8 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 		if err != nil {
 			return err
 		}
-		if b != nil && (h == nil || b.full(len(h.key)+len(h.rec)+10)) {
-			out.full <- b // has room for all blocks
+		if b != nil && (h == nil || b.isFull(len(h.key)+len(h.rec)+10)) {
+			out.isFull <- b // never blocks: the channel holds all blocks
 			b = nil
 		}
 		if h == nil {
@@ -233,7 +233,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			case <-out.stop:
 				return nil
 			case <-s.Ctx.Done():
-				return nil // the sorter keeps the error
+				return nil // the sorter's error says why ctx ended
 			}
 			if b.Data == nil {
 				b.Data = make([]byte, 0, s.sizes.buffer)

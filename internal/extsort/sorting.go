@@ -7,27 +7,27 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// receive copies a writer's buffer into the current slot.
-func (s *Sorter) receive(w *Writer) error {
+// addBuffer copies a writer's buffer into the current slot.
+func (s *Sorter) addBuffer(w *Writer) error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for s.ErrLocked() == nil && w.ordered && s.nextBatch != w.batch {
 		s.Cond.Wait()
 	}
-	for s.ErrLocked() == nil && (s.filling == nil || !s.filling.hasRoom(len(w.buf), w.records)) {
+	for s.ErrLocked() == nil && (s.current == nil || !s.current.hasRoom(len(w.buf), w.records)) {
 		switch {
-		case s.filling == nil:
-			s.nextSlot() // it may wait, and another writer may be faster
-		case s.filling.records == 0:
-			return fmt.Errorf("%w: %d bytes do not fit in %d", ErrTooLarge, len(w.buf), len(s.filling.mem))
+		case s.current == nil:
+			s.nextSlot() // it may wait, so that another writer is faster: check again
+		case s.current.records == 0:
+			return fmt.Errorf("%w: %d bytes do not fit in a slot of %d bytes", ErrTooLarge, len(w.buf), len(s.current.mem))
 		default:
-			s.sortFilling()
+			s.sortCurrent()
 		}
 	}
 	if err := s.ErrLocked(); err != nil {
 		return err
 	}
-	m := s.filling
+	m := s.current
 	copy(m.mem[m.used:], w.buf)
 	m.used += len(w.buf)
 	m.records += w.records
@@ -37,13 +37,14 @@ func (s *Sorter) receive(w *Writer) error {
 	return nil
 }
 
-// nextSlot gets a slot to fill, or waits for a change. Mu must be held.
+// nextSlot sets current to a free slot, or waits until something changes. Mu must be held.
 func (s *Sorter) nextSlot() {
 	if s.merging {
 		s.Cond.Wait()
 		return
 	}
-	// Merging now costs little more than at the end, unless all runs could be read together then.
+	// Merging runs now costs little more than at the end. It is useless if all of them can be
+	// merged at once at the end.
 	if n := spill.EarlyMerge(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
 		s.mergeEarly(n)
 		return
@@ -59,20 +60,20 @@ func (s *Sorter) nextSlot() {
 		s.Cond.Wait()
 		return
 	}
-	s.filling = s.free[len(s.free)-1]
+	s.current = s.free[len(s.free)-1]
 	s.free = s.free[:len(s.free)-1]
-	s.filling.seq = s.seq
+	s.current.seq = s.seq
 	s.seq++
-	s.spillAhead()
+	s.keepSlotsFree()
 }
 
-// mergeEarly frees all memory, merges n of the runs in the background, and waits for a
-// change. Mu must be held, and no slot may be being filled.
+// mergeEarly frees all memory, and then merges n of the runs in the background. It takes one step
+// and waits until something changes. Mu must be held, and current must be nil.
 func (s *Sorter) mergeEarly(n int) {
 	switch {
 	case len(s.sorted) > 0:
-		s.spillOne()
-	case s.sorting+s.spills == 0:
+		s.spillOldest()
+	case s.sortingCount+s.spillCount == 0:
 		s.merging = true
 		s.Tasks.Go(func() {
 			err := s.mergeSome(n)
@@ -88,48 +89,48 @@ func (s *Sorter) mergeEarly(n int) {
 	s.Cond.Wait()
 }
 
-// sortFilling sorts the current slot in the background. Mu must be held.
-func (s *Sorter) sortFilling() {
-	m := s.filling
-	s.filling = nil
-	s.sorting++
+// sortCurrent sorts the current slot in the background. Mu must be held.
+func (s *Sorter) sortCurrent() {
+	m := s.current
+	s.current = nil
+	s.sortingCount++
 	s.Tasks.Go(func() {
-		s.cpu <- struct{}{}
+		s.sortPermits <- struct{}{}
 		if s.Ctx.Err() == nil {
 			m.sort()
 		}
-		<-s.cpu
+		<-s.sortPermits
 		s.Mu.Lock()
 		defer s.Mu.Unlock()
-		s.sorting--
+		s.sortingCount--
 		s.sorted = append(s.sorted, m)
-		s.spillAhead()
+		s.keepSlotsFree()
 		s.Cond.Broadcast()
 	})
 }
 
-// aheadSlots is the number of slots kept free, or being freed, while there is more input.
-const aheadSlots = 2
+// minFreeSlots is the number of slots that are kept free, or are being freed, during input.
+const minFreeSlots = 2
 
-// spillAhead writes slots to files so that the next ones find memory. Mu must be held.
-func (s *Sorter) spillAhead() {
+// keepSlotsFree writes sorted slots to files, so that input rarely waits for a free slot. Mu must be
+// held.
+func (s *Sorter) keepSlotsFree() {
 	for !s.Reading && s.ErrLocked() == nil && len(s.sorted) > 0 &&
-		maxSlots-len(s.slots)+len(s.free)+s.spills < aheadSlots {
-		s.spillOne()
+		maxSlots-len(s.slots)+len(s.free)+s.spillCount < minFreeSlots {
+		s.spillOldest()
 	}
 }
 
-// spillOne writes the sorted slot that was filled first, in the background. Mu must be
-// held.
-func (s *Sorter) spillOne() {
+// spillOldest writes the oldest sorted slot to a file, in the background. Mu must be held.
+func (s *Sorter) spillOldest() {
 	m := slices.MinFunc(s.sorted, func(a, b *slot) int { return int(a.seq - b.seq) })
 	s.sorted = slices.DeleteFunc(s.sorted, func(o *slot) bool { return o == m })
-	s.spills++
+	s.spillCount++
 	s.Tasks.Go(func() {
 		r, err := s.writeSlot(m)
 		s.Mu.Lock()
 		defer s.Mu.Unlock()
-		s.spills--
+		s.spillCount--
 		if r != nil { // even after an error, so that Close closes it
 			i, _ := slices.BinarySearchFunc(s.runs, r.seq, func(o *run, seq int64) int { return int(o.seq - seq) })
 			s.runs = slices.Insert(s.runs, i, r)
@@ -145,14 +146,14 @@ func (s *Sorter) spillOne() {
 	})
 }
 
-// writeSlot writes a sorted slot to a file. The caller must close the returned run even if
-// there is an error.
+// writeSlot writes a sorted slot to a file. If it returns a run, the caller must close it, even
+// after an error.
 func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	r, err := s.newRun(m.seq)
 	if err != nil {
 		return nil, err
 	}
-	c := cursor{m: m}
+	c := cursor{slot: m}
 	return r, s.fill(r, func() (*head, bool, error) {
 		if err := c.next(); err != nil || c.common == ended {
 			return nil, false, err

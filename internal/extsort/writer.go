@@ -11,32 +11,31 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Writer adds records, for one goroutine. It collects them in its own buffer, and passes
-// the buffer to the sorter when it is full.
+// Writer adds the records of one goroutine. It collects them in a buffer, and passes a full buffer
+// to the sorter.
 type Writer struct {
 	s       *Sorter
 	buf     []byte
-	records int          // in buf
-	count   ledger.Count // of buf
+	records int          // number of records in buf
+	count   ledger.Count // count and checksum of the records in buf
 	batch   uint64
 	ordered bool
 	closed  bool
 	err     error
 }
 
-// Writer returns a writer. Records with equal keys from one writer keep their order; those
-// from different writers may come in any order.
+// Writer returns a writer. Records with equal keys keep their order if they come from the same
+// writer. Otherwise their order is undefined.
 func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 
-// Batch returns the writer of the batch with the given number. The batches are numbered
-// from 0 without gaps and may be written at the same time; their records count as added in
-// the order of the numbers. A batch that outgrows its buffer blocks until all earlier
-// batches are closed, so earlier batches must not wait for it. Use either writers or
-// batches, not both.
+// Batch returns the writer of the batch with the given number. Batches are numbered from 0
+// without gaps, and define the order of records with equal keys. They can be written at the
+// same time. A batch that outgrows its buffer blocks until all earlier batches are closed, so
+// an earlier batch must not wait for it. A sorter must not use both Writer and Batch.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
 // BufferSize returns the number of bytes that a batch can hold before it waits for earlier
-// batches. Each record needs its bytes, its key's bytes, and about three more.
+// batches. A record needs its length, its key's length, and about three bytes more.
 func (s *Sorter) BufferSize() int { return s.sizes.buffer }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
@@ -54,13 +53,13 @@ func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {
 	return w, nil
 }
 
-// Add adds a copy of a record and its key. After an error the writer accepts no more.
+// Add adds a copy of a record and its key. After an error, every further call fails.
 func (w *Writer) Add(key, record []byte) error {
 	if w.err != nil {
 		return w.err
 	}
 	size := len(key) + len(record) + 2*binary.MaxVarintLen64
-	if len(w.buf)+size > cap(w.buf) || w.records >= w.s.sizes.records {
+	if len(w.buf)+size > cap(w.buf) || w.records >= w.s.sizes.bufferRecords {
 		if err := w.flush(); err != nil {
 			return err
 		}
@@ -72,8 +71,8 @@ func (w *Writer) Add(key, record []byte) error {
 	return nil
 }
 
-// append adds a record to buf in the format of slots: the length of the rest, the length
-// of the key, the key, the record.
+// append adds a record to buf in the format of slots: the total length of what follows, the key's
+// length, the key, the record.
 func (w *Writer) append(key, record []byte) {
 	lenBytes := (bits.Len(uint(len(key))|1) + 6) / 7
 	item := lenBytes + len(key) + len(record)
@@ -93,7 +92,7 @@ func (w *Writer) append(key, record []byte) {
 
 func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
-		w.err = fmt.Errorf("%w: it has %d bytes with its key, and the limit for %d bytes of memory is %d",
+		w.err = fmt.Errorf("%w: it has %d bytes with its key, but the limit for %d bytes of memory is %d",
 			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
 		_ = w.s.Fail(w.err)
 		return w.err
@@ -110,7 +109,7 @@ func (w *Writer) flush() error {
 	if w.records == 0 {
 		return nil
 	}
-	if err := w.s.receive(w); err != nil {
+	if err := w.s.addBuffer(w); err != nil {
 		w.err = err
 		return err
 	}
@@ -118,7 +117,7 @@ func (w *Writer) flush() error {
 	return nil
 }
 
-// Close passes the remaining records to the sorter. Sorted fails while a writer is open.
+// Close passes the remaining records to the sorter. Sorted fails if a writer is still open.
 func (w *Writer) Close() error {
 	if w.closed {
 		return w.err

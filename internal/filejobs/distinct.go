@@ -10,10 +10,10 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// distinctEngine is one run of [Distinct]. It sorts the records by the fields, and then
-// sorts the first record of each value by its place in the input. Before the sort, each
-// worker drops records with values that it has seen, as far as its memory allows: it gets
-// its blocks in input order.
+// distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the
+// first record of each value by its position in the input. Before the sort, each worker
+// drops records whose values it remembers. That is safe because a worker receives its blocks
+// in input order.
 type distinctEngine struct {
 	by      string
 	job     *job
@@ -23,8 +23,8 @@ type distinctEngine struct {
 	dropped int64
 }
 
-// Distinct returns an engine that drops records that equal an earlier one in the fields of
-// by. If by is "", all bytes are compared.
+// Distinct returns an engine that drops every record that has the same values in the fields of
+// by as an earlier record. If by is "", it compares whole records.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
 func (d *distinctEngine) plan(j *job) (err error) {
@@ -45,10 +45,10 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, d.fields, j.sortBy(d.sorter, d.placeKey)); err != nil {
+	if err := j.read(ctx, d.fields, j.sortBy(d.sorter, d.setSortKey)); err != nil {
 		return err
 	}
-	j.Bar.Wait("finding the first of each", nil)
+	j.Bar.Wait("finding the first record of each value", nil)
 	if err := d.sortFirsts(inOrder); err != nil {
 		return err
 	}
@@ -70,8 +70,9 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// placeKey sorts a record that its worker has not seen, together with its place in the input.
-func (d *distinctEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
+// setSortKey sorts a record by its values, together with its position in the input. It drops
+// a record whose values its worker remembers.
+func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {
 		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Bare)
@@ -87,7 +88,7 @@ func (d *distinctEngine) placeKey(b *records.Block, r *sortRecord) (bool, error)
 	return true, err
 }
 
-// sortFirsts sorts the first record of each value by its place in the input.
+// sortFirsts sorts the first record of each value by its position in the input.
 func (d *distinctEngine) sortFirsts(inOrder *extsort.Sorter) (err error) {
 	w, err := inOrder.Writer()
 	if err != nil {

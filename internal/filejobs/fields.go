@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// splitNames splits a list of fields, such as that of --by, at commas. A name with a comma
-// must be quoted as in CSV. If the whole list is the name of a column, it is that column.
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
+// contains a comma must be quoted as in CSV. A list that equals a column name is one field.
 func splitNames(list string, columns []string) ([]string, error) {
 	if slices.Contains(columns, list) {
 		return []string{list}, nil
@@ -23,22 +23,22 @@ func splitNames(list string, columns []string) ([]string, error) {
 		if strings.HasPrefix(rest, `"`) {
 			end := closingQuote(rest)
 			if end < 0 {
-				return nil, fmt.Errorf("the list of fields %q has a quote that is never closed", list)
+				return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
 			}
 			quoted, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
 		}
 		var plain string
 		plain, rest, more = strings.Cut(rest, ",")
 		if quoted+plain == "" && (more || len(names) > 0) {
-			return nil, fmt.Errorf("the list of fields %q has an empty name", list)
+			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
 		names = append(names, quoted+plain)
 	}
 	return names, nil
 }
 
-// closingQuote returns the index of the quote that ends a quoted text, or -1. Doubled
-// quotes are part of the text.
+// closingQuote returns the index of the closing quote in text, which starts with a quote, or
+// -1. A doubled quote stands for a quote in the text.
 func closingQuote(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch {
@@ -52,7 +52,7 @@ func closingQuote(text string) int {
 	return -1
 }
 
-// ResolveFields returns the fields of a list.
+// ResolveFields returns the fields named in a comma-separated list.
 func ResolveFields(list string, layout records.Layout, columns []string) ([]records.Field, error) {
 	names, err := splitNames(list, columns)
 	if err != nil {
@@ -80,7 +80,7 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// fields returns the fields in the list of a flag. Records may lack them.
+// fields returns the fields listed in the value of a flag. A record without one of them is valid.
 func (j *job) fields(flag, list string) ([]records.Field, error) {
 	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
 	if err != nil {
@@ -94,7 +94,7 @@ func (j *job) fields(flag, list string) ([]records.Field, error) {
 
 // fieldError adds the flag and the input to an error about a field.
 func (j *job) fieldError(flag, value string, err error) error {
-	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.OtherSep(j.From))
+	err = fmt.Errorf("--%s %q of %s, read as %s: %w%s", flag, value, j.Inputs.Files[0].Name, j.From.Format, err, j.Inputs.SeparatorHint(j.From))
 	if j.Inputs.Columns == nil {
 		return &OptionError{err}
 	}
@@ -114,16 +114,17 @@ func (j *job) nameOf(f records.Field) string {
 	return fmt.Sprint(f.Index + 1)
 }
 
-// The byte after the NUL that ends a field of a key. If types do not matter, it is endText.
+// In a key, each field ends with a NUL and one of these bytes. If types do not matter, the byte
+// is endText.
 const (
 	endMissing = iota + 1
 	endText
 	endBare // a JSON number, true or false
 )
 
-// appendKey appends a key of several fields, which sorts by the fields in order. A NUL in
-// a field is followed by 255, and each field ends with a NUL and one of the end bytes. bare
-// reports which fields are not JSON strings; it is nil if types do not matter.
+// appendKey encodes fields as a key that sorts by the first field, then the second, and so
+// on. A 255 follows each NUL in a field. Each field ends with a NUL and an end byte. bare
+// tells which fields are not JSON strings; it is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {
@@ -152,8 +153,9 @@ func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	return dst
 }
 
-// appendWords is a faster appendKey for fields without NUL: it copies 8 bytes at a time, and
-// so reads beyond the end of a field in its block. It returns false if it cannot do that.
+// appendWords is a faster appendKey for fields without NUL. It copies 8 bytes at a time, so it
+// reads beyond the end of a field. It returns false if a field contains a NUL or has too
+// little capacity.
 func appendWords(dst []byte, fields [][]byte) ([]byte, bool) {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
 	n, grown := len(dst), len(dst)
@@ -184,8 +186,8 @@ func appendWords(dst []byte, fields [][]byte) ([]byte, bool) {
 	return to[:n], true
 }
 
-// splitKey appends the fields of a key made by appendKey. They share the key's memory,
-// except fields that contain a NUL.
+// splitKey appends the fields of a key made by appendKey. A field shares the
+// key's memory unless it contains a NUL.
 func splitKey(fields []output.Value, key []byte) []output.Value {
 	for len(key) > 0 {
 		nul := bytes.IndexByte(key, 0)
@@ -201,14 +203,14 @@ func splitKey(fields []output.Value, key []byte) []output.Value {
 	return fields
 }
 
-// appendPlainKey appends the fields of a key with separators. oneField means that the key is
-// a single unencoded field. It returns false if a field cannot be written unchanged.
+// appendPlainKey appends the fields of a key, with separators between them. If oneField is
+// set, the key is a single unencoded field. It returns false if a field needs quotes.
 func appendPlainKey(dst, key []byte, oneField bool, plain *output.Plain) ([]byte, bool) {
 	if oneField {
 		return append(dst, key...), plain.Holds(key)
 	}
 	from := len(dst)
-	dst = append(dst, key[:len(key)-2]...) // without the end of the last field
+	dst = append(dst, key[:len(key)-2]...) // without the last field's end marker
 	for to, i := from, 0; i < len(key); i++ {
 		c := key[i]
 		if plain.Special[c] {

@@ -14,38 +14,37 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// groupEngine is one run of [Group]. It aggregates numbers by hash. Values that are needed
-// themselves (for first, last, any and list) are sorted by the key of their group. Ranked
-// values (for quantiles and mode) are sorted by the key and the value. The results are
-// sorted by the key as well, so that all parts of a row come together.
+// groupEngine runs [Group]. It aggregates numbers in hash tables. Values for first, last, any
+// and list are sorted by their group's key. Values for quantiles and mode are sorted by key and
+// value. The aggregates are sorted by key too, so that all parts of a group are adjacent.
 type groupEngine struct {
 	by, aggregates string
 	job            *job
 
-	names         []string // column names of the output
-	specs         []aggregate.Spec
-	places        []aggregate.Columns // the columns of each spec's values
-	fields        []records.Field
-	keys          int // the first keys fields are the key, the others are values
-	values        int
-	program       *aggregate.Program
-	distinct      []int // columns whose distinct values are counted
-	storedColumns []int // columns whose values are kept
-	modes         []int // columns whose most frequent value is needed
-	quantiled     []int // columns whose numbers are needed in order
-	top           groupTop
+	names           []string // column names of the output
+	specs           []aggregate.Spec
+	specColumns     []aggregate.Columns // the input columns of each spec
+	fields          []records.Field
+	keyCount        int // number of fields, from the first, that make up the key; the others are values
+	valueCount      int
+	program         *aggregate.Program
+	distinctColumns []int // columns with distinct values to count
+	storedColumns   []int // columns with values to store
+	modeColumns     []int // columns with a most frequent value to find
+	quantileColumns []int // columns with numbers to sort for quantiles
+	top             groupTop
 
-	share, sorting int64 // bytes of one share of the memory, and of the sorter
-	longest        int   // maximum length of a key, because of the sorter
+	shareSize, sorterMemory int64 // size of one memory share and of the sorter's memory, in bytes
+	maxKeyLen               int   // maximum key length that the sorter accepts
 
 	numbers *hashagg.Aggregator
-	pairs   []*hashagg.Aggregator // tables of (key, value) for each column in distinct
+	pairs   []*hashagg.Aggregator // for each of distinctColumns, a table of (key, value)
 	sorter  *extsort.Sorter
 	workers []*groupWorker
 	batches atomic.Int64
 }
 
-// Group returns an engine that aggregates records with the same values in the fields of by.
+// Group returns an engine that groups records by the fields of by, and aggregates each group.
 func Group(by, aggregates string, top GroupTop) Engine {
 	return &groupEngine{by: by, aggregates: aggregates, top: groupTop{GroupTop: top}}
 }
@@ -59,41 +58,42 @@ func (g *groupEngine) plan(j *job) error {
 	if g.fields, err = j.fields("by", g.by); err != nil {
 		return err
 	}
-	g.keys = len(g.fields)
+	g.keyCount = len(g.fields)
 	for _, f := range g.fields {
 		g.names = append(g.names, j.nameOf(f))
 	}
 	for _, s := range g.specs {
 		g.names = append(g.names, s.Text)
-		var places aggregate.Columns
-		if places.First, err = g.placeOf(s.Field, s.Text); err == nil {
-			places.Second, err = g.placeOf(s.Second, s.Text)
+		var columns aggregate.Columns
+		if columns.First, err = g.valueColumn(s.Field, s.Text); err == nil {
+			columns.Second, err = g.valueColumn(s.Second, s.Text)
 		}
 		if err != nil {
 			return err
 		}
-		g.places = append(g.places, places)
-		switch place := places.First; {
+		g.specColumns = append(g.specColumns, columns)
+		switch column := columns.First; {
 		case s.Func == aggregate.Distinct:
-			g.distinct = appendNew(g.distinct, place)
+			g.distinctColumns = appendNew(g.distinctColumns, column)
 		case s.Func == aggregate.Mode:
-			g.modes = appendNew(g.modes, place)
+			g.modeColumns = appendNew(g.modeColumns, column)
 		case s.Func == aggregate.Quantile:
-			g.quantiled = appendNew(g.quantiled, place)
-		case s.Kept():
-			g.storedColumns = appendNew(g.storedColumns, place)
+			g.quantileColumns = appendNew(g.quantileColumns, column)
+		case s.StoresValues():
+			g.storedColumns = appendNew(g.storedColumns, column)
 		}
 	}
-	if err := g.top.plan(g.specs, g.names[g.keys:]); err != nil {
+	if err := g.top.plan(g.specs, g.names[g.keyCount:]); err != nil {
 		return err
 	}
-	g.values = len(g.fields) - g.keys
-	g.program = aggregate.NewProgram(g.specs, g.places)
+	g.valueCount = len(g.fields) - g.keyCount
+	g.program = aggregate.NewProgram(g.specs, g.specColumns)
 	return g.divide(j.Memory, &j.Threads)
 }
 
-// placeOf returns the column of a field among the values, or -1 if field is "".
-func (g *groupEngine) placeOf(field, text string) (int, error) {
+// valueColumn returns the index of a field among the values, which it adds if necessary. It
+// returns -1 if field is "".
+func (g *groupEngine) valueColumn(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
 	}
@@ -102,66 +102,66 @@ func (g *groupEngine) placeOf(field, text string) (int, error) {
 		return -1, g.job.fieldError("agg", text, err)
 	}
 	f.Optional = true
-	place := slices.Index(g.fields[g.keys:], f)
-	if place < 0 {
-		place = len(g.fields) - g.keys
+	column := slices.Index(g.fields[g.keyCount:], f)
+	if column < 0 {
+		column = len(g.fields) - g.keyCount
 		g.fields = append(g.fields, f)
 	}
-	return place, nil
+	return column, nil
 }
 
-// sortsValues reports whether values go to the sorter, in input order.
-func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modes) > 0 }
+// sortsValues reports whether the sorter receives values, in input order.
+func (g *groupEngine) sortsValues() bool { return len(g.storedColumns)+len(g.modeColumns) > 0 }
 
-// sortsParts reports whether the parts of a group must be sorted.
-func (g *groupEngine) sortsParts() bool { return len(g.modes) > 0 }
+// sortsParts reports whether the parts of a group must be sorted by kind.
+func (g *groupEngine) sortsParts() bool { return len(g.modeColumns) > 0 }
 
-// MemoryError is the error if the memory is too small for the aggregates.
+// MemoryError means that the aggregates need more memory than the job may use.
 type MemoryError struct{ Needs Memory }
 
 func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divide divides the memory into shares: three for each table; three for the sorter, or four
-// if it gets values; for quantiles, one for lists of numbers and two for the numbers of one
-// group; and one for sorting rows. It reduces the number of threads if memory is short.
+// divide divides the memory into equal shares. Each table uses three, the sorter three or,
+// with values, four. Quantiles use one for lists of numbers and two for the numbers of one
+// group. Sorting rows uses one. If memory is short, divide reduces the number of threads.
 func (g *groupEngine) divide(memory Memory, threads *int) error {
 	const (
-		minKey   = 1 << 10 // length of a key that must fit
-		overhead = 32      // bytes besides a key: lengths, the number of records, the kind
+		minKey   = 1 << 10 // key length that must always be possible
+		overhead = 32      // bytes stored with a key: lengths, record count, kind
 	)
-	sorting := int64(3)
+	sorterShares := int64(3)
 	if g.sortsValues() {
-		sorting = 4
+		sorterShares = 4
 	}
-	shares := 3 + 3*int64(len(g.distinct)) + sorting
-	if len(g.quantiled) > 0 {
+	shares := 3 + 3*int64(len(g.distinctColumns)) + sorterShares
+	if len(g.quantileColumns) > 0 {
 		shares += 3
 	}
 	if g.top.N > 0 {
 		shares++
 	}
-	fits := func(m Memory, threads int) bool {
-		g.share = m.engines(threads) / shares
-		g.sorting = sorting * g.share
-		state := 8 * (g.program.Words + len(g.quantiled))
-		g.longest = (extsort.MaxRecord(g.sorting) - 2*state - 8*maxListLen - overhead) / 2
+	isEnough := func(m Memory, threads int) bool {
+		g.shareSize = m.forEngine(threads) / shares
+		g.sorterMemory = sorterShares * g.shareSize
+		state := 8 * (g.program.Words + len(g.quantileColumns))
+		g.maxKeyLen = (extsort.MaxRecord(g.sorterMemory) - 2*state - 8*maxListCap - overhead) / 2
 		if g.sortsParts() {
-			g.longest = g.longest * 2 / 3 // the sorter stores the key twice, once with escaped NULs
+			g.maxKeyLen = g.maxKeyLen * 2 / 3 // the sorter stores the key twice, with NULs escaped in one copy
 		}
-		entries := 3 * g.share / int64(threads+1) / 18
-		minShare := int64(extsort.MinMemory) * int64(len(g.quantiled)) // each needs a sorter
+		entries := 3 * g.shareSize / int64(threads+1) / 18
+		minShare := int64(extsort.MinMemory) * int64(len(g.quantileColumns)) // each column needs a sorter
 		if g.top.N > 0 {
 			minShare = max(minShare, 2*extsort.MinMemory)
 		}
-		return g.sorting >= extsort.MinMemory && g.share >= minShare && 3*g.share >= hashagg.MinMemory*int64(threads) && entries >= int64(state+minKey) && g.longest >= minKey
+		return g.sorterMemory >= extsort.MinMemory && g.shareSize >= minShare && 3*g.shareSize >= hashagg.MinMemory*int64(threads) && entries >= int64(state+minKey) && g.maxKeyLen >= minKey
 	}
-	for !fits(memory, *threads) {
+	for !isEnough(memory, *threads) {
 		if *threads--; *threads > 0 {
 			continue
 		}
-		for !fits(memory, 1) {
+		for !isEnough(memory, 1) {
 			memory *= 2
 		}
 		return &MemoryError{memory}
@@ -180,7 +180,7 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 	if err := g.open(ctx, j); err != nil {
 		return err
 	}
-	if err := j.read(ctx, g.fields, g.use); err != nil {
+	if err := j.read(ctx, g.fields, g.addBlock); err != nil {
 		return err
 	}
 	j.Bar.Wait("merging groups", nil)
@@ -190,11 +190,11 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 		wg.Go(func() { errs[i] = joinErrors(w.end(i), w.close()) })
 	}
 	wg.Wait()
-	// Free the tables' memory for the next steps.
+	// The next steps need the tables' memory.
 	if err := errors.Join(append(errs, g.numbers.Close())...); err != nil {
 		return err
 	}
-	if len(g.distinct) > 0 {
+	if len(g.distinctColumns) > 0 {
 		if err := g.gatherDistinct(ctx); err != nil {
 			return err
 		}
@@ -203,19 +203,19 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 }
 
 func (g *groupEngine) open(ctx context.Context, j *job) (err error) {
-	o := hashagg.Options{Memory: 3 * g.share, Threads: j.Threads}
-	for range g.distinct {
+	o := hashagg.Options{Memory: 3 * g.shareSize, Threads: j.Threads}
+	for range g.distinctColumns {
 		pairs, err := j.newTables(ctx, o)
 		if err != nil {
 			return err
 		}
 		g.pairs = append(g.pairs, pairs)
 	}
-	o.Words, o.Merge = g.program.Words+len(g.quantiled), g.program.Merge
+	o.Words, o.Merge = g.program.Words+len(g.quantileColumns), g.program.Merge
 	if g.numbers, err = j.newTables(ctx, o); err != nil {
 		return err
 	}
-	if g.sorter, err = j.newSorter(ctx, g.sorting, !g.sortsParts()); err != nil {
+	if g.sorter, err = j.newSorter(ctx, g.sorterMemory, !g.sortsParts()); err != nil {
 		return err
 	}
 	for range j.Threads {

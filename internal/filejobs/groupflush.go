@@ -9,23 +9,23 @@ import (
 	"github.com/go-partd/partd/internal/hashagg"
 )
 
-// flush passes the groups in the table, and the last numbers of their lists, to the sorter.
+// flush moves the groups in the table, with the numbers still in their lists, to the sorter.
 func (w *groupWorker) flush() error {
-	err := w.table.Drain(func(group hashagg.Group) error { return w.send(group.Key, group.Records, group.State) })
+	err := w.table.Drain(func(group hashagg.Group) error { return w.sendGroup(group.Key, group.Records, group.State) })
 	w.lists.reset()
 	return err
 }
 
-// sendEach passes each record of the batch to the sorter as a separate group.
-func (w *groupWorker) sendEach() error {
-	used := w.lists.used // memory used by lists of groups in the table
+// sendRecords passes each record of the batch to the sorter as a group of one record.
+func (w *groupWorker) sendRecords() error {
+	used := w.lists.used // restored below: the lists of single records are temporary
 	for i, key := range w.keys {
 		clear(w.state)
 		w.add(i, w.state)
 		if w.err != nil {
 			return w.err
 		}
-		if err := w.send(key, 1, w.state); err != nil {
+		if err := w.sendGroup(key, 1, w.state); err != nil {
 			return err
 		}
 		w.lists.used = used
@@ -33,17 +33,17 @@ func (w *groupWorker) sendEach() error {
 	return nil
 }
 
-func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
+func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) error {
 	g := w.g
-	rec := binary.AppendUvarint(append(w.sorted[:0], aggregated), records)
+	rec := binary.AppendUvarint(append(w.recordBuf[:0], aggregatedPart), records)
 	for _, word := range state[:g.program.Words] {
 		rec = binary.AppendUvarint(rec, word) // most words are small
 	}
 	if g.sortsParts() {
 		rec = append(rec, key...)
 	}
-	w.sorted = rec
-	if err := w.to.Add(g.sortKey(w.key, key, aggregated), rec); err != nil {
+	w.recordBuf = rec
+	if err := w.writer.Add(g.sortKey(w.sortKeyBuf, key, aggregatedPart), rec); err != nil {
 		return err
 	}
 	for i, list := range state[g.program.Words:] {
@@ -54,20 +54,20 @@ func (w *groupWorker) send(key []byte, records uint64, state []uint64) error {
 	return nil
 }
 
-// end passes the remaining data to the sorter. number is the worker's number, which selects
-// its batch after the batches of all blocks.
+// end passes the remaining data to the sorter. number is the worker's index; it selects the
+// worker's final batch, which comes after the batches of all blocks.
 func (w *groupWorker) end(number int) (err error) {
 	if w.g.sortsValues() {
-		if w.to, err = w.g.lastWriter(number); err != nil {
+		if w.writer, err = w.g.lastWriter(number); err != nil {
 			return err
 		}
 	}
-	err = joinErrors(w.flush(), w.to.Close())
+	err = joinErrors(w.flush(), w.writer.Close())
 	return joinErrors(joinErrors(err, w.table.Close()), w.lists.close())
 }
 
-// lastWriter returns a writer to the sorter for data after all blocks. If values are sorted,
-// it is the batch with that number after the last block.
+// lastWriter returns a writer for data that the sorter receives after all blocks. If values
+// are sorted, number selects a batch after the last block's.
 func (g *groupEngine) lastWriter(number int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(number))
@@ -83,7 +83,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
 	counts, err := g.job.newTables(ctx, hashagg.Options{
-		Memory: 3 * g.share, Threads: 1, Words: len(g.pairs), // the same as for g.numbers
+		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // as much as g.numbers had
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
 				dst[i] += n
@@ -122,11 +122,11 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		rec = append(rec[:0], countDistinct)
+		rec = append(rec[:0], distinctPart)
 		for _, n := range group.State {
 			rec = binary.AppendUvarint(rec, n)
 		}
-		key = g.sortKey(key, group.Key, countDistinct)
+		key = g.sortKey(key, group.Key, distinctPart)
 		if err := w.Add(key, rec); err != nil {
 			return err
 		}
@@ -134,8 +134,8 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	return nil
 }
 
-// prove compares the written groups with the records read.
-func (g *groupEngine) prove(out groupTally) error {
+// verify checks that the written groups account for all records read.
+func (g *groupEngine) verify(out groupTally) error {
 	in := g.numbers.Stats()
 	switch read := g.job.Tally.Records; {
 	case in.Records != read:

@@ -9,26 +9,25 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// numberLists holds the latest numbers of each group's lists, for quantiles, of one worker. A
-// list is a word in the state of its group: the position of its numbers, their capacity and
-// their count, or 0 for an empty list. Numbers that do not fit go to the sorter as pieces of
-// a list.
+// numberLists holds one worker's lists of numbers, for quantiles. A group's state contains a
+// word for each list: the position of its numbers, their capacity and their count, or 0 if
+// the list is empty. When a list is full, its numbers move to the sorter.
 type numberLists struct {
-	mem     []byte
-	numbers []float64
-	used    int
-	crowded bool // there was no memory for a list
+	mem        []byte
+	numbers    []float64
+	used       int
+	needsFlush bool // a list could not grow
 }
 
 const (
 	lenBits    = 16
 	capBits    = 8
-	firstList  = 4   // initial capacity of a list
-	maxListLen = 512 // maximum capacity of a list
+	minListCap = 4   // initial capacity of a list
+	maxListCap = 512 // maximum capacity of a list
 )
 
-// allocateNumbers allocates memory outside the Go heap, and returns it as bytes and as
-// numbers.
+// allocateNumbers allocates memory outside the Go heap. It returns the memory twice, as bytes
+// and as numbers.
 func allocateNumbers(memory int64) (mem []byte, numbers []float64, err error) {
 	if mem, err = offheap.Allocate(int(memory) &^ 7); err != nil {
 		return nil, nil, err
@@ -42,7 +41,7 @@ func (l *numberLists) close() error {
 	return nil
 }
 
-func (l *numberLists) reset() { l.used, l.crowded = 0, false }
+func (l *numberLists) reset() { l.used, l.needsFlush = 0, false }
 
 // get returns the numbers of a list.
 func (l *numberLists) get(list uint64) []float64 {
@@ -53,7 +52,7 @@ func (l *numberLists) get(list uint64) []float64 {
 	return l.numbers[pos : pos+list&(1<<lenBits-1) : pos+1<<(list>>lenBits&(1<<capBits-1))]
 }
 
-// add adds a number to a list. It returns false if there is no memory.
+// add adds a number to a list. It returns false if the list is full and cannot grow.
 func (l *numberLists) add(list *uint64, x float64) bool {
 	old := l.get(*list)
 	if len(old) == cap(old) && !l.grow(list, old) {
@@ -67,15 +66,15 @@ func (l *numberLists) add(list *uint64, x float64) bool {
 
 // grow doubles the capacity of a list, up to a limit.
 func (l *numberLists) grow(list *uint64, old []float64) bool {
-	size, log := firstList, uint64(2)
+	size, log := minListCap, uint64(2)
 	for size <= cap(old) {
 		size, log = 2*size, log+1
 	}
-	if size > maxListLen {
+	if size > maxListCap {
 		return false
 	}
 	if l.used+size > len(l.numbers) {
-		l.crowded = true
+		l.needsFlush = true
 		return false
 	}
 	copy(l.numbers[l.used:], old)
@@ -84,36 +83,36 @@ func (l *numberLists) grow(list *uint64, old []float64) bool {
 	return true
 }
 
-// addNumber adds the number of a record to a list of its group.
+// addNumber adds a record's number to list i of its group.
 func (w *groupWorker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) error {
 	x, exact := n.ExactFloat64()
 	switch {
 	case x == 0:
 		x = 0 // also turns -0 into 0
 	case !exact:
-		w.sorted = n.Append(append(w.sorted[:0], wideNumber, byte(i), byte(i>>8)))
-		return w.to.Add(w.g.sortKey(w.key, key, wideNumber), w.sorted)
+		w.recordBuf = n.Append(append(w.recordBuf[:0], wideNumberPart, byte(i), byte(i>>8)))
+		return w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, wideNumberPart), w.recordBuf)
 	}
 	if w.lists.add(list, x) {
 		return nil
 	}
 	err := w.sendNumbers(i, w.lists.get(*list), key)
 	*list &^= 1<<lenBits - 1
-	if err == nil && !w.lists.add(list, x) { // the list has no memory at all
+	if err == nil && !w.lists.add(list, x) { // even the emptied list has no capacity
 		single := [1]float64{x}
 		err = w.sendNumbers(i, single[:], key)
 	}
 	return err
 }
 
-// sendNumbers passes the numbers of a list, if there are any, to the sorter.
+// sendNumbers passes the numbers of list i to the sorter. It does nothing if the list is empty.
 func (w *groupWorker) sendNumbers(i int, numbers []float64, key []byte) error {
 	if len(numbers) == 0 {
 		return nil
 	}
-	w.sorted = append(w.sorted[:0], someNumbers, byte(i), byte(i>>8))
+	w.recordBuf = append(w.recordBuf[:0], numbersPart, byte(i), byte(i>>8))
 	for _, x := range numbers {
-		w.sorted = binary.LittleEndian.AppendUint64(w.sorted, math.Float64bits(x))
+		w.recordBuf = binary.LittleEndian.AppendUint64(w.recordBuf, math.Float64bits(x))
 	}
-	return w.to.Add(w.g.sortKey(w.key, key, someNumbers), w.sorted)
+	return w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, numbersPart), w.recordBuf)
 }

@@ -14,13 +14,13 @@ import (
 
 // quantile is a requested quantile of the current group.
 type quantile struct {
-	rank         aggregate.Rank
-	exists       bool
-	number, next aggregate.Number
+	rank               aggregate.Rank
+	exists             bool
+	number, nextNumber aggregate.Number
 }
 
-// numberColumn collects the numbers of a column of one group, for quantiles. It uses memory,
-// or a sorter if there are too many numbers or an integer is too large for a float.
+// numberColumn collects one group's numbers from one column, for quantiles. It holds them in
+// memory. If they do not fit, or a float cannot represent one of them, it uses a sorter.
 type numberColumn struct {
 	r      *groupRow
 	mem    []byte
@@ -32,7 +32,8 @@ type numberColumn struct {
 	key    []byte
 }
 
-// newNumberColumn returns a column with memory for numbers. Its sorter may use twice as much.
+// newNumberColumn returns a column that holds numbers in memory bytes. Its sorter may use
+// twice as many.
 func newNumberColumn(r *groupRow, memory int64) (*numberColumn, error) {
 	mem, floats, err := allocateNumbers(memory)
 	return &numberColumn{r: r, mem: mem, floats: floats[:0]}, err
@@ -48,8 +49,8 @@ func (c *numberColumn) close() (err error) {
 	return err
 }
 
-// addPiece adds a piece of a list of the group's numbers.
-func (c *numberColumn) addPiece(rec []byte) error {
+// addFloats adds numbers that a worker sent from one of its lists.
+func (c *numberColumn) addFloats(rec []byte) error {
 	if len(rec)%8 != 0 {
 		return errPart
 	}
@@ -62,11 +63,11 @@ func (c *numberColumn) addPiece(rec []byte) error {
 				return err
 			}
 		case len(c.floats) == cap(c.floats):
-			if err := c.sortAll(); err != nil {
+			if err := c.startSorter(); err != nil {
 				return err
 			}
 			c.values--
-			return c.addPiece(rec)
+			return c.addFloats(rec)
 		default:
 			c.floats = append(c.floats, x)
 		}
@@ -78,15 +79,15 @@ func (c *numberColumn) addPiece(rec []byte) error {
 func (c *numberColumn) addWide(text []byte) error {
 	c.values++
 	if c.sorter == nil {
-		if err := c.sortAll(); err != nil {
+		if err := c.startSorter(); err != nil {
 			return err
 		}
 	}
 	return c.sort(text)
 }
 
-// sortAll starts a sorter and passes all numbers to it.
-func (c *numberColumn) sortAll() (err error) {
+// startSorter starts a sorter and passes all numbers to it.
+func (c *numberColumn) startSorter() (err error) {
 	j := c.r.g.job
 	if c.sorter, err = extsort.New(j.ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.temp}); err != nil {
 		return err
@@ -108,21 +109,21 @@ func (c *numberColumn) sortFloat(x float64) error {
 	return c.sort(c.text)
 }
 
-// sort passes a number to the sorter. It does not keep text.
+// sort passes a number to the sorter, which copies text.
 func (c *numberColumn) sort(text []byte) error {
 	c.key, _ = extsort.AppendDecimal(c.key[:0], text) // text is always a number
 	return c.writer.Add(c.key, text)
 }
 
-// findQuantiles finds the numbers of the group's quantiles.
+// findQuantiles determines the group's quantiles.
 func (r *groupRow) findQuantiles() error {
 	for i, c := range r.numbers {
 		var pending []*quantile
 		for k, s := range r.g.specs {
-			if s.Func != aggregate.Quantile || r.g.places[k].First != r.g.quantiled[i] {
+			if s.Func != aggregate.Quantile || r.g.specColumns[k].First != r.g.quantileColumns[i] {
 				continue
 			}
-			if err := r.hasAll(k, c.values); err != nil {
+			if err := r.checkCount(k, c.values); err != nil {
 				return err
 			}
 			q := &r.quantiles[k]
@@ -139,23 +140,23 @@ func (r *groupRow) findQuantiles() error {
 	return nil
 }
 
-// find finds the numbers at the ranks of the quantiles, and the numbers after them. Then it
-// removes all numbers. All numbers must have been added.
+// find sets, for each quantile, the number at its rank and the next larger number. Then it
+// empties the column. The caller must have added all numbers.
 func (c *numberColumn) find(quantiles []*quantile) (err error) {
 	if c.sorter != nil {
 		err = c.findSorted(quantiles)
 	} else {
-		slices.SortFunc(quantiles, func(a, b *quantile) int { return int(int64(a.rank.At) - int64(b.rank.At)) })
-		rest, before := c.floats, 0
+		slices.SortFunc(quantiles, func(a, b *quantile) int { return int(int64(a.rank.Index) - int64(b.rank.Index)) })
+		remaining, skipped := c.floats, 0
 		for _, q := range quantiles {
-			i := int(q.rank.At) - before
-			selectNumber(rest, i)
-			q.number = aggregate.Float(rest[i])
-			q.next = q.number
-			if i+1 < len(rest) {
-				q.next = aggregate.Float(slices.Min(rest[i+1:]))
+			i := int(q.rank.Index) - skipped
+			selectNumber(remaining, i)
+			q.number = aggregate.Float(remaining[i])
+			q.nextNumber = q.number
+			if i+1 < len(remaining) {
+				q.nextNumber = aggregate.Float(slices.Min(remaining[i+1:]))
 			}
-			rest, before = rest[i:], before+i
+			remaining, skipped = remaining[i:], skipped+i
 		}
 	}
 	c.floats, c.values = c.floats[:0], 0
@@ -173,11 +174,11 @@ func (c *numberColumn) findSorted(quantiles []*quantile) error {
 		}
 		for i := range b.Len() {
 			for _, q := range quantiles {
-				if n-q.rank.At <= 1 {
-					q.next, _ = aggregate.ParseNumber(b.Record(i))
+				if n-q.rank.Index <= 1 {
+					q.nextNumber, _ = aggregate.ParseNumber(b.Record(i))
 				}
-				if n == q.rank.At {
-					q.number = q.next
+				if n == q.rank.Index {
+					q.number = q.nextNumber
 				}
 			}
 			n++
@@ -188,12 +189,12 @@ func (c *numberColumn) findSorted(quantiles []*quantile) error {
 	return err
 }
 
-// selectNumber moves the number with a rank to that index, smaller numbers before it and larger
-// ones after it (Hoare 1961).
+// selectNumber reorders list so that list[rank] is the number that sorting would put there,
+// smaller numbers come before it and larger ones after it (Hoare 1961).
 func selectNumber(list []float64, rank int) {
 	tries := 2 * bits.Len(uint(len(list)))
 	for from, to := 0, len(list)-1; from < to; tries-- {
-		if tries < 0 { // the numbers were chosen to make this slow
+		if tries < 0 { // the order of the numbers is adversarial
 			slices.Sort(list[from : to+1])
 			return
 		}

@@ -26,7 +26,7 @@ func TestNumbersLeaveParts(t *testing.T) {
 	if err := c.addWide(part); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.addPiece(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
+	if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
 		t.Fatal(err)
 	}
 	if string(part) != wide {

@@ -11,25 +11,25 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// maxRowWorkers is the maximum number of goroutines that build rows, because a single
-// goroutine merges for all of them.
+// maxRowWorkers limits the goroutines that build rows. More would wait for the single goroutine
+// that merges.
 const maxRowWorkers = 4
 
-// rowBatch holds the parts of whole groups, and then their rows. Rows may be far larger than
-// the parts, as in JSON, so they are passed on in portions.
+// rowBatch holds the parts of complete groups, and the rows built from them. Rows can be far
+// larger than the parts, for example in JSON, so they are written in portions.
 type rowBatch struct {
 	parts   extsort.Block
 	rows    []byte
-	limit   int // maximum bytes of rows
+	limit   int // maximum size of rows
 	err     error
-	ready   chan bool     // a portion of rows is ready; true if it is the last
-	written chan struct{} // the portion was written
+	ready   chan bool     // receives a value when a portion of rows is ready: true if it is the last
+	written chan struct{} // receives a value when the portion was written
 }
 
-// minRows is the minimum size of a portion of rows.
-const minRows = 64 << 10
+// minRowBytes is the smallest limit of a portion, in bytes.
+const minRowBytes = 64 << 10
 
-// Write adds rows, and waits if the portion is full.
+// Write adds rows. When the portion is full, Write waits until it was written.
 func (b *rowBatch) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(b.rows) == b.limit {
@@ -43,23 +43,23 @@ func (b *rowBatch) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// build builds the rows of the parts.
+// build builds rows from the parts.
 func (b *rowBatch) build(r *groupRow) {
-	// The limit exceeds the size of most batches, so that building rarely waits for writing.
-	b.limit = max(2*len(b.parts.Data), minRows)
+	// Most batches are smaller than the limit, so building rarely waits for writing.
+	b.limit = max(2*len(b.parts.Data), minRowBytes)
 	if b.err = r.addBlock(&b.parts, b); b.err == nil {
 		b.err = r.end(b)
 	}
 	b.ready <- true
 }
 
-// write calls use with the rows, as they become ready.
-func (b *rowBatch) write(use func(rows []byte, err error)) {
+// write passes each portion of rows to handle when it is ready.
+func (b *rowBatch) write(handle func(rows []byte, err error)) {
 	for last := false; !last; {
 		if last = <-b.ready; last {
-			use(b.rows, b.err)
+			handle(b.rows, b.err)
 		} else {
-			use(b.rows, nil)
+			handle(b.rows, nil)
 		}
 		b.rows = b.rows[:0]
 		if !last {
@@ -74,13 +74,13 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	j := g.job
 	workers := min(j.Threads, runtime.GOMAXPROCS(0), maxRowWorkers)
 	batches := workers + 2
-	free, work, ordered := make(chan *rowBatch, batches), make(chan *rowBatch, batches), make(chan *rowBatch, batches)
+	free, pending, ordered := make(chan *rowBatch, batches), make(chan *rowBatch, batches), make(chan *rowBatch, batches)
 	for range batches {
 		free <- &rowBatch{ready: make(chan bool, 1), written: make(chan struct{})}
 	}
 	rows := []*groupRow{r}
 	for len(rows) < workers {
-		row, err := newGroupRow(g, j) // needs no closing before, because without quantiles it has no memory
+		row, err := newGroupRow(g, j) // not closed after an error: without quantiles it holds no memory
 		if err != nil {
 			return err
 		}
@@ -89,7 +89,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	var building, writing sync.WaitGroup
 	for _, r := range rows {
 		building.Go(func() {
-			for b := range work {
+			for b := range pending {
 				b.build(r)
 			}
 		})
@@ -109,14 +109,14 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 					failed.Store(true)
 				}
 			})
-			free <- b // has room for all batches
+			free <- b // never blocks: the channel holds all batches
 		}
 	})
 	err = g.fillBatches(ctx, &failed, free, func(b *rowBatch) {
-		work <- b // these also have room for all batches
+		pending <- b // these channels also hold all batches
 		ordered <- b
 	})
-	close(work)
+	close(pending)
 	building.Wait()
 	close(ordered)
 	writing.Wait()
@@ -134,7 +134,7 @@ func (g *groupEngine) writeParallel(ctx context.Context, r *groupRow) (err error
 	return err
 }
 
-// fillBatches fills batches with whole groups until the end, or until a batch has failed.
+// fillBatches fills batches with complete groups, until there are no more or a batch failed.
 func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free chan *rowBatch, send func(*rowBatch)) error {
 	b := <-free
 	for block, err := range g.sorter.Sorted() {
@@ -144,7 +144,7 @@ func (g *groupEngine) fillBatches(ctx context.Context, failed *atomic.Bool, free
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		last := block.Len() // the index where the last group begins
+		last := block.Len() // index of the first part of the block's last group
 		for last > 0 && block.SameKey(last-1) {
 			last--
 		}

@@ -17,7 +17,7 @@ type groupRow struct {
 	g     *groupEngine
 	rows  *output.Rows
 	json  bool
-	plain *output.Plain // for rows without special bytes, if the format allows it
+	plain *output.Plain // for rows that need no quotes; nil if the format or the aggregates rule them out
 
 	started   bool
 	complete  bool // the aggregated part was added
@@ -25,25 +25,25 @@ type groupRow struct {
 	key       []byte
 	words     []uint64
 	distinct  []uint64
-	texts     []keptText // one for each spec
-	lists     []*spool   // one for each spec, nil unless it is a list
+	texts     []storedText // one for each spec
+	lists     []*spool     // one for each spec, nil unless it is a list
 	modes     []countedColumn
 	numbers   []*numberColumn
 	quantiles []quantile // one for each spec
-	other     []uint64   // words of another part of the group
+	partWords []uint64   // words of the part that is being added
 	tally     groupTally
-	rowBytes  int64 // bytes of all rows
+	rowBytes  int64 // total size of the rows in bytes
 
-	values []output.Value // the kept values of a record, by column
-	row    []output.Value
-	text   []byte
-	out    []byte
+	values  []output.Value // the stored values of a record, by column
+	row     []output.Value
+	textBuf []byte
+	outBuf  []byte
 }
 
-// keptText is the result of first, last, any, or min or max of bytes.
-type keptText struct {
+// storedText is the result of first, last, any, or of min or max of text.
+type storedText struct {
 	output.Value
-	set bool // a record was seen
+	isSet bool // the text comes from a record
 }
 
 func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
@@ -53,11 +53,11 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 	}
 	r := &groupRow{
 		g: g, rows: rows, json: j.To.Format == records.JSONL,
-		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinct)),
-		texts: make([]keptText, len(g.specs)), lists: make([]*spool, len(g.specs)),
-		modes: make([]countedColumn, len(g.modes)), quantiles: make([]quantile, len(g.specs)),
-		other:  make([]uint64, g.program.Words),
-		values: make([]output.Value, g.values), row: make([]output.Value, g.keys+len(g.specs)),
+		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinctColumns)),
+		texts: make([]storedText, len(g.specs)), lists: make([]*spool, len(g.specs)),
+		modes: make([]countedColumn, len(g.modeColumns)), quantiles: make([]quantile, len(g.specs)),
+		partWords: make([]uint64, g.program.Words),
+		values:    make([]output.Value, g.valueCount), row: make([]output.Value, g.keyCount+len(g.specs)),
 	}
 	n := 0
 	for i, s := range g.specs {
@@ -71,17 +71,17 @@ func newGroupRow(g *groupEngine, j *job) (*groupRow, error) {
 			r.lists[i] = &spool{temp: j.temp, limit: int(j.Memory) / 32 / n}
 		}
 	}
-	for range g.quantiled {
+	for range g.quantileColumns {
 		// A third of the memory for quantiles and of the closed tables; the sorters get the rest.
-		c, err := newNumberColumn(r, 2*g.share/int64(len(g.quantiled)))
+		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {
 			return nil, err
 		}
 		r.numbers = append(r.numbers, c)
 	}
-	// Without such aggregates, rows have only numbers, true and false after their keys.
-	special := func(s aggregate.Spec) bool { return s.Kept() || s.Ranked() }
-	if g.top.N == 0 && !slices.ContainsFunc(g.specs, special) {
+	// Without text results, only numbers, true and false follow the key in a row.
+	mayBeText := func(s aggregate.Spec) bool { return s.StoresValues() || s.NeedsSorting() }
+	if g.top.N == 0 && !slices.ContainsFunc(g.specs, mayBeText) {
 		r.plain = rows.Plain()
 	}
 	return r, nil
@@ -100,29 +100,28 @@ func (r *groupRow) close() error {
 	return errors.Join(errs...)
 }
 
-var errPart = errors.New("a part of a group differs from what was written: the temporary data is damaged")
+var errPart = errors.New("temporary data is damaged: a part of a group cannot be decoded")
 
-// add adds a part that was sorted under the key of the group. sameKey means that the previous
-// part has the same sort key.
+// add adds a part to the group. sameKey reports whether the previous part has the same sort key.
 func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	r.started = true
 	kind, rec := rec[0], rec[1:]
 	switch kind {
-	case keptValues:
+	case storedPart:
 		return r.addValues(rec)
-	case aggregated:
+	case aggregatedPart:
 		return r.addAggregated(key, rec)
-	case countedValue:
-		return r.addCounted(rec, sameKey)
-	case someNumbers, wideNumber:
-		i, rec, ok := columnOf(rec, len(r.numbers))
+	case modePart:
+		return r.addModeValue(rec, sameKey)
+	case numbersPart, wideNumberPart:
+		i, rec, ok := cutColumn(rec, len(r.numbers))
 		switch {
 		case !ok:
 			return errPart
-		case kind == wideNumber:
+		case kind == wideNumberPart:
 			return r.numbers[i].addWide(rec)
 		}
-		return r.numbers[i].addPiece(rec)
+		return r.numbers[i].addFloats(rec)
 	}
 	for i := range r.distinct {
 		n, l := binary.Uvarint(rec)
@@ -134,15 +133,16 @@ func (r *groupRow) add(key, rec []byte, sameKey bool) error {
 	return nil
 }
 
-// addAggregated adds the part of a group that comes from a table.
+// addAggregated adds a part that holds the state of the group in a table. A group can have
+// several such parts.
 func (r *groupRow) addAggregated(key, rec []byte) error {
 	records, l := binary.Uvarint(rec)
-	for i := range r.other {
+	for i := range r.partWords {
 		if l <= 0 {
 			return errPart
 		}
 		rec = rec[l:]
-		r.other[i], l = binary.Uvarint(rec)
+		r.partWords[i], l = binary.Uvarint(rec)
 	}
 	if l <= 0 {
 		return errPart
@@ -154,12 +154,12 @@ func (r *groupRow) addAggregated(key, rec []byte) error {
 	}
 	if r.complete {
 		r.records += records
-		r.g.program.Merge(r.words, r.other)
+		r.g.program.Merge(r.words, r.partWords)
 		return nil
 	}
 	r.key = append(r.key[:0], key...)
 	r.records, r.complete = records, true
-	copy(r.words, r.other)
+	copy(r.words, r.partWords)
 	for i := range r.modes {
 		r.modes[i] = countedColumn{mode: output.Value{Text: r.modes[i].mode.Text[:0], Missing: true}}
 	}
@@ -179,32 +179,32 @@ func (r *groupRow) addValues(rec []byte) error {
 	}
 	for i := range r.g.specs {
 		s := &r.g.specs[i]
-		if !s.Kept() {
+		if !s.StoresValues() {
 			continue
 		}
-		v, t := r.values[r.g.places[i].First], &r.texts[i]
+		v, t := r.values[r.g.specColumns[i].First], &r.texts[i]
 		switch s.Func {
 		case aggregate.List:
-			if err := r.addToList(i, v, t.set); err != nil {
+			if err := r.addToList(i, v, t.isSet); err != nil {
 				return err
 			}
-			t.set = true
+			t.isSet = true
 		case aggregate.First:
-			if !t.set {
+			if !t.isSet {
 				t.replace(v)
 			}
 		case aggregate.Last:
 			t.replace(v)
 		case aggregate.Any:
-			if len(v.Text) > 0 && !t.set {
+			if len(v.Text) > 0 && !t.isSet {
 				t.replace(v)
 			}
 		case aggregate.Min:
-			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) < 0) {
+			if len(v.Text) > 0 && (!t.isSet || bytes.Compare(v.Text, t.Text) < 0) {
 				t.replace(v)
 			}
 		case aggregate.Max:
-			if len(v.Text) > 0 && (!t.set || bytes.Compare(v.Text, t.Text) > 0) {
+			if len(v.Text) > 0 && (!t.isSet || bytes.Compare(v.Text, t.Text) > 0) {
 				t.replace(v)
 			}
 		}
@@ -212,22 +212,22 @@ func (r *groupRow) addValues(rec []byte) error {
 	return nil
 }
 
-func (t *keptText) replace(v output.Value) {
+func (t *storedText) replace(v output.Value) {
 	v.Text = append(t.Text[:0], v.Text...)
-	t.Value, t.set = v, true
+	t.Value, t.isSet = v, true
 }
 
-// addToList adds a value to a list, which is stored as it will be written, except for the
-// quotes around a CSV field.
-func (r *groupRow) addToList(i int, v output.Value, more bool) (err error) {
+// addToList adds a value to list i. The list is stored in its output form, without the quotes
+// around a CSV field.
+func (r *groupRow) addToList(i int, v output.Value, isSet bool) (err error) {
 	s := r.lists[i]
 	switch {
 	case !r.json:
-		if more {
+		if isSet {
 			s.buf = append(s.buf, ';')
 		}
 		s.buf = output.AppendCSV(s.buf, v.Text, ';')
-	case !more:
+	case !isSet:
 		s.buf = append(s.buf, '[')
 	default:
 		s.buf = append(s.buf, ',')

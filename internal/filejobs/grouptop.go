@@ -10,23 +10,24 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// GroupTop selects the groups that are written: the N with the largest value of the aggregate
-// By, or with the smallest if :asc follows its name. If By is "", it is the first aggregate.
-// If N is 0, all groups are written, in the order of their keys.
+// GroupTop selects the groups to write: the N groups with the largest values of the aggregate
+// By, or with the smallest values if By ends in ":asc". If By is "", the first aggregate is
+// used. If N is 0, all groups are written, in key order.
 type GroupTop struct {
 	N  int
 	By string
 }
 
-// groupTop sorts the rows of the groups that may be written. It is an io.Writer of rows.
+// groupTop sorts the rows of the groups that may be among the first N. It is an io.Writer that
+// receives one row in each call.
 type groupTop struct {
 	GroupTop
 	topEngine
-	by     int // the index of the aggregate to sort by
-	order  fieldOrder
-	row    *groupRow
-	writer *extsort.Writer
-	key    []byte
+	byIndex int // index of the aggregate to sort by
+	order   fieldOrder
+	row     *groupRow
+	writer  *extsort.Writer
+	key     []byte
 }
 
 func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
@@ -35,34 +36,34 @@ func (t *groupTop) plan(specs []aggregate.Spec, names []string) error {
 	}
 	for _, s := range specs {
 		if s.Func == aggregate.List {
-			return optionErrorf("--top needs rows that fit in memory, but %s may not: leave it out of --agg", s.Text)
+			return optionErrorf("--top needs rows that fit in memory, but %s can be larger: remove it from --agg", s.Text)
 		}
 	}
 	if t.By != "" {
 		var name string
 		name, t.order = orderedField(t.By, names)
-		if t.by = slices.Index(names, name); t.by < 0 || t.order.numeric {
+		if t.byIndex = slices.Index(names, name); t.byIndex < 0 || t.order.numeric {
 			return optionErrorf("--top-by %q is not an aggregate of --agg%s: use one of %s, and add :asc for the smallest", t.By, nearest.Hint(name, names), strings.Join(names, ", "))
 		}
 	}
-	s := specs[t.by]
-	t.order.numeric = s.Func != aggregate.Mode && !s.Kept() && !s.Boolean()
+	s := specs[t.byIndex]
+	t.order.numeric = s.Func != aggregate.Mode && !s.StoresValues() && !s.NeedsBooleans()
 	return nil
 }
 
-// open prepares for rows.
+// open creates the sorter. It must be called before Write.
 func (t *groupTop) open(ctx context.Context, j *job, row *groupRow, memory int64) (err error) {
 	t.n, t.row = t.N, row
-	t.firsts = []*firstKeys{{n: t.N, limit: memory / 2}}
+	t.firsts = []*firstKeys{{n: t.N, maxBytes: memory / 2}}
 	if t.sorter, err = j.newSorter(ctx, memory/2, false); err == nil {
 		t.writer, err = t.sorter.Writer()
 	}
 	return err
 }
 
-// Write adds the current row. text is the row as it will be written.
+// Write adds the current row. text is the row in its output form.
 func (t *groupTop) Write(text []byte) (int, error) {
-	v := &t.row.row[t.row.g.keys+t.by]
+	v := &t.row.row[t.row.g.keyCount+t.byIndex]
 	t.key = append(t.key[:0], missing)
 	if len(v.Text) > 0 {
 		t.key[0] = present
@@ -78,7 +79,7 @@ func (t *groupTop) Write(text []byte) (int, error) {
 	if !t.firsts[0].add(t.key) {
 		return len(text), nil
 	}
-	return len(text), moreMemory(t.writer.Add(t.key, text))
+	return len(text), adviseMemory(t.writer.Add(t.key, text))
 }
 
 func (t *groupTop) write(j *job, groups int64) error {

@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// groupTally counts the written groups, to compare them with the input.
+// groupTally counts the written groups, so that verify can compare them with the input.
 type groupTally struct {
 	groups, records int64
-	keys            uint64 // sum of the hashes of the keys, once for each record
+	keys            uint64 // sum of each group's key hash times its record count
 }
 
 func (t *groupTally) add(o groupTally) {
@@ -42,7 +42,7 @@ func (g *groupEngine) write(ctx context.Context) error {
 	if err = joinErrors(err, r.close()); err != nil {
 		return err
 	}
-	if err := g.prove(r.tally); err != nil {
+	if err := g.verify(r.tally); err != nil {
 		return err
 	}
 	if g.top.N > 0 {
@@ -62,16 +62,16 @@ func (g *groupEngine) write(ctx context.Context) error {
 	return nil
 }
 
-// writeRows writes the sorted parts as rows. It uses one goroutine if a row may be large or if
-// rows are sorted, and otherwise several.
+// writeRows builds and writes the rows. It uses several goroutines, unless a row can be large
+// or the rows must be sorted.
 func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	j := g.job
-	if !g.sortsValues() && len(g.quantiled) == 0 && g.top.N == 0 && j.Threads > 1 {
+	if !g.sortsValues() && len(g.quantileColumns) == 0 && g.top.N == 0 && j.Threads > 1 {
 		return g.writeParallel(ctx, r)
 	}
 	var out io.Writer = j.sink
 	if g.top.N > 0 {
-		if err := g.top.open(ctx, j, r, g.share); err != nil {
+		if err := g.top.open(ctx, j, r, g.shareSize); err != nil {
 			return err
 		}
 		out = &g.top
@@ -87,13 +87,13 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 	return r.end(out)
 }
 
-// addBlock adds the parts in a block, and writes each group that is complete.
+// addBlock adds the parts in a block, and writes the row of each complete group.
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)
 		begins := !sameKey
 		if r.g.sortsParts() {
-			begins = begins && rec[0] == aggregated
+			begins = begins && rec[0] == aggregatedPart
 		}
 		if begins {
 			if err := r.end(out); err != nil {
@@ -107,13 +107,13 @@ func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	return nil
 }
 
-// end writes the row of the current group, if there is one, and prepares for the next group.
+// end writes the row of the current group, if any, and prepares for the next group.
 func (r *groupRow) end(w io.Writer) error {
 	if !r.started {
 		return nil
 	}
 	if !r.complete {
-		return fmt.Errorf("%w: its counts are missing", errPart)
+		return fmt.Errorf("%w: a group's counts are missing", errPart)
 	}
 	r.tally.add(groupTally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
 	if r.plain != nil {
@@ -121,7 +121,7 @@ func (r *groupRow) end(w io.Writer) error {
 			return err
 		}
 	}
-	r.g.job.valuesOf(r.row[:0], r.key, r.g.keys) // sets the key, for errors
+	r.g.job.appendKeyValues(r.row[:0], r.key, r.g.keyCount) // before anything can fail, so that errors can name the group
 	err := r.findQuantiles()
 	if err == nil {
 		err = r.fill()
@@ -135,7 +135,7 @@ func (r *groupRow) end(w io.Writer) error {
 	r.started, r.complete = false, false
 	clear(r.distinct)
 	for i := range r.texts {
-		r.texts[i].set, r.texts[i].Missing = false, true
+		r.texts[i].isSet, r.texts[i].Missing = false, true
 	}
 	for _, s := range r.lists {
 		if s != nil {
@@ -148,110 +148,110 @@ func (r *groupRow) end(w io.Writer) error {
 // fill sets the fields of the row, except lists that do not fit in memory.
 func (r *groupRow) fill() error {
 	g := r.g
-	r.text = r.text[:0]
+	r.textBuf = r.textBuf[:0]
 	for i := range g.specs {
 		s := &g.specs[i]
-		v := &r.row[g.keys+i]
+		v := &r.row[g.keyCount+i]
 		switch {
 		case s.Func == aggregate.List:
 			if r.json && r.lists[i].size == 0 {
 				r.lists[i].buf = append(r.lists[i].buf, ']')
 			}
 			*v = output.Value{Text: r.lists[i].buf, JSON: true}
-		case s.Kept():
+		case s.StoresValues():
 			if *v = r.texts[i].Value; v.Missing {
 				v.Text = nil
 			}
 		case s.Func == aggregate.Mode:
-			c := &r.modes[slices.Index(g.modes, g.places[i].First)]
-			if err := r.hasAll(i, c.values); err != nil {
+			c := &r.modes[slices.Index(g.modeColumns, g.specColumns[i].First)]
+			if err := r.checkCount(i, c.values); err != nil {
 				return err
 			}
 			*v = c.mode
 		default:
-			from := len(r.text)
+			from := len(r.textBuf)
 			var err error
-			if r.text, err = r.appendResult(r.text, i); err != nil {
+			if r.textBuf, err = r.appendResult(r.textBuf, i); err != nil {
 				return err
 			}
-			text := r.text[from:len(r.text):len(r.text)]
+			text := r.textBuf[from:len(r.textBuf):len(r.textBuf)]
 			*v = output.Value{Text: text, Missing: len(text) == 0, JSON: true}
 		}
 	}
 	return nil
 }
 
-// appendResult appends a result that is a number, true or false. It appends nothing if there
-// is no result.
+// appendResult appends the result of spec i, which is a number, true or false. It appends
+// nothing if there is no result.
 func (r *groupRow) appendResult(dst []byte, i int) ([]byte, error) {
 	g := r.g
 	switch q := &r.quantiles[i]; {
 	case g.specs[i].Func == aggregate.Distinct:
-		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinct, g.places[i].First)], 10), nil
+		return strconv.AppendUint(dst, r.distinct[slices.Index(g.distinctColumns, g.specColumns[i].First)], 10), nil
 	case g.specs[i].Func != aggregate.Quantile:
 		return g.program.Append(dst, i, r.words, r.records)
 	case q.exists:
-		return g.program.AppendQuantile(dst, i, q.rank, q.number, q.next)
+		return g.program.AppendQuantile(dst, i, q.rank, q.number, q.nextNumber)
 	}
 	return dst, nil
 }
 
 // writeFields writes the row. Lists that do not fit in memory are written in pieces.
 func (r *groupRow) writeFields(w io.Writer) (err error) {
-	r.out = r.out[:0]
+	r.outBuf = r.outBuf[:0]
 	for i := range r.row {
-		if r.out, err = r.rows.AppendStart(r.out, i); err != nil {
+		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
 			return err
 		}
-		if k := i - r.g.keys; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
+		if k := i - r.g.keyCount; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
 			err = r.streamList(w, i, r.lists[k])
 		} else {
-			r.out, err = r.rows.AppendField(r.out, i, &r.row[i])
+			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[i])
 		}
 		if err != nil {
 			return err
 		}
 	}
-	r.out = r.rows.AppendEnd(r.out)
-	r.rowBytes += int64(len(r.out))
-	_, err = w.Write(r.out)
+	r.outBuf = r.rows.AppendEnd(r.outBuf)
+	r.rowBytes += int64(len(r.outBuf))
+	_, err = w.Write(r.outBuf)
 	return err
 }
 
-// streamList writes r.out, and then a list that does not fit in memory.
+// streamList writes r.out, and then a list that is partly on disk.
 func (r *groupRow) streamList(w io.Writer, i int, s *spool) (err error) {
 	if r.json {
 		s.buf = append(s.buf, ']')
 	}
-	r.out = r.rows.AppendQuote(r.out)
+	r.outBuf = r.rows.AppendQuote(r.outBuf)
 	err = s.pieces(func(p []byte) error {
-		if r.out, err = r.rows.AppendPiece(r.out, i, p); err != nil {
+		if r.outBuf, err = r.rows.AppendPiece(r.outBuf, i, p); err != nil {
 			return err
 		}
-		r.rowBytes += int64(len(r.out))
-		_, err = w.Write(r.out)
-		r.out = r.out[:0]
+		r.rowBytes += int64(len(r.outBuf))
+		_, err = w.Write(r.outBuf)
+		r.outBuf = r.outBuf[:0]
 		return err
 	})
-	r.out = r.rows.AppendQuote(r.out)
+	r.outBuf = r.rows.AppendQuote(r.outBuf)
 	return err
 }
 
-// writePlain writes the row and prepares for the next group. It does nothing and returns
-// false if a field of the key cannot be written unchanged.
+// writePlain writes the row and prepares for the next group. If the row needs quotes or an
+// aggregate fails, it does nothing and returns false.
 func (r *groupRow) writePlain(w io.Writer) (done bool, err error) {
 	g := r.g
-	out, ok := appendPlainKey(r.out[:0], r.key, g.keys == 1 && !g.job.isTyped(), r.plain)
+	out, ok := appendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.isTyped(), r.plain)
 	if !ok {
 		return false, nil
 	}
 	for i := range g.specs {
 		if out, err = r.appendResult(append(out, r.plain.Sep), i); err != nil {
-			return false, nil // the caller retries in a way that names the group in the error
+			return false, nil // the caller tries again, and names the group in its error
 		}
 	}
 	out = append(out, '\n')
-	r.out = out
+	r.outBuf = out
 	r.rowBytes += int64(len(out))
 	r.started, r.complete = false, false
 	clear(r.distinct)

@@ -19,24 +19,24 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// Stdin is the name of the standard input in lists of files.
+// Stdin is the file name that stands for the standard input.
 const Stdin = "-"
 
 // Inputs are the opened and checked input files.
 type Inputs struct {
-	Files   []records.Input
-	Columns []string     // the header, nil if the input has no header
-	Size    int64        // bytes of all files as stored, -1 if unknown
-	Read    atomic.Int64 // bytes of them that were read
-	header  []byte       // the header as written in the file
-	head    []byte       // the beginning of the first file that is not empty
+	Files      []records.Input
+	Columns    []string     // column names from the header, nil without a header
+	Size       int64        // total size on disk in bytes, -1 if unknown
+	BytesRead  atomic.Int64 // bytes read, before decompression
+	header     []byte       // the header line
+	firstBytes []byte       // the beginning of the first file that is not empty
 }
 
-// OpenInputs checks that each file exists, is readable, and has the same header as the others.
-// It reads only the beginning of each file.
+// OpenInputs checks that each file is readable, and that all have the same header. It reads
+// only the beginning of each file.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
-	first := "" // the file that has the header
+	first := "" // the first file with a header
 	for i, name := range names {
 		if err := canceled.Err(ctx); err != nil {
 			return in, err
@@ -44,12 +44,12 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 		if name == Stdin && slices.Contains(names[:i], Stdin) {
 			return in, optionErrorf("standard input (-) is given twice")
 		}
-		start, err := in.openOrEnd(ctx, stdin, name, layout, maxRecord)
+		start, err := in.openContext(ctx, stdin, name, layout, maxRecord)
 		if err != nil {
 			return in, err
 		}
-		if len(in.head) == 0 {
-			in.head = start.Read
+		if len(in.firstBytes) == 0 {
+			in.firstBytes = start.Read
 		}
 		if start.Columns == nil {
 			continue
@@ -63,8 +63,8 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 	return in, nil
 }
 
-// Columns returns the column names of a file, which must be in its first limit bytes. It does
-// not read pipes and other special files.
+// Columns returns a file's column names. The header must be in the first limit bytes. Columns
+// returns nil for pipes and other special files.
 func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	// Opening a pipe would wait for a writer.
 	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
@@ -78,9 +78,10 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// OtherSep returns a hint about the likely separator, if the first line has a single field.
-func (in *Inputs) OtherSep(l records.Layout) string {
-	line, _, _ := strings.Cut(string(in.head), "\n")
+// SeparatorHint suggests the likely separator if the first line has a single field. Otherwise it
+// returns "".
+func (in *Inputs) SeparatorHint(l records.Layout) string {
+	line, _, _ := strings.Cut(string(in.firstBytes), "\n")
 	current, flags := l.Sep, "--sep "
 	switch l.Format {
 	case records.CSV:
@@ -97,32 +98,31 @@ func (in *Inputs) OtherSep(l records.Layout) string {
 	}
 	for _, sep := range []string{";", "\t", "|", ","} {
 		if strings.Contains(line, sep) {
-			return fmt.Sprintf(" (is the separator another one? add %s%s)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
+			return fmt.Sprintf(" (wrong separator? try %s%s)", flags, textfmt.ShellQuote(strings.ReplaceAll(sep, "\t", `\t`)))
 		}
 	}
 	return ""
 }
 
-// Note returns a note if the records have one field, but would have more with another
-// separator.
-func (in *Inputs) Note(l records.Layout) []string {
-	if hint := in.OtherSep(l); hint != "" && in.Columns != nil {
+// Warnings warns if the records have one field, but would have more with another separator.
+func (in *Inputs) Warnings(l records.Layout) []string {
+	if hint := in.SeparatorHint(l); hint != "" && in.Columns != nil {
 		return []string{"the records have a single field" + hint}
 	}
 	return nil
 }
 
-// SkipHint adds to an error a hint about --skip-bad, or about another separator.
+// SkipHint adds advice to an error about a bad record: use --skip-bad or another separator.
 func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	if errors.As(err, new(*records.BadError)) {
-		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.OtherSep(l))
+		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.SeparatorHint(l))
 	}
 	return err
 }
 
-// openOrEnd is like open, but returns when ctx ends, even if open waits for a pipe. Then the
-// caller must not use in any more.
-func (in *Inputs) openOrEnd(ctx context.Context, stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
+// openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.
+// The caller must then stop using in, because open may still change it.
+func (in *Inputs) openContext(ctx context.Context, stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	var start *records.Start
 	done := make(chan error, 1)
 	go func() {
@@ -138,7 +138,8 @@ func (in *Inputs) openOrEnd(ctx context.Context, stdin *os.File, name string, la
 	}
 }
 
-// open checks a file, and returns its beginning. Files that can be read only once remain open.
+// open checks a file, and returns its beginning. It leaves pipes open, because they can be
+// read only once.
 func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
 	file := records.Input{Name: name, Size: -1}
 	f := stdin
@@ -156,7 +157,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	}
 	if info.IsDir() {
 		_ = f.Close()
-		return nil, fmt.Errorf("%s is a directory: name its files, as in %s", name, filepath.Join(name, "*"))
+		return nil, fmt.Errorf("%s is a directory: name its files, for example %s", name, filepath.Join(name, "*"))
 	}
 	if name != Stdin && info.Mode().IsRegular() {
 		if in.Size >= 0 {
@@ -175,7 +176,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		return start, errors.Join(err, r.Close(), f.Close())
 	}
 	in.Size = -1
-	r, err := decompress(file.Name, &rawFile{file: f, total: &in.Read}, maxRecord)
+	r, err := decompress(file.Name, &rawFile{file: f, total: &in.BytesRead}, maxRecord)
 	if err != nil {
 		return nil, err
 	}
@@ -190,13 +191,14 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	return start, nil
 }
 
-// reopen opens a file to read all of it. Closing it checks that all of its bytes were read.
+// reopen opens a file to read all of it. After the end was read, Close returns an error if the
+// file's size changed.
 func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	raw := &rawFile{file: f, total: &in.Read}
+	raw := &rawFile{file: f, total: &in.BytesRead}
 	r, err := decompress(name, raw, maxRecord)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -205,7 +207,7 @@ func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser,
 		err := errors.Join(r.Close(), f.Close())
 		if err == nil && raw.atEOF && raw.n != size {
 			return &records.Error{File: name, Err: fmt.Errorf(
-				"the file changed while it was read: it had %d bytes, but %d were read", size, raw.n)}
+				"the file changed during reading: it had %d bytes, but %d were read", size, raw.n)}
 		}
 		return err
 	}}, nil
@@ -214,7 +216,7 @@ func (in *Inputs) reopen(name string, size int64, maxRecord int) (io.ReadCloser,
 // rawFile counts the bytes read from a file, before decompression.
 type rawFile struct {
 	file  *os.File
-	total *atomic.Int64 // bytes read from all files
+	total *atomic.Int64 // counts the bytes read from all files
 	n     int64
 	atEOF bool
 }
@@ -236,9 +238,9 @@ type content struct {
 
 func (c content) Close() error { return c.close() }
 
-// decompress returns the content of a file. It detects compression by content, and returns an
-// error if the file's name says otherwise. A zstd window may use an eighth of the memory,
-// which is half of maxRecord.
+// decompress returns the content of a file. It detects compression from the first bytes, and
+// returns an error if the file's extension contradicts them. A zstd window may use half of
+// maxRecord, which is an eighth of the job's memory.
 func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	head := make([]byte, zfile.HeadSize)
 	n, err := io.ReadFull(f, head)
@@ -247,18 +249,18 @@ func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 	}
 	head = head[:n]
 	whole := io.MultiReader(bytes.NewReader(head), f)
-	kind, named := zfile.Detect(head), zfile.FormatOf(name)
-	// After the small head, reads go directly to a file that is not compressed.
+	format, nameFormat := zfile.Detect(head), zfile.FormatOf(name)
+	// Except for its first bytes, an uncompressed file is read directly.
 	c := content{Reader: whole, close: func() error { return nil }}
-	if kind != zfile.None {
-		r, err := zfile.NewReader(name, kind, whole, int64(maxRecord/2))
+	if format != zfile.None {
+		r, err := zfile.NewReader(name, format, whole, int64(maxRecord/2))
 		if err != nil {
 			return content{}, err
 		}
-		kind, c = r.Format(), content{Reader: r, close: r.Close, packed: true}
+		format, c = r.Format(), content{Reader: r, close: r.Close, packed: true}
 	}
-	if named != zfile.None && kind != named {
-		return content{}, errors.Join(&records.Error{File: name, Err: fmt.Errorf("the name is that of a %s file, but the content is not", named)}, c.Close())
+	if nameFormat != zfile.None && format != nameFormat {
+		return content{}, errors.Join(&records.Error{File: name, Err: fmt.Errorf("the extension means %s, but the content has another format", nameFormat)}, c.Close())
 	}
 	return c, nil
 }

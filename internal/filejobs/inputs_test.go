@@ -49,7 +49,7 @@ func TestCompressedFileGrows(t *testing.T) {
 			t.Fatal(err)
 		}
 		err = r.Close()
-		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed while it was read") {
+		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed during reading") {
 			t.Errorf("grows %v: %v", grows, err)
 		}
 	}

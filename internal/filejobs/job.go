@@ -23,12 +23,12 @@ import (
 
 // Options are common to all jobs.
 type Options struct {
-	Files    []string // [Stdin] is the standard input
-	Output   string   // the file to write; "" or [Stdin] is the standard output
+	Files    []string // [Stdin] means the standard input
+	Output   string   // the file to write; "" or [Stdin] means the standard output
 	Force    bool     // replace existing files
 	In       *os.File // the standard input
 	Out      io.Writer
-	From, To records.Layout // of the input, and of the output
+	From, To records.Layout // layouts of the input and of the output
 	SkipBad  bool           // skip and count bad records
 	Memory   Memory
 	Threads  int // maximum threads; fewer are used if memory is short
@@ -42,44 +42,44 @@ type Result struct {
 	Tally   records.Tally
 	Lines   []Line   // the summary
 	Notes   []string // warnings about likely mistakes
-	Written int64    // bytes of the output
+	Written int64    // size of the output in bytes
 	Seconds float64
 }
 
-// OptionError is an error in the options, whatever the data.
+// OptionError reports invalid options. The data does not matter.
 type OptionError struct{ Err error }
 
 func (e *OptionError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the cause.
+// Unwrap returns the underlying error.
 func (e *OptionError) Unwrap() error { return e.Err }
 
 func optionErrorf(format string, args ...any) error { return &OptionError{fmt.Errorf(format, args...)} }
 
-// Engine does the work of a job.
+// Engine executes a job, such as sorting.
 type Engine interface {
-	// plan checks the header and the options, before anything is created.
+	// plan checks the header and the options. It is called before any file is created.
 	plan(j *job) error
 	run(ctx context.Context, j *job) error
 }
 
-// job is one run of an engine, with its input, temporary directories and output.
+// job is one execution of an engine, with its input, temporary directories and output.
 type job struct {
 	Options
 	Result
-	ctx       context.Context // the context of the whole job
-	temp      *tempdir.Set
-	sink      *sink
-	ownOutput bool // the engine writes its output without a sink
-	reading   *job // the job whose input an error is about: this one, or the other side of a join
-	cancel    context.CancelCauseFunc
-	closers   []func() error
+	ctx         context.Context // the context of the whole job
+	temp        *tempdir.Set
+	sink        *sink
+	writesFiles bool // the engine writes files itself, without a sink
+	current     *job // the job whose input is being read: this job, or the right side of a join
+	cancel      context.CancelCauseFunc
+	closers     []func() error // called in reverse order after the engine has finished
 }
 
-// Run runs a job.
+// Run executes a job.
 func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j := &job{Options: *o, ctx: ctx}
-	j.reading = j
+	j.current = j
 	j.Threads = min(j.Threads, j.Memory.threads())
 	if j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord()); err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if err := e.plan(j); err != nil {
 		return nil, err
 	}
-	if !j.ownOutput {
+	if !j.writesFiles {
 		if j.sink, err = openSink(ctx, &j.Options); err != nil {
 			return nil, err
 		}
@@ -101,19 +101,19 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	}
 	defer func() { err = joinErrors(err, j.temp.Close()) }()
 	start := time.Now()
-	if err := j.work(ctx, e); err != nil {
-		return nil, j.reading.Inputs.SkipHint(err, j.reading.From)
+	if err := j.execute(ctx, e); err != nil {
+		return nil, j.current.Inputs.SkipHint(err, j.current.From)
 	}
 	j.Seconds = time.Since(start).Seconds()
-	j.Notes = append(j.Notes, j.Inputs.Note(j.From)...)
+	j.Notes = append(j.Notes, j.Inputs.Warnings(j.From)...)
 	return &j.Result, nil
 }
 
-func (j *job) work(parent context.Context, e Engine) error {
+func (j *job) execute(parent context.Context, e Engine) error {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	j.cancel = cancel
-	j.Bar.Count(j.Inputs.Size, j.Inputs.Read.Load)
+	j.Bar.Count(j.Inputs.Size, j.Inputs.BytesRead.Load)
 	err := e.run(ctx, j)
 	for i := len(j.closers) - 1; i >= 0; i-- {
 		err = joinErrors(err, j.closers[i]())
@@ -126,7 +126,7 @@ func (j *job) work(parent context.Context, e Engine) error {
 	return j.sink.commit()
 }
 
-// newSorter returns a sorter, which is closed after the engine has ended.
+// newSorter returns a sorter that the job closes after the engine has finished.
 func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*extsort.Sorter, error) {
 	s, err := extsort.New(ctx, &extsort.Options{Memory: memory, Threads: j.Threads, Temp: j.temp, KeepKeys: keepKeys})
 	if err == nil {
@@ -135,7 +135,7 @@ func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*exts
 	return s, err
 }
 
-// newTables returns an aggregator, which is closed after the engine has ended.
+// newTables returns an aggregator that the job closes after the engine has finished.
 func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
 	o.Temp = j.temp
 	a, err := hashagg.New(ctx, o)
@@ -145,21 +145,21 @@ func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggreg
 	return a, err
 }
 
-// read reads the input, and checks that every byte is accounted for. Several goroutines call
-// use. An error from use cancels ctx before read waits for the other goroutines.
-func (j *job) read(ctx context.Context, fields []records.Field, use func(*records.Block) error) error {
-	return j.readAs(ctx, records.Config{Fields: fields}, use)
+// read reads the input, and checks that every byte is accounted for. It calls handle from several
+// goroutines. If handle fails, read cancels ctx and then waits for the other goroutines.
+func (j *job) read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
+	return j.readAs(ctx, records.Config{Fields: fields}, handle)
 }
 
-// readAs is like read, with the fields of cfg.
-func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.Block) error) error {
+// readAs is like read, but uses cfg.Fields and cfg.AllFields.
+func (j *job) readAs(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
 		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads,
 	}
 	var err error
 	j.Tally, err = records.Read(ctx, j.Inputs.Files, cfg, func(b *records.Block) error {
-		err := use(b)
+		err := handle(b)
 		if err != nil {
 			j.cancel(canceled.Failure(err))
 		}
@@ -171,15 +171,15 @@ func (j *job) readAs(ctx context.Context, cfg records.Config, use func(*records.
 	return cmp.Or(CheckMembers(&j.Tally), CheckTally(&j.Tally))
 }
 
-// sortRecord is a record to be sorted.
+// sortRecord is a record to sort.
 type sortRecord struct {
 	key, value []byte
 	buf        []byte // memory for key and value
 }
 
-// sortBy returns a function that adds the records of a block to a sorter. place sets the key
-// of a record, and reports whether to sort the record.
-func (j *job) sortBy(sorter *extsort.Sorter, place func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
+// sortBy returns a function that adds the records of a block to a sorter. setKey sets the key
+// of a record, and returns false for a record that must not be sorted.
+func (j *job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
 	bufs := make([][]byte, j.Threads)
 	return func(b *records.Block) (err error) {
 		w, err := sorter.Batch(uint64(b.Seq))
@@ -190,12 +190,12 @@ func (j *job) sortBy(sorter *extsort.Sorter, place func(*records.Block, *sortRec
 		r := sortRecord{buf: bufs[b.Worker]}
 		for b.Next() {
 			r.value, r.buf = b.Record, r.buf[:0]
-			sorts, err := place(b, &r)
-			if err == nil && sorts {
+			include, err := setKey(b, &r)
+			if err == nil && include {
 				err = w.Add(r.key, r.value)
 			}
 			if err != nil {
-				return tooLong(b, err)
+				return reportTooLong(b, err)
 			}
 		}
 		bufs[b.Worker] = r.buf
@@ -208,7 +208,8 @@ func (j *job) isTyped() bool {
 	return j.From.Format == records.JSONL && j.To.Format == records.JSONL
 }
 
-// keyBy returns the key of a record's fields, and the buffer that the key may share.
+// keyBy returns a key for the given fields. It may append the key to buf, and also returns the
+// extended buf.
 func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte) {
 	if !j.isTyped() {
 		if bare = nil; len(fields) == 1 {
@@ -216,48 +217,47 @@ func (j *job) keyBy(buf []byte, fields [][]byte, bare []bool) (key, grown []byte
 		}
 	}
 	from := len(buf)
-	// If buf is reallocated, earlier keys keep their memory.
+	// If append reallocates buf, earlier keys still refer to the old memory.
 	buf = appendKey(buf, fields, bare)
 	return buf[from:], buf
 }
 
-// valuesOf returns the n fields of a key made by keyBy.
-func (j *job) valuesOf(dst []output.Value, key []byte, n int) []output.Value {
+// appendKeyValues appends the n fields of a key from keyBy.
+func (j *job) appendKeyValues(dst []output.Value, key []byte, n int) []output.Value {
 	if n == 1 && !j.isTyped() {
 		return append(dst, output.Value{Text: key})
 	}
 	return splitKey(dst, key)
 }
 
-// tooLong adds the line to the error of a sorter about a record that is too long. It returns
-// other errors unchanged.
-func tooLong(b *records.Block, err error) error {
+// reportTooLong reports the current record as too long if err says so. It always returns err.
+func reportTooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
-		b.Fail(moreMemory(err))
+		b.Fail(adviseMemory(err))
 	}
 	return err
 }
 
-// moreMemory adds advice to the error of a sorter about a record that is too long.
-func moreMemory(err error) error {
+// adviseMemory adds advice to a sorter's error about a record that is too long.
+func adviseMemory(err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		err = fmt.Errorf("%w; increase --memory", err)
 	}
 	return err
 }
 
-// longKey reports that the fields of a record's key are too long.
-func longKey(b *records.Block, n, limit int) {
-	b.Fail(fmt.Errorf("%w: the fields to aggregate by have %d bytes, but only %d fit; increase --memory, which allows up to 1 MiB",
+// reportLongKey reports that the current record's key is too long.
+func reportLongKey(b *records.Block, n, limit int) {
+	b.Fail(fmt.Errorf("%w: the key fields have %d bytes, but the limit is %d; increase --memory (the limit can reach 1 MiB)",
 		hashagg.ErrTooLarge, n, limit))
 }
 
-func (j *job) engineMemory() int64 { return j.Memory.engines(j.Threads) }
+func (j *job) engineMemory() int64 { return j.Memory.forEngine(j.Threads) }
 
-// Memory is the memory of a job on files, in bytes.
+// Memory is the amount of memory that a job may use, in bytes.
 type Memory int64
 
-// Block returns the size of a block that is read.
+// Block returns the size of the blocks in which the input is read.
 func (m Memory) Block() int { return int(min(max(m/256, 256<<10), 1<<20)) }
 
 // MaxRecord returns the maximum length of a record or a value: a quarter of the memory.
@@ -266,9 +266,9 @@ func (m Memory) MaxRecord() int { return int(min(m/4, partd.MaxValueLen)) }
 // threads returns the maximum number of threads, whose blocks use a quarter of the memory.
 func (m Memory) threads() int { return int(m)/4/m.Block() - 2 }
 
-// engines returns the memory for the engines of a job: what remains after the input, the output
-// and the program itself.
-func (m Memory) engines(threads int) int64 {
+// forEngine returns the memory left for the engine after the input's blocks, the output and the
+// program itself.
+func (m Memory) forEngine(threads int) int64 {
 	reading := int64(2+threads) * int64(m.Block())
 	return max(int64(m-m/8)-reading, int64(m/2))
 }

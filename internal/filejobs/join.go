@@ -17,20 +17,20 @@ import (
 
 // JoinOptions configures [Join]. The files of the job are the left side.
 type JoinOptions struct {
-	On         string // F, or F=G if the right side's field has another name; commas separate several
+	On         string // fields, separated by commas: F, or F=G if the right side calls it G
 	Kind       mergejoin.Kind
 	MatchEmpty bool // missing and empty keys match each other
 	Right      string
 	RightFrom  records.Layout
 }
 
-// joinEngine is one run of [Join]. If one side fits in memory, the records of the other side
-// look up their partners in a table ([joinHash]). Otherwise both sides are sorted by their
-// keys and merged.
+// joinEngine runs [Join]. If one side fits in memory, it is put in a table, where the other
+// side's records look up their partners (see [joinHash]). Otherwise both sides are sorted by
+// key and merged.
 type joinEngine struct {
 	JoinOptions
 	left, right *joinSide
-	out         *joinOutput
+	output      *joinOutput
 }
 
 // Join returns an engine that joins the records of two files by fields.
@@ -56,30 +56,30 @@ func (e *joinEngine) plan(j *job) error {
 	if e.right, err = e.newSide(right, rightColumns); err != nil {
 		return err
 	}
-	e.right.right = true
+	e.right.isRight = true
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
 		j.To.NoHeader = false // the other side has a header
 	}
-	if e.Kind.Pairs() && (e.left.hasNoNames() || e.right.hasNoNames()) {
+	if e.Kind.Pairs() && (e.left.isUnnamed() || e.right.isUnnamed()) {
 		j.To.NoHeader = true
 		if j.To.Format == records.JSONL {
 			return optionErrorf("--to-format jsonl: jsonl needs column names, but the input has no header")
 		}
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
-		// With JSON lines, columns are known only after the first record of each side was
-		// read. Without pairs and header, they matter only if there is a record.
-		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.hasNoNames() && j.To.Format == records.JSONL
+		// The columns of JSON lines are known only after the first record of each side was
+		// read. A semi or anti join without a header needs columns only if there is a record.
+		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
-		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.head, '"') >= 0 // other records probably have quotes as well
-		s.copiesFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
-		s.splitsAll = e.Kind.Pairs() && !s.isJSON() && (s.hasNoNames() || !s.lateColumns && (!s.copiesFields || quotes))
+		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably contain quotes too
+		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
+		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || !s.lateColumns && (!s.canCopyFields || quotes))
 	}
-	e.out = &joinOutput{job: j, left: e.left, right: e.right}
+	e.output = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
 }
 
-// names splits the list of --on. An equals sign may be part of a name.
+// names splits the value of --on. A column name can contain an equals sign.
 func (e *joinEngine) names(left, right []string) (leftColumns, rightColumns []string, err error) {
 	contains := slices.Contains[[]string]
 	if contains(left, e.On) && contains(right, e.On) {
@@ -93,7 +93,7 @@ func (e *joinEngine) names(left, right []string) (leftColumns, rightColumns []st
 		l, r := name, name
 		if before, after, ok := strings.Cut(name, "="); ok && !(contains(left, name) && contains(right, name)) {
 			l, r = before, after
-			for i := range name { // use the first = that separates two names of columns
+			for i := range name { // use the first = that separates two column names
 				if name[i] == '=' && contains(left, name[:i]) && contains(right, name[i+1:]) {
 					l, r = name[:i], name[i+1:]
 					break
@@ -109,7 +109,7 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	right := e.right
 	right.job.cancel = j.cancel
 	if size := j.Inputs.Size; size >= 0 && right.job.Inputs.Size >= 0 {
-		j.Bar.Count(size+right.job.Inputs.Size, func() int64 { return j.Inputs.Read.Load() + right.job.Inputs.Read.Load() })
+		j.Bar.Count(size+right.job.Inputs.Size, func() int64 { return j.Inputs.BytesRead.Load() + right.job.Inputs.BytesRead.Load() })
 	}
 	if !e.left.lateColumns && !e.right.lateColumns {
 		if err := e.begin(); err != nil {
@@ -118,7 +118,7 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	}
 	memory := j.engineMemory()
 	room := min(memory*7/8, memory-int64(j.Threads)*joinBuffer)
-	var stores [2]*joinStore // for the side that is read first, and for the other one
+	var stores [2]*joinStore // the side that is read first, then the other side
 	stores[0] = &joinStore{side: e.left}
 	if small := e.smallerSide(room); small != nil {
 		stores[0] = &joinStore{side: small, table: hashjoin.New(room, j.Threads)}
@@ -144,13 +144,13 @@ func (e *joinEngine) otherSide(s *joinSide) *joinSide {
 	return e.left
 }
 
-// smallerSide returns the side that may fit in a table, or nil if neither does. That is the side
-// with the smaller file. The size of a pipe is unknown, so a pipe is tried only if the other
-// side is also a pipe, or is too large.
+// smallerSide returns the side with the smaller file, or nil if that is too large for a table.
+// The size of a pipe is unknown, so a pipe is chosen only if the other side is also a pipe or
+// is too large.
 func (e *joinEngine) smallerSide(room int64) *joinSide {
 	l, r := e.left.job.Inputs.Size, e.right.job.Inputs.Size
 	if !e.Kind.Pairs() && r > 0 {
-		r /= 4 // only the keys are kept
+		r /= 4 // the table stores only keys
 	}
 	small, size := e.right, r
 	if l >= 0 && (r < 0 || l < r) {
@@ -176,7 +176,7 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 		stores[0], stores[1] = stores[1], stores[0]
 	}
 	left, right := stores[0].sorter, stores[1].sorter
-	w := e.out.newWriter(ctx, 0)
+	w := e.output.newWriter(ctx, 0)
 	stats, err := mergejoin.Join(ctx, left, right,
 		mergejoin.Options{Kind: e.Kind, MatchEmpty: e.MatchEmpty, Memory: memory / 8, Temp: j.temp}, w.write)
 	if err != nil {
@@ -185,7 +185,7 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 	if err := w.flush(); err != nil {
 		return err
 	}
-	if err := e.out.proveRows(stats.Rows, w); err != nil {
+	if err := e.output.verifyRows(stats.Rows, w); err != nil {
 		return err
 	}
 	a, b := left.Stats(), right.Stats()
@@ -194,19 +194,19 @@ func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, me
 	return nil
 }
 
-// begin determines the columns of both sides, and begins the output.
+// begin determines the columns of both sides, and writes the header.
 func (e *joinEngine) begin() error {
 	for _, s := range []*joinSide{e.left, e.right} {
 		if err := e.nameColumns(e.left.job, s); err != nil {
 			return err
 		}
 	}
-	return e.out.begin()
+	return e.output.begin()
 }
 
-// nameColumns determines the columns of a side and their names in the output. The columns of --on come
-// first, with the names of the left side, then the left side's other columns, then the right
-// side's. A name of the right side that is already used gets the suffix _right.
+// nameColumns determines a side's columns and their names in the output. The output starts with
+// the columns of --on, under the left side's names. The left side's other columns follow, and
+// then the right side's. A right column whose name is taken gets the suffix _right.
 func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 	s.findColumns()
 	if !e.Kind.Pairs() {
@@ -217,9 +217,9 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 		names = s.keyNames()
 	}
 	names = append(names, e.left.otherNames()...)
-	s.firstOther = len(s.keys)
+	s.firstOtherColumn = len(s.keys)
 	if s == e.right {
-		s.firstOther += e.left.otherCount()
+		s.firstOtherColumn += e.left.otherCount()
 		for _, name := range s.otherNames() {
 			for slices.Contains(names, name) {
 				name += "_right"
@@ -227,7 +227,7 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 			names = append(names, name)
 		}
 	}
-	if e.left.hasNoNames() || e.right.hasNoNames() {
+	if e.left.isUnnamed() || e.right.isUnnamed() {
 		names = nil
 	} else if names == nil {
 		names = []string{} // both sides are empty
@@ -238,13 +238,13 @@ func (e *joinEngine) nameColumns(j *job, s *joinSide) (err error) {
 	return nil
 }
 
-// report adds the summary of the join, and combines both sides' counts.
+// report adds the join's summary, and adds the right side's counts to the left side's.
 func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128, engine Line, runs, written int64) {
 	right := e.right.job
 	l, r := j.Tally.Records, right.Tally.Records
 	j.Tally.Add(&right.Tally)
 	j.Inputs.Files = append(j.Inputs.Files, right.Inputs.Files...)
-	j.Inputs.Read.Add(right.Inputs.Read.Load())
+	j.Inputs.BytesRead.Add(right.Inputs.BytesRead.Load())
 	if j.Inputs.Size >= 0 {
 		if j.Inputs.Size += right.Inputs.Size; right.Inputs.Size < 0 {
 			j.Inputs.Size = -1

@@ -12,21 +12,21 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// A kept record begins with the length of the fields of --on, plus one, as a uvarint. If the
-// output cannot represent the record, there is a 0 instead, followed by the reason. That is
-// an error only if the record is written.
+// A stored record begins with the length of the fields of --on, plus one, as a uvarint. A
+// record that the output cannot represent is stored as cannotWrite and the reason. It causes
+// an error only if it must be written.
 const cannotWrite = 0
 
-var errShortRow = errors.New("a record in the temporary data is incomplete")
+var errShortRow = errors.New("temporary data is damaged: a record is incomplete")
 
-// withKey reports whether the output has the fields of --on of this side.
-func (s *joinSide) withKey() bool { return !s.right || s.kind.RightUnmatched() }
+// storesKey reports whether stored records include the fields of --on.
+func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched() }
 
-// copy appends the fields of a record as they will be written: the fields of --on, if the
-// output has them, then the others. It returns false if they cannot be copied unchanged, or
-// if they have quotes that may not be needed.
-func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool) {
-	if !s.copiesFields {
+// appendCopied appends a record in its stored form: the fields of --on if storesKey says so,
+// then the others. It returns false if the fields cannot be copied unchanged, or if they have quotes,
+// which may be unnecessary.
+func (s *joinSide) appendCopied(dst, record []byte, picked [][]byte) (_ []byte, ok bool) {
+	if !s.canCopyFields {
 		return dst, false
 	}
 	sep := s.job.From.Separator()[0]
@@ -36,7 +36,7 @@ func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool)
 	}
 	from := len(dst)
 	dst = append(dst, cannotWrite)
-	if s.withKey() {
+	if s.storesKey() {
 		for i, f := range picked {
 			if i > 0 {
 				dst = append(dst, sep)
@@ -46,7 +46,7 @@ func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool)
 	}
 	dst = endKey(dst, from)
 	for start := 0; start <= len(line); { // a field begins at index start
-		key, end := len(line)+1, len(line)+1 // the next field of --on
+		key, end := len(line)+1, len(line)+1 // bounds of the next field of --on
 		for _, f := range picked {
 			begins := offset(line, f)
 			if begins < 0 || begins+len(f) > len(line) {
@@ -64,12 +64,13 @@ func (s *joinSide) copy(dst, record []byte, picked [][]byte) (_ []byte, ok bool)
 	return dst, true
 }
 
-// offset returns the index in a line where one of its fields begins.
+// offset returns the index of field in line. Both must be slices of the same array.
 func offset(line, field []byte) int {
 	return int(uintptr(unsafe.Pointer(unsafe.SliceData(field))) - uintptr(unsafe.Pointer(unsafe.SliceData(line))))
 }
 
-// endKey sets the length of the fields of --on. dst[from] is reserved for it.
+// endKey stores the length of the fields of --on, which end dst, in the reserved byte dst[from].
+// It moves the fields if the length needs more bytes.
 func endKey(dst []byte, from int) []byte {
 	n := len(dst) - from
 	if n < 1<<7 {
@@ -79,9 +80,9 @@ func endKey(dst []byte, from int) []byte {
 	return slices.Replace(dst, from, from+1, binary.AppendUvarint(nil, uint64(n))...)
 }
 
-// encode is like copy, but writes field by field. fields has the fields of the record, or is nil
-// if they must still be determined.
-func (s *joinSide) encode(dst []byte, w *joinWorker, fields [][]byte, record []byte) []byte {
+// appendEncoded is like appendCopied, but formats each field. fields holds the record's fields; if it is nil,
+// appendEncoded splits the record.
+func (s *joinSide) appendEncoded(dst []byte, w *joinWorker, fields [][]byte, record []byte) []byte {
 	text, err := s.appendFields(append(dst, cannotWrite), w, fields, record)
 	if err != nil {
 		dst = append(dst, cannotWrite)
@@ -90,18 +91,18 @@ func (s *joinSide) encode(dst []byte, w *joinWorker, fields [][]byte, record []b
 	return text
 }
 
-// appendFields appends the fields. The last byte of dst is reserved for the length.
+// appendFields appends the fields. It stores the key's length in the last byte of dst.
 func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, record []byte) (_ []byte, err error) {
 	var bare []bool
 	if fields == nil {
-		if w.split == nil {
-			w.split = allFields(s.job.From, s.columns)
+		if w.splitter == nil {
+			w.splitter = allFields(s.job.From, s.columns)
 		}
-		w.split.Feed(record, true)
-		if kind := w.split.Next(); kind != records.Data {
-			return nil, w.split.Err
+		w.splitter.Feed(record, true)
+		if kind := w.splitter.Next(); kind != records.Data {
+			return nil, w.splitter.Err
 		}
-		fields, bare = w.split.Values, w.split.Bare
+		fields, bare = w.splitter.Values, w.splitter.Bare
 	}
 	n := len(fields)
 	put := func(column, i int) (err error) {
@@ -117,11 +118,11 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 	}
 	from := len(dst) - 1
 	isKey := func(i int) bool { return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n) }
-	for column := 0; s.withKey() && column < len(s.keys) && err == nil; column++ {
+	for column := 0; s.storesKey() && column < len(s.keys) && err == nil; column++ {
 		err = put(column, (s.keys[column]+n)%n)
 	}
 	dst = endKey(dst, from)
-	for i, column := 0, s.firstOther; i < n && err == nil; i++ {
+	for i, column := 0, s.firstOtherColumn; i < n && err == nil; i++ {
 		if !isKey(i) {
 			err = put(column, i)
 			column++
@@ -130,10 +131,10 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 	return dst, err
 }
 
-// fieldsOf returns the fields of a kept record, as encode has written them.
+// fieldsOf returns the output form of a stored record's fields.
 func (s *joinSide) fieldsOf(w *joinWorker, rec []byte) (key, otherFields []byte, err error) {
 	if s.lateColumns {
-		w.buf = s.encode(w.buf[:0], w, nil, rec)
+		w.buf = s.appendEncoded(w.buf[:0], w, nil, rec)
 		rec = w.buf
 	}
 	n, l := binary.Uvarint(rec)
@@ -147,20 +148,20 @@ func (s *joinSide) fieldsOf(w *joinWorker, rec []byte) (key, otherFields []byte,
 	return rec[l:end], rec[end:], nil
 }
 
-// missing returns the other fields for a row without a partner on this side.
-func (s *joinSide) missing(w *joinWorker) (_ []byte, err error) {
-	if w.missing != nil {
-		return w.missing, nil
+// missingFields returns the empty fields that stand for this side in a row without a partner.
+func (s *joinSide) missingFields(w *joinWorker) (_ []byte, err error) {
+	if w.missingFields != nil {
+		return w.missingFields, nil
 	}
 	text := []byte{}
 	for i := range s.otherCount() {
-		if text, err = s.rows.AppendStart(text, s.firstOther+i); err == nil {
-			text, err = s.rows.AppendField(text, s.firstOther+i, &output.Value{Missing: true})
+		if text, err = s.rows.AppendStart(text, s.firstOtherColumn+i); err == nil {
+			text, err = s.rows.AppendField(text, s.firstOtherColumn+i, &output.Value{Missing: true})
 		}
 		if err != nil {
 			return nil, fmt.Errorf("a record without a partner: %w", err)
 		}
 	}
-	w.missing = text
+	w.missingFields = text
 	return text, nil
 }

@@ -16,49 +16,49 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// joinHash joins a side that is in a table with the other side, whose records are joined as they
+// joinHash joins the small side, which is in a table, with the records of the large side as they
 // are read.
 type joinHash struct {
 	*joinEngine
 	table        *hashjoin.Table
 	small, large *joinSide
-	batchSize    int // maximum records of a batch
+	batchSize    int // maximum number of records in a batch
 
-	mu    sync.Mutex
-	begun atomic.Bool // the output has begun; the columns of both sides are known
+	mu      sync.Mutex
+	started atomic.Bool // the header was written and the columns of both sides are known
 }
 
-// joinProbe holds the state of one goroutine that joins.
+// joinProbe joins records in one goroutine.
 type joinProbe struct {
 	*joinHash
 	joinProof
 	finder        hashjoin.Finder
 	worker        *joinWorker
 	out           *joinWriter
-	write         func(stored []byte) error // writes a row of the current record and a record of the table, or nil
+	write         func(stored []byte) error // writes a row of the current record and a stored record; nil means no partner
 	keys, records [][]byte                  // the current batch
 }
 
-// joinProof has the counts that are compared at the end.
+// joinProof holds counts that must agree at the end.
 type joinProof struct {
-	in, joined             ledger.Count // records when they were read, and when they were joined
-	added, kept            ledger.Count // records of the table when they were added, and at the end
-	rows                   int64        // number of rows to write
-	smallAlone, largeAlone int64        // records without a partner
+	read, joined                   ledger.Count // the large side's records, as read and as joined
+	added, remaining               ledger.Count // the table's records, when added and at the end
+	rows                           int64        // rows to write
+	smallUnmatched, largeUnmatched int64        // records without a partner, by side
 }
 
 func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	h := &joinHash{joinEngine: e, table: small.table, small: small.side, large: e.otherSide(small.side), batchSize: hashjoin.BatchSize}
-	h.begun.Store(!e.left.lateColumns && !e.right.lateColumns)
-	if h.large.splitsAll {
-		h.batchSize = 1 // all fields of a record are valid only until the next record
+	h.started.Store(!e.left.lateColumns && !e.right.lateColumns)
+	if h.large.splitsAllFields {
+		h.batchSize = 1 // a record's fields are valid only until the next record
 	}
 	if err := h.table.Index(); err != nil {
 		return err
 	}
 	var probes []*joinProbe
 	for i := range j.Threads {
-		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.out.newWriter(ctx, i)}
+		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.output.newWriter(ctx, i)}
 		p.write = func(rec []byte) error {
 			if err := p.out.set(p.small, rec); err != nil {
 				return err
@@ -67,11 +67,11 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 		}
 		probes = append(probes, p)
 	}
-	j.reading = h.large.job
-	if err := h.large.readWith(ctx, func(b *records.Block) error { return probes[b.Worker].use(b) }); err != nil {
+	j.current = h.large.job
+	if err := h.large.readWith(ctx, func(b *records.Block) error { return probes[b.Worker].addBlock(b) }); err != nil {
 		return err
 	}
-	if !h.begun.Load() { // there were no records
+	if !h.started.Load() { // there were no records
 		if err := e.begin(); err != nil {
 			return err
 		}
@@ -79,18 +79,18 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	return h.finish(j, probes)
 }
 
-func (p *joinProbe) use(b *records.Block) error {
+func (p *joinProbe) addBlock(b *records.Block) error {
 	for b.Next() {
-		if !p.begun.Load() {
-			if err := p.first(b); err != nil {
+		if !p.started.Load() {
+			if err := p.beginWith(b); err != nil {
 				return err
 			}
 		}
-		key, ok := p.large.find(p.worker, b)
+		key, ok := p.large.appendKeyOf(p.worker, b)
 		if !ok {
 			continue
 		}
-		p.in.AddRecord(b.Record)
+		p.read.AddRecord(b.Record)
 		p.keys, p.records = append(p.keys, key), append(p.records, b.Record)
 		if len(p.keys) == p.batchSize {
 			if err := p.join(b.Fields); err != nil {
@@ -98,30 +98,30 @@ func (p *joinProbe) use(b *records.Block) error {
 			}
 		}
 	}
-	return p.join(nil) // before the block is reused
+	return p.join(nil) // the block is reused after this call
 }
 
-// first begins the output. The first record has the columns.
-func (p *joinProbe) first(b *records.Block) error {
+// beginWith writes the header. It takes the columns from the input's first record.
+func (p *joinProbe) beginWith(b *records.Block) error {
 	if err := b.Turn(); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.begun.Load() {
+	if p.started.Load() {
 		return nil
 	}
 	tally := &p.large.job.Tally
 	tally.First, tally.Records = bytes.Clone(b.Record), 1
 	if err := p.begin(); err != nil {
-		return err // no other goroutine may write: the output has no columns
+		return err // the columns are unknown, so no goroutine may write
 	}
-	p.begun.Store(true)
+	p.started.Store(true)
 	return nil
 }
 
-// join joins the records of the batch. If they are known, fields has the fields of its only
-// record.
+// join joins the records of the batch. fields holds the fields of the batch's only record, or
+// is nil.
 func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)
 	for i, position := range p.finder.Find(p.keys) {
@@ -129,23 +129,24 @@ func (p *joinProbe) join(fields [][]byte) error {
 			position = 0
 		}
 		p.joined.AddRecord(p.records[i])
-		if err := p.joinRecord(position, p.records[i], p.worker.picked[i*n:(i+1)*n], fields); err != nil {
+		if err := p.joinRecord(position, p.records[i], p.worker.keyFields[i*n:(i+1)*n], fields); err != nil {
 			return err
 		}
 	}
 	p.keys, p.records = p.keys[:0], p.records[:0]
-	p.worker.picked, p.worker.key = p.worker.picked[:0], p.worker.key[:0]
+	p.worker.keyFields, p.worker.key = p.worker.keyFields[:0], p.worker.key[:0]
 	return nil
 }
 
-// joinRecord joins a record with the records of the table that begin at position, or with none if it is 0.
+// joinRecord joins a record with its partners, a list in the table that begins at position. A
+// position of 0 means no partner.
 func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]byte) error {
 	partners := 0
 	if position != 0 {
-		partners = p.table.MarkFound(position)
+		partners = p.table.MarkMatched(position)
 	} else {
-		p.largeAlone++
-		if p.writesAlone(p.large) {
+		p.largeUnmatched++
+		if p.writesUnmatched(p.large) {
 			partners = 1
 		}
 	}
@@ -166,13 +167,14 @@ func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]b
 	return p.table.Each(position, p.write)
 }
 
-// writesAlone reports whether records of a side without a partner are rows.
-func (e *joinEngine) writesAlone(s *joinSide) bool {
-	return s.right && e.Kind.RightUnmatched() || !s.right && e.Kind.LeftUnmatched()
+// writesUnmatched reports whether the output includes a side's records without a partner.
+func (e *joinEngine) writesUnmatched(s *joinSide) bool {
+	return s.isRight && e.Kind.RightUnmatched() || !s.isRight && e.Kind.LeftUnmatched()
 }
 
-// finish writes the records of the table that have no partner. For semi and anti joins, it writes
-// the records of the left side if that is in the table.
+// finish writes the table's records that have no partner, if the join includes them. If the left
+// side of a semi or anti join is in the table, finish writes the selected records. Then it
+// verifies the counts.
 func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	errs := make([]error, len(probes))
 	var tasks sync.WaitGroup
@@ -187,17 +189,17 @@ func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	if err := cmp.Or(errs...); err != nil {
 		return err
 	}
-	all := joinProof{added: h.table.Added()}
+	total := joinProof{added: h.table.Added()}
 	var writers []*joinWriter
 	for _, p := range probes {
-		all.add(&p.joinProof)
+		total.add(&p.joinProof)
 		writers = append(writers, p.out)
 	}
-	if err := cmp.Or(all.verify(h.large.job.Tally.Records), h.out.proveRows(all.rows, writers...)); err != nil {
+	if err := cmp.Or(total.verify(h.large.job.Tally.Records), h.output.verifyRows(total.rows, writers...)); err != nil {
 		return err
 	}
-	stats := mergejoin.Stats{Rows: all.rows, LeftUnmatched: all.largeAlone, RightUnmatched: all.smallAlone}
-	sums, name := [2]ledger.Sum128{all.in.Sum, all.added.Sum}, "right"
+	stats := mergejoin.Stats{Rows: total.rows, LeftUnmatched: total.largeUnmatched, RightUnmatched: total.smallUnmatched}
+	sums, name := [2]ledger.Sum128{total.read.Sum, total.added.Sum}, "right"
 	if h.small == h.left {
 		stats.LeftUnmatched, stats.RightUnmatched = stats.RightUnmatched, stats.LeftUnmatched
 		sums[0], sums[1], name = sums[1], sums[0], "left"
@@ -206,14 +208,14 @@ func (h *joinHash) finish(j *job, probes []*joinProbe) error {
 	return nil
 }
 
-// finish is joinHash.finish for a part of the table.
+// finish does the work of joinHash.finish for one part of the table.
 func (p *joinProbe) finish(part, parts int) (err error) {
-	p.kept, err = p.table.EachInPart(part, parts, func(stored []byte, matched bool) error {
+	p.remaining, err = p.table.EachInPart(part, parts, func(stored []byte, matched bool) error {
 		if !matched {
-			p.smallAlone++
+			p.smallUnmatched++
 		}
 		switch {
-		case p.Kind.Pairs() && !matched && p.writesAlone(p.small):
+		case p.Kind.Pairs() && !matched && p.writesUnmatched(p.small):
 			p.rows++
 			if err := p.out.set(p.large, nil); err != nil {
 				return err
@@ -232,18 +234,18 @@ func (p *joinProbe) finish(part, parts int) (err error) {
 }
 
 func (p *joinProof) add(o *joinProof) {
-	p.in.Add(o.in)
+	p.read.Add(o.read)
 	p.joined.Add(o.joined)
-	p.kept.Add(o.kept)
+	p.remaining.Add(o.remaining)
 	p.rows += o.rows
-	p.smallAlone += o.smallAlone
-	p.largeAlone += o.largeAlone
+	p.smallUnmatched += o.smallUnmatched
+	p.largeUnmatched += o.largeUnmatched
 }
 
-// verify compares the joined records with the records read.
-func (p *joinProof) verify(read int64) error {
-	if p.in.Records != read {
-		return fmt.Errorf("%w: %d records were read, but %d were joined", ledger.ErrNotVerified, read, p.in.Records)
+// verify checks that all records were joined. records is the number of records read.
+func (p *joinProof) verify(records int64) error {
+	if p.read.Records != records {
+		return fmt.Errorf("%w: %d records were read, but %d were joined", ledger.ErrNotVerified, records, p.read.Records)
 	}
-	return errors.Join(p.in.Compare(p.joined), p.added.Compare(p.kept))
+	return errors.Join(p.read.Compare(p.joined), p.added.Compare(p.remaining))
 }

@@ -20,15 +20,15 @@ func TestJoinProof(t *testing.T) {
 		return c
 	}
 	ab := count("a", "b")
-	whole := joinProof{in: ab, joined: ab, added: ab, kept: ab}
+	whole := joinProof{read: ab, joined: ab, added: ab, remaining: ab}
 	if err := whole.verify(2); err != nil {
 		t.Error(err)
 	}
 	for name, p := range map[string]joinProof{
-		"read, but not joined": {in: ab, joined: count("a"), added: ab, kept: ab},
-		"joined as another":    {in: ab, joined: count("a", "c"), added: ab, kept: ab},
-		"lost by the table":    {in: ab, joined: ab, added: ab, kept: count("b")},
-		"not looked up":        {in: count("a"), joined: count("a"), added: ab, kept: ab},
+		"read, but not joined": {read: ab, joined: count("a"), added: ab, remaining: ab},
+		"joined as another":    {read: ab, joined: count("a", "c"), added: ab, remaining: ab},
+		"lost by the table":    {read: ab, joined: ab, added: ab, remaining: count("b")},
+		"not looked up":        {read: count("a"), joined: count("a"), added: ab, remaining: ab},
 	} {
 		if err := p.verify(2); !errors.Is(err, ledger.ErrNotVerified) {
 			t.Errorf("%s: %v", name, err)
@@ -37,20 +37,20 @@ func TestJoinProof(t *testing.T) {
 
 	var file bytes.Buffer
 	j := &job{sink: &sink{Writer: output.NewWriter(t.Context(), &file)}}
-	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, leftRecord: &converter{}}
+	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, converter: &converter{}}
 	w := o.newWriter(t.Context(), 0)
 	for range 2 {
 		if err := w.writeWhole([]byte("a,b\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if o.proveRows(2, w) == nil {
+	if o.verifyRows(2, w) == nil {
 		t.Error("missing written rows are not noticed")
 	}
-	if err := errors.Join(w.flush(), o.proveRows(2, w)); err != nil {
+	if err := errors.Join(w.flush(), o.verifyRows(2, w)); err != nil {
 		t.Error(err)
 	}
-	if o.proveRows(3, w) == nil {
+	if o.verifyRows(3, w) == nil {
 		t.Error("a missing row is not noticed")
 	}
 	if err := j.sink.Close(); err != nil {

@@ -14,35 +14,34 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// joinSide is one side of a join. If the columns are known before it is read, the workers
-// convert each record to the fields of the output as they read it. With JSON lines, the
-// columns are known only after the first record, so records are kept unchanged; so they are
-// if whole records are written.
+// joinSide is one side of a join. Workers convert each record to output fields as they read it.
+// There are two exceptions, in which records are stored unchanged: JSON lines, because their
+// columns are known only after the first record, and joins that write whole records.
 type joinSide struct {
 	job        *job
-	right      bool
+	isRight    bool
 	kind       mergejoin.Kind
 	matchEmpty bool            // missing keys match each other
 	fields     []records.Field // the fields of --on
 
-	columns      []string // nil if they have no names
-	keys         []int    // the indexes of fields in columns; negative ones count from the end
-	firstOther   int      // the output column of the first column that is not in --on
-	copiesFields bool     // fields without quotes can be copied to the output
-	splitsAll    bool     // all fields of a record are determined while it is read
-	lateColumns  bool     // the columns are known only after reading; records are kept unchanged
-	rows         *output.Rows
-	workers      []joinWorker
+	columns          []string // column names, nil if the columns are unnamed
+	keys             []int    // indexes of fields in columns; a negative index counts from the end
+	firstOtherColumn int      // output index of this side's first column that is not in --on
+	canCopyFields    bool     // fields without quotes can be copied to the output
+	splitsAllFields  bool     // reading splits a record into all of its fields
+	lateColumns      bool     // the columns are known only after reading, so records are stored unchanged
+	rows             *output.Rows
+	workers          []joinWorker
 }
 
-// joinWorker holds the state of one goroutine that reads records of a side.
+// joinWorker belongs to one goroutine that reads records of a side.
 type joinWorker struct {
-	widest  int // maximum number of fields of a record
-	picked  [][]byte
-	key     []byte
-	buf     []byte
-	split   *records.Splitter
-	missing []byte // the fields of a row without a partner on this side, set on first use
+	maxFields     int // maximum number of fields in a record
+	keyFields     [][]byte
+	key           []byte
+	buf           []byte
+	splitter      *records.Splitter
+	missingFields []byte // set by joinSide.missingFields
 }
 
 func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
@@ -58,16 +57,16 @@ func (e *joinEngine) newSide(j *job, names []string) (*joinSide, error) {
 	return s, nil
 }
 
-func (s *joinSide) hasNoNames() bool {
+func (s *joinSide) isUnnamed() bool {
 	return s.job.From.Format != records.JSONL && !s.job.From.HasHeader()
 }
 
-// isJSON reports whether the side is JSON lines, whose columns are known only after reading.
+// isJSON reports whether the side consists of JSON lines.
 func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
-	if s.columns == nil && !s.hasNoNames() {
+	if s.columns == nil && !s.isUnnamed() {
 		s.columns = []string{}
 	}
 	if !s.isJSON() {
@@ -82,7 +81,7 @@ func (s *joinSide) findColumns() {
 	}
 }
 
-// keyNames returns the names of the fields of --on, or nil if they have none.
+// keyNames returns the names of the columns of --on, or nil if they are unnamed.
 func (s *joinSide) keyNames() (names []string) {
 	for _, k := range s.keys {
 		if k < 0 || k >= len(s.columns) {
@@ -108,35 +107,35 @@ func (s *joinSide) otherCount() int {
 	if s.columns != nil {
 		return len(s.otherNames())
 	}
-	widest := 0
+	maxFields := 0
 	for i := range s.workers {
-		widest = max(widest, s.workers[i].widest)
+		maxFields = max(maxFields, s.workers[i].maxFields)
 	}
-	return max(widest-len(s.keys), 0)
+	return max(maxFields-len(s.keys), 0)
 }
 
-// readWith reads the side. Several goroutines call use.
-func (s *joinSide) readWith(ctx context.Context, use func(*records.Block) error) error {
+// readWith reads the side. It calls handle from several goroutines.
+func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) error) error {
 	cfg := records.Config{Fields: s.fields}
-	if s.splitsAll {
+	if s.splitsAllFields {
 		cfg = records.Config{AllFields: true}
 	}
-	return s.job.readAs(ctx, cfg, use)
+	return s.job.readAs(ctx, cfg, handle)
 }
 
-// find returns the key of the current record, which is empty if it must match nothing. It adds
-// the fields of --on to w.picked. It returns false for a record that lacks one of them.
-func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
-	from := len(w.picked)
-	if !s.splitsAll {
-		w.picked = append(w.picked, b.Fields...)
+// appendKeyOf returns the current record's key, which is empty if the record must not match. It appends
+// the fields of --on to w.keyFields. It returns false if the record lacks one of these fields.
+func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok bool) {
+	from := len(w.keyFields)
+	if !s.splitsAllFields {
+		w.keyFields = append(w.keyFields, b.Fields...)
 	} else {
-		w.widest = max(w.widest, len(b.Fields))
-		if w.picked, ok = s.pickFields(w.picked, b); !ok {
+		w.maxFields = max(w.maxFields, len(b.Fields))
+		if w.keyFields, ok = s.selectKeyFields(w.keyFields, b); !ok {
 			return nil, false
 		}
 	}
-	picked := w.picked[from:]
+	picked := w.keyFields[from:]
 	switch {
 	case !s.matchEmpty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
 		return nil, true
@@ -148,15 +147,15 @@ func (s *joinSide) find(w *joinWorker, b *records.Block) (key []byte, ok bool) {
 	return w.key[start:], true
 }
 
-// pickFields appends the fields of --on of a record whose fields are all known.
-func (s *joinSide) pickFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
+// selectKeyFields appends the current record's fields of --on, chosen from all of its fields.
+func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
 	for _, k := range s.keys {
 		if k < -n || k >= n {
 			if k >= 0 {
 				k++
 			}
-			b.Bad(fmt.Errorf("there is no field %d: the record has %s", k, textfmt.Plural(int64(n), "field")))
+			b.Bad(fmt.Errorf("field %d is missing: the record has %s", k, textfmt.Plural(int64(n), "field")))
 			return dst[:from], false
 		}
 		dst = append(dst, b.Fields[(k+n)%n])
@@ -164,42 +163,42 @@ func (s *joinSide) pickFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bo
 	return dst, true
 }
 
-// storedForm returns the bytes to store for a record. picked contains its fields of --on. If
-// s.splitsAll, fields contains all of its fields.
+// storedForm returns the bytes to store for a record. picked holds its fields of --on. If
+// s.splitsAllFields is set, fields holds all of its fields.
 func (s *joinSide) storedForm(w *joinWorker, record []byte, picked, fields [][]byte) []byte {
 	switch {
-	case !s.kind.Pairs() && s.right:
-		return nil // only the key is needed
+	case !s.kind.Pairs() && s.isRight:
+		return nil // only the key matters
 	case !s.kind.Pairs() || s.lateColumns:
 		return record
 	}
 	var ok bool
-	if w.buf, ok = s.copy(w.buf[:0], record, picked); ok {
+	if w.buf, ok = s.appendCopied(w.buf[:0], record, picked); ok {
 		return w.buf
 	}
-	if !s.splitsAll {
+	if !s.splitsAllFields {
 		fields = nil
 	}
-	w.buf = s.encode(w.buf[:0], w, fields, record)
+	w.buf = s.appendEncoded(w.buf[:0], w, fields, record)
 	return w.buf
 }
 
-// joinStore stores the records of a side: in a table while they fit, otherwise in a sorter, to
-// which the records of the table are moved.
+// joinStore stores the records of a side. It starts with a table. When the records no longer
+// fit, it moves them to a sorter.
 type joinStore struct {
 	side   *joinSide
 	sorter *extsort.Sorter
 
-	mu    sync.RWMutex    // write-locked to change table, read-locked to add to it
-	table *hashjoin.Table // nil if all records go to the sorter
+	mu    sync.RWMutex    // must be locked to replace table, and read-locked to add to it
+	table *hashjoin.Table // nil if the sorter receives all records
 }
 
 func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) {
 	if s.sorter, err = j.newSorter(ctx, memory*7/16, true); err != nil {
 		return err
 	}
-	j.reading = s.side.job
-	if err := s.side.readWith(ctx, s.use); err != nil {
+	j.current = s.side.job
+	if err := s.side.readWith(ctx, s.addBlock); err != nil {
 		return err
 	}
 	records := s.sorter.Stats().Records
@@ -207,12 +206,12 @@ func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) 
 		records = s.table.Added().Records
 	}
 	if n := s.side.job.Tally.Records; n != records {
-		return fmt.Errorf("%d records were read, but %d were kept for the join", n, records)
+		return fmt.Errorf("%d records were read, but %d were stored for the join", n, records)
 	}
 	return nil
 }
 
-func (s *joinStore) use(b *records.Block) (err error) {
+func (s *joinStore) addBlock(b *records.Block) (err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var sorting *extsort.Writer
@@ -223,12 +222,12 @@ func (s *joinStore) use(b *records.Block) (err error) {
 	}()
 	w := &s.side.workers[b.Worker]
 	for b.Next() {
-		w.picked, w.key = w.picked[:0], w.key[:0]
-		key, ok := s.side.find(w, b)
+		w.keyFields, w.key = w.keyFields[:0], w.key[:0]
+		key, ok := s.side.appendKeyOf(w, b)
 		if !ok {
 			continue
 		}
-		stored := s.side.storedForm(w, b.Record, w.picked, b.Fields)
+		stored := s.side.storedForm(w, b.Record, w.keyFields, b.Fields)
 		if s.table != nil {
 			fits, err := s.table.Add(b.Worker, key, stored)
 			if err != nil {
@@ -237,8 +236,8 @@ func (s *joinStore) use(b *records.Block) (err error) {
 			if fits {
 				continue
 			}
-			if err := s.sortInstead(); err != nil {
-				return tooLong(b, err)
+			if err := s.switchToSorter(); err != nil {
+				return reportTooLong(b, err)
 			}
 		}
 		if sorting == nil {
@@ -247,28 +246,28 @@ func (s *joinStore) use(b *records.Block) (err error) {
 			}
 		}
 		if err := sorting.Add(key, stored); err != nil {
-			return tooLong(b, err)
+			return reportTooLong(b, err)
 		}
 	}
 	return nil
 }
 
-// sortInstead moves the records of the table to the sorter, when no other goroutine is adding
-// records. The caller must hold the read lock, and holds it again afterwards.
-func (s *joinStore) sortInstead() (err error) {
+// switchToSorter moves the table's records to the sorter. The caller must hold the read lock;
+// switchToSorter releases it, so that it can lock out other goroutines, and acquires it again.
+func (s *joinStore) switchToSorter() (err error) {
 	s.mu.RUnlock()
 	defer s.mu.RLock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table == nil {
-		return nil // another goroutine has done it
+		return nil // another goroutine moved the records
 	}
 	w, err := s.sorter.Writer()
 	if err != nil {
 		return err
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
-	if err := s.table.TakeOut(w.Add); err != nil {
+	if err := s.table.MoveTo(w.Add); err != nil {
 		return err
 	}
 	err = s.table.Close()

@@ -15,48 +15,49 @@ type joinOutput struct {
 	left, right *joinSide
 
 	mu         sync.Mutex
-	leftRecord *converter // writes records of the left side if there are no pairs
-	header     int        // bytes
+	converter  *converter // for semi and anti joins, which write the left side's records
+	headerSize int        // size of the header in bytes
 }
 
 // begin writes the header. The columns of both sides must be known.
 func (o *joinOutput) begin() (err error) {
 	if !o.left.kind.Pairs() {
-		o.leftRecord, err = newConverter(o.job, o.job.sink)
+		o.converter, err = newConverter(o.job, o.job.sink)
 		return err
 	}
 	header, err := o.right.rows.AppendHeader(nil)
 	if err != nil {
 		return err
 	}
-	o.header, err = o.job.sink.Write(header)
+	o.headerSize, err = o.job.sink.Write(header)
 	return err
 }
 
-// joinWriter builds rows, for one goroutine.
+// joinWriter builds and writes the rows of one goroutine.
 type joinWriter struct {
 	*joinOutput
 	ctx         context.Context
 	worker      int
-	fromLeft    joinPart
-	fromRight   joinPart
+	fromLeft    sideFields
+	fromRight   sideFields
 	buf         []byte
 	rows, bytes int64
 }
 
-// joinPart holds the fields that a row has from one side.
-type joinPart struct {
+// sideFields holds one side's fields of a row.
+type sideFields struct {
 	key, others []byte
-	exists      bool // the row has a record of the side
+	exists      bool // the row includes a record of this side
 }
 
 func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
 	return &joinWriter{joinOutput: o, ctx: ctx, worker: worker}
 }
 
+// joinBuffer is the size at which a joinWriter writes its rows, in bytes.
 const joinBuffer = 256 << 10
 
-// write writes a row of two kept records; nil means no partner.
+// write writes a row from two stored records; nil means no partner.
 func (w *joinWriter) write(left, right []byte) error {
 	if !w.left.kind.Pairs() {
 		return w.writeWhole(left)
@@ -70,16 +71,16 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// set sets the fields that rows have from a side, given a kept record; nil means no partner.
+// set takes one side's fields of the next rows from a stored record; nil means no partner.
 func (w *joinWriter) set(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
-	if s.right {
+	if s.isRight {
 		p = &w.fromRight
 	}
 	if p.exists = rec != nil; p.exists {
 		p.key, p.others, err = s.fieldsOf(&s.workers[w.worker], rec)
 	} else {
-		p.others, err = s.missing(&s.workers[w.worker])
+		p.others, err = s.missingFields(&s.workers[w.worker])
 	}
 	return err
 }
@@ -90,7 +91,7 @@ func (w *joinWriter) writeRow() (err error) {
 		key = w.fromRight.key
 	}
 	from := len(w.buf)
-	if len(key)+len(lefts)+len(rights) == 0 { // an empty line might not be read as a record
+	if len(key)+len(lefts)+len(rights) == 0 { // readers may skip an empty line
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func (w *joinWriter) writeWhole(record []byte) error {
 	return w.endRow(from)
 }
 
-// endRow counts the row that begins at index from of the buffer, and flushes a full buffer.
+// endRow counts the row that begins at w.buf[from], and flushes the buffer if it is full.
 func (w *joinWriter) endRow(from int) error {
 	w.rows++
 	w.bytes += int64(len(w.buf) - from)
@@ -124,8 +125,8 @@ func (w *joinWriter) flush() (err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.leftRecord != nil {
-		err = w.leftRecord.write(w.job.sink, w.buf)
+	if w.converter != nil {
+		err = w.converter.write(w.job.sink, w.buf)
 	} else {
 		_, err = w.job.sink.Write(w.buf)
 	}
@@ -133,9 +134,9 @@ func (w *joinWriter) flush() (err error) {
 	return err
 }
 
-// proveRows compares the written rows and bytes with the expected number of rows and the bytes
-// of the output.
-func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
+// verifyRows checks that want rows were written, and that their bytes add up to the output's
+// size.
+func (o *joinOutput) verifyRows(want int64, writers ...*joinWriter) error {
 	var rows, bytes int64
 	for _, w := range writers {
 		rows, bytes = rows+w.rows, bytes+w.bytes
@@ -143,9 +144,9 @@ func (o *joinOutput) proveRows(want int64, writers ...*joinWriter) error {
 	if rows != want {
 		return fmt.Errorf("%d rows were written instead of %d", rows, want)
 	}
-	written := o.job.sink.Bytes() - int64(o.header)
-	if o.leftRecord != nil {
-		written = o.leftRecord.bytes // before conversion
+	written := o.job.sink.Bytes() - int64(o.headerSize)
+	if o.converter != nil {
+		written = o.converter.bytes // before conversion
 	}
 	if written != bytes {
 		return fmt.Errorf("%d bytes of rows were written instead of %d", written, bytes)

@@ -11,21 +11,21 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// firstKeys holds the first n keys, in sort order, of those added.
+// firstKeys holds the n smallest of the keys added to it.
 type firstKeys struct {
 	n        int
-	limit    int64 // maximum bytes
-	bytes    int64
-	keys     [][]byte // a heap, with the last key in sort order on top
-	disabled bool     // because the keys exceed limit
-	dropped  int64    // number of keys that were not among the first n
+	maxBytes int64    // maximum memory in bytes
+	bytes    int64    // memory used
+	keys     [][]byte // a heap with the largest key on top
+	disabled bool     // the keys exceeded maxBytes, so all keys are accepted
+	dropped  int64    // number of keys that were rejected
 }
 
-// keyOverhead is the memory of a key in addition to its bytes.
+// keyOverhead is the estimated memory of a key, besides its bytes.
 const keyOverhead = 64
 
-// add adds a key, and reports whether it is among the first n so far. Among equal keys, those
-// added first are preferred.
+// add adds a key, and reports whether it is among the n smallest so far. Of equal keys, those
+// added earlier come first.
 func (f *firstKeys) add(key []byte) bool {
 	switch {
 	case f.disabled:
@@ -47,9 +47,9 @@ func (f *firstKeys) add(key []byte) bool {
 	return true
 }
 
-// addBytes adds n to the bytes of keys, and disables f if they exceed the limit.
+// addBytes adds n to the used memory, and disables f if it exceeds maxBytes.
 func (f *firstKeys) addBytes(n int) {
-	if f.bytes += int64(n); f.bytes > f.limit {
+	if f.bytes += int64(n); f.bytes > f.maxBytes {
 		f.disabled, f.keys = true, nil
 	}
 }
@@ -67,8 +67,8 @@ func (f *firstKeys) Pop() any {
 	return key
 }
 
-// seenKeys remembers keys, with a few words of state for each. When its memory is full, it
-// forgets all keys. If few records since the previous time had known keys, it disables itself.
+// seenKeys remembers keys and a few words of state for each. When its memory is full, it
+// forgets all keys, and disables itself if it knew the keys of only few records.
 type seenKeys struct {
 	ctx        context.Context
 	temp       *tempdir.Set
@@ -77,15 +77,15 @@ type seenKeys struct {
 
 	keys         *hashagg.Aggregator
 	table        *hashagg.Table
-	addedKeys    int64 // keys added since they were last forgotten
-	knownRecords int64 // records with known keys since then
+	addedKeys    int64 // number of keys in the table
+	knownRecords int64 // records whose keys were in the table
 	disabled     bool
 
-	droppedRecords int64 // all records that were dropped because their keys were known
+	droppedRecords int64 // total number of records dropped because of their keys
 }
 
-// newSeenKeys returns a seenKeys for each thread, with the options of base. They share base.memory,
-// and are closed after the engine has ended.
+// newSeenKeys returns a copy of base for each thread. The copies share base.memory. The job
+// closes them after the engine has finished.
 func (j *job) newSeenKeys(ctx context.Context, base seenKeys) (list []*seenKeys) {
 	base.ctx, base.temp, base.memory = ctx, j.temp, base.memory/int64(j.Threads)
 	for range j.Threads {
@@ -107,7 +107,8 @@ func (s *seenKeys) add(key []byte) (known bool, err error) {
 	return known, err
 }
 
-// state returns the state of a key: zeros if the key is new, or nil if it cannot be stored.
+// state returns the state of a key. A new key's state is zero. If the key cannot be stored, the
+// state is nil.
 func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	if err := s.open(); err != nil || s.disabled || len(key) > s.table.MaxKey() {
 		return nil, false, err
@@ -118,8 +119,8 @@ func (s *seenKeys) state(key []byte) (state []uint64, isNew bool, err error) {
 	return state, isNew, err
 }
 
-// states calls use with the result of state for each of keys.
-func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew bool)) error {
+// states calls handle with the result of state for each key.
+func (s *seenKeys) states(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew b
 			if isNew {
 				s.addedKeys++
 			}
-			use(i, state, isNew)
+			handle(i, state, isNew)
 		})
 	}
 	for i, key := range keys {
@@ -136,12 +137,12 @@ func (s *seenKeys) states(keys [][]byte, use func(i int, state []uint64, isNew b
 		if err != nil {
 			return err
 		}
-		use(i, state, isNew)
+		handle(i, state, isNew)
 	}
 	return nil
 }
 
-// open creates the table if necessary. If s is disabled, it frees the table.
+// open creates the table if necessary. If s is disabled, it closes the table instead.
 func (s *seenKeys) open() (err error) {
 	if s.disabled {
 		return s.close()

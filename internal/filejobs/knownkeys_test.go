@@ -9,7 +9,7 @@ import (
 func TestFirstKeysMemory(t *testing.T) {
 	const limit = 100 << 10
 	for name, sizes := range map[string][]int{"longer": {1, 1000}, "longer, then shorter, then longer": {300, 1, 900}} {
-		f := &firstKeys{n: 200, limit: limit}
+		f := &firstKeys{n: 200, maxBytes: limit}
 		for round, size := range sizes {
 			for i := range f.n {
 				f.add(append([]byte{byte(100 - round), byte(255 - i)}, make([]byte, size)...))

@@ -12,13 +12,13 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// sink is the output of a command: a file that is written atomically, and compressed according
-// to its name, or the standard output.
+// sink is the output of a job. It is the standard output, or a file that is written atomically
+// and compressed according to its extension.
 type sink struct {
 	*output.Writer
-	file   *output.File // nil for the standard output
-	packer io.WriteCloser
-	closed bool
+	file       *output.File // nil for the standard output
+	compressor io.WriteCloser
+	closed     bool
 }
 
 // ToStdout reports whether the output is the standard output.
@@ -42,10 +42,10 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Abort())
 	}
-	return &sink{Writer: output.NewWriter(ctx, packer), file: f, packer: packer}, nil
+	return &sink{Writer: output.NewWriter(ctx, packer), file: f, compressor: packer}, nil
 }
 
-// commit ends the output, and gives a file its name.
+// commit ends the output. A file appears under its name only now.
 func (s *sink) commit() error {
 	if err := s.end(); err != nil || s.file == nil {
 		return err
@@ -59,15 +59,15 @@ func (s *sink) end() error {
 	}
 	s.closed = true
 	err := s.Close()
-	if err == nil && s.packer != nil {
-		err = s.packer.Close()
+	if err == nil && s.compressor != nil {
+		err = s.compressor.Close()
 	}
 	return err
 }
 
 // abort discards the output, unless it was committed.
 func (s *sink) abort() error {
-	// The output is discarded or was committed, so its error no longer matters.
+	// Ignore the error: the output is discarded or was committed.
 	_ = s.end()
 	if s.file == nil {
 		return nil
@@ -75,19 +75,19 @@ func (s *sink) abort() error {
 	return s.file.Abort()
 }
 
-// converter writes records of the input in the format of the output. If both formats are the
-// same, records are written unchanged.
+// converter writes input records in the output's layout. If the layouts are equal, it writes
+// the records unchanged.
 type converter struct {
-	rows  *output.Rows // nil if records are written unchanged
-	split *records.Splitter
-	json  bool // the input is JSON lines: a field may be missing
-	row   []output.Value
-	out   []byte
-	bytes int64 // bytes of the written records, before conversion
+	rows     *output.Rows // nil if records are written unchanged
+	splitter *records.Splitter
+	json     bool // the input consists of JSON lines, so fields can be missing
+	row      []output.Value
+	out      []byte
+	bytes    int64 // size of the written records before conversion
 }
 
-// newConverter writes the header, and returns a converter of the records of a job. All records
-// must have been read: the columns of JSON lines are the members of the first record.
+// newConverter writes the header, and returns a converter for a job's records. It must be called
+// after the input was read: the columns of JSON lines are the members of the first record.
 func newConverter(j *job, w io.Writer) (*converter, error) {
 	if j.To == j.From {
 		_, err := w.Write(j.Inputs.header)
@@ -98,7 +98,7 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	if c.json {
 		columns = records.Members(j.Tally.First)
 	}
-	c.split = allFields(j.From, columns)
+	c.splitter = allFields(j.From, columns)
 	var err error
 	if columns == nil && j.To.Format == records.JSONL && j.Tally.Records == 0 {
 		columns = []string{} // nothing will be written
@@ -113,7 +113,7 @@ func newConverter(j *job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that finds all fields of a record. JSON lines may lack some.
+// allFields returns a splitter that returns all fields of a record. JSON lines may lack some.
 func allFields(layout records.Layout, columns []string) *records.Splitter {
 	if layout.Format != records.JSONL {
 		return records.NewFieldSplitter(layout, columns)
@@ -132,24 +132,24 @@ func (c *converter) write(w io.Writer, data []byte) error {
 		return err
 	}
 	c.out = c.out[:0]
-	c.split.Feed(data, true)
+	c.splitter.Feed(data, true)
 	for {
-		switch kind := c.split.Next(); kind {
+		switch kind := c.splitter.Next(); kind {
 		case records.More:
 			_, err := w.Write(c.out)
 			return err
 		case records.Data:
 			c.row = c.row[:0]
-			for _, v := range c.split.Values {
+			for _, v := range c.splitter.Values {
 				c.row = append(c.row, output.Value{Text: v, Missing: c.json && v == nil})
 			}
 			var err error
-			c.bytes += int64(len(c.split.Record))
+			c.bytes += int64(len(c.splitter.Record))
 			if c.out, err = c.rows.Append(c.out, c.row); err != nil {
-				return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), err)
+				return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.splitter.Record)), err)
 			}
 		case records.Bad, records.Broken:
-			return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.split.Record)), c.split.Err)
+			return fmt.Errorf("the record %s: %w", quoteShort(trimNewline(c.splitter.Record)), c.splitter.Err)
 		default:
 			return errors.New("unexpected empty line among the records")
 		}

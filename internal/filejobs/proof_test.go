@@ -16,7 +16,7 @@ import (
 
 // Bytes that no count includes, and counts that do not add up, are errors.
 func TestProofs(t *testing.T) {
-	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "do not add up") {
+	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "does not add up") {
 		t.Error(err)
 	}
 	j := &job{}
@@ -41,7 +41,7 @@ func TestProofOfGroups(t *testing.T) {
 	}
 	defer tables.Close()
 	g := &groupEngine{
-		job: &job{}, specs: specs, places: places, keys: 1, quantiled: []int{0}, modes: []int{0}, numbers: tables,
+		job: &job{}, specs: specs, specColumns: places, keyCount: 1, quantileColumns: []int{0}, modeColumns: []int{0}, numbers: tables,
 		program: aggregate.NewProgram(specs, places),
 	}
 	for _, lost := range []int{0, 1, -1} { // the column that lacks a value
@@ -61,12 +61,12 @@ func TestProofOfGroups(t *testing.T) {
 			g.program.Numbers(values, numbers)
 			g.program.Add(r.words, values, numbers)
 			if lost != 0 || i > 0 {
-				if err := c.addPiece(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
+				if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if lost != 1 || i > 0 {
-				if err := r.addCounted([]byte{0, 0, 0, '7'}, i > 0); err != nil {
+				if err := r.addModeValue([]byte{0, 0, 0, '7'}, i > 0); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -90,11 +90,11 @@ func TestProofOfGroups(t *testing.T) {
 	g.job.Tally.Records = 3
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
 	for keys, right := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
-		if err := g.prove(groupTally{2, 3, keys}); (err == nil) != right {
+		if err := g.verify(groupTally{2, 3, keys}); (err == nil) != right {
 			t.Errorf("a wrong sum of the keys: %v; the right sum: %v", err, right)
 		}
 	}
-	if g.prove(groupTally{2, 2, a + b}) == nil {
+	if g.verify(groupTally{2, 2, a + b}) == nil {
 		t.Error("a record missing from the groups is not noticed")
 	}
 }

@@ -17,12 +17,12 @@ import (
 // Line is a line of a job's summary.
 type Line struct {
 	Name  string // key in JSON output
-	Label string // label for people, or "" if the line is only for programs
-	Text  string // value as text
+	Label string // label in text output; "" omits the line there
+	Text  string // the value as text
 	Value any
 }
 
-// report adds a line to the summary. Integers are formatted with commas.
+// report adds a line to the summary. In its text, an int64 has commas.
 func (r *Result) report(name, label string, value any) {
 	text := fmt.Sprint(value)
 	if n, ok := value.(int64); ok {
@@ -31,7 +31,7 @@ func (r *Result) report(name, label string, value any) {
 	r.Lines = append(r.Lines, Line{name, label, text, value})
 }
 
-// reportSorter adds the proof of a sorter to the summary.
+// reportSorter adds a sorter's proof and statistics to the summary.
 func (r *Result) reportSorter(stats extsort.Stats) {
 	r.report("checksum", "", stats.Sum.String())
 	r.report("proof", "proof", fmt.Sprintf("%s records in, as many out; their hashes add up to %v, in and out",
@@ -43,13 +43,13 @@ func (r *Result) reportSorter(stats extsort.Stats) {
 // CheckTally returns an error unless every byte of the input is accounted for.
 func CheckTally(t *records.Tally) error {
 	if !t.Accounted() {
-		return fmt.Errorf("%d bytes were read, but %d in records and %d skipped bytes do not add up to that",
+		return fmt.Errorf("%d bytes were read, but records have %d bytes and %d bytes were skipped, which does not add up",
 			t.ReadBytes, t.RecordBytes, t.HeaderBytes+t.BlankBytes+t.BadBytes)
 	}
 	return nil
 }
 
-// CheckMembers returns an error if no record has a requested member, which is most likely
+// CheckMembers returns an error if no record has a requested member. The name is then probably
 // misspelled.
 func CheckMembers(t *records.Tally) error {
 	if len(t.Absent) == 0 {
@@ -72,8 +72,8 @@ func SameCause(a, b error) bool {
 	return errors.As(a, &number) && errors.Is(b, number)
 }
 
-// joinErrors joins an error and a later one from closing something, unless both have the same
-// cause.
+// joinErrors joins an error and an error from closing a resource afterwards. It omits the second
+// error if both have the same cause.
 func joinErrors(err, closing error) error {
 	switch {
 	case err == nil:

@@ -13,25 +13,25 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// sortEngine is one run of [Sort].
+// sortEngine runs [Sort].
 type sortEngine struct {
 	by         string
-	names      []string // the listed fields, with their orders
-	descending bool     // descending, except fields with :asc
-	from       int      // index of the first sort field among the fields of a record
+	names      []string // the fields as listed, with their orders
+	descending bool     // sort in descending order, except fields with :asc
+	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
 	orders     []fieldOrder
-	looks      [][]fieldStats // for each worker, for each field
+	stats      [][]fieldStats // by worker and field
 }
 
 // Sort returns an engine that sorts records by the fields of by.
 func Sort(by string) Engine { return &sortEngine{by: by} }
 
-// fieldOrder selects how a field is compared.
+// fieldOrder tells how to compare a field.
 type fieldOrder struct{ numeric, desc, asc bool }
 
-// orderedField splits a field and its order, such as "x:n:desc". If the whole text is the name
-// of a column, it has no order.
+// orderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
+// column name, there is no order.
 func orderedField(text string, columns []string) (name string, o fieldOrder) {
 	for !slices.Contains(columns, text) {
 		colon := max(strings.LastIndexByte(text, ':'), 0)
@@ -60,7 +60,7 @@ func (s *sortEngine) plan(j *job) error {
 		f, err := j.From.Resolve(name, j.Inputs.Columns)
 		if err != nil {
 			if strings.Contains(name, ":") {
-				err = fmt.Errorf("%w (only :n, :asc and :desc may follow the name of a field)", err)
+				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
 			return j.fieldError("by", text, err)
 		}
@@ -68,9 +68,9 @@ func (s *sortEngine) plan(j *job) error {
 		order.desc = order.desc || s.descending && !order.asc
 		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
 	}
-	s.looks = make([][]fieldStats, j.Threads)
-	for i := range s.looks {
-		s.looks[i] = make([]fieldStats, len(names))
+	s.stats = make([][]fieldStats, j.Threads)
+	for i := range s.stats {
+		s.stats[i] = make([]fieldStats, len(names))
 	}
 	s.names = names
 	return nil
@@ -81,7 +81,7 @@ func (s *sortEngine) run(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.placeKey)); err != nil {
+	if err := j.read(ctx, s.fields, j.sortBy(sorter, s.setSortKey)); err != nil {
 		return err
 	}
 	j.Bar.Wait("merging", nil)
@@ -116,9 +116,9 @@ func (j *job) writeSorted(sorter *extsort.Sorter) error {
 	return nil
 }
 
-func (s *sortEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
-	fields := b.Fields[s.from:]
-	s.fieldStats(b.Worker, fields)
+func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
+	fields := b.Fields[s.firstField:]
+	s.examine(b.Worker, fields)
 	if len(s.fields) == 1 && !s.orders[0].numeric && !s.orders[0].desc {
 		r.key = fields[0]
 		return true, nil
@@ -126,19 +126,19 @@ func (s *sortEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, bad := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if bad >= 0 {
-		b.Bad(fmt.Errorf("field %d of --by must be a number, but is %s", bad+1, quoteShort(fields[bad])))
+		b.Bad(fmt.Errorf("field %d of --by must be a number, not %s", bad+1, quoteShort(fields[bad])))
 	}
 	return bad < 0, nil
 }
 
-// The first byte in the key of a number, so that missing numbers come first.
+// The key of a number begins with one of these bytes, so that missing numbers come first.
 const (
 	missing = 0
 	present = 1
 )
 
-// appendKey appends a key that sorts like the fields of a record. It returns the index of the
-// first field that should be a number but is not, or -1.
+// appendKey appends a sort key for the fields. It returns the index of the first field that must
+// be a number but is not, or -1.
 func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	for i, f := range fields {
 		from := len(key)
@@ -163,43 +163,43 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	return key, -1
 }
 
-// fieldStats describes the first values of a field.
+// fieldStats describes the first values of a field, to detect numbers that are compared as bytes.
 type fieldStats struct {
-	seen   int
-	other  bool // some value is not a number
-	length int  // length of the first value
-	uneven bool // the byte order may differ from the numeric order
+	examined     int  // number of examined values
+	notNumeric   bool // a value is not a number
+	length       int  // length of the first value
+	orderDiffers bool // the byte order can differ from the numeric order
 }
 
-// fieldStats examines the fields of a record that are compared as bytes.
-func (s *sortEngine) fieldStats(worker int, fields [][]byte) {
+// examine updates the worker's statistics of the fields that are compared as bytes.
+func (s *sortEngine) examine(worker int, fields [][]byte) {
 	const maxSeen = 1000
-	for i := range s.looks[worker] {
-		l, v := &s.looks[worker][i], fields[i]
-		if l.seen == maxSeen || l.other || s.orders[i].numeric || len(v) == 0 {
+	for i := range s.stats[worker] {
+		l, v := &s.stats[worker][i], fields[i]
+		if l.examined == maxSeen || l.notNumeric || s.orders[i].numeric || len(v) == 0 {
 			continue
 		}
-		if l.seen++; l.seen == 1 {
+		if l.examined++; l.examined == 1 {
 			l.length = len(v)
 		}
 		_, ok := aggregate.ParseNumber(v)
-		l.other = !ok
-		l.uneven = l.uneven || len(v) != l.length || v[0] == '-'
+		l.notNumeric = !ok
+		l.orderDiffers = l.orderDiffers || len(v) != l.length || v[0] == '-'
 	}
 }
 
 // notes warns about fields that look like numbers but were compared as bytes.
 func (s *sortEngine) notes() (notes []string) {
 	for i, name := range s.names {
-		var all fieldStats
-		for _, l := range s.looks {
-			all.other = all.other || l[i].other
-			all.uneven = all.uneven || l[i].uneven || l[i].seen > 0 && all.seen > 0 && l[i].length != all.length
-			if l[i].seen > 0 {
-				all.seen, all.length = l[i].seen, l[i].length
+		var total fieldStats
+		for _, l := range s.stats {
+			total.notNumeric = total.notNumeric || l[i].notNumeric
+			total.orderDiffers = total.orderDiffers || l[i].orderDiffers || l[i].examined > 0 && total.examined > 0 && l[i].length != total.length
+			if l[i].examined > 0 {
+				total.examined, total.length = l[i].examined, l[i].length
 			}
 		}
-		if all.uneven && !all.other {
+		if total.orderDiffers && !total.notNumeric {
 			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", quoteShort([]byte(name)), textfmt.ShellQuote(name)))
 		}
 	}

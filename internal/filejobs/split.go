@@ -16,24 +16,24 @@ import (
 
 // SplitOptions configures [Split].
 type SplitOptions struct {
-	By      string // the fields whose values name the files
-	Dir     string // the directory of the files; if it is not empty, Force is required
-	MaxSize int64  // maximum bytes of a file; 0 means no limit
+	By      string // fields; their values name the files
+	Dir     string // directory for the files; Force is required if it is not empty
+	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
 }
 
-// splitEngine is one run of [Split]. It sorts the records by their key, so that each file is
-// written from beginning to end.
+// splitEngine runs [Split]. It sorts the records by key, so that only one file is open at a
+// time.
 type splitEngine struct {
 	SplitOptions
 	fields []records.Field
 	exists bool // whether Dir exists
 }
 
-// Split returns an engine that writes a file for each value.
+// Split returns an engine that writes a file for each value of the fields.
 func Split(o SplitOptions) Engine { return &splitEngine{SplitOptions: o} }
 
 func (s *splitEngine) plan(j *job) (err error) {
-	j.ownOutput = true
+	j.writesFiles = true
 	if s.fields, err = j.fields("by", s.By); err != nil {
 		return err
 	}
@@ -42,19 +42,19 @@ func (s *splitEngine) plan(j *job) (err error) {
 		return err
 	}
 	if !empty && !j.Force {
-		return fmt.Errorf("the directory %s is not empty: add --force to write to it anyway, and to replace files of the same names", s.Dir)
+		return fmt.Errorf("the directory %s is not empty: add --force to write there anyway and replace files of the same names", s.Dir)
 	}
 	s.exists = exists
 	return nil
 }
 
 func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
-	// Write to the file system of Dir, so that files can be moved there.
+	// Use the file system of Dir for temporary files, so that they can be moved to Dir.
 	dir := s.Dir
 	if !s.exists {
 		dir = filepath.Dir(filepath.Clean(dir))
 	}
-	undo, err := makeParents(dir)
+	undo, err := makeDirs(dir)
 	defer func() {
 		if err != nil {
 			undo()
@@ -76,10 +76,10 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := j.read(ctx, s.fields, j.sortBy(sorter, placeByCSV)); err != nil {
+	if err := j.read(ctx, s.fields, j.sortBy(sorter, setCSVKey)); err != nil {
 		return err
 	}
-	if w.conv, err = newConverter(j, &w.header); err != nil {
+	if w.converter, err = newConverter(j, &w.header); err != nil {
 		return err
 	}
 	j.Bar.Wait("writing the files", nil)
@@ -103,8 +103,8 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	return nil
 }
 
-// placeByCSV sorts a record by its fields, encoded as a line of CSV.
-func placeByCSV(b *records.Block, r *sortRecord) (bool, error) {
+// setCSVKey sorts a record by its fields, encoded as a CSV line.
+func setCSVKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = b.Fields[0]
 	if len(b.Fields) > 1 {
 		r.buf = AppendCSV(r.buf, b.Fields, ',')
@@ -123,7 +123,7 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 		}
 		for i := range b.Len() {
 			if !b.SameKey(i) {
-				if err := w.next(b.Key(i)); err != nil {
+				if err := w.startFile(b.Key(i)); err != nil {
 					return err
 				}
 			}
@@ -135,7 +135,7 @@ func (w *splitWriter) writeAll(ctx context.Context, sorter *extsort.Sorter) erro
 	return w.end()
 }
 
-var errNoKey = errors.New("a record precedes the first key: the temporary data is damaged")
+var errNoKey = errors.New("temporary data is damaged: a record precedes the first key")
 
 // statDir reports whether a directory exists, and whether it is empty.
 func statDir(dir string) (exists, empty bool, err error) {
@@ -148,7 +148,7 @@ func statDir(dir string) (exists, empty bool, err error) {
 	case !info.IsDir():
 		return true, false, optionErrorf("--dir %s is a file, not a directory", dir)
 	}
-	// Leftovers of a killed run do not count; New removes them.
+	// New removes the temporary files of a killed run, which must not count.
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return true, false, err
 	}
@@ -156,9 +156,9 @@ func statDir(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeParents creates a directory and its parents. undo removes the created directories if they
-// are empty.
-func makeParents(dir string) (undo func(), err error) {
+// makeDirs creates a directory and its parents. undo removes those that makeParents created
+// and that are empty.
+func makeDirs(dir string) (undo func(), err error) {
 	var created []string
 	for d := dir; ; d = filepath.Dir(d) {
 		if _, err := os.Stat(d); !os.IsNotExist(err) {
@@ -168,7 +168,7 @@ func makeParents(dir string) (undo func(), err error) {
 	}
 	return func() {
 		for _, d := range created {
-			_ = os.Remove(d) // ignore the error: it may no longer be empty
+			_ = os.Remove(d) // ignore the error: the directory may not be empty
 		}
 	}, os.MkdirAll(dir, 0o777)
 }

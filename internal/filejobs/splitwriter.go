@@ -19,24 +19,24 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// splitWriter writes one file after another in a temporary directory, which then becomes the
-// target directory, or whose files are moved there.
+// splitWriter writes one file after another in a temporary directory. At the end, that directory
+// becomes the target directory or, if the target exists, its files are moved there.
 type splitWriter struct {
-	work   string // the temporary directory
-	ext    string
-	header bytes.Buffer
-	limit  int64 // maximum bytes of a file, or 0
-	conv   *converter
+	tempDir   string // the temporary directory
+	ext       string
+	header    bytes.Buffer
+	limit     int64 // maximum file size in bytes, or 0
+	converter *converter
 
-	file *os.File
-	name string // name of the file, without part number and extension
-	part int
-	size int64 // bytes of the file, including buf
-	buf  *bufio.Writer
-	line bytes.Buffer // a converted record
+	file      *os.File
+	name      string // file name without part number and extension
+	part      int
+	size      int64 // file size in bytes, including buf
+	buf       *bufio.Writer
+	recordBuf bytes.Buffer // a converted record
 
-	expected int64 // bytes that the files should have
-	written  int64 // bytes that were written
+	expected int64 // total size that the files must have
+	written  int64 // bytes written to the files
 	names    []string
 	keys     int64
 	records  int64
@@ -52,12 +52,13 @@ func newSplitWriter(s *splitEngine, j *job, nearby *tempdir.Set) (*splitWriter, 
 	if j.Options.Files[0] == Stdin || j.To.Format != j.From.Format {
 		ext = map[records.Format]string{records.CSV: ".csv", records.TSV: ".tsv", records.JSONL: ".jsonl", records.Text: ".txt"}[j.To.Format]
 	}
-	w := &splitWriter{work: filepath.Join(dir, "files"), ext: ext, limit: s.MaxSize}
+	w := &splitWriter{tempDir: filepath.Join(dir, "files"), ext: ext, limit: s.MaxSize}
 	w.buf = bufio.NewWriterSize(w, 1<<20)
-	return w, os.Mkdir(w.work, 0o777)
+	return w, os.Mkdir(w.tempDir, 0o777)
 }
 
-// nameOfKey returns the name of a key's file, without its extension.
+// nameOfKey returns the file name for a key, without extension. It is a hash if the key is too
+// long.
 func nameOfKey(scheme names.Scheme, key, ext string) string {
 	const maxName, part = 255, len("~1000000000")
 	name := scheme.Name(key)
@@ -68,7 +69,7 @@ func nameOfKey(scheme names.Scheme, key, ext string) string {
 	return name
 }
 
-func (w *splitWriter) next(key []byte) error {
+func (w *splitWriter) startFile(key []byte) error {
 	if err := w.end(); err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func (w *splitWriter) next(key []byte) error {
 	w.name, w.part = nameOfKey(names.Scheme{}, string(key), w.ext), 1
 	err := w.open()
 	if errors.Is(err, fs.ErrExist) {
-		// The file system does not distinguish upper and lower case.
+		// The file system ignores case, and a key that differs only in case has this name.
 		w.name = nameOfKey(names.Scheme{FoldsCase: true}, string(key), w.ext)
 		err = w.open()
 	}
@@ -89,7 +90,7 @@ func (w *splitWriter) open() error {
 		name += "~" + strconv.Itoa(w.part)
 	}
 	name += w.ext
-	f, err := os.OpenFile(filepath.Join(w.work, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(filepath.Join(w.tempDir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
@@ -109,12 +110,12 @@ func (w *splitWriter) add(record []byte) error {
 	w.records++
 	w.bytes += int64(len(record))
 	out := record
-	if w.conv.rows != nil {
-		w.line.Reset()
-		if err := w.conv.write(&w.line, record); err != nil {
+	if w.converter.rows != nil {
+		w.recordBuf.Reset()
+		if err := w.converter.write(&w.recordBuf, record); err != nil {
 			return err
 		}
-		out = w.line.Bytes()
+		out = w.recordBuf.Bytes()
 	}
 	w.expected += int64(len(out))
 	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(w.header.Len()) {
@@ -146,13 +147,14 @@ func (w *splitWriter) end() error {
 	return err
 }
 
-// publish makes the temporary directory the target, or moves its files to the target.
+// publish renames the temporary directory to the target or, if that exists, moves the files
+// there.
 func (w *splitWriter) publish(dir string, exists bool) error {
 	if !exists {
-		return os.Rename(w.work, dir)
+		return os.Rename(w.tempDir, dir)
 	}
 	for i, name := range w.names {
-		if err := os.Rename(filepath.Join(w.work, name), filepath.Join(dir, name)); err != nil {
+		if err := os.Rename(filepath.Join(w.tempDir, name), filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("%w (%s of %d were already moved)", err, textfmt.Plural(int64(i), "file"), len(w.names))
 		}
 	}

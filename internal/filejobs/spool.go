@@ -5,11 +5,11 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// spool holds a text that may be larger than memory. Text beyond a limit goes to a temporary
-// file, in pieces of equal length.
+// spool holds a text that can be larger than memory. When the text reaches a limit, it moves to a
+// temporary file, in pieces of equal length.
 type spool struct {
 	temp  *tempdir.Set
-	limit int // maximum bytes in memory
+	limit int // maximum size in memory, in bytes
 	buf   []byte
 	file  *spill.File
 	size  int64 // bytes in the file
@@ -19,8 +19,8 @@ const maxSpoolPiece = 256 << 10
 
 func (s *spool) pieceSize() int { return min(s.limit, maxSpoolPiece) }
 
-// moveToDisk moves the text in memory to the file if it exceeds the limit. Less than a piece remains
-// in memory.
+// moveToDisk moves the text to the file if it has reached the limit. Less than a piece remains in
+// memory.
 func (s *spool) moveToDisk() (err error) {
 	if len(s.buf) < s.limit {
 		return nil
@@ -43,7 +43,7 @@ func (s *spool) moveToDisk() (err error) {
 	return nil
 }
 
-// reset removes the text, and keeps the file.
+// reset removes the text. It keeps the file for the next text.
 func (s *spool) reset() {
 	s.buf, s.size = s.buf[:0], 0
 	if s.file != nil {
@@ -51,15 +51,15 @@ func (s *spool) reset() {
 	}
 }
 
-// pieces calls use with the pieces of the text, which are never empty.
-func (s *spool) pieces(use func([]byte) error) (err error) {
+// pieces passes the text to handle in pieces, which are never empty.
+func (s *spool) pieces(handle func([]byte) error) (err error) {
 	if s.size > 0 {
 		var p []byte
 		for i := range s.file.Blocks() {
 			if p, err = s.file.Read(p, i, 1); err != nil {
 				return err
 			}
-			if err := use(p); err != nil {
+			if err := handle(p); err != nil {
 				return err
 			}
 		}
@@ -67,7 +67,7 @@ func (s *spool) pieces(use func([]byte) error) (err error) {
 	if len(s.buf) == 0 {
 		return nil
 	}
-	return use(s.buf)
+	return handle(s.buf)
 }
 
 func (s *spool) close() error { return s.file.Close() }

@@ -16,17 +16,17 @@ import (
 // MaxTop is the maximum number of top records.
 const MaxTop = 1 << 20
 
-// topEngine is one run of [Top] or [Frequent]. Each worker remembers the keys of the first n
-// records that it has seen, and drops records that are not among them. The others are sorted.
+// topEngine runs [Top] or [Frequent]. Each worker remembers the n first keys in sort order, and
+// drops records with later keys. The remaining records are sorted.
 type topEngine struct {
 	n       int
-	sorting sortEngine   // for Top
+	sorting sortEngine   // only for Top
 	firsts  []*firstKeys // one for each worker
 	sorter  *extsort.Sorter
 	written int64
 	dropped int64
 
-	frequent string // for Frequent
+	frequent string // fields for Frequent, "" for Top
 	fields   []records.Field
 	counts   *hashagg.Aggregator
 	tables   []*hashagg.Table
@@ -56,7 +56,7 @@ func (t *topEngine) run(ctx context.Context, j *job) (err error) {
 		return err
 	}
 	for range j.Threads {
-		t.firsts = append(t.firsts, &firstKeys{n: t.n, limit: memory / 6 / int64(j.Threads)})
+		t.firsts = append(t.firsts, &firstKeys{n: t.n, maxBytes: memory / 6 / int64(j.Threads)})
 	}
 	if t.frequent != "" {
 		err = t.runFrequent(ctx, j, memory/2)
@@ -71,7 +71,7 @@ func (t *topEngine) run(ctx context.Context, j *job) (err error) {
 }
 
 func (t *topEngine) runRecords(ctx context.Context, j *job) error {
-	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.placeKey)); err != nil {
+	if err := j.read(ctx, t.sorting.fields, j.sortBy(t.sorter, t.setSortKey)); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
@@ -106,22 +106,22 @@ func (t *topEngine) writeFirst(j *job, total int64, subject string, write func(r
 	return t.verify(j, total, subject)
 }
 
-// verify checks that all records were written or dropped.
+// verify checks that all records or groups were written or dropped.
 func (t *topEngine) verify(j *job, total int64, subject string) error {
 	if total != t.written+t.dropped {
-		return fmt.Errorf("there were %d %s, but %d were written and %d dropped", total, subject, t.written, t.dropped)
+		return fmt.Errorf("%d %s were read, but %d were written and %d dropped", total, subject, t.written, t.dropped)
 	}
 	name := "proof"
-	if subject == "groups" { // the records have a proof already
+	if subject == "groups" { // there is already a proof for the records
 		name = "proof_of_groups"
 	}
 	j.report(name, "proof", fmt.Sprintf("%s %s = %s written + %s dropped", humanize.Comma(total), subject, humanize.Comma(t.written), humanize.Comma(t.dropped)))
 	return nil
 }
 
-// placeKey sorts a record that may be among the first.
-func (t *topEngine) placeKey(b *records.Block, r *sortRecord) (bool, error) {
-	sorts, err := t.sorting.placeKey(b, r)
+// setSortKey sets a record's key. It drops the record if its worker has n earlier keys.
+func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
+	sorts, err := t.sorting.setSortKey(b, r)
 	return sorts && t.firsts[b.Worker].add(r.key), err
 }
 
@@ -140,9 +140,9 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 		for b.Next() {
 			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
 			t.keys[b.Worker] = buf
-			// The sorter stores the key twice, and its count.
+			// The sorter stores the key twice, each time with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {
-				longKey(b, len(key), limit)
+				reportLongKey(b, len(key), limit)
 				continue
 			}
 			if _, _, err := t.tables[b.Worker].Get(key); err != nil {
@@ -211,7 +211,7 @@ func (t *topEngine) writeCounts(j *job) error {
 	}
 	return t.writeFirst(j, t.counts.Stats().Groups, "different values", func(rec []byte) error {
 		count := ^binary.BigEndian.Uint64(rec)
-		row := j.valuesOf(nil, rec[8:], len(t.fields))
+		row := j.appendKeyValues(nil, rec[8:], len(t.fields))
 		row = append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
 		if out, err = rows.Append(out[:0], row); err == nil {
 			_, err = j.sink.Write(out)

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// topPerEngine is one run of [TopPer]. It sorts the records by their group, then by their order
-// in it. Before the sort, each worker drops records that are not among the first n of their
-// group that it has seen, as far as its memory allows.
+// topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
+// group. Before the sort, each worker drops a record if it remembers n earlier records of the
+// same group.
 type topPerEngine struct {
 	topEngine
 	per     string
@@ -22,17 +22,17 @@ type topPerEngine struct {
 	batches []*topBatch // one for each worker
 }
 
-// topBatch is a batch of records of a block, with their sort keys. Their groups are looked up
-// together.
+// topBatch is a batch of records from a block, with their sort keys. Their groups are looked up
+// together, which is faster.
 type topBatch struct {
 	groups, orders, records [][]byte
 	buf                     []byte // memory for groups and orders
-	key                     []byte
+	keyBuf                  []byte
 	worker                  int
 	err                     error
 }
 
-// Workers drop records before the sort if n is at most maxFiltered.
+// maxFiltered is the maximum n for which workers drop records before the sort.
 const maxFiltered = 64
 
 // TopPer returns an engine that writes, for each group of records with the same values in the
@@ -46,7 +46,7 @@ func (t *topPerEngine) plan(j *job) (err error) {
 	if t.groups, err = j.fields("per", t.per); err != nil {
 		return err
 	}
-	t.sorting.from = len(t.groups)
+	t.sorting.firstField = len(t.groups)
 	return t.sorting.plan(j)
 }
 
@@ -59,7 +59,7 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	for i := range j.Threads {
 		t.batches = append(t.batches, &topBatch{worker: i})
 	}
-	if err := j.read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.use); err != nil {
+	if err := j.read(ctx, append(slices.Clone(t.groups), t.sorting.fields...), t.addBlock); err != nil {
 		return err
 	}
 	j.Notes = t.sorting.notes()
@@ -76,8 +76,9 @@ func (t *topPerEngine) run(ctx context.Context, j *job) (err error) {
 	return t.verify(j, j.Tally.Records, "records")
 }
 
-// use sorts the records of a block that may be among the first of their groups.
-func (t *topPerEngine) use(b *records.Block) (err error) {
+// addBlock passes the records of a block that may be among the first n of their groups to the
+// sorter.
+func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	w, err := t.sorter.Batch(uint64(b.Seq))
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 	batch := t.batches[b.Worker]
 	for b.Next() {
 		order := sortRecord{buf: batch.buf[len(batch.buf):]}
-		sorts, err := t.sorting.placeKey(b, &order)
+		sorts, err := t.sorting.setSortKey(b, &order)
 		if err != nil {
 			return err
 		}
@@ -94,7 +95,7 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 			continue
 		}
 		if n := len(order.buf); n <= cap(batch.buf)-len(batch.buf) {
-			batch.buf = batch.buf[:len(batch.buf)+n] // keep order.buf, which is at its end
+			batch.buf = batch.buf[:len(batch.buf)+n] // order.buf is at the end of batch.buf: keep it
 		} else {
 			batch.buf = make([]byte, 0, 2*cap(batch.buf)+n)
 		}
@@ -103,47 +104,48 @@ func (t *topPerEngine) use(b *records.Block) (err error) {
 		batch.groups, batch.orders, batch.records = append(batch.groups, group), append(batch.orders, order.key), append(batch.records, b.Record)
 		if len(batch.groups) == groupBatch || len(b.Record) > longRecord {
 			if err := t.sortBatch(batch, w); err != nil {
-				return tooLong(b, err)
+				return reportTooLong(b, err)
 			}
 		}
 	}
 	return t.sortBatch(batch, w)
 }
 
-// longRecord is the length of records that end their batch: one of them may be too long, and
-// then the error must be about it.
+// longRecord is the record length above which a record ends its batch. If it is too long for
+// the sorter, it is then the current record, which the error names.
 const longRecord = 1 << 10
 
-// sortBatch sorts the records of a batch that may be among the first of their groups.
+// sortBatch passes the records of a batch that may be among the first n of their groups to the
+// sorter.
 func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 	seen := t.seen[batch.worker]
 	err := seen.states(batch.groups, func(i int, first []uint64, isNew bool) {
 		order := batch.orders[i]
 		switch {
 		case batch.err != nil:
-		case first != nil && !amongFirst(first, isNew, order):
+		case first != nil && !addIfFirst(first, isNew, order):
 			seen.knownRecords++
 			seen.droppedRecords++
 		default:
-			batch.key = append(extsort.AppendText(batch.key[:0], batch.groups[i]), order...)
-			batch.err = w.Add(batch.key, batch.records[i])
+			batch.keyBuf = append(extsort.AppendText(batch.keyBuf[:0], batch.groups[i]), order...)
+			batch.err = w.Add(batch.keyBuf, batch.records[i])
 		}
 	})
 	batch.groups, batch.orders, batch.records, batch.buf = batch.groups[:0], batch.orders[:0], batch.records[:0], batch.buf[:0]
 	return joinErrors(batch.err, err)
 }
 
-// amongFirst reports whether a key may be among the first of a group, and adds it to first, the
-// sorted words of the group's first keys. Among equal keys, the earlier ones are preferred if
-// their words contain the whole key.
-func amongFirst(first []uint64, isNew bool, key []byte) bool {
+// addIfFirst adds a key to first, which holds the first keys of a group as sorted words, and
+// reports whether the key may be among them. A word holds only the beginning of a long key. If
+// words are equal, addIfFirst rejects the later key only if the words hold complete keys.
+func addIfFirst(first []uint64, isNew bool, key []byte) bool {
 	const none, more = ^uint64(0), 8
 	if isNew {
 		for i := range first {
 			first[i] = none
 		}
 	}
-	// The word consists of seven bytes and their number.
+	// A word holds the first seven bytes of a key, and its length.
 	var word [8]byte
 	copy(word[:7], key)
 	word[7] = byte(min(len(key), more))
@@ -164,7 +166,7 @@ func (t *topPerEngine) write(j *job) (groups int64, err error) {
 		return 0, err
 	}
 	var group []byte
-	n := 0 // records of the group so far
+	n := 0 // number of records read from the group
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return 0, err

@@ -2,35 +2,35 @@ package hashagg
 
 import "hash/maphash"
 
-// DrainTo sets the function that empties the full table with [Table.Drain], instead of
-// writing it to a file. The caller must then merge the states of each key itself, and
-// cannot use Groups.
-func (t *Table) DrainTo(empty func() error) { t.empty = empty }
+// DrainTo sets a function that is called when the table is full, and that must empty it with
+// [Table.Drain]. The table is then never written to a file. The caller must merge the drained
+// states of each key, and must not use Groups.
+func (t *Table) DrainTo(empty func() error) { t.drain = empty }
 
-// Drain calls use for each key in the table, and removes all keys.
-func (t *Table) Drain(use func(Group) error) error {
+// Drain calls handle for each key in the table, and removes all keys.
+func (t *Table) Drain(handle func(Group) error) error {
 	for pos := 0; pos < t.used; {
 		key := t.key(pos)
-		if err := use(Group{key, t.count(pos), t.state(pos), t.states}); err != nil {
+		if err := handle(Group{key, t.count(pos), t.state(pos), t.states}); err != nil {
 			return t.fail(err)
 		}
 		pos += t.size(len(key))
 	}
 	t.reset()
-	t.drained = t.in.records
+	t.drained = t.input.records
 	return nil
 }
 
-// If most records have unique keys, a table does not help. Then most records bypass the
-// table, and occasionally some go through it to check whether this is still so.
+// If most keys are unique, a table does not help, and most records bypass it. From time to time,
+// some records go through the table again, to recheck whether it helps.
 const (
-	bypassEntries  = 256 << 10 // entries needed to start bypassing
-	recheckEntries = 16 << 10  // entries needed to continue bypassing
-	rechecks       = 64        // rechecks with recheckEntries, before one with bypassEntries
-	bypassFactor   = 16        // records that bypass the table, per entry of a recheck
+	bypassEntries  = 256 << 10 // number of entries after which bypassing can start
+	recheckEntries = 16 << 10  // number of entries in a recheck
+	smallRechecks  = 64        // number of rechecks before a recheck with bypassEntries
+	bypassFactor   = 16        // number of records that bypass the table for each entry of a recheck
 )
 
-// AllowBypass lets the table detect that it does not help. The caller must then ask
+// AllowBypass lets the table detect that it does not help. The caller must then call
 // [Table.Bypass] before it adds records.
 func (t *Table) AllowBypass() { t.bypassAt = bypassEntries }
 
@@ -39,27 +39,27 @@ func (t *Table) startBypass() {
 	t.bypassLeft = bypassFactor * recheckEntries
 	t.bypassAt = recheckEntries
 	if t.rechecksLeft--; t.rechecksLeft < 0 {
-		t.rechecksLeft = rechecks
+		t.rechecksLeft = smallRechecks
 	}
 	if t.rechecksLeft == 0 {
 		t.bypassAt = bypassEntries
 	}
 }
 
-// Bypass reports whether records with the given keys should bypass the table, and if so,
-// counts them. The caller must then pass them to the place where it drains the table.
+// Bypass reports whether records with the given keys should bypass the table. If so, it counts
+// them, and the caller must merge them where it merges the drained states.
 func (t *Table) Bypass(keys [][]byte) bool {
 	if t.bypassLeft <= 0 || t.err != nil {
 		return false
 	}
 	t.bypassLeft -= len(keys)
-	t.in.records += int64(len(keys))
+	t.input.records += int64(len(keys))
 	t.drained += int64(len(keys))
 	for _, key := range keys {
-		t.in.keySum += maphash.Bytes(t.seed, key)
+		t.input.keySum += maphash.Bytes(t.seed, key)
 	}
 	return true
 }
 
-// Hash returns the hash of a key. Stats.KeySum is the sum of the hashes of all records.
+// Hash returns the hash of a key, as used in Stats.KeySum.
 func (a *Aggregator) Hash(key []byte) uint64 { return maphash.Bytes(a.seed, key) }

@@ -15,13 +15,13 @@ import (
 type Group struct {
 	Key     []byte
 	Records uint64   // number of calls of Get for the key
-	State   []uint64 // its words
+	State   []uint64 // words of the state
 	States  States   // the result of NewStates for the key's table
 }
 
-// Groups yields every key once, in no particular order. All tables must be closed, and
-// only one loop is possible. After the last group, a difference between input and output
-// is an error. A caller that stops earlier has verified nothing.
+// Groups yields every key once, in no particular order. All tables must be closed. Groups can be
+// ranged over only once. After the last group, it yields an error if the output differs from
+// the input. If the loop ends early, nothing is verified.
 func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 	return func(yield func(Group, error) bool) {
 		a.Mu.Lock()
@@ -52,25 +52,25 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
-	in := proof{records: a.stats.Records, keySum: a.stats.KeySum}
+	input := proof{records: a.stats.Records, keySum: a.stats.KeySum}
 	switch err := a.ErrLocked(); {
 	case err != nil:
 		return err
-	case in.records != a.out.records:
-		return fmt.Errorf("%w: the groups have %d records, want %d", ledger.ErrNotVerified, a.out.records, in.records)
-	case in.keySum != a.out.keySum:
-		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x, want %016x", ledger.ErrNotVerified, in.records, a.out.keySum, in.keySum)
+	case input.records != a.output.records:
+		return fmt.Errorf("%w: the groups have %d records instead of %d", ledger.ErrNotVerified, a.output.records, input.records)
+	case input.keySum != a.output.keySum:
+		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x instead of %016x", ledger.ErrNotVerified, input.records, a.output.keySum, input.keySum)
 	}
 	return nil
 }
 
-// yieldAll yields the groups of a table. If each table owns a part of the keys, it yields
-// only the owned groups.
+// yieldAll yields the groups of a table. After an exchange, it yields only the groups whose keys
+// the table owns. It returns false if yield does.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	var p proof
 	defer func() {
 		t.a.Mu.Lock()
-		t.a.out.add(p)
+		t.a.output.add(p)
 		t.a.Mu.Unlock()
 	}()
 	for pos := 0; pos < t.used; {
@@ -88,12 +88,11 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	return true
 }
 
-// eachTable calls use with tables that each hold complete states of their keys, until use
-// returns false.
-func (a *Aggregator) eachTable(use func(*Table) bool) error {
+// eachTable calls handle with tables in which the states are complete, until handle returns false.
+func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // the tables are used again
+		t.err = nil // the tables are used again after Close
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()
@@ -103,34 +102,34 @@ func (a *Aggregator) eachTable(use func(*Table) bool) error {
 		spilled = !merged
 	}
 	if spilled {
-		return a.mergePartitions(use)
+		return a.mergePartitions(handle)
 	}
 	for _, t := range a.tables {
-		if !use(t) {
+		if !handle(t) {
 			return nil
 		}
 	}
 	return nil
 }
 
-// exchange makes each table the owner of a part of the keys, and adds the states of the
-// other tables to it. It returns false if memory does not suffice; then the tables must be
-// written to files.
+// exchange makes each table the owner of some keys, and merges the other tables' states of these
+// keys into it. It returns false if memory does not suffice. The tables must then be written
+// to files.
 func (a *Aggregator) exchange() (bool, error) {
 	if a.opts.NewStates != nil {
 		return a.mergeStates()
 	}
 	n := len(a.tables)
-	// Each table reads the entries that the others had before. These entries have keys of
-	// the reading table, so the others do not change them.
+	// The tables can read each other's old entries without locks: a table reads only entries
+	// whose keys it owns, and no other table changes these.
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used
 		t.takenUpTo, t.index = make([]int, n), i
 	}
-	errs, fits := make([]error, n), make([]bool, n)
-	parallelDo(n, func(i int) { fits[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
-	if err := errors.Join(errs...); err != nil || slices.Contains(fits, false) {
+	errs, complete := make([]error, n), make([]bool, n)
+	parallelDo(n, func(i int) { complete[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
+	if err := errors.Join(errs...); err != nil || slices.Contains(complete, false) {
 		return false, err
 	}
 	for _, t := range a.tables {
@@ -148,15 +147,15 @@ func parallelDo(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// ownerOf returns the index of the table, of n tables, that owns a key with a hash.
+// ownerOf returns the index of the table that owns the keys with a hash, out of n tables.
 func ownerOf(hash uint64, n int) int { return int(hash >> 32 % uint64(n)) }
 
-// takeOwned adds the other tables' entries with keys that t owns. It returns false if there
-// is no room for more.
+// takeOwned merges the other tables' entries whose keys t owns into t. It returns false if t is
+// full.
 func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 	var hashes [batchSize]uint64
-	var places [batchSize]int
-	var likely [batchSize]uint32
+	var positions [batchSize]int
+	var candidates [batchSize]uint32
 	for i, o := range tables {
 		if o == t {
 			continue
@@ -166,12 +165,12 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
 				hash := maphash.Bytes(o.seed, o.key(pos))
 				if ownerOf(hash, len(tables)) == t.index {
-					hashes[n], places[n] = hash, pos
+					hashes[n], positions[n] = hash, pos
 					n++
 				}
 			}
-			t.prefetchSlots(hashes[:n], &likely)
-			for k, from := range places[:n] {
+			t.prefetchSlots(hashes[:n], &candidates)
+			for k, from := range positions[:n] {
 				if !t.addEntry(hashes[k], o, from) {
 					o.takenUpTo[t.index] = from
 					return false, nil
@@ -186,7 +185,7 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 	return true, nil
 }
 
-// addEntry adds an entry of another table, if there is room.
+// addEntry merges an entry of another table into t. It returns false if t is full.
 func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	key := o.key(from)
 	pos := t.find(hash, key)
@@ -197,7 +196,7 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 		}
 		var err error
 		if pos, err = t.insert(hash, key); err != nil {
-			return false // insert has already failed the aggregator
+			return false // insert has stored the error in the aggregator
 		}
 	}
 	t.addCount(pos, o.count(from))
@@ -205,7 +204,7 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	return true
 }
 
-// mergeStates adds the states of all tables to the largest table. It returns false if memory
+// mergeStates merges the states of all tables into the largest table. It returns false if memory
 // does not suffice.
 func (a *Aggregator) mergeStates() (bool, error) {
 	slices.SortFunc(a.tables, func(x, y *Table) int { return y.used - x.used })
@@ -233,6 +232,6 @@ func (a *Aggregator) mergeStates() (bool, error) {
 		}
 		o.reset()
 	}
-	// A merge may have needed more memory than expected.
+	// If merging needed more memory than expected, the table was written to a file.
 	return t.spill == nil, nil
 }

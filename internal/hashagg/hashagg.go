@@ -1,15 +1,15 @@
 // Package hashagg keeps a state, such as a sum or a count, for each of very many keys. Each
-// goroutine that adds records has its own [Table]. A table that has filled its share of
-// the memory writes its states to a temporary file, partitioned by hash, and continues
-// empty. At the end, the states of a key from all tables and files are merged, one
-// partition at a time. A partition that is still too large is partitioned again.
+// goroutine that adds records has its own [Table]. When a table has filled its share of the
+// memory, its states are written to a temporary file, partitioned by hash. At the end, the
+// states of each key are merged, one partition at a time. A partition that is still too large
+// is partitioned again.
 //
-// Each goroutine calls [Aggregator.Table], then [Table.Get] for each record to change the
-// state that it returns, then [Table.Close]. After all have closed their tables, one
+// Each goroutine calls [Aggregator.Table], then [Table.Get] for each record and changes the
+// state that it returns, and finally [Table.Close]. After all tables are closed, one
 // goroutine ranges over [Aggregator.Groups], once, and calls Close.
 //
-// Every run verifies itself: records and groups must have the same count and the same sum
-// of key hashes.
+// The aggregator verifies that the input records and the groups have the same count and the
+// same sum of key hashes.
 package hashagg
 
 import (
@@ -28,90 +28,89 @@ const MinMemory = spill.MinMemory
 
 // Options configures an [Aggregator].
 type Options struct {
-	// Memory limits the bytes of memory that the aggregator uses. 0 means
-	// [spill.DefaultMemory]; the minimum is [MinMemory] for each thread. A key with its
-	// state must be smaller than a sixteenth of a thread's share.
+	// Memory is the maximum memory in bytes. 0 means [spill.DefaultMemory]; the minimum is
+	// [MinMemory] for each thread. A key with its state must be smaller than a sixteenth
+	// of a thread's share.
 	Memory int64
 	// Threads is the maximum number of open tables, and of partitions that are merged at
 	// the same time. 0 means GOMAXPROCS.
 	Threads int
-	// Temp receives states that do not fit in memory. nil means a new directory in
-	// os.TempDir.
+	// Temp is where states that do not fit in memory are written. nil means a new directory
+	// in os.TempDir.
 	Temp *tempdir.Set
-	// Words is the number of 64-bit words in the state of a key. They are initially 0.
+	// Words is the number of 64-bit words in a key's state. They are initially 0.
 	Words int
-	// Merge adds the words of another state of the same key to dst. Several goroutines
-	// may call it concurrently. It is not needed with NewStates.
+	// Merge adds src to dst; both are words of states of the same key. It must allow
+	// concurrent calls. It is not needed with NewStates.
 	Merge func(dst, src []uint64)
-	// NewStates returns storage for states that need more than words, for one table. It
-	// may be nil.
+	// NewStates returns storage for one table, for states that need more than words. It
+	// can be nil.
 	NewStates func() States
 }
 
-// States stores, for one table, data of keys that their words do not contain. Only one
-// goroutine at a time uses it.
+// States stores what the words of a table's states do not contain. Only one goroutine at a time
+// uses it.
 type States interface {
-	// Append appends the encoding of a key's complete state, including its words if they
-	// matter.
+	// Append encodes a key's complete state, which includes the words if they matter.
 	Append(dst []byte, words []uint64) ([]byte, error)
-	// Merge adds a state encoded by Append to that of a key. If the key is new, its
+	// Merge adds a state, which Append has encoded, to a key's state. If the key is new, its
 	// words are 0. data is valid until Merge returns.
 	Merge(words []uint64, isNew bool, data []byte) error
-	// Memory returns the bytes of all states, without their words.
+	// Memory returns the memory used, in bytes, without words.
 	Memory() int64
-	// Reset removes all states. It may keep the memory for the next ones.
+	// Reset removes all states. It may keep memory for new states.
 	Reset()
 }
 
-// Stats describes the work of an aggregator.
+// Stats holds statistics about an aggregator.
 type Stats struct {
-	Records int64  // calls of Get
-	KeySum  uint64 // sum of the hashes of their keys
-	Groups  int64  // groups yielded so far
+	Records int64  // number of calls of Get
+	KeySum  uint64 // sum of the key hashes of all records
+	Groups  int64  // number of groups yielded
 	Spills  int64  // number of times a table was written to a file
 	Written int64  // bytes written to files
 }
 
-// ErrTooLarge is wrapped by the error for a key with a state that is too large for the
-// aggregator's memory. It wraps [partd.ErrTooLarge].
+// ErrTooLarge means that a key with its state is too large for the aggregator's memory. It wraps
+// [partd.ErrTooLarge].
 var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation", partd.ErrTooLarge)
 
-// Aggregator aggregates records. Several goroutines may each use a table.
+// Aggregator aggregates records.
 type Aggregator struct {
 	spill.Engine
 	opts     Options
-	share    int64 // bytes of a table
-	minShare int64 // minimum that share may become
+	share    int64 // memory of a table in bytes
+	minShare int64 // smallest value that share can have later
 	seed     maphash.Seed
 
 	// Mu guards the fields below.
 	tables []*Table
-	idle   []*Table // closed tables, which can be used again
+	idle   []*Table // closed tables, for reuse
 	stats  Stats
-	out    proof
+	output proof
 }
 
-// New returns an aggregator. The end of ctx stops all of its work.
+// New returns an aggregator. It stops when ctx ends.
 func New(ctx context.Context, o Options) (*Aggregator, error) {
 	switch {
 	case o.Words < 0:
-		return nil, fmt.Errorf("a state of %d words", o.Words)
+		return nil, fmt.Errorf("a state cannot have %d words", o.Words)
 	case o.Merge == nil && o.NewStates == nil && o.Words > 0:
-		return nil, errors.New("aggregating without a function that merges states")
+		return nil, errors.New("Options.Merge is missing: states with words must be merged")
 	}
 	a := &Aggregator{opts: o, seed: maphash.MakeSeed()}
 	a.Memory, a.Threads, a.Temp = o.Memory, o.Threads, o.Temp
 	if err := a.Start(ctx, "aggregating", o.Threads); err != nil {
 		return nil, err
 	}
-	// After a spill, one table more than threads is needed, for the groups being yielded.
-	// Until then, tables can be larger.
+	// After a spill, one more table is needed, for the groups that are being yielded. Until
+	// then, tables can be larger.
 	a.share = a.Memory / int64(a.Threads)
 	a.minShare = a.Memory / int64(a.Threads+1)
 	return a, nil
 }
 
-// Table returns a table for one goroutine. At most as many tables as threads can be open.
+// Table returns a table for one goroutine. Only Options.Threads tables can be open.
 func (a *Aggregator) Table() (*Table, error) {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
@@ -120,7 +119,7 @@ func (a *Aggregator) Table() (*Table, error) {
 	}
 	if a.Writers > a.Threads {
 		a.Writers--
-		return nil, fmt.Errorf("%d tables are already open, which is the number of threads", a.Threads)
+		return nil, fmt.Errorf("%d tables are already open, one for each thread", a.Threads)
 	}
 	if n := len(a.idle); n > 0 {
 		t := a.idle[n-1]
@@ -142,12 +141,12 @@ func (a *Aggregator) Stats() Stats {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	s := a.stats
-	s.Groups = a.out.groups
+	s.Groups = a.output.groups
 	return s
 }
 
-// Close stops all work in progress and removes all temporary data. No table may be in use,
-// and no loop over Groups may be running.
+// Close stops background work and removes all temporary data. It must not be called while a table
+// is in use, or during a loop over Groups.
 func (a *Aggregator) Close() error { return a.Engine.Close(a.freeTables) }
 
 func (a *Aggregator) freeTables() (err error) {

@@ -5,21 +5,21 @@ import "hash/maphash"
 // batchSize is the number of keys that are looked up together.
 const batchSize = 64
 
-// GetMany is like Get for each of the keys, in order. It calls use with the index of each
-// key and its state, which is valid until use returns. For many keys it is faster, because
-// the processor fetches several entries at the same time.
-func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew bool)) error {
+// GetMany does the same as Get for each of the keys, in order. It calls handle with the index of
+// each key and its state, which is valid until handle returns. GetMany is faster, because the
+// processor fetches several entries at the same time.
+func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew bool)) error {
 	var hashes [batchSize]uint64
-	var likely [batchSize]uint32
+	var candidates [batchSize]uint32
 	for from := 0; from < len(keys); from += batchSize {
 		group := keys[from:min(from+batchSize, len(keys))]
 		for i, key := range group {
 			hashes[i] = maphash.Bytes(t.seed, key)
 		}
-		t.prefetchSlots(hashes[:len(group)], &likely)
+		t.prefetchSlots(hashes[:len(group)], &candidates)
 		resets := t.resets
 		for i, key := range group {
-			pos, isNew := int(likely[i])-1, false
+			pos, isNew := int(candidates[i])-1, false
 			if pos < 0 || resets != t.resets || t.states != nil || string(t.key(pos)) != string(key) {
 				var err error
 				if pos, isNew, err = t.entry(hashes[i], key); err != nil {
@@ -27,9 +27,9 @@ func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew boo
 				}
 			}
 			t.words[pos] += oneRecord
-			t.in.records++
-			t.in.keySum += hashes[i]
-			use(from+i, t.state(pos), isNew)
+			t.input.records++
+			t.input.keySum += hashes[i]
+			handle(from+i, t.state(pos), isNew)
 		}
 	}
 	return nil
@@ -38,10 +38,10 @@ func (t *Table) GetMany(keys [][]byte, use func(i int, state []uint64, isNew boo
 // lineWords is the number of words in a cache line.
 const lineWords = 8
 
-// prefetchSlots reads the first slot for each hash, and the entry that this slot refers to, up
-// to the beginning of the entry's key. It sets likely to the position of the entry plus
-// one, or 0. The reads do not depend on each other.
-func (t *Table) prefetchSlots(hashes []uint64, likely *[batchSize]uint32) {
+// prefetchSlots finds the first slot for each hash, and reads its entry up to the beginning of the
+// key. It sets candidates to the entry's position plus one, or to 0. The reads do not depend on
+// each other, so the processor does them at the same time.
+func (t *Table) prefetchSlots(hashes []uint64, candidates *[batchSize]uint32) {
 	var slots [batchSize]uint64
 	mask := uint32(len(t.slots) - 1)
 	for i, h := range hashes {
@@ -54,14 +54,14 @@ func (t *Table) prefetchSlots(hashes []uint64, likely *[batchSize]uint32) {
 			pos++
 			slot = t.slots[pos&mask]
 		}
-		likely[i] = uint32(slot)
+		candidates[i] = uint32(slot)
 		if slot != 0 {
 			pos := int(uint32(slot)) - 1
 			key := pos + headWords + t.stateLen
 			for ; pos < key; pos += lineWords {
 				sum += t.words[pos]
 			}
-			sum += t.words[min(key, len(t.words)-1)] // an empty key may be at the end of words
+			sum += t.words[min(key, len(t.words)-1)] // if the key is empty, key can be len(t.words)
 		}
 	}
 	t.sink = sum

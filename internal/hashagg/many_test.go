@@ -87,7 +87,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 		}
 		keys = nil
 	}
-	if err := errors.Join(table.empty(), table.Close()); err != nil {
+	if err := errors.Join(table.drain(), table.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if passed[0] < records*3/8 || passed[1] > bypassFactor*recheckEntries {

@@ -5,28 +5,28 @@ import (
 	"slices"
 )
 
-// merger merges partitions of the files that tables have written.
+// merger merges partitions from the files that tables have written.
 type merger struct {
-	a       *Aggregator
-	sources []*spilled
-	threads int           // merging goroutines
-	grain   int           // partitions that are merged together
-	todo    chan int      // the first partition of each group of grain
-	empty   chan *Table   // tables to merge into
-	full    chan *Table   // tables with merged groups
-	stop    chan struct{} // closed to stop the merge
+	a                *Aggregator
+	sources          []*spillFile
+	threads          int           // number of merging goroutines
+	partitionsAtOnce int           // number of partitions that are merged together
+	pending          chan int      // first partition of each group to merge
+	emptyTables      chan *Table   // tables to merge into
+	mergedTables     chan *Table   // tables with merged groups
+	stop             chan struct{} // closed to stop the merge
 }
 
-// mergePartitions writes all tables to files, and calls use with a table for each partition
-// or several partitions, until use returns false.
-func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
+// mergePartitions writes all tables to files, and then merges them. It calls handle with tables
+// that each hold one or more complete partitions, until handle returns false.
+func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	m := &merger{
-		a: a, threads: a.Threads, grain: 1, todo: make(chan int, partitions), stop: make(chan struct{}),
-		empty: make(chan *Table, a.Threads+1), full: make(chan *Table, a.Threads+1),
+		a: a, threads: a.Threads, partitionsAtOnce: 1, pending: make(chan int, partitions), stop: make(chan struct{}),
+		emptyTables: make(chan *Table, a.Threads+1), mergedTables: make(chan *Table, a.Threads+1),
 	}
 	defer func() {
 		for _, s := range m.sources {
-			_ = s.close() // ignore the error: the data read was checked, and the file has no name
+			_ = s.close() // ignore the error: the data was verified, and the file is temporary
 		}
 	}()
 	if err := m.prepare(); err != nil {
@@ -48,14 +48,14 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 			<-done
 		}
 	}()
-	for running > 0 || len(m.full) > 0 {
+	for running > 0 || len(m.mergedTables) > 0 {
 		select {
-		case t := <-m.full:
-			if !use(t) {
+		case t := <-m.mergedTables:
+			if !handle(t) {
 				return nil
 			}
 			t.reset()
-			m.empty <- t // has room for all tables
+			m.emptyTables <- t // never blocks: the channel holds all tables
 		case <-done:
 			running--
 		}
@@ -66,13 +66,13 @@ func (a *Aggregator) mergePartitions(use func(*Table) bool) error {
 	return nil
 }
 
-// prepare writes all tables to files and takes over the files.
+// prepare writes all tables to files, and makes the files sources of m.
 func (m *merger) prepare() error {
 	a := m.a
 	errs := make([]error, len(a.tables))
 	parallelDo(len(a.tables), func(i int) {
 		if t := a.tables[i]; t.n > 0 {
-			errs[i] = t.writeOut()
+			errs[i] = t.emptyTable()
 		}
 	})
 	if err := errors.Join(errs...); err != nil {
@@ -87,13 +87,13 @@ func (m *merger) prepare() error {
 			t.spill = nil
 		}
 	}
-	if err := m.coarsen(); err != nil {
+	if err := m.planMemory(); err != nil {
 		return err
 	}
-	for i := 0; i < partitions; i += m.grain {
-		m.todo <- i
+	for i := 0; i < partitions; i += m.partitionsAtOnce {
+		m.pending <- i
 	}
-	close(m.todo)
+	close(m.pending)
 	for len(a.tables) < m.threads+1 {
 		t, err := a.newTable()
 		if err != nil {
@@ -102,27 +102,27 @@ func (m *merger) prepare() error {
 		a.tables = append(a.tables, t)
 	}
 	for _, t := range a.tables {
-		m.empty <- t
+		m.emptyTables <- t
 	}
 	return nil
 }
 
-// coarsen merges several partitions together if each read from a file would be small,
-// because a disk needs as long for a small read as for a large one. Then fewer, larger
-// tables are used. Otherwise there is one more table than before, and tables are smaller.
-func (m *merger) coarsen() error {
-	const readSize = 128 << 10 // bytes of a read
-	const maxGrain = 8         // so that each level has at least 8 partitions
+// planMemory sets partitionsAtOnce, threads and the size of tables. If partitions are small, it combines
+// several of them, because a disk takes as long for a small read as for a large one. Fewer and
+// larger tables are then used.
+func (m *merger) planMemory() error {
+	const readSize = 128 << 10 // minimum size of a read in bytes
+	const maxGrain = 8         // leaves at least 8 groups of partitions
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()
 		runs += int64(s.runs)
 	}
-	for m.grain < maxGrain && int64(m.grain)*size/runs/partitions < readSize {
-		m.grain *= 2
+	for m.partitionsAtOnce < maxGrain && int64(m.partitionsAtOnce)*size/runs/partitions < readSize {
+		m.partitionsAtOnce *= 2
 	}
-	if m.grain > 1 {
-		m.threads = min(max((a.Threads+1)/m.grain-1, 1), a.Threads)
+	if m.partitionsAtOnce > 1 {
+		m.threads = min(max((a.Threads+1)/m.partitionsAtOnce-1, 1), a.Threads)
 	}
 	a.share = a.Memory / int64(m.threads+1)
 	return a.freeTables()
@@ -130,12 +130,12 @@ func (m *merger) coarsen() error {
 
 func (m *merger) work() error {
 	t := m.takeEmpty()
-	for i := range m.todo {
+	for i := range m.pending {
 		if t == nil {
 			return nil
 		}
 		var err error
-		if t, err = m.merge(t, m.sources, i, i+m.grain, 1); err != nil {
+		if t, err = m.merge(t, m.sources, i, i+m.partitionsAtOnce, 1); err != nil {
 			return err
 		}
 	}
@@ -145,7 +145,7 @@ func (m *merger) work() error {
 // takeEmpty returns an empty table, or nil if the merge was stopped.
 func (m *merger) takeEmpty() *Table {
 	select {
-	case t := <-m.empty:
+	case t := <-m.emptyTables:
 		return t
 	case <-m.stop:
 	case <-m.a.Ctx.Done():
@@ -153,16 +153,16 @@ func (m *merger) takeEmpty() *Table {
 	return nil
 }
 
-// merge merges partitions of the previous level in a table, passes the table to the
-// consumer, and returns another empty one, or nil if the merge was stopped.
-func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Table, error) {
+// merge merges the partitions [from, to) of sources into a table, and passes the table to the
+// consumer. It returns another empty table, or nil if the merge was stopped.
+func (m *merger) merge(t *Table, sources []*spillFile, from, to, level int) (*Table, error) {
 	t.level = level
 	var buf []byte
 	for _, s := range sources {
 		blocks := slices.Concat(s.blocks[from:to]...)
-		slices.Sort(blocks) // the order of the file
+		slices.Sort(blocks) // in file order
 		for len(blocks) > 0 {
-			n := 1 // consecutive blocks are read together
+			n := 1 // number of consecutive blocks to read together
 			for n < len(blocks) && blocks[n] == blocks[0]+n && s.file.Span(blocks[0], n+1) <= bufferSize(m.a.share) {
 				n++
 			}
@@ -187,16 +187,16 @@ func (m *merger) merge(t *Table, sources []*spilled, from, to, level int) (*Tabl
 		if t.n == 0 {
 			return t, nil
 		}
-		m.full <- t // has room for all tables
+		m.mergedTables <- t // never blocks: the channel holds all tables
 		return m.takeEmpty(), nil
 	}
 	return m.repartition(t)
 }
 
-// repartition divides a partition that did not fit in a table.
+// repartition divides a partition that did not fit in a table, and merges the smaller partitions.
 func (m *merger) repartition(t *Table) (_ *Table, err error) {
 	if t.n > 0 {
-		if err := t.writeOut(); err != nil {
+		if err := t.emptyTable(); err != nil {
 			return nil, err
 		}
 	}
@@ -210,7 +210,7 @@ func (m *merger) repartition(t *Table) (_ *Table, err error) {
 		if t == nil {
 			return nil, nil
 		}
-		if t, err = m.merge(t, []*spilled{s}, i, i+1, level+1); err != nil {
+		if t, err = m.merge(t, []*spillFile{s}, i, i+1, level+1); err != nil {
 			return nil, err
 		}
 	}

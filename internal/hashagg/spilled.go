@@ -10,55 +10,56 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// spilled is a file of states. Each time a full table is written, it adds a run: the
-// table's states, ordered by partition, in blocks of one partition each. So neighboring
-// partitions can be read together.
+// spillFile is a file of states. Each full table is written to it as a run: the table's states,
+// ordered by partition, in blocks that each belong to one partition. Neighboring partitions can
+// be read together.
 //
-// A state is stored as the length of the key, the count, the length of the data (all
-// uvarints), the key and the data.
-type spilled struct {
+// A state is stored as the key's length, the record count and the data's length (all uvarints),
+// followed by the key and the data.
+type spillFile struct {
 	file    *spill.File
 	runs    int
 	blocks  [partitions][]int // block numbers of each partition
-	indexed int               // number of blocks recorded in blocks
+	indexed int               // number of block numbers in blocks
 	scratch []byte
 }
 
-// bufferSize returns the number of bytes that are written or read together.
+// bufferSize returns the size of writes and reads in bytes.
 func bufferSize(share int64) int { return int(max(min(share/16, 256<<10), 8<<10)) }
 
-func (s *spilled) close() error {
+func (s *spillFile) close() error {
 	if s == nil {
 		return nil
 	}
 	return s.file.Close()
 }
 
-// writeOut writes all entries to the table's file, and removes them.
-func (t *Table) writeOut() error {
+// emptyTable writes all entries to the table's file and removes them from the table. If a function
+// was set with DrainTo, emptyTable calls it instead.
+func (t *Table) emptyTable() error {
 	if err := canceled.Err(t.a.Ctx); err != nil {
 		return t.a.Err()
 	}
-	if t.empty != nil {
-		return t.empty()
+	if t.drain != nil {
+		return t.drain()
 	}
 	if t.level > maxLevel-1 {
-		return fmt.Errorf("%w: states of too many keys with equal hashes", ErrTooLarge)
+		return fmt.Errorf("%w: too many keys have equal hashes", ErrTooLarge)
 	}
 	if t.spill == nil {
 		f, err := spill.Create(t.a.Temp, "states", bufferSize(t.a.share))
 		if err != nil {
 			return err
 		}
-		t.spill = &spilled{file: f}
+		t.spill = &spillFile{file: f}
 	}
 	s := t.spill
-	before := s.file.Size()
+	oldSize := s.file.Size()
 	s.runs++
-	order := t.byPartition()
+	order := t.entriesByPartition()
 	for i, o := range order {
 		if i%batchSize == 0 {
-			t.readAhead(order[i:min(i+batchSize, len(order))])
+			t.prefetchHeads(order[i:min(i+batchSize, len(order))])
 		}
 		pos, p := int(uint32(o)), int(o>>32)
 		if err := t.writeEntry(pos, t.key(pos)); err != nil {
@@ -73,29 +74,29 @@ func (t *Table) writeOut() error {
 	}
 	t.a.Mu.Lock()
 	t.a.stats.Spills++
-	t.a.stats.Written += s.file.Size() - before
+	t.a.stats.Written += s.file.Size() - oldSize
 	t.a.Mu.Unlock()
 	t.reset()
 	return nil
 }
 
-// byPartition returns the positions of the entries, ordered by partition. The upper half
-// of each number is the partition. The result reuses the memory of the slots, which are
-// no longer needed and at least twice as many.
-func (t *Table) byPartition() []uint64 {
+// entriesByPartition returns the entries, ordered by partition. The upper half of each number is the
+// entry's partition, the lower half its position. The result uses the memory of the slots,
+// which are no longer needed.
+func (t *Table) entriesByPartition() []uint64 {
 	unordered, order := t.slots[:t.n], t.slots[t.n:2*t.n]
 	var ends [partitions + 1]int
 	n, pos := 0, 0
 	for range unordered {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		isMoved := false // the entry is now in its owner's table
+		isMoved := false // the entry was merged into its owner's table
 		if t.takenUpTo != nil {
 			to := ownerOf(hash, len(t.takenUpTo))
 			isMoved = to != t.index && pos < t.takenUpTo[to]
 		}
 		if !isMoved {
-			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use
+			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // hash bits that slots do not use
 			unordered[n] = uint64(p)<<32 | uint64(pos)
 			ends[p+1]++
 			n++
@@ -114,8 +115,8 @@ func (t *Table) byPartition() []uint64 {
 	return order
 }
 
-// readAhead reads the heads of some entries, like prefetch.
-func (t *Table) readAhead(order []uint64) {
+// prefetchHeads prefetches the heads of some entries.
+func (t *Table) prefetchHeads(order []uint64) {
 	var sum uint64
 	for _, o := range order {
 		sum += t.words[uint32(o)]
@@ -152,8 +153,8 @@ func (t *Table) encode(dst []byte, pos int) ([]byte, error) {
 	return dst, nil
 }
 
-// endBlock ends a block, and records all new blocks as blocks of partition p.
-func (s *spilled) endBlock(p int) {
+// endBlock ends a block, and adds all new blocks to partition p.
+func (s *spillFile) endBlock(p int) {
 	s.file.End()
 	for ; s.indexed < s.file.Blocks(); s.indexed++ {
 		s.blocks[p] = append(s.blocks[p], s.indexed)
@@ -182,7 +183,7 @@ func (t *Table) mergeBlock(b []byte) error {
 	return nil
 }
 
-// merge adds a state of a key with count records.
+// merge adds a state, which consists of count records and encoded data, to a key's state.
 func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	pos, isNew, err := t.entry(maphash.Bytes(t.seed, key), key)
 	if err != nil {
@@ -192,17 +193,17 @@ func (t *Table) merge(key []byte, count uint64, data []byte) error {
 	if t.states != nil {
 		return t.states.Merge(t.state(pos), isNew, data)
 	}
-	for i := range t.other {
+	for i := range t.decoded {
 		w, l := binary.Uvarint(data)
 		if l <= 0 {
 			return spill.ErrDamaged
 		}
-		t.other[i], data = w, data[l:]
+		t.decoded[i], data = w, data[l:]
 	}
 	if len(data) > 0 {
 		return spill.ErrDamaged
 	}
-	t.mergeWords(pos, isNew, t.other)
+	t.mergeWords(pos, isNew, t.decoded)
 	return nil
 }
 

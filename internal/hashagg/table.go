@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// Table is a hash table from keys to states, for use by one goroutine.
+// Table is a hash table from keys to states. Only one goroutine may use it.
 //
-// An entry consists of words: the number of records of its key, with the length of the key
-// in bytes in the lowest bits; the words of the state; and the key.
+// An entry consists of words. The head word contains the key's record count and, in the lowest
+// bits, the key's length in bytes. The words of the state and the key follow.
 type Table struct {
 	a      *Aggregator
 	seed   maphash.Seed
-	states States // nil if states have only words
+	states States // nil if states consist only of words
 
 	// slots is an open-addressing table with linear probing. A slot is 0 if it is empty.
 	// Otherwise its upper half is the lower half of the key's hash, and its lower half is
@@ -26,31 +26,31 @@ type Table struct {
 	slotMem  []byte
 	words    []uint64 // entries
 	mem      []byte
-	used     int // words of entries
-	n        int // entries
+	used     int // number of words in use
+	n        int // number of entries
 	resets   int
-	stateLen int // words of a state
+	stateLen int // number of words in a state
 	budget   int64
 
-	empty        func() error // empties a full table; nil means into a file
-	drained      int64        // records that were drained or bypassed the table
-	bypassAt     int          // number of entries at which the table may turn out not to help
-	rechecksLeft int          // rechecks left before one with bypassEntries
-	bypassLeft   int          // records that still bypass the table
+	drain        func() error // empties a full table; nil means that the table is written to a file
+	drained      int64        // number of records that were drained or bypassed the table
+	bypassAt     int          // number of entries at which bypassing can start
+	rechecksLeft int          // number of rechecks before a recheck with bypassEntries
+	bypassLeft   int          // number of records that will still bypass the table
 
-	in     proof
-	level  int // level of the partitions that it spills into
-	spill  *spilled
-	other  []uint64 // a decoded state to merge
-	sink   uint64   // uses prefetched words, so that the compiler keeps the reads
-	closed bool
-	err    error
+	input   proof
+	level   int // level of the partitions when the table is written to a file
+	spill   *spillFile
+	decoded []uint64 // memory for a decoded state
+	sink    uint64   // depends on prefetched words, so that the compiler keeps the reads
+	closed  bool
+	err     error
 
-	// If owners is not 0, that many tables each own a part of the keys. This table has
-	// all states of the keys that it owns. Its other entries must be ignored.
+	// After an exchange, owners is the number of tables, and this table, with index index,
+	// has the complete states of the keys that it owns. Its other entries must be ignored.
 	owners, index int
-	// If an exchange failed for lack of memory, takenUpTo is not nil: entries before
-	// position takenUpTo[i] that table i owns are now in table i.
+	// If an exchange ran out of memory, takenUpTo is not nil. Table i has then taken its
+	// entries before position takenUpTo[i].
 	takenUpTo []int
 }
 
@@ -58,14 +58,14 @@ const (
 	headWords  = 1
 	lenBits    = 20
 	maxKey     = 1<<lenBits - 1
-	oneRecord  = 1 << lenBits // in the head of an entry
+	oneRecord  = 1 << lenBits // added to an entry's head for each record
 	firstSlots = 1 << 8
 	levelBits  = 6 // bits of the hash that select a partition
 	partitions = 1 << levelBits
-	maxLevel   = 5 // slots use the other 32 bits of the hash
+	maxLevel   = 5 // more levels would use hash bits that slots use
 )
 
-// proof counts records and groups, to compare input with output.
+// proof counts records and groups, so that input and output can be compared.
 type proof struct {
 	records int64
 	keySum  uint64
@@ -79,7 +79,7 @@ func (p *proof) add(o proof) {
 }
 
 func (a *Aggregator) newTable() (*Table, error) {
-	t := &Table{a: a, seed: a.seed, bypassAt: math.MaxInt, stateLen: a.opts.Words, other: make([]uint64, a.opts.Words)}
+	t := &Table{a: a, seed: a.seed, bypassAt: math.MaxInt, stateLen: a.opts.Words, decoded: make([]uint64, a.opts.Words)}
 	t.budget = tableBudget(a.share)
 	if a.opts.NewStates != nil {
 		t.states = a.opts.NewStates()
@@ -96,8 +96,8 @@ func (a *Aggregator) newTable() (*Table, error) {
 	return t, nil
 }
 
-// tableBudget returns the memory of a table with the given share. The rest of the share is for
-// the buffer of a spill.
+// tableBudget returns the part of a share that a table can use. The write buffer of its file uses
+// the rest.
 func tableBudget(share int64) int64 { return share - int64(bufferSize(share)) }
 
 func (t *Table) makeSlots(n int) error {
@@ -118,8 +118,8 @@ func (t *Table) free() error {
 	return t.spill.close()
 }
 
-// Get counts a record of a key, and returns the key's state, which the caller may change
-// until the next call. The words of a new state are 0.
+// Get counts a record of a key, and returns the words of the key's state, which are 0 for a new
+// key. The caller can change them until the next call.
 func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 	hash := maphash.Bytes(t.seed, key)
 	pos, isNew, err := t.entry(hash, key)
@@ -127,15 +127,15 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 		return nil, false, err
 	}
 	t.words[pos] += oneRecord
-	t.in.records++
-	t.in.keySum += hash
+	t.input.records++
+	t.input.keySum += hash
 	return t.state(pos), isNew, nil
 }
 
-// entry returns the position of a key's entry. It creates a missing entry.
+// entry returns the position of a key's entry, which it creates if it is missing.
 func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) {
-	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // states have grown
-		if err := t.writeOut(); err != nil {
+	if t.states != nil && t.n > 0 && !t.hasRoom(0, false) { // the states have outgrown the budget
+		if err := t.emptyTable(); err != nil {
 			return 0, false, t.fail(err)
 		}
 	}
@@ -148,11 +148,11 @@ func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) 
 	return pos, isNew, nil
 }
 
-// count returns the number of records of an entry.
+// count returns an entry's record count.
 func (t *Table) count(pos int) uint64 { return t.words[pos] >> lenBits }
 
-// addCount adds n records to an entry. If the count overflows, the comparison at the end
-// reports missing records.
+// addCount adds n to an entry's record count. An overflow is detected at the end, when input and
+// output are compared.
 func (t *Table) addCount(pos int, n uint64) { t.words[pos] += n << lenBits }
 
 func (t *Table) state(pos int) []uint64 {
@@ -185,36 +185,35 @@ func (t *Table) key(pos int) []byte {
 	return t.mem[from : from+n : from+n]
 }
 
-// MaxKey returns the maximum length of a key, in bytes. It holds even after the number of
-// tables has grown.
+// MaxKey returns the maximum length of a key in bytes. It is the same during the whole run.
 func (t *Table) MaxKey() int {
 	return int(min(maxKey, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
 }
 
-// size returns the words of an entry with a key of n bytes.
+// size returns the number of words in an entry with a key of n bytes.
 func (t *Table) size(n int) int { return headWords + t.stateLen + (n+7)/8 }
 
-// insert creates an entry for a key that find did not find. If there is no room, it first
-// writes all entries to the file.
+// insert creates an entry for a new key. If the table is full, insert first empties it with
+// emptyTable.
 func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if t.err != nil {
 		return 0, t.err
 	}
 	size := t.size(len(key))
 	if maxLen := t.MaxKey(); len(key) > maxLen {
-		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, and the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
+		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
 	grow := t.mustGrow()
-	// A larger table would not help.
-	futile := t.n >= t.bypassAt && int64(t.n) >= (t.in.records-t.drained)*9/10
+	// A table is futile if almost all keys are unique.
+	futile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
 	if futile || !t.hasRoom(size, grow) {
 		if t.n == 0 {
-			return 0, t.fail(fmt.Errorf("%w: not even one group fits", ErrTooLarge))
+			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
 		}
 		if futile {
 			t.startBypass()
 		}
-		if err := t.writeOut(); err != nil {
+		if err := t.emptyTable(); err != nil {
 			return 0, t.fail(err)
 		}
 		grow = false
@@ -239,11 +238,11 @@ func (t *Table) fail(err error) error {
 	return t.a.Fail(err)
 }
 
-// mustGrow reports whether one more entry needs more slots.
+// mustGrow reports whether the slots must be doubled for one more entry.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// hasRoom reports whether there is room for an entry of size words. grow is set if the
-// slots must be doubled; during that, the old slots also exist.
+// hasRoom reports whether an entry of size words fits. grow means that the slots must be doubled
+// first, during which the old slots also need memory.
 func (t *Table) hasRoom(size int, grow bool) bool {
 	slots := len(t.slots)
 	if grow {
@@ -288,7 +287,7 @@ func (t *Table) reset() {
 	}
 }
 
-// Close ends the use of a table. Its entries are kept.
+// Close ends the use of the table. Its entries remain for Groups.
 func (t *Table) Close() error {
 	if t.closed {
 		return nil
@@ -299,9 +298,9 @@ func (t *Table) Close() error {
 	defer a.Mu.Unlock()
 	a.Writers--
 	a.idle = append(a.idle, t)
-	a.stats.Records += t.in.records
-	a.stats.KeySum += t.in.keySum
-	t.in = proof{}
+	a.stats.Records += t.input.records
+	a.stats.KeySum += t.input.keySum
+	t.input = proof{}
 	err := t.err
 	if err == nil {
 		t.err = fmt.Errorf("the table: %w", spill.ErrClosed)

@@ -10,17 +10,17 @@ import (
 // BatchSize is the maximum number of keys in a call of [Finder.Find].
 const BatchSize = 64
 
-// Finder looks up keys in an indexed table, for one goroutine.
+// Finder looks up keys in a table after Index. Each goroutine needs its own.
 type Finder struct {
 	*Table
-	hashes [BatchSize]uint64
-	slots  [BatchSize]uint64 // the slots where the searches begin
-	places [BatchSize]int
-	sink   uint64 // uses prefetched bytes, so that the compiler keeps the reads
+	hashes    [BatchSize]uint64
+	slots     [BatchSize]uint64 // first slot of each search
+	positions [BatchSize]int
+	sink      uint64 // depends on prefetched bytes, so that the compiler keeps the reads
 }
 
-// readAhead reads the slots where the searches for keys begin, and the entries that they
-// may refer to. The reads do not depend on each other, so the processor does them at the
+// readAhead reads the first slot of the search for each key, and the entry that it refers to if
+// the hash matches. The reads do not depend on each other, so the processor does them at the
 // same time.
 func (f *Finder) readAhead(keys [][]byte) {
 	for i, key := range keys {
@@ -50,13 +50,13 @@ func (f *Finder) insert(p *piece) {
 		keys = keys[:0]
 		for len(keys) < BatchSize && pos < p.used {
 			key, _, n := entryOf(p.mem[pos:])
-			f.places[len(keys)] = p.position + pos/wordBytes
+			f.positions[len(keys)] = p.position + pos/wordBytes
 			keys = append(keys, key)
 			pos += roundUp(n)
 		}
 		f.readAhead(keys)
 		for i, key := range keys {
-			f.insertKey(key, f.hashes[i], f.places[i])
+			f.insertKey(key, f.hashes[i], f.positions[i])
 		}
 	}
 }
@@ -84,57 +84,57 @@ func (f *Finder) insertKey(key []byte, hash uint64, position int) {
 	}
 }
 
-// Find returns the position of the first record of each key, or 0 for an unknown key. The result
-// is valid until the next call.
+// Find returns the position of each key's first record, or 0 if the key is not in the table. The
+// result is valid until the next call.
 func (f *Finder) Find(keys [][]byte) []int {
 	t := f.Table
 	f.readAhead(keys)
 	for i, key := range keys {
-		f.places[i] = 0
+		f.positions[i] = 0
 		slot := f.slots[i]
 		for at := t.homeSlot(f.hashes[i]); slot != 0; slot = t.index[at] {
 			if t.slotHasKey(slot, f.hashes[i], key) {
-				f.places[i] = int(uint32(slot))
+				f.positions[i] = int(uint32(slot))
 				break
 			}
 			at = t.nextSlot(at)
 		}
 	}
-	return f.places[:len(keys)]
+	return f.positions[:len(keys)]
 }
 
-// MarkFound records that the key at a position was found, and returns its number of records.
-func (t *Table) MarkFound(position int) int {
+// MarkMatched marks the key at a position as found, and returns its number of records.
+func (t *Table) MarkMatched(position int) int {
 	head := headOf(t.entryAt(position))
 	word := atomic.LoadUint64(head)
-	if word&foundBit == 0 {
-		atomic.OrUint64(head, foundBit)
+	if word&matchedBit == 0 {
+		atomic.OrUint64(head, matchedBit)
 	}
-	return int(word &^ foundBit >> 32)
+	return int(word &^ matchedBit >> 32)
 }
 
-// Each calls use with each record of the key at a position.
-func (t *Table) Each(position int, use func(record []byte) error) error {
-	left := int(atomic.LoadUint64(headOf(t.entryAt(position))) &^ foundBit >> 32)
-	for ; position != 0; left-- {
+// Each calls handle with each record of the key at a position.
+func (t *Table) Each(position int, handle func(record []byte) error) error {
+	remaining := int(atomic.LoadUint64(headOf(t.entryAt(position))) &^ matchedBit >> 32)
+	for ; position != 0; remaining-- {
 		entry := t.entryAt(position)
 		_, record, _ := entryOf(entry)
-		if err := use(record); err != nil {
+		if err := handle(record); err != nil {
 			return err
 		}
 		position = int(uint32(atomic.LoadUint64(headOf(entry))))
 	}
-	if left != 0 {
-		return errList
+	if remaining != 0 {
+		return errListLength
 	}
 	return nil
 }
 
-var errList = fmt.Errorf("%w: the list of a key does not have the expected number of records", ledger.ErrNotVerified)
+var errListLength = fmt.Errorf("%w: a key has another number of records in the table than were added", ledger.ErrNotVerified)
 
-// EachInPart calls use with the records of a part of the keys, and whether their key was
-// found. It returns the count of these records.
-func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool) error) (count ledger.Count, err error) {
+// EachInPart calls handle with the records in one of several parts of the table, and with whether
+// their key was marked as found. It returns the count of these records.
+func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]
 	for i, slot := range index {
@@ -152,13 +152,13 @@ func (t *Table) EachInPart(part, parts int, use func(record []byte, matched bool
 			i := t.entryAt(position)
 			_, record, end := entryOf(i)
 			count.AddRecord(i[wordBytes:end])
-			if err := use(record, word&foundBit != 0); err != nil {
+			if err := handle(record, word&matchedBit != 0); err != nil {
 				return count, err
 			}
 			position = int(uint32(atomic.LoadUint64(headOf(i))))
 		}
-		if n != int(word&^foundBit>>32) {
-			return count, errList
+		if n != int(word&^matchedBit>>32) {
+			return count, errListLength
 		}
 	}
 	return count, nil

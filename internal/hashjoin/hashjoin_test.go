@@ -100,8 +100,8 @@ func TestFind(t *testing.T) {
 							got = append(got, string(record))
 							return nil
 						})
-						if err != nil || table.MarkFound(position) != len(got) {
-							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", batch[i], len(got), table.MarkFound(position), err)
+						if err != nil || table.MarkMatched(position) != len(got) {
+							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", batch[i], len(got), table.MarkMatched(position), err)
 						}
 						wanted := slices.Sorted(slices.Values(want[string(batch[i])]))
 						if slices.Sort(got); !slices.Equal(got, wanted) {
@@ -144,7 +144,7 @@ func TestTableMemory(t *testing.T) {
 		t.Errorf("a record as large as the table fits: %v, %v", fits, err)
 	}
 	var out []pair
-	err := table.TakeOut(func(key, record []byte) error {
+	err := table.MoveTo(func(key, record []byte) error {
 		out = append(out, pair{string(key), string(record)})
 		return nil
 	})
@@ -198,7 +198,7 @@ func TestLossIsNoticed(t *testing.T) {
 	}
 	table, _ := filledTable(t, 64<<20, all)
 	table.pieces = table.pieces[1:]
-	if err := table.TakeOut(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
+	if err := table.MoveTo(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
 		t.Errorf("records left in the table: %v", err)
 	}
 }

@@ -1,9 +1,8 @@
-// Package hashjoin keeps the records of one side of a join in memory, where they can be
-// found by their keys.
+// Package hashjoin holds the records of one side of a join in memory, for lookups by key.
 //
-// Several goroutines add records while they fit. If all fit, several goroutines can look
-// up keys. If one does not fit, all are removed again. A key may have any number of
-// records, which form a linked list.
+// Several goroutines can add records. If all records fit in memory, several goroutines can
+// then look up keys. Otherwise the records must be taken out again. The records of a key form
+// a linked list.
 package hashjoin
 
 import (
@@ -18,21 +17,21 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// Table holds the records. Each entry begins at a multiple of eight bytes. Its first word
-// has the position of the key's next entry in its lower half. In the first entry of a key, the
-// upper half has the number of entries and a bit that is set if the key was found. Then
-// follow the lengths of the key and the record, the key, and the record.
+// Table holds the records. Each entry begins at a multiple of eight bytes. The lower half of its
+// first word is the position of the key's next entry. In a key's first entry, the upper half
+// contains the number of entries and matchedBit. After this word come the lengths of the key and
+// the record, the key, and the record.
 type Table struct {
 	seed    maphash.Seed
 	memory  int64
-	shift   int // a piece has 1<<shift words, or more if it has a single entry
+	shift   int // a piece has 1<<shift words, or more if its only entry is larger
 	writers []writer
 
 	// mu guards the fields below while records are added.
 	mu      sync.Mutex
 	pieces  []*piece
-	bytes   int64 // of all pieces
-	records int   // in full pieces
+	bytes   int64 // total size of pieces
+	records int   // number of records in full pieces
 
 	// index is an open-addressing table with linear probing. A slot is 0 if it is empty.
 	// Otherwise its upper half is the upper half of the key's hash, and its lower half is
@@ -41,29 +40,30 @@ type Table struct {
 	indexMem []byte
 }
 
-// piece is memory that one writer fills.
+// piece is memory for the entries of one writer.
 type piece struct {
 	mem      []byte
 	used     int
 	position int // position of its first word
 }
 
-// writer holds the state of one adding goroutine.
+// writer belongs to one goroutine that adds records.
 type writer struct {
 	*piece
-	records int // in the piece
+	records int // number of records in the piece
 	count   ledger.Count
 	_       [64]byte // keeps writers in different cache lines
 }
 
 const (
-	wordBytes = 8
-	minEntry  = 16      // bytes
-	foundBit  = 1 << 63 // in the first word of a key's first entry
-	oneEntry  = 1 << 32 // in the first word of a key's first entry
+	wordBytes  = 8
+	minEntry   = 16      // minimum size of an entry in bytes
+	matchedBit = 1 << 63 // in a key's first entry: the key was found
+	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
 )
 
-// New returns a table that uses at most memory bytes, for a number of adding goroutines.
+// New returns a table that uses at most memory bytes, and to which threads goroutines can add
+// records.
 func New(memory int64, threads int) *Table {
 	// At most 1/32 of the memory remains unused in pieces.
 	const minShift, maxShift = 9, 21 // 4 KiB and 16 MiB
@@ -85,14 +85,14 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// indexBytes returns the size of the index of a number of records.
+// indexBytes returns the size in bytes of an index of records records.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
-// roundUp rounds a number of bytes up to whole words.
+// roundUp rounds a number of bytes up to a multiple of a word.
 func roundUp(n int) int { return (n + wordBytes - 1) &^ (wordBytes - 1) }
 
-// Add adds a copy of a record, for one of the goroutines. It returns false if the record
-// does not fit.
+// Add adds a copy of a record. worker is the index of the calling goroutine. Add returns false if
+// the record does not fit in memory.
 func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 	w := &t.writers[worker]
 	n := roundUp(wordBytes + uvarintLen(len(key)) + uvarintLen(len(record)) + len(key) + len(record))
@@ -114,7 +114,7 @@ func (t *Table) Add(worker int, key, record []byte) (fits bool, err error) {
 
 func uvarintLen(x int) int { return (bits.Len64(uint64(x)|1) + 6) / 7 }
 
-// addPiece gives a writer a new piece with room for an entry of n bytes.
+// addPiece allocates a piece for a writer, for at least an entry of n bytes.
 func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -135,21 +135,21 @@ func (t *Table) addPiece(w *writer, n int) (fits bool, err error) {
 }
 
 // Added returns the count of the added records.
-func (t *Table) Added() (all ledger.Count) {
+func (t *Table) Added() (total ledger.Count) {
 	for i := range t.writers {
-		all.Add(t.writers[i].count)
+		total.Add(t.writers[i].count)
 	}
-	return all
+	return total
 }
 
-// TakeOut calls use for all records, and frees their memory along the way.
-func (t *Table) TakeOut(use func(key, record []byte) error) error {
-	var out ledger.Count
+// MoveTo calls handle with each record, and frees the memory of the records.
+func (t *Table) MoveTo(handle func(key, record []byte) error) error {
+	var count ledger.Count
 	for _, p := range t.pieces {
 		for pos := 0; pos < p.used; {
 			key, record, n := entryOf(p.mem[pos:])
-			out.AddRecord(p.mem[pos+wordBytes : pos+n])
-			if err := use(key, record); err != nil {
+			count.AddRecord(p.mem[pos+wordBytes : pos+n])
+			if err := handle(key, record); err != nil {
 				return err
 			}
 			pos += roundUp(n)
@@ -157,10 +157,10 @@ func (t *Table) TakeOut(use func(key, record []byte) error) error {
 		offheap.Release(p.mem)
 		p.mem = nil
 	}
-	return t.Added().Compare(out)
+	return t.Added().Compare(count)
 }
 
-// Index makes the records available to Find. No record may be added afterwards.
+// Index builds the index, which Find needs. No record may be added afterwards.
 func (t *Table) Index() (err error) {
 	if t.indexMem, err = offheap.Allocate(int(indexBytes(int(t.Added().Records)))); err != nil {
 		return err
@@ -182,7 +182,7 @@ func (t *Table) Index() (err error) {
 
 func (t *Table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
 
-// homeSlot returns the slot where the search for a hash begins.
+// homeSlot returns the index of the slot at which the search for a hash begins.
 func (t *Table) homeSlot(hash uint64) int {
 	return int(uint64(uint32(hash)) * uint64(len(t.index)) >> 32)
 }
@@ -203,7 +203,7 @@ func (t *Table) slotHasKey(slot, hash uint64, key []byte) bool {
 	return string(other) == string(key)
 }
 
-// entryAt returns the memory that begins at a position.
+// entryAt returns the memory from a position on.
 func (t *Table) entryAt(position int) []byte {
 	return t.pieces[position>>t.shift-1].mem[position&(1<<t.shift-1)*wordBytes:]
 }

@@ -9,50 +9,50 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Block is a sequence of whole records of one input, for one worker.
+// Block is a sequence of complete records from one input. One worker processes it.
 type Block struct {
 	Record []byte   // the current record, with its line ending
-	Fields [][]byte // its fields, in the order of [Config.Fields]; nil for a missing optional field
-	Bare   []bool   // for JSON lines: which fields are numbers, true or false, not strings
+	Fields [][]byte // the record's fields, in the order of [Config.Fields]; nil for a missing optional field
+	Bare   []bool   // for JSON lines: true for each field that is a number, true or false, not a string
 	Worker int      // index of the worker
 	Seq    int64    // index of the block, in input order
-	Size   int64    // bytes of all its records
+	Size   int64    // size of the block in bytes
 
-	split  *Splitter
-	data   []byte
-	buf    []byte
-	offset int64
-	count  int
+	splitter *Splitter
+	data     []byte
+	buf      []byte
+	offset   int64
+	count    int
 
-	place
+	inputPosition
 	skipBad bool
 
-	order   *order
-	ctx     context.Context
-	tally   Tally
-	first   []byte // for JSON lines: the first record that is not bad
-	bad     error  // error of the first skipped bad record
-	line    int64  // its line
-	err     error  // why Next stopped
-	errLine int64  // the line of err
+	blockOrder *blockOrder
+	ctx        context.Context
+	tally      Tally
+	first      []byte // for JSON lines: the first valid record
+	bad        error  // error of the first skipped bad record
+	badLine    int64  // line of bad
+	err        error  // why Next stopped
+	errLine    int64  // line of err
 }
 
-func (b *Block) begin(worker int, split *Splitter) {
-	b.Worker, b.split = worker, split
-	if b.count != split.count {
-		split.count, split.wants = b.count, nil
+func (b *Block) begin(worker int, splitter *Splitter) {
+	b.Worker, b.splitter = worker, splitter
+	if b.count != splitter.fieldCount {
+		splitter.fieldCount, splitter.requested = b.count, nil
 	}
-	split.header, split.lines = false, 0
-	split.Feed(b.data, true)
+	splitter.header, splitter.lines = false, 0
+	splitter.Feed(b.data, true)
 }
 
-// Next advances to the next record. It returns false at the end, or if the block is
-// broken; then Read fails after use has returned.
+// Next advances to the next record. It returns false at the end of the block or after an error.
+// Read reports the error after the handler has returned.
 func (b *Block) Next() bool {
 	if b.err != nil {
 		return false
 	}
-	s := b.split
+	s := b.splitter
 	for {
 		kind := s.Next()
 		n := int64(len(s.Record))
@@ -85,20 +85,20 @@ func (b *Block) Next() bool {
 	}
 }
 
-// addBad counts a bad record of n bytes, or makes it an error.
+// addBad counts a bad record of n bytes. Unless bad records are skipped, it also sets b.err.
 func (b *Block) addBad(err error, n int64) {
 	b.tally.BadRecords++
 	b.tally.BadBytes += n
 	err = &BadError{err}
 	if !b.skipBad {
-		b.err, b.errLine = err, b.split.Line
+		b.err, b.errLine = err, b.splitter.Line
 	} else if b.bad == nil {
-		b.bad, b.line = err, b.split.Line
+		b.bad, b.badLine = err, b.splitter.Line
 	}
 }
 
-// Bad marks the current record as bad. With SkipBad it is skipped and counted; otherwise Next
-// returns false from now on, and Read fails with err.
+// Bad marks the current record as bad. With SkipBad, the record is only counted. Otherwise Next
+// returns false from now on, and Read returns err.
 func (b *Block) Bad(err error) {
 	n := int64(len(b.Record))
 	b.tally.Records--
@@ -109,112 +109,112 @@ func (b *Block) Bad(err error) {
 	b.addBad(err, n)
 }
 
-// Fail makes Read fail with err, even with SkipBad, and Next return false from now on. The
-// error is reported for the line of the current record.
-func (b *Block) Fail(err error) { b.err, b.errLine = err, b.split.Line }
+// Fail makes Next return false from now on, and Read return err with the current record's line.
+// SkipBad has no effect on it.
+func (b *Block) Fail(err error) { b.err, b.errLine = err, b.splitter.Line }
 
-// Tally returns the number and bytes of the records found in the block so far.
+// Tally returns the count and total size of the records that Next has returned.
 func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally.RecordBytes }
 
-// Offset returns the position of the current record: the bytes of records and empty lines
-// before it, in all inputs.
+// Offset returns the current record's position: the number of bytes in records and empty lines
+// before it, over all inputs.
 func (b *Block) Offset() int64 {
-	return b.offset + int64(b.split.pos-len(b.Record))
+	return b.offset + int64(b.splitter.pos-len(b.Record))
 }
 
-// Turn waits until use has returned for all earlier blocks.
+// Turn waits until all earlier blocks have been handled.
 func (b *Block) Turn() error {
-	return canceled.Wait(b.ctx, b.order.turnChannel(b.Seq))
+	return canceled.Wait(b.ctx, b.blockOrder.turn(b.Seq))
 }
 
-// BadError is the error for a bad record.
+// BadError reports a bad record.
 type BadError struct{ Err error }
 
 func (e *BadError) Error() string { return e.Err.Error() }
 
-// Unwrap returns the cause.
+// Unwrap returns the underlying error.
 func (e *BadError) Unwrap() error { return e.Err }
 
-// end returns the result of the block. err is the result of use.
+// end returns the result of the block. err is the handler's error.
 func (b *Block) end(err error) *result {
 	r := &result{
-		seq: b.Seq, place: b.place, lines: b.split.lines,
-		tally: b.tally, bad: b.bad, badLine: b.line, err: err,
+		seq: b.Seq, inputPosition: b.inputPosition, lines: b.splitter.lines,
+		tally: b.tally, bad: b.bad, badLine: b.badLine, err: err,
 	}
-	if b.Seq == 0 || b.order.lacksFirst() {
+	if b.Seq == 0 || b.blockOrder.needsFirst() {
 		r.tally.First = bytes.Clone(b.first)
 	}
 	switch {
 	case b.err != nil:
 		r.err, r.errLine = b.err, b.errLine
-	case err == nil && b.split.pos != len(b.data):
+	case err == nil && b.splitter.pos != len(b.data):
 		r.err = errors.New("not all records of a block were read")
 	}
 	return r
 }
 
-// order merges the results of concurrent workers in input order.
-type order struct {
+// blockOrder merges the results of concurrent workers in input order.
+type blockOrder struct {
 	cancel context.CancelCauseFunc
 
-	mu    sync.Mutex
-	next  int64             // index of the first block that is not merged yet
-	done  map[int64]*result // results of later blocks
-	turns map[int64]chan struct{}
-	lines int64 // lines of the input before block next
-	tally Tally
-	err   error
+	mu          sync.Mutex
+	nextSeq     int64             // index of the next block to merge
+	pending     map[int64]*result // results of blocks after next
+	turns       map[int64]chan struct{}
+	linesBefore int64 // number of lines of the input before block next
+	tally       Tally
+	err         error
 }
 
-// place describes the input of a block.
-type place struct {
+// inputPosition describes a block's input.
+type inputPosition struct {
 	name    string
-	isFirst bool  // the block is the first of the input
-	skipped int64 // lines of the input before the first block
+	isFirst bool  // whether the block is the input's first
+	skipped int64 // number of lines before the input's first block
 }
 
-// result is the result of a block. Lines are relative to the block, from 1.
+// result is the result of a block. Line numbers count from the block's beginning, from 1.
 type result struct {
 	seq int64
-	place
+	inputPosition
 	lines   int64 // number of lines
 	tally   Tally
 	bad     error // error of the first skipped bad record
 	badLine int64
 	err     error
-	errLine int64 // 0 if the error has its own position
+	errLine int64 // 0 if err contains its own position
 }
 
-// addResult adds the result of a block.
-func (o *order) addResult(r *result) {
+// addResult adds the result of a block, and merges all results that are now in order.
+func (o *blockOrder) addResult(r *result) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.done[r.seq] = r
+	o.pending[r.seq] = r
 	for o.err == nil {
-		r := o.done[o.next]
+		r := o.pending[o.nextSeq]
 		if r == nil {
 			break
 		}
-		delete(o.done, o.next)
-		o.next++
+		delete(o.pending, o.nextSeq)
+		o.nextSeq++
 		o.merge(r)
-		if turn := o.turns[o.next]; turn != nil && o.err == nil {
+		if turn := o.turns[o.nextSeq]; turn != nil && o.err == nil {
 			close(turn)
-			delete(o.turns, o.next)
+			delete(o.turns, o.nextSeq)
 		}
 	}
 }
 
-func (o *order) merge(r *result) {
+func (o *blockOrder) merge(r *result) {
 	if r.isFirst {
-		o.lines = r.skipped
+		o.linesBefore = r.skipped
 	}
 	if r.bad != nil && o.tally.FirstBad == nil {
-		o.tally.FirstBad = &Error{r.name, o.lines + r.badLine, r.bad}
+		o.tally.FirstBad = &Error{r.name, o.linesBefore + r.badLine, r.bad}
 	}
 	if o.err = r.err; o.err != nil {
 		if r.errLine > 0 {
-			o.err = &Error{r.name, o.lines + r.errLine, r.err}
+			o.err = &Error{r.name, o.linesBefore + r.errLine, r.err}
 		}
 		o.cancel(o.err)
 		return
@@ -223,24 +223,24 @@ func (o *order) merge(r *result) {
 		o.tally.First = r.tally.First
 	}
 	o.tally.Add(&r.tally)
-	o.lines += r.lines
+	o.linesBefore += r.lines
 }
 
-// lacksFirst reports whether no merged block has a record.
-func (o *order) lacksFirst() bool {
+// needsFirst reports whether no record has been merged yet.
+func (o *blockOrder) needsFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.tally.First == nil
 }
 
-// turnChannel returns a channel that is closed when all blocks before seq are merged.
-func (o *order) turnChannel(seq int64) <-chan struct{} {
+// turn returns a channel that is closed when all blocks before seq are merged.
+func (o *blockOrder) turn(seq int64) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.next == seq && o.err == nil {
-		now := make(chan struct{})
-		close(now)
-		return now
+	if o.nextSeq == seq && o.err == nil {
+		closed := make(chan struct{})
+		close(closed)
+		return closed
 	}
 	if o.turns[seq] == nil {
 		o.turns[seq] = make(chan struct{})

@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// All blocks have the configured size, except that one block at a time may be larger if a
-// record is longer.
+// All blocks have the configured size, except that one block at a time can be larger, to hold
+// a long record.
 
-// WholeRecords returns the length of the whole records at the beginning of data.
+// WholeRecords returns the total length of the complete records at the beginning of data.
 func (l Layout) WholeRecords(data []byte) int {
 	if l.Format != CSV {
 		return bytes.LastIndexByte(data, '\n') + 1
@@ -20,18 +20,18 @@ func (l Layout) WholeRecords(data []byte) int {
 	return wholeCSV(data, l.Separator()[0])
 }
 
-// wholeCSV returns the length of the whole CSV records at the beginning of data. It only
-// searches for quotes, and for newlines between quoted fields.
+// wholeCSV is WholeRecords for CSV. It searches only for quotes, and for newlines outside of
+// quoted fields.
 func wholeCSV(data []byte, sep byte) int {
-	from, to := 0, 0 // the last unquoted stretch that has a newline
-	plain := 0       // start of the current unquoted stretch
-	search := 0      // where to look for the next quote
+	from, to := 0, 0 // bounds of the last unquoted text that contains a newline
+	plain := 0       // start of the current unquoted text
+	search := 0      // index from which to search for the next quote
 	for {
 		q := bytes.IndexByte(data[search:], '"') + search
 		if q < search {
 			q = len(data)
 		} else if q > 0 && data[q-1] != sep && data[q-1] != '\n' {
-			search = q + 1 // the quote is data, because the field does not begin with it
+			search = q + 1 // the field does not begin with the quote, so it is data
 			continue
 		}
 		if bytes.IndexByte(data[plain:q], '\n') >= 0 {
@@ -48,13 +48,12 @@ func wholeCSV(data []byte, sep byte) int {
 	}
 }
 
-// sendBlock passes the block up to end to the workers, and begins another block with the
-// remaining bytes.
+// sendBlock passes the records before end to the workers, and begins another block with the
+// bytes after end.
 func (r *reader) sendBlock(end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
-	// The old block keeps its bytes until it is reused. A block without a record is not sent,
-	// but reused immediately.
+	// old is valid until a worker returns it. If it contains no record, it is reused at once.
 	n := r.cfg.Block
 	if len(tail) >= n-1 {
 		n = cap(old)
@@ -66,13 +65,13 @@ func (r *reader) sendBlock(end int) error {
 	}
 	r.countFields(data)
 	b := &Block{
-		Size: int64(len(data)), data: data, buf: old, offset: r.bytesSent, Seq: r.seq, order: r.order, ctx: r.ctx,
-		place: r.place, count: r.split.count, skipBad: r.cfg.SkipBad,
+		Size: int64(len(data)), data: data, buf: old, offset: r.bytesSent, Seq: r.seq, blockOrder: r.order, ctx: r.ctx,
+		inputPosition: r.inputPosition, count: r.splitter.fieldCount, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++
 	r.bytesSent += int64(len(data))
 	r.isFirst = false
-	if err := canceled.Send(r.ctx, r.full, b); err != nil {
+	if err := canceled.Send(r.ctx, r.fullBlocks, b); err != nil {
 		return err
 	}
 	block, err := r.takeBlock(n)
@@ -84,16 +83,16 @@ func (r *reader) sendBlock(end int) error {
 	return nil
 }
 
-// takeBlock waits for a block of at least n bytes.
+// takeBlock waits for a free block of at least n bytes.
 func (r *reader) takeBlock(n int) ([]byte, error) {
 	var small [][]byte
 	defer func() {
 		for _, b := range small {
-			r.empty <- b
+			r.emptyBlocks <- b
 		}
 	}()
 	for {
-		b, err := canceled.Receive(r.ctx, r.empty)
+		b, err := canceled.Receive(r.ctx, r.emptyBlocks)
 		if err != nil {
 			return nil, err
 		}
@@ -104,14 +103,14 @@ func (r *reader) takeBlock(n int) ([]byte, error) {
 	}
 }
 
-// grow makes room for a record that fills the block. It waits until all other blocks are free,
-// and uses the largest, or replaces it by a larger one.
+// grow enlarges the block for a long record. It waits until all other blocks are free, and uses
+// the largest block or, if that is too small, allocates a larger one in its place.
 func (r *reader) grow() error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1
-		err := fmt.Errorf("%w: the record that begins here has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
+		err := fmt.Errorf("%w: the record that begins here is longer than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
 		if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
-			return fmt.Errorf("%w (is a quote in it never closed?)", err)
+			return fmt.Errorf("%w (it may contain an unclosed quote)", err)
 		}
 		return err
 	}
@@ -122,7 +121,7 @@ func (r *reader) grow() error {
 	blocks := make([][]byte, r.cfg.blocks())
 	blocks[0] = r.block
 	for i := range blocks[1:] {
-		b, err := canceled.Receive(r.ctx, r.empty)
+		b, err := canceled.Receive(r.ctx, r.emptyBlocks)
 		if err != nil {
 			return err
 		}
@@ -135,7 +134,7 @@ func (r *reader) grow() error {
 	}
 	r.block = append(largest[:0], r.block...)
 	for _, b := range blocks[1:] {
-		r.empty <- b[:0]
+		r.emptyBlocks <- b[:0]
 	}
 	return nil
 }

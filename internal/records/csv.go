@@ -6,13 +6,12 @@ import (
 )
 
 var (
-	errAfterQuote = errors.New("a quoted field goes on after its closing quote (inside a quoted field a quote is written twice)")
-	errUnclosed   = errors.New("a quoted field opens here and is never closed")
+	errAfterQuote = errors.New("text follows the closing quote of a quoted field (a quote inside the field must be doubled)")
+	errUnclosed   = errors.New("the quoted field that begins here is never closed")
 )
 
-// quoteBefore reports whether there is a quote between pos and end. It searches each part of
-// the data only once.
-func (s *Splitter) quoteBefore(end int) bool {
+// hasQuoteBefore reports whether there is a quote between s.pos and end. It searches no byte twice.
+func (s *Splitter) hasQuoteBefore(end int) bool {
 	if s.quote < s.pos {
 		s.quote = len(s.buf)
 		if q := bytes.IndexByte(s.buf[s.pos:], '"'); q >= 0 {
@@ -22,55 +21,55 @@ func (s *Splitter) quoteBefore(end int) bool {
 	return s.quote < end
 }
 
-// nextQuoted finds a CSV record that contains a quote, field by field. A quote opens a quoted
-// field only at the field's beginning; elsewhere it is data.
+// nextQuoted splits a CSV record that contains a quote, field by field. A quote is special only
+// at the beginning of a field and in a quoted field.
 func (s *Splitter) nextQuoted() Kind {
 	var (
-		rest    = s.buf[s.pos:]
-		sep     = s.sep[0]
-		wants   = s.wants
-		bad     error
-		columns []string
-		i, n    int  // index in rest; number of fields found
-		line    = -1 // the next newline, unless line < i
-		lines   = int64(1)
+		data          = s.buf[s.pos:]
+		sep           = s.sep[0]
+		pending       = s.requested
+		problem       error
+		columns       []string
+		i, fieldCount int  // index in rest; number of fields before it
+		newlineIndex  = -1 // index of the next newline, if at least i
+		lines         = int64(1)
 	)
-	if wants == nil && s.count != 0 && s.findWants() {
-		wants = s.wants
+	if pending == nil && s.fieldCount != 0 && s.resolveFields() {
+		pending = s.requested
 	}
-	for done := false; !done; n++ {
+	for isLast := false; !isLast; fieldCount++ {
 		var field []byte
 		quoted, doubled := false, false
-		if i < len(rest) && rest[i] == '"' {
+		if i < len(data) && data[i] == '"' {
 			from := i + 1
 			to := 0
-			if to, doubled = closingQuote(rest, from); to < 0 {
-				return s.unclosedKind(rest[:i])
+			if to, doubled = closingQuote(data, from); to < 0 {
+				return s.unclosedKind(data[:i])
 			}
-			field, quoted, i = rest[from:to], true, to+1
+			field, quoted, i = data[from:to], true, to+1
 			lines += int64(bytes.Count(field, newline))
 		}
-		if line < i {
-			k := bytes.IndexByte(rest[i:], '\n')
+		if newlineIndex < i {
+			k := bytes.IndexByte(data[i:], '\n')
 			if k < 0 {
 				return More
 			}
-			line = i + k
+			newlineIndex = i + k
 		}
-		end := line
-		if k := bytes.IndexByte(rest[i:line], sep); k >= 0 {
+		end := newlineIndex
+		if k := bytes.IndexByte(data[i:newlineIndex], sep); k >= 0 {
 			end = i + k
 		} else {
-			done = true
+			isLast = true
 		}
-		switch after := rest[i:end]; {
+		switch suffix := data[i:end]; {
 		case !quoted:
-			field = after
-			if k := len(field) - 1; done && k >= 0 && field[k] == '\r' {
+			field = suffix
+			if k := len(field) - 1; isLast && k >= 0 && field[k] == '\r' {
 				field = field[:k]
 			}
-		case len(after) != 0 && !(done && len(after) == 1 && after[0] == '\r'):
-			bad = errAfterQuote
+		case len(suffix) != 0 && !(isLast && len(suffix) == 1 && suffix[0] == '\r'):
+			problem = errAfterQuote
 		}
 		i = end + 1
 		if s.header {
@@ -80,13 +79,13 @@ func (s *Splitter) nextQuoted() Kind {
 			columns = append(columns, string(field))
 			continue
 		}
-		for value := field; len(wants) > 0 && wants[0].index == n; wants = wants[1:] {
+		for value := field; len(pending) > 0 && pending[0].index == fieldCount; pending = pending[1:] {
 			if doubled {
 				value, doubled = s.unquote(field), false
 			}
-			s.Values[wants[0].slot] = value
+			s.Values[pending[0].slot] = value
 			if s.allFields {
-				s.Quoted[wants[0].slot] = quoted
+				s.Quoted[pending[0].slot] = quoted
 			}
 		}
 	}
@@ -94,8 +93,8 @@ func (s *Splitter) nextQuoted() Kind {
 	s.pos += i
 	s.Record = s.buf[start:s.pos:s.pos]
 	s.lines += lines
-	if bad != nil {
-		s.Err = bad
+	if problem != nil {
+		s.Err = problem
 		if s.header {
 			return Broken
 		}
@@ -105,24 +104,24 @@ func (s *Splitter) nextQuoted() Kind {
 		s.header, s.Columns = false, columns
 		return Header
 	}
-	if s.count == 0 {
-		// Start again, now that the number of fields is known.
-		s.count, s.pos, s.lines = n, start, s.Line-1
+	if s.fieldCount == 0 {
+		// Split again, because the number of fields is now known.
+		s.fieldCount, s.pos, s.lines = fieldCount, start, s.Line-1
 		return s.nextQuoted()
 	}
-	if n != s.count && !s.setCount(n) {
+	if fieldCount != s.fieldCount && !s.setCount(fieldCount) {
 		return Bad
 	}
-	if s.wants == nil {
-		return s.missingField(n)
+	if s.requested == nil {
+		return s.missingField(fieldCount)
 	}
 	return Data
 }
 
 var newline = []byte{'\n'}
 
-// closingQuote returns the index of the quote that closes the quoted field beginning at i, or
-// -1 if it is not in data. doubled reports whether the field contains doubled quotes.
+// closingQuote returns the index of the quote that closes the field whose text begins at i, or
+// -1 if data ends first. doubled reports whether the field contains doubled quotes.
 func closingQuote(data []byte, i int) (end int, doubled bool) {
 	for {
 		q := bytes.IndexByte(data[i:], '"')
@@ -138,8 +137,8 @@ func closingQuote(data []byte, i int) (end int, doubled bool) {
 	}
 }
 
-// unclosedKind returns the kind for a quoted field that does not end in the data. head is the part
-// of the record before the field.
+// unclosedKind returns the kind of a record with a quoted field that does not end in the data.
+// head is the record's text before the field.
 func (s *Splitter) unclosedKind(head []byte) Kind {
 	if !s.final {
 		return More

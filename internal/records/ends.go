@@ -6,20 +6,20 @@ import (
 	"math/bits"
 )
 
-// endsWindow is the number of bytes that are searched together.
+// endsWindow is the size of the windows in which ends are found, in bytes.
 const endsWindow = 4 << 10
 
-// ends has the positions of the separators and newlines in a window of data without quotes.
-// They are found for many records at once, 64 bytes at a time. So the requested fields of a
-// record can be located without searching the others.
+// ends holds the positions of the separators and newlines in a window of data without quotes.
+// Finding them for many records at once, 64 bytes at a time, is faster than splitting each
+// record. An end is a separator or a newline.
 type ends struct {
-	base  int      // position of the window in the data
-	at    []uint32 // positions of separators and newlines relative to base; may have spare room
-	lines []uint32 // the indexes of the newlines in at
-	line  int      // index in lines of the end of the next record
-	first int      // index in at of the first end of the next record
-	sep   uint64   // the separator, in each byte
-	bits  [endsWindow / 64][2]uint64
+	base      int      // position of the window in the data
+	positions []uint32 // positions of the ends relative to base; followed by unused elements
+	lines     []uint32 // indexes of the newlines in at
+	lineIndex int      // index in lines of the next record's newline
+	firstEnd  int      // index in at of the next record's first end
+	sep       uint64   // the separator, repeated in each byte
+	bits      [endsWindow / 64][2]uint64
 }
 
 const (
@@ -31,13 +31,13 @@ const (
 	newlines = '\n' * eachByte
 )
 
-// find finds the ends in data, which is at most a window and begins at base.
+// find finds the ends in data, whose position is base. data must not be longer than a window.
 func (e *ends) find(data []byte, base int) {
-	if e.at == nil {
-		e.at, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
+	if e.positions == nil {
+		e.positions, e.lines = make([]uint32, endsWindow+64), make([]uint32, endsWindow)
 	}
-	e.base, e.line, e.first = base, 0, 0
-	positions, lines := e.at, e.lines[:cap(e.lines)]
+	e.base, e.lineIndex, e.firstEnd = base, 0, 0
+	positions, lines := e.positions, e.lines[:cap(e.lines)]
 	wordCount := len(data) / 64
 	if wordCount > 0 {
 		findBits(data, e.sep, e.bits[:wordCount])
@@ -52,31 +52,32 @@ func (e *ends) find(data []byte, base int) {
 	}
 	n, l := 0, 0
 	for i, b := range e.bits[:wordCount] {
-		from, all, newline := 64*i, b[0], b[1]
+		from, endBits, newline := 64*i, b[0], b[1]
 		for ; newline != 0; newline &= newline - 1 {
-			lines[l] = uint32(n + bits.OnesCount64(all&(newline-1)&^newline))
+			lines[l] = uint32(n + bits.OnesCount64(endBits&(newline-1)&^newline))
 			l++
 		}
-		// Store four at a time, which the processor predicts well. Extra ones are overwritten.
-		next := n + bits.OnesCount64(all)
-		for ; n < next; n += 4 {
+		// Store four positions at a time, which the processor predicts well. The next word
+		// overwrites extra ones.
+		end := n + bits.OnesCount64(endBits)
+		for ; n < end; n += 4 {
 			four := (*[4]uint32)(positions[n:])
-			four[0] = uint32(from + bits.TrailingZeros64(all))
-			all &= all - 1
-			four[1] = uint32(from + bits.TrailingZeros64(all))
-			all &= all - 1
-			four[2] = uint32(from + bits.TrailingZeros64(all))
-			all &= all - 1
-			four[3] = uint32(from + bits.TrailingZeros64(all))
-			all &= all - 1
+			four[0] = uint32(from + bits.TrailingZeros64(endBits))
+			endBits &= endBits - 1
+			four[1] = uint32(from + bits.TrailingZeros64(endBits))
+			endBits &= endBits - 1
+			four[2] = uint32(from + bits.TrailingZeros64(endBits))
+			endBits &= endBits - 1
+			four[3] = uint32(from + bits.TrailingZeros64(endBits))
+			endBits &= endBits - 1
 		}
-		n = next
+		n = end
 	}
 	e.lines = lines[:l]
 }
 
-// findBitsOfWords finds separators and newlines. For each 64 bytes it sets two words: the bits
-// of separators and newlines, and the bits of newlines only.
+// findBitsOfWords finds ends. For each 64 bytes of data it sets two words: a bitmap of all ends,
+// and a bitmap of newlines.
 func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	for k := range bits {
 		block := (*[64]byte)(data[64*k:])
@@ -92,15 +93,15 @@ func findBitsOfWords(data []byte, sep uint64, bits [][2]uint64) {
 	}
 }
 
-// nextPlain finds the requested fields of the next record by the positions of its ends. It
-// returns false if none are known, or if the record is unusual; then the record must be split
-// separately.
+// nextPlain sets the requested fields of the next record from the positions of its ends. If it
+// returns false, the record must be split in another way: it contains a quote, is longer than
+// a window, or has an unexpected number of fields.
 func (s *Splitter) nextPlain() bool {
 	e := &s.ends
-	if e.line == len(e.lines) {
+	if e.lineIndex == len(e.lines) {
 		to := min(s.pos+endsWindow, len(s.buf))
 		if s.layout.Format == CSV {
-			s.quoteBefore(to)
+			s.hasQuoteBefore(to)
 			if to = min(to, s.quote); to == s.quote && bytes.IndexByte(s.buf[s.pos:to], '\n') < 0 {
 				return false // the quote is in the next record
 			}
@@ -109,15 +110,15 @@ func (s *Splitter) nextPlain() bool {
 			return false
 		}
 	}
-	last := int(e.lines[e.line])
-	positions := e.at[e.first : last+1]
-	e.line++
-	e.first = last + 1
-	if len(positions) != s.count || s.count < 2 {
+	last := int(e.lines[e.lineIndex])
+	positions := e.positions[e.firstEnd : last+1]
+	e.lineIndex++
+	e.firstEnd = last + 1
+	if len(positions) != s.fieldCount || s.fieldCount < 2 {
 		return false
 	}
 	end := e.base + int(positions[len(positions)-1])
-	for _, w := range s.wants {
+	for _, w := range s.requested {
 		from, to := s.pos, e.base+int(positions[w.index])
 		if w.index > 0 {
 			from = e.base + int(positions[w.index-1]) + 1

@@ -12,12 +12,12 @@ import (
 
 // Field identifies a field of a record.
 type Field struct {
-	Name     string // JSONL: the name of a member of the object
-	Index    int    // other formats: from 0, or from the end (-1 is the last)
-	Optional bool   // JSONL: the member may be missing or null
+	Name     string // JSONL: member name
+	Index    int    // other formats: index from 0, or from the end (-1 is the last)
+	Optional bool   // JSONL: the member can be missing or null
 }
 
-// purpose describes the field's purpose, for messages.
+// purpose returns what the field is used as, for messages.
 func (f Field) purpose() string {
 	if f.Optional {
 		return "single value"
@@ -25,12 +25,12 @@ func (f Field) purpose() string {
 	return "key"
 }
 
-// ErrFieldZero is the error for field number 0.
+// ErrFieldZero is the error for the field number 0, which is invalid.
 var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
-// Resolve returns the field that by refers to: the exact name of a column, or else a number
-// from 1, or from the end (-1 is the last). columns are the header's columns, or nil without
-// a header.
+// Resolve returns the field that by refers to. by is the exact name of a column or, if no column
+// has that name, a number from 1, or from the end (-1 is the last). columns are the header's
+// columns, or nil without a header.
 func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	if l.Format == JSONL {
 		return Field{Name: by}, nil
@@ -38,7 +38,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	first := slices.Index(columns, by)
 	if first >= 0 {
 		if second := slices.Index(columns[first+1:], by); second >= 0 {
-			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use the number of one",
+			return Field{}, fmt.Errorf("columns %d and %d are both named %q: use one of the numbers",
 				first+1, first+second+2, by)
 		}
 		return Field{Index: first}, nil
@@ -63,7 +63,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	return Field{Index: n - 1}, nil
 }
 
-// listColumns returns the columns and their numbers for a message.
+// listColumns returns a list of the columns with their numbers, for messages.
 func listColumns(columns []string) string {
 	const maxListed = 60
 	var b strings.Builder

@@ -10,15 +10,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-const mark = "\uFEFF"
+// byteOrderMark can precede the text of a file.
+const byteOrderMark = "\uFEFF"
 
-// begin skips the byte order mark and the header of a file. It returns false if more of the
-// file must be read to do that.
+// begin skips the byte order mark and the header of a file. It returns false if it needs more
+// data.
 func (r *reader) begin(eof bool) (bool, error) {
-	s, t := r.split, &r.tally
+	s, t := r.splitter, &r.tally
 	from := r.start
-	if rest := r.block[from:]; len(rest) >= len(mark) && string(rest[:len(mark)]) == mark {
-		from += len(mark)
+	if rest := r.block[from:]; len(rest) >= len(byteOrderMark) && string(rest[:len(byteOrderMark)]) == byteOrderMark {
+		from += len(byteOrderMark)
 	}
 	if !r.cfg.Layout.HasHeader() {
 		t.HeaderBytes += int64(from - r.start)
@@ -34,7 +35,7 @@ func (r *reader) begin(eof bool) (bool, error) {
 			if !eof {
 				return false, nil
 			}
-			// There are only empty lines, which are counted with a block.
+			// The file has only empty lines, which the worker that receives the block counts.
 			t.HeaderBytes += int64(from - r.start)
 			r.start = from
 			return true, nil
@@ -60,25 +61,25 @@ func (r *reader) begin(eof bool) (bool, error) {
 	}
 }
 
-// countFields determines the number of fields of the records if there is no header.
+// countFields determines the number of fields from the first record if there is no header.
 func (r *reader) countFields(data []byte) {
 	l := r.cfg.Layout
-	if r.split.count != 0 || l.Format != CSV && l.Format != TSV {
+	if r.splitter.fieldCount != 0 || l.Format != CSV && l.Format != TSV {
 		return
 	}
-	r.split.Feed(data, true)
-	for r.split.count == 0 {
-		if kind := r.split.Next(); kind == More || kind == Broken {
+	r.splitter.Feed(data, true)
+	for r.splitter.fieldCount == 0 {
+		if kind := r.splitter.Next(); kind == More || kind == Broken {
 			return
 		}
 	}
 }
 
-// ErrPacked is wrapped by the error for a file whose compression or encoding is not supported.
-var ErrPacked = errors.New("not plain text")
+// ErrUnsupported means that a file has an unsupported compression or encoding.
+var ErrUnsupported = errors.New("not plain text")
 
-// packed lists the first bytes of unsupported kinds of files.
-var packed = []struct{ magic, what, advice string }{
+// unsupported lists unsupported file formats, with their first bytes.
+var unsupported = []struct{ magic, description, advice string }{
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive, such as .xlsx and .ods", "unpack it first, or save it as CSV"},
@@ -87,20 +88,20 @@ var packed = []struct{ magic, what, advice string }{
 	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }
 
-// checkPlain returns an error if a file with the given beginning is not plain text.
+// checkPlain returns an error if head, the beginning of a file, shows that it is not plain text.
 func checkPlain(head []byte) error {
-	for _, p := range packed {
+	for _, p := range unsupported {
 		if bytes.HasPrefix(head, []byte(p.magic)) {
-			return fmt.Errorf("%w: %s; %s", ErrPacked, p.what, p.advice)
+			return fmt.Errorf("%w: %s; %s", ErrUnsupported, p.description, p.advice)
 		}
 	}
 	return nil
 }
 
-// checkEndings returns an error if the lines of a file end only in CR, since it would be a
-// single record. An editor may have added a newline at the end.
+// checkEndings returns an error if a file's lines end in CR only, because the whole file would
+// be one record. There can be a newline at the end of the file, added by an editor.
 func checkEndings(head []byte, l Layout) error {
-	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(mark)), newline)
+	line, rest, hasNewline := bytes.Cut(bytes.TrimPrefix(head, []byte(byteOrderMark)), newline)
 	line = bytes.TrimRight(line, "\r")
 	crIndex, quoted := -1, false
 	for i, c := range line {
@@ -115,18 +116,18 @@ func checkEndings(head []byte, l Layout) error {
 		l.Format != JSONL && len(rest) > 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: its lines end only in CR, as on old Macintoshes; convert it first: tr '\\r' '\\n' < FILE", ErrPacked)
+	return fmt.Errorf("%w: its lines end in CR only, as on old Macintoshes; convert it first: tr '\\r' '\\n' < FILE", ErrUnsupported)
 }
 
 // Start is the beginning of a file.
 type Start struct {
-	Columns []string // of the header, or nil
-	Header  []byte   // the header as written, with a newline
-	Read    []byte   // the bytes read
+	Columns []string // column names from the header, or nil
+	Header  []byte   // the header line, with its newline
+	Read    []byte   // all bytes read, which include the header
 }
 
-// ReadStart reads the beginning of an input, until it is known to be plain text and its
-// header, if the layout has one, is found.
+// ReadStart reads the beginning of an input, up to the header if the layout has one. It returns
+// an error if the input is not plain text.
 func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, error) {
 	const first = 64 << 10
 	var head []byte
@@ -151,17 +152,18 @@ func ReadStart(name string, f io.Reader, layout Layout, maxRecord int) (*Start, 
 			return nil, &Error{name, s.Line, s.Err}
 		}
 		if err != nil {
-			return &Start{Read: head}, nil // the file is empty or has only empty lines
+			return &Start{Read: head}, nil // the file contains no record
 		}
 		if size > maxRecord {
-			return nil, &Error{name, 1, fmt.Errorf("%w: the header has more than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}
+			return nil, &Error{name, 1, fmt.Errorf("%w: the header is longer than %d bytes, a quarter of --memory", partd.ErrTooLarge, maxRecord)}
 		}
 	}
 }
 
-// findHeader finds the header of a file. data is the beginning of the file, or all of it.
+// findHeader finds the header in data, the beginning of a file. complete reports whether data is
+// the whole file.
 func (s *Splitter) findHeader(data []byte, complete bool) Kind {
-	data = bytes.TrimPrefix(data, []byte(mark))
+	data = bytes.TrimPrefix(data, []byte(byteOrderMark))
 	if complete && len(data) > 0 && data[len(data)-1] != '\n' {
 		data = append(data[:len(data):len(data)], '\n')
 	}

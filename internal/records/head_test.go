@@ -36,13 +36,13 @@ func TestHead(t *testing.T) {
 		{"\xfd7zXZ\x00\x00", "f: not plain text: it looks xz-compressed; decompress it first: xz -dc FILE"},
 		{"a,\"b\n", "f, line 1: " + errUnclosed.Error()},
 		{"\n\"a\"b\n", "f, line 2: " + errAfterQuote.Error()},
-		{strings.Repeat("x", 200_000), "f, line 1: too large: the header has more than 100000 bytes, a quarter of --memory"},
+		{strings.Repeat("x", 200_000), "f, line 1: too large: the header is longer than 100000 bytes, a quarter of --memory"},
 	} {
 		if _, err := ReadStart("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
 			t.Errorf("%.20q: %v", c.data, err)
 		}
 	}
-	if _, err := ReadStart("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrPacked) {
+	if _, err := ReadStart("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("a zip archive: %v", err)
 	}
 	if start, err := ReadStart("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
@@ -67,7 +67,7 @@ func TestResolve(t *testing.T) {
 		{csv, "3", columns, Field{Index: 1}, ""}, // a name has priority over a number
 		{csv, "4", columns, Field{Index: 3}, ""},
 		{csv, "-4", columns, Field{Index: 0}, ""},
-		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": use the number of one`},
+		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": use one of the numbers`},
 		{csv, "c", columns, Field{}, `no column is named "c"; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},

@@ -2,18 +2,18 @@ package records
 
 import "bytes"
 
-// inString reports which bytes may appear unescaped in a JSON string: all except control
-// characters, quotes and backslashes.
-var inString = func() (table [256]bool) {
+// unescaped is true for bytes that need no escape in a JSON string: all except control characters,
+// quotes and backslashes.
+var unescaped = func() (table [256]bool) {
 	for c := ' '; c < 256; c++ {
 		table[c] = c != '"' && c != '\\'
 	}
 	return table
 }()
 
-// findFlat finds the values of the requested members in an object that has only strings
-// without escapes, numbers and words, as most objects do. For anything else, including invalid
-// JSON, it returns false and leaves Values undefined.
+// findFlat sets the values of the requested members if the line is a simple object: its values
+// are only strings without escapes, numbers, true, false and null. Most objects are simple.
+// Otherwise it returns false and leaves Values undefined.
 func (s *Splitter) findFlat(line []byte) bool {
 	clear(s.Values)
 	if line[0] != '{' {
@@ -35,7 +35,7 @@ func (s *Splitter) findFlat(line []byte) bool {
 		if n = PlainValue(rest); n == 0 {
 			return false
 		}
-		if found, duplicate := s.keepMember(name, rest[:n]); duplicate || !found && s.noOthers {
+		if found, duplicate := s.storeMember(name, rest[:n]); duplicate || !found && s.exclusive {
 			return false
 		}
 		rest = skipBlanks(rest[n:])
@@ -49,9 +49,9 @@ func (s *Splitter) findFlat(line []byte) bool {
 	}
 }
 
-// keepMember stores the value of a member for the fields that request it. It reports whether
-// there is such a field, and whether one already has a value.
-func (s *Splitter) keepMember(name, value []byte) (found, duplicate bool) {
+// storeMember stores a member's value for the fields of that name. found reports whether there is
+// such a field, and duplicate whether the field already had a value.
+func (s *Splitter) storeMember(name, value []byte) (found, duplicate bool) {
 	if s.byName != nil {
 		for _, i := range s.byName[string(name)] {
 			duplicate = duplicate || s.Values[i] != nil
@@ -68,18 +68,18 @@ func (s *Splitter) keepMember(name, value []byte) (found, duplicate bool) {
 	return found, duplicate
 }
 
-// indexFields returns the indexes of each name among the fields. For a few fields it returns
-// nil, because comparing the names is faster.
+// indexFields returns the indexes of the fields by name. For a few fields it returns nil, because
+// comparing names is faster than a map.
 func indexFields(fields []Field) map[string][]int {
 	const maxCompared = 8
 	if len(fields) <= maxCompared {
 		return nil
 	}
-	places := make(map[string][]int, len(fields))
+	indexes := make(map[string][]int, len(fields))
 	for i, f := range fields {
-		places[f.Name] = append(places[f.Name], i)
+		indexes[f.Name] = append(indexes[f.Name], i)
 	}
-	return places
+	return indexes
 }
 
 func skipBlanks(data []byte) []byte {
@@ -89,8 +89,8 @@ func skipBlanks(data []byte) []byte {
 	return data
 }
 
-// plainString returns the length of the string at the beginning of data, including its quotes.
-// It returns 0 if data does not begin with a string, or if the string has escapes.
+// plainString returns the length of the JSON string at the beginning of data, including its
+// quotes. It returns 0 if there is no string or if it contains escapes.
 func plainString(data []byte) int {
 	if len(data) < 2 || data[0] != '"' {
 		return 0
@@ -100,15 +100,15 @@ func plainString(data []byte) int {
 		return 0
 	}
 	for _, c := range data[1 : n+1] {
-		if !inString[c] {
+		if !unescaped[c] {
 			return 0
 		}
 	}
 	return n + 2
 }
 
-// PlainValue returns the length of the JSON string without escapes, number or word at the
-// beginning of data. It returns 0 for anything else.
+// PlainValue returns the length of the simple JSON value at the beginning of data: a string
+// without escapes, a number, true, false or null. It returns 0 for other values.
 func PlainValue(data []byte) int {
 	if len(data) == 0 {
 		return 0

@@ -10,9 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// parseObject finds the values of the requested members in the JSON object on a line. It
-// validates the whole object, with encoding/json unless the object is simple, because the
-// search relies on that.
+// parseObject sets the values of the requested members of the JSON object on a line. It first
+// validates the whole object, because findMembers relies on valid JSON.
 func (s *Splitter) parseObject(line []byte) Kind {
 	line = bytes.TrimSpace(line)
 	if len(line) == 0 {
@@ -39,7 +38,7 @@ func (s *Splitter) parseObject(line []byte) Kind {
 	return s.decodeValues()
 }
 
-// decodeValues replaces the values found by the texts they represent.
+// decodeValues replaces the JSON values in s.Values by the texts that they represent.
 func (s *Splitter) decodeValues() Kind {
 	s.sawObject = true
 	for i, v := range s.Values {
@@ -55,22 +54,22 @@ func (s *Splitter) decodeValues() Kind {
 	return Data
 }
 
-// findMembers finds the values of the requested members, as written.
+// findMembers sets the values of the requested members, without decoding them.
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
-		found, duplicate := s.keepMember(name, value)
+		found, duplicate := s.storeMember(name, value)
 		if duplicate {
 			return fmt.Errorf("member %q is duplicated", name)
 		}
-		if s.noOthers && !found {
-			return fmt.Errorf("member %q is not in the first record, whose members are the columns", name)
+		if s.exclusive && !found {
+			return fmt.Errorf("member %q is not a column: the members of the first record are the columns", name)
 		}
 	}
 	return nil
 }
 
-// members yields the names and values of a valid object.
+// members yields the names and values of the members of a valid JSON object.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		rest := skipSpace(object[1:])
@@ -93,7 +92,8 @@ func members(object []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// Members returns the names of the members of a record from Read, or nil if record is empty.
+// Members returns the member names of a record that Read has validated, or nil if the record is
+// empty.
 func Members(record []byte) []string {
 	line := bytes.TrimSpace(record)
 	if len(line) == 0 {
@@ -106,14 +106,14 @@ func Members(record []byte) []string {
 	return names
 }
 
-// textOf returns the text that the value of a member represents: a decoded string, or a number,
-// true or false as written.
+// textOf returns the text that a member's value represents. It decodes a string, and returns a
+// number, true or false unchanged.
 func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	if value == nil {
 		if f.Optional {
 			return nil, nil
 		}
-		return nil, fmt.Errorf("there is no member %q", f.Name)
+		return nil, fmt.Errorf("member %q is missing", f.Name)
 	}
 	switch value[0] {
 	case '"':
@@ -123,7 +123,7 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 		}
 		decoded, ok := DecodeString(text)
 		if !ok {
-			return nil, fmt.Errorf("the string of member %q has escapes that are not valid Unicode", f.Name)
+			return nil, fmt.Errorf("the string of member %q contains escapes that are not valid Unicode", f.Name)
 		}
 		return s.commit(append(s.reserve(len(decoded)), decoded...)), nil
 	case 'n':
@@ -139,11 +139,11 @@ func (s *Splitter) textOf(f Field, value []byte) ([]byte, error) {
 	return value, nil
 }
 
-// halfSurrogate reports whether the inside of a JSON string has an escape that is half of a
-// surrogate pair. Decoding replaces all of these by the same character, which would make
-// different keys equal.
+// halfSurrogate reports whether text, the inside of a JSON string, contains half of an escaped
+// surrogate pair. Decoding would replace every such half by the same character, which would
+// make different keys equal.
 func halfSurrogate(text []byte) bool {
-	high := false // the previous escape was the first of a pair
+	high := false // the previous escape was the first half of a pair
 	for len(text) > 0 {
 		unit, n := rune(0), 1
 		if text[0] == '\\' {
@@ -163,8 +163,8 @@ func halfSurrogate(text []byte) bool {
 	return high
 }
 
-// DecodeString decodes the inside of a valid JSON string. It returns false if the result would
-// not be valid Unicode.
+// DecodeString decodes body, the inside of a valid JSON string. It returns false if the result
+// would not be valid Unicode.
 func DecodeString(body []byte) ([]byte, bool) {
 	if !utf8.Valid(body) || halfSurrogate(body) {
 		return nil, false
@@ -172,13 +172,13 @@ func DecodeString(body []byte) ([]byte, bool) {
 	return decodeString(body), true
 }
 
-// decodeString decodes the inside of a valid JSON string.
+// decodeString decodes body without checking it.
 func decodeString(body []byte) []byte {
 	quoted := make([]byte, 0, len(body)+2)
 	quoted = append(append(append(quoted, '"'), body...), '"')
 	var text string
 	if err := json.Unmarshal(quoted, &text); err != nil {
-		return body // impossible after json.Valid
+		return body // unreachable: json.Valid has checked it
 	}
 	return []byte(text)
 }
@@ -224,7 +224,7 @@ func valueLen(data []byte) int {
 			if depth--; depth == 0 {
 				return i + 1
 			}
-			if depth < 0 { // the end of the object around a number or a word
+			if depth < 0 { // the end of the enclosing object, after a number or a word
 				return i
 			}
 		case ',', ' ', '\t', '\r', '\n':

@@ -13,50 +13,51 @@ import (
 
 // Input is a file to read.
 type Input struct {
-	Name string // for messages
+	Name string // name for messages
 	Open func() (io.ReadCloser, error)
-	Size int64 // content in bytes, -1 if unknown
+	Size int64 // size of the content in bytes, -1 if unknown
 }
 
 // Config configures Read.
 type Config struct {
 	Layout    Layout
-	Fields    []Field  // the fields to find in each record
-	AllFields bool     // for CSV, TSV and text: find all fields, in order, instead of Fields
-	Columns   []string // the header that every input must have, or nil
-	Block     int      // bytes of a block, at least 16
-	MaxRecord int      // maximum bytes of a record, at least Block
-	Workers   int      // number of goroutines that find fields and call use, at least one
-	SkipBad   bool     // skip and count bad records, instead of failing
+	Fields    []Field  // fields to return for each record
+	AllFields bool     // for CSV, TSV and text: return all fields, in order, instead of Fields
+	Columns   []string // header that every input must have, or nil
+	Block     int      // size of a block in bytes, at least 16
+	MaxRecord int      // maximum length of a record in bytes, at least Block
+	Workers   int      // number of goroutines that split records and handle blocks, at least one
+	SkipBad   bool     // count bad records and continue
 }
 
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
-// blocks returns the number of blocks: one to read into, one waiting, and one for each worker.
+// blocks returns the number of blocks: one that is being filled, one that waits for a worker, and
+// one for each worker.
 func (c *Config) blocks() int { return 2 + c.workers() }
 
 // Tally counts the bytes and records read.
 type Tally struct {
-	ReadBytes     int64 // all bytes read
-	HeaderBytes   int64 // headers and byte order marks
+	ReadBytes     int64
+	HeaderBytes   int64 // size of headers and byte order marks
 	BlankLines    int64
 	BlankBytes    int64
 	BadRecords    int64
 	BadBytes      int64
-	FirstBad      error // the error of the first skipped bad record
-	Records       int64 // records passed to use
+	FirstBad      error // error of the first skipped bad record
+	Records       int64 // valid records
 	RecordBytes   int64
-	First         []byte  // JSON lines: the first record
-	Absent        []Field // JSON lines: requested fields that no record had
-	AddedNewlines int64   // newlines added at the ends of files
+	First         []byte  // JSON lines: the first valid record
+	Absent        []Field // JSON lines: requested fields that occurred in no record
+	AddedNewlines int64   // newlines that were missing at the end of files
 }
 
-// Accounted reports whether every byte read is in one of the counts.
+// Accounted reports whether the counts add up to the number of bytes read.
 func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes
 }
 
-// Add adds another tally. It takes the first bad record of o if t has none.
+// Add adds the counts of o. If t has no first bad record, it takes o's.
 func (t *Tally) Add(o *Tally) {
 	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
 	t.ReadBytes += o.ReadBytes
@@ -70,25 +71,25 @@ func (t *Tally) Add(o *Tally) {
 	t.AddedNewlines += o.AddedNewlines
 }
 
-// Read reads inputs one after another, in blocks of whole records. Each worker finds the records
-// and fields of a block and calls use, which must read all records with [Block.Next]. The content
-// of a block is valid until use returns. If the order of records matters, use calls [Block.Turn].
-// After an error in a block, its worker gets no other one.
+// Read reads inputs one after another, in blocks of complete records. Each worker calls handle for
+// one block after another. handle must read all records with [Block.Next]. A block is valid until
+// handle returns. If the order of records matters, handle must call [Block.Turn]. After an error
+// in a block, its worker stops.
 //
-// Another goroutine reads up to two blocks ahead. The memory is (Workers + 2) × Block bytes; a
-// record longer than a block needs up to MaxRecord and a third more. Read returns the first error
-// in input order, whichever worker finds it. When ctx ends, Read does not wait for a read that
-// hangs, but waits until use has returned in all workers.
-func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) error) (Tally, error) {
+// Another goroutine reads up to two blocks ahead. Read uses (Workers + 2) × Block bytes of memory,
+// and up to MaxRecord × 4/3 more for a record that is longer than a block. It returns the first
+// error in input order, whichever worker finds it. When ctx ends, Read waits for the handlers, but
+// not for a file read that hangs.
+func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o := &order{cancel: cancel, done: map[int64]*result{}, turns: map[int64]chan struct{}{}}
+	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}, turns: map[int64]chan struct{}{}}
 	r := &reader{
-		ctx: ctx, cfg: cfg, order: o, split: NewSplitter(cfg.Layout, nil, cfg.Columns),
-		empty: make(chan []byte, cfg.blocks()), full: make(chan *Block, cfg.blocks()),
+		ctx: ctx, cfg: cfg, order: o, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		emptyBlocks: make(chan []byte, cfg.blocks()), fullBlocks: make(chan *Block, cfg.blocks()),
 	}
 	for range cfg.blocks() {
-		r.empty <- make([]byte, 0, cfg.Block)
+		r.emptyBlocks <- make([]byte, 0, cfg.Block)
 	}
 	go r.run(inputs)
 	var wg sync.WaitGroup
@@ -96,7 +97,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	for w := range splitters {
 		splitters[w] = NewSplitter(cfg.Layout, cfg.Fields, cfg.Columns)
 		splitters[w].allFields = cfg.AllFields
-		wg.Go(func() { r.work(w, splitters[w], use) })
+		wg.Go(func() { r.work(w, splitters[w], handle) })
 	}
 	wg.Wait()
 	o.mu.Lock() // the reader may still be running
@@ -108,7 +109,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	if ctx.Err() != nil {
 		return Tally{}, canceled.Err(ctx)
 	}
-	// The reader has closed its channel, so it is done.
+	// Without an error, the workers stop when the reader closes its channel, so it has finished.
 	o.tally.Add(&r.tally)
 	sawObject := func(s *Splitter) bool { return s.sawObject }
 	for i, f := range cfg.Fields {
@@ -120,59 +121,58 @@ func Read(ctx context.Context, inputs []Input, cfg Config, use func(*Block) erro
 	return o.tally, nil
 }
 
-// work passes blocks to use until there are no more, or until one fails. Other workers have the
-// earlier blocks.
-func (r *reader) work(worker int, split *Splitter, use func(*Block) error) {
+// work calls handle for blocks until there are no more or one fails.
+func (r *reader) work(worker int, splitter *Splitter, handle func(*Block) error) {
 	for {
 		var b *Block
 		select {
-		case b = <-r.full:
+		case b = <-r.fullBlocks:
 		case <-r.ctx.Done():
 		}
 		if b == nil {
 			return
 		}
-		b.begin(worker, split)
-		end := b.end(use(b))
+		b.begin(worker, splitter)
+		end := b.end(handle(b))
 		r.order.addResult(end)
-		r.empty <- b.buf // never waits, because it has room for all blocks
+		r.emptyBlocks <- b.buf // never blocks: the channel holds all blocks
 		if end.err != nil {
-			return // use may have left its data for this worker incomplete
+			return // handle may have left this worker's data incomplete
 		}
 	}
 }
 
-// reader reads ahead, in its own goroutine.
+// reader reads ahead in its own goroutine.
 type reader struct {
-	ctx   context.Context
-	cfg   Config
-	order *order
-	tally Tally
-	split *Splitter // finds headers, or the number of fields if there is no header
+	ctx      context.Context
+	cfg      Config
+	order    *blockOrder
+	tally    Tally
+	splitter *Splitter // finds the header or, without a header, the number of fields
 
-	empty chan []byte // blocks to read into
-	full  chan *Block // blocks for the workers
+	emptyBlocks chan []byte // blocks to read into
+	fullBlocks  chan *Block // blocks for the workers
 
 	block []byte // the block being filled
 	limit int    // maximum length of block
-	start int    // index in block of the first record that was not sent
+	start int    // index in block of the first record not yet sent
 
-	seq       int64 // of the next block
-	bytesSent int64 // bytes sent to workers
-	place           // of the next block
-	errLine   int64 // line of an error, relative to the first line not in any block; 0 if the error has its own position
+	seq           int64 // index of the next block
+	bytesSent     int64 // bytes sent to workers
+	inputPosition       // input of the next block
+	errLine       int64 // line of an error, counted from the first line after the sent blocks; 0 if the error contains its position
 }
 
 func (r *reader) run(inputs []Input) {
-	r.block, r.limit = <-r.empty, r.cfg.Block-1
+	r.block, r.limit = <-r.emptyBlocks, r.cfg.Block-1
 	for i := range inputs {
 		if err := r.readInput(&inputs[i]); err != nil {
-			// The error follows all blocks that were sent.
-			r.order.addResult(&result{seq: r.seq, place: r.place, err: err, errLine: r.errLine})
+			// The error comes after all blocks that were sent.
+			r.order.addResult(&result{seq: r.seq, inputPosition: r.inputPosition, err: err, errLine: r.errLine})
 			return
 		}
 	}
-	close(r.full)
+	close(r.fullBlocks)
 }
 
 func (r *reader) readInput(in *Input) (err error) {
@@ -181,7 +181,7 @@ func (r *reader) readInput(in *Input) (err error) {
 		return err
 	}
 	defer func() { err = cmp.Or(err, f.Close()) }()
-	r.place = place{name: in.Name, isFirst: true}
+	r.inputPosition = inputPosition{name: in.Name, isFirst: true}
 	var size int64
 	for headerDone, eof := false, false; !eof; {
 		n, err := r.fill(f)
@@ -191,7 +191,7 @@ func (r *reader) readInput(in *Input) (err error) {
 		}
 		eof = err == io.EOF
 		if n := len(r.block); eof && n > r.start && r.block[n-1] != '\n' {
-			r.block = append(r.block, '\n') // add the missing newline; there is room for it beyond the limit
+			r.block = append(r.block, '\n') // the block has one byte more than the limit, for a missing newline
 			r.tally.AddedNewlines++
 		}
 		if !headerDone {
@@ -201,7 +201,7 @@ func (r *reader) readInput(in *Input) (err error) {
 		}
 		end := r.start
 		if headerDone && eof {
-			end = len(r.block) // the worker that splits it finds errors
+			end = len(r.block) // the worker reports an incomplete record
 		} else if headerDone {
 			end += r.cfg.Layout.WholeRecords(r.block[r.start:])
 		}
@@ -216,7 +216,7 @@ func (r *reader) readInput(in *Input) (err error) {
 	}
 	if in.Size >= 0 && size != in.Size {
 		return &Error{File: in.Name, Err: fmt.Errorf(
-			"the file changed while it was read: it had %d bytes, and %d were read", in.Size, size)}
+			"the file changed during reading: it had %d bytes, but %d were read", in.Size, size)}
 	}
 	return nil
 }

@@ -160,20 +160,20 @@ func TestReadErrors(t *testing.T) {
 		{"no header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
 		{"after the quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
 		{"never closed", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},
-		{"a field that is not there", smallConfig(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: there is no field 3: the record has 2 fields", true},
-		{"none from the end", smallConfig(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
-		{"separated", smallConfig(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: there is no field -3: the record has 2 fields", true},
+		{"a field that is not there", smallConfig(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: field 3 is missing: the record has 2 fields", true},
+		{"none from the end", smallConfig(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
+		{"separated", smallConfig(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
 		{"a long key", smallConfig(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
-		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here has more than 100 bytes, a quarter of --memory", false},
-		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here has more than 100 bytes, a quarter of --memory (is a quote in it never closed?)", false},
+		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here is longer than 100 bytes, a quarter of --memory", false},
+		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here is longer than 100 bytes, a quarter of --memory (it may contain an unclosed quote)", false},
 		{"another header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
 		{"not JSON", jsonl, "{\"k\":1}\n{\"k\":1\n", "f, line 2: not JSON: unexpected end of JSON input", true},
 		{"no object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
-		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: there is no member "k"`, true},
+		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: member "k" is missing`, true},
 		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: member "k" is duplicated`, true},
 		{"null", jsonl, "{\"k\":null}\n", `f, line 1: member "k" is null`, true},
 		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, not a key`, true},
-		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" has escapes that are not valid Unicode`, true},
+		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" contains escapes that are not valid Unicode`, true},
 		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, not a key`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestReadFailures(t *testing.T) {
 	}
 	grown := input("f", "a\nb\n")
 	grown.Size = 2
-	if _, _, err := readAll(t, cfg, grown); err == nil || !strings.Contains(err.Error(), "had 2 bytes, and 4 were read") {
+	if _, _, err := readAll(t, cfg, grown); err == nil || !strings.Contains(err.Error(), "had 2 bytes, but 4 were read") {
 		t.Errorf("a file that grew: %v", err)
 	}
 	// Read returns even if a read hangs.
@@ -301,7 +301,7 @@ func TestManyMembers(t *testing.T) {
 			}
 			table := NewSplitter(Layout{Format: JSONL}, fields, nil)
 			compare := NewSplitter(Layout{Format: JSONL}, fields, nil)
-			compare.byName, table.noOthers, compare.noOthers = nil, noOthers, noOthers
+			compare.byName, table.exclusive, compare.exclusive = nil, noOthers, noOthers
 			table.Feed([]byte(record+"\n"), true)
 			compare.Feed([]byte(record+"\n"), true)
 			got, want := table.Next(), compare.Next()

@@ -1,9 +1,8 @@
-// Package records splits files into records and finds fields of these records, such as a key.
-// The formats are CSV, TSV, JSON lines and plain text. It works on large blocks, does not copy
-// records, and examines only what it needs.
+// Package records splits CSV, TSV, JSON lines and plain text into records, and returns requested
+// fields of each record. It works on large blocks and does not copy records.
 //
-// A record is a line including its line ending; in CSV, a quoted field may contain line
-// endings. A missing newline at the end of a file is added.
+// A record is a line with its line ending. In CSV, a quoted field can contain line endings. If
+// the last line of a file has no newline, one is added.
 package records
 
 import (
@@ -17,14 +16,14 @@ type Format uint8
 
 // The formats.
 const (
-	// CSV is RFC 4180: fields are separated by commas, and quoted if they contain commas,
-	// quotes or line endings.
+	// CSV is RFC 4180: commas separate fields, and fields that contain commas, quotes or line
+	// endings are quoted.
 	CSV Format = iota + 1
-	// TSV has fields separated by tabs, without quotes.
+	// TSV separates fields by tabs. Quotes are data.
 	TSV
 	// JSONL is one JSON object per line.
 	JSONL
-	// Text has fields separated by white space or by a separator, and no header.
+	// Text separates fields by white space or by a given separator. It has no header.
 	Text
 )
 
@@ -35,7 +34,7 @@ var formatNames = [...]string{CSV: "csv", TSV: "tsv", JSONL: "jsonl", Text: "tex
 
 func (f Format) String() string { return formatNames[f] }
 
-// ParseFormat returns the format with a name.
+// ParseFormat returns the format that has the given name.
 func ParseFormat(name string) (Format, error) {
 	for f, n := range formatNames {
 		if n == name && name != "" {
@@ -45,8 +44,8 @@ func ParseFormat(name string) (Format, error) {
 	return 0, fmt.Errorf("unknown format %q: use one of %s", name, FormatNames)
 }
 
-// FormatOf returns the format that the extension of a file's name stands for: .csv, .tsv or
-// .tab, .jsonl or .ndjson, or text for all others.
+// FormatOf returns the format for a file name's extension: .csv, .tsv or .tab, .jsonl or .ndjson.
+// For other extensions it returns Text.
 func FormatOf(name string) Format {
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".csv":
@@ -63,7 +62,7 @@ func FormatOf(name string) Format {
 type Layout struct {
 	Format   Format
 	NoHeader bool   // CSV and TSV: the first record is data
-	Sep      string // the separator; CSV: one byte, "" for a comma; text: "" for white space
+	Sep      string // separator; for CSV one byte, where "" means a comma; for text, "" means white space
 }
 
 // HasHeader reports whether the first record of a file names the columns.
@@ -86,8 +85,8 @@ func (l Layout) Check() error {
 	return nil
 }
 
-// Separator returns the separator of fields: one byte for CSV and TSV, and nil for text with
-// fields separated by white space.
+// Separator returns the field separator, which is one byte for CSV and TSV. It is empty for text
+// if white space separates the fields.
 func (l Layout) Separator() []byte {
 	switch {
 	case l.Format == TSV:
@@ -98,10 +97,10 @@ func (l Layout) Separator() []byte {
 	return []byte{','}
 }
 
-// Error is an error in a file.
+// Error is an error with its position in a file.
 type Error struct {
 	File string
-	Line int64 // from 1; 0 if the error is about the whole file
+	Line int64 // line number from 1; 0 if the error concerns the whole file
 	Err  error
 }
 
@@ -112,5 +111,5 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s, line %d: %v", e.File, e.Line, e.Err)
 }
 
-// Unwrap returns the cause.
+// Unwrap returns the underlying error.
 func (e *Error) Unwrap() error { return e.Err }

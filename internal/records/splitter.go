@@ -6,59 +6,60 @@ import (
 	"slices"
 )
 
-// Kind is the kind of a result of Next.
+// Kind is the kind of a result of [Splitter.Next].
 type Kind uint8
 
-// The kinds of results.
 const (
-	More   Kind = iota // there is no more whole record
+	More   Kind = iota // the data contains no further complete record
 	Data               // a record with its fields
-	Header             // the header, whose fields are in Columns
+	Header             // the header: see Columns
 	Blank              // an empty line
-	Bad                // a record whose fields cannot be found: Err says why
-	Broken             // the rest of the file cannot be split: Err says why
+	Bad                // an invalid record: see Err
+	Broken             // the rest of the file cannot be split: see Err
 )
 
-// Splitter finds one record after another. Its results are slices of the data fed to it, or
-// valid until the next Feed.
+// Splitter splits data into records and their fields. Its results are valid until the next Feed.
 type Splitter struct {
 	Record  []byte   // the record with its line ending, for Data, Header, Blank and Bad
-	Values  [][]byte // for Data: the requested fields, in the requested order; nil for a missing optional field
-	Bare    []bool   // for Data in JSON lines: which values are numbers, true or false, not strings
-	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: which values are quoted
-	Columns []string // for Header
-	Line    int64    // the record's first line, from 1
-	Err     error    // for Bad and Broken
+	Values  [][]byte // for Data: the requested fields, in the order of the request; nil for a missing optional field
+	Bare    []bool   // for Data in JSON lines: true for each value that is a number, true or false, not a string
+	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: true for each quoted value
+	Columns []string // for Header: the column names
+	Line    int64    // number of the record's first line, from 1
+	Err     error    // for Bad and Broken: the reason
 
 	layout     Layout
 	fields     []Field
-	seenFields []bool           // JSON lines: which fields were in any record, even as null
-	byName     map[string][]int // JSON lines: the indexes of each name in fields, nil for a few fields
-	sawObject  bool             // JSON lines: there was a valid record
+	seenFields []bool           // JSON lines: true for each field that was in a record, even as null
+	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
+	sawObject  bool             // JSON lines: a record was valid
 	allFields  bool             // CSV, TSV and text: all fields are requested
-	noOthers   bool             // JSON lines: members that are not requested are errors
-	sep        []byte           // the separator of fields
-	count      int              // CSV and TSV: the number of fields of each record, 0 until it is known
-	wants      []want           // CSV and TSV: the requested fields, by index; nil until count is known
+	exclusive  bool             // JSON lines: a member that is not requested is an error
+	sep        []byte           // field separator
+	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
+	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until count is known
 
 	ends   ends
 	buf    []byte
 	pos    int
 	final  bool
-	lines  int64 // lines before pos
-	header bool  // the next record is the header
-	quote  int   // the first quote in buf at or after pos, unless quote < pos
-	arena  []byte
+	lines  int64  // number of lines before pos
+	header bool   // the next record is the header
+	quote  int    // index of the first quote in buf at or after pos; unknown if less than pos
+	arena  []byte // memory for decoded values
 }
 
-// want is a requested field: its index in the record, and its index in Values.
-type want struct{ index, slot int }
+// requestedField is a requested field.
+type requestedField struct {
+	index int // index in the record
+	slot  int // index in Values
+}
 
-// NewSplitter returns a splitter that finds fields. columns are the header's columns, or nil if
-// the header is missing or not known yet.
+// NewSplitter returns a splitter that returns the given fields. columns are the header's columns,
+// or nil if there is no header or it is not known yet.
 func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	s := &Splitter{
-		layout: layout, fields: fields, sep: layout.Separator(), count: len(columns),
+		layout: layout, fields: fields, sep: layout.Separator(), fieldCount: len(columns),
 		Values: make([][]byte, len(fields)), Bare: make([]bool, len(fields)), seenFields: make([]bool, len(fields)),
 	}
 	if len(s.sep) == 1 {
@@ -70,42 +71,42 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that finds all fields of each record. For JSON lines it
-// finds only the records.
+// NewFieldSplitter returns a splitter that returns all fields of each record. For JSON lines, it
+// returns only the records.
 func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	s := NewSplitter(layout, nil, columns)
 	s.allFields = true
 	return s
 }
 
-// NewMemberSplitter returns a splitter for JSON lines. Objects must have no members except
-// fields.
+// NewMemberSplitter returns a splitter for JSON lines in which all members are among fields. Other
+// records are bad.
 func NewMemberSplitter(fields []Field) *Splitter {
 	s := NewSplitter(Layout{Format: JSONL}, fields, nil)
-	s.noOthers = true
+	s.exclusive = true
 	return s
 }
 
-// Begin prepares for the beginning of a file.
+// Begin prepares for a new file. If the layout has a header, the next record is the header.
 func (s *Splitter) Begin() {
 	s.lines = 0
 	s.header = s.layout.HasHeader()
 }
 
-// Feed sets the next data, which must begin where the last record ended. final means that the
-// file ends with this data, in a newline.
+// Feed sets the data to split, which must begin where the last record ended. final means that
+// data ends the file, with a newline.
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
-	s.ends.line = len(s.ends.lines) // the positions found refer to the old data
+	s.ends.lineIndex = len(s.ends.lines) // the known positions refer to the old data
 }
 
 // Pos returns the number of bytes of data that were consumed.
 func (s *Splitter) Pos() int { return s.pos }
 
-// Next finds the next record.
+// Next splits the next record.
 func (s *Splitter) Next() Kind {
 	s.Line = s.lines + 1
-	if s.wants != nil && !s.header && s.nextPlain() {
+	if s.requested != nil && !s.header && s.nextPlain() {
 		return Data
 	}
 	n := bytes.IndexByte(s.buf[s.pos:], '\n') + 1
@@ -113,7 +114,7 @@ func (s *Splitter) Next() Kind {
 	if n == 0 {
 		end = len(s.buf)
 	}
-	if s.layout.Format == CSV && s.quoteBefore(end) {
+	if s.layout.Format == CSV && s.hasQuoteBefore(end) {
 		return s.nextQuoted()
 	}
 	if n == 0 {
@@ -130,14 +131,14 @@ func (s *Splitter) Next() Kind {
 	case JSONL:
 		return s.parseObject(line)
 	case Text:
-		return s.fieldsOfText(line)
+		return s.splitText(line)
 	}
-	return s.fieldsOfPlain(line)
+	return s.splitPlain(line)
 }
 
-func (s *Splitter) fieldsOfPlain(line []byte) Kind {
-	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.count != 1) {
-		return Blank // in TSV with one column it is a record with a missing value
+func (s *Splitter) splitPlain(line []byte) Kind {
+	if len(line) == 0 && (s.header || s.layout.Format != TSV || s.fieldCount != 1) {
+		return Blank // in TSV with one column, an empty line is a record with a missing value
 	}
 	if s.header {
 		s.header = false
@@ -148,15 +149,15 @@ func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 		return Header
 	}
 	n := bytes.Count(line, s.sep) + 1
-	if n != s.count && !s.setCount(n) {
+	if n != s.fieldCount && !s.setCount(n) {
 		return Bad
 	}
-	if s.wants == nil && !s.findWants() {
+	if s.requested == nil && !s.resolveFields() {
 		return s.missingField(n)
 	}
-	sep, start, k := s.sep[0], 0, 0 // start is the index where field k begins
-	for i := range s.wants {
-		w := s.wants[i]
+	sep, start, k := s.sep[0], 0, 0 // field k begins at index start
+	for i := range s.requested {
+		w := s.requested[i]
 		for ; k < w.index; k++ {
 			start += bytes.IndexByte(line[start:], sep) + 1
 		}
@@ -165,56 +166,56 @@ func (s *Splitter) fieldsOfPlain(line []byte) Kind {
 			f = f[:bytes.IndexByte(f, sep)]
 		}
 		s.Values[w.slot] = f
-		if i+1 < len(s.wants) && s.wants[i+1].index > k {
+		if i+1 < len(s.requested) && s.requested[i+1].index > k {
 			start, k = start+len(f)+1, k+1
 		}
 	}
 	return Data
 }
 
-// findWants sets wants, after the number of fields is known. It returns false if a requested
-// field does not exist.
-func (s *Splitter) findWants() bool {
-	s.wants = make([]want, 0, len(s.fields))
+// resolveFields sets requested. The number of fields must be known. It returns false if a requested field
+// does not exist.
+func (s *Splitter) resolveFields() bool {
+	s.requested = make([]requestedField, 0, len(s.fields))
 	for slot, f := range s.fields {
 		i := f.Index
 		if i < 0 {
-			i += s.count
+			i += s.fieldCount
 		}
-		if i < 0 || i >= s.count {
-			s.wants = nil
+		if i < 0 || i >= s.fieldCount {
+			s.requested = nil
 			return false
 		}
-		s.wants = append(s.wants, want{i, slot})
+		s.requested = append(s.requested, requestedField{i, slot})
 	}
 	if s.allFields {
-		for i := range s.count {
-			s.wants = append(s.wants, want{i, i})
+		for i := range s.fieldCount {
+			s.requested = append(s.requested, requestedField{i, i})
 		}
-		s.Values, s.Quoted = make([][]byte, s.count), make([]bool, s.count)
+		s.Values, s.Quoted = make([][]byte, s.fieldCount), make([]bool, s.fieldCount)
 	}
-	slices.SortFunc(s.wants, func(a, b want) int { return a.index - b.index })
+	slices.SortFunc(s.requested, func(a, b requestedField) int { return a.index - b.index })
 	return true
 }
 
-// setCount sets the number of fields by the first record, and reports whether n is the right
-// number for a record.
+// setCount sets the number of fields if it is unknown. It returns false if a record's number of
+// fields, n, is wrong.
 func (s *Splitter) setCount(n int) bool {
-	if s.count == 0 {
-		s.count = n
+	if s.fieldCount == 0 {
+		s.fieldCount = n
 	}
-	if n == s.count {
+	if n == s.fieldCount {
 		return true
 	}
 	subject := "the header has"
 	if !s.layout.HasHeader() {
 		subject = "the first record has"
 	}
-	s.Err = fmt.Errorf("the record has %s, but %s %d", plural(n, "field"), subject, s.count)
+	s.Err = fmt.Errorf("the record has %s, but %s %d", plural(n, "field"), subject, s.fieldCount)
 	return false
 }
 
-// missingField returns the kind for a record of n fields that lacks a requested one.
+// missingField sets Err for a record of n fields that lacks a requested field, and returns Bad.
 func (s *Splitter) missingField(n int) Kind {
 	missing := 0
 	for _, f := range s.fields {
@@ -227,27 +228,28 @@ func (s *Splitter) missingField(n int) Kind {
 		}
 		break
 	}
-	s.Err = fmt.Errorf("there is no field %d: the record has %s", missing, plural(n, "field"))
+	s.Err = fmt.Errorf("field %d is missing: the record has %s", missing, plural(n, "field"))
 	return Bad
 }
 
-// reserve returns room in the arena for a decoded value of up to n bytes. The arena is valid
-// until the next Feed.
+// reserve returns an empty slice in the arena with capacity for a decoded value of up to n bytes.
+// It is valid until the next Feed.
 func (s *Splitter) reserve(n int) []byte {
-	const chunk = 16 << 10
+	const minSize = 16 << 10
 	if cap(s.arena)-len(s.arena) < n {
-		s.arena = make([]byte, 0, max(chunk, n))
+		s.arena = make([]byte, 0, max(minSize, n))
 	}
 	return s.arena[len(s.arena):]
 }
 
-// commit marks a value that was appended to the result of reserve as used.
+// commit marks the memory of value as used. value must have been appended to the result of
+// reserve.
 func (s *Splitter) commit(value []byte) []byte {
 	s.arena = s.arena[:len(s.arena)+len(value)]
 	return value[:len(value):len(value)]
 }
 
-// unquote replaces the doubled quotes of a quoted field.
+// unquote replaces the doubled quotes of a quoted field by single ones.
 func (s *Splitter) unquote(field []byte) []byte {
 	out := s.reserve(len(field))
 	for {

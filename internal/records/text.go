@@ -2,10 +2,10 @@ package records
 
 import "bytes"
 
-// space reports which bytes are ASCII white space.
+// space is true for ASCII white space.
 var space = [256]bool{' ': true, '\t': true, '\v': true, '\f': true, '\r': true}
 
-func (s *Splitter) fieldsOfText(line []byte) Kind {
+func (s *Splitter) splitText(line []byte) Kind {
 	if len(s.sep) == 0 {
 		line = bytes.TrimFunc(line, isSpace)
 	}
@@ -13,12 +13,12 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 		return Blank
 	}
 	if s.allFields {
-		s.allOfText(line)
+		s.splitAllText(line)
 		return Data
 	}
 	for slot, f := range s.fields {
 		var value []byte
-		n := -1 // the number of fields, if there are too few
+		n := -1 // number of fields if the field is missing
 		switch {
 		case len(s.sep) > 0:
 			value, n = s.separatedField(line, f.Index)
@@ -37,8 +37,8 @@ func (s *Splitter) fieldsOfText(line []byte) Kind {
 
 func isSpace(r rune) bool { return r < 128 && space[r] }
 
-// fieldFromStart returns the field after skip fields, and -1. If there are too few fields, it
-// returns their number.
+// fieldFromStart returns the field with index skip, and -1. If the line has too few fields, it
+// returns nil and their number.
 func fieldFromStart(line []byte, skip int) ([]byte, int) {
 	pos := 0
 	for n := 0; ; n++ {
@@ -78,10 +78,11 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 	}
 }
 
-// separatedField is like fieldFromStart, for a line with separators. i may count from the end.
+// separatedField is like fieldFromStart, but for a line with separators. A negative i counts from
+// the end.
 func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
-		// Separators are searched from the left: "aaa" has one "aa", at its beginning.
+		// Count from the left, because separators can overlap: "aaa" contains only its first "aa".
 		if i += bytes.Count(line, s.sep) + 1; i < 0 {
 			return nil, bytes.Count(line, s.sep) + 1
 		}
@@ -98,7 +99,7 @@ func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	}
 }
 
-func (s *Splitter) allOfText(line []byte) {
+func (s *Splitter) splitAllText(line []byte) {
 	s.Values = s.Values[:0]
 	for more := true; more; {
 		var field []byte

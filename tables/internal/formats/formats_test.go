@@ -176,7 +176,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{fileOf(t, "x.csv", "a,a\n"), `x.csv, line 1: column 2 has the name "a"`},
 		{fileOf(t, "x.csv", "a,\n"), `x.csv, line 1: column 2 has the name ""`},
 		{fileOf(t, "x.csv", "a,b\n1,2\n3\n"), "x.csv, line 3: the record has 1 field, but the header has 2"},
-		{fileOf(t, "x.csv", "a\n1\n\"x\n"), "x.csv, line 3: a quoted field opens here and is never closed"},
+		{fileOf(t, "x.csv", "a\n1\n\"x\n"), "x.csv, line 3: the quoted field that begins here is never closed"},
 		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecord+1<<20)), "the record has more than 64 MiB"},
 		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is no int8`},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: a line must be a JSON object"},
