@@ -3,8 +3,8 @@
 //
 //	go run ./bench/core
 //
-// Each run is a separate process. The two programs of a row take turns. The ratio
-// compares their medians.
+// Each run is a separate process. The two programs of a row take turns. The ratio compares
+// their medians.
 package main
 
 import (
@@ -42,26 +42,26 @@ func rows() []row {
 
 func main() {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	only := flag.String("only", "", "run only rows whose name contains this text")
-	run := flag.String("run", "", "make one run and print its seconds (used internally)")
+	filter := flag.String("only", "", "run only rows whose name contains this text")
+	runName := flag.String("run", "", "make one run and print its seconds (used internally)")
 	flag.Parse()
 	var err error
-	if *run != "" {
-		err = runOne(*run)
+	if *runName != "" {
+		err = runOne(*runName)
 	} else {
-		err = compare(*rounds, *only)
+		err = compare(*rounds, *filter)
 	}
 	program.End(err)
 }
 
-func compare(rounds int, only string) error {
+func compare(rounds int, filter string) error {
 	if rounds < 1 {
 		return fmt.Errorf("-rounds %d: must be at least 1", rounds)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "append\tours, M entries/s\tMB/s\tpeak RSS, MB\tpeer\tM entries/s\tratio\ttarget")
 	for _, r := range rows() {
-		if !strings.Contains(r.name, only) {
+		if !strings.Contains(r.name, filter) {
 			continue
 		}
 		var ours, peers []float64
@@ -92,14 +92,14 @@ func compare(rounds int, only string) error {
 // measure runs one test in a new process. It returns millions of entries per second and
 // the peak memory in MB.
 func measure(operation string) (rate, rss float64, err error) {
-	kind, name, _ := strings.Cut(operation, " ")
+	language, name, _ := strings.Cut(operation, " ")
 	dir, err := os.MkdirTemp("", "partd-bench-*")
 	if err != nil {
 		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
 	cmd := program.Self("-run", name)
-	if kind == "python" {
+	if language == "python" {
 		if cmd, err = program.Python("partd", "-c", peerPython, name); err != nil {
 			return 0, 0, err
 		}
@@ -111,7 +111,7 @@ func measure(operation string) (rate, rss float64, err error) {
 	}
 	var entries, seconds float64
 	if _, err := fmt.Sscan(string(out), &entries, &seconds, &rss); err != nil {
-		return 0, 0, fmt.Errorf("it printed %q instead of entries, seconds and the peak memory in kB: %w", out, err)
+		return 0, 0, fmt.Errorf("the run printed %q instead of entries, seconds and the peak memory in kB: %w", out, err)
 	}
 	return entries / seconds / 1e6, rss / 1000, nil
 }

@@ -17,7 +17,7 @@ import (
 const (
 	batchLen   = 1000
 	entryBytes = 100
-	memory     = 256 << 20 // of a Buffer that spills
+	memory     = 256 << 20 // memory limit of a Buffer that spills
 )
 
 // runOne runs the test with the given name. It prints the number of entries, the seconds,
@@ -48,8 +48,8 @@ func runOne(name string) error {
 	return nil
 }
 
-// makeBatches returns batches with random keys or, if once is set, with each key once.
-func makeBatches(keys int, once bool) [][]partd.Entry {
+// makeBatches returns batches with random keys or, if eachOnce is true, with each key once.
+func makeBatches(keys int, eachOnce bool) [][]partd.Entry {
 	rng := rand.New(rand.NewPCG(1, 2))
 	value := bytes.Repeat([]byte("v"), entryBytes)
 	names := make([]string, keys)
@@ -61,7 +61,7 @@ func makeBatches(keys int, once bool) [][]partd.Entry {
 		batches[i] = make([]partd.Entry, batchLen)
 		for j := range batches[i] {
 			k := rng.IntN(keys)
-			if once {
+			if eachOnce {
 				k = j % keys
 			}
 			batches[i][j] = partd.Entry{Key: names[k], Value: value}
@@ -88,7 +88,7 @@ func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error
 	return runStore(store, batches, entries)
 }
 
-// runStore appends, and then checks that no key lacks bytes. The final flush is not
+// runStore appends, and then checks that every key has all its bytes. The final flush is not
 // timed, because the peer's is not timed either.
 func runStore(store partd.Partd, batches [][]partd.Entry, entries int) (float64, error) {
 	ctx := context.Background()

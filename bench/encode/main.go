@@ -3,9 +3,9 @@
 //
 //	go run ./bench/encode
 //
-// Each run is a separate process. The two programs of a row take turns. The ratio
-// compares their medians. Times are CPU times, so other load on the machine matters less.
-// They include Go's garbage collector on other cores.
+// Each run is a separate process. The two programs of a row take turns. The ratio compares
+// their medians. Times are CPU times, so other load on the machine matters less. They include
+// Go's garbage collector, which runs on other cores.
 package main
 
 import (
@@ -36,15 +36,15 @@ const (
 
 func main() {
 	turns := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	only := flag.String("only", "", "run only rows whose name contains this text")
-	run := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used internally)")
+	filter := flag.String("only", "", "run only rows whose name contains this text")
+	runName := flag.String("run", "", "make one run, as \"codec shape\", and print its seconds (used internally)")
 	flag.Parse()
 	var err error
-	if *run != "" {
-		codec, shape, _ := strings.Cut(*run, " ")
+	if *runName != "" {
+		codec, shape, _ := strings.Cut(*runName, " ")
 		err = runOne(codec, shape)
 	} else {
-		err = compare(*turns, *only)
+		err = compare(*turns, *filter)
 	}
 	program.End(err)
 }
@@ -62,8 +62,8 @@ func runOne(codec, shape string) error {
 			}
 		},
 	}[shape]
-	c, known := map[string]encode.ValueCodec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
-	if !ok || !known {
+	c, isKnownCodec := map[string]encode.ValueCodec[[]any]{"python": encode.Python(), "pickle": encode.Pickle()}[codec]
+	if !ok || !isKnownCodec {
 		return fmt.Errorf("run %q %q: use python or pickle, and numbers, texts or rows", codec, shape)
 	}
 	batches := make([][]encode.Entry[[]any], 4)
@@ -84,24 +84,24 @@ func runOne(codec, shape string) error {
 			return err
 		}
 	}
-	appended := program.CPU()
-	got := 0
+	appendEnd := program.CPU()
+	elementCount := 0
 	for k := range keys {
 		lists, err := store.Get(ctx, fmt.Sprint("key", k))
 		if err != nil {
 			return err
 		}
-		got += len(lists[0])
+		elementCount += len(lists[0])
 	}
-	done := program.CPU()
-	if got != keys*length*rounds {
-		return fmt.Errorf("read %d elements, want %d", got, keys*length*rounds)
+	getEnd := program.CPU()
+	if elementCount != keys*length*rounds {
+		return fmt.Errorf("read %d elements, want %d", elementCount, keys*length*rounds)
 	}
-	fmt.Println((appended - start).Seconds(), (done - appended).Seconds())
+	fmt.Println((appendEnd - start).Seconds(), (getEnd - appendEnd).Seconds())
 	return nil
 }
 
-func compare(turns int, only string) error {
+func compare(turns int, filter string) error {
 	if turns < 1 {
 		return fmt.Errorf("-rounds %d: must be at least 1", turns)
 	}
@@ -109,10 +109,10 @@ func compare(turns int, only string) error {
 	fmt.Fprintln(w, "codec, elements\tappend, M/s\tPython\tratio\tget, M/s\tPython\tratio\tspread of runs")
 	for _, codec := range []string{"python", "pickle"} {
 		for _, shape := range []string{"numbers", "texts", "rows"} {
-			if !strings.Contains(codec+", "+shape, only) {
+			if !strings.Contains(codec+", "+shape, filter) {
 				continue
 			}
-			var times [4][]float64 // append and get seconds of ours, then of Python's
+			var times [4][]float64 // seconds: our append, Python's append, our get, Python's get
 			for range turns {
 				python, err := program.Python("partd, msgpack", "-c", peerPython, codec, shape)
 				if err != nil {

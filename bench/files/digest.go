@@ -13,7 +13,7 @@ import (
 // does not matter.
 type digest struct {
 	Keys, Pairs uint64
-	Rows        uint64 // sum of the pairs' hashes, independent of order
+	Rows        uint64 // sum of the pairs' hashes, which does not depend on order
 	Ordered     uint64 // depends on the order of each key's values
 }
 
@@ -37,47 +37,47 @@ func (d *digest) addKey(c chain) {
 	d.Ordered += bits.RotateLeft64(c.ordered*chainPrime, 31) * chainPrime
 }
 
-// grouping digests pairs that are grouped by key. If a key's pairs are in two places, the
-// key counts twice, and the output is wrong.
+// grouping digests pairs that are grouped by key. If a key's pairs are not adjacent, the key
+// counts twice, and so the output is wrong.
 type grouping struct {
-	d       digest
-	current []byte
-	hash    uint64
-	chain   chain
-	started bool
+	d          digest
+	currentKey []byte
+	hash       uint64
+	chain      chain
+	hasKey     bool
 }
 
 func (g *grouping) add(key, value []byte) {
-	if !g.started || string(key) != string(g.current) {
+	if !g.hasKey || string(key) != string(g.currentKey) {
 		g.finish()
-		g.current = append(g.current[:0], key...)
-		g.hash, g.started = xxh3.Hash(key), true
+		g.currentKey = append(g.currentKey[:0], key...)
+		g.hash, g.hasKey = xxh3.Hash(key), true
 	}
 	g.chain.add(g.hash, value)
 }
 
 func (g *grouping) finish() {
-	if g.started {
+	if g.hasKey {
 		g.d.addKey(g.chain)
 	}
-	g.chain, g.started = chain{}, false
+	g.chain, g.hasKey = chain{}, false
 }
 
-func (g *grouping) end() digest {
+func (g *grouping) result() digest {
 	g.finish()
 	return g.d
 }
 
 // expected holds the digests of correct outputs.
 type expected struct {
-	rows   digest // shuffle, split, sort: key and row
+	rows   digest // of shuffle, split and sort: key and row
 	sums   digest // key, and count and sum
 	values digest // key and value
 }
 
 // expectedBuilder computes expected from the rows in input order.
 type expectedBuilder struct {
-	in   *input
+	src  *input
 	keys map[string]*keyState
 }
 
@@ -87,15 +87,15 @@ type keyState struct {
 	sum          float64
 }
 
-func newExpectedBuilder(in *input) *expectedBuilder {
-	return &expectedBuilder{in: in, keys: map[string]*keyState{}}
+func newExpectedBuilder(src *input) *expectedBuilder {
+	return &expectedBuilder{src: src, keys: map[string]*keyState{}}
 }
 
 func (e *expectedBuilder) add(line []byte) error {
-	key, ok := e.in.field(line, e.in.key)
-	value, ok2 := e.in.field(line, e.in.value)
+	key, ok := e.src.field(line, e.src.key)
+	value, ok2 := e.src.field(line, e.src.value)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s: line %q lacks the field to group by or the field of values", e.in.path, line)
+		return fmt.Errorf("%s: line %q has no key field or no value field", e.src.path, line)
 	}
 	k := e.keys[string(key)]
 	if k == nil {
@@ -104,18 +104,18 @@ func (e *expectedBuilder) add(line []byte) error {
 	}
 	k.rows.add(k.hash, line)
 	k.values.add(k.hash, value)
-	if e.in.sumColumn > 0 {
-		number, _ := e.in.field(line, e.in.sumColumn)
+	if e.src.sumColumn > 0 {
+		number, _ := e.src.field(line, e.src.sumColumn)
 		x, err := strconv.ParseFloat(string(number), 64)
 		if err != nil {
-			return fmt.Errorf("%s: adding %q: %w", e.in.path, number, err)
+			return fmt.Errorf("%s: adding %q: %w", e.src.path, number, err)
 		}
 		k.sum += x
 	}
 	return nil
 }
 
-func (e *expectedBuilder) end() (x expected) {
+func (e *expectedBuilder) result() (x expected) {
 	for key, k := range e.keys {
 		x.rows.addKey(k.rows)
 		x.values.addKey(k.values)

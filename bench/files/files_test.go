@@ -60,7 +60,7 @@ func TestCutField(t *testing.T) {
 
 func TestWrongOutputsAreDetected(t *testing.T) {
 	dir := t.TempDir()
-	in := &input{path: filepath.Join(dir, "in.csv"), by: "key", values: "text", sum: "v"}
+	in := &input{path: filepath.Join(dir, "in.csv"), keyColumn: "key", values: "text", sum: "v"}
 	rows := "id,key,v,text\n1,b,10,x\n2,a,20,y\n3,b,-5,z\n"
 	write(t, in.path, rows)
 	if err := (&flags{}).prepare(in); err != nil {
@@ -94,7 +94,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 			write(t, filepath.Join(out, "files", "a.csv"), "id,key,v,text\n2,a,20,y\n")
 		}
 		write(t, filepath.Join(out, c.name), c.content)
-		list, err := chosenJobs(c.job)
+		list, err := selectedJobs(c.job)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,36 +23,36 @@ type input struct {
 	keys   int64 // the number of keys of a generated input
 	dist   string
 
-	by, values, sum string // column names, as in partd's flags
+	keyColumn, values, sum string // column names, as in partd's flags
 	// Column numbers from 1, or -1 for the last column; sumColumn is 0 if nothing is summed.
 	key, value, sumColumn int
 
-	bytes int64
-	want  expected // computed by this program from the input
+	bytes    int64
+	expected expected // digests of correct outputs, computed by this program
 
-	tables []*table // of the db-benchmark
+	tables []*table // tables of the db-benchmark
 	answer *answer  // the answer to the question, or nil until it is computed
 }
 
-func (in *input) extension() string {
-	if in.text {
+func (src *input) extension() string {
+	if src.text {
 		return ".txt"
 	}
 	return ".csv"
 }
 
 // inputs returns the inputs that the flags select.
-func (f *flags) inputs() (all []*input) {
+func (f *flags) inputs() (inputs []*input) {
 	if f.file != "" {
 		return []*input{{
 			name: filepath.Base(f.file), path: f.file, text: f.isText(),
-			by: f.by, values: f.values, sum: f.sum,
+			keyColumn: f.by, values: f.values, sum: f.sum,
 		}}
 	}
 	for _, keys := range f.keys {
-		all = append(all, f.generatedInput(int64(f.bytes), keys))
+		inputs = append(inputs, f.generatedInput(int64(f.bytes), keys))
 	}
-	return all
+	return inputs
 }
 
 func (f *flags) isText() bool {
@@ -60,16 +60,16 @@ func (f *flags) isText() bool {
 }
 
 func (f *flags) generatedInput(size, keys int64) *input {
-	in := &input{
+	src := &input{
 		keys: keys, dist: f.dist, bytes: size,
-		by: "key", values: "text", sum: f.sum,
+		keyColumn: "key", values: "text", sum: f.sum,
 		path: filepath.Join(f.dir, fmt.Sprintf("rows-%d-%d-%s-%d.csv", size, keys, f.dist, f.seed)),
 	}
-	if in.sum == "" {
-		in.sum = "v1"
+	if src.sum == "" {
+		src.sum = "v1"
 	}
-	in.name = fmt.Sprintf("%s keys, %s", withCommas(keys), f.dist)
-	return in
+	src.name = fmt.Sprintf("%s keys, %s", withCommas(keys), f.dist)
+	return src
 }
 
 // rowBytes is the average length of a generated row.
@@ -77,41 +77,41 @@ const rowBytes = 105
 
 // prepare creates the input unless it exists. It then reads the input, to load it into the
 // page cache and to compute the expected digests.
-func (f *flags) prepare(in *input) error {
+func (f *flags) prepare(src *input) error {
 	if f.format != "" && f.format != "text" && f.format != "csv" {
 		return fmt.Errorf("unknown --format %q: use csv or text", f.format)
 	}
-	if in.keys > 0 {
-		if err := generate(in, f.seed); err != nil {
+	if src.keys > 0 {
+		if err := generate(src, f.seed); err != nil {
 			return err
 		}
-	} else if in.by == "" {
+	} else if src.keyColumn == "" {
 		return errors.New("--file needs --by")
-	} else if in.text && in.sum != "" {
+	} else if src.text && src.sum != "" {
 		return errors.New("--sum works only with csv; text is only counted")
 	}
-	path, err := filepath.Abs(in.path)
+	path, err := filepath.Abs(src.path)
 	if err != nil {
 		return err
 	}
-	in.path = path
-	s, err := os.Open(in.path)
+	src.path = path
+	s, err := os.Open(src.path)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	r := bufio.NewReaderSize(s, 1<<20)
-	if !in.text {
-		if in.header, err = r.ReadString('\n'); err != nil {
-			return fmt.Errorf("%s: reading its first line: %w", in.path, err)
+	if !src.text {
+		if src.header, err = r.ReadString('\n'); err != nil {
+			return fmt.Errorf("%s: reading its first line: %w", src.path, err)
 		}
-		in.header = strings.TrimSuffix(in.header, "\n")
+		src.header = strings.TrimSuffix(src.header, "\n")
 	}
 	for _, c := range []struct {
-		name string
-		to   *int
-	}{{in.by, &in.key}, {in.values, &in.value}, {in.sum, &in.sumColumn}} {
-		if *c.to, err = in.column(c.name); err != nil {
+		name   string
+		number *int
+	}{{src.keyColumn, &src.key}, {src.values, &src.value}, {src.sum, &src.sumColumn}} {
+		if *c.number, err = src.column(c.name); err != nil {
 			return err
 		}
 	}
@@ -119,82 +119,82 @@ func (f *flags) prepare(in *input) error {
 	if err != nil {
 		return err
 	}
-	in.bytes = info.Size()
-	in.want, err = in.expectedDigests(r)
+	src.bytes = info.Size()
+	src.expected, err = src.expectedDigests(r)
 	return err
 }
 
 // column returns the number of the column with the given name or number.
-func (in *input) column(name string) (int, error) {
+func (src *input) column(name string) (int, error) {
 	if name == "" {
 		return 0, nil
 	}
-	if !in.text {
-		for i, h := range strings.Split(in.header, ",") {
+	if !src.text {
+		for i, h := range strings.Split(src.header, ",") {
 			if h == name {
 				return i + 1, nil
 			}
 		}
 	}
 	n, err := strconv.Atoi(name)
-	if err != nil || n == 0 || n < 0 && !(in.text && n == -1) {
-		return 0, fmt.Errorf("%s has no field %q: use a name or a number, or -1 for the last field of text", in.path, name)
+	if err != nil || n == 0 || n < 0 && !(src.text && n == -1) {
+		return 0, fmt.Errorf("%s has no field %q: use a name or a number, or -1 for the last field of text", src.path, name)
 	}
 	return n, nil
 }
 
 // generate creates the file unless it exists.
-func generate(in *input, seed uint64) error {
-	if _, err := os.Stat(in.path); err == nil {
+func generate(src *input, seed uint64) error {
+	if _, err := os.Stat(src.path); err == nil {
 		return nil
 	}
-	part := in.path + ".part"
-	w, err := os.Create(part)
+	tempPath := src.path + ".part"
+	w, err := os.Create(tempPath)
 	if err != nil {
 		return err
 	}
-	err = csvgen.Write(w, csvgen.Options{Rows: in.bytes / rowBytes, Keys: in.keys, Dist: in.dist, Seed: seed})
+	err = csvgen.Write(w, csvgen.Options{Rows: src.bytes / rowBytes, Keys: src.keys, Dist: src.dist, Seed: seed})
 	if err = errors.Join(err, w.Close()); err != nil {
-		return errors.Join(err, os.Remove(part))
+		return errors.Join(err, os.Remove(tempPath))
 	}
-	return os.Rename(part, in.path)
+	return os.Rename(tempPath, src.path)
 }
 
-var errQuotes = errors.New("has quotes, which awk and sort do not understand")
+var errQuotes = errors.New("has quotes, which awk and sort do not support")
 
 // expectedDigests reads all rows and returns the digests of correct outputs.
-func (in *input) expectedDigests(r io.Reader) (expected, error) {
-	e := newExpectedBuilder(in)
+func (src *input) expectedDigests(r io.Reader) (expected, error) {
+	e := newExpectedBuilder(src)
 	err := eachLine(r, func(line []byte) error {
-		if !in.text && bytes.IndexByte(line, '"') >= 0 {
-			return fmt.Errorf("%s %w", in.path, errQuotes)
+		if !src.text && bytes.IndexByte(line, '"') >= 0 {
+			return fmt.Errorf("%s %w", src.path, errQuotes)
 		}
 		return e.add(line)
 	})
-	return e.end(), err
+	return e.result(), err
 }
 
-// eachLine calls use with each line, of any length, without its newline. The line is valid
-// until use returns.
-func eachLine(r io.Reader, use func(line []byte) error) error {
+// eachLine passes each line, of any length, to handle, without its newline. The line is valid
+// until handle returns.
+func eachLine(r io.Reader, handle func(line []byte) error) error {
 	b := bufio.NewReaderSize(r, 1<<20)
-	var long []byte
+	var longLine []byte
 	for {
 		line, err := b.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			long = append(long, line...)
+			longLine = append(longLine, line...)
 			continue
 		}
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if len(long) > 0 {
-			long = append(long, line...)
-			line = long
-			long = long[:0]
+		if len(longLine) > 0 {
+			longLine = append(longLine, line...)
+			line = longLine
+			longLine = longLine[:0]
 		}
 		if len(line) > 0 {
-			if e := use(bytes.TrimSuffix(line, []byte{'\n'})); e != nil {
+			if e := handle(bytes.TrimSuffix(line, []byte{'\n'})); e != nil {
 				return e
 			}
 		}
@@ -205,8 +205,8 @@ func eachLine(r io.Reader, use func(line []byte) error) error {
 }
 
 // field returns a field of a row, and reports whether the row has it.
-func (in *input) field(line []byte, column int) ([]byte, bool) {
-	if !in.text {
+func (src *input) field(line []byte, column int) ([]byte, bool) {
+	if !src.text {
 		for ; column > 1; column-- {
 			comma := bytes.IndexByte(line, ',')
 			if comma < 0 {

@@ -23,15 +23,15 @@ type contender struct {
 	peer  string // partd or a peer
 	label string // the name in the table
 	// command returns the command, which writes to the directory out.
-	command func(f *flags, in *input, out string) *exec.Cmd
+	command func(f *flags, src *input, outDir string) *exec.Cmd
 	// read returns the digest of the output.
-	read func(in *input, out string) (digest, error)
-	// unordered is set if the values of a key may be in any order.
-	unordered bool
-	// unfit returns the reason why the contender cannot use an input, or "".
-	unfit func(in *input) string
-	// ownTime is set if the command measures and prints its time itself.
-	ownTime bool
+	read func(src *input, outDir string) (digest, error)
+	// isUnordered is true if the values of a key may be in any order.
+	isUnordered bool
+	// unusableReason returns the reason why the contender cannot use an input, or "".
+	unusableReason func(src *input) string
+	// timesItself is true if the command measures and prints its time itself.
+	timesItself bool
 }
 
 var jobs = append([]job{
@@ -40,8 +40,8 @@ var jobs = append([]job{
 		goal: goal{speed: 350},
 		runs: []contender{
 			{peer: "partd", label: "partd shuffle", command: partdShuffle, read: readLogstore},
-			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, unordered: true, ownTime: true, unfit: onlyCSV},
-			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unfit: fewKeysInCSV},
+			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, isUnordered: true, timesItself: true, unusableReason: onlyCSV},
+			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unusableReason: fewKeysInCSV},
 		},
 	},
 	{
@@ -58,8 +58,8 @@ var jobs = append([]job{
 		runs: []contender{
 			{peer: "partd", label: "partd sort", command: partdSort, read: readSorted},
 			{peer: "sort", label: "GNU sort", command: gnuSort, read: readSorted},
-			{peer: "duckdb", label: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, unordered: true, ownTime: true},
-			{peer: "polars", label: "polars sort", command: polarsSort, read: readSorted, unordered: true, unfit: onlyCSV},
+			{peer: "duckdb", label: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, isUnordered: true, timesItself: true},
+			{peer: "polars", label: "polars sort", command: polarsSort, read: readSorted, isUnordered: true, unusableReason: onlyCSV},
 		},
 	},
 	{
@@ -67,9 +67,9 @@ var jobs = append([]job{
 		goal: goal{peer: "DuckDB GROUP BY", ratio: 1},
 		runs: []contender{
 			{peer: "partd", label: "partd group", command: partdSum, read: readSums},
-			{peer: "duckdb", label: "DuckDB GROUP BY", command: duckdbSum, read: readSums, ownTime: true},
+			{peer: "duckdb", label: "DuckDB GROUP BY", command: duckdbSum, read: readSums, timesItself: true},
 			{peer: "gawk", label: "gawk", command: gawkSum, read: readSums},
-			{peer: "miller", label: "Miller", command: millerSum, read: readSums, unfit: onlyCSV},
+			{peer: "miller", label: "Miller", command: millerSum, read: readSums, unusableReason: onlyCSV},
 		},
 	},
 	{
@@ -77,34 +77,34 @@ var jobs = append([]job{
 		goal: goal{speed: 250},
 		runs: []contender{
 			{peer: "partd", label: "partd group list()", command: partdValues, read: readLists},
-			{peer: "duckdb", label: "DuckDB string_agg", command: duckdbLists, read: readLists, unordered: true, ownTime: true},
-			{peer: "duckdb", label: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, unordered: true, ownTime: true},
+			{peer: "duckdb", label: "DuckDB string_agg", command: duckdbLists, read: readLists, isUnordered: true, timesItself: true},
+			{peer: "duckdb", label: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, isUnordered: true, timesItself: true},
 		},
 	},
 }, questionJobs()...)
 
 // wantDigest returns the digest of the job's correct output.
-func (j job) wantDigest(in *input) digest {
+func (j job) wantDigest(src *input) digest {
 	switch j.name {
 	case "sum":
-		return in.want.sums
+		return src.expected.sums
 	case "values":
-		return in.want.values
+		return src.expected.values
 	}
-	return in.want.rows
+	return src.expected.rows
 }
 
-// check compares an output with the expected one.
-func (j job) check(c contender, in *input, out string) error {
+// check compares an output with the expected digest.
+func (j job) check(c contender, src *input, outDir string) error {
 	if j.question != nil {
-		return j.question.check(in, out)
+		return j.question.check(src, outDir)
 	}
-	got, err := c.read(in, out)
+	got, err := c.read(src, outDir)
 	if err != nil {
 		return err
 	}
-	want := j.wantDigest(in)
-	if c.unordered {
+	want := j.wantDigest(src)
+	if c.isUnordered {
 		got.Ordered = want.Ordered
 	}
 	if got != want {
@@ -114,39 +114,39 @@ func (j job) check(c contender, in *input, out string) error {
 	return nil
 }
 
-func onlyCSV(in *input) string {
-	if in.text {
+func onlyCSV(src *input) string {
+	if src.text {
 		return "does not do this with text"
 	}
 	return ""
 }
 
-func fewKeysInCSV(in *input) string {
-	if in.keys > 10_000 {
+func fewKeysInCSV(src *input) string {
+	if src.keys > 10_000 {
 		return "takes a minute or more, because each key has a file"
 	}
-	return onlyCSV(in)
+	return onlyCSV(src)
 }
 
-func jobNames() (all []string) {
+func jobNames() (names []string) {
 	for _, j := range jobs {
-		all = append(all, j.name)
+		names = append(names, j.name)
 	}
-	return all
+	return names
 }
 
-func peerNames() (all []string) {
+func peerNames() (names []string) {
 	for _, j := range jobs {
 		for _, c := range j.runs {
-			if c.peer != "partd" && !slices.Contains(all, c.peer) {
-				all = append(all, c.peer)
+			if c.peer != "partd" && !slices.Contains(names, c.peer) {
+				names = append(names, c.peer)
 			}
 		}
 	}
-	return all
+	return names
 }
 
-func chosenJobs(list string) (all []job, err error) {
+func selectedJobs(list string) (all []job, err error) {
 	list = strings.Replace(list, "questions", "groupings,joins", 1)
 	list = strings.NewReplacer("groupings", "q1,q2,q3,q4,q5,q6,q7,q8,q9,q10", "joins", "j1,j2,j3,j4,j5").Replace(list)
 	for name := range strings.SplitSeq(list, ",") {
@@ -159,8 +159,8 @@ func chosenJobs(list string) (all []job, err error) {
 	return all, nil
 }
 
-// chosenPeers maps each requested peer to the reason why it cannot run, or to "".
-func (f *flags) chosenPeers() (map[string]string, error) {
+// selectedPeers maps each selected peer to the reason why it cannot run, or to "".
+func (f *flags) selectedPeers() (map[string]string, error) {
 	peers := map[string]string{"partd": ""}
 	names := peerNames()
 	if f.peers != "all" {
@@ -181,7 +181,7 @@ func (f *flags) chosenPeers() (map[string]string, error) {
 	return peers, nil
 }
 
-// missingProgram returns what a peer needs that is not installed, or "".
+// missingProgram returns the program that a peer needs but that is not installed, or "".
 func (f *flags) missingProgram(peer string) string {
 	need := func(programs ...string) string {
 		for _, p := range programs {

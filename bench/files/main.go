@@ -1,6 +1,6 @@
-// Command files compares partd's commands on files with GNU sort, awk, Miller, DuckDB,
-// polars, DataFusion and Python's partd. They take turns on the same input, and their
-// outputs are compared. Run it from the root of the repository:
+// Command files compares partd's commands on files with GNU sort, awk, Miller, DuckDB, polars,
+// DataFusion and Python's partd. They take turns on the same input, and their outputs are
+// compared. Run it from the root of the repository:
 //
 //	go run ./bench/files                                    # all jobs, more than an hour
 //	go run ./bench/files --jobs sort,sum --keys 1000 --rounds 3
@@ -59,9 +59,9 @@ type flags struct {
 	dir, partd, python, polars, duckdb, datafusion string
 }
 
-// defaults returns the defaults of the flags that have none in their declaration.
+// defaults returns the defaults of the flags that are not declared with one.
 func defaults() flags {
-	cache, _ := os.UserCacheDir() // after an error, flags must name the Pythons
+	cache, _ := os.UserCacheDir() // if this fails, flags must name the Pythons
 	python := func(peer string) string {
 		return filepath.Join(cmp.Or(os.Getenv("PARTD_PEERS"), filepath.Join(cache, "partd-peers")), peer, "bin", "python")
 	}
@@ -74,35 +74,35 @@ func defaults() flags {
 func main() {
 	f := defaults()
 	flag.Var(&f.bytes, "bytes", "`size` of the generated input, such as 600MB or 1GiB")
-	flag.Var(&f.keys, "keys", "`numbers` of distinct keys; each gets a table")
+	flag.Var(&f.keys, "keys", "`numbers` of distinct keys; each number gets a table")
 	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: uniform, zipf, or half (one key in half of the rows)")
 	flag.Uint64Var(&f.seed, "seed", 1, "`seed` of the generated input")
-	flag.StringVar(&f.file, "file", "", "use this `file` as input; csv must have no quotes")
+	flag.StringVar(&f.file, "file", "", "use this `file` as input; CSV must not contain quotes")
 	flag.StringVar(&f.format, "format", "", "format of --file: csv or text (default: by its name)")
 	flag.StringVar(&f.by, "by", "", "key `field` of --file: a name, a number, or -1 for the last field of text")
 	flag.StringVar(&f.values, "values", "1", "the `field` of --file that job values collects")
 	flag.StringVar(&f.sum, "sum", "", "the `field` to add up (default: v1 of generated input; with --file, only count)")
 	flag.Int64Var(&f.rows, "rows", 10_000_000, "`rows` of table x in questions, about 50 bytes each")
-	flag.Int64Var(&f.groups, "groups", 100, "`number` of distinct values of id1 and id2 in groupings; id3 and id6 have --rows divided by it")
+	flag.Int64Var(&f.groups, "groups", 100, "`number` of distinct values of id1 and id2 in groupings; id3 and id6 have --rows divided by this number")
 	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of missing values in the tables of questions")
 	flag.BoolVar(&f.sortedInput, "sorted", false, "sort the tables of questions")
 	flag.StringVar(&f.alsoIn, "also", "", "more memory `sizes` for partd in questions, such as 256MiB,4GiB")
 	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions instead of removing them after use")
-	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: these, and q1 to q10 and j1 to j5, or all of those as groupings, joins or questions")
+	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "the `jobs` to measure: the default, q1 to q10, j1 to j5, groupings (q1 to q10), joins (j1 to j5), or questions (both)")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
 	flag.Var(&f.memory, "memory", "memory `size` of partd and GNU sort")
-	flag.IntVar(&f.threads, "threads", f.threads, "`threads` of all programs that have such an option")
+	flag.IntVar(&f.threads, "threads", f.threads, "number of `threads` of each program that has an option for it")
 	flag.Var(&f.duckdbMemory, "duckdb-memory", "memory limit, as `size`, of DuckDB and DataFusion")
-	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer that takes longer only once")
+	flag.DurationVar(&f.slow, "slow", 20*time.Second, "run a peer only once if it takes longer")
 	flag.DurationVar(&f.timeout, "timeout", 2*time.Minute, "stop a run that takes longer")
-	flag.DurationVar(&f.pause, "pause", time.Second, "wait this long after removing files, plus as long for each 10,000 files")
+	flag.DurationVar(&f.pause, "pause", time.Second, "pause after removing files, and again for each 10,000 files")
 	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only the first")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.BoolVar(&f.json, "json", false, "print each run and each median as a line of JSON instead of tables")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
-	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs are removed, inputs kept (those of questions only with --keep)")
+	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs are removed, inputs are kept (tables of questions only with --keep)")
 	flag.StringVar(&f.partd, "partd", "", "the partd to measure (default: built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
 	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
@@ -124,11 +124,11 @@ func (f *flags) run(ctx context.Context) error {
 	if f.rounds < 1 || f.threads < 1 {
 		return errors.New("--rounds and --threads must be at least 1")
 	}
-	jobs, err := chosenJobs(f.jobs)
+	jobs, err := selectedJobs(f.jobs)
 	if err != nil {
 		return err
 	}
-	peers, err := f.chosenPeers()
+	peers, err := f.selectedPeers()
 	if err != nil {
 		return err
 	}
@@ -150,26 +150,26 @@ func (f *flags) run(ctx context.Context) error {
 		}
 		return j.question != nil
 	})
-	bad := f.measureQuestions(ctx, questions, peers)
+	wrongErr := f.measureQuestions(ctx, questions, peers)
 	if len(jobs) == 0 {
-		return bad
+		return wrongErr
 	}
-	for _, in := range f.inputs() {
-		if err := f.prepare(in); err != nil {
+	for _, src := range f.inputs() {
+		if err := f.prepare(src); err != nil {
 			return err
 		}
 		for _, j := range jobs {
-			rs, err := f.measure(ctx, in, j, peers)
+			rs, err := f.measure(ctx, src, j, peers)
 			if err != nil {
 				return err
 			}
 			if f.json {
-				err = writeMedians(os.Stdout, in, j, rs)
+				err = writeMedians(os.Stdout, src, j, rs)
 			} else {
-				err = f.writeTable(os.Stdout, in, j, rs)
+				err = f.writeTable(os.Stdout, src, j, rs)
 			}
-			bad = errors.Join(bad, err, f.writeFigures(in, j, rs), wrongOutputs(in, j, rs))
+			wrongErr = errors.Join(wrongErr, err, f.writeFigures(src, j, rs), wrongOutputs(src, j, rs))
 		}
 	}
-	return bad
+	return wrongErr
 }

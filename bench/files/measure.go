@@ -33,32 +33,32 @@ type run struct {
 
 // runs are the runs of a contender on an input.
 type runs struct {
-	c     contender
-	all   []run
-	skip  string // the reason why it does not run, or no longer
-	wrong bool   // partd failed, or some output was wrong
+	c       contender
+	all     []run
+	skip    string // the reason why it did not run, or stopped running
+	isWrong bool   // partd failed, or an output was wrong
 }
 
 // measure runs the contenders of a job in turns.
-func (f *flags) measure(ctx context.Context, in *input, j job, peers map[string]string) ([]*runs, error) {
-	var all []*runs
+func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string]string) ([]*runs, error) {
+	var results []*runs
 	for _, c := range j.runs {
-		missing, ok := peers[c.peer]
+		reason, ok := peers[c.peer]
 		if !ok {
 			continue
 		}
-		if missing == "" && c.unfit != nil {
-			missing = c.unfit(in)
+		if reason == "" && c.unusableReason != nil {
+			reason = c.unusableReason(src)
 		}
-		all = append(all, &runs{c: c, skip: missing})
+		results = append(results, &runs{c: c, skip: reason})
 	}
 	for round := range f.rounds {
-		for i := range all {
-			rs := all[(i+round)%len(all)] // a different contender starts each round
+		for i := range results {
+			rs := results[(i+round)%len(results)] // a different contender starts each round
 			if rs.skip != "" {
 				continue
 			}
-			r, err := f.runOnce(ctx, in, j, rs, round)
+			r, err := f.runOnce(ctx, src, j, rs, round)
 			if err != nil {
 				return nil, err
 			}
@@ -70,35 +70,35 @@ func (f *flags) measure(ctx context.Context, in *input, j job, peers map[string]
 			}
 		}
 	}
-	return all, nil
+	return results, nil
 }
 
 // runOnce runs a contender once. The failure of a peer is a result, not an error.
-func (f *flags) runOnce(ctx context.Context, in *input, j job, rs *runs, round int) (r run, err error) {
+func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *runs, round int) (r run, err error) {
 	c := rs.c
-	r = run{Job: j.name, Input: in.name, Bytes: in.bytes, How: c.label, Round: round + 1}
-	out, err := os.MkdirTemp(f.dir, "out-")
+	r = run{Job: j.name, Input: src.name, Bytes: src.bytes, How: c.label, Round: round + 1}
+	outDir, err := os.MkdirTemp(f.dir, "out-")
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, f.remove(ctx, out, r.Files)) }()
-	u, err := start(ctx, f.timeout, c.command(f, in, out))
+	defer func() { err = errors.Join(err, f.remove(ctx, outDir, r.Files)) }()
+	u, err := start(ctx, f.timeout, c.command(f, src, outDir))
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
 	r.Seconds, r.CPU, r.VmHWM, r.trace = u.seconds, u.cpu, u.memory, u.trace
-	if err == nil && c.ownTime {
+	if err == nil && c.timesItself {
 		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.out), 64)
 	}
-	r.Files = countFiles(out)
+	r.Files = countFiles(outDir)
 	if err != nil {
 		r.Problem, rs.skip = err.Error(), "failed"
-		rs.wrong = c.peer == "partd"
+		rs.isWrong = c.peer == "partd"
 		return r, nil
 	}
 	if round == 0 || f.checkAll {
-		if err := j.check(c, in, out); err != nil {
-			r.Problem, rs.skip, rs.wrong = err.Error(), "wrong", true
+		if err := j.check(c, src, outDir); err != nil {
+			r.Problem, rs.skip, rs.isWrong = err.Error(), "wrong", true
 			return r, nil
 		}
 		r.Checked = true
@@ -109,10 +109,10 @@ func (f *flags) runOnce(ctx context.Context, in *input, j job, rs *runs, round i
 	return r, nil
 }
 
-// remove removes an output and waits, because creating files is slow for a while after
-// many files were removed.
-func (f *flags) remove(ctx context.Context, out string, files int64) error {
-	err := os.RemoveAll(out)
+// remove removes an output and waits, because creating files is slow for some time after many
+// files were removed.
+func (f *flags) remove(ctx context.Context, outDir string, files int64) error {
+	err := os.RemoveAll(outDir)
 	unix.Sync()
 	select {
 	case <-ctx.Done():
@@ -132,10 +132,10 @@ func countFiles(dir string) (n int64) {
 }
 
 // wrongOutputs returns an error for wrong outputs and for failures of partd.
-func wrongOutputs(in *input, j job, all []*runs) (err error) {
-	for _, rs := range all {
-		if rs.wrong {
-			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, in.name, rs.c.label, rs.all[len(rs.all)-1].Problem))
+func wrongOutputs(src *input, j job, results []*runs) (err error) {
+	for _, rs := range results {
+		if rs.isWrong {
+			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, src.name, rs.c.label, rs.all[len(rs.all)-1].Problem))
 		}
 	}
 	return err

@@ -14,59 +14,59 @@ import (
 
 // readSorted reads rows sorted by the bytes of their keys. The header may be at any
 // position, because sort treats it as a row.
-func readSorted(in *input, out string) (digest, error) {
+func readSorted(src *input, outDir string) (digest, error) {
 	var g grouping
-	skip := !in.text
-	err := eachLineOf(filepath.Join(out, "result"+in.extension()), func(line []byte) error {
-		if skip && string(line) == in.header {
+	skip := !src.text
+	err := eachLineOf(filepath.Join(outDir, "result"+src.extension()), func(line []byte) error {
+		if skip && string(line) == src.header {
 			skip = false
 			return nil
 		}
-		key, ok := in.field(line, in.key)
-		if !ok || g.started && bytes.Compare(key, g.current) < 0 {
-			return fmt.Errorf("not sorted, or not a row of the input: %q", line)
+		key, ok := src.field(line, src.key)
+		if !ok || g.hasKey && bytes.Compare(key, g.currentKey) < 0 {
+			return fmt.Errorf("the output is not sorted, or has a row that is not in the input: %q", line)
 		}
 		g.add(key, line)
 		return nil
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
 // readFiles reads a tree with one file, or one directory of files, for each key.
-func readFiles(in *input, out string) (digest, error) {
+func readFiles(src *input, outDir string) (digest, error) {
 	var g grouping
-	err := eachFile(filepath.Join(out, "files"), func(path string, rows []byte) error {
-		if !in.text {
-			rest, ok := bytes.CutPrefix(rows, []byte(in.header+"\n"))
+	err := eachFile(filepath.Join(outDir, "files"), func(path string, rows []byte) error {
+		if !src.text {
+			rest, ok := bytes.CutPrefix(rows, []byte(src.header+"\n"))
 			if !ok {
 				return fmt.Errorf("%s does not begin with the header", path)
 			}
 			rows = rest
 		}
-		return g.addRows(in, path, rows)
+		return g.addRows(src, path, rows)
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
 // readPythonFiles reads the files of Python's partd.
-func readPythonFiles(in *input, out string) (digest, error) {
+func readPythonFiles(src *input, outDir string) (digest, error) {
 	var g grouping
-	err := eachFile(filepath.Join(out, "store"), func(path string, rows []byte) error {
+	err := eachFile(filepath.Join(outDir, "store"), func(path string, rows []byte) error {
 		if filepath.Base(path) == ".lock" {
 			return nil
 		}
-		return g.addRows(in, path, rows)
+		return g.addRows(src, path, rows)
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
-// addRows adds the rows of a file, which must all have the same key.
-func (g *grouping) addRows(in *input, path string, rows []byte) error {
+// addRows adds the rows of a file. They must all have the same key.
+func (g *grouping) addRows(src *input, path string, rows []byte) error {
 	for first := true; len(rows) > 0; first = false {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})
-		key, ok := in.field(line, in.key)
-		if !isWhole || !ok || !first && string(key) != string(g.current) {
-			return fmt.Errorf("%s: row %q does not belong there", path, line)
+		key, ok := src.field(line, src.key)
+		if !isWhole || !ok || !first && string(key) != string(g.currentKey) {
+			return fmt.Errorf("%s: row %q has another key than the rows before it", path, line)
 		}
 		g.add(key, line)
 		rows = rest
@@ -74,7 +74,7 @@ func (g *grouping) addRows(in *input, path string, rows []byte) error {
 	return nil
 }
 
-func eachFile(dir string, use func(path string, content []byte) error) error {
+func eachFile(dir string, handle func(path string, content []byte) error) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -83,13 +83,13 @@ func eachFile(dir string, use func(path string, content []byte) error) error {
 		if err != nil {
 			return err
 		}
-		return use(path, content)
+		return handle(path, content)
 	})
 }
 
 // readLogstore reads a log store. Each row must be stored under its own key.
-func readLogstore(in *input, out string) (d digest, err error) {
-	s, err := logstore.Open(filepath.Join(out, "store"), &logstore.Options{ReadOnly: true})
+func readLogstore(src *input, outDir string) (d digest, err error) {
+	s, err := logstore.Open(filepath.Join(outDir, "store"), &logstore.Options{ReadOnly: true})
 	if err != nil {
 		return d, err
 	}
@@ -107,7 +107,7 @@ func readLogstore(in *input, out string) (d digest, err error) {
 		end := bytes.LastIndexByte(part, '\n') + 1
 		for rows := part[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
-			if key, ok := in.field(line, in.key); !ok || string(key) != c.Key {
+			if key, ok := src.field(line, src.key); !ok || string(key) != c.Key {
 				return d, fmt.Errorf("key %q holds a row of another key: %q", c.Key, line)
 			}
 			g.add([]byte(c.Key), line)
@@ -118,14 +118,14 @@ func readLogstore(in *input, out string) (d digest, err error) {
 	if len(part) > 0 {
 		return d, fmt.Errorf("the store ends within a row: %q", part)
 	}
-	return g.end(), nil
+	return g.result(), nil
 }
 
-func eachLineOf(path string, use func(line []byte) error) (err error) {
+func eachLineOf(path string, handle func(line []byte) error) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return eachLine(f, use)
+	return eachLine(f, handle)
 }

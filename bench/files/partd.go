@@ -21,39 +21,39 @@ func buildPartd(ctx context.Context, dir string) (string, error) {
 }
 
 // partdCommand returns a partd command on the input.
-func (f *flags) partdCommand(in *input, command string, args ...string) *exec.Cmd {
-	all := []string{
-		command, "--by=" + in.by, "--memory", strconv.FormatInt(int64(f.memory), 10),
+func (f *flags) partdCommand(src *input, command string, args ...string) *exec.Cmd {
+	allArgs := []string{
+		command, "--by=" + src.keyColumn, "--memory", strconv.FormatInt(int64(f.memory), 10),
 		"--threads", strconv.Itoa(f.threads), "--progress", "never", "--quiet",
 	}
-	if in.text {
-		all = append(all, "--format", "text")
+	if src.text {
+		allArgs = append(allArgs, "--format", "text")
 	} else {
-		all = append(all, "--format", "csv")
+		allArgs = append(allArgs, "--format", "csv")
 	}
-	return exec.Command(f.partd, append(append(all, args...), "--", in.path)...)
+	return exec.Command(f.partd, append(append(allArgs, args...), "--", src.path)...)
 }
 
-func partdShuffle(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdCommand(in, "shuffle", "--store", "log:"+filepath.Join(out, "store"))
+func partdShuffle(f *flags, src *input, outDir string) *exec.Cmd {
+	return f.partdCommand(src, "shuffle", "--store", "log:"+filepath.Join(outDir, "store"))
 }
 
-func partdSplit(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdCommand(in, "split", "--dir", filepath.Join(out, "files"), "--tmp", out)
+func partdSplit(f *flags, src *input, outDir string) *exec.Cmd {
+	return f.partdCommand(src, "split", "--dir", filepath.Join(outDir, "files"), "--tmp", outDir)
 }
 
-func partdSort(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdCommand(in, "sort", "-o", filepath.Join(out, "result"+in.extension()), "--tmp", out)
+func partdSort(f *flags, src *input, outDir string) *exec.Cmd {
+	return f.partdCommand(src, "sort", "-o", filepath.Join(outDir, "result"+src.extension()), "--tmp", outDir)
 }
 
-func partdSum(f *flags, in *input, out string) *exec.Cmd {
+func partdSum(f *flags, src *input, outDir string) *exec.Cmd {
 	agg := "count"
-	if in.sum != "" {
-		agg += ",sum(" + in.sum + ")"
+	if src.sum != "" {
+		agg += ",sum(" + src.sum + ")"
 	}
-	return f.partdCommand(in, "group", "--agg", agg, "-o", filepath.Join(out, "result.csv"), "--tmp", out)
+	return f.partdCommand(src, "group", "--agg", agg, "-o", filepath.Join(outDir, "result.csv"), "--tmp", outDir)
 }
 
-func partdValues(f *flags, in *input, out string) *exec.Cmd {
-	return f.partdCommand(in, "group", "--agg", "list("+in.values+")", "-o", filepath.Join(out, "result.csv"), "--tmp", out)
+func partdValues(f *flags, src *input, outDir string) *exec.Cmd {
+	return f.partdCommand(src, "group", "--agg", "list("+src.values+")", "-o", filepath.Join(outDir, "result.csv"), "--tmp", outDir)
 }

@@ -19,8 +19,8 @@ func script(text string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// sortCommand returns the command line of a stable sort with the memory of the flags. key is
-// the options -t and -k. Temporary files go to the directory $2.
+// sortCommand returns the command line of a stable sort with the memory limit of the flags.
+// key holds the options -t and -k. Temporary files go to the directory $2.
 func (f *flags) sortCommand(key string) string {
 	return fmt.Sprintf("sort -s -S%dM --parallel=%d -T \"$2\" %s", int64(f.memory)>>20, f.threads, key)
 }
@@ -28,26 +28,26 @@ func (f *flags) sortCommand(key string) string {
 // sortPipeline returns a pipeline that writes the rows of the file $1 sorted by key. A CSV header
 // is sorted like a row. sort cannot select the last field, so gawk puts it in front of the
 // line, followed by a tab.
-func (f *flags) sortPipeline(in *input) string {
+func (f *flags) sortPipeline(src *input) string {
 	switch {
-	case !in.text:
-		return f.sortCommand(fmt.Sprintf("-t, -k%d,%d", in.key, in.key)) + ` "$1"`
-	case in.key > 0:
-		return f.sortCommand(fmt.Sprintf("-k%db,%d", in.key, in.key)) + ` "$1"`
+	case !src.text:
+		return f.sortCommand(fmt.Sprintf("-t, -k%d,%d", src.key, src.key)) + ` "$1"`
+	case src.key > 0:
+		return f.sortCommand(fmt.Sprintf("-k%db,%d", src.key, src.key)) + ` "$1"`
 	}
 	return `gawk -b '{ print $NF "\t" $0 }' "$1" | ` + f.sortCommand(`-t "$(printf '\t')" -k1,1`)
 }
 
-func gnuSort(f *flags, in *input, out string) *exec.Cmd {
-	text := f.sortPipeline(in)
-	if in.key < 0 {
+func gnuSort(f *flags, src *input, outDir string) *exec.Cmd {
+	text := f.sortPipeline(src)
+	if src.key < 0 {
 		text += " | cut -f2-"
 	}
-	return script(text+` > "$2"/result`+in.extension(), in.path, out)
+	return script(text+` > "$2"/result`+src.extension(), src.path, outDir)
 }
 
 // sortAwk writes sorted rows to one file per key. File names cannot contain a slash.
-func sortAwk(f *flags, in *input, out string) *exec.Cmd {
+func sortAwk(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = `
 $(n) "" != k || NR == 1 {
 	if (file) close(file)
@@ -59,16 +59,16 @@ $(n) "" != k || NR == 1 {
 }
 $0 != head { print $(line) > file }`
 	line := "0"
-	options := "-v n=" + strconv.Itoa(in.key)
+	options := "-v n=" + strconv.Itoa(src.key)
 	switch {
-	case !in.text:
+	case !src.text:
 		options += " -F,"
-	case in.key < 0:
+	case src.key < 0:
 		options = `-v n=1 -F "$(printf '\t')"`
 		line = "2"
 	}
 	return script(fmt.Sprintf(`mkdir "$2"/files && %s | %s %s -v line=%s -v dir="$2"/files -v head="$3" -v extension=%s "$4"`,
-		f.sortPipeline(in), awk(), options, line, in.extension()), in.path, out, in.header, program)
+		f.sortPipeline(src), awk(), options, line, src.extension()), src.path, outDir, src.header, program)
 }
 
 // awk returns the fastest installed awk, which is mawk if available.
@@ -79,47 +79,47 @@ func awk() string {
 	return "awk"
 }
 
-func gawkSum(_ *flags, in *input, out string) *exec.Cmd {
-	key := "$" + strconv.Itoa(in.key)
-	if in.key < 0 {
+func gawkSum(_ *flags, src *input, outDir string) *exec.Cmd {
+	key := "$" + strconv.Itoa(src.key)
+	if src.key < 0 {
 		key = "$NF"
 	}
 	separator, skip := "", ""
-	if !in.text {
+	if !src.text {
 		separator, skip = "-F,", "NR > 1 "
 	}
 	add, show := "", ""
-	if in.sumColumn > 0 {
-		add, show = fmt.Sprintf("; sum[%s] += $%d", key, in.sumColumn), `, sum[k]`
+	if src.sumColumn > 0 {
+		add, show = fmt.Sprintf("; sum[%s] += $%d", key, src.sumColumn), `, sum[k]`
 	}
 	program := ""
-	if !in.text {
+	if !src.text {
 		program = `BEGIN { print "key,count,sum" } ` // the header of the other contenders
 	}
 	program += fmt.Sprintf(`%s{ count[%s]++%s } END { for (k in count) print k, count[k]%s }`, skip, key, add, show)
-	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.path, out, program)
+	return script(`gawk -b `+separator+` -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.path, outDir, program)
 }
 
-func millerSum(_ *flags, in *input, out string) *exec.Cmd {
+func millerSum(_ *flags, src *input, outDir string) *exec.Cmd {
 	aggregates := "-a count,sum -f \"$4\""
-	if in.sum == "" {
+	if src.sum == "" {
 		aggregates = "-a count -f \"$3\""
 	}
-	return script(`mlr --icsv --ocsv stats1 `+aggregates+` -g "$3" "$1" > "$2"/result.csv`, in.path, out, in.by, in.sum)
+	return script(`mlr --icsv --ocsv stats1 `+aggregates+` -g "$3" "$1" > "$2"/result.csv`, src.path, outDir, src.keyColumn, src.sum)
 }
 
 //go:embed peer.py
 var pythonProgram string
 
-func pythonShuffle(f *flags, in *input, out string) *exec.Cmd {
-	return exec.Command(f.python, "-c", pythonProgram, in.path, out+"/store", strconv.Itoa(in.key))
+func pythonShuffle(f *flags, src *input, outDir string) *exec.Cmd {
+	return exec.Command(f.python, "-c", pythonProgram, src.path, outDir+"/store", strconv.Itoa(src.key))
 }
 
 // polarsSort sorts in polars' streaming engine.
-func polarsSort(f *flags, in *input, out string) *exec.Cmd {
+func polarsSort(f *flags, src *input, outDir string) *exec.Cmd {
 	const program = "import polars, sys; polars.scan_csv(sys.argv[1], infer_schema=False).sort(sys.argv[2]).sink_csv(sys.argv[3])"
-	key := strings.Split(in.header, ",")[in.key-1]
-	cmd := exec.Command(f.polars, "-c", program, in.path, key, filepath.Join(out, "result.csv"))
+	key := strings.Split(src.header, ",")[src.key-1]
+	cmd := exec.Command(f.polars, "-c", program, src.path, key, filepath.Join(outDir, "result.csv"))
 	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
 	return cmd
 }
@@ -127,12 +127,12 @@ func polarsSort(f *flags, in *input, out string) *exec.Cmd {
 //go:embed questions_polars.py
 var polarsProgram string
 
-func (q *question) polars(f *flags, in *input, out string) *exec.Cmd {
+func (q *question) polars(f *flags, src *input, outDir string) *exec.Cmd {
 	var tables []map[string]any
-	for _, t := range in.tables {
+	for _, t := range src.tables {
 		tables = append(tables, map[string]any{"path": t.path, "columns": t.columns, "types": t.types})
 	}
-	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.joinColumn, "how": q.joinKind, "out": resultPath(out)})
+	b, _ := json.Marshal(map[string]any{"tables": tables, "keys": q.keys, "aggregates": q.aggregates, "on": q.joinColumn, "how": q.joinKind, "out": resultPath(outDir)})
 	cmd := exec.Command(f.polars, "-c", polarsProgram, string(b))
 	cmd.Env = append(os.Environ(), "POLARS_MAX_THREADS="+strconv.Itoa(f.threads))
 	return cmd

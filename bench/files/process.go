@@ -22,12 +22,12 @@ import (
 type usage struct {
 	seconds float64
 	cpu     float64      // CPU seconds of all its processes
-	memory  int64        // sum of VmHWM over its processes, in bytes
+	memory  int64        // sum of the VmHWM of its processes, in bytes
 	trace   [][2]float64 // pairs of the time in seconds and the memory of all its processes in bytes
 	out     string
 }
 
-// errTimeout is returned if a run took too long.
+// errTimeout is returned if a run takes too long.
 var errTimeout = errors.New("took too long")
 
 // start runs a command in its own process group and measures its usage.
@@ -35,9 +35,9 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	begin := time.Now()
-	// After Start, the new program has replaced this one, so this program's memory is not
-	// counted.
+	startTime := time.Now()
+	// After Start, the new program has replaced the fork of this one, so this program's memory
+	// is not counted.
 	if err := cmd.Start(); err != nil {
 		return u, err
 	}
@@ -50,7 +50,7 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 		close(watched)
 	}()
 	err = cmd.Wait()
-	u.seconds = time.Since(begin).Seconds()
+	u.seconds = time.Since(startTime).Seconds()
 	stop()
 	close(done)
 	<-watched
@@ -73,24 +73,24 @@ func lastLine(s string) string {
 }
 
 const (
-	pollEvery = 10 * time.Millisecond
-	findEvery = 5 // polls between searches for new processes
+	pollEvery      = 10 * time.Millisecond
+	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch returns the sum of the memory peaks of a process and its descendants, and their
-// memory over time. The processes of a pipeline run at the same time, so their peaks add up.
-// It reads /proc, because getrusage counts the parent's memory at the fork for a child.
+// watch returns the sum of the memory peaks of a process and its descendants, and their memory
+// over time. The processes of a pipeline run at the same time, so their peaks add up. watch
+// reads /proc, because getrusage counts the parent's memory at the fork for a child.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 	peaks, start := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for n := 0; ; n++ {
-		if n%findEvery == 0 {
+		if n%pollsPerSearch == 0 {
 			total := int64(0)
 			for p := range peaks {
 				addChildren(p, peaks)
-				now, _, _ := serverproc.Memory(p) // 0 if it has ended
-				total += now
+				memory, _, _ := serverproc.Memory(p) // 0 if the process has ended
+				total += memory
 			}
 			trace = append(trace, [2]float64{math.Round(1000*time.Since(start).Seconds()) / 1000, float64(total)})
 		}

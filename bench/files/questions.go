@@ -17,7 +17,7 @@ type question struct {
 	keys       []string
 	aggregates []string // in the syntax of partd's --agg; largest2(v3) means the two largest values of each group
 
-	// awk holds gawk's statements for a row with the key k, and print its print arguments
+	// awk holds gawk's statements for a row with the key k, and print has its print arguments
 	// for each key. Both are empty for questions that need more than one line of awk.
 	awk, print string
 
@@ -64,7 +64,7 @@ var joins = []question{
 func (q *question) largest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
 
 // questionJobs returns one job per question.
-func questionJobs() (all []job) {
+func questionJobs() (jobs []job) {
 	for _, q := range slices.Concat(groupings, joins) {
 		j := job{name: q.name, title: q.title, question: &q, runs: []contender{
 			{peer: "partd", label: "partd", command: q.partd},
@@ -75,14 +75,14 @@ func questionJobs() (all []job) {
 		if q.awk != "" {
 			j.runs = append(j.runs, contender{peer: "gawk", label: "gawk", command: q.gawk}, contender{peer: "miller", label: "Miller", command: q.mlr})
 		}
-		all = append(all, j)
+		jobs = append(jobs, j)
 	}
-	return all
+	return jobs
 }
 
-func resultPath(out string) string { return filepath.Join(out, "result.csv") }
+func resultPath(outDir string) string { return filepath.Join(outDir, "result.csv") }
 
-func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
+func (q *question) partd(f *flags, src *input, outDir string) *exec.Cmd {
 	args := []string{"--by", strings.Join(q.keys, ","), "--agg", strings.Join(q.aggregates, ",")}
 	command := "group"
 	switch {
@@ -93,9 +93,9 @@ func (q *question) partd(f *flags, in *input, out string) *exec.Cmd {
 	}
 	args = append([]string{
 		command, "--memory", strconv.FormatInt(int64(f.memory), 10), "--threads", strconv.Itoa(f.threads),
-		"--quiet", "--tmp", out, "-o", resultPath(out),
+		"--quiet", "--tmp", outDir, "-o", resultPath(outDir),
 	}, args...)
-	for _, t := range in.tables {
+	for _, t := range src.tables {
 		args = append(args, t.path)
 	}
 	return exec.Command(f.partd, args...)
@@ -113,24 +113,24 @@ func (q *question) sql() string {
 
 // columnList formats each column's name and type, and joins the results with commas.
 func (t *table) columnList(format string) string {
-	var all []string
+	var columns []string
 	for i, c := range t.columns {
-		all = append(all, fmt.Sprintf(format, c, t.types[i]))
+		columns = append(columns, fmt.Sprintf(format, c, t.types[i]))
 	}
-	return strings.Join(all, ", ")
+	return strings.Join(columns, ", ")
 }
 
-func (q *question) duckdb(f *flags, in *input, out string) *exec.Cmd {
+func (q *question) duckdb(f *flags, src *input, outDir string) *exec.Cmd {
 	sql := q.sql()
 	if q.largest() {
 		sql = "SELECT id6, unnest(max(v3, 2)) FROM x WHERE v3 IS NOT NULL GROUP BY id6"
 	}
 	var statements []string
-	for _, t := range in.tables {
+	for _, t := range src.tables {
 		statements = append(statements, fmt.Sprintf("CREATE VIEW %s AS FROM read_csv(%s, header = true, delim = ',', quote = '', escape = '', auto_detect = false, columns = {%s})",
 			t.name, sqlString(t.path), t.columnList("'%s': '%s'")))
 	}
-	return f.duckdbRun(out, append(statements, copyTo(sql, resultPath(out), ", HEADER"))...)
+	return f.duckdbCommand(outDir, append(statements, copyTo(sql, resultPath(outDir), ", HEADER"))...)
 }
 
 const datafusionProgram = `
@@ -140,7 +140,7 @@ for statement in sys.argv[1:]:
     c.sql(statement).collect()
 `
 
-func (q *question) datafusion(f *flags, in *input, out string) *exec.Cmd {
+func (q *question) datafusion(f *flags, src *input, outDir string) *exec.Cmd {
 	sql := q.sql()
 	if q.largest() {
 		sql = "SELECT id6, v3 FROM (SELECT id6, v3, row_number() OVER (PARTITION BY id6 ORDER BY v3 DESC) AS n FROM x WHERE v3 IS NOT NULL) WHERE n <= 2"
@@ -148,33 +148,33 @@ func (q *question) datafusion(f *flags, in *input, out string) *exec.Cmd {
 	statements := []string{
 		"SET datafusion.execution.target_partitions = " + strconv.Itoa(f.threads),
 		fmt.Sprintf("SET datafusion.runtime.memory_limit = '%dK'", f.duckdbMemory/1024),
-		"SET datafusion.runtime.temp_directory = " + sqlString(out),
+		"SET datafusion.runtime.temp_directory = " + sqlString(outDir),
 	}
-	for _, t := range in.tables {
+	for _, t := range src.tables {
 		statements = append(statements, fmt.Sprintf("CREATE EXTERNAL TABLE %s (%s) STORED AS CSV LOCATION %s OPTIONS ('format.has_header' 'true')",
 			t.name, t.columnList("%s %s"), sqlString(t.path)))
 	}
-	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, sqlString(resultPath(out))))
+	statements = append(statements, fmt.Sprintf("COPY (%s) TO %s STORED AS CSV", sql, sqlString(resultPath(outDir))))
 	return exec.Command(f.datafusion, append([]string{"-c", datafusionProgram}, statements...)...)
 }
 
-func (q *question) gawk(_ *flags, in *input, out string) *exec.Cmd {
+func (q *question) gawk(_ *flags, src *input, outDir string) *exec.Cmd {
 	var key []string
 	for _, k := range q.keys {
 		key = append(key, "$"+k[2:])
 	}
 	program := fmt.Sprintf(`BEGIN { print "answer" } NR > 1 { k = %s; groups[k]; %s } END { for (k in groups) print k, %s }`, strings.Join(key, ` "," `), q.awk, q.print)
-	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, in.tables[0].path, out, program)
+	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.tables[0].path, outDir, program)
 }
 
 // mlr computes all aggregates of all columns, and then selects the requested ones.
-func (q *question) mlr(_ *flags, in *input, out string) *exec.Cmd {
-	var functions, columns, wanted []string
+func (q *question) mlr(_ *flags, src *input, outDir string) *exec.Cmd {
+	var functions, columns, selected []string
 	for _, a := range q.aggregates {
 		name, column, _ := strings.Cut(strings.TrimSuffix(a, ")"), "(")
-		functions, columns, wanted = append(functions, name), append(columns, column), append(wanted, column+"_"+name)
+		functions, columns, selected = append(functions, name), append(columns, column), append(selected, column+"_"+name)
 	}
 	slices.Sort(functions)
-	return script(`mlr --icsv --ocsv stats1 -a "$3" -f "$4" -g "$5" then cut -o -f "$5,$6" "$1" > "$2"/result.csv`, in.tables[0].path, out,
-		strings.Join(slices.Compact(functions), ","), strings.Join(columns, ","), strings.Join(q.keys, ","), strings.Join(wanted, ","))
+	return script(`mlr --icsv --ocsv stats1 -a "$3" -f "$4" -g "$5" then cut -o -f "$5,$6" "$1" > "$2"/result.csv`, src.tables[0].path, outDir,
+		strings.Join(slices.Compact(functions), ","), strings.Join(columns, ","), strings.Join(q.keys, ","), strings.Join(selected, ","))
 }

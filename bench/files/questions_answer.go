@@ -13,15 +13,15 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// answer identifies a set of rows in any order: it holds their number, the sum of the hashes
+// answer identifies a set of rows in any order: it holds the row count, the sum of the hashes
 // of exact fields, and the inexact numbers.
 type answer struct {
 	rows, sixDecimals uint64
 	inexact           []inexact
 }
 
-// inexact holds the numbers of a row that are compared to a billionth, and the hash of its
-// other fields.
+// inexact holds the numbers of a row that are compared to a billionth, and the hash of the
+// row's other fields.
 type inexact struct {
 	row uint64
 	x   [3]float64
@@ -33,7 +33,7 @@ func (q *question) addGroup(a *answer, keys uint64, aggregates []float64) {
 	row, n := inexact{row: keys}, 0
 	for i, x := range aggregates {
 		switch name, _, _ := strings.Cut(q.aggregates[i], "("); {
-		case name == "sum" && math.IsNaN(x): // a sum of no values is 0 in polars and missing in SQL
+		case name == "sum" && math.IsNaN(x): // the sum of no values is 0 in polars, and missing in SQL
 			row.row = mix(row.row ^ sixDecimals(0))
 		case slices.Contains([]string{"sum", "min", "max", "count", "largest2"}, name):
 			row.row = mix(row.row ^ sixDecimals(x))
@@ -79,8 +79,8 @@ func number(field []byte) (float64, error) {
 	return strconv.ParseFloat(string(field), 64)
 }
 
-// eachRow calls use with the fields of each row of a file with a header.
-func eachRow(path string, use func(cells [][]byte) error) error {
+// eachRow passes the fields of each row of a file with a header to handle.
+func eachRow(path string, handle func(cells [][]byte) error) error {
 	var cells [][]byte
 	header := true
 	return eachLineOf(path, func(line []byte) error {
@@ -89,24 +89,24 @@ func eachRow(path string, use func(cells [][]byte) error) error {
 			return nil
 		}
 		cells = cells[:0]
-		for more := true; more; {
+		for hasMore := true; hasMore; {
 			var c []byte
-			c, line, more = cutField(line, ',')
+			c, line, hasMore = cutField(line, ',')
 			cells = append(cells, c)
 		}
-		return use(cells)
+		return handle(cells)
 	})
 }
 
 // read reads an output.
-func (q *question) read(in *input, out string) (*answer, error) {
-	a, ofX := &answer{}, len(in.tables[0].columns)
+func (q *question) read(src *input, outDir string) (*answer, error) {
+	a, ofX := &answer{}, len(src.tables[0].columns)
 	columns := len(q.keys) + len(q.aggregates)
 	if q.right != "" {
-		columns = ofX + len(in.tables[1].columns) - 1
+		columns = ofX + len(src.tables[1].columns) - 1
 	}
 	numbers := make([]float64, len(q.aggregates))
-	err := eachRow(resultPath(out), func(cells [][]byte) (err error) {
+	err := eachRow(resultPath(outDir), func(cells [][]byte) (err error) {
 		if q.largest() && len(cells) == ofX { // partd writes whole rows
 			cells = [][]byte{cells[5], cells[8]}
 		}
@@ -129,18 +129,18 @@ func (q *question) read(in *input, out string) (*answer, error) {
 }
 
 // check compares an output with the answer that this program computes.
-func (q *question) check(in *input, out string) (err error) {
-	if in.answer == nil {
-		if in.answer, err = q.computeAnswer(in); err != nil {
+func (q *question) check(src *input, outDir string) (err error) {
+	if src.answer == nil {
+		if src.answer, err = q.computeAnswer(src); err != nil {
 			return err
 		}
 		debug.FreeOSMemory() // return memory that the contenders need
 	}
-	got, err := q.read(in, out)
+	got, err := q.read(src, outDir)
 	if err != nil {
 		return err
 	}
-	want := in.answer
+	want := src.answer
 	if got.rows != want.rows {
 		return fmt.Errorf("wrong output: %d rows, want %d", got.rows, want.rows)
 	}

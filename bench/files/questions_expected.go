@@ -10,24 +10,24 @@ import (
 )
 
 // computeAnswer computes the answer from the tables, by the simplest method.
-func (q *question) computeAnswer(in *input) (a *answer, err error) {
+func (q *question) computeAnswer(src *input) (a *answer, err error) {
 	a = &answer{}
 	if q.right == "" {
-		return a, q.groupedAnswer(in.tables[0], a)
+		return a, q.groupedAnswer(src.tables[0], a)
 	}
 	// Keys of the other table are unique.
-	otherCounts := make(map[uint64]uint64, in.tables[1].rows)
-	joinColumn := slices.Index(in.tables[1].columns, q.joinColumn)
-	if err := eachRow(in.tables[1].path, func(cells [][]byte) error {
+	otherCounts := make(map[uint64]uint64, src.tables[1].rows)
+	joinColumn := slices.Index(src.tables[1].columns, q.joinColumn)
+	if err := eachRow(src.tables[1].path, func(cells [][]byte) error {
 		key := xxh3.Hash(cells[joinColumn])
 		otherCounts[key] = hashCells(slices.Delete(cells, joinColumn, joinColumn+1))
 		return nil
 	}); err != nil {
 		return nil, err
 	}
-	emptyRow := hashCells(make([][]byte, len(in.tables[1].columns)-1))
-	joinColumn = slices.Index(in.tables[0].columns, q.joinColumn)
-	return a, eachRow(in.tables[0].path, func(cells [][]byte) error {
+	emptyRow := hashCells(make([][]byte, len(src.tables[1].columns)-1))
+	joinColumn = slices.Index(src.tables[0].columns, q.joinColumn)
+	return a, eachRow(src.tables[0].path, func(cells [][]byte) error {
 		key := cells[joinColumn]
 		x := hashCells(slices.Insert(slices.Delete(cells, joinColumn, joinColumn+1), 0, key))
 		if other, ok := otherCounts[xxh3.Hash(key)]; ok && len(key) > 0 {
@@ -95,13 +95,13 @@ func (q *question) groupedAnswer(t *table, a *answer) error {
 }
 
 // columnOf returns the values of a column that are not missing.
-func columnOf(group []measuredRow, i int) (all []float64) {
+func columnOf(group []measuredRow, i int) (values []float64) {
 	for _, r := range group {
 		if r.v[i] != missingValue {
-			all = append(all, float64(r.v[i])/scales[i])
+			values = append(values, float64(r.v[i])/scales[i])
 		}
 	}
-	return all
+	return values
 }
 
 // aggregateOf computes an aggregate of a group.

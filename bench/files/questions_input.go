@@ -19,7 +19,7 @@ type table struct {
 	name           string
 	columns, types []string
 	rows           uint64
-	order          string // the keys to sort it by
+	order          string // the columns to sort it by
 	// row appends the row i. It is called for consecutive rows.
 	row func(line []byte, i uint64) []byte
 
@@ -28,11 +28,11 @@ type table struct {
 
 // questionInput creates the tables of a question unless they exist.
 func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) {
-	in := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", withCommas(f.rows), f.missingPercent)}
+	src := &input{keys: f.rows, tables: f.tables(q), name: fmt.Sprintf("%s rows, %d %% missing", withCommas(f.rows), f.missingPercent)}
 	if f.sortedInput {
-		in.name += ", sorted"
+		src.name += ", sorted"
 	}
-	for _, t := range in.tables {
+	for _, t := range src.tables {
 		if err := f.ensureTable(ctx, t); err != nil {
 			return nil, err
 		}
@@ -40,22 +40,22 @@ func (f *flags) questionInput(ctx context.Context, q *question) (*input, error) 
 		if err != nil {
 			return nil, err
 		}
-		in.bytes += info.Size()
+		src.bytes += info.Size()
 	}
-	return in, nil
+	return src, nil
 }
 
 // tables returns the tables of a question.
-func (f *flags) tables(q *question) (all []*table) {
+func (f *flags) tables(q *question) (tables []*table) {
 	if q.right == "" {
-		all = []*table{f.groupingTable()}
+		tables = []*table{f.groupingTable()}
 	} else {
-		all = []*table{f.joinTable("x"), f.joinTable(q.right)}
+		tables = []*table{f.joinTable("x"), f.joinTable(q.right)}
 	}
-	for _, t := range all {
+	for _, t := range tables {
 		t.path = filepath.Join(f.dir, fmt.Sprintf("%s-%s-%d-%d-%d-%v-%d.csv", q.name[:1], t.name, f.rows, f.groups, f.missingPercent, f.sortedInput, f.seed))
 	}
-	return all
+	return tables
 }
 
 // ensureTable writes a table's file unless it exists.
@@ -63,8 +63,8 @@ func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	if _, err := os.Stat(t.path); err == nil {
 		return nil
 	}
-	part := t.path + ".part"
-	w, err := os.Create(part)
+	tempPath := t.path + ".part"
+	w, err := os.Create(tempPath)
 	if err != nil {
 		return err
 	}
@@ -76,12 +76,12 @@ func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	}
 	_, _ = b.Write(line)
 	if err = errors.Join(b.Flush(), w.Close()); err == nil && f.sortedInput {
-		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, part, f.dir))
+		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, tempPath, f.dir))
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(part))
+		return errors.Join(err, os.Remove(tempPath))
 	}
-	return os.Rename(part, t.path)
+	return os.Rename(tempPath, t.path)
 }
 
 // groupingTable returns the table that groupby-datagen.R of the db-benchmark generates.
@@ -114,10 +114,10 @@ func (f *flags) groupingTable() *table {
 	}
 }
 
-// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark.
-// Nine tenths of the keys of x are also in each other table. With --missing, that
-// percentage of the keys of x is missing, in all of their rows. Texts are derived from
-// keys, and are missing if the key is (the script writes idNA).
+// joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark. Nine
+// tenths of the keys of x are also in each other table. With --missing, that percentage of the
+// keys of x is missing, in all of their rows. Texts are derived from keys, and are missing if
+// the key is missing (the script writes idNA).
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}
@@ -164,8 +164,8 @@ func (f *flags) joinTable(name string) *table {
 	return t
 }
 
-// permute returns element i of a pseudorandom permutation of the numbers below n, which
-// needs no memory. It iterates a Feistel network over the bits of n until the result is below n.
+// permute returns element i of a pseudorandom permutation of the numbers below n, without
+// storing it. It iterates a Feistel network over the bits of n until the result is below n.
 func permute(i, n, seed uint64) uint64 {
 	half := 1
 	for 1<<(2*half) < n {

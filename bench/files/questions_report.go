@@ -15,63 +15,63 @@ import (
 
 // questionResult is a question with the medians of its contenders, partd first.
 type questionResult struct {
-	in   *input
+	src  *input
 	job  job
 	list []summary
 }
 
-// measureQuestions measures the questions and writes one table of the results.
-func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[string]string) (bad error) {
-	var done []questionResult
+// measureQuestions measures the questions, and writes one table of their results.
+func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[string]string) (wrongErr error) {
+	var results []questionResult
 	for i, j := range jobs {
-		more, err := f.withMemories(j)
+		extra, err := f.withMemories(j)
 		if err != nil {
 			return err
 		}
-		j.runs = slices.Insert(j.runs, 1, more...)
-		in, err := f.questionInput(ctx, j.question)
+		j.runs = slices.Insert(j.runs, 1, extra...)
+		src, err := f.questionInput(ctx, j.question)
 		if err != nil {
 			return err
 		}
-		all, err := f.measure(ctx, in, j, peers)
+		contenders, err := f.measure(ctx, src, j, peers)
 		if err != nil {
 			return err
 		}
-		done = append(done, questionResult{in, j, summarize(in, j, all)})
-		bad = errors.Join(bad, wrongOutputs(in, j, all), f.writeFigures(in, j, all))
+		results = append(results, questionResult{src, j, summarize(src, j, contenders)})
+		wrongErr = errors.Join(wrongErr, wrongOutputs(src, j, contenders), f.writeFigures(src, j, contenders))
 		if f.json {
-			bad = errors.Join(bad, writeMedians(os.Stdout, in, j, all))
+			wrongErr = errors.Join(wrongErr, writeMedians(os.Stdout, src, j, contenders))
 		}
-		for _, t := range in.tables {
-			needed := slices.ContainsFunc(jobs[i+1:], func(next job) bool {
-				return slices.ContainsFunc(f.tables(next.question), func(o *table) bool { return o.path == t.path })
+		for _, t := range src.tables {
+			needed := slices.ContainsFunc(jobs[i+1:], func(nextErr job) bool {
+				return slices.ContainsFunc(f.tables(nextErr.question), func(o *table) bool { return o.path == t.path })
 			})
 			if !needed && !f.keep {
-				bad = errors.Join(bad, os.Remove(t.path))
+				wrongErr = errors.Join(wrongErr, os.Remove(t.path))
 			}
 		}
 	}
 	switch {
-	case len(done) == 0:
+	case len(results) == 0:
 		return nil
 	case f.json:
-		return errors.Join(bad, json.NewEncoder(os.Stdout).Encode(map[string]ratios{"summary": ratiosOf(done)}))
+		return errors.Join(wrongErr, json.NewEncoder(os.Stdout).Encode(map[string]ratios{"summary": ratiosOf(results)}))
 	}
-	return errors.Join(bad, f.writeQuestions(os.Stdout, done))
+	return errors.Join(wrongErr, f.writeQuestions(os.Stdout, results))
 }
 
-// withMemories returns partd as a contender with each memory size of --also.
-func (f *flags) withMemories(j job) (all []contender, err error) {
+// withMemories returns partd as a separate contender for each memory size of --also.
+func (f *flags) withMemories(j job) (contenders []contender, err error) {
 	for size := range strings.FieldsFuncSeq(f.alsoIn, func(r rune) bool { return r == ',' }) {
 		copied := *f
 		if err := copied.memory.Set(size); err != nil {
 			return nil, fmt.Errorf("--also: %w", err)
 		}
-		all = append(all, contender{peer: "partd", label: "partd, " + size, command: func(_ *flags, in *input, out string) *exec.Cmd {
-			return j.question.partd(&copied, in, out)
+		contenders = append(contenders, contender{peer: "partd", label: "partd, " + size, command: func(_ *flags, src *input, outDir string) *exec.Cmd {
+			return j.question.partd(&copied, src, outDir)
 		}})
 	}
-	return all, nil
+	return contenders, nil
 }
 
 // ratios summarizes the time of the fastest peer divided by partd's time.
@@ -84,23 +84,23 @@ type ratios struct {
 }
 
 // fastestPeer returns the fastest peer, or nil if there is nothing to compare.
-func (a questionResult) fastestPeer() (best *summary) {
+func (a questionResult) fastestPeer() (fastest *summary) {
 	for i, s := range a.list {
-		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (best == nil || s.Ratio < best.Ratio) {
-			best = &a.list[i]
+		if strings.HasPrefix(s.Output, "right") && s.Ratio > 0 && !strings.HasPrefix(s.How, "partd") && (fastest == nil || s.Ratio < fastest.Ratio) {
+			fastest = &a.list[i]
 		}
 	}
-	return best
+	return fastest
 }
 
-func ratiosOf(done []questionResult) (r ratios) {
+func ratiosOf(results []questionResult) (r ratios) {
 	logs := 0.0
-	for _, a := range done {
+	for _, a := range results {
 		r.Peak = max(r.Peak, a.list[0].VmHWM)
-		if best := a.fastestPeer(); best != nil {
-			logs, r.N = logs+math.Log(best.Ratio), r.N+1
-			if r.N == 1 || best.Ratio < r.Least {
-				r.Least, r.LeastAt = best.Ratio, a.job.name
+		if fastest := a.fastestPeer(); fastest != nil {
+			logs, r.N = logs+math.Log(fastest.Ratio), r.N+1
+			if r.N == 1 || fastest.Ratio < r.Least {
+				r.Least, r.LeastAt = fastest.Ratio, a.job.name
 			}
 		}
 	}
@@ -109,10 +109,10 @@ func ratiosOf(done []questionResult) (r ratios) {
 }
 
 // cell formats a field of the table.
-func (s summary) cell(in *input) string {
+func (s summary) cell(src *input) string {
 	switch {
 	case strings.HasPrefix(s.Output, "right"):
-		mb := float64(in.bytes) / 1e6
+		mb := float64(src.bytes) / 1e6
 		return fmt.Sprintf("%.2f / %.2f / %d", mb/s.Speed, s.CPU*mb/1e3, s.VmHWM>>20)
 	case strings.Contains(s.Output, "emory") || strings.Contains(s.Output, "ResourcesExhausted"):
 		return "out of memory"
@@ -121,9 +121,9 @@ func (s summary) cell(in *input) string {
 }
 
 // writeQuestions writes the table as Markdown.
-func (f *flags) writeQuestions(w io.Writer, done []questionResult) error {
+func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
 	var measured, absent []string
-	for _, a := range done {
+	for _, a := range results {
 		for _, s := range a.list {
 			if _, reason, not := strings.Cut(s.Output, "skipped: "); not && !slices.Contains(absent, reason) {
 				absent = append(absent, reason)
@@ -134,23 +134,23 @@ func (f *flags) writeQuestions(w io.Writer, done []questionResult) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the others without a limit; %d threads. Seconds / CPU seconds / peak MiB:\n\n"+
-		"| question | %s | best other ÷ partd |\n|---|%s---|\n", done[0].in.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(measured, " | "), strings.Repeat("---|", len(measured)))
-	for _, a := range done {
+		"| question | %s | best other ÷ partd |\n|---|%s---|\n", results[0].src.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(measured, " | "), strings.Repeat("---|", len(measured)))
+	for _, a := range results {
 		fmt.Fprintf(&b, "| %s %s |", a.job.name, a.job.title)
 		for _, name := range measured {
 			cell := "–"
 			if i := slices.IndexFunc(a.list, func(s summary) bool { return s.How == name }); i >= 0 {
-				cell = a.list[i].cell(a.in)
+				cell = a.list[i].cell(a.src)
 			}
 			fmt.Fprintf(&b, " %s |", cell)
 		}
-		if best := a.fastestPeer(); best != nil {
-			fmt.Fprintf(&b, " %.2f, %s |\n", best.Ratio, best.How)
+		if fastest := a.fastestPeer(); fastest != nil {
+			fmt.Fprintf(&b, " %.2f, %s |\n", fastest.Ratio, fastest.How)
 		} else {
 			b.WriteString(" – |\n")
 		}
 	}
-	if r := ratiosOf(done); r.N > 0 {
+	if r := ratiosOf(results); r.N > 0 {
 		fmt.Fprintf(&b, "\nBest other ÷ partd: %.2f (geometric mean of %d), minimum %.2f (%s). Peak VmHWM of partd: %d MiB (limit: %d).\n",
 			r.Mean, r.N, r.Least, r.LeastAt, r.Peak>>20, (int64(f.memory)*11/10+30<<20)>>20)
 	}

@@ -35,9 +35,9 @@ type summary struct {
 	Output  string  `json:"output"`
 }
 
-func summarize(in *input, j job, all []*runs) (list []summary) {
-	for _, rs := range all {
-		s := summary{Job: j.name, Input: in.name, How: rs.c.label, Output: "skipped: " + rs.skip}
+func summarize(src *input, j job, results []*runs) (list []summary) {
+	for _, rs := range results {
+		s := summary{Job: j.name, Input: src.name, How: rs.c.label, Output: "skipped: " + rs.skip}
 		var speeds, cpus, ratios []float64
 		for _, r := range rs.all {
 			s.Output = outcome(rs)
@@ -48,7 +48,7 @@ func summarize(in *input, j job, all []*runs) (list []summary) {
 			s.VmHWM = max(s.VmHWM, r.VmHWM)
 			speeds = append(speeds, float64(r.Bytes)/1e6/r.Seconds)
 			cpus = append(cpus, r.CPU/float64(r.Bytes)*1e9)
-			if p := all[0]; p.c.peer == "partd" && r.Round <= len(p.all) && p.all[r.Round-1].Problem == "" {
+			if p := results[0]; p.c.peer == "partd" && r.Round <= len(p.all) && p.all[r.Round-1].Problem == "" {
 				ratios = append(ratios, r.Seconds/p.all[r.Round-1].Seconds)
 			}
 		}
@@ -62,14 +62,14 @@ func summarize(in *input, j job, all []*runs) (list []summary) {
 }
 
 func outcome(rs *runs) string {
-	if rs.c.unordered {
+	if rs.c.isUnordered {
 		return "right, in any order within a key"
 	}
 	return "right"
 }
 
-func writeMedians(w io.Writer, in *input, j job, all []*runs) error {
-	for _, s := range summarize(in, j, all) {
+func writeMedians(w io.Writer, src *input, j job, results []*runs) error {
+	for _, s := range summarize(src, j, results) {
 		if err := json.NewEncoder(w).Encode(map[string]summary{"median": s}); err != nil {
 			return err
 		}
@@ -78,10 +78,10 @@ func writeMedians(w io.Writer, in *input, j job, all []*runs) error {
 }
 
 // writeFigures adds the medians to the file of --figures.
-func (f *flags) writeFigures(in *input, j job, all []*runs) error {
-	for i, s := range summarize(in, j, all) {
+func (f *flags) writeFigures(src *input, j job, results []*runs) error {
+	for i, s := range summarize(src, j, results) {
 		figure := figures.Figure{
-			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(in.keys, int64(in.want.rows.Keys))), Unit: "MB/s",
+			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(src.keys, int64(src.expected.rows.Keys))), Unit: "MB/s",
 			Value: s.Speed, Min: s.Slowest, Max: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
 		}
 		if j.question != nil {
@@ -90,7 +90,7 @@ func (f *flags) writeFigures(in *input, j job, all []*runs) error {
 		if s.Runs == 0 {
 			figure.Problem = s.Output
 		} else if f.trace {
-			ran := slices.DeleteFunc(slices.Clone(all[i].all), func(r run) bool { return r.Problem != "" })
+			ran := slices.DeleteFunc(slices.Clone(results[i].all), func(r run) bool { return r.Problem != "" })
 			slices.SortFunc(ran, func(a, b run) int { return cmp.Compare(a.Seconds, b.Seconds) })
 			figure.Trace = ran[len(ran)/2].trace
 		}
@@ -101,9 +101,9 @@ func (f *flags) writeFigures(in *input, j job, all []*runs) error {
 	return nil
 }
 
-func (f *flags) writeTable(w io.Writer, in *input, j job, all []*runs) error {
-	list := summarize(in, j, all)
-	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, in.name, in.bytes/1e6, withCommas(int64(in.want.rows.Keys)), f.memory.String())
+func (f *flags) writeTable(w io.Writer, src *input, j job, results []*runs) error {
+	list := summarize(src, j, results)
+	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, src.name, src.bytes/1e6, withCommas(int64(src.expected.rows.Keys)), f.memory.String())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tMB/s\tfrom\tto\tpartd is faster\tCPU s/GB\tVmHWM MiB\truns\t  output\n")
 	for _, s := range list {

@@ -8,12 +8,12 @@ import (
 )
 
 // readSums reads rows of a key, a count and an optional sum.
-func readSums(in *input, out string) (digest, error) {
+func readSums(src *input, outDir string) (digest, error) {
 	var g grouping
-	err := in.eachResult(out, func(line []byte) error {
+	err := src.eachResult(outDir, func(line []byte) error {
 		var numbers [2]float64
 		n := 1
-		if in.sumColumn > 0 {
+		if src.sumColumn > 0 {
 			n = 2
 		}
 		// Search from the end, because gawk does not quote keys that contain commas.
@@ -32,68 +32,70 @@ func readSums(in *input, out string) (digest, error) {
 		g.add(key, sumOf(uint64(numbers[0]), numbers[1]))
 		return nil
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
 // readLists reads rows of a key and its values, separated by semicolons.
-func readLists(in *input, out string) (digest, error) {
+func readLists(src *input, outDir string) (digest, error) {
 	var g grouping
-	err := in.eachResult(out, func(line []byte) error {
+	err := src.eachResult(outDir, func(line []byte) error {
 		key, rest := csvField(line)
 		list, _ := csvField(rest)
-		for more := true; more; {
+		for hasMore := true; hasMore; {
 			var value []byte
-			value, list, more = cutValue(list)
+			value, list, hasMore = cutValue(list)
 			g.add(key, value)
 		}
 		return nil
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
 // readPairs reads rows of a key and a value.
-func readPairs(in *input, out string) (digest, error) {
+func readPairs(src *input, outDir string) (digest, error) {
 	var g grouping
-	err := in.eachResult(out, func(line []byte) error {
+	err := src.eachResult(outDir, func(line []byte) error {
 		key, rest := csvField(line)
 		value, _ := csvField(rest)
 		g.add(key, value)
 		return nil
 	})
-	return g.end(), err
+	return g.result(), err
 }
 
-// eachResult calls use with the rows of result.csv, which has a header if the input has one.
-func (in *input) eachResult(out string, use func(line []byte) error) error {
-	header := !in.text
-	return eachLineOf(filepath.Join(out, "result.csv"), func(line []byte) error {
+// eachResult passes the rows of result.csv, which has a header if the input has one, to
+// handle.
+func (src *input) eachResult(outDir string, handle func(line []byte) error) error {
+	header := !src.text
+	return eachLineOf(filepath.Join(outDir, "result.csv"), func(line []byte) error {
 		if header {
 			header = false
 			return nil
 		}
-		return use(line)
+		return handle(line)
 	})
 }
 
-// csvField returns the first field of a row, and the rest after its comma.
-func csvField(line []byte) (field, rest []byte) {
-	field, rest, _ = cutField(line, ',')
-	return field, rest
+// csvField returns the first field of a row, and the remaining row after its comma.
+func csvField(line []byte) (field, remaining []byte) {
+	field, remaining, _ = cutField(line, ',')
+	return field, remaining
 }
 
-// cutValue returns the first value of a list, the rest, and whether more values follow.
-func cutValue(list []byte) (value, rest []byte, more bool) { return cutField(list, ';') }
+// cutValue returns the first value of a list, the remaining list, and whether more values
+// follow.
+func cutValue(list []byte) (value, remaining []byte, hasMore bool) { return cutField(list, ';') }
 
 // cutField splits a line after its first field, which may be quoted, and the separator.
-// more reports whether there was a separator.
-func cutField(line []byte, separator byte) (field, rest []byte, more bool) {
+// hasMore reports whether there was a separator.
+func cutField(line []byte, separator byte) (field, remaining []byte, hasMore bool) {
 	if len(line) == 0 || line[0] != '"' {
 		return bytes.Cut(line, []byte{separator})
 	}
 	line = line[1:]
 	for {
 		quote := bytes.IndexByte(line, '"')
-		if quote < 0 { // not closed: the comparison will fail
+		if quote < 0 { // an unclosed quote: the comparison will fail
 			return append(field, line...), nil, false
 		}
 		field = append(field, line[:quote]...)

@@ -13,11 +13,11 @@ func (l *numbers) String() string {
 	if l == nil {
 		return ""
 	}
-	var all []string
+	var texts []string
 	for _, n := range *l {
-		all = append(all, strconv.FormatInt(n, 10))
+		texts = append(texts, strconv.FormatInt(n, 10))
 	}
-	return strings.Join(all, ",")
+	return strings.Join(texts, ",")
 }
 
 func (l *numbers) Set(text string) error {

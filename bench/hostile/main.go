@@ -5,11 +5,11 @@
 //	go run ./bench/hostile --mode readers
 //
 // The exit code is 1 if the server crashed, used over 64 MiB more memory than when idle, or
-// made the honest client wait for more than a second.
+// let the honest client wait for more than a second.
 //
-// With --mode, many peers of one address overload the server with valid requests instead.
-// The exit code is 1 if honest clients waited too long, or if the server used or retained
-// too much memory or disk.
+// With --mode, many peers with one address overload the server with valid requests instead.
+// The exit code is 1 if honest clients waited too long, or if the server used or retained too
+// much memory or disk.
 package main
 
 import (
@@ -41,53 +41,53 @@ func main() {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
 	n := flag.Int64("conversations", 1_000_000, "how many conversations to hold")
-	atOnce := flag.Int("at-once", 16, "number of concurrent conversations")
+	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
 	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
-	maxWait := flag.Duration("within", time.Second, "maximum wait of the honest peer")
-	mode := flag.String("mode", "", "attack with frames, keys, deletes, readers, turns or all of them instead of conversations")
-	lasts := flag.Duration("for", 20*time.Second, "duration of each mode")
+	maxWait := flag.Duration("within", time.Second, "maximum time that the honest peer may wait")
+	mode := flag.String("mode", "", "overload the server instead: frames, keys, deletes, readers, turns, or all")
+	modeDuration := flag.Duration("for", 20*time.Second, "duration of each mode")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	if *n < 1 || *atOnce < 1 || *maxWait <= 0 || flag.NArg() > 0 {
+	if *n < 1 || *concurrency < 1 || *maxWait <= 0 || flag.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "hostile: the numbers must be above 0, and there are no other arguments")
 		os.Exit(2)
 	}
 	if *mode != "" {
-		program.End(runModes(ctx, *mode, *lasts))
+		program.End(runModes(ctx, *mode, *modeDuration))
 		return
 	}
-	program.End(run(ctx, *n, *atOnce, *seed, *maxWait))
+	program.End(run(ctx, *n, *concurrency, *seed, *maxWait))
 }
 
-func run(ctx context.Context, n int64, atOnce int, seed uint64, maxWait time.Duration) (err error) {
-	p, _, end, err := startServer(ctx, []string{"--max-message", "1MiB"})
+func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait time.Duration) (err error) {
+	p, _, stop, err := startServer(ctx, []string{"--max-message", "1MiB"})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	idle, _, memoryErr := serverproc.Memory(p.Pid())
 	network, address := p.Address()
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: maxMessage, Patience: 30 * time.Second}
 	start := time.Now()
-	report, err := hostile.Run(ctx, target, n, atOnce, seed, maxWait, func(done int64) {
+	report, err := hostile.Run(ctx, target, n, concurrency, seed, maxWait, func(done int64) {
 		if done%100_000 == 0 {
-			now, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports whether the server has ended
+			current, peak, _ := serverproc.Memory(p.Pid()) // hostile.Run reports whether the server has ended
 			fmt.Printf("%d conversations, %.0f a second, memory %d MiB, peak %d MiB\n",
-				done, float64(done)/time.Since(start).Seconds(), now>>20, peak>>20)
+				done, float64(done)/time.Since(start).Seconds(), current>>20, peak>>20)
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("%w (seed %d, server ended: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
+		return fmt.Errorf("%w (seed %d, server exited: %v)\n%s", err, seed, p.HasExited(), p.Stderr())
 	}
 	_, peak, e := serverproc.Memory(p.Pid())
 	memoryErr = errors.Join(memoryErr, e)
 	fmt.Printf("seed %d: %d conversations in %v, %.0f a second\n", seed, report.Conversations,
 		report.Duration.Round(time.Second), float64(report.Conversations)/report.Duration.Seconds())
-	fmt.Printf("honest peer: %d requests answered, the slowest three in %v (the machine delayed a process by %v); %d values removed by others\n",
+	fmt.Printf("honest peer: %d requests answered, the slowest three took %v (the machine's longest stall was %v); %d values removed by others\n",
 		report.HonestRequests, report.Slowest.Round(time.Millisecond), report.LongestStall.Round(time.Millisecond), report.MissingValues)
 	if memoryErr != nil {
 		fmt.Println("memory unknown:", memoryErr)
@@ -100,9 +100,9 @@ func run(ctx context.Context, n int64, atOnce int, seed uint64, maxWait time.Dur
 	return nil
 }
 
-// startServer starts this program as a server with the given flags and a new store. end
-// stops the server and removes the store.
-func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, end func() error, err error) {
+// startServer starts this program as a server with the given flags and a new store. stop stops
+// the server and removes the store.
+func startServer(ctx context.Context, flags []string) (p *serverproc.Process, dir string, stop func() error, err error) {
 	if dir, err = os.MkdirTemp("", "partd-hostile-*"); err != nil {
 		return nil, "", nil, err
 	}

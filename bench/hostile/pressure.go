@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// The limits of the server, and the longest waits that honest clients accept.
+// These are the limits of the server, and the longest times that honest clients may wait.
 const (
 	processMemory      = 512 << 20
 	quota              = 8 << 20
@@ -27,10 +27,10 @@ const (
 	answerTimeout      = 10 * time.Second // how long an honest client waits for each answer
 )
 
-// pressure is an overload by many peers of one address.
+// pressure is an overload by many peers with one address.
 type pressure struct {
 	peers int
-	flags []string // of the server, in addition to --memory
+	flags []string // flags of the server, in addition to --memory
 	press func(p *hostile.Peer) error
 }
 
@@ -38,7 +38,7 @@ type pressure struct {
 var pressures = map[string]pressure{
 	"none": {}, // measures the delays of the machine itself
 	"frames": {4, nil, func(p *hostile.Peer) error {
-		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // never completed
+		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // the message is never completed
 	}},
 	"keys":    {2, nil, repeatRequest("append", 4_000_000)},
 	"deletes": {4, []string{"--max-bytes", strconv.Itoa(quota)}, repeatRequest("delete", 20)},
@@ -60,7 +60,7 @@ func runModes(ctx context.Context, mode string, d time.Duration) error {
 			}
 		}
 	}
-	if _, known := pressures[mode]; !known && mode != "all" {
+	if _, exists := pressures[mode]; !exists && mode != "all" {
 		return fmt.Errorf("unknown mode %q", mode)
 	}
 	return errors.Join(errs...)
@@ -85,13 +85,13 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 }
 
 // run applies a pressure for the duration d. At the same time, honest clients at the same
-// and at another address get one byte repeatedly, on old and new connections.
+// address and at another one repeatedly get one byte, on old and new connections.
 func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err error) {
-	p, dir, end, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
+	p, dir, stop, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	defer func() { err = errors.Join(err, stop()) }()
 	_, address := p.Address()
 	if err := fill(ctx, address, name == "readers"); err != nil {
 		return err
@@ -123,16 +123,16 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	honest.Wait()
 	presses.Wait()
 	time.Sleep(releaseDelay)
-	now, peak, memoryErr := serverproc.Memory(p.Pid())
+	current, peak, memoryErr := serverproc.Memory(p.Pid())
 	disk := diskUse(dir)
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
-		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), peak>>20, releaseDelay, now>>20, disk>>20)
+		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), peak>>20, releaseDelay, current>>20, disk>>20)
 	var errs []error
 	if p99(elsewhere) > maxWaitElsewhere || p99(beside) > maxWaitSameAddress {
-		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same", maxWaitElsewhere, maxWaitSameAddress))
+		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same address", maxWaitElsewhere, maxWaitSameAddress))
 	}
-	if memoryErr == nil && (peak > processMemory || now > idle+maxAboveIdle) {
-		errs = append(errs, fmt.Errorf("the server's memory peaked at %d MiB and stayed at %d MiB; idle it was %d MiB", peak>>20, now>>20, idle>>20))
+	if memoryErr == nil && (peak > processMemory || current > idle+maxAboveIdle) {
+		errs = append(errs, fmt.Errorf("the server's memory peaked at %d MiB and stayed at %d MiB; it was %d MiB when idle", peak>>20, current>>20, idle>>20))
 	}
 	if len(w.flags) > 0 && disk > 2*quota {
 		errs = append(errs, fmt.Errorf("the store used %d MiB of disk; its quota is %d MiB", disk>>20, quota>>20))
@@ -140,7 +140,7 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	return errors.Join(errs...)
 }
 
-// fill stores the values that the requests read: one byte and, if large is set, 64 MiB.
+// fill stores the values that the requests read: one byte and, if large is true, 64 MiB.
 func fill(ctx context.Context, address string, large bool) error {
 	p, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 	if err != nil {
@@ -153,15 +153,15 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// measureGets returns the duration of each get of a byte. For a get without an answer, it is the
-// time waited.
-func measureGets(ctx context.Context, address, from string) (waits []time.Duration) {
+// measureGets returns the duration of each get of a byte. A get without an answer counts with
+// the time that it waited.
+func measureGets(ctx context.Context, address, localAddress string) (waits []time.Duration) {
 	var p *hostile.Peer
 	for i := 0; ctx.Err() == nil; i++ {
-		begin := time.Now()
+		start := time.Now()
 		var err error
 		if p == nil {
-			p, err = hostile.OpenFrom(ctx, from, address, answerTimeout)
+			p, err = hostile.OpenFrom(ctx, localAddress, address, answerTimeout)
 		} else {
 			err = p.ExtendDeadline()
 		}
@@ -171,7 +171,7 @@ func measureGets(ctx context.Context, address, from string) (waits []time.Durati
 		if ctx.Err() != nil && err != nil && len(waits) > 0 {
 			break
 		}
-		waits = append(waits, time.Since(begin))
+		waits = append(waits, time.Since(start))
 		if err != nil {
 			waits[i] = max(waits[i], answerTimeout)
 		}

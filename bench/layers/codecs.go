@@ -55,7 +55,7 @@ type sample struct {
 // valueLengths returns the lengths of the values that samples are cut into.
 func valueLengths() []int { return []int{100, 4 << 10, 64 << 10} }
 
-// writeTable writes the figures of all formats on real data, as Markdown. MB/s are per CPU
+// writeTable writes the results of all formats on real data, as Markdown. MB/s are per CPU
 // second.
 func writeTable(data, contents string, rounds int) error {
 	runtime.GOMAXPROCS(1)
@@ -107,7 +107,7 @@ func tableRow(w *tabwriter.Writer, s sample, set setting, rounds int) error {
 	return nil
 }
 
-// codecFigures are the results of one setting on one sample with one length of pieces.
+// codecFigures holds the results of one setting on one sample with one piece length.
 type codecFigures struct{ ratio, compress, decompress float64 }
 
 // measureCodec stores a sample, several times if it is small, and reads it back. The times
@@ -185,9 +185,9 @@ func readSamples(data, contents string) ([]sample, error) {
 // byState returns the rows as CSV, grouped by state, like the data in a store that was
 // shuffled by state.
 func byState(rows [][]string) []byte {
-	const state = 5
+	const stateColumn = 5
 	rows = slices.Clone(rows[1:])
-	slices.SortStableFunc(rows, func(a, b []string) int { return cmp.Compare(a[state], b[state]) })
+	slices.SortStableFunc(rows, func(a, b []string) int { return cmp.Compare(a[stateColumn], b[stateColumn]) })
 	var out bytes.Buffer
 	w := csv.NewWriter(&out)
 	_ = w.WriteAll(rows) // writing to memory cannot fail

@@ -28,22 +28,22 @@ import (
 //go:embed peer.py
 var peerPython string
 
-// alike is the name of data that consists only of the letter v.
-const alike = "v"
+// uniform is the name of data that consists only of the letter v.
+const uniform = "v"
 
 // row is one comparison: a layer, and values of one size.
 type row struct {
-	format compress.Format
-	peer   string // Python's class, or "" if it has none
-	value  int    // bytes of a value
-	batch  int    // values per Append
-	total  int    // bytes of all values
-	target string
-	alike  bool // values are all the letter v, not text
+	format  compress.Format
+	peer    string // Python's class, or "" if it has none
+	value   int    // bytes of a value
+	batch   int    // values per Append
+	total   int    // bytes of all values
+	target  string
+	uniform bool // values are all the letter v, not text
 }
 
 func rows() []row {
-	var all []row
+	var rows []row
 	for _, r := range []row{
 		{format: compress.Snappy, peer: "Snappy", total: 200 << 20, target: ">= 500 MB/s, >= 2.5 x"},
 		{format: compress.Zlib, peer: "ZLib", total: 20 << 20},
@@ -55,45 +55,45 @@ func rows() []row {
 		{format: compress.Gzip, total: 20 << 20},
 	} {
 		r.value, r.batch = 100, 1000
-		all = append(all, r)
+		rows = append(rows, r)
 		if r.format == compress.Snappy {
-			r.alike = true
-			all = append(all, r)
-			r.alike = false
+			r.uniform = true
+			rows = append(rows, r)
+			r.uniform = false
 		}
 		r.value, r.batch = 16<<10, 64
-		all = append(all, r)
+		rows = append(rows, r)
 	}
-	return all
+	return rows
 }
 
 func main() {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	only := flag.String("only", "", "run only formats whose name contains this text")
+	filter := flag.String("only", "", "run only formats whose name contains this text")
 	data := flag.String("data", "testdata/birdstrikes.csv", "`file` to cut values from")
 	codecs := flag.Bool("codecs", false, "write the table of all formats, measured on real data")
 	contents := flag.String("contents", "", "with -codecs: another text `file`, such as Debian's list Contents-amd64, uncompressed")
-	run := flag.String("run", "", "make one run and print its figures (used internally)")
+	runSpec := flag.String("run", "", "make one run and print its figures (used internally)")
 	flag.Parse()
 	var err error
 	switch {
 	case *rounds < 1:
 		err = fmt.Errorf("-rounds %d: must be at least 1", *rounds)
-	case *run != "":
-		err = runOne(*run, *data)
+	case *runSpec != "":
+		err = runOne(*runSpec, *data)
 	case *codecs:
 		err = writeTable(*data, *contents, *rounds)
 	default:
-		err = compare(*data, *only, *rounds)
+		err = compare(*data, *filter, *rounds)
 	}
 	program.End(err)
 }
 
-func compare(data, only string, rounds int) error {
+func compare(data, filter string, rounds int) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "over Dict\tvalues of\tappend, MB/s\t(range)\tPython\tratio\tper CPU-s, MB\tPython\tget, MB/s\tPython\tratio\ttarget")
 	for _, r := range rows() {
-		if !strings.Contains(string(r.format), only) {
+		if !strings.Contains(string(r.format), filter) {
 			continue
 		}
 		var ours, peers []figures
@@ -110,7 +110,7 @@ func compare(data, only string, rounds int) error {
 			if errors.Is(err, program.ErrNoPython) {
 				continue
 			} else if err != nil {
-				return fmt.Errorf("the peer %s: %w", r.peer, err)
+				return fmt.Errorf("Python's %s: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
 				return fmt.Errorf("the values of %s have the checksum %s, and the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
@@ -119,7 +119,7 @@ func compare(data, only string, rounds int) error {
 		}
 		a, c, g := figuresOf(ours, figures.append), figuresOf(ours, figures.perCPU), figuresOf(ours, figures.get)
 		kind := ""
-		if r.alike {
+		if r.uniform {
 			kind = ", all alike"
 		}
 		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, program.Median(a), a[0], a[len(a)-1])
@@ -148,8 +148,8 @@ func (f figures) get() float64    { return f.bytes / f.getSeconds / 1e6 }
 // measure runs one test in a new process.
 func measure(r row, data string, peer bool) (figures, error) {
 	args := []string{string(r.format), strconv.Itoa(r.value), strconv.Itoa(r.batch), strconv.Itoa(r.total)}
-	if r.alike {
-		data = alike
+	if r.uniform {
+		data = uniform
 	}
 	cmd := program.Self("-data", data, "-run", strings.Join(args, " "))
 	if peer {
@@ -165,15 +165,15 @@ func measure(r row, data string, peer bool) (figures, error) {
 	}
 	var f figures
 	if _, err := fmt.Sscan(string(out), &f.bytes, &f.appendSeconds, &f.appendCPU, &f.getSeconds, &f.sum); err != nil {
-		return f, fmt.Errorf("it printed %q instead of bytes, three times in seconds, and a checksum: %w", out, err)
+		return f, fmt.Errorf("the run printed %q instead of bytes, three times in seconds, and a checksum: %w", out, err)
 	}
 	return f, nil
 }
 
-// figuresOf returns one figure of all runs, sorted.
-func figuresOf(all []figures, value func(figures) float64) []float64 {
+// figuresOf returns one figure of all results, sorted.
+func figuresOf(results []figures, value func(figures) float64) []float64 {
 	var v []float64
-	for _, f := range all {
+	for _, f := range results {
 		v = append(v, value(f))
 	}
 	slices.Sort(v)

@@ -25,8 +25,8 @@ func runOne(spec, data string) error {
 	if _, err := fmt.Sscan(spec, &format, &value, &batch, &total); err != nil {
 		return fmt.Errorf("run %q: %w", spec, err)
 	}
-	text := bytes.Repeat([]byte(alike), 1<<20)
-	if data != alike {
+	text := bytes.Repeat([]byte(uniform), 1<<20)
+	if data != uniform {
 		var err error
 		if text, err = os.ReadFile(data); err != nil {
 			return err
@@ -39,7 +39,7 @@ func runOne(spec, data string) error {
 	return err
 }
 
-// run appends consecutive parts of a text as values, starting over at its end. Then it
+// run appends consecutive parts of a text as values, starting over at the text's end. Then it
 // reads all keys.
 func run(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()

@@ -10,9 +10,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// bareFiles reads hash files with the least possible work for grouping: it verifies no
-// checksums, and treats keys with the same hash as equal. It is the lower bound for
-// reading.
+// bareFiles reads hash files with minimal work for grouping: it verifies no checksums, and
+// treats keys with the same hash as equal. It is the lower bound for reading.
 type bareFiles struct{ *hashFiles }
 
 type bareRef struct {
@@ -28,7 +27,7 @@ func (r *bareRef) key(data []byte) (key []byte, valueAt int) {
 	return data[keyAt : keyAt+int(k)], keyAt + int(k)
 }
 
-func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error {
+func (h *bareFiles) scan(handle func(key string, b []byte, isFirst bool) error) error {
 	var data, out []byte
 	var refs, spare []bareRef
 	for _, f := range h.files {
@@ -66,7 +65,7 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 				_, offset := refs[i].key(data)
 				size += copy(out[size:], data[offset:offset+int(refs[i].dataLen)])
 			}
-			if err := use(string(key), out[:size], true); err != nil {
+			if err := handle(string(key), out[:size], true); err != nil {
 				return err
 			}
 		}
@@ -76,7 +75,7 @@ func (h *bareFiles) scan(use func(key string, b []byte, first bool) error) error
 
 // sortBare sorts by the hash bits after the byte that selects the file: with two passes of
 // radix sort, followed by insertion sort.
-func sortBare(refs, spare []bareRef) (sorted, other []bareRef) {
+func sortBare(refs, spare []bareRef) (sorted, unused []bareRef) {
 	digit := max((bits.Len(uint(len(refs)))+4)/2, 4)
 	for shift := 56 - 2*digit; shift < 56; shift += digit {
 		starts := make([]int, 1<<digit+1)

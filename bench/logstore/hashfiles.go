@@ -72,7 +72,7 @@ func (h *hashFiles) flush() error {
 	return nil
 }
 
-func (h *hashFiles) scan(use func(key string, b []byte, first bool) error) error {
+func (h *hashFiles) scan(handle func(key string, b []byte, isFirst bool) error) error {
 	type group struct {
 		key       []byte
 		size, off int
@@ -122,7 +122,7 @@ func (h *hashFiles) scan(use func(key string, b []byte, first bool) error) error
 		}
 		for i := range groups {
 			g := &groups[i]
-			if err := use(string(g.key), out[g.off:g.off+g.size], true); err != nil {
+			if err := handle(string(g.key), out[g.off:g.off+g.size], true); err != nil {
 				return err
 			}
 		}

@@ -12,13 +12,13 @@ import (
 )
 
 // hashLog extends hashFiles with the cheapest way for an append to survive a crash of the
-// process. It encodes each batch with a checksum, and writes it with one call to one of
-// two files, used in turns. It shows the minimal cost of a write-ahead log. Nothing reads
+// process. It encodes each batch with a checksum, and writes it with one call to one of two
+// files, which it uses in turns. It shows the minimal cost of a write-ahead log. Nothing reads
 // the log.
 type hashLog struct {
 	*hashFiles
 	logs   [2]*os.File
-	n      int   // of the file in use
+	n      int   // index of the file in use
 	offset int64 // the position of the next record
 	buf    []byte
 }

@@ -55,7 +55,7 @@ func mix(x uint64) uint64 {
 func (l *load) keyOf(i uint64) uint64 {
 	u := mix(i)
 	switch l.dist {
-	case "zipf": // with exponent 1, by the inverse of its continuous form
+	case "zipf": // with exponent 1, by the inverse of its continuous distribution
 		return min(uint64(math.Exp(float64(u>>11)/(1<<53)*l.lnKeys))-1, l.keys-1)
 	case "hot":
 		if u&1 == 0 {
@@ -95,11 +95,11 @@ func (l *load) newFiller() *filler {
 }
 
 // fill returns the batch that begins with entry number first. It is valid until the next call.
-func (f *filler) fill(first uint64) []partd.Entry {
+func (f *filler) fill(firstEntry uint64) []partd.Entry {
 	l := f.l
-	n := int(min(uint64(l.batch), l.entries-first))
+	n := int(min(uint64(l.batch), l.entries-firstEntry))
 	for j := range n {
-		i := first + uint64(j)
+		i := firstEntry + uint64(j)
 		k := f.keys[j*keyLen : (j+1)*keyLen]
 		putKey(k, l.keyOf(i))
 		v := f.values[j*l.value : (j+1)*l.value]
@@ -117,21 +117,21 @@ func (l *load) patternOf(i uint64) []byte {
 
 // checker compares the values read with the values written.
 type checker struct {
-	l     *load
-	count uint64
-	keys  uint64
-	key   string
-	last  uint64 // number, plus one, of the previous entry of the same key
-	carry []byte
-	want  [keyLen]byte
+	l        *load
+	count    uint64
+	keys     uint64
+	key      string
+	previous uint64 // number, plus one, of the previous entry of the same key
+	carry    []byte
+	want     [keyLen]byte
 }
 
-// begin starts the check of a key.
-func (c *checker) begin(key string) error {
+// beginKey starts the check of a key.
+func (c *checker) beginKey(key string) error {
 	if len(c.carry) > 0 {
 		return fmt.Errorf("key %q ends in the middle of a value", c.key)
 	}
-	c.key, c.last = key, 0
+	c.key, c.previous = key, 0
 	c.keys++
 	return nil
 }
@@ -161,24 +161,24 @@ func (c *checker) checkBytes(b []byte) error {
 
 func (c *checker) checkPiece(b []byte) error {
 	i := binary.LittleEndian.Uint64(b)
-	if i >= c.l.entries || i+1 <= c.last {
-		return fmt.Errorf("key %q: entry %d after entry %d", c.key, i, int64(c.last)-1)
+	if i >= c.l.entries || i+1 <= c.previous {
+		return fmt.Errorf("key %q: entry %d after entry %d", c.key, i, int64(c.previous)-1)
 	}
 	putKey(c.want[:], c.l.keyOf(i))
 	if string(c.want[:]) != c.key {
-		return fmt.Errorf("entry %d of key %q is under key %q", i, c.want[:], c.key)
+		return fmt.Errorf("entry %d of key %q is stored under key %q", i, c.want[:], c.key)
 	}
 	if !bytes.Equal(b[8:], c.l.patternOf(i)) {
-		return fmt.Errorf("key %q: the value of entry %d is not the one written", c.key, i)
+		return fmt.Errorf("key %q: the value of entry %d differs from the value that was written", c.key, i)
 	}
-	c.last = i + 1
+	c.previous = i + 1
 	c.count++
 	return nil
 }
 
-// end returns an error unless all entries were read. No entry can have been read twice,
+// finish returns an error unless all entries were read. No entry can have been read twice,
 // because the entries of each key were in order.
-func (c *checker) end() error {
+func (c *checker) finish() error {
 	if len(c.carry) > 0 || c.count != c.l.entries {
 		return fmt.Errorf("found %d of %d entries", c.count, c.l.entries)
 	}

@@ -3,9 +3,8 @@
 //
 //	go run ./bench/logstore --keys 1000000 --bytes 3GiB
 //
-// Each run is a separate process, except with --scan. The stores take turns, and the
-// ratios are medians over the rounds. All values are checked, but not during the timed
-// part.
+// Each run is a separate process, except with --scan. The stores take turns, and the ratios
+// are medians over the rounds. All values are checked, outside of the timed part.
 package main
 
 import (
@@ -45,7 +44,7 @@ func main() {
 	flag.StringVar(&f.dist, "dist", "uniform", "distribution of keys: "+dists)
 	flag.StringVar(&f.stores, "stores", strings.Join(targets, ","), "the stores to run; ratios are to the first")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "`directory` for the stores")
-	flag.StringVar(&f.compression, "compression", "none", "of the logstore: none, s2 or zstd")
+	flag.StringVar(&f.compression, "compression", "none", "compression of the logstore: none, s2 or zstd")
 	flag.BoolVar(&f.sync, "sync", false, "logstore: every append survives a loss of power")
 	flag.BoolVar(&f.cold, "cold", false, "drop the kernel's caches before reading (needs root)")
 	flag.Var(&f.limit, "limit", "run each store in a memory cgroup of this `size`, including its page cache (needs root)")

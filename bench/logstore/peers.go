@@ -16,11 +16,11 @@ import (
 // target is a store to measure.
 type target interface {
 	append(entries []partd.Entry) error
-	// flush writes everything and waits for background work.
+	// flush writes everything, and waits for background work.
 	flush() error
-	// scan calls use with the value of every key. A large value comes in several parts;
-	// first is true for the first of them.
-	scan(use func(key string, b []byte, first bool) error) error
+	// scan passes the value of every key to handle. A large value comes in several parts;
+	// isFirst is true for the first part.
+	scan(handle func(key string, b []byte, isFirst bool) error) error
 	close() error
 }
 
@@ -56,16 +56,16 @@ func (t *logTarget) append(entries []partd.Entry) error {
 func (t *logTarget) flush() error { return t.s.Flush(context.Background()) }
 func (t *logTarget) close() error { return t.s.Close() }
 
-func (t *logTarget) scan(use func(key string, b []byte, first bool) error) error {
-	return useChunks(t.s.Scan(context.Background()), use)
+func (t *logTarget) scan(handle func(key string, b []byte, isFirst bool) error) error {
+	return handleChunks(t.s.Scan(context.Background()), handle)
 }
 
-func useChunks(chunks iter.Seq2[partd.Chunk, error], use func(key string, b []byte, first bool) error) error {
+func handleChunks(chunks iter.Seq2[partd.Chunk, error], handle func(key string, b []byte, isFirst bool) error) error {
 	for c, err := range chunks {
 		if err != nil {
 			return err
 		}
-		if err := use(c.Key, c.Data, c.Offset == 0); err != nil {
+		if err := handle(c.Key, c.Data, c.Offset == 0); err != nil {
 			return err
 		}
 	}
@@ -114,7 +114,7 @@ func (p *pebbleBest) append(entries []partd.Entry) error {
 func (p *pebbleBest) flush() error { return p.db.Flush() }
 func (p *pebbleBest) close() error { return p.db.Close() }
 
-func (p *pebbleBest) scan(use func(key string, b []byte, first bool) error) error {
+func (p *pebbleBest) scan(handle func(key string, b []byte, isFirst bool) error) error {
 	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err
@@ -123,11 +123,11 @@ func (p *pebbleBest) scan(use func(key string, b []byte, first bool) error) erro
 	for ok := iter.First(); ok; ok = iter.Next() {
 		k := iter.Key()
 		k = k[:len(k)-8]
-		first := string(k) != key
-		if first {
+		isFirst := string(k) != key
+		if isFirst {
 			key = string(k)
 		}
-		if err := use(key, iter.Value(), first); err != nil {
+		if err := handle(key, iter.Value(), isFirst); err != nil {
 			return errors.Join(err, iter.Close())
 		}
 	}
@@ -151,13 +151,13 @@ func (p *pebbleMerge) append(entries []partd.Entry) error {
 func (p *pebbleMerge) flush() error { return p.db.Flush() }
 func (p *pebbleMerge) close() error { return p.db.Close() }
 
-func (p *pebbleMerge) scan(use func(key string, b []byte, first bool) error) error {
+func (p *pebbleMerge) scan(handle func(key string, b []byte, isFirst bool) error) error {
 	iter, err := p.db.NewIter(nil)
 	if err != nil {
 		return err
 	}
 	for ok := iter.First(); ok; ok = iter.Next() {
-		if err := use(string(iter.Key()), iter.Value(), true); err != nil {
+		if err := handle(string(iter.Key()), iter.Value(), true); err != nil {
 			return errors.Join(err, iter.Close())
 		}
 	}

@@ -19,18 +19,18 @@ import (
 // result is the result of one run of a store.
 type result struct {
 	Store        string
-	AppendSec    float64 // in calls of append, and in the final flush
-	WriteSec     float64 // from the first append to the end of the flush, including generating entries
+	AppendSec    float64 // time of append calls and of the final flush
+	WriteSec     float64 // time from the first append to the end of the flush, including the generation of entries
 	ScanSec      float64
-	JobSec       float64 // everything, including checks
-	P99Micros    float64 // of an append
-	MaxMillis    float64 // of an append
-	CPUSec       float64 // of appending, including generating entries
+	JobSec       float64 // time of everything, including checks
+	P99Micros    float64 // latency of an append
+	MaxMillis    float64 // latency of an append
+	CPUSec       float64 // CPU time of appending, including the generation of entries
 	ScanCPUSec   float64
 	WrittenBytes int64 // to the disk while appending, as counted by the kernel
-	VmHWM        int64 // peak resident memory, bytes
+	VmHWM        int64 // peak resident memory, in bytes
 	Keys         uint64
-	ScanRead     int64 // bytes of values seen by the timed scan
+	ScanRead     int64 // bytes of the values that the timed scan read
 }
 
 // measure runs a store in this process. The process must do nothing else.
@@ -86,13 +86,13 @@ func measure(name, dir string, l *load, o *logstore.Options, cold bool) (r resul
 	c := &checker{l: l}
 	err = t.scan(func(key string, b []byte, first bool) error {
 		if first {
-			if err := c.begin(key); err != nil {
+			if err := c.beginKey(key); err != nil {
 				return err
 			}
 		}
 		return c.checkBytes(b)
 	})
-	if err = errors.Join(err, c.end(), t.close()); err != nil {
+	if err = errors.Join(err, c.finish(), t.close()); err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)
 	}
 	r.JobSec = time.Since(begin).Seconds()

@@ -76,7 +76,7 @@ func (f *flags) compareScan(l *load) (err error) {
 	kinds := []struct {
 		name  string
 		procs int
-		scan  func(use func(key string, b []byte, first bool) error) error
+		scan  func(handle func(key string, b []byte, isFirst bool) error) error
 	}{
 		{"bare", 1, bare.scan}, {"scan", 1, log.scan}, {"two", 2, log.scan}, {"parts", 1, log.scanParts},
 	}
@@ -112,8 +112,8 @@ func medianRatio(a, b []scanTime, value func(scanTime) float64) float64 {
 	return program.Median(xs)
 }
 
-// timeScan scans a store on procs processors. The store must have want bytes.
-func timeScan(procs int, want int64, scan func(use func(key string, b []byte, first bool) error) error) (scanTime, error) {
+// timeScan scans a store on procs processors. The store must hold want bytes.
+func timeScan(procs int, want int64, scan func(handle func(key string, b []byte, isFirst bool) error) error) (scanTime, error) {
 	runtime.GC()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
 	cpu, start, bytesRead := program.CPU(), time.Now(), int64(0)
@@ -129,9 +129,9 @@ func timeScan(procs int, want int64, scan func(use func(key string, b []byte, fi
 }
 
 // scanParts reads the four parts of the store one after the other.
-func (t *logTarget) scanParts(use func(key string, b []byte, first bool) error) error {
+func (t *logTarget) scanParts(handle func(key string, b []byte, isFirst bool) error) error {
 	for p := range 4 {
-		if err := useChunks(partd.ScanPart(context.Background(), t.s, p, 4), use); err != nil {
+		if err := handleChunks(partd.ScanPart(context.Background(), t.s, p, 4), handle); err != nil {
 			return err
 		}
 	}

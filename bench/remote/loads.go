@@ -52,9 +52,9 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	for i := range batch {
 		batch[i] = partd.Entry{Key: fmt.Sprintf("key%05d", i), Value: bytes.Repeat([]byte("v"), valueBytes)}
 	}
-	each := batches / (connections * inFlight)
+	perConnection := batches / (connections * inFlight)
 	seconds, err := concurrently(connections*inFlight, func(i int) error {
-		for range each {
+		for range perConnection {
 			if err := clients[i%connections].Append(ctx, batch...); err != nil {
 				return err
 			}
@@ -64,7 +64,7 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	if err != nil {
 		return 0, err
 	}
-	total := int64(each*connections*inFlight) * keys * valueBytes
+	total := int64(perConnection*connections*inFlight) * keys * valueBytes
 	stats, err := clients[0].Stat(ctx)
 	if err == nil && (stats.Bytes != total || stats.Keys != keys) {
 		err = fmt.Errorf("the server holds %d keys with %d bytes, want %d with %d", stats.Keys, stats.Bytes, keys, total)
@@ -75,7 +75,7 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 // dialRaw opens n connections that use Python's protocol.
 func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
 	peers := make([]*hostile.Peer, 0, n)
-	end := func() {
+	closeAll := func() {
 		for _, p := range peers {
 			_ = p.Close() // all requests were answered
 		}
@@ -83,29 +83,29 @@ func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), e
 	for range n {
 		p, err := hostile.Open(ctx, "tcp", strings.TrimPrefix(url, "tcp://"), time.Hour)
 		if err != nil {
-			end()
+			closeAll()
 			return nil, nil, err
 		}
 		peers = append(peers, p)
 	}
-	return peers, end, nil
+	return peers, closeAll, nil
 }
 
 // appendRaw is like appendSmall, with Python's protocol, which allows one request at a time.
 func appendRaw(ctx context.Context, url string, connections, batches int) (float64, error) {
-	peers, end, err := dialRaw(ctx, url, connections)
+	peers, closeAll, err := dialRaw(ctx, url, connections)
 	if err != nil {
 		return 0, err
 	}
-	defer end()
+	defer closeAll()
 	request := []string{"append"}
 	for i := range keys {
 		request = append(request, fmt.Sprintf("key%05d", i), strings.Repeat("v", valueBytes))
 	}
 	message := hostile.Message(request...)
-	each := batches / connections
+	perConnection := batches / connections
 	seconds, err := concurrently(connections, func(i int) error {
-		for range each {
+		for range perConnection {
 			if err := peers[i].Raw(message); err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 		}
 		return nil
 	})
-	return float64(each*connections*keys*valueBytes) / mega / seconds, err
+	return float64(perConnection*connections*keys*valueBytes) / mega / seconds, err
 }
 
 const (
@@ -146,11 +146,11 @@ func appendLarge(ctx context.Context, url string) (rate float64, err error) {
 }
 
 func appendLargeRaw(ctx context.Context, url string) (float64, error) {
-	peers, end, err := dialRaw(ctx, url, 1)
+	peers, closeAll, err := dialRaw(ctx, url, 1)
 	if err != nil {
 		return 0, err
 	}
-	defer end()
+	defer closeAll()
 	value := strings.Repeat("v", largeBytes)
 	seconds, err := concurrently(1, func(int) error {
 		for n := range largeOfPython {
@@ -196,11 +196,11 @@ func getLargeRaw(ctx context.Context, url string) (float64, error) {
 	if _, err := appendLargeRaw(ctx, url); err != nil {
 		return 0, err
 	}
-	peers, end, err := dialRaw(ctx, url, 1)
+	peers, closeAll, err := dialRaw(ctx, url, 1)
 	if err != nil {
 		return 0, err
 	}
-	defer end()
+	defer closeAll()
 	seconds, err := concurrently(1, func(int) error {
 		for n := range largeOfPython {
 			values, err := peers[0].Get(largeKey(n))

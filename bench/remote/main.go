@@ -88,7 +88,7 @@ func main() {
 		os.Exit(readerMain(os.Args[1:]))
 	}
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
-	only := flag.String("only", "", "run only rows whose name contains this text")
+	filter := flag.String("only", "", "run only rows whose name contains this text")
 	asJSON := flag.Bool("json", false, "write a JSON object for each row")
 	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	idle := flag.Int("idle", 1000, "number of idle connections to measure")
@@ -99,28 +99,28 @@ func main() {
 		fmt.Fprintln(os.Stderr, "remote: --rounds is 1 or more, --idle 0 or more, and there are no other arguments")
 		os.Exit(2)
 	}
-	err := compare(ctx, *rounds, *only, *file, *asJSON)
+	err := compare(ctx, *rounds, *filter, *file, *asJSON)
 	for _, store := range []string{"log:", "file:", "mem:"} {
-		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *only) {
+		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *filter) {
 			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
 		}
 	}
-	if err == nil && strings.Contains(shardsName, *only) {
+	if err == nil && strings.Contains(shardsName, *filter) {
 		err = measureShards(ctx, 4000, *rounds, *asJSON)
 	}
-	if err == nil && *idle > 0 && strings.Contains("idle connections", *only) {
+	if err == nil && *idle > 0 && strings.Contains("idle connections", *filter) {
 		err = measureIdle(ctx, *idle, *asJSON)
 	}
 	program.End(err)
 }
 
-func compare(ctx context.Context, rounds int, only, file string, asJSON bool) error {
+func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	if !asJSON {
 		fmt.Fprintln(w, "MB/s, median of", rounds, "(least to most)\tours\tPython's server\tratio\ttarget")
 	}
 	for _, r := range rows() {
-		if !strings.Contains(r.name, only) {
+		if !strings.Contains(r.name, filter) {
 			continue
 		}
 		f := rowFigures{Row: r.name, Target: r.target, Store: r.store}

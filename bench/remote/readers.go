@@ -57,14 +57,14 @@ type readers struct {
 	Name         string    `json:"name"`
 	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
 	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
-	Ratio        float64   `json:"ratio"`       // of the median seconds to the median seconds of one reader
+	Ratio        float64   `json:"ratio"`       // median seconds, divided by the median seconds of one reader
 	number       int
 	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
 // run runs the readers once.
 func (r *readers) run(ctx context.Context, server *serverproc.Process, total int64) error {
-	before, err := serverproc.CPU(server.Pid())
+	cpuBefore, err := serverproc.CPU(server.Pid())
 	if err != nil {
 		return err
 	}
@@ -79,11 +79,11 @@ func (r *readers) run(ctx context.Context, server *serverproc.Process, total int
 	if err != nil {
 		return err
 	}
-	after, err := serverproc.CPU(server.Pid())
+	cpuAfter, err := serverproc.CPU(server.Pid())
 	if err != nil {
 		return err
 	}
-	cpu, read := after-before, int64(0)
+	cpu, read := cpuAfter-cpuBefore, int64(0)
 	for i, cmd := range cmds {
 		n, err := strconv.ParseInt(string(bytes.TrimSpace(outs[i].Bytes())), 10, 64)
 		if err != nil {

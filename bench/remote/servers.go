@@ -73,8 +73,8 @@ type idleFigures struct {
 	SecondsToOpen float64 `json:"seconds_to_open"`
 }
 
-// measureIdle opens n connections, stores something over each, and measures the server's
-// memory and CPU time while they are idle.
+// measureIdle opens n connections, stores a value over each, and measures the server's memory
+// and CPU time while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	const watch = 10 * time.Second
 	p, stop, err := startServer(ctx, "mem:")
@@ -105,12 +105,12 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 		}
 	}
 	f.SecondsToOpen = time.Since(start).Seconds()
-	before, err := serverproc.CPU(p.Pid())
+	cpuBefore, err := serverproc.CPU(p.Pid())
 	if err != nil {
 		return err
 	}
 	time.Sleep(watch)
-	after, err := serverproc.CPU(p.Pid())
+	cpuAfter, err := serverproc.CPU(p.Pid())
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 		return err
 	}
 	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
-	f.CPUPerMinute = (after - before).Seconds() * float64(time.Minute/watch)
+	f.CPUPerMinute = (cpuAfter - cpuBefore).Seconds() * float64(time.Minute/watch)
 	if asJSON {
 		return json.NewEncoder(os.Stdout).Encode(f)
 	}

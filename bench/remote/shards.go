@@ -30,15 +30,15 @@ const shardsName = "shards: three servers and one"
 // measureShards compares one server with three, in turns. A client with four concurrent
 // appends fills them, and then reads everything.
 func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error {
-	all := []*shardsFigures{{Row: shardsName, Servers: 1}, {Row: shardsName, Servers: 3}}
+	results := []*shardsFigures{{Row: shardsName, Servers: 1}, {Row: shardsName, Servers: 3}}
 	for range rounds {
-		for _, f := range all {
+		for _, f := range results {
 			if err := f.run(ctx, batches); err != nil {
 				return err
 			}
 		}
 	}
-	for _, f := range all {
+	for _, f := range results {
 		for _, list := range [][]float64{f.Append, f.Read, f.AppendCPU, f.ReadCPU} {
 			slices.Sort(list)
 		}
@@ -98,10 +98,10 @@ func flush(ctx context.Context, url string) error {
 
 // measureCPU runs a load, and also returns the CPU seconds of this process and the servers.
 func measureCPU(servers []*serverproc.Process, load func() (float64, error)) (rate, cpu float64, err error) {
-	used := func() (sum float64) {
-		var own syscall.Rusage
-		err = errors.Join(err, syscall.Getrusage(syscall.RUSAGE_SELF, &own))
-		sum = time.Duration(own.Utime.Nano() + own.Stime.Nano()).Seconds()
+	cpuTotal := func() (sum float64) {
+		var ownCPU syscall.Rusage
+		err = errors.Join(err, syscall.Getrusage(syscall.RUSAGE_SELF, &ownCPU))
+		sum = time.Duration(ownCPU.Utime.Nano() + ownCPU.Stime.Nano()).Seconds()
 		for _, p := range servers {
 			usage, cpuErr := serverproc.CPU(p.Pid())
 			err = errors.Join(err, cpuErr)
@@ -109,7 +109,7 @@ func measureCPU(servers []*serverproc.Process, load func() (float64, error)) (ra
 		}
 		return sum
 	}
-	before := used()
+	cpuBefore := cpuTotal()
 	rate, loadErr := load()
-	return rate, used() - before, errors.Join(err, loadErr)
+	return rate, cpuTotal() - cpuBefore, errors.Join(err, loadErr)
 }

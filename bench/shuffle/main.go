@@ -5,8 +5,8 @@
 //	go run ./bench/shuffle                  # both tables
 //	go run ./bench/shuffle -file rows.csv   # only the sorting engine, on a CSV file
 //
-// Each run is a separate process. The compared programs run in turn, and the ratio is that
-// of their median times. VmHWM is the peak memory of a process.
+// Each run is a separate process. The compared programs take turns, and the ratio compares
+// their median times. VmHWM is the peak memory of a process.
 package main
 
 import (
@@ -45,7 +45,7 @@ func main() {
 	scale := flag.Bool("scale", true, "also measure inputs of several sizes")
 	flag.StringVar(&f.op, "op", "sort,group,aggregate,distinct", "operations, separated by commas; partition, which has no in-memory version, works only with -one")
 	flag.StringVar(&f.impl, "impl", "partd", "partd, or memory for simple Go code")
-	flag.IntVar(&f.records, "records", 10_000_000, "number of records, each with a uint64 key and a uint64 value")
+	flag.IntVar(&f.records, "records", 10_000_000, "number of records, each of which has a uint64 key and a uint64 value")
 	flag.Int64Var(&f.memory, "memory", 1<<30, "memory limit of partd, in bytes")
 	flag.StringVar(&f.file, "file", "", "sort the lines of this CSV file by their second column")
 	flag.StringVar(&f.temp, "temp", "", "directory for temporary data")
@@ -90,18 +90,18 @@ func runChild(f flags) (r result, err error) {
 // runInTurn runs the variants in turn, rounds times each. For each variant, it returns the run
 // with the median time, but with the largest VmHWM of all its runs.
 func runInTurn(rounds int, variants ...flags) ([]result, error) {
-	all := make([][]result, len(variants))
+	results := make([][]result, len(variants))
 	for range rounds {
 		for i, variant := range variants {
 			r, err := runChild(variant)
 			if err != nil {
 				return nil, err
 			}
-			all[i] = append(all[i], r)
+			results[i] = append(results[i], r)
 		}
 	}
 	medians := make([]result, len(variants))
-	for i, list := range all {
+	for i, list := range results {
 		slices.SortFunc(list, func(a, b result) int { return int(1e6 * (a.Seconds - b.Seconds)) })
 		medians[i] = list[len(list)/2]
 		for _, r := range list {

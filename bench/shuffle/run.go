@@ -19,8 +19,8 @@ type record struct{ Key, Value uint64 }
 // keys is the number of distinct keys for grouping and aggregating.
 const keys = 1_000_000
 
-// randomRecords returns pseudorandom records, which are the same in each run. For sorting, all keys
-// differ.
+// randomRecords returns pseudorandom records, which are the same in each run. For sorting, all
+// keys are different.
 func randomRecords(f flags) iter.Seq2[record, error] {
 	return func(yield func(record, error) bool) {
 		x := uint64(88172645463325252)
@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// Set a limit, like a program that may use a fixed amount of memory.
+	// Set a limit, as a program does that may use a fixed amount of memory.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {
@@ -56,7 +56,7 @@ func runOne(f flags) error {
 		o.TempDirs = []string{f.temp}
 	}
 	n := 0
-	var last uint64
+	var previous uint64
 	key := func(r record) uint64 { return r.Key }
 	switch f.op {
 	case "sort":
@@ -64,10 +64,10 @@ func runOne(f flags) error {
 			if err != nil {
 				return err
 			}
-			if r.Key < last {
+			if r.Key < previous {
 				return errors.New("not sorted")
 			}
-			last = r.Key
+			previous = r.Key
 			n++
 		}
 	case "group":
@@ -138,12 +138,12 @@ func inMemory(f flags) error {
 	n := 0
 	switch f.op {
 	case "sort":
-		var all []record
+		var records []record
 		for r := range randomRecords(f) {
-			all = append(all, r)
+			records = append(records, r)
 		}
-		slices.SortStableFunc(all, func(a, b record) int { return cmp.Compare(a.Key, b.Key) })
-		n = len(all)
+		slices.SortStableFunc(records, func(a, b record) int { return cmp.Compare(a.Key, b.Key) })
+		n = len(records)
 	case "group":
 		groups := make(map[uint64][]record)
 		for r := range randomRecords(f) {

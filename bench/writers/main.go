@@ -25,7 +25,7 @@ import (
 )
 
 // asChild is the environment variable that makes this program a server, or a process that
-// writes with shuffle.Writer or without it.
+// writes with or without shuffle.Writer.
 const asChild = "PARTD_BENCH_CHILD"
 
 type flags struct {
@@ -34,24 +34,24 @@ type flags struct {
 }
 
 func main() {
-	if work := os.Getenv(asChild); work != "" {
-		runChild(work)
+	if role := os.Getenv(asChild); role != "" {
+		runChild(role)
 	}
 	var f flags
 	flag.IntVar(&f.rounds, "rounds", 3, "runs of each test; the median is reported")
 	flag.StringVar(&f.dir, "dir", os.TempDir(), "directory for stores; they are removed afterwards")
-	flag.StringVar(&f.writers, "writers", "1,2,4", "numbers of writing processes; each gets a line")
+	flag.StringVar(&f.writers, "writers", "1,2,4", "numbers of writing processes; each number gets a line")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	program.End(f.measureWriters(ctx))
 }
 
-func runChild(work string) {
-	if work == "server" {
+func runChild(role string) {
+	if role == "server" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
-	if err := write(context.Background(), work, os.Args[1], os.Args[2]); err != nil {
+	if err := write(context.Background(), role, os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -61,7 +61,7 @@ func runChild(work string) {
 // Each process writes 400 batches of 1,000 pieces of 1,000 bytes.
 const batches, pieces, pieceBytes = 400, 1000, 1000
 
-func write(ctx context.Context, work, url, task string) (err error) {
+func write(ctx context.Context, role, url, task string) (err error) {
 	store, err := remote.Dial(ctx, url, nil)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func write(ctx context.Context, work, url, task string) (err error) {
 		batch[i] = partd.Entry{Key: fmt.Sprint("key", i), Value: make([]byte, pieceBytes)}
 	}
 	for range batches {
-		if work == "plain" {
+		if role == "plain" {
 			err = store.Append(ctx, batch...)
 		} else {
 			err = w.Append(ctx, batch...)
@@ -98,29 +98,29 @@ func (f *flags) measureWriters(ctx context.Context) error {
 		}
 		rates := map[string][]float64{}
 		for range f.rounds {
-			for _, work := range []string{"writer", "plain"} {
-				rate, err := f.writeThrough(ctx, n, work)
+			for _, role := range []string{"writer", "plain"} {
+				rate, err := f.writeThrough(ctx, n, role)
 				if err != nil {
 					return err
 				}
-				rates[work] = append(rates[work], rate)
+				rates[role] = append(rates[role], rate)
 			}
 		}
-		writer, plain := program.Median(rates["writer"]), program.Median(rates["plain"])
-		fmt.Printf("%d processes: %.0f MB/s with shuffle.Writer, %.0f MB/s with plain appends, ratio %.2f\n", n, writer, plain, writer/plain)
+		writerRate, plainRate := program.Median(rates["writer"]), program.Median(rates["plain"])
+		fmt.Printf("%d processes: %.0f MB/s with shuffle.Writer, %.0f MB/s with plain appends, ratio %.2f\n", n, writerRate, plainRate, writerRate/plainRate)
 	}
 	return nil
 }
 
-func (f *flags) writeThrough(ctx context.Context, n int, work string) (rate float64, err error) {
+func (f *flags) writeThrough(ctx context.Context, n int, role string) (rate float64, err error) {
 	dir, err := os.MkdirTemp(f.dir, "store-")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	start := func(work string, args ...string) *exec.Cmd {
+	start := func(role string, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, os.Args[0], args...)
-		cmd.Env = append(os.Environ(), asChild+"="+work)
+		cmd.Env = append(os.Environ(), asChild+"="+role)
 		cmd.Stderr = os.Stderr
 		return cmd
 	}
@@ -134,7 +134,7 @@ func (f *flags) writeThrough(ctx context.Context, n int, work string) (rate floa
 	begin := time.Now()
 	var writers []*exec.Cmd
 	for i := range n {
-		cmd := start(work, p.URL(), fmt.Sprint(i))
+		cmd := start(role, p.URL(), fmt.Sprint(i))
 		if err := cmd.Start(); err != nil {
 			return 0, err
 		}

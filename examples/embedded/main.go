@@ -1,4 +1,4 @@
-// Command embedded serves its own store over TLS to anyone with the token in the
+// Command embedded serves its own store over TLS to clients that have the token in the
 // environment variable TOKEN.
 //
 //	TOKEN=… embedded --cert cert.pem --key key.pem [--listen tls://HOST:PORT] [--store DIR]
@@ -35,7 +35,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends. It calls ready with the listener's address.
+// run serves until ctx is canceled. It calls ready with the listener's address.
 func run(ctx context.Context, listen, cert, key, dir, token string, ready func(net.Addr)) (err error) {
 	users, err := tokens.New(map[string]tokens.Grant{
 		token: {User: "worker", Namespace: tokens.DefaultNamespace, Rights: remote.RightRead | remote.RightAppend},
@@ -60,7 +60,7 @@ func run(ctx context.Context, listen, cert, key, dir, token string, ready func(n
 		return errors.Join(err, listener.Close(), store.Close())
 	}
 	ready(listener.Addr())
-	err = server.Serve(ctx, listener) // in a goroutine, if the program also uses the store itself
+	err = server.Serve(ctx, listener) // use a goroutine if the program also uses the store itself
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return errors.Join(err, server.Shutdown(end)) // also closes the listener and the store

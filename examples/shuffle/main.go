@@ -1,5 +1,5 @@
-// Command shuffle groups 200 MB of events by user within 64 MiB of memory, and prints
-// the users with the longest stays.
+// Command shuffle groups 200 MB of events by user within 64 MiB of memory, and prints the
+// users with the longest stays.
 package main
 
 import (
@@ -46,18 +46,18 @@ func run(ctx context.Context, out io.Writer, in iter.Seq2[Event, error]) error {
 		if err != nil {
 			return err
 		}
-		var first, last time.Time
+		var firstAt, lastAt time.Time
 		n := 0
 		for e, err := range group.Values {
 			if err != nil {
 				return err
 			}
 			if n == 0 {
-				first = e.At
+				firstAt = e.At
 			}
-			last, n = e.At, n+1 // a group's values keep the order of the input, which is ordered by time
+			lastAt, n = e.At, n+1 // a group's values keep the order of the input, which is ordered by time
 		}
-		stays = append(stays, stay{group.Key, n, last.Sub(first)})
+		stays = append(stays, stay{group.Key, n, lastAt.Sub(firstAt)})
 	}
 	slices.SortFunc(stays, func(a, b stay) int {
 		return cmp.Or(cmp.Compare(b.length, a.length), cmp.Compare(a.user, b.user))
@@ -69,8 +69,8 @@ func run(ctx context.Context, out io.Writer, in iter.Seq2[Event, error]) error {
 	return nil
 }
 
-// events stands for your own input: a file, a database, a queue. If reading fails, it
-// yields the error, which ends the shuffle.
+// events stands for your own input, such as a file, a database or a queue. If reading fails,
+// it yields the error, which ends the shuffle.
 func events(n int) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		random := rand.New(rand.NewPCG(1, 1))

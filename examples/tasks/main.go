@@ -27,10 +27,10 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// open opens the store. A program that links more kinds of stores may replace it.
+// open opens the store. A program that supports more kinds of stores may replace it.
 var open = stores.Open
 
-// batchBytes is how much a task collects before it appends.
+// batchBytes is the number of bytes that a task collects before it appends.
 const batchBytes = 1 << 20
 
 func main() {
@@ -42,14 +42,14 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("tasks", flag.ExitOnError)
-	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; of several, tcp://HOST:PORT,HOST:PORT")
+	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; for several servers, tcp://HOST:PORT,HOST:PORT")
 	job := flags.String("job", "", "`JOB`: count, sort or join")
 	side := flags.String("side", "left", "join: the `SIDE` of the file, left or right")
 	tasks := flags.Int("tasks", 0, "the `number` of tasks to wait for")
 	p := part{count: 1}
 	flags.Func("part", "reduce: one part of the result, `I/PARTS` with I from 0", p.set)
 	flags.StringVar(&p.share, "share", "", "reduce: `FILE` for the checksum of what a part has read")
-	timeout := flags.Duration("timeout", time.Hour, "how long to wait for the tasks")
+	timeout := flags.Duration("timeout", time.Hour, "maximum time to wait for the tasks")
 	if len(args) == 0 {
 		return errUsage
 	}
@@ -64,12 +64,12 @@ func run(ctx context.Context, args []string) (err error) {
 	wait := &shuffle.WaitOptions{Count: *tasks, Timeout: *timeout}
 	switch {
 	case *tasks < 1 && slices.Contains([]string{"reduce", "verify"}, args[0]):
-		return errors.New("give --tasks N, the number of tasks to wait for")
+		return errors.New("--tasks is missing: pass the number of tasks to wait for")
 	case args[0] == "verify" && flags.NArg() > 0:
 		return verify(ctx, store, wait, flags.Args())
 	case !slices.Contains([]string{"count", "sort", "join"}, *job):
 		return fmt.Errorf("unknown job %q: --job is count, sort or join", *job)
-	case !slices.Contains([]string{"left", "right"}, *side): // nobody would read its lines
+	case !slices.Contains([]string{"left", "right"}, *side): // nothing would read its lines
 		return fmt.Errorf("unknown side %q: --side is left or right", *side)
 	case args[0] == "map" && flags.NArg() == 1:
 		return mapFile(ctx, store, *job, *side, flags.Arg(0))
@@ -94,7 +94,7 @@ type part struct {
 func (p *part) set(text string) error {
 	_, err := fmt.Sscanf(text, "%d/%d", &p.index, &p.count)
 	if err != nil || p.index < 0 || p.index >= p.count || p.count > partitions {
-		return fmt.Errorf("write I/PARTS, with I from 0 to PARTS-1 and at most %d parts", partitions)
+		return fmt.Errorf("write --part I/PARTS, with I from 0 to PARTS-1 and at most %d parts", partitions)
 	}
 	return nil
 }
@@ -173,8 +173,8 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			return func(yield func(string, error) bool) {
 				for piece, err := range c.Values(ctx, key, share) {
 					for line := range strings.Lines(string(piece)) {
-						rest, hasSide := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
-						if hasSide && !yield(rest, nil) {
+						others, hasSide := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
+						if hasSide && !yield(others, nil) {
 							return
 						}
 					}
@@ -197,14 +197,14 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 				fmt.Fprintln(out, line)
 			}
 		case "join":
-			first := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
-			// Both sides are in one partition, which is read twice but counted once.
-			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), first, first, nil) {
+			firstWord := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
+			// Both sides are in one partition, which is read twice, but counts once.
+			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), firstWord, firstWord, nil) {
 				if err = joinErr; err != nil {
 					break
 				}
-				_, rest, _ := strings.Cut(row.Right, " ")
-				fmt.Fprintln(out, row.Left, rest)
+				_, others, _ := strings.Cut(row.Right, " ")
+				fmt.Fprintln(out, row.Left, others)
 			}
 		}
 		if err != nil {

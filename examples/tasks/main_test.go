@@ -124,8 +124,8 @@ func TestRefuses(t *testing.T) {
 	open = func(context.Context, string) (partd.Partd, error) { return partd.NewDict(), nil }
 	for _, c := range []struct{ args, want string }{
 		{"map --job join --side Right " + lines, `unknown side "Right"`},
-		{"reduce --job count", "give --tasks N"},
-		{"verify " + share, "give --tasks N"},
+		{"reduce --job count", "--tasks is missing"},
+		{"verify " + share, "--tasks is missing"},
 		{"explain --job count", "write tasks map FILE, tasks reduce"},
 		{"reduce --job words --tasks 1", `unknown job "words"`},
 		{"reduce --job count --tasks 1 --timeout 1ms --part 0/2 --share " + share, "0 of 1 have committed"},

@@ -23,11 +23,11 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// partitions is the number of keys for the words, the same in every process. The
+// partitions is the number of keys for the words. It must be the same in every process. The
 // reducer holds the words of one partition at a time.
 const partitions = 16
 
-// open opens the store. A program that links more kinds of stores may replace it.
+// open opens the store. A program that supports more kinds of stores may replace it.
 var open = stores.Open
 
 // batchWords is the number of different words that a mapper counts before it appends.
@@ -45,8 +45,8 @@ func run(ctx context.Context, args []string) (err error) {
 		return errors.New("write: wordcount begin --server URL, wordcount map --server URL FILE..., or wordcount reduce --server URL")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ExitOnError)
-	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; of several, tcp://HOST:PORT,HOST:PORT")
-	top := flags.Int("top", 10, "how many words reduce prints")
+	server := flags.String("server", "tcp://127.0.0.1:7077", "`URL` of the server; for several servers, tcp://HOST:PORT,HOST:PORT")
+	top := flags.Int("top", 10, "number of words that reduce prints")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func mapFile(ctx context.Context, store partd.Partd, name string) error {
 			pieces[key] = fmt.Appendf(pieces[key], "%s %d\n", word, n)
 		}
 		clear(counts)
-		return store.Append(ctx, partd.Entries(pieces)...) // all of the batch or nothing, and only once
+		return store.Append(ctx, partd.Entries(pieces)...) // the batch is applied completely or not at all, and only once
 	}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
