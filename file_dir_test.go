@@ -91,7 +91,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		_, stat := f.Stat(t.Context())
 		_, keys := Stat(t.Context(), fileListed{f})
 		for _, err := range []error{scan, stat, keys} {
-			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" is not a file that partd makes") {
+			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" was not written by partd") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

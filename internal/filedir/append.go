@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// writeSize is the maximum size of small entries that are written at once.
+	// writeSize is the maximum size of a write that joins small entries, in bytes.
 	writeSize = 256 << 10
 	// checkEvery is the number of files between checks of the context.
 	checkEvery = 64
 	// maxCachedKey is the maximum length of a key whose file is kept open.
 	maxCachedKey = 1 << 10
-	// maxKeptEntries is the maximum number of entries of a batch whose buffers are kept.
-	maxKeptEntries = 1 << 16
+	// maxReusedEntries is the maximum number of entries of a batch whose buffers are reused.
+	maxReusedEntries = 1 << 16
 )
 
 // Entries are the entries of an append. At returns the key and the value of entry i.
@@ -33,8 +33,8 @@ func (e *Entries) value(i int) []byte {
 	return value
 }
 
-// Append adds all values to the files of their keys, or no value, even if the process is
-// killed.
+// Append adds each value to its key's file. It changes all files or none, even if the process
+// is killed.
 func (d Tx) Append(ctx context.Context, entries Entries) error {
 	b := &d.batch
 	b.group(d.Dir, entries)
@@ -65,14 +65,14 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		}
 	}
 	if d.sync {
-		// After a failed sync the disk's content is unknown, and a retry proves nothing.
+		// After a failed sync, the disk's content is unknown, even if a retry succeeds.
 		if err := d.refuse(d.syncBatch()); err != nil {
 			return d.rollback(done, err)
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil {
 		return d.rollback(done, err)
-	} else if !intact { // another process may have the lock: file information may be stale
+	} else if !intact { // another process may hold the lock and change the files
 		for _, k := range b.touched {
 			k.epoch = 0
 		}
@@ -94,7 +94,7 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	return nil
 }
 
-// checkContext returns the context's error, if any, for every checkEvery-th i.
+// checkContext checks the context if i is a multiple of checkEvery.
 func checkContext(ctx context.Context, i int) error {
 	if i%checkEvery == 0 && ctx.Err() != nil {
 		return canceled.Err(ctx)
@@ -109,14 +109,13 @@ func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 		}
 	}
 	b := &d.batch
-	if k.inline >= 0 { // the record holds the bytes of all entries
+	if k.inline >= 0 { // the record contains all bytes to add
 		return d.writeAt(k, b.record[k.inline:k.inline+int(k.add)], k.size)
 	}
 	return d.writeChain(k, entries)
 }
 
-// openForWrite opens a key's file, or creates it, if it was not open when the record was
-// built.
+// openForWrite opens or creates a key's file that was not open when the record was built.
 func (d *Dir) openForWrite(k *keyFile) error {
 	flags := 0
 	if k.isNew && !k.created {
@@ -141,15 +140,15 @@ func (d *Dir) openForWrite(k *keyFile) error {
 	return err
 }
 
-// makeRoomInBatch closes a file so that another can be opened. If makeRoom finds no file
-// outside the batch, it closes one of the batch, which is reopened when needed.
+// makeRoomInBatch closes a file if necessary, so that another file can be opened. If all open
+// files belong to the batch, it closes one of them, which is reopened when it is needed.
 func (d *Dir) makeRoomInBatch() error {
 	room, err := d.makeRoom()
 	if err != nil || room {
 		return err
 	}
 	k := d.cache.ring[0]
-	if d.sync { // a write-back error may be reported only to this descriptor
+	if d.sync { // the system may report a failed write only to this descriptor
 		if err := d.refuse(k.file.Sync()); err != nil {
 			return err
 		}
@@ -157,7 +156,7 @@ func (d *Dir) makeRoomInBatch() error {
 	return d.closeFile(k)
 }
 
-// writeChain writes the entries of a key, joining small ones.
+// writeChain writes a key's entries. It joins small entries to larger writes.
 func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	b := &d.batch
 	offset := k.size
@@ -203,8 +202,8 @@ func (d *Dir) syncBatch() error {
 	for _, k := range d.batch.touched {
 		created = created || k.isNew
 		if k.file == nil {
-			// It was closed to make room, and synced first, unless that happened
-			// before it was written.
+			// makeRoomInBatch closed the file. If that was before the write, the file is
+			// not synced yet.
 			if err := d.syncPath(k.path); err != nil {
 				return err
 			}
@@ -218,7 +217,7 @@ func (d *Dir) syncBatch() error {
 	return nil
 }
 
-// writeKeyFile writes the file with the text of a long key, before the file of its value.
+// writeKeyFile writes the file that contains a long key, before the file with its value.
 func (d *Dir) writeKeyFile(key, name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {

@@ -10,25 +10,25 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// sessionTag is the tag of the current operation: a slot of "%sessions" before and after
-// the operation. The undo record holds both. Finishing the operation writes after, and
-// undoing it writes before.
+// sessionTag is the tag of the current operation: its slot of "%sessions", with the contents
+// before and after the operation. The undo record contains both. Completing the operation
+// writes newSlot, and undoing it writes oldSlot.
 type sessionTag struct {
-	slot          uint64
-	before, after *slot
-	written       bool // the slot may have changed
+	slot             uint64
+	oldSlot, newSlot *slot
+	written          bool // the slot may have changed
 }
 
 const tagLen = 8 + 2*slotLen
 
 func (t *sessionTag) append(rec []byte) []byte {
 	rec = binary.LittleEndian.AppendUint64(rec, t.slot)
-	rec = append(rec, t.before[:]...)
-	return append(rec, t.after[:]...)
+	rec = append(rec, t.oldSlot[:]...)
+	return append(rec, t.newSlot[:]...)
 }
 
-// Apply makes a change, if it is the session's next one, and records its tag in one step,
-// even if the process is killed, or with Sync if the power fails.
+// Apply calls change if op is the session's next operation, and records its tag. Both take
+// effect, or neither does, even if the process is killed or, with Sync, if the power fails.
 func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) (applied bool, err error) {
 	isNext, err := d.beginTag(session, op)
 	if err != nil || !isNext {
@@ -39,19 +39,19 @@ func (d Tx) Apply(session uint64, op sessiontab.Operation, change func() error) 
 	return err == nil, err
 }
 
-// beginTag looks up the session, and sets d.tag if the operation is the session's next.
+// beginTag looks up the session, and sets d.tag if op is the session's next operation.
 func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, err error) {
-	before, i, err := d.findSession(session)
+	oldSlot, i, err := d.findSession(session)
 	if err != nil {
 		return false, err
 	}
-	if isNext, err = before.lastOperation().IsNext(session, op); err != nil || !isNext && !d.Hooks.NoTag {
+	if isNext, err = oldSlot.lastOperation().IsNext(session, op); err != nil || !isNext && !d.Hooks.NoTag {
 		return false, err
 	}
-	if !d.sync && before.synced() {
-		// Otherwise a loss of power could restore a valid slot that is older than
-		// the data.
-		if err := d.unseal(i, before); err != nil {
+	if !d.sync && oldSlot.synced() {
+		// Otherwise, a power loss could restore a valid slot that is older than the
+		// data.
+		if err := d.unseal(i, oldSlot); err != nil {
 			return false, err
 		}
 	}
@@ -60,22 +60,22 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 		copy(after[slotUsedOffset:], d.sessions.head[8:12])
 	}
 	after.seal(d.sync, d.boot)
-	d.tag = &sessionTag{slot: i, before: before, after: after}
+	d.tag = &sessionTag{slot: i, oldSlot: oldSlot, newSlot: after}
 	return true, nil
 }
 
-// commitTag records that the current operation was applied. The undo record must still
-// be valid: it makes the tag and the operation one step.
+// commitTag records that the current operation was applied. The undo record must still be
+// valid, so that the tag and the operation take effect together.
 func (d *Dir) commitTag() error {
 	if d.tag == nil {
 		return nil
 	}
 	d.tag.written = true
-	return d.writeSlot(d.tag.slot, d.tag.after)
+	return d.writeSlot(d.tag.slot, d.tag.newSlot)
 }
 
-// commit completes an operation that must not be undone. hasRecord reports whether it has
-// a record to clear.
+// commit commits an operation that must not be undone. hasRecord tells it to clear the
+// operation's record.
 func (d *Dir) commit(hasRecord bool) error {
 	if err := d.commitTag(); err != nil {
 		d.replay = true
@@ -87,8 +87,8 @@ func (d *Dir) commit(hasRecord bool) error {
 	return unknownOutcome(d.clearRecord())
 }
 
-// commitNothing records the tag of an operation that changes no file. It needs an undo
-// record like any other, because a partly written slot would end the session.
+// commitNothing records the tag of an operation that changes no file. Even such an operation
+// needs an undo record, because a partly written slot would end the session.
 func (d Tx) commitNothing(ctx context.Context) error {
 	if d.tag == nil {
 		return nil
@@ -96,7 +96,8 @@ func (d Tx) commitNothing(ctx context.Context) error {
 	return d.Append(ctx, Entries{})
 }
 
-// finishTag writes the slot from a record whose operation was finished (applied) or undone.
+// finishTag writes the slot of a record's operation, which was either completed (applied) or
+// undone.
 func (d *Dir) finishTag(r *record, applied bool) error {
 	if r.tag == nil {
 		return nil
@@ -107,16 +108,16 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	if d.sessions.file == nil { // the process that removed it ended all sessions
 		return nil
 	}
-	s := r.tag.before
+	s := r.tag.oldSlot
 	if applied {
-		s = r.tag.after
+		s = r.tag.newSlot
 	}
 	_, err := d.sessions.file.WriteAt(s[:], int64(r.tag.slot*slotLen))
-	return err // synced by syncFinished
+	return err // syncFinished will sync it
 }
 
-// setTagged completes a Set with a tag. The rename is atomic by itself, but the rename and
-// the tag together need a record.
+// setTagged sets a key and records the operation's tag. The rename alone is atomic, but
+// together with the tag it needs a record.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {
@@ -127,11 +128,11 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 		return d.cleanUpSet(name, isNew, err)
 	}
 	if err := d.moveStaged(name); err != nil {
-		if errors.Is(err, errLockLost) { // the directory may be another process's
+		if errors.Is(err, errLockLost) { // another process may use the directory
 			return err
 		}
 		if _, statErr := d.fs.Info(d.path(names.Temp)); statErr == nil && d.clearRecord() == nil {
-			return d.cleanUpSet(name, isNew, err) // it was not renamed, and will not be
+			return d.cleanUpSet(name, isNew, err) // the file was not renamed, and will not be
 		}
 		d.replay = true
 		return unknownOutcome(err)
@@ -139,8 +140,8 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	return d.commit(true)
 }
 
-// redoSet finishes a Set with a tag, and reports whether the new value is in place. If a
-// loss of power removed the temporary file's name, the Set did not happen.
+// redoSet completes a Set with a tag, and reports whether the new value is in place. If a
+// power loss removed the temporary file, the Set had no effect.
 func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 	staged, err := d.fs.Info(d.path(names.Temp))
 	if err == nil && staged.Ino == s.ino {
@@ -150,7 +151,7 @@ func (d *Dir) redoSet(r *record, s *span) (bool, error) {
 		return false, err
 	}
 	if !d.mayHaveRebooted(r) {
-		return true, nil // only moving the file can have removed the name
+		return true, nil // without a restart, only the rename can have removed the temporary file
 	}
 	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// batch holds the buffers of an append, for reuse by the next one.
+// batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
 	number  uint64
-	full    uint64     // number of the last batch that used all open files
-	touched []*keyFile // the batch's files, in the order of its keys
-	next    []int      // by entry: index of the key's next entry, or -1
+	full    uint64     // number of the last batch to which all open files belonged
+	touched []*keyFile // the batch's files, in the order of their first entries
+	next    []int      // for each entry, the index of the key's next entry, or -1
 	record  []byte
 	scratch []byte
 }
 
-// group finds the files of a batch, and chains the entries of each. It marks each file with
-// the batch's number, which is cheaper than a map per batch.
+// group finds the files of a batch, and chains each file's entries. It marks the files with
+// the batch's number, which is cheaper than a map for each batch.
 func (b *batch) group(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
@@ -33,7 +33,7 @@ func (b *batch) group(d *Dir, entries Entries) {
 		b.next[i] = -1
 		k := d.cache.byKey[key]
 		if k == nil {
-			key = strings.Clone(key) // it may be part of a large string
+			key = strings.Clone(key) // the key may be part of a large string
 			k = &keyFile{key: key, path: d.path(d.scheme.Name(key))}
 			d.cache.byKey[key] = k
 		}
@@ -50,8 +50,8 @@ func (b *batch) group(d *Dir, entries Entries) {
 	}
 }
 
-// release forgets files that are not open, and large buffers. It also closes files with
-// very long keys, because the keys of thousands of open files could use half a gigabyte.
+// release drops the batch's files that are not open, and large buffers. It also closes files
+// with very long keys, because the keys of thousands of open files could use half a gigabyte.
 func (b *batch) release(d *Dir) {
 	for i, k := range b.touched {
 		if k.file == nil {
@@ -68,11 +68,11 @@ func (b *batch) release(d *Dir) {
 		}
 		b.touched[i] = nil
 	}
-	b.number++ // lets later calls close the batch's files
-	if cap(b.next) > maxKeptEntries {
+	b.number++ // from now on, makeRoom may close the batch's files
+	if cap(b.next) > maxReusedEntries {
 		b.next, b.touched = nil, nil
 	}
-	if cap(b.record) > maxKeptBuffer {
+	if cap(b.record) > maxReusedBuffer {
 		b.record = nil
 	}
 }
@@ -86,7 +86,7 @@ func (d *Dir) buildRecord(entries Entries) {
 		if k.isNew {
 			flags |= spanCreated
 		}
-		inline := k.add <= inlineMax && len(rec) < inlineTotal
+		inline := k.add <= maxInline && len(rec) < maxInlineTotal
 		if inline {
 			flags |= spanInline
 		}
@@ -117,16 +117,16 @@ func (d *Dir) buildRecord(entries Entries) {
 	b.record = d.seal(rec, kindAppend, len(b.touched))
 }
 
-// rollback undoes the batch's first done files, and returns cause, as an unknown outcome
-// if a sync failed. If undoing fails, the record stays, and the next holder of the lock
-// undoes the batch.
+// rollback undoes the append to the batch's first done files, and returns cause, as an unknown
+// outcome if a sync failed. If undoing fails, the record stays, and the next lock holder
+// undoes the append.
 func (d *Dir) rollback(done int, cause error) error {
 	var err error
 	for _, k := range d.batch.touched[:done] {
 		err = errors.Join(err, d.rollbackKey(k))
 	}
 	if d.tag != nil && d.tag.written {
-		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.before))
+		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.oldSlot))
 	}
 	if d.sync && err == nil {
 		// The truncations must be on disk before the record is cleared.
@@ -154,10 +154,10 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 			if k.file != nil {
 				d.cache.remove(k)
 			}
-			// The file was new, so a failure to close it loses nothing.
-			return errors.Join(closeOnce(&k.file), d.removeKeyFile(name))
+			// The file was new, so no data is lost if closing it fails.
+			return errors.Join(closeOnce(&k.file), d.removeValue(name))
 		}
-		return d.removeLongKey(name)
+		return d.removeKeyText(name)
 	}
 	if k.file == nil {
 		if err := d.makeRoomInBatch(); err != nil {
@@ -172,7 +172,7 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	if err := k.file.Truncate(k.size); err != nil {
 		return err
 	}
-	k.dirty = !d.sync // a loss of power could restore the truncated bytes
+	k.dirty = !d.sync // a power loss could restore the truncated bytes
 	return nil
 }
 

@@ -10,31 +10,31 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-var errNotRegular = errors.New("not a regular file, so the store does not change it")
+var errNotRegular = errors.New("not a regular file, so the store does not use it")
 
-// keyFile is the file of a key. It stays open between appends.
+// keyFile is a key's file. It stays open between appends.
 type keyFile struct {
 	key   string
 	path  string
 	file  vfs.File // nil if not open
-	info  vfs.Info // from when it was opened, to detect a replaced file
-	size  int64    // length; valid while epoch is the cache's
-	epoch uint64   // value of cache.epoch at the last look
-	used  bool     // since the clock's hand last passed
-	slot  int      // index in the ring, if open
-	dirty bool     // has unsynced data
+	info  vfs.Info // info at the time of opening, to detect that the file was replaced
+	size  int64    // length; valid while epoch equals cache.epoch
+	epoch uint64   // cache.epoch when size was read
+	used  bool     // used since cache.hand last passed
+	slot  int      // index in cache.ring, if open
+	dirty bool     // the file has unsynced data
 
 	// State of the current batch.
-	batch       uint64 // batch.number that the fields below belong to
-	first, last int    // its first and last entry
-	add         int64  // bytes to add
-	inline      int    // offset of the bytes in the record, or -1
-	isNew       bool   // the file does not exist before the batch
+	batch       uint64 // number of the batch that set the fields below
+	first, last int    // index of the key's first and last entry
+	add         int64  // number of bytes to add
+	inline      int    // offset of these bytes in the record, or -1
+	isNew       bool   // the file did not exist before the batch
 	created     bool   // the batch has created the file
 }
 
-// cache holds the open files. It evicts by the clock algorithm: each use sets a bit; the
-// hand goes around, clears bits, and picks the first file without one.
+// cache holds the open files. It evicts files with the clock algorithm: using a file sets its
+// used flag. The hand moves around the ring, clears flags, and stops at a file without one.
 type cache struct {
 	byKey map[string]*keyFile
 	ring  []*keyFile // open files
@@ -55,7 +55,7 @@ func (c *cache) remove(k *keyFile) {
 	c.ring = c.ring[:last]
 }
 
-// closeOnce closes a file unless it was closed.
+// closeOnce closes a file and sets it to nil, unless it is already nil.
 func closeOnce(file *vfs.File) error {
 	f := *file
 	if f == nil {
@@ -65,7 +65,7 @@ func closeOnce(file *vfs.File) error {
 	return f.Close()
 }
 
-// pickVictim returns the file to close next, or nil if the batch uses all open files.
+// pickVictim returns the file to close next, or nil if all open files belong to the batch.
 func (c *cache) pickVictim(batch uint64) *keyFile {
 	for range 2 * len(c.ring) {
 		c.hand++
@@ -84,8 +84,8 @@ func (c *cache) pickVictim(batch uint64) *keyFile {
 	return nil
 }
 
-// makeRoom closes files until another may be opened. It reports false if the batch uses all
-// open files.
+// makeRoom closes files until another file can be opened. It returns false if all open files
+// belong to the batch.
 func (d *Dir) makeRoom() (bool, error) {
 	for len(d.cache.ring) >= d.maxOpen {
 		if d.batch.full == d.batch.number {
@@ -93,7 +93,7 @@ func (d *Dir) makeRoom() (bool, error) {
 		}
 		k := d.cache.pickVictim(d.batch.number)
 		if k == nil {
-			d.batch.full = d.batch.number // the next search would find none
+			d.batch.full = d.batch.number // so that later calls need not search
 			return false, nil
 		}
 		if err := d.evict(k); err != nil {
@@ -103,14 +103,14 @@ func (d *Dir) makeRoom() (bool, error) {
 	return true, nil
 }
 
-// evict closes and forgets a file that the batch does not use.
+// evict closes a file that does not belong to the batch, and removes it from the cache.
 func (d *Dir) evict(k *keyFile) error {
 	delete(d.cache.byKey, k.key)
 	return d.closeFile(k)
 }
 
-// closeFile closes a file and keeps its entry. It remembers the file's path if it has
-// unsynced data, whatever the outcome.
+// closeFile closes a file, but keeps its keyFile in the cache. If the file has unsynced data,
+// closeFile remembers its path, even if closing fails.
 func (d *Dir) closeFile(k *keyFile) error {
 	if k.dirty {
 		d.dirty.add(k.path)
@@ -119,14 +119,14 @@ func (d *Dir) closeFile(k *keyFile) error {
 		return nil
 	}
 	d.cache.remove(k)
-	return d.refuse(closeOnce(&k.file)) // an error may mean that earlier appends are lost
+	return d.refuse(closeOnce(&k.file)) // after an error, earlier appends may be lost
 }
 
-// retry calls open. If too many files are open, it closes the cached files and calls open
-// once more.
+// retry calls open. If that fails because too many files are open, retry closes the cached
+// files and calls open again.
 func retry[T any](d *Dir, open func() (T, error)) (T, error) {
 	file, err := open()
-	if tooManyOpen(err) && len(d.cache.ring) > 0 {
+	if isTooManyOpen(err) && len(d.cache.ring) > 0 {
 		if err := d.closeCached(); err != nil {
 			return file, err
 		}
@@ -143,8 +143,8 @@ func (d *Dir) openPerm(path string, flags int, perm fs.FileMode) (vfs.File, erro
 	return retry(d, func() (vfs.File, error) { return d.fs.OpenFile(path, flags|vfs.NoFollow, perm) })
 }
 
-// openOwn opens one of the store's own files. If the file does not exist, openOwn creates
-// it, or returns nil if create is false.
+// openOwn opens a file of the store that does not belong to a key. If the file does not
+// exist, openOwn creates it or, if create is false, returns nil.
 func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	file, err := d.open(path, os.O_RDWR)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -157,14 +157,14 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 	if err != nil || !d.sync {
 		return file, err
 	}
-	// A loss of power must not remove the new file with its data.
+	// A power loss must not remove the new file with its data.
 	if err := d.refuse(d.syncNames()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }
 
-// closeCached closes all cached files. The current batch keeps their entries, closed.
+// closeCached closes all cached files. The current batch reopens its files when it needs them.
 func (d *Dir) closeCached() error {
 	var err error
 	for n := len(d.cache.ring); n > 0; n-- {
@@ -175,8 +175,8 @@ func (d *Dir) closeCached() error {
 	return err
 }
 
-// regularInfo returns the info of a file just opened. It closes the file if that fails or
-// if the file is not regular.
+// regularInfo returns the info of a newly opened file. If that fails or the file is not
+// regular, it closes the file.
 func regularInfo(file vfs.File) (vfs.Info, error) {
 	info, err := file.Info()
 	if err == nil && !info.Mode.IsRegular() {
@@ -188,7 +188,8 @@ func regularInfo(file vfs.File) (vfs.Info, error) {
 	return info, nil
 }
 
-// openKey opens a key's file for the batch. Flags O_CREATE and O_EXCL create it.
+// openKey opens a key's file for the batch. To create the file, set the flags O_CREATE and
+// O_EXCL.
 func (d *Dir) openKey(k *keyFile, flags int) error {
 	file, err := d.open(k.path, os.O_RDWR|flags)
 	if err != nil {
@@ -204,15 +205,16 @@ func (d *Dir) openKey(k *keyFile, flags int) error {
 	return nil
 }
 
-// refresh updates the length of a key's file, under the lock, and opens it if there is room.
+// refresh updates the length of a key's file. It opens the file, unless too many are open.
+// The lock must be held.
 func (d *Dir) refresh(k *keyFile) error {
 	k.isNew = false
 	if err := d.findTuple(k); err != nil {
 		return err
 	}
 	if k.file != nil {
-		// Asking by name costs more than asking the open file, but is needed: a removed
-		// file may still have another name, a hard link.
+		// Look up the file by its name, although that is slower: the open file may have been
+		// removed or replaced, and still have a hard link.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -251,13 +253,14 @@ func (d *Dir) refresh(k *keyFile) error {
 	return err
 }
 
-// removeKeyFile removes the file of a key's value, and then the file of a long key's text.
-func (d *Dir) removeKeyFile(name string) error {
+// removeValue removes the file with a key's value, and then the file that contains the key
+// itself, if it is long.
+func (d *Dir) removeValue(name string) error {
 	if err := d.removeFile(name); err != nil {
 		return err
 	}
 	delete(d.dirty.paths, d.path(name))
-	return d.removeLongKey(name)
+	return d.removeKeyText(name)
 }
 
 func (d *Dir) removeFile(name string) error {
@@ -268,8 +271,9 @@ func (d *Dir) removeFile(name string) error {
 	return nil
 }
 
-// removeLongKey removes the file of a long key's text, given the name of its value's file.
-func (d *Dir) removeLongKey(name string) error {
+// removeKeyText removes the file that contains a long key. name is the name of the file with
+// its value.
+func (d *Dir) removeKeyText(name string) error {
 	keyName, ok := names.KeyFile(name)
 	if !ok {
 		return nil
@@ -277,7 +281,7 @@ func (d *Dir) removeLongKey(name string) error {
 	return d.removeFile(keyName)
 }
 
-// forgetKey evicts a key's file that will be, or was, removed or replaced.
+// forgetKey closes a key's cached file, because it will be removed or replaced.
 func (d *Dir) forgetKey(key string) error {
 	if k := d.cache.byKey[key]; k != nil {
 		return d.evict(k)
@@ -285,7 +289,7 @@ func (d *Dir) forgetKey(key string) error {
 	return nil
 }
 
-// tooManyOpen reports whether the process or the system has run out of descriptors.
-func tooManyOpen(err error) bool {
+// isTooManyOpen reports whether err means that no more files can be opened.
+func isTooManyOpen(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

@@ -21,28 +21,28 @@ import (
 
 // Options are the options of [Open].
 type Options struct {
-	Sync         bool                                             // make each operation survive a loss of power
-	MaxOpenFiles int                                              // maximum of files kept open between operations; 0 means the default
+	Sync         bool                                             // make each operation survive a power loss
+	MaxOpenFiles int                                              // maximum number of files that stay open between operations; 0 means the default
 	Logger       *slog.Logger                                     // nil means no logging
-	Corrupt      func(path string, offset int64, err error) error // returns the error for a damaged file
+	Corrupt      func(path string, offset int64, err error) error // creates the error for a damaged file
 	Hooks        Hooks
 }
 
-// Hooks change the behavior for tests.
+// Hooks change the store's behavior in tests.
 type Hooks struct {
-	KeepLock   time.Duration // how long to keep the lock; negative means not at all, 0 the default
-	Boot       uint64        // id of the system's run, unless 0
+	KeepLock   time.Duration // replaces keepLock, unless 0; if negative, the lock is never kept
+	Boot       uint64        // replaces the system's boot id, unless 0
 	NoUndo     bool          // write no undo records
-	NoTag      bool          // apply an operation again even if its tag was applied
-	Sessions   int           // maximum number of sessions, unless 0
-	MaxDirty   int           // maximum number of remembered unsynced files, unless 0
+	NoTag      bool          // apply an operation even if its tag was applied before
+	Sessions   int           // replaces the maximum number of sessions, unless 0
+	MaxDirty   int           // replaces maxDirty, unless 0
 	AfterWrite func()        // called after each write of data
 }
 
 // Dir is an open directory.
 //
-// There are two locks, taken in this order: turn excludes the goroutines that use this
-// Dir, and lock excludes other processes. No other lock is held at the same time.
+// There are two locks: turn excludes other goroutines that use this Dir, and lock excludes
+// other processes. turn is taken first. No other lock is held at the same time.
 type Dir struct {
 	Hooks Hooks
 
@@ -53,30 +53,29 @@ type Dir struct {
 	log     *slog.Logger
 	corrupt func(path string, offset int64, err error) error
 	maxOpen int
-	boot    uint64 // id of this run of the system
+	boot    uint64 // the system's boot id
 
 	closed     atomic.Bool
 	listMemory atomic.Int64  // memory for the names of the last listing, in bytes
-	turn       chan struct{} // has room for one token; the goroutine that put it there owns the fields below
-	orphan     chan struct{} // has a token while a goroutine whose caller has given up owns the turn
-
-	lock      vfs.Lock // owned with the turn; a writer keeps it between turns, see keepLock
-	lockInfo  vfs.Info // of the locked file
-	pin       vfs.File // keeps the inode of the lock file from being reused
-	mode      lockMode
-	keepUntil time.Time   // when to release a kept lock
-	lastUsed  time.Time   // last use of a kept lock
-	keeper    *time.Timer // releases a kept lock
+	turn       chan struct{} // a mutex: the goroutine whose token is in the channel owns the fields below
+	orphan     chan struct{} // contains a token while the owner of turn is a goroutine whose caller has given up
+	lock       vfs.Lock      // a writer can keep the lock between turns: see keepLock
+	lockInfo   vfs.Info      // info of the locked file
+	pin        vfs.File      // the open lock file, so that its inode is not reused
+	mode       lockMode
+	keepUntil  time.Time   // when to release a kept lock
+	lastUsed   time.Time   // last use of a kept lock
+	keeper     *time.Timer // releases a kept lock
 
 	cache    cache
 	journal  journal
 	sessions sessionFile
-	tag      *sessionTag // of the current operation; nil if it has none
+	tag      *sessionTag // the current operation's tag, or nil
 	batch    batch
-	replay   bool  // an incomplete operation must be finished or undone first
-	failed   error // why writes are refused, see ErrNeedsReopen
+	replay   bool  // an incomplete operation must be completed or undone first
+	failed   error // the reason why writes are refused, or nil: see ErrNeedsReopen
 	dirty    dirtySet
-	subdirs  map[string]struct{} // directories of tuples with unsynced changes of names
+	subdirs  map[string]struct{} // directories of tuples in which names were changed but not synced
 }
 
 // KeyError is an operation's error about one key.
@@ -96,9 +95,9 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 		return nil, fmt.Errorf("MaxOpenFiles is %d: it must be positive, or 0 for the default", opts.MaxOpenFiles)
 	}
 	if dir == "" {
-		return nil, errors.New("the name of the directory is empty")
+		return nil, errors.New("the directory name is empty")
 	}
-	abs, err := filepath.Abs(dir) // stays valid if the process changes its directory
+	abs, err := filepath.Abs(dir) // the process may change its working directory
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	d.cache.byKey = make(map[string]*keyFile)
 	d.dirty.limit = cmp.Or(opts.Hooks.MaxDirty, maxDirty)
-	d.dirty.parents = []string{filepath.Dir(abs)} // its creator may not have synced it
+	d.dirty.parents = []string{filepath.Dir(abs)} // the creator of dir may not have synced its name
 	d.keeper = time.AfterFunc(time.Hour, d.releaseIdleLock)
 	d.keeper.Stop()
 	d.lock = fsys.NewLock(d.path(names.Lock))
@@ -130,7 +129,7 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Dir, error) {
 	return d, nil
 }
 
-// openLocked is the part of opening that needs the lock.
+// openLocked does the work of Open that requires the lock.
 func (d *Dir) openLocked() error {
 	folded, err := d.fs.Info(d.path(".LOCK"))
 	switch {
@@ -155,12 +154,13 @@ func (d *Dir) Close() error {
 		err := d.closeAll()
 		<-d.turn
 		return err
-	case <-d.orphan: // the goroutine that waits for the lock closes everything
+	case <-d.orphan: // the goroutine that waits for the lock will close everything
 		return nil
 	}
 }
 
-// closeAll may be called several times. The caller must own the turn.
+// closeAll closes all files and releases the lock. It can be called several times. The caller
+// must own the turn.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
 	return errors.Join(d.closeCached(), closeOnce(&d.journal.file), closeOnce(&d.sessions.file),
@@ -188,19 +188,19 @@ func (d *Dir) Path() string {
 
 func (d *Dir) path(name string) string { return d.dir + string(filepath.Separator) + name }
 
-// KeyError adds the key and its file to err. It returns nil if err is nil.
+// KeyError adds a key and the path of its file to err. It returns nil if err is nil.
 func (d *Dir) KeyError(key string, err error) error {
 	if err == nil || d == nil {
 		return err
 	}
-	name, _ := d.nameOf(key) // on error this is the key's flat name
+	name, _ := d.nameOf(key) // after an error, name is the key's flat name
 	return &KeyError{Key: key, Path: d.path(name), Err: err}
 }
 
-// Tx is a change of the store in progress; see [Dir.Write].
+// Tx is a change in progress; see [Dir.Write].
 type Tx struct{ *Dir }
 
-// Write calls do with the exclusive lock held, unless writes are refused.
+// Write calls do with the exclusive lock held. It returns an error if writes are refused.
 func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 	if err := d.begin(ctx, true); err != nil {
 		return err

@@ -58,15 +58,15 @@ import (
 //	64  the slot before the operation
 //	64  the slot after it
 const (
-	journalMagic   = "partdun1"
-	journalVersion = 2
-	headerLen      = 40
-	pieceSize      = 512
-	pageSize       = 4096    // when a process dies, its last write ends at a multiple of pageSize
-	inlineMax      = 4096    // longer spans hold sums instead of bytes
-	inlineTotal    = 4 << 20 // after this much of a record, spans hold sums
-	maxKeptBuffer  = 8 << 20 // larger buffers are not kept
-	maxKeptJournal = 1 << 20 // a longer journal is truncated after use
+	journalMagic    = "partdun1"
+	journalVersion  = 2
+	headerLen       = 40
+	pieceSize       = 512
+	pageSize        = 4096    // if a process dies during a write, the write ends at a multiple of this
+	maxInline       = 4096    // spans that add more bytes contain sums instead of the bytes
+	maxInlineTotal  = 4 << 20 // when a record has this size, further spans contain sums
+	maxReusedBuffer = 8 << 20 // larger buffers are not reused
+	maxKeptJournal  = 1 << 20 // a longer journal is truncated after use
 
 	kindAppend = 1
 	kindDelete = 2
@@ -87,11 +87,11 @@ type journal struct {
 	file     vfs.File
 	links    uint64
 	size     int64
-	readOnly bool // opened read-only, which suffices while it holds no record
+	readOnly bool // opened read-only, because the file or file system is read-only
 }
 
-// openJournal opens the journal unless it is open already. If create is false, a missing
-// journal is not an error.
+// openJournal opens the journal, unless it is already open. If the journal is missing,
+// openJournal creates it or, if create is false, does nothing.
 func (d *Dir) openJournal(create bool) error {
 	j := &d.journal
 	if create && j.readOnly {
@@ -135,8 +135,8 @@ func isReadOnly(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
-// hasRecord reports whether the journal holds a record, so that an operation must be
-// finished or undone.
+// hasRecord reports whether the journal contains a record of an operation, which must be
+// completed or undone.
 func (d *Dir) hasRecord() (bool, error) {
 	d.replay = false
 	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
@@ -154,15 +154,15 @@ func newRecord(buf []byte) []byte {
 	return append(buf[:0], make([]byte, headerLen)...)
 }
 
-// seal fills in the header of a record whose spans are complete, and adds the tag and the
-// progress bytes.
+// seal completes a record after its spans were added: it fills in the header, and appends the
+// tag and the progress bytes.
 func (d *Dir) seal(rec []byte, kind byte, spans int) []byte {
 	copy(rec, journalMagic)
 	rec[8], rec[9], rec[10], rec[11] = 1, 0, kind, 0
 	if d.sync {
 		rec[11] |= flagSynced
 	}
-	if d.tag != nil { // programs that do not know tags must not finish this
+	if d.tag != nil { // older programs, which do not know tags, must not use this record
 		rec[8] = journalVersion
 		rec[11] |= flagTag
 		rec = d.tag.append(rec)
@@ -178,8 +178,8 @@ func recordSum(rec []byte) uint32 {
 	return crc32.Update(crc32.Checksum(rec[:32], castagnoli), castagnoli, rec[headerLen:])
 }
 
-// writeRecord makes a record valid. The lock must be held, and the files that the record
-// describes must not have changed yet.
+// writeRecord writes a record to the journal. The lock must be held, and the operation must
+// not have changed any file yet.
 func (d *Dir) writeRecord(rec []byte) error {
 	if d.Hooks.NoUndo {
 		return nil
@@ -205,16 +205,17 @@ func (d *Dir) tryRecord(rec []byte) error {
 		return nil
 	}
 	clearErr := d.clearRecord()
-	if clearErr != nil && rec[10] != kindAppend { // the next holder of the lock may still finish it
+	if clearErr != nil && rec[10] != kindAppend { // the next lock holder may still complete the operation
 		return unknownOutcome(errors.Join(err, clearErr))
 	}
 	return errors.Join(err, clearErr)
 }
 
-// noRecord replaces the first byte of the magic: writing a single byte is atomic.
+// noRecord replaces the first byte of a record's magic, to invalidate the record. Writing one
+// byte is atomic.
 var noRecord = []byte{0}
 
-// clearRecord invalidates the record after its operation was completed or undone.
+// clearRecord invalidates the record when its operation was completed or undone.
 func (d *Dir) clearRecord() error {
 	if d.journal.file == nil {
 		return nil

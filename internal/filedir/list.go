@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameList stores many names compactly.
+// nameList stores many names in little memory.
 type nameList struct {
 	bytes []byte
 	ends  []int
@@ -36,17 +36,17 @@ func (l *nameList) name(i int) string {
 	return string(l.bytes[start:l.ends[i]])
 }
 
-// listBatch is the number of names read from the directory at once, and the maximum number
-// of files examined under one lock.
+// listBatch is the number of names that are read from the directory at once, and the maximum
+// number of files that are examined before the lock is released.
 const listBatch = 1024
 
-// eachName calls visit with the name and kind of each file in a directory and below it.
-// below is "" for the store's directory, and otherwise ends in a slash. An unknown file is
-// an error if strict, and skipped otherwise.
+// eachName calls visit with the name and kind of each file in a directory and its
+// subdirectories. below is "" for the store's directory; otherwise it ends in a slash. If
+// strict is set, an unknown file is an error, or else it is skipped.
 func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil // Python's drop does not take the lock
+		return nil // Python's drop can remove a directory at any time, because it takes no lock
 	}
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (d *Dir) eachName(below string, strict bool, visit func(name string, kind n
 					return err
 				}
 			case strict && kind != names.Own:
-				return fmt.Errorf("%s is not a file that partd makes, in Go or Python, and may hold a key: move it out of the directory", d.path(name))
+				return fmt.Errorf("%s was not written by partd, in Go or Python, and may contain a key: move it out of the directory", d.path(name))
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -85,8 +85,8 @@ func (d *Dir) eachName(below string, strict bool, visit func(name string, kind n
 	}
 }
 
-// listFiles returns the names of the files that hold values and that wanted accepts (nil
-// means all). For strict see eachName.
+// listFiles returns the names of value files that matches accepts. If matches is nil, it
+// returns all. For strict, see eachName.
 func (d *Dir) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := d.eachName("", strict, func(name string, kind names.Kind) error {
@@ -114,8 +114,8 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, err
 }
 
-// ReaderMemory returns the memory that an open reader needs, and the memory of a listing
-// with as many keys as the last one, in bytes.
+// ReaderMemory returns the memory of an open reader, and of a listing with as many keys as
+// the last one, in bytes.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
@@ -139,7 +139,7 @@ func (d *Dir) keyOf(name string) (string, error) {
 		return "", err
 	}
 	if n.file == nil {
-		return "", d.corrupt(path, -1, fmt.Errorf("%w: it must hold the key of the value in %s", fs.ErrNotExist, name))
+		return "", d.corrupt(path, -1, fmt.Errorf("%w: it should contain the key of the value in %s", fs.ErrNotExist, name))
 	}
 	if n.size > maxKeyLen {
 		err = d.corrupt(path, maxKeyLen, fmt.Errorf("it has %d bytes, but the maximum length of a key is %d", n.size, maxKeyLen))
@@ -164,7 +164,7 @@ type keySize struct {
 	size int64
 }
 
-// Keys visits the keys that the store has when Keys begins, until visit returns false.
+// Keys visits the keys that exist when Keys begins, until visit returns false.
 func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool) error {
 	list, err := d.listAll(ctx, nil)
 	if err != nil {
@@ -185,8 +185,8 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends the keys of some files of a list, starting at index from, and returns
-// the index of the next file. Very long keys make a batchSize smaller.
+// keyBatch appends the keys of the next files of list, from index from on, and returns the
+// index of the file after them. If keys are very long, it returns fewer.
 func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, from, err

@@ -14,16 +14,15 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Taking the lock, checking that it is still the directory's, and checking every file
-// costs more than the appends themselves. So a writer keeps the lock for up to keepLock,
-// unless it is idle for idleLock. Until then no other process can change a file. (Python's
-// drop removes files without the lock, but also removes ".lock", which each operation
-// notices.)
+// Small appends cost less than taking the lock and checking the lock file and every key's
+// file. So a writer keeps the lock for up to keepLock, unless it is idle for idleLock.
+// Meanwhile, no other process can change a file. (Python's drop removes files without taking
+// the lock, but it also removes ".lock", which every operation notices.)
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is how long a writer pauses after keepLock. flock is not fair, so
-	// waiting processes need the pause to get the lock.
+	// yieldLock is the time for which a writer pauses after keepLock. flock is not fair, so
+	// waiting processes could not take the lock without the pause.
 	yieldLock = 100 * time.Microsecond
 )
 
@@ -37,8 +36,8 @@ const (
 
 var errLockLost = errors.New("the file .lock was removed or replaced while it was locked, so another process may have written at the same time")
 
-// begin waits for the turn and for the directory's lock, and finishes or undoes an
-// incomplete operation. If it returns nil, the caller must call end.
+// begin waits for the turn and the directory's lock, and completes or undoes an incomplete
+// operation. If begin returns nil, the caller must call end.
 func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -57,7 +56,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	if err == nil {
 		var abandoned bool
 		if abandoned, err = d.takeLock(ctx, write); abandoned {
-			return err // the waiting goroutine returns the turn
+			return err // the waiting goroutine will pass the turn
 		}
 	}
 	if err != nil {
@@ -66,8 +65,8 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	return err
 }
 
-// end releases the lock, or keeps an exclusive lock for the next operation, and passes
-// the turn on.
+// end releases the lock, or keeps an exclusive lock for the next operation, and passes the
+// turn.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
 	if d.mode == exclusive && keep > 0 && d.failed == nil && !d.replay {
@@ -82,8 +81,8 @@ func (d *Dir) end() {
 	d.passTurn()
 }
 
-// passTurn gives the turn to the next operation. After Close, it closes everything that
-// the last operation opened.
+// passTurn releases the turn. After Close, it first closes everything that the last operation
+// opened.
 func (d *Dir) passTurn() {
 	if d.closed.Load() {
 		d.warn("closing files", d.closeAll())
@@ -95,7 +94,7 @@ func (d *Dir) passTurn() {
 func (d *Dir) releaseIdleLock() {
 	select {
 	case d.turn <- struct{}{}:
-	default: // in use; that operation checks the time itself
+	default: // an operation is running, and will check the time itself
 		d.keeper.Reset(idleLock)
 		return
 	}
@@ -118,8 +117,8 @@ func (d *Dir) releaseLock() error {
 	return d.lock.Unlock()
 }
 
-// takeLock takes the directory's lock, unless it was kept from the previous operation. If
-// it returns abandoned, a goroutine is still waiting for the lock and will return the turn.
+// takeLock takes the directory's lock, unless the previous operation kept it. If abandoned is
+// true, a goroutine is still waiting for the lock and will pass the turn.
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.mode == exclusive {
 		expired := !time.Now().Before(d.keepUntil)
@@ -150,7 +149,7 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 		if err == nil {
 			pending, err = d.hasRecord()
 		}
-		if err == nil && pending && d.mode != exclusive { // finishing needs the exclusive lock
+		if err == nil && pending && d.mode != exclusive { // recover needs the exclusive lock
 			if err := d.releaseLock(); err != nil {
 				return false, err
 			}
@@ -158,7 +157,7 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 			continue
 		}
 		if err == nil && pending {
-			err = d.finish()
+			err = d.recover()
 		}
 		if err != nil {
 			err = errors.Join(err, d.releaseLock())
@@ -168,7 +167,8 @@ func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err err
 	return false, fmt.Errorf("%w, %d times in a row: is another process removing the directory?", errLockLost, tries)
 }
 
-// tryLock takes the lock, and releases it if the locked file is no longer the directory's.
+// tryLock takes the lock. If the locked file is no longer the directory's lock file, tryLock
+// releases the lock, and leaves d.mode unlocked.
 func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err error) {
 	if err := d.prepareDir(); err != nil {
 		return false, err
@@ -180,7 +180,7 @@ func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err e
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // the directory was removed
 		return false, nil
-	case tooManyOpen(err) && !abandoned && len(d.cache.ring) > 0:
+	case isTooManyOpen(err) && !abandoned && len(d.cache.ring) > 0:
 		return false, d.closeCached()
 	case err != nil || abandoned:
 		return abandoned, err
@@ -200,12 +200,12 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
 	}
-	var decided atomic.Bool // its first setter decides whether the caller gets the lock
-	got := make(chan error, 1)
+	var decided atomic.Bool // set by the goroutine if the caller receives the lock, or by the caller if it gives up
+	result := make(chan error, 1)
 	go func() {
 		err := d.lock.Lock(write)
 		if decided.CompareAndSwap(false, true) {
-			got <- err
+			result <- err
 			return
 		}
 		if err == nil {
@@ -214,16 +214,16 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 		d.warn("waiting for the lock", err)
 		select {
 		case <-d.orphan:
-		default: // Close has taken the token
+		default: // Close has received the token
 		}
 		d.passTurn()
 	}()
 	select {
-	case err := <-got:
+	case err := <-result:
 		return false, err
 	case <-ctx.Done():
 	}
-	d.orphan <- struct{}{} // tells Close not to wait for a lock that another process may keep forever
+	d.orphan <- struct{}{} // tells Close not to wait, because another process may keep the lock forever
 	if decided.CompareAndSwap(false, true) {
 		return true, canceled.Err(ctx)
 	}
@@ -231,7 +231,7 @@ func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err err
 	case <-d.orphan:
 	default:
 	}
-	return false, <-got
+	return false, <-result
 }
 
 // lockIntact reports whether the locked file is still the directory's lock file.
@@ -252,7 +252,7 @@ func (d *Dir) pinLock() error {
 		if pinned.SameFile(d.lockInfo) {
 			return nil
 		}
-		// The directory, or only .lock, was replaced.
+		// The directory or its lock file was replaced.
 		err = errors.Join(closeOnce(&d.pin), d.closeCached(), closeOnce(&d.journal.file))
 		if err != nil {
 			return err

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// prepareDir creates the directory if it is missing, and makes sure that a lock file is
-// created only in an empty directory.
+// prepareDir creates the directory if it is missing. If the directory has files but no lock
+// file, it returns an error.
 func (d *Dir) prepareDir() error {
 	_, err := d.fs.Info(d.path(names.Lock))
 	if err == nil && d.pin != nil {
@@ -61,10 +61,10 @@ func (d *Dir) makeDir() error {
 	return nil
 }
 
-// checkIsStore rejects a directory that has files but no lock file.
+// checkIsStore returns an error if the directory has files but no lock file.
 func (d *Dir) checkIsStore() (err error) {
-	// Another process may be creating the store right now. It creates the lock file
-	// first, so a second look finds it.
+	// Another process may be creating the store right now. It creates the lock file first,
+	// so the second check finds it.
 	for range 2 {
 		if _, err = d.fs.Info(d.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -15,10 +15,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// readBatch is the maximum number of files opened under one lock.
+// readBatch is the maximum number of files that are opened before the lock is released.
 const readBatch = 64
 
-// openedFile is an open value file, with its size when it was opened under the lock.
+// openedFile is an open value file, with its size at the time when it was opened.
 type openedFile struct {
 	file vfs.File // nil if the key does not exist
 	size int64
@@ -26,7 +26,7 @@ type openedFile struct {
 
 func (n *openedFile) close() error { return closeOnce(&n.file) }
 
-// openValue opens a file to read its current content. The lock must be held.
+// openValue opens a value file. The lock must be held.
 func (d *Dir) openValue(name string) (openedFile, error) {
 	file, err := d.open(d.path(name), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,8 +55,8 @@ func (d *Dir) openKeyValue(key string) (openedFile, error) {
 
 func (d *Dir) batchSize() int { return max(1, min(readBatch, d.maxOpen)) }
 
-// eachOpened opens up to n files under the lock, as many as descriptors allow. Then it calls
-// use with each and closes it. It returns the number of files.
+// eachOpened opens up to n files under the lock, fewer if too many files are open. Then it
+// calls use for each file, and closes the file. It returns the number of files.
 func (d *Dir) eachOpened(ctx context.Context, n int,
 	open func(i int) (openedFile, error), use func(i int, file *openedFile) error,
 ) (int, error) {
@@ -70,7 +70,7 @@ func (d *Dir) eachOpened(ctx context.Context, n int,
 	return len(files), err
 }
 
-// openBatch returns open files, which the caller must close, even after an error.
+// openBatch opens up to n files. The caller must close the files, even after an error.
 func (d *Dir) openBatch(ctx context.Context, n int, open func(i int) (openedFile, error)) ([]openedFile, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, err
@@ -79,8 +79,8 @@ func (d *Dir) openBatch(ctx context.Context, n int, open func(i int) (openedFile
 	files := make([]openedFile, 0, n)
 	for i := range n {
 		file, err := open(i)
-		if tooManyOpen(err) && i > 0 {
-			break // the caller gets to the rest later
+		if isTooManyOpen(err) && i > 0 {
+			break // the caller will open the other files later
 		}
 		if err != nil {
 			return files, err
@@ -90,8 +90,8 @@ func (d *Dir) openBatch(ctx context.Context, n int, open func(i int) (openedFile
 	return files, nil
 }
 
-// Get returns the values of keys. It holds the shared lock while it opens files, 64 at a
-// time, but not while it reads them.
+// Get returns the values of keys. It holds the shared lock while it opens up to 64 files, but
+// not while it reads them.
 func (d *Dir) Get(ctx context.Context, keys []string) ([][]byte, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func readOpened(n openedFile) ([]byte, error) {
 	return value, readFull(n.file, value, 0)
 }
 
-// readAgain reads a value again, under the lock, after a Python process replaced it in place
+// readAgain reads a value again, under the lock, because a Python process replaced it in place
 // during the first read.
 func (d *Dir) readAgain(ctx context.Context, key string) ([]byte, error) {
 	if err := d.begin(ctx, false); err != nil {
@@ -148,7 +148,7 @@ func (d *Dir) readLocked(key string) ([]byte, error) {
 	return value, errors.Join(err, n.close())
 }
 
-// Open returns a reader of the key's current value. fail converts the reader's errors.
+// Open returns a reader of a key's current value. fail converts the reader's errors.
 func (d *Dir) Open(ctx context.Context, key string, fail func(op string, err error) error) (*Reader, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, d.KeyError(key, err)
@@ -172,13 +172,13 @@ func (d *Dir) Has(ctx context.Context, key string) (bool, error) {
 	return exists, d.KeyError(key, errors.Join(err, n.close()))
 }
 
-// Reader reads a value as it was when the reader was opened.
+// Reader reads the value that a key had when the reader was opened.
 type Reader struct {
 	dir        *Dir
 	fail       func(op string, err error) error
 	key        string
 	openedFile openedFile
-	at         int64
+	offset     int64
 	closed     bool
 }
 
@@ -186,27 +186,27 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.closed {
 		return 0, r.fail("read", r.dir.KeyError(r.key, storeerror.ErrClosed))
 	}
-	left := r.openedFile.size - r.at
-	if left == 0 {
+	remaining := r.openedFile.size - r.offset
+	if remaining == 0 {
 		return 0, io.EOF
 	}
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := r.openedFile.file.ReadAt(p[:min(left, int64(len(p)))], r.at)
-	r.at += int64(n)
+	n, err := r.openedFile.file.ReadAt(p[:min(remaining, int64(len(p)))], r.offset)
+	r.offset += int64(n)
 	if n > 0 {
-		return n, nil // a read error will occur again at the next call
+		return n, nil // if there was an error, the next call will return it
 	}
 	if errors.Is(err, io.EOF) {
-		err = errCutWhileRead(r.at, r.openedFile.size)
+		err = truncatedError(r.offset, r.openedFile.size)
 	}
 	return 0, r.fail("read", r.dir.KeyError(r.key, err))
 }
 
 // Rewind makes the reader start again at the beginning of the value.
 func (r *Reader) Rewind() error {
-	r.at = 0
+	r.offset = 0
 	return nil
 }
 
@@ -216,12 +216,13 @@ func (r *Reader) Close() error {
 	return r.fail("close", r.dir.KeyError(r.key, r.openedFile.close()))
 }
 
-func errCutWhileRead(offset, size int64) error {
+func truncatedError(offset, size int64) error {
 	return fmt.Errorf("%w: another process truncated the file to %d bytes or less during the read, from %d: read the key again",
 		io.ErrUnexpectedEOF, offset, size)
 }
 
-// readFull fills p from offset off. A file that is too short is an error.
+// readFull fills p with the file's bytes from offset off on. It returns an error if the file
+// is too short.
 func readFull(file io.ReaderAt, p []byte, off int64) error {
 	n, err := file.ReadAt(p, off)
 	if n == len(p) {

@@ -11,32 +11,34 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
+// record is a decoded record of the journal.
 type record struct {
 	kind     byte
 	synced   bool
 	boot     uint64
 	spans    []span
-	tag      *sessionTag // nil if none
+	tag      *sessionTag // nil if the operation has no tag
 	progress int64       // offset of the progress bytes in the journal
 }
 
-// span describes what an operation does to one file.
+// span describes an operation's change of one file. Appends use the first group of fields,
+// and other operations the second.
 type span struct {
 	name     string
 	progress uint64
 
 	created  bool
 	old, add int64
-	inline   []byte   // all added bytes, or only the bytes of the first piece
-	sums     []uint32 // checksums of the pieces, unless inline has all bytes
+	inline   []byte   // all added bytes, or the first piece if sums is not nil
+	sums     []uint32 // checksums of all pieces
 
 	ino   uint64
 	size  int64
 	mtime int64
 }
 
-// readRecord reads the journal. It returns nil if the record is incomplete: its operation
-// has not begun then.
+// readRecord reads the journal. It returns nil if the record is incomplete, because then its
+// operation has not changed anything.
 func (d *Dir) readRecord() (*record, error) {
 	j := &d.journal
 	buf := make([]byte, j.size)
@@ -74,10 +76,10 @@ func (d *Dir) readRecord() (*record, error) {
 	}
 	if buf[11]&flagTag != 0 {
 		if p := rest.next(tagLen); p != nil {
-			r.tag = &sessionTag{slot: binary.LittleEndian.Uint64(p), before: (*slot)(p[8:]), after: (*slot)(p[8+slotLen:])}
+			r.tag = &sessionTag{slot: binary.LittleEndian.Uint64(p), oldSlot: (*slot)(p[8:]), newSlot: (*slot)(p[8+slotLen:])}
 		}
 	}
-	if rest.bad || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
+	if rest.failed || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
 		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
 			"its checksum is valid, but its content is not: move the file out of the directory, and check the values that were being written"))
 	}
@@ -85,13 +87,13 @@ func (d *Dir) readRecord() (*record, error) {
 }
 
 type recordReader struct {
-	buf []byte
-	bad bool
+	buf    []byte
+	failed bool
 }
 
 func (r *recordReader) next(n uint64) []byte {
-	if r.bad || n > uint64(len(r.buf)) {
-		r.bad = true
+	if r.failed || n > uint64(len(r.buf)) {
+		r.failed = true
 		return nil
 	}
 	p := r.buf[:n]
@@ -111,7 +113,7 @@ func (r *recordReader) appendSpan(s *span) {
 	s.created = flags&spanCreated != 0
 	s.old, s.add = int64(r.number(8)), int64(r.number(8))
 	if s.old < 0 || s.add <= 0 || s.old+s.add < 0 {
-		r.bad = true
+		r.failed = true
 		return
 	}
 	if flags&spanInline != 0 {
@@ -130,7 +132,7 @@ func appendName(rec []byte, name string) []byte {
 	return append(rec, name...)
 }
 
-// appendFile appends a span that describes a whole file.
+// appendFile appends the span of a file to remove or to rename.
 func appendFile(rec []byte, name string, info vfs.Info) []byte {
 	rec = appendName(rec, name)
 	rec = binary.LittleEndian.AppendUint64(rec, info.Ino)
@@ -141,11 +143,11 @@ func appendFile(rec []byte, name string, info vfs.Info) []byte {
 // pieceEnd returns the end of the piece that contains the byte at off.
 func pieceEnd(off int64) int64 { return (off/pieceSize + 1) * pieceSize }
 
-// pieceSums computes the checksum of each piece of consecutive bytes.
+// pieceSums computes the checksum of each piece of a stream of bytes.
 type pieceSums struct {
 	off  int64
 	sum  uint32
-	open bool
+	open bool // the current piece has bytes
 }
 
 func (s *pieceSums) add(rec, p []byte) []byte {

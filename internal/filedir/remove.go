@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// Delete removes the files of all keys, or of no key, even if the process is killed.
+// Delete removes the keys' files. It removes all of them or none, even if the process is
+// killed.
 func (d Tx) Delete(ctx context.Context, keys []string) error {
 	list := new(nameList)
 	for i, key := range keys {
@@ -30,19 +31,19 @@ func (d Tx) Delete(ctx context.Context, keys []string) error {
 	return d.remove(ctx, kindDelete, list)
 }
 
-// Pop gets and deletes keys.
+// Pop returns the values of keys and removes the keys.
 func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 	values := make([][]byte, len(keys))
-	first := make(map[string]int, len(keys))
+	firstIndex := make(map[string]int, len(keys))
 	for i, key := range keys {
 		if err := checkContext(ctx, i); err != nil {
 			return nil, err
 		}
-		if j, ok := first[key]; ok { // each value has its own memory
+		if j, ok := firstIndex[key]; ok { // each value has its own memory
 			values[i] = slices.Clone(values[j])
 			continue
 		}
-		first[key] = i
+		firstIndex[key] = i
 		value, err := d.readLocked(key)
 		if err != nil {
 			return nil, d.KeyError(key, err)
@@ -55,7 +56,7 @@ func (d Tx) Pop(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// Drop removes every key, or no key.
+// Drop removes every key. If it fails, it removes none.
 func (d Tx) Drop(ctx context.Context) error {
 	if err := d.closeCached(); err != nil {
 		return err
@@ -68,9 +69,9 @@ func (d Tx) Drop(ctx context.Context) error {
 		return err
 	}
 	d.removeDirs("")
-	d.dirty.paths, d.dirty.all = nil, false
-	d.warn("removing what long keys orphans", d.removeOrphans()) // these keys are no longer visible
-	if d.journal.file != nil && d.journal.size > 0 {             // it may hold bytes of dropped values
+	d.dirty.paths, d.dirty.overflowed = nil, false
+	d.warn("removing files of long keys", d.removeOrphans()) // these keys are no longer visible
+	if d.journal.file != nil && d.journal.size > 0 {         // the journal may contain bytes of dropped values
 		err := d.journal.file.Truncate(0)
 		if err == nil {
 			d.journal.size = 0
@@ -80,7 +81,7 @@ func (d Tx) Drop(ctx context.Context) error {
 	return nil
 }
 
-// removeOrphans removes files that hold a long key without a value.
+// removeOrphans removes files that contain long keys. No values may exist.
 func (d *Dir) removeOrphans() error {
 	var orphans []string
 	err := d.eachName("", false, func(name string, kind names.Kind) error {
@@ -127,7 +128,7 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 		return d.commitNothing(ctx)
 	}
 	useRecord := present.len() > 1 || d.tag != nil
-	if !useRecord { // removing one file is atomic, unless its key has a file too
+	if !useRecord { // removing one file is atomic, but a long key has two files
 		_, useRecord = names.KeyFile(present.name(0))
 	}
 	if useRecord {
@@ -140,7 +141,7 @@ func (d Tx) remove(ctx context.Context, kind byte, list *nameList) error {
 
 func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
 	for i := range list.len() {
-		err := d.removeKeyFile(list.name(i))
+		err := d.removeValue(list.name(i))
 		if err == nil {
 			if d.Hooks.AfterWrite != nil {
 				d.Hooks.AfterWrite()
@@ -148,7 +149,7 @@ func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
 			continue
 		}
 		if _, statErr := d.fs.Info(d.path(list.name(i))); i == 0 && statErr == nil {
-			if d.clearRecord() == nil { // nothing was removed, and nothing will be
+			if d.clearRecord() == nil { // no file was removed, and none will be
 				return err
 			}
 		}

@@ -12,10 +12,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// finish finishes or undoes an incomplete operation according to the journal. The exclusive
-// lock must be held. It may be interrupted at any point and repeated.
-func (d *Dir) finish() error {
-	if err := d.closeCached(); err != nil { // cached file information is stale
+// recover completes or undoes the operation that the journal describes. The exclusive lock
+// must be held. If recover is interrupted at any point, it can be repeated.
+func (d *Dir) recover() error {
+	if err := d.closeCached(); err != nil { // the cached file sizes are stale
 		return err
 	}
 	r, err := d.readRecord()
@@ -23,7 +23,7 @@ func (d *Dir) finish() error {
 		return err
 	}
 	if r != nil {
-		d.log.Info("partd: finishing or undoing an interrupted change", "dir", d.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
+		d.log.Info("partd: completing or undoing an interrupted change", "dir", d.dir, "undo", r.kind == kindAppend, "files", len(r.spans))
 		applied := r.kind != kindAppend
 		for i := range r.spans {
 			s := &r.spans[i]
@@ -39,7 +39,7 @@ func (d *Dir) finish() error {
 				err = d.redoRemove(r, s)
 			}
 			if err != nil {
-				return fmt.Errorf("finishing or undoing the change recorded in %s: %w", d.path(names.Journal), err)
+				return fmt.Errorf("completing or undoing the change that %s describes: %w", d.path(names.Journal), err)
 			}
 		}
 		if err := d.finishTag(r, applied); err != nil {
@@ -55,13 +55,13 @@ func (d *Dir) finish() error {
 			}
 		}
 	}
-	if d.failed != nil { // keep the record for the next open of the store
+	if d.failed != nil { // keep the record until the store is opened again
 		return nil
 	}
 	return d.clearRecord()
 }
 
-// syncFinished makes the effect of finish durable before the record is cleared.
+// syncFinished makes the effect of recover durable before the record is cleared.
 func (d *Dir) syncFinished(r *record) error {
 	if d.failed != nil {
 		return nil
@@ -81,17 +81,16 @@ func (d *Dir) syncFinished(r *record) error {
 	return d.syncNames()
 }
 
-// mayHaveRebooted reports whether the system has, or may have, restarted since the record was
-// written.
+// mayHaveRebooted reports whether the system may have restarted since the record was written.
 func (d *Dir) mayHaveRebooted(r *record) bool { return r.boot == 0 || r.boot != d.boot }
 
-// undo removes from a file the bytes that an append added, and only those.
+// undo removes the bytes that an append added to a file, and no other bytes.
 func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	path := d.path(s.name)
 	file, err := d.open(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // created for another key of the append
+	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) { // the append may have created a directory for another key
 		if s.created {
-			return d.removeLongKey(s.name)
+			return d.removeKeyText(s.name)
 		}
 		return nil
 	}
@@ -123,7 +122,7 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 		}
 	}
 	if s.created && size == 0 {
-		if err := d.removeKeyFile(s.name); err != nil {
+		if err := d.removeValue(s.name); err != nil {
 			return err
 		}
 	}
@@ -133,15 +132,15 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	return d.recordProgress(r, i, d.boot)
 }
 
-// minProof is the minimum number of matching bytes that identify a torn piece, followed by
-// other bytes, as a piece of the append.
+// minProof is the number of matching bytes that prove that a torn piece, with other bytes after
+// it, belongs to the append.
 const minProof = 16
 
-// appendEnd returns the end of the bytes that the append added to the file. Anything after
-// it was appended by another process.
+// appendEnd returns the end of the bytes that the append added to the file. Another process
+// appended any bytes after it.
 func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
 	end := s.old + s.add
-	matchEnd, err := s.matchOffset(file, size)
+	matchEnd, err := s.matchEnd(file, size)
 	if err != nil {
 		return 0, err
 	}
@@ -150,14 +149,14 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 	}
 	corrupt := func(off int64) error {
 		return d.corrupt(path, off, fmt.Errorf(
-			"the bytes at offset %d are not from the append that was interrupted there, and may not be from another process: "+
+			"the bytes at offset %d are not from the interrupted append, and perhaps not from another process: "+
 				"check them, then truncate the file (truncate --size=%d) or leave it unchanged, and remove %s",
 			off, s.old, d.path(names.Journal)))
 	}
 	if !d.mayHaveRebooted(r) {
-		// If the process died, its write ended at a multiple of the page size, and
-		// anything after that is another process's. If the write failed, and undoing
-		// it too, the write may have ended anywhere.
+		// If the process died, its write ended at a multiple of the page size, and another
+		// process wrote any bytes after that. If the write and its undo failed, the write may
+		// have ended anywhere.
 		if matchEnd > s.old && matchEnd%pageSize != 0 && size < min(end, pieceEnd(matchEnd)) {
 			return size, nil
 		}
@@ -166,7 +165,7 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 		}
 		return matchEnd, nil
 	}
-	// The power may have failed: blocks of the append may be missing.
+	// The power may have failed, so blocks of the append may be missing.
 	if size <= end {
 		if r.synced {
 			return size, nil
@@ -182,9 +181,10 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 	return 0, corrupt(matchEnd)
 }
 
-// matchOffset compares the file with the bytes of the append and returns the end of the matching
-// part: the append's end, the file's end, or an offset where a write may have ended.
-func (s *span) matchOffset(file vfs.File, size int64) (int64, error) {
+// matchEnd compares the file with the bytes of the append, and returns the end of the
+// matching bytes: the append's end, the file's end, or an offset at which a write can have
+// ended.
+func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	got := make([]byte, min(int64(len(s.inline)), size-s.old))
 	if err := readFull(file, got, s.old); err != nil {
 		return 0, err
@@ -218,7 +218,7 @@ func (s *span) matchOffset(file vfs.File, size int64) (int64, error) {
 	return offset, nil
 }
 
-// removeRange replaces a file by a copy without the bytes from s.old to cut.
+// removeRange replaces a file with a copy without the bytes from s.old to cut.
 func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
 	d.log.Warn("partd: keeping bytes that another process appended after an interrupted append",
 		"file", file.Name(), "from", cut, "to", size)
@@ -240,8 +240,8 @@ func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.File
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	// Without this, a repeated undo would mistake the kept bytes for
-	// the removed ones, and they may be equal.
+	// Otherwise, if undo is repeated, it could mistake the remaining bytes for bytes of the
+	// append, because they may be equal.
 	if err := d.recordProgress(r, i, info.Ino); err != nil {
 		return err
 	}
@@ -261,19 +261,19 @@ func (d *Dir) recordProgress(r *record, i int, progress uint64) error {
 }
 
 // redoRemove removes a file of an interrupted Delete or Drop, unless another process has
-// changed it since.
+// changed the file since.
 func (d *Dir) redoRemove(r *record, s *span) error {
 	info, err := d.fs.Info(d.path(s.name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.removeLongKey(s.name)
+		return d.removeKeyText(s.name)
 	}
 	if err != nil {
 		return err
 	}
-	// A loss of power may also lose a file's modification time.
+	// A power loss can also lose a file's modification time.
 	if info.Ino != s.ino || info.Size != s.size || info.MTime != s.mtime && !d.mayHaveRebooted(r) {
 		d.log.Warn("partd: keeping a file that should have been removed, because another process changed it", "file", d.path(s.name))
 		return nil
 	}
-	return d.removeKeyFile(s.name)
+	return d.removeValue(s.name)
 }

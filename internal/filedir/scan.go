@@ -8,18 +8,19 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// scanBatch is the maximum number of files opened under one lock. They stay open while the
-// caller works, and there may be hundreds of callers.
+// scanBatch is the maximum number of files that Scan opens before it releases the lock. It is
+// small, because the files stay open while the caller processes the values, and there may be
+// hundreds of callers.
 const scanBatch = 8
 
-var errStopped = errors.New("stopped by the visitor")
+var errStopped = errors.New("the caller stopped the scan")
 
-// Visit receives a piece of a value, and reports whether to continue. data is valid until
-// it returns.
+// Visit receives a chunk of a value, and reports whether to continue. data is valid until
+// Visit returns.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the keys that the store has when Scan begins, with their values. It visits
-// only files whose names wanted accepts; nil means all.
+// Scan visits the keys that exist when Scan begins, with their values. It visits only keys
+// whose file names matches accepts. If matches is nil, it visits all.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {
@@ -39,7 +40,8 @@ func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Vi
 	return nil
 }
 
-// scanFiles visits the values of some files of list, and returns their number.
+// scanFiles visits the values of list's files from index from up to index to, and returns the
+// number of files visited, which is smaller if too many files are open.
 func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf []byte, visit Visit) (int, error) {
 	keys := make([]string, to-from)
 	open := func(i int) (openedFile, error) {
@@ -69,9 +71,9 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byt
 		err := readFull(n.file, p, offset)
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			if offset > 0 {
-				return d.KeyError(key, errCutWhileRead(offset, n.size))
+				return d.KeyError(key, truncatedError(offset, n.size))
 			}
-			// A Python process replaced it in place before any of it was visited.
+			// A Python process replaced the value in place before any of it was visited.
 			if p, err = d.readAgain(ctx, key); err == nil {
 				n.size = int64(len(p))
 			}

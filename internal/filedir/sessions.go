@@ -43,8 +43,8 @@ const (
 	slotBootOffset   = 48
 	slotSumOffset    = 56
 	sessionReadSize  = 32 << 10
-	maxSlots         = 1 << 20 // a file that claims more is not trusted
-	maxProbed        = 1 << 10 // slots examined for a new session
+	maxSlots         = 1 << 20 // if slot 0 states more, it is not valid
+	maxProbed        = 1 << 10 // maximum number of slots to examine for a new session
 )
 
 type slot [slotLen]byte
@@ -76,16 +76,17 @@ func (s *slot) seal(synced bool, boot uint64) *slot {
 	return s
 }
 
-// isValid reports whether a slot is valid in this run of the system.
+// isValid reports whether a slot's checksum is correct, and the slot was synced or was written
+// since the system started.
 func (s *slot) isValid(boot uint64) bool {
 	if crc32.Checksum(s[:slotSumOffset], castagnoli) != binary.LittleEndian.Uint32(s[slotSumOffset:]) {
 		return false
 	}
-	writtenIn := binary.LittleEndian.Uint64(s[slotBootOffset:])
-	return s.synced() || writtenIn != 0 && writtenIn == boot
+	slotBoot := binary.LittleEndian.Uint64(s[slotBootOffset:])
+	return s.synced() || slotBoot != 0 && slotBoot == boot
 }
 
-// sessionFile is the file "%sessions", which is open as long as the lock is kept.
+// sessionFile is the file "%sessions", which stays open while the lock is kept.
 type sessionFile struct {
 	file  vfs.File
 	epoch uint64 // cache.epoch when it was opened
@@ -93,8 +94,8 @@ type sessionFile struct {
 	head  *slot  // slot 0, or nil if it is not valid
 }
 
-// openSessions opens the file. If it does not exist and create is false, it leaves t.file
-// nil and returns nil.
+// openSessions opens the file. If the file does not exist, openSessions creates it or, if
+// create is false, leaves t.file nil.
 func (d *Dir) openSessions(create bool) error {
 	t := &d.sessions
 	if t.file != nil && t.epoch == d.cache.epoch {
@@ -133,8 +134,8 @@ func (d *Dir) readSlot(i uint64) (*slot, error) {
 	return s, nil
 }
 
-// writeSlot writes a slot, and syncs it if the store syncs. After a failed sync the store
-// refuses writes.
+// writeSlot writes a slot, and syncs it if the store syncs. If the sync fails, the store
+// refuses further writes.
 func (d *Dir) writeSlot(i uint64, s *slot) error {
 	if _, err := d.sessions.file.WriteAt(s[:], int64(i*slotLen)); err != nil {
 		return fmt.Errorf("writing %s: %w", d.path(names.Sessions), err)
@@ -145,8 +146,8 @@ func (d *Dir) writeSlot(i uint64, s *slot) error {
 	return nil
 }
 
-// unseal rewrites a synced slot as unsynced, and syncs that, because a loss of power may
-// lose some of the following writes.
+// unseal marks a synced slot as unsynced, and syncs that, because a power loss may lose some
+// of the following writes.
 func (d *Dir) unseal(i uint64, s *slot) error {
 	if err := d.writeSlot(i, s.seal(false, d.boot)); err != nil {
 		return err
@@ -178,7 +179,7 @@ func (d *Dir) findSession(session uint64) (s *slot, i uint64, err error) {
 	return s, i, nil
 }
 
-// EndSession forgets a session. Ending an unknown session is not an error.
+// EndSession makes the store forget a session. Ending an unknown session is not an error.
 func (d Tx) EndSession(session uint64) error {
 	_, i, err := d.findSession(session)
 	if errors.Is(err, storeerror.ErrSessionExpired) {
@@ -190,7 +191,8 @@ func (d Tx) EndSession(session uint64) error {
 	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// NewSession issues a session, in the next free slot, or in the slot of the oldest session.
+// NewSession issues a session. It uses the next free slot or, if there is none, the slot of
+// the least recently used session.
 func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
 		return 0, err
@@ -200,7 +202,7 @@ func (d Tx) NewSession() (uint64, error) {
 	if t.head != nil {
 		issued = binary.LittleEndian.Uint64(t.head[8:])
 	}
-	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // near the counter's end; older sessions expire
+	if t.head == nil || issued&(1<<32-1) > 1<<32-1-2*t.slots { // if the counter is near its end, expire all sessions
 		issued = sessiontab.NewIncarnation()
 	}
 	session, err := d.freeSession(issued)
@@ -217,7 +219,7 @@ func (d Tx) NewSession() (uint64, error) {
 	}
 	copy(head[slotSecretOffset:], secret)
 	if !d.sync && t.head != nil && t.head.synced() {
-		// A loss of power must not restore a valid slot that is older.
+		// A power loss must not restore an older slot that is still valid.
 		unsynced := *t.head
 		if err := d.unseal(0, &unsynced); err != nil {
 			return 0, err
@@ -234,32 +236,32 @@ func (d Tx) NewSession() (uint64, error) {
 	return session, nil
 }
 
-// freeSession returns the next session to issue after issued: the first whose slot is free
-// or has a session that was never used. If many slots in a row are used, it returns the
-// least recently used of them.
+// freeSession returns the session to issue after the session issued: the first session whose
+// slot is free, or contains a session that was never used. If there is none among the next
+// maxProbed slots, it returns the session with the least recently used slot.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	oldest, reused := int64(-1), issued+1
-	// The newest unused sessions are kept, because their owners are about to use them.
+	// Keep the newest unused sessions, because their owners will probably use them soon.
 	minUnused := int64(min(64, t.slots/128))
 	buf := make([]byte, 0, min(t.slots*slotLen, sessionReadSize))
-	at := uint64(0) // index of the first slot in buf
+	bufStart := uint64(0) // index of buf's first slot
 	for n := range min(t.slots, maxProbed) {
 		session := issued + 1 + n
 		i := t.slotOf(session)
-		if i < at || (i-at+1)*slotLen > uint64(len(buf)) {
-			at, buf = i, buf[:min(uint64(cap(buf)), (t.slots+1-i)*slotLen)]
+		if i < bufStart || (i-bufStart+1)*slotLen > uint64(len(buf)) {
+			bufStart, buf = i, buf[:min(uint64(cap(buf)), (t.slots+1-i)*slotLen)]
 			clear(buf)
 			if _, err := t.file.ReadAt(buf, int64(i*slotLen)); err != nil && !errors.Is(err, io.EOF) {
 				return 0, fmt.Errorf("reading %s: %w", d.path(names.Sessions), err)
 			}
 		}
-		s := (*slot)(buf[(i-at)*slotLen:])
+		s := (*slot)(buf[(i-bufStart)*slotLen:])
 		unknown := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
 		used := s.lastOperation().Number > 0
 		usedAt := uint32(s.session()) // fallback for slots of older versions
-		if at := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && at != 0 {
-			usedAt = at
+		if bufStart := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && bufStart != 0 {
+			usedAt = bufStart
 		}
 		age := int64(uint32(issued) - usedAt)
 		if unknown || !used && age >= minUnused {
@@ -272,7 +274,7 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	return reused, nil
 }
 
-// secret returns the secret for tokens, or nil.
+// secret returns the secret from which tokens are derived, or nil.
 func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
@@ -283,8 +285,8 @@ func (t *sessionFile) secret() []byte {
 	return nil
 }
 
-// SessionSecret returns the secret for the tokens of sessions, which is the same in every
-// process. Without a secret it returns the session's ErrSessionExpired.
+// SessionSecret returns the secret from which session tokens are derived, which is the same
+// in every process. If there is no secret, it returns the error of an expired session.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Set replaces a key's file by a new one. Readers of the old value can finish reading it.
-// If once is true and the key has a file, Set does nothing.
+// Set replaces a key's file with a new one. Readers of the old value can finish reading it.
+// If once is set and the key exists, Set does nothing.
 func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error {
 	name, err := d.nameOf(key)
 	if err != nil {
@@ -49,21 +49,21 @@ func (d Tx) Set(ctx context.Context, key string, value []byte, once bool) error 
 	return nil
 }
 
-// cleanUpSet cleans up after a failed Set: it removes the temporary file, and the file with a
-// new key's text. It returns cause.
+// cleanUpSet cleans up after a failed Set: it removes the temporary file and, if the key is
+// new and long, the file that contains the key. It returns cause.
 func (d *Dir) cleanUpSet(name string, isNew bool, cause error) error {
 	if errors.Is(cause, errLockLost) || errors.Is(cause, storeerror.ErrUnknownOutcome) {
-		return cause // these files may be another process's, or still needed
+		return cause // the files may belong to another process, or may be needed
 	}
 	d.unstage()
 	if isNew {
-		d.warn("removing what a new key left", d.removeLongKey(name))
+		d.warn("removing the file of a new long key", d.removeKeyText(name))
 	}
 	return cause
 }
 
-// replaceFile atomically replaces or creates a file with the given content. Unless its
-// error wraps ErrUnknownOutcome, a failed call has changed nothing.
+// replaceFile atomically replaces or creates a file with the given content. If it fails, it
+// has changed nothing, unless the error wraps ErrUnknownOutcome.
 func (d *Dir) replaceFile(name string, value []byte) error {
 	if _, err := d.stage(value); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (d *Dir) newTemp(perm fs.FileMode) (vfs.File, error) {
 	return d.openPerm(d.path(names.Temp), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
-// stage writes the temporary file and closes it.
+// stage writes value to the temporary file.
 func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	tmp, err := d.newTemp(0o666)
 	if err != nil {
@@ -106,13 +106,13 @@ func (d *Dir) stage(value []byte) (vfs.Info, error) {
 	return info, err
 }
 
-// unstage removes the temporary file. A failure does no harm.
+// unstage removes the temporary file. An error is only logged, because it does no harm.
 func (d *Dir) unstage() {
 	d.warn("removing a temporary file", d.removeFile(names.Temp))
 }
 
-// moveStaged renames the temporary file to name. Unless its error wraps
-// ErrUnknownOutcome, a failed call has not renamed it.
+// moveStaged renames the temporary file to name. If it fails, it has not renamed the file,
+// unless the error wraps ErrUnknownOutcome.
 func (d *Dir) moveStaged(name string) error {
 	intact, err := d.lockIntact()
 	if err == nil && !intact {

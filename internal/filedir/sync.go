@@ -12,20 +12,20 @@ import (
 
 // dirtySet remembers files with unsynced data that are no longer open.
 type dirtySet struct {
-	paths   map[string]struct{}
-	limit   int      // maximum number of paths
-	all     bool     // the limit was exceeded: every file may be dirty
-	parents []string // directories with possibly new subdirectories
+	paths      map[string]struct{}
+	limit      int      // maximum number of paths
+	overflowed bool     // there were more paths than limit, so every file may be dirty
+	parents    []string // directories whose subdirectories may be new and not synced
 }
 
 const maxDirty = 1 << 16
 
 func (s *dirtySet) add(path string) {
-	if s.all {
+	if s.overflowed {
 		return
 	}
 	if len(s.paths) >= s.limit {
-		s.all, s.paths = true, nil
+		s.overflowed, s.paths = true, nil
 		return
 	}
 	if s.paths == nil {
@@ -34,8 +34,8 @@ func (s *dirtySet) add(path string) {
 	s.paths[path] = struct{}{}
 }
 
-// Sync returns once everything that this store acknowledged before the call would survive a
-// loss of power. It does not cover other processes' writes.
+// Sync waits until everything that this store acknowledged before the call is durable. It does
+// not cover other processes' writes.
 func (d Tx) Sync(ctx context.Context) error {
 	if d.sync {
 		return nil // each operation was synced
@@ -48,7 +48,7 @@ func (d Tx) Sync(ctx context.Context) error {
 }
 
 func (d *Dir) syncAll(ctx context.Context) error {
-	if d.dirty.all {
+	if d.dirty.overflowed {
 		list, err := d.listFiles(false, nil)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		for _, k := range d.cache.ring {
 			k.dirty = false
 		}
-		d.dirty.all = false
+		d.dirty.overflowed = false
 	}
 	for _, k := range d.cache.ring {
 		if !k.dirty {
@@ -82,8 +82,8 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		if err := k.file.Sync(); err != nil {
 			return err
 		}
-		// Another process that undid an append may have replaced the file by a copy
-		// without syncing it.
+		// Another process that undid an append may have replaced the file with a copy that
+		// is not synced.
 		info, err := d.fs.Info(k.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -102,7 +102,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 		}
 		delete(d.dirty.paths, path)
 	}
-	// A loss of power must not restore an old record.
+	// A power loss must not restore an old record.
 	if d.journal.file != nil {
 		if err := d.journal.file.Sync(); err != nil {
 			return err
@@ -111,7 +111,7 @@ func (d *Dir) syncAll(ctx context.Context) error {
 	return d.syncDirs()
 }
 
-// syncDirs makes the directory's entries and its own name durable.
+// syncDirs makes the names in the directory durable, and the directory's own name.
 func (d *Dir) syncDirs() error {
 	if err := d.syncNames(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (d *Dir) syncDirs() error {
 	return nil
 }
 
-// syncPath syncs a file that may be closed or removed.
+// syncPath syncs the file at path, if it exists.
 func (d *Dir) syncPath(path string) error {
 	file, err := d.open(path, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) || err != nil && d.isDir(path) {

@@ -11,24 +11,25 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// nameOf returns the name of a key's file. For a tuple it is Python's path, unless a file is
-// in its way, or the key already has a flat file, as in stores of older versions.
+// nameOf returns the name of a key's file. For a tuple, it is the path that Python uses. But
+// if a file is in the way, or the key has a flat file, which older versions wrote, it is a
+// flat name.
 func (d *Dir) nameOf(key string) (string, error) {
 	flat := d.scheme.Name(key)
-	tuple, ok := d.scheme.TuplePath(key)
+	tuplePath, ok := d.scheme.TuplePath(key)
 	if !ok {
 		return flat, nil
 	}
-	present, possible, err := d.statTuple(tuple)
+	exists, possible, err := d.statTuple(tuplePath)
 	if err != nil || !possible {
 		return flat, err
 	}
 	_, err = d.fs.Info(d.path(flat))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return tuple, nil
-	case err == nil && present:
-		err = d.twoFiles(flat, tuple)
+		return tuplePath, nil
+	case err == nil && exists:
+		err = d.twoFiles(flat, tuplePath)
 	}
 	return flat, err
 }
@@ -37,8 +38,8 @@ func (d *Dir) twoFiles(flat, tuple string) error {
 	return fmt.Errorf("its value is in two files, %s and %s: move one of them out of the directory", d.path(flat), d.path(tuple))
 }
 
-// statTuple reports whether a tuple's file exists, and whether it can be created.
-func (d *Dir) statTuple(tuple string) (present, possible bool, err error) {
+// statTuple reports whether a tuple's file exists, and whether it exists or could be created.
+func (d *Dir) statTuple(tuple string) (exists, possible bool, err error) {
 	for i, c := range tuple + "/" {
 		if c != '/' {
 			continue
@@ -67,7 +68,7 @@ func (d *Dir) statTuple(tuple string) (present, possible bool, err error) {
 	return false, false, nil
 }
 
-// makeParents creates the parent directories of a file.
+// makeParents creates the missing parent directories of a file.
 func (d *Dir) makeParents(name string) error {
 	if !strings.Contains(name, "/") {
 		return nil
@@ -76,7 +77,7 @@ func (d *Dir) makeParents(name string) error {
 	return d.fs.MkdirAll(d.path(path.Dir(name)), 0o777)
 }
 
-// markNamesDirty marks the parent directories of a file as having unsynced changes.
+// markNamesDirty records that the names in a file's parent directories are not synced.
 func (d *Dir) markNamesDirty(name string) {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		if d.subdirs == nil {
@@ -86,7 +87,7 @@ func (d *Dir) markNamesDirty(name string) {
 	}
 }
 
-// syncNames makes the names of files durable.
+// syncNames makes changed file names durable.
 func (d *Dir) syncNames() error {
 	for dir := range d.subdirs {
 		if err := d.fs.SyncDir(d.path(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +98,7 @@ func (d *Dir) syncNames() error {
 	return d.fs.SyncDir(d.dir)
 }
 
-// findTuple updates the path of a tuple's file, which may have moved.
+// findTuple updates k.path if k is a tuple whose file another process has moved.
 func (d *Dir) findTuple(k *keyFile) error {
 	if _, ok := d.scheme.TuplePath(k.key); !ok {
 		return nil
@@ -111,7 +112,7 @@ func (d *Dir) findTuple(k *keyFile) error {
 	return err
 }
 
-var errInTheWay = errors.New("it is also the directory of tuples that begin with it: delete those tuples first")
+var errNameIsDir = errors.New("its name is in use for a directory, because there are tuples that begin with the key: delete those tuples first")
 
 // isDir reports whether path is a directory and not a link to one.
 func (d *Dir) isDir(path string) bool {
@@ -124,27 +125,27 @@ func (d *Dir) isDir(path string) bool {
 	return err == nil && info.Mode.IsDir()
 }
 
-// isEmptyTupleDir reports whether name is a directory without tuples.
+// isEmptyTupleDir reports whether name is a directory that contains no tuples.
 func (d *Dir) isEmptyTupleDir(name string) bool {
-	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errInTheWay }) == nil
+	return d.isDir(d.path(name)) && d.eachName(name+"/", true, func(string, names.Kind) error { return errNameIsDir }) == nil
 }
 
-// freeName removes an empty directory so that a file can have its name. Such directories
-// remain, as in Python, after tuples are deleted.
+// freeName removes a directory without tuples, so that a file can have its name. Deleting
+// tuples leaves such directories, as in Python.
 func (d *Dir) freeName(name string) error {
 	d.removeDirs(name + "/")
 	if d.fs.Remove(d.path(name)) != nil {
-		return errInTheWay
+		return errNameIsDir
 	}
 	return nil
 }
 
-// removeDirs removes the empty directories of tuples below a directory, whose name ends in a
-// slash.
+// removeDirs removes the empty tuple directories in a directory and its subdirectories. below
+// is "" or ends in a slash.
 func (d *Dir) removeDirs(below string) {
 	dir, err := d.fs.ReadDir(d.path(below))
 	if err != nil {
-		return // nothing to remove, or not readable
+		return // the directory does not exist, or cannot be read
 	}
 	var names []string
 	for err == nil {

@@ -11,40 +11,40 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Group shares the syncs of one store. Each write has a higher position than all earlier
-// writes. In a zero Group nothing is synced. A Group is safe for concurrent use.
+// Group shares the syncs of one store. Writes have increasing positions. The zero value means
+// that nothing is synced. A Group is safe for concurrent use.
 type Group struct {
 	synced  atomic.Uint64 // last synced position
-	arrived atomic.Int64  // callers since the last round began to sync
+	arrived atomic.Int64  // number of calls of Wait since the last sync began
 
 	mu      sync.Mutex
 	current *round // nil if no sync is running
 
-	// Set by the leader of each round for the next one.
-	expected int64         // number of callers
-	duration time.Duration // duration of the sync
+	// Set by the leader of each round for the next round.
+	expected int64         // expected number of callers
+	duration time.Duration // duration of the last sync
 }
 
 // round is one sync, led by one of the callers that wait for it.
 type round struct {
 	ended chan struct{}
-	upTo  uint64 // err applies to positions up to this one
+	upTo  uint64 // err applies to positions up to upTo
 	err   error
 }
 
 // Synced returns the last synced position.
 func (g *Group) Synced() uint64 { return g.synced.Load() }
 
-// MarkSynced records that everything up to a position is synced, by any means.
+// MarkSynced records that all writes up to a position are synced, by any means.
 func (g *Group) MarkSynced(upTo uint64) {
 	for old := g.synced.Load(); old < upTo && !g.synced.CompareAndSwap(old, upTo); old = g.synced.Load() {
 	}
 }
 
-// Wait returns once position pos is synced. One of the concurrent callers calls its sync,
-// which must return the last position written before it began, even with an error. All
-// callers that wait for a position up to that one get the error. If the sync fails
-// because its caller's context ended, the others try again.
+// Wait waits until position pos is synced. One of the concurrent callers calls its sync
+// function, which must return the last position written before it began, even with an error.
+// All callers that wait for a position up to that one return the error. But if sync fails
+// because its caller's context has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {
 		return nil
@@ -75,7 +75,7 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 	return nil
 }
 
-// leadRound syncs for all waiting callers.
+// leadRound calls sync for all waiting callers.
 func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Context) (uint64, error)) error {
 	defer func() { // even if sync panics
 		g.mu.Lock()
@@ -96,9 +96,8 @@ func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Conte
 }
 
 // gatherWaiters waits for the callers that the last round released, because they usually
-// write again at once. Otherwise they would wait for the round after this one, and every
-// round would sync for half of the callers. It yields instead of sleeping, because timers
-// are too coarse.
+// write again immediately. Otherwise they would miss this round, and every round would serve
+// only half of the callers. It yields instead of sleeping, because timers are too coarse.
 func (g *Group) gatherWaiters() {
 	limit := min(g.duration/2, maxGather)
 	for begin := time.Now(); g.arrived.Load() < g.expected && time.Since(begin) < limit; {
@@ -106,5 +105,5 @@ func (g *Group) gatherWaiters() {
 	}
 }
 
-// maxGather is the longest delay of a round; another limit is half the duration of the last sync.
+// maxGather is the maximum delay of a round. Half the duration of the last sync also limits it.
 const maxGather = 500 * time.Microsecond

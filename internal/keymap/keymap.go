@@ -13,14 +13,14 @@ import (
 
 const (
 	pageShift  = 7
-	pageLen    = 1 << pageShift // records are in pages, so that they never move
-	InlineKey  = 29             // maximum length of a key inside its record
+	pageLen    = 1 << pageShift // number of records in a page; pages never move
+	InlineKey  = 29             // maximum length of a key that is stored in its record
 	firstSlots = 16
-	largeTable = 1 << 13 // slots; 64 KiB
+	largeTable = 1 << 13 // number of slots from which Prefetch is useful; they need 64 KiB
 )
 
-// ID identifies a record until its key is deleted; then another key may get the same ID. 0 means
-// no record.
+// ID identifies a record until its key is deleted. After that, another key may have the same ID. 0
+// means no record.
 type ID uint32
 
 type record[V any] struct {
@@ -35,15 +35,15 @@ type record[V any] struct {
 // Map is a hash map from keys of up to 65,535 bytes to records of type V, which must not contain
 // pointers. The zero value is empty. A Map is not safe for concurrent use.
 type Map[V any] struct {
-	// slots is an open-addressing table with linear probing. A slot is 0 if empty, or has
-	// the lower half of the key's hash in its upper half and the record's ID in its lower.
-	slots []uint64
-	pages []*[pageLen]record[V]
-	next  ID // records 1 to next-1 have been in use
-	free  ID // first of the deleted records, linked through their hash fields
-	n     int
-	// Strings holds the keys that are too long for a record. Maps may share a Slab; if nil,
-	// the map creates one.
+	// slots is an open-addressing table with linear probing. An empty slot is 0. The upper
+	// half of a slot is the lower half of the key's hash; its lower half is the record's ID.
+	slots  []uint64
+	pages  []*[pageLen]record[V]
+	nextID ID // the lowest ID that was never in use
+	free   ID // first deleted record; deleted records are linked through their hash fields
+	count  int
+	// Strings stores the keys that are too long for a record. Several maps can share a Slab.
+	// If it is nil, the map creates a Slab.
 	Strings *slab.Slab
 }
 
@@ -51,16 +51,16 @@ type Map[V any] struct {
 func Hash(seed maphash.Seed, key string) uint64 { return maphash.String(seed, key) }
 
 // Len returns the number of keys.
-func (m *Map[V]) Len() int { return m.n }
+func (m *Map[V]) Len() int { return m.count }
 
-// Footprint returns the bytes that the map uses on the heap, without Strings.
+// Footprint returns the bytes that the map uses on the heap, not counting Strings.
 func (m *Map[V]) Footprint() int64 {
 	return int64(len(m.slots))*8 + int64(len(m.pages))*int64(unsafe.Sizeof([pageLen]record[V]{}))
 }
 
-// Prefetch reads the slots where Find starts for hashes[i], for each i in indexes. Called before
-// Find for many keys, it lets their cache misses overlap. The caller must use the meaningless
-// result, so that the compiler keeps the reads. Prefetch does nothing for a small table.
+// Prefetch reads the slot at which Find starts for hashes[i], for each i in indexes. If it is called
+// before Find is called for many keys, their cache misses overlap. The caller must use the result,
+// which has no meaning, so that the compiler keeps the reads. Prefetch does nothing for a small table.
 func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	if len(m.slots) < largeTable {
 		return 0
@@ -105,29 +105,29 @@ func (m *Map[V]) Insert(hash uint64, key string) ID {
 	return id
 }
 
-// add allocates a record and enters it in the table.
+// add allocates a record and adds it to slots.
 func (m *Map[V]) add(hash uint64) ID {
-	if (m.n+1)*4 > len(m.slots)*3 {
+	if (m.count+1)*4 > len(m.slots)*3 {
 		m.growSlots()
 	}
 	id := m.free
 	if id != 0 {
 		m.free = ID(m.record(id).hash)
 	} else {
-		m.next = max(m.next, 1)
-		id = m.next
-		m.next++
+		m.nextID = max(m.nextID, 1)
+		id = m.nextID
+		m.nextID++
 		if int(id>>pageShift) == len(m.pages) {
 			m.pages = append(m.pages, new([pageLen]record[V]))
 		}
 	}
 	m.insertSlot(uint64(uint32(hash))<<32 | uint64(id))
-	m.n++
+	m.count++
 	return id
 }
 
-// Exists reports whether id belongs to a key. An id may be reused for another key.
-func (m *Map[V]) Exists(id ID) bool { return id < m.next && m.record(id).live }
+// Exists reports whether id currently belongs to a key.
+func (m *Map[V]) Exists(id ID) bool { return id < m.nextID && m.record(id).live }
 
 // Hash returns the hash with which the record's key was inserted.
 func (m *Map[V]) Hash(id ID) uint64 { return m.record(id).hash }
@@ -155,7 +155,7 @@ func (m *Map[V]) Delete(id ID) {
 		}
 		i = (i + 1) & mask
 	}
-	// Close the gap: move back each later slot of the run that a search would no longer
+	// Close the gap: move back each of the following slots that a search would no longer
 	// reach.
 	for j := (i + 1) & mask; m.slots[j] != 0; j = (j + 1) & mask {
 		home := uint32(m.slots[j]>>32) & mask
@@ -170,7 +170,7 @@ func (m *Map[V]) Delete(id ID) {
 	}
 	*r = record[V]{hash: uint64(m.free)}
 	m.free = id
-	m.n--
+	m.count--
 }
 
 // IDs calls yield for each record until it returns false. No record may be inserted or deleted
@@ -188,20 +188,20 @@ func (m *Map[V]) Reset() { *m = Map[V]{Strings: m.Strings} }
 
 // Compact releases memory if most records are unused. It changes the IDs.
 func (m *Map[V]) Compact() {
-	if len(m.pages) <= 1 && len(m.slots) <= 2*pageLen || m.n*4 > len(m.pages)*pageLen {
+	if len(m.pages) <= 1 && len(m.slots) <= 2*pageLen || m.count*4 > len(m.pages)*pageLen {
 		return
 	}
-	small := Map[V]{Strings: m.Strings}
+	compacted := Map[V]{Strings: m.Strings}
 	for id := range m.IDs {
 		r := m.record(id)
-		*small.record(small.add(r.hash)) = *r
+		*compacted.record(compacted.add(r.hash)) = *r
 	}
-	*m = small
+	*m = compacted
 }
 
 func (m *Map[V]) record(id ID) *record[V] { return &m.pages[id>>pageShift][id&(pageLen-1)] }
 
-// hasKey reports whether a record belongs to a key, by comparing the keys, not only the hashes.
+// hasKey reports whether a record belongs to a key. It compares the keys, not only the hashes.
 func (m *Map[V]) hasKey(id ID, hash uint64, key string) bool {
 	r := m.record(id)
 	if r.hash != hash || int(r.keyLen) != len(key) {

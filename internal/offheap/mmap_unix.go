@@ -11,9 +11,9 @@ import (
 
 const hugePages = 14 // unix.MADV_HUGEPAGE, which only Linux has
 
-// Allocate returns n zero bytes, aligned to a page, for memory that is used again and
-// again. It asks for huge pages if the system has them. Pages use memory only after they
-// are first touched. The caller must call Release.
+// Allocate returns n zero bytes, aligned to a page, for memory that is used many times. It asks
+// for huge pages if the system has them. Pages use memory only after they are first touched. The
+// caller must call Release.
 func Allocate(n int) ([]byte, error) {
 	b, err := AllocateSmallPages(n)
 	// Huge pages are only an optimization, so a refusal is not an error.
@@ -23,10 +23,10 @@ func Allocate(n int) ([]byte, error) {
 	return b, err
 }
 
-// AllocateSmallPages is like Allocate, for memory that is used only a few times. Pages of
-// the usual size are often recently used ones, which are cheap to get. A huge page needs
-// memory that was idle for long; in a virtual machine, fetching it from the host takes
-// longer than clearing it.
+// AllocateSmallPages is like Allocate, but for memory that is used only a few times. The system
+// can often provide pages of the usual size from recently used memory, which is cheap. A huge
+// page often consists of memory that was idle for long; in a virtual machine, fetching such
+// memory from the host takes longer than clearing it.
 func AllocateSmallPages(n int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	if err != nil {
@@ -38,7 +38,7 @@ func AllocateSmallPages(n int) ([]byte, error) {
 // Release frees memory that Allocate or AllocateSmallPages returned. b may be nil.
 func Release(b []byte) {
 	if b != nil {
-		// Munmap fails only for an address that was never mapped.
+		// Munmap fails only if the address was not mapped.
 		_ = unix.Munmap(b)
 	}
 }

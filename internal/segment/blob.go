@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A blob file contains large values. A table with the CRC of each block follows each
-// value. The entry that refers to the value contains the CRC of this table.
+// A blob file contains large values. After each value, there is a table with the CRC of each
+// of its blocks. The entry that refers to the value contains the CRC of this table.
 const blobBlock = 64 << 10
 
 // BlobRef locates a large value.
@@ -19,7 +19,7 @@ type BlobRef struct {
 	File   uint32
 	Off    int64
 	Length int64
-	CRC    uint32 // of the CRC table
+	CRC    uint32 // CRC of the CRC table
 }
 
 const BlobRefLen = 4 + 8 + 8 + 4
@@ -44,7 +44,7 @@ func ParseBlobRef(b []byte) (BlobRef, error) {
 	return r, nil
 }
 
-// StoredLen returns the bytes that the value and its CRC table occupy.
+// StoredLen returns the length of the value and its CRC table in the file.
 func (r *BlobRef) StoredLen() int64 { return r.Length + r.tableLen() }
 
 func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
@@ -63,17 +63,17 @@ type BlobReader struct {
 	f     *File
 	Ref   BlobRef
 	table []byte // CRCs of the unread blocks
-	off   int64  // of the next block in the value
+	off   int64  // offset of the next block in the value
 	buf   []byte
 }
 
-// Open starts reading the value at ref, after checking its CRC table. size is the file's
-// size. The returned error names the file.
+// Open checks the CRC table of the value at ref, and starts to read the value. size is the
+// file's size. The returned error names the file.
 func (r *BlobReader) Open(f *File, size int64, ref BlobRef) error {
 	tableLen := ref.tableLen()
 	if ref.Off > size || ref.Length+tableLen > size-ref.Off {
 		return f.Corrupt(ref.Off, fmt.Errorf(
-			"a value of %d bytes should be here, but the file ends at %d", ref.Length, size))
+			"a large value of %d bytes should be here, but the file ends at offset %d", ref.Length, size))
 	}
 	*r = BlobReader{f: f, Ref: ref, buf: r.buf, table: make([]byte, tableLen)}
 	if err := f.ReadFull(r.table, ref.Off+ref.Length); err != nil {

@@ -37,8 +37,8 @@ func NewCompressor(c Codec) (*Compressor, error) {
 	return k, nil
 }
 
-// compress returns the bytes to store for a block, valid until the next call. It returns
-// raw itself unless compression saves at least 1/16.
+// compress returns the bytes to store for a block, which are valid until the next call. If
+// compression saves less than 1/16, it returns raw.
 func (k *Compressor) compress(raw []byte) (stored []byte, c Codec) {
 	switch k.codec {
 	case codecS2:
@@ -63,14 +63,14 @@ type decompressor struct {
 	err  error
 }
 
-// decompress returns the rawLen bytes of a block, in dst if they fit. rawLen must not
-// exceed blockLen.
+// decompress returns a block's rawLen uncompressed bytes. It uses dst if they fit. rawLen must
+// not exceed blockLen.
 func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]byte, error) {
 	switch c {
 	case codecS2:
 		n, err := s2.DecodedLen(stored)
 		if err != nil || n != rawLen {
-			return nil, fmt.Errorf("an S2 block should have %d bytes uncompressed, but has %d (%v)", rawLen, n, err)
+			return nil, fmt.Errorf("an S2 block should have %d uncompressed bytes, but has %d (%v)", rawLen, n, err)
 		}
 		return s2.Decode(dst[:cap(dst)], stored)
 	case codecZstd:
@@ -83,7 +83,7 @@ func (d *decompressor) decompress(dst, stored []byte, c Codec, rawLen int) ([]by
 		}
 		b, err := d.zstd.DecodeAll(stored, dst[:0])
 		if err == nil && len(b) != rawLen {
-			err = fmt.Errorf("a Zstandard block should have %d bytes uncompressed, but has %d", rawLen, len(b))
+			err = fmt.Errorf("a Zstandard block should have %d uncompressed bytes, but has %d", rawLen, len(b))
 		}
 		return b, err
 	}

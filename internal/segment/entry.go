@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Kind is the effect of an entry on its key's value.
+// Kind is what an entry does to its key's value.
 type Kind uint8
 
 const (
@@ -18,10 +18,10 @@ const (
 	KindBlob               // append the large value at a BlobRef
 )
 
-// MaxInline is the maximum length of a value inside an entry; longer values are blobs.
+// MaxInline is the maximum length of a value in an entry. Longer values are blobs.
 const MaxInline = 64<<10 - 1
 
-// maxEntryLen bounds the length of an encoded entry.
+// maxEntryLen is an upper bound on the length of an encoded entry.
 const maxEntryLen = 2*binary.MaxVarintLen32 + partd.MaxKeyLen + MaxInline
 
 // Entry is a decoded entry. Its slices alias the decoded buffer.
@@ -47,8 +47,8 @@ func AppendEntryHead(b []byte, kind Kind, key string, valueLen int) []byte {
 	return append(b, key...)
 }
 
-// ParseEntry decodes the entry at the start of b. It returns ErrShortEntry if b may end
-// inside a valid entry.
+// ParseEntry decodes the entry at the start of b. If b ends within the entry, it returns
+// ErrShortEntry.
 func ParseEntry(b []byte) (e Entry, err error) {
 	v, n := binary.Uvarint(b)
 	k, m := uint64(0), 0
@@ -75,9 +75,9 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	return Entry{Kind: kind, Key: b[keyStart:valueStart], Value: b[valueStart:end], Raw: b[:end], HashStart: n}, nil
 }
 
-// ParseShort is a fast path for common entries: an append or a set that is complete in b,
-// with a key and a value of few bytes. It returns the positions of the key, of the value,
-// and of the end. If ok is false, use ParseEntry.
+// ParseShort is a fast alternative to ParseEntry for appends and sets with a short key and a
+// short value. It returns the offsets in b of the key, the value, and the end of the entry. If
+// ok is false, use ParseEntry.
 func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok bool) {
 	if off+4 > len(b) {
 		return 0, 0, 0, 0, false
@@ -94,7 +94,7 @@ func ParseShort(b []byte, off int) (kind Kind, keyStart, valueStart, end int, ok
 	return Kind(v & 3), keyStart, valueStart, end, ok
 }
 
-// ValueLen returns the length of the piece, which may be a blob.
+// ValueLen returns the length of the value, even if it is a blob.
 func (e *Entry) ValueLen() (int64, error) {
 	if e.Kind != KindBlob {
 		return int64(len(e.Value)), nil
@@ -128,7 +128,7 @@ func EachBlock(src Source, use func(b []byte) error) error {
 // EntryReader reads the entries of a Source. An entry may span several blocks.
 type EntryReader struct {
 	Src   Source
-	buf   []byte // the unread rest of the current block
+	buf   []byte // unread bytes of the current block
 	carry []byte // an entry that spans blocks, and the bytes after it
 	tmp   []byte
 }
@@ -145,8 +145,8 @@ func (r *EntryReader) Next() (Entry, error) {
 			return e, ErrBadEntry
 		}
 		restLen := len(r.buf)
-		// The source may reuse its buffer, so the rest must be copied first. buf may
-		// alias carry; therefore tmp and carry swap roles.
+		// The source may reuse its buffer, so copy the unread bytes first. Copy them to tmp,
+		// because buf may share memory with carry, and then swap tmp and carry.
 		r.tmp = append(r.tmp[:0], r.buf...)
 		block, err := r.Src.Next()
 		if err == io.EOF {
@@ -182,10 +182,10 @@ func (s *BlockList) Next() ([]byte, error) {
 
 func (r *EntryReader) Reset(src Source) { r.Src, r.buf = src, nil }
 
-// Each calls f for each entry of src. The entry is valid during the call.
+// Each calls f for each entry of src. The entry is valid only during the call.
 func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	r.Reset(src)
-	var e Entry // declared outside the loop: f makes it escape, and one allocation is enough
+	var e Entry // it escapes to the heap, so allocate it only once
 	for {
 		var err error
 		if e, err = r.Next(); err == io.EOF {

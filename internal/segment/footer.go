@@ -9,14 +9,14 @@ import (
 	"slices"
 )
 
-// Layout describes a segment: its ranges, then the runs of its hot keys, then a footer.
+// Layout describes a segment, which consists of ranges, runs of hot keys, and a footer.
 type Layout struct {
 	Start   int64
-	End     int64 // after the footer
+	End     int64 // end of the footer
 	Bits    uint8
-	Offsets []uint32 // 2^bits+1 offsets from Start: where each range begins, and where the last ends
-	RawLens []uint32 // 2^bits uncompressed lengths of the ranges; nil if the segment is not compressed
-	Hot     []HotRun // sorted by hash
+	Offsets []uint32 // 2^Bits+1 offsets from Start: the start of each range, and the end of the last range
+	RawLens []uint32 // uncompressed length of each range; nil if the segment is not compressed
+	Hot     []HotRun // sorted with CompareHot
 
 	uncompressedLen int64 // cached by UncompressedLen; 0 if unknown
 }
@@ -24,10 +24,10 @@ type Layout struct {
 // HotRun locates a run of entries of one hot key.
 type HotRun struct {
 	Hash    uint64
-	Off     uint32 // from the start of the segment
+	Off     uint32 // offset from the start of the segment
 	Len     uint32
 	Bytes   int64 // length of the value after these entries
-	Resets  bool  // the run begins with a Set or Delete, which discards the value in earlier segments
+	Resets  bool  // the run contains a Set or Delete, which discards the value in earlier segments
 	Deleted bool  // the key does not exist after these entries
 	Key     []byte
 }
@@ -38,7 +38,7 @@ const (
 	MaxHotKey      = 256      // maximum length of a hot key, so that footers stay small
 
 	segmentMagic   = "partdSEG"
-	footerTailLen  = 8 + 4 + 4 // magic, length of the footer before it, CRC
+	footerTailLen  = 8 + 4 + 4 // magic, length of the footer without this tail, CRC
 	footerFixedLen = 8 + 4 + 1 + 1 + 2 + LedgerLen
 	LedgerLen      = 56
 	maxFooter      = 64 << 20
@@ -50,10 +50,10 @@ func (g *Layout) RangeIndex(hash uint64) int { return RangeIndex(hash, g.Bits) }
 // StoredLen returns the segment's length in its file.
 func (g *Layout) StoredLen() int64 { return g.End - g.Start }
 
-// OffsetMemoryUsed returns the memory that the offsets of the ranges use.
+// OffsetMemoryUsed returns the memory in use by range offsets.
 func (g *Layout) OffsetMemoryUsed() int64 { return 4 * int64(len(g.Offsets)+len(g.RawLens)) }
 
-// MemoryUsed returns the memory that the layout uses.
+// MemoryUsed returns the memory in use by the layout.
 func (g *Layout) MemoryUsed() int64 {
 	return int64(cap(g.Offsets)+cap(g.RawLens))*4 + 200 + g.HotMemoryUsed()
 }
@@ -65,8 +65,8 @@ func (g *Layout) HotMemoryUsed() (n int64) {
 	return n
 }
 
-// UncompressedLen returns the approximate length of the segment without compression. It
-// caches the result, so concurrent calls need a lock.
+// UncompressedLen returns the approximate length that the segment would have without
+// compression. It caches the result, so it must not be called concurrently.
 func (g *Layout) UncompressedLen() int64 {
 	if g.uncompressedLen > 0 {
 		return g.uncompressedLen
@@ -80,8 +80,8 @@ func (g *Layout) UncompressedLen() int64 {
 		n += int64(r)
 	}
 	for i := range g.Hot {
-		// The run's uncompressed length is unknown. The length of the value is an
-		// estimate, but may include blobs; hence maxFactor.
+		// The run's uncompressed length is unknown. The value's length is an estimate, but
+		// may include blobs, which maxFactor limits.
 		const maxFactor = 64
 		n += max(min(g.Hot[i].Bytes, maxFactor*int64(g.Hot[i].Len))-int64(g.Hot[i].Len), 0)
 	}
@@ -89,7 +89,7 @@ func (g *Layout) UncompressedLen() int64 {
 	return n
 }
 
-// CompareHot orders runs by hash, then key.
+// CompareHot compares runs by hash, then by key.
 func CompareHot(a, b HotRun) int {
 	return cmp.Or(cmp.Compare(a.Hash, b.Hash), bytes.Compare(a.Key, b.Key))
 }
@@ -117,7 +117,7 @@ func (g *Layout) HotBetween(lo, hi uint64) []HotRun {
 	return g.Hot[first:end]
 }
 
-// EncodeFooter returns the footer to write at an offset of the file. ledger must be an
+// EncodeFooter returns the footer to write at offset off of the file. ledger must be an
 // encoded Ledger.
 func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	le := binary.LittleEndian
@@ -167,7 +167,7 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	le := binary.LittleEndian
 	tail := make([]byte, footerTailLen)
 	if end < HeaderLen+footerTailLen {
-		return g, nil, f.Corrupt(end, errors.New("the file is too short for a segment to end here"))
+		return g, nil, f.Corrupt(end, errors.New("a segment should end here, but the file is too short to contain one"))
 	}
 	if err := f.ReadFull(tail, end-footerTailLen); err != nil {
 		return g, nil, err
@@ -191,7 +191,7 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	return g, ledger, nil
 }
 
-// parseFooter decodes a footer at an offset of its file.
+// parseFooter decodes the footer at offset off of its file.
 func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	bad := errors.New("a segment's footer is invalid")
 	le := binary.LittleEndian
@@ -202,7 +202,7 @@ func parseFooter(b []byte, off int64) (g Layout, ledger []byte, err error) {
 	hot := le.Uint32(b[8:])
 	hasRaw := b[13]
 	ledger = b[16:footerFixedLen]
-	maxBytes := int64(le.Uint64(ledger[8:])) // of all pieces
+	maxBytes := int64(le.Uint64(ledger[8:])) // total length of all pieces
 	b = b[footerFixedLen:]
 	if g.Bits > 16 || hasRaw > 1 || g.Start < HeaderLen || g.Start > off {
 		return g, nil, bad

@@ -18,11 +18,11 @@ import (
 
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Format has the parameters that all files of a store share.
+// Format holds the parameters of a store's files.
 type Format struct {
-	ID    uint64 // of the store
-	Seed  uint64 // of the hash of keys and of all salts
-	NoCRC bool   // do not verify checksums: a fault that tests inject
+	ID    uint64 // random identifier of the store
+	Seed  uint64 // seed of key hashes, and salt of all checksums
+	NoCRC bool   // do not verify checksums: a fault injected by tests
 	// KeyHash replaces the keyed hash in tests.
 	KeyHash func(key string) uint64
 	decomp  decompressor
@@ -44,8 +44,8 @@ func (f *Format) HashBytes(key []byte) uint64 {
 	return xxh3.HashSeed(key, f.Seed)
 }
 
-// SaltedCRC returns a CRC of b, salted with the store, the file, and the offset. So data
-// from another place does not pass the check.
+// SaltedCRC returns a CRC of b, salted with the store's seed, the file number and the offset,
+// so that data from another store, file or offset does not pass the check.
 func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 	var salt [20]byte
 	binary.LittleEndian.PutUint64(salt[:], f.Seed)
@@ -61,13 +61,13 @@ func (f *Format) SaltedCRC(file uint32, off int64, b []byte) uint32 {
 // RangeIndex returns the index of the range that contains hash, out of 2^bits ranges.
 func RangeIndex(hash uint64, bits uint8) int { return int(hash >> 1 >> (63 - bits)) }
 
-// HashBounds returns the lowest and the highest hash of the ranges [first, end), out of
-// 2^bits ranges.
+// HashBounds returns the lowest and highest hash in the ranges [first, end), out of 2^bits
+// ranges.
 func HashBounds(first, end int, bits uint8) (lo, hi uint64) {
 	return uint64(first) << 1 << (63 - bits), uint64(end)<<1<<(63-bits) - 1
 }
 
-// FileKind is the kind of a data file's content.
+// FileKind is the kind of a data file.
 type FileKind uint8
 
 const (
@@ -81,7 +81,7 @@ const (
 	FormatVersion = 1
 )
 
-// File is a data file with segments or large values.
+// File is a data file, which contains segments or large values.
 type File struct {
 	*Format
 	io.ReaderAt
@@ -116,13 +116,13 @@ func (f *File) CheckHeader() error {
 		return f.Corrupt(0, NewerFormatError(v, FormatVersion))
 	}
 	if string(b) != string(f.EncodeHeader()) {
-		return f.Corrupt(0, errors.New("its header is damaged, or it is another file's"))
+		return f.Corrupt(0, errors.New("its header is damaged, or belongs to another file"))
 	}
 	return nil
 }
 
-// OwnsHeader reports whether b may be the header of one of this store's files. A crash
-// can leave only the first bytes of a header; b then is the whole file.
+// OwnsHeader reports whether b may be the header of one of this store's files. If b is shorter
+// than a header, it must be the whole file; a crash can leave such a file.
 func (f *Format) OwnsHeader(b []byte) bool {
 	head := (&File{Format: f}).EncodeHeader()
 	const kindAt, idAt, numberAt = 12, 16, 24
@@ -142,7 +142,8 @@ func (f *File) Corrupt(off int64, err error) error {
 	return &partd.CorruptError{Path: f.Path, Offset: off, Err: err}
 }
 
-// ReadFull fills b from an offset. A file that ends earlier is an error.
+// ReadFull fills b with the file's bytes from offset off on. It returns an error if the file
+// is too short.
 func (f *File) ReadFull(b []byte, off int64) error {
 	n, err := f.ReadAt(b, off)
 	if n == len(b) {

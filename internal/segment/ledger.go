@@ -10,12 +10,12 @@ import (
 )
 
 // Ledger is the checksum of a set of pieces: the values of appends and sets, including
-// values that a later Set or Delete discarded. It does not depend on the order of the
-// pieces, and the sum of the ledgers of disjoint sets is the ledger of their union.
+// values that a later Set or Delete discarded. The order of the pieces does not matter. The
+// ledgers of disjoint sets add up to the ledger of their union.
 type Ledger struct {
 	Pieces int64         // number of pieces
-	Bytes  int64         // the sum of their lengths
-	Sum    ledger.Sum128 // the sum of xxh3-128 of (uvarint length of the key, key, piece)
+	Bytes  int64         // total length of the pieces
+	Sum    ledger.Sum128 // sum of the pieces' xxh3-128 hashes, each of (uvarint length of the key, key, piece)
 	// Marks is the number of Sets and Deletes. MarkSum is the sum of xxh3-128, seeded
 	// with the entry's kind, of (uvarint length of the key, key).
 	Marks   int64
@@ -31,7 +31,7 @@ func (l *Ledger) Add(o Ledger) {
 	l.MarkSum.Add(o.MarkSum)
 }
 
-// Sub removes the pieces of o, which must be a subset.
+// Sub removes the pieces of o, which must be in l.
 func (l *Ledger) Sub(o Ledger) {
 	l.Pieces -= o.Pieces
 	l.Bytes -= o.Bytes
@@ -40,7 +40,7 @@ func (l *Ledger) Sub(o Ledger) {
 	l.MarkSum.Sub(o.MarkSum)
 }
 
-// Diff returns an error that describes how found differs from l, or nil if they are equal.
+// Diff returns an error that describes how got differs from l, or nil if they are equal.
 func (l Ledger) Diff(got Ledger) error {
 	switch {
 	case l.Pieces != got.Pieces:
@@ -56,8 +56,8 @@ func (l Ledger) Diff(got Ledger) error {
 	return nil
 }
 
-// AddEntry adds an entry that is not a blob. hashed is the encoded entry without the
-// length of its value.
+// AddEntry adds an entry that is not a blob. hashed is the encoded entry from its key length
+// on.
 func (l *Ledger) AddEntry(kind Kind, hashed []byte, valueLen int) {
 	if kind == KindAppend || valueLen > 0 {
 		l.Pieces++

@@ -9,7 +9,7 @@ import (
 // Reader is a Source that reads blocks from a section of a file.
 type Reader struct {
 	file  *File
-	off   int64 // of the next read
+	off   int64 // offset of the next read
 	end   int64
 	ahead []byte // bytes read, but not yet decoded
 	buf   []byte
@@ -70,7 +70,7 @@ func (r *Reader) fill(n int) error {
 	if int64(n-len(r.ahead)) > r.end-r.off {
 		return r.Corrupt("a block reaches beyond the end of its run")
 	}
-	// A large store has many short runs, so the buffer is no longer than the run.
+	// The buffer is not larger than the run, because a large store has many short runs.
 	size := int(min(int64(len(r.ahead))+r.end-r.off, readLen))
 	if cap(r.buf) < size {
 		buf := make([]byte, max(size, min(2*cap(r.buf), readLen)))

@@ -9,22 +9,22 @@ import (
 // Writer writes a segment: its ranges in increasing order, then the runs of hot keys,
 // then the footer.
 type Writer struct {
-	Layout   // of the part written so far
+	Layout   // layout of the data written so far
 	file     *File
 	dst      io.WriterAt
 	comp     *Compressor
-	off      int64  // offset in dst at which out will be written
-	out      []byte // blocks not yet written
-	block    int    // offset in out of the current block, or -1
-	raw      []byte // the uncompressed current block, if blocks are compressed
-	rawLen   int    // uncompressed bytes of the current range
-	runStart int64  // offset of the current hot key's run
+	off      int64  // offset in dst at which to write out
+	out      []byte // blocks that are not yet written
+	block    int    // offset of the current block in out, or -1
+	raw      []byte // if blocks are compressed, the uncompressed current block
+	rawLen   int    // uncompressed length of the current range
+	runStart int64  // offset of the current run
 }
 
-const WriteSize = 1 << 20 // bytes per write call
+const WriteSize = 1 << 20 // approximate size of a write, in bytes
 
-// NewWriter starts a segment of 2^bits ranges at offset start. It reuses bufs, from
-// [Writer.Buffers] of an earlier writer.
+// NewWriter starts a segment of 2^bits ranges at offset start. It reuses buffers, which
+// [Writer.Buffers] of an earlier writer returned.
 func NewWriter(f *File, dst io.WriterAt, start int64, bits uint8, comp *Compressor, buffers [2][]byte) *Writer {
 	w := &Writer{file: f, dst: dst, comp: comp, off: start, out: buffers[0][:0], raw: buffers[1][:0], block: -1}
 	w.Layout = Layout{Start: start, Bits: bits, Offsets: make([]uint32, 0, 1<<bits+1)}
@@ -34,7 +34,7 @@ func NewWriter(f *File, dst io.WriterAt, start int64, bits uint8, comp *Compress
 	return w
 }
 
-// Buffers returns the writer's buffers for reuse, after the writer is done.
+// Buffers returns the writer's buffers for reuse. The writer must no longer be used.
 func (w *Writer) Buffers() [2][]byte { return [2][]byte{w.out, w.raw} }
 
 // Size returns the length of the segment so far.
@@ -53,7 +53,7 @@ func (w *Writer) EndRange(i int) {
 	if w.RawLens != nil {
 		w.RawLens[i] = uint32(w.rawLen)
 	}
-	w.Layout.Offsets = append(w.Layout.Offsets[:i+1], uint32(w.Size())) // where the next range begins
+	w.Layout.Offsets = append(w.Layout.Offsets[:i+1], uint32(w.Size())) // start of the next range
 }
 
 // BeginRun begins the run of a hot key. All remaining ranges are empty.
@@ -113,7 +113,7 @@ func (w *Writer) Write(p []byte) error {
 //
 //	CRC (4) · codec << 24 | stored length (4) · length (4) · stored bytes
 //
-// The CRC covers the bytes after it, salted with the block's place.
+// The CRC covers the bytes after it, and is salted with the block's position.
 func (w *Writer) endBlock() {
 	if w.block < 0 {
 		return

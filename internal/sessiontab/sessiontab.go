@@ -14,9 +14,9 @@ import (
 
 // Table maps sessions to values. The zero value is empty.
 type Table[V any] struct {
-	byID   map[uint64]*list.Element // of *entry[V]
-	unused list.List                // in the order of Add
-	used   list.List                // the most recently used at the end
+	byID   map[uint64]*list.Element // values are *entry[V]
+	unused list.List                // unused sessions, in the order of Add
+	used   list.List                // other sessions, the most recently used last
 }
 
 type entry[V any] struct {
@@ -25,8 +25,8 @@ type entry[V any] struct {
 	list  *list.List
 }
 
-// minUnused is the number of unused sessions that are kept while others can be forgotten,
-// because their owners are about to use them.
+// minUnused is the number of unused sessions that are kept while used sessions can be forgotten,
+// because their owners will probably use them soon.
 const minUnused = 64
 
 func (t *Table[V]) Len() int { return len(t.byID) }
@@ -42,7 +42,7 @@ func (t *Table[V]) Get(id uint64) (v V, ok bool) {
 // Add adds an unused session.
 func (t *Table[V]) Add(id uint64, v V) { t.put(id, v, &t.unused) }
 
-// Use sets the value of a session and marks it as just used.
+// Use sets the value of a session and marks it as the most recently used.
 func (t *Table[V]) Use(id uint64, v V) { t.put(id, v, &t.used) }
 
 func (t *Table[V]) put(id uint64, v V, to *list.List) {
@@ -60,8 +60,8 @@ func (t *Table[V]) Remove(id uint64) {
 	}
 }
 
-// Oldest returns the session to forget next. The table must not be empty. limit is its
-// maximum number of sessions.
+// Oldest returns the session to forget next. The table must not be empty. limit is the maximum
+// number of sessions in it.
 func (t *Table[V]) Oldest(limit int) uint64 {
 	from := &t.unused
 	if t.used.Len() > 0 && from.Len() <= min(minUnused, limit/128) {
@@ -73,7 +73,7 @@ func (t *Table[V]) Oldest(limit int) uint64 {
 	return from.Front().Value.(*entry[V]).id
 }
 
-// All yields the sessions: first the unused ones, then the others from the least to the most
+// All yields all sessions: first the unused sessions, then the others, from the least to the most
 // recently used.
 func (t *Table[V]) All() iter.Seq2[uint64, V] {
 	return func(yield func(uint64, V) bool) {
@@ -90,11 +90,11 @@ func (t *Table[V]) All() iter.Seq2[uint64, V] {
 // MaxSessions is the maximum number of sessions of a Dict or a File.
 const MaxSessions = 1 << 13
 
-// Operation identifies the last applied operation of a session. Its number is 0 in a new
+// Operation identifies an operation of a session. The zero value is the last operation of a new
 // session.
 type Operation struct {
 	Number uint64
-	CRC    uint32 // of the request
+	CRC    uint32 // checksum of the request
 }
 
 // IsNext reports whether op is the session's next operation. If op was already applied, it
@@ -104,20 +104,20 @@ func (last Operation) IsNext(session uint64, op Operation) (bool, error) {
 	case op.Number == last.Number+1:
 		return true, nil
 	case op.Number > last.Number:
-		return false, fmt.Errorf("session %d: operation %d came after %d: %w", session, op.Number, last.Number, storeerror.ErrSessionGap)
+		return false, fmt.Errorf("session %d: operation %d came after operation %d: %w", session, op.Number, last.Number, storeerror.ErrSessionGap)
 	case op.Number == last.Number && op.CRC != last.CRC:
 		return false, fmt.Errorf("session %d, operation %d: %w", session, op.Number, storeerror.ErrSessionReused)
 	}
 	return false, nil
 }
 
-// ExpiredError returns the error for a session that is unknown.
+// ExpiredError returns the error for an unknown session.
 func ExpiredError(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, storeerror.ErrSessionExpired)
 }
 
-// NewIncarnation returns the number that precedes a table's first session. Its upper half is
-// random, so that two tables hardly ever issue the same session.
+// NewIncarnation returns the number before the first session of a new table. Its upper half is
+// random, so that two tables are unlikely to issue the same session.
 func NewIncarnation() uint64 { return (1 + uint64(rand.Uint32N(1<<32-1))) << 32 }
 
 // SecretLen is the length of a secret in bytes.
@@ -126,6 +126,6 @@ const SecretLen = 16
 // NewSecret returns a random secret for session tokens.
 func NewSecret() []byte {
 	secret := make([]byte, SecretLen)
-	_, _ = crand.Read(secret) // never fails: the program exits if the system has no randomness
+	_, _ = crand.Read(secret) // never returns an error
 	return secret
 }

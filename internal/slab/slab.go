@@ -11,40 +11,40 @@ import (
 )
 
 const (
-	unitShift  = 6                                // chunks are multiples of 64 bytes
-	blockShift = 20                               // chunks come from blocks of up to 1 MiB
-	unitBits   = blockShift - unitShift           // bits of a Ref that number the units of a block
-	unitMask   = 1<<unitBits - 1                  //
-	header     = 8                                // bytes before a chunk's data: the next chunk, the class
-	maxClass   = 17 - unitShift                   // largest chunks: 128 KiB, for a key of 65,535 bytes
-	growClass  = 16 - unitShift                   // largest chunks of growing strings: 64 KiB
-	classes    = maxClass + 1                     //
-	firstBlock = 1 << (unitShift + 8)             // 16 KiB, so that a small store stays small
-	MaxString  = 1<<(maxClass+unitShift) - header // maximum length of a string for Store
+	unitShift  = 6                                   // chunks are multiples of 64 bytes
+	blockShift = 20                                  // chunks come from blocks of up to 1 MiB
+	unitBits   = blockShift - unitShift              // bits of a Ref that number the units in a block
+	unitMask   = 1<<unitBits - 1                     //
+	headerLen  = 8                                   // bytes before a chunk's data: next chunk and class
+	maxClass   = 17 - unitShift                      // class of the largest chunks: 128 KiB, for a key of 65,535 bytes
+	growClass  = 16 - unitShift                      // class of growing strings' largest chunks: 64 KiB
+	classes    = maxClass + 1                        //
+	firstBlock = 1 << (unitShift + 8)                // 16 KiB, so that a small store stays small
+	MaxString  = 1<<(maxClass+unitShift) - headerLen // maximum length of a string for Store
 )
 
-// Ref identifies a chunk. 0 means none.
+// Ref identifies a chunk. 0 means no chunk.
 type Ref uint32
 
-// Slab is memory for byte strings. The zero value is empty. Different strings may be used
-// concurrently, but each string only by one goroutine at a time.
+// Slab is memory for byte strings. The zero value is empty. Different strings can be used
+// concurrently, but a string can be used by only one goroutine at a time.
 type Slab struct {
-	// blocks grows under mu. The holder of a Ref finds its block without mu.
+	// blocks is replaced with mu held, but read without it.
 	blocks    atomic.Pointer[[][]byte]
 	used      atomic.Int64 // bytes of chunks in use
 	allocated atomic.Int64 // bytes of all blocks
 
-	mu    sync.Mutex
-	tail  int // bytes of the last block in use or freed
-	free  [classes]Ref
-	nfree int64 // bytes in the free lists
+	mu        sync.Mutex
+	tail      int          // end of the last block's chunks; the rest of the block was never used
+	free      [classes]Ref // first chunk of each class's free list
+	freeBytes int64        // bytes in the free lists
 }
 
-// Chain is a string made of chunks. The zero value is the empty string.
+// Chain is a string that consists of chunks. The zero value is the empty string.
 type Chain struct {
-	Len        int64 // length of the string in bytes
-	head, tail Ref
-	used, room uint32 // data bytes of the last chunk: used and unused
+	Len          int64 // length of the string in bytes
+	head, tail   Ref
+	used, unused uint32 // used and unused data bytes of the last chunk
 }
 
 // Footprint returns the bytes that the slab uses on the heap.
@@ -56,12 +56,12 @@ func (s *Slab) Used() int64 { return s.used.Load() }
 // Append adds p to the end of a string.
 func (s *Slab) Append(c *Chain, p []byte) {
 	c.Len += int64(len(p))
-	if len(p) <= int(c.room) {
+	if len(p) <= int(c.unused) {
 		s.fill(c, p)
 		return
 	}
 	for {
-		n := min(len(p), int(c.room))
+		n := min(len(p), int(c.unused))
 		s.fill(c, p[:n])
 		if p = p[n:]; len(p) == 0 {
 			return
@@ -70,28 +70,28 @@ func (s *Slab) Append(c *Chain, p []byte) {
 	}
 }
 
-// fill copies p to the end of the last chunk, which must have room.
+// fill copies p to the end of the last chunk, which must have space for it.
 func (s *Slab) fill(c *Chain, p []byte) {
 	if len(p) > 0 {
-		offset := uint32(c.tail&unitMask)<<unitShift + header + c.used
+		offset := uint32(c.tail&unitMask)<<unitShift + headerLen + c.used
 		copy((*s.blocks.Load())[c.tail>>unitBits][offset:], p)
 		c.used += uint32(len(p))
-		c.room -= uint32(len(p))
+		c.unused -= uint32(len(p))
 	}
 }
 
-// grow adds a chunk to a string, with room for at least one byte and preferably for want. A chunk
-// is at least a quarter of the string's size, so that a long string has few chunks and rarely
-// more than a quarter of unused space.
+// grow adds a chunk to a string, with space for at least one byte and preferably for want bytes.
+// Where possible, a chunk is at least a quarter of the string's size, so that a long string has few
+// chunks, and rarely wastes more than a quarter of its memory.
 func (s *Slab) grow(c *Chain, want int) {
-	class := classFor(min(max(want, int(c.Len-int64(want))/4)+header, 1<<(growClass+unitShift)))
+	class := classFor(min(max(want, int(c.Len-int64(want))/4)+headerLen, 1<<(growClass+unitShift)))
 	ref, class := s.alloc(class, true)
 	if c.tail == 0 {
 		c.head = ref
 	} else {
 		binary.LittleEndian.PutUint32(s.chunk(c.tail, 0, 4), uint32(ref))
 	}
-	c.tail, c.used, c.room = ref, 0, 1<<(class+unitShift)-header
+	c.tail, c.used, c.unused = ref, 0, 1<<(class+unitShift)-headerLen
 }
 
 // AppendRange appends n bytes of a string, starting at offset, to dst. The range must be valid.
@@ -114,10 +114,10 @@ func (s *Slab) AppendRange(dst []byte, c *Chain, offset, n int64) []byte {
 // data returns the used bytes of a string's chunk, and the next chunk.
 func (s *Slab) data(ref Ref, c *Chain) (next Ref, data []byte) {
 	if ref == c.tail {
-		return 0, s.chunk(ref, header, header+c.used)
+		return 0, s.chunk(ref, headerLen, headerLen+c.used)
 	}
-	h := s.chunk(ref, 0, header)
-	return Ref(binary.LittleEndian.Uint32(h)), s.chunk(ref, header, 1<<(uint(h[4])+unitShift))
+	h := s.chunk(ref, 0, headerLen)
+	return Ref(binary.LittleEndian.Uint32(h)), s.chunk(ref, headerLen, 1<<(uint(h[4])+unitShift))
 }
 
 // Free frees a string's memory and empties it.
@@ -137,13 +137,13 @@ func (s *Slab) Free(c *Chain) {
 
 // Store stores a string of up to MaxString bytes that does not grow.
 func (s *Slab) Store(p string) Ref {
-	ref, _ := s.alloc(classFor(len(p)+header), false)
-	copy(s.chunk(ref, header, header+uint32(len(p))), p)
+	ref, _ := s.alloc(classFor(len(p)+headerLen), false)
+	copy(s.chunk(ref, headerLen, headerLen+uint32(len(p))), p)
 	return ref
 }
 
 // Stored returns the n bytes of a string that Store stored.
-func (s *Slab) Stored(ref Ref, n int) []byte { return s.chunk(ref, header, header+uint32(n)) }
+func (s *Slab) Stored(ref Ref, n int) []byte { return s.chunk(ref, headerLen, headerLen+uint32(n)) }
 
 // FreeString frees a string that Store stored.
 func (s *Slab) FreeString(ref Ref) {
@@ -154,7 +154,7 @@ func (s *Slab) FreeString(ref Ref) {
 
 // freeChunk frees a chunk. mu must be held.
 func (s *Slab) freeChunk(ref Ref) {
-	class := int(s.chunk(ref, 0, header)[4])
+	class := int(s.chunk(ref, 0, headerLen)[4])
 	s.used.Add(-1 << (class + unitShift))
 	s.release(ref, class)
 }
@@ -171,15 +171,16 @@ func classFor(size int) int {
 
 // release puts a chunk on its free list. mu must be held.
 func (s *Slab) release(ref Ref, class int) {
-	h := s.chunk(ref, 0, header)
+	h := s.chunk(ref, 0, headerLen)
 	binary.LittleEndian.PutUint32(h, uint32(s.free[class]))
 	h[4] = byte(class)
 	s.free[class] = ref
-	s.nfree += 1 << (class + unitShift)
+	s.freeBytes += 1 << (class + unitShift)
 }
 
-// alloc allocates a chunk of a class. If none is free, it splits a larger one. If anySize, it
-// uses a smaller one before the slab grows, as long as more than 1/32 of the slab is free.
+// alloc allocates a chunk of a class. If there is no free chunk of the class, it splits a larger
+// one. If anySize is set and more than 1/32 of the slab is free, it returns a smaller chunk rather
+// than let the slab grow.
 func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,14 +192,15 @@ func (s *Slab) alloc(class int, anySize bool) (Ref, int) {
 	return ref, class
 }
 
-// find takes a chunk from the free lists. If none fits, it returns 0 and the requested class.
+// find takes a chunk from the free lists. If there is no suitable chunk, it returns 0 and the
+// requested class.
 func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	for c := class; c < classes; c++ {
 		if s.free[c] != 0 {
 			return s.takeChunk(c, class), class
 		}
 	}
-	if anySize && s.nfree > s.allocated.Load()/32 {
+	if anySize && s.freeBytes > s.allocated.Load()/32 {
 		for c := class - 1; c >= 0; c-- {
 			if s.free[c] != 0 {
 				return s.takeChunk(c, c), c
@@ -208,7 +210,7 @@ func (s *Slab) find(class int, anySize bool) (Ref, int) {
 	return 0, class
 }
 
-// cutChunk takes a chunk from the unused end of the last block, or from a new block.
+// cutChunk allocates a chunk from the unused end of the last block, or from a new block.
 func (s *Slab) cutChunk(class int) Ref {
 	size := 1 << (class + unitShift)
 	blocks := s.blocks.Load()
@@ -218,25 +220,26 @@ func (s *Slab) cutChunk(class int) Ref {
 	}
 	ref := Ref(len(*blocks)-1)<<unitBits | Ref(s.tail>>unitShift)
 	s.tail += size
-	s.chunk(ref, 0, header)[4] = byte(class)
+	s.chunk(ref, 0, headerLen)[4] = byte(class)
 	return ref
 }
 
-// takeChunk removes a chunk of class have from its free list and splits it down to class want.
-func (s *Slab) takeChunk(have, want int) Ref {
-	ref := s.free[have]
-	h := s.chunk(ref, 0, header)
-	s.free[have] = Ref(binary.LittleEndian.Uint32(h))
-	s.nfree -= 1 << (have + unitShift)
-	for have > want {
-		have--
-		s.release(ref+1<<have, have)
+// takeChunk removes a chunk of class from from its free list, and splits it until it is of class
+// to.
+func (s *Slab) takeChunk(from, to int) Ref {
+	ref := s.free[from]
+	h := s.chunk(ref, 0, headerLen)
+	s.free[from] = Ref(binary.LittleEndian.Uint32(h))
+	s.freeBytes -= 1 << (from + unitShift)
+	for from > to {
+		from--
+		s.release(ref+1<<from, from)
 	}
-	h[4] = byte(want)
+	h[4] = byte(to)
 	return ref
 }
 
-// addBlock allocates a block. The unused end of the last block goes to the free lists.
+// addBlock allocates a block. It adds the unused end of the last block to the free lists.
 func (s *Slab) addBlock(atLeast int) {
 	var blocks [][]byte
 	if old := s.blocks.Load(); old != nil {
@@ -252,9 +255,9 @@ func (s *Slab) addBlock(atLeast int) {
 	size = 1 << (bits.Len(uint(size)) - 1)
 	s.tail = 0
 	if len(blocks) == 0 {
-		s.tail = 1 << unitShift // Ref 0 means none
+		s.tail = 1 << unitShift // Ref 0 means no chunk
 	}
-	// Readers of the old slice do not look past its end.
+	// Readers of the old slice do not read past its end, so append may share its array.
 	blocks = append(blocks, make([]byte, size))
 	s.blocks.Store(&blocks)
 	s.allocated.Add(int64(size))
@@ -267,5 +270,5 @@ func (s *Slab) Reset() {
 	s.blocks.Store(nil)
 	s.used.Store(0)
 	s.allocated.Store(0)
-	s.tail, s.free, s.nfree = 0, [classes]Ref{}, 0
+	s.tail, s.free, s.freeBytes = 0, [classes]Ref{}, 0
 }

@@ -25,8 +25,9 @@ const (
 // ErrClosed is wrapped by the error for using a closed value. It wraps [partd.ErrClosed].
 var ErrClosed error = closedError{}
 
-// ErrNotOpened is the error for using a zero value. It wraps ErrClosed.
-var ErrNotOpened = fmt.Errorf("it is a zero value that no constructor made: %w", ErrClosed)
+// ErrNotOpened is the error for using a zero value instead of the result of a constructor. It
+// wraps ErrClosed.
+var ErrNotOpened = fmt.Errorf("it is a zero value: call its constructor: %w", ErrClosed)
 
 // closedError wraps partd.ErrClosed, but with a message that does not mention a store.
 type closedError struct{}
@@ -34,8 +35,8 @@ type closedError struct{}
 func (closedError) Error() string { return "it is closed" }
 func (closedError) Unwrap() error { return partd.ErrClosed }
 
-// Engine is the common part of engines that first receive records from several writers and
-// then return results, once.
+// Engine implements what engines have in common that first receive records from several
+// writers, and then return results once.
 type Engine struct {
 	Memory  int64
 	Threads int
@@ -43,8 +44,8 @@ type Engine struct {
 	Ctx     context.Context
 	Tasks   sync.WaitGroup // goroutines that Close waits for
 
-	// Mu guards the fields below, and the fields of the engine that change during use.
-	// Cond is signaled after all changes.
+	// Mu guards the fields below, and changing fields of the struct that embeds Engine. Cond
+	// is signaled after each change.
 	Mu      sync.Mutex
 	Cond    sync.Cond
 	Writers int  // number of open writers
@@ -55,18 +56,18 @@ type Engine struct {
 	stop    context.CancelCauseFunc
 }
 
-// Start replaces zero fields by defaults and checks the fields. doing names the work for
-// errors, such as "sorting". The minimum memory is [MinMemory] for each of parts; 0 parts
-// means one for each thread. The end of ctx stops all work of the engine.
-func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
+// Start sets zero fields to their defaults, and checks the fields. activity is the engine's
+// activity for errors, such as "sorting". The engine needs memory for parts times
+// [MinMemory]; 0 parts means one for each thread. The end of ctx stops the engine.
+func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))
 	if e.Threads < 0 {
-		return fmt.Errorf("%s with %d threads: at least one is needed", doing, e.Threads)
+		return fmt.Errorf("%s with %d threads: use at least 1, or 0 for one per processor", activity, e.Threads)
 	}
 	parts = cmp.Or(parts, e.Threads)
 	if minMemory := MinMemory * int64(parts); e.Memory < minMemory {
-		return fmt.Errorf("%s in %d bytes of memory with %d threads: they need at least %d", doing, e.Memory, e.Threads, minMemory)
+		return fmt.Errorf("%s with %d threads in %d bytes of memory: at least %d bytes are needed", activity, e.Threads, e.Memory, minMemory)
 	}
 	if e.Temp == nil {
 		var err error
@@ -81,7 +82,7 @@ func (e *Engine) Start(ctx context.Context, doing string, parts int) error {
 	return nil
 }
 
-// Fail stops the engine because of err, unless it has failed before. It returns the first
+// Fail stops the engine with err, unless it has failed before. It returns the engine's first
 // error.
 func (e *Engine) Fail(err error) error {
 	e.Mu.Lock()
@@ -104,7 +105,7 @@ func (e *Engine) ErrLocked() error {
 	if e.Ctx == nil {
 		return ErrNotOpened
 	}
-	// The function that reports the end of the context may not have run yet.
+	// If ctx has ended, the function that calls Fail may not have run yet.
 	if e.err == nil && e.Ctx.Err() != nil {
 		e.FailLocked(canceled.Err(e.Ctx))
 	}
@@ -118,7 +119,8 @@ func (e *Engine) Err() error {
 	return e.ErrLocked()
 }
 
-// OpenWriter counts a new writer. Mu must be held.
+// OpenWriter counts a new writer. It returns an error if the engine has failed, or if reading
+// has begun. Mu must be held.
 func (e *Engine) OpenWriter() error {
 	if err := e.ErrLocked(); err != nil {
 		return err
@@ -130,7 +132,7 @@ func (e *Engine) OpenWriter() error {
 	return nil
 }
 
-// StartReading ends the writing. Mu must be held.
+// StartReading ends writing. It returns an error if a writer is still open. Mu must be held.
 func (e *Engine) StartReading() error {
 	switch err := e.ErrLocked(); {
 	case err != nil:
@@ -144,8 +146,8 @@ func (e *Engine) StartReading() error {
 	return nil
 }
 
-// Close stops all work in progress, waits for it, calls release to free the engine's
-// resources, and removes all temporary data. Later calls do nothing.
+// Close stops all goroutines of the engine and waits for them. Then it calls release to free
+// the engine's resources, and removes all temporary data. Later calls do nothing.
 func (e *Engine) Close(release func() error) error {
 	e.Mu.Lock()
 	if e.closed {

@@ -12,25 +12,27 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// File is a temporary file of blocks. The positions and checksums of the blocks are only in
-// memory, because no other process reads the file.
+// File is a temporary file that consists of blocks. Offsets and checksums of the blocks are
+// only in memory, because no other process reads the file.
 type File struct {
-	// Buf holds data that is not written yet. To write, call Room and append to Buf.
+	// Buf holds data that is not yet written. To write, call Room and then append to Buf.
 	Buf []byte
-	// Quota counts the bytes written until Close, unless it is nil. Such a file must not be Reset.
+	// Quota, if it is not nil, counts the file's bytes until Close. A file with a Quota must
+	// not be Reset.
 	Quota *Quota
 
 	file       vfs.File
-	content    string // what the file holds, for messages
-	limit      int    // bytes of a block, unless a record is longer
-	blockStart int    // where the current block begins in Buf
+	content    string // description of the content, for messages
+	limit      int    // maximum length of a block, unless a record is longer
+	blockStart int    // offset of the current block in Buf
 	blocks     []block
 	size       int64 // bytes written
-	longest    int   // bytes of the longest block
-	freed      int64 // bytes at the beginning whose disk space was freed
+	longest    int   // length of the longest block
+	freed      int64 // end of the bytes whose disk space was freed
 }
 
-// block is the position of a block, which ends where the next block or the file begins.
+// block describes a block, which ends at the start of the next block or at the end of the
+// file.
 type block struct {
 	offset int64
 	crc    uint32 // CRC-32C
@@ -39,11 +41,11 @@ type block struct {
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 	// ErrDamaged is the error for a block that differs from what was written.
-	ErrDamaged = errors.New("a temporary file does not hold what was written to it: put temporary files on another disk, and if it happens again, check the memory")
+	ErrDamaged = errors.New("a temporary file was damaged: use another disk for temporary files, and if this happens again, check the memory")
 )
 
-// Create creates a file. content says what it holds, such as "sorted records". Blocks have
-// up to limit bytes; a longer record makes a longer block.
+// Create creates a file. content describes its content for messages, such as "sorted
+// records". Blocks have up to limit bytes, unless a record is longer.
 func Create(temp *tempdir.Set, content string, limit int) (*File, error) {
 	f, err := temp.Create()
 	if err != nil {
@@ -52,13 +54,13 @@ func Create(temp *tempdir.Set, content string, limit int) (*File, error) {
 	return New(f, content, limit), nil
 }
 
-// New is like Create, with an open file.
+// New is like Create, but uses an open file.
 func New(f vfs.File, content string, limit int) *File {
 	return &File{file: f, content: content, limit: limit}
 }
 
-// Room makes room in Buf for a record of up to n bytes. If the block would become too long,
-// it writes the buffer first.
+// Room makes space in Buf for a record of up to n bytes. If the block would become too long,
+// Room first ends it and writes the buffer.
 func (f *File) Room(n int) error {
 	if len(f.Buf)+n <= min(f.limit, cap(f.Buf)) {
 		return nil
@@ -110,12 +112,12 @@ func (f *File) Finish() error {
 	return err
 }
 
-// freeUnit is the number of bytes of disk space that are freed together.
+// freeUnit is the unit in which disk space is freed, in bytes.
 const freeUnit = 1 << 20
 
 // Drop frees the disk space and page cache of the first n blocks, which must not be read
-// any more. Later writes can reuse this memory, which is several times cheaper than memory
-// not used recently. If the file system cannot free a part of a file, Drop does nothing.
+// again. Later writes can reuse this memory, which is several times cheaper than using memory
+// that was idle. If the file system does not support this, Drop does nothing.
 func (f *File) Drop(n int) {
 	end := f.size
 	if n < len(f.blocks) {
@@ -134,7 +136,7 @@ func (f *File) Reset() {
 	f.Buf, f.blockStart, f.blocks, f.size, f.freed = f.Buf[:0], 0, f.blocks[:0], 0, 0
 }
 
-// Close removes the file. It does nothing if f is nil.
+// Close closes and removes the file. It does nothing if f is nil.
 func (f *File) Close() error {
 	if f == nil {
 		return nil
@@ -149,12 +151,13 @@ func (f *File) Close() error {
 // Size returns the number of bytes written.
 func (f *File) Size() int64 { return f.size }
 
-// MaxRuns is the maximum number of files of sorted records of one sorter. If there are more,
-// it merges some before the end of the input. A process can often open 4,096 files.
+// MaxRuns is the maximum number of run files of a sorter. A sorter with more runs merges some
+// of them before the end of the input, because a process can open a limited number of files,
+// often 4,096.
 const MaxRuns = 1000
 
-// ShortestNeighbors returns the index of the first of n neighboring files that have the
-// fewest bytes in total. Merging only neighbors keeps the order of equal records.
+// ShortestNeighbors returns the index of the first of the n neighboring files that are the
+// smallest in total. Merging only neighbors keeps the order of equal records.
 func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int) {
 	var size, minSize int64
 	for i, f := range files {
@@ -170,9 +173,9 @@ func ShortestNeighbors[F interface{ Size() int64 }](files []F, n int) (first int
 }
 
 // EarlyMerge returns the number of files to merge before the end of the input, or 0. fanIn is
-// the maximum number of files that can be merged together. It is time to merge if there are
-// twice as many files, and the shortest neighbors have similar sizes: otherwise the longest
-// of them would be written again and again.
+// the maximum number of files that can be merged together. A merge is due if there are twice
+// as many files, and the smallest neighbors have similar sizes. Otherwise the largest of them
+// would be rewritten again and again.
 func EarlyMerge[F interface{ Size() int64 }](files []F, fanIn int) int {
 	switch {
 	case len(files) >= MaxRuns:
@@ -198,7 +201,7 @@ func (f *File) Blocks() int { return len(f.blocks) }
 // Longest returns the size of the longest block in bytes.
 func (f *File) Longest() int { return f.longest }
 
-// Span returns the size in bytes of n blocks, beginning with block i.
+// Span returns the size of n blocks from block i on, in bytes.
 func (f *File) Span(i, n int) int {
 	end := f.size
 	if i+n < len(f.blocks) {
@@ -207,8 +210,8 @@ func (f *File) Span(i, n int) int {
 	return int(end - f.blocks[i].offset)
 }
 
-// Read reads n blocks, beginning with block i, into buf, which it enlarges if necessary.
-// Several goroutines may call it concurrently.
+// Read reads n blocks from block i on into buf, or into a larger buffer, and returns them. It
+// can be called concurrently.
 func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	size := f.Span(i, n)
 	buf = slices.Grow(buf[:0], size)[:size]
@@ -226,7 +229,8 @@ func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	return buf, nil
 }
 
-// Write appends bytes for a [Reader]. All blocks except the last have the maximum length.
+// Write appends bytes to the file; [Reader] reads them. All blocks except the last have the
+// maximum length.
 func (f *File) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		if err := f.Room(1); err != nil {

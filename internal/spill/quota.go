@@ -8,37 +8,37 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Quota limits the bytes of temporary files. The zero value counts them without a limit; a nil Quota
-// does nothing.
+// Quota limits the total size of temporary files. The zero value only counts their bytes; a nil
+// Quota does nothing.
 type Quota struct{ limit, used atomic.Int64 }
 
-// Process is the quota of the temporary files of this process.
+// Process is the quota of this process's temporary files.
 var Process Quota
 
-// SetLimit sets the limit in bytes; 0 means none.
+// SetLimit sets the limit in bytes. 0 means no limit.
 func (q *Quota) SetLimit(n int64) { q.limit.Store(n) }
 
-// Take counts n more bytes. If they exceed the limit, it counts nothing and returns an error that
-// wraps [partd.ErrTooLarge].
+// Take adds n bytes to the count. If the count would exceed the limit, Take leaves it unchanged
+// and returns an error that wraps [partd.ErrTooLarge].
 func (q *Quota) Take(n int64) error {
 	if q == nil {
 		return nil
 	}
 	if used, limit := q.used.Add(n), q.limit.Load(); limit > 0 && used > limit {
 		q.used.Add(-n)
-		return fmt.Errorf("temporary files would have %d bytes, the limit is %d; try again later: %w", used, limit, partd.ErrTooLarge)
+		return fmt.Errorf("temporary files would have %d bytes, but the limit is %d: try again later: %w", used, limit, partd.ErrTooLarge)
 	}
 	return nil
 }
 
-// Release ends the count of n bytes.
+// Release subtracts n bytes from the count.
 func (q *Quota) Release(n int64) {
 	if q != nil {
 		q.used.Add(-n)
 	}
 }
 
-// Writer writes a temporary file that a quota counts until Release.
+// Writer writes a temporary file, and counts its bytes in a quota until Release.
 type Writer struct {
 	io.WriteCloser
 	Quota *Quota
@@ -54,7 +54,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return w.WriteCloser.Write(p)
 }
 
-// Release ends the count of the file, which must have been removed.
+// Release subtracts the file's bytes from the quota. The file must have been removed.
 func (w *Writer) Release() {
 	w.Quota.Release(w.size)
 	w.size = 0

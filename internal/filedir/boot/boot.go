@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 )
 
-// ID returns a number that stays the same until the machine restarts, or 0 if the system
-// does not provide one. Writes left incomplete in the same run were cut short by the death
-// of a process, not by a loss of power.
+// ID returns a number that stays the same until the machine restarts. It returns 0 if the
+// system does not provide such a number. If a write was interrupted and the number is still
+// the same, the process died, but the power did not fail.
 func ID() uint64 {
 	text := session()
 	if text == "" {
