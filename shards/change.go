@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Append adds each entry's value to the end of its key's value, in order. It is all or nothing
-// within each shard.
+// Append adds each entry's value to the end of its key's value, in order. Within each shard, it
+// applies all entries or none.
 func (s *Shards) Append(ctx context.Context, entries ...partd.Entry) error {
 	if _, err := partd.CheckEntries("append", entries); err != nil {
 		return err
@@ -25,7 +25,7 @@ func (s *Shards) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }
 
-// SetOnce sets a key if it does not exist.
+// SetOnce sets a key unless it exists.
 func (s *Shards) SetOnce(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set once", key, value, partd.SetOnce)
 }
@@ -45,20 +45,20 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 	return s.do(ctx, "delete", change, targets, func(i int, store partd.Partd) error { return partd.Delete(ctx, store, parts[i]...) })
 }
 
-// Drop removes every key and then writes the lists of shards again, even if ctx ends in between.
-// It is not atomic: concurrent appends may survive on one shard and disappear from another.
+// Drop removes every key, and then writes the shard lists again, even if ctx has ended. It is not
+// atomic: some keys of a concurrent append may be removed, while keys on other shards stay.
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
 		known := sh.known.Load()
-		if known == nil { // another client's Drop has just failed
+		if known == nil { // another Drop has failed
 			return s.enter(ctx, sh, read)
 		}
 		text, err := listOf(ctx, store)
 		if err != nil {
 			return err
 		}
-		if _, ok := sh.parseList(text); !ok { // another client is dropping it too
+		if _, ok := sh.parseList(text); !ok { // another client's Drop has removed the list
 			text = known.text
 		}
 		err = store.Drop(ctx)
@@ -73,64 +73,64 @@ func (s *Shards) Drop(ctx context.Context) error {
 		}
 		if listErr != nil {
 			sh.known.Store(nil)
-			return fmt.Errorf("%w: it was, or may have been, dropped, but writing its list of shards again failed: %w",
+			return fmt.Errorf("%w: the store may have been dropped, but its shard list could not be written again: %w",
 				partd.ErrUnknownOutcome, errors.Join(err, listErr))
 		}
 		return err
 	})
 	if err == nil && !slices.ContainsFunc(s.shards, func(sh *shard) bool { return !sh.isListed() }) {
-		err = errorf("drop", s.exchangeIDs(ctx)) // another client may have written a list before this one did
+		err = errorf("drop", s.exchangeIDs(ctx)) // another client may have written a list with another identifier
 	}
 	return err
 }
 
-// relistTimeout is the time limit for writing a store's list after a Drop.
+// relistTimeout limits the time for writing a store's list after a Drop.
 const relistTimeout = 5 * time.Second
 
-// Flush flushes all stores, as [partd.Flush] does.
+// Flush calls [partd.Flush] for all stores.
 func (s *Shards) Flush(ctx context.Context) error {
 	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
 }
 
-// Sync returns once everything acknowledged before the call would survive a loss of power, on
-// every shard.
+// Sync waits until everything acknowledged before the call is durable on every shard.
 func (s *Shards) Sync(ctx context.Context) error {
 	return s.do(ctx, "sync", read, s.shards, func(_ int, store partd.Partd) error { return partd.Sync(ctx, store) })
 }
 
 func (s *Shards) shardOf(key string) []*shard {
-	if len(s.shards) == 0 { // a zero value; prepare returns the error
+	if len(s.shards) == 0 { // s is a zero value; prepare will return an error
 		return nil
 	}
 	i := s.indexOf(key)
 	return s.shards[i : i+1]
 }
 
-// split groups items by the shard of their keys, and converts the keys for the underlying store. It returns the shards in use, their items in order, and for each item the index of its
-// shard in use.
+// split groups items by the shard of their keys, and converts the keys to stored keys. It returns the
+// shards that have items, the items of each of them, and for each item the index of its shard in
+// targets.
 func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard, parts [][]T, shardIndex []uint8) {
-	shardIndex = make([]uint8, len(items)) // MaxShards-1 fits
+	shardIndex = make([]uint8, len(items)) // uint8 suffices for MaxShards
 	var counts, ends [MaxShards]int
 	for i := range items {
 		n := s.indexOf(*key(&items[i]))
 		shardIndex[i] = uint8(n)
 		counts[n]++
 	}
-	all, end := make([]T, len(items)), 0
+	sorted, end := make([]T, len(items)), 0
 	var next [MaxShards]uint8
 	for n, count := range counts[:len(s.shards)] {
 		if ends[n] = end; count > 0 {
 			next[n] = uint8(len(targets))
 			targets = append(targets, s.shards[n])
-			parts = append(parts, all[end:end+count:end+count])
+			parts = append(parts, sorted[end:end+count:end+count])
 			end += count
 		}
 	}
 	for i := range items {
 		n := shardIndex[i]
-		to := &all[ends[n]]
-		*to = items[i]
-		k := key(to)
+		target := &sorted[ends[n]]
+		*target = items[i]
+		k := key(target)
 		*k = storedKey(*k)
 		ends[n]++
 		shardIndex[i] = next[n]

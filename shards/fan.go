@@ -24,7 +24,7 @@ func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.E
 // Unwrap returns the error of the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
-// concurrently calls f for all shards concurrently. It uses its own goroutine for the last one.
+// concurrently calls f for all shards concurrently, and waits for all calls.
 func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	errs := make([]error, len(shards))
 	var wg sync.WaitGroup
@@ -39,20 +39,20 @@ func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
 	return errs
 }
 
-// do calls f for shards concurrently, after it has brought all of them to the state that the
-// operation needs. A failure before that has changed nothing.
-func (s *Shards) do(ctx context.Context, op string, n need, use []*shard, f func(i int, store partd.Partd) error) error {
-	if err := s.prepare(ctx, n, use); err != nil {
+// do prepares the target shards and then calls f for them concurrently. If preparing fails, the
+// operation has changed nothing.
+func (s *Shards) do(ctx context.Context, op string, n need, targets []*shard, f func(i int, store partd.Partd) error) error {
+	if err := s.prepare(ctx, n, targets); err != nil {
 		return errorf(op, err)
 	}
-	errs := concurrently(use, func(i int, sh *shard) error {
-		before := sh.seenInstance()
-		return s.checkUnchanged(ctx, sh, n, before, f(i, *sh.store.Load()))
+	errs := concurrently(targets, func(i int, sh *shard) error {
+		oldInstance := sh.seenInstance()
+		return s.checkUnchanged(ctx, sh, n, oldInstance, f(i, *sh.store.Load()))
 	})
-	return errorf(op, joinErrors(use, errs, n))
+	return errorf(op, joinErrors(targets, errs, n))
 }
 
-func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
+func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	if len(s.shards) == 0 {
 		return storeerror.ErrNotOpened
 	}
@@ -62,57 +62,58 @@ func (s *Shards) prepare(ctx context.Context, n need, use []*shard) error {
 	if ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
-	unseen := func(sh *shard) bool { return !sh.isListed() }
-	if (n != change || s.shared.Load()) && !slices.ContainsFunc(use, unseen) {
+	isUnlisted := func(sh *shard) bool { return !sh.isListed() }
+	if (n != change || s.shared.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
 		return nil
 	}
-	err := joinErrors(use, concurrently(use, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)
+	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)
 	switch {
 	case err != nil || n != change:
-	case slices.ContainsFunc(use, unseen):
+	case slices.ContainsFunc(targets, isUnlisted):
 		err = s.begin(ctx)
-	case !s.shared.Load() && !slices.ContainsFunc(s.shards, unseen):
+	case !s.shared.Load() && !slices.ContainsFunc(s.shards, isUnlisted):
 		err = s.exchangeIDs(ctx)
 	}
 	return err
 }
 
-// checkUnchanged checks after an operation that the shard still has the same store. During the operation,
-// the shard's server may have restarted with another store. before is the server instance at the beginning.
-// If there was a third instance in between, it may have answered. checkUnchanged joins its error to err.
-func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, before uint64, err error) error {
-	if sh.known.Load() == nil || sh.instance() == before {
+// checkUnchanged checks, after an operation, that the shard's server has not restarted with another
+// store. oldInstance is the server instance before the operation. If the server restarted twice,
+// even the same store proves nothing, because a second instance may have answered. checkUnchanged
+// joins its error to err, the error of the operation.
+func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
+	if sh.known.Load() == nil || sh.instance() == oldInstance {
 		return err
 	}
-	other := s.enter(ctx, sh, read)
-	if other == nil && sh.instance() > before+1 {
-		other = fmt.Errorf("%w, or another store answered in between: its server restarted more than once", ErrStoreMismatch)
+	checkErr := s.enter(ctx, sh, read)
+	if checkErr == nil && sh.instance() > oldInstance+1 {
+		checkErr = fmt.Errorf("%w, or another store may have answered: its server restarted more than once", ErrStoreMismatch)
 	}
-	if other != nil && n == change {
-		other = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, other)
+	if checkErr != nil && n == change {
+		checkErr = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, checkErr)
 	}
-	return errors.Join(err, other)
+	return errors.Join(err, checkErr)
 }
 
-// joinErrors joins the errors of some shards and names them. A missing ability of one shard must not
-// hide the failure of another, because callers may ignore the former.
+// joinErrors joins the errors of shards, and adds the shards' names. If one shard lacks an ability
+// and another fails, the result does not wrap ErrUnsupported, because callers may ignore that.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
 	}
-	var done []string
+	var succeeded []string
 	var failed, unsupported []error
 	for i, err := range errs {
 		switch named := (&Error{shards[i].name, err}); {
 		case err == nil:
-			done = append(done, shards[i].name)
+			succeeded = append(succeeded, shards[i].name)
 		case errors.Is(err, errors.ErrUnsupported):
 			unsupported = append(unsupported, named)
 		default:
 			failed = append(failed, named)
 		}
 	}
-	partial := n == change && len(done) > 0
+	partial := n == change && len(succeeded) > 0
 	switch {
 	case n == loose && len(unsupported) < len(errs):
 		unsupported = nil
@@ -124,7 +125,7 @@ func joinErrors(shards []*shard, errs []error, n need) error {
 	}
 	err := errors.Join(append(failed, unsupported...)...)
 	if err != nil && partial {
-		return fmt.Errorf("%w: done by %s, but %w", partd.ErrUnknownOutcome, strings.Join(done, ", "), err)
+		return fmt.Errorf("%w: the change was made by %s, but %w", partd.ErrUnknownOutcome, strings.Join(succeeded, ", "), err)
 	}
 	return err
 }

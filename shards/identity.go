@@ -13,15 +13,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// ErrStoreMismatch is wrapped by the error for a shard whose store differs from what the other
-// shards have recorded. The store is empty or a different one, because the server was started with
-// the wrong directory or disk.
-var ErrStoreMismatch = errors.New("this is not the store that the other shards know")
+// ErrStoreMismatch is wrapped by the error for a shard whose store is not the store that the other
+// shards have recorded: its server was started with an empty or a different store.
+var ErrStoreMismatch = errors.New("this is not the store that the other shards expect")
 
-// identity is the identifiers in a store after its list: lines of an identifier and a shard's name.
-// The first line with the store's own name is its identifier, so that clients that create one at
-// the same time agree. The last line with another name is that shard's identifier, so that it can
-// be replaced.
+// identity is the value of the list key: a shard list, followed by lines with an identifier and the
+// name of its shard. Of several lines with the shard's own name, the first counts, so that clients
+// that add one concurrently agree. Of several lines with another shard's name, the last counts, so
+// that its identifier can be replaced.
 type identity struct {
 	text   string
 	own    string
@@ -30,8 +29,8 @@ type identity struct {
 
 const idWord = "id "
 
-// parseList parses the value of the list key in a shard's store. It reports whether the list is that
-// of these shards.
+// parseList parses the value of the list key in a shard's store. ok reports whether the value is
+// valid and begins with the shard's list.
 func (sh *shard) parseList(text string) (id identity, ok bool) {
 	rest, ok := strings.CutPrefix(text, sh.list)
 	id = identity{text: text, others: map[string]string{}}
@@ -51,16 +50,17 @@ func (sh *shard) parseList(text string) (id identity, ok bool) {
 
 func idLine(id, name string) string { return idWord + id + " " + name + "\n" }
 
-// signature returns a list with a new identifier, for a store that has no list.
+// signature returns the value to write to a store without a list: the list and a new identifier.
 func (sh *shard) signature() string { return sh.list + idLine(rand.Text(), sh.name) }
 
-// known is the identity of a shard's store, and the instance of its server that had it.
+// known is an identity that was read from a shard's store, and the server instance that returned it.
 type known struct {
 	identity
 	instance uint64
 }
 
-// instance returns a number that changes when a shard's server restarts, maybe with another store.
+// instance returns a number that changes when the shard's server restarts, perhaps with another
+// store.
 func (sh *shard) instance() uint64 {
 	if store := sh.store.Load(); store != nil {
 		if s, ok := (*store).(interface{ Instance() uint64 }); ok {
@@ -70,7 +70,7 @@ func (sh *shard) instance() uint64 {
 	return 0
 }
 
-// seenInstance returns the server instance of the shard's last check.
+// seenInstance returns the server instance whose store was recognized.
 func (sh *shard) seenInstance() uint64 {
 	if k := sh.known.Load(); k != nil {
 		return k.instance
@@ -78,36 +78,36 @@ func (sh *shard) seenInstance() uint64 {
 	return sh.instance()
 }
 
-// isListed reports whether the shard's store is known to have our list and the identifier that the
-// other shards know.
+// isListed reports whether the shard's store is known to contain our list, and the identifier that
+// the other shards have recorded.
 func (sh *shard) isListed() bool {
 	k := sh.known.Load()
 	return k != nil && k.instance == sh.instance()
 }
 
-// askTimeout limits the time for asking the other shards about one. dropWait is how long a list may
-// be missing while another client drops everything.
+// askTimeout limits the time for asking the other shards about a shard. dropWait is the maximum time
+// for which a list can be missing while another client drops all keys.
 const (
 	askTimeout = 5 * time.Second
 	dropWait   = time.Second
 )
 
-var errAway = errors.New("it cannot be reached")
+var errUnreachable = errors.New("it cannot be reached")
 
-// recognize returns an error if a shard's store has another identity, id, than the other
-// shards have recorded. Unreachable shards do not count; operations on their keys fail anyway. A shard that
-// disagrees may itself have the wrong store, so more than half must agree.
+// recognize returns an error if id, the identity of a shard's store, is not the identity that the
+// other shards have recorded. Unreachable shards do not count; operations on their keys fail anyway. A
+// shard that disagrees may itself have the wrong store, so the majority decides.
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	before := sh.known.Load() != nil // the others may have learned another identifier since
+	wasKnown := sh.known.Load() != nil // the other shards may have recorded another identifier since then
 	identities := make([]*identity, len(s.shards))
 	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
 		if other == sh || store == nil {
 			return nil
 		}
-		if k := other.lastSeen.Load(); !before && k != nil && k.instance == other.instance() && id.own != "" && k.others[sh.name] == id.own {
+		if k := other.lastSeen.Load(); !wasKnown && k != nil && k.instance == other.instance() && id.own != "" && k.others[sh.name] == id.own {
 			identities[i] = &k.identity
 			return nil
 		}
@@ -124,16 +124,16 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 		other.lastSeen.Store(&known{stored, instance})
 		return nil
 	})
-	var away []error
-	var against []string
-	agree, lists := 0, 0
+	var unreachable []error
+	var disagreeing []string
+	agreeing, lists := 0, 0
 	for i, other := range s.shards {
 		otherIdentity := identities[i]
 		switch {
 		case other == sh:
 			continue
 		case otherIdentity == nil:
-			away = append(away, &Error{other.name, cmp.Or(errs[i], errAway)})
+			unreachable = append(unreachable, &Error{other.name, cmp.Or(errs[i], errUnreachable)})
 			continue
 		case otherIdentity.text != "":
 			lists++
@@ -141,30 +141,30 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 		switch otherIdentity.others[sh.name] {
 		case "":
 		case id.own:
-			agree++
+			agreeing++
 		default:
-			against = append(against, other.name)
+			disagreeing = append(disagreeing, other.name)
 		}
 	}
 	if id.own != "" {
-		agree++
+		agreeing++
 	}
 	switch {
-	case len(against) > 0 && len(against) >= agree:
+	case len(disagreeing) > 0 && len(disagreeing) >= agreeing:
 		problem := "has another identifier"
 		if id.text == "" {
 			problem = "is empty"
 		}
-		return fmt.Errorf("%w: it %s, and %s had keys with it: restart its server with its own store; if that store is lost, "+
-			`empty it and run "partd adopt", which accepts the empty store`, ErrStoreMismatch, problem, strings.Join(against, ", "))
-	case id.text == "" && lists == 0 && len(away) > 0:
-		return fmt.Errorf("it has no list of shards, and the shards that could tell whether it should have one cannot be reached: %w", errors.Join(away...))
+		return fmt.Errorf("%w: it %s, and %s shared keys with it: restart its server with its own store; if that store is lost, "+
+			`empty it and run "partd adopt", which accepts the empty store`, ErrStoreMismatch, problem, strings.Join(disagreeing, ", "))
+	case id.text == "" && lists == 0 && len(unreachable) > 0:
+		return fmt.Errorf("it has no shard list, and the shards that know whether it should have one cannot be reached: %w", errors.Join(unreachable...))
 	}
 	return nil
 }
 
-// exchangeIDs writes the identifiers of all shards into all stores. They may be missing from
-// stores of earlier versions, and if a client was killed before it wrote them. All shards must be known.
+// exchangeIDs writes missing identifiers of shards to the stores. Identifiers can be missing because
+// an earlier version created the store, or because a client was killed. All shards must be known.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
@@ -192,7 +192,7 @@ func (s *Shards) exchangeIDs(ctx context.Context) error {
 	return nil
 }
 
-// addLines appends lines to the list in a shard's store, and reads the list again.
+// addLines appends lines to the list key of a shard's store, and then records the new identity.
 func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	if lines == "" {
 		return nil
@@ -208,7 +208,8 @@ func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	return s.record(sh, text, sh.known.Load().instance)
 }
 
-// record records the identity in a shard's store, if the store has our list.
+// record stores the identity that text contains in sh.known. It returns an error if text does not
+// contain our list.
 func (s *Shards) record(sh *shard, text string, instance uint64) error {
 	id, ok := sh.parseList(text)
 	if !ok {
@@ -218,9 +219,9 @@ func (s *Shards) record(sh *shard, text string, instance uint64) error {
 	return nil
 }
 
-// Adopt makes the other shards accept the empty store of one shard in place of the store that they
-// know, for example after a disk was lost. The other shards keep their keys; the lost store's keys
-// are gone. All shards must be reachable; open opens them by name. Adopt may be repeated.
+// Adopt makes the other shards accept an empty store as the named shard's new store, for example
+// after a disk failed. The other shards keep their keys; the keys of the old store are lost. All
+// shards must be reachable; open opens them by name. Adopt can be repeated.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
 	s, err := newOpening(names, open)
 	if err != nil {
@@ -239,7 +240,7 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 }
 
 func (s *Shards) adopt(ctx context.Context, sh *shard) error {
-	var sharing []*shard // shards that have our list
+	var sharing []*shard // shards whose stores contain our list
 	for _, other := range s.shards {
 		text, err := listOf(ctx, *other.store.Load())
 		if err == nil && text != "" {
@@ -251,7 +252,7 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 		}
 	}
 	if len(sharing) == 0 {
-		return errors.New("no shard has a list of shards: all are empty, so there is nothing to adopt")
+		return errors.New("no shard has a shard list: all stores are empty, so there is nothing to adopt")
 	}
 	for info, err := range partd.Keys(ctx, *sh.store.Load()) {
 		if err == nil && info.Key != listKey {
@@ -280,5 +281,5 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.known.Load() == nil }) {
 		return s.exchangeIDs(ctx)
 	}
-	return nil // another shard must be adopted too
+	return nil // another shard must also be adopted
 }

@@ -342,7 +342,7 @@ func TestAdopt(t *testing.T) {
 	for i := range servers {
 		servers[i].useStore(partd.NewDict())
 	}
-	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all are empty") {
+	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all stores are empty") {
 		t.Error(err)
 	}
 	downErr := errors.New("no route to host")

@@ -237,7 +237,7 @@ func TestAServerIsAdded(t *testing.T) {
 		}
 	}
 	// A copy cannot change the list in place, and the old list does not open the new store.
-	if cmd, output := copying(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another list of shards") {
+	if cmd, output := copying(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
 		t.Errorf("into the same namespaces: %s", output)
 	}
 	short := open(t, two+"/three")

@@ -13,14 +13,14 @@ import (
 	"github.com/go-partd/partd/internal/nostore"
 )
 
-// listKey is the key of the list in each store. To callers' keys that consist of listKey and NUL
-// bytes, the store adds a NUL byte, so that callers can use every key.
+// listKey is the key of the shard list in each store. If a caller's key is listKey, with or without
+// NUL bytes after it, its stored key has another NUL byte, so that callers can use every key.
 const (
 	listKey  = "partd-shards"
 	listHead = "partd shards 1\n"
 )
 
-// storedKey returns the key in the underlying store for a caller's key; listAll reverses that.
+// storedKey returns the key that stands for a caller's key in the store; listAll reverses that.
 func storedKey(key string) string {
 	if resemblesListKey(key) {
 		return key + "\x00"
@@ -33,12 +33,12 @@ func resemblesListKey(key string) bool {
 	return ok && strings.Trim(rest, "\x00") == ""
 }
 
-// ErrListMismatch is wrapped by the error for any operation on stores that belong to
-// another list of shards, or that have keys but no list.
-var ErrListMismatch = errors.New("the store belongs to another list of shards")
+// ErrListMismatch is wrapped by the error for any operation on stores that contain another
+// shard list, or that contain keys but no list.
+var ErrListMismatch = errors.New("the store belongs to another shard list")
 
-// listMismatch returns the error for a store whose list is not its shard's. Without this check, a server
-// with two names would be two shards, and be read twice.
+// listMismatch returns the error for a store that contains another list than its shard's. For
+// example, a server with two names must not be used as two shards, because it would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	parse := func(list string) string {
 		if rest, ok := strings.CutPrefix(list, listHead); ok {
@@ -52,17 +52,17 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 		ErrListMismatch, parse(list), parse(sh.list))
 }
 
-// need is the state of a shard that an operation needs.
+// need is what an operation requires of a shard.
 type need int
 
 const (
-	loose  need = iota // open; a missing ability is not an error
-	strict             // open
-	read               // open; its store has our list, or no list
-	change             // open, and its store has our list
+	loose  need = iota // the shard is open; a missing ability is not an error
+	strict             // the shard is open
+	read               // the shard is open, and its store contains our list or no list
+	change             // the shard is open, and its store contains our list
 )
 
-// enter brings a shard to the state that an operation needs.
+// enter opens and checks a shard as an operation requires.
 func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
@@ -82,8 +82,8 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	if ready() {
 		return nil
 	}
-	if now := sh.failed.Load(); now != failed { // callers that waited for that attempt share its error
-		return *now
+	if lastErr := sh.failed.Load(); lastErr != failed { // another caller's attempt failed while this one waited
+		return *lastErr
 	}
 	err := s.openAndRecognize(ctx, sh, n)
 	if err != nil && n != change && ctx.Err() == nil {
@@ -120,10 +120,10 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		sh.lastSeen.Store(&known{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
-			time.Sleep(dropWait / 8) // the list may come back
+			time.Sleep(dropWait / 8) // another client may be writing the list again
 			continue
 		}
-		if errors.Is(err, ErrStoreMismatch) && !isRetry { // the store may have got its identifier since
+		if errors.Is(err, ErrStoreMismatch) && !isRetry { // the list was perhaps read before the identifier was added
 			continue
 		}
 		if err == nil && list == "" {
@@ -139,9 +139,9 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 	}
 }
 
-// begin writes the list into the stores that have none. Before, it checks that all shards are
-// reachable under these names, and that none has another list or keys without a list. All clients
-// use the same order, so that exactly one of two overlapping lists wins.
+// begin writes the shard list to the stores without one. First, it checks that all shards are
+// reachable, and that no store contains another list, or keys without a list. All clients write in
+// the same order, so that exactly one of two overlapping lists is accepted.
 func (s *Shards) begin(ctx context.Context) error {
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
@@ -152,13 +152,14 @@ func (s *Shards) begin(ctx context.Context) error {
 		err = s.exchangeIDs(ctx)
 	}
 	if err != nil && !errors.Is(err, ErrListMismatch) {
-		return fmt.Errorf("writing the list of shards for the first time, when all must be reachable: %w", err)
+		return fmt.Errorf("writing the shard list for the first time, which requires all shards: %w", err)
 	}
 	return err
 }
 
-// findList returns the list of a store, or "". If the store has keys but no list, findList returns an error:
-// the keys were stored without the other shards, and lookups would miss them.
+// findList returns the list of a store, or "" if the store is empty. If the store has keys but no
+// list, findList returns an error, because the keys were stored without the other shards, and might
+// not be found.
 func findList(ctx context.Context, store partd.Partd) (string, error) {
 	list, err := listOf(ctx, store)
 	if err != nil || list != "" {
@@ -171,7 +172,7 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if list, err = listOf(ctx, store); err != nil || list != "" { // another client has just begun
+		if list, err = listOf(ctx, store); err != nil || list != "" { // another client has written the list since
 			return list, err
 		}
 		return "", fmt.Errorf("%w: it has keys, such as %s, and no list: they were stored without the other shards, "+
@@ -180,14 +181,14 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 	return "", nil
 }
 
-// writeList writes the list into a store that has none, and returns the store's list.
+// writeList writes the list to a store unless it has one, and returns the store's list.
 func writeList(ctx context.Context, store partd.Partd, list string) (string, error) {
 	if err := partd.SetOnce(ctx, store, listKey, []byte(list)); err != nil {
 		return "", err
 	}
 	current, err := listOf(ctx, store)
 	if err == nil && current == "" {
-		err = errors.New("its list of shards disappeared as soon as it was written: is another program dropping everything?")
+		err = errors.New("its shard list disappeared immediately after it was written: is another program dropping all keys?")
 	}
 	return current, err
 }
@@ -195,13 +196,12 @@ func writeList(ctx context.Context, store partd.Partd, list string) (string, err
 func listOf(ctx context.Context, store partd.Partd) (string, error) {
 	values, err := store.Get(ctx, listKey)
 	if err != nil {
-		return "", fmt.Errorf("reading the list of shards: %w", err)
+		return "", fmt.Errorf("reading the shard list: %w", err)
 	}
 	return string(values[0]), nil
 }
 
-// Has reports whether a store that was opened on its own belongs to these shards: whether it has
-// their list.
+// Has reports whether a separately opened store belongs to these shards, by checking its list.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
 	list, err := listOf(ctx, nostore.Or(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.parseList(list); return ok }), err

@@ -14,9 +14,9 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := partd.CheckKeys("get", keys); err != nil {
 		return nil, err
 	}
-	use, parts, at := splitKeys(s, keys)
-	results := make([][][]byte, len(use))
-	err := s.do(ctx, "get", read, use, func(i int, store partd.Partd) (err error) {
+	targets, parts, shardIndex := splitKeys(s, keys)
+	results := make([][][]byte, len(targets))
+	err := s.do(ctx, "get", read, targets, func(i int, store partd.Partd) (err error) {
 		results[i], err = store.Get(ctx, parts[i]...)
 		return err
 	})
@@ -24,7 +24,7 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
-	for i, n := range at {
+	for i, n := range shardIndex {
 		values[i], results[n] = results[n][0], results[n][1:]
 	}
 	return values, nil
@@ -32,9 +32,9 @@ func (s *Shards) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 
 // Open returns a reader of the key's current value.
 func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err error) {
-	var before uint64
+	var oldInstance uint64
 	err = s.do(ctx, "open", read, s.shardOf(key), func(_ int, store partd.Partd) error {
-		before = s.shardOf(key)[0].seenInstance()
+		oldInstance = s.shardOf(key)[0].seenInstance()
 		r, err = partd.Open(ctx, store, storedKey(key))
 		return err
 	})
@@ -44,7 +44,7 @@ func (s *Shards) Open(ctx context.Context, key string) (r io.ReadCloser, err err
 		}
 		return nil, err
 	}
-	return &reader{r, func() error { return s.checkUnchanged(ctx, s.shardOf(key)[0], read, before, nil) }}, nil
+	return &reader{r, func() error { return s.checkUnchanged(ctx, s.shardOf(key)[0], read, oldInstance, nil) }}, nil
 }
 
 // HasKey reports whether the key exists.
@@ -59,7 +59,7 @@ func (s *Shards) HasKey(ctx context.Context, key string) (exists bool, err error
 	return exists && err == nil, err
 }
 
-// reader checks at the end of a value that its shard still has the same store.
+// reader reads a value. At the end, it checks that the shard still has the same store.
 type reader struct {
 	io.ReadCloser
 	check func() error
@@ -68,15 +68,14 @@ type reader struct {
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
 	if err == io.EOF {
-		if other := r.check(); other != nil {
-			err = errorf("read", other)
+		if checkErr := r.check(); checkErr != nil {
+			err = errorf("read", checkErr)
 		}
 	}
 	return n, err
 }
 
-// Keys yields each key once with its size, shard by shard in the order of their names, and within a
-// shard in its store's own order.
+// Keys yields each key once with its size, shard by shard in the order of the shards' names.
 func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		listAll(ctx, s, "keys", s.wholeShards(), func(store partd.Partd, _ share) iter.Seq2[partd.KeyInfo, error] {
@@ -85,15 +84,15 @@ func (s *Shards) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Scan yields every key with its value as chunks, in the order of [Shards.Keys]. It reads one shard
-// after another, each from a snapshot if its store can take one, so it needs the memory of one scan.
-// To read several shards at once, use [Shards.ScanPart].
+// Scan yields every key with its value as chunks, in the order of [Shards.Keys]. It scans one shard
+// after another, so it needs the memory of only one scan. To read several shards concurrently, use
+// [Shards.ScanPart].
 func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scan(ctx, s.wholeShards())
 }
 
-// ScanPart yields the keys of one part. Parts divide the shards first, so that a reader contacts few
-// of them, and then the keys of a shard as its store does.
+// ScanPart is like Scan, but yields only the keys of one part. A part consists of as few shards, or
+// parts of shards, as possible.
 func (s *Shards) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := partd.CheckPart(part, parts); err != nil {
 		return func(yield func(partd.Chunk, error) bool) { yield(partd.Chunk{}, err) }
@@ -109,7 +108,7 @@ func (s *Shards) scan(ctx context.Context, shares []share) iter.Seq2[partd.Chunk
 	}
 }
 
-// share is a part of one shard's keys.
+// share is a shard, or a part of a shard's keys.
 type share struct {
 	*shard
 	part, parts int
@@ -117,20 +116,20 @@ type share struct {
 
 func (s *Shards) wholeShards() []share { return s.sharesOf(0, 1) }
 
-// sharesOf returns the shares of one reader. It divides all shards into equally many pieces, such that
-// each reader gets the same number of consecutive pieces.
+// sharesOf returns the shares of one part. It divides every shard into the same number of pieces, so
+// that each part has the same number of consecutive pieces.
 func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	n := len(s.shards)
-	g, rest := parts, n // g becomes their greatest common divisor
+	divisor, rest := parts, n // the loop sets g to their greatest common divisor
 	for rest != 0 {
-		g, rest = rest, g%rest
+		divisor, rest = rest, divisor%rest
 	}
-	pieces, each := parts/g, n/g // pieces per shard, pieces per reader
-	for position, end := part*each, (part+1)*each; position < end; {
-		next := share{s.shards[position/pieces], position % pieces, pieces}
-		if next.part == 0 && position+pieces <= end {
+	piecesPerShard, piecesPerPart := parts/divisor, n/divisor
+	for position, end := part*piecesPerPart, (part+1)*piecesPerPart; position < end; {
+		next := share{s.shards[position/piecesPerShard], position % piecesPerShard, piecesPerShard}
+		if next.part == 0 && position+piecesPerShard <= end {
 			next.parts = 1 // the whole shard
-			position += pieces
+			position += piecesPerShard
 		} else {
 			position++
 		}
@@ -139,21 +138,21 @@ func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	return shares
 }
 
-// listAll yields the items of shares, except for the lists of shards.
+// listAll yields the items of shares, without the shard lists.
 func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 	items func(partd.Partd, share) iter.Seq2[V, error], key func(*V) *string, yield func(V, error) bool,
 ) {
 	var zero V
-	var use []*shard
+	var targets []*shard
 	for _, sh := range shares {
-		use = append(use, sh.shard)
+		targets = append(targets, sh.shard)
 	}
-	if err := s.prepare(ctx, read, use); err != nil {
+	if err := s.prepare(ctx, read, targets); err != nil {
 		yield(zero, errorf(op, err))
 		return
 	}
 	for _, sh := range shares {
-		before := sh.seenInstance()
+		oldInstance := sh.seenInstance()
 		for v, err := range items(*sh.store.Load(), sh) {
 			if err != nil {
 				yield(zero, errorf(op, &Error{sh.name, err}))
@@ -170,15 +169,15 @@ func listAll[V any](ctx context.Context, s *Shards, op string, shares []share,
 				return
 			}
 		}
-		if err := s.checkUnchanged(ctx, sh.shard, read, before, nil); err != nil {
+		if err := s.checkUnchanged(ctx, sh.shard, read, oldInstance, nil); err != nil {
 			yield(zero, errorf(op, &Error{sh.name, err}))
 			return
 		}
 	}
 }
 
-// Stat returns the sum of the stores' statistics, without the lists of shards.
-func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
+// Stat returns the sum of the stores' statistics, without the shard lists.
+func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 	stats := make([]partd.Stats, len(s.shards))
 	err = s.do(ctx, "stat", read, s.shards, func(i int, store partd.Partd) error {
 		st, err := partd.Stat(ctx, store)
@@ -186,7 +185,7 @@ func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
 			return err
 		}
 		list, err := listOf(ctx, store)
-		if list != "" && st.Keys > 0 { // with 0 keys the list was written in between
+		if list != "" && st.Keys > 0 { // if there were no keys, the list was written after Stat
 			st.Keys--
 			st.Bytes -= int64(len(list))
 		}
@@ -194,25 +193,25 @@ func (s *Shards) Stat(ctx context.Context) (all partd.Stats, err error) {
 		return err
 	})
 	for _, st := range stats {
-		all.Keys += st.Keys
-		all.Bytes += st.Bytes
-		all.Memory += st.Memory
-		all.Disk += st.Disk
-		all.Changes += st.Changes
+		total.Keys += st.Keys
+		total.Bytes += st.Bytes
+		total.Memory += st.Memory
+		total.Disk += st.Disk
+		total.Changes += st.Changes
 	}
-	return all, err
+	return total, err
 }
 
-// Check verifies the checksums of all stores. Its Records include the lists of shards.
-func (s *Shards) Check(ctx context.Context) (all partd.CheckResult, err error) {
+// Check verifies the checksums of all stores. Records includes the shard lists.
+func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error) {
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {
 		results[i], err = partd.Check(ctx, store)
 		return errors.Join(err, s.enter(ctx, s.shards[i], read))
 	})
 	for _, f := range results {
-		all.Records += f.Records
-		all.Segments += f.Segments
+		total.Records += f.Records
+		total.Segments += f.Segments
 	}
-	return all, err
+	return total, err
 }

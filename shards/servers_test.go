@@ -265,7 +265,7 @@ func TestListsOfServers(t *testing.T) {
 		t.Errorf("in another order: %q, %v", v, err)
 	}
 	two := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
-	if err := two.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another list of shards") ||
+	if err := two.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another shard list") ||
 		!strings.Contains(err.Error(), strings.Join(slices.Sorted(slices.Values(rotated)), ", ")) {
 		t.Errorf("two of three: %v", err)
 	}

@@ -32,7 +32,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Limits of a list of shards.
+// Limits on the names of shards.
 const (
 	// MaxShards is the maximum number of shards.
 	MaxShards = 256
@@ -40,33 +40,32 @@ const (
 	MaxNameLen = 255
 )
 
-// Shards is a store that spreads its keys over others. It is safe for concurrent use.
+// Shards is a store that spreads its keys over other stores. It is safe for concurrent use.
 type Shards struct {
-	shards []*shard // sorted by name
-	names  string   // one per line
-
-	shared atomic.Bool // every store has the identifiers of all shards
+	shards []*shard    // sorted by name
+	names  string      // one name on each line
+	shared atomic.Bool // every store contains the identifiers of all shards
 	closed atomic.Bool
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 }
 
-// shard is one of the stores and its state.
+// shard is one of the stores.
 type shard struct {
 	name  string
 	hash  uint64
-	turn  chan struct{}               // has room for one token; its holder may open the store and read its list
+	turn  chan struct{}               // a mutex, held while opening the store and reading its list
 	store atomic.Pointer[partd.Partd] // nil until open
 	open  func(ctx context.Context) (partd.Partd, error)
 
-	list     string                // the list that its store must have
-	known    atomic.Pointer[known] // its store's identity, once recognized
-	lastSeen atomic.Pointer[known] // its store's last identity, recognized or not
-	failed   atomic.Pointer[error] // last error of opening it or reading its list
+	list     string                // the shard list that the store must contain
+	known    atomic.Pointer[known] // the store's identity; nil until recognized
+	lastSeen atomic.Pointer[known] // the identity last read from the store, even if not recognized
+	failed   atomic.Pointer[error] // last error from opening the store or reading its list
 }
 
-// New spreads keys over open stores. Every client must give each store the same name. Closing the
-// Shards closes the stores. The stores must support SetOnce.
+// New returns a store that spreads its keys over open stores. All clients must use the same name for
+// the same store. Closing the Shards closes the stores. The stores must support SetOnce.
 func New(names []string, stores []partd.Partd) (*Shards, error) {
 	if len(names) != len(stores) {
 		return nil, fmt.Errorf("shards: %d names for %d stores", len(names), len(stores))
@@ -84,25 +83,25 @@ func New(names []string, stores []partd.Partd) (*Shards, error) {
 	return s, nil
 }
 
-// Open is New for stores that it opens by name, concurrently. If a network error ([net.Error], but not
-// an error of a file) makes some unreachable, Open succeeds with the others. The missing ones are
-// tried again when one of their keys is needed.
+// Open is like New, but opens the stores by name, concurrently. If some are unreachable because of a
+// network error (a [net.Error] that is not about a file), Open succeeds with the others. It opens the
+// missing stores when one of their keys is needed.
 func Open(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	s, err := newOpening(names, open)
 	if err != nil {
 		return nil, err
 	}
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
-	useful := false
+	reachable := false
 	for _, err := range errs {
 		if err != nil && !isUnreachable(err) {
-			useful = false
+			reachable = false
 			break
 		}
-		useful = useful || err == nil
+		reachable = reachable || err == nil
 	}
 	err = joinErrors(s.shards, errs, strict)
-	if useful && ctx.Err() == nil {
+	if reachable && ctx.Err() == nil {
 		err = s.recognizeAll(ctx)
 	}
 	if err != nil {
@@ -111,8 +110,8 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 	return s, nil
 }
 
-// isUnreachable reports whether err is a network error that may pass. A bare syscall.Errno, as in errors of
-// files, also implements net.Error, but is not one.
+// isUnreachable reports whether err is a network error, so that a retry may succeed. A bare
+// syscall.Errno also implements net.Error, but is usually about a file.
 func isUnreachable(err error) bool {
 	var netErr net.Error
 	if !errors.As(err, &netErr) {
@@ -122,8 +121,8 @@ func isUnreachable(err error) bool {
 	return !bare
 }
 
-// recognizeAll returns an error if an open shard has the wrong store. Other errors wait until the shard is
-// needed.
+// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors, which
+// will occur again when the shard is needed.
 func (s *Shards) recognizeAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -138,10 +137,10 @@ func (s *Shards) recognizeAll(ctx context.Context) error {
 	}), strict)
 }
 
-// CheckNames returns an error if names is not a valid list of shards.
+// CheckNames returns an error unless names are valid names of shards.
 func CheckNames(names []string) error {
 	if len(names) == 0 || len(names) > MaxShards {
-		return fmt.Errorf("shards: the number of names must be 1 to %d, not %d", MaxShards, len(names))
+		return fmt.Errorf("shards: there are %d names: use 1 to %d", len(names), MaxShards)
 	}
 	for i, name := range names {
 		if name == "" || len(name) > MaxNameLen || strings.ContainsAny(name, "\r\n") {
@@ -154,7 +153,7 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// newOpening returns shards whose stores open opens when they are needed.
+// newOpening returns shards without stores. When a store is needed, they call open.
 func newOpening(names []string, open func(ctx context.Context, name string) (partd.Partd, error)) (*Shards, error) {
 	if open == nil {
 		return nil, errors.New("shards: open is nil: pass a function that opens a store by its name")
@@ -195,8 +194,8 @@ func newShards(names []string) (*Shards, error) {
 	return s, nil
 }
 
-// indexOf returns the index of a key's shard. It must never change, because it decides where stored
-// keys are.
+// indexOf returns the index of a key's shard. The function must never change, because stored keys
+// would not be found.
 func (s *Shards) indexOf(key string) (index int) {
 	h, highest := xxh3.HashString(key), uint64(0)
 	for i, sh := range s.shards {
@@ -216,12 +215,12 @@ func (s *Shards) Close() error {
 	}
 	s.cancel()
 	errs := concurrently(s.shards, func(_ int, sh *shard) error {
-		sh.turn <- struct{}{} // kept, so that nothing is opened any more
+		sh.turn <- struct{}{} // never released, so that the store cannot be opened again
 		store := sh.store.Load()
 		if store == nil {
 			return nil
 		}
-		if c, ok := (*store).(io.Closer); ok { // not partd.Close, which would flush again
+		if c, ok := (*store).(io.Closer); ok { // partd.Close would flush again
 			return c.Close()
 		}
 		return errors.ErrUnsupported

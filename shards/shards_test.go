@@ -174,7 +174,7 @@ func TestNames(t *testing.T) {
 		want   string
 	}{
 		{nil, 0, "1 to 256"},
-		{many, len(many), "1 to 256, not 257"},
+		{many, len(many), "there are 257 names: use 1 to 256"},
 		{abc, 2, "3 names for 2 stores"},
 		{[]string{"a", ""}, 2, `not ""`},
 		{[]string{"a", "b\n"}, 2, "on one line"},

@@ -18,40 +18,40 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// store is a scheme, such as "file" in "file:DIR".
+// store describes a scheme, such as "file" in "file:DIR".
 type store struct {
-	name     string
-	usage    string // the scheme with its location
-	help     string
-	location bool // whether there is a location
-	remote   bool // the location begins with // and may name a host
-	bucket   bool // the location begins with // and names a bucket
-	options  []option
-	open     func(ctx context.Context, location string, opts options) (partd.Partd, error)
-	exists   func(location string, opts options) (bool, error)
-	check    func(opts options) error // checks that the options go together; may be nil
+	name        string
+	usage       string // the scheme with its location, for messages
+	help        string
+	hasLocation bool // a location follows the scheme
+	remote      bool // the location begins with //, and names servers
+	bucket      bool // the location begins with //, and names a bucket
+	options     []option
+	open        func(ctx context.Context, location string, opts options) (partd.Partd, error)
+	exists      func(location string, opts options) (bool, error)
+	check       func(opts options) error // checks that the options are compatible; may be nil
 }
 
-// layer is a prefix, such as "buffer" in "buffer+file:DIR".
+// layer describes a prefix, such as "buffer" in "buffer+file:DIR".
 type layer struct {
 	name    string
 	help    string
 	options []option
 	wrap    func(inner partd.Partd, opts options) (partd.Partd, error)
-	check   func(opts options) error // checks that the options go together; may be nil
+	check   func(opts options) error // checks that the options are compatible; may be nil
 }
 
-// stores and layers return all schemes and layers. They are functions, so that nothing
-// can change the lists.
+// stores returns all schemes. It and layers are functions, not variables, so that the lists
+// cannot be changed.
 func stores() []store {
 	return []store{
 		{
-			name: "mem", usage: "mem:", help: "in memory, gone with the process",
+			name: "mem", usage: "mem:", help: "in memory, lost when the process ends",
 			open:   func(context.Context, string, options) (partd.Partd, error) { return partd.NewDict(), nil },
 			exists: func(string, options) (bool, error) { return false, nil },
 		},
 		{
-			name: "file", usage: "file:DIR", location: true, help: "a directory with a file per key",
+			name: "file", usage: "file:DIR", hasLocation: true, help: "a directory with a file per key",
 			options: []option{
 				sync(), {"files", countKind(), "a quarter of the process's limit on open files", "maximum number of open files"}, tempOption(),
 			},
@@ -59,18 +59,18 @@ func stores() []store {
 				if temp := o.text("temp", ""); temp != "" {
 					return partd.OpenTemp(temp)
 				}
-				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.isTrue("sync"), MaxOpenFiles: o.countKind("files")})
+				return partd.OpenFile(dir, &partd.FileOptions{Sync: o.isTrue("sync"), MaxOpenFiles: o.count("files")})
 			},
 			exists: func(dir string, _ options) (bool, error) { return containsFile(dir, ".lock") },
 			check: func(o options) error {
-				if o.text("temp", "") != "" && (o.isTrue("sync") || o.countKind("files") > 0) {
-					return errors.New("a temporary store has neither the option sync nor files: leave them out")
+				if o.text("temp", "") != "" && (o.isTrue("sync") || o.count("files") > 0) {
+					return errors.New("a temporary store does not support the options sync and files: remove them")
 				}
 				return nil
 			},
 		},
 		{
-			name: "log", usage: "log:DIR", location: true, help: "a directory of segments, fast with any number of keys",
+			name: "log", usage: "log:DIR", hasLocation: true, help: "a directory of segments, fast with any number of keys",
 			options: []option{
 				{"memory", sizeKind(), "256MiB", "maximum memory of the store"},
 				sync(),
@@ -84,7 +84,7 @@ func stores() []store {
 					return nil, err
 				}
 				opts := &logstore.Options{
-					Memory: o.sizeKind("memory"), Sync: o.isTrue("sync"), Compression: c, ReadOnly: o.isTrue("readonly"),
+					Memory: o.size("memory"), Sync: o.isTrue("sync"), Compression: c, ReadOnly: o.isTrue("readonly"),
 				}
 				if temp := o.text("temp", ""); temp != "" {
 					return logstore.OpenTemp(temp, opts)
@@ -95,7 +95,7 @@ func stores() []store {
 		},
 		serverStore("tcp", "tcp://HOST:PORT", "a server's store; several servers, separated by commas, share the keys",
 			option{"insecure", boolKind(), "false", "send the token even if others could read it"}),
-		serverStore("tls", "tls://HOST:PORT", "the same over TLS",
+		serverStore("tls", "tls://HOST:PORT", "like tcp, but over TLS",
 			option{"ca", fileKind(), "the system's", "file with CA certificates for checking the server's certificate"},
 			option{"cert", fileKind(), "", "the client's certificate"},
 			option{"key", fileKind(), "", "the key of the client's certificate"}),
@@ -109,14 +109,14 @@ func sync() option {
 }
 
 func tempOption() option {
-	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "make the store in a new directory below DIR, removed on close"}
+	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR, and remove it on close"}
 }
 
-// serverStore returns the scheme of a server's store. exists always returns true, because
-// opening creates nothing and reports best what is wrong.
+// serverStore returns the scheme of a server's store. Its function exists always returns true,
+// because opening such a store creates nothing and returns the best error.
 func serverStore(scheme, usage, help string, more ...option) store {
 	return store{
-		name: scheme, usage: usage, help: help, location: true, remote: true,
+		name: scheme, usage: usage, help: help, hasLocation: true, remote: true,
 		options: append([]option{{"token-file", fileKind(), "$PARTD_TOKEN", "file with the client's token"}}, more...),
 		open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 			opts, err := clientOptions(scheme, o)
@@ -132,7 +132,7 @@ func serverStore(scheme, usage, help string, more ...option) store {
 		exists: func(string, options) (bool, error) { return true, nil },
 		check: func(o options) error {
 			if (o.text("cert", "") == "") != (o.text("key", "") == "") {
-				return errors.New("a certificate needs its key, and a key its certificate: give both cert and key")
+				return errors.New("only one of the options cert and key is set: set both")
 			}
 			return nil
 		},
@@ -145,13 +145,13 @@ func layers() []layer {
 			name: "buffer", help: "memory in front of a slower store",
 			options: []option{{"memory", sizeKind(), "1GiB", "maximum memory of the buffer"}},
 			wrap: func(inner partd.Partd, o options) (partd.Partd, error) {
-				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.sizeKind("memory")})
+				return partd.NewBuffer(partd.NewDict(), inner, &partd.BufferOptions{Memory: o.size("memory")})
 			},
 		},
 	}, compressors()...)
 }
 
-// containsFile reports whether a directory contains a file with this name.
+// containsFile reports whether a directory contains a file with the given name.
 func containsFile(dir, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +160,7 @@ func containsFile(dir, name string) (bool, error) {
 	return err == nil, err
 }
 
-// formats describe each compression format, and its default level.
+// formats holds the help text and the default level of each compression format.
 var formats = map[compress.Format]struct{ help, level string }{
 	compress.Snappy: {"compress fast, in the format of Python's partd.Snappy", ""},
 	compress.S2:     {"compress fast", "1"},
@@ -172,7 +172,7 @@ var formats = map[compress.Format]struct{ help, level string }{
 	compress.Blosc:  {"compress arrays of numbers, in the format of Python's partd.Blosc", "1 (2 with codec=zstd)"},
 }
 
-// compressors returns the layers that compress, with their options.
+// compressors returns a layer for each compression format.
 func compressors() []layer {
 	var list []layer
 	for _, format := range compress.Formats() {
@@ -188,8 +188,8 @@ func compressors() []layer {
 				option{"codec", parsedKind("lz4|zstd|copy", blosc.ParseCompressor), "lz4", "codec of the compressed data; copy stores the data uncompressed"})
 		}
 		l.wrap = func(inner partd.Partd, o options) (partd.Partd, error) {
-			opts := &compress.Options{Level: o.countKind("level"), Limit: o.sizeKind("limit"), TypeSize: o.countKind("typesize")}
-			// The values have been checked, and options unknown to the layer are not set.
+			opts := &compress.Options{Level: o.count("level"), Limit: o.size("limit"), TypeSize: o.count("typesize")}
+			// The values have been checked. An option that the layer does not have is not set.
 			opts.Shuffle, _ = blosc.ParseShuffle(o.text("shuffle", "byte"))
 			opts.Inner, _ = blosc.ParseCompressor(o.text("codec", "lz4"))
 			return compress.New(inner, format, opts)
@@ -203,7 +203,7 @@ func compressors() []layer {
 	return list
 }
 
-// levelKind returns the kind of a number from 1 to highest.
+// levelKind returns the kind of numbers from 1 to highest.
 func levelKind(highest int) kind {
 	return kind{fmt.Sprintf("1-%d", highest), func(value string) error {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 || n > highest {
@@ -213,12 +213,12 @@ func levelKind(highest int) kind {
 	}}
 }
 
-// limitKind returns the kind of a piece's maximum size.
+// limitKind returns the kind of the maximum size of a piece.
 func limitKind() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)
 		if err == nil && n > math.MaxInt32 {
-			err = errors.New("a piece must have less than 2GiB")
+			err = errors.New("the maximum must be less than 2GiB")
 		}
 		return err
 	}}

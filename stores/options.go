@@ -12,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// option is an option of a layer or a store.
+// option describes an option of a layer or a store.
 type option struct {
 	name     string
 	kind     kind
@@ -20,13 +20,13 @@ type option struct {
 	help     string
 }
 
-// kind describes and checks the values of an option.
+// kind describes the values of an option, and checks them.
 type kind struct {
 	usage string
 	check func(value string) error
 }
 
-// parsedKind returns the kind of values that a function can parse.
+// parsedKind returns the kind of values that the function parse accepts.
 func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 	return kind{usage, func(value string) error {
 		_, err := parse(value)
@@ -56,7 +56,7 @@ func boolKind() kind {
 
 func fileKind() kind { return pathKind("FILE", false, "it is a directory") }
 
-// pathKind returns the kind of an existing file or directory.
+// pathKind returns the kind of existing files or, if isDir is set, directories.
 func pathKind(usage string, isDir bool, wrongType string) kind {
 	return kind{usage, func(value string) error {
 		info, err := os.Stat(value)
@@ -67,7 +67,7 @@ func pathKind(usage string, isDir bool, wrongType string) kind {
 	}}
 }
 
-// options holds the options of one layer or store. The values have been checked.
+// options holds the options of one layer or store.
 type options struct {
 	owner  string
 	known  []option
@@ -94,14 +94,14 @@ func (o options) check() error {
 	return errors.Join(errs...)
 }
 
-// sizeKind returns an option as a number of bytes, or 0 if it is not set.
-func (o options) sizeKind(name string) int64 {
+// size returns an option as a number of bytes, or 0 if it is not set.
+func (o options) size(name string) int64 {
 	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// countKind returns an option as a number, or 0 if it is not set.
-func (o options) countKind(name string) int {
+// count returns an option as a number, or 0 if it is not set.
+func (o options) count(name string) int {
 	n, _ := strconv.Atoi(o.values[name])
 	return n
 }
@@ -112,7 +112,7 @@ func (o options) isTrue(name string) bool {
 	return b
 }
 
-// text returns an option as it is written, or fallback if it is not set.
+// text returns an option's text, or fallback if it is not set.
 func (o options) text(name, fallback string) string {
 	if v, ok := o.values[name]; ok {
 		return v
@@ -133,7 +133,7 @@ func describeOptions(all []options) string {
 	return strings.Join(list, ", ")
 }
 
-// qualify returns an option's name with the prefix of each layer or store that has it.
+// qualify returns the qualified names of an option, such as "buffer.memory or log.memory".
 func qualify(owners []options, name string) string {
 	var names []string
 	for _, o := range owners {
@@ -157,5 +157,5 @@ func ParseSize(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// FormatSize formats a number of bytes for people, such as "256 MiB".
+// FormatSize formats a number of bytes for humans, such as "256 MiB".
 func FormatSize(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// parsedURL holds the parts of a URL.
+// parsedURL is a parsed URL.
 type parsedURL struct {
 	layers       []layer
 	layerOptions []options
@@ -20,7 +20,7 @@ type parsedURL struct {
 	location     string
 }
 
-// parse splits a URL, and finds the layer or store of each option.
+// parse parses a URL, and assigns each option to its layer or store.
 func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, error) {
 	schemes, prefixes := t.knownNames()
 	prefix, rest, ok := strings.Cut(rawURL, ":")
@@ -43,7 +43,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	known := t.stores()
 	i := slices.IndexFunc(known, func(s store) bool { return s.name == name })
 	if i < 0 && (name == "s3" || name == "gs") {
-		return nil, fmt.Errorf("%s: is a store in a bucket: open it with partd-cloud", name)
+		return nil, fmt.Errorf("%s: names a store in a bucket: open it with partd-cloud", name)
 	}
 	if i < 0 {
 		return nil, fmt.Errorf("unknown scheme %q: write %s", name, schemes)
@@ -56,14 +56,15 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	if err := u.setOptions(query, defaults); err != nil {
 		return nil, err
 	}
-	return u, u.checkPlace(path)
+	return u, u.checkLocation(path)
 }
 
-// checkPlace checks that a store has either a location or a directory for temporary stores.
-func (u *parsedURL) checkPlace(path string) error {
+// checkLocation returns an error unless either a location or the option temp is set, if the scheme
+// needs one of them.
+func (u *parsedURL) checkLocation(path string) error {
 	temp := u.storeOptions.text("temp", "")
 	switch {
-	case u.store.location && u.location == "" && temp == "":
+	case u.store.hasLocation && u.location == "" && temp == "":
 		return fmt.Errorf("no location: write %s", u.store.usage)
 	case temp != "" && u.location != "":
 		return fmt.Errorf("location %q together with temp=%s: write %s:?temp=DIR for a store that is removed when it is closed", path, temp, u.store.name)
@@ -79,20 +80,20 @@ func (u *parsedURL) setLocation(path string) error {
 	if err != nil {
 		return fmt.Errorf("location %q: %w (a percent sign in a path is written %%25)", path, err)
 	}
-	after, ok := strings.CutPrefix(location, "//")
+	localPath, ok := strings.CutPrefix(location, "//")
 	switch {
 	case u.store.bucket && !ok:
 		return fmt.Errorf("location %q: write %s", path, u.store.usage)
 	case ok && !u.store.bucket:
-		if !strings.HasPrefix(after, "/") {
+		if !strings.HasPrefix(localPath, "/") {
 			return fmt.Errorf("location %q names a host: a local path has one slash or three", path)
 		}
 		fallthrough
 	case ok:
-		location = after
+		location = localPath
 	}
 	switch {
-	case !u.store.location && location != "":
+	case !u.store.hasLocation && location != "":
 		return fmt.Errorf("location %q: %s has no location", path, u.store.usage)
 	case strings.ContainsRune(location, 0):
 		return errors.New("the location contains a NUL byte")
@@ -101,10 +102,10 @@ func (u *parsedURL) setLocation(path string) error {
 	return nil
 }
 
-// setAddress sets the location of a server, which package remote parses.
+// setAddress checks the address of one or more servers, and sets the location to it.
 func (u *parsedURL) setAddress(path string) error {
-	rest, ok := strings.CutPrefix(path, "//")
-	if !ok || rest == "" {
+	hosts, ok := strings.CutPrefix(path, "//")
+	if !ok || hosts == "" {
 		return fmt.Errorf("address %q: write %s", path, u.store.usage)
 	}
 	names, urls := splitServers(u.store.name, path)
@@ -148,7 +149,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		case len(owners) > 1 && owner == "":
 			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
-		// Layers with the same name have their own values, which are always equal.
+		// Layers with the same name have equal values, so checking one of them suffices.
 		if _, isSet := owners[0].values[short]; isSet {
 			return fmt.Errorf("option %q is given twice", name)
 		}
@@ -163,7 +164,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 			}
 		}
 	}
-	// Check everything before anything is opened, so that a wrong value leaves nothing behind.
+	// Check all values before anything is opened, so that a wrong value creates nothing.
 	var errs []error
 	for _, o := range all {
 		errs = append(errs, o.check())
@@ -184,14 +185,14 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 
 // Part is a layer or a scheme in a URL.
 type Part struct {
-	Name string // "zstd+", "log:" or "tcp://"
+	Name string // such as "zstd+", "log:" or "tcp://"
 	Help string // a short description
 }
 
-// Parts returns what URLs consist of: the schemes of stores, and the layers that precede them.
+// Parts returns all schemes, and all layers, which can precede a scheme in a URL.
 func Parts() (schemes, prefixes []Part) { return NewSet().Parts() }
 
-// Parts is like the function [Parts], with the schemes of the set.
+// Parts is like the function [Parts], but with the schemes of the set.
 func (t *Set) Parts() (schemes, prefixes []Part) {
 	for _, s := range t.stores() {
 		scheme := s.name + ":"

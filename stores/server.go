@@ -16,8 +16,8 @@ import (
 
 func namespaceKind() kind { return kind{"NAME", remote.CheckNamespace} }
 
-// splitServers returns the names and URLs of the servers in an address. Several servers are
-// written as HOST:PORT with commas in between, and share one scheme and one namespace.
+// splitServers returns the names and URLs of the servers in an address. It may list several
+// servers, as HOST:PORT separated by commas, with a common scheme and namespace.
 func splitServers(scheme, address string) (names, urls []string) {
 	hosts, namespace, hasNamespace := strings.Cut(strings.TrimPrefix(address, "//"), "/")
 	names = strings.Split(hosts, ",")
@@ -40,8 +40,8 @@ func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.
 	}
 }
 
-// Adopt makes the other servers of a URL accept an empty server in place of one whose
-// keys are lost: see [shards.Adopt]. server is its HOST:PORT as written in the URL.
+// Adopt makes the other servers of a URL accept an empty server as the replacement of a server
+// whose keys are lost: see [shards.Adopt]. server is its HOST:PORT as written in the URL.
 func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	u, err := t.parse(url, nil)
 	if err != nil {
@@ -49,7 +49,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	}
 	names, urls := splitServers(u.store.name, u.location)
 	if !u.store.remote || len(names) == 1 || !slices.Contains(names, server) {
-		return &URLError{url, fmt.Errorf("%s is not one of several servers in the URL", server)}
+		return &URLError{url, fmt.Errorf("adopting needs a URL with several servers, and %s must be one of them", server)}
 	}
 	opts, err := clientOptions(u.store.name, u.storeOptions)
 	if err != nil {
@@ -58,7 +58,7 @@ func (t *Set) Adopt(ctx context.Context, url, server string) error {
 	return shards.Adopt(ctx, names, dialOne(names, urls, opts), server)
 }
 
-// clientOptions converts a URL's options to the client's.
+// clientOptions converts a URL's options to client options.
 func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 	c := &remote.ClientOptions{Namespace: o.text("namespace", ""), InsecureToken: o.isTrue("insecure"), Token: os.Getenv("PARTD_TOKEN")}
 	if name := o.text("token-file", ""); name != "" {

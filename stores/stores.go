@@ -16,21 +16,21 @@
 //
 // # Schemes
 //
-//	mem:           in memory, gone with the process
+//	mem:           in memory, lost when the process ends
 //	file:DIR       a directory with a file per key
 //	  sync=true|false, default false: acknowledged changes survive a power loss
 //	  files=COUNT, default a quarter of the process's limit on open files: maximum number of open files
-//	  temp=DIR: make the store in a new directory below DIR, removed on close
+//	  temp=DIR: create the store in a new directory inside DIR, and remove it on close
 //	log:DIR        a directory of segments, fast with any number of keys
 //	  memory=SIZE, default 256MiB: maximum memory of the store
 //	  sync=true|false, default false: acknowledged changes survive a power loss
 //	  compression=none|s2|zstd, default none: compression of new data
 //	  readonly=true|false, default false: open for reading only; other readers are allowed
-//	  temp=DIR: make the store in a new directory below DIR, removed on close
+//	  temp=DIR: create the store in a new directory inside DIR, and remove it on close
 //	tcp://HOST:PORT a server's store; several servers, separated by commas, share the keys
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
 //	  insecure=true|false, default false: send the token even if others could read it
-//	tls://HOST:PORT the same over TLS
+//	tls://HOST:PORT like tcp, but over TLS
 //	  token-file=FILE, default $PARTD_TOKEN: file with the client's token
 //	  ca=FILE, default the system's: file with CA certificates for checking the server's certificate
 //	  cert=FILE: the client's certificate
@@ -84,7 +84,7 @@ import (
 // MaxLayers is the maximum number of layers in a URL.
 const MaxLayers = 16
 
-// URLError explains what is wrong with a URL. Nothing was opened or created.
+// URLError is the error for an invalid URL. Nothing was opened or created.
 type URLError struct {
 	URL string
 	Err error
@@ -95,21 +95,20 @@ func (e *URLError) Error() string { return fmt.Sprintf("store %q: %v", remote.Re
 // Unwrap returns the reason.
 func (e *URLError) Unwrap() error { return e.Err }
 
-// Open opens the store that a URL names, and creates it if it does not exist. The
-// caller must close it with [partd.Close], which closes every layer. If the URL is
-// wrong, the error is a [*URLError]. With any layers, the store neither keeps nor
-// changes its arguments, and the caller owns its results.
+// Open opens the store that a URL names, and creates it if it does not exist. The caller
+// must close it with [partd.Close], which also closes every layer. If the URL is invalid,
+// the error is a [*URLError].
 func Open(ctx context.Context, url string) (partd.Partd, error) {
 	return OpenWithDefaults(ctx, url, nil)
 }
 
-// OpenWithDefaults is Open with defaults for options that the URL omits. A default
-// applies to every layer and store that has an option with this name.
+// OpenWithDefaults is like Open, with defaults for options that the URL omits. A default
+// applies to every layer and store that has an option of that name.
 func OpenWithDefaults(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	return NewSet().Open(ctx, url, defaults)
 }
 
-// Open is like [OpenWithDefaults], with the schemes of the set.
+// Open is like [OpenWithDefaults], but with the schemes of the set.
 func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) (partd.Partd, error) {
 	if err := canceled.Err(ctx); err != nil {
 		return nil, err
@@ -125,7 +124,8 @@ func (t *Set) Open(ctx context.Context, url string, defaults map[string]string) 
 	return store, nil
 }
 
-// openAll opens the store and wraps it in the layers. If one fails, it closes what is open.
+// openAll opens the store and wraps it in the layers. After an error, it closes everything that
+// it opened.
 func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	store, err := u.store.open(ctx, u.location, u.storeOptions)
 	if err != nil {
@@ -144,11 +144,11 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	return store, nil
 }
 
-// Exists reports whether Open would find an existing store at a URL's location,
-// rather than create one.
+// Exists reports whether there is a store at a URL's location. If there is none, Open would
+// create it.
 func Exists(url string) (bool, error) { return NewSet().Exists(url) }
 
-// Exists is like the function [Exists], with the schemes of the set.
+// Exists is like the function [Exists], but with the schemes of the set.
 func (t *Set) Exists(url string) (bool, error) {
 	u, err := t.parse(url, nil)
 	if err != nil {
@@ -164,11 +164,11 @@ func (t *Set) Exists(url string) (bool, error) {
 	return exists, nil
 }
 
-// Set is a set of URL schemes: the schemes of this package and schemes of other modules, which
-// only programs that use them link.
+// Set is a set of URL schemes: the schemes of this package, and schemes of other modules. Only
+// programs that use a module's schemes link the module.
 type Set struct{ extra []Scheme }
 
-// NewSet returns a set of this package's schemes and extra ones.
+// NewSet returns a set of this package's schemes and extra schemes.
 func NewSet(extra ...Scheme) *Set { return &Set{extra} }
 
 // Scheme is a URL scheme that another module provides.
@@ -177,7 +177,7 @@ type Scheme struct {
 	Usage   string // the scheme with its location, which begins with //
 	Help    string // a short description
 	Options []Option
-	// Open opens a store, given the text after // and the options of the URL.
+	// Open opens a store. location is the text after // in the URL.
 	Open func(ctx context.Context, location string, options map[string]string) (partd.Partd, error)
 	// Exists reports whether the store exists.
 	Exists func(location string, options map[string]string) (bool, error)
@@ -196,7 +196,7 @@ func (t *Set) stores() []store {
 	}
 	for _, scheme := range t.extra {
 		s := store{
-			name: scheme.Name, usage: scheme.Usage, help: scheme.Help, location: true, bucket: true,
+			name: scheme.Name, usage: scheme.Usage, help: scheme.Help, hasLocation: true, bucket: true,
 			open: func(ctx context.Context, location string, o options) (partd.Partd, error) {
 				return scheme.Open(ctx, location, o.values)
 			},

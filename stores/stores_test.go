@@ -67,7 +67,7 @@ func TestErrors(t *testing.T) {
 		{"tape:x", `unknown scheme "tape": write mem:, file:DIR`},
 		{"log:x?temp=.", "log:?temp=DIR"},
 		{"file:?temp=no-such-directory", "no-such-directory"},
-		{"file:?temp=.&sync=true", "neither the option sync nor files"},
+		{"file:?temp=.&sync=true", "does not support the options sync and files"},
 		{"mem:?temp=.", "unknown option"},
 		{"zip+mem:", `unknown layer "zip": the layers are buffer`},
 		{"mem+mem:", `unknown layer "mem": the layers are buffer`},
@@ -141,7 +141,7 @@ func TestAmbiguousOption(t *testing.T) {
 	if err := u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}); err != nil {
 		t.Fatal(err)
 	}
-	if a, b := u.storeOptions.countKind("level"), u.layerOptions[0].countKind("level"); a != 1 || b != 3 {
+	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("levels %d and %d, want the default 1 and 3", a, b)
 	}
 }

@@ -298,7 +298,7 @@ def test_go_has_the_same_keys(place: Place) -> None:
         assert got == list(values.values())
         assert len(place.held()) == 50
     other = place.url.rpartition(",")[0]  # a different list of servers
-    with pytest.raises(partd_go.Error, match="belongs to another list of shards"):
+    with pytest.raises(partd_go.Error, match="belongs to another shard list"):
         partd_go.dask.use(other)
     place.emptied()
 
