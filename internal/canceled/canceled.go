@@ -10,17 +10,17 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Err returns nil while ctx is active. Then it returns an error that wraps ctx.Err() and the
-// cause, or only the cause if Failure made it.
+// Err returns nil while ctx is active. After that, it returns an error that wraps ctx.Err() and the
+// context's cause. If the cause is from Failure, Err returns only that error.
 func Err(ctx context.Context) error {
-	if ctx.Err() == nil { // kept small so that it is inlined
+	if ctx.Err() == nil { // Err is small, so that the compiler inlines it
 		return nil
 	}
 	return Explain(ctx, ctx.Err())
 }
 
-// Explain adds the cause of ctx's end to an error that wraps only ctx.Err(). It returns other
-// errors unchanged.
+// Explain adds the context's cause to an error that wraps ctx.Err() but not the cause. It returns
+// other errors unchanged.
 func Explain(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) || errors.As(err, new(*endedError)) {
 		return err
@@ -35,8 +35,8 @@ func Explain(ctx context.Context, err error) error {
 	return &endedError{err, cause}
 }
 
-// Failure returns a cause for cancelling one's own context after err. The caller's context
-// has not ended then, so Err returns only err.
+// Failure returns a cause with which to cancel an internal context because of err. Err then returns
+// only err, because the caller's context has not ended.
 func Failure(err error) error { return &failureCause{err} }
 
 type failureCause struct{ error }
@@ -45,7 +45,7 @@ func (f *failureCause) Unwrap() error { return f.error }
 
 // endedError is the error of an operation that stopped because its context ended.
 type endedError struct {
-	err   error // wraps the context's error, and decides whether the outcome is unknown
+	err   error // the operation's error, which wraps the context's error
 	cause error
 }
 
@@ -59,19 +59,19 @@ func (e *endedError) Error() string {
 
 func (e *endedError) Unwrap() error { return e.err }
 
-// Is also looks at the cause, except for ErrUnknownOutcome: another operation's unknown
-// outcome may be why the context was canceled, but does not concern this operation.
+// Is also checks the cause, except for ErrUnknownOutcome: if another operation's unknown outcome
+// caused the cancellation, that says nothing about this operation.
 func (e *endedError) Is(target error) bool {
-	if other, ok := target.(*endedError); ok { // from the same context
+	if other, ok := target.(*endedError); ok { // another error of the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)
 	}
 	return target != storeerror.ErrUnknownOutcome && errors.Is(e.cause, target)
 }
 
-// As also looks at the cause.
+// As also checks the cause.
 func (e *endedError) As(target any) bool { return errors.As(e.cause, target) }
 
-// Receive waits for a value from a channel, or for its close, until ctx ends.
+// Receive waits until a channel yields a value or is closed, or until ctx ends.
 func Receive[T any](ctx context.Context, from <-chan T) (v T, err error) {
 	select {
 	case v = <-from:
@@ -81,7 +81,7 @@ func Receive[T any](ctx context.Context, from <-chan T) (v T, err error) {
 	}
 }
 
-// Wait is Receive for channels whose values do not matter.
+// Wait is like Receive, but ignores the value.
 func Wait[T any](ctx context.Context, from <-chan T) error {
 	_, err := Receive(ctx, from)
 	return err

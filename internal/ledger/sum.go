@@ -11,8 +11,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum128 is a sum modulo 2^128 of 128-bit hashes of records. It does not depend on their
-// order, and the sums of parts add up to the sum of the whole.
+// Sum128 is the sum modulo 2^128 of 128-bit hashes of records. The order of the records does not
+// matter, and the sums of disjoint sets add up to the sum of their union.
 type Sum128 struct{ Hi, Lo uint64 }
 
 // Add adds another sum.
@@ -22,14 +22,14 @@ func (s *Sum128) Add(o Sum128) {
 	s.Hi, _ = bits.Add64(s.Hi, o.Hi, carry)
 }
 
-// Sub subtracts the sum of a part.
+// Sub subtracts the sum of a subset of the records.
 func (s *Sum128) Sub(o Sum128) {
 	var borrow uint64
 	s.Lo, borrow = bits.Sub64(s.Lo, o.Lo, 0)
 	s.Hi, _ = bits.Sub64(s.Hi, o.Hi, borrow)
 }
 
-// AddRecord adds the xxh3-128 of a record.
+// AddRecord adds the xxh3-128 hash of a record.
 func (s *Sum128) AddRecord(record []byte) { s.Add(Sum128(xxh3.Hash128(record))) }
 
 func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
@@ -37,7 +37,8 @@ func (s Sum128) String() string { return fmt.Sprintf("%016x%016x", s.Hi, s.Lo) }
 // ErrNotVerified is wrapped by the error for an output that differs from its input.
 var ErrNotVerified = errors.New("the output differs from the input")
 
-// Count is the count and the sum of the records that went into an engine or came out of it.
+// Count describes the input or the output of a job: the number of records, their bytes, and the
+// sum of their hashes.
 type Count struct {
 	Records, Bytes int64
 	Sum            Sum128
@@ -57,29 +58,30 @@ func (c *Count) AddRecord(record []byte) {
 	c.Sum.AddRecord(record)
 }
 
-// Compare returns an error that wraps [ErrNotVerified] if out differs from c, the count of
-// the input.
+// Compare compares c, the count of the input, with out, the count of the output. If they differ, the
+// error wraps [ErrNotVerified].
 func (c Count) Compare(out Count) error {
 	switch {
 	case c == out:
 		return nil
 	case c.Records != out.Records:
-		return fmt.Errorf("%w: %d records went in, %d came out", ErrNotVerified, c.Records, out.Records)
+		return fmt.Errorf("%w: there were %d input records, but %d output records", ErrNotVerified, c.Records, out.Records)
 	}
-	return fmt.Errorf("%w: %d records went in and came out, but their %d and %d bytes have the sums %v and %v",
+	return fmt.Errorf("%w: there were %d records, but input and output have %d and %d bytes, and the checksums %v and %v",
 		ErrNotVerified, c.Records, c.Bytes, out.Bytes, c.Sum, out.Sum)
 }
 
-// StoreCount compares stores. It has the number of keys, the bytes of their values, and the
-// sum modulo 2^128 of xxh3-128 of (length of the key as a uvarint, key, value). It depends
-// neither on the order of keys nor on how values are split into chunks.
+// StoreCount describes the content of a store: the number of keys, the bytes of their values, and
+// the sum modulo 2^128 of the xxh3-128 hashes of (length of the key as a uvarint, key, value). The
+// order of keys and the division of values into chunks do not matter.
 type StoreCount struct {
 	Keys, Bytes int64
 	sum         Sum128
-	hash        *xxh3.Hasher // of the current key
+	hash        *xxh3.Hasher // hashes the current key and value
 }
 
-// Add adds a chunk of a key's value. The chunks of a value must come one after the other.
+// Add adds a chunk of a key's value. The chunks of a value must be added in order, without chunks of
+// other keys in between.
 func (l *StoreCount) Add(key string, data []byte, first, last bool) {
 	if l.hash == nil {
 		l.hash = xxh3.New()
@@ -87,7 +89,7 @@ func (l *StoreCount) Add(key string, data []byte, first, last bool) {
 	if first {
 		l.hash.Reset()
 		var length [binary.MaxVarintLen64]byte
-		_, _ = l.hash.Write(binary.AppendUvarint(length[:0], uint64(len(key)))) // a hasher never fails
+		_, _ = l.hash.Write(binary.AppendUvarint(length[:0], uint64(len(key)))) // never returns an error
 		_, _ = l.hash.WriteString(key)
 	}
 	_, _ = l.hash.Write(data)
@@ -102,7 +104,7 @@ func (l *StoreCount) Add(key string, data []byte, first, last bool) {
 // Checksum returns the sum in hexadecimal.
 func (l *StoreCount) Checksum() string { return l.sum.String() }
 
-// Diff describes how found differs from l, or returns "" if they are equal.
+// Diff describes how got differs from l, or returns "" if they are equal.
 func (l *StoreCount) Diff(got *StoreCount) string {
 	switch {
 	case l.Keys != got.Keys:

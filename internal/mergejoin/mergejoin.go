@@ -28,41 +28,41 @@ type Kind uint8
 // The kinds of joins.
 const (
 	Inner Kind = iota // pairs of records with the same key
-	Left              // pairs, and left records without a partner
-	Right             // pairs, and right records without a partner
-	Full              // pairs, and records of both sides without a partner
-	Semi              // left records with a partner, each once
-	Anti              // left records without a partner
+	Left              // pairs, and left records without a match
+	Right             // pairs, and right records without a match
+	Full              // pairs, and records of both sides without a match
+	Semi              // left records with a match, each once
+	Anti              // left records without a match
 )
 
-// LeftUnmatched reports whether left records without a partner are rows.
+// LeftUnmatched reports whether the join yields left records without a match.
 func (k Kind) LeftUnmatched() bool { return k == Left || k == Full || k == Anti }
 
-// RightUnmatched reports whether right records without a partner are rows.
+// RightUnmatched reports whether the join yields right records without a match.
 func (k Kind) RightUnmatched() bool { return k == Right || k == Full }
 
-// Pairs reports whether pairs of records are rows.
+// Pairs reports whether the join yields pairs of records.
 func (k Kind) Pairs() bool { return k < Semi }
 
-// Options configures a join.
+// Options are the options of a join.
 type Options struct {
 	Kind       Kind
-	MatchEmpty bool  // whether the empty key can match; otherwise it matches nothing
-	Memory     int64 // bytes for records with the same key; a longer record uses more
+	MatchEmpty bool  // empty keys match each other; otherwise they match nothing
+	Memory     int64 // memory for records with the same key, in bytes; a longer record uses more
 	Temp       *tempdir.Set
 }
 
 // Stats describes the output.
 type Stats struct {
 	Rows           int64
-	LeftUnmatched  int64 // left records without a partner, whether they are rows or not
-	RightUnmatched int64 // right records without a partner
-	Spilled        int64 // bytes of records with the same key that were written to a file
+	LeftUnmatched  int64 // left records without a match, even if the join does not yield them
+	RightUnmatched int64 // right records without a match, even if the join does not yield them
+	Spilled        int64 // bytes of records that were written to a file
 }
 
-// Join joins the records of two sorters with KeepKeys. All of their writers must be closed.
-// It calls emit with each row, with nil for a missing partner. Both records are valid until
-// emit returns.
+// Join joins the records of two sorters. These must have been created with KeepKeys, and all their
+// writers must be closed. Join calls emit for each row, with nil in place of a missing record. The
+// records are valid until emit returns.
 func Join(ctx context.Context, left, right *extsort.Sorter, o Options, emit func(left, right []byte) error) (_ Stats, err error) {
 	j := &join{Options: o, ctx: ctx, emit: emit, left: newCursor(left), right: newCursor(right)}
 	defer func() {
@@ -118,12 +118,13 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // all right records with the empty key precede the left ones
+		return 1 // pass all right records with the empty key before left records
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }
 
-// passKey processes the records of one side with the current key.
+// passKey counts the records of one side with the current key. If emits is set, it calls row for
+// each of them.
 func (j *join) passKey(c *cursor, emits bool, count *int64, row func([]byte) error) error {
 	for {
 		*count++
@@ -147,13 +148,13 @@ func (j *join) emitRow(left, right []byte) error {
 }
 
 func (j *join) emitPairs() error {
-	from := j.stats.Rows
-	more, lefts, err := j.fill()
+	oldRows := j.stats.Rows
+	leftRemaining, lefts, err := j.fill()
 	if err != nil {
 		return err
 	}
 	var rights int64
-	if !more {
+	if !leftRemaining {
 		for unfinished := true; unfinished; {
 			rights++
 			if err := j.pairWithHeld(j.right.record); err != nil {
@@ -171,27 +172,27 @@ func (j *join) emitPairs() error {
 			if err := j.readRight(); err != nil {
 				return err
 			}
-			if !more {
+			if !leftRemaining {
 				break
 			}
 			var n int64
-			if more, n, err = j.fill(); err != nil {
+			if leftRemaining, n, err = j.fill(); err != nil {
 				return err
 			}
 			lefts += n
 		}
 	}
-	if n := j.stats.Rows - from; n != lefts*rights {
-		return fmt.Errorf("%w: %d and %d records have the same key, and made %d pairs", ledger.ErrNotVerified, lefts, rights, n)
+	if n := j.stats.Rows - oldRows; n != lefts*rights {
+		return fmt.Errorf("%w: %d left and %d right records have the same key, but %d pairs were written", ledger.ErrNotVerified, lefts, rights, n)
 	}
 	return nil
 }
 
-// fill copies left records with the current key to memory, as many as fit, and reports
-// whether there are more.
+// fill copies left records with the current key to memory until it is full. more reports whether
+// there are further records.
 func (j *join) fill() (more bool, n int64, err error) {
 	h, limit := &j.held, j.Memory/2
-	if int64(cap(h.data)) > 2*limit { // grown by a long record
+	if int64(cap(h.data)) > 2*limit { // a long record made it grow
 		h.data = nil
 	}
 	h.data, h.ends = h.data[:0], h.ends[:0]
@@ -265,10 +266,10 @@ type held struct {
 	ends []int
 }
 
-// entryBytes is the memory of a record in addition to its bytes.
+// entryBytes is the memory that a held record needs besides its bytes.
 const entryBytes = 8
 
-// record returns a held record, which is never nil.
+// record returns held record i. The result is never nil.
 func (h *held) record(i int) []byte {
 	from := 0
 	if i > 0 {
@@ -286,7 +287,7 @@ type cursor struct {
 	block  *extsort.Block
 	i      int // index in block
 	done   bool
-	key    []byte // of the current record
+	key    []byte // key of the current record
 	record []byte
 }
 

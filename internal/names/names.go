@@ -1,15 +1,15 @@
 // Package names maps every key of a directory store to its own file name.
 //
-// A key of the characters that Python's partd leaves unchanged (letters, digits and "-_.() ") is
-// its own file name, so that both programs find it. In other keys, every other byte is written
-// as %XX. Python never writes a percent sign, so no two keys share a name. If the name would be
-// too long, it is the key's hash instead, and a second file holds the key.
+// If a key consists of characters that Python's partd leaves unchanged (letters, digits and
+// "-_.() "), its file name is the key, so that Python also finds it. Any other byte of a key is
+// written as %XX. Python never writes a percent sign, so no two keys share a name. If the name
+// would be too long, it is the key's hash instead, and a second file contains the key.
 //
-// Python turns a tuple into a path. In the server it joins the elements to a key with "-|-", and
-// so does this package.
+// Python turns a tuple into a path. Python's server joins the elements of a tuple to a key with
+// "-|-", and so does this package.
 //
-// The names of the store's own files begin with a percent sign and a lower-case letter that is
-// not a hexadecimal digit. No encoded key does.
+// The names of the store's other files begin with a percent sign and a lower-case letter that is
+// not a hexadecimal digit, unlike all encoded keys.
 package names
 
 import (
@@ -18,34 +18,34 @@ import (
 	"strings"
 )
 
-// Names of the store's own files.
+// Names of files that do not belong to a key, and limits of names.
 const (
-	Lock     = ".lock"     // locked with flock, as by Python
+	Lock     = ".lock"     // lock file, which Python also locks with flock
 	Journal  = "%undo"     // undo record of the current operation
 	Sessions = "%sessions" // state of each session
-	Temp     = "%tmp"      // file under construction by the holder of the lock
-	long     = "%h"        // plus the hash of a long key: the file of its value
-	longKey  = "%k"        // plus the hash of a long key: the file of its text
+	Temp     = "%tmp"      // temporary file of the lock holder
+	long     = "%h"        // before the hash of a long key: the file with its value
+	longKey  = "%k"        // before the hash of a long key: the file that contains the key
 	empty    = "%"         // the empty key
-	maxLen   = 255         // bytes in a file name, on every common file system
-	hexLen   = 2 * 32      // length of a SHA-256 in hexadecimal
+	maxLen   = 255         // maximum length of a file name on common file systems
+	hexLen   = 2 * 32      // length of a SHA-256 hash in hexadecimal
 	upper    = "0123456789ABCDEF"
 )
 
-// Kind is the kind of a file, as its name shows.
+// Kind is the kind of a file, according to its name.
 type Kind int
 
 const (
 	Foreign Kind = iota // not written by this store
-	Short               // value of the key that the name encodes
-	Long                // value of a key whose text is in another file
-	Own                 // file of the store that holds no value
+	Short               // value of a key that the name encodes
+	Long                // value of a long key, which another file contains
+	Own                 // other file of the store
 )
 
 // Scheme converts keys to file names and back.
 type Scheme struct {
-	// FoldsCase reports whether the file system ignores case. Then capitals are written
-	// as %XX.
+	// FoldsCase reports whether the file system ignores case. If so, capital letters are
+	// written as %XX.
 	FoldsCase bool
 }
 
@@ -66,8 +66,8 @@ func (s Scheme) Name(key string) string {
 	return long + hex.EncodeToString(sum[:])
 }
 
-// Parse returns the kind of a file name and, if it is Short, the key. A name is Foreign if Name
-// does not return it for any key, even if it could be decoded.
+// Parse returns the kind of a file name and, if it is Short, the key. A name that Name returns for
+// no key is Foreign, even if it could be decoded.
 func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
 	case s.isPlain(name):
@@ -88,8 +88,8 @@ func (s Scheme) Parse(name string) (key string, kind Kind) {
 	return key, Short
 }
 
-// KeyFile returns the name of the file with the text of a long key, given the name of the file
-// with its value. ok is false for all other names.
+// KeyFile returns the name of the file that contains a long key, given the name of the file with
+// the key's value. ok is false if name is not such a name.
 func KeyFile(name string) (keyFile string, ok bool) {
 	if len(name) != len(long)+hexLen || !strings.HasPrefix(name, long) {
 		return "", false
@@ -97,7 +97,7 @@ func KeyFile(name string) (keyFile string, ok bool) {
 	return longKey + name[len(long):], true
 }
 
-// isPlain reports whether a key is its own file name.
+// isPlain reports whether a key's file name is the key.
 func (s Scheme) isPlain(key string) bool {
 	if key == "" || len(key) > maxLen || isSpecial(key) {
 		return false
@@ -115,8 +115,8 @@ const (
 	maxTuple = 1 << 10
 )
 
-// TuplePath returns the path, with slashes, that Python gives to the tuple whose elements are
-// joined to key. ok is false if the key is not such a tuple.
+// TuplePath returns the path of a tuple's file in Python, with slashes. key is the tuple's key in
+// Python's server. ok is false if key is not the key of a tuple.
 func (s Scheme) TuplePath(key string) (path string, ok bool) {
 	if len(key) > maxTuple || !strings.Contains(key, tupleSep) {
 		return "", false
@@ -124,7 +124,8 @@ func (s Scheme) TuplePath(key string) (path string, ok bool) {
 	return s.join(strings.Split(key, tupleSep), "/")
 }
 
-// TupleKey returns the key of a file in a subdirectory.
+// TupleKey returns the key of the tuple whose file is at path. ok is false if path is not the path
+// of a tuple.
 func (s Scheme) TupleKey(path string) (key string, ok bool) {
 	if key, ok = s.join(strings.Split(path, "/"), tupleSep); len(key) > maxTuple {
 		return "", false
@@ -185,7 +186,7 @@ func unescape(name string) (key string, ok bool) {
 	return string(b), true
 }
 
-// kindIfHash returns kind if s is a hash as the store writes it, and otherwise Foreign.
+// kindIfHash returns kind if s is a valid hexadecimal hash; otherwise, it returns Foreign.
 func kindIfHash(s string, kind Kind) Kind {
 	if len(s) != hexLen || strings.Trim(s, "0123456789abcdef") != "" {
 		return Foreign

@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// Err is the cause of every operation's error.
+// Err is wrapped by the error of every operation.
 var Err = fmt.Errorf("there is no store beneath it: %w", storeerror.ErrNotOpened)
 
-// Or returns store, or, if it is nil, a store whose operations all fail.
+// Or returns store. If store is nil, it returns a store whose operations all fail.
 func Or(store partd.Partd) partd.Partd {
 	if store == nil {
 		return none{}

@@ -9,7 +9,7 @@ import (
 
 // Package partd documents these errors, under the same names.
 var (
-	ErrUnknownOutcome = errors.New("the outcome is unknown: it may have taken effect, and a retry may apply it twice")
+	ErrUnknownOutcome = errors.New("the outcome is unknown: the operation may have taken effect, and a retry may apply it twice")
 	ErrNeedsReopen    = errors.New("writes are refused until the store is opened again, because an earlier write failed and its state is unknown")
 	ErrClosed         = fmt.Errorf("the store is closed (%w)", fs.ErrClosed)
 	ErrNotOpened      = fmt.Errorf("it is a zero value, not made by its constructor: %w", ErrClosed)

@@ -30,9 +30,9 @@ const (
 	mark       = "The directory of this name, without .lock, is a temporary one of partd.\n"
 )
 
-// Options of a [Set]. nil means the defaults.
+// Options are the options of a [Set].
 type Options struct {
-	FS vfs.FS // wraps the real disk, to inject faults; nil means the real disk
+	FS vfs.FS // file system, for injecting faults; nil means the real file system
 }
 
 // Set is a set of temporary directories, one in each parent directory. It is safe for
@@ -46,10 +46,10 @@ type Set struct {
 	closed bool
 }
 
-// dir is a temporary directory, created when it is first needed.
+// dir is a temporary directory. It is created when it is first needed.
 type dir struct {
 	parent string
-	path   string // "" until created
+	path   string // "" if it is not created yet
 	lock   vfs.Lock
 }
 
@@ -57,8 +57,8 @@ type dir struct {
 var ErrClosed = errors.New("the temporary directories are already removed")
 
 // New returns a Set of temporary directories in the given parent directories, by default
-// [os.TempDir]. It removes the files of dead processes there. It creates directories only when
-// they are needed.
+// [os.TempDir], and removes the files of dead processes from them. Directories are created only
+// when they are needed. A nil o means the defaults.
 func New(parents []string, o *Options) (*Set, error) {
 	s := &Set{fs: vfs.OS{}}
 	if o != nil && o.FS != nil {
@@ -68,7 +68,7 @@ func New(parents []string, o *Options) (*Set, error) {
 		parents = []string{os.TempDir()}
 	}
 	for _, parent := range parents {
-		// The path must stay valid if the process changes its directory.
+		// The process may change its working directory.
 		abs, err := filepath.Abs(parent)
 		if err != nil {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
@@ -81,14 +81,14 @@ func New(parents []string, o *Options) (*Set, error) {
 			return nil, fmt.Errorf("temporary directory %s: %w", parent, err)
 		}
 		s.dirs = append(s.dirs, &dir{parent: abs})
-		// Failing to remove others' files is no reason to fail.
+		// An error concerns only files of other processes, so ignore it.
 		_ = sweep(s.fs, abs)
 	}
 	return s, nil
 }
 
-// NewDir returns the path of one new directory in parent, by default [os.TempDir], and its Set,
-// whose Close removes it.
+// NewDir creates a directory in parent, by default [os.TempDir]. It returns the path, and a Set
+// whose Close removes the directory.
 func NewDir(parent string) (path string, s *Set, err error) {
 	var parents []string
 	if parent != "" {
@@ -103,8 +103,8 @@ func NewDir(parent string) (path string, s *Set, err error) {
 	return path, s, nil
 }
 
-// Create returns a new file, in each of the directories in turn. The file has no name, so that
-// it is gone once it is closed or the process dies.
+// Create creates a file in the next of the directories, in turn. The file has no name, so that it
+// is removed when it is closed or the process dies.
 func (s *Set) Create() (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *Set) Create() (vfs.File, error) {
 	return createUnnamed(s.fs, name)
 }
 
-// Create returns a new file in [os.TempDir] that has no name, like the files of a Set.
+// Create creates a file without a name in [os.TempDir], like the files of a Set.
 func Create() (vfs.File, error) {
 	return createUnnamed(vfs.OS{}, filepath.Join(os.TempDir(), prefix+rand.Text()))
 }
@@ -131,8 +131,8 @@ func createUnnamed(fsys vfs.FS, name string) (vfs.File, error) {
 	return f, nil
 }
 
-// Mkdir returns the path of a new directory, in each of the directories in turn. Close removes
-// it and its contents.
+// Mkdir creates a directory in the next of the directories, in turn, and returns its path. Close
+// removes it and its contents.
 func (s *Set) Mkdir() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,14 +161,14 @@ func (s *Set) newName(kind string) (string, error) {
 func (s *Set) create(d *dir) error {
 	for d.path == "" {
 		var random [digits / 2]byte
-		_, _ = rand.Read(random[:]) // never fails
+		_, _ = rand.Read(random[:]) // never returns an error
 		path := filepath.Join(d.parent, prefix+hex.EncodeToString(random[:]))
 		lock, err := s.lockNew(path + lockSuffix)
 		if err != nil {
 			return err
 		}
 		if lock == nil {
-			continue // another process removed the lock file as a dead process's
+			continue // before it was locked, another process took it for a dead process's file and removed it
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())
@@ -179,11 +179,11 @@ func (s *Set) create(d *dir) error {
 }
 
 // lockNew creates a lock file and locks it. It returns nil if another process removed the file
-// in between.
+// before it was locked.
 func (s *Set) lockNew(name string) (vfs.Lock, error) {
 	lock, err := vfs.TryLock(s.fs, name, true)
 	if err != nil {
-		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // the file may not exist
+		if rerr := s.fs.Remove(name); !errors.Is(rerr, fs.ErrNotExist) { // it may not have been created
 			err = errors.Join(err, rerr)
 		}
 	}
@@ -201,7 +201,8 @@ func (s *Set) lockNew(name string) (vfs.Lock, error) {
 	return lock, nil
 }
 
-// Close removes the directories and their contents. The next New removes what Close could not.
+// Close removes the directories and their contents. If it cannot remove a directory, the next New
+// will try again.
 func (s *Set) Close() error {
 	if s == nil {
 		return nil
@@ -252,7 +253,7 @@ func sweep(fsys vfs.FS, parent string) error {
 func sweepOne(fsys vfs.FS, lockName string) error {
 	isOwn, err := isOurs(fsys, lockName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its owner has just closed it
+		return nil // its owner has removed it
 	}
 	if err != nil || !isOwn {
 		return err
@@ -267,8 +268,8 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	return errors.Join(err, lock.Unlock())
 }
 
-// isOurs reports whether a lock file has the content that lockNew writes, or only its beginning,
-// because the writer died.
+// isOurs reports whether a lock file contains what lockNew writes, or the beginning of it, because
+// the writer died.
 func isOurs(fsys vfs.FS, name string) (bool, error) {
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
@@ -286,7 +287,7 @@ func isOurs(fsys vfs.FS, name string) (bool, error) {
 // directory is not an error.
 func removeTree(dir string) error {
 	if info, err := os.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return fmt.Errorf("not removing %s: it has become a symbolic link", dir)
+		return fmt.Errorf("not removing %s: it has been replaced with a symbolic link", dir)
 	}
 	return os.RemoveAll(dir)
 }
