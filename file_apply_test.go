@@ -191,7 +191,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
 					for n := int64(1); ; n += faultStep {
-						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, Short: true}
+						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, ShortWrite: true}
 						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
 							if n < 3 {
 								t.Fatalf("only %d calls were tried", n)

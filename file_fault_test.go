@@ -131,7 +131,7 @@ func TestFileEveryFault(t *testing.T) {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range errnosPerCall {
-							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
+							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
 							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
 						}
 						if !hit && n < 5 {

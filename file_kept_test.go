@@ -20,7 +20,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 		t.Run(optName, func(t *testing.T) {
 			for n := int64(1); ; n++ {
 				for _, errno := range []error{syscall.ENOSPC, syscall.EMFILE} {
-					fault := &vfstest.Fault{Call: n, Err: errno, Short: true}
+					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
 					if !fileKeptLife(t, opts, fault) {
 						if n < 20 {
 							t.Fatalf("only %d calls were tried", n)

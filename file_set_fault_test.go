@@ -24,7 +24,7 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 			for _, hooks := range []filedir.Hooks{fileNoKeptLock, {KeepLock: time.Hour}} {
 				for n, hit := int64(1), true; hit; n++ {
 					for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
-						fault := &vfstest.Fault{Call: n, Err: errno, Short: true}
+						fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
 						hit = fileSetAt(t, fmt.Sprintf("%s, %s, %v, call %d: %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
 					}
 				}

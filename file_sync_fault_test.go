@@ -53,7 +53,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 								errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 							}
 							for _, errno := range errnosPerCall {
-								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, Short: true}
+								fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
 								hit = fileSyncAfter(t, &FileOptions{MaxOpenFiles: maxOpen}, synced, fault, step)
 							}
 						}

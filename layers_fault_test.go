@@ -156,7 +156,7 @@ func (f *layerFault) check(op vfstest.Op, _ string) error {
 	case vfstest.OpSync, vfstest.OpSyncDir, vfstest.OpClose, vfstest.OpRemove:
 		f.syncFailed = true
 	}
-	return vfstest.Short(f.err)
+	return vfstest.ShortWrite(f.err)
 }
 
 func (f *layerFault) set(enabled bool) {

@@ -35,7 +35,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 				}
 				for _, errno := range errnosPerCall {
 					mem := start.KillClone()
-					fault := &vfstest.Fault{Call: n, Err: errno, Short: n%3 == 0}
+					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: n%3 == 0}
 					if powerLossAfterFault(t, mem, opts, fault, step, before, after) {
 						synced++
 					}

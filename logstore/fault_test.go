@@ -149,7 +149,7 @@ func TestEveryFault(t *testing.T) {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range errnosPerCall {
-							fault := &vfstest.Fault{Call: n, Err: errno, Persists: stays, Short: true}
+							fault := &vfstest.Fault{Call: n, Err: errno, Persists: stays, ShortWrite: true}
 							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
 						}
 					}
@@ -244,7 +244,7 @@ func TestFaultWhileOpening(t *testing.T) {
 		start, want := faultStart(t, &Options{Sync: opts.Sync})
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
-			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Short: true}
+			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, ShortWrite: true}
 			h := crashHooks
 			h.fs = vfstest.Inject(mem, fault.Check)
 			s, err := open(crashDir, opts, h)

@@ -162,7 +162,7 @@ func TestMergeFullDisk(t *testing.T) {
 		mem := vfstest.NewMem()
 		want := manySessions(t, mem, 12)
 		var log bytes.Buffer
-		fault := &vfstest.Fault{Call: call, Err: syscall.ENOSPC, Persists: true, Short: call%2 == 0}
+		fault := &vfstest.Fault{Call: call, Err: syscall.ENOSPC, Persists: true, ShortWrite: call%2 == 0}
 		var merging atomic.Bool
 		fault.Match = func(op vfstest.Op, name string) bool {
 			return merging.Load() && (op == vfstest.OpWrite || op == vfstest.OpOpen || op == vfstest.OpTruncate || op == vfstest.OpSync) &&

@@ -100,7 +100,7 @@ func TestReclaimFault(t *testing.T) {
 			first = first%step + 1
 			for at := first; ; at += step {
 				mem := start.KillClone()
-				fault := &vfstest.Fault{Call: at, Err: errno, Persists: stays, Short: at%2 == 0}
+				fault := &vfstest.Fault{Call: at, Err: errno, Persists: stays, ShortWrite: at%2 == 0}
 				var armed atomic.Bool
 				fault.Match = func(vfstest.Op, string) bool { return armed.Load() }
 				var kept atomic.Bool // a file was not removed; the next open removes it

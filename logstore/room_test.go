@@ -106,7 +106,7 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 					mem := vfstest.NewMem()
 					var last vfstest.Op
 					on := make(chan struct{}, 1)
-					fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, Short: n%2 == 0, Match: func(op vfstest.Op, _ string) bool {
+					fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, ShortWrite: n%2 == 0, Match: func(op vfstest.Op, _ string) bool {
 						if len(on) == 1 {
 							last = op
 						}
@@ -198,7 +198,7 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
 			close(held)
 			<-proceed
-			return vfstest.Short(syscall.ENOSPC)
+			return vfstest.ShortWrite(syscall.ENOSPC)
 		}
 		return nil
 	})

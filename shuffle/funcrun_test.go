@@ -61,10 +61,10 @@ func TestFuncRunBitRot(t *testing.T) {
 	if n, err := readRun(t, fsys); err != nil || n != 10 {
 		t.Fatal(n, err)
 	}
-	for at := 1; at <= fsys.Reads; at++ {
+	for at := 1; at <= fsys.Calls; at++ {
 		var corrupt *partd.CorruptError
-		if _, err := readRun(t, &vfstest.Flip{Read: at}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Reads, err)
+		if _, err := readRun(t, &vfstest.Flip{Target: at}); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Calls, err)
 		}
 	}
 }

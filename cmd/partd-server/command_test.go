@@ -81,7 +81,7 @@ func TestWrongUsage(t *testing.T) {
 		{"--min-free -1", "", "--min-free"},
 		{"--stop-timeout -1s", "", "0 or more"},
 		{"--log-format xml", "", "text or json"},
-		{"", "PARTD_SERVER_ALLOW_CLOSE=perhaps", "neither true nor false"},
+		{"", "PARTD_SERVER_ALLOW_CLOSE=perhaps", "not true or false"},
 		{"--nonsense", "", "no flag --nonsense"},
 		{"-x", "", "no flag -x"},
 		{"--store", "", "needs a value"},

@@ -100,7 +100,7 @@ func smallDisk(t *testing.T) string {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			t.Fatal(err)
 		}
-		t.Skip("needs the right to mount a tmpfs:", err)
+		t.Skip("the test needs permission to mount a tmpfs:", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {

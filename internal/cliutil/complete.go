@@ -14,22 +14,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Complete registers the values that a shell offers for a flag.
+// Complete registers the values that shell completion offers for a flag.
 func Complete(cmd *cobra.Command, flag string, values ...string) {
 	err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 	if err != nil {
-		panic(err) // the program is wrong: there is no such flag
+		panic(err) // a bug: the command has no such flag
 	}
 }
 
-// IsPrintable reports whether text is not empty and can be typed as one line in a shell.
+// IsPrintable reports whether text is not empty and can be typed on one line in a shell.
 func IsPrintable(text string) bool {
 	notPrintable := func(r rune) bool { return !unicode.IsPrint(r) }
 	return text != "" && utf8.ValidString(text) && !strings.ContainsFunc(text, notPrintable)
 }
 
-// NewCompletion returns the command that writes a shell's completion script. The text
-// what says in the help what the script completes.
+// NewCompletion returns the command that writes a shell's completion script. subject names, in the
+// help, what the script completes.
 func NewCompletion(out io.Writer, subject string) *cobra.Command {
 	var install bool
 	cmd := &cobra.Command{
@@ -64,15 +64,15 @@ func completionScript(w io.Writer, root *cobra.Command, shell string) error {
 	case "powershell":
 		return root.GenPowerShellCompletionWithDesc(w)
 	}
-	return Usagef("unknown shell %q: there are bash, zsh, fish, powershell", shell)
+	return Usagef("unknown shell %q: use bash, zsh, fish or powershell", shell)
 }
 
-// installCompletion writes a completion script to the shell's user directory for
-// scripts. It changes no file that users edit.
+// installCompletion writes a completion script to the user's directory for such scripts. It never
+// changes a file that users edit.
 func installCompletion(out io.Writer, shell, program string, script []byte) error {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return fmt.Errorf("cannot find a directory for the script: %w", err)
+		return fmt.Errorf("cannot determine the directory for the script: %w", err)
 	}
 	data := cmp.Or(os.Getenv("XDG_DATA_HOME"), filepath.Join(home, ".local", "share"))
 	next := "new shells complete " + program

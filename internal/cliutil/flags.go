@@ -15,10 +15,10 @@ import (
 
 // Env describes the environment variables that set a program's flags.
 type Env struct {
-	Prefix     string              // of every variable's name, such as PARTD_
-	Excludes   map[string][]string // mutually exclusive flags: if one of them is on the command line, the variables of the others are ignored
-	Lists      []string            // flags that may be repeated: their variables hold values separated by blanks
-	PerCommand []string            // flags, such as "group top", whose variables also contain the command's name because the flag means something else in other commands
+	Prefix     string              // prefix of all variable names, such as PARTD_
+	Excludes   map[string][]string // for each flag, the flags that exclude it: if one is on the command line, the flag's variable is ignored
+	Lists      []string            // flags that can be repeated: their variables hold values separated by spaces
+	PerCommand []string            // flags, such as "group top", that have another meaning in other commands: their variables include the command's name
 }
 
 // Variable returns the name of a flag's environment variable.
@@ -26,7 +26,7 @@ func (e *Env) Variable(flag string) string {
 	return e.Prefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// VariableOf returns the name of the variable for a flag of a command.
+// VariableOf returns the name of the environment variable for a command's flag.
 func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
 	if slices.Contains(e.PerCommand, cmd.Name()+" "+flag) {
 		flag = cmd.Name() + "-" + flag
@@ -34,15 +34,15 @@ func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
 	return e.Variable(flag)
 }
 
-// Apply sets each flag that is missing on the command line from its variable. An empty
-// variable counts as unset.
+// Apply sets each flag that is not on the command line from its variable. An empty variable counts
+// as unset.
 func (e *Env) Apply(cmd *cobra.Command) error {
-	given := map[string]bool{}
-	cmd.Flags().Visit(func(f *pflag.Flag) { given[f.Name] = true })
+	onCommandLine := map[string]bool{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { onCommandLine[f.Name] = true })
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value := os.Getenv(e.VariableOf(cmd, f.Name))
-		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || given[f.Name] || slices.ContainsFunc(e.Excludes[f.Name], func(other string) bool { return given[other] }) {
+		if err != nil || value == "" || f.Name == "help" || f.Name == "version" || onCommandLine[f.Name] || slices.ContainsFunc(e.Excludes[f.Name], func(other string) bool { return onCommandLine[other] }) {
 			return
 		}
 		values := []string{value}
@@ -55,7 +55,7 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 				continue
 			}
 			if cause := errors.Unwrap(setErr); cause != nil {
-				setErr = cause // drop the flag's name, which the user did not write
+				setErr = cause // omit the flag's name, which the user did not type
 			}
 			err = Usagef("the environment variable %s=%q: %w", e.VariableOf(cmd, f.Name), value, valueError(f, v, setErr))
 			return
@@ -64,15 +64,17 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 	return err
 }
 
+// ProgressFlag adds the flag --progress to a command.
 func ProgressFlag(cmd *cobra.Command) *string {
-	when := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
+	value := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
 	Complete(cmd, "progress", "auto", "always", "never")
-	return when
+	return value
 }
 
+// CheckProgress validates the value of --progress.
 func CheckProgress(value string) error {
 	if value != "auto" && value != "always" && value != "never" {
-		return Usagef("--progress is auto, always or never, not %q", value)
+		return Usagef("--progress must be auto, always or never, not %q", value)
 	}
 	return nil
 }

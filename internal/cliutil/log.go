@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// Peers can make the server log a warning for each connection, or an error for each
-// request, as on a full disk. To keep the log from filling the disk, warnings and
-// errors are limited to this rate each. Dropped ones are counted.
+// Peers can make the server log a warning for each connection, or an error for each request, for
+// example on a full disk. So that the log does not fill the disk, warnings and errors are each
+// limited to this rate. Dropped messages are counted.
 const (
-	burst     = 100
+	maxBurst  = 100
 	perSecond = 10
 )
 
-// limited is a handler that drops warnings and errors beyond the rate. Lower levels
-// always pass. The handlers that WithAttrs and WithGroup return share its buckets.
-type limited struct {
+// rateLimited is a handler that drops warnings and errors that exceed the rate. It never drops messages
+// of lower levels. The handlers that WithAttrs and WithGroup return share its buckets.
+type rateLimited struct {
 	slog.Handler
 	warnings, errors *bucket
 }
@@ -40,15 +40,16 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 }
 
 func limitWarnings(h slog.Handler) slog.Handler {
-	return limited{h, &bucket{tokens: burst, filledAt: time.Now()}, &bucket{tokens: burst, filledAt: time.Now()}}
+	return rateLimited{h, &bucket{tokens: maxBurst, filledAt: time.Now()}, &bucket{tokens: maxBurst, filledAt: time.Now()}}
 }
 
-// allow reports whether a message may be logged, and how many were dropped before it.
+// allow reports whether a message may be logged, and how many messages were dropped since the last
+// allowed one.
 func (b *bucket) allow() (ok bool, dropped int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	b.tokens = min(burst, b.tokens+now.Sub(b.filledAt).Seconds()*perSecond)
+	b.tokens = min(maxBurst, b.tokens+now.Sub(b.filledAt).Seconds()*perSecond)
 	b.filledAt = now
 	if b.tokens < 1 {
 		b.dropped++
@@ -59,13 +60,13 @@ func (b *bucket) allow() (ok bool, dropped int) {
 	return true, dropped
 }
 
-func (l limited) Handle(ctx context.Context, r slog.Record) error {
+func (l rateLimited) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
 		return l.Handler.Handle(ctx, r)
 	}
-	b, count := l.warnings, "warnings_left_out_before"
+	b, attr := l.warnings, "warnings_left_out_before"
 	if r.Level >= slog.LevelError {
-		b, count = l.errors, "errors_left_out_before"
+		b, attr = l.errors, "errors_left_out_before"
 	}
 	ok, dropped := b.allow()
 	if !ok {
@@ -73,15 +74,15 @@ func (l limited) Handle(ctx context.Context, r slog.Record) error {
 	}
 	if dropped > 0 {
 		r = r.Clone()
-		r.AddAttrs(slog.Int(count, dropped))
+		r.AddAttrs(slog.Int(attr, dropped))
 	}
 	return l.Handler.Handle(ctx, r)
 }
 
-func (l limited) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return limited{l.Handler.WithAttrs(attrs), l.warnings, l.errors}
+func (l rateLimited) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return rateLimited{l.Handler.WithAttrs(attrs), l.warnings, l.errors}
 }
 
-func (l limited) WithGroup(name string) slog.Handler {
-	return limited{l.Handler.WithGroup(name), l.warnings, l.errors}
+func (l rateLimited) WithGroup(name string) slog.Handler {
+	return rateLimited{l.Handler.WithGroup(name), l.warnings, l.errors}
 }

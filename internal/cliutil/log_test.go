@@ -20,8 +20,8 @@ func TestWarningsAreLimited(t *testing.T) {
 		}
 		log.Error("an error")
 		log.Info("a word")
-		if n := strings.Count(out.String(), "flood"); n != burst {
-			t.Errorf("%d warnings of 10,000 were logged at once, want %d", n, burst)
+		if n := strings.Count(out.String(), "flood"); n != maxBurst {
+			t.Errorf("%d warnings of 10,000 were logged at once, want %d", n, maxBurst)
 		}
 		for _, words := range []string{"an error", "a word"} {
 			if !strings.Contains(out.String(), words) {
@@ -31,8 +31,8 @@ func TestWarningsAreLimited(t *testing.T) {
 		for range 5000 {
 			log.Error("no space")
 		}
-		if n := strings.Count(out.String(), "no space"); n != burst-1 {
-			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, burst-1)
+		if n := strings.Count(out.String(), "no space"); n != maxBurst-1 {
+			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, maxBurst-1)
 		}
 		out.Reset()
 		time.Sleep(time.Second)

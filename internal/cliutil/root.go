@@ -17,13 +17,13 @@ import (
 // Program is a command line with all its commands.
 type Program struct {
 	Env       *Env
-	ExitCodes string // for the help
+	ExitCodes string // description of the exit codes for the help
 	Out, Err  io.Writer
-	Started   bool // set once a command runs; an error before that is wrong usage
+	Started   bool // a command has started; an error before that is a usage error
 }
 
-// Root completes a program's root command, which must already have its flags and
-// subcommands. If root has no RunE, it shows its help.
+// Root completes a program's root command, which must already have its flags and subcommands. A
+// root command without RunE shows its help.
 func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 
@@ -58,7 +58,7 @@ Exit codes: ` + p.ExitCodes
 		return cmd.Help()
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		if cmd == root && cmd.Flags().NArg() > 0 { // the flags belong to the supposed command
+		if cmd == root && cmd.Flags().NArg() > 0 { // the flag belongs to the unknown command
 			return unknownCommand(cmd, cmd.Flags().Arg(0))
 		}
 		return FlagError(cmd, err)
@@ -66,7 +66,7 @@ Exit codes: ` + p.ExitCodes
 	return root
 }
 
-// setArgCounts sets the Args of commands that have none, from the arguments in their usage lines.
+// setArgCounts sets the Args of commands without Args, from the arguments in their usage lines.
 func setArgCounts(root *cobra.Command) {
 	for _, cmd := range root.Commands() {
 		setArgCounts(cmd)
@@ -85,7 +85,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 	for _, c := range root.Commands() {
 		names = append(names, c.Name())
 	}
-	return Usagef("unknown command %q%s: there are %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
+	return Usagef("unknown command %q%s: use one of %s", name, nearest.Hint(name, names), strings.Join(names, ", "))
 }
 
 // NewVersion returns the command that prints a program's version.
@@ -111,8 +111,8 @@ func version(program string) string {
 	return describe(program, info)
 }
 
-// describe returns a line with the program's version, the commit if it is known, Go's
-// version and the platform.
+// describe returns a line with the program's version, the commit if known, the Go version and the
+// platform.
 func describe(program string, info *debug.BuildInfo) string {
 	words := []string{program, "version", cmp.Or(info.Main.Version, "(devel)")}
 	settings := map[string]string{}

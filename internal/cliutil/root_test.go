@@ -57,7 +57,7 @@ func TestArgCounts(t *testing.T) {
 	root := &cobra.Command{Use: "program"}
 	root.AddCommand(sub)
 	(&Program{Env: &Env{Prefix: "P_"}, Out: &out, Err: &out}).Root(root).SetArgs([]string{"drop", "it"})
-	if err := root.Execute(); !IsUsage(err) || !strings.Contains(err.Error(), `takes no arguments, but got "it"`) {
+	if err := root.Execute(); !IsUsage(err) || !strings.Contains(err.Error(), `takes no arguments: remove "it"`) {
 		t.Error(err)
 	}
 }

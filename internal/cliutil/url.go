@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// SplitURL returns the scheme of the store at the bottom of a URL, such as "file", and
-// its location as a path.
+// SplitURL returns the scheme of the bottom store in a store's URL, such as "file", and its
+// location as a path.
 func SplitURL(rawURL string) (scheme, location string) {
 	prefix, rest, _ := strings.Cut(rawURL, ":")
 	scheme = prefix[strings.LastIndexByte(prefix, '+')+1:]

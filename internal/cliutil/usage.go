@@ -1,5 +1,5 @@
-// Package cliutil has what the project's command lines share: exit codes, usage errors,
-// environment variables for flags, completion and progress.
+// Package cliutil contains what the project's commands share: exit codes, usage errors, environment
+// variables for flags, completion and progress.
 package cliutil
 
 import (
@@ -29,7 +29,7 @@ const (
 const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
 130 interrupted.`
 
-// UsageError is an error that is wrong on the command line itself, whatever the data.
+// UsageError is an error in the command line. The data does not matter.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }
@@ -41,15 +41,15 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(for
 // IsUsage reports whether err wraps a [UsageError].
 func IsUsage(err error) bool { return errors.As(err, new(UsageError)) }
 
-// CheckArgCount returns a check of the number of a command's arguments. The error names
-// missing, the first arguments that may be absent. A maximum of -1 allows any number.
+// CheckArgCount returns a check of a command's argument count. missing names the required
+// arguments, for the error. A maximum of -1 means no limit.
 func CheckArgCount(minimum, maximum int, missing string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < minimum:
 			return Usagef("%s is missing: %s", missing, cmd.UseLine())
 		case maximum == 0 && len(args) > 0:
-			return Usagef("%s takes no arguments, but got %q", cmd.CommandPath(), args[0])
+			return Usagef("%s takes no arguments: remove %q", cmd.CommandPath(), args[0])
 		case maximum >= 0 && len(args) > maximum:
 			return Usagef("unexpected argument %q: %s", args[maximum], cmd.UseLine())
 		}
@@ -57,8 +57,8 @@ func CheckArgCount(minimum, maximum int, missing string) cobra.PositionalArgs {
 	}
 }
 
-// argCounts reads the parameters of CheckArgCount from a usage line, such as "get [flags] [--]
-// NAME [FILE…]". The arguments follow the flags. Optional ones are in brackets.
+// argCounts derives the parameters of CheckArgCount from a usage line, such as "get [flags] [--]
+// NAME [FILE…]". Optional arguments are in brackets.
 func argCounts(use string) (minArgs, maxArgs int, missing string) {
 	_, line, _ := strings.Cut(use, " ")
 	for _, mark := range []string{"[flags]", "[--]"} {
@@ -89,12 +89,12 @@ func FlagError(cmd *cobra.Command, err error) error {
 		hint := ""
 		for _, argument := range []string{"KEY", "NAME", "FILE"} {
 			if strings.Contains(cmd.Use, "[--] "+argument) {
-				hint = fmt.Sprintf(" (a %s that begins with a dash goes after --: %s -- %s)", argument, cmd.CommandPath(), name)
+				hint = fmt.Sprintf(" (if it is a %s that begins with a dash, put it after --: %s -- %s)", argument, cmd.CommandPath(), name)
 			}
 		}
 		var flags []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, "--"+f.Name) })
-		return Usagef("there is no flag %s%s", name, cmp.Or(nearest.Hint(name, flags), hint))
+		return Usagef("unknown flag %s%s", name, cmp.Or(nearest.Hint(name, flags), hint))
 	case errors.As(err, &noValue):
 		name, _ := pflag.UnquoteUsage(noValue.GetFlag())
 		return Usagef("--%s needs a value: --%s %s", noValue.GetFlag().Name, noValue.GetFlag().Name, name)
@@ -104,12 +104,11 @@ func FlagError(cmd *cobra.Command, err error) error {
 	return UsageError{err}
 }
 
-// valueError returns an error that says what the value of a flag should be. The flag's
-// own error is the default.
+// valueError returns an error that says what a flag's value must be. For most types, it returns err.
 func valueError(f *pflag.Flag, value string, err error) error {
 	switch f.Value.Type() {
 	case "bool":
-		return fmt.Errorf("%q is neither true nor false", value)
+		return fmt.Errorf("%q is not true or false", value)
 	case "int":
 		return fmt.Errorf("%q is not a whole number", value)
 	case "duration":
@@ -118,11 +117,11 @@ func valueError(f *pflag.Flag, value string, err error) error {
 	return err
 }
 
-// diskErrors are causes that concern the whole disk rather than one key or file.
+// diskErrors lists errors that concern a whole disk, not a single key or file.
 var diskErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO}
 
-// Message returns the text of an error for people. It names the program and each path
-// only once, and begins with the cause if that concerns the whole disk.
+// Message returns the text of an error for people. It contains the program's name and each path only
+// once. If the cause concerns a whole disk, the text begins with it.
 func Message(err error) string {
 	text := strings.TrimPrefix(err.Error(), "partd: ")
 	text = strings.ReplaceAll(text, ": partd: ", ": ")

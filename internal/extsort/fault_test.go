@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 	for _, short := range []bool{false, true} {
 		for call := int64(1); call <= count.Calls(); call += step {
 			dir := t.TempDir()
-			fault := &vfstest.Fault{Call: call, Err: broken, Short: short}
+			fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: short}
 			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)
 			if err == nil && n != len(pairs) {
 				t.Errorf("call %d: no error, but %d records", call, n)
@@ -133,12 +133,12 @@ func TestBitRot(t *testing.T) {
 	if _, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
 		t.Fatal(err)
 	}
-	reads := fsys.Reads
+	reads := fsys.Calls
 	if reads < 10 {
 		t.Fatalf("%d reads", reads)
 	}
 	for read := 1; read <= reads; read += max(reads/6, 1) {
-		fsys := &vfstest.Flip{Read: read}
+		fsys := &vfstest.Flip{Target: read}
 		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {

@@ -59,13 +59,13 @@ func TestSpoolBitRot(t *testing.T) {
 	if equal, err := spoolTwice(t, fsys); err != nil || !equal {
 		t.Fatal(equal, err)
 	}
-	if fsys.Reads < 30 {
-		t.Fatalf("%d reads", fsys.Reads)
+	if fsys.Calls < 30 {
+		t.Fatalf("%d reads", fsys.Calls)
 	}
-	for read := 1; read <= fsys.Reads; read++ {
+	for read := 1; read <= fsys.Calls; read++ {
 		var corrupt *partd.CorruptError
-		if equal, err := spoolTwice(t, &vfstest.Flip{Read: read}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", read, fsys.Reads, err, equal)
+		if equal, err := spoolTwice(t, &vfstest.Flip{Target: read}); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", read, fsys.Calls, err, equal)
 		}
 	}
 }

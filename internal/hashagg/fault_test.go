@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 	}
 	for call := int64(1); call <= count.Calls(); call += step {
 		dir := t.TempDir()
-		fault := &vfstest.Fault{Call: call, Err: broken, Short: call%2 == 0}
+		fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: call%2 == 0}
 		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
 		if err == nil && n != faultKeys {
 			t.Errorf("call %d: no error, but %d groups", call, n)
@@ -91,14 +91,14 @@ func TestBitRot(t *testing.T) {
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	if fsys.Reads < 40 {
-		t.Fatalf("%d reads", fsys.Reads)
+	if fsys.Calls < 40 {
+		t.Fatalf("%d reads", fsys.Calls)
 	}
 	// Hashes differ in each run, so there may be slightly fewer reads.
-	for read := 1; read <= fsys.Reads*9/10; read += fsys.Reads / 7 {
+	for read := 1; read <= fsys.Calls*9/10; read += fsys.Calls / 7 {
 		var corrupt *partd.CorruptError
-		if _, err := countIn(t.Context(), &vfstest.Flip{Read: read}, t.TempDir()); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", read, fsys.Reads, err)
+		if _, err := countIn(t.Context(), &vfstest.Flip{Target: read}, t.TempDir()); !errors.As(err, &corrupt) {
+			t.Errorf("with a flipped bit in read %d of %d: %v", read, fsys.Calls, err)
 		}
 	}
 }

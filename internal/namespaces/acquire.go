@@ -14,30 +14,30 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// maxWait is how long an operation waits for another store to be closed.
+// maxWait is how long an operation waits until its store can be opened.
 const maxWait = 20 * time.Second
 
-// minOpenTime is how long a store may stay open while an operation waits to open another.
-// After that time, new operations on the store wait until it or another such store is
-// unused. A store with a long read is exempt, because it would not become unused soon.
+// minOpenTime is how long a store stays open although an operation waits to open another store.
+// After that time, new operations on the store wait, so that it becomes idle and can be closed.
+// A store with a long read is exempt, because it would not become idle soon.
 const minOpenTime = 50 * time.Millisecond
 
-// minIdleTime is how long a store must have been unused before it is closed for
-// another, if it was not open for minOpenTime.
+// minIdleTime is how long a store must be idle before another can replace it, unless it was open
+// for minOpenTime.
 const minIdleTime = 10 * time.Millisecond
 
-// endIdlePoll is how often a waiting operation ends idle reads.
+// endIdlePoll is the interval at which a waiting operation ends idle reads.
 const endIdlePoll = 50 * time.Millisecond
 
-// acquireStore returns the open store of a namespace, which is in use until release is
-// called. It returns a nil store if the namespace does not exist and create is false. With long, the
-// caller may use the store for longer than one operation.
+// acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
+// until release is called. If the namespace does not exist and create is false, the store is nil.
+// long means that the caller may use the store for longer than one operation.
 func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
 	deadline := time.NewTimer(maxWait)
 	defer deadline.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ticket *list.Element // in queue
+	var ticket *list.Element // place of this operation in queue, or nil
 	leaveQueue := func() {
 		if ticket != nil {
 			s.queue.Remove(ticket)
@@ -56,10 +56,10 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 		var endIdle func()
 		switch {
 		case e.changing != nil:
-			leaveQueue() // opening or closing may take long: others need not wait for it
+			leaveQueue() // opening or closing can take long, and others need not wait for it
 			wait = e.changing
-		case e.store != nil && s.makesWay(e):
-			wait = s.freed // so that it can be closed for an operation that has waited
+		case e.store != nil && s.mustWait(e):
+			wait = s.freed // let the store become idle, so that a waiting operation can replace it
 		case e.store != nil:
 			s.lease(e)
 			if long {
@@ -107,7 +107,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 		case <-ctx.Done():
 			err = canceled.Err(ctx)
 		case <-deadline.C:
-			err = fmt.Errorf("%w: all %d stores that may be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
+			err = fmt.Errorf("%w: all %d stores that can be open for namespaces are in use", remote.ErrBusy, s.opts.MaxOpen)
 		}
 		s.mu.Lock()
 		if err != nil {
@@ -117,15 +117,15 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 	}
 }
 
-// makesWay reports whether operations on an open store must wait, so that it can be
-// closed for another one. mu must be held.
-func (s *Set) makesWay(e *entry) bool {
+// mustWait reports whether new operations on an open store must wait, so that another store can
+// replace it. mu must be held.
+func (s *Set) mustWait(e *entry) bool {
 	first := s.queue.Front()
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// pickVictim returns a store that may be closed for another, or else when to try again. mu
-// must be held.
+// pickVictim returns an idle store that can be closed. If there is none, it returns the time until
+// the next attempt. mu must be held.
 func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
 	retryIn = endIdlePoll
 	for p := s.idle.Front(); p != nil; p = p.Next() {
@@ -161,14 +161,14 @@ func (s *Set) release(e *entry, long bool) {
 	}
 	e.lastUsed = time.Now()
 	s.endLease(e)
-	// Marking the directory occasionally is enough.
+	// It is enough to mark the directory from time to time.
 	if time.Since(e.touchedAt) > max(s.opts.TTL/16, time.Second) {
 		s.touch(e)
 	}
 }
 
-// endLease undoes lease. It keeps the order of idle by last use, which a lease for
-// measuring does not change. mu must be held.
+// endLease undoes lease. It inserts the store into idle by the time of its last use, which a lease
+// for measuring does not change. mu must be held.
 func (s *Set) endLease(e *entry) {
 	if e.leases--; e.leases > 0 {
 		return

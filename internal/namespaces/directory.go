@@ -41,8 +41,8 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 	return infos, nil
 }
 
-// diskUsed returns the bytes that a store's files use. Files may disappear during the call. A
-// file with a hole uses less than its length, and preallocated space is not counted.
+// diskUsed returns the size of a store's files in bytes, without holes and preallocated space. It
+// ignores files that disappear during the call.
 func diskUsed(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -56,7 +56,7 @@ func diskUsed(dir string) (bytes int64) {
 	return bytes
 }
 
-// sweep regularly removes namespaces that nobody has used for the TTL.
+// sweep regularly removes namespaces that were not used for the TTL.
 func (s *Set) sweep() {
 	tick := time.NewTicker(min(max(s.opts.TTL/8, 10*time.Millisecond), time.Minute))
 	defer tick.Stop()
@@ -68,7 +68,7 @@ func (s *Set) sweep() {
 		}
 		files, err := os.ReadDir(s.dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.opts.Logger.Error("cannot look for unused namespaces", "error", err)
+			s.opts.Logger.Error("cannot list unused namespaces", "error", err)
 		}
 		for _, f := range files {
 			name, ok := namespaceOf(f.Name())
@@ -84,8 +84,8 @@ func (s *Set) sweep() {
 	}
 }
 
-// graceTime is the minimum time for which a new server keeps namespaces (or the TTL, if
-// that is shorter), so that clients can reconnect.
+// graceTime is how long a new server keeps all namespaces, so that clients can reconnect. If the
+// TTL is shorter, it is used instead.
 const graceTime = time.Hour
 
 func (s *Set) isExpired(name string) bool {
@@ -96,8 +96,8 @@ func (s *Set) isExpired(name string) bool {
 	return err == nil && info.IsDir() && time.Since(info.ModTime()) > s.opts.TTL
 }
 
-// removeExpired removes a namespace unless it is in use. A client that connects
-// during the removal waits, and finds the namespace empty.
+// removeExpired removes a namespace unless it is in use. A client that connects during the removal
+// waits, and then finds an empty namespace.
 func (s *Set) removeExpired(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // in case the process is killed
+		s.touch(e) // now, because a killed process cannot do it later
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)
@@ -115,7 +115,7 @@ func (s *Set) removeExpired(name string) {
 	}
 	e.changing = make(chan struct{})
 	s.mu.Unlock()
-	// Rename it first: half a store would look like a damaged one.
+	// Rename it first, because a partly removed store looks damaged.
 	removed := filepath.Join(s.dir, removedPrefix+fileName(name))
 	err := os.Rename(s.path(name), removed)
 	if err == nil {

@@ -13,21 +13,21 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lazy is the store of a namespace. It opens the store for each operation, unless it is
-// open. A missing store reads as empty, and the first change creates it.
+// lazy is a namespace's store, which it opens for an operation if necessary. A store that does not
+// exist reads as empty, and the first change creates it.
 type lazy struct {
 	set  *Set
 	name string
 }
 
-// withStore calls f with the open store. If the store does not exist and create is false, it
-// does nothing.
+// withStore opens the store and calls f with it. If the store does not exist and create is false,
+// withStore does nothing.
 func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) error) error {
-	return l.withFor(ctx, create, false, f)
+	return l.withStoreFor(ctx, create, false, f)
 }
 
-// withFor is like with. With long, f may take longer than one operation.
-func (l *lazy) withFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
+// withStoreFor is like withStore. long means that f can take longer than one operation.
+func (l *lazy) withStoreFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
 	store, release, err := l.set.acquireStore(ctx, l.name, create, long)
 	if err != nil {
 		return err
@@ -39,8 +39,9 @@ func (l *lazy) withFor(ctx context.Context, create, long bool, f func(partd.Part
 	return f(store)
 }
 
-// closeIfBroken returns err. If err says that the store must be reopened, it closes the
-// store, unless others use it. The next change that fails then tries again.
+// closeIfBroken returns err. If err says that the store must be reopened, it closes the store, so
+// that the next operation reopens it. If the store is in use, the next change that fails will
+// try again.
 func (l *lazy) closeIfBroken(err error) error {
 	if errors.Is(err, partd.ErrNeedsReopen) {
 		l.set.mu.Lock()
@@ -136,11 +137,11 @@ func (r *reader) Close() error {
 	return r.ReadCloser.Close()
 }
 
-// eachItem yields the items of a store. The store stays open during the iteration.
+// eachItem yields the items of a store, which stays open during the iteration.
 func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		stopped := false
-		err := l.withFor(ctx, false, true, func(s partd.Partd) error {
+		err := l.withStoreFor(ctx, false, true, func(s partd.Partd) error {
 			for v, err := range items(s) {
 				if !yield(v, err) {
 					stopped = true
@@ -168,52 +169,51 @@ func (l *lazy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	return eachItem(ctx, l, func(s partd.Partd) iter.Seq2[partd.Chunk, error] { return partd.ScanPart(ctx, s, part, parts) })
 }
 
-// ReaderMemory returns the bytes that an open reader and a listing use.
+// ReaderMemory returns the memory that an open reader and a listing use, in bytes.
 func (l *lazy) ReaderMemory() (reader, listing int64) {
 	return l.set.opts.ReaderMemory, l.set.opts.ListingMemory
 }
 
 func (l *lazy) Check(ctx context.Context) (checked partd.CheckResult, err error) {
-	err = l.withFor(ctx, false, true, func(s partd.Partd) (err error) { checked, err = partd.Check(ctx, s); return err })
+	err = l.withStoreFor(ctx, false, true, func(s partd.Partd) (err error) { checked, err = partd.Check(ctx, s); return err })
 	return checked, err
 }
 
-// NewSession creates the namespace, because a client begins a session before its first change.
-
+// NewSession also creates the namespace, because a client creates a session before its first change.
 func (l *lazy) NewSession(ctx context.Context) (session uint64, err error) {
-	failed := withAbility(ctx, l, true, func(a partd.Applier) { session, err = a.NewSession(ctx) })
-	return session, l.closeIfBroken(cmp.Or(failed, err))
+	openErr := withAbility(ctx, l, true, func(a partd.Applier) { session, err = a.NewSession(ctx) })
+	return session, l.closeIfBroken(cmp.Or(openErr, err))
 }
 
 func (l *lazy) EndSession(ctx context.Context, session uint64) (err error) {
-	failed := withAbility(ctx, l, false, func(a partd.Applier) { err = a.EndSession(ctx, session) })
-	return l.closeIfBroken(cmp.Or(failed, err))
+	openErr := withAbility(ctx, l, false, func(a partd.Applier) { err = a.EndSession(ctx, session) })
+	return l.closeIfBroken(cmp.Or(openErr, err))
 }
 
-// Apply returns ErrSessionExpired if there is no store.
+// Apply returns ErrSessionExpired if the store does not exist.
 func (l *lazy) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	err = errExpired(tag.Session)
-	failed := withAbility(ctx, l, false, func(a partd.Applier) { applied, err = a.Apply(ctx, tag, op) })
-	return applied, l.closeIfBroken(cmp.Or(failed, err))
+	openErr := withAbility(ctx, l, false, func(a partd.Applier) { applied, err = a.Apply(ctx, tag, op) })
+	return applied, l.closeIfBroken(cmp.Or(openErr, err))
 }
 
 func (l *lazy) SessionToken(ctx context.Context, session uint64) (token partd.SessionToken, err error) {
 	err = errExpired(session)
-	failed := withAbility(ctx, l, false, func(g partd.SessionGuard) { token, err = g.SessionToken(ctx, session) })
-	return token, cmp.Or(failed, err)
+	openErr := withAbility(ctx, l, false, func(g partd.SessionGuard) { token, err = g.SessionToken(ctx, session) })
+	return token, cmp.Or(openErr, err)
 }
 
 func (l *lazy) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) (err error) {
 	err = errExpired(session)
-	failed := withAbility(ctx, l, false, func(g partd.SessionGuard) { err = g.CheckSession(ctx, session, token) })
-	return cmp.Or(failed, err)
+	openErr := withAbility(ctx, l, false, func(g partd.SessionGuard) { err = g.CheckSession(ctx, session, token) })
+	return cmp.Or(openErr, err)
 }
 
 func errExpired(session uint64) error {
 	return fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired)
 }
 
-// withAbility is like with for a store that must have an ability.
+// withAbility is like withStore, but fails if the store lacks an ability.
 func withAbility[Ability any](ctx context.Context, l *lazy, create bool, f func(Ability)) error {
 	return l.withStore(ctx, create, func(s partd.Partd) error {
 		a, ok := s.(Ability)

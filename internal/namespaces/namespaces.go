@@ -1,4 +1,4 @@
-// Package namespaces manages many stores in one directory and keeps only a few of them open.
+// Package namespaces manages many stores in one directory, of which only a few are open.
 package namespaces
 
 import (
@@ -21,24 +21,27 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Options are the options of [New].
+// Options configures [New].
 type Options struct {
 	// Open opens the store in a directory, and creates it if it does not exist.
 	Open func(ctx context.Context, dir string) (partd.Partd, error)
-	// MaxOpen is the number of stores that may be open. Opening another closes the one
-	// that was unused for longest, or waits.
+	// MaxOpen is the maximum number of open stores. To open another, the set closes the store
+	// that has been idle for longest, or waits.
 	MaxOpen int
 	// TTL is how long an unused namespace is kept; 0 means forever.
 	TTL time.Duration
-	// MaxBytes is the quota of each namespace on disk. MinFree is the number of bytes
-	// that must stay free, and Free returns the number of free bytes. A limit of 0 means
-	// none. Measure returns the bytes that an open store uses on disk, and the bytes that
-	// it has yet to write out. Reclaim frees the space of a store's dead data.
+	// MaxBytes is the disk quota of each namespace, and MinFree is the disk space that must
+	// stay free, both in bytes. 0 means no limit.
 	MaxBytes, MinFree int64
-	Free              func() (int64, error)
-	Measure           func(partd.Partd) (disk, pending int64, err error)
-	Reclaim           func(context.Context, partd.Partd)
-	// ReaderMemory and ListingMemory are the bytes that an open reader and a listing use.
+	// Free returns the free disk space in bytes.
+	Free func() (int64, error)
+	// Measure returns the size of an open store on disk, and the size of the data that it
+	// must still write, in bytes.
+	Measure func(partd.Partd) (disk, pending int64, err error)
+	// Reclaim frees the space of a store's deleted data.
+	Reclaim func(context.Context, partd.Partd)
+	// ReaderMemory and ListingMemory are the memory of an open reader and of a listing, in
+	// bytes.
 	ReaderMemory, ListingMemory int64
 	Logger                      *slog.Logger
 }
@@ -52,9 +55,9 @@ type Set struct {
 
 	mu        sync.Mutex
 	entries   map[string]*entry // namespaces that are in use or whose store is open
-	openCount int               // stores that are open, or are being opened or closed
-	idle      list.List         // *entry of open stores that are not in use, in the order of last use
-	queue     list.List         // a name for each operation that waits to open a store
+	openCount int               // number of stores that are open, being opened or being closed
+	idle      list.List         // entries (*entry) of open stores that are not in use, by time of last use
+	queue     list.List         // for each operation that waits to open a store, the namespace's name
 	freed     chan struct{}     // closed when a store may have become available
 	closed    bool
 	endIdle   func() // set by WhenFull; may be nil
@@ -66,15 +69,15 @@ type Set struct {
 
 type entry struct {
 	name        string
-	users       int // from Acquire
-	leases      int // operations in progress
-	longUses    int // the operations that may take long
+	users       int // number of Acquire calls that are not done
+	leases      int // number of operations in progress
+	longUses    int // number of those operations that can take long
 	store       partd.Partd
 	idleElement *list.Element // in idle
 	openedAt    time.Time
 	lastUsed    time.Time
 	changing    chan struct{} // closed when opening, closing or removal ends; nil if nothing is changing
-	touchedAt   time.Time     // when touch last marked the directory
+	touchedAt   time.Time     // time at which touch last marked the directory
 }
 
 var _ remote.Namespaces = (*Set)(nil)
@@ -103,11 +106,12 @@ func New(dir string, opts Options) (*Set, error) {
 	return s, nil
 }
 
-// removedPrefix begins the name of a directory being removed. No namespace begins with it.
+// removedPrefix begins the name of a directory that is being removed. Names of namespaces never
+// begin with it.
 const removedPrefix = "~"
 
-// fileName returns the name of a namespace's directory. It encodes capital letters,
-// because some file systems ignore case.
+// fileName returns the directory name of a namespace. It encodes capital letters, because some file
+// systems ignore case.
 func fileName(name string) string {
 	var b strings.Builder
 	for _, r := range name {
@@ -140,7 +144,7 @@ func namespaceOf(file string) (name string, ok bool) {
 
 func (s *Set) path(name string) string { return filepath.Join(s.dir, fileName(name)) }
 
-// entry returns the entry of a namespace, and adds one if it is missing. mu must be held.
+// entry returns the entry of a namespace, which it adds if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {
@@ -150,7 +154,7 @@ func (s *Set) entry(name string) *entry {
 	return e
 }
 
-// forget removes an entry that is no longer in use. mu must be held.
+// forget removes an entry unless it is in use. mu must be held.
 func (s *Set) forget(e *entry) {
 	if e.users == 0 && e.leases == 0 && e.store == nil && e.changing == nil && s.entries[e.name] == e {
 		delete(s.entries, e.name)
@@ -180,10 +184,10 @@ func (s *Set) WhenFull(endIdle func()) {
 	s.endIdle = endIdle
 }
 
-// touch marks a namespace's directory as used now. mu must be held.
+// touch sets the modification time of a namespace's directory to now. mu must be held.
 func (s *Set) touch(e *entry) {
 	e.touchedAt = time.Now()
-	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // an error only shifts the expiry
+	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier
 }
 
 // announce wakes the operations that wait for a store. mu must be held.
@@ -192,12 +196,12 @@ func (s *Set) announce() {
 	s.freed = make(chan struct{})
 }
 
-// open opens the store of e. If instead is not nil, it first closes the store of that
-// entry. mu must be held; open unlocks it while it opens the store.
-func (s *Set) open(ctx context.Context, e, instead *entry) error {
+// open opens the store of e. If victim is not nil, it first closes the store of victim. mu must be
+// held; open unlocks it while it opens the store.
+func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	e.changing = make(chan struct{})
-	if s.openCount++; instead != nil {
-		s.close(ctx, instead)
+	if s.openCount++; victim != nil {
+		s.close(ctx, victim)
 	}
 	s.mu.Unlock()
 	var store partd.Partd
@@ -217,7 +221,7 @@ func (s *Set) open(ctx context.Context, e, instead *entry) error {
 	e.store, e.openedAt = store, time.Now()
 	e.lastUsed = e.openedAt
 	e.idleElement = s.idle.PushBack(e)
-	s.announce() // Close may wait for this
+	s.announce() // Close can be waiting for it
 	return nil
 }
 
@@ -239,7 +243,7 @@ func (s *Set) close(ctx context.Context, e *entry) {
 	s.forget(e)
 }
 
-// Close implements [remote.Namespaces]. It waits until stores in use are released.
+// Close implements [remote.Namespaces]. It waits for stores that are in use.
 func (s *Set) Close(ctx context.Context) error {
 	s.mu.Lock()
 	wasClosed := s.closed

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// spaceLimit limits one namespace: by its quota, and by the free space of the disk,
-// which all namespaces share.
+// spaceLimit limits the disk space of one namespace, by its quota and by the disk's free space. All
+// namespaces share the disk.
 type spaceLimit struct {
 	set   *Set
 	name  string
@@ -28,16 +28,16 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 	return &spaceLimit{set: s, name: name}
 }
 
-// Admit admits a change that both limits admit.
+// Admit admits a change if both limits do.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	r.once.Do(func() { // not earlier, because it reads the directory
-		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New's error is that of Measure, which never fails here
+	r.once.Do(func() { // only now, because New reads the directory
+		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New returns only the error of usedBytes, which never fails
 	})
 	admitted, err := r.quota.Admit(entries, bytes)
 	if err == nil {
 		var shared int64
 		if shared, err = r.set.disk.Admit(entries, bytes); err == nil {
-			return max(admitted, shared), nil // both count alike
+			return max(admitted, shared), nil // they are equal unless one has no limit
 		}
 		r.quota.Done(admitted)
 	}
@@ -51,7 +51,7 @@ func (r *spaceLimit) Done(admitted int64) {
 }
 
 func (r *spaceLimit) usedBytes() (bytes int64, err error) {
-	err = errors.ErrUnsupported // unless the store is open
+	err = errors.ErrUnsupported // remains if the store is not open
 	r.set.measure(r.name, func(s partd.Partd) { bytes, _, err = r.set.opts.Measure(s) })
 	if err != nil {
 		bytes = diskUsed(r.set.path(r.name))
@@ -64,8 +64,8 @@ func (r *spaceLimit) pending() (bytes int64) {
 	return bytes
 }
 
-// reclaimTime is the maximum time for which reclaiming keeps a store open. Others may
-// have to wait for it.
+// reclaimTime is the maximum time for which reclaiming keeps a store open. Operations on other
+// stores can have to wait for it.
 const reclaimTime = 10 * time.Second
 
 func (r *spaceLimit) reclaim() {
@@ -86,7 +86,7 @@ func (r *spaceLimit) reclaim() {
 	r.set.opts.Reclaim(ctx, store)
 }
 
-// pending returns the bytes that all open stores have yet to write out.
+// pending returns the size in bytes of the data that all open stores must still write.
 func (s *Set) pending() (sum int64) {
 	s.measure("", func(s1 partd.Partd) {
 		_, bytes, _ := s.opts.Measure(s1)
@@ -95,8 +95,8 @@ func (s *Set) pending() (sum int64) {
 	return sum
 }
 
-// measure calls f with the open store of a namespace, or of every namespace if name is
-// "". It opens no store.
+// measure calls f with a namespace's store if it is open. If name is "", it calls f with all open
+// stores.
 func (s *Set) measure(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry
@@ -110,19 +110,19 @@ func (s *Set) measure(name string, f func(partd.Partd)) {
 	for _, e := range open {
 		f(e.store)
 		s.mu.Lock()
-		s.endLease(e) // unlike release: measuring is not use
+		s.endLease(e) // not release, because measuring does not count as use
 		s.mu.Unlock()
 	}
 }
 
-// Stats describes the current state of a [Set].
+// Stats holds current statistics of a [Set].
 type Stats struct {
-	Open, MaxOpen int   // stores
-	InUse         int   // namespaces with connected clients
-	Refused       int64 // changes refused for lack of space, ever
+	Open, MaxOpen int   // number of open stores and its limit
+	InUse         int   // number of namespaces with connected clients
+	Refused       int64 // total number of changes refused for lack of space
 }
 
-// Stats returns the current state.
+// Stats returns the current statistics.
 func (s *Set) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()

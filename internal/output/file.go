@@ -1,5 +1,5 @@
-// Package output writes files atomically: it writes a temporary file in the same directory,
-// and renames it when all is written.
+// Package output writes files atomically, and encodes rows as CSV, TSV, JSON lines or text. It
+// writes a temporary file in the same directory, and renames it at the end.
 package output
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// ErrExists is wrapped by the error for a file that already exists.
+// ErrExists means that the file already exists.
 var ErrExists = errors.New("it already exists")
 
-// File is a file being written.
+// File is a file that is being written.
 type File struct {
 	path   string // final name
 	temp   string // current name; "" if the file is written in place
@@ -29,16 +29,16 @@ type File struct {
 	closed bool
 }
 
-// Create begins a file. If the file exists and replace is false, the error wraps
-// [ErrExists]. Devices, pipes and other special files are written in place. Create removes
-// temporary files of the same name that killed processes have left.
+// Create begins to write a file. If the file exists and replace is false, the error wraps
+// [ErrExists]. Devices, pipes and other special files are written in place. Create also
+// removes temporary files for path that killed processes have left behind.
 func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	path, err := resolveLinks(path)
 	if err != nil {
 		return nil, err
 	}
 	mode := fs.FileMode(0o666)
-	exact := false
+	keepMode := false
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
@@ -52,7 +52,7 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	case err == nil && !replace:
 		return nil, &fs.PathError{Op: "create", Path: path, Err: ErrExists}
 	case err == nil:
-		mode, exact = info.Mode().Perm(), true
+		mode, keepMode = info.Mode().Perm(), true
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 		return nil, err
 	}
 	o := &File{path: path, temp: temp, force: replace, f: f}
-	if exact {
+	if keepMode {
 		if err := f.Chmod(mode); err != nil {
 			return nil, errors.Join(err, o.Abort())
 		}
@@ -71,20 +71,20 @@ func Create(ctx context.Context, path string, replace bool) (*File, error) {
 	return o, nil
 }
 
-// resolveLinks follows symbolic links, even if they lead to a file that does not exist yet.
+// resolveLinks follows symbolic links. The file at the end need not exist.
 func resolveLinks(path string) (string, error) {
-	const maxLinks = 40 // as many as Linux follows
+	const maxLinks = 40 // same as in Linux
 	for range maxLinks {
 		info, err := os.Lstat(path)
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-			return path, nil // Stat returns the error
+			return path, nil // the caller's Stat reports the error
 		}
 		link, err := os.Readlink(path)
 		if err != nil {
 			return "", err
 		}
 		if !filepath.IsAbs(link) {
-			// Join would remove "..", but the name before it may be a link.
+			// Join would shorten "link/..", which is wrong if link is a symbolic link.
 			link = filepath.Dir(path) + string(filepath.Separator) + link
 		}
 		path = link
@@ -92,28 +92,27 @@ func resolveLinks(path string) (string, error) {
 	return "", &fs.PathError{Op: "create", Path: path, Err: syscall.ELOOP}
 }
 
-// createTemp creates a temporary file and locks it while it is open, so that other processes
-// do not remove it.
+// createTemp creates a temporary file, and locks it so that other processes do not remove it.
 func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, err error) {
-	const tries = 100
-	for range tries {
-		name = filepath.Join(dir, tempPrefix(base)+rand.Text()+suffix)
+	const maxTries = 100
+	for range maxTries {
+		name = filepath.Join(dir, tempPrefix(base)+rand.Text()+tempSuffix)
 		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err != nil {
 			return "", nil, &fs.PathError{Op: "create a file in", Path: cmp.Or(dir, "."), Err: errors.Unwrap(err)}
 		}
-		if err = lock(f); err == nil && hasName(f, name) {
+		if err = lock(f); err == nil && isNamed(f, name) {
 			return name, f, nil
 		}
-		// Another process found the file before it was locked, and removes it.
+		// Another process locked the file first, and removes it.
 		if err != nil && !errors.Is(err, errLocked) {
-			return "", nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), os.Remove(name), f.Close())
+			return "", nil, errors.Join(fmt.Errorf("cannot lock %s: %w", name, err), os.Remove(name), f.Close())
 		}
 		_ = f.Close()
 	}
-	return "", nil, fmt.Errorf("%s: other processes remove temporary files as fast as they are created", dir)
+	return "", nil, fmt.Errorf("%s: cannot create a temporary file, because other processes keep removing it", dir)
 }
 
-func hasName(f *os.File, name string) bool {
+func isNamed(f *os.File, name string) bool {
 	open, err := f.Stat()
 	if err != nil {
 		return false
@@ -122,18 +121,18 @@ func hasName(f *os.File, name string) bool {
 	return err == nil && os.SameFile(open, named)
 }
 
-const suffix = ".tmp"
+const tempSuffix = ".tmp"
 
-// tempPrefix returns the beginning of the names of temporary files for a name. It is shortened,
+// tempPrefix returns the beginning of the names of temporary files for base. It shortens base,
 // because file names have at most 255 bytes.
 func tempPrefix(base string) string {
 	const limit = 200
 	return "." + strings.ToValidUTF8(base[:min(len(base), limit)], "") + ".partd-"
 }
 
-// sweep removes temporary files for a name that no process has locked. It ignores errors.
+// sweep removes temporary files for base that no process has locked. It ignores errors.
 func sweep(dir, base string) {
-	names, err := filepath.Glob(filepath.Join(escape(dir), escape(tempPrefix(base))+"*"+suffix))
+	names, err := filepath.Glob(filepath.Join(escapePattern(dir), escapePattern(tempPrefix(base))+"*"+tempSuffix))
 	if err != nil {
 		return
 	}
@@ -149,15 +148,15 @@ func sweep(dir, base string) {
 	}
 }
 
-// escape returns a pattern that matches exactly name.
-func escape(name string) string {
+// escapePattern returns a glob pattern that matches only name.
+func escapePattern(name string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
 }
 
 func (o *File) Write(p []byte) (int, error) { return o.f.Write(p) }
 
-// Commit ends the file and gives it its final name. If Commit fails, the earlier file remains,
-// or there is no file.
+// Commit closes the file and gives it its final name. If Commit fails, the final name does not
+// change.
 func (o *File) Commit() error {
 	if o.closed {
 		return fs.ErrClosed
@@ -167,8 +166,8 @@ func (o *File) Commit() error {
 		return o.f.Close()
 	}
 	o.closed = true
-	// Close may report a failed write, but also ends the lock. A copy of the descriptor
-	// keeps the lock until the file has its name.
+	// Close first, because it can report a failed write. Close also releases the lock, so a
+	// copy of the descriptor keeps the lock until the file has its final name.
 	unlock, err := keepLock(o.f)
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
@@ -183,8 +182,8 @@ func (o *File) Commit() error {
 	return err
 }
 
-// publish gives the file its final name. Without force, a file created there in the meantime is
-// an error.
+// publish gives the file its final name. Without force, it returns an error if a file of that
+// name was created in the meantime.
 func (o *File) publish() error {
 	if o.force {
 		return os.Rename(o.temp, o.path)
@@ -196,7 +195,7 @@ func (o *File) publish() error {
 	case errors.Is(err, fs.ErrExist):
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}
-	// The file system has no hard links.
+	// The file system does not support hard links.
 	if _, serr := os.Lstat(o.path); serr == nil {
 		return &fs.PathError{Op: "create", Path: o.path, Err: ErrExists}
 	}

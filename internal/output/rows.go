@@ -15,19 +15,18 @@ import (
 type Value struct {
 	Text    []byte
 	Missing bool // written as null in JSON lines
-	JSON    bool // Text is already JSON, such as a number
+	JSON    bool // Text is a JSON value, such as a number
 }
 
 // Rows encodes rows of fields as CSV, TSV, JSON lines or text.
 type Rows struct {
 	layout  records.Layout
 	columns []string
-	names   [][]byte // for JSON lines: each name as JSON, with a colon
+	names   [][]byte // for JSON lines: each column name as JSON, with a colon
 	sep     []byte
 }
 
-// NewRows returns an encoder. columns are the names of the fields, which are required for
-// JSON lines.
+// NewRows returns an encoder. columns are the column names, which JSON lines require.
 func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	r := &Rows{layout: layout, columns: columns}
 	switch layout.Format {
@@ -62,14 +61,14 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	return r, nil
 }
 
-// Plain describes a format whose fields need no quotes unless they contain special bytes.
+// Plain describes a format in which only fields with special bytes need quotes.
 type Plain struct {
 	Sep     byte
-	Special [256]bool // bytes that fields must not contain
+	Special [256]bool // true for bytes that fields must not contain
 }
 
-// Plain returns the plain format of the rows. It returns nil if the format always needs quotes, or if
-// a number, true or false could contain special bytes.
+// Plain returns the rows' format as a plain format. It returns nil for JSON lines and text, and if
+// a number, true or false can contain a special byte.
 func (r *Rows) Plain() *Plain {
 	var special string
 	switch r.layout.Format {
@@ -88,7 +87,7 @@ func (r *Rows) Plain() *Plain {
 	return p
 }
 
-// Holds reports whether a field can be written unchanged.
+// Holds reports whether a field contains no special byte.
 func (p *Plain) Holds(field []byte) bool {
 	for _, c := range field {
 		if p.Special[c] {
@@ -121,7 +120,7 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 			return dst, err
 		}
 	}
-	if len(row) == 1 && len(row[0].Text) == 0 { // an empty line might not be read as a record
+	if len(row) == 1 && len(row[0].Text) == 0 { // readers may skip an empty line
 		switch {
 		case r.layout.Format == records.CSV:
 			dst = append(dst, `""`...)
@@ -159,8 +158,8 @@ func (r *Rows) AppendEnd(dst []byte) []byte {
 	return append(dst, '\n')
 }
 
-// AppendPiece appends one of several pieces of field i. For JSON lines, the pieces must be
-// JSON. The caller must call [Rows.AppendQuote] before the first and after the last piece.
+// AppendPiece appends one of several pieces of field i. For JSON lines, the pieces must together be
+// JSON. The caller must call [Rows.AppendQuote] before the first piece and after the last one.
 func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
@@ -168,14 +167,13 @@ func (r *Rows) AppendPiece(dst []byte, i int, piece []byte) ([]byte, error) {
 	case records.JSONL:
 		return append(dst, piece...), nil
 	}
-	if err := r.Holds(piece); err != nil {
+	if err := r.CheckField(piece); err != nil {
 		return dst, r.cannotWrite(i, err)
 	}
 	return append(dst, piece...), nil
 }
 
-// AppendQuote appends the quote before or after the pieces of a field, if the format needs
-// one.
+// AppendQuote appends the quote before or after the pieces of a field, if the format uses quotes.
 func (r *Rows) AppendQuote(dst []byte) []byte {
 	if r.layout.Format == records.CSV {
 		return append(dst, '"')
@@ -183,7 +181,7 @@ func (r *Rows) AppendQuote(dst []byte) []byte {
 	return dst
 }
 
-// AppendField appends a field without separators.
+// AppendField appends the value of field i.
 func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 	switch r.layout.Format {
 	case records.CSV:
@@ -195,7 +193,7 @@ func (r *Rows) AppendField(dst []byte, i int, v *Value) ([]byte, error) {
 		}
 		return dst, nil
 	}
-	if err := r.Holds(v.Text); err != nil {
+	if err := r.CheckField(v.Text); err != nil {
 		return dst, r.cannotWrite(i, err)
 	}
 	return append(dst, v.Text...), nil
@@ -212,8 +210,8 @@ func AppendValue(dst []byte, v *Value) ([]byte, error) {
 	return AppendJSON(dst, v.Text)
 }
 
-// Holds returns an error if TSV or text cannot represent a field.
-func (r *Rows) Holds(field []byte) error {
+// CheckField returns an error if the format, TSV or text, cannot represent a field.
+func (r *Rows) CheckField(field []byte) error {
 	switch {
 	case bytes.IndexByte(field, '\n') >= 0 || bytes.IndexByte(field, '\r') >= 0:
 		return fmt.Errorf("it contains a line ending, which %s cannot represent", r.layout.Format)
@@ -240,7 +238,7 @@ func (r *Rows) cannotWrite(i int, err error) error {
 	return fmt.Errorf("field %d cannot be written as %s: %w (use csv, which can represent any field)", i+1, r.layout.Format, err)
 }
 
-// AppendCSV appends a field of CSV, with quotes if necessary.
+// AppendCSV appends a CSV field, with quotes if necessary.
 func AppendCSV(dst, field []byte, sep byte) []byte {
 	if !needsQuotes(field, sep) {
 		return append(dst, field...)
@@ -276,7 +274,7 @@ func needsQuotes(field []byte, sep byte) bool {
 	return false
 }
 
-var errNoText = errors.New("it is not UTF-8, which JSON requires")
+var errNotUTF8 = errors.New("it is not UTF-8, which JSON requires")
 
 // AppendJSON appends a text as a JSON string.
 func AppendJSON(dst, text []byte) ([]byte, error) {
@@ -293,7 +291,7 @@ func AppendJSON(dst, text []byte) ([]byte, error) {
 		return append(dst, '"'), nil
 	}
 	if !utf8.Valid(text) {
-		return dst, errNoText
+		return dst, errNotUTF8
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -10,41 +10,41 @@ import (
 )
 
 const (
-	bufferSize = 512 << 10
-	buffers    = 3
+	bufferSize  = 512 << 10
+	bufferCount = 3
 )
 
-// Writer writes in the background, so that the producer of the data does not wait for the
-// file. It uses 1.5 MiB of memory.
+// Writer writes in the background, so that the caller rarely waits for the file. It uses 1.5 MiB
+// of memory.
 type Writer struct {
-	ctx   context.Context
-	w     io.Writer
-	buf   []byte
-	empty chan []byte
-	full  chan []byte
-	done  chan struct{}
-	bytes int64
+	ctx          context.Context
+	w            io.Writer
+	buf          []byte
+	emptyBuffers chan []byte
+	fullBuffers  chan []byte
+	done         chan struct{}
+	bytes        int64
 
 	mu      sync.Mutex
 	err     error
 	written int64
 }
 
-// NewWriter returns a writer to w. It must be closed. After the end of ctx, it does not wait
+// NewWriter returns a writer to w, which the caller must close. After ctx ends, it does not wait
 // for a write that hangs.
 func NewWriter(ctx context.Context, w io.Writer) *Writer {
-	b := &Writer{ctx: ctx, w: w, empty: make(chan []byte, buffers), full: make(chan []byte, buffers), done: make(chan struct{})}
-	for range buffers {
-		b.empty <- make([]byte, 0, bufferSize)
+	b := &Writer{ctx: ctx, w: w, emptyBuffers: make(chan []byte, bufferCount), fullBuffers: make(chan []byte, bufferCount), done: make(chan struct{})}
+	for range bufferCount {
+		b.emptyBuffers <- make([]byte, 0, bufferSize)
 	}
-	b.buf = <-b.empty
+	b.buf = <-b.emptyBuffers
 	go b.run()
 	return b
 }
 
 func (b *Writer) run() {
 	defer close(b.done)
-	for p := range b.full {
+	for p := range b.fullBuffers {
 		if b.firstError() == nil {
 			n, err := b.w.Write(p)
 			b.mu.Lock()
@@ -52,7 +52,7 @@ func (b *Writer) run() {
 			b.err = err
 			b.mu.Unlock()
 		}
-		b.empty <- p[:0]
+		b.emptyBuffers <- p[:0]
 	}
 }
 
@@ -62,7 +62,7 @@ func (b *Writer) firstError() error {
 	return b.err
 }
 
-// Write copies p. It may return the error of an earlier write.
+// Write copies p. It can return the error of an earlier write.
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
@@ -72,9 +72,9 @@ func (b *Writer) Write(p []byte) (int, error) {
 		k := copy(b.buf[len(b.buf):cap(b.buf)], p)
 		b.buf, p = b.buf[:len(b.buf)+k], p[k:]
 		if len(b.buf) == cap(b.buf) {
-			b.full <- b.buf // has room for all buffers
+			b.fullBuffers <- b.buf // never blocks: the channel holds all buffers
 			var err error
-			if b.buf, err = canceled.Receive(b.ctx, b.empty); err == nil {
+			if b.buf, err = canceled.Receive(b.ctx, b.emptyBuffers); err == nil {
 				err = b.firstError()
 			}
 			if err != nil {
@@ -92,9 +92,9 @@ func (b *Writer) Bytes() int64 { return b.bytes }
 // Close writes the remaining bytes, and returns the first error of all writes.
 func (b *Writer) Close() error {
 	if b.buf != nil {
-		b.full <- b.buf
+		b.fullBuffers <- b.buf
 	}
-	close(b.full)
+	close(b.fullBuffers)
 	if err := canceled.Wait(b.ctx, b.done); err != nil {
 		return err
 	}

@@ -119,7 +119,7 @@ func TestDrop(t *testing.T) {
 
 // A flipped bit is an error with the file and the offset.
 func TestDamaged(t *testing.T) {
-	f, err := Create(newTemp(t, &vfstest.Flip{Read: 2}), "records", 100)
+	f, err := Create(newTemp(t, &vfstest.Flip{Target: 2}), "records", 100)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,12 @@ import (
 	"unicode"
 )
 
-// The holder of a long-lived lock leaves a note in the lock's file, of two lines: a text for
-// people, and data that distinguishes its process from a later one with the same PID. The note is
-// only for messages. It may outlive its process, and a new holder has the lock shortly before it
-// writes its own note, so a note is trusted only while its process lives.
+// The holder of a long-lived lock writes a note to the lock file, for messages. The first line is a
+// text for people. The second line distinguishes the process from a later one with the same PID.
+// A note can be stale: it can outlive its process, and a new holder acquires the lock shortly
+// before it writes its own note. So a note counts only while its process runs.
 
-// RecordHolder writes a note to a locked file that this process holds the lock.
+// RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {
 	host, err := os.Hostname()
 	if err != nil {
@@ -25,7 +25,7 @@ func RecordHolder(fsys FS, name string) error {
 		os.Getpid(), host, filepath.Base(os.Args[0]), time.Now().UTC().Format(time.RFC3339), processStart(os.Getpid())))
 }
 
-// ClearHolder removes the note. Call it before releasing the lock.
+// ClearHolder removes the note. It must be called before the lock is released.
 func ClearHolder(fsys FS, name string) error { return writeNote(fsys, name, "") }
 
 func writeNote(fsys FS, name, note string) error {
@@ -40,8 +40,9 @@ func writeNote(fsys FS, name, note string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Holder describes the holder of a file's lock for messages. It returns "another process" if the
-// holder is unknown, with the note if that may come from another machine.
+// Holder describes the holder of a file's lock, for messages. If it cannot verify that the note's
+// process still runs, it returns "another process", with the note if another machine may have
+// written it.
 func Holder(fsys FS, name string) string {
 	const anotherProcess = "another process"
 	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)

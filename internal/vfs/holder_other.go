@@ -2,5 +2,5 @@
 
 package vfs
 
-// processStart returns "" because nothing distinguishes processes here.
+// processStart returns "", because the start time of processes is unknown on this system.
 func processStart(int) string { return "" }

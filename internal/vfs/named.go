@@ -11,21 +11,21 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// TryLock takes the lock of a file if it is free. It returns nil if another holder has the lock,
-// or had it and removed the file.
+// TryLock acquires a file's lock if it is free. It returns nil if another process holds the lock,
+// or has removed the file in the meantime.
 func TryLock(fsys FS, name string, exclusive bool) (Lock, error) {
 	l := fsys.NewLock(name)
-	got, err := l.TryLock(exclusive)
-	if err != nil || !got {
+	ok, err := l.TryLock(exclusive)
+	if err != nil || !ok {
 		return nil, err
 	}
-	if got, err = IsNamed(fsys, l, name); err != nil || !got {
+	if ok, err = IsNamed(fsys, l, name); err != nil || !ok {
 		return nil, errors.Join(err, l.Unlock())
 	}
 	return l, nil
 }
 
-// WaitLock waits for the lock of a file until ctx ends.
+// WaitLock waits until it acquires a file's lock, or until ctx ends.
 func WaitLock(ctx context.Context, fsys FS, name string, exclusive bool) (Lock, error) {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		if l, err := TryLock(fsys, name, exclusive); l != nil || err != nil {
@@ -37,7 +37,7 @@ func WaitLock(ctx context.Context, fsys FS, name string, exclusive bool) (Lock, 
 	}
 }
 
-// IsNamed reports whether name still refers to the locked file.
+// IsNamed reports whether name still refers to the file that l has locked.
 func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 	locked, err := l.Info()
 	if err != nil {
@@ -50,8 +50,8 @@ func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 	return err == nil && named.SameFile(locked), err
 }
 
-// Replace atomically replaces the content of a file, or creates the file with mode 0600. The file
-// has the old content or the new one, even after a loss of power. temp is a directory on the same
+// Replace atomically replaces the content of a file, or creates the file with mode 0600. After a
+// power failure, the file has either the old or the new content. temp is a directory on the same
 // disk.
 func Replace(name, temp, pattern string, content []byte) error {
 	f, err := os.CreateTemp(temp, pattern)
@@ -62,8 +62,8 @@ func Replace(name, temp, pattern string, content []byte) error {
 	return Publish(f.Name(), name, errors.Join(err, f.Sync(), f.Close()))
 }
 
-// Publish renames a written and synced file to name, replacing any file there, and syncs the
-// directory. If err is not nil or the rename fails, it removes the file.
+// Publish renames temp, which must be written and synced, to name, and syncs the directory. It
+// replaces an existing file. If err is not nil or renaming fails, it removes temp.
 func Publish(temp, name string, err error) error {
 	if err == nil {
 		err = os.Rename(temp, name)

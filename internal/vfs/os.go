@@ -51,7 +51,7 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// OpenFile opens an existing file. It stops waiting for the other end of a pipe when ctx ends.
+// OpenFile opens an existing file. If the file is a pipe, it waits for the other end until ctx ends.
 func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
 	type result struct {
 		file *os.File

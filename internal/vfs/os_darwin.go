@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processStart returns the start time of a process, which distinguishes it from others with the
-// same PID, or "" if there is no such process.
+// processStart returns the start time of a process, which distinguishes it from other processes
+// with the same PID. It returns "" if the process does not exist.
 func processStart(pid int) string {
 	p, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil {

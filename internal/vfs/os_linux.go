@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// processStart returns the start time of a process and the boot id, which distinguish it from
-// others with the same PID, or "" if there is no such process.
+// processStart returns the start time of a process and the boot ID, which distinguish it from other
+// processes with the same PID. It returns "" if the process does not exist.
 func processStart(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	const start = 19 // index of the start time after the name, which is in parentheses and may contain spaces
+	const start = 19 // index of the start time among the fields after the name, which is in parentheses
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	if err != nil || bootErr != nil || len(fields) <= start {
 		return ""
@@ -21,7 +21,7 @@ func processStart(pid int) string {
 	return fields[start] + " " + strings.TrimSpace(string(boot))
 }
 
-// The types of these fields differ between processors, so the conversions are needed.
+// infoOf needs the conversions because the types of some fields depend on the processor.
 func infoOf(st *syscall.Stat_t) Info {
 	return Info{
 		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: st.Dev, Ino: st.Ino, Mode: modeOf(st.Mode),

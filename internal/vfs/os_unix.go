@@ -11,12 +11,11 @@ import (
 
 var _ SpaceReporter = OS{}
 
-// NoFollow is a flag for OpenFile: it makes opening a symbolic link fail, and opening a pipe not
-// block.
+// NoFollow is a flag for OpenFile. With it, opening a symbolic link fails, and opening a pipe does
+// not block.
 const NoFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
-// OpenFileLimit returns the maximum number of files that the process may have open, or 0 if it is
-// unknown.
+// OpenFileLimit returns the maximum number of open files of the process, or 0 if it is unknown.
 func OpenFileLimit() int {
 	const unlimited = 1 << 20
 	var limit syscall.Rlimit
@@ -44,19 +43,19 @@ func (f osFile) Info() (Info, error) {
 	return infoOf(&st), nil
 }
 
-// Free returns the space for unprivileged users, without the system's reserve.
+// Free returns the free space in bytes, without the blocks that are reserved for root.
 func (OS) Free(dir string) (int64, error) {
 	free, _, err := diskSpace(dir)
 	return free, err
 }
 
-// Capacity returns the size of a directory's disk in bytes, used or free.
+// Capacity returns the total size of a directory's disk in bytes.
 func (OS) Capacity(dir string) (int64, error) {
-	_, all, err := diskSpace(dir)
-	return all, err
+	_, total, err := diskSpace(dir)
+	return total, err
 }
 
-func diskSpace(dir string) (free, all int64, err error) {
+func diskSpace(dir string) (free, total int64, err error) {
 	var st syscall.Statfs_t
 	if err := retryInterrupted(func() error { return syscall.Statfs(dir, &st) }); err != nil {
 		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
@@ -90,7 +89,7 @@ func (l osLock) Info() (Info, error) {
 	return infoOf(fi.Sys().(*syscall.Stat_t)), nil
 }
 
-// retryInterrupted calls f until no signal interrupts it.
+// retryInterrupted calls f again as long as a signal interrupts it.
 func retryInterrupted(f func() error) error {
 	for {
 		if err := f(); err != syscall.EINTR {

@@ -7,9 +7,9 @@ import (
 	"os"
 )
 
-// On Windows files can be read and written. But there is no flock(2), which the stores share with
-// Python's partd, and open files cannot be removed. Stores in directories ask for their lock
-// first, and fail.
+// On Windows, files can be read and written, but stores in directories do not work: they need
+// flock(2), which Python's partd also uses, and must remove open files. Such a store fails when
+// it acquires its lock.
 
 // NoFollow does nothing on Windows.
 const NoFollow = 0

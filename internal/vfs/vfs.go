@@ -1,5 +1,5 @@
-// Package vfs is the interface of the stores to a file system: the real one, or one of package
-// vfstest.
+// Package vfs defines the file system interface of the stores, and implements it for the real file
+// system. Package vfstest implements it for tests.
 package vfs
 
 import (
@@ -20,7 +20,7 @@ type FS interface {
 	ReadDir(name string) (Dir, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
-	// NewLock returns the lock of a file. Taking the lock creates the file if it is
+	// NewLock returns a lock for a file. Acquiring the lock creates the file if it is
 	// missing.
 	NewLock(name string) Lock
 }
@@ -37,56 +37,56 @@ type File interface {
 	Name() string
 }
 
-// Puncher is a File whose parts can be returned to the disk.
+// Puncher is a File that can free parts of its disk space.
 type Puncher interface {
-	// Punch makes a range read as zeros and frees its whole blocks. The file's size
-	// does not change.
+	// Punch fills a range with zeros and frees the blocks that lie completely inside it.
+	// The file's size does not change.
 	Punch(off, n int64) error
 }
 
-// Info describes a file. It has no pointers, so that returning it does not allocate.
+// Info describes a file. It contains no pointers, so that returning it does not allocate memory.
 type Info struct {
 	Size  int64
-	Disk  int64  // bytes used on the disk
-	Links uint64 // number of names; 0 if removed while open
+	Disk  int64  // space used on disk in bytes
+	Links uint64 // number of names; 0 if the file was removed while open
 	Dev   uint64
 	Ino   uint64
 	Mode  fs.FileMode
-	// MTime and CTime are the times of the last change of the content and of the inode,
-	// in nanoseconds since 1970.
+	// MTime and CTime are the times at which the content and the inode last changed, in
+	// nanoseconds since 1970.
 	MTime, CTime int64
 }
 
 // SameFile reports whether two Infos describe the same file.
 func (i Info) SameFile(o Info) bool { return i.Dev == o.Dev && i.Ino == o.Ino }
 
-// Dir reads a directory in pieces.
+// Dir reads a directory in batches.
 type Dir interface {
-	// Next returns up to n entries, and io.EOF after the last.
+	// Next returns up to n entries. After the last entry, it returns io.EOF.
 	Next(n int) ([]fs.DirEntry, error)
 	Close() error
 }
 
-// Lock is an advisory whole-file lock between processes, flock(2). It has one holder: a process
-// that needs the lock twice creates two Locks.
+// Lock is an advisory lock of a whole file between processes, like flock(2). If a process needs
+// the same lock twice, it must create two Locks.
 type Lock interface {
-	// TryLock takes the lock if it is free.
+	// TryLock acquires the lock if it is free, and reports whether it did.
 	TryLock(exclusive bool) (bool, error)
-	// Lock waits until it has the lock.
+	// Lock waits until it acquires the lock.
 	Lock(exclusive bool) error
 	Unlock() error
-	// Info describes the locked file, which may no longer be the file with this name.
+	// Info describes the locked file. By now, its name can refer to another file.
 	Info() (Info, error)
 }
 
 // SpaceReporter is an FS that knows its free space.
 type SpaceReporter interface {
-	// Free returns the bytes that can still be written to a directory's disk.
+	// Free returns the free space of a directory's disk in bytes.
 	Free(dir string) (int64, error)
 }
 
 // LinkChecker is an FS with symbolic links. An FS without this interface has no links.
 type LinkChecker interface {
-	// IsLink reports whether a name is itself a symbolic link.
+	// IsLink reports whether a name refers to a symbolic link.
 	IsLink(name string) (bool, error)
 }

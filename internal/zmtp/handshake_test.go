@@ -44,18 +44,18 @@ func TestRefused(t *testing.T) {
 		{changed(15, 'X'), "NULX"},
 		{changed(32, 2), "byte 32"},
 		{greeting + "\x00\x03syn", "flags 0x00"},
-		{greeting + "\x05\x03syn", "goes on in another frame"},
+		{greeting + "\x05\x03syn", "a command of several frames"},
 		{greeting + "\x0c\x03syn", "flags 0x0c"},
 		{greeting + "\x06\x7f" + strings.Repeat("\xff", 7), "9223372036854775807 bytes"},
 		{greeting + "\x06" + strings.Repeat("\xff", 8), "18446744073709551615 bytes"},
-		{greeting + command("ERROR", "\x02no"), "the peer refuses"},
+		{greeting + command("ERROR", "\x02no"), "the peer refused"},
 		{greeting + command("HELLO", ""), "HELLO"},
 		{greeting + command("READY", ""), "no socket type"},
 		{greeting + command("READY", kind("REQ")), "REQ"},
 		{greeting + command("READY", kind("DEALER")+kind("DEALER")), "two socket types"},
 		{greeting + command("READY", kind("DEALER")+"\x01x\x00\x00\x00\x05"), "of 5 bytes"},
-		{greeting + command("READY", kind("DEALER")+"\x01x"), "cut off"},
-		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "over the limit of 4096"},
+		{greeting + command("READY", kind("DEALER")+"\x01x"), "incomplete property"},
+		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "but the limit is 4096"},
 	} {
 		_, err := Open(&discarding{piecewise{data: []byte(c.sent), size: 1 << 10}}, Router, time.Second)
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), c.want) {

@@ -10,67 +10,66 @@ import (
 	"time"
 )
 
-// ReaderOptions limit what a peer can cost.
+// ReaderOptions limits the memory and time that a peer can use.
 type ReaderOptions struct {
-	MaxMessage int64  // maximum length of a message with its headers, in bytes
+	MaxMessage int64  // maximum length of a message in bytes, including frame headers
 	MaxFrames  int    // maximum number of frames in a message
 	Budget     Budget // charged before memory is allocated; nil for none
 
-	// Idle limits how long to wait for a message to begin. Stall limits how long each step of a
-	// message may take once it has begun, plus a second per MinRate bytes. 0 means no limit.
+	// Idle is the maximum time until a message begins. Stall is the maximum time for each step
+	// of a message, not counting a second per MinRate bytes. 0 means no limit.
 	Idle, Stall time.Duration
 
-	// Command is called with the body of each command, which may come between the
-	// frames of a message. If it returns an error, reading ends.
+	// Command is called with the body of each command. Commands can come between the frames
+	// of a message. If Command returns an error, reading ends.
 	Command func(body []byte) error
-	// Wait is called before reading can block, after deadlines were set. If it returns
-	// an error, reading ends.
+	// Wait is called before each read from the connection, after its deadline was set. If it
+	// returns an error, reading ends.
 	Wait func() error
 }
 
 const (
-	// MinRate is the rate in bytes per second at which a message must arrive once Stall
-	// has passed.
+	// MinRate is the minimum rate of a message in bytes per second, after Stall.
 	MinRate = 16 << 10
-	// stepBytes is the length of a step. Steps keep a peer whose message began fast
-	// from holding its memory for hours.
-	stepBytes = 512 << 10
+	// stepSize is the length of a step. The time limit starts again with each step, so that a
+	// peer which sent the beginning fast cannot then hold memory for hours.
+	stepSize = 512 << 10
 
-	smallBuffer = 4 << 10       // what a quiet connection keeps
-	firstGrowth = 64 << 10      // the size after the first growth
-	keepBuffer  = 1<<20 + 8<<10 // a larger buffer is released after its message, and any buffer if memory is short
-	keepBusy    = 100 * time.Millisecond
-	frameBytes  = 24 // memory of a frame besides its bytes
+	smallBuffer = 4 << 10                // buffer of a quiet connection
+	firstGrowth = 64 << 10               // size of the buffer after it has grown once
+	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message
+	keepTime    = 100 * time.Millisecond // time after a message for which a large buffer is kept
+	frameBytes  = 24                     // memory of a frame, besides its bytes
 
-	framesAtOnce = 4 << 10 // frames read before other goroutines get a turn
+	framesPerTurn = 4 << 10 // number of frames to read before yielding to other goroutines
 )
 
-// Reader reads frames from a connection into a buffer. A message that needs more gets a
-// further buffer, into which only the current frame is copied. So a message uses little
-// more memory than its length.
+// Reader reads frames from a connection into a buffer. If a message outgrows the buffer, the reader
+// continues in another buffer and copies only the current frame. So a message uses little more
+// memory than its length.
 type Reader struct {
 	conn net.Conn
 	opts ReaderOptions
 
 	maxCommand int // maximum length of a command
 
-	buf        []byte
-	pos        int       // start of the next frame in buf
-	end        int       // end of the data in buf
-	before     int       // bytes of the message before that frame
-	older      int       // bytes of the message's buffers before buf
-	start      time.Time // start of the current step
-	stepped    int       // bytes of the message before the current step
-	frames     [][]byte
-	charged    int64 // bytes charged to the budget for buffers and frames
-	hasFrames  int   // frames of the message so far, including commands
-	headers    uint  // frame headers read, ever
-	isComplete bool  // the last frame of the message was read
-	deadlineOn bool
-	received   atomic.Int64
+	buf             []byte
+	pos             int       // start of the next frame in buf
+	end             int       // end of the data in buf
+	bytesBefore     int       // bytes of the message before the frame at pos
+	olderBytes      int       // total size of the message's earlier buffers
+	stepStart       time.Time // start of the current step
+	stepBytesBefore int       // bytes of the message before the current step
+	frames          [][]byte
+	charged         int64 // bytes charged to the budget for buffers and frames
+	frameCount      int   // number of frames of the message so far, including commands
+	headerCount     uint  // total number of frame headers read
+	isComplete      bool  // the last frame of the message was read
+	hasDeadline     bool
+	received        atomic.Int64
 }
 
-// NewReader returns a reader of conn. rest is what was already read from it.
+// NewReader returns a reader of conn. rest holds bytes that were already read from conn.
 func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
 	r := &Reader{conn: conn, opts: opts, maxCommand: maxCommandLen, buf: make([]byte, max(smallBuffer, len(rest)))}
 	r.end = copy(r.buf, rest)
@@ -79,15 +78,14 @@ func NewReader(conn net.Conn, rest []byte, opts ReaderOptions) *Reader {
 
 // Close releases the reader's memory. It does not close the connection.
 func (r *Reader) Close() {
-	r.buf, r.frames, r.older = nil, nil, 0
+	r.buf, r.frames, r.olderBytes = nil, nil, 0
 	r.release(0)
 }
 
-// SetMaxMessage changes the limit from the next message on. Only the goroutine that
-// reads may call it.
+// SetMaxMessage changes the limit for further messages. Only the goroutine that reads may call it.
 func (r *Reader) SetMaxMessage(bytes int64) { r.opts.MaxMessage = bytes }
 
-// BytesReceived returns the number of bytes that have arrived.
+// BytesReceived returns the total number of bytes read from the connection.
 func (r *Reader) BytesReceived() int64 { return r.received.Load() }
 
 // Next returns the frames of the next message. They are valid until the next call. If
@@ -97,7 +95,7 @@ func (r *Reader) Next() ([][]byte, error) {
 	for {
 		body, flags, err := r.readFrame()
 		if err != nil {
-			return nil, r.cutOff(err)
+			return nil, r.wrapEOF(err)
 		}
 		if flags&flagCommand != 0 {
 			if err := r.command(body); err != nil {
@@ -110,7 +108,7 @@ func (r *Reader) Next() ([][]byte, error) {
 		}
 		r.isComplete = flags&flagMore == 0
 		if n := len(r.frames); n == cap(r.frames) && n >= smallBuffer/frameBytes {
-			// During the copy, both the old and the new slice exist.
+			// While the slice is copied, the old one also exists.
 			if err := r.charge(r.heldBytes()+int64(2*n*frameBytes), false); err != nil {
 				return nil, err
 			}
@@ -124,28 +122,28 @@ func (r *Reader) Next() ([][]byte, error) {
 	}
 }
 
-// NextFrame returns the next message, which must be one frame. If owned is true, the
-// message has its own memory; otherwise it is valid until the next call.
+// NextFrame returns the next message, which must consist of one frame. If owned is false, the
+// message is valid only until the next call.
 func (r *Reader) NextFrame() (body []byte, owned bool, err error) {
 	for {
 		r.begin()
 		flags, n, header, err := r.parseHeader()
 		if err != nil {
-			return nil, false, r.cutOff(err)
+			return nil, false, r.wrapEOF(err)
 		}
 		end := r.pos + header + n
 		if flags&flagMore != 0 {
-			return nil, false, protocolErrorf("a message of several frames instead of one")
+			return nil, false, protocolErrorf("a message of several frames, where only one is allowed")
 		}
 		if flags&flagCommand == 0 && n > firstGrowth && end > r.end {
 			body := make([]byte, n)
 			got := copy(body, r.buf[r.pos+header:r.end])
 			r.pos, r.end = 0, 0
-			return body, true, r.cutOff(r.readInto(body, got))
+			return body, true, r.wrapEOF(r.readInto(body, got))
 		}
 		body, flags, err := r.readFrame()
 		if err != nil {
-			return nil, false, r.cutOff(err)
+			return nil, false, r.wrapEOF(err)
 		}
 		if flags&flagCommand != 0 {
 			if err := r.command(body); err != nil {
@@ -162,7 +160,7 @@ func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0
 	}
-	clear(r.frames) // they refer to older buffers
+	clear(r.frames) // release earlier buffers, to which the frames refer
 	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}
@@ -175,17 +173,17 @@ func (r *Reader) begin() {
 		r.pos, r.end = 0, copy(buf, r.buf[r.pos:r.end])
 		r.buf = buf
 	}
-	r.older, r.before, r.hasFrames, r.isComplete = 0, 0, 0, false
-	r.start, r.stepped = time.Time{}, 0
+	r.olderBytes, r.bytesBefore, r.frameCount, r.isComplete = 0, 0, 0, false
+	r.stepStart, r.stepBytesBefore = time.Time{}, 0
 	r.release(r.heldBytes())
 }
 
-func (r *Reader) partialBytes() int { return r.before + r.end - r.pos }
+func (r *Reader) partialBytes() int { return r.bytesBefore + r.end - r.pos }
 
-// cutOff returns io.ErrUnexpectedEOF if the connection ended within a message.
-func (r *Reader) cutOff(err error) error {
+// wrapEOF returns io.ErrUnexpectedEOF if the connection ended within a message.
+func (r *Reader) wrapEOF(err error) error {
 	if errors.Is(err, io.EOF) && (r.partialBytes() > 0 || errors.Is(err, io.ErrUnexpectedEOF)) {
-		return fmt.Errorf("the connection ended within a message, after %d bytes of it: %w", r.partialBytes(), io.ErrUnexpectedEOF)
+		return fmt.Errorf("the connection ended after %d bytes of a message: %w", r.partialBytes(), io.ErrUnexpectedEOF)
 	}
 	return err
 }
@@ -197,7 +195,7 @@ func (r *Reader) command(body []byte) error {
 	return r.opts.Command(body)
 }
 
-// FirstFrame returns the first frame of a message that Next refused, if it was read.
+// FirstFrame returns the first frame of a message that Next has refused, or nil if it was not read.
 func (r *Reader) FirstFrame() []byte {
 	if len(r.frames) == 0 {
 		return nil
@@ -205,24 +203,24 @@ func (r *Reader) FirstFrame() []byte {
 	return r.frames[0]
 }
 
-// Skip reads and discards the rest of a message that Next refused for its size or for
-// lack of memory, so that the connection can go on. It skips at most max bytes.
+// Skip reads and discards the rest of a message that Next refused for its size or for lack of
+// memory. The connection can then be used further. Skip fails if there are more than max bytes.
 func (r *Reader) Skip(max int64) error {
 	limits := r.opts
 	defer func() { r.opts.MaxMessage, r.opts.MaxFrames = limits.MaxMessage, limits.MaxFrames }()
-	r.frames, r.older, r.opts.MaxFrames = nil, 0, math.MaxInt
+	r.frames, r.olderBytes, r.opts.MaxFrames = nil, 0, math.MaxInt
 	r.release(r.heldBytes())
 	for more := !r.isComplete; more; {
-		r.before, r.opts.MaxMessage = 1, max // a message that has begun may stall no longer than any other
+		r.bytesBefore, r.opts.MaxMessage = 1, max // a begun message, so that Stall applies
 		flags, n, header, err := r.parseHeader()
 		if err != nil {
-			return r.cutOff(err)
+			return r.wrapEOF(err)
 		}
 		if err := r.discard(header + n); err != nil {
-			return r.cutOff(err)
+			return r.wrapEOF(err)
 		}
 		max -= int64(header + n)
-		more = flags&(flagMore|flagCommand) != 0 // a command may come in between
+		more = flags&(flagMore|flagCommand) != 0 // commands can come between frames
 	}
 	return nil
 }
@@ -238,7 +236,7 @@ func (r *Reader) discard(n int) error {
 			r.buf = make([]byte, firstGrowth)
 			r.release(firstGrowth)
 		}
-		r.pos, r.end, r.start, r.stepped = 0, 0, time.Time{}, 0
+		r.pos, r.end, r.stepStart, r.stepBytesBefore = 0, 0, time.Time{}, 0
 		if err := r.fill(1, false); err != nil {
 			return err
 		}

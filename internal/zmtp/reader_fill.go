@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// fill reads more bytes into the buffer. At least missing bytes are still needed; last
-// says that they end the message.
+// fill reads more bytes into the buffer. At least missing bytes are needed; last reports whether
+// they complete the message.
 func (r *Reader) fill(missing int, last bool) error {
 	if r.end == len(r.buf) {
-		if err := r.makeRoom(missing, last); err != nil {
+		if err := r.growBuffer(missing, last); err != nil {
 			return err
 		}
 	}
@@ -22,15 +22,15 @@ func (r *Reader) fill(missing int, last bool) error {
 		}
 		n, err := r.conn.Read(r.buf[r.end:])
 		if n > 0 {
-			if r.start.IsZero() && r.opts.Stall > 0 {
-				r.start = time.Now()
+			if r.stepStart.IsZero() && r.opts.Stall > 0 {
+				r.stepStart = time.Now()
 			}
 			r.end += n
 			r.received.Add(int64(n))
 			return nil
 		}
 		if shrinking && errors.Is(err, os.ErrDeadlineExceeded) {
-			// The connection is quiet now, and another one may need the memory more.
+			// The connection is quiet, so release its memory.
 			r.buf, r.pos, r.end, r.frames = make([]byte, smallBuffer), 0, 0, nil
 			r.release(0)
 			continue
@@ -41,15 +41,15 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// readInto reads the rest of body, which already has the first n bytes.
+// readInto reads the rest of body, of which the first n bytes are set.
 func (r *Reader) readInto(body []byte, n int) error {
 	for n < len(body) {
 		if _, err := r.setDeadline(max(n, 1)); err != nil {
 			return err
 		}
 		m, err := r.conn.Read(body[n:])
-		if m > 0 && r.start.IsZero() {
-			r.start = time.Now()
+		if m > 0 && r.stepStart.IsZero() {
+			r.stepStart = time.Now()
 		}
 		n += m
 		if err != nil && n < len(body) {
@@ -62,25 +62,26 @@ func (r *Reader) readInto(body []byte, n int) error {
 	return nil
 }
 
-// setDeadline limits the next read, given the number of bytes of the message that have arrived.
+// setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
+// have arrived. shrinking means that the buffer must shrink if the deadline passes.
 func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	var deadline time.Time
 	switch {
 	case partial > 0 && r.opts.Stall > 0:
-		if r.start.IsZero() || partial-r.stepped >= stepBytes {
-			r.start, r.stepped = time.Now(), partial
+		if r.stepStart.IsZero() || partial-r.stepBytesBefore >= stepSize {
+			r.stepStart, r.stepBytesBefore = time.Now(), partial
 		}
-		deadline = r.start.Add(r.opts.Stall + time.Duration(partial-r.stepped)*time.Second/MinRate)
+		deadline = r.stepStart.Add(r.opts.Stall + time.Duration(partial-r.stepBytesBefore)*time.Second/MinRate)
 	case partial == 0 && len(r.buf) > smallBuffer:
-		deadline, shrinking = time.Now().Add(keepBusy), true
+		deadline, shrinking = time.Now().Add(keepTime), true
 	case partial == 0 && r.opts.Idle > 0:
 		deadline = time.Now().Add(r.opts.Idle)
 	}
-	if !deadline.IsZero() || r.deadlineOn {
+	if !deadline.IsZero() || r.hasDeadline {
 		if err := r.conn.SetReadDeadline(deadline); err != nil {
 			return false, err
 		}
-		r.deadlineOn = !deadline.IsZero()
+		r.hasDeadline = !deadline.IsZero()
 	}
 	if r.opts.Wait != nil {
 		return shrinking, r.opts.Wait()
@@ -88,49 +89,49 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	return shrinking, nil
 }
 
-// Budget limits the memory of many readers together.
+// Budget limits the total memory of many readers.
 type Budget interface {
-	// Take takes bytes, or returns an error. It may wait. With whole, the message needs
-	// no more than this, so waiting for it blocks nobody else.
+	// Take reserves bytes, or returns an error. It can wait. whole means that the message
+	// needs no further memory, so that others cannot wait for it in turn.
 	Take(bytes int64, whole bool) error
-	// Release returns bytes.
+	// Release returns reserved bytes.
 	Release(bytes int64)
-	// Crowded reports whether others may soon need the memory that is kept for the next message.
+	// Crowded reports whether memory is short, so that readers should not keep large buffers.
 	Crowded() bool
 }
 
-// makeRoom enlarges the buffer for the current frame, of which at least missing bytes
-// are still to come. Once part of the message has arrived, it takes all that the header
-// announces: otherwise readers with half a frame each could wait for each other. Before
-// that, a large claim takes little.
-func (r *Reader) makeRoom(missing int, last bool) error {
-	part := r.end - r.pos
-	if r.pos > 0 && len(r.frames) == 0 && part+missing <= len(r.buf) && part <= len(r.buf)/2 {
+// growBuffer enlarges the buffer for the current frame, which needs at least missing more bytes.
+// At first, it enlarges the buffer only a little, however long the peer claims the frame to be.
+// After a part of the message has arrived, it reserves memory for the whole frame. Otherwise
+// readers that each have half a frame could wait for each other.
+func (r *Reader) growBuffer(missing int, last bool) error {
+	partial := r.end - r.pos
+	if r.pos > 0 && len(r.frames) == 0 && partial+missing <= len(r.buf) && partial <= len(r.buf)/2 {
 		r.end = copy(r.buf, r.buf[r.pos:r.end])
 		r.pos = 0
 		return nil
 	}
 	size := max(firstGrowth, min(2*len(r.buf), keepBuffer))
 	if r.partialBytes() >= firstGrowth/2 {
-		size = max(size, part+missing+smallBuffer) // what follows is usually small
+		size = max(size, partial+missing+smallBuffer) // plus some bytes that follow the frame
 	}
-	older := r.older
+	older := r.olderBytes
 	if len(r.frames) > 0 {
 		older += len(r.buf)
 	}
-	isWhole := last && len(r.frames) == 0 && part+missing <= size
+	isWhole := last && len(r.frames) == 0 && partial+missing <= size
 	// The bytes held now have all arrived; the old buffer is released after the copy.
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}
 	buf := make([]byte, size)
 	r.end = copy(buf, r.buf[r.pos:r.end])
-	r.buf, r.pos, r.older = buf, 0, older
+	r.buf, r.pos, r.olderBytes = buf, 0, older
 	return nil
 }
 
-// charge changes the charge to the budget to this number of bytes. The buffer of a quiet
-// connection is free. The time of waiting for memory does not count against the peer.
+// charge changes the reader's charge to the budget to the given number of bytes. It does not charge
+// the small buffer of a quiet connection. Time spent waiting for memory does not count as a stall.
 func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {
 		return nil
@@ -144,8 +145,8 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 		if err := r.opts.Budget.Take(change, whole); err != nil {
 			return err
 		}
-		if !r.start.IsZero() {
-			r.start, r.stepped = time.Now(), r.partialBytes()
+		if !r.stepStart.IsZero() {
+			r.stepStart, r.stepBytesBefore = time.Now(), r.partialBytes()
 		}
 	case change < 0:
 		r.opts.Budget.Release(-change)
@@ -154,7 +155,9 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 	return nil
 }
 
-// release lowers the charge, which cannot fail.
+// release lowers the charge.
 func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }
 
-func (r *Reader) heldBytes() int64 { return int64(r.older + len(r.buf) + cap(r.frames)*frameBytes) }
+func (r *Reader) heldBytes() int64 {
+	return int64(r.olderBytes + len(r.buf) + cap(r.frames)*frameBytes)
+}

@@ -6,10 +6,11 @@ import (
 	"runtime"
 )
 
-// parseHeader returns the contents of the next frame's header, and reads as much as it needs.
+// parseHeader reads the header of the next frame if necessary, and returns its flags, the length n
+// of the body, and the length of the header. It does not consume the header.
 func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
-	if r.headers++; r.headers%framesAtOnce == 0 {
-		runtime.Gosched() // a buffer full of empty frames takes long to read
+	if r.headerCount++; r.headerCount%framesPerTurn == 0 {
+		runtime.Gosched() // a buffer full of empty frames takes long to process
 	}
 	for {
 		b := r.buf[r.pos:r.end]
@@ -22,9 +23,9 @@ func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
 		}
 		if len(b) >= maxHeaderLen {
 			size := binary.BigEndian.Uint64(b[1:])
-			// The limit also keeps n within an int.
+			// The limit also ensures that size fits in an int.
 			if size > uint64(r.opts.MaxMessage) {
-				return 0, 0, 0, fmt.Errorf("%w: a frame claims %d bytes, over the limit of %d", ErrTooLarge, size, r.opts.MaxMessage)
+				return 0, 0, 0, fmt.Errorf("%w: a frame announces %d bytes, but the limit is %d", ErrTooLarge, size, r.opts.MaxMessage)
 			}
 			flags, n, header = b[0], int(size), maxHeaderLen
 			break
@@ -35,14 +36,14 @@ func (r *Reader) parseHeader() (flags byte, n, header int, err error) {
 	}
 	if flags&flagCommand != 0 {
 		if flags&flagMore != 0 {
-			return 0, 0, 0, protocolErrorf("a command that goes on in another frame")
+			return 0, 0, 0, protocolErrorf("a command of several frames")
 		}
 		if n > r.maxCommand {
-			return 0, 0, 0, protocolErrorf("a command of %d bytes, over the limit of %d", n, r.maxCommand)
+			return 0, 0, 0, protocolErrorf("a command of %d bytes, but the limit is %d", n, r.maxCommand)
 		}
 	}
-	if total := int64(r.before + header + n); total > r.opts.MaxMessage {
-		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, over the limit of %d", ErrTooLarge, total, r.opts.MaxMessage)
+	if total := int64(r.bytesBefore + header + n); total > r.opts.MaxMessage {
+		return 0, 0, 0, fmt.Errorf("%w: it has at least %d bytes, but the limit is %d", ErrTooLarge, total, r.opts.MaxMessage)
 	}
 	return flags, n, header, nil
 }
@@ -52,7 +53,7 @@ func (r *Reader) readFrame() (body []byte, flags byte, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if r.hasFrames++; r.hasFrames > r.opts.MaxFrames {
+	if r.frameCount++; r.frameCount > r.opts.MaxFrames {
 		return nil, 0, fmt.Errorf("%w: it has more than %d frames", ErrTooLarge, r.opts.MaxFrames)
 	}
 	for {
@@ -66,6 +67,6 @@ func (r *Reader) readFrame() (body []byte, flags byte, err error) {
 	}
 	from := r.pos + header
 	r.pos += header + n
-	r.before += header + n
+	r.bytesBefore += header + n
 	return r.buf[from:r.pos:r.pos], flags, nil
 }

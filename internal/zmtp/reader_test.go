@@ -237,7 +237,7 @@ func TestQuietConnection(t *testing.T) {
 		}
 		begin := time.Now()
 		go func() {
-			time.Sleep(2 * keepBusy)
+			time.Sleep(2 * keepTime)
 			if n := budget.now(); n != 0 {
 				t.Errorf("%d bytes are charged to a quiet connection", n)
 			}
@@ -245,7 +245,7 @@ func TestQuietConnection(t *testing.T) {
 		if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("a connection without a message: %v", err)
 		}
-		if d := time.Since(begin); d < time.Minute || d > time.Minute+2*keepBusy {
+		if d := time.Since(begin); d < time.Minute || d > time.Minute+2*keepTime {
 			t.Errorf("it was closed after %v", d)
 		}
 	})
@@ -319,7 +319,7 @@ func TestStopsWithin(t *testing.T) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("a message that stops in the middle: %v", err)
 		}
-		if d, limit := time.Since(begin), 30*time.Second+stepBytes/MinRate*time.Second; d > limit {
+		if d, limit := time.Since(begin), 30*time.Second+stepSize/MinRate*time.Second; d > limit {
 			t.Errorf("reading ended after %v, want at most %v", d, limit)
 		}
 		_ = ours.Close()

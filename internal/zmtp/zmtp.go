@@ -1,9 +1,9 @@
-// Package zmtp speaks ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of ZeroMQ
-// sockets, over one connection.
+// Package zmtp implements ZMTP 3 (rfc.zeromq.org/spec/23 and 37), the protocol of ZeroMQ sockets,
+// on a single connection.
 //
-// [Open] does the handshake with the mechanism NULL, with limits on bytes and time.
-// After that, [Reader] reads frames from one buffer without an allocation per frame.
-// Writers use [AppendHeader] and vectored writes.
+// [Open] does the handshake with the mechanism NULL, and limits its size and time. After that,
+// [Reader] reads frames without an allocation for each frame. To write, use [AppendHeader] and
+// vectored writes.
 package zmtp
 
 import (
@@ -22,27 +22,27 @@ const (
 // maxHeaderLen is the maximum length of a frame's header.
 const maxHeaderLen = 9
 
-// maxCommandLen is the maximum length of a command, in bytes. ZMTP's commands after
-// READY have at most 24.
+// maxCommandLen is the maximum length of a command after the handshake, in bytes. ZMTP's commands
+// have at most 24.
 const maxCommandLen = 512
 
-// ErrProtocol is wrapped by the error for bytes that are not ZMTP or not allowed. The
-// connection cannot be used afterwards.
-var ErrProtocol = errors.New("the peer violates the protocol ZMTP")
+// ErrProtocol means that the peer sent bytes that are not ZMTP or not allowed. The connection must
+// be closed.
+var ErrProtocol = errors.New("the peer violates the ZMTP protocol")
 
-// ErrTooLarge is wrapped by the error for a message over the limit.
+// ErrTooLarge means that a message exceeds a limit.
 var ErrTooLarge = errors.New("the message is too large")
 
-// ErrLibzmq is a client's error if the server uses libzmq. It is not a partd-server,
-// and may be Python's partd.Server, which a request that it does not know would crash.
-var ErrLibzmq = errors.New("the server uses libzmq, like Python's partd.Server, which has another protocol: give the address of a partd-server")
+// ErrLibzmq means that the server uses libzmq, so that it is not a partd-server. It may be Python's
+// partd.Server, which crashes when it receives an unknown request.
+var ErrLibzmq = errors.New("the server uses libzmq and may be Python's partd.Server, which has another protocol: use the address of a partd-server")
 
 func protocolErrorf(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrProtocol, fmt.Sprintf(format, args...))
 }
 
-// AppendHeader appends the header of a frame of n bytes to b. more says that another
-// frame of the message follows.
+// AppendHeader appends the header of a frame of n bytes. more reports whether another frame of the
+// message follows.
 func AppendHeader(b []byte, n int, more bool) []byte {
 	var flags byte
 	if more {
@@ -58,12 +58,12 @@ func appendHeader(b []byte, flags byte, n int) []byte {
 	return binary.BigEndian.AppendUint64(append(b, flags|flagLong), uint64(n))
 }
 
-// AppendFrame appends a frame with its header to b.
+// AppendFrame appends a frame with its header.
 func AppendFrame(b, body []byte, more bool) []byte {
 	return append(AppendHeader(b, len(body), more), body...)
 }
 
-// AppendCommand appends a command frame to b. The name has 1 to 255 bytes.
+// AppendCommand appends a command frame. The name must have 1 to 255 bytes.
 func AppendCommand(b []byte, name string, body []byte) []byte {
 	b = appendHeader(b, flagCommand, 1+len(name)+len(body))
 	b = append(b, byte(len(name)))
@@ -71,17 +71,17 @@ func AppendCommand(b []byte, name string, body []byte) []byte {
 	return append(b, body...)
 }
 
-// ParseCommand splits the body of a command frame.
+// ParseCommand splits a command frame into the command's name and body.
 func ParseCommand(frame []byte) (name string, body []byte, err error) {
 	if len(frame) == 0 || frame[0] == 0 || len(frame) < 1+int(frame[0]) {
-		return "", nil, protocolErrorf("a command of %d bytes without a whole name", len(frame))
+		return "", nil, protocolErrorf("a command of %d bytes with an incomplete name", len(frame))
 	}
 	n := 1 + int(frame[0])
 	return string(frame[1:n]), frame[n:], nil
 }
 
-// Pong returns the answer to a command, or nil if it needs none. A PING has 2 bytes of
-// time to live and up to 16 bytes of context, which PONG returns.
+// Pong returns the answer to a command, or nil if it needs no answer. A PING consists of a time to
+// live (2 bytes) and a context (up to 16 bytes), which the PONG repeats.
 func Pong(command []byte) ([]byte, error) {
 	name, body, err := ParseCommand(command)
 	if err != nil {
@@ -90,7 +90,7 @@ func Pong(command []byte) ([]byte, error) {
 	switch name {
 	case "PING":
 		if len(body) < 2 || len(body) > 2+16 {
-			return nil, protocolErrorf("a PING of %d bytes, not 2 to 18", len(body))
+			return nil, protocolErrorf("a PING of %d bytes instead of 2 to 18", len(body))
 		}
 		return AppendCommand(nil, "PONG", body[2:]), nil
 	case "ERROR":

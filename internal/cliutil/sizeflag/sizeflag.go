@@ -1,4 +1,4 @@
-// Package sizeflag has the flags for numbers of bytes.
+// Package sizeflag implements command-line flags for sizes in bytes.
 package sizeflag
 
 import (
@@ -8,10 +8,10 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Size is a flag for a number of bytes, 0 for none.
+// Size is the value of a flag for a size in bytes; 0 means unset.
 type Size struct {
 	Bytes int64
-	Min   int64 // less is refused
+	Min   int64 // minimum, which Set checks
 }
 
 func (s *Size) String() string {
@@ -21,20 +21,20 @@ func (s *Size) String() string {
 	return Format(s.Bytes)
 }
 
-// Format writes a number of bytes as it can be typed.
+// Format formats a size in the form that Set accepts.
 func Format(n int64) string { return strings.ReplaceAll(stores.FormatSize(n), " ", "") }
 
-// Type is what pflag calls the kind of value.
+// Type returns the name of the value's type, for pflag.
 func (s *Size) Type() string { return "size" }
 
-// Set reads a size such as 256MiB.
+// Set parses a size such as 256MiB.
 func (s *Size) Set(text string) error {
 	n, err := stores.ParseSize(text)
 	if err != nil {
 		return err
 	}
 	if n < s.Min {
-		return fmt.Errorf("%s is too little: at least %s", text, stores.FormatSize(s.Min))
+		return fmt.Errorf("%s is too small: use at least %s", text, stores.FormatSize(s.Min))
 	}
 	s.Bytes = n
 	return nil

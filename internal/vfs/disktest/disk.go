@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package disktest provides tests with small disks that they can fill.
+// Package disktest mounts small file systems, which tests can fill.
 package disktest
 
 import (
@@ -13,21 +13,21 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Kinds lists the file systems that [Mount] supports. When they are full, both still create files,
-// and extend them without writing. They differ in other writes: an ext4 file gets its blocks one by
-// one, whereas a small write to an existing page of a tmpfs file always succeeds.
+// Kinds lists the file systems that [Mount] supports. When full, both can still create files and
+// extend them without writing. On ext4, a write fails at the first block that cannot be
+// allocated. On tmpfs, a small write to an existing page always succeeds.
 var Kinds = []string{"tmpfs", "ext4"}
 
-// Mount returns a directory with its own file system of about size bytes, at least 8 MiB for ext4.
-// If that is not possible, it skips the test, or fails it if PARTD_REQUIRE_ALL is set.
+// Mount mounts a file system of about size bytes (for ext4 at least 8 MiB) and returns its
+// directory. If mounting fails, it skips the test, or fails it if PARTD_REQUIRE_ALL is set.
 func Mount(t testing.TB, kind string, size int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := mount(t, kind, dir, size); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatalf("mounting %s: %v", kind, err)
+			t.Fatalf("cannot mount %s: %v", kind, err)
 		}
-		t.Skipf("needs the right to mount %s: %v", kind, err)
+		t.Skipf("the test needs permission to mount %s: %v", kind, err)
 	}
 	t.Cleanup(func() {
 		if err := unmount(dir); err != nil {
@@ -37,7 +37,7 @@ func Mount(t testing.TB, kind string, size int64) string {
 	return dir
 }
 
-// Fill uses up all space of a directory's disk. It returns a function that frees the space.
+// Fill fills a directory's disk. It returns a function that frees the space again.
 func Fill(t testing.TB, dir string) (free func()) {
 	t.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -45,7 +45,7 @@ func Fill(t testing.TB, dir string) (free func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// ext4 frees its last blocks only when it writes its journal.
+	// The last blocks of ext4 become available only when it writes its journal, so sync and retry.
 	for b := make([]byte, 1<<20); len(b) >= 512; {
 		if _, err = f.Write(b); err == nil {
 			continue
@@ -69,7 +69,7 @@ func Fill(t testing.TB, dir string) (free func()) {
 	}
 }
 
-// Free returns the free bytes of a directory's disk after flushing it.
+// Free flushes a directory's disk and returns its free space in bytes.
 func Free(t testing.TB, dir string) int64 {
 	t.Helper()
 	if err := flush(dir); err != nil {

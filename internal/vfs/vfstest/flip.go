@@ -6,12 +6,12 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Flip is the real file system with one fault: it flips a bit in the result of one ReadAt. It is
-// not safe for concurrent use.
+// Flip is the real file system, except that it flips a bit in the result of one ReadAt. It is not
+// safe for concurrent use.
 type Flip struct {
 	vfs.OS
-	Read  int // number of the ReadAt with the flipped bit; 0 means none
-	Reads int // number of ReadAts so far
+	Target int // number of the ReadAt call to damage, from 1; 0 means none
+	Calls  int // number of ReadAt calls so far
 }
 
 type flipFile struct {
@@ -25,10 +25,10 @@ func (f *Flip) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, erro
 	return flipFile{file, f}, err
 }
 
-// ReadAt flips a bit in the middle of the result of the chosen read.
+// ReadAt reads, and flips a bit in the middle of the result if it is the chosen call.
 func (f flipFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(p, off)
-	if f.fs.Reads++; f.fs.Reads == f.fs.Read && n > 0 {
+	if f.fs.Calls++; f.fs.Calls == f.fs.Target && n > 0 {
 		p[n/2] ^= 4
 	}
 	return n, err

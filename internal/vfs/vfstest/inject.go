@@ -9,11 +9,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Op is a kind of call to a file system.
+// Op is a kind of file system call.
 type Op uint8
 
-// Kinds of calls. A method of a file or directory has the kind of its effect: fstat is OpInfo, and
-// a write at an offset is OpWrite.
+// The kinds of calls. A method of a file or directory belongs to the kind of its effect: File.Info
+// is OpInfo, and WriteAt is OpWrite.
 const (
 	OpOpen Op = iota
 	OpMkdir
@@ -53,24 +53,25 @@ func (o Op) Changes() bool {
 	return false
 }
 
-// Short wraps err. It makes a write store the first half of its bytes before it fails; other calls
-// simply fail.
-func Short(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
+// ShortWrite wraps err. If a fault returns the result for a write, the write stores the first half of its
+// bytes before it fails. For other calls, the result means the same as err.
+func ShortWrite(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
-var errShort = errors.New("half of the bytes were written")
+var errShort = errors.New("only half of the bytes were written")
 
-// Fault makes one call fail, or also all later ones. It is safe for concurrent use once its fields
-// are set.
+// Fault makes one call fail, and optionally all later calls too. It is safe for concurrent use
+// after its fields were set.
 type Fault struct {
-	Call     int64                         // number of the call that fails, from 1; 0 means none
-	Err      error                         // its error
-	Short    bool                          // a failing write stores half of its bytes
-	Persists bool                          // all later calls fail too, as if the process died or the disk stays full
-	Match    func(op Op, name string) bool // selects the calls to count; nil means all
-	calls    atomic.Int64
+	Call       int64                         // number of the call that fails, from 1; 0 means none
+	Err        error                         // error that it returns
+	ShortWrite bool                          // the failing call, if a write, stores half of its bytes
+	Persists   bool                          // all later calls fail too, as after the death of the process or on a full disk
+	Match      func(op Op, name string) bool // selects the calls to count; nil means all
+	calls      atomic.Int64
 }
 
-// Check is the argument for [Inject].
+// Check counts a call and returns the error with which it must fail, or nil. It is an argument for
+// [Inject].
 func (f *Fault) Check(op Op, name string) error {
 	if f.Match != nil && !f.Match(op, name) {
 		return nil
@@ -79,8 +80,8 @@ func (f *Fault) Check(op Op, name string) error {
 	if f.Call == 0 || n < f.Call || n > f.Call && !f.Persists {
 		return nil
 	}
-	if f.Short && n == f.Call {
-		return Short(f.Err)
+	if f.ShortWrite && n == f.Call {
+		return ShortWrite(f.Err)
 	}
 	return f.Err
 }
@@ -88,12 +89,12 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit reports whether the failing call was made.
+// Hit reports whether the call that fails was reached.
 func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
 
-// Inject returns a file system that calls fault before each call, with its kind and the name of the
-// file (for a rename, the old name). If fault returns an error, the call is not made and returns the
-// error; only Close and Unlock still release their resources.
+// Inject returns a file system that calls fault before each call, with the call's kind and the file
+// name (for a rename, the old name). If fault returns an error, the call returns that error and
+// does nothing. Only Close and Unlock still release their resources.
 func Inject(fsys vfs.FS, fault func(op Op, name string) error) vfs.FS {
 	return &injectFS{fsys, fault}
 }
@@ -103,7 +104,7 @@ type injectFS struct {
 	fault func(op Op, name string) error
 }
 
-// check returns fault's error in the form of the file system's own errors.
+// check returns the error of fault as an fs.PathError, like a real file system.
 func (i *injectFS) check(op Op, name string) error {
 	err := i.fault(op, name)
 	if err == nil {
@@ -121,7 +122,7 @@ var _ interface {
 	vfs.LinkChecker
 } = (*injectFS)(nil)
 
-// call makes a call unless fault makes it fail.
+// call calls call, unless fault returns an error.
 func (i *injectFS) call(op Op, name string, call func() error) error {
 	if err := i.check(op, name); err != nil {
 		return err
@@ -129,7 +130,7 @@ func (i *injectFS) call(op Op, name string, call func() error) error {
 	return call()
 }
 
-// callValue is call for functions that return a value.
+// callValue is like injectFS.call, for functions that return a value.
 func callValue[V any](i *injectFS, op Op, name string, call func() (V, error)) (v V, err error) {
 	if err := i.check(op, name); err != nil {
 		return v, err
@@ -167,7 +168,7 @@ func (i *injectFS) Info(name string) (vfs.Info, error) {
 	return callValue(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
-// IsLink asks the underlying file system; see [vfs.LinkChecker].
+// IsLink implements [vfs.LinkChecker]. Without support below, no name is a link.
 func (i *injectFS) IsLink(name string) (bool, error) {
 	return callValue(i, OpInfo, name, func() (bool, error) {
 		if l, ok := i.fs.(vfs.LinkChecker); ok {
@@ -194,26 +195,26 @@ func (i *injectFS) SyncDir(name string) error {
 func (i *injectFS) NewLock(name string) vfs.Lock { return &injectLock{i.fs.NewLock(name), i, name} }
 
 type injectFile struct {
-	f vfs.File
-	i *injectFS
+	file     vfs.File
+	injector *injectFS
 }
 
-func (f *injectFile) Name() string { return f.f.Name() }
+func (f *injectFile) Name() string { return f.file.Name() }
 
 func (f *injectFile) ReadAt(p []byte, off int64) (int, error) {
-	return callValue(f.i, OpRead, f.f.Name(), func() (int, error) { return f.f.ReadAt(p, off) })
+	return callValue(f.injector, OpRead, f.file.Name(), func() (int, error) { return f.file.ReadAt(p, off) })
 }
 
 func (f *injectFile) Write(p []byte) (int, error) {
-	return f.write(p, f.f.Write)
+	return f.write(p, f.file.Write)
 }
 
 func (f *injectFile) WriteAt(p []byte, off int64) (int, error) {
-	return f.write(p, func(p []byte) (int, error) { return f.f.WriteAt(p, off) })
+	return f.write(p, func(p []byte) (int, error) { return f.file.WriteAt(p, off) })
 }
 
 func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, error) {
-	fault := f.i.check(OpWrite, f.f.Name())
+	fault := f.injector.check(OpWrite, f.file.Name())
 	switch {
 	case fault == nil:
 		return write(p)
@@ -226,69 +227,69 @@ func (f *injectFile) write(p []byte, write func(p []byte) (int, error)) (int, er
 }
 
 func (f *injectFile) Sync() error {
-	if err := f.i.check(OpSync, f.f.Name()); err != nil {
-		if m, ok := f.f.(*memFile); ok {
+	if err := f.injector.check(OpSync, f.file.Name()); err != nil {
+		if m, ok := f.file.(*memFile); ok {
 			m.failSync()
 		}
 		return err
 	}
-	return f.f.Sync()
+	return f.file.Sync()
 }
 
 func (f *injectFile) Truncate(size int64) error {
-	return f.i.call(OpTruncate, f.f.Name(), func() error { return f.f.Truncate(size) })
+	return f.injector.call(OpTruncate, f.file.Name(), func() error { return f.file.Truncate(size) })
 }
 
-// Punch calls the underlying file's method; see [vfs.Puncher]. Its kind is OpTruncate.
+// Punch implements [vfs.Puncher]. Its kind is OpTruncate.
 func (f *injectFile) Punch(off, n int64) error {
-	return f.i.call(OpTruncate, f.f.Name(), func() error {
-		if p, ok := f.f.(vfs.Puncher); ok {
+	return f.injector.call(OpTruncate, f.file.Name(), func() error {
+		if p, ok := f.file.(vfs.Puncher); ok {
 			return p.Punch(off, n)
 		}
-		return pathError("fallocate", f.f.Name(), errors.ErrUnsupported)
+		return pathError("fallocate", f.file.Name(), errors.ErrUnsupported)
 	})
 }
 
 func (f *injectFile) Info() (vfs.Info, error) {
-	return callValue(f.i, OpInfo, f.f.Name(), f.f.Info)
+	return callValue(f.injector, OpInfo, f.file.Name(), f.file.Info)
 }
 
 func (f *injectFile) Close() error {
-	return errors.Join(f.i.check(OpClose, f.f.Name()), f.f.Close())
+	return errors.Join(f.injector.check(OpClose, f.file.Name()), f.file.Close())
 }
 
 type injectDir struct {
-	d    vfs.Dir
-	i    *injectFS
-	name string
+	dir      vfs.Dir
+	injector *injectFS
+	name     string
 }
 
 func (d *injectDir) Next(n int) ([]fs.DirEntry, error) {
-	return callValue(d.i, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.d.Next(n) })
+	return callValue(d.injector, OpReadDir, d.name, func() ([]fs.DirEntry, error) { return d.dir.Next(n) })
 }
 
 func (d *injectDir) Close() error {
-	return errors.Join(d.i.check(OpClose, d.name), d.d.Close())
+	return errors.Join(d.injector.check(OpClose, d.name), d.dir.Close())
 }
 
 type injectLock struct {
-	l    vfs.Lock
-	i    *injectFS
-	name string
+	lock     vfs.Lock
+	injector *injectFS
+	name     string
 }
 
 func (l *injectLock) TryLock(exclusive bool) (bool, error) {
-	return callValue(l.i, OpLock, l.name, func() (bool, error) { return l.l.TryLock(exclusive) })
+	return callValue(l.injector, OpLock, l.name, func() (bool, error) { return l.lock.TryLock(exclusive) })
 }
 
 func (l *injectLock) Lock(exclusive bool) error {
-	return l.i.call(OpLock, l.name, func() error { return l.l.Lock(exclusive) })
+	return l.injector.call(OpLock, l.name, func() error { return l.lock.Lock(exclusive) })
 }
 
 func (l *injectLock) Unlock() error {
-	return errors.Join(l.i.check(OpUnlock, l.name), l.l.Unlock())
+	return errors.Join(l.injector.check(OpUnlock, l.name), l.lock.Unlock())
 }
 
 func (l *injectLock) Info() (vfs.Info, error) {
-	return callValue(l.i, OpInfo, l.name, l.l.Info)
+	return callValue(l.injector, OpInfo, l.name, l.lock.Info)
 }

@@ -101,7 +101,7 @@ func TestInjectIsLink(t *testing.T) {
 
 func TestInjectedWriteIsShort(t *testing.T) {
 	m := NewMem()
-	fault := &Fault{Call: 2, Err: syscall.ENOSPC, Short: true, Match: func(op Op, _ string) bool { return op == OpWrite }}
+	fault := &Fault{Call: 2, Err: syscall.ENOSPC, ShortWrite: true, Match: func(op Op, _ string) bool { return op == OpWrite }}
 	f, err := Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
 	must(t, err)
 	_, err = f.Write([]byte("whole "))
@@ -118,7 +118,7 @@ func TestInjectedWriteIsShort(t *testing.T) {
 
 func TestInjectedFaultPersists(t *testing.T) {
 	died := errors.New("died")
-	fault := &Fault{Call: 3, Err: died, Short: true, Persists: true}
+	fault := &Fault{Call: 3, Err: died, ShortWrite: true, Persists: true}
 	m := NewMem()
 	fsys := Inject(m, fault.Check)
 	f, err := fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)

@@ -1,5 +1,5 @@
-// Package vfstest provides file systems for tests: [Mem] loses unsynced data in a crash, [Inject]
-// makes a chosen call fail, and [Flip] flips a bit in a read.
+// Package vfstest provides file systems for tests: [Mem] loses unsynced data in a simulated crash,
+// [Inject] makes a chosen call fail, and [Flip] flips a bit in a read.
 package vfstest
 
 import (
@@ -14,25 +14,24 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Mem is a file system in memory for tests. A simulated loss of power loses unsynced data: see
-// [Mem.Crash]. As on Unix, an open file stays usable after its name is removed or reused.
+// Mem is a file system in memory. [Mem.Crash] simulates a power failure, which loses unsynced data.
+// As on Unix, an open file remains usable after its name was removed or reused.
 //
-// Times come from a counter that advances by one nanosecond per change, so that runs are
-// reproducible.
+// The clock advances by one nanosecond per change, so that runs are reproducible.
 type Mem struct {
-	// ZeroLostPages lets a file keep its new size in a crash although pages of the new
-	// part were lost: they read as zeros. Otherwise the file ends before the first lost
-	// page, as on a file system that orders data before size. Set it before use; Crash
-	// passes it on.
+	// ZeroLostPages selects what a crash does to a file that has grown, if some of its new
+	// pages were lost. If set, the file keeps its new size and lost pages are zeros.
+	// Otherwise it ends before the first lost page, as on a file system that writes data
+	// before size. Set it before use; file systems from Crash have the same setting.
 	ZeroLostPages bool
-	// MaxOpen is the maximum number of open files, directories and held locks. Opening
-	// more fails with EMFILE. 0 means no limit. Set it before use.
+	// MaxOpen is the maximum number of open files, open directories and held locks. Beyond
+	// it, opening fails with EMFILE. 0 means no limit. Set it before use.
 	MaxOpen int
 
 	mu       sync.RWMutex
-	unlocked sync.Cond // uses mu; signals that a lock was released
+	unlocked sync.Cond // with mu; signals that a lock was released
 	root     *inode
-	pending  []nameChange // unsynced changes of names, in order
+	pending  []nameChange // unsynced name changes, in order
 	lastIno  uint64
 	clock    int64
 	open     int
@@ -40,7 +39,7 @@ type Mem struct {
 
 var _ vfs.FS = (*Mem)(nil)
 
-// NewMem returns a file system with only a root directory. Relative names start there.
+// NewMem returns a file system that has only a root directory. Relative names start there.
 func NewMem() *Mem {
 	m := new(Mem).emptyClone()
 	m.root = m.newInode(fs.ModeDir | 0o777)
@@ -48,8 +47,8 @@ func NewMem() *Mem {
 	return m
 }
 
-// OpenCount returns the number of open files, directories and held locks, so that tests can find
-// leaks.
+// OpenCount returns the number of open files, open directories and held locks, so that tests can
+// detect leaks.
 func (m *Mem) OpenCount() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -63,20 +62,20 @@ type inode struct {
 	links        uint64
 	mtime, ctime int64
 
-	// For a file: cur is the content that programs see, durable the content that is surely
-	// on disk, and log the changes between them. cur is modified in place only while isOwned
-	// is true.
-	cur, durable *content
-	isOwned      bool
-	log          []change
-	// intended is the content that the disk will have when everything is written, if a failed
-	// sync made that differ from cur. Then log leads from durable to intended.
+	// For a file, cur is the content that programs see, durable is the content that certainly
+	// survives a crash, and log holds the changes from durable to cur. If isOwned is false, cur
+	// is shared and must be cloned before a change.
+	current, durable *content
+	isOwned          bool
+	log              []change
+	// intended is set after a failed sync, which makes the disk differ from cur. It is the
+	// content that the disk will have after all changes in log are written.
 	intended *content
 
-	// For a directory: likewise. Its changes are in Mem.pending, because one change may
-	// concern two directories.
+	// For a directory, names and durableNames correspond to cur and durable. The changes are
+	// in Mem.pending, because a rename can concern two directories.
 	names, durableNames map[string]*inode
-	ownNames            bool
+	ownsNames           bool
 
 	locks lockState
 }
@@ -91,8 +90,8 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 		n.names = map[string]*inode{}
 		n.durableNames = n.names
 	} else {
-		n.cur = &content{owner: new(token)}
-		n.durable = n.cur
+		n.current = &content{owner: new(token)}
+		n.durable = n.current
 	}
 	return n
 }
@@ -100,13 +99,13 @@ func (m *Mem) newInode(mode fs.FileMode) *inode {
 func (n *inode) info() vfs.Info {
 	i := vfs.Info{Links: n.links, Dev: 1, Ino: n.ino, Mode: n.mode, MTime: n.mtime, CTime: n.ctime}
 	if !n.isDir() {
-		i.Size, i.Disk = n.cur.size, n.cur.diskBytes()
+		i.Size, i.Disk = n.current.size, n.current.diskBytes()
 	}
 	return i
 }
 
-// lookup resolves a name. It returns the directory, the last element of the name, and the inode, or
-// nil if it does not exist. The root has no directory.
+// lookup resolves a name. It returns the parent directory, the last element of the name, and the
+// inode, which is nil if the name does not exist. The root has no parent.
 func (m *Mem) lookup(name string) (dir *inode, base string, n *inode, err error) {
 	if name == "" {
 		return nil, "", nil, syscall.ENOENT
@@ -250,15 +249,15 @@ func (m *Mem) rename(oldName, newName string) error {
 	return nil
 }
 
-// apply makes a change of names, and records it as unsynced.
+// apply applies a name change, and records it as unsynced.
 func (m *Mem) apply(c nameChange) {
 	m.clock++
 	for _, p := range []place{c.from, c.to} {
 		if p.dir == nil {
 			continue
 		}
-		if !p.dir.ownNames {
-			p.dir.names, p.dir.ownNames = maps.Clone(p.dir.names), true
+		if !p.dir.ownsNames {
+			p.dir.names, p.dir.ownsNames = maps.Clone(p.dir.names), true
 		}
 		if old := p.dir.names[p.name]; old != nil {
 			old.links--

@@ -4,15 +4,15 @@ import "slices"
 
 const pageSize = 4096
 
-// content is the content of a file, in pages that clones share until one of them writes to a page. A
-// missing page reads as zeros.
+// content is the content of a file. Clones share its pages, and copy a page before they write to it.
+// A missing page reads as zeros.
 type content struct {
 	owner *token // pages with this token may be modified in place
 	size  int64
 	pages []*page
 }
 
-// token is compared only by address, so its size must not be zero.
+// token is compared only by its address, so its size must not be zero.
 type token struct{ _ byte }
 
 type page struct {
@@ -20,8 +20,8 @@ type page struct {
 	b     [pageSize]byte
 }
 
-// clone returns a copy that may be modified. The original must not be modified any more, because
-// both share the pages that it owns.
+// clone returns a copy that may be modified. The original must no longer be modified, because both
+// share its pages.
 func (c *content) clone() *content {
 	return &content{owner: new(token), size: c.size, pages: slices.Clone(c.pages)}
 }
@@ -45,7 +45,7 @@ func (c *content) readAt(p []byte, off int64) int {
 	return len(p)
 }
 
-// writeAt writes p at offset off, and extends the content if needed.
+// writeAt writes p at offset off, and extends the content if necessary.
 func (c *content) writeAt(p []byte, off int64) {
 	for done := 0; done < len(p); {
 		pos := off + int64(done)
@@ -71,12 +71,12 @@ func (c *content) truncate(size int64) {
 	c.size = size
 }
 
-// punch removes the pages that lie within a range.
+// punch removes the pages that lie completely within a range.
 func (c *content) punch(off, n int64) {
 	clear(c.pages[min((off+pageSize-1)/pageSize, (off+n)/pageSize) : (off+n)/pageSize])
 }
 
-// diskBytes returns the bytes of all pages.
+// diskBytes returns the total size of all pages in bytes.
 func (c *content) diskBytes() int64 {
 	var n int64
 	for _, p := range c.pages {

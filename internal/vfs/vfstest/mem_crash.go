@@ -12,7 +12,8 @@ type place struct {
 	name string
 }
 
-// nameChange creates (to), removes (from) or renames (both, atomically) a file.
+// nameChange creates, removes or atomically renames a file. from is empty if it creates the file,
+// and to is empty if it removes the file.
 type nameChange struct {
 	from, to place
 	node     *inode
@@ -29,8 +30,8 @@ func (c *nameChange) applyTo(names func(dir *inode) map[string]*inode) {
 	}
 }
 
-// mark adds the names that c changes to places.
-func (c *nameChange) mark(places map[place]bool) {
+// addTo adds the places that c changes to places.
+func (c *nameChange) addTo(places map[place]bool) {
 	for _, p := range []place{c.from, c.to} {
 		if p.dir != nil {
 			places[p] = true
@@ -52,39 +53,39 @@ func (m *Mem) SyncDir(name string) error {
 	return nil
 }
 
-// syncNames makes the changes of a directory durable, and the earlier changes of the same names in
-// other directories.
+// syncNames makes the changes in a directory durable. Earlier changes on which they depend, such as
+// in the other directory of a rename, become durable too.
 func (m *Mem) syncNames(dir *inode) {
 	selected := make([]bool, len(m.pending))
-	touched := map[place]bool{}
+	affected := map[place]bool{}
 	for i := len(m.pending) - 1; i >= 0; i-- {
 		c := m.pending[i]
-		if c.from.dir == dir || c.to.dir == dir || touched[c.from] || touched[c.to] {
+		if c.from.dir == dir || c.to.dir == dir || affected[c.from] || affected[c.to] {
 			selected[i] = true
-			c.mark(touched)
+			c.addTo(affected)
 		}
 	}
-	written := map[*inode]bool{}
-	rest := m.pending[:0:0]
+	cloned := map[*inode]bool{}
+	remaining := m.pending[:0:0]
 	for i, c := range m.pending {
 		if !selected[i] {
-			rest = append(rest, c)
+			remaining = append(remaining, c)
 			continue
 		}
 		c.applyTo(func(d *inode) map[string]*inode {
-			if !written[d] { // it may be shared with a clone or with names
-				d.durableNames, written[d] = maps.Clone(d.durableNames), true
+			if !cloned[d] { // durableNames can be shared with a clone or with names
+				d.durableNames, cloned[d] = maps.Clone(d.durableNames), true
 			}
 			return d.durableNames
 		})
 	}
-	m.pending = rest
+	m.pending = remaining
 }
 
-// Crash returns the file system as it would be after a loss of power now. Synced data is there. rnd
-// chooses which unsynced names and bytes survive, are torn at multiples of 512 or 4,096 bytes, or are
-// lost. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of one name keep
-// their order. No locks are held. m itself does not change.
+// Crash returns the file system as a power failure could leave it. Synced data survives. rnd chooses
+// which unsynced names and bytes survive or are lost; writes are torn at multiples of 512 or 4,096
+// bytes. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of the same name
+// keep their order. No locks are held. m does not change.
 func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,8 +101,8 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 		r := &inode{ino: n.ino, mode: n.mode, links: 1, mtime: n.mtime, ctime: n.ctime}
 		copies[n] = r
 		if !n.isDir() {
-			r.cur = n.afterCrash(rnd, m.ZeroLostPages)
-			r.durable = r.cur
+			r.current = n.afterCrash(rnd, m.ZeroLostPages)
+			r.durable = r.current
 			return r
 		}
 		old := names(n)
@@ -116,15 +117,15 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	return c
 }
 
-// emptyClone returns an empty file system with m's settings.
+// emptyClone returns a file system without files that has m's settings.
 func (m *Mem) emptyClone() *Mem {
 	c := &Mem{ZeroLostPages: m.ZeroLostPages, MaxOpen: m.MaxOpen, lastIno: m.lastIno, clock: m.clock}
 	c.unlocked.L = &c.mu
 	return c
 }
 
-// namesAfterCrash chooses the changes of names that survive, and returns a function that returns the
-// resulting names of a directory.
+// namesAfterCrash chooses the name changes that survive. The returned function returns a directory's
+// names after the crash.
 func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode {
 	changed := map[*inode]map[string]*inode{}
 	names := func(dir *inode) map[string]*inode {
@@ -151,8 +152,8 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 	}
 }
 
-// survivors chooses one of: nothing, everything, a prefix, or random changes that do not depend on a
-// lost one. The returned function must be called in order.
+// survivors chooses which changes survive: none, all, a prefix, or random ones that do not depend on
+// a lost change. The returned function must be called for each change, in order.
 func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	switch first := 0; rnd.IntN(4) {
 	case 0:
@@ -169,14 +170,14 @@ func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 		if rnd.IntN(2) == 0 && !lost[c.from] && !lost[c.to] {
 			return true
 		}
-		c.mark(lost)
+		c.addTo(lost)
 		return false
 	}
 }
 
-// KillClone returns the file system as the next process finds it after kill -9 of the process that
-// uses m: every write is there, synced or not, but a Crash of the clone can still lose unsynced
-// writes. No locks are held. m itself does not change.
+// KillClone returns the file system as it is after kill -9 of the process that uses m. It contains
+// every write, but a Crash of the clone can still lose unsynced writes. No locks are held. m does
+// not change.
 func (m *Mem) KillClone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -190,14 +191,14 @@ func (m *Mem) KillClone() *Mem {
 		n.isOwned = false
 		r := &inode{
 			ino: n.ino, mode: n.mode, links: n.links, mtime: n.mtime, ctime: n.ctime,
-			cur: n.cur, durable: n.durable, log: n.log[:len(n.log):len(n.log)],
+			current: n.current, durable: n.durable, log: n.log[:len(n.log):len(n.log)],
 		}
 		if n.intended != nil {
 			r.intended = n.onDisk().clone()
 		}
 		copies[n] = r
 		if n.isDir() {
-			r.names, r.durableNames, r.ownNames = map[string]*inode{}, map[string]*inode{}, true
+			r.names, r.durableNames, r.ownsNames = map[string]*inode{}, map[string]*inode{}, true
 			for name, child := range n.names {
 				r.names[name] = clone(child)
 			}

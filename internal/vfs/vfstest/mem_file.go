@@ -47,7 +47,7 @@ func (m *Mem) openInode(name string, flag int, perm fs.FileMode) (*inode, error)
 	return n, nil
 }
 
-// memFile is an open file. Mem.mu guards its position.
+// memFile is an open file. Mem.mu guards pos and closed.
 type memFile struct {
 	mem    *Mem
 	node   *inode
@@ -63,7 +63,7 @@ func (f *memFile) fail(op string, err error) error {
 	return &fs.PathError{Op: op, Path: f.name, Err: err}
 }
 
-// check returns the error of a read or write that is not possible.
+// check returns an error if a read or write is invalid.
 func (f *memFile) check(op string, write bool, off int64) error {
 	mode := f.flag & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR)
 	switch {
@@ -85,7 +85,7 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.check("read", false, off); err != nil {
 		return 0, err
 	}
-	n := f.node.cur.readAt(p, off)
+	n := f.node.current.readAt(p, off)
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -99,7 +99,7 @@ func (f *memFile) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if f.flag&os.O_APPEND != 0 {
-		f.pos = f.node.cur.size
+		f.pos = f.node.current.size
 	}
 	f.mem.write(f.node, p, f.pos)
 	f.pos += int64(len(p))
@@ -123,7 +123,7 @@ func (f *memFile) Truncate(size int64) error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
 	if err := f.check("truncate", true, size); errors.Is(err, syscall.EBADF) {
-		return f.fail("truncate", syscall.EINVAL) // as ftruncate(2)
+		return f.fail("truncate", syscall.EINVAL) // like ftruncate(2)
 	} else if err != nil {
 		return err
 	}
@@ -131,16 +131,16 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
-// Punch frees whole pages; see [vfs.Puncher].
+// Punch implements [vfs.Puncher].
 func (f *memFile) Punch(off, n int64) error {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
 	if err := f.check("fallocate", true, off); err != nil {
 		return err
 	}
-	if n = min(n, f.node.cur.size-off); n > 0 {
+	if n = min(n, f.node.current.size-off); n > 0 {
 		f.mem.write(f.node, make([]byte, n), off)
-		f.node.cur.punch(off, n)
+		f.node.current.punch(off, n)
 	}
 	return nil
 }
@@ -179,11 +179,11 @@ func (f *memFile) Close() error {
 	return nil
 }
 
-// change is an unsynced write or change of size.
+// change is an unsynced write or size change.
 type change struct {
 	off       int64  // offset of data, or the new size
-	data      []byte // nil for a change of size
-	sizeAfter int64  // size of the file after the change
+	data      []byte // nil for a size change
+	sizeAfter int64  // file size after the change
 }
 
 func (m *Mem) write(n *inode, p []byte, off int64) {
@@ -191,12 +191,12 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 		return
 	}
 	m.beforeChange(n)
-	n.cur.writeAt(p, off)
-	size := n.cur.size
-	if n.intended != nil { // the disk gets whole pages
+	n.current.writeAt(p, off)
+	size := n.current.size
+	if n.intended != nil { // the system writes whole pages to disk
 		first := off / pageSize * pageSize
 		pages := make([]byte, (off+int64(len(p))-first+pageSize-1)/pageSize*pageSize)
-		n.intended.writeAt(pages[:n.cur.readAt(pages, first)], first)
+		n.intended.writeAt(pages[:n.current.readAt(pages, first)], first)
 		size = n.intended.size
 	}
 	n.log = append(n.log, change{off: off, data: slices.Clone(p), sizeAfter: size})
@@ -204,7 +204,7 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 
 func (m *Mem) truncate(n *inode, size int64) {
 	m.beforeChange(n)
-	n.cur.truncate(size)
+	n.current.truncate(size)
 	if n.intended != nil {
 		n.intended.truncate(size)
 	}
@@ -213,7 +213,7 @@ func (m *Mem) truncate(n *inode, size int64) {
 
 func (m *Mem) beforeChange(n *inode) {
 	if !n.isOwned {
-		n.cur, n.isOwned = n.cur.clone(), true
+		n.current, n.isOwned = n.current.clone(), true
 	}
 	m.clock++
 	n.mtime, n.ctime = m.clock, m.clock
@@ -238,8 +238,8 @@ func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	for base, node := range n.names {
 		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
 	}
-	// Sort by inode: reproducible, but not the order of the names, which no real directory
-	// promises.
+	// Sort by inode number: that is reproducible, but not the order of names, on which programs
+	// must not rely.
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
 	m.open++
 	return d, nil
@@ -284,7 +284,7 @@ func (d *memDir) Close() error {
 	return nil
 }
 
-// memInfo is an entry of a directory as an fs.FileInfo.
+// memInfo is a directory entry as an fs.FileInfo.
 type memInfo struct {
 	name string
 	info vfs.Info

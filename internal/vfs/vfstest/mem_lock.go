@@ -8,14 +8,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// lockState records the holders of a file's lock.
+// lockState counts the holders of a file's lock.
 type lockState struct {
 	writer  bool
 	readers int
 }
 
-// NewLock returns a lock of a file. As with flock(2), the file is locked, not its name: after the name
-// is removed, a new file with that name has its own lock.
+// NewLock returns a lock for a file. Like flock(2), it locks the file, not the name: if the name is
+// removed, a new file with that name has another lock.
 func (m *Mem) NewLock(name string) vfs.Lock { return &memLock{mem: m, name: name} }
 
 // memLock is a lock. Mem.mu guards its fields.
@@ -48,7 +48,7 @@ func (l *memLock) lock(exclusive, wait bool) (bool, error) {
 		}
 		m.open++
 	} else {
-		l.release() // converting releases first, as flock(2) does
+		l.release() // like flock(2), release the lock before converting it
 	}
 	for node.locks.writer || exclusive && node.locks.readers > 0 {
 		if !wait {

@@ -2,7 +2,7 @@ package vfstest
 
 import "math/rand/v2"
 
-// afterCrash returns the content of a file after a loss of power.
+// afterCrash returns the content of a file after a power failure.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -24,15 +24,16 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	}
 }
 
-// tornPrefix applies a prefix of the changes, and perhaps the first blocks of the next write.
+// tornPrefix applies the first changes, up to a random one, and possibly the first blocks of the next
+// write.
 func (n *inode) tornPrefix(rnd *rand.Rand, block int64) *content {
 	c := n.durable.clone()
-	whole := rnd.IntN(len(n.log) + 1)
-	for i := range n.log[:whole] {
+	applied := rnd.IntN(len(n.log) + 1)
+	for i := range n.log[:applied] {
 		n.log[i].applyTo(c)
 	}
-	if whole < len(n.log) {
-		torn := &n.log[whole]
+	if applied < len(n.log) {
+		torn := &n.log[applied]
 		if size := int64(len(torn.data)); size > 0 {
 			end := (torn.off + rnd.Int64N(size)) / block * block
 			if end > torn.off {
@@ -51,65 +52,65 @@ func (w *change) applyTo(c *content) {
 	c.writeAt(w.data, w.off)
 }
 
-// tornAnywhere chooses for each block, and for the file's size, independently when it was last written
-// to disk, because disks and page caches keep no order. A lost truncation loses all later changes,
-// because a file system reuses no block before it has freed it.
+// tornAnywhere chooses independently for each block, and for the file size, when it was last written
+// to disk, because disks and page caches do not keep writes in order. If a truncation is lost, all
+// later changes are lost too, because a file system frees blocks before it reuses them.
 func (n *inode) tornAnywhere(rnd *rand.Rand, block int64, zeros bool) *content {
 	log := n.log
-	sized := rnd.IntN(len(log) + 1) // number of changes that the size has seen
+	sizeChanges := rnd.IntN(len(log) + 1) // number of changes that the size on disk includes
 	if rnd.IntN(2) == 0 {
-		sized = len(log)
+		sizeChanges = len(log)
 	}
-	base := n.durable.size // bytes beyond base are new
+	base := n.durable.size // bytes after base are new
 	size := n.durable.size
 	for i, w := range log {
 		shrinks := w.sizeAfter < size
-		if i >= sized && shrinks {
+		if i >= sizeChanges && shrinks {
 			log = log[:i]
 			break
 		}
 		base, size = min(base, w.sizeAfter), w.sizeAfter
 	}
 	size = n.durable.size
-	if sized > 0 {
-		size = n.log[sized-1].sizeAfter
+	if sizeChanges > 0 {
+		size = n.log[sizeChanges-1].sizeAfter
 	}
 
 	c := n.durable.clone()
-	moments := map[int64]int{} // by block: number of changes that it has seen
-	whole := size              // offset of the first lost byte of the new part
+	blockChanges := map[int64]int{} // by block: number of changes that it includes
+	firstLost := size               // offset of the first lost byte after base
 	for i := range log {
 		w := &log[i]
 		if w.data == nil {
-			if i < sized {
+			if i < sizeChanges {
 				c.truncate(w.off)
 			}
 			continue
 		}
-		for at := w.off; at < w.off+int64(len(w.data)); {
-			end := min((at/block+1)*block, w.off+int64(len(w.data)))
-			seen, ok := moments[at/block]
+		for position := w.off; position < w.off+int64(len(w.data)); {
+			end := min((position/block+1)*block, w.off+int64(len(w.data)))
+			included, ok := blockChanges[position/block]
 			if !ok {
-				seen = randomMoment(rnd, len(log))
-				moments[at/block] = seen
+				included = randomCount(rnd, len(log))
+				blockChanges[position/block] = included
 			}
-			if i < seen {
-				c.writeAt(w.data[at-w.off:end-w.off], at)
+			if i < included {
+				c.writeAt(w.data[position-w.off:end-w.off], position)
 			} else if end > base {
-				whole = min(whole, max(at, base))
+				firstLost = min(firstLost, max(position, base))
 			}
-			at = end
+			position = end
 		}
 	}
 	if !zeros {
-		size = min(size, whole)
+		size = min(size, firstLost)
 	}
 	c.truncate(size)
 	return c
 }
 
-// randomMoment returns 0, n, or a random number up to n.
-func randomMoment(rnd *rand.Rand, n int) int {
+// randomCount returns 0, n, or a random number up to n.
+func randomCount(rnd *rand.Rand, n int) int {
 	switch rnd.IntN(5) {
 	case 0:
 		return 0
@@ -120,8 +121,8 @@ func randomMoment(rnd *rand.Rand, n int) int {
 	}
 }
 
-// failSync has the effect of a failed fsync(2) on Linux: unsynced data can be read, but never reaches
-// the disk unless it is written again.
+// failSync simulates a failed fsync(2) on Linux: unsynced data can still be read, but is not written
+// to disk unless a program writes it again.
 func (f *memFile) failSync() {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()
@@ -130,10 +131,10 @@ func (f *memFile) failSync() {
 	}
 }
 
-// onDisk returns the content that the disk has once everything is written.
+// onDisk returns the content that the disk has after everything was written.
 func (n *inode) onDisk() *content {
 	if n.intended == nil {
-		return n.cur
+		return n.current
 	}
 	c := n.intended
 	n.intended = c.clone()
