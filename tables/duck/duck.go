@@ -21,22 +21,22 @@ const (
 // MaxSQL is the maximum length of a statement, in bytes.
 const MaxSQL = 256 << 10
 
-// Options configures New. The zero value, and nil, are the defaults.
+// Options configures New. A zero field means its default, and nil means all defaults.
 type Options struct {
 	// Memory limits the memory of one query, in bytes. 0 means [DefaultMemory].
 	Memory int64
 
 	// Total limits the memory of all queries together, in bytes. It must be at least 32 MiB times
-	// Queries. Half of it is divided equally among the queries. From the other half, a query may take
-	// half of the unused rest. 0 means Queries times Memory.
+	// Queries. One half of it is divided equally among the queries. A query may also use half of what
+	// is unused in the other half. 0 means Queries times Memory.
 	Total int64
 
 	// Threads is the number of threads of a query. 0 means GOMAXPROCS.
 	Threads int
 
-	// TempDir is where queries store data beyond Memory, and rows that are in no file yet. They use a
-	// new directory there, which Close removes; New removes directories that dead processes left. ""
-	// means the system's directory for temporary files.
+	// TempDir is the parent of the engine's temporary directory, for data that exceeds Memory and for
+	// rows that are not yet in a data file. Close removes the temporary directory, and New removes the
+	// temporary directories of dead processes. "" means the system's directory for temporary files.
 	TempDir string
 
 	// MaxTemp limits the bytes that one query stores in TempDir. 0 means [DefaultMaxTemp].
@@ -46,13 +46,13 @@ type Options struct {
 	// released. 0 means [DefaultQueries].
 	Queries int
 
-	// Processes runs each query in a separate process, which runs this program: its main function
-	// must call [RunWorker] first. The process is killed when the query's context ends. Its memory is
-	// limited to the query's share plus a fixed amount (see docs/sql.md), and a crash affects nothing
-	// else. On Windows, New returns an error that wraps errors.ErrUnsupported.
+	// Processes runs each query in a separate process, which executes this program: main must first
+	// call [RunWorker]. The process is killed when the query's context ends. Its memory is limited to
+	// the query's share plus a fixed amount (see docs/sql.md), and a crash affects no other query. On
+	// Windows, New returns an error that wraps errors.ErrUnsupported.
 	Processes bool
 }
 
-// RunWorker runs a query and exits if an engine with Options.Processes started this process.
-// Otherwise it returns at once.
+// RunWorker runs queries and exits, if an engine with Options.Processes started this process.
+// Otherwise, it returns immediately.
 func RunWorker() { worker.Main() }

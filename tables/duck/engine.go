@@ -37,14 +37,14 @@ type Engine struct {
 	markClosed context.CancelFunc
 	mu         sync.Mutex
 	idle       idleDatabases
-	lentBytes  int64 // borrowed from the shared half of Options.Total
+	lentBytes  int64 // bytes that queries borrowed from the shared half of Options.Total
 	openCount  int   // databases opened so far, for directory names
 	pending    int   // databases being opened or returned
 }
 
 var _ tables.Engine = (*Engine)(nil)
 
-// New returns an engine. Several stores may share it.
+// New returns an engine, which several stores can share.
 func New(o *Options) (*Engine, error) {
 	e := &Engine{opts: *cmp.Or(o, new(Options))}
 	e.opts.Memory = cmp.Or(e.opts.Memory, DefaultMemory)
@@ -71,8 +71,8 @@ func New(o *Options) (*Engine, error) {
 	return e, nil
 }
 
-// Close removes the engine's temporary files. All queries must have ended, with their
-// readers released.
+// Close removes the engine's temporary files. All queries must have ended, and their readers must be
+// released.
 func (e *Engine) Close() error {
 	if e == nil {
 		return nil
@@ -114,8 +114,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		// DuckDB needs the whole hash table of the keys in memory, and that exceeds what is free
-		// before it spills. Another database with one thread is slower, but needs no such table.
+		// DuckDB needs a hash table of all keys in memory, which did not fit. Another database with a
+		// single thread is slower, but needs no such table.
 		if err = q.take(ctx, ""); err == nil {
 			j.Threads, j.Spills = 1, true
 			result, err = q.db.Start(ctx, j)
@@ -169,22 +169,22 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 	return new(*d), nil
 }
 
-// borrow takes up to the wanted bytes of the shared memory: at most half of the rest. A negative
-// amount returns bytes.
-func (e *Engine) borrow(wanted int64) int64 {
+// borrow borrows up to n bytes of the shared memory, but at most half of what is unused, and returns
+// the number of borrowed bytes. A negative n gives back bytes.
+func (e *Engine) borrow(n int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	wanted = min(wanted, (e.opts.Total/2-e.lentBytes)/2)
-	e.lentBytes += wanted
-	return wanted
+	n = min(n, (e.opts.Total/2-e.lentBytes)/2)
+	e.lentBytes += n
+	return n
 }
 
-// rawResult is a result of another process.
+// rawResult is a result that another process sends as encoded messages.
 type rawResult interface {
 	Messages() iter.Seq2[arrowsafe.Message, error]
 }
 
-// encodedReader is a reader of a rawResult that can also yield it undecoded.
+// encodedReader reads a rawResult, either decoded or as encoded messages.
 type encodedReader struct {
 	array.RecordReader
 	raw  rawResult
@@ -192,8 +192,8 @@ type encodedReader struct {
 	err  error
 }
 
-// Messages yields the result as Flight messages, instead of Next. Each message is valid until the
-// next one.
+// Messages yields the result as Flight messages. Callers use either it or Next. Each message is valid
+// until the next message.
 func (e *encodedReader) Messages() iter.Seq[*flight.FlightData] {
 	return func(yield func(*flight.FlightData) bool) {
 		for m, err := range e.raw.Messages() {

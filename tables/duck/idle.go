@@ -14,27 +14,28 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// maxIdle is the number of idle databases kept for later statements. Opening a database takes 20 ms
-// of processor time and 3 MB, or 100 ms in a separate process. At most half of the idle ones have run
-// a statement; they wait for another statement on the same tables in the same state.
+// maxIdle limits the number of idle databases, which later statements use. Opening a database takes
+// 20 ms of CPU time and 3 MB, or 100 ms in a separate process. At most half of the idle databases are
+// used ones, which can run only statements on the same tables in the same state.
 const maxIdle = 4
 
-// lease is a database in use by one statement.
+// lease is a database that one statement uses.
 type lease struct {
 	db  database.Runner
-	key string // database.Job.Key of its statements; "" if it has run none
+	key string // database.Job.Key of its statements; "" if it has not run any
 
-	wasIdle bool // the database was idle before this statement
+	wasIdle bool // whether the database was idle before this statement
 }
 
-// anyKey matches the statements of all keys.
+// anyKey matches databases with any key.
 const anyKey = "any"
 
-// idleDatabases contains the idle databases, the most recently used last.
+// idleDatabases contains the idle databases, least recently used first.
 type idleDatabases []lease
 
-// choose returns the index of a usable idle database, or -1. A caller with another running statement
-// gets only unused databases, and leaves maxIdle/2 of them to other callers.
+// choose returns the index of an idle database that can run a statement with a key, or -1. If the caller
+// has other running statements, choose returns only unused databases, and reserves maxIdle/2 of them
+// for other callers.
 func (ds idleDatabases) choose(key string, hasOthers bool) int {
 	unused, unusedCount := -1, 0
 	for i, d := range slices.Backward(ds) {
@@ -59,8 +60,8 @@ func (ds *idleDatabases) remove(i int) lease {
 	return d
 }
 
-// keep adds a used database. If this makes too many, including pending ones, keep removes and returns
-// one; otherwise it returns nil.
+// keep adds a used database. If there are now too many databases, including pending ones, keep removes
+// one and returns it; otherwise, it returns nil.
 func (ds *idleDatabases) keep(d lease, pending int) database.Runner {
 	*ds = append(*ds, d)
 	usedCount := 0
@@ -74,7 +75,7 @@ func (ds *idleDatabases) keep(d lease, pending int) database.Runner {
 		return nil
 	}
 	i := slices.IndexFunc(*ds, func(other lease) bool { return (other.key != "") == tooManyUsed })
-	return ds.remove(max(i, 0)).db // all unused ones may still be pending
+	return ds.remove(max(i, 0)).db // i is -1 if all unused databases are pending
 }
 
 // take returns a database for a statement with the given key.
@@ -96,16 +97,16 @@ func (e *Engine) take(ctx context.Context, key string) (lease, error) {
 	}
 }
 
-// giveBack ends the use of a database. The database becomes idle or is closed.
+// giveBack ends the lease of a database. The database becomes idle or is closed.
 func (e *Engine) giveBack(d lease) {
-	if e.opts.Processes { // the other process must answer first
+	if e.opts.Processes { // in the background, because settle waits for the other process
 		e.later(d.db, func() { e.settle(d) })
 	} else {
 		e.settle(d)
 	}
 }
 
-// later runs f in the background. If the engine is closed, it closes db instead.
+// later runs f in the background, or closes db if the engine is closed.
 func (e *Engine) later(db database.Runner, f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -117,8 +118,9 @@ func (e *Engine) later(db database.Runner, f func()) {
 	}
 }
 
-// settle keeps a database for another statement if it can run one. If too few databases are idle,
-// settle prepares a new one in advance: closing and opening take longer than a small statement.
+// settle makes a database idle if it can run another statement. If there are fewer than maxIdle idle
+// databases, settle opens one in the background, because opening a database takes longer than a small
+// statement.
 func (e *Engine) settle(d lease) {
 	reusable := d.key != "" && d.db.Reuse()
 	e.mu.Lock()
@@ -155,10 +157,10 @@ func (e *Engine) settle(d lease) {
 	})
 }
 
-// another returns a replacement for a used database, or a new one if db is nil. It returns nil on
-// failure; the next statement that needs a database reports the reason.
+// another returns an unused database: db after reopening it, or a new one. If it fails, it returns nil;
+// the next statement that opens a database returns the error.
 func (e *Engine) another(db database.Runner, dir string) database.Runner {
-	const pause = 5 * time.Millisecond // the next statement, or Close, may begin first
+	const pause = 5 * time.Millisecond // lets a waiting statement, or Close, go first
 	if db != nil {
 		if db.Reopen(e.limits(), dir) {
 			return db
@@ -181,12 +183,12 @@ func (e *Engine) another(db database.Runner, dir string) database.Runner {
 	return unused
 }
 
-// spill returns the directory for data that exceeds a database's memory. mu must be held.
+// spillDir returns the directory for data that exceeds the memory of the newest database. mu must be held.
 func (e *Engine) spillDir() string { return filepath.Join(e.dir, fmt.Sprintf("spill-%d", e.openCount)) }
 
 func (e *Engine) isClosed() bool { return e.closed.Err() != nil }
 
-// limits returns the initial options of a database.
+// limits returns the options of a new database.
 func (e *Engine) limits() *database.Options {
 	return &database.Options{Memory: e.opts.Memory, MaxTemp: e.opts.MaxTemp, Threads: e.opts.Threads}
 }

@@ -12,34 +12,34 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// Limits of all prepared statements. One caller may use an eighth.
+// Limits on all cached statements together. One caller may use an eighth of each.
 const (
 	maxPrepared      = 256
 	maxPreparedBytes = 8 << 20
-	preparedTTL      = 10 * time.Minute // since its last use
+	preparedTTL      = 10 * time.Minute // after the last use
 )
 
-// statement is a caller's statement and the bucket of its unqualified names.
+// statement identifies a statement: its caller, the bucket of unqualified names, and the SQL.
 type statement struct{ caller, bucket, sql string }
 
-// prepared is a parsed statement with its parameters and columns. It stays valid while its tables
-// keep their columns. Each use resolves the table names again, with the rights of that call.
+// prepared is a parsed and described statement. The description is valid while the tables keep their
+// columns. Each execution resolves the table names again, with the rights of its caller.
 type prepared struct {
 	statement
 	names       []database.Name
 	shape       [sha256.Size]byte // hash of the tables' columns when the statement was described
 	description *tables.QueryDescription
-	size        int
+	size        int // from estimateSize
 	lastUsed    time.Time
 }
 
-// preparedCache contains prepared statements, the most recently used last.
+// preparedCache contains prepared statements, least recently used first.
 type preparedCache struct {
 	mu      sync.Mutex
 	entries []prepared
 }
 
-// find returns a prepared statement, and whether it was cached.
+// find returns the cached statement s. If s is not cached, ok is false, and the result contains only s.
 func (p *preparedCache) find(s statement) (_ prepared, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,8 +57,8 @@ func (p *preparedCache) index(s statement) int {
 	return slices.IndexFunc(p.entries, func(st prepared) bool { return st.statement == s })
 }
 
-// keep adds or replaces a statement. It drops the least recently used ones: those of the same caller
-// if that caller has too many.
+// keep adds or replaces a statement. If the caller's statements, or all statements, then exceed a limit,
+// keep drops the least recently used of them.
 func (p *preparedCache) keep(st prepared) {
 	if st.lastUsed, st.size = time.Now(), st.estimateSize(); st.size > maxPreparedBytes/8 {
 		return
@@ -73,8 +73,8 @@ func (p *preparedCache) keep(st prepared) {
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit drops the oldest statements for which matches returns true, until at most count statements and
-// the given bytes remain.
+// limit drops the least recently used statements for which matches returns true, until those that remain
+// are at most count statements and have at most the given size in bytes.
 func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {
@@ -88,7 +88,7 @@ func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	}
 }
 
-// size returns the approximate size of a statement, in bytes.
+// estimateSize returns the approximate size of a statement, in bytes.
 func (p prepared) estimateSize() int {
 	const fixed, name = 512, 128
 	n := fixed + len(p.caller) + len(p.bucket) + len(p.sql) + name*len(p.names)
@@ -98,7 +98,7 @@ func (p prepared) estimateSize() int {
 	return n
 }
 
-// shapeOf returns a hash of the tables' names and columns.
+// shapeOf returns a hash of the names and columns of tables.
 func shapeOf(tables []*boundTable) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	for _, t := range tables {

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// threadMemory is the memory that a statement needs for each thread, in bytes.
+// threadMemory is the memory that each thread of a statement needs, in bytes.
 const threadMemory = 128 << 20
 
 // query is a running statement.
@@ -29,8 +29,8 @@ type query struct {
 	o      tables.QueryOptions
 	lease  // db is nil before take
 	tables []*boundTable
-	slot   bool
-	memory int64 // from Engine.borrow
+	slot   bool  // whether the query occupies one of Engine.slots
+	memory int64 // bytes from Engine.borrow
 }
 
 func (q *query) close() {
@@ -42,14 +42,14 @@ func (q *query) close() {
 	}
 	q.e.borrow(-q.memory)
 	if q.slot {
-		<-q.e.slots // must be last
+		<-q.e.slots // after everything that counts against the limits was released
 	}
 	if q.db != nil {
 		q.e.giveBack(q.lease)
 	}
 }
 
-// take leases a database that may run statements with the given key. It returns the previous one.
+// take leases a database that can run statements with a key, after it gave back the previous database.
 func (q *query) take(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
@@ -65,19 +65,18 @@ func (q *query) take(ctx context.Context, key string) error {
 	return nil
 }
 
-// open begins a statement: it waits for a slot and resolves the statement's tables. It returns the
-// prepared statement.
+// open waits for a slot, parses a statement unless it is cached, and resolves its tables.
 func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (st prepared, err error) {
 	q.o = *cmp.Or(o, new(tables.QueryOptions))
 	switch {
 	case q.o.Memory < 0:
 		return st, fmt.Errorf("option Memory is %d: it must not be negative", q.o.Memory)
 	case len(sql) > MaxSQL:
-		return st, fmt.Errorf("the statement has %d bytes; the limit is %d", len(sql), MaxSQL)
+		return st, fmt.Errorf("the statement has %d bytes: the limit is %d", len(sql), MaxSQL)
 	case strings.ContainsRune(sql, 0):
 		return st, errors.New("the statement contains a zero byte")
 	case !utf8.ValidString(sql):
-		return st, errors.New("the statement is not UTF-8")
+		return st, errors.New("the statement is not valid UTF-8")
 	}
 	if err := canceled.Err(ctx); err != nil {
 		return st, err
@@ -100,26 +99,26 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	return st, err
 }
 
-// names returns the names of the tables in a statement.
+// names parses a statement, and returns the names of its tables.
 func (q *query) names(ctx context.Context, sql string) (names []database.Name, err error) {
 	if err := q.take(ctx, anyKey); err != nil {
 		return nil, err
 	}
-	find := func() error {
+	parse := func() error {
 		names, err = q.db.Names(sql)
 		return err
 	}
-	err = q.try(ctx, find)
+	err = q.try(ctx, parse)
 	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement limited the database's memory
 		if err = q.take(ctx, ""); err == nil {
-			err = q.try(ctx, find)
+			err = q.try(ctx, parse)
 		}
 	}
 	return names, err
 }
 
-// try runs f with the statement's database. If an idle database turns out to be dead, try repeats f
-// with another one.
+// try runs f, which uses the query's database. If the database had been idle and turns out to be dead,
+// try takes another database and runs f again.
 func (q *query) try(ctx context.Context, f func() error) error {
 	err := f()
 	for err != nil && q.wasIdle && ctx.Err() == nil && !q.db.IsAlive() && !database.NeedsMemory(err) {
@@ -130,7 +129,8 @@ func (q *query) try(ctx context.Context, f func() error) error {
 	return err
 }
 
-// prepare returns a job for a statement. The job can read the statement's tables and nothing else.
+// prepare returns a job that runs a statement and can read only the statement's tables. It takes a database
+// for the job.
 func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*database.Job, error) {
 	limit := q.e.opts.Memory
 	if t := q.e.opts.Total; t != 0 {
@@ -142,7 +142,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		limit = min(limit, q.o.Memory)
 	}
 	j := &database.Job{SQL: st.sql, Memory: limit, Parameters: q.o.Parameters}
-	// Each thread holds the data that it sorts, groups or joins before it can spill.
+	// The number of threads is limited, because each thread holds data in memory before it can spill.
 	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
 	}
@@ -173,7 +173,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	return j, nil
 }
 
-// failed wraps an operation's error, if not nil. It adds the reason for an interruption, which DuckDB
+// wrapError wraps the error of an operation, if any. It adds the reason for an interruption, which DuckDB
 // omits, and removes paths.
 func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	if err == nil {
@@ -187,7 +187,7 @@ func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
 }
 
-// pathError is an error whose text omits the paths in its cause.
+// pathError wraps an error, without the paths in its text.
 type pathError struct {
 	text     string
 	err      error
@@ -197,7 +197,7 @@ type pathError struct {
 func (e *pathError) Error() string { return e.text }
 func (e *pathError) Unwrap() error { return e.err }
 
-// As provides the cause's SQLError without its paths.
+// As implements the interface of errors.As, for an SQLError without paths.
 func (e *pathError) As(target any) bool {
 	sqlError, ok := target.(**tables.SQLError)
 	if !ok || e.sqlError == nil {
@@ -207,8 +207,8 @@ func (e *pathError) As(target any) bool {
 	return true
 }
 
-// hidePaths hides the locations of the store and of temporary files from the caller, who may be on
-// another machine.
+// hidePaths removes the paths of the store and of temporary files from an error, because the caller may be
+// on another machine.
 func (q *query) hidePaths(err error) error {
 	hidden := &pathError{text: q.removePaths(err.Error()), err: err}
 	if hidden.text == err.Error() {

@@ -22,19 +22,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// boundTable is a table of a statement: a view in the query's database, on the files of one state of
-// the table.
+// boundTable is a table that a statement names, in one state. In the query's database, it is a view on the
+// table's files.
 type boundTable struct {
-	catalog       string // "" means DuckDB's own
-	schema, name  string // in the query's database, as the statement spells them
+	catalog       string // of the view; "" means DuckDB's default catalog
+	schema, name  string // of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
 	offset        int          // position of the name in the statement, in bytes
-	extraRows     *scratchFile // rows that are in no file of the table
-	copied        bool         // extraRows contains all rows of the table, with changed types
-	isPrivate     bool         // no other statement reads extraRows
+	extraRows     *scratchFile // contains the rows that are not in the table's files
+	copied        bool         // whether extraRows contains all rows of the table, with changed types
+	isPrivate     bool         // whether only this statement reads extraRows
 }
 
 func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
@@ -48,13 +48,13 @@ func (t *boundTable) close() {
 	}
 }
 
-// reserved lists names that DuckDB resolves before schemas.
+// reserved contains names that DuckDB resolves before it looks for a schema.
 var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
 
 const mainSchema = "main" // DuckDB's schema for unqualified names
 
-// resolve finds the tables of names. DuckDB ignores the case of names, even in quotes; the names of
-// tables are compared byte by byte.
+// resolve finds the tables that a statement names. Table names are case-sensitive, but DuckDB ignores
+// case, even in quoted names.
 func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (bounds []*boundTable, err error) {
 	defer func() {
 		if err != nil {
@@ -70,7 +70,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		state := q.o.At
 		if n.Catalog == database.Before {
 			if state = q.o.Before; state == nil {
-				return bounds, database.RefusedAt(sql, n.Offset, "%s refers to the earlier state in a comparison, but none was given", database.Before)
+				return bounds, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query has none", database.Before)
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
@@ -84,7 +84,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
 			if other.bucket != t.bucket || other.table != t.table {
-				return bounds, database.RefusedAt(sql, n.Offset, "bounds %v and %v differ only in case, or by a bucket named %s: SQL cannot tell them apart in one statement", other, t, mainSchema)
+				return bounds, database.RefusedAt(sql, n.Offset, "tables %v and %v differ only in case, or by a bucket named %s: use only one of them in a statement, because SQL cannot distinguish them", other, t, mainSchema)
 			}
 			continue
 		}
@@ -97,8 +97,8 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	return bounds, nil
 }
 
-// find opens a table in a state, and returns its exact name and its bucket's. It prefers a table with
-// exactly this name. Otherwise a single table whose name differs only in case is used.
+// find opens the table with a name, in a state, and returns the names of its bucket and the table. If no
+// name matches exactly, but a single name differs only in case, find opens that table.
 func (q *query) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
@@ -107,7 +107,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	var missing error
 	buckets := []string{bucket}
 	if n.Schema == "default" {
-		buckets = append(buckets, "") // SQL cannot express the empty name
+		buckets = append(buckets, "") // the default bucket, whose empty name SQL cannot express
 	}
 	for _, b := range buckets {
 		if err := tables.CheckAccess(ctx, b); err != nil {
@@ -135,18 +135,18 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	switch len(matches) {
 	case 0:
 		if state.Snapshot() != "" && len(names) == 0 || errors.Is(missing, fs.ErrPermission) {
-			return "", "", nil, missing // the error says whether the snapshot exists
+			return "", "", nil, missing // this error says whether the snapshot exists
 		}
-		wanted := &boundTable{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v%s: %w", wanted, nearest.Hint(n.Table, names), tables.ErrNotFound)
+		missingTable := &boundTable{bucket: bucket, table: n.Table}
+		return "", "", nil, fmt.Errorf("table %v%s: %w", missingTable, nearest.Hint(n.Table, names), tables.ErrNotFound)
 	case 1:
 		opened, err = q.store.Bucket(matches[0].bucket).Table(ctx, matches[0].table, state)
 		return matches[0].bucket, matches[0].table, opened, err
 	}
-	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: use one of these names", matches[0], matches[1])
+	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
 }
 
-// bind determines the state and the columns for the table's view.
+// bind sets the plan and the columns of a table.
 func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
 	if t.plan, err = table.ScanPlan(ctx); err != nil {
 		return err
@@ -158,8 +158,8 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	return nil
 }
 
-// fill determines the files for the table's view. If all rows must be copied to a file, it skips the
-// copy for a statement that is only described.
+// fill sets the files of the table's view, and writes rows to a file if necessary. If describeOnly is true,
+// it does not copy all rows.
 func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
 	switch p := t.plan; {
 	case p.NeedsScan || t.copied:
@@ -180,14 +180,14 @@ func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err
 	return err
 }
 
-// qualifiedSchema returns the schema of the table's view, in SQL.
+// qualifiedSchema returns the qualified name of the view's schema, in SQL.
 func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
 	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
 }
 
-// empty returns the statement that creates the view without rows.
+// emptyView returns the statement that creates a view with the table's columns and no rows.
 func (t *boundTable) emptyView() string {
 	columns := make([]string, len(t.columns))
 	for i, c := range t.columns {
@@ -196,8 +196,8 @@ func (t *boundTable) emptyView() string {
 	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
 
-// view returns the statement that creates the table's view. It finds columns by their Iceberg ids,
-// because older files may use other names, or lack columns.
+// view returns the statement that creates the table's view. The view finds columns by their Iceberg ids,
+// because older files may contain other names or fewer columns.
 func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
@@ -222,9 +222,10 @@ func (t *boundTable) view() string {
 	return view
 }
 
-// selected returns the list of the view's columns, each with the prefix from. For columns that may
-// contain NaN, it calls the function greatest, which returns its only argument: DuckDB has no
-// statistics of the result, and so skips no rows. TestNaN fails if another version of DuckDB does.
+// columnList returns the select list of the view's columns, each with a prefix. It wraps columns that may
+// contain NaN in greatest, which returns its only argument, because Parquet statistics ignore NaN: without
+// statistics for an expression, DuckDB skips no rows. TestNaN fails if a DuckDB version has such
+// statistics.
 func (t *boundTable) columnList(prefix string) string {
 	if len(t.plan.NaN) == 0 {
 		return prefix + "*"
@@ -238,34 +239,34 @@ func (t *boundTable) columnList(prefix string) string {
 	return strings.Join(columns, ", ")
 }
 
-// readFunction returns the table function that reads files. It passes columns as JSON, which DuckDB
-// binds in half the time of an expression. It must also pass the number of rows: with a schema,
-// DuckDB assumes one row per file, and its joins may never end.
+// readFunction returns a call of the table function that reads files. It passes the columns as JSON, which
+// DuckDB binds in half the time of an expression, and the row count, because DuckDB would otherwise assume
+// one row per file and plan joins that may never end.
 func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	paths := make([]string, len(files))
 	var rows int64
 	for i, f := range files {
 		paths[i] = sqlquote.Text(f.Path)
-		rows += max(f.Rows, 0) // manifests of other programs may claim any number
+		rows += max(f.Rows, 0) // manifests from other programs may contain any number
 	}
-	columns := make([]string, len(t.columns)) // in column order, which a Go map would lose
+	columns := make([]string, len(t.columns)) // a slice, because a Go map would lose the order of columns
 	for i, c := range t.columns {
-		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // strings always marshal
+		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // encoding strings cannot fail
 		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
 	}
 	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
 		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
 }
 
-// accessible yields the tables, in a state, of the wanted buckets that the caller may access.
-func (q *query) accessible(ctx context.Context, state tables.At, wanted func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
+// accessible yields the tables, in a state, of those buckets that match and that the caller may access.
+func (q *query) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range q.store.Buckets(ctx) {
 			if err != nil {
 				yield(tables.TableInfo{}, err)
 				return
 			}
-			if !wanted(b) || tables.CheckAccess(ctx, b) != nil {
+			if !match(b) || tables.CheckAccess(ctx, b) != nil {
 				continue
 			}
 			for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: state.Snapshot()}) {
@@ -282,8 +283,8 @@ func (q *query) accessible(ctx context.Context, state tables.At, wanted func(buc
 
 var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
 
-// replaceShow replaces SHOW TABLES with an equivalent SELECT, because DuckDB knows only the tables
-// that a statement names. It returns any other statement unchanged.
+// replaceShow replaces SHOW TABLES by an equivalent SELECT, because the query's database contains only the
+// tables that a statement names. It returns other statements unchanged.
 func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
 	const maxTables, maxBytes = 100_000, 8 << 20
 	match := showTables.FindStringSubmatch(sql)

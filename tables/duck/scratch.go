@@ -20,32 +20,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// scratch manages files that are written for DuckDB with rows that are in no file of their table. A
-// file with a tail's rows is kept while the tail stays the same.
+// scratch manages Parquet files from which DuckDB reads rows that are not in a table's own files. A file
+// with the rows of a tail is reused until the tail changes.
 type scratch struct {
 	dir string
 
 	mu    sync.Mutex
 	count int
-	files []*scratchFile // kept files, the most recently used last
+	files []*scratchFile // reusable files, least recently used first
 }
 
-// maxScratch is the number of unused files to keep: a tail has a few MiB.
+// maxScratch limits the number of reusable files. Each has a few MiB, the size of a tail.
 const maxScratch = 32
 
 type scratchFile struct {
-	s           *scratch
-	path        string
-	table, mark string
-	rows        int64
-	refs        int
-	file        spill.Writer
-	written     chan struct{} // closed once the file is written, or err is set
-	err         error
+	s       *scratch
+	path    string
+	table   string // the table's UUID
+	mark    string // ScanPlan.TailMark of the rows; "" if the file cannot be reused
+	rows    int64
+	refs    int // number of queries that use the file
+	file    spill.Writer
+	written chan struct{} // closed after the file was written, or err was set
+	err     error
 }
 
-// write returns a file with the rows of a tail, or with all rows if mark is "". The caller must
-// release it.
+// write returns a file with the rows of the tail with a mark or, if mark is "", with all rows of the
+// table. The caller must release the file.
 func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
 	f, isNew := s.acquire(plan.UUID, mark)
 	if isNew {
@@ -63,15 +64,16 @@ func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string)
 	}
 	err := f.err
 	s.mu.Lock()
-	f.mark = "" // no other query may use it
+	f.mark = "" // so that no other query uses it
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.write(ctx, plan, mark) // the query that wrote it may have been canceled
+		return s.write(ctx, plan, mark) // perhaps it failed only because the query that wrote it was canceled
 	}
 	return nil, err
 }
 
+// acquire returns the file with a mark, or a new file that the caller must write.
 func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,18 +96,18 @@ func (f *scratchFile) planned() tables.PlannedFile {
 	return tables.PlannedFile{Path: f.path, Rows: f.rows}
 }
 
-// release ends the use of a file.
+// release ends a query's use of a file.
 func (f *scratchFile) release() {
 	s := f.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.refs--; f.refs == 0 && f.mark == "" {
-		f.remove() // otherwise, Close removes it with the directory
+		f.remove()
 	}
 	s.sweep()
 }
 
-// sweep removes unused files that are outdated or too many. mu must be held.
+// sweep removes outdated files and files above maxScratch, unless a query uses them. mu must be held.
 func (s *scratch) sweep() {
 	newest := map[string]bool{}
 	var kept []*scratchFile
@@ -117,7 +119,7 @@ func (s *scratch) sweep() {
 		case !stale:
 			kept = append([]*scratchFile{f}, kept...)
 		case f.refs > 0:
-			f.mark = "" // its last user removes it
+			f.mark = "" // the last release removes it
 		default:
 			f.remove()
 		}
@@ -125,20 +127,21 @@ func (s *scratch) sweep() {
 	s.files = kept
 }
 
-// remove removes the file. The scratch's mu must be held.
+// remove removes the file. s.mu must be held.
 func (f *scratchFile) remove() {
 	_ = os.Remove(f.path)
 	f.file.Release()
 }
 
-// fill writes all rows, or only the rows of the tail. The caller must say which: f.mark may already
-// be cleared because of a newer tail.
+// fill writes the rows of the tail or, if tail is false, all rows. It does not use f.mark, which sweep may
+// already have cleared.
 func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	// Statistics would omit NaN, and are of little use in small files or files that are read once.
+	// Write no statistics: they would ignore NaN, and are of little use in small files and files that are
+	// read once.
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
 	columns := makePartsOptional(plan.Stored)
 	f.file = spill.Writer{WriteCloser: file, Quota: &spill.Process}
@@ -175,8 +178,8 @@ func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// optional makes all parts of nested columns nullable: tails of earlier versions contain nulls in
-// parts that the table declares as required.
+// makePartsOptional makes all parts of nested columns nullable, because a tail from an earlier version may
+// contain nulls in parts that the table now requires.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

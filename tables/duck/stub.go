@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Engine is the DuckDB engine, which is missing from this program.
+// Engine takes the place of the DuckDB engine, which this program does not contain.
 type Engine struct{}
 
 var errMissing = fmt.Errorf("%w: SQL needs DuckDB, but this program was built without cgo, or for a platform that DuckDB does not support: build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)

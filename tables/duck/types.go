@@ -16,9 +16,9 @@ import (
 
 // column is a column of a view.
 type column struct {
-	id   string // Iceberg's id
+	id   string // Iceberg field id
 	name string
-	sql  string // DuckDB's type
+	sql  string // DuckDB type
 }
 
 func columnsOf(plan *tables.ScanPlan) ([]column, error) {
@@ -27,23 +27,23 @@ func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 	for i, f := range plan.Schema.Fields() {
 		key := strings.ToLower(f.Name)
 		if other, ok := byName[key]; ok {
-			return nil, fmt.Errorf("columns %q and %q differ only in case: SQL cannot tell them apart", other, f.Name)
+			return nil, fmt.Errorf("columns %q and %q differ only in case, so SQL cannot distinguish them: rename one of them", other, f.Name)
 		}
 		byName[key] = f.Name
 		stored := plan.Stored.Field(i)
 		id, ok := stored.Metadata.GetValue("PARQUET:field_id")
 		if !ok {
-			return nil, fmt.Errorf("column %q has no id", f.Name)
+			return nil, fmt.Errorf("column %q has no Iceberg field id", f.Name)
 		}
 		if expected, err := schema.StoredType(f.Type); !schema.Alike(f.Type, stored.Type) && (err != nil || !schema.Alike(expected, stored.Type)) {
-			return nil, fmt.Errorf("column %q has type %s, stored as %s: SQL cannot read this combination", f.Name, f.Type, stored.Type)
+			return nil, fmt.Errorf("column %q has type %s, but is stored as %s: SQL cannot read this combination", f.Name, f.Type, stored.Type)
 		}
 		columns = append(columns, column{id, f.Name, sqlType(f.Type, stored.Type)})
 	}
 	return columns, nil
 }
 
-// sqlTypes maps types without relevant parameters to DuckDB's types.
+// sqlTypes maps those types to DuckDB types for which the parameters of the type do not matter.
 var sqlTypes = map[arrow.Type]string{
 	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
 	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",
@@ -53,8 +53,8 @@ var sqlTypes = map[arrow.Type]string{
 	arrow.STRING: "VARCHAR", arrow.LARGE_STRING: "VARCHAR", arrow.STRING_VIEW: "VARCHAR",
 }
 
-// sqlType returns DuckDB's type for a column. t is the type for readers and stored is the type in
-// files. If DuckDB lacks t, sqlType uses stored.
+// sqlType returns the DuckDB type for a column. t is the type for readers, and stored is the type in files.
+// If DuckDB does not support t, sqlType uses stored.
 func sqlType(t, stored arrow.DataType) string {
 	if name := sqlTypes[t.ID()]; name != "" {
 		return name
@@ -94,8 +94,8 @@ func sqlType(t, stored arrow.DataType) string {
 	return "BLOB"
 }
 
-// withoutZones removes the zones of nanosecond times from a plan's columns, because DuckDB has no
-// such type. It reports whether any had a zone.
+// removeZones removes the time zones of nanosecond times from a plan's columns, because DuckDB has no
+// nanosecond type with a zone. It reports whether it removed any.
 func removeZones(plan *tables.ScanPlan) bool {
 	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
 	found := false

@@ -23,7 +23,7 @@ type boundNode struct {
 	values []value
 	like   *pattern // for opLike
 
-	isColumn  bool // the column is compared with another column
+	isColumn  bool // whether the column is compared with another column, whose name and type follow
 	otherName string
 	otherType arrow.DataType
 }
@@ -36,7 +36,7 @@ type value struct {
 	text    string
 }
 
-// maxNamed limits the number of columns that an error names.
+// maxNamed limits the number of columns that an error lists.
 const maxNamed = 30
 
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
@@ -65,12 +65,13 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	}
 	out.isColumn, out.otherName = true, n.other
 	if !canCompare(out.typ, out.otherType) {
-		return nil, fmt.Errorf("filter: position %d: column %q is %s and column %q %s, which cannot be compared", n.offset+1, n.column, t, n.other, other)
+		return nil, fmt.Errorf("filter: position %d: column %q of type %s and column %q of type %s cannot be compared", n.offset+1, n.column, t, n.other, other)
 	}
 	return out, nil
 }
 
-// find returns the type of a column's values, and the type in which they are compared.
+// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if
+// they cannot be compared.
 func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
@@ -85,7 +86,7 @@ func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType
 		if n.isColumn && column == n.other {
 			hint = "; put text in single quotes"
 		}
-		return nil, nil, fmt.Errorf("filter: position %d: there are %d columns named %q; the columns are %s%s",
+		return nil, nil, fmt.Errorf("filter: position %d: %d columns have the name %q; the columns are %s%s",
 			n.offset+1, len(indices), column, strings.Join(names, ", "), hint)
 	}
 	t = plainType(columns.Field(indices[0]).Type)
@@ -95,7 +96,7 @@ func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType
 	return t, typ, nil
 }
 
-// plainType returns the type of a column's values without its encoding.
+// plainType returns the type of a column's values, without encodings and extensions.
 func plainType(t arrow.DataType) arrow.DataType {
 	for {
 		switch dt := t.(type) {
@@ -111,7 +112,8 @@ func plainType(t arrow.DataType) arrow.DataType {
 	}
 }
 
-// kindOf returns the kind of literal with which a type is compared, and a description of it.
+// kindOf returns the kind of literals with which columns of a type are compared, and its description.
+// If columns of the type cannot be compared, the description is "".
 func kindOf(t arrow.DataType) (kind literalKind, name string) {
 	switch id := t.ID(); {
 	case id == arrow.BOOL:
@@ -128,20 +130,20 @@ func kindOf(t arrow.DataType) (kind literalKind, name string) {
 func (b *boundNode) bindValues(n *node, t arrow.DataType) error {
 	want, name := kindOf(t)
 	if b.typ == nil || name == "" {
-		return fmt.Errorf("filter: position %d: column %q is %s, which allows only is null and is not null", n.offset+1, n.column, t)
+		return fmt.Errorf("filter: position %d: column %q has type %s, which supports only is null and is not null", n.offset+1, n.column, t)
 	}
 	if n.op == opLike {
 		if err := b.bindLike(n.values); err != nil {
-			return fmt.Errorf("filter: position %d: column %q is %s: %w", n.offset+1, n.column, t, err)
+			return fmt.Errorf("filter: position %d: column %q has type %s: %w", n.offset+1, n.column, t, err)
 		}
 		return nil
 	}
 	for _, l := range n.values {
 		if l.kind != want {
-			return fmt.Errorf("filter: position %d: column %q is %s: it is compared to %s, not to %.40s", l.offset+1, n.column, t, name, l)
+			return fmt.Errorf("filter: position %d: column %q has type %s: compare it with %s, not with %.40s", l.offset+1, n.column, t, name, l)
 		}
 		if err := b.bindValue(l, t); err != nil {
-			return fmt.Errorf("filter: position %d: column %q is %s: %w", l.offset+1, n.column, t, err)
+			return fmt.Errorf("filter: position %d: column %q has type %s: %w", l.offset+1, n.column, t, err)
 		}
 	}
 	if b.op == opIn && len(b.values) == 0 {
@@ -157,7 +159,7 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 		v.text = l.text
 	case *arrow.Float32Type:
 		f, _ := l.number.Float32()
-		if t.ID() == arrow.FLOAT16 { // compared as float32
+		if t.ID() == arrow.FLOAT16 { // round the literal to float16, because the column is compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
@@ -175,7 +177,7 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	return nil
 }
 
-// rational returns the exact value of l in a column's units.
+// rational returns the exact value of a literal in the units of the type for comparing.
 func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
@@ -192,23 +194,22 @@ func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	return l.number, nil
 }
 
-// bindExact adds a value for a bounded type without fractions. A value between two values of the type, or
-// outside its range, still makes sense: for an integer, x > 1.5 is x > 1, and for a byte, x < 300 is always
-// true.
+// bindExact adds a value of a type without fractions. If the type does not contain r, bindExact changes the
+// operator instead: for an integer, x < 1.5 becomes x <= 1, and for a byte, x < 300 becomes always true.
 func (b *boundNode) bindExact(r *big.Rat) {
 	floor := new(big.Int).Div(r.Num(), r.Denom()) // rounds down, because the denominator is positive
-	v, fits := wholeValue(floor, b.typ)
+	v, inRange := wholeValue(floor, b.typ)
 	switch {
-	case fits && r.IsInt():
+	case inRange && r.IsInt():
 	case b.op == opIn:
 		return
 	case b.op == opEq:
 		b.op = opNone
 	case b.op == opNe:
 		b.op = opAll
-	case !fits && (floor.Sign() > 0) == (b.op == opLt || b.op == opLe):
+	case !inRange && (floor.Sign() > 0) == (b.op == opLt || b.op == opLe):
 		b.op = opAll
-	case !fits:
+	case !inRange:
 		b.op = opNone
 	case b.op == opLt:
 		b.op = opLe
@@ -218,7 +219,7 @@ func (b *boundNode) bindExact(r *big.Rat) {
 	b.values = append(b.values, v)
 }
 
-// wholeValue converts a number to a value of a type, or returns false if it is out of range.
+// wholeValue converts an integer to a value of a type. If the integer is out of range, it returns false.
 func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	i := v.Int64()
 	switch as.(type) {
@@ -233,7 +234,7 @@ func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	return value{whole: i}, v.IsInt64()
 }
 
-// timeValue converts text to the exact number of units in which a date or time column is compared.
+// timeValue converts a date or time to the exact number of units in which the column is compared.
 func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch as := as.(type) {
 	case *arrow.Date32Type:
@@ -243,28 +244,28 @@ func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	case *arrow.Time64Type:
 		return sinceMidnight(l, as.Unit)
 	}
-	return sinceMidnight(l, arrow.Nanosecond) // Iceberg has no nanosecond times of day, so they are stored as integers
+	return sinceMidnight(l, arrow.Nanosecond) // stored as integers, because Iceberg has no nanosecond times of day
 }
 
 func perSecond(u arrow.TimeUnit) *big.Rat { return big.NewRat(int64(time.Second/u.Multiplier()), 1) }
 
-// since1970 converts dates and times. Text without an offset is in UTC, or in the unspecified zone of the
-// column; for a column without a zone, an offset is an error.
+// since1970 converts a date or time to units since 1970. If the column has no zone, neither may the text
+// have an offset. If the column has a zone, text without an offset is in UTC.
 func since1970(l literal, units *big.Rat, zoned bool) (*big.Rat, error) {
 	tm, offset, err := ParseTime(l.text)
 	switch {
 	case err != nil:
 		return nil, err
 	case offset && !zoned:
-		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no zone: omit the offset", l)
+		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no time zone: omit the offset", l)
 	}
 	seconds := big.NewRat(tm.Unix(), 1)
 	seconds.Add(seconds, big.NewRat(int64(tm.Nanosecond()), 1e9))
 	return seconds.Mul(seconds, units), nil
 }
 
-// ParseTime parses a date or time as expressions write it, and reports whether the text has an offset from UTC.
-// Without an offset, the time is in UTC.
+// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
+// UTC. Without an offset, the time is in UTC.
 func ParseTime(text string) (at time.Time, offset bool, err error) {
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"} {
 		if at, err = time.Parse(layout, text); err == nil {
@@ -274,7 +275,7 @@ func ParseTime(text string) (at time.Time, offset bool, err error) {
 			return at, true, nil
 		}
 	}
-	return at, false, fmt.Errorf("'%.60s' is not a date or time: write '2026-01-31', or '2026-01-31 23:59:59.999'", text)
+	return at, false, fmt.Errorf("'%.60s' is not a date or time: write, for example, '2026-01-31' or '2026-01-31 23:59:59.999'", text)
 }
 
 func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
@@ -285,5 +286,5 @@ func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
 			return nanos.Mul(nanos, perSecond(u)), nil
 		}
 	}
-	return nil, fmt.Errorf("%.60s is not a time of day: write '23:59:59.999'", l)
+	return nil, fmt.Errorf("%.60s is not a time of day: write, for example, '23:59:59.999'", l)
 }

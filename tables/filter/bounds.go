@@ -7,30 +7,30 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Bounds describes the values of a column in a group of rows that has not been read. Min and Max are encoded as
-// in Iceberg and Parquet; nil means unknown. Min may be below all values, and Max above them.
+// Bounds describes the values of a column in a group of rows. Min and Max are a lower and an upper bound,
+// which need not occur among the values. They are encoded as in Iceberg and Parquet; nil means unknown.
 type Bounds struct {
 	Min, Max    []byte
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether any row of a group may satisfy the condition, and whether any row may not, because the
-// condition is false or null for it. The function column returns the bounds of a column of the schema.
-func (c *Condition) May(column func(name string) Bounds) (mayHold, mayFail bool) {
+// May reports whether the condition may be true for some row of a group, and whether it may be false or null
+// for some row. bounds must return the bounds of a column in the group.
+func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {
 		return true, false
 	}
 	all, _ := c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
-		return []outcomes{n.outcomesWithin(column(n.name))}, nil
+		return []outcomes{n.outcomesWithin(bounds(n.name))}, nil
 	})
 	return all[0]&holds != 0, all[0]&(fails|unknown) != 0
 }
 
-// outcomesWithin returns the possible outcomes of a comparison.
+// outcomesWithin returns the possible outcomes of a comparison for rows with these bounds.
 func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
 	if n.isColumn {
-		return holds | fails | unknown // the other column's nulls are not considered
+		return holds | fails | unknown // the other column's bounds are not considered
 	}
 	switch n.op {
 	case opNull:
@@ -59,7 +59,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 	return out
 }
 
-// compareBounds returns the possible outcomes of comparing values within bounds.
+// compareBounds returns the possible outcomes of comparing non-null values within bounds.
 func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 	if n.op == opIn {
 		out = fails
@@ -87,7 +87,7 @@ func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
 	return out
 }
 
-// order compares a bound with a value. It returns false if the bound is unknown.
+// order compares a bound with a value. If the bound is unknown, ok is false.
 func (n *boundNode) order(bound []byte, v value) (order int, ok bool) {
 	b, ok := decodeBound(n.typ, bound)
 	return b.order(n.typ, v), ok
@@ -114,10 +114,10 @@ func (v value) order(t arrow.DataType, w value) int {
 	return compareValues(v.whole, w.whole)
 }
 
-// decodeBound decodes a bound. It returns false if the bound is invalid, or if bounds of the type are not used.
+// decodeBound decodes a bound. If the bound is invalid or its type is not supported, ok is false.
 func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	var bits uint64
-	switch len(bound) { // bounds from before a column was widened are narrower
+	switch len(bound) { // a bound that was stored before the column was widened has 4 bytes
 	case 4:
 		bits = uint64(binary.LittleEndian.Uint32(bound))
 	case 8:

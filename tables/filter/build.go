@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Quoted returns a column's name in double quotes, as expressions write it.
+// Quoted returns a column's name in double quotes, for use in an expression.
 func Quoted(column string) string { return sqlquote.Name(column) }
 
-// Compare returns an expression that compares a column with a value. The value is written as in an expression,
-// but without quotes. The sign is one of = != < <= > >=.
+// Compare returns an expression that compares a column with a value. The value has the syntax of expressions,
+// but no quotes. The sign is one of = != < <= > >=.
 func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	l := literal{kind: literalText, text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
@@ -50,23 +50,23 @@ func IsNull(column string) *Expr {
 	return &Expr{text: Quoted(column) + " is null", root: &node{op: opNull, column: column}}
 }
 
-// Not returns an expression that is true where e is false. A nil e is true for all rows and cannot be negated:
-// using the result returns an error.
+// Not returns an expression that is true where e is false. A nil e, which is true for all rows, cannot be
+// negated: Bind and Filter then return an error.
 func Not(e *Expr) *Expr {
 	if e == nil {
-		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("Not needs a condition: nil is true for all rows")}
+		return &Expr{text: "not ()", root: &node{op: opNot}, err: errors.New("filter: Not(nil) is not supported: pass a condition to Not")}
 	}
 	return &Expr{text: "not (" + e.text + ")", root: &node{op: opNot, parts: []*node{e.root}}, err: e.err}
 }
 
-// And returns an expression that is true where all of its arguments are true. It ignores nil arguments. Without
-// other arguments it returns nil, which is true for all rows.
+// And returns an expression that is true where all of its arguments are true. Nil arguments are true for all
+// rows. If all arguments are nil, And returns nil.
 func And(all ...*Expr) *Expr {
 	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(all), func(e *Expr) bool { return e == nil }))
 }
 
-// Or returns an expression that is true where any of its arguments is true. It returns nil, which is true for
-// all rows, if an argument is nil or there are no arguments.
+// Or returns an expression that is true where any of its arguments is true. If an argument is nil, or there are
+// no arguments, Or returns nil, which is true for all rows.
 func Or(all ...*Expr) *Expr {
 	if slices.Contains(all, nil) {
 		return nil
@@ -90,8 +90,8 @@ func combine(word string, op operator, all []*Expr) *Expr {
 	return out
 }
 
-// Value is a type of value that columns are compared with. Compare columns of dates and times with a time.Time
-// or text. A float stands for the decimal number that Go prints for it.
+// Value is a type with whose values columns can be compared. Compare dates and times with a time.Time or a
+// string. A float means the decimal number that Go prints for it.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | time.Time
@@ -146,10 +146,10 @@ func In[V Value](column string, values ...V) *Expr {
 // stands for any text and _ for any one character.
 func Like(column, pattern string) *Expr { return compareWith(column, "like", pattern) }
 
-// compareWith compares a column with a Value.
+// compareWith returns an expression that compares a column with a Value.
 func compareWith(column, sign string, v any) *Expr {
 	l, err := literalOf(v)
-	if err != nil { // the text of the value must not hide the error
+	if err != nil { // String still returns a text, with ? for the value
 		return &Expr{text: Quoted(column) + " " + sign + " ?", root: &node{column: column}, err: fmt.Errorf("filter: column %q: %w", column, err)}
 	}
 	op := opLike
@@ -164,7 +164,7 @@ func literalOf(v any) (literal, error) {
 	case time.Time:
 		return literal{kind: literalText, text: TimeText(v)}, nil
 	case time.Duration:
-		return literal{}, fmt.Errorf("a duration such as %s must be given as a number in the column's units", v)
+		return literal{}, fmt.Errorf("a duration such as %s cannot be compared: use a number in the column's units", v)
 	}
 	var text string
 	switch r := reflect.ValueOf(v); {
@@ -189,5 +189,5 @@ func literalOf(v any) (literal, error) {
 	return literal{kind: literalNumber, text: text, number: number}, nil
 }
 
-// TimeText formats a time as expressions write it, in UTC.
+// TimeText formats a time in UTC, in the syntax of expressions.
 func TimeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999999") }

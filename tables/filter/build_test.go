@@ -88,11 +88,11 @@ func TestValuesThatAreNone(t *testing.T) {
 		{filter.In("x", 1, math.NaN()), "NaN"},
 		{filter.Between("x", 1, math.NaN()), "NaN"},
 		{filter.Not(bad), "NaN"},
-		{filter.Not(nil), "needs a condition"},
-		{filter.And(filter.Eq("n", 1), filter.Not(filter.And())), "needs a condition"},
+		{filter.Not(nil), "pass a condition"},
+		{filter.And(filter.Eq("n", 1), filter.Not(filter.And())), "pass a condition"},
 		{filter.And(filter.Eq("n", 1), bad), "NaN"},
 		{filter.Or(bad, filter.Eq("n", 1)), "NaN"},
-		{filter.Eq("n", "1"), "compared to a number"},
+		{filter.Eq("n", "1"), "compare it with a number"},
 		{filter.Like("n", "1"), "text columns"},
 		{filter.Like("utc", "2026%"), "text columns"},
 	} {
@@ -122,8 +122,8 @@ func TestLike(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		`s like abc`: "text in single quotes", `s like 1`: "text in single quotes", `s like 'a!' escape '!'`: "ends with", `s like 'a' escape 'ab'`: "one character",
-		`s like 'a' escape ''`: "one character", `id like '1'`: "text columns", `s between 'a'`: "expected and", `s between 'a' or 'b'`: "expected and", `s not = 'a'`: "in, like or between",
+		`s like abc`: "text in single quotes", `s like 1`: "text in single quotes", `s like 'a!' escape '!'`: "ends with", `s like 'a' escape 'ab'`: "a single character",
+		`s like 'a' escape ''`: "a single character", `id like '1'`: "text columns", `s between 'a'`: "expected and", `s between 'a' or 'b'`: "expected and", `s not = 'a'`: "in, like or between",
 	} {
 		e, err := filter.Parse(text)
 		if err == nil {

@@ -16,8 +16,8 @@ func canCompare(a, b arrow.DataType) bool {
 	return a != nil && b != nil && (arrow.TypeEqual(a, b) || number(a) && number(b))
 }
 
-// compareColumns compares two columns, row by row, by their exact values, without rounding
-// to either type.
+// compareColumns compares two columns, row by row. It compares exact values, and never rounds a value to
+// the other column's type.
 func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	outcome := outcomeOf[n.op]
 	fill := func(order func(i int) int) {
@@ -57,8 +57,7 @@ func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
 	}
 }
 
-// intsOf returns a function that returns the values of a column of integers, dates or times. It returns nil
-// for other types.
+// intsOf returns the accessor of a column of integers, dates or times. For other columns, it returns nil.
 func intsOf(a arrow.Array) func(int) int64 {
 	switch a := a.(type) {
 	case *array.Int32:
@@ -75,7 +74,7 @@ func intsOf(a arrow.Array) func(int) int64 {
 	return nil
 }
 
-// floatsOf is like intsOf, for columns of floats.
+// floatsOf returns the accessor of a column of floats. For other columns, it returns nil.
 func floatsOf(a arrow.Array) func(int) float64 {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -86,8 +85,8 @@ func floatsOf(a arrow.Array) func(int) float64 {
 	return nil
 }
 
-// compareMixed compares an integer with a float exactly. It converts neither to the other's type, because
-// neither type contains all values of the other.
+// compareMixed compares an integer with a float exactly. Converting one of them to the other's type would not
+// be exact, because neither type contains all values of the other.
 func compareMixed(i int64, f float64) int {
 	switch {
 	case f != f:
@@ -111,14 +110,14 @@ func compareExact(a, b arrow.Array, row int) int {
 	switch {
 	case math.IsNaN(infX) || math.IsNaN(infY):
 		return unordered
-	case infX != 0 || infY != 0: // only one can be a float
+	case infX != 0 || infY != 0: // at most one is infinite, because the other number is a decimal
 		return compareValues(infX, infY)
 	}
 	return x.Cmp(y) + same
 }
 
-// rationalOf returns the exact value of a number. For an infinity or NaN, it returns nil and the float.
-func rationalOf(a arrow.Array, row int) (r *big.Rat, none float64) {
+// rationalOf returns the exact value of a number. An infinity or NaN is returned as special, with a nil r.
+func rationalOf(a arrow.Array, row int) (r *big.Rat, special float64) {
 	if d, ok := a.(*array.Decimal128); ok {
 		scale := d.DataType().(*arrow.Decimal128Type).Scale
 		return new(big.Rat).SetFrac(d.Value(row).BigInt(), new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(scale)), nil)), 0

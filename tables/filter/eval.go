@@ -43,8 +43,8 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 	})
 }
 
-// columnAs returns a column in the type for comparing. If keepCodes is set, it may return a column that is
-// dictionary-encoded with that value type.
+// columnAs returns a column in the type as. If keepCodes is true, it may instead return a dictionary-encoded
+// column whose values have this type.
 func columnAs(column func(string) arrow.Array, name string, as arrow.DataType, keepCodes bool) (arrow.Array, error) {
 	a := column(name)
 	if as == nil || keepCodes && isEncoded(a, as) {
@@ -58,7 +58,7 @@ func columnAs(column func(string) arrow.Array, name string, as arrow.DataType, k
 	return converted, nil
 }
 
-// isEncoded reports whether a column is dictionary-encoded with values of a type.
+// isEncoded reports whether a column is dictionary-encoded with 32-bit codes and non-null values of a type.
 func isEncoded(a arrow.Array, as arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
 	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), as) {
@@ -79,7 +79,8 @@ func markNulls(out []outcomes, a arrow.Array) {
 	}
 }
 
-// compare compares a column with the node's values.
+// compare stores the outcome of comparing each row of a column with the node's values. The caller must set the
+// outcomes of nulls.
 func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
@@ -96,7 +97,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 		return
 	}
 	switch a := column.(type) {
-	case *array.Dictionary: // the indices of nulls are arbitrary
+	case *array.Dictionary: // the codes of nulls are arbitrary, so they may be out of range
 		valueOutcomes := make([]outcomes, a.Dictionary().Len())
 		n.compare(valueOutcomes, a.Dictionary())
 		for i, code := range a.Indices().(*array.Int32).Int32Values() {
@@ -137,7 +138,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	}
 }
 
-// compareSlice is like compareEach, for values stored contiguously.
+// compareSlice is like compareEach, for columns whose values are stored in a slice.
 func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
 	literal := func(v value) T {
 		if arrow.IsFloating(n.typ.ID()) {
@@ -150,12 +151,12 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		return
 	}
 	v, outcome := literal(n.values[0]), outcomeOf[n.op]
-	for i, c := range column { // branch-free, because a branch would often be mispredicted
+	for i, c := range column { // without branches, which the CPU would often mispredict
 		out[i] = outcome[(unordered-(unordered-less)*toInt(c < v)-(unordered-same)*toInt(c == v)-(unordered-greater)*toInt(c > v))&3]
 	}
 }
 
-// compareEach compares each value of a column.
+// compareEach compares each value of a column with the node's values, which literal converts to T.
 func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != opIn {
 		v, outcome := literal(n.values[0]), outcomeOf[n.op]
@@ -196,17 +197,17 @@ func compareValues[T cmp.Ordered](a, b T) int {
 
 func compareDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
 
-// outcomes is a set of possible outcomes of a condition: one outcome for a single row, or all that occur in a
-// group of rows. The logic has SQL's three values.
+// outcomes is a set of outcomes of a condition in SQL's three-valued logic: a single outcome for a row, or all
+// possible outcomes for the rows of a group.
 type outcomes uint8
 
 const (
 	holds outcomes = 1 << iota
 	fails
-	unknown // a null was compared
+	unknown // the result is null
 )
 
-// both returns the possible outcomes of combining a and b by and.
+// both returns the possible outcomes of "a and b".
 func both(a, b outcomes) outcomes {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
@@ -215,7 +216,7 @@ func both(a, b outcomes) outcomes {
 	return out
 }
 
-// not returns the possible outcomes of the negation of a.
+// not returns the possible outcomes of "not a".
 func not(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
 
 // Results of comparing two values: less, equal, greater, or unordered because one is NaN.
@@ -226,15 +227,15 @@ const (
 	unordered
 )
 
-// outcomeOf maps each operator to its outcome for each result of a comparison.
+// outcomeOf maps each operator to its outcomes, indexed by the result of comparing two values.
 var outcomeOf = map[operator][4]outcomes{
 	opEq: {fails, holds, fails, fails}, opNe: {holds, fails, holds, holds},
 	opLt: {holds, fails, fails, fails}, opLe: {holds, holds, fails, fails},
 	opGt: {fails, fails, holds, fails}, opGe: {fails, holds, holds, fails},
 }
 
-// outcomes combines the outcomes of a node's comparisons. leaf returns those of one comparison, for each row or
-// group of rows.
+// outcomes returns the outcomes of a node, for each row or group of rows. leaf must return the outcomes of a
+// single comparison.
 func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
 	if len(n.parts) == 0 {
 		return leaf(n)

@@ -1,9 +1,9 @@
-// Package filter selects rows by conditions on their columns, written much as in SQL:
+// Package filter selects rows by conditions on their columns. The syntax resembles SQL's:
 //
 //	price > 100 and sym in ('A', 'B')
 //
-// Parse an expression, or build one from values, and apply it to record batches. Scans also skip files and row
-// groups in which no row can match, according to [Condition.May].
+// Parse an expression, or build one from values, and apply it to record batches. With [Condition.May], scans
+// also skip files and row groups in which no row can match.
 //
 // Logic is three-valued, as in SQL: a comparison with a null is neither true nor false, and
 // a row is kept only if the whole expression is true for it. A NaN is neither equal to, less
@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// SyntaxError describes what is wrong with the text of an expression, and where.
+// SyntaxError describes a mistake in the text of an expression, and its position.
 type SyntaxError struct {
 	Offset int // in bytes from the start of the text
 	Msg    string
@@ -31,13 +31,13 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: position %d: %s", e.Offset+1, e.Msg)
 }
 
-// Expr is an expression that is not bound to a schema yet. Scans use it as their filter. It is safe for
+// Expr is an expression that is not bound to a schema. It can be the filter of a scan. It is safe for
 // concurrent use.
 type Expr struct {
 	text  string
 	root  *node
-	err   error                   // error of a value that cannot be compared
-	bound atomic.Pointer[boundTo] // set by the last Filter
+	err   error                   // a mistake in building the expression, which Bind returns
+	bound atomic.Pointer[boundTo] // the expression bound to the schema of the last batch that Filter filtered
 }
 
 type boundTo struct {
@@ -45,7 +45,7 @@ type boundTo struct {
 	condition *Condition
 }
 
-// Columns returns the names of the columns that the expression uses, each once.
+// Columns returns the names of the columns that the expression uses, without duplicates.
 func (e *Expr) Columns() []string {
 	if e == nil {
 		return nil
@@ -72,7 +72,7 @@ func (n *node) columns(to []string) []string {
 // Condition is an expression bound to a schema. The zero Condition is true for all rows. It
 // is safe for concurrent use.
 type Condition struct {
-	Columns []string // the columns that the condition uses, each once
+	Columns []string // names of the columns that the condition uses, without duplicates
 	root    *boundNode
 }
 
@@ -91,8 +91,8 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 	return &Condition{e.Columns(), root}, nil
 }
 
-// Holds reports for each row whether the condition is true. The function column returns a column's values, in
-// the type bound to or in the type that the table stores.
+// Holds reports for each row whether the condition is true. column must return the values of a column, in its
+// type in the bound schema or in the type in which tables store it.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil
@@ -108,7 +108,7 @@ func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]boo
 	return out, nil
 }
 
-// String returns the text that was parsed, or a text that Parse converts to an equal expression.
+// String returns the parsed text or, for an expression that was built from values, an equivalent text.
 func (e *Expr) String() string {
 	if e == nil {
 		return ""
@@ -135,14 +135,14 @@ const (
 	opNone // false where the column is not null
 )
 
-// node is a part of an expression. Nodes of and, or and not have parts; other nodes concern one column, or
-// compare two.
+// node is a node of an expression's syntax tree. Nodes for and, or and not have child nodes in parts; other nodes
+// test one column, or compare two.
 type node struct {
 	op     operator
 	parts  []*node
 	column string
 
-	isColumn bool // the column is compared with another column, not with values
+	isColumn bool // whether the column is compared with the column other instead of values
 	other    string
 
 	values []literal
@@ -167,7 +167,7 @@ func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordB
 	return out, nil
 }
 
-// boundFor returns the expression bound to a schema.
+// boundFor returns the expression bound to a schema, and caches it.
 func (e *Expr) boundFor(schema *arrow.Schema) (*Condition, error) {
 	if e == nil {
 		return e.Bind(schema)

@@ -164,12 +164,12 @@ func TestExactNumbers(t *testing.T) {
 func TestSyntaxErrors(t *testing.T) {
 	deep := strings.Repeat("(", 101) + "a = 1" + strings.Repeat(")", 101)
 	for text, want := range map[string]string{
-		"": "position 1: expected the name of a column", "a": "position 2: expected a comparison", "a =": "position 4: expected a number",
-		"a = 'x": "position 5: the quote ' is never closed", "a = null": "position 5: a comparison with null", "a = 1 b": `position 7: expected "and", "or" or the end, found "b"`,
+		"": "position 1: expected a column name", "a": "position 2: expected a comparison", "a =": "position 4: expected a number",
+		"a = 'x": "position 5: the quote ' is not closed", "a = null": "position 5: a comparison with null", "a = 1 b": `position 7: expected "and", "or" or the end, found "b"`,
 		"a in 1": `position 6: expected "("`, "a in (1": `expected ","`, "a in ()": "position 7: expected a number", "a not 1": "position 7: expected in",
 		"a is 1": "position 6: expected null", "(a = 1": `position 7: expected ")"`, "a ; b": `unexpected ';'`,
-		"a = 1_0": "not a number", "a = 1e999999": "not a number", "a = 1e1000": "not a number", "a = --1": "not a number", "and = 1": "expected the name", "1 = 1": "expected the name",
-		deep: "nested more than 100 deep", strings.Repeat("not ", 200) + "a = 1": "more than 100", strings.Repeat("x", 1<<20+1): "the limit is 1048576",
+		"a = 1_0": "not a number", "a = 1e999999": "not a number", "a = 1e1000": "not a number", "a = --1": "not a number", "and = 1": "expected a column name", "1 = 1": "expected a column name",
+		deep: "nested more than 100 levels deep", strings.Repeat("not ", 200) + "a = 1": "more than 100", strings.Repeat("x", 1<<20+1): "the limit is 1048576",
 		"a = " + strings.Repeat("9", 500): "not a number", "a = \xff": `unexpected`,
 	} {
 		_, err := filter.Parse(text)
@@ -186,10 +186,10 @@ func TestSyntaxErrors(t *testing.T) {
 
 func TestBindErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"pric > 1": `position 1: there are 0 columns named "pric"; the columns are "id", "n", `, "Id = 1": `0 columns named "Id"`,
-		"sym = 1": `position 7: column "sym" is utf8: it is compared to text in single quotes, not to 1`, "id = '1'": `column "id" is int64: it is compared to a number, not to '1'`,
-		"ok = 1": "compared to true or false", "x = true": "to a number, not to true", "day = 5": "single quotes", "day = 'soon'": "is not a date or time",
-		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is not a time of day", "list = 1": "allows only is null", "sym = A": `there are 0 columns named "A"`, "x > sym": `column "x" is float64 and column "sym" utf8, which cannot be compared`, "list = id": "cannot be compared", "id in (1, 'a')": "position 11",
+		"pric > 1": `position 1: 0 columns have the name "pric"; the columns are "id", "n", `, "Id = 1": `0 columns have the name "Id"`,
+		"sym = 1": `position 7: column "sym" has type utf8: compare it with text in single quotes, not with 1`, "id = '1'": `column "id" has type int64: compare it with a number, not with '1'`,
+		"ok = 1": "compare it with true or false", "x = true": "with a number, not with true", "day = 5": "single quotes", "day = 'soon'": "is not a date or time",
+		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is not a time of day", "list = 1": "supports only is null", "sym = A": `0 columns have the name "A"`, "x > sym": `column "x" of type float64 and column "sym" of type utf8 cannot be compared`, "list = id": "cannot be compared", "id in (1, 'a')": "position 11",
 	} {
 		e, err := filter.Parse(text)
 		if err != nil {

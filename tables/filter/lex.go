@@ -35,7 +35,7 @@ const (
 	literalBool
 )
 
-// literal is a value in an expression, exactly as written.
+// literal is a value in an expression, with its exact text.
 type literal struct {
 	kind   literalKind
 	text   string
@@ -51,8 +51,8 @@ func (l literal) String() string {
 	return l.text
 }
 
-// maxDigits limits the digits and the exponent of a number. A larger number would need memory out of proportion
-// to the text.
+// maxDigits limits the digits of a number, because a short text such as 1e999999999 could otherwise need very
+// much memory. The exponent is limited to 3 digits.
 const maxDigits = 400
 
 // next reads the token at an offset, and returns the offset after it.
@@ -67,7 +67,7 @@ func next(text string, at int) (token, int, error) {
 	case c == '\'' || c == '"':
 		content, end, ok := quoted(text, at)
 		if !ok {
-			return t, 0, &SyntaxError{at, fmt.Sprintf("the quote %c is never closed", c)}
+			return t, 0, &SyntaxError{at, fmt.Sprintf("the quote %c is not closed", c)}
 		}
 		t.kind, t.text = tokenQuoted, content
 		if c == '\'' {
@@ -100,7 +100,7 @@ func next(text string, at int) (token, int, error) {
 	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// quoted reads quoted text, in which two quotes stand for one.
+// quoted reads quoted text, in which two quotes mean one, and returns the offset after it.
 func quoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]

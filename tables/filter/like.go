@@ -9,16 +9,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// Special runes of a pattern.
+// Runes of a pattern that represent % and _.
 const (
 	anyText rune = -1 - iota
 	anyOne
 )
 
-// pattern is a parsed pattern of like.
+// pattern is a parsed pattern of the operator like.
 type pattern struct {
 	runes  []rune
-	prefix string // prefix of all matching texts
+	prefix string // the text before the first % or _
 }
 
 // bindLike parses the pattern of a node. The node's second value, if any, is the escape character for % and _.
@@ -30,7 +30,7 @@ func (b *boundNode) bindLike(values []literal) error {
 	if len(values) > 1 {
 		var size int
 		if escape, size = utf8.DecodeRuneInString(values[1].text); size != len(values[1].text) || size == 0 {
-			return errors.New("escape must be followed by one character")
+			return errors.New("the text after escape must be a single character")
 		}
 	}
 	p := &pattern{}
@@ -58,8 +58,8 @@ func (b *boundNode) bindLike(values []literal) error {
 	return nil
 }
 
-// matches reports whether a text matches the pattern. It backtracks only to the last %, because backtracking to
-// an earlier one cannot find more.
+// matches reports whether a text matches the pattern. It backtracks only to the last %: if that fails,
+// backtracking to an earlier % fails as well.
 func (p *pattern) matches(text string) bool {
 	if !strings.HasPrefix(text, p.prefix) {
 		return false

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	maxText  = 1 << 20 // maximum length of an expression
-	maxDepth = 100     // maximum nesting of parentheses and of not
+	maxText  = 1 << 20 // maximum length of an expression, in bytes
+	maxDepth = 100     // maximum nesting depth of parentheses and not
 )
 
 type parser struct {
@@ -15,13 +15,13 @@ type parser struct {
 	token token // next token
 	after int   // offset after the next token
 	depth int
-	err   error // first error; after it, the next token is always the end
+	err   error // the first error, after which the next token is always the end
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
 func Parse(text string) (*Expr, error) {
 	if len(text) > maxText {
-		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes; the limit is %d", len(text), maxText)}
+		return nil, &SyntaxError{maxText, fmt.Sprintf("the expression has %d bytes: the limit is %d", len(text), maxText)}
 	}
 	p := &parser{text: text}
 	p.advance()
@@ -52,16 +52,16 @@ func (p *parser) advance() {
 	}
 }
 
-// failExpected records an error that says what was expected and what the next token is.
-func (p *parser) failExpected(what string) {
+// failExpected records the error that the next token is not the expected one.
+func (p *parser) failExpected(expected string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
 		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.after])
 	}
-	p.fail(&SyntaxError{p.token.offset, "expected " + what + ", found " + found})
+	p.fail(&SyntaxError{p.token.offset, "expected " + expected + ", found " + found})
 }
 
-// skipWord reports whether the next token is w, a keyword, parenthesis or comma, and skips it if so.
+// skipWord skips the next token if it is the keyword or sign w, and reports whether it did.
 func (p *parser) skipWord(w string) bool {
 	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
 	if found {
@@ -74,7 +74,7 @@ func (p *parser) expression() *node {
 	return p.chain("or", opOr, func() *node { return p.chain("and", opAnd, p.factor) })
 }
 
-// chain reads one or more parts, separated by a keyword, as one node.
+// chain parses one or more parts, separated by a keyword, as a single node.
 func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
 	for p.skipWord(keyword) {
@@ -86,11 +86,11 @@ func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	return n
 }
 
-// factor reads an expression in parentheses, a factor preceded by not, or a comparison.
+// factor parses an expression in parentheses, a factor after not, or a comparison.
 func (p *parser) factor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
-		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and nots are nested more than %d deep", maxDepth)})
+		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and not are nested more than %d levels deep", maxDepth)})
 	}
 	defer func() { p.depth-- }()
 	switch {
@@ -172,7 +172,7 @@ func (p *parser) comparisonSign() operator {
 func (p *parser) column() string {
 	name := p.token.text
 	if p.token.kind != tokenQuoted && (p.token.kind != tokenName || reserved[strings.ToLower(name)]) {
-		p.failExpected("the name of a column (in double quotes unless it is a plain word)")
+		p.failExpected("a column name (in double quotes unless it is a plain word)")
 	}
 	p.advance()
 	return name
@@ -183,7 +183,7 @@ func (p *parser) literal() literal {
 	switch {
 	case p.token.kind == tokenLiteral:
 	case p.token.kind == tokenName && strings.EqualFold(p.token.text, "null"):
-		p.fail(&SyntaxError{p.token.offset, "a comparison with null is never true: write is null, or is not null"})
+		p.fail(&SyntaxError{p.token.offset, "a comparison with null is never true: use is null or is not null"})
 	default:
 		p.failExpected("a number, true, false, or text in single quotes")
 	}
@@ -191,7 +191,7 @@ func (p *parser) literal() literal {
 	return value
 }
 
-// quoted returns the next token, which must be text, as a literal.
+// quoted parses text in single quotes.
 func (p *parser) quoted() literal {
 	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
 		p.failExpected("text in single quotes")
@@ -199,7 +199,7 @@ func (p *parser) quoted() literal {
 	return p.literal()
 }
 
-// between returns a node for a column within a range.
+// between returns a node that tests whether a column is from low to high.
 func between(column string, low, high literal, offset int) *node {
 	part := func(op operator, l literal) *node {
 		return &node{op: op, column: column, values: []literal{l}, offset: offset}
@@ -207,7 +207,7 @@ func between(column string, low, high literal, offset int) *node {
 	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
 }
 
-// negateIf returns n, or its negation if not is set.
+// negateIf returns the negation of n if not is true, and otherwise n.
 func negateIf(not bool, n *node) *node {
 	if not {
 		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
@@ -215,7 +215,7 @@ func negateIf(not bool, n *node) *node {
 	return n
 }
 
-// list reads the list of values after in.
+// list parses the list of values after in.
 func (p *parser) list(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
 		if !p.skipWord(sep) {

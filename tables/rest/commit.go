@@ -10,24 +10,24 @@ import (
 )
 
 const (
-	maxUpdates = 10_000 // limits both the updates and the requirements of a commit
-	maxTables  = 1_000  // limits the tables of a transaction
+	maxUpdates = 10_000 // limit on the updates, and on the requirements, of a commit
+	maxTables  = 1_000  // limit on the tables in a transaction
 )
 
-// commit is a client's change of a table.
+// commit is a request to change a table.
 type commit struct {
 	Identifier   *identifier         `json:"identifier"`
 	Requirements *table.Requirements `json:"requirements"`
 	Updates      *table.Updates      `json:"updates"`
 }
 
-// change converts a commit for the store. The caller must have checked the right to commit.
+// change converts a commit to a change for the store. The caller must have checked the right to commit.
 func (c *commit) change(b *tables.Bucket, name string) (tables.IcebergChange, error) {
 	if c.Requirements == nil || c.Updates == nil {
 		return tables.IcebergChange{}, invalid("a commit needs requirements and updates, which may be empty")
 	}
 	if len(*c.Updates) > maxUpdates || len(*c.Requirements) > maxUpdates {
-		return tables.IcebergChange{}, invalid("a commit may have %d updates and requirements at most, not %d and %d", maxUpdates, len(*c.Updates), len(*c.Requirements))
+		return tables.IcebergChange{}, invalid("a commit may have at most %d updates and as many requirements, but this one has %d and %d", maxUpdates, len(*c.Updates), len(*c.Requirements))
 	}
 	return tables.IcebergChange{Bucket: b.Name(), Table: name, Requirements: *c.Requirements, Updates: *c.Updates}, nil
 }
@@ -41,16 +41,16 @@ func (h *handler) commitTable(q *request, b *tables.Bucket) error {
 	if err != nil {
 		return err
 	}
-	if err := q.chargeTables(true, tableOf{b, change.Table}); err != nil {
+	if err := q.chargeTables(true, tableName{b, change.Table}); err != nil {
 		return err
 	}
-	done, err := h.store.CommitIceberg(q.Ctx, change)
+	committed, err := h.store.CommitIceberg(q.Ctx, change)
 	if err != nil {
 		return err
 	}
-	location := done[0].MetadataLocation()
+	location := committed[0].MetadataLocation()
 	q.W.Header().Set("ETag", etag(location, false))
-	return q.reply(http.StatusOK, map[string]any{"metadata-location": location, "metadata": done[0].Metadata()})
+	return q.reply(http.StatusOK, map[string]any{"metadata-location": location, "metadata": committed[0].Metadata()})
 }
 
 func (h *handler) commitTransaction(q *request) error {
@@ -61,10 +61,10 @@ func (h *handler) commitTransaction(q *request) error {
 		return err
 	}
 	if n := len(in.Changes); n == 0 || n > maxTables {
-		return invalid("a transaction must change 1 to %d tables, not %d", maxTables, n)
+		return invalid("a transaction must change 1 to %d tables, but this one changes %d", maxTables, n)
 	}
 	var changes []tables.IcebergChange
-	var changed []tableOf
+	var changed []tableName
 	for _, c := range in.Changes {
 		if c.Identifier == nil {
 			return invalid("each change of a transaction needs the table's identifier")
@@ -80,7 +80,7 @@ func (h *handler) commitTransaction(q *request) error {
 		if err != nil {
 			return err
 		}
-		changes, changed = append(changes, change), append(changed, tableOf{b, change.Table})
+		changes, changed = append(changes, change), append(changed, tableName{b, change.Table})
 	}
 	if err := q.chargeTables(true, changed...); err != nil {
 		return err

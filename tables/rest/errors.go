@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// problem is an error in the specification's error model.
+// problem is an error in the form that the REST specification defines.
 type problem struct {
 	Message string `json:"message"`
 	Type    string `json:"type"`
@@ -47,11 +47,11 @@ func notFound(kind, text string) error {
 	return &problem{Code: http.StatusNotFound, Type: kind, Message: text}
 }
 
-// kinds are the types and codes of errors. The first match counts.
-var kinds = []struct {
-	is   error
-	code int
-	name string
+// errorTypes maps errors to status codes and to the specification's types. The first match applies.
+var errorTypes = []struct {
+	target error
+	code   int
+	name   string
 }{
 	{partd.ErrUnknownOutcome, http.StatusInternalServerError, "CommitStateUnknownException"},
 	{tables.ErrRequirement, http.StatusConflict, "CommitFailedException"},
@@ -78,9 +78,9 @@ func problemOf(err error) *problem {
 		p.Code, p.Type = http.StatusBadRequest, "ValidationException"
 		return p
 	}
-	for _, k := range kinds {
-		if errors.Is(err, k.is) {
-			p.Code, p.Type = k.code, k.name
+	for _, t := range errorTypes {
+		if errors.Is(err, t.target) {
+			p.Code, p.Type = t.code, t.name
 			p.Message = flightd.WithoutPath(p.Message, err)
 			return p
 		}
@@ -99,8 +99,9 @@ func problemOf(err error) *problem {
 	return p
 }
 
-// icebergMessage returns the message of Iceberg's own catalogs for a table or namespace that is missing or
-// exists, and "" for any other error. A rename's error does not say which table exists.
+// icebergMessage returns the message that Iceberg's own catalogs use if a table or namespace does not
+// exist or already exists, and "" for other errors. It cannot convert the ErrExists of a rename, which
+// does not say which table exists.
 func (h *handler) icebergMessage(err error) string {
 	op := (*tables.OpError)(nil)
 	if !errors.As(err, &op) {
@@ -110,7 +111,7 @@ func (h *handler) icebergMessage(err error) string {
 	if op.Table != "" {
 		kind, name = "Table", name+"."+op.Table
 	}
-	switch cause := op.Err.Error(); { // a longer one says more
+	switch cause := op.Err.Error(); { // a longer text is kept, because it says more
 	case cause == tables.ErrNotFound.Error():
 		return kind + " does not exist: " + name
 	case cause == tables.ErrExists.Error() && op.Op != "rename":
@@ -133,7 +134,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	flightd.WriteJSON(w, h.opts.IdleTimeout, p.Code, map[string]any{"error": p}, "")
 }
 
-// replyEmpty writes a response without content, or returns the error.
+// replyEmpty writes a response without content. If err is not nil, it only returns err.
 func (q *request) replyEmpty(err error) error {
 	if err != nil {
 		return err
@@ -151,10 +152,10 @@ func (q *request) reply(code int, v any) error {
 	return nil
 }
 
-// parse reads a JSON body, and ignores unknown fields. A large body waits for memory before it is
-// read, and holds a place until the request ends.
+// parse decodes a JSON body into v, and ignores unknown fields. It waits for memory before it reads a
+// large body, which counts against flightd.MaxLargeRequests until the request ends.
 func (q *request) parse(v any) error {
-	if kind := q.Header.Get("Content-Type"); kind != "" && !strings.HasPrefix(kind, "application/json") {
+	if contentType := q.Header.Get("Content-Type"); contentType != "" && !strings.HasPrefix(contentType, "application/json") {
 		return &problem{Code: http.StatusUnsupportedMediaType, Type: "BadRequestException", Message: "the body must be application/json"}
 	}
 	body := q.Limited(maxBody, largeBody)
@@ -166,7 +167,7 @@ func (q *request) parse(v any) error {
 		return err
 	}
 	if q.cost, err = icecat.DecodedCost(b); err != nil {
-		return invalid("the body %v", err)
+		return invalid("the body is invalid: it %v", err)
 	}
 	if err := q.charge(q.cost); err != nil {
 		return err
@@ -177,8 +178,8 @@ func (q *request) parse(v any) error {
 	return nil
 }
 
-// readLarge reads the rest of a body that begins with b. The client may take as long as Idle for
-// it, because others wait for the memory.
+// readLarge reads the rest of a body that begins with b. The client must send it within Idle, because
+// other requests wait for the memory.
 func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	size := int64(maxBody)
 	if n := q.ContentLength; n >= 0 {
@@ -188,8 +189,8 @@ func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	q.ReadDeadline = time.Now().Add(q.Idle)
-	all := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	_, _ = all.Write(b)
-	_, err := all.ReadFrom(rest)
-	return all.Bytes(), err
+	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, _ = buf.Write(b)
+	_, err := buf.ReadFrom(rest)
+	return buf.Bytes(), err
 }

@@ -30,7 +30,7 @@ func TestUnknownOutcome(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()
-		h.serve(w, httptest.NewRequestWithContext(ctx, "POST", "/", nil), endpoint{name: "commit", do: func(*request) error {
+		h.serve(w, httptest.NewRequestWithContext(ctx, "POST", "/", nil), endpoint{name: "commit", handle: func(*request) error {
 			if gone {
 				cancel()
 			}

@@ -21,7 +21,7 @@ const separator = "\x1f"
 // bucketOf returns the bucket for a namespace, which must have one level and a valid name.
 func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
 	if len(levels) != 1 {
-		return nil, invalid("a namespace has one level here, not %d", len(levels))
+		return nil, invalid("a namespace in this catalog has one level, but this one has %d", len(levels))
 	}
 	name := levels[0]
 	if !isName(name) || strings.Contains(name, separator) {
@@ -30,14 +30,14 @@ func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
 	return h.store.BucketOf(name), nil
 }
 
-// isName reports whether a table can have a name.
+// isName reports whether name is a valid table name.
 func isName(name string) bool {
 	return name != "" && len(name) <= tables.MaxName && utf8.ValidString(name) && !strings.Contains(name, "\x00")
 }
 
-// bucketFor returns a namespace's bucket if the caller has the right. It checks the right first, so
-// that a caller without it does not learn whether the bucket exists. A namespace that cannot exist is
-// not found.
+// bucketFor returns a namespace's bucket if the caller has the right. It does not check whether the
+// bucket exists, so that a caller without the right does not learn that. If the name is invalid, the
+// error says that the namespace does not exist.
 func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string) (*tables.Bucket, error) {
 	if right > flightd.Read {
 		if err := q.Caller.CheckAccess(right); err != nil {
@@ -51,8 +51,9 @@ func (h *handler) bucketFor(q *request, right flightd.Rights, namespace []string
 	return b, q.Caller.CheckAccess(right, b.Name())
 }
 
-// bucketOfTable returns a table's bucket if the caller has the right, as bucketFor does. A table that
-// cannot exist is not found: Spark first requests t.snapshots as a table of the namespace t.
+// bucketOfTable returns a table's bucket if the caller has the right, like bucketFor. If a name is
+// invalid, the error says that the table does not exist: for a metadata table such as t.snapshots, Spark
+// first requests the table snapshots in the namespace t.
 func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifier) (*tables.Bucket, error) {
 	b, err := h.bucketFor(q, right, table.Namespace)
 	if p := (*problem)(nil); errors.As(err, &p) {
@@ -72,13 +73,13 @@ func checkExists(q *request, b *tables.Bucket) error {
 	return err
 }
 
-// page is a page of a listing: at most size names, which follow after.
+// page is a page of a list: at most size names, which are greater than after.
 type page struct {
 	after string
 	size  int
 }
 
-// maxNames limits the names in a page, and in a listing without pages.
+// maxNames limits the names in a page, and in a list without pages.
 const maxNames = 1_000_000
 
 func (q *request) page() (p page, err error) {
@@ -86,12 +87,12 @@ func (q *request) page() (p page, err error) {
 	p.size = maxNames
 	after, err := base64.RawURLEncoding.DecodeString(v.Get("pageToken"))
 	if err != nil {
-		return p, invalid("pageToken was not issued by this catalog")
+		return p, invalid("pageToken is not from this catalog: use the next-page-token of the previous page")
 	}
 	p.after = string(after)
 	if text := v.Get("pageSize"); text != "" {
 		if p.size, err = strconv.Atoi(text); err != nil || p.size < 1 {
-			return p, invalid("pageSize is %.40q: it must be a number of at least 1", text)
+			return p, invalid("pageSize is %.40q: it must be an integer of at least 1", text)
 		}
 		p.size = min(p.size, maxNames)
 	}
@@ -170,8 +171,7 @@ func metadata(props map[string]string) tables.Metadata {
 	return m
 }
 
-// properties returns a bucket's metadata as properties. Values that are not text are encoded as
-// JSON.
+// properties returns a bucket's metadata as properties, with values that are not text encoded as JSON.
 func properties(q *request, b *tables.Bucket) (map[string]string, error) {
 	m, err := b.Metadata(q.Ctx)
 	props := map[string]string{}
@@ -213,7 +213,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	had, err := properties(q, b)
+	current, err := properties(q, b)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 		}
 	}
 	for _, k := range in.Removals {
-		if _, has := had[k]; has {
+		if _, exists := current[k]; exists {
 			removed = append(removed, k)
 		} else {
 			missing = append(missing, k)

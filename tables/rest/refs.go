@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// refsMetadata is metadata without the snapshots that no branch or tag refers to. The library's own
-// conversion would copy all snapshots first.
+// refsMetadata is the JSON form of table metadata with only those snapshots to which a branch or tag
+// refers. The library's own type is not used, because it would copy all snapshots first.
 type refsMetadata struct {
 	FormatVersion       int                             `json:"format-version"`
 	UUID                uuid.UUID                       `json:"table-uuid"`
@@ -37,9 +37,8 @@ type refsMetadata struct {
 	NextRowID           *int64                          `json:"next-row-id,omitempty"`
 }
 
-// onlyRefs returns metadata for clients that request snapshots=refs. The snapshot log stays
-// complete, for queries by time. Metadata of format version 1, which has other fields, is returned
-// unchanged.
+// onlyRefs returns the metadata for a request with snapshots=refs. The snapshot log remains complete,
+// for queries by time. Metadata in format version 1, which has other fields, is returned unchanged.
 func onlyRefs(meta table.Metadata) any {
 	current := meta.CurrentSnapshot()
 	if current == nil || meta.Version() < 2 {
@@ -53,14 +52,14 @@ func onlyRefs(meta table.Metadata) any {
 		SortOrders: meta.SortOrders(), DefaultSortOrder: meta.DefaultSortOrder(), Refs: maps.Collect(meta.Refs()),
 		Statistics: slices.Collect(meta.Statistics()), PartitionStatistics: slices.Collect(meta.PartitionStatistics()), EncryptionKeys: slices.Collect(meta.EncryptionKeys()),
 	}
-	kept := map[int64]*table.Snapshot{current.SnapshotID: current}
+	referenced := map[int64]*table.Snapshot{current.SnapshotID: current}
 	for _, ref := range m.Refs {
 		if s := meta.SnapshotByID(ref.SnapshotID); s != nil {
-			kept[s.SnapshotID] = s
+			referenced[s.SnapshotID] = s
 		}
 	}
-	for _, id := range slices.Sorted(maps.Keys(kept)) {
-		m.Snapshots = append(m.Snapshots, kept[id])
+	for _, id := range slices.Sorted(maps.Keys(referenced)) {
+		m.Snapshots = append(m.Snapshots, referenced[id])
 	}
 	if meta.Version() > 2 {
 		m.NextRowID = new(meta.NextRowID())

@@ -16,27 +16,28 @@ import (
 )
 
 const (
-	maxBody     = 16 << 20  // bytes of JSON
-	largeBody   = 256 << 10 // larger bodies need a place, because decoding takes several times their size
-	maxOpenBody = 64 << 10  // limit for requests without a token
+	maxBody     = 16 << 20  // maximum size of a JSON body, in bytes
+	largeBody   = 256 << 10 // larger bodies count against flightd.MaxLargeRequests
+	maxOpenBody = 64 << 10  // maximum size of a body without a token
 )
 
-// Options are the options of Handler. With the zero value, every load of a table folds it.
+// Options configures Handler.
 type Options struct {
-	// FoldEvery is the age that a table's newest version must have before a load folds the table.
+	// FoldEvery limits how often loading a table folds its tail: only if the newest version is at
+	// least this old. Zero means at every load.
 	FoldEvery time.Duration
 
-	// Storage tells clients how to reach the files, by properties such as s3.region.
+	// Storage contains the properties with which clients access the files, such as s3.region.
 	Storage map[string]string
 
-	// Lend returns credentials for the files at a location, as properties for clients: to
-	// read the files or, if write is set, also to write new ones. If Lend is nil, clients
-	// get no credentials.
+	// Lend returns credentials for the files at a location, as properties for clients. The
+	// credentials allow reading files and, if write is true, writing new files. If Lend is nil,
+	// clients need their own credentials.
 	Lend func(ctx context.Context, location string, write bool) (map[string]string, error)
 }
 
-// Handler serves the catalog of a store at /v1/. The tokens and limits of server, which
-// must serve the same store, apply to its requests.
+// Handler returns a handler that serves a store's catalog at /v1/. Requests need the same tokens as
+// server's calls and count against the same limits. server must serve the same store.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests()}
 	mux := http.NewServeMux()
@@ -67,23 +68,24 @@ type handler struct {
 	opts       flightd.Options
 	rest       Options
 	requests   *flightd.Requests
-	reports    atomic.Int64 // number of engines' reports so far
-	lastReport atomic.Int64 // when a report was last logged
+	reports    atomic.Int64 // number of reports received from engines
+	lastReport atomic.Int64 // when a report was last logged, in Unix seconds
 }
 
-// endpoint is a method with a path.
+// endpoint is a method and a path of the catalog's API.
 type endpoint struct {
 	method, path string // as config lists them
 	name         string // in the server's metrics
-	hidden       bool   // config does not list it
-	open         bool   // it needs no token
-	writes       bool   // it needs a put slot, and the right to write
-	mustExist    bool   // check that the namespace exists before inNamespace is called
-	do           func(*request) error
-	inNamespace  func(*request, *tables.Bucket) error // used instead of do, with the bucket of the namespace in the path
+	hidden       bool   // not listed by config
+	open         bool   // needs no token
+	writes       bool   // needs a put slot and the right to write
+	mustExist    bool   // requires that the namespace in the path exists
+	handle       func(*request) error
+	inNamespace  func(*request, *tables.Bucket) error // instead of do, if the path contains a namespace; called with its bucket
 }
 
-// pattern returns the endpoint's pattern for the router. The catalog uses no prefix.
+// pattern returns the endpoint's pattern for the router, without the specification's prefix, which the
+// catalog does not use.
 func (e endpoint) pattern() string {
 	return e.method + " " + strings.Replace(e.path, "/{prefix}", "", 1)
 }
@@ -96,10 +98,10 @@ func (h *handler) endpoints() []endpoint {
 		table     = namespace + "/tables/{table}"
 	)
 	all := []endpoint{
-		{method: "GET", path: "/v1/config", name: "config", hidden: true, do: h.config},
-		{method: "POST", path: "/v1/oauth/tokens", name: "token", hidden: true, open: true, do: h.token},
-		{method: "GET", path: v1 + "/namespaces", name: "namespaces", do: h.listNamespaces},
-		{method: "POST", path: v1 + "/namespaces", name: "create-namespace", writes: true, do: h.createNamespace},
+		{method: "GET", path: "/v1/config", name: "config", hidden: true, handle: h.config},
+		{method: "POST", path: "/v1/oauth/tokens", name: "token", hidden: true, open: true, handle: h.token},
+		{method: "GET", path: v1 + "/namespaces", name: "namespaces", handle: h.listNamespaces},
+		{method: "POST", path: v1 + "/namespaces", name: "create-namespace", writes: true, handle: h.createNamespace},
 		{method: "GET", path: namespace, name: "namespace", mustExist: true, inNamespace: h.loadNamespace},
 		{method: "HEAD", path: namespace, name: "namespace-exists", mustExist: true, inNamespace: h.namespaceExists},
 		{method: "DELETE", path: namespace, name: "drop-namespace", writes: true, mustExist: true, inNamespace: h.dropNamespace},
@@ -112,45 +114,45 @@ func (h *handler) endpoints() []endpoint {
 		{method: "POST", path: table, name: "commit", writes: true, mustExist: true, inNamespace: h.commitTable},
 		{method: "DELETE", path: table, name: "drop-table", writes: true, inNamespace: h.dropTable},
 		{method: "POST", path: table + "/metrics", name: "report", inNamespace: h.report},
-		{method: "POST", path: v1 + "/tables/rename", name: "rename-table", writes: true, do: h.renameTable},
-		{method: "POST", path: v1 + "/transactions/commit", name: "commit-transaction", writes: true, do: h.commitTransaction},
+		{method: "POST", path: v1 + "/tables/rename", name: "rename-table", writes: true, handle: h.renameTable},
+		{method: "POST", path: v1 + "/transactions/commit", name: "commit-transaction", writes: true, handle: h.commitTransaction},
 	}
 	if h.rest.Lend != nil {
 		all = append(all, endpoint{method: "GET", path: table + "/credentials", name: "credentials", inNamespace: h.credentials})
 	} else {
-		all = append(all, unsupported(table+"/credentials", "credentials to vend: set --rest-role of partd-tables serve"))
+		all = append(all, unsupported(table+"/credentials", "credentials for clients: start the server with --rest-role"))
 	}
-	for path, why := range map[string]string{
+	for path, feature := range map[string]string{
 		namespace + "/views": "views", namespace + "/views/{view}": "views", namespace + "/register-view": "views", v1 + "/views/rename": "views",
 		table + "/plan": "scan planning", table + "/plan/{plan}": "scan planning", table + "/tasks": "scan planning",
 	} {
-		all = append(all, unsupported(path, why))
+		all = append(all, unsupported(path, feature))
 	}
 	return all
 }
 
-// unsupported returns an endpoint of the specification that the catalog does not support.
-func unsupported(path, what string) endpoint {
-	return endpoint{path: path, name: "refused", hidden: true, do: func(*request) error {
-		return &problem{Code: http.StatusNotAcceptable, Type: "UnsupportedOperationException", Message: "this catalog has no " + what}
+// unsupported returns an endpoint of the specification for a feature that the catalog does not support.
+func unsupported(path, feature string) endpoint {
+	return endpoint{path: path, name: "refused", hidden: true, handle: func(*request) error {
+		return &problem{Code: http.StatusNotAcceptable, Type: "UnsupportedOperationException", Message: "this catalog has no " + feature}
 	}}
 }
 
 // config lists the catalog's endpoints for clients.
 func (h *handler) config(q *request) error {
-	var listed []string
+	var endpoints []string
 	for _, e := range h.endpoints() {
 		if !e.hidden {
-			listed = append(listed, e.method+" "+e.path)
+			endpoints = append(endpoints, e.method+" "+e.path)
 		}
 	}
-	return q.reply(http.StatusOK, map[string]any{"defaults": map[string]string{}, "overrides": map[string]string{}, "endpoints": listed})
+	return q.reply(http.StatusOK, map[string]any{"defaults": map[string]string{}, "overrides": map[string]string{}, "endpoints": endpoints})
 }
 
 // request is a running request.
 type request struct {
 	*flightd.Request
-	cost int64 // memory for decoding the body that parse has read
+	cost int64 // memory for decoding the body, in bytes; set by parse
 }
 
 // serve runs an endpoint for a request.
@@ -163,8 +165,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 			return
 		}
 	}
-	known := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
-	if err := q.Serve("iceberg-"+e.name, e.open, maxOpenBody, known, func() error { return h.run(q, e) }); err != nil {
+	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
+	if err := q.Serve("iceberg-"+e.name, e.open, maxOpenBody, isSpecific, func() error { return h.run(q, e) }); err != nil {
 		h.fail(w, err)
 	}
 }
@@ -173,7 +175,7 @@ func (h *handler) run(q *request, e endpoint) error {
 	right := flightd.Read
 	if e.writes {
 		right = flightd.Admin
-		if err := q.Caller.CheckAccess(right); err != nil { // before the body is read
+		if err := q.Caller.CheckAccess(right); err != nil { // before the endpoint reads the body
 			return err
 		}
 		release, err := flightd.AcquirePut(q.Ctx)
@@ -183,7 +185,7 @@ func (h *handler) run(q *request, e endpoint) error {
 		defer release()
 	}
 	if e.inNamespace == nil {
-		return e.do(q)
+		return e.handle(q)
 	}
 	namespace := strings.Split(q.PathValue("namespace"), separator)
 	var b *tables.Bucket
@@ -206,19 +208,19 @@ func unauthorized(err error) error {
 	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Code: http.StatusServiceUnavailable, Type: "SlowDownException", Message: err.Error()}
 	}
-	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "a valid token is needed (partd-tables token creates one): " + err.Error()}
+	return &problem{Code: http.StatusUnauthorized, Type: "NotAuthorizedException", Message: "the request needs a valid token (partd-tables token creates one): " + err.Error()}
 }
 
 // The supported grant types, and the type of the tokens.
 const (
-	byCredentials = "client_credentials"
-	byExchange    = "urn:ietf:params:oauth:grant-type:token-exchange"
-	tokenType     = "urn:ietf:params:oauth:token-type:access_token"
+	grantCredentials = "client_credentials"
+	grantExchange    = "urn:ietf:params:oauth:grant-type:token-exchange"
+	tokenType        = "urn:ietf:params:oauth:token-type:access_token"
 )
 
-// token is the OAuth2 token endpoint. A client's secret is already a token, whatever the client's
-// id, and is returned unchanged. The same holds for a token exchange, which clients request before
-// a token expires: the token is not extended.
+// token is the OAuth2 token endpoint. It returns the client's secret unchanged, because the secret is
+// already a token; the client's id does not matter. It also returns a token unchanged that a client
+// wants to exchange before the token expires.
 func (h *handler) token(q *request) error {
 	refuse := func(code int, kind, text string) error {
 		return q.reply(code, map[string]string{"error": kind, "error_description": text})
@@ -228,15 +230,15 @@ func (h *handler) token(q *request) error {
 	}
 	var token string
 	switch q.PostForm.Get("grant_type") {
-	case byCredentials:
+	case grantCredentials:
 		var basic bool
 		if _, token, basic = q.BasicAuth(); !basic {
 			token = q.PostForm.Get("client_secret")
 		}
-	case byExchange:
+	case grantExchange:
 		token = q.PostForm.Get("subject_token")
 	default:
-		return refuse(http.StatusBadRequest, "unsupported_grant_type", "grant_type must be "+byCredentials+" or "+byExchange)
+		return refuse(http.StatusBadRequest, "unsupported_grant_type", "grant_type must be "+grantCredentials+" or "+grantExchange)
 	}
 	c, err := h.server.Verify(q.RemoteAddr, token)
 	if errors.Is(err, flightd.ErrTooManyGuesses) {

@@ -133,7 +133,7 @@ func TestTokens(t *testing.T) {
 	for _, given := range []map[string]any{
 		first(form(200, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", admin.token, "scope", "catalog")),
 		first(form(200, true, "grant_type", "client_credentials")),
-		first(form(200, false, "grant_type", byExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
+		first(form(200, false, "grant_type", grantExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
 	} {
 		if given["access_token"] != admin.token || given["token_type"] != "bearer" || given["expires_in"].(float64) < 3000 {
 			t.Error(given)

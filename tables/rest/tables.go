@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// identifier names a table in bodies.
+// identifier identifies a table in JSON bodies.
 type identifier struct {
 	Namespace []string `json:"namespace"`
 	Name      string   `json:"name"`
@@ -47,7 +47,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 		Name       string                        `json:"name"`
 		Location   string                        `json:"location"`
 		Schema     *iceberg.Schema               `json:"schema"`
-		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // clients may number columns from 0
+		Spec       *iceberg.UnboundPartitionSpec `json:"partition-spec"` // unbound, because clients may number columns from 0
 		Order      *table.UnboundSortOrder       `json:"write-order"`
 		Stage      bool                          `json:"stage-create"`
 		Properties iceberg.Properties            `json:"properties"`
@@ -59,7 +59,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	case in.Schema == nil:
 		return invalid("a table needs a schema")
 	case in.Location != "":
-		return invalid("the catalog chooses the location of a table: leave out location %.80q", in.Location)
+		return invalid("location is %.80q: omit it, because the catalog chooses the location of a table", in.Location)
 	}
 	if in.Properties == nil {
 		in.Properties = iceberg.Properties{}
@@ -79,7 +79,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta})
 }
 
-// create creates a table, and responds with it.
+// create creates a table, and responds with its metadata.
 func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) error {
 	created, err := h.store.CommitIceberg(q.Ctx, c)
 	if err != nil {
@@ -89,8 +89,8 @@ func (h *handler) create(q *request, b *tables.Bucket, c tables.IcebergChange) e
 	return h.replyTable(q, b, created[0].MetadataLocation(), created[0].Location(), created[0].Metadata())
 }
 
-// tableOf is a table of a bucket.
-type tableOf struct {
+// tableName is the name of a table and its bucket.
+type tableName struct {
 	bucket *tables.Bucket
 	name   string
 }
@@ -114,7 +114,7 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	return h.create(q, b, tables.IcebergChange{Bucket: b.Name(), Table: in.Name, New: meta, Registered: true})
 }
 
-// charge counts n bytes for decoded JSON until the request ends. Few bytes are not counted.
+// charge counts n bytes for decoded JSON until the request ends. It ignores small requests.
 func (q *request) charge(n int64) error {
 	if n < icecat.CostPerByte*largeBody {
 		return nil
@@ -122,9 +122,9 @@ func (q *request) charge(n int64) error {
 	return q.Charge(n)
 }
 
-// chargeTables counts the memory for the metadata of tables, and for the body that was parsed. Tables
-// that do not exist have none, if the request may create them.
-func (q *request) chargeTables(mayCreate bool, all ...tableOf) error {
+// chargeTables counts the memory for the parsed body and the metadata of tables. If mayCreate is true,
+// tables that do not exist are ignored.
+func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	cost := q.cost
 	for _, t := range all {
 		n, err := t.bucket.MetadataSize(q.Ctx, t.name)
@@ -136,7 +136,7 @@ func (q *request) chargeTables(mayCreate bool, all ...tableOf) error {
 	return q.charge(cost)
 }
 
-// loadTable responds with a table, after it has folded the table's tail into files.
+// loadTable folds a table's tail into files, and responds with the table's metadata.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -148,7 +148,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
 	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Slot: flightd.AcquirePut}
-	if err := q.chargeTables(false, tableOf{b, q.PathValue("table")}); err != nil {
+	if err := q.chargeTables(false, tableName{b, q.PathValue("table")}); err != nil {
 		return err
 	}
 	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), o)
@@ -157,9 +157,9 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	}
 	tag := etag(t.MetadataLocation(), refs)
 	q.W.Header().Set("ETag", tag)
-	for _, known := range q.Header.Values("If-None-Match") {
-		for one := range strings.SplitSeq(known, ",") {
-			if strings.TrimPrefix(strings.TrimSpace(one), "W/") == tag {
+	for _, tags := range q.Header.Values("If-None-Match") {
+		for t := range strings.SplitSeq(tags, ",") {
+			if strings.TrimPrefix(strings.TrimSpace(t), "W/") == tag {
 				return q.reply(http.StatusNotModified, nil)
 			}
 		}
@@ -170,7 +170,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	return h.replyTable(q, b, t.MetadataLocation(), t.Location(), t.Metadata())
 }
 
-// etag returns a tag for the metadata at a location, with all or some of its snapshots.
+// etag returns the ETag of the metadata at a location, with only the referenced snapshots if refs is true.
 func etag(location string, refs bool) string {
 	sum := sha256.Sum256([]byte(location))
 	return strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:16]) + map[bool]string{true: "-refs", false: ""}[refs])
@@ -181,8 +181,8 @@ func (h *handler) tableExists(q *request, b *tables.Bucket) error {
 	return q.replyEmpty(err)
 }
 
-// dropTable deletes a table. Its files are removed when no snapshot of the bucket, no reader and no
-// grace period protects them, whether or not the client requests a purge.
+// dropTable deletes a table, whether or not the client requests a purge. The table's files are removed
+// once no snapshot of the bucket, no reader and no grace period protects them.
 func (h *handler) dropTable(q *request, b *tables.Bucket) error {
 	return q.replyEmpty(b.Delete(q.Ctx, q.PathValue("table")))
 }
@@ -206,7 +206,8 @@ func (h *handler) renameTable(q *request) error {
 	return q.replyEmpty(from.Rename(q.Ctx, in.Source.Name, to, in.Destination.Name))
 }
 
-// report receives a client's measurements. The metrics count all reports, and the log has some.
+// report receives an engine's measurements. The metrics count all reports; at most one per second is
+// logged.
 func (h *handler) report(q *request, b *tables.Bucket) error {
 	var in struct {
 		Type     string          `json:"report-type"`
@@ -222,15 +223,16 @@ func (h *handler) report(q *request, b *tables.Bucket) error {
 	}
 	const maxLogged = 2 << 10 // bytes of a report's metrics
 	now, last := time.Now().Unix(), h.lastReport.Load()
-	if n := h.reports.Add(1); now > last && h.lastReport.CompareAndSwap(last, now) { // at most one per second
+	if n := h.reports.Add(1); now > last && h.lastReport.CompareAndSwap(last, now) {
 		h.opts.Logger.Info("an engine's report", "bucket", b.Name(), "table", name, "type", in.Type[:min(len(in.Type), 40)],
 			"snapshot", in.Snapshot, "metrics", string(in.Metrics[:min(len(in.Metrics), maxLogged)]), "reports", n)
 	}
 	return q.reply(http.StatusNoContent, nil)
 }
 
-// replyTable responds with a table. A staged table has no metadata file. A client that requests
-// credentials for the files gets them if the server vends any.
+// replyTable responds with a table's metadata. metadata is the location of the metadata file, or "" for
+// a staged table. If the client requests credentials for the files, the response contains them, unless
+// Options.Lend is nil.
 func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location string, meta any) error {
 	config := map[string]string{}
 	maps.Copy(config, h.rest.Storage)
@@ -249,21 +251,21 @@ func (h *handler) replyTable(q *request, b *tables.Bucket, metadata, location st
 	return q.reply(http.StatusOK, answer)
 }
 
-// lend returns credentials for what the caller may do with the files.
+// lend returns credentials that allow writing files only if the caller may write to the bucket.
 func (h *handler) lend(q *request, b *tables.Bucket, location string) (map[string]string, error) {
-	lent, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(flightd.Admin, b.Name()) == nil)
+	credentials, err := h.rest.Lend(q.Ctx, location, q.Caller.CheckAccess(flightd.Admin, b.Name()) == nil)
 	if err != nil {
-		h.opts.Logger.Error("credentials could not be vended", "location", location, "err", err)
-		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "credentials cannot be vended now; see the server's log"}
+		h.opts.Logger.Error("creating credentials for a client failed", "location", location, "err", err)
+		return nil, &problem{Code: http.StatusServiceUnavailable, Type: "ServiceUnavailableException", Message: "the server cannot create credentials now: try again later; the server's log contains the cause"}
 	}
-	return lent, nil
+	return credentials, nil
 }
 
-func storageCredentials(location string, lent map[string]string) any {
-	return []any{map[string]any{"prefix": location, "config": lent}}
+func storageCredentials(location string, credentials map[string]string) any {
+	return []any{map[string]any{"prefix": location, "config": credentials}}
 }
 
-// credentials responds with new credentials, before the client's old ones expire.
+// credentials responds with new credentials, which clients request before their old ones expire.
 func (h *handler) credentials(q *request, b *tables.Bucket) error {
 	t, err := b.Iceberg(q.Ctx, q.PathValue("table"), nil)
 	if err != nil {

@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	rowBytes  = 1 << 20 // bytes in one row of a table of bytes
+	rowBytes  = 1 << 20 // maximum size of a row in a table from bytesTable
 	batchRows = 1 << 16
 )
 
 var dataSchema = arrow.NewSchema([]arrow.Field{{Name: "data", Type: arrow.BinaryTypes.Binary}}, nil)
 
-// bytesTable converts bytes to a table with batches far below Arrow's limit of 2 GiB.
+// bytesTable stores bytes in the rows of a table, in batches far below Arrow's limit of 2 GiB.
 func bytesTable(b []byte) arrow.Table {
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, dataSchema)
 	var batches []arrow.RecordBatch
@@ -43,7 +43,7 @@ func bytesTable(b []byte) arrow.Table {
 
 func tableBytes(t arrow.Table) (b []byte, err error) {
 	if t.NumCols() != 1 || t.Column(0).DataType().ID() != arrow.BINARY {
-		return nil, errors.New("the stored result is damaged: it is not a table of bytes")
+		return nil, errors.New("the stored result is damaged: it is not a table with a single binary column")
 	}
 	for _, chunk := range t.Column(0).Data().Chunks() {
 		for row := range chunk.Len() {
@@ -63,20 +63,21 @@ func readTable(r array.RecordReader) (arrow.Table, error) {
 	return array.NewTableFromRecords(r.Schema(), batches), r.Err()
 }
 
-// parseInfo decodes an Info, or returns nil for an empty text.
+// parseInfo decodes an Info. If text is empty, it returns nil.
 func parseInfo(text []byte, key string) (*Info, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
 	i := &Info{}
 	if err := json.Unmarshal(text, i); err != nil || i.Key != key {
-		return nil, fmt.Errorf("%s is not a stage's result, or it is damaged: delete it", key)
+		return nil, fmt.Errorf("%s is not the result of a stage, or is damaged: delete it", key)
 	}
 	return i, nil
 }
 
-// partdBackend stores results in a partd store. One append writes the data under a unique key; then
-// one set writes the info, which names that key. Concurrent puts of one result therefore do not mix.
+// partdBackend stores results in a partd store. For each put, a single append writes the data under a
+// new key, and a set then writes the info, which contains that key. The data of concurrent puts of the
+// same result therefore never mixes.
 type partdBackend struct{ partd.Partd }
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
@@ -140,7 +141,7 @@ func (s *partdBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 	if err = errors.Join(err, rows.Err()); err == nil {
 		err = s.Append(ctx, entries...)
 	}
-	if err == nil { // the data must be durable before the info, whatever order the store uses
+	if err == nil { // sync the data first, so that the info never becomes durable before it
 		err = s.sync(ctx)
 	}
 	if err == nil {
@@ -215,13 +216,13 @@ func (s *partdBackend) sweep(ctx context.Context, before time.Time) error {
 	return partd.Delete(ctx, s.Partd, unreferenced...)
 }
 
-// lock does nothing: a partd store cannot exclude processes that do not share the directory.
+// lock does nothing, because a partd store cannot exclude processes that do not share the directory.
 func (s *partdBackend) lock(context.Context, string) (func() error, error) {
 	return func() error { return nil }, nil
 }
 
-// tableBackend stores results in a bucket. Each result is a table named by its key, and the table's
-// metadata contains the info.
+// tableBackend stores results in a bucket. Each result is a table whose name is the result's key and
+// whose metadata contains the info.
 type tableBackend struct {
 	store  *tables.Store
 	bucket *tables.Bucket
@@ -260,7 +261,7 @@ func (t *tableBackend) load(ctx context.Context, key string) (arrow.Table, error
 	return readTable(r)
 }
 
-// put commits the table at once, whatever the store's tail settings are.
+// put commits the table immediately, without the store's tail.
 func (t *tableBackend) put(ctx context.Context, i *Info, rows arrow.Table) error {
 	text, err := json.Marshal(i)
 	if err != nil {
@@ -296,7 +297,7 @@ func (t *tableBackend) remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// sweep does nothing: Expire of the store removes unreferenced files.
+// sweep does nothing, because the store's Expire removes unreferenced files.
 func (t *tableBackend) sweep(context.Context, time.Time) error { return nil }
 
 func (t *tableBackend) lock(ctx context.Context, key string) (func() error, error) {

@@ -17,23 +17,22 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// stamp identifies a state of a file. Every change updates CTime, even if MTime is set back
-// afterwards.
+// stamp identifies a version of a file. Every change updates CTime, even if a program then resets MTime.
 type stamp struct {
 	Size         int64
-	MTime, CTime int64 // nanoseconds since 1970
+	MTime, CTime int64 // in Unix nanoseconds
 	Dev, Ino     uint64
 }
 
 func stampOf(path string) (stamp, error) {
 	i, err := vfs.OS{}.Info(path)
 	if err == nil && !i.Mode.IsRegular() {
-		err = fmt.Errorf("%s is not a regular file: to name the files of a directory, use dir/*", path)
+		err = fmt.Errorf("%s is not a regular file: for the files of a directory, use the pattern dir/*", path)
 	}
 	return stamp{i.Size, i.MTime, i.CTime, i.Dev, i.Ino}, err
 }
 
-// isSettled reports whether any change after t would have changed the stamp.
+// isSettled reports whether any change after t would change the stamp.
 func (s stamp) isSettled(t time.Time) bool {
 	return t.UnixNano()-max(s.MTime, s.CTime) > int64(minSettledAge)
 }
@@ -45,14 +44,14 @@ type fileHash struct {
 }
 
 const (
-	// minSettledAge is the minimum age of a file's last change before its hash is cached. A second
-	// change soon after the first might have the same times.
+	// minSettledAge is the minimum age of a file's last change for caching its hash, because a further
+	// change soon after the last could leave the times unchanged.
 	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000
 )
 
-// hashes caches hashes of files' content by their absolute paths.
+// hashes caches the hashes of files' contents by absolute path.
 type hashes struct {
 	path    string
 	mu      sync.Mutex
@@ -60,7 +59,7 @@ type hashes struct {
 	isDirty bool
 }
 
-// openHashes reads the cache. It ignores a damaged file.
+// openHashes reads the cache file. If the file is damaged, it returns an empty cache.
 func openHashes(path string) *hashes {
 	h := &hashes{path: path}
 	if b, err := os.ReadFile(path); err != nil || json.Unmarshal(b, &h.byPath) != nil || h.byPath == nil {
@@ -69,7 +68,7 @@ func openHashes(path string) *hashes {
 	return h
 }
 
-// save replaces the file, unless another process is doing so.
+// save replaces the cache file, unless another process is replacing it.
 func (h *hashes) save(r *Results) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,9 +85,9 @@ func (h *hashes) save(r *Results) error {
 	})
 }
 
-// sum returns the hash of a file's content, with the state that was hashed.
+// sum returns the hash of a file's content, and the stamp before the file was read.
 func (h *hashes) sum(path string) (fileHash, error) {
-	began := time.Now()
+	start := time.Now()
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return fileHash{}, err
@@ -104,7 +103,7 @@ func (h *hashes) sum(path string) (fileHash, error) {
 		return cached, nil
 	}
 	sum, err := hashFile(path)
-	if err == nil && current.isSettled(began) {
+	if err == nil && current.isSettled(start) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if len(h.byPath) >= maxHashes {
@@ -125,7 +124,7 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// match returns the files that match patterns.
+// match returns the files that match the patterns, in the order of the patterns.
 func match(patterns []string) (files []string, err error) {
 	for _, p := range patterns {
 		paths, err := filepath.Glob(p)

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// GCOptions configures GC. The zero value, and nil, remove only expired results.
+// GCOptions configures GC. With the zero value or nil, GC removes only expired results.
 type GCOptions struct {
-	TTL  time.Duration // also remove results of this age; 0 means none
-	Live []Any         // last stages of pipelines; their current results stay, whatever their age
+	TTL  time.Duration // also remove results that are at least this old; 0 means do not
+	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
 }
 
-// unreferencedAge is how long unreferenced data stays in a partd store. A process that does not share
-// the directory may be about to store its info.
+// unreferencedAge is the age at which GC removes unreferenced data from a partd store. Younger data may
+// belong to a process with another directory that has not yet stored the info.
 const unreferencedAge = 24 * time.Hour
 
 // GCResult counts the results that GC removed and kept.
@@ -25,9 +25,9 @@ type GCResult struct {
 	Remaining int
 }
 
-// GC removes results that have expired or are older than GCOptions.TTL. It keeps the ancestors of
-// results that stay, and results that are being computed or used. It also removes leftovers of killed
-// processes. Removed tables still have files until Expire of their store.
+// GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed
+// processes. It keeps the ancestors of kept results, and results that are being computed or used. The
+// files of removed tables remain until their store's Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	keep := map[string]bool{}
@@ -83,8 +83,8 @@ func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) er
 	return errors.Join(f(), unlock())
 }
 
-// ifUnused calls f while holding the lock of a name. If the lock is held, it does nothing. A run that
-// uses a folder holds the folder's lock.
+// ifUnused calls f while holding the exclusive lock of a file name. If the lock is held, such as by a run
+// that uses the folder of this name, it does nothing.
 func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
 	unlock, err := r.flock(ctx, name, true, false)
 	if unlock == nil || err != nil {
@@ -93,7 +93,7 @@ func (r *Results) ifUnused(ctx context.Context, name string, f func() error) err
 	return errors.Join(f(), unlock())
 }
 
-// sweepAll removes leftovers of dead processes, unreferenced files, and their locks.
+// sweepAll removes leftover files of killed processes, unreferenced folders, and unused lock files.
 func (r *Results) sweepAll(ctx context.Context) error {
 	for _, dir := range []string{tmpDir, filesDir, locksDir} {
 		entries, err := os.ReadDir(r.path(dir))
@@ -103,12 +103,12 @@ func (r *Results) sweepAll(ctx context.Context) error {
 		for _, e := range entries {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
-				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // ifUnused removes the lock's file
+				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // removes the lock file
 			} else if len(e.Name()) < keyLen { // hashes.RANDOM
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]
-				err = r.ifUnlocked(ctx, key, func() error { // ifUnlocked removes leftovers
+				err = r.ifUnlocked(ctx, key, func() error { // removes unfinished results
 					i, err := r.backend.info(ctx, key)
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {
 						return err

@@ -10,27 +10,26 @@ import (
 )
 
 const (
-	formatVersion = "1" // part of every key: change it together with the storage format
+	formatVersion = "1" // part of every key; change it when the storage format changes
 
-	// maxNested limits the nesting of parameters, because a value that contains itself would be
-	// infinite.
+	// maxNested limits the nesting of parameters, so that values that contain themselves fail.
 	maxNested = 100
 )
 
-// stageKey is a stage with its key and the inputs of that key.
+// stageKey is a stage, its key, and the inputs from which the key was computed.
 type stageKey struct {
 	*node
 	key          string
-	parts        map[string]string
-	ancestorKeys []string // keys of all ancestors, sorted
+	parts        map[string]string // inputs of the key, mostly as hashes
+	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	began        time.Time // when hashing started
 	hashes       map[string]fileHash
-	ttl          time.Duration // the shortest of the stage and its ancestors; 0 means none
+	ttl          time.Duration // the shortest TTL of the stage and its ancestors; 0 means none
 }
 
-// withTTL returns the info, expiring no later than these stages' own TTL allows. A program with
-// another TTL may have stored it.
+// withTTL returns i with an expiry time that k.ttl allows, because a program with a longer TTL may have
+// stored the result.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -40,10 +39,10 @@ func (k *stageKey) withTTL(i *Info) *Info {
 	return &copied
 }
 
-// keysOf returns the stages of a pipeline with their keys, ancestors first.
+// keysOf computes the keys of all stages of a pipeline, ancestors first.
 func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
 	if r == nil || r.backend == nil {
-		return nil, &Error{"hash", last.name, errors.New("the Results are not open: use the value that Open returned")}
+		return nil, &Error{"hash", last.name, errors.New("the Results were not opened: use a value that Open returned")}
 	}
 	byNode, byName := map[*node]*stageKey{}, map[string]*node{}
 	var visit func(n *node) error
@@ -58,7 +57,7 @@ func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
 		}
 		k, err := r.keyOf(n, byNode)
 		if err == nil && byName[n.name] != nil {
-			err = errors.New("another stage of the pipeline has this name")
+			err = errors.New("another stage of the pipeline has the same name")
 		}
 		if err != nil {
 			return &Error{"hash", n.name, err}
@@ -70,7 +69,7 @@ func (r *Results) keysOf(last *node) (keys []*stageKey, err error) {
 	return keys, errors.Join(visit(last), r.hashes.save(r))
 }
 
-// keyOf hashes the inputs of a stage. The keys of its ancestors must be in ancestors.
+// keyOf computes the key of a stage from its inputs. ancestors must contain the keys of its ancestors.
 func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, err error) {
 	if n.err != nil {
 		return nil, n.err
@@ -125,13 +124,13 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 	for _, name := range slices.Sorted(maps.Keys(k.parts)) {
 		key.add(name, k.parts[name])
 	}
-	key.add(k.files...) // in the order in which the function gets them
+	key.add(k.files...) // in the order of Inputs.Files
 	k.key = key.sum()
 	return k, nil
 }
 
-// checkParam returns an error unless formatting a value with %#v represents it fully. That format
-// omits the types of values in interfaces; checkParam appends them to types.
+// checkParam returns an error unless the format %#v represents a value completely. It appends the types
+// of values in interfaces to types, because the format omits them.
 func checkParam(v reflect.Value, name string, depth int, types *[]string) (err error) {
 	if depth > maxNested {
 		return fmt.Errorf("%s is nested more than %d levels deep, or contains itself", name, maxNested)
@@ -141,18 +140,18 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	}
 	if v.CanInterface() {
 		switch x := v.Interface().(type) {
-		case time.Time: // the zone may show the same clock time twice
+		case time.Time: // hash the time in UTC too, because a clock time can occur twice in a zone
 			*types = append(*types, name+" "+x.UTC().String())
 			return nil
 		case fmt.Formatter:
-			return fmt.Errorf("%s is a %v, which formats itself: pass its content instead", name, v.Type())
+			return fmt.Errorf("%s is a %v, whose Format method may hide its content: pass the content instead", name, v.Type())
 		case fmt.GoStringer:
 			return nil
 		}
 	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Func, reflect.Chan, reflect.UnsafePointer:
-		return fmt.Errorf("%s is a %v, which cannot be hashed: pass the values it depends on instead", name, v.Type())
+		return fmt.Errorf("%s is a %v, which cannot be hashed: pass the values that it depends on instead", name, v.Type())
 	case reflect.Interface:
 		if !v.IsNil() {
 			*types = append(*types, name+" "+v.Elem().Type().PkgPath()+" "+v.Elem().Type().String())
@@ -174,8 +173,9 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	return err
 }
 
-// checkUnchanged returns an error if raw files changed after the key was computed. Recently changed
-// files are compared by content, because another change may have the same times.
+// checkUnchanged returns an error if raw files changed after the key was computed. It compares the
+// content of files that had changed shortly before, because a further change may have left their times
+// unchanged.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)
@@ -184,7 +184,7 @@ func (k *stageKey) checkUnchanged() error {
 			sum, err = hashFile(f)
 		}
 		if err != nil || current != old.Stamp || sum != old.Sum {
-			return fmt.Errorf("the file %s changed while the stage ran, so no result is stored: run the stage again", f)
+			return fmt.Errorf("the file %s changed while the stage ran, so the result was not stored: run the stage again", f)
 		}
 	}
 	return nil

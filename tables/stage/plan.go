@@ -18,15 +18,15 @@ const (
 	Skipped Action = "skipped" // the result is not stored, and no stage needs it
 )
 
-// Step is the part of a plan that concerns one stage.
+// Step is the plan for one stage.
 type Step struct {
 	Stage  string
 	Key    string
 	Action Action
-	Why    string // reason to run: the names of changed inputs, or that it never ran
+	Why    string // the reason to run, such as the names of changed inputs
 }
 
-// Plan returns what Run would do, ancestors first. It runs nothing.
+// Plan returns what Run would do with each stage, ancestors first. It runs no stage.
 func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {
@@ -72,20 +72,20 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	return steps, nil
 }
 
-// difference lists the parts of a key that changed.
+// difference describes the inputs of a key that changed.
 func difference(oldParts, newParts map[string]string) string {
 	var changes []string
 	names := maps.Clone(oldParts)
 	maps.Copy(names, newParts)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		old, existed := oldParts[name]
-		now, exists := newParts[name]
+		current, exists := newParts[name]
 		switch {
 		case !existed:
 			changes = append(changes, name+" was added")
 		case !exists:
 			changes = append(changes, name+" was removed")
-		case old != now:
+		case old != current:
 			changes = append(changes, name+" changed")
 		}
 	}

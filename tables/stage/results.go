@@ -21,20 +21,20 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options configures Open. The zero value, and nil, store results in the directory.
+// Options configures Open. With the zero value or nil, results are stored in the directory.
 type Options struct {
-	// Tables stores results in a bucket of a store of tables: tables as they are, other
-	// results as tables of bytes. If several processes use the store at once, it needs
-	// tables.Options.NoTail.
+	// Tables is a store of tables for results: tables are stored unchanged, and other
+	// results as tables of bytes. If several processes use the store at the same time, it
+	// needs tables.Options.NoTail.
 	Tables *tables.Store
-	Bucket string // bucket of Tables; it must contain nothing else
+	Bucket string // bucket of Tables for results; it must contain nothing else
 
-	// Store stores results in a partd store that can set, list and delete keys. All keys
-	// begin with "stage/". A result other than a table is limited to partd.MaxValueLen
+	// Store is a partd store for results. It must be able to set, list and delete keys. All
+	// keys begin with "stage/". Results other than tables are limited to partd.MaxValueLen
 	// bytes.
 	Store partd.Partd
 
-	// Parallel is the number of stages that run at once; 0 means one per processor.
+	// Parallel is the number of stages that can run at the same time; 0 means one per processor.
 	Parallel int
 }
 
@@ -42,15 +42,15 @@ type Options struct {
 type Results struct {
 	dir      string
 	backend  backend
-	local    partd.Partd // in the directory; nil if results are stored elsewhere
+	local    partd.Partd // store in the directory; nil if results are stored elsewhere
 	hashes   *hashes
 	parallel int
 	now      func() time.Time
 }
 
-// Subdirectories of dir. The names of their entries begin with a key.
+// Subdirectories of dir. Except for hashesLock, the names of their entries begin with a key.
 const (
-	filesDir = "files" // folders made by stages: KEY-TIME
+	filesDir = "files" // folders that stages returned: KEY-TIME
 	tmpDir   = "tmp"   // unfinished results: KEY.RANDOM
 	locksDir = "locks" // one file for each locked key
 
@@ -59,15 +59,14 @@ const (
 
 const keyLen = 64
 
-var errBusy = errors.New("another process holds the lock")
+var errLockHeld = errors.New("another process holds the lock")
 
-// Open opens a directory for results, and creates it if necessary. If results are stored elsewhere,
-// the directory contains unfinished results, locks, hashes of raw files, and the files that stages
-// made.
+// Open opens a directory for results, and creates it if necessary. If Options select another store for
+// results, the directory still contains unfinished results, locks, hashes of raw files, and Folders.
 func Open(dir string, o *Options) (*Results, error) {
 	o = cmp.Or(o, new(Options))
 	if o.Tables != nil && o.Store != nil {
-		return nil, errors.New("Options.Tables and Options.Store exclude each other: set one of them")
+		return nil, errors.New("Options.Tables and Options.Store cannot be combined: set only one")
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -140,8 +139,8 @@ type backend interface {
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock acquires the lock of a key and removes leftovers of earlier holders. If the lock is held, it
-// waits; without wait, it returns nil.
+// lock acquires the lock of a key, and removes unfinished results of earlier holders. If the lock is held
+// and wait is false, it returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
 	unlockDir, err := r.flock(ctx, key, true, wait)
 	if unlockDir == nil || err != nil {
@@ -149,11 +148,11 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	}
 	if !wait {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, time.Second, errBusy)
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Second, errLockHeld)
 		defer cancel()
 	}
 	unlockBackend, err := r.backend.lock(ctx, key)
-	if errors.Is(context.Cause(ctx), errBusy) && unlockBackend == nil {
+	if errors.Is(context.Cause(ctx), errLockHeld) && unlockBackend == nil {
 		return nil, unlockDir()
 	}
 	if err != nil {
@@ -166,8 +165,8 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	return unlock, nil
 }
 
-// flock acquires the lock of a key among processes that share the directory. The system releases it
-// when a process dies. It returns nil if the lock is held and wait is not set.
+// flock acquires a lock that excludes processes that share the directory. The operating system releases
+// it when the process dies. If the lock is held and wait is false, flock returns nil.
 func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
@@ -179,7 +178,7 @@ func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (
 	if l == nil || err != nil {
 		return nil, err
 	}
-	if !exclusive { // other readers may still hold it
+	if !exclusive { // keep the lock file, because other readers may hold the lock
 		return l.Unlock, nil
 	}
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
@@ -188,8 +187,8 @@ func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (
 // temp creates an empty directory for an unfinished result.
 func (r *Results) temp(key string) (string, error) { return os.MkdirTemp(r.path(tmpDir), key+".") }
 
-// sweep removes unfinished results of a key. The caller must hold the key's lock, so that nobody uses
-// them.
+// sweep removes the unfinished results of a key. The caller must hold the key's lock, so that no process
+// uses them.
 func (r *Results) sweep(key string) error {
 	names, err := fs.Glob(os.DirFS(r.path(tmpDir)), key+".*")
 	for _, name := range names {
@@ -203,7 +202,7 @@ func (r *Results) folder(i *Info) string {
 	return r.path(filesDir, i.Key+"-"+strconv.FormatInt(i.Created.UnixNano(), 10))
 }
 
-// place moves a directory to its final path, atomically.
+// moveToFolder makes a directory durable, and moves it to the folder of a result.
 func (r *Results) moveToFolder(i *Info, dir string) error {
 	if err := syncTree(dir); err != nil {
 		return err
@@ -214,7 +213,7 @@ func (r *Results) moveToFolder(i *Info, dir string) error {
 	return vfs.OS{}.SyncDir(r.path(filesDir))
 }
 
-// unpack extracts an archive to the final path of a result's files, unless they exist.
+// unpack extracts an archive to the folder of a result, unless the folder exists.
 func (r *Results) unpack(i *Info, archive []byte) error {
 	if _, err := os.Stat(r.folder(i)); err == nil {
 		return nil
@@ -240,14 +239,14 @@ func pack(folder string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// syncTree makes files durable.
+// syncTree makes a directory and all files in it durable.
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return errors.Join(err, vfs.OS{}.SyncDir(path))
 		}
 		if !e.Type().IsRegular() {
-			return fmt.Errorf("%s is neither a regular file nor a directory, and cannot be stored", path)
+			return fmt.Errorf("%s cannot be stored, because it is neither a regular file nor a directory", path)
 		}
 		f, err := os.Open(path)
 		if err != nil {

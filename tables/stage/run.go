@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// attempts is the number of attempts to load a result that others keep removing.
+// maxAttempts limits the attempts to load a result that other processes keep removing.
 const maxAttempts = 10
 
 // run is one run of a pipeline.
@@ -27,22 +27,22 @@ type run struct {
 	fail  context.CancelCauseFunc // cancels all stages
 
 	mu      sync.Mutex
-	unlocks []func() error // of the folders in use
+	unlocks []func() error // release the locks of folders in use
 }
 
-// work is a stage during a run.
+// work is the execution of a stage in a run.
 type work struct {
 	*stageKey
 	once     sync.Once
 	value    any
 	expires  time.Time // when results computed from value expire; zero means never
-	isLoaded bool      // set by compute if another process computed the result
+	isLoaded bool      // whether computeStored loaded the result, which another process had computed
 	err      error
 }
 
-// Run returns the stage's result: the stored one, or the one from running the stage. It runs
-// ancestors only if their results are needed and not stored. If a stage fails, Run cancels the
-// contexts of the others. It then returns an [*Error] that wraps the error of the stage's function.
+// Run returns the stage's result. If the result is not stored, Run runs the stage, and those ancestors
+// whose results are needed and not stored. If a stage fails, Run cancels the contexts of the other
+// stages, and returns an [*Error] that wraps the failed function's error.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	stages, err := r.keysOf(s.n)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	defer fail(nil)
 	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), fail: fail}
 	for _, k := range stages {
-		x.works[k.node] = &work{stageKey: k, err: &Error{"run", k.name, errors.New("the function ended its goroutine")}}
+		x.works[k.node] = &work{stageKey: k, err: &Error{"run", k.name, errors.New("the function called runtime.Goexit")}}
 	}
 	defer func() {
 		for _, unlock := range x.unlocks {
@@ -71,7 +71,8 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, nil
 }
 
-// result waits until a stage is done, and returns its work.
+// result loads or computes the result of a stage, once per run. It returns when the result is in the
+// stage's work.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {
@@ -91,7 +92,7 @@ func (x *run) result(ctx context.Context, n *node) *work {
 	return w
 }
 
-// loadOrCompute loads a stored result. If none is stored, it computes and stores the result first.
+// loadOrCompute loads a stored result. If no result is stored, it first computes and stores it.
 func (x *run) loadOrCompute(ctx context.Context, w *work) error {
 	for range maxAttempts {
 		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -101,10 +102,10 @@ func (x *run) loadOrCompute(ctx context.Context, w *work) error {
 			return wrap("cache", w, err)
 		}
 	}
-	return wrap("cache", w, errors.New("the stored result disappears before it can be read: raise its TTL, or stop the program that removes it"))
+	return wrap("cache", w, errors.New("another program removes the stored result before it can be read: raise its TTL, or stop that program"))
 }
 
-// wrap adds an operation and the stage's name to err, unless err already has them.
+// wrap adds an operation and the stage's name to err, unless err contains them already.
 func wrap(op string, w *work, err error) error {
 	if err == nil || errors.As(err, new(*Error)) {
 		return err
@@ -112,8 +113,8 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// valid returns the info of a stored result that has not expired, or an error that wraps
-// fs.ErrNotExist.
+// validInfo returns the info of a stored result. If no result is stored, or it has expired, the error
+// wraps fs.ErrNotExist.
 func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	i, err := x.backend.info(ctx, w.key)
 	if err != nil {
@@ -147,7 +148,8 @@ func (x *run) load(ctx context.Context, w *work) error {
 	return err
 }
 
-// loadFolder loads a folder. It locks the folder against removal during this run.
+// loadFolder loads a result that is a Folder, and locks the folder until the end of the run, so that GC
+// does not remove it.
 func (x *run) loadFolder(ctx context.Context, w *work) error {
 	i, err := x.validInfo(ctx, w)
 	if err != nil {
@@ -209,8 +211,8 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	return x.backend.put(ctx, i, t)
 }
 
-// fetch loads a stored result, and downloads files that are stored elsewhere. If the result's data or
-// files are missing, the error wraps fs.ErrNotExist.
+// fetch loads a stored result. For a Folder, it only makes sure that the directory contains the files,
+// which may be in another store. If data or files are missing, the error wraps fs.ErrNotExist.
 func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
 		err := x.load(ctx, w)
@@ -232,11 +234,11 @@ func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	return x.unpack(i, archive)
 }
 
-// asTable converts a stage's result to the table that is stored.
+// asTable converts a stage's result to a table for the backend.
 func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:
-		return nil, errors.New("the function returned a nil table: return one without rows")
+		return nil, errors.New("the function returned a nil table: return a table without rows instead")
 	case w.result == tableType:
 		return value.(arrow.Table), nil
 	case w.result == folderType && value != Folder(folder):
@@ -252,8 +254,7 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. The result expires no later than any of
-// these.
+// compute runs a stage with the results of its ancestors. The result expires no later than they do.
 func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {
@@ -283,6 +284,7 @@ func (x *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	return value, expires, wrap("run", w, err)
 }
 
+// earlier returns the earlier of two expiry times; a zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

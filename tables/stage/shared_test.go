@@ -145,7 +145,7 @@ func TestGoexit(t *testing.T) {
 		}, stage.Spec[int]{Version: "1", From: []stage.Any{exits}})
 	}
 	last := stage.Define("last", nothing, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
-	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "ended its goroutine") {
+	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
 		t.Error(err)
 	}
 }

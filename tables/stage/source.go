@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// digest hashes words, each preceded by its length.
+// digest hashes words, each preceded by its length, so that different words never have the same input.
 type digest struct{ hash.Hash }
 
 func newDigest(words ...string) digest {
@@ -57,7 +57,7 @@ func (c Code) hash(d digest) error {
 			return err
 		})
 		if err != nil || len(names) == 0 {
-			return errors.Join(errors.New("source: no files"), err)
+			return errors.Join(errors.New("source: Spec.Code contains no files"), err)
 		}
 	}
 	slices.Sort(names)
@@ -75,7 +75,7 @@ func (c Code) hash(d digest) error {
 	return nil
 }
 
-// hashGo hashes a file's syntax tree, and those comments that are directives.
+// hashGo hashes a Go file's syntax tree and directives. If the file uses cgo, it hashes all comments.
 func hashGo(d digest, name string, text []byte) error {
 	f, err := parser.ParseFile(token.NewFileSet(), name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
@@ -85,7 +85,7 @@ func hashGo(d digest, name string, text []byte) error {
 	for _, group := range f.Comments {
 		for _, c := range group.List {
 			if cgo || strings.HasPrefix(c.Text, "//go:") {
-				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // the number identifies the node that the directive applies to
+				d.add(c.Text, strconv.Itoa(nodesBefore(f, c.Pos()))) // the number identifies the node to which the directive applies
 			}
 		}
 	}
@@ -94,7 +94,7 @@ func hashGo(d digest, name string, text []byte) error {
 	return nil
 }
 
-// nodesBefore returns the number of a tree's nodes, except comments, that begin before a position.
+// nodesBefore returns the number of nodes, other than comments, that begin before a position.
 func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 	ast.Inspect(f, func(node ast.Node) bool {
 		switch node.(type) {
@@ -109,11 +109,11 @@ func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 	return n
 }
 
-// hashTree hashes a tree. It ignores positions, except whether they are set: that distinguishes
-// f(a...) from f(a), and an alias from a type.
+// hashTree hashes a syntax tree. Of a position, it hashes only whether it is set, which distinguishes
+// f(a...) from f(a), and an alias from a type definition.
 func hashTree(w io.Writer, v reflect.Value) {
 	switch t := v.Type(); {
-	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // maps contain scopes, which are nil
+	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // the only maps are scopes, which are nil
 	case t == reflect.TypeFor[token.Pos]():
 		fmt.Fprintf(w, "%t,", v.Int() != int64(token.NoPos))
 	case (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) && !v.IsNil():
@@ -134,16 +134,16 @@ func hashTree(w io.Writer, v reflect.Value) {
 	}
 }
 
-var readBuildInfo = debug.ReadBuildInfo // replaced by a test
+var readBuildInfo = debug.ReadBuildInfo // a variable for tests
 
-// ownModule is imported here, so every program that lists its modules contains it.
+// ownModule is in every complete module list, because this package belongs to it.
 const ownModule = "github.com/go-partd/partd"
 
 // hashModules hashes the versions of Go and of the program's other modules, and the build settings.
 func hashModules(versions map[string]string) (string, error) {
 	info, ok := readBuildInfo()
 	if !ok {
-		return "", errors.New("the program contains no list of its modules: set Spec.Version instead of Spec.Code")
+		return "", errors.New("the program was built without a module list: set Spec.Version instead of Spec.Code")
 	}
 	d := newDigest(info.GoVersion, versions[ownModule])
 	for _, s := range info.Settings { // settings that select files or affect compilation
@@ -165,7 +165,7 @@ func hashModules(versions map[string]string) (string, error) {
 		d.add(m.Path, v, module.Path, module.Version, module.Sum)
 	}
 	if !isListed {
-		return "", fmt.Errorf("the program does not list its modules (tests never do): set Spec.Version instead of Spec.Code, or Spec.Modules[%q]", ownModule)
+		return "", fmt.Errorf("the program's module list is incomplete, as in every test: set Spec.Version instead of Spec.Code, or Spec.Modules[%q]", ownModule)
 	}
 	return d.sum(), nil
 }

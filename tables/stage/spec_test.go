@@ -35,7 +35,7 @@ func TestSpec(t *testing.T) {
 		"no name":               stage.Define("", countRuns, spec),
 		"no function":           stage.Define[int]("none", nil, spec),
 		"Version":               stage.Define("one", countRuns, stage.Spec[int]{}),
-		"lacks":                 stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
+		"has no Encode or no":   stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
 		"set Spec.Codec":        stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true}),
 		"the codec has no name": stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
 	} {

@@ -38,7 +38,7 @@ import (
 	"github.com/go-partd/partd/encode"
 )
 
-// Stage is a step of a pipeline. Its result is a T. It is safe for concurrent use.
+// Stage is a step of a pipeline, with a result of type T. It is safe for concurrent use.
 type Stage[T any] struct{ n *node }
 
 // Any is a stage with a result of any type.
@@ -46,11 +46,11 @@ type Any interface{ node() *node }
 
 func (s *Stage[T]) node() *node { return s.n }
 
-// node contains the parts of a stage that do not depend on T.
+// node contains the fields of a stage that do not depend on T.
 type node struct {
 	name      string
 	run       func(context.Context, *Inputs) (any, error)
-	ancestors []*node // direct ones
+	ancestors []*node // direct ancestors
 	patterns  []string
 	params    []any
 	code      []Code
@@ -60,10 +60,10 @@ type node struct {
 	ttl       time.Duration
 	result    reflect.Type
 	codec     *codec
-	err       error // from Define
+	err       error // a mistake that Define found
 }
 
-// codec is an encode.ValueCodec with its name.
+// codec is an encode.ValueCodec for values of any type, with its name.
 type codec struct {
 	name   string
 	encode func(any) ([]byte, error)
@@ -72,8 +72,8 @@ type codec struct {
 
 var tableType, folderType = reflect.TypeFor[arrow.Table](), reflect.TypeFor[Folder]()
 
-// Folder is the path of a directory of files that a stage made; see [Inputs.Dir]. It must not be
-// modified. GC does not remove it while a run uses it.
+// Folder is the path of a directory with the files that a stage created; see [Inputs.Dir]. Its content
+// must not be modified. GC does not remove it while a run uses it.
 type Folder string
 
 // Inputs are the inputs of a stage's function.
@@ -83,19 +83,19 @@ type Inputs struct {
 	values map[*node]any
 }
 
-// Files returns the paths of the raw files. They are in the order of the patterns, and sorted within
-// each pattern.
+// Files returns the paths of the raw files, in the order of the patterns, and sorted for each pattern.
 func (in *Inputs) Files() []string { return in.files }
 
-// Dir returns an empty directory for the files of a stage that makes a [Folder]. The stage must
-// return this Folder, and may put only regular files and directories in it.
+// Dir returns an empty directory for a stage whose result is a [Folder]. The stage must return this
+// Folder, and create only regular files and directories in it.
 func (in *Inputs) Dir() Folder { return Folder(in.folder) }
 
-// Of returns the result of s to a stage that lists s in From. It returns an error to any other stage.
+// Of returns the result of s from the inputs of a stage that lists s in Spec.From. For the inputs of
+// other stages, it returns an error.
 func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	v, ok := in.values[s.n]
 	if !ok {
-		return t, fmt.Errorf("stage %q is not an ancestor: list it in Spec.From", s.n.name)
+		return t, fmt.Errorf("stage %q is not a direct ancestor: list it in Spec.From", s.n.name)
 	}
 	t, _ = v.(T) // nil if T is an interface
 	return t, nil
@@ -113,36 +113,37 @@ func (e *Error) Error() string { return fmt.Sprintf("%s stage %q: %v", e.Op, e.S
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Spec describes a stage that makes a T. Code or Version is required: it distinguishes the states of
-// the stage's code.
+// Spec describes a stage whose result is a T. Code or Version is required, because a stored result is
+// valid only for the code that computed it.
 type Spec[T any] struct {
 	// From lists the ancestors of the stage. [Stage.Of] returns their results.
 	From []Any
 
-	// Files lists the raw files, as paths or as patterns for [path/filepath.Glob]. A pattern without
-	// matches is an error.
+	// Files lists the raw files, as paths or as patterns for [path/filepath.Glob]. Every pattern must
+	// match a file.
 	Files []string
 
-	// Params are values that the function uses: numbers, text, times, and structs, slices and maps of
-	// these. A pointer, function or channel cannot be hashed, and is an error.
+	// Params are values that the function uses: numbers, strings, times, and structs, slices and maps of
+	// these. Pointers, functions and channels are errors, because they cannot be hashed.
 	Params []any
 
 	// Code lists the source files of the stage.
 	Code []Code
 
-	// Version replaces the code in the key: change it when the code changes.
+	// Version identifies the stage's code if Code is empty. Change it when the code changes.
 	Version string
 
-	// Modules gives versions to modules that have none because a directory replaces them, by replace
-	// in go.mod or by a workspace. The binary of a test lists no modules: give it the version of
-	// github.com/go-partd/partd. Other modules are then not part of the key.
+	// Modules contains the versions of modules that a directory replaces, by a workspace or by replace
+	// in go.mod, because the program's module list does not contain them. A test has no module list at
+	// all, so it needs the version of github.com/go-partd/partd here; other modules are then not part of
+	// the key.
 	Modules map[string]string
 
-	// Cache stores the stage's result.
+	// Cache means that the stage's result is stored.
 	Cache bool
 
-	// TTL is how long a result stays valid after it was computed, whoever stored it. Results computed
-	// from it expire no later. 0 means forever.
+	// TTL is how long a result remains valid after it was computed, even if another program stored it.
+	// Results computed from it expire no later. 0 means that it does not expire.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change
@@ -152,19 +153,18 @@ type Spec[T any] struct {
 }
 
 // Code is a set of files that the program embeds with go:embed. Patterns select files as in
-// [io/fs.Glob]; without patterns, all files except tests belong to the set. Go files are hashed as
-// syntax trees, without comments and white space but with directives such as //go:embed. Other files
-// are hashed as they are. The hash includes the versions of Go and of the program's other modules,
-// its build tags, operating system and architecture.
+// [io/fs.Glob]; without patterns, the set contains all files except tests. Go files are hashed as
+// syntax trees, so comments other than directives, and white space, do not matter. Other files are hashed
+// unchanged. The hash includes the versions of Go and of the program's other modules, its build tags,
+// operating system and architecture.
 type Code struct {
 	Files    fs.FS
 	Patterns []string
 }
 
-// Define returns a stage that runs a function. Run and Plan report any mistake in the Spec.
+// Define returns a stage that runs f. Run and Plan return an error if the Spec contains a mistake.
 //
-// Stages share their parameters and results, so functions must not modify them. Tables need no
-// Release.
+// Stages share parameters and results, so f must not modify them. Tables need not be released.
 func Define[T any](name string, f func(context.Context, *Inputs) (T, error), spec Spec[T]) *Stage[T] {
 	n := &node{
 		name: name, result: reflect.TypeFor[T](), patterns: spec.Files, params: spec.Params, code: spec.Code, version: spec.Version,
@@ -184,16 +184,16 @@ func Define[T any](name string, f func(context.Context, *Inputs) (T, error), spe
 	case n.version == "" && len(n.code) == 0:
 		n.err = errors.New("the stage has neither Code nor Version: set Spec.Code to embedded files, or Spec.Version")
 	case n.result == folderType && !n.cache:
-		n.err = errors.New("a stage that makes a Folder must store it: set Spec.Cache")
+		n.err = errors.New("a stage whose result is a Folder must store it: set Spec.Cache")
 	case needsCodec && n.cache && !hasCodec:
 		n.err = fmt.Errorf("caching a %v needs a codec: set Spec.Codec", n.result)
 	case !hasCodec:
 	case spec.Codec.Encode == nil || spec.Codec.Decode == nil:
-		n.err = fmt.Errorf("codec %q lacks Encode or Decode", spec.CodecName)
+		n.err = fmt.Errorf("codec %q has no Encode or no Decode: set both", spec.CodecName)
 	case spec.CodecName == "":
 		n.err = errors.New("the codec has no name: set Spec.CodecName")
 	case !needsCodec:
-		n.err = fmt.Errorf("a %v is stored without a codec: remove Spec.Codec", n.result)
+		n.err = fmt.Errorf("a %v needs no codec: remove Spec.Codec and Spec.CodecName", n.result)
 	default:
 		n.codec = &codec{
 			name: spec.CodecName,

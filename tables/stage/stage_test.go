@@ -200,22 +200,22 @@ func TestInvalidSpecs(t *testing.T) {
 	for want, s := range map[string]interface {
 		Plan(context.Context, *stage.Results) ([]stage.Step, error)
 	}{
-		"no name":                  stage.Define("", nothing, plain),
-		"neither Code nor Version": define(spec{}),
-		"set Spec.Codec":           define(spec{Version: "1", Cache: true}),
-		"remove Spec.Codec":        stage.Define("s", nilTable, withCodec),
-		"not list its modules":     define(spec{Code: files("a.go", code)}),
-		"a.go:1:1":                 define(spec{Modules: ownVersion, Code: files("a.go", "func")}),
-		"source b*":                define(spec{Modules: ownVersion, Code: files("a.go", code, "b*")}),
-		"source: no files":         define(spec{Modules: ownVersion, Code: files("a_test.go", code)}),
-		"files no/such/*":          define(spec{Version: "1", Files: []string{"no/such/*"}}),
-		"not a regular file":       define(spec{Version: "1", Files: []string{dir}}),
-		"parameter 1 is a func()":  with(func() {}),
-		"parameter 2.F is a *int":  with(1, struct{ F *int }{}),
-		"parameter 1[a] is a chan": with(map[string]any{"a": make(chan int)}),
-		"contains itself":          with(cyclic),
+		"no name":                                    stage.Define("", nothing, plain),
+		"neither Code nor Version":                   define(spec{}),
+		"set Spec.Codec":                             define(spec{Version: "1", Cache: true}),
+		"remove Spec.Codec":                          stage.Define("s", nilTable, withCodec),
+		"module list is incomplete":                  define(spec{Code: files("a.go", code)}),
+		"a.go:1:1":                                   define(spec{Modules: ownVersion, Code: files("a.go", "func")}),
+		"source b*":                                  define(spec{Modules: ownVersion, Code: files("a.go", code, "b*")}),
+		"Code contains no files":                     define(spec{Modules: ownVersion, Code: files("a_test.go", code)}),
+		"files no/such/*":                            define(spec{Version: "1", Files: []string{"no/such/*"}}),
+		"not a regular file":                         define(spec{Version: "1", Files: []string{dir}}),
+		"parameter 1 is a func()":                    with(func() {}),
+		"parameter 2.F is a *int":                    with(1, struct{ F *int }{}),
+		"parameter 1[a] is a chan":                   with(map[string]any{"a": make(chan int)}),
+		"contains itself":                            with(cyclic),
 		"parameter 1 is a stage_test.selfFormatting": with(selfFormatting(1)),
-		"has this name": define(spec{Version: "1", From: []stage.Any{other}}),
+		"has the same name":                          define(spec{Version: "1", From: []stage.Any{other}}),
 	} {
 		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
@@ -229,7 +229,7 @@ func TestInvalidSpecs(t *testing.T) {
 		t.Error(err)
 	}
 	stranger := stage.Define("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, plain)
-	if _, err := stranger.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not an ancestor") {
+	if _, err := stranger.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not a direct ancestor") {
 		t.Error(err)
 	}
 	if _, err := stage.Open(dir, &stage.Options{Tables: openTables(t, t.TempDir()), Store: backends["dict"](t).Store}); err == nil {

@@ -22,14 +22,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// app is the environment of the commands.
+// app contains the streams and the program that the commands share.
 type app struct {
 	in       *os.File
 	out, err io.Writer
 	program  cliutil.Program
 }
 
-// env does not accept the prefix PARTD_, because PARTD_STORE and others belong to partd.
+// env sets flags from environment variables. Its prefix is not PARTD_, because the program partd uses
+// variables such as PARTD_STORE.
 var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
@@ -57,7 +58,7 @@ func run(ctx context.Context, args []string, a *app) int {
 		return cliutil.ExitInterrupted
 	}
 	if errors.Is(err, tables.ErrExists) && cmd.Flags().Lookup("mode") != nil {
-		err = fmt.Errorf("%w: give --mode append or --mode replace", err)
+		err = fmt.Errorf("%w: use --mode append or --mode replace", err)
 	}
 	fmt.Fprintln(a.err, "partd-tables: "+strings.TrimPrefix(cliutil.Message(err), "tables: "))
 	if !a.program.Started || cliutil.IsUsage(err) {
@@ -71,9 +72,9 @@ const rootHelp = `partd-tables stores tables in a directory or a cloud bucket. T
 in buckets, and have versions. The files are Apache Iceberg's, so other programs can read them.
 
 A put is visible whole or not at all. When the command has ended, the rows
-survive a loss of power. Small appends are collected, and written as Parquet
+survive a power failure. Small appends are collected, and written as Parquet
 later, by fold or by a program that has the directory open. Until then, only
-partd-tables and Go programs see them. A directory can be open in one process at a time.
+partd-tables and Go programs see them. Only one process at a time can open a directory.
 To write from many machines, use --dir s3://BUCKET/PREFIX and a PostgreSQL --catalog.`
 
 func newRoot(a *app) *cobra.Command {
@@ -98,11 +99,11 @@ func newRoot(a *app) *cobra.Command {
 }
 
 const (
-	theBucket = "the table's `BUCKET` (default: the default bucket)"
-	anyBucket = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
+	tableBucketUsage = "the table's `BUCKET` (default: the default bucket)"
+	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
 )
 
-// forEachTable calls f for each table of the requested buckets.
+// forEachTable calls f for each table that the filter selects in the requested buckets.
 func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
 	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 		if err != nil {
@@ -124,22 +125,22 @@ func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter
 }
 
 // completeTables completes table names.
-func (p location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
+func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
 	const (
 		maxNames = 1000
 		timeout  = time.Second
 	)
-	errEnough := errors.New("enough")
+	errLimit := errors.New("maxNames names were found")
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
 	if env.Apply(cmd) == nil {
-		_ = p.with(ctx, false, func(s backend) error { // if this fails, nothing is completed
-			return forEachTable(ctx, s, tables.Buckets{*p.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
+		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, the names found so far are completed
+			return forEachTable(ctx, s, tables.Buckets{*l.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
 					names = append(names, info.Name)
 				}
 				if len(names) == maxNames {
-					return errEnough
+					return errLimit
 				}
 				return nil
 			})
@@ -155,5 +156,5 @@ func encoder(w io.Writer) *json.Encoder {
 	return e
 }
 
-// timeText formats a time in UTC, with a fixed length. Tables store milliseconds.
+// timeText formats a time in UTC and in milliseconds, the precision of times in a table's metadata.
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -32,13 +32,13 @@ func markRequired(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// store runs f on a directory's store. It does not support servers, because they do not provide
-// files.
+// store runs f on the store in a directory or cloud bucket. It does not support servers, because
+// copies need the tables' files.
 func (p location) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
 	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
-// copyCommand builds a command from a method that copies tables between stores.
+// copyCommand makes cmd copy tables between the stores in the flags from and to, with copyTables.
 func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
 	source, target := storeFlag(cmd, from, "the `DIR` to copy tables from"), storeFlag(cmd, to, "the `DIR` to copy tables to")
 	for _, name := range []string{from, to} {
@@ -46,7 +46,7 @@ func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ct
 			markRequired(cmd, name)
 		}
 	}
-	p := location{bucket: cmd.Flags().String("bucket", "", anyBucket)}
+	p := location{bucket: cmd.Flags().String("bucket", "", allBucketsUsage)}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		return source.store(ctx, false, func(from *tables.Store) error {
@@ -79,13 +79,13 @@ func newCopy(a *app) *cobra.Command {
 	return copyCommand(a, &cobra.Command{
 		Use:   "copy --from URL --to URL [flags]",
 		Short: "Copy tables to another location, and verify the copy",
-		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table as it is now, with its
-columns, settings, rules and metadata, but without older versions and snapshots. All
+		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table in its current state,
+with its columns, settings, rules and metadata, but without older versions and snapshots. All
 tables of a bucket appear at once. To continue an interrupted copy, run the command again.
 
-Then each table is read on both sides and compared: the number of rows, and a checksum
-of all rows in any order. Both are printed. A table at the destination that is not a copy,
-or has changed since, is an error.`,
+The command then reads each table in both places, compares the row counts and a checksum
+of all rows in any order, and prints both. A table at the destination that is not a copy,
+or has changed since it was copied, is an error.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE",
 	}, "from", "to", func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error) {
 		return from.CopyTo(ctx, to, buckets...)
@@ -96,11 +96,11 @@ func newBackup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up tables under a name",
-		Long: `Copy the current state of all buckets, or of one, to a directory for backups of these
-tables, under a name. Data of earlier backups is not sent again. An interrupted
-backup has no name; the next backup continues it.
+		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name.
+Data that earlier backups contain is not sent again. An interrupted backup has no
+name; the next backup continues it.
 
-The directory is itself a directory of tables: a backup is a snapshot of each of its buckets.`,
+The backup directory contains tables itself: a backup is a snapshot of each of its buckets.`,
 		Example: "  partd-tables backup --to /mnt/backup --name monday\n  partd-tables backups --dir /mnt/backup",
 	}
 	name := nameFlag(cmd)
@@ -114,8 +114,8 @@ func newRestore(a *app) *cobra.Command {
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
 		Long: `Restore all buckets of a backup, or one, each in one commit, with its
-tables, metadata and rules. Tables created later are deleted. Unchanged tables
-stay as they are; others are created again, without their older versions.`,
+tables, metadata and rules. Tables created later are deleted. Unchanged tables keep
+their versions; changed and deleted ones are created again, without older versions.`,
 		Example: "  partd-tables restore --from /mnt/backup --name monday\n  partd-tables restore --from /mnt/backup --name monday --bucket NYSE",
 	}
 	name := nameFlag(cmd)

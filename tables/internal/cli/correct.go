@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// rewriteLine is the JSON line for a change of rows.
+// rewriteLine is the JSON output of a command that changes rows.
 type rewriteLine struct {
 	Table   string         `json:"table"`
 	Bucket  string         `json:"bucket"`
@@ -24,7 +24,7 @@ type rewriteLine struct {
 	Files   int            `json:"files"`
 }
 
-// printRewrite prints the result of a change of rows.
+// printRewrite prints the result of a command that changes rows.
 func (a *app) printRewrite(p location, asJSON bool, name string, r tables.RewriteResult) error {
 	if asJSON {
 		return encoder(a.out).Encode(rewriteLine{name, *p.bucket, r.Version, r.Deleted, r.Written, r.Files})
@@ -33,14 +33,15 @@ func (a *app) printRewrite(p location, asJSON bool, name string, r tables.Rewrit
 	return err
 }
 
-// rewriteFrom changes a table with the rows of a file, which it reads with the table's column types.
+// rewriteFrom calls change with the rows of a file, which it reads with the table's column types, and
+// prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
-	input, _, err := a.input(file, formats.Format(format))
+	input, _, err := a.openInput(file, formats.Format(format))
 	if err != nil {
 		return err
 	}
 	defer input.File.Close() //nolint:errcheck // the file was only read
-	return p.with(ctx, false, func(s backend) (err error) {
+	return p.withBackend(ctx, false, func(s backend) (err error) {
 		if _, input.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
 			return err
 		}
@@ -64,10 +65,10 @@ func newDeleteRows(a *app) *cobra.Command {
 		Long: `Delete the rows for which --where is true, in one new version of the table. Rows for
 which it is false or null stay. Older versions keep the rows until they expire.
 
---where is as in get.`,
+The help of get describes the EXPRESSION of --where.`,
 		Example: `  partd-tables delete-rows trades --where "price <= 0 or sym = 'TEST'"`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	where := cmd.Flags().String("where", "", "delete rows for which this `EXPRESSION` is true")
 	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	return operationCommand(cmd, p, operations.DeleteRows, func(args []string) (*operations.Deletion, error) {
@@ -87,13 +88,13 @@ which it is false or null stay. Older versions keep the rows until they expire.
 func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
-		Short: "Replace the rows in a range of time",
-		Long: `Replace the rows from --from until before --to with the rows of a file, in one new
-version of the table. A row of the file outside the range is an error, and nothing
-changes. FILE is as in put. Times without an offset are UTC.`,
+		Short: "Replace the rows in a time range",
+		Long: `Replace the rows at or after --from and before --to with the rows of a file, in one new
+version of the table. If a row of the file is outside the range, the command fails and changes
+nothing. The help of put describes FILE. Times without an offset are UTC.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	parseRange := rangeFlags(cmd, "the `TIME` at which the range begins (default: the first row)", "the `TIME` before which the range ends (default: after the last row)")
 	column := fs.String("time-column", "", "the time `COLUMN` (default: from the table's settings, or the first column with times)")
@@ -117,13 +118,13 @@ changes. FILE is as in put. Times without an offset are UTC.`,
 func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
-		Short: "Replace rows with equal keys, and add the others",
+		Short: "Replace rows that have the same keys, and add new rows",
 		Long: `For each row of a file, replace the table's rows with the same values in the key columns,
-or add the row if there are no such rows, in one new version of the table. A key that occurs twice in the file
-is an error. FILE is as in put.`,
+or add the row if the table has none, in one new version of the table. A key that occurs
+twice in the file is an error. The help of put describes FILE.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	key := fs.String("key", "", "the key `COLUMNS`, separated by commas (default: the time and the keys of the table's settings)")
 	format := formatFlag(cmd)
@@ -143,14 +144,14 @@ is an error. FILE is as in put.`,
 func newPartition(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition [flags] [--] NAME",
-		Short: "Divide a table's files by periods of time",
-		Long: `Divide a table's files by periods of its time column, now and in the future, in one new
-version. With auto, the periods depend on the data: months if the rows span less than
+		Short: "Divide a table's files by time periods",
+		Long: `Divide a table's files by periods of its time column, in one new version. Later puts use
+the same periods. With auto, the periods depend on the data: months if the rows span less than
 a year, quarters if less than three years, otherwise years. The command
-prints the choice and the reason. Without --by, it applies the current setting.`,
+prints the periods and the reason. Without --by, it divides the files by the current setting.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	period := cmd.Flags().String("by", "", "the `PERIOD`: auto, day, month, quarter, year or none")
 	asJSON := cmd.Flags().Bool("json", false, "write the result as a JSON object")
 	cliutil.Complete(cmd, "by", "auto", "day", "month", "quarter", "year", "none")

@@ -17,19 +17,19 @@ import (
 func newEvolve(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "evolve [flags] [--] NAME",
-		Short: "Change the columns of a table, or set which column changes puts may make",
+		Short: "Change the columns of a table, or allow puts to change them",
 		Long: `Change the columns of a table, in one commit: first --rename,
 then --drop, --widen and --add. Older versions keep their columns. Existing rows have
 null in added columns.
 
---mode sets which changes later puts may make: strict, add_only, compatible (they
-add columns, and widen numbers) or flexible (they may also lack columns). With "", the
-default, the columns stay, and columns missing from a put are null.`,
+--mode sets how later puts may change the columns: strict (not at all), add_only, compatible
+(add columns, and widen numbers) or flexible (also omit columns). With "", the
+default, puts do not change columns, and columns missing from a put are null.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	mode := fs.String("mode", "", "the `MODE`: strict, add_only, compatible, flexible, or empty")
 	changes := map[tables.ColumnOp]*[]string{
@@ -56,7 +56,7 @@ default, the columns stay, and columns missing from a put are null.`,
 			return nil, cliutil.Usagef("nothing to change: use --mode, --add, --rename, --drop or --widen")
 		}
 		return evolution, nil
-	}, quiet)
+	}, printNothing)
 }
 
 // parseColumnChange parses NAME, NAME:NEW or NAME:TYPE.
@@ -65,8 +65,8 @@ func parseColumnChange(op tables.ColumnOp, text string) (tables.ColumnChange, er
 	if op == tables.DropColumn {
 		return c, nil
 	}
-	// A name may contain colons, and a type in brackets too, as in timestamp[us, +01:00]. The last colon before
-	// the bracket separates name and type.
+	// The last colon before any bracket separates name and type, because a name may contain colons, and so
+	// may the brackets of a type, such as timestamp[us, +01:00].
 	body, _, _ := strings.Cut(text, "[")
 	colon := strings.LastIndexByte(body, ':')
 	if colon < 0 {
@@ -85,7 +85,7 @@ type ruleLine struct {
 	State string `json:"state"`
 }
 
-// formatRule formats a rule for people.
+// formatRule converts a rule to the line that lists show.
 func formatRule(r tables.Rule) ruleLine {
 	line := ruleLine{r.Name, r.Kind, "", map[bool]string{true: "disabled", false: "enabled"}[r.Disabled]}
 	var details []string
@@ -103,10 +103,10 @@ func formatRule(r tables.Rule) ruleLine {
 func newRules(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rules [flags] list|add|remove|enable|disable [NAME] [RULE…]",
-		Short: "List and change the rules for rows of a table or a bucket",
-		Long: `List or change the rules that rows of a table must satisfy. With --whole-bucket and no
-NAME, the rules belong to the bucket, and apply to all its tables, including new ones. A put that
-violates a rule is refused as a whole.
+		Short: "List and change the rules that rows must satisfy",
+		Long: `List or change the rules that the rows of a table must satisfy. With --whole-bucket and no
+NAME, the rules belong to the bucket, and apply to all its tables, including new ones. If a row
+violates a rule, the whole put fails.
 
 A RULE to add is a JSON object with a name and a kind: exists, type, range, not_null, unique,
 sorted, regexp or expression; --set time_series and --set prices add several at once. The
@@ -117,7 +117,7 @@ other commands expect names of rules.`,
   partd-tables rules disable --whole-bucket --bucket NYSE "high is highest"`,
 		Args: cliutil.CheckArgCount(1, -1, "list, add, remove, enable or disable"),
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	asJSON := fs.Bool("json", false, "write a JSON object for each rule")
 	wholeBucket := fs.Bool("whole-bucket", false, "use the rules of the bucket itself, without a NAME")
@@ -158,10 +158,10 @@ other commands expect names of rules.`,
 			return cliutil.Usagef("rules: unknown action %q: use list, add, remove, enable or disable", action)
 		}
 		if (action == "list") != (len(rules)+len(edit.Sets) == 0) || action != "add" && len(edit.Sets) > 0 {
-			return cliutil.Usagef("rules %s: list accepts no RULE, the other actions need at least one, and only add accepts --set", action)
+			return cliutil.Usagef("rules %s: name no RULE for list, and at least one for the other actions; only add accepts --set", action)
 		}
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			if action != "list" {
 				_, err := operations.EditRules.Do(ctx, s.Target, &operations.RuleEdit{Bucket: *p.bucket, Name: name, RuleEdit: edit})
 				return err
@@ -179,17 +179,17 @@ other commands expect names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The returned function applies the given flags
-// to settings, and reports whether any was given.
+// settingsFlags adds the flags for a table's settings. The returned function copies the flags that were
+// set to settings, and reports whether any was set.
 func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
 	fs := cmd.Flags()
-	time := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")
+	timeColumn := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")
 	keys := fs.StringArray("key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
 	rule := fs.String("on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
 	return func(s *tables.Settings) bool {
 		if fs.Changed("time") {
-			s.Time = *time
+			s.Time = *timeColumn
 		}
 		if fs.Changed("key") {
 			s.Keys = *keys
@@ -205,15 +205,15 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Change a table's settings as the flags say, and print all settings as JSON. A new order
-of rows, or a new rule for duplicates, rewrites the table's files in one new version.`,
+		Long: `Change the settings for which flags are set, and print all settings as JSON. A new time or
+key column, or a new rule for duplicates, rewrites the table's files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	change := settingsFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			settings, err := operations.Settings.Do(ctx, s.Target, &wire.Table{Bucket: *p.bucket, Name: args[0]})
 			if err != nil {
 				return err

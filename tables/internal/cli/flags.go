@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// must panics on errors that only a mistake in this program can cause, such as an unknown flag.
+// must panics if err is not nil. Only a mistake in this program, such as an unknown flag, can cause err.
 func must(err error) {
 	if err != nil {
 		panic(err)
@@ -43,7 +43,7 @@ func formatFlag(cmd *cobra.Command) *string {
 	return format
 }
 
-// rangeFlags adds the flags for a range of time. Call the returned function after the flags are parsed.
+// rangeFlags adds the flags for a time range. Call the returned function after the flags are parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -60,17 +60,17 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// result is the destination of a command's rows.
-type result struct {
+// rowOutput is the destination of a command's rows.
+type rowOutput struct {
 	a            *app
 	format       string
 	file         string         // "" means standard output
 	force        bool           // replace an existing file
-	chosenFormat formats.Format // set by choose
+	chosenFormat formats.Format // set by chooseFormat
 }
 
-func resultFlags(a *app, cmd *cobra.Command) *result {
-	o, fs := &result{a: a}, cmd.Flags()
+func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
+	o, fs := &rowOutput{a: a}, cmd.Flags()
 	fs.StringVar(&o.format, "format", "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
 	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
@@ -78,8 +78,8 @@ func resultFlags(a *app, cmd *cobra.Command) *result {
 	return o
 }
 
-// choose determines the output format.
-func (o *result) choose() (err error) {
+// chooseFormat determines the output format.
+func (o *rowOutput) chooseFormat() (err error) {
 	switch {
 	case o.format != "":
 		o.chosenFormat = formats.Format(o.format)
@@ -96,21 +96,21 @@ func (o *result) choose() (err error) {
 	return nil
 }
 
-// scan writes the rows of a table, with all or some columns.
-func (o *result) scan(ctx context.Context, p location, name string, at tables.At, columns string, rows *tables.ScanOptions) error {
+// scan writes the selected rows of a table. columns is a comma-separated list; "" means all.
+func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables.At, columns string, options *tables.ScanOptions) error {
 	names, err := columnNames("columns", columns)
-	if err = errors.Join(err, o.choose()); err != nil {
+	if err = errors.Join(err, o.chooseFormat()); err != nil {
 		return err
 	}
-	rows.Columns, rows.Dictionaries = names, o.chosenFormat == formats.Arrow
-	return p.with(ctx, false, func(s backend) error {
-		r, err := s.Scan(ctx, *p.bucket, name, at, rows)
+	options.Columns, options.Dictionaries = names, o.chosenFormat == formats.Arrow
+	return p.withBackend(ctx, false, func(s backend) error {
+		r, err := s.Scan(ctx, *p.bucket, name, at, options)
 		return o.write(ctx, r, err)
 	})
 }
 
 // write writes a reader's rows and releases the reader. If err is not nil, it only returns err.
-func (o *result) write(ctx context.Context, r array.RecordReader, err error) error {
+func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (o *result) write(ctx context.Context, r array.RecordReader, err error) err
 	if o.file != "" {
 		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
 	}
-	// Some formats write many small pieces.
+	// The writer is buffered because some formats make many small writes.
 	w := bufio.NewWriterSize(o.a.out, 1<<16)
 	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
 }

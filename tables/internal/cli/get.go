@@ -32,13 +32,13 @@ names that are not plain words in double quotes.`,
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	where := fs.String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
 	limit := fs.Int64("limit", 0, "write at most `N` rows; 0 means all")
 	at := stateFlags(cmd)
-	out := resultFlags(a, cmd)
+	out := outputFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
@@ -56,9 +56,9 @@ names that are not plain words in double quotes.`,
 	return cmd
 }
 
-// newHeadOrTail builds the commands head and tail.
+// newHeadOrTail makes cmd write the rows that options selects.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each row")
@@ -66,7 +66,7 @@ func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.Sca
 		if *n < 1 {
 			return cliutil.Usagef("--rows is %d: it must be at least 1", *n)
 		}
-		out := &result{a: a}
+		out := &rowOutput{a: a}
 		if *asJSON {
 			out.format = "jsonl"
 		}
@@ -135,22 +135,22 @@ func newSQL(a *app) *cobra.Command {
 		Use:   "sql [flags] [--] 'SELECT …'",
 		Short: "Write the result of an SQL query",
 		Long: `Write the result of a single SELECT statement in DuckDB's SQL: to a terminal as aligned columns,
-to a pipe as CSV, to a file in the format of its name or of --format. A file appears whole or
-not at all.
+to a pipe as CSV, to a file in the format of --format or of the file's extension. A file appears
+only when it is complete.
 
-Table names without a bucket refer to --bucket; others are written "bucket"."table". A query
-can read only tables, no files or settings.`,
+Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A query
+can read only tables, not files or settings.`,
 		Example: `  partd-tables sql "SELECT sym, avg(price) FROM trades GROUP BY sym" --bucket NYSE
   partd-tables sql 'SELECT * FROM "NYSE".trades JOIN names USING (sym)' -o joined.parquet
   partd-tables sql "SELECT count(*) FROM trades" --version 3`,
 		Args: cliutil.CheckArgCount(1, 1, "SELECT"),
 	}
-	p := placeFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
+	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
 	at := stateFlags(cmd)
-	out := resultFlags(a, cmd)
+	out := outputFlags(a, cmd)
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := out.choose(); err != nil {
+		if err := out.chooseFormat(); err != nil {
 			return err
 		}
 		o := &tables.QueryOptions{Bucket: *p.bucket, At: at()}
@@ -168,30 +168,30 @@ func newConvert(a *app) *cobra.Command {
 		Use:   "convert [flags] [--] FILE",
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
-columns, to a pipe as CSV, to a file in the format of its name or of --format. FILE is as in
-put. The types of columns of CSV and JSON lines are inferred from all their values, unless the
-Arrow file --like has columns with these names.`,
+columns, to a pipe as CSV, to a file in the format of --format or of the file's extension. The
+help of put describes FILE. Column types of CSV and JSON lines are inferred from all values of a
+column, unless the Arrow file --like contains a column with the same name.`,
 		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
 	}
 	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
 	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
 	cliutil.Complete(cmd, "from", formats.Names...)
-	out := resultFlags(a, cmd)
+	out := outputFlags(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := out.choose(); err != nil {
+		if err := out.chooseFormat(); err != nil {
 			return err
 		}
 		if _, err := formats.ByName(args[0]); err != nil && *from == "" {
-			return cliutil.Usagef("%s: the name does not show the format: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
+			return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", args[0], strings.Join(formats.Names, ", "))
 		}
 		ctx := cmd.Context()
-		input, _, err := a.input(args[0], formats.Format(*from))
+		input, _, err := a.openInput(args[0], formats.Format(*from))
 		if err != nil {
 			return err
 		}
 		defer input.File.Close() //nolint:errcheck // the file was only read
 		if *typesFile != "" {
-			typesInput, _, err := a.input(*typesFile, formats.Arrow)
+			typesInput, _, err := a.openInput(*typesFile, formats.Arrow)
 			if err != nil {
 				return err
 			}

@@ -30,18 +30,18 @@ import (
 func newImport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import --from shoots|pystore [flags] [--] SOURCE",
-		Short: "Import tables of shoots or pystore",
+		Short: "Import tables from shoots or pystore",
 		Long: `Import the tables of shoots (its --bucket_dir) or pystore (the directory of one
 store), with their metadata. A collection becomes a bucket. The items of a
 snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
-Each table is read again and compared: the number of rows, and a checksum of all
-rows in any order. Existing tables with the same rows are left unchanged, so the
-command can be repeated. An existing table with other rows is an error.`,
+The command reads each imported table again, and compares the row count and a checksum of
+all rows in any order. Existing tables with the same rows stay unchanged, so it is safe to
+repeat the command. An existing table with different rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
   partd-tables import --from pystore ~/pystore/mystore --dir tables`,
 	}
-	p := placeFlags(cmd, anyBucket)
+	p := locationFlags(cmd, allBucketsUsage)
 	cmd.ValidArgsFunction = nil // arguments are files
 	from := cmd.Flags().String("from", "", "`PROGRAM` that wrote SOURCE: shoots or pystore")
 	progressMode := cliutil.ProgressFlag(cmd)
@@ -63,14 +63,14 @@ command can be repeated. An existing table with other rows is an error.`,
 		defer bar.Stop()
 		bar.Count(-1, bytesRead.Load)
 		ctx := cmd.Context()
-		return p.with(ctx, true, func(s backend) error {
+		return p.withBackend(ctx, true, func(s backend) error {
 			var differences error
 			for _, src := range toImport {
 				if b := p.requestedBuckets(cmd); b != nil && b[0] != src.bucket {
 					continue
 				}
 				state, sum, err := importTable(ctx, s, src, &bytesRead)
-				if errors.Is(err, errDiffers) {
+				if errors.Is(err, errDifferentRows) {
 					differences = errors.Join(differences, err)
 					continue
 				} else if err != nil {
@@ -87,7 +87,7 @@ command can be repeated. An existing table with other rows is an error.`,
 	return cmd
 }
 
-var errDiffers = errors.New("the table exists with other rows: delete it first, or import into another directory")
+var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
 
 // importTable puts a table unless it exists, and compares its rows with the rows of the source.
 func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *rowsum.Sum, err error) {
@@ -117,25 +117,25 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 	case tableSum.Equals(sourceSum):
 		return state, tableSum, nil
 	case state == "unchanged":
-		return "", nil, fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), errDiffers)
+		return "", nil, fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), errDifferentRows)
 	}
-	return "", nil, fmt.Errorf("%d rows with checksum %s were put, but %d rows with checksum %s were read back", sourceSum.Rows, sourceSum, tableSum.Rows, tableSum)
+	return "", nil, fmt.Errorf("the imported table is not correct: %d rows with checksum %s were put, but %d rows with checksum %s were read; import it again", sourceSum.Rows, sourceSum, tableSum.Rows, tableSum)
 }
 
-// open returns a reader of the files, which follow each other.
+// open returns a reader of the source's files, one after another.
 func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.RecordReader, error) {
-	firstPart, err := openPart(ctx, s.files[0])
+	firstFile, err := openFile(ctx, s.files[0])
 	if err != nil {
 		return nil, err
 	}
-	schema := firstPart.Schema()
-	firstPart.Release()
+	schema := firstFile.Schema()
+	firstFile.Release()
 	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for _, path := range s.files {
-			r, err := openPart(ctx, path)
+			r, err := openFile(ctx, path)
 			if err == nil && !sameColumns(r.Schema(), schema) {
 				r.Release()
-				err = fmt.Errorf("%s: its columns differ from those of the previous files", path)
+				err = fmt.Errorf("%s: the columns differ from the columns of the previous files", path)
 			}
 			if err != nil {
 				yield(nil, err)
@@ -158,8 +158,8 @@ func (s source) open(ctx context.Context, bytesRead *atomic.Int64) (array.Record
 	}), nil
 }
 
-// openPart returns a reader of a file. Releasing the reader closes the file.
-func openPart(ctx context.Context, path string) (array.RecordReader, error) {
+// openFile returns a reader of a file. Releasing the reader closes the file.
+func openFile(ctx context.Context, path string) (array.RecordReader, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -185,15 +185,15 @@ func newExport(a *app) *cobra.Command {
 		Short: "Write each table as one Parquet file",
 		Long: `Write each table as one Parquet file in the directory TARGET: TARGET/NAME.parquet,
 or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits and
-"-_.() " become %XX. A file appears whole or not at all.`,
+"-_.() " become %XX. A file appears only when it is complete.`,
 		Example: "  partd-tables export ./parquet\n  partd-tables export ./parquet --bucket NASDAQ --force",
 	}
-	p := placeFlags(cmd, anyBucket)
+	p := locationFlags(cmd, allBucketsUsage)
 	cmd.ValidArgsFunction = nil // arguments are files
 	force := cmd.Flags().Bool("force", false, "replace existing files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			return forEachTable(ctx, s, p.requestedBuckets(cmd), tables.Filter{}, func(info tables.TableInfo) error {
 				path := exportPath(args[0], info.Bucket, info.Name)
 				if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

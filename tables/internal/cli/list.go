@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// tableLine is the JSON line of a table.
+// tableLine is a table's line in the output of list.
 type tableLine struct {
 	Bucket  string         `json:"bucket"`
 	Name    string         `json:"name"`
@@ -32,14 +32,14 @@ type tableLine struct {
 	Damaged string         `json:"damaged,omitempty"` // why the table cannot be read
 }
 
-func lineOf(i tables.TableInfo) tableLine {
+func newTableLine(i tables.TableInfo) tableLine {
 	if i.Damaged != "" {
 		i.Damaged = "damaged: " + i.Damaged
 	}
 	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
 }
 
-// displayName formats a name for people. It quotes a name that is empty or not plain text.
+// displayName formats a name for text output. It quotes names that are empty or not printable.
 func displayName(name string) string {
 	if cliutil.IsPrintable(name) {
 		return name
@@ -47,8 +47,8 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// printRecords prints the records that write passes to its argument, as JSON lines or in columns. The titles
-// of the columns are the JSON names.
+// printRecords calls write, and prints the records that write passes to its argument, as JSON lines or in
+// columns. Column titles are the fields' JSON names.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
@@ -58,7 +58,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields come last, and appear only in lines where they have a value
+		if !strings.Contains(f.Tag.Get("json"), ",") { // optional fields are last; they have no title, and are printed only if they are set
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}
 	}
@@ -77,7 +77,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	}), w.Flush(), buffered.Flush())
 }
 
-// printList prints items, each converted by line, with printRecords.
+// printList converts items with line, and prints them like printRecords.
 func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
 	return printRecords(out, asJSON, func(record func(Line) error) error {
 		for _, v := range items {
@@ -93,14 +93,14 @@ func newList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [flags] [--] [PATTERN]",
 		Short: "List tables",
-		Long: `List the tables of all buckets, or of one. The row count includes rows that are not folded yet.
-PATTERN selects names: * matches any characters, ? one character, [a-z] one of a range.
-A table that list cannot read is shown as damaged. To find every damaged file, use
-verify: list itself only reads tables with rows that are not folded.`,
+		Long: `List the tables of all buckets, or of one. Row counts include rows that were not yet folded.
+PATTERN selects names: * matches any characters, ? one character, [a-z] one character in the range.
+A table that list cannot read is shown as damaged. To find all damaged files, use verify:
+list reads data only of tables with rows that were not yet folded.`,
 		Example: `  partd-tables list
   partd-tables list 'BRK*' --bucket NYSE --json`,
 	}
-	p := placeFlags(cmd, anyBucket)
+	p := locationFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	snapshot := cmd.Flags().String("snapshot", "", "list the tables of this `SNAPSHOT` of the bucket")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -117,12 +117,12 @@ verify: list itself only reads tables with rows that are not folded.`,
 	return cmd
 }
 
-// list prints the tables that a filter selects.
+// list prints the tables in the requested buckets that a filter selects.
 func (a *app) list(cmd *cobra.Command, p location, filter tables.Filter, asJSON bool) error {
 	ctx := cmd.Context()
-	return p.with(ctx, false, func(s backend) error {
+	return p.withBackend(ctx, false, func(s backend) error {
 		return printRecords(a.out, asJSON, func(record func(tableLine) error) error {
-			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return record(lineOf(i)) })
+			return forEachTable(ctx, s, p.requestedBuckets(cmd), filter, func(i tables.TableInfo) error { return record(newTableLine(i)) })
 		})
 	})
 }
@@ -138,7 +138,7 @@ func newBuckets(a *app) *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each bucket")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			e := encoder(a.out)
 			for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 				switch {
@@ -165,10 +165,10 @@ func newDelete(_ *app) *cobra.Command {
 		Long:    `Delete tables with all their versions. If one of the tables does not exist, none is deleted.`,
 		Example: "  partd-tables delete AAPL 'BRK.B' --bucket NASDAQ",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	return operationCommand(cmd, p, operations.Delete, func(args []string) (*operations.Names, error) {
 		return &operations.Names{Bucket: *p.bucket, Names: args}, nil
-	}, quiet)
+	}, printNothing)
 }
 
 type columnLine struct {
@@ -191,17 +191,17 @@ func newDescribe(a *app) *cobra.Command {
 		Long:    `Show a table's size, columns and metadata. Column types are Arrow types, as they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	at := stateFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			info, schema, err := s.Describe(ctx, *p.bucket, args[0], at())
 			if err != nil {
 				return err
 			}
-			line := describeLine{lineOf(info), []columnLine{}, info.Metadata, []string{}}
+			line := describeLine{newTableLine(info), []columnLine{}, info.Metadata, []string{}}
 			if line.Metadata == nil {
 				line.Metadata = tables.Metadata{}
 			}
@@ -217,7 +217,7 @@ func newDescribe(a *app) *cobra.Command {
 	return cmd
 }
 
-// describe prints the facts about a table, one per line.
+// describe prints the properties of a table, one per line.
 func describe(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`
@@ -225,7 +225,7 @@ func describe(out io.Writer, line describeLine) error {
 	}
 	var facts []fact
 	t := reflect.ValueOf(line.tableLine)
-	for i := range t.NumField() - 1 { // a damaged table is never described
+	for i := range t.NumField() - 1 { // without the last field, Damaged: describing a damaged table fails
 		facts = append(facts, fact{t.Type().Field(i).Tag.Get("json"), fmt.Sprint(t.Field(i))})
 	}
 	for _, k := range slices.Sorted(maps.Keys(line.Metadata)) {
@@ -248,10 +248,10 @@ func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that are not folded yet belong to no version.`,
+		Long:    `List the versions of a table, oldest first. Rows that were not yet folded belong to no version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each version")
 	return operationCommand(cmd, p, operations.Versions, func(args []string) (*wire.Table, error) {
 		return &wire.Table{Bucket: *p.bucket, Name: args[0]}, nil

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// maintenance builds a command from a maintenance operation.
-func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
-	p := placeFlags(cmd, anyBucket)
+// maintenanceCommand makes cmd run a maintenance operation and print the report of its result.
+func maintenanceCommand(a *app, cmd *cobra.Command, o operations.Operation[tables.MaintainOptions, tables.MaintainResult], in *tables.MaintainOptions, report func(tables.MaintainResult) string) *cobra.Command {
+	p := locationFlags(cmd, allBucketsUsage)
 	return operationCommand(cmd, p, o, func(args []string) (*tables.MaintainOptions, error) {
 		if in.Buckets = p.requestedBuckets(cmd); len(args) > 0 {
 			in.Buckets, in.Tables = tables.Buckets{*p.bucket}, args
@@ -25,11 +25,11 @@ func maintenance(a *app, cmd *cobra.Command, o operations.Operation[tables.Maint
 }
 
 func newFold(a *app) *cobra.Command {
-	return maintenance(a, &cobra.Command{
+	return maintenanceCommand(a, &cobra.Command{
 		Use:   "fold [flags] [--] [NAME…]",
 		Short: "Write small appends as Parquet files",
-		Long: `Write the rows of small appends as Parquet, in a new version of their table, so that
-other programs that read the files see them.`,
+		Long: `Write the rows of small appends as Parquet files, in a new version of their table, so that
+other programs can read them.`,
 		Example: "  partd-tables fold\n  partd-tables fold AAPL --bucket NASDAQ",
 	}, operations.Fold, &tables.MaintainOptions{}, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d rows of %d tables folded", r.Rows, r.Tables)
@@ -37,7 +37,7 @@ other programs that read the files see them.`,
 }
 
 func newCompact(a *app) *cobra.Command {
-	return maintenance(a, &cobra.Command{
+	return maintenanceCommand(a, &cobra.Command{
 		Use:     "compact [flags] [--] [NAME…]",
 		Short:   "Merge many small files into few large ones",
 		Long:    `Merge the many small files of tables into few large ones, in a new version of each table.`,
@@ -49,12 +49,12 @@ func newCompact(a *app) *cobra.Command {
 
 func newExpire(a *app) *cobra.Command {
 	o := &tables.MaintainOptions{}
-	cmd := maintenance(a, &cobra.Command{
+	cmd := maintenanceCommand(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
 		Long: `Remove versions older than --older-than, except the newest --keep of each table, and
-remove files that nothing uses any more. A file is removed after it has been unused for a
-day, so that readers can finish.`,
+remove files that have been unused for a day. Until then, running readers may still need
+them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
@@ -69,17 +69,17 @@ func newVerify(a *app) *cobra.Command {
 		Use:   "verify [flags] [--] [NAME…]",
 		Short: "Find damaged files, and repair them",
 		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots.
-Compare them with their checksums, and compare Parquet files with the rows and bounds
+Compare them with their checksums, and compare Parquet files with the row counts and bounds
 in their manifests. If files are damaged or missing, verify lists them and exits with code 1.
 
-With --repair-from, a damaged file is replaced by a copy from another location
-of the tables, if the copy has the original content. Files of other programs have no
-checksum: they are read, and reported as unverified.`,
+With --repair-from, replace each damaged file with a copy from another location
+of the tables, if the copy has the original content. Files from other programs have no
+checksum: verify reads them, and reports them as unverified.`,
 		Example: "  partd-tables verify\n  partd-tables verify AAPL --bucket NASDAQ --json\n  partd-tables verify --repair-from /mnt/backup",
 	}
 	fs := cmd.Flags()
 	p := storeFlag(cmd, "dir", "the `DIR` of the tables")
-	p.bucket = fs.String("bucket", "", anyBucket)
+	p.bucket = fs.String("bucket", "", allBucketsUsage)
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
 	copies := storeFlag(cmd, "repair-from", "the `DIR` of tables with intact copies of files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -16,10 +16,9 @@ import (
 func newMeta(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "meta",
-		Short: "Read, change and find metadata of tables and buckets",
-		Long: `Read and change the metadata of tables and buckets, and find tables by it. A VALUE that
-is valid JSON, such as 5, true or [1,2], is stored as JSON. Anything else is stored as text, as is "5"
-in double quotes.`,
+		Short: "Read and change metadata of tables and buckets",
+		Long: `Read and change the metadata of tables and buckets, and find tables by metadata. A VALUE that
+is valid JSON, such as 5, true, "5" or [1,2], is stored as JSON, and any other as text.`,
 		Example: "  partd-tables meta set AAPL source=feed\n  partd-tables meta find source=feed",
 	}
 	cmd.AddCommand(newMetaGet(a), newMetaSet(a), newMetaFind(a))
@@ -49,7 +48,7 @@ func newMetaGet(a *app) *cobra.Command {
 		Long:    `Write the metadata of a table or, without NAME, of the bucket.`,
 		Example: "  partd-tables meta get AAPL --bucket NASDAQ\n  partd-tables meta get --bucket NASDAQ --json",
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	at := stateFlags(cmd)
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -57,7 +56,7 @@ func newMetaGet(a *app) *cobra.Command {
 		if at() != nil && len(args) == 0 {
 			return cliutil.Usagef("--version and --snapshot need a NAME: for a bucket's metadata, use snapshot list")
 		}
-		return p.with(ctx, false, func(s backend) (err error) {
+		return p.withBackend(ctx, false, func(s backend) (err error) {
 			var m tables.Metadata
 			if len(args) == 0 {
 				m, err = operations.BucketMetadata.Do(ctx, s.Target, &operations.Bucket{Bucket: *p.bucket})
@@ -89,14 +88,14 @@ func newMetaSet(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set [flags] [--] [NAME] KEY=VALUE…",
 		Short: "Change the metadata of a table, or of a bucket",
-		Long: `Set values of the metadata of a table or, with --of-bucket, of the bucket. A missing
-bucket is created, even without any KEY=VALUE.`,
+		Long: `Set metadata of a table or, with --of-bucket, of the bucket. With --of-bucket, a missing
+bucket is created, even without KEY=VALUE.`,
 		Example: `  partd-tables meta set AAPL source=feed lots=100 --bucket NASDAQ
   partd-tables meta set --of-bucket 'hours={"open":"09:30"}' --bucket NASDAQ
   partd-tables meta set AAPL --remove source --bucket NASDAQ`,
 		Args: cliutil.CheckArgCount(0, -1, ""),
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	fs := cmd.Flags()
 	bucket := fs.Bool("of-bucket", false, "change the metadata of the bucket itself, not of a table")
 	remove := fs.StringArray("remove", nil, "remove a `KEY`")
@@ -118,7 +117,7 @@ bucket is created, even without any KEY=VALUE.`,
 		}
 		metadata.MetadataChange = tables.MetadataChange{Set: values, Remove: *remove, Replace: *replace}
 		return metadata, nil
-	}, quiet)
+	}, printNothing)
 }
 
 func newMetaFind(a *app) *cobra.Command {
@@ -128,7 +127,7 @@ func newMetaFind(a *app) *cobra.Command {
 		Long:    `List the tables whose metadata contains all these values, in all buckets or in one.`,
 		Example: "  partd-tables meta find source=feed lots=100 --bucket NASDAQ --json",
 	}
-	p := placeFlags(cmd, anyBucket)
+	p := locationFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

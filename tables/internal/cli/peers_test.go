@@ -77,7 +77,7 @@ func TestImportPystore(t *testing.T) {
 	// A table with other rows is reported and left unchanged; the other tables are still checked.
 	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
-	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with other rows") || strings.Count(out, "unchanged") != 2 {
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with different rows") || strings.Count(out, "unchanged") != 2 {
 		t.Error(code, out, stderr)
 	}
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// location is the location of a command's tables: a directory, a cloud bucket or a server.
+// location contains the flags for the location of tables: a directory, a cloud bucket or a server.
 type location struct {
 	warehouse
 	bucket                *string
@@ -36,7 +36,7 @@ type location struct {
 	dirFlag               *pflag.Flag
 }
 
-// directoryFlags adds the location flags of commands that do not name a bucket.
+// directoryFlags adds the location flags, for commands without --bucket.
 func directoryFlags(cmd *cobra.Command) location {
 	fs := cmd.Flags()
 	p := location{
@@ -51,8 +51,8 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// placeFlags adds the location flags of commands on a bucket. Most of them have table names as arguments.
-func placeFlags(cmd *cobra.Command, bucket string) location {
+// locationFlags adds the location flags with --bucket. It makes shells complete arguments as table names.
+func locationFlags(cmd *cobra.Command, bucket string) location {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
 	cmd.ValidArgsFunction = p.completeTables
@@ -67,16 +67,16 @@ func (p location) requestedBuckets(cmd *cobra.Command) tables.Buckets {
 	return nil
 }
 
-// with runs f on the directory's store or on the server. If create is true, it creates a missing directory;
-// only commands that write rows do so.
-func (p location) with(ctx context.Context, create bool, f func(backend) error) error {
+// withBackend runs f on the store or on the server. If create is true, it creates a missing directory, which
+// only commands that write rows need.
+func (p location) withBackend(ctx context.Context, create bool, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
 	}
 	return p.withDir(ctx, create, nil, f)
 }
 
-// withSQL is like with, for commands that run SQL. A server uses its own engine.
+// withSQL is like withBackend, but opens the store with an SQL engine. A server has its own engine.
 func (p location) withSQL(ctx context.Context, f func(backend) error) error {
 	if *p.server != "" {
 		return p.withServer(f)
@@ -102,7 +102,7 @@ func (p location) withDir(ctx context.Context, create bool, engine tables.Engine
 
 func (p location) withServer(f func(backend) error) (err error) {
 	if p.dirFlag.Changed {
-		return cliutil.Usagef("--dir and --server exclude each other")
+		return cliutil.Usagef("--dir and --server cannot be combined")
 	}
 	o := &flightclient.Options{Insecure: *p.insecure}
 	if *p.tokenFile != "" {
@@ -130,7 +130,7 @@ type warehouse struct {
 	cacheSize                    *sizeflag.Size
 }
 
-// Default directories. The server's default is the default of shoots.
+// Default directories. serveDir is the default of shoots' server.
 const (
 	commandsDir = "partd-tables"
 	serveDir    = "buckets"
@@ -148,14 +148,14 @@ func warehouseFlags(fl *pflag.FlagSet, dir string) warehouse {
 	return w
 }
 
-// openStore opens the tables with additional options.
+// openStore opens the store, with the options of the flags in addition to o.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
 	o.Sync, o.OpenBucket = true, cloud.OpenBucket
 	return tables.Open(ctx, *w.dir, o)
 }
 
-// checkExists returns an error if the tables do not exist, as far as this machine can tell.
+// checkExists returns an error if the tables do not exist. It does not check remote locations.
 func (w warehouse) checkExists() error {
 	dir := *w.dir
 	if strings.Contains(*w.catalog, "://") {
@@ -163,7 +163,7 @@ func (w warehouse) checkExists() error {
 	}
 	if strings.Contains(dir, "://") {
 		if dir = *w.catalog; dir == "" {
-			return nil // opening the store reports what is missing
+			return nil // opening the store will fail
 		}
 	}
 	_, err := os.Stat(filepath.Join(dir, "catalog.db"))
@@ -173,14 +173,14 @@ func (w warehouse) checkExists() error {
 	return err
 }
 
-// backend executes commands in a directory's store, or on a server.
+// backend is an open store, or a connection to a server.
 type backend struct {
 	operations.Target
 	streams
 }
 
-// streams contains the methods that transfer rows or columns, unlike operations. flightclient.Client
-// implements it.
+// streams contains the methods that transfer rows or columns, which operations cannot do. A
+// flightclient.Client implements it.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
@@ -230,7 +230,8 @@ func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.R
 	return l.Bucket(bucket).Upsert(ctx, name, r, o)
 }
 
-// operationCommand makes cmd run an operation. parseArgs converts the arguments, and show prints the result.
+// operationCommand makes cmd run an operation. parseArgs converts arguments to the operation's input, and
+// show prints its result.
 func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.Operation[In, Out], parseArgs func(args []string) (*In, error), show func(*In, Out) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		input, err := parseArgs(args)
@@ -248,10 +249,10 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 		if o.Slots == operations.BothSlots { // the operation runs queries
 			return p.withSQL(ctx, run)
 		}
-		return p.with(ctx, false, run)
+		return p.withBackend(ctx, false, run)
 	}
 	return cmd
 }
 
-// quiet prints nothing, because the exit code says enough.
-func quiet[In any](*In, operations.None) error { return nil }
+// printNothing prints nothing, because the exit code says enough.
+func printNothing[In any](*In, operations.None) error { return nil }

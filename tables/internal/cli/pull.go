@@ -29,8 +29,8 @@ type pullConfig struct {
 func newPull(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull",
-		Short: "Save and load tables that all nodes see under one name",
-		Long: `Save and load tables that all nodes see under one name. A node is a directory.
+		Short: "Save and load tables that several nodes share",
+		Long: `Save and load tables that several nodes share. A node is a directory.
 The command pull serve offers its files to other nodes; pull get fetches only missing files.
 Nodes find each other in a NATS registry: the one of --registry, or one that the first
 node of this machine runs. docs/pull.md is a tour.`,
@@ -40,12 +40,12 @@ node of this machine runs. docs/pull.md is a tour.`,
 	return cmd
 }
 
-// command builds a pull command, which runs f with an open node.
+// command makes cmd run f with an open node.
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&c.dir, "dir", "pull", "the `DIR` of the node")
 	fs.StringVar(&c.options.Registry, "registry", "", "`URLS` of NATS servers, separated by commas (default: this machine's registry)")
-	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token by which nodes authenticate each other")
+	fs.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the token that all nodes share, to authenticate each other")
 	fs.StringVar(&c.cert, "tls-cert", "", "`FILE` with this node's certificate, in PEM")
 	fs.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fs.StringVar(&c.ca, "tls-ca", "", "`FILE` with the CA certificates of nodes, in PEM")
@@ -84,7 +84,7 @@ func (c *pullConfig) finish() error {
 		return nil
 	}
 	if c.cert == "" || c.key == "" || c.ca == "" {
-		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca must be used together: one is missing")
+		return cliutil.Usagef("--tls-cert, --tls-key and --tls-ca must be used together")
 	}
 	files, err := certfiles.Load(certfiles.Options{
 		Cert: c.cert, Key: c.key, ClientCA: c.ca, NeedClient: true, MinVersion: tls.VersionTLS12, Log: c.options.Logger,
@@ -109,7 +109,7 @@ it prints the line "ready URL".`,
 	fs.StringVar(&c.options.Listen, "listen", "localhost:8082", "`HOST:PORT` to listen on; port 0 picks a free one")
 	fs.StringVar(&c.options.Advertise, "advertise", "", "`HOST:PORT` at which other nodes reach this one (default: the address of --listen)")
 	exitOnStdinClose := fs.Bool("exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
-	fs.StringVar(&c.share, "share", "", "share the node with this user's programs at the Unix socket `PATH`, until none of them is connected")
+	fs.StringVar(&c.share, "share", "", "share the node with this user's programs at the Unix socket `PATH`, until the last one disconnects")
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
 		var l net.Listener
 		if c.share != "" {
@@ -146,7 +146,7 @@ columns replace the table's columns, and the other columns stay.`,
 	}
 	format := formatFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		input, _, err := a.input(args[1], formats.Format(*format))
+		input, _, err := a.openInput(args[1], formats.Format(*format))
 		if err != nil {
 			return err
 		}
@@ -174,11 +174,11 @@ func newPullGet(a *app) *cobra.Command {
 	c, fs := new(pullConfig), cmd.Flags()
 	stats := fs.Bool("stats", false, "print counts of requests to other nodes and the registry to the standard error, as JSON")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
-	out := resultFlags(a, cmd)
+	out := outputFlags(a, cmd)
 	fs.DurationVar(&c.options.MaxStaleness, "max-staleness", 0, "accept a local version up to this `TIME` old if no node answers")
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := parseRange()
-		if err = errors.Join(err, out.choose()); err != nil {
+		if err = errors.Join(err, out.chooseFormat()); err != nil {
 			return err
 		}
 		r, err := n.Load(ctx, args[0], from, to)
@@ -192,7 +192,7 @@ func newPullGet(a *app) *cobra.Command {
 func newPullList(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:     "list",
-		Short:   "List tables, their versions, and how many nodes have them",
+		Short:   "List tables, their versions, and how many nodes hold them",
 		Example: "  partd-tables pull list",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		tables, err := n.List(ctx)
@@ -211,10 +211,10 @@ func newPullList(a *app) *cobra.Command {
 func newPullVerify(a *app) *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "verify",
-		Short: "Check the files of all nodes, and repair damaged ones",
-		Long: `Read all files of the newest versions, here and at all live nodes, compare
-them with their hashes, and replace damaged ones by intact files of another node.
-Findings are printed as JSON lines. The command fails if a file could not be repaired.`,
+		Short: "Check the files of all nodes, and repair damaged files",
+		Long: `Read all files of the newest versions on this node and all live nodes, compare
+them with their hashes, and replace damaged files with intact copies from other nodes.
+Findings are printed as JSON lines. The command fails if it cannot repair a file.`,
 		Example: "  partd-tables pull verify --token-file token",
 	}, func(ctx context.Context, n *pull.Node, _ []string) error {
 		findings, err := n.Verify(ctx)
@@ -240,11 +240,11 @@ Findings are printed as JSON lines. The command fails if a file could not be rep
 func newPullForget() *cobra.Command {
 	return new(pullConfig).command(&cobra.Command{
 		Use:   "forget [flags] [--] NAME",
-		Short: "Give up the newest version of a table that no node has any more",
-		Long: `Give up the newest version of a table whose nodes will not return, so that the name
-can be used again. The newest version on a live node replaces it within
-one lease. If no live node has a version, the next save creates the table again. If a node
-returns with the version, that version is the newest again. To recover the data, restore a backup instead.`,
+		Short: "Abandon a table's newest version if all nodes that held it are lost",
+		Long: `Abandon the newest version of a table if the nodes that held it will not return, so that the
+name can be used again. Within one lease, the newest version on a live node takes its place. If no
+live node holds a version, the next save creates the table again. If a node returns with the
+abandoned version, that version is the newest again. To recover lost data, restore a backup instead.`,
 		Example: "  partd-tables pull forget prices",
 	}, func(ctx context.Context, n *pull.Node, args []string) error { return n.Forget(ctx, args[0]) })
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// withBucket calls f with the cloud bucket of a URL, or with a directory as a bucket. If create is true, it
-// creates a missing directory.
+// withBucket calls f with the cloud bucket at url, or with a directory as a bucket if url is a path. If
+// create is true, it creates a missing directory.
 func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bucket) error) (err error) {
 	var b objstore.Bucket
 	if strings.Contains(url, "://") {
@@ -43,7 +43,7 @@ func bucketFlag(cmd *cobra.Command, name string) *string {
 	return url
 }
 
-// backupCommand builds a command that copies tables to or from a named backup.
+// backupCommand makes cmd copy tables to or from a named backup.
 func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, args []string) ([]pull.Copied, error)) *cobra.Command {
 	url, name := bucketFlag(cmd, flagName), nameFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
@@ -60,7 +60,7 @@ func newPullBackup(a *app) *cobra.Command {
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up the newest version of all tables under a name",
 		Long: `Back up the newest version of each table, from any node, to a directory or a cloud
-bucket. Files of earlier backups are not sent again. An interrupted
+bucket. Files that earlier backups contain are not sent again. An interrupted
 backup has no name; the next backup continues it.`,
 		Example: "  partd-tables pull backup --to s3://backups/prices --name monday --verify",
 	}, "to", "sent", func(ctx context.Context, n *pull.Node, b objstore.Bucket, name string, _ []string) ([]pull.Copied, error) {

@@ -16,26 +16,27 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// claimTimeout is how long a shared node waits for the first program to connect.
-const claimTimeout = time.Minute
+// connectTimeout is how long a shared node waits for the first program to connect.
+const connectTimeout = time.Minute
 
-// pullCall is a command for a shared node. A program sends it as a JSON line.
+// pullCall is a command for a shared node, which a program sends as a JSON line.
 type pullCall struct {
 	Args []string // without "pull"
 	Out  string   // existing file for the command's output
 }
 
+// sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
-// sharePull shares a node with programs of this user, until none of them is connected to the socket. Each
+// sharePull shares a node with programs of this user, until the last one disconnects from the socket. Each
 // connection receives a line with the node's URL, and may make one call. The answer is the command's error
-// text as a JSON string, or "". A call that the end of the node interrupts gets no answer. Connections are
-// closed after the node, so that the last program can wait for the node to end.
+// text as a JSON string, or "". If the node is closed during a call, the call has no answer. Connections
+// are closed after the node, so that the last program can wait for the node to close.
 func sharePull(ctx context.Context, n *pull.Node, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = l.Close() })
-	timer := time.AfterFunc(claimTimeout, stop)
+	timer := time.AfterFunc(connectTimeout, stop)
 	var mu sync.Mutex
 	connections := map[net.Conn]bool{}
 	for {
@@ -82,7 +83,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 		return
 	}
 	go func() {
-		_, _ = io.Copy(io.Discard, reader) // until the program cancels the call, or has received the answer
+		_, _ = io.Copy(io.Discard, reader) // returns when the program disconnects, either to cancel the call or after it received the answer
 		cancel()
 	}()
 	output, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
@@ -93,7 +94,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 	var stderr strings.Builder
 	code := run(ctx, append([]string{"pull"}, call.Args...), &app{in: os.Stdin, out: output, err: &stderr})
 	if code != 0 && ctx.Err() != nil {
-		_ = output.Close() // the call gets no answer
+		_ = output.Close() // without an answer
 		return
 	}
 	if code == 0 {
@@ -102,5 +103,5 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
 	if err := output.Close(); err != nil {
 		stderr.WriteString(err.Error())
 	}
-	_ = json.NewEncoder(c).Encode(stderr.String()) // the program may be gone
+	_ = json.NewEncoder(c).Encode(stderr.String()) // fails if the program has disconnected
 }

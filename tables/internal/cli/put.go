@@ -23,20 +23,20 @@ func newPut(a *app) *cobra.Command {
 		Use:   "put [flags] [--] NAME FILE",
 		Short: "Put the rows of a file into a table",
 		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, JSON
-lines, Parquet or Arrow, according to its name or --format; - is the standard input. The types of
-columns of CSV and JSON lines are inferred from all their values or, with --mode append, taken from
-the table.
+lines, Parquet or Arrow, according to its name or --format; - is the standard input. With --mode
+append, CSV and JSON lines are read with the table's column types. Otherwise, the type of each column
+is inferred from all its values.
 
---mode append creates a missing table; replace replaces the table's rows and columns. A
-put with an --id that was already applied to the table changes nothing, so it is safe to retry.
+--mode append creates a missing table; --mode replace replaces the table's rows and columns. A
+second put with the same --id changes nothing, so it is safe to retry a put with an ID.
 
-A table that put creates or replaces gets the settings --time, --key and
---on-duplicate. To change the settings of an existing table, use the command settings.`,
+--time, --key and --on-duplicate set the settings of a table that put creates or replaces. To
+change the settings of an existing table, use the command settings.`,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,
 	}
-	p := placeFlags(cmd, theBucket)
+	p := locationFlags(cmd, tableBucketUsage)
 	mode := modeFlag(cmd, "the table", "error")
 	id := cmd.Flags().String("id", "", "`ID` of this put: a second put with the same ID changes nothing")
 	settings := settingsFlags(cmd)
@@ -54,7 +54,7 @@ A table that put creates or replaces gets the settings --time, --key and
 		if err = errors.Join(err, cliutil.CheckProgress(*progressMode)); err != nil {
 			return err
 		}
-		in, total, err := a.input(args[1], formats.Format(*format))
+		in, total, err := a.openInput(args[1], formats.Format(*format))
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ A table that put creates or replaces gets the settings --time, --key and
 		defer bar.Stop()
 		bar.Count(total, bytesRead.Load)
 		ctx := cmd.Context()
-		return p.with(ctx, true, func(s backend) error {
+		return p.withBackend(ctx, true, func(s backend) error {
 			if putMode == tables.PutAppend {
 				_, columns, err := s.Describe(ctx, *p.bucket, args[0], nil)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -97,8 +97,9 @@ A table that put creates or replaces gets the settings --time, --key and
 	return cmd
 }
 
-// input opens a file, or the standard input.
-func (a *app) input(name string, format formats.Format) (in *formats.Input, total int64, err error) {
+// openInput opens a file, or the standard input if name is "-". It returns the file's size, or -1 if the
+// size is unknown.
+func (a *app) openInput(name string, format formats.Format) (in *formats.Input, total int64, err error) {
 	in = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {
 		in.Name = "standard input"

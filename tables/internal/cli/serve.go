@@ -32,14 +32,14 @@ import (
 
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
 Grafana), to clients of shoots, and to any other Flight client. docs/flight.md has examples.
-With --http, also serve a page for browsers, and its API; see docs/http.md. A catalog of Iceberg's
-REST specification is below /iceberg at that address, and at an address of its own with --rest: for
-Spark, Trino, DuckDB, pyiceberg and others, with the same tokens; see docs/rest.md.
+With --http, also serve a page for browsers, and its API; see docs/http.md. At that address, below
+/iceberg, is also a catalog of Iceberg's REST specification for Spark, Trino, DuckDB, pyiceberg and
+others, with the same tokens; --rest serves it at a separate address. See docs/rest.md.
 
-With a secret, every call needs a token that is signed with it (see "partd-tables token"),
-as a bearer token or as the password of any user. A secret without TLS is refused, because
-anyone on the network could read the tokens. An address that other machines can reach is refused without
-a secret or TLS. --insecure allows both.
+With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
+as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because
+anyone on the network could read the tokens, and to listen on an address that other machines can
+reach without a secret or TLS. --insecure allows both.
 
 Other users of this machine cannot read the files that the server creates: files have mode 0640
 and directories 0750, or less if the umask says so.
@@ -47,8 +47,8 @@ and directories 0750, or less if the umask says so.
 When the server is ready, it prints the line "ready URL". SIGTERM, SIGINT and the action
 shutdown stop it gracefully: it finishes running calls, and folds small appends.
 
-The flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file and --secret, work
-too, as do its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
+The server also accepts the flags of shoots, --port, --host, --bucket_dir, --cert_file, --key_file
+and --secret, and its variables SHOOTS_PORT, SHOOTS_HOST, SHOOTS_BUCKET_DIR, SHOOTS_CERT_FILE,
 SHOOTS_KEY_FILE and SHOOTS_SECRET (the secret itself). A flag overrides its
 PARTD_TABLES_ variable, which overrides the variable of shoots (in shoots, variables override flags).`
 
@@ -76,8 +76,8 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// minFoldTime is how long small appends may be folded at the end, if the calls used up the drain
-// timeout.
+// minFoldTime is the minimum time for folding small appends at shutdown, even if running calls used up
+// the drain timeout.
 const minFoldTime = 3 * time.Second
 
 // serve runs the server until ctx is canceled, or an authorized client stops it.
@@ -101,7 +101,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		defer httpListeners[flag].Close() //nolint:errcheck // usually closed before
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
-	const minMemory = 16 << 20 // minimum memory of a query, which is half of half of --memory
+	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory
 	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/minMemory)))
 	spill.Process.SetLimit(c.maxSpill.Bytes / 2)
 	engine, err := duck.New(&duck.Options{
@@ -126,12 +126,12 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	iceberg, err := c.iceberg()
+	iceberg, err := c.icebergOptions()
 	if err != nil {
 		return err
 	}
 	catalog := rest.Handler(server, store, iceberg)
-	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx to report the end
+	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx, so that the health check can report the shutdown
 	httpErrs := make(chan error, len(httpListeners))
 	stopHTTP := sync.OnceValue(func() (err error) {
 		cancelHTTP()
@@ -157,7 +157,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 			err := page.Serve(httpCtx, listener, server, h)
 			if err != nil {
 				err = fmt.Errorf("%s: %w", flag, err)
-				stop(err) // stops the whole server
+				stop(err) // stops all of serve
 			}
 			httpErrs <- err
 		}()
@@ -175,25 +175,25 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
-	if err := stopHTTP(); err != nil { // before the fold, which would wait for new commits
-		return nil // stopHTTP returns err again
+	if err := stopHTTP(); err != nil { // stop HTTP before the fold, which would have to wait for new commits
+		return nil // the deferred stopHTTP returns err again
 	}
 	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
 	defer cancel()
 	r, err := store.Fold(foldCtx, nil)
 	switch {
 	case err != nil && foldCtx.Err() != nil:
-		log.Warn("not all small appends were folded in time; they are safe in the tail", "err", err)
+		log.Warn("some small appends were not folded in time, but are safe in the tail", "err", err)
 	case err != nil:
 		return fmt.Errorf("small appends were not folded, but are safe in the tail: %w", err)
 	}
-	log.Info("ended", "rows_folded", r.Rows)
+	log.Info("stopped", "rows_folded", r.Rows)
 	return nil
 }
 
-// iceberg returns the options for other engines. For tables in a cloud bucket, engines get its
-// location, and temporary keys if there is a role.
-func (c *serveConfig) iceberg() (rest.Options, error) {
+// icebergOptions returns the options of the Iceberg catalog. For tables in a cloud bucket, the catalog sends
+// engines the bucket's location and, with --rest-role, temporary keys.
+func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	o := rest.Options{FoldEvery: c.foldEvery}
 	lender, err := cloud.NewLender(*c.dir, c.restRole)
 	switch {
@@ -229,7 +229,7 @@ func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) 
 	return err
 }
 
-// url returns the URL for clients. It contains the host as given, because a certificate names it, and
+// url returns the URL for clients. It contains the host of --listen, which a certificate may name, and
 // the actual port.
 func (c *serveConfig) url(a net.Addr) string {
 	if c.scheme == unixScheme {
@@ -256,7 +256,7 @@ func (c *serveConfig) listenFlight() (net.Listener, error) {
 	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
 }
 
-// listenAt listens on an address, and rejects one that would give other machines full access.
+// listenAt listens on an address. It returns an error if other machines would have full access.
 func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {

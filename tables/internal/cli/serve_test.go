@@ -176,7 +176,7 @@ func TestServeUsage(t *testing.T) {
 		{"--listen tcp://localhost:0", "grpc://HOST:PORT"},
 		{"--listen grpc://localhost", "HOST:PORT"},
 		{"--listen grpc://localhost:x", "not a port"},
-		{"--listen grpc://localhost:0 --port 1", "excludes"},
+		{"--listen grpc://localhost:0 --port 1", "cannot be combined"},
 		{"--print-token", "--secret-file"},
 		{"--max-puts 0", "at least 1"},
 		{"--idle-timeout 0s", "more than 0"},

@@ -32,14 +32,15 @@ type serveConfig struct {
 	noTail, readOnly                       bool
 	foldEvery                              time.Duration
 
-	scheme, hostName string // of the listening address, set by finish; for a socket, hostName is its path
+	// The listening address, set by finish. For a Unix socket, hostName is its path.
+	scheme, hostName string
 	portNumber       int
 }
 
 const unixScheme = "grpc+unix://"
 
-// shootsFlags maps flags of shoots to the flags of serve, if different. They are hidden, but the help
-// text mentions them.
+// shootsFlags maps shoots' flags to the equivalent flags of serve, or to "" if there is none. They are
+// hidden, but the help text mentions them.
 var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
 func (c *serveConfig) flags(cmd *cobra.Command) {
@@ -63,12 +64,12 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of it, and tables a quarter")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use half as much in addition, and tables a quarter")
 	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB if that is at most half"
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
-	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, and at most one for each 64 MiB of --memory; others wait")
+	fl.IntVar(&o.Queries, "max-queries", flightd.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", flightd.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
-	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "maximum `NUMBER` of connections; a new one replaces one that is idle or has no token")
+	fl.IntVar(&o.Connections, "max-connections", flightd.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", flightd.DefaultIdleTimeout, "maximum `TIME` for a client to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", flightd.DefaultCallTimeout, "maximum `TIME` of a call")
 	fl.DurationVar(&o.Grace, "drain-timeout", flightd.DefaultGrace, "maximum `TIME` for running calls to finish when the server stops")
@@ -83,8 +84,8 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	}
 }
 
-// defaultMemory returns a quarter of the memory that is available to this process, in the machine or
-// its container.
+// defaultMemory returns a quarter of the memory of the machine or container, but at least 1 GiB if that
+// is at most half.
 func defaultMemory() int64 {
 	total, err := memlimit.FromSystem()
 	if limit, limitErr := memlimit.FromCgroup(); limitErr == nil && (err != nil || limit < total) {
@@ -93,8 +94,8 @@ func defaultMemory() int64 {
 	if err != nil {
 		return flightd.DefaultMemory
 	}
-	lower := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // the rest of the process uses the other half
-	return max(lower, int64(min(total, 1<<50)/4))
+	lowerBound := min(flightd.DefaultMemory, int64(min(total, 1<<50)/2)) // the process uses twice --memory
+	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 
 // finish validates the combination of flags, and reads the files that they name.
@@ -103,7 +104,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		return err
 	}
 	if (c.cert == "") != (c.key == "") {
-		return cliutil.Usagef("--tls-cert and --tls-key must be used together: one is missing")
+		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
 	}
 	if err := c.address(cmd); err != nil {
 		return err
@@ -116,7 +117,7 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 		c.options.TLS = &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
 	}
 	if c.secretFile != "" && c.secret != "" {
-		return cliutil.Usagef("--secret-file and --secret exclude each other")
+		return cliutil.Usagef("--secret-file and --secret cannot be combined")
 	}
 	if c.secret != "" {
 		c.options.Secret = []byte(c.secret)
@@ -129,11 +130,11 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	}
 	switch o := &c.options; {
 	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
-		return cliutil.Usagef("a secret without TLS: anyone who sees the traffic can read the tokens. Use --tls-cert and --tls-key, or --insecure")
+		return cliutil.Usagef("without TLS, anyone who sees the traffic can read the tokens: use --tls-cert and --tls-key, or --insecure")
 	case c.printToken && o.Secret == nil:
-		return cliutil.Usagef("--print-token needs --secret-file, which signs the token")
+		return cliutil.Usagef("--print-token needs --secret-file, to sign the token")
 	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
-		return cliutil.Usagef("--max-message %s needs at least --memory %s", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
+		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), sizeflag.Format(2*c.maxMessage.Bytes))
 	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
 		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
 	case c.foldEvery < 0:
@@ -145,15 +146,15 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	return nil
 }
 
-// shootsVariables applies shoots' environment variables to flags that are not set in another way.
+// shootsVariables sets flags from shoots' environment variables, unless they were set in another way.
 func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
-	isGiven := cmd.Flags().Changed
+	isSet := cmd.Flags().Changed
 	for name, flag := range shootsFlags {
 		variable := "SHOOTS_" + strings.ToUpper(name)
 		value := os.Getenv(variable)
 		switch {
-		case value == "", isGiven(name), flag != "" && isGiven(flag), (name == "port" || name == "host") && isGiven("listen"),
-			name == "secret" && isGiven("secret-file"):
+		case value == "", isSet(name), flag != "" && isSet(flag), (name == "port" || name == "host") && isSet("listen"),
+			name == "secret" && isSet("secret-file"):
 			continue
 		}
 		if err := cmd.Flags().Set(name, value); err != nil {
@@ -163,17 +164,17 @@ func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
 	return nil
 }
 
-// address determines the listening address.
+// address sets the listening address from the flags.
 func (c *serveConfig) address(cmd *cobra.Command) error {
-	isGiven := cmd.Flags().Changed
-	if isGiven("port") || isGiven("host") {
-		if isGiven("listen") {
-			return cliutil.Usagef("--listen excludes --host and --port")
+	isSet := cmd.Flags().Changed
+	if isSet("port") || isSet("host") {
+		if isSet("listen") {
+			return cliutil.Usagef("--listen cannot be combined with --host or --port")
 		}
 		c.listen = "grpc://" + net.JoinHostPort(c.host, strconv.Itoa(c.port))
 	}
 	secure := c.cert != ""
-	if !isGiven("listen") && secure {
+	if !isSet("listen") && secure {
 		c.listen = strings.Replace(c.listen, "grpc://", "grpc+tls://", 1)
 	}
 	scheme, target, ok := strings.Cut(c.listen, "://")
@@ -199,7 +200,7 @@ func (c *serveConfig) address(cmd *cobra.Command) error {
 	return nil
 }
 
-// readSecret reads a secret, without the line break at the end of the file.
+// readSecret reads a secret from a file, without line breaks at the end.
 func readSecret(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

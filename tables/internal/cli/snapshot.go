@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// stateFlags adds the flags that select an older state of tables. Call the returned function after the flags
-// are parsed.
+// stateFlags adds the flags that select an older state of tables. Call the returned function after the
+// flags are parsed; without these flags, it returns nil.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
 	version := fs.Int64("version", -1, "use this `VERSION` of the table")
@@ -34,8 +34,8 @@ func newSnapshot(a *app) *cobra.Command {
 		Use:   "snapshot",
 		Short: "Save and restore states of a bucket",
 		Long: `Save the state of a bucket under a name: all its tables with their rows and metadata.
-Nothing is copied. A snapshot can be read until it is deleted, whatever happens to the
-tables.`,
+No data is copied. A snapshot can be read until it is deleted, even after its tables change
+or are deleted.`,
 		Example: "  partd-tables snapshot create before-import\n  partd-tables snapshot restore before-import",
 	}
 	cmd.AddCommand(newSnapshotCreate(a), newSnapshotList(a), newSnapshotDelete(a), newSnapshotRestore(a))
@@ -49,7 +49,7 @@ func newSnapshotCreate(a *app) *cobra.Command {
 		Long:    `Create a snapshot of a bucket, and print its name (default: the current time).`,
 		Example: "  partd-tables snapshot create before-import --bucket NYSE",
 	}
-	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
+	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
@@ -77,7 +77,7 @@ type snapshotLine struct {
 	Metadata object `json:"metadata"`
 }
 
-// object is metadata whose String method returns JSON for people.
+// object is metadata that lists print as readable JSON.
 type object tables.Metadata
 
 func (o object) String() string { return metadataText(tables.Metadata(o)) }
@@ -89,7 +89,7 @@ func newSnapshotList(a *app) *cobra.Command {
 		Long:    `List the snapshots of a bucket, oldest first.`,
 		Example: "  partd-tables snapshot list --bucket NYSE --json",
 	}
-	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
+	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
@@ -109,11 +109,11 @@ func newSnapshotDelete(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete [flags] [--] [SNAPSHOT…]",
 		Short: "Delete snapshots of a bucket",
-		Long: `Delete snapshots of a bucket. A missing snapshot is not an error. The command expire removes
-files that nothing else uses.`,
+		Long: `Delete snapshots of a bucket. A missing snapshot is not an error. To remove files that are then
+unused, run expire.`,
 		Example: "  partd-tables snapshot delete before-import --bucket NYSE\n  partd-tables snapshot delete --all",
 	}
-	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
+	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	all := cmd.Flags().Bool("all", false, "delete all snapshots of the bucket")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -125,7 +125,7 @@ files that nothing else uses.`,
 			names = []string{""}
 		}
 		ctx := cmd.Context()
-		return p.with(ctx, false, func(s backend) error {
+		return p.withBackend(ctx, false, func(s backend) error {
 			for _, name := range names {
 				if _, err := operations.DeleteSnapshots.Do(ctx, s.Target, &operations.Snapshot{Bucket: *p.bucket, Name: name, All: *all}); err != nil {
 					return err
@@ -146,14 +146,14 @@ version with the rows, columns and metadata of the snapshot, deleted tables are 
 and newer tables are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 	}
-	p := placeFlags(cmd, "the `BUCKET` (default: the default bucket)")
+	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
 		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
-	}, quiet)
+	}, printNothing)
 }
 
-// metadataText formats a value of metadata for people: text as it is, other values as JSON.
+// metadataText formats a metadata value for text output: text unchanged, and other values as JSON.
 func metadataText(v any) string {
 	if s, ok := v.(string); ok {
 		return s

@@ -16,14 +16,14 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// source is a table of another program.
+// source is a table to import from another program's directory.
 type source struct {
 	bucket, name string
 	files        []string // Parquet files, in row order
 	metadata     tables.Metadata
 }
 
-// sources maps supported programs to functions that find the tables in their directories.
+// sources maps the names of supported programs to functions that list the tables in a directory.
 var sources = map[string]func(dir string) ([]source, error){"shoots": shootsSources, "pystore": pystoreSources}
 
 // subdirectories returns the sorted names of subdirectories.
@@ -70,7 +70,7 @@ func pystoreSources(dir string) ([]source, error) {
 		return nil, err
 	}
 	for _, c := range collections {
-		// This file exists in stores, but not in collections.
+		// Stores contain this file, but collections do not.
 		if _, err := os.Stat(filepath.Join(dir, c, pystoreMetadata)); err == nil {
 			return nil, cliutil.Usagef("%s contains several pystore stores: name one of them, such as %s", dir, filepath.Join(dir, c))
 		}
@@ -122,8 +122,8 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 	return sources, nil
 }
 
-// pystoreItemMetadata returns an item's metadata. It renames the time of the last change, because
-// tables have such a time themselves.
+// pystoreItemMetadata returns an item's metadata. It renames _updated, the time of the last change,
+// because tables record that time themselves.
 func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

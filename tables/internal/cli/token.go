@@ -22,9 +22,8 @@ func newToken(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token --admin|--read --secret-file FILE",
 		Short: "Print a token for clients of serve",
-		Long: `Print a token for clients of a server with the same secret. With --read, it
-allows only reading. It is valid until it expires: to revoke it, change the server's
-secret.`,
+		Long: `Print a token for clients of a server with the same secret. A token with --read
+allows only reading. To revoke a token before it expires, change the server's secret.`,
 		Example: "  partd-tables token --read --ttl 30d --secret-file secret",
 		Args:    cliutil.CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
@@ -81,7 +80,7 @@ func (t *ttlFlag) Set(text string) error {
 		}
 	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a time such as 12h or 365d", text)
+		return fmt.Errorf("invalid duration %q: use, for example, 12h or 365d", text)
 	}
 	*t = ttlFlag(d)
 	return nil

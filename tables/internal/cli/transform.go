@@ -14,28 +14,28 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// transformer is a command that makes a table from others.
-type transformer struct {
+// transformFlags contains the flags of a command that creates a table from other tables.
+type transformFlags struct {
 	a            *app
 	p            location
 	targetBucket *string
 	mode         func() (tables.PutMode, error)
 }
 
-func newTransformer(a *app, cmd *cobra.Command, mode string) *transformer {
-	t := &transformer{
-		a: a, p: placeFlags(cmd, "the `BUCKET` of the tables (default: the default bucket)"),
+func newTransformFlags(a *app, cmd *cobra.Command, mode string) *transformFlags {
+	t := &transformFlags{
+		a: a, p: locationFlags(cmd, "the `BUCKET` of the tables (default: the default bucket)"),
 		targetBucket: cmd.Flags().String("target-bucket", "", "the `BUCKET` of TARGET (default: the same as --bucket)"),
 		mode:         modeFlag(cmd, "TARGET", mode),
 	}
 	return t
 }
 
-func (t *transformer) source(name string) transform.TableName {
+func (t *transformFlags) source(name string) transform.TableName {
 	return transform.TableName{Bucket: *t.p.bucket, Name: name}
 }
 
-func (t *transformer) target(cmd *cobra.Command, name string) transform.TableName {
+func (t *transformFlags) target(cmd *cobra.Command, name string) transform.TableName {
 	target := t.source(name)
 	if cmd.Flags().Changed("target-bucket") {
 		target.Bucket = *t.targetBucket
@@ -43,8 +43,8 @@ func (t *transformer) target(cmd *cobra.Command, name string) transform.TableNam
 	return target
 }
 
-// transformCommand makes cmd run an operation and print the number of rows in the target.
-func transformCommand[In any](t *transformer, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
+// transformCommand makes cmd run an operation, and print the target's row count.
+func transformCommand[In any](t *transformFlags, cmd *cobra.Command, o operations.Operation[In, transform.Result], input func(args []string, mode tables.PutMode) (*In, error)) *cobra.Command {
 	var target string
 	return operationCommand(cmd, t.p, o, func(args []string) (*In, error) {
 		mode, err := t.mode()
@@ -59,7 +59,7 @@ func transformCommand[In any](t *transformer, cmd *cobra.Command, o operations.O
 	})
 }
 
-// columnNames parses comma-separated names.
+// columnNames parses the value of a flag that is a comma-separated list of names.
 func columnNames(flag, text string) ([]string, error) {
 	if text == "" {
 		return nil, nil
@@ -74,9 +74,9 @@ func columnNames(flag, text string) ([]string, error) {
 func newResample(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
-		Short: "Aggregate rows by time, or put the rows of a query",
-		Long: `Put aggregates of SOURCE's rows, one row for each bin of time, into TARGET, as resample of
-pandas does, or put the rows of a query. Without TARGET, write the rows as get does.
+		Short: "Aggregate rows by time, or put the result of a query",
+		Long: `Aggregate SOURCE's rows into one row for each time bin, like resample in pandas, or run a
+query, and put the resulting rows into TARGET. Without TARGET, write the rows as get does.
 
 --rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
@@ -87,16 +87,16 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
   partd-tables resample trades daily --rule D --time at --func mean,max --columns price --mode replace
   partd-tables resample trades totals --sql "SELECT sym, sum(size) AS size FROM trades GROUP BY sym"`,
 	}
-	t := newTransformer(a, cmd, "append")
+	t := newTransformFlags(a, cmd, "append")
 	fs := cmd.Flags()
 	o := &transform.ResampleOptions{}
 	fs.StringVar(&o.Rule, "rule", "", "length of a bin, as a `RULE`")
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
 	fs.StringSliceVar(&o.Functions, "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
-	fs.StringVar(&o.SQL, "sql", "", "put the rows of this `SELECT` statement instead")
+	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
-	out := resultFlags(a, cmd)
+	out := outputFlags(a, cmd)
 	input := func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
 			return nil, cliutil.Usagef("use either --sql, or --rule with --time and --func")
@@ -112,14 +112,14 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) > 1 && (fs.Changed("output") || fs.Changed("format") || fs.Changed("force")):
-			return cliutil.Usagef("--output, --format and --force exclude a TARGET")
+			return cliutil.Usagef("--output, --format and --force cannot be combined with a TARGET")
 		case len(args) > 1:
 			return putResult(cmd, args)
 		case fs.Changed("mode") || fs.Changed("target-bucket"):
 			return cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}
 		o, err := input(args, tables.PutError)
-		if err = errors.Join(err, out.choose()); err != nil {
+		if err = errors.Join(err, out.chooseFormat()); err != nil {
 			return err
 		}
 		ctx := cmd.Context()
@@ -134,15 +134,15 @@ min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W
 func newCombine(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "combine [flags] [--] SOURCE SOURCE… TARGET",
-		Short: "Put the union or the join of several tables into one",
+		Short: "Put the union or the join of several tables into a table",
 		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after
-another; a column that a source lacks is null. --how join puts one row for each combination
-of rows, one from each source, that are equal in the columns --on.`,
+another; columns missing from a source are null. --how join puts one row for each combination
+of rows, one from each source, with equal values in the columns --on.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.CheckArgCount(3, -1, "two or more SOURCEs and TARGET"),
 	}
-	t := newTransformer(a, cmd, "error")
+	t := newTransformFlags(a, cmd, "error")
 	o := &transform.CombineOptions{}
 	cmd.Flags().StringVar(&o.How, "how", "union", "combine by `HOW`: union or join")
 	joinKeys := cmd.Flags().String("on", "", "`COLUMNS` to join on, separated by commas")
@@ -161,18 +161,18 @@ of rows, one from each source, that are equal in the columns --on.`,
 func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
-		Short: "Remove unwanted rows of a table",
-		Long: `Put the wanted rows of SOURCE into TARGET. Without TARGET, replace SOURCE's rows with
-them in one commit.
+		Short: "Remove rows with nulls, duplicates and other unwanted rows",
+		Long: `Copy SOURCE to TARGET without unwanted rows. Without TARGET, remove the rows from SOURCE
+itself, in one commit.
 
---where is an SQL condition for the rows to keep. From these, --drop-nulls drops rows
-with a null in one of its columns, and --keep-first-of drops all except the first of the rows
-that are equal in its columns.`,
+--where is an SQL condition for the rows to keep. Of these rows, --drop-nulls drops those
+with a null in one of its columns, and --keep-first-of keeps only the first of several rows
+with equal values in its columns.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
 	}
-	t := newTransformer(a, cmd, "error")
+	t := newTransformFlags(a, cmd, "error")
 	fs := cmd.Flags()
 	o := &transform.CleanOptions{}
 	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
