@@ -183,7 +183,7 @@ func (p *interpolator) row(row int) {
 	p.position++
 }
 
-// goTo appends the values of the bins before the knot to, or of all bins if to is nil.
+// extend appends the values of the bins up to the knot to, or of all bins if to is nil.
 func (l *line) extend(to *knot, positions []int64) {
 	for _, position := range positions[len(l.values):] {
 		value := math.NaN()

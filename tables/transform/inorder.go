@@ -19,10 +19,10 @@ import (
 // errNeedsSQL means that only SQL can resample the rows.
 var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
-// inOrder resamples a table whose rows are ordered by time, without SQL. Because it holds only one bin at a
-// time, it is several times as fast. It returns nil if a column's type or function needs SQL. The table's
-// settings need not promise the order: if the rows turn out to need SQL, the reader ends with errNeedsSQL.
-// q.lateFallback reports whether this may happen at any row.
+// inOrder resamples a table whose rows are in time order, without SQL. It is several times as fast as SQL,
+// because it holds only one bin at a time. It returns nil if a column's type or function needs SQL. If a later
+// row shows that only SQL can resample the rows, the reader ends with errNeedsSQL. q.lateFallback reports
+// whether any row may show this.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	names := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {
@@ -100,13 +100,13 @@ type walk struct {
 	batchIndex []int      // of each column in a batch
 
 	ordered     bool  // the table's settings promise the order
-	keptColumns int64 // number of columns for which all values of a bin are kept
+	keptColumns int64 // number of columns that need all values of a bin in memory
 
 	times        []int64 // of the current batch
 	hasRows      bool    // a row was visited
 	lastTime     int64   // time of the last row
-	bin          int64   // the current one
-	sameBinUntil int64   // following times before it are in the current bin
+	bin          int64   // index of the current bin
+	sameBinUntil int64   // later times are in the current bin if they are before this time
 	binRows      int64   // rows in the current bin
 
 	out        *array.RecordBuilder // all columns except the labels
@@ -118,8 +118,8 @@ type walk struct {
 
 const (
 	maxBatchBins = 8192     // bins in a batch of the result
-	maxBatchText = 16 << 20 // bytes of one column in a batch; the last bin may exceed it
-	maxBinValues = 2 << 20  // kept values of the current bin
+	maxBatchText = 16 << 20 // bytes of one column in a batch; the last bin can exceed this limit
+	maxBinValues = 2 << 20  // values of the current bin in memory
 )
 
 func (w *walk) add(b arrow.RecordBatch) error {
@@ -189,7 +189,7 @@ func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error
 	return w.times, nil
 }
 
-// goTo finishes bins until the current one contains t.
+// moveTo finishes bins until the current one contains t.
 func (w *walk) moveTo(t int64) error {
 	switch {
 	case !w.hasRows:

@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Resample puts the rows of a SQL statement, or one row of aggregates for each bin of time, like resample in
-// pandas.
+// Resample puts the rows of an SQL statement into a table, or one row of aggregates for each time bin, like
+// resample in pandas.
 func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result Result, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -56,7 +56,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// If any row may show that SQL is needed, no bins are emitted before the last row was read.
+	// If any row may show that SQL is needed, the reader emits no bins before it has read the last row.
 	var buffered []arrow.RecordBatch
 	bytes, hasNext := int64(0), r.Next()
 	for ; hasNext; hasNext = r.Next() {
@@ -83,7 +83,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // the time that needs SQL came too late, and SQL could not represent it anyway
+			if errors.Is(err, errNeedsSQL) { // only a time that SQL cannot represent either needs SQL this late
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -210,8 +210,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	return q, nil
 }
 
-// query returns the result, or nil if rows that were put since bounds do not fit into the bins. It runs
-// bounds once, and records the new bounds for the next attempt.
+// query returns the result of the SQL statement. It calls bounds if the bounds are not known yet. If rows that
+// were put since then do not fit into the bins, it returns nil, and records the new bounds for the next attempt.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
