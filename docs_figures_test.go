@@ -27,37 +27,37 @@ type comparison struct {
 
 var storeComparisons = []comparison{
 	{"sort 300 MB of CSV by one of 100,000 keys", "files", "sort", 1e5, "partd sort", nil},
-	{"sum and count its rows by key", "files", "sum", 1e5, "partd group", nil},
-	{"bring all values of each key together", "files", "values", 1e5, "partd group list()", nil},
-	{"shuffle its rows into a store", "files", "shuffle", 1e5, "partd shuffle", nil},
-	{"write a file for each key", "files", "split", 1e5, "partd split", nil},
+	{"sum and count the rows of this file by key", "files", "sum", 1e5, "partd group", nil},
+	{"bring together the values of each of 100,000 keys", "files", "values", 1e5, "partd group list()", nil},
+	{"shuffle the rows of this file into a store", "files", "shuffle", 1e5, "partd shuffle", nil},
+	{"write one file for each of its keys", "files", "split", 1e5, "partd split", nil},
 	{"sort 1.3 GB with 64 MiB of memory", "sort", "sort", 1e5, "partd sort", nil},
-	{"sum 10 million rows by six columns with 256 MiB", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
+	{"sum 10 million rows, grouped by six columns, with 256 MiB", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
 	{"log store: append values of 100 bytes to 1,000,000 keys", "stores", "append", 1e6, "logstore", nil},
-	{"log store: read them by key", "stores", "read", 1e6, "logstore", nil},
+	{"log store: read these values by key", "stores", "read", 1e6, "logstore", nil},
 	{"server: append values of 100 bytes to 1,000 keys", "server", "append 1,000 keys of 100 B, Go client, 1 connection", 0, "partd-server", nil},
 	{"server: append values of 1 MiB", "server", "append values of 1 MiB, Go client", 0, "partd-server", nil},
 	{"server: read values of 1 MiB", "server", "get values of 1 MiB, Go client", 0, "partd-server", nil},
 	{"dask: shuffle 5 million rows among two workers", "dask", "shuffle 5000000 rows", 0, "partd-workers", []string{"p2p-workers"}},
-	{"dask: shuffle them among two threads", "dask", "shuffle 5000000 rows", 0, "partd-threads", []string{"disk-threads"}},
+	{"dask: shuffle 5 million rows among two threads", "dask", "shuffle 5000000 rows", 0, "partd-threads", []string{"disk-threads"}},
 }
 
 var tableComparisons = []comparison{
 	{"append a row", "tables", "append 1 row, acknowledged", 0, "tables", nil},
 	{"append a row and sync", "tables", "append 1 row to one table, synced; writers: 1", 0, "tables", nil},
-	{"the same by 8 writers at once, per row", "tables", "append 1 row to one table, synced; writers: 8", 0, "tables", nil},
+	{"append a row and sync, per row of 8 concurrent writers", "tables", "append 1 row to one table, synced; writers: 8", 0, "tables", nil},
 	{"append 10 rows of 105 columns and sync", "tables", "append 10 rows of 105 columns, synced", 0, "tables", nil},
 	{"append a million rows at once", "tables", "append 1000000 rows at once", 0, "tables", nil},
-	{"read a column of them by a filter", "tables", "read a column of 1000000 rows by a filter", 0, "tables", nil},
+	{"read a column of a million rows with a filter", "tables", "read a column of 1000000 rows by a filter", 0, "tables", nil},
 	{"answer 43 SQL queries about a million web hits", "tables", "43 queries of 1000000 hits", 0, "tables", nil},
-	{"append a row to a series of a million, and sync", "tables", "append 1", 0, "tables, synced", nil},
-	{"append 1,000 rows to it, and sync", "tables", "append 1000", 0, "tables, synced", nil},
-	{"append 100,000 rows to it, and sync", "tables", "append 100000", 0, "tables, synced", nil},
-	{"read two columns of 1 % of it by time", "tables", "range", 0, "tables", nil},
-	{"resample it to minutes", "tables", "resample", 0, "tables", nil},
-	{"resample it and write the result", "tables", "resample and write", 0, "tables", nil},
+	{"append a row to a series of a million rows, and sync", "tables", "append 1", 0, "tables, synced", nil},
+	{"append 1,000 rows to this series, and sync", "tables", "append 1000", 0, "tables, synced", nil},
+	{"append 100,000 rows to this series, and sync", "tables", "append 100000", 0, "tables, synced", nil},
+	{"read two columns of 1 % of this series by time", "tables", "range", 0, "tables", nil},
+	{"resample this series to minutes", "tables", "resample", 0, "tables", nil},
+	{"resample this series and write the result", "tables", "resample and write", 0, "tables", nil},
 	{"write 1,000 small tables, and sync", "tables", "tables", 0, "tables, synced", nil},
-	{"find 100 of them by metadata", "tables", "find", 0, "tables", nil},
+	{"find 100 of these tables by metadata", "tables", "find", 0, "tables", nil},
 }
 
 var contenderNames = map[string]string{
@@ -92,11 +92,11 @@ func uniqueFeatures(t *testing.T) string {
 		ours, peers := c.results(t)
 		return fmt.Sprintf("%s: %s; %s", label, ours, peers)
 	}
-	return "| only here | one figure |\n|---|---|\n" +
-		"| a job on files stays within `--memory`, and compares its output with its input | " + figure(storeComparisons, "sum 10 million rows by six columns with 256 MiB", "polars") + " |\n" +
-		"| 100,000 keys need no more memory than a few | " + figure(storeComparisons, "bring all values of each key together", "DuckDB string_agg") + " |\n" +
+	return "| unique feature | example |\n|---|---|\n" +
+		"| jobs on files stay within `--memory`, and compare their output with their input | " + figure(storeComparisons, "sum 10 million rows, grouped by six columns, with 256 MiB", "polars") + " |\n" +
+		"| 100,000 keys need no more memory than a few | " + figure(storeComparisons, "bring together the values of each of 100,000 keys", "DuckDB string_agg") + " |\n" +
 		"| each change is applied exactly once, even if tasks, connections or servers die | `.ci/long kills` kills [1,000 writers](CONTRIBUTING.md#long-runs): no append is lost, torn or applied twice |\n" +
-		"| a row is durable within a fraction of a millisecond, in an Iceberg table that other engines read | " + figure(tableComparisons, "append a row to a series of a million, and sync", "arcticdb") + " |\n"
+		"| a row is durable within a fraction of a millisecond, in an Iceberg table that other engines read | " + figure(tableComparisons, "append a row to a series of a million rows, and sync", "arcticdb") + " |\n"
 }
 
 // comparisonTable returns a table with a row for each comparison, whose second column has our results.
