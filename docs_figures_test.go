@@ -30,7 +30,7 @@ var storeComparisons = []comparison{
 	{"sum and count the rows of this file by key", "files", "sum", 1e5, "partd group", nil},
 	{"bring together the values of each of 100,000 keys", "files", "values", 1e5, "partd group list()", nil},
 	{"shuffle the rows of this file into a store", "files", "shuffle", 1e5, "partd shuffle", nil},
-	{"write one file for each of its keys", "files", "split", 1e5, "partd split", nil},
+	{"write one file for each of 100,000 keys", "files", "split", 1e5, "partd split", nil},
 	{"sort 1.3 GB with 64 MiB of memory", "sort", "sort", 1e5, "partd sort", nil},
 	{"sum 10 million rows, grouped by six columns, with 256 MiB", "questions", "q10 sum v3, count by id1 to id6", 1e7, "partd, 256MiB", []string{"DuckDB", "DataFusion", "polars"}},
 	{"log store: append values of 100 bytes to 1,000,000 keys", "stores", "append", 1e6, "logstore", nil},
