@@ -18,9 +18,9 @@ type dictSessions struct {
 // dictSession is a session. Its lock is held while an operation is applied, so that a
 // concurrent retry waits for the result.
 type dictSession struct {
-	mu    sync.Mutex // taken before the gate; not held together with the lock of dictSessions
-	ended bool
-	last  sessiontab.Operation
+	mu            sync.Mutex // taken before the gate; not held together with the lock of dictSessions
+	ended         bool
+	lastOperation sessiontab.Operation
 }
 
 // NewSession issues a session, which lasts as long as the store. The store keeps at most
@@ -113,8 +113,8 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	if s.ended {
 		return false, d.fail("apply", sessiontab.ExpiredError(tag.Session))
 	}
-	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
-	if isNext, err := s.last.IsNext(tag.Session, next); err != nil {
+	operation := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	if isNext, err := s.lastOperation.IsNext(tag.Session, operation); err != nil {
 		return false, d.fail("apply", err)
 	} else if !isNext {
 		return false, nil
@@ -122,6 +122,6 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	if err := op.Do(ctx, d); err != nil {
 		return false, err
 	}
-	s.last = next
+	s.lastOperation = operation
 	return true, nil
 }

@@ -351,9 +351,9 @@ func (f *File) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	if err := CheckOperation(tag, op); err != nil {
 		return false, err
 	}
-	next := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
+	operation := sessiontab.Operation{Number: tag.Number, CRC: tag.CRC}
 	err = f.write(ctx, "apply", func(tx filedir.Tx) error {
-		applied, err = tx.Apply(tag.Session, next, func() error { return f.change(ctx, tx, op) })
+		applied, err = tx.Apply(tag.Session, operation, func() error { return f.change(ctx, tx, op) })
 		return err
 	})
 	return applied, err

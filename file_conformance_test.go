@@ -38,8 +38,8 @@ func TestFileKeepsPromises(t *testing.T) {
 					}
 					return openIn(t, dirs[store])
 				},
-				InternalNames:   []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
-				LargeValue: 8 << 20,
+				InternalNames: []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
+				LargeValue:    8 << 20,
 			}
 			all := os.Getenv("PARTD_REQUIRE_ALL") != ""
 			if !all {

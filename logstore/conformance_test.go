@@ -66,7 +66,7 @@ func TestKeepsPromises(t *testing.T) {
 			}
 			newDir := func(*testing.T) string { return fmt.Sprintf("/%d", len(dirs)) }
 			opts := &partdtest.Options{
-				Require:  abilities,
+				Require:       abilities,
 				InternalNames: []string{"MANIFEST", "LOCK", "wal-0", "seg-00000001", "blob-00000001"},
 				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
 					if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {

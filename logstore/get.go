@@ -82,7 +82,7 @@ func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) (
 	return result, exists, err
 }
 
-// maxGroup is the maximum number of a range's keys that get reads together.
+// maxGroup is the maximum number of keys of one range that are looked up together.
 const maxGroup = 4 << 10
 
 // keyRef is a key's hash and its index among the requested keys.

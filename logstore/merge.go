@@ -53,14 +53,14 @@ func (s *Store) considerMerge() {
 }
 
 // dueMerge returns the index of the first segment to merge, if a merge is due. mu must be held.
-func (s *Store) dueMerge() (from int, due bool) {
+func (s *Store) dueMerge() (first int, due bool) {
 	// A larger merge would use too much disk while much of its input is dead data.
 	return s.merging.firstDue(s.segments.list, s.segments.size.Load()+s.reclaim.slack-2*s.reclaim.dead())
 }
 
 // firstDue returns the index of the first segment to merge, if a merge is due. A merge that
 // only speeds up Gets must not exceed maxBytes.
-func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (from int, due bool) {
+func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, due bool) {
 	if m.minCount < 0 || len(list) < m.retryCount {
 		return 0, false
 	}
@@ -68,19 +68,19 @@ func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (from int, due
 	for i, seg := range list {
 		sizes[i] = seg.UncompressedLen()
 	}
-	if from, due := dueSmall(sizes, m.smallLen, m.minCount); due {
-		return from, true
+	if first, due := dueSmall(sizes, m.smallLen, m.minCount); due {
+		return first, true
 	}
 	for i, seg := range list {
 		sizes[i] = seg.StoredLen()
 	}
-	from, cost := bestForGets(sizes)
+	first, cost := bestForGets(sizes)
 	if cost == 0 {
 		m.wasteLimit.Store(math.MaxInt64)
 		return 0, false
 	}
 	m.wasteLimit.Store(cost)
-	return from, sizeOf(list[from:]) <= maxBytes && m.wasted.Load() >= cost
+	return first, sizeOf(list[first:]) <= maxBytes && m.wasted.Load() >= cost
 }
 
 // mergeAll merges until nothing is due.
@@ -131,11 +131,11 @@ func (s *Store) nextMerge(ctx context.Context) *mergeJob {
 	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil
 	}
-	from, due := s.dueMerge()
+	first, due := s.dueMerge()
 	if !due {
 		return nil
 	}
-	return s.newMerge(ctx, from, len(s.segments.list), false)
+	return s.newMerge(ctx, first, len(s.segments.list), false)
 }
 
 // waitSealed waits until no seal is running, because a seal adds a segment. mu must be held;
@@ -158,8 +158,8 @@ func (s *Store) segmentsView(segments []*storedSegment) *view {
 // newMerge prepares a merge of segments. If readAll is set, the merge also reads all other
 // segments to find dead entries. newMerge returns nil if the store is closing and the merge
 // would take long. mu must be held.
-func (s *Store) newMerge(ctx context.Context, from, to int, readAll bool) *mergeJob {
-	inputs := s.segments.list[from:to]
+func (s *Store) newMerge(ctx context.Context, first, end int, readAll bool) *mergeJob {
+	inputs := s.segments.list[first:end]
 	bytes := sizeOf(inputs)
 	if s.merging.stopped && bytes > maxCloseMerge {
 		return nil
@@ -167,11 +167,11 @@ func (s *Store) newMerge(ctx context.Context, from, to int, readAll bool) *merge
 	if s.sealer.file != nil && slices.ContainsFunc(inputs, func(seg *storedSegment) bool { return seg.file == s.sealer.file }) {
 		s.sealer.rotate.Store(true) // write the next segment to another file
 	}
-	j := &mergeJob{s: s, ctx: ctx, listIndex: from, inputBytes: bytes, reclaims: readAll}
+	j := &mergeJob{s: s, ctx: ctx, listIndex: first, inputBytes: bytes, reclaims: readAll}
 	if readAll {
-		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), from, to, true
+		j.view, j.first, j.end, j.hasOldest = s.segmentsView(s.segments.list), first, end, true
 	} else {
-		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), from == 0
+		j.view, j.end, j.hasOldest = s.segmentsView(inputs), len(inputs), first == 0
 	}
 	j.plan()
 	s.merging.bytes, s.merging.memory = bytes, 2*j.limit+j.limit/2+2*segment.WriteSize

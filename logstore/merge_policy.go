@@ -19,17 +19,17 @@ const (
 // dueSmall returns the index of the first segment to merge, if the list ends with at least
 // minCount small segments of one of three size classes. Merging them, together with smaller
 // ones, yields a segment of the next class, so each byte is rewritten at most once per class.
-func dueSmall(sizes []int64, smallLen int64, minCount int) (from int, due bool) {
+func dueSmall(sizes []int64, smallLen int64, minCount int) (first int, due bool) {
 	for _, class := range [][2]int64{{-1, smallLen / mergeRatio / mergeRatio}, {smallLen / mergeRatio / mergeRatio, smallLen / mergeRatio}, {smallLen / mergeRatio, smallLen}} {
-		from, count := len(sizes), 0
-		for from > 0 && sizes[from-1] <= class[1] {
-			from--
-			if sizes[from] > class[0] {
+		first, count := len(sizes), 0
+		for first > 0 && sizes[first-1] <= class[1] {
+			first--
+			if sizes[first] > class[0] {
 				count++
 			}
 		}
 		if count >= minCount {
-			return from, true
+			return first, true
 		}
 	}
 	return 0, false
@@ -38,7 +38,7 @@ func dueSmall(sizes []int64, smallLen int64, minCount int) (from int, due bool) 
 // bestForGets returns the index of the first segment of the merge that speeds up Gets the
 // most for its size. cost is the number of bytes that Gets must have wasted to justify the
 // merge: twice the merge's size, so that Gets never cause more writes than reads.
-func bestForGets(sizes []int64) (from int, cost int64) {
+func bestForGets(sizes []int64) (first int, cost int64) {
 	const minSegments = 4
 	var sum int64
 	best := -1.0
@@ -49,11 +49,11 @@ func bestForGets(sizes []int64) (from int, cost int64) {
 			continue
 		}
 		if perSegment := float64(sum) / float64(n-1); best < 0 || perSegment <= best {
-			best, from, cost = perSegment, i, 2*sum+1<<20
+			best, first, cost = perSegment, i, 2*sum+1<<20
 		}
 	}
 	if best < 0 {
 		return 0, 0
 	}
-	return from, cost
+	return first, cost
 }

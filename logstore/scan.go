@@ -31,11 +31,11 @@ func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.C
 // partHashes returns the interval of hashes of a part.
 func partHashes(part, parts int) hashRange {
 	lowest := func(p int) uint64 { // ⌈2⁶⁴ p / parts⌉
-		q, rest := bits.Div64(uint64(p), 0, uint64(parts))
-		if rest > 0 {
-			q++
+		quotient, remainder := bits.Div64(uint64(p), 0, uint64(parts))
+		if remainder > 0 {
+			quotient++
 		}
-		return q
+		return quotient
 	}
 	r := allHashes
 	if part > 0 {

@@ -29,11 +29,11 @@ func (w *scanWorker) divide(r hashRange) error {
 		}
 	}
 	sizeOf := func(i int) int64 { return sizes[i] }
-	last := int((r.hi - r.lo) / width)
-	for first := 0; first <= last; {
-		end, size := packRanges(first, last+1, sizeOf, w.sc.loadBytes)
+	lastIndex := int((r.hi - r.lo) / width)
+	for first := 0; first <= lastIndex; {
+		end, size := packRanges(first, lastIndex+1, sizeOf, w.sc.loadBytes)
 		smaller := hashRange{r.lo + uint64(first)*width, r.hi}
-		if end <= last {
+		if end <= lastIndex {
 			smaller.hi = r.lo + uint64(end)*width - 1
 		}
 		var err error
@@ -54,9 +54,9 @@ func (w *scanWorker) divide(r hashRange) error {
 // together. Usually there is only one such key.
 func (w *scanWorker) emitHash(hash uint64) error {
 	filtered := w.filtered && w.interval.contains(hash)
-	var after []byte
+	var lastKey []byte
 	for first := true; ; first = false {
-		keys, hasMore, err := w.keysWithHash(hash, after, first, filtered)
+		keys, hasMore, err := w.keysWithHash(hash, lastKey, first, filtered)
 		if err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (w *scanWorker) emitHash(hash uint64) error {
 		if !hasMore {
 			return nil
 		}
-		after = keys[len(keys)-1]
+		lastKey = keys[len(keys)-1]
 	}
 }
 

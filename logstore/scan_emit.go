@@ -40,21 +40,21 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string
-	from, end := uint32(0), uint32(0) // keys is b.keys[from:end]
-	start := uint32(0)
+	keysStart, keysEnd := uint32(0), uint32(0) // keys is b.keys[keysStart:keysEnd]
+	itemStart := uint32(0)
 	for i := range b.items {
 		item := &b.items[i]
-		if item.keyEnd > end {
-			from, end = start, item.keyEnd
-			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-from <= maxShared; j++ {
-				end = b.items[j].keyEnd
+		if item.keyEnd > keysEnd {
+			keysStart, keysEnd = itemStart, item.keyEnd
+			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-keysStart <= maxShared; j++ {
+				keysEnd = b.items[j].keyEnd
 			}
-			keys = string(b.keys[from:end])
+			keys = string(b.keys[keysStart:keysEnd])
 		}
-		if !use(keys[start-from:item.keyEnd-from], item) {
+		if !use(keys[itemStart-keysStart:item.keyEnd-keysStart], item) {
 			return false
 		}
-		start = item.keyEnd
+		itemStart = item.keyEnd
 	}
 	return true
 }

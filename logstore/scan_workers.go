@@ -177,8 +177,8 @@ func (sc *scanner) nextPartition() *scanPartition {
 	if sc.exhausted || sc.ctx.Err() != nil {
 		return nil
 	}
-	last := segment.RangeIndex(sc.hashes.hi, sc.bits)
-	end, size := packRanges(sc.nextRange, last+1, sc.rangeSize, int64(sc.batchBytes))
+	lastRange := segment.RangeIndex(sc.hashes.hi, sc.bits)
+	end, size := packRanges(sc.nextRange, lastRange+1, sc.rangeSize, int64(sc.batchBytes))
 	p := &scanPartition{size: size, batches: make(chan *scanBatch, batchesPerWorker)}
 	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
@@ -187,7 +187,7 @@ func (sc *scanner) nextPartition() *scanPartition {
 	case <-sc.ctx.Done():
 		return nil
 	}
-	sc.nextRange, sc.exhausted = end, end > last
+	sc.nextRange, sc.exhausted = end, end > lastRange
 	return p
 }
 

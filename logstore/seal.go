@@ -34,9 +34,9 @@ func (s *Store) rotateTable(ctx context.Context) error {
 	if !s.sealing {
 		s.startSeal() // the last seal failed
 	}
-	t, done := s.tables.frozen, s.sealDone
+	t, sealDone := s.tables.frozen, s.sealDone
 	s.mu.Unlock()
-	err := canceled.Wait(ctx, done)
+	err := canceled.Wait(ctx, sealDone)
 	s.mu.Lock()
 	if err == nil && s.tables.frozen == t && !s.sealing {
 		err = s.sealErr

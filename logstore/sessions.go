@@ -14,8 +14,8 @@ import (
 // sessionTable holds the number of the last session issued, and the last operation of each
 // session that is remembered.
 type sessionTable struct {
-	issued uint64 // last session issued: a random number in the upper half, a counter in the lower
-	last   *sessiontab.Table[sessiontab.Operation]
+	issued         uint64 // last session issued: a random number in the upper half, a counter in the lower
+	lastOperations *sessiontab.Table[sessiontab.Operation]
 }
 
 func newSessionTable(issued uint64) sessionTable {
@@ -24,9 +24,9 @@ func newSessionTable(issued uint64) sessionTable {
 
 func (t *sessionTable) clone() sessionTable {
 	c := newSessionTable(t.issued)
-	if t.last != nil {
-		for s, last := range t.last.All() {
-			c.put(s, last)
+	if t.lastOperations != nil {
+		for s, operation := range t.lastOperations.All() {
+			c.put(s, operation)
 		}
 	}
 	return c
@@ -35,22 +35,22 @@ func (t *sessionTable) clone() sessionTable {
 // put adds a session. A session without operations counts as unused.
 func (t *sessionTable) put(session uint64, last sessiontab.Operation) {
 	if last.Number == 0 {
-		t.last.Add(session, last)
+		t.lastOperations.Add(session, last)
 	} else {
-		t.last.Use(session, last)
+		t.lastOperations.Use(session, last)
 	}
 }
 
 // check reports whether tag is new, and was not applied before.
 func (t *sessionTable) check(tag partd.Tag) (isNew bool, err error) {
-	last, known := t.last.Get(tag.Session)
+	lastOperation, known := t.lastOperations.Get(tag.Session)
 	switch {
 	case !known && (tag.Session == 0 || tag.Session > t.issued):
 		return false, fmt.Errorf("session %d was never issued by this store: %w", tag.Session, partd.ErrSessionExpired)
 	case !known:
 		return false, sessiontab.ExpiredError(tag.Session)
 	}
-	return last.IsNext(tag.Session, operationOf(tag))
+	return lastOperation.IsNext(tag.Session, operationOf(tag))
 }
 
 func operationOf(tag partd.Tag) sessiontab.Operation {
@@ -65,15 +65,15 @@ func (t *sessionTable) apply(h recordHeader, maxSessions int) {
 	switch h.kind {
 	case recordSession:
 		t.issued = max(t.issued, h.tag.Session)
-		for t.last.Len() >= maxSessions {
-			t.last.Remove(t.last.Oldest(maxSessions))
+		for t.lastOperations.Len() >= maxSessions {
+			t.lastOperations.Remove(t.lastOperations.Oldest(maxSessions))
 		}
-		t.last.Add(h.tag.Session, sessiontab.Operation{})
+		t.lastOperations.Add(h.tag.Session, sessiontab.Operation{})
 	case recordEndSession:
-		t.last.Remove(h.tag.Session)
+		t.lastOperations.Remove(h.tag.Session)
 	case recordBatch:
-		if _, known := t.last.Get(h.tag.Session); known {
-			t.last.Use(h.tag.Session, operationOf(h.tag))
+		if _, known := t.lastOperations.Get(h.tag.Session); known {
+			t.lastOperations.Use(h.tag.Session, operationOf(h.tag))
 		}
 	}
 }
@@ -83,11 +83,11 @@ const sessionLen = 8 + 8 + 4
 func (t *sessionTable) append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, t.issued)
-	b = le.AppendUint32(b, uint32(t.last.Len()))
-	for s, last := range t.last.All() {
+	b = le.AppendUint32(b, uint32(t.lastOperations.Len()))
+	for s, operation := range t.lastOperations.All() {
 		b = le.AppendUint64(b, s)
-		b = le.AppendUint64(b, last.Number)
-		b = le.AppendUint32(b, last.CRC)
+		b = le.AppendUint64(b, operation.Number)
+		b = le.AppendUint32(b, operation.CRC)
 	}
 	return b
 }

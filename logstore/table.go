@@ -147,8 +147,8 @@ func (t *table) insertSlow(p *part, e []byte) {
 			p.tail = t.chunks * t.chunkSize
 			t.chunks++
 			// Prefetch the start of the next chunk.
-			if next := t.chunks * t.chunkSize; next+192 <= len(t.arena) {
-				t.touched += t.arena[next] + t.arena[next+64] + t.arena[next+128]
+			if nextOffset := t.chunks * t.chunkSize; nextOffset+192 <= len(t.arena) {
+				t.touched += t.arena[nextOffset] + t.arena[nextOffset+64] + t.arena[nextOffset+128]
 			}
 		}
 		n := copy(t.arena[p.tail+off:p.tail+t.chunkSize], e)

@@ -44,8 +44,8 @@ func (s *Store) viewLocked(lo, hi uint64) (*view, error) {
 			continue
 		}
 		t.refs.Add(1)
-		first, last := segment.RangeIndex(lo, t.bits), segment.RangeIndex(hi, t.bits)
-		v.tables = append(v.tables, tableView{t, first, slices.Clone(t.parts[first : last+1]), t.ledger})
+		firstPart, lastPart := segment.RangeIndex(lo, t.bits), segment.RangeIndex(hi, t.bits)
+		v.tables = append(v.tables, tableView{t, firstPart, slices.Clone(t.parts[firstPart : lastPart+1]), t.ledger})
 	}
 	return v, nil
 }

@@ -99,9 +99,9 @@ func (l *wal) begin(slot int, h walHeader) (*walFile, error) {
 // undoWrite erases a header whose write failed, so that replay ignores the data after it. If the
 // file does not contain the header, undoWrite writes nothing, because the disk may be full.
 func (l *wal) undoWrite(f vfs.File, head []byte, off int64) error {
-	got := make([]byte, len(head))
-	n, err := f.ReadAt(got, off)
-	if (err == nil || isEOF(err)) && !bytes.Equal(got[:n], head) {
+	stored := make([]byte, len(head))
+	n, err := f.ReadAt(stored, off)
+	if (err == nil || isEOF(err)) && !bytes.Equal(stored[:n], head) {
 		return nil
 	}
 	if _, err := f.WriteAt(make([]byte, len(head)), off); err != nil {

@@ -117,10 +117,10 @@ func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard,
 		counts[n]++
 	}
 	sorted, end := make([]T, len(items)), 0
-	var next [MaxShards]uint8
+	var targetIndex [MaxShards]uint8
 	for n, count := range counts[:len(s.shards)] {
 		if ends[n] = end; count > 0 {
-			next[n] = uint8(len(targets))
+			targetIndex[n] = uint8(len(targets))
 			targets = append(targets, s.shards[n])
 			parts = append(parts, sorted[end:end+count:end+count])
 			end += count
@@ -133,7 +133,7 @@ func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard,
 		k := key(target)
 		*k = storedKey(*k)
 		ends[n]++
-		shardIndex[i] = next[n]
+		shardIndex[i] = targetIndex[n]
 	}
 	return targets, parts, shardIndex
 }

@@ -29,8 +29,8 @@ func storedKey(key string) string {
 }
 
 func resemblesListKey(key string) bool {
-	rest, ok := strings.CutPrefix(key, listKey)
-	return ok && strings.Trim(rest, "\x00") == ""
+	suffix, ok := strings.CutPrefix(key, listKey)
+	return ok && strings.Trim(suffix, "\x00") == ""
 }
 
 // ErrListMismatch is wrapped by the error for any operation on stores that contain another

@@ -120,20 +120,20 @@ func (s *Shards) wholeShards() []share { return s.sharesOf(0, 1) }
 // that each part has the same number of consecutive pieces.
 func (s *Shards) sharesOf(part, parts int) (shares []share) {
 	n := len(s.shards)
-	divisor, rest := parts, n // the loop sets g to their greatest common divisor
-	for rest != 0 {
-		divisor, rest = rest, divisor%rest
+	divisor, remainder := parts, n // the loop sets divisor to their greatest common divisor
+	for remainder != 0 {
+		divisor, remainder = remainder, divisor%remainder
 	}
 	piecesPerShard, piecesPerPart := parts/divisor, n/divisor
 	for position, end := part*piecesPerPart, (part+1)*piecesPerPart; position < end; {
-		next := share{s.shards[position/piecesPerShard], position % piecesPerShard, piecesPerShard}
-		if next.part == 0 && position+piecesPerShard <= end {
-			next.parts = 1 // the whole shard
+		current := share{s.shards[position/piecesPerShard], position % piecesPerShard, piecesPerShard}
+		if current.part == 0 && position+piecesPerShard <= end {
+			current.parts = 1 // the whole shard
 			position += piecesPerShard
 		} else {
 			position++
 		}
-		shares = append(shares, next)
+		shares = append(shares, current)
 	}
 	return shares
 }

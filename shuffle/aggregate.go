@@ -114,9 +114,9 @@ func (a *Aggregator[T, K, A]) Feed() (*Feed[T], error) {
 		}
 		list := t.States().(*accumulators[T, A])
 		return func(v *T, state []uint64, isNew bool) error {
-			to := list.get(state, isNew)
-			a.acc.Add(to, *v)
-			list.resize(state, to)
+			accumulator := list.get(state, isNew)
+			a.acc.Add(accumulator, *v)
+			list.resize(state, accumulator)
 			return nil
 		}
 	})
@@ -198,13 +198,13 @@ func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) erro
 	if err != nil {
 		return err
 	}
-	to := l.get(words, isNew)
+	accumulator := l.get(words, isNew)
 	if isNew {
-		*to = other
+		*accumulator = other
 	} else {
-		l.acc.Merge(to, &other)
+		l.acc.Merge(accumulator, &other)
 	}
-	l.resize(words, to)
+	l.resize(words, accumulator)
 	return nil
 }
 

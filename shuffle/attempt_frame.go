@@ -68,14 +68,14 @@ func (c *cutter) number() uint64 {
 }
 
 func appendCommit(dst []byte, c Commit) []byte {
-	var rest []byte
-	rest = appendText(appendText(rest, c.Task), c.Attempt)
+	var content []byte
+	content = appendText(appendText(content, c.Task), c.Attempt)
 	for _, n := range []uint64{c.Batches, uint64(c.Records), uint64(c.Bytes)} {
-		rest = binary.AppendUvarint(rest, n)
+		content = binary.AppendUvarint(content, n)
 	}
-	rest = binary.LittleEndian.AppendUint64(rest, c.Sum[1])
-	rest = binary.LittleEndian.AppendUint64(rest, c.Sum[0])
-	return appendControl(dst, frameCommit, rest)
+	content = binary.LittleEndian.AppendUint64(content, c.Sum[1])
+	content = binary.LittleEndian.AppendUint64(content, c.Sum[0])
+	return appendControl(dst, frameCommit, content)
 }
 
 // appendControl appends a frame for the control key.

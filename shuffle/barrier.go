@@ -164,16 +164,16 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		ctx, cancel = context.WithTimeout(ctx, opts.Timeout)
 		defer cancel()
 	}
-	last := &MissingError{Expected: max(opts.Count, len(opts.Tasks)), Missing: opts.Tasks}
+	missing := &MissingError{Expected: max(opts.Count, len(opts.Tasks)), Missing: opts.Tasks}
 	for wait := firstPoll; ; wait = min(2*wait, maxPoll) {
 		start := time.Now()
 		c, err := readControl(ctx, store)
 		switch {
 		case err == nil:
-			if last, err = opts.missing(c); err != nil {
+			if missing, err = opts.missing(c); err != nil {
 				return nil, err
 			}
-			if last == nil {
+			if missing == nil {
 				return c.committed(store), nil
 			}
 		case ctx.Err() == nil:
@@ -181,10 +181,10 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if last.Err = canceled.Err(ctx); err != nil { // a failing store may be the reason
-				last.Err = fmt.Errorf("%w; the last read of the store failed: %w", last.Err, err)
+			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be the reason
+				missing.Err = fmt.Errorf("%w; the last read of the store failed: %w", missing.Err, err)
 			}
-			return nil, last
+			return nil, missing
 		case <-time.After(max(wait, idleFactor*time.Since(start))):
 		}
 	}

@@ -105,7 +105,7 @@ func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.
 		}
 		defer c.idle.Put(r)
 		r.keys++
-		r.got[0] = ledger.Count{}
+		r.counts[0] = ledger.Count{}
 		err := readFrames(ctx, c.store, key, func(kind byte, rest []byte) error {
 			return r.frame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
 		})
@@ -160,11 +160,11 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 // scanPass reads keys one after another.
 type scanPass struct {
 	*Committed
-	frames frames
-	hashed []byte          // the hashed bytes of the current piece
-	keys   uint64          // number of keys begun
-	last   []piecePosition // position of each task's last piece
-	got    []ledger.Count  // count of each task, or one count for all tasks
+	frames        frames
+	hashed        []byte          // the hashed bytes of the current piece
+	keys          uint64          // number of keys begun
+	lastPositions []piecePosition // position of each task's last piece
+	counts        []ledger.Count  // count of each task, or one count for all tasks
 }
 
 // piecePosition is the position of a piece among a task's pieces of a key. A writer sends a
@@ -173,7 +173,7 @@ type scanPass struct {
 type piecePosition struct{ key, batch, index uint64 }
 
 func (c *Committed) newScanPass(counts int) *scanPass {
-	return &scanPass{Committed: c, keys: 1, last: make([]piecePosition, len(c.winners)), got: make([]ledger.Count, counts)}
+	return &scanPass{Committed: c, keys: 1, lastPositions: make([]piecePosition, len(c.winners)), counts: make([]ledger.Count, counts)}
 }
 
 // chunk processes a chunk of a key's value.
@@ -209,12 +209,12 @@ func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bo
 	if (string(attempt) != w.Attempt || pos.batch > w.Batches) && !r.disabled.winners {
 		return nil
 	}
-	if old := r.last[task]; old.key == pos.key && !pos.after(old) && !r.disabled.batches {
+	if old := r.lastPositions[task]; old.key == pos.key && !pos.after(old) && !r.disabled.batches {
 		return nil
 	}
-	r.last[task] = pos
+	r.lastPositions[task] = pos
 	r.hashed = appendHashed(r.hashed[:0], key, fields.unread)
-	countPiece(&r.got[min(task, len(r.got)-1)], r.hashed, len(fields.unread))
+	countPiece(&r.counts[min(task, len(r.counts)-1)], r.hashed, len(fields.unread))
 	if !use(fields.unread) {
 		return errStopped
 	}
@@ -227,7 +227,7 @@ func (p piecePosition) after(o piecePosition) bool {
 
 func (r *scanPass) total() Checksum {
 	var total ledger.Count
-	for _, c := range r.got {
+	for _, c := range r.counts {
 		total.Add(c)
 	}
 	return checksumOf(total)
@@ -236,7 +236,7 @@ func (r *scanPass) total() Checksum {
 // verify compares the pieces read with the commit of each task.
 func (r *scanPass) verify() error {
 	for i, w := range r.winners {
-		if err := w.count().Compare(r.got[i]); err != nil && !r.disabled.totals {
+		if err := w.count().Compare(r.counts[i]); err != nil && !r.disabled.totals {
 			return fmt.Errorf("%s, which committed: %w", attemptText(w.Task, w.Attempt), err)
 		}
 	}

@@ -141,7 +141,7 @@ func (c *funcCursor[T]) next() (ok bool, err error) {
 			return false, nil
 		}
 		h := &c.held[0]
-		c.v, c.encoded, c.held = h.v, c.data[h.from:h.to], c.held[1:]
+		c.v, c.encoded, c.held = h.record, c.data[h.from:h.to], c.held[1:]
 		return true, nil
 	}
 	if len(c.unread) == 0 {

@@ -69,7 +69,7 @@ type groupReader[T any] struct {
 	i     int // index of the next block of b
 	block recordBlock
 	group int64 // number of the group
-	out   *tally
+	tally *tally
 	err   error
 }
 
@@ -145,6 +145,6 @@ func (r *groupReader[T]) record() (v T, err error) {
 	if err != nil {
 		return v, fmt.Errorf("decoding a record: %w", err)
 	}
-	r.out.count(int(n))
+	r.tally.count(int(n))
 	return v, nil
 }

@@ -37,14 +37,14 @@ func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T
 	if f == nil {
 		return errors.New("the Feeder is nil: pass a Sorter, a Grouper or another Feeder")
 	}
-	var next atomic.Int64
+	var nextSeq atomic.Int64
 	return parallel(ctx, min(n, len(seqs)), func(ctx context.Context) (err error) {
 		feed, err := f.Feed()
 		if err != nil {
 			return err
 		}
 		defer func() { err = cmp.Or(err, feed.Close()) }()
-		for i := next.Add(1); i <= int64(len(seqs)); i = next.Add(1) {
+		for i := nextSeq.Add(1); i <= int64(len(seqs)); i = nextSeq.Add(1) {
 			for v, err := range orFailing(seqs[i-1]) {
 				if err == nil && ctx.Err() != nil {
 					err = canceled.Err(ctx)
@@ -164,8 +164,8 @@ const minWorkerMemory = 256 << 10
 
 // eachGroup calls use for each group that a scanner reads.
 func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error {
-	r := groupReader[T]{sc: sc, codec: k.codec, out: k.meter.newOutTally()}
-	defer r.out.end()
+	r := groupReader[T]{sc: sc, codec: k.codec, tally: k.meter.newOutTally()}
+	defer r.tally.end()
 	defer func() { r.group++ }() // makes the last group's Values fail from now on
 	for r.next() {
 		if !r.block.first {

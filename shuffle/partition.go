@@ -150,8 +150,8 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	var long bytes.Buffer
-	out := p.meter.newOutTally()
-	defer out.end()
+	tally := p.meter.newOutTally()
+	defer tally.end()
 	for {
 		n, err := binary.ReadUvarint(buffered)
 		if err == io.EOF {
@@ -176,7 +176,7 @@ func (p *Partitions[T, K]) readKey(key string, use func(T) bool) (err error) {
 		if err != nil {
 			return fmt.Errorf("decoding a record: %w", err)
 		}
-		out.count(int(n))
+		tally.count(int(n))
 		if !use(v) {
 			return nil
 		}

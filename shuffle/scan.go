@@ -50,7 +50,7 @@ type scanner struct {
 	continuation chan *batch // if current begins within a group, the channel to send it to; else nil
 	carry        []byte      // the beginning of an incomplete record
 	hashed       []byte      // bytes to hash for a record: the key's length, the key, and the record
-	out          ledger.Count
+	output       ledger.Count
 	err          error // valid after full is closed
 }
 
@@ -94,7 +94,7 @@ func (sc *scanner) read() error {
 	if err := sc.send(); err != nil {
 		return err
 	}
-	return sc.s.in.Compare(sc.out)
+	return sc.s.input.Compare(sc.output)
 }
 
 // chunk adds the complete records of a chunk to the current batch.
@@ -123,7 +123,7 @@ func (sc *scanner) chunk(c partd.Chunk) error {
 		}
 		end := complete + l + int(n)
 		sc.hashed = append(sc.hashed[:head], data[complete:end]...)
-		sc.out.AddRecord(sc.hashed)
+		sc.output.AddRecord(sc.hashed)
 		complete = end
 	}
 	if c.Last && complete < len(data) {

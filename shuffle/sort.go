@@ -71,8 +71,8 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		remaining := n
-		out := s.meter.newOutTally()
-		defer out.end()
+		tally := s.meter.newOutTally()
+		defer tally.end()
 		for b, err := range orZero(s.sorter).Sorted() {
 			if err != nil {
 				yield(zero, err)
@@ -85,7 +85,7 @@ func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
 					yield(zero, fmt.Errorf("decoding a record: %w", err))
 					return
 				}
-				out.count(len(b.Record(i)))
+				tally.count(len(b.Record(i)))
 				if !yield(v, nil) {
 					return
 				}

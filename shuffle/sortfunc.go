@@ -33,14 +33,14 @@ type FuncSorter[T any] struct {
 
 	held    []held[T]
 	encoded []byte // the encodings of the held records
-	in      ledger.Count
+	input   ledger.Count
 	runs    []*spill.File
 	spilled int64
 }
 
 // held is a record in memory. Its encoding is encoded[from:to].
 type held[T any] struct {
-	v        T
+	record   T
 	from, to int
 }
 
@@ -95,12 +95,12 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 	}
 	h := held[T]{from: from, to: len(encoded)}
 	// The caller may modify v, so keep a decoded copy.
-	if h.v, err = s.codec.Decode(encoded[from:]); err != nil {
+	if h.record, err = s.codec.Decode(encoded[from:]); err != nil {
 		return 0, fmt.Errorf("decoding a record: %w", err)
 	}
 	s.encoded = encoded
 	s.held = append(s.held, h)
-	s.in.AddRecord(s.encoded[from:])
+	s.input.AddRecord(s.encoded[from:])
 	// Besides the struct, a decoded record can need as much memory as its encoding.
 	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
 		err = s.spill()
@@ -109,7 +109,7 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 }
 
 func (s *FuncSorter[T]) sortHeld() {
-	slices.SortStableFunc(s.held, func(a, b held[T]) int { return s.compare(a.v, b.v) })
+	slices.SortStableFunc(s.held, func(a, b held[T]) int { return s.compare(a.record, b.record) })
 }
 
 // spill writes the held records as a run.
@@ -151,16 +151,16 @@ func (s *FuncSorter[T]) endRun(r *spill.File) error {
 func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		out := ledger.Count{}
+		output := ledger.Count{}
 		err := s.startReading()
 		if err == nil {
 			var m *funcMerger[T]
 			if m, err = s.newMerger(s.runs, true); err == nil {
-				counts := s.meter.newOutTally()
-				defer counts.end()
+				tally := s.meter.newOutTally()
+				defer tally.end()
 				for m.next() {
-					out.AddRecord(m.encoded)
-					counts.count(len(m.encoded))
+					output.AddRecord(m.encoded)
+					tally.count(len(m.encoded))
 					if !yield(m.v, nil) {
 						return
 					}
@@ -169,7 +169,7 @@ func (s *FuncSorter[T]) Sorted() iter.Seq2[T, error] {
 			}
 		}
 		if err == nil {
-			err = s.in.Compare(out)
+			err = s.input.Compare(output)
 		}
 		if err != nil {
 			yield(zero, err)
@@ -225,7 +225,7 @@ func (s *FuncSorter[T]) mergeSome(n int) error {
 func (s *FuncSorter[T]) Stats() Stats {
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
-	return Stats{Records: s.in.Records, Spilled: s.spilled}
+	return Stats{Records: s.input.Records, Spilled: s.spilled}
 }
 
 // Close stops the sorter and removes all temporary data. It must not be called during a

@@ -22,7 +22,7 @@ type spool struct {
 	ownStore *logstore.Store // the store, if it is temporary; else nil
 
 	batchSize int          // maximum bytes that a feed appends in one batch
-	in        ledger.Count // counts and hashes all records, each as (key length, key, encoding length, encoding)
+	input     ledger.Count // counts and hashes all records, each as (key length, key, encoding length, encoding)
 }
 
 // Limits of a feed's batch, unless the store requires smaller batches.
@@ -68,7 +68,7 @@ type spoolFeed struct {
 	s       *spool
 	buf     []byte
 	entries []partd.Entry
-	in      ledger.Count
+	input   ledger.Count
 }
 
 func (s *spool) feed() (*spoolFeed, error) {
@@ -98,7 +98,7 @@ func (f *spoolFeed) add(key, record []byte) error {
 	valueStart := len(f.buf)
 	f.buf = binary.AppendUvarint(f.buf, uint64(len(record)))
 	f.buf = append(f.buf, record...)
-	f.in.AddRecord(f.buf[start:])
+	f.input.AddRecord(f.buf[start:])
 	f.entries = append(f.entries, partd.Entry{
 		Key:   unsafe.String(unsafe.SliceData(f.buf[keyStart:valueStart]), valueStart-keyStart),
 		Value: f.buf[valueStart:len(f.buf):len(f.buf)],
@@ -131,7 +131,7 @@ func (f *spoolFeed) close(failed bool) error {
 	f.s.engine.Mu.Lock()
 	defer f.s.engine.Mu.Unlock()
 	f.s.engine.Writers--
-	f.s.in.Add(f.in)
+	f.s.input.Add(f.input)
 	f.buf, f.entries = nil, nil
 	return err
 }
@@ -201,7 +201,7 @@ func (k *keyed[T, K]) Stats() Stats {
 	s := orZero(k.spool)
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
-	return Stats{Records: s.in.Records, Groups: orZero(k.groups).Load()}
+	return Stats{Records: s.input.Records, Groups: orZero(k.groups).Load()}
 }
 
 // Close stops the work and removes all temporary data. No feed and no loop over results

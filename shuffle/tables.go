@@ -45,8 +45,8 @@ func (s *tables[T]) Close() error { return errors.Join(orZero(s.engine).Close(),
 // results once.
 func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, err error)) iter.Seq2[R, error] {
 	return func(yield func(R, error) bool) {
-		out := s.meter.newOutTally()
-		defer out.end()
+		tally := s.meter.newOutTally()
+		defer tally.end()
 		for g, err := range orZero(s.engine).Groups() {
 			var r R
 			var size int
@@ -57,7 +57,7 @@ func results[T, R any](s *tables[T], decode func(hashagg.Group) (r R, size int, 
 				yield(*new(R), err)
 				return
 			}
-			out.count(size)
+			tally.count(size)
 			if !yield(r, nil) {
 				return
 			}

@@ -52,11 +52,11 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 // Feed returns a feed. If there are more feeds than Options.Threads, the job may exceed its
 // memory limit.
 func (t *Top[T]) Feed() (*Feed[T], error) {
-	out, err := orZero(orZero(t.sorter).sorter).Writer()
+	writer, err := orZero(orZero(t.sorter).sorter).Writer()
 	if err != nil {
 		return nil, err
 	}
-	f := &topFeed[T]{t: t, add: out.Add, tally: t.sorter.meter.newInTally()}
+	f := &topFeed[T]{t: t, add: writer.Add, tally: t.sorter.meter.newInTally()}
 	return &Feed[T]{
 		mu: new(sync.Mutex), tally: f.tally,
 		add: f.put,
@@ -65,7 +65,7 @@ func (t *Top[T]) Feed() (*Feed[T], error) {
 			t.mu.Lock()
 			t.recordCount += f.recordCount
 			t.mu.Unlock()
-			return errors.Join(err, out.Close())
+			return errors.Join(err, writer.Close())
 		},
 	}, nil
 }

@@ -53,25 +53,25 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	if err := d.writeRecord(b.record); err != nil {
 		return err
 	}
-	done := 0 // number of files that may have changed
+	written := 0 // number of files that may have changed
 	for i, k := range b.touched {
 		err := checkContext(ctx, i)
-		done = i + 1
+		written = i + 1
 		if err == nil {
 			err = d.writeKey(k, entries)
 		}
 		if err != nil {
-			return d.KeyError(k.key, d.rollback(done, err))
+			return d.KeyError(k.key, d.rollback(written, err))
 		}
 	}
 	if d.sync {
 		// After a failed sync, the disk's content is unknown, even if a retry succeeds.
 		if err := d.refuse(d.syncBatch()); err != nil {
-			return d.rollback(done, err)
+			return d.rollback(written, err)
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil {
-		return d.rollback(done, err)
+		return d.rollback(written, err)
 	} else if !intact { // another process may hold the lock and change the files
 		for _, k := range b.touched {
 			k.epoch = 0
@@ -79,13 +79,13 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		return unknownOutcome(errors.Join(errLockLost, d.releaseLock()))
 	}
 	if err := d.commitTag(); err != nil {
-		return d.rollback(done, err)
+		return d.rollback(written, err)
 	}
 	if err := d.clearRecord(); err != nil {
 		if d.failed != nil { // a sync failed
 			return unknownOutcome(err)
 		}
-		return d.rollback(done, err)
+		return d.rollback(written, err)
 	}
 	for _, k := range b.touched {
 		k.size += k.add
@@ -143,8 +143,8 @@ func (d *Dir) openForWrite(k *keyFile) error {
 // makeRoomInBatch closes a file if necessary, so that another file can be opened. If all open
 // files belong to the batch, it closes one of them, which is reopened when it is needed.
 func (d *Dir) makeRoomInBatch() error {
-	room, err := d.makeRoom()
-	if err != nil || room {
+	canOpen, err := d.makeRoom()
+	if err != nil || canOpen {
 		return err
 	}
 	k := d.cache.ring[0]
@@ -161,7 +161,7 @@ func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 	b := &d.batch
 	offset := k.size
 	buf := b.scratch[:0]
-	for i := k.first; i >= 0; i = b.next[i] {
+	for i := k.first; i >= 0; i = b.nextEntry[i] {
 		value := entries.value(i)
 		if len(buf)+len(value) > writeSize && len(buf) > 0 {
 			if err := d.writeAt(k, buf, offset); err != nil {
@@ -170,7 +170,7 @@ func (d *Dir) writeChain(k *keyFile, entries Entries) error {
 			offset += int64(len(buf))
 			buf = buf[:0]
 		}
-		if len(value) > writeSize || b.next[i] < 0 && len(buf) == 0 {
+		if len(value) > writeSize || b.nextEntry[i] < 0 && len(buf) == 0 {
 			if err := d.writeAt(k, value, offset); err != nil {
 				return err
 			}

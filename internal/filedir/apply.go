@@ -55,12 +55,12 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 			return false, err
 		}
 	}
-	after := newSlot(session, op)
+	updatedSlot := newSlot(session, op)
 	if d.sessions.head != nil {
-		copy(after[slotUsedOffset:], d.sessions.head[8:12])
+		copy(updatedSlot[slotUsedOffset:], d.sessions.head[8:12])
 	}
-	after.seal(d.sync, d.boot)
-	d.tag = &sessionTag{slot: i, oldSlot: oldSlot, newSlot: after}
+	updatedSlot.seal(d.sync, d.boot)
+	d.tag = &sessionTag{slot: i, oldSlot: oldSlot, newSlot: updatedSlot}
 	return true, nil
 }
 

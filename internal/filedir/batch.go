@@ -8,12 +8,12 @@ import (
 
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
-	number  uint64
-	full    uint64     // number of the last batch to which all open files belonged
-	touched []*keyFile // the batch's files, in the order of their first entries
-	next    []int      // for each entry, the index of the key's next entry, or -1
-	record  []byte
-	scratch []byte
+	number    uint64
+	full      uint64     // number of the last batch to which all open files belonged
+	touched   []*keyFile // the batch's files, in the order of their first entries
+	nextEntry []int      // for each entry, the index of the key's next entry, or -1
+	record    []byte
+	scratch   []byte
 }
 
 // group finds the files of a batch, and chains each file's entries. It marks the files with
@@ -21,16 +21,16 @@ type batch struct {
 func (b *batch) group(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
-	if cap(b.next) < entries.Len {
-		b.next = make([]int, entries.Len)
+	if cap(b.nextEntry) < entries.Len {
+		b.nextEntry = make([]int, entries.Len)
 	}
-	b.next = b.next[:entries.Len]
+	b.nextEntry = b.nextEntry[:entries.Len]
 	for i := range entries.Len {
 		key, value := entries.At(i)
 		if len(value) == 0 {
 			continue
 		}
-		b.next[i] = -1
+		b.nextEntry[i] = -1
 		k := d.cache.byKey[key]
 		if k == nil {
 			key = strings.Clone(key) // the key may be part of a large string
@@ -38,7 +38,7 @@ func (b *batch) group(d *Dir, entries Entries) {
 			d.cache.byKey[key] = k
 		}
 		if k.batch == b.number {
-			b.next[k.last] = i
+			b.nextEntry[k.last] = i
 			k.last = i
 			k.add += int64(len(value))
 			continue
@@ -69,8 +69,8 @@ func (b *batch) release(d *Dir) {
 		b.touched[i] = nil
 	}
 	b.number++ // from now on, makeRoom may close the batch's files
-	if cap(b.next) > maxReusedEntries {
-		b.next, b.touched = nil, nil
+	if cap(b.nextEntry) > maxReusedEntries {
+		b.nextEntry, b.touched = nil, nil
 	}
 	if cap(b.record) > maxReusedBuffer {
 		b.record = nil
@@ -96,20 +96,20 @@ func (d *Dir) buildRecord(entries Entries) {
 		k.inline = -1
 		if inline {
 			k.inline = len(rec)
-			for i := k.first; i >= 0; i = b.next[i] {
+			for i := k.first; i >= 0; i = b.nextEntry[i] {
 				rec = append(rec, entries.value(i)...)
 			}
 			continue
 		}
 		head := min(k.add, pieceEnd(k.size)-k.size)
-		for i := k.first; head > 0; i = b.next[i] {
+		for i := k.first; head > 0; i = b.nextEntry[i] {
 			value := entries.value(i)
 			value = value[:min(int64(len(value)), head)]
 			rec = append(rec, value...)
 			head -= int64(len(value))
 		}
 		sums := pieceSums{off: k.size}
-		for i := k.first; i >= 0; i = b.next[i] {
+		for i := k.first; i >= 0; i = b.nextEntry[i] {
 			rec = sums.add(rec, entries.value(i))
 		}
 		rec = sums.finish(rec)

@@ -227,11 +227,11 @@ func (d *Dir) refresh(k *keyFile) error {
 			return err
 		}
 	}
-	room, err := d.makeRoom()
+	canOpen, err := d.makeRoom()
 	if err != nil {
 		return err
 	}
-	if room {
+	if canOpen {
 		err = d.openKey(k, 0)
 	} else {
 		var info vfs.Info

@@ -91,8 +91,8 @@ func TestLargeBatch(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() > maxKeptJournal {
 		t.Fatalf("the journal has %d bytes, %v", info.Size(), err)
 	}
-	if cap(d.batch.next) > maxReusedEntries || cap(d.batch.record) > maxReusedBuffer {
-		t.Fatalf("kept buffers for %d entries and %d bytes", cap(d.batch.next), cap(d.batch.record))
+	if cap(d.batch.nextEntry) > maxReusedEntries || cap(d.batch.record) > maxReusedBuffer {
+		t.Fatalf("kept buffers for %d entries and %d bytes", cap(d.batch.nextEntry), cap(d.batch.record))
 	}
 	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
 		t.Fatal(err)

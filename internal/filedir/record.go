@@ -61,25 +61,25 @@ func (d *Dir) readRecord() (*record, error) {
 		kind: buf[10], synced: buf[11]&flagSynced != 0, boot: binary.LittleEndian.Uint64(buf[16:]),
 		spans: make([]span, spans), progress: headerLen + int64(length),
 	}
-	rest := recordReader{buf: buf[headerLen:r.progress]}
+	reader := recordReader{buf: buf[headerLen:r.progress]}
 	for i := range r.spans {
 		s := &r.spans[i]
 		if r.kind == kindAppend {
-			rest.appendSpan(s)
+			reader.appendSpan(s)
 		} else {
-			s.name = string(rest.next(rest.number(2)))
-			s.ino, s.size, s.mtime = rest.number(8), int64(rest.number(8)), int64(rest.number(8))
+			s.name = string(reader.next(reader.number(2)))
+			s.ino, s.size, s.mtime = reader.number(8), int64(reader.number(8)), int64(reader.number(8))
 		}
 		if offset := r.progress + 8*int64(i); offset+8 <= int64(len(buf)) {
 			s.progress = binary.LittleEndian.Uint64(buf[offset:])
 		}
 	}
 	if buf[11]&flagTag != 0 {
-		if p := rest.next(tagLen); p != nil {
+		if p := reader.next(tagLen); p != nil {
 			r.tag = &sessionTag{slot: binary.LittleEndian.Uint64(p), oldSlot: (*slot)(p[8:]), newSlot: (*slot)(p[8+slotLen:])}
 		}
 	}
-	if rest.failed || len(rest.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
+	if reader.failed || len(reader.buf) > 0 || r.kind < kindAppend || r.kind > kindSet || r.kind == kindSet && len(r.spans) != 1 {
 		return nil, d.corrupt(d.path(names.Journal), -1, errors.New(
 			"its checksum is valid, but its content is not: move the file out of the directory, and check the values that were being written"))
 	}

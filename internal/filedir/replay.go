@@ -185,16 +185,16 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 // matching bytes: the append's end, the file's end, or an offset at which a write can have
 // ended.
 func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
-	got := make([]byte, min(int64(len(s.inline)), size-s.old))
-	if err := readFull(file, got, s.old); err != nil {
+	stored := make([]byte, min(int64(len(s.inline)), size-s.old))
+	if err := readFull(file, stored, s.old); err != nil {
 		return 0, err
 	}
 	n := int64(0)
-	for n < int64(len(got)) && got[n] == s.inline[n] {
+	for n < int64(len(stored)) && stored[n] == s.inline[n] {
 		n++
 	}
 	if s.sums == nil || s.old+n == size {
-		if n == int64(len(got)) {
+		if n == int64(len(stored)) {
 			return s.old + n, nil
 		}
 		return max(s.old, (s.old+n)/pageSize*pageSize), nil
@@ -202,18 +202,18 @@ func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	buf := make([]byte, pieceSize)
 	offset := s.old
 	for _, sum := range s.sums {
-		next := min(pieceEnd(offset), s.old+s.add)
-		if next > size {
+		end := min(pieceEnd(offset), s.old+s.add)
+		if end > size {
 			break
 		}
-		piece := buf[:next-offset]
+		piece := buf[:end-offset]
 		if err := readFull(file, piece, offset); err != nil {
 			return 0, err
 		}
 		if crc32.Checksum(piece, castagnoli) != sum {
 			break
 		}
-		offset = next
+		offset = end
 	}
 	return offset, nil
 }

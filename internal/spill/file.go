@@ -218,13 +218,13 @@ func (f *File) Read(buf []byte, i, n int) ([]byte, error) {
 	if _, err := f.file.ReadAt(buf, f.blocks[i].offset); err != nil {
 		return nil, fmt.Errorf("reading %s from a temporary file: %w", f.content, err)
 	}
-	for rest := buf; n > 0; i, n = i+1, n-1 {
+	for unread := buf; n > 0; i, n = i+1, n-1 {
 		b := f.blocks[i]
 		size := f.Span(i, 1)
-		if crc := crc32.Checksum(rest[:size], castagnoli); crc != b.crc {
+		if crc := crc32.Checksum(unread[:size], castagnoli); crc != b.crc {
 			return nil, &partd.CorruptError{Path: f.file.Name(), Offset: b.offset, Err: fmt.Errorf("%w: its CRC-32C is %08x, want %08x", ErrDamaged, crc, b.crc)}
 		}
-		rest = rest[size:]
+		unread = unread[size:]
 	}
 	return buf, nil
 }
@@ -245,27 +245,27 @@ func (f *File) Write(p []byte) (n int, err error) {
 
 // Reader reads a finished file as a stream.
 type Reader struct {
-	file      *File
-	next      int // next block to read
-	buf, rest []byte
+	file        *File
+	nextBlock   int
+	buf, unread []byte
 }
 
 // NewReader returns a Reader that begins at the first block.
 func (f *File) NewReader() *Reader { return &Reader{file: f} }
 
 func (r *Reader) Read(p []byte) (int, error) {
-	if len(r.rest) == 0 {
-		if r.next == r.file.Blocks() {
+	if len(r.unread) == 0 {
+		if r.nextBlock == r.file.Blocks() {
 			return 0, io.EOF
 		}
 		var err error
-		if r.buf, err = r.file.Read(r.buf, r.next, 1); err != nil {
+		if r.buf, err = r.file.Read(r.buf, r.nextBlock, 1); err != nil {
 			return 0, err
 		}
-		r.rest = r.buf
-		r.next++
+		r.unread = r.buf
+		r.nextBlock++
 	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
+	n := copy(p, r.unread)
+	r.unread = r.unread[n:]
 	return n, nil
 }
