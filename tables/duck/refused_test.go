@@ -51,7 +51,7 @@ func TestParametersRefused(t *testing.T) {
 			t.Errorf("%s: %q, %v; want an error of %q", c.t, got, err, c.want)
 		}
 	}
-	if _, err := rows(t, s, "SELECT 'a\xff'", nil); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
+	if _, err := rows(t, s, "SELECT 'a\xff'", nil); err == nil || !strings.Contains(err.Error(), "not valid UTF-8") {
 		t.Error(err)
 	}
 	// The extreme values.
