@@ -16,8 +16,8 @@ type codec interface {
 	// most the memory that the piece can fill, and not much more than the codec's limit.
 	decode(dst, content []byte) ([]byte, error)
 	// measure returns the decompressed size that a piece of total bytes claims, or
-	// unknownSize. head must hold the first headBytes bytes of the piece, or all of it.
-	measure(head []byte, total int64) (int64, error)
+	// unknownSize. header must hold the first headBytes bytes of the piece, or all of it.
+	measure(header []byte, total int64) (int64, error)
 	// stream returns a reader that decompresses the piece as it is read, or nil if
 	// the format does not allow that. claimed is the result of measure.
 	stream(p *piece, want int64) (io.ReadCloser, error)

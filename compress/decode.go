@@ -130,16 +130,16 @@ func (r *valueReader) stop() {
 // nextPiece reads the header of the next frame. It returns io.EOF at the end of the value.
 func (r *valueReader) nextPiece() error {
 	r.pieceOffset = r.offset
-	head, err := r.peek(frame.HeaderLen)
+	header, err := r.peek(frame.HeaderLen)
 	switch {
 	case err != nil:
 		return err
-	case len(head) == 0:
+	case len(header) == 0:
 		return io.EOF
-	case len(head) < frame.HeaderLen:
-		return r.corruptError(fmt.Errorf("%w: %d of the %d bytes of a header", frame.ErrTruncated, len(head), frame.HeaderLen))
+	case len(header) < frame.HeaderLen:
+		return r.corruptError(fmt.Errorf("%w: %d of the %d bytes of a header", frame.ErrTruncated, len(header), frame.HeaderLen))
 	}
-	n := binary.LittleEndian.Uint64(head)
+	n := binary.LittleEndian.Uint64(header)
 	// No format expands incompressible data by more than this.
 	if maxLength := 1024 + r.store.limit + r.store.limit/6; n > uint64(maxLength) {
 		return r.corruptError(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))

@@ -32,10 +32,10 @@ type batch struct {
 }
 
 // share is a range of entries that one goroutine compresses.
-type share struct{ from, to int }
+type share struct{ start, end int }
 
 // span locates the compressed form of an entry in the buffers.
-type span struct{ buffer, from, to int }
+type span struct{ buffer, start, end int }
 
 // release returns the batch to the pool, unless it has grown large.
 func (s *Store) release(b *batch) {
@@ -70,7 +70,7 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 	}
 	err := s.parallelDo(ctx, op, workers, len(b.shares), func(w, i int) error {
 		assigned, buffer := b.shares[i], b.buffers[w]
-		for i := assigned.from; i < assigned.to; i++ {
+		for i := assigned.start; i < assigned.end; i++ {
 			start := len(buffer)
 			var err error
 			if buffer, err = s.appendPieces(buffer, entries[i].Value); err != nil {
@@ -86,7 +86,7 @@ func (s *Store) compress(ctx context.Context, op string, b *batch, entries []par
 	}
 	for i := range b.entries {
 		location := b.spans[i]
-		b.entries[i] = partd.Entry{Key: entries[i].Key, Value: b.buffers[location.buffer][location.from:location.to:location.to]}
+		b.entries[i] = partd.Entry{Key: entries[i].Key, Value: b.buffers[location.buffer][location.start:location.end:location.end]}
 	}
 	return b.entries, nil
 }

@@ -69,16 +69,16 @@ func (c *lz4Codec) decode(dst, content []byte) ([]byte, error) {
 
 // measure reads the header: magic number, flags, block size, content size if a flag
 // is set, and the header's checksum.
-func (c *lz4Codec) measure(head []byte, total int64) (int64, error) {
-	if len(head) < 7 || binary.LittleEndian.Uint32(head) != lz4Magic {
+func (c *lz4Codec) measure(header []byte, total int64) (int64, error) {
+	if len(header) < 7 || binary.LittleEndian.Uint32(header) != lz4Magic {
 		return 0, errors.New("not an LZ4 frame")
 	}
 	const hasSize = 1 << 3
-	if head[4]&hasSize == 0 {
+	if header[4]&hasSize == 0 {
 		return unknownSize, nil
 	}
-	if len(head) < lz4Header {
+	if len(header) < lz4Header {
 		return 0, io.ErrUnexpectedEOF
 	}
-	return checkClaim(binary.LittleEndian.Uint64(head[6:]), total, lz4Ratio, c.limit)
+	return checkClaim(binary.LittleEndian.Uint64(header[6:]), total, lz4Ratio, c.limit)
 }

@@ -154,8 +154,8 @@ func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool)
 func s2BodyLen(chunk []byte) int { return int(chunk[1]) | int(chunk[2])<<8 | int(chunk[3])<<16 }
 
 // measure reads the length chunk, or the beginning of the only data chunk.
-func (c *s2Codec) measure(head []byte, total int64) (int64, error) {
-	chunk, ok := bytes.CutPrefix(head, []byte(s2Identifier))
+func (c *s2Codec) measure(header []byte, total int64) (int64, error) {
+	chunk, ok := bytes.CutPrefix(header, []byte(s2Identifier))
 	if !ok || len(chunk) < s2HeaderLen+s2ChecksumLen {
 		return 0, errS2
 	}

@@ -45,8 +45,8 @@ func (c snappyCodec) decode(dst, content []byte) ([]byte, error) {
 	return dst[:start+int(n)], nil
 }
 
-func (c snappyCodec) measure(head []byte, total int64) (int64, error) {
-	n, err := snappy.DecodedLen(head)
+func (c snappyCodec) measure(header []byte, total int64) (int64, error) {
+	n, err := snappy.DecodedLen(header)
 	if err != nil {
 		return 0, err
 	}
@@ -79,6 +79,6 @@ func (c bloscCodec) decode(dst, content []byte) ([]byte, error) {
 	return c.decoder.Append(dst, content)
 }
 
-func (c bloscCodec) measure(head []byte, total int64) (int64, error) {
-	return blosc.DecodedLen(head, total, c.limit)
+func (c bloscCodec) measure(header []byte, total int64) (int64, error) {
+	return blosc.DecodedLen(header, total, c.limit)
 }

@@ -34,11 +34,11 @@ func (s *Store) batch() *batch {
 func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 	b := s.batch()
 	defer s.release(b)
-	packed, err := s.compress(ctx, "append", b, entries)
+	compressed, err := s.compress(ctx, "append", b, entries)
 	if err != nil {
 		return err
 	}
-	return s.innerStore().Append(ctx, packed...)
+	return s.innerStore().Append(ctx, compressed...)
 }
 
 // Get returns the decompressed value of each key, which belongs to the caller.
@@ -74,11 +74,11 @@ func (s *Store) set(ctx context.Context, op, key string, value []byte,
 ) error {
 	b := s.batch()
 	defer s.release(b)
-	packed, err := s.compress(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
+	compressed, err := s.compress(ctx, op, b, []partd.Entry{{Key: key, Value: value}})
 	if err != nil {
 		return err
 	}
-	return setStored(ctx, s.innerStore(), key, packed[0].Value)
+	return setStored(ctx, s.innerStore(), key, compressed[0].Value)
 }
 
 // Delete removes keys.
@@ -112,10 +112,10 @@ func (s *Store) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return values, nil
 	}
 	restored := make([]partd.Entry, 0, len(keys))
-	seen := make(map[string]bool, len(keys))
+	restoredKeys := make(map[string]bool, len(keys))
 	for i, key := range keys {
-		if !seen[key] {
-			seen[key] = true
+		if !restoredKeys[key] {
+			restoredKeys[key] = true
 			restored = append(restored, partd.Entry{Key: key, Value: stored[i]})
 		}
 	}

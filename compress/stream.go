@@ -112,11 +112,11 @@ func (p *piece) ReadByte() (byte, error) {
 
 // measure returns the decompressed size that the piece claims, or unknownSize.
 func (p *piece) measure(c codec) (int64, error) {
-	head, err := p.peekAll(min(int64(headBytes), p.remaining))
+	header, err := p.peekAll(min(int64(headBytes), p.remaining))
 	if err != nil {
 		return 0, err
 	}
-	return c.measure(head, p.remaining)
+	return c.measure(header, p.remaining)
 }
 
 // peekAll returns the next n bytes of the piece, without skipping them.

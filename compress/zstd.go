@@ -90,9 +90,9 @@ func (c *zstdCodec) decode(dst, content []byte) ([]byte, error) {
 	return dst[:start+len(out)], nil
 }
 
-func (c *zstdCodec) measure(head []byte, total int64) (int64, error) {
+func (c *zstdCodec) measure(header []byte, total int64) (int64, error) {
 	var h zstd.Header
-	if err := h.Decode(head); err != nil {
+	if err := h.Decode(header); err != nil {
 		return 0, err
 	}
 	if h.Skippable {

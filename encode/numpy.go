@@ -132,13 +132,13 @@ func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 		return nil, err
 	}
 	n.uncacheDtypes(keys)
-	raw, err := partd.Pop(ctx, n.innerStore(), allKeys...)
+	stored, err := partd.Pop(ctx, n.innerStore(), allKeys...)
 	if err != nil {
 		return nil, err
 	}
-	arrays, err := n.decodeAll("pop", keys, raw[:len(keys)], raw[len(keys):])
+	arrays, err := n.decodeAll("pop", keys, stored[:len(keys)], stored[len(keys):])
 	if err != nil {
-		return nil, &PopError{allKeys, raw, err}
+		return nil, &PopError{allKeys, stored, err}
 	}
 	return arrays, nil
 }

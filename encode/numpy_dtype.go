@@ -129,8 +129,8 @@ func hasData(ctx context.Context, store partd.Partd, key string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	first, err := firstByte(r)
-	return len(first) > 0, errors.Join(err, r.Close())
+	firstBytes, err := firstByte(r)
+	return len(firstBytes) > 0, errors.Join(err, r.Close())
 }
 
 func (n *NumPy[T]) getDtypes(ctx context.Context, keys []string) ([][]byte, error) {

@@ -24,7 +24,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 		}
 	}
 	// Get the data first: a key with data already has a dtype.
-	raw, err := n.innerStore().Get(ctx, keys...)
+	stored, err := n.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -32,15 +32,15 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.decodeAll("get", keys, raw, dtypes)
+	return n.decodeAll("get", keys, stored, dtypes)
 }
 
-func (n *NumPy[T]) decodeAll(op string, keys []string, raw, dtypes [][]byte) ([][]T, error) {
+func (n *NumPy[T]) decodeAll(op string, keys []string, stored, dtypes [][]byte) ([][]T, error) {
 	arrays := make([][]T, len(keys))
 	for i, key := range keys {
-		d, err := n.dtypeOf(raw[i], dtypes[i])
-		if err == nil && len(raw[i]) > 0 {
-			arrays[i], err = n.decode(d, raw[i])
+		d, err := n.dtypeOf(stored[i], dtypes[i])
+		if err == nil && len(stored[i]) > 0 {
+			arrays[i], err = n.decode(d, stored[i])
 		}
 		if err != nil {
 			return nil, keyError(op, key, err)
@@ -88,17 +88,17 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 			yield(nil, err)
 			return
 		}
-		stopped := false
-		emit := func(part []T) bool {
-			stopped = !yield(part, nil)
-			return !stopped
+		isStopped := false
+		emit := func(elements []T) bool {
+			isStopped = !yield(elements, nil)
+			return !isStopped
 		}
 		if d.Kind == 'O' {
 			err = eachPiece(frame.Read(r, partd.MaxValueLen), objectArray[T], emit)
 		} else {
 			err = eachChunk(r, d, emit)
 		}
-		if err = errors.Join(err, r.Close()); err != nil && !stopped {
+		if err = errors.Join(err, r.Close()); err != nil && !isStopped {
 			yield(nil, keyError("all", key, err))
 		}
 	}
@@ -119,18 +119,18 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (io.ReadCloser, npy.DTy
 	if err != nil {
 		return nil, npy.DType{}, errors.Join(err, r.Close())
 	}
-	first, err := firstByte(r)
+	firstBytes, err := firstByte(r)
 	if err != nil {
 		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
 	}
-	d, err := n.dtypeOf(first, texts[0])
+	d, err := n.dtypeOf(firstBytes, texts[0])
 	if err != nil {
 		return nil, npy.DType{}, errors.Join(keyError("all", key, err), r.Close())
 	}
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(first), r), r}, d, nil
+	}{io.MultiReader(bytes.NewReader(firstBytes), r), r}, d, nil
 }
 
 // firstByte reads the first byte. It returns nil at the end of the input.

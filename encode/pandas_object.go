@@ -129,15 +129,15 @@ func arrowTexts(o *pickle.Object) (t Texts, err error) {
 	if len(fields) != 7 {
 		return t, fmt.Errorf("an Arrow array of %d parts instead of 7", len(fields))
 	}
-	kind, _ := fields[0].(*pickle.Object)
+	arrowType, _ := fields[0].(*pickle.Object)
 	length, _ := fields[1].(int64)
 	offset, _ := fields[3].(int64)
 	buffers, _ := fields[4].([]any)
-	if kind == nil || len(kind.Args) != 1 || len(buffers) != 3 {
+	if arrowType == nil || len(arrowType.Args) != 1 || len(buffers) != 3 {
 		return t, errors.New("an Arrow array without a type, or without three buffers")
 	}
-	if kind.Args[0] != "large_string" {
-		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(kind.Args[0]))
+	if arrowType.Args[0] != "large_string" {
+		return t, fmt.Errorf("the Arrow type %s is not supported", shortText(arrowType.Args[0]))
 	}
 	valid, offsets, buffer := bufferOf(buffers[0]), bufferOf(buffers[1]), bufferOf(buffers[2])
 	t.NA = isNA(dtype)

@@ -24,26 +24,26 @@ type blocksReader struct {
 }
 
 func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
-	var parts [][]byte
-	for part, err := range frame.Split(data) {
+	var contents [][]byte
+	for content, err := range frame.Split(data) {
 		if err != nil {
 			return d, err
 		}
-		parts = append(parts, part)
+		contents = append(contents, content)
 	}
-	if len(parts) < 3 {
-		return d, fmt.Errorf("%d parts instead of a header, columns, an index and blocks", len(parts))
+	if len(contents) < 3 {
+		return d, fmt.Errorf("%d parts instead of a header, columns, an index and blocks", len(contents))
 	}
-	unpickled, err := unpickle(parts[0])
+	unpickled, err := unpickle(contents[0])
 	if err != nil {
 		return d, fmt.Errorf("header: %w", err)
 	}
 	headers, _ := unpickled.([]any)
-	parts = parts[1:]
-	if len(headers) != len(parts) {
-		return d, fmt.Errorf("%d headers for %d parts", len(headers), len(parts))
+	contents = contents[1:]
+	if len(headers) != len(contents) {
+		return d, fmt.Errorf("%d headers for %d parts", len(headers), len(contents))
 	}
-	labels, err := r.index(headers[0], parts[0], -1)
+	labels, err := r.index(headers[0], contents[0], -1)
 	if err != nil {
 		return d, fmt.Errorf("columns: %w", err)
 	}
@@ -57,8 +57,8 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 			return d, err
 		}
 	}
-	for i := 2; i < len(parts); i++ {
-		if err := r.block(d.Columns, headers[i], parts[i]); err != nil {
+	for i := 2; i < len(contents); i++ {
+		if err := r.block(d.Columns, headers[i], contents[i]); err != nil {
 			return d, err
 		}
 	}
@@ -68,7 +68,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 			return d, fmt.Errorf("column %v is in no block", c.Name)
 		}
 	}
-	if d.Index, err = r.index(headers[1], parts[1], length); err != nil {
+	if d.Index, err = r.index(headers[1], contents[1], length); err != nil {
 		return d, fmt.Errorf("index: %w", err)
 	}
 	return d.withIndex()
@@ -245,8 +245,8 @@ func parseIndex(v any) (c Column, err error) {
 	switch class.Name {
 	case "RangeIndex":
 		var r Range
-		for name, to := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
-			if *to, ok = dictValue[int64](state, name); !ok {
+		for name, number := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
+			if *number, ok = dictValue[int64](state, name); !ok {
 				return c, fmt.Errorf("a RangeIndex without a %s", name)
 			}
 		}

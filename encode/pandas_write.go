@@ -127,14 +127,14 @@ func encodeValues(values any) (s storedColumn, err error) {
 
 // checkCategories refuses missing and repeated categories, as pandas does.
 func checkCategories(values any) error {
-	var missing any
+	var missingValue any
 	switch v := values.(type) {
 	case Range, []complex64, []complex128:
 		return nil
 	case Times:
-		values, missing = v.Counts, int64(math.MinInt64)
+		values, missingValue = v.Counts, int64(math.MinInt64)
 	case Durations:
-		values, missing = v.Counts, int64(math.MinInt64)
+		values, missingValue = v.Counts, int64(math.MinInt64)
 	}
 	seen := map[any]bool{}
 	for i := range lengthOf(values) {
@@ -147,7 +147,7 @@ func checkCategories(values any) error {
 		}
 		if err != nil {
 			return err
-		} else if v == missing || v == nil || v != v {
+		} else if v == missingValue || v == nil || v != v {
 			return fmt.Errorf("category %d is missing", i)
 		} else if seen[v] {
 			return fmt.Errorf("category %d occurs twice", i)

@@ -14,16 +14,16 @@ import (
 // Get returns the joined value of each key, in the order requested. For a key that does
 // not exist, it returns the codec's empty value. The values belong to the caller.
 func (s *Store[T]) Get(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := s.innerStore().Get(ctx, keys...)
+	stored, err := s.innerStore().Get(ctx, keys...)
 	if err != nil {
 		return nil, err
 	}
-	return s.decodeAll("get", keys, raw)
+	return s.decodeAll("get", keys, stored)
 }
 
-func (s *Store[T]) decodeAll(op string, keys []string, raw [][]byte) ([]T, error) {
-	values := make([]T, len(raw))
-	for i, chunk := range raw {
+func (s *Store[T]) decodeAll(op string, keys []string, stored [][]byte) ([]T, error) {
+	values := make([]T, len(stored))
+	for i, chunk := range stored {
 		var pieces []T
 		err := eachPiece(frame.Split(chunk), s.codec.Decode, func(v T) bool {
 			pieces = append(pieces, v)
@@ -107,13 +107,13 @@ func (s *Store[T]) set(ctx context.Context, op, key string, v T, setStored func(
 // Pop returns the values of keys as Get does, and removes the keys, as one atomic
 // step. If removed values do not decode, the error is a *PopError, which holds them.
 func (s *Store[T]) Pop(ctx context.Context, keys ...string) ([]T, error) {
-	raw, err := partd.Pop(ctx, s.innerStore(), keys...)
+	stored, err := partd.Pop(ctx, s.innerStore(), keys...)
 	if err != nil {
 		return nil, err
 	}
-	values, err := s.decodeAll("pop", keys, raw)
+	values, err := s.decodeAll("pop", keys, stored)
 	if err != nil {
-		return nil, &PopError{keys, raw, err}
+		return nil, &PopError{keys, stored, err}
 	}
 	return values, nil
 }

@@ -154,9 +154,9 @@ func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 }
 
 // asTruncated turns the end of the input into an ErrTruncated.
-func asTruncated(err error, got, want int) error {
+func asTruncated(err error, n, length int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, got, want)
+		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, length)
 	}
 	return err
 }

@@ -270,8 +270,8 @@ func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment,
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	current, refreshErr := s.catalog.refresh(ctx)
-	if refreshErr == nil && current.drops != v.drops {
+	currentView, refreshErr := s.catalog.refresh(ctx)
+	if refreshErr == nil && currentView.drops != v.drops {
 		return fmt.Errorf("%s: the store was dropped during the read: %w", g.file.Path, err)
 	}
 	return errors.Join(corrupt(g.file.Path, errors.New("it is missing, but the log refers to it")), refreshErr)

@@ -121,12 +121,12 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []c
 // commit creates a record in the log. commitMu must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
 	if s.seq == 0 && s.number == 0 {
-		last, largest, err := s.listLog(ctx, "")
+		highest, largest, err := s.listLog(ctx, "")
 		if err != nil {
 			return err
 		}
 		if largest > 0 {
-			s.number = last + 1
+			s.number = highest + 1
 		}
 	}
 	r := record{number: s.number, op: op, writer: s.writer, seq: s.seq + 1}

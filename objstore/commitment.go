@@ -98,11 +98,11 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	// The number can never be ours. Clone the data, because a canceled request may still
 	// be reading it.
 	c.isUnknown = false
-	var last uint64
+	var highest uint64
 	if !s.opts.hooks.noReadBack {
-		last, _, err = s.listLog(ctx, logName(c.number))
+		highest, _, err = s.listLog(ctx, logName(c.number))
 	}
-	if s.number = max(last, c.number) + 1; err != nil {
+	if s.number = max(highest, c.number) + 1; err != nil {
 		return err
 	}
 	c.number, c.data = s.number, bytes.Clone(c.data)

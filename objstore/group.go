@@ -145,11 +145,11 @@ func (gs *groups) find(hash uint64, key []byte, off uint32) *group {
 }
 
 func (gs *groups) grow() {
-	old := gs.keys
+	oldKeys := gs.keys
 	gs.slots = make([]uint32, max(2*len(gs.slots), 1<<10))
 	mask := uint32(len(gs.slots) - 1)
-	for n := range old {
-		hash := gs.format.HashBytes(gs.entry(old[n].off).Key)
+	for n := range oldKeys {
+		hash := gs.format.HashBytes(gs.entry(oldKeys[n].off).Key)
 		i := uint32(hash>>32)&mask ^ uint32(hash)&mask
 		for gs.slots[i] != 0 {
 			i = (i + 1) & mask

@@ -106,9 +106,9 @@ func (s *Store) retry(ctx context.Context, f func(ctx context.Context) error) er
 
 // Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
 // time limit expires. Because connections can hang, each attempt also has a limit: the same limit,
-// plus a second for each MiB of size. Damaged data is requested once more. If done is not nil, f
+// plus a second for each MiB of size. Damaged data is requested once more. If progress is not nil, f
 // stores its progress there, and an attempt that makes progress restarts the time limit.
-func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f func(ctx context.Context) error) error {
+func Retry(ctx context.Context, limit time.Duration, size int64, progress *int, f func(ctx context.Context) error) error {
 	if f == nil {
 		return errors.New("Retry: the function f must not be nil")
 	}
@@ -119,8 +119,8 @@ func Retry(ctx context.Context, limit time.Duration, size int64, done *int, f fu
 		attemptCtx, cancel := context.WithTimeout(ctx, attemptLimit)
 		err := f(attemptCtx)
 		cancel()
-		if done != nil && *done > lastDone {
-			sawDamage, lastDone, deadline = false, *done, time.Now().Add(limit)
+		if progress != nil && *progress > lastDone {
+			sawDamage, lastDone, deadline = false, *progress, time.Now().Add(limit)
 		}
 		switch {
 		case err == nil || isDefinite(err):

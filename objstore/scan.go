@@ -66,13 +66,13 @@ func (s *Store) scan(ctx context.Context, part, parts int, yield func(partd.Chun
 	if parts > 1 || s.opts.hooks.noLedger {
 		return nil
 	}
-	var want segment.Ledger
+	var expected segment.Ledger
 	for _, g := range v.segments {
-		want.Add(g.ledger)
+		expected.Add(g.ledger)
 	}
 	ledger := sc.groups.ledger
 	ledger.Add(sc.streamedLedger)
-	if err := want.Diff(ledger); err != nil {
+	if err := expected.Diff(ledger); err != nil {
 		return corrupt(objectPath(s.bucket, "seg"), err)
 	}
 	return nil

@@ -61,9 +61,9 @@ func (s *Store) allocateTables() (err error) {
 }
 
 func (s *Store) takeArena() []byte {
-	last := len(s.arenas) - 1
-	arena := s.arenas[last]
-	s.arenas = s.arenas[:last]
+	lastIndex := len(s.arenas) - 1
+	arena := s.arenas[lastIndex]
+	s.arenas = s.arenas[:lastIndex]
 	return arena
 }
 
@@ -101,9 +101,9 @@ func (s *Store) seal(ctx context.Context) error {
 	s.spare.arena = nil
 	t := s.active
 	s.active, s.spare = s.spare, t
-	last := len(s.encoders) - 1
-	p := &piece{createdAt: time.Now(), encoder: s.encoders[last], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
-	s.encoders = s.encoders[:last]
+	lastIndex := len(s.encoders) - 1
+	p := &piece{createdAt: time.Now(), encoder: s.encoders[lastIndex], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
+	s.encoders = s.encoders[:lastIndex]
 	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
 	p.part.n = s.pieces
 	s.pieces++

@@ -52,8 +52,8 @@ func (m *member) name() string { return fmt.Sprintf("%s/%x-%d", waitDir(m.number
 
 // parseMember parses an object's name; it reverses member.name.
 func parseMember(o Object) (m member, ok bool) {
-	number, rest, _ := strings.Cut(strings.TrimPrefix(o.Name, waitPrefix), "/")
-	writer, seq, _ := strings.Cut(rest, "-")
+	number, suffix, _ := strings.Cut(strings.TrimPrefix(o.Name, waitPrefix), "/")
+	writer, seq, _ := strings.Cut(suffix, "-")
 	m.size = o.Size
 	m.number, _ = strconv.ParseUint(number, 10, 64)
 	m.seq, _ = strconv.ParseUint(seq, 10, 64)

@@ -151,13 +151,13 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 			return f(number, e)
 		})
 	}
-	var state groups
+	var groupState groups
 	err := eachEntry(func(number int, e *segment.Entry) error {
 		sc.streamedLedger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 		// Apply the rules of a group, without keeping references.
-		state.refs = state.refs[:0]
+		groupState.refs = groupState.refs[:0]
 		k.firstRef, k.lastRef = 0, 0
-		state.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))
+		groupState.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))
 		if k.skippedSegment == int32(number+1) {
 			skipped[number] = true
 		} else if e.Kind != segment.KindAppend {

@@ -169,9 +169,9 @@ func parseHeader(b []byte, total, limit int64) (header, error) {
 	return h, nil
 }
 
-// DecodedLen returns the length of the data in a container of total bytes. head must be
+// DecodedLen returns the length of the data in a container of total bytes. header must be
 // its first HeaderLen bytes. DecodedLen checks the header as a Decoder does.
-func DecodedLen(head []byte, total, limit int64) (int64, error) {
-	h, err := parseHeader(head, total, limit)
+func DecodedLen(header []byte, total, limit int64) (int64, error) {
+	h, err := parseHeader(header, total, limit)
 	return h.length, err
 }

@@ -156,12 +156,12 @@ func (d *Decoder) decodeStream(dst, src []byte, codec int) error {
 }
 
 func (d *Decoder) inflateStream(dst, src []byte) (int, error) {
-	in := bytes.NewReader(src)
+	input := bytes.NewReader(src)
 	r, _ := d.zlibReaders.Get().(io.ReadCloser)
 	var err error
 	if r == nil {
-		r, err = zlib.NewReader(in)
-	} else if err = r.(zlib.Resetter).Reset(in, nil); err != nil {
+		r, err = zlib.NewReader(input)
+	} else if err = r.(zlib.Resetter).Reset(input, nil); err != nil {
 		d.zlibReaders.Put(r)
 	}
 	if err != nil {
@@ -173,7 +173,7 @@ func (d *Decoder) inflateStream(dst, src []byte) (int, error) {
 		return n, err
 	}
 	var buf [1]byte
-	if extra, err := r.Read(buf[:]); extra > 0 || err != io.EOF || in.Len() > 0 {
+	if extra, err := r.Read(buf[:]); extra > 0 || err != io.EOF || input.Len() > 0 {
 		return n, corruptError("a stream continues after its %d bytes: %v", n, err)
 	}
 	return n, nil

@@ -19,6 +19,6 @@ import (
 // It allocates no memory because a length field claims it. The memory of a value
 // depends on the type, because a byte or two may stand for a large struct.
 func Codec[T any]() encode.ValueCodec[T] {
-	to, from := gomsgpack.Of[T]()
-	return encode.ValueCodec[T]{Encode: to, Decode: from, Join: encode.JoinOf[T]()}
+	encodeValue, decodeValue := gomsgpack.Of[T]()
+	return encode.ValueCodec[T]{Encode: encodeValue, Decode: decodeValue, Join: encode.JoinOf[T]()}
 }

@@ -174,14 +174,14 @@ func (w *writer) writeDict(d pyvalue.Dict) error {
 
 // writeHead appends an instruction and the length n, which takes 1, 4 or 8 bytes depending on the
 // instruction.
-func (w *writer) writeHead(short, middle, long byte, n int) {
+func (w *writer) writeHead(op1, op4, op8 byte, n int) {
 	switch {
 	case n <= math.MaxUint8:
-		w.buf = append(w.buf, short, byte(n))
+		w.buf = append(w.buf, op1, byte(n))
 	case n <= math.MaxUint32:
-		w.buf = le.AppendUint32(append(w.buf, middle), uint32(n))
+		w.buf = le.AppendUint32(append(w.buf, op4), uint32(n))
 	default:
-		w.buf = le.AppendUint64(append(w.buf, long), uint64(n))
+		w.buf = le.AppendUint64(append(w.buf, op8), uint64(n))
 	}
 }
 

@@ -16,7 +16,7 @@ type Proxy struct {
 	network, address string // of the server
 	listener         net.Listener
 	cuts             atomic.Int64
-	stopped          atomic.Bool
+	isStopped        atomic.Bool
 
 	mu    sync.Mutex
 	rnd   *rand.Rand
@@ -45,7 +45,7 @@ func (p *Proxy) URL() string { return "tcp://" + p.listener.Addr().String() }
 func (p *Proxy) Cuts() int64 { return p.cuts.Load() }
 
 // StopCutting lets all connections pass from now on.
-func (p *Proxy) StopCutting() { p.stopped.Store(true) }
+func (p *Proxy) StopCutting() { p.isStopped.Store(true) }
 
 // Close stops the proxy and closes its connections.
 func (p *Proxy) Close() error {
@@ -132,7 +132,7 @@ func (p *Proxy) copy(dst, src net.Conn, byteCount int64, mayCut bool) bool {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
-		if mayCut && int64(n) > byteCount && !p.stopped.Load() {
+		if mayCut && int64(n) > byteCount && !p.isStopped.Load() {
 			_, _ = dst.Write(buf[:byteCount])
 			return true
 		}

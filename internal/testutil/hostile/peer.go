@@ -51,8 +51,8 @@ func Open(ctx context.Context, network, address string, patience time.Duration) 
 }
 
 // OpenFrom is Open over TCP from a local address.
-func OpenFrom(ctx context.Context, from, address string, patience time.Duration) (*Peer, error) {
-	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, "tcp", address, patience)
+func OpenFrom(ctx context.Context, localAddress, address string, patience time.Duration) (*Peer, error) {
+	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(localAddress)}}, "tcp", address, patience)
 }
 
 func open(ctx context.Context, d *net.Dialer, network, address string, patience time.Duration) (*Peer, error) {

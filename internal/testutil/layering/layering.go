@@ -93,17 +93,17 @@ func (l *Layering) list(t *testing.T, goos string) []Package {
 // that the module supports.
 func (l *Layering) CheckImports(t *testing.T) {
 	for _, goos := range []string{"linux", "darwin"} {
-		seen := map[string]bool{}
+		exists := map[string]bool{}
 		for _, p := range l.list(t, goos) {
 			name, _ := l.relPath(p.ImportPath)
-			seen[name] = true
+			exists[name] = true
 			for _, message := range l.WrongImports(p) {
 				t.Errorf("%s: %s", goos, message)
 			}
 		}
 		for _, layer := range l.Layers {
 			for name := range layer.Packages {
-				if !seen[name] {
+				if !exists[name] {
 					t.Errorf("%s: layer %q lists %q, which does not exist", goos, layer.Name, name)
 				}
 			}
