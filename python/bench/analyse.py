@@ -41,20 +41,20 @@ STEPS = ("put", "aggregate", "resample", "join")
 
 def make(path: Path, megabytes: int) -> None:
     """Writes a CSV of about the given size, and next to it a CSV of the symbols' sectors."""
-    rng, rows, first = np.random.default_rng(0), 200_000, True
+    rng, rows, has_header = np.random.default_rng(0), 200_000, True
     names = np.array([f"S{n:03}" for n in range(SYMBOLS)])
-    at = np.datetime64("2024-01-01T00:00:00", "ms")
+    start_time = np.datetime64("2024-01-01T00:00:00", "ms")
     with open(path, "wb") as file:
         while file.tell() < megabytes * 10**6:
-            times = at + np.arange(rows) * np.timedelta64(250, "ms")
+            times = start_time + np.arange(rows) * np.timedelta64(250, "ms")
             columns = {"ts": times, "sym": names[rng.integers(0, SYMBOLS, rows)], "price": rng.integers(1, 10**6, rows) / 100,
                        "size": rng.integers(1, 1000, rows), "venue": names[rng.integers(0, 9, rows)]}  # fmt: skip
-            pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(include_header=first))
-            at, first = times[-1] + np.timedelta64(250, "ms"), False
+            pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(include_header=has_header))
+            start_time, has_header = times[-1] + np.timedelta64(250, "ms"), False
     pa.csv.write_csv(pa.table({"sym": names, "sector": [f"sector {n % 11}" for n in range(SYMBOLS)]}), path.with_name("sectors.csv"))
 
 
-def ours(csv: Path, directory: Path, step: str):
+def partd(csv: Path, directory: Path, step: str):
     import partd_go.tables
 
     with partd_go.tables.connect(directory) as tables:
@@ -103,23 +103,23 @@ def polars(csv: Path, directory: Path, step: str):
         hours.sink_parquet(directory / "hours.parquet")
         yield pl.scan_parquet(directory / "hours.parquet").collect().height
     elif step == "aggregate":
-        runs = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
-        yield runs.collect()["n"].to_list()
+        symbols = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
+        yield symbols.collect()["n"].to_list()
     else:
         joined = lazy.join(pl.scan_parquet(sectors), on="sym").group_by("sector").agg(n=pl.len(), size=pl.sum("size")).sort("sector")
         yield joined.collect()["n"].to_list()
 
 
-PROGRAMS = {"partd_go": ours, "duckdb": duckdb, "polars": polars}
+PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 
 def measure(program: str, csv: Path, directory: Path, step: str) -> None:
     """Runs one step, and prints its time, its peak memory and its result."""
-    me, peak, done = psutil.Process(), 0, threading.Event()
+    me, peak, stopped = psutil.Process(), 0, threading.Event()
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(0.02):
+        while not stopped.wait(0.02):
             total = 0
             for process in (me, *me.children(recursive=True)):
                 try:
@@ -131,14 +131,14 @@ def measure(program: str, csv: Path, directory: Path, step: str) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        work = PROGRAMS[program](csv, directory, step)
-        next(work)
+        steps = PROGRAMS[program](csv, directory, step)
+        next(steps)
         start = time.perf_counter()
-        result = next(work)
+        result = next(steps)
         seconds = time.perf_counter() - start
-        work.close()
+        steps.close()
     finally:
-        done.set()
+        stopped.set()
         watcher.join()
     print(json.dumps({"seconds": seconds, "bytes": peak, "result": result}))
 
@@ -159,22 +159,22 @@ def main() -> None:
         csv = Path(base, "trades.csv")
         make(csv, options.megabytes)
         print(f"{os.path.getsize(csv) / 1e6:.0f} MB of CSV, medians of {options.rounds}; {os.cpu_count()} cores", flush=True)
-        for at in range(options.rounds):
-            places = {program: Path(base, f"{program}{at}") for program in PROGRAMS}
+        for round_number in range(options.rounds):
+            directories = {program: Path(base, f"{program}{round_number}") for program in PROGRAMS}
             for step in STEPS:
-                for program, place in places.items():
-                    place.mkdir(exist_ok=True)
-                    command = [sys.executable, __file__, "--step", program, str(csv), str(place), step]
-                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-                    runs.setdefault((step, program), []).append(json.loads(done.splitlines()[-1]))
+                for program, program_directory in directories.items():
+                    program_directory.mkdir(exist_ok=True)
+                    command = [sys.executable, __file__, "--step", program, str(csv), str(program_directory), step]
+                    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+                    runs.setdefault((step, program), []).append(json.loads(output.splitlines()[-1]))
                 results = [runs[step, program][-1]["result"] for program in PROGRAMS]
                 assert all(result == results[0] for result in results), (step, results)
-            for place in places.values():
-                subprocess.run(["rm", "-rf", str(place)], check=True)
+            for program_directory in directories.values():
+                subprocess.run(["rm", "-rf", str(program_directory)], check=True)
     for step in STEPS:
         cells = []
         for program in PROGRAMS:
-            seconds, memory = (statistics.median(one[key] for one in runs[step, program]) for key in ("seconds", "bytes"))
+            seconds, memory = (statistics.median(run[key] for run in runs[step, program]) for key in ("seconds", "bytes"))
             cells.append(f"{program} {seconds:7.2f} s {memory / 1e6:6.0f} MB")
         print(f"{step:10}" + "   ".join(cells))
 

@@ -24,17 +24,17 @@ BATCH_BYTES = sum(map(len, BATCH.values()))
 LARGE = os.urandom(1 << 20)
 
 
-def rate(seconds: float, call: Callable[[], object], settle: Callable[[], object]) -> float:
-    """Returns the number of calls per second. settle waits for outstanding replies."""
+def rate(seconds: float, call: Callable[[], object], wait_for_replies: Callable[[], object]) -> float:
+    """Returns the number of calls per second. wait_for_replies waits for outstanding replies."""
     start, calls = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         call()
         calls += 1
-    settle()
+    wait_for_replies()
     return calls / (time.perf_counter() - start)
 
 
-def by_threads(seconds: float, clients: list[partd_go.Client]) -> float:
+def rate_of_threads(seconds: float, clients: list[partd_go.Client]) -> float:
     rates: list[float] = []
 
     def work(client: partd_go.Client) -> None:
@@ -54,20 +54,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     with partd_go.serve(flags=("--memory=2GiB",)) as url:
-        theirs, ours = partd.Client(url), partd_go.Client(url)
-        many = [ours] + [partd_go.Client(url) for _ in range(3)]
+        partd_client, ours = partd.Client(url), partd_go.Client(url)
+        clients = [ours] + [partd_go.Client(url) for _ in range(3)]
         steps: dict[str, Callable[[], float]] = {
             "partd append of 1,000 x 100 B": lambda: rate(
-                args.seconds, lambda: theirs.append(BATCH), lambda: theirs.get("none")
+                args.seconds, lambda: partd_client.append(BATCH), lambda: partd_client.get("none")
             ),
             "ours": lambda: rate(args.seconds, lambda: ours.append(BATCH), lambda: None),
-            "ours, 4 threads with one client": lambda: by_threads(args.seconds, [ours] * 4),
-            "ours, 4 threads with 4 clients": lambda: by_threads(args.seconds, many),
+            "ours, 4 threads with one client": lambda: rate_of_threads(args.seconds, [ours] * 4),
+            "ours, 4 threads with 4 clients": lambda: rate_of_threads(args.seconds, clients),
             "partd append of 1 MiB": lambda: rate(
-                args.seconds, lambda: theirs.append({"large": LARGE}), lambda: theirs.get("none")
+                args.seconds, lambda: partd_client.append({"large": LARGE}), lambda: partd_client.get("none")
             ),
             "ours append of 1 MiB": lambda: rate(args.seconds, lambda: ours.append({"large": LARGE}), lambda: None),
-            "partd get of 1 MiB": lambda: rate(args.seconds, lambda: theirs.get("one"), lambda: None),
+            "partd get of 1 MiB": lambda: rate(args.seconds, lambda: partd_client.get("one"), lambda: None),
             "ours get of 1 MiB": lambda: rate(args.seconds, lambda: ours.get("one"), lambda: None),
         }
         results: dict[str, list[float]] = {name: [] for name in steps}
@@ -76,7 +76,7 @@ def main() -> None:
                 ours.drop()
                 ours.append({"one": LARGE})
                 results[name].append(step())
-        theirs.close()
+        partd_client.close()
         medians = {name: statistics.median(rates) for name, rates in results.items()}
         base = medians["partd append of 1,000 x 100 B"]
         for name, median in medians.items():
@@ -84,7 +84,7 @@ def main() -> None:
             if name.startswith("partd"):
                 base = median
             print(f"{name:34}{median:9.0f} /s {median * size / 1e6:8.0f} MB/s   x {median / base:.2f}")
-        for client in many:
+        for client in clients:
             client.close()
 
 

@@ -30,7 +30,7 @@ import pandas as pd
 import psutil
 
 
-def part(i: int, rows: int) -> pd.DataFrame:
+def make_part(i: int, rows: int) -> pd.DataFrame:
     rng = np.random.default_rng(i)
     ids = rng.integers(0, rows, rows)
     words = pd.array(["Oslo", "Lima", "Rome", "Kyiv", None], dtype="str")
@@ -47,14 +47,14 @@ class Watch:
     """Samples the memory of this process and its descendants, and sums their processor time."""
 
     def __init__(self) -> None:
-        self.me, self.end = psutil.Process(), threading.Event()
-        self.most, self.start, self.cpu = 0, self.memory(), self.seconds()
+        self.process, self.stopped = psutil.Process(), threading.Event()
+        self.peak, self.start, self.cpu = 0, self.memory(), self.seconds()
         self.thread = threading.Thread(target=self.run)
         self.thread.start()
 
-    def each(self, value: str) -> float:
+    def total(self, value: str) -> float:
         total = 0.0
-        for p in [self.me, *self.me.children(recursive=True)]:
+        for p in [self.process, *self.process.children(recursive=True)]:
             try:
                 total += p.memory_full_info().uss if value == "uss" else sum(p.cpu_times()[:2])
             except psutil.Error:
@@ -62,19 +62,19 @@ class Watch:
         return total
 
     def memory(self) -> float:
-        return self.each("uss")
+        return self.total("uss")
 
     def seconds(self) -> float:
-        return self.each("cpu")
+        return self.total("cpu")
 
     def run(self) -> None:
-        while not self.end.wait(0.2):
-            self.most = max(self.most, self.memory())
+        while not self.stopped.wait(0.2):
+            self.peak = max(self.peak, self.memory())
 
     def stop(self) -> tuple[float, float]:
-        self.end.set()
+        self.stopped.set()
         self.thread.join()
-        return self.seconds() - self.cpu, self.most - self.start
+        return self.seconds() - self.cpu, self.peak - self.start
 
 
 def free_port() -> int:
@@ -131,15 +131,15 @@ def measure(method: str, rows: int, parts: int, compression: str | None) -> dict
                 stack.enter_context(dask.config.set(scheduler="threads", num_workers=2))
             if name == "partd":
                 stack.enter_context(partd_go.dask.use(url, compression=compression))
-            df = dd.from_map(part, range(parts), rows=rows // parts).persist()
-            want = df.map_partitions(check, meta=check(part(0, 9))).compute().sum()
-            out = df.shuffle("id", shuffle_method=name).map_partitions(check, meta=check(part(0, 9)))
+            df = dd.from_map(make_part, range(parts), rows=rows // parts).persist()
+            expected = df.map_partitions(check, meta=check(make_part(0, 9))).compute().sum()
+            result = df.shuffle("id", shuffle_method=name).map_partitions(check, meta=check(make_part(0, 9)))
             watch, start_time = Watch(), time.monotonic()
-            got = out.compute().sum()
-            took = time.monotonic() - start_time
+            actual = result.compute().sum()
+            seconds = time.monotonic() - start_time
             cpu, memory = watch.stop()
-            assert (got == want).all(), f"{method}: got {dict(got)}, want {dict(want)}"
-    return {"seconds": took, "cpu": cpu, "MB": memory / 1e6}
+            assert (actual == expected).all(), f"{method}: got {dict(actual)}, want {dict(expected)}"
+    return {"seconds": seconds, "cpu": cpu, "MB": memory / 1e6}
 
 
 def main() -> None:
@@ -160,8 +160,8 @@ def main() -> None:
     for _ in range(args.rounds):
         for method in methods:
             command = [sys.executable, __file__, *sys.argv[1:], "--one", method]
-            out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-            results[method].append(json.loads(out.splitlines()[-1]))
+            output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+            results[method].append(json.loads(output.splitlines()[-1]))
             print(method, {k: round(v, 1) for k, v in results[method][-1].items()}, flush=True)
     if args.figures:
         with open(args.figures, "a") as file:
@@ -170,14 +170,14 @@ def main() -> None:
                 line = {"bench": "dask", "job": f"shuffle {args.rows} rows", "who": method, "value": statistics.median(seconds)}
                 line |= {"least": min(seconds), "most": max(seconds), "unit": "s", "runs": len(runs), "peak_bytes": round(peak)}
                 print(json.dumps(line), file=file)
-    against = {"partd-workers": "p2p-workers", "shards-workers": "p2p-workers", "bucket-workers": "p2p-workers"}
-    for mine, other in (against | {"partd-threads": "disk-threads"}).items():
-        if mine in results and other in results:
+    peers = {"partd-workers": "p2p-workers", "shards-workers": "p2p-workers", "bucket-workers": "p2p-workers"}
+    for method_name, peer in (peers | {"partd-threads": "disk-threads"}).items():
+        if method_name in results and peer in results:
             ratios = {
-                k: statistics.median(o[k] / m[k] for m, o in zip(results[mine], results[other], strict=True))
+                k: statistics.median(o[k] / m[k] for m, o in zip(results[method_name], results[peer], strict=True))
                 for k in ("seconds", "cpu", "MB")
             }
-            print(f"{other} / {mine}:", ", ".join(f"{k} {v:.2f}" for k, v in ratios.items()))
+            print(f"{peer} / {method_name}:", ", ".join(f"{k} {v:.2f}" for k, v in ratios.items()))
 
 
 if __name__ == "__main__":

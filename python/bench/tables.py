@@ -21,9 +21,9 @@ import partd_go.tables
 
 
 def timed(call):
-    began = time.perf_counter()
+    start = time.perf_counter()
     result = call()
-    return time.perf_counter() - began, result
+    return time.perf_counter() - start, result
 
 
 def pyarrow_put(client, frame):
@@ -60,9 +60,9 @@ def main() -> None:
                     if name[0] == "get":
                         pd.testing.assert_frame_equal(result, frame)
                     del result  # free its memory before the next call
-    for what in ("put", "get"):
-        rates = {who: options.megabytes / best[what, who] for who in ("pyarrow", "partd_go")}
-        print(f"{what}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio {rates['partd_go'] / rates['pyarrow']:.2f}")
+    for operation in ("put", "get"):
+        rates = {library: options.megabytes / best[operation, library] for library in ("pyarrow", "partd_go")}
+        print(f"{operation}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio {rates['partd_go'] / rates['pyarrow']:.2f}")
 
 
 if __name__ == "__main__":

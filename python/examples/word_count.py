@@ -20,7 +20,7 @@ def split(job):
         for line in text:
             for word in line.lower().split():
                 words[word[0]].append(word)
-    store.append({letter: ("\n".join(found) + "\n").encode() for letter, found in words.items()})
+    store.append({letter: ("\n".join(words_of_letter) + "\n").encode() for letter, words_of_letter in words.items()})
 
 
 def count(job):

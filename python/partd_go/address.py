@@ -33,7 +33,7 @@ class Settings:
     python_server: bool = False
 
     def parse(self) -> Address:
-        """Returns the address in the URL, after checking that the options fit it."""
+        """Returns the address in the URL, after checking the options against it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")
@@ -67,8 +67,8 @@ def _parse(url: str) -> Address:
     match = _NETWORK.fullmatch(url)
     if not match or int(match[4]) > 0xFFFF or match[5] == "":
         # The URL may contain a secret: do not print it.
-        shown = re.sub(r"//[^/]*@|[?#].*", "//…", url)
-        raise Misuse(f"address {shown!r}: {USAGE}")
+        redacted = re.sub(r"//[^/]*@|[?#].*", "//…", url)
+        raise Misuse(f"address {redacted!r}: {USAGE}")
     return Address(match[1] == "tls", match[2] or match[3], int(match[4]), "", match[5] or "")
 
 

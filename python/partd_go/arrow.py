@@ -44,7 +44,7 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Returns the table in a sequence of streams, as a table of the library kind.
+    """Returns the table in a sequence of streams, as a table of the library that kind names.
 
     Without kind, it uses the library of the first piece.
     """
@@ -69,7 +69,7 @@ def _convert(table: pa.Table, kind: str) -> Any:
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
-    """Returns the concatenated tables. Where a table lacks a column, its values are null."""
+    """Returns the concatenated tables. If a table lacks a column, its rows have null there."""
     schema = pieces[0].schema
     _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):

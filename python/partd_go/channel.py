@@ -27,13 +27,13 @@ _KEYS_BYTES = 64 << 10  # size of the keys in one get request
 class Changes:
     """A session with the server's store, and the numbers of its changes and pops."""
 
-    def __init__(self, session: Session, kept: bool):
+    def __init__(self, session: Session, is_persistent: bool):
         self.session = session
-        self.kept = kept  # the store keeps the session, so that it survives a restart of the server
+        self.is_persistent = is_persistent  # the store keeps the session, so that it survives a restart of the server
         self.next = 1
-        self.unsettled = False  # the change with the next number was sent, and abandoned before its reply
+        self.has_abandoned = False  # the change with the number next was sent, but abandoned before its reply
         self.pops = 0
-        self.taken: list[int] = []  # received pops, whose results the server may forget
+        self.received_pops: list[int] = []  # numbers of received pops, whose results the server may discard
 
 
 class Channel:
@@ -48,7 +48,7 @@ class Channel:
 
     def __init__(self, settings: Settings, address: Address):
         self.settings, self.address = settings, address
-        self.deadline: float | None = None  # of the current call
+        self.deadline: float | None = None  # deadline of the current call
         self.link: Link | None = None
         self.changes: Changes | None = None
         # The server uses the checksum only to distinguish two changes with the same
@@ -73,15 +73,15 @@ class Channel:
         if self.link is None:
             session = self.changes.session if self.changes else None
             link = self.kind(self.settings, self.address, self.deadline, session)
-            if self.changes and not self.changes.kept and link.instance != self.instance:
+            if self.changes and not self.changes.is_persistent and link.instance != self.instance:
                 self.changes = None  # the session ended with the server
             self.link, self.instance = link, link.instance
         self.link.deadline = self.deadline
-        if self.changes and self.changes.unsettled:
-            self._settle(self.link, self.changes)
+        if self.changes and self.changes.has_abandoned:
+            self._finish_abandoned(self.link, self.changes)
         return self.link
 
-    instance = 0  # of the last server
+    instance = 0  # identifies the server of the last connection
 
     @staticmethod
     def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
@@ -146,7 +146,7 @@ class Channel:
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
         """Applies a change once, even if it is sent several times."""
         check = next(self.checks) & 0xFFFFFFFF
-        sent: list[Changes] = []  # the session of each time that it was sent
+        sent: list[Changes] = []  # the session of each send
 
         def attempt(link: Link) -> None:
             if sent and self.changes is not sent[0]:
@@ -161,7 +161,7 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += 1  # at once, so that no interrupt comes between
+            changes.next += 1  # immediately, so that no interrupt comes in between
 
         for _ in range(3):
             try:
@@ -175,16 +175,16 @@ class Channel:
         raise self._unknown(op, "the server repeatedly lost the client's session")
 
     def _should_resend(self, op: int, error: BaseException, sent: list[Changes]) -> bool:
-        """Reports whether to send a failed change again, after recording its state."""
+        """Records the outcome of a failed change, and reports whether to send it again."""
         if not sent:
             return False
         if not isinstance(error, Error) or not error.codes:
-            sent[-1].unsettled = True
+            sent[-1].has_abandoned = True
             if isinstance(error, (TimedOut, ConnectionFailed)):
                 raise self._unknown(op, str(error)) from error
             return False
         if error.codes & {UNKNOWN, GAP, EXPIRED, REUSED}:
-            self.changes = None  # its numbers no longer count
+            self.changes = None  # its numbers are no longer valid
         if UNKNOWN in error.codes:
             return False
         # The last send was not applied; an earlier one may have been.
@@ -199,17 +199,17 @@ class Channel:
         """Returns the session, after telling the server which pops were received."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
-            number, kept, token = struct.unpack("<QB16s", body)
-            self.changes = Changes(Session(number, token), bool(kept))
-        while self.changes.taken:
-            number = self.changes.taken[-1]
+            number, is_persistent, token = struct.unpack("<QB16s", body)
+            self.changes = Changes(Session(number, token), bool(is_persistent))
+        while self.changes.received_pops:
+            number = self.changes.received_pops[-1]
             link.send(wire.POP_DONE, session=self.changes.session.id, seq=number, answer=False)
-            self.changes.taken.pop()
+            self.changes.received_pops.pop()
         return self.changes
 
-    def _settle(self, link: Link, changes: Changes) -> None:
-        """Sends an empty change with the number of the abandoned one, so that the server
-        can no longer apply that. If it has been applied already, the server says so."""
+    def _finish_abandoned(self, link: Link, changes: Changes) -> None:
+        """Sends an empty change with the number of the abandoned one. Then the server can no longer
+        apply the abandoned change, or reports that it has applied it."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -218,7 +218,7 @@ class Channel:
                 self.changes = None
                 return
         changes.next += 1
-        changes.unsettled = False
+        changes.has_abandoned = False
 
     def _drop_unnumbered(self, link: Link) -> None:
         try:
@@ -234,22 +234,22 @@ class Channel:
         values: list[bytes] = []
         count = 64
         while len(values) < len(encoded):
-            wanted = encoded[len(values) : len(values) + min(count, limit)]
-            found = self.repeat(wire.GET, lambda link: self._get_some(link, wanted))  # noqa: B023
-            values += found
-            count = 4 * len(found)  # the next request asks for values that did not fit into the reply
+            requested = encoded[len(values) : len(values) + min(count, limit)]
+            received = self.repeat(wire.GET, lambda link: self._get_some(link, requested))  # noqa: B023
+            values += received
+            count = 4 * len(received)  # the next request asks for values that did not fit into the reply
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:
         reply = link.ask(wire.GET, [wire.keys(keys)])
         if reply.value is not None:
             return [reply.value]
-        found = []
+        values = []
         for value, handle in wire.values(reply.body):
-            found.append(b"".join(link.pages(handle)) if handle else value)
-        if not 0 < len(found) <= len(keys):
-            raise link.bad_reply(wire.GET, f"{len(found)} values for {len(keys)} keys")
-        return found
+            values.append(b"".join(link.pages(handle)) if handle else value)
+        if not 0 < len(values) <= len(keys):
+            raise link.bad_reply(wire.GET, f"{len(values)} values for {len(keys)} keys")
+        return values
 
     def pop(self, keys: list[wire.Key]) -> list[bytes]:
         """Returns the values of keys, and removes the keys, as one atomic step."""
@@ -281,14 +281,14 @@ class Channel:
                 break
             except BaseException as error:
                 if sent:
-                    sent[0].taken.append(sent[1])
+                    sent[0].received_pops.append(sent[1])
                 if isinstance(error, Error) and EXPIRED in error.codes and not fresh:
                     self.changes, sent[:] = None, []
                     continue
                 if sent and isinstance(error, (TimedOut, ConnectionFailed)):
                     raise self._unknown(wire.POP, str(error)) from error
                 raise
-        sent[0].taken.append(sent[1])
-        with contextlib.suppress(OSError, EOFError, Error):  # if this fails, the next change does it
+        sent[0].received_pops.append(sent[1])
+        with contextlib.suppress(OSError, EOFError, Error):  # if this fails, the next change confirms the pop
             self._ready(self.connected())
         return result

@@ -91,8 +91,8 @@ class Client:
         _clients.add(self)
 
     def _after_fork(self) -> None:
-        """Starts anew in a forked process: the parent keeps the connection and the session."""
-        # Only its owner can release an RLock, so an interrupted call may try to.
+        """Resets the client in a forked process, because the parent keeps the connection and the session."""
+        # Only its owner can release an RLock, so an interrupted call can always try to release it.
         self._mutex = threading.RLock()
         self._busy = False  # the thread that holds the mutex is in a call
         self._channel = (PythonChannel if self._settings.python_server else Channel)(self._settings, self._address)
@@ -114,7 +114,7 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # partd's layers also call it, while their partd is in use and used afterwards.
+        # partd's layers also call __del__ of a partd that is still in use.
         with contextlib.suppress(Exception):
             if self._mutex.acquire(blocking=False):
                 try:
@@ -268,13 +268,13 @@ class Client:
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
 
     def namespaces(self) -> list[pages.Namespace]:
-        """Returns the server's namespaces that the token's user administers; without users, all."""
-        found: list[pages.Namespace] = []
-        last, more = "", True
-        while more:
-            more, last, page = self._ask(wire.NAMESPACES, functools.partial(pages.namespaces, last))
-            found += page
-        return found
+        """Returns the server's namespaces that the token's user administers. On a server without users, these are all namespaces."""
+        result: list[pages.Namespace] = []
+        last_name, has_more = "", True
+        while has_more:
+            has_more, last_name, page = self._ask(wire.NAMESPACES, functools.partial(pages.namespaces, last_name))
+            result += page
+        return result
 
 
 class NoLock:

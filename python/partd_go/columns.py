@@ -30,44 +30,44 @@ _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 
 def to_array(values: Any, nested: bool = False, dictionaries: bool = True) -> tuple[Array, Note]:
-    """Returns a Series or an Index as an array, and its note. With nested, lists and dicts become JSON."""
-    kind = values.dtype
-    if isinstance(kind, pd.CategoricalDtype):
-        of, note = to_array(kind.categories)
+    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON."""
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        categories, note = to_array(dtype.categories)
         codes = np.asarray(values.array.codes)
-        indices, note_of_codes = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
-        of = of.combine_chunks() if isinstance(of, pa.ChunkedArray) else of
+        indices, codes_note = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
+        categories = categories.combine_chunks() if isinstance(categories, pa.ChunkedArray) else categories
         if dictionaries:
-            return pa.DictionaryArray.from_arrays(indices, of, ordered=bool(kind.ordered)), note_of_codes
-        return of.take(indices), note_of_codes | {"values": to_text(pa.table({"v": of})), "ordered": bool(kind.ordered)}
-    if isinstance(kind, pd.SparseDtype):
-        fill = kind.fill_value.item() if isinstance(kind.fill_value, np.generic) else kind.fill_value
+            return pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(dtype.ordered)), codes_note
+        return categories.take(indices), codes_note | {"values": to_text(pa.table({"v": categories})), "ordered": bool(dtype.ordered)}
+    if isinstance(dtype, pd.SparseDtype):
+        fill = dtype.fill_value.item() if isinstance(dtype.fill_value, np.generic) else dtype.fill_value
         if not isinstance(fill, (bool, int, float)):
             raise TypeError(f"its fill value {fill!r} is not a number: convert it to dense")
         array, note = to_array(pd.Series(values.array.to_dense()))
         return array, {"as": "sparse", "fill": fill, "of": note}
-    if isinstance(kind, pd.PeriodDtype):
-        return pa.array(values.array.asi8, mask=np.asarray(values.isna())), {"as": "period", "freq": str(kind)[len("period[") : -1]}
-    if isinstance(kind, pd.IntervalDtype):
+    if isinstance(dtype, pd.PeriodDtype):
+        return pa.array(values.array.asi8, mask=np.asarray(values.isna())), {"as": "period", "freq": str(dtype)[len("period[") : -1]}
+    if isinstance(dtype, pd.IntervalDtype):
         (left, note), (right, _) = to_array(pd.Index(values.array.left)), to_array(pd.Index(values.array.right))
         array = pa.StructArray.from_arrays([left, right], ["left", "right"], mask=pa.array(np.asarray(values.isna())))
-        return array, {"as": "interval", "closed": kind.closed, "of": note}
-    if kind == object:
+        return array, {"as": "interval", "closed": dtype.closed, "of": note}
+    if dtype == object:
         return _from_object_array(values, nested)
     array = pa.array(values, from_pandas=True)
-    if isinstance(kind, pd.ArrowDtype):
+    if isinstance(dtype, pd.ArrowDtype):
         return array, {"as": "arrow"}
-    if isinstance(kind, pd.StringDtype) and kind != TEXT:
-        return array, {"as": "string", "storage": kind.storage, "NA": getattr(kind, "na_value", pd.NA) is pd.NA}
-    if isinstance(kind, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != kind:
-        return array, {"as": "dtype", "dtype": str(kind)}  # a zone of another library than pyarrow's
-    return array, {"as": "masked"} if str(kind) in _MASKED.values() else {}
+    if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
+        return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
+    if isinstance(dtype, pd.DatetimeTZDtype) and pa.chunked_array([], array.type).to_pandas().dtype != dtype:
+        return array, {"as": "dtype", "dtype": str(dtype)}  # a time zone of a library that pyarrow does not use
+    return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
 
 
 def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     items, is_null = np.array(values, dtype=object), np.asarray(values.isna())
     null_values = items[is_null]
-    null = next((name for name, one in _NULLS.items() if len(null_values) and all(isinstance(v, type(one)) for v in null_values)), None)
+    null = next((name for name, candidate in _NULLS.items() if len(null_values) and all(isinstance(v, type(candidate)) for v in null_values)), None)
     note = {"null": null} if null else {}
     items[is_null] = None
     present = items[~is_null]
@@ -80,13 +80,13 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
         if kinds <= {str}:
             return array, note if TEXT == object or not kinds else note | {"as": "object"}
         if len(kinds) > 1 or not kinds <= {*_PLAIN, np.ndarray}:
-            of = next((name for name, one in _OBJECT_KINDS.items() if all(issubclass(kind, one) for kind in kinds)), None)
-            note |= {"as": "object", "of": of} if of else {"as": "object"}
+            object_kind = next((name for name, candidate in _OBJECT_KINDS.items() if all(issubclass(kind, candidate) for kind in kinds)), None)
+            note |= {"as": "object", "of": object_kind} if object_kind else {"as": "object"}
         if len(kinds) == 1 and kinds <= _FLAT:
             return array, note
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
-        if len(zones) > 1 or not _same(value, restored):
+        if len(zones) > 1 or not _is_identical(value, restored):
             raise TypeError(f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use values of one type")
     return array, note
 
@@ -95,7 +95,7 @@ _OBJECT_KINDS: dict[str, Any] = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Tim
 _FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # equal values of these types are identical
 
 
-def _same(a: Any, b: Any) -> bool:
+def _is_identical(a: Any, b: Any) -> bool:
     """Reports whether two values are equal and of the same types."""
     if isinstance(a, np.ndarray) and a.dtype != object:
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
@@ -105,9 +105,9 @@ def _same(a: Any, b: Any) -> bool:
         if type(a) is not type(b) or len(a) != len(b):
             return False
         kinds = set(map(type, a))
-        return kinds <= _FLAT and kinds == set(map(type, b)) and a == b or all(map(_same, a, b))
+        return kinds <= _FLAT and kinds == set(map(type, b)) and a == b or all(map(_is_identical, a, b))
     if isinstance(a, dict):
-        return type(a) is type(b) and a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        return type(a) is type(b) and a.keys() == b.keys() and all(_is_identical(a[key], b[key]) for key in a)
     if isinstance(a, (datetime.datetime, datetime.time)):
         if not isinstance(b, (datetime.datetime, datetime.time)) or a.utcoffset() != b.utcoffset():
             return False
@@ -118,32 +118,32 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
     """Returns the array of pandas or NumPy that a column and its note describe."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
-    how, of = note.get("as"), note.get("of", {})
-    if how == "category":
-        return _categories(column, note, of)
-    if how == "sparse":
-        dense = from_array(column, of)
+    conversion, inner_note = note.get("as"), note.get("of", {})
+    if conversion == "category":
+        return _categories(column, note, inner_note)
+    if conversion == "sparse":
+        dense = from_array(column, inner_note)
         return pd.arrays.SparseArray(dense, fill_value=note["fill"]) if isinstance(dense, np.ndarray) else dense
-    if how == "period":
+    if conversion == "period":
         return pd.PeriodDtype(note["freq"]).__from_arrow__(column)
-    if how == "interval":
-        ends = column.type.field(0).type
-        left, right = (from_array(pa.chunked_array([chunk.flatten()[at] for chunk in column.chunks], ends), of) for at in (0, 1))
-        if column.null_count and pa.types.is_integer(ends):  # an IntervalArray would convert the ends to floats
+    if conversion == "interval":
+        end_type = column.type.field(0).type
+        left, right = (from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note) for side in (0, 1))
+        if column.null_count and pa.types.is_integer(end_type):  # an IntervalArray would convert the ends to floats
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])
-    if how == "arrow":
+    if conversion == "arrow":
         return pd.arrays.ArrowExtensionArray(column)
-    if how == "masked" and column.type in _MASKED:
+    if conversion == "masked" and column.type in _MASKED:
         return pd.api.types.pandas_dtype(_MASKED[column.type]).__from_arrow__(column)
-    if how == "string":
+    if conversion == "string":
         return pd.StringDtype(note["storage"], **({} if note["NA"] else {"na_value": np.nan})).__from_arrow__(column)
-    if how == "json":
+    if conversion == "json":
         return np.fromiter((None if text is None else json.loads(text) for text in column.to_pylist()), object, len(column))
-    if how == "dtype":
+    if conversion == "dtype":
         return pd.Series(from_array(column, {})).astype(note["dtype"]).array
-    if how == "object":
+    if conversion == "object":
         return _from_objects(column, note)
     if column.null_count and (pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)):
         return from_array(column, {"as": "masked"})
@@ -170,29 +170,29 @@ def _fill_nulls(values: Any, column: pa.ChunkedArray, note: Note) -> Any:
     return values
 
 
-def _categories(column: pa.ChunkedArray, note: Note, of: Note) -> Any:
+def _categories(column: pa.ChunkedArray, note: Note, inner_note: Note) -> Any:
     if not pa.types.is_dictionary(column.type):
-        values = pd.Index(from_array(column, of))
+        values = pd.Index(from_array(column, inner_note))
         if "values" not in note:
             return pd.Categorical(values)
-        known = _index(from_text(note["values"]).column(0), of)
-        more = values[~values.isin(known) & values.notna()].unique()
-        labels = known.append(more) if len(more) else known
-        place = {value: at for at, value in enumerate(labels)}
-        return pd.Categorical.from_codes([place.get(value, -1) for value in values], labels, ordered=note["ordered"])
+        known_labels = _index(from_text(note["values"]).column(0), inner_note)
+        new_labels = values[~values.isin(known_labels) & values.notna()].unique()
+        labels = known_labels.append(new_labels) if len(new_labels) else known_labels
+        code_of = {value: code for code, value in enumerate(labels)}
+        return pd.Categorical.from_codes([code_of.get(value, -1) for value in values], labels, ordered=note["ordered"])
     if not pa.types.is_nested(column.type.value_type):
         column = column.unify_dictionaries()
-    categories, place, codes, last = None, {}, [np.empty(0, np.int64)], None
+    categories, code_of, codes, previous = None, {}, [np.empty(0, np.int64)], None
     for chunk in column.chunks:
-        if last is None or not chunk.dictionary.equals(last):
-            last, labels = chunk.dictionary, _index(pa.chunked_array([chunk.dictionary]), of)
-            fresh = np.array([value not in place for value in labels], bool) & labels.notna()
-            place.update(zip(labels[fresh], range(len(place), len(labels) + len(place))))
-            categories = labels[fresh] if categories is None else categories.append(labels[fresh])
-            at = np.array([*(place.get(value, -1) for value in labels), -1])
-        codes.append(at[chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)])
+        if previous is None or not chunk.dictionary.equals(previous):
+            previous, labels = chunk.dictionary, _index(pa.chunked_array([chunk.dictionary]), inner_note)
+            is_new = np.array([value not in code_of for value in labels], bool) & labels.notna()
+            code_of.update(zip(labels[is_new], range(len(code_of), len(labels) + len(code_of))))
+            categories = labels[is_new] if categories is None else categories.append(labels[is_new])
+            code = np.array([*(code_of.get(value, -1) for value in labels), -1])
+        codes.append(code[chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)])
     if categories is None:
-        categories = _index(pa.chunked_array([], column.type.value_type), of)
+        categories = _index(pa.chunked_array([], column.type.value_type), inner_note)
     return pd.Categorical.from_codes(np.concatenate(codes), categories, ordered=column.type.ordered)
 
 

@@ -56,7 +56,7 @@ class Busy(Error):
 
 
 class Lost(Error):
-    """The server no longer has open what a reader was reading."""
+    """The server closed a value or a listing that was still being read."""
 
 
 class NoServer(Error):
@@ -76,7 +76,7 @@ NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
 
 SPACE = "free space on the server's disk, or drop unneeded data"
 
-# The error class and the advice for each code. If a reply has several codes, the first of this table counts.
+# The error class and the advice for each code. If a reply has several codes, the first match in this table counts.
 _MEANINGS: dict[int, tuple[type[Error], str]] = {
     UNKNOWN: (UnknownOutcome, "read the keys to see whether it was applied"),
     CORRUPT: (Corrupt, "run partd verify on the server's machine"),
@@ -92,9 +92,9 @@ _MEANINGS: dict[int, tuple[type[Error], str]] = {
 }
 
 
-def failure(kind: type[Error], op: str, url: str, what: str, do: str = "") -> Error:
+def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = "") -> Error:
     """Returns an error whose text says what failed, where, why, and what to do."""
-    error = kind(f"{op} at {url}: {what}" + (f": {do}" if do else ""))
+    error = kind(f"{op} at {url}: {problem}" + (f": {advice}" if advice else ""))
     error.op, error.url = op, url
     return error
 
@@ -108,14 +108,14 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
 )  # fmt: skip
 
 
-def not_started(where: str, output: object) -> Error:
+def not_started(store: str, output: object) -> Error:
     """Returns the error for a server that did not start, from its output or an exception."""
     text = str(output)
-    kind, do = next(
-        ((kind, do) for patterns, kind, do in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
+    kind, advice = next(
+        ((kind, advice) for patterns, kind, advice in _CAUSES if any(pattern in text.lower() for pattern in patterns)),
         (NoServer, "run the program in a terminal to see all its output"),
     )
-    return failure(kind, "serve", where, f"the server did not start: {text}", do)
+    return failure(kind, "serve", store, f"the server did not start: {text}", advice)
 
 
 def is_disk_full(text: str) -> bool:
@@ -135,17 +135,17 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
             texts.append(body[offset - n : offset].decode("utf-8", "replace"))
     except struct.error:
         return failure(Error, op, url, "the server sent an error that cannot be parsed")
-    kind, do = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))
+    kind, advice = next((meaning for code, meaning in _MEANINGS.items() if code in codes), (Error, ""))
     _, key, path, text = texts
-    what = (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text
-    error = failure(kind, op, url, what, do)
+    problem = (f"key {key!r}: " if key else "") + (f"{path}: " if path else "") + text
+    error = failure(kind, op, url, problem, advice)
     error.codes = frozenset(codes)
     return error
 
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Names the extra to install if an import within the block fails for lack of a package."""
+    """Names the extra to install if an import in the block fails because a package is missing."""
     try:
         yield
     except ModuleNotFoundError as error:

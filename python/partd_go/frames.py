@@ -41,7 +41,7 @@ def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, rang
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """Returns data as a table, or as a reader if it arrives in batches, which needs memory for one batch."""
+    """Returns data as a table, or as a reader if it arrives in batches. A reader needs memory for only one batch."""
     if isinstance(data, pa.RecordBatchReader):
         return data
     if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in ("pandas", "polars", "pyarrow"):
@@ -62,9 +62,9 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
     if isinstance(index, (pd.DatetimeIndex, pd.TimedeltaIndex)) and index.freqstr:
         note["freq"] = index.freqstr
     is_range = isinstance(index, pd.RangeIndex) and not ranges
-    levels = [] if is_range else [index.get_level_values(at) for at in range(index.nlevels)]
+    levels = [] if is_range else [index.get_level_values(position) for position in range(index.nlevels)]
     arrays, notes = [], []
-    columns = [*(data.iloc[:, at] for at in range(len(labels))), *levels]
+    columns = [*(data.iloc[:, position] for position in range(len(labels))), *levels]
     for values in columns:
         try:
             array, column_note = to_array(values, nested, dictionaries)
@@ -75,40 +75,40 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         notes.append(column_note)
 
     # Have pandas describe an empty frame, in which the columns with a note are objects.
-    kinds = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
-    plain = pd.DataFrame({at: pd.Series(dtype=kind) for at, kind in enumerate(kinds[: len(labels)])})
+    dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
+    template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
     texts = [name if name is None else str(name) for name in names]
     if is_range:
-        plain.index = index[:0].rename(texts[0])
+        template.index = index[:0].rename(texts[0])
     else:
-        empty_levels = [pd.Index([], dtype=kind, name=name) for kind, name in zip(kinds[len(labels) :], texts)]
-        plain.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
-    parts = [labels.get_level_values(at) for at in range(labels.nlevels)]
-    exact = all(part.dtype == TEXT and all(type(label) is str for label in part) for part in parts)
-    exact = exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata does not restore other labels
-    named = labels if exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
-    plain.columns = named.set_names(texts[index.nlevels :])
-    plain.attrs = data.attrs
-    schema = pa.Schema.from_pandas(plain, preserve_index=None if is_range else True)
+        empty_levels = [pd.Index([], dtype=dtype, name=name) for dtype, name in zip(dtypes[len(labels) :], texts)]
+        template.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
+    label_levels = [labels.get_level_values(position) for position in range(labels.nlevels)]
+    is_exact = all(level_labels.dtype == TEXT and all(type(label) is str for label in level_labels) for level_labels in label_levels)
+    is_exact = is_exact or labels.nlevels == 1 and labels.dtype.kind in "iu"  # pandas' metadata does not restore other labels
+    named = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
+    template.columns = named.set_names(texts[index.nlevels :])
+    template.attrs = data.attrs
+    schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
     try:
-        if len(labels) and not exact:
-            label_frame = pd.DataFrame({str(at): _to_lists(part) for at, part in enumerate(parts)})
+        if len(labels) and not is_exact:
+            label_frame = pd.DataFrame({str(position): _to_lists(level_labels) for position, level_labels in enumerate(label_levels)})
             note["labels"] = to_text(to_arrow(label_frame.assign(field=schema.names[: len(labels)]), nested=True))
         if names != texts or "labels" in note:
             note["names"] = to_text(to_arrow(_to_lists(pd.Index(names, dtype=object)).to_frame("0"), nested=True))
     except SchemaMismatch as error:
         raise SchemaMismatch(f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}") from error
-    noted = json.loads(schema.metadata[b"pandas"])
+    pandas_metadata = json.loads(schema.metadata[b"pandas"])
     if is_range:
-        noted["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)
+        pandas_metadata["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)
     fields = [pa.field(name, array.type, metadata=_metadata(column_note)) for name, array, column_note in zip(schema.names, arrays, notes)]
-    metadata = {b"pandas": json.dumps(noted)} | ({NOTE: json.dumps(note)} if note else {})
+    metadata = {b"pandas": json.dumps(pandas_metadata)} | ({NOTE: json.dumps(note)} if note else {})
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata))
 
 
 def _to_lists(labels: Any) -> Any:
-    """Returns labels as a Series. Objects are in lists of one, because their types may differ."""
+    """Returns labels as a Series. Each object is in a list of length one, because their types can differ."""
     import pandas as pd
 
     return pd.Series([[label] for label in labels]) if labels.dtype == object else pd.Series(labels, dtype=labels.dtype)
@@ -125,11 +125,11 @@ def _metadata(note: dict[str, Any]) -> dict[bytes, Any] | None:
 
 
 def _value_kind(note: dict[str, Any]) -> str:
-    """Returns the kind of values that a note describes, or "" if the column's type says it."""
-    how, of = note.get("as"), note.get("of", "")
-    inner_kind = _value_kind(of) if isinstance(of, dict) else "tuple" * (of == "tuple")
-    if how in ("period", "interval"):
-        return f"{how}[{note.get('freq', note.get('closed'))}]" + (inner_kind and f" of {inner_kind}")
+    """Returns the kind of values that a note describes, or "" if the column's type already expresses it."""
+    conversion, inner_note = note.get("as"), note.get("of", "")
+    inner_kind = _value_kind(inner_note) if isinstance(inner_note, dict) else "tuple" * (inner_note == "tuple")
+    if conversion in ("period", "interval"):
+        return f"{conversion}[{note.get('freq', note.get('closed'))}]" + (inner_kind and f" of {inner_kind}")
     return inner_kind
 
 
@@ -151,42 +151,42 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
 
     from .columns import from_array, from_text
 
-    note, noted = json.loads((table.schema.metadata or {}).get(NOTE, b"{}")), pandas_of(table.schema)
-    index, described = index_of(table.schema), {column["field_name"]: column for column in noted.get("columns", [])}
-    values, shown = {}, table
-    for at, field in enumerate(table.schema):
-        column = table.column(at)
-        how = _note(field, note, described.get(field.name, {}), column.null_count > 0, nested)
-        if how:
-            values[at] = from_array(column, how)
-            shown = shown.set_column(at, field.name, pa.nulls(table.num_rows))
+    note, pandas_metadata = json.loads((table.schema.metadata or {}).get(NOTE, b"{}")), pandas_of(table.schema)
+    index, described = index_of(table.schema), {column["field_name"]: column for column in pandas_metadata.get("columns", [])}
+    values, plain_table = {}, table
+    for position, field in enumerate(table.schema):
+        column = table.column(position)
+        column_note = _column_note(field, note, described.get(field.name, {}), column.null_count > 0, nested)
+        if column_note:
+            values[position] = from_array(column, column_note)
+            plain_table = plain_table.set_column(position, field.name, pa.nulls(table.num_rows))
             described.get(field.name, {}).update(numpy_type="object", pandas_type="empty")
     labels = None
     if "labels" in note:
         labels = _to_pandas(from_text(note["labels"]), True).set_index("field")
         if set(table.schema.names) - {*index} <= {*labels.index}:
-            noted["column_indexes"] = []
+            pandas_metadata["column_indexes"] = []
         else:  # an append added columns
             labels = None
-    frame = shown.replace_schema_metadata({b"pandas": json.dumps(noted)} if noted else None).to_pandas()
-    places = {at: level for level, at in enumerate(map(table.schema.names.index, index))}
-    columns = [at for at in range(len(table.schema)) if at not in places]
-    for place, at in enumerate(columns):
-        if at in values:
-            frame.isetitem(place, pd.Series(values[at], frame.index, dtype=values[at].dtype, copy=False))
-    if values.keys() & places.keys():
+    frame = plain_table.replace_schema_metadata({b"pandas": json.dumps(pandas_metadata)} if pandas_metadata else None).to_pandas()
+    index_levels = {position: level for level, position in enumerate(map(table.schema.names.index, index))}
+    columns = [position for position in range(len(table.schema)) if position not in index_levels]
+    for column_position, position in enumerate(columns):
+        if position in values:
+            frame.isetitem(column_position, pd.Series(values[position], frame.index, dtype=values[position].dtype, copy=False))
+    if values.keys() & index_levels.keys():
         names, levels = frame.index.names, [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
-        for at in values.keys() & places.keys():
-            levels[places[at]] = pd.Index(values[at], dtype=values[at].dtype)
+        for position in values.keys() & index_levels.keys():
+            levels[index_levels[position]] = pd.Index(values[position], dtype=values[position].dtype)
         frame.index = levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels)
         frame.index.names = names
     if labels is not None:
-        named = [table.schema.names[at] for at in columns]
-        parts = [_from_lists(labels.loc[named, part]) for part in labels]
-        frame.columns = parts[0] if len(parts) == 1 else pd.MultiIndex.from_arrays(parts)
+        named = [table.schema.names[position] for position in columns]
+        label_levels = [_from_lists(labels.loc[named, level_name]) for level_name in labels]
+        frame.columns = label_levels[0] if len(label_levels) == 1 else pd.MultiIndex.from_arrays(label_levels)
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
-    for level in noted.get("index_columns", []):
+    for level in pandas_metadata.get("index_columns", []):
         if isinstance(level, dict) and frame.index.name is None:  # a range, which appends change
             frame.index.name = level["name"]
     if "names" in note:
@@ -203,7 +203,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     return frame
 
 
-def _note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
+def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], nulls: bool, nested: bool) -> dict[str, Any]:
     """Returns the note for converting a column back, or {} if pyarrow converts it correctly."""
     metadata = field.metadata or {}
     if NOTE in metadata:

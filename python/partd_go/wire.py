@@ -60,9 +60,9 @@ def decode_key(key: Buffer) -> str:
     return str(key, "utf-8", "surrogateescape")
 
 
-def keys(wanted: Iterable[Key]) -> bytes:
+def keys(requested: Iterable[Key]) -> bytes:
     """Returns the keys of a request, after their count."""
-    encoded = [encode_key(key) for key in wanted]
+    encoded = [encode_key(key) for key in requested]
     _check_keys(encoded)
     lengths = map(KEY.pack, map(len, encoded))
     return b"".join([U32.pack(len(encoded)), *itertools.chain.from_iterable(zip(lengths, encoded))])
@@ -126,42 +126,42 @@ def text(value: str) -> bytes:
 
 
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yields the values in a get's reply with 0, or instead of a large value its handle."""
+    """Yields (value, 0) for each value in a get's reply, and (b"", handle) for a large value."""
     (count,) = U32.unpack_from(body)
-    at = 4
+    offset = 4
     for _ in range(count):
-        (size,) = U32.unpack_from(body, at)
-        at += 4
+        (size,) = U32.unpack_from(body, offset)
+        offset += 4
         if size == LARGE:
-            yield b"", U64.unpack_from(body, at)[0]
+            yield b"", U64.unpack_from(body, offset)[0]
             return
-        if at + size > len(body):
+        if offset + size > len(body):
             raise struct.error("the message is truncated")
-        yield body[at : at + size], 0
-        at += size
+        yield body[offset : offset + size], 0
+        offset += size
 
 
 def pop_values(result: bytes, count: int) -> list[bytes]:
     """Returns the values of a pop of count keys."""
-    (received,), at, values = U32.unpack_from(result), 4, []
+    (received,), offset, values = U32.unpack_from(result), 4, []
     for _ in range(received):
-        (size,) = U64.unpack_from(result, at)
-        values.append(result[at + 8 : at + 8 + size])
-        at += 8 + size
-    if received != count or at != len(result):
-        raise struct.error(f"{received} values for {count} keys, in {at} of {len(result)} bytes")
+        (size,) = U64.unpack_from(result, offset)
+        values.append(result[offset + 8 : offset + 8 + size])
+        offset += 8 + size
+    if received != count or offset != len(result):
+        raise struct.error(f"{received} values for {count} keys, in {offset} of {len(result)} bytes")
     return values
 
 
 def split(pieces: list[Buffer], size: int) -> Iterator[list[Buffer]]:
     """Yields the pieces in lists of size bytes; the last list may be shorter."""
     part: list[Buffer] = []
-    room = size
+    remaining = size
     for piece in pieces:
         view = memoryview(piece)
-        while len(view) > room:
-            yield [*part, view[:room]]
-            view, part, room = view[room:], [], size
+        while len(view) > remaining:
+            yield [*part, view[:remaining]]
+            view, part, remaining = view[remaining:], [], size
         part.append(view)
-        room -= len(view)
+        remaining -= len(view)
     yield part

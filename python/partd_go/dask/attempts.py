@@ -61,14 +61,14 @@ def _text(s: str) -> bytes:
 class _Reader:
     """Parses a frame."""
 
-    def __init__(self, data: memoryview, at: int = 0) -> None:
-        self.data, self.at = data, at
+    def __init__(self, data: memoryview, offset: int = 0) -> None:
+        self.data, self.offset = data, offset
 
     def number(self) -> int:
         n = shift = 0
-        while shift < 64 and self.at < len(self.data):
-            byte = self.data[self.at]
-            self.at += 1
+        while shift < 64 and self.offset < len(self.data):
+            byte = self.data[self.offset]
+            self.offset += 1
             n |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return n
@@ -76,10 +76,10 @@ class _Reader:
         raise Damaged("a truncated number")
 
     def bytes(self, size: int) -> memoryview:
-        if size > len(self.data) - self.at:
+        if size > len(self.data) - self.offset:
             raise Damaged("a truncated frame")
-        self.at += size
-        return self.data[self.at - size : self.at]
+        self.offset += size
+        return self.data[self.offset - size : self.offset]
 
     def text(self) -> str:
         return str(self.bytes(self.number()), "utf-8")
@@ -127,8 +127,8 @@ class Attempt:
 
 def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:
     data = _Reader(memoryview(value))
-    while data.at < len(value):
-        start = data.at
+    while data.offset < len(value):
+        start = data.offset
         try:
             frame = _Reader(data.bytes(data.number()))
             kind = frame.bytes(1)[0]
@@ -155,12 +155,12 @@ def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list
     for kind, frame in _frames(key, value):
         if kind != PIECE:
             raise Damaged(f"reading {key!r}: a frame of kind {kind} among the pieces")
-        task, attempt, at = frame.text(), frame.text(), (frame.number(), frame.number())
+        task, attempt, offset = frame.text(), frame.text(), (frame.number(), frame.number())
         winner = winners.get(task)
-        if winner is None or attempt != winner.attempt or at[0] > winner.batches:
+        if winner is None or attempt != winner.attempt or offset[0] > winner.batches:
             continue
-        if at <= last.get(task, (0, 0)):
+        if offset <= last.get(task, (0, 0)):
             continue  # the batch was sent twice
-        last[task] = at
-        results.setdefault(task, []).append(frame.data[frame.at :])
+        last[task] = offset
+        results.setdefault(task, []).append(frame.data[frame.offset :])
     return results

@@ -39,14 +39,14 @@ class Layout:
     empty: pd.DataFrame
     forms: list[str]  # of the columns, then the index levels
 
-    def same(self, other: Layout) -> bool:
+    def is_compatible(self, layout: Layout) -> bool:
         """Reports whether pieces of both layouts can be joined without conversion."""
-        mine, others = _arrays(self.empty), _arrays(other.empty)
+        mine, others = _arrays(self.empty), _arrays(layout.empty)
         return (
-            self.forms == other.forms
-            and self.empty.columns.equals(other.empty.columns)
-            and self.empty.columns.names == other.empty.columns.names
-            and self.empty.index.names == other.empty.index.names
+            self.forms == layout.forms
+            and self.empty.columns.equals(layout.empty.columns)
+            and self.empty.columns.names == layout.empty.columns.names
+            and self.empty.index.names == layout.empty.index.names
             and all(_same_type(a.dtype, b.dtype) for a, b in zip(mine, others, strict=True))
         )
 
@@ -200,15 +200,15 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
         yield block
 
 
-def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], to: np.ndarray[Any, Any]) -> memoryview:
+def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
     """Returns the bytes of the records in that order, copying each record as a whole."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
     whole = np.dtype((np.void, size))
-    taken = to[: len(order)]
-    records.view(whole).take(order, out=taken.view(whole), mode="clip")  # mode "raise" would make a copy
-    return taken.view(np.uint8).data
+    reordered = target[: len(order)]
+    records.view(whole).take(order, out=reordered.view(whole), mode="clip")  # mode "raise" would make a copy
+    return reordered.view(np.uint8).data
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
@@ -251,11 +251,11 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
     batches = []
     for piece in pieces:
         data = piece if compression is None else _decompress(piece, compression)
-        (rows,), at = _ROWS.unpack_from(data), _ROWS.size
+        (rows,), offset = _ROWS.unpack_from(data), _ROWS.size
         size = rows * record.itemsize
-        records.append(np.frombuffer(data, np.uint8, size, at))
+        records.append(np.frombuffer(data, np.uint8, size, offset))
         if schema.names:
-            message = data[at + size :].tobytes()  # a copy: the frame's arrays would otherwise keep the records in memory
+            message = data[offset + size :].tobytes()  # a copy: the frame's arrays would otherwise keep the records in memory
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
     other_columns = iter(pa.Table.from_batches(batches, schema).columns)
@@ -286,7 +286,7 @@ def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[
     """Splits records into columns, in batches that fit into the processor's cache."""
     names = record.names or ()
     columns = [np.empty(sum(map(len, pieces)) // record.itemsize, record[name]) for name in names]
-    at = size = 0
+    offset = size = 0
     batch: list[np.ndarray[Any, Any]] = []
     for i, piece in enumerate(pieces if names else ()):
         batch.append(piece)
@@ -294,7 +294,7 @@ def _columns(record: np.dtype[Any], pieces: list[np.ndarray[Any, Any]]) -> list[
         if size >= _CACHED or i == len(pieces) - 1:
             records = np.concatenate(batch).view(record)
             for name, column in zip(names, columns, strict=True):
-                column[at : at + len(records)] = records[name]
-            at += len(records)
+                column[offset : offset + len(records)] = records[name]
+            offset += len(records)
             batch, size = [], 0
     return columns

@@ -30,21 +30,21 @@ class Rows:
             size, sum_ = sum(map(len, piece)), xxhash.xxh3_64()
             for buffer in piece:
                 sum_.update(buffer)
-            places = self.places.setdefault(partition, bytearray())
-            places += _PLACE.pack(self.end, size, sum_.intdigest())
+            positions = self.places.setdefault(partition, bytearray())
+            positions += _PLACE.pack(self.end, size, sum_.intdigest())
             self.end += size
             buffers += [memoryview(buffer) for buffer in piece if len(buffer)]
         self._write(buffers)
 
-    def _write(self, left: list[memoryview]) -> None:
-        at = 0
-        while at < len(left):
-            wrote = os.writev(self.file, left[at : at + _VECTOR])
-            while at < len(left) and wrote >= len(left[at]):
-                wrote -= len(left[at])
-                at += 1
+    def _write(self, remaining: list[memoryview]) -> None:
+        offset = 0
+        while offset < len(remaining):
+            wrote = os.writev(self.file, remaining[offset : offset + _VECTOR])
+            while offset < len(remaining) and wrote >= len(remaining[offset]):
+                wrote -= len(remaining[offset])
+                offset += 1
             if wrote:
-                left[at] = left[at][wrote:]
+                remaining[offset] = remaining[offset][wrote:]
 
 
 @contextlib.contextmanager
@@ -63,23 +63,23 @@ def created(path: str) -> Iterator[Rows]:
         os.close(file)
 
 
-def pieces(path: str, places: bytes | bytearray) -> list[memoryview]:
+def pieces(path: str, positions: bytes | bytearray) -> list[memoryview]:
     """Returns the pieces that an attempt has written."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return [_piece(file, path, *place) for place in _PLACE.iter_unpack(places)]
+        return [_piece(file, path, *position) for position in _PLACE.iter_unpack(positions)]
     finally:
         os.close(file)
 
 
-def _piece(file: int, path: str, at: int, size: int, sum_: int) -> memoryview:
+def _piece(file: int, path: str, offset: int, size: int, sum_: int) -> memoryview:
     piece = np.empty(size, np.uint8).data
     filled = 0
     while filled < size:
-        read = os.preadv(file, [piece[filled:]], at + filled)
+        read = os.preadv(file, [piece[filled:]], offset + filled)
         if not read:
-            raise OSError(f"{path} ends before byte {at + size}: it was truncated; compute again")
+            raise OSError(f"{path} ends before byte {offset + size}: it was truncated; compute again")
         filled += read
     if xxhash.xxh3_64_intdigest(piece) != sum_:
-        raise OSError(f"{path} is damaged at byte {at}: it was changed, or the disk is failing; compute again")
+        raise OSError(f"{path} is damaged at byte {offset}: it was changed, or the disk is failing; compute again")
     return piece

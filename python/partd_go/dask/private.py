@@ -50,7 +50,7 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls work with a client of the store, in a bucket the store below name, again if the server dies."""
+        """Calls work with a client of the store. In a bucket, this is the store below name. If the server dies, it calls work again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:

@@ -44,7 +44,7 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Calls work with a client of the store; in a bucket, of the separate store of this name.
+        """Calls work with a client of the store. In a bucket, this is the separate store of this name.
         It calls work again if a private server ended during the call."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
@@ -175,7 +175,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
             else:
                 _append(attempt, shuffle, block)
         if file:
-            _append(attempt, shuffle, [(partition, 0, [bytes(places)]) for partition, places in file.places.items()])
+            _append(attempt, shuffle, [(partition, 0, [bytes(positions)]) for partition, positions in file.places.items()])
         attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
     attempt.commit()  # keep the file even after an error, because the commit may have been applied
     if in_bucket:
@@ -198,7 +198,7 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """What readers need: the attempts that count, their layouts, and the number of rows of each partition."""
+    """The plan for readers: the attempts that count, their layouts, and the row count of each partition."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]
@@ -217,7 +217,7 @@ def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
         if len(found.get(task, ())) != 1:
             raise _lost(shuffle, f"the commit of task {task} of {tasks} is missing")
         layout, rows = pickle.loads(found[task][0])
-        known = (i for i, other in enumerate(plan.layouts) if other.same(layout))
+        known = (i for i, other in enumerate(plan.layouts) if other.is_compatible(layout))
         plan.layout_of[task] = next(known, len(plan.layouts))
         if plan.layout_of[task] == len(plan.layouts):
             plan.layouts.append(layout)
@@ -232,7 +232,7 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
     key = plan.shuffle.key(partition)
     found = pieces(key, plan.shuffle.work(lambda client: client.get([key])[0]), plan.winners)
     if plan.shuffle.store.directory:
-        found = {task: _from_file(plan, task, places) for task, places in found.items()}
+        found = {task: _from_file(plan, task, positions) for task, positions in found.items()}
     compression = plan.shuffle.store.compression
     frames = [
         join(plan.layouts[layout], [piece for task in tasks for piece in found.pop(task)], compression)
@@ -246,14 +246,14 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
     return _concat(frames) if frames else plan.layouts[0].empty
 
 
-def _from_file(plan: Plan, task: str, places: list[memoryview]) -> list[memoryview]:
+def _from_file(plan: Plan, task: str, positions: list[memoryview]) -> list[memoryview]:
     try:
-        return files.pieces(plan.shuffle.file(plan.winners[task].attempt), b"".join(places))
+        return files.pieces(plan.shuffle.file(plan.winners[task].attempt), b"".join(positions))
     except FileNotFoundError as err:
         raise _lost(plan.shuffle, str(err)) from err
 
 
-def _lost(shuffle: Shuffle, what: str) -> RuntimeError:
+def _lost(shuffle: Shuffle, problem: str) -> RuntimeError:
     return RuntimeError(
-        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {what}: its rows were deleted, or use() has ended: compute again"
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {problem}: its rows were deleted, or use() has ended: compute again"
     )

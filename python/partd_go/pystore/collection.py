@@ -74,8 +74,8 @@ class Collection:
 
     def index(self, item: str, last: bool = False) -> Any:
         """Returns an item's index, or the index's last value."""
-        found = self.item(item)
-        frame = found.tail(1) if last else found._read([]) if found._index else found._read()
+        stored = self.item(item)
+        frame = stored.tail(1) if last else stored._read([]) if stored._index else stored._read()
         return frame.index[-1] if last else frame.index
 
     def get_item_metadata(self, item: str, use_cache: bool = True) -> dict[str, Json]:
@@ -174,30 +174,30 @@ class Collection:
     def _append(self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any) -> None:
         if duplicate_handling not in DUPLICATES:
             raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
-        found = self.item(item)
+        stored = self.item(item)
         if not len(data):
             return
         self._check(data)
         evolving = item in self._schema_evolutions or not validate_schema
         if isinstance(data, pd.DataFrame):
-            evolving = self._evolve(found, data, evolving)
-        if not found._index or duplicate_handling == "keep_all":
-            return self._put(item, data, "append", found._schema)
-        if list(index_names(data)) != found._index:
-            raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {found._index}")
+            evolving = self._evolve(stored, data, evolving)
+        if not stored._index or duplicate_handling == "keep_all":
+            return self._put(item, data, "append", stored._schema)
+        if list(index_names(data)) != stored._index:
+            raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {stored._index}")
         if duplicate_handling == "keep_last":
-            return self._put(item, data[~data.index.duplicated(keep="last")], "append", found._schema, upsert=found._index)
-        is_duplicate = data.index.isin(self._between(found, data).index) | data.index.duplicated()
+            return self._put(item, data[~data.index.duplicated(keep="last")], "append", stored._schema, upsert=stored._index)
+        is_duplicate = data.index.isin(self._between(stored, data).index) | data.index.duplicated()
         if is_duplicate.any() and duplicate_handling == "error":
             raise DataIntegrityError(
                 f"Found {is_duplicate.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
             )
         if evolving or not is_duplicate.all():
-            self._put(item, data, "append", found._schema, keep=~is_duplicate)
+            self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
-    def _evolve(self, found: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data has other columns than the item. It raises ValidationError unless they are allowed."""
-        missing, extra = set(found._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(found._names)
+    def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
+        """Reports whether the data has other columns than the item. It raises ValidationError unless these are allowed."""
+        missing, extra = set(stored._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(stored._names)
         if not missing and not extra:
             return False
         if not allowed:
@@ -206,17 +206,17 @@ class Collection:
                 + (f"  Missing columns in new data: {missing}\n" if missing else "")
                 + (f"  Extra columns in new data: {extra}\n" if extra else "")
             )
-        if found.item not in self._schema_evolutions:
-            self._tables._ask("partd.evolve", bucket=self.collection, name=found.item, mode="flexible")
+        if stored.item not in self._schema_evolutions:
+            self._tables._ask("partd.evolve", bucket=self.collection, name=stored.item, mode="flexible")
         return True
 
-    def _between(self, found: Item, data: Any) -> Any:
+    def _between(self, stored: Item, data: Any) -> Any:
         """Returns the item's index where the new data may have duplicates."""
-        first = found._index[0]
+        first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
-            return found._read([])
-        return found._read([], [(first, ">=", level.min()), (first, "<=", level.max())])
+            return stored._read([])
+        return stored._read([], [(first, ">=", level.min()), (first, "<=", level.max())])
 
     def append_stream(
         self, item: str, data_iterator: Iterable[pd.DataFrame], chunk_size: int = 10_000, epochdate: bool = False,
@@ -239,7 +239,7 @@ class Collection:
         npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
         **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes several items, with parallel four at a time. The error names the items that could not be written."""
+        """Writes several items. If parallel is true, it writes four at a time. The error names the items that could not be written."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -274,7 +274,7 @@ class Collection:
         return True
 
     def list_snapshots(self) -> set[str]:
-        return {known["name"] for known in self._tables._ask("partd.snapshots", bucket=self.collection)[0] or ()}
+        return {snapshots["name"] for snapshots in self._tables._ask("partd.snapshots", bucket=self.collection)[0] or ()}
 
     def delete_snapshot(self, snapshot: str) -> bool:
         if snapshot in self.list_snapshots():

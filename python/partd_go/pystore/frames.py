@@ -39,36 +39,36 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
     return to_arrow(data, nested=isinstance(data, pd.DataFrame))
 
 
-def fit_types(table: pa.Table, to: pa.Schema) -> pa.Table:
+def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Returns the rows with columns cast to the item's types if every value stays equal, such as whole numbers as floats or
     times in another unit. Other columns stay unchanged, and the server refuses them."""
-    for at, field in enumerate(table.schema):
-        kind = to.field(field.name).type if field.name in to.names else field.type
-        zones = [getattr(one, "tz", None) for one in (kind, field.type)]
-        if kind != field.type and zones[0] == zones[1] and (_in_same_group(kind, field.type, _MEASURES) or pa.types.is_null(field.type)):
+    for position, field in enumerate(table.schema):
+        data_type = schema.field(field.name).type if field.name in schema.names else field.type
+        zones = [getattr(value, "tz", None) for value in (data_type, field.type)]
+        if data_type != field.type and zones[0] == zones[1] and (_in_same_group(data_type, field.type, _MEASURES) or pa.types.is_null(field.type)):
             with contextlib.suppress(pa.ArrowException):
-                values = table.column(at).cast(kind)
-                if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(at)):
-                    table = table.set_column(at, to.field(field.name) if pa.types.is_null(field.type) else field.with_type(kind), values)
+                values = table.column(position).cast(data_type)
+                if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(position)):
+                    table = table.set_column(position, schema.field(field.name) if pa.types.is_null(field.type) else field.with_type(data_type), values)
     return table
 
 
-def widened_fields(rows: pa.Schema, to: pa.Schema) -> list[pa.Field]:
+def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
     """Returns the columns that the item must widen for the rows, with their new types: larger integers or floats, or float64
     for integers. The list is empty if another column does not fit, because the server then refuses the rows."""
-    widened = [field for field in rows if field.name in to.names and field.type != to.field(field.name).type]
-    for at, field in enumerate(widened):
-        kind = to.field(field.name).type
-        if pa.types.is_integer(kind) and pa.types.is_floating(field.type):
-            widened[at] = field.with_type(pa.float64())
-        elif not _in_same_group(kind, field.type, _WIDENABLE):
+    widened = [field for field in rows if field.name in schema.names and field.type != schema.field(field.name).type]
+    for position, field in enumerate(widened):
+        data_type = schema.field(field.name).type
+        if pa.types.is_integer(data_type) and pa.types.is_floating(field.type):
+            widened[position] = field.with_type(pa.float64())
+        elif not _in_same_group(data_type, field.type, _WIDENABLE):
             return []
     return widened
 
 
-def _in_same_group(one: pa.DataType, other: pa.DataType, kinds: Any) -> bool:
+def _in_same_group(first: pa.DataType, second: pa.DataType, kinds: Any) -> bool:
     """Reports whether both types are in the same group of kinds."""
-    return any(any(is_kind(one) for is_kind in kind) and any(is_kind(other) for is_kind in kind) for kind in kinds)
+    return any(any(is_kind(first) for is_kind in predicate) and any(is_kind(second) for is_kind in predicate) for predicate in kinds)
 
 
 def decode(table: pa.Table) -> Any:

@@ -1,4 +1,4 @@
-"""Items, which are tables in the state of when they were opened, or of a snapshot."""
+"""Items: tables as they were when they were opened, or in a snapshot."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Item:
         return decode(rows.read_all())
 
     def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
-        """Returns the rows, or only those that match filters and only some columns. parse_dates converts an index of seconds
+        """Returns the rows, or only the rows that match filters, with only some columns. parse_dates converts an index of seconds
         (floats) or nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):

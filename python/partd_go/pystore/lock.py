@@ -42,7 +42,7 @@ class CollectionLock:
                 return  # the lock or its server has ended
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock. A long suspension of the process or the server loses it."""
+        """Reports whether this process still holds the lock. The lock is lost if the process or the server is suspended for long."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:

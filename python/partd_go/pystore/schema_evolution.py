@@ -43,7 +43,7 @@ class Schema:
         return cls(df.columns.tolist(), dtypes, str(df.index.dtype), version)
 
     def detect_changes(self, other: Schema) -> list[SchemaChange]:
-        """Returns the differences of another schema."""
+        """Returns the differences between this schema and another."""
         common = [column for column in self.columns if column in other.dtypes]
         order = [column for column in other.columns if column in self.dtypes]
         changes = [SchemaChange("column_added", c, {"dtype": other.dtypes[c]}) for c in other.columns if c not in self.dtypes]

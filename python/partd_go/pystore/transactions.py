@@ -53,7 +53,7 @@ class Transaction:
                 self._state = "committed"
             except BaseException as error:  # also Ctrl-C
                 self._state = "rolled back"
-                if lock.held():  # otherwise another process undoes it, and the current note may be of its own transaction
+                if lock.held():  # otherwise another process undoes this transaction, and the note may already describe its own
                     undo.undo(collection)
                 if not isinstance(error, Exception):
                     raise
@@ -93,7 +93,7 @@ class BatchTransaction(Transaction):
 
 
 def _join_key(data: Any) -> Any:
-    """Returns the columns, types and index of data. Data with equal results can be concatenated without a change of these."""
+    """Returns the columns, types and index of data. Data with equal results can be concatenated without changing them."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 

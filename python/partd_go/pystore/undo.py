@@ -23,7 +23,7 @@ def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
 
 
 def end(collection: Collection, snapshot: str) -> None:
-    """Removes the snapshot and the note. Without its snapshot a transaction cannot be undone."""
+    """Removes the snapshot and the note. A transaction cannot be undone without its snapshot."""
     of, tables = collection.collection, collection._tables
     tables._ask("partd.delete-snapshots", bucket=of, name=snapshot)
     tables._ask("partd.change-metadata", bucket=of, remove=[_KEY])

@@ -36,7 +36,7 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets and creates the directory of the stores. It ends the servers of stores elsewhere."""
+    """Sets and creates the directory of the stores. It stops the servers of stores in other directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
@@ -62,7 +62,7 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to a store, by the server's URL if another process, such as dask's client, started the server."""
+    """Returns a connection to a store. It uses the server's URL if another process, such as dask's client, started the server."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):
@@ -74,7 +74,7 @@ def connection_at(datastore: str, url: str) -> Tables:
 
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
-    """Returns the open connection, or None if there is none or its server was killed."""
+    """Returns the open connection, or None if no connection is open or its server was killed."""
     known = _open.get(key)
     if known is not None and known.ended():
         del _open[key]
@@ -115,7 +115,7 @@ def delete_stores() -> bool:
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:
-    """Makes dask compute at a scheduler, given as an address or a cluster. None ends this."""
+    """Makes dask compute at a scheduler, given as an address or a cluster. None restores dask's own scheduler."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
         _client.close()

@@ -52,7 +52,7 @@ class Call:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Returns the result of work, which it may run in another thread. Python handles signals in the main thread, which
+        """Returns the result of work. It may run work in another thread. Python handles signals in the main thread, which
         must not block in Flight; and a put blocks there even after its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)

@@ -18,7 +18,7 @@ import pyarrow.flight as flight
 from ..errors import Error, Misuse, failure
 from ..frames import As, from_arrow, index_of, to_arrow, to_stream
 from ..server import START_TIMEOUT
-from ..shown import Looks, Shown, size
+from ..shown import Summary, Shown, size
 from . import files, progress
 from . import filters as filtering
 from .connection import Connection, check_not_forked
@@ -69,7 +69,7 @@ class Tables(Connection, Shown):
         """Returns a handle of one table, in its current or an earlier state. tables["trades"] is short for the current state."""
         return Table(self, name, bucket, **of)
 
-    def _looks(self) -> Looks:
+    def _summary(self) -> Summary:
         place = self._server.directory if self._server else self.url
         try:
             buckets = sorted(self._ask("partd.buckets", _REPR_TIMEOUT))

@@ -51,30 +51,30 @@ _CHECK_OR_REPEAT = "check whether it was applied, or repeat it with the same id"
 def convert_error(error: Exception, op: str, url: str, changes: bool = False, timeout: float | None = None) -> Error:
     """Returns this package's error for an error of Flight, from its type and the server's text."""
     match = _MESSAGE.match(str(error))
-    what = match[1] if match else str(error)
-    if is_disk_full(what):
-        return failure(NoSpace, op, url, what, SPACE)
-    if "for reading only" in what and "token" not in what:
-        return failure(Refused, op, url, what, "open the tables without read_only, as a user who can write")
-    if "connect(memory=" in what:
-        return failure(TooLarge, op, url, what)
+    problem = match[1] if match else str(error)
+    if is_disk_full(problem):
+        return failure(NoSpace, op, url, problem, SPACE)
+    if "for reading only" in problem and "token" not in problem:
+        return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
+    if "connect(memory=" in problem:
+        return failure(TooLarge, op, url, problem)
     timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # the server may report its timeout first
-    if timed_out and timeout is not None and "than the server allows" not in what and "client sent" not in what and "client received" not in what:
-        what = f"no answer within {timeout:g} seconds"
-        return failure(UnknownOutcome, op, url, what, _CHECK_OR_REPEAT) if changes else failure(TimedOut, op, url, what, "pass a longer timeout")
+    if timed_out and timeout is not None and "than the server allows" not in problem and "client sent" not in problem and "client received" not in problem:
+        problem = f"no answer within {timeout:g} seconds"
+        return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT) if changes else failure(TimedOut, op, url, problem, "pass a longer timeout")
     try:
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
         detail = {}
     if kind := _KINDS.get(detail.get("type", "")):
-        return failure(kind, op, url, what)
+        return failure(kind, op, url, problem)
     if "already exists" in str(error)[:80]:
-        return failure(Exists, op, url, what)
-    for flight_class, kind, do in _CLASSES:
+        return failure(Exists, op, url, problem)
+    for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
             if kind is ConnectionFailed and changes and "failed to connect" not in str(error):
-                return failure(UnknownOutcome, op, url, what, _CHECK_OR_REPEAT)
-            if changes and (kind is TimedOut or "canceled in favor of other users" in what):  # the server may still apply the change
-                return failure(UnknownOutcome, op, url, what, _CHECK_OR_REPEAT)
-            return failure(kind, op, url, what, do)
-    return failure(Violation if detail else Error, op, url, what)
+                return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
+            if changes and (kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
+                return failure(UnknownOutcome, op, url, problem, _CHECK_OR_REPEAT)
+            return failure(kind, op, url, problem, advice)
+    return failure(Violation if detail else Error, op, url, problem)

@@ -16,14 +16,14 @@ def is_watched() -> bool:
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
-def with_bar(batches: Iterator[pa.RecordBatch], what: str, rows: int | None) -> Iterator[pa.RecordBatch]:
+def with_bar(batches: Iterator[pa.RecordBatch], label: str, rows: int | None) -> Iterator[pa.RecordBatch]:
     """Yields the batches, and shows the number of rows so far; rows is the total, if known."""
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=rows, desc=what, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
+    with tqdm(total=rows, desc=label, unit=" rows", unit_scale=True, delay=_DELAY, leave=False) as bar:
         for batch in batches:
             bar.update(batch.num_rows)
             yield batch

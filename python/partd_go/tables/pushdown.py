@@ -36,50 +36,50 @@ def text(tree: Tree, schema: pa.Schema) -> str | None:
 def _text(tree: Tree, schema: pa.Schema) -> str | None:
     if tree is None:
         return None
-    op, *rest = tree
+    op, *operands = tree
     if op in ("and", "or"):
-        parts = [_text(part, schema) for part in rest[0]]
-        known = [f"({part})" for part in parts if part is not None]
-        return f" {op} ".join(known) or None if op == "and" or len(known) == len(parts) else None
-    at = schema.get_field_index(rest[0])  # -1 if no column, or several, have the name
-    if at < 0:
+        parts = [_text(part, schema) for part in operands[0]]
+        convertible = [f"({part})" for part in parts if part is not None]
+        return f" {op} ".join(convertible) or None if op == "and" or len(convertible) == len(parts) else None
+    position = schema.get_field_index(operands[0])  # -1 if no column, or several, have the name
+    if position < 0:
         return None
     if op in ("null", "valid"):
-        return f"{quoted(rest[0])} is {'not ' if op == 'valid' else ''}null"
-    values = [_fit_value(one, schema.field(at).type, op) for one in (rest[1] if op == "in" else rest[1:])]
+        return f"{quoted(operands[0])} is {'not ' if op == 'valid' else ''}null"
+    values = [_fit_value(operand, schema.field(position).type, op) for operand in (operands[1] if op == "in" else operands[1:])]
     if any(value is None for value in values):
         return None
     try:
         if op == "in":
-            return condition((rest[0], "in", values))
-        if pa.types.is_floating(schema.field(at).type) and op in _INVERSE:
-            return f"not {condition((rest[0], _INVERSE[op], *values))}"
-        return condition((rest[0], op, *values))
+            return condition((operands[0], "in", values))
+        if pa.types.is_floating(schema.field(position).type) and op in _INVERSE:
+            return f"not {condition((operands[0], _INVERSE[op], *values))}"
+        return condition((operands[0], op, *values))
     except ValueError:  # the value cannot be written as text
         return None
 
 
-def _fit_value(value: pa.Scalar, kind: pa.DataType, op: str) -> Any:
+def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
     """Returns the value in a column's type, or None if it does not fit or the server compares such values differently."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type if op in ("=", "!=", "in") else pa.null()
-    families = _family(value.type), _family(kind)
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
+    families = _family(value.type), _family(data_type)
     if not value.is_valid or None in families or families[0] != families[1] and families != ("integer", "float"):
         return None
     try:
-        held = value.cast(kind)
-        return held.as_py() if held.cast(value.type) == value else None
+        converted = value.cast(data_type)
+        return converted.as_py() if converted.cast(value.type) == value else None
     except (pa.ArrowException, OverflowError, ValueError):
         return None
 
 
-def _family(kind: pa.DataType) -> str | None:
-    for name, known in (("boolean", pa.types.is_boolean), ("integer", pa.types.is_integer), ("float", pa.types.is_floating),
+def _family(data_type: pa.DataType) -> str | None:
+    for name, is_family in (("boolean", pa.types.is_boolean), ("integer", pa.types.is_integer), ("float", pa.types.is_floating),
                         ("date", pa.types.is_date32), ("text", pa.types.is_string), ("text", pa.types.is_large_string),
                         ("text", pa.types.is_string_view)):  # fmt: skip
-        if known(kind):
+        if is_family(data_type):
             return name
-    return f"time {kind.tz is None}" if pa.types.is_timestamp(kind) else None
+    return f"time {data_type.tz is None}" if pa.types.is_timestamp(data_type) else None
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
@@ -93,8 +93,8 @@ def _comparison(op: str, left: Tree, right: Tree) -> Tree:
         return op, name, value
     if op == "!=" or not pa.types.is_timestamp(value.type) or not value.is_valid:
         return None
-    down, up = (pa.scalar(value.value + one, value.type) for one in (-1, 1))
-    return "and", [(sign, name, end) for sign, end in ((">=", down), ("<=", up)) if op[0] in ("=", sign[0])]
+    down, up = (pa.scalar(value.value + offset, value.type) for offset in (-1, 1))
+    return "and", [(sign, name, bound) for sign, bound in ((">=", down), ("<=", up)) if op[0] in ("=", sign[0])]
 
 
 def _combine(op: str, parts: list[Tree]) -> Tree:

@@ -15,7 +15,7 @@ VARIABLES = ("PARTD_TABLES_", "SHOOTS_")
 
 
 def program() -> str:
-    """Returns the path of partd-tables: in its wheel, or else on the PATH."""
+    """Returns the path of partd-tables: in its wheel, or otherwise on the PATH."""
     wheel = importlib.util.find_spec("partd_go_tables")
     places = list(wheel.submodule_search_locations or ()) if wheel else []
     return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")

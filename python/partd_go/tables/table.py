@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..errors import Error
 from ..frames import As
-from ..shown import Looks, Shown, size
+from ..shown import Summary, Shown, size
 from .results import Data, Described, Mode, Read, State, Version
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Table(Shown):
     def __init__(self, tables: Tables, name: str, bucket: str = "", **of: Unpack[State]):
         self.tables, self.name, self.bucket, self.state = tables, name, bucket, of
 
-    def _looks(self) -> Looks:
+    def _summary(self) -> Summary:
         label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"
         try:
             found = self.tables.describe(self.name, self.bucket, timeout=5.0, **self.state)
