@@ -37,6 +37,8 @@ func rows() []row {
 		{"File, 1,000 keys", "file 1000", "python file", ">= 0.5 M/s"},
 		{"Buffer(Dict, File), 0.5 GB in 1 GiB", "buffer 1000", "python buffer", ">= 800 MB/s"},
 		{"Buffer(Dict, File), 2 GB in 256 MiB", "spill 1000", "python spill", "-"},
+		{"Buffer(Dict, logstore), 0.5 GB in 256 MiB, 1,000,000 keys", "many 1000000", "go map 1000000", "-"},
+		{"Buffer(Dict, logstore), 0.5 GB in 256 MiB, 1,000,000 keys, Zipf", "zipf 1000000", "go map 1000000", "-"},
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/logstore"
 )
 
 const (
@@ -28,18 +29,18 @@ func runOne(name string) error {
 	if err != nil {
 		return fmt.Errorf("run %q: the number of keys is missing", name)
 	}
-	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 5_000_000, "spill": 20_000_000}[kind]
-	batches := makeBatches(keys, kind == "file")
+	entries := map[string]int{"dict": 10_000_000, "map": 10_000_000, "file": 2_000_000, "buffer": 5_000_000, "spill": 20_000_000, "many": 5_000_000, "zipf": 5_000_000}[kind]
+	batches := makeBatches(keys, kind)
 	var seconds float64
 	switch kind {
 	case "map":
 		seconds = runMap(batches, entries)
 	case "dict":
 		seconds, err = runStore(partd.NewDict(), batches, entries)
-	case "file", "buffer", "spill":
-		seconds, err = runFiles(kind, batches, entries)
+	case "file", "buffer", "spill", "many", "zipf":
+		seconds, err = runDisk(kind, batches, entries)
 	default:
-		return fmt.Errorf("run %q: use dict, map, file, buffer or spill", name)
+		return fmt.Errorf("run %q: use dict, map, file, buffer, spill, many or zipf", name)
 	}
 	if err != nil {
 		return err
@@ -48,9 +49,10 @@ func runOne(name string) error {
 	return nil
 }
 
-// makeBatches returns batches with random keys or, if eachOnce is true, with each key once.
-func makeBatches(keys int, eachOnce bool) [][]partd.Entry {
+// makeBatches returns batches with random keys. For a File, each batch has each key once.
+func makeBatches(keys int, kind string) [][]partd.Entry {
 	rng := rand.New(rand.NewPCG(1, 2))
+	zipf := rand.NewZipf(rng, 1.1, 1, uint64(keys-1))
 	value := bytes.Repeat([]byte("v"), entryBytes)
 	names := make([]string, keys)
 	for i := range names {
@@ -61,8 +63,11 @@ func makeBatches(keys int, eachOnce bool) [][]partd.Entry {
 		batches[i] = make([]partd.Entry, batchLen)
 		for j := range batches[i] {
 			k := rng.IntN(keys)
-			if eachOnce {
+			switch kind {
+			case "file":
 				k = j % keys
+			case "zipf":
+				k = int(zipf.Uint64())
 			}
 			batches[i][j] = partd.Entry{Key: names[k], Value: value}
 		}
@@ -70,15 +75,20 @@ func makeBatches(keys int, eachOnce bool) [][]partd.Entry {
 	return batches
 }
 
-func runFiles(kind string, batches [][]partd.Entry, entries int) (float64, error) {
+func runDisk(kind string, batches [][]partd.Entry, entries int) (float64, error) {
 	var store partd.Partd
-	store, err := partd.OpenFile("store", nil)
+	var err error
+	if kind == "many" || kind == "zipf" {
+		store, err = logstore.Open("store", nil)
+	} else {
+		store, err = partd.OpenFile("store", nil)
+	}
 	if err != nil {
 		return 0, err
 	}
 	if kind != "file" {
 		opts := &partd.BufferOptions{}
-		if kind == "spill" {
+		if kind != "buffer" {
 			opts.Memory = memory
 		}
 		if store, err = partd.NewBuffer(partd.NewDict(), store, opts); err != nil {
