@@ -353,8 +353,7 @@ func (b *Buffer) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	return Open(ctx, b.slow, key)
 }
 
-// HasKey reports whether the key exists. It moves the key to the slow store only if the
-// fast store has no bytes of it.
+// HasKey reports whether the key exists.
 func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	if err := CheckKeys("has", []string{key}); err != nil {
 		return false, err
@@ -363,16 +362,10 @@ func (b *Buffer) HasKey(ctx context.Context, key string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	inFast := len(pinned) > 0 && pinned[0].size > pinned[0].moved
-	b.release(pinned)
-	if inFast {
+	defer b.release(pinned)
+	if pinned[0].size > pinned[0].moved {
 		return true, nil
 	}
-	held, err := b.holdMoved(ctx, "has", []string{key}, false)
-	if err != nil {
-		return false, err
-	}
-	defer b.release(held)
 	return Has(ctx, b.slow, key)
 }
 
