@@ -109,7 +109,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return nil, err
 	}
 	var result database.Rows
-	err = q.try(ctx, func() error {
+	err = q.tryColumns(ctx, j, func() error {
 		result, err = q.db.Start(ctx, j)
 		return err
 	})
@@ -157,7 +157,7 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 		return nil, err
 	}
 	d := &tables.QueryDescription{}
-	err = q.try(ctx, func() error {
+	err = q.tryColumns(ctx, j, func() error {
 		d.Result, d.Parameters, err = q.db.Describe(j)
 		return err
 	})

@@ -92,6 +92,11 @@ func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 func (p prepared) estimateSize() int {
 	const fixed, name = 512, 128
 	n := fixed + len(p.caller) + len(p.bucket) + len(p.sql) + name*len(p.names)
+	if len(p.names) > 0 {
+		for _, column := range p.names[0].Columns { // all names share them
+			n += 2*16 + len(column)
+		}
+	}
 	if d := p.description; d != nil {
 		n += 4 * (len(d.Result.String()) + len(d.Parameters.String()))
 	}

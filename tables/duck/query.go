@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/database"
+	"github.com/go-partd/partd/tables/internal/sqlquote"
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
@@ -146,20 +147,26 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	if n := max(1, int(limit/threadMemory)); n < q.e.opts.Threads {
 		j.Threads = n
 	}
-	isShareable := true
+	isShareable, footers := true, int64(0)
 	for _, t := range q.tables {
 		if err := q.fill(ctx, t, describeOnly); err != nil {
 			return nil, database.ErrorAt(st.sql, t.offset, err)
 		}
-		j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.qualifiedSchema(), t.view())
+		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
 		for _, f := range t.files {
 			j.Paths = append(j.Paths, f.Path)
 		}
+		if t.emptyFile != "" && !slices.Contains(j.Paths, t.emptyFile) {
+			j.Paths = append(j.Paths, t.emptyFile)
+		}
+		footers += t.footerBytes()
 		if t.catalog != "" && !slices.Contains(j.Attach, t.catalog) {
 			j.Attach = append(j.Attach, t.catalog)
 		}
 		isShareable = isShareable && !t.isPrivate
 	}
+	j.Footers = footers <= limit/16
+	q.defineViews(j)
 	key := ""
 	if isShareable {
 		key = j.Key()
@@ -171,6 +178,34 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	}
 	q.key = key
 	return j, nil
+}
+
+// defineViews sets a job's views.
+func (q *query) defineViews(j *database.Job) {
+	j.Views = nil
+	for _, t := range q.tables {
+		if t.schema != mainSchema || t.catalog != "" {
+			j.Views = append(j.Views, "CREATE SCHEMA IF NOT EXISTS "+t.qualifiedSchema())
+		}
+		j.Views = append(j.Views, t.view())
+	}
+}
+
+// tryColumns runs f, which uses a job's views. If the statement does not fit views with only the columns that it
+// names, tryColumns repeats f with all columns: DuckDB's error then suggests the right ones.
+func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error) error {
+	err := q.try(ctx, f)
+	if !database.IsBinderError(err) || ctx.Err() != nil {
+		return err
+	}
+	for _, t := range q.tables {
+		t.allColumns = true
+	}
+	views := j.Views
+	if q.defineViews(j); slices.Equal(views, j.Views) {
+		return err
+	}
+	return q.try(ctx, f)
 }
 
 // wrapError wraps the error of an operation, if any. It adds the reason for an interruption, which DuckDB

@@ -29,12 +29,15 @@ type boundTable struct {
 	schema, name  string // of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
+	named         []string // in lower case: names in the statement that can be columns
+	allColumns    bool     // the view must contain all columns
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
 	offset        int          // position of the name in the statement, in bytes
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, with changed types
 	isPrivate     bool         // whether only this statement reads extraRows
+	emptyFile     string       // path of a file without rows
 }
 
 func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
@@ -66,7 +69,7 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	}()
 	byName := map[[3]string]*boundTable{}
 	for _, n := range names {
-		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset}
+		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, named: n.Columns, allColumns: n.AllColumns}
 		state := q.o.At
 		if n.Catalog == database.Before {
 			if state = q.o.Before; state == nil {
@@ -177,6 +180,9 @@ func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err
 	if err == nil && t.extraRows != nil {
 		t.files = append(t.files, t.extraRows.planned())
 	}
+	if err == nil {
+		t.emptyFile, err = q.e.scratch.emptyFile()
+	}
 	return err
 }
 
@@ -184,7 +190,7 @@ func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err
 func (t *boundTable) qualifiedSchema() string { return sqlquote.Qualified(t.catalog, t.schema) }
 
 func (t *boundTable) createView() string {
-	return fmt.Sprintf("CREATE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
+	return fmt.Sprintf("CREATE OR REPLACE VIEW %s.%s AS SELECT ", t.qualifiedSchema(), sqlquote.Name(t.name))
 }
 
 // emptyView returns the statement that creates a view with the table's columns and no rows.
@@ -222,6 +228,24 @@ func (t *boundTable) view() string {
 	return view
 }
 
+// viewColumns returns the columns that the statement can name, and the key columns, which view may need.
+// There is at least one.
+func (t *boundTable) viewColumns() []column {
+	if t.allColumns {
+		return t.columns
+	}
+	var columns []column
+	for _, c := range t.columns {
+		if slices.Contains(t.named, strings.ToLower(c.name)) || slices.Contains(t.plan.KeyColumns, c.name) {
+			columns = append(columns, c)
+		}
+	}
+	if len(columns) == 0 {
+		return t.columns[:1]
+	}
+	return columns
+}
+
 // columnList returns the select list of the view's columns, each with a prefix. It wraps columns that may
 // contain NaN in greatest, which returns its only argument, because Parquet statistics ignore NaN: without
 // statistics for an expression, DuckDB skips no rows. TestNaN fails if a DuckDB version has such
@@ -230,8 +254,9 @@ func (t *boundTable) columnList(prefix string) string {
 	if len(t.plan.NaN) == 0 {
 		return prefix + "*"
 	}
-	columns := make([]string, len(t.columns))
-	for i, c := range t.columns {
+	viewColumns := t.viewColumns()
+	columns := make([]string, len(viewColumns))
+	for i, c := range viewColumns {
 		if columns[i] = prefix + sqlquote.Name(c.name); slices.Contains(t.plan.NaN, c.name) {
 			columns[i] = "greatest(" + columns[i] + ") AS " + sqlquote.Name(c.name)
 		}
@@ -249,13 +274,33 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		paths[i] = sqlquote.Text(f.Path)
 		rows += max(f.Rows, 0) // manifests from other programs may contain any number
 	}
-	columns := make([]string, len(t.columns)) // a slice, because a Go map would lose the order of columns
-	for i, c := range t.columns {
+	if rows > rowGroupRows && len(files) == 1 { // DuckDB reads a single file with a schema in one thread
+		paths = append(paths, sqlquote.Text(t.emptyFile))
+	}
+	viewColumns := t.viewColumns()
+	columns := make([]string, len(viewColumns)) // a slice, because a Go map would lose the order of columns
+	for i, c := range viewColumns {
 		definition, _ := json.Marshal(map[string]any{"name": c.name, "type": c.sql, "default_value": nil}) // encoding strings cannot fail
 		columns[i] = fmt.Sprintf("%q:%s", c.id, definition)
 	}
 	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqlquote.Text("{"+strings.Join(columns, ",")+"}") +
 		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
+}
+
+// rowGroupRows is about the number of rows in each row group of our files.
+const rowGroupRows = 128 << 10
+
+// footerBytes estimates the memory of the footers of a table's files.
+func (t *boundTable) footerBytes() (n int64) {
+	const perColumn = 512 // in one row group
+	leaves := int64(0)
+	for _, c := range t.columns {
+		leaves += int64(1 + strings.Count(c.sql, ", "))
+	}
+	for _, f := range t.files {
+		n += (1 + max(f.Rows, 0)/rowGroupRows + max(f.Bytes, 0)>>25) * leaves * perColumn
+	}
+	return n
 }
 
 // accessible yields the tables, in a state, of those buckets that match and that the caller may access.

@@ -3,6 +3,7 @@
 package duck
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ type scratch struct {
 	mu    sync.Mutex
 	count int
 	files []*scratchFile // reusable files, least recently used first
+	empty string         // path of the file without rows, once it is written
 }
 
 // maxScratch limits the number of reusable files. Each has a few MiB, the size of a tail.
@@ -94,6 +96,28 @@ func (s *scratch) acquire(table, mark string) (_ *scratchFile, isNew bool) {
 
 func (f *scratchFile) planned() tables.PlannedFile {
 	return tables.PlannedFile{Path: f.path, Rows: f.rows}
+}
+
+// emptyFile returns the path of a file without rows and without a table's columns.
+func (s *scratch) emptyFile() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.empty != "" {
+		return s.empty, nil
+	}
+	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"}) // more than Iceberg's largest id
+	column := arrow.Field{Name: "none", Type: arrow.PrimitiveTypes.Int32, Nullable: true, Metadata: id}
+	var file bytes.Buffer
+	w, err := pqarrow.NewFileWriter(arrow.NewSchema([]arrow.Field{column}, nil), &file, nil, pqarrow.DefaultWriterProps())
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(s.dir, "empty.parquet")
+	if err := errors.Join(w.Close(), os.WriteFile(path, file.Bytes(), 0o600)); err != nil {
+		return "", err
+	}
+	s.empty = path
+	return path, nil
 }
 
 // release ends a query's use of a file.

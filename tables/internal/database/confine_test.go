@@ -28,7 +28,8 @@ func TestConfined(t *testing.T) {
 	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")"); err != nil {
 		t.Fatal(err) // before it is confined, the database is unrestricted
 	}
-	if err := d.execute(confinement(&Job{Memory: 1 << 30, Views: []string{`CREATE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}})...); err != nil {
+	j := &Job{Memory: 1 << 30, Views: []string{`CREATE OR REPLACE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}}
+	if err := d.execute(append(confinement(j), j.Views...)...); err != nil {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -22,7 +23,8 @@ type Database struct {
 	db           duckdb.Database
 	conn         duckdb.Connection   // of the current statement
 	unused       []duckdb.Connection // connections for later statements
-	confinedKey  string              // Key of its statements; "" if it is still unrestricted // Key of the database's statements; "" while the database is unrestricted
+	confinedKey  string              // Key of the database's statements; "" while the database is unrestricted
+	views        string              // statements that defined the current views
 	isIncomplete bool                // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
 	describedSQL string // SQL of stmt if the statement was described but did not run
@@ -89,7 +91,8 @@ const (
 	Before  = "before"
 )
 
-// confinement returns the statements that define a job's tables and revoke all other access.
+// confinement returns the statements that revoke all access but to a job's files. The job's views are defined
+// afterwards, because each statement of a database has views with the columns that it needs.
 func confinement(j *Job) []string {
 	memory := j.Memory
 	if j.Spills { // DuckDB is slow to return freed memory, and the process has a limit
@@ -102,6 +105,8 @@ func confinement(j *Job) []string {
 	if j.Spills {
 		statements = append(statements, "SET debug_force_external=true")
 	}
+	// A plain SET would reach a single connection.
+	statements = append(statements, "SET GLOBAL parquet_metadata_cache="+strconv.FormatBool(j.Footers))
 	for _, catalog := range j.Attach { // otherwise the name could refer to a bucket with the catalog's name
 		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
 	}
@@ -109,9 +114,8 @@ func confinement(j *Job) []string {
 	for _, path := range j.Paths {
 		paths = append(paths, sqlquote.Text(path))
 	}
-	statements = append(statements, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
+	return append(statements, "SET allowed_paths=["+strings.Join(paths, ",")+"]",
 		"SET enable_external_access=false", "SET lock_configuration=true")
-	return append(statements, j.Views...)
 }
 
 // execute runs statements of this package.

@@ -19,6 +19,11 @@ const moreMemory = "raise --memory, or memory in connect(memory=…) in Python, 
 // NeedsMemory reports whether a statement failed because it ran out of memory.
 func NeedsMemory(err error) bool { return err != nil && strings.Contains(err.Error(), moreMemory) }
 
+// IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
+func IsBinderError(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Binder error: ")
+}
+
 var errOneSelect = errors.New("only a single SELECT statement is allowed")
 
 // failure is a JSON error that DuckDB returns with its setting errors_as_json, or from json_serialize_sql.

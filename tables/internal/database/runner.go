@@ -33,18 +33,20 @@ type Job struct {
 	Threads    int               // 0 means the database's setting
 	Spills     bool              // spills to files from the beginning
 	Attach     []string          // catalogs that the statement names
-	Views      []string          // statements that define the tables
+	Tables     []string          // qualified names of the tables
+	Views      []string          // statements that define or replace the tables' views
 	Paths      []string          // paths of the tables' files
+	Footers    bool              // the files' footers are small enough to keep them for the next statement
 	Parameters arrow.RecordBatch `json:"-"`
 }
 
-// Key is equal for jobs that differ only in their statement and its parameters. "" means that no other job
-// may use the database.
+// Key is equal for jobs that differ only in their statement, its parameters and the columns of its views. ""
+// means that no other job may use the database.
 func (j *Job) Key() string {
 	if j.Spills { // spilling is a setting of one connection
 		return ""
 	}
-	return strings.Join(confinement(j), ";\n")
+	return strings.Join(append(confinement(j), j.Tables...), ";\n")
 }
 
 // Rows is the result of a statement.
@@ -88,7 +90,14 @@ func (d *Database) begin(j *Job) error {
 		if err := d.execute(confinement(j)...); err != nil {
 			return err
 		}
-		d.confinedKey = key
+		d.confinedKey, d.views = key, ""
+	}
+	if views := strings.Join(j.Views, ";\n"); d.views != views {
+		d.discardStatement()
+		if err := d.execute(j.Views...); err != nil {
+			return err
+		}
+		d.views = views
 	}
 	if d.describedSQL == j.SQL {
 		return nil

@@ -20,6 +20,9 @@ import (
 type Name struct {
 	Catalog, Schema, Table string
 	Offset                 int // in bytes from the start of the statement; -1 if unknown
+
+	Columns    []string // in lower case: every identifier of the statement that can be a column of this table
+	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 }
 
 // Names returns the table names in a statement. It only parses the statement, because binding would need the
@@ -57,6 +60,7 @@ func (d *Database) Names(sql string) ([]Name, error) {
 		return nil, err
 	}
 	w.walk(tree, nil)
+	w.columns.assign(w.names)
 	return w.names, w.err
 }
 
@@ -96,6 +100,8 @@ type walker struct {
 	names []Name
 	err   error
 	depth int // nesting of macro calls
+
+	columns columnRefs
 }
 
 // What may follow FROM. Other sources show DuckDB's own state, read files, or execute text.
@@ -131,6 +137,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 		}
 	case map[string]any:
 		w.checkNode(node)
+		w.columns.add(node)
 		if function := stringField(node, "function_name"); macroNames[strings.ToLower(function)] {
 			w.depth++
 			defer func() { w.depth-- }()
@@ -140,7 +147,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 		}
 		hidden = w.walkCommonTables(node, hidden)
 		if node["class"] == nil && node["type"] == "BASE_TABLE" {
-			n := Name{stringField(node, "catalog_name"), stringField(node, "schema_name"), stringField(node, "table_name"), offsetOf(node)}
+			n := Name{Catalog: stringField(node, "catalog_name"), Schema: stringField(node, "schema_name"), Table: stringField(node, "table_name"), Offset: offsetOf(node)}
 			switch {
 			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before:
 				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqlquote.Name(n.Catalog), sqlquote.Name(n.Schema), sqlquote.Name(n.Table), Catalog)

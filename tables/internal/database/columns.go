@@ -1,0 +1,89 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package database
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// columnRefs collects the column names in a statement, so that views can omit the other columns. DuckDB opens
+// a reader for each column of a view in each row group, even for columns that the statement does not use.
+//
+// The names of all subqueries form one set: a name that could refer to a column of any table keeps that
+// column in all tables. So every name refers to the same column as with complete views.
+type columnRefs struct {
+	names      map[string]bool // in lower case, as all names here
+	qualifiers map[string]bool // first parts of qualified names: tables, or columns with fields
+	aliases    map[string]bool // of tables
+	all        bool            // the statement can use columns that it does not name
+}
+
+// add adds the columns that a node of the parse tree names, without its children.
+func (c *columnRefs) add(node map[string]any) {
+	switch class := stringField(node, "class"); class {
+	case "COLUMN_REF":
+		parts, _ := node["column_names"].([]any)
+		for i, part := range parts {
+			name, _ := part.(string)
+			if i == 0 && len(parts) > 1 {
+				insert(&c.qualifiers, name)
+			} else {
+				insert(&c.names, name)
+			}
+		}
+	case "STAR", "POSITIONAL_REFERENCE":
+		c.all = true
+	case "":
+		c.addTable(node)
+	}
+}
+
+// addTable adds the columns that a table reference names.
+func (c *columnRefs) addTable(node map[string]any) {
+	nodeType := stringField(node, "type")
+	if nodeType == "SHOW_REF" || nodeType == "PIVOT" || stringField(node, "ref_type") == "NATURAL" {
+		c.all = true
+	}
+	if !slices.Contains(tableRefs, nodeType) {
+		return
+	}
+	if alias := stringField(node, "alias"); alias != "" {
+		insert(&c.aliases, alias)
+	}
+	renamed, _ := node["column_name_alias"].([]any)
+	c.all = c.all || len(renamed) > 0 // as in FROM t AS u(a, b), which renames by position
+	using, _ := node["using_columns"].([]any)
+	for _, column := range using {
+		name, _ := column.(string)
+		insert(&c.names, name)
+	}
+}
+
+func insert(set *map[string]bool, name string) {
+	if *set == nil {
+		*set = map[string]bool{}
+	}
+	(*set)[strings.ToLower(name)] = true
+}
+
+// assign stores the columns in names, after all nodes were added.
+func (c *columnRefs) assign(names []Name) {
+	for _, n := range names {
+		insert(&c.aliases, n.Table)
+	}
+	for alias := range c.aliases {
+		c.all = c.all || c.names[alias] // a whole row as one value
+	}
+	for name := range c.qualifiers {
+		insert(&c.names, name)
+	}
+	columns := slices.Sorted(maps.Keys(c.names))
+	for i := range names {
+		names[i].Columns, names[i].AllColumns = columns, c.all
+		if c.all {
+			names[i].Columns = nil
+		}
+	}
+}
