@@ -61,7 +61,7 @@ func (b *bench) hitsSQL() (err error) {
 	if err := b.makeHits(made); err != nil {
 		return err
 	}
-	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory})
+	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // as a server runs it
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/figures"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/formats"
 )
@@ -45,6 +46,7 @@ type bench struct {
 }
 
 func main() {
+	duck.RunWorker()
 	b := &bench{ctx: context.Background()}
 	only := flag.String("only", "one,many,growing,bulk,stream,sql,resample,flight,series,writers,clients,hits,tpc", "what to measure")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
