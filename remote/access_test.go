@@ -307,12 +307,12 @@ func TestTokenOverTCP(t *testing.T) {
 		if IsExposed(a) != beyond {
 			t.Errorf("%s: beyond loopback %v", address, !beyond)
 		}
-		if err := c.mayShowToken(a); (err != nil) != beyond {
+		if err := c.checkTokenExposure(a); (err != nil) != beyond {
 			t.Errorf("a token to %s: %v", address, err)
 		}
 	}
 	c.opts.InsecureToken = true
-	must(t, c.mayShowToken(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
+	must(t, c.checkTokenExposure(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
 }
 
 // TestTrustedSocket serves Python's clients only on a trusted listener.

@@ -59,23 +59,23 @@ type Client struct {
 
 	dial func(ctx context.Context) (net.Conn, error)
 
-	life context.Context // ends with Close
+	life context.Context // ends when the client is closed
 	end  context.CancelFunc
 
 	mu           sync.Mutex // locked last, after a link's token and a call's writing
 	closed       bool
 	link         *link            // nil while there is no connection
 	attempt      *attempt         // while connecting; otherwise nil
-	uselessSince time.Time        // when the client last had a useful connection; zero if the last connection was useful
-	backoff      time.Duration    // before the next attempt to connect
+	uselessSince time.Time        // time since which no connection was useful; zero if the last one was
+	backoff      time.Duration    // pause before the next attempt to connect
 	broken       error            // the reason why the last connection was not useful
-	calls        map[uint64]*call // sent but not answered, by number
+	calls        map[uint64]*call // unanswered calls, by number
 	last         uint64           // number of the last call
-	instance     uint64           // of the server of the last connection
-	lives        uint64           // number of changes of instance
+	instance     uint64           // identifies the server process of the last connection
+	lives        uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops whose results the server need not keep
-	proofs       map[uint64]*proof // for the sessions issued or presented to the client
+	droppedPops  []partd.Tag       // pops with results that the server need not keep
+	proofs       map[uint64]*proof // by session, for sessions that this client created or presented
 }
 
 // Dial connects to the server at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH. The
@@ -122,7 +122,7 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 			c.tls.ServerName = host
 		}
 	} else if o.TLS != nil {
-		return nil, fmt.Errorf("remote: %s has TLS options: write tls://HOST:PORT", url)
+		return nil, fmt.Errorf("remote: TLS options are set for %s: use tls://HOST:PORT", url)
 	}
 	c.dial = c.dialNet
 	return c, nil

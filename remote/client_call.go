@@ -19,24 +19,24 @@ type call struct {
 	request
 	builder
 
-	numbered bool  // uses a number of the session
-	popping  bool  // uses a number of the pops
+	numbered bool  // has a number in the session
+	popping  bool  // has a number among the pops
 	instance int   // offset in the body of a pop where the server's instance is written
-	bound    *link // the connection that must be used; nil for any
+	bound    *link // connection that must be used; nil if any connection is possible
 
-	// writing is locked while the body is being written, and before the client's mu.
+	// writing is held while the body is being written. It must be locked before the client's mu.
 	writing sync.Mutex
 
 	// The client's mu guards the rest until done is closed.
-	sends     int   // number of connections over which it was sent
-	link      *link // the last of these connections
-	abandoned bool  // the caller no longer waits
-	finished  bool
-	done      chan struct{}
-	err       error
-	renumber  bool   // the change was not applied, and must get a new number
-	got       uint8  // flags of the reply
-	reply     []byte // body of the reply, owned by the caller
+	sends      int   // number of connections over which it was sent
+	link       *link // the last of these connections
+	abandoned  bool  // the caller no longer waits
+	finished   bool
+	done       chan struct{}
+	err        error
+	renumber   bool   // the change was not applied, and must get a new number
+	replyFlags uint8  // flags in the reply
+	reply      []byte // body of the reply, owned by the caller
 }
 
 func newCall(op operation) *call {
@@ -86,7 +86,7 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 	select {
 	case <-k.done:
 	case <-ctx.Done():
-		if err := c.leave(ctx, k); err != nil {
+		if err := c.abandon(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -97,8 +97,8 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 	return k.err
 }
 
-// start assigns a call its numbers in the order of sending, and sends it. An error means that it
-// was not sent. A connection that breaks during a send is not an error: the call is sent again.
+// start numbers a call in the order of sending, and sends it. If it returns an error, the call was
+// not sent. A connection that breaks during a send is not an error: the call is sent again.
 func (c *Client) start(ctx context.Context, k *call) error {
 	for {
 		l, err := c.acquire(ctx)
@@ -162,8 +162,8 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 	}
 }
 
-// number registers a call that is sent next. The caller must hold the token. If the
-// call must wait first, number returns a channel to wait on.
+// number assigns numbers to the call that is sent next. The caller must hold the token. If the call
+// must wait first, number returns a channel to wait on.
 func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
 	if k.numbered || k.popping {
 		err := c.needSession(ctx, l)
@@ -207,9 +207,9 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	return nil, nil
 }
 
-// leave abandons a call whose context has ended. A change that was sent keeps its
+// abandon abandons a call whose context has ended. A change that was sent keeps its
 // number, because a change with the next number may have been sent.
-func (c *Client) leave(ctx context.Context, k *call) error {
+func (c *Client) abandon(ctx context.Context, k *call) error {
 	c.mu.Lock()
 	if k.finished {
 		c.mu.Unlock()
@@ -280,7 +280,7 @@ func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 		if !owned {
 			body = slices.Clone(body)
 		}
-		k.reply, k.got = body, r.flags
+		k.reply, k.replyFlags = body, r.flags
 	}
 	if k.numbered {
 		c.ops.handleReply(c, k, err)

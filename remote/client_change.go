@@ -34,7 +34,7 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
-// change makes a change once, even if it is sent several times.
+// change sends a change until the server answers. The server applies it once.
 func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	k, err := newChange(op, entries, keys)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	}
 	k.session, k.seq, k.crc = tag.Session, tag.Number, tag.CRC
 	err = c.do(ctx, k)
-	return err == nil && k.got&flagKnown == 0, c.errorf("apply", err)
+	return err == nil && k.replyFlags&flagKnown == 0, c.errorf("apply", err)
 }
 
 // Pop returns the values of keys and removes the keys, as one step. The server keeps the values
@@ -123,10 +123,10 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	k.u64(0)
 	k.buf = appendKeys(k.buf, keys)
 	if err := c.do(ctx, k); err != nil {
-		c.takePop(k)
+		c.confirmPop(k)
 		return nil, c.errorf("pop", err)
 	}
-	result, more := k.reply, k.got&flagMore != 0
+	result, more := k.reply, k.replyFlags&flagMore != 0
 	for more {
 		p := newCall(opPopRead)
 		p.session, p.seq = k.session, k.seq
@@ -137,13 +137,13 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		if len(p.reply) == 0 {
 			return nil, c.badReply("pop", errShort)
 		}
-		result, more = append(result, p.reply...), p.got&flagMore != 0
+		result, more = append(result, p.reply...), p.replyFlags&flagMore != 0
 	}
 	values, err := parsePopped(result, len(keys))
 	if err != nil {
 		return nil, c.badReply("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 	}
-	if l := c.takePop(k); l != nil {
+	if l := c.confirmPop(k); l != nil {
 		select {
 		case l.token <- struct{}{}:
 			c.dropPops(ctx, l)
@@ -154,9 +154,9 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// takePop records that the server need not keep a pop's values or error, and returns the
-// connection. The next call at the latest tells the server.
-func (c *Client) takePop(k *call) *link {
+// confirmPop records that the server need not keep a pop's result, and returns the pop's connection.
+// The client tells the server with the next call or earlier.
+func (c *Client) confirmPop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if k.session != 0 { // it was sent

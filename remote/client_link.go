@@ -25,15 +25,14 @@ type link struct {
 	dead  atomic.Bool
 	ended chan struct{} // closed when its reader has ended
 
-	useful bool // has delivered an answer; guarded by the client's mu
+	useful bool // the connection has delivered an answer; guarded by the client's mu
 
 	instance   uint64 // of the server
 	maxMessage int64
 	page       int
 }
 
-// maxReply is the maximum length of a reply. A page may be exceeded by the headers of
-// its items and by one key.
+// maxReply is the maximum length of a reply. It can exceed a page by item headers and one key.
 const maxReply = defaultPage + 1<<20
 
 // connect opens a connection and returns it with its token held.
@@ -65,7 +64,7 @@ func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	if !c.addr.secure {
-		if err := c.mayShowToken(nc.RemoteAddr()); err != nil {
+		if err := c.checkTokenExposure(nc.RemoteAddr()); err != nil {
 			hangUp(nc)
 			return nil, err
 		}
@@ -79,12 +78,12 @@ func (c *Client) dialNet(ctx context.Context) (net.Conn, error) {
 	return s, nil
 }
 
-// mayShowToken returns an error if others could read the token in transit.
-func (c *Client) mayShowToken(to net.Addr) error {
-	if c.opts.Token == "" || c.opts.InsecureToken || !IsExposed(to) {
+// checkTokenExposure returns an error if others could read the token on its way to the server.
+func (c *Client) checkTokenExposure(addr net.Addr) error {
+	if c.opts.Token == "" || c.opts.InsecureToken || !IsExposed(addr) {
 		return nil
 	}
-	return fmt.Errorf("%w: over tcp:// others could read the token, so it was not sent: write tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
+	return fmt.Errorf("%w: the token was not sent, because others could read it over tcp://: use tls:// (or insecure=true, if nobody can eavesdrop on the network)", errRefused)
 }
 
 // open does the handshake and sends hello.
@@ -134,12 +133,11 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	return l, nc.SetDeadline(time.Time{})
 }
 
-// errHello is wrapped by the error for a server with another protocol or version.
-// Reconnecting does not help.
+// errHello means that the server has another protocol or version. Reconnecting does not help.
 var errHello = errors.New("the server does not answer like a partd server")
 
-// errRefused is wrapped by the error for a client that the server refuses, or that
-// refuses to send its token. Reconnecting does not help.
+// errRefused means that the server has refused the client, or that the client must not send its
+// token. Reconnecting does not help.
 var errRefused = errors.New("refused")
 
 func (l *link) parseHello(frame []byte) error {
@@ -164,8 +162,8 @@ func (l *link) parseHello(frame []byte) error {
 	return nil
 }
 
-// command answers a PING. If another writer is in the middle of a message, it sends no
-// PONG, because that message already shows that the client is alive.
+// command answers a PING. While another goroutine is writing a message, it sends no PONG, because
+// that message already shows that the client is alive.
 func (l *link) command(body []byte) error {
 	pong, err := zmtp.Pong(body)
 	if err != nil || pong == nil {
@@ -180,7 +178,7 @@ func (l *link) command(body []byte) error {
 	}
 }
 
-// abort breaks the connection; its reader notices.
+// abort breaks the connection. The reader goroutine detects it.
 func (l *link) abort() {
 	l.dead.Store(true)
 	hangUp(l.nc)
@@ -197,12 +195,12 @@ func (l *link) write(parts [][]byte) error {
 	return err
 }
 
-// sendGrace is how long the writing of a call may continue after its context has ended.
+// sendGrace is how long a call may still be written after its context has ended.
 const sendGrace = 100 * time.Millisecond
 
-// send writes a call. The caller must hold the token. If ctx ends and the call is still
-// being written after sendGrace, send breaks the connection, because it cannot undo half
-// a message. Any error also breaks the connection. Other calls over it are then resent.
+// send writes a call. The caller must hold the token. If the call is still being written when
+// sendGrace has passed after the end of ctx, send breaks the connection, because a partial message
+// cannot be undone. Every error also breaks the connection. Other calls on it are then resent.
 func (l *link) send(ctx context.Context, k *call) error {
 	if ctx.Done() != nil {
 		written := make(chan struct{})
@@ -226,8 +224,8 @@ func (l *link) send(ctx context.Context, k *call) error {
 	return err
 }
 
-// notify sends a request whose answer nobody needs. It waits for other writers until ctx
-// ends. The link's reader notices an error.
+// notify sends a request and ignores the answer. It waits for other writers until ctx ends. The
+// link's reader detects an error.
 func (l *link) notify(ctx context.Context, k *call) {
 	select {
 	case l.token <- struct{}{}:
@@ -238,11 +236,10 @@ func (l *link) notify(ctx context.Context, k *call) {
 	}
 }
 
-// partLen is the length of a part of a message over the limit.
+// partLen is the length of the parts of a message that exceeds the limit.
 const partLen = 4 << 20
 
-// sendParts writes a call. If the call is over the message limit, it first sends the
-// body in parts.
+// sendParts writes a call. If the call exceeds the message limit, it sends the body in parts.
 func (l *link) sendParts(k *call) error {
 	size := k.size()
 	if int64(requestLen+size+16) <= l.maxMessage {

@@ -47,7 +47,7 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 	}
 }
 
-// wholeScan is a client without ScanPart.
+// wholeScan hides a client's ScanPart.
 type wholeScan struct {
 	partd.Partd
 	partd.Scanner
@@ -83,12 +83,12 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 	d := &decoder{b: k.reply}
 	handle := d.u64()
 	page := d.b
-	if d.err != nil || (k.got&flagMore != 0) != (handle != 0) {
+	if d.err != nil || (k.replyFlags&flagMore != 0) != (handle != 0) {
 		yield(zero, c.badReply(op.String(), d.err))
 		return
 	}
 	pages := c.newPager(ctx, opNext, k.link, handle)
-	defer pages.close() // if the caller stops early
+	defer pages.close() // needed if the caller stops early
 	for {
 		d := &decoder{b: page}
 		for range d.count(minSize, 0) {
@@ -122,21 +122,21 @@ type pager struct {
 	c       *Client
 	ctx     context.Context
 	op      operation // read or next
-	via     *link     // the connection of the handle
+	link    *link     // connection to which the handle belongs
 	handle  uint64    // 0 after the last page
 	step    uint64
-	ahead   *call // the request for the next page; nil before requestNext
-	err     error // from sending that request
+	pending *call // the request for the next page; nil before requestNext
+	err     error // error from sending the request
 	stopped *atomic.Bool
 }
 
-// keepEvery is how often a client tells the server that it still uses a handle.
+// keepEvery is the interval at which a client tells the server that it still uses a handle.
 const keepEvery = handleIdle / 4
 
 // newPager returns a pager of a handle. It keeps the handle open until ctx ends, the
 // pager is closed, or the last page is read.
 func (c *Client) newPager(ctx context.Context, op operation, via *link, handle uint64) pager {
-	p := pager{c: c, ctx: ctx, op: op, via: via, handle: handle, stopped: new(atomic.Bool)}
+	p := pager{c: c, ctx: ctx, op: op, link: via, handle: handle, stopped: new(atomic.Bool)}
 	if handle != 0 {
 		p.keepOpen()
 	}
@@ -145,14 +145,14 @@ func (c *Client) newPager(ctx context.Context, op operation, via *link, handle u
 
 func (p pager) keepOpen() {
 	time.AfterFunc(keepEvery, func() {
-		if p.stopped.Load() || p.ctx.Err() != nil || p.via.dead.Load() {
+		if p.stopped.Load() || p.ctx.Err() != nil || p.link.dead.Load() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.c.life, keepEvery)
 		defer cancel()
 		k := newCall(opKeepHandle)
 		k.u64(p.handle)
-		p.via.notify(ctx, k)
+		p.link.notify(ctx, k)
 		k.recycle()
 		p.keepOpen()
 	})
@@ -162,36 +162,36 @@ func (p *pager) ended() bool { return p.handle == 0 }
 
 // requestNext requests the next page, unless this page is the last or it was already requested.
 func (p *pager) requestNext() {
-	if p.ended() || p.ahead != nil || p.err != nil {
+	if p.ended() || p.pending != nil || p.err != nil {
 		return
 	}
 	p.step++
-	p.ahead = newCall(p.op)
-	p.ahead.bound = p.via
-	p.ahead.u64(p.handle)
-	p.ahead.u64(p.step)
-	if p.err = p.c.start(p.ctx, p.ahead); p.err != nil {
-		p.ahead = nil
+	p.pending = newCall(p.op)
+	p.pending.bound = p.link
+	p.pending.u64(p.handle)
+	p.pending.u64(p.step)
+	if p.err = p.c.start(p.ctx, p.pending); p.err != nil {
+		p.pending = nil
 	}
 }
 
-// next returns the next page. There must be one.
+// next returns the next page, which must exist.
 func (p *pager) next() ([]byte, error) {
 	p.requestNext()
 	if p.err != nil {
 		return nil, p.err
 	}
-	k := p.ahead
-	p.ahead = nil
+	k := p.pending
+	p.pending = nil
 	if p.err = p.c.wait(p.ctx, k); p.err != nil {
 		return nil, p.err
 	}
 	k.recycle()
-	if k.got&flagMore == 0 {
+	if k.replyFlags&flagMore == 0 {
 		p.handle = 0 // the server has closed it
 		p.stopped.Store(true)
 	}
-	p.requestNext() // one page ahead
+	p.requestNext() // read one page ahead
 	return k.reply, nil
 }
 
@@ -201,14 +201,14 @@ func (p *pager) close() {
 	if p.ended() {
 		return
 	}
-	if p.ahead != nil {
-		p.ahead.forget(p.c)
-		p.ahead = nil
+	if p.pending != nil {
+		p.pending.forget(p.c)
+		p.pending = nil
 	}
 	ctx, cancel := context.WithTimeout(p.c.life, closeTimeout)
 	defer cancel()
 	k := newCall(opCloseHandle)
-	k.bound = p.via
+	k.bound = p.link
 	k.u64(p.handle)
 	p.handle = 0
 	p.stopped.Store(true)

@@ -12,11 +12,11 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// maxKeysLen is the maximum length of the keys in one request, in bytes. maxLost is the
-// number of times that Get restarts a value after the connection broke.
+// maxKeysLen is the maximum total length of the keys in a request, in bytes. maxLost is how often
+// Get restarts reading a value after a broken connection.
 const (
-	maxKeysLen = 64 << 10
-	maxLost    = 100
+	maxKeysLen  = 64 << 10
+	maxRestarts = 100
 )
 
 // Get returns the value of each key, in the order of keys.
@@ -30,8 +30,8 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	values := make([][]byte, 0, len(keys))
 	lost := 0
 	for len(values) < len(keys) {
-		more, err := c.getSome(ctx, keys[len(values):])
-		if errors.Is(err, ErrLost) && lost < maxLost {
+		more, err := c.getBatch(ctx, keys[len(values):])
+		if errors.Is(err, ErrLost) && lost < maxRestarts {
 			lost++
 			continue
 		}
@@ -55,8 +55,8 @@ func (c *Client) checkUsable(ctx context.Context) error {
 	return canceled.Err(ctx)
 }
 
-// getSome gets the values of the first keys, at least one.
-func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
+// getBatch gets the values of as many keys as fit in a reply, from the first.
+func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
 		size += 2 + len(keys[n])
@@ -81,7 +81,7 @@ func (c *Client) getSome(ctx context.Context, keys []string) ([][]byte, error) {
 				return nil, c.badReply("get", err)
 			}
 			r := &reader{key: keys[0], pages: c.newPager(ctx, opRead, k.link, handle)}
-			v, err := r.all()
+			v, err := r.readAll()
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
 		values = append(values, d.take(uint64(size)))
@@ -110,7 +110,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
-	if d.err != nil || (handle != 0) != (k.got&flagMore != 0) {
+	if d.err != nil || (handle != 0) != (k.replyFlags&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
 	return &reader{key: key, data: d.b, pages: c.newPager(ctx, opRead, k.link, handle)}, nil
@@ -149,8 +149,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// all reads the whole value. Read must not have been called.
-func (r *reader) all() ([]byte, error) {
+// readAll reads the whole value. It must not be called after Read.
+func (r *reader) readAll() ([]byte, error) {
 	var value []byte
 	for !r.pages.ended() {
 		page, err := r.pages.next()
@@ -181,8 +181,8 @@ func (r *reader) Close() error {
 // Flush flushes the server's store, as [partd.Flush] does.
 func (c *Client) Flush(ctx context.Context) error { return c.simpleCall(ctx, opFlush) }
 
-// Sync returns once everything that was acknowledged before the call survives a power
-// loss of the server's machine.
+// Sync makes everything that was acknowledged before the call durable, so that it survives a power
+// failure of the server's machine.
 func (c *Client) Sync(ctx context.Context) error { return c.simpleCall(ctx, opSync) }
 
 func (c *Client) simpleCall(ctx context.Context, op operation) error {
@@ -203,7 +203,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	}
 	d := &decoder{b: k.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
-	if len(d.b) > 0 { // older servers send less
+	if len(d.b) > 0 { // older servers send fewer fields
 		st.Changes = int64(d.u64())
 	}
 	if err := d.end(); err != nil {

@@ -30,12 +30,12 @@ func (c *Client) startAttempt() *attempt {
 	return c.attempt
 }
 
-// reconnect connects, resends calls without an answer, and lets new calls proceed. A
-// connection that ends before it delivers an answer counts as a failure, because a
-// request that makes the server hang up must not be resent forever.
+// reconnect connects, resends unanswered calls, and lets new calls proceed. A connection that ends
+// before it delivers an answer counts as a failure, so that a request which makes the server hang
+// up is not resent forever.
 func (c *Client) reconnect(current *attempt) {
 	for {
-		wait, err := c.nextWait()
+		wait, err := c.nextPause()
 		if err != nil {
 			c.giveUp(current, err)
 			return
@@ -56,21 +56,21 @@ func (c *Client) reconnect(current *attempt) {
 	}
 }
 
-// nextWait returns how long to wait before connecting, or an error if the client must give up.
-func (c *Client) nextWait() (wait time.Duration, err error) {
+// nextPause returns how long to wait before connecting, or an error if the client must give up.
+func (c *Client) nextPause() (wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
 		return 0, c.broken
 	}
-	// Add jitter: many clients may have lost the server at the same time.
+	// Add jitter, because many clients can lose the server at the same time.
 	return c.backoff/2 + rand.N(c.backoff/2+1), nil
 }
 
 // recordUseless records that a connection failed or delivered no answer. mu must be held.
 func (c *Client) recordUseless(err error) {
 	c.broken = err
-	if c.uselessSince.IsZero() { // ignore the first failure, which may be chance
+	if c.uselessSince.IsZero() { // ignore the first failure, which may be accidental
 		c.uselessSince = time.Now()
 		return
 	}
@@ -85,12 +85,12 @@ func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
 	if err != nil {
 		return err
 	}
-	c.noteRestart(l)
+	c.handleRestart(l)
 	c.mu.Lock()
 	unanswered := slices.SortedFunc(maps.Values(c.calls), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
 	c.mu.Unlock()
 	for _, k := range unanswered {
-		if err := c.sendAgain(l, k); err != nil {
+		if err := c.resend(l, k); err != nil {
 			<-l.ended
 			return err
 		}
@@ -102,9 +102,9 @@ func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
 	return nil
 }
 
-// sendAgain resends a call over a new connection. Instead of an abandoned change it sends
-// an empty change with the same number.
-func (c *Client) sendAgain(l *link, k *call) error {
+// resend resends a call over a new connection. It replaces an abandoned change by an empty change
+// with the same number.
+func (c *Client) resend(l *link, k *call) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
 	c.mu.Lock()
@@ -152,8 +152,8 @@ func (c *Client) Instance() uint64 {
 	return c.lives
 }
 
-// noteRestart ends the session if it died with the previous server process.
-func (c *Client) noteRestart(l *link) {
+// handleRestart ends the session if it was lost with the previous server process.
+func (c *Client) handleRestart(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.instance != c.instance && !c.ops.storeKeeps {

@@ -40,7 +40,7 @@ func (l *link) sendToken(k *call) error {
 	return l.write(enter.parts())
 }
 
-// newEnter returns a request to use a session, or to issue a new one if session is 0.
+// newEnter returns a request to use a session or, if session is 0, to create one.
 func newEnter(session uint64, token partd.SessionToken) *call {
 	k := newCall(opSession)
 	k.u64(session)
@@ -113,18 +113,18 @@ func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.S
 type opSequence struct {
 	session    uint64 // 0 without a session
 	storeKeeps bool   // the store keeps the session, so it outlives the server
-	next       uint64 // the number of the next change
-	waiting    int    // changes that were sent but not answered
+	next       uint64 // number of the next change
+	waiting    int    // number of unanswered changes
 	lastPop    uint64 // pops have their own numbers
 
-	recent [2]uint64 // this session and the previous one
+	recent [2]uint64 // the current session and the previous one
 
-	free        uint64        // the lowest free number, or 0
+	free        uint64        // lowest free number, or 0
 	unusable    bool          // the session can no longer be used
 	allAnswered chan struct{} // closed when all changes are answered; nil if no change must wait
 }
 
-// renew makes the next change begin a new session.
+// renew makes the next change create a session.
 func (n *opSequence) renew() {
 	if n.allAnswered != nil {
 		close(n.allAnswered)
@@ -185,8 +185,8 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 	}
 }
 
-// needSession begins a session unless the client has one. The token must be held, so nothing
-// else is sent at the same time.
+// needSession creates a session unless the client has one. The caller must hold the token, so that
+// nothing else is sent at the same time.
 func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	if c.ops.session != 0 || c.link != l {

@@ -52,7 +52,7 @@ func TestSocketFiles(t *testing.T) {
 	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("a live socket: %v", err)
 	}
-	must(t, l.(*ownSocket).Listener.Close()) // as after kill -9
+	must(t, l.(*unixListener).Listener.Close()) // as after kill -9
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}

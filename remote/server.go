@@ -25,11 +25,11 @@ type Server struct {
 	spaces   spaces
 	opts     ServerOptions
 	instance uint64        // identifies this server process
-	partTime time.Duration // time that a part may take in addition to StallTimeout
+	partTime time.Duration // maximum time for a part of a message, in addition to StallTimeout
 	quotas   quotas
 	handles  handleTable
-	crowded  atomic.Bool // with so many connections, peers take turns
-	checking semaphore   // for checks of all checksums, one at a time
+	crowded  atomic.Bool // there are so many connections that peers take turns
+	checking semaphore   // limits checksum verification to one request at a time
 	logins   ratelimit.Logins
 	meters   meters
 
@@ -88,8 +88,8 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// CloseRequested returns a channel that is closed once an authorized client has asked the server
-// to end. The server itself does nothing more: its program should call Shutdown.
+// CloseRequested returns a channel that is closed when an authorized client asks the server to end.
+// The program should then call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
 // Serve accepts connections until ctx ends or Shutdown is called, and closes the
@@ -118,7 +118,7 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close() // usually the second time
+		_ = l.Close() // usually closed already
 	}()
 	wait := time.Duration(0)
 	for {
@@ -177,7 +177,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		_ = l.Close() // Serve returns
 	}
 	for c := range s.conns {
-		// The connection reads no more messages. It ends when the arrived messages are answered.
+		// Stop reading messages. The connection ends when the arrived messages are answered.
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
 	for _, c := range s.greeting { // no request of these has been answered
@@ -210,7 +210,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// cutOff ends all connections and interrupts the requests in progress.
+// cutOff ends all connections and interrupts requests in progress.
 func (s *Server) cutOff(reason string) {
 	s.cancel()
 	s.mu.Lock()

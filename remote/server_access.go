@@ -81,14 +81,14 @@ type ServeOptions struct {
 	Trusted bool
 }
 
-// errDenied is the same for every refusal, so that it does not reveal whether a user, a
-// token or a namespace exists. The log has the reason.
+// errDenied is the answer to every refused request, so that it does not reveal whether a user, a
+// token or a namespace exists. The reason is in the log.
 var errDenied = fmt.Errorf("the credential is missing, wrong, or without the right to do this here (%w)", fs.ErrPermission)
 
 // access identifies a connection's client.
 type access struct {
 	user    Identity
-	entered bool // the credential was accepted or is not needed
+	entered bool // the credential was accepted, or none is needed
 	trusted bool // no credential is needed, although the server has users
 	bound   bool // the namespace is fixed
 }
@@ -113,7 +113,7 @@ func (c *conn) requireRights(needs Rights, action string) error {
 	if c.rights()&needs != 0 {
 		return nil
 	}
-	c.server.meters.denied.Add(1)
+	c.server.meters.deniedRequests.Add(1)
 	c.server.opts.Logger.Warn("refused", "operation", action, "user", c.access.user.User, "namespace", c.namespace,
 		"peer", peerName(c.nc), "reason", "it lacks the right "+needs.String())
 	return errDenied
@@ -137,7 +137,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 	case a != nil && !trusted:
 		isGuess := credential != "" || certificate == nil
 		if isGuess && !c.server.logins.MayTry(c.tenant.name, credential) {
-			c.server.meters.wrong.Add(1)
+			c.server.meters.wrongCredentials.Add(1)
 			c.server.opts.Logger.Warn("a credential was not checked: too many wrong ones have come from this address", "peer", peerName(c.nc))
 			return fmt.Errorf("%w (too many wrong credentials have come from this address)", ErrBusy)
 		}
@@ -168,7 +168,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 const guessPause = 250 * time.Millisecond
 
 func (c *conn) wrongCredential(namespace string, cause error) error {
-	c.server.meters.wrong.Add(1)
+	c.server.meters.wrongCredentials.Add(1)
 	c.server.logins.RecordFailure(c.tenant.name)
 	c.server.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(c.nc), "reason", cause)
 	select {
@@ -181,12 +181,12 @@ func (c *conn) wrongCredential(namespace string, cause error) error {
 // bindDefault fixes the namespace of a client that has not chosen one.
 func (c *conn) bindDefault() error {
 	if c.access.bound || c.rights() == 0 {
-		return nil // such a client gets errDenied later
+		return nil // the client receives errDenied with its first request
 	}
 	return c.bind(c.listener.Namespace)
 }
 
-// bind fixes the namespace of a connection, at its first message at the latest.
+// bind fixes the namespace of a connection. It is called before the first request is answered.
 func (c *conn) bind(namespace string) error {
 	if !c.access.bound {
 		p, err := c.server.enterSpace(namespace)

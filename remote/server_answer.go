@@ -11,7 +11,7 @@ type answer struct {
 	allowance
 	builder
 	flags uint8
-	page  int // maximum size, approximately
+	page  int // approximate maximum size
 }
 
 func (c *conn) newAnswer() *answer {
@@ -59,7 +59,7 @@ const (
 	firstTake = 64 << 10 // bytes that a message may use until its length is trusted
 )
 
-// raise raises the allowance to this number of bytes.
+// raise raises the allowance to the given number of bytes. It can wait for memory.
 func (a *allowance) raise(bytes int64) error {
 	if bytes -= free; bytes <= a.total {
 		return nil
@@ -80,8 +80,8 @@ func (a *allowance) raise(bytes int64) error {
 	return nil
 }
 
-// force raises the allowance to this number of bytes, even beyond the budget, because the
-// memory is already in use.
+// force raises the allowance to the given number of bytes, even beyond the budget. It is for memory
+// that is already in use.
 func (a *allowance) force(bytes int64) {
 	if bytes -= free; bytes > a.total {
 		a.account.force(bytes - a.total)
@@ -89,7 +89,7 @@ func (a *allowance) force(bytes int64) {
 	}
 }
 
-// trim returns the memory that is not in use.
+// trim lowers the allowance to the given number of bytes.
 func (a *allowance) trim(bytes int64) {
 	if bytes = max(bytes-free, 0); bytes < a.total {
 		a.account.give(a.total - bytes)

@@ -25,12 +25,12 @@ type conn struct {
 	since  time.Time
 
 	listener  ServeOptions // options of the connection's listener
-	access    access       // used by the conn's goroutine only
+	access    access       // used only by the conn's goroutine
 	namespace string       // the namespace, once it is fixed
 	space     *space       // the default space until the namespace is fixed
 
 	tenant   *tenant      // the peer's
-	account  *account     // of memory
+	account  *account     // memory account
 	lastUsed atomic.Int64 // time of the last message, in nanoseconds
 	worked   atomic.Bool  // a request other than hello has arrived
 
@@ -41,7 +41,7 @@ type conn struct {
 	writing sync.Mutex // locked before the mu of quotas
 	out     []byte     // write buffer, kept for reuse
 
-	reads    semaphore // for requests answered in other goroutines
+	reads    semaphore // limits the requests that are answered in other goroutines
 	running  sync.WaitGroup
 	handles  handles
 	upload   upload
@@ -71,7 +71,7 @@ func peerName(nc net.Conn) string {
 
 func (c *conn) abort() {
 	c.cancel()
-	hangUp(c.nc) // the connection's goroutine notices
+	hangUp(c.nc) // the connection's goroutine detects it
 }
 
 // evict ends the connection because other peers need its memory or its slot.
@@ -86,12 +86,12 @@ var errClosing = errors.New("the server is closing")
 func (c *conn) run() {
 	defer c.server.forget(c)
 	err := c.serve()
-	// Wait before ctx ends, so that answers in progress are still sent.
+	// Wait before canceling ctx, so that answers in progress are still sent.
 	if c.server.isClosing() {
 		c.running.Wait()
 	}
 	c.cancel()
-	_ = c.nc.Close() // everything was sent
+	_ = c.nc.Close() // all answers were sent
 	c.running.Wait()
 	c.handles.close()
 	c.upload.drop(c)
@@ -103,7 +103,7 @@ func (c *conn) run() {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
 		c.server.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
 	default:
-		c.server.meters.faulty.Add(1)
+		c.server.meters.closedFaulty.Add(1)
 		c.server.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
 	}
 }
@@ -171,7 +171,7 @@ func (c *conn) handshake() (rest []byte, err error) {
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)
 		defer cancel()
 		if err := s.HandshakeContext(ctx); err != nil {
-			c.server.meters.withoutTLS.Add(1)
+			c.server.meters.failedTLS.Add(1)
 			return nil, fmt.Errorf("cannot establish TLS: %w", err)
 		}
 		timeout = max(timeout-time.Since(c.since), time.Millisecond)

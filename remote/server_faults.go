@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// logFault logs a failed request: failures of the store at ERROR, mistakes of the peer
-// at the given level.
+// logFault logs a failed request, at the level ERROR if the store failed, or at peerLevel if the peer
+// made a mistake.
 func (c *conn) logFault(peerLevel slog.Level, message string, err error, more ...any) {
 	level := slog.LevelError
 	if isPeerFault(err) || c.server.base.Err() != nil {
@@ -51,8 +51,8 @@ func isPeerFault(err error) bool {
 	return false
 }
 
-// publicText removes the directories of the server's files from an error's text, or from
-// a part of it, before peers see it. The log keeps them.
+// publicText removes the directories of the server's files from text, which is from the error err.
+// Peers must not see them; the log contains them.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {

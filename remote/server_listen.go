@@ -46,8 +46,8 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Close() // also unlocks it
-	if err := lockSoon(dir); err != nil {
+	defer dir.Close() // also unlocks the directory
+	if err := lockWithTimeout(dir); err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
 	}
 	if err := removeStale(path); err != nil {
@@ -63,7 +63,7 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	socket := &ownSocket{Listener: l, path: path}
+	socket := &unixListener{Listener: l, path: path}
 	if socket.info, err = os.Lstat(path); err == nil {
 		err = os.Chmod(path, 0o600)
 	}
@@ -77,9 +77,9 @@ func listenUnix(path string) (net.Listener, error) {
 // server.
 const lockTimeout = 5 * time.Second
 
-// lockSoon locks a directory. It does not wait long, because anyone who can read the
-// directory can lock it.
-func lockSoon(dir *os.File) error {
+// lockWithTimeout locks a directory. It waits only for lockTimeout, because anyone who can read the
+// directory can hold its lock.
+func lockWithTimeout(dir *os.File) error {
 	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		err := tryLock(dir)
 		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
@@ -91,16 +91,16 @@ func lockSoon(dir *os.File) error {
 	}
 }
 
-// ownSocket is a listener that removes its socket file on Close, unless another file
+// unixListener is a listener that removes its socket file on Close, unless another file
 // has replaced it.
-type ownSocket struct {
+type unixListener struct {
 	net.Listener
 	path string
 	info fs.FileInfo
 	once sync.Once
 }
 
-func (o *ownSocket) Close() (err error) {
+func (o *unixListener) Close() (err error) {
 	o.once.Do(func() { // while the socket is bound, no other file can have its inode number
 		if current, e := os.Lstat(o.path); e == nil && o.info != nil && os.SameFile(current, o.info) {
 			err = os.Remove(o.path)
@@ -109,7 +109,7 @@ func (o *ownSocket) Close() (err error) {
 	return errors.Join(err, o.Listener.Close())
 }
 
-// removeStale removes a socket without a listener.
+// removeStale removes a socket file that no process listens on.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +126,7 @@ func removeStale(path string) error {
 		return errors.Join(fmt.Errorf("another server uses it: %w", syscall.EADDRINUSE), c.Close())
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("cannot find out whether another server uses it: %w", err)
+		return fmt.Errorf("cannot determine whether another server uses it: %w", err)
 	}
 	return os.Remove(path)
 }
@@ -150,7 +150,7 @@ func ListenTLS(rawURL string, config *tls.Config) (net.Listener, error) {
 	return tlsListener{l, withSecureSettings(config)}, nil
 }
 
-// withSecureSettings returns a copy of config with the settings that both sides need for safety and speed.
+// withSecureSettings returns a copy of config with the security and speed settings of both sides.
 func withSecureSettings(config *tls.Config) *tls.Config {
 	config = config.Clone()
 	config.MinVersion = tls.VersionTLS13
@@ -192,5 +192,5 @@ func hangUp(nc net.Conn) {
 	if s, ok := nc.(*tls.Conn); ok {
 		nc = s.NetConn() // TLS would first send its close message
 	}
-	_ = nc.Close() // hang up: nothing more is expected from the connection
+	_ = nc.Close() // ignore the error: the connection is abandoned
 }

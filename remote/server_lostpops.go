@@ -2,13 +2,13 @@ package remote
 
 import "sync"
 
-// lostPops has the sessions that lost the result of a pop before the client confirmed it.
-// If such a pop is resent, it may already have run. Any other unknown pop never arrived,
-// because results and their namespaces stay until they are confirmed.
+// lostPops remembers the sessions for which the server dropped a pop's result before the client
+// confirmed it. If such a pop is resent, it may already have run. Other unknown pops never arrived,
+// because the server keeps results and their namespaces until they are confirmed.
 type lostPops struct {
-	mu       sync.Mutex // locked after that of retainedPops
+	mu       sync.Mutex // locked after the mu of retainedPops
 	sessions map[uint64]struct{}
-	tooMany  bool // too many to remember each
+	tooMany  bool // there are too many sessions to remember them individually
 }
 
 func (l *lostPops) add(session uint64) {

@@ -11,20 +11,20 @@ import (
 
 // meters count the server's work.
 type meters struct {
-	golang [lastOperation + 1]meter // by operation; index 0 counts unknown ones
-	python [len(pythonCommands) + 1]meter
+	goOperations [lastOperation + 1]meter // by operation; index 0 is for unknown operations
+	python       [len(pythonCommands) + 1]meter
 
-	bytesSent    atomic.Int64 // bytes
-	accepted     atomic.Int64 // connections
-	refused      atomic.Int64 // connections refused because there were too many
-	evicted      atomic.Int64 // connections closed in favor of other peers
-	faulty       atomic.Int64 // connections closed because the peer broke the protocol or stalled
-	withoutTLS   atomic.Int64 // connections without a successful TLS handshake
-	wrong        atomic.Int64 // wrong credentials
-	denied       atomic.Int64 // requests refused for lack of a right
-	storeErrors  atomic.Int64
-	needsReopen  atomic.Pointer[error] // set by a change that found the store broken
-	endedSession atomic.Int64          // sessions forgotten in favor of other peers
+	bytesSent        atomic.Int64 // bytes
+	accepted         atomic.Int64 // connections
+	refused          atomic.Int64 // connections refused because there were too many
+	evicted          atomic.Int64 // connections closed in favor of other peers
+	closedFaulty     atomic.Int64 // connections closed because the peer violated the protocol or stalled
+	failedTLS        atomic.Int64 // connections with a failed TLS handshake
+	wrongCredentials atomic.Int64 // wrong credentials
+	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
+	storeErrors      atomic.Int64
+	needsReopen      atomic.Pointer[error] // set by a change that failed because the store must be reopened
+	endedSession     atomic.Int64          // sessions forgotten in favor of other peers
 }
 
 // meter counts the requests of one kind.
@@ -41,15 +41,15 @@ func (m *meter) done(start time.Time, failed bool) {
 	m.durations.Observe(time.Since(start))
 }
 
-// pythonCommands have a meter each. All other commands share the first meter, so that
-// peers cannot invent labels.
+// pythonCommands lists the commands of Python's protocol, each with its own meter. Unknown commands
+// share the first meter, so that peers cannot create labels.
 var pythonCommands = [...]string{"syn", "append", "iset", "get", "delete", "drop", "close"}
 
 func (m *meters) meter(op operation) *meter {
 	if op > lastOperation {
 		op = 0
 	}
-	return &m.golang[op]
+	return &m.goOperations[op]
 }
 
 // each calls f for each kind of request that has occurred.
@@ -59,12 +59,12 @@ func (m *meters) each(f func(m *meter, labels ...string)) {
 			f(m, "protocol", protocol, "operation", name)
 		}
 	}
-	for op := range m.golang {
+	for op := range m.goOperations {
 		name := "unknown"
 		if op > 0 {
 			name = operation(op).String()
 		}
-		report(&m.golang[op], "go", name)
+		report(&m.goOperations[op], "go", name)
 	}
 	for i := range m.python {
 		name := "unknown"
@@ -112,10 +112,10 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 		{"partd_connections_accepted_total", metrics.Counter, "Connections accepted.", m.accepted.Load()},
 		{"partd_connections_refused_total", metrics.Counter, "Connections closed at once because there were too many.", m.refused.Load()},
 		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed what they held.", m.evicted.Load()},
-		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.faulty.Load()},
-		{"partd_tls_failures_total", metrics.Counter, "Connections to tls:// whose TLS handshake failed: no TLS, another version, or a refused certificate.", m.withoutTLS.Load()},
-		{"partd_credentials_refused_total", metrics.Counter, "Credentials refused: wrong, without any right in the namespace, or too many to check.", m.wrong.Load()},
-		{"partd_requests_denied_total", metrics.Counter, "Requests refused because the user lacks the right.", m.denied.Load()},
+		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.closedFaulty.Load()},
+		{"partd_tls_failures_total", metrics.Counter, "Connections to tls:// whose TLS handshake failed: no TLS, another version, or a refused certificate.", m.failedTLS.Load()},
+		{"partd_credentials_refused_total", metrics.Counter, "Credentials refused: wrong, without any right in the namespace, or too many to check.", m.wrongCredentials.Load()},
+		{"partd_requests_denied_total", metrics.Counter, "Requests refused because the user lacks the right.", m.deniedRequests.Load()},
 		{"partd_peers", metrics.Gauge, "Peers (users or addresses) that hold something.", int64(peers)},
 		{"partd_memory_used_bytes", metrics.Gauge, "Memory that messages, answers and open readers use.", used[memory]},
 		{"partd_memory_limit_bytes", metrics.Gauge, "Maximum memory of messages, answers and open readers.", l.limit[memory]},

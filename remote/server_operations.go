@@ -12,30 +12,30 @@ type service struct {
 	// needs lists rights; the user must have at least one of them. Only hello needs no right.
 	needs Rights
 	cost  cost
-	// anySession allows a session that is not open on the connection.
+	// anySession permits a session that is not open on the connection.
 	anySession bool
 	// prepare decodes the request, in the order of arrival, and returns the function
 	// that answers it.
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 
-// fill builds the body of an answer. Unless it runs at once, it must not keep the request's body.
+// fill builds the body of an answer. If it does not run at once, it must not use the request's body.
 type fill func(a *answer) error
 
-// cost describes how long an answer may take. It decides where the answer is built.
+// cost estimates how long an answer takes. It decides in which goroutine the answer is built.
 type cost uint8
 
 const (
-	// atOnce: built by the connection's goroutine.
+	// atOnce answers are built by the connection's goroutine.
 	atOnce cost = iota
-	// concurrent: built by one of a few other goroutines.
+	// concurrent answers are built by one of a few other goroutines.
 	concurrent
-	// inTurn: like concurrent, but expensive for the store. A peer may have only a few at
-	// a time.
+	// inTurn answers are like concurrent ones, but expensive for the store. A peer can have only
+	// a few at a time.
 	inTurn
 )
 
-// services are the operations. [conn.mutate] applies operations that change the store.
+// services lists the operations. [conn.mutate] applies those that change the store.
 var services = [lastOperation + 1]service{
 	opAppend:      {needs: RightAppend},
 	opSetOnce:     {needs: RightAppend},
@@ -107,9 +107,9 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	return func(*answer) error { c.handles.remove(id); return nil }, nil
 }
 
-// hello tells the client the server's limits. The client says how it wants its answers,
-// and which session it continues. A session with a wrong token counts as unknown, and
-// so do later requests for it.
+// hello tells the client the server's limits. In its request, the client chooses the form of answers
+// and the session to continue. A session with a wrong token counts as unknown, also in later
+// requests.
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	// The fields after the versions depend on the version.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
@@ -137,7 +137,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// enter continues a session whose token is presented.
+// enter continues a session if the token is right.
 func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	err := c.space.sessions.enter(c.ctx, c, session, token)
 	if err == nil {
@@ -146,8 +146,8 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	return err
 }
 
-// abilities returns a bit for each ability of a store, from the lowest bit on. A layer
-// has all methods; its answers say what the store below cannot do.
+// abilities returns a bit for each ability of a store, from the lowest bit on. A layer has all
+// methods, which return an error if the underlying store lacks the ability.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, supported := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),
@@ -166,7 +166,7 @@ func implements[Ability any](store partd.Partd) bool {
 	return ok
 }
 
-// beginSession issues a session, or continues one whose token is presented.
+// beginSession creates a session, or continues the session whose token the client presents.
 func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answer) error {

@@ -13,8 +13,8 @@ import (
 // the value through a handle.
 const largeValue = math.MaxUint32
 
-// get answers with as many values as fit a page, at least one. A value larger than a page
-// gets a handle.
+// get answers with as many values as fit in a page, at least one. For a value that is larger than a
+// page, it answers with a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
 	return func(a *answer) error {
@@ -40,7 +40,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				a.buf = a.buf[:length]
 				return closeRest(v)
 			}
-			a.builder = newBuilder() // the handle uses the memory
+			a.builder = newBuilder() // the handle keeps the old builder's memory
 			count = a.reserveU32()
 			page, closer := c.valuePages(v)
 			id, err := c.handles.add(c.ctx, false, page, closer)
@@ -106,7 +106,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 
 // valuePages returns the functions of a handle for the rest of a value.
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
-	// Data waiting to be requested stays charged until then.
+	// Data that the client has not requested yet remains charged.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// ack is Python's answer to every successful request.
+// ack is the answer to every successful request of a Python client.
 var ack = [...]byte{0, 3, 'a', 'c', 'k'}
 
 var (
@@ -33,7 +33,7 @@ func (c *conn) handlePython(frames [][]byte) error {
 	for _, f := range frames {
 		m.received.Add(int64(len(f)))
 	}
-	err := c.pythonMay(command)
+	err := c.checkPythonRights(command)
 	defer func() { m.done(arrived, err != nil) }()
 	switch {
 	case err != nil && command == "get":
@@ -66,9 +66,9 @@ var pythonRights = map[string]Rights{
 	"get": RightRead, "append": RightAppend, "iset": RightAppend, "delete": RightChange, "drop": RightChange,
 }
 
-// pythonMay returns an error if the client may not run the command. syn and unknown
+// checkPythonRights returns an error if the client lacks the right to run the command. syn and unknown
 // commands need no right.
-func (c *conn) pythonMay(command string) error {
+func (c *conn) checkPythonRights(command string) error {
 	needs, known := pythonRights[command]
 	switch {
 	case command == "close":
@@ -91,7 +91,8 @@ func (c *conn) pythonError(command string, err error) error {
 	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
 }
 
-// maxSkipped is how many times MaxMessage may be skipped to answer a message that is too large.
+// maxSkipped limits how much of a too large message is skipped to answer it, in multiples of
+// MaxMessage.
 const maxSkipped = 3
 
 // refuse answers a Python client's change if MaxMessage or the memory is too small for
@@ -235,8 +236,8 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// lengthOf returns the number of bytes up to the end of a reader, in the peer's turn.
-// Bytes read count as sent, because the peer cannot receive anything yet.
+// lengthOf reads a reader to its end and returns the number of bytes. The peer must have its turn.
+// The bytes count as sent, because the peer receives nothing in the meantime.
 func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err
@@ -252,7 +253,7 @@ func (p progress) Write(b []byte) (int, error) {
 	return len(b), p.ctx.Err() // stop if the connection has ended
 }
 
-// stream writes a frame from a reader at its beginning. It reads the reader twice.
+// stream writes a frame with the content of a reader, which it reads twice.
 func (w *frameWriter) stream(r io.Reader, rewinder partd.Rewinder, more bool) error {
 	size, err := w.c.lengthOf(r)
 	if err == nil {

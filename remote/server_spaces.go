@@ -186,7 +186,7 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 		if err := d.end(); err != nil {
 			return nil, c.errorf("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
 		}
-		more = k.got&flagMore != 0 && next > after
+		more = k.replyFlags&flagMore != 0 && next > after
 		after = next
 	}
 	return all, nil

@@ -32,7 +32,7 @@ func (u *upload) watch(c *conn) {
 	switch {
 	case u.timer == nil:
 		u.timer = time.AfterFunc(timeout, func() {
-			c.server.meters.faulty.Add(1)
+			c.server.meters.closedFaulty.Add(1)
 			c.server.opts.Logger.Warn("connection closed: an upload stalled", "peer", peerName(c.nc))
 			c.abort()
 		})

@@ -137,7 +137,7 @@ func TestHelloOfAnotherKind(t *testing.T) {
 		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "versions 1 to 1"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
-		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "cut off"},
+		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "incomplete"},
 	} {
 		client := dial(t, url, nil)
 		k := newCall(opHello)

@@ -93,7 +93,7 @@ func TestReconnectingHasJitter(t *testing.T) {
 	c := &Client{opts: ClientOptions{RetryFor: time.Hour}, backoff: lastBackoff}
 	waits := map[time.Duration]bool{}
 	for range 100 {
-		wait, err := c.nextWait()
+		wait, err := c.nextPause()
 		must(t, err)
 		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
 			t.Errorf("a client waits %v", wait)

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// builder builds the body of a message, after space for the headers. It does not copy
+// builder builds the body of a message, and leaves space for the headers before it. It does not copy
 // large pieces.
 type builder struct {
 	buf   []byte // space for the headers, then the body
@@ -13,7 +13,7 @@ type builder struct {
 	bytes int    // total length of refs
 }
 
-// ref is a piece of the body before buf[at:].
+// ref is a piece of the body that belongs before buf[at:].
 type ref struct {
 	offset int
 	data   []byte
@@ -21,11 +21,11 @@ type ref struct {
 
 const (
 	headRoom   = 9 + requestLen
-	byRef      = 16 << 10      // pieces of this length or more are not copied
-	keepBuffer = 1<<20 + 4<<10 // larger buffers are not kept for the next message
+	byRef      = 16 << 10      // minimum length of a piece that is not copied
+	keepBuffer = 1<<20 + 4<<10 // maximum size of a buffer that is kept for reuse
 )
 
-// buffers has buffers for messages, at most keepBuffer each.
+// buffers holds buffers for messages, of at most keepBuffer bytes each.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
 func newBuilder() builder {

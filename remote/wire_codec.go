@@ -9,12 +9,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// textOf returns b as a string without a copy: it is valid as long as b, and changes with it.
+// textOf returns b as a string without a copy. b must not change while the string is in use.
 func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-var errShort = errors.New("the message is cut off")
+var errShort = errors.New("the message is incomplete")
 
-// decoder decodes a message. After an error it returns only zeros.
+// decoder decodes a message. After an error, its methods return zero values.
 type decoder struct {
 	b         []byte
 	err       error
@@ -68,9 +68,9 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads a number of items. Each item has at least minSize bytes in the message, so
-// a false number is detected before memory is allocated. A decoded item needs memory
-// bytes, which may be many times more.
+// count reads the number of items that follow. Each has at least minSize bytes in the message, so
+// that a wrong number is detected before memory is allocated. A decoded item needs memory bytes,
+// which can be much more than minSize.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()
 	if uint64(n)*uint64(minSize) > uint64(len(d.b)) {

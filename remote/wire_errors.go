@@ -13,17 +13,17 @@ import (
 )
 
 var (
-	// ErrBusy is wrapped by the error for a request that needs more memory or open
-	// readers than the server has free. No part of the request was applied.
+	// ErrBusy means that the server has too little free memory or too few free readers for a
+	// request. No part of the request was applied.
 	ErrBusy = errors.New("the server is too busy for the request now: try again later")
-	// ErrLost is wrapped by the error for continuing to read after the connection broke,
-	// or after a long pause. Start reading again.
+	// ErrLost means that a reader or a listing cannot continue, because the connection broke or
+	// the pause was too long. The caller can start reading again.
 	ErrLost = errors.New("the reader or listing is no longer open on the server: begin again")
-	// ErrBadRequest is wrapped by the error for a request that the server does not understand.
+	// ErrBadRequest means that the server does not understand a request.
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// meanings are the errors for the codes in a reply. An error may have several codes.
+// meanings holds the errors for the codes in a reply. An error can have several codes.
 var meanings = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,

@@ -69,7 +69,7 @@ something was appended to it.`,
 	return cmd
 }
 
-// readFile reads a file of up to limit bytes.
+// readFile reads a file. It returns an error if the file is longer than limit bytes.
 func readFile(ctx context.Context, file *os.File, limit int) ([]byte, error) {
 	type result struct {
 		data []byte
@@ -103,7 +103,7 @@ func base64Flag(flags *pflag.FlagSet) *bool {
 	return flags.Bool("base64", false, "read keys as base64, which \"keys --json\" writes for keys that are not text")
 }
 
-// keysOf returns the keys given as arguments, decoded if coded.
+// keysOf returns the keys in a command's arguments. coded means that they are base64.
 func keysOf(args []string, coded bool) ([]string, error) {
 	keys := make([]string, len(args))
 	for i, arg := range args {

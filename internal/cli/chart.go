@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// terminalWidth returns the number of columns of a terminal, or 80 for anything else.
+// terminalWidth returns the width of a terminal in columns, or 80 if w is not a terminal.
 func terminalWidth(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -47,7 +47,7 @@ func drawChart(w io.Writer, keys []partd.KeyInfo, columns int) {
 	}
 }
 
-// withUnit returns a number of bytes, followed by a rounded value with a unit if it is large.
+// withUnit formats a number of bytes. After a large number, it adds a rounded value with a unit.
 func withUnit(n int64) string {
 	const k = 1000
 	if n < k {

@@ -1,5 +1,5 @@
-// Package cli is the command line of partd. Each command has its own file. This file has what
-// they share: running, exit codes and environment variables.
+// Package cli is the command line of partd. Each command has its own file. This file contains what
+// they share: running a command, exit codes and environment variables.
 package cli
 
 import (
@@ -26,27 +26,27 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// app holds what all commands use.
+// app holds what all commands share.
 type app struct {
-	name          string // the name or path of the program for messages, "" for partd
+	name          string // name or path of the program for messages; "" means partd
 	in            *os.File
 	out, err      io.Writer
 	open          func(ctx context.Context, url string, options map[string]string) (partd.Partd, error)
 	program       cliutil.Program
 	extraCommands []*cobra.Command // additional commands on stores
 
-	// abandoned is advice about incomplete data, for the case that the command does not
-	// stop when interrupted. The command sets it, and run reads it.
+	// abandoned is advice about incomplete data. The command sets it, and run prints it if the
+	// command does not stop after an interrupt.
 	abandoned atomic.Pointer[string]
 
-	catchesPipe atomic.Bool // a broken pipe is an error and does not end the process
+	catchesPipe atomic.Bool // a broken pipe is an error instead of ending the process
 }
 
 // Main runs the command line with the process's streams and signals, and returns the exit
 // code.
 func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 
-// MainWith is like Main, with additional commands, and with stores opened by set.
+// MainWith is like Main, but set opens the stores, and more are additional commands.
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -151,14 +151,14 @@ needs the package bash-completion.`
 	return cmd
 }
 
-// catchBrokenPipe makes a write to a broken pipe fail instead of ending the process, so that
-// temporary data can be removed first.
+// catchBrokenPipe makes a write to a broken pipe return an error instead of ending the process, so
+// that the command can remove temporary data.
 func (a *app) catchBrokenPipe() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	a.catchesPipe.Store(true)
 }
 
-// brokenPipe ends the process as a broken pipe would, if err was caused by one.
+// brokenPipe ends the process, like an uncaught SIGPIPE, if a broken pipe caused err.
 func (a *app) brokenPipe(err error) bool {
 	if !a.catchesPipe.Load() || !errors.Is(err, syscall.EPIPE) {
 		return false
@@ -170,11 +170,11 @@ func (a *app) brokenPipe(err error) bool {
 	return true
 }
 
-// commandLine returns a command line with this program, for messages.
+// commandLine returns a command line that runs this program, for messages.
 func (a *app) commandLine(args string) string { return cmp.Or(a.name, "partd") + " " + args }
 
-// programName returns the way to run this program again: its path, if it was run by a path, or
-// "go run", because such a program is removed after it has run.
+// programName returns the command that runs this program again. That is its name or its path, or a
+// "go run" command, because go run removes the program afterwards.
 func programName(arg0 string) string {
 	exe, err := os.Executable()
 	if info, ok := debug.ReadBuildInfo(); err == nil && ok && strings.Contains(exe, "go-build") && strings.HasSuffix(info.Path, "/cmd/partd") {
@@ -201,7 +201,7 @@ func storeArgument(url string) string {
 type failure struct {
 	err     error
 	closing error  // the error of closing the store, if that also failed
-	advice  string // the state of the data, and how to continue
+	advice  string // what state the data is in, and how to continue
 }
 
 func (f *failure) Error() string {

@@ -18,11 +18,11 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// Limits of completions, which must be fast.
+// Limits that keep completion fast.
 const (
 	maxCompletions = 1000
 	completionTime = time.Second
-	completionHead = 1 << 20 // bytes of a file that are searched for its header
+	completionHead = 1 << 20 // number of bytes of a file in which to look for a header
 )
 
 // completeStore completes the URL of a store: first layers and the scheme, then the directory.
@@ -49,8 +49,8 @@ func completeStore(cmd *cobra.Command, _ []string, prefix string) ([]string, cob
 	}
 	var urls []string
 	for _, e := range entries {
-		fits := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
-		if fits && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
+		matches := e.IsDir() || slashes != "" && e.Type() == fs.ModeSocket
+		if matches && strings.HasPrefix(parent+e.Name(), path) && cliutil.IsPrintable(e.Name()) && len(urls) < maxCompletions {
 			urls = append(urls, scheme+":"+slashes+parent+e.Name())
 		}
 	}
@@ -101,8 +101,8 @@ func completeKeys(url *string, coded *bool) cobra.CompletionFunc {
 	}
 }
 
-// completeFields registers completion of a flag that lists fields: the columns of the first
-// file.
+// completeFields registers completion for a flag that lists fields. It offers the columns of the
+// first file.
 func completeFields(cmd *cobra.Command, flag string, f *inputFlags) {
 	const namesOnly = cobra.ShellCompDirectiveNoFileComp
 	must(cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -123,7 +123,7 @@ func completeAggregates(cmd *cobra.Command, f *inputFlags) {
 	const noSpace = cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
 	must(cmd.RegisterFlagCompletionFunc("agg", func(cmd *cobra.Command, files []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		var completions []string
-		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside its parentheses
+		if open := strings.LastIndexByte(prefix, '('); open > strings.LastIndexByte(prefix, ')') { // inside an aggregate's parentheses
 			end := ")"
 			spec, err := aggregate.Parse(prefix[strings.LastIndexByte(prefix[:open], ',')+1:open] + "(x,0)")
 			if err == nil && spec[0].Field == "x" && !strings.Contains(prefix[open:], ",") { // the first of two arguments

@@ -37,9 +37,9 @@ Values are cut into new pieces of up to 1 MiB, depending on --memory: larger
 pieces compress better than many small appends.`
 
 type copyFlags struct {
-	from, to, progress          *string
-	add, replace, asJSON, quiet *bool
-	memory                      *sizeflag.Size
+	from, to, progress              *string
+	appends, replace, asJSON, quiet *bool
+	memory                          *sizeflag.Size
 }
 
 func newCopy(a *app) *cobra.Command {
@@ -55,7 +55,7 @@ func newCopy(a *app) *cobra.Command {
 	f := copyFlags{
 		from:     urlFlag(cmd, "from", "", "`URL` of the store to read"),
 		to:       urlFlag(cmd, "to", "", "`URL` of the store to write"),
-		add:      fs.Bool("append", false, "append to the content of the target"),
+		appends:  fs.Bool("append", false, "append to the content of the target"),
 		replace:  fs.Bool("replace", false, "first drop the content of the target"),
 		memory:   memoryFlag(fs),
 		progress: cliutil.ProgressFlag(cmd),
@@ -70,20 +70,20 @@ func newCopy(a *app) *cobra.Command {
 			store: "target", double: "the part already copied", all: "Everything is", uncompared: "was not compared", existing: "the copy",
 			afterDropped: "The store %s is",
 		}
-		c := &copyRun{target: target{app: a, url: *f.to, add: *f.add, replace: *f.replace, words: words}, flags: f}
+		c := &copyRun{target: target{app: a, url: *f.to, add: *f.appends, replace: *f.replace, words: words}, flags: f}
 		return c.run(cmd.Context())
 	}
 	return cmd
 }
 
-// check finds errors in the flags, whatever the stores contain.
+// check returns an error if the flags are invalid. It does not read the stores.
 func (f *copyFlags) check(ctx context.Context) error {
 	switch {
 	case *f.from == "":
 		return cliutil.Usagef("--from is missing: set it to the URL of the store to copy")
 	case *f.to == "":
 		return cliutil.Usagef("--to is missing: set it to the URL of the store to write")
-	case *f.add && *f.replace:
+	case *f.appends && *f.replace:
 		return cliutil.Usagef("--append and --replace exclude each other")
 	}
 	for flag, url := range map[string]string{"from": *f.from, "to": *f.to} {
@@ -111,7 +111,7 @@ type copyRun struct {
 }
 
 func (c *copyRun) run(ctx context.Context) (err error) {
-	// Each store gets half of the memory for stores.
+	// Each store can use half of the memory for stores.
 	limitHeap(c.flags.memory.Bytes)
 	halfMemory := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(storeShare(c.flags.memory.Bytes/2, url))}
@@ -169,7 +169,7 @@ func (c *copyRun) fill(ctx context.Context, to, from partd.Partd) (err error) {
 	return err
 }
 
-// begin shows the beginning of a stage.
+// begin shows on the progress bar that a stage begins.
 func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from partd.Partd, read *atomic.Int64) {
 	switch {
 	case stage == partd.CopyFilling:
@@ -186,7 +186,7 @@ func (c *copyRun) begin(ctx context.Context, stage partd.CopyStage, to, from par
 	}
 }
 
-// sizeOf returns the bytes of a store, or -1 if counting them means reading all values.
+// sizeOf returns the size of a store's values in bytes, or -1 if that would need reading all values.
 func sizeOf(ctx context.Context, store partd.Partd) int64 {
 	if _, layered := store.(partd.Unwrapper); layered {
 		return -1
@@ -203,7 +203,7 @@ type copyRecord struct {
 	From     string  `json:"from"`
 	To       string  `json:"to"`
 	Keys     int64   `json:"keys"`  // number of keys copied
-	Bytes    int64   `json:"bytes"` // of their values, without compression
+	Bytes    int64   `json:"bytes"` // size of their values, uncompressed
 	Checksum string  `json:"checksum"`
 	Compared string  `json:"compared"` // "checksum", or "bytes" with --append
 	Seconds  float64 `json:"seconds"`

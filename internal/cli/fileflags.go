@@ -47,7 +47,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 	return f
 }
 
-// check finds errors in the flags, whatever the files contain.
+// check returns an error if the flags are invalid. It does not read the files.
 func (f *inputFlags) check(cmd *cobra.Command) error {
 	if cmd.Flags().Changed("sep") && *f.sep == "" {
 		return cliutil.Usagef("--sep is empty: omit it to use commas in csv, or white space in text")
@@ -62,7 +62,7 @@ func (f *inputFlags) showsProgress(a *app) bool {
 	return !*f.quiet && cliutil.ShowsProgress(*f.progress, a.err)
 }
 
-// layout returns the layout of files by the flags and the files' names. It ignores extensions
+// layout determines the layout of files from the flags and the file extensions, except extensions
 // for compression.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	// In a separator, \t is a tab, because a tab is hard to type, and \\ is a backslash.
@@ -102,8 +102,8 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	return l, nil
 }
 
-// tempDirs returns the directories for temporary data. Each value of --tmp may list several,
-// separated by colons.
+// tempDirs returns the directories for temporary data. Each value of --tmp can list several
+// directories, separated by colons.
 func tempDirs(lists []string) (dirs []string, err error) {
 	for _, list := range lists {
 		paths := filepath.SplitList(list)
@@ -177,7 +177,7 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	return records.Layout{Format: format, NoHeader: !in.HasHeader() && in.Format != records.JSONL}, nil
 }
 
-// toStdout reports whether the data goes to the standard output.
+// toStdout reports whether the data is written to the standard output.
 func (f *outputFlags) toStdout() bool {
 	return !f.directory && (*f.output == "" || *f.output == filejobs.Stdin)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/textfmt"
 )
 
-// formatsHelp is the help about the input and output of commands on files.
+// formatsHelp describes input and output in the help of commands on files.
 const formatsHelp = `
 
 Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
@@ -28,7 +28,7 @@ complete. An existing file is an error without --force. The file is compressed
 if its name ends in .gz, .zst, .bz2 or .lz4. The format is that of --to-format,
 else of the file's name, else of the input.`
 
-// fileArgument names the files in the message for missing ones.
+// fileArgument describes the FILE argument in an error about missing files.
 const fileArgument = "FILE (for standard input: - and --format)"
 
 // fileCommand adds flags and behavior to a command that turns files into files with an engine.

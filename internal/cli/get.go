@@ -33,10 +33,9 @@ value, which is not an error.`,
 	})
 }
 
-// keysCommand adds flags and behavior to a command that opens a store and uses the keys in its
-// arguments.
+// keysCommand adds flags and behavior to a command whose arguments are keys of a store.
 func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.Partd, error),
-	use func(context.Context, partd.Partd, []string) error,
+	handle func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {
 	url, coded := storeFlag(cmd), base64Flag(cmd.Flags())
 	cmd.ValidArgsFunction = completeKeys(url, coded)
@@ -45,7 +44,7 @@ func keysCommand(cmd *cobra.Command, open func(context.Context, string) (partd.P
 		if err != nil {
 			return err
 		}
-		return withStore(cmd.Context(), *url, open, func(store partd.Partd) error { return use(cmd.Context(), store, keys) })
+		return withStore(cmd.Context(), *url, open, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
 	}
 	return cmd
 }

@@ -48,7 +48,7 @@ key, or {"key_base64":…,"bytes":…} if the key is not UTF-8.`,
 	return cmd
 }
 
-// keyText returns a key as a field of a line of text.
+// keyText returns a key in a printable form, quoted if necessary.
 func keyText(key string) string {
 	if !cliutil.IsPrintable(key) || key[0] == '"' {
 		return strconv.Quote(key)

@@ -14,7 +14,7 @@ import (
 const (
 	defaultMemory = 256 << 20
 	minMemory     = 16 << 20
-	maxForLog     = 8 << 30 // a log store cannot use more
+	maxForLog     = 8 << 30 // maximum for a log store
 )
 
 func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
@@ -23,9 +23,9 @@ func memoryFlag(flags *pflag.FlagSet) *sizeflag.Size {
 	return s
 }
 
-// limitMemory limits the heap, and returns the options of a store and its layers. They get three
-// quarters of the memory. The rest is for the input, for a record of maximum length, and for
-// memory that is not collected yet; without it the garbage collector would run all the time.
+// limitMemory limits the heap, and returns options that let a store and its layers use three quarters
+// of the memory. The rest is for the input, for a record of maximum length, and for garbage. With
+// less room for garbage, the collector would run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
 	limitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
@@ -39,7 +39,7 @@ func limitHeap(memory int64) {
 	}
 }
 
-// storeShare returns the memory of a store, and of each of its layers that has the option memory.
+// storeShare returns the value of the option memory for a store and each of its layers.
 func storeShare(memory int64, rawURL string) int64 {
 	share := memory / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")

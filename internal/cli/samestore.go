@@ -19,8 +19,9 @@ func bottomStore(store partd.Partd) partd.Partd {
 }
 
 // checkDifferentStores returns an error if the target, which has keys, is the source under another name.
-// That is possible with servers, which can have several addresses and serve a local directory.
-// So it writes a key to the target, looks for it in the source, and removes it.
+// That is possible with servers, because they can have several addresses and can serve a local
+// directory. The function writes a test key to the target, looks for it in the source, and removes
+// it again.
 func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // the directories were compared
@@ -35,7 +36,7 @@ func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, from
 	}
 	defer func() {
 		if e := partd.Delete(context.WithoutCancel(ctx), to, key); e != nil {
-			err = errors.Join(err, fmt.Errorf("removing the test key %q from %s: %w", key, toURL, e))
+			err = errors.Join(err, fmt.Errorf("cannot remove the test key %q from %s: %w", key, toURL, e))
 		}
 	}()
 	if err := flush(ctx, to); err != nil {
@@ -48,8 +49,8 @@ func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, from
 	return err
 }
 
-// checkNotShard returns an error if one of two stores is a shard of the other. Then the test key
-// could be on another shard.
+// checkNotShard returns an error if one of two stores is a shard of the other. The test key cannot
+// detect that, because it could be on another shard.
 func checkNotShard(ctx context.Context, a, b partd.Partd, aURL, bURL string) error {
 	list, shard := a, b
 	if _, ok := list.(*shards.Shards); !ok {

@@ -78,7 +78,7 @@ func parsePart(text string) (part, parts int, err error) {
 	return part, parts, nil
 }
 
-// scan passes the chunks of a part to write, and shows progress.
+// scan calls write with the chunks of one part of the store, and shows progress.
 func scan(ctx context.Context, store partd.Partd, part, parts int, bar *progress.Bar, show bool, write func(partd.Chunk) error) error {
 	defer bar.Stop()
 	var done atomic.Int64
@@ -113,7 +113,7 @@ type scanRecord struct {
 // maxScanLine is the maximum number of bytes of a value in one line.
 const maxScanLine = 1 << 20
 
-// lineWriter writes JSON lines, whatever the lengths of the store's chunks.
+// lineWriter writes chunks as JSON lines. It divides a value independently of the store's chunks.
 type lineWriter struct {
 	enc    *json.Encoder
 	offset int64  // offset of data in the value

@@ -111,7 +111,7 @@ func newShuffle(a *app) *cobra.Command {
 
 const maxPartitions = 1 << 20
 
-// check finds errors in the flags, whatever the files contain.
+// check returns an error if the flags are invalid. It does not read the files.
 func (f *shuffleFlags) check(cmd *cobra.Command) error {
 	switch {
 	case *f.by == "":

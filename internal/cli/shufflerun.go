@@ -26,18 +26,18 @@ type shuffleRun struct {
 	flags  shuffleFlags
 	layout records.Layout
 
-	in       *filejobs.Inputs
-	store    partd.Partd
-	bar      *progress.Bar
-	before   partd.Stats // of the store before the first append, after a drop
-	after    partd.Stats
-	tally    records.Tally
-	appended int64 // number of records appended
-	bytes    int64 // bytes of these records
-	sum      ledger.Sum128
-	proof    shuffleProof
-	seconds  float64
-	largest  []partd.KeyInfo
+	in          *filejobs.Inputs
+	store       partd.Partd
+	bar         *progress.Bar
+	statsBefore partd.Stats // of the store before the first append, after a drop
+	statsAfter  partd.Stats
+	tally       records.Tally
+	appended    int64 // number of records appended
+	bytes       int64 // bytes of these records
+	sum         ledger.Sum128
+	proof       shuffleProof
+	seconds     float64
+	largest     []partd.KeyInfo
 }
 
 func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
@@ -70,7 +70,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
-// withStoreState adds to an error the state of the store, and how to continue.
+// withStoreState adds to an error what state the store is in, and how to continue.
 func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
@@ -90,7 +90,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	if err := j.prepare(ctx, j.bar, j.store, j.store, func() error { return nil }); err != nil {
 		return err
 	}
-	if j.before, err = partd.Stat(ctx, j.store); err != nil {
+	if j.statsBefore, err = partd.Stat(ctx, j.store); err != nil {
 		return err
 	}
 	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
@@ -115,7 +115,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
 		list.fill(b, *j.flags.partitions)
-		if err := b.Turn(); err != nil { // the records of a key stay in order
+		if err := b.Turn(); err != nil { // so that the records of a key stay in order
 			return err
 		}
 		for entries := range partd.Batches(list.entries, limit) {
@@ -145,21 +145,21 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 
 // compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
-	// This costs no more than only counting.
-	if j.largest, j.after, err = largestKeys(ctx, j.store, 5); err != nil {
+	// Finding the largest keys costs no more than only counting.
+	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
 		return err
 	}
 	t := &j.tally
 	j.stage = differs
-	switch more := j.after.Bytes - j.before.Bytes; {
+	switch growth := j.statsAfter.Bytes - j.statsBefore.Bytes; {
 	case !t.Accounted():
 		return filejobs.CheckTally(t)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were appended",
 			t.Records, t.RecordBytes, j.appended, j.bytes)
-	case more != j.bytes:
+	case growth != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s has grown by %d bytes: "+
-			"either another program writes to it, or it lost data", j.appended, j.bytes, j.url, more)
+			"either another program writes to it, or it lost data", j.appended, j.bytes, j.url, growth)
 	}
 	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
 		return err
@@ -168,15 +168,15 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	return nil
 }
 
-// shuffleProof compares a checksum of the records read with one of the content of a store,
-// which means reading the whole store.
+// shuffleProof compares a checksum of the records read with a checksum of the store's content, for
+// which it reads the whole store.
 type shuffleProof struct {
 	store  partd.Checker // nil if there is no proof by checksum
 	before partd.CheckResult
-	result string // the result for the summary
+	result string // text for the summary
 }
 
-// begin records the content of the store before the appends.
+// begin records the checksum of the store before the appends.
 func (p *shuffleProof) begin(ctx context.Context, enabled bool, store partd.Partd) (err error) {
 	checker, ok := store.(partd.Checker)
 	if !enabled || !ok {
@@ -222,8 +222,8 @@ type entryList struct {
 	hashed []byte
 }
 
-// fill makes an entry of each record of a block, valid as long as the block. With partitions,
-// the key is the number of a partition.
+// fill converts each record of a block to an entry, which is valid as long as the block. With
+// partitions, the key is a partition number.
 func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
 	for i := len(l.numbers); i < partitions; i++ {
@@ -252,7 +252,7 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 	}
 }
 
-// join returns the key of several fields. Earlier keys stay valid if the arena is reallocated.
+// join returns a key for several fields. It never moves earlier keys.
 func (l *entryList) join(fields [][]byte) []byte {
 	size := len(fields) // upper bound
 	for _, f := range fields {

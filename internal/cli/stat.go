@@ -43,7 +43,7 @@ otherwise a line each time, or with --json an object per line.`,
 		}
 		return withStore(cmd.Context(), *url, openReading, func(store partd.Partd) error {
 			if *watching {
-				return (&watch{a: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
+				return (&watch{app: a, url: *url, asJSON: *asJSON, top: *top}).run(cmd.Context(), store)
 			}
 			stats, err := partd.Stat(cmd.Context(), store)
 			if err != nil {
@@ -93,16 +93,16 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 
 // largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted by
 // name. It also counts all keys and their bytes, unless n is 0.
-func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, all partd.Stats, err error) {
+func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, total partd.Stats, err error) {
 	if n == 0 {
-		return nil, all, nil
+		return nil, total, nil
 	}
 	for info, err := range partd.Keys(ctx, store) {
 		if err != nil {
-			return nil, all, err
+			return nil, total, err
 		}
-		all.Keys++
-		all.Bytes += info.Size
+		total.Keys++
+		total.Bytes += info.Size
 		if len(top) == n && compareSizes(top[n-1], info) <= 0 {
 			continue
 		}
@@ -110,7 +110,7 @@ func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.Key
 		top = slices.Insert(top, i, info)
 		top = top[:min(len(top), n)]
 	}
-	return top, all, nil
+	return top, total, nil
 }
 
 // compareSizes orders keys by size, largest first, then by name.
@@ -118,22 +118,22 @@ func compareSizes(a, b partd.KeyInfo) int {
 	return cmp.Or(cmp.Compare(b.Size, a.Size), strings.Compare(a.Key, b.Key))
 }
 
-// Intervals of stat --watch: watchEvery, but at least watchRest times the time that reading the
-// store took.
+// stat --watch repeats every watchInterval. If reading the store takes long, it waits watchPauseFactor
+// times as long before it reads the store again.
 const (
-	watchEvery = time.Second
-	watchRest  = 3
+	watchInterval    = time.Second
+	watchPauseFactor = 3
 )
 
-// watch holds the state of stat --watch.
+// watch implements stat --watch.
 type watch struct {
-	a        *app
+	app      *app
 	url      string
 	asJSON   bool
 	top      int
 	terminal bool
 
-	before watchRecord
+	previous watchRecord
 }
 
 // watchRecord is one result. Its rates refer to the time since the previous result.
@@ -145,9 +145,9 @@ type watchRecord struct {
 	ChangesPerSecond float64 `json:"changes_per_second"`
 }
 
-// run shows results until ctx ends, and returns its error.
+// run shows results until ctx ends, and returns the error of ctx.
 func (w *watch) run(ctx context.Context, store partd.Partd) error {
-	w.terminal = !w.asJSON && progress.IsTerminal(w.a.out)
+	w.terminal = !w.asJSON && progress.IsTerminal(w.app.out)
 	for {
 		begin := time.Now()
 		r, err := w.read(ctx, store)
@@ -157,8 +157,8 @@ func (w *watch) run(ctx context.Context, store partd.Partd) error {
 		if err := w.show(r); err != nil {
 			return err
 		}
-		w.before = r
-		if err := canceled.Wait(ctx, time.After(max(watchEvery-time.Since(begin), watchRest*time.Since(begin)))); err != nil {
+		w.previous = r
+		if err := canceled.Wait(ctx, time.After(max(watchInterval-time.Since(begin), watchPauseFactor*time.Since(begin)))); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 	r = watchRecord{Time: time.Now(), Changes: stats.Changes}
 	keys, _, err := largestKeys(ctx, store, w.top)
 	r.statRecord = statRecord{stats.Keys, stats.Bytes, stats.Disk, keysJSON(keys), keys}
-	if b := &w.before; !b.Time.IsZero() {
+	if b := &w.previous; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
 		r.BytesPerSecond = float64(r.Bytes-b.Bytes) / seconds
 		if r.Changes >= b.Changes { // otherwise the server was restarted
@@ -184,16 +184,16 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 
 func (w *watch) show(r watchRecord) error {
 	if !w.terminal {
-		return writeResult(w.a.out, w.asJSON, r, func(out io.Writer) {
+		return writeResult(w.app.out, w.asJSON, r, func(out io.Writer) {
 			fmt.Fprintf(out, "%s  %d keys  %d bytes  %s\n", r.Time.UTC().Format(time.RFC3339), r.Keys, r.Bytes, r.rates())
 		})
 	}
 	var b bytes.Buffer // write all of it together, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
-	writeStat(&b, r.statRecord, terminalWidth(w.a.out))
+	writeStat(&b, r.statRecord, terminalWidth(w.app.out))
 	fmt.Fprintf(&b, "\nrates  %s\n", r.rates())
-	_, err := b.WriteTo(w.a.out)
+	_, err := b.WriteTo(w.app.out)
 	return err
 }
 

@@ -37,14 +37,14 @@ func (j *shuffleRun) summary() error {
 	}
 	t := &j.tally
 	return writeResult(j.app.out, *j.flags.asJSON, summaryRecord{
-		j.url, j.appended, j.bytes, j.after.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
+		j.url, j.appended, j.bytes, j.statsAfter.Keys, len(j.in.Files), t.ReadBytes, t.HeaderBytes,
 		t.BlankLines, t.BadRecords, t.AddedNewlines, j.seconds, j.proof.result, keysJSON(j.largest),
 	}, j.writeSummary)
 }
 
 func (j *shuffleRun) writeSummary(w io.Writer) {
 	t := &j.tally
-	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.after.Keys, withUnit(j.bytes))
+	fmt.Fprintf(w, "records   %d\nkeys      %d\nbytes     %s\n", j.appended, j.statsAfter.Keys, withUnit(j.bytes))
 	writeTime(w, t.ReadBytes, j.seconds)
 	var skipped []string
 	if j.in.Columns != nil {
@@ -86,7 +86,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 func (j *shuffleRun) notes() []string {
 	var notes []string
 	const minRecords = 1000 // with fewer records, unique keys are not unusual
-	if newKeys := j.after.Keys - j.before.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
+	if newKeys := j.statsAfter.Keys - j.statsBefore.Keys; j.appended >= minRecords && newKeys >= j.appended/10*9 {
 		notes = append(notes, fmt.Sprintf("nearly every record has a unique key: is --by %s the right field?", textfmt.ShellQuote(*j.flags.by)))
 	}
 	return append(notes, j.in.Warnings(j.layout)...)

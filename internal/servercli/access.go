@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/remote/tokens"
 )
 
-// access has the users and certificates, which SIGHUP reads again.
+// access holds the users and certificates, which SIGHUP reloads.
 type access struct {
 	users        *tokens.Users           // nil if there are no users
 	certificates *certfiles.Certificates // nil without TLS
@@ -39,8 +39,7 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	return a, nil
 }
 
-// reload reads users and certificates again. If a file cannot be used, its previous
-// contents stay in use.
+// reload reads users and certificates again. If a file is invalid, its previous contents stay in use.
 func (a *access) reload(log *slog.Logger) {
 	if a.users == nil && a.certificates == nil {
 		log.Info("SIGHUP: nothing to reload; send SIGTERM to stop the server")
@@ -58,9 +57,9 @@ func (a *access) reload(log *slog.Logger) {
 	}
 }
 
-// onHangup calls reload on each SIGHUP. By default SIGHUP would end the process and
-// lose what buffers hold.
-func onHangup(reload func()) (stop func()) {
+// reloadOnHangup calls reload on each SIGHUP. Otherwise SIGHUP would end the process, and buffered data
+// would be lost.
+func reloadOnHangup(reload func()) (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	go func() {

@@ -22,7 +22,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// admin answers HTTP requests about the server. While the store is being opened, it says so.
+// admin answers HTTP requests about the server's health and metrics. It also runs while the store is
+// being opened.
 type admin struct {
 	started time.Time
 	serving atomic.Pointer[serving]
@@ -31,7 +32,7 @@ type admin struct {
 // serving is a server with its stores.
 type serving struct {
 	server     *remote.Server
-	log        *logstore.Store // the store at the bottom; nil if it is of another kind
+	log        *logstore.Store // the bottom store; nil unless it is a log: store
 	guard      *space.Guard
 	namespaces *namespaces.Set // nil without namespaces
 	limits     *spaceFlags
@@ -60,7 +61,7 @@ func listenAdmin(c *config) (net.Listener, error) {
 	return l, err
 }
 
-// serve starts answering, and returns a function that stops it.
+// serve starts to answer requests, and returns a function that stops it.
 func (a *admin) serve(l net.Listener, profiles bool, log *slog.Logger) (stop func()) {
 	h := adminhttp.WithStatus(adminhttp.Handler(a.ready, http.HandlerFunc(a.metrics)))
 	if profiles {
@@ -163,7 +164,7 @@ func (s *serving) writeSpace(w *metrics.Writer) {
 	}
 }
 
-// writeLog writes the metrics that only a log: store has.
+// writeLog writes the metrics that only log: stores have.
 func writeLog(w *metrics.Writer, s *logstore.Store) error {
 	f, err := s.Metrics()
 	if err != nil {

@@ -78,7 +78,7 @@ func (c *config) add(cmd *cobra.Command) {
 			directive |= cobra.ShellCompDirectiveNoSpace
 		}
 		if err := cmd.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values[f.Name], directive)); err != nil {
-			panic(err) // the program is wrong: there is no such flag
+			panic(err) // a bug: the command has no such flag
 		}
 	})
 }
@@ -94,7 +94,7 @@ func isSocket(rawURL string) bool { return strings.HasPrefix(rawURL, "ipc://") }
 
 func isTLS(rawURL string) bool { return strings.HasPrefix(rawURL, "tls://") }
 
-// check validates the combination of the flags.
+// check validates the flags.
 func (c *config) check(cmd *cobra.Command) error {
 	c.space.minFreeGiven = cmd.Flags().Changed("min-free")
 	switch {

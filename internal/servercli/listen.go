@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// listener is an open address with the options of its clients.
+// listener is a listening address with the options for its clients.
 type listener struct {
 	net.Listener
 	opts remote.ServeOptions
 }
 
-// accepting closes begun at the first Accept, so that "ready" is printed only when
-// connections are accepted.
+// accepting is a listener that closes begun at the first Accept, so that "ready" is printed only after
+// the server accepts connections.
 type accepting struct {
 	net.Listener
 	once  sync.Once
@@ -66,8 +66,8 @@ func listen(c *config, a *access) ([]listener, error) {
 	return listeners, nil
 }
 
-// checkAddress refuses an address that other machines can reach, before it is opened. A
-// host name is only resolved by listening; listen then checks the result again.
+// checkAddress returns an error for an address that other machines can reach, before it is opened. It
+// does not resolve host names; for these, listen checks the opened address.
 func (c *config) checkAddress(url string) error {
 	if isSocket(url) {
 		return nil
@@ -91,7 +91,7 @@ func (c *config) checkAddress(url string) error {
 	return nil
 }
 
-// exposure returns what an address gives away to other machines, or "" for nothing.
+// exposure describes what other machines could do through an address, or returns "".
 func (c *config) exposure(url string) string {
 	switch {
 	case isTLS(url) && c.hasUsers():

@@ -23,15 +23,15 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	defer onHangup(func() { a.reload(log) })()
+	defer reloadOnHangup(func() { a.reload(log) })()
 	listeners, err := listen(c, a)
 	if err != nil {
 		return err
 	}
-	// ServeWith closes the listeners that it serves. This closes the rest.
+	// ServeWith closes the listeners that it serves. Close the others.
 	defer func() {
 		for _, l := range listeners {
-			_ = l.Close() // usually the second time
+			_ = l.Close() // usually closed already
 		}
 	}()
 	adminServer := &admin{started: time.Now()}
@@ -91,7 +91,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("ending: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// Flushing may take as long as it needs: a second signal or --stop-timeout ends the process.
+	// Flushing has no time limit. A second signal or --stop-timeout ends the process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {
 		log.Info("ended")
@@ -104,7 +104,7 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	errs := make([]error, len(listeners))
-	var failed error
+	var printErr error
 	var wg sync.WaitGroup
 	for i, l := range listeners {
 		adminServer := &accepting{Listener: l, begun: make(chan struct{})}
@@ -121,7 +121,7 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 		}
 		if _, err := fmt.Fprintf(out, "ready %s\n", remote.URL(l.Addr())); err != nil {
 			stop(err)
-			failed = fmt.Errorf("printing that the server is ready: %w", err)
+			printErr = fmt.Errorf("printing that the server is ready: %w", err)
 			break
 		}
 	}
@@ -131,5 +131,5 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 		stop(nil)
 	}
 	wg.Wait()
-	return errors.Join(append(errs, failed)...)
+	return errors.Join(append(errs, printErr)...)
 }

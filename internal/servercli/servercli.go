@@ -48,21 +48,21 @@ func MainWith(set *stores.Set, args []string) int {
 		case code := <-done:
 			return code
 		case sig := <-signals:
-			if time.Since(start) < sameSignal {
+			if time.Since(start) < repeatWindow {
 				continue
 			}
 			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
-				return 128 + int(number) // as shells do
+				return 128 + int(number) // like a shell
 			}
 			return cliutil.ExitFailed
 		}
 	}
 }
 
-// A repeated signal counts as the first one for the duration sameSignal:
-// timeout and shells send one to the process and one to its group.
-const sameSignal = time.Second
+// repeatWindow is the time within which a repeated signal counts as the same one: timeout(1) and shells
+// send a signal to the process and another to its group.
+const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	root := newRoot(set, s)
@@ -126,7 +126,7 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 	root.AddCommand(newToken(s), completion, cliutil.NewVersion(s.out, "partd-server"))
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	p := &cliutil.Program{
-		// Not the command partd's variables, whose PARTD_STORE may be the URL of this server.
+		// The prefix differs from partd's, because PARTD_STORE can be the URL of this server.
 		Env: &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}},
 		Out: s.out, Err: s.err,
 		ExitCodes: `0 ended on request, 1 failed, 2 wrong usage, 130 and 143 ended at once

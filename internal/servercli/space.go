@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// minLogQuota is the smallest useful quota of a log: store. An empty one counts 1 MiB, for
-// its write-ahead file, and nothing would ever fit into less.
+// minLogQuota is the smallest useful quota of a log: store, because the write-ahead file of an empty
+// store already counts 1 MiB.
 const minLogQuota = 2 << 20
 
 // spaceFlags are the flags that limit the space of stores.
@@ -35,8 +35,7 @@ func (f *spaceFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Var(&f.minFree, "min-free", "`SIZE` to keep free on the store's disk; appends and sets that would use it are refused (default: a hundredth of the disk, at most 256MiB)")
 }
 
-// newGuard returns the guard of a store that was opened by a URL, and sets the limits of
-// its namespaces.
+// newGuard returns a guard for the store at storeURL, and sets the limits for namespaces.
 func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.Partd, namespaceOpts *namespaces.Options, log *slog.Logger) (*space.Guard, error) {
 	logged := func(measure func() (int64, error)) func() (int64, error) {
 		return func() (int64, error) {
@@ -75,7 +74,7 @@ func (f *spaceFlags) newGuard(ctx context.Context, storeURL string, store partd.
 	return space.New(l)
 }
 
-// directoryOf returns the local directory of a store's files, or "" if it has none.
+// directoryOf returns the local directory of a store's files, or "" if the store has no files.
 func directoryOf(storeURL string) string {
 	scheme, dir := cliutil.SplitURL(storeURL)
 	if scheme != "file" && scheme != "log" {
@@ -95,8 +94,8 @@ func bottomStore(store partd.Partd) partd.Partd {
 	return store
 }
 
-// usedBytes returns a function that measures the bytes that a store uses. Only a log: store
-// knows them without looking at each key.
+// usedBytes returns a function that measures the size of a store in bytes. For most stores, it must
+// look at each key.
 func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
 	switch s := bottomStore(store).(type) {
 	case *logstore.Store:
@@ -114,7 +113,7 @@ func usedBytes(ctx context.Context, store partd.Partd) func() (int64, error) {
 	}
 }
 
-// reclaimSpace frees the space of a store's dead data, if the store supports that.
+// reclaimSpace frees the space of a store's deleted data, if the store supports that.
 func reclaimSpace(ctx context.Context, store partd.Partd) {
 	if s, ok := bottomStore(store).(*logstore.Store); ok {
 		s.Reclaim(ctx)

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// storeShare returns the memory of the store, and of each of its layers.
+// storeShare returns the memory for the store, and for each of its layers.
 func (c *config) storeShare() int64 {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	const maxForLog = 8 << 30
@@ -30,8 +30,8 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	share := c.storeShare()
 	if scheme != "mem" {
-		// The heap holds messages, and the part of the store's memory that is not
-		// mapped: a log has three quarters of its memory outside the heap.
+		// The heap holds messages and the store's memory, except three quarters of a log's
+		// memory, which are outside the heap.
 		heap := c.memory.Bytes + c.memory.Bytes/16
 		if strings.HasSuffix(scheme, "log") {
 			heap = c.memory.Bytes - share/4*3
@@ -48,9 +48,9 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	return store, err
 }
 
-// namespaceDir returns the directory of the namespaces' stores, or "" without namespaces. It is
-// within the default store's directory, so that a copy of that contains them. A buffer does not
-// keep sessions: they would end whenever its store is closed for another.
+// namespaceDir returns the directory of the namespaces' stores, or "" without namespaces. It is in the
+// default store's directory, so that a copy of that directory contains the namespaces. Stores with a
+// buffer have no namespaces, because a buffer does not keep sessions when its store is closed.
 func (c *config) namespaceDir() string {
 	scheme, rest, _ := strings.Cut(c.store, ":")
 	path, _, _ := strings.Cut(rest, "?")
