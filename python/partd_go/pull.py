@@ -54,7 +54,7 @@ class Conflict(Error):
 AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # pullframe's names
 
 _KINDS: tuple[tuple[str, type[Error]], ...] = (
-    ("what is missing here could be had from nobody", SyncFailed),
+    ("no other node could supply the missing data", SyncFailed),
     ("another node saved the table at the same time", Conflict),
     ("outcome is unknown", UnknownOutcome),
     ("not found", NotFound),

@@ -131,7 +131,7 @@ def test_wrong_frames(nodes, name):
     for wrong in (prices().assign(when=1), prices().rename(columns={"price": 0})):
         with pytest.raises(ValueError, match="rename"):
             one.save(name, wrong)
-    with pytest.raises(partd_go.Error, match="twice"):
+    with pytest.raises(partd_go.Error, match="two rows have the time"):
         one.save(name, pd.concat([prices(), prices()]))
     with pytest.raises(NotFound):
         one.load(name)

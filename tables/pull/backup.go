@@ -77,7 +77,7 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	objects, err := backupBucket(b).Objects(ctx, backupNames)
 	for _, o := range objects {
 		name, err := url.PathUnescape(strings.TrimSuffix(strings.TrimPrefix(o.Name, backupNames), ".json"))
-		if err == nil && backupObject(name) == o.Name { // otherwise not one of ours
+		if err == nil && backupObject(name) == o.Name { // skip objects that are not backups
 			all = append(all, BackupInfo{name, o.Modified})
 		}
 	}
@@ -105,10 +105,10 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 		return nil, err
 	}
 	if len(backupObject(name)) > len(backupNames)+255 {
-		return nil, fmt.Errorf("as a file the name would be %s: choose a shorter one, or one of ASCII letters", backupObject(name))
+		return nil, fmt.Errorf("the file name %s would be too long: choose a shorter name, or one with ASCII letters only", backupObject(name))
 	}
 	if _, err := to.Read(ctx, backupObject(name), 0); err == nil {
-		return nil, fmt.Errorf("there is a backup of this name: choose another one (%w)", fs.ErrExist)
+		return nil, fmt.Errorf("a backup of this name exists: choose another name (%w)", fs.ErrExist)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err // the name may be invalid for an object
 	}
@@ -128,7 +128,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	for _, t := range slices.Sorted(maps.Keys(all)) {
 		m, rec, _, _, err := n.newest(ctx, t, time.Time{}, time.Time{})
 		if err == nil && rec.Version < all[t] {
-			err = fmt.Errorf("version %d is the newest, and those who have it do not answer: %w", all[t], ErrSyncFailed)
+			err = fmt.Errorf("no node that has version %d, the newest, answers: %w", all[t], ErrSyncFailed)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("table %q: %w", t, err)
@@ -144,7 +144,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	}
 	b, err := json.Marshal(made)
 	if err == nil && len(b) > maxManifest {
-		err = fmt.Errorf("%d tables are too many for a backup: %w", len(done), partd.ErrTooLarge)
+		err = fmt.Errorf("a backup cannot list %d tables: %w", len(done), partd.ErrTooLarge)
 	}
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.held(key) > 0 {
-			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has it, and wait for a lease, or let the registry forget it", key))
+			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table and wait for a lease, or call Forget", key))
 		}
 	}
 	return all, err
@@ -200,7 +200,7 @@ func (n *Node) send(ctx context.Context, to content.Bucket, has map[string]int64
 		switch {
 		case err != nil:
 		case there:
-			n.log.Warn("pull: a file of the backups is damaged, and is replaced", "table", r.Name, "file", f.Hash)
+			n.log.Warn("pull: a backup file is damaged; it is replaced", "table", r.Name, "file", f.Hash)
 			err = to.Replace(ctx, f, data)
 		default:
 			err = to.Create(ctx, backupFiles+f.Hash, data)

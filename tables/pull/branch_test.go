@@ -141,7 +141,7 @@ func TestForget(t *testing.T) {
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", always, always)
-	if err := b.Forget(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "is at a node") {
+	if err := b.Forget(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "has version") {
 		t.Errorf("it is not lost: %v", err)
 	}
 	if err := b.Forget(t.Context(), "y"); !errors.Is(err, ErrNotFound) {

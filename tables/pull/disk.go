@@ -74,7 +74,7 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 		}
 		d.id = string(b)
 		if err == nil && (len(b) < 16 || strings.Trim(d.id, "abcdefghijklmnopqrstuvwxyz234567") != "") {
-			err = fmt.Errorf("%s is damaged: remove it, and the node gets a new id", path)
+			err = fmt.Errorf("%s is damaged: remove it, so that the node gets a new ID", path)
 		}
 		if storage != nil {
 			// With a storage, the directory holds an empty file with the name, size and
@@ -142,7 +142,7 @@ func (d *disk) head(key string) (h head, err error) {
 		h.confirmed, err = info.ModTime(), h.check(key)
 	}
 	if err != nil { // the registry and the other nodes still have the record
-		return head{}, fmt.Errorf("%s: %w: remove it, and it comes from the registry again", path, err)
+		return head{}, fmt.Errorf("%s: %w: remove the file, and the node gets the record from the registry again", path, err)
 	}
 	return h, nil
 }
@@ -216,7 +216,7 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 			return nil
 		}
 		if err != nil {
-			return err // better keep too much than remove too much
+			return err // without the manifest, sweep would remove files that are in use
 		}
 		m, err := readManifest(b, r)
 		if err == nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-var errAbsent = errors.New("it does not have the file")
+var errAbsent = errors.New("the node does not have the file")
 
 func newClient(config *tls.Config, patience time.Duration) *http.Client {
 	return &http.Client{
@@ -34,8 +34,8 @@ func newClient(config *tls.Config, patience time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node. Reading the body fails if nothing arrives for
-// a lease.
+// request sends a request to another node. Reading the response body fails if no bytes
+// arrive for a lease.
 func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -55,12 +55,12 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 		cancel(nil)
 		return nil, err
 	}
-	silent := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("it fell silent")) })
+	silent := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
 	answer.Body = &watched{ReadCloser: answer.Body, n: n, silent: silent, cancel: cancel}
 	if answer.StatusCode == http.StatusOK || from > 0 && answer.StatusCode == http.StatusPartialContent {
 		return answer, nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // as much as could be read
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // a partial message is better than none
 	_ = answer.Body.Close()
 	if answer.StatusCode == http.StatusNotFound {
 		return nil, errAbsent
@@ -68,17 +68,18 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 	return nil, fmt.Errorf("%s: %q", answer.Status, strings.TrimSpace(string(text)))
 }
 
-// askJSON sends a request and decodes the JSON response, of which it reads at most most
-// bytes.
-func (n *Node) askJSON(ctx context.Context, method, url string, most int64, into any) error {
+// askJSON sends a request and decodes the JSON response. It reads at most limit bytes.
+func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
 	answer, err := n.request(ctx, method, url, 0)
 	if err != nil {
 		return err
 	}
 	defer answer.Body.Close() //nolint:errcheck // it was only read
-	return json.NewDecoder(io.LimitReader(answer.Body, most)).Decode(into)
+	return json.NewDecoder(io.LimitReader(answer.Body, limit)).Decode(into)
 }
 
+// watched is a response body that counts the received bytes, and cancels the request if no
+// bytes arrive for a lease.
 type watched struct {
 	io.ReadCloser
 	n      *Node
@@ -87,10 +88,10 @@ type watched struct {
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	got, err := w.ReadCloser.Read(p)
-	w.n.fetched.Add(int64(got))
+	count, err := w.ReadCloser.Read(p)
+	w.n.fetched.Add(int64(count))
 	w.silent.Reset(w.n.opts.Lease)
-	return got, err
+	return count, err
 }
 
 func (w *watched) Close() error {
@@ -133,7 +134,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Contains(f) {
 		return nil
 	}
-	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // the storage has it, but its sign was lost
+	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // the storage has the file, but the directory lost its empty file
 		return nil
 	}
 	var causes []HolderError
@@ -156,11 +157,11 @@ type peerFiles struct {
 	peer
 }
 
-// Try calls once, with a time limit for the file.
-func (p peerFiles) Try(ctx context.Context, f content.Named, once func(ctx context.Context) error) error {
+// Try calls attempt once, with a time limit for the file.
+func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.n.fileTime(f.Size))
 	defer cancel()
-	err := once(ctx)
+	err := attempt(ctx)
 	if err != nil {
 		err = errors.Join(err, canceled.Err(ctx))
 	}
@@ -173,12 +174,12 @@ func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.
 	if err != nil {
 		return nil, err
 	}
-	left := answer.ContentLength
+	length := answer.ContentLength
 	switch {
 	case offset > 0 && (answer.StatusCode == http.StatusOK || !strings.HasPrefix(answer.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))):
-		err = fmt.Errorf("it was asked for what begins at byte %d: %w", offset, content.ErrOffset)
-	case left >= 0 && left != f.Size-offset:
-		err = fmt.Errorf("its file has %d bytes, and the manifest says %d", offset+left, f.Size)
+		err = fmt.Errorf("the node does not send the file from byte %d on: %w", offset, content.ErrOffset)
+	case length >= 0 && length != f.Size-offset:
+		err = fmt.Errorf("the node's file has %d bytes, but the manifest lists %d", offset+length, f.Size)
 	default:
 		return answer.Body, nil
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// table returns the copy's record of a table; its version is 0 if there is none.
+// table returns the copy's record of a table. The version is 0 if the copy has no record.
 func (r *registry) table(key string) tableEntry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -33,8 +33,8 @@ func (r *registry) note(rec record) {
 	r.raise(keyOf(rec.Name), rec)
 }
 
-// newest returns the newest version that this process knows, which the registry may have
-// lost. Its version is 0 until this process has asked all nodes.
+// newest returns the newest version that this process knows, even if the registry has lost
+// it. The version is 0 until this process has asked all nodes.
 func (r *registry) newest(key string) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -137,10 +137,10 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	heads[peer{address: "this one"}] = h.record
+	heads[peer{address: "this node"}] = h.record
 	for p, r := range heads {
 		if r.Version >= newest {
-			return errors.Join(canceled.Err(ctx), fmt.Errorf("version %d is at a node, %s: load or save it there, or restore a backup", r.Version, p.address))
+			return errors.Join(canceled.Err(ctx), fmt.Errorf("node %q has version %d: load or save the table there, or restore a backup", p.address, r.Version))
 		}
 	}
 	return n.reg.forget(ctx, name, e.revision)

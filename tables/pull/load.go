@@ -86,7 +86,7 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
 		failed := err
 		if err = bring(h.record); err == nil {
-			n.log.Warn("pull: nobody answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmed, "error", failed)
+			n.log.Warn("pull: no node answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmed, "error", failed)
 		}
 	}
 	return m, rec, lo, hi, err
@@ -95,7 +95,7 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 // patience returns how long to wait for the registry.
 func (n *Node) patience(h head) time.Duration {
 	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
-		return min(n.opts.SyncTimeout, n.opts.Lease) // a version is here to return instead
+		return min(n.opts.SyncTimeout, n.opts.Lease) // Load can return the local version instead
 	}
 	return n.opts.SyncTimeout
 }
@@ -120,7 +120,7 @@ func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, err
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, registryFailed(fmt.Errorf("it lost the record of version %d, and those that hold it do not answer: start one of them, or let the registry forget it", held))
+		return record{}, 0, registryFailed(fmt.Errorf("it lost the record of version %d, and no node that has this version answers: start one of these nodes, or call Forget", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound

@@ -46,7 +46,7 @@ func (r record) file() content.Named { return content.Named{Hash: r.Manifest, Si
 // check validates a record from outside this process.
 func (r record) check(key string) error {
 	if keyOf(r.Name) != key || checkName(r.Name) != nil || r.Version < 1 || !isHash(r.Manifest) || r.Size < 1 || r.Size > maxManifest || r.Rows < 0 || r.Bytes < 0 {
-		return fmt.Errorf("a record of version %d, whose manifest has %d bytes, makes no sense", r.Version, r.Size)
+		return fmt.Errorf("the record of version %d, with a manifest of %d bytes, is invalid", r.Version, r.Size)
 	}
 	return nil
 }
@@ -120,26 +120,26 @@ func readManifest(b []byte, of record) (*manifest, error) {
 		return nil, fmt.Errorf("the manifest: %w", err)
 	}
 	if m.Name != of.Name || m.Version != of.Version {
-		return nil, fmt.Errorf("the manifest is of version %d of %q, and not what the record says", m.Version, m.Name)
+		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, of.Version, of.Name)
 	}
 	raw, err := decodeSchema(m.Schema)
 	if err != nil {
 		return nil, err
 	}
 	m.schema = raw
-	at := raw.FieldIndices(m.Time)
-	if len(at) != 1 || !isTime(raw.Field(at[0]).Type) {
-		return nil, fmt.Errorf("the manifest's time column %q is none", m.Time)
+	indices := raw.FieldIndices(m.Time)
+	if len(indices) != 1 || !isTime(raw.Field(indices[0]).Type) {
+		return nil, fmt.Errorf("the manifest's column %q is not a time column", m.Time)
 	}
-	m.time = at[0]
+	m.time = indices[0]
 	last := int64(math.MinInt64)
 	for lines.Scan() {
 		var f dataFile
 		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
-			return nil, fmt.Errorf("the manifest's file %d: %w", len(m.files)+1, err)
+			return nil, fmt.Errorf("file %d of the manifest: %w", len(m.files)+1, err)
 		}
 		if !isHash(f.Hash) || f.Size < 1 || f.Rows < 1 || f.Min > f.Max || len(m.files) > 0 && f.Min <= last {
-			return nil, fmt.Errorf("the manifest's file %d makes no sense", len(m.files)+1)
+			return nil, fmt.Errorf("file %d of the manifest is invalid", len(m.files)+1)
 		}
 		last = f.Max
 		m.files = append(m.files, f)
@@ -158,10 +158,10 @@ func isHash(s string) bool {
 // checkName checks the name of a table.
 func checkName(name string) error {
 	if len(name) == 0 || len(name) > tables.MaxName {
-		return fmt.Errorf("a name has 1 to %d bytes, and this has %d", tables.MaxName, len(name))
+		return fmt.Errorf("the name has %d bytes: use 1 to %d bytes", len(name), tables.MaxName)
 	}
 	if !utf8.ValidString(name) {
-		return fmt.Errorf("the name %q is no UTF-8", name)
+		return fmt.Errorf("the name %q is not valid UTF-8", name)
 	}
 	return nil
 }
@@ -186,7 +186,7 @@ func isTime(t arrow.DataType) bool {
 	return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
 }
 
-var errNoTime = errors.New("the time column has a null: each row needs a time")
+var errNoTime = errors.New("the time column has a null: every row needs a time")
 
 // firstFrom returns the index of the first time in a sorted column that is not before
 // from.

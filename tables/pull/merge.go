@@ -82,10 +82,10 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 func joined(m *manifest, put frame) (*arrow.Schema, error) {
 	s := put.batch.Schema()
 	if !s.HasField(m.Time) {
-		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("it is the table's time column, and the frame lacks it")}
+		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the frame lacks this column, which is the table's time column")}
 	}
 	if s.Field(put.time).Name != m.Time {
-		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, and the frame has %q before it: put it first", s.Field(put.time).Name)}
+		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the frame has another time column, %q, before it: move it to the front", s.Field(put.time).Name)}
 	}
 	fields := m.schema.Fields()
 	for _, f := range s.Fields() {

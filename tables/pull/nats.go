@@ -77,14 +77,14 @@ func (r *natsRegistry) Watch(ctx context.Context, f func(Entry)) error {
 	if err != nil {
 		return err
 	}
-	defer w.Stop() //nolint:errcheck // of a connection that may be gone
+	defer w.Stop() //nolint:errcheck // the connection may be closed
 	for {
 		select {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
 		case e, open := <-w.Updates():
 			if !open {
-				return errors.New("its watch ended")
+				return errors.New("the watch ended")
 			}
 			var entry Entry
 			if e != nil {
@@ -131,7 +131,7 @@ func (r *natsRegistry) with(f func(jetstream.KeyValue) error) error {
 	kv := r.kv
 	r.mu.Unlock()
 	if kv == nil {
-		return errors.New("it was not reached yet")
+		return errors.New("the servers have not answered yet")
 	}
 	return f(kv)
 }
@@ -200,7 +200,7 @@ func newLocal(dir string, port int, token string) (*server.Server, error) {
 	if !s.ReadyForConnections(5*time.Second) || !s.Running() {
 		s.Shutdown()
 		s.WaitForShutdown()
-		return nil, fmt.Errorf("port %d of 127.0.0.1 is taken", port)
+		return nil, fmt.Errorf("port %d of 127.0.0.1 is in use", port)
 	}
 	return s, nil
 }

@@ -121,7 +121,7 @@ func TestOwnRegistry(t *testing.T) {
 		t.Errorf("nobody has the version: %v", err)
 	}
 	must(t, b.Forget(t.Context(), "x"))
-	if _, err := pull.Open(t.Context(), t.TempDir(), &pull.Options{Registry: "nats://a", OwnRegistry: registry}); err == nil || !strings.Contains(err.Error(), "set one") {
+	if _, err := pull.Open(t.Context(), t.TempDir(), &pull.Options{Registry: "nats://a", OwnRegistry: registry}); err == nil || !strings.Contains(err.Error(), "set only one") {
 		t.Errorf("two registries: %v", err)
 	}
 }

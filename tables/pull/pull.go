@@ -1,6 +1,6 @@
 // Package pull replicates named tables between nodes on demand: a node saves a table under
 // a name, and any other node can load all of it or a range of time, fetching only the files
-// that it lacks. All that two nodes have to agree on is a name.
+// that it lacks. Two nodes need to agree only on the name.
 //
 // A version of a table is a manifest, a list of Parquet files that never change. Manifests
 // and files are named by their SHA-256, so it does not matter who sends them, and Save
@@ -14,16 +14,16 @@
 //   - Load returns a complete version that was saved.
 //   - That version is the newest, or was the newest at most [Options.Lease] ago. Only if
 //     nobody answers may it be older, by at most [Options.MaxStaleness].
-//   - If the registry loses what a node told it, the node tells it again within a lease;
-//     until then, a Load that has to ask also asks the nodes. If all holders of a record
-//     are gone, that is an error and does not start a new table, until [Node.Forget] gives
-//     the record up or [Node.Restore] brings another version.
-//   - If the registry lost everything while some holders were away, and others saved before
-//     these came back, the history with more versions keeps the name. Nodes keep what they
-//     have of the other history as "NAME (version N of HASH)", and log it. They recognize
+//   - If the registry loses a node's records, the node restores them within a lease. Until
+//     then, a Load that asks the registry also asks the nodes. If all holders of a record
+//     are gone, Load and Save return an error, and Save starts no new table, until
+//     [Node.Forget] gives up the record or [Node.Restore] restores another version.
+//   - If the registry lost all records while some holders were away, and others saved before
+//     these came back, the history with more versions keeps the name. Nodes keep their
+//     versions of the other history as "NAME (version N of HASH)", and log it. They recognize
 //     it by the 256 previous versions that each manifest names.
-//   - A fetched file is used only if its hash is right. Load checks every file that it
-//     reads in the same way, and fetches damaged ones again.
+//   - A node uses a fetched file only if its hash is correct. Load checks every file that it
+//     reads in the same way, and fetches damaged files again.
 //   - Any number of processes may share a directory. Nodes may come, die and return with
 //     their directories at any time.
 //
@@ -33,10 +33,9 @@
 //
 // # Why no Iceberg catalog
 //
-// A [tables.Store] has a catalog of its own, whose paths and ids mean nothing to another
-// node, and its upsert replaces whole rows, not single columns. Here the manifest is all
-// that is replicated, and there is no state beside it. To query a table with SQL, put what
-// Load returns into a Store.
+// A [tables.Store] has its own catalog, whose paths and IDs are meaningless to other nodes,
+// and its upsert replaces whole rows, not single columns. Package pull replicates only
+// manifests and their files. To query a table with SQL, put the rows of Load into a Store.
 package pull
 
 import (
@@ -67,10 +66,10 @@ var (
 	// ErrNotFound means that no node has a table of the name.
 	ErrNotFound = tables.ErrNotFound
 	// ErrConflict means that another Save came first. The failed one saved nothing.
-	ErrConflict = errors.New("another node saved the table at the same time; try again")
+	ErrConflict = errors.New("another node saved the table at the same time: save again")
 	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError]
 	// wraps it.
-	ErrSyncFailed = errors.New("what is missing here could be had from nobody")
+	ErrSyncFailed = errors.New("no other node could supply the missing data")
 	// ErrClosed means that the Node is closed.
 	ErrClosed = tables.ErrClosed
 )
@@ -85,11 +84,11 @@ type Options struct {
 	// OwnRegistry replaces NATS. The caller must close it after the nodes.
 	OwnRegistry Registry
 	// Storage holds the files of the tables instead of the directory. The directory still
-	// holds the node's id, its lock, the heads of tables, and an empty file for each file
-	// in the storage. Names of objects begin with the node's id, so nodes may share a
-	// bucket. Processes that share the directory must use the same storage. Files that
-	// were in the directory before stay there. The caller must close the storage after
-	// the node.
+	// holds the node's ID, its lock, the heads of tables, and an empty file for each file
+	// in the storage. Object names begin with the node's ID, so that nodes can share a
+	// bucket. Processes that share the directory must use the same storage. Files that are
+	// already in the directory stay there. The caller must close the storage after the
+	// node.
 	Storage objstore.Bucket
 
 	// Listen is the host and port at which this node serves files to others. "" means
@@ -99,7 +98,7 @@ type Options struct {
 	// address of Listen.
 	Advertise string
 
-	SyncTimeout time.Duration // limit for a Load to learn about changes; 0: [DefaultSyncTimeout]
+	SyncTimeout time.Duration // time limit for a Load to learn about changes; 0: [DefaultSyncTimeout]
 
 	// Lease is how long a silent node counts as alive, and how long the node trusts its
 	// copy of the registry while the registry is silent. 0: [DefaultLease]
@@ -134,7 +133,7 @@ type Node struct {
 	requests atomic.Int64
 	fetched  atomic.Int64
 	checking sync.Mutex // one Verify at a time
-	small    int64      // smallRows, except in tests
+	small    int64      // files with fewer rows are extended; smallRows, except in tests
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 }
@@ -151,7 +150,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}
 	if n.opts.OwnRegistry != nil && n.opts.Registry != "" {
-		return nil, errors.New("Registry and OwnRegistry are two registries: set one")
+		return nil, errors.New("Registry and OwnRegistry are both set: set only one")
 	}
 	if n.disk, err = openDisk(dir, n.opts.Storage); err != nil {
 		return nil, err
@@ -189,11 +188,11 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	certified := n.opts.TLS != nil && n.opts.TLS.ClientAuth == tls.RequireAndVerifyClientCert
 	if !tcp.IP.IsLoopback() && n.opts.Token == "" && !certified {
 		_ = l.Close()
-		return nil, fmt.Errorf("%s can be reached from other machines, and asks for neither a token nor a certificate: set Token, or TLS with RequireAndVerifyClientCert", l.Addr())
+		return nil, fmt.Errorf("other machines can reach %s without a token or a certificate: set Token, or TLS with RequireAndVerifyClientCert", l.Addr())
 	}
 	if tcp.IP.IsUnspecified() && n.opts.Advertise == "" {
 		_ = l.Close()
-		return nil, fmt.Errorf("%s is no address that others can reach: set Advertise", l.Addr())
+		return nil, fmt.Errorf("other nodes cannot reach the address %s: set Advertise", l.Addr())
 	}
 	scheme := "http://"
 	if n.opts.TLS != nil {
@@ -242,7 +241,7 @@ func (n *Node) Close() (err error) {
 	return err
 }
 
-// registryFailed returns a SyncError with an error of the registry as the cause.
+// registryFailed returns a SyncError that is caused by an error of the registry.
 func registryFailed(err error) error { return &SyncError{[]HolderError{{"", err}}} }
 
 // sync waits until this node knows the current content of the registry.
@@ -271,10 +270,10 @@ func failed(op, name string, err *error) {
 	}
 }
 
-// SyncError lists the holders that could not be asked, with the reasons. It wraps
+// SyncError lists the holders that did not supply the data, each with its error. It wraps
 // [ErrSyncFailed].
 type SyncError struct {
-	Causes []HolderError // the registry's error has no address
+	Causes []HolderError // an error of the registry has no address
 }
 
 // HolderError is the error of one holder.
@@ -285,7 +284,7 @@ type HolderError struct {
 
 func (e *SyncError) Error() string {
 	if len(e.Causes) == 0 {
-		return ErrSyncFailed.Error() + ": no node that holds it is alive"
+		return ErrSyncFailed.Error() + ": all nodes that have it are offline"
 	}
 	texts := make([]string, len(e.Causes))
 	for i, c := range e.Causes {

@@ -107,8 +107,8 @@ func openRegistry(n *Node) (*registry, error) {
 	return r, err
 }
 
-// run keeps the copy up to date. In each lease it reads everything from the registry
-// again, so that it notices lost records and restores them.
+// run keeps the copy up to date. In each lease, it reads the whole registry again, so that
+// it notices lost records and restores them.
 func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
@@ -149,10 +149,10 @@ func (r *registry) session(ctx context.Context) error {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
 		case err := <-ended:
-			return cmp.Or(err, errors.New("its watch ended"))
+			return cmp.Or(err, errors.New("the watch ended"))
 		case <-end.C:
 			if loading {
-				return errors.New("its records did not come in time")
+				return errors.New("the records did not arrive in time")
 			}
 			return nil
 		case <-loaded:
@@ -270,7 +270,7 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	start := time.Now()
-	err := errors.New("it did not answer in time")
+	err := errors.New("no answer in time")
 	for {
 		// beat again: another process of the directory may have overwritten the last
 		// heartbeat
@@ -339,8 +339,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record if its revision is still as given; 0 means that there is no
-// record.
+// set sets a table's record if it still has the given revision. Revision 0 means that the
+// table has no record.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {

@@ -24,7 +24,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	place := backupBucket(from)
 	b, err := place.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no backup of this name: %w", ErrNotFound)
+		return nil, fmt.Errorf("no backup has this name: %w", ErrNotFound)
 	}
 	var made backup
 	if err == nil {

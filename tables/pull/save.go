@@ -71,8 +71,8 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish saves and commits a manifest as the version that follows after. after's own
-// manifest may be nil.
+// publish saves and commits a manifest as the version that follows the version after. The
+// manifest of after may be nil.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
@@ -182,7 +182,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 		fields[i].Nullable = true
 	}
 	if f.time = slices.IndexFunc(fields, func(f arrow.Field) bool { return isTime(f.Type) }); f.time < 0 {
-		return f, errors.New("it has no time column: one of its columns must be a timestamp or a date32")
+		return f, errors.New("the rows have no time column: one column must be a timestamp or a date32")
 	}
 	columns := arrow.NewSchema(fields, nil)
 	builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
@@ -197,7 +197,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 		}
 		batches = append(batches, b)
 		if size += util.TotalRecordSize(b); size > MaxFrame {
-			return f, fmt.Errorf("the frame takes more than %d bytes: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
+			return f, fmt.Errorf("the frame needs more than %d bytes of memory: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}
 	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers' end; one that wraps it is none
@@ -212,7 +212,7 @@ func gather(r array.RecordReader) (f frame, err error) {
 	}
 	for i := 1; i < times.Len() && err == nil; i++ {
 		if series.TimeAt(times, i) == series.TimeAt(times, i-1) {
-			err = fmt.Errorf("the time %s is there twice: each row needs one of its own", times.ValueStr(i))
+			err = fmt.Errorf("two rows have the time %s: remove one of them", times.ValueStr(i))
 		}
 	}
 	if err != nil {

@@ -28,7 +28,7 @@ func (n *Node) newServer() *http.Server {
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !n.knows(r) {
-				http.Error(w, "this node asks for a token, and this is not it", http.StatusUnauthorized)
+				http.Error(w, "the token is missing or wrong: set the token of this node", http.StatusUnauthorized)
 				return
 			}
 			select {
@@ -36,7 +36,7 @@ func (n *Node) newServer() *http.Server {
 				defer func() { <-free }()
 				mux.ServeHTTP(w, r)
 			default:
-				http.Error(w, "too many requests at a time: ask again", http.StatusServiceUnavailable)
+				http.Error(w, "too many concurrent requests: try again", http.StatusServiceUnavailable)
 			}
 		}),
 		ErrorLog:    slog.NewLogLogger(n.log.Handler(), slog.LevelWarn),
@@ -54,7 +54,7 @@ func (n *Node) knows(r *http.Request) bool {
 func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	hash := r.PathValue("hash")
 	if !isHash(hash) {
-		http.Error(w, "that is no hash", http.StatusBadRequest)
+		http.Error(w, "the hash is invalid", http.StatusBadRequest)
 		return
 	}
 	f, err := n.disk.served(r.Context(), hash)
@@ -70,7 +70,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	}
 	deadline := time.Now().Add(n.fileTime(info.Size()))
 	if err := http.NewResponseController(w).SetWriteDeadline(deadline); err != nil {
-		http.Error(w, "no deadline", http.StatusInternalServerError)
+		http.Error(w, "the server cannot limit the time of the transfer", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -86,12 +86,12 @@ func (n *Node) fileTime(size int64) time.Duration {
 func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 	key := r.PathValue("key")
 	if !isHash(key) {
-		http.Error(w, "that is no key", http.StatusBadRequest)
+		http.Error(w, "the key is invalid", http.StatusBadRequest)
 		return
 	}
 	h, err := n.disk.head(key)
 	if err == nil && h.Version == 0 {
-		http.Error(w, "the table is not here", http.StatusNotFound)
+		http.Error(w, "this node does not have the table", http.StatusNotFound)
 		return
 	}
 	answer(w, h.record, err)

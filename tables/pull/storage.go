@@ -21,7 +21,7 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 		return err
 	}
 	err = d.storage.Create(ctx, d.storage.Prefix+f.Hash, data)
-	if errors.Is(err, fs.ErrExist) { // and may be damaged
+	if errors.Is(err, fs.ErrExist) { // the existing object may be damaged
 		err = d.storage.Replace(ctx, f, data)
 	}
 	if err != nil {
@@ -32,8 +32,9 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	return errors.Join(err, sign.Close())
 }
 
-// sign opens the empty file that stands for a file in the storage. It sets the time under
-// the lock, so that a concurrent sweep either keeps the sign or has already removed it.
+// sign opens the empty file that represents a file in the storage. It sets the file's time
+// while it holds the lock, so that a concurrent sweep either keeps the empty file or has
+// already removed it.
 func (d *disk) sign(hash string) (sign *os.File, err error) {
 	err = d.locked(func() error {
 		if sign, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
@@ -66,7 +67,7 @@ func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) 
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
 	}
-	if f.Size > MaxFrame { // our files are smaller
+	if f.Size > MaxFrame { // Save writes only smaller files
 		return partd.ErrTooLarge
 	}
 	data, err := readAll(d.copied(ctx, f, from))
@@ -85,11 +86,11 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	if err == nil {
 		return file, nil
 	}
-	if file, err := d.Dir.Open(f); err == nil { // written before the node had a storage
+	if file, err := d.Dir.Open(f); err == nil { // the file is older than the storage
 		return file, nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		_ = os.Remove(d.Path(f.Hash)) // lost; the node may fetch it again
+		_ = os.Remove(d.Path(f.Hash)) // the storage lost the file; the node can fetch it again
 	}
 	return nil, err
 }
@@ -100,7 +101,7 @@ func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a sweep does it, too
+	defer os.RemoveAll(dir) //nolint:errcheck // a sweep removes it later
 	here := content.Dir{Files: dir, Temp: dir}
 	if err := here.Fetch(ctx, f, from); err != nil {
 		return nil, err
@@ -108,7 +109,7 @@ func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder)
 	return os.Open(here.Path(f.Hash))
 }
 
-// served opens a file for another node, which checks the hash itself.
+// served opens a file for another node, which checks the hash of the file that it receives.
 func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
 	if d.storage == nil {
 		return os.Open(d.Path(hash))

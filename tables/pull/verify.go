@@ -37,9 +37,9 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	}
 	peers := n.reg.peers(record{})
 	for _, p := range peers {
-		const most = 1 << 20 // bytes of findings
+		const limit = 1 << 20 // bytes of findings
 		var found []Finding
-		if err := n.askJSON(ctx, http.MethodPost, p.address+verifyPath, most, &found); err != nil {
+		if err := n.askJSON(ctx, http.MethodPost, p.address+verifyPath, limit, &found); err != nil {
 			found = []Finding{{Problem: err.Error()}}
 		}
 		for i := range found {
@@ -51,7 +51,7 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are findings already
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
-				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("it has version %d, of another content than version %d of the registry", h.Version, t.Version)})
+				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)})
 			}
 		}
 	}
@@ -120,8 +120,8 @@ func (n *Node) replace(ctx context.Context, table string, f content.Named, why e
 		return why
 	}
 	if damaged {
-		n.log.Warn("pull: a file is damaged, and is fetched again", "table", table, "file", f.Hash)
-		// an intact file or none must take its place
+		n.log.Warn("pull: a file is damaged; it is fetched again", "table", table, "file", f.Hash)
+		// if the fetch fails, no file is better than a damaged file
 		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (n *Node) audit(ctx context.Context) {
 		e := n.reg.table(key)
 		switch {
 		case e.Version < h.Version:
-			n.log.Warn("pull: the registry lost a record, and is told again", "table", h.Name, "version", h.Version, "lost to", e.Version)
+			n.log.Warn("pull: the registry lost a record; it is restored", "table", h.Name, "version", h.Version, "lost to", e.Version)
 			if err := n.reg.set(ctx, h.record, e.revision); err != nil && !errors.Is(err, ErrConflict) {
 				return err
 			}
@@ -148,7 +148,7 @@ func (n *Node) audit(ctx context.Context) {
 			return n.keepBranch(ctx, h)
 		case e.record == h.record:
 			now := time.Now()
-			_ = os.Chtimes(n.disk.headPath(key), now, now) // otherwise the head counts as older than it is
+			_ = os.Chtimes(n.disk.headPath(key), now, now) // the time at which the head was last known to be the newest
 		}
 		return n.reg.hold(ctx, h.record)
 	})
@@ -160,8 +160,8 @@ func (n *Node) audit(ctx context.Context) {
 	}
 }
 
-// keepBranch keeps a version of another history than the registry's under a name of its
-// own. The next audit registers it.
+// keepBranch keeps a version under a new name, because the registry has another history of
+// the table. The next audit registers the new name.
 func (n *Node) keepBranch(ctx context.Context, h head) error {
 	m, err := n.manifest(ctx, h.record)
 	if err != nil {
@@ -178,7 +178,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 	if err := n.disk.setHead(r); err != nil {
 		return err
 	}
-	n.log.Error("pull: the table has another history elsewhere; the version of this directory is kept under another name", "table", h.Name, "name", r.Name)
+	n.log.Error("pull: other nodes have another history of the table; this directory keeps its version under another name", "table", h.Name, "name", r.Name)
 	return n.disk.locked(func() error {
 		if now, err := n.disk.head(keyOf(h.Name)); err != nil || now.record != h.record {
 			return err
