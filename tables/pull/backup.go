@@ -120,7 +120,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	for _, o := range files {
 		has[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
-	all, err := n.names(ctx)
+	all, err := n.newestVersions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -152,10 +152,10 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	return done, to.Create(ctx, backupObject(name), b)
 }
 
-// names returns the newest versions of all tables. It fails if the registry lost a
+// newestVersions returns the newest versions of all tables. It fails if the registry lost a
 // table's record and no node has restored it yet: a backup without that table would seem
 // complete.
-func (n *Node) names(ctx context.Context) (map[string]int64, error) {
+func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
 	}
@@ -168,7 +168,7 @@ func (n *Node) names(ctx context.Context) (map[string]int64, error) {
 		return nil
 	})
 	for _, key := range n.reg.heldKeys() {
-		if err == nil && !keys[key] && n.reg.held(key) > 0 {
+		if err == nil && !keys[key] && n.reg.heldVersion(key) > 0 {
 			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table and wait for a lease, or call Forget", key))
 		}
 	}

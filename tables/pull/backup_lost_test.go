@@ -119,7 +119,7 @@ func TestSweepBesideRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range entries {
-			long := time.Now().Add(-2 * orphaned)
+			long := time.Now().Add(-2 * orphanAge)
 			if err := os.Chtimes(path, long, long); err != nil {
 				t.Fatal(err)
 			}

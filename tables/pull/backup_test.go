@@ -260,7 +260,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		long := time.Now().Add(-2 * orphaned)
+		long := time.Now().Add(-2 * orphanAge)
 		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
 			t.Fatal(err)
 		}

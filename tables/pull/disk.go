@@ -24,9 +24,9 @@ import (
 // fetching it.
 const grace = time.Hour
 
-// orphaned is the age after which an unreferenced file is removed. Younger ones may
+// orphanAge is the age after which an unreferenced file is removed. Younger ones may
 // belong to a version that is being fetched or saved.
-const orphaned = 24 * time.Hour
+const orphanAge = 24 * time.Hour
 
 // disk is a node's directory, with files/HASH, heads/KEY, tmp/ and the node's id.
 type disk struct {
@@ -107,7 +107,7 @@ func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d
 func (d *disk) keep(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
-	if err == nil && time.Since(info.ModTime()) > orphaned/2 {
+	if err == nil && time.Since(info.ModTime()) > orphanAge/2 {
 		err = d.locked(func() error { // the lock prevents a sweep from removing it now
 			now := time.Now()
 			return os.Chtimes(path, now, now)
@@ -179,7 +179,7 @@ func (d *disk) setHead(r record) error {
 		if h.Version > 0 && h.Manifest != r.Manifest {
 			h.Old = append(h.Old, oldVersion{h.record, now})
 		}
-		h.Old = slices.DeleteFunc(h.Old, d.over)
+		h.Old = slices.DeleteFunc(h.Old, d.expired)
 		h.record = r
 		b, err := json.Marshal(h)
 		if err != nil {
@@ -189,8 +189,10 @@ func (d *disk) setHead(r record) error {
 	})
 }
 
-// over reports whether an old version may be removed. mu must be held.
-func (d *disk) over(o oldVersion) bool { return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0 }
+// expired reports whether an old version may be removed. mu must be held.
+func (d *disk) expired(o oldVersion) bool {
+	return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0
+}
 
 func (d *disk) pin(manifest string, by int) {
 	d.mu.Lock()
@@ -234,7 +236,7 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 		err := d.heads(func(_ string, h head) error {
 			err := use(h.record)
 			for _, o := range h.Old {
-				if err == nil && !d.over(o) {
+				if err == nil && !d.expired(o) {
 					err = use(o.record)
 				}
 			}
@@ -253,7 +255,7 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 			}
 			for _, e := range entries {
 				info, err := e.Info()
-				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphaned {
+				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphanAge {
 					if sub == d.Files {
 						_ = d.remove(ctx, e.Name())
 					} else {

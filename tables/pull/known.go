@@ -26,8 +26,8 @@ func (r *registry) raise(key string, rec record) {
 	}
 }
 
-// note records a version that is the newest known to the registry and all nodes.
-func (r *registry) note(rec record) {
+// confirm records a version that is the newest known to the registry and all nodes.
+func (r *registry) confirm(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.raise(keyOf(rec.Name), rec)
@@ -66,8 +66,8 @@ func (r *registry) holders(rec record) (n int) {
 	return n
 }
 
-// held returns the newest version of a table in any directory, of live and dead nodes.
-func (r *registry) held(key string) (newest int64) {
+// heldVersion returns the newest version of a table in any directory, of live and dead nodes.
+func (r *registry) heldVersion(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, holding := range r.copy.holders[key] {
@@ -125,7 +125,7 @@ func (n *Node) Forget(ctx context.Context, name string) (err error) {
 	}
 	key := keyOf(name)
 	e := n.reg.table(key)
-	newest := max(e.Version, n.reg.held(key), n.reg.newest(key).Version)
+	newest := max(e.Version, n.reg.heldVersion(key), n.reg.newest(key).Version)
 	if newest == 0 {
 		return ErrNotFound
 	}

@@ -70,13 +70,13 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 		}
 		lo, hi = bounds(m, from, to)
 		rec = r
-		return n.bring(ctx, m, r, lo, hi)
+		return n.fetchRange(ctx, m, r, lo, hi)
 	}
 	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
 		err = bring(h.record)
 	} else if err == nil {
 		var newest record
-		if newest, _, err = n.ask(ctx, key, h); err == nil {
+		if newest, _, err = n.findNewest(ctx, key, h); err == nil {
 			err = bring(newest)
 		}
 		if err == nil {
@@ -100,14 +100,14 @@ func (n *Node) patience(h head) time.Duration {
 	return n.opts.SyncTimeout
 }
 
-// ask returns the newest version that the registry, this directory or any other node
+// findNewest returns the newest version that the registry, this directory or any other node
 // knows, and the revision of the registry's record. The revision is also valid with
 // [ErrNotFound].
-func (n *Node) ask(ctx context.Context, key string, h head) (record, uint64, error) {
+func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint64, error) {
 	if err := n.sync(ctx, n.patience(h)); err != nil {
 		return record{}, 0, err
 	}
-	held := n.reg.held(key) // read before the record, because others may save in between
+	held := n.reg.heldVersion(key) // read before the record, because others may save in between
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
 	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newest(key)}, byVersion)
@@ -137,8 +137,8 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 	return readManifest(b, r)
 }
 
-// bring fetches the missing files of the range [lo, hi].
-func (n *Node) bring(ctx context.Context, m *manifest, r record, lo, hi int64) error {
+// fetchRange fetches the missing files of the range [lo, hi].
+func (n *Node) fetchRange(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
 		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Named) {

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merged writes the union of a version and a frame. It keeps files without times of the
+// merge writes the union of a version and a frame. It keeps files without times of the
 // frame, except small ones that it extends.
-func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, error) {
+func (n *Node) merge(ctx context.Context, base version, put frame) (*manifest, error) {
 	next := &manifest{time: put.time, schema: put.batch.Schema()}
 	if base.manifest == nil {
 		next.Time = next.schema.Field(put.time).Name
@@ -26,7 +26,7 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 		next.files = files
 		return next, err
 	}
-	columns, err := joined(base.manifest, put)
+	columns, err := joinColumns(base.manifest, put)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +78,8 @@ func (n *Node) merged(ctx context.Context, base version, put frame) (*manifest, 
 	return next, nil
 }
 
-// joined returns the columns of a version, followed by new columns of the frame.
-func joined(m *manifest, put frame) (*arrow.Schema, error) {
+// joinColumns returns the columns of a version, followed by new columns of the frame.
+func joinColumns(m *manifest, put frame) (*arrow.Schema, error) {
 	s := put.batch.Schema()
 	if !s.HasField(m.Time) {
 		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the frame lacks this column, which is the table's time column")}
@@ -122,7 +122,7 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		return nil, err
 	}
 	defer both.Release()
-	newer, older := picks(both.Column(next.time))
+	newer, older := pickRows(both.Column(next.time))
 	columns := make([]arrow.Array, next.schema.NumFields())
 	defer func() {
 		for _, c := range columns {
@@ -145,10 +145,10 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// picks returns, for each distinct time, the row to take the frame's columns from (newer)
+// pickRows returns, for each distinct time, the row to take the frame's columns from (newer)
 // and the row for all other columns (older), because those are null in new rows. If a
 // time occurs twice, the second row is new.
-func picks(times arrow.Array) (newer, older []int) {
+func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)
 		if i+1 < times.Len() && series.TimeAt(times, i) == series.TimeAt(times, i+1) {

@@ -60,10 +60,10 @@ type Entry struct {
 // All changes arrive in the order in which they were made. So a process that sees its own
 // heartbeat has seen all changes before it.
 type registry struct {
-	n    *Node
-	kv   Registry
-	nats *natsRegistry // nil with OwnRegistry
-	born time.Time     // start of the times in heartbeats
+	n     *Node
+	kv    Registry
+	nats  *natsRegistry // nil with OwnRegistry
+	start time.Time     // start of the times in heartbeats
 
 	mu      sync.Mutex
 	copy    *registryCopy
@@ -97,7 +97,7 @@ func newCopy() *registryCopy {
 }
 
 func openRegistry(n *Node) (*registry, error) {
-	r := &registry{n: n, kv: n.opts.OwnRegistry, born: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
+	r := &registry{n: n, kv: n.opts.OwnRegistry, start: time.Now(), copy: newCopy(), known: map[string]record{}, changed: make(chan struct{})}
 	if r.kv != nil {
 		return r, nil
 	}
@@ -219,7 +219,7 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 		if part[0] == "n" {
 			c.nodes[part[1]] = n
 		}
-		if at := r.born.Add(time.Duration(n.At)); n.Process == r.process() && at.After(c.asOf) {
+		if at := r.start.Add(time.Duration(n.At)); n.Process == r.process() && at.After(c.asOf) {
 			c.asOf = at
 		}
 	}
@@ -235,7 +235,7 @@ func fetchable(address string, secured bool) bool {
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
 }
 
-func (r *registry) process() string { return fmt.Sprintf("%p-%d", r, r.born.UnixNano()) }
+func (r *registry) process() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
 // announce wakes goroutines that wait for a change. mu must be held.
 func (r *registry) announce() {
@@ -247,7 +247,7 @@ func (r *registry) announce() {
 func (r *registry) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.process(), At: int64(time.Since(r.born))})
+	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.process(), At: int64(time.Since(r.start))})
 	if err != nil {
 		return err
 	}
@@ -349,9 +349,9 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// hold records in the registry that this directory holds a version, unless the copy has
+// reportHeld records in the registry that this directory holds a version, unless the copy has
 // that already.
-func (r *registry) hold(ctx context.Context, rec record) error {
+func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()
 	known := r.copy.holders[key][r.n.disk.id] == rec.holding()

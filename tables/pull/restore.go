@@ -84,7 +84,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record
 	if err != nil {
 		return 0, err
 	}
-	now, revision, err := n.ask(ctx, keyOf(was.Name), h)
+	now, revision, err := n.findNewest(ctx, keyOf(was.Name), h)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && now.Version < was.Version && now.Table == was.Table && m.follows(now):
 		if err = n.commit(ctx, was, revision); err == nil {

@@ -50,7 +50,7 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	if r == nil {
 		return 0, errors.New("the reader of the rows is nil")
 	}
-	put, err := gather(r)
+	put, err := readFrame(r)
 	if err != nil {
 		return 0, err
 	}
@@ -59,7 +59,7 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	if err != nil {
 		return 0, err
 	}
-	next, err := n.merged(ctx, base, put)
+	next, err := n.merge(ctx, base, put)
 	if err != nil {
 		return 0, err
 	}
@@ -101,7 +101,7 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 // from another history (others saved after the registry had lost the record), saved keeps
 // it under another name.
 func (n *Node) saved(ctx context.Context, rec record) error {
-	n.reg.note(rec)
+	n.reg.confirm(rec)
 	h, err := n.disk.head(keyOf(rec.Name))
 	if err == nil && h.Version > 0 && h.Version < rec.Version {
 		m, err2 := n.manifest(ctx, rec)
@@ -115,7 +115,7 @@ func (n *Node) saved(ctx context.Context, rec record) error {
 	if err != nil {
 		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
 	}
-	if err := n.reg.hold(ctx, rec); err != nil { // an audit tells the registry later
+	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit tells the registry later
 		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
 	}
 	return nil
@@ -154,7 +154,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 	if err != nil {
 		return v, 0, err
 	}
-	if v.record, revision, err = n.ask(ctx, key, h); errors.Is(err, ErrNotFound) {
+	if v.record, revision, err = n.findNewest(ctx, key, h); errors.Is(err, ErrNotFound) {
 		return v, revision, nil // the revision of the missing record detects a concurrent Save
 	}
 	if err != nil {
@@ -163,7 +163,7 @@ func (n *Node) base(ctx context.Context, name string) (v version, revision uint6
 	if v.manifest, err = n.manifest(ctx, v.record); err != nil {
 		return v, 0, err
 	}
-	return v, revision, n.bring(ctx, v.manifest, v.record, math.MinInt64, math.MaxInt64)
+	return v, revision, n.fetchRange(ctx, v.manifest, v.record, math.MinInt64, math.MaxInt64)
 }
 
 // frame is the rows of one Save, sorted by time.
@@ -172,7 +172,7 @@ type frame struct {
 	time  int
 }
 
-func gather(r array.RecordReader) (f frame, err error) {
+func readFrame(r array.RecordReader) (f frame, err error) {
 	plain := schema.WithoutEncodings(r.Schema())
 	fields := plain.Fields()
 	if err := schema.CheckNames(plain); err != nil {

@@ -27,7 +27,7 @@ func (n *Node) newServer() *http.Server {
 	free := make(chan struct{}, maxServed)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !n.knows(r) {
+			if !n.authorized(r) {
 				http.Error(w, "the token is missing or wrong: set the token of this node", http.StatusUnauthorized)
 				return
 			}
@@ -44,9 +44,9 @@ func (n *Node) newServer() *http.Server {
 	}
 }
 
-// knows reports whether a request has the right token, or the node requires none. TLS has
+// authorized reports whether a request has the right token, or the node requires none. TLS has
 // already checked the certificate.
-func (n *Node) knows(r *http.Request) bool {
+func (n *Node) authorized(r *http.Request) bool {
 	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
@@ -57,7 +57,7 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the hash is invalid", http.StatusBadRequest)
 		return
 	}
-	f, err := n.disk.served(r.Context(), hash)
+	f, err := n.disk.openServed(r.Context(), hash)
 	if err != nil {
 		http.Error(w, "the file is not here", http.StatusNotFound)
 		return

@@ -16,7 +16,7 @@ import (
 
 // store puts a file into the storage.
 func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
-	sign, err := d.sign(f.Hash)
+	sign, err := d.openMarker(f.Hash)
 	if err != nil {
 		return err
 	}
@@ -32,10 +32,10 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	return errors.Join(err, sign.Close())
 }
 
-// sign opens the empty file that represents a file in the storage. It sets the file's time
+// openMarker opens the empty file that represents a file in the storage. It sets the file's time
 // while it holds the lock, so that a concurrent sweep either keeps the empty file or has
 // already removed it.
-func (d *disk) sign(hash string) (sign *os.File, err error) {
+func (d *disk) openMarker(hash string) (sign *os.File, err error) {
 	err = d.locked(func() error {
 		if sign, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
 			return err
@@ -70,7 +70,7 @@ func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) 
 	if f.Size > MaxFrame { // Save writes only smaller files
 		return partd.ErrTooLarge
 	}
-	data, err := readAll(d.copied(ctx, f, from))
+	data, err := readAll(d.openCopy(ctx, f, from))
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	if d.storage == nil {
 		return d.Dir.Open(f)
 	}
-	file, err := d.copied(ctx, f, *d.storage)
+	file, err := d.openCopy(ctx, f, *d.storage)
 	if err == nil {
 		return file, nil
 	}
@@ -95,8 +95,8 @@ func (d *disk) Open(ctx context.Context, f content.Named) (*os.File, error) {
 	return nil, err
 }
 
-// copied opens a private temporary copy of a file.
-func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
+// openCopy opens a private temporary copy of a file.
+func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holder) (*os.File, error) {
 	dir, err := os.MkdirTemp(d.Temp, "")
 	if err != nil {
 		return nil, err
@@ -109,8 +109,8 @@ func (d *disk) copied(ctx context.Context, f content.Named, from content.Holder)
 	return os.Open(here.Path(f.Hash))
 }
 
-// served opens a file for another node, which checks the hash of the file that it receives.
-func (d *disk) served(ctx context.Context, hash string) (*os.File, error) {
+// openServed opens a file for another node, which checks the hash of the file that it receives.
+func (d *disk) openServed(ctx context.Context, hash string) (*os.File, error) {
 	if d.storage == nil {
 		return os.Open(d.Path(hash))
 	}

@@ -38,7 +38,7 @@ func TestSweepStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		long := time.Now().Add(-2 * orphaned)
+		long := time.Now().Add(-2 * orphanAge)
 		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ func TestStoreBesideSweep(t *testing.T) {
 		}
 		return f
 	}
-	f, long := create(), time.Now().Add(-2*orphaned)
+	f, long := create(), time.Now().Add(-2*orphanAge)
 	if err := os.Chtimes(d.Path(f.Hash), long, long); err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 				return nil
 			}
 			found := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
-			if err := n.mend(ctx, h.record, f, err); err != nil {
+			if err := n.refetch(ctx, h.record, f, err); err != nil {
 				found.Problem, found.Repaired = err.Error(), false
 			}
 			all = append(all, found)
@@ -101,15 +101,15 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
 	file, err := n.disk.Open(ctx, f)
 	if err != nil {
-		if err = n.mend(ctx, r, f, err); err == nil {
+		if err = n.refetch(ctx, r, f, err); err == nil {
 			file, err = n.disk.Open(ctx, f)
 		}
 	}
 	return file, err
 }
 
-// mend fetches a file from other nodes after opening it failed because of why.
-func (n *Node) mend(ctx context.Context, r record, f content.Named, why error) error {
+// refetch fetches a file from other nodes after opening it failed because of why.
+func (n *Node) refetch(ctx context.Context, r record, f content.Named, why error) error {
 	return n.replace(ctx, r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
@@ -150,7 +150,7 @@ func (n *Node) audit(ctx context.Context) {
 			now := time.Now()
 			_ = os.Chtimes(n.disk.headPath(key), now, now) // the time at which the head was last known to be the newest
 		}
-		return n.reg.hold(ctx, h.record)
+		return n.reg.reportHeld(ctx, h.record)
 	})
 	if err == nil {
 		err = n.disk.sweep(ctx, n.reg.records())
