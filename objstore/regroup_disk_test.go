@@ -110,7 +110,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 	b := filledBucket(t)
 	full := func(op vfstest.Op, _ string) error {
 		if op == vfstest.OpWrite {
-			return vfstest.Short(syscall.ENOSPC)
+			return vfstest.ShortWrite(syscall.ENOSPC)
 		}
 		return nil
 	}
@@ -120,7 +120,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 	}{
 		"full":  {nil, syscall.ENOSPC},
 		"lost":  {cutting{}, io.EOF},
-		"flips": {&vfstest.Flip{Read: 3}, spill.ErrDamaged},
+		"flips": {&vfstest.Flip{Target: 3}, spill.ErrDamaged},
 		"gone":  {vfs.OS{}, fs.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
