@@ -8,14 +8,13 @@ import (
 	"strings"
 )
 
-// Backup copies buckets, or all of them if none is named, to another store, which must
-// contain only backups of this one. It names the result as one snapshot of all the buckets.
-// It sends only what earlier backups lack: nothing for unchanged tables, and only new
-// files, compared by content, for the others.
+// Backup copies buckets, or all buckets if none is named, to another store, which must contain only backups of
+// this store. It names the copies as one snapshot of all the buckets. It sends only files that earlier backups
+// lack, compared by content.
 //
-// An interrupted backup has no name, so it is not listed; the next backup resumes it. The
-// error wraps ErrExists if a backup of that name exists, or if the other store has its own
-// table in one of these buckets; then nothing is copied. Delete a backup like any snapshot.
+// An interrupted backup has no name, so it is not listed; the next backup resumes it. If the other store already
+// has a backup of that name, or a table of its own in one of these buckets, Backup copies nothing and returns an
+// error that wraps ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, to = s.orUnopened(), to.orUnopened()
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
@@ -26,7 +25,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		if err != nil {
 			return err
 		}
-		buckets = slices.Clone(buckets) // in the other store
+		buckets = slices.Clone(buckets) // now in the other store
 		for i, b := range buckets {
 			if slices.ContainsFunc(all, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
@@ -49,8 +48,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 	})
 }
 
-// onlyCopies returns an error if the bucket has a table that is not a copy, which a backup
-// would overwrite.
+// onlyCopies returns an error if the bucket contains a table that is not a copy: a backup would overwrite it.
 func (b *Bucket) onlyCopies(ctx context.Context) error {
 	if err := b.foldTails(ctx); err != nil {
 		return err
@@ -64,7 +62,7 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 			of, err = b.store().cat.CopyOf(ctx, loc)
 		}
 		if err == nil && of == "" {
-			err = fmt.Errorf("table %q of bucket %q %w in %s, but does not come from a backup, or was changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
+			err = fmt.Errorf("table %q of bucket %q %w in %s, but it is not from a backup, or has changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
 		}
 		if err != nil {
 			return err
@@ -73,14 +71,14 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// rulesOfBackup returns the property for a bucket's rules, which are not part of a
-// snapshot.
+// rulesOfBackup returns the property that stores a bucket's rules for a backup, because snapshots do not include
+// them.
 func rulesOfBackup(name string) string { return rulesProperty + "@" + name }
 
-// RestoreFrom restores buckets, or all of them if none is named, from a backup in another
-// store: their tables, metadata and rules, in one commit. It deletes tables that the backup lacks, and keeps
-// unchanged tables. It recreates the others, without their older versions, and tables in which Verify finds a
-// damaged file. It fetches only files that are missing or damaged.
+// RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their
+// tables, metadata and rules, in one commit. It deletes tables that the backup lacks, and keeps unchanged tables.
+// It recreates all other tables without their older versions, including tables in which Verify finds a damaged
+// file. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()
 	c := &copyJob{from: from, to: s, snapshot: name, rules: rulesOfBackup(name), restore: true}
@@ -94,7 +92,7 @@ func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, bucke
 			}
 		}
 		if err == nil && !found {
-			err = &notFoundError{fmt.Sprintf("there is no backup %q", name)}
+			err = &notFoundError{fmt.Sprintf("backup %q does not exist", name)}
 		}
 		return err
 	})

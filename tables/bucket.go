@@ -34,14 +34,14 @@ func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
 	return b.store().cat.HasNamespace(ctx, namespaceOf(b.Name()))
 }
 
-// DeleteBucket deletes a bucket. If contents is true, it deletes the tables and snapshots
-// as well, in one commit; otherwise the error of a bucket that is not empty wraps
-// [ErrNotEmpty]. The error of a missing bucket wraps [ErrNotFound].
+// DeleteBucket deletes a bucket. If contents is true, it also deletes the bucket's tables and snapshots, in one
+// commit. Otherwise, if the bucket is not empty, the error wraps [ErrNotEmpty]. If the bucket is missing, the
+// error wraps [ErrNotFound].
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
 	s = s.orUnopened()
 	defer wrapError(&err, "delete", name, "")
 	b := s.Bucket(name)
-	for range commit.MaxAttempts { // others may put into it concurrently
+	for range commit.MaxAttempts { // repeats if a concurrent put recreates tables
 		exists, err := s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
 		if err == nil && !exists {
 			err = ErrNotFound
@@ -55,7 +55,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 				return err
 			}
 			if names = append(names, info.Name); !contents {
-				return fmt.Errorf("%w: it has the table %q", ErrNotEmpty, info.Name)
+				return fmt.Errorf("%w: it contains the table %q", ErrNotEmpty, info.Name)
 			}
 		}
 		snapshots, err := b.Snapshots(ctx)
@@ -64,7 +64,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 		}
 		if len(snapshots) > 0 {
 			if !contents {
-				return fmt.Errorf("%w: it has the snapshot %q", ErrNotEmpty, snapshots[0].Name)
+				return fmt.Errorf("%w: it contains the snapshot %q", ErrNotEmpty, snapshots[0].Name)
 			}
 			if err := b.DeleteSnapshots(ctx); err != nil {
 				return err
@@ -85,7 +85,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 	return ErrConflict
 }
 
-// check returns the name of a table in the catalog, or an error if the name is invalid.
+// check returns the catalog's name for a table, or an error if the bucket's or the table's name is invalid.
 func (b *Bucket) check(name string) (tableName, error) {
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
 		return tableName{}, err
@@ -93,8 +93,7 @@ func (b *Bucket) check(name string) (tableName, error) {
 	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
 }
 
-// Delete deletes tables with all their versions, in one commit. If one of them is missing,
-// it deletes none.
+// Delete deletes tables with all their versions, in one commit. If a table is missing, Delete deletes nothing.
 func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 	return b.store().Update(ctx, func(t *Txn) error {
 		for _, name := range names {
@@ -106,7 +105,7 @@ func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 	})
 }
 
-// Tables yields the bucket's tables that f selects, sorted by name.
+// Tables yields the bucket's tables that match f, sorted by name.
 func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, error] {
 	return func(yield func(TableInfo, error) bool) {
 		if err := b.tables(ctx, cmp.Or(f, new(Filter)), yield); err != nil {
@@ -146,7 +145,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 	return errors.Join(err, infoErr)
 }
 
-// list calls do with each table that f may select.
+// list calls do with each table that can match f.
 func (b *Bucket) list(ctx context.Context, f *Filter, do func(icecat.Listed) bool) error {
 	switch ns := namespaceOf(b.Name()); {
 	case f.Snapshot != "":
@@ -168,7 +167,7 @@ func (f *Filter) selects(l icecat.Listed) bool {
 	return Metadata(l.Metadata).contains(f.Metadata)
 }
 
-// infoOf converts a listing of the catalog to a TableInfo.
+// infoOf converts a catalog listing to a TableInfo.
 func infoOf(l icecat.Listed) TableInfo {
 	i := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
@@ -180,31 +179,31 @@ func infoOf(l icecat.Listed) TableInfo {
 	return i
 }
 
-// info returns infoOf(l), including the rows in the tail.
+// info returns infoOf(l), with the tail's rows included.
 func (s *Store) info(ctx context.Context, l icecat.Listed) (TableInfo, error) {
 	current, err := s.commits.WithTailRows(ctx, l)
 	return infoOf(current), err
 }
 
-// checkName returns an error if a name is invalid. The names of a bucket and of a new snapshot may be empty; a
-// table's name must not be.
+// checkName returns an error if a name is invalid. The name of a bucket or a new snapshot can be empty; a table's
+// name cannot.
 func checkName(kind, name string) error {
 	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
 	switch {
 	case len(name) > MaxName:
-		return invalid("the name of the %s has %d bytes, the limit is %d", kind, len(name), MaxName)
+		return invalid("the %s name is %d bytes long: the limit is %d", kind, len(name), MaxName)
 	case !utf8.ValidString(name):
-		return invalid("the name of the %s is not valid UTF-8", kind)
+		return invalid("the %s name is not valid UTF-8", kind)
 	case kind == "table" && name == "":
-		return invalid("the name of the table is empty")
+		return invalid("the table name is empty")
 	case strings.IndexByte(name, 0) >= 0:
-		return invalid("the name of the %s contains a zero byte", kind)
+		return invalid("the %s name contains a zero byte", kind)
 	}
 	return nil
 }
 
-// defaultNamespace is the namespace of the default bucket, whose name is empty; a namespace's cannot be.
-// Another bucket whose name is "default", or "default" followed by underscores, gets an extra underscore.
+// defaultNamespace is the namespace of the default bucket: the bucket's name is empty, but a namespace's name
+// cannot be. Buckets named "default", or "default" followed by underscores, get an extra underscore.
 const defaultNamespace = "default"
 
 func namespaceOf(bucket string) string {
@@ -227,6 +226,5 @@ func bucketOf(namespace string) string {
 	return namespace
 }
 
-// noSlashes replaces the slashes of a pattern or a name, so that path.Match treats them
-// like any other character.
+// noSlashes replaces the slashes in a pattern or a name, so that path.Match does not treat them as separators.
 func noSlashes(s string) string { return strings.ReplaceAll(s, "/", "\x00") }

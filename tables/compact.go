@@ -18,13 +18,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Compact merges small files into a few large ones. It also rewrites files of former versions whose columns of
-// 32 bits Spark cannot read after they became longs. The rows stay the same. Expire later removes the small
-// files, together with the versions that need them.
+// Compact merges small files into a few large ones. It also rewrites older files with 32-bit columns that have
+// since been widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes
+// the replaced files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
-		// A concurrent change of the table wins, unless it is an append.
+		// If the table changes concurrently, other than by an append, start again.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)
 			return err
@@ -49,16 +49,16 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	return MaintainResult{Tables: 1, FilesBefore: step.before, FilesAfter: step.after}, err
 }
 
-// compactStep replaces files with others that hold the same rows.
+// compactStep replaces files with new ones that contain the same rows.
 type compactStep struct {
 	commit.Basis
 	seq           int64 // sequence number of the snapshot that was read
 	result        table.CompactionGroupResult
-	before, after int            // numbers of files
-	cut           *series.Cutter // how the new files are cut by period, or nil
+	before, after int            // file counts
+	cut           *series.Cutter // cuts the new files by period; nil if the table has no periods
 }
 
-// planCompaction writes the files of a compaction. The table must have rows.
+// planCompaction writes the compacted files. The table must have rows.
 func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
@@ -71,7 +71,7 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 		return nil, err
 	}
 	if schema.CheckReadable(def.Stored) != nil {
-		return step, nil // only the engine that wrote such columns can compact them
+		return step, nil // only the engine that wrote these columns can compact them
 	}
 	writer := e.Staged(t.Metadata(), step.IO)
 	if def.Order != nil {
@@ -118,8 +118,8 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	return step, nil
 }
 
-// hadInts reports whether a schema of the table has a column of 32 bits. Only the files of such a
-// table may have to be written again without widths.
+// hadInts reports whether any schema of the table has a 32-bit integer column. Only such a table can have files
+// that must be rewritten because a column was widened.
 func hadInts(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
 		stored, err := schema.StoredSchema(s)
@@ -127,9 +127,8 @@ func hadInts(meta table.Metadata) bool {
 	})
 }
 
-// mergeInOrder plans the compaction of an ordered table: within each period, it merges
-// files that overlap or are small. A large file within one period that overlaps no other
-// file stays.
+// mergeInOrder plans the compaction of an ordered table: within each period, it merges files that overlap or are
+// small. A large file remains if it lies within one period and overlaps no other file.
 func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactStep) error {
 	s, err := e.Series(t)
 	if err != nil {
@@ -164,7 +163,7 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	return nil
 }
 
-// add records files that replace the files of tasks.
+// add records files as the replacement for the files of tasks.
 func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) {
 	for _, task := range tasks {
 		c.result.OldDataFiles = append(c.result.OldDataFiles, task.File)
@@ -184,7 +183,7 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// The rewritten rows stay before rows added since the read.
+	// The sequence number of the snapshot that was read keeps the rewritten rows before rows that were added later.
 	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	rewrite.ApplyResult(result)
 	if err := rewrite.Commit(ctx); err != nil {

@@ -2,8 +2,8 @@ package tables
 
 import "github.com/go-partd/partd/tables/filter"
 
-// Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build it from values,
-// which need no quoting; filter.Parse builds it from text. If a value has no order, such as NaN, the operation
+// Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build conditions from values,
+// which need no quoting; filter.Parse builds them from text. If a value has no order, such as NaN, the operation
 // that uses the condition returns an error.
 type Condition = filter.Expr
 
@@ -42,8 +42,8 @@ func IsNull(column string) *Condition { return filter.IsNull(column) }
 // Not selects rows for which c is false.
 func Not(c *Condition) *Condition { return filter.Not(c) }
 
-// And selects rows for which all conditions are true; it ignores nil ones.
+// And selects rows for which all conditions are true. It ignores nil conditions.
 func And(all ...*Condition) *Condition { return filter.And(all...) }
 
-// Or selects rows for which any condition is true; a nil one selects all rows.
+// Or selects rows for which any condition is true. A nil condition selects all rows.
 func Or(all ...*Condition) *Condition { return filter.Or(all...) }

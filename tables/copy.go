@@ -17,25 +17,24 @@ import (
 // CopiedTable is the result of copying one table.
 type CopiedTable struct {
 	Bucket, Name string
-	Unchanged    bool // true if an earlier copy is still current
+	Unchanged    bool // true if an earlier copy is still up to date
 	Rows         int64
-	Files        int    // data files sent, without those that the other store already had
-	Bytes        int64  // size of those files
-	Checksum     string // CopyTo's checksum of the rows, which ignores their order: 32 hexadecimal digits
+	Files        int    // number of data files sent
+	Bytes        int64  // size of the sent files
+	Checksum     string // set by CopyTo: checksum of the rows, independent of their order, as 32 hexadecimal digits
 }
 
-// CopyTo copies buckets, or all of them if none is named, to another store. It copies the
-// newest version of each table with its columns, settings, rules and metadata, and the
-// bucket's own rules and metadata. It does not copy older versions, snapshots and ids of
-// bucket's own rules and metadata. It does not copy older versions, snapshots and IDs of puts. Data files are
-// copied as they are; the catalog must have a checksum of each.
+// CopyTo copies buckets, or all buckets if none is named, to another store. It copies the newest version of each
+// table with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy
+// older versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each
+// file.
 //
-// A bucket's tables appear in one commit. To resume an interrupted CopyTo, call it again: it does not send
-// again what was copied, or what has not changed since an earlier CopyTo. The error wraps ErrExists if the
-// other store has a table of the same name that did not come from this store, or that was changed since.
+// A bucket's tables appear in one commit. To resume an interrupted CopyTo, call it again: it sends only what is
+// missing or has changed. If the other store has a table of the same name that did not come from this store, or that
+// was changed since, the error wraps ErrExists.
 //
-// At the end, CopyTo reads all rows from both stores. It compares their count, and the sum modulo 2^128 of
-// their xxh3-128 hashes.
+// At the end, CopyTo reads all rows from both stores. It compares the row counts, and the sums of the rows' xxh3-128
+// hashes modulo 2^128.
 func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
 	s = s.orUnopened()
 	return s.copyTo(ctx, "copy", to, buckets, func(c *copyJob, buckets []*Bucket) error {
@@ -54,10 +53,10 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]Cop
 	})
 }
 
-// workName is the prefix of temporary snapshots that exist during a copy.
+// workName is the name prefix of temporary snapshots that exist during a copy.
 const workName = "partd "
 
-// copyTo calls do while a temporary snapshot of the buckets exists.
+// copyTo calls do with a copyJob, while a temporary snapshot of the buckets exists.
 func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copyJob, buckets []*Bucket) error) ([]CopiedTable, error) {
 	s, to = s.orUnopened(), to.orUnopened()
 	c := &copyJob{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
@@ -69,13 +68,13 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 		var buckets []*Bucket
 		for _, ns := range namespaces {
 			b := s.Bucket(bucketOf(ns))
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // left by an interrupted copy
+			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil { // remaining from an interrupted copy
 				return err
 			}
 			buckets = append(buckets, b)
 		}
 		if len(buckets) == 0 {
-			return &notFoundError{"there are no buckets"}
+			return &notFoundError{"the store has no buckets"}
 		}
 		if _, err = s.snapshot(ctx, buckets, c.snapshot); errors.Is(err, ErrDamaged) {
 			c.damaged, err = append(c.damaged, err), nil
@@ -91,18 +90,18 @@ func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets,
 	return c.results, err
 }
 
-// copyJob is a copy of buckets from a snapshot in one store to another store.
+// copyJob copies buckets from a snapshot in one store to another store.
 type copyJob struct {
 	from, to   *Store
 	snapshot   string
-	rules      string // property with a bucket's rules
-	keepOthers bool   // keep the destination's other tables, and replace only copies
-	restore    bool   // use existing files only if they are intact
+	rules      string // property that stores a bucket's rules
+	keepOthers bool   // keep the destination's other tables, and replace only copies from this store
+	restore    bool   // reuse files in the destination only if they are intact
 	results    []CopiedTable
 	damaged    []error // errors of skipped tables
 }
 
-// run calls f. Until f returns, no file of either store is removed.
+// run calls f, and prevents both stores from removing files until f returns.
 func (c *copyJob) run(op string, f func() error) (err error) {
 	defer func() {
 		if err != nil {
@@ -110,7 +109,7 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 		}
 	}()
 	if c.from.dir == c.to.dir {
-		return errors.New("source and destination are the same store: name another one")
+		return errors.New("source and destination are the same store: choose another destination")
 	}
 	for _, s := range []*Store{c.from, c.to} {
 		unpin, err := s.commits.Pin()
@@ -119,11 +118,11 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // damaged tables are known only after f
+	err = f() // evaluated before c.damaged, which f fills
 	return errors.Join(append(c.damaged, err)...)
 }
 
-// copyBucket copies the files of a bucket's tables, and then commits all the tables.
+// copyBucket copies the files of a bucket's tables, then commits all the tables together.
 func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	ns := namespaceOf(name)
 	if err := c.to.Bucket(name).foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
@@ -146,7 +145,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 			if !errors.Is(err, ErrDamaged) {
 				return err
 			}
-			c.damaged = append(c.damaged, err) // the other store keeps its copy
+			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
 		}
 		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
@@ -180,7 +179,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty copies the property key of a namespace to the property toKey.
+// copyProperty copies a namespace's property key to the property toKey in another store.
 func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey, ns string) error {
 	text, err := from.cat.Property(ctx, ns, key)
 	if err != nil {
@@ -189,8 +188,8 @@ func copyProperty(ctx context.Context, from *Store, key string, to *Store, toKey
 	return to.cat.EditProperty(ctx, ns, toKey, func(string) (string, error) { return text, nil })
 }
 
-// plan copies the files of a table. It returns the step that creates or replaces the table, or nil if the copy
-// is already current.
+// plan copies a table's files. It returns the step that creates or replaces the table, or nil if the copy is up to
+// date.
 func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
 	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -210,7 +209,7 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 			return nil, err
 		}
 		if c.keepOthers && !strings.HasPrefix(toOrigin, c.from.key("")) {
-			return nil, fmt.Errorf("the table %w, and it is not a copy of this one, or was changed since: delete it first, or copy to another store", ErrExists)
+			return nil, fmt.Errorf("the table %w in the destination, and is not an unchanged copy of this table: delete it first, or copy to another store", ErrExists)
 		}
 	}
 	source, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
@@ -230,10 +229,10 @@ func (c *copyJob) plan(ctx context.Context, l icecat.Listed) (*restoreStep, erro
 	return step, err
 }
 
-// key returns a key for metadata that is unique among stores.
+// key returns a key for a metadata location that is unique across stores.
 func (s *Store) key(location string) string { return s.cat.ID() + " " + location }
 
-// verify returns an error if the rows of a copied table differ from the original's.
+// verify compares the rows of a copied table with the original's.
 func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	want, err := c.from.Bucket(d.Bucket).sum(ctx, d.Name, AtSnapshot(c.snapshot))
 	if err != nil {
@@ -242,7 +241,7 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	got, err := c.to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
 	if err == nil && !got.Equals(want) {
 		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
-			"the original has %d rows with checksum %s, and the copy has %d rows with %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
+			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
 	}
 	d.Rows, d.Checksum = want.Rows, want.String()
 	return err

@@ -21,36 +21,36 @@ import (
 // DeleteRows deletes the rows for which a condition is true, in one commit. Rows for which it is false or null
 // stay. It considers every row acknowledged before the call, except rows in the tail of another Store.
 //
-// Only files that contain such a row are rewritten. In a table without a time column, the
-// remaining rows of these files move after the rows of the other files.
+// It rewrites only files that contain such a row. In a table without a time column, the remaining rows of a
+// rewritten file move after the rows of all other files.
 func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ RewriteResult, err error) {
 	defer wrapError(&err, "delete rows of", b.Name(), name)
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
-		g, err := w.where(where)
+		deletes, err := w.where(where)
 		if err != nil {
 			return err
 		}
-		return w.remove(ctx, g)
+		return w.remove(ctx, deletes)
 	})
 }
 
 // RangeOptions configures ReplaceRange. The zero value, and nil, are the defaults.
 type RangeOptions struct {
-	// TimeColumn is the timestamp or date column of the range. "" means the time column of
-	// the table's settings, or the first timestamp or date column.
+	// TimeColumn is the timestamp or date column of the range. "" means the time column in the table's settings, or
+	// else the first timestamp or date column.
 	TimeColumn string
 }
 
-// ReplaceRange replaces the rows with times in [from, to) by the rows of r, in one commit; see DeleteRows. A
-// zero time is no bound. It returns an error if a row of r is outside the range or has no time. ReplaceRange
-// reads r to its end and does not release it.
+// ReplaceRange replaces the rows with times in [from, to) by the rows of r, in one commit. Like DeleteRows, it
+// rewrites only files that contain such a row. A zero time means no bound. If a row of r is outside the range or
+// has no time, ReplaceRange returns an error. It reads r to the end and does not release it.
 func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "replace a range of", b.Name(), name)
 	if from.IsZero() && to.IsZero() {
-		return RewriteResult{}, errors.New("the range has no bound: set its beginning or its end")
+		return RewriteResult{}, errors.New("the range has no bounds: set its start or its end")
 	}
 	if !from.IsZero() && !to.IsZero() && !from.Before(to) {
-		return RewriteResult{}, fmt.Errorf("the range from %s to %s is empty: its end must be later than its beginning", filter.TimeText(from), filter.TimeText(to))
+		return RewriteResult{}, fmt.Errorf("the range from %s to %s is empty: its end must be after its start", filter.TimeText(from), filter.TimeText(to))
 	}
 	o = cmp.Or(o, &RangeOptions{})
 	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
@@ -58,30 +58,30 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		return RewriteResult{}, err
 	}
 	defer src.Release()
-	var n newRows
+	var added newRows
 	return b.rewrite(ctx, name, func(ctx context.Context, w *rewrite) error {
 		between, err := series.TimeRange(w.def.Logical, cmp.Or(o.TimeColumn, w.def.Settings.Time), from, to)
 		if err != nil {
 			return err
 		}
 		w.result.TimeColumn = between.Columns()[0]
-		g, err := w.where(between)
+		deletes, err := w.where(between)
 		if err != nil {
 			return err
 		}
 		if w.Order != nil && w.Order.Rule != KeepAll && w.Order.Rule != "" {
-			w.Allowed = commit.NoChanges // a concurrent append could add duplicates of the new rows
+			w.Allowed = commit.NoChanges // a concurrent append could add rows that duplicate the new ones
 		}
-		err = n.write(ctx, w, src, g, func(ctx context.Context, b arrow.RecordBatch) error {
-			inside, err := g.deletes(b)
+		err = added.write(ctx, w, src, deletes, func(ctx context.Context, b arrow.RecordBatch) error {
+			inside, err := deletes.matches(b)
 			if err != nil {
 				return err
 			}
 			for i, inRange := range inside {
 				if !inRange {
-					column := g.columns[0]
-					return schema.Errorf(column, "row %d has %s, which is outside the range: nothing was replaced",
-						n.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
+					column := deletes.columns[0]
+					return schema.Errorf(column, "row %d has the value %s, which is outside the range: nothing was replaced",
+						added.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
 				}
 			}
 			return nil
@@ -89,32 +89,32 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 		if err != nil {
 			return err
 		}
-		return w.remove(ctx, g)
+		return w.remove(ctx, deletes)
 	})
 }
 
-// newRows are the rows that a rewrite adds. They are written once, even if the rest of the rewrite is retried.
+// newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
-	basis   *commit.Basis // state of the table for which they were written
-	recheck bool          // a rule compares them with all rows of the table, which may have changed
+	basis   *commit.Basis // table state for which they were written
+	recheck bool          // whether a rule compares them with all rows of the table, which may have changed
 	rows    int64         // rows read
 
-	written int64 // rows written, without those that the rule for duplicates drops
+	written int64 // rows written, after duplicates were dropped
 }
 
-// fit reports whether the written rows still fit the table.
-func (n *newRows) fit(w *rewrite) bool {
+// canReuse reports whether the written rows are still valid for the table.
+func (n *newRows) canReuse(w *rewrite) bool {
 	return n.basis != nil && n.basis.Matches(&w.Basis) && !n.recheck
 }
 
-// write writes the rows of src, which replace the rows that g deletes. It calls check with each batch, in the
-// stored types.
-func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
-	if n.fit(w) {
+// write writes the rows of src, which replace the rows that deletes selects. It calls check with each batch,
+// converted to the stored types.
+func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
+	if n.canReuse(w) {
 		w.result.Written = n.written
 		return nil
 	}
-	if n.basis != nil { // they were written for another state of the table
+	if n.basis != nil { // written for another table state
 		if !src.IsWhole() {
 			return ErrConflict
 		}
@@ -130,7 +130,7 @@ func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, g
 	if len(changes) > 0 {
 		return columnChangeError(changes[0])
 	}
-	rules, err := w.e.ruleCheck(ctx, w.def, src.Schema, w.t, g)
+	rules, err := w.e.ruleCheck(ctx, w.def, src.Schema, w.t, deletes)
 	if err != nil {
 		return err
 	}

@@ -18,12 +18,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxDictionary is the maximum encoded size of a dictionary in a table's schema. A column with a larger
-// dictionary is read as plain values.
+// maxDictionary limits the encoded size of a dictionary in a table's schema. A column with a larger dictionary is
+// read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries records the dictionaries of the first batch in the schema of a put. Readers get their values
-// in the same order, even values that no row contains.
+// withDictionaries records the dictionaries of the first batch in a put's schema, so that readers get the same
+// dictionary values in the same order, even values that no row contains.
 func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.IsWhole() {
@@ -59,18 +59,18 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// maxDistinct limits the number of values of a dictionary in memory.
+// maxDistinct limits the number of values in a dictionary in memory.
 const maxDistinct = 1 << 22
 
-// dictionary contains the values of a column seen so far.
+// dictionary assigns indices to a column's distinct values, in order of first appearance.
 type dictionary struct {
 	typ    *arrow.DictionaryType
 	values arrow.Array
 	index  map[string]int32
 }
 
-// newDictionary returns the recorded dictionary of a column with the given type of values,
-// or nil if there is none.
+// newDictionary returns the recorded dictionary of a column, converted to the given value type. If none is
+// recorded, it returns nil.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	recorded, err := schema.Dictionary(f)
 	if recorded == nil {
@@ -81,10 +81,10 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The dictionary may outgrow the index type of the put.
+	// Int32, because the dictionary may outgrow the put's index type.
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
-		if known.IsValid(i) { // a dictionary may contain a null, and repeated values
+		if known.IsValid(i) { // a dictionary can contain nulls and repeated values
 			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
 		}
 	}
@@ -95,7 +95,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	indices := array.NewInt32Builder(memory.DefaultAllocator)
 	defer indices.Release()
-	var fresh []int
+	var newRows []int
 	var key []byte
 	for i := range a.Len() {
 		if a.IsNull(i) {
@@ -103,43 +103,43 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			continue
 		}
 		key = sorted.AppendKey(key[:0], a, i)
-		pos, ok := d.index[string(key)]
+		indexArray, ok := d.index[string(key)]
 		if !ok {
-			pos = int32(d.values.Len() + len(fresh))
-			d.index[string(key)] = pos
-			fresh = append(fresh, i)
+			indexArray = int32(d.values.Len() + len(newRows))
+			d.index[string(key)] = indexArray
+			newRows = append(newRows, i)
 		}
-		indices.Append(pos)
+		indices.Append(indexArray)
 	}
 	if len(d.index) > maxDistinct {
-		return nil, fmt.Errorf("a dictionary can have at most %d values: scan without dictionaries", maxDistinct)
+		return nil, fmt.Errorf("the dictionary has more than %d values: scan without dictionaries", maxDistinct)
 	}
-	if len(fresh) > 0 {
-		more, err := take.Rows(a, fresh)
+	if len(newRows) > 0 {
+		newValues, err := take.Rows(a, newRows)
 		if err != nil {
 			return nil, err
 		}
-		defer more.Release()
-		if d.values, err = array.Concatenate([]arrow.Array{d.values, more}, memory.DefaultAllocator); err != nil {
+		defer newValues.Release()
+		if d.values, err = array.Concatenate([]arrow.Array{d.values, newValues}, memory.DefaultAllocator); err != nil {
 			return nil, err
 		}
 	}
-	pos := indices.NewArray()
-	defer pos.Release()
-	return array.NewDictionaryArray(d.typ, pos, d.values), nil
+	indexArray := indices.NewArray()
+	defer indexArray.Release()
+	return array.NewDictionaryArray(d.typ, indexArray, d.values), nil
 }
 
-// AsDictionaries encodes columns of r as dictionaries if put, the result of [Table.SchemaAsPut], has a
-// dictionary type for them. It takes ownership of r.
+// AsDictionaries encodes the columns of r as dictionaries where put, the result of [Table.SchemaAsPut], has a
+// dictionary type. It takes ownership of r.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())
 	dictionaries := map[int]*dictionary{}
 	for i, f := range fields {
-		at := put.FieldIndices(f.Name)
-		if len(at) != 1 {
+		positions := put.FieldIndices(f.Name)
+		if len(positions) != 1 {
 			continue
 		}
-		d, err := newDictionary(put.Field(at[0]), f.Type)
+		d, err := newDictionary(put.Field(positions[0]), f.Type)
 		if err != nil {
 			r.Release()
 			return nil, fmt.Errorf("the dictionary of column %q: %w", f.Name, err)

@@ -39,12 +39,11 @@ var (
 	// operation on many tables continues with the other tables, and returns the error at the end.
 	ErrDamaged = icecat.ErrContent
 
-	// ErrConflict is wrapped by the error from a commit that repeatedly lost to concurrent commits. Nothing was
-	// applied.
+	// ErrConflict is wrapped by the error from a commit that failed repeatedly because of concurrent commits.
 	ErrConflict = commit.ErrConflict
 
-	// ErrTxnDone is wrapped by the errors from a Txn's methods if they are called after the
-	// function passed to Update has returned.
+	// ErrTxnDone is wrapped by the errors from a Txn's methods that are called after the function passed to Update
+	// has returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
 
@@ -59,7 +58,7 @@ type SQLError = sqlerror.Error
 
 // OpError records a failed operation on a store, bucket or table.
 type OpError struct {
-	Op            string // the operation: "put", "scan", "fold", …
+	Op            string // the operation, such as "put", "scan" or "fold"
 	Dir           string // the directory, if the error concerns the whole store
 	Bucket, Table string // Table is "" if the error concerns a bucket or the store
 	Err           error  // the cause
@@ -83,7 +82,7 @@ func (e *OpError) Error() string {
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// wrapError wraps *err, unless it is nil, in an OpError for the operation and its table.
+// wrapError wraps *err in an OpError for the operation and its table. It does nothing if *err is nil.
 func wrapError(err *error, op, bucket, table string) {
 	if *err != nil {
 		*err = &OpError{Op: op, Bucket: bucket, Table: table, Err: *err}

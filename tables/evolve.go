@@ -23,16 +23,16 @@ type ColumnChange struct {
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the column as a put has it; its type is used if Type is ""
+	field arrow.Field // the column in put types; its type is used if Type is ""
 }
 
 // ColumnOp is the kind of a ColumnChange.
 type ColumnOp = definition.ColumnOp
 
-// Kinds of ColumnChange. A table that allows one also allows those before it.
+// Kinds of ColumnChange, in order: a table that allows a kind also allows all kinds before it.
 const (
 	AddColumn    = definition.AddColumn
-	WidenColumn  = definition.WidenColumn // an integer or float gets a larger type; a column of nulls gets any type
+	WidenColumn  = definition.WidenColumn // widen an integer or float type, or replace the null type by any type
 	RenameColumn = definition.RenameColumn
 	DropColumn   = definition.DropColumn
 )
@@ -40,23 +40,23 @@ const (
 // ColumnType is a type in Arrow's notation, such as int64 or timestamp[us, tz=UTC].
 type ColumnType string
 
-// ColumnTypeOf returns the notation of a type that is not nested.
+// ColumnTypeOf returns the notation of t, which must not be nested.
 func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
 
-// checkAllowed returns an error if e does not allow the change.
+// checkAllowed returns an error if e does not allow the change c.
 func checkAllowed(e Evolution, c ColumnChange) error {
 	ops := []ColumnOp{AddColumn, WidenColumn, RenameColumn, DropColumn}
-	n := slices.Index(ops, c.Op)
-	if n < 0 {
+	rank := slices.Index(ops, c.Op)
+	if rank < 0 {
 		return &ArgumentError{Err: fmt.Errorf("unknown column change %q: use one of %q", c.Op, ops)}
 	}
-	if limit, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && n >= limit {
-		return schema.Errorf(c.Column, "the table's evolution is %s, which does not allow to %s columns", e, c.Op)
+	if limit, ok := map[Evolution]int{Strict: 0, AddOnly: 1, Compatible: 2}[e]; ok && rank >= limit {
+		return schema.Errorf(c.Column, "the table's evolution setting is %s, which does not allow the change %q", e, c.Op)
 	}
 	return nil
 }
 
-// changesOf returns the changes that a put needs.
+// changesOf returns the column changes that a put requires.
 func changesOf(columns []definition.Change) (all []ColumnChange) {
 	for _, c := range columns {
 		all = append(all, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
@@ -64,14 +64,14 @@ func changesOf(columns []definition.Change) (all []ColumnChange) {
 	return all
 }
 
-// evolvedColumns describes a table's columns after changes.
+// evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
 	shape    *schema.Shape
 	from     []int // for each new column, the index of the old one, or -1
-	rewrites bool  // Iceberg cannot express the change: the files must be rewritten
+	rewrites bool  // true if Iceberg cannot express the change, so the files must be rewritten
 }
 
-// evolve plans changes of a table's columns.
+// evolve plans changes to a table's columns.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -98,7 +98,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 		}
 		index := find(c.Column)
 		if (index >= 0) == (c.Op == AddColumn) {
-			return nil, schema.Errorf(c.Column, "cannot %s it: the table's columns are %q", c.Op, schema.Names(def.Logical))
+			return nil, schema.Errorf(c.Column, "cannot %s the column: the table's columns are %q", c.Op, schema.Names(def.Logical))
 		}
 		if c.Op == RenameColumn || c.Op == DropColumn {
 			for i, name := range def.Settings.Order() {
@@ -107,12 +107,12 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 					if i == 0 && def.Settings.Time != "" {
 						setting = "time"
 					}
-					return nil, schema.Errorf(c.Column, "the table's setting %s names it: change the setting first", setting)
+					return nil, schema.Errorf(c.Column, "the table's setting %s names the column: change the setting first", setting)
 				}
 			}
 			for _, r := range rules {
 				if slices.Contains(r.Names(), c.Column) {
-					return nil, schema.Errorf(c.Column, "the rule %q uses it: remove the rule first", r.Name)
+					return nil, schema.Errorf(c.Column, "the rule %q uses the column: remove the rule first", r.Name)
 				}
 			}
 		}
@@ -125,11 +125,11 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 		}
 		switch c.Op {
 		case AddColumn:
-			lastID = max(lastID, highest(newField))
+			lastID = max(lastID, highestID(newField))
 			fields, columns, types, ev.from = append(fields, newField), append(columns, f), append(types, f), append(ev.from, -1)
 		case RenameColumn:
 			if c.To == "" || find(c.To) >= 0 {
-				return nil, schema.Errorf(c.Column, "it cannot be renamed to %q: the name is empty or already in use", c.To)
+				return nil, schema.Errorf(c.Column, "cannot rename the column to %q: the name is empty or already in use", c.To)
 			}
 			fields[index].Name, columns[index].Name, types[index].Name = c.To, c.To, c.To
 			pandas[c.Column] = c.To
@@ -138,25 +138,25 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 			ev.from = slices.Delete(ev.from, index, index+1)
 		case WidenColumn:
 			if !schema.CanWiden(types[index].Type, f.Type) {
-				return nil, schema.Errorf(c.Column, "it has type %s, which cannot become %s: integers can become larger integers or float64, floats larger floats, nulls any type", types[index].Type, f.Type)
+				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
 			}
-			if types[index].Type.ID() == arrow.NULL { // replaced by a new column, which older files lack
-				lastID = max(lastID, highest(newField))
+			if types[index].Type.ID() == arrow.NULL { // a new column replaces it; older files have no values for it
+				lastID = max(lastID, highestID(newField))
 				fields[index], columns[index], types[index], ev.from[index] = newField, f, f, -1
 				break
 			}
-			was, err := schema.StoredType(types[index].Type)
+			oldType, err := schema.StoredType(types[index].Type)
 			if err != nil {
 				return nil, err
 			}
-			ev.rewrites = ev.rewrites || arrow.IsInteger(was.ID()) && newField.Type.Equals(iceberg.PrimitiveTypes.Float64)
-			// Doc records the column's put type if its stored type stays the same.
+			ev.rewrites = ev.rewrites || arrow.IsInteger(oldType.ID()) && newField.Type.Equals(iceberg.PrimitiveTypes.Float64)
+			// Doc records the put type, which the stored type may not determine.
 			fields[index].Type, fields[index].Doc = newField.Type, f.Type.String()
 			columns[index].Type, types[index].Type = f.Type, f.Type
 		}
 	}
 	if len(columns) == 0 {
-		return nil, schema.Errorf(changes[len(changes)-1].Column, "it is the table's only column")
+		return nil, schema.Errorf(changes[len(changes)-1].Column, "cannot drop the table's only column")
 	}
 	if err := schema.CheckNames(arrow.NewSchema(columns, nil)); err != nil {
 		return nil, err
@@ -173,8 +173,7 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	return ev, err
 }
 
-// caster returns a Caster that converts rows from the old columns, in the types that readers get, to the new
-// columns.
+// caster returns a Caster that converts rows from the old columns, in logical types, to the new columns.
 func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) {
 	def, err := definition.FromMetadata(before)
 	if err != nil {
@@ -183,7 +182,7 @@ func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) 
 	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from), nil
 }
 
-// column returns the column that a change adds or widens to. IDs of new columns are above lastID.
+// column returns the column that c adds, or the widened column. New columns have IDs above lastID.
 func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedField, err error) {
 	f = c.field
 	if f.Type == nil {
@@ -199,11 +198,10 @@ func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedFi
 	return f, sh.Schema.Field(0), nil
 }
 
-// highest returns the highest ID of a column and its nested fields.
-func highest(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).HighestFieldID() }
+// highestID returns the highest field ID of a column, including nested fields.
+func highestID(f iceberg.NestedField) int { return iceberg.NewSchema(0, f).HighestFieldID() }
 
-// pandasNames maps columns' old names to their new ones, for the pandas metadata of a
-// schema.
+// pandasNames maps old column names to new ones, for a schema's pandas metadata.
 type pandasNames map[string]string
 
 func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
@@ -236,14 +234,14 @@ func (n pandasNames) rename(m arrow.Metadata) (arrow.Metadata, error) {
 	return arrow.MetadataFrom(all), err
 }
 
-// Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions
-// keep dropped and renamed columns. Widening an integer to float64 rewrites the table's files, and fails if a
-// value would not stay exact; other changes do not touch the files.
+// Evolve changes a table's columns, in one commit. Existing rows have null in added columns. Older versions keep
+// dropped and renamed columns. Widening an integer to float64 rewrites the table's files, and fails if a value
+// cannot be represented exactly. Other changes do not rewrite files.
 func (b *Bucket) Evolve(ctx context.Context, name string, changes ...ColumnChange) error {
-	return b.updateAgain(ctx, func(t *Txn) error { return t.Evolve(b.Name(), name, changes...) })
+	return b.updateWithRetry(ctx, func(t *Txn) error { return t.Evolve(b.Name(), name, changes...) })
 }
 
-// SetEvolution sets which column changes a table allows, and keeps its other settings.
+// SetEvolution sets which column changes a table allows. It keeps the table's other settings.
 func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) error {
 	return b.store().Update(ctx, func(t *Txn) error {
 		if err := e.Check(); err != nil {
@@ -253,8 +251,8 @@ func (b *Bucket) SetEvolution(ctx context.Context, name string, e Evolution) err
 	})
 }
 
-// updateAgain runs Update, and retries it after concurrent changes of the table.
-func (b *Bucket) updateAgain(ctx context.Context, f func(*Txn) error) (err error) {
+// updateWithRetry runs Update, and retries it after concurrent changes to the table.
+func (b *Bucket) updateWithRetry(ctx context.Context, f func(*Txn) error) (err error) {
 	for range commit.MaxAttempts {
 		if err = b.store().Update(ctx, f); !errors.Is(err, commit.ErrStale) {
 			break

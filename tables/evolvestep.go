@@ -21,21 +21,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// evolveStep changes a table's schema. In the same commit, it folds the tail into files of the old schema, so
-// that no row of that schema stays in the tail.
+// evolveStep changes a table's schema. In the same commit, it folds the tail into files with the old schema, so
+// that no row with that schema remains in the tail.
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            entry
-	allowedBy    Evolution // the setting that allowed the change
+	allowedBy    Evolution // the evolution setting that allowed the change; the commit fails if it has changed
 	shape        *schema.Shape
 	props        iceberg.Properties
 
-	// The remaining fields are for steps that rewrite files.
-	caster   *schema.Caster // converts rows, in the types that readers get, to the new columns; nil keeps the files
-	check    *rules.Check   // rules for the new rows, or nil
+	// The remaining fields are used only if the step rewrites files.
+	caster   *schema.Caster // converts rows in logical types to the new columns; nil if no files are rewritten
+	check    *rules.Check   // checks the rules on the new rows; can be nil
 	written  []iceberg.DataFile
-	replaced []iceberg.DataFile // the files to replace; ignored if Since is Appends, which replaces all files
-	read     map[string]bool    // paths of the files that were read
+	replaced []iceberg.DataFile // the files to replace; ignored if Allowed is OnlyAppends, because all files are replaced
+	read     map[string]bool    // paths of the files that the step has read
 }
 
 func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
@@ -60,13 +60,13 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 // applyRewrite applies a step that rewrites files.
 func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	replaced, current := p.replaced, commit.SnapshotID(cur)
-	var more []iceberg.DataFile
+	var newFiles []iceberg.DataFile
 	meta, err := p.evolveMetadata(cur.Metadata())
 	if err == nil && current != nil && p.Allowed == commit.OnlyAppends {
 		replaced, err = datafile.Files(ctx, cur)
 	}
 	if err == nil && current != nil && *current != *p.Base { // files were added after the step read the table
-		more, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
+		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, p.read)
 	}
 	if err != nil {
 		return nil, err
@@ -75,8 +75,8 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	if err == nil && len(replaced)+len(p.written) > 0 {
 		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, p.written, nil)
 	}
-	// Files added since the read are appended separately, which keeps their order.
-	for _, files := range [][]iceberg.DataFile{more, tail} {
+	// Append files added since the read separately, to keep their order.
+	for _, files := range [][]iceberg.DataFile{newFiles, tail} {
 		if err == nil && len(files) > 0 {
 			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
 		}
@@ -84,7 +84,7 @@ func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *t
 	return meta, err
 }
 
-// evolveMetadata returns metadata with the new schema, and renames the columns in its settings.
+// evolveMetadata returns metadata with the new schema, and with the columns in its settings renamed.
 func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error) {
 	s, err := definition.SettingsOf(meta)
 	if err == nil && s.Evolution != p.allowedBy {
@@ -115,9 +115,8 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	return meta, err
 }
 
-// rewriteFiles rewrites the rows of t's files, except the files in skip, as files for a table with the metadata
-// to.
-func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, to table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
+// rewriteFiles rewrites t's files, except those in skip, for a table with the metadata newMeta.
+func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, io *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
 	if err == nil {
 		r.skipFiles = skip
@@ -128,14 +127,14 @@ func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, to table.
 	}
 	rows := arrowsafe.Reader(r.schema, r.batches, func() {})
 	defer rows.Release()
-	return p.e.Write(ctx, p.e.Staged(to, io), io, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
+	return p.e.Write(ctx, p.e.Staged(newMeta, io), io, commit.WriteInput{Rows: rows, Caster: p.caster, Rules: p.check, Acknowledged: skip != nil})
 }
 
-// reshape adds a step that changes the table's schema. If caster is not nil, the step rewrites the table's
+// reshape adds a step that changes the table's schema. If caster is not nil, the step also rewrites the table's
 // files.
 func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, check *rules.Check) (err error) {
 	if caster != nil && c.Writes() {
-		return errors.New("a change that rewrites the table's files cannot follow a put in the same Update: use a separate Update")
+		return errors.New("a column change that rewrites the table's files cannot follow a put in the same Update: make the change in its own Update")
 	}
 	if step.Basis, err = commit.BasisOf(c.cur, commit.AnyChanges, nil); err != nil {
 		return err
@@ -163,14 +162,14 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		}
 	}
 	c.Add(commit.Folds, step.IO, step.apply)
-	c.cur = c.Staged(meta, t.s.cat.NewIO()) // rules for the whole table read the new files
+	c.cur = c.Staged(meta, t.s.cat.NewIO()) // so that rules for the whole table read the new files
 	return nil
 }
 
-// schemaVersionProperty is the table property with the version that Migrate last set.
+// schemaVersionProperty is the table property that stores the version set by Migrate.
 const schemaVersionProperty = "partd.schema-version"
 
-// SchemaVersion returns the version that Migrate last set, or 0 if it never did.
+// SchemaVersion returns the version last set by Migrate, or 0 if Migrate was never called.
 func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
 }
@@ -187,26 +186,26 @@ func schemaVersion(t *table.Table) (int, error) {
 	return n, nil
 }
 
-// Migrate converts a table to a numbered version of its schema, in one commit. f converts each batch of rows,
-// in the types that readers get, to a batch of new rows. The first batch is empty; f's result for it defines
-// the new columns. The rows are streamed; if others commit concurrently, f may get rows twice. f must not use
-// the table: it would deadlock. Migrate releases f's results; f may return its argument.
+// Migrate converts a table to a numbered version of its schema, in one commit. f converts each batch of rows, in
+// logical types, to a batch of new rows. The first batch is empty; f's result for it defines the new columns.
+// Migrate streams the rows. After a concurrent commit, it may call f again with the same rows. f must not use the
+// table, because that would deadlock. Migrate releases f's results; f can return its argument.
 //
-// Migrate reports whether it migrated the table: it does nothing if the table already has this version or a
-// later one. Rows in the tail of another Store are not migrated, and must fit the new columns by name. The new
-// rows must satisfy the table's rules, except those of uniqueness and order.
-func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (done bool, err error) {
-	err = b.updateAgain(ctx, func(t *Txn) error {
+// Migrate reports whether it migrated the table. It does nothing if the table already has this version or a later
+// one. Rows in the tail of another Store are not migrated; their columns are matched to the new ones by name. The
+// new rows must satisfy the table's rules, except rules about uniqueness and order.
+func (b *Bucket) Migrate(ctx context.Context, name string, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
+	err = b.updateWithRetry(ctx, func(t *Txn) error {
 		c, err := t.existing(b.Name(), name)
 		if err == nil {
-			done, err = t.migrate(c, version, f)
+			migrated, err = t.migrate(c, version, f)
 		}
 		if err != nil {
 			return &OpError{Op: "migrate", Bucket: b.Name(), Table: name, Err: err}
 		}
 		return nil
 	})
-	return done && err == nil, err
+	return migrated && err == nil, err
 }
 
 func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (bool, error) {
@@ -228,22 +227,22 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 	defer builder.Release()
 	empty := builder.NewRecordBatch()
 	defer empty.Release()
-	first, err := f(empty)
+	firstResult, err := f(empty)
 	if err != nil {
 		return false, err
 	}
-	defer first.Release()
-	sh, err := schema.NewShape(first.Schema(), c.cur.Metadata().LastColumnID())
+	defer firstResult.Release()
+	sh, err := schema.NewShape(firstResult.Schema(), c.cur.Metadata().LastColumnID())
 	if err != nil {
 		return false, err
 	}
-	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.WithoutEncodings(first.Schema()), Rules: def.Rules}
-	caster, err := schema.NewPutCaster(first.Schema(), newDef.Stored, newDef.Logical)
+	newDef := &definition.Definition{Stored: sh.Stored, Logical: schema.WithoutEncodings(firstResult.Schema()), Rules: def.Rules}
+	caster, err := schema.NewPutCaster(firstResult.Schema(), newDef.Stored, newDef.Logical)
 	if err != nil {
 		return false, err
 	}
 	caster = caster.WithMigration(def.Logical, f)
-	check, err := t.entry(c).ruleCheck(t.ctx, newDef, first.Schema(), nil, nil)
+	check, err := t.entry(c).ruleCheck(t.ctx, newDef, firstResult.Schema(), nil, nil)
 	if err != nil {
 		return false, err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/commit"
 )
 
-// Expire removes old versions, and files that no version of any table needs, such as the files of failed
-// commits and of deleted tables. It removes a file only after it has been unused for the grace period.
+// Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
+// deleted tables. A file must have been unused for the grace period before Expire removes it.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	o = cmp.Or(o, new(MaintainOptions))
@@ -54,7 +54,7 @@ func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (MaintainResult,
 		return r, err
 	}
 	if err = cmp.Or(err, refsErr); err != nil {
-		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because the files that a damaged table needs are unknown: %w", err)}
+		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)}
 	}
 	swept, err := s.cat.Sweep(ctx, cmp.Or(o.Grace, 24*time.Hour), used, func() time.Time { _, since := s.commits.Pinned(); return since })
 	if err == nil {

@@ -17,23 +17,22 @@ import (
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
-// ExportOptions configures Export. The zero value, and nil, export all rows to one new
-// file.
+// ExportOptions configures Export. Nil or the zero value exports all rows to one new file.
 type ExportOptions struct {
-	Scan *ScanOptions // selects columns and rows; nil means all
+	Scan *ScanOptions // selects columns and rows; nil selects all
 
-	// FileRows makes path a directory of files with at most FileRows rows each:
-	// part-00000.parquet, part-00001.parquet, …; 0 makes path one file.
+	// If FileRows is positive, path is a directory of files, each with at most FileRows rows: part-00000.parquet,
+	// part-00001.parquet, …. If it is 0, path is one file.
 	FileRows int64
 
-	// Replace allows replacing an existing file. Otherwise, and if path is a directory, the
-	// error wraps ErrExists.
+	// Replace allows replacing an existing file. Without Replace, or if path is a directory, an existing path is an
+	// error that wraps ErrExists.
 	Replace bool
 }
 
-// Export writes a table, or a version of it, as Parquet, and returns the number of rows. It writes one state of
-// the table, including rows in the tail. The file or directory appears completely or not at all. Memory is
-// bounded, whatever the number of rows.
+// Export writes a table, or a version of it, as Parquet, and returns the row count. It writes a consistent state of
+// the table, including rows in the tail. The file or directory appears only when complete. Memory use does not
+// depend on the row count.
 func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows int64, err error) {
 	o = cmp.Or(o, new(ExportOptions))
 	defer func() {
@@ -45,7 +44,7 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 		}
 	}()
 	if o.FileRows < 0 || o.FileRows > 0 && o.Replace {
-		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: use 0 for one file, or a positive number, without Replace, for a directory", o.FileRows)}
+		return 0, &ArgumentError{Err: fmt.Errorf("option FileRows is %d: use 0 for one file, or a positive number (without option Replace) for a directory", o.FileRows)}
 	}
 	if o.FileRows > 0 {
 		if _, err := os.Lstat(path); err == nil {
@@ -63,7 +62,7 @@ func Export(ctx context.Context, t *Table, path string, o *ExportOptions) (rows 
 	return exportParts(ctx, r, path, o.FileRows)
 }
 
-// exportParts writes a directory under a temporary name, and renames it when complete.
+// exportParts writes a directory under a temporary name, and renames it once complete.
 func exportParts(ctx context.Context, r array.RecordReader, path string, fileRows int64) (rows int64, err error) {
 	dir, temp, err := tempdir.NewDir(filepath.Dir(path))
 	if err != nil {
@@ -85,27 +84,27 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 	return rows, os.Rename(dir, path)
 }
 
-// batchSplitter splits a reader's batches into parts with a given number of rows.
+// batchSplitter divides a reader's rows into parts with a given row count.
 type batchSplitter struct {
-	r    array.RecordReader
-	rest int64 // rows of the current batch that next has not yielded
+	r         array.RecordReader
+	remaining int64 // rows of the current batch not yet yielded
 }
 
-// more reports whether rows remain.
+// more reports whether rows remain. It advances to the next batch if the current one is used up.
 func (b *batchSplitter) more() bool {
-	for b.rest == 0 && b.r.Next() {
-		b.rest = b.r.RecordBatch().NumRows()
+	for b.remaining == 0 && b.r.Next() {
+		b.remaining = b.r.RecordBatch().NumRows()
 	}
-	return b.rest > 0
+	return b.remaining > 0
 }
 
-// next yields up to rows more rows.
+// next yields up to rows rows.
 func (b *batchSplitter) next(rows int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for rows > 0 && b.more() {
 			batch := b.r.RecordBatch()
-			first, n := batch.NumRows()-b.rest, min(rows, b.rest)
-			rows, b.rest = rows-n, b.rest-n
+			first, n := batch.NumRows()-b.remaining, min(rows, b.remaining)
+			rows, b.remaining = rows-n, b.remaining-n
 			if !yield(batch.NewSlice(first, first+n), nil) {
 				return
 			}

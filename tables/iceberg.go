@@ -20,25 +20,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// ErrRequirement is wrapped by the error of a commit whose requirement does not hold, because the table has
-// changed since. The caller may repeat the change on the new state.
+// ErrRequirement is wrapped by the error from a commit whose requirement is not met because the table has changed.
+// The caller can prepare the change again for the new table state.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// FoldOnLoadProperty is a table property. If it is "false", Bucket.Iceberg does not fold the table.
+// FoldOnLoadProperty is a table property; if it is "false", Bucket.Iceberg does not fold the table.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
-// IcebergOptions configures Bucket.Iceberg. The zero value, and nil, do not fold.
+// IcebergOptions configures Bucket.Iceberg. Nil or the zero value does not fold.
 type IcebergOptions struct {
-	Fold bool // fold rows in the tail first
+	Fold bool // fold the tail's rows first
 
-	// Every is the minimum age of the newest version before a fold.
+	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
 
-	// Slot, if not nil, is called before a fold to admit it.
-	Slot func(context.Context) (release func(), err error)
+	// Slot, if not nil, is called before a fold and can delay or reject it.
+	Admit func(context.Context) (release func(), err error)
 }
 
-// Iceberg returns a table in the form that other engines read.
+// Iceberg returns a table in the form that other Iceberg engines read.
 func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_ *table.Table, err error) {
 	defer wrapError(&err, "load", b.Name(), name)
 	n, err := b.check(name)
@@ -57,11 +57,11 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 		return nil, err
 	}
 	defer done()
-	if waits, err := e.HasTail(ctx); err != nil || !waits {
+	if hasTail, err := e.HasTail(ctx); err != nil || !hasTail {
 		return t, err
 	}
-	if o.Slot != nil {
-		release, err := o.Slot(ctx)
+	if o.Admit != nil {
+		release, err := o.Admit(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +74,7 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	return t, notFound(err)
 }
 
-// MetadataSize returns the size of a table's metadata as JSON. Bucket.Iceberg uses a multiple of it as memory.
+// MetadataSize returns the size of a table's metadata as JSON. Bucket.Iceberg needs a multiple of that size in memory.
 func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err error) {
 	defer wrapError(&err, "load", b.Name(), name)
 	n, err := b.check(name)
@@ -85,13 +85,13 @@ func (b *Bucket) MetadataSize(ctx context.Context, name string) (_ int64, err er
 	return size, notFound(err)
 }
 
-// IcebergNames returns up to limit names of the bucket's tables, in order, starting after the name after.
+// IcebergNames returns, in order, up to limit names of the bucket's tables that sort after the given name.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
 }
 
-// Create makes an empty bucket with metadata. If it exists, the error wraps [ErrExists].
+// Create creates an empty bucket with metadata. If the bucket exists, the error wraps [ErrExists].
 func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	defer wrapError(&err, "create", b.Name(), "")
 	if err := checkName("bucket", b.Name()); err != nil {
@@ -103,7 +103,7 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	return err
 }
 
-// Rename renames a table, and moves it to the bucket to. If that bucket already has a table with the new name,
+// Rename renames a table and moves it to the bucket to. If that bucket already contains a table with the new name,
 // the error wraps [ErrExists].
 func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName string) (err error) {
 	defer wrapError(&err, "rename", b.Name(), name)
@@ -121,7 +121,7 @@ func (b *Bucket) Rename(ctx context.Context, name string, to *Bucket, newName st
 	if err := b.store().cat.Rename(ctx, n, target); err != nil {
 		return notFound(err)
 	}
-	// The rows in the tail follow the table to its new name.
+	// Open the tail's rows under the table's new name.
 	return errors.Join(b.store().commits.Refresh(ctx, n), b.store().commits.Refresh(ctx, target))
 }
 
@@ -131,17 +131,17 @@ func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
 // BucketOf returns the bucket of an Iceberg namespace.
 func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
 
-// IcebergChange is a change of a table that another engine requests.
+// IcebergChange is a change to a table that another engine requests.
 type IcebergChange struct {
 	Bucket, Table string
 	Requirements  table.Requirements
 	Updates       table.Updates
-	New           table.Metadata // metadata of a table to create, which must not exist, instead of Updates
-	Registered    bool           // New is the metadata of a dropped table, with reserved properties
+	New           table.Metadata // metadata of a table to create, used instead of Updates; the table must not exist
+	Registered    bool           // whether New is the metadata of a dropped table, which may contain reserved properties
 }
 
-// NewIceberg returns metadata for a table that another engine creates, with new IDs for its columns. It stores
-// nothing; CommitIceberg does.
+// NewIceberg returns metadata, with new column IDs, for a table that another engine creates. It stores nothing;
+// CommitIceberg does.
 func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	s = s.orUnopened()
 	id := uuid.New()
@@ -155,8 +155,8 @@ func (s *Store) NewIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec,
 	return meta, err
 }
 
-// StageIceberg prepares the directory of a table that NewIceberg returned and another engine will
-// create by a commit. If the bucket has a table of the name, the error wraps [ErrExists].
+// StageIceberg creates the directory for a table whose metadata NewIceberg returned and that another engine will
+// create by a commit. If the bucket already contains a table of that name, the error wraps [ErrExists].
 func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metadata) error {
 	if _, err := b.Iceberg(ctx, name, nil); !errors.Is(err, ErrNotFound) {
 		return cmp.Or(err, ErrExists)
@@ -164,9 +164,9 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 	return b.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies all the changes or none; each must concern a different table. It
-// returns the changed tables. Its error wraps ErrRequirement if a requirement does not
-// hold. It wraps RuleError, DuplicateError or ArgumentError if a table rejects its change.
+// CommitIceberg applies either all changes or none. Each change must concern a different table. CommitIceberg returns
+// the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change, the
+// error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	s = s.orUnopened()
 	var pending []*txnChange
@@ -192,8 +192,8 @@ func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (re
 	return results, nil
 }
 
-// addIceberg adds a change. It applies the change to the current metadata first, to find out how the commit
-// must treat the tail.
+// addIceberg adds a change. It first applies the change to the current metadata, to find out how the commit must
+// treat the tail.
 func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	n, err := t.s.Bucket(ch.Bucket).check(ch.Table)
 	if err != nil {
@@ -219,7 +219,7 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	if was == nil {
 		for _, other := range t.order {
 			if other.creates == meta.Location() {
-				return nil, fmt.Errorf("another table of the transaction is at this location, it %w", ErrExists)
+				return nil, fmt.Errorf("a table at location %s %w: another change in this transaction creates it", meta.Location(), ErrExists)
 			}
 		}
 		c.creates = meta.Location()
@@ -232,28 +232,28 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	return c, nil
 }
 
-// icebergStep is a change by another engine.
+// icebergStep applies a change that another engine requests.
 type icebergStep struct {
 	entry
 	ch *IcebergChange
 }
 
 // tailMode returns how the commit must treat the tail's rows, which have the old columns.
-func (p *icebergStep) tailMode(was, now table.Metadata) commit.Mode {
-	same := was.CurrentSchema().ID == now.CurrentSchema().ID && was.DefaultPartitionSpec() == now.DefaultPartitionSpec() && was.DefaultSortOrder() == now.DefaultSortOrder()
-	s := now.CurrentSnapshot()
-	switch added := len(newSnapshots(was, now)) > 0; {
-	case same:
+func (p *icebergStep) tailMode(oldMeta, newMeta table.Metadata) commit.Mode {
+	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
+	s := newMeta.CurrentSnapshot()
+	switch added := len(newSnapshots(oldMeta, newMeta)) > 0; {
+	case sameColumns:
 		return commit.Plain
 	case !added:
 		return commit.Folds
-	case was.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && was.SnapshotByID(s.SnapshotID) == nil: // a new history, which replaces the rows
+	case oldMeta.CurrentSnapshot() != nil && s != nil && s.ParentSnapshotID == nil && oldMeta.SnapshotByID(s.SnapshotID) == nil: // a new history, which replaces all rows
 		return commit.Replaces
 	}
 	return commit.Exclusive
 }
 
-// apply applies the change to a table in a commit.
+// apply applies the change in a commit.
 func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if err := p.checkRequirements(cur); err != nil {
 		return nil, err
@@ -288,8 +288,8 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 	return meta, err
 }
 
-// foldIfNeeded writes the tail's rows to files with the old columns if the change requires it, and returns the
-// resulting table.
+// foldIfNeeded folds the tail into files with the old columns if the change requires it, and returns the resulting
+// table.
 func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	switch p.tailMode(cur.Metadata(), newMeta) {
 	case commit.Folds:
@@ -310,7 +310,7 @@ func (p *icebergStep) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *
 	return cur, nil
 }
 
-// checkRequirements returns an error if a requirement does not hold.
+// checkRequirements returns an error if a requirement is not met.
 func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	var meta table.Metadata
 	if cur != nil {
@@ -334,7 +334,7 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	return nil
 }
 
-// applyUpdates returns the metadata after the updates. If cur is nil, it returns metadata for a new table.
+// applyUpdates returns the metadata after the updates. If cur is nil, it returns a new table's metadata.
 func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if p.ch.New != nil {
 		return p.ch.New, nil
@@ -352,7 +352,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 		}
 		version := table.DefaultFormatVersion
 		if slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
-			version = 1 // the updates raise it
+			version = 1 // the updates set a higher version
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
@@ -370,90 +370,89 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	case err == nil:
 		return meta, nil
 	case cur != nil && slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
-		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been made for another state
+		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been prepared for another table state
 	}
 	return nil, &ArgumentError{Err: err}
 }
 
-// renumbered returns the updates of a client that replaces the table, if the table has changed since the
-// client loaded it, and otherwise nil. The new snapshot gets the next sequence number. Its files keep their
-// lower numbers, which is correct: the snapshot has no others.
-func (p *icebergStep) renumbered(was, now table.Metadata) table.Updates {
-	has := func(action string) func(table.Update) bool {
+// renumbered returns nil unless a client replaces the table, and the table has changed since the client loaded it.
+// Then it returns the client's updates, with the next sequence number for the new snapshot. The snapshot's files
+// keep their lower sequence numbers, which is correct because the snapshot contains no other files.
+func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
+	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }
 	}
-	i := slices.IndexFunc(p.ch.Updates, has(table.UpdateAddSnapshot))
-	if i < 0 || now == nil || was.Version() < 2 || !slices.ContainsFunc(p.ch.Updates, has(table.UpdateRemoveSnapshotRef)) {
+	i := slices.IndexFunc(p.ch.Updates, hasAction(table.UpdateAddSnapshot))
+	if i < 0 || newMeta == nil || oldMeta.Version() < 2 || !slices.ContainsFunc(p.ch.Updates, hasAction(table.UpdateRemoveSnapshotRef)) {
 		return nil
 	}
-	added := newSnapshots(was, now)
-	if len(added) != 1 || added[0].ParentSnapshotID != nil || added[0].SequenceNumber > was.LastSequenceNumber() {
+	added := newSnapshots(oldMeta, newMeta)
+	if len(added) != 1 || added[0].ParentSnapshotID != nil || added[0].SequenceNumber > oldMeta.LastSequenceNumber() {
 		return nil
 	}
-	added[0].SequenceNumber = was.LastSequenceNumber() + 1
+	added[0].SequenceNumber = oldMeta.LastSequenceNumber() + 1
 	updates := slices.Clone(p.ch.Updates)
 	updates[i] = table.NewAddSnapshotUpdate(&added[0])
 	return updates
 }
 
-// schemaFirst returns updates that create a table, each set-current-schema directly after the
-// add-schema before it: DuckDB adds a sort order in between, which Iceberg's library compares with the
-// current schema.
-func schemaFirst(updates table.Updates) (all table.Updates) {
-	next := 0
+// schemaFirst returns updates that create a table, with each set-current-schema moved directly after its add-schema.
+// DuckDB adds a sort order between them, but Iceberg's library checks a sort order against the current schema.
+func schemaFirst(updates table.Updates) (reordered table.Updates) {
+	schemaEnd := 0
 	for _, u := range updates {
 		if u.Action() == table.UpdateSetCurrentSchema {
-			all = slices.Insert(all, next, u)
-			next++
+			reordered = slices.Insert(reordered, schemaEnd, u)
+			schemaEnd++
 			continue
 		}
-		if all = append(all, u); u.Action() == table.UpdateAddSchema {
-			next = len(all)
+		if reordered = append(reordered, u); u.Action() == table.UpdateAddSchema {
+			schemaEnd = len(reordered)
 		}
 	}
-	return all
+	return reordered
 }
 
-// newSnapshots returns the snapshots in now that was lacks.
-func newSnapshots(was, now table.Metadata) (added []table.Snapshot) {
-	for _, s := range now.Snapshots() {
-		if was == nil || was.SnapshotByID(s.SnapshotID) == nil {
+// newSnapshots returns the snapshots in newMeta that oldMeta, if not nil, lacks.
+func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
+	for _, s := range newMeta.Snapshots() {
+		if oldMeta == nil || oldMeta.SnapshotByID(s.SnapshotID) == nil {
 			added = append(added, s)
 		}
 	}
 	return added
 }
 
-// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. The table's files must
-// still exist. admit is called with the memory that the metadata needs, before it is read and before it is
-// decoded, and may refuse it.
+// ReadIceberg reads the metadata of a dropped table from its location in the warehouse. The table's files must still
+// exist. ReadIceberg calls admit with the memory it needs, in bytes, once before reading and once before decoding; if
+// admit returns an error, ReadIceberg fails.
 func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	s = s.orUnopened()
-	refuse := func(err error) (table.Metadata, error) {
-		return nil, &ArgumentError{Err: fmt.Errorf("the metadata to register: %s", err)}
+	invalid := func(err error) (table.Metadata, error) {
+		return nil, &ArgumentError{Err: fmt.Errorf("cannot register the metadata: %s", err)}
 	}
 	dir, _, ok := strings.Cut(location, "/metadata/")
-	if name, own := strings.CutPrefix(dir, s.cat.DataLocation()); !ok || !own || strings.Contains(name, "/") {
-		return refuse(fmt.Errorf("%.200q is not in the metadata directory of a table below %s", location, s.cat.DataLocation()))
+	if name, inWarehouse := strings.CutPrefix(dir, s.cat.DataLocation()); !ok || !inWarehouse || strings.Contains(name, "/") {
+		return invalid(fmt.Errorf("%.200q is not in the metadata directory of a table under %s", location, s.cat.DataLocation()))
 	}
 	if err := s.cat.CheckWithin(dir, location); err != nil {
-		return refuse(err)
+		return invalid(err)
 	}
 	f, err := s.cat.NewIO().Open(location)
 	if err != nil {
-		return refuse(err)
+		return invalid(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // opened only for reading
 	info, err := f.Stat()
 	if err != nil {
-		return refuse(err)
+		return invalid(err)
 	}
 	if err := admit(icecat.CostPerByte * min(info.Size(), maxTableMetadata)); err != nil {
 		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxTableMetadata+1))
 	if err == nil && len(b) > maxTableMetadata {
-		err = fmt.Errorf("it has more than %d bytes", maxTableMetadata)
+		err = fmt.Errorf("it is larger than %d bytes", maxTableMetadata)
 	}
 	var cost int64
 	if err == nil {
@@ -462,23 +461,23 @@ func (s *Store) ReadIceberg(ctx context.Context, location string, admit func(n i
 		}
 	}
 	if err != nil {
-		return refuse(err)
+		return invalid(err)
 	}
 	if err := admit(cost); err != nil {
 		return nil, err
 	}
 	err = icecat.CatchPanic(func() error { meta, err = table.ParseMetadataBytes(b); return err })
 	if err == nil && meta.Location() != dir {
-		err = fmt.Errorf("it belongs to a table at %q, but is not in that table's metadata directory", meta.Location())
+		err = fmt.Errorf("it belongs to the table at %q, but is not in that table's metadata directory", meta.Location())
 	}
 	if err != nil {
-		return refuse(err)
+		return invalid(err)
 	}
 	return meta, canceled.Err(ctx)
 }
 
-// WithoutDir returns a text in which locations begin with "…" instead of the store's directory, for
-// clients that must not learn it.
+// WithoutDir replaces the store's directory by "…" in every location in text, for clients that must not learn the
+// directory.
 func (s *Store) WithoutDir(text string) string {
 	s = s.orUnopened()
 	var roots []string
@@ -490,6 +489,6 @@ func (s *Store) WithoutDir(text string) string {
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:`+strings.Join(roots, "|")+`)\b`).ReplaceAllString(text, "$1…")
 }
 
-// maxTableMetadata limits the JSON metadata that other engines register and commit. It is enough for some
+// maxTableMetadata limits the size of JSON metadata that other engines register and commit. It suffices for about
 // 15,000 snapshots.
 const maxTableMetadata = 16 << 20

@@ -26,55 +26,55 @@ import (
 )
 
 const (
-	maxManifests    = 10_000 // limit for a commit of another engine, over all its snapshots
+	maxManifests    = 10_000 // limit for one commit by another engine, over all its snapshots
 	maxNewSnapshots = 10_000
-	maxDefinitions  = 100 // schemas, partition specs and sort orders that a commit adds
+	maxDefinitions  = 100 // schemas, partition specs and sort orders that one commit adds
 
-	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot that far ahead must not block later commits
+	maxClockLead = time.Minute // how far a writer's clock may be ahead of ours; a snapshot further ahead would block later commits
 )
 
-// checkChange returns an error if the new metadata refers to files outside the table, or changes what only the
-// catalog may change. It checks the resulting metadata, not the updates.
-func (p *icebergStep) checkChange(ctx context.Context, was, now table.Metadata) error {
-	refuse := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
-	location := now.Location()
+// checkChange returns an error if the new metadata refers to files outside the table, or changes properties that only
+// the catalog may change. It checks the resulting metadata rather than the updates.
+func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Metadata) error {
+	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
+	location := newMeta.Location()
 	switch {
-	case was != nil && (was.Location() != location || was.TableUUID() != now.TableUUID()):
-		return refuse("a table keeps its location, %s, and its UUID", was.Location())
-	case was == nil && p.ch.New == nil && location != p.s.cat.LocationOf(now.TableUUID()):
-		return refuse("the catalog chooses the location: a table with this UUID must be at %s", p.s.cat.LocationOf(now.TableUUID()))
+	case oldMeta != nil && (oldMeta.Location() != location || oldMeta.TableUUID() != newMeta.TableUUID()):
+		return invalid("the change alters the table's location, %s, or its UUID, which never change", oldMeta.Location())
+	case oldMeta == nil && p.ch.New == nil && location != p.s.cat.LocationOf(newMeta.TableUUID()):
+		return invalid("the table's location is %s, but a table with this UUID must be at %s: use the location that the catalog assigned", location, p.s.cat.LocationOf(newMeta.TableUUID()))
 	}
-	if last := time.Now().Add(maxClockLead).UnixMilli(); now.LastUpdatedMillis() > last && (was == nil || now.LastUpdatedMillis() > was.LastUpdatedMillis()) {
-		return refuse("the change has the time %v, which is in the future: correct the writer's clock", time.UnixMilli(now.LastUpdatedMillis()).UTC())
+	if maxMillis := time.Now().Add(maxClockLead).UnixMilli(); newMeta.LastUpdatedMillis() > maxMillis && (oldMeta == nil || newMeta.LastUpdatedMillis() > oldMeta.LastUpdatedMillis()) {
+		return invalid("the change's time, %v, is in the future: correct the writer's clock", time.UnixMilli(newMeta.LastUpdatedMillis()).UTC())
 	}
-	if was == nil {
-		if err := p.checkUUIDUnused(ctx, now); err != nil {
+	if oldMeta == nil {
+		if err := p.checkUUIDUnused(ctx, newMeta); err != nil {
 			return err
 		}
 	}
-	if err := checkProperties(was, now, p.ch.Registered); err != nil {
+	if err := checkProperties(oldMeta, newMeta, p.ch.Registered); err != nil {
 		return err
 	}
 	if p.ch.Registered {
-		if err := checkRegistered(now); err != nil {
-			return refuse("the metadata to register: %w", err)
+		if err := checkRegistered(newMeta); err != nil {
+			return invalid("cannot register the metadata: %w", err)
 		}
 	}
-	if err := checkSize(was, now); err != nil {
+	if err := checkSize(oldMeta, newMeta); err != nil {
 		return err
 	}
 	var files []string
-	for s := range now.Statistics() {
+	for s := range newMeta.Statistics() {
 		files = append(files, s.StatisticsPath)
 	}
-	for s := range now.PartitionStatistics() {
+	for s := range newMeta.PartitionStatistics() {
 		files = append(files, s.StatisticsPath)
 	}
-	if was != nil {
-		for s := range was.Statistics() {
+	if oldMeta != nil {
+		for s := range oldMeta.Statistics() {
 			files = removeString(files, s.StatisticsPath)
 		}
-		for s := range was.PartitionStatistics() {
+		for s := range oldMeta.PartitionStatistics() {
 			files = removeString(files, s.StatisticsPath)
 		}
 	}
@@ -83,38 +83,37 @@ func (p *icebergStep) checkChange(ctx context.Context, was, now table.Metadata) 
 			return err
 		}
 	}
-	return p.checkSnapshots(ctx, was, now)
+	return p.checkSnapshots(ctx, oldMeta, newMeta)
 }
 
-func removeString(all []string, one string) []string {
-	return slices.DeleteFunc(all, func(s string) bool { return s == one })
+func removeString(list []string, removed string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return s == removed })
 }
 
-// checkUUIDUnused returns an error if another table has the UUID of the new table. The commit checks its
-// location.
-func (p *icebergStep) checkUUIDUnused(ctx context.Context, now table.Metadata) error {
-	_, err := p.s.cat.ByUUID(ctx, now.TableUUID().String())
+// checkUUIDUnused returns an error if another table has the new table's UUID. The commit checks the location.
+func (p *icebergStep) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) error {
+	_, err := p.s.cat.ByUUID(ctx, newMeta.TableUUID().String())
 	if errors.Is(err, icecat.ErrNotFound) {
 		return nil
 	}
 	if err == nil {
-		err = fmt.Errorf("a table of this UUID %w", ErrExists)
+		err = fmt.Errorf("a table with this UUID %w", ErrExists)
 	}
 	return err
 }
 
-// checkProperties returns an error if the change sets properties that the catalog relies on, or that place
-// files elsewhere. A registered table may have reserved properties.
-func checkProperties(was, now table.Metadata, registered bool) error {
-	before := iceberg.Properties{}
-	if was != nil {
-		before = was.Properties()
+// checkProperties returns an error if the change sets properties that the catalog relies on, or that place files
+// outside the table. A registered table can have reserved properties.
+func checkProperties(oldMeta, newMeta table.Metadata, registered bool) error {
+	oldProps := iceberg.Properties{}
+	if oldMeta != nil {
+		oldProps = oldMeta.Properties()
 	}
-	after := now.Properties()
-	for _, props := range []iceberg.Properties{before, after} {
+	newProps := newMeta.Properties()
+	for _, props := range []iceberg.Properties{oldProps, newProps} {
 		for k := range props {
-			oldValue, wasSet := before[k]
-			newValue, isSet := after[k]
+			oldValue, wasSet := oldProps[k]
+			newValue, isSet := newProps[k]
 			if oldValue == newValue && wasSet == isSet {
 				continue
 			}
@@ -123,20 +122,20 @@ func checkProperties(was, now table.Metadata, registered bool) error {
 			switch {
 			case isReserved:
 				return &ArgumentError{Err: fmt.Errorf("the property %q is reserved: only partd-tables may change it", k)}
-			case isLocation && isSet && !strings.HasPrefix(newValue+"/", now.Location()+"/") || isLocation && strings.Contains(newValue, ".."):
-				return &ArgumentError{Err: fmt.Errorf("the property %q would place files outside %s", k, now.Location())}
+			case isLocation && isSet && !strings.HasPrefix(newValue+"/", newMeta.Location()+"/") || isLocation && strings.Contains(newValue, ".."):
+				return &ArgumentError{Err: fmt.Errorf("the property %q would place files outside %s", k, newMeta.Location())}
 			}
 		}
 	}
 	return nil
 }
 
-// checkRegistered returns an error if a table's reserved properties are damaged. Any engine may have
-// written the metadata.
+// checkRegistered returns an error if a table's reserved properties are invalid, as any engine may have written
+// them.
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
 		if strings.HasPrefix(k, tailProperties) {
-			// Rows of later appends would be in epochs that count as folded already.
+			// A larger number would make rows of later appends count as already folded.
 			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
 				return fmt.Errorf("the property %q cannot be %.40q", k, text)
 			}
@@ -154,8 +153,8 @@ func checkRegistered(meta table.Metadata) error {
 	})
 }
 
-// checkDefinitions returns an error if a commit adds too many schemas, partition specs and sort orders:
-// Iceberg's library compares each with all others of the table.
+// checkDefinitions returns an error if a commit adds too many schemas, partition specs and sort orders. The time that
+// Iceberg's library takes grows with their square.
 func (ch *IcebergChange) checkDefinitions() error {
 	n := 0
 	for _, u := range ch.Updates {
@@ -165,33 +164,33 @@ func (ch *IcebergChange) checkDefinitions() error {
 		}
 	}
 	if n > maxDefinitions {
-		return &ArgumentError{Err: fmt.Errorf("the commit adds %d schemas, partition specs and sort orders, the limit is %d", n, maxDefinitions)}
+		return &ArgumentError{Err: fmt.Errorf("the commit adds %d schemas, partition specs and sort orders: the limit is %d", n, maxDefinitions)}
 	}
 	return nil
 }
 
-// checkSize returns an error if the metadata exceeds a limit of JSON, unless the change makes it smaller.
-func checkSize(was, now table.Metadata) error {
-	b, err := json.Marshal(now)
+// checkSize returns an error if the metadata exceeds a size limit, unless the change makes it smaller.
+func checkSize(oldMeta, newMeta table.Metadata) error {
+	b, err := json.Marshal(newMeta)
 	if err != nil {
 		return err
 	}
 	_, exceeds := icecat.DecodedCost(b)
 	if len(b) > maxTableMetadata {
-		exceeds = fmt.Errorf("has %d bytes, the limit is %d", len(b), maxTableMetadata)
+		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)
 	}
 	if exceeds == nil {
 		return nil
 	}
-	if was != nil {
-		if before, err := json.Marshal(was); err != nil || len(b) <= len(before) {
+	if oldMeta != nil {
+		if before, err := json.Marshal(oldMeta); err != nil || len(b) <= len(before) {
 			return err
 		}
 	}
 	return &ArgumentError{Err: fmt.Errorf("the table's metadata after the change %w: expire snapshots, or remove properties or schemas", exceeds)}
 }
 
-// checkWithin returns an error unless a file that a client names is below location.
+// checkWithin returns an error unless a client's file is below location.
 func (p *icebergStep) checkWithin(location, file string) error {
 	return asClientError(p.s.cat.CheckWithin(location, file))
 }
@@ -204,7 +203,7 @@ func asClientError(err error) error {
 	return err
 }
 
-// needsWholeTable reports whether a rule of the table compares all its rows, so that they must all be in files.
+// needsWholeTable reports whether a rule compares all rows of the table, so that all rows must be in files.
 func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) bool {
 	d, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -214,34 +213,34 @@ func (p *icebergStep) needsWholeTable(ctx context.Context, meta table.Metadata) 
 	return err == nil && slices.ContainsFunc(all, func(r Rule) bool { return r.InTable && !r.Disabled })
 }
 
-// checkRows checks the rows of new files against the table's rules and its order.
-func (p *icebergStep) checkRows(ctx context.Context, was, now table.Metadata) error {
+// checkRows checks the rows of new files against the table's rules and order.
+func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Metadata) error {
 	var d *definition.Definition
-	err := icecat.CatchPanic(func() (err error) { d, err = definition.FromMetadata(now); return err })
+	err := icecat.CatchPanic(func() (err error) { d, err = definition.FromMetadata(newMeta); return err })
 	if err != nil {
-		return &ArgumentError{Err: fmt.Errorf("unsupported columns: %w", err)}
+		return &ArgumentError{Err: fmt.Errorf("the columns are not supported: %w", err)}
 	}
-	if now.CurrentSnapshot() == nil || len(newSnapshots(was, now)) == 0 {
+	if newMeta.CurrentSnapshot() == nil || len(newSnapshots(oldMeta, newMeta)) == 0 {
 		return nil
 	}
 	ruleList, err := p.Rules(ctx, d)
 	if err != nil || len(ruleList) == 0 && d.Order == nil {
 		return err
 	}
-	before, err := p.filesOf(ctx, was)
+	oldFiles, err := p.filesOf(ctx, oldMeta)
 	if err != nil {
 		return err
 	}
-	added, err := p.filesOf(ctx, now)
+	added, err := p.filesOf(ctx, newMeta)
 	if err != nil {
 		return err
 	}
-	oldPaths := paths(before)
+	oldPaths := paths(oldFiles)
 	added = slices.DeleteFunc(added, func(f iceberg.DataFile) bool { return oldPaths[f.FilePath()] })
 	if len(added) == 0 {
 		return nil
 	}
-	staged, addedPaths := p.Staged(now, p.s.cat.NewIO()), paths(added)
+	staged, addedPaths := p.Staged(newMeta, p.s.cat.NewIO()), paths(added)
 	if err := p.checkBatches(ctx, d, ruleList, staged, oldPaths, addedPaths); err != nil {
 		return err
 	}
@@ -257,8 +256,8 @@ func (p *icebergStep) checkRows(ctx context.Context, was, now table.Metadata) er
 	return order.Refuse(ctx, others, added)
 }
 
-// checkBatches checks the rows of new files. Rules for the whole table read the other rows from the remaining
-// files.
+// checkBatches checks the rows of new files. For rules about the whole table, it reads the other rows from the
+// existing files.
 func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition, ruleList []Rule, staged *table.Table, oldPaths, addedPaths map[string]bool) error {
 	o := rules.Options{Memory: p.s.opts.Memory / 8, Table: func(ctx context.Context, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 		return p.readExcept(ctx, staged, nil, addedPaths, columns, where, each)
@@ -274,7 +273,7 @@ func (p *icebergStep) checkBatches(ctx context.Context, d *definition.Definition
 	return cmp.Or(err, check.Finish(ctx))
 }
 
-// filesOf returns the data files of a table's state.
+// filesOf returns the data files of the table with the given metadata.
 func (p *icebergStep) filesOf(ctx context.Context, meta table.Metadata) ([]iceberg.DataFile, error) {
 	if meta == nil || meta.CurrentSnapshot() == nil {
 		return nil, nil

@@ -16,34 +16,34 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// checkSnapshots checks the manifests and files of new snapshots, except those of the table's current snapshot.
-// They must all belong to the table.
-func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadata) error {
-	added := newSnapshots(was, now)
+// checkSnapshots checks the manifests and files of new snapshots. It skips manifests in the table's current snapshot.
+// All files must belong to the table.
+func (p *icebergStep) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metadata) error {
+	added := newSnapshots(oldMeta, newMeta)
 	if len(added) > maxNewSnapshots {
-		return &ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots, the limit is %d", len(added), maxNewSnapshots)}
+		return &ArgumentError{Err: fmt.Errorf("the commit adds %d snapshots: the limit is %d", len(added), maxNewSnapshots)}
 	}
 	if len(added) == 0 {
 		return nil
 	}
-	c := &manifestCheck{s: p.s, io: p.s.cat.NewCheckIO(), now: now, known: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
-	if was != nil && was.CurrentSnapshot() != nil {
-		manifests, err := was.CurrentSnapshot().Manifests(c.io)
+	c := &manifestCheck{s: p.s, io: p.s.cat.NewCheckIO(), newMeta: newMeta, checked: map[string]iceberg.ManifestFile{}, budget: icecat.ManifestBudget()}
+	if oldMeta != nil && oldMeta.CurrentSnapshot() != nil {
+		manifests, err := oldMeta.CurrentSnapshot().Manifests(c.io)
 		if err != nil {
 			return err
 		}
 		for _, m := range manifests {
-			c.known[m.FilePath()] = m
+			c.checked[m.FilePath()] = m
 		}
 	}
 	for _, s := range added {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if was != nil && was.Version() > 1 && s.SequenceNumber <= was.LastSequenceNumber() {
-			return fmt.Errorf("%w: the sequence number %d does not follow %d", ErrRequirement, s.SequenceNumber, was.LastSequenceNumber())
+		if oldMeta != nil && oldMeta.Version() > 1 && s.SequenceNumber <= oldMeta.LastSequenceNumber() {
+			return fmt.Errorf("%w: the new snapshot's sequence number, %d, is not above the table's, %d", ErrRequirement, s.SequenceNumber, oldMeta.LastSequenceNumber())
 		}
-		if err := p.checkWithin(now.Location(), s.ManifestList); err != nil {
+		if err := p.checkWithin(newMeta.Location(), s.ManifestList); err != nil {
 			return err
 		}
 		if err := c.checkList(ctx, &s); err != nil {
@@ -55,21 +55,21 @@ func (p *icebergStep) checkSnapshots(ctx context.Context, was, now table.Metadat
 
 // manifestCheck checks the manifest lists and manifests that a commit adds.
 type manifestCheck struct {
-	s      *Store
-	io     *icecat.FileIO
-	now    table.Metadata
-	known  map[string]iceberg.ManifestFile // already checked, or in the table before the commit
-	budget *icecat.Budget
+	s       *Store
+	io      *icecat.FileIO
+	newMeta table.Metadata
+	checked map[string]iceberg.ManifestFile // manifests that were checked, or were in the table before the commit
+	budget  *icecat.Budget
 }
 
-// checkList checks a snapshot's manifest list and its manifests. It recovers from the libraries' panics, which
-// damaged files may cause.
+// checkList checks a snapshot's manifest list and its manifests. It recovers from panics that damaged files cause in
+// the libraries.
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {
-	refuse := func(what string, err error) error {
+	invalid := func(subject string, err error) error {
 		if ctx.Err() != nil {
 			return canceled.Err(ctx)
 		}
-		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d: %w", what, s.SnapshotID, err)}
+		return &ArgumentError{Err: fmt.Errorf("%s of snapshot %d: %w", subject, s.SnapshotID, err)}
 	}
 	var manifests []iceberg.ManifestFile
 	err := checkAvroName(s.ManifestList)
@@ -80,30 +80,30 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 		err = icecat.CatchPanic(func() error { manifests, err = s.Manifests(c.io); return err })
 	}
 	if err != nil {
-		return refuse("the list of manifests", err)
+		return invalid("the manifest list", err)
 	}
 	for _, m := range manifests {
-		if known, ok := c.known[m.FilePath()]; ok && icecat.SameManifest(known, m) {
+		if known, ok := c.checked[m.FilePath()]; ok && icecat.SameManifest(known, m) {
 			continue
 		}
-		c.known[m.FilePath()] = m
-		if len(c.known) > maxManifests {
+		c.checked[m.FilePath()] = m
+		if len(c.checked) > maxManifests {
 			return &ArgumentError{Err: fmt.Errorf("the commit adds more than %d manifests", maxManifests)}
 		}
-		if err := asClientError(c.s.cat.CheckWithin(c.now.Location(), m.FilePath())); err != nil {
+		if err := asClientError(c.s.cat.CheckWithin(c.newMeta.Location(), m.FilePath())); err != nil {
 			return err
 		}
 		if err := icecat.CatchPanic(func() error { return c.checkManifest(ctx, s, m) }); err != nil {
-			return refuse("a manifest", err)
+			return invalid("manifest "+m.FilePath(), err)
 		}
 	}
 	return nil
 }
 
-// checkAvroName returns an error unless the name ends in .avro, because later reads vet only such files.
+// checkAvroName returns an error unless the name ends in .avro, because later reads check only files with that ending.
 func checkAvroName(location string) error {
 	if !strings.HasSuffix(location, ".avro") {
-		return fmt.Errorf("the name of %q does not end in .avro", location)
+		return fmt.Errorf("the file name %q does not end in .avro", location)
 	}
 	return nil
 }
@@ -113,17 +113,17 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	if err := checkAvroName(m.FilePath()); err != nil {
 		return err
 	}
-	spec := c.now.PartitionSpecByID(int(m.PartitionSpecID()))
+	spec := c.newMeta.PartitionSpecByID(int(m.PartitionSpecID()))
 	if spec == nil {
 		return fmt.Errorf("the table has no partition spec %d", m.PartitionSpecID())
 	}
 	if m.SequenceNum() > s.SequenceNumber || m.MinSequenceNum() > s.SequenceNumber {
-		return fmt.Errorf("its sequence numbers, %d and %d, are after the snapshot's, %d", m.SequenceNum(), m.MinSequenceNum(), s.SequenceNumber)
+		return fmt.Errorf("its sequence numbers, %d and %d, are above the snapshot's, %d", m.SequenceNum(), m.MinSequenceNum(), s.SequenceNumber)
 	}
 	if err := c.io.CheckAvro(ctx, m.FilePath(), icecat.ManifestKind, c.budget); err != nil {
 		return err
 	}
-	types := partitionTypes(c.now, spec)
+	types := partitionTypes(c.newMeta, spec)
 	var tally icecat.Tally
 	for e, err := range m.Entries(c.io, false) {
 		if err != nil {
@@ -137,53 +137,53 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	return tally.Check(m)
 }
 
-// checkEntry checks an entry of a manifest. The file of a deleted entry may be missing.
+// checkEntry checks a manifest entry. The file of a deleted entry can be missing.
 func (c *manifestCheck) checkEntry(s *table.Snapshot, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
 	f := e.DataFile()
 	deleted := e.Status() == iceberg.EntryStatusDELETED
-	err := c.s.cat.CheckWithin(c.now.Location(), f.FilePath())
+	err := c.s.cat.CheckWithin(c.newMeta.Location(), f.FilePath())
 	if deleted && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		if err = c.s.cat.CheckWithin(c.now.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // it may have been replaced
+		if err = c.s.cat.CheckWithin(c.newMeta.Location(), *referenced); errors.Is(err, fs.ErrNotExist) { // the data file may have been replaced
 			err = nil
 		}
 	}
 	if err != nil || deleted {
 		return err
 	}
-	refuse := func(format string, args ...any) error {
+	invalid := func(format string, args ...any) error {
 		return fmt.Errorf("file %s: %w", f.FilePath(), fmt.Errorf(format, args...))
 	}
 	puffin := strings.EqualFold(string(f.FileFormat()), string(iceberg.PuffinFile)) && f.ContentType() == iceberg.EntryContentPosDeletes
 	switch {
 	case f.Count() < 0 || f.FileSizeBytes() < 0:
-		return refuse("it cannot have %d rows in %d bytes", f.Count(), f.FileSizeBytes())
+		return invalid("its row count, %d, or its size, %d bytes, is negative", f.Count(), f.FileSizeBytes())
 	case e.SequenceNum() > s.SequenceNumber:
-		return refuse("its sequence number, %d, is after the snapshot's, %d", e.SequenceNum(), s.SequenceNumber)
+		return invalid("its sequence number, %d, is above the snapshot's, %d", e.SequenceNum(), s.SequenceNumber)
 	case !strings.EqualFold(string(f.FileFormat()), string(iceberg.ParquetFile)) && !puffin:
-		return refuse("its format is %s; tables read Parquet, and deletion vectors in Puffin", f.FileFormat())
+		return invalid("its format is %s: only Parquet, and Puffin for deletion vectors, are supported", f.FileFormat())
 	case f.ContentType() == iceberg.EntryContentEqDeletes && len(f.EqualityFieldIDs()) == 0:
-		return refuse("its equality deletes name no column")
+		return invalid("its equality deletes name no column")
 	}
 	for _, id := range f.EqualityFieldIDs() {
-		if _, err := columnType(c.now, id); err != nil {
-			return refuse("column of its equality deletes: %w", err)
+		if _, err := columnType(c.newMeta, id); err != nil {
+			return invalid("its equality deletes: %w", err)
 		}
 	}
 	values := f.Partition()
 	for id, t := range types {
 		if v, ok := values[id]; !ok {
-			return refuse("it has no value for the partition field with ID %d", id)
+			return invalid("it has no value for the partition field with ID %d", id)
 		} else if !isOfType(v, t) {
-			return refuse("its value for the partition field with ID %d is a %T, not of the type %s", id, v, t)
+			return invalid("its value for the partition field with ID %d is of type %T, not %s", id, v, t)
 		}
 	}
 	return nil
 }
 
-// columnType returns the type of a column, in the newest schema that contains it.
+// columnType returns a column's type in the newest schema that contains the column.
 func columnType(meta table.Metadata, id int) (iceberg.Type, error) {
 	for _, s := range append([]*iceberg.Schema{meta.CurrentSchema()}, meta.Schemas()...) {
 		if t, ok := s.FindTypeByID(id); ok {
@@ -193,8 +193,8 @@ func columnType(meta table.Metadata, id int) (iceberg.Type, error) {
 	return nil, fmt.Errorf("the table never had a column with ID %d", id)
 }
 
-// partitionTypes returns the value types of a partition spec's fields, by field ID. It omits fields with an
-// unknown column or transform.
+// partitionTypes maps the field IDs of a partition spec to their value types. It omits fields with an unknown column
+// or transform.
 func partitionTypes(meta table.Metadata, spec *iceberg.PartitionSpec) map[int]iceberg.Type {
 	types := map[int]iceberg.Type{}
 	for _, f := range spec.Fields() {
@@ -209,29 +209,29 @@ func partitionTypes(meta table.Metadata, spec *iceberg.PartitionSpec) map[int]ic
 	return types
 }
 
-// isOfType reports whether a value of a manifest fits a type. An int may stand for a long, and a float for a
-// double, because the column may have been widened since. Dates, times and timestamps are plain numbers if the
-// manifest does not mark them.
+// isOfType reports whether a manifest value is valid for a type. An int is also valid for a long, and a float for a
+// double, because the column may have been widened. Dates, times and timestamps are plain numbers if the manifest
+// does not mark them.
 func isOfType(v any, t iceberg.Type) bool {
-	var kinds []iceberg.Type
+	var validTypes []iceberg.Type
 	switch v.(type) {
 	case nil:
 		return true
 	case bool:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.Bool}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.Bool}
 	case int32, iceberg.Date:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.Int32, iceberg.PrimitiveTypes.Int64, iceberg.PrimitiveTypes.Date}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.Int32, iceberg.PrimitiveTypes.Int64, iceberg.PrimitiveTypes.Date}
 	case int64, iceberg.Time, iceberg.Timestamp, iceberg.TimestampNano:
 		p := iceberg.PrimitiveTypes
-		kinds = []iceberg.Type{p.Int64, p.Time, p.Timestamp, p.TimestampTz, p.TimestampNs, p.TimestampTzNs}
+		validTypes = []iceberg.Type{p.Int64, p.Time, p.Timestamp, p.TimestampTz, p.TimestampNs, p.TimestampTzNs}
 	case float32:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.Float32, iceberg.PrimitiveTypes.Float64}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.Float32, iceberg.PrimitiveTypes.Float64}
 	case float64:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.Float64}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.Float64}
 	case string:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.String}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.String}
 	case uuid.UUID:
-		kinds = []iceberg.Type{iceberg.PrimitiveTypes.UUID}
+		validTypes = []iceberg.Type{iceberg.PrimitiveTypes.UUID}
 	}
 	switch t.(type) {
 	case iceberg.DecimalType:
@@ -241,5 +241,5 @@ func isOfType(v any, t iceberg.Type) bool {
 		_, ok := v.([]byte)
 		return ok
 	}
-	return slices.ContainsFunc(kinds, t.Equals)
+	return slices.ContainsFunc(validTypes, t.Equals)
 }

@@ -15,7 +15,7 @@ import (
 // Head returns a reader of the first n rows.
 func (t *Table) Head(ctx context.Context, n int64) (array.RecordReader, error) {
 	if n < 1 {
-		return nil, t.error("scan", errors.New("the number of rows must be at least 1"))
+		return nil, t.error("scan", errors.New("n, the number of rows, must be at least 1"))
 	}
 	return t.Scan(ctx, &ScanOptions{Limit: n})
 }
@@ -23,7 +23,7 @@ func (t *Table) Head(ctx context.Context, n int64) (array.RecordReader, error) {
 // Tail returns a reader of the last n rows, in order.
 func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
 	if n < 1 {
-		return nil, t.error("scan", errors.New("the number of rows must be at least 1"))
+		return nil, t.error("scan", errors.New("n, the number of rows, must be at least 1"))
 	}
 	return t.Scan(ctx, &ScanOptions{Last: n})
 }
@@ -31,14 +31,14 @@ func (t *Table) Tail(ctx context.Context, n int64) (array.RecordReader, error) {
 // Last returns a reader of the last row.
 func (t *Table) Last(ctx context.Context) (array.RecordReader, error) { return t.Tail(ctx, 1) }
 
-// limitToLast prepares a scan of the last wanted rows. It estimates a start time from the files' bounds, counts
-// the rows from there, and moves the start back until there are enough.
-func (r *reader) limitToLast(wanted int64) error {
+// limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows from
+// there, and moves the start back until there are enough rows.
+func (r *reader) limitToLast(n int64) error {
 	if r.series == nil {
-		return r.limitToLastFiles(wanted)
+		return r.limitToLastFiles(n)
 	}
 	filters := r.filters
-	for estimate := wanted; ; estimate *= 8 {
+	for estimate := n; ; estimate *= 8 {
 		r.filters = slices.Clone(filters)
 		start, err := r.series.LastRowsFilter(r.ctx, estimate, r.rows)
 		if err != nil {
@@ -51,23 +51,23 @@ func (r *reader) limitToLast(wanted int64) error {
 		if err != nil {
 			return err
 		}
-		if count >= wanted || len(r.filters) == len(filters) || estimate > math.MaxInt64/8 {
-			r.skip = max(0, count-wanted)
+		if count >= n || len(r.filters) == len(filters) || estimate > math.MaxInt64/8 {
+			r.skip = max(0, count-n)
 			return nil
 		}
 	}
 }
 
-// limitToLastFiles does the same for rows without an order. It counts the tail's rows, and then goes backwards
-// through the files, more of them at a time, until there are enough rows.
-func (r *reader) limitToLastFiles(wanted int64) error {
+// limitToLastFiles is limitToLast for tables without an order. It counts the tail's rows, and then goes back through
+// the files, doubling their number each time, until there are enough rows.
+func (r *reader) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
 		return err
 	}
 	firstColumn := schema.Names(r.def.Logical)[:1]
 	r.from = len(tasks)
-	count := func(files *view, from, to int) (n int64, err error) {
+	count := func(files *view, from, to int) (rows int64, err error) {
 		c := files.reader(r.ctx, r.filters...)
 		c.from, c.to = from, to
 		return c.count(firstColumn)
@@ -75,28 +75,28 @@ func (r *reader) limitToLastFiles(wanted int64) error {
 	total, err := count(r.view, len(tasks), len(tasks))
 	noTail := *r.view
 	noTail.rows = nil
-	useCounts := len(r.filters) == 0 // then the files' own row counts suffice
-	for step := 1; err == nil && total < wanted && r.from > 0; step *= 2 {
+	useCounts := len(r.filters) == 0 // without filters, the files' own row counts suffice
+	for step := 1; err == nil && total < n && r.from > 0; step *= 2 {
 		to := r.from
 		if useCounts {
 			step = 1
 		}
 		r.from = max(0, to-step)
-		var n int64
+		var rows int64
 		if useCounts = useCounts && !datafile.HasDeletes(tasks[r.from]); useCounts {
-			n, err = datafile.RowsOf(r.ctx, r.t, tasks[r.from])
+			rows, err = datafile.RowsOf(r.ctx, r.t, tasks[r.from])
 		} else {
-			n, err = count(&noTail, r.from, to)
+			rows, err = count(&noTail, r.from, to)
 		}
-		total += n
+		total += rows
 	}
-	if r.skip = max(0, total-wanted); useCounts && r.from < len(tasks) {
+	if r.skip = max(0, total-n); useCounts && r.from < len(tasks) {
 		r.skip, r.skipInFile = 0, r.skip
 	}
 	return err
 }
 
-// count returns the number of rows that pass the filters. It reads only the given columns.
+// count returns the number of rows that match the filters. It reads only the given columns.
 func (r *reader) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err

@@ -13,18 +13,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Lock is a held lock with a name.
+// Lock is a named lock that is held until Unlock.
 type Lock struct {
 	unlock func() error
 	once   sync.Once
 	err    error
 }
 
-// Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. It excludes other
-// goroutines, other processes of this machine, and clients of their servers. For tables in a bucket of an
-// object store, it excludes processes with the same Options.Catalog or CacheDir. Locks are advisory: they do
-// not block access to a table of that name, which need not exist. Unlock releases the lock, and so does the end
-// of the process.
+// Lock waits until nobody else holds the lock of this name in the bucket, and acquires it. It excludes other goroutines,
+// other processes on this machine, and clients of servers in those processes. For a bucket of an object store, it
+// excludes processes with the same Options.Catalog or CacheDir. Locks are advisory: they do not restrict access to the
+// table of that name, which need not exist. The lock is released by Unlock, or when the process ends.
 func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", b.Name(), name)
 	if _, err := b.check(name); err != nil {
@@ -60,7 +59,7 @@ func (b *Bucket) Lock(ctx context.Context, name string) (_ *Lock, err error) {
 	return &Lock{unlock: func() error { return errors.Join(b.store().hooks.fs.Remove(path), l.Unlock()) }}, nil
 }
 
-// Unlock releases the lock. Calling it again does nothing.
+// Unlock releases the lock. Further calls do nothing.
 func (l *Lock) Unlock() error {
 	if l == nil {
 		return nil

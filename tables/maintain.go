@@ -15,34 +15,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-var errNoBucket = errors.New("tables are named without their bucket: name exactly one bucket")
+var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
 
-// IDAge is the minimum time for which the ID of a put is remembered.
+// IDAge is the minimum time for which put IDs are remembered.
 const IDAge = 30 * 24 * time.Hour
 
-// MaintainOptions selects tables for Fold, Compact and Expire, and configures Expire. The
-// zero value, and nil, select all tables.
+// MaintainOptions selects tables for Fold, Compact and Expire, and configures Expire. Nil or the zero value selects all
+// tables.
 type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
-	Tables  []string // tables of the one bucket in Buckets; nil means all tables
+	Tables  []string // tables in the one bucket in Buckets; nil selects all
 
-	// OlderThan is the age at which versions expire; 0 means any age. The newest version
-	// never expires.
+	// OlderThan is the minimum age of versions that expire; 0 means any age. The newest version never expires.
 	OlderThan time.Duration
-	// Keep is the number of newest versions to keep whatever their age. 0 means 1.
+	// Keep is how many of the newest versions to keep regardless of age. 0 means 1.
 	Keep int
-	// Grace is how long a file must have been unused before it is removed, because others may still read it, or
-	// be about to commit it. 0 means 24 hours. A negative Grace means no grace period; then no other process
-	// may use the directory.
+	// Grace is how long a file must have been unused before it is removed, because another process may still read it or
+	// be about to commit it. 0 means 24 hours. A negative value means no grace period; then no other process may use the
+	// directory.
 	Grace time.Duration
 }
 
-// Buckets selects buckets by name; nil and empty select all. "" is the default bucket.
+// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
 type Buckets []string
 
 func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
 
-// MarshalJSON writes null for all buckets, one bucket as a string, and several as a list.
+// MarshalJSON writes null for all buckets, a string for one bucket, and a list for several.
 func (b Buckets) MarshalJSON() ([]byte, error) {
 	switch len(b) {
 	case 0:
@@ -53,7 +52,7 @@ func (b Buckets) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(b))
 }
 
-// UnmarshalJSON reads the result of MarshalJSON.
+// UnmarshalJSON reads what MarshalJSON writes.
 func (b *Buckets) UnmarshalJSON(text []byte) error {
 	if bytes.HasPrefix(text, []byte(`"`)) {
 		*b = Buckets{""}
@@ -62,16 +61,16 @@ func (b *Buckets) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[]string)(b))
 }
 
-// MaintainResult counts the work of Fold, Compact or Expire.
+// MaintainResult counts what Fold, Compact or Expire did.
 type MaintainResult struct {
 	Tables       int   // tables changed
 	Rows         int64 // rows that Fold moved from the tail
-	FilesBefore  int   // files that Compact replaced
-	FilesAfter   int   // files that Compact wrote instead
+	FilesBefore  int   // files replaced by Compact
+	FilesAfter   int   // files written by Compact as replacements
 	Versions     int   // versions expired
-	FilesRemoved int   // files that Expire removed
-	BytesRemoved int64 // size of the files that Expire removed
-	FilesWaiting int   // unused files that a later Expire removes after the grace period
+	FilesRemoved int   // files removed by Expire
+	BytesRemoved int64 // total size of the files removed by Expire
+	FilesWaiting int   // unused files that are still in their grace period
 }
 
 func (r *MaintainResult) add(o MaintainResult) {
@@ -87,7 +86,7 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 	s = s.orUnopened()
 	r, err := s.maintain(ctx, "fold", o, fold)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
-		s.tail.Reclaim(ctx) // also frees the space of earlier folds
+		s.tail.Reclaim(ctx) // also frees the space of rows folded earlier
 	}
 	return r, err
 }
@@ -99,12 +98,11 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 	return r, err
 }
 
-// foldWorkers is the number of tables folded concurrently; a fold spends most of its time
-// in syncs.
+// foldWorkers is the maximum number of concurrent folds. A fold spends most of its time in syncs.
 const foldWorkers = 4
 
-// maintain calls f for each table that o selects. The first error stops it, except that
-// damaged tables are skipped and reported at the end.
+// maintain calls f for each table that o selects. The first error stops it, except that damaged tables are skipped and
+// reported at the end.
 func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	o = cmp.Or(o, new(MaintainOptions))
 	unpin, err := s.commits.Pin()
@@ -122,7 +120,7 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	return s.forEach(ctx, op, tables, f)
 }
 
-// forEach calls f for tables, a few at a time.
+// forEach calls f for the tables, with up to foldWorkers calls at a time.
 func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
@@ -157,7 +155,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	return sum, err
 }
 
-// selectTables returns the tables that o selects; for a fold, only those with rows in memory.
+// selectTables returns the tables that o selects. For a fold, it returns only tables with rows in memory.
 func (s *Store) selectTables(ctx context.Context, op string, o *MaintainOptions) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {

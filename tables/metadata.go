@@ -16,9 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Metadata holds the user's metadata of a table or a bucket: any value that JSON can
-// represent under each key. Values read back have the types of encoding/json, except that
-// numbers are json.Number, so that none is rounded.
+// Metadata is the user's metadata of a table or a bucket. Values are anything that JSON can represent. When read back,
+// they have the types of encoding/json, except that numbers are json.Number, so that they are not rounded.
 type Metadata map[string]any
 
 // UnmarshalJSON reads a JSON object.
@@ -28,36 +27,36 @@ func (m *Metadata) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// maxMetadata is the maximum size of metadata, as JSON.
+// maxMetadata limits the size of metadata as JSON, in bytes.
 const maxMetadata = 1 << 20
 
-// maxDepth is the maximum depth of nested objects and arrays.
+// maxDepth limits how deeply objects and arrays are nested.
 const maxDepth = 1000
 
 // normalize returns the metadata as it will be read back, or an error if it cannot be stored.
 func (m Metadata) normalize() (normalized Metadata, err error) {
 	for k, v := range m {
 		if text, _ := v.(string); !utf8.ValidString(k) || !utf8.ValidString(text) {
-			return nil, fmt.Errorf("the key %q of the metadata, or its value, is not valid UTF-8", k)
+			return nil, fmt.Errorf("metadata key %q, or its value, is not valid UTF-8", k)
 		}
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("the metadata: %w", err)
+		return nil, fmt.Errorf("encode the metadata: %w", err)
 	}
 	if len(b) > maxMetadata {
-		return nil, errors.New("the metadata has more than 1 MiB")
+		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
-	// Package json reads at most 10,000 levels, and messages and listings wrap metadata in some levels.
+	// Package json reads at most 10,000 levels; messages and listings wrap metadata in a few more.
 	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
-		return nil, fmt.Errorf("the metadata has more than %d levels", maxDepth)
+		return nil, fmt.Errorf("the metadata is nested more than %d levels deep", maxDepth)
 	}
 	return normalized, normalized.UnmarshalJSON(b)
 }
 
-// contains reports whether m contains all values of some, which must be normalized.
-func (m Metadata) contains(some Metadata) bool {
-	for k, v := range some {
+// contains reports whether m contains all entries of subset, which must be normalized.
+func (m Metadata) contains(subset Metadata) bool {
+	for k, v := range subset {
 		if got, ok := m[k]; !ok || icecat.Canonical(got) != icecat.Canonical(v) {
 			return false
 		}
@@ -65,10 +64,10 @@ func (m Metadata) contains(some Metadata) bool {
 	return true
 }
 
-// MetadataChange changes some or all keys of metadata.
+// MetadataChange sets and removes metadata keys.
 type MetadataChange struct {
 	Set     Metadata `json:"set,omitempty"`
-	Remove  []string `json:"remove,omitempty"`  // keys to remove; missing keys are no error
+	Remove  []string `json:"remove,omitempty"`  // keys to remove; missing keys are ignored
 	Replace bool     `json:"replace,omitempty"` // remove all keys that are not in Set
 }
 
@@ -78,9 +77,9 @@ func (c MetadataChange) normalize() (MetadataChange, error) {
 	return c, err
 }
 
-// apply returns a changed copy of metadata.
-func (c MetadataChange) apply(was map[string]any) (map[string]any, error) {
-	changed := maps.Clone(was)
+// apply returns a changed copy of old.
+func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
+	changed := maps.Clone(old)
 	if changed == nil || c.Replace {
 		changed = map[string]any{}
 	}
@@ -91,13 +90,13 @@ func (c MetadataChange) apply(was map[string]any) (map[string]any, error) {
 	return Metadata(changed).normalize()
 }
 
-// SetMetadata replaces a table's own metadata.
+// SetMetadata replaces a table's metadata.
 func (b *Bucket) SetMetadata(ctx context.Context, name string, m Metadata) error {
 	return b.ChangeMetadata(ctx, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes a table's own metadata, or that of the bucket if name is "", in
-// one commit. It creates the bucket if it is missing.
+// ChangeMetadata changes a table's metadata, or the bucket's if name is "", in one commit. If the bucket is missing,
+// ChangeMetadata creates it.
 func (b *Bucket) ChangeMetadata(ctx context.Context, name string, c MetadataChange) error {
 	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), name, c) })
 }
@@ -112,12 +111,12 @@ func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
 	return m, err
 }
 
-// SetMetadata replaces a table's own metadata.
+// SetMetadata replaces a table's metadata.
 func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
 }
 
-// ChangeMetadata changes metadata; see Bucket.ChangeMetadata.
+// ChangeMetadata changes metadata like Bucket.ChangeMetadata.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
 	c, err = c.normalize()
@@ -146,7 +145,7 @@ func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) 
 // UpdatedKey is the metadata key with the time of the last change.
 const UpdatedKey = icecat.UpdatedKey
 
-// withUpdated returns metadata in the form of listings, with the time of the last change.
+// withUpdated returns a copy of m for listings, with the time of the last change added.
 func withUpdated(m Metadata, at time.Time) Metadata {
 	m = maps.Clone(m)
 	if m == nil {

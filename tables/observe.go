@@ -14,34 +14,34 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd
-// implement it for OpenTelemetry and Prometheus. Many goroutines call it concurrently, and each waits for it,
-// so it must be fast. It also sees operations that are part of others: a scan by a query, a fold by an update.
+// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it
+// for OpenTelemetry and Prometheus. Many goroutines call it concurrently, and operations wait for it, so it must be
+// fast. It is also called for operations within other operations, such as the scan of a query or the fold of an update.
 type Observer interface {
-	// Begin is called when an operation begins. The operation continues with the returned
-	// context, which may hold a span, and calls end once, when it ends.
+	// Begin is called when an operation begins. The operation uses the returned context, which can hold a span, and
+	// calls end exactly once, when it ends.
 	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
 }
 
 // Operation identifies an operation for an Observer.
 type Operation struct {
-	// Name is put, scan, query, update (a transaction), rewrite (DeleteRows, ReplaceRange
-	// or Upsert), fold, compact or expire.
+	// Name is put, scan, query, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert), fold, compact or
+	// expire.
 	Name          string
-	Bucket, Table string // "" if it concerns several
+	Bucket, Table string // "" if the operation concerns several tables
 }
 
 // Outcome is the result of an operation.
 type Outcome struct {
 	Rows     int64         // rows put, read, deleted and written, or folded
-	Bytes    int64         // approximate Arrow size of the rows put or read
+	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
 	Duration time.Duration // for a scan or a query, the time until its reader was released
 	Err      error         // nil on success
 }
 
 func ignore(Outcome) {}
 
-// begin tells the Observer, if there is one, that an operation starts.
+// begin reports the start of an operation to the Observer, if any.
 func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
 	if s.opts.Observer == nil {
 		return ctx, ignore
@@ -54,7 +54,7 @@ func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ contex
 	}
 }
 
-// countingReader counts the rows and bytes that it returns.
+// countingReader counts the rows and bytes that pass through it.
 type countingReader struct {
 	array.RecordReader
 	sum Outcome
@@ -73,7 +73,7 @@ func (c *countingReader) Next() bool {
 // Unwrap returns the wrapped reader.
 func (c *countingReader) Unwrap() array.RecordReader { return c.RecordReader }
 
-// withCounts wraps a reader to count the rows it returns, if there is an Observer and r is not nil.
+// withCounts wraps r in a reader that counts rows, if there is an Observer and r is not nil.
 func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingReader) {
 	c := &countingReader{RecordReader: r}
 	if s.opts.Observer == nil || r == nil {
@@ -82,7 +82,7 @@ func (s *Store) withCounts(r array.RecordReader) (array.RecordReader, *countingR
 	return c, c
 }
 
-// observe returns a reader that calls end, with the counts, when it is released.
+// observe returns a reader that calls end with its counts when it is released.
 func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
 	if s.opts.Observer == nil {
 		return r
@@ -103,13 +103,13 @@ func (s *Store) observe(r array.RecordReader, end func(Outcome)) array.RecordRea
 	return out
 }
 
-// encodedReader is an engine's result that Flight can send without decoding it.
+// encodedReader is a query result that Flight can send without decoding it.
 type encodedReader interface {
 	Messages() iter.Seq[*flight.FlightData]
 	Err() error
 }
 
-// observedEncoded is the result of observe for an encodedReader.
+// observedEncoded adds counts to an encodedReader.
 type observedEncoded struct {
 	array.RecordReader
 	encoded encodedReader

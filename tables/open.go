@@ -23,8 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// locate finds the places of the files, the catalog and this machine's locks, and opens the bucket. It returns
-// the catalog's directory.
+// locate sets the locations of the files, the catalog and this machine's locks, and opens the bucket, if any. It
+// returns the catalog's directory.
 func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -40,37 +40,37 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 		cat.Database = catalog
 	case strings.Contains(catalog, "://"):
 		scheme, _, _ := strings.Cut(catalog, "://")
-		return "", fmt.Errorf("a catalog cannot be at %s://…: use postgres://HOST/DATABASE, or a directory", scheme)
+		return "", fmt.Errorf("the catalog cannot be at a %s:// URL: use postgres://HOST/DATABASE, or a directory", scheme)
 	case inBucket && catalog == "":
-		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE, or a directory of this machine if no other machine writes")
+		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE, or a directory on this machine if no other machine writes")
 	case catalog != "":
 		if s.local, err = filepath.Abs(catalog); err != nil {
 			return "", err
 		}
 		if !inBucket && s.local != s.dir {
-			return "", fmt.Errorf("the catalog of tables in a directory must be in that directory or in PostgreSQL, not in %s", catalog)
+			return "", fmt.Errorf("the catalog cannot be in %s: for tables in a directory, it must be in that directory or in PostgreSQL", catalog)
 		}
 	}
 	return s.local, nil
 }
 
-// openBucket opens the bucket of a URL, with a cache.
+// openBucket opens the bucket at a URL, with a cache on this machine.
 func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
-	scheme, rest, _ := strings.Cut(url, "://")
-	if host, _, _ := strings.Cut(rest, "/"); strings.ContainsAny(host, "@:") {
-		s.dir = scheme + "://…" // the URL's options must not appear in messages and tables
-		return errors.New("the URL must not contain credentials: write s3://BUCKET/PREFIX, and see docs/warehouses.md for where they are found")
+	scheme, path, _ := strings.Cut(url, "://")
+	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {
+		s.dir = scheme + "://…" // the URL's options must not appear in messages or tables
+		return errors.New("the URL must not contain credentials: write s3://BUCKET/PREFIX, and supply credentials as docs/warehouses.md describes")
 	}
 	root, _, _ := strings.Cut(url, "?")
 	s.dir = strings.TrimRight(root, "/")
 	if s.opts.OpenBucket == nil {
-		return errors.New("this program opens only directories: set Options.OpenBucket to open URLs")
+		return errors.New("cannot open a URL: set Options.OpenBucket")
 	}
 	s.opts.NoTail = s.opts.Tail == nil && s.opts.TailDir == ""
 	cacheDir := s.opts.CacheDir
 	if cacheDir == "" {
 		if cacheDir, err = os.UserCacheDir(); err != nil {
-			return fmt.Errorf("find a directory for copies of files: %w", err)
+			return fmt.Errorf("find a cache directory: %w", err)
 		}
 		cacheDir = filepath.Join(cacheDir, "partd-tables")
 	}
@@ -83,7 +83,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	}
 	cache, err := filecache.Open(cacheDir, cmp.Or(s.opts.CacheSize, DefaultCacheSize))
 	if err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return fmt.Errorf("open the cache: %w", err)
 	}
 	b, err := s.opts.OpenBucket(ctx, url)
 	if err != nil {
@@ -97,8 +97,8 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 
 // openTail opens the tail and reads its rows.
 func (s *Store) openTail(ctx context.Context) error {
-	p := s.opts.Tail
-	if p == nil {
+	tailStore := s.opts.Tail
+	if tailStore == nil {
 		dir := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail"))
 		if err := s.hooks.fs.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		}
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
-			Logger: s.opts.Logger, // no Sync: appends share a sync after they have released their table
+			Logger: s.opts.Logger, // Sync is not set: appends share a later sync, after releasing the table
 		}
 		if s.opts.Sync {
 			if err := createSynced(dir, o); err != nil {
@@ -120,12 +120,12 @@ func (s *Store) openTail(ctx context.Context) error {
 			return err
 		}
 		s.closes = append(s.closes, l.Close)
-		p = l
-	} else if _, ok := p.(partd.Deleter); !ok {
-		return fmt.Errorf("the tail, a %T, cannot delete keys: %w", p, errors.ErrUnsupported)
+		tailStore = l
+	} else if _, ok := tailStore.(partd.Deleter); !ok {
+		return fmt.Errorf("the tail's store, of type %T, cannot delete keys: %w", tailStore, errors.ErrUnsupported)
 	}
 	var err error
-	if s.tail, err = tail.Open(ctx, p, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
+	if s.tail, err = tail.Open(ctx, tailStore, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
 		return err
 	}
 	if s.opts.Tail != nil {
@@ -139,8 +139,8 @@ func (s *Store) openTail(ctx context.Context) error {
 	return s.commits.Recover(ctx, s.tail)
 }
 
-// createSynced creates a log store if it is missing, and syncs it. Without this, a loss of power before the
-// first sync could leave a store that does not open.
+// createSynced creates a log store if it is missing, and syncs it. Without the sync, a power failure could leave a
+// store that cannot be opened.
 func createSynced(dir string, o logstore.Options) error {
 	if _, err := os.Stat(filepath.Join(dir, "MANIFEST")); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -153,7 +153,7 @@ func createSynced(dir string, o logstore.Options) error {
 	return l.Close()
 }
 
-// lock locks the tail against other Stores.
+// lock locks the tail, so that no other Store opens it.
 func (s *Store) lock(path string) error {
 	l := s.hooks.fs.NewLock(path)
 	locked, err := l.TryLock(true)
@@ -161,9 +161,9 @@ func (s *Store) lock(path string) error {
 		return err
 	}
 	if !locked {
-		return fmt.Errorf("the tail is %w by %s: close it there, read with Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
+		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
 	}
-	_ = vfs.RecordHolder(s.hooks.fs, path) // only for messages
+	_ = vfs.RecordHolder(s.hooks.fs, path) // best effort: used only in messages
 	s.closes = append(s.closes, func() error {
 		_ = vfs.ClearHolder(s.hooks.fs, path)
 		return l.Unlock()

@@ -19,18 +19,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// DuplicateError is the error of a put that would have created rows with equal time and keys, which the table's
-// settings forbid.
+// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError = series.DuplicateError
 
-// Put writes the rows of r to a table, and returns the table's newest version. Rows that went to the tail get a
-// later version, when they are folded. Put reads r to its end and does not release it.
+// Put writes the rows of r to a table, and returns the table's newest version. If the rows go to the tail, they become
+// part of a later version, when they are folded. Put reads r to the end and does not release it.
 //
-// Putting a reader of arrow-go or of this module again, after it was read to its end, is an error. A custom
-// reader, such as a queue, may yield more rows later; if it has none, Put adds none.
+// If r is a reader from arrow-go or this module that has already been read to its end, Put returns an error. A custom
+// reader, such as a queue, can yield more rows later; if it is empty, Put adds no rows.
 //
-// An append matches columns by name. The table must have all columns of r, in types that fit; columns that r
-// lacks become null. A put that creates or replaces the table gives it the schema of r.
+// An append matches columns by name. The table must have all columns of r, in compatible types; columns that r lacks
+// become null. A put that creates or replaces the table gives it the schema of r.
 func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := b.store().begin(ctx, "put", b.Name(), name)
 	r, rows := b.store().withCounts(r)
@@ -43,11 +42,11 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	if err != nil {
 		return 0, err
 	}
-	e, done, err := b.use(name)
+	e, release, err := b.use(name)
 	if err != nil {
 		return 0, err
 	}
-	defer done()
+	defer release()
 	src, err := datafile.Gather(r, b.store().opts.FoldBytes)
 	if err != nil {
 		return 0, err
@@ -57,7 +56,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 		if m == PutAppend && src.IsWhole() && b.store().tail != nil {
 			v, err := e.putInTail(ctx, src, opts)
 			if errors.Is(err, commit.ErrStale) {
-				continue // others created the table
+				continue // created concurrently
 			}
 			if !errors.Is(err, commit.ErrNeedsCommit) {
 				return v, err
@@ -82,7 +81,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	return 0, fmt.Errorf("%w: %w", ErrConflict, commit.ErrStale)
 }
 
-// putInTail appends to the tail, and creates the table if it is missing.
+// putInTail appends rows to the tail, and creates the table if it is missing.
 func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
@@ -98,7 +97,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	return 0, err
 }
 
-// newTable returns metadata for a new table with the given columns. It records the dictionaries of rows.
+// newTable returns metadata for a new table with the given columns, and with the dictionaries of rows.
 func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
@@ -119,9 +118,9 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	case opts.Over != nil && m != PutReplace:
 		return opts, &ArgumentError{Err: errors.New("option Over requires PutReplace")}
 	case len(opts.ID) > MaxName:
-		return opts, fmt.Errorf("the id has %d bytes, the limit is %d", len(opts.ID), MaxName)
+		return opts, fmt.Errorf("option ID is %d bytes long: the limit is %d", len(opts.ID), MaxName)
 	}
-	if opts.Metadata == nil { // the usual case, which must not wait for JSON
+	if opts.Metadata == nil { // return early in the usual case, to avoid encoding JSON
 		return opts, nil
 	}
 	var err error
@@ -129,11 +128,11 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing records the table columns missing from an append, or rejects the append.
+// checkMissing records which table columns an append lacks, or rejects the append.
 func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
 	if o.AllColumns && len(missing) > 0 {
-		return schema.Errorf(missing[0], "the rows lack this column of the table: put all of its columns")
+		return schema.Errorf(missing[0], "the rows lack this column: put all columns of the table")
 	}
 	if o.MissingColumns != nil {
 		*o.MissingColumns = missing
@@ -147,16 +146,16 @@ type putStep struct {
 	mode    PutMode
 	opts    PutOptions
 	files   []iceberg.DataFile
-	created table.Metadata // the new table, if the put creates it
-	after   table.Metadata // the table after the put, without its new files
-	shape   *schema.Shape  // the new schema, if the put replaces it
+	created table.Metadata // the new table's metadata, if the put creates a table
+	newMeta table.Metadata // the metadata after the put, without the new files
+	shape   *schema.Shape  // the new schema, if the put changes it
 
-	replaced []iceberg.DataFile // files of the version that the put replaces
+	replaced []iceberg.DataFile // files of the version Over
 }
 
-// prepare writes the files of a put to t, or to a new table if t is nil. otherPuts means that the same Update
-// has already put rows to the table.
-func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, otherPuts bool) (_ *putStep, err error) {
+// prepare writes the files of a put to t, or to a new table if t is nil. hasOtherPuts means that the same Update has
+// already put rows to the table.
+func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
 	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
 		if applied, err := e.Applied(ctx, t, o.ID); applied || err != nil {
@@ -164,38 +163,38 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		}
 	}
 	var base *int64
-	since := commit.AnyChanges
+	allowed := commit.AnyChanges
 	switch {
 	case t == nil && (o.Over != nil || o.MustExist):
 		return nil, ErrNotFound
 	case t == nil:
 		step.created, err = e.s.newTable(columns, src, o.Settings)
-		step.after = step.created
+		step.newMeta = step.created
 	case o.Over != nil:
-		step.after = t.Metadata()
+		step.newMeta = t.Metadata()
 		var s *table.Snapshot
-		if s, err = snapshotOf(step.after, *o.Over); err == nil {
-			since, base = commit.OnlyAppends, &s.SnapshotID
+		if s, err = snapshotOf(step.newMeta, *o.Over); err == nil {
+			allowed, base = commit.OnlyAppends, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
 		}
 	case m == PutError:
 		return nil, ErrExists
 	case m == PutReplace:
-		step.after, err = step.reshape(t, withDictionaries(columns, src))
+		step.newMeta, err = step.reshape(t, withDictionaries(columns, src))
 	default:
-		step.after = t.Metadata()
+		step.newMeta = t.Metadata()
 	}
 	if err != nil {
 		return nil, err
 	}
-	d, err := definition.FromMetadata(step.after)
+	d, err := definition.FromMetadata(step.newMeta)
 	if err != nil {
 		return nil, err
 	}
-	var existing *table.Table // the table whose rows the rules must consider, or nil
+	var existing *table.Table // the table whose rows the rules must consider; can be nil
 	c, changes, err := d.Caster(columns)
 	if err == nil && len(changes) > 0 {
-		err = commit.ErrStale // the table changed since it was read
+		err = commit.ErrStale // the table has changed since it was read
 		if o.Over != nil {
 			err = columnChangeError(changes[0])
 		}
@@ -211,23 +210,23 @@ func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, c
 		return nil, err
 	}
 	if existing != nil && rules.WholeTable() {
-		if otherPuts {
+		if hasOtherPuts {
 			rules.Close()
-			return nil, errors.New("a rule of the table compares all its rows: put to it only once in an Update")
+			return nil, errors.New("the table has a rule that compares all its rows: combine the puts to it in this Update into one")
 		}
-		since, base = commit.NoChanges, commit.SnapshotID(existing)
+		allowed, base = commit.NoChanges, commit.SnapshotID(existing)
 	}
-	io := e.s.cat.NewIO()
-	writer := e.Staged(step.after, io)
-	if step.Basis, err = commit.BasisOf(writer, since, io); err != nil {
+	fileIO := e.s.cat.NewIO()
+	writer := e.Staged(step.newMeta, fileIO)
+	if step.Basis, err = commit.BasisOf(writer, allowed, fileIO); err != nil {
 		return nil, err
 	}
 	step.Base = base
-	step.files, err = e.Write(ctx, writer, io, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
+	step.files, err = e.Write(ctx, writer, fileIO, commit.WriteInput{Rows: src, Caster: c, Rules: rules})
 	return step, err
 }
 
-// reshape returns the metadata of a replaced table, with new columns if they differ.
+// reshape returns the metadata of the replaced table, with new columns if they differ.
 func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata, error) {
 	meta := t.Metadata()
 	sh, err := schema.NewShape(columns, meta.LastColumnID())
@@ -244,7 +243,7 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 	return p.replacement(meta)
 }
 
-// replacement returns the metadata of a replaced table, with the columns and settings of the put.
+// replacement returns the metadata of the replaced table, with the put's columns and settings.
 func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
 		if meta, err = definition.Reshape(meta, p.shape); err != nil {
@@ -254,14 +253,14 @@ func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error)
 	return definition.WithSettings(meta, p.opts.Settings)
 }
 
-// replaces reports whether the put replaces all rows.
+// replaces reports whether the put replaces all rows of the table.
 func (p *putStep) replaces() bool { return p.mode == PutReplace && p.opts.Over == nil }
 
 func (p *putStep) tailMode() commit.Mode {
 	switch {
 	case p.replaces():
 		return commit.Replaces
-	case p.opts.ID != "": // two puts with the same ID must not both be applied
+	case p.opts.ID != "": // an exclusive commit prevents applying two puts with the same ID
 		return commit.Exclusive
 	}
 	return commit.Plain
@@ -308,11 +307,11 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
 }
 
-// replaceVersion replaces the rows of version Over.
+// replaceVersion replaces the rows of the version Over.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	err := p.Holds(cur)
 	if errors.Is(err, commit.ErrStale) {
-		err = fmt.Errorf("%w: rows of the version were replaced or compacted since", ErrConflict)
+		err = fmt.Errorf("%w: rows of the version have since been replaced or compacted", ErrConflict)
 	}
 	if err != nil {
 		return nil, err
@@ -330,7 +329,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
 		err = s.Refuse(ctx, later, p.files)
 		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {
-			err = fmt.Errorf("%w: rows put later have the same time and keys as some of the replacing rows", ErrConflict)
+			err = fmt.Errorf("%w: rows that were put later have the same time and keys as some of the new rows", ErrConflict)
 		}
 		if err != nil {
 			return nil, err

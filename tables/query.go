@@ -12,51 +12,48 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Engine runs SQL over the tables of a Store. Package duck has one.
+// Engine runs SQL queries over the tables of a Store. Package duck implements it.
 type Engine interface {
-	// Query runs one SELECT and streams its result. It sees all rows acknowledged before it
-	// began, including those in the tail. The caller must release the reader, and may do so
-	// before the end.
+	// Query runs one SELECT statement and streams its result. It sees all rows acknowledged before the call,
+	// including those in the tail. The caller must release the reader, at any time.
 	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
 
 	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
 }
 
-// QueryOptions configures a query. The zero value, and nil, are the defaults.
+// QueryOptions configures a query. Nil or the zero value selects the defaults.
 type QueryOptions struct {
-	// Bucket is the bucket of unqualified table names. Write "bucket"."table" for other
-	// buckets.
+	// Bucket is the bucket of unqualified table names. For tables in other buckets, write "bucket"."table".
 	Bucket string
 
-	// At is the state of each table in the statement; nil means the newest.
+	// At is the state at which tables are read; nil means the newest.
 	At At
 
-	// Before is the state of tables named as "before"."bucket"."table", for comparing two
-	// states; nil allows no such names.
+	// Before is the state of tables named "before"."bucket"."table", for comparing two states. Nil disallows such
+	// names.
 	Before At
 
-	// Parameters is nil, or has one row with a column for each parameter (?, $1 or $name),
-	// in order or by name.
+	// Parameters is nil, or one row with a column for each parameter (?, $1 or $name), in order or by name.
 	Parameters arrow.RecordBatch
 
-	// Nanoseconds reads times with nanoseconds and a zone as TIMESTAMP_NS, in UTC;
-	// otherwise they are rounded to microseconds. It copies the table's rows.
+	// Nanoseconds reads times with nanoseconds and a zone as TIMESTAMP_NS in UTC, which copies the table's rows.
+	// Without it, such times are rounded to microseconds.
 	Nanoseconds bool
 
-	// Memory bounds the query's memory, in bytes. Operations that need more use temporary
-	// files if they can. 0 means the engine's own limit, which Memory cannot exceed.
+	// Memory limits the query's memory, in bytes. Operations that need more use temporary files where possible. 0
+	// means the engine's own limit, which Memory cannot exceed.
 	Memory int64
 }
 
 // QueryDescription describes a statement's parameters and result.
 type QueryDescription struct {
 	Result     *arrow.Schema
-	Parameters *arrow.Schema // a field for each parameter; its type is null if any type fits
+	Parameters *arrow.Schema // one field per parameter; its type is null if any type is valid
 }
 
-// Query runs one SELECT over the store's tables with Options.Engine, and streams its
-// result; see [Engine]. Without an Engine, the error wraps errors.ErrUnsupported.
+// Query runs one SELECT statement over the store's tables with Options.Engine, and streams its result; see [Engine].
+// Without an Engine, the error wraps errors.ErrUnsupported.
 func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {
@@ -86,18 +83,17 @@ func (s *Store) noEngine(op string) error {
 
 type allowedBucketsKey struct{}
 
-// WithBuckets returns a context in which SQL statements, including those of package
-// transform, may name only tables of these buckets. It does not restrict functions that get
-// a bucket's name as an argument.
+// WithBuckets returns a context in which SQL statements, including those of package transform, can name only tables of
+// these buckets. It does not restrict functions that take a bucket's name as an argument.
 func WithBuckets(ctx context.Context, buckets []string) context.Context {
 	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }
 
-// CheckAccess returns an error that wraps fs.ErrPermission unless statements may name tables of the bucket.
+// CheckAccess returns an error that wraps fs.ErrPermission unless SQL statements can name tables of the bucket.
 // Engines call it.
 func CheckAccess(ctx context.Context, bucket string) error {
 	if allowed, ok := ctx.Value(allowedBucketsKey{}).([]string); ok && !slices.Contains(allowed, bucket) {
-		return fmt.Errorf("statements may not name tables of bucket %q here: %w", bucket, fs.ErrPermission)
+		return fmt.Errorf("SQL statements cannot access tables of bucket %q here: %w", bucket, fs.ErrPermission)
 	}
 	return nil
 }

@@ -22,28 +22,28 @@ import (
 
 const catalogFile = "catalog.db"
 
-// ReadOnly reports whether the Store changes nothing, because of Options.ReadOnly or
-// because its directory is not writable.
+// ReadOnly reports whether the Store is read-only, because of Options.ReadOnly or because its directory is not
+// writable.
 func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
-// SeesTail reports whether reads see rows that are only in the tail. A read-only Store sees
-// those that were in the writer's tail when it opened, unless Options.NoTail is set. That
-// tail must be in a directory of this machine, or be Options.Tail.
+// SeesTail reports whether reads return rows that are only in the tail. A read-only Store sees the rows that were in
+// the writer's tail when it opened, unless Options.NoTail is set. That tail must be in a directory on this machine, or
+// be Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
-// openCopies copies the tail, and a catalog in a directory, to a temporary directory, because opening them
-// would change them. The Store then reads the copies. openCopies takes no lock and opens the originals only for
-// reading, so it never blocks a writer.
+// openCopies copies the tail, and a catalog in a directory, to a temporary directory, and makes the Store read the
+// copies, because opening the originals would change them. It takes no lock and only reads the originals, so it never
+// blocks a writer.
 func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	dir, temp, err := tempdir.NewDir("")
 	if err != nil {
-		return fmt.Errorf("make a directory for copies of the catalog and the tail: %w", err)
+		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
 	}
 	s.closes = append(s.closes, temp.Close)
-	// The tail must be copied before the catalog: rows folded in between are then in both copies, as after a
-	// crash, and count once.
+	// Copy the tail before the catalog: rows that are folded in between are then in both copies, as after a crash, and are
+	// counted once.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
-		return fmt.Errorf("the tail: %w", err)
+		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
 		files := []string{catalogFile, catalogFile + "-wal"}
@@ -51,7 +51,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 			return copyFiles(dir, s.local, files)
 		})
 		if err == nil && !copied {
-			err = fmt.Errorf("there are no tables: %w", fs.ErrNotExist)
+			err = fmt.Errorf("the directory contains no tables: %w", fs.ErrNotExist)
 		}
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	return nil
 }
 
-// copyTail copies the tail, if there is one, and makes the copy the Store's tail.
+// copyTail copies the tail, if there is one, and makes the Store use the copy.
 func (s *Store) copyTail(ctx context.Context, to string) error {
 	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
@@ -94,43 +94,43 @@ func (s *Store) copyTail(ctx context.Context, to string) error {
 	return err
 }
 
-// catalogFingerprint returns a fingerprint of the database that changes when SQLite checkpoints or restarts its
-// log. Until then the database stays the same and the log only grows. A copy that ends in the middle of a
-// commit only lacks that commit.
+// catalogFingerprint returns a fingerprint of the catalog database that changes when SQLite checkpoints or restarts its
+// log. While it stays the same, the database file does not change and its log only grows, so a copy can at worst lack
+// the newest commits.
 func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
 	if err != nil {
 		return "", err
 	}
-	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // the next write may come too soon to change the modification time
+	if age := time.Since(i.ModTime()); age >= 0 && age < mtimeGranularity { // a write soon after the last one may not change the modification time
 		if err := canceled.Wait(ctx, time.After(mtimeGranularity-age)); err != nil {
 			return "", err
 		}
 	}
-	head, err := headOf(db+"-wal", 32)
-	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), head), err
+	walHeader, err := headOf(db+"-wal", 32)
+	return fmt.Sprintln(i.Size(), i.ModTime().UnixNano(), walHeader), err
 }
 
-// mtimeGranularity exceeds the granularity of modification times on any disk.
+// mtimeGranularity is longer than the granularity of modification times on any file system.
 const mtimeGranularity = 20 * time.Millisecond
 
-// tailFingerprint returns a fingerprint of a log store that changes with its manifest, or when the store starts
-// another write-ahead file; see docs/format.md. Until then files only grow, as before a crash.
+// tailFingerprint returns a fingerprint of a log store that changes with its manifest, or when the store starts another
+// write-ahead file; see docs/format.md. While it stays the same, files only grow, so a copy looks as after a crash.
 func tailFingerprint(dir string) (string, error) {
-	state, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
-		head, headErr := headOf(filepath.Join(dir, fmt.Sprint("wal-", n)), 64)
-		state, err = fmt.Appendln(state, head), cmp.Or(err, headErr)
+		header, headErr := headOf(filepath.Join(dir, fmt.Sprint("wal-", n)), 64)
+		fingerprint, err = fmt.Appendln(fingerprint, header), cmp.Or(err, headErr)
 	}
-	return string(state), err
+	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in the order for copying: write-ahead
-// files precede the files that they refer to.
+// tailFiles returns the names of a log store's files in the order in which to copy them: write-ahead files before the
+// files that they refer to.
 func tailFiles(dir string) (names []string, err error) {
-	all, err := os.ReadDir(dir)
-	for _, e := range all {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
 		if name := e.Name(); e.Type().IsRegular() && name != "LOCK" && !strings.HasPrefix(name, "MANIFEST.") {
 			names = append(names, name)
 		}
@@ -150,16 +150,16 @@ func headOf(path string, length int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() //nolint:errcheck // opened only for reading
 	head, err := io.ReadAll(io.LimitReader(f, int64(length)))
 	return string(head), err
 }
 
-// copyStable calls copyAll until ctx ends, or until fingerprint returns the same before and after, because another
-// process may write. It reports whether there is anything to copy.
+// copyStable calls copyAll until the fingerprint is the same before and after the copy, because another process may
+// write the files. It reports whether the files exist.
 func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
-	const tries, pause = 40, 50 * time.Millisecond
-	for n := 1; ; n++ {
+	const maxAttempts, pause = 40, 50 * time.Millisecond
+	for attempt := 1; ; attempt++ {
 		before, err := fingerprint(ctx)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
@@ -171,7 +171,7 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 		if after, afterErr := fingerprint(ctx); afterErr == nil && before == after {
 			return true, err
 		}
-		if n == tries {
+		if attempt == maxAttempts {
 			changing := errors.New("another process keeps changing the files: query the server that owns them")
 			return true, errors.Join(err, changing)
 		}
@@ -181,7 +181,7 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 	}
 }
 
-// copyFiles copies the named files of a directory that exist.
+// copyFiles copies the named files. It ignores missing files.
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
 		if err := copyFile(filepath.Join(to, name), filepath.Join(from, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -191,13 +191,13 @@ func copyFiles(to, from string, names []string) error {
 	return nil
 }
 
-// copyFile replaces a file with a copy of another.
+// copyFile copies a file. It replaces an existing file.
 func copyFile(to, from string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // only read
+	defer in.Close() //nolint:errcheck // opened only for reading
 	out, err := os.Create(to)
 	if err != nil {
 		return err

@@ -2,5 +2,5 @@
 
 package tables
 
-// writable returns true: on these systems, only writing shows whether a process may write.
+// writable returns true, because on these systems only a write can tell whether a directory is writable.
 func writable(string) bool { return true }

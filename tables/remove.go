@@ -17,17 +17,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// deletePredicate selects the rows of a table to delete.
+// deletePredicate selects the rows to delete from a table.
 type deletePredicate struct {
-	// may reports whether rows within bounds may be deleted, and whether others may stay.
-	may     func(bounds func(column string) filter.Bounds) (some, others bool)
-	columns []string // columns that deletes needs
-	// deletes reports for each row whether it is deleted. The batch must have these
-	// columns, in the stored types.
-	deletes func(arrow.RecordBatch) ([]bool, error)
+	// mayMatch reports whether rows within bounds can be selected, and whether rows within bounds can be left over.
+	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
+	columns  []string // columns that matches needs
+	// matches reports for each row whether it is selected. The batch must contain these columns, in the stored types.
+	matches func(arrow.RecordBatch) ([]bool, error)
 }
 
-// where returns a predicate for the rows that satisfy a condition.
+// where returns a predicate that selects the rows for which cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
 		if _, err := schema.ColumnIndex(w.def.Logical, name); err != nil {
@@ -38,14 +37,14 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &deletePredicate{may: c.May, columns: c.Columns, deletes: func(b arrow.RecordBatch) ([]bool, error) {
+	return &deletePredicate{mayMatch: c.May, columns: c.Columns, matches: func(b arrow.RecordBatch) ([]bool, error) {
 		return c.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	}}, nil
 }
 
-// remove plans the deletion of rows. It keeps files without such rows. If a file's bounds show that all its
-// rows are deleted, it does not read the file. It reads the other files one at a time, batch by batch.
-func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
+// remove plans the deletion of rows. It keeps files without selected rows. If a file's bounds show that all its rows
+// are selected, it drops the file without reading it. It reads the other files one at a time, batch by batch.
+func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	if w.t.CurrentSnapshot() == nil {
 		return nil
 	}
@@ -56,19 +55,19 @@ func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 	dropped := map[string]bool{}
 	var touched []table.FileScanTask
 	for _, task := range tasks {
-		some, others := g.may(datafile.BoundsOf(w.t.Schema(), task.File))
-		if some && !others && !datafile.HasDeletes(task) {
+		canMatch, canRemain := deletes.mayMatch(datafile.BoundsOf(w.t.Schema(), task.File))
+		if canMatch && !canRemain && !datafile.HasDeletes(task) {
 			w.old = append(w.old, task.File)
 			w.result.Deleted += task.File.Count()
 			dropped[task.File.FilePath()] = true
 			continue
 		}
-		if some && !w.rewriteAll {
-			if some, err = w.hasAny(ctx, task, g); err != nil {
+		if canMatch && !w.rewriteAll {
+			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
 				return err
 			}
 		}
-		if some || w.rewriteAll {
+		if canMatch || w.rewriteAll {
 			touched = append(touched, task)
 		}
 	}
@@ -77,16 +76,16 @@ func (w *rewrite) remove(ctx context.Context, g *deletePredicate) error {
 		return err
 	}
 	for _, group := range groups {
-		if err := w.rewriteGroup(ctx, group, g); err != nil {
+		if err := w.rewriteGroup(ctx, group, deletes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// groupFiles groups the files to rewrite; each group becomes one file. Rewritten files come last, and rows with
-// equal time and keys must stay in the order of their arrival. So if a table may have such rows, later files
-// that overlap a rewritten file are rewritten with it.
+// groupFiles groups the files to rewrite; each group becomes one file. Rewritten files come last in the table, but rows
+// with equal time and keys must stay in the order of their arrival. If the table can have such rows, groupFiles
+// therefore groups a rewritten file with later files that overlap it.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if w.def.Order == nil || w.def.Order.Merging() != sorted.All || w.def.Order.Rule == RefuseDuplicate {
 		for _, task := range touched {
@@ -109,9 +108,9 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 			affected = append(affected, f)
 		}
 	}
-	place := map[*series.File]int{}
+	position := map[*series.File]int{}
 	for i, f := range affected {
-		place[f] = i
+		position[f] = i
 	}
 	slices.SortStableFunc(affected, func(a, b *series.File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(affected); {
@@ -119,7 +118,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 		for i++; i < len(affected) && affected[i].Low() <= high; i++ {
 			high = max(high, affected[i].High())
 		}
-		slices.SortFunc(affected[from:i], func(a, b *series.File) int { return cmp.Compare(place[a], place[b]) })
+		slices.SortFunc(affected[from:i], func(a, b *series.File) int { return cmp.Compare(position[a], position[b]) })
 		var group []table.FileScanTask
 		for _, f := range affected[from:i] {
 			group = append(group, f.Task)
@@ -129,19 +128,19 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// hasAny reports whether a file has rows to delete. It reads only row groups that may contain such rows, and
-// stops at the first.
-func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *deletePredicate) (bool, error) {
-	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), g.columns, nil)
+// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows, and stops
+// at the first.
+func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
+	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
 	if err != nil {
 		return false, err
 	}
-	scan.May = g.may
+	scan.May = deletes.mayMatch
 	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err
 		}
-		deleted, err := g.deletes(b)
+		deleted, err := deletes.matches(b)
 		b.Release()
 		if err != nil || slices.Contains(deleted, true) {
 			return err == nil, err
@@ -150,15 +149,15 @@ func (w *rewrite) hasAny(ctx context.Context, task table.FileScanTask, g *delete
 	return false, nil
 }
 
-// rewriteGroup rewrites a group of files as one file, without the deleted rows.
-func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, g *deletePredicate) error {
+// rewriteGroup rewrites a group of files as one file, without the rows to delete.
+func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, deletes *deletePredicate) error {
 	dropDeleted := sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		defer b.Release()
-		rest, err := g.remaining(b)
+		kept, err := deletes.remaining(b)
 		if err == nil {
-			w.result.Deleted += b.NumRows() - rest.NumRows()
+			w.result.Deleted += b.NumRows() - kept.NumRows()
 		}
-		return rest, err
+		return kept, err
 	})
 	for _, task := range group {
 		w.old = append(w.old, task.File)
@@ -168,20 +167,20 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	if w.def.Order == nil {
 		files, err = datafile.Write(ctx, w.writer(), w.def.Stored, dropDeleted(datafile.ReadRows(ctx, w.t, group)), 0)
 	} else {
-		from := w.series(w.t)
+		current := w.series(w.t)
 		var inputs []*series.File
 		for _, task := range group {
-			inputs = append(inputs, from.File(task))
+			inputs = append(inputs, current.File(task))
 		}
-		files, err = from.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
+		files, err = current.Rewrite(ctx, inputs, w.series(w.writer()), sorted.All, dropDeleted)
 	}
 	w.files = append(w.files, files...)
 	return err
 }
 
-// remaining returns the rows of a batch that stay.
-func (g *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	keep, err := g.deletes(b)
+// remaining returns the rows of a batch that are not deleted.
+func (d *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	keep, err := d.matches(b)
 	if err != nil {
 		return nil, err
 	}

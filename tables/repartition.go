@@ -10,40 +10,40 @@ import (
 
 // PartitionResult is the result of Bucket.Partition.
 type PartitionResult struct {
-	Partition   Partition `json:"partition"` // the partition in effect; for PartitionAuto, the one chosen from the data
-	Why         string    `json:"why"`       // reason for the choice
+	Partition   Partition `json:"partition"` // the periods in use; for PartitionAuto, those chosen from the data
+	Why         string    `json:"why"`       // the reason for the choice
 	Version     Version   `json:"version"`
-	FilesBefore int       `json:"files_before"` // files replaced
-	FilesAfter  int       `json:"files_after"`  // files written instead
+	FilesBefore int       `json:"files_before"` // number of files replaced
+	FilesAfter  int       `json:"files_after"`  // number of files written
 }
 
-// Partition sets the periods of time by which a table's files are cut, and cuts existing files, in one commit.
-// A file within one period stays, unless it is small or overlaps another. "" keeps the setting. With
-// [PartitionAuto], each put, fold and compaction chooses the periods anew from the data.
-func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (done PartitionResult, err error) {
+// Partition sets the periods by which a table's files are divided, and divides existing files, in one commit. A file
+// within one period is not rewritten, unless it is small or overlaps another. "" keeps the current setting. With
+// [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
+func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", b.Name(), name)
-	e, end, err := b.use(name)
+	e, release, err := b.use(name)
 	if err != nil {
-		return done, err
+		return result, err
 	}
-	defer end()
+	defer release()
 	err = commit.RetryStale(maxRewrites, func() error {
-		done, err = e.partition(ctx, by)
+		result, err = e.partition(ctx, by)
 		return err
 	})
-	return done, err
+	return result, err
 }
 
-func (e entry) partition(ctx context.Context, by Partition) (done PartitionResult, failure error) {
+func (e entry) partition(ctx context.Context, by Partition) (result PartitionResult, failure error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	t, err := e.FoldAll(ctx)
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	settings, err := definition.SettingsOf(t.Metadata())
 	if err != nil {
-		return done, err
+		return result, err
 	}
 	var steps []commit.PreparedStep
 	if by != "" && by != settings.Partition {
@@ -51,33 +51,33 @@ func (e entry) partition(ctx context.Context, by Partition) (done PartitionResul
 		steps = append(steps, commit.PreparedStep{Apply: editSettingsStep(func(s *Settings) { s.Partition = by })})
 	}
 	if err := settings.CheckPartition(); err != nil {
-		return done, &ArgumentError{Err: err}
+		return result, &ArgumentError{Err: err}
 	}
-	done = PartitionResult{Partition: PartitionNone, Why: "the files are not cut by time", Version: versionOf(t.Metadata())}
+	result = PartitionResult{Partition: PartitionNone, Why: "the files are not divided by time", Version: versionOf(t.Metadata())}
 	if settings.HasPeriods() {
-		done.Partition, done.Why = (&series.Cutter{By: settings.Partition}).Periods()
+		result.Partition, result.Why = (&series.Cutter{By: settings.Partition}).Periods()
 	}
 	if settings.HasPeriods() && t.CurrentSnapshot() != nil {
 		meta, err := definition.WithSettings(t.Metadata(), &settings)
 		if err != nil {
-			return done, err
+			return result, err
 		}
 		step, err := e.planCompaction(ctx, e.Staged(meta, e.s.cat.NewIO()))
 		if err != nil {
-			return done, err
+			return result, err
 		}
 		defer func() { step.IO.RemoveFailed(failure) }()
-		done.Partition, done.Why = step.cut.Periods()
-		if done.FilesBefore, done.FilesAfter = step.before, step.after; done.FilesBefore > 0 {
+		result.Partition, result.Why = step.cut.Periods()
+		if result.FilesBefore, result.FilesAfter = step.before, step.after; result.FilesBefore > 0 {
 			steps = append(steps, commit.PreparedStep{IO: step.IO, Apply: step.apply})
 		}
 	}
 	if len(steps) == 0 {
-		return done, nil
+		return result, nil
 	}
 	if t, err = e.Commit(ctx, steps...); err != nil {
-		return done, err
+		return result, err
 	}
-	done.Version = versionOf(t.Metadata())
-	return done, nil
+	result.Version = versionOf(t.Metadata())
+	return result, nil
 }

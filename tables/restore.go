@@ -14,16 +14,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows,
-// columns, settings and metadata. It deletes tables that were created since. With names, it restores only these
+// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows, columns,
+// settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only those
 // tables.
 //
-// An existing table gets a new version with the rows of the snapshot, and keeps its older versions. A deleted
-// table is created again. Appends to the tail wait until Restore has ended.
+// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
+// created again. Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
 	if snapshot == "" {
-		return errors.New("the name of the snapshot is empty")
+		return errors.New("the snapshot name is empty")
 	}
 	unpin, err := b.store().commits.Pin()
 	if err != nil {
@@ -57,14 +57,13 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 			return err
 		}
 		if _, planErr := b.planRestore(ctx, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
-			return cmp.Or(snapshotNotFound(planErr), err) // others deleted the snapshot, and perhaps its files
+			return cmp.Or(snapshotNotFound(planErr), err) // the snapshot, and perhaps its files, were deleted concurrently
 		}
 	}
 	return ErrConflict
 }
 
-// planRestore returns the tables to restore, as the snapshot lists them. A table without a location is to be
-// deleted.
+// planRestore returns the snapshot's listings of the tables to restore. A table without a location must be deleted.
 func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	ns := namespaceOf(b.Name())
 	planned := map[string]icecat.Listed{}
@@ -108,7 +107,7 @@ func (b *Bucket) restoreMetadata(t *Txn, snapshot string) error {
 	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
-// restore restores a table from a snapshot's listing. If l has no location, it deletes the table.
+// restore restores a table as listed in a snapshot. If l has no location, restore deletes the table.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	c, err := t.change(n)
 	damaged := errors.Is(err, ErrDamaged)
@@ -116,7 +115,7 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 		return err
 	}
 	if l.Location == "" {
-		if c.cur != nil || damaged { // otherwise it was deleted concurrently
+		if c.cur != nil || damaged { // otherwise, it was deleted concurrently
 			t.delete(c)
 		}
 		return nil

@@ -20,21 +20,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// restoreStep restores the rows, columns and properties of a table.
+// restoreStep restores a table's rows, columns and properties.
 type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
-	uuid, location string // for a table that no longer exists
+	uuid, location string // used if the table no longer exists
 
-	copied *content.Copy // the copied data files, if the table comes from another store, or nil
-	copyOf string        // key of the original's metadata; see Store.key
-	base   *string       // metadata location that the table must have now, "" for no table; nil allows any
+	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
+	copyOf string        // key of the original's metadata, from Store.key
+	base   *string       // metadata location that the table must have at the commit; "" means that it must not exist, and nil allows any
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if r.copied != nil {
 		if base := r.base; base != nil && !a.Damaged && (cur == nil && *base != "" || cur != nil && *base != cur.MetadataLocation()) {
-			return nil, fmt.Errorf("%w: the table was changed while it was copied", ErrConflict)
+			return nil, fmt.Errorf("%w: the table in the destination changed during the copy", ErrConflict)
 		}
 		a.Info.CopyOf = r.copyOf
 	} else if cur != nil && cur.MetadataLocation() == r.source.MetadataLocation() {
@@ -42,36 +42,36 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	}
 	source := r.source.Metadata()
 	a.Info.Updated, a.Info.Metadata = a.Now, r.meta
-	var now table.Metadata
+	var meta table.Metadata
 	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == source.TableUUID() {
-		now = cur.Metadata()
+		meta = cur.Metadata()
 	} else {
 		minSequence := int64(0)
 		if cur != nil {
 			minSequence = cur.Metadata().LastSequenceNumber()
 		}
-		if now, err = r.newMetadata(source, minSequence); err != nil {
+		if meta, err = r.newMetadata(source, minSequence); err != nil {
 			return nil, err
 		}
 	}
-	if now, err = withColumns(now, source); err != nil {
+	if meta, err = withColumns(meta, source); err != nil {
 		return nil, err
 	}
-	if source.CurrentSnapshot() == nil && now.CurrentSnapshot() == nil {
-		return now, nil
+	if source.CurrentSnapshot() == nil && meta.CurrentSnapshot() == nil {
+		return meta, nil
 	}
-	return r.withRows(a, now)
+	return r.withRows(a, meta)
 }
 
-// newMetadata returns the metadata of a new table like source, without rows. It has a new identity, so that
-// rows still in a tail for the old table do not appear in it.
+// newMetadata returns metadata for a new table like source, but without rows and with a new UUID, so that rows in a tail
+// for the old table do not appear in the new one.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	b, err := json.Marshal(source)
 	if err != nil {
 		return nil, err
 	}
-	parts := map[string]json.RawMessage{}
-	if err := json.Unmarshal(b, &parts); err != nil {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(b, &fields); err != nil {
 		return nil, err
 	}
 	props := maps.Clone(source.Properties())
@@ -80,33 +80,33 @@ func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (tab
 		"table-uuid": r.uuid, "location": r.location, "properties": props,
 		"last-sequence-number": max(source.LastSequenceNumber(), minSequence),
 	} {
-		if parts[k], err = json.Marshal(v); err != nil {
+		if fields[k], err = json.Marshal(v); err != nil {
 			return nil, err
 		}
 	}
 	for _, k := range []string{"snapshots", "current-snapshot-id", "refs", "snapshot-log", "metadata-log", "statistics", "partition-statistics"} {
-		delete(parts, k)
+		delete(fields, k)
 	}
-	if b, err = json.Marshal(parts); err != nil {
+	if b, err = json.Marshal(fields); err != nil {
 		return nil, err
 	}
 	return table.ParseMetadataBytes(b)
 }
 
-// tailProperties is the prefix of the properties that record what was folded; a restore keeps them.
+// tailProperties is the prefix of the properties that record what has been folded. A restore keeps them.
 const tailProperties = "partd.tail-epoch."
 
-// withColumns returns metadata now with the columns and properties of source.
-func withColumns(now, source table.Metadata) (table.Metadata, error) {
+// withColumns returns meta with the columns and properties of source.
+func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	columns, order := *source.CurrentSchema(), source.SortOrder()
-	ups := []table.Update{
+	updates := []table.Update{
 		table.NewAddSchemaUpdate(&columns), table.NewSetCurrentSchemaUpdate(-1),
 		table.NewAddSortOrderUpdate(&order), table.NewSetDefaultSortOrderUpdate(-1), // files refer to their sort order by its number
 	}
-	if source.Version() > now.Version() {
-		ups = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, ups...)
+	if source.Version() > meta.Version() {
+		updates = append([]table.Update{table.NewUpgradeFormatVersionUpdate(source.Version())}, updates...)
 	}
-	now, err := table.UpdateTableMetadata(now, ups, "")
+	meta, err := table.UpdateTableMetadata(meta, updates, "")
 	if err != nil {
 		return nil, err
 	}
@@ -120,30 +120,30 @@ func withColumns(now, source table.Metadata) (table.Metadata, error) {
 		}
 	}
 	if put, ok := source.Properties()[schema.Property(source.CurrentSchema().ID)]; ok {
-		set[schema.Property(now.CurrentSchema().ID)] = put
+		set[schema.Property(meta.CurrentSchema().ID)] = put
 	}
 	var removed []string
-	for k := range now.Properties() {
-		if _, had := source.Properties()[k]; !had && !isKept(k) {
+	for k := range meta.Properties() {
+		if _, inSource := source.Properties()[k]; !inSource && !isKept(k) {
 			removed = append(removed, k)
 		}
 	}
-	ups = []table.Update{table.NewSetPropertiesUpdate(set)}
+	updates = []table.Update{table.NewSetPropertiesUpdate(set)}
 	if len(removed) > 0 {
-		ups = append(ups, table.NewRemovePropertiesUpdate(removed))
+		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
 	}
-	return table.UpdateTableMetadata(now, ups, "")
+	return table.UpdateTableMetadata(meta, updates, "")
 }
 
-// withRows returns metadata with a new version that has the files of source's newest version. It writes a new
-// manifest list, because other programs remove a version's list when they expire the version.
-func (r *restoreStep) withRows(a *commit.Attempt, now table.Metadata) (_ table.Metadata, err error) {
+// withRows adds a version that consists of the files of source's newest version. It writes a new manifest list, because
+// other programs delete a version's list when they expire the version.
+func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id, added := r.source.CurrentSnapshot(), rand.Int64(), int64(0)
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}
 	var manifests []iceberg.ManifestFile
 	if source != nil {
 		if r.copied != nil {
-			manifests, added, err = r.writeManifests(a, now, source, id)
+			manifests, added, err = r.writeManifests(a, meta, source, id)
 		} else {
 			manifests, err = source.Manifests(a.IO)
 		}
@@ -159,54 +159,54 @@ func (r *restoreStep) withRows(a *commit.Attempt, now table.Metadata) (_ table.M
 			}
 		}
 	}
-	schemaID := now.CurrentSchema().ID
+	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
-		SnapshotID: id, SequenceNumber: now.LastSequenceNumber() + 1, TimestampMs: a.Now.UnixMilli(),
+		SnapshotID: id, SequenceNumber: meta.LastSequenceNumber() + 1, TimestampMs: a.Now.UnixMilli(),
 		Summary: summary, SchemaID: &schemaID,
 	}
-	if cur := now.CurrentSnapshot(); cur != nil {
+	if cur := meta.CurrentSnapshot(); cur != nil {
 		s.ParentSnapshotID = &cur.SnapshotID
 		s.TimestampMs = max(s.TimestampMs, cur.TimestampMs)
 	}
 	var firstRow int64
-	if now.Version() >= 3 {
-		firstRow = now.NextRowID()
+	if meta.Version() >= 3 {
+		firstRow = meta.NextRowID()
 		s.FirstRowID, s.AddedRows = &firstRow, &added
 	}
-	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", now.Location(), s.SnapshotID, uuid.NewString())
+	s.ManifestList = fmt.Sprintf("%s/metadata/snap-%d-0-%s.avro", meta.Location(), s.SnapshotID, uuid.NewString())
 	w, err := a.IO.Create(s.ManifestList)
 	if err != nil {
 		return nil, err
 	}
-	err = iceberg.WriteManifestList(now.Version(), w, s.SnapshotID, s.ParentSnapshotID, &s.SequenceNumber, firstRow, manifests)
+	err = iceberg.WriteManifestList(meta.Version(), w, s.SnapshotID, s.ParentSnapshotID, &s.SequenceNumber, firstRow, manifests)
 	if err = errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
-	return table.UpdateTableMetadata(now, []table.Update{
+	return table.UpdateTableMetadata(meta, []table.Update{
 		table.NewAddSnapshotUpdate(s), table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, -1, -1, -1),
 	}, "")
 }
 
-// writeManifests writes the manifests of a version, with the locations of the copied files, and returns the
-// number of rows. Files keep their sequence numbers, and so their order.
-func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
+// writeManifests writes a version's manifests with the locations of the copied files, and returns the row count. Files
+// keep their sequence numbers, and with them their order.
+func (r *restoreStep) writeManifests(a *commit.Attempt, meta table.Metadata, source *table.Snapshot, id int64) (manifests []iceberg.ManifestFile, rows int64, err error) {
 	err = r.copied.Entries(source, func(m iceberg.ManifestFile, entries []iceberg.ManifestEntry) error {
-		spec := now.PartitionSpecByID(int(m.PartitionSpecID()))
+		spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))
 		if spec == nil {
 			return fmt.Errorf("manifest %s: the table has no partition spec %d", m.FilePath(), m.PartitionSpecID())
 		}
-		loc := fmt.Sprintf("%s/metadata/%s-m0.avro", now.Location(), uuid.NewString())
-		out, err := a.IO.Create(loc)
+		location := fmt.Sprintf("%s/metadata/%s-m0.avro", meta.Location(), uuid.NewString())
+		out, err := a.IO.Create(location)
 		if err != nil {
 			return err
 		}
-		w, err := iceberg.NewManifestWriter(now.Version(), out, *spec, now.CurrentSchema(), id)
+		w, err := iceberg.NewManifestWriter(meta.Version(), out, *spec, meta.CurrentSchema(), id)
 		for i := 0; i < len(entries) && err == nil; i++ {
 			e, f := entries[i], entries[i].DataFile()
 			var b *iceberg.DataFileBuilder
 			if b, err = datafile.Rebuild(*spec, f, r.copied.Location(f.FilePath())); err == nil {
-				if first := f.FirstRowID(); first != nil {
-					b.FirstRowID(*first)
+				if firstRow := f.FirstRowID(); firstRow != nil {
+					b.FirstRowID(*firstRow)
 				}
 				seq := e.SequenceNum()
 				err = w.Existing(iceberg.NewManifestEntry(iceberg.EntryStatusEXISTING, &id, &seq, e.FileSequenceNum(), b.Build()))
@@ -220,7 +220,7 @@ func (r *restoreStep) writeManifests(a *commit.Attempt, now table.Metadata, sour
 			return err
 		}
 		written := a.IO.Written()
-		listed, err := w.ToManifestFile(loc, written[len(written)-1].Size)
+		listed, err := w.ToManifestFile(location, written[len(written)-1].Size)
 		manifests = append(manifests, listed)
 		return err
 	})

@@ -15,35 +15,35 @@ import (
 
 // RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
 type RewriteResult struct {
-	Version Version `json:"version"` // the table's newest version afterwards
+	Version Version `json:"version"` // the table's newest version after the change
 	Deleted int64   `json:"deleted"` // rows deleted or replaced
 	Written int64   `json:"written"` // rows added
-	Files   int     `json:"files"`   // data files that contained deleted rows
+	Files   int     `json:"files"`   // number of data files that contained deleted rows
 
-	TimeColumn string `json:"time_column,omitempty"` // column of ReplaceRange's range
+	TimeColumn string `json:"time_column,omitempty"` // column that contains the range of ReplaceRange
 }
 
-// maxRewrites limits how often a rewrite is tried, because another process may change the rows.
+// maxRewrites limits how often a rewrite is tried when other processes change the rows concurrently.
 const maxRewrites = 10
 
-// rewrite is a pending change of some rows of a table. Its Basis, t, def, old, files and result belong to the
-// current attempt.
+// rewrite is a pending change to some rows of a table. Basis, t, def, old, files, evolving, rewriteAll and result belong
+// to the current attempt.
 type rewrite struct {
 	commit.Basis
 	e            entry
-	added        []iceberg.DataFile // files with new rows, which another attempt can reuse
-	addedWritten int                // number of files that IO wrote for added
+	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
+	addedWritten int                // number of files that IO has written for added
 
 	t          *table.Table
 	def        *definition.Definition
 	old, files []iceberg.DataFile // files replaces old
-	evolving   *evolveStep        // nil keeps the columns
-	rewriteAll bool               // a column change requires that all files are rewritten
+	evolving   *evolveStep        // adds columns; nil if the columns stay the same
+	rewriteAll bool               // true if a column change requires rewriting all files
 	result     RewriteResult
 }
 
-// rewrite calls plan with the newest state of a table, and commits the planned change. Until it returns,
-// nothing else in this process commits to the table; small appends go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. Until it returns, nothing else in
+// this process commits to the table; small appends go to the tail.
 func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -53,11 +53,11 @@ func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Con
 	}
 	defer release()
 	w := &rewrite{e: e}
-	io := b.store().cat.NewIO()
-	defer func() { io.RemoveFailed(err) }()
+	fileIO := b.store().cat.NewIO()
+	defer func() { fileIO.RemoveFailed(err) }()
 	err = commit.RetryStale(maxRewrites, func() error {
-		io.RemoveAllAfter(w.addedWritten)
-		return w.attempt(ctx, io, plan)
+		fileIO.RemoveAllAfter(w.addedWritten)
+		return w.attempt(ctx, fileIO, plan)
 	})
 	return w.result, err
 }
@@ -100,23 +100,23 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	return nil
 }
 
-// evolve adds the columns that rows with these columns need. Later reads and writes of files use the new
-// columns, which the commit adds first. w.Since must be commit.Nothing.
+// evolve adds missing columns for rows with the given columns. Later reads and writes use the new columns, which the
+// commit adds first. w.Allowed must be commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {
 		return err
 	}
-	was := w.t.Metadata()
-	ev, err := evolve(was, changesOf(changes))
+	oldMeta := w.t.Metadata()
+	ev, err := evolve(oldMeta, changesOf(changes))
 	if err != nil {
 		return err
 	}
 	w.evolving, w.rewriteAll = &evolveStep{e: w.e, allowedBy: w.def.Settings.Evolution, shape: ev.shape}, ev.rewrites
-	if w.evolving.caster, err = ev.caster(was); err != nil {
+	if w.evolving.caster, err = ev.caster(oldMeta); err != nil {
 		return err
 	}
-	meta, err := w.evolving.evolveMetadata(was)
+	meta, err := w.evolving.evolveMetadata(oldMeta)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (w *rewrite) evolve(columns *arrow.Schema) error {
 	return err
 }
 
-// series returns the table's Series, or nil if its rows have no order.
+// series returns the table's Series, or nil if the table has no order.
 func (w *rewrite) series(t *table.Table) *series.Series {
 	if w.def.Order == nil {
 		return nil
@@ -133,5 +133,5 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
-// writer returns the table for which files are written.
+// writer returns the table to which new files are written.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }

@@ -15,15 +15,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/gostruct"
 )
 
-// Numbers of rows in the batches that Records and RowsOf use.
+// Row counts of the batches in Records and RowsOf.
 const (
 	writeBatchRows = 1 << 16
 	readBatchRows  = 1 << 10
 )
 
-// SchemaOf returns the columns for the struct type T. Each exported field is a column,
-// including those of embedded structs. A tag renames or omits the column, and may give the
-// type of a time:
+// SchemaOf returns the columns for the struct type T. Each exported field is a column, including fields of embedded
+// structs. A tag renames or omits the column, and can set the type of a time:
 //
 //	type Trade struct {
 //		At    time.Time `arrow:"at,timestamp[ns, tz=UTC]"`
@@ -36,8 +35,8 @@ const (
 //		Cache any `arrow:"-"`
 //	}
 //
-// By default a time has microseconds, in UTC; smaller units are truncated. Columns of
-// fields that cannot be null are not nullable.
+// By default a time is stored as microseconds in UTC; smaller units are truncated. A column is nullable only if its
+// field can be null.
 func SchemaOf[T any]() (*arrow.Schema, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
@@ -46,8 +45,8 @@ func SchemaOf[T any]() (*arrow.Schema, error) {
 	return s.Schema, nil
 }
 
-// Records returns rows as batches, for Put and similar functions; see [SchemaOf]. The rows
-// must not be modified until the reader is drained.
+// Records returns rows as batches, for Put and similar functions; see [SchemaOf]. The rows must not be modified until
+// the reader has been drained.
 func Records[T any](rows []T) (array.RecordReader, error) {
 	s, err := gostruct.ForType(reflect.TypeFor[T]())
 	if err != nil {
@@ -64,7 +63,7 @@ func Records[T any](rows []T) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Append appends rows to a table, and creates it if it is missing; see [SchemaOf]. For options, use
+// Append appends rows to a table, and creates the table if it is missing; see [SchemaOf]. To set options, use
 // [Bucket.Put].
 func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Version, error) {
 	r, err := Records(rows)
@@ -75,9 +74,8 @@ func Append[T any](ctx context.Context, b *Bucket, name string, rows []T) (Versi
 	return b.Put(ctx, name, r, PutAppend, nil)
 }
 
-// Rows yields the rows of a scan. It reads the columns that T has; see [SchemaOf].
-// Integers, floats and times may have other types in the table if the values fit the
-// fields. A null is an error if its field cannot be null.
+// Rows yields the rows of a scan. It reads the columns that T has; see [SchemaOf]. The table's types for integers, floats
+// and times can differ from the fields' types if the values fit. A null is an error if its field cannot be null.
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
@@ -105,7 +103,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 	}
 }
 
-// RowsOf yields the rows of a reader, such as a query's, once, and releases it; see [Rows].
+// RowsOf yields the rows of a reader, such as a query's result, and then releases the reader; see [Rows].
 func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 	batches := BatchesOf(r)
 	return func(yield func(T, error) bool) {
@@ -139,8 +137,7 @@ func RowsOf[T any](r array.RecordReader) iter.Seq2[T, error] {
 	}
 }
 
-// Batches yields the batches of a scan. Each is released after its iteration; retain a
-// batch to keep it.
+// Batches yields the batches of a scan. Each batch is released after its iteration; call Retain to keep it.
 func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		r, err := t.Scan(ctx, o)
@@ -152,13 +149,12 @@ func (t *Table) Batches(ctx context.Context, o *ScanOptions) iter.Seq2[arrow.Rec
 	}
 }
 
-// BatchesOf yields the batches of a reader, such as a query's, once, and releases it; see
-// [Table.Batches].
+// BatchesOf yields the batches of a reader, such as a query's result, and then releases the reader; see [Table.Batches].
 func BatchesOf(r array.RecordReader) iter.Seq2[arrow.RecordBatch, error] {
 	used := false
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if used {
-			yield(nil, &ArgumentError{Err: errors.New("the reader has already been read and released: make another one")})
+			yield(nil, &ArgumentError{Err: errors.New("the reader has already been read and released: create another one")})
 			return
 		}
 		used = true

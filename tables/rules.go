@@ -18,36 +18,36 @@ import (
 )
 
 type (
-	// Rule is a condition that every new row of a table must satisfy. A put that violates a rule is rejected as
-	// a whole. The fields:
+	// Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
+	// rejected. The fields:
 	//
 	//   - Name string
 	//   - Kind string: exists, type, range, not_null, unique, sorted, regexp or expression.
 	//   - Column string: the column, except for unique and expression.
 	//   - Type string: for type, in Arrow's notation.
-	//   - Min, Max string: for range, the smallest and largest value, as in a filter but without quotes.
+	//   - Min, Max string: for range, the smallest and largest values, written as in a filter but without quotes.
 	//   - Pattern string: for regexp, matched anywhere in the text.
 	//   - Where string: for expression, a filter that must not be false for any row.
-	//   - Columns []string: for unique, the columns that must differ; rows with a null are not compared.
-	//   - InTable bool: for unique, compare with all rows of the table too.
-	//   - Disabled bool: the rule is kept but not applied.
+	//   - Columns []string: for unique, the columns whose values must be unique; rows with a null are ignored.
+	//   - InTable bool: for unique, also compare with all rows of the table.
+	//   - Disabled bool: keep the rule, but do not apply it.
 	Rule = rules.Rule
-	// RuleError says which rules a put violates. No rows were put.
+	// RuleError lists the rules that a put violates. The put changed nothing.
 	RuleError = rules.Error
 	// Violation describes the rows that violate a rule.
 	Violation = rules.Violation
 	// BadRow is a row that violates a rule.
 	BadRow = rules.BadRow
-	// RuleEdit is a change of the rules of a table or a bucket.
+	// RuleEdit is a change to the rules of a table or a bucket.
 	RuleEdit = rules.Edit
 )
 
-// rulesProperty is the property of tables and namespaces that holds their rules.
+// rulesProperty is the property of tables and namespaces that stores their rules.
 const rulesProperty = icecat.RulesProperty
 
-// Rules returns the rules of a table, or of the bucket itself if name is "". A bucket's
-// rules apply to all its tables, including future ones.
-func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error) {
+// Rules returns the rules of a table, or the bucket's own rules if name is "". A bucket's rules apply to all its tables,
+// including future ones.
+func (b *Bucket) Rules(ctx context.Context, name string) (list []Rule, err error) {
 	defer wrapError(&err, "read the rules of", b.Name(), name)
 	if name == "" {
 		text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
@@ -67,8 +67,8 @@ func (b *Bucket) Rules(ctx context.Context, name string) (all []Rule, err error)
 	return rules.Parse(t.Properties()[rulesProperty])
 }
 
-// EditRules changes the rules of a table, or of the bucket itself if name is "". Puts that
-// began earlier may still use the old rules.
+// EditRules changes the rules of a table, or the bucket's own rules if name is "". Puts that began earlier may still use
+// the old rules.
 func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err error) {
 	defer func() {
 		if err != nil && !errors.As(err, new(*OpError)) {
@@ -81,16 +81,16 @@ func (b *Bucket) EditRules(ctx context.Context, name string, e RuleEdit) (err er
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(was string) (string, error) { return editRules(was, &e, Settings{}, nil) })
+	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, Settings{}, nil) })
 }
 
-// editRules returns the stored form of rules after an edit.
-func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
-	all, err := rules.Parse(was)
+// editRules applies an edit to rules in stored form.
+func editRules(oldText string, e *RuleEdit, s Settings, columns *arrow.Schema) (string, error) {
+	ruleList, err := rules.Parse(oldText)
 	if err != nil {
 		return "", err
 	}
-	text, err := e.Apply(all, s.Time, s.Keys, columns)
+	text, err := e.Apply(ruleList, s.Time, s.Keys, columns)
 	var missing rules.MissingError
 	if errors.As(err, &missing) {
 		return "", fmt.Errorf("rule %q: %w", string(missing), ErrNotFound)
@@ -101,7 +101,7 @@ func editRules(was string, e *RuleEdit, s Settings, columns *arrow.Schema) (stri
 	return text, nil
 }
 
-// EditRules changes the rules of a table; see Bucket.EditRules.
+// EditRules changes the rules of a table like Bucket.EditRules.
 func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	c, err := t.existing(bucket, name)
 	if err != nil {
@@ -116,9 +116,9 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 		if err != nil {
 			return nil, err
 		}
-		was := cur.Properties()[rulesProperty]
-		text, err := editRules(was, &e, def.Settings, def.Logical)
-		if err == nil && text == was {
+		oldText := cur.Properties()[rulesProperty]
+		text, err := editRules(oldText, &e, def.Settings, def.Logical)
+		if err == nil && text == oldText {
 			err = commit.ErrNothing
 		}
 		if err != nil {
@@ -133,8 +133,8 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are none. old
-// is the table that gets the rows, or nil; its rows that deleted selects do not count.
+// ruleCheck returns a check of new rows by the rules of the table and its bucket, or nil if there are no rules. old, if
+// not nil, is the table that receives the rows; the check ignores its rows that deleted selects.
 func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
@@ -149,14 +149,14 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, put *arr
 	return rules.NewCheck(ctx, ruleList, put, d.Stored, d.Logical, o)
 }
 
-// readExcept reads rows of a table's files, in the stored types, except deleted rows and the files in skip.
+// readExcept reads rows of a table's files in the stored types, except deleted rows and the files in skip.
 func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
 	}
 	r.def, r.skipFiles = r.def.AsStored(), skip
-	// Until files are rewritten for changed columns, their bounds may have another type.
+	// After a column change, the bounds of files that have not been rewritten may have another type.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}
@@ -169,10 +169,10 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 	}
 	for b, err := range r.batches {
 		if err == nil && deleted != nil {
-			var rest arrow.RecordBatch
-			rest, err = deleted.remaining(b)
+			var kept arrow.RecordBatch
+			kept, err = deleted.remaining(b)
 			b.Release()
-			b = rest
+			b = kept
 		}
 		if err == nil {
 			err = each(b)

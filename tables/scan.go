@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Scan reads rows: first those in files, then those in the tail. It reads the table's state at the time of the
-// call. The caller must release the reader, which stops the scan.
+// Scan reads the rows in files and then those in the tail, all from the table's state at the time of the call. The
+// caller must release the reader, which stops the scan.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	o = cmp.Or(o, new(ScanOptions))
 	t = t.orZero()
@@ -75,11 +75,11 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 	}
 	switch {
 	case o.ChunkRows < 0:
-		return nil, fmt.Errorf("option ChunkRows is %d, and must not be negative", o.ChunkRows)
+		return nil, fmt.Errorf("option ChunkRows is %d: it must not be negative", o.ChunkRows)
 	case o.Limit < 0 || o.Last < 0:
-		return nil, fmt.Errorf("options Limit %d and Last %d must not be negative", o.Limit, o.Last)
+		return nil, fmt.Errorf("option Limit is %d and Last is %d: they must not be negative", o.Limit, o.Last)
 	case o.Limit > 0 && o.Last > 0:
-		return nil, errors.New("options Limit and Last exclude each other")
+		return nil, errors.New("options Limit and Last cannot be combined")
 	case o.Last > 0:
 		if err := r.limitToLast(o.Last); err != nil {
 			return nil, err
@@ -107,34 +107,34 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 // reader is a scan in progress.
 type reader struct {
 	*view
-	ctx context.Context // Scan's context; RecordReader's methods have none
+	ctx context.Context // Scan's context, stored because RecordReader's methods take none
 
-	schema  *arrow.Schema // of the result
-	read    *arrow.Schema // of the columns that are read
-	columns []int         // indices of read's columns in the table
-	names   []string      // names of read's columns
-	casts   bool          // read has types other than the stored ones
-	out     []int         // indices of schema's columns in read; nil means they are the same
+	schema  *arrow.Schema // columns of the result
+	read    *arrow.Schema // columns that are read
+	columns []int         // indices of the read columns in the table
+	names   []string      // names of the read columns
+	casts   bool          // whether read has types other than the stored ones
+	outputs []int         // indices of the result's columns in read; nil means that they are the same
 	filters []*filter.Expr
-	filter  *filter.Expr // all filters combined, set by plan; nil means none
-	limit   int64        // rows that may still be returned; -1 means all
-	skip    int64        // rows to skip first
+	filter  *filter.Expr // all filters combined, set by plan; nil if there are none
+	limit   int64        // maximum number of further rows; -1 means no limit
+	skip    int64        // number of rows to skip first
 	recycle bool         // reuse the memory of released batches
 
 	skipFiles  map[string]bool // paths of files to omit
-	from, to   int             // range of files to read if the rows have no order; 0 for to means up to the last
-	skipInFile int64           // rows to skip in the first of these files
+	from, to   int             // range of files to read in a table without an order; to = 0 means no end
+	skipInFile int64           // number of rows to skip in the first of these files
 
-	files        iter.Seq2[arrow.RecordBatch, error] // nil without files; those of an ordered table include the tail's rows
-	readingFiles bool                                // files is being read
+	files        iter.Seq2[arrow.RecordBatch, error] // rows in files; nil without files; in an ordered table, it includes the tail's rows
+	readingFiles bool                                // whether storedBatches is still reading files
 }
 
-// reader returns a reader that has no plan yet.
+// reader returns a reader; plan must be called before reading.
 func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
 	return &reader{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
-// chooseColumns selects the columns to read and those to return.
+// chooseColumns selects the columns to read and the columns to return.
 func (r *reader) chooseColumns(requested []string) error {
 	needed := map[string]bool{}
 	for _, name := range requested {
@@ -175,7 +175,7 @@ func (r *reader) chooseColumns(requested []string) error {
 	fields = nil
 	for _, name := range requested {
 		index := r.read.FieldIndices(name)[0]
-		r.out = append(r.out, index)
+		r.outputs = append(r.outputs, index)
 		fields = append(fields, r.read.Field(index))
 	}
 	r.schema = arrow.NewSchema(fields, &metadata)
@@ -194,12 +194,12 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
-	enough := int64(-1) // number of rows that suffice; -1 if unknown
+	maxRows := int64(-1) // number of rows to read at most, known if there is no filter; otherwise -1
 	if where == nil {
-		enough = r.limit
+		maxRows = r.limit
 	}
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, enough, r.recycle)
+		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, maxRows, r.recycle)
 		return err
 	}
 	tasks, err := r.tasks(r.ctx)
@@ -215,8 +215,8 @@ func (r *reader) plan(columns []string) (err error) {
 	}
 	scan.Recycle = r.recycle
 	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.b.s.opts.Memory/8
-	if enough >= 0 {
-		scan.Workers, scan.Rows = 1, min(scan.Rows, enough)
+	if maxRows >= 0 {
+		scan.Workers, scan.Rows = 1, min(scan.Rows, maxRows)
 	}
 	files := datafile.ToRead(r.t, tasks)
 	if r.skipInFile > 0 {
@@ -226,8 +226,8 @@ func (r *reader) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a batch that was read to the caller's columns. Batches from files of tables without an order
-// are already filtered.
+// convert converts a stored batch to the caller's columns. It skips the filter if the batch has already been filtered,
+// as are batches from the files of tables without an order.
 func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.casts {
@@ -246,24 +246,24 @@ func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch,
 	defer b.Release()
 	first := min(r.skip, b.NumRows())
 	r.skip -= first
-	n := b.NumRows() - first
+	count := b.NumRows() - first
 	if r.limit >= 0 {
-		n = min(n, r.limit)
-		r.limit -= n
+		count = min(count, r.limit)
+		r.limit -= count
 	}
 	columns := b.Columns()
-	if r.out != nil {
-		columns = make([]arrow.Array, len(r.out))
-		for i, at := range r.out {
-			columns[i] = b.Column(at)
+	if r.outputs != nil {
+		columns = make([]arrow.Array, len(r.outputs))
+		for i, index := range r.outputs {
+			columns[i] = b.Column(index)
 		}
 	}
 	full := array.NewRecordBatch(r.schema, columns, b.NumRows())
 	defer full.Release()
-	return full.NewSlice(first, first+n), nil
+	return full.NewSlice(first, first+count), nil
 }
 
-// batches yields the batches for the caller.
+// batches yields the result's batches.
 func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
@@ -285,7 +285,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 	})
 }
 
-// storedBatches yields the columns that are read, in the stored types.
+// storedBatches yields the read columns in their stored types.
 func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	if r.files != nil {
 		r.readingFiles = true
@@ -306,12 +306,12 @@ func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	}
 }
 
-// selectColumns selects the columns to read from a batch of the tail.
+// selectColumns returns a tail batch with only the columns to read.
 func (r *reader) selectColumns(b arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, len(r.columns))
 	fields := make([]arrow.Field, len(r.columns))
-	for i, at := range r.columns {
-		columns[i], fields[i] = b.Column(at), r.def.Stored.Field(at)
+	for i, index := range r.columns {
+		columns[i], fields[i] = b.Column(index), r.def.Stored.Field(index)
 	}
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, b.NumRows())
 }

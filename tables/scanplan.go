@@ -21,54 +21,50 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// ScanPlan is one state of a table: immutable files, and the rows of the tail. The files
-// stay until Close.
+// ScanPlan describes one state of a table: immutable files, and the rows in the tail. The files exist until Close.
 type ScanPlan struct {
-	UUID    string // of the table, whatever its name
+	UUID    string // the table's UUID, which stays the same if the table is renamed
 	Version Version
 
-	// Schema has the columns as readers get them. Stored has them as the files do, each
-	// with its Iceberg id in the metadata PARQUET:field_id.
+	// Schema describes the columns in the types that readers see. Stored describes them in the types stored in files,
+	// each with its Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
-	// Files hold the rows that are not in a tail, oldest first.
+	// Files contain the rows that are not in a tail, oldest first.
 	Files []PlannedFile
 
-	// Tail has the rows that are only in the tail, in the types of Stored. Close releases
-	// them. Two plans of one Store with equal TailMark have equal tails. TailMark is "" if
-	// Tail is empty.
+	// Tail contains the rows that are only in the tail, in the types of Stored. Close releases them. If two plans from
+	// one Store have the same TailMark, their tails are equal. TailMark is "" if Tail is empty.
 	Tail     []arrow.RecordBatch
 	TailMark string
 
-	// KeyColumns names the columns that identify rows: a row of Tail replaces rows with
-	// equal keys in files with Overlaps. Nil means that Tail replaces no rows.
+	// KeyColumns names the columns that identify rows: a row in Tail replaces rows with equal keys in files that have
+	// Overlaps set. Nil means that Tail replaces no rows.
 	KeyColumns []string
 
-	// NaN names the columns with floats, at any depth, that may hold NaN in some file. The
-	// bounds in Parquet files omit NaN. A reader for which NaN is an ordinary number must
-	// not skip rows by the bounds of these columns.
+	// NaN names the columns that contain floats, at any depth, and may contain NaN. The bounds in Parquet files ignore
+	// NaN, so a reader that treats NaN as an ordinary number must not skip rows by the bounds of these columns.
 	NaN []string
 
-	// NeedsScan reports that Files do not suffice to read the table: rows are deleted, parts of a nested column
-	// were renamed, or columns cannot be found by their IDs. Use Rows instead.
+	// NeedsScan reports that the table cannot be read from Files: rows are deleted, fields of a nested column were
+	// renamed, or columns cannot be found by their IDs. Use Rows instead.
 	NeedsScan bool
 
 	view   *view
-	copies []func() // release copies of files
+	copies []func() // functions that release local copies of files
 	close  func()
 }
 
 // PlannedFile is a Parquet file of a table.
 type PlannedFile struct {
-	Path  string // on this machine
+	Path  string // path on this machine
 	Bytes int64
 	Rows  int64
 
-	Overlaps bool // rows of the tail may replace some of its rows
+	Overlaps bool // whether rows in the tail can replace some of its rows
 }
 
-// ScanPlan returns the table's state, for callers that read its files themselves. They must
-// close it.
+// ScanPlan returns the table's state, for callers that read its files themselves. The caller must close the plan.
 func (t *Table) ScanPlan(ctx context.Context) (_ *ScanPlan, err error) {
 	unpin, err := t.bucket().store().commits.Pin()
 	if err != nil {
@@ -111,7 +107,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
-		if v.series != nil && v.series.Rule == KeepFirst { // the files decide which rows of the tail remain
+		if v.series != nil && v.series.Rule == KeepFirst { // the files determine which rows of the tail remain
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
 		for i, b := range p.Tail {
@@ -145,8 +141,8 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// mayHaveNaN returns the names of the columns with floats, unless the NaN counts of all
-// files are known and 0.
+// mayHaveNaN returns the names of the columns that contain floats, except columns in which the files' counts show no
+// NaN.
 func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}
 	for _, f := range columns.Fields() {
@@ -164,31 +160,31 @@ func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []st
 	return names
 }
 
-// floatsOf appends the IDs of a field's floats to ids.
+// floatsOf appends to ids the IDs of all float fields in f.
 func floatsOf(f iceberg.NestedField, ids []int) []int {
 	switch t := f.Type.(type) {
 	case iceberg.Float32Type, iceberg.Float64Type:
 		return append(ids, f.ID)
 	case iceberg.NestedType:
-		for _, part := range t.Fields() {
-			ids = floatsOf(part, ids)
+		for _, field := range t.Fields() {
+			ids = floatsOf(field, ids)
 		}
 	}
 	return ids
 }
 
-// nestedChanged reports whether files may contain parts of columns under other names, or lack a column that has
-// a default value. Iceberg's writers rename parts whose names are not identifiers.
-func nestedChanged(now *iceberg.Schema, schemas []*iceberg.Schema) bool {
-	sanitized, err := iceberg.SanitizeColumnNames(now)
+// nestedChanged reports whether files can contain nested fields under other names, or lack a column that has a default
+// value. Iceberg's writers rename nested fields whose names are not identifiers.
+func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
+	sanitized, err := iceberg.SanitizeColumnNames(current)
 	if err != nil {
 		return true
 	}
-	for i, f := range now.Fields() {
+	for i, f := range current.Fields() {
 		if f.InitialDefault != nil {
 			return true
 		}
-		if _, plain := f.Type.(iceberg.PrimitiveType); plain {
+		if _, isPrimitive := f.Type.(iceberg.PrimitiveType); isPrimitive {
 			continue
 		}
 		if !reflect.DeepEqual(sanitized.Field(i).Type, f.Type) {
@@ -203,8 +199,8 @@ func nestedChanged(now *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	return false
 }
 
-// Rows returns a reader of all rows, in the types of Stored; the tail's rows come last. The caller must release
-// it before Close.
+// Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the reader
+// before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	r := p.view.reader(ctx)
 	if err := r.plan(nil); err != nil {
@@ -216,23 +212,23 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 				return yield(nil, err)
 			}
 			defer b.Release()
-			fit, err := schema.Convert(b, p.Stored)
-			return yield(fit, err) && err == nil
+			converted, err := schema.Convert(b, p.Stored)
+			return yield(converted, err) && err == nil
 		})
 	}, func() {}), nil
 }
 
-// Parts returns the number of parts in which scans may read the table, at least one and about one for each data
-// file; see [ScanOptions.Part]. All parts must be scanned at the same version or snapshot.
+// Parts returns the number of parts into which scans can divide the table: at least one, and about one per data file; see
+// [ScanOptions.Part]. All parts must be scanned at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
-	return withView(ctx, t, "read the parts of", func(v *view) (int, error) {
+	return withView(ctx, t, "count the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)
 		return max(1, len(paths), len(cuts)+1), err
 	})
 }
 
-// parts returns the boundaries of parts: times if the rows have an order, otherwise the path of each part's
-// file, in reading order.
+// parts returns the boundaries between parts: times if the table has an order, otherwise the path of each part's file,
+// in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.FileStarts(ctx)
@@ -245,15 +241,15 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 	return nil, paths, err
 }
 
-// limitToPart restricts the scan to one part, counted from 1.
+// limitToPart restricts the scan to part o.Part, counted from 1.
 func (r *reader) limitToPart(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
-		return errors.New("option Part cannot be combined with From, To and Last")
+		return errors.New("option Part cannot be combined with From, To or Last")
 	}
 	cuts, paths, err := r.parts(r.ctx)
-	n := int64(max(1, len(paths), len(cuts)+1))
-	if err == nil && (o.Part > n || o.Part < 1) {
-		err = fmt.Errorf("option Part is %d: the table has parts 1 to %d", o.Part, n)
+	count := int64(max(1, len(paths), len(cuts)+1))
+	if err == nil && (o.Part > count || o.Part < 1) {
+		err = fmt.Errorf("option Part is %d: the table has parts 1 to %d", o.Part, count)
 	}
 	if err != nil {
 		return err
@@ -262,16 +258,16 @@ func (r *reader) limitToPart(o *ScanOptions) error {
 		if len(paths) > 0 {
 			r.from, r.to = int(o.Part-1), int(o.Part)
 		}
-		if o.Part < n {
+		if o.Part < count {
 			take.Release(r.rows)
 			r.rows = nil
 		}
 		return nil
 	}
 	cuts = append(append([]time.Time{{}}, cuts...), time.Time{})
-	only, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
-	if err == nil && only != nil {
-		r.filters = append(r.filters, only)
+	inPart, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
+	if err == nil && inPart != nil {
+		r.filters = append(r.filters, inPart)
 	}
 	return err
 }

@@ -14,21 +14,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Settings configures a table. The zero value is that of a table without settings. The fields:
+// Settings configures a table. The zero value means a table without settings. The fields:
 //
-//   - Time string: the column that orders the rows, a timestamp or a date32. "" means none:
-//     rows stay in the order of arrival.
-//   - Keys []string: columns that distinguish rows of equal time. Without them, rows of equal
-//     time are duplicates.
+//   - Time string: the timestamp or date32 column that orders the rows. "" means that rows stay in the order of
+//     arrival.
+//   - Keys []string: columns that distinguish rows with equal times. Without keys, rows with equal times are
+//     duplicates.
 //   - OnDuplicate OnDuplicate: the rule for rows with equal Time and Keys.
-//   - Partition Partition: the period by which files are cut.
+//   - Partition Partition: the period by which files are divided.
 //   - Evolution Evolution: the column changes that the table allows.
 type Settings = definition.Settings
 
 // OnDuplicate is a rule for rows with equal time and keys.
 type OnDuplicate = definition.OnDuplicate
 
-// Rules for duplicates. "" is KeepAll.
+// Rules for duplicates. "" means KeepAll.
 const (
 	KeepAll         = definition.KeepAll         // keeps all rows, in order of arrival
 	KeepFirst       = definition.KeepFirst       // keeps the row that arrived first
@@ -36,30 +36,29 @@ const (
 	RefuseDuplicate = definition.RefuseDuplicate // rejects a put that contains or causes duplicates
 )
 
-// Partition is the period of time by which a table's files are cut.
+// Partition is the time period by which a table's files are divided.
 type Partition = definition.Partition
 
-// Periods by which files are cut, in UTC. "" is PartitionNone.
+// Periods by which files are divided, in UTC. "" means PartitionNone.
 const (
 	PartitionNone    = definition.PartitionNone
-	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time that the rows span
+	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time span of the rows
 	PartitionDay     = definition.PartitionDay
 	PartitionMonth   = definition.PartitionMonth
 	PartitionQuarter = definition.PartitionQuarter
 	PartitionYear    = definition.PartitionYear
 )
 
-// Evolution says which column changes a table allows.
+// Evolution specifies which column changes a table allows.
 type Evolution = definition.Evolution
 
-// Kinds of Evolution. By default (""), a put changes no columns: columns that it lacks are
-// null, narrower numbers are widened to the table's, and anything else is rejected. Evolve
-// may make any change.
+// Kinds of Evolution. By default (""), a put never changes columns: columns that it lacks become null, narrower numbers
+// are widened to the table's types, and anything else is rejected. Evolve can make any change.
 const (
 	Strict     = definition.Strict     // puts must have exactly the table's columns and types
-	AddOnly    = definition.AddOnly    // like Strict, but puts may add columns
-	Compatible = definition.Compatible // like AddOnly, but numbers are widened, in the put or in the table
-	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks are null, and Evolve may rename and drop
+	AddOnly    = definition.AddOnly    // like Strict, but puts can add columns
+	Compatible = definition.Compatible // like AddOnly, but narrower numbers are widened, in the put or in the table
+	Flexible   = definition.Flexible   // like Compatible, but columns that a put lacks become null, and Evolve can rename and drop columns
 )
 
 // Settings returns the table's current settings.
@@ -67,8 +66,8 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) { return definition.SettingsOf(v.t.Metadata()) })
 }
 
-// SetSettings replaces a table's settings. If the new settings change the order of the rows or the rule for
-// duplicates, the same commit rewrites the files.
+// SetSettings replaces a table's settings. If the new settings change the order of the rows or the rule for duplicates,
+// the same commit rewrites the table's files.
 func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error {
 	err := b.store().Update(ctx, func(t *Txn) error { return t.SetSettings(b.Name(), name, s) })
 	if op, ok := errors.AsType[*OpError](err); ok {
@@ -77,9 +76,9 @@ func (b *Bucket) SetSettings(ctx context.Context, name string, s Settings) error
 	return err
 }
 
-// SetSettings replaces a table's settings; see Bucket.SetSettings.
+// SetSettings replaces a table's settings like Bucket.SetSettings.
 func (t *Txn) SetSettings(bucket, name string, s Settings) error {
-	return t.editSettings("set the settings of", bucket, name, func(now *Settings) { *now = s })
+	return t.editSettings("set the settings of", bucket, name, func(current *Settings) { *current = s })
 }
 
 func (t *Txn) editSettings(op, bucket, name string, edit func(*Settings)) (err error) {
@@ -107,13 +106,13 @@ func withSettings(meta table.Metadata, edit func(*Settings)) (table.Metadata, er
 	return definition.WithSettings(meta, &s)
 }
 
-// editSettingsStep returns the step that edits the settings. It rewrites all files if their rows get an order.
+// editSettingsStep returns a step that edits the settings. If they change the table's order, the step rewrites all files.
 func editSettingsStep(edit func(*Settings)) commit.Step {
 	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
 			return nil, ErrNotFound
 		}
-		before, err := definition.FromMetadata(cur.Metadata())
+		oldDef, err := definition.FromMetadata(cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
@@ -122,31 +121,31 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 			return nil, err
 		}
 		cur = a.Table(meta)
-		ordered, err := a.Series(cur)
-		if err != nil || ordered == nil || before.Order != nil && before.Order.Sort == ordered.Sort && (before.Order.Rule == ordered.Rule || ordered.Rule == "" || ordered.Rule == KeepAll) {
+		newSeries, err := a.Series(cur)
+		if err != nil || newSeries == nil || oldDef.Order != nil && oldDef.Order.Sort == newSeries.Sort && (oldDef.Order.Rule == newSeries.Rule || newSeries.Rule == "" || newSeries.Rule == KeepAll) {
 			return meta, err
 		}
-		files, err := ordered.Files(ctx)
+		files, err := newSeries.Files(ctx)
 		if err != nil || len(files) == 0 {
 			return meta, err
 		}
-		var old []iceberg.DataFile
+		var replaced []iceberg.DataFile
 		for _, f := range files {
-			old = append(old, f.Data())
+			replaced = append(replaced, f.Data())
 		}
-		added, err := ordered.Rewrite(ctx, files, ordered, ordered.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			if err := series.Check(ordered.Order, b); err != nil {
+		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+			if err := series.Check(newSeries.Order, b); err != nil {
 				b.Release()
 				return nil, err
 			}
 			return b, nil
 		}))
-		if err == nil && ordered.Rule == RefuseDuplicate {
-			err = ordered.Refuse(ctx, nil, added)
+		if err == nil && newSeries.Rule == RefuseDuplicate {
+			err = newSeries.Refuse(ctx, nil, added)
 		}
 		if err != nil {
 			return nil, err
 		}
-		return commit.ReplaceFiles(ctx, cur, old, added, nil)
+		return commit.ReplaceFiles(ctx, cur, replaced, added, nil)
 	}
 }

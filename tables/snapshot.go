@@ -18,10 +18,10 @@ type SnapshotInfo struct {
 	Name     string    `json:"name"`
 	Time     time.Time `json:"time"` // time of the snapshot, in UTC
 	Tables   int       `json:"tables"`
-	Metadata Metadata  `json:"metadata"` // of the bucket
+	Metadata Metadata  `json:"metadata"` // the bucket's metadata
 }
 
-// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table missing from it.
+// snapshotNotFound converts the catalog's error for a missing snapshot, or for a table that the snapshot lacks.
 func snapshotNotFound(err error) error {
 	if errors.Is(err, icecat.ErrNoSnapshot) {
 		return errNoSnapshot
@@ -29,30 +29,30 @@ func snapshotNotFound(err error) error {
 	return notFound(err)
 }
 
-var errNoSnapshot = &notFoundError{"the bucket has no such snapshot"}
+var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}
 
-// notFoundError is an ErrNotFound with its own text.
+// notFoundError is an error that wraps ErrNotFound, with its own text.
 type notFoundError struct{ text string }
 
 func (m *notFoundError) Error() string { return m.text }
 func (m *notFoundError) Unwrap() error { return ErrNotFound }
 
-// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It returns the
-// snapshot's name; if name is "", that is the current time. It copies nothing. The snapshot stays readable
-// until it is deleted, even if tables are changed, compacted, expired or deleted.
+// Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies nothing. It
+// returns the snapshot's name; if name is "", that is the current time. The snapshot remains readable until it is
+// deleted, even if tables are changed, compacted, expired or deleted.
 //
-// Rows in the tail are folded first. The snapshot contains each put whole or not at all,
-// and every put that this Store has acknowledged or others have committed. If the error
-// wraps [ErrDamaged], the snapshot exists, but lacks the tail rows of damaged tables.
+// Snapshot first folds rows in the tail. The snapshot contains each put completely or not at all, and includes every put
+// that this Store has acknowledged or others have committed. If the error wraps [ErrDamaged], the snapshot exists, but
+// lacks the tail rows of damaged tables.
 func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error) {
-	defer wrapError(&err, "make a snapshot", b.Name(), "")
+	defer wrapError(&err, "create a snapshot", b.Name(), "")
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
 	return b.store().snapshot(ctx, []*Bucket{b}, name)
 }
 
-// snapshot makes one snapshot of some buckets.
+// snapshot creates one snapshot of several buckets.
 func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (string, error) {
 	var namespaces []string
 	for _, b := range buckets {
@@ -65,8 +65,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
-		// This fold runs before appends are blocked, so that they are blocked only while the few newer rows are
-		// folded. Blocking ensures that if the snapshot contains a put, it also contains all earlier ones.
+		// Fold before blocking appends, so that they are blocked only during the second fold, of the few newer rows. They
+		// must be blocked so that if the snapshot contains a put, it also contains all earlier ones.
 		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -89,20 +89,20 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 		case err != nil:
 			return "", err
 		case created && damaged != nil:
-			return label, fmt.Errorf("the snapshot %q lacks the tail rows of damaged tables: %w", label, damaged)
+			return label, fmt.Errorf("snapshot %q was created, but lacks the tail rows of damaged tables: %w", label, damaged)
 		case created:
 			return label, nil
 		case name != "":
 			return "", ErrExists
 		}
-		time.Sleep(time.Microsecond) // another snapshot has the name of this microsecond
+		time.Sleep(time.Microsecond) // another snapshot already has this microsecond as its name
 	}
 }
 
-// foldTails folds the bucket's tables that have rows in the tail. It returns the errors of damaged tables at
+// foldTails folds the bucket's tables that have rows in the tail. It skips damaged tables, and returns their errors at
 // the end.
 func (b *Bucket) foldTails(ctx context.Context) error {
-	// The tail may contain rows of tables that other Stores renamed.
+	// The tail can contain rows of tables that other Stores renamed.
 	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
 	if err != nil {
 		return err
@@ -120,15 +120,15 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 // Snapshots returns the bucket's snapshots, oldest first.
 func (b *Bucket) Snapshots(ctx context.Context) (snapshots []SnapshotInfo, err error) {
 	defer wrapError(&err, "list snapshots", b.Name(), "")
-	found, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
-	for _, s := range found {
+	infos, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
+	for _, s := range infos {
 		snapshots = append(snapshots, SnapshotInfo{b.Name(), s.Name, s.Created, s.Tables, s.Metadata})
 	}
 	return snapshots, err
 }
 
-// DeleteSnapshot deletes a snapshot; it is no error if it is missing. Expire later removes files that nothing
-// else needs.
+// DeleteSnapshot deletes a snapshot. If the snapshot is missing, it does nothing. Expire later removes the files that
+// only the snapshot needed.
 func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
 	return b.deleteSnapshots(ctx, &name)
 }
@@ -141,16 +141,16 @@ func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) 
 	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
 }
 
-// loadSnapshot returns a table as it is in t's snapshot.
+// loadSnapshot returns the state of a table in t's snapshot.
 func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
+	listing, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)
 	if err != nil {
 		return nil, snapshotNotFound(err)
 	}
-	if t.location = cmp.Or(t.location, l.Location); l.Location != t.location {
-		return nil, &notFoundError{"the snapshot was deleted and created again"}
+	if t.location = cmp.Or(t.location, listing.Location); listing.Location != t.location {
+		return nil, &notFoundError{"the snapshot was replaced by another of the same name: open the table again"}
 	}
-	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, l.Location)
+	return t.bucket().store().cat.LoadAt(ctx, t.name.Namespace, t.name.Name, listing.Location)
 }
 
 // Versions returns the existing versions, oldest first.
@@ -177,12 +177,12 @@ func versionOf(meta table.Metadata) Version {
 	return 0
 }
 
-// snapshotOf returns the snapshot of a version.
+// snapshotOf returns the Iceberg snapshot of a version.
 func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
 	for _, s := range meta.Snapshots() {
 		if Version(s.SequenceNumber) == v {
 			return &s, nil
 		}
 	}
-	return nil, fmt.Errorf("version %d, which may have expired: %w", v, ErrNotFound)
+	return nil, fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }

@@ -16,15 +16,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// Store holds tables in a directory, or in a bucket of an object store. It is safe for
-// concurrent use.
+// Store stores tables in a directory, or in a bucket of an object store. It is safe for concurrent use.
 type Store struct {
-	dir     string // directory, or the bucket's URL without its options
-	local   string // directory of this machine's locks
+	dir     string // the directory's path, or the bucket's URL without options
+	local   string // directory on this machine for locks
 	opts    Options
 	hooks   hooks
 	cat     *icecat.Catalog
-	tail    *tail.Store // nil means no tail
+	tail    *tail.Store // nil if there is no tail
 	commits *commit.Tables
 	closes  []func() error
 }
@@ -32,21 +31,21 @@ type Store struct {
 // tableName names a table in the catalog.
 type tableName = icecat.TableName
 
-// entry is a table to be changed.
+// entry is a table to change.
 type entry struct {
 	*commit.Entry
 	s *Store
 }
 
-// use returns the entry of a table. Until the caller calls done, files written for the table are not removed.
-func (s *Store) use(n tableName) (e entry, done func(), err error) {
+// use returns a table's entry. No file written for the table is removed before the caller calls release.
+func (s *Store) use(n tableName) (e entry, release func(), err error) {
 	e.s = s
-	e.Entry, done, err = s.commits.AcquirePinned(n)
-	return e, done, err
+	e.Entry, release, err = s.commits.AcquirePinned(n)
+	return e, release, err
 }
 
-// use is like Store.use, for a table of the bucket that will be changed.
-func (b *Bucket) use(name string) (e entry, done func(), err error) {
+// use returns the entry of a table in the bucket, or an error if the store is read-only; see Store.use.
+func (b *Bucket) use(name string) (e entry, release func(), err error) {
 	if b.store().opts.ReadOnly {
 		return e, nil, ErrReadOnly
 	}
@@ -57,22 +56,22 @@ func (b *Bucket) use(name string) (e entry, done func(), err error) {
 	return b.store().use(n)
 }
 
-// hooks change the behavior of a store in tests.
+// hooks change a store's behavior in tests.
 type hooks struct {
 	fs         vfs.FS
 	committing func(done bool)
-	prepared   func()        // called when the files of a put are written
-	retryFor   time.Duration // retry time for requests to a bucket; 0 means a minute
+	prepared   func()        // called after a put has written its files
+	retryFor   time.Duration // how long to retry requests to a bucket; 0 means one minute
 	fileBytes  int           // target size of data files; 0 means definition.FileBytes
 
-	// Each of these disables one protection, so that tests can show that they notice.
+	// Each of these disables one safeguard, so that tests can show that they detect its absence.
 	noSync  bool // do not sync files
-	noEpoch bool // a fold does not commit its epoch with the rows
+	noEpoch bool // a fold does not commit the tail's epoch with the rows
 	sameID  bool // all tails have the same ID
 }
 
-// Open opens a directory of tables, and creates it if it is missing. With Options.OpenBucket, it also opens a
-// URL such as s3://BUCKET/PREFIX.
+// Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
+// be a URL such as s3://BUCKET/PREFIX.
 func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 	return open(ctx, dir, o, hooks{fs: vfs.OS{}})
 }
@@ -120,7 +119,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	return s, nil
 }
 
-// beginFold tells the Observer about a fold, which may run in the background.
+// beginFold reports the start of a fold to the Observer. Folds can run in the background.
 func (s *Store) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
 	ctx, end := s.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
 	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
@@ -131,11 +130,11 @@ func (s *Store) setOptions(o *Options) error {
 	s.opts.FoldAge = cmp.Or(s.opts.FoldAge, DefaultFoldAge)
 	s.opts.Memory = cmp.Or(s.opts.Memory, DefaultMemory)
 	s.opts.Logger = cmp.Or(s.opts.Logger, slog.New(slog.DiscardHandler))
-	// A fold uses several times the memory of its rows, and several run concurrently.
+	// A fold uses several times the memory of its rows, and several folds run concurrently.
 	s.opts.FoldBytes = min(cmp.Or(s.opts.FoldBytes, DefaultFoldBytes), s.opts.Memory/32, 1<<30)
 	switch {
 	case s.opts.NoTail && s.opts.Tail != nil:
-		return errors.New("options Tail and NoTail exclude each other")
+		return errors.New("options Tail and NoTail cannot be combined")
 	case s.opts.FoldBytes < 0:
 		return fmt.Errorf("option FoldBytes is %d: it must be positive", s.opts.FoldBytes)
 	case s.opts.Memory < 1<<20:
@@ -144,8 +143,8 @@ func (s *Store) setOptions(o *Options) error {
 	return nil
 }
 
-// Close stops background work and closes the tail, unless it is Options.Tail. It does not
-// fold: the next Open reads the rows in the tail.
+// Close stops background work and closes the tail, unless the tail is Options.Tail. Close does not fold: the next Open
+// reads the rows in the tail.
 func (s *Store) Close() error {
 	s = s.orUnopened()
 	if !s.commits.Close() {
@@ -164,14 +163,14 @@ func (s *Store) closeAll() (err error) {
 	return err
 }
 
-// Dir returns the directory, as an absolute path, or the URL without its options.
+// Dir returns the directory's absolute path, or the bucket's URL without options.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// Bucket returns the bucket with the given name, whether or not it exists. A bucket exists from its first table
-// until it is deleted. The default bucket is "".
+// Bucket returns the bucket with the given name, whether or not it exists. A bucket exists from its first table until it
+// is deleted. The default bucket's name is "".
 func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
 
-// Buckets yields the names of the buckets, sorted by their namespaces.
+// Buckets yields the bucket names, sorted by namespace.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 	s = s.orUnopened()
 	return func(yield func(string, error) bool) {

@@ -13,30 +13,30 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Table is a table, an old version of it, or its state in a snapshot. Without a chosen
-// version, each call sees the table's state when the call starts.
+// Table is a table, in its current state, at an old version or in a snapshot. In its current state, each call sees the
+// table as it is when the call starts.
 type Table struct {
 	b    *Bucket
 	name tableName
-	old  *Version // nil means the current state
-	uuid string   // of the table that has the old version
+	old  *Version // the old version; nil means the current state
+	uuid string   // UUID of the table with the old version
 
-	snapshot, location string // location of the table in a snapshot of the bucket
+	snapshot, location string // the snapshot's name, and the location of the table's metadata in it
 }
 
-// Table returns a table in its current state, or in the state that an At chooses; a nil At chooses the current
-// one. [AtTime] may wait for a concurrent change of the table, so a reader whose rows are being put into this
-// table must not call Table with AtTime.
-func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table, err error) {
+// Table returns a table in its current state, or in the state that an At selects. A nil At selects the current state.
+// [AtTime] can wait for a concurrent change to the table, so a reader whose rows are being put into this table must not
+// call Table with AtTime.
+func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Table, err error) {
 	defer wrapError(&err, "open table", b.Name(), name)
 	n, err := b.check(name)
 	if err != nil {
 		return nil, err
 	}
-	a := combine(chosen)
+	a := combine(selectors)
 	if a.snapshot != "" {
 		if a.version != nil || !a.time.IsZero() {
-			return nil, errors.New("a snapshot excludes a version and a time")
+			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
 		}
 		t := &Table{b: b, name: n, snapshot: a.snapshot}
 		_, err := t.loadSnapshot(ctx)
@@ -54,7 +54,7 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 	t.uuid, t.old = meta.TableUUID().String(), a.version
 	if !a.time.IsZero() {
 		if a.version != nil {
-			return nil, errors.New("a version and a time exclude each other")
+			return nil, errors.New("AtVersion and AtTime cannot be combined")
 		}
 		e, err := b.store().commits.Acquire(n)
 		if err != nil {
@@ -66,15 +66,15 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 			return nil, notFound(err)
 		}
 		if unfolded && b.s.opts.Catalog != "" {
-			return nil, fmt.Errorf("%w: rows put before that time are still in a tail, until the Store that owns it folds them", ErrReadOnly)
+			return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 		}
-		if unfolded { // this store gets no more commits
+		if unfolded { // no more commits will reach this store's copies
 			return &Table{b: b, name: n}, nil
 		}
 		meta = cur.Metadata()
 		snap := commit.SnapshotAt(meta, a.time)
 		if snap == nil {
-			return nil, fmt.Errorf("there is no version that contains only rows put by %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
+			return nil, fmt.Errorf("every version contains rows put after %s: %w", a.time.UTC().Format(time.RFC3339Nano), ErrNotFound)
 		}
 		t.old = new(Version(snap.SequenceNumber))
 	}
@@ -82,8 +82,8 @@ func (b *Bucket) Table(ctx context.Context, name string, chosen ...At) (_ *Table
 	return t, err
 }
 
-func combine(chosen []At) (a at) {
-	for _, c := range chosen {
+func combine(selectors []At) (a at) {
+	for _, c := range selectors {
 		if c != nil {
 			c(&a)
 		}
@@ -99,20 +99,19 @@ func notFound(err error) error {
 	return err
 }
 
-// Schema returns the columns in the types that readers get: the put types, without encodings such as
-// dictionaries.
+// Schema returns the columns in the types that readers see: the put types without encodings such as dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
-// SchemaAsPut returns Schema with the dictionaries of the put that created the table. [AsDictionaries] uses
-// their values.
+// SchemaAsPut returns Schema with the dictionaries from the put that created the table. [AsDictionaries] uses their
+// values.
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
 	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }
 
-// Info describes the table. For an old version, it returns that version's figures and the current metadata. For
-// a snapshot, everything is as in the snapshot.
+// Info describes the table. For an old version, it returns that version's figures and the current metadata. For a
+// snapshot, it returns the figures and metadata in the snapshot.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	if t = t.orZero(); t.snapshot != "" {
 		l, err := t.bucket().store().cat.GetAt(ctx, t.name.Namespace, t.snapshot, t.name.Name)

@@ -16,28 +16,28 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Txn collects changes of several tables for one commit. It must be used by one goroutine at a time, and only
-// until Update's function returns.
+// Txn collects changes to several tables for one commit. It must be used by only one goroutine at a time, and not after
+// the function passed to Update has returned.
 type Txn struct {
 	s       *Store
-	ctx     context.Context // of Update; the Txn ends with it
+	ctx     context.Context // Update's context
 	changes map[tableName]*txnChange
 	order   []*txnChange
-	hooks   []icecat.TxHook // for the catalog
-	ended   bool            // Update has started the commit
+	hooks   []icecat.TxHook // run in the catalog's transaction
+	ended   bool            // set when Update starts the commit
 }
 
-// txnChange is a Txn's changes of one table.
+// txnChange is a Txn's change to one table.
 type txnChange struct {
 	commit.Change
-	cur  *table.Table // state after the steps so far; nil means it does not exist
-	puts bool
+	cur     *table.Table // state after the steps so far; nil if the table does not exist
+	hasPuts bool
 
-	creates string // location where another engine creates the table
+	creates string // location at which another engine creates the table
 }
 
-// Update runs f, and commits all changes that f made to the Txn together. If f or the
-// commit fails, it changes nothing. Other readers see no changes before the commit.
+// Update runs f, and commits all changes that f makes to the Txn together. If f or the commit fails, nothing changes.
+// Readers see no changes before the commit.
 func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	s = s.orUnopened()
 	ctx, end := s.begin(ctx, "update", "", "")
@@ -53,7 +53,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, commit.ErrStale) { // the readers that f puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // not retried: the readers that f puts cannot be read twice
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -93,7 +93,7 @@ func (c *txnChange) version() Version {
 	return versionOf(c.cur.Metadata())
 }
 
-// change returns the Txn's change of a table, and adds it if it is missing.
+// change returns the Txn's change to a table, creating it if needed.
 func (t *Txn) change(n tableName) (*txnChange, error) {
 	if t.ended || t.s == nil {
 		return nil, ErrTxnDone
@@ -112,10 +112,10 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	return c, err
 }
 
-// entry returns the entry of a change's table.
+// entry returns the entry of the changed table.
 func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 
-// Put writes rows; see Bucket.Put. It reads r immediately, and does not use the tail.
+// Put writes rows like Bucket.Put. It reads r immediately, and does not use the tail.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
 	n, err := t.s.Bucket(bucket).check(name)
@@ -140,27 +140,27 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	if err != nil {
 		return nil, err
 	}
-	was := *c
+	saved := *c
 	if m == PutAppend && c.cur != nil {
 		if err := t.prepareAppend(c, schema); err != nil {
 			return nil, err
 		}
 	}
-	step, err := t.entry(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.puts)
+	step, err := t.entry(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.hasPuts)
 	if errors.Is(err, commit.ErrNothing) {
-		*c = was
+		*c = saved
 		return c, nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	c.Add(step.tailMode(), step.IO, step.apply)
-	c.cur, c.puts = c.Staged(step.after, step.IO), true
+	c.cur, c.hasPuts = c.Staged(step.newMeta, step.IO), true
 	return c, nil
 }
 
-// prepareAppend folds the tail if rules for the whole table need all rows in files. It changes the table's
-// columns if rows with this schema require it.
+// prepareAppend folds the tail if rules for the whole table need all rows in files. If rows with the given schema require
+// other columns, it changes the table's columns.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {

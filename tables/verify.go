@@ -16,42 +16,42 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// VerifyOptions configures Verify. The zero value, and nil, verify all tables.
+// VerifyOptions configures Verify. Nil or the zero value verifies all tables.
 type VerifyOptions struct {
 	Buckets Buckets
-	Tables  []string // tables of the one bucket in Buckets; nil means all tables
+	Tables  []string // tables in the one bucket in Buckets; nil means all tables
 
-	// Repair supplies copies of damaged or missing files. A copy replaces the file
-	// atomically if its size and checksum match the catalog.
+	// Repair supplies copies of damaged or missing files. If a copy's size and checksum match the catalog, it replaces
+	// the file atomically.
 	Repair Copies
 
-	// Report is called for each damaged or unverified file, one at a time.
+	// Report is called for each damaged or unverified file, with one call at a time.
 	Report func(Finding)
 }
 
-// Finding is a file that Verify found damaged or could not verify.
+// Finding describes a file that is damaged or that Verify could not check.
 type Finding = content.Finding
 
-// FileState is the state of a file in a Finding.
+// FileState is a file's state in a Finding.
 type FileState = content.FileState
 
-// States of a Finding.
+// File states in a Finding.
 const (
 	Damaged    = content.Damaged    // damaged, missing, or inconsistent with the table's metadata
 	Repaired   = content.Repaired   // damaged, and then repaired
-	Unverified = content.Unverified // readable, but written by another program, so no checksum is known
+	Unverified = content.Unverified // readable, but without a known checksum, because another program wrote it
 )
 
-// VerifyResult counts the checked files. Its fields Tables, Files, Damaged, Repaired and Unverified
-// are ints; Bytes, an int64, counts the bytes of files with a checksum.
+// VerifyResult counts the checked files. Its int fields are Tables, Files, Damaged, Repaired and Unverified. Its int64
+// field Bytes is the total size of files with a checksum.
 type VerifyResult = content.Result
 
-// Verify reads every file of the selected tables and compares it with the checksum in the catalog. It checks
-// all metadata files, manifest lists, manifests and data files that are still kept, of all versions and
-// snapshots. Parquet files must have the number of rows, and values within the bounds, that their manifest
-// claims. Verify does not check the tail: it has checksums, and is read when the store is opened.
+// Verify reads every file of the selected tables and compares it with the checksum in the catalog. It checks all metadata
+// files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and values of a
+// Parquet file must match the count and bounds in its manifest. Verify does not check the tail: its checksums are checked
+// when the store is opened.
 //
-// Damage is reported to Report, not returned as an error.
+// Verify calls Report for damaged files; it does not return an error for them.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
 	s = s.orUnopened()
 	o = cmp.Or(o, new(VerifyOptions))
@@ -70,7 +70,7 @@ func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, err
 }
 
 func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOptions) error {
-	unpin, err := s.commits.Pin() // no file is removed during the check
+	unpin, err := s.commits.Pin() // prevents the removal of files during the check
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	return nil
 }
 
-// selectNamespaces returns the namespaces of buckets, each of which must exist.
+// selectNamespaces returns the namespaces of buckets. All buckets must exist.
 func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespaces []string, _ error) {
 	if len(buckets) == 0 {
 		return s.cat.Namespaces(ctx)
@@ -115,7 +115,7 @@ func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespac
 		ns := namespaceOf(name)
 		exists, err := s.cat.HasNamespace(ctx, ns)
 		if err == nil && !exists {
-			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"there is no such bucket"}}
+			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
 		}
 		if err != nil {
 			return nil, err
@@ -125,22 +125,22 @@ func (s *Store) selectNamespaces(ctx context.Context, buckets Buckets) (namespac
 	return namespaces, nil
 }
 
-// intact reports whether Verify finds no damage in a table.
+// intact reports whether a table has no damage that Verify detects.
 func (s *Store) intact(ctx context.Context, namespace, name, location string) (bool, error) {
 	v := content.NewVerifier(s.cat)
 	err := s.verifyState(ctx, v, namespace, icecat.State{Name: name, Location: location})
 	return v.Result.Damaged == 0, err
 }
 
-// verifyState checks a table, and if its files are intact, looks for metadata or tail rows that make it
-// unusable. For a repaired table, it reads the tail's rows again.
-func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, l icecat.State) error {
-	t := content.Table{Bucket: bucketOf(namespace), Name: l.Name}
-	current, err := v.VerifyState(ctx, t, l)
+// verifyState checks a table's files. If they are intact, it also detects damaged metadata and tail rows. If it
+// repaired files, it reads the tail's rows again.
+func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace string, state icecat.State) error {
+	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
+	current, err := v.VerifyState(ctx, t, state)
 	if err != nil || !current {
 		return err
 	}
-	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: l.Name})
+	err = s.commits.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
 	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
 		v.Record(Finding{State: Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
@@ -148,7 +148,7 @@ func (s *Store) verifyState(ctx context.Context, v *content.Verifier, namespace 
 	return err
 }
 
-// File is a file whose content the store's catalog knows.
+// File is a file whose checksum is in the store's catalog.
 type File struct {
 	Bucket, Table string
 	Location      string // location in Iceberg's metadata
@@ -156,11 +156,11 @@ type File struct {
 	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
 
-// Copies returns a copy of a file from elsewhere, for a repair. The caller compares and
-// closes it. If there is no copy, the error wraps fs.ErrNotExist.
+// Copies returns a copy of a file from another source, for a repair. The caller checks and closes it. If no copy exists,
+// the error wraps fs.ErrNotExist.
 type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
 
-// Copies returns files of the store by their content, wherever the store keeps them.
+// Copies returns files of the store by their content, from any location in the store.
 func (s *Store) Copies() Copies {
 	s = s.orUnopened()
 	return func(ctx context.Context, f File) (io.ReadCloser, error) {
@@ -170,13 +170,13 @@ func (s *Store) Copies() Copies {
 		if err != nil {
 			return nil, err
 		}
-		lastErr := fmt.Errorf("the store in %s has no file with this content (%w)", s.dir, fs.ErrNotExist)
+		lastErr := fmt.Errorf("the store in %s contains no copy of the file: %w", s.dir, fs.ErrNotExist)
 		for _, location := range candidates {
 			err := content.Check(s.cat, location, want)
 			if err == nil {
 				return s.cat.NewIO().Open(location)
 			}
-			lastErr = fmt.Errorf("the copy %s: %w", location, err)
+			lastErr = fmt.Errorf("copy %s: %w", location, err)
 		}
 		return nil, lastErr
 	}

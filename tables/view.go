@@ -22,18 +22,18 @@ import (
 type view struct {
 	source   *Table
 	t        *table.Table
-	snapshot *table.Snapshot // of an old version, or nil
+	snapshot *table.Snapshot // snapshot of the old version; nil for the current state
 	def      *definition.Definition
 	tail     *commit.Tail
-	rows     []arrow.RecordBatch // rows of the tail; the view's caller releases them
+	rows     []arrow.RecordBatch // rows in the tail; the caller must release them
 
-	fileTasks []table.FileScanTask // cached by tasks
+	fileTasks []table.FileScanTask // cached result of tasks
 
-	series   *series.Series // nil if the rows have no order
-	replaces bool           // rows of the tail may replace some in files
+	series   *series.Series // nil if the table has no order
+	replaces bool           // whether rows in the tail can replace rows in files
 }
 
-// view returns the table's state, with the tail's rows if withRows is set.
+// view returns the table's state, with the tail's rows if withRows is true.
 func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	t = t.orZero()
 	v = &view{source: t}
@@ -55,7 +55,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 	return v, err
 }
 
-// read reads the current or the chosen state from the catalog and the tail.
+// read reads the selected state from the catalog and the tail.
 func (v *view) read(ctx context.Context, withRows bool) error {
 	t := v.source
 	e, err := t.bucket().store().commits.Acquire(t.name)
@@ -66,13 +66,13 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
 		return notFound(err)
 	}
-	v.rows = v.tail.Rows // none for an old version
+	v.rows = v.tail.Rows // empty for an old version
 	if t.old == nil {
 		return nil
 	}
 	meta := v.t.Metadata()
 	if meta.TableUUID().String() != t.uuid {
-		return fmt.Errorf("the table was deleted and made anew: %w", ErrNotFound)
+		return fmt.Errorf("the table was deleted and created again: open it again: %w", ErrNotFound)
 	}
 	if v.snapshot, err = snapshotOf(meta, *t.old); err == nil && v.snapshot.SchemaID != nil {
 		v.def, err = definition.ForSchema(meta, v.t.Schemas()[*v.snapshot.SchemaID])
@@ -80,8 +80,7 @@ func (v *view) read(ctx context.Context, withRows bool) error {
 	return err
 }
 
-// tasks returns the files of the state, or nil if it has none. It caches the result, which
-// must not be modified.
+// tasks returns the state's files, or nil if it has none. The result is cached and must not be modified.
 func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
 	if v.fileTasks == nil && v.t.CurrentSnapshot() != nil {
 		v.fileTasks, err = datafile.Tasks(ctx, v.t, v.scanOptions()...)
@@ -89,7 +88,7 @@ func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
 	return v.fileTasks, err
 }
 
-// scanOptions returns the options that choose the view's version.
+// scanOptions returns scan options that select the view's version.
 func (v *view) scanOptions() []table.ScanOption {
 	if v.snapshot == nil {
 		return nil
@@ -97,19 +96,19 @@ func (v *view) scanOptions() []table.ScanOption {
 	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
 }
 
-// withView returns the result of f for a table's state.
-func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (out T, err error) {
+// withView calls f with the table's state.
+func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
-		out, err = f(v)
+		result, err = f(v)
 	}
 	if err != nil {
-		return out, t.error(op, err)
+		return result, t.error(op, err)
 	}
-	return out, nil
+	return result, nil
 }
 
-// dedupedView returns a view whose tail rows are deduplicated.
+// dedupedView returns a view with deduplicated tail rows.
 func (t *Table) dedupedView(ctx context.Context) (*view, error) {
 	v, err := t.view(ctx, true)
 	if err != nil {
@@ -122,8 +121,7 @@ func (t *Table) dedupedView(ctx context.Context) (*view, error) {
 	return v, nil
 }
 
-// dedupTail merges the tail's rows into one deduplicated batch if they have an order; see
-// series.DedupTail.
+// dedupTail merges the tail's rows into one deduplicated batch if the table has an order; see series.DedupTail.
 func (v *view) dedupTail(ctx context.Context) error {
 	if v.series == nil || len(v.rows) == 0 {
 		return nil
@@ -149,7 +147,7 @@ func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.orZero().name.Name, Err: err}
 }
 
-// unopened returns a closed Store, for a Store that Open did not return; its operations fail.
+// unopened returns a closed Store that stands in for a Store that Open did not return. All its operations fail.
 var unopened = sync.OnceValue(func() *Store {
 	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
 	if err := s.setOptions(nil); err != nil {
@@ -160,7 +158,7 @@ var unopened = sync.OnceValue(func() *Store {
 	return s
 })
 
-// orUnopened returns the store, or unopened if Open did not return it.
+// orUnopened returns s, or the unopened Store if Open did not return s.
 func (s *Store) orUnopened() *Store {
 	if s == nil || s.commits == nil {
 		return unopened()
@@ -168,7 +166,7 @@ func (s *Store) orUnopened() *Store {
 	return s
 }
 
-// store returns the store of a bucket.
+// store returns the bucket's store.
 func (b *Bucket) store() *Store {
 	if b == nil {
 		return unopened()
@@ -176,7 +174,7 @@ func (b *Bucket) store() *Store {
 	return b.s.orUnopened()
 }
 
-// orZero returns the table, or a zero Table for nil.
+// orZero returns t, or a zero Table if t is nil.
 func (t *Table) orZero() *Table {
 	if t == nil {
 		return &Table{}
@@ -184,7 +182,7 @@ func (t *Table) orZero() *Table {
 	return t
 }
 
-// bucket returns the table's bucket; operations on a zero Table's bucket fail.
+// bucket returns the table's bucket. Operations on the bucket of a zero Table fail.
 func (t *Table) bucket() *Bucket {
 	if t.orZero().b == nil {
 		return unopened().Bucket("")

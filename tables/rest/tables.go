@@ -147,7 +147,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	default:
 		return invalid("snapshots is %.40q: it must be all or refs", v.Get("snapshots"))
 	}
-	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Slot: flightd.AcquirePut}
+	o := &tables.IcebergOptions{Fold: v.Get("fold") != "false", Every: h.rest.FoldEvery, Admit: flightd.AcquirePut}
 	if err := q.chargeTables(false, tableName{b, q.PathValue("table")}); err != nil {
 		return err
 	}
