@@ -47,7 +47,7 @@ func TestAppendLacks(t *testing.T) {
 		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(lacks, []string{"s"}) {
 			t.Error(name, lacks, err)
 		}
-		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column of the table`) {
+		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column`) {
 			t.Error(name, err)
 		}
 		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || lacks != nil {

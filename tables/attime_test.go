@@ -53,7 +53,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	pause()
 	at(b, time.Now(), 9)
 	at(b, one, 1)
-	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "no version that contains only rows put by") {
+	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
 		t.Fatal(err)
 	}
 	mustPut(t, b, "t", PutAppend, 10)

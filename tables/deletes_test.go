@@ -125,10 +125,10 @@ func keepsNoFailure(t *testing.T, f datafile.File) {
 	t.Helper()
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := f.Drop(ended); err == nil {
+	if _, err := f.Deletes(ended); err == nil {
 		t.Fatal("delete files are read after the end of the context")
 	}
-	drop, err := f.Drop(t.Context())
+	drop, err := f.Deletes(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -164,7 +164,7 @@ func TestNullsInParts(t *testing.T) {
 			return array.MakeFromData(array.NewData(c.of, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()))
 		}
 		ids := jsonArray(t, number, `[1,2]`)
-		refusals(t, batchOf(2, ids, typed(c.good)), batchOf(2, ids, typed(c.bad)), "b", fmt.Sprintf("its field %q has a null in row 2", c.path))
+		refusals(t, batchOf(2, ids, typed(c.good)), batchOf(2, ids, typed(c.bad)), "b", fmt.Sprintf("field %q is null in row 2", c.path))
 	}
 }
 

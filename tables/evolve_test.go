@@ -100,7 +100,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 			Strict: `column "b": it is missing, and the table has it, as float32; its evolution is strict`, AddOnly: `column "b"`, Compatible: `column "b": it is missing`,
 		}},
 		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[Evolution]string{
-			"": `column "a": it has a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
+			"": `column "a": the column contains a value that the table's type cannot represent`, Strict: `column "a": it has type int32, and the table has int16; its evolution is strict`, AddOnly: `column "a"`,
 			Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
 		}},
 		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
@@ -206,11 +206,11 @@ func TestEvolve(t *testing.T) {
 		want   string
 	}{
 		{ColumnChange{Op: "shrink", Column: "a"}, `unknown column change "shrink"`},
-		{ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": it has type float64, which cannot become int64`},
+		{ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": cannot widen type float64 to int64`},
 		{ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `unknown type "int65"`},
 		{ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
 		{ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
-		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot be renamed to "b"`},
+		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
 	} {
 		if err := b.Evolve(t.Context(), "t", c.change); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %s", c.change, err, c.want)
@@ -226,7 +226,7 @@ func TestEvolve(t *testing.T) {
 				change.Column = "added"
 			}
 			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so neither is made
-			if allowed := !strings.Contains(err.Error(), "does not allow to "+op); allowed != strings.Contains(ops, op) {
+			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
 				t.Errorf("%s of %s: %v", op, e, err)
 			}
 		}

@@ -135,7 +135,7 @@ func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, 
 	if err != nil {
 		return false, err
 	}
-	scan.May = deletes.mayMatch
+	scan.MayMatch = deletes.mayMatch
 	for b, err := range scan.Read(ctx, datafile.ToRead(w.t, []table.FileScanTask{task})) {
 		if err != nil {
 			return false, err

@@ -207,7 +207,7 @@ func (r *reader) plan(columns []string) (err error) {
 		return err
 	}
 	tasks = slices.DeleteFunc(slices.Clone(tasks)[r.from:cmp.Or(r.to, len(tasks))], func(t table.FileScanTask) bool {
-		return r.skipFiles[t.File.FilePath()] || !datafile.MayHold(where, r.def.Columns, t.File)
+		return r.skipFiles[t.File.FilePath()] || !datafile.MayMatch(where, r.def.Columns, t.File)
 	})
 	scan, err := datafile.NewScan(r.ctx, r.t, r.def.Columns, r.names, where)
 	if err != nil {

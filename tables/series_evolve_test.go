@@ -197,7 +197,7 @@ func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := series.Newest(now, 0)
+	o, err := series.ForTable(now, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestSeveralOfAnUpdate(t *testing.T) {
 	err = b.s.Update(ctx, func(x *Txn) error {
 		return errors.Join(x.Put("b", "t", one(), PutAppend, nil), x.Put("b", "t", one(), PutAppend, nil))
 	})
-	if err == nil || !strings.Contains(err.Error(), "only once in an Update") {
+	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
 		t.Error(err)
 	}
 }

@@ -78,7 +78,7 @@ func TestUpsertWidens(t *testing.T) {
 		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; its evolution is compatible`},
 		{k + "int64", `{"k":1,"v":1}`, k + "bool", `{"k":1,"v":true}`, `column "v": it has type bool, and the table has int64`},
 		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
-		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": it has type float64, which cannot be a key of an upsert`},
+		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": a column of type float64 cannot be a key for Upsert`},
 	} {
 		for _, how := range []string{"tail", "folded", "commits"} {
 			t.Run(c.columns+"/"+c.put+"/"+how, func(t *testing.T) {

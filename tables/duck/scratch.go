@@ -207,7 +207,7 @@ func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {
-		fields[i].Type = schema.OptionalParts(fields[i].Type)
+		fields[i].Type = schema.WithNullableFields(fields[i].Type)
 	}
 	return arrow.NewSchema(fields, nil)
 }

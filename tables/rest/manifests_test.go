@@ -156,7 +156,7 @@ func TestLyingManifests(t *testing.T) {
 
 	spec := parts.Spec()
 	text := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.String})
-	refused("is a string, not of the type long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
+	refused("is of type string, not long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
 	refused("no value for the partition field with ID 1000", parts, honest)
 
 	s := c.writeSnapshot(plain, honest)

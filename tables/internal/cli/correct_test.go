@@ -31,7 +31,7 @@ func TestCorrect(t *testing.T) {
 		{"delete-rows series --bucket b --where x=1", "column \"x\": the table has no such column"},
 		{"get series --bucket b --columns sym,v --format csv", "sym,v\nC,10\nB,7\nB,8\n"},
 		{"partition series --bucket b --by day", "needs a time column"},
-		{"partition series --bucket b", "series: by none, because the files are not cut by time; 0 files instead of 0, version 4\n"},
+		{"partition series --bucket b", "series: by none, because the files are not divided by time; 0 files instead of 0, version 4\n"},
 	}
 	url, token := remoteServer(t, flightd.Admin)
 	for _, location := range [][]string{{"--dir", filepath.Join(t.TempDir(), "tables")}, {"--server", url, "--token-file", token}} {

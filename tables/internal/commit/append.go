@@ -19,25 +19,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges limits how often a table may change while an append prepares its rows. After that, the next
-// attempt holds the table's lock, so that no further change can interfere.
+// maxChanges limits how often the table can change while an append prepares its rows. The next attempt then holds the
+// table's lock, so that the table cannot change again.
 const maxChanges = 2
 
-// Append adds rows to the tail, unless checkFit returns an error for the conversion of the rows. It reports
-// whether the table exists; if not, it does nothing.
+// Append adds rows to the tail, unless checkFit returns an error for the conversion of the rows. It reports whether the
+// table exists; if not, Append does nothing.
 func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
-	for changes := 0; ; changes++ {
+	for attempts := 0; ; attempts++ {
 		e.tables.Appending.RLock()
-		a := appendAttempt{id: id, locks: changes >= maxChanges}
+		a := appendAttempt{id: id, holdsLock: attempts >= maxChanges}
 		err := e.tryAppend(ctx, src, checkFit, &a)
 		if err == nil {
-			err = a.appended.Sync(ctx) // not under e.mu, so that other appends proceed
+			err = a.appended.Sync(ctx) // without holding e.mu, so that other appends can proceed
 		}
 		e.tables.Appending.RUnlock()
 		if err != nil {
 			return 0, a.exists, err
 		}
-		if a.full { // folds cannot keep up with appends, so the appender folds as well
+		if a.full { // folds cannot keep up with appends, so this append folds as well
 			if _, err = e.Fold(ctx); err != nil {
 				return 0, false, err
 			}
@@ -49,10 +49,10 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 
 // appendAttempt is one attempt at an append.
 type appendAttempt struct {
-	id    string
-	locks bool // the attempt holds the table's lock throughout
+	id        string
+	holdsLock bool // whether the attempt holds e.mu throughout
 
-	// State of the table when the rows were prepared, without a lock.
+	// State of the table when the rows were prepared; another goroutine can change the table since.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
@@ -64,7 +64,7 @@ type appendAttempt struct {
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
-	if a.locks {
+	if a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
@@ -78,7 +78,7 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	return e.append(ctx, frame, a)
 }
 
-// encodeRows casts the rows to the table's columns and encodes them for the tail. It reports whether there are any.
+// encodeRows casts the rows to the table's columns and encodes them for the tail. It reports whether there are any rows.
 func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
@@ -99,10 +99,10 @@ func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit f
 	return frame, true, err
 }
 
-// prepareAppend refreshes the table's state, and reports whether the append may proceed: the table must
-// exist, the tail must not be full, and the put must not have been applied before. It locks e.mu unless a.locks.
-func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (proceed bool, err error) {
-	if !a.locks {
+// prepareAppend refreshes the table's state, and reports whether the append can proceed: the table must exist, the tail
+// must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock.
+func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
+	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
@@ -122,9 +122,10 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (proceed bo
 	return !applied, err
 }
 
-// append adds a frame to the tail if the table has not changed since the frame was prepared. It locks e.mu unless a.locks.
+// append adds a frame to the tail unless the table has changed since the frame was prepared. It locks e.mu unless
+// a.holdsLock.
 func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) error {
-	if !a.locks {
+	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 	}
@@ -133,7 +134,7 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 	}
 	if e.log == nil {
 		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
-	} else if a.id != "" { // another request may have applied the same put since
+	} else if a.id != "" { // a concurrent request may have applied the same put
 		if applied, err := e.log.Applied(ctx, a.id); applied || err != nil {
 			return err
 		}
@@ -148,9 +149,9 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 	return nil
 }
 
-// cast checks the rows read so far, and returns them in the stored types. It returns ErrNeedsCommit if the
-// put changes columns, may be refused as a duplicate, or must be checked against the whole table. A nil
-// checkFit means that the table has no rows yet. The caller must release the rows.
+// cast checks the rows in memory, and returns them in the stored types. It returns ErrNeedsCommit if the put changes
+// columns, may be rejected as a duplicate, or must be checked against the whole table. If checkFit is nil, the table has no
+// rows yet. The caller must release the result.
 func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
@@ -194,8 +195,8 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 	return rows, nil
 }
 
-// Create creates a table whose first rows are in the tail. The rows are invisible until the catalog contains
-// the table. The first fold writes the Iceberg files. Create returns ErrStale if the table already exists.
+// Create creates a table whose first rows are in the tail. The rows are invisible until the catalog contains the table. The
+// first fold writes the Iceberg files. If the table already exists, Create returns ErrStale.
 func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
@@ -224,7 +225,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			_, err = log.Append(ctx, frame, time.Now())
 		}
 		if err == nil {
-			err = e.tables.Tail.Flush(ctx) // even if Options.Sync is off, the rows must be durable before the table exists
+			err = e.tables.Tail.Flush(ctx) // even without Options.Sync, the rows must be durable before the table exists
 		}
 	}
 	if err == nil {
@@ -236,7 +237,7 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 			return meta, nil
 		}})
 	}
-	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created after all, the next refresh finds its log
+	if errors.Is(err, partd.ErrUnknownOutcome) { // if the table was created, the next refresh finds its log
 		log.Release()
 		return err
 	}
@@ -246,14 +247,14 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 	return err
 }
 
-// Applied reports whether a put with the id was applied to a table.
+// Applied reports whether a put with the ID was applied to a table.
 func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
 }
 
-// applied is like Applied, for a table's UUID. e.mu must be held if the entry has a log.
+// applied is Applied for a table with the given UUID. If the entry has a log, e.mu must be held.
 func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
 	if e.log != nil && e.log.UUID() == uuid {
 		if ok, err := e.log.Applied(ctx, id); ok || err != nil {

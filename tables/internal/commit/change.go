@@ -18,27 +18,27 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// MaxAttempts limits how often a commit is tried when other commits come first.
+// MaxAttempts limits how often a commit is tried if it conflicts with other commits.
 const MaxAttempts = 100
 
-// Step is a part of a change of one table. It returns the table's metadata after the step, or nil to delete
-// the table; cur is nil if the table does not exist. It is called once per attempt to commit, and may write
-// only manifests, because data files must be written before.
+// Step is one step of a change to a table. It returns the table's metadata after the step, or nil to delete the table. cur is
+// nil if the table does not exist. A Step is called once per attempt to commit, so it must write only manifests; data files
+// must be written before.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
 
-// Mode is a set of a step's requirements.
+// Mode is a set of flags that describe how a step uses the table and its tail.
 type Mode uint8
 
 const (
 	Plain     Mode = 0
-	Exclusive Mode = 1 << iota // no append to the tail may happen between the step and the commit
+	Exclusive Mode = 1 << iota // no append to the tail is allowed between the step and the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
-	Deletes                    // the step needs neither the current table, which may be damaged, nor the tail's rows
-	Restores                   // the step does not need the current table
+	Deletes                    // the step needs neither the current table, which can be damaged, nor the tail's rows
+	Restores                   // the step does not need the current table, which can be damaged
 )
 
-// PreparedStep is a step and the IO through which its files were written; IO is nil if it has no files.
+// PreparedStep is a step, with the IO that wrote its files; IO is nil if there are none.
 type PreparedStep struct {
 	Mode  Mode
 	IO    *icecat.FileIO
@@ -48,14 +48,14 @@ type PreparedStep struct {
 // Change is a sequence of steps that change one table.
 type Change struct {
 	*Entry
-	Result *table.Table // the committed table; nil if nothing was done, or the table was deleted
+	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
-	// Unfolded skips the fold before the steps. Steps that depend on a particular snapshot need this, because
-	// a fold creates another snapshot.
+	// Unfolded skips the fold before the steps. Steps that depend on a particular snapshot need this, because a fold
+	// creates a new snapshot.
 	Unfolded bool
 
 	steps []PreparedStep
-	modes Mode // modes of all steps together
+	modes Mode // union of the steps' modes
 }
 
 // Add adds a step.
@@ -66,12 +66,12 @@ func (c *Change) Add(mode Mode, io *icecat.FileIO, apply Step) {
 // Len returns the number of steps.
 func (c *Change) Len() int { return len(c.steps) }
 
-// Writes reports whether the change adds files, or changes columns.
+// Writes reports whether the change adds files or changes columns.
 func (c *Change) Writes() bool {
 	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p PreparedStep) bool { return p.IO != nil })
 }
 
-// RemoveFiles removes the files of the steps if err means that they were not committed.
+// RemoveFiles removes the steps' files if err means that they were not committed.
 func (c *Change) RemoveFiles(err error) {
 	for _, p := range c.steps {
 		if p.IO != nil {
@@ -80,7 +80,7 @@ func (c *Change) RemoveFiles(err error) {
 	}
 }
 
-// Commit makes all changes, each of a different table, or none of them. The hooks run in the same
+// Commit commits all changes, or none of them. Each change must concern a different table. The hooks run in the same
 // transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.OnPrepared != nil {
@@ -94,13 +94,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		defer c.Commits.Unlock()
 	}
 	for _, c := range changes {
-		// Fold first, because rows acknowledged in the tail come before the change.
+		// Fold first, because rows acknowledged in the tail precede the change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, err := c.fold(ctx)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
-				// The rows do not fit a table that another program changed, or cannot be read. A change that
-				// replaces them may proceed.
-				s.Logger.Warn("replaced rows in the tail that no version contains", "table", c.Name, "err", err)
+				// The rows do not fit a table that another program changed, or cannot be read. A change that replaces them
+				// can still proceed.
+				s.Logger.Warn("discarded unreadable rows in the tail, because a change replaces them", "table", c.Name, "err", err)
 				err = nil
 			}
 			if err != nil {
@@ -121,12 +121,11 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return err
 }
 
-// errUnfit means that rows in the tail have nulls that the table's columns do not allow. A fold relaxes the
-// columns.
-var errUnfit = errors.New("rows in the tail have nulls in parts of columns that do not allow them")
+// errUnfit means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
+var errUnfit = errors.New("rows in the tail have nulls in nested fields that do not allow them")
 
-// Commit commits steps of a table. The caller must hold Commits, and must have folded the tail if the steps
-// need its rows. Commit returns the committed table, or nil if there was nothing to do.
+// Commit commits steps that change the entry's table. The caller must hold Commits, and must have folded the tail if the steps
+// need its rows. Commit returns the committed table, or nil if nothing changed.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
@@ -139,44 +138,44 @@ func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table
 	return c.Result, err
 }
 
-// commitWithRetry commits changes, and retries after conflicts. The entries' Commits must be held.
+// commitWithRetry commits changes, and retries after conflicts. Commits of all entries must be held.
 func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
 	}
-	for n := 1; ; n++ {
+	for attempt := 1; ; attempt++ {
 		err := s.tryCommit(ctx, hooks, changes)
 		if !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
-		if n == MaxAttempts {
+		if attempt == MaxAttempts {
 			return fmt.Errorf("%w: %w", ErrConflict, err)
 		}
-		pause := time.Duration(rand.Int64N(int64(min(n, 50)) * int64(2*time.Millisecond)))
+		pause := time.Duration(rand.Int64N(int64(min(attempt, 50)) * int64(2*time.Millisecond)))
 		if err := canceled.Wait(ctx, time.After(pause)); err != nil {
 			return err
 		}
 	}
 }
 
-// Attempt is one attempt to commit a change of a table.
+// Attempt is one attempt to commit a change.
 type Attempt struct {
 	*Change
-	IO      *icecat.FileIO // for manifests and metadata
-	Info    icecat.Info    // shown in listings
-	IDs     []icecat.PutID // IDs of the puts
+	IO      *icecat.FileIO // writes manifests and metadata
+	Info    icecat.Info    // information for listings
+	IDs     []icecat.PutID // IDs of the puts that the change contains
 	Now     time.Time
 	Damaged bool // the table exists but is damaged
 
-	initial  *table.Table   // state before the steps, or nil
-	tailDone bool           // a step wrote the tail to files
-	tailRows bool           // the tail then had rows
-	inline   bool           // the metadata may be stored in the catalog's database
-	epoch    *int64         // the last epoch of the tail that the change replaces, or nil
-	record   *icecat.Change // nil if there is nothing to do
+	initial  *table.Table   // state before the steps; nil if the table did not exist
+	tailDone bool           // whether a step has written the tail to files
+	tailRows bool           // whether the tail had rows at that time
+	inline   bool           // whether the metadata can be stored in the catalog's database
+	epoch    *int64         // last epoch of the tail that the change replaces; can be nil
+	record   *icecat.Change // nil if there is nothing to commit
 }
 
-// tryCommit is one attempt of commitWithRetry.
+// tryCommit makes one attempt to commit changes.
 func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {
 	var attempts []*Attempt
 	defer func() {
@@ -206,8 +205,8 @@ func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	}
 	for _, a := range attempts {
 		if err := a.finish(ctx); err != nil {
-			// The commit succeeded. The next access to the table, or the next Open, cleans up.
-			s.Logger.Warn("could not clean up the tail after a commit", "table", a.Name, "err", err)
+			// The commit succeeded. The next access to the table, or the next Open, cleans up the tail.
+			s.Logger.Warn("cannot clean up the tail after a commit", "table", a.Name, "err", err)
 		}
 	}
 	return nil
@@ -231,8 +230,8 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			steps = append([]PreparedStep{{Apply: e.markReplaced(last)}}, steps...)
 		}
 	}
-	ch := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.base(ctx, ch, steps[0].Mode&(Deletes|Restores) != 0)
+	record := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
+	cur, err := a.base(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
 	if err != nil {
 		return err
 	}
@@ -251,44 +250,44 @@ func (a *Attempt) prepare(ctx context.Context) error {
 			cur = a.Table(meta)
 		}
 		if p.IO != nil {
-			ch.IOs = append([]*icecat.FileIO{p.IO}, ch.IOs...)
+			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	if !applied || cur == nil && ch.Base == nil && !a.Damaged { // the change created and deleted the table
+	if !applied || cur == nil && record.Base == nil && !a.Damaged { // nothing to do, or the change created and deleted the table
 		return nil
 	}
 	if cur != nil {
-		if ch.New, err = a.Info.Mirror(cur.Metadata()); err != nil {
+		if record.New, err = a.Info.Mirror(cur.Metadata()); err != nil {
 			return err
 		}
 	}
-	ch.Info, ch.PutIDs, ch.Inline = &a.Info, a.IDs, a.inline
-	a.record = ch
+	record.Info, record.PutIDs, record.Inline = &a.Info, a.IDs, a.inline
+	a.record = record
 	return nil
 }
 
-// base loads the table that the steps change, or nil if it does not exist. If mayBeDamaged is true, it also
-// accepts a damaged table.
-func (a *Attempt) base(ctx context.Context, ch *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
+// base loads the table to change, or returns nil if the table does not exist. If mayBeDamaged is true, it accepts a damaged
+// table.
+func (a *Attempt) base(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
-	ch.Base, err = cat.Load(ctx, ch.Namespace, ch.Name)
+	record.Base, err = cat.Load(ctx, record.Namespace, record.Name)
 	switch {
 	case errors.Is(err, icecat.ErrNotFound):
-		ch.Base = nil
+		record.Base = nil
 		return nil, nil
 	case errors.Is(err, icecat.ErrContent) && mayBeDamaged:
-		location, err := cat.Location(ctx, ch.Namespace, ch.Name)
-		ch.DamagedLocation, a.Damaged = &location, true
+		location, err := cat.Location(ctx, record.Namespace, record.Name)
+		record.DamagedLocation, a.Damaged = &location, true
 		return nil, conflict(err)
 	case err != nil:
 		return nil, err
 	}
-	l, err := cat.Get(ctx, ch.Namespace, ch.Name)
+	l, err := cat.Get(ctx, record.Namespace, record.Name)
 	if err = cmp.Or(err, l.Damaged); err != nil {
 		return nil, conflict(err)
 	}
 	a.Info = l.Info
-	return cat.Staged(ch.Namespace, ch.Name, ch.Base.Metadata(), ch.Base.MetadataLocation(), a.IO), nil
+	return cat.Staged(record.Namespace, record.Name, record.Base.Metadata(), record.Base.MetadataLocation(), a.IO), nil
 }
 
 // TailRows returns the number of rows that are only in the tail. The change must be Exclusive.
@@ -299,16 +298,15 @@ func (a *Attempt) TailRows() (rows int64) {
 	return rows
 }
 
-// Table returns the attempt's table with other metadata.
+// Table returns the attempt's table with the given metadata.
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
-// Series returns t as a Series, or nil if its rows have no order.
+// Series returns t as a Series, or nil if the table has no order.
 func (e *Entry) Series(t *table.Table) (*series.Series, error) {
-	return series.Newest(t, e.tables.Memory)
+	return series.ForTable(t, e.tables.Memory)
 }
 
-// AddPutID adds the ID of a put to the change. It returns ErrNothing if a put with this ID was applied
-// before. cur may be nil.
+// AddPutID adds a put's ID to the change. If a put with this ID was already applied, it returns ErrNothing. cur can be nil.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
 	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
@@ -322,7 +320,7 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return nil
 }
 
-// conflict replaces the error for a table that disappeared by ErrConflict, which is retried.
+// conflict converts the error for a table that disappeared to ErrConflict, which is retried.
 func conflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict
@@ -330,28 +328,28 @@ func conflict(err error) error {
 	return err
 }
 
-// finish updates the entry to the committed state. e.mu must be held, unless the change is Plain, because
-// then finish does not touch the entry.
+// finish updates the entry to the committed state. Unless the change is Plain, e.mu must be held. A Plain change does not
+// affect the entry.
 func (a *Attempt) finish(ctx context.Context) error {
-	ch := a.record
-	if ch == nil || ch.New == nil { // the steps' files are not needed
+	record := a.record
+	if record == nil || record.New == nil { // the steps' files are not used
 		a.RemoveFiles(ErrNothing)
 	}
-	if ch == nil {
+	if record == nil {
 		return nil
 	}
-	a.Result = ch.Result
+	a.Result = record.Result
 	if a.modes == Plain {
 		return nil
 	}
-	if ch.New == nil {
+	if record.New == nil {
 		return a.forget(ctx)
 	}
 	var err error
-	if ch.Base != nil && ch.Base.Metadata().TableUUID() != ch.New.TableUUID() { // deleted, then created again
+	if record.Base != nil && record.Base.Metadata().TableUUID() != record.New.TableUUID() { // the table was deleted and created again
 		err = a.forget(ctx)
 	} else if a.epoch != nil {
 		err = a.log.Forget(ctx, *a.epoch)
 	}
-	return errors.Join(err, a.set(ctx, ch.Result))
+	return errors.Join(err, a.set(ctx, record.Result))
 }

@@ -21,13 +21,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxEntries limits the number of unused tables without rows in the tail that stay in memory.
+// maxEntries is the maximum number of unused tables without rows in the tail that stay in memory.
 const maxEntries = 1 << 14
 
 // lastEpoch is greater than every other epoch.
 const lastEpoch = math.MaxInt64
 
-// Entry is the state of a table in memory while it is in use, or has rows in the tail.
+// Entry is the state of a table in memory, while the table is in use or has rows in the tail.
 type Entry struct {
 	tables *Tables
 	icecat.TableName
@@ -36,16 +36,16 @@ type Entry struct {
 	// Commits is held during every commit to the table in this process.
 	Commits sync.Mutex
 
-	mu          sync.Mutex // guards the fields below, and orders appends to the tail
+	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
 	state       state
 	log         *tail.Log // nil if the tail has no rows of the table
-	bucketRules string    // the bucket's rules at the last refresh
-	queued      bool      // a fold was requested
+	bucketRules string    // the bucket's rules, as of the last refresh
+	queued      bool      // whether a fold is queued
 
-	encoders sync.Pool // of *tail.Encoder, for appends
+	encoders sync.Pool // of *tail.Encoder
 }
 
-// Release drops a reference from Acquire.
+// Release drops a reference obtained from Acquire.
 func (e *Entry) Release() {
 	// Only a concurrent Acquire can race with the last release.
 	e.mu.Lock()
@@ -60,19 +60,19 @@ func (e *Entry) Release() {
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
 	Rows        []arrow.RecordBatch // in the stored types; the caller of View must release them
-	Fingerprint string              // equal texts mean equal rows
+	Fingerprint string              // if two fingerprints are equal, the rows are equal
 
-	Deduped, Replaces bool // Rows are deduplicated rows from Cache
+	Deduped, Replaces bool // Deduped: Rows come from Cache; Replaces: they can replace rows in files
 
 	log *tail.Log
 	key string
 }
 
-// Cache stores deduplicated rows for other readers of the same state of the table.
+// Cache stores deduplicated rows for other readers of the same table state.
 func (t *Tail) Cache(deduped arrow.RecordBatch, replaces bool) { t.log.Cache(t.key, deduped, replaces) }
 
-// View returns the table's current state and its definition. If withRows is true, it also returns the rows
-// that are only in the tail.
+// View returns the table's current state and definition. If withRows is true, it also returns the rows that are only in the
+// tail.
 func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -95,8 +95,7 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	return t, d, rows, err
 }
 
-// rows returns the rows that are only in the tail, up to an epoch. The caller must release them. e.mu must be
-// held.
+// rows returns the rows that are only in the tail, up to the epoch upTo. The caller must release them. e.mu must be held.
 func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
@@ -111,11 +110,11 @@ func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]ar
 	return rows, nil
 }
 
-// renameColumns renames the columns of a batch with an older schema to their current names, and drops removed
-// columns. It returns the batch unchanged if it matches no older schema. It takes ownership of the batch.
+// renameColumns converts a batch with an older schema to the columns' current names, and drops columns that were removed. If
+// the batch matches no older schema, it returns the batch unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	for _, sc := range slices.Backward(meta.Schemas()) {
-		stored, err := schema.StoredSchema(sc)
+	for _, oldSchema := range slices.Backward(meta.Schemas()) {
+		stored, err := schema.StoredSchema(oldSchema)
 		if err != nil {
 			return batch, err
 		}
@@ -129,20 +128,20 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 			field.Name = name
 			fields, columns = append(fields, field), append(columns, batch.Column(i))
 		}
-		for i, f := range sc.Fields() {
+		for i, f := range oldSchema.Fields() {
 			if current, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
 				add(i, current.Name)
 			}
 		}
-		if len(fields) == 0 { // all columns were replaced, so they can only be matched by name
-			for i, f := range sc.Fields() {
+		if len(fields) == 0 { // all columns were replaced, so match them by name
+			for i, f := range oldSchema.Fields() {
 				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
 					add(i, f.Name)
 				}
 			}
 		}
 		if len(fields) == 0 {
-			return batch, nil // it matches no schema; the caller reports that
+			return batch, nil // the caller reports the mismatch
 		}
 		defer batch.Release()
 		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
@@ -150,7 +149,7 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows of the tail to a stored schema. It takes ownership of the rows.
+// castTail casts rows from the tail to a stored schema. It takes ownership of the rows.
 func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
@@ -159,7 +158,7 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 		converted, err := schema.CastStored(batch, stored)
 		if err != nil {
 			take.Release(rows)
-			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed it: evolve its columns until they fit: %w", err)
+			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed its columns: evolve the columns until the rows fit: %w", err)
 		}
 		batch.Release()
 		rows[i] = converted
@@ -167,11 +166,11 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 	return rows, nil
 }
 
-// pin protects files that were in use when the pin was created: the files of a reader's view, and files
-// written for a future commit.
+// pin protects files that were in use when the pin was created: the files of a reader's view, and files written for a future
+// commit.
 type pin struct{ created time.Time }
 
-// Pin protects files until unpin is called.
+// Pin prevents the removal of files until unpin is called.
 func (s *Tables) Pin() (unpin func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +186,7 @@ func (s *Tables) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns the number of pins and the time of the oldest, or the current time if there are no pins.
+// Pinned returns the number of pins and the creation time of the oldest, or the current time if there are none.
 func (s *Tables) Pinned() (pins int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +199,7 @@ func (s *Tables) Pinned() (pins int, oldest time.Time) {
 	return len(s.pins), earliest
 }
 
-// Acquire returns the entry of a table. The caller must release it.
+// Acquire returns a table's entry. The caller must release it.
 func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +215,7 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 	return e, nil
 }
 
-// AcquirePinned acquires an entry, and pins the files that are written for it. The caller must call release.
+// AcquirePinned acquires an entry and pins the files written for it. The caller must call release.
 func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), err error) {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -230,7 +229,7 @@ func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), er
 	return e, func() { unpin(); e.Release() }, nil
 }
 
-// load returns the table's current state, after a refresh. e.mu must be held.
+// load refreshes the entry, and returns the table's current state. e.mu must be held.
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {

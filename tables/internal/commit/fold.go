@@ -20,14 +20,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Fold moves a table's rows from the tail to its files, and returns their number.
+// Fold moves a table's rows from the tail to files, and returns the row count.
 func (e *Entry) Fold(ctx context.Context) (int64, error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	return e.fold(ctx)
 }
 
-// FoldAll folds all rows acknowledged before the call, and returns the table. Commits must be held.
+// FoldAll folds all rows that were acknowledged before the call, and returns the table. Commits must be held.
 func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	if _, err := e.fold(ctx); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (e *Entry) FoldAll(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// fold is like Fold, for a caller that holds Commits. It retries if the table's schema changes concurrently.
+// fold is Fold for callers that hold Commits. It retries if the table's schema changes concurrently.
 func (e *Entry) fold(ctx context.Context) (rows int64, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil
@@ -61,7 +61,7 @@ type foldInput struct {
 	stored  *arrow.Schema
 	epoch   int64
 	ids     map[string]time.Time
-	oldest  time.Time // time at which the oldest row was put
+	oldest  time.Time // time of the oldest put
 	updated time.Time
 }
 
@@ -76,7 +76,7 @@ func (e *Entry) foldOnce(ctx context.Context) (folded int64, err error) {
 		return 0, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // otherwise another store has applied all the puts
+	if len(f.rows) > 0 { // otherwise another Store has applied all the puts
 		if folded, err = e.commitFold(ctx, f); err != nil {
 			return 0, err
 		}
@@ -112,7 +112,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	if last <= e.state.folded { // an earlier fold had an unknown outcome, or could not clean up
+	if last <= e.state.folded { // an earlier fold committed, but its outcome was unknown or it could not clean up
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &foldInput{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
@@ -123,7 +123,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	return f, err
 }
 
-// commitFold writes and commits the files of a fold.
+// commitFold writes and commits a fold's files.
 func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	batch, err := concat(f.rows, f.stored)
@@ -131,9 +131,9 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		return 0, err
 	}
 	rows = batch.NumRows()
-	sh, err := relaxedShape(f.t.Metadata(), batch)
-	if err == nil && sh != nil {
-		err = e.relax(ctx, f, sh)
+	shape, err := relaxedShape(f.t.Metadata(), batch)
+	if err == nil && shape != nil {
+		err = e.relax(ctx, f, shape)
 	}
 	if err != nil {
 		batch.Release()
@@ -149,9 +149,9 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 			return nil, err
 		}
 		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
-			return nil, ErrNothing // an earlier fold of unknown outcome took effect
+			return nil, ErrNothing // an earlier fold with unknown outcome took effect
 		}
-		// A put that another Store has applied must not count twice.
+		// If another Store has applied a put, its rows must not be added again.
 		applied, err := e.tables.Catalog.PutsApplied(ctx, f.UUID, slices.Collect(maps.Keys(f.ids))...)
 		if err != nil || len(applied) > 0 {
 			return nil, cmp.Or(err, ErrStale)
@@ -171,8 +171,8 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	return rows, e.tables.commitWithRetry(ctx, nil, c)
 }
 
-// relaxedShape returns the shape that a table needs before rows of its tail can become files, or nil if they
-// fit its current shape. See schema.RelaxShape.
+// relaxedShape returns the shape that the table needs before rows from its tail can be written to files, or nil if they
+// fit the current shape. See schema.RelaxShape.
 func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -181,15 +181,15 @@ func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, e
 	return schema.RelaxShape(def.Columns, meta.LastColumnID(), def.Put, rows)
 }
 
-// relax gives the table a shape that allows the rows. It then returns ErrStale, so that the fold is retried.
-func (e *Entry) relax(ctx context.Context, f *foldInput, sh *schema.Shape) error {
-	e.tables.Logger.Warn("parts of columns may now be null, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
+// relax changes the table's shape to allow the rows. It then returns ErrStale, so that the fold is retried.
+func (e *Entry) relax(ctx context.Context, f *foldInput, shape *schema.Shape) error {
+	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
 	c := &Change{Entry: e}
 	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
 		if err := f.Holds(cur); err != nil {
 			return nil, err
 		}
-		meta, err := definition.Reshape(cur.Metadata(), sh)
+		meta, err := definition.Reshape(cur.Metadata(), shape)
 		if err != nil {
 			return nil, err
 		}
@@ -198,18 +198,18 @@ func (e *Entry) relax(ctx context.Context, f *foldInput, sh *schema.Shape) error
 	return cmp.Or(e.tables.commitWithRetry(ctx, nil, c), ErrStale)
 }
 
-// backdate gives the fold's snapshot the time of its rows. DuckDB reads the newest snapshot that is not newer
-// than its transaction, and the transaction begins before the table is loaded and folded. Therefore backdate
-// sets the snapshot's time back by up to a second for rows that were just put. A fold that contains only
-// duplicates creates no snapshot.
+// backdate sets the time of the fold's snapshot to the time of its rows. DuckDB reads the newest snapshot that is not newer
+// than its transaction, but the transaction begins before the table is loaded and folded. For rows that were just put,
+// backdate therefore moves the snapshot's time back by up to a second. If the rows are all duplicates, the fold creates no
+// snapshot.
 func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	if current := meta.CurrentSnapshot(); current == nil || base.SnapshotByID(current.SnapshotID) != nil {
 		return meta, nil
 	}
 	timestamp := f.updated
-	if ago := time.Now().Add(-time.Second); timestamp.After(ago) {
-		timestamp = ago
+	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {
+		timestamp = latest
 	}
 	snapshot := *meta.CurrentSnapshot()
 	snapshot.TimestampMs = min(snapshot.TimestampMs, max(timestamp.UnixMilli(), f.oldest.UnixMilli(), base.LastUpdatedMillis()))
@@ -219,7 +219,7 @@ func (f *foldInput) backdate(cur *table.Table, meta table.Metadata, props iceber
 	}, cur.MetadataLocation())
 }
 
-// epochProperty returns the table property for the last epoch that is in the files.
+// epochProperty returns the table property that records the last epoch in files.
 func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	if s.NoEpoch {
 		return nil
@@ -227,7 +227,7 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// keepIDs adds the IDs of puts whose rows leave the tail to the change.
+// keepIDs adds to the change the IDs of puts whose rows leave the tail.
 func (a *Attempt) keepIDs(ids map[string]time.Time) {
 	for id, timestamp := range ids {
 		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
@@ -246,7 +246,7 @@ func (e *Entry) markReplaced(epoch int64) Step {
 	}
 }
 
-// concat joins rows of the tail into one batch with a stored schema.
+// concat concatenates rows from the tail into one batch with a stored schema.
 func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
 	cast := slices.Clone(rows)
 	take.Retain(cast)
@@ -258,12 +258,11 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 	return take.Concat(cast)
 }
 
-// rowsUntil is the property of a fold's snapshot with the time at which its newest row was acknowledged, in
-// milliseconds since 1970.
+// rowsUntil is the snapshot property in which a fold records when its newest row was acknowledged, in milliseconds since 1970.
 const rowsUntil = "partd.rows-until"
 
-// SnapshotAt returns the table's snapshot at a moment, or nil if there was none. It ignores snapshots that
-// contain later rows.
+// SnapshotAt returns the snapshot that was current at a moment, or nil if there was none. It ignores snapshots that contain
+// later rows.
 func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot) {
 	byID := map[int64]*table.Snapshot{}
 	for _, s := range meta.Snapshots() {
@@ -271,9 +270,9 @@ func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot)
 	}
 	for entry := range meta.SnapshotLogs() {
 		s, millis := byID[entry.SnapshotID], entry.TimestampMs
-		if s != nil && s.Summary != nil && s.TimestampMs == millis { // otherwise a rollback made the snapshot current again
+		if s != nil && s.Summary != nil && s.TimestampMs == millis { // otherwise, a rollback made the snapshot current again
 			if rowsMillis, err := strconv.ParseInt(s.Summary.Properties[rowsUntil], 10, 64); err == nil {
-				millis = rowsMillis // because backdate changes the snapshot's own time
+				millis = rowsMillis // backdate changed the snapshot's own time
 			}
 		}
 		if millis > moment.UnixMilli() {
@@ -284,9 +283,8 @@ func SnapshotAt(meta table.Metadata, moment time.Time) (current *table.Snapshot)
 	return current
 }
 
-// FoldUntil folds the tail if all of its rows were acknowledged by the given moment, so that a snapshot
-// contains them. It returns the table, and reports whether such rows stay in the tail because the store is
-// read-only.
+// FoldUntil folds the tail if all its rows were acknowledged by the given moment, so that a snapshot contains them. It
+// returns the table, and reports whether such rows remain in the tail because the store is read-only.
 func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, unfolded bool, err error) {
 	t, oldest, updated, err := e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) {
@@ -295,7 +293,7 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	if e.tables.ReadOnly {
 		return t, !updated.After(moment), nil
 	}
-	// A fold in progress may still add snapshots from before the moment.
+	// A fold in progress may still commit rows from before the moment.
 	if err := e.lockCommits(ctx); err != nil {
 		return nil, false, err
 	}
@@ -307,8 +305,7 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 	return t, false, err
 }
 
-// lockCommits locks Commits, which a correction may hold for a long time. It returns an error if ctx ends
-// first.
+// lockCommits locks Commits, which a correction can hold for a long time. If ctx ends first, lockCommits returns an error.
 func (e *Entry) lockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {
@@ -322,8 +319,7 @@ func (e *Entry) lockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the
-// tail is empty.
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is empty.
 func (e *Entry) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

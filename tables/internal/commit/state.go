@@ -14,16 +14,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// state is the part of a table's metadata that an append needs.
+// state contains the parts of a table's metadata that an append needs.
 type state struct {
 	location string
 	uuid     string
 	version  int64
-	folded   int64                  // the last epoch in the files
+	folded   int64                  // last epoch in files
 	def      *definition.Definition // nil if the table does not exist
 }
 
-// Current returns the table's current state, or nil if it does not exist.
+// Current returns the table's current state, or nil if the table does not exist.
 func (e *Entry) Current(ctx context.Context) (*table.Table, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -45,34 +45,34 @@ func (e *Entry) HasTail(ctx context.Context) (bool, error) {
 	return rows > 0, nil
 }
 
-// refresh updates the state from the catalog. e.mu must be held.
+// refresh updates the entry's state from the catalog. e.mu must be held.
 func (e *Entry) refresh(ctx context.Context) error {
-	loc, rules, err := e.tables.Catalog.Lookup(ctx, e.Namespace, e.Name)
+	location, rules, err := e.tables.Catalog.Lookup(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.drop()
 		return nil
 	}
 	e.bucketRules = rules
-	if err != nil || loc == e.state.location {
+	if err != nil || location == e.state.location {
 		return err
 	}
 	_, err = e.load(ctx)
 	return err
 }
 
-// set stores a table's state in the entry. e.mu must be held.
+// set stores the state of t in the entry. e.mu must be held.
 func (e *Entry) set(ctx context.Context, t *table.Table) error {
-	var n state
-	err := icecat.CatchPanic(func() (err error) { n, err = e.stateOf(t); return err })
+	var newState state
+	err := icecat.CatchPanic(func() (err error) { newState, err = e.stateOf(t); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}
-	if e.log != nil && e.log.UUID() != n.uuid {
+	if e.log != nil && e.log.UUID() != newState.uuid {
 		e.drop()
 	}
 	if e.log == nil && e.tables.Tail != nil {
-		// The table may have been renamed, or may have been unreadable until now.
-		if e.log, err = e.tables.Tail.Claim(ctx, n.uuid, n.folded); err != nil {
+		// The table may have been renamed or repaired.
+		if e.log, err = e.tables.Tail.Claim(ctx, newState.uuid, newState.folded); err != nil {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
@@ -81,32 +81,32 @@ func (e *Entry) set(ctx context.Context, t *table.Table) error {
 	}
 	if e.log != nil {
 		// Another Store may have applied puts with the same IDs.
-		applied, err := e.tables.Catalog.PutsApplied(ctx, n.uuid, slices.Collect(maps.Keys(e.log.IDs(n.folded, lastEpoch)))...)
+		applied, err := e.tables.Catalog.PutsApplied(ctx, newState.uuid, slices.Collect(maps.Keys(e.log.IDs(newState.folded, lastEpoch)))...)
 		if err != nil {
 			return err
 		}
 		e.log.Void(applied)
 	}
-	e.state = n
+	e.state = newState
 	return nil
 }
 
-// stateOf returns the state for a table's metadata.
-func (e *Entry) stateOf(t *table.Table) (n state, err error) {
+// stateOf returns the state for a table.
+func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	meta := t.Metadata()
-	n = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1}
-	if s := meta.CurrentSnapshot(); s != nil {
-		n.version = s.SequenceNumber
+	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1}
+	if snapshot := meta.CurrentSnapshot(); snapshot != nil {
+		s.version = snapshot.SequenceNumber
 	}
 	if e.tables.Tail != nil {
-		n.folded = e.tables.Tail.Folded(meta.Properties())
+		s.folded = e.tables.Tail.Folded(meta.Properties())
 	}
-	n.def, err = definition.FromMetadata(meta)
-	return n, err
+	s.def, err = definition.FromMetadata(meta)
+	return s, err
 }
 
-// drop forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with
-// the new name, or the next Open, claims them. e.mu must be held.
+// drop forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with the new name,
+// or the next Open, claims them. e.mu must be held.
 func (e *Entry) drop() {
 	e.state = state{}
 	if e.log != nil {
@@ -115,12 +115,12 @@ func (e *Entry) drop() {
 	}
 }
 
-// Recover attaches a tail, and finds the tables that have rows in it.
+// Recover attaches a tail, and finds the tables with rows in it.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
 	entries := map[string]*Entry{}
-	var byUUID map[string]icecat.TableName // tables by the UUID in their metadata
-	var damaged error                      // the error of damaged tables, whose UUIDs are unknown
+	var byUUID map[string]icecat.TableName // maps the UUIDs in the tables' metadata to their names
+	var damaged error                      // errors for damaged tables, whose UUIDs are unknown
 	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
 		n, err := s.Catalog.ByUUID(ctx, uuid)
 		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
@@ -128,8 +128,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		}
 		t, err := s.loadUUID(ctx, n, uuid)
 		if t == nil && err == nil {
-			// Another program created, renamed or deleted the table. Its rows are removed only if
-			// no table has the UUID.
+			// Another program created, renamed or deleted the table. Remove its rows only if no table has the UUID.
 			if byUUID == nil {
 				if byUUID, damaged = s.Catalog.UUIDs(ctx); damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
 					return 0, false, damaged
@@ -144,7 +143,7 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 		}
 		switch {
 		case errors.Is(err, icecat.ErrContent):
-			s.Logger.Error("a table is damaged: its rows stay in the tail", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
+			s.Logger.Error("a table is damaged, so its rows stay in the tail: repair it with verify", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
 			folded = tail.Unknown
 		case t == nil || err != nil:
 			return 0, false, err
@@ -174,7 +173,7 @@ func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) 
 	return t, err
 }
 
-// hasUnreadRows reports whether the tail has rows of a table that could not be read. e.mu must be held.
+// hasUnreadRows reports whether the tail contains rows of the table that could not be read. e.mu must be held.
 func (e *Entry) hasUnreadRows() bool {
 	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
 }

@@ -1,8 +1,8 @@
-// Package commit commits changes of tables. It applies a change's steps to the newest state of a table, and
-// retries until the catalog accepts the result. It also writes the steps' files, and folds the tail.
+// Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until the
+// catalog accepts the result. It also writes the steps' files, and folds the tail.
 //
-// The lock order is: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
-// of their names; Entry.mu, in the same order; Tables.mu.
+// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order of
+// their names; Entry.mu, in the same order; Tables.mu.
 package commit
 
 import (
@@ -21,17 +21,16 @@ import (
 )
 
 var (
-	// ErrNotFound is wrapped by errors for missing tables.
+	// ErrNotFound is wrapped by the error for a missing table.
 	ErrNotFound = fmt.Errorf("not found (%w)", fs.ErrNotExist)
-	// ErrReadOnly is wrapped by errors for changes while the tables are open only for reading.
+	// ErrReadOnly is wrapped by the error for a change to tables that are open only for reading.
 	ErrReadOnly = icecat.ErrReadOnly
-	// ErrConflict is wrapped by the error of a commit that repeatedly conflicted with other commits.
+	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that the table changed after a change's files were written. The change must be prepared
-	// again.
+	// ErrStale means that the table changed after a change's files were written. The change must be prepared again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
-	// ErrNeedsCommit means that a put cannot go to the tail, because it changes columns, or because other
-	// puts may make it invalid.
+	// ErrNeedsCommit means that a put cannot go to the tail, because it changes columns, or because concurrent puts could
+	// make it invalid.
 	ErrNeedsCommit = errors.New("the put needs a separate commit")
 	// ErrNothing means that a step has nothing to do.
 	ErrNothing = errors.New("there is nothing to do")
@@ -40,26 +39,26 @@ var (
 // Options configures Tables.
 type Options struct {
 	Catalog   *icecat.Catalog
-	FoldBytes int64         // a table's tail is folded at this size
-	FoldAge   time.Duration // a table's tail is folded when its oldest row reaches this age; a negative age never folds
+	FoldBytes int64         // size, in bytes, at which a table's tail is folded
+	FoldAge   time.Duration // age of the oldest row at which a table's tail is folded; negative means no limit
 	Memory    int64
 	Logger    *slog.Logger
-	BucketOf  func(namespace string) string // for log messages
+	BucketOf  func(namespace string) string // converts namespaces for log messages
 
 	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
-	ReadOnly   bool   // no commits and no folds
-	OnPrepared func() // called after the files of a change are written; may be nil
-	NoEpoch    bool   // for tests: a fold does not commit its epoch with the rows
+	ReadOnly   bool   // whether to allow neither commits nor folds
+	OnPrepared func() // called after a change's files have been written; can be nil
+	NoEpoch    bool   // for tests: do not commit a fold's epoch with its rows
 }
 
-// Tables manages the tables of a catalog that are in use or have rows in the tail.
+// Tables manages a catalog's tables that are in use or have rows in the tail.
 type Tables struct {
 	Options
-	Tail *tail.Store // nil means no tail
+	Tail *tail.Store // nil if there is no tail
 
-	// Appending is held for reading by appends to the tail, and for writing to block them.
+	// Appending is held for reading by appends to the tail, and for writing to block appends.
 	Appending sync.RWMutex
 
 	mu      sync.Mutex
@@ -67,7 +66,7 @@ type Tables struct {
 	pins    map[*pin]struct{}
 	closed  bool
 
-	folds  chan *Entry // tables to fold because their tail is long
+	folds  chan *Entry // tables whose tails are large enough to fold
 	done   chan struct{}
 	worker sync.WaitGroup
 }
@@ -80,7 +79,7 @@ func NewTables(o Options) *Tables {
 	}
 }
 
-// Close stops the background work. It returns false if the tables were already closed.
+// Close stops background work. It returns false if it was called before.
 func (s *Tables) Close() bool {
 	s.mu.Lock()
 	wasClosed := s.closed
@@ -96,7 +95,7 @@ func (s *Tables) Close() bool {
 // Done returns a channel that Close closes.
 func (s *Tables) Done() <-chan struct{} { return s.done }
 
-// Refresh updates the state of a table from the catalog, and finds its rows in the tail.
+// Refresh updates a table's state from the catalog, and claims its rows in the tail.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	e, err := s.Acquire(n)
 	if err != nil {
@@ -108,7 +107,7 @@ func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	return e.refresh(ctx)
 }
 
-// WithTailRows adds the rows in the tail to a table's entry in a listing.
+// WithTailRows adds the tail's rows to a table's listing.
 func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
 	s.mu.Lock()
 	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
@@ -118,7 +117,7 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// A fold may have happened since the listing, so read both again together.
+	// A fold may have happened since the listing, so read it and the tail again together.
 	if err := e.refresh(ctx); err != nil || e.log == nil {
 		return l, err
 	}
@@ -134,26 +133,26 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	return current, nil
 }
 
-// InMemory returns the tables in memory, including every table with rows in the tail.
-func (s *Tables) InMemory() (all []icecat.TableName) {
+// InMemory returns the tables in memory, which include every table with rows in the tail.
+func (s *Tables) InMemory() (names []icecat.TableName) {
 	for _, e := range s.allEntries() {
-		all = append(all, e.TableName)
+		names = append(names, e.TableName)
 	}
-	return all
+	return names
 }
 
-// WithTail returns the tables of a namespace whose rows are partly in the tail.
-func (s *Tables) WithTail(namespace string) (all []icecat.TableName) {
+// WithTail returns the tables of a namespace that have rows in the tail.
+func (s *Tables) WithTail(namespace string) (names []icecat.TableName) {
 	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
 		if e.Namespace == namespace {
-			all = append(all, e.TableName)
+			names = append(names, e.TableName)
 		}
 	}
-	return all
+	return names
 }
 
-// queue requests a fold of the entry. If the queue is full, the entry is folded later because of its age.
-// e.mu must be held.
+// queue requests a fold of the entry's table. If the queue is full, the table is folded when its rows are old enough. e.mu
+// must be held.
 func (e *Entry) queue() {
 	if e.queued {
 		return
@@ -165,10 +164,10 @@ func (e *Entry) queue() {
 	}
 }
 
-// Run folds in the background until Close.
+// Run starts folding in the background, until Close.
 func (s *Tables) Run() { s.worker.Go(s.background) }
 
-// background folds tables with a long or old tail, one at a time.
+// background folds tables with a large or old tail, one at a time.
 func (s *Tables) background() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -176,11 +175,11 @@ func (s *Tables) background() {
 		<-s.done
 		cancel()
 	}()
-	every := time.Hour
+	interval := time.Hour
 	if s.FoldAge > 0 {
-		every = max(s.FoldAge/4, 10*time.Millisecond)
+		interval = max(s.FoldAge/4, 10*time.Millisecond)
 	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -201,17 +200,17 @@ func (s *Tables) background() {
 	}
 }
 
-// foldInBackground folds a table. It logs errors: the rows stay in the tail, and the next round retries.
+// foldInBackground folds a table. After an error, which it logs, the rows stay in the tail, and the next round retries.
 func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
 	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
-		s.Logger.Error("a table could not be folded: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
+		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
 	}
 }
 
-// olderThan returns the tables whose tail has rows from before a moment.
+// olderThan returns the entries whose tails have rows from before a moment.
 func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
@@ -220,7 +219,7 @@ func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 			if rows > 0 && oldest.Before(moment) {
 				old = append(old, e)
 			}
-		} else if e.hasUnreadRows() { // Fold skips them until the table is repaired
+		} else if e.hasUnreadRows() { // Fold fails until the table is repaired
 			old = append(old, e)
 		}
 		e.mu.Unlock()

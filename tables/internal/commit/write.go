@@ -24,12 +24,12 @@ import (
 type WriteInput struct {
 	Rows         datafile.Rows
 	Caster       *schema.Caster
-	Rules        *rules.Check                  // Write closes it; nil means no rules
-	Check        func(arrow.RecordBatch) error // the caller's own check, or nil
-	Acknowledged bool                          // the rows are already acknowledged, so they must not be refused as duplicates
+	Rules        *rules.Check                  // rule checks, which Write closes; nil means no rules
+	Check        func(arrow.RecordBatch) error // an additional check of each batch; can be nil
+	Acknowledged bool                          // the rows are already acknowledged, so they must not be rejected as duplicates
 }
 
-// Write writes rows as data files of a table, through io. After an error it removes the files.
+// Write writes rows as data files of a table, through io. After an error, it removes the files.
 func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
 	defer w.Rules.Close()
 	s, err := e.Series(t)
@@ -50,7 +50,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 	return files, err
 }
 
-// writeTail is like Write, for stored rows of the tail. It takes ownership of the rows.
+// writeTail is Write for rows from the tail in stored types. It takes ownership of the rows.
 func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO, rows arrow.RecordBatch) (files []iceberg.DataFile, err error) {
 	defer func() {
 		if err != nil {
@@ -74,9 +74,9 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 	return s.Write(ctx, sorted.Single(rows))
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from
-// their logical types; nil means no conversion. The change must have mode Folds. If TailFiles returns
-// errUnfit, a fold must come first.
+// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from their logical
+// types; nil means no conversion. The change must have the mode Folds. If TailFiles returns errUnfit, the tail must be folded
+// first.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
@@ -96,7 +96,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	if err != nil {
 		return nil, err
 	}
-	if sh, err := relaxedShape(cur.Metadata(), batch); err != nil || sh != nil {
+	if shape, err := relaxedShape(cur.Metadata(), batch); err != nil || shape != nil {
 		batch.Release()
 		return nil, cmp.Or(err, errUnfit)
 	}
@@ -119,7 +119,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	return a.Write(ctx, a.Table(dest), a.IO, WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{logical}}, Caster: caster, Rules: rules, Acknowledged: true})
 }
 
-// cast yields the rows in the table's stored types. It fails if a row has a null in a column of order.
+// cast yields the rows in the table's stored types. If a row has a null in a column of order, it yields an error.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for w.Rows.Next() {
@@ -141,7 +141,7 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 			if err == nil && w.Check != nil {
 				err = w.Check(batch)
 			}
-			if err != nil || w.Rules.Violated() { // nothing will be written, but violations are still counted
+			if err != nil || w.Rules.Violated() { // nothing will be written, but later violations are still counted
 				batch.Release()
 				batch = nil
 			}
@@ -155,8 +155,8 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 	}
 }
 
-// AddOrdered adds the files of an append as the table's rule for duplicates demands, and sets properties. If
-// acknowledged is true, it keeps rows that the rule would refuse.
+// AddOrdered adds the files of an append according to the table's rule for duplicates, and sets properties. If acknowledged is
+// true, it keeps rows that the rule would reject.
 func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {
@@ -165,11 +165,11 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 	if s == nil || cur.CurrentSnapshot() == nil || len(added) == 0 {
 		return AddFiles(ctx, cur, added, props)
 	}
-	var times []*sorted.Bounds
+	var bounds []*sorted.Bounds
 	for _, f := range added {
-		times = append(times, s.Bounds(f))
+		bounds = append(bounds, s.Bounds(f))
 	}
-	overlapping, err := s.Overlapping(ctx, times...)
+	overlapping, err := s.Overlapping(ctx, bounds...)
 	if err != nil {
 		return nil, err
 	}
@@ -188,14 +188,14 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 	return ReplaceFiles(ctx, cur, replaced, files, props)
 }
 
-// AddFiles adds files, and sets properties of the table and the snapshot.
+// AddFiles adds files, and sets properties of the table and of the snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.AddDataFiles(ctx, files, props, table.WithoutAutoNameMapping(), table.WithoutDuplicateCheck())
 	})
 }
 
-// ReplaceFiles replaces old by files, and sets properties of the table and the snapshot.
+// ReplaceFiles replaces the files old, and sets properties of the table and of the snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
@@ -219,7 +219,7 @@ func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Propertie
 	return MetadataOf(tx)
 }
 
-// MetadataOf returns the metadata that results from a transaction.
+// MetadataOf returns the metadata that a transaction results in.
 func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	t, err := tx.StagedTable()
 	if err != nil {

@@ -14,10 +14,11 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Iceberg maps int and long to plain INT32 and INT64. The library annotates such columns with their width,
-// and Spark then cannot read an int column that was widened to long.
+// Iceberg maps int and long to plain INT32 and INT64, but the library also annotates such columns with their bit width.
+// Spark then cannot read an int column that was widened to long.
 
-// removeWidths removes the widths of 32 and 64 bits from a footer, and reports whether it had any.
+// removeWidths removes the width annotations of 32- and 64-bit integers from a footer. It reports whether there were
+// any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	for _, e := range footer.FileMetaData.Schema {
 		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
@@ -27,8 +28,8 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file annotates a column with a width of 32 bits, as earlier versions of this
-// package did.
+// HasWidths reports whether a file annotates any column with a width of 32 bits, as earlier versions of this package
+// did.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -48,7 +49,7 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bo
 	return false, nil
 }
 
-// unannotatedFiles removes the widths from files that Iceberg's library writes.
+// unannotatedFiles creates files from which unannotatedFile removes the width annotations.
 type unannotatedFiles struct{ iceio.WriteFileIO }
 
 func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
@@ -56,19 +57,19 @@ func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
 	return &unannotatedFile{FileWriter: f}, err
 }
 
-// unannotatedFile forwards writes, except the last three: the footer, its length and the magic
-// number.
+// unannotatedFile forwards all writes except the last three, which the library uses for the footer, its length and the
+// magic number.
 type unannotatedFile struct {
 	iceio.FileWriter
-	last [][]byte
+	lastWrites [][]byte
 }
 
 func (f *unannotatedFile) Write(b []byte) (int, error) {
-	if f.last = append(f.last, bytes.Clone(b)); len(f.last) > 3 {
-		if _, err := f.FileWriter.Write(f.last[0]); err != nil {
+	if f.lastWrites = append(f.lastWrites, bytes.Clone(b)); len(f.lastWrites) > 3 {
+		if _, err := f.FileWriter.Write(f.lastWrites[0]); err != nil {
 			return 0, err
 		}
-		f.last = f.last[1:]
+		f.lastWrites = f.lastWrites[1:]
 	}
 	return len(b), nil
 }
@@ -78,33 +79,33 @@ func (f *unannotatedFile) ReadFrom(r io.Reader) (int64, error) {
 }
 
 func (f *unannotatedFile) Close() error {
-	lastBytes, err := removeWidthsAtEnd(bytes.Join(f.last, nil))
-	f.last = nil
+	lastBytes, err := removeWidthsAtEnd(bytes.Join(f.lastWrites, nil))
+	f.lastWrites = nil
 	if err == nil && len(lastBytes) > 0 {
 		_, err = f.FileWriter.Write(lastBytes)
 	}
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// removeWidthsAtEnd removes widths from the footer at the end of a file. It pads the file with zeros before
-// the footer, which Parquet allows, because the library has already counted the file's size.
+// removeWidthsAtEnd removes width annotations from the footer at the end of a file. To keep the file size that the
+// library has already recorded, it pads the file with zeros before the footer, which Parquet allows.
 func removeWidthsAtEnd(b []byte) ([]byte, error) {
-	n := len(b) - footerEnd
-	if n < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
-		return b, nil // the library failed
+	lengthStart := len(b) - footerEnd
+	if lengthStart < 0 || !bytes.HasSuffix(b, []byte("PAR1")) {
+		return b, nil // writing the file failed
 	}
-	footerStart := n - int(binary.LittleEndian.Uint32(b[n:]))
+	footerStart := lengthStart - int(binary.LittleEndian.Uint32(b[lengthStart:]))
 	if footerStart < 0 {
 		return b, nil
 	}
-	parsed, err := metadata.NewFileMetaData(b[footerStart:n], nil)
+	parsed, err := metadata.NewFileMetaData(b[footerStart:lengthStart], nil)
 	if err != nil || !removeWidths(parsed) {
 		return b, err
 	}
 	var footer bytes.Buffer
-	if _, err := parsed.WriteTo(&footer, nil); err != nil || footer.Len() > n-footerStart {
+	if _, err := parsed.WriteTo(&footer, nil); err != nil || footer.Len() > lengthStart-footerStart {
 		return b, err
 	}
 	length := binary.LittleEndian.AppendUint32(nil, uint32(footer.Len()))
-	return slices.Concat(b[:footerStart], make([]byte, n-footerStart-footer.Len()), footer.Bytes(), length, b[n+4:]), nil
+	return slices.Concat(b[:footerStart], make([]byte, lengthStart-footerStart-footer.Len()), footer.Bytes(), length, b[lengthStart+4:]), nil
 }

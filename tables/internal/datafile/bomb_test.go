@@ -95,7 +95,7 @@ func TestBatchesHaveBytes(t *testing.T) {
 				if s.Where, err = e.Bind(schema); err != nil {
 					t.Fatal(err)
 				}
-				s.Looked = []Column{columns[schema.FieldIndices(s.Where.Columns[0])[0]]}
+				s.ConditionColumns = []Column{columns[schema.FieldIndices(s.Where.Columns[0])[0]]}
 			}
 			count, least := int64(0), int64(-1)
 			for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {

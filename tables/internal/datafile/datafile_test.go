@@ -135,7 +135,7 @@ func TestConditionFirst(t *testing.T) {
 		}
 		s := &Scan{Rows: 100, Columns: []Column{text}, Where: where}
 		for _, name := range where.Columns {
-			s.Looked = append(s.Looked, map[string]Column{"n": n, "t": text}[name])
+			s.ConditionColumns = append(s.ConditionColumns, map[string]Column{"n": n, "t": text}[name])
 		}
 		if got, err := s.all(t.Context(), file5(t)); err != nil || got != want.rows {
 			t.Errorf("%s: %v %s, want %s", cond, err, got, want.rows)
@@ -170,7 +170,7 @@ func TestDamaged(t *testing.T) {
 	looked := []Column{columns[0], columns[2]}
 	whole := paged(t, rows)
 	damaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
-		return &Scan{Rows: 1000, Columns: columns, Looked: looked, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
+		return &Scan{Rows: 1000, Columns: columns, ConditionColumns: looked, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
 	})
 }
 

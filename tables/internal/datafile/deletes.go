@@ -18,18 +18,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deletes reads the delete files of other writers when a scan needs them. A position delete file may cover
-// many data files, and is read only once.
+// deletes reads delete files, which other programs write, when a scan needs them. A position delete file can apply to
+// many data files; it is read only once.
 type deletes struct {
 	t  *table.Table
 	mu sync.Mutex
 
-	positions map[string]map[string]map[int64]bool // deleted rows, by delete file and data file
+	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
 }
 
-// dropOf returns the Drop that finds a file's deleted rows.
-func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Drop, error) {
-	drop := &Drop{}
+// dropOf returns the Drop that finds the deleted rows of a file.
+func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
+	drop := &Deletes{}
 	var isDeleted []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Drop, e
 			return keys[string(key)]
 		})
 	}
-	var mu sync.Mutex // groups are read concurrently
+	var mu sync.Mutex // row groups are read concurrently
 	drop.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -83,7 +83,7 @@ func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Drop, e
 	return drop, nil
 }
 
-// Iceberg's field ids of the columns of position delete files.
+// Iceberg's field IDs for the columns of position delete files.
 const (
 	pathID     = 2147483546
 	positionID = 2147483545
@@ -93,10 +93,10 @@ const (
 func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if all, ok := d.positions[f.FilePath()]; ok {
-		return all[dataFile], nil
+	if rowsByFile, ok := d.positions[f.FilePath()]; ok {
+		return rowsByFile[dataFile], nil
 	}
-	all := map[string]map[int64]bool{}
+	rowsByFile := map[string]map[int64]bool{}
 	s := iceberg.NewSchema(0,
 		iceberg.NestedField{ID: pathID, Name: "file_path", Type: iceberg.PrimitiveTypes.String, Required: true},
 		iceberg.NestedField{ID: positionID, Name: "pos", Type: iceberg.PrimitiveTypes.Int64, Required: true})
@@ -107,10 +107,10 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile strin
 	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) {
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
-			if all[paths.Value(i)] == nil {
-				all[paths.Value(i)] = map[int64]bool{}
+			if rowsByFile[paths.Value(i)] == nil {
+				rowsByFile[paths.Value(i)] = map[int64]bool{}
 			}
-			all[paths.Value(i)][rows.Value(i)] = true
+			rowsByFile[paths.Value(i)][rows.Value(i)] = true
 		}
 	})
 	if err != nil {
@@ -119,11 +119,11 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile strin
 	if d.positions == nil {
 		d.positions = map[string]map[string]map[int64]bool{}
 	}
-	d.positions[f.FilePath()] = all
-	return all[dataFile], nil
+	d.positions[f.FilePath()] = rowsByFile
+	return rowsByFile[dataFile], nil
 }
 
-// keysOf returns the columns of an equality delete file, and the keys of the deleted values.
+// keysOf returns the columns of an equality delete file, and the keys of the values to delete.
 func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
@@ -141,7 +141,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Col
 	return columns, keys, err
 }
 
-// column returns a column of the table by its id, even if it has been dropped.
+// column returns the table's column with the given field ID, even if the column has been dropped.
 func (d *deletes) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
@@ -155,7 +155,7 @@ func (d *deletes) column(id int) (c Column, err error) {
 			}
 		}
 	}
-	return c, fmt.Errorf("it deletes by field %d, and the table never had such a column", id)
+	return c, fmt.Errorf("it deletes by the column with ID %d, which the table never had", id)
 }
 
 func (d *deletes) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
@@ -174,7 +174,7 @@ func (d *deletes) eachBatch(ctx context.Context, f iceberg.DataFile, columns []C
 	return nil
 }
 
-// appendNullable appends the keys of a row's values, which may be null. Nulls equal each other.
+// appendNullable appends the keys of a row's values. Nulls equal each other.
 func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	for _, c := range columns {
 		if c.IsNull(row) {
@@ -186,7 +186,7 @@ func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 	return dst
 }
 
-// valueOf returns an array with one value: the default of a column in Iceberg's schema.
+// valueOf returns an array with one value: a column's default in Iceberg's schema.
 func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
@@ -197,7 +197,7 @@ func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 			b.Append(d.Val)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		if value.Kind() == reflect.Array { // a uuid: Bytes needs an addressable array
+		if value.Kind() == reflect.Array { // a UUID: Bytes requires an addressable array
 			addressable := reflect.New(value.Type()).Elem()
 			addressable.Set(value)
 			value = addressable
@@ -225,7 +225,7 @@ func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
 		b.Append(arrow.Timestamp(value.Int()))
 	}
 	if b.Len() != 1 {
-		return nil, fmt.Errorf("its default %v is not a value of type %s", v, t)
+		return nil, fmt.Errorf("its default value, %v, is not of type %s", v, t)
 	}
 	return b.NewArray(), nil
 }

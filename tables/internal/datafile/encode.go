@@ -20,23 +20,22 @@ import (
 
 const (
 	dictionaryBytes = 1 << 20
-	maxIndexed      = 256 // bytes of an average value; the page index of longer values would be large
+	maxIndexedBytes = 256 // maximum average size of values, in bytes; the page index of longer values would be large
 	zstdLevel       = 1
 )
 
-// encoder writes a file, one row group after another. Each group has its own encodings.
+// encoder writes a file, one row group after another. It chooses encodings for each group.
 type encoder struct {
 	columns *pqschema.Schema
-	// The library reads the properties when a group begins and when it ends, so they must not change in
-	// between.
+	// The library reads the properties when a group begins and when it ends, so they must not change in between.
 	properties *parquet.WriterProperties
-	flat       *pqfile.Writer      // for files without nested columns, whose columns are encoded concurrently
-	nested     *pqarrow.FileWriter // for files with nested columns, which are encoded sequentially
-	ones       []int16             // definition levels for columns without nulls
+	flat       *pqfile.Writer      // writes files without nested columns, whose columns are encoded concurrently
+	nested     *pqarrow.FileWriter // writes files with nested columns, which are encoded sequentially
+	ones       []int16             // definition levels of columns without nulls
 	buffer     *tailBuffer
 	groups     int
-	nans       map[int]int64 // number of NaN values by leaf column, for columns of floats
-	unbounded  []chunk       // chunks that contain NaN
+	nans       map[int]int64 // NaN count of each floating-point leaf column
+	unbounded  []chunk       // chunks that contain NaN, whose bounds must be removed
 }
 
 // chunk identifies a column of a group.
@@ -50,7 +49,7 @@ func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
 	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
 		return nil, err
 	}
-	if hasParts(columns) {
+	if hasNested(columns) {
 		e.nested, err = pqarrow.NewFileWriter(columns, e.buffer, e.properties, arrowProperties)
 		return e, err
 	}
@@ -58,7 +57,7 @@ func newEncoder(out io.Writer, columns *arrow.Schema) (e *encoder, err error) {
 	return e, err
 }
 
-func hasParts(columns *arrow.Schema) bool {
+func hasNested(columns *arrow.Schema) bool {
 	for _, f := range columns.Fields() {
 		if _, ok := f.Type.(arrow.NestedType); ok {
 			return true
@@ -67,7 +66,7 @@ func hasParts(columns *arrow.Schema) bool {
 	return false
 }
 
-// write writes rows as one row group.
+// write writes a row group.
 func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	encodings, values, err := e.chooseEncodings(ctx, rows)
 	if err != nil {
@@ -104,21 +103,21 @@ func (e *encoder) write(ctx context.Context, rows arrow.RecordBatch) error {
 	return group.Close()
 }
 
-// forEachColumn calls f for each of n columns, concurrently on all processors.
+// forEachColumn calls f for each of n column indices, concurrently on all processors.
 func forEachColumn(ctx context.Context, n int, f func(i int) error) error {
-	numbers := func(yield func(int) bool) {
+	indices := func(yield func(int) bool) {
 		for i := range n {
 			if !yield(i) {
 				return
 			}
 		}
 	}
-	return parallel.Each(ctx, numbers, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
+	return parallel.Each(ctx, indices, runtime.GOMAXPROCS(0), func(_ context.Context, i int) error { return f(i) })
 }
 
-// chooseEncodings sets the properties for a group of rows. It returns the encodings, and the number of values
-// that the library writes between two checks of the page size.
-func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, values int, err error) {
+// chooseEncodings sets the properties for a row group. It returns each column's encoding, and the number of values that
+// the library writes between two checks of the page size.
+func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (encodings []columnEncoding, batchValues int, err error) {
 	var leaves []arrow.Array
 	for _, c := range rows.Columns() {
 		leaves = leafArrays(c, leaves)
@@ -127,18 +126,18 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	for _, a := range leaves {
 		widest = max(widest, width(a))
 	}
-	values = int(min(max(pageBytes/widest, 1), pageCheckValues))
+	batchValues = int(min(max(pageBytes/widest, 1), pageCheckValues))
 	encodings = make([]columnEncoding, len(leaves))
 	nans := make([]int64, len(leaves))
 	err = forEachColumn(ctx, len(leaves), func(i int) error {
-		encodings[i] = encodingOf(leaves[i], e.flat != nil, values)
+		encodings[i] = encodingOf(leaves[i], e.flat != nil, batchValues)
 		nans[i] = countNaN(leaves[i])
 		return nil
 	})
 	options := []parquet.WriterProperty{
 		parquet.WithDataPageVersion(parquet.DataPageV2),
 		parquet.WithDataPageSize(pageBytes),
-		parquet.WithBatchSize(int64(values)),
+		parquet.WithBatchSize(int64(batchValues)),
 		parquet.WithDictionaryDefault(false),
 		parquet.WithDictionaryPageSizeLimit(dictionaryBytes),
 		parquet.WithStoreDecimalAsInteger(true),
@@ -152,7 +151,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 			parquet.WithDictionaryCostFallbackFor(path, false),
 			parquet.WithCompressionFor(path, w.codec),
 			parquet.WithCompressionLevelFor(path, zstdLevel),
-			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexed),
+			parquet.WithPageIndexEnabledFor(path, width(leaves[i]) <= maxIndexedBytes),
 		)
 		if arrow.IsFloating(leaves[i].DataType().ID()) {
 			e.nans[i] += nans[i]
@@ -164,10 +163,10 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 	}
 	e.groups++
 	*e.properties = *parquet.NewWriterProperties(options...)
-	return encodings, values, err
+	return encodings, batchValues, err
 }
 
-// leafArrays appends the arrays of a column's Parquet leaf columns, in order. The caller must release them.
+// leafArrays appends to leaves the arrays of a column's Parquet leaf columns, in order. The caller must release them.
 func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case array.ExtensionArray:
@@ -191,7 +190,7 @@ func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 	return append(leaves, a)
 }
 
-// close completes the file, and returns its footer and its size.
+// close completes the file, and returns its footer and size.
 func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
 	e.buffer.hold()
 	if e.nested != nil {
@@ -209,7 +208,7 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	return footer, size + grown, err
 }
 
-// nanCounts returns the number of NaN values in each column of floats, by field id.
+// nanCounts returns the NaN count of each floating-point column, by field ID.
 func (e *encoder) nanCounts() map[int]int64 {
 	counts := map[int]int64{}
 	for leaf, n := range e.nans {
@@ -218,7 +217,7 @@ func (e *encoder) nanCounts() map[int]int64 {
 	return counts
 }
 
-// written returns the number of bytes written so far.
+// written returns the number of bytes written.
 func (e *encoder) written() int64 {
 	if e.nested != nil {
 		return e.nested.TotalBytesWritten()
@@ -226,22 +225,22 @@ func (e *encoder) written() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits pages only by bytes. 131,072 values may take only 6 KB as deltas, and a reader that
-// needs few of them would decode all of them.
+// The library limits pages only by size. As deltas, 131,072 values can take only 6 KB, and a reader that needs a few of
+// them would have to decode all.
 const (
 	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes few unneeded values
-	pageRows        = 8 << 10  // the limit for files without nested columns: 64 KiB of 8-byte values
-	pageCheckValues = 1024     // the library checks the page size after this many values
+	pageRows        = 8 << 10  // limit for files without nested columns; corresponds to 64 KiB of 8-byte values
+	pageCheckValues = 1024     // the library checks the page size after each batch of this many values
 )
 
-// pager is implemented by the library's column writers, but is not part of their interface.
+// pager is implemented by the library's column writers, although their interface does not include it.
 type pager interface{ FlushCurrentPage() error }
 
-// writePages writes a column of a group, in pages of at most the given number of rows.
+// writePages writes a column of a row group in pages of at most rows rows.
 func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWriter, a arrow.Array, nullable bool, rows int) error {
 	pages, ok := writer.(pager)
 	if !ok {
-		return errors.New("the library does not end a page where requested")
+		return errors.New("the library's column writer cannot end a page early")
 	}
 	ctx = pqarrow.NewArrowWriteContext(ctx, &arrowProperties)
 	levels := e.levels(a, nullable)
@@ -257,7 +256,7 @@ func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWrite
 		if err != nil {
 			return err
 		}
-		// The library may just have ended a page because it was large.
+		// The library may have just ended the page because of its size.
 		if stats := writer.PageStatistics(); stats != nil && stats.NumValues()+stats.NullCount() > 0 {
 			if err := pages.FlushCurrentPage(); err != nil {
 				return err
@@ -267,7 +266,7 @@ func (e *encoder) writePages(ctx context.Context, writer pqfile.ColumnChunkWrite
 	return nil
 }
 
-// levels returns the Parquet definition levels of a flat column's values.
+// levels returns the Parquet definition levels of a flat column.
 func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
 	switch {
 	case !nullable:
@@ -275,11 +274,11 @@ func (e *encoder) levels(a arrow.Array, nullable bool) []int16 {
 	case a.NullN() == 0:
 		return e.ones[:a.Len()]
 	}
-	all := make([]int16, a.Len())
-	for i := range all {
+	levels := make([]int16, a.Len())
+	for i := range levels {
 		if a.IsValid(i) {
-			all[i] = 1
+			levels[i] = 1
 		}
 	}
-	return all
+	return levels
 }

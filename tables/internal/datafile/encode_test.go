@@ -238,7 +238,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 		}
 		for i, a := range group.Columns() {
 			number := integerDecoder(a)
-			if pages != nil && !hasParts(group.Schema()) && width(a) <= maxIndexed {
+			if pages != nil && !hasNested(group.Schema()) && width(a) <= maxIndexedBytes {
 				checkPageRows(t, pages, i, int64(a.Len()))
 			}
 			if text := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; pages == nil || !text && number == nil || parsed.MetaData().Schema.NumColumns() > int(group.NumCols()) {

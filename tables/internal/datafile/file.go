@@ -19,31 +19,31 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// file is an open data file.
+// file is an open data file that is being read.
 type file struct {
-	scan   *Scan
-	name   string // without the directory, which errors must not reveal
-	drop   *Drop
-	skip   int64
-	opened parquet.ReaderAtSeeker
-	parsed *pqfile.Reader
-	reader *pqarrow.FileReader
-	looker *pqarrow.FileReader // reads the condition's columns, into recycled memory
-	groups []group             // groups that may have matching rows
+	scan            *Scan
+	name            string // base name; errors must not reveal the directory
+	drop            *Deletes
+	skip            int64
+	opened          parquet.ReaderAtSeeker
+	parsed          *pqfile.Reader
+	reader          *pqarrow.FileReader
+	conditionReader *pqarrow.FileReader // reads the condition's columns into recycled memory
+	groups          []group             // groups that can contain matching rows
 }
 
-// group is a row group. first is the index of its first row in the file.
+// group is a row group.
 type group struct {
 	number      int
-	first, rows int64
-	size        int64                             // estimated decoded bytes of the wanted columns
-	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; may be nil
+	first, rows int64                             // index of the first row in the file, and row count
+	size        int64                             // estimated size of the selected columns, decoded
+	index       *metadata.RowGroupPageIndexReader // page index, set when the rows are read; can be nil
 }
 
-// sane must be deferred. It converts a panic of the library, which some damaged files cause, to an error.
-func (f *file) sane(err *error) {
+// recoverPanic converts a panic in the library, which some damaged files cause, to an error. It must be deferred.
+func (f *file) recoverPanic(err *error) {
 	if p := recover(); p != nil {
-		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("its Parquet cannot be read: %v", p)}
+		*err = &partd.CorruptError{Path: f.name, Offset: -1, Err: fmt.Errorf("the Parquet data cannot be read: %v", p)}
 	}
 }
 
@@ -55,9 +55,9 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 			err = fmt.Errorf("file %s: %w", f.name, err)
 		}
 	}()
-	defer f.sane(&err)
-	if source.Drop != nil {
-		if f.drop, err = source.Drop(ctx); err != nil {
+	defer f.recoverPanic(&err)
+	if source.Deletes != nil {
+		if f.drop, err = source.Deletes(ctx); err != nil {
 			return f, err
 		}
 	}
@@ -67,10 +67,10 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	if f.parsed, err = s.parse(source.Path, f.opened); err != nil {
 		return f, err
 	}
-	if f.looker, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
+	if f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
 		return f, err
 	}
-	if f.reader = f.looker; !s.Recycle {
+	if f.reader = f.conditionReader; !s.Recycle {
 		f.reader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
 		if err != nil {
 			return f, err
@@ -80,28 +80,28 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	for i := range f.parsed.NumRowGroups() {
 		g := group{number: i, first: firstRow, rows: f.parsed.MetaData().RowGroup(i).NumRows()}
 		if firstRow += g.rows; g.rows < 0 {
-			return f, errors.New("it has a group of less than no rows")
+			return f, errors.New("a row group has a negative row count")
 		}
 		if g.rows > 0 && firstRow > f.skip && f.mayMatch(g) {
-			g.size = f.size(g, s.Looked) + f.size(g, s.Columns)
+			g.size = f.size(g, s.ConditionColumns) + f.size(g, s.Columns)
 			f.groups = append(f.groups, g)
 		}
 	}
 	return f, nil
 }
 
-// Groups returns the bounds of the scan's first column in each row group of a file.
-func (s *Scan) Groups(ctx context.Context, name string) (all []filter.Bounds, err error) {
+// GroupBounds returns the bounds of the scan's first column in each row group of a file.
+func (s *Scan) GroupBounds(ctx context.Context, name string) (bounds []filter.Bounds, err error) {
 	f, err := s.open(ctx, File{Path: name})
 	if err != nil {
 		return nil, err
 	}
 	defer f.close()
-	defer f.sane(&err)
+	defer f.recoverPanic(&err)
 	for _, g := range f.groups {
-		all = append(all, f.bounds(g, s.Columns[0]))
+		bounds = append(bounds, f.bounds(g, s.Columns[0]))
 	}
-	return all, nil
+	return bounds, nil
 }
 
 func (f *file) close() {
@@ -110,33 +110,33 @@ func (f *file) close() {
 	}
 }
 
-// place returns the index of a column in the file, or -1.
-func (f *file) place(c Column) int {
+// fieldIndex returns a column's index in the file, or -1 if the file lacks it.
+func (f *file) fieldIndex(c Column) int {
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 
 // matchesField reports whether a field of a file is the wanted field of the table. It compares ids, or names
 // if the file has no ids.
-func (s *Scan) matchesField(field, wanted arrow.Field) bool {
-	id, _ := idOf(wanted)
+func (s *Scan) matchesField(field, tableField arrow.Field) bool {
+	id, _ := idOf(tableField)
 	if fieldID, ok := idOf(field); ok {
 		return fieldID == id
 	}
 	if names, ok := s.Names[id]; ok {
 		return slices.Contains(names, field.Name)
 	}
-	return field.Name == wanted.Name
+	return field.Name == tableField.Name
 }
 
 // leaf returns the leaf index of a flat column, or -1.
 func (f *file) leaf(c Column) int {
-	if i := f.place(c); i >= 0 && f.reader.Manifest.Fields[i].IsLeaf() {
+	if i := f.fieldIndex(c); i >= 0 && f.reader.Manifest.Fields[i].IsLeaf() {
 		return f.reader.Manifest.Fields[i].ColIndex
 	}
 	return -1
 }
 
-// addLeaves adds the leaf columns of a field to a set.
+// addLeaves adds the leaf indices of a field to a set.
 func addLeaves(f *pqarrow.SchemaField, set map[int]bool) {
 	if f.IsLeaf() {
 		set[f.ColIndex] = true
@@ -146,15 +146,15 @@ func addLeaves(f *pqarrow.SchemaField, set map[int]bool) {
 	}
 }
 
-// size estimates the decoded bytes of columns in a group.
+// size estimates the decoded size of columns in a group, in bytes.
 func (f *file) size(g group, columns []Column) (n int64) {
 	for _, c := range columns {
-		if i := f.place(c); i >= 0 {
-			all := map[int]bool{}
-			addLeaves(&f.reader.Manifest.Fields[i], all)
-			for leaf := range all {
+		if i := f.fieldIndex(c); i >= 0 {
+			leaves := map[int]bool{}
+			addLeaves(&f.reader.Manifest.Fields[i], leaves)
+			for leaf := range leaves {
 				if chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf); err == nil {
-					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited, because a damaged file may claim any size
+					n += min(max(chunk.TotalUncompressedSize(), 8*g.rows, 0), 1<<40) // limited, because a damaged file can claim any size
 				}
 			}
 		}
@@ -162,9 +162,9 @@ func (f *file) size(g group, columns []Column) (n int64) {
 	return n
 }
 
-// mayMatch reports whether a group may have matching rows, as its statistics say.
+// mayMatch reports whether a group can contain matching rows according to its statistics.
 func (f *file) mayMatch(g group) bool {
-	mayMatch := f.scan.May
+	mayMatch := f.scan.MayMatch
 	if mayMatch == nil && f.scan.Where != nil {
 		mayMatch = f.scan.Where.May
 	}
@@ -176,7 +176,7 @@ func (f *file) mayMatch(g group) bool {
 }
 
 func (f *file) boundsOf(g group, name string) filter.Bounds {
-	for _, c := range slices.Concat(f.scan.Looked, f.scan.Columns) {
+	for _, c := range slices.Concat(f.scan.ConditionColumns, f.scan.Columns) {
 		if c.Field.Name == name {
 			return f.bounds(g, c)
 		}
@@ -184,7 +184,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns the statistics of a column in a group, if statistics of its type are reliable.
+// bounds returns a column's statistics in a group. It omits statistics that are not reliable for the column's type.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, exists := f.statsLeaf(c)
@@ -211,10 +211,9 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// statsLeaf returns the leaf index of a column with usable statistics, or -1, and reports whether the file
-// has the column.
+// statsLeaf returns a column's leaf index if its statistics are usable, or -1, and whether the file contains the column.
 func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
-	i := f.place(c)
+	i := f.fieldIndex(c)
 	if i < 0 {
 		return -1, false
 	}
@@ -225,8 +224,8 @@ func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	return field.ColIndex, true
 }
 
-// hasValidBounds reports whether bounds of a column in a file are valid for the table's type: the types must
-// have the same order and unit.
+// hasValidBounds reports whether bounds in a file's column type are valid for the table's type: the types must have the
+// same order and unit.
 func hasValidBounds(fileType, tableType arrow.DataType) bool {
 	switch tableType.ID() {
 	case arrow.INT64:

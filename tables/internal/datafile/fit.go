@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// fit converts a file's column to the table's type. fileField is the column's field in the file. ids is the
-// table's field with ids, by which nested parts are matched.
-func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
+// convertToTable converts a column from the file's type to the table's type. fileField is the column's field in the file.
+// ids is the table's field with field IDs, which match nested fields.
+func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType) (arrow.Array, error) {
 	switch to := to.(type) {
 	case *arrow.StructType:
 		from, ok := a.(*array.Struct)
@@ -22,7 +22,7 @@ func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType)
 		}
 		children := make([]arrow.ArrayData, to.NumFields())
 		for i, f := range to.Fields() {
-			child, err := s.fitField(from, fileField, ids.Type.(*arrow.StructType).Field(i), f)
+			child, err := s.convertField(from, fileField, ids.Type.(*arrow.StructType).Field(i), f)
 			if err != nil {
 				return nil, fmt.Errorf("field %q: %w", f.Name, err)
 			}
@@ -35,11 +35,11 @@ func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType)
 			break
 		}
 		fileMap, idMap := fileField.Type.(*arrow.MapType), ids.Type.(*arrow.MapType)
-		keys, err := s.fit(from.Keys(), fileMap.KeyField(), idMap.KeyField(), to.KeyType())
+		keys, err := s.convertToTable(from.Keys(), fileMap.KeyField(), idMap.KeyField(), to.KeyType())
 		if err != nil {
 			return nil, err
 		}
-		items, err := s.fit(from.Items(), fileMap.ItemField(), idMap.ItemField(), to.ItemType())
+		items, err := s.convertToTable(from.Items(), fileMap.ItemField(), idMap.ItemField(), to.ItemType())
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +50,7 @@ func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType)
 		if !ok {
 			break
 		}
-		child, err := s.fit(from.ListValues(), fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
+		child, err := s.convertToTable(from.ListValues(), fileField.Type.(*arrow.ListType).ElemField(), ids.Type.(*arrow.ListType).ElemField(), to.Elem())
 		if err != nil {
 			return nil, err
 		}
@@ -59,18 +59,18 @@ func (s *Scan) fit(a arrow.Array, fileField, ids arrow.Field, to arrow.DataType)
 	return widenArray(a, to)
 }
 
-// fitField returns a field of a struct, or nulls if the file lacks the field.
-func (s *Scan) fitField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
+// fitField returns a struct's field in the table's type, or nulls if the file lacks the field.
+func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
 		if s.matchesField(f, ids) {
-			return s.fit(from.Field(i), f, ids, to.Type)
+			return s.convertToTable(from.Field(i), f, ids, to.Type)
 		}
 	}
 	return array.MakeArrayOfNull(memory.DefaultAllocator, to.Type, from.Len()), nil
 }
 
-// widenArray converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the same
-// scale have the same bytes in every precision.
+// widenArray converts a column to a wider type, as Iceberg's schema evolution allows. Decimals of the same scale have the
+// same bytes in every precision.
 func widenArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	switch from := a.(type) {
 	case *array.Int32:

@@ -10,37 +10,37 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// properties make the library read files page by page, so that unneeded pages are not read.
+// properties make the library read files page by page, so that it can skip unneeded pages.
 var properties = func() *parquet.ReaderProperties {
 	p := parquet.NewReaderProperties(recycled)
 	p.BufferedStreamEnabled = true
 	return p
 }()
 
-// parse opens a file as Parquet. It caches the footer by the file's name, size and time. A file
-// never changes, but a repair may replace it by one with another time.
+// parse opens a Parquet file. It caches the footer by file name, size and modification time: a file never changes, but a
+// repair can replace it by one with another modification time.
 func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, error) {
-	with := pqfile.WithReadProps(properties)
+	withProperties := pqfile.WithReadProps(properties)
 	key := ""
-	if file, ok := in.(fs.File); ok && s.Ends != nil {
+	if file, ok := in.(fs.File); ok && s.Footers != nil {
 		info, err := file.Stat()
 		if err != nil {
 			return nil, err
 		}
 		key = fmt.Sprintf("%s %d %d", name, info.Size(), info.ModTime().UnixNano())
-		if end, ok := s.Ends.Get(key); ok {
-			return pqfile.NewParquetReader(in, with, pqfile.WithMetadata(end))
+		if footer, ok := s.Footers.Get(key); ok {
+			return pqfile.NewParquetReader(in, withProperties, pqfile.WithMetadata(footer))
 		}
 	}
-	r, err := schema.OpenParquet(in, with)
+	r, err := schema.OpenParquet(in, withProperties)
 	if err != nil {
 		return nil, err
 	}
-	end := r.MetaData()
-	// A stored Arrow schema would change the types, and could cause large allocations.
-	end.FileMetaData.KeyValueMetadata = nil
+	footer := r.MetaData()
+	// Discard a stored Arrow schema, which would change the column types and could cause large allocations.
+	footer.FileMetaData.KeyValueMetadata = nil
 	if key != "" {
-		s.Ends.Put(key, end, 8*int64(end.Size())+1024)
+		s.Footers.Put(key, footer, 8*int64(footer.Size())+1024)
 	}
 	return r, nil
 }

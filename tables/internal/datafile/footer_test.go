@@ -52,7 +52,7 @@ func TestClaims(t *testing.T) {
 	} {
 		content := bytes.Clone(whole)
 		copy(content[at.place:], at.claim)
-		s := &Scan{Rows: 1000, Columns: []Column{c}, Looked: []Column{c}, Where: where}
+		s := &Scan{Rows: 1000, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
 		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)

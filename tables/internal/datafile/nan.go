@@ -13,11 +13,11 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// The library ignores NaN in the min and max of a column chunk. A reader that orders NaN, such as DuckDB,
-// which sorts NaN after all numbers, would then skip matching rows. Therefore, chunks with NaN get no bounds,
-// neither in the footer nor in the page index. The manifest contains the number of NaN values in each column.
+// The library ignores NaN in the minimum and maximum of a column chunk. A reader that orders NaN, such as DuckDB, which
+// sorts NaN after all numbers, would therefore skip matching rows. For this reason, chunks with NaN have no bounds in the
+// footer or the page index. The manifest contains each column's NaN count.
 
-// countNaN returns the number of NaN values in an array. It ignores the memory under nulls.
+// countNaN returns the number of NaN values in an array. It ignores nulls.
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
 	case *array.Float32:
@@ -36,9 +36,9 @@ func countNaN(a arrow.Array) (n int64) {
 	return n
 }
 
-// tailBuffer forwards writes to a file until hold is called. After that, it keeps the bytes.
+// tailBuffer forwards writes until hold is called. After that, it buffers them.
 type tailBuffer struct {
-	io.Writer // hides the method Close, which the library would call
+	io.Writer // embedded to hide the method Close, which the library would call
 	tail      *bytes.Buffer
 }
 
@@ -51,11 +51,11 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 	return b.Writer.Write(p)
 }
 
-// footerEnd is the size of the footer's length and the magic number, which follow the footer.
+// footerEnd is the size, in bytes, of the footer's length and the magic number, which follow the footer.
 const footerEnd = 8
 
-// release writes the held bytes, which end with the footer. It removes the integer widths from the footer,
-// and the bounds of the given chunks, which contain NaN. grown is the change of the file's size.
+// release writes the held bytes, which end with the footer. It removes from the footer the width annotations, and the
+// bounds of the given chunks, which contain NaN. It returns the change in file size.
 func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (grown int64, err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
@@ -77,19 +77,19 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (gro
 	end := held[len(held)-footerEnd:]
 	footerStart := len(held) - footerEnd - int(binary.LittleEndian.Uint32(end))
 	if footerStart < 0 {
-		return 0, errors.New("the library ended the file without a footer")
+		return 0, errors.New("the library wrote a file without a footer")
 	}
 	grown = int64(footerStart + encoded.Len() + footerEnd - len(held))
 	binary.LittleEndian.PutUint32(end, uint32(encoded.Len()))
-	for _, piece := range [][]byte{held[:footerStart], encoded.Bytes(), end} {
-		if _, err := b.Write(piece); err != nil {
+	for _, section := range [][]byte{held[:footerStart], encoded.Bytes(), end} {
+		if _, err := b.Write(section); err != nil {
 			return 0, err
 		}
 	}
 	return grown, nil
 }
 
-// withNaNs returns a file's entry with its counts of NaN, by field id. It removes the bounds of columns with
+// withNaNs returns a file's manifest entry with the given NaN counts, by field ID. It removes the bounds of columns with
 // NaN, because the library computes them only from chunks without NaN.
 func withNaNs(spec iceberg.PartitionSpec, f iceberg.DataFile, counts map[int]int64) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	maxIndexBytes = 16 << 20 // bytes; a larger page index is ignored
-	minSeekRows   = 1 << 12  // rows; decoding fewer is faster than seeking to another page
+	maxIndexBytes = 16 << 20 // a larger page index is ignored
+	minSeekRows   = 1 << 12  // decoding fewer rows is faster than seeking to another page
 )
 
 // pageIndex returns a group's page index, or nil if it is missing or invalid.
@@ -20,7 +20,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	group, size := f.parsed.MetaData().RowGroup(g.number), f.parsed.MetaData().GetSourceFileSize()
 	for _, location := range []func(int) (metadata.IndexLocation, bool){group.ColumnIndexLocation, group.OffsetIndexLocation} {
 		start, end := int64(math.MaxInt64), int64(0)
-		for i := range group.NumColumns() { // the indexes of all columns are read together
+		for i := range group.NumColumns() { // the library reads the indexes of all columns together
 			if index, ok := location(i); ok {
 				start, end = min(start, index.Offset), max(end, index.Offset+int64(index.Length))
 			}
@@ -28,7 +28,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 		if end > 0 && (start < 0 || end > min(size, start+maxIndexBytes)) {
 			return nil
 		}
-		columns := slices.Concat(f.scan.Looked, f.scan.Columns)
+		columns := slices.Concat(f.scan.ConditionColumns, f.scan.Columns)
 		if f.drop != nil {
 			columns = append(columns, f.drop.Columns...)
 		}
@@ -47,7 +47,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 	return index
 }
 
-// pageStarts returns the first row of each page of a flat column, or nil if the pages are unknown.
+// pageStarts returns the index of each page's first row in a flat column, or nil if the pages are unknown.
 func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	meta := f.parsed.MetaData()
 	if g.index == nil || meta.Schema.Column(leaf).MaxRepetitionLevel() > 0 {
@@ -61,27 +61,27 @@ func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	if err != nil {
 		return nil
 	}
-	row, free := int64(-1), chunk.DataPageOffset()
+	row, minOffset := int64(-1), chunk.DataPageOffset()
 	for i, page := range index.GetPageLocations() {
-		if page.FirstRowIndex <= row || i == 0 && page.FirstRowIndex != 0 || page.Offset < free || page.CompressedPageSize <= 0 {
+		if page.FirstRowIndex <= row || i == 0 && page.FirstRowIndex != 0 || page.Offset < minOffset || page.CompressedPageSize <= 0 {
 			return nil
 		}
-		row, free = page.FirstRowIndex, page.Offset+int64(page.CompressedPageSize)
+		row, minOffset = page.FirstRowIndex, page.Offset+int64(page.CompressedPageSize)
 		rows = append(rows, row)
 	}
-	if row >= g.rows || free > meta.GetSourceFileSize() {
+	if row >= g.rows || minOffset > meta.GetSourceFileSize() {
 		return nil
 	}
 	return rows
 }
 
-// page is the range of a page's rows, with the bounds of a column's values in it.
+// page is the row span of a page, with the bounds of a column's values in it.
 type page struct {
 	span
 	filter.Bounds
 }
 
-// pages returns the pages of a column in a group, or nil if they are unknown.
+// pages returns a column's pages in a group, or nil if they are unknown.
 func (f *file) pages(g group, c Column) (pages []page) {
 	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {

@@ -163,7 +163,7 @@ func TestPages(t *testing.T) {
 			for i, out := range [][]Column{columns, columns[3:], columns[2:3], {columns[4], columns[0]}} {
 				s := &Scan{Rows: []int64{32768, 300, 7000}[i%3], Columns: out, Where: where, Workers: i % 4, Memory: 1 << 20}
 				for _, name := range where.Columns {
-					s.Looked = append(s.Looked, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
+					s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
 				}
 				var read atomic.Int64
 				s.Open = func(string) (parquet.ReaderAtSeeker, error) { return counted{bytes.NewReader(content), &read}, nil }
@@ -214,7 +214,7 @@ func TestTextTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &Scan{Rows: 40, Columns: []Column{c}, Looked: []Column{c}, Where: where}
+		s := &Scan{Rows: 40, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
 		if got, err := s.all(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
 			t.Errorf("%s: %v %s", cond, err, got)
 		}
@@ -232,7 +232,7 @@ func TestKeptEnds(t *testing.T) {
 	defer cat.Close() //nolint:errcheck // nothing is written
 	rows := pagedRows(100)
 	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
-	s := &Scan{Rows: 1000, Columns: []Column{c}, Ends: cat.NewIO().Footers()}
+	s := &Scan{Rows: 1000, Columns: []Column{c}, Footers: cat.NewIO().Footers()}
 	s.Open = func(path string) (parquet.ReaderAtSeeker, error) { return os.Open(path) }
 	for i, part := range []arrow.RecordBatch{rows, rows, rows.NewSlice(10, 30), rows} {
 		if err := os.WriteFile(path, paged(t, part), 0o666); err != nil {
@@ -260,7 +260,7 @@ func TestKeptEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := s.Ends.Get(fmt.Sprintf("%s %d %d", path, info.Size(), time.Unix(int64(i), 0).UnixNano())); ok {
+		if _, ok := s.Footers.Get(fmt.Sprintf("%s %d %d", path, info.Size(), time.Unix(int64(i), 0).UnixNano())); ok {
 			known++
 		}
 	}
@@ -280,8 +280,8 @@ func TestPagesDeleted(t *testing.T) {
 	}
 	once := rows.Column(3).(*array.String)
 	gone := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
-	drop := func(context.Context) (*Drop, error) {
-		return &Drop{Columns: columns[3:4], MarkDeleted: func(first int64, keep []bool, columns []arrow.Array) error {
+	drop := func(context.Context) (*Deletes, error) {
+		return &Deletes{Columns: columns[3:4], MarkDeleted: func(first int64, keep []bool, columns []arrow.Array) error {
 			for i := range keep {
 				keep[i] = keep[i] && !gone(first+int64(i)) && !strings.HasSuffix(columns[0].(*array.String).Value(i), "11")
 			}
@@ -316,12 +316,12 @@ func TestPagesDeleted(t *testing.T) {
 			s := &Scan{Rows: []int64{32768, 300, 5000}[i%3], Columns: columns[2:], Where: where, Workers: i % 4, Memory: 1 << 20}
 			if where != nil {
 				for _, name := range where.Columns {
-					s.Looked = append(s.Looked, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
+					s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
 				}
 			}
 			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 			var got []string
-			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Drop: drop}}) {
+			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Deletes: drop}}) {
 				if err != nil {
 					t.Fatal(cond, err)
 				}

@@ -12,20 +12,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls from pages that store values as memory does. It copies whole pages,
-// whereas the library decodes levels and bits for each value. If a page has another form or is damaged, the
-// library's reader starts again at the column's beginning, and reports any error.
+// plain reads a column without nulls from pages that store values as in memory. It copies whole pages, whereas the library
+// decodes levels and bits for each value. If a page has another format or is damaged, columns switches to the library's
+// reader, which starts again at the first row and reports any error.
 type plain struct {
 	pages    pqfile.PageReader
-	has      arrow.DataType
-	width    int64 // bytes of a value
+	dataType arrow.DataType
+	width    int64 // size of a value in bytes
 	nullable bool
-	recycle  bool   // use the memory of released columns
-	unread   []byte // unread values of the current page
+	recycle  bool   // whether to recycle the memory of released columns
+	unread   []byte // unread values in the current page
 }
 
-// plain returns a reader for a leaf column of a group, or nil if the footer does not show that the pages are
-// plain.
+// plain returns a reader for a leaf column of a group, or nil unless the footer shows that the pages are plain.
 func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
@@ -43,11 +42,11 @@ func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 		return nil
 	}
 	for _, e := range chunk.Encodings() {
-		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // levels use RLE
+		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // RLE is used for levels
 			return nil
 		}
 	}
-	p := &plain{has: t, width: int64(width), nullable: column.MaxDefinitionLevel() > 0, recycle: recycle}
+	p := &plain{dataType: t, width: int64(width), nullable: column.MaxDefinitionLevel() > 0, recycle: recycle}
 	if p.nullable {
 		stats, err := chunk.Statistics()
 		if err != nil || stats == nil || !stats.HasNullCount() || stats.NullCount() != 0 {
@@ -68,14 +67,14 @@ func (p *plain) openPage() bool {
 	}
 	levels, values, ok := p.split(page)
 	count := int64(page.NumValues())
-	if !ok || p.nullable && !ones(levels, count) || int64(len(values)) != count*p.width {
+	if !ok || p.nullable && !areOnes(levels, count) || int64(len(values)) != count*p.width {
 		return false
 	}
 	p.unread = values
 	return true
 }
 
-// split returns a page's levels, which mark the nulls, and its values.
+// split divides a page into its levels, which mark the nulls, and its values.
 func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	data := page.Data()
 	switch page := page.(type) {
@@ -101,20 +100,20 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// ones reports whether levels are exactly count ones, in RLE encoding.
-func ones(levels []byte, count int64) bool {
+// ones reports whether levels are exactly count ones in RLE encoding.
+func areOnes(levels []byte, count int64) bool {
 	for count > 0 {
-		head, n := binary.Uvarint(levels)
-		if n <= 0 || head&1 != 0 || len(levels) == n || levels[n] != 1 {
+		header, n := binary.Uvarint(levels)
+		if n <= 0 || header&1 != 0 || len(levels) == n || levels[n] != 1 {
 			return false
 		}
-		count -= int64(min(head>>1, uint64(count)))
+		count -= int64(min(header>>1, uint64(count)))
 		levels = levels[n+1:]
 	}
 	return true
 }
 
-// take passes the values of the next rows to use. It returns false if some are missing.
+// take passes the values of the next rows to use. It returns false if rows are missing.
 func (p *plain) take(rows int64, use func(values []byte)) bool {
 	for rows > 0 {
 		if len(p.unread) == 0 && !(p.pages.Next() && p.openPage()) {
@@ -127,12 +126,12 @@ func (p *plain) take(rows int64, use func(values []byte)) bool {
 	return true
 }
 
-// nextRows returns the next rows, or nil if some are missing.
+// nextRows returns the next rows, or nil if rows are missing.
 func (p *plain) nextRows(rows int64) arrow.Array {
 	size := int(rows * p.width)
 	var values *memory.Buffer
 	if p.recycle {
-		b, _ := recycled.used(size)
+		b, _ := recycled.newOrUsed(size)
 		values = memory.NewBufferWithAllocator(b, recycled)
 	} else {
 		values = memory.NewBufferBytes(memory.DefaultAllocator.Allocate(size))
@@ -142,10 +141,10 @@ func (p *plain) nextRows(rows int64) arrow.Array {
 	if !p.take(rows, func(part []byte) { free = free[copy(free, part):] }) {
 		return nil
 	}
-	return take.NewArray(p.has, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
+	return take.NewArray(p.dataType, int(rows), []*memory.Buffer{nil, values}, nil, 0, 0)
 }
 
-// skip moves forward from one row to another. If hasIndex is true, it jumps over pages.
+// skip moves forward from one row to another. If hasIndex is true, it skips whole pages. It returns false on failure.
 func (p *plain) skip(from, to int64, hasIndex bool) bool {
 	if hasIndex {
 		if p.pages.SeekToPageWithRow(to) != nil || !p.openPage() {

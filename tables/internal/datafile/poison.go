@@ -2,5 +2,5 @@
 
 package datafile
 
-// poison does nothing without the race detector.
+// poison does nothing unless the race detector is enabled.
 func poison([]byte) {}

@@ -14,19 +14,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxHeldBytes limits the decoded bytes of a group's condition columns that are held until the rows to keep
-// are known.
+// maxHeldBytes limits the decoded size of a group's condition columns that are held in memory until it is known which rows
+// to keep.
 const maxHeldBytes = 32 << 20
 
-// step is a range of a group's rows that is read in one go, with the rows to keep.
+// step is a range of a group's rows that is read at once, with the rows to keep.
 type step struct {
 	span
-	looked   []arrow.Array
-	keptRows []int // indices of the rows to keep; nil means all
+	looked   []arrow.Array // the condition's columns
+	keptRows []int         // indices of the rows to keep; nil means all rows
 	isEmpty  bool
 }
 
-// rows yields the kept rows of a group.
+// rows yields a group's rows that match.
 func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		if err := f.readGroup(ctx, g, yield); err != nil {
@@ -36,20 +36,20 @@ func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, e
 }
 
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
-	look := slices.Clone(f.scan.Looked)
+	conditionColumns := slices.Clone(f.scan.ConditionColumns)
 	if f.drop != nil {
-		look = append(look, f.drop.Columns...)
+		conditionColumns = append(conditionColumns, f.drop.Columns...)
 	}
 	var otherColumns []Column
-	var columnIndex []int // for each column, its index in look followed by otherColumns
+	var columnIndex []int // for each result column, its index in conditionColumns followed by otherColumns
 	for _, c := range f.scan.Columns {
 		id, _ := idOf(c.IDs)
-		i := slices.IndexFunc(look, func(l Column) bool {
+		i := slices.IndexFunc(conditionColumns, func(l Column) bool {
 			other, _ := idOf(l.IDs)
 			return other == id
 		})
 		if i < 0 {
-			i = len(look) + len(otherColumns)
+			i = len(conditionColumns) + len(otherColumns)
 			otherColumns = append(otherColumns, c)
 		}
 		columnIndex = append(columnIndex, i)
@@ -58,47 +58,47 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	if err != nil || len(spans) == 0 {
 		return err
 	}
-	lookReader, err := f.columns(ctx, f.looker, g, look, len(f.scan.Looked))
+	conditionReader, err := f.columns(ctx, f.conditionReader, g, conditionColumns, len(f.scan.ConditionColumns))
 	if err != nil {
 		return err
 	}
-	defer lookReader.release()
+	defer conditionReader.release()
 	nextStep := func() (st step, err error) {
 		if err := canceled.Err(ctx); err != nil {
 			return st, err
 		}
 		st.span = spans[0]
-		if st.to = min(st.to, st.from+lookReader.rows); st.to == spans[0].to {
+		if st.to = min(st.to, st.from+conditionReader.maxRows); st.to == spans[0].to {
 			spans = spans[1:]
 		} else {
 			spans[0].from = st.to
 		}
-		if err = lookReader.seek(st.from); err == nil {
-			st.looked, err = lookReader.next(st.rows())
+		if err = conditionReader.seek(st.from); err == nil {
+			st.looked, err = conditionReader.next(st.rows())
 		}
 		if err != nil {
 			return st, err
 		}
-		if err = f.decide(&st, g.first+st.from); err == nil && st.isEmpty {
-			lookReader.letGo(st.looked)
+		if err = f.chooseRows(&st, g.first+st.from); err == nil && st.isEmpty {
+			conditionReader.releaseArrays(st.looked)
 		}
 		return st, err
 	}
-	var held []step // steps with kept rows
-	holds := len(otherColumns) > 0 && len(look) > 0 && f.size(g, look) <= maxHeldBytes
-	for size := int64(0); holds && len(spans) > 0 && size <= maxHeldBytes; {
+	var heldSteps []step // steps that contain matching rows
+	canHold := len(otherColumns) > 0 && len(conditionColumns) > 0 && f.size(g, conditionColumns) <= maxHeldBytes
+	for size := int64(0); canHold && len(spans) > 0 && size <= maxHeldBytes; {
 		st, err := nextStep()
 		if err != nil {
 			return err
 		}
 		if !st.isEmpty {
-			held = append(held, st)
+			heldSteps = append(heldSteps, st)
 			for _, a := range st.looked {
-				size += buffers(a.Data())
+				size += bufferBytes(a.Data())
 			}
 		}
 	}
-	if len(held) == 0 && len(spans) == 0 {
+	if len(heldSteps) == 0 && len(spans) == 0 {
 		return nil
 	}
 	otherReader, err := f.columns(ctx, f.reader, g, otherColumns, len(otherColumns))
@@ -107,19 +107,19 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	}
 	defer otherReader.release()
 	schema := f.scan.Schema()
-	for len(held) > 0 || len(spans) > 0 {
+	for len(heldSteps) > 0 || len(spans) > 0 {
 		var st step
-		if len(held) > 0 {
-			st, held = held[0], held[1:]
+		if len(heldSteps) > 0 {
+			st, heldSteps = heldSteps[0], heldSteps[1:]
 		} else if st, err = nextStep(); err != nil {
 			return err
 		}
 		if st.isEmpty {
 			continue
 		}
-		if st.rows() > otherReader.rows {
-			held = append(st.split(otherReader.rows), held...)
-			lookReader.letGo(st.looked)
+		if st.rows() > otherReader.maxRows {
+			heldSteps = append(st.split(otherReader.maxRows), heldSteps...)
+			conditionReader.releaseArrays(st.looked)
 			continue
 		}
 		keptSpan := st.keptSpan()
@@ -132,21 +132,21 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		columns := make([]arrow.Array, len(columnIndex))
 		for i, index := range columnIndex {
-			if index < len(look) {
+			if index < len(conditionColumns) {
 				columns[i], err = st.keptOf(st.looked[index], st.span)
 			} else {
-				columns[i], err = st.keptOf(otherArrays[index-len(look)], keptSpan)
+				columns[i], err = st.keptOf(otherArrays[index-len(conditionColumns)], keptSpan)
 			}
 			if err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch has its own reference
-			lookReader.letGo(st.looked)
+		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch holds a reference of its own
+			conditionReader.releaseArrays(st.looked)
 		}
 		if f.scan.Recycle {
-			otherReader.letGo(otherArrays)
+			otherReader.releaseArrays(otherArrays)
 		}
 		if !yield(b, nil) {
 			return nil
@@ -155,8 +155,8 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	return canceled.Err(ctx)
 }
 
-// decide finds the rows of a step to keep, by the condition and the deletes.
-func (f *file) decide(st *step, firstRow int64) error {
+// decide finds the rows of a step to keep, according to the condition and the deletes.
+func (f *file) chooseRows(st *step, firstRow int64) error {
 	where, drop := f.scan.Where, f.drop
 	if where == nil && drop == nil {
 		return nil
@@ -172,7 +172,7 @@ func (f *file) decide(st *step, firstRow int64) error {
 		}
 	}
 	if drop != nil {
-		if err := drop.MarkDeleted(firstRow, keep, st.looked[len(f.scan.Looked):]); err != nil {
+		if err := drop.MarkDeleted(firstRow, keep, st.looked[len(f.scan.ConditionColumns):]); err != nil {
 			return err
 		}
 	}
@@ -192,9 +192,9 @@ func (st *step) keptSpan() span {
 	return span{st.from + int64(st.keptRows[0]), st.from + int64(st.keptRows[len(st.keptRows)-1]) + 1}
 }
 
-// split divides a step into steps of at most the given number of rows, and omits steps without rows to keep.
-// The columns share the step's memory.
-func (st *step) split(rows int64) (all []step) {
+// split divides a step into steps of at most rows rows, and omits steps without rows to keep. The new steps share the
+// columns' memory.
+func (st *step) split(rows int64) (steps []step) {
 	kept := st.keptRows
 	for start := st.from; start < st.to; start += rows {
 		part := step{span: span{start, min(start+rows, st.to)}}
@@ -207,9 +207,9 @@ func (st *step) split(rows int64) (all []step) {
 		for _, a := range st.looked {
 			part.looked = append(part.looked, array.NewSlice(a, start-st.from, part.to-st.from))
 		}
-		all = append(all, part)
+		steps = append(steps, part)
 	}
-	return all
+	return steps
 }
 
 func (st *step) count() int64 {
@@ -219,7 +219,7 @@ func (st *step) count() int64 {
 	return int64(len(st.keptRows))
 }
 
-// keptOf returns the rows to keep of a column that contains the rows of columnSpan.
+// keptOf returns the rows to keep from a column that contains the rows of columnSpan.
 func (st *step) keptOf(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	if st.keptRows != nil && columnSpan.rows() > st.count() {
 		rows, skipped := st.keptRows, int(columnSpan.from-st.from)
@@ -237,24 +237,23 @@ func (st *step) keptOf(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	return decode(c)
 }
 
-// span is the range of a group's rows with from <= row < to.
+// span is a range of row indices in a group: from <= row < to.
 type span struct{ from, to int64 }
 
 func (s span) rows() int64 { return s.to - s.from }
 
-// spans returns the rows of a group that may match, as the statistics of its pages say. It sets the group's
-// index.
-func (f *file) spans(g *group) (all []span, err error) {
-	defer f.sane(&err)
-	all = []span{{max(0, f.skip-g.first), g.rows}}
+// spans returns the spans of a group's rows that can match according to its page statistics. It sets g.index.
+func (f *file) spans(g *group) (spans []span, err error) {
+	defer f.recoverPanic(&err)
+	spans = []span{{max(0, f.skip-g.first), g.rows}}
 	where := f.scan.Where
-	if where != nil || all[0].from > 0 {
+	if where != nil || spans[0].from > 0 {
 		g.index = f.pageIndex(*g)
 	}
 	if where == nil {
-		return all, nil
+		return spans, nil
 	}
-	for _, c := range f.scan.Looked {
+	for _, c := range f.scan.ConditionColumns {
 		pages := f.pages(*g, c)
 		if pages == nil {
 			continue
@@ -275,12 +274,12 @@ func (f *file) spans(g *group) (all []span, err error) {
 				matching = append(matching, p.span)
 			}
 		}
-		all = intersect(all, matching)
+		spans = intersect(spans, matching)
 	}
-	return all, nil
+	return spans, nil
 }
 
-// intersect returns the intersection of two ordered lists of spans.
+// intersect returns the intersection of two sorted lists of spans.
 func intersect(a, b []span) (result []span) {
 	for len(a) > 0 && len(b) > 0 {
 		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {

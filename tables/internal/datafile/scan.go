@@ -1,9 +1,9 @@
 // Package datafile reads and writes a table's Parquet files, and lists the files of a version.
 //
-// A file's columns are found by Iceberg's field ids, which do not change when a column is renamed,
-// moved or widened. A column that the file lacks is null or has its default; a narrower type is
-// widened exactly. The columns of a condition are read first, and the others only if a row matches.
-// This package chooses the leaf columns to decode and the rows to keep; arrow-go decodes them.
+// A file's columns are found by their Iceberg field IDs, which do not change when a column is renamed, moved or widened. If
+// the file lacks a column, its values are null or its default. A narrower type is widened exactly. A condition's columns
+// are read first; the other columns are read only if a row matches. This package chooses the leaf columns to decode and
+// the rows to keep, and arrow-go decodes them.
 package datafile
 
 import (
@@ -26,51 +26,51 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// Column is a column of a table.
+// Column is a table column to read.
 type Column struct {
-	Field  arrow.Field // as scans return the column
-	IDs    arrow.Field // Field with the field ids of the column and its parts
-	Absent arrow.Array // an array with the value for files that lack the column; nil means null
+	Field  arrow.Field // the column as scans return it
+	IDs    arrow.Field // Field, with the field IDs of the column and its nested fields
+	Absent arrow.Array // the value for files that lack the column, as an array; nil means null
 }
 
-// IDKey is the metadata key of a field's id.
+// IDKey is the metadata key that stores a field's ID.
 const IDKey = "PARQUET:field_id"
 
 func idOf(f arrow.Field) (int, bool) {
 	text, ok := f.Metadata.GetValue(IDKey)
 	id, err := strconv.Atoi(text)
-	return id, ok && err == nil && id >= 0 // the library uses -1 if the file has no ids
+	return id, ok && err == nil && id >= 0 // the library uses -1 if the file has no IDs
 }
 
 // Drop finds the deleted rows of a file.
-type Drop struct {
-	Columns []Column // columns whose values MarkDeleted needs
-	// MarkDeleted sets keep to false for the deleted rows of a batch, whose first row is row first of the
-	// file.
-	MarkDeleted func(first int64, keep []bool, columns []arrow.Array) error
+type Deletes struct {
+	Columns []Column // columns that MarkDeleted needs
+	// MarkDeleted sets keep to false for each deleted row of a batch. firstRow is the index of the batch's first row in
+	// the file.
+	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error
 }
 
 // File is a file to read.
 type File struct {
-	Path string
-	Drop func(context.Context) (*Drop, error) // finds the deleted rows; nil if no rows are deleted
-	Skip int64                                // number of leading rows to skip
+	Path    string
+	Deletes func(context.Context) (*Deletes, error) // finds the deleted rows; nil if there are none
+	Skip    int64                                   // number of leading rows to skip
 }
 
 // Scan configures how files are read.
 type Scan struct {
-	Open    func(path string) (parquet.ReaderAtSeeker, error) // the scan closes the result if it is an io.Closer
-	Ends    *icecat.Cache[*metadata.FileMetaData]             // cache of footers, or nil
-	Columns []Column
-	Where   *filter.Condition // nil selects all rows
-	Looked  []Column          // the columns of Where, in its order
-	// May reports whether rows with the given bounds may match. If it is nil, Where decides.
-	May     func(column func(name string) filter.Bounds) (some, others bool)
-	Names   map[int][]string // other names of fields, by id, for files without ids; may be nil
-	Rows    int64            // limit for a batch
-	Workers int              // number of groups that are read concurrently, ahead of the consumer
-	Memory  int64            // approximate limit for the decoded bytes of concurrent groups
-	Recycle bool             // reuse the memory of released batches
+	Open             func(path string) (parquet.ReaderAtSeeker, error) // if the result is an io.Closer, the scan closes it
+	Footers          *icecat.Cache[*metadata.FileMetaData]             // cache of footers; can be nil
+	Columns          []Column
+	Where            *filter.Condition // nil selects all rows
+	ConditionColumns []Column          // the columns of Where, in the same order
+	// May reports whether rows with the given bounds can match. If it is nil, Where decides.
+	MayMatch func(column func(name string) filter.Bounds) (canMatch, canDiffer bool)
+	Names    map[int][]string // other names of fields, by ID, for files without IDs; can be nil
+	Rows     int64            // maximum number of rows per batch
+	Workers  int              // number of groups to read concurrently, ahead of the consumer
+	Memory   int64            // approximate limit for the decoded size, in bytes, of the groups being read
+	Recycle  bool             // whether to reuse the memory of released batches
 }
 
 // Schema returns the schema of the batches.
@@ -102,8 +102,7 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// readSequentially reads the groups of a file one after another. It returns false after an error, or if the
-// consumer stopped.
+// readSequentially reads a file's groups one after another. It returns false after an error, or if the consumer stopped.
 func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow.RecordBatch, error) bool) bool {
 	f, err := s.open(ctx, file)
 	if err != nil {
@@ -121,17 +120,17 @@ func (s *Scan) readSequentially(ctx context.Context, file File, yield func(arrow
 	return true
 }
 
-// maxAhead is the number of a group's batches that are decoded before they are needed. It suffices for a
-// whole group written by this package, so that its goroutine need not wait for earlier groups.
+// maxAhead is the maximum number of batches that are decoded ahead for a group. It suffices for a whole group that this
+// package wrote, so that the group's goroutine need not wait for earlier groups.
 const maxAhead = 4
 
-// readAhead is a group that is read before it is needed.
+// readAhead is a group that is read ahead.
 type readAhead struct {
 	rows chan result
 	size int64
 }
 
-// readConcurrently reads groups concurrently, each in a goroutine that holds up to maxAhead batches.
+// readConcurrently reads groups concurrently, each in a goroutine that decodes up to maxAhead batches ahead.
 func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(arrow.RecordBatch, error) bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -206,12 +205,11 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	}
 }
 
-// BatchRows is the number of small rows in a batch. Larger batches are slower, because each buffer
-// is a large allocation.
+// BatchRows is the maximum number of rows in a batch. Larger batches are slower, because each buffer is a large allocation.
 const BatchRows = 1 << 15
 
-// NewScan returns a scan of a table's files. It reads the named columns of the schema s, or all if
-// columns is nil, in their stored types.
+// NewScan returns a scan of a table's files. It reads the named columns of the schema s in their stored types. If columns
+// is nil, it reads all columns.
 func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
 	fs, err := t.FS(ctx)
 	if err != nil {
@@ -222,28 +220,28 @@ func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []s
 		Rows: BatchRows, Workers: 1, Where: where,
 	}
 	if io, ok := fs.(*icecat.FileIO); ok {
-		scan.Ends = io.Footers()
+		scan.Footers = io.Footers()
 	}
 	addMappedNames(t.Metadata().NameMapping(), scan.Names)
-	all, err := columnsByID(s)
+	tableColumns, err := columnsByID(s)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range all {
+	for _, c := range tableColumns {
 		if columns == nil || slices.Contains(columns, c.Field.Name) {
 			scan.Columns = append(scan.Columns, c)
 		}
 	}
 	if where != nil {
 		for _, name := range where.Columns {
-			i := slices.IndexFunc(all, func(c Column) bool { return c.Field.Name == name })
-			scan.Looked = append(scan.Looked, all[i])
+			i := slices.IndexFunc(tableColumns, func(c Column) bool { return c.Field.Name == name })
+			scan.ConditionColumns = append(scan.ConditionColumns, tableColumns[i])
 		}
 	}
 	return scan, nil
 }
 
-// addMappedNames adds the names of a name mapping by field id. The mapping applies to files without ids.
+// addMappedNames adds the names in a name mapping to names, by field ID. The mapping applies to files without IDs.
 func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	for _, f := range fields {
 		if f.FieldID != nil {
@@ -253,7 +251,7 @@ func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
 	}
 }
 
-// columnsByID returns a schema's columns in their stored types.
+// columnsByID returns a schema's columns, with field IDs, in their stored types.
 func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	stored, err := schema.StoredSchema(s)
 	if err == nil {
@@ -266,14 +264,14 @@ func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Column, stored.NumFields())
+	columns := make([]Column, stored.NumFields())
 	for i, f := range s.Fields() {
-		all[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
+		columns[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
 		if f.InitialDefault != nil {
-			if all[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type); err != nil {
+			if columns[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type); err != nil {
 				return nil, &schema.Error{Column: f.Name, Err: err}
 			}
 		}
 	}
-	return all, nil
+	return columns, nil
 }

@@ -19,32 +19,32 @@ import (
 // Rows has the methods of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
-// Source is the rows of a put: the batches that were read, and the reader of the remaining rows.
+// Source holds the rows of a put: the batches that have been read, and the reader of the remaining rows.
 type Source struct {
 	Schema    *arrow.Schema
 	Batches   []arrow.RecordBatch // already read
-	remaining array.RecordReader  // nil if there are no more rows
+	remaining array.RecordReader  // nil if no rows remain
 	index     int
 	cur       arrow.RecordBatch
 }
 
 var (
-	// ErrNoReader is returned by a put whose reader is nil.
-	ErrNoReader = errors.New("the reader of the rows is nil")
-	errWasRead  = errors.New("the reader has already been read to its end, for example by another put: make a new one")
+	// ErrNoReader is the error for a nil reader.
+	ErrNoReader = errors.New("the rows' reader is nil")
+	errWasRead  = errors.New("the reader has already been read to its end, such as by another put: create a new one")
 )
 
-// Gather reads up to about maxBytes bytes of r, so that the size of a small put is known and its rows can be
-// read again.
+// Gather reads batches from r until they hold about maxBytes bytes. A put of fewer bytes is thus completely in memory, so
+// its size is known and its rows can be read again.
 func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	src = &Source{}
 	if r == nil {
 		return src, ErrNoReader
 	}
-	wasUsed := atRows(r) // some readers keep their last batch after the end
-	defer func() {       // some readers know their schema only after reading
+	wasUsed := hasCurrentRows(r) // some readers keep their last batch at the end
+	defer func() {               // some readers know their schema only after the first Next
 		if src.Schema = r.Schema(); src.Schema == nil && err == nil {
-			err = errors.New("there are no columns")
+			err = errors.New("the rows have no columns")
 		}
 	}()
 	for size := int64(0); ; {
@@ -57,7 +57,7 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 				return src, errWasRead
 			}
 			if len(src.Batches) > 0 {
-				noteEnd(r)
+				recordEnd(r)
 			}
 			return src, nil
 		}
@@ -75,13 +75,13 @@ func Gather(r array.RecordReader, maxBytes int64) (src *Source, err error) {
 	}
 }
 
-// IsWhole reports whether all rows have been read, so that Rewind can be used.
+// IsWhole reports whether all rows have been read into memory, so that Rewind can be called.
 func (s *Source) IsWhole() bool { return s.remaining == nil }
 
 // Rewind returns to the first row.
 func (s *Source) Rewind() { s.index = 0 }
 
-// Release releases the rows that were read.
+// Release releases the rows in memory.
 func (s *Source) Release() { take.Release(s.Batches) }
 
 func (s *Source) Next() bool {
@@ -94,7 +94,7 @@ func (s *Source) Next() bool {
 		return false
 	}
 	if !s.remaining.Next() {
-		noteEnd(s.remaining)
+		recordEnd(s.remaining)
 		return false
 	}
 	s.cur = s.remaining.RecordBatch()
@@ -110,21 +110,21 @@ func (s *Source) Err() error {
 	return s.remaining.Err()
 }
 
-// SizeOf estimates the bytes of a batch. A slice of a larger batch counts only its own rows.
+// SizeOf estimates the size of a batch in bytes. For a slice of a larger batch, it counts only the slice's rows.
 func SizeOf(batch arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range batch.Columns() {
-		n += buffers(c.Data())
+		n += bufferBytes(c.Data())
 	}
 	if n < 64*batch.NumRows()*batch.NumCols() {
 		return n
 	}
 	p, err := ipc.GetRecordBatchPayload(batch)
 	if err != nil {
-		return n // IPC cannot encode the type; the put refuses it later
+		return n // IPC cannot encode the type; the put rejects it later
 	}
 	defer p.Release()
-	var c counter
+	var c byteCounter
 	if err := p.SerializeBody(&c); err != nil {
 		return n
 	}
@@ -132,33 +132,31 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 }
 
 // buffers returns the total size of an array's buffers.
-func buffers(d arrow.ArrayData) (n int64) {
+func bufferBytes(d arrow.ArrayData) (n int64) {
 	for _, b := range d.Buffers() {
 		if b != nil {
 			n += int64(b.Len())
 		}
 	}
 	for _, c := range d.Children() {
-		n += buffers(c)
+		n += bufferBytes(c)
 	}
 	return n
 }
 
-type counter int64
+type byteCounter int64
 
-func (c *counter) Write(b []byte) (int, error) {
-	*c += counter(len(b))
+func (c *byteCounter) Write(b []byte) (int, error) {
+	*c += byteCounter(len(b))
 	return len(b), nil
 }
 
-// endedReaders contains the readers that puts have read to their end. It does not keep them from garbage
-// collection.
+// endedReaders contains the readers that puts have read to the end. It does not prevent their garbage collection.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// atRows reports whether a reader has a current batch with rows. If so before a put calls Next, the reader
-// was used before. It only checks readers of Arrow and of this module, because others may not allow
-// RecordBatch before Next.
-func atRows(r array.RecordReader) bool {
+// atRows reports whether a reader's current batch has rows. If that is so before a put calls Next, the reader was used
+// before. It checks only readers of Arrow and of this module, because other readers may not allow RecordBatch before Next.
+func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
 	}
@@ -166,24 +164,24 @@ func atRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// noteEnd records that a reader yielded rows and ended. This is unnecessary if the reader still has its last
-// batch, which atRows detects.
-func noteEnd(r array.RecordReader) {
-	if p := identity(r); p != nil && r.Err() == nil && !atRows(r) {
+// noteEnd records that a reader yielded rows and then ended. It does nothing if the reader keeps its last batch, because
+// hasCurrentRows detects that.
+func recordEnd(r array.RecordReader) {
+	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {
 		key := weak.Make(p)
 		endedReaders.Store(key, true)
 		runtime.AddCleanup(p, func(key weak.Pointer[byte]) { endedReaders.Delete(key) }, key)
 	}
 }
 
-// wasRead reports whether an earlier put has read a reader to its end.
+// wasRead reports whether an earlier put has read a reader to the end.
 func wasRead(r array.RecordReader) bool {
 	_, ended := endedReaders.Load(weak.Make(identity(r)))
 	return ended
 }
 
-// identity returns the address of a reader of Arrow or of this module, which yields nothing after its end. It
-// returns nil for other readers, because they may yield more rows later, like a queue.
+// identity returns the address of a reader of Arrow or of this module. Such a reader yields nothing after its end. For other
+// readers, it returns nil, because they can yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

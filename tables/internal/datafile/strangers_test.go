@@ -130,7 +130,7 @@ func strangeFile(t *testing.T, r *rand.Rand, path string) error {
 			}
 		}
 		for _, name := range s.Where.Columns {
-			s.Looked = append(s.Looked, strange[whole.Schema().FieldIndices(name)[0]])
+			s.ConditionColumns = append(s.ConditionColumns, strange[whole.Schema().FieldIndices(name)[0]])
 		}
 		got, err := read(s)
 		if err != nil {

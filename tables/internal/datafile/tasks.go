@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// Tasks returns the files of a version of a table in row order, each as one task.
+// Tasks returns a table version's files in row order, each as one task. By default, the version is the current one.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
 		if cached, ok := planned.Load(weak.Make(t)); ok {
@@ -38,17 +38,17 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 	return tasks, err
 }
 
-// planned caches the files of table versions that are in memory, by a weak pointer to the version, which
-// never changes. Reading the files from the manifests, whose schema is parsed each time, would take longer
-// than reading a thousand rows.
+// planned caches the files of table versions that are in memory, by weak pointers to the versions, which never change.
+// Reading the files from the manifests takes longer than reading a thousand rows, because the manifests' schema is parsed
+// each time.
 var (
 	planned      sync.Map
-	plannedCells atomic.Int64 // number of files times columns, a measure of the cache's size
+	plannedCells atomic.Int64 // sum of the products of file and column counts, a measure of the cache's size
 )
 
 const maxCells = 1 << 16 // about 20 MB
 
-// cacheTasks caches the files of a version while the version is in memory.
+// cacheTasks caches a version's files while the version is in memory.
 func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
 	if plannedCells.Add(cells) > maxCells {
@@ -66,13 +66,13 @@ func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	}, state)
 }
 
-// InOrder returns the files of tasks in row order. A file that was split becomes one task.
+// InOrder returns tasks in row order. It combines the tasks of a file that was split.
 func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	slices.SortStableFunc(tasks, func(a, b table.FileScanTask) int {
 		if a.DataSequenceNumber != nil && b.DataSequenceNumber != nil && *a.DataSequenceNumber != *b.DataSequenceNumber {
 			return cmp.Compare(*a.DataSequenceNumber, *b.DataSequenceNumber)
 		}
-		return inNameOrder(a.File.FilePath(), b.File.FilePath())
+		return compareNames(a.File.FilePath(), b.File.FilePath())
 	})
 	tasks = slices.CompactFunc(tasks, func(a, b table.FileScanTask) bool { return a.File.FilePath() == b.File.FilePath() })
 	for i := range tasks {
@@ -81,7 +81,7 @@ func InOrder(tasks []table.FileScanTask) []table.FileScanTask {
 	return tasks
 }
 
-// Files returns the data files of a version of a table.
+// Files returns a table version's data files.
 func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []iceberg.DataFile, err error) {
 	tasks, err := Tasks(ctx, t, o...)
 	for _, task := range tasks {
@@ -90,10 +90,10 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// inNameOrder compares files of one commit by the time at which they were written. The names of this
-// package's files contain it: <partition>-<number>-<id>-<count>.parquet. The writer's id grows with time; the
-// number is not padded.
-func inNameOrder(a, b string) int {
+// inNameOrder compares two files by the time at which they were written, to order files of the same commit. The names of
+// this package's files have the form <partition>-<number>-<id>-<count>.parquet. IDs increase with time; numbers are not
+// padded.
+func compareNames(a, b string) int {
 	parseName := func(p string) (id string, n int) {
 		_, p, _ = strings.Cut(path.Base(p), "-")
 		number, id, _ := strings.Cut(p, "-")
@@ -105,7 +105,7 @@ func inNameOrder(a, b string) int {
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
-// BoundsOf returns the bounds of a file's columns from the table's metadata.
+// BoundsOf returns a function that returns the bounds of a file's columns, according to the table's metadata.
 func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
 	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
 	return func(name string) filter.Bounds {
@@ -122,25 +122,24 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 	}
 }
 
-// ToRead returns the files of tasks for a scan. The scan omits the rows that delete files delete.
+// ToRead returns the files of tasks for a scan that omits deleted rows.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	d := &deletes{t: t}
 	files := make([]File, len(tasks))
 	for i, task := range tasks {
 		files[i] = File{Path: task.File.FilePath()}
 		if HasDeletes(task) {
-			files[i].Drop = func(ctx context.Context) (*Drop, error) { return d.dropOf(ctx, task) }
+			files[i].Deletes = func(ctx context.Context) (*Deletes, error) { return d.dropOf(ctx, task) }
 		}
 	}
 	return files
 }
 
-// ReadableByID reports whether readers such as DuckDB find all values by column id. Files of other programs
-// that were added to a table may lack ids, so that the table needs a name mapping, or may store lists in two
-// levels.
+// ReadableByID reports whether readers such as DuckDB find all values by column ID. Files of other programs that were added
+// to a table may lack IDs, so that the table needs a name mapping, or may store lists in two levels.
 func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
-	primitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
-	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !primitive(f) }) {
+	isPrimitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
+	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !isPrimitive(f) }) {
 		return true
 	}
 	scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
@@ -153,7 +152,7 @@ func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTas
 func (s *Scan) readableByID(name string) (readable bool, err error) {
 	f := &file{scan: s, name: name}
 	defer f.close()
-	defer f.sane(&err)
+	defer f.recoverPanic(&err)
 	if f.opened, err = s.Open(name); err != nil {
 		return false, err
 	}
@@ -173,12 +172,12 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// HasDeletes reports whether delete files may apply to a file.
+// HasDeletes reports whether delete files can apply to a file.
 func HasDeletes(task table.FileScanTask) bool {
 	return len(task.DeleteFiles)+len(task.EqualityDeleteFiles)+len(task.DeletionVectorFiles) > 0
 }
 
-// ReadRows reads files of a table, in their stored types.
+// ReadRows reads the rows of files in their stored types.
 func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
@@ -190,7 +189,7 @@ func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask) s
 	}
 }
 
-// RowsOf returns the number of rows in a file, from its footer.
+// RowsOf returns the row count in a file's footer.
 func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows int64, err error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {
@@ -207,11 +206,11 @@ func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows 
 	return rows, nil
 }
 
-// MayHold reports whether a file may have rows that match a condition, which may be nil.
-func MayHold(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
+// MayHold reports whether a file can contain rows that match a condition. A nil condition matches all rows.
+func MayMatch(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
 	if where == nil {
 		return true
 	}
-	hold, _ := where.May(BoundsOf(columns, f))
-	return hold
+	matches, _ := where.May(BoundsOf(columns, f))
+	return matches
 }

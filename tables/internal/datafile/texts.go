@@ -18,14 +18,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// texts is a column of texts, as a dictionary and codes. The library's dictionary encoder allocates memory
-// for each lookup, and takes three times as long.
+// texts is a string column as a dictionary and codes. The library's dictionary encoder takes three times as long,
+// because it allocates memory for each lookup.
 type texts struct {
 	values [][]byte
 	codes  []int32
 }
 
-// textsOf returns the dictionary of a column, or nil if it would be too large.
+// textsOf returns a column's dictionary and codes, or nil if the dictionary would be too large.
 func textsOf(a arrow.Array) *texts {
 	t := &texts{codes: make([]int32, a.Len())}
 	codeOf, value, size := map[string]int32{}, plainValue(a), 0
@@ -47,13 +47,13 @@ func textsOf(a arrow.Array) *texts {
 	return t
 }
 
-// write writes the texts of a to a column of a group, in pages.
+// write writes a, as codes and dictionary, to a column of a row group, in pages.
 func (t *texts) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, hasPages := writer.(pager)
 	stats, hasStats := writer.PageStatistics().(*metadata.ByteArrayStatistics)
 	if !ok || !hasPages || !hasStats {
-		return errors.New("the library does not accept a dictionary")
+		return errors.New("the library's column writer does not accept a dictionary")
 	}
 	b := array.NewBinaryBuilder(memory.DefaultAllocator, arrow.BinaryTypes.Binary)
 	defer b.Release()
@@ -65,7 +65,7 @@ func (t *texts) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []i
 	}
 	codes := take.NewArray(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.NullBitmap(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.codes))}, nil, a.NullN(), 0)
 	defer codes.Release()
-	lastPage := make([]int, len(t.values)) // the last page that contains each text
+	lastPage := make([]int, len(t.values)) // for each string, the last page that contains it
 	rows := min(max(pageBytes/int(width(a)), 1), pageRows)
 	for start, page := 0, 1; start < a.Len(); start, page = start+rows, page+1 {
 		end := min(start+rows, a.Len())
@@ -104,16 +104,15 @@ func (t *texts) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []i
 	return nil
 }
 
-// A group's texts are read as dictionary codes if all of them are in the dictionary, and the dictionary is
-// much shorter than the group. Then a condition is evaluated only once per text in the dictionary, and only
-// the rows to keep are copied.
+// A group's strings are read as dictionary codes if the dictionary contains all of them and is much shorter than the group.
+// A condition is then evaluated only once per dictionary entry, and only matching rows are copied.
 
 const (
-	rowsOfCode     = 16 // minimum of the average number of rows per code
-	dictionaryPage = 2  // Parquet's page type
+	minRowsPerCode = 16 // minimum average number of rows per code
+	dictionaryPage = 2  // Parquet's page type of a dictionary page
 )
 
-// codes returns the number of texts in a group's dictionary, or 0 if the column cannot be read as codes.
+// codes returns the number of strings in a group's dictionary, or 0 if the column cannot be read as codes.
 func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) int {
 	if !field.IsLeaf() || typ.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
@@ -128,12 +127,12 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) in
 			return 0
 		}
 	}
-	distinct := map[string]bool{} // Arrow merges equal texts, but other writers may give a text more than one code
+	distinct := map[string]bool{} // detects strings with several codes, which other writers may produce but Arrow merges
 	n := f.dictionary(g, field.ColIndex, func(n int64, text []byte) bool {
-		if n <= g.rows/rowsOfCode {
+		if n <= g.rows/minRowsPerCode {
 			distinct[string(text)] = true
 		}
-		return n <= g.rows/rowsOfCode
+		return n <= g.rows/minRowsPerCode
 	})
 	if n != len(distinct) {
 		return 0
@@ -141,8 +140,8 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) in
 	return n
 }
 
-// dictionary calls visit with the number of texts in a column's dictionary and each of the texts, until visit
-// returns false. It returns the number of texts, or 0 if visit returned false or there is no dictionary.
+// dictionary calls visit for each string in a column's dictionary, with the dictionary's length, until visit returns false.
+// It returns the length, or 0 if visit returned false or there is no dictionary.
 func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rows := f.parsed.RowGroup(g.number)
 	chunk, err := rows.MetaData().ColumnChunk(leaf)
@@ -157,7 +156,7 @@ func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bo
 	var page *pqfile.DictionaryPage
 	if offset := chunk.DictionaryPageOffset(); offset > 0 && offset < chunk.DataPageOffset() {
 		page, err = pages.GetDictionaryPage()
-	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may not mention the dictionary
+	} else if arrowsafe.MayBeDictionary(f.opened, chunk.DataPageOffset()) && pages.Next() { // the footer may omit the dictionary
 		page, _ = pages.Page().(*pqfile.DictionaryPage)
 	}
 	if err != nil || page == nil {
@@ -174,13 +173,12 @@ func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bo
 }
 
 const (
-	batchBytes    = 4 << 20 // approximate limit for the decoded texts of a batch
+	batchBytes    = 4 << 20 // approximate limit for the decoded strings of a batch, in bytes
 	minBatchBytes = 64 << 10
 )
 
-// batchBytes returns the approximate limit for the decoded texts of a batch. It applies to the
-// condition's columns and to the other columns separately, so that all batches that are read ahead
-// fit in the scan's memory.
+// batchBytes returns the approximate limit for the decoded strings of a batch. It applies to the condition's columns and the
+// other columns separately. All batches that are read ahead fit in the scan's memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {
 		return batchBytes
@@ -188,11 +186,11 @@ func (s *Scan) batchBytes() int64 {
 	return min(batchBytes, max(minBatchBytes, s.Memory/int64(2*s.Workers*(maxAhead+1))))
 }
 
-// stepRows returns the number of a group's rows to decode at a time, so that their texts take at most
-// batchBytes. With a dictionary, a short file can contain gigabytes of texts. Numbers are not counted.
-func (f *file) stepRows(g group, all map[int]bool) int64 {
-	width, limit := int64(0), f.scan.batchBytes() // width of a row
-	for leaf := range all {
+// stepRows returns how many of a group's rows to decode at a time, so that their strings take at most batchBytes. With a
+// dictionary, a short file can contain gigabytes of strings. Numbers are not counted.
+func (f *file) stepRows(g group, leaves map[int]bool) int64 {
+	width, limit := int64(0), f.scan.batchBytes() // estimated width of a row in bytes
+	for leaf := range leaves {
 		chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
 		if err != nil {
 			continue
@@ -209,14 +207,14 @@ func (f *file) stepRows(g group, all map[int]bool) int64 {
 		default:
 			continue
 		}
-		values := max(chunk.NumValues()/g.rows, 1) // more than one for lists
+		values := max(chunk.NumValues()/g.rows, 1) // more than one in lists
 		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
 		width = min(width, limit)
 	}
 	return max(1, min(f.scan.Rows, limit/max(width, 1)))
 }
 
-// asCodes returns a field that is read as codes.
+// asCodes returns field with a dictionary type, so that it is read as codes.
 func asCodes(field pqarrow.SchemaField) pqarrow.SchemaField {
 	dictionaryField := *field.Field
 	dictionaryField.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: dictionaryField.Type}
@@ -224,21 +222,21 @@ func asCodes(field pqarrow.SchemaField) pqarrow.SchemaField {
 	return field
 }
 
-// checkCodes checks that codes are within a dictionary of the given number of texts.
-func checkCodes(a arrow.Array, texts int) error {
+// checkCodes returns an error unless the dictionary has the given length and contains all codes.
+func checkCodes(a arrow.Array, dictionarySize int) error {
 	all := a.(*array.Dictionary)
-	if n := all.Dictionary().Len(); n != texts {
-		return fmt.Errorf("it has %d texts, its dictionary %d: the file is damaged", n, texts)
+	if n := all.Dictionary().Len(); n != dictionarySize {
+		return fmt.Errorf("the dictionary has %d strings instead of %d: the file is damaged", n, dictionarySize)
 	}
 	for i, code := range all.Indices().(*array.Int32).Int32Values() {
-		if uint32(code) >= uint32(texts) && all.IsValid(i) {
-			return fmt.Errorf("it has a code %d of %d texts: the file is damaged", code, texts)
+		if uint32(code) >= uint32(dictionarySize) && all.IsValid(i) {
+			return fmt.Errorf("code %d is outside the dictionary of %d strings: the file is damaged", code, dictionarySize)
 		}
 	}
 	return nil
 }
 
-// decode returns the texts of a column that was read as codes, and other columns unchanged.
+// decode returns the strings of a column that was read as codes. It returns other columns unchanged.
 func decode(a arrow.Array) (arrow.Array, error) {
 	codes, ok := a.(*array.Dictionary)
 	if !ok {

@@ -13,78 +13,76 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a group of rows; docs/speed.md explains the choice. It only
-// uses encodings that all documented readers support. Spark's vectorized Iceberg reader supports delta
-// encodings since 1.10, and other encodings only in later versions or not yet.
+// columnEncoding describes the encoding of a column in a row group; docs/speed.md explains the choice. It uses only
+// encodings that all documented readers support. Spark's vectorized Iceberg reader supports delta encodings since 1.10, and
+// other encodings later or not yet.
 type columnEncoding struct {
-	encoding   parquet.Encoding // without a dictionary
+	encoding   parquet.Encoding // encoding used without a dictionary
 	dictionary bool
-	texts      *texts // the dictionary, or nil
+	texts      *texts // the dictionary and codes of a string column; can be nil
 	codec      compress.Compression
 }
 
 const (
-	maxSampledValue = 4 << 10  // maximum bytes of a value in a sample
-	minSample       = 512      // minimum bytes of a sample
-	maxSample       = 16 << 10 // maximum bytes of a sample
+	maxSampledValue = 4 << 10  // maximum size of a value in a sample, in bytes
+	minSampleBytes  = 512      // minimum size of a sample, in bytes
+	maxSampleBytes  = 16 << 10 // maximum size of a sample, in bytes
 )
 
-// encodingOf chooses the encoding of an array. The library can end a page only after a multiple of pageValues
-// values.
+// encodingOf chooses the encoding for an array. pageValues is the number of values between two checks of the page size.
 func encodingOf(a arrow.Array, flat bool, pageValues int) columnEncoding {
-	w := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
+	e := columnEncoding{encoding: parquet.Encodings.Plain, codec: compress.Codecs.Uncompressed}
 	values := a.Len() - a.NullN()
 	if values == 0 {
-		return w
+		return e
 	}
 	if a.DataType().ID() == arrow.BOOL {
 		start := a.Data().Offset() / 8
-		return w.withCodec(a.Data().Buffers()[1].Bytes()[start : start+min(a.Len()/8, maxSampledValue)])
+		return e.withCodec(a.Data().Buffers()[1].Bytes()[start : start+min(a.Len()/8, maxSampledValue)])
 	}
 	runs, spread := sample(a, plainValue(a))
 	var bytes []byte
 	for _, run := range runs {
-		limit := len(bytes) + maxSample/len(runs)
+		limit := len(bytes) + maxSampleBytes/len(runs)
 		for _, v := range run {
 			bytes = append(bytes, v[:min(len(v), limit-len(bytes))]...)
 		}
 	}
 	plainBits := 8 * float64(width(a))
-	best := 0.8 * plainBits // another encoding must save a fifth, because it costs readers time
+	best := 0.8 * plainBits // another encoding must save a fifth, because readers need longer to decode it
 	if n := estimateDistinct(values, runs, spread); n <= float64(values)/2 {
 		if cost := math.Ceil(math.Log2(n+1)) + n*plainBits/float64(values); cost < best {
-			w.dictionary, best = true, cost
+			e.dictionary, best = true, cost
 		}
 	}
 	if decode := integerDecoder(a); decode != nil && flat && everyPageHasValues(a, pageValues) && deltaBits(runs, decode) < best {
-		w.dictionary, w.encoding = false, parquet.Encodings.DeltaBinaryPacked
-		return w
+		e.dictionary, e.encoding = false, parquet.Encodings.DeltaBinaryPacked
+		return e
 	}
-	if text := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; w.dictionary && text && flat {
-		w.texts = textsOf(a)
-		w.dictionary = w.texts != nil
+	if isText := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; e.dictionary && isText && flat {
+		e.texts = textsOf(a)
+		e.dictionary = e.texts != nil
 	}
-	if w.dictionary {
-		return w
+	if e.dictionary {
+		return e
 	}
-	return w.withCodec(bytes)
+	return e.withCodec(bytes)
 }
 
-// withCodec adds zstd if zstd shrinks a sample by at least two fifths. Reading then takes twice as long, and
+// withCodec selects zstd if zstd shrinks the sample by at least two fifths, because reading then takes twice as long and
 // writing five times as long.
-func (w columnEncoding) withCodec(sample []byte) columnEncoding {
-	if len(sample) < minSample {
-		return w
+func (e columnEncoding) withCodec(sample []byte) columnEncoding {
+	if len(sample) < minSampleBytes {
+		return e
 	}
 	codec, err := compress.GetCodec(compress.Codecs.Zstd)
 	if err == nil && 5*len(codec.EncodeLevel(nil, sample, zstdLevel)) <= 3*len(sample) {
-		w.codec = compress.Codecs.Zstd
+		e.codec = compress.Codecs.Zstd
 	}
-	return w
+	return e
 }
 
-// plainValue returns a function that returns the bytes of the value at an index, nearly in the PLAIN
-// encoding.
+// plainValue returns a function that returns the bytes of the value at an index, nearly as in the PLAIN encoding.
 func plainValue(a arrow.Array) func(i int) []byte {
 	buffers, offset := a.Data().Buffers(), a.Data().Offset()
 	switch t := a.DataType().(type) {
@@ -104,7 +102,7 @@ func plainValue(a arrow.Array) func(i int) []byte {
 	}
 }
 
-// decimalBytes returns the size of a decimal in Parquet. Iceberg stores short decimals as integers.
+// decimalBytes returns a decimal's size in Parquet, in bytes. Iceberg stores short decimals as integers.
 func decimalBytes(t *arrow.Decimal128Type) int {
 	switch {
 	case t.Precision <= 9:
@@ -115,7 +113,7 @@ func decimalBytes(t *arrow.Decimal128Type) int {
 	return int(pqarrow.DecimalSize(t.Precision))
 }
 
-// width estimates the average bytes of a value in the PLAIN encoding.
+// width estimates the average size of a value in the PLAIN encoding, in bytes.
 func width(a arrow.Array) int64 {
 	switch t := a.DataType().(type) {
 	case *arrow.BooleanType:
@@ -133,7 +131,8 @@ func width(a arrow.Array) int64 {
 	}
 }
 
-// integerDecoder returns a function that decodes an integer from a value's bytes, or nil for other types.
+// integerDecoder returns a function that decodes an integer from a value's bytes. It returns nil for types that are not
+// stored as integers.
 func integerDecoder(a arrow.Array) func([]byte) int64 {
 	int32Of := func(b []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(b))) }
 	int64Of := func(b []byte) int64 { return int64(binary.LittleEndian.Uint64(b)) }
@@ -153,8 +152,8 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether no page would consist only of nulls. The library's delta encoder would
-// fill such a page with remains of the previous page.
+// everyPageHasValues reports whether no page consists only of nulls. The library's delta encoder would fill such a page with
+// data from the previous page.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true
@@ -168,44 +167,44 @@ func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	return true
 }
 
-// Sizes of a sample. Its runs of adjacent rows serve to estimate deltas and the effect of zstd; its spread
-// rows serve to estimate the number of distinct values.
+// A sample consists of runs of adjacent rows, for estimating deltas and the effect of zstd, and of spread rows, for estimating
+// the number of distinct values.
 const (
-	sampleRuns    = 4
-	sampleRun     = 2*deltaBlock + 1
-	sampleSpread  = 512
-	deltaBlock    = 128 // values in a block of DELTA_BINARY_PACKED
-	miniblockSize = 32
+	sampleRunCount   = 4
+	sampleRunRows    = 2*deltaBlock + 1
+	sampleSpreadRows = 512
+	deltaBlock       = 128 // number of values in a block of DELTA_BINARY_PACKED
+	miniblockSize    = 32
 )
 
-// sample returns a sample of an array's values: runs of adjacent rows, and spread rows from the whole array.
+// sample returns a sample of an array's values: runs of adjacent rows, and rows spread over the whole array.
 func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]byte) {
-	run := func(start, end, step int) (all [][]byte) {
+	rowsOf := func(start, end, step int) (values [][]byte) {
 		for i := start; i < end; i += step {
 			if a.IsValid(i) {
-				all = append(all, value(i))
+				values = append(values, value(i))
 			}
 		}
-		return all
+		return values
 	}
-	n := a.Len()
-	if n <= sampleRuns*sampleRun+sampleSpread {
-		return [][][]byte{run(0, n, 1)}, nil
+	rows := a.Len()
+	if rows <= sampleRunCount*sampleRunRows+sampleSpreadRows {
+		return [][][]byte{rowsOf(0, rows, 1)}, nil
 	}
-	for i := range sampleRuns {
-		start := i * (n - sampleRun) / (sampleRuns - 1)
-		runs = append(runs, run(start, start+sampleRun, 1))
+	for i := range sampleRunCount {
+		start := i * (rows - sampleRunRows) / (sampleRunCount - 1)
+		runs = append(runs, rowsOf(start, start+sampleRunRows, 1))
 	}
-	return runs, run(0, n, n/sampleSpread)
+	return runs, rowsOf(0, rows, rows/sampleSpreadRows)
 }
 
-// estimateDistinct estimates the number of distinct values in a column. Values that repeat locally may not
-// repeat in the whole column, and vice versa.
+// estimateDistinct estimates the number of distinct values in a column. Values that repeat locally need not repeat in the whole
+// column, and vice versa.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
-	distinct, seed := map[uint64]bool{}, maphash.MakeSeed()
+	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {
 		for _, v := range run {
-			distinct[maphash.Bytes(seed, v[:min(len(v), maxSampledValue)])^uint64(len(v))] = true
+			distinct[maphash.Bytes(hashSeed, v[:min(len(v), maxSampledValue)])^uint64(len(v))] = true
 		}
 	}
 	sampled := 0
@@ -216,11 +215,10 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	if sampled == 0 { // all sampled rows are null
 		return float64(values)
 	}
-	all := float64(values) * float64(len(distinct)) / float64(sampled)
+	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
 	clear(distinct)
 	add(spread)
-	// Find the number of distinct values for which a random sample of this size would have as many
-	// duplicates.
+	// Find the number of distinct values for which a random sample of this size would contain as many duplicates.
 	n, d := float64(len(spread)), float64(len(distinct))
 	low, high := d, float64(values)
 	for high-low > 1 {
@@ -231,12 +229,12 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 		}
 	}
 	if n > 0 {
-		all = min(all, high)
+		estimate = min(estimate, high)
 	}
-	return all
+	return estimate
 }
 
-// deltaBits estimates the average bits of a value in the DELTA_BINARY_PACKED encoding.
+// deltaBits estimates the average size of a value in the DELTA_BINARY_PACKED encoding, in bits.
 func deltaBits(runs [][][]byte, decode func([]byte) int64) float64 {
 	total, deltas := 0, 0
 	for _, run := range runs {

@@ -23,7 +23,7 @@ type writer struct {
 	fs        iceio.WriteFileIO
 	id        uuid.UUID
 	locations table.LocationProvider
-	columns   *iceberg.Schema // with the names in the files
+	columns   *iceberg.Schema // the table's columns, with their names in files
 	arrow     *arrow.Schema
 
 	groupRows, groupBytes, fileBytes int64
@@ -37,7 +37,7 @@ type writer struct {
 	files  []iceberg.DataFile
 }
 
-// maxGroupBytes limits a group, because Arrow limits a column of texts to 2 GiB.
+// maxGroupBytes limits the size of a group, because Arrow limits a string column to 2 GiB.
 const maxGroupBytes = 1 << 30
 
 func (w *writer) prepare() (err error) {
@@ -77,7 +77,7 @@ func (w *writer) add(b arrow.RecordBatch) error {
 	return nil
 }
 
-// flush writes the pending rows as a group.
+// flush writes the pending rows as a row group.
 func (w *writer) flush() (err error) {
 	if w.rows == 0 {
 		return nil
@@ -91,7 +91,7 @@ func (w *writer) flush() (err error) {
 		return err
 	}
 	defer joined.Release()
-	rows, err := schema.Convert(joined, w.arrow) // this only renames nested parts to the names in the file
+	rows, err := schema.Convert(joined, w.arrow) // renames nested fields to their names in files
 	if err != nil {
 		return err
 	}
@@ -119,14 +119,14 @@ func (w *writer) release() {
 }
 
 func (w *writer) openFile() (err error) {
-	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see inNameOrder
+	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1)) // see compareNames
 	if w.output, err = w.fs.Create(w.path); err == nil {
 		w.file, err = newEncoder(w.output, w.arrow)
 	}
 	return err
 }
 
-// close completes the open file, if there is one.
+// close completes the open file, if any.
 func (w *writer) close() error {
 	if w.output == nil {
 		return nil
@@ -148,8 +148,7 @@ func (w *writer) close() error {
 	return err
 }
 
-// abort closes the open file after an error. The caller must remove all written files, including the open
-// file.
+// abort closes the open file after an error. The caller must remove all written files, including this one.
 func (w *writer) abort() {
 	w.release()
 	if w.output != nil {

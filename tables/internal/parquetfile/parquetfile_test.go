@@ -97,7 +97,7 @@ func TestNullInPart(t *testing.T) {
 	if err == nil {
 		err = w.Write(batch)
 	}
-	if err == nil || !strings.Contains(err.Error(), `column "l": its field "l.element" has a null in row 1`) {
+	if err == nil || !strings.Contains(err.Error(), `column "l": field "l.element" is null in row 1`) {
 		t.Error(err)
 	}
 }

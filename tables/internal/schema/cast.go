@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-var heap = memory.DefaultAllocator
+var allocator = memory.DefaultAllocator
 
-// Convert converts a batch to a schema: to the result of [Stored] before writing, or of [RestorePutTypes]
-// after reading. It matches columns by position. The caller must release the result.
+// Convert converts a batch to a schema: to the result of [Stored] before writing, or of [RestorePutTypes] after reading. It
+// matches columns by position. The caller must release the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), to.NumFields())
@@ -30,19 +30,20 @@ func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	return convert(batch, to, func(i int, _ arrow.Field) []int { return []int{i} })
 }
 
-// ConvertNamed is like Convert, but matches columns by name. Missing columns are null.
+// ConvertNamed is like Convert, but matches columns by name. Missing columns become null.
 func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. Each field comes from the first column that indicesOf returns.
+// convert converts a batch to a schema. It takes each column from the first index that indicesOf returns; if there is none, the
+// column is null.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
 	for i, f := range to.Fields() {
 		indices := indicesOf(i, f)
 		if len(indices) == 0 {
-			columns[i] = array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows()))
+			columns[i] = array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows()))
 			continue
 		}
 		var err error
@@ -53,16 +54,16 @@ func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arro
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible,
-// and removes values under null lists.
+// ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible, and removes values
+// under null lists.
 func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
-	if arrow.TypeEqual(a.DataType(), to) && !hasHidden(a) {
+	if arrow.TypeEqual(a.DataType(), to) && !hasHiddenValues(a) {
 		a.Retain()
 		return a, nil
 	}
 	switch from := a.(type) {
 	case *array.Null:
-		return array.MakeArrayOfNull(heap, to, a.Len()), nil
+		return array.MakeArrayOfNull(allocator, to, a.Len()), nil
 	case *array.Dictionary:
 		indices := make([]int, a.Len())
 		for i := range indices {
@@ -124,7 +125,7 @@ func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, 
 	return ConvertArray(expanded, to)
 }
 
-// sameBits reports whether two types represent equal values by the same bytes.
+// sameBits reports whether two types represent equal values by the same bits.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
 		switch from := a.(type) {
@@ -143,7 +144,7 @@ func sameBits(a, b arrow.DataType) bool {
 
 func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error) {
 	if from.NumField() != to.NumFields() {
-		return nil, fmt.Errorf("%s is not a %s", from.DataType(), to)
+		return nil, fmt.Errorf("cannot convert %s to %s", from.DataType(), to)
 	}
 	children := make([]arrow.ArrayData, to.NumFields())
 	for i, f := range to.Fields() {
@@ -157,7 +158,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), []*memory.Buffer{take.NullBitmap(from)}, children, from.NullN(), 0), nil
 }
 
-// convertField converts a field of an array of structs.
+// convertField converts a field of a struct array. It makes values under null structs null.
 func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if structs.NullN() == 0 {
 		return ConvertArray(field, to)
@@ -176,25 +177,25 @@ func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, e
 	return ConvertArray(field, to)
 }
 
-// hasHidden reports whether an array contains values under nulls: in null lists or null structs. Arrow allows
-// them, but Parquet's writer fails on such lists and decimals (arrow-go 18.8).
-func hasHidden(a arrow.Array) bool {
+// hasHiddenValues reports whether an array contains values under nulls: in null lists or null structs. Arrow allows such values, but
+// Parquet's writer fails on such lists and decimals (arrow-go 18.8).
+func hasHiddenValues(a arrow.Array) bool {
 	switch a := a.(type) {
 	case *array.Struct:
 		for i := range a.NumField() {
-			if field := a.Field(i); hasValueUnderNull(field, a) || hasHidden(field) {
+			if field := a.Field(i); hasValueUnderNull(field, a) || hasHiddenValues(field) {
 				return true
 			}
 		}
 	case *array.FixedSizeList:
-		return hasHidden(a.ListValues())
+		return hasHiddenValues(a.ListValues())
 	case array.ListLike:
-		return hasValueUnderNull(a, a) || hasHidden(a.ListValues())
+		return hasValueUnderNull(a, a) || hasHiddenValues(a.ListValues())
 	}
 	return false
 }
 
-// hasValueUnderNull reports whether a has a value in a row where nulls has a null.
+// hasValueUnderNull reports whether a has a value in a row in which nulls is null.
 func hasValueUnderNull(a, nulls arrow.Array) bool {
 	id := a.DataType().ID()
 	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {
@@ -218,8 +219,8 @@ func hasValueUnderNull(a, nulls arrow.Array) bool {
 	return false
 }
 
-// maskNulls returns a field of structs with nulls wherever the structs are null. Its values under null
-// structs are undefined, and may not fit another type.
+// maskNulls returns a struct field with nulls wherever the structs are null, because its values there are undefined and may be
+// invalid in another type.
 func maskNulls(structs, field arrow.Array) arrow.Array {
 	if field.DataType().ID() == arrow.NULL {
 		field.Retain()
@@ -235,7 +236,7 @@ func maskNulls(structs, field arrow.Array) arrow.Array {
 	return take.NewArray(d.DataType(), d.Len(), buffers, d.Children(), array.UnknownNullCount, d.Offset())
 }
 
-// convertList converts between kinds of lists, or between maps.
+// convertList converts one kind of list to another, or one map type to another.
 func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error) {
 	var offsets []int64
 	var values arrow.Array
@@ -261,7 +262,7 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	case *arrow.LargeListType:
 	default:
 		if entries, ok := child.(*array.Struct); ok && to.ID() == arrow.MAP && entries.Field(0).NullN() > 0 {
-			return nil, errors.New("a map has a null as a key")
+			return nil, errors.New("a map has a null key")
 		}
 		offsets32 := make([]int32, len(offsets))
 		for i, end := range offsets {
@@ -272,8 +273,8 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values of lists, the offset of each list's start, and the last list's end. It
-// removes values under nulls, which Parquet refuses, and values outside all lists.
+// visibleValues returns the values in lists, the offset of each list's start, and the last list's end. It removes values under
+// nulls, which Parquet rejects, and values outside all lists.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
@@ -288,7 +289,7 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	}
 	values = a.ListValues()
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
-		hidden = true // the library does not accept a slice as the entries of a map (arrow-go 18.8)
+		hidden = true // arrow-go 18.8 does not accept a slice as a map's entries
 	}
 	if !hidden {
 		return offsets, array.NewSlice(values, first, last), nil
@@ -304,8 +305,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	return offsets, values, err
 }
 
-// padToSize returns the values of lists with a fixed number of values per list, which are null for null
-// lists. All other lists must have that size.
+// padToSize returns the values of lists with exactly size values per list. The values of null lists are null. All other lists
+// must have that size.
 func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {
@@ -317,7 +318,7 @@ func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, 
 			}
 			continue
 		case int(end-start) != size:
-			return nil, fmt.Errorf("row %d is a list of %d, but the type has lists of %d", i, end-start, size)
+			return nil, fmt.Errorf("row %d is a list of %d values, but the type requires %d", i, end-start, size)
 		}
 		for index := start; index < end; index++ {
 			indices = append(indices, int(index))
@@ -326,13 +327,13 @@ func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, 
 	return take.Rows(values, indices)
 }
 
-// bytesArray is an array of bytes in any layout.
+// bytesArray is an array of byte strings in any layout.
 type bytesArray interface {
 	arrow.Array
 	Value(int) []byte
 }
 
-// mapValues builds an array by calling add with each value of another array.
+// mapValues builds an array by calling add for each value of another array.
 func mapValues[V any](a interface {
 	arrow.Array
 	Value(int) V
@@ -350,16 +351,17 @@ func mapValues[V any](a interface {
 	return b.NewArray()
 }
 
-// convertEach makes conversions that Arrow's library lacks or gets wrong. It returns nil for all other types.
+// convertEach converts value by value, for conversions that Arrow's library lacks or gets wrong. For all other types, it returns
+// nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
-	builder := array.NewBuilder(heap, to)
+	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {
 	case *array.Float16Builder:
 		if from, ok := a.(*array.Float32); ok {
 			result = mapValues(from, b, func(v float32) {
 				half := ToFloat16(float64(v))
 				if math.IsInf(float64(FromFloat16(half)), 0) != math.IsInf(float64(v), 0) {
-					err = fmt.Errorf("%v is not a %s", v, to)
+					err = fmt.Errorf("%v is out of range for %s", v, to)
 				}
 				b.Append(half)
 			})
@@ -380,7 +382,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			})
 			return result, err
 		}
-	case *array.FixedSizeBinaryBuilder: // SQL returns these as binary
+	case *array.FixedSizeBinaryBuilder: // SQL returns fixed-size values as binary
 		if from, ok := a.(bytesArray); ok && a.DataType().ID() != arrow.FIXED_SIZE_BINARY {
 			size := to.(*arrow.FixedSizeBinaryType).ByteWidth
 			result = mapValues(from, b, func(v []byte) {
@@ -388,7 +390,7 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 					b.Append(v)
 				} else {
 					b.AppendNull()
-					err = fmt.Errorf("a value of %d bytes is not a %s", len(v), to)
+					err = fmt.Errorf("a value of %d bytes is not of type %s", len(v), to)
 				}
 			})
 			return result, err
@@ -413,25 +415,25 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 	return nil, nil
 }
 
-// convertTexts copies texts or bytes to another layout.
+// convertTexts copies strings or byte strings to another layout.
 func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	size := int64(a.Data().SizeInBytes())
-	if views, ok := a.(interface{ ValueLen(int) int }); ok { // views may share bytes
+	if views, ok := a.(interface{ ValueLen(int) int }); ok { // views can share bytes
 		size = 0
 		for i := range a.Len() {
 			size += int64(views.ValueLen(i))
 		}
 	}
 	if size > math.MaxInt32 {
-		return nil, fmt.Errorf("a batch has %d bytes of text, and the limit is 2 GiB: put smaller batches", size)
+		return nil, fmt.Errorf("a batch has %d bytes of text, but the limit is 2 GiB: put smaller batches", size)
 	}
-	builder := array.NewBuilder(heap, to)
+	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {
 	case array.StringLikeBuilder:
 		if from, ok := a.(array.StringLike); ok {
 			return mapValues(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // bytes from files whose writers did not mark texts as such
+		if from, ok := a.(bytesArray); ok { // some writers do not mark strings as such in files
 			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}
@@ -441,5 +443,5 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		}
 	}
 	builder.Release()
-	return nil, fmt.Errorf("%s is not a %s", a.DataType(), to)
+	return nil, fmt.Errorf("cannot convert %s to %s", a.DataType(), to)
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Caster converts batches of one schema to the columns of a table. It matches columns by name, fills missing
-// columns with nulls, and widens numbers as Iceberg allows.
+// Caster converts batches with one schema to the columns of a table. It matches columns by name, fills missing columns with
+// nulls, and widens numbers as Iceberg allows.
 type Caster struct {
-	From *arrow.Schema // the schema of the batches
-	To   *arrow.Schema // the table's stored types
+	From *arrow.Schema // schema of the batches
+	To   *arrow.Schema // stored types of the table
 
 	stored        *arrow.Schema    // From in stored types
-	sourceIndices []int            // for each column of To, its index in stored, or -1
-	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly, or nil
-	nullTypes     []arrow.DataType // for each column of To, the type that says which of its fields may be null; nil allows all nulls
+	sourceIndices []int            // for each column of To, its index in stored, or -1 if missing
+	exactTypes    []arrow.DataType // for each column of To, a logical type that must represent its values exactly; nil skips the check
+	nullTypes     []arrow.DataType // for each column of To, a type that determines which nested fields can be null; nil allows all nulls
 
-	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // applied to each batch first, if not nil
-	migratedSchema *arrow.Schema                                      // the schema of migrate's result
+	migrate        func(arrow.RecordBatch) (arrow.RecordBatch, error) // applied to each batch first; can be nil
+	migratedSchema *arrow.Schema                                      // schema of migrate's results
 }
 
 // NewCaster returns a Caster from a schema to stored types. Its error is an [Error].
@@ -43,7 +43,7 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 		indices := stored.FieldIndices(f.Name)
 		if len(indices) == 0 || f.Nullable && from.Field(indices[0]).Type.ID() == arrow.NULL {
 			if !f.Nullable {
-				return nil, &Error{f.Name, errors.New("it is missing, but may not be null")}
+				return nil, &Error{f.Name, errors.New("it is missing, but must not be null")}
 			}
 			c.sourceIndices[i] = -1
 			continue
@@ -56,8 +56,8 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewPutCaster is like NewCaster, for puts. The Caster also refuses values that the logical types, which
-// readers get, cannot represent exactly.
+// NewPutCaster is NewCaster for puts. The Caster also rejects values that the logical types, which readers see, cannot represent
+// exactly.
 func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	c, err := NewCaster(putSchema, to)
 	if err != nil {
@@ -82,13 +82,13 @@ func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices
-// contains the old index of each new column, or -1.
+// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices contains the old index
+// of each new column, or -1 if the column is added.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
 
-// Missing returns the table's columns that the batches lack.
+// Missing returns the names of the table's columns that the batches lack.
 func (c *Caster) Missing() (names []string) {
 	for i, index := range c.sourceIndices {
 		if name := c.To.Field(i).Name; index < 0 && !c.From.HasField(name) {
@@ -98,15 +98,15 @@ func (c *Caster) Missing() (names []string) {
 	return names
 }
 
-// WithMigration returns a Caster for batches of another schema, which migrate converts to c's schema.
+// WithMigration returns a Caster for batches with another schema, which migrate converts to c's schema.
 func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
 	migrating := *c
 	migrating.From, migrating.migrate, migrating.migratedSchema = from, migrate, c.From
 	return &migrating
 }
 
-// CanPromote reports whether the type of a stored column may change from one type to the other: by Iceberg's
-// type promotion, or from integers to float64.
+// CanPromote reports whether a stored column's type can change from one type to the other: by Iceberg's type promotion, or from
+// integers to float64.
 func CanPromote(from, to arrow.DataType) bool {
 	switch from.ID() {
 	case arrow.INT32:
@@ -134,7 +134,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			defer result.Release()
 		}
 		if batch = result; !batch.Schema().Equal(c.migratedSchema) {
-			return nil, fmt.Errorf("a migration returned columns %v instead of %v", batch.Schema(), c.migratedSchema)
+			return nil, fmt.Errorf("the migration function returned columns %v instead of %v", batch.Schema(), c.migratedSchema)
 		}
 	}
 	if int(batch.NumCols()) != c.stored.NumFields() {
@@ -143,7 +143,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for i, a := range batch.Columns() {
 		err := CheckArray(a)
 		if n := int64(a.Len()); n != batch.NumRows() {
-			err = fmt.Errorf("it has %d values in a batch of %d rows", n, batch.NumRows())
+			err = fmt.Errorf("the column has %d values in a batch of %d rows", n, batch.NumRows())
 		}
 		if err != nil {
 			return nil, &Error{batch.ColumnName(i), err}
@@ -160,11 +160,11 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
 
-// column returns column i of the table from a batch.
+// column returns the table's column i, converted from a batch.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
 	if index < 0 {
-		return array.MakeArrayOfNull(heap, f.Type, int(batch.NumRows())), nil
+		return array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows())), nil
 	}
 	stored, err := ConvertArray(batch.Column(index), c.stored.Field(index).Type)
 	if err != nil {
@@ -172,9 +172,9 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	}
 	defer stored.Release()
 	if !f.Nullable && stored.NullN() > 0 {
-		return nil, &Error{f.Name, errors.New("it has a null, which the table's column forbids")}
+		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
-	// The column has a stored type. Only numbers are widened.
+	// The types are stored types, so only numbers can be widened.
 	a, err := ConvertArray(stored, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
@@ -206,7 +206,7 @@ func checkExact(column string, a arrow.Array, typ arrow.DataType) error {
 		}
 	}
 	if err != nil {
-		return &Error{column, fmt.Errorf("it has a value that the table's type cannot represent: %w", err)}
+		return &Error{column, fmt.Errorf("the column contains a value that the table's type cannot represent: %w", err)}
 	}
 	return nil
 }
@@ -219,12 +219,11 @@ func releaseAll(columns []arrow.Array) {
 	}
 }
 
-// CastStored converts a batch that was stored with an older schema to a newer schema. The caller must release
-// the result.
+// CastStored converts a batch that was stored with an older schema to a newer one. The caller must release the result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())
 	for i, a := range columns {
-		if a.Len() > 0 && a.NullN() == a.Len() { // nulls fit every type, and the column's type may have changed
+		if a.Len() > 0 && a.NullN() == a.Len() { // nulls are valid in every type, and the column's type may have changed
 			fields[i].Type, columns[i] = arrow.Null, array.NewNull(a.Len())
 		}
 	}

@@ -2,17 +2,17 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// meanings names the meaning of types whose stored type means something else. For example, integers and
-// durations are both stored as int64.
+// meanings describes types that share their stored type with types of another meaning. For example, durations and integers are
+// both stored as int64.
 var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",
 	arrow.TIME64:   "time of day",
 }
 
-// CanPut reports whether values of one type may be put into a column of another. Both types must have the
-// same meaning, also within lists, structs and maps, and their stored types must fit. A [Caster] refuses
-// individual values that the column's type cannot represent exactly.
+// CanPut reports whether values of one type can be put into a column of another. Both types must have the same meaning, also
+// within lists, structs and maps, and compatible stored types. A [Caster] rejects individual values that the column's type cannot
+// represent exactly.
 func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
 	b, err2 := StoredType(to)
@@ -47,8 +47,7 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns the stored type, after replacing each part with the original part if keep returns true for
-// it.
+// Restore returns the stored type with some of its nested types replaced by the original ones: those for which keep returns true.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

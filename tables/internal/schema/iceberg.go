@@ -10,10 +10,10 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// PropertyPrefix is the prefix of the properties that contain schemas as they were put.
+// PropertyPrefix is the prefix of the properties that store put schemas.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property returns the name of the property that contains the put types of the schema with an ID.
+// Property returns the name of the property that stores the put types of the schema with an ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
 // StoredSchema returns the stored types of a table's columns.
@@ -21,8 +21,8 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// PutSchema decodes a table's columns, in the types in which they were put, from the property. If the
-// property is "", because another program created the schema, it returns the stored types.
+// PutSchema decodes the put types of a table's columns from the property. If the property is "", because another program created
+// the schema, it returns the stored types.
 func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 	if property == "" {
 		return stored, nil
@@ -36,13 +36,13 @@ func PutSchema(stored *arrow.Schema, property string) (*arrow.Schema, error) {
 
 // Shape is the schema of a new or changed table.
 type Shape struct {
-	Schema      *iceberg.Schema // with new IDs
+	Schema      *iceberg.Schema // has new field IDs
 	Stored      *arrow.Schema
-	PutProperty string // value of the property: the schema that was put
-	LastID      int    // the highest column ID when the shape was created
+	PutProperty string // value of the property that stores the put schema
+	LastID      int    // highest column ID when the shape was created
 }
 
-// NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
+// NewShape returns the shape for a put's schema. Its column IDs are above lastID.
 func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	sh := &Shape{LastID: lastID}
 	if err := CheckNames(putSchema); err != nil {
@@ -65,8 +65,7 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	return sh, err
 }
 
-// HasNanoseconds reports whether columns have timestamps in nanoseconds, which need version 3 of the Iceberg
-// format.
+// HasNanoseconds reports whether columns contain timestamps in nanoseconds, which require version 3 of the Iceberg format.
 func HasNanoseconds(s *arrow.Schema) bool {
 	return ContainsType(arrow.StructOf(s.Fields()...), func(t arrow.DataType) bool {
 		timestamp, ok := t.(*arrow.TimestampType)
@@ -74,18 +73,18 @@ func HasNanoseconds(s *arrow.Schema) bool {
 	})
 }
 
-// IsZonedNanos reports whether a type is a timestamp in nanoseconds with a zone, a type that SQL lacks.
+// IsZonedNanos reports whether t is a timestamp in nanoseconds with a zone; SQL has no such type.
 func IsZonedNanos(t arrow.DataType) bool {
 	timestamp, ok := t.(*arrow.TimestampType)
 	return ok && timestamp.Unit == arrow.Nanosecond && timestamp.TimeZone != ""
 }
 
-// CheckReadable returns an error that names the first column that cannot be read: a column of Iceberg's
-// variant type, whose parts are not columns.
+// CheckReadable returns an error that names the first column that cannot be read. Columns of Iceberg's variant type cannot be
+// read.
 func CheckReadable(stored *arrow.Schema) error {
 	for _, f := range stored.Fields() {
 		if ContainsType(f.Type, isVariant) {
-			return Errorf(f.Name, "it has type %s: tables do not read values of Iceberg's type variant", f.Type)
+			return Errorf(f.Name, "the column has type %s: reading values of Iceberg's variant type is not supported", f.Type)
 		}
 	}
 	return nil

@@ -5,12 +5,11 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// readable returns the schema of a Parquet file with every list in the three levels that arrow-go reads, and
-// with JSON and enums as texts, which arrow-go would read as bytes. By the format's rules for backward
-// compatibility, a repeated group whose only field is repeated is itself the element; arrow-go would take that
-// field for the element. A required group around the element prevents this, and changes neither the columns
-// nor their levels.
-func readable(s *pqschema.Schema) (*pqschema.Schema, error) {
+// withReadableTypes returns the schema of a Parquet file with every list in the three-level form that arrow-go reads, and with
+// JSON and enums as strings, which arrow-go would read as bytes. By the format's backward-compatibility rules, a repeated group
+// whose only field is repeated is itself the element, but arrow-go would take that field as the element. A required group around
+// the element prevents this, and changes neither the columns nor their levels.
+func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
 		return s, err
@@ -52,8 +51,8 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
 }
 
-// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all
-// values of a field of a Parquet file.
+// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of a field in
+// a Parquet file.
 func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated
@@ -76,7 +75,7 @@ func ReadableByID(n pqschema.Node) bool {
 
 func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
 
-// hasRepeatedField reports whether a node is a repeated group whose only field is repeated as well.
+// hasRepeatedField reports whether a node is a repeated group whose only field is also repeated.
 func hasRepeatedField(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&

@@ -13,19 +13,19 @@ import (
 	"github.com/go-partd/partd/internal/nearest"
 )
 
-// lineage contains the columns that Iceberg itself adds to tables.
-var lineage = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumberColumnName}
+// reservedColumns contains the names of columns that Iceberg itself adds to tables.
+var reservedColumns = []string{iceberg.RowIDColumnName, iceberg.LastUpdatedSequenceNumberColumnName}
 
-// CheckNames refuses invalid names of columns and nested fields, because Iceberg's metadata could not be
-// written or read back with them. The error is an [Error] that wraps [RefusedColumns].
+// CheckNames returns an error if the name of a column or nested field cannot be stored in Iceberg's metadata. The error is an
+// [Error] that wraps [RefusedColumns].
 func CheckNames(schema *arrow.Schema) error {
 	paths, columns := map[string]bool{}, map[string]bool{}
 	for _, f := range schema.Fields() {
 		reason := checkName("name", f.Name)
 		switch {
 		case reason == "" && columns[f.Name]:
-			reason = "two columns have this name"
-		case slices.Contains(lineage, f.Name):
+			reason = "two columns have this name: rename one"
+		case slices.Contains(reservedColumns, f.Name):
 			reason = "Iceberg reserves this column name: rename the column"
 		}
 		columns[f.Name] = true
@@ -39,21 +39,21 @@ func CheckNames(schema *arrow.Schema) error {
 	return nil
 }
 
-// checkName returns the reason why a name is invalid, or "".
-func checkName(what, name string) string {
+// checkName returns the reason why a name is invalid, or "" if it is valid.
+func checkName(subject, name string) string {
 	switch {
 	case name == "":
-		return fmt.Sprintf("its %s is empty", what)
+		return fmt.Sprintf("its %s is empty", subject)
 	case !utf8.ValidString(name):
-		return fmt.Sprintf("its %s is not valid UTF-8", what)
+		return fmt.Sprintf("its %s is not valid UTF-8", subject)
 	case strings.IndexByte(name, 0) >= 0:
-		return fmt.Sprintf("its %s contains a zero byte", what)
+		return fmt.Sprintf("its %s contains a zero byte", subject)
 	}
 	return ""
 }
 
-// checkPath returns the reason why two fields of a type cannot be told apart, or "". Iceberg identifies a
-// field by the names on its path, joined by dots.
+// checkPath returns the reason why Iceberg cannot distinguish two fields of a type, or "" if it can. Iceberg identifies a field by
+// the names on its path, joined by dots.
 func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason string) {
 	if paths[path] {
 		return fmt.Sprintf("Iceberg would call two fields %q: rename one", path)
@@ -74,7 +74,7 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 				return reason
 			}
 			if names[f.Name] {
-				return fmt.Sprintf("it has two fields %q", f.Name)
+				return fmt.Sprintf("the column has two fields named %q", f.Name)
 			}
 			names[f.Name] = true
 			if reason = checkPath(path+"."+f.Name, f.Type, paths); reason != "" {
@@ -107,7 +107,7 @@ func Select(s *arrow.Schema, names []string) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// ColumnIndex returns the index of a column, or an [Error] that lists the existing columns.
+// ColumnIndex returns a column's index. If the column does not exist, the error is an [Error] that lists the existing columns.
 func ColumnIndex(s *arrow.Schema, name string) (int, error) {
 	indices := s.FieldIndices(name)
 	if len(indices) == 0 {

@@ -12,28 +12,28 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// OpenParquet opens an untrusted Parquet file, after checking its footer. Columns of logical types
-// that arrow-go does not know have their physical type.
+// OpenParquet opens an untrusted Parquet file after checking its footer. Columns with logical types that arrow-go does not support
+// are read as their physical types.
 func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.Reader, error) {
 	footer, size, err := arrowsafe.Footer(in)
 	if err != nil {
 		return nil, err
 	}
 	if footer != nil {
-		about, err := metadata.NewFileMetaData(footer, nil)
+		fileMetadata, err := metadata.NewFileMetaData(footer, nil)
 		if err == nil {
-			about.Schema, err = readable(about.Schema)
+			fileMetadata.Schema, err = withReadableTypes(fileMetadata.Schema)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("parquet: could not read footer: %w", err)
 		}
-		about.SetSourceFileSize(size)
-		options = append(options, file.WithMetadata(about))
+		fileMetadata.SetSourceFileSize(size)
+		options = append(options, file.WithMetadata(fileMetadata))
 	}
 	return file.NewParquetReader(in, options...)
 }
 
-// CheckEncoding refuses a column chunk that arrow-go cannot decode (18.8; see TestArrowReadsFixedDeltas).
+// CheckEncoding returns an error for a column chunk that arrow-go cannot decode (18.8; see TestArrowReadsFixedDeltas).
 func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil
@@ -49,8 +49,8 @@ func init() {
 	}
 }
 
-// codec decompresses no bytes to no bytes. Some writers leave the values of a page empty that has only
-// nulls, but mark them as compressed.
+// codec decompresses an empty input to an empty output. If a page contains only nulls, some writers leave its values empty but mark
+// them as compressed.
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec

@@ -8,9 +8,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// typesByName contains the types that Parse accepts by name.
+// typesByName maps names that Parse accepts to types.
 var typesByName = func() map[string]arrow.DataType {
-	all := map[string]arrow.DataType{
+	types := map[string]arrow.DataType{
 		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,
 	}
 	for _, t := range []arrow.DataType{
@@ -22,9 +22,9 @@ var typesByName = func() map[string]arrow.DataType {
 		arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time64ns, arrow.FixedWidthTypes.Duration_s, arrow.FixedWidthTypes.Duration_ms,
 		arrow.FixedWidthTypes.Duration_us, arrow.FixedWidthTypes.Duration_ns,
 	} {
-		all[t.String()] = t
+		types[t.String()] = t
 	}
-	return all
+	return types
 }()
 
 var (
@@ -33,7 +33,7 @@ var (
 	units         = map[string]arrow.TimeUnit{"s": arrow.Second, "ms": arrow.Millisecond, "us": arrow.Microsecond, "ns": arrow.Nanosecond}
 )
 
-// Parse parses a type that is not nested, such as int64, timestamp[us, tz=UTC] or decimal(38, 2).
+// Parse parses the name of a type that is not nested, such as int64, timestamp[us, tz=UTC] or decimal(38, 2).
 func Parse(text string) (arrow.DataType, error) {
 	if t := typesByName[text]; t != nil {
 		return t, nil
@@ -48,12 +48,12 @@ func Parse(text string) (arrow.DataType, error) {
 			return &arrow.Decimal128Type{Precision: int32(precision), Scale: int32(scale)}, nil
 		}
 	}
-	return nil, fmt.Errorf("unknown type %.100q: use one of int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC], decimal(18, 2) and so on", text)
+	return nil, fmt.Errorf("unknown type %.100q: use a type such as int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC] or decimal(18, 2)", text)
 }
 
-// CanWiden reports whether one type includes every value of another: larger integers, floats, and decimals
-// with more digits. Every type includes nulls. It also returns true from integers to float64; then the caller
-// must check that each value is exact.
+// CanWiden reports whether a type includes every value of a narrower one: larger integers, larger floats, and decimals with more
+// digits. Every type includes nulls. It also returns true from integers to float64; the caller must then check that each value is
+// exact.
 func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// hasRequired reports whether a type contains a field that may not be null. The keys of maps are examples.
+// hasRequired reports whether a type contains a field that cannot be null, such as a map key.
 func hasRequired(t arrow.DataType) bool {
 	nested, ok := unwrap(t).(arrow.NestedType)
 	if !ok {
@@ -24,22 +24,22 @@ func hasRequired(t arrow.DataType) bool {
 	return false
 }
 
-// checkRequired returns an error that names a null field of a column whose type forbids nulls in that field.
-// The column must have a stored type.
+// checkRequired returns an error that names a null field if a column contains a null that type t forbids. The column must have a
+// stored type.
 func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	if !hasForbiddenNull(a, t) {
 		return nil
 	}
 	for i := range a.Len() {
 		if path := nullField(column, a, t, i); path != "" {
-			return &Error{column, errors.New("its field " + strconv.Quote(path) + " has a null in row " + strconv.Itoa(i+1) + " of a batch, but must not be null")}
+			return &Error{column, errors.New("field " + strconv.Quote(path) + " is null in row " + strconv.Itoa(i+1) + " of a batch, but must not be null")}
 		}
 	}
 	return nil
 }
 
-// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer
-// would shift values of such fields to other rows (arrow-go 18.8).
+// CheckNestedNulls returns an error that names a nested field that is null but must not be. Parquet's writer would shift the values
+// of such fields to other rows (arrow-go 18.8).
 func CheckNestedNulls(rows arrow.RecordBatch) error {
 	for i, f := range rows.Schema().Fields() {
 		if err := checkRequired(f.Name, rows.Column(i), f.Type); err != nil {
@@ -53,19 +53,18 @@ func CheckNestedNulls(rows arrow.RecordBatch) error {
 func children(a arrow.Array) []arrow.Array {
 	switch a := a.(type) {
 	case *array.Struct:
-		all := make([]arrow.Array, a.NumField())
-		for i := range all {
-			all[i] = a.Field(i)
+		fields := make([]arrow.Array, a.NumField())
+		for i := range fields {
+			fields[i] = a.Field(i)
 		}
-		return all
+		return fields
 	case array.ListLike:
 		return []arrow.Array{a.ListValues()}
 	}
 	return nil
 }
 
-// hasForbiddenNull reports whether required fields within an array have nulls, including nulls under a null
-// parent.
+// hasForbiddenNull reports whether required fields within an array have nulls. It also counts nulls under a null parent.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	for i, child := range children(a) {
 		if f := unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
@@ -75,7 +74,7 @@ func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	return false
 }
 
-// nullField returns the path of a required field that is null in row i, or "".
+// nullField returns the path of a required field that is null in row i, or "" if there is none.
 func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	if a.IsNull(i) {
 		return ""
@@ -107,22 +106,21 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	return ""
 }
 
-// OptionalParts returns a type in which all nested fields may be null, except the keys of maps.
-func OptionalParts(t arrow.DataType) arrow.DataType {
-	return mapParts(t, func(f arrow.Field) arrow.Field {
-		f.Type, f.Nullable = OptionalParts(f.Type), true
+// WithNullableFields returns a type in which all nested fields can be null, except map keys.
+func WithNullableFields(t arrow.DataType) arrow.DataType {
+	return mapFields(t, func(f arrow.Field) arrow.Field {
+		f.Type, f.Nullable = WithNullableFields(f.Type), true
 		return f
 	}, func(t arrow.DataType) arrow.DataType { return t })
 }
 
-// RelaxShape returns the shape of a table after all parts of some columns became optional: of those columns
-// whose stored rows have nulls where none are allowed, because earlier versions of this module accepted them.
-// It returns nil if there are no such nulls.
+// RelaxShape returns a table's shape with nested fields made nullable in the columns whose rows contain forbidden nulls, which earlier
+// versions of this module accepted. If there are no such nulls, it returns nil.
 func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arrow.RecordBatch) (*Shape, error) {
 	fields, columns, changed := slices.Clone(s.Fields()), putSchema.Fields(), false
 	for i, f := range rows.Schema().Fields() {
 		if checkRequired(f.Name, rows.Column(i), f.Type) != nil {
-			fields[i].Type, columns[i].Type, changed = optionalParts(fields[i].Type), OptionalParts(columns[i].Type), true
+			fields[i].Type, columns[i].Type, changed = nullableFields(fields[i].Type), WithNullableFields(columns[i].Type), true
 		}
 	}
 	if !changed {
@@ -137,19 +135,19 @@ func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arr
 	return sh, err
 }
 
-// optionalParts is OptionalParts for an Iceberg type.
-func optionalParts(t iceberg.Type) iceberg.Type {
+// nullableFields is WithNullableFields for an Iceberg type.
+func nullableFields(t iceberg.Type) iceberg.Type {
 	switch t := t.(type) {
 	case *iceberg.StructType:
 		fields := slices.Clone(t.FieldList)
 		for i := range fields {
-			fields[i].Type, fields[i].Required = optionalParts(fields[i].Type), false
+			fields[i].Type, fields[i].Required = nullableFields(fields[i].Type), false
 		}
 		return &iceberg.StructType{FieldList: fields}
 	case *iceberg.ListType:
-		return &iceberg.ListType{ElementID: t.ElementID, Element: optionalParts(t.Element)}
+		return &iceberg.ListType{ElementID: t.ElementID, Element: nullableFields(t.Element)}
 	case *iceberg.MapType:
-		return &iceberg.MapType{KeyID: t.KeyID, KeyType: optionalParts(t.KeyType), ValueID: t.ValueID, ValueType: optionalParts(t.ValueType)}
+		return &iceberg.MapType{KeyID: t.KeyID, KeyType: nullableFields(t.KeyType), ValueID: t.ValueID, ValueType: nullableFields(t.ValueType)}
 	}
 	return t
 }

@@ -1,11 +1,10 @@
-// Package schema maintains a table's columns in three type systems, and casts rows between them: the put
-// types, the types that Iceberg stores, and the logical types that readers get.
+// Package schema maintains a table's columns in three type systems, and casts rows between them: the put types, the types that
+// Iceberg stores, and the logical types that readers see.
 //
-// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties
-// contain the original schema ([Encode]). Readers get the original types, except for encodings such as
-// dictionaries ([RestorePutTypes], [WithoutEncodings]). A put with columns that cannot be stored without loss
-// is refused, and the error names them. docs/types.md lists all types. [Caster] casts rows from one schema to
-// another.
+// A column of a type that Iceberg lacks is stored with a wider type ([Stored]). The table's properties contain the original schema
+// ([Encode]). Readers see the original types, except for encodings such as dictionaries ([RestorePutTypes], [WithoutEncodings]). A
+// put with columns that cannot be stored without loss is rejected with an error that names them. docs/types.md lists all types.
+// [Caster] casts rows from one schema to another.
 package schema
 
 import (
@@ -41,20 +40,20 @@ func (r RefusedColumns) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// error returns an Error that names the first column.
+// error returns r as an Error that names the first column.
 func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
 
-// Error names a column that does not fit in a put or a scan.
+// Error is an error about a column of a put or a scan.
 type Error struct {
 	Column string
-	Err    error // the actual type, and the types that fit
+	Err    error // the cause
 }
 
 func (e *Error) Error() string {
 	return "column " + strconv.Quote(e.Column) + ": " + e.Err.Error()
 }
 
-// Errorf returns an error for a column.
+// Errorf returns an error about a column.
 func Errorf(column, format string, args ...any) *Error {
 	return &Error{column, fmt.Errorf(format, args...)}
 }
@@ -62,17 +61,17 @@ func Errorf(column, format string, args ...any) *Error {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stored returns the schema in which a table stores columns of these types. The error is an [Error], which
-// wraps [RefusedColumns] if types cannot be stored.
+// Stored returns the schema in which a table stores columns with the put types. The error is an [Error]; it wraps [RefusedColumns] if
+// columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
-		return nil, errors.New("there are no columns")
+		return nil, errors.New("the schema has no columns")
 	}
 	var refused RefusedColumns
 	fields, seen := make([]arrow.Field, putSchema.NumFields()), map[string]bool{}
 	for i, f := range putSchema.Fields() {
 		if seen[f.Name] {
-			return nil, &Error{f.Name, errors.New("two columns have this name")}
+			return nil, &Error{f.Name, errors.New("two columns have this name: rename one")}
 		}
 		seen[f.Name] = true
 		t, err := StoredType(f.Type)
@@ -92,7 +91,7 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// StoredType returns the type in which a table stores another type.
+// StoredType returns the type in which a table stores values of type t.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
@@ -161,7 +160,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 		return arrow.ListOfField(arrow.Field{Name: "element", Type: stored, Nullable: element.Nullable}), nil
 	case *arrow.StructType:
 		if t.NumFields() == 0 {
-			return nil, errors.New("a struct needs at least one field")
+			return nil, errors.New("a struct must have at least one field")
 		}
 		fields := slices.Clone(t.Fields())
 		for i, f := range fields {
@@ -176,8 +175,8 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// RestorePutTypes returns a table's columns in the types in which they were put, where [Stored] maps these to
-// the current types. Columns that another writer added or changed keep their stored types.
+// RestorePutTypes returns a table's columns in their put types. A column that another writer has added or changed keeps its stored
+// type.
 func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
 	for i, f := range stored.Fields() {
@@ -193,11 +192,10 @@ func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// DictionaryKey is the metadata key for the values of a column that was put as a dictionary.
+// DictionaryKey is the metadata key that stores the values of a column that was put as a dictionary.
 const DictionaryKey = "partd.dictionary"
 
-// Dictionary returns the dictionary values of a column, or nil if there are none. The caller must release
-// them.
+// Dictionary returns a column's dictionary values, or nil if there are none. The caller must release them.
 func Dictionary(f arrow.Field) (arrow.Array, error) {
 	text, hasValues := f.Metadata.GetValue(DictionaryKey)
 	if _, ok := f.Type.(*arrow.DictionaryType); !ok || !hasValues {
@@ -220,18 +218,18 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the metadata key for the kind of a column's values if its type is ambiguous, for example
-// period[M]. The Python package partd_go writes it.
+// ValuesKey is the metadata key that stores the kind of a column's values if its type does not determine it, such as period[M]. The
+// Python package partd_go writes it.
 const ValuesKey = "partd_go.values"
 
-// CheckValues refuses a put whose column has the type of the table's column, but another kind of values.
+// CheckValues returns an error if a put's column has the type of the table's column, but another kind of values.
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
 	if values == stored || put.Type.ID() == arrow.NULL || column.Type.ID() == arrow.NULL || column.Metadata.FindKey("ARROW:extension:name") >= 0 { // written before the key existed
 		return nil
 	}
-	return Errorf(put.Name, "its values are %s, but the table's values are %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
+	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
 // WithoutEncodings returns a schema without dictionaries and run-end encoding.
@@ -262,17 +260,17 @@ func decodedType(t arrow.DataType) arrow.DataType {
 	})
 }
 
-// MapLeaves returns a type in which f has replaced each leaf type. It calls f in the leaves' order.
+// MapLeaves returns a type in which each leaf type is replaced by f's result. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
-	return mapParts(t, func(field arrow.Field) arrow.Field {
+	return mapFields(t, func(field arrow.Field) arrow.Field {
 		field.Type = MapLeaves(field.Type, f)
 		return field
 	}, f)
 }
 
-// mapParts returns a type whose direct fields mapField has replaced. If the type has no such fields, mapLeaf
-// replaces it.
-func mapParts(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
+// mapFields returns a type in which mapField has replaced each direct field. If the type has no fields, mapLeaf replaces the type
+// itself.
+func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
 		item := mapField(t.ItemField())
@@ -296,9 +294,8 @@ func mapParts(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf 
 	return mapLeaf(t)
 }
 
-// Alike reports whether two types are equal, ignoring the names of the parts of lists and maps, metadata and
-// nullability, which differ between Iceberg and Parquet. UUIDs, whose columns only other programs
-// create, are like other values of 16 bytes.
+// Alike reports whether two types are equal. It ignores the field names of lists and maps, metadata and nullability, because these
+// differ between Iceberg and Parquet. UUIDs, whose columns only other programs create, are equal to other 16-byte values.
 func Alike(a, b arrow.DataType) bool {
 	a, b = uuidBytes(a), uuidBytes(b)
 	if a.ID() != b.ID() {
@@ -318,7 +315,7 @@ func Alike(a, b arrow.DataType) bool {
 	return arrow.TypeEqual(a, b)
 }
 
-// uuidBytes returns the storage type of UUIDs, and other types unchanged.
+// uuidBytes returns the storage type of UUIDs. It returns other types unchanged.
 func uuidBytes(t arrow.DataType) arrow.DataType {
 	if u, ok := t.(*extensions.UUIDType); ok {
 		return u.StorageType()

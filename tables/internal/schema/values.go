@@ -13,9 +13,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 )
 
-// CheckArray returns an error if a column has values that its type forbids: texts that are not UTF-8, which
-// SQL and other readers refuse; decimals with too many digits, which a file would truncate; or dates with a
-// time of day, which readers would lose.
+// CheckArray returns an error if a column contains values that its type forbids: strings that are not UTF-8, which SQL and other readers
+// reject; decimals with too many digits, which a file would truncate; or dates with a time of day, which readers would lose.
 func CheckArray(a arrow.Array) error {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -40,11 +39,11 @@ func CheckArray(a arrow.Array) error {
 	case *array.Decimal32:
 		return checkDigits(a)
 	case *array.Struct:
-		var all error
+		var err error
 		for i := range a.NumField() {
-			all = errors.Join(all, CheckArray(a.Field(i)))
+			err = errors.Join(err, CheckArray(a.Field(i)))
 		}
-		return all
+		return err
 	case array.ListLike:
 		return CheckArray(a.ListValues())
 	case *array.Dictionary:
@@ -67,14 +66,14 @@ type decimals[T any] interface {
 	Value(i int) T
 }
 
-// checkDigits returns an error if a decimal has more digits than its type.
+// checkDigits returns an error if a decimal has more digits than its type allows.
 func checkDigits[T decimalNumber[T]](a decimals[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			continue
 		}
-		// The smallest number has no positive counterpart, so Abs returns a negative number.
+		// The lowest number has no positive counterpart, so its Abs is negative.
 		if v := a.Value(i); v.Abs().Sign() < 0 || !v.FitsInPrecision(t.GetPrecision()) {
 			return fmt.Errorf("row %d of a batch: %s has more than %d digits", i+1, v.ToString(t.GetScale()), t.GetPrecision())
 		}
@@ -82,8 +81,7 @@ func checkDigits[T decimalNumber[T]](a decimals[T]) error {
 	return nil
 }
 
-// validTexts reports whether the concatenated texts are valid UTF-8, and each text starts at a character
-// boundary.
+// validTexts reports whether the concatenated strings are valid UTF-8, and each string starts at a character boundary.
 func validTexts(a *array.String) bool {
 	if a.Len() == 0 {
 		return true
@@ -100,10 +98,9 @@ func validTexts(a *array.String) bool {
 	return true
 }
 
-// ToFloat16 returns the nearest float16. Arrow's library truncates digits instead, and converts the smallest
-// numbers to zero.
+// ToFloat16 returns the nearest float16. Arrow's library instead truncates digits, and converts the smallest numbers to zero.
 func ToFloat16(f float64) float16.Num {
-	const smallest = -14 // below this exponent, all numbers have the same spacing
+	const minExponent = -14 // minimum exponent; below it, all numbers have the same spacing
 	a := math.Abs(f)
 	switch {
 	case math.IsNaN(f):
@@ -111,12 +108,12 @@ func ToFloat16(f float64) float16.Num {
 	case a == 0 || math.IsInf(f, 0):
 		return float16.New(float32(f))
 	}
-	distance := math.Ldexp(1, max(math.Ilogb(a), smallest)-10)
-	a = math.RoundToEven(a/distance) * distance
-	if a >= math.Ldexp(1, smallest) {
+	spacing := math.Ldexp(1, max(math.Ilogb(a), minExponent)-10)
+	a = math.RoundToEven(a/spacing) * spacing
+	if a >= math.Ldexp(1, minExponent) {
 		return float16.New(float32(math.Copysign(a, f)))
 	}
-	bits := uint16(a / distance)
+	bits := uint16(a / spacing)
 	if math.Signbit(f) {
 		bits |= 1 << 15
 	}

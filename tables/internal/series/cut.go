@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/definition"
 )
 
-// autoPartition chooses the periods for rows between two times, and returns the reason.
+// autoPartition chooses the period length for rows between two times, and returns the reason for the choice.
 func autoPartition(first, last time.Time) (p definition.Partition, reason string) {
 	span := fmt.Sprintf("the rows are from %s to %s, which is ", first.UTC().Format(time.DateOnly), last.UTC().Format(time.DateOnly))
 	switch {
@@ -23,16 +23,16 @@ func autoPartition(first, last time.Time) (p definition.Partition, reason string
 	return definition.PartitionYear, span + "three years or more"
 }
 
-// Cutter decides where the files of a table with a time column end. A nil Cutter never ends a file.
+// Cutter determines where the files of a table with a time column end. A nil Cutter never ends a file.
 type Cutter struct {
 	By              definition.Partition
 	column          int // index of the time column
 	timeType        arrow.DataType
-	lowest, highest int64 // the lowest and highest time seen so far, if any
+	lowest, highest int64 // lowest and highest times, valid if hasTimes
 	hasTimes        bool
 }
 
-// NewCutter returns the cutter for the table's current state, or nil if its files are not divided by time.
+// NewCutter returns a Cutter for the table's current state, or nil if its files are not divided by time.
 func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	if !s.def.Settings.HasPeriods() {
 		return nil, nil
@@ -51,7 +51,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, err
 }
 
-// include adds a time to the range that determines the automatic periods.
+// include adds a time to the range from which automatic periods are chosen.
 func (c *Cutter) include(v int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest, c.hasTimes = v, v, true
@@ -59,13 +59,13 @@ func (c *Cutter) include(v int64) {
 	c.lowest, c.highest = min(c.lowest, v), max(c.highest, v)
 }
 
-// Periods returns the length of the periods and why it applies.
+// Periods returns the period length and the reason for it.
 func (c *Cutter) Periods() (definition.Partition, string) {
 	if c.By != definition.PartitionAuto {
-		return c.By, "it was asked for"
+		return c.By, "it is set in the table's settings"
 	}
 	if !c.hasTimes {
-		return definition.PartitionMonth, "there are no rows yet"
+		return definition.PartitionMonth, "the table has no rows yet"
 	}
 	return autoPartition(c.time(c.lowest), c.time(c.highest))
 }
@@ -77,11 +77,11 @@ func (c *Cutter) time(v int64) time.Time {
 	return arrow.Timestamp(v).ToTime(c.timeType.(*arrow.TimestampType).Unit)
 }
 
-// Tick returns the first value of a time type that is not before t, or the nearest value that the type can
-// represent.
+// Tick returns the first value of a time type that is not before t. If the type cannot represent it, Tick returns the
+// nearest value.
 func Tick(t time.Time, timeType arrow.DataType) int64 {
 	seconds, nanos := t.Unix(), int64(t.Nanosecond())
-	ts, ok := timeType.(*arrow.TimestampType)
+	timestampType, ok := timeType.(*arrow.TimestampType)
 	if !ok {
 		const day = 24 * 60 * 60
 		days := seconds / day
@@ -90,7 +90,7 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 		}
 		return days
 	}
-	unitNanos := int64(ts.Unit.Multiplier()) // nanoseconds per unit
+	unitNanos := int64(timestampType.Unit.Multiplier()) // nanoseconds per unit
 	perSecond := int64(time.Second) / unitNanos
 	switch {
 	case seconds >= math.MaxInt64/perSecond:
@@ -101,7 +101,7 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// periodEnd returns the first value after the period that contains v, or the maximum if the period does not end.
+// periodEnd returns the first value after the period that contains v, or the maximum if the period has no end.
 func (c *Cutter) periodEnd(v int64) int64 {
 	if c != nil && v > math.MinInt64 {
 		by, _ := c.Periods()
@@ -109,5 +109,5 @@ func (c *Cutter) periodEnd(v int64) int64 {
 			return end
 		}
 	}
-	return math.MaxInt64 // also if the year exceeds the calendar
+	return math.MaxInt64 // also if the year is out of range
 }

@@ -13,11 +13,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// DuplicateError is the error of a put that would create rows with equal time and keys, which the table's
-// settings forbid.
+// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
 type DuplicateError struct {
-	Count int64    // surplus rows
-	Rows  []string // the first surplus rows, at most ten
+	Count int64    // number of surplus rows
+	Rows  []string // the first ten surplus rows
 }
 
 func (e *DuplicateError) Error() string {
@@ -28,27 +27,27 @@ func (e *DuplicateError) Error() string {
 	return text
 }
 
-// Dedup applies the rule for duplicates between a table's files and new ones. Neither group may itself contain
-// duplicates. It returns the files to add, which are written through the table, and the files that they
-// replace.
+// Dedup applies the rule for duplicates between the table's files and new files. The existing files must not contain
+// duplicates of each other, and neither must the new ones. Dedup returns the files to add, which it writes if necessary,
+// and the files that they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
 	written := s.Written(added)
 	existing = Touching(existing, written)
 	if len(existing) == 0 || s.Merging() == sorted.All {
 		return added, nil, nil
 	}
-	// Under either rule, rows of some files hide rows of others. Files with hidden rows are written again.
+	// Under either rule, rows of some files hide rows of other files. Files with hidden rows must be rewritten.
 	hiding, hidden := existing, written
 	if s.Rule == definition.KeepLast {
 		hiding, hidden = written, existing
 	}
 	for _, f := range hidden {
 		overlapping := Touching(hiding, []*File{f})
-		hidingRows, err := s.shadowing(ctx, overlapping, f.Bounds, true)
+		hidingRows, err := s.keySources(ctx, overlapping, f.Bounds, true)
 		if err != nil {
 			return nil, nil, err
 		}
-		ownRows, err := s.shadowing(ctx, []*File{f}, spanOf(overlapping), false)
+		ownRows, err := s.keySources(ctx, []*File{f}, spanOf(overlapping), false)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -62,7 +61,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 			}
 			continue
 		}
-		// The hiding rows come first, so that the merge omits the rows they hide.
+		// The hiding rows come first, so that the merge omits the rows that they hide.
 		files, err := s.Write(ctx, s.merge(ctx, sorted.First, append(hidingRows, s.source(ctx, f, s.project(nil), nil))...))
 		if err != nil {
 			return nil, nil, err
@@ -78,14 +77,14 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	return add, replaced, nil
 }
 
-// Refuse returns a DuplicateError if new files have duplicates of existing rows or of each other.
+// Refuse returns a DuplicateError if new files contain duplicates of existing rows or of each other's rows.
 func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
 	written := s.Written(added)
-	existingRows, err := s.shadowing(ctx, Touching(existing, written), spanOf(written), true)
+	existingRows, err := s.keySources(ctx, Touching(existing, written), spanOf(written), true)
 	if err != nil {
 		return err
 	}
-	newRows, err := s.shadowing(ctx, written, nil, false)
+	newRows, err := s.keySources(ctx, written, nil, false)
 	if err != nil {
 		return err
 	}
@@ -110,7 +109,7 @@ func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.D
 	return e
 }
 
-// excludeFiles returns files except those in gone.
+// excludeFiles returns files except those in excluded.
 func excludeFiles(files, excluded []iceberg.DataFile) []iceberg.DataFile {
 	return slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool {
 		return slices.ContainsFunc(excluded, func(g iceberg.DataFile) bool { return g.FilePath() == f.FilePath() })

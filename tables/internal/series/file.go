@@ -17,19 +17,19 @@ import (
 // File is a data file of a Series.
 type File struct {
 	Task   table.FileScanTask
-	Bounds *sorted.Bounds // bounds of its times, or nil if unknown
-	Stale  bool           // the file must be rewritten
+	Bounds *sorted.Bounds // bounds of the file's times; nil if unknown
+	Stale  bool           // whether the file must be rewritten
 }
 
-// Data returns the file's entry.
+// Data returns the file's manifest entry.
 func (f *File) Data() iceberg.DataFile { return f.Task.File }
 
 var anyTimes = sorted.Bounds{Lowest: math.MinInt64, Highest: math.MaxInt64}
 
-// Low returns the lower bound of a file's times; unknown bounds include all times.
+// Low returns the lowest possible time in the file.
 func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 
-// High returns the upper bound of a file's times; unknown bounds include all times.
+// High returns the highest possible time in the file.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
 // Files returns the version's files, in the order in which their rows were added.
@@ -44,17 +44,17 @@ func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	return files, err
 }
 
-// File returns a file of the table as a File of the Series.
+// File returns a File for a file of the table.
 func (s *Series) File(task table.FileScanTask) *File {
 	return &File{Task: task, Bounds: s.Bounds(task.File)}
 }
 
-// Written returns a File for each of the newly written files.
-func (s *Series) Written(files []iceberg.DataFile) (all []*File) {
+// Written returns a File for each newly written file.
+func (s *Series) Written(files []iceberg.DataFile) (result []*File) {
 	for _, f := range files {
-		all = append(all, s.File(table.FileScanTask{File: f}))
+		result = append(result, s.File(table.FileScanTask{File: f}))
 	}
-	return all
+	return result
 }
 
 // Overlapping returns the files whose times overlap any of the given bounds.
@@ -68,7 +68,7 @@ func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (fil
 	return files, err
 }
 
-// Touching returns the files whose times overlap the times of any of others.
+// Touching returns the files whose times overlap those of any file in others.
 func Touching(files, others []*File) (touching []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
@@ -78,16 +78,16 @@ func Touching(files, others []*File) (touching []*File) {
 	return touching
 }
 
-// spanOf returns the common bounds of files, or nil if any are unknown.
+// spanOf returns bounds that include all files, or nil if any bounds are unknown.
 func spanOf(files []*File) *sorted.Bounds {
 	if len(files) == 0 {
 		return nil
 	}
-	all := files[0].Bounds
+	span := files[0].Bounds
 	for _, f := range files[1:] {
-		all = all.Union(f.Bounds)
+		span = span.Union(f.Bounds)
 	}
-	return all
+	return span
 }
 
 // Bounds returns the bounds of a file's times, or nil if they are unknown.
@@ -100,7 +100,7 @@ func (s *Series) Bounds(f iceberg.DataFile) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: low, Highest: high}
 }
 
-// bound decodes a date or a time from a bound in Iceberg's manifests.
+// bound decodes a date or time from a bound in a manifest.
 func bound(b []byte) (int64, bool) {
 	switch len(b) {
 	case 4:
@@ -116,22 +116,21 @@ func (s *Series) InOrder(f iceberg.DataFile) bool {
 	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
 }
 
-// withSortOrder returns files with the table's sort order in their entries.
+// withSortOrder returns files with the table's sort order recorded in their entries.
 func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
-	all := make([]iceberg.DataFile, len(files))
+	result := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
 		b, err := datafile.Rebuild(s.table.Metadata().PartitionSpec(), f, f.FilePath())
 		if err != nil {
 			return nil, err
 		}
-		all[i] = b.SortOrderID(s.Sort).Build()
+		result[i] = b.SortOrderID(s.Sort).Build()
 	}
-	return all, nil
+	return result, nil
 }
 
-// Groups returns the files to merge, in groups; each group lists its files in the order of arrival. A file
-// that begins at the last time of an earlier file does not overlap it. Among rows with equal times, merged
-// rows come last.
+// Groups returns groups of files to merge. Each group lists its files in the order of arrival. A file that begins at the last
+// time of an earlier file does not overlap that file. Among rows with equal times, merged rows come last.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	position := map[*File]int{}
 	for i, f := range files {
@@ -140,16 +139,16 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int {
 		return cmp.Or(cmp.Compare(a.Low(), b.Low()), cmp.Compare(a.High(), b.High()))
 	})
-	var groupEnd, last int64 // end of the last group's last period, and the group's last time
-	canGrow := false         // files may still be added to the last group
+	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's latest time
+	canGrow := false              // whether files can still be added to the last group
 	for i := 0; i < len(byTime); {
 		start, high, latest := i, byTime[i].High(), position[byTime[i]]
 		for i++; i < len(byTime) && (byTime[i].Low() < high || byTime[i].Low() == high && position[byTime[i]] < latest); i++ {
 			high, latest = max(high, byTime[i].High()), max(latest, position[byTime[i]])
 		}
 		overlapping := byTime[start:i]
-		// Otherwise the file's rows would come before the group's merged rows with the same time.
-		mustJoin := canGrow && overlapping[0].Low() == last
+		// If not joined, the file's rows would precede the group's merged rows with the same time.
+		mustJoin := canGrow && overlapping[0].Low() == groupHigh
 		if !mustJoin && len(overlapping) == 1 && s.canStay(cutter, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
 			canGrow = false
 			continue
@@ -159,7 +158,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 		}
 		lastGroup := len(groups) - 1
 		groups[lastGroup] = append(groups[lastGroup], overlapping...)
-		groupEnd, last, canGrow = cutter.periodEnd(high), high, true
+		groupEnd, groupHigh, canGrow = cutter.periodEnd(high), high, true
 	}
 	groups = slices.DeleteFunc(groups, func(g []*File) bool { return len(g) == 1 && s.canStay(cutter, g[0]) })
 	for _, g := range groups {
@@ -168,7 +167,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	return groups
 }
 
-// canStay reports whether a file is sorted and not stale, and its times are known to lie within one period.
+// canStay reports whether a file is sorted and not stale, and lies within one period.
 func (s *Series) canStay(cutter *Cutter, f *File) bool {
 	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < cutter.periodEnd(f.Bounds.Lowest)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// rowGroup describes rows of a file or batch: their number, and a lower bound of their times.
+// rowGroup describes a group of rows in a file or batch, by row count and a lower bound of their times.
 type rowGroup struct{ lowest, rows int64 }
 
-// LastRowsFilter returns a condition that selects at least the last minRows rows of the files and the tail.
-// It does not read the files' rows. It returns nil if the files' bounds are not known well enough.
+// LastRowsFilter returns a condition that selects at least the last minRows rows of the files and the tail, without reading
+// the files' rows. If the files' bounds are not known well enough, it returns nil.
 func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	start, err := s.lastRowsStart(ctx, minRows, tail)
 	if err != nil || start == math.MinInt64 {
@@ -65,7 +65,7 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 	return latestStart(groups, minRows), nil
 }
 
-// latestStart returns the latest time from which groups have at least minRows rows.
+// latestStart returns the latest time from which groups contain at least minRows rows.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, g := range groups {
@@ -86,7 +86,7 @@ func (s *Series) rowGroups(ctx context.Context, f *File) (rowGroups []rowGroup, 
 	if err != nil {
 		return nil, err
 	}
-	bounds, err := scan.Groups(ctx, f.Data().FilePath())
+	bounds, err := scan.GroupBounds(ctx, f.Data().FilePath())
 	for _, b := range bounds {
 		low, ok := bound(b.Min)
 		if !ok {

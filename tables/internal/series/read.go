@@ -16,18 +16,17 @@ import (
 )
 
 const (
-	// maxOpen is the largest memory estimate for an open file, enough for one row group.
-	maxOpen      = 64 << 20
-	minOpen      = 256 << 10 // the smallest memory estimate for an open file
-	minBatchRows = 1 << 8    // minimum rows of a batch if the reader needs few; more than it needs, because a merge may drop or precede some of them
+	// maxOpenBytes is the maximum memory estimate for an open file, enough for one row group.
+	maxOpenBytes = 64 << 20
+	minOpenBytes = 256 << 10 // minimum memory estimate for an open file
+	minBatchRows = 1 << 8    // minimum rows per batch if the reader needs few; more than the reader needs, because a merge can drop rows
 )
 
-// source returns a file's rows as a merge source. It sorts the rows of a file that is not in the table's
-// order.
+// source returns a file's rows as a merge source. If the file is not in the table's order, source sorts its rows.
 func (s *Series) source(ctx context.Context, f *File, p *projection, where *filter.Condition) sorted.Source {
 	size := f.Data().FileSizeBytes()
 	perRow := max(1, 8*size/max(1, f.Data().Count()))
-	cost := max(min(8*size, maxOpen), minOpen)
+	cost := max(min(8*size, maxOpenBytes), minOpenBytes)
 	rows := func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := datafile.NewScan(ctx, s.table, s.def.Columns, p.names, where)
 		if err != nil {
@@ -51,13 +50,12 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 	return src
 }
 
-// tail returns sorted rows of the tail or of a put as a merge source.
+// tail returns sorted rows from the tail or from a put as a merge source.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
-// SortRows sorts a batch of stored rows, and applies the table's rule for duplicates. It takes
-// ownership of the batch.
+// SortRows sorts a batch of stored rows and applies the table's rule for duplicates. It takes ownership of the batch.
 func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	keys := s.keys(batch.Schema())
 	block, err := sorted.Block([]arrow.RecordBatch{batch}, keys)
@@ -69,22 +67,22 @@ func (s *Series) SortRows(ctx context.Context, batch arrow.RecordBatch) (arrow.R
 	return collect(sorted.Merge(ctx, s.Merging(), 0, s.tail(block, keys)), block)
 }
 
-// collect joins a few rows into one batch with the schema of template.
+// collect concatenates batches into one batch with the schema of template. The batches must be small.
 func collect(rows sorted.Batches, template arrow.RecordBatch) (arrow.RecordBatch, error) {
-	all := []arrow.RecordBatch{template.NewSlice(0, 0)}
-	defer func() { take.Release(all) }()
+	batches := []arrow.RecordBatch{template.NewSlice(0, 0)}
+	defer func() { take.Release(batches) }()
 	for b, err := range rows {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, b)
+		batches = append(batches, b)
 	}
-	return sorted.Block(all, nil)
+	return sorted.Block(batches, nil)
 }
 
-// DedupTail sorts the tail's rows, and applies the table's rule for duplicates within the tail. For
-// KeepFirst, it also removes rows that duplicate rows in files. It takes ownership of the rows.
-// replaces reports whether the remaining rows may replace rows in files.
+// DedupTail sorts the tail's rows and applies the table's rule for duplicates to them. For KeepFirst, it also removes rows
+// that duplicate rows in files. It takes ownership of rows. replaces reports whether the remaining rows can replace rows in
+// files.
 func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	block, err := s.SortRows(ctx, rows)
 	if err != nil {
@@ -99,7 +97,7 @@ func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow
 	if err != nil {
 		return nil, false, err
 	}
-	sources, err := s.shadowing(ctx, overlapping, bounds, true)
+	sources, err := s.keySources(ctx, overlapping, bounds, true)
 	if err != nil {
 		return nil, false, err
 	}
@@ -107,9 +105,9 @@ func (s *Series) DedupTail(ctx context.Context, rows arrow.RecordBatch) (_ arrow
 	return remaining, false, err
 }
 
-// shadowing returns sources with only the key columns of files, for rows within bounds. If hide is true, the
-// merge omits these rows from its output, but its rule still counts them.
-func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
+// keySources returns merge sources that contain only the key columns of files' rows within bounds. If hide is true, the merge
+// applies its rule to these rows, but omits them from its output.
+func (s *Series) keySources(ctx context.Context, files []*File, bounds *sorted.Bounds, hide bool) ([]sorted.Source, error) {
 	p := s.project(s.Names)
 	var where *filter.Condition
 	timeFilter, err := s.boundsFilter(bounds, p.fields)
@@ -119,19 +117,18 @@ func (s *Series) shadowing(ctx context.Context, files []*File, bounds *sorted.Bo
 	if err != nil {
 		return nil, err
 	}
-	var all []sorted.Source
+	var sources []sorted.Source
 	for _, f := range files {
 		src := s.source(ctx, f, p, where)
 		src.Hides = hide
-		all = append(all, src)
+		sources = append(sources, src)
 	}
-	return all, nil
+	return sources, nil
 }
 
-// Scan yields the named columns of the rows that may match a condition, which may be nil. It merges the files
-// with the tail's rows; tail and replaces must come from DedupTail. neededRows limits how far Scan reads
-// ahead; -1 means that the reader may need all rows. If recycle is true, the memory of released batches is
-// reused.
+// Scan yields the named columns of rows that can match a condition; where can be nil. It merges the files with the tail's rows;
+// tail and replaces must come from DedupTail. neededRows limits how far Scan reads ahead; -1 means that all rows may be needed.
+// If recycle is true, Scan reuses the memory of released batches.
 func (s *Series) Scan(ctx context.Context, names []string, where *filter.Condition, tail []arrow.RecordBatch, replaces bool, neededRows int64, recycle bool) (sorted.Batches, error) {
 	p := s.project(names)
 	p.readAhead, p.neededRows, p.recycle = neededRows < 0, max(neededRows, 0), recycle
@@ -141,7 +138,7 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 	}
 	var sources []sorted.Source
 	for _, f := range files {
-		if datafile.MayHold(where, s.def.Columns, f.Data()) {
+		if datafile.MayMatch(where, s.def.Columns, f.Data()) {
 			sources = append(sources, s.source(ctx, f, p, where))
 		}
 	}
@@ -157,10 +154,10 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 	return s.merge(ctx, rule, sources...), nil
 }
 
-const partRows = 1 << 12
+const trimBlockRows = 1 << 12
 
-// trimTail returns a slice of the sorted tail that contains all rows that may match a condition. It only
-// compares times, and cuts off whole blocks of partRows rows at both ends.
+// trimTail returns a slice of the sorted tail that contains all rows that can match a condition. It compares only times, and
+// removes whole blocks of trimBlockRows rows at both ends.
 func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {
@@ -171,18 +168,18 @@ func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow
 	mayMatch := func(start int64) bool {
 		matches, _ := where.May(func(name string) filter.Bounds {
 			if name == s.Names[0] {
-				return filter.Bounds{Rows: partRows, Min: timeBytes(start), Max: timeBytes(min(start+partRows, rows) - 1)}
+				return filter.Bounds{Rows: trimBlockRows, Min: timeBytes(start), Max: timeBytes(min(start+trimBlockRows, rows) - 1)}
 			}
-			return filter.Bounds{Rows: partRows, Nulls: -1}
+			return filter.Bounds{Rows: trimBlockRows, Nulls: -1}
 		})
 		return matches
 	}
-	start, end := int64(0), (rows+partRows-1)/partRows*partRows
+	start, end := int64(0), (rows+trimBlockRows-1)/trimBlockRows*trimBlockRows
 	for start < end && !mayMatch(start) {
-		start += partRows
+		start += trimBlockRows
 	}
-	for start < end && !mayMatch(end-partRows) {
-		end -= partRows
+	for start < end && !mayMatch(end-trimBlockRows) {
+		end -= trimBlockRows
 	}
 	return tail.NewSlice(min(start, rows), min(end, rows))
 }

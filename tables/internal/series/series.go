@@ -1,5 +1,5 @@
 // Package series reads and writes tables whose rows are ordered by time: it merges files and the
-// tail's rows, removes duplicates by the table's rule, cuts files by periods of time, and finds the
+// tail's rows, removes duplicates by the table's rule, divides files by time periods, and finds the
 // last rows.
 package series
 
@@ -25,8 +25,8 @@ type Series struct {
 	*definition.Order
 	def     *definition.Definition
 	table   *table.Table
-	version []table.ScanOption // selects the version; nil: the newest
-	memory  int64              // a budget in bytes; merges and sorts use a fraction of it
+	version []table.ScanOption // selects the version; nil selects the newest
+	memory  int64              // memory budget in bytes; merges and sorts use a fraction of it
 }
 
 // New returns a table as a Series. d must have an order. version selects an older version.
@@ -34,8 +34,8 @@ func New(d *definition.Definition, t *table.Table, memory int64, version ...tabl
 	return &Series{d.Order, d, t, version, memory}
 }
 
-// Newest returns the newest version of a table as a Series, or nil if its rows have no order.
-func Newest(t *table.Table, memory int64) (*Series, error) {
+// ForTable returns a table's newest version as a Series, or nil if the table has no order.
+func ForTable(t *table.Table, memory int64) (*Series, error) {
 	d, err := definition.FromMetadata(t.Metadata())
 	if err != nil || d.Order == nil {
 		return nil, err
@@ -45,14 +45,13 @@ func Newest(t *table.Table, memory int64) (*Series, error) {
 
 // KeepingAll returns a copy of s that keeps duplicates.
 func (s *Series) KeepingAll() *Series {
-	all, order := *s, *s.Order
+	keeping, order := *s, *s.Order
 	order.Rule = definition.KeepAll
-	all.Order = &order
-	return &all
+	keeping.Order = &order
+	return &keeping
 }
 
-// Check returns an error if a column that orders the table's rows contains a null. If o is nil, it accepts
-// all rows.
+// Check returns an error if a column that orders the table's rows contains a null. If o is nil, it accepts all rows.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {
 		return nil
@@ -67,7 +66,7 @@ func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 			for column.IsValid(row) {
 				row++
 			}
-			return schema.Errorf(name, "row %d of a batch is null (one of %d), but the column orders the table's rows: give it a value", row, column.NullN())
+			return schema.Errorf(name, "row %d of a batch is null (one of %d nulls), but the column orders the table's rows: set a value in every row", row, column.NullN())
 		}
 	}
 	return nil
@@ -82,15 +81,15 @@ func (s *Series) keys(columns *arrow.Schema) []int {
 	return indices
 }
 
-// projection says which columns to read, and how. The columns stay in the table's order.
+// projection specifies which columns to read, and how. The columns stay in the table's order.
 type projection struct {
 	fields     *arrow.Schema
 	keys       []int // indices in fields of the columns that order the rows
 	names      []string
-	readAhead  bool  // read ahead of the consumer
-	neededRows int64 // number of rows that the reader may need; 0: unknown
+	readAhead  bool  // whether to read ahead of the consumer
+	neededRows int64 // number of rows that the reader may need; 0 if unknown
 
-	recycle bool // reuse the memory of released batches
+	recycle bool // whether to reuse the memory of released batches
 }
 
 // project returns a projection to the named columns, or to all columns if names is nil.
@@ -103,7 +102,7 @@ func (s *Series) project(names []string) *projection {
 	return p
 }
 
-// selectColumns returns the projected columns of a batch.
+// selectColumns returns a batch with only the projected columns.
 func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
 	columns := make([]arrow.Array, p.fields.NumFields())
 	for i, f := range p.fields.Fields() {
@@ -112,7 +111,7 @@ func (p *projection) selectColumns(batch arrow.RecordBatch) arrow.RecordBatch {
 	return array.NewRecordBatch(p.fields, columns, batch.NumRows())
 }
 
-// sortInput describes rows to sort by key columns.
+// sortInput returns a sort input that orders rows by the key columns.
 func (s *Series) sortInput(rows sorted.Batches, keys []int) sorted.Input {
 	return sorted.Input{Batches: rows, Keys: keys, Memory: s.memory / 8, Size: datafile.SizeOf}
 }
@@ -121,8 +120,8 @@ func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 
-// TimeRange returns a condition for rows with from ≤ time < to. If name is "", it uses the first
-// column of a time type. A zero time means no bound; without any bound, the result is nil.
+// TimeRange returns a condition for rows with from ≤ time < to. If name is "", it uses the first column of a time type. A zero
+// time means no bound. Without any bound, TimeRange returns nil.
 func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
 	if from.IsZero() && to.IsZero() {
 		return nil, nil
@@ -132,14 +131,14 @@ func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.
 		return isTime && (name == "" || name == f.Name)
 	})
 	if index < 0 {
-		return nil, schema.Errorf(name, "a time range needs a timestamp or date column, and the table has none of this name")
+		return nil, schema.Errorf(name, "a time range needs a timestamp or date column, and the table has none with this name")
 	}
-	var parts []*filter.Expr
+	var conditions []*filter.Expr
 	var err error
 	add := func(op string, t time.Time) {
 		if !t.IsZero() {
 			e, compareErr := filter.Compare(columns.Field(index), op, filter.TimeText(t))
-			parts, err = append(parts, e), errors.Join(err, compareErr)
+			conditions, err = append(conditions, e), errors.Join(err, compareErr)
 		}
 	}
 	add(">=", from)
@@ -147,5 +146,5 @@ func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.
 	if err != nil {
 		return nil, err
 	}
-	return filter.And(parts...), nil
+	return filter.And(conditions...), nil
 }

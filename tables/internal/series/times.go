@@ -45,12 +45,12 @@ func (s *Series) time(n int64) (converted time.Time, ok bool) {
 	return converted, converted.Year() >= 1 && converted.Year() <= 9999 && !converted.IsZero()
 }
 
-// timeType returns the stored type of the times.
+// timeType returns the stored type of the time column.
 func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }
 
-// FileStarts returns the distinct lowest times of the files in ascending order, without the very lowest.
+// FileStarts returns the distinct lowest times of the files, in ascending order and without the first.
 func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) {
 	files, err := s.Files(ctx)
 	if err != nil {
@@ -69,8 +69,7 @@ func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) 
 	return times[min(1, len(times)):], nil
 }
 
-// BatchBounds returns the bounds of the times of sorted rows, or nil if there are no rows or a time
-// is null.
+// BatchBounds returns the bounds of the times in sorted rows. If there are no rows, or a time is null, it returns nil.
 func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	times := batch.Column(batch.Schema().FieldIndices(s.Names[0])[0])
 	if times.Len() == 0 || times.NullN() > 0 {
@@ -79,8 +78,8 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// TimeAt returns the time in a row of a time column. For a null, which only other programs write,
-// it returns the smallest number.
+// TimeAt returns the time in a row of a time column, as a number. For a null, which only other programs write, it returns the
+// lowest number.
 func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64

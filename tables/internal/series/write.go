@@ -17,8 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// WriteSorted sorts rows and writes them as data files. It removes or refuses duplicates, as the table's rule
-// says.
+// WriteSorted sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
 func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []iceberg.DataFile, err error) {
 	isFirst := true
 	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
@@ -37,9 +36,9 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 	return files, err
 }
 
-// Write writes sorted rows as data files. The table's settings decide where a file ends.
+// Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Iceberg's library would sort each batch again, and change the order of rows with equal keys.
+	// Without this, Iceberg's library would sort each batch again, and change the order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err
@@ -86,8 +85,8 @@ func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.Data
 	return s.withSortOrder(files)
 }
 
-// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, it is
-// applied to each file's rows before the merge.
+// Rewrite merges the rows of files by a rule, and writes them as files of dest. If change is not nil, it is applied to each
+// file's rows before the merge.
 func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule sorted.Rule, change func(sorted.Batches) sorted.Batches) ([]iceberg.DataFile, error) {
 	p := s.project(nil)
 	var sources []sorted.Source
@@ -101,12 +100,12 @@ func (s *Series) Rewrite(ctx context.Context, files []*File, dest *Series, rule 
 	return dest.Write(ctx, s.merge(ctx, rule, sources...))
 }
 
-// periods splits sorted rows at the ends of periods. The length of automatic periods depends on the table's
-// rows and the rows read so far, so later periods may be longer.
+// periods divides sorted rows at the ends of periods. The length of automatic periods depends on the table's rows and on the
+// rows read so far, so later periods can be longer.
 type periods struct {
 	cutter    *Cutter
 	next      func() (arrow.RecordBatch, error, bool)
-	remaining arrow.RecordBatch // rows not yielded yet; nil: none
+	remaining arrow.RecordBatch // rows not yet yielded; nil if there are none
 	end       int64             // end of the current period
 	err       error
 }
@@ -128,7 +127,7 @@ func (p *periods) nextPeriod() bool {
 	return true
 }
 
-// fill loads remaining if it is nil, and reports whether there are rows.
+// fill loads remaining if it is nil, and reports whether rows remain.
 func (p *periods) fill() bool {
 	for p.remaining == nil && p.err == nil {
 		b, err, ok := p.next()

@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Appended is an append that the store acknowledged and that readers can see. It may not be durable yet.
+// Appended is an append that the store has acknowledged and readers can see. It may not be durable yet.
 type Appended struct {
 	log   *Log // nil if nothing was appended
 	epoch *epoch
-	pos   uint64
+	pos   uint64 // position in the sequence of the store's appends
 }
 
-// Append adds a frame to the log, and returns after the store acknowledged it. If the outcome is unknown, the
-// log's next call reads the store again.
+// Append adds a frame to the log, and returns when the store has acknowledged it. If the outcome is unknown, the log's next
+// call reads the store again.
 func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appended Appended, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -30,7 +30,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.current {
 		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
-			l.current++ // the frame's schema differs from the epoch's
+			l.current++ // the frame's schema differs from the epoch's, so start a new epoch
 		}
 	}
 	isFirst := e == nil
@@ -43,15 +43,15 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 		return appended, err
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
-	unknown := errors.Is(err, partd.ErrUnknownOutcome)
-	if err != nil && !unknown {
+	isUnknown := errors.Is(err, partd.ErrUnknownOutcome)
+	if err != nil && !isUnknown {
 		return appended, err
 	}
 	if isFirst {
 		l.epochs = append(l.epochs, e)
 	}
-	if unknown {
-		e.stale, l.unsure = true, true
+	if isUnknown {
+		e.stale, l.hasUnknown = true, true
 		return appended, err
 	}
 	l.pos = l.s.written.Add(1)
@@ -59,7 +59,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 	if err == nil {
 		err = l.add(e, parsed, int64(len(v)))
 	}
-	if err != nil { // the store has the frame nevertheless
+	if err != nil { // the store contains the frame anyway
 		e.stale = true
 		return appended, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
@@ -67,34 +67,34 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 	return Appended{l, e, l.pos}, nil
 }
 
-// Sync waits until the append is durable, if the tail syncs appends. Concurrent calls share a sync.
-// If the sync fails, the append's outcome is unknown.
+// Sync waits until the append is durable, if the tail syncs appends. Concurrent calls share a sync. If the sync fails, the
+// append's outcome is unknown.
 func (a Appended) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
 	}
-	err := a.log.s.durable(ctx, a.pos)
+	err := a.log.s.waitDurable(ctx, a.pos)
 	if err == nil {
 		return nil
 	}
 	a.log.mu.Lock()
 	defer a.log.mu.Unlock()
-	a.epoch.stale, a.log.unsure = true, true
+	a.epoch.stale, a.log.hasUnknown = true, true
 	return notSynced(err)
 }
 
-// durable waits until all appends up to pos are durable, if the tail syncs appends.
-func (s *Store) durable(ctx context.Context, pos uint64) error {
+// waitDurable waits until all appends up to pos are durable, if the tail syncs appends.
+func (s *Store) waitDurable(ctx context.Context, pos uint64) error {
 	if !s.sync {
 		return nil
 	}
 	return s.syncs.Wait(ctx, pos, func(ctx context.Context) (uint64, error) {
-		upTo := s.written.Load() // later appends may miss the sync
+		upTo := s.written.Load() // the sync may not include later appends
 		return upTo, partd.Sync(ctx, s.p)
 	})
 }
 
-// Applied reports whether the log has an append with this id. Such an append is as durable as an acknowledged
+// Applied reports whether the log contains an append with this ID. It waits until the append is as durable as an acknowledged
 // append.
 func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	l.mu.Lock()
@@ -105,11 +105,10 @@ func (l *Log) Applied(ctx context.Context, id string) (bool, error) {
 	if !l.hasID(id) {
 		return false, nil
 	}
-	return true, notSynced(l.s.durable(ctx, l.pos)) // the append's sync may still be running, or may have failed
+	return true, notSynced(l.s.waitDurable(ctx, l.pos)) // the append's sync may still be running, or may have failed
 }
 
-// notSynced wraps the error of a failed sync in ErrUnknownOutcome: readers see the append, but a crash may
-// lose it.
+// notSynced wraps the error from a failed sync in ErrUnknownOutcome: readers see the append, but a crash can lose it.
 func notSynced(err error) error {
 	if err == nil {
 		return nil
@@ -118,8 +117,8 @@ func notSynced(err error) error {
 }
 
 func (l *Log) hasID(id string) bool {
-	_, void := l.void[id]
-	return void || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.hasID(id) })
+	_, isVoid := l.void[id]
+	return isVoid || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.hasID(id) })
 }
 
 func (e *epoch) hasID(id string) bool {
@@ -127,7 +126,7 @@ func (e *epoch) hasID(id string) bool {
 	return ok
 }
 
-// Void makes the log ignore the rows of puts that another store applied to the same table.
+// Void makes the log ignore the rows of puts that another Store applied to the same table.
 func (l *Log) Void(ids []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,7 +138,7 @@ func (l *Log) Void(ids []string) {
 	}
 }
 
-// IDs returns the ids and times of the appends in the epochs (after, upTo].
+// IDs returns the IDs and times of the appends in the epochs (after, upTo].
 func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,15 +151,14 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	return ids
 }
 
-// IsEmpty reports whether no epoch has rows. Then EndEpoch has nothing to end.
+// IsEmpty reports whether no epoch has rows.
 func (l *Log) IsEmpty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.epochs) == 0
 }
 
-// EndEpoch ends the current epoch, and returns the last epoch that has rows; ok is false if no epoch has
-// rows.
+// EndEpoch ends the current epoch, and returns the last epoch with rows. ok is false if no epoch has rows.
 func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

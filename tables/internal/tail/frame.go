@@ -20,40 +20,40 @@ import (
 //	+--------+--------+------------+--------+---------+----+--------------+
 //
 // Integers are little-endian; length does not include itself. The concatenated messages of all
-// frames are an Arrow IPC stream without an end: the schema, in the first frame (flag 1), then
-// record batches.
+// frames are an Arrow IPC stream without its end marker: the schema, in the first frame (flag 1),
+// and then record batches.
 const (
-	frameHead   = 18
-	flagSchema  = 1
-	maxIDLen    = 255
-	maxFrameLen = 1<<31 - 1
+	frameHeaderLen = 18
+	flagSchema     = 1
+	maxIDLen       = 255
+	maxFrameLen    = 1<<31 - 1
 )
 
-var errFrame = errors.New("invalid frame of an append")
+var errFrame = errors.New("invalid append frame")
 
 // frame is a decoded append.
 type frame struct {
-	schema    bool // the messages begin with the schema
+	schema    bool // whether the messages begin with the schema
 	timestamp time.Time
 	rows      int64
 	id        string
 	messages  []byte
 }
 
-// Encoder encodes frames. It reuses its IPC writer while the schema stays the same, because creating a writer
-// allocates about as much memory as a message with one row.
+// Encoder encodes frames. It reuses its IPC writer while the schema stays the same, because creating a writer allocates about
+// as much memory as a message with one row.
 type Encoder struct {
 	schema        *arrow.Schema
 	w             *ipc.Writer
-	skippedSchema bool         // the writer's schema message was skipped; Frame.bytes adds it to the first frame of an epoch
-	buf           bytes.Buffer // the frame
+	skippedSchema bool         // the writer's schema message was skipped; Frame.bytes adds the schema to the first frame of an epoch
+	buf           bytes.Buffer // the frame being encoded
 }
 
 // Frame is an encoded append.
 type Frame struct {
 	schema *arrow.Schema
-	v      []byte // without the time and the schema's message
-	head   int    // number of bytes before the messages
+	v      []byte // the frame without the time and the schema message
+	head   int    // offset of the messages
 }
 
 // Start, WritePayload and Close implement ipc.PayloadWriter.
@@ -70,15 +70,15 @@ func (e *Encoder) WritePayload(p ipc.Payload) error {
 
 func (e *Encoder) Close() error { return nil }
 
-// Encode returns the frame of an append of batches with a schema, which must not contain
-// dictionaries. An empty id means no id. The encoder must not be used after an error.
+// Encode returns the frame for an append of batches. The schema must not contain dictionaries. id can be empty. The encoder
+// must not be used after an error.
 func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id string) (Frame, error) {
 	if e.schema != schema {
 		e.schema, e.skippedSchema = schema, false
 		e.w = ipc.NewWriterWithPayloadWriter(e, ipc.WithSchema(schema))
 	}
 	const typicalSize = 1 << 10 // enough for a few rows
-	e.buf = *bytes.NewBuffer(make([]byte, frameHead, frameHead+len(id)+typicalSize))
+	e.buf = *bytes.NewBuffer(make([]byte, frameHeaderLen, frameHeaderLen+len(id)+typicalSize))
 	e.buf.WriteString(id)
 	var rows int64
 	for _, batch := range batches {
@@ -90,25 +90,25 @@ func (e *Encoder) Encode(schema *arrow.Schema, batches []arrow.RecordBatch, id s
 	v := e.buf.Bytes()
 	e.buf = bytes.Buffer{}
 	if len(v) > maxFrameLen || rows > 1<<32-1 || len(id) > maxIDLen {
-		return Frame{}, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail", rows, len(v))
+		return Frame{}, fmt.Errorf("an append of %d rows and %d bytes is too large for the tail: split it", rows, len(v))
 	}
 	binary.LittleEndian.PutUint32(v[13:], uint32(rows))
 	v[17] = byte(len(id))
-	return Frame{schema, v, frameHead + len(id)}, nil
+	return Frame{schema, v, frameHeaderLen + len(id)}, nil
 }
 
-// bytes returns the frame with its time. The first frame of an epoch also includes the schema.
+// bytes returns the frame with its time. If isFirst is true, the frame begins an epoch and includes the schema.
 func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 	v := f.v
 	if isFirst {
-		head, err := schemaMessage(f.schema)
+		schemaBytes, err := schemaMessage(f.schema)
 		if err != nil {
 			return nil, err
 		}
-		v = slices.Concat(v[:f.head], head, v[f.head:])
+		v = slices.Concat(v[:f.head], schemaBytes, v[f.head:])
 		v[4] = flagSchema
 		if len(v) > maxFrameLen {
-			return nil, fmt.Errorf("an append of %d bytes is too large for the tail", len(v))
+			return nil, fmt.Errorf("an append of %d bytes is too large for the tail: split it", len(v))
 		}
 	}
 	binary.LittleEndian.PutUint32(v, uint32(len(v)-4))
@@ -117,17 +117,17 @@ func (f Frame) bytes(isFirst bool, timestamp time.Time) ([]byte, error) {
 }
 
 // nextFrame decodes the first frame of a value, and returns the remaining bytes.
-func nextFrame(v []byte) (f frame, rest []byte, err error) {
-	if len(v) < frameHead {
+func nextFrame(v []byte) (f frame, remaining []byte, err error) {
+	if len(v) < frameHeaderLen {
 		return f, nil, errFrame
 	}
 	n := int(binary.LittleEndian.Uint32(v)) + 4
-	idEnd := frameHead + int(v[17])
+	idEnd := frameHeaderLen + int(v[17])
 	if n > len(v) || n < idEnd {
 		return f, nil, errFrame
 	}
 	return frame{
 		schema: v[4]&flagSchema != 0, timestamp: time.UnixMilli(int64(binary.LittleEndian.Uint64(v[5:]))).UTC(),
-		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHead:idEnd]), messages: v[idEnd:n],
+		rows: int64(binary.LittleEndian.Uint32(v[13:])), id: string(v[frameHeaderLen:idEnd]), messages: v[idEnd:n],
 	}, v[n:], nil
 }

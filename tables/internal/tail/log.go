@@ -21,37 +21,36 @@ type Log struct {
 	s    *Store
 	uuid string
 
-	mu      sync.Mutex
-	current int64 // the current epoch
-	epochs  []*epoch
-	updated time.Time
-	pos     uint64              // value of Store.written after the last append or read
-	unsure  bool                // an append of unknown outcome may still arrive
-	void    map[string]struct{} // ids of puts that another store applied, so this log ignores their rows
-	cached  cachedResult
+	mu         sync.Mutex
+	current    int64 // number of the current epoch
+	epochs     []*epoch
+	updated    time.Time
+	pos        uint64              // value of Store.written after the last append or read
+	hasUnknown bool                // whether an append with unknown outcome may still arrive
+	void       map[string]struct{} // IDs of puts that another Store applied, so that this log ignores their rows
+	cached     cachedResult
 }
 
 // epoch is the state of one key's value: a sequence of appends.
 type epoch struct {
 	n      int64
 	key    string
-	schema *arrow.Schema // of the rows
+	schema *arrow.Schema // schema of the rows
 	bytes  int64         // length of the value
 	rows   int64
 	oldest time.Time // time of the oldest append
 	ids    map[string]time.Time
-	stale  bool // the value must be read again because the store may have more appends
+	stale  bool // whether the value must be read again, because the store may contain more appends
 
-	// If inMemory is true, the rows are also in memory: decoded batches, and pending messages that are not
-	// yet decoded. mem is their size in bytes.
+	// If inMemory is true, the rows are also in memory: decoded batches, and pending messages that have not been decoded
+	// yet. mem is their total size in bytes.
 	inMemory bool
-	mem      int64
+	memBytes int64
 	batches  []arrow.RecordBatch
 	pending  [][]byte
 }
 
-// Log returns the log of a table. If there is none, Log creates it, and folded must be the table's last
-// folded epoch.
+// Log returns a table's log. If there is none, it creates one; folded must then be the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,13 +62,13 @@ func (s *Store) Log(uuid string, folded int64) *Log {
 	return l
 }
 
-// Retire removes a log from s and returns true, unless the log has epochs or an append of unknown outcome.
+// Retire removes a log from s and returns true, unless the log has epochs or an append with unknown outcome.
 func (s *Store) Retire(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.epochs) > 0 || l.unsure {
+	if len(l.epochs) > 0 || l.hasUnknown {
 		return false
 	}
 	delete(s.logs, l.uuid)
@@ -78,7 +77,7 @@ func (s *Store) Retire(l *Log) bool {
 
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
 
-// epoch returns an empty epoch.
+// epoch returns a new, empty epoch.
 func (l *Log) epoch(n int64) *epoch {
 	return &epoch{n: n, key: l.key(n), inMemory: true, ids: map[string]time.Time{}}
 }
@@ -86,7 +85,7 @@ func (l *Log) epoch(n int64) *epoch {
 // UUID returns the table's UUID.
 func (l *Log) UUID() string { return l.uuid }
 
-// recover reads the epochs found in the store.
+// recover reads the epochs that exist in the store.
 func (l *Log) recover(ctx context.Context) error {
 	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.n, b.n) })
 	for _, e := range l.epochs {
@@ -105,21 +104,21 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 		return err
 	}
 	l.drop(e)
-	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same text
-	e.ids = nil                 // count all frames again
-	n := l.epoch(e.n)
+	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same string
+	e.ids = nil                 // so that all frames are counted again
+	newEpoch := l.epoch(e.n)
 	for v := values[0]; len(v) > 0; {
-		f, rest, err := nextFrame(v)
+		f, remaining, err := nextFrame(v)
 		if err != nil {
 			return fmt.Errorf("tail key %s at offset %d: %w", e.key, len(values[0])-len(v), err)
 		}
-		if err := l.add(n, f, int64(len(v)-len(rest))); err != nil {
+		if err := l.add(newEpoch, f, int64(len(v)-len(remaining))); err != nil {
 			return fmt.Errorf("tail key %s: %w", e.key, err)
 		}
-		v = rest
+		v = remaining
 	}
-	*e = *n
-	l.pos = l.s.written.Add(1) // rows from the store may not be durable yet
+	*e = *newEpoch
+	l.pos = l.s.written.Add(1) // rows in the store may not be durable yet
 	return nil
 }
 
@@ -127,7 +126,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 func (l *Log) add(e *epoch, f frame, length int64) error {
 	if e.schema == nil {
 		if !f.schema {
-			return errors.New("it does not begin with a schema")
+			return errors.New("the value does not begin with a schema")
 		}
 		schema, batches, err := decode(f.messages)
 		if err != nil {
@@ -138,12 +137,12 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	e.bytes += length
 	if l.hasID(f.id) || e.hasID(f.id) {
-		// A retried append of unknown outcome: the store has it twice.
+		// The store contains an append twice: it was retried after an unknown outcome.
 		if !e.inMemory || !f.schema {
 			return nil
 		}
-		head, err := schemaMessage(e.schema)
-		e.pending = append(e.pending, head)
+		schemaBytes, err := schemaMessage(e.schema)
+		e.pending = append(e.pending, schemaBytes)
 		return err
 	}
 	e.rows += f.rows
@@ -155,9 +154,9 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	if e.inMemory {
 		e.pending = append(e.pending, f.messages)
-		e.mem += length
+		e.memBytes += length
 		if l.s.usedBytes.Add(length) > l.s.memory {
-			l.drop(e) // read again when needed
+			l.drop(e) // the rows are read again when needed
 		}
 	}
 	return nil
@@ -166,12 +165,12 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 // drop releases the memory of an epoch's rows.
 func (l *Log) drop(e *epoch) {
 	take.Release(e.batches)
-	l.s.usedBytes.Add(-e.mem)
-	e.inMemory, e.mem, e.batches, e.pending = false, 0, nil, nil
+	l.s.usedBytes.Add(-e.memBytes)
+	e.inMemory, e.memBytes, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to upTo, which must be folded or obsolete. If deleting a key fails, a later
-// Recover deletes it.
+// Forget removes the epochs up to upTo, which must be folded or obsolete. If deleting a key fails, a later Recover deletes
+// it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,12 +202,12 @@ func (s *Store) Discard(ctx context.Context, l *Log) error {
 	}
 	s.Retire(l)
 	if s.sync {
-		err = s.Flush(ctx) // so that the rows do not reappear after a power loss
+		err = s.Flush(ctx) // so that the rows do not reappear after a power failure
 	}
 	return err
 }
 
-// Release frees the memory of a log that is no longer in use. The rows stay in the store.
+// Release frees the memory of a log that is no longer used. The rows stay in the store.
 func (l *Log) Release() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Rows returns the record batches of the epochs (after, upTo], in order, each with its
-// original schema. The caller releases them.
+// Rows returns the record batches of the epochs (after, upTo], in order, each with its original schema. The caller must
+// release them.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -42,7 +42,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 	if e.inMemory && len(e.pending) == 0 {
 		return retainAll(e.batches), nil
 	}
-	head, err := schemaMessage(e.schema)
+	schemaBytes, err := schemaMessage(e.schema)
 	if err != nil {
 		return nil, err
 	}
@@ -54,15 +54,15 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		var messages [][]byte
 		seenIDs := map[string]bool{}
 		for v := values[0]; len(v) > 0; {
-			f, rest, err := nextFrame(v)
+			f, remaining, err := nextFrame(v)
 			if err != nil {
 				return nil, err
 			}
-			v = rest
-			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // a duplicate or void append, which does not count; see add
+			v = remaining
+			if f.id != "" && (seenIDs[f.id] || !e.hasID(f.id)) { // skip a duplicate or void append; see add
 				f.messages = nil
 				if f.schema {
-					f.messages = head
+					f.messages = schemaBytes
 				}
 			}
 			seenIDs[f.id] = true
@@ -72,8 +72,8 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		return batches, err
 	}
 	messages := e.pending
-	if len(e.batches) > 0 { // the schema's message was decoded with the batches
-		messages = append([][]byte{head}, messages...)
+	if len(e.batches) > 0 { // the schema message was decoded with the batches
+		messages = append([][]byte{schemaBytes}, messages...)
 	}
 	_, batches, err := decode(messages...)
 	if err != nil {
@@ -110,8 +110,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the number of rows and bytes of the epochs after the given one, the time of their oldest
-// append, and the time of the log's last append.
+// Size returns the row count and the size in bytes of the epochs after the given one, the time of their oldest append, and the
+// time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +132,7 @@ func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	return rows, bytes, oldest, l.updated
 }
 
-// cachedResult is a reader's result, computed from the log's rows and reused by later readers.
+// cachedResult is a reader's result that was computed from the log's rows and can be reused by later readers.
 type cachedResult struct {
 	key      string
 	rows     arrow.RecordBatch // nil if nothing is cached
@@ -140,7 +140,7 @@ type cachedResult struct {
 	bytes    int64
 }
 
-// Fingerprint returns a text that identifies the rows of the epochs after the given one.
+// Fingerprint returns a string that identifies the rows of the epochs after the given one.
 func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -184,7 +184,7 @@ func (l *Log) setCached(k cachedResult) {
 	l.cached = k
 }
 
-// schemaMessage returns the IPC message of a schema.
+// schemaMessage returns a schema's IPC message.
 func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	p := ipc.GetSchemaPayload(schema, memory.DefaultAllocator)
 	defer p.Release()
@@ -193,19 +193,19 @@ func schemaMessage(schema *arrow.Schema) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// decode returns the schema and the record batches of IPC messages. The first message must be the schema.
+// decode returns the schema and the record batches in IPC messages. The first message must contain the schema.
 func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBatch, err error) {
-	parts := make([]io.Reader, len(messages))
+	readers := make([]io.Reader, len(messages))
 	for i, m := range messages {
-		parts[i] = bytes.NewReader(m)
+		readers[i] = bytes.NewReader(m)
 	}
-	r, err := ipc.NewReader(io.MultiReader(parts...))
+	r, err := ipc.NewReader(io.MultiReader(readers...))
 	if err != nil {
 		return nil, nil, err
 	}
 	defer r.Release()
 	for r.Next() {
-		// Earlier versions accepted batches whose columns are longer than the batch, so cut them.
+		// Earlier versions accepted batches with columns longer than the batch, so cut them.
 		batch := r.RecordBatch()
 		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
 	}
@@ -216,8 +216,8 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge joins small batches at the end of the list, and releases them. Each resulting batch is at least twice
-// as long as the next, so each row is copied only a logarithmic number of times.
+// merge concatenates small batches at the end of the list, and releases them. In the result, each batch is at least twice as
+// long as the next, so each row is copied only a logarithmic number of times.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	start := len(batches) - 1
 	for sum := int64(0); start >= 0; start-- {

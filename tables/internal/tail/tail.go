@@ -1,11 +1,10 @@
-// Package tail keeps small appends to tables in a partd store until they are
-// folded into the tables' files.
+// Package tail stores small appends to tables in a partd store until they are folded into
+// the tables' files.
 //
-// The rows of a table have the keys "<table uuid>/<epoch>". A fold ends the epoch, so that later appends use
-// the next key. The fold commits the rows to files, and in the same commit sets a property of the table to
-// the epoch's number. Then it deletes the key. So one commit moves the rows: epochs up to that number are in
-// files, later epochs in the tail. The property's name contains the tail's id, because epochs of different
-// tails are unrelated.
+// The rows of a table are under the keys "<table uuid>/<epoch>". A fold ends the epoch, so that later appends use the next key.
+// The fold commits the rows to files and, in the same commit, sets a table property to the epoch's number. Then it deletes the
+// key. One commit thus moves the rows: epochs up to that number are in files, and later epochs are in the tail. The property's
+// name contains the tail's ID, because epochs of different tails are unrelated.
 package tail
 
 import (
@@ -24,37 +23,37 @@ import (
 	"github.com/go-partd/partd/internal/groupsync"
 )
 
-// identityKey is the key for the ids of the warehouse and the tail.
+// identityKey is the key that stores the IDs of the warehouse and the tail.
 const identityKey = "partd-tables"
 
-// Store contains the tails of all tables of a warehouse.
+// Store contains the tails of all tables in a warehouse.
 type Store struct {
 	p         partd.Partd
 	id        string
-	sync      bool  // appends are synced before they are acknowledged
-	memory    int64 // limit for rows of p that are also kept in memory
+	sync      bool  // whether appends are synced before they are acknowledged
+	memory    int64 // limit, in bytes, for rows kept in memory
 	usedBytes atomic.Int64
 
-	written atomic.Uint64   // number of appends to the store, for all tables
-	syncs   groupsync.Group // shared syncs, by values of written
+	written atomic.Uint64   // number of appends to the store, over all tables
+	syncs   groupsync.Group // shared syncs, identified by values of written
 
 	mu        sync.Mutex
-	logs      map[string]*Log    // by the table's UUID, because a table may be renamed
-	unclaimed map[string][]int64 // epochs that could not be read yet, by the table's UUID
+	logs      map[string]*Log    // by table UUID, because tables can be renamed
+	unclaimed map[string][]int64 // epochs that could not be read yet, by table UUID
 }
 
 // Unknown stands for the last folded epoch of a table that cannot be read now.
 const Unknown = -2
 
-// idLen is the length of a UUID as text.
+// idLen is the length of a UUID in text form.
 const idLen = 36
 
-// Open returns the tail in a store, which must be empty or already the warehouse's tail. If syncs
-// is true, appends are synced before they are acknowledged.
+// Open returns the tail in a store, which must be empty or already be the warehouse's tail. If syncs is true, appends are synced
+// before they are acknowledged.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
-		if err == nil { // a log store that was never synced may not open again after a power loss
+		if err == nil { // a log store that was never synced may not open after a power failure
 			err = s.Flush(ctx)
 		}
 	}()
@@ -68,21 +67,21 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 				continue
 			}
 			if err == nil {
-				err = fmt.Errorf("the store for the tail is not empty, it has a key %s: use an empty store", partd.QuoteKey(k.Key))
+				err = fmt.Errorf("the tail's store is not empty, but contains the key %s: use an empty store", partd.QuoteKey(k.Key))
 			}
 			return nil, err
 		}
 		if err := p.Append(ctx, partd.Entry{Key: identityKey, Value: []byte(warehouse + " " + uuid.NewString())}); err != nil {
 			return nil, err
 		}
-		// Another process may have written its id first; the first id counts.
+		// Another process may have appended its ID first; the first ID counts.
 		if values, err = p.Get(ctx, identityKey); err != nil {
 			return nil, err
 		}
 	}
 	w, id, ok := strings.Cut(string(values[0]), " ")
 	if !ok || w != warehouse || len(id) < idLen {
-		return nil, fmt.Errorf("the tail belongs to another directory: give each directory its own tail")
+		return nil, fmt.Errorf("the tail belongs to another directory: use a separate tail for each directory")
 	}
 	s.id = id[:idLen]
 	return s, nil
@@ -97,7 +96,7 @@ func (s *Store) Flush(ctx context.Context) error {
 	return err
 }
 
-// Reclaim frees the space of folded rows now, if the store supports that.
+// Reclaim frees the space of folded rows immediately, if the store supports that.
 func (s *Store) Reclaim(ctx context.Context) {
 	for p := range partd.Layers(s.p) {
 		if p, ok := p.(interface{ Reclaim(ctx context.Context) }); ok {
@@ -106,16 +105,16 @@ func (s *Store) Reclaim(ctx context.Context) {
 	}
 }
 
-// ID returns the tail's id, which its store contains.
+// ID returns the tail's ID, which is stored in the tail's store.
 func (s *Store) ID() string { return s.id }
 
-// SetID changes the tail's id. Tests use it to give two tails the same id.
+// SetID changes the tail's ID. Tests use it to give two tails the same ID.
 func (s *Store) SetID(id string) { s.id = id }
 
-// Property returns the name of the table property that contains the last folded epoch of this tail.
+// Property returns the name of the table property that records this tail's last folded epoch.
 func (s *Store) Property() string { return "partd.tail-epoch." + s.id }
 
-// Folded returns the last folded epoch from a table's properties, or -1 if they have none.
+// Folded returns the last folded epoch according to a table's properties, or -1 if they record none.
 func (s *Store) Folded(properties map[string]string) int64 {
 	n, err := strconv.ParseInt(properties[s.Property()], 10, 64)
 	if err != nil {
@@ -124,9 +123,9 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the logs in the store. owner returns whether a table still exists, and its last folded epoch.
-// Recover deletes the epochs of dropped tables and folded epochs. If a table's last folded epoch is Unknown,
-// or its epochs cannot be read, the epochs stay unclaimed until Claim.
+// Recover finds the logs in the store. owner reports whether a table still exists, and returns its last folded epoch. Recover
+// deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is Unknown, or its epochs cannot be
+// read, they stay unclaimed until Claim reads them.
 func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
 	folded := map[string]int64{}
 	var obsolete []string
@@ -140,7 +139,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		table, epochText, _ := strings.Cut(k.Key, "/")
 		n, err := strconv.ParseInt(epochText, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("the store of the tail has a key %s that the tail did not write", partd.QuoteKey(k.Key))
+			return nil, fmt.Errorf("the tail's store contains the key %s, which the tail did not write", partd.QuoteKey(k.Key))
 		}
 		if _, seen := folded[table]; !seen {
 			upTo, exists, err := owner(table)
@@ -164,7 +163,7 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		switch {
 		case ctx.Err() != nil:
 			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // after an error the epochs stay unclaimed, and users of the table get the error
+		case err == nil && !s.Retire(l): // after an error, the epochs stay unclaimed, and operations on the table report the error
 			logs[table] = l
 		}
 	}
@@ -174,8 +173,8 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 	return logs, partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It reads the
-// table's unclaimed epochs; if that fails, they stay unclaimed.
+// Claim returns the log of a table whose last folded epoch is folded, or nil if there is no log. It reads the table's unclaimed
+// epochs. If that fails, they stay unclaimed.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.unclaimed[uuid]
@@ -207,19 +206,19 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	return l, nil
 }
 
-// HasUnclaimed reports whether the store has epochs of a table that no call of Claim has read.
+// HasUnclaimed reports whether the store has epochs of the table that Claim has not read.
 func (s *Store) HasUnclaimed(uuid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unclaimed[uuid] != nil
 }
 
-// HasAnyUnclaimed reports whether the store has epochs of any table that no call of Claim has read.
+// HasAnyUnclaimed reports whether the store has epochs of any table that Claim has not read.
 func (s *Store) HasAnyUnclaimed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.unclaimed) > 0
 }
 
-// UsedMemory returns the bytes of memory that the tails' rows use.
+// UsedMemory returns the memory used by the tails' rows, in bytes.
 func (s *Store) UsedMemory() int64 { return s.usedBytes.Load() }
