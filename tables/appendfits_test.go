@@ -74,7 +74,7 @@ func TestAppendOtherValues(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := put(name, kinds[1]); err == nil || !strings.Contains(err.Error(), "its values are") {
+		if err := put(name, kinds[1]); err == nil || !strings.Contains(err.Error(), "values are of kind") {
 			t.Errorf("%q is taken: %v", kinds, err)
 		}
 	}

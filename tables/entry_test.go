@@ -172,7 +172,7 @@ func TestNullsInParts(t *testing.T) {
 func TestLongColumn(t *testing.T) {
 	number := arrow.PrimitiveTypes.Int64
 	long := jsonArray(t, number, `[1,2,3]`)
-	refusals(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "it has 3 values in a batch of 2 rows")
+	refusals(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "the column has 3 values in a batch of 2 rows")
 }
 
 // appendAsBefore puts rows, in the stored types, into the tail of table t in bucket b without

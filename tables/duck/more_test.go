@@ -43,7 +43,7 @@ func TestErrorPositions(t *testing.T) {
 		"SELECT k\nFROM   tradse":                            `line 2, column 8: table "b"."tradse" (did you mean "trades"?): not found`,
 		"SELECT CAST(s AS INT) FROM trades":                  "Could not convert string 's0' to INT32",
 		"SELECT k, read_it(k) FROM read_csv('x')":            `line 1, column 27: table function "read_csv" is not available`,
-		"SELECT $1 + 1":                                      "the statement has 1 parameters, but none were given",
+		"SELECT $1 + 1":                                      "the statement has 1 parameters, but no values were given",
 		"PIVOT trades ON s USING sum(k)":                     "only a single SELECT statement is allowed: a PIVOT without IN",
 		"SELECT sum(k * 9223372036854775807) FROM trades":    "Overflow",
 		"SELECT sum(9223372036854775807) AS big FROM trades": `column "big" contains 92233720368547758070, which does not fit into 64 bits: cast it to DECIMAL(38, 0)`,

@@ -131,12 +131,12 @@ func TestLyingManifests(t *testing.T) {
 		return b
 	}
 	for _, n := range []int32{1, 7, -1, math.MaxInt32} {
-		refused("existing files, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
-		refused("deleted files, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
-		refused("deleted rows, but the manifest has 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
+		refused("existing files, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
+		refused("deleted files, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
+		refused("deleted rows, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
 	}
-	refused("claims 2 added files, but the manifest has 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
-	refused("claims 0 added rows, but the manifest has 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
+	refused("says 2 added files, but the manifest contains 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
+	refused("says 0 added rows, but the manifest contains 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
 	refused("sequence numbers", plain, claim(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
 	for _, spec := range []int32{99, -1} {
 		b := honest

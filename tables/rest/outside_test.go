@@ -218,7 +218,7 @@ func TestManifestLimits(t *testing.T) {
 	s := c.forge(base, list, manifest, in+"/data/x.parquet", iceberg.EntryStatusADDED)
 	refused := func() {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "exceed the limits of a commit")
+		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "exceed the limit")
 	}
 	m := iceberg.NewManifestFile(2, manifest, 1<<30, 0, snapshot).SequenceNum(1, 1)
 	lists := func(m iceberg.ManifestFile, n int) {

@@ -180,7 +180,7 @@ func TestErrors(t *testing.T) {
 	for args, want := range map[string]string{
 		"put x " + rows:                   `1 put "x": exists`,
 		"put y " + rows + " --mode maybe": "2 --mode \"maybe\": use error, append or replace",
-		"put y rows.txt":                  "2 rows.txt: its name does not say what format it has",
+		"put y rows.txt":                  "2 rows.txt: the file name does not indicate the format",
 		"put y missing.csv":               "1 open missing.csv: no such file",
 		"put y -":                         "2 standard input needs --format",
 		"put y - --format table":          `2 --format "table": use csv`,

@@ -97,7 +97,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	c.Sent++
 	c.Bytes += content.Size
 	c.mu.Unlock()
-	return c.to.NoteFiles(ctx, dest)
+	return c.to.RecordFiles(ctx, dest)
 }
 
 // find returns the location of an existing file with the same content and name, or "". The name must match

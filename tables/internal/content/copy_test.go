@@ -22,7 +22,7 @@ func TestCopyEqualFiles(t *testing.T) {
 	if err := files.WriteFile(path, []byte("rows")); err != nil {
 		t.Fatal(err)
 	}
-	if err := to.NoteFiles(t.Context(), files); err != nil {
+	if err := to.RecordFiles(t.Context(), files); err != nil {
 		t.Fatal(err)
 	}
 	content, ok, err := to.FileAt(t.Context(), path)
@@ -58,7 +58,7 @@ func TestCheck(t *testing.T) {
 	if err := Check(c, good.Path, good); err != nil {
 		t.Error(err)
 	}
-	if err := Check(c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it has more than the 4 bytes") {
+	if err := Check(c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it is larger than the 4 bytes") {
 		t.Error(err)
 	}
 	if err := Check(c, good.Path+"x", good); err == nil {

@@ -154,7 +154,7 @@ func (v *Verifier) Record(f Finding, size int64) {
 // VerifyState verifies a table's metadata and all files that it refers to. It reports whether the metadata is
 // current and intact.
 func (v *Verifier) VerifyState(ctx context.Context, name Table, l icecat.State) (current bool, err error) {
-	_ = v.Catalog.Heal(ctx, l.Location) // if this fails, the file counts as damaged
+	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
 	if !ok || err != nil {
 		return false, err
@@ -216,7 +216,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, s *table.Snaps
 				rows += e.DataFile().Count()
 			}
 			if listed := m.AddedRows() + m.ExistingRows(); rows != listed {
-				err = fmt.Errorf("its files have %d rows, but the list of manifests says %d", rows, listed)
+				err = fmt.Errorf("its files have %d rows, but the manifest list says %d", rows, listed)
 			}
 			return err
 		})

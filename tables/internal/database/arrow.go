@@ -2,8 +2,7 @@
 
 package database
 
-// The bindings offer these two calls only with a build tag, which every program that uses this package would
-// have to set.
+// The bindings offer these two calls only with a build tag. With it, every program that uses this package would have to set the tag.
 
 // #include <stdint.h>
 // #include <stdlib.h>
@@ -28,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// arrowSchema converts columns to a schema.
+// arrowSchema converts columns to an Arrow schema.
 func arrowSchema(o duckdb.ArrowOptions, types []duckdb.LogicalType, names []string) (*arrow.Schema, error) {
 	if len(types) == 0 {
 		return arrow.NewSchema(nil, nil), nil
@@ -105,12 +104,12 @@ func (d *Database) bind(sql string, params arrow.RecordBatch) error {
 	n := int(duckdb.NParams(d.stmt))
 	if params == nil {
 		if n > 0 {
-			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, but none were given", n)}
+			return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters, but no values were given", n)}
 		}
 		return nil
 	}
 	if int(params.NumCols()) != n || params.NumRows() != 1 {
-		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: want 1 row with as many columns, got %d rows of %d columns", n, params.NumRows(), params.NumCols())}
+		return &sqlerror.Error{Err: fmt.Errorf("the statement has %d parameters: pass 1 row with as many columns, not %d rows with %d columns", n, params.NumRows(), params.NumCols())}
 	}
 	for i := range n {
 		name := duckdb.ParameterName(d.stmt, duckdb.IdxT(i+1))
@@ -167,7 +166,7 @@ func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
 		return duckdb.CreateDouble(a.Value(row)), nil
 	case array.StringLike:
 		s := a.Value(row)
-		if !utf8.ValidString(s) { // such text would crash DuckDB
+		if !utf8.ValidString(s) { // invalid UTF-8 would crash DuckDB
 			return v, errors.New("the text is not UTF-8")
 		}
 		return duckdb.CreateVarcharLength(s, duckdb.IdxT(len(s))), nil
@@ -208,7 +207,7 @@ func valueOf(a arrow.Array, row int) (v duckdb.Value, err error) {
 
 func unitOf(a arrow.Array) arrow.TimeUnit { return a.DataType().(arrow.TemporalWithUnit).TimeUnit() }
 
-// decimal rejects values that would crash DuckDB.
+// decimal converts a decimal. It rejects values that would crash DuckDB.
 func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 	limit := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(t.GetPrecision())), nil)
 	if t.GetPrecision() < 1 || t.GetPrecision() > 38 || t.GetScale() < 0 || t.GetScale() > t.GetPrecision() || v.CmpAbs(limit) >= 0 {
@@ -219,7 +218,7 @@ func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 	return duckdb.CreateDecimal(duckdb.NewDecimal(uint8(t.GetPrecision()), uint8(t.GetScale()), duckdb.NewHugeInt(low, high))), nil
 }
 
-// timeOfDay rejects values for which DuckDB would write past a buffer.
+// timeOfDay converts a time of day. It rejects values for which DuckDB would write beyond a buffer.
 func timeOfDay(unit arrow.TimeUnit, v int64) (d duckdb.Value, err error) {
 	nanos := int64(unit.Multiplier())
 	if v < 0 || v > 24*int64(time.Hour)/nanos {
@@ -253,12 +252,12 @@ func timestamp(t *arrow.TimestampType, v int64) (duckdb.Value, error) {
 	return duckdb.CreateTimestamp(duckdb.NewTimestamp(v)), nil
 }
 
-// toMicros converts to microseconds, the finest unit that DuckDB has for these types.
+// toMicros converts to microseconds, the finest unit that DuckDB supports for these types.
 func toMicros(unit arrow.TimeUnit, v int64) (int64, error) {
 	nanos := int64(unit.Multiplier())
 	if nanos < 1000 {
 		if v%1000 != 0 {
-			return 0, fmt.Errorf("%d nanoseconds is not a whole number of microseconds, the finest unit of this type in SQL", v)
+			return 0, fmt.Errorf("%d nanoseconds is not a whole number of microseconds, the finest unit of the type in SQL", v)
 		}
 		return v / 1000, nil
 	}

@@ -17,33 +17,33 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Database is an in-memory DuckDB database. Its first statement determines its tables and its memory. Further
-// statements must have the same Key, and each runs on a separate connection.
+// Database is an in-memory DuckDB database. Its first statement determines its tables and memory. Further statements must have the same
+// Key. Each statement runs on a separate connection.
 type Database struct {
 	db           duckdb.Database
-	conn         duckdb.Connection   // of the current statement
+	conn         duckdb.Connection   // connection of the current statement
 	unused       []duckdb.Connection // connections for later statements
 	confinedKey  string              // Key of the database's statements; "" while the database is unrestricted
 	views        string              // statements that defined the current views
 	isIncomplete bool                // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
-	describedSQL string // SQL of stmt if the statement was described but did not run
+	describedSQL string // SQL of stmt if the statement was described but has not run
 	dir          string // directory for data beyond the memory limit
-	stopWatching func() // stops watching the context; nil if there is none
+	stopWatching func() // stops watching the context; nil if no context is watched
 }
 
-// maxStatements is the number of statements that a database runs. All their connections must be opened before
-// the database is confined, because one of their settings cannot be changed afterwards.
+// maxStatements is the maximum number of statements that a database runs. All their connections must be opened before the database is
+// confined, because a setting of connections cannot be changed afterwards.
 const maxStatements = 16
 
-// Options limits a database.
+// Options limits a database's resources.
 type Options struct {
 	Memory, MaxTemp int64
 	Threads         int
 }
 
-// Open opens an unrestricted database, with a directory for data beyond the memory limit. It applies the
-// settings that all queries share; confinement applies the settings of one query.
+// Open opens an unrestricted database that uses dir for data beyond the memory limit. It applies the settings that all queries share;
+// confinement applies the settings of one query.
 func Open(o *Options, dir string) (_ *Database, err error) {
 	d := &Database{dir: dir}
 	defer func() {
@@ -76,16 +76,16 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
 		"SET GLOBAL TimeZone='UTC'",
-		"SET enable_external_file_cache=false", // so that data that a statement read does not outlive it
+		"SET enable_external_file_cache=false", // so that data that a statement read does not outlive the statement
 	}, slices.Concat(guards, macros)...)...)
 }
 
-var errNoMemory = errors.New("DuckDB cannot open an in-memory database")
+var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that may precede a bucket's name. Tools write Catalog; Before refers to the earlier state with
-// which a statement compares the tables.
+// Catalogs that can precede a bucket's name. Tools write Catalog. Before refers to the earlier state with which a statement compares
+// tables.
 const (
 	Catalog = "partd"
 	Before  = "before"
@@ -95,7 +95,7 @@ const (
 // afterwards, because each statement of a database has views with the columns that it needs.
 func confinement(j *Job) []string {
 	memory := j.Memory
-	if j.Spills { // DuckDB is slow to return freed memory, and the process has a limit
+	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
 		memory = memory * 3 / 4
 	}
 	statements := []string{"SET memory_limit=" + inBytes(memory)}
@@ -118,7 +118,7 @@ func confinement(j *Job) []string {
 		"SET enable_external_access=false", "SET lock_configuration=true")
 }
 
-// execute runs statements of this package.
+// execute runs statements that this package generates.
 func (d *Database) execute(statements ...string) error {
 	for _, s := range statements {
 		var r duckdb.Result
@@ -132,7 +132,7 @@ func (d *Database) execute(statements ...string) error {
 	return nil
 }
 
-// prepare prepares a statement, which must be a SELECT.
+// prepare prepares a statement, which must be a SELECT or an EXPLAIN of one.
 func (d *Database) prepare(sql string) error {
 	text, wantType := sql, duckdb.StatementTypeSelect
 	if n := explainLength(sql); n > 0 {
@@ -141,7 +141,7 @@ func (d *Database) prepare(sql string) error {
 	var extracted duckdb.ExtractedStatements
 	n := duckdb.ExtractStatements(d.conn, text, &extracted)
 	defer duckdb.DestroyExtracted(&extracted)
-	if message := duckdb.ExtractStatementsError(extracted); message != "" { // for example if memory is exhausted
+	if message := duckdb.ExtractStatementsError(extracted); message != "" { // for example, if memory is exhausted
 		return decodeError(sql, message)
 	}
 	if n != 1 {
@@ -156,8 +156,8 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// schema returns a schema twice: raw has DuckDB's types; in shown, int64 replaces 128-bit integers, the type
-// of sums. Readers need the types before the values.
+// schema returns two schemas: raw with DuckDB's types, and shown with int64 instead of 128-bit integers, the type of sums. Readers need
+// the types before the values.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)
@@ -176,7 +176,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
 					break // reported below
 				}
-			} // otherwise the type depends on parameters
+			} // otherwise, the type depends on parameters
 			duckdb.DestroyLogicalType(&types[i])
 			types[i] = duckdb.CreateLogicalType(duckdb.TypeSQLNull)
 		case duckdb.TypeHugeInt:
@@ -201,7 +201,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 	return raw, arrow.NewSchema(fields, nil), nil
 }
 
-// Finish ends the statement, which then reads no more files. A described statement stays prepared.
+// Finish ends the statement. After that, the database reads no more files. A described statement stays prepared.
 func (d *Database) Finish() {
 	if d.stopWatching != nil {
 		d.stopWatching()
@@ -220,7 +220,7 @@ func (d *Database) discardStatement() {
 	}
 }
 
-// Close closes the database. It may be called more than once.
+// Close closes the database. It can be called more than once.
 func (d *Database) Close() {
 	d.Finish()
 	d.discardStatement()
@@ -233,5 +233,5 @@ func (d *Database) Close() {
 	if d.db.Ptr != nil {
 		duckdb.Close(&d.db)
 	}
-	_ = os.RemoveAll(d.dir) // Engine.Close removes what remains
+	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
 }

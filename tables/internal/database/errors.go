@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// moreMemory says what to do if a statement runs out of memory.
+// moreMemory tells the user what to do if a statement runs out of memory.
 const moreMemory = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
 
 // NeedsMemory reports whether a statement failed because it ran out of memory.
@@ -26,15 +26,15 @@ func IsBinderError(err error) bool {
 
 var errOneSelect = errors.New("only a single SELECT statement is allowed")
 
-// failure is a JSON error that DuckDB returns with its setting errors_as_json, or from json_serialize_sql.
+// failure is a JSON error that DuckDB returns if errors_as_json is set, or from json_serialize_sql.
 type failure struct {
 	Type     string `json:"exception_type"`
 	Message  string `json:"exception_message"`
 	Parsing  string `json:"error_message"`
-	Position string `json:"position"` // in bytes
+	Position string `json:"position"` // offset in bytes
 }
 
-// decodeError converts DuckDB's message for a statement to an error.
+// decodeError converts DuckDB's error message for a statement to an error.
 func decodeError(sql, message string) error {
 	var f failure
 	start := strings.IndexByte(message, '{')
@@ -42,7 +42,7 @@ func decodeError(sql, message string) error {
 		return &sqlerror.Error{Err: errors.New(message)}
 	}
 	text := f.Message
-	if f.Type == "Out of Memory" { // DuckDB suggests settings, which are locked here
+	if f.Type == "Out of Memory" { // omit DuckDB's advice to change settings, which are locked here
 		text, _, _ = strings.Cut(text, "\n")
 		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, moreMemory))
 	}
@@ -61,7 +61,7 @@ func (f *failure) error(sql string, err error) error {
 	return ErrorAt(sql, offset, err)
 }
 
-// ErrorAt adds the position in a statement to err. offset is in bytes.
+// ErrorAt adds to err the position in a statement. offset is in bytes.
 func ErrorAt(sql string, offset int, err error) error {
 	if offset < 0 || offset > len(sql) || sql == "" {
 		return &sqlerror.Error{Err: err}

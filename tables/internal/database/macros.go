@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists the
-// remaining differences. A macro does not know the types of its arguments. Therefore macros that accept both
-// numbers and text convert x to text, and treat it as a number if it looks like one.
+// macros define functions of DataFusion that DuckDB lacks or defines differently. docs/sql.md lists the remaining differences. A macro
+// does not know the types of its arguments. Macros that accept both numbers and text therefore convert x to text, and treat it as a
+// number if it looks like one.
 var macros = []string{
 	`CREATE MACRO partd_months(stride) AS 12 * date_part('year', CAST(stride AS INTERVAL)) + date_part('month', CAST(stride AS INTERVAL))`,
-	// time_bucket ignores the day of the month in an origin.
+	// time_bucket ignores the day of the month in the origin.
 	`CREATE MACRO date_bin(stride, ts) AS time_bucket(CAST(stride AS INTERVAL), ts, TIMESTAMP '1970-01-01'),
 		(stride, ts, origin) AS CASE
 			WHEN partd_months(stride) = 0 THEN time_bucket(CAST(stride AS INTERVAL), ts, CAST(origin AS TIMESTAMP))
@@ -37,8 +37,8 @@ var macros = []string{
 	`CREATE MACRO approx_percentile_cont(x, p) AS approx_quantile(CAST(x AS DOUBLE), p),
 		(x, p, centroids) AS approx_quantile(CAST(x AS DOUBLE), p)`,
 
-	// arrow_typeof supports the types of results; structs and maps keep DuckDB's names. DuckDB copies an
-	// argument to each of its uses in a macro, recursively, so the macro uses x only once.
+	// arrow_typeof supports the types of results; structs and maps keep DuckDB's names. DuckDB copies an argument to each of its uses
+	// in a macro, recursively, so the macro uses x only once.
 	`CREATE MACRO arrow_typeof(x) AS list_transform(list_transform([typeof(x)], lambda t: [regexp_replace(t, '(\[\])*$', ''), regexp_extract(t, '(\[\])*$')]), lambda p:
 		replace(p[2], '[]', 'List(') || CASE p[1] WHEN 'BOOLEAN' THEN 'Boolean' WHEN 'TINYINT' THEN 'Int8' WHEN 'SMALLINT' THEN 'Int16' WHEN 'INTEGER' THEN 'Int32'
 		WHEN 'BIGINT' THEN 'Int64' WHEN 'HUGEINT' THEN 'Int64' WHEN 'UTINYINT' THEN 'UInt8' WHEN 'USMALLINT' THEN 'UInt16' WHEN 'UINTEGER' THEN 'UInt32' WHEN 'UBIGINT' THEN 'UInt64'
@@ -48,13 +48,12 @@ var macros = []string{
 		ELSE regexp_replace(p[1], '^DECIMAL\((\d+),(\d+)\)$', 'Decimal128(\1, \2)') END || replace(p[2], '[]', ')'))[1]`,
 }
 
-// guards replace DuckDB functions that can exhaust memory, ignore interrupts for years, or overflow the stack
-// and crash the process. DuckDB matches LIKE patterns recursively, one level for each wildcard; its regular
-// expressions take linear time. A constant pattern with few wildcards is matched and pushed down as usual.
-// DuckDB also computes constant CASE branches that it does not take, so arguments are checked within the
-// calls. An argument of a regular expression must not contain a call of error, because the expression would
-// then be compiled for each row. The casts, and strlen, which unlike length accepts only text, determine the
-// type of a pattern that is a parameter.
+// guards replace DuckDB functions that can exhaust memory, ignore interrupts for years, or overflow the stack and crash the process.
+// DuckDB matches LIKE patterns recursively, with one level per wildcard, but its regular expressions take linear time. A constant
+// pattern with few wildcards is matched and pushed down as usual. DuckDB also evaluates constant CASE branches that it does not take, so
+// arguments are checked within the calls. The argument of a regular expression must not contain a call of error, because the expression
+// would then be compiled for each row. If a pattern is a parameter, the casts determine its type, as does strlen, which unlike length
+// accepts only text.
 var guards = []string{
 	`CREATE MACRO partd_wilds(p) AS strlen(p) - strlen(replace(p, '%', ''))`,
 	`CREATE MACRO partd_wild(p) AS partd_wilds(p) > 2`,
@@ -76,11 +75,11 @@ var guards = []string{
 	guardResize("list_resize"), guardResize("array_resize"),
 }
 
-// guardedFunctions lists the functions with guards. A call with a schema would bypass the guards.
+// guardedFunctions lists the functions that guards replace. A call with a schema would bypass the guards.
 var guardedFunctions = []string{"~~", "!~~", "~~*", "!~~*", "~~~", "repeat", "lpad", "rpad", "bitstring", "list_resize", "array_resize"}
 
-// maxNestedMacros limits the nesting of macros. DuckDB copies an argument to each of its uses in a
-// macro, recursively, before it checks for interrupts: ten times for each level of LIKE.
+// maxNestedMacros limits the nesting of macros. Before DuckDB checks for interrupts, it copies an argument to each of its uses in a
+// macro, recursively: ten times for each level of LIKE.
 const maxNestedMacros = 3
 
 // macroNames contains the names of all macros.

@@ -21,14 +21,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// Process is the parent's side of a database in a separate process. serveStatements is the other side.
+// Process is the parent's end of a database in a separate process. serveStatements is the other end.
 type Process struct {
 	p             *worker.Process
-	dir           string // of the database, like Database.dir
+	dir           string // the database's directory, as in Database.dir
 	maxBatchBytes int64  // maximum size of a batch
 	stopWatching  func() bool
-	isOpen        bool // the process has opened the database
-	hasEnded      bool // the statement has ended
+	isOpen        bool // whether the process has opened the database
+	hasEnded      bool // whether the statement has ended
 }
 
 // message is a request to a process. Exactly one field is set.
@@ -48,7 +48,7 @@ type openRequest struct {
 type jobMessage struct {
 	Job
 	Describe   bool
-	Parameters []byte // an Arrow stream, or empty
+	Parameters []byte // an Arrow stream; can be empty
 }
 
 // description is the encoded result of Runner.Describe.
@@ -140,8 +140,7 @@ func (d *Process) Start(ctx context.Context, j *Job) (Rows, error) {
 	return &processRows{ctx, d, batches}, nil
 }
 
-// Finish ends the process if its statement has not ended. Afterwards, the process has no open files, so the
-// files may be removed.
+// Finish ends the process if its statement has not ended. After that, the process has no open files, so the files can be removed.
 func (d *Process) Finish() {
 	if stopped := d.stopWatching == nil || d.stopWatching(); !stopped || !d.hasEnded {
 		d.p.Close()
@@ -155,12 +154,12 @@ func (d *Process) Reopen(o *Options, dir string) bool {
 	if !d.prepareNext(message{Open: &openRequest{*o, dir}}) {
 		return false
 	}
-	_ = os.RemoveAll(d.dir) // like Close
+	_ = os.RemoveAll(d.dir) // as in Close
 	d.dir = dir
 	return true
 }
 
-// prepareNext asks the process to prepare for another statement, and reports whether it did.
+// prepareNext asks the process to prepare for another statement, and reports whether it has.
 func (d *Process) prepareNext(m message) bool {
 	const timeout = 2 * time.Second
 	if !d.IsAlive() {
@@ -180,12 +179,12 @@ func (d *Process) prepareNext(m message) bool {
 // Close ends the process.
 func (d *Process) Close() {
 	d.p.Close()
-	_ = os.RemoveAll(d.dir) // Engine.Close removes what remains
+	_ = os.RemoveAll(d.dir) // Engine.Close removes remaining files
 }
 
 // processRows is the result of a statement in a separate process.
 type processRows struct {
-	ctx     context.Context // of Start, because methods of Rows have none
+	ctx     context.Context // Start's context, stored because the methods of Rows take none
 	d       *Process
 	batches *worker.Batches
 }
@@ -201,7 +200,7 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 	return batch, statementError(r.d.p.ExplainError(err))
 }
 
-// Messages yields the encoded result, as an alternative to Next. Each message is valid until the next.
+// Messages yields the encoded result; it can be used instead of Next. Each message is valid until the next one.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
 		for m, err := range r.batches.Messages() {
@@ -215,14 +214,14 @@ func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 
 func (r *processRows) End() { r.batches.Release() }
 
-// statementError converts the death of a process to an error of its statement.
+// statementError converts the death of a process to an error about its statement.
 func statementError(err error) error {
 	death, ok := errors.AsType[*worker.DeathError](err)
 	if !ok {
 		return err
 	}
 	if death.Memory {
-		//lint:ignore ST1005 DuckDB begins its own errors so
+		//lint:ignore ST1005 DuckDB's own errors begin like this
 		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, moreMemory)}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}

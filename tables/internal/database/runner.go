@@ -31,7 +31,7 @@ type Job struct {
 	SQL        string
 	Memory     int64
 	Threads    int               // 0 means the database's setting
-	Spills     bool              // spills to files from the beginning
+	Spills     bool              // whether to write temporary files from the beginning
 	Attach     []string          // catalogs that the statement names
 	Tables     []string          // qualified names of the tables
 	Views      []string          // statements that define or replace the tables' views
@@ -52,7 +52,7 @@ func (j *Job) Key() string {
 // Rows is the result of a statement.
 type Rows interface {
 	Schema() *arrow.Schema
-	Next() (arrow.RecordBatch, error) // nil at the end
+	Next() (arrow.RecordBatch, error) // the batch is nil at the end
 	End()
 }
 
@@ -79,11 +79,11 @@ func (d *Database) Reopen(*Options, string) bool { return false }
 
 func (d *Database) CancelWith(ctx context.Context) { d.stopWatching = interruptWith(ctx, d.conn) }
 
-// currentTime matches functions of the current time that DuckDB evaluates during preparation instead of in
-// each run, because it regards them as functions of only their arguments.
+// currentTime matches functions of the current time that DuckDB evaluates during preparation instead of in each run, because it assumes
+// that they depend only on their arguments.
 var currentTime = regexp.MustCompile(`(?i)\b(age|(current_)?local(time|timestamp))\b`)
 
-// begin confines the database and prepares a job's statement, unless this has been done.
+// begin confines the database and prepares a job's statement, unless this has been done already.
 func (d *Database) begin(j *Job) error {
 	d.isIncomplete = true
 	if key := j.Key(); d.confinedKey == "" || d.confinedKey != key {

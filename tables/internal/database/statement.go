@@ -25,8 +25,8 @@ type Name struct {
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 }
 
-// Names returns the table names in a statement. It only parses the statement, because binding would need the
-// tables. DuckDB's own list of names is incomplete.
+// Names returns the table names in a statement. It only parses the statement, because binding would require the tables. DuckDB's own list
+// of names is incomplete.
 func (d *Database) Names(sql string) ([]Name, error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
@@ -68,8 +68,7 @@ var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN
 
 const explain = "EXPLAIN "
 
-// explainLength returns the length of the EXPLAIN before a statement, or 0. prepare replaces it by a plain
-// EXPLAIN, which has no options.
+// explainLength returns the length of the EXPLAIN at the start of a statement, or 0. prepare replaces it by a plain EXPLAIN without options.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 // parse returns the statement's parse tree as JSON.
@@ -104,20 +103,19 @@ type walker struct {
 	columns columnRefs
 }
 
-// What may follow FROM. Other sources show DuckDB's own state, read files, or execute text.
+// What is allowed after FROM. Other sources show DuckDB's own state, read files, or execute text.
 var (
 	tableFunctions = []string{"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"}
 	tableRefs      = []string{"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "PIVOT", "COLUMN_DATA", "SHOW_REF"}
-	showTypes      = []string{"DESCRIBE", "SUMMARY"} // followed by a statement or a table; other types list DuckDB's objects
+	showTypes      = []string{"DESCRIBE", "SUMMARY"} // applied to a statement or a table; other types list DuckDB's objects
 )
 
-// forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that
-// can crash the process.
+// forbiddenFunctions lists functions that show settings, the environment or the definitions of views, or that can crash the process.
 var forbiddenFunctions = []string{
 	"current_setting", "getenv", "getvariable", "json_serialize_plan", "write_log", "get_block_size", "nextval", "currval",
 	"stats", "query", "query_table", "seq_scan",
 
-	// These reveal how many statements the database ran before.
+	// These reveal how many statements the database has run.
 	"current_connection_id", "current_query_id", "current_transaction_id", "txid_current",
 
 	// These recurse into nested JSON, and overflow the stack.
@@ -142,7 +140,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 			w.depth++
 			defer func() { w.depth-- }()
 			if w.depth > maxNestedMacros {
-				w.err = RefusedAt(w.sql, offsetOf(node), "%q and similar functions are nested more than %d deep: compute the inner ones in a WITH", function, maxNestedMacros)
+				w.err = RefusedAt(w.sql, offsetOf(node), "%q and similar functions are nested more than %d levels deep: compute the inner ones in a WITH clause", function, maxNestedMacros)
 			}
 		}
 		hidden = w.walkCommonTables(node, hidden)
@@ -163,8 +161,8 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 	}
 }
 
-// walkCommonTables walks a query's common table expressions. It returns hidden with their names added, for
-// the rest of the query. Each expression can refer to earlier ones.
+// walkCommonTables walks a query's common table expressions. It returns hidden with their names added, for the rest of the query. Each
+// expression can refer to earlier ones.
 func (w *walker) walkCommonTables(node map[string]any, hidden map[string]bool) map[string]bool {
 	add := func(name string) {
 		hidden = maps.Clone(hidden)

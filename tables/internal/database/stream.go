@@ -17,14 +17,14 @@ import (
 
 // stream is the result of a running statement.
 type stream struct {
-	d       *Database
-	ctx     context.Context // of Start, because methods of Rows have none
-	sql     string
-	result  duckdb.Result
-	options duckdb.ArrowOptions
-	raw     *arrow.Schema // types of DuckDB
-	shown   *arrow.Schema // types of the result
-	started bool
+	d         *Database
+	ctx       context.Context // Start's context, stored because the methods of Rows take none
+	sql       string
+	result    duckdb.Result
+	options   duckdb.ArrowOptions
+	raw       *arrow.Schema // DuckDB's types
+	shown     *arrow.Schema // the result's types
+	hasResult bool
 }
 
 // stream starts the prepared statement.
@@ -41,7 +41,7 @@ func (d *Database) stream(ctx context.Context, sql string) (_ *stream, err error
 		return nil, decodeError(sql, duckdb.PendingError(pending))
 	}
 	state := duckdb.ExecutePending(pending, &s.result)
-	s.started = true
+	s.hasResult = true
 	if state == duckdb.StateError {
 		return nil, decodeError(sql, duckdb.ResultError(&s.result))
 	}
@@ -61,13 +61,13 @@ func (s *stream) End() {
 	if s.options.Ptr != nil {
 		duckdb.DestroyArrowOptions(&s.options)
 	}
-	if s.started {
+	if s.hasResult {
 		duckdb.DestroyResult(&s.result)
 	}
 }
 
-// interruptWith interrupts a connection repeatedly after a context ends, until the returned function is
-// called. A single interrupt is not enough, because a query that is about to begin clears it.
+// interruptWith interrupts a connection repeatedly after a context ends, until the returned function is called. A single interrupt is not
+// enough, because a query that is about to begin clears it.
 func interruptWith(ctx context.Context, conn duckdb.Connection) (stopInterrupting func()) {
 	const interval = 20 * time.Millisecond
 	stopped, exited := make(chan struct{}), make(chan struct{})
@@ -103,7 +103,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return nil, decodeError(s.sql, message)
 	}
 	if err := canceled.Err(s.ctx); err != nil {
-		return nil, err // an interrupted query may look complete
+		return nil, err // an interrupted query can look complete
 	}
 	if chunk.Ptr == nil || duckdb.DataChunkGetSize(chunk) == 0 {
 		s.d.isIncomplete = false
@@ -117,7 +117,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return asIntegers(batch, s.shown)
 }
 
-// asIntegers converts a batch to the schema of the result, in which int64 replaces 128-bit integers.
+// asIntegers converts a batch to the result's schema, in which int64 replaces 128-bit integers.
 func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {

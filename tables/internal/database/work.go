@@ -15,16 +15,16 @@ const sqlWorker worker.Kind = "sql"
 
 func init() { worker.Handle(sqlWorker, serveStatements) }
 
-// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all of
-// its memory: thread stacks of 8 MiB each, Go's threads, plans, and values in transit.
+// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all its memory: thread stacks of
+// 8 MiB each, Go's threads, plans, and values in transit.
 func overhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
-// maxGrowth limits how much a process may grow after opening its first database. A process that has grown
-// more gets no further statement.
+// maxGrowth limits how much a process can grow after opening its first database. A process that has grown more receives no further
+// statements.
 const maxGrowth = 32 << 20
 
-// serveStatements runs statements one after another, in the steps of [Process]: it opens a database, returns
-// the names of a statement's tables, and describes or runs the statement.
+// serveStatements runs statements one after another, in the steps of [Process]: it opens a database, returns the names of a statement's
+// tables, and describes or runs the statement.
 func serveStatements(c *worker.Conn) error {
 	w := &session{c: c}
 	defer w.close()
@@ -83,8 +83,7 @@ func (w *session) pause() {
 	}
 }
 
-// isUsedUp reports whether the process must not run another statement, because it has grown too much or has
-// lowered its priority.
+// isUsedUp reports whether the process must not run another statement, because it has grown too much or lowered its priority.
 func (w *session) isUsedUp() bool { return worker.HasGrown(maxGrowth) || worker.HasLowPriority() }
 
 // close closes the database, and reports whether one was open.
@@ -101,7 +100,7 @@ func (w *session) openDatabase(o *openRequest) error {
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		w.d = d
-		worker.HasGrown(maxGrowth) // growth counts from the first database
+		worker.HasGrown(maxGrowth) // growth counts from the first database on
 		err = worker.Limit(o.Options.Memory + overhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))

@@ -30,7 +30,7 @@ type Source struct {
 
 var (
 	// ErrNoReader is the error for a nil reader.
-	ErrNoReader = errors.New("the rows' reader is nil")
+	ErrNoReader = errors.New("the reader of the rows is nil")
 	errWasRead  = errors.New("the reader has already been read to its end, such as by another put: create a new one")
 )
 

@@ -19,47 +19,47 @@ const decoder worker.Kind = "decode"
 
 func init() { worker.Handle(decoder, decode) }
 
-// IsolatedReader reads untrusted files, each in a separate process, which may crash without harm.
+// IsolatedReader reads untrusted files, each in a separate process that may crash without harm.
 type IsolatedReader struct {
 	memory int64
 
-	mu        sync.Mutex
-	lentBytes int64 // memory that running processes may use
+	mu            sync.Mutex
+	reservedBytes int64 // memory reserved by running processes
 }
 
 const (
-	// minProcessMemory is the minimum memory of a process.
+	// minProcessMemory is the minimum memory per process, in bytes.
 	minProcessMemory = 64 << 20
-	// processOverhead is the memory of a process without its data: thread stacks and code.
+	// processOverhead is the memory of a process in addition to its data: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file may contain freeValues values, and this many more for each of its bytes. A column of nulls, or
-	// of one repeated value, needs almost no bytes.
+	// A file can contain up to freeValues values, plus this many per byte of the file. A column of nulls, or of one repeated
+	// value, needs almost no bytes.
 	valuesPerByte           = 256
-	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow, which compress values
+	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
 
-var freeValues int64 = 1 << 24 // replaced by tests
+var freeValues int64 = 1 << 24 // tests replace it
 
-// NewIsolatedReader returns a reader that divides memory among concurrently read files: each gets half of the
-// remaining memory, but at least 64 MiB.
+// NewIsolatedReader returns a reader that divides memory, in bytes, among files that are read concurrently: each gets half of
+// the remaining memory, but at least 64 MiB.
 func NewIsolatedReader(memory int64) *IsolatedReader { return &IsolatedReader{memory: memory} }
 
-func (a *IsolatedReader) lend() (n int64) {
+func (a *IsolatedReader) reserve() (n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	n = max(minProcessMemory, (a.memory-a.lentBytes)/2)
-	a.lentBytes += n
+	n = max(minProcessMemory, (a.memory-a.reservedBytes)/2)
+	a.reservedBytes += n
 	return n
 }
 
-func (a *IsolatedReader) giveBack(n int64) {
+func (a *IsolatedReader) unreserve(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.lentBytes -= n
+	a.reservedBytes -= n
 }
 
-// task is the message that tells a process which file to read.
+// task tells a process which file to read.
 type task struct {
 	Name   string
 	Format Format
@@ -68,8 +68,8 @@ type task struct {
 	Memory int64
 }
 
-// Read is like [Input.Read], but reads in a separate process, and checks the batches. If processes cannot be
-// started, it reads in this process.
+// Read is like [Input.Read], but reads in a separate process, and checks the batches. If processes cannot be started, it reads
+// in this process.
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	if !worker.Supported {
 		return in.Read(ctx)
@@ -78,10 +78,10 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	if err != nil {
 		return nil, err
 	}
-	memory := a.lend()
+	memory := a.reserve()
 	p, err := worker.Start(ctx, decoder, in.File)
 	if err != nil {
-		a.giveBack(memory)
+		a.unreserve(memory)
 		return nil, err
 	}
 	stopWatching := p.KillWith(ctx)
@@ -92,7 +92,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	closeProcess := func() {
 		stopWatching()
 		p.Close()
-		a.giveBack(memory)
+		a.unreserve(memory)
 	}
 	if err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory}); err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
@@ -114,7 +114,7 @@ type isolatedFile struct {
 	p         *worker.Process
 	batches   *worker.Batches
 	memory    int64
-	remaining int64 // number of values that may still follow
+	remaining int64 // how many more values the file can contain
 }
 
 func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
@@ -123,7 +123,7 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	if a.remaining -= b.NumRows() * b.NumCols(); a.remaining < 0 {
-		err = fmt.Errorf("%s: %w: it has far more values than bytes, as columns of nothing but nulls have: put it in smaller parts", a.in.Name, partd.ErrTooLarge)
+		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
 	} else if _, err = arrowsafe.Check(b, a.memory); err != nil {
 		err = fmt.Errorf("%s: %w", a.in.Name, err)
 	}
@@ -134,7 +134,7 @@ func (a *isolatedFile) nextBatch() (arrow.RecordBatch, error) {
 	return b, nil
 }
 
-// explain returns an error that says why reading failed if the process died, and other errors unchanged.
+// explain explains err if the process died. Otherwise, it returns err.
 func (a *isolatedFile) explain(err error) error {
 	if err = a.p.ExplainError(err); err != nil && a.ctx.Err() != nil {
 		return canceled.Err(a.ctx)
@@ -144,12 +144,12 @@ func (a *isolatedFile) explain(err error) error {
 	case !errors.As(err, &death):
 		return err
 	case death.Memory:
-		return fmt.Errorf("%s: %w: reading it takes more than %d MiB of memory: put it in smaller parts, or Parquet in smaller row groups", a.in.Name, partd.ErrTooLarge, a.memory>>20)
+		return fmt.Errorf("%s: %w: reading the file needs more than %d MiB of memory: split it into smaller files, or write Parquet with smaller row groups", a.in.Name, partd.ErrTooLarge, a.memory>>20)
 	}
 	return fmt.Errorf("%s: the file is damaged: %w", a.in.Name, err)
 }
 
-// decode reads a file, in the separate process, and sends the batches.
+// decode runs in the separate process. It reads a file and sends the batches.
 func decode(c *worker.Conn) error {
 	var t task
 	if err := c.Receive(&t); err != nil {

@@ -14,83 +14,83 @@ import (
 	"github.com/go-partd/partd/tables/internal/parallel"
 )
 
-// textWorkers is the number of chunks processed concurrently, if there are few columns.
+// textWorkers is the number of chunks processed concurrently, unless there are many columns.
 const textWorkers = 4
 
 // Variables that tests replace.
 var (
-	chunkBytes = 1 << 20 // size of a chunk, if there are few columns and no long record
-	fewColumns = 1 << 10 // the number of columns that still counts as few
+	chunkBytes = 1 << 20 // size of a chunk in bytes, unless there are many columns or a long record
+	fewColumns = 1 << 10 // maximum number of columns that counts as few
 )
 
-// text is a file of records that is divided into chunks.
+// text is a text file that is divided into chunks of whole records.
 type text struct {
 	in             *Input
 	r              io.Reader
 	layout         records.Layout
-	names          []string // from a header, or nil
-	maxRecordBytes int      // maximum bytes of a record
-	errTooLong     error    // error for a longer record
-	size           int      // size of chunks, unless a record is longer
+	names          []string // from the header; nil if there is none
+	maxRecordBytes int      // maximum size of a record
+	errTooLong     error    // the error for a larger record
+	size           int      // size of chunks in bytes, unless a record is longer
 
-	block   []byte        // data that was read and is not in a chunk yet
-	line    int64         // lines before block
-	eof     bool          // the file was read to its end
+	block   []byte        // data that was read but is not in a chunk yet
+	line    int64         // number of lines before block
+	eof     bool          // whether the end of the file was read
 	large   []byte        // buffer for long records
-	allUsed chan struct{} // closed after all earlier chunks were used
+	allUsed chan struct{} // closed when all earlier chunks have been used
 }
 
-// chunk is a sequence of whole records of a text.
+// chunk is a sequence of whole records in a text.
 type chunk struct {
 	data []byte
-	line int64         // lines before the chunk
-	turn chan struct{} // closed after all earlier chunks were used
-	used chan struct{} // must be closed after this chunk was used
+	line int64         // number of lines before the chunk
+	turn chan struct{} // closed when all earlier chunks have been used
+	used chan struct{} // must be closed when this chunk has been used
 }
 
-// newText returns a text, after reading its header if it has one.
+// newText returns a text. If its format has a header, newText reads the header.
 func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
 	if in.Format == CSV {
 		t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
-		t.maxRecordBytes, t.errTooLong = maxRecord, fmt.Errorf("%w: the record has more than %d MiB", partd.ErrTooLarge, maxRecord>>20)
+		t.maxRecordBytes, t.errTooLong = maxRecordSize, fmt.Errorf("%w: the record is larger than %d MiB", partd.ErrTooLarge, maxRecordSize>>20)
 		return t, t.header(ctx)
 	}
 	t.layout = records.Layout{Format: records.JSONL}
-	t.maxRecordBytes, t.errTooLong = maxRecord-1, bufio.ErrTooLong
+	t.maxRecordBytes, t.errTooLong = maxRecordSize-1, bufio.ErrTooLong
 	return t, nil
 }
 
 // nextChunk returns the next chunk, or io.EOF after the last.
 func (t *text) nextChunk(ctx context.Context) (chunk, error) {
-	n := t.layout.WholeRecords(t.block)
-	for n == 0 && !t.eof {
+	length := t.layout.WholeRecords(t.block)
+	for length == 0 && !t.eof {
 		if err := t.fill(ctx); err != nil {
 			return chunk{}, err
 		}
-		n = t.layout.WholeRecords(t.block)
+		length = t.layout.WholeRecords(t.block)
 	}
-	if n == 0 {
-		n = len(t.block) // its reader will report the fault
+	if length == 0 {
+		length = len(t.block) // the chunk's reader will report the error
 	}
-	if n == 0 {
+	if length == 0 {
 		return chunk{}, io.EOF
 	}
-	c := chunk{t.block[:n], t.line, t.allUsed, make(chan struct{})}
-	t.block, t.allUsed = t.block[n:], c.used
+	c := chunk{t.block[:length], t.line, t.allUsed, make(chan struct{})}
+	t.block, t.allUsed = t.block[length:], c.used
 	t.line += int64(bytes.Count(c.data, []byte("\n")))
 	return c, nil
 }
 
-// fill reads more data into block. Before it reads the rest of a record longer than a chunk, it waits until
-// all earlier chunks were used, so that only one such record is in memory.
+// fill reads more data into block. Before it reads more of a record that is longer than a chunk, it waits until all earlier
+// chunks have been used, so that only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > t.maxRecordBytes {
 		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.line+1, t.errTooLong)
 	}
 	size := t.size
-	var block []byte // with room for a newline
+	var block []byte // has room for a final newline
 	if 2*len(t.block) < size {
 		block = make([]byte, size, size+1)
 	} else {
@@ -116,19 +116,19 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// inOrder calls f for each chunk, for several chunks concurrently. To act in the order of the text, f waits
-// for the chunk's turn. The first error in that order stops all calls.
+// inOrder calls f for each chunk, with several chunks concurrently. To act in the order of the text, f must wait for the
+// chunk's turn. The first error in that order stops all calls.
 func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var cutErr error // error of nextChunk
+	var chunkErr error // error from nextChunk
 	chunks := func(yield func(chunk) bool) {
 		for {
 			c, err := t.nextChunk(ctx)
 			if err == io.EOF {
 				return
 			}
-			if cutErr = err; err != nil || !yield(c) {
+			if chunkErr = err; err != nil || !yield(c) {
 				return
 			}
 		}
@@ -152,5 +152,5 @@ func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context,
 		close(c.used)
 		return nil
 	})
-	return cmp.Or(err, cutErr)
+	return cmp.Or(err, chunkErr)
 }

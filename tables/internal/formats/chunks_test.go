@@ -31,7 +31,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	open := func() (rows, *column, error) {
 		root := newColumn("")
 		if in.Format == JSONL {
-			return &lines{in: in, rest: []byte(content)}, root, nil
+			return &lines{in: in, remaining: []byte(content)}, root, nil
 		}
 		text := []byte(strings.TrimPrefix(content, "\ufeff"))
 		if len(text) > 0 && text[len(text)-1] != '\n' {
@@ -53,7 +53,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 			root.fields = append(root.fields, newColumn(name))
 		}
 		c := &csvRows{in: in, split: records.NewFieldSplitter(layout, header.Columns), names: header.Columns}
-		c.above = int64(bytes.Count(text[:header.Pos()], []byte("\n")))
+		c.linesBefore = int64(bytes.Count(text[:header.Pos()], []byte("\n")))
 		c.split.Feed(text[header.Pos():], true)
 		return c, root, nil
 	}
@@ -65,7 +65,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 		return "", err
 	}
 	if len(root.fields) == 0 {
-		return "", fmt.Errorf("%s: there is no object with a column in it", in.Name)
+		return "", fmt.Errorf("%s: the file contains no object with a column", in.Name)
 	}
 	schema, err := schemaOf(root.fields, in.Known)
 	if err != nil {

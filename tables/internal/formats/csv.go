@@ -11,22 +11,22 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// csvRows are the CSV records of a chunk.
+// csvRows iterates over the CSV records of a chunk.
 type csvRows struct {
-	in    *Input
-	split *records.Splitter
-	names []string
-	above int64 // lines before the chunk
-	blank bool  // the record is an empty line
+	in          *Input
+	split       *records.Splitter
+	names       []string
+	linesBefore int64 // number of lines before the chunk
+	isBlank     bool  // whether the current record is an empty line
 }
 
 func (t *text) csvRows(c chunk) *csvRows {
-	rows := &csvRows{in: t.in, split: records.NewFieldSplitter(t.layout, t.names), names: t.names, above: c.line}
+	rows := &csvRows{in: t.in, split: records.NewFieldSplitter(t.layout, t.names), names: t.names, linesBefore: c.line}
 	rows.split.Feed(c.data, true)
 	return rows
 }
 
-// header reads the names of the columns.
+// header reads the column names.
 func (t *text) header(ctx context.Context) error {
 	if err := t.layout.Check(); err != nil {
 		return fmt.Errorf("%s: %w", t.in.Name, err)
@@ -38,10 +38,10 @@ func (t *text) header(ctx context.Context) error {
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // so far, the file has only empty lines
+	err := io.EOF // so far, the file contains only empty lines
 	for err == io.EOF {
 		if first, err = t.nextChunk(ctx); err == io.EOF {
-			return fmt.Errorf("%s: it is empty: the first line must name the columns", t.in.Name)
+			return fmt.Errorf("%s: the file is empty: its first line must contain the column names", t.in.Name)
 		} else if err != nil {
 			return err
 		}
@@ -54,15 +54,15 @@ func (t *text) header(ctx context.Context) error {
 	}
 	t.names = split.Columns
 	if len(t.names) > maxColumns {
-		return fmt.Errorf("%s, line 1: %w: %d columns, the limit is %d", t.in.Name, partd.ErrTooLarge, len(t.names), maxColumns)
+		return fmt.Errorf("%s, line 1: %w: %d columns: the limit is %d", t.in.Name, partd.ErrTooLarge, len(t.names), maxColumns)
 	}
 	seen := map[string]bool{}
 	for i, name := range t.names {
 		if name == "" || seen[name] {
-			return fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or another's", t.in.Name, i+1, name)
+			return fmt.Errorf("%s, line 1: column %d has the name %q, which is empty or already used", t.in.Name, i+1, name)
 		}
 		if !utf8.ValidString(name) {
-			return fmt.Errorf("%s, line 1: the name of column %d: %w", t.in.Name, i+1, errNotUTF8)
+			return fmt.Errorf("%s, line 1: name of column %d: %w", t.in.Name, i+1, errNotUTF8)
 		}
 		seen[name] = true
 	}
@@ -71,14 +71,13 @@ func (t *text) header(ctx context.Context) error {
 	return nil
 }
 
-// line returns the line number of the record's start.
-func (c *csvRows) line() int64 { return c.above + c.split.Line }
+// line returns the number of the line on which the current record starts.
+func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
-// next advances to the next record, and returns io.EOF after the last. In a file with one
-// column, an empty line is a record.
+// next advances to the next record, and returns io.EOF after the last. In a file with one column, an empty line is a record.
 func (c *csvRows) next() error {
 	for {
-		c.blank = false
+		c.isBlank = false
 		switch kind := c.split.Next(); {
 		case kind == records.Header:
 			return nil
@@ -92,7 +91,7 @@ func (c *csvRows) next() error {
 			}
 			return nil
 		case kind == records.Blank:
-			if c.blank = len(c.names) == 1; c.blank {
+			if c.isBlank = len(c.names) == 1; c.isBlank {
 				return nil
 			}
 		case kind == records.More:
@@ -103,18 +102,18 @@ func (c *csvRows) next() error {
 	}
 }
 
-// failed adds the line to the error of a field.
+// failed adds the file name, line and column to an error about field i.
 func (c *csvRows) failed(i int, err error) error {
 	line := c.line()
-	for _, before := range c.split.Values[:i] {
-		line += int64(bytes.Count(before, []byte("\n")))
+	for _, previous := range c.split.Values[:i] {
+		line += int64(bytes.Count(previous, []byte("\n")))
 	}
 	return fmt.Errorf("%s, line %d: column %q: %w", c.in.Name, line, c.names[i], err)
 }
 
-// values returns the fields of the record.
+// values returns the fields of the current record.
 func (c *csvRows) values() [][]byte {
-	if c.blank {
+	if c.isBlank {
 		return [][]byte{nil}
 	}
 	return c.split.Values
@@ -131,7 +130,7 @@ func (c *csvRows) see(root *column) error {
 			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
 				k, nanos := kindsOfText(text)
 				to.restrict(k)
-				to.nanos = to.nanos || nanos
+				to.hasNanos = to.hasNanos || nanos
 			}
 		}
 	}
@@ -143,8 +142,8 @@ func (c *csvRows) add(to *fields) (size int, err error) {
 	}
 	for i, text := range c.values() {
 		size += len(text)
-		quoted := len(text) == 0 && !c.blank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
-		if err := to.parts[i].add(text, quoted); err != nil {
+		quoted := len(text) == 0 && !c.isBlank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
+		if err := to.adders[i].add(text, quoted); err != nil {
 			return 0, c.failed(i, err)
 		}
 	}

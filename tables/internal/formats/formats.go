@@ -1,6 +1,6 @@
-// Package formats reads and writes tables as files: CSV, JSON lines, Parquet and Arrow, and
-// text for a terminal. It streams everything in batches. docs/import.md describes how it
-// chooses the types of CSV and JSON lines.
+// Package formats reads and writes tables as files in the formats CSV, JSON lines, Parquet and Arrow,
+// and writes them as text for a terminal. It streams all data in batches. docs/import.md describes how it chooses
+// the types of CSV and JSON lines.
 package formats
 
 import (
@@ -50,45 +50,44 @@ var extensions = map[string]Format{
 	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
 }
 
-// ByName returns the format for a file's name.
+// ByName returns the format that a file name's extension indicates.
 func ByName(name string) (Format, error) {
 	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
 		return f, nil
 	}
-	return "", fmt.Errorf("%s: its name does not say what format it has: give --format, one of %s", name, strings.Join(Names, ", "))
+	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
 }
 
 const (
-	batchRows  = 16 << 10
-	batchBytes = 8 << 20  // text size at which a batch ends early
-	batchCells = 1 << 20  // number of cells at which a batch ends early
-	maxRecord  = 64 << 20 // bytes of a text record
-	maxColumns = 1 << 16
-	maxArrow   = 1 << 30 // memory of an Arrow batch, in bytes
+	batchRows     = 16 << 10
+	batchBytes    = 8 << 20  // text size, in bytes, at which a batch ends early
+	batchCells    = 1 << 20  // number of cells at which a batch ends early
+	maxRecordSize = 64 << 20 // maximum size of a text record, in bytes
+	maxColumns    = 1 << 16
+	maxArrowBytes = 1 << 30 // maximum size of an Arrow batch in memory, in bytes
 )
 
-// arrowNote is the Parquet metadata key under which Arrow's writers store a schema.
-const arrowNote = "ARROW:schema"
+// arrowSchemaKey is the Parquet metadata key in which Arrow's writers store the Arrow schema.
+const arrowSchemaKey = "ARROW:schema"
 
 // Input is a file to read.
 type Input struct {
-	Name   string // for errors
+	Name   string // used in errors
 	File   *os.File
 	Format Format
 	Sep    string // single byte that separates CSV fields; "" means a comma
 
-	// Known contains the columns whose types are known, such as those of the target table. Nil
-	// means none. Only text formats use it.
+	// Known contains the columns with known types, such as those of the target table. It can be nil. Only text formats use
+	// it.
 	Known *arrow.Schema
-	// Count, if not nil, is called after each read with the number of bytes.
+	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 }
 
-// Read returns a reader of the file's batches, which the caller must release. It does not
-// close the file.
+// Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
 func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	if in.Sep != "" && in.Format != CSV {
-		return nil, fmt.Errorf("%s: a separator is for csv, not for %s", in.Name, in.Format)
+		return nil, fmt.Errorf("%s: a separator can be set only for csv, not for %s", in.Name, in.Format)
 	}
 	switch in.Format {
 	case CSV, JSONL:
@@ -98,11 +97,11 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	case Arrow:
 		return in.readArrow(ctx)
 	}
-	return nil, fmt.Errorf("%s: format %q cannot be read: there are %s", in.Name, in.Format, strings.Join(Names, ", "))
+	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that each yields. It retains them, so each must release
-// its own reference. It turns a library's panic on a damaged file into an error.
+// batches returns a reader of the batches that each yields. The reader retains them, so each must release its own references.
+// If a library panics on a damaged file, the reader returns an error.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -128,7 +127,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 	}, end)
 }
 
-// counted wraps r to call Count.
+// counted returns a reader that calls Count.
 func (in *Input) counted(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
@@ -156,11 +155,11 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // it is only read from here on
+	end := func() { _ = temp.Close() } // from here on, it is only read
 	_, err = io.Copy(temp, in.counted(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
-		return nil, nil, fmt.Errorf("%s: a copy, to read it twice: %w", in.Name, err)
+		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
 	}
 	return temp, end, nil
 }
@@ -216,8 +215,8 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 		}
 	}
 	// The library trusts the numbers in the schema that Arrow's writers store, so check them first.
-	if noted := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowNote); noted != nil {
-		message, err := base64.StdEncoding.DecodeString(*noted)
+	if encoded := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowSchemaKey); encoded != nil {
+		message, err := base64.StdEncoding.DecodeString(*encoded)
 		if err == nil {
 			_, err = arrowsafe.SchemaMessage(message)
 		}
@@ -233,7 +232,7 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 		return reader, err
 	}
 	reader, err := open()
-	if err == nil && noteIntegers(parquetFile, columns) {
+	if err == nil && replaceDurations(parquetFile, columns) {
 		reader, err = open()
 	}
 	if err != nil {
@@ -243,28 +242,27 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	return r, withoutParquetIDs(columns), err
 }
 
-// noteIntegers turns durations into integers in the Arrow schema of a file's metadata in memory. It
-// reports whether there are any. Otherwise the library could not read them (arrow-go 18.8; see
-// TestArrowReadsDurations).
-func noteIntegers(f *file.Reader, columns *arrow.Schema) (some bool) {
+// replaceDurations replaces durations by integers in the Arrow schema in a file's metadata, in memory, because the library
+// cannot read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any durations.
+func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
 		if schema.ContainsType(field.Type, func(t arrow.DataType) bool { return t.ID() == arrow.DURATION }) {
-			if kept, err := schema.StoredType(field.Type); err == nil {
-				fields[i].Type, some = kept, true
+			if stored, err := schema.StoredType(field.Type); err == nil {
+				fields[i].Type, replaced = stored, true
 			}
 		}
 	}
 	for _, note := range f.MetaData().FileMetaData.KeyValueMetadata {
-		if note.Key == arrowNote && some {
+		if note.Key == arrowSchemaKey && replaced {
 			note.Value = new(base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema(fields, nil))))
 		}
 	}
-	return some
+	return replaced
 }
 
-// withoutParquetIDs removes the metadata that Parquet's reader adds to columns, such as the
-// file's ids. It keeps metadata of the writer, such as the index of pandas.
+// withoutParquetIDs removes the metadata that Parquet's reader adds to columns, such as the file's IDs. It keeps metadata from the
+// writer, such as the pandas index.
 func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(schema.Fields())
 	for i, f := range fields {
@@ -276,35 +274,34 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// readArrow reads a stream, or a file, which is a stream between a magic word and a table
-// of contents.
+// readArrow reads an Arrow stream or an Arrow file. A file is a stream between a magic string and a footer.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
-	buffered := &endNoted{Reader: bufio.NewReaderSize(in.counted(in.File), 1<<20)}
-	head, err := buffered.Peek(len(magic))
-	isFile := err == nil && string(head) == magic
+	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.counted(in.File), 1<<20)}
+	start, err := buffered.Peek(len(magic))
+	isFile := err == nil && string(start) == magic
 	if isFile {
 		_, err = buffered.Discard(len(magic))
 	} else if err == io.EOF { // the reader reports it
 		err = nil
 	}
-	if strings.HasPrefix(string(head), "FEA1") {
-		return nil, fmt.Errorf("%s: it is Feather of version 1, which is not supported: convert it, with pyarrow.feather.read_table and write_feather", in.Name)
+	if strings.HasPrefix(string(start), "FEA1") {
+		return nil, fmt.Errorf("%s: Feather version 1 is not supported: convert the file with pyarrow.feather.read_table and write_feather", in.Name)
 	}
 	var r *ipc.Reader
 	if err == nil {
-		size := int64(maxArrow)
+		size := int64(maxArrowBytes)
 		if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
 			size = info.Size()
 		}
-		r, err = arrowsafe.NewReader(buffered, size, maxArrow)
+		r, err = arrowsafe.NewReader(buffered, size, maxArrowBytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: no Arrow file or stream: %w", in.Name, err)
+		return nil, fmt.Errorf("%s: cannot read the file as an Arrow file or stream: %w", in.Name, err)
 	}
 	return in.batches(ctx, r.Schema(), r.Release, func(yield func(arrow.RecordBatch) bool) error {
 		for r.Next() {
-			if _, err := arrowsafe.Check(r.RecordBatch(), maxArrow); err != nil {
+			if _, err := arrowsafe.Check(r.RecordBatch(), maxArrowBytes); err != nil {
 				return fmt.Errorf("%s: %w", in.Name, err)
 			}
 			if !yield(r.RecordBatch()) {
@@ -315,20 +312,19 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 			return fmt.Errorf("%s: %w", in.Name, err)
 		}
 		if isFile && buffered.ended {
-			return fmt.Errorf("%s: it is cut: %w", in.Name, io.ErrUnexpectedEOF)
+			return fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
 		}
 		return nil
 	}), nil
 }
 
-// endNoted records whether the input was read to its end. In a complete file, more bytes follow the
-// stream.
-type endNoted struct {
+// endRecorder records whether the input was read to its end. In a complete Arrow file, more bytes follow the stream.
+type endRecorder struct {
 	*bufio.Reader
 	ended bool
 }
 
-func (e *endNoted) Read(p []byte) (int, error) {
+func (e *endRecorder) Read(p []byte) (int, error) {
 	n, err := e.Reader.Read(p)
 	e.ended = e.ended || err == io.EOF
 	return n, err

@@ -170,34 +170,34 @@ func TestErrorsSayWhere(t *testing.T) {
 		in   *Input
 		want string
 	}{
-		{fileOf(t, "x.csv", ""), "x.csv: it is empty"},
-		{fileOf(t, "x.csv", strings.ReplaceAll(wide, "\"", "")), "65537 columns, the limit is 65536"},
+		{fileOf(t, "x.csv", ""), "x.csv: the file is empty"},
+		{fileOf(t, "x.csv", strings.ReplaceAll(wide, "\"", "")), "65537 columns: the limit is 65536"},
 		{fileOf(t, "x.jsonl", wide), "x.jsonl, line 1: too large: more than 65536 columns"},
 		{fileOf(t, "x.csv", "a,a\n"), `x.csv, line 1: column 2 has the name "a"`},
 		{fileOf(t, "x.csv", "a,\n"), `x.csv, line 1: column 2 has the name ""`},
 		{fileOf(t, "x.csv", "a,b\n1,2\n3\n"), "x.csv, line 3: the record has 1 field, but the header has 2"},
 		{fileOf(t, "x.csv", "a\n1\n\"x\n"), "x.csv, line 3: the quoted field that begins here is never closed"},
-		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecord+1<<20)), "the record has more than 64 MiB"},
-		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is no int8`},
-		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: a line must be a JSON object"},
+		{fileOf(t, "x.csv", "a\n\""+strings.Repeat("x", maxRecordSize+1<<20)), "the record is larger than 64 MiB"},
+		{&Input{Name: "k.csv", File: fileOf(t, "k.csv", "a\n1\n300\n").File, Format: CSV, Known: known}, `k.csv, line 3: column "a": "300" is not a valid int8`},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n[1]\n"), "x.jsonl, line 2: each line must be a JSON object"},
 		{fileOf(t, "x.jsonl", "{\"a\":1}\n\n{\"a\":\n"), "x.jsonl, line 3: unexpected end of JSON input"},
 		{fileOf(t, "x.jsonl", "{\"a\":1} {}\n"), "x.jsonl, line 1: invalid character '{' after"},
-		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": it holds values of several types`},
-		{fileOf(t, "x.jsonl", "\n"), "x.jsonl: there is no object"},
-		{fileOf(t, "x.jsonl", `{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+"}"), "more than 100 deep"},
-		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecord)), "x.jsonl, line 1: bufio.Scanner: token too long"},
+		{fileOf(t, "x.jsonl", "{\"a\":1}\n{\"a\":\"x\"}\n"), `x.jsonl: column "a": the column contains values of several types`},
+		{fileOf(t, "x.jsonl", "\n"), "x.jsonl: the file contains no object"},
+		{fileOf(t, "x.jsonl", `{"a":`+strings.Repeat("[", 200)+strings.Repeat("]", 200)+"}"), "more than 100 levels deep"},
+		{fileOf(t, "x.jsonl", `{"a":"`+strings.Repeat("x", maxRecordSize)), "x.jsonl, line 1: bufio.Scanner: token too long"},
 		{fileOf(t, "x.parquet", "PAR1, but no more"), "x.parquet: "},
 		{fileOf(t, "x.arrow", "ARROW1, but no more"), "x.arrow: "},
-		{fileOf(t, "x.feather", "FEA1\x00\x00\x00\x00"), "x.feather: it is Feather of version 1"},
-		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: no Arrow file or stream"},
-		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: no Arrow file or stream"},
-		{&Input{Name: "x", Format: Table}, "cannot be read"},
+		{fileOf(t, "x.feather", "FEA1\x00\x00\x00\x00"), "x.feather: Feather version 1 is not supported"},
+		{fileOf(t, "x.arrow", "no arrow"), "x.arrow: cannot read the file as an Arrow file or stream"},
+		{pipeOf(t, "x.arrow", "ARROW1\x00\x00 in a pipe"), "x.arrow: cannot read the file as an Arrow file or stream"},
+		{&Input{Name: "x", Format: Table}, "cannot read format"},
 	} {
 		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %s", err, c.want)
 		}
 	}
-	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "give --format, one of csv, jsonl, parquet, arrow") {
+	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {
 		t.Error(err)
 	}
 }

@@ -12,51 +12,51 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// kinds is the set of types that fit all values of a column so far.
+// kinds is the set of types that are valid for all values of a column so far.
 type kinds uint16
 
-// Kinds in order of preference.
+// Kinds in the order of preference.
 const (
 	kindBool kinds = 1 << iota
 	kindInt
 	kindFloat
 	kindDate
 	kindTime
-	kindZoned // a time with an offset
+	kindZoned // a time with a UTC offset
 	kindText
 	kindList
 	kindObject
 	kindAll = kindObject<<1 - 1
 )
 
-// column collects the properties of a column's values.
+// column collects properties of a column's values.
 type column struct {
-	name   string
-	kinds  kinds
-	seen   bool // a value that is not null
-	nanos  bool // a time has more than six fractional digits
-	elem   *column
-	fields []*column
-	byName map[string]*column // fields by name
+	name     string
+	kinds    kinds
+	hasValue bool // whether there is a value that is not null
+	hasNanos bool // whether a time has more than six fractional digits
+	elem     *column
+	fields   []*column
+	byName   map[string]*column // fields, by name
 }
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
 
-func (c *column) restrict(k kinds) { c.kinds, c.seen = c.kinds&k, true }
+func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 
-// exactFloat is the limit up to which a float64 represents every integer exactly.
+// exactFloat is the largest integer up to which a float64 represents every integer exactly.
 const exactFloat = 1 << 53
 
-// kindsOfText returns the kinds that fit a text without losing digits or leading zeros.
+// kindsOfText returns the kinds that represent a text without losing digits or leading zeros.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
 	switch c := s[0]; {
 	case isBool(s):
 		k |= kindBool
-	case isNoNumber(s):
+	case isNonFinite(s):
 		k |= kindFloat
 	case c == '-' || c == '.' || c >= '0' && c <= '9':
-		if m, ok := parseMoment(s); ok && m.full && s[4] == '-' {
+		if m, ok := parseMoment(s); ok && m.isComplete && s[4] == '-' {
 			return k | kindsOfTime(m), m.digits > 6
 		}
 		k |= kindsOfNumber(s)
@@ -64,8 +64,8 @@ func kindsOfText(s []byte) (k kinds, nanos bool) {
 	return k, false
 }
 
-// isNoNumber reports whether a text is a float such as NaN or Inf.
-func isNoNumber(s []byte) bool {
+// isNonFinite reports whether a text is NaN or an infinity.
+func isNonFinite(s []byte) bool {
 	switch string(s) {
 	case "NaN", "Inf", "+Inf", "-Inf", "inf", "+inf", "-inf":
 		return true
@@ -79,7 +79,7 @@ func kindsOfNumber(s []byte) kinds {
 	if integerDigits > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path: below exactFloat, as most numbers are
+	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers: below exactFloat
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -110,24 +110,24 @@ func kindsOfNumber(s []byte) kinds {
 
 func kindsOfTime(m moment) kinds {
 	switch {
-	case !m.clock:
+	case !m.hasClock:
 		return kindDate | kindTime
-	case m.zoned:
+	case m.hasOffset:
 		return kindZoned
 	}
 	return kindTime
 }
 
-var errMixed = errors.New("it holds values of several types, which no type of column can hold")
+var errMixed = errors.New("the column contains values of several types, which no column type can represent")
 
-// dataType returns the type that fits the values.
+// dataType returns the type for the values.
 func (c *column) dataType() (arrow.DataType, error) {
 	unit := arrow.Microsecond
-	if c.nanos {
+	if c.hasNanos {
 		unit = arrow.Nanosecond
 	}
 	switch {
-	case !c.seen:
+	case !c.hasValue:
 		return arrow.BinaryTypes.String, nil
 	case c.kinds == 0:
 		return nil, fmt.Errorf("%q: %w", c.name, errMixed)
@@ -171,11 +171,11 @@ func fieldsOf(columns []*column) ([]arrow.Field, error) {
 	return fields, nil
 }
 
-// schemaOf returns the schema of columns. Known types replace the inferred ones.
+// schemaOf returns the schema of columns. Known types replace inferred types.
 func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	for _, c := range columns {
 		if known != nil && known.HasField(c.name) {
-			*c = column{name: c.name} // its values do not matter
+			*c = column{name: c.name} // ignore the inferred properties
 		}
 	}
 	fields, err := fieldsOf(columns)
@@ -190,14 +190,13 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// field returns the nested column with a name, and adds it if it is missing. at is its likely
-// index.
-func (c *column) field(name []byte, at int) (*column, error) {
-	if at < len(c.fields) && c.fields[at].name == string(name) { // the same order as in the previous line
-		return c.fields[at], nil
+// field returns the nested column with a name, and adds it if it is missing. index is its likely index.
+func (c *column) field(name []byte, index int) (*column, error) {
+	if index < len(c.fields) && c.fields[index].name == string(name) { // the same order as in the previous line
+		return c.fields[index], nil
 	}
-	if found := c.byName[string(name)]; found != nil {
-		return found, nil
+	if existing := c.byName[string(name)]; existing != nil {
+		return existing, nil
 	}
 	if len(c.fields) == maxColumns {
 		return nil, fmt.Errorf("%w: more than %d columns", partd.ErrTooLarge, maxColumns)
@@ -211,10 +210,9 @@ func (c *column) field(name []byte, at int) (*column, error) {
 	return f, nil
 }
 
-// merge adds the properties of the same column in a later chunk. It returns the number of columns nested in
-// later.
+// merge adds the properties of the same column in a later chunk. It returns the number of columns nested in later.
 func (c *column) merge(later *column) (n int, err error) {
-	c.kinds, c.seen, c.nanos = c.kinds&later.kinds, c.seen || later.seen, c.nanos || later.nanos
+	c.kinds, c.hasValue, c.hasNanos = c.kinds&later.kinds, c.hasValue || later.hasValue, c.hasNanos || later.hasNanos
 	if later.elem != nil {
 		if c.elem == nil {
 			c.elem = newColumn(c.name)

@@ -30,7 +30,7 @@ func ended(t *testing.T) func() {
 	}
 }
 
-// manyLines returns rows of small numbers, except for the last, which is no int8.
+// manyLines returns rows of small numbers, except for the last, which is not a valid int8.
 func manyLines(name string) string {
 	if name == "x.csv" {
 		return "a\n" + strings.Repeat("1\n", 5000) + "300\n"
@@ -99,7 +99,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 		for r.Next() {
 			rows += r.RecordBatch().NumRows()
 		}
-		if err := r.Err(); err == nil || !strings.Contains(err.Error(), `column "a": "300" is no int8`) || rows < 4900 {
+		if err := r.Err(); err == nil || !strings.Contains(err.Error(), `column "a": "300" is not a valid int8`) || rows < 4900 {
 			t.Errorf("%d rows, %v", rows, err)
 		}
 		check() // without a release

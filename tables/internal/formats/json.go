@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// lines are the rows of a chunk: the lines that are not empty.
+// lines iterates over the rows of a JSON-lines chunk: its nonempty lines.
 type lines struct {
-	in   *Input
-	rest []byte
-	line int64 // number of the last line read
+	in        *Input
+	remaining []byte
+	line      int64 // number of the last line read
 }
 
 // next returns the next line, or io.EOF after the last.
 func (l *lines) next() ([]byte, error) {
-	for len(l.rest) > 0 {
-		line, rest, _ := bytes.Cut(l.rest, []byte("\n"))
-		l.rest = rest
+	for len(l.remaining) > 0 {
+		line, remaining, _ := bytes.Cut(l.remaining, []byte("\n"))
+		l.remaining = remaining
 		l.line++
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			return line, nil
@@ -40,15 +40,15 @@ func (l *lines) add(to *fields) (int, error) {
 	return len(text), err
 }
 
-var errNoObject = errors.New("a line must be a JSON object, as in {\"price\":1.5}")
+var errNoObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
 
-// object reads the JSON object in a line. It calls read for the members.
+// object reads the JSON object in a line. It calls read to read the members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	err := errNoObject
 	if line[0] == '{' {
 		err = readJSON(line, func(j *jsonText) error {
 			j.take('{')
-			j.opened = true
+			j.justOpened = true
 			return read(j)
 		})
 	}
@@ -72,10 +72,10 @@ func (l *lines) see(root *column) error {
 
 const maxJSONDepth = 100
 
-// seeJSON reads a value, and records its kind.
+// seeJSON reads a value and records its kind.
 func (c *column) seeJSON(j *jsonText, depth int) error {
 	if depth > maxJSONDepth {
-		return fmt.Errorf("values more than %d deep in each other", maxJSONDepth)
+		return fmt.Errorf("values are nested more than %d levels deep", maxJSONDepth)
 	}
 	kind, text, err := j.value()
 	if err != nil {
@@ -92,12 +92,12 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 		}
 	case jsonString:
 		k := kindText
-		if isNoNumber(text) { // JSON has no such numbers
+		if isNonFinite(text) { // JSON has no numbers for these
 			k |= kindFloat
 		} else if len(text) > 0 {
-			of, nanos := kindsOfText(text)
-			k |= of & (kindDate | kindTime | kindZoned)
-			c.nanos = c.nanos || nanos
+			textKinds, nanos := kindsOfText(text)
+			k |= textKinds & (kindDate | kindTime | kindZoned)
+			c.hasNanos = c.hasNanos || nanos
 		}
 		c.restrict(k)
 	case jsonArray:
@@ -124,7 +124,7 @@ func (c *column) seeObject(j *jsonText, depth int) error {
 			return err
 		}
 		if len(bytes.TrimSpace(name)) == 0 && depth == 0 {
-			return fmt.Errorf("%q is no name of a column", name)
+			return fmt.Errorf("%q is not a valid column name", name)
 		}
 		f, err := c.field(name, n)
 		if err == nil {
@@ -139,7 +139,7 @@ func (c *column) seeObject(j *jsonText, depth int) error {
 	}
 }
 
-// Kinds of JSON values, by their first byte.
+// Kinds of JSON values, identified by their first byte.
 const (
 	jsonNull   = 'n'
 	jsonBool   = 't'
@@ -152,25 +152,24 @@ const (
 var jsonKinds = map[byte]string{jsonBool: "a bool", jsonNumber: "a number", jsonString: "a string", jsonArray: "an array", jsonObject: "an object"}
 
 var (
-	errNotUTF8 = errors.New("the text is not UTF-8, or has half a surrogate pair")
-	errNoJSON  = errors.New("the text is no JSON")
+	errNotUTF8 = errors.New("the text is not valid UTF-8, or contains an unpaired surrogate")
+	errNoJSON  = errors.New("the text is not valid JSON")
 )
 
-// jsonText reads and checks JSON value by value. Numbers stay text, so that none loses digits in a
-// float64.
+// jsonText reads and checks JSON value by value. It returns numbers as text, so that they do not lose digits in a float64.
 type jsonText struct {
-	rest   []byte
-	opened bool // an array or object was entered, and nothing in it was read
-	bad    bool // invalid JSON; the rest is then dropped
+	remaining  []byte
+	justOpened bool // whether an array or object was entered but nothing in it was read
+	invalid    bool // whether the JSON is invalid; the remaining text is then dropped
 }
 
-// readJSON calls read, which reads the value of a text. For invalid JSON, it returns the
-// error of encoding/json, even if read reports another one.
+// readJSON calls read, which reads the value in a text. For invalid JSON, it returns the error from encoding/json, even if read
+// returns another error.
 func readJSON(text []byte, read func(*jsonText) error) error {
-	j := &jsonText{rest: text}
+	j := &jsonText{remaining: text}
 	err := read(j)
 	j.next()
-	if err == nil && !j.bad && len(j.rest) == 0 {
+	if err == nil && !j.invalid && len(j.remaining) == 0 {
 		return nil
 	}
 	var none json.RawMessage
@@ -179,24 +178,24 @@ func readJSON(text []byte, read func(*jsonText) error) error {
 
 // next skips to the next value or punctuation, and returns its first byte, or 0 at the end.
 func (j *jsonText) next() byte {
-	for i, c := range j.rest {
+	for i, c := range j.remaining {
 		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
-			j.rest = j.rest[i:]
+			j.remaining = j.remaining[i:]
 			return c
 		}
 	}
-	j.rest = nil
+	j.remaining = nil
 	return 0
 }
 
-// value returns the kind of the next value, and its text. It enters an array or object.
+// value returns the kind and the text of the next value. If it is an array or object, value enters it.
 func (j *jsonText) value() (kind byte, text []byte, err error) {
 	kind = j.next()
 	if kind == jsonArray || kind == jsonObject {
-		j.rest, j.opened = j.rest[1:], true
+		j.remaining, j.justOpened = j.remaining[1:], true
 		return kind, nil, nil
 	}
-	n := records.PlainValue(j.rest)
+	n := records.PlainValue(j.remaining)
 	if kind == jsonString {
 		text, err = j.string(n)
 		return kind, text, err
@@ -204,7 +203,7 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 	if n == 0 {
 		return 0, nil, errNoJSON
 	}
-	text, j.rest = j.rest[:n], j.rest[n:]
+	text, j.remaining = j.remaining[:n], j.remaining[n:]
 	switch kind {
 	case jsonNull, jsonBool:
 	case 'f':
@@ -215,23 +214,22 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 	return kind, text, nil
 }
 
-// string returns the content of the next string. n is its length with the quotes, or 0 if it has
-// escapes.
+// string returns the content of the next string. n is its length including the quotes, or 0 if it contains escapes.
 func (j *jsonText) string(n int) ([]byte, error) {
 	escaped := n == 0
 	if escaped {
-		for n = 1; n < len(j.rest) && j.rest[n] != '"'; n++ {
-			if j.rest[n] == '\\' {
+		for n = 1; n < len(j.remaining) && j.remaining[n] != '"'; n++ {
+			if j.remaining[n] == '\\' {
 				n++
 			}
 		}
-		n++ // the quote
-		if n > len(j.rest) || !json.Valid(j.rest[:n]) {
+		n++ // the closing quote
+		if n > len(j.remaining) || !json.Valid(j.remaining[:n]) {
 			return nil, errNoJSON
 		}
 	}
-	text := j.rest[1 : n-1]
-	j.rest = j.rest[n:]
+	text := j.remaining[1 : n-1]
+	j.remaining = j.remaining[n:]
 	ok := escaped || utf8.Valid(text)
 	if escaped {
 		text, ok = records.DecodeString(text)
@@ -242,32 +240,31 @@ func (j *jsonText) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array, or member of an object. After the last one, it
-// consumes the byte end and returns false.
+// more advances to the next element of an array or member of an object. After the last one, it consumes the byte end and returns
+// false.
 func (j *jsonText) more(end byte) bool {
-	first := j.opened
-	j.opened = false
+	first := j.justOpened
+	j.justOpened = false
 	if j.next() == end {
-		j.rest = j.rest[1:]
+		j.remaining = j.remaining[1:]
 		return false
 	}
 	if !first {
 		j.take(',')
 	}
-	return !j.bad
+	return !j.invalid
 }
 
-// take skips a byte of punctuation.
+// take skips a punctuation byte.
 func (j *jsonText) take(sign byte) {
 	if j.next() != sign {
-		j.rest, j.bad = nil, true
+		j.remaining, j.invalid = nil, true
 		return
 	}
-	j.rest = j.rest[1:]
+	j.remaining = j.remaining[1:]
 }
 
-// member advances to the value of an object's next member and returns its name, or false
-// after the last one.
+// member advances to the value of an object's next member and returns the member's name, or false after the last one.
 func (j *jsonText) member() (name []byte, more bool, err error) {
 	if !j.more('}') {
 		return nil, false, nil

@@ -17,17 +17,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-func signed[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
+func signedParser[V int8 | int16 | int32 | int64](b interface{ Append(V) }) func([]byte) bool {
 	return func(s []byte) bool {
 		n, err := strconv.ParseInt(string(s), 10, 64)
-		return added(b, V(n), err == nil && int64(V(n)) == n)
+		return addIf(b, V(n), err == nil && int64(V(n)) == n)
 	}
 }
 
-func unsigned[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
+func unsignedParser[V uint8 | uint16 | uint32 | uint64](b interface{ Append(V) }) func([]byte) bool {
 	return func(s []byte) bool {
-		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // accepts a plus, like ParseInt
-		return added(b, V(n), err == nil && uint64(V(n)) == n)
+		n, err := strconv.ParseUint(strings.TrimPrefix(string(s), "+"), 10, 64) // accept a plus sign, as ParseInt does
+		return addIf(b, V(n), err == nil && uint64(V(n)) == n)
 	}
 }
 
@@ -39,21 +39,20 @@ func isBool(s []byte) bool {
 	return false
 }
 
-// parseFloat parses a float of the given size. It rounds a number with a fraction, or beyond int64,
-// to the nearest float. It refuses other integers that are not exact.
+// parseFloat parses a float with the given number of bits. It rounds numbers with a fraction, and numbers beyond int64, to the
+// nearest float. It rejects other integers that cannot be represented exactly.
 func parseFloat(s []byte, bits int) (float64, bool) {
 	f, err := strconv.ParseFloat(string(s), bits)
 	if err != nil || records.PlainValue(s) < len(s) && bytes.ContainsAny(s, "_xX") {
 		return 0, false
 	}
-	return f, !rounded(s, f, bits)
+	return f, !losesInteger(s, f, bits)
 }
 
-// rounded reports whether a text is an integer within int64 that the float f does not
-// equal. The shortest digits of f are accepted: JavaScript writes 2^60 as
-// 1152921504606847000.
-func rounded(s []byte, f float64, bits int) bool {
-	const exact = 1 << 24 // every type of float represents all integers up to here
+// losesInteger reports whether a text is an integer within int64 that the float f does not equal. It accepts the shortest digits
+// of f: JavaScript writes 2^60 as 1152921504606847000.
+func losesInteger(s []byte, f float64, bits int) bool {
+	const exact = 1 << 24 // every float type represents all integers up to here
 	if f < exact && f > -exact || len(s) > 20 || bytes.ContainsAny(s, ".eEnN") {
 		return false
 	}
@@ -69,8 +68,7 @@ func parseFloat16(s []byte) (float16.Num, bool) {
 	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
 }
 
-// decimals returns a function that adds decimals. It rejects values with more fractional
-// digits than the scale.
+// decimals returns a function that adds decimals. It rejects values with more fractional digits than the scale.
 func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
 		digits, ok := scaled(s, int(t.GetScale()), int(t.GetPrecision()))
@@ -95,9 +93,8 @@ func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaled returns the digits of a number times ten to the power of scale, with its sign. It
-// returns false if the text is not a number, or the result is not an integer within the
-// precision.
+// scaled returns the digits of a number times ten to the power of scale, with its sign. It returns false if the text is not a
+// number, or if the result is not an integer within the precision.
 func scaled(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {

@@ -16,11 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// rows are the rows of a chunk.
+// rows iterates over the rows of a chunk.
 type rows interface {
 	// see records the kinds of the rows' values in the columns of root.
 	see(root *column) error
-	// add adds a row to the columns, and returns the bytes of its text, or io.EOF.
+	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
 	add(to *fields) (int, error)
 }
 
@@ -28,10 +28,10 @@ func (t *text) rows(c chunk) rows {
 	if t.layout.Format == records.CSV {
 		return t.csvRows(c)
 	}
-	return &lines{in: t.in, rest: c.data, line: c.line}
+	return &lines{in: t.in, remaining: c.data, line: c.line}
 }
 
-// readText reads a text twice: first for the types, then for the rows.
+// readText reads a text twice: first to infer the types, then to read the rows.
 func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
 	f, end, err := in.seekable()
 	if err != nil {
@@ -42,7 +42,7 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 			end()
 		}
 	}()
-	if err := in.refusePacked(f); err != nil {
+	if err := in.refuseCompressed(f); err != nil {
 		return nil, err
 	}
 	first, err := in.newText(ctx, io.NewSectionReader(f, 0, 1<<62))
@@ -53,25 +53,24 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	if err != nil {
 		return nil, err
 	}
-	var rest io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	var source io.Reader = io.NewSectionReader(f, 0, 1<<62)
 	if f == in.File {
-		rest = in.counted(rest)
+		source = in.counted(source)
 	}
-	all, err := in.newText(ctx, rest)
+	rowText, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
 	}
 	if workers == 1 {
-		all.size = batchBytes
+		rowText.size = batchBytes
 	}
 	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
-		return all.batches(ctx, schema, workers, yield)
+		return rowText.batches(ctx, schema, workers, yield)
 	}), nil
 }
 
-// refusePacked returns an error for a compressed file, which names the program that unpacks
-// it.
-func (in *Input) refusePacked(f *os.File) error {
+// refuseCompressed returns an error for a compressed file. The error names the program that decompresses it.
+func (in *Input) refuseCompressed(f *os.File) error {
 	head := make([]byte, 4)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
@@ -79,14 +78,13 @@ func (in *Input) refusePacked(f *os.File) error {
 	}
 	for program, magic := range map[string]string{"gzip": "\x1f\x8b", "zstd": "\x28\xb5\x2f\xfd", "bzip2": "BZh", "xz": "\xfd7zX"} {
 		if strings.HasPrefix(string(head[:n]), magic) {
-			return fmt.Errorf("%s: it is compressed: unpack it before, by %s -d", in.Name, program)
+			return fmt.Errorf("%s: the file is compressed: decompress it first, with %s -d", in.Name, program)
 		}
 	}
 	return nil
 }
 
-// schema returns the types that fit all values, and the number of chunks to process
-// concurrently.
+// schema returns the types that can represent all values, and the number of chunks to process concurrently.
 func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
 	columns := func() *column {
 		root := newColumn("")
@@ -96,7 +94,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return root
 	}
 	root := columns()
-	var isWide atomic.Bool // chunks have too many columns to collect them separately
+	var isWide atomic.Bool // whether chunks have too many columns to collect them separately
 	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
@@ -115,7 +113,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return nil
 	})
 	if err == nil && len(root.fields) == 0 {
-		err = fmt.Errorf("%s: there is no object with a column in it", t.in.Name)
+		err = fmt.Errorf("%s: the file contains no object with a column", t.in.Name)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -163,17 +161,17 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	if err := <-failed; ctx.Err() == nil {
 		return err
 	}
-	return nil // the caller knows the error
+	return nil // the consumer knows the error
 }
 
-// build calls use with each batch of the rows.
-func build(b *array.RecordBuilder, all rows, use func(arrow.RecordBatch) error) error {
+// build calls use with each batch of rows.
+func build(b *array.RecordBuilder, source rows, use func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
 	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
 	for atEnd := false; !atEnd; {
 		rows := 0
 		for size := 0; rows < maxRows && size < batchBytes; rows++ {
-			n, err := all.add(columns)
+			n, err := source.add(columns)
 			if err == io.EOF {
 				atEnd = true
 				break

@@ -38,7 +38,7 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter returns a writer of CSV. A null is an empty field, and an empty text is quoted.
+// newCSVWriter returns a CSV writer. It writes a null as an empty field, and an empty string in quotes.
 func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
@@ -65,8 +65,7 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	return t, err
 }
 
-// appendField appends a CSV field that is not null. It also quotes values that may begin with white
-// space or a byte order mark.
+// appendField appends a CSV field that is not null. It also quotes values that may begin with white space or a byte order mark.
 func appendField(line []byte, column int, value []byte) []byte {
 	if column > 0 {
 		line = append(line, ',')
@@ -77,7 +76,7 @@ func appendField(line []byte, column int, value []byte) []byte {
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
-// newJSONWriter returns a writer of one line for each row, with the columns in order.
+// newJSONWriter returns a writer of JSON lines: one object per row, with the columns in order.
 func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
@@ -100,8 +99,7 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpacked returns the array and index of a value inside a dictionary, run or extension. It
-// does not unpack a uuid.
+// unpacked returns the array and index of a value inside a dictionary, run or extension. It does not unpack UUIDs.
 func unpacked(a arrow.Array, i int) (arrow.Array, int) {
 	for {
 		switch of := a.(type) {
@@ -123,11 +121,10 @@ func unpacked(a arrow.Array, i int) (arrow.Array, int) {
 	}
 }
 
-// isNull reports whether a value is null, including in columns of type null, which have no
-// bitmap.
+// isNull reports whether a value is null. It includes columns of the null type, which have no bitmap.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
-// appendValue appends a value that is not null; nested values become JSON.
+// appendValue appends a value that is not null. Nested values are written as JSON.
 func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	if arrow.IsNested(a.DataType().ID()) {
 		return appendJSON(out, a, i)
@@ -135,8 +132,7 @@ func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	return appendText(out, a, i), nil
 }
 
-// appendText appends a value that is neither nested nor null, in the form that an adder
-// reads.
+// appendText appends a value that is neither nested nor null, in the form that an adder reads.
 func appendText(out []byte, a arrow.Array, i int) []byte {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -223,10 +219,10 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 	return append(out, ']'), nil
 }
 
-// entryNames are the names for a map's keys and values, whatever the map calls them.
+// entryNames are the names that are written for a map's keys and values, whatever the map's type calls them.
 var entryNames = []string{"key", "value"}
 
-// appendObject appends a struct as an object. If names is not nil, it replaces the fields' names.
+// appendObject appends a struct as an object. If names is not nil, its names replace those of the fields.
 func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
 	out = append(out, '{')
 	for k, f := range a.DataType().(*arrow.StructType).Fields() {
@@ -247,8 +243,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float, in quotes if it is NaN or infinite. A large float gets an exponent,
-// so that readers do not take it for an integer that no float equals.
+// appendFloat appends a float. It quotes NaN and infinities. A large float gets an exponent, so that readers do not take it as an
+// integer that a float cannot represent.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):

@@ -13,16 +13,16 @@ import (
 
 // moment is a parsed date, time of day, or both.
 type moment struct {
-	days    int64 // days since 1970
-	seconds int64 // seconds of the day, minus the offset
-	nanos   int64
-	digits  int  // digits of the fraction
-	clock   bool // it has a time of day
-	zoned   bool // it has an offset
-	full    bool // it has seconds, and an offset with a colon or Z
+	days       int64 // days since 1970-01-01
+	seconds    int64 // seconds since the start of the day, minus the UTC offset
+	nanos      int64
+	digits     int  // number of fractional digits
+	hasClock   bool // whether it has a time of day
+	hasOffset  bool // whether it has a UTC offset
+	isComplete bool // whether it has seconds, and an offset, if any, in the form Z or with a colon
 }
 
-// digitsAt parses n digits.
+// digitsAt parses n digits, and returns the remaining text.
 func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
 	if len(s) < n {
 		return 0, s, false
@@ -36,8 +36,8 @@ func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment parses a date, optionally followed by T or a space and a time, and an offset.
-// A year has at least four digits, and may be negative.
+// parseMoment parses a date, optionally followed by T or a space, a time, and a UTC offset. A year has at least four digits, and can be
+// negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')
@@ -55,7 +55,7 @@ func parseMoment(s []byte) (m moment, ok bool) {
 	if !ok1 || !ok2 || !ok3 || !exists {
 		return m, false
 	}
-	m.days, m.full = date.Unix()/secondsPerDay, true
+	m.days, m.isComplete = date.Unix()/secondsPerDay, true
 	if len(rest) == 0 {
 		return m, true
 	}
@@ -70,9 +70,9 @@ func parseMoment(s []byte) (m moment, ok bool) {
 
 const secondsPerDay = 24 * 60 * 60
 
-// readClock parses a time of day such as 23:59, 23:59:59 or 23:59:59.999.
+// readClock parses a time of day, such as 23:59, 23:59:59 or 23:59:59.999.
 func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
-	m.clock = true
+	m.hasClock = true
 	hour, s, ok := digitsAt(s, 2)
 	if !ok || hour > 23 || len(s) == 0 || s[0] != ':' {
 		return s, false
@@ -83,7 +83,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	}
 	m.seconds = hour*3600 + minute*60
 	if len(s) == 0 || s[0] != ':' {
-		m.full = false
+		m.isComplete = false
 		return s, true
 	}
 	second, s, ok := digitsAt(s[1:], 2)
@@ -97,7 +97,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	s = s[1:]
 	for unit := int64(1e8); len(s) > 0 && s[0] >= '0' && s[0] <= '9'; unit /= 10 {
 		if unit == 0 && s[0] != '0' {
-			return s, false // no type holds so many digits
+			return s, false // no type can represent so many digits
 		}
 		m.nanos += int64(s[0]-'0') * unit
 		m.digits++
@@ -108,7 +108,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 
 // readOffset parses Z, or an offset such as +01, +0100, +01:00 or +01:00:30.
 func (m *moment) readOffset(s []byte) (ok bool) {
-	m.zoned = true
+	m.hasOffset = true
 	if string(s) == "Z" {
 		return true
 	}
@@ -131,17 +131,16 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 		}
 	}
 	m.seconds -= sign * (parts[0]*3600 + parts[1]*60 + parts[2])
-	m.full = m.full && colons && n == 2
+	m.isComplete = m.isComplete && colons && n == 2
 	return n > 0 && len(s) == 0 && parts[0] < 24 && parts[1] < 60 && parts[2] < 60
 }
 
-// ticks returns the moment in units since 1970. It returns false if it is not a whole
-// number of units, or overflows an int64.
+// ticks returns the moment in units since 1970. It returns false if the moment is not a whole number of units, or overflows an int64.
 func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	nanos := int64(unit.Multiplier())
 	seconds, fraction := m.days*secondsPerDay+m.seconds, m.nanos/nanos
 	perSecond := int64(time.Second) / nanos
-	v := seconds*perSecond + fraction // the result below is false if this overflows
+	v := seconds*perSecond + fraction // an overflow is detected below
 	floor := v / perSecond
 	if v%perSecond < 0 {
 		floor--
@@ -149,10 +148,10 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 	return v, m.nanos%nanos == 0 && floor == seconds && v-floor*perSecond == fraction
 }
 
-// parseTimestamp parses a timestamp in whole units, with or without an offset.
+// parseTimestamp parses a timestamp in whole units, with or without a UTC offset.
 func parseTimestamp(s []byte, unit arrow.TimeUnit, zoned bool) (int64, bool) {
 	m, ok := parseMoment(s)
-	if !ok || m.zoned != zoned {
+	if !ok || m.hasOffset != zoned {
 		return 0, false
 	}
 	return m.ticks(unit)
@@ -160,10 +159,10 @@ func parseTimestamp(s []byte, unit arrow.TimeUnit, zoned bool) (int64, bool) {
 
 func parseDate32(s []byte) (arrow.Date32, bool) {
 	m, ok := parseMoment(s)
-	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.zoned && m.days == int64(int32(m.days))
+	return arrow.Date32(m.days), ok && m.seconds == 0 && m.nanos == 0 && !m.hasOffset && m.days == int64(int32(m.days))
 }
 
-// parseClock parses a time of day in a unit.
+// parseClock parses a time of day in the given unit.
 func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	var m moment
 	rest, ok := m.readClock(s)
@@ -173,8 +172,7 @@ func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	return m.ticks(unit)
 }
 
-// parseDuration parses an integer and its unit, such as 1500ms. The unit may be missing; the
-// column's unit then applies.
+// parseDuration parses an integer and its unit, such as 1500ms. If the unit is missing, the column's unit applies.
 func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	number, from := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
@@ -197,8 +195,7 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 
 var units = []string{"s", "ms", "us", "ns"}
 
-// appendClock appends a time of day, with all digits of the unit. A value of 24 hours or more is
-// not reduced to a time of day.
+// appendClock appends a time of day with all digits of the unit. It does not wrap values of 24 hours or more.
 func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	if v < 0 {
 		out, v = append(out, '-'), -v
@@ -211,8 +208,7 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time, with as many fractional digits as it needs, and the zone's
-// offset.
+// appendTime appends a time with as many fractional digits as necessary and, if zoned is true, the zone's offset.
 func appendTime(out []byte, t time.Time, zoned bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); zoned && offset%60 != 0 {

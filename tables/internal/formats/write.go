@@ -13,15 +13,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/parquetfile"
 )
 
-// Writer writes batches. Close completes the output, but does not close the underlying
-// writer.
+// Writer writes batches. Close completes the output, but does not close the underlying writer.
 type Writer interface {
 	Write(arrow.RecordBatch) error
 	Close() error
 }
 
-// NewWriter returns a writer of a format. Arrow is written as a file, for random access, or
-// as a stream if stream is set.
+// NewWriter returns a writer of a format. Arrow is written as a file for random access or, if stream is true, as a stream.
 func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:
@@ -38,13 +36,13 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	case Table:
 		return newTableWriter(w, schema)
 	}
-	return nil, fmt.Errorf("format %q cannot be written: there are table, %s", f, strings.Join(Names, ", "))
+	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(Names, ", "))
 }
 
-// keepOpen hides the Close method, which libraries would call.
+// keepOpen hides the Close method, because libraries would call it.
 type keepOpen struct{ io.Writer }
 
-// tableWriter writes aligned columns. Each batch has its own widths.
+// tableWriter writes aligned columns. Each batch has its own column widths.
 type tableWriter struct {
 	*tabwriter.Writer
 }

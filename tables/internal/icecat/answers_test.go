@@ -60,7 +60,7 @@ func TestLookupIsCurrent(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(`DELETE FROM iceberg_tables`)
-	if err := c.answers.put(n, answer{loc: "b"}, version); err != nil { // read before the change, but put after it
+	if err := c.answers.put(n, answer{location: "b"}, version); err != nil { // read before the change, but put after it
 		t.Fatal(err)
 	}
 	expect("", "", ErrNotFound)
@@ -78,13 +78,13 @@ func TestAnswersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	large := answer{loc: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
+	large := answer{location: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
 	for i := range 100 {
 		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, large, version); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(c.answers.entries); n == 0 || n > maxAnswers>>20 {
+	if n := len(c.answers.entries); n == 0 || n > maxAnswerBytes>>20 {
 		t.Errorf("%d answers of a megabyte each are cached", n)
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 // Budget limits the total contents of several Avro files.
 type Budget struct {
-	Entries, Bytes int64 // limits; bytes before compression
-	entries, bytes int64 // used so far
+	Entries, Bytes int64 // limits; Bytes counts uncompressed bytes
+	entries, bytes int64 // amounts used
 }
 
 // check returns an error if the contents exceed the budget.
@@ -22,24 +22,24 @@ func (b *Budget) check() error {
 	if b.entries <= b.Entries && b.bytes <= b.Bytes {
 		return nil
 	}
-	return fmt.Errorf("it and the files before it exceed the limits of a commit, %d entries and %d bytes before compression: commit fewer files at a time", b.Entries, b.Bytes)
+	return fmt.Errorf("the commit's files exceed the limit of %d entries or %d uncompressed bytes: commit fewer files at a time", b.Entries, b.Bytes)
 }
 
-// Limits on the Avro files of other engines. Bytes are counted before compression.
+// Limits for other engines' Avro files. Bytes are counted uncompressed.
 const (
-	maxManifests     = 10_000 // in a list
+	maxManifests     = 10_000 // manifests in a list
 	maxListBytes     = 64 << 20
-	maxManifestFiles = 1_000_000 // listed by all new manifests of a commit
+	maxManifestFiles = 1_000_000 // files listed in all new manifests of a commit
 	maxManifestBytes = 1 << 30
 )
 
-// ListBudget returns the budget for a list of manifests.
+// ListBudget returns the budget for a manifest list.
 func ListBudget() *Budget { return &Budget{Entries: maxManifests, Bytes: maxListBytes} }
 
 // ManifestBudget returns the budget for all new manifests of a commit.
 func ManifestBudget() *Budget { return &Budget{Entries: maxManifestFiles, Bytes: maxManifestBytes} }
 
-// AvroKind is a kind of Avro file. It is identified by a field that all entries of the kind have.
+// AvroKind is a kind of Avro file, identified by a field that all its entries have.
 type AvroKind string
 
 // Iceberg's kinds of Avro files.
@@ -48,22 +48,21 @@ const (
 	ManifestKind AvroKind = "data_file"
 )
 
-// matches reports whether the schema's entries have the kind's field, with the type that Iceberg's library
-// requires.
+// matches reports whether the schema's entries have the kind's field, with the type that Iceberg's library requires.
 func (k AvroKind) matches(s *avro.Schema) bool {
 	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
 		return f.Name == string(k) && (k != ManifestKind || f.Type.Type == "record")
 	})
 }
 
-// CheckAvro returns an error if an Avro file exceeds the budget or has another kind. It reads one block at a
-// time, because Iceberg's library would decompress the whole file into memory.
+// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time, whereas
+// Iceberg's library would decompress the whole file into memory.
 func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
 	file, err := f.Open(name)
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -71,7 +70,7 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	return countAvro(ctx, file, info.Size(), kind, budget)
 }
 
-// countAvro charges an Avro file to a budget, and returns an error if the file exceeds it.
+// countAvro charges an Avro file to a budget. If the file exceeds the budget, it returns an error.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) error {
 	budget.bytes += size // a lower bound, because some contents are not compressed
 	if err := budget.check(); err != nil {
@@ -90,9 +89,9 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
 	if !kind.matches(writerSchema) {
-		return fmt.Errorf("its entries have no %s", kind)
+		return fmt.Errorf("the file's entries lack the field %s", kind)
 	}
 	for {
 		err := cmp.Or(ctx.Err(), r.Decode(&struct{}{}))
@@ -106,7 +105,7 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 	}
 }
 
-// countingCodec is a codec that charges the decompressed bytes to a budget.
+// countingCodec charges decompressed bytes to a budget.
 type countingCodec struct {
 	ocf.Codec
 	budget *Budget

@@ -17,44 +17,44 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Change is a staged change of one table.
+// Change is a staged change to one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // the state that the change was staged on; nil if the table must not exist
-	DamagedLocation *string        // the metadata location of a damaged table, whose Base is nil
-	New             table.Metadata // nil deletes the table
-	// IOs wrote the files of the change. The last IO also writes the new metadata.
+	Base            *table.Table   // the state on which the change is based; nil if the table must not exist
+	DamagedLocation *string        // metadata location of a damaged table, for which Base is nil
+	New             table.Metadata // nil to delete the table
+	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
-	// Info is what listings show. It is nil for changes by other engines; listings then use the metadata.
+	// Info is shown in listings. It is nil for changes by other engines; listings then use the metadata.
 	Info   *Info
-	PutIDs []PutID // IDs of the puts in the change
-	// Inline stores the new metadata in the database until the next change, and does not sync its file. It is
-	// for small metadata.
+	PutIDs []PutID // IDs of the change's puts
+	// Inline stores the new metadata, which must be small, in the database until the next change, and does not sync its
+	// file.
 	Inline bool
 
 	Result *table.Table // the committed table
 
-	inline []byte // the metadata, if Inline is set
+	inlineJSON []byte // the new metadata as JSON, if Inline is set
 }
 
-// Info is what listings show of a table in addition to its metadata.
+// Info is information about a table that listings show besides its metadata.
 type Info struct {
 	Updated  time.Time
 	Metadata map[string]any // as returned by ParseMetadata
-	CopyOf   string         // the metadata location of the unchanged original, if the table is a copy; see Catalog.CopyOf
+	CopyOf   string         // for an unchanged copy, the original's metadata location; see Catalog.CopyOf
 }
 
-// PutID is the ID of a put, with the time at which the put was acknowledged.
+// PutID is a put's ID, with the time at which the put was acknowledged.
 type PutID struct {
 	ID string
 	At time.Time
 }
 
-// TxHook runs in the transaction of a commit, before its changes. If it returns an error, the commit fails.
+// TxHook runs in a commit's transaction, before its changes. If it returns an error, the commit fails.
 type TxHook func(ctx context.Context, tx *sql.Tx) error
 
-// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was changed,
-// unless the error wraps partd.ErrUnknownOutcome.
+// Commit applies all changes and hooks in one transaction. If it returns an error, nothing was changed, unless the error wraps
+// partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.writeMetadata(ch); err != nil {
@@ -64,7 +64,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
-	// From here on, the commit completes even if ctx is canceled.
+	// From here on, the commit continues even if ctx is canceled.
 	ctx = context.WithoutCancel(ctx)
 	c.committing(false)
 	defer c.committing(true)
@@ -91,17 +91,17 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 			c.cache.drop(ch.Base.MetadataLocation())
 		}
 		if ch.Result != nil {
-			// Use the catalog's own FileIO: the change's FileIO keeps a list of its files.
-			loc, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
-			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, loc, c.reader)
+			// Use the catalog's own FileIO, because the change's FileIO keeps a list of its files.
+			location, io := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
+			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, location, c.reader)
 			written := io.Written()
-			c.cache.Put(loc, ch.Result, costOf(written[len(written)-1].Size))
+			c.cache.Put(location, ch.Result, costOf(written[len(written)-1].Size))
 		}
 	}
 	return nil
 }
 
-// writeMetadata writes the metadata of a change, and syncs all its files.
+// writeMetadata writes a change's metadata, and syncs all files of the change.
 func (c *Catalog) writeMetadata(ch *Change) error {
 	if ch.New != nil {
 		version := 0
@@ -122,7 +122,7 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 		}
 		io := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
-			ch.inline, io.noSync = b, true
+			ch.inlineJSON, io.noSync = b, true
 		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // the directory may have been created without a sync
 			io.syncLater(dir)
 			io.syncLater(filepath.Dir(dir))
@@ -140,10 +140,10 @@ func (c *Catalog) writeMetadata(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the beginning of a metadata file's name, or 0. The names of other
-// engines' files may have no number.
-func metadataVersion(loc string) int {
-	prefix, _, _ := strings.Cut(path.Base(loc), "-")
+// metadataVersion returns the number at the start of a metadata file's name. If the name has none, as in files of other engines, it
+// returns 0.
+func metadataVersion(location string) int {
+	prefix, _, _ := strings.Cut(path.Base(location), "-")
 	v, err := strconv.Atoi(prefix)
 	if err != nil {
 		return 0
@@ -178,7 +178,7 @@ func (ch *Change) apply(w *transaction) {
 		return
 	}
 	if ch.Inline {
-		w.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inline)
+		w.exec(`INSERT INTO partd_light VALUES (?,?)`, ch.Result.MetadataLocation(), ch.inlineJSON)
 	}
 	ch.record(w)
 }
@@ -186,7 +186,7 @@ func (ch *Change) apply(w *transaction) {
 // forget removes a deleted table's records from the database. The table's files become orphans.
 func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.reindex(TableName{ch.Namespace, ch.Name}, "null")
-	uuid := "" // unknown for a damaged table; its puts expire later
+	uuid := "" // unknown for a damaged table, whose put IDs expire later
 	location, _, _ := strings.Cut(oldLocation, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
@@ -194,7 +194,7 @@ func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
 	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // otherwise, the table has no files in the warehouse
-		// Sweep must not treat the files as unused since an earlier time: they were in use until now.
+		// The files were in use until now, so Sweep must not treat them as unused for longer.
 		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
@@ -224,7 +224,8 @@ func (ch *Change) record(w *transaction) {
 	}
 }
 
-// record stores records of the written files, for the table with a UUID, or for no table yet if uuid is "".
+// record stores records of the written files for the table with the given UUID. If uuid is "", the files do not belong to a table
+// yet.
 func (f *FileIO) record(w *transaction, uuid string) {
 	for _, file := range f.Written() {
 		hash := file.Hash.Bytes()

@@ -21,7 +21,7 @@ func TestDecodedCost(t *testing.T) {
 		{name: "short values", text: `[1,2,{"a":3,"b":4}]`, cost: 6*19 + 64*5},
 		{name: "too many values", text: "[" + strings.Repeat("{},", 600_000) + "{}]", err: "has more than 1048576 values"},
 		{name: "levels", text: deep(100, 1<<20), cost: 101<<20 + 2*101 + 5050 + 5150 + 100*64},
-		{name: "too many levels", text: deep(200, 1<<20), err: "has too many nested levels"},
+		{name: "too many levels", text: deep(200, 1<<20), err: "is nested too deeply"},
 	} {
 		cost, err := DecodedCost([]byte(c.text))
 		if cost != c.cost || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {

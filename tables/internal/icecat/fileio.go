@@ -19,54 +19,52 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// WrittenFile is the catalog's record of a written file. It exists because Iceberg's manifests contain no
-// checksums.
+// WrittenFile is the catalog's record of a written file. It is needed because Iceberg's manifests contain no checksums.
 type WrittenFile struct {
-	Path string // location, as in Iceberg's metadata
+	Path string // location as in Iceberg's metadata
 	Size int64
 	Hash xxh3.Uint128
 }
 
-// FileIO implements the file system for Iceberg's library. It starts to sync each file when the file is
-// closed. Sync syncs the directories and waits for all syncs, which run concurrently, so that the disk can
-// combine them in one journal entry. FileIO keeps a list of the files that it wrote, so that a commit can
-// record them, and a failed commit can remove them.
+// FileIO is the file system that Iceberg's library uses. When a file is closed, FileIO starts to sync it. Sync syncs the directories
+// and waits for all syncs, which run concurrently, so that the disk can combine them in one journal entry. FileIO records the files
+// that it writes, so that a commit can store their records, or remove the files if it fails.
 type FileIO struct {
 	cat     *Catalog
-	noSync  bool // sync nothing
+	noSync  bool // do not sync files
 	skipVet bool // do not vet manifests and manifest lists, because the caller does
 	syncs   errgroup.Group
 
 	mu       sync.Mutex
 	written  []WrittenFile
 	firstErr error           // the first error of writing a file
-	dirs     map[string]bool // directories with new names that are not synced yet
+	dirs     map[string]bool // directories with new entries that have not been synced
 }
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system on another machine. Its files are named /data/…. They become visible and immutable
-// when they are closed, and need no directories.
+// Remote is a file system on another machine. Its files are named /data/…. They become visible and immutable when they are closed,
+// and need no directories.
 type Remote interface {
 	vfs.FS
 	// Files returns all files with their sizes.
 	Files(ctx context.Context) (map[string]int64, error)
-	// Expect sets the function that returns the recorded size and hash of a file. The function sets known to
-	// false for files of other engines.
+	// Expect sets the function that returns a file's recorded size and hash. For files of other engines, the function returns
+	// known = false.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
-	// Pin returns the path of a local copy of a file. The copy stays until release is called.
+	// Pin returns the path of a local copy of a file. The copy exists until release is called.
 	Pin(name string) (path string, release func(), err error)
-	// Forget drops the local copy of a file, so that the next read fetches it again.
+	// Forget drops a file's local copy, so that the next read fetches the file again.
 	Forget(name string)
 }
 
-// recorded returns the recorded size and hash of a file, for Remote.Expect.
+// recorded returns a file's recorded size and hash, for Remote.Expect.
 func (c *Catalog) recorded(name string) (size int64, hash xxh3.Uint128, known bool, err error) {
 	w, known, err := c.FileAt(context.Background(), c.location(strings.TrimPrefix(name, "/")))
 	return w.Size, w.Hash, known, err
 }
 
-// Remove removes a file of the warehouse.
+// Remove removes a file from the warehouse.
 func (f *FileIO) Remove(name string) error {
 	p, err := f.cat.ownPath(name)
 	if err != nil {
@@ -75,7 +73,7 @@ func (f *FileIO) Remove(name string) error {
 	return f.cat.fs.Remove(p)
 }
 
-// Create creates a file, which must not exist.
+// Create creates a file. The file must not exist.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	p, err := f.cat.ownPath(name)
 	if err != nil {
@@ -83,7 +81,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	}
 	dir := filepath.Dir(p)
 	file, err := f.cat.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	for tries := 0; errors.Is(err, fs.ErrNotExist) && tries < 10; tries++ { // a Sweep may just have removed the empty directory
+	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // a Sweep may have just removed the empty directory
 		if err := f.cat.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
@@ -100,7 +98,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	return w, nil
 }
 
-// fail remembers the first error of writing a file, and returns err.
+// fail records err if it is the first error of writing a file. It returns err.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,12 +151,12 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files after a commit that certainly failed. If it cannot remove a file, a
-// Sweep finds the file as an orphan.
+// RemoveWritten removes all written files, after a commit that certainly failed. Files that it cannot remove become orphans, which
+// Sweep removes.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
-// RemoveFailed calls RemoveWritten if a commit failed with err. If the outcome is unknown, it keeps the
-// files, and a Sweep removes them if they are orphans.
+// RemoveFailed removes all written files if a commit failed with err. If the outcome is unknown, it keeps the files; Sweep removes
+// them if they are orphans.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()
@@ -202,8 +200,8 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close starts to sync the file, which is closed after the sync. It returns an earlier error of Write again,
-// because some callers ignore that error.
+// Close starts to sync the file, which is closed after the sync. It also returns an earlier error from Write, because some callers
+// ignore errors from Write.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

@@ -23,19 +23,19 @@ import (
 // ErrContent means that a file's content differs from what was written.
 var ErrContent = errors.New("the file is damaged")
 
-// FilesLike returns locations where a file with the same content exists or existed.
+// FilesLike returns the locations of files that were recorded with the same content. The files may no longer exist.
 func (c *Catalog) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
 	return c.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
 }
 
-// NoteFiles records the files written through f before their commit.
-func (c *Catalog) NoteFiles(ctx context.Context, f *FileIO) error {
+// RecordFiles records the files written through f, before their commit.
+func (c *Catalog) RecordFiles(ctx context.Context, f *FileIO) error {
 	return c.inTx(ctx, func(w *transaction) { f.record(w, "") })
 }
 
-// Protect protects a file from removal by another process, for the grace period from now. It returns false if
-// a Sweep is already removing the file.
+// Protect prevents other processes from removing a file for the grace period, starting now. If a Sweep is already removing the file,
+// it returns false.
 func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := c.local(location)
 	if err != nil {
@@ -48,39 +48,39 @@ func (c *Catalog) Protect(ctx context.Context, location string) (exists bool, er
 	return exists, err
 }
 
-// CopyOf returns a metadata location in another warehouse if the table with metadata at loc is an unchanged
-// copy of the table there. Otherwise it returns "".
-func (c *Catalog) CopyOf(ctx context.Context, loc string) (string, error) {
-	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, loc)
+// CopyOf returns "" unless the table whose metadata is at location is an unchanged copy from another warehouse. Then it returns the
+// original's metadata location.
+func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
+	return c.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, location)
 }
 
 // State is a metadata location that a table or its snapshots refer to.
 type State struct {
 	Name     string // the table's name
 	Location string
-	Pinned   bool // only snapshots refer to it, and they use only its newest version
+	Pinned   bool // whether only snapshots refer to it; they need only the newest version
 }
 
-// States returns the metadata locations that the tables and snapshots of a namespace refer to,
-// without duplicates. For each table, the current location comes first.
-func (c *Catalog) States(ctx context.Context, namespace string) (all []State, err error) {
+// States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. For each table, the
+// current location comes first.
+func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
 		loc, name, _ := strings.Cut(s, stateEnd)
 		isCurrent, name := name[0], name[1:]
-		all = append(all, State{name, loc, isCurrent == '0'})
+		states = append(states, State{name, loc, isCurrent == '0'})
 	}
-	return all, err
+	return states, err
 }
 
-// Heal writes a lost metadata file again if the database has its content.
-func (c *Catalog) Heal(ctx context.Context, loc string) error {
-	_, _, err := c.loadInline(ctx, "", "", loc)
+// RestoreMetadataFile writes a lost metadata file again if the database contains its content.
+func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) error {
+	_, _, err := c.loadInline(ctx, "", "", location)
 	return err
 }
 
-// WriteVerified writes and syncs a file, whose content must match w. If it fails, it removes the file. f must
-// not be used concurrently.
+// WriteVerified writes and syncs a file, whose content must match w. If it fails, it removes the file. f must not be used
+// concurrently.
 func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -98,15 +98,15 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file's content by the content recorded in w. If r has other content, the old file stays.
-// f must not be used concurrently.
+// Replace replaces a file's content by the content recorded in w. If r's content differs from that, Replace keeps the old file. f must
+// not be used concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.cat.ownPath(w.Path)
 	if err != nil {
 		return err
 	}
 	temporary := w
-	temporary.Path += ".part-" + uuid.NewString() // becomes an orphan if the process is killed
+	temporary.Path += ".part-" + uuid.NewString() // remains as an orphan if the process is killed
 	if err := f.WriteVerified(temporary, r); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	return f.cat.fs.SyncDir(filepath.Dir(path))
 }
 
-// removeAndRewrite replaces a file in a store that cannot rename files. Meanwhile, the file does not exist.
+// removeAndRewrite replaces a file in a store that cannot rename files. For a moment, the file does not exist.
 func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	content, err := f.Open(temporary.Path)
 	if err != nil {
@@ -136,12 +136,12 @@ func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	return errors.Join(err, content.Close(), f.Remove(temporary.Path))
 }
 
-// Damaged is the error for a table that cannot be read because one of its files is damaged. Other tables are
-// not affected. If the file is missing, the error does not wrap fs.ErrNotExist, because the table exists.
+// Damaged is the error for a table that cannot be read because one of its files is damaged. Other tables are not affected. The error
+// does not wrap fs.ErrNotExist even if the file is missing, because the table exists.
 type Damaged struct {
-	File   string // the file's path, or the name of another damaged part
+	File   string // path of the file, or description of another damaged object
 	Err    error  // the cause
-	Remedy string // what to do; "" means to repair the file
+	Remedy string // what the user can do; "" means repairing the file
 }
 
 // Unusable is the remedy for damage that cannot be repaired.
@@ -155,10 +155,10 @@ func (d *Damaged) Error() string {
 	return fmt.Sprintf("%s: %v: %v; %s", d.File, ErrContent, d.Err, remedy)
 }
 
-// Is reports whether target is ErrContent, which every Damaged wraps.
+// Is reports whether target is ErrContent, which every Damaged error wraps.
 func (d *Damaged) Is(target error) bool { return target == ErrContent }
 
-// Unwrap returns the cause, unless the cause is a missing file.
+// Unwrap returns the cause, unless it is a missing file.
 func (d *Damaged) Unwrap() error {
 	if errors.Is(d.Err, fs.ErrNotExist) {
 		return nil
@@ -166,24 +166,23 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
-// CatchPanic calls f, and converts a panic to an error. Iceberg's and Arrow's libraries panic on files with
-// invalid contents.
+// CatchPanic calls f and converts a panic to an error. Iceberg's and Arrow's libraries panic on files with invalid contents.
 func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("it cannot be read: %v", p)
+			err = fmt.Errorf("the file cannot be read: %v", p)
 		}
 	}()
 	return f()
 }
 
-// damaged converts an error to Damaged if the file itself causes it. Other errors, such as network errors of
-// a bucket, may be temporary.
+// damaged converts an error to a Damaged error if the file itself is the cause. Other errors, such as network errors of a bucket, can
+// be temporary.
 func (c *Catalog) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
 	}
-	isFileFault := errors.As(err, new(*partd.CorruptError)) // in a bucket
+	isFileFault := errors.As(err, new(*partd.CorruptError)) // if the file is in a bucket
 	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
 		isFileFault = isFileFault || errors.Is(err, cause)
 	}
@@ -193,11 +192,11 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is
-// lost, it writes the file again, for other readers.
-func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (*table.Table, int64, error) {
+// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is lost, it writes the file
+// again, for other readers.
+func (c *Catalog) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
-	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, loc).Scan(&recorded)
+	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, 0, nil
 	}
@@ -206,12 +205,12 @@ func (c *Catalog) loadInline(ctx context.Context, namespace, name, loc string) (
 	}
 	meta, err := table.ParseMetadataBytes(recorded)
 	if err != nil {
-		return nil, 0, &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
+		return nil, 0, &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: Unusable}
 	}
-	if stored, err := c.reader.ReadFile(loc); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
+	if stored, err := c.reader.ReadFile(location); !c.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		io := c.NewIO()
-		_ = io.Remove(loc)
-		_ = errors.Join(io.WriteFile(loc, recorded), io.Sync()) // if this fails, the next load tries again
+		_ = io.Remove(location)
+		_ = errors.Join(io.WriteFile(location, recorded), io.Sync()) // if this fails, the next load tries again
 	}
-	return c.Staged(namespace, name, meta, loc, c.reader), int64(len(recorded)), nil
+	return c.Staged(namespace, name, meta, location, c.reader), int64(len(recorded)), nil
 }

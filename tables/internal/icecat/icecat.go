@@ -1,8 +1,7 @@
-// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, with the files of its tables. In a directory,
-// the catalog is catalog.db and data/<table>/{data,metadata}/; the files may also be in a bucket. The
-// database has the tables of pyiceberg's SqlCatalog, and further tables that the same transactions change.
-// Several processes may use a catalog concurrently. The database orders their commits: a change that was
-// staged on outdated metadata fails with [ErrConflict].
+// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, together with the files of its tables. In a directory, the catalog is
+// catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The database contains the tables of pyiceberg's
+// SqlCatalog, and tables of our own that change in the same transactions. Several processes can use a catalog concurrently. The
+// database orders their commits: a change that was staged on outdated metadata fails with [ErrConflict].
 package icecat
 
 import (
@@ -35,24 +34,24 @@ var (
 	ErrConflict = fmt.Errorf("another commit changed the table first: %w", table.ErrCommitFailed)
 
 	// ErrNotFound means that the table does not exist.
-	ErrNotFound = fmt.Errorf("no such table (%w)", fs.ErrNotExist)
+	ErrNotFound = fmt.Errorf("table not found (%w)", fs.ErrNotExist)
 
-	// ErrReadOnly is the error of changes to a catalog that is open only for reading.
-	ErrReadOnly = errors.New("the tables are open for reading only")
+	// ErrReadOnly is the error for a change to a catalog that is open only for reading.
+	ErrReadOnly = errors.New("the tables are open only for reading")
 )
 
 // Options configures Open.
 type Options struct {
 	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
 	Root       string // the location of the files for others, such as s3://bucket/prefix; "" means the directory // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
-	Database   string // the URL of a PostgreSQL database; "" is catalog.db in the directory
-	ReadOnly   bool   // refuse changes; only CopyDir is written
-	CopyDir    string // directory of a copy of catalog.db to use instead of the original
-	CacheBytes int64  // for parsed metadata
-	NoSync     bool   // sync nothing; for tests
+	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
+	ReadOnly   bool   // reject changes; only CopyDir is written
+	CopyDir    string // directory with a copy of catalog.db to use instead of the original
+	CacheBytes int64  // memory limit, in bytes, for parsed metadata
+	NoSync     bool   // for tests: do not sync
 
-	// Committing is called before and after each transaction that changes the database. Tests use
-	// it to simulate a loss of power.
+	// Committing is called before and after each transaction that changes the database. Tests use it to simulate a power
+	// failure.
 	Committing func(done bool)
 }
 
@@ -60,7 +59,7 @@ type Options struct {
 type Catalog struct {
 	dir         string // directory of the files in fs
 	root        string // Options.Root
-	originalDir string // directory at the beginning of the recorded locations
+	originalDir string // directory with which the recorded locations begin
 	id          string // ID of the warehouse
 	fs          vfs.FS
 	noSync      bool
@@ -70,12 +69,12 @@ type Catalog struct {
 
 	writes  *sql.DB // one connection
 	reads   *sql.DB
-	lookup  *sql.Stmt // the statement of Lookup; only for SQLite
+	lookup  *sql.Stmt // prepared statement for Lookup; only for SQLite
 	answers *answers
 	cache   *Cache[*table.Table]
 	footers *Cache[*metadata.FileMetaData]
-	// tallies contains the tally of each manifest, by location, and an empty tally for each vetted list of
-	// manifests, by location and hash.
+	// tallies contains the tally of each manifest, by location. It also contains an empty tally for each manifest list that
+	// was vetted, by location and hash.
 	tallies *Cache[Tally]
 	reader  *FileIO
 }
@@ -119,7 +118,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.reads.SetMaxOpenConns(4)
 	c.reads.SetMaxIdleConns(4)
 	if err := c.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("the catalog: %w", err), c.Close())
+		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), c.Close())
 	}
 	if o.Root != "" || o.ReadOnly {
 		return c, nil
@@ -137,8 +136,8 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(" + synchronous + ")"
-	// A snapshot of 10,000 tables changes 900 pages. Keep them in memory until the commit, so that such a
-	// change does not wait for checkpoints.
+	// A snapshot of 10,000 tables changes 900 pages. Keep them in memory until the commit, so that it does not wait for
+	// checkpoints.
 	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
 		return nil, nil, nil, err
 	}
@@ -148,7 +147,7 @@ func openSQLite(dir string, noSync bool) (writes, reads *sql.DB, lookupCache *an
 	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
 }
 
-// prepare creates the database's tables. Several processes may call it concurrently.
+// prepare creates the database's tables. Several processes can call it concurrently.
 func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	db, isReader := c.writes, c.readOnly && c.postgres
@@ -167,7 +166,7 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		}
 	}
 	if isReader && len(missing) > 0 {
-		return fmt.Errorf("there are no tables: %w", fs.ErrNotExist)
+		return fmt.Errorf("the catalog contains no tables: %w", fs.ErrNotExist)
 	}
 	w := &transaction{ctx, tx, nil}
 	for _, q := range missing {
@@ -188,10 +187,10 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		return w.err
 	}
 	if (c.root != "" || c.postgres) && c.originalDir != location {
-		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: give each warehouse its own database, or its own schema with search_path", c.originalDir, location)
+		return fmt.Errorf("the database belongs to the warehouse %s, not to %s: use a separate database, or a separate schema with search_path, for each warehouse", c.originalDir, location)
 	}
 	if format != "2" {
-		return fmt.Errorf("its format is %q, but this version supports only format 2: use a newer version", format)
+		return fmt.Errorf("the catalog's format is %q, but this version supports only format 2: use a newer version", format)
 	}
 	if err := tx.Commit(); err != nil {
 		return err
@@ -224,19 +223,17 @@ func (c *Catalog) NewIO() *FileIO {
 	return f
 }
 
-// NewCheckIO returns a FileIO that does not vet the manifests and manifest lists that it opens. It is for
-// checks before a commit.
+// NewCheckIO returns a FileIO that does not vet the manifests and manifest lists that it opens. It is for checks before a commit.
 func (c *Catalog) NewCheckIO() *FileIO {
 	f := c.NewIO()
 	f.skipVet = true
 	return f
 }
 
-// maxSyncs limits the concurrent syncs of files and directories in a commit.
+// maxSyncs limits the number of concurrent syncs in a commit.
 const maxSyncs = 8
 
-// Unopened returns the catalog of a store that was not opened. All accesses to its database fail with
-// storeerror.ErrNotOpened.
+// Unopened returns the catalog of a store that was not opened. All accesses to its database fail with storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
 	c := &Catalog{fs: vfs.OS{}, writes: db, reads: db, postgres: true, committing: func(bool) {}}
@@ -251,9 +248,8 @@ func (unopened) Connect(context.Context) (driver.Conn, error) { return nil, stor
 func (unopened) Open(string) (driver.Conn, error) { return nil, storeerror.ErrNotOpened }
 func (unopened) Driver() driver.Driver            { return unopened{} }
 
-// OpenPostgres opens a PostgreSQL database, with separate pools for writing and reading. If readOnly is true,
-// both refuse changes. Package tables/postgres sets this variable, so that only programs that import it link
-// the client.
+// OpenPostgres opens a PostgreSQL database, with separate connection pools for writing and reading. If readOnly is true, both reject
+// changes. Package tables/postgres sets this variable, so that only programs that import it link the client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
-	return nil, nil, errors.New(`this program has no client for PostgreSQL: add import _ "github.com/go-partd/partd/tables/postgres" to it`)
+	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
 }

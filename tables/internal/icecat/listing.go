@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// MetaPrefix and JSONPrefix begin the names of properties that mirror a table's own metadata. MetaPrefix
-	// is for text values, JSONPrefix for all other values.
+	// MetaPrefix and JSONPrefix are the prefixes of properties that mirror a table's own metadata: MetaPrefix for string values,
+	// JSONPrefix for all other values.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -28,12 +28,12 @@ type Listed struct {
 	Namespace, Name, UUID string
 	Rows, Bytes, Files    int64
 	Version               int64
-	Location              string // of the metadata
-	Damaged               error  // the error of reading the metadata, if the listing needs it
+	Location              string // location of the metadata
+	Damaged               error  // error from reading the metadata, if the listing needs the metadata
 	Info
 }
 
-// listed returns the listing entry for a table's metadata.
+// listed returns the listing for a table's metadata.
 func listed(meta table.Metadata) Listed {
 	l := Listed{UUID: meta.TableUUID().String(), Info: Info{Updated: time.UnixMilli(meta.LastUpdatedMillis()).UTC()}}
 	l.Metadata = FromProperties(meta.Properties())
@@ -44,7 +44,7 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// Totals returns the table's totals in the summary of a snapshot.
+// Totals returns the table's totals according to a snapshot's summary.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
@@ -53,8 +53,7 @@ func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	return int64(p.GetInt("total-records", 0)), int64(p.GetInt("total-files-size", 0)), int64(p.GetInt("total-data-files", 0))
 }
 
-// Namespaces returns the sorted names of the namespaces that have tables, or that were created and not
-// dropped.
+// Namespaces returns the sorted names of the namespaces that contain tables, or were created and not dropped.
 func (c *Catalog) Namespaces(ctx context.Context) ([]string, error) {
 	return c.strings(ctx, selectNamespaces+` ORDER BY 1`)
 }
@@ -65,18 +64,17 @@ func (c *Catalog) HasNamespace(ctx context.Context, namespace string) (bool, err
 	return len(rows) > 0, err
 }
 
-// DropNamespace drops a namespace if it has no tables or snapshots.
+// DropNamespace drops a namespace unless it contains tables or snapshots.
 func (c *Catalog) DropNamespace(ctx context.Context, namespace string) error {
 	return c.inTx(ctx, func(w *transaction) { w.exec(deleteNamespace, namespace) })
 }
 
-// Property returns a property of a namespace, or "".
+// Property returns a namespace's property, or "" if it is not set.
 func (c *Catalog) Property(ctx context.Context, namespace, key string) (string, error) {
 	return c.firstString(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty replaces a property of a namespace by the result of edit, in one transaction. It creates the
-// namespace if necessary.
+// EditProperty replaces a namespace's property by the result of edit, in one transaction. It creates the namespace if necessary.
 func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
 	return c.inTx(ctx, func(w *transaction) {
 		old, edited := strings.Join(w.strings(selectProperty, namespace, key), ""), ""
@@ -91,39 +89,38 @@ func (c *Catalog) EditProperty(ctx context.Context, namespace, key string, edit 
 	})
 }
 
-// listPage limits the tables that one query reads from the database, so that a slow caller of List does not
-// occupy a connection.
+// listPage limits the tables that one query reads, so that a slow caller of List does not occupy a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, in the order of names. If another engine committed to a table,
-// List reads the table's metadata.
+// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine committed to a table, List
+// reads the table's metadata.
 func (c *Catalog) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	_, err := c.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 	return err
 }
 
-// pages calls f for each table in the result of a paged query, whose last two arguments are the last name of
-// the previous page and the limit. It reports whether there are any tables.
-func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (exist bool, err error) {
+// pages calls f for each table in the result of a paged query. The query's last two arguments are the last name on the previous page,
+// and the limit. pages reports whether there are any tables.
+func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) (hasTables bool, err error) {
 	for lastName := ""; ; {
 		page, err := c.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
 		if err != nil {
-			return exist, err
+			return hasTables, err
 		}
 		for _, l := range page {
 			if !f(l) {
 				return true, nil
 			}
 		}
-		exist = exist || len(page) > 0
+		hasTables = hasTables || len(page) > 0
 		if len(page) < listPage {
-			return exist, nil
+			return hasTables, nil
 		}
 		lastName = page[len(page)-1].Name
 	}
 }
 
-// Get returns a single table's entry in a listing.
+// Get returns the listing of a single table.
 func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
 	return c.oneListed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
 }
@@ -154,7 +151,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
 			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
-				l.Damaged = &Damaged{File: "its metadata in the catalog", Err: err, Remedy: Unusable}
+				l.Damaged = &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: Unusable}
 			}
 		}
 		if location.String != l.Location {
@@ -189,7 +186,7 @@ func (c *Catalog) listed(ctx context.Context, q string, args ...any) ([]Listed, 
 // TableName names a table.
 type TableName struct{ Namespace, Name string }
 
-// ByUUID returns the name that a table had at the last commit with an Info.
+// ByUUID returns the name that a table had at its last commit with an Info.
 func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
 	err = c.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -198,49 +195,48 @@ func (c *Catalog) ByUUID(ctx context.Context, uuid string) (n TableName, err err
 	return n, canceled.Explain(ctx, err)
 }
 
-// UUIDs returns the names of all tables by UUID, from their metadata. If some are damaged, it
-// returns the others, and an error that wraps ErrContent.
+// UUIDs returns the names of all tables by the UUIDs in their metadata. If tables are damaged, it returns the other tables, and an
+// error that wraps ErrContent.
 func (c *Catalog) UUIDs(ctx context.Context) (map[string]TableName, error) {
-	all := map[string]TableName{}
-	return all, c.eachTable(ctx, func(n TableName, t *table.Table) error {
-		all[t.Metadata().TableUUID().String()] = n
+	names := map[string]TableName{}
+	return names, c.eachTable(ctx, func(n TableName, t *table.Table) error {
+		names[t.Metadata().TableUUID().String()] = n
 		return nil
 	})
 }
 
-// eachTable calls f for every table. It skips damaged tables, and finally returns an error for them that
-// wraps ErrContent.
+// eachTable calls f for every table. It skips damaged tables; at the end, it returns an error for them that wraps ErrContent.
 func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table) error) error {
-	all, err := c.Namespaces(ctx)
+	namespaces, err := c.Namespaces(ctx)
 	if err != nil {
 		return err
 	}
 	var damaged error
-	for _, ns := range all {
-		var failed error
+	for _, ns := range namespaces {
+		var tableErr error
 		err := c.List(ctx, ns, func(l Listed) bool {
 			var t *table.Table
-			t, failed = c.Load(ctx, l.Namespace, l.Name)
-			if errors.Is(failed, ErrNotFound) { // just deleted
-				failed = nil
+			t, tableErr = c.Load(ctx, l.Namespace, l.Name)
+			if errors.Is(tableErr, ErrNotFound) { // deleted in the meantime
+				tableErr = nil
 				return true
 			}
-			if failed == nil {
-				failed = f(TableName{l.Namespace, l.Name}, t)
+			if tableErr == nil {
+				tableErr = f(TableName{l.Namespace, l.Name}, t)
 			}
-			if errors.Is(failed, ErrContent) {
-				damaged, failed = errors.Join(damaged, fmt.Errorf("table %q: %w", l.Name, failed)), nil
+			if errors.Is(tableErr, ErrContent) {
+				damaged, tableErr = errors.Join(damaged, fmt.Errorf("table %q: %w", l.Name, tableErr)), nil
 			}
-			return failed == nil
+			return tableErr == nil
 		})
-		if err := errors.Join(err, failed); err != nil {
+		if err := errors.Join(err, tableErr); err != nil {
 			return err
 		}
 	}
 	return damaged
 }
 
-// PutsApplied returns the given IDs whose puts were committed to a table.
+// PutsApplied returns those of the given IDs whose puts were committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

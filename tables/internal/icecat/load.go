@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// Cache caches the contents of immutable files, such as tables by metadata location, within a
-// budget of bytes. It evicts arbitrary entries. It is safe for concurrent use.
+// Cache caches the contents of immutable files, such as tables by metadata location, up to a memory budget. It evicts arbitrary
+// entries. It is safe for concurrent use.
 type Cache[T any] struct {
 	budget int64
 
@@ -35,8 +35,8 @@ func newCache[T any](budget int64) *Cache[T] {
 	return &Cache[T]{budget: budget, entries: map[string]cached[T]{}}
 }
 
-// costOf estimates the memory of parsed metadata from the length of its JSON: objects, strings and
-// maps need several times the memory of their text.
+// costOf estimates the memory of parsed metadata from the length of its JSON. Objects, strings and maps need several times the memory
+// of their text.
 func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 
 // Get returns the value for a key.
@@ -73,16 +73,15 @@ func (c *Cache[T]) remove(key string) {
 	delete(c.entries, key)
 }
 
-// maxAnswers limits the bytes of cached answers. It is enough for 16,000 tables. Each answer has its own copy
-// of the namespace's rules.
-const maxAnswers = 8 << 20
+// maxAnswerBytes limits the memory for cached answers. It suffices for 16,000 tables. Each answer contains its own copy of the
+// namespace's rules.
+const maxAnswerBytes = 8 << 20
 
-// answer is a result of Lookup for a table.
-type answer struct{ loc, rules string }
+// answer is the result of Lookup for a table.
+type answer struct{ location, rules string }
 
-// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. It
-// asks SQLite for the version of the database each time, on a separate connection. This is far cheaper than a
-// query.
+// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. Each time, it asks SQLite for
+// the database version, on a separate connection, which is far cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string
@@ -103,12 +102,12 @@ func (a *answers) open() (err error) {
 		return err
 	}
 	a.entries = map[TableName]answer{}
-	// ExecContext starts a read, because SQLite notices other connections' commits only then.
+	// ExecContext starts a read, because only then does SQLite detect other connections' commits.
 	a.versionQuery, err = a.conn.Prepare(`PRAGMA data_version`)
 	return err
 }
 
-// refresh drops outdated answers, and returns the version of the database. mu must be held.
+// refresh drops outdated answers, and returns the database version. mu must be held.
 func (a *answers) refresh() (uint32, error) {
 	if a.versionQuery == nil {
 		return 0, partd.ErrClosed
@@ -125,13 +124,13 @@ func (a *answers) refresh() (uint32, error) {
 	return version, err
 }
 
-// get returns the cached answer for a table, and the version of the database.
-func (a *answers) get(n TableName) (result answer, known bool, version uint32, err error) {
+// get returns the cached answer for a table, and the database version.
+func (a *answers) get(n TableName) (result answer, cached bool, version uint32, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	version, err = a.refresh()
-	result, known = a.entries[n]
-	return result, known && err == nil, version, err
+	result, cached = a.entries[n]
+	return result, cached && err == nil, version, err
 }
 
 // put caches an answer, unless the database has changed since get returned version.
@@ -142,9 +141,9 @@ func (a *answers) put(n TableName, result answer, version uint32) error {
 	if err != nil || current != version {
 		return err
 	}
-	const overhead = 256 // bytes per entry in addition to its texts
-	size := overhead + len(n.Namespace) + len(n.Name) + len(result.loc) + len(result.rules)
-	if a.bytes+size > maxAnswers {
+	const overhead = 256 // memory per entry in addition to its strings
+	size := overhead + len(n.Namespace) + len(n.Name) + len(result.location) + len(result.rules)
+	if a.bytes+size > maxAnswerBytes {
 		a.forget()
 	}
 	a.entries[n] = result
@@ -173,34 +172,34 @@ func (a *answers) close() error {
 
 // Location returns the location of a table's metadata. It changes with each commit to the table.
 func (c *Catalog) Location(ctx context.Context, namespace, name string) (string, error) {
-	loc, _, err := c.Lookup(ctx, namespace, name)
-	return loc, err
+	location, _, err := c.Lookup(ctx, namespace, name)
+	return location, err
 }
 
-// Lookup returns a table's metadata location, and the namespace's RulesProperty.
-func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (loc, rules string, err error) {
+// Lookup returns a table's metadata location, and the RulesProperty of its namespace.
+func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location, rules string, err error) {
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if c.postgres { // its client prepares statements itself
+	if c.postgres { // the client prepares statements itself
 		result, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
-		return result.loc, result.rules, canceled.Explain(ctx, err)
+		return result.location, result.rules, canceled.Explain(ctx, err)
 	}
 	n := TableName{namespace, name}
-	result, known, version, err := c.answers.get(n)
-	if err != nil || known {
-		return result.loc, result.rules, err
+	result, cached, version, err := c.answers.get(n)
+	if err != nil || cached {
+		return result.location, result.rules, err
 	}
 	// If the context could end, the driver would start a goroutine. The query takes microseconds.
 	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}
-	return result.loc, result.rules, c.answers.put(n, result, version)
+	return result.location, result.rules, c.answers.put(n, result, version)
 }
 
 func scanAnswer(row *sql.Row) (result answer, err error) {
 	var property sql.NullString
-	err = row.Scan(&result.loc, &property)
+	err = row.Scan(&result.location, &property)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -208,17 +207,17 @@ func scanAnswer(row *sql.Row) (result answer, err error) {
 	return result, err
 }
 
-// Load returns the current state of a table.
+// Load returns a table's current state.
 func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Table, error) {
 	for {
-		loc, err := c.Location(ctx, namespace, name)
+		location, err := c.Location(ctx, namespace, name)
 		if err != nil {
 			return nil, err
 		}
-		t, err := c.LoadAt(ctx, namespace, name, loc)
+		t, err := c.LoadAt(ctx, namespace, name, location)
 		if errors.Is(err, ErrContent) {
-			// Another commit may just have removed the old metadata.
-			if newest, err2 := c.Location(ctx, namespace, name); err2 != nil || newest != loc {
+			// Another commit may have just removed the old metadata.
+			if newest, err2 := c.Location(ctx, namespace, name); err2 != nil || newest != location {
 				continue
 			}
 		}
@@ -227,24 +226,24 @@ func (c *Catalog) Load(ctx context.Context, namespace, name string) (*table.Tabl
 }
 
 // LoadAt returns a table with the metadata at a location.
-func (c *Catalog) LoadAt(ctx context.Context, namespace, name, loc string) (*table.Table, error) {
-	if t, ok := c.cache.Get(loc); ok {
+func (c *Catalog) LoadAt(ctx context.Context, namespace, name, location string) (*table.Table, error) {
+	if t, ok := c.cache.Get(location); ok {
 		return t, nil
 	}
-	t, size, err := c.loadInline(ctx, namespace, name, loc)
+	t, size, err := c.loadInline(ctx, namespace, name, location)
 	if t == nil && err == nil {
-		t, size, err = c.loadFile(ctx, namespace, name, loc)
+		t, size, err = c.loadFile(ctx, namespace, name, location)
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.cache.Put(loc, t, costOf(size))
+	c.cache.Put(location, t, costOf(size))
 	return t, nil
 }
 
 // loadFile returns a table with the metadata in a file.
-func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ *table.Table, size int64, err error) {
-	b, err := c.reader.ReadFile(loc)
+func (c *Catalog) loadFile(ctx context.Context, namespace, name, location string) (_ *table.Table, size int64, err error) {
+	b, err := c.reader.ReadFile(location)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -253,18 +252,18 @@ func (c *Catalog) loadFile(ctx context.Context, namespace, name, loc string) (_ 
 			err = fmt.Errorf("%v", p)
 		}
 		if err != nil && ctx.Err() == nil {
-			err = &Damaged{File: c.DisplayPath(loc), Err: err, Remedy: Unusable}
+			err = &Damaged{File: c.DisplayPath(location), Err: err, Remedy: Unusable}
 		}
 	}()
 	openBytes := func(context.Context) (iceio.IO, error) { return memoryFile{c.reader, b}, nil }
-	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, loc, openBytes, nil)
+	t, err := table.NewFromLocation(ctx, table.Identifier{namespace, name}, location, openBytes, nil)
 	if err != nil {
 		return nil, 0, err
 	}
-	return c.Staged(namespace, name, t.Metadata(), loc, c.reader), int64(len(b)), nil
+	return c.Staged(namespace, name, t.Metadata(), location, c.reader), int64(len(b)), nil
 }
 
-// memoryFile is a FileIO whose ReadFile returns bytes from memory.
+// memoryFile is a FileIO whose ReadFile returns content.
 type memoryFile struct {
 	*FileIO
 	content []byte
@@ -272,8 +271,8 @@ type memoryFile struct {
 
 func (h memoryFile) ReadFile(string) ([]byte, error) { return h.content, nil }
 
-// Staged returns a table with the given metadata whose files are written through io. Transactions on it can
-// be staged, but only Catalog.Commit can commit them.
-func (c *Catalog) Staged(namespace, name string, meta table.Metadata, loc string, io *FileIO) *table.Table {
-	return table.New(table.Identifier{namespace, name}, meta, loc, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
+// Staged returns a table with the given metadata, whose files are written through io. Transactions on it can be staged, but only
+// Catalog.Commit can commit them.
+func (c *Catalog) Staged(namespace, name string, meta table.Metadata, location string, io *FileIO) *table.Table {
+	return table.New(table.Identifier{namespace, name}, meta, location, func(context.Context) (iceio.IO, error) { return io, nil }, nil)
 }

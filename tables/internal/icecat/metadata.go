@@ -19,7 +19,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// ParseMetadata decodes a JSON object, and keeps numbers as they are written.
+// ParseMetadata decodes a JSON object. It preserves the notation of numbers.
 func ParseMetadata(b []byte) (m map[string]any, err error) {
 	err = decodeJSON(b, &m)
 	return m, err
@@ -32,12 +32,12 @@ func decodeJSON(b []byte, v any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value")
+		return errors.New("the text contains more than one JSON value")
 	}
 	return nil
 }
 
-// Canonical returns the same text for equal values of ParseMetadata.
+// Canonical returns a string that is the same for equal values from ParseMetadata.
 func Canonical(v any) string {
 	b, err := json.Marshal(normalizeNumbers(v))
 	if err != nil {
@@ -46,7 +46,7 @@ func Canonical(v any) string {
 	return string(b)
 }
 
-// normalizeNumbers normalizes all numbers in a value: 1.0 and 10e-1 become 1e0.
+// normalizeNumbers normalizes all numbers in a value, so that 1.0 and 10e-1 become 1e0.
 func normalizeNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -78,7 +78,7 @@ func normalizeNumber(n json.Number) json.Number {
 	switch {
 	case significant == "":
 		return "0"
-	case hasExponent && err != nil: // the exponent is too large, so the number only equals itself
+	case hasExponent && err != nil: // the exponent is too large, so the number equals only itself
 		return n
 	case negative:
 		text = "-" + significant
@@ -88,14 +88,14 @@ func normalizeNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties returns metadata as properties, whose values are text. Text values and other values, which are
-// encoded as JSON, have different prefixes.
+// Properties returns metadata as properties, whose values are strings. Strings and other values, which are encoded as JSON, have
+// different key prefixes.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {
 		if text, ok := v.(string); ok {
 			props[MetaPrefix+k] = text
-		} else if b, err := json.Marshal(v); err == nil { // always succeeds for parsed values
+		} else if b, err := json.Marshal(v); err == nil { // never fails for parsed values
 			props[JSONPrefix+k] = string(b)
 		}
 	}
@@ -127,10 +127,10 @@ func FromProperties(props map[string]string) (m map[string]any) {
 	return m
 }
 
-// UpdatedText formats a time of the last change for metadata.
+// UpdatedText formats the time of the last change for metadata.
 func UpdatedText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
-// Mirror returns meta with the values of i as properties.
+// Mirror returns meta with properties that mirror i.
 func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 	props := iceberg.Properties(Properties(i.Metadata))
 	delete(props, JSONPrefix+UpdatedKey)
@@ -161,7 +161,7 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }
 
-// index updates the index of metadata for a table whose metadata changes from old to updated.
+// index updates the metadata index for a table whose metadata changes from old to updated.
 func (w *transaction) index(n TableName, old, updated map[string]any) {
 	for k, v := range old {
 		w.exec(`DELETE FROM partd_meta WHERE namespace=? AND key=? AND hash=? AND name=?`, n.Namespace, k, hashOf(v), n.Name)
@@ -171,11 +171,11 @@ func (w *transaction) index(n TableName, old, updated map[string]any) {
 	}
 }
 
-// reindex updates the index of metadata for a name whose metadata is about to become meta, which is JSON.
+// reindex updates the metadata index for a table whose metadata is about to become meta, which is JSON.
 func (w *transaction) reindex(n TableName, meta string) {
 	stored := cmp.Or(strings.Join(w.strings(`SELECT metadata FROM partd_tables WHERE namespace=? AND name=?`, n.Namespace, n.Name), ""), "null")
-	unlisted := w.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
-	if w.err != nil || unlisted == 0 && stored == meta {
+	unlistedRows := w.exec(`DELETE FROM partd_unlisted WHERE namespace=? AND name=?`, n.Namespace, n.Name)
+	if w.err != nil || unlistedRows == 0 && stored == meta {
 		return
 	}
 	old, err := ParseMetadata([]byte(stored))
@@ -185,11 +185,11 @@ func (w *transaction) reindex(n TableName, meta string) {
 	}
 }
 
-// maxFindKeys limits the keys of a search, because SQLite limits the parts of a query.
+// maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
 const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace that have all of the given metadata, in the order of names. It
-// also calls f for a few other tables, so f must check the metadata.
+// Find calls f for the tables of a namespace that have the given metadata, sorted by name, until f returns false. It can also call f
+// for other tables, so f must check the metadata.
 func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
@@ -204,11 +204,11 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 		args = append(args, namespace, k, hashOf(meta[k]))
 	}
 	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
-	all, err := c.strings(ctx, q.String(), append(args, namespace)...)
+	found, err := c.strings(ctx, q.String(), append(args, namespace)...)
 	if err != nil {
 		return err
 	}
-	for names := range slices.Chunk(all, 500) {
+	for names := range slices.Chunk(found, 500) {
 		args := []any{namespace}
 		for _, name := range names {
 			args = append(args, name)
@@ -226,13 +226,12 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 	return nil
 }
 
-// Unlisted returns the names of a namespace's tables that other engines created or renamed. Some of the
-// tables may no longer exist.
+// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer exist.
 func (c *Catalog) Unlisted(ctx context.Context, namespace string) ([]string, error) {
 	return c.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
 
-// NamespaceMetadata returns the metadata of a namespace, and whether the namespace exists.
+// NamespaceMetadata returns a namespace's metadata, and whether the namespace exists.
 func (c *Catalog) NamespaceMetadata(ctx context.Context, namespace string) (map[string]any, bool, error) {
 	exists, err := c.HasNamespace(ctx, namespace)
 	if err != nil || !exists {
@@ -254,7 +253,7 @@ func namespaceMetadata(ctx context.Context, db querier, namespace string) (map[s
 	return FromProperties(props), err
 }
 
-// namespaceMetadata returns the current metadata of a namespace, in the transaction.
+// namespaceMetadata returns a namespace's current metadata, as seen in the transaction.
 func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	if w.err == nil {
 		m, w.err = namespaceMetadata(w.ctx, w.tx, namespace)
@@ -262,8 +261,8 @@ func (w *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	return m
 }
 
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of change. It
-// creates the namespace if necessary.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata by the result of change. The hook creates the namespace
+// if necessary.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		w := &transaction{ctx, tx, nil}

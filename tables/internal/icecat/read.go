@@ -25,13 +25,12 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// local returns the path of the file at a location. The locations of a warehouse that was moved still begin
-// with the original directory.
+// local returns the path of the file at a location. After a warehouse is moved, locations still begin with the original directory.
 func (c *Catalog) local(location string) (string, error) {
 	if c.root != "" {
 		suffix, ok := strings.CutPrefix(location, c.root+"/")
 		if !ok || path.Clean("/"+suffix) != "/"+suffix {
-			return "", fmt.Errorf("location %q is outside of the warehouse %s: %w", location, c.root, fs.ErrPermission)
+			return "", fmt.Errorf("location %q is outside the warehouse %s: %w", location, c.root, fs.ErrPermission)
 		}
 		return "/" + suffix, nil
 	}
@@ -56,8 +55,8 @@ func (c *Catalog) local(location string) (string, error) {
 	return filepath.Clean(p), nil
 }
 
-// Local returns the local path of the file at a location, or of a local copy, which stays until release is
-// called. release is never nil.
+// Local returns the local path of the file at a location, or the path of a local copy, which exists until release is called. release
+// is never nil.
 func (c *Catalog) Local(location string) (path string, release func(), err error) {
 	if path, err = c.local(location); err != nil {
 		return "", func() {}, err
@@ -68,7 +67,7 @@ func (c *Catalog) Local(location string) (path string, release func(), err error
 	return path, func() {}, nil
 }
 
-// DisplayPath returns a file's path or location, for messages.
+// DisplayPath returns a file's path or location for messages.
 func (c *Catalog) DisplayPath(location string) string {
 	if path, err := c.local(location); err == nil && c.root == "" {
 		return path
@@ -76,7 +75,7 @@ func (c *Catalog) DisplayPath(location string) string {
 	return location
 }
 
-// Forget drops the local copy of a file, so that the next read fetches it again.
+// Forget drops a file's local copy, so that the next read fetches the file again.
 func (c *Catalog) Forget(location string) {
 	if r, ok := c.fs.(Remote); ok {
 		if path, err := c.local(location); err == nil {
@@ -85,15 +84,15 @@ func (c *Catalog) Forget(location string) {
 	}
 }
 
-// ownPath is like local, for a file to write or remove. It refuses files outside the warehouse, because other
-// engines may have put their locations in metadata.
+// ownPath is local for files to write or remove. It rejects files outside the warehouse, because other engines can put any location
+// in metadata.
 func (c *Catalog) ownPath(location string) (string, error) {
 	if c.readOnly {
 		return "", ErrReadOnly
 	}
 	p, err := c.local(location)
 	if err == nil && !strings.HasPrefix(p, c.dir+"/data/") {
-		err = fmt.Errorf("location %q is outside of the warehouse: %w", location, fs.ErrPermission)
+		err = fmt.Errorf("location %q is outside the warehouse: %w", location, fs.ErrPermission)
 	}
 	return p, err
 }
@@ -114,7 +113,7 @@ func (f *FileIO) Open(name string) (iceio.File, error) {
 	info, err := file.Info()
 	var r io.ReaderAt
 	if err == nil {
-		r, err = f.checked(name, file, info.Size)
+		r, err = f.readChecked(name, file, info.Size)
 	}
 	if err != nil {
 		return nil, f.cat.damaged(name, errors.Join(err, file.Close()))
@@ -160,21 +159,20 @@ func (i fileInfo) IsDir() bool { return i.info.Mode.IsDir() }
 
 func (i fileInfo) Sys() any { return nil }
 
-// Check returns an error if a file with n bytes and the given hash does not match w.
-func (w WrittenFile) Check(n int64, hash xxh3.Uint128) error {
+// Check returns an error unless a file with n bytes and the given hash matches w.
+func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
 	switch {
-	case n > w.Size:
-		return fmt.Errorf("%w: it has more than the %d bytes that were written", ErrContent, w.Size)
-	case n < w.Size:
-		return fmt.Errorf("%w: it has %d bytes, but %d were written", ErrContent, n, w.Size)
+	case size > w.Size:
+		return fmt.Errorf("%w: it is larger than the %d bytes that were written", ErrContent, w.Size)
+	case size < w.Size:
+		return fmt.Errorf("%w: it has %d bytes, but %d were written", ErrContent, size, w.Size)
 	case hash != w.Hash:
 		return fmt.Errorf("%w: its checksum is %x, but %x was written", ErrContent, hash.Bytes(), w.Hash.Bytes())
 	}
 	return nil
 }
 
-// FileAt returns the catalog's record of a file, and reports whether it exists. Files of other engines have
-// no record.
+// FileAt returns the catalog's record of a file, and reports whether there is one. Files of other engines have no record.
 func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -183,7 +181,7 @@ func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, boo
 		return w, false, nil
 	}
 	if err == nil && len(hash) != 16 {
-		err = fmt.Errorf("the catalog: the checksum of %s has %d bytes, it should have 16", location, len(hash))
+		err = fmt.Errorf("the catalog's checksum of %s has %d bytes instead of 16", location, len(hash))
 	}
 	if err != nil {
 		return w, false, canceled.Explain(ctx, err)
@@ -194,30 +192,29 @@ func (c *Catalog) FileAt(ctx context.Context, location string) (WrittenFile, boo
 
 // MetadataSize returns the size of a table's metadata as JSON, without reading the metadata.
 func (c *Catalog) MetadataSize(ctx context.Context, namespace, name string) (int64, error) {
-	loc, err := c.Location(ctx, namespace, name)
+	location, err := c.Location(ctx, namespace, name)
 	if err != nil {
 		return 0, err
 	}
-	written, recorded, err := c.FileAt(ctx, loc)
+	written, recorded, err := c.FileAt(ctx, location)
 	if err != nil || recorded {
 		return written.Size, err
 	}
-	p, err := c.local(loc)
+	p, err := c.local(location)
 	if err != nil {
-		return 0, c.damaged(loc, err)
+		return 0, c.damaged(location, err)
 	}
 	file, err := c.fs.OpenFile(p, os.O_RDONLY, 0)
 	if err != nil {
-		return 0, c.damaged(loc, err)
+		return 0, c.damaged(location, err)
 	}
 	info, err := file.Info()
 	return info.Size, errors.Join(err, file.Close())
 }
 
-// checked reads a metadata file, and compares it with the catalog's record, because the decoding libraries
-// panic on damaged files. Manifests and manifest lists of other engines are vetted instead. A bucket's files
-// were already compared when they were fetched.
-func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
+// readChecked reads a metadata file and compares it with the catalog's record, because the decoding libraries panic on damaged files.
+// Other engines' manifests and manifest lists are vetted instead. Files in a bucket were already compared when they were fetched.
+func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.cat.root != "") {
 		return file, nil
@@ -228,7 +225,7 @@ func (f *FileIO) checked(location string, file vfs.File, size int64) (io.ReaderA
 	}
 	limit := int64(maxManifestBytes)
 	if !recorded && size > limit {
-		return nil, fmt.Errorf("%w: it has more than %d bytes", ErrContent, limit)
+		return nil, fmt.Errorf("%w: it is larger than %d bytes", ErrContent, limit)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, size), b); err != nil {
@@ -250,7 +247,7 @@ func (c *Catalog) NewLocation() string {
 	return c.location("data/" + uuid.NewString())
 }
 
-// location returns the location of a file of the warehouse.
+// location returns the location of a file in the warehouse.
 func (c *Catalog) location(name string) string {
 	if c.root != "" {
 		return c.root + "/" + name

@@ -13,10 +13,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrExists means that a table or a namespace with this name exists.
+// ErrExists means that a table or namespace with this name already exists.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
-// Names returns the names of a namespace's tables that come after the name after, at most limit.
+// Names returns, sorted, up to limit names of a namespace's tables that come after the given name.
 func (c *Catalog) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
 	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
@@ -34,7 +34,7 @@ func (c *Catalog) CreateNamespace(ctx context.Context, namespace string, metadat
 	})
 }
 
-// Rename renames a table. The new name must be free.
+// Rename renames a table. The new name must be unused.
 func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	const (
 		find   = `SELECT 1 FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=? AND table_name=?`
@@ -59,15 +59,15 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	})
 }
 
-// DataLocation returns the prefix of the locations of tables.
+// DataLocation returns the prefix of all tables' locations.
 func (c *Catalog) DataLocation() string { return c.location("data/") }
 
-// LocationOf returns the location for a table that another engine creates with a UUID. All of the table's
-// files must be below it.
+// LocationOf returns the location for a table that another engine creates with the given UUID. All of the table's files must be below
+// it.
 func (c *Catalog) LocationOf(id uuid.UUID) string { return c.location("data/" + id.String()) }
 
-// MakeDirectories creates the directories for the files of a new table, because DuckDB does not. A Sweep
-// removes them if they stay empty.
+// MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. If they stay empty, Sweep
+// removes them.
 func (c *Catalog) MakeDirectories(location string) error {
 	if c.readOnly {
 		return ErrReadOnly
@@ -84,22 +84,22 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata below a
-// location. This happens if another commit has just created a table there.
+// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata below a location, because another
+// commit has just created a table there.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
 	return func(ctx context.Context, tx *sql.Tx) error {
 		rows, err := stringsOf(ctx, tx, q, location+"/", location+"0", namespace)
 		if err == nil && len(rows) > 0 {
-			err = fmt.Errorf("a table at the location %s %w", location, ErrExists)
+			err = fmt.Errorf("a table at location %s %w", location, ErrExists)
 		}
 		return err
 	}
 }
 
-// CheckWithin returns an error unless a file exists and is below a location of the warehouse, both by its
-// name and after resolving symbolic links.
+// CheckWithin returns an error unless a file exists and is below a location in the warehouse, both by name and after resolving
+// symbolic links.
 func (c *Catalog) CheckWithin(location, file string) error {
 	normalized := file
 	if name, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(name, "/") {
@@ -114,7 +114,7 @@ func (c *Catalog) CheckWithin(location, file string) error {
 		return err
 	}
 	if c.root != "" {
-		return nil // a bucket has no links, and no ..
+		return nil // a bucket has no links and no ..
 	}
 	name, err := c.ownPath(file)
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *Catalog) CheckWithin(location, file string) error {
 	}
 	dir = filepath.Dir(dir)
 	if unescaped, err := url.PathUnescape(suffix); err == nil && !filepath.IsLocal(unescaped) {
-		return outsideError(file, location) // because some engines unescape %2e%2e
+		return outsideError(file, location) // some engines unescape %2e%2e
 	}
 	realDir, err := filepath.EvalSymlinks(dir)
 	if err == nil {
@@ -136,8 +136,8 @@ func (c *Catalog) CheckWithin(location, file string) error {
 		realFile, err = filepath.EvalSymlinks(name)
 	}
 	switch {
-	case err != nil: // also for an invalid name
-		return fmt.Errorf("there is no file at %q: %w", file, fs.ErrNotExist)
+	case err != nil: // also if the name is invalid
+		return fmt.Errorf("the file %q does not exist: %w", file, fs.ErrNotExist)
 	case !strings.HasPrefix(realFile, realDir+"/"):
 		return outsideError(file, location)
 	}
@@ -145,5 +145,5 @@ func (c *Catalog) CheckWithin(location, file string) error {
 }
 
 func outsideError(file, location string) error {
-	return fmt.Errorf("location %q is outside of the table's location %s: %w", file, location, fs.ErrPermission)
+	return fmt.Errorf("location %q is outside the table's location %s: %w", file, location, fs.ErrPermission)
 }

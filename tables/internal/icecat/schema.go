@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The first two tables are those of pyiceberg's SqlCatalog, so that it can open the catalog. The
-// others are our own, and change in the same transactions.
+// The first two tables are those of pyiceberg's SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and
+// change in the same transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (
 		catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
@@ -17,8 +17,7 @@ var schema = []string{
 		catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL,
 		property_key VARCHAR(255) NOT NULL, property_value VARCHAR(1000),
 		PRIMARY KEY (catalog_name, namespace, property_key))`,
-	// Listings of a table, for one metadata location. If iceberg_tables has another location,
-	// another engine has committed since.
+	// Tables' listings, each for one metadata location. If iceberg_tables has another location, another engine has committed since.
 	`CREATE TABLE IF NOT EXISTS partd_tables (
 		uuid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, metadata_location TEXT NOT NULL,
 		rows INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL, version INTEGER NOT NULL,
@@ -28,23 +27,22 @@ var schema = []string{
 		path TEXT PRIMARY KEY, uuid TEXT NOT NULL, size INTEGER NOT NULL, xxh3 BLOB NOT NULL) WITHOUT ROWID`,
 	`CREATE INDEX IF NOT EXISTS partd_files_uuid ON partd_files (uuid)`,
 	`CREATE INDEX IF NOT EXISTS partd_files_xxh3 ON partd_files (xxh3)`,
-	// Metadata of tables that are unchanged copies from another warehouse.
+	// Metadata locations of tables that are unchanged copies from another warehouse.
 	`CREATE TABLE IF NOT EXISTS partd_copies (location TEXT PRIMARY KEY, source TEXT NOT NULL) WITHOUT ROWID`,
-	// The ids of applied puts.
+	// IDs of applied puts.
 	`CREATE TABLE IF NOT EXISTS partd_puts (
 		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
-	// Files that were found unused, with the time of the first Sweep that found them.
+	// Unused files, with the time of the first Sweep that found them.
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
 	// Current metadata whose files were not synced.
 	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
-	// An index of tables by metadata. It may contain names and values that are outdated.
+	// An index of tables by metadata. It can contain outdated names and values.
 	`CREATE TABLE IF NOT EXISTS partd_meta (
 		namespace TEXT NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, name TEXT NOT NULL,
 		PRIMARY KEY (namespace, key, hash, name)) WITHOUT ROWID`,
-	// Tables that other engines created or renamed; partd_meta does not have their metadata.
+	// Tables that other engines created or renamed, and whose metadata is not in partd_meta.
 	`CREATE TABLE IF NOT EXISTS partd_unlisted (namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (namespace, name)) WITHOUT ROWID`,
-	// Named snapshots of namespaces, and the metadata locations that they pin, with what listings
-	// showed if it was known.
+	// Named snapshots of namespaces, and the metadata locations that they pin, with the listings at that time if they were known.
 	`CREATE TABLE IF NOT EXISTS partd_snapshots (
 		namespace TEXT NOT NULL, snapshot TEXT NOT NULL, made_us INTEGER NOT NULL, tables INTEGER NOT NULL,
 		metadata TEXT NOT NULL, PRIMARY KEY (namespace, snapshot)) WITHOUT ROWID`,
@@ -63,11 +61,10 @@ var sqliteTriggers = []string{
 }
 
 const (
-	// Name is the catalog's name in its own tables, and the one to pass to pyiceberg's
-	// load_catalog.
+	// Name is the catalog's name in its own tables, and the name to pass to pyiceberg's load_catalog.
 	Name = "partd"
 
-	// RulesProperty is the property of namespaces that Lookup returns.
+	// RulesProperty is the namespace property that Lookup returns.
 	RulesProperty = "partd.rules"
 
 	selectLocation = `SELECT COALESCE(metadata_location, ''), (SELECT property_value FROM iceberg_namespace_properties
@@ -104,14 +101,14 @@ const (
 		FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
 	currentTables = `SELECT table_name, COALESCE(metadata_location, '') AS metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
 	pinnedTables  = `SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1 AND snapshot=?2`
-	stateEnd      = "\x01" // ends a location
+	stateEnd      = "\x01" // separates a location from what follows
 	selectStates  = `SELECT metadata_location || '` + stateEnd + `' || MAX(alive) || table_name
 		FROM (SELECT t.*, 1 AS alive FROM (` + currentTables + `) AS t
 		UNION SELECT name, metadata_location, 0 FROM partd_snapshot_tables WHERE namespace=?1) AS states
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// Snapshots may need inline metadata: then sweepInline decides.
+	// If there are snapshots, they may need inline metadata; then sweepInline deletes it when possible.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
 	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`
@@ -123,7 +120,7 @@ const (
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
 
-// postgresTypes replaces SQLite's types by PostgreSQL's. Names are compared by bytes.
+// postgresTypes replaces SQLite's types by PostgreSQL's. Names are compared byte by byte.
 var postgresTypes = strings.NewReplacer("VARCHAR(255)", `TEXT COLLATE "C"`, "VARCHAR(1000)", `TEXT COLLATE "C"`, "TEXT", `TEXT COLLATE "C"`,
 	"INTEGER", "BIGINT", "BLOB", "BYTEA", " WITHOUT ROWID", "")
 
@@ -134,16 +131,15 @@ var postgresTriggers = []string{
 	`CREATE TRIGGER partd_renamed AFTER UPDATE OF table_namespace, table_name ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION partd_unlist()`,
 }
 
-// postgresSchema returns the statements that create the tables in one transaction, or none if
-// partd_info exists.
+// postgresSchema returns the statements that create the tables in one transaction, or none if partd_info exists.
 func postgresSchema(ctx context.Context, tx *sql.Tx) ([]string, error) {
 	var exists bool
 	if err := tx.QueryRowContext(ctx, `SELECT to_regclass('partd_info') IS NOT NULL`).Scan(&exists); err != nil || exists {
 		return nil, err
 	}
-	var all []string
+	var statements []string
 	for _, q := range schema {
-		all = append(all, postgresTypes.Replace(q))
+		statements = append(statements, postgresTypes.Replace(q))
 	}
-	return append(all, postgresTriggers...), nil
+	return append(statements, postgresTriggers...), nil
 }

@@ -11,23 +11,22 @@ import (
 	"time"
 )
 
-// ErrNoSnapshot means that a namespace has no such snapshot.
-var ErrNoSnapshot = fmt.Errorf("no such snapshot (%w)", fs.ErrNotExist)
+// ErrNoSnapshot means that a namespace has no snapshot of that name.
+var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
-// A snapshot of a namespace pins one metadata location of each table, in rows of the database. It
-// needs no commits to the tables, and unlike tags in their metadata, it survives their deletion. Of
-// pinned metadata, Sweep keeps only the newest version.
+// A snapshot of a namespace pins one metadata location per table, in rows of the database. It needs no commits to the tables and,
+// unlike tags in their metadata, survives their deletion. Of a pinned table, Sweep keeps only the newest version.
 
 // Snapshot is a named state of a namespace.
 type Snapshot struct {
 	Name     string
 	Created  time.Time
 	Tables   int
-	Metadata map[string]any // of the namespace
+	Metadata map[string]any // the namespace's metadata
 }
 
-// TakeSnapshot takes a snapshot of all tables of the namespaces, in one transaction. It returns false if a
-// namespace already has a snapshot with this name.
+// TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. If a namespace already has a snapshot with this
+// name, it returns false.
 func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
 	err = c.inTx(ctx, func(w *transaction) {
 		for _, ns := range namespaces {
@@ -40,7 +39,7 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 	return err == nil, err
 }
 
-var errTaken = errors.New("a snapshot with this name exists")
+var errTaken = errors.New("a snapshot with this name already exists")
 
 func (w *transaction) takeSnapshot(namespace, name string, timestamp time.Time) {
 	meta, err := json.Marshal(w.namespaceMetadata(namespace))
@@ -52,8 +51,8 @@ func (w *transaction) takeSnapshot(namespace, name string, timestamp time.Time) 
 	w.exec(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
 }
 
-// Snapshots returns the snapshots of a namespace, oldest first.
-func (c *Catalog) Snapshots(ctx context.Context, namespace string) (all []Snapshot, err error) {
+// Snapshots returns a namespace's snapshots, oldest first.
+func (c *Catalog) Snapshots(ctx context.Context, namespace string) (snapshots []Snapshot, err error) {
 	err = query(ctx, c.reads, func(rows *sql.Rows) error {
 		var s Snapshot
 		var micros int64
@@ -63,17 +62,17 @@ func (c *Catalog) Snapshots(ctx context.Context, namespace string) (all []Snapsh
 			return err
 		}
 		if s.Metadata, err = ParseMetadata([]byte(meta)); err != nil {
-			return fmt.Errorf("the catalog: metadata of snapshot %q: %w", s.Name, err)
+			return fmt.Errorf("decode the metadata of snapshot %q: %w", s.Name, err)
 		}
 		s.Created = time.UnixMicro(micros).UTC()
-		all = append(all, s)
+		snapshots = append(snapshots, s)
 		return nil
 	}, `SELECT snapshot, made_us, tables, metadata FROM partd_snapshots WHERE namespace=? ORDER BY made_us, snapshot`, namespace)
-	return all, err
+	return snapshots, err
 }
 
-// DropSnapshots deletes the named snapshot of a namespace, or all snapshots if name is nil. Sweep removes the
-// files that only these snapshots pinned.
+// DropSnapshots deletes a namespace's snapshot, or all its snapshots if name is nil. Sweep removes the files that only these snapshots
+// needed.
 func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *string) error {
 	return c.inTx(ctx, func(w *transaction) {
 		for _, t := range []string{"partd_snapshots", "partd_snapshot_tables"} {
@@ -82,16 +81,16 @@ func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *str
 	})
 }
 
-// ListAt is like List, for the tables of a snapshot.
+// ListAt is List for the tables of a snapshot.
 func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
-	exist, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
-	if err == nil && !exist {
+	hasTables, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
+	if err == nil && !hasTables {
 		err = c.hasSnapshot(ctx, namespace, snapshot)
 	}
 	return err
 }
 
-// GetAt is like Get, for a table of a snapshot.
+// GetAt is Get for a table of a snapshot.
 func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
 	l, err := c.oneListed(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
 	if errors.Is(err, ErrNotFound) {
@@ -113,8 +112,8 @@ func (c *Catalog) Changed(ctx context.Context, namespace, snapshot string) ([]st
 	return c.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// CheckPlan returns a hook for a commit that restores a snapshot. It fails if the snapshot no longer has the
-// planned tables, or, if allTables is true, if other tables differ from the snapshot.
+// CheckPlan returns a hook for a commit that restores a snapshot. The hook fails if the snapshot no longer contains the planned tables.
+// If allTables is true, it also fails if other tables differ from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(ctx context.Context, tx *sql.Tx) error {
 		pinned, err := stringsOf(ctx, tx, `SELECT metadata_location || '
@@ -147,7 +146,7 @@ func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables 
 	}
 }
 
-// errReplan does not wrap table.ErrCommitFailed, because a retry of the same commit would fail again.
+// errReplan does not wrap table.ErrCommitFailed, because retrying the same commit would fail again.
 var errReplan = fmt.Errorf("%w since the restore was planned", ErrReplan)
 
 // ErrReplan means that a snapshot, or a table in it, has changed.
@@ -155,24 +154,24 @@ var ErrReplan = errors.New("the bucket or its snapshot was changed")
 
 // addPinned adds the files that only snapshots refer to.
 func (c *Catalog) addPinned(ctx context.Context, refs references) error {
-	all, err := c.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
+	locations, err := c.strings(ctx, `SELECT DISTINCT metadata_location FROM partd_snapshot_tables
 		EXCEPT SELECT metadata_location FROM iceberg_tables`)
 	if err != nil {
 		return err
 	}
-	for _, loc := range all {
-		if refs.has(loc) {
+	for _, location := range locations {
+		if refs.has(location) {
 			continue
 		}
-		t, err := c.LoadAt(ctx, "", "", loc)
+		t, err := c.LoadAt(ctx, "", "", location)
 		if err == nil {
 			err = refs.addNewest(t)
 		}
 		if err == nil {
 			continue
 		}
-		// The snapshots may just have been deleted, and their files swept.
-		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, loc)
+		// The snapshots may have just been deleted, and their files removed.
+		snapshots, err2 := c.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
 		if err2 != nil || len(snapshots) > 0 {
 			return errors.Join(err, err2)
 		}

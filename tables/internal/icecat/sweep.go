@@ -16,14 +16,13 @@ import (
 type SweepResult struct {
 	Files   int
 	Bytes   int64
-	Waiting int // unused files that are not removed yet
+	Waiting int // number of unused files that are still in their grace period
 }
 
-// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired
-// versions and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes
-// the file after the grace period, because until then other processes may read an older state, or commit the
-// file. The period starts again for the files in recentlyUsed. busy returns when the oldest running reader or
-// writer of this process started, or the current time.
+// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions and deleted
+// tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the grace period, because until
+// then other processes may read an older state, or commit the file. For the files in recentlyUsed, the grace period starts again. busy
+// returns the time when this process's oldest running reader or writer started, or the current time if there is none.
 func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, busy func() time.Time) (SweepResult, error) {
 	err := c.inTx(ctx, func(w *transaction) {
 		w.exec(sweepInline)
@@ -32,8 +31,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// List the files before reading the references. Then files written later are not in the list, and files
-	// committed in between are referenced.
+	// List the files before reading the references, so that files written later are not listed, and files committed in between are
+	// referenced.
 	files, err := c.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
@@ -47,15 +46,15 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	for path := range referenced {
 		delete(files, path)
 	}
-	firstSeen, err := c.noteOrphans(ctx, files, recentlyUsed, start)
+	firstSeen, err := c.recordOrphans(ctx, files, recentlyUsed, start)
 	if err != nil {
 		return SweepResult{}, err
 	}
 	var s SweepResult
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
-		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest
-		// reader, which the monotonic clock measures.
+		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest reader, which the
+		// monotonic clock measures.
 		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
@@ -84,7 +83,7 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 		if c.root != "" {
 			break // a bucket has no directories
 		}
-		// Only empty directories can be removed.
+		// Remove deletes a directory only if it is empty.
 		if c.fs.Remove(dir) == nil {
 			_ = c.fs.Remove(filepath.Dir(dir))
 		}
@@ -92,10 +91,10 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	return s, nil
 }
 
-// emptyDir is the size of an empty directory. Staged tables that are never created leave such directories.
+// emptyDir stands for the size of an empty directory. Staged tables that are never created leave empty directories.
 const emptyDir = -1
 
-// listFiles returns the files below data/ with their sizes, and empty directories of tables.
+// listFiles returns the files below data/ with their sizes, and the empty directories of tables.
 func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 	if r, ok := c.fs.(Remote); ok {
 		return r.Files(ctx)
@@ -105,7 +104,7 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 	walk = func(dir string) error {
 		d, err := c.fs.ReadDir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // just removed
+			return nil // removed in the meantime
 		}
 		if err != nil {
 			return err
@@ -136,8 +135,8 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	refs := references{c, map[string]struct{}{}}
-	// Read the snapshots before the tables, because a snapshot may be restored and deleted in between, and
-	// again after them, because a snapshot may be taken in between.
+	// Read the snapshots before the tables, because a snapshot may be restored and deleted in between, and again after them,
+	// because a snapshot may be taken in between.
 	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
@@ -156,7 +155,7 @@ type references struct {
 func (r references) add(location string) bool {
 	path, err := r.c.local(location)
 	if err != nil {
-		return false // not a file of the warehouse
+		return false // not a file in the warehouse
 	}
 	_, exists := r.paths[path]
 	r.paths[path] = struct{}{}
@@ -215,8 +214,8 @@ func (r references) addVersion(s *table.Snapshot) error {
 	return nil
 }
 
-// noteOrphans replaces the recorded orphans by files. It returns when each file was first recorded.
-func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
+// recordOrphans replaces the recorded orphans by files. It returns when each file was first recorded.
+func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	return firstSeen, c.inTx(ctx, func(w *transaction) {
 		var outdated []string
@@ -244,8 +243,8 @@ func (c *Catalog) noteOrphans(ctx context.Context, files map[string]int64, recen
 	})
 }
 
-// forgetFile deletes the records of a file before it is removed. It returns false if the file was
-// wanted or committed after it was found unused.
+// forgetFile deletes a file's records before the file is removed. If the file was protected or committed since it was found unused,
+// forgetFile returns false.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *transaction) {
@@ -256,7 +255,7 @@ func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err
 	return unused, err
 }
 
-// ForgetPuts deletes the ids of puts from before a time.
+// ForgetPuts deletes the IDs of puts acknowledged before a time.
 func (c *Catalog) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 	return c.inTx(ctx, func(w *transaction) { w.exec(`DELETE FROM partd_puts WHERE at_ms<?`, cutoff.UnixMilli()) })
 }

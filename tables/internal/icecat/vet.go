@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Tally counts a manifest's files, and their rows, by the status of their entries.
+// Tally counts a manifest's files and their rows by the status of their entries.
 type Tally struct {
-	files, rows [3]int64 // by iceberg.ManifestEntryStatus
+	files, rows [3]int64 // indexed by iceberg.ManifestEntryStatus
 }
 
 // Add counts an entry.
@@ -23,7 +23,7 @@ func (t *Tally) Add(e iceberg.ManifestEntry) {
 	t.rows[e.Status()] += e.DataFile().Count()
 }
 
-// claimsOf returns the counts for a manifest in a list; -1 means unknown.
+// claimsOf returns a manifest's counts according to the manifest list; -1 means unknown.
 func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	t.files[iceberg.EntryStatusEXISTING], t.rows[iceberg.EntryStatusEXISTING] = int64(m.ExistingDataFiles()), m.ExistingRows()
 	t.files[iceberg.EntryStatusADDED], t.rows[iceberg.EntryStatusADDED] = int64(m.AddedDataFiles()), m.AddedRows()
@@ -31,8 +31,8 @@ func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	return t
 }
 
-// Check returns an error if a list's counts for a manifest differ from the manifest's entries. A
-// list of format version 1 may omit counts.
+// Check returns an error if the manifest list's counts for a manifest differ from the manifest's entries. A list of format version 1 can
+// omit counts.
 func (t *Tally) Check(m iceberg.ManifestFile) error {
 	claims := claimsOf(m)
 	for status, name := range []string{"existing", "added", "deleted"} {
@@ -41,31 +41,31 @@ func (t *Tally) Check(m iceberg.ManifestFile) error {
 			claims, actual int64
 		}{{"files", claims.files[status], t.files[status]}, {"rows", claims.rows[status], t.rows[status]}} {
 			if n.claims != n.actual && (n.claims != -1 || m.Version() > 1) {
-				return fmt.Errorf("the list of manifests claims %d %s %s, but the manifest has %d", n.claims, name, n.unit, n.actual)
+				return fmt.Errorf("the manifest list says %d %s %s, but the manifest contains %d", n.claims, name, n.unit, n.actual)
 			}
 		}
 	}
 	return nil
 }
 
-// SameManifest reports whether two lists make the same claims about a manifest.
+// SameManifest reports whether two manifest lists agree about a manifest.
 func SameManifest(a, b iceberg.ManifestFile) bool {
 	return claimsOf(a) == claimsOf(b) && a.PartitionSpecID() == b.PartitionSpecID() && a.ManifestContent() == b.ManifestContent() &&
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
 }
 
-// vet checks a manifest or a list of manifests. It returns an error if Iceberg's library would panic on the
-// content, or allocate as much memory as the content claims to need. FileIO.Open calls vet for files that the
-// catalog did not write, because other engines may change them even after a commit.
+// vet checks a manifest or manifest list. It returns an error if Iceberg's library would panic on the content, or
+// allocate as much memory as the content claims to need. FileIO.Open calls vet for files that the catalog did not
+// write, because other engines can change them even after a commit.
 func (f *FileIO) vet(location string, content []byte) error {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
 	if !ListKind.matches(r.Schema()) {
 		if !ManifestKind.matches(r.Schema()) {
-			return fmt.Errorf("its entries have neither %s nor %s", ManifestKind, ListKind)
+			return fmt.Errorf("the file's entries have neither the field %s nor the field %s", ManifestKind, ListKind)
 		}
 		return nil
 	}
@@ -92,7 +92,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 	return nil
 }
 
-// vetCounts returns an error if a list claims that a manifest has more files than it has.
+// vetCounts returns an error if a manifest list says that a manifest contains more files than it does.
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	t, cached := f.cat.tallies.Get(m.FilePath())
 	if !cached {
@@ -119,12 +119,12 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 		actual += t.files[status]
 	}
 	if claimed > actual {
-		return fmt.Errorf("it claims %d files of manifest %s, which has %d", claimed, m.FilePath(), actual)
+		return fmt.Errorf("the manifest list says that manifest %[2]s contains %[1]d files, but it contains %[3]d", claimed, m.FilePath(), actual)
 	}
 	return nil
 }
 
-// tallyCost is the memory of a cached tally, without its key.
+// tallyCost is the memory of a cached tally without its key, in bytes.
 const tallyCost = 200
 
 // wrote reports whether f wrote a file.

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// transaction runs the statements of a transaction. After a statement fails, further statements do nothing.
+// transaction runs the statements of a database transaction. After a statement has failed, further calls do nothing.
 type transaction struct {
 	ctx context.Context
 	tx  *sql.Tx
@@ -31,12 +31,12 @@ func (w *transaction) exec(q string, args ...any) (rows int64) {
 	return rows
 }
 
-// strings returns the single column of a query's result.
-func (w *transaction) strings(q string, args ...any) (all []string) {
+// strings returns the result of a query with a single column.
+func (w *transaction) strings(q string, args ...any) (column []string) {
 	if w.err == nil {
-		all, w.err = stringsOf(w.ctx, w.tx, q, args...)
+		column, w.err = stringsOf(w.ctx, w.tx, q, args...)
 	}
-	return all
+	return column
 }
 
 // begin begins a transaction for changes.
@@ -47,7 +47,7 @@ func (c *Catalog) begin(ctx context.Context) (*sql.Tx, error) {
 	return c.writes.BeginTx(ctx, nil)
 }
 
-// inTx runs f in a transaction, and commits it unless a statement fails.
+// inTx runs f in a transaction, and commits the transaction unless a statement fails.
 func (c *Catalog) inTx(ctx context.Context, f func(w *transaction)) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	c.committing(false)
@@ -75,7 +75,7 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // Err returns the error
+	defer rows.Close() //nolint:errcheck //nolint:errcheck // rows.Err returns the error
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err
@@ -84,45 +84,45 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	return rows.Err()
 }
 
-// strings returns the single column of a query's result.
+// strings returns the result of a query with a single column.
 func (c *Catalog) strings(ctx context.Context, q string, args ...any) ([]string, error) {
 	return stringsOf(ctx, c.reads, q, args...)
 }
 
-// firstString returns the first row of a query's result, or "".
+// firstString returns the first string in a query's result, or "".
 func (c *Catalog) firstString(ctx context.Context, q string, args ...any) (string, error) {
-	all, err := c.strings(ctx, q, args...)
-	if err != nil || len(all) == 0 {
+	column, err := c.strings(ctx, q, args...)
+	if err != nil || len(column) == 0 {
 		return "", err
 	}
-	return all[0], nil
+	return column[0], nil
 }
 
-func stringsOf(ctx context.Context, db querier, q string, args ...any) (all []string, err error) {
+func stringsOf(ctx context.Context, db querier, q string, args ...any) (column []string, err error) {
 	err = query(ctx, db, func(rows *sql.Rows) error {
 		var s string
 		err := rows.Scan(&s)
-		all = append(all, s)
+		column = append(column, s)
 		return err
 	}, q, args...)
-	return all, err
+	return column, err
 }
 
-// ErrRolledBack means that a transaction changed nothing.
+// ErrRolledBack means that a transaction was rolled back, so it changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction, and adds the meaning of an error. If the transaction's context ended, package
-// sql has already rolled the transaction back.
+// commit commits a transaction. If the outcome is unknown, the error says so. If the transaction's context has ended, package sql has
+// already rolled the transaction back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {
 	case err == nil, errors.Is(err, ErrRolledBack), err == sql.ErrTxDone, err == context.Canceled, err == context.DeadlineExceeded:
 		return err
 	}
-	return fmt.Errorf("the catalog: %w: %w", partd.ErrUnknownOutcome, err)
+	return fmt.Errorf("commit to the catalog: %w: %w", partd.ErrUnknownOutcome, err)
 }
 
-// retriable wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which may be retried.
+// retriable wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which can be retried.
 func retriable(err error) error {
 	if sqlErr, ok := errors.AsType[interface {
 		error
