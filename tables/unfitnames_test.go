@@ -31,7 +31,7 @@ func unfitColumns() map[string][]arrow.Field {
 		`column "m"`: {of("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.ListOf(empty)))},
 		`its field's name "a\x00" contains a zero byte`: {of("s", arrow.StructOf(field("a\x00")))},
 		`its field's name "\xff" is not valid UTF-8`:    {of("s", arrow.StructOf(field("\xff")))},
-		`the column has two fields named "x"`:                         {of("s", arrow.StructOf(field("x"), field("x")))},
+		`the column has two fields named "x"`:           {of("s", arrow.StructOf(field("x"), field("x")))},
 		`Iceberg would call two fields "s.x"`:           {of("s", arrow.StructOf(field("x"))), field("s.x")},
 		`Iceberg would call two fields "l.element"`:     {field("l.element"), of("l", arrow.ListOf(arrow.PrimitiveTypes.Int64))},
 		`column "_row_id"`:                              {field("_row_id")},

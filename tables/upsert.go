@@ -88,7 +88,7 @@ func sameNames(a, b []string) bool {
 // checkKeys returns an error if there are no keys, or if a column cannot be a key.
 func checkKeys(s *arrow.Schema, keys []string) error {
 	if len(keys) == 0 {
-		return errors.New("the table's settings contain no keys: set option Keys")
+		return errors.New("the table's settings contain no keys: name the key columns")
 	}
 	for _, name := range keys {
 		index, err := schema.ColumnIndex(s, name)

@@ -28,12 +28,12 @@ func TestAtSnapshot(t *testing.T) {
 	}
 	o := &tables.QueryOptions{At: tables.AtSnapshot("a \"b\"'")}
 	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
-	for sql, want := range map[string]string{"SELECT * FROM c.t": "snapshot not found", "SELECT * FROM nothing": `"nothing"`} {
+	for sql, want := range map[string]string{"SELECT * FROM c.t": "no snapshot of that name", "SELECT * FROM nothing": `"nothing"`} {
 		if _, err := rows(t, s, sql, o); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
-	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "snapshot not found") {
+	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {
 		t.Error(err)
 	}
 }

@@ -68,7 +68,7 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "for reading only") {
+	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "only for reading") {
 		t.Error(err)
 	}
 	for _, action := range []string{"delete", "partd.delete", "partd.compact"} {

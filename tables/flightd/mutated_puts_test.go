@@ -248,7 +248,7 @@ func TestLongColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := putMessages(t.Context(), dialTest(t, address), flightMessages(t, &rows))
-	if err == nil || !strings.Contains(err.Error(), `column "x": it has 3 values in a batch of 2 rows`) {
+	if err == nil || !strings.Contains(err.Error(), `column "x": the column has 3 values in a batch of 2 rows`) {
 		t.Error(err)
 	}
 	if _, err := store.Bucket("b").Table(t.Context(), "t"); err == nil {

@@ -214,7 +214,7 @@ func TestDeeplyNested(t *testing.T) {
 	for _, body := range []string{
 		strings.Replace(table(500, 1), `"long"`, `"`+strings.Repeat("x", 2<<20)+`"`, 1), table(5000, 1), strings.Repeat("[", 1<<20),
 	} {
-		admin.ask("POST", "namespaces/ns/tables", body, 400, "levels")
+		admin.ask("POST", "namespaces/ns/tables", body, 400, "nested too deeply")
 		c.as(flightd.Read).ask("POST", "namespaces/ns/tables", body, 403)
 	}
 	admin.ask("POST", "namespaces/ns/tables", table(20, 1<<10), 200)

@@ -34,10 +34,10 @@ func TestMetadataSize(t *testing.T) {
 	c.ask("DELETE", "namespaces/ns/tables/t", nil, 204)
 	large := base.Location() + "/metadata/large.metadata.json"
 	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
-	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "more than 16777216 bytes")
+	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "larger than 16777216 bytes")
 	for unknown, refusal := range map[string]string{
 		"[" + strings.Repeat("{},", 600_000) + "{}]":                                                 "more than 1048576 values",
-		strings.Repeat("[", 200) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("]", 200): "too many nested levels",
+		strings.Repeat("[", 200) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("]", 200): "nested too deeply",
 	} {
 		c.write(large, []byte(`{"x":`+unknown+","+string(b[1:])))
 		c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, refusal)

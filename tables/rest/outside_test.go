@@ -105,7 +105,7 @@ func TestOutside(t *testing.T) {
 	}
 	s := c.forge(base, path(), "file://"+elsewhere+"/m.avro", in+"/data/good.parquet", iceberg.EntryStatusADDED)
 	commit(s, 400, "outside")
-	commit(c.forge(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "no file")
+	commit(c.forge(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "does not exist")
 	for _, props := range []string{
 		`"write.data.path": "/tmp"`, `"write.data.path": "file:///tmp"`, `"write.metadata.path": "s3://b/x"`, `"write.object-storage.path": "` + victim.Location() + `"`,
 		`"write.folder-storage.path": "` + in + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,

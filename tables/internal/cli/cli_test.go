@@ -195,7 +195,7 @@ func TestErrors(t *testing.T) {
 		"get x --version 99":             "1 ",
 		"get x --columns b":              "1 ",
 		"get x --format xml":             `2 --format "xml": use csv, jsonl, parquet, arrow, table`,
-		"get x -o x.txt":                 "2 x.txt: its name",
+		"get x -o x.txt":                 "2 x.txt: the file name",
 		"get x -o " + filepath.Dir(rows): "2 ",
 		"get x --nope":                   "2 unknown flag --nope",
 		"get -x":                         "2 unknown flag -x (if it is a NAME that begins with a dash, put it after --",

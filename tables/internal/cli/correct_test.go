@@ -19,7 +19,7 @@ func TestCorrect(t *testing.T) {
 		{"delete-rows series --bucket b --where v>1", "series: 2 rows deleted, 0 written, version 2\n"},
 		{"delete-rows series --bucket b --where v>1 --json", `{"table":"series","bucket":"b","version":2,"deleted":0,"written":0,"files":0}` + "\n"},
 		{"replace-range series " + better + " --bucket b --from 2026-01-01 --to 2026-01-02", "series: 1 rows deleted, 1 written, version 3\n"},
-		{"replace-range series " + better + " --bucket b --from 2026-01-02 --to 2026-01-03", "column \"at\": row 1 has 2026-01-01T03:00:00"},
+		{"replace-range series " + better + " --bucket b --from 2026-01-02 --to 2026-01-03", "column \"at\": row 1 has the value 2026-01-01T03:00:00"},
 		{"replace-range series " + better + " --bucket b --from yesterday", "'yesterday' is not a date or time"},
 		{"replace-range series " + better + " --bucket b", "--from, --to or both are required"},
 		{"replace-range nothing " + better + " --from 2026-01-01", "not found"},
