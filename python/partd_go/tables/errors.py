@@ -54,7 +54,7 @@ def convert_error(error: Exception, op: str, url: str, changes: bool = False, ti
     problem = match[1] if match else str(error)
     if is_disk_full(problem):
         return failure(NoSpace, op, url, problem, SPACE)
-    if "for reading only" in problem and "token" not in problem:
+    if "open only for reading" in problem and "token" not in problem:
         return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
     if "connect(memory=" in problem:
         return failure(TooLarge, op, url, problem)

@@ -62,7 +62,7 @@ func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budg
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
+	defer file.Close() //nolint:errcheck // opened only for reading
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
+	defer r.Close() //nolint:errcheck // opened only for reading
 	if !kind.matches(writerSchema) {
 		return fmt.Errorf("the file's entries lack the field %s", kind)
 	}

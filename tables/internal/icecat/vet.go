@@ -62,7 +62,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck //nolint:errcheck // opened only for reading
+	defer r.Close() //nolint:errcheck // opened only for reading
 	if !ListKind.matches(r.Schema()) {
 		if !ManifestKind.matches(r.Schema()) {
 			return fmt.Errorf("the file's entries have neither the field %s nor the field %s", ManifestKind, ListKind)

@@ -75,7 +75,7 @@ func query(ctx context.Context, db querier, scan func(*sql.Rows) error, q string
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck //nolint:errcheck // rows.Err returns the error
+	defer rows.Close() //nolint:errcheck // rows.Err returns the error
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err
