@@ -50,8 +50,8 @@ type CopyResult struct {
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
 // Copy appends the value of every key of from to the same key of to, in bounded memory,
-// and flushes to. Then it reads the target, and checks that its keys, bytes and checksum
-// equal those of the source. After an error, the target keeps the data copied so far, and
+// and flushes to. Then it reads the target, and checks that the source and the target have
+// equal keys, bytes and checksums. After an error, the target keeps the data copied so far, and
 // CopyResult.Changed reports whether there may be any.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}

@@ -11,7 +11,7 @@ import (
 type dictSessions struct {
 	mu     sync.Mutex // last lock in the lock order
 	issued uint64     // number of the last session issued
-	secret []byte     // secret from which tokens are derived
+	secret []byte     // for deriving session tokens
 	known  sessiontab.Table[*dictSession]
 }
 

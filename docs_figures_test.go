@@ -109,7 +109,7 @@ func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	return table
 }
 
-// results returns our result and those of others, best first.
+// results returns all results, ours and the other tools', best first.
 func (c comparison) results(t *testing.T) (ours, others string) {
 	t.Helper()
 	data, err := os.ReadFile("bench/figures/" + c.file + ".jsonl")

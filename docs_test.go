@@ -53,7 +53,7 @@ func openShards(first, second string) (*shards.Shards, error) {
 	return shards.New([]string{"one", "other"}, []partd.Partd{a, b})
 }
 
-// countLines counts the lines under each key in four goroutines, each of which reads a
+// countLines counts the lines under each key in four goroutines. Each goroutine reads a
 // quarter of the keys.
 func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) {
 	const parts = 4
@@ -137,7 +137,7 @@ type block struct {
 }
 
 // blocksOf returns the blocks of a document. Each must have a language. "sh" and "python" are run. In
-// "console", lines that begin with $ are run, and the others are their expected output, in which … stands
+// "console", lines that begin with $ are run, and the others are their expected output, where … stands
 // for any text. A "go" program becomes main.go; other "go" code must be part of a test. "text" and "ini"
 // are not run.
 func blocksOf(t *testing.T, name string) (blocks []block) {

@@ -71,7 +71,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
-// TestFileSyncOfManyFiles checks that all files are synced, with those of long keys, if there are
+// TestFileSyncOfManyFiles checks that all files are synced, including long keys' files, if there are
 // more than the store remembers.
 func TestFileSyncOfManyFiles(t *testing.T) {
 	mem := vfstest.NewMem()

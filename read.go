@@ -116,7 +116,7 @@ type PartScanner interface {
 
 // ScanPart yields the keys of one part of a store with their whole values, so that
 // several readers can share a scan; see [PartScanner]. The keys, bytes and checksums of all
-// parts add up to those of the whole store.
+// parts add up to the whole store's.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts.
 // If it cannot scan at all, ScanPart lists the keys and opens only the part's keys. Such

@@ -63,7 +63,7 @@ var errUnknownChange = &Error{Op: "apply", Err: errors.New("the kind of change i
 // ended, and the oldest sessions when there are too many. Drop keeps sessions, so that
 // later retries are still recognized.
 //
-// The sessions of a [Dict] last as long as the Dict; those of [File] and logstore last as
+// The sessions of a [Dict] last as long as the Dict. Sessions of [File] and logstore last as
 // long as their directories. [Buffer] is not an Applier, because its fast store can lose
 // the data of an operation whose number the slow store has recorded, or the reverse. A
 // server with a Buffer recognizes retries until it stops.
@@ -87,8 +87,8 @@ func Apply(ctx context.Context, store Partd, tag Tag, op Operation) (applied boo
 	return false, unsupportedError("apply", store)
 }
 
-// SessionToken proves that its holder may use a session, whose number alone could be
-// guessed.
+// SessionToken proves that its holder may use a session. The session's number would not
+// suffice, because it could be guessed.
 type SessionToken [16]byte
 
 // SessionGuard is an [Applier] that protects its sessions with tokens, such as [Dict],

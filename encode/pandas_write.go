@@ -66,7 +66,7 @@ func (d DataFrame) withIndex() (DataFrame, error) {
 }
 
 // storedColumn describes how the values of a column are written: as a NumPy array of
-// numbers or objects, to which pandas may give another dtype.
+// numbers or objects. pandas may give the array another dtype.
 type storedColumn struct {
 	dtype       npy.DType
 	appendTo    func(dst []byte) []byte // appends the elements; nil for objects

@@ -191,7 +191,7 @@ func (s *Store) makeRoom(ctx context.Context, b *batch) error {
 		}
 		t := s.tables.active
 		fits := t.fits(b)
-		// Records without entries, such as those of operations without effect, use space
+		// Records without entries, such as records of operations without effect, use space
 		// in the file but not in the table. No quota counts them, so limit them here.
 		logFull := t.emptyRecordBytes > walStep || t.wal.end > 4*int64(len(t.arena))+s.wal.step
 		if fits && !logFull {

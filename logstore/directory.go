@@ -180,7 +180,7 @@ func (d *directory) takeLock() error {
 	locked, err := l.TryLock(!d.readOnly)
 	if err != nil {
 		if d.readOnly && (errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS)) {
-			return nil // a writer could not create a lock file either, so there is none
+			return nil // a writer could not create a lock file either
 		}
 		return err
 	}

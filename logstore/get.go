@@ -234,8 +234,8 @@ func (g *getter) indexKeys(keys []string, refs []keyRef, lookups []*lookup) []*l
 	return lookups
 }
 
-// rangeSource returns the entries of a source's range that contains hash, without those of
-// hot keys.
+// rangeSource returns the entries of a source's range that contains hash, except
+// entries of hot keys.
 func (v *view) rangeSource(source int, hash uint64, r *segment.Reader) segment.Source {
 	if source >= len(v.segments) {
 		return v.tables[source-len(v.segments)].source(hash)

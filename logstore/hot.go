@@ -113,8 +113,8 @@ func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, tota
 	return sizes, total, err
 }
 
-// chooseHot selects the keys for which to write hot runs: the hot keys of the inputs,
-// except those that are small compared with all merged data.
+// chooseHot selects the keys that get hot runs: the inputs' hot keys, except keys whose data
+// is small compared with all merged data.
 func (j *mergeJob) chooseHot() {
 	sizes := map[string]int64{}
 	j.hot = j.hot[:0]

@@ -172,8 +172,8 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 
 var errStillRead = errors.New("it is still being read")
 
-// shortenFiles removes merged segments from the ends of files, except from the file to which
-// the next segment is appended.
+// shortenFiles removes merged segments from the ends of files, except from the file that
+// the next segment is appended to.
 func (s *Store) shortenFiles() {
 	for _, f := range s.catalog.files.files() {
 		if f.Kind != segment.SegmentFile || f == s.sealer.file {

@@ -31,7 +31,7 @@ type Store struct {
 	// Every change holds lifeMu shared; Drop and Close hold it exclusively.
 	lifeMu sync.RWMutex
 
-	// mu guards the fields below. Appends take effect in the order in which they hold it.
+	// mu guards the fields below. Appends take effect in the order they hold it.
 	mu               sync.Mutex
 	closed           bool
 	temp             io.Closer // removes the directory of a temporary store; otherwise nil
@@ -83,7 +83,7 @@ func (u maybeApplied) Unwrap() error { return u.error }
 
 // commitError returns the error of an operation whose commit failed with err. It adds
 // partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors of
-// earlier steps, after which the operation certainly had no effect.
+// earlier steps. After those errors, the operation certainly had no effect.
 func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)

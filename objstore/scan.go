@@ -115,7 +115,7 @@ type pass struct {
 }
 
 // run executes passes. It loads the next pass while process handles the previous one. A streaming
-// pass runs alone, because it needs all memory.
+// pass runs without any other pass, because it needs all memory.
 func (sc *scanner) run(ctx context.Context, nextPass func() *pass, process func(context.Context, *loadedInterval) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	start := func() *pass {

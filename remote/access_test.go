@@ -99,7 +99,7 @@ var allowedWith = map[Rights][]string{
 }
 
 // TestIntruders lets clients try everything without a credential, with a wrong one, and
-// with one that lacks rights, over each transport, in the default namespace and in
+// without the necessary rights, over each transport, in the default namespace and in
 // another. Each refusal has the same answer, changes nothing, and is logged without the
 // credential.
 func TestIntruders(t *testing.T) {

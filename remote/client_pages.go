@@ -122,7 +122,7 @@ type pager struct {
 	c       *Client
 	ctx     context.Context
 	op      operation // read or next
-	link    *link     // connection to which the handle belongs
+	link    *link     // connection that the handle belongs to
 	handle  uint64    // 0 after the last page
 	step    uint64
 	pending *call // the request for the next page; nil before requestNext

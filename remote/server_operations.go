@@ -22,7 +22,7 @@ type service struct {
 // fill builds the body of an answer. If it does not run at once, it must not use the request's body.
 type fill func(a *answer) error
 
-// cost estimates how long an answer takes. It decides in which goroutine the answer is built.
+// cost estimates how long an answer takes. It decides which goroutine builds the answer.
 type cost uint8
 
 const (
@@ -35,7 +35,7 @@ const (
 	inTurn
 )
 
-// services lists the operations. [conn.mutate] applies those that change the store.
+// services lists the operations. [conn.mutate] applies operations that change the store.
 var services = [lastOperation + 1]service{
 	opAppend:      {needs: RightAppend},
 	opSetOnce:     {needs: RightAppend},

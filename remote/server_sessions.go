@@ -122,7 +122,7 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 }
 
 // token returns the token of a session. If the store issues no tokens, the server issues
-// one that is valid until the server ends.
+// a token that is valid until the server ends.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.store.(partd.SessionGuard); ok {
 		t, err := g.SessionToken(ctx, id)

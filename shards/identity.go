@@ -86,7 +86,7 @@ func (sh *shard) isListed() bool {
 }
 
 // askTimeout limits the time for asking the other shards about a shard. dropWait is the maximum time
-// for which a list can be missing while another client drops all keys.
+// that a list can be missing while another client drops all keys.
 const (
 	askTimeout = 5 * time.Second
 	dropWait   = time.Second

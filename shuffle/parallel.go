@@ -159,7 +159,7 @@ func (k *keyed[T, K]) ForEach(ctx context.Context, n int, use func(context.Conte
 }
 
 // minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two
-// batches of 64 KiB, each of which can grow to twice that size.
+// batches of 64 KiB. Each can grow to twice that size.
 const minWorkerMemory = 256 << 10
 
 // eachGroup calls use for each group that a scanner reads.

@@ -38,7 +38,7 @@ func (b *planner) slicePlan(t reflect.Type) (*plan, error) {
 }
 
 // length reads the number of elements plus one. It returns an error if the remaining bytes
-// cannot contain so many elements.
+// cannot contain that number of elements.
 func (p *plan) length(data []byte, size uintptr) (int, []byte, error) {
 	n, l := binary.Uvarint(data)
 	if l <= 0 {

@@ -144,8 +144,8 @@ func (u *parsedURL) openAll(ctx context.Context) (partd.Partd, error) {
 	return store, nil
 }
 
-// Exists reports whether there is a store at a URL's location. If there is none, Open would
-// create it.
+// Exists reports whether there is a store at a URL's location. If not, Open would create
+// it.
 func Exists(url string) (bool, error) { return NewSet().Exists(url) }
 
 // Exists is like the function [Exists], but with the schemes of the set.

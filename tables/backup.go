@@ -77,7 +77,7 @@ func rulesOfBackup(name string) string { return rulesProperty + "@" + name }
 
 // RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their
 // tables, metadata and rules, in one commit. It deletes tables that the backup lacks, and keeps unchanged tables.
-// It recreates all other tables without their older versions, including tables in which Verify finds a damaged
+// It recreates all other tables without their older versions, including tables where Verify finds a damaged
 // file. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()

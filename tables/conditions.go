@@ -39,11 +39,11 @@ func Like(column, pattern string) *Condition { return filter.Like(column, patter
 // IsNull selects rows whose column is null.
 func IsNull(column string) *Condition { return filter.IsNull(column) }
 
-// Not selects rows for which c is false.
+// Not selects rows where c is false.
 func Not(c *Condition) *Condition { return filter.Not(c) }
 
-// And selects rows for which all conditions are true. It ignores nil conditions.
+// And selects rows where all conditions are true. It ignores nil conditions.
 func And(all ...*Condition) *Condition { return filter.And(all...) }
 
-// Or selects rows for which any condition is true. A nil condition selects all rows.
+// Or selects rows where any condition is true. A nil condition selects all rows.
 func Or(all ...*Condition) *Condition { return filter.Or(all...) }

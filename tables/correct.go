@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// DeleteRows deletes the rows for which a condition is true, in one commit. Rows for which it is false or null
+// DeleteRows deletes the rows where a condition is true, in one commit. Rows where it is false or null
 // stay. It considers every row acknowledged before the call, except rows in the tail of another Store.
 //
 // It rewrites only files that contain such a row. In a table without a time column, the remaining rows of a
@@ -95,7 +95,7 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 
 // newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
-	basis   *commit.Basis // table state for which they were written
+	basis   *commit.Basis // table state that they were written for
 	recheck bool          // whether a rule compares them with all rows of the table, which may have changed
 	rows    int64         // rows read
 

@@ -119,7 +119,7 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 	}
 }
 
-// TestDeleteRowsUnknown checks that rows for which the condition is null are kept, whatever the
+// TestDeleteRowsUnknown checks that rows where the condition is null are kept, whatever the
 // bounds say.
 func TestDeleteRowsUnknown(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{

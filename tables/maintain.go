@@ -17,7 +17,7 @@ import (
 
 var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
 
-// IDAge is the minimum time for which put IDs are remembered.
+// IDAge is the minimum time that put IDs are remembered.
 const IDAge = 30 * 24 * time.Hour
 
 // MaintainOptions selects tables for Fold, Compact and Expire, and configures Expire. Nil or the zero value selects all

@@ -83,8 +83,8 @@ func (s *Store) noEngine(op string) error {
 
 type allowedBucketsKey struct{}
 
-// WithBuckets returns a context in which SQL statements, including those of package transform, can name only tables of
-// these buckets. It does not restrict functions that take a bucket's name as an argument.
+// WithBuckets returns a context where SQL statements, including package transform's, can name only tables of these
+// buckets. It does not restrict functions that take a bucket's name as an argument.
 func WithBuckets(ctx context.Context, buckets []string) context.Context {
 	return context.WithValue(ctx, allowedBucketsKey{}, buckets)
 }

@@ -126,7 +126,7 @@ func tailFingerprint(dir string) (string, error) {
 	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in the order in which to copy them: write-ahead files before the
+// tailFiles returns the names of a log store's files in the order for copying: write-ahead files before the
 // files that they refer to.
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)

@@ -26,7 +26,7 @@ type deletePredicate struct {
 	matches func(arrow.RecordBatch) ([]bool, error)
 }
 
-// where returns a predicate that selects the rows for which cond is true.
+// where returns a predicate that selects the rows where cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	for _, name := range cond.Columns() {
 		if _, err := schema.ColumnIndex(w.def.Logical, name); err != nil {

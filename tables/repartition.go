@@ -17,7 +17,7 @@ type PartitionResult struct {
 	FilesAfter  int       `json:"files_after"`  // number of files written
 }
 
-// Partition sets the periods by which a table's files are divided, and divides existing files, in one commit. A file
+// Partition sets the periods that divide a table's files, and divides existing files, in one commit. A file
 // within one period is not rewritten, unless it is small or overlaps another. "" keeps the current setting. With
 // [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
 func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {

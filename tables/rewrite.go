@@ -133,5 +133,5 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 	return series.New(w.def, t, w.e.s.opts.Memory)
 }
 
-// writer returns the table to which new files are written.
+// writer returns the table that new files are written to.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }

@@ -247,7 +247,7 @@ func TestAgeAfterReopen(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 1, 2)
 }
 
-// TestScanHalfNulls reads a file in which half of the values are null.
+// TestScanHalfNulls reads a file where half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
 	b := direct(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)

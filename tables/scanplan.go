@@ -141,7 +141,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	return nil
 }
 
-// mayHaveNaN returns the names of the columns that contain floats, except columns in which the files' counts show no
+// mayHaveNaN returns the names of the columns that contain floats, except columns where the files' counts show no
 // NaN.
 func mayHaveNaN(columns *iceberg.Schema, tasks []table.FileScanTask) (names []string) {
 	floats := map[string][]int{}

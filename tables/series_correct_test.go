@@ -19,7 +19,7 @@ func init() {
 	killedSteps = append(killedSteps, "delete rows", "replace range", "upsert", "partition")
 }
 
-// rewritten applies a correction to the model: rows for which goes is true are deleted, and put
+// rewritten applies a correction to the model: rows where goes is true are deleted, and put
 // is added. It compares the counts with the correction's result.
 func (m *seriesModel) rewritten(name string, done RewriteResult, err error, goes func(tick) bool, put []tick) error {
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 //   - Keys []string: columns that distinguish rows with equal times. Without keys, rows with equal times are
 //     duplicates.
 //   - OnDuplicate OnDuplicate: the rule for rows with equal Time and Keys.
-//   - Partition Partition: the period by which files are divided.
+//   - Partition Partition: the period that divides files.
 //   - Evolution Evolution: the column changes that the table allows.
 type Settings = definition.Settings
 
@@ -36,10 +36,10 @@ const (
 	RefuseDuplicate = definition.RefuseDuplicate // rejects a put that contains or causes duplicates
 )
 
-// Partition is the time period by which a table's files are divided.
+// Partition is the length of the time periods that divide a table's files.
 type Partition = definition.Partition
 
-// Periods by which files are divided, in UTC. "" means PartitionNone.
+// Periods that divide files, in UTC. "" means PartitionNone.
 const (
 	PartitionNone    = definition.PartitionNone
 	PartitionAuto    = definition.PartitionAuto // months, quarters or years, depending on the time span of the rows

@@ -3,7 +3,7 @@
 //
 // Tables are stored in Apache Iceberg's format, so Spark, Trino, DuckDB and pyiceberg can read them: Parquet files are
 // under data/, and catalog.db contains a catalog in the format of pyiceberg's SqlCatalog. A bucket is an Iceberg
-// namespace, and a version is an Iceberg snapshot. A small append is not written to a file of its own: it is acknowledged
+// namespace, and a version is an Iceberg snapshot. A small append is not written to a separate file: it is acknowledged
 // in the tail, a partd store, and later folded into Parquet with other appends. Readers of the same Store see rows in
 // files and in the tail; other engines see only folded rows.
 //
@@ -94,7 +94,7 @@ type Options struct {
 	// have them open and is not blocked: Open copies the tail, and a catalog in a directory, to a temporary directory
 	// without taking a lock. Reads return rows acknowledged before Open, including those in the tail if
 	// [Store.SeesTail] returns true. They do not see later changes, except commits to a catalog in PostgreSQL. A
-	// directory in which this process cannot write is always opened this way.
+	// directory where this process cannot write is always opened this way.
 	ReadOnly bool
 
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.

@@ -22,7 +22,7 @@ import (
 const (
 	maxCompletions = 1000
 	completionTime = time.Second
-	completionHead = 1 << 20 // number of bytes of a file in which to look for a header
+	completionHead = 1 << 20 // number of bytes of a file to search for a header
 )
 
 // completeStore completes the URL of a store: first layers and the scheme, then the directory.

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// merger merges cursors with a tournament tree, in which the smaller record wins a match.
+// merger merges cursors with a tournament tree. The smaller record wins a match.
 // tree[1:] holds the loser of each match; the winner plays the next match. For each cursor on
 // the last winner's path, codes tells where its key differs from the last winner's key. The
 // codes decide most matches without comparing keys (offset-value coding: Conner, 1977; Do and

@@ -5,7 +5,7 @@ import "bytes"
 // sorter sorts entries, which refer to records in mem.
 type sorter struct{ mem []byte }
 
-// insertionLimit is the maximum number of entries for which insertion sort is used.
+// insertionLimit is the maximum number of entries that insertion sort is used for.
 const insertionLimit = 24
 
 // sort stably sorts entries by their keys. The first depth bytes of all keys must be equal. If

@@ -29,7 +29,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// A block's first record always includes its key, so that each block can be read alone.
+	// A block's first record always includes its key, so that each block can be read without the others.
 	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/offheap"
 )
 
-// slot is memory in which records are collected and sorted. Records are stored from its
+// slot is memory for collecting and sorting records. Records are stored from its
 // beginning. At its end, two entries are reserved for each record: one in the list of entries,
 // and one for sorting the list.
 type slot struct {

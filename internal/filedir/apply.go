@@ -116,8 +116,8 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 	return err // syncFinished will sync it
 }
 
-// setTagged sets a key and records the operation's tag. The rename alone is atomic, but
-// together with the tag it needs a record.
+// setTagged sets a key and records the operation's tag. The rename is atomic, but
+// the rename and the tag together need a record.
 func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 	staged, err := d.stage(value)
 	if err != nil {

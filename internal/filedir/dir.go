@@ -75,7 +75,7 @@ type Dir struct {
 	replay   bool  // an incomplete operation must be completed or undone first
 	failed   error // the reason why writes are refused, or nil: see ErrNeedsReopen
 	dirty    dirtySet
-	subdirs  map[string]struct{} // directories of tuples in which names were changed but not synced
+	subdirs  map[string]struct{} // directories of tuples with changed names that were not synced
 }
 
 // KeyError is an operation's error about one key.

@@ -21,7 +21,7 @@ import (
 const (
 	keepLock = 20 * time.Millisecond
 	idleLock = 500 * time.Microsecond
-	// yieldLock is the time for which a writer pauses after keepLock. flock is not fair, so
+	// yieldLock is how long a writer pauses after keepLock. flock is not fair, so
 	// waiting processes could not take the lock without the pause.
 	yieldLock = 100 * time.Microsecond
 )

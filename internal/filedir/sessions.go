@@ -191,7 +191,7 @@ func (d Tx) EndSession(session uint64) error {
 	return d.writeSlot(i, newSlot(0, sessiontab.Operation{}).seal(d.sync, d.boot))
 }
 
-// NewSession issues a session. It uses the next free slot or, if there is none, the slot of
+// NewSession issues a session. It uses the next free slot or, if no slot is free, the slot of
 // the least recently used session.
 func (d Tx) NewSession() (uint64, error) {
 	if err := d.openSessions(true); err != nil {
@@ -237,8 +237,8 @@ func (d Tx) NewSession() (uint64, error) {
 }
 
 // freeSession returns the session to issue after the session issued: the first session whose
-// slot is free, or contains a session that was never used. If there is none among the next
-// maxProbed slots, it returns the session with the least recently used slot.
+// slot is free, or contains a session that was never used. If none of the next maxProbed
+// slots qualifies, it returns the session with the least recently used slot.
 func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	t := &d.sessions
 	oldest, reused := int64(-1), issued+1
@@ -274,7 +274,7 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 	return reused, nil
 }
 
-// secret returns the secret from which tokens are derived, or nil.
+// secret returns the secret that tokens are derived from, or nil.
 func (t *sessionFile) secret() []byte {
 	if t.head == nil {
 		return nil
@@ -285,8 +285,8 @@ func (t *sessionFile) secret() []byte {
 	return nil
 }
 
-// SessionSecret returns the secret from which session tokens are derived, which is the same
-// in every process. If there is no secret, it returns the error of an expired session.
+// SessionSecret returns the secret that session tokens are derived from. It is the same in
+// every process. If there is no secret, it returns the error of an expired session.
 func (d Tx) SessionSecret(session uint64) ([]byte, error) {
 	if err := d.openSessions(false); err != nil {
 		return nil, err

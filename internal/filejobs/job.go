@@ -257,7 +257,7 @@ func (j *job) engineMemory() int64 { return j.Memory.forEngine(j.Threads) }
 // Memory is the amount of memory that a job may use, in bytes.
 type Memory int64
 
-// Block returns the size of the blocks in which the input is read.
+// Block returns the size of the blocks that the input is read in.
 func (m Memory) Block() int { return int(min(max(m/256, 256<<10), 1<<20)) }
 
 // MaxRecord returns the maximum length of a record or a value: a quarter of the memory.

@@ -15,7 +15,7 @@ import (
 )
 
 // joinSide is one side of a join. Workers convert each record to output fields as they read it.
-// There are two exceptions, in which records are stored unchanged: JSON lines, because their
+// There are two exceptions, where records are stored unchanged: JSON lines, because their
 // columns are known only after the first record, and joins that write whole records.
 type joinSide struct {
 	job        *job

@@ -156,8 +156,8 @@ func statDir(dir string) (exists, empty bool, err error) {
 	return true, err == nil && len(entries) == 0, nil
 }
 
-// makeDirs creates a directory and its parents. undo removes those that makeParents created
-// and that are empty.
+// makeDirs creates a directory and its parents. undo removes empty
+// directories that makeParents created.
 func makeDirs(dir string) (undo func(), err error) {
 	var created []string
 	for d := dir; ; d = filepath.Dir(d) {

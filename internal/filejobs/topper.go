@@ -32,7 +32,7 @@ type topBatch struct {
 	err                     error
 }
 
-// maxFiltered is the maximum n for which workers drop records before the sort.
+// maxFiltered is the maximum n. Above it, workers drop no records before the sort.
 const maxFiltered = 64
 
 // TopPer returns an engine that writes, for each group of records with the same values in the

@@ -16,7 +16,7 @@ const (
 	pageLen    = 1 << pageShift // number of records in a page; pages never move
 	InlineKey  = 29             // maximum length of a key that is stored in its record
 	firstSlots = 16
-	largeTable = 1 << 13 // number of slots from which Prefetch is useful; they need 64 KiB
+	largeTable = 1 << 13 // minimum number of slots for Prefetch to be useful; they need 64 KiB
 )
 
 // ID identifies a record until its key is deleted. After that, another key may have the same ID. 0

@@ -124,8 +124,8 @@ func (s *Set) mustWait(e *entry) bool {
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime
 }
 
-// pickVictim returns an idle store that can be closed. If there is none, it returns the time until
-// the next attempt. mu must be held.
+// pickVictim returns an idle store that can be closed, or nil and the time until the next
+// attempt. mu must be held.
 func (s *Set) pickVictim() (victim *entry, retryIn time.Duration) {
 	retryIn = endIdlePoll
 	for p := s.idle.Front(); p != nil; p = p.Next() {

@@ -1,4 +1,4 @@
-// Package namespaces manages many stores in one directory, of which only a few are open.
+// Package namespaces manages many stores in one directory, and keeps only a few of them open.
 package namespaces
 
 import (

@@ -64,7 +64,7 @@ func (r *spaceLimit) pending() (bytes int64) {
 	return bytes
 }
 
-// reclaimTime is the maximum time for which reclaiming keeps a store open. Operations on other
+// reclaimTime is the maximum time that reclaiming keeps a store open. Operations on other
 // stores can have to wait for it.
 const reclaimTime = 10 * time.Second
 

@@ -61,7 +61,7 @@ func NewRows(layout records.Layout, columns []string) (*Rows, error) {
 	return r, nil
 }
 
-// Plain describes a format in which only fields with special bytes need quotes.
+// Plain describes a format where only fields with special bytes need quotes.
 type Plain struct {
 	Sep     byte
 	Special [256]bool // true for bytes that fields must not contain

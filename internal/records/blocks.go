@@ -25,7 +25,7 @@ func (l Layout) WholeRecords(data []byte) int {
 func wholeCSV(data []byte, sep byte) int {
 	from, to := 0, 0 // bounds of the last unquoted text that contains a newline
 	plain := 0       // start of the current unquoted text
-	search := 0      // index from which to search for the next quote
+	search := 0      // index where the search for the next quote starts
 	for {
 		q := bytes.IndexByte(data[search:], '"') + search
 		if q < search {

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// endsWindow is the size of the windows in which ends are found, in bytes.
+// endsWindow is the size of the windows that are searched for ends, in bytes.
 const endsWindow = 4 << 10
 
 // ends holds the positions of the separators and newlines in a window of data without quotes.

@@ -79,7 +79,7 @@ func NewFieldSplitter(layout Layout, columns []string) *Splitter {
 	return s
 }
 
-// NewMemberSplitter returns a splitter for JSON lines in which all members are among fields. Other
+// NewMemberSplitter returns a splitter for JSON lines where all members are among fields. Other
 // records are bad.
 func NewMemberSplitter(fields []Field) *Splitter {
 	s := NewSplitter(Layout{Format: JSONL}, fields, nil)

@@ -112,7 +112,7 @@ func (f *File) Finish() error {
 	return err
 }
 
-// freeUnit is the unit in which disk space is freed, in bytes.
+// freeUnit is the unit for freeing disk space, in bytes.
 const freeUnit = 1 << 20
 
 // Drop frees the disk space and page cache of the first n blocks, which must not be read

@@ -45,7 +45,7 @@ func Detect(head []byte) compress.Format {
 		return compress.LZ4
 	case len(head) >= HeadSize && begins("BZh") && head[3] >= '1' && head[3] <= '9' &&
 		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
-		// A block, or the end of an empty file. A line of text may begin with BZh, too.
+		// A block, or the end of an empty file. A line of text can also begin with BZh.
 		return compress.BZ2
 	case isSkippable(head):
 		return compress.Zstd

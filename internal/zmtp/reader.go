@@ -38,7 +38,7 @@ const (
 	smallBuffer = 4 << 10                // buffer of a quiet connection
 	firstGrowth = 64 << 10               // size of the buffer after it has grown once
 	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message
-	keepTime    = 100 * time.Millisecond // time after a message for which a large buffer is kept
+	keepTime    = 100 * time.Millisecond // how long a large buffer is kept after a message
 	frameBytes  = 24                     // memory of a frame, besides its bytes
 
 	framesPerTurn = 4 << 10 // number of frames to read before yielding to other goroutines
@@ -160,7 +160,7 @@ func (r *Reader) begin() {
 	if r.pos == r.end {
 		r.pos, r.end = 0, 0
 	}
-	clear(r.frames) // release earlier buffers, to which the frames refer
+	clear(r.frames) // release earlier buffers that the frames refer to
 	if r.frames = r.frames[:0]; cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}

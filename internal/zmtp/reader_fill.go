@@ -41,7 +41,7 @@ func (r *Reader) fill(missing int, last bool) error {
 	}
 }
 
-// readInto reads the rest of body, of which the first n bytes are set.
+// readInto reads the rest of body. The first n bytes are already set.
 func (r *Reader) readInto(body []byte, n int) error {
 	for n < len(body) {
 		if _, err := r.setDeadline(max(n, 1)); err != nil {

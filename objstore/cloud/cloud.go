@@ -4,7 +4,7 @@
 //	s3://BUCKET/PREFIX?region=REGION&endpoint=https://HOST
 //	gs://BUCKET/PREFIX
 //
-// Credentials come from the same sources as those of the clouds' own programs. For S3, these are
+// Credentials come from the same sources that the clouds' own programs use. For S3, these are
 // the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, the file
 // ~/.aws/credentials, and the machine's role. For Google, they are the application default
 // credentials. Pass [Schemes] to [stores.NewSet]:

@@ -109,8 +109,8 @@ func (l *borrowedReader) release() {
 	l.mu.Unlock()
 }
 
-// storeError converts an error to the one that the store expects. Transient errors stay unchanged.
-// So does status 409, after which the object may or may not exist.
+// storeError converts an error to the error that the store expects. Transient errors stay unchanged. So
+// does status 409: the object may or may not exist.
 func (b *s3) storeError(err error, name string) error {
 	if err == nil {
 		return nil

@@ -74,7 +74,7 @@ def _of_pandas(data: Any, nested: bool, dictionaries: bool, ranges: bool) -> pa.
         arrays.append(array)
         notes.append(column_note)
 
-    # Have pandas describe an empty frame, in which the columns with a note are objects.
+    # Have pandas describe an empty frame, where the columns with a note are objects.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]

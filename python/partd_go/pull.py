@@ -98,7 +98,7 @@ class PullFrame(Process, Shown):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked meanwhile also has the file open
+                    fcntl.flock(lock, fcntl.LOCK_UN)  # a process that was forked in between also has the file open
         except Error:
             raise
         except OSError as error:

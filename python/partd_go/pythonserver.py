@@ -23,7 +23,7 @@ _COMMANDS = {
 
 
 class PythonLink(Link):
-    """A connection on which each message has several frames, and replies come in order."""
+    """A connection where each message has several frames, and replies come in order."""
 
     python = True
     flags = _MORE | _LONG | _COMMAND

@@ -19,8 +19,8 @@ from .errors import Error, NoServer, failure, not_started
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # bytes of a Unix socket's path; systems allow 104 or 108
-_STOP_TIMEOUT = 60.0  # seconds in which a server must write all data and exit
-START_TIMEOUT = 60.0  # seconds in which a server must be ready; recovery after a crash can take long
+_STOP_TIMEOUT = 60.0  # seconds that a server has to write all data and exit
+START_TIMEOUT = 60.0  # seconds that a server has to become ready; recovery after a crash can take long
 
 # This shell runs the server's command, which follows "--". After the server ends, it removes the
 # directories before "--", even if this process has ended or the server was killed.

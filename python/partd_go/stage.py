@@ -171,7 +171,7 @@ class _Run:
             return False
         try:
             self.results[s], self.expires[s] = storage.read(stored, s.format), expires
-        except FileNotFoundError:  # removed meanwhile
+        except FileNotFoundError:  # removed in the meantime
             return False
         return True
 

@@ -37,7 +37,7 @@ class _Source(NamedTuple):
 
     dump: str  # the syntax tree
     paths: set[tuple[str, ...]]  # each variable with the attributes after it: a.b.c is ("a", "b", "c")
-    imports: list[tuple[str, str, str]]  # (variable, module, attribute); attribute is "" for the module itself, variable is "" if there is none
+    imports: list[tuple[str, str, str]]  # (variable, module, attribute); attribute is "" for the module itself, variable is "" if the import binds no variable
 
 
 class Code:

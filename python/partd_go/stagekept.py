@@ -175,7 +175,7 @@ def _parse(path: Path) -> Kept | None:
     """Returns the result in a file, or None if the file is not a result."""
     try:
         match, stat = _RESULT.fullmatch(path.name), path.stat()
-    except FileNotFoundError:  # removed meanwhile
+    except FileNotFoundError:  # removed in the meantime
         return None
     expires = int(match[2]) / 1000 if match and match[2] else math.inf
     return Kept(path.parent.name, match[1], stat.st_mtime, expires, stat.st_size, path) if match else None

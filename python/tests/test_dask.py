@@ -62,7 +62,7 @@ def tail(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
-    """Yields names, collections, and the columns by which to sort their rows for comparing."""
+    """Yields names, collections, and the columns to sort their rows by for comparing."""
     df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
     with dask.config.set({"dataframe.shuffle.method": how}):
         yield "shuffle", df.shuffle("name"), []

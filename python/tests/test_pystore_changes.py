@@ -100,7 +100,7 @@ def test_killed_in_a_transaction(store, collection, at, changed):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
-    """A process that lost its lock, for example by sleeping too long, gets an error and leaves later changes alone."""
+    """A process that lost its lock, for example by sleeping too long, gets an error and does not affect later changes."""
     for item in "xy":
         collection.write(item, rows(1, 2))
     append = collection._append

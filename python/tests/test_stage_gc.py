@@ -191,7 +191,7 @@ def test_gc_removes_leftovers_of_killed_processes(place):
 
 
 def test_gc_leaves_locked_results(clock):
-    """gc() does not wait for locks, and leaves locked results alone."""
+    """gc() does not wait for locks, and keeps locked results."""
     made = load(
         "from partd_go.stage import gc\n"
         f"@stage(cache=True, ttl=100)\ndef one():\n{note('one')}    said.append(gc(max_bytes=0))\n    return pandas.DataFrame({{'a': [1]}})\n".replace(

@@ -280,7 +280,7 @@ def start(place, at, lease="30"):
 
 
 def test_gc_does_not_wait_for_locks(place, clock):
-    """gc() leaves a locked result alone, and the lock is free once its holder has released it."""
+    """gc() keeps a locked result, and the lock is free once its holder has released it."""
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)

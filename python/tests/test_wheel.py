@@ -1,4 +1,4 @@
-"""The wheel alone in an environment."""
+"""The wheel in an environment without other packages."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ var hitsStart = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 const hitsDays = 30
 
-// hitsColumns are 105 columns like those of ClickBench's table hits, with similar numbers of
+// hitsColumns are 105 columns like the ones in ClickBench's table hits, with similar numbers of
 // each type. The queries use the first 25. The others are nearly always 0 or empty, like most
 // of ClickBench's.
 var hitsColumns = append([]column{

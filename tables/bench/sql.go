@@ -117,8 +117,8 @@ func execDuckDB(conn duckdb.Connection, sql string) error {
 	return nil
 }
 
-// small measures the latency of small queries: first with a pause after each, in which the engine
-// opens a spare database, and then without.
+// small measures the latency of small queries, first with a pause after each, and then without.
+// In the pause, the engine opens a spare database.
 func (b *bench) small(s *tables.Store) error {
 	if err := b.put(s, "small", trades(0, 10)); err != nil {
 		return err

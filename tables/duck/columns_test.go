@@ -52,7 +52,7 @@ func TestColumnsOfViews(t *testing.T) {
 	}
 }
 
-// TestLargeFile reads a table of one file with several row groups, to which the view adds an empty file.
+// TestLargeFile reads a table of one file with several row groups. The view adds an empty file.
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 300_000))

@@ -29,12 +29,12 @@ var floats = arrow.NewSchema([]arrow.Field{
 	nullable("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float32)),
 }, nil)
 
-// floatRow returns a row in JSON, in which each float is v.
+// floatRow returns a row in JSON where each float is v.
 func floatRow(k int, v string) string {
 	return fmt.Sprintf(`{"k":%d,"f":%s,"g":%s,"s":{"a":%s,"b":{"c":%s}},"l":[%s],"m":[{"key":"x","value":%s}]}`, k, v, v, v, v, v, v)
 }
 
-// expectNaN expects row 2 to contain NaN in SQL's order, in which NaN equals itself and is
+// expectNaN expects row 2 to contain NaN in SQL's order, where NaN equals itself and is
 // larger than all numbers. Rows 1 and 4 contain 1; row 3 contains null.
 func expectNaN(t *testing.T, s *tables.Store, state string) {
 	t.Helper()

@@ -73,8 +73,8 @@ func (p *preparedCache) keep(st prepared) {
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
 }
 
-// limit drops the least recently used statements for which matches returns true, until those that remain
-// are at most count statements and have at most the given size in bytes.
+// limit drops the least recently used of the statements that matches selects, until at most count of them
+// remain, with at most the given size in bytes.
 func (p *preparedCache) limit(count, bytes int, matches func(prepared) bool) {
 	for i, st := range slices.Backward(p.entries) {
 		if !matches(st) {

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// scratch manages Parquet files from which DuckDB reads rows that are not in a table's own files. A file
+// scratch manages Parquet files with rows for DuckDB that are not in a table's own files. A file
 // with the rows of a tail is reused until the tail changes.
 type scratch struct {
 	dir string

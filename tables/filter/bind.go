@@ -28,7 +28,7 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a value in the type in which a column is compared.
+// value is a value in the type that a column is compared in.
 type value struct {
 	whole   int64 // for bools, integers, dates and times
 	float   float64
@@ -70,7 +70,7 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if
+// columnTypes returns the type of a column's values, and the type that they are compared in, or nil if
 // they cannot be compared.
 func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
@@ -234,7 +234,7 @@ func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
 	return value{whole: i}, v.IsInt64()
 }
 
-// timeValue converts a date or time to the exact number of units in which the column is compared.
+// timeValue converts a date or time to an exact number, in the unit that the column is compared in.
 func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
 	switch as := as.(type) {
 	case *arrow.Date32Type:

@@ -142,7 +142,7 @@ func In[V Value](column string, values ...V) *Expr {
 	return e
 }
 
-// Like returns an expression that is true where a column matches a pattern, in which %
+// Like returns an expression that is true where a column matches a pattern, where %
 // stands for any text and _ for any one character.
 func Like(column, pattern string) *Expr { return compareWith(column, "like", pattern) }
 

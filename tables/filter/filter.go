@@ -3,7 +3,7 @@
 //	price > 100 and sym in ('A', 'B')
 //
 // Parse an expression, or build one from values, and apply it to record batches. With [Condition.May], scans
-// also skip files and row groups in which no row can match.
+// also skip files and row groups where no row can match.
 //
 // Logic is three-valued, as in SQL: a comparison with a null is neither true nor false, and
 // a row is kept only if the whole expression is true for it. A NaN is neither equal to, less
@@ -92,7 +92,7 @@ func (e *Expr) Bind(schema *arrow.Schema) (*Condition, error) {
 }
 
 // Holds reports for each row whether the condition is true. column must return the values of a column, in its
-// type in the bound schema or in the type in which tables store it.
+// type in the bound schema or in its stored type.
 func (c *Condition) Holds(rows int, column func(name string) arrow.Array) ([]bool, error) {
 	if c.root == nil {
 		return slices.Repeat([]bool{true}, rows), nil
@@ -149,7 +149,7 @@ type node struct {
 	offset int
 }
 
-// Filter returns the rows of a batch for which the expression is true. The caller must
+// Filter returns the rows of a batch where the expression is true. The caller must
 // release the result.
 func (e *Expr) Filter(_ context.Context, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	c, err := e.boundFor(batch.Schema())

@@ -52,7 +52,7 @@ const rows = `[
 {"id":1,"n":255,"big":0,"x":-2,"f":2,"half":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
 {"id":2}]`
 
-// ids returns the ids of the rows for which an expression is true.
+// ids returns the ids of the rows where an expression is true.
 func ids(t testing.TB, text string, batch arrow.RecordBatch) string {
 	t.Helper()
 	e, err := filter.Parse(text)

@@ -100,7 +100,7 @@ func next(text string, at int) (token, int, error) {
 	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// quoted reads quoted text, in which two quotes mean one, and returns the offset after it.
+// quoted reads quoted text, where two quotes mean one, and returns the offset after it.
 func quoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]

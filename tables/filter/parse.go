@@ -15,7 +15,7 @@ type parser struct {
 	token token // next token
 	after int   // offset after the next token
 	depth int
-	err   error // the first error, after which the next token is always the end
+	err   error // the first error; after it, the next token is always the end
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].

@@ -86,7 +86,7 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, unsigned, s.opts.ReadOnly}, nil
 }
 
-// Bearer verifies the bearer token in the request's Authorization header, or fallback if there is none.
+// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer token.
 func (s *Server) Bearer(r *http.Request, fallback string) (Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

@@ -290,7 +290,7 @@ func packed(t *testing.T, m proto.Message) []byte {
 }
 
 // cancelMany returns an attack that cancels as many endpoints as fit into an action: empty ones,
-// and those of statements.
+// and statements' endpoints.
 func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	ticket := packed(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})

@@ -132,7 +132,7 @@ func (b *budget) hold(w *watchedStream, n int64) {
 }
 
 // ask counts a request without rows until its call ends. Such calls may wait long for
-// slots, so they have their own part of the memory, for which puts never wait.
+// slots, so they have their own part of the memory. Puts never wait for it.
 func (b *budget) ask(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.asked = n

@@ -13,7 +13,7 @@ import (
 )
 
 // Puts of small messages that decompress to many rows stay within the memory limit. Puts that
-// complete take turns. If puts stay open, those that wait are refused.
+// complete take turns. If puts stay open, waiting puts are refused.
 func TestDecompressedRowsShareMemory(t *testing.T) {
 	const puts, rows = 24, 500_000 // 4 MB each, which the store holds until it has more
 	const limit = 64 << 20

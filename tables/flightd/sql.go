@@ -20,7 +20,7 @@ import (
 
 // sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It
 // stores nothing for its clients: tickets and handles of prepared statements contain the statement,
-// so they survive a restart. They grant no rights beyond those of the caller.
+// so they survive a restart. They grant no rights beyond the caller's.
 type sqlServer struct {
 	flightsql.BaseServer
 	store   *tables.Store
@@ -85,7 +85,7 @@ func sqlError(err error) error {
 
 var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 
-// executions contains the executions that can be canceled by id. Whoever knows an id may cancel,
+// executions contains the executions that can be canceled by id. Any client that knows an id may cancel,
 // because only the client that chose or received the id knows it. The limits on concurrent calls also
 // bound the size of this set.
 type executions struct {

@@ -93,7 +93,7 @@ func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(..
 	return schema, chunks, nil
 }
 
-// likeMatcher returns a function that matches names with a LIKE pattern, in which \ is the escape
+// likeMatcher returns a function that matches names with a LIKE pattern, where \ is the escape
 // character. A nil pattern matches every name.
 func likeMatcher(pattern *string) (func(string) bool, error) {
 	if pattern == nil {

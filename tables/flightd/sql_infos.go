@@ -95,7 +95,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 	return infos
 }
 
-// knownInfos is a request for SQL infos without unknown ids, on which the library would fail.
+// knownInfos is a request for SQL infos without unknown ids. The library would fail on them.
 type knownInfos []uint32
 
 func (ids knownInfos) GetInfo() []uint32 { return ids }

@@ -86,7 +86,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 	}
 }
 
-// Every id of GetSqlInfo has a value, for drivers fail at one that has none.
+// Every id of GetSqlInfo has a value, because drivers fail if a value is missing.
 func TestSQLInfosAreWhole(t *testing.T) {
 	known := sqlInfos()
 	for id, name := range pb.SqlInfo_name {

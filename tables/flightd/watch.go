@@ -139,7 +139,7 @@ type watchedStream struct {
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
 
-// withCause returns the reason for which the server canceled the call, or err if it did not.
+// withCause returns the reason why the server canceled the call, or err if it did not.
 func (w *watchedStream) withCause(err error) error {
 	cause := context.Cause(w.ctx)
 	if code, ok := codeByCause[cause]; ok && err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// keepNanoseconds makes a view keep the nanoseconds of times with a zone, for which SQL has no type. It
+// keepNanoseconds makes a view keep the nanoseconds of times with a zone. SQL has no type for them. It
 // sets v.source to a subquery with two columns for each such column. The first has the column's name
 // and SQL's type, for conditions. The second has another name and no zone, and the engine's option
 // Nanoseconds reads it exactly.

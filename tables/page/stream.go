@@ -42,7 +42,7 @@ func (q *request) runSend(f func() error) error {
 }
 
 // stream answers with the rows of a statement in a format, at most limit rows unless limit is 0. It
-// holds one batch in memory at a time. v is the view for which the statement was built, or nil for a
+// holds one batch in memory at a time. v is the view that the statement was built for, or nil for a
 // statement that the client wrote.
 func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
 	linesAbove := 0

@@ -31,7 +31,7 @@ func shared[T numbers](t arrow.DataType, v []T, valid []byte, nulls int) arrow.A
 	return array.MakeFromData(array.NewData(t, len(v), buffers, nil, nulls, 0))
 }
 
-// counted returns an array of numbers in which the value missing is null.
+// counted returns an array of numbers where the value missing is null.
 func counted[T int32 | int64](t arrow.DataType, v []T, missing T) arrow.Array {
 	valid, nulls := make([]byte, bitutil.BytesForBits(int64(len(v)))), 0
 	for i, n := range v {

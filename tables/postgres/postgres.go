@@ -1,5 +1,5 @@
 // Package postgres lets programs keep the catalog of their tables in PostgreSQL. Import it
-// for its side effect alone: package tables then accepts a catalog at
+// only for its side effect: package tables then accepts a catalog at
 // postgres://HOST/DATABASE.
 //
 //	import _ "github.com/go-partd/partd/tables/postgres"
@@ -110,7 +110,7 @@ func dollars(q string) string {
 // lockCatalog waits for other writers of the schema's catalog, and returns the transaction's id.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
-// BeginTx begins a transaction in which each statement sees what was committed before it.
+// BeginTx begins a transaction where each statement sees what was committed before it.
 func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err == nil && c.of.writes {

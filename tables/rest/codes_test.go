@@ -88,7 +88,7 @@ func TestCodesOfRefusals(t *testing.T) {
 	}
 }
 
-// Messages about what is missing or exists are those of Iceberg's own catalogs, which engines show.
+// Messages about missing or existing names are the same as in Iceberg's own catalogs, because engines show them.
 func TestWordsOfIceberg(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

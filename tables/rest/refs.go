@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// refsMetadata is the JSON form of table metadata with only those snapshots to which a branch or tag
-// refers. The library's own type is not used, because it would copy all snapshots first.
+// refsMetadata is the JSON form of table metadata with only the snapshots that a branch or tag
+// refers to. The library's own type is not used, because it would copy all snapshots first.
 type refsMetadata struct {
 	FormatVersion       int                             `json:"format-version"`
 	UUID                uuid.UUID                       `json:"table-uuid"`

@@ -16,7 +16,7 @@ const (
 	maxNested = 100
 )
 
-// stageKey is a stage, its key, and the inputs from which the key was computed.
+// stageKey is a stage, its key, and the inputs that the key was computed from.
 type stageKey struct {
 	*node
 	key          string

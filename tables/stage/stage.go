@@ -11,7 +11,7 @@
 //
 // # Promises
 //
-//   - A stored result is complete. What a failed or killed stage left behind is never read;
+//   - A stored result is complete. Leftovers of a failed or killed stage are never read;
 //     GC removes it, as does the next run that computes the key.
 //   - A cached stage returns what was read back from storage, on the first run as on later
 //     ones.

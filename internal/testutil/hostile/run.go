@@ -21,7 +21,7 @@ type Report struct {
 }
 
 // Run holds n conversations with the server, some concurrently, chosen by the seed: mostly
-// mutations of honest ones, and sometimes named ones that are quick. At the same time, an honest
+// mutations of honest ones, and sometimes quick named ones. At the same time, an honest
 // peer stores and reads on old and new connections. Its requests must be answered within answerIn,
 // not counting stalls of this machine. Run returns the first error. Unless progress is nil, Run
 // calls it from time to time.

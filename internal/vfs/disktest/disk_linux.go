@@ -37,7 +37,7 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-// unmount unmounts dir, and thereby releases the loop device that mount(8) has set up.
+// unmount unmounts dir, which releases the loop device that mount(8) has set up.
 func unmount(dir string) error { return syscall.Unmount(dir, syscall.MNT_DETACH) }
 
 func flush(dir string) error {

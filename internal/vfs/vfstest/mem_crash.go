@@ -53,7 +53,7 @@ func (m *Mem) SyncDir(name string) error {
 	return nil
 }
 
-// syncNames makes the changes in a directory durable. Earlier changes on which they depend, such as
+// syncNames makes the changes in a directory durable. Earlier changes that they depend on, such as
 // in the other directory of a rename, become durable too.
 func (m *Mem) syncNames(dir *inode) {
 	selected := make([]bool, len(m.pending))

@@ -238,8 +238,8 @@ func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	for base, node := range n.names {
 		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
 	}
-	// Sort by inode number: that is reproducible, but not the order of names, on which programs
-	// must not rely.
+	// Sort by inode number: that is reproducible, but not the order of names. Programs must not
+	// rely on that order.
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
 	m.open++
 	return d, nil

@@ -138,7 +138,7 @@ def _frames(key: str, value: bytes) -> Iterator[tuple[int, _Reader]]:
 
 
 def commits(store: Store, control: str) -> dict[str, Commit]:
-    """Returns the first commit of each task, the one that counts."""
+    """Returns the first commit of each task. Later commits do not count."""
     results: dict[str, Commit] = {}
     for kind, frame in _frames(control, store.get([control])[0]):
         if kind != COMMIT:

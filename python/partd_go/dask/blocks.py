@@ -34,7 +34,7 @@ _lookups_lock = threading.Lock()
 
 @dataclass
 class Layout:
-    """What the pieces of a task share: an empty frame, and the form of each array."""
+    """The common properties of a task's pieces: an empty frame, and the form of each array."""
 
     empty: pd.DataFrame
     forms: list[str]  # of the columns, then the index levels
@@ -66,7 +66,7 @@ def _arrays(df: pd.DataFrame) -> list[Any]:
 
 
 def _form(array: Any) -> str:
-    """Returns the form in which an array is stored:
+    """Returns the form that an array is stored in:
 
     plain   the bytes of a NumPy array
     code    the codes of a categorical, like plain

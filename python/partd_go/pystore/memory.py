@@ -75,7 +75,7 @@ def estimate_dataframe_memory(df: pd.DataFrame) -> float:
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
     """Returns the same values in smaller types: smaller integers, float32 if it is exact, and with deep, categories for
-    text columns in which over half of the values are repeats."""
+    text columns where over half of the values are repeats."""
     return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
 
 

@@ -61,7 +61,7 @@ class Transaction:
             undo.end(collection, name)
 
     def rollback(self) -> None:
-        """Discards the changes, none of which has been applied."""
+        """Discards the changes. None has been applied yet."""
         if self._state:
             raise TransactionError(f"Transaction already {self._state}")
         self._state = "rolled back"

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # seconds for one request to cancel a call
 _CANCEL_WINDOW = 10.0  # seconds during which cancel is repeated, because the call may not have reached the server yet
-_GRACE = 0.5  # seconds after the timeout in which Flight may report it itself
+_GRACE = 0.5  # seconds after the timeout that Flight has to report it itself
 _CANCEL_WAIT = 0.5  # seconds that cancel blocks its caller
 
 

@@ -27,7 +27,7 @@ _grpc_process: int | None = None  # the process that uses gRPC
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _GROUP_BYTES = 16 << 20  # size of the batches that one call of _read_batches returns
-_GROUP_TIME = 0.03  # seconds after which it returns fewer
+_GROUP_TIME = 0.03  # seconds until it returns fewer
 _MAX_REOPENED = 8  # connections that are kept for unpickled handles
 
 

@@ -1,4 +1,4 @@
-// Package databasesql_test asks tables through database/sql. It is a module of its own,
+// Package databasesql_test asks tables through database/sql. It is a separate module,
 // so that the driver weighs on no user of tables.
 package databasesql_test
 

@@ -250,7 +250,7 @@ func (c *cursor) hasBitmap(id arrow.Type) bool {
 	return true
 }
 
-// storage returns the type in which values are stored.
+// storage returns the storage type of an extension type, or dt itself.
 func storage(dt arrow.DataType) arrow.DataType {
 	for {
 		extension, ok := dt.(arrow.ExtensionType)

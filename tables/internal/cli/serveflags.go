@@ -39,7 +39,7 @@ type serveConfig struct {
 
 const unixScheme = "grpc+unix://"
 
-// shootsFlags maps shoots' flags to the equivalent flags of serve, or to "" if there is none. They are
+// shootsFlags maps shoots' flags to the equivalent flags of serve, or to "" if serve has no such flag. They are
 // hidden, but the help text mentions them.
 var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 

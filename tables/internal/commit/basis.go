@@ -10,14 +10,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// Basis describes the table state for which a step's files were written: columns, row order and snapshot. The files are
+// Basis describes the table state that a step's files were written for: columns, row order and snapshot. The files are
 // valid while the table still matches the basis.
 type Basis struct {
 	UUID    string
 	schema  int               // schema ID
 	columns int               // the highest column ID
 	Order   *definition.Order // nil if the table has no order
-	Base    *int64            // ID of the snapshot that was read; nil if there was none
+	Base    *int64            // ID of the snapshot that was read; nil if the table had no snapshot
 
 	Allowed AllowedChanges // which row changes are allowed after Base
 	IO      *icecat.FileIO // used to write the files
@@ -85,7 +85,7 @@ func RetryStale(limit int, f func() error) error {
 	return ErrConflict
 }
 
-// SnapshotID returns the ID of a table's current snapshot, or nil if there is none.
+// SnapshotID returns the ID of a table's current snapshot, or nil if the table has no snapshot.
 func SnapshotID(t *table.Table) *int64 {
 	if s := t.CurrentSnapshot(); s != nil {
 		return &s.SnapshotID

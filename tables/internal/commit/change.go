@@ -38,7 +38,7 @@ const (
 	Restores                   // the step does not need the current table, which can be damaged
 )
 
-// PreparedStep is a step, with the IO that wrote its files; IO is nil if there are none.
+// PreparedStep is a step, with the IO that wrote its files; IO is nil if the step has no files.
 type PreparedStep struct {
 	Mode  Mode
 	IO    *icecat.FileIO

@@ -258,7 +258,7 @@ func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, 
 	return take.Concat(cast)
 }
 
-// rowsUntil is the snapshot property in which a fold records when its newest row was acknowledged, in milliseconds since 1970.
+// rowsUntil is the snapshot property where a fold records when its newest row was acknowledged, in milliseconds since 1970.
 const rowsUntil = "partd.rows-until"
 
 // SnapshotAt returns the snapshot that was current at a moment, or nil if there was none. It ignores snapshots that contain

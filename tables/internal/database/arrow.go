@@ -218,7 +218,7 @@ func decimal(t arrow.DecimalType, v *big.Int) (d duckdb.Value, err error) {
 	return duckdb.CreateDecimal(duckdb.NewDecimal(uint8(t.GetPrecision()), uint8(t.GetScale()), duckdb.NewHugeInt(low, high))), nil
 }
 
-// timeOfDay converts a time of day. It rejects values for which DuckDB would write beyond a buffer.
+// timeOfDay converts a time of day. It rejects values that would make DuckDB write beyond a buffer.
 func timeOfDay(unit arrow.TimeUnit, v int64) (d duckdb.Value, err error) {
 	nanos := int64(unit.Multiplier())
 	if v < 0 || v > 24*int64(time.Hour)/nanos {

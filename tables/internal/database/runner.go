@@ -26,7 +26,7 @@ type Runner interface {
 	Close()
 }
 
-// Job is a statement in which all names refer to tables.
+// Job is a statement where all names refer to tables.
 type Job struct {
 	SQL        string
 	Memory     int64

@@ -117,7 +117,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return asIntegers(batch, s.shown)
 }
 
-// asIntegers converts a batch to the result's schema, in which int64 replaces 128-bit integers.
+// asIntegers converts a batch to the result's schema, where int64 replaces 128-bit integers.
 func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {

@@ -49,7 +49,7 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bo
 	return false, nil
 }
 
-// unannotatedFiles creates files from which unannotatedFile removes the width annotations.
+// unannotatedFiles creates files for unannotatedFile, which removes their width annotations.
 type unannotatedFiles struct{ iceio.WriteFileIO }
 
 func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {

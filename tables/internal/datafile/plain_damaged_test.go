@@ -70,7 +70,7 @@ func fewPages(t testing.TB) (files [][]byte) {
 	return files
 }
 
-// likeLibrary compares the rows of a file, which may be damaged, with those that the library reads.
+// likeLibrary compares the rows of a file, which may be damaged, with the rows that the library reads.
 func likeLibrary(t testing.TB, content []byte) (failed, copied int) {
 	f, g, err := plainFile(t, content, true)
 	if err != nil || len(f.scan.Columns) != 2 {

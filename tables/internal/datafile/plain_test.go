@@ -167,7 +167,7 @@ func somewhere(random *rand.Rand, rows int64) (all []span) {
 
 var plainTypes = []arrow.Type{arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}
 
-// TestPlain checks that random rows of all types equal those that the library reads, however the
+// TestPlain checks that random rows of all types equal the library's, however the
 // pages were written. Columns of plain values without nulls must be copied.
 func TestPlain(t *testing.T) {
 	const n = 9000

@@ -142,7 +142,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			}
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
-		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch holds a reference of its own
+		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch holds its own reference
 			conditionReader.releaseArrays(st.looked)
 		}
 		if f.scan.Recycle {

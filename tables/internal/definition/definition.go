@@ -21,9 +21,9 @@ import (
 // Definition is the parsed metadata of a table. It never changes.
 type Definition struct {
 	Columns *iceberg.Schema
-	Put     *arrow.Schema // the types in which the columns were put
-	Stored  *arrow.Schema // the types in which the table stores them
-	Logical *arrow.Schema // the types in which readers get them
+	Put     *arrow.Schema // the types of the columns as put
+	Stored  *arrow.Schema // the types that the table stores
+	Logical *arrow.Schema // the types that readers get
 
 	Settings Settings
 	Order    *Order                       // nil if rows are in the order of arrival
@@ -85,7 +85,7 @@ func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error
 	return d, nil
 }
 
-// Types returns the types in which columns were put, and the types in which they are stored.
+// Types returns the types of the columns as put, and their stored types.
 func Types(columns *iceberg.Schema, property string) (putSchema, stored *arrow.Schema, err error) {
 	if stored, err = schema.StoredSchema(columns); err != nil {
 		return nil, nil, err

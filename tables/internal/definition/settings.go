@@ -28,7 +28,7 @@ type Settings struct {
 	// Time is the column that orders the table's rows: a timestamp or a date32. If it is "", rows stay in the
 	// order of arrival.
 	Time string `json:"time,omitempty"`
-	// Keys are the columns that distinguish rows with equal times. If there are none, rows with equal times
+	// Keys are the columns that distinguish rows with equal times. Without keys, rows with equal times
 	// are duplicates.
 	Keys []string `json:"keys,omitempty"`
 	// OnDuplicate is the rule for rows with equal Time and Keys.
@@ -69,7 +69,7 @@ const (
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates is refused
 )
 
-// Partition is the length of the periods by which a table's files are divided.
+// Partition is the length of the periods that divide a table's files.
 type Partition string
 
 // SettingsProperty is the table property that contains the settings.
@@ -137,7 +137,7 @@ func (s Settings) Order() []string {
 	return append([]string{s.Time}, s.Keys...)
 }
 
-// The periods by which files are divided, in UTC. "" is PartitionNone.
+// The periods that divide files, in UTC. "" is PartitionNone.
 const (
 	PartitionNone    Partition = "none"
 	PartitionAuto    Partition = "auto" // months, quarters or years, depending on the time between the first and the last row
@@ -162,7 +162,7 @@ func (s Settings) CheckPartition() error {
 // HasPeriods reports whether files are divided by periods.
 func (s Settings) HasPeriods() bool { return s.Partition != "" && s.Partition != PartitionNone }
 
-// NextStart returns the start of the period after the one that contains t.
+// NextStart returns the start of the first period after t.
 func (p Partition) NextStart(t time.Time) time.Time {
 	year, month, day := t.UTC().Date()
 	switch p {

@@ -146,7 +146,7 @@ func confusableType(r *rand.Rand, t arrow.DataType) arrow.DataType {
 	return pick(r, slices.DeleteFunc(all, func(t arrow.DataType) bool { return t.ID() == arrow.NULL })...)
 }
 
-// putOther puts rows in which one column has a different type. The store must convert the values to equal
+// putOther puts rows where one column has a different type. The store must convert the values to equal
 // values of the table's type, or refuse them.
 func (d *run) putOther(r *rand.Rand) (string, error) {
 	c := choose(r, d.cols, func(c *column) bool {

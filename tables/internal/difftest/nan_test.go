@@ -23,8 +23,8 @@ func (d *run) narrowFloat(c *column, v any) any {
 	return v
 }
 
-// checkPartition compares the rows for which a condition is true, false and null. Together, these are all
-// rows of the table. It checks the library's filter, equivalent SQL, and plain SQL, in which NaN equals
+// checkPartition compares the rows where a condition is true, false and null. Together, these are all
+// rows of the table. It checks the library's filter, equivalent SQL, and plain SQL, where NaN equals
 // itself and is larger than all numbers.
 func (d *run) checkPartition(r *rand.Rand) (description string, err error) {
 	c := randomCond(r, d.cols, d.rows, 1)
@@ -64,7 +64,7 @@ func (d *run) checkFilter(c *cond) (string, error) {
 	return description, d.differIDs(reader, err, c.eval, yes)
 }
 
-// checkSQL compares the ids of the rows for which an SQL condition is true, false and null.
+// checkSQL compares the ids of the rows where an SQL condition is true, false and null.
 func (d *run) checkSQL(condition string, eval func(row) truth) (query string, err error) {
 	for outcome, where := range map[truth]string{yes: condition, no: "NOT (" + condition + ")", unknown: "(" + condition + ") IS NULL"} {
 		query = "SELECT id FROM t WHERE " + where

@@ -90,7 +90,7 @@ func (d *run) removesDuplicates() bool {
 	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
 }
 
-// schema returns random columns, one of which is the rows' id.
+// schema returns random columns, including the rows' id.
 func (d *run) schema(r *rand.Rand) (cols []*column) {
 	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -573,7 +573,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	return description, err
 }
 
-// wider returns the types to which a column may be widened.
+// wider returns the types that a column may be widened to.
 func wider(t arrow.DataType) (all []arrow.DataType) {
 	numbers := []arrow.DataType{
 		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,

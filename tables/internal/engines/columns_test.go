@@ -75,7 +75,7 @@ func (s *server) files(t *testing.T, table string) (paths []string) {
 }
 
 // testColumnTypes checks that the server writes Iceberg's types as Spark and pyiceberg do, also to tables with partitions,
-// for which the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must be equal.
+// where the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must be equal.
 // Known differences:
 //   - The server writes no columns of the types variant, geometry, geography and unknown.
 //   - Spark 4.1 with Iceberg 1.11 has no times of day and no timestamps in nanoseconds: only pyiceberg's files have them.

@@ -248,7 +248,7 @@ func (s *server) askAs(token, method, path string, body any, headers ...string) 
 	return a
 }
 
-// at returns the value at a path of names in the body, or nil if there is none.
+// at returns the value at a path of names in the body, or nil if the path is missing.
 func (a answer) at(names ...string) any {
 	var v any = a.body
 	for _, name := range names {

@@ -303,7 +303,7 @@ func TestModel(t *testing.T) {
 			}
 			t.Logf("round %d, step %d: %s %s: %d rows", round, i, by, what, len(m.rows))
 			readers := []string{"own", "sql", "pyiceberg", "duckdb", "polars", "daft", "spark"}
-			if m.gap { // Daft 0.7.26 cannot read a file in which a dropped column precedes others, whoever wrote it.
+			if m.gap { // Daft 0.7.26 cannot read a file where a dropped column precedes others, whoever wrote it.
 				readers = slices.DeleteFunc(readers, func(by string) bool { return by == "daft" })
 			}
 			m.check(readers)

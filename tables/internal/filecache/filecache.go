@@ -223,7 +223,7 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 	}), nil
 }
 
-// addPin adds a reference to the existing pin for a key. If there is none, it registers p, unless p is nil.
+// addPin adds a reference to the existing pin for a key. If the key has no pin, it registers p, unless p is nil.
 func (c *Cache) addPin(key string, p *pin) *pin {
 	c.mu.Lock()
 	defer c.mu.Unlock()

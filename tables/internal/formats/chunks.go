@@ -28,7 +28,7 @@ type text struct {
 	in             *Input
 	r              io.Reader
 	layout         records.Layout
-	names          []string // from the header; nil if there is none
+	names          []string // from the header; nil without a header
 	maxRecordBytes int      // maximum size of a record
 	errTooLong     error    // the error for a larger record
 	size           int      // size of chunks in bytes, unless a record is longer

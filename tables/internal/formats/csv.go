@@ -71,7 +71,7 @@ func (t *text) header(ctx context.Context) error {
 	return nil
 }
 
-// line returns the number of the line on which the current record starts.
+// line returns the number of the line where the current record starts.
 func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
 // next advances to the next record, and returns io.EOF after the last. In a file with one column, an empty line is a record.

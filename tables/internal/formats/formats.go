@@ -67,7 +67,7 @@ const (
 	maxArrowBytes = 1 << 30 // maximum size of an Arrow batch in memory, in bytes
 )
 
-// arrowSchemaKey is the Parquet metadata key in which Arrow's writers store the Arrow schema.
+// arrowSchemaKey is the Parquet metadata key where Arrow's writers store the Arrow schema.
 const arrowSchemaKey = "ARROW:schema"
 
 // Input is a file to read.
@@ -77,7 +77,7 @@ type Input struct {
 	Format Format
 	Sep    string // single byte that separates CSV fields; "" means a comma
 
-	// Known contains the columns with known types, such as those of the target table. It can be nil. Only text formats use
+	// Known contains the columns with known types, such as the target table's columns. It can be nil. Only text formats use
 	// it.
 	Known *arrow.Schema
 	// Count, if not nil, is called after each read with the number of bytes read.

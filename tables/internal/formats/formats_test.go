@@ -320,7 +320,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestParquetWithLyingSchema reads Parquet files in which the schema that Arrow's writers add
+// TestParquetWithLyingSchema reads Parquet files where the schema that Arrow's writers add
 // claims far too many columns.
 func TestParquetWithLyingSchema(t *testing.T) {
 	var b bytes.Buffer

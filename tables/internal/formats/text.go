@@ -222,7 +222,7 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 // entryNames are the names that are written for a map's keys and values, whatever the map's type calls them.
 var entryNames = []string{"key", "value"}
 
-// appendObject appends a struct as an object. If names is not nil, its names replace those of the fields.
+// appendObject appends a struct as an object. If names is not nil, its names replace the fields' names.
 func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte, err error) {
 	out = append(out, '{')
 	for k, f := range a.DataType().(*arrow.StructType).Fields() {

@@ -97,7 +97,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	s = s[1:]
 	for unit := int64(1e8); len(s) > 0 && s[0] >= '0' && s[0] <= '9'; unit /= 10 {
 		if unit == 0 && s[0] != '0' {
-			return s, false // no type can represent so many digits
+			return s, false // no type can represent this number of digits
 		}
 		m.nanos += int64(s[0]-'0') * unit
 		m.digits++

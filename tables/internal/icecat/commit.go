@@ -20,8 +20,8 @@ import (
 // Change is a staged change to one table.
 type Change struct {
 	Namespace, Name string
-	Base            *table.Table   // the state on which the change is based; nil if the table must not exist
-	DamagedLocation *string        // metadata location of a damaged table, for which Base is nil
+	Base            *table.Table   // the state that the change is based on; nil if the table must not exist
+	DamagedLocation *string        // metadata location of a damaged table; Base is then nil
 	New             table.Metadata // nil to delete the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO

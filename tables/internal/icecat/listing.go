@@ -236,7 +236,7 @@ func (c *Catalog) eachTable(ctx context.Context, f func(TableName, *table.Table)
 	return damaged
 }
 
-// PutsApplied returns those of the given IDs whose puts were committed to a table.
+// PutsApplied returns the given IDs whose puts were committed to a table.
 func (c *Catalog) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}

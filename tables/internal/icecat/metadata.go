@@ -107,7 +107,7 @@ func IsMetadata(property string) bool {
 	return strings.HasPrefix(property, MetaPrefix) || strings.HasPrefix(property, JSONPrefix)
 }
 
-// FromProperties returns the metadata that properties mirror, or nil if there is none.
+// FromProperties returns the metadata that properties mirror, or nil if no property mirrors metadata.
 func FromProperties(props map[string]string) (m map[string]any) {
 	for k, text := range props {
 		var v any = text

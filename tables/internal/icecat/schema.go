@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// The first two tables are those of pyiceberg's SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and
+// The first two tables are the same as in pyiceberg's SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and
 // change in the same transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (

@@ -249,7 +249,7 @@ func shorten(text string) string {
 	return text
 }
 
-// checkCondition counts the rows for which the rule's violation condition is true.
+// checkCondition counts the rows where the rule's violation condition is true.
 func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
 	violating, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	for _, i := range take.Indices(violating) {

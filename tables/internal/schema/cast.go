@@ -35,7 +35,7 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. It takes each column from the first index that indicesOf returns; if there is none, the
+// convert converts a batch to a schema. It takes each column from the first index that indicesOf returns; if it returns no index, the
 // column is null.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
@@ -195,7 +195,7 @@ func hasHiddenValues(a arrow.Array) bool {
 	return false
 }
 
-// hasValueUnderNull reports whether a has a value in a row in which nulls is null.
+// hasValueUnderNull reports whether a has a value in a row where nulls is null.
 func hasValueUnderNull(a, nulls arrow.Array) bool {
 	id := a.DataType().ID()
 	if nulls.NullN() == 0 || id == arrow.NULL || id == arrow.RUN_END_ENCODED {

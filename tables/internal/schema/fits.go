@@ -47,7 +47,7 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns the stored type with some of its nested types replaced by the original ones: those for which keep returns true.
+// Restore returns the stored type with some of its nested types replaced by the original ones, where keep returns true.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

@@ -74,7 +74,7 @@ func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	return false
 }
 
-// nullField returns the path of a required field that is null in row i, or "" if there is none.
+// nullField returns the path of a required field that is null in row i, or "".
 func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	if a.IsNull(i) {
 		return ""
@@ -106,7 +106,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	return ""
 }
 
-// WithNullableFields returns a type in which all nested fields can be null, except map keys.
+// WithNullableFields returns a type where all nested fields can be null, except map keys.
 func WithNullableFields(t arrow.DataType) arrow.DataType {
 	return mapFields(t, func(f arrow.Field) arrow.Field {
 		f.Type, f.Nullable = WithNullableFields(f.Type), true

@@ -61,7 +61,7 @@ func Errorf(column, format string, args ...any) *Error {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stored returns the schema in which a table stores columns with the put types. The error is an [Error]; it wraps [RefusedColumns] if
+// Stored returns the schema that a table uses to store columns with the put types. The error is an [Error]; it wraps [RefusedColumns] if
 // columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
@@ -91,7 +91,7 @@ var (
 	decimal20 = &arrow.Decimal128Type{Precision: 20}
 )
 
-// StoredType returns the type in which a table stores values of type t.
+// StoredType returns the type that a table uses to store values of type t.
 func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	switch t := t.(type) {
 	case *arrow.BooleanType, *arrow.Int32Type, *arrow.Int64Type, *arrow.Float32Type, *arrow.Float64Type, *arrow.StringType, *arrow.BinaryType, *arrow.Date32Type:
@@ -260,7 +260,7 @@ func decodedType(t arrow.DataType) arrow.DataType {
 	})
 }
 
-// MapLeaves returns a type in which each leaf type is replaced by f's result. It calls f for the leaves in order.
+// MapLeaves returns a type where each leaf type is replaced by f's result. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
 	return mapFields(t, func(field arrow.Field) arrow.Field {
 		field.Type = MapLeaves(field.Type, f)
@@ -268,7 +268,7 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 	}, f)
 }
 
-// mapFields returns a type in which mapField has replaced each direct field. If the type has no fields, mapLeaf replaces the type
+// mapFields returns a type where mapField has replaced each direct field. If the type has no fields, mapLeaf replaces the type
 // itself.
 func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {

@@ -32,7 +32,7 @@ func (f *File) Low() int64 { return cmp.Or(f.Bounds, &anyTimes).Lowest }
 // High returns the highest possible time in the file.
 func (f *File) High() int64 { return cmp.Or(f.Bounds, &anyTimes).Highest }
 
-// Files returns the version's files, in the order in which their rows were added.
+// Files returns the version's files, in the order their rows were added.
 func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	if s.table.CurrentSnapshot() == nil {
 		return nil, nil
@@ -68,7 +68,7 @@ func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (fil
 	return files, err
 }
 
-// Touching returns the files whose times overlap those of any file in others.
+// Touching returns the files whose times overlap the times of any file in others.
 func Touching(files, others []*File) (touching []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {

@@ -50,7 +50,7 @@ type epoch struct {
 	pending  [][]byte
 }
 
-// Log returns a table's log. If there is none, it creates one; folded must then be the table's last folded epoch.
+// Log returns a table's log. If the table has no log, Log creates one; folded must then be the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()

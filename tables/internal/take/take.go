@@ -13,7 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Where returns the rows of a batch for which keep is true. The caller releases them.
+// Where returns the rows of a batch where keep is true. The caller releases them.
 func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 	indices := Indices(keep)
 	if len(indices) == len(keep) {

@@ -123,7 +123,7 @@ type Range struct {
 	TimeColumn string    `json:"time_column,omitempty"`
 }
 
-// Keys are the columns that identify rows. If there are none, the table's settings apply.
+// Keys are the columns that identify rows. Without keys, the table's settings apply.
 type Keys struct {
 	Keys []string `json:"keys,omitempty"`
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Run serves at a port of its own until the test ends or stop is called, and closes
+// Run serves at its own port until the test ends or stop is called, and closes
 // what the server needs, in this order, once it has ended.
 func Run(t testing.TB, serve func(context.Context, net.Listener) error, needs ...io.Closer) (address string, stop func()) {
 	t.Helper()

@@ -1,4 +1,4 @@
-// What the first view weighs, how long it takes over a slow line, and what a million rows take here.
+// Measures the first view's size, its time over a slow line, and the time for a million rows.
 // Times are of this machine: they are printed, and bounded where PARTD_PAGE_LARGE asks for it.
 import { readdirSync } from "node:fs";
 import type { Page } from "@playwright/test";
@@ -24,7 +24,7 @@ async function load(page: Page, line?: { bits: number; delay: number }): Promise
   await page.goto(server.url);
   await expect(page.getByRole("treeitem", { name: /^trades/ })).toBeVisible();
   const seconds = (Date.now() - begun) / 1000;
-  // What is asked for once the tree is there is for later views.
+  // Requests after the tree has loaded belong to later views.
   const bytes = await page.evaluate(() => {
     const all = performance.getEntries().filter((e) => "transferSize" in e) as PerformanceResourceTiming[];
     const tree = all.find((e) => e.name.includes("/api/tree"))!.responseEnd;
@@ -44,7 +44,7 @@ test("the first view is light", async ({ page }) => {
   const far = await load(page, { bits: 1.6e6, delay: 150 });
   console.log(`first view: ${near.bytes} bytes; ${near.seconds.toFixed(2)} s on loopback, ${far.seconds.toFixed(2)} s at 1.6 Mbit/s and 150 ms`);
   expect(near.bytes).toBeLessThan(50_000);
-  // What it has no need of is there, but comes later.
+  // Files that the first view does not need exist, but are loaded later.
   expect(readdirSync("../dist").some((file) => /^sql-\w+\.js\.gz$/.test(file))).toBe(true);
   if (large) expect(far.seconds).toBeLessThan(1.5);
 });

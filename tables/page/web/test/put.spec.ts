@@ -1,4 +1,4 @@
-// From an empty store to a table that can be looked at, by mouse and by keys alone.
+// Puts a table into an empty store and views it, by mouse and with only the keyboard.
 import { gzipSync } from "node:zlib";
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
@@ -83,7 +83,7 @@ test("Latin-1 and files that are packed become what they say", async ({ page }) 
     await dialog.getByRole("button", { name: "Put" }).click();
     await expect(page.getByRole("gridcell").first()).toHaveText("café");
   }
-  // What is no text in the encoding that somebody chose is refused whole, at its line.
+  // A file that is not valid in the chosen encoding is refused completely; the error names the line.
   await page.goto(server.url);
   await page.getByRole("region", { name: "home" }).getByRole("button", { name: "Put a file…" }).click();
   await choose(page, "refused.csv", latin);

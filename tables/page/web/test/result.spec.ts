@@ -21,7 +21,7 @@ test("a result is sorted, filtered and profiled as a table is, at the server", a
   const id = page.getByRole("columnheader", { name: "id" });
   await expect(id).toContainText("int64");
   await expect(page.getByRole("columnheader", { name: "sym" })).toContainText("utf8");
-  // The keys alone: into the grid, up to the column's name, and twice Enter.
+  // With only the keyboard: into the grid, up to the column's name, and twice Enter.
   await page.getByRole("grid").focus();
   await page.keyboard.press("Enter");
   await expect(id).toHaveAttribute("aria-sort", "ascending");

@@ -63,7 +63,7 @@ export class Server {
     return this.call(`put?${new URLSearchParams({ bucket, table, mode, format: "csv" })}`, file);
   }
 
-  // trades has a row each second, of so many seconds, and a number in order.
+  // trades creates a table with n rows, one for each second, with ascending ids.
   async trades(n = rows) {
     await this.put("NYSE", "seed", "a\n1\n");
     const sql = `SELECT i AS id, TIMESTAMP '2024-01-01' + to_seconds(i) AS at, 'S' || (i % 7) AS sym,

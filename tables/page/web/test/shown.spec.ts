@@ -1,4 +1,4 @@
-// What is seen is what is there: snapshots, old versions, numbers whole, a server that comes back.
+// The page shows the true data: snapshots, old versions, complete numbers, a restarted server.
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
 

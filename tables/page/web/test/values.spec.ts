@@ -7,7 +7,7 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => server.stop());
 
-// What a statement writes, and what a cell shows for it: no digit less.
+// Maps a statement's expression to the cell's text, which must show every digit.
 const values: Record<string, string> = {
   "9007199254740993::BIGINT": "9007199254740993",
   "18446744073709551615::UBIGINT": "18446744073709551615",
