@@ -227,14 +227,14 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs := buildCommands(t)
-	python := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
-	if !python && os.Getenv("PARTD_REQUIRE_ALL") != "" {
+	programDir := buildCommands(t)
+	hasPython := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
+	if !hasPython && os.Getenv("PARTD_REQUIRE_ALL") != "" {
 		t.Error("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
 	}
 	for _, page := range docPages(t) {
 		t.Run(page, func(t *testing.T) {
-			script, want := scriptOf(page, blocksOf(t, page), python)
+			script, want := scriptOf(page, blocksOf(t, page), hasPython)
 			if script == "" {
 				return
 			}
@@ -250,7 +250,7 @@ func TestDocs(t *testing.T) {
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
 			// Skip the checksum database: go.sum has already been checked.
-			cmd.Env = append(cmd.Env, "PATH="+programs+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
+			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, script, out)
@@ -265,10 +265,10 @@ func TestDocs(t *testing.T) {
 			}
 		})
 	}
-	t.Run("names", func(t *testing.T) { checkNames(t, programs) })
+	t.Run("names", func(t *testing.T) { checkNames(t, programDir) })
 }
 
-// buildCommands builds partd, partd-server and the example of tasks in a temporary directory.
+// buildCommands builds partd, partd-server and the tasks example in a temporary directory.
 func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -289,8 +289,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestDocsGo checks that Go code in pages is formatted, and that code that is no program is part of these
-// files, where it is compiled and run.
+// TestDocsGo checks that Go code in pages is formatted, and that code that is not a complete program
+// appears in one of the test files listed below, which compile and run it.
 func TestDocsGo(t *testing.T) {
 	var source string
 	for _, name := range []string{"docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {

@@ -37,22 +37,22 @@ func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
 }
 
 func TestNumPyRefuses(t *testing.T) {
-	below := partd.NewDict()
-	ints, floats, texts := NewNumPy[int64](below), NewNumPy[float64](below), NewNumPy[string](below)
+	inner := partd.NewDict()
+	ints, floats, texts := NewNumPy[int64](inner), NewNumPy[float64](inner), NewNumPy[string](inner)
 	must(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
-	put(t, below, "odd.dtype", "<i8")
-	put(t, below, "odd", "123456789012")
-	put(t, below, "none.dtype", "no dtype")
-	put(t, below, "none", "12345678")
-	put(t, below, "empty.dtype", "")
-	put(t, below, "empty", "12345678")
-	put(t, below, "records.dtype", "[('a', '<i8')]")
-	put(t, below, "records", "12345678")
-	put(t, below, "bare", "12345678")
-	put(t, below, "cut.dtype", "|O")
-	put(t, below, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
-	put(t, below, "pickled.dtype", "|O")
-	put(t, below, "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
+	put(t, inner, "odd.dtype", "<i8")
+	put(t, inner, "odd", "123456789012")
+	put(t, inner, "none.dtype", "no dtype")
+	put(t, inner, "none", "12345678")
+	put(t, inner, "empty.dtype", "")
+	put(t, inner, "empty", "12345678")
+	put(t, inner, "records.dtype", "[('a', '<i8')]")
+	put(t, inner, "records", "12345678")
+	put(t, inner, "bare", "12345678")
+	put(t, inner, "cut.dtype", "|O")
+	put(t, inner, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
+	put(t, inner, "pickled.dtype", "|O")
+	put(t, inner, "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
 	for _, c := range []struct {
 		name, key, want string
 		read            func(key string) error
@@ -75,7 +75,7 @@ func TestNumPyRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
-	before := contents(t, below)
+	before := contents(t, inner)
 	for name, err := range map[string]error{
 		"holds <i8":           floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
 		"holds <i8, bu":       floats.Set(ctx, "ints", []float64{1}),
@@ -83,14 +83,14 @@ func TestNumPyRefuses(t *testing.T) {
 		"reserved for ":       errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
 		"reserved for dtypes": ints.Delete(ctx, "ints", ".dtype"),
 		"is not UTF-8":        texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
-		"from 1677-":          NewNumPy[time.Time](below).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
+		"from 1677-":          NewNumPy[time.Time](inner).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("got %v, want %q", err, name)
 		}
 	}
 	// The only trace may be a dtype that was set for the first of two keys.
-	after := contents(t, below)
+	after := contents(t, inner)
 	after = slices.DeleteFunc(after, func(s string) bool { return s == "new.dtype=<f8" })
 	if !slices.Equal(before, after) {
 		t.Errorf("refused, and changed:\n%q\n%q", before, after)
@@ -124,8 +124,8 @@ func contents(t *testing.T, p partd.Partd) (all []string) {
 }
 
 func TestNumPyRemovesBothKeys(t *testing.T) {
-	below := partd.NewDict()
-	n := NewNumPy[int16](below)
+	inner := partd.NewDict()
+	n := NewNumPy[int16](inner)
 	fill := func() { must(t, n.Append(ctx, Entry[[]int16]{"a", []int16{1, 2}}, Entry[[]int16]{"b", []int16{3}})) }
 	fill()
 	var keys []string
@@ -140,27 +140,27 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 		break
 	}
 	must(t, n.Delete(ctx, "a", "nothing"))
-	if got := fmt.Sprint(contents(t, below)); got != "[b.dtype=<i2 b=\x03\x00]" {
+	if got := fmt.Sprint(contents(t, inner)); got != "[b.dtype=<i2 b=\x03\x00]" {
 		t.Errorf("after Delete: %q", got)
 	}
 	fill()
 	got, err := n.Pop(ctx, "b", "a")
-	if err != nil || fmt.Sprint(got) != "[[3 3] [1 2]]" || len(contents(t, below)) > 0 {
-		t.Errorf("popped %v, %v, left %q", got, err, contents(t, below))
+	if err != nil || fmt.Sprint(got) != "[[3 3] [1 2]]" || len(contents(t, inner)) > 0 {
+		t.Errorf("popped %v, %v, left %q", got, err, contents(t, inner))
 	}
 	// A removed key may get another type.
-	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
+	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
 	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
 		t.Errorf("appended to another type: %v", err)
 	}
 	must(t, n.Drop(ctx))
 	must(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
 	must(t, n.Set(ctx, "set", nil))
-	if got := contents(t, below); fmt.Sprint(got) != "[set=]" {
+	if got := contents(t, inner); fmt.Sprint(got) != "[set=]" {
 		t.Errorf("empty arrays: %q", got)
 	}
-	put(t, below, "bad", "123")
-	put(t, below, "bad.dtype", "<i2")
+	put(t, inner, "bad", "123")
+	put(t, inner, "bad.dtype", "<i2")
 	_, err = n.Pop(ctx, "bad")
 	var pop *PopError
 	if !errors.As(err, &pop) || fmt.Sprintf("%q", pop.Values) != `["123" "<i2"]` {
@@ -168,48 +168,48 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	}
 }
 
-// cut is a store that fails after some writes, as if the process were killed in the
+// failingStore is a store that fails after some writes, as if the process were killed in the
 // middle of an operation.
-type cut struct {
+type failingStore struct {
 	*partd.Dict
 	writes int
 }
 
 var errCut = errors.New("cut")
 
-func (c *cut) write() error {
-	if c.writes--; c.writes < 0 {
+func (s *failingStore) countWrite() error {
+	if s.writes--; s.writes < 0 {
 		return errCut
 	}
 	return nil
 }
 
-func (c *cut) Append(ctx context.Context, entries ...partd.Entry) error {
-	if err := c.write(); err != nil {
+func (s *failingStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	if err := s.countWrite(); err != nil {
 		return err
 	}
-	return c.Dict.Append(ctx, entries...)
+	return s.Dict.Append(ctx, entries...)
 }
 
-func (c *cut) Set(ctx context.Context, key string, value []byte) error {
-	if err := c.write(); err != nil {
+func (s *failingStore) Set(ctx context.Context, key string, value []byte) error {
+	if err := s.countWrite(); err != nil {
 		return err
 	}
-	return c.Dict.Set(ctx, key, value)
+	return s.Dict.Set(ctx, key, value)
 }
 
-func (c *cut) SetOnce(ctx context.Context, key string, value []byte) error {
-	if err := c.write(); err != nil {
+func (s *failingStore) SetOnce(ctx context.Context, key string, value []byte) error {
+	if err := s.countWrite(); err != nil {
 		return err
 	}
-	return c.Dict.SetOnce(ctx, key, value)
+	return s.Dict.SetOnce(ctx, key, value)
 }
 
-func (c *cut) Delete(ctx context.Context, keys ...string) error {
-	if err := c.write(); err != nil {
+func (s *failingStore) Delete(ctx context.Context, keys ...string) error {
+	if err := s.countWrite(); err != nil {
 		return err
 	}
-	return c.Dict.Delete(ctx, keys...)
+	return s.Dict.Delete(ctx, keys...)
 }
 
 // After a cut at any write, a key has its old or its new elements, never others.
@@ -222,7 +222,7 @@ func TestNumPyAfterEveryCut(t *testing.T) {
 		"delete": func(n *NumPy[int32]) error { return n.Delete(ctx, "old", "new") },
 	} {
 		for writes := 0; ; writes++ {
-			store := &cut{partd.NewDict(), 1 << 30}
+			store := &failingStore{partd.NewDict(), 1 << 30}
 			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"old", []int32{9}}))
 			store.writes = writes
 			err := op(NewNumPy[int32](store))

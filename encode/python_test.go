@@ -43,8 +43,8 @@ func fallbackList() []any {
 	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores returns the stores of interop.py over one directory. Each holds the
-// content of the key with its name.
+// pythonStores returns the stores of interop.py over one directory. Each is named after
+// its key, and comes with the values that interop.py stores under this key.
 func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
@@ -65,8 +65,9 @@ func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	}
 }
 
-// arrays writes or checks the arrays of one element type.
-func arrays[T Element](name string, values ...T) func(t *testing.T, inner partd.Partd, write bool) {
+// arrayCheck returns a function that checks the array stored under np_NAME, after writing it if
+// write is set.
+func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner partd.Partd, write bool) {
 	return func(t *testing.T, inner partd.Partd, write bool) {
 		t.Helper()
 		store, key, ctx := NewNumPy[T](inner), "np_"+name, t.Context()
@@ -92,32 +93,32 @@ func toFloat16s(values ...float32) (h []Float16) {
 var nineteen = time.Date(1900, 2, 3, 4, 5, 6, 7e8, time.UTC)
 
 var allArrays = []func(*testing.T, partd.Partd, bool){
-	arrays[int8]("i1", -128, -1, 0, 127),
-	arrays[int16]("i2", math.MinInt16, -1, 0, math.MaxInt16),
-	arrays[int32]("i4", math.MinInt32, -1, 0, math.MaxInt32),
-	arrays[int64]("i8", math.MinInt64, -1, 0, math.MaxInt64),
-	arrays[uint8]("u1", 0, 1, 255),
-	arrays[uint16]("u2", 0, 1, math.MaxUint16),
-	arrays[uint32]("u4", 0, 1, math.MaxUint32),
-	arrays[uint64]("u8", 0, 1, math.MaxUint64),
-	arrays("f2", toFloat16s(0.5, -2, 65504, 6e-8)...),
-	arrays[float32]("f4", 0.5, -2.25, 1e38),
-	arrays("f8", 0.1, -2.25, 1e300),
-	arrays("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
-	arrays("c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
-	arrays("b1", true, false, true),
-	arrays("M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
-	arrays[time.Duration]("m8(ns)", 1, -1<<62),
-	arrays("O", "text", "", "\u00e9\U0001f600"),
+	arrayCheck[int8]("i1", -128, -1, 0, 127),
+	arrayCheck[int16]("i2", math.MinInt16, -1, 0, math.MaxInt16),
+	arrayCheck[int32]("i4", math.MinInt32, -1, 0, math.MaxInt32),
+	arrayCheck[int64]("i8", math.MinInt64, -1, 0, math.MaxInt64),
+	arrayCheck[uint8]("u1", 0, 1, 255),
+	arrayCheck[uint16]("u2", 0, 1, math.MaxUint16),
+	arrayCheck[uint32]("u4", 0, 1, math.MaxUint32),
+	arrayCheck[uint64]("u8", 0, 1, math.MaxUint64),
+	arrayCheck("f2", toFloat16s(0.5, -2, 65504, 6e-8)...),
+	arrayCheck[float32]("f4", 0.5, -2.25, 1e38),
+	arrayCheck("f8", 0.1, -2.25, 1e300),
+	arrayCheck("c8", 1+2i, complex64(complex(math.Copysign(0, -1), -0.5))),
+	arrayCheck("c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
+	arrayCheck("b1", true, false, true),
+	arrayCheck("M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+	arrayCheck[time.Duration]("m8(ns)", 1, -1<<62),
+	arrayCheck("O", "text", "", "\u00e9\U0001f600"),
 }
 
 // bigArrays are big-endian: Go reads and appends to them, but does not create them.
 var bigArrays = []func(*testing.T, partd.Partd, bool){
-	arrays[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
-	arrays[uint16]("big_u2", 0, 1, math.MaxUint16),
-	arrays[float32]("big_f4", 0.5, -2.25, 1e38),
-	arrays("big_c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
-	arrays("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
+	arrayCheck[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
+	arrayCheck[uint16]("big_u2", 0, 1, math.MaxUint16),
+	arrayCheck[float32]("big_f4", 0.5, -2.25, 1e38),
+	arrayCheck("big_c16", 0.1+2i, complex(math.Copysign(0, -1), -1e300)),
+	arrayCheck("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
 }
 
 // forEachStore runs a test over a directory, and over a server with a Go and a Python client.
@@ -175,7 +176,7 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	} {
 		parsed, err := time.Parse(time.RFC3339Nano, want)
 		must(t, err)
-		arrays("M8("+unit+")", parsed, time.Time{})(t, inner, false)
+		arrayCheck("M8("+unit+")", parsed, time.Time{})(t, inner, false)
 	}
 	got, err := New(inner, Python()).Get(t.Context(), "intkeys")
 	must(t, err)

@@ -82,26 +82,26 @@ func TestRegroupStaysWithinDisk(t *testing.T) {
 	}
 }
 
-// cut truncates files before they are read.
-type cut struct {
+// truncatedFile truncates a file before it is read.
+type truncatedFile struct {
 	vfs.File
 }
 
-func (c cut) ReadAt(p []byte, off int64) (int, error) {
-	if err := c.Truncate(off + int64(len(p))/2); err != nil {
+func (f truncatedFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.Truncate(off + int64(len(p))/2); err != nil {
 		return 0, err
 	}
-	return c.File.ReadAt(p, off)
+	return f.File.ReadAt(p, off)
 }
 
-type cutting struct{ vfs.OS }
+type truncatingFS struct{ vfs.OS }
 
-func (c cutting) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+func (c truncatingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
 	f, err := c.OS.OpenFile(name, flag, perm)
 	if flag&os.O_RDWR == 0 || strings.HasSuffix(name, ".lock") {
 		return f, err
 	}
-	return cut{f}, err
+	return truncatedFile{f}, err
 }
 
 // If the disk fills up, or loses or changes data, the error must say what failed, where,
@@ -119,7 +119,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 		err error
 	}{
 		"full":  {nil, syscall.ENOSPC},
-		"lost":  {cutting{}, io.EOF},
+		"lost":  {truncatingFS{}, io.EOF},
 		"flips": {&vfstest.Flip{Target: 3}, spill.ErrDamaged},
 		"gone":  {vfs.OS{}, fs.ErrNotExist},
 	} {

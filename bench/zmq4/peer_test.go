@@ -43,7 +43,7 @@ func wantErrorIs(t testing.TB, err, target error) {
 	}
 }
 
-// transports return an address for each transport that both implementations support.
+// transports maps each transport that both implementations support to a function that returns an address.
 var transports = map[string]func(t testing.TB) string{
 	"tcp": func(testing.TB) string { return "tcp://127.0.0.1:0" },
 	"ipc": func(t testing.TB) string { return "ipc://" + filepath.Join(t.TempDir(), "socket") },
@@ -73,7 +73,7 @@ func serve(t testing.TB, store partd.Partd, url string) string {
 	return remote.URL(l.Addr())
 }
 
-// quiet are options for sockets whose peers disconnect.
+// quiet holds the options of sockets whose peers disconnect.
 var quiet = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
 
 // dealer is a zmq4 DEALER that is connected to our server.
@@ -81,9 +81,9 @@ type dealer struct {
 	zmq4.Socket
 	t testing.TB
 
-	number  uint64
-	session uint64
-	asked   map[byte]bool // operations
+	requestNumber uint64
+	session       uint64
+	asked         map[byte]bool // operations
 }
 
 func dial(t testing.TB, url string) *dealer {
@@ -106,8 +106,8 @@ func frames(texts ...string) [][]byte {
 // receive waits for a message, and fails the test if none arrives.
 func (d *dealer) receive() [][]byte {
 	d.t.Helper()
-	late := time.AfterFunc(time.Minute, func() { _ = d.Close() })
-	defer late.Stop()
+	timeout := time.AfterFunc(time.Minute, func() { _ = d.Close() })
+	defer timeout.Stop()
 	m, err := d.Recv()
 	must(d.t, err)
 	return m.Frames
@@ -166,15 +166,15 @@ func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 // request sends a request, and returns the flags and the body of its reply, which must have status.
 func (d *dealer) request(op byte, h header, status byte, body ...[]byte) (flags byte, reply []byte) {
 	d.t.Helper()
-	d.number++
-	d.send(op, h, d.number, body...)
+	d.requestNumber++
+	d.send(op, h, d.requestNumber, body...)
 	got := d.receive()
 	if len(got) != 1 || len(got[0]) < 16 {
 		d.t.Fatalf("operation %d: a reply of %d frames, %.100q", op, len(got), got[0])
 	}
 	b := got[0]
 	want := append([]byte("\x00PD1"), op, status, b[6], 0)
-	if want = binary.LittleEndian.AppendUint64(want, d.number); !bytes.Equal(b[:16], want) {
+	if want = binary.LittleEndian.AppendUint64(want, d.requestNumber); !bytes.Equal(b[:16], want) {
 		d.t.Fatalf("operation %d: the reply is %x %.200q, want %x", op, b[:16], b[16:], want)
 	}
 	return b[6], b[16:]

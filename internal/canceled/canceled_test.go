@@ -37,7 +37,7 @@ func TestErr(t *testing.T) {
 		{"with a time limit", late, "context deadline exceeded (cause: the disk is full)", []error{context.DeadlineExceeded, errDisk}, []error{context.Canceled}},
 		{"a cause that wraps context.Canceled", cancelledFor(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
 		{"the unknown outcome of another operation", cancelledFor(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
-		{"a cause of some type", cancelledFor(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
+		{"a cause that errors.As can find", cancelledFor(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
 		{"a Failure", cancelledFor(canceled.Failure(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -75,9 +75,9 @@ func TestOwnUnknownOutcome(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	ctx := cancelledFor(errDisk)
-	read := fmt.Errorf("read: %w", context.Canceled)
-	err := canceled.Explain(ctx, read)
-	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, read) {
+	readErr := fmt.Errorf("read: %w", context.Canceled)
+	err := canceled.Explain(ctx, readErr)
+	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, readErr) {
 		t.Error(err)
 	}
 	for _, unchanged := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
@@ -85,7 +85,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("Explain(%v) = %v", unchanged, got)
 		}
 	}
-	if got := canceled.Explain(t.Context(), read); got != read {
+	if got := canceled.Explain(t.Context(), readErr); got != readErr {
 		t.Errorf("Explain with an active context: %v", got)
 	}
 }

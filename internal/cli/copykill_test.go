@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A killed copy leaves the source unchanged. The next run does not accept its target as empty,
-// unless it is empty, so no data is duplicated or lost.
+// A killed copy leaves the source unchanged. If the killed copy has written anything,
+// the next run refuses the target, because it is not empty. So no data is duplicated or lost.
 func TestKilledCopy(t *testing.T) {
 	dir := t.TempDir()
 	from, to := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"

@@ -51,10 +51,10 @@ class Proxy:
             threading.Thread(target=self.pump, args=(near, far, False), daemon=True).start()
             threading.Thread(target=self.pump, args=(far, near, True), daemon=True).start()
 
-    def pump(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+    def pump(self, source: socket.socket, sink: socket.socket, from_server: bool) -> None:
         try:
             while data := source.recv(1 << 16):
-                while answers and self.holding.is_set():
+                while from_server and self.holding.is_set():
                     time.sleep(0.01)
                 sink.sendall(data)
         except OSError:
@@ -133,8 +133,8 @@ def test_missing_answer(proxy, store):
         assert store.get("x") in (b"1234", b"134")
 
 
-@pytest.mark.parametrize("then", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
-def test_abandoned_change_is_never_late(url, store, monkeypatch, then):
+@pytest.mark.parametrize("next_request", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
+def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
     """The next request, even a read, takes over the number of an abandoned request that is still on its way."""
     with partd_go.Client(url) as client:
         client.append({"x": b"1"})
@@ -151,7 +151,7 @@ def test_abandoned_change_is_never_late(url, store, monkeypatch, then):
         monkeypatch.setattr(partd_go.link.Link, "ask", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.append({"x": b"late"})
-        then(client)
+        next_request(client)
         pieces, header = late[0]
         with contextlib.suppress(partd_go.Error):  # another change has its number
             ask(channel.connected(), partd_go.wire.APPEND, pieces, **header)

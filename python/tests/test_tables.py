@@ -248,7 +248,7 @@ def test_closed(tmp_path):
         partd_go.tables.connect("grpc://localhost:1").list()
 
 
-def test_no_call_starts_a_program(tmp_path, monkeypatch):
+def test_program_not_found(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(partd_go.NoServer, match="partd-go-tables with pip"):
@@ -256,7 +256,7 @@ def test_no_call_starts_a_program(tmp_path, monkeypatch):
 
 
 def test_killed_client(tmp_path):
-    """The server of a killed client ends, and acknowledged rows stay."""
+    """The server of a killed client ends, and acknowledged rows survive."""
     code = (
         "import sys, time, pyarrow, partd_go.tables\n"
         "tables = partd_go.tables.connect(sys.argv[1])\n"
@@ -295,11 +295,11 @@ def test_serve(tmp_path):
         assert not os.path.exists(server._directories[0])
 
 
-def certificate(made):
-    run = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
-           "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2", "-keyout", f"{made}/key", "-out", f"{made}/cert"]  # fmt: skip
-    subprocess.run(run, check=True, capture_output=True)
-    return f"{made}/cert", f"{made}/key"
+def certificate(directory):
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2", "-keyout", f"{directory}/key", "-out", f"{directory}/cert"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    return f"{directory}/cert", f"{directory}/key"
 
 
 def test_secured(tmp_path):
@@ -317,7 +317,7 @@ def test_secured(tmp_path):
             with partd_go.tables.connect(server.url, token, cert) as tables, pytest.raises(partd_go.Refused):
                 tables.list()
         with partd_go.tables.connect(server.url, server.token()) as tables, pytest.raises(partd_go.ConnectionFailed):
-            tables.list()  # the system's authorities do not know the certificate
+            tables.list()  # none of the system's authorities has signed the certificate
     with pytest.raises(partd_go.NoServer, match="without TLS"):
         partd_go.tables.serve(tmp_path / "t", port=0, secret="a secret of thirty-two bytes or so")
     with pytest.raises(partd_go.Refused, match="write grpc\\+tls"):
@@ -326,7 +326,7 @@ def test_secured(tmp_path):
 
 @pytest.mark.parametrize("read", [Path.read_text, Path.read_bytes, Path])
 def test_secured_by_text(tmp_path, read):
-    """Like shoots' server, accepts the certificate and key themselves instead of files."""
+    """serve accepts the text of the certificate and key instead of files, as shoots' server does."""
     cert, key = [read(Path(file)) for file in certificate(tmp_path)]
     with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key) as server:
         with partd_go.tables.connect(server.url, tls_ca=(tmp_path / "cert").read_text()) as tables:

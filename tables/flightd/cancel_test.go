@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// A client can cancel a call by the id that it gave to it. No other call is canceled.
+// A client can cancel a call by the id that the client gave it. No other call is canceled.
 func TestCancelledCall(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -23,17 +23,17 @@ func TestCancelledCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cancelled := func(id string) bool {
+	cancel := func(id string) bool {
 		answer, err := act(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return strings.Contains(answer, "true")
 	}
-	if cancelled(strings.Repeat("x", 32)) {
+	if cancel(strings.Repeat("x", 32)) {
 		t.Error("a call with another id was canceled")
 	}
-	for began := time.Now(); !cancelled(id); time.Sleep(time.Millisecond) {
+	for began := time.Now(); !cancel(id); time.Sleep(time.Millisecond) {
 		if time.Since(began) > 10*time.Second {
 			t.Fatal("the call was not found")
 		}
@@ -45,12 +45,12 @@ func TestCancelledCall(t *testing.T) {
 	for i, err := range store.Bucket("").Tables(t.Context(), nil) {
 		t.Error("the canceled put left a table", i, err)
 	}
-	if cancelled(id) {
+	if cancel(id) {
 		t.Error("the call can be canceled twice")
 	}
 }
 
-// Errors do not contain phrases of libraries, at any depth.
+// Errors contain no library jargon, however deeply they are wrapped.
 func TestErrorsAreWithoutJargon(t *testing.T) {
 	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
 	for _, err := range []error{
@@ -64,7 +64,7 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 	}
 }
 
-// A read-only server refuses all changes with this reason, whatever the token allows.
+// A read-only server refuses all changes, and says that it is only for reading, whatever the token allows.
 func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)

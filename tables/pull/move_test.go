@@ -33,14 +33,14 @@ func TestRegistryMoves(t *testing.T) {
 		children[i] = &child{dir: t.TempDir()}
 		defer func() { children[i].kill() }()
 	}
-	h, k := newHistory(), 0
+	h, saves := newHistory(), 0
 	save := func(c *child) {
 		t.Helper()
-		until(t, "a save", func() bool { k++; return h.save(c, k) == nil })
+		until(t, "a save", func() bool { saves++; return h.save(c, saves) == nil })
 	}
-	// right loads until the result is the newest version. Results until then must not be
+	// loadsNewest loads until the result is the newest version. Earlier results must not be
 	// older than promised, and the table must exist.
-	right := func(c *child) {
+	loadsNewest := func(c *child) {
 		t.Helper()
 		until(t, "the newest version", func() bool {
 			began := time.Now()
@@ -61,24 +61,24 @@ func TestRegistryMoves(t *testing.T) {
 	save(first)
 	second.start(t)
 	third.start(t)
-	right(second)
+	loadsNewest(second)
 	save(second)
-	right(third)
+	loadsNewest(third)
 	first.kill()
-	right(third)
-	right(second)
+	loadsNewest(third)
+	loadsNewest(second)
 	save(third)
 	first.start(t)
-	right(first)
-	right(second)
+	loadsNewest(first)
+	loadsNewest(second)
 	save(second) // the first process does not load it
 	second.kill()
 	third.kill() // the first process takes over the registry with its outdated content
 	second.start(t)
-	right(first)
-	right(second)
+	loadsNewest(first)
+	loadsNewest(second)
 	save(first)
-	right(second)
+	loadsNewest(second)
 }
 
 // TestBackupKilled kills processes during backups. A backup must be complete if it is
@@ -97,9 +97,9 @@ func TestBackupKilled(t *testing.T) {
 	for round := range 15 {
 		until(t, "a save", func() bool { return h.save(c, round) == nil })
 		process := c.cmd.Process
-		killed := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
+		killTimer := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
 		_, err := c.ask(fmt.Sprintf("backup %s %d", place, round))
-		if !killed.Stop() {
+		if !killTimer.Stop() {
 			c.kill()
 			c.start(t)
 		} else if err != nil {

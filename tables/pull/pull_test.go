@@ -133,25 +133,25 @@ func TestConflict(t *testing.T) {
 	for range 4 {
 		nodes = append(nodes, openNode(t, t.TempDir(), Options{Registry: url}))
 	}
-	won := make(chan string, 40)
+	outcomes := make(chan string, 40)
 	for i, n := range nodes {
 		go func() {
 			for round := range 10 {
 				_, err := n.Save(t.Context(), "x", rowsOf(t, 10*i+round, "a=1"))
 				switch {
 				case err == nil:
-					won <- "saved"
+					outcomes <- "saved"
 				case errors.Is(err, ErrConflict) && !errors.Is(err, partd.ErrUnknownOutcome):
-					won <- "conflict"
+					outcomes <- "conflict"
 				default:
-					won <- err.Error()
+					outcomes <- err.Error()
 				}
 			}
 		}()
 	}
 	counts := map[string]int{}
 	for range 40 {
-		counts[<-won]++
+		counts[<-outcomes]++
 	}
 	n := nodes[0]
 	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
@@ -170,10 +170,10 @@ func TestSavedWhileAsked(t *testing.T) {
 	t.Parallel()
 	_, url := registryOf(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
-	meanwhile := make(chan string, 1)
+	saveFirst := make(chan string, 1)
 	hostile(t, b, func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case name := <-meanwhile: // b learns of the version before it gets the answer
+		case name := <-saveFirst: // b learns of the version before it gets the answer
 			if _, err := a.Save(t.Context(), name, rowsOf(t, 0, "a=1")); err != nil {
 				t.Error(err)
 			}
@@ -184,14 +184,14 @@ func TestSavedWhileAsked(t *testing.T) {
 		}
 		http.NotFound(w, r)
 	})
-	meanwhile <- "x"
+	saveFirst <- "x"
 	if v, err := b.Save(t.Context(), "x", rowsOf(t, 1, "a=2")); !errors.Is(err, ErrConflict) {
 		t.Errorf("version %d, %v", v, err)
 	}
 	if got := load(t, b, "x", always, always); got != "0 1\n" {
 		t.Errorf("%q", got)
 	}
-	meanwhile <- "y"
+	saveFirst <- "y"
 	if r, err := b.Load(t.Context(), "y", always, always); err == nil {
 		r.Release()
 	} else if !errors.Is(err, ErrNotFound) {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A table that cannot exist is a missing table: before Java's clients read the snapshots of d.t or
-// write to its branch, they request a table in the namespace d␟t.
+// Requests for tables with impossible names must return "no such table". Java's clients rely on this:
+// before they read the snapshots of d.t or write to its branch, they ask for a table in namespace d␟t.
 func TestNamesThatCannotExist(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("d", "t", nil, 1)
@@ -80,11 +80,11 @@ func TestStagedDirectory(t *testing.T) {
 	_, unused := stage()
 	location, used := stage()
 	root, id, _ := strings.Cut(location, "/data/")
-	create := c.createCommit(uuid.MustParse(id), root+"/data/")
-	updates := create["updates"].([]any)
-	order := slices.Delete(slices.Clone(updates), 3, 4)
-	create["updates"] = append(order, updates[3]) // set-current-schema comes last
-	c.ask("POST", "namespaces/ns/tables/t", create, 200)
+	commit := c.createCommit(uuid.MustParse(id), root+"/data/")
+	updates := commit["updates"].([]any)
+	reordered := slices.Delete(slices.Clone(updates), 3, 4)
+	commit["updates"] = append(reordered, updates[3]) // set-current-schema comes last
+	c.ask("POST", "namespaces/ns/tables/t", commit, 200)
 	for range 2 {
 		if _, err := c.store.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 			t.Fatal(err)

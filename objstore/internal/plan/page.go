@@ -16,17 +16,17 @@ This page shows how many requests, seconds and dollars a shuffle through a bucke
 
 The table assumes:
 
-- Entries have 100 bytes and are spread evenly over the keys. Each writer flushes once, at the end. Each reader reads its part once.
+- Entries are 100 bytes long and are spread evenly over the keys. Each writer flushes once, at the end. Each reader reads its part once.
 - Readers use a disk (option ` + "`disk`" + `), except in the column "$ without a disk". Segments are as large as memory allows (option ` + "`segment`" + `).
 - Opening the store needs 13 PUTs, 12 of which test that only one of several creators of an object succeeds. Each commit needs a GET, which confirms that this writer succeeded.
 - Dollars are list prices for S3 Standard in us-east-1. Traffic within a region is free. Machines are not included.
 - Seconds follow from the limits in S3's documentation: 3,500 PUTs and 5,500 GETs per second and prefix, 85 MB/s per connection, and 0.15 s until the first byte. S3 divides a store into 256 prefixes.
   (Before it has done so, it answers 503, and requests are retried.) A writer uses two connections, and a reader 8 to 32. The time for a reader's own disk is not included.
-- All writers flush at the same moment. ` + "`TestManyFlushesAtOnce`" + ` measured the requests and seconds for that, with ten log objects a second.
+- All writers flush at the same moment. ` + "`TestManyFlushesAtOnce`" + ` measured this case, with a log that accepts ten objects a second.
 
 ` + "`TestPlanMatchesRequests`" + ` and ` + "`TestPlanOverGateway`" + ` run jobs of three sizes and count requests. PUTs and GETs differ from the plan by at most a tenth, or without a disk by at most a tenth and one pass.
 
-| writers | readers | data | memory | segments | passes | GET of | disk of a reader | catalog | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk | storage $ a day |
+| writers | readers | data | memory | segments | passes | size of a GET | disk of a reader | catalog | upload s | commit s | read s | PUT | GET | requests $ | $ without a disk | storage $ a day |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `)
 	for _, size := range []int64{1e11, 1e12, 1e13} {
@@ -52,8 +52,7 @@ The table assumes:
 - *A segment is at most a seventh of a writer's memory*, and at most 1 GiB. With more memory, there are fewer segments and requests.
 - *The catalog uses at most an eighth of the memory.* If it needs more, the number of ranges per segment is halved. Then each reader also reads data of other readers, with the same number of requests.
 - *Every reader reads the whole log*, including the offsets in all segments, so this work is readers × segments.
-- *The log accepts about ten objects a second*, but one object commits the records of up to 1,600 waiting writers. 1,000 flushes at the same moment need 3 to 4 seconds and 5 cents; without
-  groups, they needed 113 seconds and 1.10 dollars. Far more flushes are slowed down by S3's limit of requests per second and prefix: 4,000 needed 32 seconds.
+- *The log accepts about ten objects a second*, but one object commits the records of up to 1,600 waiting writers. 1,000 flushes at the same moment need 3 to 4 seconds and 5 cents; when each flush wrote its own log object, they needed 113 seconds and 1.10 dollars. Far more flushes are slowed down by S3's limit of requests per second and prefix: 4,000 needed 32 seconds.
 - *Segments are never merged.* Many small flushes create many small segments, and each costs every reader a request.
 `)
 	return b.String()
