@@ -58,7 +58,7 @@ func TestHostileFiles(t *testing.T) {
 	before := memoryNow(t)
 	for _, f := range []struct{ name, format, body, says string }{
 		{"a text of 1 MiB in each row", "parquet", hostileFile(t, "bomb"), "of memory"},
-		{"columns that lines lack", "jsonl", sparse(), "put it in smaller parts"},
+		{"columns that lines lack", "jsonl", sparse(), "split it into smaller files"},
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		began := time.Now()

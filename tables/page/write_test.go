@@ -50,7 +50,7 @@ func TestPut(t *testing.T) {
 		s.wants(a, text, 400)
 	}
 	for want, body := range map[string]string{
-		`line 3: column \"y\": the text is not UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "unpack it before, by gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
+		`line 3: column \"y\": the text is not valid UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "decompress it first, with gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
 	} {
 		a, text = s.post("/api/put?format=csv&table=unread", body)
 		s.wants(a, text, 400, want)
