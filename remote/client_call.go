@@ -187,7 +187,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	case c.link != l:
 		return l.ended, nil
 	case (k.numbered || k.popping) && c.ops.session == 0:
-		lost := make(chan struct{}) // closed if the session was lost, to start over
+		lost := make(chan struct{}) // already closed: the session was lost, so the caller starts over at once
 		close(lost)
 		return lost, nil
 	case k.numbered:
@@ -197,7 +197,7 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
 		c.ops.waiting++
-	case k.popping: // the body contains the instance of the server that gets it first
+	case k.popping: // the body names the server instance to which it is sent first
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
 		putU64(k.buf[k.instance:], l.instance)
@@ -226,7 +226,7 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	l := k.link
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
-		// The caller's memory may be in the middle of a write.
+		// A write from the caller's memory may be in progress.
 		if !k.writing.TryLock() {
 			l.abort()
 			k.writing.Lock()

@@ -110,7 +110,7 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	return err == nil && k.replyFlags&flagKnown == 0, c.errorf("apply", err)
 }
 
-// Pop returns the values of keys and removes the keys, as one step. The server keeps the values
+// Pop returns the values of keys and removes the keys, atomically. The server keeps the values
 // until the client has received them, so a broken connection loses nothing. If the server
 // restarts before it answers, or if ctx ends, the error wraps [partd.ErrUnknownOutcome].
 func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {

@@ -95,8 +95,8 @@ func appendError(b []byte, err error) []byte {
 	return le.AppendUint64(b, uint64(corrupt.Offset))
 }
 
-// serverError is an error in the server's answer. errors.Is and errors.As work as with
-// the store's error.
+// serverError is an error returned by the server. errors.Is and errors.As treat it like
+// the store's original error.
 type serverError struct {
 	text   string
 	causes []error

@@ -89,8 +89,8 @@ var (
 	// input.
 	ErrNotVerified = ledger.ErrNotVerified
 	// ErrClosed is wrapped by the error for using a closed value, or a zero value instead of
-	// the result of a constructor. It wraps [partd.ErrClosed]. Errors about keys and records
-	// that are too large for the memory or for a store wrap [partd.ErrTooLarge].
+	// the result of a constructor. It wraps [partd.ErrClosed]. If a key or record is too
+	// large for the memory or for a store, the error wraps [partd.ErrTooLarge].
 	ErrClosed = spill.ErrClosed
 )
 
@@ -102,8 +102,8 @@ type config[T any] struct {
 
 func (o *Options[T]) orDefault() Options[T] { return *cmp.Or(o, new(Options[T])) }
 
-// oneThread returns the options with Threads set to 1, for a single feed that can use all
-// memory.
+// oneThread returns a copy of the options with Threads set to 1, so that a single feed can use
+// all of the memory. It keeps a negative value, which resolve rejects.
 func (o *Options[T]) oneThread() *Options[T] {
 	opts := o.orDefault()
 	if opts.Threads >= 0 {

@@ -27,7 +27,7 @@ const (
 	answerTimeout      = 10 * time.Second // how long an honest client waits for each answer
 )
 
-// pressure is an overload by many peers with one address.
+// pressure is an overload caused by many peers at one address.
 type pressure struct {
 	peers int
 	flags []string // flags of the server, in addition to --memory
@@ -84,7 +84,7 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	}
 }
 
-// run applies a pressure for the duration d. At the same time, honest clients at the same
+// run keeps up the pressure for the duration d. At the same time, honest clients at the same
 // address and at another one repeatedly get one byte, on old and new connections.
 func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, dir, stop, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
@@ -153,7 +153,7 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// measureGets returns the duration of each get of a byte. A get without an answer counts with
+// measureGets returns the duration of each get of a byte. A get without an answer counts as
 // the time that it waited.
 func measureGets(ctx context.Context, address, localAddress string) (waits []time.Duration) {
 	var p *hostile.Peer

@@ -72,7 +72,7 @@ func appendSmall(ctx context.Context, url string, connections, inFlight, batches
 	return float64(total) / mega / seconds, err
 }
 
-// dialRaw opens n connections that use Python's protocol.
+// dialRaw opens n connections that use the protocol of the Python partd server.
 func dialRaw(ctx context.Context, url string, n int) ([]*hostile.Peer, func(), error) {
 	peers := make([]*hostile.Peer, 0, n)
 	closeAll := func() {

@@ -68,7 +68,7 @@ func ParseCompressor(name string) (Compressor, error) {
 	return parseName[Compressor]("codec", name, "lz4", "zstd", "copy")
 }
 
-// parseName returns the index of name in names. The error calls the name a noun.
+// parseName returns the index of name in names. In the error, noun says what the name stands for.
 func parseName[T ~uint8](noun, name string, names ...string) (T, error) {
 	i := slices.Index(names, name)
 	if i < 0 {

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// Stdin is the file name that stands for the standard input.
+// Stdin is the file name that stands for standard input.
 const Stdin = "-"
 
 // Inputs are the opened and checked input files.

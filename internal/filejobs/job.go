@@ -46,7 +46,7 @@ type Result struct {
 	Seconds float64
 }
 
-// OptionError reports invalid options. The data does not matter.
+// OptionError reports options that are invalid whatever the data is.
 type OptionError struct{ Err error }
 
 func (e *OptionError) Error() string { return e.Err.Error() }

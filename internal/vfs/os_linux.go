@@ -21,7 +21,7 @@ func processStart(pid int) string {
 	return fields[start] + " " + strings.TrimSpace(string(boot))
 }
 
-// infoOf needs the conversions because the types of some fields depend on the processor.
+// infoOf needs the conversions because some field types differ between architectures.
 func infoOf(st *syscall.Stat_t) Info {
 	return Info{
 		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: st.Dev, Ino: st.Ino, Mode: modeOf(st.Mode),

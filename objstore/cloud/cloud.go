@@ -45,7 +45,7 @@ func Schemes() []stores.Scheme {
 			_, err := diskSize(value)
 			return err
 		}},
-		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory of these files"},
+		{Name: "disk-dir", Usage: "DIR", Default: "$TMPDIR, or /tmp", Help: "directory for readers' temporary files"},
 		{Name: "readonly", Usage: "true|false", Default: "false", Help: "create no objects", Check: func(value string) error {
 			_, err := strconv.ParseBool(value)
 			return err
@@ -99,8 +99,8 @@ func newBucket(ctx context.Context, scheme, location string, o map[string]string
 	return openS3(name, prefix, region, cmp.Or(o["endpoint"], os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL")))
 }
 
-// OpenBucket opens the bucket that a URL names, limited to objects below PREFIX, without opening
-// a store. It makes no request. If the bucket is an io.Closer, the caller must close it.
+// OpenBucket opens the bucket of a URL such as s3://BUCKET/PREFIX, limited to objects below PREFIX,
+// without opening a store. It makes no request. If the bucket is an io.Closer, the caller must close it.
 func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {

@@ -115,7 +115,7 @@ def _is_identical(a: Any, b: Any) -> bool:
 
 
 def from_array(column: pa.ChunkedArray, note: Note) -> Any:
-    """Returns the array of pandas or NumPy that a column and its note describe."""
+    """Returns the pandas or NumPy array that a column and its note describe."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type)
     conversion, inner_note = note.get("as"), note.get("of", {})

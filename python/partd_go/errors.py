@@ -56,7 +56,7 @@ class Busy(Error):
 
 
 class Lost(Error):
-    """The server closed a value or a listing that was still being read."""
+    """The server ended a read before the client had received the whole value or listing."""
 
 
 class NoServer(Error):
@@ -102,7 +102,7 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
     (("in use by another", "in use by process"), NoServer, "close it there, or connect to the server that has it open"),
-    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write, or open tables with read_only=True"),
+    (("read-only", "permission denied", "readonly"), NoServer, "give a directory that this user can write to, or open tables with read_only=True"),
     (("no such file",), NoServer, "check the path"),
     (("flag", "--"), NoServer, "run the program with --help to see its flags"),
 )  # fmt: skip

@@ -72,8 +72,8 @@ func (b *budget) Put(buffer *[]byte) {
 // address returns a key for a buffer that does not keep it alive.
 func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 
-// add counts n bytes. When they cross the limit, and again at each further sixteenth of
-// it, add cancels a call: the newest one of the host with the most message bytes.
+// add counts n bytes. When the total crosses the limit, and again at each further sixteenth
+// of the limit, add cancels a call: the newest one of the host with the most message bytes.
 func (b *budget) add(n int64) {
 	now := b.used.Add(n)
 	if now <= b.limit || (now-b.limit)/(b.limit/16+1) == (now-n-b.limit)/(b.limit/16+1) && now-n > b.limit {
@@ -104,7 +104,7 @@ func (b *budget) expect(w *watchedStream, n int64) {
 	}
 }
 
-// admit waits for a put's next message until half of the memory is free.
+// admit delays a put's next message until half of the memory is free.
 func (b *budget) admit(w *watchedStream) error {
 	b.hold(w, 0)
 	b.expect(w, 0)

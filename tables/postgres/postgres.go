@@ -26,9 +26,9 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// The catalog uses SQLite's SQL where PostgreSQL understands it. The connection adds the rest:
-// placeholders; a write lock like SQLite's, which reads do not wait for; and the outcome of a
-// COMMIT whose answer was lost.
+// The catalog uses SQLite's SQL where PostgreSQL understands it. The connection supplies what
+// PostgreSQL lacks: it rewrites placeholders, takes a single write lock as SQLite does (reads do
+// not wait for it), and finds out whether a COMMIT took effect if the server's reply was lost.
 
 // open returns databases for writing and for reading.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
@@ -85,12 +85,12 @@ func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedV
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := c.Conn.QueryContext(ctx, dollars(q), args)
 	if err != nil && !c.of.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // as after a restart of the server; database/sql retries on another connection
+		return nil, driver.ErrBadConn // for example after a server restart; database/sql retries on another connection
 	}
 	return rows, err
 }
 
-// dollars replaces ? and ?1 by $1. No string in the catalog's statements has a question mark.
+// dollars replaces ? and ?1 with $1. No string in the catalog's statements contains a question mark.
 func dollars(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {

@@ -17,7 +17,7 @@ from .lock import CollectionLock
 
 
 class Transaction:
-    """A list of changes, which commit() applies all or nothing."""
+    """A list of changes that commit() applies atomically."""
 
     def __init__(self, collection: Collection):
         self.collection = collection

@@ -64,7 +64,7 @@ def scan_polars(source: Source) -> polars.LazyFrame:
 
 
 class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
-    """A table as a dataset of pyarrow, which DuckDB can query. The server applies its filters and columns. Each scanner
+    """A table as a pyarrow dataset, which DuckDB can query. The server applies its filters and columns. Each scanner
     reads the table again."""
 
     def __init__(self, source: Source):

@@ -22,7 +22,7 @@ Time: TypeAlias = "datetime.datetime | str"
 
 
 class Stream(Protocol):
-    """Rows of any library that exports Arrow streams, such as tables of pyarrow and polars and results of DuckDB."""
+    """Rows from any library that exports Arrow streams, such as pyarrow and polars tables, and DuckDB results."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
@@ -41,7 +41,7 @@ class Version(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts for scan(part=), about one for each file; times are text in UTC."""
+    """A table's description. parts is the number of parts for scan(part=), about one for each file; times are strings, in UTC."""
 
     Bucket: str
     Name: str

@@ -18,7 +18,7 @@ import (
 // sometimes treats an end within a message as the end of the stream.
 type stream struct {
 	r          io.Reader
-	size       int64 // bytes of the longest message
+	size       int64 // maximum size of a message, in bytes
 	mem        memory.Allocator
 	checks     *Messages
 	last       *ipc.Message
@@ -48,7 +48,7 @@ func (s *stream) Message() (*ipc.Message, error) {
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
-		return nil, err // io.EOF may also end a stream
+		return nil, err // a stream may also end with io.EOF, without an end marker
 	}
 	marked := binary.LittleEndian.Uint32(word[:]) == 1<<32-1 // Arrow before 0.15 did not mark messages
 	if marked {

@@ -89,7 +89,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // usually closed before
+	defer l.Close() //nolint:errcheck // usually already closed
 	httpListeners := map[string]net.Listener{}
 	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest} {
 		if address == "" {
@@ -98,7 +98,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 		if httpListeners[flag], err = c.listenAt(flag, address); err != nil {
 			return err
 		}
-		defer httpListeners[flag].Close() //nolint:errcheck // usually closed before
+		defer httpListeners[flag].Close() //nolint:errcheck // usually already closed
 	}
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory

@@ -190,7 +190,7 @@ func schemaOf(columns []*column, known *arrow.Schema) (*arrow.Schema, error) {
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// field returns the nested column with a name, and adds it if it is missing. index is its likely index.
+// field returns the nested column called name, and adds it if it is missing. index is its likely index.
 func (c *column) field(name []byte, index int) (*column, error) {
 	if index < len(c.fields) && c.fields[index].name == string(name) { // the same order as in the previous line
 		return c.fields[index], nil

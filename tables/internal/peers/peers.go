@@ -42,16 +42,16 @@ func Python(t T, peer string) string {
 	return requirePath(t, python, err)
 }
 
-// NodeModules returns the directory with the packages of a peer, for NODE_PATH. If it is missing, the test is
-// skipped or fails, as in Python.
+// NodeModules returns the directory of a peer's Node packages, for NODE_PATH. If it is missing, the test is
+// skipped or fails, as described for [Python].
 func NodeModules(t T, peer string) string {
 	t.Helper()
 	modules, err := find(peer, "node_modules")
 	return requirePath(t, modules, err)
 }
 
-// Jar returns the file with the Java classes of a peer. If it is missing, the test is skipped or fails, as in
-// Python.
+// Jar returns the path of a peer's JAR file. If it is missing, the test is skipped or fails, as described for
+// [Python].
 func Jar(t T, peer string) string {
 	t.Helper()
 	jar, err := find(peer, peer+".jar")

@@ -185,7 +185,7 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 	flush()
 }
 
-// Block joins one or more batches into a sorted batch. Rows with equal keys stay in their order.
+// Block joins one or more batches into a sorted batch. Rows with equal keys keep their order.
 func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error) {
 	joined, err := take.Concat(batches)
 	if err != nil {
