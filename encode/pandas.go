@@ -21,8 +21,8 @@ type PandasOptions struct {
 	Msgpack       bool // for PandasColumns
 }
 
-// maxFrame is the maximum number of bytes that a frame decompresses to.
-const maxFrame = 1 << 30
+// maxFrameBytes is the maximum number of bytes that a frame decompresses to.
+const maxFrameBytes = 1 << 30
 
 // PandasBlocks is the codec of partd.PandasBlocks. It reads what pandas 2 and 3 write,
 // without executing their pickles. Python reads the frames that the codec writes if o
@@ -32,7 +32,7 @@ func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
 		Encode: opts.append,
-		Decode: func(data []byte) (DataFrame, error) { return (&blocksReader{maxFrame}).frame(data) },
+		Decode: func(data []byte) (DataFrame, error) { return (&blocksReader{maxFrameBytes}).frame(data) },
 		Join:   joinFrames,
 	}
 }
@@ -121,7 +121,7 @@ func (r Range) Len() int {
 }
 
 func (r Range) numbers() ([]int64, error) {
-	if r.Len() > maxFrame/8 {
+	if r.Len() > maxFrameBytes/8 {
 		return nil, fmt.Errorf("a range of %d numbers is over the limit", r.Len())
 	}
 	n := make([]int64, r.Len())

@@ -166,7 +166,7 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	if err != nil {
 		return c, fmt.Errorf("categories: %w", err)
 	}
-	n := 16 * int64(min(lengthOf(index.Values), maxFrame))
+	n := 16 * int64(min(lengthOf(index.Values), maxFrameBytes))
 	texts, _ := index.Values.(Texts)
 	for _, text := range texts.Values {
 		n += int64(len(text))
@@ -305,7 +305,7 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 	return a, err
 }
 
-var containerDecoder = blosc.NewDecoder(maxFrame)
+var containerDecoder = blosc.NewDecoder(maxFrameBytes)
 
 // container returns the decompressed size of data, if it is a Blosc container.
 func (r *blocksReader) container(data []byte) (int64, bool) {

@@ -243,7 +243,7 @@ func (o PandasOptions) appendBlock(dst []byte, s storedColumn) ([]byte, error) {
 	objects, err := appendPickle(nil, s.objects)
 	switch {
 	case err != nil:
-	case (o.Snappy || o.Blosc) && len(objects) > maxFrame:
+	case (o.Snappy || o.Blosc) && len(objects) > maxFrameBytes:
 		err = fmt.Errorf("objects of %d bytes are over the limit for compression", len(objects))
 	case o.Snappy:
 		dst = append(dst, snappy.Encode(nil, objects)...)

@@ -55,7 +55,7 @@ func newChange(op operation, entries []partd.Entry, keys []string) (*call, error
 		if _, err := partd.CheckEntries(op.String(), entries); err != nil {
 			return nil, err
 		}
-		k.entries(entries)
+		k.appendEntries(entries)
 	case opDelete:
 		if err := partd.CheckKeys(op.String(), keys); err != nil {
 			return nil, err
@@ -65,7 +65,7 @@ func newChange(op operation, entries []partd.Entry, keys []string) (*call, error
 	return k, nil
 }
 
-func (b *builder) entries(entries []partd.Entry) {
+func (b *builder) appendEntries(entries []partd.Entry) {
 	need := len(b.buf) + 4
 	for i := range entries {
 		need += entryHeaderLen + len(entries[i].Key)

@@ -57,7 +57,7 @@ func FuzzConversation(f *testing.F) {
 // FuzzRequest sends a request with an arbitrary header and body among valid requests.
 func FuzzRequest(f *testing.F) {
 	entries := newBuilder()
-	entries.entries([]partd.Entry{{Key: "k", Value: []byte("v")}, {Key: "", Value: nil}})
+	entries.appendEntries([]partd.Entry{{Key: "k", Value: []byte("v")}, {Key: "", Value: nil}})
 	for op := operation(0); op <= lastOperation+1; op++ {
 		f.Add(uint8(op), uint8(0), uint64(1), uint64(1), entries.body()[0])
 		f.Add(uint8(op), uint8(0), uint64(0), uint64(0), appendKeys(nil, []string{"k", "large"}))

@@ -23,8 +23,8 @@ var (
 	ErrBadRequest = errors.New("the server does not understand the request")
 )
 
-// meanings holds the errors for the codes in a reply. An error can have several codes.
-var meanings = [...]error{
+// errorsByCode holds the errors for the codes in a reply. An error can have several codes.
+var errorsByCode = [...]error{
 	1:           errors.ErrUnsupported,
 	2:           partd.ErrTooLarge,
 	3:           partd.ErrUnknownOutcome,
@@ -68,7 +68,7 @@ func appendError(b []byte, err error) []byte {
 		b[offset]++
 		b = le.AppendUint16(b, uint16(code))
 	}
-	for code, meaning := range meanings {
+	for code, meaning := range errorsByCode {
 		if meaning != nil && errors.Is(err, meaning) {
 			add(code)
 		}
@@ -127,8 +127,8 @@ func parseError(body []byte, op, address string) error {
 			corrupt.Err = errors.New(text)
 			e.causes = append(e.causes, &corrupt)
 		}
-		if int(c) < len(meanings) && meanings[c] != nil {
-			e.causes = append(e.causes, meanings[c])
+		if int(c) < len(errorsByCode) && errorsByCode[c] != nil {
+			e.causes = append(e.causes, errorsByCode[c])
 		}
 	}
 	inner.Op = cmp.Or(inner.Op, op)

@@ -65,7 +65,7 @@ func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumula
 	opts := o.orDefault()
 	// Records are not stored, so their type needs no codec.
 	opts.Codec = encode.ValueCodec[T]{Encode: func(dst []byte, _ T) ([]byte, error) { return dst, nil }, Decode: func([]byte) (v T, _ error) { return v, nil }}
-	c, err := opts.withoutStore()
+	c, err := opts.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ type Deduplicator[T any] struct {
 // NewDeduplicator returns a deduplicator that works like [Distinct]. The caller must close
 // it.
 func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T], error) {
-	c, err := o.withoutStore()
+	c, err := o.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[
 	if err != nil {
 		return nil, err
 	}
-	c, err := o.withoutStore()
+	c, err := o.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}

@@ -112,8 +112,8 @@ func (o *Options[T]) oneThread() *Options[T] {
 	return &opts
 }
 
-// withoutStore is like resolve, but rejects a Store.
-func (o *Options[T]) withoutStore() (config[T], error) {
+// resolveNoStore is like resolve, but rejects a Store.
+func (o *Options[T]) resolveNoStore() (config[T], error) {
 	if o != nil && o.Store != nil {
 		return config[T]{}, errors.New("option Store: only GroupBy and Partition use a store")
 	}

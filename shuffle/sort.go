@@ -37,7 +37,7 @@ func NewSorter[T any](ctx context.Context, keys []Key[T], o *Options[T]) (*Sorte
 	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
-	c, err := o.withoutStore()
+	c, err := o.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	if compare == nil {
 		return nil, errors.New("the comparison function is nil: pass a function")
 	}
-	c, err := o.withoutStore()
+	c, err := o.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}

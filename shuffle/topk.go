@@ -34,7 +34,7 @@ func NewTop[T any](ctx context.Context, k int, keys []Key[T], o *Options[T]) (*T
 	if err := checkKeys(keys); err != nil {
 		return nil, err
 	}
-	c, err := o.withoutStore()
+	c, err := o.resolveNoStore()
 	if err != nil {
 		return nil, err
 	}

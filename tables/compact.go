@@ -38,7 +38,7 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
 	}
-	step, err := e.planCompaction(ctx, t)
+	step, err := e.prepareCompaction(ctx, t)
 	if err != nil || step.before == 0 {
 		return r, err
 	}
@@ -58,8 +58,8 @@ type compactStep struct {
 	cut           *series.Cutter // cuts the new files by period; nil if the table has no periods
 }
 
-// planCompaction writes the compacted files. The table must have rows.
-func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
+// prepareCompaction writes the compacted files. The table must have rows.
+func (e entry) prepareCompaction(ctx context.Context, t *table.Table) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAppends, e.s.cat.NewIO()); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 			merged[task.File.FilePath()] = true
 		}
 	}
-	if hadInts(t.Metadata()) {
+	if hadInt32Columns(t.Metadata()) {
 		tasks, err := datafile.Tasks(ctx, t)
 		if err != nil {
 			return nil, err
@@ -118,9 +118,9 @@ func (e entry) planCompaction(ctx context.Context, t *table.Table) (step *compac
 	return step, nil
 }
 
-// hadInts reports whether any schema of the table has a 32-bit integer column. Only such a table can have files
+// hadInt32Columns reports whether any schema of the table has a 32-bit integer column. Only such a table can have files
 // that must be rewritten because a column was widened.
-func hadInts(meta table.Metadata) bool {
+func hadInt32Columns(meta table.Metadata) bool {
 	return slices.ContainsFunc(meta.Schemas(), func(s *iceberg.Schema) bool {
 		stored, err := schema.StoredSchema(s)
 		return err == nil && schema.ContainsType(arrow.StructOf(stored.Fields()...), func(t arrow.DataType) bool { return t.ID() == arrow.INT32 })
@@ -141,7 +141,7 @@ func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactSt
 	if err != nil {
 		return err
 	}
-	if hadInts(t.Metadata()) {
+	if hadInt32Columns(t.Metadata()) {
 		for _, f := range files {
 			if f.Stale, err = datafile.HasWidths(ctx, t, f.Task); err != nil {
 				return err

@@ -98,8 +98,8 @@ func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
 	return r, err
 }
 
-// foldWorkers is the maximum number of concurrent folds. A fold spends most of its time in syncs.
-const foldWorkers = 4
+// maintainWorkers is the maximum number of concurrent folds. A fold spends most of its time in syncs.
+const maintainWorkers = 4
 
 // maintain calls f for each table that o selects. The first error stops it, except that damaged tables are skipped and
 // reported at the end.
@@ -120,11 +120,11 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	return s.forEach(ctx, op, tables, f)
 }
 
-// forEach calls f for the tables, with up to foldWorkers calls at a time.
+// forEach calls f for the tables, with up to maintainWorkers calls at a time.
 func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (MaintainResult, error) {
 	results, damaged := make([]MaintainResult, len(tables)), make([]error, len(tables))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(foldWorkers)
+	g.SetLimit(maintainWorkers)
 	for i, n := range tables {
 		g.Go(func() error {
 			e, done, err := s.use(n)

@@ -245,7 +245,7 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 			continue
 		}
 		if len(key) > partd.MaxKeyLen {
-			b.Bad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
+			b.MarkBad(fmt.Errorf("%w: the key has %d bytes, the limit is %d", partd.ErrTooLarge, len(key), partd.MaxKeyLen))
 			continue
 		}
 		l.entries = append(l.entries, partd.Entry{Key: unsafe.String(unsafe.SliceData(key), len(key)), Value: b.Record})

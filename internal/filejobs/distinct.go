@@ -75,7 +75,7 @@ func (d *distinctEngine) run(ctx context.Context, j *job) (err error) {
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	if len(d.fields) > 0 {
-		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Bare)
+		r.key, r.buf = d.job.keyBy(r.buf, b.Fields, b.Unquoted)
 	}
 	seen, err := d.seen[b.Worker].add(r.key)
 	if seen {

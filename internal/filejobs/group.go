@@ -205,14 +205,14 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 func (g *groupEngine) open(ctx context.Context, j *job) (err error) {
 	o := hashagg.Options{Memory: 3 * g.shareSize, Threads: j.Threads}
 	for range g.distinctColumns {
-		pairs, err := j.newTables(ctx, o)
+		pairs, err := j.newAggregator(ctx, o)
 		if err != nil {
 			return err
 		}
 		g.pairs = append(g.pairs, pairs)
 	}
 	o.Words, o.Merge = g.program.Words+len(g.quantileColumns), g.program.Merge
-	if g.numbers, err = j.newTables(ctx, o); err != nil {
+	if g.numbers, err = j.newAggregator(ctx, o); err != nil {
 		return err
 	}
 	if g.sorter, err = j.newSorter(ctx, g.sorterMemory, !g.sortsParts()); err != nil {

@@ -82,7 +82,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
-	counts, err := g.job.newTables(ctx, hashagg.Options{
+	counts, err := g.job.newAggregator(ctx, hashagg.Options{
 		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // as much as g.numbers had
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {

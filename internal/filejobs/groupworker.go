@@ -93,11 +93,11 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		values, numbers := w.values[i:i+g.valueCount], w.numbers[i:i+g.valueCount]
 		copy(values, b.Fields[g.keyCount:])
 		if bad := g.program.Numbers(values, numbers); bad >= 0 {
-			b.Bad(g.wrongValue(values[bad], bad))
+			b.MarkBad(g.wrongValue(values[bad], bad))
 			continue
 		}
 		var key []byte
-		key, w.keyBuf = g.job.keyBy(w.keyBuf, b.Fields[:g.keyCount], b.Bare)
+		key, w.keyBuf = g.job.keyBy(w.keyBuf, b.Fields[:g.keyCount], b.Unquoted)
 		if len(key) > limit {
 			reportLongKey(b, len(key), limit)
 			continue
@@ -110,7 +110,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		}
 		w.keys = append(w.keys, key)
 		if sorts {
-			if err := w.sort(key, values, b.Bare[g.keyCount:]); err != nil {
+			if err := w.sort(key, values, b.Unquoted[g.keyCount:]); err != nil {
 				return reportTooLong(b, err)
 			}
 		}

@@ -135,8 +135,8 @@ func (j *job) newSorter(ctx context.Context, memory int64, keepKeys bool) (*exts
 	return s, err
 }
 
-// newTables returns an aggregator that the job closes after the engine has finished.
-func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
+// newAggregator returns an aggregator that the job closes after the engine has finished.
+func (j *job) newAggregator(ctx context.Context, o hashagg.Options) (*hashagg.Aggregator, error) {
 	o.Temp = j.temp
 	a, err := hashagg.New(ctx, o)
 	if err == nil {
@@ -148,11 +148,11 @@ func (j *job) newTables(ctx context.Context, o hashagg.Options) (*hashagg.Aggreg
 // read reads the input, and checks that every byte is accounted for. It calls handle from several
 // goroutines. If handle fails, read cancels ctx and then waits for the other goroutines.
 func (j *job) read(ctx context.Context, fields []records.Field, handle func(*records.Block) error) error {
-	return j.readAs(ctx, records.Config{Fields: fields}, handle)
+	return j.readConfig(ctx, records.Config{Fields: fields}, handle)
 }
 
-// readAs is like read, but uses cfg.Fields and cfg.AllFields.
-func (j *job) readAs(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
+// readConfig is like read, but uses cfg.Fields and cfg.AllFields.
+func (j *job) readConfig(ctx context.Context, cfg records.Config, handle func(*records.Block) error) error {
 	cfg = records.Config{
 		Layout: j.From, Fields: cfg.Fields, AllFields: cfg.AllFields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
 		Block: j.Memory.Block(), MaxRecord: j.Memory.MaxRecord(), Workers: j.Threads,

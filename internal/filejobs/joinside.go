@@ -120,7 +120,7 @@ func (s *joinSide) readWith(ctx context.Context, handle func(*records.Block) err
 	if s.splitsAllFields {
 		cfg = records.Config{AllFields: true}
 	}
-	return s.job.readAs(ctx, cfg, handle)
+	return s.job.readConfig(ctx, cfg, handle)
 }
 
 // appendKeyOf returns the current record's key, which is empty if the record must not match. It appends
@@ -155,7 +155,7 @@ func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, 
 			if k >= 0 {
 				k++
 			}
-			b.Bad(fmt.Errorf("field %d is missing: the record has %s", k, textfmt.Plural(int64(n), "field")))
+			b.MarkBad(fmt.Errorf("field %d is missing: the record has %s", k, textfmt.Plural(int64(n), "field")))
 			return dst[:from], false
 		}
 		dst = append(dst, b.Fields[(k+n)%n])

@@ -126,7 +126,7 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, bad := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if bad >= 0 {
-		b.Bad(fmt.Errorf("field %d of --by must be a number, not %s", bad+1, quoteShort(fields[bad])))
+		b.MarkBad(fmt.Errorf("field %d of --by must be a number, not %s", bad+1, quoteShort(fields[bad])))
 	}
 	return bad < 0, nil
 }

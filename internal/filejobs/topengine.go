@@ -126,7 +126,7 @@ func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 }
 
 func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err error) {
-	if t.counts, err = j.newTables(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
+	if t.counts, err = j.newAggregator(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
 		return err
 	}
 	for range j.Threads {
@@ -138,7 +138,7 @@ func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err 
 	}
 	err = j.read(ctx, t.fields, func(b *records.Block) error {
 		for b.Next() {
-			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Bare)
+			key, buf := j.keyBy(t.keys[b.Worker][:0], b.Fields, b.Unquoted)
 			t.keys[b.Worker] = buf
 			// The sorter stores the key twice, each time with its count.
 			if limit := min(t.tables[b.Worker].MaxKey(), extsort.MaxRecord(j.engineMemory()/3)/2-8); len(key) > limit {

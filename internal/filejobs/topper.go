@@ -100,7 +100,7 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 			batch.buf = make([]byte, 0, 2*cap(batch.buf)+n)
 		}
 		var group []byte
-		group, batch.buf = t.job.keyBy(batch.buf, b.Fields[:len(t.groups)], b.Bare)
+		group, batch.buf = t.job.keyBy(batch.buf, b.Fields[:len(t.groups)], b.Unquoted)
 		batch.groups, batch.orders, batch.records = append(batch.groups, group), append(batch.orders, order.key), append(batch.records, b.Record)
 		if len(batch.groups) == groupBatch || len(b.Record) > longRecord {
 			if err := t.sortBatch(batch, w); err != nil {

@@ -11,18 +11,18 @@ import (
 
 // Block is a sequence of complete records from one input. One worker processes it.
 type Block struct {
-	Record []byte   // the current record, with its line ending
-	Fields [][]byte // the record's fields, in the order of [Config.Fields]; nil for a missing optional field
-	Bare   []bool   // for JSON lines: true for each field that is a number, true or false, not a string
-	Worker int      // index of the worker
-	Seq    int64    // index of the block, in input order
-	Size   int64    // size of the block in bytes
+	Record   []byte   // the current record, with its line ending
+	Fields   [][]byte // the record's fields, in the order of [Config.Fields]; nil for a missing optional field
+	Unquoted []bool   // for JSON lines: true for each field that is a number, true or false, not a string
+	Worker   int      // index of the worker
+	Seq      int64    // index of the block, in input order
+	Size     int64    // size of the block in bytes
 
-	splitter *Splitter
-	data     []byte
-	buf      []byte
-	offset   int64
-	count    int
+	splitter   *Splitter
+	data       []byte
+	buf        []byte
+	offset     int64
+	fieldCount int
 
 	inputPosition
 	skipBad bool
@@ -39,8 +39,8 @@ type Block struct {
 
 func (b *Block) begin(worker int, splitter *Splitter) {
 	b.Worker, b.splitter = worker, splitter
-	if b.count != splitter.fieldCount {
-		splitter.fieldCount, splitter.requested = b.count, nil
+	if b.fieldCount != splitter.fieldCount {
+		splitter.fieldCount, splitter.requested = b.fieldCount, nil
 	}
 	splitter.header, splitter.lines = false, 0
 	splitter.Feed(b.data, true)
@@ -60,7 +60,7 @@ func (b *Block) Next() bool {
 		case Data:
 			b.tally.Records++
 			b.tally.RecordBytes += n
-			b.Record, b.Fields, b.Bare = s.Record, s.Values, s.Bare
+			b.Record, b.Fields, b.Unquoted = s.Record, s.Values, s.Bare
 			if b.first == nil && s.layout.Format == JSONL {
 				b.first = s.Record
 			}
@@ -97,9 +97,9 @@ func (b *Block) addBad(err error, n int64) {
 	}
 }
 
-// Bad marks the current record as bad. With SkipBad, the record is only counted. Otherwise Next
+// MarkBad marks the current record as bad. With SkipBad, the record is only counted. Otherwise Next
 // returns false from now on, and Read returns err.
-func (b *Block) Bad(err error) {
+func (b *Block) MarkBad(err error) {
 	n := int64(len(b.Record))
 	b.tally.Records--
 	b.tally.RecordBytes -= n

@@ -66,7 +66,7 @@ func (r *reader) sendBlock(end int) error {
 	r.countFields(data)
 	b := &Block{
 		Size: int64(len(data)), data: data, buf: old, offset: r.bytesSent, Seq: r.seq, blockOrder: r.order, ctx: r.ctx,
-		inputPosition: r.inputPosition, count: r.splitter.fieldCount, skipBad: r.cfg.SkipBad,
+		inputPosition: r.inputPosition, fieldCount: r.splitter.fieldCount, skipBad: r.cfg.SkipBad,
 	}
 	r.seq++
 	r.bytesSent += int64(len(data))

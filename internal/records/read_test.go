@@ -43,7 +43,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 		var offsets []int64
 		for b.Next() {
 			if len(b.Fields[0]) > partd.MaxKeyLen {
-				b.Bad(errLongKey)
+				b.MarkBad(errLongKey)
 				continue
 			}
 			part = append(part, record{string(b.Fields[0]), string(b.Record)})
@@ -266,7 +266,7 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 	boom := errors.New("boom")
 	for name, fail := range map[string]func(*Block) error{
 		"an error":     func(*Block) error { return boom },
-		"a bad record": func(b *Block) error { b.Bad(boom); return nil },
+		"a bad record": func(b *Block) error { b.MarkBad(boom); return nil },
 	} {
 		cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 		cfg.Workers = 2

@@ -51,10 +51,10 @@ func IsNamed(fsys FS, l Lock, name string) (bool, error) {
 }
 
 // Replace atomically replaces the content of a file, or creates the file with mode 0600. After a
-// power failure, the file has either the old or the new content. temp is a directory on the same
+// power failure, the file has either the old or the new content. tempDir is a directory on the same
 // disk.
-func Replace(name, temp, pattern string, content []byte) error {
-	f, err := os.CreateTemp(temp, pattern)
+func Replace(name, tempDir, pattern string, content []byte) error {
+	f, err := os.CreateTemp(tempDir, pattern)
 	if err != nil {
 		return err
 	}

@@ -37,9 +37,9 @@ type budget struct {
 	patience time.Duration
 }
 
-// piece is a buffer from the pool. If its stream was canceled, gRPC does not return it;
+// countedBuffer is a buffer from the pool. If its stream was canceled, gRPC does not return it;
 // then a cleanup subtracts it when it is garbage collected.
-type piece struct {
+type countedBuffer struct {
 	size    int64
 	cleanup runtime.Cleanup
 }
@@ -47,14 +47,14 @@ type piece struct {
 // Get implements mem.BufferPool.
 func (b *budget) Get(n int) *[]byte {
 	buffer := b.BufferPool.Get(n)
-	key, p := address(buffer), &piece{size: int64(cap(*buffer))}
-	p.cleanup = runtime.AddCleanup(buffer, func(p *piece) {
+	key, p := address(buffer), &countedBuffer{size: int64(cap(*buffer))}
+	p.cleanup = runtime.AddCleanup(buffer, func(p *countedBuffer) {
 		if b.pieces.CompareAndDelete(key, p) {
 			b.used.Add(-p.size)
 		}
 	}, p)
 	if lost, was := b.pieces.Swap(key, p); was { // a lost buffer had the same address, and its cleanup has not run
-		b.used.Add(-lost.(*piece).size)
+		b.used.Add(-lost.(*countedBuffer).size)
 	}
 	b.add(p.size)
 	return buffer
@@ -63,8 +63,8 @@ func (b *budget) Get(n int) *[]byte {
 // Put implements mem.BufferPool.
 func (b *budget) Put(buffer *[]byte) {
 	if p, ok := b.pieces.LoadAndDelete(address(buffer)); ok {
-		p.(*piece).cleanup.Stop()
-		b.used.Add(-p.(*piece).size)
+		p.(*countedBuffer).cleanup.Stop()
+		b.used.Add(-p.(*countedBuffer).size)
 	}
 	b.BufferPool.Put(buffer)
 }

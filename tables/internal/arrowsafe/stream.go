@@ -52,7 +52,7 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	}
 	marked := binary.LittleEndian.Uint32(word[:]) == 1<<32-1 // Arrow before 0.15 did not mark messages
 	if marked {
-		if err := s.full(word[:]); err != nil {
+		if err := s.readFull(word[:]); err != nil {
 			return nil, err
 		}
 	}
@@ -66,7 +66,7 @@ func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	default:
 		return nil, fmt.Errorf("%w: it begins with %x", errMessage, word)
 	}
-	if err := s.full(head); err != nil {
+	if err := s.readFull(head); err != nil {
 		return nil, err
 	}
 	if err := s.fill(body, head); err != nil {
@@ -94,11 +94,11 @@ func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 		return fmt.Errorf("%w: it says that %d bytes follow: %w", errMessage, d.body, partd.ErrTooLarge)
 	}
 	body.ResizeNoShrink(int(d.body))
-	return s.full(body.Bytes())
+	return s.readFull(body.Bytes())
 }
 
-// full fills p, or fails if the stream ends first.
-func (s *stream) full(p []byte) error {
+// readFull fills p, or fails if the stream ends first.
+func (s *stream) readFull(p []byte) error {
 	_, err := io.ReadFull(s.r, p)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF

@@ -31,12 +31,12 @@ type Definition struct {
 
 	key     key
 	mu      sync.Mutex
-	casters []caster // recently used casters
+	casters []cachedCaster // recently used casters
 }
 
 // key identifies a definition, together with its columns.
 type key struct {
-	columns, sort        int // their IDs
+	icebergSchema, sort  int // their IDs
 	put, settings, rules string
 }
 
@@ -114,8 +114,8 @@ func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
-// caster is a cached result of Caster.
-type caster struct {
+// cachedCaster is a cached result of Caster.
+type cachedCaster struct {
 	putSchema *arrow.Schema
 	cast      *schema.Caster
 	changes   []Change
@@ -137,7 +137,7 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 	if _, err := schema.Stored(putSchema); err != nil {
 		return nil, nil, err
 	}
-	c := caster{putSchema: putSchema}
+	c := cachedCaster{putSchema: putSchema}
 	var err error
 	if c.changes, err = d.Settings.Evolution.ChangesFor(putSchema, d.Logical); err != nil {
 		return nil, nil, err

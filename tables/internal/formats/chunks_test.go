@@ -61,7 +61,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := first.see(root); err != nil {
+	if err := first.inferColumns(root); err != nil {
 		return "", err
 	}
 	if len(root.fields) == 0 {

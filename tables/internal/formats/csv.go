@@ -119,7 +119,7 @@ func (c *csvRows) values() [][]byte {
 	return c.split.Values
 }
 
-func (c *csvRows) see(root *column) error {
+func (c *csvRows) inferColumns(root *column) error {
 	for {
 		if err := c.next(); err == io.EOF {
 			return nil

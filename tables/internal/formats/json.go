@@ -40,11 +40,11 @@ func (l *lines) add(to *fields) (int, error) {
 	return len(text), err
 }
 
-var errNoObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
+var errNotObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
 
 // object reads the JSON object in a line. It calls read to read the members.
 func (l *lines) object(line []byte, read func(*jsonText) error) error {
-	err := errNoObject
+	err := errNotObject
 	if line[0] == '{' {
 		err = readJSON(line, func(j *jsonText) error {
 			j.take('{')
@@ -58,13 +58,13 @@ func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	return nil
 }
 
-func (l *lines) see(root *column) error {
+func (l *lines) inferColumns(root *column) error {
 	for {
 		text, err := l.next()
 		if err == io.EOF {
 			return nil
 		}
-		if err := l.object(text, func(j *jsonText) error { return root.seeObject(j, 0) }); err != nil {
+		if err := l.object(text, func(j *jsonText) error { return root.inferObject(j, 0) }); err != nil {
 			return err
 		}
 	}
@@ -72,8 +72,8 @@ func (l *lines) see(root *column) error {
 
 const maxJSONDepth = 100
 
-// seeJSON reads a value and records its kind.
-func (c *column) seeJSON(j *jsonText, depth int) error {
+// inferValue reads a value and records its kind.
+func (c *column) inferValue(j *jsonText, depth int) error {
 	if depth > maxJSONDepth {
 		return fmt.Errorf("values are nested more than %d levels deep", maxJSONDepth)
 	}
@@ -106,18 +106,18 @@ func (c *column) seeJSON(j *jsonText, depth int) error {
 			c.elem = newColumn(c.name)
 		}
 		for j.more(']') {
-			if err := c.elem.seeJSON(j, depth+1); err != nil {
+			if err := c.elem.inferValue(j, depth+1); err != nil {
 				return err
 			}
 		}
 	case jsonObject:
 		c.restrict(kindObject)
-		return c.seeObject(j, depth)
+		return c.inferObject(j, depth)
 	}
 	return nil
 }
 
-func (c *column) seeObject(j *jsonText, depth int) error {
+func (c *column) inferObject(j *jsonText, depth int) error {
 	for n := 0; ; n++ {
 		name, more, err := j.member()
 		if !more || err != nil {
@@ -128,7 +128,7 @@ func (c *column) seeObject(j *jsonText, depth int) error {
 		}
 		f, err := c.field(name, n)
 		if err == nil {
-			err = f.seeJSON(j, depth+1)
+			err = f.inferValue(j, depth+1)
 		}
 		if err != nil && depth == 0 && f != nil {
 			return fmt.Errorf("column %q: %w", f.name, err)

@@ -24,7 +24,7 @@ func TestNoJSON(t *testing.T) {
 		}
 		var none json.RawMessage
 		wrong := json.Unmarshal(text, &none)
-		err := readJSON(text, func(j *jsonText) error { return newColumn("").seeJSON(j, 1) })
+		err := readJSON(text, func(j *jsonText) error { return newColumn("").inferValue(j, 1) })
 		if wrong == nil {
 			good++
 		}

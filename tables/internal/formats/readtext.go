@@ -19,7 +19,7 @@ import (
 // rows iterates over the rows of a chunk.
 type rows interface {
 	// see records the kinds of the rows' values in the columns of root.
-	see(root *column) error
+	inferColumns(root *column) error
 	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
 	add(to *fields) (int, error)
 }
@@ -98,7 +98,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
-			if err := t.rows(c).see(chunkColumns); err != nil {
+			if err := t.rows(c).inferColumns(chunkColumns); err != nil {
 				return err
 			}
 		}
@@ -106,7 +106,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			return t.rows(c).see(root) // rereads the chunk, also to find the line of an error
+			return t.rows(c).inferColumns(root) // rereads the chunk, also to find the line of an error
 		} else if n > fewColumns {
 			isWide.Store(true)
 		}

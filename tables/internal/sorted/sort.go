@@ -210,9 +210,9 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 }
 
 const (
-	spilledRows  = 1 << 12 // rows of a batch in a file
-	spilledCost  = 1 << 20 // approximate memory for reading a file
-	spilledBlock = 1 << 18 // bytes per checksum
+	spilledRows       = 1 << 12 // rows of a batch in a file
+	spilledBatchBytes = 1 << 20 // approximate memory for reading a file
+	spilledBlock      = 1 << 18 // bytes per checksum
 )
 
 // spillFile is a temporary file with rows. It can be read once.
@@ -240,7 +240,7 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 		if w == nil {
 			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
 		}
-		batchRows := min(max(spilledCost/rowBytes(b), 1), spilledRows)
+		batchRows := min(max(spilledBatchBytes/rowBytes(b), 1), spilledRows)
 		for start := int64(0); start < b.NumRows() && err == nil; start += batchRows {
 			slice := b.NewSlice(start, min(start+batchRows, b.NumRows()))
 			err = w.Write(slice)

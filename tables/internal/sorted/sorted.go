@@ -87,7 +87,7 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 		var bundles []Source
 		for i := 0; i < len(sources); {
 			n, cost := i, int64(0)
-			bundled := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledCost}
+			bundled := Source{Keys: sources[i].Keys, Hides: sources[i].Hides, Bounds: sources[i].Bounds, Cost: spilledBatchBytes}
 			for n < len(sources) && sources[n].Hides == bundled.Hides && (n < i+2 || cost+sources[n].Cost <= memory) {
 				cost += sources[n].Cost
 				bundled.Bounds = bundled.Bounds.Union(sources[n].Bounds)

@@ -91,7 +91,7 @@ test("Latin-1 and files that are packed become what they say", async ({ page }) 
   await dialog.getByLabel("Encoding").selectOption("utf-8");
   await dialog.getByRole("button", { name: "Put" }).click();
   await expect(dialog.getByRole("alert")).toContainText("line 2");
-  await expect(dialog.getByRole("alert")).toContainText("not UTF-8");
+  await expect(dialog.getByRole("alert")).toContainText("not valid UTF-8");
 });
 
 test("at 390 pixels home is the tree itself", async ({ page }) => {
