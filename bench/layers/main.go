@@ -110,7 +110,7 @@ func compare(data, filter string, rounds int) error {
 			if errors.Is(err, program.ErrNoPython) {
 				continue
 			} else if err != nil {
-				return fmt.Errorf("Python's %s: %w", r.peer, err)
+				return fmt.Errorf("%s of Python: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
 				return fmt.Errorf("the values of %s have the checksum %s, and the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
