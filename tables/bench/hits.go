@@ -54,7 +54,7 @@ type answer [][]string
 // hitsSQL runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
 // and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
 // DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL is DuckDB on our
-// files, so its times differ only by the cost of reading and of its separate database. All answers
+// files, so its times differ only by the cost of reading and of its separate process. All answers
 // must be equal.
 func (b *bench) hitsSQL() (err error) {
 	made := filepath.Join(b.dir, "hits.parquet")

@@ -29,7 +29,7 @@ type boundTable struct {
 	schema, name  string // of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
-	named         []string // in lower case: names in the statement that can be columns
+	named         []string // database.Name.Columns
 	allColumns    bool     // the view must contain all columns
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
@@ -37,7 +37,7 @@ type boundTable struct {
 	extraRows     *scratchFile // contains the rows that are not in the table's files
 	copied        bool         // whether extraRows contains all rows of the table, with changed types
 	isPrivate     bool         // whether only this statement reads extraRows
-	emptyFile     string       // path of a file without rows
+	emptyFile     string       // path of a file without rows; "" if no file is large
 }
 
 func (t *boundTable) String() string { return sqlquote.Qualified(t.bucket, t.table) }
@@ -180,7 +180,7 @@ func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err
 	if err == nil && t.extraRows != nil {
 		t.files = append(t.files, t.extraRows.planned())
 	}
-	if err == nil {
+	if err == nil && slices.ContainsFunc(t.files, isLarge) {
 		t.emptyFile, err = q.e.scratch.emptyFile()
 	}
 	return err
@@ -236,7 +236,8 @@ func (t *boundTable) viewColumns() []column {
 	}
 	var columns []column
 	for _, c := range t.columns {
-		if slices.Contains(t.named, strings.ToLower(c.name)) || slices.Contains(t.plan.KeyColumns, c.name) {
+		_, isNamed := slices.BinarySearch(t.named, strings.ToLower(c.name)) // a statement can have many names, and a table many columns
+		if isNamed || slices.Contains(t.plan.KeyColumns, c.name) {
 			columns = append(columns, c)
 		}
 	}
@@ -274,7 +275,7 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		paths[i] = sqlquote.Text(f.Path)
 		rows += max(f.Rows, 0) // manifests from other programs may contain any number
 	}
-	if rows > rowGroupRows && len(files) == 1 { // DuckDB reads a single file with a schema in one thread
+	if len(files) == 1 && isLarge(files[0]) { // DuckDB reads a single file with a schema in one thread
 		paths = append(paths, sqlquote.Text(t.emptyFile))
 	}
 	viewColumns := t.viewColumns()
@@ -290,15 +291,19 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 // rowGroupRows is about the number of rows in each row group of our files.
 const rowGroupRows = 128 << 10
 
+// isLarge reports whether a file has several row groups, for several threads.
+func isLarge(f tables.PlannedFile) bool { return f.Rows > rowGroupRows }
+
 // footerBytes estimates the memory of the footers of a table's files.
 func (t *boundTable) footerBytes() (n int64) {
-	const perColumn = 512 // in one row group
+	const perColumn, maxRowGroups = 512, 1 << 20 // manifests from other programs may contain any number of rows
 	leaves := int64(0)
 	for _, c := range t.columns {
 		leaves += int64(1 + strings.Count(c.sql, ", "))
 	}
 	for _, f := range t.files {
-		n += (1 + max(f.Rows, 0)/rowGroupRows + max(f.Bytes, 0)>>25) * leaves * perColumn
+		rowGroups := 1 + max(f.Rows, 0)/rowGroupRows + max(f.Bytes, 0)>>25
+		n += min(rowGroups, maxRowGroups) * leaves * perColumn
 	}
 	return n
 }

@@ -22,7 +22,7 @@ type columnRefs struct {
 
 // add adds the columns that a node of the parse tree names, without its children.
 func (c *columnRefs) add(node map[string]any) {
-	switch class := stringField(node, "class"); class {
+	switch stringField(node, "class") {
 	case "COLUMN_REF":
 		parts, _ := node["column_names"].([]any)
 		for i, part := range parts {

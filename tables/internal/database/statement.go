@@ -21,7 +21,7 @@ type Name struct {
 	Catalog, Schema, Table string
 	Offset                 int // in bytes from the start of the statement; -1 if unknown
 
-	Columns    []string // in lower case: every identifier of the statement that can be a column of this table
+	Columns    []string // in lower case, sorted: every identifier of the statement that can be a column of this table
 	AllColumns bool     // the statement can also use columns that it does not name, as SELECT * does
 }
 
