@@ -15,7 +15,7 @@ type cell struct {
 	bare    bool // a number, true or false in JSON
 	missing bool
 	number  bool    // computed, and so compared as a number
-	rounded bool    // an integer that was rounded to a float
+	rounded bool    // computed with floats: the last digits may differ
 	scale   float64 // the magnitude of the numbers that it was computed from
 	list    []cell
 }
