@@ -75,6 +75,19 @@ func TestFaultIsDetected(t *testing.T) {
 	}
 }
 
+// The last digit of a number may differ only if it was computed with floats.
+func TestEqualComparesExactNumbersExactly(t *testing.T) {
+	const want, other = "4796667988732690", "4796667988732689"
+	if computed := floatCell(4796667988732690, 0); !equal(numberCell(other), computed, true) {
+		t.Errorf("%s differs from the float %s", other, computed.text)
+	} else if equal(numberCell("4796667000000000"), computed, true) {
+		t.Errorf("4796667000000000 is equal to the float %s", computed.text)
+	}
+	if equal(numberCell(other), numberCell(want), true) {
+		t.Errorf("%s is equal to the exact %s", other, want)
+	}
+}
+
 // compareCommands compares commands until the duration has passed, at least once.
 func compareCommands(program string, seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")

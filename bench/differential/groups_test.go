@@ -134,8 +134,8 @@ func (j *job) limitToTop(r *run, keys int, all []asked, n int) {
 
 func numberCell(text string) cell { return cell{text: text, number: true, bare: true} }
 
-// floatCell returns the cell of a number that partd computes with floats. The last digit may
-// differ even if both results are whole numbers.
+// floatCell returns the expected cell for a number that partd computes with floats. Its last
+// digits may differ, even those of a whole number.
 func floatCell(f, scale float64) cell {
 	return cell{text: strconv.FormatFloat(f, 'g', -1, 64), number: true, bare: true, rounded: true, scale: scale}
 }
