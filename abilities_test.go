@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// able lists the abilities of every store. A store that loses one no longer compiles here.
+// able lists the abilities that all stores in this file have. If a store loses one, this file no
+// longer compiles.
 type able interface {
 	partd.Partd
 	partd.Setter

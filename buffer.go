@@ -47,7 +47,7 @@ type BufferOptions struct {
 type Buffer struct {
 	fast, slow Partd
 	memory     int64 // budget of the fast store and the index
-	step       int   // limit of one append to the slow store in bytes, and the size of its buffer
+	step       int   // maximum size of one append to the slow store, in bytes
 	log        *slog.Logger
 	seed       maphash.Seed
 	strings    slab.Slab   // long keys of the index
@@ -64,7 +64,7 @@ type Buffer struct {
 	tickets  uint32                // newest ticket given to a waiting operation
 	changed  chan struct{}         // closed and replaced to wake waiting operations
 	waiters  int
-	heavy    bool  // a key should move because of its size
+	heavy    bool  // some key should move because of its size
 	running  bool  // a background flush is running
 	failures int   // background flushes that failed
 	failure  error // error of the last failed background flush
@@ -73,21 +73,21 @@ type Buffer struct {
 	closed   bool
 }
 
-// NewBuffer returns a Buffer of two stores and takes them over: Close closes both. fast
-// must be a [Deleter]. If fast is a [Lister], its data counts as appended after the data
-// of slow; otherwise fast must be empty.
+// NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:
+// its Close closes them. fast must be a [Deleter]. If fast is a [Lister], its data counts as
+// appended after the data of slow; otherwise fast must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }
 	ctx := context.Background()
 	if fast == nil || slow == nil {
-		return fail(errors.New("it needs two stores, but one is nil"))
+		return fail(errors.New("fast and slow must not be nil"))
 	}
 	if err := Delete(ctx, fast); err != nil {
 		return fail(fmt.Errorf("the fast store must be able to delete keys: %w", err))
 	}
 	if opts.Memory < 0 {
-		return fail(fmt.Errorf("a memory budget of %d bytes: it must be positive, or 0 for %d", opts.Memory, DefaultBufferMemory))
+		return fail(fmt.Errorf("option Memory is %d bytes: it must be positive, or 0 for the default of %d", opts.Memory, DefaultBufferMemory))
 	}
 	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
 	b := &Buffer{
@@ -105,7 +105,7 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 			break
 		}
 		if err != nil {
-			return fail(fmt.Errorf("listing what the fast store holds: %w", err))
+			return fail(fmt.Errorf("listing the keys of the fast store: %w", err))
 		}
 		if info.Size == 0 {
 			empty = append(empty, info.Key)
@@ -154,27 +154,27 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	batch.hash(b.seed, entries)
 	need := batch.needs(entries, valueBytes, b.memory/2)
 	if need > b.memory/2 {
-		return b.appendThrough(ctx, entries)
+		return b.appendDirectly(ctx, entries)
 	}
 	if err := b.admit(ctx, entries, batch, need); err != nil {
 		return err
 	}
 	if batch.overfull {
 		b.settle(entries, batch, need, errCrowded)
-		return b.appendThrough(ctx, entries)
+		return b.appendDirectly(ctx, entries)
 	}
 	err = b.fast.Append(ctx, entries...)
 	b.settle(entries, batch, need, err)
 	return err
 }
 
-// errCrowded sends an admitted batch to the slow store: a key would exceed what one move
-// may append.
+// errCrowded means that an admitted batch must go to the slow store, because it would make a
+// key larger than one move may append.
 var errCrowded = errors.New("too much for one key")
 
-// appendThrough appends a batch that is too large for the buffer to the slow store, after
-// it has moved the buffered data of the batch's keys there.
-func (b *Buffer) appendThrough(ctx context.Context, entries []Entry) error {
+// appendDirectly appends a batch that is too large for the buffer directly to the slow store.
+// It first moves the buffered data of the batch's keys there.
+func (b *Buffer) appendDirectly(ctx context.Context, entries []Entry) error {
 	keys := make([]string, 0, len(entries))
 	for i := range entries {
 		if len(entries[i].Value) > 0 {
@@ -284,7 +284,7 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 // because the operation has already taken effect.
 func (b *Buffer) discardReplaced(ctx context.Context, held []bufferPart) {
 	if err := b.discard(ctx, held); err != nil {
-		b.log.Warn("partd: buffer: memory stays in use for now", "error", err)
+		b.log.Warn("partd: buffer: replaced data could not be removed from the fast store; a later flush will retry", "error", err)
 	}
 }
 
@@ -311,12 +311,12 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 
 // Keys moves everything to the slow store and lists its keys.
 func (b *Buffer) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
-	return flushed(ctx, b, "keys", Keys)
+	return flushThenList(ctx, b, "keys", Keys)
 }
 
 // Scan moves everything to the slow store and scans it.
 func (b *Buffer) Scan(ctx context.Context) iter.Seq2[Chunk, error] {
-	return flushed(ctx, b, "scan", Scan)
+	return flushThenList(ctx, b, "scan", Scan)
 }
 
 // ScanPart moves everything to the slow store and scans a part of it.
@@ -324,19 +324,21 @@ func (b *Buffer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk,
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)
 	}
-	return flushed(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
+	return flushThenList(ctx, b, "scan", func(ctx context.Context, slow Partd) iter.Seq2[Chunk, error] {
 		return ScanPart(ctx, slow, part, parts)
 	})
 }
 
-func flushed[T any](ctx context.Context, b *Buffer, op string, all func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {
+// flushThenList returns an iterator that flushes the buffer and then yields all items of the slow
+// store.
+func flushThenList[T any](ctx context.Context, b *Buffer, op string, list func(context.Context, Partd) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		if err := b.flush(ctx, op); err != nil {
-			var none T
-			yield(none, err)
+			var zero T
+			yield(zero, err)
 			return
 		}
-		all(ctx, b.slow)(yield)
+		list(ctx, b.slow)(yield)
 	}
 }
 

@@ -121,7 +121,7 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			// queues.
 			b.dequeue(&w)
 			if b.failures != failures {
-				return clean("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
+				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
 			}
 			b.startFlush()
 		}
@@ -151,11 +151,11 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 			continue // the common case
 		}
 		switch {
-		case k.doubt():
+		case k.isDoubtful():
 			return false, false, inDoubt("append", entries[i].Key)
-		case tooLarge && !k.held(): // a held key may already be moving
+		case tooLarge && !k.isHeld(): // if the key is held, it may already be moving
 			b.heavy, large = true, true
-		case !k.open(w.ticket, false):
+		case !k.isAvailable(w.ticket, false):
 			free = false
 		}
 	}
@@ -164,7 +164,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 	}
 	if !free {
 		for i, id := range batch.ids {
-			if id != 0 && !b.index.Val(id).open(w.ticket, false) {
+			if id != 0 && !b.index.Val(id).isAvailable(w.ticket, false) {
 				b.enqueue(w, id, entries[i].Key)
 			}
 		}

@@ -27,15 +27,15 @@ func (b *Buffer) Close() error {
 			b.setClosing(false)
 			return flushErr
 		}
-		if b.exclude(ctx, opClose) != nil {
+		if b.blockOperations(ctx, opClose) != nil {
 			return nil // another Close closed it
 		}
 		b.mu.Lock()
 		// An Append that was running may have ended after the flush; then flush again.
-		closed = len(b.keysOver(0)) == 0
+		closed = len(b.keysLargerThan(0)) == 0
 		b.closed = closed
 		b.mu.Unlock()
-		b.include()
+		b.unblockOperations()
 	}
 	errs := []error{flushErr}
 	for _, store := range []Partd{b.fast, b.slow} {
@@ -46,7 +46,7 @@ func (b *Buffer) Close() error {
 	return errors.Join(errs...)
 }
 
-// setClosing admits only Close from now on, or admits all operations again.
+// setClosing sets whether only Close may begin.
 func (b *Buffer) setClosing(closing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -56,10 +56,10 @@ func (b *Buffer) setClosing(closing bool) {
 
 // Drop removes every key from both stores.
 func (b *Buffer) Drop(ctx context.Context) error {
-	if err := b.exclude(ctx, "drop"); err != nil {
+	if err := b.blockOperations(ctx, "drop"); err != nil {
 		return err
 	}
-	defer b.include()
+	defer b.unblockOperations()
 	if err := b.slow.Drop(ctx); err != nil {
 		b.mu.Lock()
 		var all []bufferPart
@@ -79,14 +79,14 @@ func (b *Buffer) Drop(ctx context.Context) error {
 		b.settleMoved(id, err == nil)
 	}
 	if err != nil {
-		b.log.Warn("partd: buffer: dropped keys stay in the fast store for now", "error", err)
+		b.log.Warn("partd: buffer: dropped data could not be removed from the fast store; a later flush will retry", "error", err)
 	}
 	return nil
 }
 
-// exclude waits until no operation is running, and lets none begin until include is
+// blockOperations waits until no operation is running, and prevents new operations until include is
 // called.
-func (b *Buffer) exclude(ctx context.Context, op string) error {
+func (b *Buffer) blockOperations(ctx context.Context, op string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -110,7 +110,7 @@ func (b *Buffer) exclude(ctx context.Context, op string) error {
 	return nil
 }
 
-func (b *Buffer) include() {
+func (b *Buffer) unblockOperations() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.dropping = false

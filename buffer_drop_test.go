@@ -11,7 +11,8 @@ import (
 )
 
 // TestBufferDropExcludes starts operations while Drop waits and while it runs, and
-// cancels some of them. None may hang or see a partial drop.
+// cancels some of them. No operation may hang, and the last Append must take effect after
+// the drop.
 func TestBufferDropExcludes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -41,7 +42,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		} {
 			wg.Go(func() {
 				if err := op(short); !errors.Is(err, context.Canceled) {
-					t.Errorf("operation %d during Drop: %v, want it to wait until it is cancelled", i, err)
+					t.Errorf("operation %d during Drop: error %v, want it to wait until it is canceled", i, err)
 				}
 			})
 		}
@@ -54,7 +55,7 @@ func TestBufferDropExcludes(t *testing.T) {
 		wg.Wait()
 		select {
 		case <-later:
-			t.Error("an Append did not wait for Drop")
+			t.Error("Append returned while Drop was running, want it to wait")
 		default:
 		}
 		close(goOn)
@@ -64,7 +65,7 @@ func TestBufferDropExcludes(t *testing.T) {
 	})
 }
 
-// TestBufferDropGivesUp cancels a waiting Drop; later operations must work.
+// TestBufferDropGivesUp checks that operations work after a waiting Drop was canceled.
 func TestBufferDropGivesUp(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
@@ -74,7 +75,7 @@ func TestBufferDropGivesUp(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	if err := b.Drop(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatal(err)
+		t.Fatalf("Drop of a buffer with a pinned key: error %v, want DeadlineExceeded", err)
 	}
 	b.release(pinned)
 	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
@@ -144,7 +145,7 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		synctest.Wait()
 		mu.Lock()
 		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
-			t.Errorf("the slow store got %v, want the drop alone at the end", ops)
+			t.Errorf("calls to the slow store are %v, want appends and then one drop", ops)
 		}
 		mu.Unlock()
 		close(goOn)
@@ -154,7 +155,7 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		st, err := Stat(ctx, slow.Dict)
 		must(t, err)
 		if st.Keys != 0 {
-			t.Errorf("%d keys came back after the drop", st.Keys)
+			t.Errorf("the slow store has %d keys after the drop, want 0", st.Keys)
 		}
 	})
 }

@@ -28,12 +28,12 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	}
 	b.mu.Lock()
 	var keys []string
-	var doubt error
+	var doubtErr error
 	for id := range b.index.IDs {
 		k := b.index.Val(id)
 		switch {
-		case k.doubt():
-			doubt = inDoubt(op, string(b.index.Key(id)))
+		case k.isDoubtful():
+			doubtErr = inDoubt(op, string(b.index.Key(id)))
 		case k.size > 0:
 			keys = append(keys, string(b.index.Key(id)))
 		}
@@ -42,15 +42,15 @@ func (b *Buffer) flush(ctx context.Context, op string) error {
 	if err := b.moveKeys(ctx, op, keys); err != nil {
 		return err
 	}
-	return doubt
+	return doubtErr
 }
 
 // maxMoveKeys limits the keys of one move, because the bookkeeping of small keys is
 // larger than the keys.
 const maxMoveKeys = 4096
 
-// bunch returns the number of leading keys that one move includes, at least one.
-func (b *Buffer) bunch(keys []string) int {
+// nextMoveLen returns the number of leading keys that fit into one move. It is at least one.
+func (b *Buffer) nextMoveLen(keys []string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	total := int64(0)
@@ -67,7 +67,7 @@ func (b *Buffer) bunch(keys []string) int {
 
 func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
 	for len(keys) > 0 {
-		n := b.bunch(keys)
+		n := b.nextMoveLen(keys)
 		held, err := b.holdMoved(ctx, op, keys[:n], true)
 		if err != nil {
 			return err
@@ -82,13 +82,13 @@ func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
 func (b *Buffer) startFlush() {
 	if !b.running && !b.closed {
 		b.running = true
-		go b.background()
+		go b.flushInBackground()
 	}
 }
 
-// background flushes keys that are too large, and then the largest keys until half of the
+// flushInBackground flushes keys that are too large, and then the largest keys until half of the
 // budget is free.
-func (b *Buffer) background() {
+func (b *Buffer) flushInBackground() {
 	var err error
 	for err == nil {
 		b.mu.Lock()
@@ -104,15 +104,15 @@ func (b *Buffer) background() {
 		var ids []keymap.ID
 		var keys []string
 		if heavy {
-			keys = b.keysOver(int64(b.step / 2))
+			keys = b.keysLargerThan(int64(b.step / 2))
 		}
 		if excess > 0 {
-			if ids = b.largest(excess); len(ids) == 0 && len(keys) == 0 {
+			if ids = b.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
 				// All keys are in use: queue for some of them.
-				keys = b.keysOver(0)
+				keys = b.keysLargerThan(0)
 				switch {
 				case len(keys) > 0:
-				case b.anyDoubt():
+				case b.hasDoubtfulKey():
 					err = errInDoubt
 				default:
 					// Nothing is left to flush. Operations that still use keys wake
@@ -128,26 +128,26 @@ func (b *Buffer) background() {
 			err = b.moveKeys(context.Background(), "flush", keys)
 		}
 		if err == nil {
-			err = b.flushFree(ids)
+			err = b.flushIdle(ids)
 		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.running = false
 	if !b.closed {
-		b.log.Warn("partd: buffer: a flush in the background failed; it will be tried again", "error", err)
+		b.log.Warn("partd: buffer: a background flush failed; it will be retried", "error", err)
 		b.failures++
 		b.failure = err
 	}
 	b.wake()
 }
 
-// keysOver returns up to 64 keys with more than size bytes. The caller holds mu.
-func (b *Buffer) keysOver(size int64) []string {
+// keysLargerThan returns up to 64 keys with more than size bytes. The caller holds mu.
+func (b *Buffer) keysLargerThan(size int64) []string {
 	const maxKeys = 64
 	var keys []string
 	for id := range b.index.IDs {
-		if k := b.index.Val(id); k.size > size && !k.doubt() {
+		if k := b.index.Val(id); k.size > size && !k.isDoubtful() {
 			if keys = append(keys, string(b.index.Key(id))); len(keys) == maxKeys {
 				break
 			}
@@ -156,23 +156,23 @@ func (b *Buffer) keysOver(size int64) []string {
 	return keys
 }
 
-// anyDoubt reports whether a key is in doubt. The caller holds mu.
-func (b *Buffer) anyDoubt() bool {
+// hasDoubtfulKey reports whether a key is in doubt. The caller holds mu.
+func (b *Buffer) hasDoubtfulKey() bool {
 	for id := range b.index.IDs {
-		if b.index.Val(id).doubt() {
+		if b.index.Val(id).isDoubtful() {
 			return true
 		}
 	}
 	return false
 }
 
-// idle reports whether a key can be flushed without waiting for an operation.
-func (k *bufferKey) idle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
+// isIdle reports whether a key can be flushed without waiting for an operation.
+func (k *bufferKey) isIdle() bool { return k.size > 0 && k.state == 0 && k.ticket == 0 }
 
-// largest returns idle keys that together hold at least the given number of bytes. No
-// idle key left out is more than a quarter larger than a returned one. The caller holds
-// mu.
-func (b *Buffer) largest(atLeast int64) []keymap.ID {
+// largestIdle returns the largest idle keys that together have at least the given number of
+// bytes. The selection is approximate: an omitted key may be up to a quarter larger than a
+// returned one. The caller holds mu.
+func (b *Buffer) largestIdle(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
 		n := bits.Len64(uint64(size))
@@ -180,7 +180,7 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 	}
 	var sums [65 * steps]int64
 	for id := range b.index.IDs {
-		if k := b.index.Val(id); k.idle() {
+		if k := b.index.Val(id); k.isIdle() {
 			sums[class(k.size)] += k.size
 		}
 	}
@@ -191,29 +191,29 @@ func (b *Buffer) largest(atLeast int64) []keymap.ID {
 		}
 	}
 	var ids []keymap.ID
-	inLast := int64(0)
+	lastClassBytes := int64(0)
 	for id := range b.index.IDs {
 		k := b.index.Val(id)
 		c := class(k.size)
-		if !k.idle() || c < threshold {
+		if !k.isIdle() || c < threshold {
 			continue
 		}
 		if c == threshold {
 			// Take no more from the last class than is needed.
-			if inLast >= atLeast {
+			if lastClassBytes >= atLeast {
 				continue
 			}
-			inLast += k.size
+			lastClassBytes += k.size
 		}
 		ids = append(ids, id)
 	}
 	return ids
 }
 
-// flushFree moves keys to the slow store, in moves of at most one step. It skips keys
-// that operations use in the meantime, and IDs that no longer exist. If an ID now belongs
-// to another key, it moves that key, which does no harm.
-func (b *Buffer) flushFree(ids []keymap.ID) error {
+// flushIdle moves idle keys to the slow store, in moves of at most step bytes. It skips keys
+// that are no longer idle, and IDs that no longer exist. If an ID now belongs to another
+// key, it moves that key, which does no harm.
+func (b *Buffer) flushIdle(ids []keymap.ID) error {
 	ctx := context.Background()
 	var held []bufferPart
 	for len(ids) > 0 {
@@ -230,7 +230,7 @@ func (b *Buffer) flushFree(ids []keymap.ID) error {
 		for len(ids) > 0 && len(held) < maxMoveKeys && (len(held) == 0 || total < int64(b.step)) {
 			id := ids[0]
 			if b.index.Exists(id) {
-				if k := b.index.Val(id); k.idle() {
+				if k := b.index.Val(id); k.isIdle() {
 					size := k.size + int64(len(b.index.Key(id)))
 					if total > 0 && total+size > int64(b.step) {
 						break

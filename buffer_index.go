@@ -13,25 +13,25 @@ type bufferKey struct {
 	size  int64 // bytes in the fast store
 	moved int64 // number of leading bytes that no longer count, because the slow store has them or they were replaced
 	// ticket is the ticket of the operation that has waited longest for the key, or 0.
-	// Only operations with this or an older ticket may have the key next, so none waits
-	// forever.
+	// Only operations with this or an older ticket may use the key next, so no operation
+	// waits forever.
 	ticket uint32
 	state  uint32 // number of running operations that pin the key, and the bits below
 }
 
 const (
-	heldBit  = 1 << 31 // one operation has the key exclusively
+	heldBit  = 1 << 31 // one operation has exclusive use of the key
 	doubtBit = 1 << 30 // the slow store could not tell whether it appended some of the key's bytes
 	pinsMask = doubtBit - 1
 )
 
-func (k *bufferKey) held() bool  { return k.state&heldBit != 0 }
-func (k *bufferKey) doubt() bool { return k.state&doubtBit != 0 }
+func (k *bufferKey) isHeld() bool     { return k.state&heldBit != 0 }
+func (k *bufferKey) isDoubtful() bool { return k.state&doubtBit != 0 }
 
-// open reports whether an operation may use the key now, exclusively or shared. ticket is 0 if
+// isAvailable reports whether an operation may use the key now, either exclusively or shared. ticket is 0 if
 // the operation has not waited yet.
-func (k *bufferKey) open(ticket uint32, exclusive bool) bool {
-	if k.held() || exclusive && k.state&pinsMask != 0 {
+func (k *bufferKey) isAvailable(ticket uint32, exclusive bool) bool {
+	if k.isHeld() || exclusive && k.state&pinsMask != 0 {
 		return false
 	}
 	return k.ticket == 0 || ticket != 0 && !older(k.ticket, ticket)
@@ -68,8 +68,8 @@ func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	}
 }
 
-// dequeue removes an operation from the queues of its keys: it got them, gave up, or
-// waits for something else.
+// dequeue removes an operation from the queues of its keys, because it acquired the keys, gave
+// up, or waits for something else.
 func (b *Buffer) dequeue(w *bufferWait) {
 	for _, key := range w.marked {
 		id := b.find(key)
@@ -112,8 +112,8 @@ func (b *Buffer) checkLocked(ctx context.Context, op string) error {
 	return nil
 }
 
-// wait waits for a change or the end of ctx. The caller holds mu, which wait releases in
-// the meantime, and must look up everything in the index again.
+// wait waits for a change or the end of ctx. The caller holds mu. wait releases mu while it
+// waits, so the caller must then look up all keys in the index again.
 func (b *Buffer) wait(ctx context.Context) {
 	b.waiters++
 	changed := b.changed
@@ -145,16 +145,16 @@ func (b *Buffer) end() {
 	b.wake()
 }
 
-// forget removes a key from the index if the fast store has no data of it and no
-// operation uses it.
+// forget removes a key from the index if the fast store has no data for it and no operation
+// uses or waits for it.
 func (b *Buffer) forget(id keymap.ID, k *bufferKey) {
 	if *k == (bufferKey{}) {
 		b.index.Delete(id)
 	}
 }
 
-// pin keeps the keys' data in its store until release. A key that is not in the fast
-// store needs no pin: data appended later moves as a whole.
+// pin prevents the keys' data from moving until release. A key that is not in the fast store
+// needs no pin, because data appended later moves as a whole.
 func (b *Buffer) pin(ctx context.Context, op string, keys []string) ([]bufferPart, error) {
 	return b.acquire(ctx, op, keys, false, false)
 }
@@ -165,8 +165,8 @@ func (b *Buffer) hold(ctx context.Context, op string, keys []string, allowDoubt 
 	return b.acquire(ctx, op, keys, true, allowDoubt)
 }
 
-// acquire pins keys, or holds them if exclusive is set. It acquires all keys at once, so two
-// operations cannot deadlock.
+// acquire pins keys, or holds them if exclusive is set. It acquires all keys in one step, so
+// that two operations cannot deadlock.
 func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusive, allowDoubt bool) ([]bufferPart, error) {
 	parts := make([]bufferPart, len(keys))
 	var w bufferWait
@@ -185,10 +185,10 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 				continue
 			}
 			k := b.index.Val(id)
-			if k.doubt() && !allowDoubt {
+			if k.isDoubtful() && !allowDoubt {
 				return nil, inDoubt(op, keys[i])
 			}
-			if !k.open(w.ticket, exclusive) {
+			if !k.isAvailable(w.ticket, exclusive) {
 				b.enqueue(&w, id, keys[i])
 				free = false
 			}
@@ -209,7 +209,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 			continue
 		}
 		k := b.index.Val(p.id)
-		p.size, p.moved, p.repeated = k.size, k.moved, k.held()
+		p.size, p.moved, p.repeated = k.size, k.moved, k.isHeld()
 		if exclusive {
 			k.state |= heldBit
 		} else {
@@ -228,7 +228,7 @@ func (b *Buffer) release(parts []bufferPart) {
 			continue
 		}
 		k := b.index.Val(p.id)
-		if k.held() {
+		if k.isHeld() {
 			k.state &^= heldBit
 		} else {
 			k.state--
@@ -238,7 +238,7 @@ func (b *Buffer) release(parts []bufferPart) {
 	b.end()
 }
 
-var errInDoubt = errors.New("the slow store could not tell whether it took a part of this key when the buffer was flushed: set, delete or drop it")
+var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")
 
 func inDoubt(op, key string) error {
 	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
@@ -249,10 +249,10 @@ const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
-// clean returns an error for an operation that changed nothing but failed because of err.
-// It hides ErrUnknownOutcome in err, which is about another operation: a retry of this
-// one is safe.
-func clean(op string, err error) error {
+// unchangedError returns an error for an operation that failed because of err without changing
+// anything. It hides ErrUnknownOutcome in err, because that concerns another operation: this
+// operation can be retried safely.
+func unchangedError(op string, err error) error {
 	if errors.Is(err, ErrUnknownOutcome) {
 		err = errors.New(err.Error())
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/keymap"
 )
 
+// holdMoved is like hold, but also moves the keys' buffered data to the slow store.
 func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowDoubt bool) ([]bufferPart, error) {
 	held, err := b.hold(ctx, op, keys, allowDoubt)
 	if err != nil {
@@ -22,16 +23,16 @@ func (b *Buffer) holdMoved(ctx context.Context, op string, keys []string, allowD
 	if !abandoned {
 		b.release(held)
 	}
-	return nil, clean(op, fmt.Errorf("moving what the buffer holds to the slow store: %w", err))
+	return nil, unchangedError(op, fmt.Errorf("moving buffered data to the slow store: %w", err))
 }
 
 // move appends the buffered data of held keys to the slow store and deletes it from the
-// fast one. All data of a key goes in one append. So neither readers of the slow store
-// nor a restart after a crash can see a part of one Append.
+// fast one. It moves all data of a key in one append. So neither readers of the slow store
+// nor a restart after a crash can see only a part of an Append to the Buffer.
 //
 // Canceling an append could leave the slow store in doubt, so move never cancels one. If
-// ctx ends, move returns abandoned; then the rest continues in the background and
-// releases the keys.
+// ctx ends, move returns with abandoned set. The move then continues in the background, and
+// finally releases the keys.
 func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, b.moveNow(ctx, held)
@@ -51,8 +52,8 @@ func (b *Buffer) move(ctx context.Context, held []bufferPart) (abandoned bool, e
 }
 
 func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
-	// Keep the buffer between moves: as garbage, it would let the heap grow to twice the
-	// budget before a collection.
+	// Reuse the buffer for later moves. As garbage, it would let the heap grow to twice the
+	// budget before the next collection.
 	var buf []byte
 	select {
 	case buf = <-b.scratch:
@@ -106,7 +107,7 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total in
 	}
 	values, err := b.fast.Get(ctx, keys...)
 	if err != nil {
-		return nil, buf, fmt.Errorf("reading what the buffer holds: %w", err)
+		return nil, buf, fmt.Errorf("reading buffered data from the fast store: %w", err)
 	}
 	for i, p := range parts {
 		entries = append(entries, Entry{p.key, values[i][p.moved:]})
@@ -129,8 +130,8 @@ func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []
 	return nil
 }
 
-// discard deletes the data of held keys from the fast store, which no longer counts. If
-// that fails, the index records it, and a later flush tries again.
+// discard deletes the data of held keys from the fast store, because it was moved or replaced.
+// If that fails, the index marks the data as stale, and a later flush retries.
 func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var keys []string
 	b.mu.Lock()
@@ -143,7 +144,7 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	var err error
 	if len(keys) > 0 {
 		if err = Delete(context.WithoutCancel(ctx), b.fast, keys...); err != nil {
-			err = fmt.Errorf("the slow store has these keys, but the fast one cannot delete them: %w", err)
+			err = fmt.Errorf("deleting data from the fast store that the slow store has or that was replaced: %w", err)
 		}
 	}
 	b.mu.Lock()
@@ -154,21 +155,21 @@ func (b *Buffer) discard(ctx context.Context, held []bufferPart) error {
 	return err
 }
 
-// settleMoved records that a key's data in the fast store no longer counts. gone tells
-// whether the data has been deleted. The caller holds mu.
-func (b *Buffer) settleMoved(id keymap.ID, gone bool) {
+// settleMoved records that a key's data in the fast store no longer counts, and whether it
+// has been deleted. The caller holds mu.
+func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
 	k := b.index.Val(id)
 	k.moved = k.size
 	k.state &^= doubtBit
-	if gone {
+	if deleted {
 		b.bytes -= k.size
 		k.size, k.moved = 0, 0
 	}
 	b.forget(id, k)
 }
 
-// doubtIfUnknown puts keys in doubt after a change of the slow store with an unknown
-// outcome, if the fast store has data of them that is not moved.
+// doubtIfUnknown marks keys as doubtful if err means that a change of the slow store has an
+// unknown outcome. It skips keys without unmoved data in the fast store.
 func (b *Buffer) doubtIfUnknown(parts []bufferPart, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

@@ -68,7 +68,7 @@ func buffersRandomWalk(t *testing.T, b *Buffer, g int, model map[string][]byte) 
 		case op == 15:
 			if got, err := b.Pop(ctx, key); err == nil {
 				if !bytes.Equal(got[0], model[key]) {
-					t.Errorf("goroutine %d, step %d: pop of %s: %d bytes, want %d", g, step, key, len(got[0]), len(model[key]))
+					t.Errorf("goroutine %d, step %d: Pop(%q) = %d bytes, want %d bytes or other data", g, step, key, len(got[0]), len(model[key]))
 				}
 				delete(model, key)
 			}
@@ -77,7 +77,7 @@ func buffersRandomWalk(t *testing.T, b *Buffer, g int, model map[string][]byte) 
 		default:
 			got, err := b.Get(ctx, key)
 			if err != nil || !bytes.Equal(got[0], model[key]) {
-				t.Errorf("goroutine %d, step %d: get of %s: %v, %d bytes, want %d", g, step, key, err, len(got), len(model[key]))
+				t.Errorf("goroutine %d, step %d: Get(%q): error %v, %d values, want a value of %d bytes", g, step, key, err, len(got), len(model[key]))
 				return
 			}
 		}

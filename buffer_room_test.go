@@ -19,9 +19,9 @@ func (s gatedSets) Set(ctx context.Context, key string, value []byte) error {
 	return s.Dict.Set(ctx, key, value)
 }
 
-// TestBufferWaitsForRoomWithoutAPlace lets an Append wait for two keys, one of which then
-// grows so large that it must move first. The flush queues for that key, so the Append
-// must leave the key's queue.
+// TestBufferWaitsForRoomWithoutAPlace lets an Append wait for two keys. Then one of the keys
+// grows so large that it must move first. The flush queues for that key, so the Append must
+// leave the key's queue, or both would wait forever.
 func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -73,26 +73,26 @@ func wantValue(t *testing.T, store Partd, key, want string) {
 	t.Helper()
 	got, err := store.Get(context.Background(), key)
 	if err != nil {
-		t.Errorf("get %q: %v", key, err)
+		t.Errorf("Get(%q): %v", key, err)
 	} else if string(got[0]) != want {
-		t.Errorf("key %q holds %.200q, want %.200q", key, got[0], want)
+		t.Errorf("Get(%q) = %.200q, want %.200q", key, got[0], want)
 	}
 }
 
 var errDisk = errors.New("the disk is full")
 
-// TestBufferFlushFails flushes into a store that rejects the append at first and accepts
-// it later.
+// TestBufferFlushFails flushes into a store that first rejects the append and later accepts
+// it.
 func TestBufferFlushFails(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
 	must(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })
 	if err := b.Flush(ctx); !errors.Is(err, errDisk) {
-		t.Fatalf("flush: %v, want the disk's error", err)
+		t.Fatalf("Flush: error %v, want %v", err, errDisk)
 	}
 	if err := b.Close(); !errors.Is(err, errDisk) {
-		t.Fatalf("close: %v, want the disk's error", err)
+		t.Fatalf("Close: error %v, want %v", err, errDisk)
 	}
 	wantValue(t, b, "k", "one")
 	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
@@ -117,7 +117,7 @@ func TestBufferDeleteFails(t *testing.T) {
 	})
 	for range 3 {
 		if err := b.Flush(ctx); !errors.Is(err, errDisk) {
-			t.Fatalf("flush: %v, want the error of delete", err)
+			t.Fatalf("Flush: error %v, want %v from Delete", err, errDisk)
 		}
 		wantValue(t, b, "k", "one")
 		wantValue(t, slow, "k", "one")
@@ -135,7 +135,7 @@ func TestBufferDeleteFails(t *testing.T) {
 }
 
 // TestBufferUnknownOutcome flushes into a store that cannot tell whether it appended. The
-// flush must not be tried again, whether the store did or not.
+// append must not be retried, whether or not it took effect.
 func TestBufferUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	for _, applied := range []bool{false, true} {
@@ -148,17 +148,17 @@ func TestBufferUnknownOutcome(t *testing.T) {
 			return ErrUnknownOutcome, nil
 		})
 		if err := b.Flush(ctx); err == nil || errors.Is(err, ErrUnknownOutcome) {
-			t.Fatalf("flush: %v, want an error that no retry of flush doubles", err)
+			t.Fatalf("Flush: error %v, want an error that does not wrap ErrUnknownOutcome", err)
 		}
 		slow.set(nil)
 		if err := b.Flush(ctx); !errors.Is(err, errInDoubt) {
-			t.Fatalf("second flush: %v, want the error about the key in doubt", err)
+			t.Fatalf("second Flush: error %v, want errInDoubt", err)
 		}
 		if _, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
-			t.Fatalf("get: %v, want the error about the key in doubt", err)
+			t.Fatalf("Get: error %v, want errInDoubt", err)
 		}
 		if err := b.Append(ctx, Entry{"k", []byte("two")}); !errors.Is(err, errInDoubt) {
-			t.Fatalf("append: %v, want the error about the key in doubt", err)
+			t.Fatalf("Append: error %v, want errInDoubt", err)
 		}
 		wantValue(t, slow, "k", strings.Repeat("one", map[bool]int{true: 1}[applied]))
 		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
@@ -181,7 +181,7 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	}
 	slow.set(nil)
 	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
-		t.Fatalf("get: %q, %v: neither the old nor the new value is known", v, err)
+		t.Fatalf("Get = %q, %v, want errInDoubt, because it is unknown which value the store has", v, err)
 	}
 	must(t, b.Set(ctx, "k", []byte("newer")))
 	wantValue(t, b, "k", "newer")
@@ -202,7 +202,7 @@ func TestBufferFullReportsFailure(t *testing.T) {
 		}
 	}
 	if !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "memory budget is full") {
-		t.Fatalf("append at the full budget: %v", err)
+		t.Fatalf("Append at the full budget: error %v, want %v with the reason", err, errDisk)
 	}
 	wantValue(t, b, fmt.Sprint(stored), "")
 	slow.set(nil)
@@ -240,7 +240,7 @@ func TestBufferDropFails(t *testing.T) {
 	wantValue(t, slow, "k", "two")
 }
 
-// TestBufferTakesOverFast creates a buffer over a fast store that holds data.
+// TestBufferTakesOverFast creates a buffer with a fast store that already has data.
 func TestBufferTakesOverFast(t *testing.T) {
 	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
@@ -253,17 +253,17 @@ func TestBufferTakesOverFast(t *testing.T) {
 	wantValue(t, slow, "k", "oldnew")
 }
 
-// TestBufferRefuses checks which arguments NewBuffer rejects.
+// TestBufferRefuses checks that NewBuffer rejects invalid arguments.
 func TestBufferRefuses(t *testing.T) {
 	type bare struct{ Partd }
 	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a fast store that cannot delete: %v", err)
+		t.Errorf("NewBuffer with a fast store that cannot delete: error %v, want ErrUnsupported", err)
 	}
 	if _, err := NewBuffer(NewDict(), NewDict(), &BufferOptions{Memory: -1}); err == nil {
-		t.Error("a negative budget was taken")
+		t.Error("NewBuffer accepted a negative budget")
 	}
 	if _, err := NewBuffer(nil, NewDict(), nil); err == nil {
-		t.Error("no fast store was taken")
+		t.Error("NewBuffer accepted nil as the fast store")
 	}
 }
 
@@ -284,7 +284,7 @@ func TestBufferOthersGoOn(t *testing.T) {
 		short, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if _, err := b.Get(short, "k"); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("get of a key that moves: %v, want it to wait", err)
+			t.Errorf("Get of a moving key: error %v, want it to wait until the deadline", err)
 		}
 		go func() { done <- b.Append(ctx, Entry{"k", []byte("two")}) }()
 		synctest.Wait()
@@ -296,8 +296,8 @@ func TestBufferOthersGoOn(t *testing.T) {
 	})
 }
 
-// TestBufferKeepsBudget appends far more than the budget in small and large values and
-// checks the memory in use.
+// TestBufferKeepsBudget appends small and large values with far more data than the budget,
+// and checks the memory in use.
 func TestBufferKeepsBudget(t *testing.T) {
 	ctx := context.Background()
 	const memory = 8 << 20
@@ -317,14 +317,14 @@ func TestBufferKeepsBudget(t *testing.T) {
 		}
 		must(t, b.Append(ctx, entries...))
 		if used := b.MemoryUsed(); used > memory+memory/8 {
-			t.Fatalf("%d bytes in use, the budget is %d", used, memory)
+			t.Fatalf("MemoryUsed() = %d, want at most an eighth more than the budget of %d", used, memory)
 		}
 	}
 	must(t, b.Flush(ctx))
 	st, err := Stat(ctx, slow.Dict)
 	must(t, err)
 	if st.Bytes != sum {
-		t.Errorf("%d bytes stored, want %d", st.Bytes, sum)
+		t.Errorf("the slow store has %d bytes, want %d", st.Bytes, sum)
 	}
 }
 
@@ -346,8 +346,8 @@ func (p *piecewise) Append(ctx context.Context, e ...Entry) error {
 	return p.Dict.Append(ctx, e...)
 }
 
-// TestBufferGathersLargeBatches checks that the slow store gets few large entries
-// whatever the size of the appended batches, and that the memory stays within the budget.
+// TestBufferGathersLargeBatches checks that the slow store receives few, large entries for
+// any size of the appended batches, and that memory stays near the budget.
 func TestBufferGathersLargeBatches(t *testing.T) {
 	const memory, keys, total, size = 8 << 20, 100, 400_000, 100
 	pieces := map[int]int64{}
@@ -362,7 +362,7 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 			}
 			must(t, b.Append(t.Context(), entries...))
 			if used := b.MemoryUsed(); used > memory+memory/4 {
-				t.Fatalf("batches of %d: %d bytes of %d", batch, used, memory)
+				t.Fatalf("batches of %d: MemoryUsed() = %d, want at most a quarter more than the budget of %d", batch, used, memory)
 			}
 		}
 		must(t, b.Flush(t.Context()))
@@ -371,18 +371,18 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 		must(t, err)
 		for i := range total / keys {
 			if want := fmt.Sprintf("%0*d", size, 7+i*keys); string(got[0][i*size:][:size]) != want {
-				t.Fatalf("batches of %d: row %d of key 7 is not %s", batch, i, want)
+				t.Fatalf("batches of %d: row %d of key 7 differs from %s", batch, i, want)
 			}
 		}
 		must(t, b.Close())
 	}
 	if pieces[20_000] > 2*pieces[100] {
-		t.Errorf("pieces by rows of a batch: %v", pieces)
+		t.Errorf("too many or uneven numbers of pieces in the slow store, by batch size: %v", pieces)
 	}
 }
 
-// TestBufferCrowdedKey checks that a batch with more data for one key than one move may
-// append goes straight to the slow store, after the buffered data of the key.
+// TestBufferCrowdedKey checks that a batch goes directly to the slow store if it has more data
+// for one key than one move may append. The key's buffered data must go there first.
 func TestBufferCrowdedKey(t *testing.T) {
 	slow := &piecewise{Dict: NewDict()}
 	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})
@@ -391,10 +391,10 @@ func TestBufferCrowdedKey(t *testing.T) {
 	large := slices.Repeat([]Entry{{"a", bytes.Repeat([]byte{'x'}, 50_000)}}, 20)
 	must(t, b.Append(t.Context(), large...))
 	if n := slow.pieces.Load(); n != 1+20 {
-		t.Errorf("%d pieces in the slow store", n)
+		t.Errorf("the slow store received %d pieces, want 21", n)
 	}
 	if used := b.MemoryUsed(); used > 1<<20 {
-		t.Errorf("%d bytes are in use", used)
+		t.Errorf("MemoryUsed() = %d, want at most 1 MiB", used)
 	}
 	wantValue(t, b, "a", "first, "+strings.Repeat("x", 20*50_000))
 	wantValue(t, b, "b", "other")

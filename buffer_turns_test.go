@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// TestBufferIsFair keeps two keys busy from several goroutines. Operations that need the
-// keys exclusively, with others or in a Flush must still get their turn.
+// TestBufferIsFair keeps two keys busy from several goroutines. Appends and deletes of both
+// keys and flushes must still get their turn.
 func TestBufferIsFair(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -59,8 +59,8 @@ func TestBufferIsFair(t *testing.T) {
 	wg.Wait()
 }
 
-// TestBufferHoldsAKeyManyTimes passes one key 65,536 times in a call while the key is
-// held, which would overflow a 16-bit counter.
+// TestBufferHoldsAKeyManyTimes passes one key 65,536 times in one call while the key is held.
+// That would overflow a 16-bit counter.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -82,13 +82,13 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		must(t, <-done)
 		wantValue(t, b, "k", "")
 		if b.index.Len() != 0 || b.active != 0 {
-			t.Errorf("%d keys, %d operations are left", b.index.Len(), b.active)
+			t.Errorf("the buffer still has %d keys and %d operations, want none", b.index.Len(), b.active)
 		}
 	})
 }
 
-// TestBufferShowsWholeAppends appends values, some larger than one move, during
-// concurrent calls of Get and Scan, which must see only whole appends.
+// TestBufferShowsWholeAppends appends values, some larger than one move, while Get and Scan
+// run. They must see only whole appends.
 func TestBufferShowsWholeAppends(t *testing.T) {
 	ctx := context.Background()
 	for _, size := range []int{20 << 10, 100 << 10} {
@@ -116,12 +116,12 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 			got, err := b.Get(ctx, "k")
 			must(t, err)
 			if len(got[0])%size != 0 {
-				t.Fatalf("Get returned %d bytes, appended are %d at once", len(got[0]), size)
+				t.Fatalf("Get returned %d bytes, want a multiple of the append's %d", len(got[0]), size)
 			}
 			for c, err := range b.Scan(ctx) {
 				must(t, err)
 				if n := int(c.Offset) + len(c.Data); c.Last && n%size != 0 {
-					t.Fatalf("Scan yielded %d bytes, appended are %d at once", n, size)
+					t.Fatalf("Scan yielded %d bytes, want a multiple of the append's %d", n, size)
 				}
 			}
 		}
@@ -130,8 +130,7 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 	}
 }
 
-// dithering is a slow store that returns ErrUnknownOutcome for an append whose context
-// ends.
+// dithering is a slow store whose Append returns ErrUnknownOutcome if the context ends.
 type dithering struct{ *Dict }
 
 func (d dithering) Append(ctx context.Context, e ...Entry) error {
@@ -143,8 +142,8 @@ func (d dithering) Append(ctx context.Context, e ...Entry) error {
 	}
 }
 
-// TestBufferDeadlineOfReader ends the context of operations that move data. They must
-// return at once and leave no key in doubt, and the data in transit must arrive.
+// TestBufferDeadlineOfReader ends the context of operations that move data. The operations
+// must return immediately and leave no key in doubt, and the moving data must arrive.
 func TestBufferDeadlineOfReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -159,10 +158,10 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 			short, cancel := context.WithTimeout(ctx, time.Millisecond)
 			start := time.Now()
 			if err := op(short); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
-				t.Errorf("operation %d: %v, want its deadline", i, err)
+				t.Errorf("operation %d: error %v, want only DeadlineExceeded", i, err)
 			}
 			if took := time.Since(start); took > 10*time.Millisecond {
-				t.Errorf("operation %d took %v", i, took)
+				t.Errorf("operation %d took %v, want at most 10ms", i, took)
 			}
 			cancel()
 			wantValue(t, b, "k", "abc"[:i+1])
@@ -171,17 +170,16 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 	})
 }
 
-// TestBufferRealMemory changes the load from many small keys to few large ones and to
-// long keys, and checks the live heap.
+// TestBufferRealMemory checks the live heap while the load changes from many small keys to few
+// large ones, and then to long keys.
 func TestBufferRealMemory(t *testing.T) {
 	if race.Enabled {
-		t.Skip("one goroutine appends, and much")
+		t.Skip("slow with the race detector, and only one goroutine appends")
 	}
 	ctx := context.Background()
 	const memory = 32 << 20
-	// live returns the smallest of three measurements, because buffers that a flush
-	// allocates while the collector marks count as live even if they are garbage soon
-	// after.
+	// live returns the smallest of three measurements. Buffers that a flush allocates while
+	// the collector marks count as live, even if they soon become garbage.
 	live := func() int64 {
 		smallest := int64(math.MaxInt64)
 		for range 3 {
@@ -198,7 +196,7 @@ func TestBufferRealMemory(t *testing.T) {
 	check := func(what string) {
 		t.Helper()
 		if n := live() - before; n > memory+memory/4 {
-			t.Errorf("%s: %d MiB of live heap, the budget is %d", what, n>>20, memory>>20)
+			t.Errorf("%s: the live heap has %d MiB, want at most a quarter more than the budget of %d", what, n>>20, memory>>20)
 		}
 	}
 	tiny := make([]Entry, 1000)
@@ -208,17 +206,17 @@ func TestBufferRealMemory(t *testing.T) {
 		}
 		must(t, b.Append(ctx, tiny...))
 	}
-	check("400,000 tiny keys")
+	check("after 400,000 tiny keys")
 	for i := range 4000 {
 		must(t, b.Append(ctx, Entry{fmt.Sprint(i % 30), make([]byte, 50_000)}))
 		if i%500 == 0 {
-			check("then 30 large ones")
+			check("after 30 large keys")
 		}
 	}
 	for i := range 3000 {
 		must(t, b.Append(ctx, Entry{fmt.Sprintf("%064000d", i), []byte("x")}))
 		if i%500 == 0 {
-			check("then long keys")
+			check("after long keys")
 		}
 	}
 	many := make([]Entry, 200_000)
@@ -227,7 +225,7 @@ func TestBufferRealMemory(t *testing.T) {
 	}
 	must(t, b.Append(ctx, many...))
 	many = nil
-	check("then a batch of 200,000")
+	check("after a batch of 200,000")
 	must(t, b.Close())
 }
 
@@ -240,8 +238,8 @@ func (discarding) Get(_ context.Context, keys ...string) ([][]byte, error) {
 }
 func (discarding) Drop(context.Context) error { return nil }
 
-// TestBufferEmptyKeys starts with a key with an empty value in the fast store, and
-// appends an empty value to a held key.
+// TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
+// appending an empty value does not wait for a held key.
 func TestBufferEmptyKeys(t *testing.T) {
 	ctx := context.Background()
 	fast := NewDict()
@@ -254,7 +252,7 @@ func TestBufferEmptyKeys(t *testing.T) {
 		keys = append(keys, info.Key)
 	}
 	if len(keys) != 1 || keys[0] != "e" {
-		t.Errorf("keys %q, want the empty one that the fast store had", keys)
+		t.Errorf("Keys() = %q, want only the empty key %q of the fast store", keys, "e")
 	}
 	held, err := b.hold(ctx, "test", []string{"k"}, false)
 	must(t, err)
@@ -262,8 +260,8 @@ func TestBufferEmptyKeys(t *testing.T) {
 	b.release(held)
 }
 
-// TestBufferGivingUpLetsOthersGo queues a Set after a running Get, and a second Get after
-// the Set. When the Set is canceled, the second Get must run concurrently with the first.
+// TestBufferGivingUpLetsOthersGo queues a Set after a running Get, and a second Get after the
+// Set. When the Set is canceled, the second Get must no longer wait for the first.
 func TestBufferGivingUpLetsOthersGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -279,12 +277,12 @@ func TestBufferGivingUpLetsOthersGo(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-get:
-			t.Error("a Get went before a Set that waited longer")
+			t.Error("a Get overtook a Set that had waited longer")
 		default:
 		}
 		cancel()
 		if err := <-set; !errors.Is(err, context.Canceled) {
-			t.Error(err)
+			t.Errorf("canceled Set: error %v, want Canceled", err)
 		}
 		must(t, <-get)
 		b.release(first)

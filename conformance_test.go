@@ -7,19 +7,20 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// dictAbilities lists the abilities that stores promise; the loss of one fails the tests.
+// dictAbilities lists the abilities that all stores in this file must have.
 var dictAbilities = []partdtest.Ability{
 	partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList,
 	partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 }
 
+// TestDictKeepsPromises runs the conformance suite on a Dict.
 func TestDictKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(*testing.T) partd.Partd { return partd.NewDict() },
 		&partdtest.Options{Require: append(dictAbilities, partdtest.CanApply)})
 }
 
-// TestBufferKeepsPromises runs the suite with a budget so small that nearly every append flushes,
-// a medium one, and an unlimited one.
+// TestBufferKeepsPromises runs the conformance suite with three budgets: one so small that nearly
+// every append flushes, a medium one, and one that is never reached.
 func TestBufferKeepsPromises(t *testing.T) {
 	for name, memory := range map[string]int64{"1KiB": 1 << 10, "2MiB": 2 << 20, "1GiB": 1 << 30} {
 		t.Run(name, func(t *testing.T) {
@@ -30,7 +31,8 @@ func TestBufferKeepsPromises(t *testing.T) {
 	}
 }
 
-// TestBufferOverBufferKeepsPromises nests buffers, so that the fast store is not a Dict.
+// TestBufferOverBufferKeepsPromises runs the conformance suite on nested buffers, so that the fast
+// store is not a Dict.
 func TestBufferOverBufferKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		fast := newBuffer(t, partd.NewDict(), partd.NewDict(), 64<<10)

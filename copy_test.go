@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// tampered is a target that does not store what it receives.
+// tampered is a target that changes entries before it stores them, or fails.
 type tampered struct {
 	*partd.Dict
 	entries func([]partd.Entry) []partd.Entry
@@ -70,35 +70,35 @@ func TestCopy(t *testing.T) {
 		}
 	}})
 	if err != nil || result.Keys != int64(len(want)) || result.Bytes != total || !result.Changed || len(result.Checksum) != 32 {
-		t.Fatal(result, err)
+		t.Fatalf("Copy = %+v, %v, want %d keys and %d bytes", result, err, len(want), total)
 	}
 	if last != total || !slices.Equal(stages, []partd.CopyStage{partd.CopyFilling, partd.CopyFlushing, partd.CopyComparing}) {
-		t.Error(stages, last)
+		t.Errorf("Progress was called with stages %v, and last with %d bytes, want all stages and %d bytes", stages, last, total)
 	}
 	if to.largest > 64<<10 {
-		t.Errorf("an append has %d bytes, want at most 64 KiB", to.largest)
+		t.Errorf("the largest append has %d bytes, want at most 64 KiB", to.largest)
 	}
 	n := 0
 	for chunk, err := range partd.Scan(t.Context(), to) {
 		if n++; err != nil || !bytes.Equal(chunk.Data, want[chunk.Key]) {
-			t.Fatalf("%.20q: %d bytes, %v", chunk.Key, len(chunk.Data), err)
+			t.Fatalf("the copy of key %.20q has %d bytes, error %v, want %d bytes as in the source", chunk.Key, len(chunk.Data), err, len(want[chunk.Key]))
 		}
 	}
 	if n != len(want) {
-		t.Errorf("%d keys, want %d", n, len(want))
+		t.Errorf("the target has %d keys, want %d", n, len(want))
 	}
 }
 
-// TestCopyFindsDamage checks that Copy detects a target that loses, repeats, exchanges or changes data,
-// and another writer.
+// TestCopyFindsDamage checks that Copy detects a target that loses, duplicates, swaps or changes data,
+// and a target that another program writes to.
 func TestCopyFindsDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		entries func([]partd.Entry) []partd.Entry
 		want    string
 	}{
-		"lost":    {func(e []partd.Entry) []partd.Entry { return e[1:] }, "holds 1 keys instead of 2"},
-		"doubled": {func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }, "holds 12 bytes instead of 8"},
-		"exchanged": {func(e []partd.Entry) []partd.Entry {
+		"lost":       {func(e []partd.Entry) []partd.Entry { return e[1:] }, "holds 1 keys instead of 2"},
+		"duplicated": {func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }, "holds 12 bytes instead of 8"},
+		"swapped": {func(e []partd.Entry) []partd.Entry {
 			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
 		}, "the same number of keys and bytes"},
 		"changed": {func(e []partd.Entry) []partd.Entry {
@@ -111,40 +111,40 @@ func TestCopyFindsDamage(t *testing.T) {
 		to := &tampered{Dict: partd.NewDict(), entries: c.entries}
 		result, err := partd.Copy(t.Context(), to, twoKeys(t), nil)
 		if !errors.Is(err, partd.ErrCopyDiffers) || !strings.Contains(err.Error(), "the target ") || !strings.Contains(err.Error(), c.want) || !result.Changed {
-			t.Errorf("%s: %v, %v", name, result, err)
+			t.Errorf("%s: Copy = %v, error %v, want ErrCopyDiffers with %q", name, result, err, c.want)
 		}
 	}
 }
 
-// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that then bytes are
-// compared.
+// TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then
+// compares bytes.
 func TestCopyAppend(t *testing.T) {
 	to := &tampered{Dict: partd.NewDict()}
 	if err := to.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
 		t.Fatal(err)
 	}
 	if result, err := partd.Copy(t.Context(), to, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
-		t.Errorf("a target with keys: %v, %v", result, err)
+		t.Errorf("Copy to a target with keys = %v, error %v, want an error and no change", result, err)
 	}
 	o := &partd.CopyOptions{Append: true, To: "T"}
 	if result, err := partd.Copy(t.Context(), to, twoKeys(t), o); err != nil || result.Keys != 2 {
-		t.Error(result, err)
+		t.Errorf("Copy with Append = %v, %v, want 2 keys", result, err)
 	}
 	if values, err := to.Get(t.Context(), "a", "b"); err != nil || string(values[0]) != "1111" || string(values[1]) != "old2222" {
-		t.Errorf("%q, %v", values, err)
+		t.Errorf("Get(a, b) after Copy with Append = %q, %v, want 1111 and old2222", values, err)
 	}
 	to.entries = func(e []partd.Entry) []partd.Entry { return e[1:] }
 	_, err := partd.Copy(t.Context(), to, twoKeys(t), o)
 	if !errors.Is(err, partd.ErrCopyDiffers) || !strings.HasPrefix(err.Error(), "8 bytes were copied, but the store T has grown by 4 bytes") {
-		t.Error(err)
+		t.Errorf("Copy to a target that loses an entry: error %v, want ErrCopyDiffers with the bytes", err)
 	}
 }
 
-// TestCopyFails checks that errors name the failed side, and that Changed is right.
+// TestCopyFails checks that errors name the failed store, and that Changed is correct.
 func TestCopyFails(t *testing.T) {
 	broken := errors.New("it broke")
 	if result, err := partd.Copy(t.Context(), &tampered{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
-		t.Error(result, err)
+		t.Errorf("Copy to a failing target = %v, error %v, want %v and Changed", result, err, broken)
 	}
 	closed := partd.NewDict()
 	if err := closed.Close(); err != nil {
@@ -152,11 +152,11 @@ func TestCopyFails(t *testing.T) {
 	}
 	result, err := partd.Copy(t.Context(), partd.NewDict(), closed, &partd.CopyOptions{From: "S"})
 	if !errors.Is(err, partd.ErrClosed) || !strings.HasPrefix(err.Error(), "reading S: ") || result.Changed {
-		t.Error(result, err)
+		t.Errorf("Copy from a closed store = %v, error %v, want ErrClosed and no change", result, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := partd.Copy(ctx, partd.NewDict(), twoKeys(t), nil); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("Copy with a canceled context: error %v, want Canceled", err)
 	}
 }

@@ -191,7 +191,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 func (d *Dict) trim() {
 	const minRelease = 1 << 20
 	if d.data.Used() > 0 || d.footprint() < minRelease {
-		return // a check without locks: the store has keys, or is small
+		return // the store has keys or is small; this check needs no locks
 	}
 	d.gate.Lock()
 	defer d.gate.Unlock()

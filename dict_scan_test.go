@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestDictScanWhileKeysChange checks that keys deleted before Scan reaches them are not yielded, and that
-// keys set to an empty value are.
+// TestDictScanWhileKeysChange checks that Scan does not yield keys deleted before it reaches them, but
+// yields keys that were set to an empty value.
 func TestDictScanWhileKeysChange(t *testing.T) {
 	d := NewDict()
 	const n = 2000
@@ -35,13 +35,13 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 				}
 			}
 		} else if i, err := strconv.Atoi(c.Key); err != nil || i%4 < 2 {
-			t.Fatalf("%q was yielded after it was deleted", c.Key)
+			t.Fatalf("Scan yielded key %q after it was deleted", c.Key)
 		}
 		seen[c.Key] = true
 	}
 	for i := range n {
 		if key := strconv.Itoa(i); i%4 >= 2 && !seen[key] {
-			t.Fatalf("%q, which was set to an empty value, is missing", key)
+			t.Fatalf("Scan did not yield key %q, which was set to an empty value", key)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestClusterPlan compares the table in docs/cluster.md with the planner's page, which a test of objstore
-// checks. "go test -run TestClusterPlan . -update" rewrites it.
+// TestClusterPlan compares the table in docs/cluster.md with docs/cloud-plan.md, which a test of objstore
+// checks. "go test -run TestClusterPlan . -update" rewrites the table.
 func TestClusterPlan(t *testing.T) {
 	plan, err := os.ReadFile("docs/cloud-plan.md")
 	if err != nil {
@@ -56,7 +56,7 @@ func clusterTable(t *testing.T, plan string) string {
 		jobs[last].byMemory[row["memory"]] = memory{row["requests $"], fmt.Sprintf("%.0f", max(1, seconds/60)), row["disk of a reader"]}
 	}
 	if len(jobs) < 9 {
-		t.Fatalf("docs/cloud-plan.md has %d jobs", len(jobs))
+		t.Fatalf("docs/cloud-plan.md has %d jobs, want at least 9", len(jobs))
 	}
 	table := "| machines | data | $ for requests, 4 GiB | minutes | $ for requests, 1 GiB | minutes | disk of a reader | $ a day for storage |\n|---|---|---|---|---|---|---|---|\n"
 	for _, j := range jobs {

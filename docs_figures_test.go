@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/figures"
 )
 
-// comparison is a row of the table of figures: our result at one job of a file in
-// bench/figures, and the results of others in the same run.
+// comparison is a row of the table of figures: our result for one job of a file in
+// bench/figures, and the results of other tools in the same run.
 type comparison struct {
 	label, file, job string
 	x                float64
@@ -109,7 +109,7 @@ func comparisonTable(t *testing.T, ours string, list []comparison) string {
 	return table
 }
 
-// results returns all results, ours and the other tools', best first.
+// results returns our result and the other tools' results, best first.
 func (c comparison) results(t *testing.T) (ours, others string) {
 	t.Helper()
 	data, err := os.ReadFile("bench/figures/" + c.file + ".jsonl")
@@ -132,7 +132,7 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 		}
 	}
 	if ours == "" || len(all) < len(c.others) {
-		t.Fatalf("bench/figures/%s.jsonl has no %q of %q and %q", c.file, c.job, c.ours, c.others)
+		t.Fatalf("bench/figures/%s.jsonl lacks results of the job %q by %q or %q", c.file, c.job, c.ours, c.others)
 	}
 	slices.SortStableFunc(all, func(a, b figures.Figure) int {
 		if a.Unit == "MB/s" {
@@ -184,7 +184,7 @@ func checkGenerated(t *testing.T, page, test, want string) {
 	before, rest, hasBegin := strings.Cut(string(text), begin)
 	_, after, hasEnd := strings.Cut(rest, end)
 	if !hasBegin || !hasEnd {
-		t.Fatalf("%s has no lines %q and %q", page, begin, end)
+		t.Fatalf("%s lacks the lines %q and %q", page, begin, end)
 	}
 	want = before + begin + want + end + after
 	if string(text) == want {

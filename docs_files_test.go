@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestDocsFiles checks that files which pages name or link to exist.
+// TestDocsFiles checks that the files that pages name or link to exist.
 func TestDocsFiles(t *testing.T) {
 	var all, texts []string
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -24,7 +24,7 @@ func TestDocsFiles(t *testing.T) {
 		return err
 	})
 	if err != nil || len(texts) < 20 {
-		t.Fatal(len(texts), err)
+		t.Fatalf("found %d pages, error %v, want at least 20 pages", len(texts), err)
 	}
 	code := regexp.MustCompile("(?ms)^ *```.*?^ *```$|`[^`]*`")
 	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)\s]*)?\)`)

@@ -16,7 +16,7 @@ var (
 	pageLink = regexp.MustCompile(`(?:\]\(|<(?:img|source) [^>]*src(?:set)?=")([\w./-]+\.[a-z]+)(?:#[\w-]*)?[)"]`)
 )
 
-// checkNames checks text that is not run: the commands, flags, folders and pages that it names must exist.
+// checkNames checks that the flags, folders and pages that the docs name exist, also in text that is not run.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
 	helps := map[string]string{}

@@ -74,12 +74,12 @@ func countLines(ctx context.Context, store partd.Partd) (map[string]int, error) 
 	readers.Wait()
 	all := map[string]int{}
 	for _, lines := range counts {
-		maps.Copy(all, lines) // no key is in two parts
+		maps.Copy(all, lines) // each key is in only one part
 	}
 	return all, errors.Join(errs...)
 }
 
-// TestDocsReduce checks countLines, whose processes in docs/shuffle.md are goroutines here.
+// TestDocsReduce checks countLines. docs/shuffle.md uses processes in place of its goroutines.
 func TestDocsReduce(t *testing.T) {
 	store, want := partd.NewDict(), map[string]int{}
 	for i := range 100 {
@@ -90,7 +90,7 @@ func TestDocsReduce(t *testing.T) {
 		}
 	}
 	if got, err := countLines(t.Context(), store); err != nil || !maps.Equal(got, want) {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("countLines = %v, %v, want %v", got, err, want)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestDocsOpen(t *testing.T) {
 		}
 		values, err := store.Get(ctx, "fruit")
 		if err = errors.Join(err, partd.Close(ctx, store)); err != nil || string(values[0]) != "apple" {
-			t.Errorf("%s: %q, %v", url, values, err)
+			t.Errorf("store opened as %s: Get(fruit) = %q, %v, want apple", url, values, err)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func docPages(t *testing.T) []string {
 	t.Helper()
 	names, err := filepath.Glob("docs/*.md")
 	if err != nil || len(names) < 5 {
-		t.Fatalf("docs has only %q (%v)", names, err)
+		t.Fatalf("docs has the pages %q (error %v), want at least 5", names, err)
 	}
 	return append(names, "README.md")
 }
@@ -136,10 +136,10 @@ type block struct {
 	language, text string
 }
 
-// blocksOf returns the blocks of a document. Each must have a language. "sh" and "python" are run. In
-// "console", lines that begin with $ are run, and the others are their expected output, where … stands
-// for any text. A "go" program becomes main.go; other "go" code must be part of a test. "text" and "ini"
-// are not run.
+// blocksOf returns the blocks of a document. Each must have a language. Tests run "sh" and "python"
+// blocks. In a "console" block, they run the lines that begin with $, and compare the output with the
+// other lines, in which … stands for any text. A "go" program becomes main.go; other "go" code must be
+// part of a test. "text" and "ini" blocks are not run.
 func blocksOf(t *testing.T, name string) (blocks []block) {
 	t.Helper()
 	text, err := os.ReadFile(name)
@@ -155,7 +155,7 @@ func blocksOf(t *testing.T, name string) (blocks []block) {
 		case fence && current == nil:
 			current = &block{n, strings.TrimSpace(language), ""}
 			if !slices.Contains([]string{"sh", "console", "python", "go", "text", "ini"}, current.language) {
-				t.Errorf("%s:%d: a block of %q is neither run nor marked as text", name, n, current.language)
+				t.Errorf("%s:%d: a block has the unknown language %q: use sh, console, python, go, text or ini", name, n, current.language)
 			}
 		case fence:
 			blocks = append(blocks, *current)
@@ -163,7 +163,7 @@ func blocksOf(t *testing.T, name string) (blocks []block) {
 		case current != nil:
 			current.text += line
 		case blank && strings.HasPrefix(line, "    "):
-			t.Errorf("%s:%d: an indented block: fence it and add its language", name, n)
+			t.Errorf("%s:%d: an indented code block: use a fence with a language", name, n)
 		}
 		blank = strings.TrimSpace(line) == ""
 	}
@@ -178,13 +178,13 @@ trap 'kill $servers 2>/dev/null || true; wait' EXIT
 go() {
 	case "$*" in
 	"run ./cmd/partd "*) shift 2; partd "$@" ;;
-	"test ./..." | "install ./cmd/"*) ;; # that is what runs, and this is done
+	"test ./..." | "install ./cmd/"*) ;; # the tests are running, and the programs are already built
 	*) command go "$@" ;;
 	esac
 }
 partd-server() {
 	if [ "$1" = token ]; then command partd-server "$@"; return; fi
-	rm -f ready # of a server before
+	rm -f ready # left by an earlier server
 	command partd-server "$@" >ready 2>log &
 	servers="$servers $!"
 	until grep -qs ready ready; do kill -0 $! || { cat log; exit 1; }; sleep 0.05; done
@@ -192,8 +192,8 @@ partd-server() {
 }
 `
 
-// scriptOf returns a script of a page's blocks, and the expected output of each command in its console
-// blocks. The output of command i follows the line "<<i>>".
+// scriptOf returns a script that runs a page's blocks, and the expected output of each command in its
+// console blocks. The script prints the line "<<i>>" before the output of command i.
 func scriptOf(page string, blocks []block, python bool) (script string, want []string) {
 	for _, b := range blocks {
 		switch {
@@ -218,7 +218,7 @@ func scriptOf(page string, blocks []block, python bool) (script string, want []s
 	return script, want
 }
 
-// TestDocs runs everything in README.md and docs that can be run, and compares the output.
+// TestDocs runs the commands and programs in README.md and docs, and compares their output.
 func TestDocs(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("needs bash")
@@ -307,10 +307,10 @@ func TestDocsGo(t *testing.T) {
 				continue
 			}
 			if formatted, err := format.Source([]byte(b.text)); err != nil || string(formatted) != b.text {
-				t.Errorf("%s:%d: not formatted by gofmt (%v)", page, b.line, err)
+				t.Errorf("%s:%d: the code is not formatted by gofmt (%v)", page, b.line, err)
 			}
 			if !strings.HasPrefix(b.text, "package main\n") && !strings.Contains(source, b.text) && !strings.Contains(flat, b.text) {
-				t.Errorf("%s:%d: this code is in no test:\n%s", page, b.line, b.text)
+				t.Errorf("%s:%d: this code is not part of a test:\n%s", page, b.line, b.text)
 			}
 		}
 	}

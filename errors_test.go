@@ -53,7 +53,7 @@ func TestErrorsNameTheirStore(t *testing.T) {
 	} {
 		var e *partd.Error
 		if !errors.As(c.err, &e) || e.Path != c.store || !strings.Contains(c.err.Error(), c.store) {
-			t.Errorf("the error of a %s does not name it: %v", c.store, c.err)
+			t.Errorf("the error of a store does not name %s as its path: %v", c.store, c.err)
 		}
 	}
 }

@@ -54,7 +54,7 @@ func ExampleOpenFile() {
 
 	store, err := partd.OpenFile(filepath.Join(dir, "store"), &partd.FileOptions{Sync: true})
 	check(err)
-	check(store.Append(ctx, // both or none, even after a loss of power
+	check(store.Append(ctx, // stores both values or neither, even after a power failure
 		partd.Entry{Key: "fruit", Value: []byte("apple")},
 		partd.Entry{Key: "tree", Value: []byte("oak")},
 	))

@@ -5,7 +5,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// OpenFileOn opens a File in fileMemDir on fsys. boot is the id of the system's current run.
+// OpenFileOn opens a File in fileMemDir on fsys. boot replaces the system's boot ID.
 func OpenFileOn(fsys vfs.FS, opts *FileOptions, boot uint64) (*File, error) {
 	return openFile(fsys, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 }

@@ -40,8 +40,8 @@ type FileOptions struct {
 // begin with "a", neither Python nor File can store a key "a". An empty directory is removed
 // when a key needs its name.
 //
-// File never changes symbolic links and foreign files. Operations on all keys fail with an
-// error that names such a file, because it may contain a key's value.
+// File never changes symbolic links or foreign files. If there is such a file, operations on
+// all keys fail with an error that names it, because it may contain a key's value.
 //
 // Processes lock ".lock" with flock, which does not work on every network file system:
 // keep the directory on a local disk. A process keeps the lock for up to 20 milliseconds
@@ -249,7 +249,7 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
 // ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
-// key's part depends on its file name, so that every process divides the keys equally.
+// key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := CheckPart(part, parts); err != nil {
 		return failedScan(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileTagged lists operations on a store with content fileStart, each with its effect.
+// fileTagged lists operations on a store with content fileStart, each with its effect on the content.
 var fileTagged = []struct {
 	name string
 	op   Operation
@@ -50,7 +50,7 @@ func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next T
 		t.Fatal(err)
 	}
 	if applied, err := f.Apply(t.Context(), Tag{session, 1, 11}, Operation{}); err != nil || !applied {
-		t.Fatal(applied, err)
+		t.Fatalf("Apply of operation 1 = %v, %v, want true", applied, err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -58,9 +58,9 @@ func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next T
 	return mem, Tag{session, 2, 22}
 }
 
-// fileApplyAgain sends an operation again to a store that may have applied it before, and returns an error
-// unless it is applied exactly once. done is 1 if it must have been applied before, 0 if it must not, and -1
-// if either is allowed.
+// fileApplyAgain retries an operation on a store that may have applied it before, and returns an error unless
+// it is applied exactly once. done is 1 if the operation must have been applied before, 0 if it must not have
+// been, and -1 if either is allowed.
 func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]string, done int) error {
 	ctx := context.Background()
 	content, err := fileContent(f)
@@ -69,36 +69,36 @@ func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]str
 	}
 	switch {
 	case done == 1 && !maps.Equal(content, after):
-		return fmt.Errorf("the operation was acknowledged: %s", fileDiff(content, after))
+		return fmt.Errorf("the operation was acknowledged, but the content is not the new one: %s", fileDiff(content, after))
 	case done == 0 && !maps.Equal(content, before):
-		return fmt.Errorf("the operation was rejected: %s", fileDiff(content, before))
+		return fmt.Errorf("the operation was rejected, but the content is not the old one: %s", fileDiff(content, before))
 	case !maps.Equal(content, before) && !maps.Equal(content, after):
 		return fmt.Errorf("the content is neither the old nor the new one: %s", fileDiff(content, before))
 	}
 	applied, err := f.Apply(ctx, tag, op)
 	if err != nil {
-		return fmt.Errorf("sending the operation again: %w", err)
+		return fmt.Errorf("retrying the operation: %w", err)
 	}
 	if !maps.Equal(before, after) && applied == maps.Equal(content, after) {
-		return fmt.Errorf("sent again: applied=%v, but before it was applied=%v", applied, !applied)
+		return fmt.Errorf("the retry returned applied=%v, but the content shows that it was applied before: %v", applied, applied)
 	}
 	if content, err = fileContent(f); err != nil {
 		return err
 	}
 	if diff := fileDiff(content, after); diff != "" {
-		return fmt.Errorf("sent again: %s", diff)
+		return fmt.Errorf("after the retry: %s", diff)
 	}
 	if applied, err := f.Apply(ctx, tag, op); err != nil || applied {
-		return fmt.Errorf("sent a third time: applied=%v, %w", applied, err)
+		return fmt.Errorf("the second retry returned applied=%v, want false; error %w", applied, err)
 	}
 	if applied, err := f.Apply(ctx, Tag{tag.Session, tag.Number + 1, 33}, Operation{}); err != nil || !applied {
-		return fmt.Errorf("the next operation: applied=%v, %w", applied, err)
+		return fmt.Errorf("the next operation returned applied=%v, want true; error %w", applied, err)
 	}
 	return nil
 }
 
-// TestFileApplyEveryCut interrupts an operation with a tag, by kill -9 or a loss of power, before every call
-// to the file system. Sent again, it must have been applied once.
+// TestFileApplyEveryCut interrupts a tagged operation, by kill -9 or a power failure, before every call to the
+// file system. After a retry, it must have been applied exactly once.
 func TestFileApplyEveryCut(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTagged {
@@ -110,7 +110,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 					fileCutAt(t, start, opts, func(ctx context.Context, f *File) error {
 						applied, err := f.Apply(ctx, tag, step.op)
 						if err == nil && !applied {
-							err = errors.New("Apply returned that it was applied before")
+							err = errors.New("Apply returned false on the first attempt, want true")
 						}
 						return err
 					}, check)
@@ -118,7 +118,7 @@ func TestFileApplyEveryCut(t *testing.T) {
 				last := 0
 				cut(func(_ *vfstest.Mem, n int) { last = n })
 				if last < 2 {
-					t.Fatalf("%d calls were tried", last)
+					t.Fatalf("only %d calls were tried, want at least 2", last)
 				}
 				try := func(mem *vfstest.Mem, boot uint64, n int, event string) {
 					t.Helper()
@@ -132,14 +132,14 @@ func TestFileApplyEveryCut(t *testing.T) {
 						f.Close()
 					}
 					if err != nil {
-						t.Fatalf("%s before call %d: %v", event, n, err)
+						t.Fatalf("after %s before call %d: %v", event, n, err)
 					}
 				}
 				cut(func(mem *vfstest.Mem, n int) {
-					try(mem.KillClone(), 0, n, "killed")
+					try(mem.KillClone(), 0, n, "kill -9")
 					for range 5 {
 						if opts.Sync {
-							try(mem.Crash(rnd), 99, n, "power lost")
+							try(mem.Crash(rnd), 99, n, "a power failure")
 						}
 					}
 				})
@@ -148,7 +148,8 @@ func TestFileApplyEveryCut(t *testing.T) {
 	}
 }
 
-// TestFileApplyEveryCutWhileReplaying also interrupts the process that finishes or undoes the operation.
+// TestFileApplyEveryCutWhileReplaying also interrupts the process that completes or undoes the interrupted
+// operation.
 func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	for _, step := range fileTagged {
 		t.Run(step.name, func(t *testing.T) {
@@ -183,7 +184,8 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 	}
 }
 
-// TestFileApplyEveryFault makes every call to the file system fail, once or from then on.
+// TestFileApplyEveryFault makes each call to the file system fail in turn, either only that call or all later
+// calls too.
 func TestFileApplyEveryFault(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileTagged {
@@ -194,7 +196,7 @@ func TestFileApplyEveryFault(t *testing.T) {
 						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, ShortWrite: true}
 						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
 							if n < 3 {
-								t.Fatalf("only %d calls were tried", n)
+								t.Fatalf("only %d calls were tried, want at least 3", n)
 							}
 							return
 						}
@@ -229,7 +231,7 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 	case opErr != nil:
 		done = 0
 	case !applied:
-		t.Fatalf("call %d: Apply returned that it was applied before", fault.Call)
+		t.Fatalf("fault in call %d: Apply returned false on the first attempt, want true", fault.Call)
 	}
 	if opErr != nil && !hit {
 		t.Fatal(opErr)
@@ -241,10 +243,10 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 		other.Close()
 	}
 	if err != nil {
-		t.Fatalf("call %d: the error was %v; another store: %v", fault.Call, opErr, err)
+		t.Fatalf("fault in call %d: Apply returned the error %v; in a reopened store: %v", fault.Call, opErr, err)
 	}
 	if err := fileApplyAgain(f, tag, op, fileStart, after, done); err != nil && !errors.Is(err, ErrNeedsReopen) {
-		t.Fatalf("call %d: the error was %v; the same store: %v", fault.Call, opErr, err)
+		t.Fatalf("fault in call %d: Apply returned the error %v; in the same store: %v", fault.Call, opErr, err)
 	}
 	f.Close()
 	return hit

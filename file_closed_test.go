@@ -11,6 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/filedir"
 )
 
+// TestFileClosed checks that all operations on a closed store fail with ErrClosed, and that open readers keep
+// working.
 func TestFileClosed(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -24,13 +26,13 @@ func TestFileClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal("closing twice:", err)
+		t.Fatal("second Close:", err)
 	}
 	for name, op := range map[string]func() error{
 		"Append":       func() error { return f.Append(ctx, fileEntries("a", "1")...) },
 		"empty Append": func() error { return f.Append(ctx) },
 		"Get":          func() error { _, err := f.Get(ctx, "a"); return err },
-		"Get of none":  func() error { _, err := f.Get(ctx); return err },
+		"empty Get":    func() error { _, err := f.Get(ctx); return err },
 		"Set":          func() error { return f.Set(ctx, "a", nil) },
 		"SetOnce":      func() error { return f.SetOnce(ctx, "a", nil) },
 		"Delete":       func() error { return f.Delete(ctx, "a") },
@@ -53,20 +55,20 @@ func TestFileClosed(t *testing.T) {
 		},
 	} {
 		if err := op(); !errors.Is(err, ErrClosed) {
-			t.Errorf("%s after Close: %v", name, err)
+			t.Errorf("%s after Close: error %v, want ErrClosed", name, err)
 		}
 	}
 	if p, err := io.ReadAll(r); err != nil || string(p) != "value" {
-		t.Fatalf("a reader opened before Close: %q, %v", p, err)
+		t.Fatalf("ReadAll from a reader opened before Close = %q, %v, want %q", p, err, "value")
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, ErrClosed) {
-		t.Fatalf("reading a closed reader: %v", err)
+		t.Fatalf("Read from a closed reader: error %v, want ErrClosed", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "%tmp")); err == nil {
-		t.Fatal("a temporary file remains")
+		t.Fatal("Close left temporary files")
 	}
 }
 
@@ -83,7 +85,7 @@ func TestFileSetKeepsReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p, err := io.ReadAll(r); err != nil || string(p) != strings.Repeat("old", 1000) {
-		t.Fatalf("%.20q, %v", p, err)
+		t.Fatalf("ReadAll from a reader of the old value = %.20q, %v, want the old value", p, err)
 	}
 	fileAppend(t, f, "a", "er")
 	fileWant(t, f, map[string]string{"a": "newer"})
@@ -103,12 +105,12 @@ func TestFileCutWhileRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(r); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatalf("%v", err)
+		t.Fatalf("ReadAll of a truncated value: error %v, want ErrUnexpectedEOF", err)
 	}
 	for c, err := range f.Scan(t.Context()) {
 		if err != nil {
 			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Fatal(err)
+				t.Fatalf("Scan of a truncated value: error %v, want ErrUnexpectedEOF", err)
 			}
 			return
 		}
@@ -121,8 +123,8 @@ func TestFileCutWhileRead(t *testing.T) {
 	t.Fatal("Scan did not detect that a value was truncated")
 }
 
-// TestFileHardLink checks that if a key's file has a hard link (such as a backup) and is removed, the link
-// keeps its bytes and the key starts again.
+// TestFileHardLink removes a key's file that also has a hard link, such as a backup. Later appends must create
+// a new file and not change the link's content.
 func TestFileHardLink(t *testing.T) {
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
@@ -137,7 +139,7 @@ func TestFileHardLink(t *testing.T) {
 	fileAppend(t, f, "a", "2")
 	fileWant(t, f, map[string]string{"a": "2", "b": "1"})
 	if got := string(fileRead(t, backup)); got != "1" {
-		t.Fatalf("the removed file was appended to: %q", got)
+		t.Fatalf("the hard link contains %q, want %q", got, "1")
 	}
 }
 
@@ -148,7 +150,7 @@ func TestFileLongKeyDamaged(t *testing.T) {
 	fileAppend(t, f, fileLong, "1")
 	names, err := filepath.Glob(filepath.Join(dir, "%k*"))
 	if err != nil || len(names) != 1 {
-		t.Fatal(names, err)
+		t.Fatalf("the files of the long key are %q (error %v), want one", names, err)
 	}
 	for _, damage := range []func() error{
 		func() error { return os.WriteFile(names[0], []byte("another"), 0o666) },
@@ -161,10 +163,10 @@ func TestFileLongKeyDamaged(t *testing.T) {
 		_, err := fileContent(f)
 		var corrupt *CorruptError
 		if !errors.As(err, &corrupt) || corrupt.Path != names[0] {
-			t.Fatalf("%v", err)
+			t.Fatalf("reading the store: error %v, want a CorruptError for %s", err, names[0])
 		}
 	}
 	if v, err := f.Get(t.Context(), fileLong); err != nil || string(v[0]) != "1" {
-		t.Fatalf("%q, %v", v, err) // Get does not need the key's text
+		t.Fatalf("Get of the long key = %q, %v, want 1, because Get does not need the key's text", v, err)
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// TestFileKeepsPromises runs the suite on a plain store, on a store with Sync, and on a store that keeps only
-// two files open. The last two run completely only in CI, because they need many files and syncs.
+// TestFileKeepsPromises runs the conformance suite on a plain store, on a store with Sync, and on a store that
+// keeps only two files open. The whole suite runs for the last two only in CI, because it needs many files and
+// syncs.
 func TestFileKeepsPromises(t *testing.T) {
 	for name, opts := range map[string]*partd.FileOptions{
 		"plain":    nil,

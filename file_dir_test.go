@@ -16,7 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestFileRefusesForeignDirectories checks that directories that are no stores are rejected and unchanged.
+// TestFileRefusesForeignDirectories checks that OpenFile rejects paths that are not stores, and does not change
+// them.
 func TestFileRefusesForeignDirectories(t *testing.T) {
 	base := t.TempDir()
 	home := filepath.Join(base, "home")
@@ -52,6 +53,8 @@ func TestFileRefusesForeignDirectories(t *testing.T) {
 	fileWantInErr(t, err, "MaxOpenFiles")
 }
 
+// TestFileCreatesDirectories checks that OpenFile creates missing directories, and that a later change of the
+// working directory does not affect the store.
 func TestFileCreatesDirectories(t *testing.T) {
 	t.Chdir(t.TempDir())
 	f := fileOpen(t, fileOS, "a/b/c", nil, filedir.Hooks{})
@@ -60,12 +63,12 @@ func TestFileCreatesDirectories(t *testing.T) {
 	fileAppend(t, f, "k", "2", "other", "3")
 	fileWant(t, f, map[string]string{"k": "12", "other": "3"})
 	if entries, _ := os.ReadDir("."); len(entries) != 0 {
-		t.Fatalf("the store followed a chdir: %v", entries)
+		t.Fatalf("the store wrote to the new working directory: %v", entries)
 	}
 }
 
-// TestFileLeavesForeignFilesAlone checks that a foreign file makes listings fail with its name, does not
-// affect other keys, and survives Drop.
+// TestFileLeavesForeignFilesAlone checks that if a foreign file exists, listings fail with an error that names
+// it. It must not affect other keys, and must survive Drop.
 func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -92,7 +95,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		_, keys := Stat(t.Context(), fileListed{f})
 		for _, err := range []error{scan, stat, keys} {
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" was not written by partd") {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("foreign file %s: error %v, want an error that names the file", name, err)
 			}
 		}
 	}
@@ -100,14 +103,14 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		t.Helper()
 		for key, value := range want {
 			if v, err := f.Get(t.Context(), key); err != nil || string(v[0]) != value {
-				t.Errorf("%s: %q, %v", key, v, err)
+				t.Errorf("Get(%q) = %q, %v, want %q", key, v, err, value)
 			}
 		}
 	}
 	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2", "sub-|-mine": "foreign"})
 	aside := t.TempDir()
 	foreign = append(foreign, "sub2!/mine", "link")
-	for _, name := range foreign { // with only one of them present
+	for _, name := range foreign { // move all foreign files away except this one
 		for _, other := range foreign {
 			if other != name {
 				if err := os.Rename(filepath.Join(dir, other), filepath.Join(aside, filepath.Base(other)+filepath.Dir(other))); err != nil {
@@ -128,13 +131,13 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	// Keys with these names are rejected, and links are not followed.
 	for _, key := range []string{"sub", "link"} {
 		if err := f.Append(t.Context(), fileEntries("mine", "x", key, "x")...); err == nil {
-			t.Errorf("an append to %s was accepted", key)
+			t.Errorf("Append to key %q, a directory or link, succeeded", key)
 		}
 		if err := f.Set(t.Context(), "sub", nil); err == nil {
-			t.Error("a directory was replaced")
+			t.Error("Set of key \"sub\", a directory, succeeded")
 		}
 		if v, err := f.Get(t.Context(), key); err == nil {
-			t.Errorf("%s was read as %q", key, v)
+			t.Errorf("Get(%q) = %q, want an error, because the key is a directory or link", key, v)
 		}
 	}
 	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
@@ -154,14 +157,14 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		}
 	}
 	if len(left) != len(foreign)+2 || own != nil { // .lock and %undo
-		t.Fatalf("after Drop the directory has %v, among them the store's own %v", left, own)
+		t.Fatalf("after Drop, the directory contains %v, including the store's own %v", left, own)
 	}
 	if string(fileRead(t, outside)) != "outside" {
-		t.Fatal("the target of a link was changed")
+		t.Fatal("Drop changed the target of a symbolic link")
 	}
 }
 
-// fileListed has only the methods needed to count a File's keys.
+// fileListed is a File without Stat, so that the function Stat must list its keys.
 type fileListed struct{ f *File }
 
 func (l fileListed) Append(context.Context, ...Entry) error             { return nil }
@@ -202,13 +205,14 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 			fileAppend(t, f, "a", "3")
 			got, err := fileContent(f)
 			if err != nil || got["a"] != "13" && got["a"] != "123" || (got["a"] == "123") != (got["b"] == "2") {
-				t.Fatalf("%q, %v", got, err)
+				t.Fatalf("the store contains %q (error %v), want the append in both keys or in neither", got, err)
 			}
 		})
 	}
 }
 
-// TestFileKeptLockIsReleased checks that the lock, which is kept between appends, is released by itself for others.
+// TestFileKeptLockIsReleased checks that a store that keeps its lock between appends releases it soon, so that
+// other processes can acquire it.
 func TestFileKeptLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -224,7 +228,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A busy store must not keep others out either.
+	// A busy store must release the lock from time to time, too.
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -254,7 +258,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 	wg.Wait()
 }
 
-// TestFileContextEndsWait checks that waiting for the lock can be canceled without leftovers.
+// TestFileContextEndsWait checks that canceling an operation that waits for the lock has no other effect.
 func TestFileContextEndsWait(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
@@ -282,7 +286,7 @@ func TestFileContextEndsWait(t *testing.T) {
 		time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })
 		err := fileWithin(t, 10*time.Second, name, done)
 		if !errors.Is(err, cause) || errors.Is(err, ErrUnknownOutcome) {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%s: error %v, want only the context's cause", name, err)
 		}
 	}
 	if err := other.Unlock(); err != nil {
@@ -291,7 +295,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	fileAppend(t, f, "a", "3")
 	fileWant(t, f, map[string]string{"a": "13"})
 
-	// Close must not wait for the lock either.
+	// Close must not wait for the lock.
 	if err := other.Lock(true); err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +329,7 @@ func TestFileContextEndsAppend(t *testing.T) {
 	}
 	err := f.Append(ctx, entries...)
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknownOutcome) || writes == 1000 {
-		t.Fatalf("%v after %d writes", err, writes)
+		t.Fatalf("Append returned the error %v after %d writes, want Canceled before 1000 writes", err, writes)
 	}
 	fileWant(t, f, map[string]string{"k100": "1"})
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileSyncKeeps syncs a store, and checks its content after a loss of power.
+// fileSyncKeeps syncs a store, and checks its content after a power failure.
 func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
 	if err := f.Sync(t.Context()); err != nil {
@@ -24,7 +24,8 @@ func fileSyncKeeps(t *testing.T, f *File, mem *vfstest.Mem, want map[string]stri
 	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
 }
 
-// TestFileSyncAfterLockWasReplaced checks that unsynced data is remembered when .lock is removed and recreated.
+// TestFileSyncAfterLockWasReplaced checks that Sync covers earlier unsynced data, even if .lock was removed and
+// recreated.
 func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
@@ -43,8 +44,8 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	fileSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
 }
 
-// TestFileSyncOfAFileThatWasReplaced replaces a file by an unsynced copy, as another process does that undoes
-// a third one's append.
+// TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy. Another process does that when it
+// undoes an incomplete append.
 func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 	for _, look := range []bool{false, true} {
 		t.Run(fmt.Sprintf("look=%v", look), func(t *testing.T) {
@@ -101,15 +102,15 @@ func TestFileSyncFailsWhileItIsCancelled(t *testing.T) {
 	}), fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	if err := f.Sync(ctx); !errors.Is(err, syscall.EIO) || !errors.Is(err, ErrUnknownOutcome) {
-		t.Fatal(err)
+		t.Fatalf("Sync with a fault and a canceled context: error %v, want EIO and ErrUnknownOutcome", err)
 	}
 	if err := f.Sync(t.Context()); !errors.Is(err, ErrNeedsReopen) {
-		t.Fatalf("Sync after a failed sync: %v", err)
+		t.Fatalf("Sync after a failed sync: error %v, want ErrNeedsReopen", err)
 	}
 }
 
-// TestFileOneSyncFailsWhileOthersWait checks that no caller's sync succeeds if one of several concurrent ones
-// fails. The system reports a failure only once.
+// TestFileOneSyncFailsWhileOthersWait checks that if one of several concurrent syncs fails, the others fail too.
+// The system reports a failure only once.
 func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 	for _, opts := range []*FileOptions{{}, {Sync: true}} {
 		t.Run(fmt.Sprintf("sync=%v", opts.Sync), func(t *testing.T) {
@@ -148,11 +149,11 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 			}
 			wg.Wait()
 			if !fault.Hit() {
-				t.Fatal("no sync failed")
+				t.Fatal("the injected sync failure did not occur")
 			}
 			for i, err := range errs {
 				if err == nil {
-					t.Errorf("operation %d returned no error", i)
+					t.Errorf("operation %d succeeded, although a concurrent sync failed", i)
 				}
 			}
 			got, err := fileContent(f)
@@ -166,7 +167,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 	}
 }
 
-// TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key.
+// TestFileFailedSetLeavesNoKey checks that a failed Set of a new long key leaves no file with the key's text.
 func TestFileFailedSetLeavesNoKey(t *testing.T) {
 	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
 		return f.Set(ctx, fileLong+"3", []byte("x"))
@@ -188,14 +189,14 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 					t.Fatalf("write %d failed, but the operation succeeded", n)
 				}
 				if err != nil && !errors.Is(err, ErrUnknownOutcome) && !maps.Equal(before, fileNames(t, mem)) {
-					t.Fatalf("write %d: %v; files %v, want %v as before", n, err, fileNames(t, mem), before)
+					t.Fatalf("after write %d failed with %v, the store has the files %v, want %v as before", n, err, fileNames(t, mem), before)
 				}
 			}
 		})
 	}
 }
 
-// fileNames returns the names in the directory, without the permanent files.
+// fileNames returns the names in the store's directory, except %undo and %sessions.
 func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	t.Helper()
 	d, err := mem.ReadDir(fileMemDir)
@@ -218,8 +219,8 @@ func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	return all
 }
 
-// TestFileSyncOfADirectoryMadeAnew checks that a directory that another process removed, as Python's drop does, is
-// created again. With Sync its name must survive a loss of power.
+// TestFileSyncOfARecreatedDirectory checks that the store recreates its directory if another process removes it, as
+// Python's drop does. With Sync, the directory's name must survive a power failure.
 func TestFileSyncOfARecreatedDirectory(t *testing.T) {
 	opts := &FileOptions{Sync: true}
 	mem := vfstest.NewMem()

@@ -23,7 +23,7 @@ var (
 	fileLarge = strings.Repeat("large", 5000)
 )
 
-// fileStart is the content of the store before each of fileSteps.
+// fileStart is the content of the store before each step.
 var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5", "t-|-u": "6"}
 
 type fileStep struct {
@@ -32,7 +32,7 @@ type fileStep struct {
 	want func(m map[string]string)
 }
 
-// fileSteps lists operations, each with its effect.
+// fileSteps lists operations, each with its effect on the content.
 var fileSteps = []fileStep{
 	{"append", func(ctx context.Context, f *File) error {
 		return f.Append(ctx, fileEntries("a", "x", "c", fileLarge, "new", "n", fileLong, "l", "a", "y", fileLong+"2", "m", "b!", "z", "t-|-u", "t", "n-|-m", "o")...)
@@ -105,18 +105,19 @@ func fileFilled(t *testing.T, opts *FileOptions) *vfstest.Mem {
 	return mem
 }
 
-// faultStep is the distance between faults. With the race detector fewer faults suffice, because one goroutine
-// does everything.
+// faultStep is the distance between the calls that fail. With the race detector, fewer faults suffice, because
+// the tests use only one goroutine.
 var faultStep = map[bool]int64{false: 1, true: 4}[race.Enabled]
 
-// fileFaultOpts lists the stores for faults. If only two files may be open, files are closed and reopened within
-// a batch.
+// fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store
+// closes and reopens files within a batch.
 var fileFaultOpts = map[string]*FileOptions{
 	"plain": {}, "sync": {Sync: true}, "two open": {MaxOpenFiles: 2}, "two open, sync": {MaxOpenFiles: 2, Sync: true},
 }
 
-// TestFileEveryFault makes every call to the file system fail, once and from then on, in every operation. The
-// content must be the old or the new one, as the error says, and the same after reopening.
+// TestFileEveryFault makes each call of each operation to the file system fail, either only that call or all
+// later calls too. The content must be the old or the new one, as the error says, and must be the same after
+// reopening.
 func TestFileEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
@@ -135,7 +136,7 @@ func TestFileEveryFault(t *testing.T) {
 							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
 						}
 						if !hit && n < 5 {
-							t.Fatalf("only %d calls were tried", n)
+							t.Fatalf("only %d calls were tried, want at least 5", n)
 						}
 					}
 				})
@@ -170,7 +171,7 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 
 	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("call %d: the operation's error was %v\n%s", fault.Call, err, fmt.Sprintf(format, args...))
+		t.Fatalf("fault in call %d: the operation returned the error %v\n%s", fault.Call, err, fmt.Sprintf(format, args...))
 	}
 	var want []map[string]string // allowed contents
 	switch {
@@ -182,7 +183,7 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 		want = append(want, fileStart)
 	}
 	if err != nil && !hit {
-		failf("there was no fault")
+		failf("the operation failed although the fault did not occur")
 	}
 	check := func(store string, f *File) {
 		t.Helper()
@@ -197,17 +198,17 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 	check("the same store", f)
 	other, openErr := openFile(mem, fileMemDir, opts, fileNoKeptLock)
 	if openErr != nil {
-		failf("opening it again: %v", openErr)
+		failf("reopening the store: %v", openErr)
 	}
 	check("another store", other)
 	want = nil
 	if got, readErr := fileContent(other); readErr == nil {
-		want = append(want, got) // must not change any more
+		want = append(want, got) // from now on, the content must not change
 	}
-	// Writes either work, or are refused until the store is opened again.
+	// Writes must either work, or be refused until the store is reopened.
 	writeErr := f.Append(t.Context(), Entry{Key: "later", Value: []byte("x")})
 	if writeErr != nil && !errors.Is(writeErr, ErrNeedsReopen) {
-		failf("the next append: %v", writeErr)
+		failf("the next append: error %v, want nil or ErrNeedsReopen", writeErr)
 	}
 	if writeErr == nil {
 		want[0]["later"] = "x"
@@ -222,23 +223,23 @@ func fileFaultAt(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vfste
 			failf("Close: %v", err)
 		}
 		if other, openErr = openFile(mem, fileMemDir, opts, fileNoKeptLock); openErr != nil {
-			failf("opening it again: %v", openErr)
+			failf("reopening the store: %v", openErr)
 		}
 		if _, err := mem.Info(fileMemDir + "/%tmp"); err == nil {
-			failf("opening the store did not remove the temporary file")
+			failf("reopening the store did not remove the temporary file %%tmp")
 		}
 	}
 	if closeErr := other.Close(); closeErr != nil {
 		failf("Close: %v", closeErr)
 	}
 	if n := mem.OpenCount(); n != 0 {
-		failf("%d files are still open", n)
+		failf("%d files are still open after Close", n)
 	}
 	return hit
 }
 
-// TestFileEveryKill interrupts each operation by kill -9 before every call to the file system. The next process
-// must find the old or the new content.
+// TestFileEveryKill simulates kill -9 before each call of each operation to the file system. The next process must
+// find the old or the new content.
 func TestFileEveryKill(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileSteps {
@@ -257,8 +258,8 @@ func TestFileEveryKill(t *testing.T) {
 	}
 }
 
-// fileCutAt runs an operation, and calls check with the state before each of its calls to the file system and after
-// the last one.
+// fileCutAt runs an operation. It calls check with a copy of the file system before each of the operation's calls to
+// it, and after the last call.
 func fileCutAt(t *testing.T, start *vfstest.Mem, opts *FileOptions, do func(context.Context, *File) error, check func(mem *vfstest.Mem, n int)) {
 	t.Helper()
 	mem := start.KillClone()
@@ -297,7 +298,8 @@ func fileWantEither(t *testing.T, f *File, label string, allowed ...map[string]s
 	t.Fatalf("%s: the content is neither the old nor the new one:\n%s", label, fileDiff(got, allowed[0]))
 }
 
-// TestFileEveryKillWhileReplaying also interrupts, by kill -9, the process that finishes or undoes the operation.
+// TestFileEveryKillWhileReplaying also simulates kill -9 of the process that completes or undoes the interrupted
+// operation.
 func TestFileEveryKillWhileReplaying(t *testing.T) {
 	for _, step := range fileSteps {
 		t.Run(step.name, func(t *testing.T) {
@@ -329,7 +331,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 	}
 }
 
-// TestFileScanEndsDespiteClose checks that a scan that its caller ends yields nothing more, even if closing a file fails.
+// TestFileScanEndsDespiteClose checks that a scan yields nothing after its caller stops it, even if closing a file fails.
 func TestFileScanEndsDespiteClose(t *testing.T) {
 	var failing atomic.Bool
 	f := fileOpen(t, vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
@@ -350,6 +352,6 @@ func TestFileScanEndsDespiteClose(t *testing.T) {
 		break
 	}
 	if n != 1 {
-		t.Fatalf("%d chunks", n)
+		t.Fatalf("Scan yielded %d chunks, want 1", n)
 	}
 }

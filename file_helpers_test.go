@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// fileNoKeptLock are the hooks of most tests: the lock is not kept, so that calls to the file system come in order.
+// fileNoKeptLock are the hooks of most tests. They release the lock after each operation, so that the order of calls to
+// the file system is reproducible.
 var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
 func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *FileOptions, hooks filedir.Hooks) *File {
@@ -122,7 +123,7 @@ func fileWantErr(t testing.TB, err error, want ...error) {
 	t.Helper()
 	for _, w := range want {
 		if !errors.Is(err, w) {
-			t.Fatalf("the error is %v, want an error that wraps %q", err, w)
+			t.Fatalf("error %v, want an error that wraps %q", err, w)
 		}
 	}
 }
@@ -131,16 +132,17 @@ func fileWantErr(t testing.TB, err error, want ...error) {
 func fileWantInErr(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if err == nil {
-		t.Fatalf("no error, want one with %q", words)
+		t.Fatalf("no error, want an error with %q", words)
 	}
 	for _, w := range words {
 		if !strings.Contains(err.Error(), w) {
-			t.Fatalf("the error %q does not contain %q", err, w)
+			t.Fatalf("error %q, want an error that contains %q", err, w)
 		}
 	}
 }
 
-// fileRequire skips a test without what it needs, or fails it if PARTD_REQUIRE_ALL is set.
+// fileRequire skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead. label names the
+// missing requirement.
 func fileRequire(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {
@@ -172,6 +174,6 @@ const (
 	flagTag      = 2
 	inlineMax    = 4096
 	pieceSize    = 512
-	minProof     = 16 // bytes that identify a torn piece as the append's
+	minProof     = 16 // number of bytes that identify a torn piece as part of the append
 	slotLen      = 64
 )

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileCut ends a life of a store, in the tests of histories.
+// fileCut is a way to end a process that has a store open.
 type fileCut struct {
 	name string
 	opts *FileOptions
@@ -29,9 +29,9 @@ var fileCuts = []fileCut{
 	{"power loss, two open", &FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
-// TestFileManyLives runs one store through many short lives. Each ends at a random call to the file system, maybe
-// while the store is being opened. The content must always be the result of the operations that returned, with or
-// without the operation that was cut off.
+// TestFileManyLives opens one store in many short-lived simulated processes. Each is killed at a random call to the file
+// system, possibly while it opens the store. The content must always be the result of the operations that returned, with
+// or without the interrupted operation.
 func TestFileManyLives(t *testing.T) {
 	lives, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
 	if err != nil {
@@ -52,8 +52,8 @@ func TestFileManyLives(t *testing.T) {
 	}
 }
 
-// fileLife opens a store with one of the allowed contents, and works on it until it is interrupted. It returns the
-// file system after that, and the allowed contents.
+// fileLife opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It returns
+// the file system after the interruption, and the contents that are then allowed.
 func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
 	var after *vfstest.Mem
@@ -67,7 +67,7 @@ func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life in
 		}
 		return nil
 	})
-	// Without a loss of power the system's run, and its id, stay the same.
+	// Without a power failure, the boot ID stays the same.
 	hooks := filedir.Hooks{KeepLock: -1, Boot: 1}
 	if c.opts.Sync {
 		hooks.Boot = uint64(life + 1)
@@ -99,7 +99,7 @@ func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life in
 	}
 }
 
-// fileRandomOp chooses an operation and applies it to the model.
+// fileRandomOp returns a random operation, and applies it to the model.
 func fileRandomOp(rnd *rand.Rand, model map[string]string) func(ctx context.Context, f *File) error {
 	keys := []string{"a", "b", "c!", "", fileLong, fileLong + "2", "t-|-u", "f"}
 	key := keys[rnd.IntN(len(keys))]

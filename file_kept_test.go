@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryFaultUnderKeptLock makes each call in a sequence of operations under a kept lock fail once. A store with
-// a kept lock does not look up its files again between operations. The failed operation must have changed nothing, and
-// the later ones must find the result of the earlier ones.
+// TestFileEveryFaultUnderKeptLock makes each call in a sequence of operations under a kept lock fail once. While a store
+// keeps its lock, it does not look up its files again for each operation. The failed operation must change nothing, and
+// the later operations must find the results of the earlier ones.
 func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		t.Run(optName, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
 					if !fileKeptLife(t, opts, fault) {
 						if n < 20 {
-							t.Fatalf("only %d calls were tried", n)
+							t.Fatalf("only %d calls were tried, want at least 20", n)
 						}
 						return
 					}
@@ -51,18 +51,18 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 		t.Helper()
 		got, err := fileContent(f)
 		if err != nil {
-			t.Fatalf("call %d, %v: %s: %v", fault.Call, fault.Err, store, err)
+			t.Fatalf("fault %[2]v in call %[1]d: reading %[3]s: %[4]v", fault.Call, fault.Err, store, err)
 		}
 		for _, m := range models {
 			if maps.Equal(m, got) {
 				return
 			}
 		}
-		t.Fatalf("call %d, %v: %s:\n%s", fault.Call, fault.Err, store, fileDiff(got, models[0]))
+		t.Fatalf("fault %[2]v in call %[1]d: wrong content of %[3]s:\n%[4]s", fault.Call, fault.Err, store, fileDiff(got, models[0]))
 	}
 	for step, entries := range [][]Entry{
 		fileEntries("a", "1", "b", "2"),           // creates files
-		fileEntries("b", "3", "c", "4", "a", "5"), // and appends to them
+		fileEntries("b", "3", "c", "4", "a", "5"), // appends to existing and new files
 		fileEntries("d", "6"),
 		fileEntries("a", "7", "d", "8", "e", "9", "b", fileLarge),
 		fileEntries("e", "x", "c", "y", fileLong, "z"),
@@ -70,7 +70,7 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	} {
 		err := f.Append(t.Context(), entries...)
 		if err != nil && !fault.Hit() && !errors.Is(err, ErrNeedsReopen) {
-			t.Fatalf("call %d, step %d: there was no fault, but %v", fault.Call, step, err)
+			t.Fatalf("fault in call %d, step %d: Append failed before the fault: %v", fault.Call, step, err)
 		}
 		for _, before := range models {
 			after := maps.Clone(before)
@@ -86,7 +86,7 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 		}
 		if err != nil {
 			enabled.Store(false)
-			check("right after the failure", f)
+			check("the store right after the failure", f)
 			enabled.Store(true)
 		}
 	}
@@ -94,6 +94,6 @@ func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	enabled.Store(false)
 	check("the same store", f)
 	must(t, f.Close())
-	check("another store", fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock))
+	check("a reopened store", fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock))
 	return hit
 }

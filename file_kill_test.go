@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Environment variables for the child of the kill tests, which is this test binary.
+// Environment variables for the child process of the kill tests, which runs this test binary.
 const (
 	fileChildDir  = "PARTD_TEST_CHILD_DIR"
 	fileChildSeed = "PARTD_TEST_CHILD_SEED"
@@ -28,8 +28,8 @@ const (
 	fileKillKeys = 40
 )
 
-// TestFileKillChild is the child, not a test. It appends numbered batches, and prints each number once the batch is
-// acknowledged, until it is killed.
+// TestFileKillChild is not a test, but runs in the child process of the kill tests. Until it is killed, it appends numbered
+// batches, and prints each number once the batch is acknowledged.
 func TestFileKillChild(t *testing.T) {
 	dir := os.Getenv(fileChildDir)
 	if dir == "" {
@@ -77,7 +77,8 @@ func TestFileKillChild(t *testing.T) {
 	}
 }
 
-// fileKillBatch returns a numbered batch: a distinct piece for each key, some of many pages, and one key twice.
+// fileKillBatch returns a numbered batch with a distinct piece for each key. Some pieces have many pages, and the first key
+// occurs twice.
 func fileKillBatch(n int) []Entry {
 	var entries []Entry
 	for k := range fileKillKeys {
@@ -101,19 +102,19 @@ func fileKillPiece(n, k int) []byte {
 	return fmt.Appendf(nil, "<%d.%d%s>", n, k, strings.Repeat("x", fill))
 }
 
-// fileKillCheck checks a store after a kill, and returns the number of its batches.
+// fileKillCheck checks the content of a store after a kill, and returns the number of batches in it.
 func fileKillCheck(f *File, acked int) (batches int, err error) {
 	content, err := fileContent(f)
 	if err != nil {
 		return 0, err
 	}
-	// The first key has the number of batches; every key must have as many.
+	// Count the batches of the first key. Every key must have as many.
 	batches = strings.Count(content[fileKillKey(0)], ">") / 2
 	if batches < acked {
-		return 0, fmt.Errorf("%d batches were acknowledged, but only %d are there", acked, batches)
+		return 0, fmt.Errorf("%d batches were acknowledged, but the store has only %d", acked, batches)
 	}
 	if batches > acked+1 {
-		return 0, fmt.Errorf("%d batches were acknowledged, but %d are there", acked, batches)
+		return 0, fmt.Errorf("%d batches were acknowledged, but the store has %d, want at most one more", acked, batches)
 	}
 	for k := range fileKillKeys {
 		var want strings.Builder
@@ -124,11 +125,11 @@ func fileKillCheck(f *File, acked int) (batches int, err error) {
 			}
 		}
 		if got := content[fileKillKey(k)]; got != want.String() {
-			return 0, fmt.Errorf("key %d holds %d bytes, want %d batches of %d bytes in all", k, len(got), batches, want.Len())
+			return 0, fmt.Errorf("key %d has %d bytes, or other content, want %d batches with a total of %d bytes", k, len(got), batches, want.Len())
 		}
 	}
 	if batches > 0 && len(content) != fileKillKeys {
-		return 0, fmt.Errorf("there are %d keys, want %d", len(content), fileKillKeys)
+		return 0, fmt.Errorf("the store has %d keys, want %d", len(content), fileKillKeys)
 	}
 	return batches, nil
 }
@@ -159,7 +160,7 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 	for lines.Scan() {
 		n, err := strconv.Atoi(strings.TrimPrefix(lines.Text(), "ack "))
 		if err != nil || n != acked {
-			t.Errorf("the child printed %q", lines.Text())
+			t.Errorf("the child printed %q, want ack %d", lines.Text(), acked)
 			break
 		}
 		acked++
@@ -168,13 +169,13 @@ func fileKillRound(t *testing.T, dir, opts string, seed uint64, from int, after 
 	cmd.Process.Kill()
 	err = cmd.Wait()
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
-		t.Fatalf("the child ended by itself: %v", err)
+		t.Fatalf("the child ended before it was killed: %v", err)
 	}
 	return acked
 }
 
-// TestFileKill repeatedly kills a writer on one directory, at random times and between two writes. Each append must be
-// whole or absent, and no acknowledged one may be lost.
+// TestFileKill repeatedly kills a writer, alternately at random times and between two of its writes. Each append must be
+// whole or absent, and no acknowledged append may be lost.
 func TestFileKill(t *testing.T) {
 	rounds := fileKills(t, 30)
 	seed := uint64(time.Now().UnixNano())
@@ -183,7 +184,7 @@ func TestFileKill(t *testing.T) {
 	total, interrupted := 0, 0
 	dir := t.TempDir()
 	for round, batches := 0, 0; round < rounds; round++ {
-		if batches > 60 { // checking a small store is fast
+		if batches > 60 { // start a new store, because checking a small store is faster
 			dir, batches = t.TempDir(), 0
 		}
 		opts, after := "", time.Duration(rnd.Int64N(int64(15*time.Millisecond)))
@@ -206,13 +207,13 @@ func TestFileKill(t *testing.T) {
 		}
 		total += acked
 	}
-	t.Logf("%d kills, %d within an append, %d acknowledged appends", rounds, interrupted, total)
+	t.Logf("%d kills, of which %d were within an append; %d acknowledged appends", rounds, interrupted, total)
 	if interrupted < rounds/4 {
-		t.Fatalf("only %d of %d kills came within an append: the test checks too little", interrupted, rounds)
+		t.Fatalf("only %d of %d kills were within an append, want at least a quarter", interrupted, rounds)
 	}
 }
 
-// TestFileKillWithoutUndo checks that TestFileKill's check finds damage if there is no undo record.
+// TestFileKillWithoutUndo checks that the check of TestFileKill detects torn appends of writers without an undo record.
 func TestFileKillWithoutUndo(t *testing.T) {
 	for round := range 20 {
 		dir := t.TempDir()
@@ -228,10 +229,10 @@ func TestFileKillWithoutUndo(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("20 writers without an undo record were killed between two writes, but no torn append was found")
+	t.Fatal("fileKillCheck found no torn append after 20 writers without an undo record were killed between two writes")
 }
 
-// fileKills returns the number of kills: PARTD_KILLS, or else the default.
+// fileKills returns the number of kills: the value of PARTD_KILLS or, if it is unset, byDefault.
 func fileKills(t *testing.T, byDefault int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
@@ -245,8 +246,8 @@ func fileKills(t *testing.T, byDefault int) int {
 	return n
 }
 
-// TestFileKillTagged repeatedly kills a writer, which after each restart sends its unacknowledged operation again with
-// the same number. Nothing may be applied twice.
+// TestFileKillTagged repeatedly kills and restarts a writer. After each restart, the writer retries its unacknowledged
+// operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
 	rounds := fileKills(t, 20)
 	resent, err := fileKillTagged(t, rounds, "")
@@ -254,12 +255,13 @@ func TestFileKillTagged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if resent < rounds/6 {
-		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation", resent, rounds)
+		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation, want at least a sixth", resent, rounds)
 	}
-	t.Logf("%d kills, %d applied operations were sent again", rounds, resent)
+	t.Logf("%d kills, %d retries of applied operations", rounds, resent)
 }
 
-// TestFileKillTaggedWithoutTags checks that the same check finds repeated appends if tags are ignored.
+// TestFileKillTaggedWithoutTags checks that the check of TestFileKillTagged detects repeated appends if the store ignores
+// tags.
 func TestFileKillTaggedWithoutTags(t *testing.T) {
 	for range 20 {
 		if _, err := fileKillTagged(t, 20, "no-tag "); err != nil {
@@ -267,11 +269,11 @@ func TestFileKillTaggedWithoutTags(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("400 writers that ignore tags were killed, but nothing was applied twice")
+	t.Fatal("fileKillCheck found no repeated append after 400 writers that ignore tags were killed")
 }
 
-// fileKillTagged kills writers of one session. It returns how many applied operations were sent again, and an error if the
-// store is wrong.
+// fileKillTagged kills writers that share a session. It returns the number of applied operations that were retried, and an
+// error if the store's content is wrong.
 func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -304,7 +306,7 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err erro
 		if err != nil {
 			return resent, fmt.Errorf("round %d: %w", round, err)
 		}
-		resent += batches - acked // the next round sends it again
+		resent += batches - acked // the next round retries an applied but unacknowledged batch
 	}
 	return resent, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileDiskFull checks that an append to a full disk changes nothing, and that writes work again once there is room.
+// TestFileDiskFull checks that a failed write on a full disk changes nothing, and that writes work again once space is free.
 func TestFileDiskFull(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	f := fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{})
@@ -35,22 +35,22 @@ func TestFileDiskFull(t *testing.T) {
 		full = true
 		fileWantErr(t, err, syscall.ENOSPC)
 		if errors.Is(err, ErrUnknownOutcome) {
-			t.Fatal(err)
+			t.Fatalf("Append on a full disk: error %v, want a known outcome", err)
 		}
 	}
 	if !full {
 		t.Fatal("the disk did not fill up")
 	}
 	fileWant(t, f, want)
-	// The large value is torn in the middle of its file, in the middle of a batch, or in a Set's temporary file.
+	// The large value fills the disk while the store writes the key's file, a new file, or the temporary file of a Set.
 	large := make([]byte, 2<<20)
 	for name, err := range map[string]error{
-		"append": f.Append(t.Context(), Entry{Key: "key1", Value: []byte("a")}, Entry{Key: "key2", Value: large}),
-		"new":    f.Append(t.Context(), Entry{Key: fileLong, Value: large}),
-		"set":    f.Set(t.Context(), "key3", large),
+		"append to existing keys": f.Append(t.Context(), Entry{Key: "key1", Value: []byte("a")}, Entry{Key: "key2", Value: large}),
+		"append to a new key":     f.Append(t.Context(), Entry{Key: fileLong, Value: large}),
+		"set":                     f.Set(t.Context(), "key3", large),
 	} {
 		if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, ErrUnknownOutcome) {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%s on a full disk: error %v, want ENOSPC and a known outcome", name, err)
 		}
 	}
 	fileWant(t, f, want)
@@ -68,6 +68,7 @@ func TestFileDiskFull(t *testing.T) {
 	fileWant(t, f, want)
 }
 
+// TestFileReadOnly checks that a store on a read-only disk can be read, and that appends fail without an effect.
 func TestFileReadOnly(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	store := filepath.Join(dir, "store")
@@ -84,18 +85,19 @@ func TestFileReadOnly(t *testing.T) {
 	for range 2 {
 		err := g.Append(t.Context(), fileEntries("a", "2")...)
 		if !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrUnknownOutcome) {
-			t.Fatal(err)
+			t.Fatalf("Append on a read-only disk: error %v, want EROFS and a known outcome", err)
 		}
 		fileWant(t, g, map[string]string{"a": "1"})
 	}
 	if _, err := OpenFile(filepath.Join(dir, "new"), nil); !errors.Is(err, syscall.EROFS) {
-		t.Fatal(err)
+		t.Fatalf("OpenFile of a new directory on a read-only disk: error %v, want EROFS", err)
 	}
 }
 
+// TestFileNoPermission checks the errors for files and directories without permissions.
 func TestFileNoPermission(t *testing.T) {
 	if os.Getuid() == 0 {
-		// Root may do everything, so inject the same errors.
+		// Permissions do not restrict root, so inject the errors.
 		start := fileFilled(t, nil)
 		fault := &vfstest.Fault{Call: 1, Err: syscall.EACCES, Persists: true}
 		_, err := openFile(vfstest.Inject(start, fault.Check), fileMemDir, nil, fileNoKeptLock)
@@ -125,7 +127,7 @@ func TestFileNoPermission(t *testing.T) {
 	fileWantErr(t, err, os.ErrPermission)
 }
 
-// TestFileOutOfDescriptors checks that the store closes its cached files if descriptors run out, and continues.
+// TestFileOutOfDescriptors checks that a store closes cached files and continues when the process runs out of file descriptors.
 func TestFileOutOfDescriptors(t *testing.T) {
 	mem := vfstest.NewMem()
 	mem.MaxOpen = 12
@@ -153,7 +155,7 @@ func TestFileOutOfDescriptors(t *testing.T) {
 		}
 	}
 	if n := mem.OpenCount(); n != 0 {
-		t.Fatalf("%d files are open after Close", n)
+		t.Fatalf("%d files are still open after Close", n)
 	}
 }
 
@@ -171,9 +173,9 @@ func TestFileAppendAllocates(t *testing.T) {
 		}
 	}
 	fill()
-	// If the lock is released between two runs, the next run looks up each file by name, and allocates for each. That
-	// happens rarely.
+	// In the rare case that the lock is released between two runs, the next run looks up each file by name, and allocates
+	// for each.
 	if n := testing.AllocsPerRun(50, fill); n > 100 {
-		t.Fatalf("an append of 500 entries allocates %v times", n)
+		t.Fatalf("Append of 500 entries allocates %v times, want at most 100", n)
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 func fileTmpfs(t *testing.T, _ string) string {
 	t.Helper()
-	fileRequire(t, false, "tmpfs, which only Linux has")
+	fileRequire(t, false, "tmpfs, which exists only on Linux")
 	return ""
 }
 

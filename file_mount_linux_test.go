@@ -10,7 +10,7 @@ func fileTmpfs(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
-	fileRequire(t, err == nil, "the right to mount a tmpfs")
+	fileRequire(t, err == nil, "permission to mount a tmpfs")
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)

@@ -13,8 +13,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryPowerLoss loses power at each call of a store with Sync. Operations that
-// returned must be there; the interrupted operation may be.
+// TestFileEveryPowerLoss simulates a power failure before each call of each operation of a
+// store with Sync to the file system. Completed operations must survive; the interrupted one
+// may.
 func TestFileEveryPowerLoss(t *testing.T) {
 	rounds := 40
 	if testing.Short() || race.Enabled {
@@ -35,6 +36,7 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	}
 }
 
+// filePowered is like fileFilled, but also sets ZeroLostPages.
 func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
 	t.Helper()
 	mem := fileFilled(t, opts)
@@ -46,13 +48,13 @@ func fileCheckCrash(t *testing.T, mem *vfstest.Mem, opts *FileOptions, n int, al
 	t.Helper()
 	f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 	if err != nil {
-		t.Fatalf("power lost before call %d: %v", n, err)
+		t.Fatalf("opening the store after a power failure before call %d: %v", n, err)
 	}
-	fileWantEither(t, f, fmt.Sprintf("power lost before call %d", n), allowed...)
+	fileWantEither(t, f, fmt.Sprintf("after a power failure before call %d", n), allowed...)
 	f.Close()
 }
 
-// TestFileSyncSurvivesPowerLoss checks that a later loss of power neither loses nor tears a synced operation.
+// TestFileSyncSurvivesPowerLoss checks that a power failure neither loses nor tears a synced operation.
 func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, opts := range []*FileOptions{{Sync: true}, {}} {
@@ -64,7 +66,7 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !opts.Sync {
-					// Without Sync, Sync covers only this store's own writes, so write everything again.
+					// The method Sync covers only writes since this store was opened, so rewrite everything.
 					if err := f.Drop(t.Context()); err != nil {
 						t.Fatal(err)
 					}
@@ -89,7 +91,7 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	}
 }
 
-// TestFilePowerLossTestSeesLoss checks that the tests above can fail: without syncs, something must be lost.
+// TestFilePowerLossTestSeesLoss checks that the simulated power failures lose data if the store does not sync.
 func TestFilePowerLossTestSeesLoss(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	lost := 0
@@ -113,7 +115,7 @@ func TestFilePowerLossTestSeesLoss(t *testing.T) {
 		}
 	}
 	if lost == 0 {
-		t.Fatal("nothing was lost without syncs, so the tests of power loss check nothing")
+		t.Fatal("no data was lost without syncs, so the tests of power failures would not detect a missing sync")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/filedir"
 )
 
-// filePython is Debian's Python, which finds the packages python3-partd and python3-locket.
+// filePython is Debian's Python, which uses the packages python3-partd and python3-locket.
 const filePython = "/usr/bin/python3"
 
 func fileNeedsPython(t *testing.T) {
@@ -29,14 +29,15 @@ func filePythonRun(t testing.TB, script string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(filePython, append([]string{"-c", script}, args...)...).CombinedOutput()
 	if err != nil {
-		t.Errorf("python: %v\n%s", err, out)
+		t.Errorf("the Python script failed: %v\n%s", err, out)
 	}
 	return string(out)
 }
 
-// filePlainKeys are keys with the same file name in both programs.
+// filePlainKeys are keys that have the same file name in Go and Python.
 var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
 
+// TestFilePythonReadsGo checks that Python reads values that Go has written.
 func TestFilePythonReadsGo(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -60,6 +61,7 @@ for key in sys.argv[2:]:
 	}
 }
 
+// TestFileGoReadsPython checks that Go reads and drops values that Python has written.
 func TestFileGoReadsPython(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -84,12 +86,12 @@ p.iset('once', b'2')
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "tuple")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("Drop left a directory: %v", err)
+		t.Fatalf("Drop did not remove the directory of a tuple: Stat returned %v", err)
 	}
 }
 
-// TestFilePythonAndGoTogether appends to one directory from processes of both kinds at once. Nothing may be lost or torn,
-// and each writer's pieces must be in order.
+// TestFilePythonAndGoTogether appends to one directory from Python and Go concurrently. No append may be lost or torn, and
+// each writer's pieces must be in order.
 func TestFilePythonAndGoTogether(t *testing.T) {
 	fileNeedsPython(t)
 	const writers, batches, keys = 3, 40, 12
@@ -127,7 +129,7 @@ for n in range(batches):
 					return
 				}
 				if n%5 == 0 {
-					time.Sleep(20 * time.Millisecond) // let the Python processes in
+					time.Sleep(20 * time.Millisecond) // give Python a chance to take the lock
 				}
 			}
 		})
@@ -146,29 +148,29 @@ for n in range(batches):
 				continue
 			}
 			if _, err := fmt.Sscanf(strings.ReplaceAll(piece, " >", " ->"), "<%s %d %s", &name, &n, &fill); err != nil {
-				t.Fatalf("key %d: a torn piece %.60q: %v", k, piece, err)
+				t.Fatalf("key %d has a torn piece %.60q: %v", k, piece, err)
 			}
 			if want := fmt.Sprintf("<%s %d %s>", name, n, strings.Repeat("x", k*k*50)); piece != want {
-				t.Fatalf("key %d: a torn piece %.60q", k, piece)
+				t.Fatalf("key %d has a torn piece %.60q", k, piece)
 			}
 			if n != next[name] {
-				t.Fatalf("key %d: piece %d of %s came in place of %d", k, n, name, next[name])
+				t.Fatalf("key %d has piece %d of writer %s, want piece %d next", k, n, name, next[name])
 			}
 			next[name]++
 		}
 		if len(next) != 2*writers {
-			t.Fatalf("key %d: pieces of %d writers, want %d", k, len(next), 2*writers)
+			t.Fatalf("key %d has pieces of %d writers, want %d", k, len(next), 2*writers)
 		}
 		for name, n := range next {
 			if n != batches {
-				t.Fatalf("key %d: %d pieces of %s, want %d", k, n, name, batches)
+				t.Fatalf("key %d has %d pieces of writer %s, want %d", k, n, name, batches)
 			}
 		}
 	}
 }
 
-// TestFilePythonDrops runs Python's drop, which removes the directory without taking the lock and creates it again, maybe
-// twice before the next operation.
+// TestFilePythonDrops runs Python's drop, which removes and recreates the directory without taking the lock, while a Go
+// store has the directory open.
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
@@ -202,8 +204,8 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 }
 
-// TestFilePythonChangesOpenFiles deletes, replaces and appends in Python between two appends of a Go store that has the
-// files open.
+// TestFilePythonChangesOpenFiles deletes, replaces and extends files in Python between two appends of a Go store that has
+// the files open.
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -220,8 +222,8 @@ p.append({'longer': b'py', 'again': b'py'})
 	fileWant(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
 }
 
-// TestFileTuples checks that both programs read, write, replace, delete and create tuples together. They are paths in
-// Python's File, and in Go keys as in Python's server.
+// TestFileTuples checks that Go and Python can share tuples. Python's File stores a tuple as a path; Go names its key as
+// Python's server does.
 func TestFileTuples(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
@@ -238,7 +240,7 @@ p.delete([('del', 'eted')])
 		fileWant(t, f, want)
 		stat, err := f.Stat(t.Context())
 		if err != nil || stat.Keys != 5 || stat.Bytes != 16 {
-			t.Errorf("%+v, %v", stat, err)
+			t.Errorf("Stat() = %+v, %v, want 5 keys and 16 bytes", stat, err)
 		}
 		fileAppend(t, f, "a-|-1", "go", "new-|-tuple-|-2", "new", "a", "", "k-|-1", "beside k")
 		if err := f.Set(t.Context(), "set-|-1", []byte("set")); err != nil {
@@ -255,16 +257,16 @@ p.append({('a', 1): b'py', ('new', 'tuple', 2): b'py', 'k': b'py'})
 p.delete([('set', 1)])
 `, dir)
 		if got != "[b'one+go', b'new', b'set', b'']\n" {
-			t.Errorf("Python read %s", got)
+			t.Errorf("Python printed %s, want the values of the four tuples", got)
 		}
 		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
 		delete(want, "x-|-y")
 		fileWant(t, f, want) // k is a file, so a tuple that begins with it is not a path
 		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
-			t.Errorf("a key that is also a directory of tuples: %v", err)
+			t.Errorf("Append to a key that is also a directory of tuples: error %v, want an error about the directory", err)
 		}
 		if v, err := f.Pop(t.Context(), "a-|-b-|-c", "k-|-1"); err != nil || string(v[0])+string(v[1]) != "twobeside k" {
-			t.Errorf("%q, %v", v, err)
+			t.Errorf("Pop = %q, %v, want two and beside k", v, err)
 		}
 		if sync {
 			break
@@ -273,7 +275,7 @@ p.delete([('set', 1)])
 			t.Fatal(err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 { // .lock and %undo
-			t.Errorf("after Drop the directory has %v, %v", left, err)
+			t.Errorf("after Drop, the directory contains %v (error %v), want only .lock and %%undo", left, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
@@ -286,8 +288,8 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 	}
 }
 
-// TestFileTuplesInFlatFiles checks that tuples in flat files, from earlier versions, stay there; that two files of one key are
-// an error that names both; and that links are not followed.
+// TestFileTuplesInFlatFiles checks that tuples that earlier versions stored in flat files stay there, that two files of one
+// key cause an error that names both, and that links are not followed.
 func TestFileTuplesInFlatFiles(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // other programs change the directory
@@ -303,11 +305,11 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 	_, scanErr := fileContent(f)
 	for _, err := range []error{getErr, scanErr, f.Append(t.Context(), fileEntries("x", "1", "a-|-b", "2")...), f.Set(t.Context(), "a-|-b", nil), f.Delete(t.Context(), "a-|-b")} {
 		if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "a-%7C-b")) || !strings.Contains(err.Error(), filepath.Join(dir, "a/b")) {
-			t.Errorf("two files: %v", err)
+			t.Errorf("operation on a key with two files: error %v, want an error that names both files", err)
 		}
 	}
 	if v, err := f.Get(t.Context(), "x"); err != nil || len(v[0]) != 0 {
-		t.Errorf("a part of a batch was written: %q, %v", v, err)
+		t.Errorf("after a failed batch, Get(x) = %q, %v, want an empty value", v, err)
 	}
 	outside := t.TempDir()
 	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "b")), os.Symlink(outside, filepath.Join(dir, "link"))); err != nil {
@@ -315,14 +317,14 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 	}
 	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
 	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
-		t.Errorf("files outside the store: %v, %v", left, err)
+		t.Errorf("the target of a link contains %v (error %v), want no files", left, err)
 	}
 	if v, err := f.Get(t.Context(), "link-|-b", "..-|-b", ".lock-|-b", "-|-b", "/-|-etc"); err != nil || fmt.Sprintf("%s", v) != "[1 2 3 4 5]" {
-		t.Errorf("%s, %v", v, err)
+		t.Errorf("Get of tuples with unusual names = %s, %v, want [1 2 3 4 5]", v, err)
 	}
 }
 
-// TestFileKeyIsTupleDirectory checks that a key that is also a directory of tuples is rejected, until the tuples are deleted.
+// TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are deleted.
 func TestFileKeyIsTupleDirectory(t *testing.T) {
 	for name, write := range map[string]func(f *File) error{
 		"append": func(f *File) error { return f.Append(t.Context(), fileEntries("a", "own")...) },
@@ -335,24 +337,24 @@ func TestFileKeyIsTupleDirectory(t *testing.T) {
 		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		fileAppend(t, f, "a-|-b-|-c", "1", "a-|-d", "2", "other", "3")
 		if err := write(f); err == nil || !strings.Contains(err.Error(), "directory") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s to a key that is also a directory: error %v, want an error about the directory", name, err)
 		}
 		if err := f.Delete(t.Context(), "a-|-d", "a-|-b-|-c"); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Delete of the tuples: %v", name, err)
 		}
 		if v, err := f.Pop(t.Context(), "a", "other"); err != nil || fmt.Sprintf("%s", v) != "[ 3]" {
-			t.Errorf("%s: %q, %v", name, v, err)
+			t.Errorf("%s: Pop(a, other) = %q, %v, want an empty value and 3", name, v, err)
 		}
 		if err := write(f); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s after the tuples were deleted: %v", name, err)
 		}
 		fileAppend(t, f, "a-|-d", "beside")
 		fileWant(t, f, map[string]string{"a": "own", "a-|-d": "beside"})
 	}
 }
 
-// TestFileTuplesKilled kills a process in an append that creates a directory with the name of one of its keys. The next
-// process must undo the append.
+// TestFileTuplesKilled simulates a process that is killed in an append with two conflicting keys: one needs a directory that
+// has the name of the other. The next process must undo the append.
 func TestFileTuplesKilled(t *testing.T) {
 	dir, killed := t.TempDir(), t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
@@ -363,7 +365,7 @@ func TestFileTuplesKilled(t *testing.T) {
 		}
 	})
 	if err := f.Append(t.Context(), fileEntries("a-|-1", "x", "a", "y")...); err == nil {
-		t.Error("the append of conflicting keys succeeded")
+		t.Error("Append of conflicting keys succeeded, want an error")
 	}
 	for _, d := range []string{dir, killed} {
 		if d == killed {
@@ -388,12 +390,12 @@ p = partd.PandasColumns(partd.File(sys.argv[1]))
 	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
 	from, to := fileOpen(t, fileOS, dir, nil, filedir.Hooks{}), fileOpen(t, fileOS, copied, nil, filedir.Hooks{})
 	if got, err := fileContent(from); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
-		t.Fatalf("%q, %v", got, err)
+		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
 	}
 	if _, err := Copy(t.Context(), to, from, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {
-		t.Errorf("Python read %s", got)
+		t.Errorf("Python printed %s, want True, because the copy equals the data frames", got)
 	}
 }

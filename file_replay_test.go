@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// fileTorn returns the directory of a process that died while it appended to a key: the undo record is there, and the file
-// has the given tail. It also returns the path of the key's file.
+// fileTorn returns a directory in the state after a process died while it appended to the key "torn". The directory has
+// the undo record, and the key's file ends with the given tail. fileTorn also returns the path of the key's file.
 func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -27,7 +27,7 @@ func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, t
 		fileAppend(t, f, "other", "kept")
 	}
 	var journal []byte
-	f.dir.Hooks.AfterWrite = func() { // the record is valid now
+	f.dir.Hooks.AfterWrite = func() { // now the record is valid
 		if journal == nil {
 			journal = fileRead(t, filepath.Join(dir, names.Journal))
 		}
@@ -58,7 +58,7 @@ func fileWrite(t testing.TB, path string, p []byte) {
 	}
 }
 
-// fileBytes returns n bytes without repeated parts.
+// fileBytes returns a text of n bytes without repetitions.
 func fileBytes(n int) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
@@ -67,12 +67,12 @@ func fileBytes(n int) string {
 	return b.String()[:n]
 }
 
-// fileLengths are lengths around the store's limits.
+// fileLengths lists lengths of old values and appends, around the limits of undo records.
 var fileLengths = []struct{ old, added int }{
 	{0, 1}, {0, 100}, {10, 100}, {4090, 20}, {0, 4096}, {1, 4096}, {1, 4097}, {4095, 4098}, {100, 20_000}, {8192, 8192}, {5000, 300_000},
 }
 
-// TestFileReplayTornTail checks that any written part of an interrupted append is removed.
+// TestFileReplayTornTail checks that an interrupted append is removed, no matter how much of it was written.
 func TestFileReplayTornTail(t *testing.T) {
 	for _, l := range fileLengths {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
@@ -80,7 +80,7 @@ func TestFileReplayTornTail(t *testing.T) {
 			if n < 0 || n > l.added {
 				continue
 			}
-			// A long append is cut short within its first piece or at the end of a piece.
+			// A long append can be torn only within its first piece, or at the end of a piece.
 			if l.added > inlineMax && n < l.added && (l.old+n)%pieceSize != 0 && n > pieceSize-l.old%pieceSize {
 				continue
 			}
@@ -100,8 +100,8 @@ func TestFileReplayTornTail(t *testing.T) {
 	}
 }
 
-// TestFileReplayAfterPowerLoss checks that after a loss of power a store with Sync removes everything after the old value,
-// and one without removes bytes of the append and zeros.
+// TestFileReplayAfterPowerLoss checks the removal of an interrupted append after a power failure. With Sync, everything after
+// the old value is removed. Without Sync, bytes of the append and zeros are removed.
 func TestFileReplayAfterPowerLoss(t *testing.T) {
 	old, added := fileBytes(5000), "+"+fileBytes(19_999)
 	zeros := func(s string, from, to int) []byte {
@@ -128,7 +128,7 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 	}
 }
 
-// TestFileReplayKeepsForeignBytes lets a Python process append after the interrupted append, before it is undone.
+// TestFileReplayKeepsForeignBytes checks that undoing an append keeps bytes that a Python process appended after it.
 func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	for _, l := range fileLengths {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
@@ -151,8 +151,8 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 	}
 }
 
-// TestFileReplayMismatch checks that bytes of unknown origin are not changed, and that the error names their position and
-// the remedy.
+// TestFileReplayMismatch checks that bytes of unknown origin are not changed, and that the error names their position and a
+// remedy.
 func TestFileReplayMismatch(t *testing.T) {
 	for _, l := range fileLengths {
 		if l.added < 100 {
@@ -166,14 +166,14 @@ func TestFileReplayMismatch(t *testing.T) {
 				_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 2})
 				var corrupt *CorruptError
 				if !errors.As(err, &corrupt) || corrupt.Path != path || corrupt.Offset < int64(l.old) || corrupt.Offset > int64(l.old+l.added) {
-					t.Fatalf("the error is %v", err)
+					t.Fatalf("OpenFile: error %v, want a CorruptError with the position in %s", err, path)
 				}
 				fileWantInErr(t, err, path, "truncate", names.Journal)
 				if got := string(fileRead(t, path)); got != old+tail {
-					t.Fatalf("the file was changed from %[2]d to %[1]d bytes", len(got), len(old)+len(tail))
+					t.Fatalf("the file has %d bytes or other content, want the %d bytes from before", len(got), len(old)+len(tail))
 				}
 				if !bytes.Equal(fileRead(t, filepath.Join(dir, names.Journal)), journal) {
-					t.Fatal("the journal was changed")
+					t.Fatal("OpenFile changed the undo record")
 				}
 				// Follow the error's advice.
 				if err := os.Truncate(path, int64(l.old)); err != nil {
@@ -193,7 +193,7 @@ func fileTornWant(old string) map[string]string {
 	return want
 }
 
-// TestFileReplayTornRecord checks that an incomplete record is ignored: its operation has changed nothing.
+// TestFileReplayTornRecord checks that an incomplete undo record is ignored, because its operation has not changed any file.
 func TestFileReplayTornRecord(t *testing.T) {
 	dir, path := fileTorn(t, nil, 1, "old", "added", []byte("added"))
 	journal := filepath.Join(dir, names.Journal)
@@ -210,16 +210,16 @@ func TestFileReplayTornRecord(t *testing.T) {
 			fileWrite(t, journal, record)
 			f, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 1})
 			if err != nil {
-				t.Fatalf("%s at %d: %v", damage, n, err)
+				t.Fatalf("undo record with %s at byte %d: OpenFile: %v", damage, n, err)
 			}
 			got, err := fileContent(f)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n >= 36 && n < 40 && damage == "flip" { // these bytes have no meaning
+			if n >= 36 && n < 40 && damage == "flip" { // these bytes have no meaning, so the record is valid
 				fileWrite(t, path, []byte("oldadded"))
 			} else if got["torn"] != "oldadded" {
-				t.Fatalf("%s at %d: an invalid record was replayed: %q", damage, n, got["torn"])
+				t.Fatalf("undo record with %s at byte %d: the invalid record was replayed: torn = %q", damage, n, got["torn"])
 			}
 			f.Close()
 		}
@@ -269,10 +269,10 @@ func TestFileReplayByReader(t *testing.T) {
 		fileWrite(t, filepath.Join(dir, "c"), []byte("2"))
 		fileWrite(t, filepath.Join(dir, names.Journal), journal)
 		if got, err := f(); err != nil || got != "1,1," {
-			t.Fatalf("%s: %q, %v", name, got, err)
+			t.Fatalf("%s after an interrupted append: %q, %v, want %q", name, got, err, "1,1,")
 		}
 		if _, err := os.Stat(filepath.Join(dir, "c")); err == nil {
-			t.Fatalf("%s: a file made by the undone append is still there", name)
+			t.Fatalf("%s did not remove the file that the interrupted append created", name)
 		}
 	}
 }

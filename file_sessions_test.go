@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileSessionsOfAnotherBoot checks that without Sync a session expires when the system restarts, because its state may
-// be older than the data.
+// TestFileSessionsOfAnotherBoot checks that a session used without Sync expires when the system restarts, because its state
+// may be older than the data.
 func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	ctx := t.Context()
 	mem := vfstest.NewMem()
@@ -46,9 +46,9 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 	fileWantErr(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
 	second := session(late)
 	if second == unsynced || second == synced || apply(late, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
-		t.Fatalf("session %d after %d and %d", second, unsynced, synced)
+		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
 	}
-	// A store without Sync must not leave a slot that a loss of power can restore.
+	// A store without Sync must not leave a session slot that a power failure can restore.
 	if err := apply(open(false, 7), second, 3); err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +83,10 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		return s
 	}
 	first := issue()
-	for range 50 { // short sessions come and go, and the first stays in use
+	for range 50 { // issue and end short sessions while the first stays in use
 		s := issue()
 		if !known(s) || !known(first) {
-			t.Fatalf("session %d of %d: %v %v", s, first, known(s), known(first))
+			t.Fatalf("session %d or session %d was forgotten: they are known: %v, %v", s, first, known(s), known(first))
 		}
 		if err := f.EndSession(ctx, s); err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		all = append(all, s)
 		for i, s := range all {
 			if known(s) != (i >= len(all)-4) {
-				t.Fatalf("sessions %v: index %d is known: %v", all, i, known(s))
+				t.Fatalf("sessions %v: the session at index %d is known: %v, want only the last 4 known", all, i, known(s))
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFileSessionsOfManyProcesses checks that several stores over one directory issue each session once, and that an
+// TestFileSessionsOfManyProcesses checks that several stores with the same directory issue each session once, and that an
 // operation sent to all of them is applied once.
 func TestFileSessionsOfManyProcesses(t *testing.T) {
 	dir := t.TempDir()
@@ -131,7 +131,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 				s, err := stores[i].NewSession(ctx)
 				mu.Lock()
 				if err != nil || seen[s] {
-					t.Errorf("session %d, %v: already issued: %v", s, err, seen[s])
+					t.Errorf("NewSession = %d, %v; issued before: %v", s, err, seen[s])
 				}
 				seen[s] = true
 				mu.Unlock()
@@ -159,7 +159,8 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	fileWant(t, stores[3], map[string]string{"k": want})
 }
 
-// TestFileSessionsDamaged checks that a damaged or foreign file of sessions expires all sessions and affects nothing else.
+// TestFileSessionsDamaged checks that if the session file is damaged or foreign, all sessions expire, and nothing else is
+// affected.
 func TestFileSessionsDamaged(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -185,7 +186,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 		_, err = f.Apply(ctx, Tag{s, 1, 0}, Operation{Entries: fileEntries("k", "v")})
 		fileWantErr(t, err, ErrSessionExpired)
 		if second, err := f.NewSession(ctx); err != nil || second == s {
-			t.Fatalf("session %d, after %d: %v", second, s, err)
+			t.Fatalf("NewSession = %d after the damaged session %d, error %v, want a new session", second, s, err)
 		}
 	}
 	must(t, os.Remove(path))
@@ -193,12 +194,13 @@ func TestFileSessionsDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := f.NewSession(ctx); err == nil {
-		t.Fatal("a symbolic link was followed")
+		t.Fatal("NewSession followed a symbolic link")
 	}
 	fileWant(t, f, map[string]string{})
 }
 
-// TestFileTaggedRecordIsNewer checks that a record with a tag has a newer version, so that older programs do not finish it.
+// TestFileTaggedRecordIsNewer checks that a record with a tag has a newer format version, so that older programs do not
+// replay it.
 func TestFileTaggedRecordIsNewer(t *testing.T) {
 	mem, tag := fileFilledTagged(t, nil)
 	seen := false
@@ -215,11 +217,11 @@ func TestFileTaggedRecordIsNewer(t *testing.T) {
 		if _, err := file.ReadAt(head[:], 0); err == nil && string(head[:8]) == journalMagic {
 			seen = true
 			if head[8] != 2 || head[11]&flagTag == 0 {
-				t.Errorf("the record of an operation with a tag begins %x", head)
+				t.Errorf("the record of a tagged operation begins with % x, want version 2 and the tag flag", head)
 			}
 		}
 	})
 	if !seen {
-		t.Fatal("found no record")
+		t.Fatal("the operation wrote no record")
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestFileEveryFaultOfSetUnderKeptFile makes each call of a Set fail, for a key whose file is open with unsynced data. The
-// next append must find the old or the new value, as the error says, and a later Sync must make it durable.
+// TestFileEveryFaultOfSetUnderKeptFile makes each call of a Set fail. The key's file is open and has unsynced data. The key
+// must have the old or the new value, as the error says, and a later append and Sync must make it durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
 	tagged := fileApplyNext(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
@@ -25,7 +25,7 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 				for n, hit := int64(1), true; hit; n++ {
 					for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
 						fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
-						hit = fileSetAt(t, fmt.Sprintf("%s, %s, %v, call %d: %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
+						hit = fileSetAt(t, fmt.Sprintf("%s, %s, KeepLock %v, fault in call %d with %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
 					}
 				}
 			}
@@ -50,25 +50,25 @@ func fileSetAt(t *testing.T, label string, opts *FileOptions, hooks filedir.Hook
 	hit := fault.Hit()
 	got, readErr := fileContent(f)
 	if readErr != nil {
-		t.Fatalf("%s: %v: %v", label, err, readErr)
+		t.Fatalf("%s: the operation returned %v, and then reading the store failed: %v", label, err, readErr)
 	}
 	before, after := map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "set", "b": "2"}
 	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
 	unsure := errors.Is(err, ErrUnknownOutcome)
 	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !unsure && !isBefore {
-		t.Fatalf("%s: %v: %v", label, err, got)
+		t.Fatalf("%s: the operation returned %v, but the store contains %v", label, err, got)
 	}
 	later := f.Append(t.Context(), fileEntries("a", "x")...)
 	if later == nil {
 		got["a"] += "x"
 		must(t, f.Sync(t.Context()))
 	} else if !errors.Is(later, ErrNeedsReopen) {
-		t.Fatalf("%s: %v: the next append: %v", label, err, later)
+		t.Fatalf("%s: the operation returned %v, and the next append %v, want nil or ErrNeedsReopen", label, err, later)
 	}
 	fileWant(t, f, got)
 	must(t, f.Close())
 	if n := mem.OpenCount(); n != 0 {
-		t.Fatalf("%s: %d files are still open", label, n)
+		t.Fatalf("%s: %d files are still open after Close", label, n)
 	}
 	if later == nil {
 		mem = mem.Crash(nil)
@@ -79,8 +79,8 @@ func fileSetAt(t *testing.T, label string, opts *FileOptions, hooks filedir.Hook
 	return hit
 }
 
-// TestFileFailedCloseOfAFileThatIsTakenBack checks that if a failed append created a file, an error when closing the empty
-// file does not matter.
+// TestFileFailedCloseOfAnUndoneFile checks that if a failed append created a file, a failure to close the file has no further
+// effect.
 func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	enabled := false
@@ -94,7 +94,7 @@ func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 	err := f.Append(t.Context(), fileEntries("a", "1", "b", "2")...)
 	enabled = false
 	if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknownOutcome) {
-		t.Fatal(err)
+		t.Fatalf("Append with faults: error %v, want EIO and a known outcome", err)
 	}
 	fileAppend(t, f, "a", "3")
 	fileWant(t, f, map[string]string{"a": "3"})

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileEveryStep returns operations with and without tags, which take different paths.
+// fileEveryStep returns operations with and without tags, because these use different code.
 func fileEveryStep() []fileStep {
 	steps := slices.Clone(fileSteps)
 	for _, s := range fileTagged {
@@ -35,9 +35,9 @@ func fileApplyNext(op Operation) func(ctx context.Context, f *File) error {
 	}
 }
 
-// TestFileSyncAfterEveryFault makes every call to the file system fail, once or from then on, in every operation of a store
-// without Sync. If Sync then returns nil, the whole content must survive a loss of power. Sync must not return nil if a sync
-// has failed.
+// TestFileSyncAfterEveryFault makes each call of each operation to the file system fail, in a store without Sync. Either only
+// that call fails, or all later calls too. If the method Sync then returns nil, the whole content must survive a power failure.
+// Sync must not return nil if a sync has failed.
 func TestFileSyncAfterEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
@@ -92,15 +92,15 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 	enabled = false
 	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("call %d fails with %v: the operation's error was %v\n%s", fault.Call, fault.Err, err, fmt.Sprintf(format, args...))
+		t.Fatalf("call %d fails with %v: the operation returned the error %v\n%s", fault.Call, fault.Err, err, fmt.Sprintf(format, args...))
 	}
 	hit := fault.Hit()
 	syncErr := f.Sync(t.Context())
 	if syncErr == nil && syncFailed {
-		failf("Sync returned nil although a sync had failed")
+		failf("Sync returned nil, although an earlier sync had failed")
 	}
 	if syncErr != nil && !errors.Is(syncErr, ErrNeedsReopen) {
-		failf("Sync: %v", syncErr)
+		failf("Sync: error %v, want nil or ErrNeedsReopen", syncErr)
 	}
 	want := []map[string]string{fileStart, fileAfter(step.want)}
 	switch {
@@ -111,7 +111,7 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 	}
 	got, readErr := fileContent(f)
 	if readErr != nil || !slices.ContainsFunc(want, func(m map[string]string) bool { return maps.Equal(m, got) }) {
-		failf("%v, %s", readErr, fileDiff(got, want[0]))
+		failf("wrong content (error %v): %s", readErr, fileDiff(got, want[0]))
 	}
 	if err := f.Close(); err != nil {
 		failf("Close: %v", err)
@@ -130,11 +130,11 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 		}
 		g, openErr := openFile(crashed, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: 99})
 		if openErr != nil {
-			failf("opening after a loss of power: %v", openErr)
+			failf("opening the store after a power failure: %v", openErr)
 		}
 		after, readErr := fileContent(g)
 		if readErr != nil || !maps.Equal(after, got) {
-			failf("after a loss of power: %v\n%s", readErr, fileDiff(after, got))
+			failf("wrong content after a power failure (error %v):\n%s", readErr, fileDiff(after, got))
 		}
 		g.Close()
 	}

@@ -124,18 +124,18 @@ var mayUseTesting = []string{"partdtest", "internal/testutil/attempttest", "inte
 // TestImports checks that each package imports only what its layer allows.
 func TestImports(t *testing.T) { partdLayering.CheckImports(t) }
 
-// TestHouse compares the table of packages in docs/design.md with the packages.
+// TestHouse checks that the table of packages in docs/design.md is up to date.
 func TestHouse(t *testing.T) { partdLayering.CheckTable(t, *update) }
 
-// TestWeight limits the number of packages that an import links.
+// TestWeight checks that importing a package does not link too many packages, or certain large ones.
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, "./encode", 175, "net", "crypto/tls", "testing", "github.com/ugorji")
 	layering.CheckWeight(t, ".", 140, "net", "crypto/tls", "testing")
 	layering.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
 }
 
-// The tables module must stay out of the workspace, which joins the required versions of
-// all its modules: the root's programs must not depend on it.
+// TestTablesAreApart checks that the tables module is not part of the workspace. The workspace merges
+// the required versions of all its modules, and the root's programs must not depend on those of tables.
 func TestTablesAreApart(t *testing.T) {
 	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
 		text, err := os.ReadFile(name)
@@ -143,11 +143,12 @@ func TestTablesAreApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
-			t.Errorf("%s names the tables module: %v, want %v", name, !want, want)
+			t.Errorf("%s mentions the tables module: %v, want %v", name, !want, want)
 		}
 	}
 }
 
+// TestWrongImportsAreFound checks that WrongImports reports imports that the layers do not allow.
 func TestWrongImportsAreFound(t *testing.T) {
 	for _, c := range []struct {
 		name, imports string
@@ -160,14 +161,14 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"/stores", "testing github.com/go-partd/partd/partdtest", 2},
 		{"/partdtest", "testing testing/iotest pgregory.net/rapid", 0},
 		{"/internal/vfs", "github.com/go-partd/partd", 1},
-		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // in the same layer
+		{"/internal/vfs", "github.com/go-partd/partd/internal/offheap", 1}, // a package of the same layer
 		{"/internal/slab", "testing/iotest github.com/go-partd/partd/internal/keymap golang.org/x/term", 3},
 		{"/internal/new", "os", 1},
 		{"/internal/cli", module + "/tables/filter " + module + "/internal/new", 2},
 	} {
 		p := layering.Package{ImportPath: module + c.name, Imports: strings.Fields(c.imports)}
 		if wrong := partdLayering.WrongImports(p); len(wrong) != c.wrong {
-			t.Errorf("%s imports %s: reported %q", p.ImportPath, c.imports, wrong)
+			t.Errorf("WrongImports of %s with the imports %s = %q, want %d", p.ImportPath, c.imports, wrong, c.wrong)
 		}
 	}
 }

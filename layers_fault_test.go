@@ -49,7 +49,7 @@ type layerOp struct {
 	apply func(m map[string]string)
 }
 
-// layerOps returns operations in the order of their execution, with appends of different sizes.
+// layerOps returns a sequence of operations, with appends of different sizes.
 func layerOps() []layerOp {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var ops []layerOp
@@ -79,7 +79,7 @@ func layerOps() []layerOp {
 	ops = append(ops, layerOp{"set", func(ctx context.Context, s partd.Partd) error {
 		return partd.Set(ctx, s, "k1", []byte("set"))
 	}, func(m map[string]string) { m["k1"] = "set" }})
-	appends(12, 2000) // more than a batch of the buffer
+	appends(12, 2000) // too large for the buffer
 	appends(1, 1500)
 	ops = append(ops, layerOp{"flush", func(ctx context.Context, s partd.Partd) error {
 		err := partd.Flush(ctx, s)
@@ -110,8 +110,8 @@ func layerOps() []layerOp {
 	return ops
 }
 
-// TestLayersAfterEveryFault makes each call to the file system fail, once or many times. Acknowledged data must be there
-// afterwards, failed operations must have changed nothing, and synced data must survive a loss of power.
+// TestLayersAfterEveryFault makes one or many calls to the file system fail, starting at each call in turn. Acknowledged data
+// must be readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
 	for name, newLayer := range faultyStacks {
@@ -140,7 +140,7 @@ type layerFault struct {
 	calls      int64
 	from, n    int64
 	err        error
-	syncFailed bool // or another call whose effect is unknown
+	syncFailed bool // a sync, or another call with an unknown effect, has failed
 }
 
 func (f *layerFault) check(op vfstest.Op, _ string) error {
@@ -179,10 +179,10 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	var trace []string
 	failf := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("%[2]d calls, from call %[1]d on, fail with %[3]v: %[4]s\n%[5]s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
+		t.Fatalf("%[2]d calls fail with %[3]v, starting at call %[1]d: %[4]s\n%[5]s", from, n, errno, fmt.Sprintf(format, args...), strings.Join(trace, "\n"))
 	}
 	fault.set(true)
-	allowed := []map[string]string{{}} // contents
+	allowed := []map[string]string{{}} // allowed contents
 	for _, op := range ops {
 		err := op.do(ctx, store)
 		trace = append(trace, fmt.Sprintf("%s: %v", op.name, err))
@@ -212,7 +212,7 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 	for key := range keysOf(allowed) {
 		v, err := store.Get(ctx, key)
 		if errors.Is(err, partd.ErrInDoubt) && unknown {
-			return true // an honest error
+			return true // the error is justified
 		}
 		if err != nil {
 			failf("Get: %v", err)
@@ -232,20 +232,20 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 			}
 			f, err := partd.OpenFileOn(mem.Crash(rnd), opts, 2)
 			if err != nil {
-				failf("opened after a loss of power: %v", err)
+				failf("opening the store after a power failure: %v", err)
 			}
 			after := map[string]string{}
 			for c, err := range partd.Scan(ctx, newLayer(t, f)) {
 				if err != nil {
-					failf("scanned after a loss of power: %v", err)
+					failf("Scan after a power failure: %v", err)
 				}
 				after[c.Key] += string(c.Data)
 			}
 			if !maps.Equal(after, got) {
-				failf("after a loss of power, %s", diffValues(after, got))
+				failf("after a power failure, %s", diffValues(after, got))
 			}
 			if err := f.Close(); err != nil {
-				failf("closed after a loss of power: %v", err)
+				failf("Close after a power failure: %v", err)
 			}
 		}
 	} else if !unknown {

@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// listed is a store that can list and open keys, but not scan. It records the opened keys.
+// listed is a store that can list and open keys, but not scan. It records the keys that are opened.
 type listed struct {
 	partd.Partd
 	partd.Lister
@@ -56,7 +56,7 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	}
 }
 
-// TestFallbackOpensOnlyThePart checks that only the values of the requested part are opened.
+// TestFallbackOpensOnlyThePart checks that ScanPart of a store without scans opens only the keys of the requested part.
 func TestFallbackOpensOnlyThePart(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
@@ -66,7 +66,7 @@ func TestFallbackOpensOnlyThePart(t *testing.T) {
 		keys := keysOfPart(t, store, part, 3)
 		slices.Sort(store.opened)
 		if len(keys) < 10 || !slices.Equal(keys, store.opened) {
-			t.Errorf("part %d has %d keys, but %d were opened", part, len(keys), len(store.opened))
+			t.Errorf("part %d has %d keys, but ScanPart opened %d, want the same keys and at least 10", part, len(keys), len(store.opened))
 		}
 	}
 }
@@ -77,7 +77,8 @@ type scans struct {
 	partd.Scanner
 }
 
-// TestPartsNeverChange pins the parts of stores without their own, because processes of different versions share a store.
+// TestPartsNeverChange pins the parts of keys in stores without their own ScanPart, because processes of different versions
+// can share a store.
 func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()
@@ -94,13 +95,13 @@ func TestPartsNeverChange(t *testing.T) {
 			}
 		}
 		if !maps.Equal(got, want) {
-			t.Errorf("%s: %v", name, got)
+			t.Errorf("%s: the parts of the keys are %v, want %v", name, got, want)
 		}
 	}
 }
 
-// TestFileOpensOnlyThePart checks that a part of a File opens only the files of its keys, and is the same for every store
-// over the directory.
+// TestFileOpensOnlyThePart checks that ScanPart of a File opens only the files of the part's keys, and that parts are the
+// same for every store with the directory.
 func TestFileOpensOnlyThePart(t *testing.T) {
 	var mu sync.Mutex
 	opened := map[string]bool{}
@@ -121,7 +122,7 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	}
 	f := open()
 	fillNumbered(t, f, 100)
-	long := strings.Repeat("long", 100) // its text is in another file
+	long := strings.Repeat("long", 100) // a separate file stores the text of a long key
 	if err := f.Append(t.Context(), partd.Entry{Key: long, Value: []byte("value")}); err != nil {
 		t.Fatal(err)
 	}
@@ -135,21 +136,21 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	_, whole := first.ReaderMemory()
 	defer func() {
 		if _, after := first.ReaderMemory(); after < whole {
-			t.Errorf("after a scan of a part, the memory of a full listing is %d bytes, want %d", after, whole)
+			t.Errorf("after a scan of a part, ReaderMemory returns %d bytes for a listing, want at least %d", after, whole)
 		}
 	}()
 	for part := range 4 {
 		keys := keysOfPart(t, first, part, 4)
 		clear(opened)
 		if again := keysOfPart(t, second, part, 4); len(keys) < 10 || !slices.Equal(keys, again) {
-			t.Errorf("part %d has the keys %q, but %q in another store", part, keys, again)
+			t.Errorf("part %d has the keys %q in one store, but %q in another", part, keys, again)
 		}
 		files := len(keys)
 		if slices.Contains(keys, long) {
 			files++
 		}
 		if len(opened) != files {
-			t.Errorf("part %d has %d keys in %d files, but %d were opened: %q", part, len(keys), files, len(opened), slices.Sorted(maps.Keys(opened)))
+			t.Errorf("part %d has %d keys in %d files, but ScanPart opened %d: %q", part, len(keys), files, len(opened), slices.Sorted(maps.Keys(opened)))
 		}
 	}
 }
@@ -169,21 +170,21 @@ func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 		n += len(keysOfPart(t, b, part, 2))
 	}
 	if n != 20 {
-		t.Errorf("%d keys, want 20", n)
+		t.Errorf("the parts have %d keys in total, want 20", n)
 	}
 	before := b.MemoryUsed()
 	fillNumbered(t, b, 1)
 	for _, err := range b.ScanPart(t.Context(), 2, 2) {
 		if err == nil {
-			t.Error("part 2 of 2 was accepted")
+			t.Error("ScanPart(2, 2) succeeded, want an error")
 		}
 	}
 	if b.MemoryUsed() <= before {
-		t.Error("an invalid part flushed the buffer")
+		t.Error("ScanPart of an invalid part flushed the buffer")
 	}
 }
 
-// TestConcurrentParts checks that concurrent readers of all parts find everything.
+// TestConcurrentParts checks that concurrent scans of all parts together yield every key.
 func TestConcurrentParts(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 1000)
@@ -203,13 +204,13 @@ func TestConcurrentParts(t *testing.T) {
 			}
 			wg.Wait()
 			if counts[0]+counts[1]+counts[2]+counts[3] != 1000 || slices.Min(counts) < 150 {
-				t.Errorf("the parts have %v keys", counts)
+				t.Errorf("the parts have %v keys, want 1000 in total and at least 150 in each", counts)
 			}
 		})
 	}
 }
 
-// breaking is a store whose readers fail after some bytes.
+// breaking is a store whose readers fail after a given number of bytes.
 type breaking struct {
 	partd.Partd
 	partd.Lister
@@ -240,10 +241,10 @@ func TestReaderBrokenConnection(t *testing.T) {
 			}
 		}
 		if !errors.Is(last, errBroken) {
-			t.Errorf("a scan of %d chunks ended with %v", keys, last)
+			t.Errorf("Scan yielded %d chunks and then the error %v, want %v", keys, last, errBroken)
 		}
 	}
 	if _, err := partd.Has(t.Context(), breaking{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
-		t.Errorf("Has with a broken reader: %v", err)
+		t.Errorf("Has with a broken reader: error %v, want %v", err, errBroken)
 	}
 }

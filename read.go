@@ -307,8 +307,8 @@ func Check(ctx context.Context, store Partd) (CheckResult, error) {
 	return CheckResult{}, &Error{Op: "check", Err: fmt.Errorf("%T keeps no checksums: %w", store, errors.ErrUnsupported)}
 }
 
-// MemoryUser is a store that can report its memory usage at almost no cost. The fast store of
-// a [Buffer] must be a MemoryUser.
+// MemoryUser is a store that can report its memory usage at almost no cost. If the fast store
+// of a [Buffer] is a MemoryUser, the Buffer limits that usage instead of an estimate.
 type MemoryUser interface {
 	// MemoryUsed returns the bytes of memory used for data and its index.
 	MemoryUsed() int64

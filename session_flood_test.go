@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// TestSessionFlood issues more sessions than a store keeps. The session in use and the newest one must survive.
+// TestSessionFlood issues more sessions than a store keeps. The used session and the newest one must survive.
 func TestSessionFlood(t *testing.T) {
 	file, err := OpenFile(t.TempDir(), nil)
 	if err != nil {
@@ -42,19 +42,19 @@ func TestSessionFlood(t *testing.T) {
 				ids = append(ids, session())
 			}
 			if err := apply(old, 2); err != nil {
-				t.Errorf("the session in use: %v", err)
+				t.Errorf("Apply in the used session: %v", err)
 			}
 			if err := apply(ids[0], 1); !errors.Is(err, ErrSessionExpired) {
-				t.Errorf("a session that was never used: %v", err)
+				t.Errorf("Apply in the oldest unused session: error %v, want ErrSessionExpired", err)
 			}
 			if err := apply(ids[len(ids)-1], 1); err != nil {
-				t.Errorf("the newest session: %v", err)
+				t.Errorf("Apply in the newest session: %v", err)
 			}
 		})
 	}
 }
 
-// TestSessionTokens checks that a store accepts a session's token and no other.
+// TestSessionTokens checks that a store accepts only a session's own token.
 func TestSessionTokens(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -79,15 +79,15 @@ func TestSessionTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := stores[1].CheckSession(ctx, id, token); err != nil {
-			t.Errorf("%s: the session's token: %v", name, err)
+			t.Errorf("%s: CheckSession with the session's token: %v", name, err)
 		}
 		next, err := stores[0].SessionToken(ctx, id+1)
 		if err != nil || next == token {
-			t.Errorf("%s: another session also has the token %x (%v)", name, next, err)
+			t.Errorf("%s: token of the next session = %x, %v, want another token", name, next, err)
 		}
 		for _, wrong := range []SessionToken{{}, next} {
 			if err := stores[1].CheckSession(ctx, id, wrong); !errors.Is(err, ErrSessionExpired) {
-				t.Errorf("%s: a wrong token: %v", name, err)
+				t.Errorf("%s: CheckSession with a wrong token: error %v, want ErrSessionExpired", name, err)
 			}
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestHelpersOnABareStore calls each helper on a store with only three methods.
+// TestHelpersOnABareStore checks that helpers return ErrUnsupported for a store with only the methods of Partd.
 func TestHelpersOnABareStore(t *testing.T) {
 	ctx := context.Background()
 	store := struct{ Partd }{NewDict()}
@@ -29,7 +29,7 @@ func TestHelpersOnABareStore(t *testing.T) {
 	}
 	for name, err := range errs {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: %v, want an error that wraps errors.ErrUnsupported", name, err)
+			t.Errorf("%s: error %v, want an error that wraps errors.ErrUnsupported", name, err)
 		}
 	}
 	r, err := Open(ctx, store, "k")

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// temporaryStores opens the stores that own their directory.
+// temporaryStores lists functions that open temporary stores.
 var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	"file": func(dir string) (partd.Partd, error) { return partd.OpenTemp(dir) },
 	"log": func(dir string) (partd.Partd, error) {
@@ -21,7 +21,8 @@ var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 	},
 }
 
-// TestTemporaryStore checks that Close removes the directory, and that the next store removes the directory of a dead process.
+// TestTemporaryStore checks that Close removes the store's directory, and that opening a temporary store removes directories of
+// dead processes.
 func TestTemporaryStore(t *testing.T) {
 	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
 		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))
@@ -52,7 +53,7 @@ func TestTemporaryStore(t *testing.T) {
 			}
 			for _, name := range entries(t, dir) {
 				if strings.TrimSuffix(name, ".lock") == strings.TrimSuffix(leftovers[0], ".lock") {
-					t.Errorf("%s of a dead process was not removed", name)
+					t.Errorf("opening a store did not remove %s of a dead process", name)
 				}
 			}
 			if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
@@ -62,13 +63,13 @@ func TestTemporaryStore(t *testing.T) {
 				t.Fatal(err)
 			}
 			if rest := entries(t, dir); len(rest) > 0 {
-				t.Errorf("after Close the directory has %q", rest)
+				t.Errorf("after Close, the directory contains %q, want nothing", rest)
 			}
 			if err := store.Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, partd.ErrClosed) {
-				t.Errorf("Append after Close: %v, want ErrClosed", err)
+				t.Errorf("Append after Close: error %v, want ErrClosed", err)
 			}
 			if _, err := open(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("in a missing directory: %v", err)
+				t.Errorf("OpenTemp in a missing directory: error %v, want ErrNotExist", err)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-// TestZeroValues checks that methods of zero values return errors and do not panic. A zero Dict works.
+// TestZeroValues checks that methods of zero values return errors and do not panic.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Dict": new(partd.Dict), "File": new(partd.File), "Buffer": new(partd.Buffer),
@@ -29,6 +29,7 @@ func TestZeroValues(t *testing.T) {
 	}, "*")
 }
 
+// TestNilStore checks that the helper functions return an error for a nil store.
 func TestNilStore(t *testing.T) {
 	ctx := t.Context()
 	none := func(_ any, err error) error { return err }
@@ -61,7 +62,7 @@ func TestNilArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := d.Get(ctx, "a"); err != nil || string(got[0]) != "1" {
-		t.Errorf("a zero Dict has %q, %v", got, err)
+		t.Errorf("Get(a) from a zero Dict = %q, %v, want 1", got, err)
 	}
 	for name, store := range map[string]partd.Partd{
 		"File": new(partd.File), "Buffer": new(partd.Buffer), "logstore": new(logstore.Store),
@@ -70,7 +71,7 @@ func TestNilArguments(t *testing.T) {
 		_, getErr := store.Get(ctx, "a")
 		for op, err := range map[string]error{"append": store.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}), "get": getErr, "drop": store.Drop(ctx)} {
 			if !errors.Is(err, partd.ErrClosed) {
-				t.Errorf("%s of a zero %s: %v", op, name, err)
+				t.Errorf("%s of a zero %s: error %v, want ErrClosed", op, name, err)
 			}
 		}
 	}
@@ -84,7 +85,7 @@ func TestNilArguments(t *testing.T) {
 	_, stranger := new(tokens.Users).Authenticate("a", nil)
 	for name, err := range map[string]error{"buffer": buffer, "stranger": stranger, "layer": layer, "server": server, "no shards": none, "nil shard": shard, "values": values, "codec": codec} {
 		if err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: no error for a nil argument or zero value", name)
 		}
 	}
 }

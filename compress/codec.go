@@ -20,7 +20,7 @@ type codec interface {
 	measure(header []byte, total int64) (int64, error)
 	// stream returns a reader that decompresses the piece as it is read, or nil if
 	// the format does not allow that. claimed is the result of measure.
-	stream(p *piece, want int64) (io.ReadCloser, error)
+	stream(p *piece, claimed int64) (io.ReadCloser, error)
 }
 
 // noStream is embedded by codecs that decompress pieces whole.

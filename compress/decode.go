@@ -140,7 +140,7 @@ func (r *valueReader) nextPiece() error {
 		return r.corruptError(fmt.Errorf("%w: %d of the %d bytes of a header", frame.ErrTruncated, len(header), frame.HeaderLen))
 	}
 	n := binary.LittleEndian.Uint64(header)
-	// No format expands incompressible data by more than this.
+	// Even for incompressible data, no format produces longer pieces.
 	if maxLength := 1024 + r.store.limit + r.store.limit/6; n > uint64(maxLength) {
 		return r.corruptError(fmt.Errorf("%w: %d bytes, the limit is %d", frame.ErrTooLong, n, maxLength))
 	}

@@ -102,8 +102,8 @@ func (c *s2Codec) encodeBlock(dst, block []byte) []byte {
 	return dst
 }
 
-// decode decompresses the chunks that encode writes directly into dst. If it finds
-// another kind of chunk, or damage, the library reads the whole piece again.
+// decode decompresses chunks of the types that encode writes directly into dst. If it finds
+// another type of chunk, or damage, it makes the library read the whole piece again.
 func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	claimed, err := c.measure(content[:min(headBytes, len(content))], int64(len(content)))
 	if err != nil {
@@ -115,7 +115,8 @@ func (c *s2Codec) decode(dst, content []byte) ([]byte, error) {
 	return decodeStream(c, dst, content, c.limit)
 }
 
-// decodeChunks reports whether all chunks were valid and held want bytes in all.
+// decodeChunks appends the data of all chunks to dst. It reports whether all chunks are
+// valid and hold exactly remaining bytes together.
 func (c *s2Codec) decodeChunks(dst, chunks []byte, remaining int) ([]byte, bool) {
 	if chunks[0] == s2Length {
 		chunks = chunks[s2HeaderLen+8+s2ChecksumLen:]

@@ -64,7 +64,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set", key, value, partd.Set)
 }
 
-// SetOnce sets a key that does not exist.
+// SetOnce sets a key if it does not exist yet.
 func (s *Store) SetOnce(ctx context.Context, key string, value []byte) error {
 	return s.set(ctx, "set once", key, value, partd.SetOnce)
 }
@@ -194,10 +194,10 @@ func (s *Store) unsupportedError(op string) error {
 	return &partd.Error{Op: op, Path: s.name(), Err: fmt.Errorf("%T: %w", s.innerStore(), errors.ErrUnsupported)}
 }
 
-// parallelDo runs do for tasks 0 to n-1 on this goroutine and up to workers-1 others,
+// parallelDo calls run for tasks 0 to n-1 on this goroutine and up to workers-1 others,
 // and waits for them. After an error, or once ctx ends, it starts no further task.
 func (s *Store) parallelDo(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
-	if workers < 2 { // without goroutines, nothing is allocated
+	if workers < 2 { // avoid the allocations for goroutines
 		for i := range n {
 			if err := canceled.Err(ctx); err != nil {
 				return &partd.Error{Op: op, Path: s.name(), Err: err}

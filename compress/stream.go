@@ -141,7 +141,7 @@ func (p *piece) discard() error {
 	return nil
 }
 
-// checkTruncated turns the end of the value, within the piece, into io.ErrUnexpectedEOF.
+// checkTruncated converts io.EOF to io.ErrUnexpectedEOF, because the value ended within the piece.
 func (p *piece) checkTruncated(err error) error {
 	if err == io.EOF {
 		p.truncated = true
@@ -153,7 +153,7 @@ func (p *piece) checkTruncated(err error) error {
 // streamer decompresses pieces as they are read, with a library's readers, which it
 // reuses.
 type streamer struct {
-	// newReader returns a reader of the library that reads from src, and a function that
+	// newReader returns a reader of the library that reads from input, and a function that
 	// prepares it for another piece.
 	newReader func(input io.Reader) (r io.Reader, restart func() error, err error)
 	pool      sync.Pool // of *stream
@@ -162,7 +162,7 @@ type streamer struct {
 // stream decompresses one piece as it is read.
 type stream struct {
 	owner   *streamer
-	reader  io.Reader // of the library
+	reader  io.Reader // the library's reader
 	restart func() error
 	input   pieceInput
 

@@ -108,7 +108,7 @@ func (c *zstdCodec) measure(header []byte, total int64) (int64, error) {
 	return checkClaim(h.FrameContentSize, total, zstdRatio, c.limit)
 }
 
-// zstdError turns the library's errors about limits into errTooLong.
+// zstdError converts the library's errors about limits to errTooLong.
 func zstdError(err error) error {
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
 		return fmt.Errorf("%w (%w)", errTooLong, err)

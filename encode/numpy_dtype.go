@@ -70,7 +70,7 @@ func (n *NumPy[T]) uncacheDtypes(keys []string) {
 	}
 }
 
-// setMissing sets the keys of entries that do not exist, and passes the values of
+// setMissing sets the keys of entries that do not exist yet, and passes the values of
 // existing keys to check. It checks again after setting, because another process may have
 // set them first.
 func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry, check func(e partd.Entry, recorded []byte) error) error {
@@ -79,8 +79,8 @@ func (l layer) setMissing(ctx context.Context, op string, entries []partd.Entry,
 		return err
 	}
 	for _, e := range missing {
-		// Python's delete leaves data without a dtype, and this data must not get our
-		// dtype. First check again, because another process may have just set a dtype and
+		// Python's delete can leave data without a dtype, and such data must not get our
+		// dtype. First check again, because another process may just have set a dtype and
 		// appended.
 		if name, isDtype := strings.CutSuffix(e.Key, dtypeSuffix); isDtype {
 			exists, err := hasData(ctx, l.innerStore(), name)

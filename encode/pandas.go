@@ -14,8 +14,9 @@ import (
 )
 
 // PandasOptions lists the packages that are installed in the Python that will read the
-// data. With a package installed, partd accepts only data in its format; without it, only
-// plain data. If the options are wrong, Python raises an error. Go reads every format.
+// data. If a package is installed, partd accepts only data in the package's format;
+// otherwise it accepts only plain data. If the options are wrong, Python raises an error.
+// Go reads every format.
 type PandasOptions struct {
 	Blosc, Snappy bool // for PandasBlocks
 	Msgpack       bool // for PandasColumns
@@ -25,14 +26,14 @@ type PandasOptions struct {
 const maxFrameBytes = 1 << 30
 
 // PandasBlocks is the codec of partd.PandasBlocks. It reads what pandas 2 and 3 write,
-// without executing their pickles. Python reads the frames that the codec writes if o
-// matches the Python; nil means a Python without blosc and python-snappy. Appends can be
-// joined if they have the same columns of the same types.
+// without executing their pickles. Python can read the frames that the codec writes if o
+// describes the packages of that Python; nil means without blosc and python-snappy. Appends
+// can be joined if they have the same columns of the same types.
 func PandasBlocks(o *PandasOptions) ValueCodec[DataFrame] {
 	opts := *cmp.Or(o, new(PandasOptions))
 	return ValueCodec[DataFrame]{
 		Encode: opts.append,
-		Decode: func(data []byte) (DataFrame, error) { return (&blocksReader{maxFrameBytes}).frame(data) },
+		Decode: func(data []byte) (DataFrame, error) { return (&blocksReader{maxFrameBytes}).readFrame(data) },
 		Join:   joinFrames,
 	}
 }

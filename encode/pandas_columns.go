@@ -47,7 +47,7 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 		names := make([]any, len(d.Columns))
 		usedKeys := map[string]bool{columnKey(e.Key, ".columns"): true, columnKey(e.Key, ".index-name"): true}
 		for i, c := range append(d.Columns[:len(d.Columns):len(d.Columns)], Column{".index", d.Index.Values}) {
-			array, dtype, err := s.array(e.Key, c)
+			array, dtype, err := s.encodeColumn(e.Key, c)
 			if err == nil && (usedKeys[array.Key] || usedKeys[dtype.Key]) {
 				err = errors.New("another column has the same key")
 			}
@@ -79,36 +79,36 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 	return s.innerStore().Append(ctx, arrays...)
 }
 
-// array returns the entries for the elements of a column and for its dtype.
-func (s *PandasColumns) array(key string, c Column) (array, dtype partd.Entry, err error) {
+// encodeColumn returns the entries for the elements of a column and for its dtype.
+func (s *PandasColumns) encodeColumn(key string, c Column) (encodeColumn, dtype partd.Entry, err error) {
 	if r, ok := c.Values.(Range); ok {
 		if c.Values, err = r.numbers(); err != nil {
-			return array, dtype, err
+			return encodeColumn, dtype, err
 		}
 	}
 	switch name := c.Name.(type) {
 	case string, int, int64:
 	default:
-		return array, dtype, fmt.Errorf("its name is a %T: use text or an integer", name)
+		return encodeColumn, dtype, fmt.Errorf("its name is a %T: use text or an integer", name)
 	}
 	stored, err := encodeValues(c.Values)
 	if err != nil {
-		return array, dtype, err
+		return encodeColumn, dtype, err
 	}
 	if stored.pandasDtype != nil || stored.categories != nil {
-		return array, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
+		return encodeColumn, dtype, fmt.Errorf("PandasColumns does not support %s", typeName(c.Values))
 	}
-	array.Key = columnKey(key, c.Name)
-	dtype = partd.Entry{Key: array.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
+	encodeColumn.Key = columnKey(key, c.Name)
+	dtype = partd.Entry{Key: encodeColumn.Key + dtypeSuffix, Value: []byte(stored.dtype.String())}
 	if stored.appendTo != nil {
-		array.Value = stored.appendTo(nil)
-		return array, dtype, nil
+		encodeColumn.Value = stored.appendTo(nil)
+		return encodeColumn, dtype, nil
 	}
 	list, err := s.objects.Encode(frame.Begin(nil), stored.objects)
 	if err == nil {
-		array.Value = frame.End(list, 0)
+		encodeColumn.Value = frame.End(list, 0)
 	}
-	return array, dtype, err
+	return encodeColumn, dtype, err
 }
 
 func columnKey(key string, name any) string { return fmt.Sprint(key, "-|-", name) }

@@ -284,7 +284,7 @@ func TestPandasHostile(t *testing.T) {
 		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
 			pickle.Call("pandas", "DatetimeTZDtype", "min", "UTC")))), `unknown unit "min"`},
 		{encodeHostile(t, PyTuple{[]any{0}, i8, PyTuple{1, 1}, long}, nil), "is not (placement, dtype, shape, kind)"},
-		{encodeHostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of integers"},
+		{encodeHostile(t, PyTuple{[]any{long}, i8, PyTuple{1, 1}, PyTuple{"numpy_type", nil}}, nil), "not a list of non-negative integers"},
 		{encodeHostile(t, numbers(long, 1, 1), nil), "column a (list): the dtype list is not supported"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", long), 1, 1), nil), "column a (): "},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", strings.Repeat("x", 1000)), 1, 1), nil), "column a (xxx"},
@@ -302,7 +302,7 @@ func TestPandasHostile(t *testing.T) {
 		{encodeHostile(t, numbers(i8, 1, 1), make([]byte, 16)), "column a (<i8): 16 bytes, neither plain data of 8"},
 		{encodeHostile(t, numbers(i8, 1, 1<<60), nil), "over the limit"},
 		{encodeHostile(t, numbers(i8, 1<<40, 1<<40), nil), "over the limit"},
-		{encodeHostile(t, numbers(i8, -1, 1), nil), "not a list of integers"},
+		{encodeHostile(t, numbers(i8, -1, 1), nil), "not a list of non-negative integers"},
 		{encodeHostile(t, numbers(i8, 1, 1, 1), make([]byte, 8)), "an array of 3 dimensions"},
 		{encodeHostile(t, numbers(i8, 2, 1), make([]byte, 16)), "shape [2 1], for 1 columns"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<U5"), 1, 1), nil), "column a (<U5): "},
@@ -343,7 +343,7 @@ func TestPandasHostile(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
 		t.Error(d, err)
 	}
-	if name, err := label(Texts{Values: []string{""}, Null: []bool{true}}, 0); err != nil || name != nil {
+	if name, err := columnName(Texts{Values: []string{""}, Null: []bool{true}}, 0); err != nil || name != nil {
 		t.Error(name, err)
 	}
 }
@@ -355,7 +355,7 @@ func TestPandasCategoriesLimit(t *testing.T) {
 	for _, values := range []any{numbers, Texts{Values: []string{strings.Repeat("x", 9000)}}, Range{0, math.MaxInt64, 1}} {
 		data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", Categorical{[]int32{0}, values, false}}}})
 		must(t, err)
-		_, err = (&blocksReader{remaining: 8000}).frame(data)
+		_, err = (&blocksReader{remaining: 8000}).readFrame(data)
 		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
 			t.Errorf("%v, want %s", err, want)
 		}

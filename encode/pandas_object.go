@@ -314,7 +314,7 @@ func decodeIntegers(v any) ([]int, error) {
 		list[i] = int(n)
 	}
 	if !ok {
-		return nil, errors.New("a shape or a placement is not a list of integers of 0 or more")
+		return nil, errors.New("a shape or a placement is not a list of non-negative integers")
 	}
 	return list, nil
 }

@@ -23,7 +23,7 @@ type blocksReader struct {
 	remaining int64 // bytes that may still be decompressed
 }
 
-func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
+func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	var contents [][]byte
 	for content, err := range frame.Split(data) {
 		if err != nil {
@@ -43,7 +43,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	if len(headers) != len(contents) {
 		return d, fmt.Errorf("%d headers for %d parts", len(headers), len(contents))
 	}
-	labels, err := r.index(headers[0], contents[0], -1)
+	labels, err := r.readIndex(headers[0], contents[0], -1)
 	if err != nil {
 		return d, fmt.Errorf("columns: %w", err)
 	}
@@ -53,12 +53,12 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 	}
 	d.Columns = make([]Column, count)
 	for i := range d.Columns {
-		if d.Columns[i].Name, err = label(labels.Values, i); err != nil {
+		if d.Columns[i].Name, err = columnName(labels.Values, i); err != nil {
 			return d, err
 		}
 	}
 	for i := 2; i < len(contents); i++ {
-		if err := r.block(d.Columns, headers[i], contents[i]); err != nil {
+		if err := r.readBlock(d.Columns, headers[i], contents[i]); err != nil {
 			return d, err
 		}
 	}
@@ -68,7 +68,7 @@ func (r *blocksReader) frame(data []byte) (d DataFrame, err error) {
 			return d, fmt.Errorf("column %v is in no block", c.Name)
 		}
 	}
-	if d.Index, err = r.index(headers[1], contents[1], length); err != nil {
+	if d.Index, err = r.readIndex(headers[1], contents[1], length); err != nil {
 		return d, fmt.Errorf("index: %w", err)
 	}
 	return d.withIndex()
@@ -82,9 +82,9 @@ func columnValues(v any, err error) (any, error) {
 	return v, err
 }
 
-// block reads the columns of a block. Its header consists of their placement, the dtype,
+// readBlock reads the columns of a block. Its header consists of their placement, the dtype,
 // the shape, and the kind of block.
-func (r *blocksReader) block(columns []Column, header any, data []byte) error {
+func (r *blocksReader) readBlock(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)
 	if len(t) != 4 {
 		t = PyTuple{nil, nil, nil, nil}
@@ -104,7 +104,7 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	if kind[0] == "categorical_type" {
 		name = "category"
 	}
-	values, err := r.values(kind[0], t[1], t[2], data)
+	values, err := r.readValues(kind[0], t[1], t[2], data)
 	if err != nil && len(positions) == 0 {
 		return fmt.Errorf("a block without columns: %w", err)
 	}
@@ -119,7 +119,7 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 			err = errors.New("it shares its values with another column")
 		}
 		if err == nil && kind[0] == "categorical_type" {
-			c.Values, err = r.categorical(c.Values, kind[1])
+			c.Values, err = r.decodeCategorical(c.Values, kind[1])
 		}
 		if err != nil {
 			return fmt.Errorf("column %v (%s): %w", c.Name, name, err)
@@ -128,8 +128,8 @@ func (r *blocksReader) block(columns []Column, header any, data []byte) error {
 	return nil
 }
 
-// values returns an array, or the Values of a Column.
-func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) {
+// readValues returns an array, or the Values of a Column.
+func (r *blocksReader) readValues(kind, dtype, shape any, data []byte) (any, error) {
 	switch kind {
 	case "numpy_type", "categorical_type":
 		d, err := dtypeOfObject(dtype)
@@ -143,7 +143,7 @@ func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) 
 		if len(sizes) > 2 {
 			return nil, fmt.Errorf("an array of %d dimensions", len(sizes))
 		}
-		return r.array(d, sizes, data)
+		return r.readArray(d, sizes, data)
 	case "other":
 		v, err := unpickle(data)
 		if err != nil {
@@ -154,10 +154,10 @@ func (r *blocksReader) values(kind, dtype, shape any, data []byte) (any, error) 
 	return nil, fmt.Errorf("blocks of kind %s are not supported", shortText(kind))
 }
 
-// categorical returns codes with their categories. details is (ordered, index). Each copy
+// decodeCategorical returns codes with their categories. details is (ordered, index). Each copy
 // of the index and of the codes counts against r.remaining, because many headers can
 // share one index.
-func (r *blocksReader) categorical(codes, details any) (c Categorical, err error) {
+func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err error) {
 	t, _ := details.(PyTuple)
 	if len(t) != 2 {
 		return c, errors.New("it has no categories")
@@ -199,8 +199,8 @@ func (r *blocksReader) categorical(codes, details any) (c Categorical, err error
 	return c, nil
 }
 
-// index reads an index of length labels, or of any number if length is negative.
-func (r *blocksReader) index(header any, data []byte, length int) (c Column, err error) {
+// readIndex reads an index of length labels, or of any number if length is negative.
+func (r *blocksReader) readIndex(header any, data []byte, length int) (c Column, err error) {
 	if header == nil {
 		v, err := unpickle(data)
 		if err != nil {
@@ -222,7 +222,7 @@ func (r *blocksReader) index(header any, data []byte, length int) (c Column, err
 	if length >= 0 {
 		shape = []int{length}
 	}
-	c.Values, err = columnValues(r.array(d, shape, data))
+	c.Values, err = columnValues(r.readArray(d, shape, data))
 	return c, err
 }
 
@@ -260,8 +260,8 @@ func parseIndex(v any) (c Column, err error) {
 	return c, err
 }
 
-// label returns label i as the name of a column.
-func label(labels any, i int) (any, error) {
+// columnName returns label i as the name of a column.
+func columnName(labels any, i int) (any, error) {
 	switch v := labels.(type) {
 	case Range:
 		return v.Start + int64(i)*v.Step, nil
@@ -279,10 +279,10 @@ func label(labels any, i int) (any, error) {
 	return nil, fmt.Errorf("columns: labels of type %s are not supported", typeName(labels))
 }
 
-func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, err error) {
+func (r *blocksReader) readArray(d npy.DType, shape []int, data []byte) (a array, err error) {
 	a = array{dtype: d, shape: shape}
 	if d.Kind == 'O' {
-		a.objects, err = r.objects(data)
+		a.objects, err = r.readObjects(data)
 		return a, err
 	}
 	size := int64(-1)
@@ -295,7 +295,7 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 		}
 		size *= int64(n)
 	}
-	if n, ok := r.container(data); ok && (size < 0 || n == size) {
+	if n, ok := r.containerLen(data); ok && (size < 0 || n == size) {
 		a.data, err = r.decompress(data, n)
 		return a, err
 	}
@@ -307,8 +307,8 @@ func (r *blocksReader) array(d npy.DType, shape []int, data []byte) (a array, er
 
 var containerDecoder = blosc.NewDecoder(maxFrameBytes)
 
-// container returns the decompressed size of data, if it is a Blosc container.
-func (r *blocksReader) container(data []byte) (int64, bool) {
+// containerLen returns the decompressed size of data, if it is a Blosc container.
+func (r *blocksReader) containerLen(data []byte) (int64, bool) {
 	if len(data) < blosc.HeaderLen {
 		return 0, false
 	}
@@ -321,15 +321,15 @@ func (r *blocksReader) decompress(data []byte, n int64) ([]byte, error) {
 	return containerDecoder.Append(nil, data)
 }
 
-// objects reads framed lists, which may be compressed with Blosc or Snappy.
-func (r *blocksReader) objects(data []byte) (objects []any, err error) {
+// readObjects reads framed lists, which may be compressed with Blosc or Snappy.
+func (r *blocksReader) readObjects(data []byte) (readObjects []any, err error) {
 	if len(data) < frame.HeaderLen || binary.LittleEndian.Uint64(data) != uint64(len(data)-frame.HeaderLen) {
-		if n, ok := r.container(data); ok && n > max(64<<20, 22*int64(len(data))) {
+		if n, ok := r.containerLen(data); ok && n > max(64<<20, 22*int64(len(data))) {
 			return nil, fmt.Errorf("objects: %d bytes of %d are over the limit", n, len(data))
 		} else if ok {
 			data, err = r.decompress(data, n)
 		} else {
-			data, err = r.snappy(data)
+			data, err = r.decodeSnappy(data)
 		}
 		if err != nil {
 			return nil, err
@@ -347,7 +347,7 @@ func decodeLists[T any](data []byte, decode func([]byte) ([]T, error)) (joined [
 	return joined, err
 }
 
-func (r *blocksReader) snappy(data []byte) ([]byte, error) {
+func (r *blocksReader) decodeSnappy(data []byte) ([]byte, error) {
 	n, err := snappy.DecodedLen(data)
 	if err != nil {
 		return nil, fmt.Errorf("objects are neither framed nor compressed with Blosc or Snappy: %w", err)

@@ -138,7 +138,7 @@ func checkCategories(values any) error {
 	}
 	seen := map[any]bool{}
 	for i := range lengthOf(values) {
-		v, err := label(values, i)
+		v, err := columnName(values, i)
 		switch b := v.(type) {
 		case []byte:
 			v = [1]string{string(b)}

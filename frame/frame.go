@@ -137,8 +137,9 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// readN appends n bytes of r to dst. It allocates minGrowth bytes first, and
-// then at most doubles what has arrived.
+// readN reads want bytes from r and appends them to dst. It first allocates
+// minGrowth bytes, and then at most doubles dst, so that a false length costs
+// little memory.
 func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	const minGrowth = 64 << 10
 	for len(dst) < want {
@@ -153,7 +154,7 @@ func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	return dst, nil
 }
 
-// asTruncated turns the end of the input into an ErrTruncated.
+// asTruncated converts the error for the end of the input to an ErrTruncated.
 func asTruncated(err error, n, length int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, length)

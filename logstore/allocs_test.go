@@ -67,11 +67,12 @@ func getOne(tb testing.TB, zstd bool, parts [2]int) func() {
 	}
 	return func() {
 		if values, err := store.Get(ctx, "key 500"); err != nil || len(values[0]) != 100*(parts[0]+parts[1]) {
-			tb.Fatalf("%d bytes, %v", len(values[0]), err)
+			tb.Fatalf("Get(key 500) = %d bytes, %v, want %d bytes", len(values[0]), err, 100*(parts[0]+parts[1]))
 		}
 	}
 }
 
+// BenchmarkGetOne measures a Get of one key.
 func BenchmarkGetOne(b *testing.B) {
 	for _, c := range getCases {
 		b.Run(c.name, func(b *testing.B) {
@@ -84,6 +85,7 @@ func BenchmarkGetOne(b *testing.B) {
 	}
 }
 
+// TestGetAllocates limits the allocations of a Get of one key.
 func TestGetAllocates(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector changes the number of allocations")

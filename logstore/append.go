@@ -68,8 +68,8 @@ type operation interface {
 	// empty reports whether the operation certainly changes nothing.
 	empty() bool
 	// prepare is called with mu held, right before the operation is written. It can read
-	// the store to decide which entries to write. It then changes the batch or, if b is
-	// nil, the entries that each yields.
+	// the store to decide which entries to write. It then updates b or, if b is nil, the
+	// entries that each will yield.
 	prepare(ctx context.Context, s *Store, b *batch) error
 	// each calls f for each entry of the operation. Before prepare, it yields every entry
 	// that the operation could write.

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A repeated operation must wait for the same sync as the original operation, because its
-// sender relies on the answer just as much.
+// TestApplyAgainWaitsForSync checks that a retried operation waits for the same sync as the
+// original operation. Otherwise its sender would rely on data that is not yet durable.
 func TestApplyAgainWaitsForSync(t *testing.T) {
 	var hold atomic.Bool
 	var once sync.Once
@@ -54,16 +54,16 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 	second := apply()
 	select {
 	case a := <-second:
-		t.Errorf("the operation was acknowledged before the sync: %+v", a)
+		t.Errorf("the retry was acknowledged before the sync: %+v", a)
 		second <- a
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(proceed)
 	if a := <-first; !a.applied || a.err != nil {
-		t.Errorf("original: %+v", a)
+		t.Errorf("original operation: %+v, want applied", a)
 	}
 	if a := <-second; a.applied || a.err != nil {
-		t.Errorf("repeated: %+v", a)
+		t.Errorf("retried operation: %+v, want not applied and no error", a)
 	}
 	wantValue(t, s, "a", "v")
 	if err := s.Close(); err != nil {
@@ -71,7 +71,8 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 	}
 }
 
-// Records without entries must not make the write-ahead file grow without limit.
+// TestSessionRecordsAreBounded checks that records without entries do not make the write-ahead
+// file grow without limit.
 func TestSessionRecordsAreBounded(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -89,15 +90,15 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || !applied {
-			t.Fatal(applied, err)
+			t.Fatalf("Apply of an empty append = %v, %v, want true", applied, err)
 		}
 		maxSize = max(maxSize, s.tables.active.wal.end)
 	}
 	if limit := 4*h.tableBytes + h.walStep + 200; maxSize > limit || maxSize < limit/2 {
-		t.Errorf("the write-ahead file reached %d bytes, want at most %d", maxSize, limit)
+		t.Errorf("the write-ahead file reached %d bytes, want at most %d and at least half of that", maxSize, limit)
 	}
 	if n := s.tables.active.wal.epoch - first; n < 4 || n > 20 {
-		t.Errorf("used %d write-ahead files", n)
+		t.Errorf("the store began %d new write-ahead files, want 4 to 20", n)
 	}
 	h.fs = mem.KillClone()
 	if err := s.Close(); err != nil {
@@ -111,7 +112,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 		}
 		wantValue(t, k, "a", "v")
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
-			t.Fatal(applied, err)
+			t.Fatalf("retry after reopening = %v, %v, want false", applied, err)
 		}
 		if err := k.Close(); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// addShort must produce the same encoding as add.
+// TestAddShort checks that addShort produces the same encoding as add.
 func TestAddShort(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
 	r := rand.New(rand.NewPCG(1, 2))
@@ -38,7 +38,7 @@ func TestAddShort(t *testing.T) {
 		general.checksum()
 		if !bytes.Equal(fast.entries(), general.entries()) || fast.crc != general.crc ||
 			!slices.Equal(fast.offsets, general.offsets) || !slices.Equal(fast.parts, general.parts) {
-			t.Fatalf("the encodings of %d entries differ", len(entries))
+			t.Fatalf("addShort and add encode %d entries differently", len(entries))
 		}
 		if err := general.ledger.Diff(fast.ledger); err != nil {
 			t.Fatal(err)

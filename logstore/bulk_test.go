@@ -24,7 +24,8 @@ func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	return s, mem
 }
 
-// A SetOnce that is too large for a record must not change an existing key.
+// TestLargeSetOnce checks that a SetOnce that is too large for a record does not change an
+// existing key.
 func TestLargeSetOnce(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {
@@ -49,7 +50,7 @@ func TestLargeSetOnce(t *testing.T) {
 		Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: hugeKey, Value: []byte("third")}},
 	})
 	if err != nil || !applied {
-		t.Fatal(applied, err)
+		t.Fatalf("Apply of a SetOnce = %v, %v, want true", applied, err)
 	}
 	wantValue(t, s, hugeKey, "first")
 	if err := s.Set(t.Context(), hugeKey, []byte("fourth")); err != nil {
@@ -58,7 +59,8 @@ func TestLargeSetOnce(t *testing.T) {
 	wantValue(t, s, hugeKey, "fourth")
 }
 
-// A large Pop must remove the existing keys, and write nothing for the others.
+// TestLargePop checks that a large Pop removes the existing keys, and writes nothing for keys
+// that do not exist.
 func TestLargePop(t *testing.T) {
 	s, _ := openBulk(t, nil)
 	defer s.Close()
@@ -79,7 +81,7 @@ func TestLargePop(t *testing.T) {
 		}
 		for i, v := range values {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
-				t.Fatalf("key %d: %q", i, v)
+				t.Fatalf("Pop returned %q for key %d, want a value only for key 7: %q", v, i, want)
 			}
 		}
 		var l Ledger
@@ -87,13 +89,13 @@ func TestLargePop(t *testing.T) {
 			l.Add(seg.ledger)
 		}
 		if l.Marks != 1 {
-			t.Fatalf("%d keys were removed, want 1", l.Marks)
+			t.Fatalf("the segments have %d delete markers, want 1", l.Marks)
 		}
 	}
 }
 
-// An operation that is too large for a record must be applied only once if it is
-// repeated, even after reopening.
+// TestLargeApplyAgain checks that an operation that is too large for a record is applied only
+// once if it is retried, even after reopening.
 func TestLargeApplyAgain(t *testing.T) {
 	s, mem := openBulk(t, nil)
 	session, err := s.NewSession(t.Context())
@@ -112,7 +114,7 @@ func TestLargeApplyAgain(t *testing.T) {
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}
 	for i := range 2 {
 		if applied, err := s.Apply(t.Context(), tag, op); err != nil || applied != (i == 0) {
-			t.Fatal(i, applied, err)
+			t.Fatalf("attempt %d: Apply = %v, %v, want %v", i+1, applied, err, i == 0)
 		}
 		wantValue(t, s, "a", strings.Repeat(value, 20))
 	}
@@ -127,7 +129,7 @@ func TestLargeApplyAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if applied, err := s.Apply(t.Context(), tag, op); err != nil || applied {
-			t.Fatal(applied, err)
+			t.Fatalf("retry after reopening: Apply = %v, %v, want false", applied, err)
 		}
 		wantValue(t, s, "a", strings.Repeat(value, 20))
 		if err := s.Close(); err != nil {
@@ -136,7 +138,8 @@ func TestLargeApplyAgain(t *testing.T) {
 	}
 }
 
-// A batch of very short entries must not need more memory than one of long entries.
+// TestMemoryOfShortEntries checks that batches of very short entries do not need more memory
+// than batches of long entries.
 func TestMemoryOfShortEntries(t *testing.T) {
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
 	if err != nil {

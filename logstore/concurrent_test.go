@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Several goroutines append with Sync, and power is lost again and again. Each goroutine
-// must find all of its acknowledged appends, completely, and at most one more: the append
-// that it was waiting for.
+// TestGroupCommitCrashes simulates power failures while several goroutines append with Sync.
+// After each, the store must contain all acknowledged appends of each goroutine, completely,
+// and at most one more: the append that the goroutine was waiting for.
 func TestGroupCommitCrashes(t *testing.T) {
 	const writers = 4
 	rounds := crashCount(t, 400) / 100
@@ -36,11 +36,11 @@ func TestGroupCommitCrashes(t *testing.T) {
 			}
 			var minAppends, maxAppends [writers]int64
 			for w := range writers {
-				minAppends[w] = acked[w].Load() // before the crash
+				minAppends[w] = acked[w].Load() // acknowledged before the crash
 			}
 			crashed := mem.Crash(rnd)
 			for w := range writers {
-				maxAppends[w] = begun[w].Load() // after it
+				maxAppends[w] = begun[w].Load() // begun before the check
 			}
 			failed = checkGroupCommit(crashed, minAppends[:], maxAppends[:])
 			return nil
@@ -101,7 +101,7 @@ func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) erro
 			n++
 		}
 		if !bytes.Equal(a, want) || !bytes.Equal(b, want) || n < minAppends[w] || n > maxAppends[w] {
-			return fmt.Errorf("writer %d: %d and %d bytes, %d appends; %d were acknowledged, %d started", w, len(a), len(b), n, minAppends[w], maxAppends[w])
+			return fmt.Errorf("writer %d: its keys have %d and %d bytes, or %d appends; of its appends, %d were acknowledged and %d started", w, len(a), len(b), n, minAppends[w], maxAppends[w])
 		}
 	}
 	return nil

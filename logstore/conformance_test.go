@@ -17,11 +17,11 @@ var abilities = []partdtest.Ability{
 	partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanApply, partdtest.CanClose,
 }
 
-// smallTables are hooks with which a few appends fill a table, and a scan divides its
-// ranges. A key of 65,535 bytes still fits.
+// smallTables are hooks for small tables and buffers, so that a few appends fill a table and
+// scans must divide their ranges. A key of 65,535 bytes still fits.
 var smallTables = hooks{tableBytes: 320 << 10, blobBytes: 4 << 10, readBytes: 64 << 10, batchBytes: 8 << 10}
 
-// byteHash is a hash with only 8 significant bits, the highest.
+// byteHash is a hash of which only the highest 8 bits are used.
 func byteHash(key string) uint64 {
 	var h uint64
 	for i := range len(key) {
@@ -30,8 +30,8 @@ func byteHash(key string) uint64 {
 	return h << 56
 }
 
-// TestKeepsPromises runs the conformance suite on disk and, with small tables, in memory.
-// With the other options it runs only the state machine, unless PARTD_REQUIRE_ALL is set.
+// TestKeepsPromises runs the conformance suite on disk and in memory, with different options.
+// For most options, it runs only the state machine unless PARTD_REQUIRE_ALL is set.
 func TestKeepsPromises(t *testing.T) {
 	withHash := func(h hooks, hash func(string) uint64) hooks {
 		h.hash = hash

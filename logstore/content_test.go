@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
+// TestSessions checks the outcomes of tagged operations, and which sessions are forgotten.
 func TestSessions(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()
@@ -26,7 +27,7 @@ func TestSessions(t *testing.T) {
 		t.Helper()
 		got, err := s.Apply(ctx, tag, op)
 		if got != applied || !errors.Is(err, want) {
-			t.Fatalf("%+v: applied %v, %v", tag, got, err)
+			t.Fatalf("Apply with tag %+v = %v, %v, want %v, %v", tag, got, err, applied, want)
 		}
 	}
 	try(s, partd.Tag{Session: a, Number: 1, CRC: 5}, piece, true, nil)
@@ -49,16 +50,16 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	b, err := s.NewSession(ctx)
 	if err != nil || b != a+1 {
-		t.Fatal(b, err)
+		t.Fatalf("NewSession = %d, %v, want %d", b, err, a+1)
 	}
 	if c, err := s.NewSession(ctx); err != nil || c != b+1 {
-		t.Fatal(c, err)
+		t.Fatalf("NewSession = %d, %v, want %d", c, err, b+1)
 	}
-	// There are three sessions. The unused one is forgotten first.
+	// Three sessions were issued, and one must be forgotten: the oldest unused session.
 	try(s, partd.Tag{Session: b, Number: 1, CRC: 5}, piece, false, partd.ErrSessionExpired)
 	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
 	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
-	// Now the session that was unused for longest is forgotten, even after reopening.
+	// Next, the least recently used session must be forgotten, even after reopening.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -74,8 +75,8 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }
 
-// A batch too large for memory is still all or nothing. A value has its pieces in the
-// order of the appends, including large pieces between small ones.
+// TestLargeBatch appends a batch that is too large for memory. Each value must have its pieces
+// in the order of the appends, including large pieces between small ones.
 func TestLargeBatch(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
 	mustAppend(t, s, "k0", "before ")
@@ -104,7 +105,7 @@ func TestLargeBatch(t *testing.T) {
 			}
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
-				t.Fatalf("Open of %s: %d bytes, want %d, %v", k, len(got), len(v), err)
+				t.Fatalf("ReadAll of key %s = %d bytes, want %d bytes or other data; error %v", k, len(got), len(v), err)
 			}
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
@@ -116,7 +117,7 @@ func TestLargeBatch(t *testing.T) {
 	}
 }
 
-// The ledger must detect a valid entry that is in the wrong place or duplicated.
+// TestLedger checks that the ledger detects valid entries with swapped values.
 func TestLedger(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := hooks{fs: mem, noCRC: true}
@@ -132,13 +133,13 @@ func TestLedger(t *testing.T) {
 	}
 	ledger, err := s.Verify(t.Context())
 	if err != nil || ledger.Pieces != 3 || ledger.Bytes != 27 {
-		t.Fatalf("%+v, %v", ledger, err)
+		t.Fatalf("Verify() = %+v, %v, want 3 pieces and 27 bytes", ledger, err)
 	}
 	if _, err := contents(s); err != nil {
 		t.Fatal(err)
 	}
-	// Swap two values and recompute the blocks' checksums, so that these do not detect
-	// the change.
+	// Swap two values. The store does not verify the blocks' checksums, so only the ledger can
+	// detect the change.
 	f, err := mem.OpenFile("/s/seg-00000001", os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -158,18 +159,18 @@ func TestLedger(t *testing.T) {
 	}
 	var corrupt *partd.CorruptError
 	if _, err := contents(s); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "ledger") {
-		t.Fatalf("a Scan of swapped values: %v", err)
+		t.Fatalf("Scan of swapped values: error %v, want a CorruptError about the ledger", err)
 	}
 	if _, err := s.Verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
-		t.Fatalf("Verify of swapped values: %v", err)
+		t.Fatalf("Verify of swapped values: error %v, want a CorruptError for the segment file", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A store much larger than its memory, with tables, ranges and keys that all exceed what
-// a Scan may load, must be read correctly.
+// TestMuchMoreThanMemory reads a store that is much larger than its memory. Its tables, ranges
+// and some keys all exceed the memory of a Scan.
 func TestMuchMoreThanMemory(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
 	s, err := open("/s", nil, h)
@@ -196,22 +197,22 @@ func TestMuchMoreThanMemory(t *testing.T) {
 	}
 	got, err := contents(s)
 	if err != nil || len(got) != len(want) {
-		t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
+		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
 	}
 	for k, v := range want {
 		if !bytes.Equal(got[k], v) {
-			t.Fatalf("key %s: %d bytes, want %d", k, len(got[k]), len(v))
+			t.Fatalf("Scan yielded %[2]d bytes for key %[1]s, want %[3]d bytes or other data", k, len(got[k]), len(v))
 		}
 	}
 	n := 0
 	for k, err := range s.Keys(t.Context()) {
 		if n++; err != nil || k.Size != int64(len(want[k.Key])) {
-			t.Fatalf("%+v, %v, want %d bytes", k, err, len(want[k.Key]))
+			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
 		}
 	}
 	st, err := s.Stat(t.Context())
 	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
-		t.Fatalf("%d keys, %+v, %v", n, st, err)
+		t.Fatalf("Keys yielded %d keys, and Stat() = %+v, %v, want %d keys and a size on disk", n, st, err, len(want))
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 
 type crashStep func(ctx context.Context, s **Store) (synced bool, err error)
 
-// nextOperation returns a random operation, after applying it to the model m.
+// nextOperation returns a random operation, and applies it to the model m. It increments n for
+// each value, so that values differ.
 func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	key := func() string { return fmt.Sprintf("k%d", r.rnd.IntN(6)) }
 	value := func() []byte {
@@ -76,7 +77,7 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	}
 	k, v := key(), value()
 	m[k] = append(m[k][:len(m[k]):len(m[k])], v...)
-	return plain(func(ctx context.Context, s *Store) error { // an append that is repeated
+	return plain(func(ctx context.Context, s *Store) error { // an append that is retried
 		session, err := s.NewSession(ctx)
 		if err != nil {
 			return err
@@ -91,8 +92,8 @@ func (r *crashRun) nextOperation(m map[string][]byte, n *int) crashStep {
 	})
 }
 
-// scanSlowly finishes the previous Scan and starts another. The new one must yield the
-// present content, whatever happens until the next call.
+// scanSlowly finishes the previous Scan and starts another. The new Scan must yield the
+// current content, regardless of changes before it is finished.
 func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]byte) error {
 	err := r.endScan()
 	next, stop := iter.Pull2(s.Scan(ctx))
@@ -107,7 +108,7 @@ func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]b
 			got[c.Key] = append(got[c.Key], c.Data...)
 		}
 		if !maps.EqualFunc(got, want, bytes.Equal) {
-			return fmt.Errorf("a slow Scan: %d keys, want %d, or different ones", len(got), len(want))
+			return fmt.Errorf("a slow Scan yielded %d keys, want %d keys or other data", len(got), len(want))
 		}
 		return nil
 	}

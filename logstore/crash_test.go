@@ -47,8 +47,8 @@ type crashRun struct {
 	states  []map[string][]byte // content after each operation
 	survive int                 // index of the state that must survive
 	begun   int                 // index of the latest possible state
-	checked int
-	err     error
+	checked int                 // number of crashes checked
+	err     error               // first failed check
 
 	reading        func() error // finishes a Scan
 	droppedEntries int64        // number of entries that merges dropped, counted after crashes
@@ -86,7 +86,7 @@ func (r *crashRun) check() error {
 	r.checked++
 	err := r.checkCrash()
 	if err != nil && r.survive == 0 && r.kind == powerLossAfter {
-		return nil // before the first Sync, nothing has to survive
+		return nil // before the first Sync, nothing must survive
 	}
 	if err != nil {
 		return fmt.Errorf("state %d did not survive: %w", r.survive, err)
@@ -106,7 +106,7 @@ func (r *crashRun) checkCrash() error {
 	if r.kind == processKill && r.crash.IntN(3) == 0 {
 		var err error
 		if crashed, err = r.loseAfterKill(crashed); err != nil {
-			return fmt.Errorf("power loss after a kill: %w", err)
+			return fmt.Errorf("opening or syncing the store after a kill: %w", err)
 		}
 		h.fs = crashed
 	}
@@ -133,7 +133,7 @@ func (r *crashRun) checkCrash() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil && secondCrash == nil {
-			return fmt.Errorf("first open: %w", err)
+			return fmt.Errorf("opening and closing the store after a crash: %w", err)
 		}
 		h.fs = crashed
 		if secondCrash != nil {
@@ -141,7 +141,7 @@ func (r *crashRun) checkCrash() error {
 		}
 	}
 	if r.survive == 0 {
-		// Not even the store had to survive, but if it exists, it must be intact.
+		// The store itself need not have survived, but if it exists, it must be intact.
 		if _, err := crashed.Info(crashDir + "/" + manifestName); err != nil && r.kind != processKill {
 			return nil
 		}
@@ -187,7 +187,7 @@ func (r *crashRun) loseAfterKill(killed *vfstest.Mem) (*vfstest.Mem, error) {
 }
 
 func (r *crashRun) describe(got map[string][]byte) string {
-	s := fmt.Sprintf("states %d to %d may be seen; found", r.survive, r.begun)
+	s := fmt.Sprintf("states %d to %d are allowed; the store contains (key:length)", r.survive, r.begun)
 	for k, v := range got {
 		s += fmt.Sprintf(" %s:%d", k, len(v))
 	}
@@ -200,7 +200,7 @@ func (r *crashRun) describe(got map[string][]byte) string {
 	return s
 }
 
-// run performs operations until enough crashes were checked.
+// run performs a number of operations, during which beforeCall simulates and checks crashes.
 func (r *crashRun) run(ops int) error {
 	ctx := context.Background()
 	r.armed = true
@@ -236,8 +236,8 @@ func (r *crashRun) run(ops int) error {
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
-// crashCount returns the number of crashes to simulate: PARTD_CRASHES, or a default that
-// takes seconds.
+// crashCount returns the number of crashes to simulate: the value of PARTD_CRASHES or, if it
+// is unset, normally.
 func crashCount(t *testing.T, normally int) int {
 	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
 	if err != nil {
@@ -246,8 +246,8 @@ func crashCount(t *testing.T, normally int) int {
 	return n
 }
 
-// firstSeed returns the first seed of a crash test: PARTD_CRASH_SEED, or 1. Each seed
-// simulates about 60 crashes, so runs of a million can be divided.
+// firstSeed returns the first seed of a crash test: the value of PARTD_CRASH_SEED, or 1. Each
+// seed simulates about 60 crashes, so a run of a million crashes can be divided.
 func firstSeed() uint64 {
 	n, err := strconv.ParseUint(os.Getenv("PARTD_CRASH_SEED"), 10, 64)
 	if err != nil {
@@ -256,7 +256,7 @@ func firstSeed() uint64 {
 	return n
 }
 
-// A crash must not lose, tear or duplicate an acknowledged operation.
+// TestCrashes checks that a crash does not lose, tear or duplicate an acknowledged operation.
 func TestCrashes(t *testing.T) {
 	want := crashCount(t, 2000)
 	done := 0
@@ -284,12 +284,13 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	if droppedEntries == 0 {
-		t.Error("no merge dropped any entry")
+		t.Error("no merge dropped dead entries, so the test did not cover that")
 	}
 	t.Logf("%d crashes, seeds %d to %d, %d entries dropped", done, first, seed-1, droppedEntries)
 }
 
-// Without one of the protections, the crash test must fail. Otherwise it would prove nothing.
+// TestCrashesDetectMissingProtection checks that the crash test fails if one of the protections
+// is disabled. Otherwise it would prove nothing.
 func TestCrashesDetectMissingProtection(t *testing.T) {
 	for name, take := range map[string]func(h *hooks){
 		"sync":  func(h *hooks) { h.noSync = true },

@@ -16,19 +16,19 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Every bit of every file is flipped, and every file is truncated at every length. Reads
-// must return correct data or an error. Only the last record of a torn log may be
+// TestEveryBitAndCut flips every bit of every file, and truncates every file to every length.
+// Reads must return correct data or an error. Only the last record of a torn log may be
 // missing, and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
 	mem, want, last := damageStart(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}
-	kinds := 0
+	damagedFiles := 0
 	for _, name := range names {
 		size := fileSize(mem, crashDir+"/"+name)
 		if size == 0 {
 			continue
 		}
-		kinds++
+		damagedFiles++
 		step := int64(1)
 		if testing.Short() || race.Enabled {
 			step = 7
@@ -55,8 +55,8 @@ func TestEveryBitAndCut(t *testing.T) {
 			}
 		})
 	}
-	if kinds < 4 {
-		t.Fatalf("damaged only %d kinds of files", kinds)
+	if damagedFiles < 4 {
+		t.Fatalf("the store has only %d of the files to damage, want at least 4", damagedFiles)
 	}
 }
 
@@ -83,8 +83,8 @@ func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byt
 	}
 }
 
-// damageStart returns a small store after a kill, its content, and its content without
-// the last record.
+// damageStart returns the files of a small store after a kill, its content, and its content
+// without the last record.
 func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][]byte) {
 	t.Helper()
 	live := vfstest.NewMem()
@@ -133,7 +133,7 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 		torn := s.Recovery().Torn
 		if got, err = contents(s); err == nil && !maps.EqualFunc(got, want, bytes.Equal) {
 			if !maps.EqualFunc(got, withoutLast, bytes.Equal) || !torn && !strings.Contains(desc, "cut") {
-				t.Fatalf("%s: read %d keys without an error, want %d", desc, len(got), len(want))
+				t.Fatalf("%s: Scan returned wrong content with %d keys and no error, want %d keys", desc, len(got), len(want))
 			}
 		}
 		for k, v := range want {
@@ -152,7 +152,8 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 	}
 }
 
-// Every read of an entry that refers to a missing file must report damage.
+// TestMissingBlobFileIsDamage checks that all reads of an entry that refers to a missing file
+// report damage.
 func TestMissingBlobFileIsDamage(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
 	s, err := open("/s", nil, h)
@@ -183,7 +184,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 	} {
 		var corrupt *partd.CorruptError
 		if err := read(); !errors.As(err, &corrupt) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error %v, want a CorruptError", name, err)
 		}
 	}
 }

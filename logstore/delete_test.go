@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A delete of keys that do not exist must write nothing, for any number of keys. The same
-// holds for other operations that have no effect.
+// TestDeleteWithoutEffect checks that operations without an effect write nothing, such as a
+// delete of many keys that do not exist.
 func TestDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -43,11 +43,12 @@ func TestDeleteWithoutEffect(t *testing.T) {
 	}
 	wantValue(t, s, "there", "")
 	if wrote := s.tables.active.wal.end - before; wrote > 100 {
-		t.Errorf("a delete of one existing key among %d wrote %d bytes", len(missing), wrote)
+		t.Errorf("Delete of one existing key and %d missing keys wrote %d bytes, want at most 100", len(missing), wrote)
 	}
 }
 
-// The numbers of a session's deletes without effect must be recorded, with little disk space.
+// TestNumberedDeletesWithoutEffect checks that the store records the tags of deletes without an
+// effect, and uses little disk space for them.
 func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
@@ -63,7 +64,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	for i := range n {
 		op := partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none", "nor this"}}
 		if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: uint64(i) + 1}, op); err != nil || !applied {
-			t.Fatal(applied, err)
+			t.Fatalf("Apply of delete %d = %v, %v, want true", i+1, applied, err)
 		}
 	}
 	disk := int64(0)
@@ -77,14 +78,15 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 		}
 	}
 	if disk > 5<<20 {
-		t.Errorf("%d numbered deletes without effect use %d bytes", n, disk)
+		t.Errorf("%d tagged deletes without an effect use %d bytes of disk, want at most 5 MiB", n, disk)
 	}
 	if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: n}, partd.Operation{Change: partd.ChangeDelete, Keys: []string{"none"}}); applied || err != nil {
-		t.Errorf("the last delete, repeated: %v, %v", applied, err)
+		t.Errorf("retry of the last delete = %v, %v, want false", applied, err)
 	}
 }
 
-// A key that is created between the lookup and the record must also be deleted.
+// TestDeleteLooksAgain checks that Delete also removes a key that was created after the lookup
+// and before the record was written.
 func TestDeleteLooksAgain(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -101,12 +103,12 @@ func TestDeleteLooksAgain(t *testing.T) {
 		wantValue(t, s, k, "")
 	}
 	if op.exists[2] {
-		t.Error("a delete was written for a key that does not exist")
+		t.Error("the record deletes a key that does not exist")
 	}
 }
 
-// A numbered delete of very many absent keys must leave the table unchanged, and must not
-// block other calls while it looks them up.
+// TestLargeNumberedDeleteWithoutEffect checks that a tagged delete of very many missing keys
+// does not cause a seal.
 func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -123,15 +125,15 @@ func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	}
 	mustAppend(t, s, "there", "v")
 	op := s.newDeleteOp(t.Context(), keys)
-	mustAppend(t, s, keys[0], "made since") // the delete counts as earlier
+	mustAppend(t, s, keys[0], "created later") // the delete takes effect before this
 	first, tag := s.tables.active.firstSeq, partd.Tag{Session: session, Number: 1}
 	for _, isNew := range []bool{true, false} {
 		if applied, err := s.change(t.Context(), "delete", tag, op); applied != isNew || err != nil {
-			t.Errorf("%v, %v", applied, err)
+			t.Errorf("delete with a tag = %v, %v, want %v", applied, err, isNew)
 		}
 	}
 	if s.tables.active.firstSeq != first || len(s.segments.list) > 0 {
 		t.Error("the delete caused a seal")
 	}
-	wantValue(t, s, keys[0], "made since")
+	wantValue(t, s, keys[0], "created later")
 }

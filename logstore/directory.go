@@ -109,7 +109,7 @@ func (d *directory) syncParents() error {
 }
 
 // Operations that fail or have no effect free the space that they used, because the disk
-// may be full. An error wastes only space, so it is logged and not returned.
+// may be full. An error in freeing only wastes space, so it is logged and not returned.
 
 // truncateTail truncates a data file to its end. The caller must be the only writer.
 func (d *directory) truncateTail(f *dataFile) {
@@ -128,6 +128,7 @@ func (d *directory) punch(f vfs.File, off, n int64) {
 	d.warn(p.Punch(off, n), "space in a file could not be freed after a failed change", "path", f.Name())
 }
 
+// tryTruncate truncates a file to end, unless a reader in any process still uses it.
 func (d *directory) tryTruncate(f *dataFile, end int64) {
 	l := d.fs.NewLock(f.Path)
 	locked, err := l.TryLock(true)

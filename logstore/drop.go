@@ -51,7 +51,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		}
 	}()
 	if s.durable.Load() {
-		// As in freeze, the previous file must be complete before the next one exists.
+		// As in freeze, the previous file must be on disk before the next file exists.
 		if err := s.syncLogLocked(); err != nil {
 			return false, err
 		}

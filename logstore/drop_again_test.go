@@ -16,8 +16,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fullStore returns a store that could not seal its first table, and whose second one is in use,
-// so that a Scan must retain both. Its file system refuses writes to segments while full is set.
+// fullStore returns a store that could not seal its first table, and whose second table is in
+// use, so that a Scan must retain both. Its file system rejects writes to segments while full
+// is set.
 func fullStore(t *testing.T) (s *Store, mem *vfstest.Mem, full *atomic.Bool) {
 	t.Helper()
 	mem, full = vfstest.NewMem(), new(atomic.Bool)
@@ -49,11 +50,11 @@ func fill(t *testing.T, s *Store) int {
 			t.Fatal(err)
 		}
 	}
-	t.Fatal("the tables were never full")
+	t.Fatal("100 appends did not fill the tables")
 	return 0
 }
 
-// shortContext returns a context with a time limit that no call here should reach.
+// shortContext returns a context with a time limit that calls reach only if they block.
 func shortContext(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -61,7 +62,7 @@ func shortContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// wantMemory checks that the store has its two tables again, and no more.
+// wantMemory checks that the store has exactly its two tables, and no slow readers.
 func wantMemory(t *testing.T, s *Store) {
 	t.Helper()
 	s.mu.Lock()
@@ -73,11 +74,12 @@ func wantMemory(t *testing.T, s *Store) {
 		}
 	}
 	if n != 2 || s.tables.spares != 0 || s.tables.slowReaders != 0 {
-		t.Fatalf("%d tables, %d spare tables, %d slow readers", n, s.tables.spares, s.tables.slowReaders)
+		t.Fatalf("the store has %d tables, %d spare tables and %d slow readers, want 2, 0 and 0", n, s.tables.spares, s.tables.slowReaders)
 	}
 }
 
-// A Scan that retains both tables must not block Drop, even if both run in the same goroutine.
+// TestDropWithinScanOfAFullStore checks that a Scan that retains both tables does not block Drop
+// in the same goroutine.
 func TestDropWithinScanOfAFullStore(t *testing.T) {
 	s, _, _ := fullStore(t)
 	n := 0
@@ -92,15 +94,15 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 			mustAppend(t, s, "after", "dropped")
 		}
 		if c.Key == "after" {
-			t.Error("the Scan yields data from after its start")
+			t.Error("Scan yielded data that was appended after its start")
 		}
 		n++
 	}
 	if n < 10 {
-		t.Errorf("the Scan yielded only %d keys", n)
+		t.Errorf("Scan yielded only %d keys, want at least 10", n)
 	}
 	if got, err := contents(s); err != nil || len(got) != 1 || string(got["after"]) != "dropped" {
-		t.Fatalf("%d keys after Drop, %v", len(got), err)
+		t.Fatalf("after Drop and an append, the store has %d keys (error %v), want 1", len(got), err)
 	}
 	wantValue(t, s, "full0", "")
 	if err := s.Drop(shortContext(t)); err != nil {
@@ -112,7 +114,8 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 	}
 }
 
-// Such a Scan must not block appends when the disk has space again.
+// TestAppendWithinScanOfAFullStore checks that a Scan that retains both tables does not block
+// appends when the disk has space again.
 func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	s, _, full := fullStore(t)
 	before, err := contents(s)
@@ -138,7 +141,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 			full.Store(true)
 			mustAppend(t, s, "last", "value")
 			if _, err := contents(s); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal("a second Scan also retains tables:", err)
+				t.Fatalf("second Scan on a full disk: error %v, want ENOSPC, so that it retains no tables", err)
 			}
 			wantValue(t, s, "last", "value")
 			full.Store(false)
@@ -149,18 +152,19 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 		n++
 	}
 	if n != len(before) {
-		t.Errorf("the Scan yielded %d keys, want %d", n, len(before))
+		t.Errorf("Scan yielded %d keys, want %d", n, len(before))
 	}
 	wantMemory(t, s)
 	if got, err := contents(s); err != nil || len(got) != len(before)+201 {
-		t.Fatalf("%d keys, %v", len(got), err)
+		t.Fatalf("the store has %d keys (error %v), want %d", len(got), err, len(before)+201)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// After a failed Drop, the store must not lose later data, even if the process dies.
+// TestAppendAfterAFailedDrop checks that the store does not lose data that is appended after a
+// failed Drop, even if the process dies.
 func TestAppendAfterAFailedDrop(t *testing.T) {
 	mem := vfstest.NewMem()
 	var refuse atomic.Bool
@@ -178,7 +182,7 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	mustAppend(t, s, "before", "1")
 	refuse.Store(true)
 	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Fatal(err)
+		t.Fatalf("Drop on a full disk: error %v, want ENOSPC and a known outcome", err)
 	}
 	refuse.Store(false)
 	mustAppend(t, s, "after", "2")
@@ -200,7 +204,8 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	}
 }
 
-// A reader of a large unsealed value that is never read to its end must not block other calls.
+// TestAppendWhileOpenOfAFullStore checks that an unfinished reader of a large, unsealed value does
+// not block appends.
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
@@ -223,7 +228,7 @@ func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.tables.slowReaders != 1 {
-		t.Fatalf("%d slow readers: the reader should retain a table", s.tables.slowReaders)
+		t.Fatalf("the store has %d slow readers, want 1", s.tables.slowReaders)
 	}
 	full.Store(false)
 	for i := range 400 {
@@ -236,7 +241,7 @@ func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	}
 	n, err := io.Copy(io.Discard, r)
 	if want := int64(len(piece) * (maxOpenCopy/len(piece) + 2)); err != nil || n != want {
-		t.Fatalf("%d bytes, want %d, %v", n, want, err)
+		t.Fatalf("the reader returned %d bytes, want %d; error %v", n, want, err)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// Many appends, then one read of all values, grouped by key.
+// Append pieces to several keys, and then read all values, grouped by key.
 func Example() {
 	dir, err := os.MkdirTemp("", "logstore")
 	if err != nil {
@@ -43,7 +43,7 @@ func Example() {
 	// odd: 1,3,5,
 }
 
-// A sender that does not know whether an append arrived repeats it with the same number.
+// A client that does not know whether an append took effect retries it with the same number.
 func ExampleStore_Apply() {
 	dir, err := os.MkdirTemp("", "logstore")
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A fault at any call of each operation is followed by a Sync and a power loss. The content must
-// be correct. An outcome may only be reported as unknown if the operation may have taken effect.
+// TestFaultThenPowerLoss makes each call of each operation fail, and then simulates a Sync and a
+// power failure. The content must be correct. An outcome may be reported as unknown only if the
+// operation may have taken effect.
 func TestFaultThenPowerLoss(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	all := os.Getenv("PARTD_FAULTS") != ""
@@ -24,7 +25,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 		start, before := faultStart(t, opts)
 		for i, step := range faultSteps() {
 			if step.name == "close" {
-				continue // nothing could call Sync
+				continue // a closed store cannot be synced
 			}
 			after := maps.Clone(before)
 			step.want(after)
@@ -49,7 +50,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 	}
 }
 
-// powerLossAfterFault reports whether Sync succeeded after the fault.
+// powerLossAfterFault checks one fault, and reports whether Sync succeeded after it.
 func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
 	on := make(chan struct{}, 1)
@@ -90,7 +91,7 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		}
 		// A failed rename may have taken effect.
 		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
-			t.Errorf("%s, sync %t, %s failed: the outcome was reported as unknown, but nothing was written: %v", step.name, opts.Sync, desc, err)
+			t.Errorf("%s, Sync option %t, %s failed: the outcome was reported as unknown, but the operation had no effect: %v", step.name, opts.Sync, desc, err)
 		}
 	}
 	syncErr := s.Sync(t.Context())
@@ -105,7 +106,7 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		h.fs = mem.Crash(rnd)
 		crashed, e := open(crashDir, opts, h)
 		if e != nil {
-			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: open after a power loss: %v", step.name, opts.Sync, desc, err, syncErr, e)
+			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: opening the store after a power failure: %v", step.name, opts.Sync, desc, err, syncErr, e)
 		}
 		got, e := contents(crashed)
 		if e = errors.Join(e, crashed.Close()); e != nil {
@@ -116,14 +117,14 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 			right = right || maps.EqualFunc(got, m, bytes.Equal)
 		}
 		if !right {
-			t.Fatalf("%s, sync %t, %s failed (%v), Sync: %v: wrong content with %d keys after a power loss", step.name, opts.Sync, desc, err, syncErr, len(got))
+			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: wrong content with %d keys after a power failure", step.name, opts.Sync, desc, err, syncErr, len(got))
 		}
 	}
 	return syncErr == nil
 }
 
-// If the disk is too full even for zeros, the store must open for reads and Drop. It must
-// refuse all other changes with a known outcome.
+// TestFullDiskOutcomesAreKnown checks that a store on a disk without any free space opens for
+// reads and Drop, and refuses all other changes with a known outcome.
 func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -168,8 +169,8 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	}
 }
 
-// A large value that cannot be read during recovery is not lost, so the store must not
-// open without it.
+// TestUnreadableBlob checks that if a large value cannot be read during recovery, the store does
+// not open without the value, because it may not be lost.
 func TestUnreadableBlob(t *testing.T) {
 	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
 		for n := int64(1); ; n++ {
@@ -190,11 +191,11 @@ func TestUnreadableBlob(t *testing.T) {
 			}}
 			h.fs = vfstest.Inject(killed, fault.Check)
 			if s, err = open(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
-				t.Fatal(err)
+				t.Fatalf("opening the store with a fault: error %v, want EIO", err)
 			} else if err == nil {
 				v, err := s.Get(t.Context(), "a")
 				if err == nil && !bytes.Equal(v[0], largeValue) || err != nil && !errors.Is(err, syscall.EIO) {
-					t.Fatalf("%d bytes, %v", len(v[0]), err)
+					t.Fatalf("Get = %d bytes, %v, want the large value or EIO", len(v[0]), err)
 				}
 				if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
 					t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// contents reads a whole store and, if possible, checks its ledger.
+// contents reads a store with Scan, which also checks the ledger.
 func contents(s *Store) (map[string][]byte, error) {
 	got := map[string][]byte{}
 	for c, err := range s.Scan(context.Background()) {
@@ -31,7 +31,7 @@ func contents(s *Store) (map[string][]byte, error) {
 
 var (
 	longValue  = bytes.Repeat([]byte("long "), 60)  // inline
-	largeValue = bytes.Repeat([]byte("large"), 200) // a blob with crashHooks
+	largeValue = bytes.Repeat([]byte("large"), 200) // a blob in a store with crashHooks
 )
 
 type faultStep struct {
@@ -100,8 +100,8 @@ func faultSteps() []faultStep {
 	}
 }
 
-// faultStart returns a store after a kill, with data in segments, blob files and
-// write-ahead files.
+// faultStart returns the files and the content of a store after a kill. The store has data in
+// segments, blob files and write-ahead files.
 func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -130,9 +130,9 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	return killed, want
 }
 
-// Every call of the file system in every operation fails, once or permanently. The
-// content must be the state before or after the operation, the error must say which, and
-// reopening must find the same.
+// TestEveryFault makes each call of each operation to the file system fail, either only that call
+// or all later calls too. The content must be the state before or after the operation, the error
+// must say which, and reopening must not change the content.
 func TestEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
 	all := os.Getenv("PARTD_FAULTS") != ""
@@ -144,7 +144,7 @@ func TestEveryFault(t *testing.T) {
 					after := maps.Clone(before)
 					step.want(after)
 					for n, hit := int64(1), true; hit; n++ {
-						errnosPerCall := errnos // each call fails with each of them, or with one of them
+						errnosPerCall := errnos // by default, each call fails with only one of them
 						if !all {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
@@ -183,36 +183,36 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 		allowed = append(allowed, before)
 	}
 	if err != nil && !errors.Is(err, fault.Err) {
-		t.Fatalf("call %d: the error does not say what failed: %v", fault.Call, err)
+		t.Fatalf("fault in call %d: error %v, want an error that wraps the fault", fault.Call, err)
 	}
 	check := func(label string, s *Store) {
 		t.Helper()
 		got, e := contents(s)
 		if e != nil {
-			t.Fatalf("call %d, %s, after %v: %v", fault.Call, label, err, e)
+			t.Fatalf("fault in call %d, reading %s after the error %v: %v", fault.Call, label, err, e)
 		}
 		for _, m := range allowed {
 			if maps.EqualFunc(got, m, bytes.Equal) {
 				return
 			}
 		}
-		t.Fatalf("call %d, %s, after %v: wrong content with %d keys", fault.Call, label, err, len(got))
+		t.Fatalf("fault in call %d, %s after the error %v: wrong content with %d keys", fault.Call, label, err, len(got))
 	}
 	if step.name != "close" {
-		check("at once", s)
+		check("the same store", s)
 		killed := mem.KillClone()
 		h.fs = killed
 		k, e := open(crashDir, opts, h)
 		if e != nil {
-			t.Fatalf("call %d, open after a kill, after %v: %v", fault.Call, err, e)
+			t.Fatalf("fault in call %d, opening the store after the error %v and a kill: %v", fault.Call, err, e)
 		}
-		check("after a kill", k)
+		check("the store after a kill", k)
 		if e := k.Close(); e != nil {
 			t.Fatal(e)
 		}
 		broken := s.checkPoisoned() != nil
 		if e := s.Append(t.Context(), partd.Entry{Key: "z", Value: []byte("z")}); broken != errors.Is(e, partd.ErrNeedsReopen) || !broken && e != nil {
-			t.Fatalf("call %d: after %v, an append returns %v", fault.Call, err, e)
+			t.Fatalf("fault in call %d: after the error %v, Append returns %v", fault.Call, err, e)
 		} else if e == nil {
 			for i := range allowed {
 				allowed[i] = maps.Clone(allowed[i])
@@ -220,25 +220,25 @@ func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault
 			}
 		}
 		if e := s.Close(); e != nil && !broken {
-			t.Fatalf("call %d: Close: %v", fault.Call, e)
+			t.Fatalf("fault in call %d: Close: %v", fault.Call, e)
 		}
 	}
 	if n := mem.OpenCount(); n != 0 {
-		t.Fatalf("call %d: %d files are still open", fault.Call, n)
+		t.Fatalf("fault in call %d: %d files are still open after Close", fault.Call, n)
 	}
 	h.fs = mem
 	s, e := open(crashDir, opts, h)
 	if e != nil {
-		t.Fatalf("call %d, reopen, after %v: %v", fault.Call, err, e)
+		t.Fatalf("fault in call %d, reopening the store after the error %v: %v", fault.Call, err, e)
 	}
-	check("opened again", s)
+	check("the reopened store", s)
 	if e := s.Close(); e != nil {
 		t.Fatal(e)
 	}
 	return fault.Hit()
 }
 
-// A fault while opening must be reported, and must not lose data.
+// TestFaultWhileOpening checks that a fault while a store is opened is reported and loses no data.
 func TestFaultWhileOpening(t *testing.T) {
 	for _, opts := range []*Options{{}, {Sync: true}, {ReadOnly: true}} {
 		start, want := faultStart(t, &Options{Sync: opts.Sync})
@@ -253,19 +253,19 @@ func TestFaultWhileOpening(t *testing.T) {
 					t.Fatal(err)
 				}
 			} else if !errors.Is(err, syscall.EIO) {
-				t.Fatalf("call %d: %v", n, err)
+				t.Fatalf("fault in call %d: open returned the error %v, want EIO", n, err)
 			}
 			if open := mem.OpenCount(); open != 0 {
-				t.Fatalf("call %d: %d files are still open", n, open)
+				t.Fatalf("fault in call %d: %d files are still open", n, open)
 			}
 			h.fs = mem
 			s, err = open(crashDir, nil, h)
 			if err != nil {
-				t.Fatalf("call %d: reopen: %v", n, err)
+				t.Fatalf("fault in call %d: reopening the store: %v", n, err)
 			}
 			got, err := contents(s)
 			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-				t.Fatalf("call %d: %v, %d keys, want %d", n, err, len(got), len(want))
+				t.Fatalf("fault in call %d: Scan returned error %v and %d keys, want %d keys as before", n, err, len(got), len(want))
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)

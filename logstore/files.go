@@ -26,7 +26,7 @@ type dataFile struct {
 	f           vfs.File
 	end         int64       // offset of the next segment (see sealer) or blob (guarded by blobs.mu)
 	dirty       atomic.Bool // written since the last sync
-	copiedBytes int64       // in a file of copied blobs: the blobs' total size, with or without holes
+	copiedBytes int64       // total size of the blobs in a sparse copy (see copyBlobs); 0 in other files
 }
 
 func (f *dataFile) size() (int64, error) {
@@ -90,7 +90,7 @@ func (fs *fileSet) release() error {
 	return errors.Join(errs...)
 }
 
-// openFlag returns the flag with which to open existing files.
+// openFlag returns the flag for opening existing files.
 func (s *Store) openFlag() int {
 	if s.opts.ReadOnly || s.fullError() != nil {
 		return os.O_RDONLY

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// The index of many segments must not exceed its share of the memory, with many keys and
-// with hot keys. All data must still be found.
+// TestFootersWithinMemory checks that the index of many segments does not exceed its share of
+// memory, both with many keys and with hot keys, and that all data can be read.
 func TestFootersWithinMemory(t *testing.T) {
 	const total = 160 << 20
 	for _, size := range []int{1000, 9000} { // the second size makes every key hot
@@ -47,7 +47,7 @@ func TestFootersWithinMemory(t *testing.T) {
 				}
 				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments.list), ranges, hot)
 				if limit := opts.Memory / 32; ranges > limit || hot > limit+largest {
-					t.Errorf("%d bytes of ranges, %d of hot runs, want at most %d each", ranges, hot, limit)
+					t.Errorf("the index has %d bytes of ranges and %d of hot runs, want at most %d each", ranges, hot, limit)
 				}
 				readAll(t, s, keys, int64(n)*int64(size))
 				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))

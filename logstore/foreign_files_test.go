@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A write-ahead file of another store or of a newer format must not be mistaken for a torn file.
+// TestForeignWriteAheadFile checks that a write-ahead file of another store or of a newer format is
+// not mistaken for a torn file.
 func TestForeignWriteAheadFile(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for name, change := range map[string]func(b []byte) []byte{
@@ -51,14 +52,14 @@ func TestForeignWriteAheadFile(t *testing.T) {
 			for _, opts := range []*Options{{}, {ReadOnly: true}} {
 				var corrupt *partd.CorruptError
 				if s, err := open(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
-					t.Errorf("open with %+v: %v, %v", opts, s, err)
+					t.Errorf("open with options %+v = %v, error %v, want a CorruptError that wraps errForeign", opts, s, err)
 				}
 			}
 		})
 	}
 }
 
-// A failed open must free all memory.
+// TestFailedOpenFreesMemory checks that a failed open frees all memory.
 func TestFailedOpenFreesMemory(t *testing.T) {
 	mapped := func() (pages int) {
 		b, err := os.ReadFile("/proc/self/statm")
@@ -84,7 +85,7 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 	})
 	fail := func() {
 		if _, err := open(crashDir, nil, h); !errors.Is(err, syscall.EMFILE) {
-			t.Fatal(err)
+			t.Fatalf("open with a fault: error %v, want EMFILE", err)
 		}
 	}
 	fail()
@@ -97,7 +98,8 @@ func TestFailedOpenFreesMemory(t *testing.T) {
 	}
 }
 
-// A record's header must not cause an allocation of its claimed length.
+// TestFalseRecordLength checks that a record header with a false length does not cause an allocation
+// of that length.
 func TestFalseRecordLength(t *testing.T) {
 	const claim = 1500 << 20
 	for name, crc := range map[string]uint32{
@@ -135,7 +137,7 @@ func TestFalseRecordLength(t *testing.T) {
 			s, err = Open(copied, &Options{Memory: MinMemory, ReadOnly: true})
 			runtime.ReadMemStats(&after)
 			if crc == 1 && err != nil || crc != 1 && !errors.Is(err, partd.ErrTooLarge) {
-				t.Error(err)
+				t.Errorf("Open: error %v, want ErrTooLarge only for a correct checksum", err)
 			}
 			if err == nil {
 				if err := s.Close(); err != nil {
@@ -143,7 +145,7 @@ func TestFalseRecordLength(t *testing.T) {
 				}
 			}
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<20 {
-				t.Errorf("open allocated %d MiB", allocated>>20)
+				t.Errorf("Open allocated %d MiB, want at most 64", allocated>>20)
 			}
 		})
 	}
@@ -157,7 +159,8 @@ func crcOfZeros(n int) (crc uint32) {
 	return crc
 }
 
-// A foreign file with the name of a data file must be neither removed nor changed.
+// TestForeignDataFileIsIgnored checks that foreign files with the names of data files are neither
+// removed nor changed, and that leftover files of the store are removed.
 func TestForeignDataFileIsIgnored(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
@@ -187,7 +190,7 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 	}
 	for name := range leftovers {
 		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s was not removed: %v", name, err)
+			t.Errorf("Open did not remove the leftover file %s: Stat returned %v", name, err)
 		}
 	}
 	for _, v := range [][]byte{longValue, make([]byte, 1<<20)} {
@@ -200,18 +203,19 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 	}
 	for name, content := range files {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != content {
-			t.Errorf("%s was changed: %d bytes, %v", name, len(b), err)
+			t.Errorf("the foreign file %s was changed to %d bytes, or removed: %v", name, len(b), err)
 		}
 	}
 }
 
-// A reader must not create files in a directory without a store.
+// TestReadOnlyLeavesNoLock checks that a read-only Open creates no files in a directory without a
+// store.
 func TestReadOnlyLeavesNoLock(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("Open: error %v, want ErrNotExist", err)
 	}
 	if d, err := os.ReadDir(dir); err != nil || len(d) != 0 {
-		t.Error(d, err)
+		t.Errorf("the directory contains %v (error %v), want nothing", d, err)
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"path/filepath"
 )
 
-// The disk may be too full for opening a store for writing, which creates a write-ahead file and
-// writes the records of old ones to segments. Then the store opens for reading and for Drop,
-// which frees space. A spare file reserves space for the manifest of the empty store.
+// Opening a store for writing creates a write-ahead file and writes the records of old ones
+// to segments. If the disk is too full for that, the store opens only for reading and for
+// Drop, which frees space. A spare file reserves space for the manifest of the empty store.
 
 const (
 	spareName  = "MANIFEST.spare"
-	spareExtra = 16 << 10 // length beyond that of the manifest
+	spareExtra = 16 << 10 // bytes reserved beyond the length of the manifest
 )
 
 // isFull reports whether err means that the disk or the user's quota is full.
@@ -40,8 +40,9 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	if _, e := s.fs.Info(filepath.Join(s.dir, manifestName)); e != nil || s.catalog.files == nil {
 		return s, err // nothing to read or drop
 	}
-	// After a write with unknown outcome, it is unknown which files are leftovers. A
-	// second sync would not report the data that the first one lost.
+	// Do not retry after a write with unknown outcome, because it is unknown which files
+	// are leftovers. Do not retry after a failed sync either, because a second sync would
+	// not report the data that the first one lost.
 	canRetry := s.checkPoisoned() == nil && s.syncExclusive(s.syncDir) == nil
 	if canRetry {
 		s.warn(s.catalog.removeLeftovers(), "leftovers of an interrupted operation could not be removed")

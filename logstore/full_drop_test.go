@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A drop may free no space, because of readers or because others use it. The store must
-// be dropped nonetheless, and a second drop must succeed.
+// TestFullDiskDropTwice checks that Drop succeeds even if it frees no space, because readers
+// retain the files or other programs use the space, and that a later Drop succeeds too.
 func TestFullDiskDropTwice(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
@@ -35,7 +35,7 @@ func TestFullDiskDropTwice(t *testing.T) {
 	if err := s.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // the spare file is used up, so opening fails, but it returns
+	for range 3 { // Drop may fail, because the first one used the spare file, but must not block
 		if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
@@ -51,8 +51,8 @@ func TestFullDiskDropTwice(t *testing.T) {
 	}
 }
 
-// After a drop on a full disk, the store must accept changes as soon as there is space,
-// without being reopened.
+// TestSpaceAfterDrop checks that after a drop on a full disk, the store accepts changes as soon
+// as there is space, without being reopened.
 func TestSpaceAfterDrop(t *testing.T) {
 	for _, openedFull := range []bool{false, true} {
 		mem := vfstest.NewMem()
@@ -100,8 +100,8 @@ func TestSpaceAfterDrop(t *testing.T) {
 	}
 }
 
-// If the disk is too full even to open a data file for writing, because opening copies
-// it, no data must be lost.
+// TestFullDiskCopyOnOpen checks that no data is lost if the disk is too full to open a data file
+// for writing, as on a file system that copies the file then.
 func TestFullDiskCopyOnOpen(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -122,7 +122,7 @@ func TestFullDiskCopyOnOpen(t *testing.T) {
 	}
 	wantValue(t, s, "k", strings.Repeat("v", 90_000))
 	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
+		t.Fatalf("Append: error %v, want ENOSPC", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,8 @@ func (c copyOnOpen) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return c.FS.OpenFile(name, flag, perm)
 }
 
-// If the disk fills while the store is open, Drop must succeed without a new write-ahead file.
+// TestDiskFillsBeforeDrop checks that if the disk fills while the store is open, Drop succeeds
+// without a new write-ahead file.
 func TestDiskFillsBeforeDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, room := range []bool{false, true} {
@@ -155,7 +156,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			var full atomic.Bool
 			h := crashHooks
 			h.fs = diskFull(mem, &full, true)
-			if room { // removing a file frees enough
+			if room { // removing a write-ahead file frees enough space
 				h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, name string) error {
 					if op == vfstest.OpRemove && strings.Contains(name, "wal-") {
 						full.Store(false)
@@ -176,16 +177,16 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			full.Store(true)
 			op := partd.Operation{Change: partd.ChangeDrop}
 			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
-				t.Fatalf("sync %t, room %t: %v", sync, room, err)
+				t.Fatalf("Sync option %t, room %t: Apply of a drop: %v", sync, room, err)
 			}
 			wantValue(t, s, "k", "")
 			s.MemoryUsed()
 			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 			if room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("room %t: %v", room, err)
+				t.Fatalf("room %t: Append after Drop: error %v, want ENOSPC only without room", room, err)
 			}
 			if err := errors.Join(s.Flush(t.Context())); room && err != nil || !room && !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("room %t: %v", room, err)
+				t.Fatalf("room %t: Flush after Drop: error %v, want ENOSPC only without room", room, err)
 			}
 			want := ""
 			if room {
@@ -204,7 +205,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 				}
 				wantValue(t, s, "k", want)
 				if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || applied {
-					t.Fatalf("second drop: %v", err)
+					t.Fatalf("retry of the drop after reopening = %v, %v, want false", applied, err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)

@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A store that was not closed is opened on a full disk, with the records of its
-// write-ahead files in memory. When there is space, it is dropped and must accept
-// changes. A reader of an old value must continue to work.
+// TestDropAfterReadOnlyRecovery opens a store that was not closed on a full disk, so that the
+// records of its write-ahead files stay in memory. When there is space, a Drop must make the
+// store accept changes. A reader of an old value must continue to work.
 func TestDropAfterReadOnlyRecovery(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -34,7 +34,7 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.tables.walTables) == 0 {
-		t.Fatal("no records were recovered, so the test proves nothing")
+		t.Fatal("open recovered no records into memory, so the test would prove nothing")
 	}
 	mustHold(t, s, map[string][]byte{"k": []byte(old)})
 	r, err := s.Open(t.Context(), "k")
@@ -55,7 +55,7 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 		mustHold(t, s, want)
 	}
 	if b, err := io.ReadAll(r); err != nil || string(b) != old {
-		t.Fatalf("the reader returned %d bytes, %v", len(b), err)
+		t.Fatalf("the reader returned %d bytes (error %v), want %d", len(b), err, len(old))
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -64,6 +64,6 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := killed.OpenCount(); n > 0 {
-		t.Fatalf("%d files are still open", n)
+		t.Fatalf("%d files are still open after Close", n)
 	}
 }

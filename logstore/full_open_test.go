@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// onSmallDisks runs a test on each kind of disk, with and without Sync. The options
-// differ only in Sync.
+// onSmallDisks runs a test on a small disk of each kind, with and without the option Sync.
 func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)) {
 	for _, kind := range disktest.Kinds {
 		for _, sync := range []bool{false, true} {
@@ -29,7 +28,7 @@ func onSmallDisks(t *testing.T, f func(t *testing.T, disk string, opts *Options)
 func mustBeFull(t *testing.T, desc string, err error) {
 	t.Helper()
 	if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, partd.ErrNeedsReopen) {
-		t.Fatalf("%s on a full disk: %v", desc, err)
+		t.Fatalf("%s on a full disk: error %v, want ENOSPC and a known outcome", desc, err)
 	}
 }
 
@@ -38,7 +37,7 @@ func mustHold(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Fatalf("Scan: %d keys, want %d, %v", len(got), len(want), err)
+		t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got), len(want), err)
 	}
 	var size int64
 	for k, v := range want {
@@ -47,18 +46,18 @@ func mustHold(t *testing.T, s *Store, want map[string][]byte) {
 	}
 	st, err := s.Stat(t.Context())
 	if err != nil || st.Keys != int64(len(want)) || st.Bytes != size {
-		t.Fatalf("Stat: %d keys, want %d; %d bytes, want %d; %v", st.Keys, len(want), st.Bytes, size, err)
+		t.Fatalf("Stat counts %d keys, want %d, and %d bytes, want %d; error %v", st.Keys, len(want), st.Bytes, size, err)
 	}
 	for k, err := range s.Keys(t.Context()) {
 		if err != nil || k.Size != int64(len(want[k.Key])) {
-			t.Fatalf("Keys: %d bytes of %q, %v", k.Size, k.Key, err)
+			t.Fatalf("Keys yielded size %d for key %q (error %v), want %d", k.Size, k.Key, err, len(want[k.Key]))
 		}
 	}
 }
 
-// The disk of an open store fills repeatedly. Meanwhile the store must be readable, and
-// refuse changes with a known outcome. When there is space, it must accept changes, and
-// contain everything that it acknowledged.
+// TestDiskFullWhileOpen repeatedly fills the disk of an open store. While the disk is full, the
+// store must be readable, and refuse changes with a known outcome. When there is space, it must
+// accept changes, and contain everything that it acknowledged.
 func TestDiskFullWhileOpen(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"
@@ -82,7 +81,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 				}
 			}
 			giveBack := disktest.Fill(t, disk)
-			mustHold(t, s, want) // afterwards, since it flushes the table
+			mustHold(t, s, want) // must come after Fill, because it flushes the table
 			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
 					mustBeFull(t, "Append", err)
@@ -120,7 +119,8 @@ func TestDiskFullWhileOpen(t *testing.T) {
 	})
 }
 
-// Data that a Buffer above acknowledged must not be lost when the disk of the store fills.
+// TestDiskFullUnderBuffer checks that data that a Buffer in front of the store has acknowledged is
+// not lost when the store's disk fills.
 func TestDiskFullUnderBuffer(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		dir := disk + "/store"

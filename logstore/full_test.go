@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// diskFull fails everything that needs space: the creation of files, and writes, except
-// to the spare file's blocks.
+// diskFull returns a file system that is full while full is set: it rejects the creation of
+// files, and writes. If spare is set, it accepts writes to the renamed spare file, which already
+// has its blocks.
 func diskFull(mem *vfstest.Mem, full *atomic.Bool, spare bool) vfs.FS {
 	return failingCreates{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !full.Load() || op != vfstest.OpWrite || strings.HasSuffix(name, lockName) {
@@ -23,13 +24,13 @@ func diskFull(mem *vfstest.Mem, full *atomic.Bool, spare bool) vfs.FS {
 		}
 		_, used := mem.Info(strings.TrimSuffix(name, manifestTmpName) + spareName)
 		if spare && strings.HasSuffix(name, manifestTmpName) && used != nil {
-			return nil // this was the spare file
+			return nil // the temporary manifest is the renamed spare file
 		}
 		return syscall.ENOSPC
 	}), full}
 }
 
-// failingCreates fails the creation of files on a full disk.
+// failingCreates rejects the creation of files while full is set.
 type failingCreates struct {
 	vfs.FS
 	full *atomic.Bool
@@ -42,8 +43,8 @@ func (n failingCreates) OpenFile(name string, flag int, perm os.FileMode) (vfs.F
 	return n.FS.OpenFile(name, flag, perm)
 }
 
-// On a full disk, a store must be readable and droppable, after a clean shutdown or a
-// kill. Afterwards it must accept changes.
+// TestFullDiskDrop checks that a store on a full disk can be read and dropped, after a clean
+// shutdown and after a kill. When there is space, it must accept changes.
 func TestFullDiskDrop(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, killed := range []bool{false, true} {
@@ -72,17 +73,17 @@ func TestFullDiskDrop(t *testing.T) {
 				t.Fatal(err)
 			}
 			full.Store(true)
-			for range 2 { // opening must not change it
+			for range 2 { // opening must not change the store
 				if s, err = open(crashDir, opts, h); err != nil {
-					t.Fatalf("killed %t: %v", killed, err)
+					t.Fatalf("killed %t: opening the store on a full disk: %v", killed, err)
 				}
 				wantValue(t, s, "k", want)
 				if got, err := contents(s); err != nil || string(got["k"]) != want {
-					t.Fatalf("%d bytes, %v", len(got["k"]), err)
+					t.Fatalf("Scan yielded %d bytes for key k (error %v), want %d", len(got["k"]), err, len(want))
 				}
 				err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 				if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "full") {
-					t.Fatalf("Append: %v", err)
+					t.Fatalf("Append: error %v, want ENOSPC with a message about the full disk", err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -96,7 +97,7 @@ func TestFullDiskDrop(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := s.Drop(t.Context()); err != nil {
-				t.Fatalf("killed %t, sync %t: %v", killed, sync, err)
+				t.Fatalf("killed %t, Sync option %t: Drop on a full disk: %v", killed, sync, err)
 			}
 			wantValue(t, s, "k", "")
 			if err := errors.Join(r.Close(), s.Close()); err != nil {
@@ -109,7 +110,7 @@ func TestFullDiskDrop(t *testing.T) {
 			wantValue(t, s, "k", "")
 			op := partd.Operation{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "k", Value: []byte("new")}}}
 			if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || !applied {
-				t.Fatalf("the session was lost: %v", err)
+				t.Fatalf("Apply in the old session after Drop = %v, %v, want true", applied, err)
 			}
 			wantValue(t, s, "k", "new")
 			if err := s.Close(); err != nil {
@@ -119,7 +120,8 @@ func TestFullDiskDrop(t *testing.T) {
 	}
 }
 
-// If not even the spare file can be used, Drop must fail and change nothing.
+// TestFullDiskDropFails checks that Drop fails and changes nothing if even the spare file cannot be
+// used.
 func TestFullDiskDropFails(t *testing.T) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
@@ -138,7 +140,7 @@ func TestFullDiskDropFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("Drop: %v", err)
+		t.Fatalf("Drop: error %v, want ENOSPC", err)
 	}
 	wantValue(t, s, "k", "v")
 	if err := s.Close(); err != nil {
@@ -155,18 +157,18 @@ func TestFullDiskDropFails(t *testing.T) {
 	}
 }
 
-// If there is no store, Open must not create one on a full disk.
+// TestFullDiskNew checks that Open fails if there is no store and the disk is full.
 func TestFullDiskNew(t *testing.T) {
 	var full atomic.Bool
 	full.Store(true)
 	h := crashHooks
 	h.fs = diskFull(vfstest.NewMem(), &full, true)
 	if s, err := open(crashDir, nil, h); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("%v, %v", s, err)
+		t.Errorf("open = %v, error %v, want ENOSPC", s, err)
 	}
 }
 
-// The same on a real full disk.
+// TestFullTmpfs reads and drops stores on a full tmpfs.
 func TestFullTmpfs(t *testing.T) {
 	disk := disktest.Mount(t, "tmpfs", 4<<20)
 	dir := disk + "/store"
@@ -180,9 +182,9 @@ func TestFullTmpfs(t *testing.T) {
 			err = s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 1000)})
 		}
 		if !errors.Is(err, syscall.ENOSPC) || n < 100 {
-			t.Fatalf("%d appends, %v", n, err)
+			t.Fatalf("append %d failed with %v, want ENOSPC after at least 100 appends", n, err)
 		}
-		_ = s.Close() // it cannot flush everything, and returns an error
+		_ = s.Close() // returns an error, because it cannot flush everything
 		if err := os.WriteFile(disk+"/rest", make([]byte, 4<<20), 0o666); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
@@ -191,7 +193,7 @@ func TestFullTmpfs(t *testing.T) {
 		}
 		v, err := s.Get(t.Context(), "k")
 		if err != nil || len(v[0]) != (n-1)*1000 {
-			t.Fatalf("%d bytes after %d appends, %v", len(v[0]), n-1, err)
+			t.Fatalf("Get = %d bytes after %d acknowledged appends of 1000 bytes, error %v", len(v[0]), n-1, err)
 		}
 		if err := s.Drop(t.Context()); err != nil {
 			t.Fatal(err)

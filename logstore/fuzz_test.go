@@ -13,8 +13,8 @@ import (
 
 var osFS = vfs.OS{}
 
-// A decoder must not panic, read beyond its input, or accept an encoding that it would
-// not write itself.
+// FuzzRecordHeader checks that the decoders of write-ahead files do not panic or read beyond their
+// input, and accept only encodings that the store writes.
 func FuzzRecordHeader(f *testing.F) {
 	b := &batch{}
 	b.reset()
@@ -34,17 +34,19 @@ func FuzzRecordHeader(f *testing.F) {
 			c.crc = h.crc
 			if h.length < 1<<10 {
 				if got := h.put(c, store, off); !bytes.Equal(got[:h.totalLen-int64(h.length)], b[:h.totalLen-int64(h.length)]) {
-					t.Fatalf("decoded % x, encoded % x", b, got)
+					t.Fatalf("the header % x was accepted, but is encoded as % x", b, got)
 				}
 			}
 		}
 		_, _ = parseRecordHeader(b, store, off, false)
 		if h, err := parseWALHeader(b, store); err == nil && !bytes.Equal(h.encode(store)[:8], b[:8]) {
-			t.Fatal("random bytes were accepted as a header")
+			t.Fatal("parseWALHeader accepted bytes that the store would not write")
 		}
 	})
 }
 
+// FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right
+// length.
 func FuzzManifest(f *testing.F) {
 	m := manifest{id: 1, seed: 2, liveEpoch: 3, nextSeq: 4, lastFileNumber: 2, files: []fileRef{{segment.SegmentFile, 1, 100}, {segment.BlobFile, 2, 32}}}
 	m.sessions = newSessionTable(5)
@@ -54,9 +56,9 @@ func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseManifest(b)
 		if err == nil && len(m.encode()) != len(b) {
-			t.Fatalf("decoded %d bytes, encoded %d", len(b), len(m.encode()))
+			t.Fatalf("parseManifest accepted %d bytes, but the manifest is encoded in %d", len(b), len(m.encode()))
 		}
-		// Fix the checksum, which the fuzzer cannot guess.
+		// Decode sessions directly, because the fuzzer cannot guess the manifest's checksum.
 		if len(b) > 12 {
 			_, _ = parseSessions(b)
 		}

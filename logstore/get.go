@@ -64,7 +64,8 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 	return e
 }
 
-// getLocked reads keys with mu held, so that no append can happen in between.
+// getLocked reads keys without releasing mu, so that the caller can write a change that
+// depends on them. mu must be held.
 func (s *Store) getLocked(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
 	v, err := s.viewLocked(0, math.MaxUint64)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestGoldenBytes changes the golden store, with its known id and seed. It compares each
-// file with the result when format 1 was fixed. Nothing is compressed, because the output
+// TestGoldenBytes changes the golden store, which has a fixed ID and seed. It compares each
+// file with the expected bytes of format 1. It does not use compression, because its output
 // depends on the version of a library.
 func TestGoldenBytes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
@@ -60,7 +60,7 @@ func TestGoldenBytes(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	check("once it is closed", goldenClosed)
+	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
 	if s, err = open(dir, &Options{Memory: 8 << 20}, h); err != nil { // starts a merge
 		t.Fatal(err)
@@ -68,10 +68,10 @@ func TestGoldenBytes(t *testing.T) {
 	if err := s.Close(); err != nil { // waits for the merge
 		t.Fatal(err)
 	}
-	check("once segments are merged", goldenMerged)
+	check("after segments are merged", goldenMerged)
 }
 
-// fileSums describes the store's files, one per line.
+// fileSums returns the names, sizes and checksums of the store's files, one file per line.
 func fileSums(t *testing.T, dir string) string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

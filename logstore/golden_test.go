@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-var makeGolden = flag.Bool("make-golden", false, "write testdata/golden-v1 anew: only while format 1 is not released")
+var makeGolden = flag.Bool("make-golden", false, "rewrite testdata/golden-v1; allowed only until format 1 is released")
 
 const goldenDir = "testdata/golden-v1"
 
@@ -74,7 +74,7 @@ func makeGoldenStore(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 			app("hot", want["hot"])
-			// A copy at this point looks like the store after a kill
+			// A copy at this point looks like the store after a kill.
 			copyDir(t, dir, dir+"-copy")
 		}
 		if err := s.Close(); err != nil {
@@ -102,7 +102,7 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// Every version must read the files of version 1.
+// TestGolden checks that this version reads the files of format 1.
 func TestGolden(t *testing.T) {
 	if *makeGolden {
 		makeGoldenStore(t, goldenDir)
@@ -120,19 +120,19 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(got) != len(want) {
-			t.Errorf("%d keys, want %d", len(got), len(want))
+			t.Errorf("Scan yielded %d keys, want %d", len(got), len(want))
 		}
 		for k, v := range want {
 			b, err := s.Get(t.Context(), k)
 			if err != nil || string(b[0]) != v || !bytes.Equal(got[k], b[0]) {
-				t.Errorf("key %q: %v, %d bytes by Get, %d by Scan, want %d", k, err, len(b[0]), len(got[k]), len(v))
+				t.Errorf("key %q: error %v, Get returned %d bytes and Scan %d, want %d bytes", k, err, len(b[0]), len(got[k]), len(v))
 			}
 		}
 		if _, err := s.Verify(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if s.sessions.issued != 1 {
-			t.Errorf("%d sessions were issued, want 1", s.sessions.issued)
+			t.Errorf("the last issued session is %d, want 1", s.sessions.issued)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -27,6 +27,7 @@ func isHot(hotRuns []segment.HotRun, key []byte) bool {
 	return false
 }
 
+// hotKeys returns the hot keys of a part, largest first.
 func (sl *sealer) hotKeys(t *table, part int) ([]segment.HotRun, error) {
 	size := int64(t.parts[part].size)
 	minBytes := t.hotBytes()
@@ -90,7 +91,8 @@ func (k *keySize) add(e *segment.Entry) error {
 	return nil
 }
 
-var errLimitReached = errors.New("the limit of entries to count was reached")
+// errLimitReached stops countKeys. It is never returned.
+var errLimitReached = errors.New("the limit of bytes to count was reached")
 
 // countKeys sums up each key's entries. It stops after limit bytes.
 func countKeys(src segment.Source, limit int64) (sizes map[string]*keySize, total int64, err error) {

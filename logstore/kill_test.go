@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// killEnv makes the test program act as the writer: see TestMain.
+// killEnv is an environment variable that makes the test program act as a writer: see TestMain.
 const killEnv = "PARTD_TEST_KILL_DIR"
 
 func TestMain(m *testing.M) {
@@ -34,24 +34,24 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// killSyncEnv makes the writer use Sync.
+// killSyncEnv is an environment variable that makes the writer set the option Sync.
 const killSyncEnv = "PARTD_TEST_KILL_SYNC"
 
-// killLimitEnv limits the writer's number of batches.
+// killLimitEnv is an environment variable that limits the writer's number of batches.
 const killLimitEnv = "PARTD_TEST_KILL_MOST"
 
-// killKeys is the number of keys of each batch.
+// killKeys is the number of keys to which every batch appends.
 const killKeys = 5
 
-// After killJobs further batches, a batch's own key is deleted. Its pieces have the
-// number killJob.
+// Each batch also has its own key, "job" and the batch number. The writer deletes it killJobs
+// batches later. In killPiece, such keys have the number killJob.
 const (
 	killJobs = 20
 	killJob  = 63
 )
 
-// killWriter appends numbered batches, without end or up to a limit. Each batch appends to all
-// keys, and to its own key. killWriter prints the number of each acknowledged batch.
+// killWriter appends numbered batches, up to the limit if there is one. Each batch appends to
+// all keys, and to its own key. killWriter prints the number of each acknowledged batch.
 func killWriter(dir string) error {
 	s, err := open(dir, &Options{Memory: MinMemory, FileSize: 4 << 20, Sync: os.Getenv(killSyncEnv) != ""},
 		hooks{fs: vfs.OS{}, reclaimSlack: 256 << 10})
@@ -85,7 +85,7 @@ func killWriter(dir string) error {
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
 		}
-		if n >= killJobs { // deletes the key of an earlier batch
+		if n >= killJobs { // delete the keys of earlier batches
 			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ func killWriter(dir string) error {
 	return s.Close()
 }
 
-// killPiece returns a piece that begins with its number and its length.
+// killPiece returns the piece of batch n for key k. It begins with n and its length.
 func killPiece(n uint64, k int) []byte {
 	size := 12 + int(n*7919%2000)
 	if n%64 == uint64(k) {
@@ -109,7 +109,7 @@ func killPiece(n uint64, k int) []byte {
 	return b
 }
 
-// lastPiece returns the position of the last piece, and the number of pieces.
+// lastPiece returns the position of a value's last piece, and the number of its pieces.
 func lastPiece(v []byte) (start, n int) {
 	for p := 0; p < len(v); n++ {
 		start = p
@@ -118,8 +118,8 @@ func lastPiece(v []byte) (start, n int) {
 	return start, n
 }
 
-// A writer that is killed at random moments must not lose, tear or duplicate anything.
-// PARTD_KILLS is the number of kills, 20 by default.
+// TestKill checks that a writer that is killed at random times does not lose, tear or duplicate
+// an append. PARTD_KILLS is the number of kills, 20 by default.
 func TestKill(t *testing.T) {
 	kills, err := strconv.Atoi(os.Getenv("PARTD_KILLS"))
 	if err != nil {
@@ -134,7 +134,7 @@ func TestKill(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for i := range kills {
-		if i%25 == 24 { // start over, so that reading everything stays cheap
+		if i%25 == 24 { // start a new store, because reading a small one is faster
 			dir = t.TempDir()
 		}
 		acked := killOnce(t, exe, dir)
@@ -164,7 +164,7 @@ func killOnce(t *testing.T, exe, dir string) int64 {
 	for {
 		line, err := r.ReadString('\n')
 		if err == io.EOF {
-			break // an incomplete line is no acknowledgement
+			break // an incomplete line does not count as an acknowledgement
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -174,9 +174,9 @@ func killOnce(t *testing.T, exe, dir string) int64 {
 		}
 	}
 	if err := <-killed; err != nil {
-		t.Fatalf("the writer exited by itself: %v: %s", err, stderr.String())
+		t.Fatalf("the writer exited before it was killed: %v: %s", err, stderr.String())
 	}
-	_ = cmd.Wait() // it was killed
+	_ = cmd.Wait() // reports the kill
 	if stderr.Len() > 0 {
 		t.Fatalf("the writer failed: %s", stderr.String())
 	}
@@ -187,7 +187,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 	t.Helper()
 	s, err := Open(dir, &Options{Memory: MinMemory})
 	if err != nil {
-		t.Fatalf("kill %d: %v", kill, err)
+		t.Fatalf("kill %d: opening the store: %v", kill, err)
 	}
 	defer func() {
 		if err := s.Close(); err != nil {
@@ -196,7 +196,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 	}()
 	got, err := contents(s)
 	if err != nil {
-		t.Fatalf("kill %d: %v", kill, err)
+		t.Fatalf("kill %d: Scan: %v", kill, err)
 	}
 	count := -1
 	for k := range killKeys {
@@ -220,13 +220,13 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 		name := fmt.Sprint("job", n)
 		v, exists := got[name]
 		if exists && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !exists && n >= count-killJobs || exists && n < count-killJobs-1 {
-			t.Fatalf("kill %d: after %d batches, %s has %d bytes, exists: %t", kill, count, name, len(v), exists)
+			t.Fatalf("kill %d: after %d batches, key %s is wrong: it has %d bytes, exists: %t", kill, count, name, len(v), exists)
 		}
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
-		t.Fatalf("kill %d: %v", kill, err)
+		t.Fatalf("kill %d: Verify: %v", kill, err)
 	}
 	if int64(count) < acked+1 {
-		t.Fatalf("kill %d: %d batches were acknowledged, but %d exist", kill, acked+1, count)
+		t.Fatalf("kill %d: %d batches were acknowledged, but the store has %d", kill, acked+1, count)
 	}
 }

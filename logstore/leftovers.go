@@ -59,8 +59,8 @@ func parseName(name, prefix string, n *uint32) bool {
 	return err == nil && name == fmt.Sprintf("%s%08d", prefix, *n)
 }
 
-// isOwnFile reports whether a data file belongs to this store. It assumes so for a file
-// without a complete header, which a crash leaves empty, filled with zeros or cut short.
+// isOwnFile reports whether a data file belongs to this store. A file without a complete
+// header counts as this store's, because a crash can leave a file empty, zero-filled or truncated.
 func (c *catalog) isOwnFile(path string) (bool, error) {
 	info, err := c.fs.Info(path)
 	if err != nil || !info.Mode.IsRegular() {

@@ -234,7 +234,7 @@ func (j *mergeJob) run() error {
 }
 
 // checkSpace returns an error if the merge would leave too little disk space for appends.
-// It allows every merge that reclaims space, because those were chosen to fit.
+// It allows every merge that reclaims space, because nextReclaim chose one that fits.
 func (j *mergeJob) checkSpace() error {
 	reporter, ok := j.s.fs.(vfs.SpaceReporter)
 	if !ok || j.reclaims {

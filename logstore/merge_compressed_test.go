@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Full tables must not be merged just because they compress well.
+// TestNoMergeOfCompressedTables checks that segments of full tables are not merged, even if they
+// compress well.
 func TestNoMergeOfCompressedTables(t *testing.T) {
 	for _, c := range []Compression{S2, Zstd} {
 		for _, keys := range []int{1, 1000} {
@@ -30,10 +31,10 @@ func TestNoMergeOfCompressedTables(t *testing.T) {
 			}
 			waitMerged(t, s)
 			if n := s.SegmentCount(); n < minMerge {
-				t.Errorf("%v: only %d segments", c, n)
+				t.Errorf("%v, %d keys: the store has %d segments, want at least %d", c, keys, n, minMerge)
 			}
 			if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
-				t.Errorf("%v, %d keys: a second file exists: %v", c, keys, err)
+				t.Errorf("%v, %d keys: a merge created a second file, or Close failed: %v", c, keys, err)
 			}
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // reset counts the Sets and Deletes of one key.
 type reset struct {
 	count        int  // number of the key's Sets and Deletes in the merged and later segments
-	passed       int  // number of these that isDead has seen
+	passed       int  // number of those Sets and Deletes that isDead has seen
 	firstSegment int  // index of the key's first segment plus one; 0 if it was not measured
 	hasOlder     bool // older segments contain entries of the key, or it is unknown
 }

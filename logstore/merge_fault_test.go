@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A reader must see the content from its start, even from removed files. When it ends,
-// these files must be closed.
+// TestMergeWithReaders checks that readers see the content at their start, even in files that
+// merges removed, and that these files are closed when the readers end.
 func TestMergeWithReaders(t *testing.T) {
 	var open_ atomic.Int64
 	mem := vfstest.NewMem()
@@ -47,7 +47,7 @@ func TestMergeWithReaders(t *testing.T) {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {
 			if err != nil || !bytes.Equal(c.Data, want[c.Key]) {
-				t.Fatalf("key %s: %d bytes, want %d, %v", c.Key, len(c.Data), len(want[c.Key]), err)
+				t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data; error %v", c.Key, len(c.Data), len(want[c.Key]), err)
 			}
 			if seen++; seen > 1 {
 				continue
@@ -58,7 +58,7 @@ func TestMergeWithReaders(t *testing.T) {
 			s.mu.Unlock()
 			waitMerged(t, s)
 			if s.SegmentCount() > 1+round {
-				t.Fatalf("round %d: %d segments", round, s.SegmentCount())
+				t.Fatalf("round %d: the store has %d segments after a merge, want at most %d", round, s.SegmentCount(), 1+round)
 			}
 		}
 		for k, v := range want {
@@ -72,19 +72,19 @@ func TestMergeWithReaders(t *testing.T) {
 	}
 	b, err := io.ReadAll(r)
 	if err := errors.Join(err, r.Close()); err != nil || string(b)+strings.Repeat("more", 3) != string(want["k1"]) {
-		t.Fatalf("%d bytes, %v", len(b), err)
+		t.Fatalf("the reader returned %d bytes, %v, want the old value", len(b), err)
 	}
 	s.segments.discards.Wait()
 	if n := open_.Load(); n > 2 {
-		t.Errorf("%d segment files are open", n)
+		t.Errorf("%d segment files are open after all readers ended, want at most 2", n)
 	}
 	wantMerged(t, s, want)
 	if err := s.Close(); err != nil || open_.Load() != 0 {
-		t.Errorf("%v, %d files are open", err, open_.Load())
+		t.Errorf("Close: %v; %d segment files are still open", err, open_.Load())
 	}
 }
 
-// countOpens counts the open segment files.
+// countOpens counts opened segment files in n.
 type countOpens struct {
 	vfs.FS
 	n *atomic.Int64
@@ -98,7 +98,8 @@ func (c countOpens) OpenFile(name string, flag int, perm os.FileMode) (vfs.File,
 	return f, err
 }
 
-// Drop must not wait for a merge, and Close must not wait for a long one.
+// TestMergeDropped checks that Drop does not wait for a merge, and that Close does not wait for a
+// long merge.
 func TestMergeDropped(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
@@ -142,7 +143,7 @@ func TestMergeDropped(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s.SegmentCount() != before {
-			t.Errorf("after %s: %d segments", end, s.SegmentCount())
+			t.Errorf("after %s: the store has %d segments, want %d", end, s.SegmentCount(), before)
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -155,8 +156,8 @@ func TestMergeDropped(t *testing.T) {
 	}
 }
 
-// A merge without enough space must give up and log that, without an immediate retry. It
-// must not lose data or leave files.
+// TestMergeFullDisk checks that a merge without enough space fails with a log message and is not
+// retried immediately. It must not lose data or leave files.
 func TestMergeFullDisk(t *testing.T) {
 	for call := int64(1); ; call++ {
 		mem := vfstest.NewMem()
@@ -190,7 +191,7 @@ func TestMergeFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		if fault.Hit() && !strings.Contains(log.String(), "merging segments failed") {
-			t.Errorf("fault %d: the log says %q", call, log.String())
+			t.Errorf("fault in call %d: the log contains %q, want a message about the failed merge", call, log.String())
 		}
 		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
@@ -199,22 +200,22 @@ func TestMergeFullDisk(t *testing.T) {
 		wantMerged(t, s, want)
 		names, err := s.listStoreFiles()
 		if err != nil || len(names) > len(s.catalog.files.files())+1 {
-			t.Errorf("fault %d: %q, %v", call, names, err)
+			t.Errorf("fault in call %d: the reopened store has leftover files: %q, error %v", call, names, err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		if !fault.Hit() {
 			if call < 5 {
-				t.Errorf("hit only %d faults", call)
+				t.Errorf("only %d calls were tried, want at least 5", call)
 			}
 			return
 		}
 	}
 }
 
-// Merged data at the end of a file must be truncated: immediately or, after a crash, by
-// the next Open.
+// TestMergeCutsFile checks that merged segments at the end of a file are truncated, either
+// immediately or, if that fails, by the next Open.
 func TestMergeCutsFile(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := mergeHooks
@@ -254,7 +255,7 @@ func TestMergeCutsFile(t *testing.T) {
 		waitMerged(t, s)
 		s.segments.discards.Wait()
 		if s.SegmentCount() != 2 {
-			t.Errorf("%d segments", s.SegmentCount())
+			t.Errorf("case %d: the store has %d segments after the merge, want 2", i, s.SegmentCount())
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -262,12 +263,13 @@ func TestMergeCutsFile(t *testing.T) {
 		}
 		info, err := fs.Info("/s/seg-00000001")
 		if err != nil || (info.Size == first) != (i != 1) {
-			t.Errorf("%d: %d bytes, want %d, %v", i, info.Size, first, err)
+			t.Errorf("case %d: the file has %d bytes, want %d only if it could be truncated; error %v", i, info.Size, first, err)
 		}
 	}
 }
 
-// Damage in a segment must end the merge, but not affect the store.
+// TestMergeOfDamage checks that damage in a segment makes the merge fail, but does not affect the
+// store otherwise.
 func TestMergeOfDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	manySessions(t, mem, 12)
@@ -281,12 +283,12 @@ func TestMergeOfDamage(t *testing.T) {
 	}
 	waitMerged(t, s)
 	if s.SegmentCount() != 12 || !strings.Contains(log.String(), "checksum") {
-		t.Errorf("%d segments; %s", s.SegmentCount(), log.String())
+		t.Errorf("the store has %d segments, want 12; the log, which must mention the checksum, is: %s", s.SegmentCount(), log.String())
 	}
 	mustAppend(t, s, "k", "v")
 	var corrupt *partd.CorruptError
 	if _, err := s.Verify(context.Background()); !errors.As(err, &corrupt) {
-		t.Errorf("Verify: %v", err)
+		t.Errorf("Verify: error %v, want a CorruptError", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

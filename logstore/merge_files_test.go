@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// If it is unknown whether the manifest was replaced, the files of both manifests must
-// stay, and must be closed.
+// TestMergeOfUnknownOutcome checks that if it is unknown whether the manifest was replaced, the
+// files of both manifests remain, and that Close closes all of them.
 func TestMergeOfUnknownOutcome(t *testing.T) {
 	var open_ atomic.Int64
 	var armed atomic.Bool
@@ -42,7 +42,7 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	waitMerged(t, s)
 	wantMerged(t, s, want)
 	if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) || open_.Load() != 0 {
-		t.Errorf("%v, %d files are open", err, open_.Load())
+		t.Errorf("Close: error %v, want ErrNeedsReopen; %d segment files are still open, want 0", err, open_.Load())
 	}
 	h.fs = mem
 	if s, err = open("/s", nil, h); err != nil {
@@ -54,8 +54,8 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	}
 }
 
-// A read that starts before Close must finish correctly afterwards, even if another
-// process merges at the same time.
+// TestMergeWithReaderOfClosedStore checks that a reader that was opened before Close returns the
+// correct value afterwards, even if another process merges segments.
 func TestMergeWithReaderOfClosedStore(t *testing.T) {
 	for _, readOnly := range []bool{false, true} {
 		mem := vfstest.NewMem()
@@ -93,7 +93,7 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 			waitMerged(t, s)
 			s.segments.discards.Wait()
 			if n := s.SegmentCount(); n != 2 {
-				t.Fatalf("open %d: %d segments", i, n)
+				t.Fatalf("after open %d and a merge, the store has %d segments, want 2", i, n)
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
@@ -101,7 +101,7 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 		}
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || string(b) != strings.Repeat("small", 6) {
-			t.Fatalf("read only %t: %q, %v", readOnly, b, err)
+			t.Fatalf("read-only %t: the reader returned %q, %v, want 6 pieces", readOnly, b, err)
 		}
 		if s, err = open("/s", nil, h); err != nil {
 			t.Fatal(err)
@@ -110,7 +110,7 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info, err := mem.Info("/s/seg-00000001"); err != nil || info.Size != end {
-			t.Errorf("without readers, the file has %d bytes, want %d, %v", info.Size, end, err)
+			t.Errorf("after the reader was closed, the file has %d bytes, want %d; error %v", info.Size, end, err)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func (j *mergeJob) undo(remove bool) error {
 // commit replaces the merged segments with the new ones, by one replacement of the manifest.
 func (j *mergeJob) commit() error {
 	// The merge will remove files whose data has long been on disk. So sync the new files
-	// first, even in a store without syncs, and before taking locks, because it takes long.
+	// first, even in a store without syncs. Sync before taking locks, because it is slow.
 	for _, seg := range j.outputs {
 		if err := j.s.syncFile(seg.file.f); err != nil {
 			return err

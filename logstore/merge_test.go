@@ -16,10 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// mergeHooks are hooks with which most segments are small, and a few of them make a merge due.
+// mergeHooks are hooks for stores in which most segments count as small, and four small segments
+// make a merge due.
 var mergeHooks = hooks{tableBytes: 64 << 10, blobBytes: 600, readBytes: 16 << 10, walStep: 4096, minMerge: 4, smallLen: 1 << 20}
 
-// waitMerged waits for the end of a merge.
+// waitMerged waits until no merge is running.
 func waitMerged(t *testing.T, s *Store) {
 	t.Helper()
 	for range 10_000 {
@@ -31,11 +32,11 @@ func waitMerged(t *testing.T, s *Store) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("the merge does not end")
+	t.Fatal("the merge did not end within 10 seconds")
 }
 
-// Merges must not change the content: hot keys, large values and resets, in one or
-// several segments, compressed or not.
+// TestMergeContent checks that merges do not change the content. The data has hot keys, large
+// values and resets. Merges write one or several segments, with and without compression.
 func TestMergeContent(t *testing.T) {
 	for _, c := range []Compression{None, S2, Zstd} {
 		for _, bytesMost := range []int64{0, 4 << 10, 40 << 10} {
@@ -88,7 +89,7 @@ func TestMergeContent(t *testing.T) {
 				}
 				waitMerged(t, s)
 				if n := s.SegmentCount(); bytesMost == 0 && n > 3*3+1 {
-					t.Errorf("%d segments remain", n)
+					t.Errorf("the store has %d segments after merging, want at most 10", n)
 				}
 				wantMerged(t, s, want)
 				if err := s.Close(); err != nil {
@@ -111,28 +112,29 @@ func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || len(got) != len(want) {
-		t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
+		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for k, info := range want {
 		if !bytes.Equal(got[k], info) {
-			t.Fatalf("key %s: %d bytes, want %d", k, len(got[k]), len(info))
+			t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data", k, len(got[k]), len(info))
 		}
 		v, err := s.Get(t.Context(), k)
 		if err != nil || !bytes.Equal(v[0], info) {
-			t.Fatalf("Get of key %s: %d bytes, want %d, %v", k, len(v[0]), len(info), err)
+			t.Fatalf("Get(%s) = %d bytes, want %d bytes or other data; error %v", k, len(v[0]), len(info), err)
 		}
 	}
 	for k, err := range s.Keys(t.Context()) {
 		if err != nil || k.Size != int64(len(want[k.Key])) {
-			t.Fatalf("%+v, %v, want %d bytes", k, err, len(want[k.Key]))
+			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
 		}
 	}
 }
 
-// manySessions creates a store of tiny, unmerged segments.
+// manySessions opens and closes a store n times, so that it has n tiny, unmerged segments. It
+// returns the content.
 func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	t.Helper()
 	want := map[string][]byte{}
@@ -157,8 +159,8 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 	return want
 }
 
-// Sessions that are too short for background merges must neither accumulate segments nor
-// rewrite them repeatedly.
+// TestMergeShortSessions opens and closes a store many times, too quickly for background merges.
+// The store must neither accumulate segments nor rewrite them repeatedly.
 func TestMergeShortSessions(t *testing.T) {
 	const sessions = 300
 	var written int64
@@ -182,19 +184,19 @@ func TestMergeShortSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := s.SegmentCount(); n > 2*minMerge {
-			t.Fatalf("%d segments after %d sessions", n, i)
+			t.Fatalf("the store has %d segments after it was opened %d times", n, i)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if limit := int64(sessions*3/2 + 20); written > limit {
-		t.Errorf("%d writes to segment files, want at most %d", written, limit)
+		t.Errorf("the store made %d writes to segment files, want at most %d", written, limit)
 	}
 }
 
-// An append-only store must never be rewritten, however it is filled, unless it is
-// flushed constantly.
+// TestNoMergeOfFullSegments checks that a store whose segments come from full tables is not
+// rewritten.
 func TestNoMergeOfFullSegments(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, err := open("/s", nil, hooks{fs: mem, tableBytes: 64 << 10})
@@ -210,15 +212,15 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := s.SegmentCount(); n < minMerge {
-		t.Errorf("only %d segments", n)
+		t.Errorf("the store has %d segments, want at least %d", n, minMerge)
 	}
 	if _, err := mem.Info("/s/seg-00000002"); !errors.Is(err, os.ErrNotExist) || s.Close() != nil {
-		t.Errorf("a second file exists: %v", err)
+		t.Errorf("a merge created a second file, or Close failed: %v", err)
 	}
 }
 
-// Gets of single keys must cause a merge of full segments once they have read more than
-// the merge costs.
+// TestMergeForGets checks that Gets of single keys cause a merge of full segments once they have
+// read more bytes than the merge costs.
 func TestMergeForGets(t *testing.T) {
 	h := mergeHooks
 	h.fs, h.minMerge, h.smallLen = vfstest.NewMem(), 0, 0
@@ -247,7 +249,7 @@ func TestMergeForGets(t *testing.T) {
 		waitMerged(t, s)
 	}
 	if before < 20 || s.SegmentCount() >= 4 || gets < 2 {
-		t.Errorf("%d segments, and after %d Gets, %d", before, gets, s.SegmentCount())
+		t.Errorf("the store had %d segments, and after %d Gets %d, want at least 20, and then fewer than 4", before, gets, s.SegmentCount())
 	}
 	wantMerged(t, s, want)
 }

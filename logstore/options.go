@@ -1,10 +1,10 @@
 // Package logstore is partd's log-structured store. It is made for huge numbers of small appends
-// to thousands or millions of keys, and one grouped read of them all.
+// to thousands or millions of keys, followed by one read of everything, grouped by key.
 //
 // An Append writes its batch to a write-ahead file with one call, and copies it into a table in
 // memory that is divided into ranges of key hashes. A full table is written in the background as
-// a segment, range by range. Only reads group by key: they take one range at a time from all
-// segments and group it in the processor's cache. A single option limits memory.
+// a segment, range by range. Only reads group by key: they load one range at a time from all
+// segments and group its entries in the processor's cache. [Options.Memory] limits memory.
 //
 // docs/format.md describes the files; docs/design.md explains the design.
 package logstore
@@ -111,7 +111,7 @@ type hooks struct {
 	smallLen    int64 // maximum size of a small segment
 	mergeBytes  int64 // maximum size of a merged segment, and of data loaded at a time
 
-	// bytes of dead data up to which nothing is reclaimed; if negative, nothing ever is
+	// dead bytes that the store tolerates before it reclaims space; if negative, it never does
 	reclaimSlack int64
 
 	// Each of these disables one protection, to prove that the crash tests detect it.

@@ -21,7 +21,7 @@ import (
 // if all possibly dead bytes together exceed the limit. It rewrites the segments with the
 // most dead bytes, a few files at a time, so that the temporary space is bounded.
 
-// reclaiming is what the store knows about its dead data, guarded by Store.mu.
+// reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
 	slack    int64 // dead bytes that are never worth measuring
 	squeezed bool  // Reclaim reduced slack
@@ -58,7 +58,7 @@ type segmentAt struct {
 func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
 
 type waste struct {
-	bytes int64 // bytes that a merge of this segment alone would free
+	bytes int64 // bytes that merging only this segment would free
 	marks int64 // bytes of delete markers that older segments still need
 	blobs int64 // bytes of large values that only dead entries refer to
 }
@@ -66,9 +66,9 @@ type waste struct {
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
 // maxDead returns the number of bytes that may be dead in a store of the given size:
-// three quarters of the live bytes, plus slack. So freeing a byte costs at most about 4/3
-// bytes of writing.
-func (r *reclaiming) maxDead(of int64) int64 { return (3*of + 4*r.slack) / 7 }
+// three quarters of the live bytes, plus slack. With this limit, freeing a byte costs at
+// most about 4/3 bytes of writing.
+func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7 }
 
 // dead returns the bytes that are known to be dead. mu must be held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
@@ -90,10 +90,10 @@ func (s *Store) reclaimDue() bool {
 }
 
 // due reports whether to measure the dead data of a store of the given size now, or
-// returns how long to wait. It returns false, 0 if there is nothing to measure. oldRead
-// tells whether readers may use old versions.
-func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration) {
-	if r.off || r.force && oldRead {
+// returns how long to wait. It returns false, 0 if there is nothing to measure.
+// hasOldReaders means that readers may use old versions.
+func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Duration) {
+	if r.off || r.force && hasOldReaders {
 		return false, 0
 	}
 	tooMuch := func(more float64) bool {
@@ -112,10 +112,10 @@ func (r *reclaiming) due(size int64, oldRead bool) (due bool, wait time.Duration
 // fail delays the next attempt. mu must be held.
 func (r *reclaiming) fail() {
 	r.force, r.failed = true, min(r.failed+1, 6)
-	r.rest(time.Second << r.failed)
+	r.postpone(time.Second << r.failed)
 }
 
-func (r *reclaiming) rest(minWait time.Duration) {
+func (r *reclaiming) postpone(minWait time.Duration) {
 	if next := time.Now().Add(minWait); next.After(r.next) {
 		r.next = next
 	}
@@ -218,14 +218,14 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	err = s.flushLocked(ctx)
 	s.mu.Unlock()
 	s.lifeMu.RUnlock()
-	full := err
+	flushErr := err
 	if isFull(err) {
 		old, err = nil, nil // segments may still contain dead data to free
 	}
 	if err != nil {
 		return err
 	}
-	present, err := s.measureWaste(ctx, old, suspect.likely)
+	referenced, err := s.measureWaste(ctx, old, suspect.likely)
 	for err == nil {
 		var j *mergeJob
 		if j, err = s.nextReclaim(ctx); j == nil {
@@ -233,14 +233,14 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 		}
 		if err = j.run(); err == nil {
 			for f, n := range j.freed {
-				present[f] -= n
+				referenced[f] -= n
 			}
 		}
 	}
 	if err == nil {
-		err = s.sweepBlobs(ctx, files, old, present)
+		err = s.sweepBlobs(ctx, files, old, referenced)
 	}
-	if err = cmp.Or(err, full); err == nil { // after an error, the tables are measured later
+	if err = cmp.Or(err, flushErr); err == nil { // after an error, the tables are measured later
 		s.mu.Lock()
 		s.reclaim.failed = 0
 		s.mu.Unlock()
@@ -255,8 +255,8 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 func (s *Store) Reclaim(ctx context.Context) {
 	s.mu.Lock()
 	r := &s.reclaim
-	never := r.next.IsZero() // earlier merges may have left dead large values
-	if (never || r.suspect.possible > 0) && time.Now().After(r.next) {
+	neverMeasured := r.next.IsZero() // then merges before Open may have left dead large values
+	if (neverMeasured || r.suspect.possible > 0) && time.Now().After(r.next) {
 		r.force, r.squeezed, r.slack = true, true, min(r.slack, s.segments.size.Load()/8)
 		s.considerMerge()
 	}
@@ -318,11 +318,11 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 			best = i
 		}
 	}
-	must := s.reclaim.wasted > s.reclaim.maxDead(s.segments.size.Load()-s.reclaim.garbage)
-	if best < 0 && must && tooLarge > 0 {
-		return nil, fmt.Errorf("giving space back temporarily needs %d bytes of the disk, but %d are free", tooLarge, room)
+	mustReclaim := s.reclaim.wasted > s.reclaim.maxDead(s.segments.size.Load()-s.reclaim.garbage)
+	if best < 0 && mustReclaim && tooLarge > 0 {
+		return nil, fmt.Errorf("reclaiming space temporarily needs %d bytes of disk, but only %d are free", tooLarge, room)
 	}
-	if best < 0 || !must && files[best].gain < files[best].live {
+	if best < 0 || !mustReclaim && files[best].gain < files[best].live {
 		return nil, nil
 	}
 	live := files[best].live

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestReclaimDuringRead checks that a reader keeps its data, and that the space is
-// freed once the reader is closed, without another change.
+// TestReclaimDuringRead checks that a reader can read its data while space is reclaimed, and that
+// closing the reader frees the space without another change.
 func TestReclaimDuringRead(t *testing.T) {
 	for _, size := range []int{10_000, 100_000} { // small values are in segments, large ones in blob files
 		dir := t.TempDir()
@@ -32,7 +32,7 @@ func TestReclaimDuringRead(t *testing.T) {
 		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 9 { // all except key 9
+		for i := range 9 { // delete all keys except 9
 			if err := s.Delete(t.Context(), fmt.Sprint(i)); err != nil {
 				t.Fatal(err)
 			}
@@ -41,14 +41,14 @@ func TestReclaimDuringRead(t *testing.T) {
 		held := disk(t, dir, "blob-")
 		b, err := io.ReadAll(r)
 		if err != nil || string(b) != strings.Repeat(value, 2_000_000/size)[10:] {
-			t.Fatalf("the reader got %d bytes, %v", len(b), err)
+			t.Fatalf("the reader returned %d bytes, %v, want the rest of the value", len(b), err)
 		}
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
 		settle(t, s)
 		if n := disk(t, dir, "seg-") + disk(t, dir, "blob-"); n > 7<<20 {
-			t.Errorf("values of %d bytes: beside the reader there were %d bytes of them, in the end %d", size, held, n)
+			t.Errorf("values of %d bytes: with an open reader, blob files used %d bytes; after it was closed, all data files use %d, want at most 7 MiB", size, held, n)
 		}
 		wantValue(t, s, "9", strings.Repeat(value, 2_000_000/size))
 		if _, err := s.Verify(t.Context()); err != nil {
@@ -60,7 +60,7 @@ func TestReclaimDuringRead(t *testing.T) {
 	}
 }
 
-// TestReclaimEnded runs Drop and Close at every step of reclaiming.
+// TestReclaimEnded starts Drop and Close at each call of reclaiming to the file system.
 func TestReclaimEnded(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
@@ -102,13 +102,13 @@ func TestReclaimEnded(t *testing.T) {
 				break
 			}
 			if err := <-done; err != nil {
-				t.Fatalf("call %d: %s: %v", at, end, err)
+				t.Fatalf("%[2]s at call %[1]d: %[3]v", at, end, err)
 			}
 			wanted := want
 			if end == "drop" {
 				wanted = map[string][]byte{"k": []byte("v")}
 				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Fatalf("call %d: %v", at, err)
+					t.Fatalf("Append after a drop at call %d: %v", at, err)
 				}
 				waitMerged(t, s)
 				if err := s.Close(); err != nil {
@@ -116,23 +116,23 @@ func TestReclaimEnded(t *testing.T) {
 				}
 			}
 			if n := mem.OpenCount(); n != 0 {
-				t.Fatalf("call %d: %s: %d files are open", at, end, n)
+				t.Fatalf("%[2]s at call %[1]d: %[3]d files are still open", at, end, n)
 			}
 			h.fs = mem
 			s = opener(t, "/s", reclaimOpts, h)()
 			got, err := contents(s)
 			if err != nil || !equalContents(got, wanted) {
-				t.Fatalf("call %d: %s: %d keys instead of %d, %v", at, end, len(got), len(wanted), err)
+				t.Fatalf("%[2]s at call %[1]d: the reopened store has %[3]d keys, want %[4]d keys or other values; error %[5]v", at, end, len(got), len(wanted), err)
 			}
 			_, err = s.Verify(t.Context())
 			if err := errors.Join(err, s.Close()); err != nil {
-				t.Fatalf("call %d: %s: %v", at, end, err)
+				t.Fatalf("%[2]s at call %[1]d: Verify or Close of the reopened store: %[3]v", at, end, err)
 			}
 		}
 	}
 }
 
-// TestReclaimDuringAppend checks that reclaiming keeps a large value that is being
+// TestReclaimDuringAppend checks that reclaiming does not remove a large value that is being
 // written, although no segment refers to it yet.
 func TestReclaimDuringAppend(t *testing.T) {
 	hold, held := make(chan struct{}), make(chan struct{})

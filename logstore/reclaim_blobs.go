@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// A blob file is removed if no segment refers to it. If more than half of it is
-// unreferenced, it is replaced by a sparse copy, in which values keep their offsets, so
-// that no entry changes. Both wait until no reader uses older segments, which may contain
-// more references.
+// The store removes a blob file if no segment refers to it. If more than half of a file is
+// unreferenced, the store replaces it by a sparse copy. In the copy, values keep their
+// offsets, so that no entry changes. Both wait until no reader uses older segments, which
+// may contain more references.
 
 const blobTmpName = "blob.tmp"
 
@@ -66,10 +66,10 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	return old, s.waitChanges(ctx)
 }
 
-// sweepBlobs frees the unreferenced bytes of old blob files. present holds the referenced
-// bytes of each file. It copies a few files at a time, to limit the memory for their
-// references.
-func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, present map[uint32]int64) error {
+// sweepBlobs frees the unreferenced bytes of old blob files. referenced holds the number of
+// referenced bytes of each file. sweepBlobs copies a few files at a time, to limit the
+// memory for their references.
+func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, referenced map[uint32]int64) error {
 	limit := s.opts.Memory / 64 / extentMemory
 	s.mu.Lock()
 	slack := s.reclaim.slack
@@ -80,7 +80,7 @@ func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile,
 		for len(old) > 0 && (values < limit || len(victims) == 0) {
 			f := old[0]
 			old = old[1:]
-			if n := present[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.copiedBytes == 0 || n < f.copiedBytes/2) {
+			if n := referenced[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.copiedBytes == 0 || n < f.copiedBytes/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
 			}
@@ -112,17 +112,17 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	}
 	j := &mergeJob{s: s, ctx: ctx, view: s.segmentsView(s.segments.list)}
 	s.mu.Unlock()
-	kept := map[uint32][]extent{}
+	extents := map[uint32][]extent{}
 	for _, f := range victims {
-		kept[f.Number] = nil
+		extents[f.Number] = nil
 	}
 	err := j.eachIn(0, len(j.view.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
 		if e.Kind != segment.KindBlob {
 			return nil
 		}
 		ref, err := segment.ParseBlobRef(e.Value)
-		if list, found := kept[ref.File]; err == nil && found {
-			kept[ref.File] = append(list, extent{ref.Off, ref.StoredLen()})
+		if list, found := extents[ref.File]; err == nil && found {
+			extents[ref.File] = append(list, extent{ref.Off, ref.StoredLen()})
 		}
 		return err
 	})
@@ -131,7 +131,7 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	}
 	for _, f := range victims {
 		size := f.onDisk()
-		if list := kept[f.Number]; len(list) == 0 {
+		if list := extents[f.Number]; len(list) == 0 {
 			err = s.removeBlobs(files, f)
 		} else {
 			err = s.copyBlobs(ctx, files, f, list)
@@ -141,8 +141,8 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 		}
 		s.mu.Lock()
 		if s.catalog.files == files {
-			if now := files.file(f.Number, segment.BlobFile); now != nil {
-				size -= now.onDisk()
+			if current := files.file(f.Number, segment.BlobFile); current != nil {
+				size -= current.onDisk()
 			}
 			s.segments.size.Add(-size)
 			s.reclaim.garbage = max(s.reclaim.garbage-size, 0)
@@ -152,9 +152,9 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	return nil
 }
 
-// replaceBlobs removes a blob file from the store and adds others in its place. ready
+// replaceBlobs removes a blob file from the store and adds replacements, if any. commit
 // must make the change on disk.
-func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, others ...*dataFile) error {
+func (s *Store) replaceBlobs(files *fileSet, f *dataFile, commit func() error, replacements ...*dataFile) error {
 	s.lifeMu.RLock() // prevents Drop and Close
 	defer s.lifeMu.RUnlock()
 	s.mu.Lock()
@@ -167,8 +167,8 @@ func (s *Store) replaceBlobs(files *fileSet, f *dataFile, ready func() error, ot
 		return err
 	}
 	s.catalog.mu.Lock()
-	if err = ready(); err == nil {
-		files.replace([]*dataFile{f}, others...)
+	if err = commit(); err == nil {
+		files.replace([]*dataFile{f}, replacements...)
 	}
 	s.catalog.mu.Unlock()
 	if err != nil {

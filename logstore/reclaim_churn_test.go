@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// churn runs many short jobs on a store. Each job appends to its own keys and reads them;
-// a later job removes them. Some other keys stay.
+// churn runs many short jobs on a store. Each job appends to its own keys and reads them, and a
+// later job removes them. Some other keys remain.
 type churn struct {
 	t        *testing.T
 	s        *Store
@@ -23,7 +23,7 @@ type churn struct {
 	live     map[string]int64
 	sum      int64
 	room     int64   // disk space allowed besides the live data and memory
-	maxRatio float64 // largest use so far, relative to the bound
+	maxRatio float64 // largest disk usage so far, relative to the bound
 	log      []string
 }
 
@@ -56,7 +56,7 @@ func (c *churn) sample() int64 {
 	bound := 2*c.sum + 2*c.mem + c.room
 	c.maxRatio = max(c.maxRatio, float64(used)/float64(bound))
 	if used > bound {
-		c.t.Errorf("%d bytes on the disk, of which %d are live: more than %d", used, c.sum, bound)
+		c.t.Errorf("the store uses %d bytes of disk for %d live bytes, want at most %d", used, c.sum, bound)
 	}
 	return used
 }
@@ -79,7 +79,7 @@ func (c *churn) job(n int) {
 	for i := range 24 {
 		v, err := c.s.Get(c.t.Context(), name(n, i))
 		if err != nil || int64(len(v[0])) != c.live[name(n, i)] {
-			c.t.Fatalf("%s: %d bytes instead of %d, %v", name(n, i), len(v[0]), c.live[name(n, i)], err)
+			c.t.Fatalf("Get(%s) = %d bytes, want %d; error %v", name(n, i), len(v[0]), c.live[name(n, i)], err)
 		}
 	}
 	const later = 3
@@ -105,8 +105,8 @@ func (c *churn) job(n int) {
 	c.sample()
 }
 
-// TestChurn checks that the disk space of many short jobs always stays within bounds.
-// PARTD_JOBS sets the number of jobs. Without it there are 60 jobs, and half of the room.
+// TestChurn checks that the disk space of many short jobs stays within bounds. PARTD_JOBS sets
+// the number of jobs. If it is unset, there are 60 jobs, and less disk space is allowed.
 func TestChurn(t *testing.T) {
 	room := int64(256 << 20)
 	jobs, err := strconv.Atoi(os.Getenv("PARTD_JOBS"))
@@ -126,30 +126,30 @@ func TestChurn(t *testing.T) {
 	}
 	took := time.Since(start)
 	settle(t, c.s)
-	t.Logf("%d jobs, %d MB, %.1f s; live+disk in MiB: %s, at the end %d; at most %.2f of the bound",
+	t.Logf("%d jobs, %d MB, %.1f s; live data + disk usage in MiB: %s; final disk usage %d; peak %.2f of the bound",
 		jobs, appended, took.Seconds(), strings.Join(c.log, " "), c.sample()>>20, c.maxRatio)
 	for k, want := range c.live {
 		v, err := c.s.Get(t.Context(), k)
 		if err != nil || int64(len(v[0])) != want {
-			t.Errorf("%s: %d bytes instead of %d, %v", k, len(v[0]), want, err)
+			t.Errorf("Get(%s) = %d bytes, want %d; error %v", k, len(v[0]), want, err)
 		}
 	}
 	if found, err := c.s.Verify(t.Context()); err != nil || found.Bytes < c.sum {
-		t.Errorf("%d bytes instead of %d, %v", found.Bytes, c.sum, err)
+		t.Errorf("Verify counts %d bytes, want at least %d; error %v", found.Bytes, c.sum, err)
 	}
 	if err := c.s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if used := disk(t, c.dir, ""); used > 2*c.sum+c.s.reclaim.slack*2 {
-		t.Errorf("closed, the store takes %d bytes, %d are live", used, c.sum)
+		t.Errorf("the closed store uses %d bytes of disk for %d live bytes", used, c.sum)
 	}
 }
 
-// BenchmarkChurn appends and deletes, with and without reclaiming. One operation appends
-// 1 MiB. It also reports the longest Append.
+// BenchmarkChurn measures appends and deletes, with and without reclaiming. One operation appends
+// 1 MiB. The benchmark also reports the duration of the longest Append.
 func BenchmarkChurn(b *testing.B) {
 	value := bytes.Repeat([]byte("v"), 1000)
-	for name, slack := range map[string]int64{"kept": -1, "given back": 0} {
+	for name, slack := range map[string]int64{"not reclaimed": -1, "reclaimed": 0} {
 		b.Run(name, func(b *testing.B) {
 			s, err := open(b.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: slack})
 			if err != nil {

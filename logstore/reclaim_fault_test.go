@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// wasteful creates a closed store that is three quarters dead, with small entries, large
-// values and hot keys. It returns the live content.
+// wasteful creates a closed store in which three quarters of the data are dead. The data has small
+// entries, large values and hot keys. wasteful returns the live content.
 func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 	t.Helper()
 	h.fs, h.reclaimSlack = fs, -1
@@ -57,7 +57,7 @@ func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 
 var reclaimOpts = &Options{Memory: MinMemory, FileSize: 16 << 10}
 
-// reclaimNow reclaims space with the given slack and waits for the end.
+// reclaimNow reclaims space with the given slack, and waits until that has ended.
 func reclaimNow(t *testing.T, s *Store, slack int64) {
 	t.Helper()
 	s.mu.Lock()
@@ -83,15 +83,15 @@ func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	return n
 }
 
-// TestReclaimFault injects failures into reclaiming. Nothing may be lost, all files must
-// be closed, and the next attempt must free the space.
+// TestReclaimFault makes calls of reclaiming to the file system fail. No data may be lost, all
+// files must be closed, and the next attempt must free the space.
 func TestReclaimFault(t *testing.T) {
 	const slack = 1 << 10
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
 	want := wasteful(t, start, h)
-	first, step := int64(0), int64(4) // tests every fourth call for each kind of failure; PARTD_FAULTS tests every call
+	first, step := int64(0), int64(4) // by default, only every fourth call fails
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
@@ -103,7 +103,7 @@ func TestReclaimFault(t *testing.T) {
 				fault := &vfstest.Fault{Call: at, Err: errno, Persists: stays, ShortWrite: at%2 == 0}
 				var armed atomic.Bool
 				fault.Match = func(vfstest.Op, string) bool { return armed.Load() }
-				var kept atomic.Bool // a file was not removed; the next open removes it
+				var kept atomic.Bool // a file could not be removed, so the next open removes it
 				h.fs, h.reclaimSlack = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 					err := fault.Check(op, name)
 					if err != nil && op == vfstest.OpRemove {
@@ -117,14 +117,14 @@ func TestReclaimFault(t *testing.T) {
 				armed.Store(true)
 				reclaimNow(t, s, slack)
 				armed.Store(false)
-				what := fmt.Sprintf("%v, stays %t, at call %d", errno, stays, at)
+				what := fmt.Sprintf("fault %v (persists %t) in call %d", errno, stays, at)
 				check := func() {
 					t.Helper()
 					if got, err := contents(s); err != nil || !equalContents(got, want) {
-						t.Fatalf("%s: %d keys instead of %d, or others: %v", what, len(got), len(want), err)
+						t.Fatalf("%s: the store has %d keys, want %d keys or other values; error %v", what, len(got), len(want), err)
 					}
 					if _, err := s.Verify(t.Context()); err != nil {
-						t.Fatalf("%s: %v", what, err)
+						t.Fatalf("%s: Verify: %v", what, err)
 					}
 				}
 				check()
@@ -142,18 +142,18 @@ func TestReclaimFault(t *testing.T) {
 					t.Fatal(err)
 				}
 				if n := mem.OpenCount(); n != 0 {
-					t.Fatalf("%s: %d files are open", what, n)
+					t.Fatalf("%s: %d files are still open", what, n)
 				}
 				s = reopen()
 				check()
 				if left := dataBytesOf(t, mem, s); left > before*2/3 || after > left+8<<10 && !kept.Load() {
-					t.Fatalf("%s: of %d bytes there are %d left, and after opening again %d", what, before, after, left)
+					t.Fatalf("%s: the data files had %d bytes, after reclaiming %d, and after reopening %d", what, before, after, left)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
 				if !fault.Hit() {
-					t.Logf("%v, stays %t: %d calls, %d bytes, then %d", errno, stays, at, before, after)
+					t.Logf("fault %v (persists %t): %d calls, %d bytes before reclaiming, %d after", errno, stays, at, before, after)
 					break
 				}
 			}
@@ -170,7 +170,7 @@ func equalContents(got, want map[string][]byte) bool {
 	return len(got) == len(want)
 }
 
-// littleRoom is a disk with a settable size.
+// littleRoom is a disk with an adjustable size. It records the peak of the bytes in use.
 type littleRoom struct {
 	vfs.FS
 	t    *testing.T
@@ -187,8 +187,8 @@ func (d *littleRoom) used() int64 {
 
 func (d *littleRoom) Free(string) (int64, error) { return d.size.Load() - d.used(), nil }
 
-// TestReclaimLittleRoom checks that space is reclaimed in steps if the live data needs
-// more than the free space.
+// TestReclaimLittleRoom checks that space is reclaimed in steps if the live data is larger than the
+// free space.
 func TestReclaimLittleRoom(t *testing.T) {
 	d := &littleRoom{t: t, dir: t.TempDir()}
 	d.size.Store(1 << 40)
@@ -220,9 +220,9 @@ func TestReclaimLittleRoom(t *testing.T) {
 	d.size.Store(before + room)
 	reclaimNow(t, s, 1<<20)
 	after := d.used()
-	t.Logf("%d live, disk %d, at most %d, then %d", live, before, d.peak.Load(), after)
+	t.Logf("%d live bytes; disk usage before %d, peak %d, after %d", live, before, d.peak.Load(), after)
 	if d.peak.Load() > before+room || after > int64(live)*3/2+8<<20 {
-		t.Errorf("with %d bytes live, and %d of room, the disk had %d, at most %d, then %d", live, room, before, d.peak.Load(), after)
+		t.Errorf("with %d live bytes and %d free bytes, the disk usage was %d, at its peak %d, and then %d", live, room, before, d.peak.Load(), after)
 	}
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Error(err)

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestReclaimAfterSets sets keys repeatedly, which frees little, and then deletes other
-// keys. It checks that the space of those is still freed: after sets of one key, and
-// after sets of so many keys that a measurement found too little.
+// TestReclaimAfterSets sets keys repeatedly, which frees little space, and then deletes other keys.
+// The space of the deleted keys must be freed, both after sets of one key, and after sets of so many
+// keys that a measurement found few dead bytes.
 func TestReclaimAfterSets(t *testing.T) {
 	for _, keys := range []int{1, 5000} {
 		t.Run(fmt.Sprint(keys), func(t *testing.T) {
@@ -37,11 +37,11 @@ func TestReclaimAfterSets(t *testing.T) {
 			s.mu.Lock()
 			if keys > 1 {
 				if s.reclaim.share > 1.0/4 {
-					t.Errorf("after %d keys were set, a share of %f is taken for dead", keys, s.reclaim.share)
+					t.Errorf("after sets of %d keys, the expected share of dead bytes is %f, want at most 1/4", keys, s.reclaim.share)
 				}
-				s.reclaim.next = time.Now().Add(time.Hour) // prevents any other measurement
+				s.reclaim.next = time.Now().Add(time.Hour) // prevents another measurement
 			} else if s.reclaim.share < 1 {
-				t.Errorf("after one key was set, a share of %f is taken for dead", s.reclaim.share)
+				t.Errorf("after sets of one key, the expected share of dead bytes is %f, want 1", s.reclaim.share)
 			}
 			s.mu.Unlock()
 			for i := range 256 {
@@ -58,7 +58,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			}
 			for i := 0; disk(t, dir, "seg-") > 5<<20; i++ {
 				if time.Sleep(10 * time.Millisecond); i == 1000 {
-					t.Fatalf("%d bytes are still there", disk(t, dir, "seg-"))
+					t.Fatalf("segments still use %d bytes after 10 seconds, want at most 5 MiB", disk(t, dir, "seg-"))
 				}
 			}
 			settle(t, s)
@@ -88,8 +88,8 @@ func (f denseFile) Info() (vfs.Info, error) {
 	return info, err
 }
 
-// TestReclaimWithoutHoles checks that, without sparse files, a blob file is copied only
-// once.
+// TestReclaimWithoutHoles checks that on a file system without sparse files, a blob file is copied
+// only once.
 func TestReclaimWithoutHoles(t *testing.T) {
 	copies := 0
 	mem := vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
@@ -119,15 +119,15 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	}
 	wantValue(t, s, "3", value)
 	if first == 0 || copies > first {
-		t.Errorf("%d copies, and then %d", first, copies-first)
+		t.Errorf("blob files were copied %d times at first and %d times later, want at least once and then never", first, copies-first)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestReclaimAfterFullDisk checks that deletes which could not be flushed to a full disk
-// are measured later.
+// TestReclaimAfterFullDisk checks that the space of deleted keys is freed later if a full disk at
+// first prevents flushing the deletes.
 func TestReclaimAfterFullDisk(t *testing.T) {
 	var full atomic.Bool
 	mem := vfstest.NewMem()
@@ -160,7 +160,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	s.mu.Unlock()
 	settle(t, s)
 	if n := dataBytesOf(t, mem, s); n > 8<<10 {
-		t.Errorf("%d bytes are still there", n)
+		t.Errorf("data files still use %d bytes, want at most 8 KiB", n)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -173,8 +173,8 @@ func TestMeasureAfterDrop(t *testing.T) {
 	s := opener(t, "/s", nil, hooks{fs: vfstest.NewMem()})()
 	defer s.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // as Drop does
+	cancel() // Drop cancels the context of a measurement
 	if _, err := s.measureWaste(ctx, nil, 1<<40); err == nil || s.reclaim.share < 1 {
-		t.Errorf("%v, and a share of %g is dead", err, s.reclaim.share)
+		t.Errorf("measureWaste: error %v, want an error; the expected share of dead bytes is %g, want 1", err, s.reclaim.share)
 	}
 }

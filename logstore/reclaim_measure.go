@@ -12,11 +12,11 @@ import (
 
 // measurement finds the dead data of each segment.
 type measurement struct {
-	j       *mergeJob // provides the reads; never run
-	waste   []waste
-	large   bool             // the store has large values
-	present map[uint32]int64 // bytes that entries refer to, by blob file
-	blobs   []int64          // bytes of large values, by part of the hash space
+	j          *mergeJob // provides the reads; never run
+	waste      []waste
+	hasBlobs   bool             // the store has large values
+	referenced map[uint32]int64 // bytes that entries refer to, by blob file
+	blobs      []int64          // bytes of large values, by part of the hash space
 }
 
 // measureWaste reads all segments and records the dead bytes of each. It returns the
@@ -39,12 +39,12 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 	}
 	s.mu.Unlock()
 
-	m := &measurement{j: j, waste: make([]waste, len(v.segments)), present: map[uint32]int64{}, blobs: make([]int64, 1<<s.tables.bits)}
-	m.large = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
-	k := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
+	m := &measurement{j: j, waste: make([]waste, len(v.segments)), referenced: map[uint32]int64{}, blobs: make([]int64, 1<<s.tables.bits)}
+	m.hasBlobs = slices.ContainsFunc(v.files.files(), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
+	splitBits := bits.Len64(uint64(j.inputBytes / (16 * j.limit)))
 	var err error
-	for i := 0; i < 1<<k && err == nil; i++ {
-		err = m.interval(segment.HashBounds(i, i+1, uint8(k)))
+	for i := 0; i < 1<<splitBits && err == nil; i++ {
+		err = m.measureInterval(segment.HashBounds(i, i+1, uint8(splitBits)))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,15 +75,15 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 	}
 	s.segments.size.Store(total)
 	for _, f := range old {
-		r.garbage += max(f.onDisk()-m.present[f.Number], 0)
+		r.garbage += max(f.onDisk()-m.referenced[f.Number], 0)
 	}
 	if likely > float64(s.reclaim.slack/8) {
 		r.share *= min(max(2*float64(r.dead()-before)/likely, 1.0/8), 8)
 		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
 	r.blobs, r.force = m.blobs, false
-	r.rest(max(32*time.Since(began), 10*time.Second)) // limits measuring to a small part of the time
-	return m.present, nil
+	r.postpone(max(32*time.Since(began), 10*time.Second)) // spend only a small part of the time measuring
+	return m.referenced, nil
 }
 
 // onDisk returns the disk space that the file uses, or 0 if it is unknown.
@@ -95,9 +95,9 @@ func (f *dataFile) onDisk() int64 {
 	return min(info.Disk, info.Size)
 }
 
-// interval measures an interval of hashes, and splits it if its deletes and replacements
-// need too much memory.
-func (m *measurement) interval(lo, hi uint64) error {
+// measureInterval measures an interval of hashes, and splits it if its deletes and
+// replacements need too much memory.
+func (m *measurement) measureInterval(lo, hi uint64) error {
 	j := m.j
 	limit := j.limit / 2
 	if lo == hi {
@@ -106,23 +106,24 @@ func (m *measurement) interval(lo, hi uint64) error {
 	err := j.findResets(lo, hi, limit)
 	if err == errTooMuch {
 		mid := lo + (hi-lo)/2
-		if err := m.interval(lo, mid); err != nil {
+		if err := m.measureInterval(lo, mid); err != nil {
 			return err
 		}
-		return m.interval(mid+1, hi)
+		return m.measureInterval(mid+1, hi)
 	}
-	if err != nil || len(j.resets) == 0 && !m.large {
+	if err != nil || len(j.resets) == 0 && !m.hasBlobs {
 		return err
 	}
 	for i := range m.waste {
-		if err := j.eachIn(i, i+1, lo, hi, func(e *segment.Entry) error { return m.entry(i, e) }); err != nil {
+		if err := j.eachIn(i, i+1, lo, hi, func(e *segment.Entry) error { return m.countEntry(i, e) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *measurement) entry(i int, e *segment.Entry) error {
+// countEntry adds an entry of segment i to the measurement.
+func (m *measurement) countEntry(i int, e *segment.Entry) error {
 	var large int64
 	if e.Kind == segment.KindBlob {
 		ref, err := segment.ParseBlobRef(e.Value)
@@ -130,7 +131,7 @@ func (m *measurement) entry(i int, e *segment.Entry) error {
 			return err
 		}
 		large = ref.StoredLen()
-		m.present[ref.File] += large
+		m.referenced[ref.File] += large
 		m.blobs[segment.RangeIndex(m.j.s.format.HashBytes(e.Key), m.j.s.tables.bits)] += large
 	}
 	r := m.j.resets[string(e.Key)]

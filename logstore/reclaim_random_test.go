@@ -18,8 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// lackOfRoom is a disk on which some writes fail, and which now and then reports little
-// free space.
+// lackOfRoom is a disk that sometimes reports little free space.
 type lackOfRoom struct {
 	vfs.FS
 	calls atomic.Uint64
@@ -29,14 +28,14 @@ func (d *lackOfRoom) Free(string) (int64, error) {
 	return []int64{1 << 40, 1<<20 + 40<<10, 0, 1 << 21}[d.calls.Add(1)%4], nil
 }
 
-// TestReclaimDuringFailures reclaims space during changes, some of which fail because the
-// disk is full. Nothing may be lost.
+// TestReclaimDuringFailures reclaims space while goroutines make changes, some of which fail
+// because the disk is full. No acknowledged data may be lost.
 func TestReclaimDuringFailures(t *testing.T) {
 	for seed := range uint64(6) {
 		mem := vfstest.NewMem()
 		var full atomic.Uint64
 		disk := &lackOfRoom{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-			// manifests and segments fail, too, but rarely
+			// Writes to manifests and segments fail too, but rarely.
 			n := full.Add(0x9E3779B97F4A7C15) >> 54
 			if op == vfstest.OpWrite && n%4 == 0 {
 				time.Sleep(500 * time.Microsecond) // give other goroutines time between two writes
@@ -84,14 +83,14 @@ func TestReclaimDuringFailures(t *testing.T) {
 		check := func() {
 			t.Helper()
 			if got, err := contents(s); err != nil || !equalContents(got, all) {
-				t.Fatalf("seed %d: %d keys instead of %d, or others: %v", seed, len(got), len(all), err)
+				t.Fatalf("seed %d: the store has %d keys, want %d keys or other values; error %v", seed, len(got), len(all), err)
 			}
 			if _, err := s.Verify(t.Context()); err != nil {
-				t.Fatalf("seed %d: %v", seed, err)
+				t.Fatalf("seed %d: Verify: %v", seed, err)
 			}
 		}
 		check()
-		_ = s.Close() // may fail: there may be no room for the last table
+		_ = s.Close() // may fail, because the disk may be full
 		disk.FS = mem
 		s = reopen()
 		check()
@@ -99,7 +98,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := mem.OpenCount(); n != 0 {
-			t.Errorf("%d files are open", n)
+			t.Errorf("seed %d: %d files are still open", seed, n)
 		}
 	}
 }
@@ -136,12 +135,12 @@ func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[strin
 		case err == nil:
 			want[k] = next
 		case !isFull(err) || errors.Is(err, partd.ErrUnknownOutcome) || s.checkPoisoned() != nil:
-			t.Errorf("%s: %v", k, err)
+			t.Errorf("change of key %s: error %v, want one about a full disk with a known outcome", k, err)
 			return
 		}
 		if n%8 == 0 {
 			if got, err := s.Get(ctx, k); err != nil || !bytes.Equal(got[0], want[k]) {
-				t.Errorf("%s: not the %d bytes that it has, or %v", k, len(want[k]), err)
+				t.Errorf("Get(%s) differs from the expected %d bytes, or failed: %v", k, len(want[k]), err)
 				return
 			}
 		}

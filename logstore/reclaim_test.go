@@ -35,8 +35,8 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 	}
 }
 
-// ledgers returns the ledgers of all data that ever reached the store's segments, and of
-// the data removed from them.
+// ledgers returns the ledger of all data that was ever written to segments, and the ledger of the
+// data removed from them.
 func (s *Store) ledgers() (in, removed Ledger) {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *Store) ledgers() (in, removed Ledger) {
 	return in, removed
 }
 
-// noteIn adds a change of the test to the ledger.
+// noteIn adds the entries of a change to a ledger.
 func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
@@ -58,7 +58,7 @@ func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 }
 
 // TestReclaimContent makes random changes while space is reclaimed. The content must stay
-// right, and the ledger must equal the live plus the removed data.
+// correct, and the ledgers of the live and the removed data must add up to all changes.
 func TestReclaimContent(t *testing.T) {
 	for seed, c := range []Compression{None, S2, None, Zstd, None, None} {
 		h := reclaimHooks
@@ -105,7 +105,7 @@ func TestReclaimContent(t *testing.T) {
 			case x < 35:
 				var got [][]byte
 				if got, err = s.Pop(t.Context(), k); err == nil && !bytes.Equal(got[0], want[k]) {
-					t.Fatalf("seed %d, round %d: Pop of %s returned %d bytes instead of %d", seed, round, k, len(got[0]), len(want[k]))
+					t.Fatalf("seed %d, round %d: Pop(%s) = %d bytes, want %d bytes or other data", seed, round, k, len(got[0]), len(want[k]))
 				}
 				if _, there := want[k]; there {
 					noteIn(&in, k, nil, segment.KindDelete)
@@ -140,10 +140,10 @@ func TestReclaimContent(t *testing.T) {
 		}
 		all, removed := s.ledgers()
 		if err := in.Diff(all); err != nil {
-			t.Errorf("seed %d: in is not live and removed: %v", seed, err)
+			t.Errorf("seed %d: the ledgers of live and removed data do not add up to all changes: %v", seed, err)
 		}
 		if removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {
-			t.Errorf("seed %d: of %+v only %+v was removed", seed, in, removed)
+			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, in, removed)
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -172,7 +172,7 @@ func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
 		t.Helper()
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, now["hot"]) {
-			t.Fatalf("a reader got %d bytes instead of %d, %v", len(b), len(now["hot"]), err)
+			t.Fatalf("the reader returned %d bytes, want %d bytes or other data; error %v", len(b), len(now["hot"]), err)
 		}
 	}
 }
@@ -185,7 +185,7 @@ func disk(t *testing.T, dir, prefix string) (n int64) {
 		t.Fatal(err)
 	}
 	for _, name := range names {
-		if info, err := (vfs.OS{}).Info(name); err == nil { // the file may have been removed meanwhile
+		if info, err := (vfs.OS{}).Info(name); err == nil { // another goroutine may have removed the file
 			n += info.Disk
 		}
 	}
@@ -234,9 +234,9 @@ func TestReclaimAll(t *testing.T) {
 				}
 				settle(t, s)
 				after := disk(t, dir, "seg-") + disk(t, dir, "blob-")
-				t.Logf("%d MB, then %d MB", before>>20, after>>20)
+				t.Logf("the store used %d MiB, and after the removals %d MiB", before>>20, after>>20)
 				if after > 4<<20 {
-					t.Errorf("of %d bytes, %d are still there", before, after)
+					t.Errorf("the store used %d bytes, and after the removals still %d, want at most 4 MiB", before, after)
 				}
 				mustAppend(t, s, "after", "v")
 				if err := s.Flush(t.Context()); err != nil {
@@ -254,19 +254,19 @@ func TestReclaimAll(t *testing.T) {
 	}
 }
 
-// TestManifestOfRemoved checks that a manifest with a ledger of removed data has the
-// newer version, and one without has the older.
+// TestManifestOfRemoved checks that a manifest has format version 2 only if its ledger of removed
+// data is not empty.
 func TestManifestOfRemoved(t *testing.T) {
 	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()
 		got, err := parseManifest(b)
 		if err != nil || b[8] != version || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-			t.Errorf("version %d: %+v, %v", b[8], got, err)
+			t.Errorf("parseManifest of version %d, want version %d: %+v, %v", b[8], version, got, err)
 		}
 		m.removedLedger = Ledger{Pieces: 2, Bytes: 7, Sum: Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: Sum128{Hi: 3, Lo: 4}}
 		if _, err := parseManifest(b[:len(b)-1]); err == nil {
-			t.Error("a manifest that is cut off was read")
+			t.Error("parseManifest accepted a truncated manifest")
 		}
 	}
 }

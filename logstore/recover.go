@@ -35,7 +35,7 @@ type liveWAL struct {
 // records that are not in segments, oldest first.
 func (l *wal) open(m *manifest, flag int) ([]liveWAL, error) {
 	var live []liveWAL
-	var headless []liveWAL
+	var headless []liveWAL // files with a missing or damaged header
 	for slot := range l.files {
 		path := walName(l.dir, slot)
 		f, err := l.fs.OpenFile(path, flag, 0)

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// killedStore returns a store after a kill, with one or two write-ahead files in use, and
-// its content.
+// killedStore returns the files of a store after a kill, and its content. If frozen is set, two
+// write-ahead files are in use, otherwise one.
 func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
@@ -43,7 +43,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 		want[key] = longValue
 	}
 	if inUse := s.tables.frozen != nil; inUse != frozen {
-		t.Fatalf("two write-ahead files in use: %v, want %v", inUse, frozen)
+		t.Fatalf("two write-ahead files are in use: %v, want %v", inUse, frozen)
 	}
 	killed := mem.KillClone()
 	full.Store(false)
@@ -53,7 +53,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	return killed, want
 }
 
-// segmentsFail returns a hook that fails writes to segment files while on is true.
+// segmentsFail returns a hook that makes writes to segment files fail while enabled is true.
 func segmentsFail(enabled *atomic.Bool) func(op vfstest.Op, name string) error {
 	return func(op vfstest.Op, name string) error {
 		if enabled.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
@@ -73,14 +73,15 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	}
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("%d keys, want %d, %v", len(got), len(want), err)
+		t.Errorf("the store has %d keys, want %d keys or other values; error %v", len(got), len(want), err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// Recovery may fail any number of times for lack of space.
+// TestRecoveryFailsRepeatedly checks that no data is lost if recovery fails repeatedly because the
+// disk is full.
 func TestRecoveryFailsRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		t.Run(fmt.Sprint("frozen=", frozen), func(t *testing.T) {
@@ -95,10 +96,10 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 					t.Fatalf("open %d on a full disk: %v", i, err)
 				}
 				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, syscall.ENOSPC) {
-					t.Fatalf("Append %d on a full disk: %v", i, err)
+					t.Fatalf("Append after open %d on a full disk: error %v, want ENOSPC", i, err)
 				}
 				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
-					t.Fatalf("%d keys, want %d, %v", len(got), len(want), err)
+					t.Fatalf("open %d: the store has %d keys, want %d keys or other values; error %v", i, len(got), len(want), err)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
@@ -109,7 +110,8 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 	}
 }
 
-// Recovery may be killed any number of times at the same call.
+// TestRecoveryIsKilledRepeatedly checks that no data is lost if recovery is killed repeatedly at the
+// same call.
 func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
@@ -149,7 +151,8 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 	}
 }
 
-// After reopening, Sync must cover data that a killed process wrote.
+// TestSyncCoversKilledProcess checks that Sync after reopening covers data that a killed process
+// wrote.
 func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooks
@@ -182,8 +185,8 @@ func TestSyncCoversKilledProcess(t *testing.T) {
 	wantContent(t, lost, map[string][]byte{"b": largeValue})
 }
 
-// A large value that was not acknowledged before a kill must not damage the store when
-// power is lost later.
+// TestUnacknowledgedLargeValue checks that a large value that was not acknowledged before a kill does
+// not damage the store after a later power failure.
 func TestUnacknowledgedLargeValue(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool

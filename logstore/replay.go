@@ -78,7 +78,7 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 	return err
 }
 
-// checkLogEnd returns an error if the newest file does not end properly.
+// checkLogEnd returns an error if the newest file is truncated, or damaged before its end.
 func (l *wal) checkLogEnd(r *walReader) error {
 	if err := l.checkNewest(r); err != nil {
 		return err

@@ -41,8 +41,8 @@ func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	return n
 }
 
-// roomOps returns changes that may fail. The changes in skipped have no effect, because
-// the store has the key "there" and has already applied the operations of the tag.
+// roomOps returns changes with values of n bytes. The changes in skipped have no effect, because
+// the store has the key "there" and has already applied an operation with the tag.
 func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store) error, skipped []string) {
 	value := bytes.Repeat([]byte("v"), n)
 	bulk := make([]partd.Entry, 40)
@@ -53,7 +53,7 @@ func roomOps(tag partd.Tag, n int) (ops map[string]func(context.Context, *Store)
 		return func(ctx context.Context, s *Store) error {
 			applied, err := s.Apply(ctx, tag, partd.Operation{Change: change, Entries: []partd.Entry{{Key: "there", Value: value}}})
 			if applied {
-				return errors.New("it was applied twice")
+				return errors.New("the operation was applied twice")
 			}
 			return err
 		}
@@ -96,7 +96,8 @@ func roomStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, partd.
 	return s, tag
 }
 
-// A change that has no effect, or that fails at any call of the file system, must not use space.
+// TestFailedChangesFreeSpace checks that a change uses no disk space if it has no effect, or fails
+// at any call to the file system.
 func TestFailedChangesFreeSpace(t *testing.T) {
 	for _, sync := range []bool{false, true} {
 		for _, size := range []int{100, 300, 1000, 10_000} { // inline, and as a blob
@@ -130,11 +131,11 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 					after := diskUsage(t, mem, crashDir)
 					skip := slices.Contains(skipped, name)
 					if n == 0 && err != nil {
-						t.Fatalf("%s: %v", name, err)
+						t.Fatalf("%s without a fault: %v", name, err)
 					}
-					// Files that cannot be truncated or removed stay.
+					// If truncating or removing a file fails, its space stays in use.
 					if (err != nil && s.checkPoisoned() == nil || skip) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
-						t.Fatalf("sync %t, %d bytes, %s, call %d (%v), %v: %d additional bytes are used", sync, size, name, n, failed, err, after-before)
+						t.Fatalf("Sync option %t, values of %d bytes, %s, fault in call %d (%v), error %v: %d additional bytes of disk are in use", sync, size, name, n, failed, err, after-before)
 					}
 					if n > 0 && !fault.Hit() {
 						break
@@ -145,7 +146,8 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 	}
 }
 
-// The same on real full disks: failed large changes must free their space for small ones.
+// TestFullDiskKeepsSpace checks on real full disks that failed large changes free their space, so
+// that small changes succeed.
 func TestFullDiskKeepsSpace(t *testing.T) {
 	onSmallDisks(t, func(t *testing.T, disk string, opts *Options) {
 		s, tag := roomStore(t, disk+"/store", opts, hooks{fs: vfs.OS{}})
@@ -153,9 +155,9 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 		free := disktest.Free(t, disk)
 		checkSpace := func(label string) {
 			t.Helper()
-			// ext4 uses some blocks for the lists of a file's blocks.
+			// ext4 also needs some blocks for metadata.
 			if now := disktest.Free(t, disk); now < free-16<<10 || now != free && strings.Contains(t.Name(), "tmpfs") {
-				t.Errorf("%d bytes were free, but %s %d are", free, label, now)
+				t.Errorf("%d bytes were free at first, but %s only %d are", free, label, now)
 			}
 		}
 		for _, name := range skipped {
@@ -187,8 +189,8 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 	})
 }
 
-// A large value whose write fails while another is written after it must free its space,
-// without changing the other value.
+// TestFailedBlobFreesSpace checks that if the write of a large value fails, its space is freed,
+// even if another value was already written after it in the file.
 func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool
@@ -213,7 +215,7 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 	close(proceed)
 	mustBeFull(t, "Append", <-failed)
 	if n := diskUsage(t, mem, crashDir) - before; n > 32<<10 {
-		t.Errorf("%d additional bytes are used", n)
+		t.Errorf("the failed append left %d additional bytes in use, want at most 32 KiB", n)
 	}
 	wantValue(t, s, "b", value)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// After it is canceled or its consumer stops, a Scan must read almost nothing more, even
-// if it was examining much data without yielding any.
+// TestCanceledScanStopsReading checks that a Scan stops reading soon after it is canceled, even
+// while it reads much data without yielding anything.
 func TestCanceledScanStopsReading(t *testing.T) {
 	large := bytes.Repeat([]byte("v"), 4<<20)
 	small := func(key func(i int) string) (entries []partd.Entry) {
@@ -23,9 +23,9 @@ func TestCanceledScanStopsReading(t *testing.T) {
 		return entries
 	}
 	for name, entries := range map[string][]partd.Entry{
-		"a large value that was replaced": {{Key: "k", Value: large}},
-		"a hot key that was replaced":     small(func(int) string { return "k" }),
-		"keys of one hash":                small(func(i int) string { return fmt.Sprint("k", i%2) }),
+		"replaced large value": {{Key: "k", Value: large}},
+		"replaced hot key":     small(func(int) string { return "k" }),
+		"keys with one hash":   small(func(i int) string { return fmt.Sprint("k", i%2) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var reads, cancelAt atomic.Int64
@@ -58,12 +58,12 @@ func TestCanceledScanStopsReading(t *testing.T) {
 			}
 			total, err := scan()
 			if err != nil || total < 16 {
-				t.Fatal(total, err)
+				t.Fatalf("a complete scan made %d reads (error %v), want at least 16", total, err)
 			}
 			for read := int64(1); read < total-4; read += 3 {
 				cancelAt.Store(read)
 				if n, err := scan(); !errors.Is(err, context.Canceled) || n > read+2 {
-					t.Errorf("canceled at read %d of %d, the scan made %d reads: %v", read, total, n, err)
+					t.Errorf("canceled at read %d of %d, the scan made %d reads, want at most two more; error %v", read, total, n, err)
 				}
 			}
 		})

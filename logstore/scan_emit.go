@@ -35,8 +35,8 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each calls use for each item until use returns false. Neighboring keys share an
-// allocation. It must be small, because each key retains all of it.
+// each calls use for each item until use returns false. Neighboring keys share a small
+// allocation. It must be small, because a caller that keeps one key retains all of it.
 func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string

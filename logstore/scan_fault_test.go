@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Wherever a consumer stops, panics or cancels, all goroutines must end. The chunks until
-// then must be the beginning of a complete Scan.
+// TestScanStops checks that all goroutines of a Scan end and its memory is freed after its consumer
+// stops, panics or cancels the Scan at any chunk.
 func TestScanStops(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		h := scanHooks(vfstest.NewMem())
@@ -38,7 +38,7 @@ func TestScanStops(t *testing.T) {
 			func() {
 				defer func() { _ = recover() }()
 				for range s.Scan(t.Context()) {
-					panic("the caller's")
+					panic("in the consumer")
 				}
 			}()
 			ctx, cancel := context.WithCancel(t.Context())
@@ -52,17 +52,17 @@ func TestScanStops(t *testing.T) {
 			}
 			cancel()
 			if !errors.Is(last, context.Canceled) {
-				t.Fatalf("%d workers, canceled at chunk %d of %d: %v", workers, stop, n, last)
+				t.Fatalf("%d workers, canceled at chunk %d of %d: error %v, want Canceled", workers, stop, n, last)
 			}
 			for tries := 0; runtime.NumGoroutine() > before; tries++ { // the last goroutine may still be ending
 				if tries == 1000 {
-					t.Fatalf("%d workers: %d goroutines, %d before", workers, runtime.NumGoroutine(), before)
+					t.Fatalf("%d workers: %d goroutines are running, want %d as before the scan", workers, runtime.NumGoroutine(), before)
 				}
 				time.Sleep(time.Millisecond)
 			}
 		}
 		if used := s.scanMemory.Load(); used != 0 {
-			t.Errorf("%d bytes were not freed", used)
+			t.Errorf("%d bytes of scan memory were not freed", used)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -70,7 +70,8 @@ func TestScanStops(t *testing.T) {
 	}
 }
 
-// Any failed read must be reported, after correct data.
+// TestScanReadFails makes each read of a Scan fail. The Scan must yield correct data and then the
+// error.
 func TestScanReadFails(t *testing.T) {
 	for _, workers := range []int{1, 2, 8} {
 		mem := vfstest.NewMem()
@@ -103,22 +104,22 @@ func TestScanReadFails(t *testing.T) {
 			got, err := collectParts(s.Scan(t.Context()))
 			if err == nil {
 				if !got.equals(all) {
-					t.Fatal("data is missing, without an error")
+					t.Fatal("Scan yielded wrong data without an error")
 				}
 				break
 			}
 			failures++
 			if !errors.Is(err, errRead) {
-				t.Fatal(err)
+				t.Fatalf("Scan with a fault: error %v, want %v", err, errRead)
 			}
 			for i, k := range got.keys {
 				if k != all.keys[i] || !bytes.HasPrefix(all.values[k], got.values[k]) {
-					t.Fatalf("%d workers, read %d: key %q has changed", workers, read, k)
+					t.Fatalf("%d workers, fault in read %d: Scan yielded key %q out of order or with wrong data", workers, read, k)
 				}
 			}
 		}
 		if failures < 20 {
-			t.Errorf("only %d reads failed", failures)
+			t.Errorf("only %d reads were made to fail, want at least 20", failures)
 		}
 		mu.Lock()
 		remaining = -1
@@ -129,7 +130,7 @@ func TestScanReadFails(t *testing.T) {
 	}
 }
 
-// Drop and Close must not affect a running Scan.
+// TestScanOutlivesStore checks that Drop and Close do not affect a running Scan.
 func TestScanOutlivesStore(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.scanWorkers = 4
@@ -149,12 +150,13 @@ func TestScanOutlivesStore(t *testing.T) {
 		}
 	})
 	if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-		t.Fatalf("%d keys, want %d, %v", len(got.keys), len(want), err)
+		t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got.keys), len(want), err)
 	}
 }
 
-// A Scan must detect a flipped bit, and so must the part that contains it, but no other part.
-// Without checksums of blocks, a changed key must be detected if it is in the wrong range.
+// TestDamageInParts checks that a flipped bit is detected by a Scan, and by ScanPart of only the part
+// that contains it. Without checksums of blocks, a changed key must be detected if it is in the wrong
+// range.
 func TestDamageInParts(t *testing.T) {
 	const parts = 4
 	mem := vfstest.NewMem()
@@ -193,12 +195,12 @@ func TestDamageInParts(t *testing.T) {
 			}
 			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
 			if !bad(s.Scan(t.Context())) {
-				t.Fatalf("a Scan does not detect the change at %d", off)
+				t.Fatalf("Scan does not detect the changed byte at offset %d", off)
 			}
 			for p := range parts {
 				ph := partHashes(p, parts)
 				if holds := ph.lo <= hi && ph.hi >= lo; bad(s.ScanPart(t.Context(), p, parts)) != holds {
-					t.Fatalf("part %d, hashes %x to %x: an error should be %v for a change at %d, of %x to %x", p, ph.lo, ph.hi, holds, off, lo, hi)
+					t.Fatalf("part %d, hashes %x to %x: reports damage: %v, want %v, for a changed byte at offset %d in the range of hashes %x to %x", p, ph.lo, ph.hi, !holds, holds, off, lo, hi)
 				}
 			}
 			s.format.NoCRC = true
@@ -213,12 +215,12 @@ func TestDamageInParts(t *testing.T) {
 		}
 	}
 	if changed < 100 || detected == 0 {
-		t.Errorf("changed %d places, and detected %d without checksums", changed, detected)
+		t.Errorf("%d bytes were changed, and %d changes were detected without checksums, want at least 100 and 1", changed, detected)
 	}
 }
 
-// Without checksums of blocks, a changed key must either be found in the range of its new
-// hash, or be detected in a wrong range.
+// TestKeyInWrongRange checks that, without checksums of blocks, a changed key is either read in the
+// range of its new hash, or reported as being in the wrong range.
 func TestKeyInWrongRange(t *testing.T) {
 	mem := vfstest.NewMem()
 	s, want := rangesStore(t, scanHooks(mem))
@@ -253,11 +255,11 @@ func TestKeyInWrongRange(t *testing.T) {
 		case errs != nil && strings.Contains(errs.Error(), "in the wrong range"):
 			refused++
 		case errs != nil || total != whole || off >= ranges:
-			t.Fatalf("the key at %d was lost: %d bytes, want %d, %v", off, total, whole, errs)
+			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, whole, errs)
 		}
 		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}
 	if refused == 0 {
-		t.Error("no key was detected in a wrong range")
+		t.Error("no changed key was reported as being in the wrong range")
 	}
 }

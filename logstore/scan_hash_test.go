@@ -14,31 +14,31 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// The hash intervals of parts must be adjacent and of similar size.
+// TestPartHashes checks that the hash intervals of parts are adjacent and of similar size.
 func TestPartHashes(t *testing.T) {
 	for _, parts := range []int{1, 2, 3, 7, 1000, 1024, 65_535, partd.MaxParts} {
 		next := uint64(0)
 		for p := range parts {
 			r := partHashes(p, parts)
 			if r.lo != next || r.hi < r.lo || parts > 1 && (r.hi-r.lo)/2 > 1<<63/uint64(parts) {
-				t.Fatalf("part %d of %d has hashes %x to %x, after %x", p, parts, r.lo, r.hi, next)
+				t.Fatalf("part %d of %d has the hashes %x to %x, want a similar share that starts at %x", p, parts, r.lo, r.hi, next)
 			}
 			next = r.hi + 1
 		}
 		if next != 0 {
-			t.Fatalf("%d parts end at %x", parts, next)
+			t.Fatalf("the last of %d parts does not end at the highest hash: the next would start at %x", parts, next)
 		}
 	}
 	s := mustOpen(t, t.TempDir(), nil)
 	for _, p := range [][2]int{{-1, 3}, {3, 3}, {0, 0}, {0, partd.MaxParts + 1}} {
 		if got, err := collectParts(s.ScanPart(t.Context(), p[0], p[1])); err == nil || len(got.keys) > 0 {
-			t.Errorf("part %d of %d: %v, %v", p[0], p[1], got.keys, err)
+			t.Errorf("ScanPart(%d, %d) yielded keys %v and error %v, want only an error", p[0], p[1], got.keys, err)
 		}
 	}
 }
 
-// If keys of one hash exceed the limit for loading or for references, they must be read
-// one at a time, and streamed keys among them only once.
+// TestScanHeavyHash reads keys with one hash that together exceed the limits for loading and for
+// references. They must be read one at a time, and streamed keys among them only once.
 func TestScanHeavyHash(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.readBytes, h.tableBytes = 8<<10, 256<<10
@@ -69,17 +69,17 @@ func TestScanHeavyHash(t *testing.T) {
 		t.Helper()
 		got, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(got.values, want, bytes.Equal) {
-			t.Fatalf("%d keys, want %d, %v", len(got.keys), len(want), err)
+			t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(got.keys), len(want), err)
 		}
 		n := 0
 		for k, err := range s.Keys(t.Context()) {
 			if err != nil || k.Key != got.keys[n] || k.Size != int64(len(want[k.Key])) {
-				t.Fatal(k, err)
+				t.Fatalf("Keys yielded %+v, %v, want key %q with %d bytes", k, err, got.keys[n], len(want[k.Key]))
 			}
 			n++
 		}
 		if n != len(want) {
-			t.Fatalf("%d keys, want %d", n, len(want))
+			t.Fatalf("Keys yielded %d keys, want %d", n, len(want))
 		}
 	}
 	for i := range 60 {
@@ -98,7 +98,7 @@ func TestScanHeavyHash(t *testing.T) {
 	add("x hot", 290, 20)
 	check()
 	if len(s.segments.list[len(s.segments.list)-1].Hot) != 1 {
-		t.Fatal("a key should be hot")
+		t.Fatal("the last segment has no hot key, want one")
 	}
 	for i := range 200 {
 		add(fmt.Sprintf("x%0100d", i), 1, 2)
@@ -106,6 +106,7 @@ func TestScanHeavyHash(t *testing.T) {
 	check()
 }
 
+// TestSortByHash compares sortByHash with a stable sort.
 func TestSortByHash(t *testing.T) {
 	var counts [2][1 << maxDigit]uint32
 	rapid.Check(t, func(t *rapid.T) {
@@ -123,7 +124,7 @@ func TestSortByHash(t *testing.T) {
 		want := slices.Clone(got)
 		slices.SortStableFunc(want, func(a, b entryRef) int { return cmp.Compare(a.hash, b.hash) })
 		if got, _ = sortByHash(got, make([]entryRef, len(got)), r, &counts); !slices.Equal(got, want) {
-			t.Fatalf("%v, want %v", got, want)
+			t.Fatalf("sortByHash returned %v, want %v", got, want)
 		}
 	})
 }

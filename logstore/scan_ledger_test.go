@@ -8,16 +8,17 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A Scan, and ScanPart with one part, must compare the data with the ledger.
+// TestScanComparesLedgers checks that Scan, and ScanPart with one part, compare the data with the
+// ledger.
 func TestScanComparesLedgers(t *testing.T) {
 	s, _ := rangesStore(t, scanHooks(vfstest.NewMem()))
 	defer s.Close()
 	right := s.segments.list[0].ledger
 	for name, change := range map[string]func(l *Ledger){
-		"lost":    func(l *Ledger) { l.Pieces++ },
-		"doubled": func(l *Ledger) { l.Pieces-- },
-		"changed": func(l *Ledger) { l.Sum.Lo++ },
-		"a reset": func(l *Ledger) { l.Marks++ },
+		"lost piece":       func(l *Ledger) { l.Pieces++ },
+		"duplicated piece": func(l *Ledger) { l.Pieces-- },
+		"changed piece":    func(l *Ledger) { l.Sum.Lo++ },
+		"lost reset":       func(l *Ledger) { l.Marks++ },
 	} {
 		change(&s.segments.list[0].ledger)
 		for _, parts := range []int{0, 1} {
@@ -27,7 +28,7 @@ func TestScanComparesLedgers(t *testing.T) {
 			}
 			var corrupt *partd.CorruptError
 			if _, err := collectParts(chunks); !errors.As(err, &corrupt) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s, parts %d: error %v, want a CorruptError", name, parts, err)
 			}
 		}
 		s.segments.list[0].ledger = right

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// heapPeak returns the maximum growth of the heap while f runs. It makes the garbage collector
-// run often. Otherwise, the amount of garbage would depend on the load of the machine.
+// heapPeak returns the maximum growth of the heap while f runs. It makes the garbage collector run
+// often, because otherwise the amount of garbage would depend on the load of the machine.
 func heapPeak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	heap := func() int64 {
@@ -58,12 +58,12 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 		}
 	}
 	if gotKeys != keys || gotBytes != bytes {
-		t.Errorf("%d keys with %d bytes, want %d with %d", gotKeys, gotBytes, keys, bytes)
+		t.Errorf("Scan yielded %d keys with %d bytes, want %d keys with %d bytes", gotKeys, gotBytes, keys, bytes)
 	}
 }
 
-// The memory for a Scan's read-ahead must also be bounded for keys: 4,000 keys of 50 KB
-// are 200 MB.
+// TestScanMemoryOfLongKeys checks that a Scan's read-ahead also limits the memory for keys: 4,000 keys
+// of 50 KB have 200 MB.
 func TestScanMemoryOfLongKeys(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(t.TempDir(), &Options{Memory: MinMemory})
@@ -79,21 +79,22 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 		}
 	}
 	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
-		t.Errorf("a scan used %d MiB", n>>20)
+		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
 	}
 	n := heapPeak(func() {
 		st, err := s.Stat(ctx)
 		if err != nil || st.Keys != keys || st.Bytes != keys {
-			t.Errorf("%+v, %v", st, err)
+			t.Errorf("Stat() = %+v, %v, want %d keys and bytes", st, err, keys)
 		}
 	})
 	if n > limit {
-		t.Errorf("counting used %d MiB", n>>20)
+		t.Errorf("Stat used %d MiB, want at most %d", n>>20, limit>>20)
 	}
 }
 
-// If a segment is too small for many ranges and contains a single key, one range of a
-// finer segment may get the data of many such segments.
+// TestScanMemoryOfUnevenRanges checks the memory of a Scan if many segments are so small that they
+// have few ranges, and contain only one key. Then one range of a segment with many ranges must be
+// read together with the data of all small segments.
 func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	ctx := t.Context()
 	s, err := open(t.TempDir(), &Options{Memory: 64 << 20}, hooks{fs: vfs.OS{}, readBytes: 1 << 20, minMerge: -1})
@@ -120,27 +121,27 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 		}
 	}
 	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
-		t.Fatalf("%d bits, then %d, %d hot", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
+		t.Fatalf("the first segment has %d bits and the second %d, with %d hot keys, want fewer bits and no hot keys", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
 	}
 	n := heapPeak(func() { readAll(t, s, keys+1, keys*1000+segments*int64(len(value))) })
 	t.Logf("a scan used %d KiB", n>>10)
 	if n > limit {
-		t.Errorf("a scan used %d MiB", n>>20)
+		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
 	}
 	st, err := s.Stat(ctx)
 	if err != nil || st.Keys != keys+1 || st.Bytes != keys*1000+segments*int64(len(value)) {
-		t.Errorf("%+v, %v", st, err)
+		t.Errorf("Stat() = %+v, %v, want %d keys", st, err, keys+1)
 	}
 }
 
-// A Scan's references to very short entries need more memory than the entries. The limit
-// must hold for few keys with large values before them, for many keys, and if all entries
-// have the same few keys.
+// TestScanMemoryOfShortEntries checks the memory of a Scan of very short entries, whose references
+// need more memory than the entries. It tests many keys and few keys, each together with large
+// values.
 func TestScanMemoryOfShortEntries(t *testing.T) {
 	const segments, perSegment = 900, 1100
 	for keys, limit := range map[int]int64{segments * perSegment: 64 << 20, 1000: 24 << 20} {
 		if race.Enabled && keys > 1000 {
-			continue // a million keys add nothing to this case
+			continue // a million keys would be slow
 		}
 		t.Run(fmt.Sprint(keys, "keys"), func(t *testing.T) {
 			ctx := t.Context()
@@ -167,13 +168,13 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 			}
 			for _, seg := range s.segments.list {
 				if seg.Bits > 0 {
-					t.Fatalf("%d bits", seg.Bits)
+					t.Fatalf("a segment has %d bits, want 0", seg.Bits)
 				}
 			}
 			n := heapPeak(func() { readAll(t, s, keys+16, segments*perSegment+16*int64(len(large))) })
 			t.Logf("a scan used %d KiB", n>>10)
 			if n > limit {
-				t.Errorf("a scan used %d MiB", n>>20)
+				t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
 			}
 		})
 	}

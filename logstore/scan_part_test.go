@@ -24,13 +24,13 @@ type scanned struct {
 	values map[string][]byte
 }
 
-// collectParts reads chunks up to the end or the first error, which must be the last item.
+// collectParts reads chunks until the end or the first error, which must be the last item.
 func collectParts(chunks func(func(partd.Chunk, error) bool)) (got scanned, err error) {
 	got.values = map[string][]byte{}
 	open, failed := false, error(nil)
 	for c, err := range chunks {
 		if failed != nil {
-			return got, fmt.Errorf("an item follows the error %w", failed)
+			return got, fmt.Errorf("the scan yielded an item after the error %w", failed)
 		}
 		if err != nil {
 			failed = err
@@ -38,13 +38,13 @@ func collectParts(chunks func(func(partd.Chunk, error) bool)) (got scanned, err 
 		}
 		if !open {
 			if _, ok := got.values[c.Key]; ok || c.Offset != 0 {
-				return got, fmt.Errorf("key %q begins at offset %d, or a second time", c.Key, c.Offset)
+				return got, fmt.Errorf("key %q begins at offset %d, or was yielded before", c.Key, c.Offset)
 			}
 			got.keys = append(got.keys, c.Key)
 			got.values[c.Key] = nil
 		}
 		if last := got.keys[len(got.keys)-1]; last != c.Key || c.Offset != int64(len(got.values[last])) {
-			return got, fmt.Errorf("key %q, offset %d, after %q", c.Key, c.Offset, last)
+			return got, fmt.Errorf("a chunk of key %q at offset %d follows %d bytes of key %q", c.Key, c.Offset, len(got.values[last]), last)
 		}
 		got.values[c.Key] = append(got.values[c.Key], c.Data...)
 		open = !c.Last
@@ -59,16 +59,16 @@ func (a scanned) equals(b scanned) bool {
 	return slices.Equal(a.keys, b.keys) && maps.EqualFunc(a.values, b.values, bytes.Equal)
 }
 
-// With scanHooks, little data makes a store of many ranges, segments, large values and
-// hot keys, which Scans read in many partitions.
+// scanHooks returns hooks for small limits. With them, a small store has many ranges, segments,
+// large values and hot keys, and Scans read it in many partitions.
 func scanHooks(mem *vfstest.Mem) hooks {
 	return hooks{
 		fs: mem, tableBytes: 128 << 10, blobBytes: 3000, readBytes: 64 << 10, batchBytes: 2 << 10, walStep: 4096, minMerge: -1,
 	}
 }
 
-// The order of a Scan must not depend on the number of workers, the size of memory, or sealing,
-// merging and reopening. All parts, one after another, must yield the same as the Scan.
+// TestPartsEqualScan checks that the order of a Scan does not depend on the number of workers, the
+// size of memory, sealing, merging or reopening. All parts together must yield the same as the Scan.
 func TestPartsEqualScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := scanHooks(vfstest.NewMem())
@@ -124,7 +124,7 @@ func TestPartsEqualScan(t *testing.T) {
 		}
 		first, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {
-			t.Fatalf("%d keys, want %d, %v", len(first.keys), len(model), err)
+			t.Fatalf("Scan yielded %d keys, want %d keys or other values; error %v", len(first.keys), len(model), err)
 		}
 		for _, workers := range []int{1, 2, 8} {
 			h.scanWorkers, h.batchBytes, h.readBytes = workers, 1<<9*workers, 8<<10*int64(workers*workers)
@@ -134,12 +134,12 @@ func TestPartsEqualScan(t *testing.T) {
 			reopen(h)
 			second, err := collectParts(s.Scan(t.Context()))
 			if err != nil || !second.equals(first) {
-				t.Fatalf("%d workers: %d keys, want %d, or in another order, %v", workers, len(second.keys), len(first.keys), err)
+				t.Fatalf("%d workers: Scan yielded %d keys, want %d in the same order; error %v", workers, len(second.keys), len(first.keys), err)
 			}
 			var listed []string
 			for k, err := range s.Keys(t.Context()) {
 				if err != nil || k.Size != int64(len(model[k.Key])) {
-					t.Fatal(k, err)
+					t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(model[k.Key]))
 				}
 				listed = append(listed, k.Key)
 			}
@@ -151,8 +151,8 @@ func TestPartsEqualScan(t *testing.T) {
 	})
 }
 
-// checkParts compares parts with the whole scan. If there are many parts, it reads those
-// with keys, and a few others.
+// checkParts compares the parts with a complete scan. If there are many parts, it reads only the parts
+// that contain keys, and a few others.
 func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 	t.Helper()
 	var chosen []int
@@ -180,7 +180,7 @@ func checkParts(t *rapid.T, s *Store, whole scanned, parts int) {
 		maps.Copy(joined.values, got.values)
 	}
 	if !joined.equals(whole) {
-		t.Fatalf("%d parts have %d keys, want %d, or in another order", parts, len(joined.keys), len(whole.keys))
+		t.Fatalf("%d parts have %d keys, want %d in the same order", parts, len(joined.keys), len(whole.keys))
 	}
 }
 
@@ -213,7 +213,7 @@ func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	return s, want
 }
 
-// The ledgers of parts must add up to the store's ledger.
+// TestPartLedgers checks that the ledgers of parts add up to the store's ledger.
 func TestPartLedgers(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	h.scanWorkers = 3
@@ -249,12 +249,13 @@ func TestPartLedgers(t *testing.T) {
 			whole.Add(seg.ledger)
 		}
 		if err := whole.Diff(sum); err != nil || sum.Pieces == 0 {
-			t.Errorf("%d parts: %v", parts, err)
+			t.Errorf("%d parts: their ledgers do not add up: %v", parts, err)
 		}
 	}
 }
 
-// Four concurrent readers must each get their part, within one memory limit.
+// TestConcurrentParts checks that concurrent scans of all parts stay within the memory limit of one
+// scan, and together yield everything.
 func TestConcurrentParts(t *testing.T) {
 	h := scanHooks(vfstest.NewMem())
 	s, want := rangesStore(t, h)
@@ -265,7 +266,7 @@ func TestConcurrentParts(t *testing.T) {
 		wg.Go(func() {
 			part, err := collectParts(s.ScanPart(context.Background(), p, 4))
 			if used := s.scanMemory.Load(); used > 2*s.readBytes {
-				t.Errorf("%d bytes are in use", used)
+				t.Errorf("scans have reserved %d bytes, want at most %d", used, 2*s.readBytes)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -277,10 +278,10 @@ func TestConcurrentParts(t *testing.T) {
 	}
 	wg.Wait()
 	if !maps.EqualFunc(got, want, bytes.Equal) {
-		t.Errorf("%d keys, want %d", len(got), len(want))
+		t.Errorf("the parts have %d keys, want %d keys or other values", len(got), len(want))
 	}
 	if used := s.scanMemory.Load(); used != 0 {
-		t.Errorf("%d bytes were not freed", used)
+		t.Errorf("%d bytes of scan memory were not freed", used)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

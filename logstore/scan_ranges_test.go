@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// Partitions must consist of ranges that are just wide enough to read no source much more
-// than once, as far as memory allows.
+// TestScanBits checks that scanBits chooses ranges just wide enough that few bytes are read more than
+// once, as far as memory allows.
 func TestScanBits(t *testing.T) {
 	type source struct {
 		bits uint8
@@ -26,12 +26,12 @@ func TestScanBits(t *testing.T) {
 		limit   int64
 		want    uint8
 	}{
-		{"nothing", nil, limit, 0},
-		{"one width", several(20, source{10, 90 << 20}), limit, 10},
-		{"one short segment", append(several(20, source{10, 90 << 20}), source{0, 4 << 10}), limit, 10},
-		{"one width, of short ranges", several(8, source{16, 1 << 20}), limit, 16},
-		{"fine ones of before, and many since", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), limit, 10},
-		{"without the memory for it", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), 300 << 10, 14},
+		{"no sources", nil, limit, 0},
+		{"ranges of one width", several(20, source{10, 90 << 20}), limit, 10},
+		{"one small segment", append(several(20, source{10, 90 << 20}), source{0, 4 << 10}), limit, 10},
+		{"small ranges of one width", several(8, source{16, 1 << 20}), limit, 16},
+		{"narrow and wide ranges", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), limit, 10},
+		{"narrow and wide ranges, little memory", append(several(8, source{15, 136 << 20}), several(15, source{10, 88 << 20})...), 300 << 10, 14},
 	} {
 		v := &view{}
 		for i, s := range c.sources {
@@ -50,7 +50,7 @@ func TestScanBits(t *testing.T) {
 		}
 		got := v.scanBits(c.limit)
 		if got != c.want {
-			t.Errorf("%s: %d bits, want %d", c.name, got, c.want)
+			t.Errorf("%s: scanBits() = %d, want %d", c.name, got, c.want)
 		}
 		var total, want int64
 		sc := &scanner{v: v, bits: got}

@@ -126,8 +126,8 @@ func (ss *segments) release(v *version) {
 	}
 }
 
-// startVersion begins a version. When no reader uses the previous version, doomed is closed
-// and cuts are made. mu must be held.
+// startVersion begins a version. When no reader uses the previous version, the doomed files
+// are closed and the cut files truncated. mu must be held.
 func (ss *segments) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
@@ -143,7 +143,7 @@ func (ss *segments) discard(doomed []*dataFile, cuts []fileCut) {
 		cuts = nil // another process may use the store; every Open truncates the files
 	}
 	cuts = slices.DeleteFunc(slices.Clone(cuts), func(c fileCut) bool {
-		return !slices.Contains(ss.catalog.files.files(), c.file) // of a dropped store
+		return !slices.Contains(ss.catalog.files.files(), c.file) // Drop has removed the file
 	})
 	if len(doomed)+len(cuts) == 0 {
 		return

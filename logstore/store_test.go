@@ -36,30 +36,31 @@ func wantValue(t *testing.T, s *Store, key, want string) {
 	t.Helper()
 	got, err := s.Get(t.Context(), key)
 	if err != nil || string(got[0]) != want {
-		t.Fatalf("key %q: %.100q, %v, want %.100q", key, got, err, want)
+		t.Fatalf("Get(%q) = %.100q, %v, want %.100q", key, got, err, want)
 	}
 }
 
+// TestOptions checks that invalid options are rejected, and that ParseCompression and String match.
 func TestOptions(t *testing.T) {
 	for _, o := range []Options{
 		{Memory: -1}, {Memory: MinMemory - 1}, {Memory: MaxMemory + 1}, {FileSize: -1}, {MaxSessions: -1}, {Compression: 9},
 	} {
 		if s, err := Open(t.TempDir(), &o); err == nil {
-			t.Errorf("%+v was accepted", o)
+			t.Errorf("Open accepted the options %+v", o)
 			_ = s.Close()
 		}
 	}
 	for _, c := range []Compression{None, S2, Zstd} {
 		if got, err := ParseCompression(c.String()); err != nil || got != c {
-			t.Errorf("%v: %v, %v", c, got, err)
+			t.Errorf("ParseCompression(%q) = %v, %v, want the same format", c, got, err)
 		}
 	}
 	if _, err := ParseCompression("lzw"); err == nil || !strings.Contains(err.Error(), "zstd") {
-		t.Errorf("the error must list the formats: %v", err)
+		t.Errorf("ParseCompression(lzw): error %v, want one that lists the formats", err)
 	}
 }
 
-// A store in use must be refused, with the name of the process that uses it.
+// TestLock checks that Open rejects a store that is in use, and names the process that uses it.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
@@ -71,7 +72,7 @@ func TestLock(t *testing.T) {
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		_, err := Open(dir, o)
 		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d on %s (logstore.test, since ", os.Getpid(), host)) {
-			t.Fatalf("second open: %v", err)
+			t.Fatalf("second Open: error %v, want ErrInUse with this process", err)
 		}
 	}
 	if err := s.Close(); err != nil {
@@ -83,18 +84,18 @@ func TestLock(t *testing.T) {
 	wantValue(t, r2, "a", "1")
 	// The note in the lock file names the last writer, not a reader.
 	if _, err := Open(dir, nil); !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), "open for reading") || strings.Contains(err.Error(), "process ") {
-		t.Fatalf("open for writing while readers exist: %v", err)
+		t.Fatalf("Open for writing while readers exist: error %v, want ErrInUse without a process", err)
 	}
 	if err := r1.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("2")}); !errors.Is(err, ErrReadOnly) {
-		t.Fatalf("change of a store opened for reading: %v", err)
+		t.Fatalf("Append to a read-only store: error %v, want ErrReadOnly", err)
 	}
 	if err := r1.Drop(t.Context()); !errors.Is(err, ErrReadOnly) {
-		t.Fatalf("Drop of a store opened for reading: %v", err)
+		t.Fatalf("Drop of a read-only store: error %v, want ErrReadOnly", err)
 	}
 }
 
-// Deleting the lock file lets other processes in. The store must notice that before it
-// changes data that they may have changed.
+// TestLockFileRemoved deletes the lock file, so that other processes could open the store. The store
+// must notice that before it changes data that they may have changed.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(dir, nil)
@@ -106,10 +107,10 @@ func TestLockFileRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Flush(t.Context()); !errors.Is(err, errLockLost) {
-		t.Fatalf("Flush: %v", err)
+		t.Fatalf("Flush without the lock file: error %v, want errLockLost", err)
 	}
 	if err := s.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("2")}); !errors.Is(err, partd.ErrNeedsReopen) {
-		t.Fatalf("Append: %v", err)
+		t.Fatalf("Append without the lock file: error %v, want ErrNeedsReopen", err)
 	}
 	wantValue(t, s, "a", "1")
 	if err := s.Close(); err == nil {
@@ -119,7 +120,7 @@ func TestLockFileRemoved(t *testing.T) {
 	wantValue(t, s, "a", "1")
 }
 
-// The store must not change foreign files.
+// TestForeignFiles checks that the store does not change foreign files.
 func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
@@ -141,39 +142,40 @@ func TestForeignFiles(t *testing.T) {
 	}
 	for _, n := range names {
 		if b, err := os.ReadFile(filepath.Join(dir, n)); err != nil || string(b) != n {
-			t.Errorf("%s: %q, %v", n, b, err)
+			t.Errorf("foreign file %s contains %q (error %v), want its name as before", n, b, err)
 		}
 	}
 }
 
+// TestNoStoreHere checks that Open rejects paths without a store, and paths that cannot be a store.
 func TestNoStoreHere(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("open for reading in a missing directory: %v", err)
+		t.Errorf("Open for reading in a missing directory: error %v, want ErrNotExist", err)
 	}
 	if _, err := Open(dir, &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("open for reading in an empty directory: %v", err)
+		t.Errorf("Open for reading in an empty directory: error %v, want ErrNotExist", err)
 	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(file, nil); err == nil {
-		t.Error("a file was opened as a store")
+		t.Error("Open accepted a file as a store")
 	}
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(t.TempDir(), link); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(link, nil); err == nil || !strings.Contains(err.Error(), "symbolic link") {
-		t.Errorf("a symbolic link: %v", err)
+		t.Errorf("Open of a symbolic link: error %v, want an error about the link", err)
 	}
 	if _, err := Open("", nil); err == nil {
-		t.Error("an empty directory name was accepted")
+		t.Error("Open accepted an empty directory name")
 	}
 }
 
-// A change of the working directory must not move an open store.
+// TestChangeOfDirectory checks that a change of the working directory does not affect an open store.
 func TestChangeOfDirectory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	s := mustOpen(t, "a/b", nil)
@@ -184,11 +186,11 @@ func TestChangeOfDirectory(t *testing.T) {
 	}
 	wantValue(t, s, "k", "v")
 	if entries, err := os.ReadDir("."); err != nil || len(entries) > 0 {
-		t.Fatal(entries, err)
+		t.Fatalf("the new working directory contains %v (error %v), want nothing", entries, err)
 	}
 }
 
-// A file of a newer format must be refused, but not reported as damage.
+// TestNewerFormat checks that Open rejects a file of a newer format, and advises to use a newer program.
 func TestNewerFormat(t *testing.T) {
 	for _, name := range []string{manifestName, "seg-00000001"} {
 		dir := t.TempDir()
@@ -207,7 +209,7 @@ func TestNewerFormat(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Open(dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("Open with a newer %s: error %v, want advice to use a newer program", name, err)
 		}
 	}
 }

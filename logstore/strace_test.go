@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// Real system calls fail at one point in a real writer. It must exit with an error that
-// says what failed, and everything that it acknowledged must exist.
+// TestSystemCallFaults makes system calls of a writer process fail, starting at a given call. The
+// writer must exit with an error that says what failed, and everything that it acknowledged must be
+// in the store.
 func TestSystemCallFaults(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {

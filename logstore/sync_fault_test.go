@@ -15,14 +15,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// afterPowerLoss opens the store that remains after a power loss.
+// afterPowerLoss opens the store as a power failure would leave it now.
 func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
 	h := crashHooks
 	h.fs = mem.Crash(nil)
 	s, err := open(crashDir, opts, h)
 	if err != nil {
-		t.Fatalf("open after a power loss: %v", err)
+		t.Fatalf("opening the store after a power failure: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -32,8 +32,8 @@ func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	return s
 }
 
-// A sync fails while others wait for it or run their own sync. None of them may
-// acknowledge data that the failed sync lost.
+// TestSyncFailsWhileOthersWait makes a sync fail while other calls wait for it or run their own sync.
+// None of them may acknowledge data that the failed sync lost.
 func TestSyncFailsWhileOthersWait(t *testing.T) {
 	for _, file := range []string{"blob-", "wal-"} {
 		var armed atomic.Bool
@@ -51,7 +51,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 				<-proceed
 				err = syscall.EIO
 			})
-			if err == nil { // starts during the failing sync, and ends after it
+			if err == nil { // this sync starts during the failing sync, and ends after it
 				<-proceed
 				time.Sleep(20 * time.Millisecond)
 			}
@@ -73,28 +73,28 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		one := append_("one", largeValue)
 		<-syncing
 		two := append_("two", []byte("v"))
-		for s.nextRecord() < before+2 { // until it waits for the sync
+		for s.nextRecord() < before+2 { // until the second append waits for the sync
 			time.Sleep(time.Millisecond)
 		}
 		flushed := make(chan error, 1)
 		go func() { flushed <- s.Flush(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until it also syncs
+		time.Sleep(50 * time.Millisecond) // until Flush syncs, too
 		close(proceed)
 		if err := <-one; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: failed sync: %v", file, err)
+			t.Errorf("failing sync of %s: Append: error %v, want EIO and ErrUnknownOutcome", file, err)
 		}
 		if err := <-two; !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: waiting append: %v", file, err)
+			t.Errorf("failing sync of %s: waiting Append: error %v, want ErrUnknownOutcome", file, err)
 		}
 		if err := <-flushed; err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: concurrent sync: %v", file, err)
+			t.Errorf("failing sync of %s: concurrent Flush: error %v, want an error with a known outcome", file, err)
 		}
 		if err := s.Append(t.Context(), partd.Entry{Key: "three", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) || errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("%s: later append: %v", file, err)
+			t.Errorf("failing sync of %s: later Append: error %v, want ErrNeedsReopen and a known outcome", file, err)
 		}
 		wantValue(t, afterPowerLoss(t, mem, opts), "before", string(largeValue))
 		if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
-			t.Error(err)
+			t.Errorf("failing sync of %s: Close: error %v, want ErrNeedsReopen", file, err)
 		}
 	}
 }
@@ -106,8 +106,8 @@ func (s *Store) nextRecord() uint64 {
 	return s.seq
 }
 
-// Many goroutines append, with concurrent syncs, and one sync fails. Everything
-// acknowledged must survive a power loss.
+// TestAnySyncFailsUnderLoad makes each sync fail in turn while several goroutines append and sync.
+// Everything acknowledged must survive a power failure.
 func TestAnySyncFailsUnderLoad(t *testing.T) {
 	for n := int64(1); n < 100; n++ {
 		var calls atomic.Int64
@@ -160,7 +160,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		for w, want := range acked {
 			got, err := after.Get(t.Context(), fmt.Sprint(w))
 			if err != nil || !bytes.HasPrefix(got[0], want) {
-				t.Fatalf("sync %d: %d bytes were acknowledged, but %d exist, %v", n, len(want), len(got[0]), err)
+				t.Fatalf("failing sync %d: %d bytes were acknowledged, but Get returns %d bytes or other data; error %v", n, len(want), len(got[0]), err)
 			}
 		}
 		if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
@@ -169,10 +169,10 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 	}
 }
 
-// If a data file is created during the first Sync, a durable manifest names it, so its
-// header must also be durable.
+// TestFileCreatedDuringFirstSync creates a data file during the first Sync. A durable manifest may name
+// the file, so its header must also be durable.
 func TestFileCreatedDuringFirstSync(t *testing.T) {
-	for _, hold := range []string{"blob-", manifestTmpName} { // before the header, and after it
+	for _, hold := range []string{"blob-", manifestTmpName} { // hold the append before and after it writes the header
 		var armed atomic.Bool
 		var once sync.Once
 		held, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -189,7 +189,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 				})
 			}
 			if info, err := mem.Info(name); strings.Contains(name, "blob-") && err == nil && info.Size > 0 {
-				<-written // the large value; no call waits for it
+				<-written // hold the write of the large value, for which no call waits
 			}
 			return nil
 		})
@@ -203,7 +203,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
 		<-held
 		go func() { synced <- s.Sync(t.Context()) }()
-		time.Sleep(50 * time.Millisecond) // until it syncs the existing files
+		time.Sleep(50 * time.Millisecond) // until Sync syncs the existing files
 		close(proceed)
 		if err := <-synced; err != nil {
 			t.Fatal(err)

@@ -7,9 +7,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A process is killed during its first Sync: after the background has written a manifest
-// that says that the store is durable, but before the directory's name is synced. Data
-// that the next process syncs must survive a power loss.
+// TestKilledInFirstSync simulates a process that is killed during its first Sync, after a seal wrote a
+// manifest that marks the store as durable, but before the directory's name was synced. Data that the
+// next process syncs must survive a power failure.
 func TestKilledInFirstSync(t *testing.T) {
 	for seed := range uint64(20) {
 		mem := vfstest.NewMem()

@@ -10,8 +10,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Verify must compare a footer's information about a hot key with its run, because Stat and Keys
-// rely on it. A footer that claims more bytes than its segment has must be refused by Open.
+// TestVerifyHotRuns checks that Verify compares a footer's information about a hot key with its run,
+// because Stat and Keys rely on it. Open must reject a footer that claims more bytes than its segment
+// has.
 func TestVerifyHotRuns(t *testing.T) {
 	const pieces, pieceLen = 200, 1000
 	for name, test := range map[string]struct {
@@ -66,7 +67,7 @@ func TestVerifyHotRuns(t *testing.T) {
 				return
 			}
 			if err != nil || ledger.Pieces != 2*pieces || ledger.Bytes != 2*pieces*pieceLen {
-				t.Errorf("%+v, %v", ledger, err)
+				t.Errorf("Verify() = %+v, %v, want %d pieces", ledger, err, 2*pieces)
 			}
 		})
 	}
@@ -91,7 +92,7 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	}
 	g := *s.segments.list[0]
 	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
-		t.Fatalf("%d segments, %d hot keys", len(s.segments.list), len(g.Hot))
+		t.Fatalf("the store has %d segments, and the first has %d hot keys, want 1 and 2", len(s.segments.list), len(g.Hot))
 	}
 	off := g.End - int64(len(g.EncodeFooter(&g.file.File, g.ledger.Append(nil), 0)))
 	g.Hot = slices.Clone(g.Hot)
@@ -116,6 +117,6 @@ func wantCorrupt(t *testing.T, err error, text string) {
 	t.Helper()
 	var corrupt *partd.CorruptError
 	if !errors.As(err, &corrupt) || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v, want %q", err, text)
+		t.Errorf("error %v, want a CorruptError with %q", err, text)
 	}
 }

@@ -164,9 +164,9 @@ func (l *wal) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd writes the end record of old, which says that another file follows. Without it, nobody
-// would notice if the newest file is removed. The record has no entries, and the number of the
-// next file's first record. The next file must already exist, so that the record is never wrong.
+// markEnd writes the end record of old, which says that another file follows. Without it, the
+// removal of the newest file would go unnoticed. The record has no entries; its number is that of
+// the next file's first record. The next file must already exist, so that the record is never wrong.
 // Errors are only logged, because the record is an additional protection. mu must be held.
 func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
@@ -182,8 +182,8 @@ func (l *wal) markEnd(old, next *walFile, seq uint64) {
 	l.warn(err, "the end record of a write-ahead file could not be written", "path", old.path)
 }
 
-// clearEnd overwrites the end record of a file before the next file is written anew. If a
-// crash then leaves the next file empty, it must not look as if records were lost.
+// clearEnd overwrites the end record of a file before the next file is rewritten. If a crash
+// then leaves the next file empty, it must not look as if records were lost.
 func (l *wal) clearEnd(w liveWAL, end int64) error {
 	info, err := w.f.Info()
 	if err != nil || end >= info.Size {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A store must be refused if any one file is missing, with the name of the file. When the
-// file is restored, the store must be intact.
+// TestRemovedFileIsDetected checks that Open rejects a store if any file is missing, and names the
+// file.
 func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
@@ -39,24 +39,24 @@ func TestRemovedFileIsDetected(t *testing.T) {
 					_ = s.Close()
 				}
 				if name == manifestName && readOnly {
-					continue // without it, there is no store
+					continue // without a manifest, there is no store to read
 				}
 				var corrupt *partd.CorruptError
 				if !errors.As(err, &corrupt) || !strings.HasSuffix(corrupt.Path, name) {
-					t.Fatalf("frozen %t, without %s, read-only %t: %v", frozen, name, readOnly, err)
+					t.Fatalf("frozen %t, without %s, read-only %t: error %v, want a CorruptError for the file", frozen, name, readOnly, err)
 				}
 			}
 			removed++
 		}
 		if removed < 2 || frozen && removed < 3 {
-			t.Errorf("removed only %d files", removed)
+			t.Errorf("frozen %t: the store has only %d files to remove", frozen, removed)
 		}
 		wantContent(t, start, want)
 	}
 }
 
-// A newest file without a header does not count, because a power loss may leave one. An
-// emptied file must be reported as missing.
+// TestNewestFileWithoutHeader checks that a newest write-ahead file without a header is ignored, because
+// a power failure may leave one. An empty file must be reported.
 func TestNewestFileWithoutHeader(t *testing.T) {
 	start, _ := killedStore(t, true)
 	for _, size := range []int64{0, crashHooks.walStep} {
@@ -91,12 +91,12 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		if size == 0 {
 			var corrupt *partd.CorruptError
 			if !errors.As(err, &corrupt) || corrupt.Path != newest {
-				t.Fatalf("emptied: %v", err)
+				t.Fatalf("open with an empty newest file: error %v, want a CorruptError for %s", err, newest)
 			}
 			continue
 		}
 		if err != nil {
-			t.Fatalf("size %d: %v", size, err)
+			t.Fatalf("open with a newest file of %d zeros: %v", size, err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// The abilities of the store; if one is lost, this does not compile.
+// Store must implement all these interfaces.
 var _ interface {
 	partd.Partd
 	partd.Setter

@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	minTable     = 144 << 10 // large enough for the largest entry
+	minTableSize = 144 << 10 // large enough for the largest entry
 	memoryShares = 7         // Memory is divided into this number of shares; arenas and tables use 3⅔ of them
-	maxTable     = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
-	// maxFooters is the approximate maximum of footer bytes in a record of the log.
-	maxFooters = 4 << 20
+	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts 5 GB
+	// maxFooterBytes is the approximate maximum of footer bytes in a record of the log.
+	maxFooterBytes = 4 << 20
 )
 
 // tableSize returns the size at which a table becomes a segment.
 func (s *Store) tableSize() int64 {
-	return min(max(s.opts.SegmentSize, minTable), s.opts.Memory/memoryShares, maxTable)
+	return min(max(s.opts.SegmentSize, minTableSize), s.opts.Memory/memoryShares, maxTableSize)
 }
 
 // maxPending returns the maximum number of segments that one record of the log commits.
 func (s *Store) maxPending() int {
-	return int(maxFooters / (4*(s.tableSize()/s.opts.hooks.rangeBytes) + 200))
+	return int(maxFooterBytes / (4*(s.tableSize()/s.opts.hooks.rangeBytes) + 200))
 }
 
 // Append buffers entries; see [partd.Partd]. The next Flush commits them. The store also
@@ -38,7 +38,7 @@ func (s *Store) Append(ctx context.Context, entries ...partd.Entry) error {
 			return &partd.Error{Op: "append", Err: err}
 		}
 	}
-	if err := s.gather(ctx, segment.KindAppend, entries); err != nil {
+	if err := s.addEntries(ctx, segment.KindAppend, entries); err != nil {
 		return &partd.Error{Op: "append", Err: err}
 	}
 	return nil
@@ -50,7 +50,7 @@ func (s *Store) Set(ctx context.Context, key string, value []byte) error {
 	if _, err := partd.CheckEntries("set", e); err != nil {
 		return err
 	}
-	return s.gatherAndFlush(ctx, "set", segment.KindSet, e)
+	return s.addAndFlush(ctx, "set", segment.KindSet, e)
 }
 
 // Delete removes keys; see [partd.Deleter]. It flushes the store.
@@ -62,11 +62,11 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	for i, k := range keys {
 		entries[i].Key = k
 	}
-	return s.gatherAndFlush(ctx, "delete", segment.KindDelete, entries)
+	return s.addAndFlush(ctx, "delete", segment.KindDelete, entries)
 }
 
-func (s *Store) gatherAndFlush(ctx context.Context, op string, kind segment.Kind, entries []partd.Entry) error {
-	if err := s.gather(ctx, kind, entries); err != nil {
+func (s *Store) addAndFlush(ctx context.Context, op string, kind segment.Kind, entries []partd.Entry) error {
+	if err := s.addEntries(ctx, kind, entries); err != nil {
 		return &partd.Error{Op: op, Err: err}
 	}
 	if err := s.Flush(ctx); err != nil {
@@ -76,8 +76,8 @@ func (s *Store) gatherAndFlush(ctx context.Context, op string, kind segment.Kind
 	return nil
 }
 
-// gather adds entries to the active table, all or nothing.
-func (s *Store) gather(ctx context.Context, kind segment.Kind, entries []partd.Entry) error {
+// addEntries adds entries to the active table, all or nothing.
+func (s *Store) addEntries(ctx context.Context, kind segment.Kind, entries []partd.Entry) error {
 	if err := s.checkUsable(ctx, true); err != nil {
 		return err
 	}

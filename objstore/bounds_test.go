@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/segment"
 )
 
-// However small SegmentSize is, the largest entry must fit. However large it is, offsets
-// must fit into 32 bits.
-func TestSizesOfSegments(t *testing.T) {
+// TestSegmentSizeLimits checks that the largest entry fits into the smallest segment, and that the
+// offsets of the largest segment fit into 32 bits.
+func TestSegmentSizeLimits(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1})
 	large := partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen), Value: bytes.Repeat([]byte("v"), 3*segment.MaxInline+1)}
 	if err := s.Append(t.Context(), large, partd.Entry{Key: "b", Value: []byte("b")}); err != nil {
@@ -25,19 +25,19 @@ func TestSizesOfSegments(t *testing.T) {
 	}
 	values, err := s.Get(t.Context(), large.Key, "b")
 	if err != nil || !bytes.Equal(values[0], large.Value) || string(values[1]) != "b" {
-		t.Error(len(values), err)
+		t.Errorf("Get() returned other values than appended (error %v)", err)
 	}
 	huge := &Store{opts: Options{Memory: 1 << 40, SegmentSize: 1 << 40}}
-	if n := huge.tableSize(); encodedBound(n) > 1<<32-1 {
-		t.Error(n)
+	if n := huge.tableSize(); maxEncodedSize(n) > 1<<32-1 {
+		t.Errorf("tableSize() = %d, whose encoding may exceed 32-bit offsets", n)
 	}
 }
 
-// Appends without a flush must commit now and then, to bound the memory for pending
-// pieces and the size of records.
+// TestManySegmentsOfOneFlush checks that appends without a flush commit from time to time, to limit
+// the memory for pending pieces and the size of records.
 func TestManySegmentsOfOneFlush(t *testing.T) {
 	b := new(Memory)
-	s := open(t, b, Options{SegmentSize: minTable, hooks: hooks{maxInline: -1, rangeBytes: 16}})
+	s := open(t, b, Options{SegmentSize: minTableSize, hooks: hooks{maxInline: -1, rangeBytes: 16}})
 	value := make([]byte, 1000)
 	const n = 40_000
 	for i := range n {
@@ -49,40 +49,40 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 		t.Fatal(err)
 	}
 	for o := range b.List(t.Context(), "log/", "") {
-		if o.Size > 2*maxFooters {
-			t.Errorf("%s has %d bytes", o.Name, o.Size)
+		if o.Size > 2*maxFooterBytes {
+			t.Errorf("%s has %d bytes, want at most %d", o.Name, o.Size, 2*maxFooterBytes)
 		}
 	}
 	if s.number < 2 {
-		t.Errorf("one record has all %d segments", s.pieces)
+		t.Errorf("one record commits all %d segments, want several records", s.pieceCount)
 	}
-	if result := count(t, open(t, b, Options{})); result != n {
-		t.Error(result)
+	if result := mustCountKeys(t, open(t, b, Options{})); result != n {
+		t.Errorf("the store has %d keys, want %d", result, n)
 	}
 }
 
 func TestSetOnceIsBounded(t *testing.T) {
 	s := open(t, new(Memory), Options{})
 	if err := s.SetOnce(t.Context(), "k", make([]byte, MinMemory/16)); !errors.Is(err, partd.ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("SetOnce() of a large value: error = %v, want %v", err, partd.ErrTooLarge)
 	}
 	value := make([]byte, MinMemory/20)
 	if err := s.SetOnce(t.Context(), "k", value); err != nil {
 		t.Error(err)
 	}
 	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != len(value) {
-		t.Error(len(v), err)
+		t.Errorf("Get() returned a value of another length than set (error %v)", err)
 	}
 }
 
-// Appends and flushes run concurrently while uploads fail, under the race detector.
-// Everything acknowledged must exist once.
+// TestFailingUploadsUnderLoad runs appends and flushes concurrently while uploads fail. All
+// acknowledged data must exist once.
 func TestFailingUploadsUnderLoad(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
+	b := &faultyBucket{Bucket: new(Memory)}
 	var n atomic.Int64
-	var works atomic.Bool
+	var healthy atomic.Bool
 	b.create = func(ctx context.Context, name string, data []byte) error {
-		if n.Add(1)%3 == 0 && strings.HasPrefix(name, "seg/") && !works.Load() {
+		if n.Add(1)%3 == 0 && strings.HasPrefix(name, "seg/") && !healthy.Load() {
 			return errServer
 		}
 		return b.Bucket.Create(ctx, name, data)
@@ -97,16 +97,16 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 				if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(w), Value: value}); err == nil {
 					acked[w]++
 				}
-				_ = s.Flush(context.Background()) // it may fail, but the last one must not
+				_ = s.Flush(context.Background()) // may fail; Get below flushes again
 			}
 		})
 	}
 	wg.Wait()
-	works.Store(true)
+	healthy.Store(true)
 	for w, n := range acked {
 		v, err := s.Get(t.Context(), fmt.Sprint(w))
 		if err != nil || len(v[0]) != n*len(value) || n == 0 {
-			t.Errorf("writer %d: %d bytes after %d appends, %v", w, len(v), n, err)
+			t.Errorf("writer %d: Get() returned a wrong length after %d acknowledged appends (error %v)", w, n, err)
 		}
 	}
 }
@@ -121,10 +121,10 @@ func TestClosingWithOldSegments(t *testing.T) {
 		}
 		err := s.Close()
 		if old := errors.Is(err, errTooOld); old != (inline < 0) || !old && err != nil {
-			t.Errorf("inline %d: %v", inline, err)
+			t.Errorf("maxInline %d: Close() error = %v; want %v only without inline data", inline, err, errTooOld)
 		}
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrClosed) {
-			t.Error(err)
+			t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -132,53 +132,55 @@ func TestClosingWithOldSegments(t *testing.T) {
 	}
 }
 
-// Close must return while others append without end, and everything acknowledged must exist.
+// TestCloseDuringAppends checks that Close returns although another goroutine appends continuously,
+// and that all acknowledged data exists.
 func TestCloseDuringAppends(t *testing.T) {
 	mem := new(Memory)
-	s := open(t, &lying{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
+	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {
 		time.Sleep(time.Millisecond)
 		return mem.Create(ctx, name, data)
 	}}, Options{SegmentSize: 1, RetryFor: time.Second, hooks: hooks{maxInline: -1}})
 	piece := make([]byte, 30_000)
-	begun, ended := make(chan bool), make(chan int)
+	started, appendCount := make(chan bool), make(chan int)
 	go func() {
 		for n := 0; ; n++ {
 			if err := s.Append(context.Background(), partd.Entry{Key: "k", Value: piece}); err != nil {
 				if !errors.Is(err, partd.ErrClosed) {
-					t.Error(err)
+					t.Errorf("Append() error = %v, want %v", err, partd.ErrClosed)
 				}
-				ended <- n
+				appendCount <- n
 				return
 			}
 			if n == 10 {
-				close(begun)
+				close(started)
 			}
 		}
 	}()
-	<-begun
+	<-started
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	n := <-ended
-	if v, err := value(t, mem, "k", hooks{}); err != nil || len(v) != n*len(piece) {
-		t.Errorf("%d bytes after %d appends, %v", len(v), n, err)
+	n := <-appendCount
+	if v, err := readValue(t, mem, "k", hooks{}); err != nil || len(v) != n*len(piece) {
+		t.Errorf("the value has %d bytes (error %v) after %d appends, want %d", len(v), err, n, n*len(piece))
 	}
 }
 
-// Wherever a context ends, everything acknowledged must exist once.
-func TestEndingContexts(t *testing.T) {
+// TestCanceledContexts cancels a context during each of the first requests. All acknowledged data
+// must exist once.
+func TestCanceledContexts(t *testing.T) {
 	for request := range 12 {
-		b := &lying{Bucket: new(Memory)}
+		b := &faultyBucket{Bucket: new(Memory)}
 		s := open(t, b, Options{SegmentSize: 1, hooks: hooks{maxInline: 100}})
 		ctx, cancel := context.WithCancel(t.Context())
 		var n atomic.Int64 // two segments are uploaded concurrently
-		end := func() {
+		cancelAtRequest := func() {
 			if n.Add(1) == int64(request) {
 				cancel()
 			}
 		}
 		b.create = func(c context.Context, name string, data []byte) error {
-			end()
+			cancelAtRequest()
 			err := b.Bucket.Create(context.WithoutCancel(c), name, data)
 			if c.Err() != nil {
 				err = c.Err() // the response is lost
@@ -200,7 +202,7 @@ func TestEndingContexts(t *testing.T) {
 		cancel()
 		v, err := s.Get(t.Context(), "k", "once")
 		if err != nil || len(v[0]) != want || len(v[1]) > 1 || len(v[1]) == 1 && v[1][0] != 0 {
-			t.Errorf("context ended at %d: %d bytes, want %d, %q, %v", request, len(v[0]), want, v[1], err)
+			t.Errorf("canceled at request %d: the values are %d bytes, want %d, and %q, want at most one byte (error %v)", request, len(v[0]), want, v[1], err)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -230,6 +232,6 @@ func TestCompressedBlocks(t *testing.T) {
 		}
 	}
 	if n, err := countKeys(t.Context(), s); !errors.As(err, new(*partd.CorruptError)) {
-		t.Error(n, err)
+		t.Errorf("counted %d keys, error = %v, want a CorruptError", n, err)
 	}
 }

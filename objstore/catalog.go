@@ -118,7 +118,7 @@ func (c *catalog) readAll(ctx context.Context, names []string, handle func(i int
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, fs.ErrNotExist) {
-			return corrupt(objectPath(c.store.bucket, names[i]), errors.New("it is missing, but other records of the log show that it must exist"))
+			return corrupt(objectPath(c.store.bucket, names[i]), errors.New("the object is missing, although other records of the log show that it must exist"))
 		}
 		if err == nil {
 			err = handle(i, data[i])
@@ -168,7 +168,7 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 			}
 			r, err := parseRecord(c.store.format, m.number, b)
 			if err == nil && (r.writer != m.writer || r.seq != m.seq || r.op == opGroup) {
-				err = errors.New("it is not the record that the log refers to")
+				err = errors.New("the object is not the record that the log refers to")
 			}
 			if err != nil {
 				return corrupt(objectPath(c.store.bucket, names[i]), err)
@@ -196,9 +196,9 @@ func (c *catalog) apply(r *record, object string) (err error) {
 	path := objectPath(s.bucket, object)
 	switch lastSeq := c.seqs[r.writer]; {
 	case r.seq <= lastSeq:
-		return corrupt(path, fmt.Errorf("it repeats record %d of writer %x: its appends would count twice", r.seq, r.writer))
+		return corrupt(path, fmt.Errorf("the object repeats record %d of writer %x, so its appends would count twice", r.seq, r.writer))
 	case r.seq > lastSeq+1:
-		return corrupt(path, fmt.Errorf("record %d of writer %x is missing before it", lastSeq+1, r.writer))
+		return corrupt(path, fmt.Errorf("record %d of writer %x should precede this record, but is missing", lastSeq+1, r.writer))
 	}
 	var segments []*committedSegment
 	var memory int64
@@ -274,5 +274,5 @@ func (s *Store) explainMissing(ctx context.Context, v view, g *committedSegment,
 	if refreshErr == nil && currentView.drops != v.drops {
 		return fmt.Errorf("%s: the store was dropped during the read: %w", g.file.Path, err)
 	}
-	return errors.Join(corrupt(g.file.Path, errors.New("it is missing, but the log refers to it")), refreshErr)
+	return errors.Join(corrupt(g.file.Path, errors.New("the object is missing, although the log refers to it")), refreshErr)
 }

@@ -55,11 +55,11 @@ func (s *Store) finishCommit(ctx context.Context) error {
 	return nil
 }
 
-// attempt tries to create the record's number, and reports whether the log now contains
-// the record.
+// attempt tries to create the object with the record's number, and reports whether the log now
+// contains the record.
 func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err error) {
 	if c.isWaiting() {
-		if isMine, err = s.isNamed(ctx, c); isMine || err != nil {
+		if isMine, err = s.isInGroup(ctx, c); isMine || err != nil {
 			return isMine, err
 		}
 	}
@@ -76,7 +76,7 @@ func (s *Store) attempt(ctx context.Context, c *commitment) (isMine bool, err er
 	case err != nil || isMine && (created || !c.isWaiting()):
 		return isMine, err
 	case isMine: // a group of another writer names it
-		return s.confirmNamed(ctx, c)
+		return s.confirmInGroup(ctx, c)
 	case created:
 		return false, s.twoWinnersError(c)
 	case c.isWaiting():
@@ -148,7 +148,7 @@ func (s *Store) createRecord(ctx context.Context, c *commitment) error {
 // createOnce makes one request to create an object, and updates c.isUnknown.
 func (s *Store) createOnce(ctx context.Context, c *commitment, name string, data []byte) error {
 	if age := age(c.oldestObject) + s.opts.hooks.segmentAge; !c.oldestObject.IsZero() && age > sweepAge/2 {
-		return fmt.Errorf("%w: %w: it was appended %v ago and never flushed: reopen the store and append the data again",
+		return fmt.Errorf("%w: %w: the data was appended %v ago and never flushed: reopen the store and append the data again",
 			ErrRefused, errTooOld, age.Round(time.Minute))
 	}
 	err := s.bucket.Create(ctx, name, data)

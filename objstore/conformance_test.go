@@ -50,7 +50,7 @@ func TestKeepsPromises(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			buckets := map[partd.Partd]Bucket{}
-			over := func(t *testing.T, b Bucket) partd.Partd {
+			openTracked := func(t *testing.T, b Bucket) partd.Partd {
 				s := open(t, b, c.opts)
 				buckets[s] = b
 				return s
@@ -61,18 +61,18 @@ func TestKeepsPromises(t *testing.T) {
 					if err := s.(*Store).Close(); err != nil {
 						t.Fatal(err)
 					}
-					return over(t, buckets[s])
+					return openTracked(t, buckets[s])
 				},
 			}
 			newStore := func(t *testing.T) partd.Partd {
 				if !c.disk {
-					return over(t, new(Memory))
+					return openTracked(t, new(Memory))
 				}
 				d, err := OpenDirectory(t.TempDir())
 				if err != nil {
 					t.Fatal(err)
 				}
-				return over(t, d)
+				return openTracked(t, d)
 			}
 			if c.disk {
 				opts.MachineRuns = 10

@@ -18,10 +18,10 @@ import (
 	"github.com/go-partd/partd/objstore/internal/plan"
 )
 
-// distant is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms
+// simulatedS3 is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms
 // to create, 40 to read, and 80 to list. It creates ten log objects a second, and refuses
 // requests above S3's rate for one prefix.
-type distant struct {
+type simulatedS3 struct {
 	Bucket
 	log    ctxMutex // held to create a log object
 	last   time.Time
@@ -31,7 +31,7 @@ type distant struct {
 	gets   int
 }
 
-func newDistant(b Bucket) *distant { return &distant{Bucket: b, log: make(ctxMutex, 1)} }
+func newSimulatedS3(b Bucket) *simulatedS3 { return &simulatedS3{Bucket: b, log: make(ctxMutex, 1)} }
 
 var errSlowDown = errors.New("503 SlowDown")
 
@@ -44,7 +44,7 @@ func waitHalf(ctx context.Context, total time.Duration) error {
 	return canceled.Wait(ctx, time.After(d))
 }
 
-func (d *distant) limitRate(count *int, limit int) error {
+func (d *simulatedS3) limitRate(count *int, limit int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if second := time.Now().Truncate(time.Second); !second.Equal(d.second) {
@@ -56,7 +56,7 @@ func (d *distant) limitRate(count *int, limit int) error {
 	return nil
 }
 
-func (d *distant) Create(ctx context.Context, name string, data []byte) error {
+func (d *simulatedS3) Create(ctx context.Context, name string, data []byte) error {
 	if err := waitHalf(ctx, 100*time.Millisecond); err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (d *distant) Create(ctx context.Context, name string, data []byte) error {
 	return errors.Join(err, waitHalf(ctx, 100*time.Millisecond))
 }
 
-func (d *distant) createLog(ctx context.Context, name string, data []byte) error {
+func (d *simulatedS3) createLog(ctx context.Context, name string, data []byte) error {
 	if err := d.log.lock(ctx); err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (d *distant) createLog(ctx context.Context, name string, data []byte) error
 	return d.Bucket.Create(ctx, name, data)
 }
 
-func (d *distant) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (d *simulatedS3) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if err := waitHalf(ctx, 40*time.Millisecond); err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (d *distant) ReadRange(ctx context.Context, name string, offset, length int
 	return r, errors.Join(err, waitHalf(ctx, 40*time.Millisecond))
 }
 
-func (d *distant) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+func (d *simulatedS3) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		err := waitHalf(ctx, 80*time.Millisecond)
 		if err == nil {
@@ -113,16 +113,16 @@ func (d *distant) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 	}
 }
 
-// runCrowd lets writers flush at the same moment. It returns the duration and the requests.
-func runCrowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
+// flushConcurrently lets writers flush at the same moment. It returns the duration and the requests.
+func flushConcurrently(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requests) {
 	synctest.Test(t, func(t *testing.T) {
 		h.maxInline = -1 // each writer uploads a segment
 		mem := new(Memory)
-		c := NewCounter(newDistant(mem))
+		c := NewCounter(newSimulatedS3(mem))
 		stores := make([]*Store, writers)
 		var wg sync.WaitGroup
 		for w := range stores {
-			// Start no more at once, or S3 would answer 503.
+			// Open the stores without the simulation, so that the measurement contains only flushes.
 			s, err := Open(t.Context(), mem, &Options{Memory: MinMemory, SegmentSize: 1, hooks: h})
 			if err != nil {
 				t.Fatal(err)
@@ -165,19 +165,19 @@ func runCrowd(t *testing.T, writers int, h hooks) (elapsed time.Duration, r Requ
 		for piece := range strings.SplitSeq(strings.TrimSuffix(string(v[0]), ";"), ";") {
 			w, i, _ := strings.Cut(piece, ".")
 			if i != fmt.Sprint(pieces[w]) {
-				t.Errorf("%s follows %d pieces of its writer", piece, pieces[w])
+				t.Errorf("piece %s follows %d pieces of its writer", piece, pieces[w])
 			}
 			pieces[w]++
 		}
 		if len(pieces) != writers || len(v[0]) == 0 {
-			t.Errorf("pieces of %d writers, want %d", len(pieces), writers)
+			t.Errorf("the value contains pieces of %d writers, want %d", len(pieces), writers)
 		}
 	})
 	return elapsed, r
 }
 
-// 1,000 concurrent flushes must not queue for ten numbers of the log a second, and must
-// cost what is planned.
+// TestManyFlushesAtOnce checks that 1,000 concurrent flushes do not wait for separate log objects, of
+// which the bucket creates only ten a second, and that they make about the planned requests.
 func TestManyFlushesAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		writers       int
@@ -191,12 +191,12 @@ func TestManyFlushesAtOnce(t *testing.T) {
 		{1000, false, 0, 15 * time.Second},
 		{100, true, 10 * time.Second, time.Hour},
 	} {
-		elapsed, r := runCrowd(t, c.writers, hooks{noGroups: c.withoutGroups})
+		elapsed, r := flushConcurrently(t, c.writers, hooks{noGroups: c.withoutGroups})
 		t.Logf("%d writers, without groups %v: %.1f s, %v", c.writers, c.withoutGroups, elapsed.Seconds(), r)
 		if elapsed < c.minTime || elapsed > c.maxTime {
-			t.Errorf("%d concurrent flushes, without groups %v, took %v", c.writers, c.withoutGroups, elapsed)
+			t.Errorf("%d concurrent flushes, without groups %v, took %v, want %v to %v", c.writers, c.withoutGroups, elapsed, c.minTime, c.maxTime)
 		}
-		r.Put -= int64(c.writers) // without the segments
+		r.Put -= int64(c.writers) // do not count the uploads of segments
 		planned, seconds := plan.Flushes(int64(c.writers))
 		for name, v := range map[string][2]float64{
 			"PUT": {float64(r.Put), float64(planned.Put)}, "GET": {float64(r.Get), float64(planned.Get)},

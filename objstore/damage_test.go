@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Each object loses a bit, its end, or everything.
-func TestDamage(t *testing.T) {
+// TestDamagedObjects damages each object: it flips a bit, cuts the end off, or removes everything.
+func TestDamagedObjects(t *testing.T) {
 	for _, opts := range append(optionVariants(hooks{maxInline: -1, rangeBytes: 256}), optionVariants(hooks{maxInline: 1 << 20, rangeBytes: 256})...) {
 		mem := new(Memory)
 		s := open(t, mem, opts)
@@ -46,10 +46,10 @@ func TestDamage(t *testing.T) {
 				}
 				b := &Memory{objects: broken}
 				s, err := Open(t.Context(), b, &Options{Memory: MinMemory, ReadOnly: true, RetryFor: 100 * time.Millisecond, Disk: opts.Disk, hooks: hooks{alwaysRegroup: true}})
-				last := c.change == nil && name == logName(2)
+				isLastRecord := c.change == nil && name == logName(2)
 				if name == storeName {
 					if err == nil {
-						t.Errorf("%s of %s was not detected", c.desc, name)
+						t.Errorf("Open() did not detect damage to %s of %s", c.desc, name)
 					}
 					continue
 				}
@@ -57,17 +57,17 @@ func TestDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err = s.Check(t.Context())
-				if (err == nil) != last { // the loss of the last record cannot be detected
-					t.Errorf("%s of %s: verify: %v", c.desc, name, err)
+				if (err == nil) != isLastRecord { // the loss of the last record cannot be detected
+					t.Errorf("damage to %s of %s: Check() error = %v", c.desc, name, err)
 				}
 				n, err := countKeys(t.Context(), s)
-				unread := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header, or a footer that is also in the log
-				if !last && !unread && !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("%s of %s: scan: %d keys, %v", c.desc, name, n, err)
+				isUnreadPart := strings.HasPrefix(name, "seg/") && err == nil && n == 50 // a header, or a footer that is also in the log
+				if !isLastRecord && !isUnreadPart && !errors.As(err, new(*partd.CorruptError)) {
+					t.Errorf("damage to %s of %s: counted %d keys, error = %v, want a CorruptError", c.desc, name, n, err)
 				}
 				values, err := s.Get(t.Context(), "key 7")
-				if err == nil && string(values[0]) != "valuevaluevalue" && !last {
-					t.Errorf("%s of %s: get: %q", c.desc, name, values)
+				if err == nil && string(values[0]) != "valuevaluevalue" && !isLastRecord {
+					t.Errorf("damage to %s of %s: Get() = %q without an error", c.desc, name, values)
 				}
 				if err := s.Close(); err != nil {
 					t.Error(err)
@@ -77,30 +77,30 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// A bit that flips in transit is not damage.
+// TestTransientBitFlips checks that a bit that flips during one read causes no error.
 func TestTransientBitFlips(t *testing.T) {
 	for _, o := range optionVariants(hooks{maxInline: -1}) {
-		b := &lying{Bucket: new(Memory)}
+		b := &faultyBucket{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
-		once := false
+		flipped := false
 		b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-			if strings.HasPrefix(name, "seg/") && !once {
-				once = true
+			if strings.HasPrefix(name, "seg/") && !flipped {
+				flipped = true
 				data[len(data)/2] ^= 1
 			}
 			return data, nil
 		}
-		if n := count(t, s); n != 1000 || !once {
-			t.Error(n, once)
+		if n := mustCountKeys(t, s); n != 1000 || !flipped {
+			t.Errorf("the store has %d keys, want 1000; a bit was flipped: %v", n, flipped)
 		}
 	}
 }
 
-// A broken connection must not look like the end of an object.
+// TestBrokenConnections checks that a broken connection does not look like the end of an object.
 func TestBrokenConnections(t *testing.T) {
 	for _, o := range optionVariants(hooks{maxInline: -1}) {
-		b := &lying{Bucket: new(Memory)}
+		b := &faultyBucket{Bucket: new(Memory)}
 		s := open(t, b, o)
 		fill(t, s, 1000)
 		n := 0
@@ -110,13 +110,14 @@ func TestBrokenConnections(t *testing.T) {
 			}
 			return data, nil
 		}
-		if n := count(t, s); n != 1000 {
-			t.Error(n)
+		if n := mustCountKeys(t, s); n != 1000 {
+			t.Errorf("the store has %d keys, want 1000", n)
 		}
 	}
 }
 
-// The ledger must detect missing data that no checksum covers.
+// TestLedgerDetectsMissingData checks that the ledgers detect a skipped segment, which no checksum
+// can detect.
 func TestLedgerDetectsMissingData(t *testing.T) {
 	for _, noLedger := range []bool{false, true} {
 		remaining := false
@@ -125,16 +126,16 @@ func TestLedgerDetectsMissingData(t *testing.T) {
 			remaining = true
 			return first
 		}
-		for _, o := range optionVariants(hooks{maxInline: -1, noLedger: noLedger, skip: skip}) {
+		for _, o := range optionVariants(hooks{maxInline: -1, noLedger: noLedger, skipSegment: skip}) {
 			remaining = false
 			s := open(t, new(Memory), o)
 			fill(t, s, 10)
 			n, err := countKeys(t.Context(), s)
 			if noLedger && (n != 0 || err != nil) {
-				t.Errorf("without the ledger: %d keys, %v", n, err)
+				t.Errorf("without the ledger: counted %d keys, error = %v, want 0 keys and no error", n, err)
 			}
 			if !noLedger && !errors.As(err, new(*partd.CorruptError)) {
-				t.Error(n, err)
+				t.Errorf("counted %d keys, error = %v, want a CorruptError", n, err)
 			}
 		}
 	}

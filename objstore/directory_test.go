@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A listing must remove a killed writer's file when it is a day old, but not a file that
-// is being written.
+// TestListRemovesLeftovers checks that a listing removes a killed writer's file that is more than a day
+// old, but not a file that may still be written.
 func TestListRemovesLeftovers(t *testing.T) {
 	d, err := OpenDirectory(t.TempDir())
 	if err != nil {

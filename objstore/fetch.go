@@ -29,7 +29,7 @@ type sequentialReader struct {
 // ReadAt returns io.EOF only at the end of the object, not if the connection breaks.
 func (b *sequentialReader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off != b.off {
-		return 0, errOutside
+		return 0, errOutOfRange
 	}
 	for n < len(p) && err == nil {
 		var m int
@@ -64,7 +64,7 @@ func (s *Store) open(ctx context.Context, g *committedSegment, first, end int) (
 
 // load appends the entries in the ranges [first, end) of a segment to b. It makes one request.
 func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, end int, b []byte) ([]byte, error) {
-	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
+	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
 		return b, nil
 	}
 	start := len(b)
@@ -76,7 +76,7 @@ func (s *Store) load(ctx context.Context, v view, g *committedSegment, first, en
 		b = b[:start]
 		err = segment.EachBlock(r, func(block []byte) error {
 			if len(b)+len(block) > cap(b) { // b must not grow into the next segment's part of the arena
-				return r.Corrupt("its blocks are longer than their stored data")
+				return r.Corrupt("the decoded blocks are longer than their stored data")
 			}
 			b = append(b, block...)
 			return nil
@@ -92,7 +92,7 @@ var errStop = errors.New("the consumer stopped the iteration")
 // stream calls f once for each entry in the ranges [first, end) of a segment, until f
 // returns an error.
 func (s *Store) stream(ctx context.Context, v view, g *committedSegment, first, end int, f func(e *segment.Entry) error) error {
-	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skip != nil && s.opts.hooks.skip(g.object) {
+	if g.Offsets[first] == g.Offsets[end] || s.opts.hooks.skipSegment != nil && s.opts.hooks.skipSegment(g.object) {
 		return nil
 	}
 	var passed int // number of entries passed to f

@@ -24,7 +24,8 @@ func TestPlanPageIsCurrent(t *testing.T) {
 	}
 }
 
-// Jobs must need the planned requests, with a tolerance of a tenth or one pass.
+// TestPlanMatchesRequests checks that jobs make the planned requests, with a tolerance of a tenth or
+// one pass.
 func TestPlanMatchesRequests(t *testing.T) {
 	for _, c := range []struct {
 		writers, readers int
@@ -56,7 +57,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 		}
 		wantNear := func(kind string, got, want int64) {
 			if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
-				t.Errorf("%+v: %s: %d, planned %d", c, kind, got, want)
+				t.Errorf("%+v: %d %s requests, planned %d", c, got, kind, want)
 			}
 		}
 		wantNear("PUT", got.Put, p.Requests.Put)
@@ -65,21 +66,22 @@ func TestPlanMatchesRequests(t *testing.T) {
 	}
 }
 
-// Plan must return an error for a disk limit that its readers would exceed.
+// TestPlanRefuses checks that Plan returns an error if readers would exceed the disk limit.
 func TestPlanRefuses(t *testing.T) {
 	j := Job{Writers: 100, Readers: 100, Bytes: 1e12, EntryBytes: 100, Options: Options{Memory: 1 << 30, Disk: 1 << 30}}
 	if p, err := j.Plan(); err == nil || !strings.Contains(err.Error(), "disk=0") {
-		t.Error(p, err)
+		t.Errorf("Plan() = %+v, %v; want an error that recommends disk=0", p, err)
 	}
 	j.Options.Disk = 20 << 30
 	if p, err := j.Plan(); err != nil || p.DiskBytes < 1e10 || p.DiskBytes > 11e9 {
-		t.Error(p, err)
+		t.Errorf("Plan() = %+v, %v; want 10 to 11 GB of disk", p, err)
 	}
 }
 
-// 10 TB from 1,000 writers to 1,000 readers must cost 15 dollars of requests if each has 4 GiB
-// of memory and a disk, and 30 if each has 1 GiB. A tenth of the data must cost about a tenth.
-func TestDollars(t *testing.T) {
+// TestCostOfLargeJob plans a shuffle of 10 TB from 1,000 writers to 1,000 readers with a disk. Its
+// requests must cost at most 15 dollars if each process has 4 GiB of memory, and 30 dollars with
+// 1 GiB. A tenth of the data must cost about a tenth.
+func TestCostOfLargeJob(t *testing.T) {
 	dollars := func(bytes, memory int64) float64 {
 		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
 		p, err := j.Plan()
@@ -91,7 +93,7 @@ func TestDollars(t *testing.T) {
 	for memory, limit := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
 		total, tenth := dollars(1e13, memory), dollars(1e12, memory)
 		if total > limit || total > 11*tenth {
-			t.Errorf("%d GiB: %.2f dollars, for a tenth of the data %.2f", memory>>30, total, tenth)
+			t.Errorf("with %d GiB, the job costs %.2f dollars, want at most %.2f; a tenth of the data costs %.2f", memory>>30, total, limit, tenth)
 		}
 	}
 }

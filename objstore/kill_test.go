@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// The test program also acts as a writer in a directory, which appends and prints what
-// was acknowledged until it is killed.
+// TestMain can make the test program a writer, which appends to a store in a directory and prints the
+// acknowledged pieces until it is killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("PARTD_KILL_DIR"); dir != "" {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(dir, os.Getenv("PARTD_KILL_WRITER")))
@@ -37,8 +37,8 @@ func writeUntilKilled(dir, writer string) error {
 	if err != nil {
 		return err
 	}
-	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // number of appends after it began to wait
-	s.bucket = &lying{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
+	killAt, _ := strconv.Atoi(os.Getenv("PARTD_KILL_AT")) // the waiting record after whose creation the process kills itself
+	s.bucket = &faultyBucket{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
 		time.Sleep(rand.N(4 * time.Millisecond)) // lets other writers win
 		err := b.Create(ctx, name, data)
 		if strings.HasPrefix(name, waitPrefix) {
@@ -61,8 +61,8 @@ func writeUntilKilled(dir, writer string) error {
 	}
 }
 
-// Writer processes are killed, half of them right after their record began to wait.
-// Everything that they reported as acknowledged must exist once, and in order.
+// TestKilledWriters kills writer processes, half of them right after their record began to wait. All
+// pieces that they reported as acknowledged must exist once, and in order.
 func TestKilledWriters(t *testing.T) {
 	dir := t.TempDir()
 	b, err := OpenDirectory(dir)
@@ -72,7 +72,7 @@ func TestKilledWriters(t *testing.T) {
 	const lanes, lives = 5, 4
 	var mu sync.Mutex
 	acknowledged := map[string]int{} // number of pieces by writer
-	byItself := 0
+	killedWhileWaiting := 0
 	var wg sync.WaitGroup
 	for lane := range lanes {
 		wg.Go(func() {
@@ -95,9 +95,9 @@ func TestKilledWriters(t *testing.T) {
 				pieces, limit := 0, 5+rand.IntN(20)
 				for lines := bufio.NewScanner(out); lines.Scan(); {
 					if lines.Text() != fmt.Sprint(pieces) {
-						t.Errorf("%q", lines.Text())
+						t.Errorf("the writer printed %q, want %d", lines.Text(), pieces)
 					}
-					if pieces++; pieces == limit && life%2 == 1 || pieces == 500 { // at 500, no writer competes any more
+					if pieces++; pieces == limit && life%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
 						if err := cmd.Process.Kill(); err != nil {
 							t.Error(err)
 						}
@@ -110,14 +110,14 @@ func TestKilledWriters(t *testing.T) {
 					t.Error(err)
 				}
 				if life%2 == 0 && pieces < 500 {
-					byItself++
+					killedWhileWaiting++
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	all, err := value(t, b, "all", hooks{})
+	all, err := readValue(t, b, "all", hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,20 +125,20 @@ func TestKilledWriters(t *testing.T) {
 	for piece := range strings.SplitSeq(strings.TrimSuffix(all, ";"), ";") {
 		writer, i, _ := strings.Cut(piece, ".")
 		if i != fmt.Sprint(counts[writer]) {
-			t.Errorf("%s follows %d pieces of its writer", piece, counts[writer])
+			t.Errorf("piece %s follows %d pieces of its writer", piece, counts[writer])
 		}
 		counts[writer]++
 	}
-	late := 0
+	unacknowledged := 0
 	for writer, n := range acknowledged {
-		if counts[writer] != n && counts[writer] != n+1 { // the last one was not acknowledged, or the kill came before its line
-			t.Errorf("%s: %d pieces, but %d were acknowledged", writer, counts[writer], n)
+		if counts[writer] != n && counts[writer] != n+1 { // the writer may have died before it printed the last piece
+			t.Errorf("writer %s has %d pieces, but %d were acknowledged", writer, counts[writer], n)
 		}
-		late += counts[writer] - n
+		unacknowledged += counts[writer] - n
 	}
-	t.Logf("%d pieces of %d writers, %d killed when their record began to wait; %d unacknowledged records of dead writers count",
-		len(strings.Split(all, ";"))-1, len(acknowledged), byItself, late)
-	if byItself == 0 {
+	t.Logf("%d pieces of %d writers, %d killed when their record began to wait; %d records of dead writers were committed without an acknowledgment",
+		len(strings.Split(all, ";"))-1, len(acknowledged), killedWhileWaiting, unacknowledged)
+	if killedWhileWaiting == 0 {
 		t.Error("no writer was killed when its record began to wait")
 	}
 }

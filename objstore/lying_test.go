@@ -17,22 +17,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// lying is a bucket that gives wrong answers.
-type lying struct {
+// faultyBucket is a bucket that gives wrong answers.
+type faultyBucket struct {
 	Bucket
 	create func(ctx context.Context, name string, data []byte) error
 	read   func(name string, offset, length int64, data []byte) ([]byte, error)
 	list   func(all []Object) []Object
 }
 
-func (l *lying) Create(ctx context.Context, name string, data []byte) error {
+func (l *faultyBucket) Create(ctx context.Context, name string, data []byte) error {
 	if l.create != nil {
 		return l.create(ctx, name, data)
 	}
 	return l.Bucket.Create(ctx, name, data)
 }
 
-func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (l *faultyBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	r, err := l.Bucket.ReadRange(ctx, name, offset, length)
 	if err != nil || l.read == nil {
 		return r, err
@@ -44,7 +44,7 @@ func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64
 	return io.NopCloser(bytes.NewReader(data)), err
 }
 
-func (l *lying) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+func (l *faultyBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	if l.list == nil {
 		return l.Bucket.List(ctx, prefix, after)
 	}
@@ -69,8 +69,8 @@ var (
 )
 
 // uncertainBucket returns a bucket that answers some creations with errors, whether they succeed or not.
-func uncertainBucket(b Bucket, seed uint64) *lying {
-	l := &lying{Bucket: b}
+func uncertainBucket(b Bucket, seed uint64) *faultyBucket {
+	l := &faultyBucket{Bucket: b}
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 1))
 	l.create = func(ctx context.Context, name string, data []byte) error {
@@ -93,7 +93,7 @@ func uncertainBucket(b Bucket, seed uint64) *lying {
 		}
 		return l.Bucket.Create(ctx, name, data)
 	}
-	// An error that joins fs.ErrExist with another error is not definite here.
+	// Remove fs.ErrExist from joined errors, because the store would take it for a definite answer.
 	inner := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {
 		err := inner(ctx, name, data)
@@ -105,14 +105,14 @@ func uncertainBucket(b Bucket, seed uint64) *lying {
 	return l
 }
 
-// runChurn lets several writers append numbers to keys. It returns what is wrong with the
-// final content, or nil.
-func runChurn(t *testing.T, seed uint64, h hooks) error {
+// runConcurrentWriters lets several writers append numbers to keys. It returns an error if the final
+// content is wrong.
+func runConcurrentWriters(t *testing.T, seed uint64, h hooks) error {
 	const writers, rounds = 3, 25
 	b := uncertainBucket(new(Memory), seed)
 	h.maxInline = 500 // some segments are separate objects, some are inline
-	// Half of the answers are errors. Within five seconds, about one creation in 60,000
-	// gets nothing else.
+	// Half of the answers are errors. If requests were retried for only five seconds, about one
+	// creation in 60,000 would fail.
 	opts := Options{Memory: MinMemory, hooks: h, RetryFor: 20 * time.Second}
 	var wg sync.WaitGroup
 	errs := make([]error, writers)
@@ -165,27 +165,27 @@ func runChurn(t *testing.T, seed uint64, h hooks) error {
 
 func TestUncertainCreations(t *testing.T) {
 	for seed := range uint64(3) {
-		if err := runChurn(t, seed, hooks{}); err != nil {
+		if err := runConcurrentWriters(t, seed, hooks{}); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
 	}
 	t.Run("412 is not read back", func(t *testing.T) {
-		if err := runChurn(t, 1, hooks{noReadBack: true}); err == nil {
+		if err := runConcurrentWriters(t, 1, hooks{noReadBack: true}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})
 	t.Run("409 is mistaken for an existing object", func(t *testing.T) {
-		if err := runChurn(t, 1, hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
+		if err := runConcurrentWriters(t, 1, hooks{noReadBack: true, isConflict: func(err error) bool { return errors.Is(err, errConflict) }}); err == nil {
 			t.Error("the missing protection was not detected")
 		}
 	})
 }
 
-// If a 409 meant that the object exists, and the listing did not show it, the log would
-// get a gap.
+// TestConflictIsNotExists checks that a 409 does not count as an existing object. Otherwise, a writer
+// would skip the number, and the log would get a gap.
 func TestConflictIsNotExists(t *testing.T) {
 	run := func(h hooks) error {
-		b := &lying{Bucket: new(Memory)}
+		b := &faultyBucket{Bucket: new(Memory)}
 		var n atomic.Int64 // creators also race when a store is opened
 		b.create = func(ctx context.Context, name string, data []byte) error {
 			if strings.HasPrefix(name, "log/") && n.Add(1)%2 == 0 {
@@ -204,7 +204,7 @@ func TestConflictIsNotExists(t *testing.T) {
 		}
 		v, err := s.Get(t.Context(), "k")
 		if err == nil && string(v[0]) != "012345" {
-			err = fmt.Errorf("%q", v)
+			err = fmt.Errorf("the value is %q, want %q", v, "012345")
 		}
 		return err
 	}
@@ -218,7 +218,7 @@ func TestConflictIsNotExists(t *testing.T) {
 }
 
 func TestIgnoredConditions(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
+	b := &faultyBucket{Bucket: new(Memory)}
 	b.create = func(ctx context.Context, name string, data []byte) error {
 		_ = b.Bucket.Delete(ctx, name)
 		return b.Bucket.Create(ctx, name, data)
@@ -226,19 +226,19 @@ func TestIgnoredConditions(t *testing.T) {
 	for range 2 {
 		_, err := Open(t.Context(), b, nil)
 		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "412") {
-			t.Error(err)
+			t.Errorf("Open() error = %v, want %v with the text 412", err, ErrRefused)
 		}
 	}
-	// An existing store must not be changed.
+	// Open must not change an existing store.
 	good := new(Memory)
 	s := open(t, good, Options{})
 	fill(t, s, 10)
 	b.Bucket = good
 	if _, err := Open(t.Context(), b, nil); !errors.Is(err, ErrRefused) {
-		t.Error(err)
+		t.Errorf("Open() of an existing store: error = %v, want %v", err, ErrRefused)
 	}
-	if keys := count(t, s); keys != 10 {
-		t.Error(keys)
+	if keys := mustCountKeys(t, s); keys != 10 {
+		t.Errorf("the store has %d keys, want 10", keys)
 	}
 }
 
@@ -264,7 +264,7 @@ func countKeys(ctx context.Context, s *Store) (n int, err error) {
 	return n, nil
 }
 
-func count(t *testing.T, s *Store) int {
+func mustCountKeys(t *testing.T, s *Store) int {
 	t.Helper()
 	n, err := countKeys(t.Context(), s)
 	if err != nil {
@@ -280,16 +280,16 @@ func TestStaleListings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem := new(Memory)
-			writers := []*Store{open(t, &lying{Bucket: mem, list: list}, Options{}), open(t, &lying{Bucket: mem, list: list}, Options{})}
+			writers := []*Store{open(t, &faultyBucket{Bucket: mem, list: list}, Options{}), open(t, &faultyBucket{Bucket: mem, list: list}, Options{})}
 			for i := range 20 {
 				fill(t, writers[i%2], i)
 			}
-			if n := count(t, writers[0]); n != 19 {
-				t.Error(n)
+			if n := mustCountKeys(t, writers[0]); n != 19 {
+				t.Errorf("the store has %d keys, want 19", n)
 			}
 			values, err := writers[1].Get(t.Context(), "key 0")
 			if err != nil || len(values[0]) != 19*5 {
-				t.Error(len(values[0]), err)
+				t.Errorf("Get() returned %d bytes (error %v), want %d", len(values[0]), err, 19*5)
 			}
 		})
 	}

@@ -32,7 +32,7 @@ type Store struct {
 	// commitMu must be held to commit. Lock order: commitMu, mu.
 	commitMu   ctxMutex
 	seq        uint64      // sequence number of this writer's last record
-	number     uint64      // lowest number that may be free
+	number     uint64      // lowest number of the log that may be free
 	commitment *commitment // a commit with unknown outcome, or nil
 	brokenErr  error       // set when the bucket has broken its rules; the store no longer writes
 
@@ -42,7 +42,7 @@ type Store struct {
 	spare       *table
 	pending     []*piece    // in the order of the appends
 	uploading   []*piece    // oldest first
-	pieces      uint64      // number of pieces so far
+	pieceCount  uint64      // number of pieces so far
 	encoders    []*encoder  // unused encoders
 	arenas      [][]byte    // unused arenas
 	pendingFull atomic.Bool // enough segments are pending for a commit
@@ -107,8 +107,8 @@ func Exists(ctx context.Context, bucket Bucket) (bool, error) {
 }
 
 // readStore reads the object STORE. A writer creates it if it is missing, and then tries
-// to create it again, which the bucket must refuse. Both have the same content, so a
-// bucket that overwrites it does no harm.
+// to create it again, which the bucket must refuse. Both requests send the same content, so
+// a bucket that overwrites the object does no harm.
 func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	b, err := s.readObject(ctx, storeName)
 	if errors.Is(err, fs.ErrNotExist) && !s.opts.ReadOnly {
@@ -135,8 +135,8 @@ func (s *Store) readStore(ctx context.Context) (*segment.Format, error) {
 	return f, s.checkRace(ctx)
 }
 
-// createStore creates STORE, unless the bucket contains records of another store. After such a
-// record, nobody could read the log.
+// createStore creates STORE, unless the bucket contains records of another store, which would
+// make the log unreadable.
 func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 	hasOtherRecords, err := s.hasRecords(ctx)
 	if err == nil && !hasOtherRecords {
@@ -149,7 +149,7 @@ func (s *Store) createStore(ctx context.Context) ([]byte, error) {
 	}
 	b, err := s.readObject(ctx, storeName) // another process may have created it
 	if hasOtherRecords && errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("it is missing, but objects of a partly removed store exist below log/ or wait/: " +
+		err = errors.New("the object STORE is missing, but objects of a partly removed store exist below log/ or wait/: " +
 			"remove them, or use another prefix")
 	}
 	return b, err
@@ -215,7 +215,7 @@ func (s *Store) Close() error {
 // closeBroken closes a store that can never flush again. commitMu must be held.
 func (s *Store) closeBroken() {
 	s.stop()
-	s.mu <- struct{}{} // the holder waits for uploads, which were just canceled
+	s.mu <- struct{}{} // does not block for long: the holder waits for uploads, which were just canceled
 	defer s.mu.unlock()
 	s.closed.Store(true)
 	for _, p := range s.uploading {
@@ -247,7 +247,7 @@ func (s *Store) checkUsable(ctx context.Context, writes bool) error {
 func (s *Store) MemoryUsed() int64 {
 	n := s.catalog.memory.Load() + s.scans.used.Load()
 	if !s.opts.ReadOnly && !s.closed.Load() {
-		n += arenaCount*encodedBound(s.tableSize()) + 2*refMemory(s.tableSize())
+		n += arenaCount*maxEncodedSize(s.tableSize()) + 2*refMemory(s.tableSize())
 	}
 	return n
 }

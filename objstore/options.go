@@ -45,7 +45,7 @@ type Options struct {
 // hooks disable protections and change limits, in tests. A group is a record of the log that
 // commits waiting records of several writers.
 type hooks struct {
-	noReadBack      bool                     // do not check who wrote a record: a created record is ours, an existing one is not
+	noReadBack      bool                     // do not read a record to check who wrote it: assume that an existing one is another writer's
 	isConflict      func(error) bool         // reports whether an error means that the object already exists
 	noGroups        bool                     // writers retry by themselves, and never wait for a group
 	forgetWaiting   bool                     // forget that a waiting record may be committed later
@@ -53,7 +53,7 @@ type hooks struct {
 	groupOldRecords bool                     // groups include records that have waited too long
 	applyTwice      bool                     // apply a record once for each group that includes it
 	noLedger        bool                     // scans do not compare their data with the ledgers
-	skip            func(object string) bool // reports whether readers ignore a segment
+	skipSegment     func(object string) bool // reports whether readers ignore a segment
 	keyHash         func(key string) uint64  // hash function of keys
 	segmentAge      time.Duration            // added to the age of segments
 	maxInline       int64                    // maximum size of a table of entries that is stored inside a log record

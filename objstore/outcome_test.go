@@ -12,25 +12,25 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Data that could not be uploaded must exist after the bucket works again. A failed
-// append must have changed nothing.
+// TestBucketOutage checks that data that could not be uploaded exists after the bucket works again,
+// and that failed appends have no effect.
 func TestBucketOutage(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
+	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: 20 * time.Millisecond, SegmentSize: 128 << 10})
 	value := bytes.Repeat([]byte("x"), 50<<10)
 	b.create = func(context.Context, string, []byte) error { return errServer }
 	acked := 0
-	var failed error
-	for failed == nil && acked < 100 {
-		if failed = s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); failed == nil {
+	var appendErr error
+	for appendErr == nil && acked < 100 {
+		if appendErr = s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); appendErr == nil {
 			acked++
 		}
 	}
 	if acked == 0 || acked == 100 {
-		t.Fatalf("%d appends, %v", acked, failed)
+		t.Fatalf("%d appends succeeded during the outage (error %v), want 1 to 99", acked, appendErr)
 	}
 	if err := s.Append(t.Context(), partd.Entry{Key: "large", Value: bytes.Repeat(value, 20)}); err == nil {
-		t.Error("nothing was uploaded")
+		t.Error("a large append succeeded although nothing can be uploaded")
 	}
 	if err := s.Close(); err == nil {
 		t.Error("Close succeeded without uploading the data")
@@ -38,25 +38,26 @@ func TestBucketOutage(t *testing.T) {
 	refusedErr := errors.Join(ErrRefused)
 	b.create = func(context.Context, string, []byte) error { return refusedErr }
 	if err := s.Flush(t.Context()); !errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error(err)
+		t.Errorf("Flush() error = %v, want %v, and a known outcome", err, ErrRefused)
 	}
 	b.create = nil
 	values, err := s.Get(t.Context(), "k", "large")
 	if err != nil || len(values[0]) != acked*len(value) || len(values[1]) != 0 {
-		t.Error(len(values[0]), len(values[1]), err)
+		t.Errorf("Get() returned %d and %d bytes (error %v), want %d and 0", len(values[0]), len(values[1]), err, acked*len(value))
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// The next operation must complete a flush with unknown outcome, once.
+// TestUnknownOutcomes checks that the next operation completes a flush with unknown outcome, exactly
+// once.
 func TestUnknownOutcomes(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
-	for _, done := range []bool{false, true} {
+	b := &faultyBucket{Bucket: new(Memory)}
+	for _, created := range []bool{false, true} {
 		s := open(t, b, Options{RetryFor: 10 * time.Millisecond})
 		b.create = func(ctx context.Context, name string, data []byte) error {
-			if done {
+			if created {
 				_ = b.Bucket.Create(ctx, name, data)
 			}
 			return errServer
@@ -65,7 +66,7 @@ func TestUnknownOutcomes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Error(err)
+			t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
 		}
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}); err != nil {
 			t.Fatal(err)
@@ -73,23 +74,23 @@ func TestUnknownOutcomes(t *testing.T) {
 		b.create = nil
 		values, err := s.Get(t.Context(), "k")
 		if err != nil || !strings.HasSuffix(string(values[0]), "12") || len(values[0])%2 != 0 {
-			t.Errorf("%q, %v", values, err)
+			t.Errorf("the value is %q (error %v), want pairs that end with %q", values, err, "12")
 		}
 	}
 	s := open(t, b, Options{})
 	if values, err := s.Get(t.Context(), "k"); err != nil || string(values[0]) != "1212" {
-		t.Errorf("%q, %v", values, err)
+		t.Errorf("the value is %q (error %v), want %q", values, err, "1212")
 	}
 }
 
-// A record that the bucket creates while it answers that it refuses must count once, and
-// so must later appends.
+// TestRefusedButCreated lets the bucket create a record although it answers that it refuses the
+// request. The record and later appends must count once.
 func TestRefusedButCreated(t *testing.T) {
 	for _, prefix := range []string{"log/", waitPrefix} {
 		for _, created := range []bool{true, false} {
 			b := new(Memory)
 			s := contendedStore(t, b, Options{}, nil)
-			l := s.bucket.(*lying)
+			l := s.bucket.(*faultyBucket)
 			create, lied := l.create, 0
 			if prefix == "log/" {
 				create = b.Create
@@ -110,11 +111,11 @@ func TestRefusedButCreated(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := s.Flush(t.Context()); (err != nil) == created || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
-				t.Errorf("%s, created %v: %v", prefix, created, err)
+				t.Errorf("%s, created %v: Flush() error = %v", prefix, created, err)
 			}
-			add(t, s, "k", "2;")
-			if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
-				t.Errorf("%s, created %v: %q, %v", prefix, created, v, err)
+			appendAndFlush(t, s, "k", "2;")
+			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" || lied != 1 {
+				t.Errorf("%s, created %v: the value is %q (error %v), want %q; refused %d requests, want 1", prefix, created, v, err, "1;2;", lied)
 			}
 		}
 	}

@@ -72,10 +72,10 @@ type scanMemory struct {
 	used  atomic.Int64
 }
 
-// minScan is the minimum memory for a reader, even if other readers use all memory.
-const minScan = 1 << 20
+// minScanMemory is the minimum memory for a reader, even if other readers use all memory.
+const minScanMemory = 1 << 20
 
-func scanBudget(free int64) int64 { return max(free/4*3, minScan) }
+func scanBudget(free int64) int64 { return max(free/4*3, minScanMemory) }
 
 func (m *scanMemory) reserveBudget() (budget int64, release func()) {
 	for {

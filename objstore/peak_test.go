@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// A process that writes a million keys and reads them grouped must stay within the
-// store's memory. It is a separate process, because its peak covers its whole life.
+// TestPeakMemory checks that a process that writes a million keys and reads them grouped stays within
+// the store's memory limit. It starts a separate process, because the peak covers the whole lifetime
+// of a process.
 func TestPeakMemory(t *testing.T) {
 	const memory, keys, bytes = 128 << 20, 1_000_000, 300 << 20
 	dir := os.Getenv("PARTD_PEAK_DIR")
@@ -54,9 +55,9 @@ func TestPeakMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n := count(t, s)
+	n := mustCountKeys(t, s)
 	if n < keys*9/10 {
-		t.Errorf("%d keys", n)
+		t.Errorf("the store has %d keys, want at least %d", n, keys*9/10)
 	}
 	used := s.MemoryUsed()
 	if err := s.Close(); err != nil {
@@ -64,7 +65,7 @@ func TestPeakMemory(t *testing.T) {
 	}
 	_, peak, err := serverproc.Memory(os.Getpid())
 	if err != nil || peak > memory {
-		t.Errorf("peak of %d MiB, but the limit of the store is %d (%v)", peak>>20, memory>>20, err)
+		t.Errorf("the process's peak memory is %d MiB, but the limit of the store is %d MiB (error %v)", peak>>20, memory>>20, err)
 	}
 	t.Logf("%d keys, peak of %d MiB, limit %d; the store reports %d", n, peak>>20, memory>>20, used>>20)
 }

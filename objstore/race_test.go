@@ -15,15 +15,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// racingBucket returns a bucket that checks whether an object exists and then creates it. So several
-// concurrent creators may win, and the last one overwrites the others. They get their answers
-// when all of them are done. For names without the prefix, the bucket works correctly.
-func racingBucket(b Bucket, prefix string, chance float64) *lying {
+// racingBucket returns a bucket that first checks whether an object exists and then creates it. So
+// several concurrent creators may succeed, and the last one overwrites the other objects. All creators
+// get their answers after the last one is done. For names without the prefix, the bucket works
+// correctly.
+func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 	type group struct {
 		running int
 		done    chan struct{}
 	}
-	l := &lying{Bucket: b}
+	l := &faultyBucket{Bucket: b}
 	var mu sync.Mutex
 	groups := map[string]*group{}
 	l.create = func(ctx context.Context, name string, data []byte) error {
@@ -66,7 +67,7 @@ func TestTwoCreatorsWin(t *testing.T) {
 	for range 3 {
 		_, err := Open(t.Context(), b, nil)
 		if !errors.Is(err, ErrRefused) || !errors.Is(err, errTwoWinners) || !strings.Contains(err.Error(), scratchPrefix) {
-			t.Error(err)
+			t.Errorf("Open() error = %v, want %v and %v, with the object's name", err, ErrRefused, errTwoWinners)
 		}
 	}
 	if _, err := Open(t.Context(), b, &Options{ReadOnly: true}); err != nil {
@@ -77,11 +78,11 @@ func TestTwoCreatorsWin(t *testing.T) {
 	}
 }
 
-// lateRace lets many writers append to a bucket in a synctest bubble. The bucket lets two
-// creators win, but only after the stores were opened. lateRace returns the number of
+// runRace lets many writers append to a bucket in a synctest bubble. The bucket lets two
+// creators win, but only after the stores were opened. runRace returns the number of
 // acknowledged appends that are lost, of refused stores, and of other writers' records
 // that waited.
-func lateRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
+func runRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited int) {
 	synctest.Test(t, func(t *testing.T) {
 		b := racingBucket(new(Memory), "log/", 0.5)
 		const rounds = 10
@@ -98,16 +99,16 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited in
 					}
 					acknowledged[i] = err == nil
 					if second := s.Flush(t.Context()); err != nil && second == nil {
-						t.Error("a refused store continues")
+						t.Error("a second Flush() succeeded after a failed one")
 					}
 					if err != nil && !(errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome)) {
-						t.Error(err)
+						t.Errorf("Flush() error = %v, want both %v and %v", err, errTwoWinners, partd.ErrUnknownOutcome)
 					}
 					if closing := s.Close(); (closing == nil) != (err == nil) {
-						t.Error(closing)
+						t.Errorf("Close() error = %v after Flush() error = %v; want both to fail or neither", closing, err)
 					}
 					if err := s.Append(t.Context(), partd.Entry{Key: "after"}); !errors.Is(err, partd.ErrClosed) {
-						t.Error(err)
+						t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
 					}
 				})
 			}
@@ -117,7 +118,7 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited in
 		for i, ok := range acknowledged {
 			v, err := s.Get(t.Context(), fmt.Sprint(i))
 			if err != nil || len(v[0]) > 1 {
-				t.Error(i, v, err)
+				t.Errorf("key %d has the value %q (error %v), want at most one piece", i, v, err)
 			}
 			if !ok {
 				refusedCount++
@@ -135,28 +136,28 @@ func lateRace(t *testing.T, writers int, h hooks) (lost, refusedCount, waited in
 	return lost, refusedCount, waited
 }
 
-// A record that another winner overwrote must not be acknowledged: neither by the writer
-// that created it, nor by a writer whose record it names.
+// TestRecordsAreReadBack checks that no writer acknowledges a record that another creator overwrote:
+// neither the writer that created it, nor a writer whose waiting record it names.
 func TestRecordsAreReadBack(t *testing.T) {
-	if lost, refusedCount, _ := lateRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
+	if lost, refusedCount, _ := runRace(t, 4, hooks{}); lost > 0 || refusedCount == 0 {
 		t.Errorf("%d acknowledged appends are lost, %d stores were refused", lost, refusedCount)
 	}
-	if lost, _, _ := lateRace(t, 4, hooks{noReadBack: true}); lost == 0 {
+	if lost, _, _ := runRace(t, 4, hooks{noReadBack: true}); lost == 0 {
 		t.Error("the missing protection was not detected")
 	}
-	if lost, refusedCount, waited := lateRace(t, 30, hooks{}); lost > 0 || refusedCount == 0 || waited < 100 {
+	if lost, refusedCount, waited := runRace(t, 30, hooks{}); lost > 0 || refusedCount == 0 || waited < 100 {
 		t.Errorf("%d acknowledged appends are lost, %d stores were refused, %d records waited", lost, refusedCount, waited)
 	}
 }
 
-// A created record that cannot be read back has an unknown outcome, which the next
-// operation must settle.
+// TestReadingBackFails checks that a created record that cannot be read back has an unknown outcome,
+// and that the next operation determines the outcome.
 func TestReadingBackFails(t *testing.T) {
-	b := &lying{Bucket: new(Memory)}
+	b := &faultyBucket{Bucket: new(Memory)}
 	s := open(t, b, Options{RetryFor: time.Nanosecond})
-	fails := true
+	failing := true
 	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-		if fails && strings.HasPrefix(name, "log/") {
+		if failing && strings.HasPrefix(name, "log/") {
 			return data, io.ErrUnexpectedEOF
 		}
 		return data, nil
@@ -165,10 +166,10 @@ func TestReadingBackFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error(err)
+		t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
 	}
-	fails = false
+	failing = false
 	if v, err := s.Get(t.Context(), "k"); err != nil || string(v[0]) != "1" {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("the value is %q (error %v), want %q", v, err, "1")
 	}
 }

@@ -27,8 +27,8 @@ const (
 )
 
 var (
-	errOutside = errors.New("read outside of the available data")
-	le         = binary.LittleEndian
+	errOutOfRange = errors.New("read outside of the available data")
+	le            = binary.LittleEndian
 )
 
 // encodeStore returns the content of the object STORE.
@@ -42,11 +42,11 @@ func encodeStore(f *segment.Format) []byte {
 func parseStore(b []byte) (*segment.Format, error) {
 	switch {
 	case len(b) < 12 || string(b[:8]) != storeMagic:
-		return nil, errors.New("it does not begin like the STORE object of a store")
+		return nil, errors.New("the object does not begin like the object STORE of a store")
 	case le.Uint32(b[8:]) > version:
 		return nil, segment.NewerFormatError(le.Uint32(b[8:]), version)
 	case len(b) != storeLen || le.Uint32(b[storeLen-4:]) != crc32.Checksum(b[:storeLen-4], segment.Castagnoli):
-		return nil, errors.New("its length or checksum is wrong")
+		return nil, errors.New("the object STORE has a wrong length or checksum")
 	}
 	return &segment.Format{ID: le.Uint64(b[16:]), Seed: le.Uint64(b[24:])}, nil
 }
@@ -72,10 +72,10 @@ func fileOf(f *segment.Format, w writerID, n uint64) segment.File {
 type operation uint8
 
 const (
-	opEntries operation = iota // the segments of the parts
-	opOnce                     // the same, for keys that do not exist
+	opEntries operation = iota // adds the segments of the parts
+	opOnce                     // like opEntries, but only for keys that do not exist
 	opDrop                     // discards all earlier entries
-	opGroup                    // the records of the members
+	opGroup                    // applies the records of the members
 )
 
 // record is a change of the store by one writer, or a group that names several such changes.
@@ -83,7 +83,7 @@ type record struct {
 	number  uint64 // number in the log; in a waiting record, the number when it began to wait
 	op      operation
 	writer  writerID
-	seq     uint64 // sequence number of the writer's records, from 1; in a group, of its writer's member
+	seq     uint64 // sequence number of the writer's records, from 1; in a group, that of its writer's own member
 	parts   []recordPart
 	members []member // members of a group
 }
@@ -148,13 +148,13 @@ func (r *record) encode(f *segment.Format) []byte {
 func parseRecordHead(f *segment.Format, number uint64, b []byte) (*record, error) {
 	switch {
 	case len(b) < recordHeadLen || string(b[:8]) != recordMagic:
-		return nil, errors.New("it does not begin like an object of the log")
+		return nil, errors.New("the object does not begin like an object of the log")
 	case le.Uint32(b[8:]) > groupVersion:
 		return nil, segment.NewerFormatError(le.Uint32(b[8:]), groupVersion)
 	case le.Uint32(b[recordHeadLen-4:]) != crc32.Checksum(b[:recordHeadLen-4], segment.Castagnoli):
-		return nil, errors.New("its head fails its checksum")
+		return nil, errors.New("the record's head fails its checksum")
 	case le.Uint64(b[16:]) != f.ID || le.Uint64(b[24:]) != number:
-		return nil, errors.New("it belongs to another store or has another number")
+		return nil, errors.New("the record belongs to another store, or has another number")
 	}
 	r := &record{number: number, op: operation(b[12]), seq: le.Uint64(b[48:])}
 	copy(r.writer[:], b[32:])
@@ -168,7 +168,7 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 		return nil, err
 	}
 	if !f.NoCRC && le.Uint32(b[recordHeadLen-8:]) != crc32.Checksum(b[recordHeadLen:], segment.Castagnoli) || r.op > opGroup {
-		return nil, errors.New("it fails its checksum")
+		return nil, errors.New("the record fails its checksum")
 	}
 	size := len(b)
 	b = b[recordHeadLen:]
@@ -179,12 +179,12 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 	}
 	for len(b) > 0 {
 		if len(b) < partHeadLen {
-			return nil, errors.New("one of its parts is truncated")
+			return nil, errors.New("a part of the record is truncated")
 		}
 		p := recordPart{n: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
 		n := int64(le.Uint32(b[16:]))
 		if b = b[partHeadLen:]; n > int64(len(b)) || n > p.size || p.inline && n != p.size {
-			return nil, errors.New("one of its parts is truncated")
+			return nil, errors.New("a part of the record is truncated")
 		}
 		p.off = int64(size - len(b))
 		p.bytes, b = b[:n], b[n:]

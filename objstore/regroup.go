@@ -40,7 +40,7 @@ type pileFile struct {
 	blockSize int
 	file      *spill.File
 	written   int64
-	reserved  int64 // reserved out of the store's disk limit
+	reserved  int64 // bytes reserved from the store's disk limit
 }
 
 // pile contains the entries of an interval of hashes, in the order of the log. They are
@@ -140,7 +140,7 @@ func (sp *pileFile) close() error {
 }
 
 // batches returns a function that returns the next batch to read from the bucket, in the order
-// of the log. A batch is the interval of several segments, or a part of it of one segment.
+// of the log. A batch covers the whole interval in several segments, or a part of it in one segment.
 func (sp *pileFile) batches() func() *pass {
 	sc, limit := sp.sc, sp.sc.batchBytes()
 	nextSegment, startHash := 0, sp.lo
@@ -177,7 +177,7 @@ func (sp *pileFile) batches() func() *pass {
 		}
 		if bytes > limit { // a single range exceeds the limit
 			return &pass{stream: func(ctx context.Context) error {
-				return sc.eachOf(ctx, first, iv, func(number int, e *segment.Entry, hash uint64) error {
+				return sc.eachEntryOf(ctx, first, iv, func(number int, e *segment.Entry, hash uint64) error {
 					return sp.put(int32(number), hash, e.Raw)
 				})
 			}}
@@ -276,7 +276,7 @@ func (sp *pileFile) pileLoads() func() *pass {
 		for next < len(sp.piles) {
 			p := &sp.piles[next]
 			next++
-			switch weight := p.bytes + p.bytes/8 + p.entries*entryOverhead + p.sections*perSection; {
+			switch weight := p.bytes + p.bytes/8 + p.entries*entryOverhead + p.sections*sectionMemory; {
 			case weight == 0:
 			case weight > sp.sc.budget:
 				return &pass{stream: func(ctx context.Context) error { return sp.sc.scanWide(ctx, sp.source(p), p.interval) }}

@@ -25,8 +25,8 @@ type smallDisk struct {
 
 func (d smallDisk) Free(string) (int64, error) { return d.free, nil }
 
-// A reader that needs more disk than allowed, than other readers leave, or than is free
-// must be refused before it reads anything.
+// TestRegroupIsRefused checks that a reader fails before it reads anything if it needs more disk than
+// allowed, more than other readers leave, or more than is free.
 func TestRegroupIsRefused(t *testing.T) {
 	b := filledBucket(t)
 	const need = 12 << 20
@@ -40,30 +40,30 @@ func TestRegroupIsRefused(t *testing.T) {
 		"a full disk":   {Options{Disk: 1 << 40, DiskDir: t.TempDir(), hooks: hooks{fs: smallDisk{free: need / 2}}}, 0, "only 6 MiB are free"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &requested{Bucket: b, ranges: map[string][]interval{}}
+			r := &rangeRecorder{Bucket: b, ranges: map[string][]interval{}}
 			s := open(t, r, c.opts)
 			s.disk.Add(c.used)
 			content, err := readPart(t.Context(), s, 0, 1)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "disk=0") {
-				t.Error(err)
+				t.Errorf("reading: error = %v, want one that contains %q and disk=0", err, c.want)
 			}
 			if len(content) > 0 || len(r.ranges) > 0 {
-				t.Errorf("read %d keys, %d segments", len(content), len(r.ranges))
+				t.Errorf("read %d keys and values from %d segments before failing, want none", len(content), len(r.ranges))
 			}
 			if errors.Is(err, syscall.ENOSPC) != (name == "a full disk") {
-				t.Error(err)
+				t.Errorf("reading: error = %v; only a full disk must cause %v", err, syscall.ENOSPC)
 			}
 			if used := s.disk.Load(); used != c.used {
 				t.Errorf("%d bytes are reserved, want %d", used, c.used)
 			}
 			s.opts.Disk, s.opts.hooks.fs = 1<<40, vfs.OS{}
-			if n := count(t, s); n != filledKeys {
-				t.Error(n)
+			if n := mustCountKeys(t, s); n != filledKeys {
+				t.Errorf("the store has %d keys, want %d", n, filledKeys)
 			}
 		})
 	}
 	if _, err := Open(t.Context(), b, &Options{Disk: 1, DiskDir: filepath.Join(t.TempDir(), "none")}); err == nil || !strings.Contains(err.Error(), "none") {
-		t.Error(err)
+		t.Errorf("Open() without the disk directory: error = %v, want one that names the directory", err)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestRegroupStaysWithinDisk(t *testing.T) {
 	s.scans.limit = 0
 	_, err := readPart(t.Context(), s, 0, 10)
 	if err == nil || !strings.Contains(err.Error(), "the option disk allows 1 MiB") || s.disk.Load() != 0 {
-		t.Error(err, s.disk.Load())
+		t.Errorf("reading: error = %v, want one that states the limit; %d bytes of disk are still reserved", err, s.disk.Load())
 	}
 }
 
@@ -104,11 +104,11 @@ func (c truncatingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.Fil
 	return truncatedFile{f}, err
 }
 
-// If the disk fills up, or loses or changes data, the error must say what failed, where,
-// and what to do. No files may remain, and the store must still work.
+// TestRegroupOnBadDisks uses a disk that fills up, or that loses or changes data. The error must say
+// what failed, where, and what to do. No files may remain, and the store must still work.
 func TestRegroupOnBadDisks(t *testing.T) {
 	b := filledBucket(t)
-	full := func(op vfstest.Op, _ string) error {
+	failWrites := func(op vfstest.Op, _ string) error {
 		if op == vfstest.OpWrite {
 			return vfstest.ShortWrite(syscall.ENOSPC)
 		}
@@ -130,7 +130,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 				c.fs = vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 					if op == vfstest.OpWrite && strings.Contains(filepath.Base(name), "run-") {
 						if writes++; writes > 2 {
-							return full(op, name)
+							return failWrites(op, name)
 						}
 					}
 					return nil
@@ -144,21 +144,21 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			}
 			_, err := countKeys(t.Context(), s)
 			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "disk=0") {
-				t.Error(err)
+				t.Errorf("reading: error = %v, want %v, with the directory and disk=0", err, c.err)
 			}
 			t.Log(err)
 			if s.disk.Load() != 0 || s.scans.used.Load() != 0 {
 				t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.Load(), s.scans.used.Load())
 			}
 			s.opts.Disk = 0
-			if n := count(t, s); n != filledKeys {
-				t.Error(n)
+			if n := mustCountKeys(t, s); n != filledKeys {
+				t.Errorf("the store has %d keys, want %d", n, filledKeys)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
 			}
 			if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil && name != "gone" {
-				t.Error(remaining, err)
+				t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 			}
 		})
 	}
@@ -181,7 +181,7 @@ func TestRegroupStops(t *testing.T) {
 				cancel(cause)
 			}
 			if err != nil && !errors.Is(err, cause) {
-				t.Error(err)
+				t.Errorf("Scan() error = %v, want %v", err, cause)
 			}
 		}
 		cancel(nil)
@@ -193,12 +193,12 @@ func TestRegroupStops(t *testing.T) {
 		t.Error(err)
 	}
 	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
-		t.Error(remaining, err)
+		t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 	}
 }
 
-// After a process is killed, its temporary file must be gone, and its directory as well
-// after another store is opened.
+// TestRegroupIsKilled checks that the temporary file of a killed process disappears, and that opening
+// another store removes the directory.
 func TestRegroupIsKilled(t *testing.T) {
 	if dir := os.Getenv("PARTD_TEST_REGROUP"); dir != "" {
 		s := open(t, filledBucket(t), Options{Disk: 1 << 30, DiskDir: dir})
@@ -226,11 +226,11 @@ func TestRegroupIsKilled(t *testing.T) {
 		return err
 	})
 	if err != nil || files != 1 || size > 1000 { // the lock file
-		t.Errorf("%d files, %d bytes, %v", files, size, err)
+		t.Errorf("the killed process left %d files with %d bytes (error %v), want only a lock file", files, size, err)
 	}
 	s := open(t, new(Memory), Options{Disk: 1, DiskDir: dir})
 	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
-		t.Error(remaining, err)
+		t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

@@ -40,7 +40,7 @@ func readPart(ctx context.Context, s *Store, part, parts int) (content []string,
 	return content, nil
 }
 
-// Both ways of reading must yield the same as a Dict, in the same order, from any store:
+// TestRegroupEqualsPasses checks that both ways of reading yield the content of a Dict, from any store:
 // with Sets and Deletes, keys larger than memory, segments of any size, and any hash.
 func TestRegroupEqualsPasses(t *testing.T) {
 	for seed := range uint64(12) {
@@ -105,7 +105,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 						for part := range parts {
 							all, err := readPart(t.Context(), s, part, parts)
 							if err != nil {
-								t.Fatalf("way %d, limit %d, part %d of %d: %v", i, limit, part, parts, err)
+								t.Fatalf("options %d, memory limit %d, part %d of %d: %v", i, limit, part, parts, err)
 							}
 							read[i] = append(read[i], all...)
 						}
@@ -117,7 +117,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 						}
 					}
 					if !slices.Equal(slices.Sorted(slices.Values(read[0])), slices.Sorted(slices.Values(read[1]))) {
-						t.Errorf("%d parts: %d and %d keys and values", parts, len(read[0]), len(read[1]))
+						t.Errorf("%d parts: the two ways of reading yield different content: %d and %d keys", parts, len(read[0])/2, len(read[1])/2)
 					}
 					if len(read[1]) != 2*len(want) {
 						t.Errorf("%d parts: %d keys, want %d", parts, len(read[1])/2, len(want))
@@ -133,14 +133,14 @@ func TestRegroupEqualsPasses(t *testing.T) {
 	}
 }
 
-// requested records the ranges of segments that are read.
-type requested struct {
+// rangeRecorder records the ranges of segments that are read.
+type rangeRecorder struct {
 	Bucket
 	mu     sync.Mutex
 	ranges map[string][]interval
 }
 
-func (r *requested) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (r *rangeRecorder) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if strings.HasPrefix(name, "seg/") {
 		r.mu.Lock()
 		r.ranges[name] = append(r.ranges[name], interval{uint64(offset), uint64(offset + length)})
@@ -170,12 +170,12 @@ func filledBucket(t testing.TB) *Memory {
 	return b
 }
 
-// Each byte of a segment must be requested once: by one request, or by several of at
-// least a MiB, except for the last one.
+// TestRegroupRequestsOnce checks that each byte of a segment is requested once: with one request, or
+// with several requests of at least a MiB, except for the last request.
 func TestRegroupRequestsOnce(t *testing.T) {
 	b := filledBucket(t)
 	for parts, longest := range map[int]int{1: 4, 2: 2} {
-		r := &requested{Bucket: b, ranges: map[string][]interval{}}
+		r := &rangeRecorder{Bucket: b, ranges: map[string][]interval{}}
 		s := open(t, r, Options{Disk: 1 << 30})
 		for part := range parts {
 			clear(r.ranges)
@@ -183,16 +183,16 @@ func TestRegroupRequestsOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(r.ranges) != 3 {
-				t.Fatalf("read %d segments", len(r.ranges))
+				t.Fatalf("read %d segments, want 3", len(r.ranges))
 			}
 			for name, ranges := range r.ranges {
 				if len(ranges) > longest {
-					t.Errorf("part %d of %d: %d requests to %s", part, parts, len(ranges), name)
+					t.Errorf("part %d of %d: %d requests to %s, want at most %d", part, parts, len(ranges), name, longest)
 				}
 				slices.SortFunc(ranges, func(a, b interval) int { return int(a.lo) - int(b.lo) })
 				for i, iv := range ranges[1:] {
 					if iv.lo != ranges[i].hi || ranges[i].hi-ranges[i].lo < 1<<20 {
-						t.Errorf("part %d of %d: %v", part, parts, ranges)
+						t.Errorf("part %d of %d: requested the ranges %v, want consecutive ranges of at least a MiB", part, parts, ranges)
 					}
 				}
 			}
@@ -202,19 +202,20 @@ func TestRegroupRequestsOnce(t *testing.T) {
 	for _, o := range []Options{{Disk: 1 << 30, Memory: 512 << 20}, {Disk: 1, hooks: hooks{requestBytes: 1000}}} {
 		s := open(t, b, o)
 		s.temp = nil // so that creating a file panics
-		if n := count(t, s); n != filledKeys {
-			t.Error(n)
+		if n := mustCountKeys(t, s); n != filledKeys {
+			t.Errorf("the store has %d keys, want %d", n, filledKeys)
 		}
 	}
 }
 
-// Responses that are permanently truncated or changed must cause an error. Responses that fail
-// sometimes must be requested again, and data that is on disk already must not be repeated.
-func TestRegroupFromLyingBuckets(t *testing.T) {
+// TestRegroupFromFaultyBuckets checks that responses that are always truncated or changed cause an
+// error. After a temporary failure, the reader must request the data again, but not write data to
+// disk twice.
+func TestRegroupFromFaultyBuckets(t *testing.T) {
 	mem := filledBucket(t)
 	for name, c := range map[string]struct {
-		read  func(n int, data []byte) ([]byte, error)
-		wrong bool
+		read      func(n int, data []byte) ([]byte, error)
+		wantError bool
 	}{
 		"truncated":         {func(_ int, b []byte) ([]byte, error) { return b[:len(b)*9/10], nil }, true},
 		"empty":             {func(int, []byte) ([]byte, error) { return nil, nil }, true},
@@ -225,18 +226,18 @@ func TestRegroupFromLyingBuckets(t *testing.T) {
 	} {
 		for _, rangeBytes := range []int64{0, 1 << 40} { // segments with the second value are streamed
 			t.Run(fmt.Sprint(name, rangeBytes), func(t *testing.T) {
-				b := &lying{Bucket: mem}
+				b := &faultyBucket{Bucket: mem}
 				if rangeBytes > 0 {
 					b.Bucket = new(Memory)
 					s := open(t, b.Bucket, Options{hooks: hooks{rangeBytes: rangeBytes}})
 					appendAll(t, s, 6000, 1000)
 				}
-				patience := 100 * time.Millisecond
-				if !c.wrong {
-					patience = 10 * time.Second
+				retryFor := 100 * time.Millisecond
+				if !c.wantError {
+					retryFor = 10 * time.Second
 				}
-				s := open(t, b, Options{Disk: 1 << 30, RetryFor: patience})
-				want := count(t, s)
+				s := open(t, b, Options{Disk: 1 << 30, RetryFor: retryFor})
+				want := mustCountKeys(t, s)
 				var mu sync.Mutex
 				tries := map[string]int{}
 				b.read = func(object string, off, _ int64, data []byte) ([]byte, error) {
@@ -250,23 +251,23 @@ func TestRegroupFromLyingBuckets(t *testing.T) {
 					return c.read(tries[key]-1, data)
 				}
 				n, err := countKeys(t.Context(), s)
-				if (err != nil) != c.wrong || err == nil && n != want {
-					t.Errorf("%d keys, want %d, %v", n, want, err)
+				if (err != nil) != c.wantError || err == nil && n != want {
+					t.Errorf("counted %d keys, error %v; want %d keys, or an error: %v", n, err, want, c.wantError)
 				}
 			})
 		}
 	}
 }
 
-// The memory for writing piles must fit in a budget.
-func TestPilings(t *testing.T) {
-	for _, budget := range []int64{minScan / 2, 2 << 20, 160 << 20, 2 << 30} {
+// TestPileLayoutFitsBudget checks that the memory for writing piles fits in a budget.
+func TestPileLayoutFitsBudget(t *testing.T) {
+	for _, budget := range []int64{minScanMemory / 2, 2 << 20, 160 << 20, 2 << 30} {
 		for size := int64(1 << 10); size < 1000*budget; size *= 8 {
 			for _, entry := range []int64{10, 100, 60_000} {
 				sh := share{requests: 1000, bytes: 2 * size, weight: 4 * size, insideBytes: size, entries: size / entry}
 				p := sh.pileLayout(budget)
 				if p.piles < 2 || p.blockSize < minPileBlock || int64(p.piles)*int64(p.blockSize) > budget || p.diskBytes < size || p.diskBytes > 2*size {
-					t.Errorf("budget %d, %d bytes: %+v", budget, size, p)
+					t.Errorf("budget %d, %d bytes: invalid layout %+v", budget, size, p)
 				}
 			}
 		}

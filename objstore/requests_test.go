@@ -16,9 +16,9 @@ func TestRequestsOfOpeningAndFlushing(t *testing.T) {
 	}
 	first := open(t, c, Options{})
 	costs("first Open", Requests{Put: 14, Get: 2, List: 2, Delete: 3})
-	add(t, first, "k", "1")
+	appendAndFlush(t, first, "k", "1")
 	costs("first flush", Requests{Put: 1, Get: 1, List: 1})
-	add(t, first, "k", "2")
+	appendAndFlush(t, first, "k", "2")
 	costs("next flush", Requests{Put: 1, Get: 1})
 	if err := first.Flush(t.Context()); err != nil {
 		t.Fatal(err)
@@ -26,9 +26,9 @@ func TestRequestsOfOpeningAndFlushing(t *testing.T) {
 	costs("empty flush", Requests{})
 	second := open(t, c, Options{})
 	costs("second Open", Requests{Put: 13, Get: 1, Delete: 3})
-	add(t, second, "k", "3")
+	appendAndFlush(t, second, "k", "3")
 	costs("first flush of the second writer", Requests{Put: 1, Get: 1, List: 1})
-	add(t, first, "k", "4")
+	appendAndFlush(t, first, "k", "4")
 	costs("flush after another writer's", Requests{Put: 2, Get: 2, List: 1})
 	open(t, c, Options{ReadOnly: true})
 	costs("read-only Open", Requests{Get: 1})

@@ -75,18 +75,18 @@ type pileLayout struct {
 }
 
 const (
-	minPileBlock = 64 << 10
-	maxPileBlock = 1 << 20
-	perBlock     = 48 // memory for the position of a block
-	perSection   = 48
+	minPileBlock  = 64 << 10
+	maxPileBlock  = 1 << 20
+	blockMemory   = 48 // memory for the position of a block
+	sectionMemory = 48
 )
 
-// pileLayout divides the share so that two piles fit in memory. During writing, two batches need up
-// to four fifths of a budget, the buffers of piles half of another, and the positions of blocks a
-// quarter. If that allows too few piles, large piles are read from disk several times.
+// pileLayout divides the share so that two piles fit in memory, which is two budgets. During
+// writing, two batches need up to 4/5 of a budget, the buffers of all piles 1/2, and the positions
+// of blocks 1/4. If that allows too few piles, large piles are read from disk several times.
 func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
-	block := max(minPileBlock, sh.insideBytes*4*perBlock/budget)
+	block := max(minPileBlock, sh.insideBytes*4*blockMemory/budget)
 	piles := min(int64(weight/float64(budget)*3/2)+2, max(budget/2/block, 2))
 	p.piles, p.blockSize = int(piles), int(max(min(budget/2/piles, maxPileBlock), block))
 	p.diskBytes = sh.insideBytes + sectionHead*(min(sh.entries, sh.requests*piles)+sh.insideBytes/block)

@@ -15,24 +15,24 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// slow is a bucket whose responses end with their context, like a network's, or after a
-// minute without a read, like a service's. Its requests to stops hang.
-type slow struct {
+// slowBucket is a bucket whose responses fail after their context ends, and, as with a real service,
+// after a minute without a read. If hangingPrefixes is not nil, listings hang.
+type slowBucket struct {
 	Bucket
-	stops chan string // prefixes whose listings hang
+	hangingPrefixes chan string // receives the prefixes of hanging listings
 }
 
-func (b *slow) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (b *slowBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	r, err := b.Bucket.ReadRange(ctx, name, offset, length)
 	return &slowBody{r, ctx, time.Now()}, err
 }
 
-func (b *slow) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
-	if b.stops == nil {
+func (b *slowBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	if b.hangingPrefixes == nil {
 		return b.Bucket.List(ctx, prefix, after)
 	}
 	return func(yield func(Object, error) bool) {
-		b.stops <- prefix
+		b.hangingPrefixes <- prefix
 		<-ctx.Done()
 		yield(Object{}, ctx.Err())
 	}
@@ -40,25 +40,25 @@ func (b *slow) List(ctx context.Context, prefix, after string) iter.Seq2[Object,
 
 type slowBody struct {
 	io.ReadCloser
-	ctx  context.Context
-	last time.Time
+	ctx      context.Context
+	lastRead time.Time
 }
 
 func (r *slowBody) Read(p []byte) (int, error) {
 	if r.ctx.Err() != nil {
 		return 0, r.ctx.Err()
 	}
-	if time.Since(r.last) > time.Minute {
+	if time.Since(r.lastRead) > time.Minute {
 		return 0, io.ErrUnexpectedEOF
 	}
-	r.last = time.Now()
+	r.lastRead = time.Now()
 	return r.ReadCloser.Read(p)
 }
 
-// Reading a long value may take hours.
+// TestSlowReaders checks that a reader may take hours to read a long value.
 func TestSlowReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &slow{Bucket: new(Memory)}
+		b := &slowBucket{Bucket: new(Memory)}
 		s := open(t, b, Options{hooks: hooks{maxInline: -1}})
 		want := make([]byte, 3<<20)
 		for i := range want {
@@ -82,27 +82,28 @@ func TestSlowReaders(t *testing.T) {
 			t.Error(err)
 		}
 		if !bytes.Equal(got, want) || !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("%d bytes, want %d, %v", len(got), len(want), err)
+			t.Errorf("read %d bytes with error %v, want the %d appended bytes", len(got), err, len(want))
 		}
 	})
 }
 
-// A reader whose context ends must not wait for another reader of the log.
+// TestCanceledReaders checks that a reader whose context ends does not wait for another reader of the
+// log.
 func TestCanceledReaders(t *testing.T) {
-	b := &slow{Bucket: new(Memory)}
+	b := &slowBucket{Bucket: new(Memory)}
 	if err := open(t, b, Options{}).Close(); err != nil {
 		t.Fatal(err)
 	}
 	s := open(t, b, Options{ReadOnly: true})
-	b.stops = make(chan string)
+	b.hangingPrefixes = make(chan string)
 	ctx, stop := context.WithCancel(t.Context())
 	first, second := make(chan error), make(chan error, 1)
 	go func() {
 		_, err := s.Get(ctx, "k")
 		first <- err
 	}()
-	if prefix := <-b.stops; !strings.HasPrefix(prefix, "log/") {
-		t.Error(prefix)
+	if prefix := <-b.hangingPrefixes; !strings.HasPrefix(prefix, "log/") {
+		t.Errorf("the first reader lists %q, want the log", prefix)
 	}
 	go func() {
 		ctx, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -113,13 +114,13 @@ func TestCanceledReaders(t *testing.T) {
 	select {
 	case err := <-second:
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
+			t.Errorf("Get() of the second reader: error = %v, want %v", err, context.DeadlineExceeded)
 		}
 	case <-time.After(5 * time.Second):
-		t.Error("the reader waits for the other reader")
+		t.Error("the second reader ignored the end of its context")
 	}
 	stop()
 	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("Get() of the first reader: error = %v, want %v", err, context.Canceled)
 	}
 }

@@ -36,7 +36,7 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 	}
 	a, b := read(want), read(got)
 	if len(a) != len(b) {
-		t.Errorf("%d keys, want %d", len(b), len(a))
+		t.Errorf("the store has %d keys, want %d", len(b), len(a))
 	}
 	for k, v := range a {
 		if b[k] != v {
@@ -44,14 +44,14 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 		}
 		values, err := got.Get(t.Context(), k)
 		if err != nil || string(values[0]) != v {
-			t.Errorf("get %.20q: %d bytes, want %d, %v", k, len(values[0]), len(v), err)
+			t.Errorf("Get(%.20q) returned %d bytes (error %v), want %d", k, len(values[0]), err, len(v))
 		}
 	}
 }
 
-// Data that does not fit in memory is read in several ways, which must all be correct.
-// Readers get the minimum of memory, and the store is much larger.
-func TestWideRanges(t *testing.T) {
+// TestDataLargerThanMemory reads stores that are much larger than the readers' memory, with different
+// distributions of hashes, for which readers use different methods.
+func TestDataLargerThanMemory(t *testing.T) {
 	for name, hash := range map[string]func(string) uint64{
 		"spread": nil, "one hash": func(string) uint64 { return 1 << 60 }, "8 bits": byteHash,
 	} {
@@ -85,8 +85,8 @@ func TestWideRanges(t *testing.T) {
 	}
 }
 
-// Two stores over one bucket must see each other's flushes. If several set a key with
-// SetOnce, one must win.
+// TestTwoInstances checks that two stores on one bucket see each other's flushes, and that exactly one
+// of several concurrent SetOnce calls wins.
 func TestTwoInstances(t *testing.T) {
 	b := new(Memory)
 	one, two := open(t, b, Options{}), open(t, b, Options{})
@@ -101,7 +101,7 @@ func TestTwoInstances(t *testing.T) {
 		}
 	}
 	if v, err := two.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
-		t.Errorf("%q %v", v, err)
+		t.Errorf("the value is %q (error %v), want %q", v, err, "0011223344")
 	}
 	var wg sync.WaitGroup
 	for i := range 8 {
@@ -116,22 +116,22 @@ func TestTwoInstances(t *testing.T) {
 	v, err := one.Get(t.Context(), "once")
 	w, err2 := two.Get(t.Context(), "once")
 	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
-		t.Errorf("%q %q %v %v", v, w, err, err2)
+		t.Errorf("the two stores return %q (error %v) and %q (error %v), want one and the same byte", v, err, w, err2)
 	}
 	if err := one.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := count(t, two); n != 0 {
-		t.Error(n)
+	if n := mustCountKeys(t, two); n != 0 {
+		t.Errorf("the other store has %d keys after Drop, want 0", n)
 	}
 }
 
-// A job must make exactly the requests that it needs.
-func TestRequests(t *testing.T) {
+// TestRequestCounts checks that appending and reading make no unnecessary requests.
+func TestRequestCounts(t *testing.T) {
 	c := NewCounter(new(Memory))
 	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{maxInline: -1}})
 	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) { // STORE, another store's leftovers, and three races of four
-		t.Error("open:", got)
+		t.Errorf("Open() made the requests %v", got)
 	}
 	value := make([]byte, 100)
 	for i := range 50_000 { // 6 segments of 1 MiB
@@ -142,23 +142,23 @@ func TestRequests(t *testing.T) {
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	written := c.Requests()
-	if written != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
-		t.Error("written:", written)
+	requestsWritten := c.Requests()
+	if requestsWritten != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
+		t.Errorf("after the flush, the total requests are %v", requestsWritten)
 	}
-	if n := count(t, s); n != 50_000 {
-		t.Error(n)
+	if n := mustCountKeys(t, s); n != 50_000 {
+		t.Errorf("the store has %d keys, want 50000", n)
 	}
-	read := c.Requests()
+	requestsRead := c.Requests()
 	// The log needs a listing, a record and the end. Then each pass reads each segment.
-	gets := read.Get - written.Get - 2
-	if read.List-written.List != 1 || read.Put != written.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
-		t.Error("read:", read)
+	gets := requestsRead.Get - requestsWritten.Get - 2
+	if requestsRead.List-requestsWritten.List != 1 || requestsRead.Put != requestsWritten.Put || gets%6 != 0 || gets == 0 || gets > 6*16 {
+		t.Errorf("after reading, the total requests are %v", requestsRead)
 	}
-	t.Logf("50,000 appends written and read: %v", read)
+	t.Logf("50,000 appends written and read: %v", requestsRead)
 }
 
-// Sweep must delete old leftovers of dead writers and drops, and nothing else.
+// TestSweep checks that Sweep deletes old leftovers of dead writers and drops, and nothing else.
 func TestSweep(t *testing.T) {
 	b := new(Memory)
 	objects := func() (n int) {
@@ -184,7 +184,7 @@ func TestSweep(t *testing.T) {
 	err := dead.waitUploads(t.Context(), 0)
 	dead.mu.unlock()
 	if n := objects(); err != nil || n != 4 {
-		t.Fatal(n, err)
+		t.Fatalf("the bucket has %d segments (error %v), want 4", n, err)
 	}
 	sweep := func(age time.Duration, want int64, remaining int) {
 		t.Helper()
@@ -192,7 +192,7 @@ func TestSweep(t *testing.T) {
 		swept, err := s.Sweep(t.Context())
 		s.opts.hooks.segmentAge = 0
 		if err != nil || swept.Objects != want || objects() != remaining {
-			t.Errorf("%+v, %d objects remain, want %d and %d, %v", swept, objects(), want, remaining, err)
+			t.Errorf("Sweep() = %+v, %v, and %d objects remain; want %d deleted and %d remaining", swept, err, objects(), want, remaining)
 		}
 	}
 	sweep(sweepAge-time.Minute, 0, 4)
@@ -200,10 +200,10 @@ func TestSweep(t *testing.T) {
 	// If the writer comes back, it must not commit deleted segments.
 	dead.opts.hooks.segmentAge = sweepAge/2 + time.Minute
 	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
-		t.Error(err)
+		t.Errorf("Flush() of old segments: error = %v, want %v", err, ErrRefused)
 	}
-	if n := count(t, s); n != 10 {
-		t.Error(n)
+	if n := mustCountKeys(t, s); n != 10 {
+		t.Errorf("the store has %d keys, want 10", n)
 	}
 	if err := s.Drop(t.Context()); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,8 @@ func TestSweep(t *testing.T) {
 	sweep(sweepAge+time.Minute, 2, 0)
 }
 
-// A reader must get an error that mentions the drop if the store is dropped and swept at the same time.
+// TestDropWhileReading checks that a reader's error mentions the drop if another process drops and
+// sweeps the store during the read.
 func TestDropWhileReading(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{hooks: hooks{maxInline: -1}})
@@ -232,7 +233,7 @@ func TestDropWhileReading(t *testing.T) {
 	sc := &scanner{store: s, view: v}
 	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].StoredLen()).err
 	if err == nil || !strings.Contains(err.Error(), "dropped") || errors.As(err, new(*partd.CorruptError)) {
-		t.Error(err)
+		t.Errorf("reading during Drop: error = %v, want an error that mentions the drop, but no CorruptError", err)
 	}
 }
 
@@ -273,13 +274,13 @@ func (w subBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Obj
 	}
 }
 
-// If objects of a partly removed store remain, Open must not create a store, because its
-// acknowledged data could not be read.
+// TestPartlyRemovedStore checks that Open does not create a store if objects of a partly removed store
+// remain, because nobody could read the data that the new store acknowledges.
 func TestPartlyRemovedStore(t *testing.T) {
 	b := new(Memory)
-	add(t, contendedStore(t, b, Options{}, nil), "k", "1")
+	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
 	// A store below this prefix is separate.
-	add(t, open(t, subBucket{b, "log/"}, Options{}), "k", "1")
+	appendAndFlush(t, open(t, subBucket{b, "log/"}, Options{}), "k", "1")
 	objects := b.objects
 	for _, prefixes := range [][]string{{storeName}, {storeName, "log/"}, {storeName, "log/", waitPrefix}} {
 		b.objects = maps.Clone(objects)
@@ -290,12 +291,12 @@ func TestPartlyRemovedStore(t *testing.T) {
 		})
 		s, err := Open(t.Context(), b, &Options{Memory: MinMemory})
 		if refused := err != nil && strings.Contains(err.Error(), "partly removed"); refused == (len(prefixes) == 3) {
-			t.Errorf("without %s: %v", prefixes, err)
+			t.Errorf("without %s: Open() error = %v", prefixes, err)
 		}
 		if err == nil {
-			add(t, s, "k", "2")
-			if v, err := value(t, b, "k", hooks{}); err != nil || v != "2" {
-				t.Errorf("without %s: %q, %v", prefixes, v, err)
+			appendAndFlush(t, s, "k", "2")
+			if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2" {
+				t.Errorf("without %s: the value is %q (error %v), want %q", prefixes, v, err, "2")
 			}
 		}
 	}

@@ -19,26 +19,26 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// storm is a bucket in a synctest bubble. Its requests and responses may be lost,
+// unreliableBucket is a bucket in a synctest bubble. Its requests and responses may be lost,
 // delayed, duplicated or truncated.
-type storm struct {
+type unreliableBucket struct {
 	Bucket
-	mu     sync.Mutex
-	random *rand.Rand
-	late   sync.WaitGroup
+	mu           sync.Mutex
+	random       *rand.Rand
+	lateRequests sync.WaitGroup
 }
 
-func (b *storm) randomInt(n int) int {
+func (b *unreliableBucket) randomInt(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.random.IntN(n)
 }
 
-func (b *storm) waitLatency(ctx context.Context) error {
+func (b *unreliableBucket) waitLatency(ctx context.Context) error {
 	return canceled.Wait(ctx, time.After(time.Duration(10+b.randomInt(60))*time.Millisecond))
 }
 
-func (b *storm) Create(ctx context.Context, name string, data []byte) error {
+func (b *unreliableBucket) Create(ctx context.Context, name string, data []byte) error {
 	if err := b.waitLatency(ctx); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (b *storm) Create(ctx context.Context, name string, data []byte) error {
 		return errServer
 	case 2:
 		d := time.Duration(b.randomInt(4000)) * time.Millisecond
-		b.late.Go(func() {
+		b.lateRequests.Go(func() {
 			time.Sleep(d)
 			_ = b.Bucket.Create(context.Background(), name, data)
 		})
@@ -64,7 +64,7 @@ func (b *storm) Create(ctx context.Context, name string, data []byte) error {
 	return errors.Join(err, b.waitLatency(ctx))
 }
 
-func (b *storm) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (b *unreliableBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if err := b.waitLatency(ctx); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (r errorReader) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+func (b *unreliableBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		if err := b.waitLatency(ctx); err != nil {
 			yield(Object{}, err)
@@ -114,9 +114,9 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 		case 1: // a stale listing
 			all = all[:b.randomInt(len(all)+1)]
 		case 2:
-			twice := slices.Concat(all, all)
-			slices.SortFunc(twice, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
-			all = twice
+			duplicated := slices.Concat(all, all)
+			slices.SortFunc(duplicated, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
+			all = duplicated
 		}
 		for _, o := range all {
 			if !yield(o, nil) {
@@ -129,19 +129,19 @@ func (b *storm) List(ctx context.Context, prefix, after string) iter.Seq2[Object
 	}
 }
 
-// appended is a piece that one append added to a key.
-type appended struct {
-	writer       string
-	start, ended time.Time // of the flush; ended is zero if it was not acknowledged
+// appendedPiece is a piece that one append added to a key.
+type appendedPiece struct {
+	writer               string
+	flushStart, flushEnd time.Time // of the flush; ended is zero if it was not acknowledged
 }
 
 // history records the appends of writers, to check what readers see.
 type history struct {
-	mu  sync.Mutex
-	all map[string]*appended // by piece
+	mu     sync.Mutex
+	pieces map[string]*appendedPiece // by piece
 }
 
-// checkValue returns what is wrong with a value that was read at a time, or nil.
+// checkValue returns an error if a value that was read at the given time contradicts the history.
 func (h *history) checkValue(value string, read time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -149,7 +149,7 @@ func (h *history) checkValue(value string, read time.Time) error {
 	last := map[string]string{} // last piece by writer
 	var start time.Time         // latest start of all earlier pieces
 	for piece := range strings.SplitSeq(strings.TrimSuffix(value, ";"), ";") {
-		a := h.all[piece]
+		a := h.pieces[piece]
 		switch {
 		case value == "":
 			continue
@@ -159,32 +159,32 @@ func (h *history) checkValue(value string, read time.Time) error {
 			return fmt.Errorf("piece %q exists twice", piece)
 		case last[a.writer] >= piece:
 			return fmt.Errorf("piece %q follows %q", piece, last[a.writer])
-		case !a.ended.IsZero() && a.ended.Before(start):
-			return fmt.Errorf("piece %q, flushed at %v, follows a piece whose flush began at %v", piece, a.ended, start)
+		case !a.flushEnd.IsZero() && a.flushEnd.Before(start):
+			return fmt.Errorf("piece %q, flushed at %v, follows a piece whose flush began at %v", piece, a.flushEnd, start)
 		}
 		seen[piece], last[a.writer] = true, piece
-		if a.start.After(start) {
-			start = a.start
+		if a.flushStart.After(start) {
+			start = a.flushStart
 		}
 	}
-	for piece, a := range h.all {
-		if !a.ended.IsZero() && a.ended.Before(read) && !seen[piece] {
-			return fmt.Errorf("piece %q, flushed at %v, was missing at %v", piece, a.ended, read)
+	for piece, a := range h.pieces {
+		if !a.flushEnd.IsZero() && a.flushEnd.Before(read) && !seen[piece] {
+			return fmt.Errorf("piece %q, flushed at %v, was missing at %v", piece, a.flushEnd, read)
 		}
 	}
 	return nil
 }
 
-// weather counts the faults of a storm.
-type weather struct{ acknowledged, failed, killed, waited, byOthers int }
+// faultCounts counts what happened to the flushes and writers of runUnreliable.
+type faultCounts struct{ acknowledged, failed, killed, waited, committedByOthers int }
 
-// runStorm lets writers append in a storm. Some of them die at random moments, and readers
-// check the content. It returns the first error.
-func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
+// runUnreliable lets writers append to an unreliable bucket. Some of them die at random moments, and
+// readers check the content. It returns the first error.
+func runUnreliable(t *testing.T, seed uint64, h hooks) (w faultCounts, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		const writers, rounds = 8, 12
-		b := &storm{Bucket: new(Memory), random: rand.New(rand.NewPCG(seed, 2))}
-		log := &history{all: map[string]*appended{}}
+		b := &unreliableBucket{Bucket: new(Memory), random: rand.New(rand.NewPCG(seed, 2))}
+		log := &history{pieces: map[string]*appendedPiece{}}
 		opts := Options{Memory: MinMemory, SegmentSize: 1, RetryFor: 3 * time.Second, hooks: h}
 		var mu sync.Mutex
 		fail := func(e error) {
@@ -210,12 +210,12 @@ func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						d := time.Duration(b.randomInt(8000)) * time.Millisecond
 						time.AfterFunc(d, kill)
 					}
-					var pending []*appended
+					var pending []*appendedPiece
 					for ; round < rounds && ctx.Err() == nil; round++ {
-						a := &appended{writer: name, start: time.Now()}
+						a := &appendedPiece{writer: name, flushStart: time.Now()}
 						piece := fmt.Sprintf("%s.%02d", name, round)
 						log.mu.Lock()
-						log.all[piece] = a
+						log.pieces[piece] = a
 						log.mu.Unlock()
 						if s.Append(ctx, partd.Entry{Key: "all", Value: []byte(piece + ";")}) != nil {
 							break
@@ -236,7 +236,7 @@ func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 						}
 						log.mu.Lock()
 						for _, a := range pending {
-							a.ended = time.Now()
+							a.flushEnd = time.Now()
 						}
 						log.mu.Unlock()
 						pending = nil
@@ -258,7 +258,7 @@ func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 			})
 		}
 		wg.Wait()
-		b.late.Wait()
+		b.lateRequests.Wait()
 		time.Sleep(time.Minute)
 		s, openErr := Open(t.Context(), b.Bucket, &Options{Memory: MinMemory, ReadOnly: true})
 		if openErr != nil {
@@ -273,22 +273,22 @@ func runStorm(t *testing.T, seed uint64, h hooks) (w weather, err error) {
 		for o := range b.Bucket.List(t.Context(), waitPrefix, "") {
 			m, ok := parseMember(o)
 			if !ok {
-				t.Error(o.Name)
+				t.Errorf("unexpected object %s below %s", o.Name, waitPrefix)
 			}
 			if w.waited++; s.catalog.hasRecord(m.writer, m.seq) {
-				w.byOthers++
+				w.committedByOthers++
 			}
 		}
 	})
 	return w, err
 }
 
-// Requests are lost, delayed, duplicated or truncated, and processes die. Everything
-// acknowledged must exist once, in order, for every read that starts later.
-func TestStorm(t *testing.T) {
-	var total weather
+// TestUnreliableBucket loses, delays, duplicates and truncates requests, and kills writers. Every read
+// that starts after an acknowledgment must return the acknowledged data once, and in order.
+func TestUnreliableBucket(t *testing.T) {
+	var total faultCounts
 	for seed := range uint64(20) {
-		w, err := runStorm(t, seed, hooks{})
+		w, err := runUnreliable(t, seed, hooks{})
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
@@ -296,7 +296,7 @@ func TestStorm(t *testing.T) {
 		total.failed += w.failed
 		total.killed += w.killed
 		total.waited += w.waited
-		total.byOthers += w.byOthers
+		total.committedByOthers += w.committedByOthers
 	}
 	t.Logf("%+v", total)
 	if total.acknowledged < 500 || min(total.failed, total.killed, total.waited) < 100 {
@@ -308,12 +308,12 @@ func TestStorm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(40) {
-				if _, err := runStorm(t, seed, h); err != nil {
+				if _, err := runUnreliable(t, seed, h); err != nil {
 					t.Logf("seed %d: %v", seed, err)
 					return
 				}
 			}
-			t.Error("the missing protection was not detected")
+			t.Error("the test did not detect the missing protection")
 		})
 	}
 }

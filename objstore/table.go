@@ -25,9 +25,9 @@ type tableRef struct {
 
 const (
 	maxBits = 14 // maximum number of hash bits that select a range
-	// minEntry is the size of the arena per tableRef. Shorter entries fill the refs
+	// bytesPerRef is the size of the arena per tableRef. Entries that are shorter on average fill the refs
 	// before the arena is full.
-	minEntry = 48
+	bytesPerRef = 48
 )
 
 func newTable(size int64) (*table, error) {
@@ -39,12 +39,12 @@ func newTable(size int64) (*table, error) {
 
 // emptyTable returns a table without an arena.
 func emptyTable(size int64) *table {
-	n := int(size) / minEntry
+	n := int(size) / bytesPerRef
 	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
 }
 
 // refMemory returns the memory of a table besides its arena.
-func refMemory(size int64) int64 { return size / minEntry * (12 + 4) }
+func refMemory(size int64) int64 { return size / bytesPerRef * (12 + 4) }
 
 func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }
 
@@ -79,7 +79,7 @@ func (t *table) add(f *segment.Format, kind segment.Kind, key string, value []by
 	t.used += len(b)
 }
 
-// encode returns a data file with one segment of the table's entries, in b if it is large
+// encode returns a data file with one segment of the table's entries. It uses b if b is large
 // enough.
 func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor, bufs *[2][]byte, rangeBytes int64) ([]byte, error) {
 	rangeBits := uint8(min(max(bits.Len64(uint64(int64(t.used)/rangeBytes))-1, 0), maxBits))
@@ -116,9 +116,9 @@ func (t *table) encode(f *segment.File, b []byte, compressor *segment.Compressor
 	return dst.b, err
 }
 
-// encodedBound returns an upper bound of the length of encode's result. Besides the entries, it
+// maxEncodedSize returns an upper bound of the length of encode's result. Besides the entries, it
 // contains a header for each block, one incomplete block for each range, and the footer.
-func encodedBound(size int64) int64 {
+func maxEncodedSize(size int64) int64 {
 	const block, perRange = 64 << 10, 12 + 4
 	return size + (size/block+1<<maxBits)*perRange + 4096
 }
@@ -150,7 +150,7 @@ type fileTail struct {
 
 func (t *fileTail) ReadAt(p []byte, off int64) (int, error) {
 	if off < t.off || off-t.off > int64(len(t.b)) {
-		return 0, errOutside
+		return 0, errOutOfRange
 	}
 	n := copy(p, t.b[off-t.off:])
 	if n < len(p) {

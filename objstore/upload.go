@@ -50,7 +50,7 @@ func (s *Store) allocateTables() (err error) {
 		s.encoders = append(s.encoders, e)
 	}
 	for range arenaCount {
-		arena, err := offheap.Allocate(int(encodedBound(size)))
+		arena, err := offheap.Allocate(int(maxEncodedSize(size)))
 		if err != nil {
 			return err
 		}
@@ -105,8 +105,8 @@ func (s *Store) seal(ctx context.Context) error {
 	p := &piece{createdAt: time.Now(), encoder: s.encoders[lastIndex], encodingDone: make(chan struct{}), uploadDone: make(chan struct{})}
 	s.encoders = s.encoders[:lastIndex]
 	p.encoder.data = s.takeArena() // of three arenas, the table uses one, and another upload at most one
-	p.part.n = s.pieces
-	s.pieces++
+	p.part.n = s.pieceCount
+	s.pieceCount++
 	s.pending = append(s.pending, p)
 	s.uploading = append(s.uploading, p)
 	go func(done chan struct{}) {
@@ -195,8 +195,8 @@ func (s *Store) sealInline(ctx context.Context) error {
 }
 
 func (s *Store) encodeInline(t *table) (p *piece, err error) {
-	p = &piece{createdAt: time.Now(), part: recordPart{n: s.pieces, inline: true}}
-	s.pieces++
+	p = &piece{createdAt: time.Now(), part: recordPart{n: s.pieceCount, inline: true}}
+	s.pieceCount++
 	f, e := fileOf(s.format, s.writer, p.part.n), s.encoders[0]
 	p.part.bytes, err = t.encode(&f, nil, e.compressor, &e.bufs, s.opts.hooks.rangeBytes)
 	p.part.size = int64(len(p.part.bytes))

@@ -18,12 +18,12 @@ import (
 // separate object. The writer that gets the next number creates a group, which names all
 // waiting records. So concurrent flushes need few numbers.
 //
-// A waiting record counts once, from the first group that names it. So several groups of
-// independent writers may name it.
+// Readers apply a waiting record at the first group that names it, and ignore it in later
+// groups. So several writers may name it independently.
 //
-// A group does not copy the records: a record may contain 4 MiB of footers. So one
-// request creates a group of any size. A separate log for each writer would not order
-// Sets, Deletes and Drops of different writers.
+// A group does not copy the records, because a record may contain 4 MiB of footers. So one
+// request creates a group of any size. Separate logs for each writer are no alternative,
+// because they would not order Sets, Deletes and Drops of different writers.
 
 const (
 	waitPrefix = "wait/"
@@ -71,7 +71,7 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	if !c.isWaiting() {
 		c.waitingSince = time.Now()
 		c.member = member{c.number, int64(len(c.data)), s.writer, s.seq + 1}
-		if c.oldestObject.IsZero() { // Sweep may delete even this object
+		if c.oldestObject.IsZero() { // Sweep may also delete the record's own object
 			c.oldestObject = c.waitingSince
 		}
 	}
@@ -84,20 +84,20 @@ func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	return err
 }
 
-// isNamed reports whether a group names a waiting record. If none does, c.number is the
+// isInGroup reports whether a group names a waiting record. If none does, c.number is the
 // first free number of the log.
-func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
+func (s *Store) isInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if !c.hasObject {
 		if err := s.startWaiting(ctx, c); err != nil {
 			return false, err
 		}
 	}
 	for waited := false; ; {
-		var named bool
-		err := s.retry(ctx, func(ctx context.Context) (err error) { named, err = s.holdsRecord(ctx, c); return err })
+		var isMember bool
+		err := s.retry(ctx, func(ctx context.Context) (err error) { isMember, err = s.holdsRecord(ctx, c); return err })
 		switch {
-		case err == nil && named:
-			return s.confirmNamed(ctx, c)
+		case err == nil && isMember:
+			return s.confirmInGroup(ctx, c)
 		case err == nil:
 			c.number++
 		case !errors.Is(err, fs.ErrNotExist):
@@ -113,20 +113,20 @@ func (s *Store) isNamed(ctx context.Context, c *commitment) (bool, error) {
 	}
 }
 
-// confirmNamed reads another writer's group again after a while. If the bucket let two writers win,
+// confirmInGroup reads another writer's group again after a while. If the bucket let two writers win,
 // the other writer's own check detects that, but this writer would never notice.
-func (s *Store) confirmNamed(ctx context.Context, c *commitment) (bool, error) {
+func (s *Store) confirmInGroup(ctx context.Context, c *commitment) (bool, error) {
 	if s.opts.hooks.noRecheck {
 		return true, nil
 	}
 	if err := canceled.Wait(ctx, time.After(2*c.duration)); err != nil {
 		return false, err
 	}
-	named, err := s.readBack(ctx, c)
-	if err == nil && !named {
+	isMember, err := s.readBack(ctx, c)
+	if err == nil && !isMember {
 		err = s.twoWinnersError(c)
 	}
-	return named, err
+	return isMember, err
 }
 
 // group returns an encoded group that names all waiting records, beginning with c's.

@@ -19,10 +19,10 @@ import (
 func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	rival := open(t, b, Options{})
 	s := open(t, b, o)
-	s.bucket = &lying{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
+	s.bucket = &faultyBucket{Bucket: b, create: func(ctx context.Context, name string, data []byte) error {
 		if strings.HasPrefix(name, "log/") {
 			if operation(data[12]) != opGroup {
-				add(t, rival, "rival", "x")
+				appendAndFlush(t, rival, "rival", "x")
 			} else if before != nil {
 				before()
 			}
@@ -32,17 +32,17 @@ func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 	return s
 }
 
-// add appends to a key and flushes.
-func add(t testing.TB, s *Store, key, value string) {
+// appendAndFlush appends to a key and flushes.
+func appendAndFlush(t testing.TB, s *Store, key, readValue string) {
 	t.Helper()
-	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
+	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(readValue)})
 	if err := errors.Join(err, s.Flush(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// value reads a key with a newly opened store.
-func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
+// readValue reads a key with a newly opened store.
+func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 	t.Helper()
 	s := open(t, b, Options{ReadOnly: true, hooks: h})
 	v, err := s.Get(t.Context(), key)
@@ -54,10 +54,10 @@ func value(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 
 // abandonedStore returns a store that died when its record was waiting, before it tried a
 // number with a group.
-func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
+func abandonedStore(t *testing.T, b Bucket, o Options, key, readValue string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contendedStore(t, b, o, nil)
-	l := s.bucket.(*lying)
+	l := s.bucket.(*faultyBucket)
 	create := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {
 		err := create(ctx, name, data)
@@ -66,20 +66,21 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store
 		}
 		return err
 	}
-	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
+	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(readValue)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
+		t.Fatalf("Flush() error = %v, want both %v and %v", err, partd.ErrUnknownOutcome, context.Canceled)
 	}
 	l.create = nil
 	return s
 }
 
-// Programs without support for groups must refuse groups, but read all other objects.
+// TestFormatOfGroups checks that only groups have version 2, so that programs without support for
+// groups reject groups, but can read all other objects.
 func TestFormatOfGroups(t *testing.T) {
 	b := new(Memory)
-	add(t, contendedStore(t, b, Options{}, nil), "k", "1")
+	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1")
 	groups := 0
 	for name, o := range b.objects {
 		want := byte(1)
@@ -95,7 +96,7 @@ func TestFormatOfGroups(t *testing.T) {
 		}
 	}
 	if groups != 1 {
-		t.Errorf("found %d groups", groups)
+		t.Errorf("the bucket contains %d groups, want 1", groups)
 	}
 }
 
@@ -103,8 +104,8 @@ func TestFormatOfGroups(t *testing.T) {
 // writer comes back, it must still count only once.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
-		seen, returned bool
-		want           string
+		foundByOther, writerReturns bool
+		want                        string
 	}{
 		{false, false, "4;"},
 		{false, true, "1;2;4;3;"},
@@ -115,28 +116,28 @@ func TestDeathWhileWaiting(t *testing.T) {
 		var dead *Store
 		attempts := 0
 		other := contendedStore(t, b, Options{}, func() {
-			if attempts++; attempts == 1 && c.seen { // another writer wins the number
+			if attempts++; attempts == 1 && c.foundByOther { // another writer wins the number
 				dead = abandonedStore(t, b, Options{}, "k", "1;")
 			}
 		})
-		if !c.seen {
+		if !c.foundByOther {
 			dead = abandonedStore(t, b, Options{}, "k", "1;")
-			if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
-				t.Errorf("%q counts before it is in the log (%v)", v, err)
+			if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
+				t.Errorf("readers see %q (error %v) before the log contains it", v, err)
 			}
 		}
-		if c.returned && !c.seen {
-			add(t, dead, "k", "2;")
+		if c.writerReturns && !c.foundByOther {
+			appendAndFlush(t, dead, "k", "2;")
 		}
-		add(t, other, "k", "4;")
-		if c.returned && c.seen {
-			add(t, dead, "k", "2;")
+		appendAndFlush(t, other, "k", "4;")
+		if c.writerReturns && c.foundByOther {
+			appendAndFlush(t, dead, "k", "2;")
 		}
-		if c.returned {
-			add(t, dead, "k", "3;")
+		if c.writerReturns {
+			appendAndFlush(t, dead, "k", "3;")
 		}
-		if v, err := value(t, b, "k", hooks{}); err != nil || v != c.want {
-			t.Errorf("%+v: %q, %v", c, v, err)
+		if v, err := readValue(t, b, "k", hooks{}); err != nil || v != c.want {
+			t.Errorf("%+v: the value is %q (error %v), want %q", c, v, err, c.want)
 		}
 	}
 }
@@ -144,7 +145,7 @@ func TestDeathWhileWaiting(t *testing.T) {
 // meetGroup makes a record wait at the same time as another writer's record. The other
 // writer's group names it before it tries a number, and then meetGroup calls wrap with its
 // bucket. It returns the store and the error of its flush.
-func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Store, err error) {
+func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *faultyBucket)) (first *Store, err error) {
 	waits, proceed, done := make(chan bool), make(chan bool), make(chan error)
 	var once sync.Once
 	second := contendedStore(t, b, Options{}, func() {
@@ -165,75 +166,77 @@ func meetGroup(t *testing.T, b Bucket, h hooks, wrap func(l *lying)) (first *Sto
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
-			wrap(first.bucket.(*lying))
+			wrap(first.bucket.(*faultyBucket))
 		}
 	})
 	if err = first.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}); err == nil {
 		err = first.Flush(t.Context())
 	}
 	if attempts != 1 {
-		t.Errorf("it tried %d numbers, but another writer's group names its record", attempts)
+		t.Errorf("the writer tried %d numbers, want 1, because another writer's group names its record", attempts)
 	}
 	return first, err
 }
 
-// Two writers name the same records. One finds its own record in the other's group. A
-// third writer, which knows neither, names records that already count.
-func TestNamedTwice(t *testing.T) {
+// TestRecordInSeveralGroups lets two writers create groups with the same records. One of them finds
+// its own record in the other's group. A third writer creates a group with records that readers have
+// already applied.
+func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
-	first, err := meetGroup(t, b, hooks{}, func(*lying) {})
+	first, err := meetGroup(t, b, hooks{}, func(*faultyBucket) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	attempts := 0
 	last := contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 {
-			add(t, contendedStore(t, b, Options{}, nil), "k", "3;")
+			appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "3;")
 		}
 	})
-	add(t, last, "k", "4;")
-	add(t, first, "k", "5;")
-	if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;1;3;4;5;" {
-		t.Errorf("%q, %v", v, err)
+	appendAndFlush(t, last, "k", "4;")
+	appendAndFlush(t, first, "k", "5;")
+	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2;1;3;4;5;" {
+		t.Errorf("the value is %q (error %v), want %q", v, err, "2;1;3;4;5;")
 	}
-	if v, err := value(t, b, "k", hooks{applyTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("without the protection: %q, %v", v, err)
+	if v, err := readValue(t, b, "k", hooks{applyTwice: true}); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("without the protection: the value is %q (error %v), want a CorruptError", v, err)
 	}
 }
 
-// A group that another winner overwrites must not acknowledge a record.
+// TestGroupsAreReadAgain checks that a writer does not acknowledge its record if another writer
+// overwrites the group that names it.
 func TestGroupsAreReadAgain(t *testing.T) {
-	for _, hasty := range []bool{false, true} {
+	for _, noRecheck := range []bool{false, true} {
 		b := new(Memory)
-		first, err := meetGroup(t, b, hooks{noRecheck: hasty}, func(l *lying) {
+		first, err := meetGroup(t, b, hooks{noRecheck: noRecheck}, func(l *faultyBucket) {
 			l.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-				l.read = nil // from here on, the group is another one
+				l.read = nil // later reads return another group
 				r, err := parseRecord(open(t, b, Options{}).format, 4, data)
 				if err != nil || name != logName(4) || len(r.members) != 2 {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("read %s with %d members (error %v), want %s with 2 members", name, len(r.members), err, logName(4))
 				}
 				r.members = r.members[:1]
 				b.objects[name] = memoryObject{r.encode(open(t, b, Options{}).format), time.Now()}
 				return data, nil
 			}
 		})
-		if refused := errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome); refused == hasty {
-			t.Errorf("hasty %v: %v", hasty, err)
+		if refused := errors.Is(err, errTwoWinners) && errors.Is(err, partd.ErrUnknownOutcome); refused == noRecheck {
+			t.Errorf("noRecheck %v: Flush() error = %v, want %v unless noRecheck is set", noRecheck, err, errTwoWinners)
 		}
-		if err := first.Flush(t.Context()); errors.Is(err, errTwoWinners) == hasty {
-			t.Errorf("hasty %v: a refused store continues: %v", hasty, err)
+		if err := first.Flush(t.Context()); errors.Is(err, errTwoWinners) == noRecheck {
+			t.Errorf("noRecheck %v: second Flush() error = %v, want %v unless noRecheck is set", noRecheck, err, errTwoWinners)
 		}
-		if v, err := value(t, b, "k", hooks{}); err != nil || v != "2;" {
-			t.Errorf("%q, %v", v, err)
+		if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "2;" {
+			t.Errorf("the value is %q (error %v), want %q", v, err, "2;")
 		}
 	}
 }
 
 // agedBucket returns a bucket that reports some objects as older.
-func agedBucket(b Bucket, age time.Duration, old func(name string) bool) *lying {
-	return &lying{Bucket: b, list: func(all []Object) []Object {
+func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *faultyBucket {
+	return &faultyBucket{Bucket: b, list: func(all []Object) []Object {
 		for i := range all {
-			if old(all[i].Name) {
+			if isAged(all[i].Name) {
 				all[i].Modified = all[i].Modified.Add(-age)
 			}
 		}
@@ -249,19 +252,19 @@ func TestOldWaitingRecords(t *testing.T) {
 		b := agedBucket(mem, 25*time.Hour, func(name string) bool { return dead != nil && strings.Contains(name, fmt.Sprintf("%x", dead.writer)) })
 		sweeper := open(t, b, Options{})
 		attempts := 0
-		add(t, contendedStore(t, b, Options{hooks: h}, func() {
+		appendAndFlush(t, contendedStore(t, b, Options{hooks: h}, func() {
 			switch attempts++; attempts {
 			case 1: // another writer wins the number
 				dead = abandonedStore(t, mem, Options{hooks: hooks{maxInline: -1}}, "k", "1;")
 			case 2:
 				if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 2 {
-					t.Errorf("%+v, %v", swept, err)
+					t.Errorf("Sweep() = %+v, %v; want 2 objects", swept, err)
 				}
 			}
 		}), "k", "2;")
-		v, err := value(t, b, "k", hooks{})
+		v, err := readValue(t, b, "k", hooks{})
 		if err == nil && v != "2;" {
-			err = fmt.Errorf("%q", v)
+			err = fmt.Errorf("the value is %q, want %q", v, "2;")
 		}
 		return err
 	}
@@ -276,17 +279,17 @@ func TestOldWaitingRecords(t *testing.T) {
 // Sweep must delete old waiting records that are not in the log, and no others.
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
-	add(t, contendedStore(t, b, Options{}, nil), "k", "1;")
+	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
 	abandonedStore(t, b, Options{}, "k", "2;")
 	s := open(t, b, Options{})
 	for _, want := range []int64{0, 1, 0} {
 		if swept, err := s.Sweep(t.Context()); err != nil || swept.Objects != want {
-			t.Errorf("%+v, want %d, %v", swept, want, err)
+			t.Errorf("Sweep() = %+v, %v; want %d objects", swept, err, want)
 		}
 		s.opts.hooks.segmentAge = sweepAge + time.Minute
 	}
-	if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;" {
-		t.Errorf("%q, %v", v, err)
+	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;" {
+		t.Errorf("the value is %q (error %v), want %q", v, err, "1;")
 	}
 }
 
@@ -298,28 +301,29 @@ func TestSleepWhileWaiting(t *testing.T) {
 	sweeper := open(t, b, Options{})
 	sweeper.opts.hooks.segmentAge = sweepAge + time.Minute
 	if swept, err := sweeper.Sweep(t.Context()); err != nil || swept.Objects != 1 {
-		t.Errorf("%+v, %v", swept, err)
+		t.Errorf("Sweep() = %+v, %v; want 1 object", swept, err)
 	}
 	s.opts.hooks.segmentAge = sweepAge + time.Minute
 	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) || !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error(err)
+		t.Errorf("Flush() error = %v, want both %v and %v", err, errTooOld, partd.ErrUnknownOutcome)
 	}
-	if v, err := value(t, b, "k", hooks{}); v != "" || err != nil {
-		t.Errorf("%q, %v", v, err)
+	if v, err := readValue(t, b, "k", hooks{}); v != "" || err != nil {
+		t.Errorf("the value is %q (error %v), want none", v, err)
 	}
 	if err := s.Close(); !errors.Is(err, errTooOld) {
-		t.Error(err)
+		t.Errorf("Close() error = %v, want %v", err, errTooOld)
 	}
 	if err := s.Append(t.Context()); !errors.Is(err, partd.ErrClosed) {
-		t.Error(err)
+		t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
 	}
 }
 
-// Each object of a store with groups loses a bit, its end, or everything.
+// TestDamagedGroups damages each object of a store with groups: it flips a bit, cuts the end off, or
+// removes everything.
 func TestDamagedGroups(t *testing.T) {
 	mem := new(Memory)
 	for i := range 3 {
-		add(t, contendedStore(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
+		appendAndFlush(t, contendedStore(t, mem, Options{}, nil), "k", fmt.Sprint(i, ";"))
 	}
 	damages := map[string]func(b []byte) []byte{
 		"the end":    func(b []byte) []byte { return b[:len(b)-7] },
@@ -327,7 +331,7 @@ func TestDamagedGroups(t *testing.T) {
 		"the object": nil,
 	}
 	for _, offset := range []int{3, 13, 20, 40, 62, 70, 90} {
-		damages[fmt.Sprint("a bit of byte ", offset)] = func(b []byte) []byte { b[offset] ^= 4; return b }
+		damages[fmt.Sprint("the correct byte ", offset)] = func(b []byte) []byte { b[offset] ^= 4; return b }
 	}
 	for name, o := range mem.objects {
 		if !strings.HasPrefix(name, "log/") && !strings.HasPrefix(name, waitPrefix) {
@@ -344,9 +348,9 @@ func TestDamagedGroups(t *testing.T) {
 			}
 			s := open(t, b, Options{ReadOnly: true, RetryFor: 10 * time.Millisecond})
 			v, err := s.Get(t.Context(), "k")
-			end := change == nil && name == logName(8) // its loss cannot be detected
-			if end && (err != nil || string(v[0]) != "0;1;") || !end && !errors.As(err, new(*partd.CorruptError)) {
-				t.Errorf("%s of %s: %q, %v", desc, name, v, err)
+			isLastRecord := change == nil && name == logName(8) // its loss cannot be detected
+			if isLastRecord && (err != nil || string(v[0]) != "0;1;") || !isLastRecord && !errors.As(err, new(*partd.CorruptError)) {
+				t.Errorf("without %s of %s: the value is %q, error %v; want a CorruptError", desc, name, v, err)
 			}
 		}
 	}
@@ -356,7 +360,7 @@ func TestDamagedGroups(t *testing.T) {
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
 	s := contendedStore(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)
-	l := s.bucket.(*lying)
+	l := s.bucket.(*faultyBucket)
 	create := l.create
 	l.create = func(ctx context.Context, name string, data []byte) error {
 		if strings.HasPrefix(name, "log/") && operation(data[12]) == opGroup {
@@ -370,11 +374,11 @@ func TestNumberThatCannotBeRead(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be read yet") {
-		t.Error(err)
+		t.Errorf("Flush() error = %v, want %v with the text %q before the context ends", err, partd.ErrUnknownOutcome, "cannot be read yet")
 	}
 	l.create = create
-	add(t, s, "k", "2;")
-	if v, err := value(t, b, "k", hooks{}); err != nil || v != "1;2;" {
-		t.Errorf("%q, %v", v, err)
+	appendAndFlush(t, s, "k", "2;")
+	if v, err := readValue(t, b, "k", hooks{}); err != nil || v != "1;2;" {
+		t.Errorf("the value is %q (error %v), want %q", v, err, "1;2;")
 	}
 }

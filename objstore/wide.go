@@ -21,15 +21,15 @@ type source func(ctx context.Context, iv interval, f func(number int, e *segment
 // eachEntry is the source that reads the whole bucket.
 func (sc *scanner) eachEntry(ctx context.Context, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	for i := range sc.view.segments {
-		if err := sc.eachOf(ctx, i, iv, f); err != nil {
+		if err := sc.eachEntryOf(ctx, i, iv, f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// eachOf calls f for the entries of one segment in an interval.
-func (sc *scanner) eachOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
+// eachEntryOf calls f for the entries of one segment in an interval.
+func (sc *scanner) eachEntryOf(ctx context.Context, i int, iv interval, f func(number int, e *segment.Entry, hash uint64) error) error {
 	g := sc.view.segments[i]
 	first, end := g.rangesOf(iv)
 	return sc.store.stream(ctx, sc.view, g, first, end, func(e *segment.Entry) error {
@@ -53,9 +53,9 @@ const subintervals = 256
 // scanWide yields the keys of an interval that does not fit in memory.
 func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error {
 	step := (iv.hi-iv.lo)/subintervals + 1
-	var ds [subintervals]subinterval
+	var subs [subintervals]subinterval
 	err := src(ctx, iv, func(_ int, e *segment.Entry, hash uint64) error {
-		d := &ds[(hash-iv.lo)/step]
+		d := &subs[(hash-iv.lo)/step]
 		switch {
 		case d.weight == 0:
 			d.key = bytes.Clone(e.Key)
@@ -73,11 +73,11 @@ func (sc *scanner) scanWide(ctx context.Context, src source, iv interval) error 
 		sub := interval{iv.lo + uint64(i)*step, iv.lo + uint64(i)*step}
 		var weight, size int64
 		first := i
-		for ; i < subintervals && (i == first || weight+ds[i].weight <= sc.budget); i++ {
-			weight, size = weight+ds[i].weight, size+ds[i].bytes
+		for ; i < subintervals && (i == first || weight+subs[i].weight <= sc.budget); i++ {
+			weight, size = weight+subs[i].weight, size+subs[i].bytes
 			sub.hi = iv.lo + min(uint64(i)*step+step-1, iv.hi-iv.lo)
 		}
-		d := &ds[first]
+		d := &subs[first]
 		switch {
 		case weight == 0:
 		case weight <= sc.budget:
@@ -154,7 +154,7 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 	var groupState groups
 	err := eachEntry(func(number int, e *segment.Entry) error {
 		sc.streamedLedger.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
-		// Apply the rules of a group, without keeping references.
+		// Update the key's state as in a group, but keep no references to entries.
 		groupState.refs = groupState.refs[:0]
 		k.firstRef, k.lastRef = 0, 0
 		groupState.apply(&k, e.Kind, 0, int64(len(e.Value)), sc.view.segments[number].isSetOnce, int32(number+1))

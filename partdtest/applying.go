@@ -13,15 +13,15 @@ import (
 func applyChecks() []check {
 	needs := []Ability{CanApply}
 	return []check{
-		{name: "apply-once", needs: needs, run: applyOnce},
-		{name: "apply-wrong-numbers", needs: needs, run: applyWrongNumbers},
-		{name: "apply-invalid-operation", needs: needs, run: applyInvalid},
-		{name: "apply-expired-session", needs: needs, run: applyExpired},
-		{name: "apply-drop-keeps-sessions", needs: needs, run: applyDrop},
-		{name: "apply-sessions-are-separate", needs: needs, run: applySessions},
-		{name: "concurrent-apply-of-one-number", needs: needs, run: concurrentApplyOfOne},
-		{name: "concurrent-apply", needs: needs, run: concurrentApply},
-		{name: "apply-reopen", needs: needs, run: applyReopen},
+		{name: "apply-once", requires: needs, run: applyOnce},
+		{name: "apply-wrong-numbers", requires: needs, run: applyWrongNumbers},
+		{name: "apply-invalid-operation", requires: needs, run: applyInvalid},
+		{name: "apply-expired-session", requires: needs, run: applyExpired},
+		{name: "apply-drop-keeps-sessions", requires: needs, run: applyDrop},
+		{name: "apply-sessions-are-separate", requires: needs, run: applySessions},
+		{name: "concurrent-apply-of-one-number", requires: needs, run: concurrentApplyOfOne},
+		{name: "concurrent-apply", requires: needs, run: concurrentApply},
+		{name: "apply-reopen", requires: needs, run: applyReopen},
 	}
 }
 
@@ -201,8 +201,8 @@ func concurrentApplyOfOne(e *env) {
 		fs := make([]func() error, 4)
 		for i := range fs {
 			fs[i] = func() error {
-				previous, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
-				if previous {
+				applied, err := partd.Apply(e.ctx, e.store, partd.Tag{Session: session, Number: number + 1}, appendOp("a", piece))
+				if applied {
 					appliedCount.Add(1)
 				}
 				return err

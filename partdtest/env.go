@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// env is the environment of a check: its own store and the test.
+// env is the environment of a check: the test, and a store that only this check uses.
 type env struct {
 	tester
 	suite  *suite
@@ -74,7 +74,7 @@ func (e *env) reopen() bool {
 	if e.suite.opts.Reopen == nil {
 		return false
 	}
-	e.store = e.suite.opts.Reopen(e.real(), e.store)
+	e.store = e.suite.opts.Reopen(e.testingT(), e.store)
 	if e.store == nil {
 		e.closed = true
 		e.Fatalf("Reopen returned a nil store")
@@ -82,7 +82,7 @@ func (e *env) reopen() bool {
 	return true
 }
 
-// withTimeout fails the check if f hangs. Without it, the whole test would hang.
+// withTimeout runs f, and fails the check if f hangs. Without it, the whole test would hang.
 func (e *env) withTimeout(label string, f func() error) {
 	e.Helper()
 	done := make(chan error, 1)
@@ -90,9 +90,9 @@ func (e *env) withTimeout(label string, f func() error) {
 	select {
 	case err := <-done:
 		e.must(label, err)
-	case <-time.After(e.suite.hangAfter):
+	case <-time.After(e.suite.hangTimeout):
 		e.closed = true // closing would hang too
-		e.Fatalf("%s: not finished after %v; possibly a deadlock", label, e.suite.hangAfter)
+		e.Fatalf("%s: not finished after %v; possibly a deadlock", label, e.suite.hangTimeout)
 	}
 }
 

@@ -28,9 +28,9 @@ func openFiles() int {
 	return len(entries)
 }
 
-// compare waits until the counts are back at those before the checks, and reports a leak if that
-// takes over four seconds.
-func (before resources) compare(t tester) {
+// checkLeaks waits until the counts have returned to their values before the checks, and reports
+// a leak if that takes more than four seconds.
+func (before resources) checkLeaks(t tester) {
 	var current resources
 	for wait := time.Millisecond; wait < 4*time.Second; wait *= 2 {
 		current = resources{runtime.NumGoroutine(), openFiles()}

@@ -9,14 +9,15 @@ import (
 // lifeChecks returns the checks of Flush, Sync and Close.
 func lifeChecks() []check {
 	return []check{
-		{name: "flush", needs: []Ability{CanFlush}, run: func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
-		{name: "sync", needs: []Ability{CanSync}, run: func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
-		{name: "close", needs: []Ability{CanClose}, run: useClosed},
-		{name: "close-empty", needs: []Ability{CanClose}, run: closeUnused},
+		{name: "flush", requires: []Ability{CanFlush}, run: func(e *env) { e.checkKeepsContent("Flush", func() error { return partd.Flush(e.ctx, e.store) }) }},
+		{name: "sync", requires: []Ability{CanSync}, run: func(e *env) { e.checkKeepsContent("Sync", func() error { return partd.Sync(e.ctx, e.store) }) }},
+		{name: "close", requires: []Ability{CanClose}, run: closedOps},
+		{name: "close-empty", requires: []Ability{CanClose}, run: closeUnused},
 	}
 }
 
-// reopenChecks returns checks of stores that outlive their process. Other checks also reopen the store.
+// reopenChecks returns checks of stores that outlive their process. Many other checks also reopen
+// the store.
 func reopenChecks() []check {
 	return []check{
 		{name: "reopen", run: reopenRepeatedly},
@@ -68,7 +69,7 @@ func (e *env) checkKeepsContent(name string, op func() error) {
 	e.want(name+" after Drop", nil)
 }
 
-func useClosed(e *env) {
+func closedOps(e *env) {
 	e.append(entry("a", "1"))
 	e.withTimeout("Close", func() error { return partd.Close(e.ctx, e.store) })
 	e.closed = true

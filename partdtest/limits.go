@@ -78,6 +78,6 @@ func (e *env) zeros(size int64) []byte {
 		e.Logf("not checked: cannot reserve %d bytes of address space: %v", size, err)
 		return nil
 	}
-	e.real().Cleanup(free)
+	e.testingT().Cleanup(free)
 	return b
 }

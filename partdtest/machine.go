@@ -19,8 +19,8 @@ func machineKeys(extra []string) []string {
 	}, extra...)
 }
 
-// machine compares a store with a map over random operations.
-func (s *suite) machine(t tester) {
+// runMachine compares stores with a map over random operations.
+func (s *suite) runMachine(t tester) {
 	keys := rapid.SampledFrom(machineKeys(s.opts.InternalNames))
 	runs, failed := 0, false
 	rapid.Check(t, func(rt *rapid.T) {
@@ -33,7 +33,7 @@ func (s *suite) machine(t tester) {
 		passed := false
 		defer func() { failed = failed || !passed }()
 		m := &machine{suite: s, ctx: context.Background(), t: t, keys: keys, want: model{}}
-		m.store = s.open(t.real())
+		m.store = s.open(t.testingT())
 		rt.Cleanup(func() {
 			if s.can[CanClose] {
 				if err := partd.Close(m.ctx, m.store); err != nil {
@@ -47,7 +47,7 @@ func (s *suite) machine(t tester) {
 	})
 }
 
-// machine is a store and its expected content.
+// runMachine is a store and its expected content.
 type machine struct {
 	*suite
 	ctx   context.Context
@@ -73,7 +73,7 @@ func (m *machine) value(rt *rapid.T) string {
 
 func (m *machine) actions() map[string]func(*rapid.T) {
 	actions := map[string]func(*rapid.T){
-		// More names make an action more frequent.
+		// An action with several names is chosen more often.
 		"append": m.append, "append-2": m.append, "append-3": m.append,
 		"get": m.get, "get-2": m.get,
 		"open":    m.open,
@@ -219,7 +219,7 @@ func (m *machine) pop(rt *rapid.T) {
 	}
 }
 
-// breakOut ends loops over Keys and Scan early.
+// breakOut breaks out of loops over Keys and Scan.
 func (m *machine) breakOut(rt *rapid.T) {
 	limit := rapid.IntRange(1, 5).Draw(rt, "after")
 	existing := slices.Collect(maps.Keys(m.want))
@@ -250,7 +250,7 @@ func (m *machine) breakOut(rt *rapid.T) {
 }
 
 func (m *machine) reopen(rt *rapid.T) {
-	m.store = m.suite.opts.Reopen(m.t.real(), m.store)
+	m.store = m.suite.opts.Reopen(m.t.testingT(), m.store)
 	if m.store == nil {
 		rt.Fatalf("Reopen returned a nil store")
 	}

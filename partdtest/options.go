@@ -36,8 +36,8 @@ type Options struct {
 	// Reopen closes a store and returns a new one with the same data. Set it for a store that
 	// outlives its process.
 	Reopen func(t *testing.T, store partd.Partd) partd.Partd
-	// Dir returns the directory that the store uses alone. If Dir is set, the tests use the names
-	// of the store's files as keys, and check that nothing is created outside the directory.
+	// Dir returns the store's directory, which nothing else may use. If Dir is set, the tests use
+	// the names of the store's files as keys, and check that nothing is created outside the directory.
 	Dir func(store partd.Partd) string
 	// InternalNames lists names that the store uses internally, for files or in memory. The tests
 	// also use them as keys.
@@ -52,10 +52,10 @@ type Options struct {
 	MachineRuns int
 }
 
-// probe determines the store's abilities, on a separate store.
+// probe determines the abilities of the stores that open returns, and records them in s.can.
 func (s *suite) probe(t tester) {
 	ctx := context.Background()
-	store := s.open(t.real())
+	store := s.open(t.testingT())
 	if store == nil {
 		t.Fatalf("open returned a nil store")
 	}

@@ -41,7 +41,7 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 	top := realTester{t}
 	if top.Run("abilities", s.probe) {
 		s.probeOnce(top)
-		top.Run("state-machine", s.machine)
+		top.Run("state-machine", s.runMachine)
 	}
 }
 
@@ -50,13 +50,13 @@ func StateMachine(t *testing.T, open func(t *testing.T) partd.Partd, opts *Optio
 type tester interface {
 	rapid.TB
 	Run(name string, f func(t tester)) bool
-	// real returns the test that is passed to open and to the functions in Options.
-	real() *testing.T
+	// testingT returns the test that is passed to open and to the functions in Options.
+	testingT() *testing.T
 }
 
 type realTester struct{ *testing.T }
 
-func (r realTester) real() *testing.T { return r.T }
+func (r realTester) testingT() *testing.T { return r.T }
 
 func (r realTester) Run(name string, f func(t tester)) bool {
 	return r.T.Run(name, func(t *testing.T) { f(realTester{t}) })
@@ -64,14 +64,14 @@ func (r realTester) Run(name string, f func(t tester)) bool {
 
 // suite is a run of the checks with the caller's options.
 type suite struct {
-	opts      Options
-	open      func(t *testing.T) partd.Partd
-	can       map[Ability]bool // filled in by probe
-	hangAfter time.Duration    // shorter in the suite's own tests
+	opts        Options
+	open        func(t *testing.T) partd.Partd
+	can         map[Ability]bool // filled in by probe
+	hangTimeout time.Duration    // time after which a call counts as hanging; shorter in the suite's own tests
 }
 
 func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
-	s := &suite{open: open, hangAfter: 30 * time.Second}
+	s := &suite{open: open, hangTimeout: 30 * time.Second}
 	if opts != nil {
 		s.opts = *opts
 	}
@@ -86,9 +86,9 @@ func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
 
 // check is a subtest with its own store.
 type check struct {
-	name  string
-	needs []Ability
-	run   func(e *env)
+	name     string
+	requires []Ability
+	run      func(e *env)
 }
 
 func (s *suite) run(t tester) {
@@ -105,11 +105,12 @@ func (s *suite) run(t tester) {
 			t.Run(c.name, func(t tester) { s.runCheck(t, c) })
 		}
 	}
-	t.Run("state-machine", s.machine)
-	t.Run("leaks", func(t tester) { before.compare(t) })
+	t.Run("state-machine", s.runMachine)
+	t.Run("leaks", func(t tester) { before.checkLeaks(t) })
 }
 
-// probeOnce runs probe unless the subtest for it has run. The flag -run can exclude that subtest.
+// probeOnce runs probe unless the subtest "abilities" has done so, because the flag -run can
+// exclude that subtest.
 func (s *suite) probeOnce(t tester) {
 	if s.can == nil {
 		s.probe(t)
@@ -117,7 +118,7 @@ func (s *suite) probeOnce(t tester) {
 }
 
 func (s *suite) runCheck(t tester, c check) {
-	for _, a := range c.needs {
+	for _, a := range c.requires {
 		if !s.can[a] {
 			t.Logf("not checked: the store cannot %s", a)
 			return
@@ -126,7 +127,7 @@ func (s *suite) runCheck(t tester, c check) {
 	// No check should take long. The timeout fails a store that hangs but observes its context.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.real())}
+	e := &env{tester: t, suite: s, ctx: ctx, store: s.open(t.testingT())}
 	if e.store == nil {
 		t.Fatalf("open returned a nil store")
 	}

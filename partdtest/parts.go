@@ -16,11 +16,11 @@ import (
 // partChecks returns the checks of ScanPart. scanParts checks the order of a part's chunks.
 func partChecks() []check {
 	return []check{
-		{name: "scan-parts", needs: []Ability{CanScan}, run: partsComplete},
-		{name: "scan-parts-max", needs: []Ability{CanScan}, run: partsMax},
-		{name: "scan-part-wrong-number", needs: []Ability{CanScan}, run: partInvalid},
-		{name: "scan-part-break", needs: []Ability{CanScan}, run: partBreak},
-		{name: "scan-part-cancelled", needs: []Ability{CanScan}, run: partCancelled},
+		{name: "scan-parts", requires: []Ability{CanScan}, run: partsComplete},
+		{name: "scan-parts-max", requires: []Ability{CanScan}, run: partsMax},
+		{name: "scan-part-wrong-number", requires: []Ability{CanScan}, run: partInvalid},
+		{name: "scan-part-break", requires: []Ability{CanScan}, run: partBreak},
+		{name: "scan-part-cancelled", requires: []Ability{CanScan}, run: partCancelled},
 	}
 }
 
@@ -93,7 +93,7 @@ func (e *env) keysByPart(parts int) [][]string {
 // partsMax scans the maximum number of parts, in random order. On a slow store it stops early, and
 // does not check that all keys were seen.
 func partsMax(e *env) {
-	const timeLimit = 5 * time.Second // a store with few parts scanned after a fifth of it stops then
+	const timeLimit = 5 * time.Second // stop after a fifth of this time if a fifth of the parts is not done by then
 	want := model{}
 	for _, k := range numberedKeys(30) {
 		want[k] = k

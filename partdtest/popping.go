@@ -5,9 +5,9 @@ import "github.com/go-partd/partd"
 // popChecks returns checks of Pop without concurrency; races.go tests concurrent Pops.
 func popChecks() []check {
 	return []check{
-		{name: "pop", needs: []Ability{CanPop}, run: pop},
-		{name: "pop-same-key-twice", needs: []Ability{CanPop}, run: popTwice},
-		{name: "pop-result-ownership", needs: []Ability{CanPop}, run: popOwnership},
+		{name: "pop", requires: []Ability{CanPop}, run: pop},
+		{name: "pop-same-key-twice", requires: []Ability{CanPop}, run: popTwice},
+		{name: "pop-result-ownership", requires: []Ability{CanPop}, run: popOwnership},
 	}
 }
 
@@ -29,7 +29,7 @@ func pop(e *env) {
 	}
 	values := e.pop("c", "missing", "b")
 	for i, v := range []string{"3", "", want["b"]} {
-		e.must("Pop", differenceError("Pop returns values in the order of the requested keys", values[i], v))
+		e.must("Pop", differenceError("Pop must return values in the order of the requested keys", values[i], v))
 	}
 	delete(want, "b")
 	delete(want, "c")

@@ -17,14 +17,14 @@ import (
 func raceChecks() []check {
 	return []check{
 		{name: "concurrent-drop", run: concurrentDrop},
-		{name: "concurrent-set-once", needs: []Ability{CanSet}, run: concurrentSetOnce},
-		{name: "concurrent-set", needs: []Ability{CanSet}, run: concurrentSet},
-		{name: "concurrent-pop", needs: []Ability{CanPop}, run: concurrentPop},
-		{name: "concurrent-close", needs: []Ability{CanClose}, run: concurrentClose},
+		{name: "concurrent-set-once", requires: []Ability{CanSet}, run: concurrentSetOnce},
+		{name: "concurrent-set", requires: []Ability{CanSet}, run: concurrentSet},
+		{name: "concurrent-pop", requires: []Ability{CanPop}, run: concurrentPop},
+		{name: "concurrent-close", requires: []Ability{CanClose}, run: concurrentClose},
 	}
 }
 
-// concurrentDrop drops while others append. When a Drop has returned, all appends that were
+// concurrentDrop drops while other goroutines append. When a Drop has returned, all appends that were
 // acknowledged before it began must be gone. No later append may be missing.
 func concurrentDrop(e *env) {
 	const appendsPerDrop, drops, keys = 40, 8, 3
@@ -169,7 +169,7 @@ func concurrentSet(e *env) {
 					err = e.store.Append(e.ctx, entry("a", "++"))
 				}
 				if err != nil {
-					return fmt.Errorf("set or Append: %w", err)
+					return fmt.Errorf("Set or Append: %w", err)
 				}
 			}
 			return nil
@@ -186,7 +186,7 @@ func concurrentSet(e *env) {
 	e.want("Set after all other operations", model{"a": "last"})
 }
 
-// concurrentPop pops while others append. Each piece must be popped once.
+// concurrentPop pops while other goroutines append. Each piece must be popped exactly once.
 func concurrentPop(e *env) {
 	const appendsPerWriter = 150
 	keys := numberedKeys(2)
@@ -237,8 +237,8 @@ func concurrentPop(e *env) {
 	e.want("after the last Pop", nil)
 }
 
-// concurrentClose closes while others append. Each append must either fail with ErrClosed, or be
-// acknowledged and still be there after reopening.
+// concurrentClose closes the store while other goroutines append. Each append must either fail
+// with ErrClosed, or be acknowledged and still exist after reopening.
 func concurrentClose(e *env) {
 	var acked [writers]int
 	started := make(chan struct{}, writers)

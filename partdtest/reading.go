@@ -12,10 +12,10 @@ import (
 // listChecks returns checks of Keys and Stat, in addition to the comparison with a model in every check.
 func listChecks() []check {
 	return []check{
-		{name: "keys-break", needs: []Ability{CanList}, run: keysBreak},
-		{name: "keys-body-uses-store", needs: []Ability{CanList}, run: keysBody},
-		{name: "keys-cancelled", needs: []Ability{CanList}, run: keysCancelled},
-		{name: "stat", needs: []Ability{CanStat}, run: stat},
+		{name: "keys-break", requires: []Ability{CanList}, run: keysBreak},
+		{name: "keys-body-uses-store", requires: []Ability{CanList}, run: keysBody},
+		{name: "keys-cancelled", requires: []Ability{CanList}, run: keysCancelled},
+		{name: "stat", requires: []Ability{CanStat}, run: stat},
 	}
 }
 

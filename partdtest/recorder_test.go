@@ -119,11 +119,11 @@ func (r *recorder) Logf(string, ...any)               {}
 func (r *recorder) Skip(...any)                       { runtime.Goexit() }
 func (r *recorder) Skipf(string, ...any)              { runtime.Goexit() }
 func (r *recorder) SkipNow()                          { runtime.Goexit() }
-func (r *recorder) real() *testing.T                  { return r.t }
+func (r *recorder) testingT() *testing.T              { return r.t }
 
 // withShortWaits shortens a suite's waits and inputs.
 func withShortWaits(s *suite) *suite {
-	s.hangAfter = 2 * time.Second
+	s.hangTimeout = 2 * time.Second
 	s.opts.Pieces = 50
 	s.opts.LargeValue = 300_000
 	return s

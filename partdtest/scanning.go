@@ -8,15 +8,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// scanChecks returns the checks of Scan. Every comparison with a model also checks the order of chunks; see
-// scanAll.
+// scanChecks returns the checks of Scan. Every comparison with a model also checks the order of chunks:
+// see scanInto.
 func scanChecks() []check {
 	return []check{
-		{name: "scan-chunks", needs: []Ability{CanScan}, run: scanChunks},
-		{name: "scan-break", needs: []Ability{CanScan}, run: scanBreak},
-		{name: "scan-body-uses-store", needs: []Ability{CanScan}, run: scanBody},
-		{name: "scan-cancelled", needs: []Ability{CanScan}, run: scanCancelled},
-		{name: "scan-nested", needs: []Ability{CanScan}, run: scanNested},
+		{name: "scan-chunks", requires: []Ability{CanScan}, run: scanChunks},
+		{name: "scan-break", requires: []Ability{CanScan}, run: scanBreak},
+		{name: "scan-body-uses-store", requires: []Ability{CanScan}, run: scanBody},
+		{name: "scan-cancelled", requires: []Ability{CanScan}, run: scanCancelled},
+		{name: "scan-nested", requires: []Ability{CanScan}, run: scanNested},
 	}
 }
 

@@ -9,12 +9,12 @@ import (
 // setChecks returns the checks of Set, SetOnce and Delete.
 func setChecks() []check {
 	return []check{
-		{name: "set", needs: []Ability{CanSet}, run: set},
-		{name: "set-empty-creates-a-key", needs: []Ability{CanSet}, run: setEmpty},
-		{name: "set-once", needs: []Ability{CanSet}, run: setOnce},
-		{name: "delete", needs: []Ability{CanDelete}, run: deleteKeys},
-		{name: "delete-missing", needs: []Ability{CanDelete}, run: deleteMissing},
-		{name: "delete-then-append", needs: []Ability{CanDelete}, run: deleteThenAppend},
+		{name: "set", requires: []Ability{CanSet}, run: set},
+		{name: "set-empty-creates-a-key", requires: []Ability{CanSet}, run: setEmpty},
+		{name: "set-once", requires: []Ability{CanSet}, run: setOnce},
+		{name: "delete", requires: []Ability{CanDelete}, run: deleteKeys},
+		{name: "delete-missing", requires: []Ability{CanDelete}, run: deleteMissing},
+		{name: "delete-then-append", requires: []Ability{CanDelete}, run: deleteThenAppend},
 	}
 }
 

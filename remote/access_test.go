@@ -22,8 +22,8 @@ import (
 
 // users maps tokens, and common names after "cert:", to rights in namespaces.
 type users struct {
-	mu   sync.Mutex
-	does map[string]map[string]Rights
+	mu     sync.Mutex
+	rights map[string]map[string]Rights
 }
 
 func (u *users) Authenticate(token string, certificate *x509.Certificate) (Identity, error) {
@@ -32,8 +32,8 @@ func (u *users) Authenticate(token string, certificate *x509.Certificate) (Ident
 	if token == "" && certificate != nil {
 		token = "cert:" + certificate.Subject.CommonName
 	}
-	if u.does[token] == nil {
-		return Identity{}, errors.New("nobody has it")
+	if u.rights[token] == nil {
+		return Identity{}, errors.New("no such token")
 	}
 	return Identity{User: "user of " + token[:4], Grant: token}, nil
 }
@@ -41,7 +41,7 @@ func (u *users) Authenticate(token string, certificate *x509.Certificate) (Ident
 func (u *users) Rights(identity Identity, namespace string) Rights {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.does[identity.Grant][namespace]
+	return u.rights[identity.Grant][namespace]
 }
 
 // safeBuffer is a log for concurrent writers.
@@ -62,7 +62,7 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// clientRequests are all requests of a client, with the right that each needs.
+// clientRequests returns a function for each kind of request that a client can send.
 func clientRequests(c *Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"append": func(ctx context.Context) error { return c.Append(ctx, entry("a", "intruder")) },
@@ -92,17 +92,18 @@ func clientRequests(c *Client) map[string]func(context.Context) error {
 	}
 }
 
+// allowedWith lists the requests that each right allows.
 var allowedWith = map[Rights][]string{
 	RightRead:   {"get", "open", "keys", "scan", "stat", "verify"},
 	RightAppend: {"append", "iset", "flush", "sync"},
 	RightChange: {"set", "delete", "drop", "pop", "flush", "sync"},
 }
 
-// TestIntruders lets clients try everything without a credential, with a wrong one, and
-// without the necessary rights, over each transport, in the default namespace and in
-// another. Each refusal has the same answer, changes nothing, and is logged without the
+// TestDeniedRequests sends every kind of request without a credential, with a wrong credential,
+// and without the necessary rights, over each transport, in the default namespace and in
+// another one. Each refusal has the same answer, changes nothing, and is logged without the
 // credential.
-func TestIntruders(t *testing.T) {
+func TestDeniedRequests(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")
@@ -113,7 +114,7 @@ func TestIntruders(t *testing.T) {
 	must(t, err)
 	gone, err := ca.Issue("gone", -time.Hour)
 	must(t, err)
-	u := &users{does: map[string]map[string]Rights{
+	u := &users{rights: map[string]map[string]Rights{
 		"cert:reader": {"": RightRead}, "cert:gone": {"": AllRights},
 		"tokenOfElsewhere": {"other": AllRights}, "tokenOfAdmin": {"": RightAdmin, "job": RightAdmin},
 		"r-token": {"": RightRead, "job": RightRead}, "a-token": {"": RightAppend, "job": RightAppend}, "c-token": {"": RightChange, "job": RightChange},
@@ -121,9 +122,9 @@ func TestIntruders(t *testing.T) {
 	}}
 	log := &safeBuffer{}
 	spaces := &memSpaces{}
-	theDefault := partd.NewDict()
-	inJob, _ := spaces.Acquire("job")
-	s, err := NewServer(theDefault, &ServerOptions{Authorizer: u, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	defaultStore := partd.NewDict()
+	jobStore, _ := spaces.Acquire("job")
+	s, err := NewServer(defaultStore, &ServerOptions{Authorizer: u, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
@@ -153,64 +154,64 @@ func TestIntruders(t *testing.T) {
 		}
 		return o
 	}
-	before := func() {
+	resetStore := func() {
 		must(t, store.Drop(ctx))
 		must(t, store.Append(ctx, entry("a", "secret")))
 	}
-	unchanged := func(peer string) {
+	expectUnchanged := func(peer string) {
 		t.Helper()
 		values, err := store.Get(ctx, "a", "new")
 		if must(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
-			t.Errorf("%s changed the store: %q", peer, values)
+			t.Errorf("%s changed the store to %q", peer, values)
 		}
 	}
 	intrude := func(scheme, url string) {
 		var answers []string
-		refused := func(peer string, o *ClientOptions) {
+		expectRefused := func(peer string, o *ClientOptions) {
 			t.Helper()
 			c, err := Dial(ctx, url, o)
 			if err == nil {
 				_ = c.Close()
 			}
 			if !errors.Is(err, fs.ErrPermission) {
-				t.Errorf("%s over %s: %v", peer, scheme, err)
+				t.Errorf("Dial with %s over %s = %v, want ErrPermission", peer, scheme, err)
 				return
 			}
 			answers = append(answers, err.Error())
 		}
-		refused("nobody", options(scheme, ""))
-		refused("a wrong token", options(scheme, "wrong-token"))
-		refused("a token of another namespace", options(scheme, "tokenOfElsewhere"))
+		expectRefused("no credential", options(scheme, ""))
+		expectRefused("a wrong token", options(scheme, "wrong-token"))
+		expectRefused("a token of another namespace", options(scheme, "tokenOfElsewhere"))
 		o := options(scheme, map[string]string{"": "owner", "job": "ownerOfJob"}[namespace])
 		o.Namespace = "hidden"
-		refused("a namespace without rights", o)
+		expectRefused("a namespace without rights", o)
 		if namespace != "" {
-			refused("the owner of another namespace", options(scheme, "owner"))
+			expectRefused("the token of another namespace's owner", options(scheme, "owner"))
 		}
 		if scheme == "tls" {
-			refused("a certificate of nobody", options(scheme, "", nobody.TLS))
+			expectRefused("a certificate of an unknown user", options(scheme, "", nobody.TLS))
 			for name, bad := range map[string]tls.Certificate{"foreign": foreign.TLS, "expired": gone.TLS} {
 				if _, err := Dial(ctx, url, options(scheme, "", bad)); err == nil {
-					t.Errorf("a certificate that is %s is let in", name)
+					t.Errorf("Dial with a certificate that is %s succeeded", name)
 				}
 			}
 			u.mu.Lock()
-			u.does["cert:reader"] = map[string]Rights{namespace: RightRead}
+			u.rights["cert:reader"] = map[string]Rights{namespace: RightRead}
 			u.mu.Unlock()
 			c := dial(t, url, options(scheme, "", reader.TLS))
 			if _, err := c.Get(ctx, "a"); err != nil {
-				t.Errorf("a certificate with rights: %v", err)
+				t.Errorf("Get with a certificate that allows it = %v", err)
 			}
 			if err := c.Append(ctx, entry("a", "x")); !errors.Is(err, fs.ErrPermission) {
-				t.Errorf("a certificate without the right: %v", err)
+				t.Errorf("Append with a certificate that only allows reading = %v, want ErrPermission", err)
 			}
 		}
 		for _, a := range answers {
 			if a != answers[0] {
-				t.Errorf("over %s the answers differ: %q and %q", scheme, answers[0], a)
+				t.Errorf("over %s, refusals have different answers: %q and %q", scheme, answers[0], a)
 			}
 		}
-		unchanged("a refused client")
+		expectUnchanged("a refused client")
 		for token, rights := range map[string]Rights{"r-token": RightRead, "a-token": RightAppend, "c-token": RightChange, "tokenOfAdmin": RightAdmin} {
 			c := dial(t, url, options(scheme, token))
 			for name, try := range clientRequests(c) {
@@ -218,24 +219,24 @@ func TestIntruders(t *testing.T) {
 				for _, a := range allowedWith[rights] {
 					allowed = allowed || a == name
 				}
-				before()
+				resetStore()
 				err := try(ctx)
 				if denied := errors.Is(err, fs.ErrPermission); denied == allowed {
-					t.Errorf("over %s to %q, with the right %s: %s: %v", scheme, namespace, rights, name, err)
+					t.Errorf("over %s in namespace %q with the right %s: %s = %v, want ErrPermission: %t", scheme, namespace, rights, name, err, !allowed)
 				} else if denied {
-					unchanged(rights.String() + " by " + name)
+					expectUnchanged("a refused " + name + " with the right " + rights.String())
 				}
 			}
 		}
 	}
 	for scheme, url := range urls {
-		namespace, store = "job", inJob
-		before()
+		namespace, store = "job", jobStore
+		resetStore()
 		intrude(scheme, url)
-		namespace, store = "", theDefault
-		before()
+		namespace, store = "", defaultStore
+		resetStore()
 		intrude(scheme, url)
-		before()
+		resetStore()
 		network, address := "tcp", url[len("tcp://"):]
 		if scheme == "ipc" {
 			network = "unix"
@@ -248,7 +249,7 @@ func TestIntruders(t *testing.T) {
 			must(t, err)
 			must(t, p.Send(command...))
 			if got, err := p.Receive(); err != nil || !strings.HasPrefix(got[0], "error: ") {
-				t.Errorf("Python's %s over %s: %q, %v", command[0], scheme, got, err)
+				t.Errorf("Python's %s over %s: got the answer %q, %v, want an error frame", command[0], scheme, got, err)
 			}
 			_ = p.Close()
 		}
@@ -256,13 +257,13 @@ func TestIntruders(t *testing.T) {
 		must(t, err)
 		must(t, p.Send("get", "a"))
 		if got, err := p.Receive(); err == nil {
-			t.Errorf("Python's get over %s: %q", scheme, got)
+			t.Errorf("Python's get over %s: got the answer %q, want a closed connection", scheme, got)
 		}
 		_ = p.Close()
-		unchanged("Python's client")
+		expectUnchanged("Python's client")
 	}
 	text := log.String()
-	if strings.Count(text, "refused") < 20 || !strings.Contains(text, "nobody has it") {
+	if strings.Count(text, "refused") < 20 || !strings.Contains(text, "no such token") {
 		t.Errorf("the log lacks refusals: %s", text)
 	}
 	for _, secret := range []string{"wrong-token", "tokenOfElsewhere", "r-token", "secret"} {
@@ -272,12 +273,12 @@ func TestIntruders(t *testing.T) {
 	}
 }
 
-// TestRightsTakenAway takes rights from a connected user. Then another user tries to use
-// that user's session with its token.
-func TestRightsTakenAway(t *testing.T) {
+// TestRevokedRights revokes rights of a connected user, and checks that another user cannot
+// use the first user's session even with its token.
+func TestRevokedRights(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	u := &users{does: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
+	u := &users{rights: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
 	reconnected := dial(t, url, &ClientOptions{Token: "first"})
@@ -286,36 +287,36 @@ func TestRightsTakenAway(t *testing.T) {
 	token, err := first.SessionToken(ctx, session)
 	must(t, err)
 	if err := second.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("another user continues a session: %v", err)
+		t.Errorf("CheckSession of another user's session = %v, want ErrSessionExpired", err)
 	}
 	must(t, reconnected.CheckSession(ctx, session, token))
 	u.mu.Lock()
-	u.does["first"] = map[string]Rights{"": RightRead}
+	u.rights["first"] = map[string]Rights{"": RightRead}
 	u.mu.Unlock()
 	if err := first.Append(ctx, entry("k", "v")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a removed right: %v", err)
+		t.Errorf("Append without the revoked right = %v, want ErrPermission", err)
 	}
 }
 
-// TestTokenOverTCP sends a token to this machine only, unless InsecureToken is set.
+// TestTokenOverTCP checks that a token is sent only to this machine, unless InsecureToken is set.
 func TestTokenOverTCP(t *testing.T) {
 	c, err := newClient("tcp://127.0.0.1:1", &ClientOptions{Token: "t"})
 	must(t, err)
-	for address, beyond := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, "[2001:db8::1]:1": true, "0.0.0.0:1": true} {
+	for address, exposed := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, "[2001:db8::1]:1": true, "0.0.0.0:1": true} {
 		a, err := net.ResolveTCPAddr("tcp", address)
 		must(t, err)
-		if IsExposed(a) != beyond {
-			t.Errorf("%s: beyond loopback %v", address, !beyond)
+		if IsExposed(a) != exposed {
+			t.Errorf("IsExposed(%s) = %v, want %v", address, !exposed, exposed)
 		}
-		if err := c.checkTokenExposure(a); (err != nil) != beyond {
-			t.Errorf("a token to %s: %v", address, err)
+		if err := c.checkTokenExposure(a); (err != nil) != exposed {
+			t.Errorf("checkTokenExposure(%s) = %v, want an error: %v", address, err, exposed)
 		}
 	}
 	c.opts.InsecureToken = true
 	must(t, c.checkTokenExposure(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
 }
 
-// TestTrustedSocket serves Python's clients only on a trusted listener.
+// TestTrustedSocket checks that a trusted listener serves clients without credentials.
 func TestTrustedSocket(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -334,29 +335,29 @@ func TestTrustedSocket(t *testing.T) {
 	c := dial(t, URL(l.Addr()), nil)
 	must(t, c.Append(ctx, entry("k", "w")))
 	if _, err := Dial(ctx, URL(l.Addr()), &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a wrong token where none is needed: %v", err)
+		t.Errorf("Dial with a wrong token to a trusted listener = %v, want ErrPermission", err)
 	}
 }
 
-// TestAdminOfANamespace checks that the right admin in one namespace does not allow
-// ending the server.
-func TestAdminOfANamespace(t *testing.T) {
+// TestNamespaceAdminCannotStopServer checks that stopping the server requires the right admin in
+// the default namespace.
+func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	u := &users{does: map[string]map[string]Rights{"some": {"job7": AllRights}, "every": {"job7": AllRights, "": RightAdmin}}}
+	u := &users{rights: map[string]map[string]Rights{"job": {"job7": AllRights}, "default": {"job7": AllRights, "": RightAdmin}}}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
-	for _, token := range []string{"some", "every"} {
+	for _, token := range []string{"job", "default"} {
 		c := dial(t, url+"/job7", &ClientOptions{Token: token})
 		must(t, c.link.write([][]byte{message("close")}))
 		_, _ = c.Get(ctx, "k") // the answer to close ends the connection
 		select {
 		case <-s.CloseRequested():
-			if token == "some" {
-				t.Fatal("the administrator of one namespace has ended the server")
+			if token == "job" {
+				t.Fatal("an administrator of another namespace can stop the server")
 			}
 		case <-time.After(100 * time.Millisecond):
-			if token == "every" {
-				t.Error("an administrator of the default namespace cannot end the server")
+			if token == "default" {
+				t.Error("an administrator of the default namespace cannot stop the server")
 			}
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // with another error, like a client whose operation was resent in an expired session.
 type uncertain struct {
 	*partd.Dict
-	left int // how often it does so
+	left int // number of operations that will still return err
 	err  error
 }
 
@@ -26,8 +26,8 @@ func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 	return applied, err
 }
 
-// TestChainKeepsOutcomeUnknown checks that a change that may have been applied gets no
-// new number, whatever else the error wraps.
+// TestChainKeepsOutcomeUnknown checks that a change that may have been applied is not renumbered
+// and applied again, even if its error also wraps another error.
 func TestChainKeepsOutcomeUnknown(t *testing.T) {
 	ctx := context.Background()
 	for _, also := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
@@ -35,19 +35,19 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 		_, url := serve(t, store, nil)
 		c := dial(t, url, nil)
 		if err := c.Append(ctx, entry("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("an append with an unknown outcome, %v: %v", also, err)
+			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", also, err)
 		}
 		must(t, c.Append(ctx, entry("k", "2")))
 		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
-			t.Errorf("%v: the store has %q, %v", also, v, err)
+			t.Errorf("after an unknown outcome and %q, the store has %q, %v, want 12", also, v, err)
 		}
 	}
 }
 
-// unsure applies an operation, and returns ErrUnknownOutcome once.
+// unsure is a store whose next appends are applied but return ErrUnknownOutcome.
 type unsure struct {
 	partd.Partd
-	left int
+	left int // number of appends that will still return the error
 }
 
 func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -59,9 +59,9 @@ func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
 	return err
 }
 
-// TestUnknownStaysUnknown checks that a resent operation gets its first answer, even if
+// TestResentOperationGetsFirstAnswer checks that a resent operation gets its first answer, even if
 // the next operation of the session came in between.
-func TestUnknownStaysUnknown(t *testing.T) {
+func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, &unsure{partd.NewDict(), 1}, nil)
 	c := dial(t, url, nil)
@@ -73,29 +73,29 @@ func TestUnknownStaysUnknown(t *testing.T) {
 	}{{1, partd.ErrUnknownOutcome}, {2, partd.ErrSessionGap}, {1, partd.ErrUnknownOutcome}} {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
 		if !errors.Is(err, step.want) {
-			t.Errorf("operation %d: %v, want %v", step.number, err, step.want)
+			t.Errorf("Apply of operation %d = %v, want %v", step.number, err, step.want)
 		}
 	}
 }
 
-// TestChainServesManyClients has a server whose store is another server. More clients
-// than one connection may have sessions come one after another, and some disconnect
-// without ending their session.
+// TestChainServesManyClients starts a server whose store is another server. One after another,
+// it serves more clients than one connection may have sessions. In the second round, the clients
+// disconnect without ending their sessions.
 func TestChainServesManyClients(t *testing.T) {
 	ctx := context.Background()
-	for _, polite := range []bool{true, false} {
+	for _, endsSession := range []bool{true, false} {
 		_, back := serve(t, partd.NewDict(), nil)
 		_, front := serve(t, dial(t, back, nil), nil)
 		for i := range maxConnSessions + 10 {
 			c, err := Dial(ctx, front, nil)
 			must(t, err)
 			if err := c.Append(ctx, entry("k", "v")); err != nil {
-				t.Fatalf("client %d: %v", i, err)
+				t.Fatalf("Append by client %d: %v", i, err)
 			}
-			if !polite {
+			if !endsSession {
 				l := c.link
 				l.abort()
-				<-l.ended
+				<-l.done
 			}
 			must(t, c.Close())
 		}

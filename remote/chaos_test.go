@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// minCuts is the minimum number of cut connections; PARTD_CUTS raises it.
-func minCuts(t *testing.T, usual int64) int64 {
+// minCuts returns the number of connections to cut: PARTD_CUTS, or fallback if that is not set.
+func minCuts(t *testing.T, fallback int64) int64 {
 	if s := os.Getenv("PARTD_CUTS"); s != "" {
 		n, err := strconv.ParseInt(s, 10, 64)
 		must(t, err)
 		return n
 	}
-	return usual
+	return fallback
 }
 
 // kill ends a server as if its process had died, and leaves its store open.
@@ -44,7 +44,8 @@ func (s *Server) kill() {
 	s.pops.close()
 }
 
-// restarting is a server behind a proxy that is killed and restarted with the same store.
+// restarting is a server that is killed and restarted with the same store. Clients reach it
+// through a proxy.
 type restarting struct {
 	store  partd.Partd
 	opts   ServerOptions
@@ -70,7 +71,7 @@ func (r *restarting) start(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r.server = s
-	go s.Serve(context.Background(), l) // ends with the server
+	go s.Serve(context.Background(), l) // returns when the server is killed
 	return URL(l.Addr())
 }
 
@@ -82,7 +83,7 @@ func (r *restarting) restart(t *testing.T) {
 
 func noLimit() int64 { return 1 << 60 }
 
-// afterBytes returns a limit function that cuts each connection at a random byte.
+// afterBytes returns a limit function that cuts each connection after a random number of bytes.
 func afterBytes(low, high int64) func() int64 {
 	return func() int64 { return low + rand.Int64N(high-low) }
 }
@@ -93,8 +94,8 @@ type writer struct {
 	c       *Client
 	acked   []bool // whether append i was acknowledged
 	popped  []string
-	unknown int // changes with an unknown outcome
-	changes int // number of appends among the unknown changes
+	unknown int // number of changes with an unknown outcome
+	changes int // number of appends among them
 }
 
 func (w *writer) run(stop func() bool) error {
@@ -140,15 +141,15 @@ func (w *writer) check(all, left string) error {
 	counts := map[string]int{}
 	last := -1
 	for _, p := range strings.Split(strings.TrimSuffix(all, ","), ",") {
-		rest, serverKeeps := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
-		if !serverKeeps {
+		number, isOwn := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
+		if !isOwn {
 			continue
 		}
-		n, err := strconv.Atoi(rest)
+		n, err := strconv.Atoi(number)
 		if err != nil {
 			return fmt.Errorf("a torn piece %q", p)
 		}
-		counts[rest]++
+		counts[number]++
 		if n <= last {
 			return fmt.Errorf("writer %d: piece %d comes after %d", w.id, n, last)
 		}
@@ -165,14 +166,15 @@ func (w *writer) check(all, left string) error {
 	}
 	if w.unknown == 0 {
 		if got := strings.Join(w.popped, "") + left; got != want.String() {
-			return fmt.Errorf("writer %d: %d bytes were popped or remain, want %d", w.id, len(got), want.Len())
+			return fmt.Errorf("writer %d: %d bytes were popped or remain in the store, want %d", w.id, len(got), want.Len())
 		}
 	}
 	return nil
 }
 
-// writeThrough lets writers write through a proxy until it has cut enough connections,
-// and restarts the server if asked. It returns an error if the store is wrong.
+// writeThrough runs writers through a proxy until it has cut enough connections. If restartEvery
+// is positive, it also restarts the server at this interval. It returns an error if the store's
+// content is wrong.
 func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Duration) (unknown, changes int, err error) {
 	const writers = 4
 	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
@@ -181,7 +183,7 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	errs := make([]error, writers)
 	var wg sync.WaitGroup
 	for i := range writers {
-		w := &writer{id: i, c: dialAnyhow(t, r.proxy.url())}
+		w := &writer{id: i, c: dialRepeatedly(t, r.proxy.url())}
 		all = append(all, w)
 		wg.Add(1)
 		go func() {
@@ -191,9 +193,9 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	}
 	var running atomic.Bool
 	running.Store(true)
-	restarted := make(chan struct{})
+	restartsDone := make(chan struct{})
 	go func() {
-		defer close(restarted)
+		defer close(restartsDone)
 		for restartEvery > 0 && running.Load() {
 			time.Sleep(restartEvery)
 			r.restart(t)
@@ -201,13 +203,13 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	}()
 	wg.Wait()
 	running.Store(false)
-	<-restarted
+	<-restartsDone
 	if err := errors.Join(errs...); err != nil {
 		return 0, 0, err
 	}
 	// On a slow machine, a server that is restarted often ends connections before the proxy does.
 	if n := r.proxy.cuts.Load(); n < cuts && restartEvery == 0 {
-		t.Errorf("only %d connections were cut", n)
+		t.Errorf("%d connections were cut, want at least %d", n, cuts)
 	}
 	for _, w := range all {
 		values, err := r.store.Get(context.Background(), "all", "writer"+strconv.Itoa(w.id))
@@ -221,8 +223,8 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	return unknown, changes, nil
 }
 
-// dialAnyhow dials through a proxy that may cut the first connections.
-func dialAnyhow(t testing.TB, url string) *Client {
+// dialRepeatedly dials through a proxy that may cut the first connections.
+func dialRepeatedly(t testing.TB, url string) *Client {
 	t.Helper()
 	for range 100 {
 		c, err := Dial(context.Background(), url, nil)
@@ -231,12 +233,12 @@ func dialAnyhow(t testing.TB, url string) *Client {
 			return c
 		}
 	}
-	t.Fatal("cannot connect through the proxy")
+	t.Fatal("cannot connect through the proxy: 100 attempts failed")
 	return nil
 }
 
-// TestCutConnections cuts connections at random bytes under four writers. Each change
-// is applied once, in order, whether the store or the server keeps the numbers.
+// TestCutConnections cuts the connections of four writers at random bytes. Each change must be
+// applied once, in order, whether the store or the server keeps the numbers.
 func TestCutConnections(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -244,22 +246,22 @@ func TestCutConnections(t *testing.T) {
 			unknown, _, err := writeThrough(t, r, minCuts(t, 100), 0)
 			must(t, err)
 			if unknown > 0 {
-				t.Errorf("%d outcomes are unknown, though the server was not restarted", unknown)
+				t.Errorf("%d outcomes are unknown although the server was not restarted", unknown)
 			}
 		})
 	}
 }
 
-// TestNumbersAreNeeded checks that the test fails if the server ignores numbers. It tries
-// several times, because it depends on chance whether an acknowledgement is lost.
-func TestNumbersAreNeeded(t *testing.T) {
+// TestDuplicatesWithoutNumbers checks that writeThrough detects a server that ignores numbers. It
+// tries several times, because whether an acknowledgement is lost depends on chance.
+func TestDuplicatesWithoutNumbers(t *testing.T) {
 	for range 10 {
 		r := startRestarting(t, partd.NewDict(), afterBytes(200, 30_000), func(s *Server) { s.sessions.unnumbered = true })
 		if _, _, err := writeThrough(t, r, minCuts(t, 150), 0); err != nil {
 			return
 		}
 	}
-	t.Error("without numbers no change was applied twice")
+	t.Error("a server that ignores numbers applied no change twice")
 }
 
 // TestRestartedServer also kills the server. If the store keeps the numbers, no change
@@ -270,8 +272,8 @@ func TestRestartedServer(t *testing.T) {
 			r := startRestarting(t, open(t), afterBytes(500, 200_000), nil)
 			unknown, changes, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
 			must(t, err)
-			if _, can := r.store.(partd.Applier); can && changes > 0 {
-				t.Errorf("the outcomes of %d appends are unknown, though the store knows them", changes)
+			if _, canApply := r.store.(partd.Applier); canApply && changes > 0 {
+				t.Errorf("the outcomes of %d appends are unknown although the store keeps their numbers", changes)
 			}
 			t.Logf("%d outcomes unknown, %d of them of appends", unknown, changes)
 		})

@@ -19,7 +19,7 @@ type ClientOptions struct {
 	// DialTimeout limits one attempt to connect. 0 means 10 seconds.
 	DialTimeout time.Duration
 	// RetryFor is how long the client tries to reconnect before waiting calls fail. 0
-	// means one minute. A later call starts over.
+	// means one minute. The next call starts another attempt of the same length.
 	RetryFor time.Duration
 	// StallTimeout limits how long a reply that has begun may take to arrive,
 	// plus a second for each 16 KiB. 0 means 30 seconds.
@@ -45,7 +45,7 @@ const (
 
 	firstBackoff = 10 * time.Millisecond
 	lastBackoff  = time.Second
-	closeTimeout = 2 * time.Second // for ending the session
+	closeTimeout = 2 * time.Second // limits ending the session or closing a handle
 )
 
 // Client is a store that uses the store of a [Server]. It is safe for concurrent use: it sends
@@ -59,22 +59,22 @@ type Client struct {
 
 	dial func(ctx context.Context) (net.Conn, error)
 
-	life context.Context // ends when the client is closed
-	end  context.CancelFunc
+	life       context.Context // ends when the client is closed
+	cancelLife context.CancelFunc
 
-	mu           sync.Mutex // locked last, after a link's token and a call's writing
+	mu           sync.Mutex // locked last: after a link's token and a call's writeMu
 	closed       bool
 	link         *link            // nil while there is no connection
 	attempt      *attempt         // while connecting; otherwise nil
-	uselessSince time.Time        // time since which no connection was useful; zero if the last one was
+	uselessSince time.Time        // time since which no connection has delivered an answer; zero if the last one did
 	backoff      time.Duration    // pause before the next attempt to connect
-	broken       error            // the reason why the last connection was not useful
+	linkErr      error            // why the last connection delivered no answer
 	calls        map[uint64]*call // unanswered calls, by number
-	last         uint64           // number of the last call
+	lastNumber   uint64           // number of the last call
 	instance     uint64           // identifies the server process of the last connection
-	lives        uint64           // number of times that instance has changed
+	restarts     uint64           // number of times that instance has changed
 	ops          opSequence
-	droppedPops  []partd.Tag       // pops with results that the server need not keep
+	droppedPops  []partd.Tag       // pops whose results the server need no longer keep
 	proofs       map[uint64]*proof // by session, for sessions that this client created or presented
 }
 
@@ -129,19 +129,19 @@ func newClient(url string, opts *ClientOptions) (*Client, error) {
 }
 
 func (c *Client) begin(ctx context.Context) error {
-	c.life, c.end = context.WithCancel(context.Background())
+	c.life, c.cancelLife = context.WithCancel(context.Background())
 	l, err := c.connect(ctx)
 	if err == nil {
 		err = c.useLink(l)
 	}
 	if err != nil {
-		c.end()
+		c.cancelLife()
 		return &partd.Error{Op: "dial", Path: c.url, Err: err}
 	}
 	return nil
 }
 
-func (c *Client) errorf(op string, err error) error {
+func (c *Client) wrapError(op string, err error) error {
 	if err == nil || errors.As(err, new(*partd.Error)) {
 		return err
 	}
@@ -160,29 +160,29 @@ func (c *Client) Close() error {
 	l, session := c.link, c.ops.session
 	c.mu.Unlock()
 	if l != nil {
-		c.sayGoodbye(l, session)
+		c.endOwnSession(l, session)
 	}
-	c.end()
+	c.cancelLife()
 	c.mu.Lock()
-	at := c.attempt
+	current := c.attempt
 	c.mu.Unlock()
-	if at != nil {
-		<-at.done
+	if current != nil {
+		<-current.done
 	}
 	c.mu.Lock()
 	l = c.link
 	c.mu.Unlock()
 	if l != nil {
 		l.abort()
-		<-l.ended
+		<-l.done
 	}
 	c.failAll(partd.ErrClosed)
 	return nil
 }
 
-// sayGoodbye ends the session if the server answers quickly. Otherwise the server forgets
-// the session later.
-func (c *Client) sayGoodbye(l *link, session uint64) {
+// endOwnSession asks the server to end the client's session, and waits at most closeTimeout for
+// the answer. A server that misses the request forgets the session later.
+func (c *Client) endOwnSession(l *link, session uint64) {
 	if session == 0 {
 		return
 	}
@@ -197,7 +197,7 @@ func (c *Client) sayGoodbye(l *link, session uint64) {
 	l.notify(ctx, k)
 	select {
 	case <-k.done:
-	case <-l.ended:
+	case <-l.done:
 	case <-ctx.Done():
 	}
 }

@@ -19,24 +19,24 @@ type call struct {
 	request
 	builder
 
-	numbered bool  // has a number in the session
-	popping  bool  // has a number among the pops
-	instance int   // offset in the body of a pop where the server's instance is written
-	bound    *link // connection that must be used; nil if any connection is possible
+	hasNumber      bool  // has a number in the session
+	isPop          bool  // has a number among the pops
+	instanceOffset int   // offset of the server's instance in the body of a pop
+	boundLink      *link // connection that must be used; nil if any connection is possible
 
-	// writing is held while the body is being written. It must be locked before the client's mu.
-	writing sync.Mutex
+	// writeMu is held while the body is being written. It must be locked before the client's mu.
+	writeMu sync.Mutex
 
 	// The client's mu guards the rest until done is closed.
-	sends      int   // number of connections over which it was sent
-	link       *link // the last of these connections
-	abandoned  bool  // the caller no longer waits
-	finished   bool
-	done       chan struct{}
-	err        error
-	renumber   bool   // the change was not applied, and must get a new number
-	replyFlags uint8  // flags in the reply
-	reply      []byte // body of the reply, owned by the caller
+	sendCount    int   // number of connections over which the call was sent
+	link         *link // the last of these connections
+	abandoned    bool  // the caller no longer waits
+	finished     bool
+	done         chan struct{}
+	err          error
+	mustRenumber bool   // the change was not applied, and must get a new number
+	replyFlags   uint8  // flags in the reply
+	reply        []byte // body of the reply, owned by the caller
 }
 
 func newCall(op operation) *call {
@@ -50,8 +50,8 @@ func (k *call) parts() [][]byte {
 
 // register gives a call its number. mu must be held.
 func (c *Client) register(k *call) {
-	c.last++
-	k.number = c.last
+	c.lastNumber++
+	k.number = c.lastNumber
 	c.calls[k.number] = k
 }
 
@@ -75,10 +75,10 @@ func (c *Client) do(ctx context.Context, k *call) error {
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
 			return canceled.Err(ctx) // the end of ctx may have broken the connection
 		}
-		if err != nil || !k.renumber {
+		if err != nil || !k.mustRenumber {
 			return err
 		}
-		k.renumber, k.finished, k.sends, k.done = false, false, 0, make(chan struct{})
+		k.mustRenumber, k.finished, k.sendCount, k.done = false, false, 0, make(chan struct{})
 	}
 }
 
@@ -92,29 +92,29 @@ func (c *Client) wait(ctx context.Context, k *call) error {
 	}
 	// Another goroutine may still be resending the call. From here on the caller owns the
 	// call's memory.
-	k.writing.Lock()
-	defer k.writing.Unlock()
+	k.writeMu.Lock()
+	defer k.writeMu.Unlock()
 	return k.err
 }
 
-// start numbers a call in the order of sending, and sends it. If it returns an error, the call was
-// not sent. A connection that breaks during a send is not an error: the call is sent again.
+// start assigns the call's numbers, in sending order, and sends the call. If it returns an error,
+// the call was not sent. A connection that breaks during a send is not an error: the call is sent again.
 func (c *Client) start(ctx context.Context, k *call) error {
 	for {
-		l, err := c.acquire(ctx)
+		l, err := c.acquireLink(ctx)
 		if err != nil {
 			return err
 		}
-		wait, err := c.number(ctx, l, k)
+		wait, err := c.assignNumbers(ctx, l, k)
 		if err != nil {
 			<-l.token
 			return err
 		}
 		if wait == nil {
 			c.dropPops(ctx, l)
-			k.writing.Lock()
-			_ = l.send(ctx, k) // the reader notices an error, and the call is sent again
-			k.writing.Unlock()
+			k.writeMu.Lock()
+			_ = l.send(ctx, k) // after an error, the link's reader makes the client send the call again
+			k.writeMu.Unlock()
 			<-l.token
 			return nil
 		}
@@ -125,8 +125,8 @@ func (c *Client) start(ctx context.Context, k *call) error {
 	}
 }
 
-// acquire waits for a connection and for its token.
-func (c *Client) acquire(ctx context.Context) (*link, error) {
+// acquireLink waits for a connection and for its token.
+func (c *Client) acquireLink(ctx context.Context) (*link, error) {
 	for {
 		c.mu.Lock()
 		if c.closed {
@@ -134,17 +134,17 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 			return nil, partd.ErrClosed
 		}
 		l := c.link
-		var at *attempt
+		var current *attempt
 		if l == nil {
-			at = c.startAttempt()
+			current = c.startAttempt()
 		}
 		c.mu.Unlock()
 		if l == nil {
-			if err := canceled.Wait(ctx, at.done); err != nil {
+			if err := canceled.Wait(ctx, current.done); err != nil {
 				return nil, err
 			}
-			if at.err != nil {
-				return nil, at.err
+			if current.err != nil {
+				return nil, current.err
 			}
 			continue
 		}
@@ -154,25 +154,25 @@ func (c *Client) acquire(ctx context.Context) (*link, error) {
 				return l, nil
 			}
 			<-l.token
-			<-l.ended
-		case <-l.ended:
+			<-l.done
+		case <-l.done:
 		case <-ctx.Done():
 			return nil, canceled.Err(ctx)
 		}
 	}
 }
 
-// number assigns numbers to the call that is sent next. The caller must hold the token. If the call
+// assignNumbers assigns numbers to the call that is sent next. The caller must hold the token. If the call
 // must wait first, number returns a channel to wait on.
-func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
-	if k.numbered || k.popping {
-		err := c.needSession(ctx, l)
+func (c *Client) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
+	if k.hasNumber || k.isPop {
+		err := c.ensureSession(ctx, l)
 		switch {
 		case err == nil:
 		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
 			// The store has no space for a session, and Drop frees space. So it is sent
 			// once, without a number, over this connection.
-			k.numbered, k.bound, k.session, k.seq = false, l, 0, 0
+			k.hasNumber, k.boundLink, k.session, k.seq = false, l, 0, 0
 		default:
 			return nil, err
 		}
@@ -182,28 +182,28 @@ func (c *Client) number(ctx context.Context, l *link, k *call) (wait <-chan stru
 	switch {
 	case c.closed:
 		return nil, partd.ErrClosed
-	case k.bound != nil && k.bound != l:
+	case k.boundLink != nil && k.boundLink != l:
 		return nil, fmt.Errorf("%w (the connection broke)", ErrLost)
 	case c.link != l:
-		return l.ended, nil
-	case (k.numbered || k.popping) && c.ops.session == 0:
-		lost := make(chan struct{}) // already closed: the session was lost, so the caller starts over at once
-		close(lost)
-		return lost, nil
-	case k.numbered:
+		return l.done, nil
+	case (k.hasNumber || k.isPop) && c.ops.session == 0:
+		closed := make(chan struct{}) // the session was lost: the caller starts over without waiting
+		close(closed)
+		return closed, nil
+	case k.hasNumber:
 		if c.ops.allAnswered != nil {
 			return c.ops.allAnswered, nil
 		}
 		k.session, k.seq = c.ops.session, c.ops.next
 		c.ops.next++
-		c.ops.waiting++
-	case k.popping: // the body names the server instance to which it is sent first
+		c.ops.unanswered++
+	case k.isPop: // the body names the server instance that receives the pop first
 		c.ops.lastPop++
 		k.session, k.seq = c.ops.session, c.ops.lastPop
-		putU64(k.buf[k.instance:], l.instance)
+		putU64(k.buf[k.instanceOffset:], l.instance)
 	}
 	c.register(k)
-	k.sends, k.link = 1, l
+	k.sendCount, k.link = 1, l
 	return nil, nil
 }
 
@@ -217,22 +217,22 @@ func (c *Client) abandon(ctx context.Context, k *call) error {
 	}
 	k.abandoned = true
 	err := canceled.Err(ctx)
-	if k.numbered || k.popping || k.op.mutates() {
+	if k.hasNumber || k.isPop || k.op.mutates() {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
-	if !k.numbered {
+	if !k.hasNumber {
 		delete(c.calls, k.number)
 	}
 	l := k.link
 	c.mu.Unlock()
 	if len(k.refs) > 0 {
 		// A write from the caller's memory may be in progress.
-		if !k.writing.TryLock() {
+		if !k.writeMu.TryLock() {
 			l.abort()
-			k.writing.Lock()
+			k.writeMu.Lock()
 		}
 		k.refs, k.bytes = nil, 0 // the call is not sent again
-		k.writing.Unlock()
+		k.writeMu.Unlock()
 	}
 	return err
 }
@@ -252,7 +252,7 @@ func (c *Client) failAll(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.calls {
-		if k.numbered || k.popping || k.op.mutates() {
+		if k.hasNumber || k.isPop || k.op.mutates() {
 			c.complete(k, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 		} else {
 			c.complete(k, err)
@@ -282,11 +282,11 @@ func (c *Client) handleReply(l *link, r reply, body []byte, owned bool) error {
 		}
 		k.reply, k.replyFlags = body, r.flags
 	}
-	if k.numbered {
+	if k.hasNumber {
 		c.ops.handleReply(c, k, err)
 		return nil
 	}
-	if k.op.mutates() && k.sends > 1 && errors.Is(err, partd.ErrSessionExpired) {
+	if k.op.mutates() && k.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // the first send may have been applied
 	}
 	c.complete(k, err)

@@ -8,8 +8,8 @@ import (
 )
 
 // Append adds each entry's value to the end of its key's value, in order, all or nothing.
-// A batch over the server's message limit is sent in parts. The server must have memory
-// for all of them together.
+// The client splits a batch that exceeds the server's message limit into parts. The server
+// needs memory for all parts together.
 func (c *Client) Append(ctx context.Context, entries ...partd.Entry) error {
 	return c.change(ctx, opAppend, entries, nil)
 }
@@ -29,8 +29,8 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 	return c.change(ctx, opDelete, nil, keys)
 }
 
-// Drop removes every key. If the disk has no space even for a session, Drop is sent once,
-// without a session. If the connection breaks then, the error wraps
+// Drop removes every key. If the server's disk has no space even for a session, the client sends
+// Drop once, without a session. If the connection then breaks, the error wraps
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
@@ -40,12 +40,12 @@ func (c *Client) change(ctx context.Context, op operation, entries []partd.Entry
 	if err != nil {
 		return err
 	}
-	k.numbered = true
+	k.hasNumber = true
 	k.crc = checksum(k.op, k.body()...)
 	if err = c.do(ctx, k); err == nil {
 		k.recycle()
 	}
-	return c.errorf(k.op.String(), err)
+	return c.wrapError(k.op.String(), err)
 }
 
 func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
@@ -80,10 +80,10 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 	buf := b.buf
 	for i := range entries {
 		key, value := entries[i].Key, entries[i].Value
-		n, v := len(key), len(value)
-		buf = append(buf, byte(n), byte(n>>8), byte(v), byte(v>>8), byte(v>>16), byte(v>>24))
+		keyLen, valueLen := len(key), len(value)
+		buf = append(buf, byte(keyLen), byte(keyLen>>8), byte(valueLen), byte(valueLen>>8), byte(valueLen>>16), byte(valueLen>>24))
 		buf = append(buf, key...)
-		if v < byRef {
+		if valueLen < byRef {
 			buf = append(buf, value...)
 			continue
 		}
@@ -98,7 +98,7 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 // themselves. Only one operation of a session may be in progress at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
-		return false, c.errorf("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
+		return false, c.wrapError("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
 			op.Change, tag.Session, tag.Number))
 	}
 	k, err := newChange(mutation(op.Change), op.Entries, op.Keys)
@@ -107,7 +107,7 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 	}
 	k.session, k.seq, k.crc = tag.Session, tag.Number, tag.CRC
 	err = c.do(ctx, k)
-	return err == nil && k.replyFlags&flagKnown == 0, c.errorf("apply", err)
+	return err == nil && k.replyFlags&flagKnown == 0, c.wrapError("apply", err)
 }
 
 // Pop returns the values of keys and removes the keys, atomically. The server keeps the values
@@ -118,13 +118,13 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	k := newCall(opPop)
-	k.popping = true
-	k.instance = len(k.buf)
+	k.isPop = true
+	k.instanceOffset = len(k.buf)
 	k.u64(0)
 	k.buf = appendKeys(k.buf, keys)
 	if err := c.do(ctx, k); err != nil {
 		c.confirmPop(k)
-		return nil, c.errorf("pop", err)
+		return nil, c.wrapError("pop", err)
 	}
 	result, more := k.reply, k.replyFlags&flagMore != 0
 	for more {
@@ -132,7 +132,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		p.session, p.seq = k.session, k.seq
 		p.u64(uint64(len(result)))
 		if err := c.do(ctx, p); err != nil {
-			return nil, c.errorf("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
+			return nil, c.wrapError("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 		}
 		if len(p.reply) == 0 {
 			return nil, c.badReply("pop", errShort)
@@ -148,18 +148,18 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		case l.token <- struct{}{}:
 			c.dropPops(ctx, l)
 			<-l.token
-		default: // the current writer may have missed the new dropped pops
+		default: // another call is being written; the next call sends the confirmation
 		}
 	}
 	return values, nil
 }
 
-// confirmPop records that the server need not keep a pop's result, and returns the pop's connection.
-// The client tells the server with the next call or earlier.
+// confirmPop records that the server need no longer keep a pop's result, and returns the current
+// connection. The client sends the confirmation with its next call at the latest.
 func (c *Client) confirmPop(k *call) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k.session != 0 { // it was sent
+	if k.session != 0 { // the pop was sent
 		c.droppedPops = append(c.droppedPops, partd.Tag{Session: k.session, Number: k.seq})
 	}
 	return c.link
@@ -178,8 +178,8 @@ func parsePopped(result []byte, keys int) ([][]byte, error) {
 	return values, d.end()
 }
 
-// dropPops tells the server which results of pops it need not keep. The token must be
-// held. The link's reader notices an error.
+// dropPops tells the server which results of pops it need no longer keep. The caller must hold
+// the token. The link's reader detects errors.
 func (c *Client) dropPops(ctx context.Context, l *link) {
 	c.mu.Lock()
 	ids := c.droppedPops

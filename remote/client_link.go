@@ -20,16 +20,16 @@ type link struct {
 	nc     net.Conn
 	reader *zmtp.Reader
 
-	// token is held while writing, and acquired before a call's writing.
+	// token is held while writing, and acquired before a call's writeMu.
 	token chan struct{}
 	dead  atomic.Bool
-	ended chan struct{} // closed when its reader has ended
+	done  chan struct{} // closed when the goroutine that reads replies has ended
 
 	useful bool // the connection has delivered an answer; guarded by the client's mu
 
-	instance   uint64 // of the server
+	instance   uint64 // identifies the server process
 	maxMessage int64
-	page       int
+	pageSize   int
 }
 
 // maxReply is the maximum length of a reply. It can exceed a page by item headers and one key.
@@ -43,16 +43,16 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // the handshake notices
+	stop := context.AfterFunc(ctx, func() { hangUp(nc) }) // makes the handshake fail
 	l, err := c.open(nc)
 	if !stop() && err == nil {
 		err = canceled.Err(ctx)
 	}
 	if err != nil {
-		hangUp(nc) // the following error says more
+		hangUp(nc)
 		return nil, errors.Join(err, canceled.Err(ctx))
 	}
-	go l.read()
+	go l.readLoop()
 	return l, nil
 }
 
@@ -98,7 +98,7 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	if err := nc.SetDeadline(time.Now().Add(c.opts.DialTimeout)); err != nil {
 		return nil, err
 	}
-	l := &link{client: c, nc: nc, token: make(chan struct{}, 1), ended: make(chan struct{})}
+	l := &link{client: c, nc: nc, token: make(chan struct{}, 1), done: make(chan struct{})}
 	l.token <- struct{}{}
 	l.reader = zmtp.NewReader(nc, rest, zmtp.ReaderOptions{
 		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
@@ -108,7 +108,7 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	session := c.ops.session
 	var token partd.SessionToken
 	if p := c.proofs[session]; p != nil {
-		p.via, token = l, p.token
+		p.link, token = l, p.token
 	}
 	c.mu.Unlock()
 	k := newCall(opHello)
@@ -154,10 +154,10 @@ func (l *link) parseHello(frame []byte) error {
 	}
 	d := &decoder{b: body}
 	version, _ := d.u32(), d.u32()
-	l.instance, l.maxMessage, l.page = d.u64(), int64(d.u64()), int(d.u32())
-	_ = d.u32() // handles
-	if d.err != nil || version != protocolVersion || l.maxMessage < minMessage || l.page < 1 || l.page > defaultPage {
-		return fmt.Errorf("%w: version %d, messages of %d bytes, pages of %d", errHello, version, l.maxMessage, l.page)
+	l.instance, l.maxMessage, l.pageSize = d.u64(), int64(d.u64()), int(d.u32())
+	_ = d.u32() // maximum number of handles
+	if d.err != nil || version != protocolVersion || l.maxMessage < minMessage || l.pageSize < 1 || l.pageSize > defaultPage {
+		return fmt.Errorf("%w: version %d, messages of %d bytes, pages of %d", errHello, version, l.maxMessage, l.pageSize)
 	}
 	return nil
 }
@@ -225,13 +225,13 @@ func (l *link) send(ctx context.Context, k *call) error {
 }
 
 // notify sends a request and ignores the answer. It waits for other writers until ctx ends. The
-// link's reader detects an error.
+// link's reader detects errors.
 func (l *link) notify(ctx context.Context, k *call) {
 	select {
 	case l.token <- struct{}{}:
 		_ = l.send(ctx, k)
 		<-l.token
-	case <-l.ended:
+	case <-l.done:
 	case <-ctx.Done():
 	}
 }
@@ -253,7 +253,7 @@ func (l *link) sendParts(k *call) error {
 		p.u64(k.number)
 		p.u64(uint64(size))
 		p.u64(uint64(offset))
-		pieces = p.referFrom(pieces, n)
+		pieces = p.appendPieces(pieces, n)
 		err := l.write(p.parts())
 		p.recycle()
 		if err != nil {
@@ -270,8 +270,8 @@ func (l *link) sendParts(k *call) error {
 	return l.write(final.parts())
 }
 
-// referFrom adds references to the first n bytes of pieces, and returns the remaining pieces.
-func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
+// appendPieces appends the first n bytes of pieces, and returns the remaining pieces.
+func (b *builder) appendPieces(pieces [][]byte, n int) [][]byte {
 	for n > 0 {
 		p := pieces[0]
 		if len(p) > n {
@@ -286,12 +286,12 @@ func (b *builder) referFrom(pieces [][]byte, n int) [][]byte {
 	return pieces
 }
 
-func (l *link) read() {
+func (l *link) readLoop() {
 	err := l.readReplies()
 	l.abort()
 	l.reader.Close()
 	l.client.handleLoss(l, err)
-	close(l.ended)
+	close(l.done)
 }
 
 func (l *link) readReplies() error {

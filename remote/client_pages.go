@@ -34,20 +34,21 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 			yield(partd.Chunk{}, err)
 			return
 		}
-		begun := false
+		isStarted := false
 		for chunk, err := range c.scan(ctx, part, parts) {
-			if !begun && parts > 1 && errors.Is(err, errors.ErrUnsupported) {
+			if !isStarted && parts > 1 && errors.Is(err, errors.ErrUnsupported) {
 				partd.ScanPart(ctx, wholeScan{c, c}, part, parts)(yield)
 				return
 			}
-			if begun = true; !yield(chunk, err) {
+			if isStarted = true; !yield(chunk, err) {
 				return
 			}
 		}
 	}
 }
 
-// wholeScan hides a client's ScanPart.
+// wholeScan hides the client's ScanPart, so that [partd.ScanPart] scans every key and skips
+// the other parts.
 type wholeScan struct {
 	partd.Partd
 	partd.Scanner
@@ -77,7 +78,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 	var zero V
 	op := k.op
 	if err := c.do(ctx, k); err != nil {
-		yield(zero, c.errorf(op.String(), err))
+		yield(zero, c.wrapError(op.String(), err))
 		return
 	}
 	d := &decoder{b: k.reply}
@@ -110,7 +111,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 		}
 		var err error
 		if page, err = pages.next(); err != nil {
-			yield(zero, c.errorf(op.String(), err))
+			yield(zero, c.wrapError(op.String(), err))
 			return
 		}
 	}
@@ -121,7 +122,7 @@ func listPages[V any](ctx context.Context, c *Client, k *call, minSize int, item
 type pager struct {
 	c       *Client
 	ctx     context.Context
-	op      operation // read or next
+	op      operation // opRead or opNext
 	link    *link     // connection that the handle belongs to
 	handle  uint64    // 0 after the last page
 	step    uint64
@@ -130,8 +131,8 @@ type pager struct {
 	stopped *atomic.Bool
 }
 
-// keepEvery is the interval at which a client tells the server that it still uses a handle.
-const keepEvery = handleIdle / 4
+// keepInterval is the interval at which a client tells the server that it still uses a handle.
+const keepInterval = handleIdle / 4
 
 // newPager returns a pager of a handle. It keeps the handle open until ctx ends, the
 // pager is closed, or the last page is read.
@@ -143,12 +144,13 @@ func (c *Client) newPager(ctx context.Context, op operation, via *link, handle u
 	return p
 }
 
+// keepOpen schedules the next message that keeps the handle open.
 func (p pager) keepOpen() {
-	time.AfterFunc(keepEvery, func() {
+	time.AfterFunc(keepInterval, func() {
 		if p.stopped.Load() || p.ctx.Err() != nil || p.link.dead.Load() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(p.c.life, keepEvery)
+		ctx, cancel := context.WithTimeout(p.c.life, keepInterval)
 		defer cancel()
 		k := newCall(opKeepHandle)
 		k.u64(p.handle)
@@ -167,7 +169,7 @@ func (p *pager) requestNext() {
 	}
 	p.step++
 	p.pending = newCall(p.op)
-	p.pending.bound = p.link
+	p.pending.boundLink = p.link
 	p.pending.u64(p.handle)
 	p.pending.u64(p.step)
 	if p.err = p.c.start(p.ctx, p.pending); p.err != nil {
@@ -208,7 +210,7 @@ func (p *pager) close() {
 	ctx, cancel := context.WithTimeout(p.c.life, closeTimeout)
 	defer cancel()
 	k := newCall(opCloseHandle)
-	k.bound = p.link
+	k.boundLink = p.link
 	k.u64(p.handle)
 	p.handle = 0
 	p.stopped.Store(true)

@@ -12,11 +12,9 @@ import (
 	"github.com/go-partd/partd/internal/storeerror"
 )
 
-// maxKeysLen is the maximum total length of the keys in a request, in bytes. maxLost is how often
-// Get restarts reading a value after a broken connection.
 const (
-	maxKeysLen  = 64 << 10
-	maxRestarts = 100
+	maxKeysLen  = 64 << 10 // maximum total length of the keys in a request, in bytes
+	maxRestarts = 100      // how often Get reads again after a broken connection
 )
 
 // Get returns the value of each key, in the order of keys.
@@ -25,18 +23,18 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 		return nil, err
 	}
 	if err := c.checkUsable(ctx); err != nil {
-		return nil, c.errorf("get", err)
+		return nil, c.wrapError("get", err)
 	}
 	values := make([][]byte, 0, len(keys))
-	lost := 0
+	restarts := 0
 	for len(values) < len(keys) {
 		more, err := c.getBatch(ctx, keys[len(values):])
-		if errors.Is(err, ErrLost) && lost < maxRestarts {
-			lost++
+		if errors.Is(err, ErrLost) && restarts < maxRestarts {
+			restarts++
 			continue
 		}
 		if err != nil {
-			return nil, c.errorf("get", err)
+			return nil, c.wrapError("get", err)
 		}
 		values = append(values, more...)
 	}
@@ -55,7 +53,7 @@ func (c *Client) checkUsable(ctx context.Context) error {
 	return canceled.Err(ctx)
 }
 
-// getBatch gets the values of as many keys as fit in a reply, from the first.
+// getBatch returns the values of the first keys, as many as fit in a reply.
 func (c *Client) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {
@@ -106,7 +104,7 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	k := newCall(opOpen)
 	k.buf = appendKey(k.buf, key)
 	if err := c.do(ctx, k); err != nil {
-		return nil, c.errorf("open", err)
+		return nil, c.wrapError("open", err)
 	}
 	d := &decoder{b: k.reply}
 	handle := d.u64()
@@ -127,7 +125,7 @@ type reader struct {
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.closed {
-		return 0, r.errorf(partd.ErrClosed)
+		return 0, r.wrapError(partd.ErrClosed)
 	}
 	for len(r.data) == 0 {
 		switch {
@@ -140,7 +138,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		var err error
 		if r.data, err = r.pages.next(); err != nil {
-			r.err = r.errorf(err)
+			r.err = r.wrapError(err)
 		}
 	}
 	n := copy(p, r.data)
@@ -155,14 +153,14 @@ func (r *reader) readAll() ([]byte, error) {
 	for !r.pages.ended() {
 		page, err := r.pages.next()
 		if err != nil {
-			return nil, r.errorf(err)
+			return nil, r.wrapError(err)
 		}
 		value = append(value, page...)
 	}
 	return value, nil
 }
 
-func (r *reader) errorf(err error) error {
+func (r *reader) wrapError(err error) error {
 	if errors.As(err, new(*partd.Error)) {
 		return err
 	}
@@ -191,7 +189,7 @@ func (c *Client) simpleCall(ctx context.Context, op operation) error {
 	if err == nil {
 		k.recycle()
 	}
-	return c.errorf(op.String(), err)
+	return c.wrapError(op.String(), err)
 }
 
 // Stat returns the statistics of the server's store.
@@ -199,7 +197,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 	k := newCall(opStat)
 	k.flags |= flagCount
 	if err := c.do(ctx, k); err != nil {
-		return partd.Stats{}, c.errorf("stat", err)
+		return partd.Stats{}, c.wrapError("stat", err)
 	}
 	d := &decoder{b: k.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64())}
@@ -217,7 +215,7 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	k := newCall(opVerify)
 	if err := c.do(ctx, k); err != nil {
-		return partd.CheckResult{}, c.errorf("verify", err)
+		return partd.CheckResult{}, c.wrapError("verify", err)
 	}
 	d := &decoder{b: k.reply}
 	result := partd.CheckResult{Records: int64(d.u64()), Segments: int64(d.u64())}
@@ -229,5 +227,5 @@ func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	if err := d.end(); err != nil {
 		return partd.CheckResult{}, c.badReply("verify", err)
 	}
-	return result, c.errorf("verify", errors.Join(errs...))
+	return result, c.wrapError("verify", errors.Join(errs...))
 }

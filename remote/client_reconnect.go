@@ -46,7 +46,7 @@ func (c *Client) reconnect(current *attempt) {
 			c.giveUp(current, partd.ErrClosed)
 			return
 		}
-		if err = c.tryAgain(c.life, current); err == nil {
+		if err = c.connectAndResend(c.life, current); err == nil {
 			return
 		}
 		c.opts.Logger.Debug("cannot connect", "server", c.url, "error", err)
@@ -60,16 +60,16 @@ func (c *Client) reconnect(current *attempt) {
 func (c *Client) nextPause() (wait time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.broken, errHello) || errors.Is(c.broken, errRefused)) {
-		return 0, c.broken
+	if !c.uselessSince.IsZero() && (time.Since(c.uselessSince) > c.opts.RetryFor || errors.Is(c.linkErr, errHello) || errors.Is(c.linkErr, errRefused)) {
+		return 0, c.linkErr
 	}
 	// Add jitter, because many clients can lose the server at the same time.
 	return c.backoff/2 + rand.N(c.backoff/2+1), nil
 }
 
-// recordUseless records that a connection failed or delivered no answer. mu must be held.
+// recordUseless records that a connection failed without delivering an answer. mu must be held.
 func (c *Client) recordUseless(err error) {
-	c.broken = err
+	c.linkErr = err
 	if c.uselessSince.IsZero() { // ignore the first failure, which may be accidental
 		c.uselessSince = time.Now()
 		return
@@ -77,7 +77,8 @@ func (c *Client) recordUseless(err error) {
 	c.backoff = min(max(firstBackoff, 2*c.backoff), lastBackoff)
 }
 
-func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
+// connectAndResend makes one attempt to connect, and resends all unanswered calls.
+func (c *Client) connectAndResend(ctx context.Context, current *attempt) error {
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
@@ -91,7 +92,7 @@ func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
 	c.mu.Unlock()
 	for _, k := range unanswered {
 		if err := c.resend(l, k); err != nil {
-			<-l.ended
+			<-l.done
 			return err
 		}
 	}
@@ -105,17 +106,17 @@ func (c *Client) tryAgain(ctx context.Context, current *attempt) error {
 // resend resends a call over a new connection. It replaces an abandoned change by an empty change
 // with the same number.
 func (c *Client) resend(l *link, k *call) error {
-	k.writing.Lock()
-	defer k.writing.Unlock()
+	k.writeMu.Lock()
+	defer k.writeMu.Unlock()
 	c.mu.Lock()
 	if k.finished || c.calls[k.number] != k {
 		c.mu.Unlock()
 		return nil
 	}
-	k.sends++
+	k.sendCount++
 	k.link = l
 	abandoned := k.abandoned
-	if k.popping {
+	if k.isPop {
 		k.flags |= flagResent
 	}
 	c.mu.Unlock()
@@ -143,13 +144,13 @@ func (c *Client) useLink(l *link) error {
 	return nil
 }
 
-// Instance counts the server processes that the client was connected to, from 0. If the
-// server is restarted, possibly with another store, the number grows before the first
-// answer arrives.
+// Instance returns how often the client has found a new server process, starting at 0. If
+// the server is restarted, possibly with another store, the number grows before the first
+// answer of the new process arrives.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.lives
+	return c.restarts
 }
 
 // handleRestart ends the session if it was lost with the previous server process.
@@ -158,14 +159,14 @@ func (c *Client) handleRestart(l *link) {
 	defer c.mu.Unlock()
 	if l.instance != c.instance && !c.ops.storeKeeps {
 		for _, k := range c.calls {
-			if k.numbered {
+			if k.hasNumber {
 				c.complete(k, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
 			}
 		}
 		c.ops.renew()
 	}
 	if l.instance != c.instance {
-		c.lives++
+		c.restarts++
 	}
 	c.instance = l.instance
 }
@@ -191,7 +192,7 @@ func (c *Client) handleLoss(l *link, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
-		return // it was never used
+		return // no calls were sent over l
 	}
 	if err == io.EOF {
 		err = io.ErrUnexpectedEOF // io.EOF would look like the end of a value
@@ -201,9 +202,9 @@ func (c *Client) handleLoss(l *link, err error) {
 		c.recordUseless(err)
 	}
 	for _, k := range c.calls {
-		if k.bound == l && k.op.mutates() {
+		if k.boundLink == l && k.op.mutates() {
 			c.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
-		} else if k.bound == l {
+		} else if k.boundLink == l {
 			c.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
 		}
 	}

@@ -13,13 +13,13 @@ import (
 // server rejects requests for a session whose token it has not seen.
 type proof struct {
 	token partd.SessionToken
-	via   *link
+	link  *link
 }
 
-func (c *Client) remember(session uint64, token partd.SessionToken, via *link) {
+func (c *Client) storeProof(session uint64, token partd.SessionToken, l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.proofs[session] = &proof{token, via}
+	c.proofs[session] = &proof{token, l}
 }
 
 // sendToken sends the token of the call's session, unless it was already sent over this
@@ -28,20 +28,20 @@ func (l *link) sendToken(k *call) error {
 	c := l.client
 	c.mu.Lock()
 	p := c.proofs[k.session]
-	if p == nil || p.via == l {
+	if p == nil || p.link == l {
 		c.mu.Unlock()
 		return nil
 	}
-	p.via = l
+	p.link = l
 	token := p.token
 	c.mu.Unlock()
-	enter := newEnter(k.session, token)
+	enter := newSessionRequest(k.session, token)
 	defer enter.recycle()
 	return l.write(enter.parts())
 }
 
-// newEnter returns a request to use a session or, if session is 0, to create one.
-func newEnter(session uint64, token partd.SessionToken) *call {
+// newSessionRequest returns a request to use a session or, if session is 0, to create one.
+func newSessionRequest(session uint64, token partd.SessionToken) *call {
 	k := newCall(opSession)
 	k.u64(session)
 	k.buf = append(k.buf, token[:]...)
@@ -57,18 +57,18 @@ func (c *Client) parseSession(k *call) (session uint64, storeKeeps bool, err err
 	if err := d.end(); err != nil || session == 0 {
 		return 0, false, fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
 	}
-	c.remember(session, token, k.link)
+	c.storeProof(session, token, k.link)
 	return session, storeKeeps, nil
 }
 
 // NewSession issues a session of the server's store, for [Client.Apply].
 func (c *Client) NewSession(ctx context.Context) (uint64, error) {
-	k := newEnter(0, partd.SessionToken{})
+	k := newSessionRequest(0, partd.SessionToken{})
 	if err := c.do(ctx, k); err != nil {
-		return 0, c.errorf("new session", err)
+		return 0, c.wrapError("new session", err)
 	}
 	session, _, err := c.parseSession(k)
-	return session, c.errorf("new session", err)
+	return session, c.wrapError("new session", err)
 }
 
 // EndSession forgets a session. Sessions of other clients are not affected.
@@ -81,7 +81,7 @@ func (c *Client) EndSession(ctx context.Context, session uint64) error {
 		delete(c.proofs, session)
 		c.mu.Unlock()
 	}
-	return c.errorf("end session", err)
+	return c.wrapError("end session", err)
 }
 
 // SessionToken returns the token of a session that was issued to this client.
@@ -91,17 +91,17 @@ func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionT
 	if p := c.proofs[session]; p != nil {
 		return p.token, nil
 	}
-	return partd.SessionToken{}, c.errorf("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
+	return partd.SessionToken{}, c.wrapError("session token", fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired))
 }
 
 // CheckSession presents the token of another client's session to the server. After that
 // this client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
-	k := newEnter(session, token)
+	k := newSessionRequest(session, token)
 	if err := c.do(ctx, k); err != nil {
-		return c.errorf("check session", err)
+		return c.wrapError("check session", err)
 	}
-	c.remember(session, token, k.link)
+	c.storeProof(session, token, k.link)
 	return nil
 }
 
@@ -114,12 +114,12 @@ type opSequence struct {
 	session    uint64 // 0 without a session
 	storeKeeps bool   // the store keeps the session, so it outlives the server
 	next       uint64 // number of the next change
-	waiting    int    // number of unanswered changes
+	unanswered int    // number of unanswered changes
 	lastPop    uint64 // pops have their own numbers
 
-	recent [2]uint64 // the current session and the previous one
+	recentSessions [2]uint64 // the current session and the previous one
 
-	free        uint64        // lowest free number, or 0
+	freeNumber  uint64        // lowest free number, or 0
 	unusable    bool          // the session can no longer be used
 	allAnswered chan struct{} // closed when all changes are answered; nil if no change must wait
 }
@@ -129,29 +129,29 @@ func (n *opSequence) renew() {
 	if n.allAnswered != nil {
 		close(n.allAnswered)
 	}
-	*n = opSequence{recent: n.recent}
+	*n = opSequence{recentSessions: n.recentSessions}
 }
 
 func (n *opSequence) handleReply(c *Client, k *call, err error) {
-	if k.session != n.session { // of an earlier session
+	if k.session != n.session { // the call belongs to an earlier session
 		c.complete(k, err)
 		return
 	}
-	n.waiting--
+	n.unanswered--
 	switch {
 	case err == nil:
-	case errors.Is(err, partd.ErrUnknownOutcome): // even if it also wraps another error: the server's store may itself be remote
+	case errors.Is(err, partd.ErrUnknownOutcome): // must come first: if the server's store is itself remote, err can wrap several of these errors
 		n.unusable = true
 	case errors.Is(err, partd.ErrSessionGap):
 		// The change was not applied, because an earlier change was not. If no failed
 		// change is known, the server's store has lost some changes, and the numbers are
 		// useless.
-		n.unusable = n.unusable || n.free == 0
-		k.renumber, err = !k.abandoned, nil
+		n.unusable = n.unusable || n.freeNumber == 0
+		k.mustRenumber, err = !k.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):
 		n.unusable = true
-		if k.sends == 1 {
-			k.renumber, err = !k.abandoned, nil
+		if k.sendCount == 1 {
+			k.mustRenumber, err = !k.abandoned, nil
 		} else {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
@@ -160,15 +160,15 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 		// original had been applied.
 		n.unusable = n.unusable || !k.abandoned
 	default:
-		if n.free == 0 || k.seq < n.free {
-			n.free = k.seq
+		if n.freeNumber == 0 || k.seq < n.freeNumber {
+			n.freeNumber = k.seq
 		}
 	}
 	c.complete(k, err)
-	if n.free == 0 && !n.unusable {
+	if n.freeNumber == 0 && !n.unusable {
 		return
 	}
-	if n.waiting > 0 {
+	if n.unanswered > 0 {
 		if n.allAnswered == nil {
 			n.allAnswered = make(chan struct{})
 		}
@@ -178,29 +178,29 @@ func (n *opSequence) handleReply(c *Client, k *call, err error) {
 		n.renew()
 		return
 	}
-	n.next, n.free = n.free, 0
+	n.next, n.freeNumber = n.freeNumber, 0
 	if n.allAnswered != nil {
 		close(n.allAnswered)
 		n.allAnswered = nil
 	}
 }
 
-// needSession creates a session unless the client has one. The caller must hold the token, so that
+// ensureSession creates a session unless the client has one. The caller must hold the token, so that
 // nothing else is sent at the same time.
-func (c *Client) needSession(ctx context.Context, l *link) error {
+func (c *Client) ensureSession(ctx context.Context, l *link) error {
 	c.mu.Lock()
 	if c.ops.session != 0 || c.link != l {
 		c.mu.Unlock()
 		return nil
 	}
-	k := newEnter(0, partd.SessionToken{})
-	k.bound, k.link = l, l
-	k.sends = 1
+	k := newSessionRequest(0, partd.SessionToken{})
+	k.boundLink, k.link = l, l
+	k.sendCount = 1
 	c.register(k)
 	c.mu.Unlock()
 	defer k.recycle()
 	defer k.forget(c)
-	_ = l.send(ctx, k) // the reader notices an error
+	_ = l.send(ctx, k) // the link's reader detects errors
 	if err := canceled.Wait(ctx, k.done); err != nil {
 		return err
 	}
@@ -219,8 +219,8 @@ func (c *Client) needSession(ctx context.Context, l *link) error {
 	c.ops.renew()
 	// Calls of the previous session may still need its token. Calls of the session before
 	// that are all done.
-	delete(c.proofs, c.ops.recent[1])
-	c.ops.recent = [2]uint64{session, c.ops.recent[0]}
+	delete(c.proofs, c.ops.recentSessions[1])
+	c.ops.recentSessions = [2]uint64{session, c.ops.recentSessions[0]}
 	c.ops.session, c.ops.storeKeeps, c.ops.next = session, storeKeeps, 1
 	return nil
 }

@@ -20,9 +20,9 @@ import (
 // faulty is a store whose appends return the given errors.
 type faulty struct {
 	partd.Partd
-	mu   sync.Mutex
-	errs []error // errors of the next appends; nil lets an append succeed
-	wait chan struct{}
+	mu      sync.Mutex
+	errs    []error       // errors of the next appends; nil lets an append succeed
+	unblock chan struct{} // if not nil, appends block until it is closed
 }
 
 func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -31,7 +31,7 @@ func (f *faulty) Append(ctx context.Context, entries ...partd.Entry) error {
 	if len(f.errs) > 0 {
 		err, f.errs = f.errs[0], f.errs[1:]
 	}
-	wait := f.wait
+	wait := f.unblock
 	f.mu.Unlock()
 	if wait != nil {
 		select {
@@ -61,17 +61,17 @@ func TestErrors(t *testing.T) {
 		err := c.Append(ctx, entry("k", "v"))
 		var e *partd.Error
 		if !errors.Is(err, want) || !errors.As(err, &e) || e.Key != "k\x00" || !e.HasKey || e.Path != url {
-			t.Errorf("%v arrived as %v", want, err)
+			t.Errorf("the store's error %v arrived as %v", want, err)
 		}
 		for _, part := range []string{"it failed", " file: ", url} {
 			if strings.Count(err.Error(), part) != 1 {
-				t.Errorf("%q does not name %s once", err, part)
+				t.Errorf("the error %q contains %q %d times, want once", err, part, strings.Count(err.Error(), part))
 			}
 		}
 		must(t, c.Append(ctx, entry("k", "w")))
 		v, err := c.Get(ctx, "k")
 		if must(t, err); string(v[0]) != "w" {
-			t.Errorf("after %v: %q", want, v[0])
+			t.Errorf("after the error %v: Get(k) = %q, want w", want, v[0])
 		}
 	}
 	store := &faulty{Partd: partd.NewDict(), errs: []error{fmt.Errorf("reading: %w", &partd.CorruptError{Path: "seg-1", Offset: 77, Err: errors.New("bad sum")})}}
@@ -79,12 +79,12 @@ func TestErrors(t *testing.T) {
 	err := dial(t, url, nil).Append(ctx, entry("k", "v"))
 	var corrupt *partd.CorruptError
 	if !errors.As(err, &corrupt) || corrupt.Path != "seg-1" || corrupt.Offset != 77 {
-		t.Errorf("corrupt: %v", err)
+		t.Errorf("Append = %v, want a CorruptError with the path seg-1 and the offset 77", err)
 	}
 }
 
-// TestFailuresOfConcurrentChanges makes some of many changes in progress fail. Only these
-// are not applied. Each other change is applied once.
+// TestFailuresOfConcurrentChanges makes some of many concurrent changes fail. Only the failed
+// changes may be missing, and each other change must be applied once.
 func TestFailuresOfConcurrentChanges(t *testing.T) {
 	ctx := context.Background()
 	store := &faulty{Partd: partd.NewDict()}
@@ -111,28 +111,27 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 					done.Add(1)
 				case errors.Is(err, syscall.ENOSPC):
 					failed.Add(1)
-					key += " should not be there"
+					key += " (failed)"
 				default:
-					t.Errorf("%s: %v", key, err)
+					t.Errorf("Append to %s: %v", key, err)
 				}
-				v, gerr := store.Get(ctx, fmt.Sprintf("%d/%d", w, i))
-				if gerr != nil || (err == nil) != (string(v[0]) == "x") {
-					t.Errorf("%s: %v, the store has %q", key, err, v[0])
+				v, getErr := store.Get(ctx, fmt.Sprintf("%d/%d", w, i))
+				if getErr != nil || (err == nil) != (string(v[0]) == "x") {
+					t.Errorf("Append to %s = %v, but the store has %q", key, err, v[0])
 				}
 			}
 		}()
 	}
 	wg.Wait()
 	if failed.Load() != 29 || done.Load() != 371 {
-		t.Errorf("%d failed and %d succeeded, want 29 and 371", failed.Load(), done.Load())
+		t.Errorf("%d changes failed and %d succeeded, want 29 and 371", failed.Load(), done.Load())
 	}
 }
 
-// TestContexts checks that the context limits each call, even while the server is busy.
-// Numbers stay in order: an abandoned change is applied at most once, and later changes
-// are not lost.
+// TestContexts checks that a call ends with its context, even while the server is busy. An
+// abandoned change must be applied at most once, and later changes must not be lost.
 func TestContexts(t *testing.T) {
-	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
+	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
@@ -142,7 +141,7 @@ func TestContexts(t *testing.T) {
 		err := c.Append(ctx, e)
 		cancel()
 		if !errors.Is(err, partd.ErrUnknownOutcome) && i < 2 || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("append %d: %v", i, err)
+			t.Errorf("append %d = %v, want DeadlineExceeded, with an unknown outcome if it was sent", i, err)
 		}
 		if d := time.Since(begin); d > 5*time.Second {
 			t.Errorf("append %d took %v", i, d)
@@ -150,8 +149,8 @@ func TestContexts(t *testing.T) {
 	}
 	p.cut()
 	store.mu.Lock()
-	close(store.wait)
-	store.wait = nil
+	close(store.unblock)
+	store.unblock = nil
 	store.mu.Unlock()
 	ctx := context.Background()
 	must(t, c.Append(ctx, entry("b", "3")))
@@ -162,7 +161,7 @@ func TestContexts(t *testing.T) {
 		t.Errorf("the store has %q and %q", got, v[1])
 	}
 	if _, err := c.Get(cancelledContext(), "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("get with a context that has ended: %v", err)
+		t.Errorf("Get with a canceled context = %v, want context.Canceled", err)
 	}
 	_ = s
 }
@@ -173,7 +172,8 @@ func cancelledContext() context.Context {
 	return ctx
 }
 
-// TestHeartbeats checks that heartbeats are not part of a message, however many come.
+// TestHeartbeats checks that heartbeats do not count as parts of a message, even if there are
+// very many.
 func TestHeartbeats(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
 	p := openPeer(t, url)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// stores are the stores that the suite runs on.
+// stores opens the stores that tests serve, by name.
 var stores = map[string]func(t *testing.T) partd.Partd{
 	"dict": func(*testing.T) partd.Partd { return partd.NewDict() },
 	"file": func(t *testing.T) partd.Partd { return openFile(t) },
@@ -40,7 +40,7 @@ func openFile(t *testing.T) partd.Partd {
 	return f
 }
 
-// serve runs a server with a store until the test ends.
+// serve runs a server with a store until the test ends, and returns the server and its URL.
 func serve(t testing.TB, store partd.Partd, opts *ServerOptions) (*Server, string) {
 	t.Helper()
 	s, err := NewServer(store, opts)
@@ -64,8 +64,8 @@ func dial(t testing.TB, url string, opts *ClientOptions) *Client {
 	return c
 }
 
-// TestClientKeepsPromises runs the suite. Over slow stores on the disk it runs only the
-// state machine, unless PARTD_REQUIRE_ALL is set.
+// TestClientKeepsPromises runs partdtest over a client. For slow stores on the disk it runs only
+// the state machine, unless PARTD_REQUIRE_ALL is set.
 func TestClientKeepsPromises(t *testing.T) {
 	abilities := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen, partdtest.CanScan,

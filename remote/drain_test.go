@@ -14,15 +14,15 @@ func slowReader(t *testing.T, url string) *peer {
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
 	p.wantBytes(acked)
 	p.send(message("get", "large", "large", "large", "large"))
-	var begun [9]byte
-	_, err := p.Read(begun[:])
+	var start [9]byte
+	_, err := p.Read(start[:])
 	must(t, err)
 	return p
 }
 
-// TestSlowReaderHoldsUpNoShutdown checks that Shutdown disconnects a peer that does not
+// TestSlowReaderDoesNotBlockShutdown checks that Shutdown disconnects a peer that does not
 // read its answer.
-func TestSlowReaderHoldsUpNoShutdown(t *testing.T) {
+func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{DrainTimeout: 200 * time.Millisecond, StallTimeout: time.Hour})
 	p := slowReader(t, url)
 	done := make(chan error, 1)
@@ -31,7 +31,7 @@ func TestSlowReaderHoldsUpNoShutdown(t *testing.T) {
 	case err := <-done:
 		must(t, err)
 	case <-time.After(20 * time.Second):
-		t.Error("Shutdown waits for a peer that reads nothing")
+		t.Error("Shutdown still waits for a peer that reads nothing, 20 s after its start")
 		must(t, p.Close())
 		must(t, <-done)
 	}
@@ -55,13 +55,13 @@ func TestShutdownFlushesFirst(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Error("acknowledged data is not flushed while a peer reads nothing")
+			t.Error("Shutdown did not flush acknowledged data while a peer read nothing")
 			break
 		}
 	}
 	select {
 	case <-done:
-		t.Error("the peer did not delay Shutdown, so the test shows nothing")
+		t.Error("Shutdown has returned although a peer has not read its answer, so the test proves nothing")
 	default:
 	}
 	must(t, p.Close())

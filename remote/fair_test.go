@@ -23,7 +23,7 @@ import (
 // warnings counts the warnings in a log.
 type warnings struct {
 	slog.Handler
-	n atomic.Int64
+	count atomic.Int64
 }
 
 func newWarnings() *warnings { return &warnings{Handler: slog.DiscardHandler} }
@@ -31,7 +31,7 @@ func newWarnings() *warnings { return &warnings{Handler: slog.DiscardHandler} }
 func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
 func (w *warnings) Handle(_ context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
-		w.n.Add(1)
+		w.count.Add(1)
 	}
 	return nil
 }
@@ -70,8 +70,8 @@ func requireWithin(t testing.TB, d time.Duration, label string, f func() error) 
 	}
 }
 
-// TestLargeMessagesTogether concurrently sends more large messages than fit in memory,
-// with one frame and with many. Each waits for its turn, and all arrive.
+// TestLargeMessagesTogether concurrently sends more large messages than fit in memory, some
+// with one frame and some with many. Each must wait for its turn, and all must arrive.
 func TestLargeMessagesTogether(t *testing.T) {
 	log := newWarnings()
 	store := partd.NewDict()
@@ -107,10 +107,10 @@ func TestLargeMessagesTogether(t *testing.T) {
 	})
 	st, err := store.Stat(t.Context())
 	if must(t, err); st.Bytes != 8*3*(6<<20+60*100<<10) {
-		t.Errorf("the store has %d bytes", st.Bytes)
+		t.Errorf("the store has %d bytes, want %d", st.Bytes, 8*3*(6<<20+60*100<<10))
 	}
-	if n := log.n.Load(); n > 0 {
-		t.Errorf("%d warnings: connections were cut", n)
+	if n := log.count.Load(); n > 0 {
+		t.Errorf("the server logged %d warnings, want none: connections may have been cut", n)
 	}
 }
 
@@ -122,12 +122,12 @@ func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 	must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
 	must(t, c.Append(t.Context(), entry("k", "v")))
 	if used := s.memoryUsed(); used > 2<<20 {
-		t.Errorf("%d bytes are held", used)
+		t.Errorf("the server still holds %d bytes, want at most 2 MiB", used)
 	}
 }
 
-// halfMessages fills a server's memory with messages that never end.
-func halfMessages(t *testing.T, s *Server, url string, size int) {
+// sendUnfinishedMessages fills a server's memory with messages that never end.
+func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 	one := joinBytes(longHeader(0, uint64(size)), make([]byte, 100<<10))
 	many := joinBytes(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
 	for i := range 2 * s.opts.Memory / int64(size) {
@@ -136,29 +136,29 @@ func halfMessages(t *testing.T, s *Server, url string, size int) {
 	}
 	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("only %d bytes are held", s.memoryUsed())
+			t.Fatalf("unfinished messages hold %d bytes, want half of the memory", s.memoryUsed())
 		}
 	}
 }
 
-// TestHalfMessages checks that others are served while one peer holds all memory with
-// unfinished messages. Another peer is served within a second, and a connection from the
-// same address eventually.
-func TestHalfMessages(t *testing.T) {
+// TestUnfinishedMessages checks that clients are served while one peer holds all memory with
+// unfinished messages: clients of another peer soon, and clients from the same address eventually.
+func TestUnfinishedMessages(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
 	honest, same := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}
 	for range 3 {
-		halfMessages(t, s, url, 3<<20)
+		sendUnfinishedMessages(t, s, url, 3<<20)
 		requireWithin(t, 2*time.Second, "an append of another peer", func() error { return honest.Append(ctx, large) })
-		requireWithin(t, 2*time.Second, "its get", func() error { _, err := honest.Get(ctx, "k"); return err })
+		requireWithin(t, 2*time.Second, "a get of another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
 		requireWithin(t, 10*time.Second, "an append from the same address", func() error { return same.Append(ctx, large) })
 	}
 }
 
-// TestConnectionShares admits another peer although one peer has all connections. It
-// admits another connection of the same address once some of these are idle.
+// TestConnectionShares checks that another peer is admitted although one peer has all
+// connections, and that another connection of that peer is admitted once some of its connections
+// are idle.
 func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
@@ -170,8 +170,8 @@ func TestConnectionShares(t *testing.T) {
 		go p.Write(joinBytes(greeting(), ready("DEALER"), message("syn")))
 	}
 	time.Sleep(50 * time.Millisecond)
-	requireWithin(t, 5*time.Second, "another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
-	requireWithin(t, 10*time.Second, "a newcomer from the same address", func() error {
+	requireWithin(t, 5*time.Second, "an append of another peer", func() error { return dialFrom(t, url, "127.0.0.2").Append(ctx, entry("k", "2")) })
+	requireWithin(t, 10*time.Second, "an append of a new connection from the same address", func() error {
 		for {
 			c, err := Dial(ctx, url, nil)
 			if err != nil {
@@ -183,14 +183,14 @@ func TestConnectionShares(t *testing.T) {
 	})
 	must(t, worker.Append(ctx, entry("k", "4")))
 	if worker.link != first {
-		t.Error("a connection with requests was closed, not one without")
+		t.Error("the server closed the connection that sends requests instead of an unused one")
 	}
 }
 
-// TestWaitsForMemory has a request wait for the memory of its keys. Its connection counts
-// as one with requests. If it is a change by Python's client, which would wait forever
-// for an answer, others cannot have the connection closed.
-func TestWaitsForMemory(t *testing.T) {
+// TestConnectionWaitingForMemoryIsInUse makes a request wait for memory for its keys. Meanwhile,
+// its connection must count as used. A connection with a change by Python's client must not be
+// evicted, because the client would wait forever for an answer.
+func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 	keys := make([]string, 600)
 	python := make([][]byte, 1+len(keys))
 	python[0] = []byte("delete")
@@ -211,15 +211,15 @@ func TestWaitsForMemory(t *testing.T) {
 		go func() { done <- requestNext(c) }()
 		for waiting := 0; waiting == 0; {
 			if len(done) > 0 {
-				t.Fatalf("%s: it does not wait", name)
+				t.Fatalf("%s did not wait for memory", name)
 			}
 			s.quotas.mu.Lock()
 			waiting = c.account.waiting
 			s.quotas.mu.Unlock()
 			runtime.Gosched()
 		}
-		if !c.worked.Load() || name != "get" && c.account.working.Load() == 0 {
-			t.Errorf("%s: it may be closed like one without requests", name)
+		if !c.hasRequested.Load() || name != "get" && c.account.working.Load() == 0 {
+			t.Errorf("%s: the connection of the waiting request counts as unused or may be evicted", name)
 		}
 		other.give(s.opts.Memory)
 		must(t, <-done)
@@ -228,8 +228,8 @@ func TestWaitsForMemory(t *testing.T) {
 	}
 }
 
-// TestHandleShares opens more readers than the limit. The server closes readers of the
-// peer that has most, and of the same peer the reader that was idle longest.
+// TestHandleShares opens more readers than the limit. The server must close the readers that have
+// been idle longest, of the peer that has the most.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -254,7 +254,7 @@ func TestHandleShares(t *testing.T) {
 		must(t, err)
 	}
 	if n := descriptors(t) - before; n > 100*scanFiles+50 {
-		t.Errorf("%d descriptors for 100 handles", n)
+		t.Errorf("100 handles use %d file descriptors, want at most %d", n, 100*scanFiles+50)
 	}
 	requireWithin(t, 2*time.Second, "reading by another peer", func() error {
 		r, err := honest.Open(ctx, "large")
@@ -263,12 +263,12 @@ func TestHandleShares(t *testing.T) {
 		}
 		n, err := io.Copy(io.Discard, r)
 		if n != 2*defaultPage {
-			t.Errorf("read %d bytes", n)
+			t.Errorf("read %d bytes, want %d", n, 2*defaultPage)
 		}
 		return errors.Join(err, r.Close())
 	})
 	if used := s.openHandles(); used > 100 {
-		t.Errorf("%d handles are open", used)
+		t.Errorf("%d handles are open, want at most 100", used)
 	}
 	must(t, errors.Join(greedy.Close(), more.Close()))
 }
@@ -280,19 +280,20 @@ func (s *Server) openHandles() int64 {
 	return s.quotas.used[openHandles]
 }
 
-// scanFiles returns how many files a Scan of a File has open.
+// scanFiles is the number of files that a Scan of a File has open.
 const scanFiles = 8
 
 func descriptors(t *testing.T) int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-		t.Skip("only Linux tells the descriptors of a process")
+		t.Skip("only Linux lists the file descriptors of a process")
 	}
 	must(t, err)
 	return len(entries)
 }
 
-// TestListingsAfterDrop checks that an abandoned listing does not keep files of a dropped store.
+// TestListingsAfterDrop checks that abandoned listings are closed after a drop, because they keep
+// deleted files.
 func TestListingsAfterDrop(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -303,16 +304,17 @@ func TestListingsAfterDrop(t *testing.T) {
 	c := dial(t, url, nil)
 	must(t, c.do(ctx, newCall(opKeys)))
 	if used := s.openHandles(); used != 1 {
-		t.Fatalf("%d listings are open", used)
+		t.Fatalf("%d listings are open before the drop, want 1", used)
 	}
 	must(t, c.Drop(ctx))
 	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // as after ten seconds, or on a full disk
 	if used := s.openHandles(); used != 0 {
-		t.Errorf("%d listings are open", used)
+		t.Errorf("%d listings are open after the drop, want 0", used)
 	}
 }
 
-// TestPopShares retains one peer's unreceived pop results while other peers pop.
+// TestPopShares checks that the retained results of one peer's pops are limited, and do not keep
+// other peers from popping.
 func TestPopShares(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -324,7 +326,7 @@ func TestPopShares(t *testing.T) {
 	must(t, store.Append(ctx, entry("honest", "value")))
 	session, err := greedy.NewSession(ctx)
 	must(t, err)
-	var taken int
+	var pops int
 	for i := range 20 {
 		k := newCall(opPop)
 		k.session, k.seq = session, uint64(i+1)
@@ -333,14 +335,14 @@ func TestPopShares(t *testing.T) {
 		if err = greedy.do(ctx, k); err != nil {
 			break
 		}
-		taken++
+		pops++
 	}
 	if !errors.Is(err, ErrBusy) {
-		t.Errorf("after %d pops that were not received: %v", taken, err)
+		t.Errorf("a pop after %d unconfirmed pops = %v, want ErrBusy", pops, err)
 	}
 	v, err := honest.Pop(ctx, "honest")
 	if must(t, err); string(v[0]) != "value" {
-		t.Errorf("popped %q", v[0])
+		t.Errorf("Pop by another peer = %q, want value", v[0])
 	}
 	// Empty pops in many sessions take nothing from sessions with retained results.
 	for range maxConnSessions - 1 {
@@ -356,11 +358,11 @@ func TestPopShares(t *testing.T) {
 	k.session, k.seq = session, 1
 	k.u64(0)
 	if err := greedy.do(ctx, k); err != nil || len(k.reply) < 1<<20 {
-		t.Errorf("the kept result: %d bytes, %v", len(k.reply), err)
+		t.Errorf("reading a retained result returned %d bytes, %v", len(k.reply), err)
 	}
 }
 
-// TestSocketUsersArePeers treats the user at the other end of a Unix socket as a peer.
+// TestSocketUsersArePeers checks that the user at the other end of a Unix socket counts as a peer.
 func TestSocketUsersArePeers(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
@@ -372,7 +374,7 @@ func TestSocketUsersArePeers(t *testing.T) {
 	s.quotas.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
 	if runtime.GOOS == "linux" && s.quotas.tenants[user] == nil {
-		t.Errorf("no peer %s", user)
+		t.Errorf("the server has no tenant %q", user)
 	}
 	s.quotas.mu.Unlock()
 	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))

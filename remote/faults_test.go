@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// logged collects what a server logs.
+// logged collects a server's log.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -34,7 +34,7 @@ func (l *logged) String() string {
 	return l.buf.String()
 }
 
-// failing is a store whose every operation fails.
+// failing is a store whose operations all return err.
 type failing struct{ err error }
 
 func (f failing) Append(context.Context, ...partd.Entry) error     { return f.err }
@@ -47,18 +47,18 @@ func (f failing) SetOnce(context.Context, string, []byte) error    { return f.er
 func (f failing) Delete(context.Context, ...string) error          { return f.err }
 func (f failing) Pop(context.Context, ...string) ([][]byte, error) { return nil, f.err }
 
-// TestStoreErrorsAreLogged checks that each error of the store is in the log, at ERROR
-// and complete, and that peers see no directory of the server.
+// TestStoreErrorsAreLogged checks that each error of the store is logged completely, at level
+// ERROR, and that peers see no directory of the server.
 func TestStoreErrorsAreLogged(t *testing.T) {
 	ctx := t.Context()
 	path := &fs.PathError{Op: "write", Path: "/secret/place/wal-0", Err: syscall.ENOSPC}
 	causes := map[string]error{
-		"an error of a path": path,
-		"of a store":         &partd.Error{Op: "append", Key: "k", HasKey: true, Path: "/secret/place", Err: path},
-		"within others":      fmt.Errorf("x: %w", errors.Join(errors.New("y"), &partd.Error{Op: "append", Path: "/secret/place", Err: fmt.Errorf("writing /secret/place/%%sessions: %w", syscall.EIO)})),
-		"of a link":          &os.LinkError{Op: "rename", Old: "/secret/place/a", New: "/secret/elsewhere/b", Err: syscall.EACCES},
-		"damage":             &partd.Error{Op: "get", Path: "/secret/place", Err: &partd.CorruptError{Path: "/secret/place/seg-1", Offset: 7, Err: errors.New("a bit")}},
-		"of a chain":         &partd.Error{Op: "get", Path: "ipc:///secret/place/s.sock", Err: syscall.ECONNREFUSED},
+		"path error":     path,
+		"store error":    &partd.Error{Op: "append", Key: "k", HasKey: true, Path: "/secret/place", Err: path},
+		"joined errors":  fmt.Errorf("x: %w", errors.Join(errors.New("y"), &partd.Error{Op: "append", Path: "/secret/place", Err: fmt.Errorf("writing /secret/place/%%sessions: %w", syscall.EIO)})),
+		"link error":     &os.LinkError{Op: "rename", Old: "/secret/place/a", New: "/secret/elsewhere/b", Err: syscall.EACCES},
+		"damage":         &partd.Error{Op: "get", Path: "/secret/place", Err: &partd.CorruptError{Path: "/secret/place/seg-1", Offset: 7, Err: errors.New("a bit")}},
+		"chained server": &partd.Error{Op: "get", Path: "ipc:///secret/place/s.sock", Err: syscall.ECONNREFUSED},
 	}
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
@@ -76,31 +76,31 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 				"Python's append": errors.New(p.wantError()),
 			} {
 				if err == nil || strings.Contains(err.Error(), "secret") {
-					t.Errorf("%s: %v", label, err)
+					t.Errorf("%s = %v, want an error without the server's directories", label, err)
 				}
 			}
 			p.send(message("get", "k"))
 			p.wantClosed()
 			for _, label := range []string{"operation=append", "operation=get", "operation=pop", "operation=stat", "command=append", "get of a Python client"} {
-				found := false
+				isLogged := false
 				for line := range strings.Lines(log.String()) {
-					found = found || strings.Contains(line, label) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
+					isLogged = isLogged || strings.Contains(line, label) && strings.Contains(line, "level=ERROR") && strings.Contains(line, "/secret/place")
 				}
-				if !found {
-					t.Errorf("the log lacks %q: %s", label, log.String())
+				if !isLogged {
+					t.Errorf("the log lacks an error with %q and the path: %s", label, log.String())
 				}
 			}
 		})
 	}
-	t.Run("not what peers do wrong", func(t *testing.T) {
+	t.Run("mistakes of peers", func(t *testing.T) {
 		var log logged
 		_, url := serve(t, partd.NewDict(), &ServerOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		c := dial(t, url, nil)
 		if _, err := c.Check(ctx); !errors.Is(err, errors.ErrUnsupported) {
-			t.Error(err)
+			t.Errorf("Check = %v, want ErrUnsupported", err)
 		}
 		if _, err := c.Apply(ctx, partd.Tag{Session: 1, Number: 1}, partd.Operation{}); !errors.Is(err, partd.ErrSessionExpired) {
-			t.Error(err)
+			t.Errorf("Apply in an unknown session = %v, want ErrSessionExpired", err)
 		}
 		p := openPeer(t, url)
 		for _, wrong := range [][]byte{message("append", "k"), message("close"), message("nonsense"), message("iset", strings.Repeat("k", 1<<17), "v")} {
@@ -108,7 +108,7 @@ func TestStoreErrorsAreLogged(t *testing.T) {
 			p.wantError()
 		}
 		if strings.Contains(log.String(), "ERROR") {
-			t.Errorf("the log has %s", log.String())
+			t.Errorf("mistakes of peers were logged as errors: %s", log.String())
 		}
 	})
 }

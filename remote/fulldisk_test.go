@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// noSpace is a store without space for another session, or for any session.
+// noSpace is a store that has no space for more than a few sessions.
 type noSpace struct {
 	*partd.Dict
 	sessions atomic.Int32 // number of sessions that still fit
 	drops    atomic.Int32
-	wait     chan struct{}
+	wait     chan struct{} // Drop blocks until it is closed
 }
 
 func (s *noSpace) NewSession(ctx context.Context) (uint64, error) {
@@ -33,7 +33,8 @@ func (s *noSpace) Drop(ctx context.Context) error {
 	return s.Dict.Drop(ctx)
 }
 
-// TestDropWithoutSession drops a store that has no space for a session, once.
+// TestDropWithoutSession checks that a client drops a store that has no space for a session, and
+// sends such a Drop only once.
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
@@ -42,7 +43,7 @@ func TestDropWithoutSession(t *testing.T) {
 	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
 	if err := c.Append(ctx, entry("k", "v")); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("append: %v", err)
+		t.Errorf("Append = %v, want ENOSPC", err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- c.Drop(ctx) }()
@@ -53,18 +54,18 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 	p.cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("a drop whose connection broke: %v", err)
+		t.Errorf("Drop over a broken connection = %v, want ErrUnknownOutcome", err)
 	}
 	close(store.wait)
 	must(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
 	if n := store.drops.Load(); err != nil || n != 2 || len(v[0]) > 0 {
-		t.Errorf("after %d drops the store has %q, %v", n, v, err)
+		t.Errorf("after %d drops, want 2, the store has %q, %v", n, v, err)
 	}
 }
 
-// TestDropAfterExpiredSession drops a store that has forgotten the client's session and
-// has no space for another.
+// TestDropAfterExpiredSession checks that a client drops a store that has forgotten the client's
+// session and has no space for another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
 	store := &noSpace{Dict: partd.NewDict(), wait: make(chan struct{})}
@@ -77,6 +78,6 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	must(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
 	if must(t, err); len(v[0]) > 0 {
-		t.Errorf("the store has %q", v)
+		t.Errorf("after Drop, the store has %q", v)
 	}
 }

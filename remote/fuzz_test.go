@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// converse sends bytes to a server over an open connection, and waits until the server
-// has closed it.
+// converse sends bytes to a server over an open connection, waits until the server has closed
+// it, and checks that the server has released all memory.
 func converse(t testing.TB, store partd.Partd, data []byte) {
 	s, err := NewServer(store, &ServerOptions{
 		Memory: 4 << 20, MaxMessage: 1 << 20, AllowClose: true,
@@ -37,8 +37,8 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	<-ended
 	<-drained
 	must(t, s.Shutdown(context.Background()))
-	if used := s.memoryUsed(); used != 0 || s.pops.kept != 0 {
-		t.Fatalf("%d and %d bytes of memory were not released", used, s.pops.kept)
+	if used := s.memoryUsed(); used != 0 || s.pops.keptBytes != 0 {
+		t.Fatalf("%d bytes of memory and %d bytes of popped values were not released", used, s.pops.keptBytes)
 	}
 }
 
@@ -125,13 +125,13 @@ func socketPair() (a, b net.Conn, err error) {
 		if ends[i], err = net.FileConn(f); err != nil {
 			return nil, nil, err
 		}
-		_ = f.Close() // FileConn has a copy
+		_ = f.Close() // FileConn has duplicated the descriptor
 	}
 	return ends[0], ends[1], nil
 }
 
-// FuzzReply lets a server answer arbitrary bytes. The client must not hang, and must
-// not allocate more than the answers contain.
+// FuzzReply sends arbitrary replies to a client. The client must not hang, and must not
+// allocate more than the replies contain.
 func FuzzReply(f *testing.F) {
 	f.Add(uint8(1), uint8(0), appendError(nil, &partd.CorruptError{Path: "p", Offset: 3, Err: errors.New("x")}))
 	f.Add(uint8(1), uint8(0), appendError(nil, fmt.Errorf("session: %w", partd.ErrSessionGap)))
@@ -157,7 +157,7 @@ func FuzzReply(f *testing.F) {
 		must(t, c.begin(context.Background()))
 		defer c.Close()
 		if values, err := c.Get(ctx, "a"); err == nil && len(values) != 1 {
-			t.Fatal("values for a key: ", len(values))
+			t.Fatalf("Get of one key returned %d values", len(values))
 		}
 		_, _ = c.Pop(ctx, "a")
 		_ = c.Append(ctx, partd.Entry{Key: "a", Value: []byte("b")})

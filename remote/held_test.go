@@ -13,12 +13,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStalledUpload checks that the memory of a stalled upload is released for others,
-// even if its peer sends other requests.
+// TestStalledUpload checks that the server releases the memory of a stalled upload, even if its
+// peer continues to send other requests.
 func TestStalledUpload(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20, StallTimeout: 300 * time.Millisecond})
-	s.partTime = 0
+	s.partTimeout = 0
 	for range 2 {
 		p := openPeer(t, url)
 		part := newCall(opPart)
@@ -43,8 +43,8 @@ func TestStalledUpload(t *testing.T) {
 	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 15<<17)}))
 }
 
-// TestForgottenPops checks that no pop runs twice if its session was forgotten in
-// between.
+// TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the
+// first time.
 func TestForgottenPops(t *testing.T) {
 	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
@@ -60,21 +60,21 @@ func TestForgottenPops(t *testing.T) {
 	p.enter(1)
 	p.enter(2)
 	if r, err := p.claim(own, 1, 1, true); err != nil || r.bytes != 9 {
-		t.Errorf("a kept result: %v", err)
+		t.Errorf("claim of a resent pop with a retained result = %v", err)
 	}
 	if _, err := p.claim(own, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("a resent pop of a forgotten session: %v", err)
+		t.Errorf("claim of a resent pop in a forgotten session = %v, want ErrUnknownOutcome", err)
 	}
 	if _, err := p.claim(own, 2, 2, false); err != nil {
-		t.Errorf("a new pop of a forgotten session: %v", err)
+		t.Errorf("claim of a new pop in a forgotten session = %v", err)
 	}
 	p.begin(3)
 	if _, err := p.claim(own, 3, 1, true); err != nil {
-		t.Errorf("a pop of a new session: %v", err)
+		t.Errorf("claim of a pop in a new session = %v", err)
 	}
 	p.close()
-	if p.kept != 0 || l.used[popBytes] != 0 {
-		t.Errorf("%d and %d bytes were not released", p.kept, l.used[popBytes])
+	if p.keptBytes != 0 || l.used[popBytes] != 0 {
+		t.Errorf("after close, %d bytes are retained and %d are charged, want 0", p.keptBytes, l.used[popBytes])
 	}
 }
 
@@ -94,42 +94,42 @@ func TestPopOfLongKeys(t *testing.T) {
 	k.u64(0)
 	k.buf = appendKeys(k.buf, keys[:1])
 	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("a pop without a session: %v", err)
+		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
 	}
 	values, err := c.Pop(ctx, keys...)
 	must(t, err)
 	for i, v := range values {
 		if string(v) != fmt.Sprint("v", i) {
-			t.Errorf("value %d is %q", i, v)
+			t.Errorf("popped value %d is %q, want v%d", i, v, i)
 		}
 	}
 	values, err = store.Get(ctx, keys...)
 	if must(t, err); len(bytes.Join(values, nil)) > 0 {
-		t.Error("the popped key still exists")
+		t.Error("the popped keys still exist")
 	}
 }
 
-// TestFailingPops checks that failed pops do not use memory forever.
+// TestFailingPops checks that the server does not retain the errors of failed pops.
 func TestFailingPops(t *testing.T) {
 	ctx := context.Background()
 	s, url := serve(t, &faulty{Partd: partd.NewDict()}, nil)
 	c := dial(t, url, nil)
 	for i := range maxPops + 20 {
 		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
-			t.Fatalf("pop %d of a store without Pop: %v", i, err)
+			t.Fatalf("pop %d of a store without Pop = %v, want ErrUnsupported", i, err)
 		}
 	}
 	s.pops.mu.Lock()
 	defer s.pops.mu.Unlock()
 	for _, x := range s.pops.sessions {
 		if n := len(x.results); n > 2 {
-			t.Errorf("the errors of %d pops are kept", n)
+			t.Errorf("the server retains the errors of %d pops, want at most 2", n)
 		}
 	}
 }
 
-// TestGetWaitsForMemory checks that a value is not copied from a store in memory while
-// memory is short.
+// TestGetWaitsForMemory checks that a get of a store in memory waits while the server has no
+// memory for the value.
 func TestGetWaitsForMemory(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -138,18 +138,18 @@ func TestGetWaitsForMemory(t *testing.T) {
 	c := dial(t, url, nil)
 	giveBack := takeAll(t, s)
 	if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrBusy) {
-		t.Errorf("get without memory: %v", err)
+		t.Errorf("Get without memory = %v, want ErrBusy", err)
 	}
 	giveBack()
 	_, err := c.Get(ctx, "k")
 	must(t, err)
 }
 
-// TestExpiredWhenSentAgain checks that a resent operation of an ended session is not
+// TestResentOperationOfEndedSession checks that a resent operation of an ended session is not
 // reported as unapplied, because it may have been applied.
-func TestExpiredWhenSentAgain(t *testing.T) {
+func TestResentOperationOfEndedSession(t *testing.T) {
 	ctx := context.Background()
-	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
+	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, noLimit)
 	c := dial(t, p.url(), nil)
@@ -166,9 +166,9 @@ func TestExpiredWhenSentAgain(t *testing.T) {
 	s.sessions.mu.Unlock()
 	p.cut()
 	if err := <-done; !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a resent operation of an ended session: %v", err)
+		t.Errorf("a resent operation of an ended session = %v, want ErrUnknownOutcome and ErrSessionExpired", err)
 	}
-	close(store.wait)
+	close(store.unblock)
 }
 
 // TestShutdownOfSilentPeers checks that Shutdown does not wait for peers that have not
@@ -182,13 +182,13 @@ func TestShutdownOfSilentPeers(t *testing.T) {
 	begin := time.Now()
 	must(t, s.Shutdown(context.Background()))
 	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("Shutdown took %v", d)
+		t.Errorf("Shutdown took %v, want at most 5 s", d)
 	}
 }
 
-// TestAbortedRequests checks that a request that failed only because its connection ends
-// gets no answer. The client would take the answer for the request's own error, while
-// another connection has the result.
+// TestAbortedRequests checks that a request gets no answer if it failed only because its connection
+// ended. The client would mistake the answer for the request's own error, although it gets the
+// result over another connection.
 func TestAbortedRequests(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
@@ -208,7 +208,7 @@ func TestAbortedRequests(t *testing.T) {
 		err := do(c, c.ctx.Err())
 		must(t, ours.Close())
 		if n := <-answered; err == nil || n > 0 {
-			t.Errorf("%s: %d bytes of an answer, %v", label, n, err)
+			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
 		}
 		c.account.close()
 		s.quotas.leave(c.tenant)

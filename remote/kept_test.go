@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// queued is one end of a pipe with a buffer, like a socket's.
+// queued is one end of a pipe that buffers writes, as a socket does.
 type queued struct {
 	net.Conn
 	out  chan []byte
@@ -28,7 +28,7 @@ func newQueued(nc net.Conn) *queued {
 		for {
 			select {
 			case b := <-q.out:
-				_, _ = nc.Write(b) // the reader notices an error
+				_, _ = nc.Write(b) // the reader detects errors
 			case <-q.done:
 				return
 			}
@@ -51,7 +51,8 @@ func (q *queued) Close() error {
 	return q.Conn.Close()
 }
 
-// TestSlowConsumersKeepTheirListing lists, scans and reads with hours between pages.
+// TestSlowConsumersKeepTheirListing checks that listings, scans and readers stay open although
+// the client pauses for an hour between pages.
 func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
@@ -88,10 +89,10 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 		}
 		n, err := io.Copy(io.Discard, reader)
 		if must(t, err); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
-			t.Errorf("%d keys, %d chunks, %d bytes", keys, chunks, n)
+			t.Errorf("got %d keys, %d chunks and a value of %d bytes, want %d keys and %d bytes", keys, chunks, n, len(entries), 4*defaultPage)
 		}
 		must(t, reader.Close())
-		for range 3 { // a finished consumer retains nothing
+		for range 3 { // these listings end early, and must be closed
 			for range c.Keys(ctx) {
 				break
 			}
@@ -101,7 +102,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 		for c := range s.conns {
 			c.handles.mu.Lock()
 			if len(c.handles.open) > 0 {
-				t.Errorf("%d handles are still open", len(c.handles.open))
+				t.Errorf("%d handles are still open, want 0", len(c.handles.open))
 			}
 			c.handles.mu.Unlock()
 		}
@@ -119,13 +120,13 @@ type counted struct {
 
 func (c *counted) Stat(ctx context.Context) (partd.Stats, error) {
 	c.stats.Add(1)
-	time.Sleep(200 * time.Millisecond) // other calls then come within ten times this duration
+	time.Sleep(200 * time.Millisecond) // so that the other calls come within ten times this duration
 	return c.Dict.Stat(ctx)
 }
 
-// TestStatIsKept checks that the store is counted once, despite many calls of Stat, until
-// it changes or time passes.
-func TestStatIsKept(t *testing.T) {
+// TestStatIsCached checks that many calls of Stat count the store only once until the store
+// changes or the result is too old.
+func TestStatIsCached(t *testing.T) {
 	ctx := t.Context()
 	store := &counted{Dict: partd.NewDict()}
 	s, url := serve(t, store, nil)
@@ -138,7 +139,7 @@ func TestStatIsKept(t *testing.T) {
 		for _, c := range []*Client{c, other, c, other} {
 			wg.Go(func() {
 				if st, err := c.Stat(ctx); err != nil || st.Keys != keys {
-					t.Errorf("%s: %d keys, %v, want %d", label, st.Keys, err, keys)
+					t.Errorf("%s: Stat = %d keys, %v, want %d", label, st.Keys, err, keys)
 				}
 			})
 		}
@@ -147,7 +148,7 @@ func TestStatIsKept(t *testing.T) {
 			t.Errorf("%s: the store was counted %d times, want once", label, n)
 		}
 	}
-	check("at first")
+	check("the first call")
 	must(t, c.Append(ctx, entry("a", "v")))
 	keys = 1
 	check("after an append")
@@ -164,13 +165,13 @@ func TestStatIsKept(t *testing.T) {
 	keys = 2
 	check("after a pop")
 	if st, err := c.Stat(ctx); err != nil || st.Changes != 4 {
-		t.Errorf("%d changes, %v, want 4: two appends, a set and a pop", st.Changes, err)
+		t.Errorf("Stat = %d changes, %v, want 4: two appends, a set and a pop", st.Changes, err)
 	}
 	s.counting <- struct{}{}
 	duration := s.duration
 	<-s.counting
 	time.Sleep(11 * duration)
-	check("after a while")
+	check("after the cached result has expired")
 }
 
 func requireSession(session uint64, err error) uint64 {

@@ -21,15 +21,15 @@ func (s *Server) memoryUsed() int64 {
 	return s.quotas.used[memory]
 }
 
-// takeAll takes all memory of a server until the returned function is called.
+// takeAll takes all memory of a server. The returned function gives it back.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
 	a := s.quotas.open(s.quotas.enter("another"), time.Minute, func() {})
 	must(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }
 
-// TestLargeChanges sends changes over the message limit in parts, all or nothing, and
-// checks that changes over the server's memory are refused.
+// TestLargeChanges checks that changes over the message limit are sent in parts and applied
+// atomically, and that changes that exceed the server's memory are refused.
 func TestLargeChanges(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -47,7 +47,7 @@ func TestLargeChanges(t *testing.T) {
 	must(t, c.Set(ctx, "set", value))
 	for range 3 {
 		if err := c.Append(ctx, entry("x", "1"), partd.Entry{Key: "large", Value: make([]byte, 6<<20)}); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("an append larger than the server's memory: %v", err)
+			t.Errorf("Append of more than the server's memory = %v, want ErrTooLarge", err)
 		}
 	}
 	must(t, c.Append(ctx, entry("large", "end")))
@@ -55,7 +55,7 @@ func TestLargeChanges(t *testing.T) {
 	must(t, err)
 	if !bytes.Equal(v[0], value[:50]) || !bytes.Equal(v[1], append(bytes.Clone(value), "end"...)) ||
 		!bytes.Equal(v[2], value[19999:20049]) || !bytes.Equal(v[3], value) || len(v[4]) > 0 {
-		t.Error("the values differ from what was appended")
+		t.Error("the values differ from the appended ones")
 	}
 	must(t, c.Close())
 	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
@@ -64,7 +64,7 @@ func TestLargeChanges(t *testing.T) {
 			break
 		}
 		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("%d bytes of the budget were not released", used)
+			t.Fatalf("%d bytes of memory were not released within 10 s", used)
 		}
 	}
 }
@@ -84,20 +84,20 @@ func TestLargeValues(t *testing.T) {
 			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
 			must(t, err)
 			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
-				t.Error("get: the values differ from what was appended")
+				t.Error("Get: the values differ from the appended ones")
 			}
 			r, err := c.Open(ctx, "large")
 			must(t, err)
 			got, err := io.ReadAll(r)
 			if must(t, err); !bytes.Equal(got, value) {
-				t.Error("open: the value differs from what was appended")
+				t.Error("Open: the value differs from the appended one")
 			}
 			must(t, r.Close())
-			// Readers that are left open or closed early are eventually closed.
+			// The server closes readers that the client closes early, and limits the number of open ones.
 			for i := range maxHandles + 6 {
 				r, err := c.Open(ctx, "large")
 				if err != nil {
-					t.Fatalf("reader %d: %v", i, err)
+					t.Fatalf("Open of reader %d: %v", i, err)
 				}
 				must(t, r.Close())
 			}
@@ -109,23 +109,23 @@ func TestLargeValues(t *testing.T) {
 				}
 			}
 			if !errors.Is(err, ErrBusy) {
-				t.Errorf("after %d readers: %v", len(open), err)
+				t.Errorf("Open with %d open readers = %v, want ErrBusy", len(open), err)
 			}
 			for _, r := range open {
 				must(t, r.Close())
 			}
 			v, err = c.Pop(ctx, "large", "none", "small")
 			if must(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
-				t.Error("pop: the values differ from what was appended")
+				t.Error("Pop: the values differ from the appended ones")
 			}
 			if v, err = c.Get(ctx, "large"); err != nil || len(v[0]) > 0 {
-				t.Errorf("after pop: %d bytes, %v", len(v[0]), err)
+				t.Errorf("Get after Pop = %d bytes, %v, want none", len(v[0]), err)
 			}
 		})
 	}
 }
 
-// TestLongListings lists and scans many pages, and stops some early.
+// TestLongListings lists and scans many pages, and stops some listings early.
 func TestLongListings(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
@@ -154,7 +154,7 @@ func TestLongListings(t *testing.T) {
 		}
 	}
 	if len(keys) != len(want) || len(scanned) != len(want) {
-		t.Errorf("%d keys and %d scanned, want %d", len(keys), len(scanned), len(want))
+		t.Errorf("Keys yielded %d keys and Scan %d, want %d", len(keys), len(scanned), len(want))
 	}
 	for range maxHandles + 6 {
 		for _, err := range c.Keys(ctx) {
@@ -166,24 +166,24 @@ func TestLongListings(t *testing.T) {
 	p := newProxy(t, url, noLimit)
 	broken := dial(t, p.url(), nil)
 	n := 0
-	var last error
+	var lastErr error
 	for _, err := range broken.Keys(ctx) {
 		if n++; n == 1 {
 			p.cut()
 		}
-		last = err
+		lastErr = err
 	}
-	if !errors.Is(last, ErrLost) || errors.Is(last, io.EOF) || n == len(want) {
-		t.Errorf("a listing over a broken connection ended after %d keys with %v", n, last)
+	if !errors.Is(lastErr, ErrLost) || errors.Is(lastErr, io.EOF) || n == len(want) {
+		t.Errorf("Keys over a broken connection ended after %d items with %v, want ErrLost", n, lastErr)
 	}
 	if _, err := broken.Stat(ctx); err != nil {
-		t.Errorf("after the broken connection: %v", err)
+		t.Errorf("Stat after the connection broke: %v", err)
 	}
 }
 
-// TestManySmallThings sends requests whose decoded form would need many times their
-// length. They are refused without effect.
-func TestManySmallThings(t *testing.T) {
+// TestManyTinyItems checks that requests are refused if their decoded form would need many times
+// their length.
+func TestManyTinyItems(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
@@ -194,26 +194,26 @@ func TestManySmallThings(t *testing.T) {
 		k.u32(uint32(n))
 		k.appendData(make([]byte, n*size))
 		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s of %d empty items: %v", op, n, err)
+			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
 		}
 	}
 	must(t, c.Append(ctx, entry("k", "v")))
 	must(t, c.Close())
 	if used := s.memoryUsed(); used > 3<<20 {
-		t.Errorf("%d bytes of the budget are in use", used)
+		t.Errorf("%d bytes of memory are in use, want at most 3 MiB", used)
 	}
 }
 
-// TestLengthOfUpload refuses a part that claims another length than the first part,
-// because memory was reserved for the first length.
-func TestLengthOfUpload(t *testing.T) {
+// TestUploadLengthChanges checks that a part is refused if it claims another length of the upload
+// than the first part, because the server has reserved memory for the first length.
+func TestUploadLengthChanges(t *testing.T) {
 	s, err := NewServer(partd.NewDict(), nil)
 	must(t, err)
 	ours, theirs := net.Pipe()
 	c := newConn(s, theirs, 1)
 	must(t, c.upload.add(c, 1, 2, 0, []byte("a")))
 	if err := c.upload.add(c, 1, 1<<20, 1, make([]byte, 1<<20-1)); !errors.Is(err, ErrBadRequest) {
-		t.Errorf("%v, and the upload has %d bytes with %d charged", err, len(c.upload.body), s.memoryUsed())
+		t.Errorf("add with another length = %v, want ErrBadRequest; the upload has %d bytes with %d charged", err, len(c.upload.body), s.memoryUsed())
 	}
 	must(t, c.upload.add(c, 2, 2, 0, []byte("ab"))) // another upload begins
 	c.upload.drop(c)

@@ -19,13 +19,13 @@ func TestURLs(t *testing.T) {
 		"", "x", "tcp:", "tcp://", "tcp://host", "tcp://host:", "tcp://:80/x/y", "tcp://h:80/", "tls://h:80/..", "tcp://u@h:1", "ipc://", "ipc://%zz", "ipc://a%00b", "http://x:1", "TCP://x:1",
 	} {
 		if err := CheckURL(bad); err == nil || !strings.Contains(err.Error(), "write ") {
-			t.Errorf("%q: %v", bad, err)
+			t.Errorf("CheckURL(%q) = %v, want an error that shows valid URLs", bad, err)
 		}
 		if _, err := Listen(bad); err == nil {
-			t.Errorf("Listen accepts %q", bad)
+			t.Errorf("Listen(%q) succeeded", bad)
 		}
 		if _, err := Dial(context.Background(), bad, nil); err == nil {
-			t.Errorf("Dial accepts %q", bad)
+			t.Errorf("Dial(%q) succeeded", bad)
 		}
 	}
 	for url, want := range map[string]address{
@@ -33,12 +33,12 @@ func TestURLs(t *testing.T) {
 		"ipc:///a/b%3F": {"unix", "/a/b?", "", false}, "ipc://relative": {"unix", "relative", "", false},
 	} {
 		if got, err := parseURL(url); got != want || err != nil {
-			t.Errorf("%q parses as %v, %v, want %v", url, got, err, want)
+			t.Errorf("parseURL(%q) = %v, %v, want %v", url, got, err, want)
 		}
 	}
 }
 
-// TestSocketFiles checks that Listen replaces a stale socket, but not a live one or a file.
+// TestSocketFiles checks that Listen replaces a stale socket, but neither a socket in use nor a file.
 func TestSocketFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
 	must(t, err)
@@ -47,10 +47,10 @@ func TestSocketFiles(t *testing.T) {
 	l, err := Listen("ipc://" + path)
 	must(t, err)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the socket has the mode %v, %v", info.Mode(), err)
+		t.Errorf("the socket's mode is %v, %v, want 0600", info.Mode(), err)
 	}
 	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("a live socket: %v", err)
+		t.Errorf("Listen on a socket in use = %v, want EADDRINUSE", err)
 	}
 	must(t, l.(*unixListener).Listener.Close()) // as after kill -9
 	if _, err := os.Stat(path); err != nil {
@@ -66,7 +66,7 @@ func TestSocketFiles(t *testing.T) {
 	must(t, c.Close())
 	must(t, s.Shutdown(context.Background()))
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket was not removed: %v", err)
+		t.Errorf("Lstat of the socket after Shutdown = %v, want ErrNotExist", err)
 	}
 	l, err = Listen("ipc://" + path)
 	must(t, err)
@@ -75,19 +75,20 @@ func TestSocketFiles(t *testing.T) {
 	must(t, err)
 	must(t, l.Close())
 	if _, err := net.Dial("unix", path); err != nil {
-		t.Errorf("closing a listener removed the socket of another: %v", err)
+		t.Errorf("Dial after closing the listener whose socket was replaced: %v", err)
 	}
 	must(t, other.Close())
 	must(t, os.WriteFile(path, []byte("a file"), 0o600))
 	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "not a socket") {
-		t.Errorf("a file: %v", err)
+		t.Errorf("Listen on a file = %v, want an error", err)
 	}
 	if b, err := os.ReadFile(path); string(b) != "a file" {
-		t.Errorf("the file was removed: %v", err)
+		t.Errorf("Listen changed the file: %q, %v", b, err)
 	}
 }
 
-// TestLockedDirectory does not wait forever for a directory that another process keeps locked.
+// TestLockedDirectory checks that Listen does not wait forever for a directory that another process
+// keeps locked.
 func TestLockedDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -106,9 +107,9 @@ func TestLockedDirectory(t *testing.T) {
 	select {
 	case err := <-done:
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			t.Errorf("a locked directory: %v", err)
+			t.Errorf("Listen in a locked directory = %v, want EWOULDBLOCK", err)
 		}
 	case <-time.After(4 * lockTimeout):
-		t.Error("Listen waits forever")
+		t.Error("Listen still waits for the lock after four times its time limit")
 	}
 }

@@ -14,9 +14,10 @@ type cutting struct {
 	*Client
 	r *restarting
 	t *testing.T
-	n int
+	n int // number of operations so far
 }
 
+// cut breaks the connection or, at every third operation, restarts the server.
 func (c *cutting) cut() {
 	c.n++
 	if c.n%3 != 0 {
@@ -27,9 +28,9 @@ func (c *cutting) cut() {
 	// notice the broken connection, even one that delivered the last answer during a
 	// reconnect.
 	c.Client.mu.Lock()
-	if at := c.attempt; at != nil {
+	if current := c.attempt; current != nil {
 		c.Client.mu.Unlock()
-		<-at.done
+		<-current.done
 		c.Client.mu.Lock()
 	}
 	l := c.link
@@ -37,7 +38,7 @@ func (c *cutting) cut() {
 	c.r.restart(c.t)
 	c.r.proxy.cut()
 	if l != nil {
-		<-l.ended
+		<-l.done
 	}
 }
 
@@ -81,8 +82,8 @@ func (c *cutting) Flush(ctx context.Context) error {
 	return c.Client.Flush(ctx)
 }
 
-// TestMachineWithCuts compares a client with a plain map, while its connection is cut
-// or its server killed at each step.
+// TestMachineWithCuts compares a client with a plain map. Its connection is cut or its server
+// killed before each operation.
 func TestMachineWithCuts(t *testing.T) {
 	small := map[string]func(t *testing.T) partd.Partd{
 		"buffer": stores["buffer"], "dict": stores["dict"],
@@ -96,7 +97,7 @@ func TestMachineWithCuts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 				r := startRestarting(t, open(t), noLimit, nil)
-				return &cutting{Client: dialAnyhow(t, r.proxy.url()), r: r, t: t}
+				return &cutting{Client: dialRepeatedly(t, r.proxy.url()), r: r, t: t}
 			}, &partdtest.Options{MachineRuns: 8})
 		})
 	}

@@ -7,7 +7,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Each operation either changes the store or has a service. Unknown operations have none.
+// TestServices checks that each known operation either changes the store or has a service, and that
+// unknown operations are refused.
 func TestServices(t *testing.T) {
 	for op := range operation(255) {
 		s := op.service()
@@ -21,20 +22,20 @@ func TestServices(t *testing.T) {
 			continue
 		}
 		_, err := s.prepare(&conn{server: &Server{}}, request{op: op}, &decoder{})
-		served, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && !op.mutates()
-		if served != want {
-			t.Errorf("%s: %v", op, err)
+		isServed, want := !errors.Is(err, ErrBadRequest), op >= opHello && op <= lastOperation && !op.mutates()
+		if isServed != want {
+			t.Errorf("the service of %s returned %v, want ErrBadRequest: %t", op, err, !want)
 		}
 	}
 }
 
-// Operations that change the store have the names of the changes.
+// TestMutations checks the conversion between operations and changes.
 func TestMutations(t *testing.T) {
 	for change, name := range map[partd.Change]string{
 		partd.ChangeAppend: "append", partd.ChangeSet: "set", partd.ChangeSetOnce: "set once", partd.ChangeDelete: "delete", partd.ChangeDrop: "drop",
 	} {
 		if op := mutation(change); op.String() != name || !op.mutates() || op.change() != change {
-			t.Errorf("change %d is the operation %s, want %s", change, op, name)
+			t.Errorf("mutation(%d) = %s, want %s", change, op, name)
 		}
 	}
 }

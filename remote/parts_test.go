@@ -12,24 +12,24 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// undivided is a store behind a server that does not support parts.
+// undivided is a store that makes its server look like an old one, which cannot scan parts.
 type undivided struct {
 	*partd.Dict
-	asked atomic.Int64
+	partScans atomic.Int64 // number of scans of a part
 }
 
 func (u *undivided) ScanPart(ctx context.Context, _, parts int) iter.Seq2[partd.Chunk, error] {
 	if parts == 1 {
 		return u.Scan(ctx)
 	}
-	u.asked.Add(1)
+	u.partScans.Add(1)
 	return func(yield func(partd.Chunk, error) bool) {
 		yield(partd.Chunk{}, fmt.Errorf("scan of part: %w", errors.ErrUnsupported))
 	}
 }
 
-// TestPartsOfAnOlderServer reads everything from a server that cannot divide its keys,
-// and skips the other parts. All readers agree on the parts.
+// TestPartsOfAnOlderServer checks that a client of a server that cannot divide its keys reads
+// everything and skips the other parts, and that all clients divide the keys in the same way.
 func TestPartsOfAnOlderServer(t *testing.T) {
 	ctx := context.Background()
 	store := &undivided{Dict: partd.NewDict()}
@@ -46,16 +46,16 @@ func TestPartsOfAnOlderServer(t *testing.T) {
 			n++
 		}
 		if n < 10 {
-			t.Errorf("part %d has %d keys", part, n)
+			t.Errorf("part %d has %d keys, want at least 10", part, n)
 		}
 	}
 	for key, n := range seen {
 		if n != 1 {
-			t.Errorf("key %q is in %d parts", key, n)
+			t.Errorf("key %q is in %d parts, want 1", key, n)
 		}
 	}
-	if len(seen) != 100 || store.asked.Load() != 4 {
-		t.Errorf("%d keys, %d scans", len(seen), store.asked.Load())
+	if len(seen) != 100 || store.partScans.Load() != 4 {
+		t.Errorf("the parts have %d keys, want 100; %d parts were requested, want 4", len(seen), store.partScans.Load())
 	}
 }
 
@@ -65,41 +65,41 @@ func TestPartsOfStoreWithoutScan(t *testing.T) {
 	n := 0
 	for _, err := range dial(t, url, nil).ScanPart(t.Context(), 1, 4) {
 		if n++; !errors.Is(err, errors.ErrUnsupported) {
-			t.Error(err)
+			t.Errorf("ScanPart yielded the error %v, want ErrUnsupported", err)
 		}
 	}
 	if n != 1 {
-		t.Errorf("%d items", n)
+		t.Errorf("ScanPart yielded %d items, want one error", n)
 	}
 }
 
-// asked is a store that records the requested parts.
-type asked struct {
+// scanRecorder is a store that records its scans.
+type scanRecorder struct {
 	*partd.Dict
 	mu    sync.Mutex
-	whole int
-	parts []string
+	whole int      // number of scans of all keys
+	parts []string // scanned parts
 }
 
-func (a *asked) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+func (a *scanRecorder) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.whole++
 	return a.Dict.Scan(ctx)
 }
 
-func (a *asked) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+func (a *scanRecorder) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.parts = append(a.parts, fmt.Sprintf("%d/%d", part, parts))
 	return a.Dict.ScanPart(ctx, part, parts)
 }
 
-// TestServerScansOnlyThePart checks that the store divides its keys, so that other
-// parts are neither read nor sent.
+// TestServerScansOnlyThePart checks that the server's store divides its keys, so that only the
+// requested part is read and sent.
 func TestServerScansOnlyThePart(t *testing.T) {
 	ctx := context.Background()
-	store := &asked{Dict: partd.NewDict()}
+	store := &scanRecorder{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 200 {
 		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
@@ -115,6 +115,6 @@ func TestServerScansOnlyThePart(t *testing.T) {
 	store.mu.Lock()
 	defer store.mu.Unlock()
 	if got := fmt.Sprint(store.parts); keys != 200 || got != "[0/4 1/4 2/4 3/4]" || store.whole != 0 {
-		t.Errorf("%d keys of the parts %s, and %d scans of everything", keys, got, store.whole)
+		t.Errorf("got %d keys from the parts %s and %d scans of all keys, want 200 keys from the parts 0/4 to 3/4", keys, got, store.whole)
 	}
 }

@@ -28,7 +28,7 @@ func ready(kind string) []byte {
 	return zmtp.AppendCommand(nil, "READY", append(body, kind...))
 }
 
-// message returns frames as they are sent.
+// message returns the encoding of a message with these frames.
 func message(frames ...string) []byte {
 	var b []byte
 	for i, f := range frames {
@@ -43,7 +43,7 @@ func longHeader(flags byte, n uint64) []byte {
 
 func joinBytes(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
-// peer is a connection for writing arbitrary bytes.
+// peer is a client connection that can send arbitrary bytes.
 type peer struct {
 	net.Conn
 	t *testing.T
@@ -86,7 +86,7 @@ func (p *peer) wantBytes(b []byte) {
 	got := make([]byte, len(b))
 	n, err := io.ReadFull(p, got)
 	if err != nil || !bytes.Equal(got, b) {
-		p.t.Fatalf("read %d bytes, %.200q, %v, want %d, %.200q", n, got[:n], err, len(b), b)
+		p.t.Fatalf("read %d bytes, %.200q, %v, want %d bytes, %.200q", n, got[:n], err, len(b), b)
 	}
 }
 
@@ -108,7 +108,7 @@ func (p *peer) wantError() string {
 	must(p.t, err)
 	p.wantBytes(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
-		p.t.Fatalf("read a frame with flags %d, %q, want an error", h[0], text)
+		p.t.Fatalf("read a frame with flags %d and content %q, want an error", h[0], text)
 	}
 	return string(text)
 }
@@ -117,7 +117,7 @@ func (p *peer) wantError() string {
 func (p *peer) wantClosed() {
 	p.t.Helper()
 	if _, err := io.Copy(io.Discard, p); errors.Is(err, os.ErrDeadlineExceeded) {
-		p.t.Fatal("the server does not close the connection")
+		p.t.Fatal("the server did not close the connection in time")
 	}
 }
 

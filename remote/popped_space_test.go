@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// mute is a connection that loses everything written after some moment, and breaks.
+// mute is a connection that breaks at the next write once lose is set, and loses the written data.
 type mute struct {
 	net.Conn
 	lose *atomic.Bool
@@ -30,7 +30,7 @@ func (m mute) Write(b []byte) (int, error) {
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
-		stores: map[string]partd.Partd{"a": openFile(t)}, used: map[string]int{},
+		stores: map[string]partd.Partd{"a": openFile(t)}, refs: map[string]int{},
 	}})
 	c := dial(t, url+"/a", nil)
 	lose, dialNet := new(atomic.Bool), c.dial
@@ -47,20 +47,20 @@ func TestPopThatNeverArrived(t *testing.T) {
 	}
 	l := c.link
 	l.abort() // the next connections work normally
-	<-l.ended
+	<-l.done
 	for _, value := range []string{"first", "second", "third"} {
 		must(t, c.Append(ctx, entry("k", value)))
 		lose.Store(true)
 		values, err := c.Pop(ctx, "k")
 		if must(t, err); string(values[0]) != value {
-			t.Errorf("popped %q, want %q", values[0], value)
+			t.Errorf("Pop = %q, want %q", values[0], value)
 		}
 	}
 }
 
-// TestPopKeptTooLong checks that a pop whose result is gone does not run again, even if
-// the namespace was forgotten. Pops of other sessions still run there.
-func TestPopKeptTooLong(t *testing.T) {
+// TestExpiredPopResult checks that a pop whose retained result has expired does not run again, even
+// if the server has forgotten the namespace, and that pops of other sessions still run there.
+func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 		own, lost := l.enter("peer"), &lostPops{}
@@ -72,29 +72,28 @@ func TestPopKeptTooLong(t *testing.T) {
 		time.Sleep(keepPop)
 		synctest.Wait()
 		if !before.empty() {
-			t.Error("the result is still kept")
+			t.Error("the result is still retained after keepPop")
 		}
 		after.init(&l, lost)
 		after.enter(1)
 		after.enter(2)
 		if _, err := after.claim(own, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("a pop that was done: %v", err)
+			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
 		if _, err := after.claim(own, 2, 1, true); err != nil {
-			t.Errorf("a pop of another session: %v", err)
+			t.Errorf("claim of a resent pop in another session = %v", err)
 		}
 		for session := range uint64(maxSessions + 1) {
 			lost.add(session)
 		}
 		if n := len(lost.sessions); n > maxSessions || !lost.contains(maxSessions+2) {
-			t.Errorf("%d of too many sessions are remembered", n)
+			t.Errorf("with too many sessions, lostPops remembers %d, want at most %d, and must contain every session", n, maxSessions)
 		}
 	})
 }
 
-// TestPopOfEndedSession sends a late pop over a connection that its client has abandoned,
-// but that the server still reads. The pop must not run, because nobody would receive the
-// values.
+// TestPopOfEndedSession checks that a pop does not run if it arrives late, over an older
+// connection, after its session has ended. Nobody would receive the values.
 func TestPopOfEndedSession(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -112,7 +111,7 @@ func TestPopOfEndedSession(t *testing.T) {
 	k.u64(s.instance)
 	k.buf = appendKeys(k.buf, []string{"k"})
 	if err := late.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a pop of an ended session: %v", err)
+		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
 	values, err := store.Get(ctx, "k")
 	if must(t, err); string(values[0]) != "v" {
@@ -120,8 +119,8 @@ func TestPopOfEndedSession(t *testing.T) {
 	}
 }
 
-// TestPopCountsAsUse checks that the server does not forget a session with only pops for
-// others while its client is connected, because its unreceived results would be lost.
+// TestPopCountsAsUse checks that a session with only pops counts as used. Otherwise the server
+// could forget it in favor of another session, and lose its unconfirmed results.
 func TestPopCountsAsUse(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
@@ -129,7 +128,7 @@ func TestPopCountsAsUse(t *testing.T) {
 	must(t, err)
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.in != nil {
-		t.Errorf("a session in use counts as never used: %+v", x)
+	if x := s.sessions.table[c.ops.session]; x == nil || !x.used || x.list != nil {
+		t.Errorf("after a pop, the session counts as unused: %+v", x)
 	}
 }

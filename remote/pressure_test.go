@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestStuckReaders checks that a get of one byte is answered while many peers at its
-// address request a large value and read nothing.
+// TestStuckReaders checks that a get of one byte is answered while many connections from the same
+// address have requested a large value and read nothing.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
 	store, err := partd.OpenFile(t.TempDir(), nil)
@@ -34,9 +34,9 @@ func TestStuckReaders(t *testing.T) {
 	}
 }
 
-// TestStoppedHolderIsEvicted checks that a connection that holds memory and reads nothing
-// is closed when another one waits for memory, although the system had accepted some MiB
-// for it before.
+// TestStoppedHolderIsEvicted checks that a connection that holds memory and reads nothing is
+// evicted when another connection waits for memory, even if the system's socket buffers had
+// accepted some MiB for it.
 func TestStoppedHolderIsEvicted(t *testing.T) {
 	for name, timeout := range map[string]time.Duration{"holder": 4 * time.Second, "other": time.Second} {
 		l := newQuotas(16 << 20)
@@ -50,20 +50,20 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 		holder.sent.Add(6 << 20)
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		if err := l.open(l.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
-			t.Errorf("peer %s: %v", name, err)
+			t.Errorf("take for peer %s: %v", name, err)
 		}
 		cancel()
 		select {
 		case <-evicted:
 		default:
-			t.Errorf("peer %s: the connection that reads nothing was not closed", name)
+			t.Errorf("while peer %s waited, the connection that reads nothing was not evicted", name)
 		}
 	}
 }
 
-// TestTakingHolderStays checks that a connection that reads slowly stays open while
-// another connection of its peer waits.
-func TestTakingHolderStays(t *testing.T) {
+// TestSlowHolderIsNotEvicted checks that a connection that reads slowly stays open while another
+// connection of the same peer waits for memory.
+func TestSlowHolderIsNotEvicted(t *testing.T) {
 	l := newQuotas(16 << 20)
 	s := l.enter("peer")
 	holder := l.open(s, time.Minute, func() { t.Error("the connection was evicted") })
@@ -77,13 +77,13 @@ func TestTakingHolderStays(t *testing.T) {
 	}
 	cancel()
 	if err := <-got; !errors.Is(err, ErrBusy) {
-		t.Error(err)
+		t.Errorf("take of the other connection = %v, want ErrBusy", err)
 	}
 }
 
-// TestRefusedAtOnce checks that a request does not wait for memory that only the request
-// itself could release.
-func TestRefusedAtOnce(t *testing.T) {
+// TestImpossibleRequestFailsImmediately checks that a request that needs more memory than the server
+// has fails immediately instead of waiting.
+func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{Memory: 16 << 20, StallTimeout: 20 * time.Second})
@@ -94,27 +94,27 @@ func TestRefusedAtOnce(t *testing.T) {
 	}
 	requireWithin(t, 5*time.Second, "a delete of very many keys", func() error {
 		if err := c.Delete(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
-			return fmt.Errorf("the connection ended with %v", err)
+			return fmt.Errorf("Delete = %v, want ErrTooLarge", err)
 		}
 		return nil
 	})
-	for n, done := range map[int]bool{200_000: false, 60_000: true} { // in Python's protocol, where each key is a frame
+	for n, fits := range map[int]bool{200_000: false, 60_000: true} { // in Python's protocol, each key is a frame
 		p := openPeer(t, url)
 		requireWithin(t, 5*time.Second, fmt.Sprint("Python's append of ", n/2, " keys"), func() error {
 			frames := append([]string{"append"}, keys[:n]...)
 			go p.Write(message(frames...))
-			if done {
+			if fits {
 				p.wantBytes(acked)
 			} else if text := p.wantError(); !strings.Contains(text, "too large") {
-				return errors.New(text)
+				return fmt.Errorf("the answer is %q, want an error about a too large request", text)
 			}
 			return nil
 		})
 	}
 }
 
-// TestManyFrames sends endless messages of many empty frames. The same address must still
-// be served.
+// TestManyFrames checks that clients from the same address are served while peers send endless
+// messages of empty frames.
 func TestManyFrames(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
@@ -129,7 +129,7 @@ func TestManyFrames(t *testing.T) {
 	})
 	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("%d bytes are held", s.memoryUsed())
+			t.Fatalf("the server still holds %d bytes after 5 s, want at most 4 MiB", s.memoryUsed())
 		}
 	}
 }
@@ -138,12 +138,12 @@ func TestManyFrames(t *testing.T) {
 // burst of requests.
 func TestMemoryIsReturned(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
-	kept := func() int64 {
+	residentHeap := func() int64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapSys - m.HeapReleased)
 	}
-	before := kept()
+	before := residentHeap()
 	var peers []*peer
 	for range 3 {
 		p := openPeer(t, url)
@@ -156,30 +156,30 @@ func TestMemoryIsReturned(t *testing.T) {
 	for _, p := range peers {
 		must(t, p.Close())
 	}
-	for begin := time.Now(); kept() > before+48<<20; time.Sleep(50 * time.Millisecond) {
+	for begin := time.Now(); residentHeap() > before+48<<20; time.Sleep(50 * time.Millisecond) {
 		if time.Since(begin) > 5*releaseAfter {
-			t.Fatalf("%d MiB are kept, %d MiB before the rush", kept()>>20, before>>20)
+			t.Fatalf("the heap still uses %d MiB, and used %d MiB before the requests", residentHeap()>>20, before>>20)
 		}
 	}
 }
 
-// busyStore is a store whose changes with many keys take long.
+// busyStore is a store whose deletes take long.
 type busyStore struct {
 	*partd.Dict
-	now, peak atomic.Int64
+	running, peak atomic.Int64 // current and maximum number of concurrent deletes
 }
 
 func (s *busyStore) Delete(ctx context.Context, keys ...string) error {
-	if n := s.now.Add(1); n > s.peak.Load() {
+	if n := s.running.Add(1); n > s.peak.Load() {
 		s.peak.Store(n)
 	}
-	defer s.now.Add(-1)
+	defer s.running.Add(-1)
 	time.Sleep(100 * time.Millisecond)
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// TestLargeChangesTakeTurns checks that a peer's changes with very many keys are applied
-// one at a time, while requests of others are served.
+// TestLargeChangesTakeTurns checks that a peer's changes with very many keys are applied one at a
+// time, and that other requests are served meanwhile.
 func TestLargeChangesTakeTurns(t *testing.T) {
 	store := &busyStore{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
@@ -190,14 +190,14 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 		p.send(message(frames...))
 		peers = append(peers, p)
 	}
-	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
-		c := dialFrom(t, url, from)
-		requireWithin(t, time.Second, "a get from "+from, func() error { _, err := c.Get(t.Context(), "k"); return err })
+	for _, ip := range []string{"127.0.0.1", "127.0.0.2"} {
+		c := dialFrom(t, url, ip)
+		requireWithin(t, time.Second, "a get from "+ip, func() error { _, err := c.Get(t.Context(), "k"); return err })
 	}
 	for _, p := range peers {
 		p.wantBytes(acked)
 	}
 	if n := store.peak.Load(); n != 1 {
-		t.Errorf("%d large changes of a peer were applied at the same time", n)
+		t.Errorf("%d large changes of a peer were applied concurrently, want 1", n)
 	}
 }

@@ -74,7 +74,7 @@ func (p *proxy) forward(from, to net.Conn, left *atomic.Int64) {
 			}
 			err = io.EOF
 		}
-		if _, werr := to.Write(buf[:n]); werr != nil || err != nil {
+		if _, writeErr := to.Write(buf[:n]); writeErr != nil || err != nil {
 			break
 		}
 	}

@@ -10,21 +10,21 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestPythonFaults sends requests that get an error and change nothing.
-func TestPythonFaults(t *testing.T) {
+// TestInvalidPythonRequests checks that invalid requests get an error and change nothing.
+func TestInvalidPythonRequests(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		frames []string
 	}{
-		{"42 append of a key alone", []string{"append", "k"}},
-		{"42 odd append", []string{"append", "k", "v", "k2"}},
-		{"43 iset with 1 frame", []string{"iset", "k"}},
-		{"43 iset with 3 frames", []string{"iset", "k", "v", "x"}},
-		{"44 unknown command", []string{"explode", "k"}},
-		{"44 almost a command", []string{"append ", "k", "v"}},
-		{"45 empty command", []string{"", "k", "v"}},
-		{"45 empty message", []string{""}},
-		{"51 close without the right", []string{"close"}},
+		{"append of a key alone", []string{"append", "k"}},
+		{"odd append", []string{"append", "k", "v", "k2"}},
+		{"iset with 1 frame", []string{"iset", "k"}},
+		{"iset with 3 frames", []string{"iset", "k", "v", "x"}},
+		{"unknown command", []string{"explode", "k"}},
+		{"almost a command", []string{"append ", "k", "v"}},
+		{"empty command", []string{"", "k", "v"}},
+		{"empty message", []string{""}},
+		{"close without the right", []string{"close"}},
 		{"drop with a key", []string{"drop", "k"}},
 		{"key too long", []string{"append", "k", "v", strings.Repeat("k", partd.MaxKeyLen+1), "v"}},
 	} {
@@ -36,20 +36,20 @@ func TestPythonFaults(t *testing.T) {
 			p.wantError()
 			st, err := store.Stat(context.Background())
 			if must(t, err); st.Keys > 0 {
-				t.Errorf("a change was applied: %+v", st)
+				t.Errorf("the invalid request changed the store: %+v", st)
 			}
 			p.send(message("syn"))
 			p.wantBytes(acked)
 			select {
 			case <-s.CloseRequested():
-				t.Error("the server has ended")
+				t.Error("the request made the server stop")
 			default:
 			}
 		})
 	}
 }
 
-// TestPythonCommands sends all commands, byte by byte.
+// TestPythonCommands sends all commands, and compares the answers byte by byte.
 func TestPythonCommands(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{AllowClose: true})
 	p := openPeer(t, url)
@@ -105,21 +105,21 @@ func TestPythonMessageTooLarge(t *testing.T) {
 		}
 		v, err := store.Get(t.Context(), "k", "k2", "small")
 		if must(t, err); strings.Join(toStrings(v), "") != "vvvvv" {
-			t.Errorf("the store has %.100q", v)
+			t.Errorf("the store has %.100q, want only the small values", v)
 		}
 		p.send(message("get", "small"))
 		p.wantBytes(joinBytes(message("vvvvv"), acked))
 		if used := s.memoryUsed(); used > 256<<10 {
-			t.Errorf("%d bytes of memory are in use after it", used)
+			t.Errorf("%d bytes of memory are still in use, want at most 256 KiB", used)
 		}
 	})
 	for name, large := range map[string][]byte{
-		"get":              message("get", value, value),
-		"far over":         joinBytes(more("append"), longHeader(0, 1<<62)),
-		"far over in all":  message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
-		"stops":            message("append", "k", value, "k", value, "k", value)[:200_000],
-		"no command":       message("appendix", value, value),
-		"the first itself": message(strings.Repeat("append", 30_000), "k", value),
+		"get":             message("get", value, value),
+		"endless frame":   joinBytes(more("append"), longHeader(0, 1<<62)),
+		"many frames":     message("append", "k", value, "k", value, "k", value, "k", value, "k", value),
+		"truncated":       message("append", "k", value, "k", value, "k", value)[:200_000],
+		"unknown command": message("appendix", value, value),
+		"large command":   message(strings.Repeat("append", 30_000), "k", value),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +131,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 	}
 }
 
-// TestPythonWithoutMemory checks that a change gets an answer even without memory for it.
+// TestPythonWithoutMemory checks that a change gets an answer even if the server has no memory for it.
 func TestPythonWithoutMemory(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{StallTimeout: 500 * time.Millisecond})
 	giveBack := takeAll(t, s)

@@ -15,12 +15,12 @@ import (
 	"github.com/go-partd/partd/internal/ratelimit"
 )
 
-// TestGuesses sends many wrong credentials. The peer is slowed down, and soon admitted
-// with the right one. Other peers are not affected.
+// TestGuesses sends many wrong credentials. The server must limit their rate, and soon admit the
+// peer with the right credential.
 func TestGuesses(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{does: map[string]map[string]Rights{"good": {"": AllRights}}}})
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: &users{rights: map[string]map[string]Rights{"good": {"": AllRights}}}})
 	var wg sync.WaitGroup
 	var busy, denied int
 	var mu sync.Mutex
@@ -38,7 +38,7 @@ func TestGuesses(t *testing.T) {
 	}
 	wg.Wait()
 	if busy < ratelimit.Burst || denied < ratelimit.Burst {
-		t.Errorf("%d guesses were denied, %d were not checked", denied, busy)
+		t.Errorf("%d guesses were denied and %d were not checked, want at least %d of each", denied, busy, ratelimit.Burst)
 	}
 	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		c, err := Dial(ctx, url, &ClientOptions{Token: "good"})
@@ -47,20 +47,20 @@ func TestGuesses(t *testing.T) {
 			break
 		}
 		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("the right credential is locked out: %v", err)
+			t.Fatalf("the right credential is still refused after 5 s: %v", err)
 		}
 	}
 }
 
-// TestGuessesFromSameAddress floods an address with guesses. Clients there are still
-// admitted if they were admitted before or have a certificate.
+// TestGuessesFromSameAddress checks that clients from an address with very many wrong guesses are
+// still admitted if they were admitted before or have a certificate.
 func TestGuessesFromSameAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")
 	reader, err := ca.Issue("reader", time.Hour)
 	must(t, err)
-	u := &users{does: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
+	u := &users{rights: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
 	l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven})
 	must(t, err)
@@ -70,28 +70,28 @@ func TestGuessesFromSameAddress(t *testing.T) {
 		s.logins.RecordFailure("127.0.0.1")
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
-		t.Errorf("another guess: %v", err)
+		t.Errorf("Dial with another wrong guess = %v, want ErrBusy", err)
 	}
 	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
 	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }
 
-// TestRefusedOnce checks that a refused request, and a refused client, are each logged in
+// TestRefusalIsLoggedOnce checks that a refused request and a refused client are each logged with
 // one line.
-func TestRefusedOnce(t *testing.T) {
+func TestRefusalIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	log := &safeBuffer{}
-	u := &users{does: map[string]map[string]Rights{"reader": {"": RightRead}}}
+	u := &users{rights: map[string]map[string]Rights{"reader": {"": RightRead}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err := dial(t, url, &ClientOptions{Token: "reader"}).Delete(ctx, "k"); !errors.Is(err, fs.ErrPermission) {
-		t.Error(err)
+		t.Errorf("Delete without the right = %v, want ErrPermission", err)
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
-		t.Error(err)
+		t.Errorf("Dial with a wrong token = %v, want ErrPermission", err)
 	}
 	time.Sleep(50 * time.Millisecond)
 	if n := strings.Count(log.String(), "\n"); n != 2 {
-		t.Errorf("%d lines for 2 refusals:\n%s", n, log)
+		t.Errorf("the log has %d lines for 2 refusals:\n%s", n, log)
 	}
 }

@@ -21,17 +21,17 @@ import (
 
 // Server lets many processes use one store. Use [NewServer].
 type Server struct {
-	*space   // the default namespace
-	spaces   spaces
-	opts     ServerOptions
-	instance uint64        // identifies this server process
-	partTime time.Duration // maximum time for a part of a message, in addition to StallTimeout
-	quotas   quotas
-	handles  handleTable
-	crowded  atomic.Bool // there are so many connections that peers take turns
-	checking semaphore   // limits checksum verification to one request at a time
-	logins   ratelimit.Logins
-	meters   meters
+	*space      // the default namespace
+	spaces      spaces
+	opts        ServerOptions
+	instance    uint64        // identifies this server process
+	partTimeout time.Duration // time allowed for receiving a part of an upload, in addition to StallTimeout
+	quotas      quotas
+	handles     handleTable
+	crowded     atomic.Bool // set while there are so many connections that they take turns
+	checking    semaphore   // limits checksum verification to one request at a time
+	logins      ratelimit.Logins
+	meters      meters
 
 	// base is the context of changes. Only the end of Shutdown cancels it, so a client
 	// that disconnects does not interrupt its changes.
@@ -41,16 +41,16 @@ type Server struct {
 	closeOnce      sync.Once
 	closeRequested chan struct{}
 
-	mu         sync.Mutex // locked before the mu of quotas
-	closing    bool
-	done       chan struct{} // closed when Shutdown begins
-	listeners  map[net.Listener]struct{}
-	conns      map[*conn]struct{}
-	greeting   []*conn // connections in their handshake, oldest first
-	lastID     atomic.Uint64
-	running    sync.WaitGroup // connections
-	inShutdown sync.Once
-	shutdown   error
+	mu           sync.Mutex // locked before the mu of quotas
+	closing      bool
+	done         chan struct{} // closed when Shutdown begins
+	listeners    map[net.Listener]struct{}
+	conns        map[*conn]struct{}
+	handshaking  []*conn // connections during their handshake, oldest first
+	lastID       atomic.Uint64
+	running      sync.WaitGroup // connections
+	shutdownOnce sync.Once
+	shutdownErr  error
 }
 
 // NewServer returns a server of a store. The server owns the store from then on:
@@ -64,7 +64,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: o, partTime: partLen / zmtp.MinRate * time.Second,
+		opts: o, partTimeout: partLen / zmtp.MinRate * time.Second,
 		checking: make(semaphore, 1), closeRequested: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
 	}
@@ -88,7 +88,7 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// CloseRequested returns a channel that is closed when an authorized client asks the server to end.
+// CloseRequested returns a channel that is closed when an authorized client asks the server to stop.
 // The program should then call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
@@ -112,13 +112,13 @@ func (s *Server) ServeWith(ctx context.Context, l net.Listener, opts *ServeOptio
 	if closing {
 		return errors.Join(&partd.Error{Op: "serve", Path: URL(l.Addr()), Err: partd.ErrClosed}, l.Close())
 	}
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept returns an error
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // makes Accept return an error
 	defer stop()
 	defer func() {
 		s.mu.Lock()
 		delete(s.listeners, l)
 		s.mu.Unlock()
-		_ = l.Close() // usually closed already
+		_ = l.Close() // usually a second Close, so ignore its error
 	}()
 	wait := time.Duration(0)
 	for {
@@ -162,8 +162,8 @@ func (s *Server) isClosing() bool {
 // ends first, Shutdown interrupts requests and returns an error, but still closes the
 // store. Later calls return the result of the first.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.inShutdown.Do(func() { s.shutdown = s.shutDown(ctx) })
-	return s.shutdown
+	s.shutdownOnce.Do(func() { s.shutdownErr = s.shutDown(ctx) })
+	return s.shutdownErr
 }
 
 func (s *Server) shutDown(ctx context.Context) error {
@@ -177,10 +177,10 @@ func (s *Server) shutDown(ctx context.Context) error {
 		_ = l.Close() // Serve returns
 	}
 	for c := range s.conns {
-		// Stop reading messages. The connection ends when the arrived messages are answered.
+		// Stop reading messages. The connection ends once the messages that have arrived are answered.
 		_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 	}
-	for _, c := range s.greeting { // no request of these has been answered
+	for _, c := range s.handshaking { // these have not sent a request yet
 		c.abort()
 	}
 	s.mu.Unlock()
@@ -191,7 +191,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 		close(finished)
 	}()
 	// Flush acknowledged changes first, so that they survive if the process is killed
-	// while peers delay its end.
+	// while peers delay the shutdown.
 	if err := partd.Flush(ctx, s.store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		s.opts.Logger.Warn("cannot flush the store; the server will try again before closing it", "error", err)
 	}

@@ -87,10 +87,10 @@ var errDenied = fmt.Errorf("the credential is missing, wrong, or without the rig
 
 // access identifies a connection's client.
 type access struct {
-	user    Identity
-	entered bool // the credential was accepted, or none is needed
-	trusted bool // no credential is needed, although the server has users
-	bound   bool // the namespace is fixed
+	user           Identity
+	authenticated  bool // whether the credential was accepted, or none is needed
+	trusted        bool // whether no credential is needed although the server has users
+	namespaceFixed bool // whether the namespace is fixed
 }
 
 func (c *conn) rights() Rights { return c.rightsIn(c.namespace) }
@@ -100,29 +100,29 @@ func (c *conn) rightsIn(namespace string) Rights {
 	switch {
 	case a == nil:
 		return AllRights
-	case c.access.entered && !c.access.trusted:
+	case c.access.authenticated && !c.access.trusted:
 		return a.Rights(c.access.user, namespace)
-	case c.listener.Trusted:
+	case c.serveOptions.Trusted:
 		return dataRights
 	}
 	return 0
 }
 
-// requireRights returns an error unless the connection has one of the rights in needs.
-func (c *conn) requireRights(needs Rights, action string) error {
-	if c.rights()&needs != 0 {
+// requireRights returns an error unless the connection has at least one of the required rights.
+func (c *conn) requireRights(required Rights, action string) error {
+	if c.rights()&required != 0 {
 		return nil
 	}
 	c.server.meters.deniedRequests.Add(1)
 	c.server.opts.Logger.Warn("refused", "operation", action, "user", c.access.user.User, "namespace", c.namespace,
-		"peer", peerName(c.nc), "reason", "it lacks the right "+needs.String())
+		"peer", peerName(c.nc), "reason", "the user lacks the right "+required.String())
 	return errDenied
 }
 
 // authenticate checks a client's credential, and fixes the connection's namespace.
 func (c *conn) authenticate(namespace, credential string) error {
-	if c.listener.Namespace != "" && namespace == "" {
-		namespace = c.listener.Namespace
+	if c.serveOptions.Namespace != "" && namespace == "" {
+		namespace = c.serveOptions.Namespace
 	}
 	var user Identity
 	a := c.server.opts.Authorizer
@@ -130,7 +130,7 @@ func (c *conn) authenticate(namespace, credential string) error {
 	if s, ok := c.nc.(*tls.Conn); ok && len(s.ConnectionState().VerifiedChains) > 0 {
 		certificate = s.ConnectionState().PeerCertificates[0]
 	}
-	trusted := a != nil && c.listener.Trusted && credential == "" && certificate == nil
+	trusted := a != nil && c.serveOptions.Trusted && credential == "" && certificate == nil
 	switch {
 	case a == nil && credential != "":
 		return fmt.Errorf("this server has no users, but the client sent a credential: %w", errors.ErrUnsupported)
@@ -146,20 +146,20 @@ func (c *conn) authenticate(namespace, credential string) error {
 			err = fmt.Errorf("user %s has no rights in the namespace", user.User)
 		}
 		if err != nil {
-			return c.wrongCredential(namespace, err)
+			return c.rejectCredential(namespace, err)
 		}
 		c.server.logins.RecordSuccess(credential)
 	}
-	if c.listener.Namespace != "" && namespace != c.listener.Namespace {
-		return c.wrongCredential(namespace, fmt.Errorf("the address serves only the namespace %s", c.listener.Namespace))
+	if c.serveOptions.Namespace != "" && namespace != c.serveOptions.Namespace {
+		return c.rejectCredential(namespace, fmt.Errorf("the address serves only the namespace %s", c.serveOptions.Namespace))
 	}
 	if namespace != "" && c.server.opts.Namespaces == nil {
 		return errNoNamespaces(namespace)
 	}
-	if c.access.bound && (namespace != c.namespace || user != c.access.user) {
+	if c.access.namespaceFixed && (namespace != c.namespace || user != c.access.user) {
 		return fmt.Errorf("%w: a connection cannot change its user or namespace: open another one", ErrBadRequest)
 	}
-	c.access.user, c.access.entered, c.access.trusted = user, true, trusted
+	c.access.user, c.access.authenticated, c.access.trusted = user, true, trusted
 	c.reader.SetMaxMessage(c.server.opts.MaxMessage)
 	return c.bind(namespace)
 }
@@ -167,7 +167,8 @@ func (c *conn) authenticate(namespace, credential string) error {
 // guessPause delays the answer to a wrong credential.
 const guessPause = 250 * time.Millisecond
 
-func (c *conn) wrongCredential(namespace string, cause error) error {
+// rejectCredential logs and counts a wrong credential, and delays the answer.
+func (c *conn) rejectCredential(namespace string, cause error) error {
 	c.server.meters.wrongCredentials.Add(1)
 	c.server.logins.RecordFailure(c.tenant.name)
 	c.server.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(c.nc), "reason", cause)
@@ -180,20 +181,20 @@ func (c *conn) wrongCredential(namespace string, cause error) error {
 
 // bindDefault fixes the namespace of a client that has not chosen one.
 func (c *conn) bindDefault() error {
-	if c.access.bound || c.rights() == 0 {
-		return nil // the client receives errDenied with its first request
+	if c.access.namespaceFixed || c.rights() == 0 {
+		return nil // requireRights will refuse the request
 	}
-	return c.bind(c.listener.Namespace)
+	return c.bind(c.serveOptions.Namespace)
 }
 
-// bind fixes the namespace of a connection. It is called before the first request is answered.
+// bind fixes the namespace of a connection, before the first request is answered.
 func (c *conn) bind(namespace string) error {
-	if !c.access.bound {
+	if !c.access.namespaceFixed {
 		p, err := c.server.enterSpace(namespace)
 		if err != nil {
 			return err
 		}
-		c.access.bound, c.namespace, c.space, c.handles.space = true, namespace, p, p
+		c.access.namespaceFixed, c.namespace, c.space, c.handles.space = true, namespace, p, p
 	}
 	return nil
 }

@@ -6,28 +6,29 @@ import (
 	"time"
 )
 
-// takeTurns is the number of connections above which each yields after a message.
-const takeTurns = 32
+// turnThreshold is the number of connections above which the connections of a tenant take turns:
+// see [tenant.takeTurn].
+const turnThreshold = 32
 
 // admit starts a connection. If there are too many, it evicts a connection of the
-// heaviest tenant. At most a quarter of all may be in their handshake.
+// heaviest tenant. At most a quarter of all connections may be in their handshake.
 func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	c := newConn(s, nc, s.lastID.Add(1))
-	c.listener = o
-	from := s.quotas.heaviest(connections, c.tenant, 1)
+	c.serveOptions = o
+	heaviest := s.quotas.heaviest(connections, c.tenant, 1)
 	s.mu.Lock()
 	var victim *conn
 	full := len(s.conns) >= s.opts.MaxConnections
 	switch {
 	case full:
-		victim = s.leastUseful(from, from == c.tenant)
-	case len(s.greeting) >= max(4, s.opts.MaxConnections/4):
-		victim = s.oldestGreeting()
+		victim = s.leastUseful(heaviest, heaviest == c.tenant)
+	case len(s.handshaking) >= max(4, s.opts.MaxConnections/4):
+		victim = s.oldestHandshake()
 	}
 	if s.closing || full && victim == nil {
 		n := len(s.conns)
 		s.mu.Unlock()
-		s.meters.refused.Add(1)
+		s.meters.refusedConns.Add(1)
 		s.opts.Logger.Warn("connection refused: too many are open, and all are in use", "peer", peerName(nc), "connections", n)
 		c.discard()
 		return
@@ -35,11 +36,11 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 	if victim != nil {
 		s.forgetLocked(victim)
 	}
-	s.meters.accepted.Add(1)
+	s.meters.acceptedConns.Add(1)
 	s.conns[c] = struct{}{}
 	s.quotas.add(c.tenant, connections, 1)
-	s.crowded.Store(len(s.conns) > takeTurns)
-	s.greeting = append(s.greeting, c)
+	s.crowded.Store(len(s.conns) > turnThreshold)
+	s.handshaking = append(s.handshaking, c)
 	s.running.Add(1)
 	s.mu.Unlock()
 	if victim != nil {
@@ -54,16 +55,16 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 // discard closes a connection that was not admitted.
 func (c *conn) discard() {
 	c.cancel()
-	hangUp(c.nc) // nothing was sent
+	hangUp(c.nc)
 	c.account.close()
 	c.server.quotas.leave(c.tenant)
 }
 
 // evictOne closes a connection when the process has run out of file descriptors.
 func (s *Server) evictOne() {
-	from := s.quotas.heaviest(connections, new(tenant), 1)
+	heaviest := s.quotas.heaviest(connections, new(tenant), 1)
 	s.mu.Lock()
-	victim := s.leastUseful(from, false)
+	victim := s.leastUseful(heaviest, false)
 	if victim != nil {
 		s.forgetLocked(victim)
 	}
@@ -73,38 +74,38 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns the connection of a tenant to evict, or nil. Connections that never
-// worked come first, then the one idle longest. own means that the new connection belongs
-// to the same tenant. Then only connections that have been idle for a while are eligible.
+// leastUseful returns the connection of owner to evict, or nil. It prefers connections that
+// never sent a request, then the one idle longest. sameTenant means that the new connection also
+// belongs to owner. Then only connections that have been idle for a while are eligible.
 // mu must be held.
-func (s *Server) leastUseful(from *tenant, own bool) *conn {
+func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	now := time.Now().UnixNano()
 	var leastUsed *conn
 	for c := range s.conns {
-		if c.tenant != from {
+		if c.tenant != owner {
 			continue
 		}
-		idle, worked := time.Duration(now-c.lastUsed.Load()), c.worked.Load()
-		enough := min(slowAfter, s.opts.HandshakeTimeout)
+		idle, worked := time.Duration(now-c.lastUsed.Load()), c.hasRequested.Load()
+		minIdle := min(slowAfter, s.opts.HandshakeTimeout)
 		if worked {
-			enough = 10 * s.opts.HandshakeTimeout
+			minIdle = 10 * s.opts.HandshakeTimeout
 		}
-		if own && (idle < enough || c.account.working.Load() > 0 || len(c.reads) > 0) {
+		if sameTenant && (idle < minIdle || c.account.working.Load() > 0 || len(c.reads) > 0) {
 			continue
 		}
-		if leastUsed == nil || !worked && leastUsed.worked.Load() || worked == leastUsed.worked.Load() && c.lastUsed.Load() < leastUsed.lastUsed.Load() {
+		if leastUsed == nil || !worked && leastUsed.hasRequested.Load() || worked == leastUsed.hasRequested.Load() && c.lastUsed.Load() < leastUsed.lastUsed.Load() {
 			leastUsed = c
 		}
 	}
 	return leastUsed
 }
 
-// endHolder closes the tenant's connection with the most open sessions.
-func (s *Server) endHolder(from *tenant) {
+// closeHolder closes the owner's connection that has the most open sessions.
+func (s *Server) closeHolder(owner *tenant) {
 	s.mu.Lock()
 	var heaviest *conn
 	for c := range s.conns {
-		if c.tenant == from && (heaviest == nil || c.sessions.Load() > heaviest.sessions.Load()) {
+		if c.tenant == owner && (heaviest == nil || c.sessionCount.Load() > heaviest.sessionCount.Load()) {
 			heaviest = c
 		}
 	}
@@ -114,21 +115,21 @@ func (s *Server) endHolder(from *tenant) {
 	}
 }
 
-// oldestGreeting returns the oldest connection in its handshake, of the tenant with the
-// most such connections. mu must be held.
-func (s *Server) oldestGreeting() *conn {
+// oldestHandshake returns the connection that has been in its handshake for longest, of the tenant
+// with the most connections in this state. mu must be held.
+func (s *Server) oldestHandshake() *conn {
 	counts := map[*tenant]int{}
 	var heaviest *tenant
-	for _, c := range s.greeting {
+	for _, c := range s.handshaking {
 		if counts[c.tenant]++; heaviest == nil || counts[c.tenant] > counts[heaviest] {
 			heaviest = c.tenant
 		}
 	}
-	return s.greeting[slices.IndexFunc(s.greeting, func(c *conn) bool { return c.tenant == heaviest })]
+	return s.handshaking[slices.IndexFunc(s.handshaking, func(c *conn) bool { return c.tenant == heaviest })]
 }
 
-func (s *Server) removeGreeting(c *conn) {
-	s.greeting = slices.DeleteFunc(s.greeting, func(g *conn) bool { return g == c })
+func (s *Server) removeHandshaking(c *conn) {
+	s.handshaking = slices.DeleteFunc(s.handshaking, func(g *conn) bool { return g == c })
 }
 
 func (s *Server) forget(c *conn) {
@@ -138,10 +139,10 @@ func (s *Server) forget(c *conn) {
 }
 
 func (s *Server) forgetLocked(c *conn) {
-	s.removeGreeting(c)
-	if _, is := s.conns[c]; is {
+	s.removeHandshaking(c)
+	if _, isOpen := s.conns[c]; isOpen {
 		delete(s.conns, c)
 		s.quotas.add(c.tenant, connections, -1)
-		s.crowded.Store(len(s.conns) > takeTurns)
+		s.crowded.Store(len(s.conns) > turnThreshold)
 	}
 }

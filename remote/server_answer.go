@@ -10,23 +10,24 @@ import (
 type answer struct {
 	allowance
 	builder
-	flags uint8
-	page  int // approximate maximum size
+	flags    uint8
+	pageSize int // approximate maximum size
 }
 
 func (c *conn) newAnswer() *answer {
-	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), page: c.server.quotas.pageSize(c.page)}
-	if cap(a.buf) > free {
-		// The answer may not need that much for a long time.
+	a := &answer{allowance: *c.newAllowance(), builder: newBuilder(), pageSize: c.server.quotas.pageSize(c.pageSize)}
+	if cap(a.buf) > uncharged {
+		// A recycled buffer can be larger than this answer needs, and a slow peer can
+		// occupy it for long.
 		if c.Crowded() {
 			a.builder = builder{buf: make([]byte, headRoom, 4<<10)}
 		} else {
 			a.force(int64(cap(a.buf)))
 		}
 	}
-	// Include the memory of the store's reader, which exists before the data that it
+	// Include the memory of the store's reader, which is allocated before the data that it
 	// reads.
-	a.initial = int64(a.page+a.page/2) + c.handles.cost(false)
+	a.initial = int64(a.pageSize+a.pageSize/2) + c.handles.cost(false)
 	return a
 }
 
@@ -51,26 +52,26 @@ type allowance struct {
 	account *account
 	ctx     context.Context
 	total   int64
-	initial int64 // requested at once, so that no answer waits while holding a part
+	initial int64 // minimum of the first request, so that no answer holds some memory while it waits for more
 }
 
 const (
-	free      = 16 << 10 // bytes that each answer may use without asking
-	firstTake = 64 << 10 // bytes that a message may use until its length is trusted
+	uncharged    = 16 << 10 // bytes that each answer may use without charging them to its account
+	maxUntrusted = 64 << 10 // bytes that a message may use before the rest of it must have arrived
 )
 
 // raise raises the allowance to the given number of bytes. It can wait for memory.
 func (a *allowance) raise(bytes int64) error {
-	if bytes -= free; bytes <= a.total {
+	if bytes -= uncharged; bytes <= a.total {
 		return nil
 	}
 	d := finish
-	if a.initial > 0 && a.total == 0 { // it holds nothing yet, so it blocks nobody
+	if a.initial > 0 && a.total == 0 { // the answer holds nothing yet, so it blocks nobody while it waits
 		d = admission
-		if err := a.account.asking.acquire(a.ctx); err != nil {
+		if err := a.account.waitPermit.acquire(a.ctx); err != nil {
 			return err
 		}
-		defer a.account.asking.release()
+		defer a.account.waitPermit.release()
 	}
 	bytes = max(bytes, a.initial)
 	if err := a.account.take(a.ctx, bytes-a.total, d); err != nil {
@@ -83,7 +84,7 @@ func (a *allowance) raise(bytes int64) error {
 // force raises the allowance to the given number of bytes, even beyond the budget. It is for memory
 // that is already in use.
 func (a *allowance) force(bytes int64) {
-	if bytes -= free; bytes > a.total {
+	if bytes -= uncharged; bytes > a.total {
 		a.account.force(bytes - a.total)
 		a.total = bytes
 	}
@@ -91,7 +92,7 @@ func (a *allowance) force(bytes int64) {
 
 // trim lowers the allowance to the given number of bytes.
 func (a *allowance) trim(bytes int64) {
-	if bytes = max(bytes-free, 0); bytes < a.total {
+	if bytes = max(bytes-uncharged, 0); bytes < a.total {
 		a.account.give(a.total - bytes)
 		a.total = bytes
 	}

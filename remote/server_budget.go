@@ -16,11 +16,11 @@ const (
 	// admission is for a whole message, which needs no more memory to arrive.
 	admission demand = iota
 	// growth is for a message that announces the length of each frame separately. Such a
-	// message holds memory while it waits for more. So the memory of these messages is
-	// limited to let one of them, the elder, finish.
+	// message holds memory while it waits for more. The server limits the total memory of
+	// these messages, so that at least one of them, the elder, can finish.
 	growth
 	// finish is for an answer to a message that has arrived, or for a part of an upload.
-	// Both end by returning memory. A reserve is kept for them.
+	// Both return memory when they complete, so the server keeps a reserve for them.
 	finish
 	demands
 )
@@ -35,28 +35,28 @@ type account struct {
 	sent     atomic.Int64 // bytes that the peer has received
 	working  atomic.Int32 // running changes, which cannot be interrupted
 
-	asking semaphore // held by the answer that waits for memory: one at a time
+	waitPermit semaphore // held by the one answer that may wait for memory
 
 	// The fields below are guarded by quotas.mu.
-	held      int64
-	message   int64 // the part of held for messages and uploads, kept until their requests are answered
-	moved     int64 // progress when it last advanced by slowBytes, or when the account last got memory
-	idleTicks int   // number of ticks since then
-	growing   bool
-	waiting   int
-	growth    *waiter // its waiting request to grow, or nil
-	evicted   bool
+	held         int64
+	message      int64 // the part of held for messages and uploads, kept until their requests are answered
+	lastProgress int64 // value of progress when it last advanced by slowBytes, or when the account last got memory
+	idleTicks    int   // number of ticks since lastProgress was set
+	growing      bool
+	waiting      int     // number of requests for memory, and of other reasons why it waits
+	growth       *waiter // its waiting growth request, or nil
+	evicted      bool
 }
 
 const (
-	relieveAfter = 200 * time.Millisecond // wait after which others are evicted
-	relieveEvery = 100 * time.Millisecond
-	relieveMost  = 16 // limit of the evictions of a tick for one tenant
-	// A connection that holds memory must move slowBytes within twice slowAfter, or it
-	// may be evicted for another one of the same tenant.
-	slowBytes = 64 << 10
-	slowAfter = time.Second
-	slowLooks = int(2 * slowAfter / relieveEvery) // counted in ticks, which come later on a busy machine
+	evictAfter   = 200 * time.Millisecond // how long a request waits before connections are evicted for it
+	tickInterval = 100 * time.Millisecond // interval of ticks while requests wait
+	maxLookahead = 16                     // number of further requests per tenant for which a tick evicts connections
+	// A connection that holds memory must move slowBytes within twice slowAfter. Otherwise
+	// it may be evicted in favor of another connection of the same tenant.
+	slowBytes    = 64 << 10
+	slowAfter    = time.Second
+	maxIdleTicks = int(2 * slowAfter / tickInterval) // counted in ticks, because a busy machine delays ticks
 )
 
 // reserve returns the bytes kept for requests to finish.
@@ -65,7 +65,7 @@ func (l *quotas) reserve() int64 { return l.limit[memory] / 8 }
 func (a *account) progress() int64 { return a.received() + a.sent.Load() }
 
 func (l *quotas) open(s *tenant, patience time.Duration, evict func()) *account {
-	a := &account{quotas: l, tenant: s, patience: patience, evict: evict, received: func() int64 { return 0 }, asking: make(semaphore, 1)}
+	a := &account{quotas: l, tenant: s, patience: patience, evict: evict, received: func() int64 { return 0 }, waitPermit: make(semaphore, 1)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.queue.accounts[a] = struct{}{}
@@ -79,9 +79,9 @@ func (a *account) close() {
 	delete(a.quotas.queue.accounts, a)
 }
 
-// take waits for memory. Requests are granted in the order of arrival, but first to the
-// tenant with the least memory. A request fails if no request at all is granted for the
-// time of patience.
+// take waits until the account may hold bytes more. The tenant with the least memory is served
+// first, and each tenant's requests are granted in order of arrival. A request fails if it has waited
+// for the account's patience and the server has granted no request during that time.
 func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	l := a.quotas
 	maximum := l.limit[memory]
@@ -90,18 +90,18 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	}
 	w := &waiter{account: a, bytes: bytes, demand: d, since: time.Now(), done: make(chan struct{})}
 	l.mu.Lock()
-	if all := a.message + bytes; all > maximum { // waiting would not help
+	if total := a.message + bytes; total > maximum { // waiting would not help
 		l.mu.Unlock()
-		return fmt.Errorf("%w: it needs %d bytes of the server's memory of %d: divide it", partd.ErrTooLarge, all, maximum)
+		return fmt.Errorf("%w: the request needs %d bytes, and the server's memory allows %d: split the request", partd.ErrTooLarge, total, maximum)
 	}
 	l.enqueue(w)
 	l.grant()
-	if q := &l.queue; q.waiting > 0 && !q.ticking {
-		q.ticking = true
+	if q := &l.queue; q.waiting > 0 && !q.isTicking {
+		q.isTicking = true
 		for a := range q.accounts {
-			a.moved, a.idleTicks = a.progress(), 0
+			a.lastProgress, a.idleTicks = a.progress(), 0
 		}
-		time.AfterFunc(relieveEvery, l.tick)
+		time.AfterFunc(tickInterval, l.tick)
 	}
 	l.mu.Unlock()
 	select {
@@ -110,8 +110,8 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	default:
 	}
 	defer func() {
-		l.waits.Add(1)
-		l.waited.Add(int64(time.Since(w.since)))
+		l.waitCount.Add(1)
+		l.waitNanos.Add(int64(time.Since(w.since)))
 	}()
 	select {
 	case <-w.done:
@@ -130,41 +130,42 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 	}
 }
 
-// grow records that an account grows. mu must be held.
-func (l *quotas) grow(a *account) {
+// markGrowing records that an account's message grows. The first such account becomes the elder.
+// mu must be held.
+func (l *quotas) markGrowing(a *account) {
 	switch {
 	case l.queue.elder == nil:
 		l.queue.elder = a
 		if a.growing {
-			l.queue.grown -= a.held
+			l.queue.grownBytes -= a.held
 		}
 	case !a.growing:
-		l.queue.grown += a.held
+		l.queue.grownBytes += a.held
 	}
 	a.growing = true
 }
 
-// charge changes the bytes that an account holds. mu must be held.
+// charge adds bytes, which may be negative, to the memory that an account holds. mu must be held.
 func (l *quotas) charge(a *account, bytes int64) {
 	if bytes > 0 { // progress before the grant does not count
-		a.moved, a.idleTicks = a.progress(), 0
+		a.lastProgress, a.idleTicks = a.progress(), 0
 	}
 	a.held += bytes
 	if a.growing && l.queue.elder != a {
-		l.queue.grown += bytes
+		l.queue.grownBytes += bytes
 	}
-	if a.growing && bytes < 0 && a.held <= keepBuffer+free {
+	if a.growing && bytes < 0 && a.held <= keepBuffer+uncharged {
 		a.growing = false
 		if l.queue.elder == a {
 			l.queue.elder = nil
 		} else {
-			l.queue.grown -= a.held
+			l.queue.grownBytes -= a.held
 		}
 	}
 	l.addLocked(a.tenant, memory, bytes)
 }
 
-// force takes memory without a limit, for bytes that are in use already.
+// force charges bytes that are already in use, even beyond the limit.
 func (a *account) force(bytes int64) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
@@ -173,16 +174,16 @@ func (a *account) force(bytes int64) {
 
 func (a *account) give(bytes int64) { a.force(-bytes) }
 
-// wait adds n to the reasons to wait. While there is one, a lack of progress is not the
-// peer's fault.
-func (a *account) wait(n int) {
+// addWaits adds n to the number of reasons why the account waits. While it is positive, a lack of
+// progress is not the peer's fault.
+func (a *account) addWaits(n int) {
 	a.quotas.mu.Lock()
 	defer a.quotas.mu.Unlock()
 	a.waiting += n
 }
 
 // takeMessage takes memory for a message or an upload. The memory is held until the
-// request is answered, so whatever the request needs later must fit next to it.
+// request is answered, so memory that the request needs later comes in addition to it.
 func (a *account) takeMessage(ctx context.Context, bytes int64, d demand) error {
 	err := a.take(ctx, bytes, d)
 	if err == nil {
@@ -203,7 +204,7 @@ func (a *account) giveMessage(bytes int64) {
 // Take takes memory for arriving data.
 func (c *conn) Take(bytes int64, whole bool) error {
 	d := growth
-	if whole || bytes <= firstTake {
+	if whole || bytes <= maxUntrusted {
 		d = admission
 	}
 	if c.upload.charged > 0 {

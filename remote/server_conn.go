@@ -19,41 +19,41 @@ import (
 // conn is a connection of the server. Its goroutine reads messages and applies changes in the
 // order of arrival. Requests that only read may take longer, and run in a few other goroutines.
 type conn struct {
-	server *Server
-	nc     net.Conn
-	id     uint64 // a later connection has a higher id
-	since  time.Time
+	server   *Server
+	nc       net.Conn
+	id       uint64 // increases with each connection
+	openedAt time.Time
 
-	listener  ServeOptions // options of the connection's listener
-	access    access       // used only by the conn's goroutine
-	namespace string       // the namespace, once it is fixed
-	space     *space       // the default space until the namespace is fixed
+	serveOptions ServeOptions // options of the connection's listener
+	access       access       // used only by the conn's goroutine
+	namespace    string       // the namespace, once it is fixed
+	space        *space       // the default space until the namespace is fixed
 
-	tenant   *tenant      // the peer's
-	account  *account     // memory account
-	lastUsed atomic.Int64 // time of the last message, in nanoseconds
-	worked   atomic.Bool  // a request other than hello has arrived
+	tenant       *tenant      // the peer
+	account      *account     // memory account
+	lastUsed     atomic.Int64 // time of the last message, in nanoseconds
+	hasRequested atomic.Bool  // a request other than hello has arrived
 
 	ctx    context.Context // context of requests that only read; ends with the connection
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
-	writing sync.Mutex // locked before the mu of quotas
-	out     []byte     // write buffer, kept for reuse
+	writeMu  sync.Mutex // locked before the mu of quotas
+	writeBuf []byte     // write buffer, kept for reuse
 
-	reads    semaphore // limits the requests that are answered in other goroutines
-	running  sync.WaitGroup
-	handles  handles
-	upload   upload
-	used     map[uint64]*session // open sessions; used by the conn's goroutine only
-	sessions atomic.Int64        // length of used
-	entries  []partd.Entry
-	page     int // maximum size of a reply, approximately
+	reads        semaphore // limits the requests that are answered in other goroutines
+	running      sync.WaitGroup
+	handles      handles
+	upload       upload
+	openSessions map[uint64]*session // open sessions; used by the conn's goroutine only
+	sessionCount atomic.Int64        // length of used
+	entries      []partd.Entry
+	pageSize     int // maximum size of a reply, approximately
 }
 
 func newConn(s *Server, nc net.Conn, id uint64) *conn {
-	c := &conn{server: s, nc: nc, id: id, since: time.Now(), page: minPage, space: s.space, reads: make(semaphore, maxReads)}
-	c.lastUsed.Store(c.since.UnixNano())
+	c := &conn{server: s, nc: nc, id: id, openedAt: time.Now(), pageSize: minPage, space: s.space, reads: make(semaphore, maxReads)}
+	c.lastUsed.Store(c.openedAt.UnixNano())
 	c.ctx, c.cancel = context.WithCancel(s.base)
 	c.tenant = s.quotas.enter(peerOf(nc))
 	c.account = s.quotas.open(c.tenant, s.opts.StallTimeout, c.evict)
@@ -76,7 +76,7 @@ func (c *conn) abort() {
 
 // evict ends the connection because other peers need its memory or its slot.
 func (c *conn) evict() {
-	c.server.meters.evicted.Add(1)
+	c.server.meters.evictedConns.Add(1)
 	c.server.opts.Logger.Warn("connection closed: other peers need its memory or its slot", "peer", peerName(c.nc))
 	c.abort()
 }
@@ -103,7 +103,7 @@ func (c *conn) run() {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
 		c.server.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)
 	default:
-		c.server.meters.closedFaulty.Add(1)
+		c.server.meters.faultyConns.Add(1)
 		c.server.opts.Logger.Warn("connection closed", "peer", peerName(c.nc), "error", err)
 	}
 }
@@ -111,14 +111,14 @@ func (c *conn) run() {
 func (c *conn) serve() error {
 	rest, err := c.handshake()
 	c.server.mu.Lock()
-	c.server.removeGreeting(c)
+	c.server.removeHandshaking(c)
 	c.server.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	o := &c.server.opts
 	maxMessage := o.MaxMessage
-	if o.Authorizer != nil && !c.listener.Trusted {
+	if o.Authorizer != nil && !c.serveOptions.Trusted {
 		maxMessage = minMessage // until the client is authenticated
 	}
 	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
@@ -174,7 +174,7 @@ func (c *conn) handshake() (rest []byte, err error) {
 			c.server.meters.failedTLS.Add(1)
 			return nil, fmt.Errorf("cannot establish TLS: %w", err)
 		}
-		timeout = max(timeout-time.Since(c.since), time.Millisecond)
+		timeout = max(timeout-time.Since(c.openedAt), time.Millisecond)
 	}
 	return zmtp.Open(c.nc, zmtp.Router, timeout)
 }
@@ -185,8 +185,8 @@ const writeStep = 512 << 10
 // write writes to the peer. The peer must read 512 KiB within StallTimeout, or at least
 // 16 KiB per second. An error ends the connection.
 func (c *conn) write(parts ...[]byte) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	return c.writeLocked(parts...)
 }
 
@@ -196,11 +196,11 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 		total += len(p)
 	}
 	if len(parts) > 1 && total <= 4<<10 {
-		c.out = c.out[:0]
+		c.writeBuf = c.writeBuf[:0]
 		for _, p := range parts {
-			c.out = append(c.out, p...)
+			c.writeBuf = append(c.writeBuf, p...)
 		}
-		parts = [][]byte{c.out}
+		parts = [][]byte{c.writeBuf}
 	}
 	for len(parts) > 0 {
 		var step net.Buffers
@@ -227,7 +227,7 @@ func (c *conn) writeLocked(parts ...[]byte) error {
 func (c *conn) writeStep(step net.Buffers) error {
 	timeout := c.server.opts.StallTimeout
 	_, isTLS := c.nc.(*tls.Conn)
-	if isTLS { // TLS cannot continue after a missed deadline, so the step gets all of its time at once
+	if isTLS { // TLS cannot continue after a missed deadline, so the deadline must allow for the whole step
 		size := 0
 		for _, p := range step {
 			size += len(p)

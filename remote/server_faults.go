@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// logFault logs a failed request, at the level ERROR if the store failed, or at peerLevel if the peer
-// made a mistake.
+// logFault logs a failed request: at level ERROR if the store failed, or at peerLevel if the peer
+// caused the failure.
 func (c *conn) logFault(peerLevel slog.Level, message string, err error, more ...any) {
 	level := slog.LevelError
 	if isPeerFault(err) || c.server.base.Err() != nil {
@@ -25,7 +25,7 @@ func (c *conn) logFault(peerLevel slog.Level, message string, err error, more ..
 		c.server.meters.storeErrors.Add(1)
 	}
 	if isCancelled(err) || errors.Is(err, errDenied) {
-		level = slog.LevelDebug // the client disconnected, the server is ending, or the log already has it
+		level = slog.LevelDebug // the client disconnected, the server is stopping, or the refusal is already logged
 	}
 	c.server.opts.Logger.Log(context.Background(), level, message, append(more, "peer", peerName(c.nc), "error", err)...)
 }
@@ -51,8 +51,8 @@ func isPeerFault(err error) bool {
 	return false
 }
 
-// publicText removes the directories of the server's files from text, which is from the error err.
-// Peers must not see them; the log contains them.
+// publicText returns text, which is the message of err or part of it, without the directories of
+// the server's files. Peers must not see them; the log contains the full paths.
 func publicText(text string, err error) string {
 	for _, path := range pathsIn(err) {
 		for _, dir := range []string{path, filepath.Dir(path)} {
@@ -72,7 +72,7 @@ func publicPath(path string) string {
 	return filepath.Base(path)
 }
 
-// pathsIn returns the paths that an error and its causes contain.
+// pathsIn returns the file paths in an error and its causes.
 func pathsIn(err error) []string {
 	var paths []string
 	switch e := err.(type) {

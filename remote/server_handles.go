@@ -35,36 +35,36 @@ type handles struct {
 	space  *space
 	mu     sync.Mutex // locked after the mu of a handle
 	open   map[uint64]*handle
-	last   uint64
+	lastID uint64
 	closed bool
 }
 
 type handle struct {
-	owner  *handles
-	id     uint64
-	bytes  int64
-	opened time.Time
-	used   time.Time     // guarded by the table's mu, like place
-	place  *list.Element // position in the table's list
+	owner    *handles
+	id       uint64
+	bytes    int64
+	opened   time.Time
+	lastUsed time.Time     // guarded by the table's mu, like place
+	place    *list.Element // position in the table's list
 
-	mu    sync.Mutex // held while a page is read; locked before the other mutexes
-	step  uint64     // number of the last page
-	page  func(a *answer) (more bool, err error)
-	close func() error
-	ended bool
-	timer *time.Timer
+	mu       sync.Mutex // held while a page is read; locked before the other mutexes
+	step     uint64     // number of the last page
+	nextPage func(a *answer) (more bool, err error)
+	close    func() error
+	ended    bool
+	timer    *time.Timer
 }
 
 // add opens a handle after its first page has been answered.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answer) (bool, error), closer func() error) (id uint64, err error) {
-	n := &handle{owner: h, page: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
+	n := &handle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
-	h.last++
-	n.id = h.last
+	h.lastID++
+	n.id = h.lastID
 	full := len(h.open) >= maxHandles
 	h.mu.Unlock()
 	if full {
-		err = fmt.Errorf("%w: %d readers and listings are open on this connection, as many as allowed", ErrBusy, maxHandles)
+		err = fmt.Errorf("%w: this connection already has the maximum of %d open readers and listings", ErrBusy, maxHandles)
 	} else {
 		err = h.table.admit(ctx, n)
 	}
@@ -97,7 +97,7 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 			continue
 		}
 		if ctx.Err() != nil || time.Since(begin) > t.patience {
-			return fmt.Errorf("%w: as many readers and listings as allowed are open and in use", ErrBusy)
+			return fmt.Errorf("%w: the maximum number of readers and listings is open, and all of them are in use", ErrBusy)
 		}
 		select {
 		case <-ctx.Done():
@@ -106,23 +106,24 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.used = n.opened
+	n.lastUsed = n.opened
 	n.place = t.open.PushBack(n)
 	return nil
 }
 
-// leastUsed returns the least recently used handle of a tenant, or of any tenant if from
-// is nil. If from is own, it returns only a handle that has been idle for slowAfter.
-func (t *handleTable) leastUsed(from, own *tenant) *handle {
+// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
+// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
+// there is no eligible handle.
+func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
 		n := e.Value.(*handle)
-		idle := time.Since(n.used)
-		if from == own && idle < slowAfter && idle > 0 {
+		idle := time.Since(n.lastUsed)
+		if owner == requester && idle < slowAfter && idle > 0 {
 			return nil // the handles after it were used later
 		}
-		if (from == nil || n.owner.tenant == from) && idle > 0 {
+		if (owner == nil || n.owner.tenant == owner) && idle > 0 {
 			return n
 		}
 	}
@@ -138,12 +139,12 @@ func (t *handleTable) reap() {
 }
 
 // endIdle closes the least recently used handle of a namespace, unless it was used within
-// slowAfter. Such handles keep stores open, and other stores may wait to be opened.
+// slowAfter. Idle handles keep stores open, which can prevent other stores from being opened.
 func (t *handleTable) endIdle() {
 	t.mu.Lock()
 	var victim *handle
 	for e := t.open.Front(); e != nil && victim == nil; e = e.Next() {
-		if n := e.Value.(*handle); n.owner.space.name != "" && time.Since(n.used) > slowAfter {
+		if n := e.Value.(*handle); n.owner.space.name != "" && time.Since(n.lastUsed) > slowAfter {
 			victim = n
 		}
 	}
@@ -153,19 +154,19 @@ func (t *handleTable) endIdle() {
 	}
 }
 
-// closeDropped closes handles opened before the store was dropped, because they keep
-// deleted files on disk. It spares handles used within the last idle; on a full disk,
-// idle is 0.
-func (t *handleTable) closeDropped(p *space, before time.Time, idle time.Duration) {
-	var all []*handle
+// closeDropped closes handles that were opened before the store was dropped, because they keep
+// deleted files on disk. It spares handles that were used within minIdle; on a full disk,
+// minIdle is 0.
+func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Duration) {
+	var toClose []*handle
 	t.mu.Lock()
 	for e := t.open.Front(); e != nil; e = e.Next() {
-		if n := e.Value.(*handle); n.owner.space == p && n.opened.Before(before) && time.Since(n.used) >= idle {
-			all = append(all, n)
+		if n := e.Value.(*handle); n.owner.space == p && n.opened.Before(before) && time.Since(n.lastUsed) >= minIdle {
+			toClose = append(toClose, n)
 		}
 	}
 	t.mu.Unlock()
-	for _, n := range all {
+	for _, n := range toClose {
 		n.owner.remove(n.id)
 	}
 }
@@ -173,8 +174,10 @@ func (t *handleTable) closeDropped(p *space, before time.Time, idle time.Duratio
 // dropGrace is the time that readers get to finish after a drop.
 const dropGrace = 10 * time.Second
 
+// recordChange handles the outcome of a change. After a drop or on a full disk, it closes
+// readers that keep deleted files on disk.
 func (s *Server) recordChange(p *space, change partd.Change, err error) {
-	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // the store of a namespace is reopened instead
+	if p == s.space && errors.Is(err, partd.ErrNeedsReopen) { // Namespaces reopens the stores of other namespaces
 		s.meters.needsReopen.Store(&err)
 	}
 	switch {
@@ -187,12 +190,12 @@ func (s *Server) recordChange(p *space, change partd.Change, err error) {
 	}
 }
 
-// use records that a handle was used, or that it is no longer open. A positive until
-// protects the handle from eviction for that time.
-func (t *handleTable) use(n *handle, open bool, until time.Duration) {
+// markUsed records that a handle was used or, if open is false, that it was closed. A positive
+// protection prevents the handle's eviction for that time.
+func (t *handleTable) markUsed(n *handle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n.used = time.Now().Add(until); open {
+	if n.lastUsed = time.Now().Add(protection); open {
 		t.open.MoveToBack(n.place)
 	} else {
 		t.open.Remove(n.place)
@@ -214,10 +217,10 @@ func (h *handles) read(a *answer, id, step uint64) error {
 		return ErrLost
 	}
 	n.timer.Reset(handleIdle)
-	h.table.use(n, true, handleIdle) // prevents an eviction during the read
+	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.step = step
-	more, err := n.page(a)
-	h.table.use(n, true, 0)
+	more, err := n.nextPage(a)
+	h.table.markUsed(n, true, 0)
 	if more && err == nil {
 		a.flags |= flagMore
 		return nil
@@ -225,8 +228,8 @@ func (h *handles) read(a *answer, id, step uint64) error {
 	h.mu.Lock()
 	delete(h.open, id)
 	h.mu.Unlock()
-	if closing := n.end(); err == nil {
-		err = closing
+	if closeErr := n.end(); err == nil {
+		err = closeErr
 	}
 	return err
 }
@@ -246,13 +249,13 @@ func (n *handle) end() error {
 	if n.timer != nil {
 		n.timer.Stop()
 	}
-	n.owner.table.use(n, false, 0)
+	n.owner.table.markUsed(n, false, 0)
 	n.owner.table.quotas.dropHandle(n.owner.tenant, n.bytes)
 	return n.close()
 }
 
-// keep restarts the idle timeout of a handle with a slow reader. The handle can still be
-// evicted.
+// keep restarts the idle timeout of a handle whose client reads slowly. The handle can still
+// be evicted.
 func (h *handles) keep(id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -284,8 +287,8 @@ func (h *handles) close() {
 	}
 }
 
-// cost returns the memory of an open reader or listing in bytes, at most the limit of
-// handleBytes.
+// cost returns the memory that an open reader or listing uses, in bytes. The result is at most
+// the limit of handleBytes.
 func (h *handles) cost(listing bool) int64 {
 	reader, all := partd.ReaderMemory(h.space.store)
 	if listing {

@@ -86,7 +86,7 @@ func lockWithTimeout(dir *os.File) error {
 			return err
 		}
 		if time.Since(begin) > lockTimeout {
-			return fmt.Errorf("another process has held the lock for %v, so it is unknown whether the socket is in use: end that process, or use a directory of the server's own: %w", lockTimeout, err)
+			return fmt.Errorf("another process has held the lock for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w", lockTimeout, err)
 		}
 	}
 }

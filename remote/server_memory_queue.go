@@ -8,13 +8,13 @@ import (
 
 // queue holds requests waiting for memory.
 type queue struct {
-	waiting int
-	arrived uint64               // number of requests so far
-	tenants map[*tenant]struct{} // tenants with waiting requests
-	elder   *account             // the one growing account that is always admitted, or nil
-	grown   int64                // bytes held by the other growing accounts
-	granted time.Time            // time of the last grant
-	ticking bool                 // a timer will call tick
+	waiting    int
+	arrivals   uint64               // number of requests so far
+	tenants    map[*tenant]struct{} // tenants with waiting requests
+	elder      *account             // the one growing account that is always admitted, or nil
+	grownBytes int64                // bytes held by the other growing accounts
+	lastGrant  time.Time            // time of the last grant
+	isTicking  bool                 // a timer will call tick
 
 	accounts map[*account]struct{}
 	reap     func() // closes the least recently used reader
@@ -33,16 +33,16 @@ type waiter struct {
 
 // giveUp fails a waiting request. mu must be held.
 func (l *quotas) giveUp(w *waiter) {
-	w.err = fmt.Errorf("%w: %d bytes more, %d of %d are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
+	w.err = fmt.Errorf("%w: the request needs %d more bytes of memory, and %d of %d bytes are in use", ErrBusy, w.bytes, l.used[memory], l.limit[memory])
 	l.dequeue(w)
 }
 
 func (l *quotas) enqueue(w *waiter) {
 	q, s := &l.queue, w.account.tenant
-	q.arrived++
-	w.arrival = q.arrived
+	q.arrivals++
+	w.arrival = q.arrivals
 	w.position = s.waiting[w.demand].PushBack(w)
-	s.waits++
+	s.waiterCount++
 	q.tenants[s] = struct{}{}
 	q.waiting++
 	w.account.waiting++
@@ -54,7 +54,7 @@ func (l *quotas) enqueue(w *waiter) {
 func (l *quotas) dequeue(w *waiter) {
 	q, s := &l.queue, w.account.tenant
 	s.waiting[w.demand].Remove(w.position)
-	if s.waits--; s.waits == 0 {
+	if s.waiterCount--; s.waiterCount == 0 {
 		delete(q.tenants, s)
 	}
 	q.waiting--
@@ -65,19 +65,18 @@ func (l *quotas) dequeue(w *waiter) {
 	close(w.done)
 }
 
-// tick serves waiting requests periodically. It fails those that have run out of
-// patience, and evicts accounts to make room. For each tenant it considers the next
-// request.
+// tick runs periodically while requests wait. It fails requests that have waited too long, grants
+// requests that fit, and evicts accounts to make room for each tenant's next request.
 func (l *quotas) tick() {
 	var victims []*account
 	l.mu.Lock()
 	q := &l.queue
 	for a := range q.accounts {
-		// Measure progress in steps of slowBytes: smaller amounts may only have filled
-		// the system's socket buffers, though the peer reads nothing.
+		// Measure progress in steps of slowBytes: smaller amounts may have filled the
+		// system's socket buffers although the peer reads nothing.
 		a.idleTicks++
-		if p := a.progress(); p-a.moved >= slowBytes {
-			a.moved, a.idleTicks = p, 0
+		if p := a.progress(); p-a.lastProgress >= slowBytes {
+			a.lastProgress, a.idleTicks = p, 0
 		}
 	}
 	for s := range q.tenants {
@@ -85,7 +84,7 @@ func (l *quotas) tick() {
 			for e := s.waiting[d].Front(); e != nil; {
 				w := e.Value.(*waiter)
 				e = e.Next()
-				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.granted) <= w.account.patience {
+				if now := time.Now(); now.Sub(w.since) <= w.account.patience || now.Sub(q.lastGrant) <= w.account.patience {
 					break // the requests after it arrived later
 				}
 				l.giveUp(w)
@@ -95,20 +94,20 @@ func (l *quotas) tick() {
 	l.grant()
 	waiting := q.waiting > 0
 	for s := range q.tenants {
-		if w := l.next(s); w != nil && time.Since(w.since) > relieveAfter {
+		if w := l.next(s); w != nil && time.Since(w.since) > evictAfter {
 			need := w.bytes
-			for e, i := s.waiting[admission].Front(), 0; e != nil && i < relieveMost; e, i = e.Next(), i+1 {
+			for e, i := s.waiting[admission].Front(), 0; e != nil && i < maxLookahead; e, i = e.Next(), i+1 {
 				need += e.Value.(*waiter).bytes // include the next requests, so that they need not wait as long
 				victims = append(victims, l.pickVictim(w, need))
 			}
 			victims = append(victims, l.pickVictim(w, need))
 		}
 		if e := s.waiting[growth].Front(); e != nil && !l.mayGrow(e.Value.(*waiter)) {
-			victims = append(victims, l.evictElder(e.Value.(*waiter)))
+			victims = append(victims, l.pickElder(e.Value.(*waiter)))
 		}
 	}
-	if q.ticking = waiting; waiting {
-		time.AfterFunc(relieveEvery, l.tick)
+	if q.isTicking = waiting; waiting {
+		time.AfterFunc(tickInterval, l.tick)
 	}
 	l.mu.Unlock()
 	if waiting {
@@ -133,17 +132,17 @@ func (l *quotas) grant() {
 		if next == nil || l.used[memory]+next.bytes > l.ceiling(next) {
 			return
 		}
-		l.queue.granted = time.Now()
+		l.queue.lastGrant = time.Now()
 		l.dequeue(next)
 		if next.demand == growth {
-			l.grow(next.account)
+			l.markGrowing(next.account)
 		}
 		l.charge(next.account, next.bytes)
 	}
 }
 
-// next returns the request of a tenant to grant next. Requests to finish come first, then
-// the elder's, because others may wait for its end, then the oldest request. mu must be
+// next returns the request of a tenant to grant next, or nil. Requests to finish come first,
+// then the elder's, because other accounts may wait for it, then the oldest request. mu must be
 // held.
 func (l *quotas) next(s *tenant) *waiter {
 	first := func(d demand) *waiter {
@@ -178,8 +177,8 @@ func (l *quotas) before(w, other *waiter) bool {
 }
 
 // ceiling returns the total usage up to which w may be granted. If other connections of w's
-// tenant hold much memory, a part is left to other tenants, so that they need not wait
-// for an eviction. mu must be held.
+// tenant hold much memory, ceiling reserves a part for other tenants, so that they need not
+// wait for an eviction. mu must be held.
 func (l *quotas) ceiling(w *waiter) int64 {
 	a, limit := w.account, l.limit[memory]
 	if w.demand != finish {
@@ -192,73 +191,73 @@ func (l *quotas) ceiling(w *waiter) int64 {
 }
 
 // mayGrow reports whether w may grow without preventing the elder from finishing. The
-// elder may need more than half of the memory. Three eighths are not available: the
+// elder may need more than half of the memory, and three eighths are not available: the
 // reserve, an eighth for the connections' next messages, and an eighth for messages that
-// have just begun. mu must be held.
+// have just begun. So all other growing accounts share a sixteenth. mu must be held.
 func (l *quotas) mayGrow(w *waiter) bool {
 	q := &l.queue
 	if q.elder == nil || q.elder == w.account {
 		return true
 	}
-	grown := q.grown + w.bytes
+	grownBytes := q.grownBytes + w.bytes
 	if !w.account.growing {
-		grown += w.account.held
+		grownBytes += w.account.held
 	}
-	return grown <= l.limit[memory]/16
+	return grownBytes <= l.limit[memory]/16
 }
 
-// pickVictim returns the account to evict to free need bytes for w, or nil. It picks an
-// account of the heaviest tenant: the one without progress for longest. If that is w's
-// own tenant, the account must hardly move. If all accounts wait, it picks the one of w's
-// tenant with the most recent progress. mu must be held.
+// pickVictim returns the account to evict to free need bytes for w, or nil. It picks the account
+// of the heaviest tenant that has made no progress for longest. If that tenant is w's own, the
+// account must have been idle for more than maxIdleTicks ticks. If all accounts wait, it picks the account
+// of w's tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 	own := w.account.tenant
-	from := l.heaviestLocked(memory, own, w.bytes)
-	coming := int64(0)
+	heaviest := l.heaviestLocked(memory, own, w.bytes)
+	pendingFree := int64(0)
 	allWait := true
-	still := slowLooks
-	if from != own {
-		still = -1
+	mostIdle := maxIdleTicks
+	if heaviest != own {
+		mostIdle = -1
 	}
-	var last *account
+	var latest *account
 	for a := range l.queue.accounts {
 		if a.evicted {
-			coming += a.held
+			pendingFree += a.held
 			continue
 		}
 		if a.held == 0 || a == w.account {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		if a.tenant != from || a.working.Load() > 0 || from == own && a.waiting > 0 {
-			if a.tenant == own && a.waiting > 0 && (last == nil || a.idleTicks < last.idleTicks) {
-				last = a
+		if a.tenant != heaviest || a.working.Load() > 0 || heaviest == own && a.waiting > 0 {
+			if a.tenant == own && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
+				latest = a
 			}
 			continue
 		}
-		if a.idleTicks > still {
-			victim, still = a, a.idleTicks
+		if a.idleTicks > mostIdle {
+			victim, mostIdle = a, a.idleTicks
 		}
 	}
 	if victim == nil && allWait {
-		victim = last
+		victim = latest
 	}
-	if victim == nil || l.used[memory]+need-coming <= min(l.ceiling(w), l.limit[memory]-l.reserve()) {
+	if victim == nil || l.used[memory]+need-pendingFree <= min(l.ceiling(w), l.limit[memory]-l.reserve()) {
 		return nil
 	}
 	victim.evicted = true
 	return victim
 }
 
-// evictElder returns the elder if it must be evicted, or nil. w waits for the elder's
-// end. mu must be held.
-func (l *quotas) evictElder(w *waiter) *account {
+// pickElder returns the elder if it must be evicted so that w, which waits for it, can grow.
+// Otherwise it returns nil. mu must be held.
+func (l *quotas) pickElder(w *waiter) *account {
 	e := l.queue.elder
 	own := w.account.tenant
-	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < relieveAfter {
+	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < evictAfter {
 		return nil
 	}
-	if slow := e.idleTicks > slowLooks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
+	if slow := e.idleTicks > maxIdleTicks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
 		return nil
 	}
 	e.evicted = true

@@ -14,17 +14,17 @@ type meters struct {
 	goOperations [lastOperation + 1]meter // by operation; index 0 is for unknown operations
 	python       [len(pythonCommands) + 1]meter
 
-	bytesSent        atomic.Int64 // bytes
-	accepted         atomic.Int64 // connections
-	refused          atomic.Int64 // connections refused because there were too many
-	evicted          atomic.Int64 // connections closed in favor of other peers
-	closedFaulty     atomic.Int64 // connections closed because the peer violated the protocol or stalled
+	bytesSent        atomic.Int64
+	acceptedConns    atomic.Int64 // connections accepted
+	refusedConns     atomic.Int64 // connections refused because there were too many
+	evictedConns     atomic.Int64 // connections closed in favor of other peers
+	faultyConns      atomic.Int64 // connections closed because the peer violated the protocol or stalled
 	failedTLS        atomic.Int64 // connections with a failed TLS handshake
-	wrongCredentials atomic.Int64 // wrong credentials
+	wrongCredentials atomic.Int64
 	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
 	storeErrors      atomic.Int64
 	needsReopen      atomic.Pointer[error] // set by a change that failed because the store must be reopened
-	endedSession     atomic.Int64          // sessions forgotten in favor of other peers
+	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
 }
 
 // meter counts the requests of one kind.
@@ -34,7 +34,7 @@ type meter struct {
 	received  atomic.Int64 // bytes
 }
 
-func (m *meter) done(start time.Time, failed bool) {
+func (m *meter) observe(start time.Time, failed bool) {
 	if failed {
 		m.failed.Add(1)
 	}
@@ -52,8 +52,8 @@ func (m *meters) meter(op operation) *meter {
 	return &m.goOperations[op]
 }
 
-// each calls f for each kind of request that has occurred.
-func (m *meters) each(f func(m *meter, labels ...string)) {
+// forEach calls f for each kind of request that has occurred.
+func (m *meters) forEach(f func(m *meter, labels ...string)) {
 	report := func(m *meter, protocol, name string) {
 		if m.durations.Count() > 0 {
 			f(m, "protocol", protocol, "operation", name)
@@ -83,15 +83,15 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 	}
 	m, w := &s.meters, metrics.NewWriter(to)
 	w.Begin("partd_requests_total", metrics.Counter, "Requests answered, by protocol, operation and result.")
-	m.each(func(m *meter, labels ...string) {
+	m.forEach(func(m *meter, labels ...string) {
 		failed := m.failed.Load()
 		w.Sample(float64(max(m.durations.Count()-failed, 0)), append(labels, "result", "ok")...)
 		w.Sample(float64(failed), append(labels, "result", "failed")...)
 	})
 	w.Begin("partd_request_seconds", metrics.Durations, "Time from the arrival of a whole request until the system has accepted its answer.")
-	m.each(func(m *meter, labels ...string) { w.Histogram(&m.durations, labels...) })
+	m.forEach(func(m *meter, labels ...string) { w.Histogram(&m.durations, labels...) })
 	w.Begin("partd_received_bytes_total", metrics.Counter, "Bytes of requests.")
-	m.each(func(m *meter, labels ...string) { w.Sample(float64(m.received.Load()), labels...) })
+	m.forEach(func(m *meter, labels ...string) { w.Sample(float64(m.received.Load()), labels...) })
 
 	s.mu.Lock()
 	conns := len(s.conns)
@@ -109,27 +109,27 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 		{"partd_sent_bytes_total", metrics.Counter, "Bytes sent to clients.", m.bytesSent.Load()},
 		{"partd_connections", metrics.Gauge, "Open connections.", int64(conns)},
 		{"partd_connections_limit", metrics.Gauge, "Maximum number of connections.", int64(s.opts.MaxConnections)},
-		{"partd_connections_accepted_total", metrics.Counter, "Connections accepted.", m.accepted.Load()},
-		{"partd_connections_refused_total", metrics.Counter, "Connections closed at once because there were too many.", m.refused.Load()},
-		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed what they held.", m.evicted.Load()},
-		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.closedFaulty.Load()},
+		{"partd_connections_accepted_total", metrics.Counter, "Connections accepted.", m.acceptedConns.Load()},
+		{"partd_connections_refused_total", metrics.Counter, "Connections closed at once because there were too many.", m.refusedConns.Load()},
+		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed what they held.", m.evictedConns.Load()},
+		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.faultyConns.Load()},
 		{"partd_tls_failures_total", metrics.Counter, "Connections to tls:// whose TLS handshake failed: no TLS, another version, or a refused certificate.", m.failedTLS.Load()},
 		{"partd_credentials_refused_total", metrics.Counter, "Credentials refused: wrong, without any right in the namespace, or too many to check.", m.wrongCredentials.Load()},
 		{"partd_requests_denied_total", metrics.Counter, "Requests refused because the user lacks the right.", m.deniedRequests.Load()},
 		{"partd_peers", metrics.Gauge, "Peers (users or addresses) that hold something.", int64(peers)},
 		{"partd_memory_used_bytes", metrics.Gauge, "Memory that messages, answers and open readers use.", used[memory]},
 		{"partd_memory_limit_bytes", metrics.Gauge, "Maximum memory of messages, answers and open readers.", l.limit[memory]},
-		{"partd_memory_waits_total", metrics.Counter, "Times that a message or answer waited for memory.", l.waits.Load()},
+		{"partd_memory_waits_total", metrics.Counter, "Times that a message or answer waited for memory.", l.waitCount.Load()},
 		{"partd_readers", metrics.Gauge, "Readers and listings open.", used[openHandles]},
 		{"partd_readers_evicted_total", metrics.Counter, "Readers and listings closed because others needed their slot.", s.handles.evicted.Load()},
 		{"partd_sessions", metrics.Gauge, "Sessions known to the server.", used[knownSessions]},
-		{"partd_sessions_evicted_total", metrics.Counter, "Sessions forgotten because others needed their slot.", m.endedSession.Load()},
+		{"partd_sessions_evicted_total", metrics.Counter, "Sessions forgotten because others needed their slot.", m.evictedSessions.Load()},
 		{"partd_popped_bytes", metrics.Gauge, "Results of pops kept until the client confirms them.", used[popBytes]},
 		{"partd_store_errors_total", metrics.Counter, "Requests that failed because of the store.", m.storeErrors.Load()},
 	} {
 		w.Single(metric.name, metric.kind, metric.help, float64(metric.value))
 	}
-	w.Single("partd_memory_wait_seconds_total", metrics.Counter, "The sum of these waits.", time.Duration(l.waited.Load()).Seconds())
+	w.Single("partd_memory_wait_seconds_total", metrics.Counter, "The sum of these waits.", time.Duration(l.waitNanos.Load()).Seconds())
 	return w.Flush()
 }
 

@@ -9,7 +9,7 @@ import (
 
 // service describes how the server answers an operation of the Go client's protocol.
 type service struct {
-	// needs lists rights; the user must have at least one of them. Only hello needs no right.
+	// needs lists rights. The user must have at least one of them. Only hello needs none.
 	needs Rights
 	cost  cost
 	// anySession permits a session that is not open on the connection.
@@ -19,15 +19,16 @@ type service struct {
 	prepare func(c *conn, r request, d *decoder) (fill, error)
 }
 
-// fill builds the body of an answer. If it does not run at once, it must not use the request's body.
+// fill builds the body of an answer. Unless the operation's cost is immediate, fill must not use
+// the request's body.
 type fill func(a *answer) error
 
 // cost estimates how long an answer takes. It decides which goroutine builds the answer.
 type cost uint8
 
 const (
-	// atOnce answers are built by the connection's goroutine.
-	atOnce cost = iota
+	// immediate answers are built by the connection's goroutine.
+	immediate cost = iota
 	// concurrent answers are built by one of a few other goroutines.
 	concurrent
 	// inTurn answers are like concurrent ones, but expensive for the store. A peer can have only
@@ -42,13 +43,13 @@ var services = [lastOperation + 1]service{
 	opSet:         {needs: RightChange},
 	opDelete:      {needs: RightChange},
 	opDrop:        {needs: RightChange},
-	opHello:       {0, atOnce, true, (*conn).hello},
-	opPing:        {AllRights, atOnce, true, (*conn).ping},
-	opSession:     {RightAppend | RightChange, atOnce, true, (*conn).beginSession},
-	opEndSession:  {RightAppend | RightChange, atOnce, true, (*conn).endSession},
-	opKeepHandle:  {RightRead, atOnce, true, (*conn).keepHandle},
-	opPart:        {RightAppend | RightChange, atOnce, false, (*conn).part},
-	opPopDone:     {RightChange, atOnce, false, (*conn).popDone},
+	opHello:       {0, immediate, true, (*conn).hello},
+	opPing:        {AllRights, immediate, true, (*conn).ping},
+	opSession:     {RightAppend | RightChange, immediate, true, (*conn).beginSession},
+	opEndSession:  {RightAppend | RightChange, immediate, true, (*conn).endSession},
+	opKeepHandle:  {RightRead, immediate, true, (*conn).keepHandle},
+	opPart:        {RightAppend | RightChange, immediate, false, (*conn).part},
+	opPopDone:     {RightChange, immediate, false, (*conn).popDone},
 	opPop:         {RightChange, concurrent, false, (*conn).pop},
 	opPopRead:     {RightChange, concurrent, false, (*conn).popRead},
 	opGet:         {RightRead, concurrent, false, (*conn).get},
@@ -107,9 +108,8 @@ func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {
 	return func(*answer) error { c.handles.remove(id); return nil }, nil
 }
 
-// hello tells the client the server's limits. In its request, the client chooses the form of answers
-// and the session to continue. A session with a wrong token counts as unknown, also in later
-// requests.
+// hello tells the client the server's limits. The request chooses the page size and the session to
+// continue. A session with a wrong token counts as unknown, here and in later requests.
 func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	// The fields after the versions depend on the version.
 	if lowest, highest := d.u16(), d.u16(); d.err == nil && (lowest > protocolVersion || highest < protocolVersion) {
@@ -123,7 +123,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 			return err
 		}
 		s := c.server
-		c.page = int(min(max(page, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
+		c.pageSize = int(min(max(page, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
 		if err := c.enter(session, token); err != nil && !errors.Is(err, partd.ErrSessionExpired) {
 			return err
 		}
@@ -131,7 +131,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 		a.u32(abilities(c.space.store))
 		a.u64(s.instance)
 		a.u64(uint64(s.opts.MaxMessage))
-		a.u32(uint32(c.page))
+		a.u32(uint32(c.pageSize))
 		a.u32(maxHandles)
 		return nil
 	}, nil
@@ -146,8 +146,9 @@ func (c *conn) enter(session uint64, token partd.SessionToken) error {
 	return err
 }
 
-// abilities returns a bit for each ability of a store, from the lowest bit on. A layer has all
-// methods, which return an error if the underlying store lacks the ability.
+// abilities returns a set of bits, one for each optional interface that the store implements. A
+// layer implements all of them, even if its methods return an error because the underlying store lacks
+// the ability.
 func abilities(store partd.Partd) (bits uint32) {
 	for i, supported := range []bool{
 		implements[partd.Setter](store), implements[partd.Deleter](store), implements[partd.Lister](store), implements[partd.Opener](store), implements[partd.Scanner](store),

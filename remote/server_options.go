@@ -18,8 +18,8 @@ type ServerOptions struct {
 	// idle connection of the same peer. If all are in use, the new connection is closed.
 	MaxConnections int
 	// MaxHandles is the maximum number of open readers and listings of all clients
-	// together. 0 means 1,024. At the maximum, a new one closes the least recently used
-	// one of the peer that has most, or waits.
+	// together. 0 means 1,024. At the maximum, opening another one closes the least recently
+	// used one of the peer that has the most, or waits.
 	MaxHandles int
 	// Memory limits the memory of all connections for messages being received and values being
 	// sent, in bytes. 0 means 512 MiB. Idle connections and messages of a few KiB do not count.
@@ -27,14 +27,14 @@ type ServerOptions struct {
 	Memory int64
 
 	// Authorizer knows the users. Without it, anyone who can connect may do everything
-	// except end the server. With it, Python's clients, which cannot authenticate, need
+	// except stop the server. With it, Python's clients, which cannot authenticate, need
 	// a trusted listener: see [ServeOptions].
 	Authorizer Authorizer
 	// Namespaces manages the stores other than the default one; may be nil. The server
 	// owns them: Shutdown also closes them.
 	Namespaces Namespaces
-	// AllowClose lets clients ask the server to end (Python's close).
-	// [Server.CloseRequested] reports that.
+	// AllowClose lets clients ask the server to stop, with the command close of Python's
+	// protocol. [Server.CloseRequested] reports the request.
 	AllowClose bool
 
 	// HandshakeTimeout limits the time of a handshake. 0 means 10 seconds.
@@ -69,7 +69,7 @@ const (
 	defaultDrain          = 10 * time.Second
 
 	// Limits of one connection.
-	maxReads    = 8  // requests answered at the same time
+	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
 	frameMemory = 256     // memory per frame of a message; a frame uses at most half of it

@@ -20,7 +20,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	return func(a *answer) error {
 		count := a.reserveU32()
 		for i, key := range keys {
-			left := a.page - a.size()
+			left := a.pageSize - a.size()
 			if i > 0 && left <= 0 {
 				break
 			}
@@ -30,13 +30,13 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 				return err
 			}
 			a.buf = v.buf
-			if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.page) {
+			if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.pageSize) {
 				a.setU32(length, uint32(len(v.data)))
 				a.appendValue(v, length+4)
 				a.setU32(count, uint32(i+1))
 				continue
 			}
-			if i > 0 { // the next request begins with this key
+			if i > 0 { // the client's next request will begin with this key
 				a.buf = a.buf[:length]
 				return closeRest(v)
 			}
@@ -56,7 +56,7 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// appendValue adds a value to the answer, unless its data is already there.
+// appendValue adds a value's data to the answer, unless readValue has already put it there, at offset.
 func (a *answer) appendValue(v value, offset int) {
 	if len(a.buf) == offset {
 		a.appendData(v.data)
@@ -76,14 +76,14 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	return func(a *answer) error {
 		id := len(a.buf)
 		a.u64(0)
-		v, err := c.space.readValue(c.ctx, key, a.buf, a.page, &a.allowance)
+		v, err := c.space.readValue(c.ctx, key, a.buf, a.pageSize, &a.allowance)
 		if err != nil {
 			return err
 		}
 		a.buf = v.buf
 		more := v.rest != nil
 		if len(a.buf) == id+8 { // the data is in the store's own memory
-			first := v.data[:min(len(v.data), a.page)]
+			first := v.data[:min(len(v.data), a.pageSize)]
 			v.data = v.data[len(first):]
 			more = len(v.data) > 0
 			a.appendData(first)
@@ -104,14 +104,14 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// valuePages returns the functions of a handle for the rest of a value.
+// valuePages returns the page and close functions of a handle that serves the rest of a value.
 func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer func() error) {
 	// Data that the client has not requested yet remains charged.
 	pending := c.newAllowance()
 	pending.force(int64(len(v.data)))
 	page = func(a *answer) (bool, error) {
 		if len(v.data) > 0 {
-			n := min(len(v.data), a.page)
+			n := min(len(v.data), a.pageSize)
 			a.appendData(v.data[:n:n])
 			v.data = v.data[n:]
 			if len(v.data) == 0 {
@@ -122,7 +122,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 		if v.rest == nil {
 			return false, nil
 		}
-		buf, more, err := readUpTo(v.rest, a.buf, a.page, &a.allowance)
+		buf, more, err := readUpTo(v.rest, a.buf, a.pageSize, &a.allowance)
 		a.buf = buf
 		return more, err
 	}
@@ -138,7 +138,7 @@ func (c *conn) valuePages(v value) (page func(a *answer) (bool, error), closer f
 func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func(a *answer, v *V) (done bool)) error {
 	id := len(a.buf)
 	a.u64(0)
-	if err := a.raise(c.handles.cost(true) + free); err != nil {
+	if err := a.raise(c.handles.cost(true) + uncharged); err != nil {
 		return err
 	}
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -146,11 +146,11 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 	}
 	next, stop := iter.Pull2(seq)
 	var v V
-	isReady := false
+	hasItem := false
 	page := func(a *answer) (bool, error) {
 		count, n := a.reserveU32(), uint32(0)
-		for a.size() < a.page {
-			if !isReady {
+		for a.size() < a.pageSize {
+			if !hasItem {
 				item, err, ok := next()
 				if err != nil {
 					return false, err
@@ -159,12 +159,12 @@ func answerListing[V any](c *conn, a *answer, seq iter.Seq2[V, error], item func
 					a.setU32(count, n)
 					return false, nil
 				}
-				v, isReady = item, true
+				v, hasItem = item, true
 			}
 			if err := a.raise(int64(2 * cap(a.buf))); err != nil {
 				return false, err
 			}
-			isReady = !item(a, &v)
+			hasItem = !item(a, &v)
 			n++
 		}
 		a.setU32(count, n)
@@ -201,11 +201,11 @@ func (c *conn) scan(_ request, d *decoder) (fill, error) {
 	}
 	return func(a *answer) error {
 		return answerListing(c, a, partd.ScanPart(c.ctx, c.space.store, part, parts), func(a *answer, k *partd.Chunk) bool {
-			n := min(len(k.Data), max(a.page-a.size(), 1))
+			n := min(len(k.Data), max(a.pageSize-a.size(), 1))
 			last := n == len(k.Data)
-			if len(a.buf) > a.page/8 { // reserve a whole page instead of growing by several copies
+			if len(a.buf) > a.pageSize/8 { // reserve a whole page instead of growing by several copies
 				const lastKey = 4 << 10
-				a.buf = slices.Grow(a.buf, headRoom+a.page+lastKey-len(a.buf))
+				a.buf = slices.Grow(a.buf, headRoom+a.pageSize+lastKey-len(a.buf))
 			}
 			a.bool(last && k.Last)
 			a.u64(uint64(k.Offset))

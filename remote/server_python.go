@@ -34,7 +34,7 @@ func (c *conn) handlePython(frames [][]byte) error {
 		m.received.Add(int64(len(f)))
 	}
 	err := c.checkPythonRights(command)
-	defer func() { m.done(arrived, err != nil) }()
+	defer func() { m.observe(arrived, err != nil) }()
 	switch {
 	case err != nil && command == "get":
 		return err
@@ -43,7 +43,7 @@ func (c *conn) handlePython(frames [][]byte) error {
 	}
 	switch command {
 	case "get":
-		c.worked.Store(true)
+		c.hasRequested.Store(true)
 		if err = c.pythonGet(args); err != nil {
 			c.logFault(slog.LevelDebug, "a get of a Python client failed", err)
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
@@ -91,12 +91,12 @@ func (c *conn) pythonError(command string, err error) error {
 	return c.write(zmtp.AppendFrame(nil, []byte(text[:min(len(text), 1<<10)]), false), ack[:])
 }
 
-// maxSkipped limits how much of a too large message is skipped to answer it, in multiples of
-// MaxMessage.
+// maxSkipped limits how much of an oversized message the server skips in order to answer it, in
+// multiples of MaxMessage.
 const maxSkipped = 3
 
 // refuse answers a Python client's change if MaxMessage or the memory is too small for
-// it. If the connection were closed, such a client would wait forever. For any other
+// it, because the client would wait forever if the connection were closed. For any other
 // message it returns cause, which ends the connection.
 func (c *conn) refuse(cause error) error {
 	if !errors.Is(cause, zmtp.ErrTooLarge) && !errors.Is(cause, ErrBusy) && !errors.Is(cause, partd.ErrTooLarge) {
@@ -113,7 +113,7 @@ func (c *conn) refuse(cause error) error {
 }
 
 func (c *conn) pythonChange(command string, args [][]byte) error {
-	c.worked.Store(true)
+	c.hasRequested.Store(true)
 	c.account.working.Add(1) // set before waiting for memory: if the connection were closed during the wait, the client would wait forever
 	defer c.account.working.Add(-1)
 	allowance := c.newAllowance()
@@ -166,14 +166,14 @@ func toStrings(frames [][]byte) []string {
 	return keys
 }
 
-// pythonGet writes the values as frames of one message. For no keys it writes nothing,
+// pythonGet writes the values as frames of one message. Without keys it writes nothing,
 // because ZeroMQ has no message without frames.
 func (c *conn) pythonGet(keys [][]byte) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writeMu.Lock()
+	defer c.writeMu.Unlock()
 	a := c.newAllowance()
-	w := frameWriter{c: c, page: c.server.quotas.pageSize(defaultPage)}
-	a.initial = min(int64(w.page+w.page/2)+c.handles.cost(false), c.server.opts.Memory/4)
+	w := frameWriter{c: c, pageSize: c.server.quotas.pageSize(defaultPage)}
+	a.initial = min(int64(w.pageSize+w.pageSize/2)+c.handles.cost(false), c.server.opts.Memory/4)
 	defer a.release()
 	for i, k := range keys {
 		if err := c.pythonValue(&w, a, string(k), i < len(keys)-1); err != nil {
@@ -187,7 +187,7 @@ func (c *conn) pythonGet(keys [][]byte) error {
 // value is read twice from one reader, first to learn its length. If the reader cannot
 // be rewound, the value is held in memory.
 func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) error {
-	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.page, a)
+	v, err := c.space.readValue(c.ctx, key, w.value[:0], w.pageSize, a)
 	if err != nil {
 		return err
 	}
@@ -214,10 +214,10 @@ func (c *conn) pythonValue(w *frameWriter, a *allowance, key string, more bool) 
 
 // frameWriter collects small frames and writes them together.
 type frameWriter struct {
-	c     *conn
-	buf   []byte
-	value []byte // buffer for a value
-	page  int    // maximum length that is read before it is sent
+	c        *conn
+	buf      []byte
+	value    []byte // buffer for a value
+	pageSize int    // maximum length of a value that is read completely before it is sent
 }
 
 const batchSize = 64 << 10
@@ -236,8 +236,8 @@ func (w *frameWriter) frame(body []byte, more bool) error {
 	return w.flush()
 }
 
-// lengthOf reads a reader to its end and returns the number of bytes. The peer must have its turn.
-// The bytes count as sent, because the peer receives nothing in the meantime.
+// lengthOf reads r to its end and returns the number of bytes. Because that may take long, it waits
+// for a turn of the tenant. It counts the bytes as sent, so that the connection does not look stalled.
 func (c *conn) lengthOf(r io.Reader) (int64, error) {
 	if err := c.tenant.turns.acquire(c.ctx); err != nil {
 		return 0, err

@@ -34,20 +34,20 @@ type tenant struct {
 	refs int // number of its connections
 	used [resources]int64
 
-	queue sync.Mutex // held by the connection whose message begins next
-	begun uint       // messages that have begun, guarded by queue
-	turns semaphore  // permits of its slow operations
-	large semaphore  // permit of its changes of very many keys
+	turnMu       sync.Mutex // held by the connection whose turn it is to begin a message
+	messageCount uint       // number of messages begun in turns, guarded by queue
+	turns        semaphore  // permits for its slow operations
+	large        semaphore  // permit for its changes of very many keys
 
-	waiting [demands]list.List // its requests for memory, by demand
-	waits   int                // number of requests in the waiting lists
+	waiting     [demands]list.List // its requests for memory, by demand
+	waiterCount int                // number of requests in the waiting lists
 
 	sessions forgettable // guarded by sessions.mu
 }
 
 // quotas divides the server's resources fairly among tenants. A tenant gets what it
-// requests while the resource lasts. After that, a tenant with less than its fair share
-// displaces the heaviest one.
+// requests while the resource lasts. After that, a request of a tenant with less than its fair
+// share evicts something of the heaviest tenant.
 type quotas struct {
 	limit [resources]int64
 
@@ -56,7 +56,7 @@ type quotas struct {
 	tenants map[string]*tenant
 	queue   queue // requests for memory, the only resource that callers wait for
 
-	waits, waited atomic.Int64 // number of waits for memory, and their total nanoseconds
+	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
 
 	inUse          atomic.Int64 // memory in use, for callers that need no exact value
 	peak           int64        // recent maximum of memory in use
@@ -188,23 +188,22 @@ func (l *quotas) addHandle(s *tenant, n, bytes int64) {
 	l.addLocked(s, openHandles, n)
 }
 
-// peerMessages is the number of a tenant's messages that begin before the tenant yields
-// to the scheduler.
-const peerMessages = 8
+// messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
+const messagesPerTurn = 8
 
-// takeTurn waits until a message of one of the tenant's connections may begin. It limits
-// the tenant's goroutines in the scheduler's queue. Otherwise a tenant with hundreds of
-// connections would delay all others each time.
+// takeTurn waits until the next message of one of the tenant's connections may be handled. It
+// limits the number of the tenant's goroutines in the scheduler's queue. Otherwise all other tenants
+// would wait for hundreds of connections of one tenant.
 func (s *tenant) takeTurn() {
-	s.queue.Lock()
-	defer s.queue.Unlock()
-	if s.begun++; s.begun%peerMessages == 0 {
+	s.turnMu.Lock()
+	defer s.turnMu.Unlock()
+	if s.messageCount++; s.messageCount%messagesPerTurn == 0 {
 		runtime.Gosched()
 	}
 }
 
-// manyKeys is the number of keys that makes a change keep a processor busy for a while.
-// Each tenant runs one such change at a time.
+// manyKeys is the number of keys above which a change keeps a processor busy for a while.
+// Each tenant runs at most one such change at a time.
 const manyKeys = 1 << 14
 
 // maxTurns limits the concurrent slow operations of a tenant, such as listings that cause
@@ -246,7 +245,7 @@ func (l *quotas) heaviestLocked(r resource, s *tenant, n int64) *tenant {
 }
 
 // peerOf returns the name of a connection's peer. An IPv6 peer is named by its /64
-// network, because most hosts own a whole one.
+// network, because one host usually controls all addresses of such a network.
 func peerOf(nc net.Conn) string {
 	switch a := nc.RemoteAddr().(type) {
 	case *net.TCPAddr:

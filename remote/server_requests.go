@@ -35,14 +35,14 @@ func (c *conn) request(frames [][]byte) error {
 			return c.fail(r, err)
 		}
 	}
-	if x := c.used[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
-		return c.fail(r, r.notOpen())
+	if x := c.openSessions[r.session]; r.session != 0 && !s.anySession && (x == nil || x.ended.Load()) {
+		return c.fail(r, r.notOpenError())
 	}
 	if r.op.mutates() {
 		return c.handleMutation(r, body)
 	}
-	if s.cost != atOnce {
-		c.worked.Store(true)
+	if s.cost != immediate {
+		c.hasRequested.Store(true)
 	}
 	allowance := c.newAllowance()
 	f, err := c.prepare(s, r, &decoder{b: body, allowance: allowance})
@@ -50,7 +50,7 @@ func (c *conn) request(frames [][]byte) error {
 		allowance.release()
 		return c.fail(r, err)
 	}
-	if s.cost == atOnce {
+	if s.cost == immediate {
 		defer allowance.release()
 		return c.answerWith(r, f)
 	}
@@ -76,20 +76,20 @@ func (c *conn) prepare(s service, r request, d *decoder) (fill, error) {
 	return f, nil
 }
 
-// notOpen returns the error for a request of a session that is not open on this connection.
-func (r request) notOpen() error {
+// notOpenError returns the error for a request of a session that is not open on this connection.
+func (r request) notOpenError() error {
 	if r.op == opPopRead || r.op == opPop && r.flags&flagResent != 0 {
 		return fmt.Errorf("session %d: pop %d: the session is not open on this connection: %w", r.session, r.seq, partd.ErrUnknownOutcome)
 	}
 	return fmt.Errorf("session %d: the session is not open on this connection: %w", r.session, partd.ErrSessionExpired)
 }
 
-// result answers with an error or without a body.
-func (c *conn) result(r request, err error, flags uint8) error {
+// answerEmpty answers with err, or without a body if err is nil.
+func (c *conn) answerEmpty(r request, err error, flags uint8) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
-	defer func() { c.server.meters.meter(r.op).done(r.arrived, false) }()
+	defer func() { c.server.meters.meter(r.op).observe(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
@@ -99,10 +99,10 @@ func (c *conn) result(r request, err error, flags uint8) error {
 }
 
 func (c *conn) fail(r request, err error) error {
-	if errors.Is(err, errGivenUp) || c.ctx.Err() != nil && isCancelled(err) {
+	if errors.Is(err, errSuperseded) || c.ctx.Err() != nil && isCancelled(err) {
 		return err // without an answer, the client repeats the request over another connection
 	}
-	defer func() { c.server.meters.meter(r.op).done(r.arrived, true) }()
+	defer func() { c.server.meters.meter(r.op).observe(r.arrived, true) }()
 	c.logFault(slog.LevelWarn, "a request failed", err, "operation", r.op.String())
 	if r.number == 0 {
 		return nil
@@ -119,7 +119,7 @@ func (c *conn) answerWith(r request, f fill) error {
 	if err := f(a); err != nil {
 		return c.fail(r, err)
 	}
-	defer func() { c.server.meters.meter(r.op).done(r.arrived, false) }()
+	defer func() { c.server.meters.meter(r.op).observe(r.arrived, false) }()
 	if r.number == 0 {
 		return nil
 	}
@@ -137,21 +137,21 @@ func (c *conn) answerAsync(r request, allowance *allowance, f fill) error {
 		defer allowance.release()
 		defer c.reads.release()
 		if err := c.answerWith(r, f); err != nil {
-			c.abort() // its goroutine ends
+			c.abort()
 		}
 	})
 	return nil
 }
 
-// enterLarge waits for the turn of a change with many keys. A waiting change must not
-// hold memory that the running one may need.
+// enterLarge waits for the turn of a change with many keys. Call it before taking memory for the
+// change, because the running change may need that memory.
 func (c *conn) enterLarge() error {
-	c.account.wait(1)
-	defer c.account.wait(-1)
+	c.account.addWaits(1)
+	defer c.account.addWaits(-1)
 	return c.tenant.large.acquire(c.ctx)
 }
 
-// inTurn makes an answer wait for its peer's turn.
+// inTurn returns a fill that waits for a turn of the peer before it calls f.
 func (c *conn) inTurn(f fill) fill {
 	return func(a *answer) error {
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
@@ -167,7 +167,7 @@ func (c *conn) inTurn(f fill) fill {
 func (c *conn) handleMutation(r request, body []byte) error {
 	allowance := c.newAllowance()
 	defer allowance.release()
-	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // or claims to have that many keys
+	if len(body) >= 4 && binary.LittleEndian.Uint32(body) > manyKeys { // the number is not verified yet
 		if err := c.enterLarge(); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (c *conn) handleMutation(r request, body []byte) error {
 	if err != nil {
 		return c.fail(r, err)
 	}
-	c.worked.Store(true)
+	c.hasRequested.Store(true)
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)
 	applied, err := c.apply(partd.Tag{Session: r.session, Number: r.seq, CRC: r.crc}, op)
@@ -185,14 +185,14 @@ func (c *conn) handleMutation(r request, body []byte) error {
 	if !applied {
 		flags = flagKnown
 	}
-	return c.result(r, err, flags)
+	return c.answerEmpty(r, err, flags)
 }
 
 // apply applies a change. The change is numbered if it belongs to a session.
 func (c *conn) apply(tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	s, base := c.space, c.server.base
 	defer func() {
-		if cap(c.entries) > 16<<10 { // after a large batch
+		if cap(c.entries) > 16<<10 { // do not keep the memory of a large batch
 			c.entries = nil
 		}
 		clear(c.entries)

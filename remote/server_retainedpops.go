@@ -20,16 +20,16 @@ type retainedPops struct {
 	quotas *quotas
 	lost   *lostPops
 
-	mu       sync.Mutex // locked before the quotas' mu
-	kept     int64      // bytes of unconfirmed results
-	sessions map[uint64]*popSession
+	mu        sync.Mutex // locked before the quotas' mu
+	keptBytes int64      // bytes of unconfirmed results
+	sessions  map[uint64]*popSession
 }
 
 type popSession struct {
-	unsure  bool   // an unconfirmed result of the session was discarded
-	high    uint64 // highest pop number so far
-	bytes   int64  // size of its results
-	results map[uint64]*popResult
+	lostResult bool   // whether an unconfirmed result of the session was discarded
+	highest    uint64 // highest pop number so far
+	bytes      int64  // size of its results
+	results    map[uint64]*popResult
 }
 
 type popResult struct {
@@ -38,7 +38,7 @@ type popResult struct {
 	once    sync.Once     // ensures that one request runs the pop
 	done    chan struct{} // closed when the fields below are set
 	err     error
-	pieces  [][]byte // encoded numbers and values, alternating
+	pieces  [][]byte // encoded lengths and values, alternating
 	bytes   int64
 	timer   *time.Timer
 }
@@ -69,14 +69,14 @@ func (p *retainedPops) enter(session uint64) {
 func (p *retainedPops) begin(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.session(session).unsure = false
+	p.session(session).lostResult = false
 }
 
-// session returns a session, adding an unknown one. mu must be held.
+// session returns a session, and adds it if it is unknown. mu must be held.
 func (p *retainedPops) session(id uint64) *popSession {
 	s := p.sessions[id]
 	if s == nil {
-		s = &popSession{unsure: p.lost.contains(id), results: map[uint64]*popResult{}}
+		s = &popSession{lostResult: p.lost.contains(id), results: map[uint64]*popResult{}}
 		p.sessions[id] = s
 	}
 	return s
@@ -123,31 +123,30 @@ func (p *retainedPops) acknowledge(session, number uint64) {
 	}
 }
 
-// retain changes the number of retained bytes of a result. mu must be held.
+// retain adds bytes, which may be negative, to the retained bytes of a result. mu must be held.
 func (p *retainedPops) retain(r *popResult, bytes int64) {
-	p.kept += bytes
+	p.keptBytes += bytes
 	r.session.bytes += bytes
 	p.quotas.add(r.tenant, popBytes, bytes)
 }
 
-// mustWait reports whether a session must wait until results are confirmed. A tenant may
-// keep results as long as the same amount remains for others. The limit is higher for a
-// tenant or a session that keeps nothing, so that others cannot block it. mu must be
-// held.
+// mustWait reports whether a session must wait until results are confirmed. The more a tenant
+// retains, the less of the total limit it may use. The limit is higher for a tenant or a session that
+// retains nothing, so that others cannot block it. mu must be held.
 func (p *retainedPops) mustWait(s *popSession, own *tenant) bool {
 	p.quotas.mu.Lock()
-	serverKeeps, kept := own.used[popBytes], p.quotas.used[popBytes] // of all namespaces
+	ownBytes, allBytes := own.used[popBytes], p.quotas.used[popBytes] // in all namespaces
 	p.quotas.mu.Unlock()
-	most := p.limit()
+	limit := p.limit()
 	switch {
-	case serverKeeps == 0:
-		most = 2 * p.limit()
+	case ownBytes == 0:
+		limit = 2 * p.limit()
 	case s.bytes == 0:
-		most = p.limit() + p.limit()/2
+		limit = p.limit() + p.limit()/2
 	default:
-		most -= serverKeeps
+		limit -= ownBytes
 	}
-	return len(s.results) >= maxPops || kept > most
+	return len(s.results) >= maxPops || allBytes > limit
 }
 
 // empty reports whether no result is kept and no pop is running.
@@ -170,27 +169,27 @@ func (p *retainedPops) close() {
 	}
 }
 
-// claim records a pop before it runs. Calls come in the order of the pops.
+// claim records a pop before it runs. It must be called in the order of the pops.
 func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sessions[session]
 	if s == nil {
 		if resent {
-			return nil, fmt.Errorf("session %d: pop %d: the server has forgotten: %w", session, number, partd.ErrUnknownOutcome)
+			return nil, fmt.Errorf("session %d: pop %d: the server has forgotten the session: %w", session, number, partd.ErrUnknownOutcome)
 		}
 		s = p.session(session)
 	}
 	if r := s.results[number]; r != nil {
 		return r, nil
 	}
-	if number <= s.high || resent && s.unsure {
+	if number <= s.highest || resent && s.lostResult {
 		return nil, fmt.Errorf("session %d: pop %d: its result is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
 	if p.mustWait(s, own) {
-		return nil, fmt.Errorf("%w: %d pops of this session were not collected, and %d bytes of all", ErrBusy, len(s.results), p.kept)
+		return nil, fmt.Errorf("%w: the client has not confirmed %d pops of this session, and the server retains %d bytes of popped values", ErrBusy, len(s.results), p.keptBytes)
 	}
-	s.high = number
+	s.highest = number
 	r = &popResult{session: s, tenant: own, done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
@@ -218,19 +217,19 @@ func (p *retainedPops) finish(session, number uint64, r *popResult, values [][]b
 
 func (r *popResult) retain(values [][]byte) {
 	le := binary.LittleEndian
-	number := le.AppendUint32(nil, uint32(len(values)))
+	header := le.AppendUint32(nil, uint32(len(values)))
 	for _, v := range values {
-		number = le.AppendUint64(number, uint64(len(v)))
-		r.pieces = append(r.pieces, number, v)
-		number = nil
+		header = le.AppendUint64(header, uint64(len(v)))
+		r.pieces = append(r.pieces, header, v)
+		header = nil
 		r.bytes += int64(len(v)) + 8
 	}
 	if len(values) == 0 {
-		r.pieces = append(r.pieces, number)
+		r.pieces = append(r.pieces, header)
 	}
 }
 
-// wait waits for the result and answers with a page of it from offset on.
+// wait waits for the result, and answers with a page of it that begins at offset.
 func (r *popResult) wait(a *answer, offset uint64) error {
 	if err := canceled.Wait(a.ctx, r.done); err != nil {
 		return err
@@ -245,7 +244,7 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 		}
 		p = p[offset:]
 		offset = 0
-		left := a.page - a.size()
+		left := a.pageSize - a.size()
 		if left <= 0 {
 			a.flags |= flagMore
 			return nil
@@ -270,9 +269,9 @@ func (c *conn) pop(r request, d *decoder) (fill, error) {
 	case r.session == 0:
 		return nil, fmt.Errorf("%w: a pop without a session", ErrBadRequest)
 	case instance != c.server.instance:
-		return nil, fmt.Errorf("pop %d: the server has been restarted since: %w", r.seq, partd.ErrUnknownOutcome)
+		return nil, fmt.Errorf("pop %d: the server has been restarted since the client sent it: %w", r.seq, partd.ErrUnknownOutcome)
 	}
-	s.sessions.use(c.used[r.session])
+	s.sessions.use(c.openSessions[r.session])
 	result, err := s.pops.claim(c.tenant, r.session, r.seq, r.flags&flagResent != 0)
 	if err != nil {
 		return nil, err
@@ -309,8 +308,7 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 }
 
 // popValues pops values from the store. They must fit in memory, so if the store can
-// stream values, popValues first measures them. allowance holds their memory until they
-// are sent.
+// stream values, popValues first measures them. It charges their memory to allowance.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
 		left := s.pops.limit()
@@ -324,7 +322,7 @@ func (s *space) popValues(ctx context.Context, allowance *allowance, keys []stri
 					partd.ErrTooLarge, len(keys), s.pops.limit())
 			}
 		}
-		if err := allowance.raise(allowance.total + free + s.pops.limit() - left); err != nil {
+		if err := allowance.raise(allowance.total + uncharged + s.pops.limit() - left); err != nil {
 			return nil, err
 		}
 	}

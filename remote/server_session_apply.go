@@ -9,13 +9,13 @@ import (
 	"github.com/go-partd/partd/internal/sessiontab"
 )
 
-// apply applies an operation of a session once. An error that wraps errGivenUp must end
-// the connection, because the client has abandoned it.
+// apply applies an operation of a session exactly once. If the error wraps errSuperseded, the
+// client has abandoned this connection, and the caller must close it.
 func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
 		return false, fmt.Errorf("%w: operations of a session are numbered from 1", ErrBadRequest)
 	}
-	x := c.used[tag.Session]
+	x := c.openSessions[tag.Session]
 	if x == nil {
 		return false, fmt.Errorf("session %d: %w", tag.Session, partd.ErrSessionExpired)
 	}
@@ -23,12 +23,12 @@ func (s *sessions) apply(ctx context.Context, c *conn, tag partd.Tag, op partd.O
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.owner > c.id {
-		return false, errGivenUp
+		return false, errSuperseded
 	}
 	x.owner = c.id
 	do := func() (bool, error) { return x.applyTo(ctx, s, c, tag, op) }
 	// A resent operation may already have been applied, and so may the first operation of
-	// a session that began on another server. Then only the store can answer, even if it
+	// a session that began on another server. Only the store knows, so ask it even if it
 	// has no space.
 	if resent := !x.counted || tag.Number <= x.applied; resent {
 		applied, err = do()

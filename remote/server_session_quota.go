@@ -19,30 +19,30 @@ const (
 // forgettable lists the sessions of a tenant that the server may forget, oldest first.
 // Sessions in the first lists are forgotten first.
 type forgettable struct {
-	unused list.List // never used, and without an open connection
-	begun  list.List // never used, but open, so they may still be used
-	left   list.List // used, and without an open connection
+	unused     list.List // never used, and not open on any connection
+	openUnused list.List // never used, but open, so they may still be used
+	closedUsed list.List // used, and not open on any connection
 }
 
 // reserve counts one more session in the quotas. If there are too many, it ends a
 // forgettable session of the heaviest tenant. If that tenant has none, reserve closes one
 // of its connections, unless it is the caller's own tenant.
 func (s *sessions) reserve(ctx context.Context, c *conn) error {
-	if len(c.used) >= maxConnSessions {
+	if len(c.openSessions) >= maxConnSessions {
 		return fmt.Errorf("%w: more than %d sessions on one connection", ErrBusy, maxConnSessions)
 	}
 	for begin := time.Now(); !s.quotas.tryAdd(c.tenant, knownSessions, 1); {
-		from := s.quotas.heaviest(knownSessions, c.tenant, 1)
-		if ended, err := s.endOne(ctx, from); err != nil {
+		heaviest := s.quotas.heaviest(knownSessions, c.tenant, 1)
+		if ended, err := s.endForgettable(ctx, heaviest); err != nil {
 			return err
 		} else if ended {
-			c.server.meters.endedSession.Add(1)
+			c.server.meters.evictedSessions.Add(1)
 			continue
 		}
-		if from == c.tenant || time.Since(begin) > time.Second {
+		if heaviest == c.tenant || time.Since(begin) > time.Second {
 			return fmt.Errorf("%w: all %d sessions belong to open connections", ErrBusy, maxSessions)
 		}
-		c.server.endHolder(from)
+		c.server.closeHolder(heaviest)
 		if err := canceled.Wait(ctx, time.After(handlePoll)); err != nil {
 			return err
 		}
@@ -50,9 +50,9 @@ func (s *sessions) reserve(ctx context.Context, c *conn) error {
 	return nil
 }
 
-// endOne ends a forgettable session of a tenant, and reports whether there was one.
-func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err error) {
-	x := s.forgetOne(from)
+// endForgettable ends a forgettable session of a tenant, and reports whether there was one.
+func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended bool, err error) {
+	x := s.forgetOne(owner)
 	if x == nil {
 		return false, nil
 	}
@@ -61,8 +61,8 @@ func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err er
 		if x.home == s {
 			return true, a.EndSession(ctx, x.id)
 		}
-		// Another store may be busy or broken, and must not prevent a session here. It
-		// forgets its session when it has too many.
+		// Another store may be busy or broken, and must not block the new session. Ignore
+		// its error: it forgets the session when it has too many.
 		ctx, cancel := context.WithTimeout(ctx, slowAfter)
 		defer cancel()
 		_ = a.EndSession(ctx, x.id)
@@ -70,16 +70,16 @@ func (s *sessions) endOne(ctx context.Context, from *tenant) (ended bool, err er
 	return true, nil
 }
 
-// forgetOne forgets and returns a session of a tenant, or returns nil. It first picks
-// sessions that were never used, then those left longest ago.
-func (s *sessions) forgetOne(from *tenant) *session {
+// forgetOne forgets a session of owner and returns it, or returns nil. It prefers sessions that
+// were never used, then the session that was closed longest ago.
+func (s *sessions) forgetOne(owner *tenant) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := &from.sessions
-	for _, l := range []*list.List{&f.unused, &f.begun, &f.left} {
+	f := &owner.sessions
+	for _, l := range []*list.List{&f.unused, &f.openUnused, &f.closedUsed} {
 		if first := l.Front(); first != nil {
 			x := first.Value.(*session)
-			if l == &f.begun && time.Since(x.start) < slowAfter {
+			if l == &f.openUnused && time.Since(x.begun) < slowAfter {
 				continue
 			}
 			x.home.remove(x)
@@ -99,12 +99,12 @@ func (s *sessions) remove(x *session) {
 }
 
 // moveToList puts a session at the end of a list, or in no list if to is nil. mu must be held.
-func (s *sessions) moveToList(x *session, to *list.List) {
-	if x.in != nil {
-		x.in.Remove(x.place)
+func (s *sessions) moveToList(x *session, dest *list.List) {
+	if x.list != nil {
+		x.list.Remove(x.place)
 	}
-	if x.in = to; to != nil {
-		x.place = to.PushBack(x)
+	if x.list = dest; dest != nil {
+		x.place = dest.PushBack(x)
 	}
 }
 
@@ -114,11 +114,11 @@ func (s *sessions) placeInList(x *session) {
 	switch {
 	case s.table[x.id] != x:
 	case x.conns == 0 && x.used:
-		s.moveToList(x, &f.left)
+		s.moveToList(x, &f.closedUsed)
 	case x.conns == 0:
 		s.moveToList(x, &f.unused)
 	case !x.used:
-		s.moveToList(x, &f.begun)
+		s.moveToList(x, &f.openUnused)
 	default:
 		s.moveToList(x, nil)
 	}

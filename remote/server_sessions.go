@@ -26,11 +26,11 @@ type sessions struct {
 	quotas *quotas
 	secret [16]byte // for tokens that the server issues
 
-	mu    *sync.Mutex         // shared by all spaces; locked after the mu of a session
-	table map[uint64]*session // that may be used
-	own   bool                // the server keeps sessions, because the store cannot
-	known bool                // own has been determined
-	last  uint64              // the last session that the server issued
+	mu          *sync.Mutex         // shared by all spaces; locked after the mu of a session
+	table       map[uint64]*session // sessions that may be used
+	serverKeeps bool                // whether the server keeps sessions, because the store cannot
+	isDecided   bool                // whether serverKeeps has been determined
+	lastIssued  uint64              // the last session that the server issued
 
 	unnumbered bool // ignore the numbers; set only by a test that must then fail
 }
@@ -39,38 +39,38 @@ type sessions struct {
 type session struct {
 	id          uint64
 	home        *sessions
-	serverKeeps bool // kept by the server
+	serverKeeps bool // whether the server keeps the session, instead of the store
 	tenant      *tenant
 	ended       atomic.Bool // ended by its client, perhaps over a newer connection
 
 	// The mu of sessions guards these fields.
 	conns int  // number of connections that have the session open
-	used  bool // an operation was applied
-	start time.Time
-	place *list.Element // in one of the peer's lists; nil if the session must be kept
-	in    *list.List
+	used  bool // whether an operation was applied
+	begun time.Time
+	place *list.Element // position in the list
+	list  *list.List    // one of the tenant's lists; nil if the session must be kept
 
 	// mu is held while an operation is applied, and locked before the mu of sessions.
-	// Operations of a session are applied one after the other. After a newer connection
-	// has used the session, operations from older connections are refused, because the
-	// client has abandoned those.
+	// Operations of a session are applied one after the other. Once a newer connection has
+	// used the session, operations from older connections are refused, because the client has
+	// abandoned those connections.
 	mu    sync.Mutex
 	owner uint64 // the connection of the last operation
 
-	counted bool   // the session began here, or applied counts all its operations
+	counted bool   // whether applied counts all operations; false until a session from another server has applied one
 	applied uint64 // highest number of an operation that may have been applied
 
 	last      sessiontab.Operation // last operation applied, if the server keeps the session
-	uncertain error                // the error of last if its outcome is unknown
+	uncertain error                // error of the last operation if its outcome is unknown
 }
 
 func (s *sessions) init(p *space, l *quotas, mu *sync.Mutex, incarnation uint32) error {
 	store := p.store
 	s.space, s.store, s.quotas, s.mu = p, store, l, mu
 	s.table = map[uint64]*session{}
-	s.last = uint64(incarnation) << 32
+	s.lastIssued = uint64(incarnation) << 32
 	_, can := store.(partd.Applier)
-	s.own, s.known = !can, !can
+	s.serverKeeps, s.isDecided = !can, !can
 	_, err := rand.Read(s.secret[:])
 	return err
 }
@@ -80,18 +80,18 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	if err := s.reserve(ctx, c); err != nil {
 		return nil, token, err
 	}
-	x = &session{home: s, tenant: c.tenant, start: time.Now(), counted: true}
+	x = &session{home: s, tenant: c.tenant, begun: time.Now(), counted: true}
 	defer func() {
 		if err != nil {
 			s.quotas.add(c.tenant, knownSessions, -1)
 		}
 	}()
-	if a, ok := s.store.(partd.Applier); ok && !s.isOwn() {
+	if a, ok := s.store.(partd.Applier); ok && !s.serverKeepsSessions() {
 		x.id, err = a.NewSession(ctx)
-		// The store may be another server. For that server, all sessions belong to one
-		// connection.
+		// The store may be a Client, whose server counts all sessions against one
+		// connection. If that server has too many, end one of them and retry.
 		for errors.Is(err, ErrBusy) {
-			if ended, e := s.endOne(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
+			if ended, e := s.endForgettable(ctx, s.quotas.heaviest(knownSessions, c.tenant, 0)); !ended || e != nil {
 				break
 			}
 			x.id, err = a.NewSession(ctx)
@@ -109,8 +109,8 @@ func (s *sessions) issue(ctx context.Context, c *conn) (x *session, token partd.
 	s.decide(x.serverKeeps)
 	s.mu.Lock()
 	if x.serverKeeps {
-		s.last++
-		x.id = s.last
+		s.lastIssued++
+		x.id = s.lastIssued
 	}
 	s.table[x.id] = x
 	s.open(c, x)
@@ -147,7 +147,7 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
 		own := partd.NewSessionToken(s.secret[:], id)
-		if !s.isOwn() {
+		if !s.serverKeepsSessions() {
 			var err error
 			if own, err = s.token(ctx, id); err != nil {
 				return err
@@ -155,7 +155,7 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 		}
 		return tokenFor(user, own).Check(id, token)
 	}
-	if g, ok := s.store.(partd.SessionGuard); ok && !s.isOwn() {
+	if g, ok := s.store.(partd.SessionGuard); ok && !s.serverKeepsSessions() {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
@@ -163,10 +163,10 @@ func (s *sessions) check(ctx context.Context, user string, id uint64, token part
 	return partd.NewSessionToken(s.secret[:], id).Check(id, token)
 }
 
-func (s *sessions) isOwn() bool {
+func (s *sessions) serverKeepsSessions() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known && s.own
+	return s.isDecided && s.serverKeeps
 }
 
 // decide records whether the server or the store keeps sessions. A layer may have the
@@ -174,25 +174,25 @@ func (s *sessions) isOwn() bool {
 func (s *sessions) decide(inServer bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.known {
-		s.own, s.known = inServer, true
+	if !s.isDecided {
+		s.serverKeeps, s.isDecided = inServer, true
 	}
 }
 
 // open records that a connection may use a session. mu must be held.
 func (s *sessions) open(c *conn, x *session) {
-	if c.used == nil {
-		c.used = map[uint64]*session{}
+	if c.openSessions == nil {
+		c.openSessions = map[uint64]*session{}
 	}
-	c.used[x.id] = x
-	c.sessions.Store(int64(len(c.used)))
+	c.openSessions[x.id] = x
+	c.sessionCount.Store(int64(len(c.openSessions)))
 	x.conns++
 	s.placeInList(x)
 }
 
 // enter lets a connection use a session whose token it presents.
 func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.SessionToken) error {
-	if id == 0 || c.used[id] != nil {
+	if id == 0 || c.openSessions[id] != nil {
 		return nil
 	}
 	if err := s.check(ctx, c.access.user.User, id, token); err != nil {
@@ -202,7 +202,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 	defer s.mu.Unlock()
 	x := s.table[id]
 	if x == nil {
-		if s.known && s.own {
+		if s.isDecided && s.serverKeeps {
 			return fmt.Errorf("session %d: %w", id, partd.ErrSessionExpired)
 		}
 		s.mu.Unlock()
@@ -214,7 +214,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 		if x = s.table[id]; x != nil { // another connection entered it in the meantime
 			s.quotas.add(c.tenant, knownSessions, -1)
 		} else {
-			x = &session{id: id, home: s, tenant: c.tenant, start: time.Now(), used: true}
+			x = &session{id: id, home: s, tenant: c.tenant, begun: time.Now(), used: true}
 			s.table[id] = x
 		}
 	}
@@ -224,7 +224,7 @@ func (s *sessions) enter(ctx context.Context, c *conn, id uint64, token partd.Se
 
 // end forgets a session that is open on the connection.
 func (s *sessions) end(ctx context.Context, c *conn, id uint64) error {
-	x := c.used[id]
+	x := c.openSessions[id]
 	if x == nil {
 		return nil
 	}
@@ -251,7 +251,7 @@ func (s *sessions) close() {
 }
 
 func (s *sessions) leave(c *conn) {
-	for _, x := range c.used {
+	for _, x := range c.openSessions {
 		s.forget(c, x)
 	}
 }
@@ -260,10 +260,10 @@ func (s *sessions) leave(c *conn) {
 func (s *sessions) forget(c *conn, x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(c.used, x.id)
-	c.sessions.Store(int64(len(c.used)))
+	delete(c.openSessions, x.id)
+	c.sessionCount.Store(int64(len(c.openSessions)))
 	x.conns--
 	s.placeInList(x)
 }
 
-var errGivenUp = errors.New("the session continues on a newer connection")
+var errSuperseded = errors.New("the session continues on a newer connection")

@@ -176,7 +176,7 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 		k := newCall(opNamespaces)
 		k.buf = appendText(k.buf, after)
 		if err := c.do(ctx, k); err != nil {
-			return nil, c.errorf("namespaces", err)
+			return nil, c.wrapError("namespaces", err)
 		}
 		d := &decoder{b: k.reply}
 		next, n := d.text(), d.u32()
@@ -184,7 +184,7 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 			all = append(all, NamespaceInfo{Name: d.text(), DiskBytes: int64(d.u64()), LastUsed: time.Unix(int64(d.u64()), 0)})
 		}
 		if err := d.end(); err != nil {
-			return nil, c.errorf("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
+			return nil, c.wrapError("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
 		}
 		more = k.replyFlags&flagMore != 0 && next > after
 		after = next

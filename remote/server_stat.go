@@ -8,12 +8,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// statistics caches the last answer to stat, because some stores must read everything for
-// it. Without changes by this server, the answer stays valid for ten times as long as it
-// took, because other processes may change the store.
+// statistics caches the last answer to stat, because some stores must read everything to compute
+// it. The answer is valid until this server changes the store, but at most ten times as long as
+// computing it took, because other processes may also change the store.
 type statistics struct {
 	changes  atomic.Uint64 // number of finished changes
-	counting semaphore     // counts one at a time
+	counting semaphore     // held while computing the answer
 
 	last          partd.Stats
 	changesBefore uint64 // the value of changes before the count

@@ -18,8 +18,8 @@ type upload struct {
 	charged int64
 	err     error // error of a part
 
-	timer *time.Timer // ends the connection; nil while nothing is held
-	timed int         // length of the body when the timer was set
+	timer    *time.Timer // ends the connection; nil while nothing is held
+	timedLen int         // length of the body when the timer was last set
 }
 
 // uploadStep is the number of bytes that must arrive within StallTimeout, plus a second
@@ -28,24 +28,24 @@ const uploadStep = 512 << 10
 
 // watch sets the timer when the upload begins and at each step.
 func (u *upload) watch(c *conn) {
-	timeout := c.server.opts.StallTimeout + c.server.partTime
+	timeout := c.server.opts.StallTimeout + c.server.partTimeout
 	switch {
 	case u.timer == nil:
 		u.timer = time.AfterFunc(timeout, func() {
-			c.server.meters.closedFaulty.Add(1)
+			c.server.meters.faultyConns.Add(1)
 			c.server.opts.Logger.Warn("connection closed: an upload stalled", "peer", peerName(c.nc))
 			c.abort()
 		})
-	case len(u.body)-u.timed >= uploadStep || u.timed == 0:
+	case len(u.body)-u.timedLen >= uploadStep || u.timedLen == 0:
 		u.timer.Reset(timeout)
 	default:
 		return
 	}
-	u.timed = len(u.body)
+	u.timedLen = len(u.body)
 }
 
-// add adds a part: the upload's number, the length of the whole body, the part's offset
-// in it, and the bytes.
+// add adds a part to the upload with the given id. total is the length of the whole body, and
+// offset the part's position in it.
 func (u *upload) add(c *conn, id, total, offset uint64, data []byte) error {
 	if offset == 0 {
 		u.drop(c)
@@ -68,7 +68,7 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 	case u.charged > 0 && total != uint64(u.charged):
 		return fmt.Errorf("%w: upload %d claims %d bytes, but claimed %d before", ErrBadRequest, id, total, u.charged)
 	case total > limit:
-		return fmt.Errorf("%w: the operation has %d bytes, but the server's memory allows %d: divide it", partd.ErrTooLarge, total, limit)
+		return fmt.Errorf("%w: the operation has %d bytes, but the server's memory allows %d: split the operation", partd.ErrTooLarge, total, limit)
 	}
 	if u.charged == 0 {
 		// Take the whole length at once, so that the upload can finish.
@@ -90,11 +90,11 @@ func (u *upload) accept(c *conn, id, total, offset uint64, data []byte) error {
 func (u *upload) stopWatch() {
 	if u.timer != nil {
 		u.timer.Stop()
-		u.timer, u.timed = nil, 0
+		u.timer, u.timedLen = nil, 0
 	}
 }
 
-// takeRequest returns the whole body for the request that names it.
+// takeRequest returns the uploaded body that a request refers to.
 func (u *upload) takeRequest(request []byte) ([]byte, error) {
 	d := &decoder{b: request}
 	id, total := d.u64(), d.u64()

@@ -8,15 +8,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// value is a value or its beginning.
+// value is a whole value or its first bytes.
 type value struct {
 	data []byte        // the end of buf, or the store's own memory
 	buf  []byte        // the caller's buffer, possibly enlarged
 	rest io.ReadCloser // the rest of the value; nil if data is everything
 }
 
-// readValue reads a value up to limit. If the store can stream, the value is appended
-// to buf. Otherwise it is returned whole.
+// readValue reads at most limit bytes of a value. If the store can stream, readValue appends
+// them to buf. Otherwise it returns the whole value in the store's own memory.
 func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int, a *allowance) (value, error) {
 	opener, ok := s.store.(partd.Opener)
 	if !ok {
@@ -24,7 +24,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 	}
 	if a.account.quotas.isCrowded() {
 		// A request should not keep a reader open while it waits for memory.
-		if err := a.raise(free + 1); err != nil {
+		if err := a.raise(uncharged + 1); err != nil {
 			return value{}, err
 		}
 	}
@@ -51,7 +51,7 @@ func (s *space) readValue(ctx context.Context, key string, buf []byte, limit int
 // getValue gets a whole value. Its size is known, and charged, only once it is in memory.
 // The next getValue then waits until memory use is within the budget again.
 func (s *space) getValue(ctx context.Context, key string, buf []byte, a *allowance) (value, error) {
-	if err := a.raise(free + 1); err != nil {
+	if err := a.raise(uncharged + 1); err != nil {
 		return value{}, err
 	}
 	values, err := s.store.Get(ctx, key)

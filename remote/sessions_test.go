@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestTooManySessions floods a server with sessions, kept by the server or by its store.
-// A session in use stays, even while its client is disconnected, and the number per
-// connection is limited. If all sessions are open, a new client gets ErrBusy.
+// TestTooManySessions creates too many sessions, kept by the server or by its store. The number
+// of sessions per connection must be limited, and a used session must survive even while its client
+// is disconnected. If all sessions are open, a new one must fail with ErrBusy.
 func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
@@ -28,10 +28,10 @@ func TestTooManySessions(t *testing.T) {
 			c, idle := dial(t, url, nil), dial(t, url, nil)
 			must(t, c.Append(ctx, entry("k", "1")))
 			must(t, idle.Append(ctx, entry("k", "2")))
-			begun := c.ops.session
+			original := c.ops.session
 			l := idle.link
 			l.abort()
-			<-l.ended
+			<-l.done
 			for range 11 {
 				flooder := dial(t, url, nil)
 				for range maxConnSessions {
@@ -39,18 +39,18 @@ func TestTooManySessions(t *testing.T) {
 					must(t, err)
 				}
 				if _, err := flooder.NewSession(ctx); !errors.Is(err, ErrBusy) {
-					t.Errorf("session %d of a connection: %v", maxConnSessions+1, err)
+					t.Errorf("NewSession number %d of a connection = %v, want ErrBusy", maxConnSessions+1, err)
 				}
 				must(t, flooder.Close())
 			}
 			must(t, c.Append(ctx, entry("k", "3")))
 			must(t, idle.Append(ctx, entry("k", "4")))
-			if c.ops.session != begun {
-				t.Error("the session in use was forgotten")
+			if c.ops.session != original {
+				t.Error("the server forgot a session in use")
 			}
 			v, err := c.Get(ctx, "k")
 			if must(t, err); string(v[0]) != "1234" {
-				t.Errorf("the store has %q", v[0])
+				t.Errorf("the store has %q, want 1234", v[0])
 			}
 			op := partd.Operation{Entries: []partd.Entry{entry("flood", "v")}}
 			busy := false
@@ -66,13 +66,13 @@ func TestTooManySessions(t *testing.T) {
 				}
 			}
 			if !busy {
-				t.Errorf("more than %d sessions are open", maxSessions)
+				t.Errorf("NewSession succeeded with more than %d open sessions, want ErrBusy", maxSessions)
 			}
 			must(t, c.Append(ctx, entry("k", "5")))
 			s.sessions.mu.Lock()
 			defer s.sessions.mu.Unlock()
 			if n := len(s.sessions.table); n > maxSessions {
-				t.Errorf("%d sessions are known", n)
+				t.Errorf("the server knows %d sessions, want at most %d", n, maxSessions)
 			}
 		})
 	}
@@ -91,11 +91,11 @@ func TestGuessedSession(t *testing.T) {
 			for n := uint64(2); n < 4; n++ {
 				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
-					t.Errorf("operation %d in another client's session: %v", n, err)
+					t.Errorf("Apply of operation %d in another client's session = %v, want ErrSessionExpired", n, err)
 				}
 			}
 			if err := attacker.CheckSession(ctx, victim.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
-				t.Errorf("a wrong token: %v", err)
+				t.Errorf("CheckSession with a wrong token = %v, want ErrSessionExpired", err)
 			}
 			must(t, attacker.EndSession(ctx, victim.ops.session)) // has no effect
 			must(t, victim.Append(ctx, entry("k", "2")))
@@ -108,25 +108,25 @@ func TestGuessedSession(t *testing.T) {
 			}
 			v, err := victim.Pop(ctx, "p")
 			if must(t, err); string(v[0]) != "popped" {
-				t.Errorf("the victim popped %q", v[0])
+				t.Errorf("the victim popped %q, want popped", v[0])
 			}
 			read := newCall(opPopRead)
 			read.session, read.seq = victim.ops.session, 1
 			read.u64(0)
 			if err := attacker.do(ctx, read); err == nil {
-				t.Error("another client's popped value was read")
+				t.Error("the attacker could read the victim's popped value")
 			}
 			v, err = victim.Get(ctx, "k", "x")
 			if must(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
-				t.Errorf("the store has %q", v)
+				t.Errorf("the store has %q, want 12 and nothing", v)
 			}
 		})
 	}
 }
 
-// TestHelloOfAnotherKind checks the errors for the hello of an old client, for one with a
-// namespace, and for one with a credential.
-func TestHelloOfAnotherKind(t *testing.T) {
+// TestInvalidHello checks the errors for hello requests of an old client, with a namespace, with a
+// credential, and with missing fields. It also checks scans of invalid parts.
+func TestInvalidHello(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	tail := make([]byte, 4+8+16)
 	for _, c := range []struct {
@@ -144,22 +144,22 @@ func TestHelloOfAnotherKind(t *testing.T) {
 		k.buf = append(k.buf, c.body...)
 		err := client.do(t.Context(), k)
 		if !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("hello %q: %v", c.body, err)
+			t.Errorf("hello with the body %q = %v, want %v with %q", c.body, err, c.is, c.text)
 		}
 	}
-	for _, wrong := range [][2]uint32{{4, 4}, {0, 0}, {0, partd.MaxParts + 1}, {1 << 31, 1<<32 - 1}} {
+	for _, invalid := range [][2]uint32{{4, 4}, {0, 0}, {0, partd.MaxParts + 1}, {1 << 31, 1<<32 - 1}} {
 		part := newCall(opScan)
-		part.u32(wrong[0])
-		part.u32(wrong[1])
+		part.u32(invalid[0])
+		part.u32(invalid[1])
 		if err := dial(t, url, nil).do(t.Context(), part); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "numbered from 0") {
-			t.Errorf("a scan of part %d of %d: %v", wrong[0], wrong[1], err)
+			t.Errorf("scan of part %d of %d = %v, want ErrBadRequest", invalid[0], invalid[1], err)
 		}
 	}
 }
 
-// TestGivenUpConnection checks that nothing is applied that arrives over the older of two
-// connections of a session.
-func TestGivenUpConnection(t *testing.T) {
+// TestSupersededConnection checks that the server does not apply an operation that arrives over the
+// older of two connections of a session.
+func TestSupersededConnection(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)
 	older, newer := dial(t, url, nil), dial(t, url, nil)
@@ -174,10 +174,10 @@ func TestGivenUpConnection(t *testing.T) {
 	must(t, err)
 	must(t, newer.CheckSession(ctx, session, token))
 	must(t, apply(newer, ctx, 2))
-	// The older connection is closed, and the client returns over a newer one.
+	// The server closes the older connection, and the client sends the operation over a new one.
 	must(t, apply(older, ctx, 3))
 	v, err := newer.Get(ctx, "k")
 	if must(t, err); string(v[0]) != "123" {
-		t.Errorf("the store has %q", v[0])
+		t.Errorf("the store has %q, want 123", v[0])
 	}
 }

@@ -25,27 +25,27 @@ func TestNoServer(t *testing.T) {
 	for range 2 {
 		begin := time.Now()
 		if _, err := c.Get(ctx, "k"); !errors.Is(err, syscall.ECONNREFUSED) {
-			t.Errorf("get without a server: %v", err)
+			t.Errorf("Get without a server = %v, want ECONNREFUSED", err)
 		}
 		if d := time.Since(begin); d < 100*time.Millisecond || d > 10*time.Second {
-			t.Errorf("the calls took %v", d)
+			t.Errorf("Get without a server took %v, want about 200 ms", d)
 		}
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	if err := c.Append(short, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("append without a server: %v", err)
+		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
 	}
 	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("dial without a server: %v", err)
+		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
 	}
 }
 
-// TestShutdown checks that requests in progress finish.
+// TestShutdown checks that Shutdown waits for requests in progress.
 func TestShutdown(t *testing.T) {
 	ctx := context.Background()
 	inner := partd.NewDict()
-	store := &faulty{Partd: inner, wait: make(chan struct{})}
+	store := &faulty{Partd: inner, unblock: make(chan struct{})}
 	s, err := NewServer(store, nil)
 	must(t, err)
 	l, err := Listen("tcp://127.0.0.1:0")
@@ -60,26 +60,26 @@ func TestShutdown(t *testing.T) {
 	go func() { ended <- s.Shutdown(ctx) }()
 	select {
 	case <-ended:
-		t.Error("Shutdown does not wait for requests in progress")
+		t.Error("Shutdown returned while a request was in progress")
 	case <-time.After(50 * time.Millisecond):
 	}
-	close(store.wait)
+	close(store.unblock)
 	must(t, <-appended)
 	must(t, <-ended)
 	must(t, <-served)
 	must(t, s.Shutdown(ctx))
 	if err := s.Serve(ctx, l); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("Serve after Shutdown: %v", err)
+		t.Errorf("Serve after Shutdown = %v, want ErrClosed", err)
 	}
 	if v, err := inner.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
-		t.Errorf("the store has %q, %v", v, err)
+		t.Errorf("the store has %q, %v, want v", v, err)
 	}
 }
 
-// TestShutdownIsBounded checks that Shutdown ends with its context although the store
+// TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store
 // hangs.
 func TestShutdownIsBounded(t *testing.T) {
-	store := &faulty{Partd: partd.NewDict(), wait: make(chan struct{})}
+	store := &faulty{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, err := NewServer(store, nil)
 	must(t, err)
 	l, err := Listen("tcp://127.0.0.1:0")
@@ -93,13 +93,13 @@ func TestShutdownIsBounded(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("Shutdown = %v, want DeadlineExceeded", err)
 	}
 	if d := time.Since(begin); d > 10*time.Second {
-		t.Errorf("Shutdown took %v", d)
+		t.Errorf("Shutdown took %v, want about 100 ms", d)
 	}
 	// The store's own error reaches the client if the server can still send it.
 	if err := <-appended; !errors.Is(err, partd.ErrUnknownOutcome) && (err == nil || !strings.Contains(err.Error(), "context canceled")) {
-		t.Errorf("an interrupted append: %v", err)
+		t.Errorf("the interrupted Append = %v, want ErrUnknownOutcome or the store's error", err)
 	}
 }

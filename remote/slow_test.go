@@ -36,7 +36,7 @@ func TestSlowReaderIsServed(t *testing.T) {
 				time.Sleep(time.Second / 4)
 			}
 			if err := <-done; served != (err == nil) {
-				t.Errorf("a reader of %d bytes a second got %d of %d: %v", rate, got, size, err)
+				t.Errorf("write to a reader of %d bytes per second = %v after %d of %d bytes, want success: %t", rate, err, got, size, served)
 			}
 			must(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
 		})
@@ -64,7 +64,7 @@ func (s *stuck) Close() error {
 	return s.Conn.Close()
 }
 
-// TestCloseIsBounded checks that Close returns although the server no longer reads.
+// TestCloseIsBounded checks that Close returns even if the server no longer reads.
 func TestCloseIsBounded(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
@@ -81,7 +81,7 @@ func TestCloseIsBounded(t *testing.T) {
 	case err := <-done:
 		must(t, err)
 	case <-time.After(10 * closeTimeout):
-		t.Error("Close waits forever for a server that does not read")
+		t.Error("Close still waits for a server that does not read, after ten times closeTimeout")
 		must(t, s.Close())
 		must(t, <-done)
 	}
@@ -96,11 +96,11 @@ func TestReconnectingHasJitter(t *testing.T) {
 		wait, err := c.nextPause()
 		must(t, err)
 		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
-			t.Errorf("a client waits %v", wait)
+			t.Errorf("nextPause = %v, want %v to %v", wait, lastBackoff/2, lastBackoff)
 		}
 	}
 	if len(waits) < 50 {
-		t.Errorf("100 clients have only %d different waits", len(waits))
+		t.Errorf("100 calls of nextPause returned %d different durations, want at least 50", len(waits))
 	}
 }
 
@@ -108,7 +108,7 @@ func TestReconnectingHasJitter(t *testing.T) {
 // partd-server, half of 16 MiB.
 func TestListsWithLittleMemory(t *testing.T) {
 	ctx := t.Context()
-	for _, name := range []string{"dict", "log"} { // files of 4,000 keys take long to make
+	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys
 		t.Run(name, func(t *testing.T) {
 			store := stores[name](t)
 			value := make([]byte, 2500)
@@ -129,7 +129,7 @@ func TestListsWithLittleMemory(t *testing.T) {
 				bytes += len(chunk.Data)
 			}
 			if keys != len(entries) || bytes != len(entries)*len(value) {
-				t.Errorf("%d keys listed and %d bytes scanned", keys, bytes)
+				t.Errorf("listed %d keys and scanned %d bytes, want %d and %d", keys, bytes, len(entries), len(entries)*len(value))
 			}
 		})
 	}

@@ -11,12 +11,12 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// replaced is a store whose value is replaced by a longer one after its reader was read
-// to the end, or to some point.
+// replaced is a store that replaces a value once a reader of the value has read more than after
+// bytes, or all of them.
 type replaced struct {
 	partd.Partd
 	after int
-	value []byte
+	value []byte // the new value; nil once it is stored
 }
 
 func (s *replaced) Open(ctx context.Context, key string) (io.ReadCloser, error) {
@@ -24,23 +24,24 @@ func (s *replaced) Open(ctx context.Context, key string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	watch := &replacing{ReadCloser: r, s: s, key: key}
+	watched := &replacing{ReadCloser: r, s: s, key: key}
 	if _, ok := r.(partd.Rewinder); ok {
-		return &rewound{watch}, nil
+		return &rewindable{watched}, nil
 	}
-	return watch, nil
+	return watched, nil
 }
 
+// replacing is a reader of a replaced store.
 type replacing struct {
 	io.ReadCloser
 	s   *replaced
 	key string
-	got int
+	n   int // bytes read
 }
 
 func (r *replacing) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if r.got += n; r.s.value != nil && (err == io.EOF || r.got > r.s.after) {
+	if r.n += n; r.s.value != nil && (err == io.EOF || r.n > r.s.after) {
 		value := r.s.value
 		r.s.value = nil
 		ctx := context.Background()
@@ -51,12 +52,12 @@ func (r *replacing) Read(p []byte) (int, error) {
 	return n, err
 }
 
-type rewound struct{ *replacing }
+type rewindable struct{ *replacing }
 
-func (r *rewound) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
+func (r *rewindable) Rewind() error { return r.ReadCloser.(partd.Rewinder).Rewind() }
 
-// TestPythonGetIsOneSnapshot checks that an answer never contains a part of an append,
-// even if a large value is replaced while its length is being determined.
+// TestPythonGetIsOneSnapshot checks that an answer never mixes an old and a new value, even if a
+// large value is replaced while its length is being determined.
 func TestPythonGetIsOneSnapshot(t *testing.T) {
 	ctx := t.Context()
 	const size = defaultPage + 1<<20
@@ -79,14 +80,14 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 	} {
 		for label, after := range map[string]int{"early": 1, "at its end": 1 << 60} {
 			t.Run(name+"/"+label, func(t *testing.T) {
-				old, young := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("n"), 2*size)
-				store := &replaced{open(t), after, young}
-				must(t, store.Append(ctx, partd.Entry{Key: "k", Value: old}))
+				oldValue, newValue := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("n"), 2*size)
+				store := &replaced{open(t), after, newValue}
+				must(t, store.Append(ctx, partd.Entry{Key: "k", Value: oldValue}))
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))
 				// The first value is the whole old value, the last the whole new one.
-				p.wantBytes(joinBytes(message(string(old), "x")[:9+size], message("", string(young)), acked))
+				p.wantBytes(joinBytes(message(string(oldValue), "x")[:9+size], message("", string(newValue)), acked))
 			})
 		}
 	}

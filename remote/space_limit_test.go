@@ -10,33 +10,32 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// switched is a SpaceLimit that can be switched on.
+// switched is a SpaceLimit that refuses all changes while full is set.
 type switched struct {
 	full     atomic.Bool
-	underWay atomic.Int64
-	taken    atomic.Int64
+	pending  atomic.Int64 // bytes of admitted changes in progress
+	admitted atomic.Int64 // bytes of all admitted changes
 }
 
 func (r *switched) Admit(entries int, bytes int64) (int64, error) {
 	if r.full.Load() {
 		return 0, syscall.EDQUOT
 	}
-	r.underWay.Add(bytes)
-	r.taken.Add(bytes)
+	r.pending.Add(bytes)
+	r.admitted.Add(bytes)
 	return bytes, nil
 }
 
-func (r *switched) Done(taken int64) { r.underWay.Add(-taken) }
+func (r *switched) Done(admitted int64) { r.pending.Add(-admitted) }
 
-// TestSpaceLimit checks that only changes that need space are refused. A resent change
-// whose answer was lost is still answered as applied. Otherwise its client would repeat
-// it later.
+// TestSpaceLimit checks that a full limit refuses only changes that need space. A resent change
+// that was applied must still be answered as applied. Otherwise its client would repeat it later.
 func TestSpaceLimit(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			store, room := open(t), &switched{}
-			s, url := serve(t, store, &ServerOptions{SpaceLimit: room})
+			store, limit := open(t), &switched{}
+			s, url := serve(t, store, &ServerOptions{SpaceLimit: limit})
 			c := dial(t, url, nil)
 			must(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
 			id, err := c.NewSession(ctx)
@@ -44,45 +43,45 @@ func TestSpaceLimit(t *testing.T) {
 			op := func(value string) partd.Operation { return partd.Operation{Entries: []partd.Entry{entry("k", value)}} }
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4"))
 			must(t, err)
-			if n := room.taken.Load(); n != 8 || room.underWay.Load() != 0 {
-				t.Errorf("%d bytes were admitted, %d are in progress", n, room.underWay.Load())
+			if n := limit.admitted.Load(); n != 8 || limit.pending.Load() != 0 {
+				t.Errorf("%d bytes were admitted and %d are pending, want 8 and 0", n, limit.pending.Load())
 			}
-			room.full.Store(true)
-			refused := func(label string, err error) {
+			limit.full.Store(true)
+			expectRefused := func(label string, err error) {
 				t.Helper()
 				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) {
-					t.Errorf("%s: %v", label, err)
+					t.Errorf("%s without space = %v, want EDQUOT", label, err)
 				}
 			}
-			refused("append", c.Append(ctx, entry("k", "5")))
-			refused("set", c.Set(ctx, "s", []byte("5")))
-			refused("set once", c.SetOnce(ctx, "new", []byte("5")))
-			fresh := dial(t, url, nil)
-			refused("append of a new session", fresh.Append(ctx, entry("k", "5")))
+			expectRefused("Append", c.Append(ctx, entry("k", "5")))
+			expectRefused("Set", c.Set(ctx, "s", []byte("5")))
+			expectRefused("SetOnce", c.SetOnce(ctx, "new", []byte("5")))
+			other := dial(t, url, nil)
+			expectRefused("Append in a new session", other.Append(ctx, entry("k", "5")))
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("5"))
-			refused("the next operation", err)
+			expectRefused("Apply of the next operation", err)
 			if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4")); applied || err != nil {
-				t.Errorf("a resent applied change: %v, %v", applied, err)
+				t.Errorf("Apply of an applied operation without space = %v, %v, want false, nil", applied, err)
 			}
 			if v, err := c.Pop(ctx, "p"); err != nil || string(v[0]) != "2" {
-				t.Errorf("pop: %q, %v", v, err)
+				t.Errorf("Pop without space = %q, %v, want 2", v, err)
 			}
 			must(t, c.Delete(ctx, "s"))
 			v, err := c.Get(ctx, "k", "s", "new", "p")
 			if must(t, err); string(v[0]) != "14" || len(v[1])+len(v[2])+len(v[3]) > 0 {
-				t.Errorf("the store has %q", v)
+				t.Errorf("without space, the store has %q, want 14", v)
 			}
-			room.full.Store(false)
-			must(t, errors.Join(fresh.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
+			limit.full.Store(false)
+			must(t, errors.Join(other.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
 			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8"))
 			must(t, err)
 			if v, err = c.Get(ctx, "k"); err != nil || string(v[0]) != "14678" {
-				t.Errorf("once there is space the store has %q, %v", v, err)
+				t.Errorf("with space again, the store has %q, %v, want 14678", v, err)
 			}
-			room.full.Store(true)
+			limit.full.Store(true)
 			must(t, c.Drop(ctx))
 			if n := s.meters.storeErrors.Load(); n != 0 {
-				t.Errorf("without space, %d requests count as errors of the store", n)
+				t.Errorf("%d refused requests count as errors of the store, want 0", n)
 			}
 		})
 	}
@@ -100,15 +99,15 @@ func TestSpaceLimitAfterRestart(t *testing.T) {
 	must(t, err)
 	_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
 	must(t, err)
-	room := &switched{}
-	room.full.Store(true)
-	_, next := serve(t, store, &ServerOptions{SpaceLimit: room})
+	limit := &switched{}
+	limit.full.Store(true)
+	_, next := serve(t, store, &ServerOptions{SpaceLimit: limit})
 	p.target.Store(&next)
 	p.cut()
 	if applied, err := c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op); applied || err != nil {
-		t.Errorf("an applied change, resent to the next server: %v, %v", applied, err)
+		t.Errorf("Apply of an applied operation at the next server = %v, %v, want false, nil", applied, err)
 	}
 	if _, err := c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op); !errors.Is(err, syscall.EDQUOT) {
-		t.Errorf("the next operation: %v", err)
+		t.Errorf("Apply of the next operation = %v, want EDQUOT", err)
 	}
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// memSpaces are namespaces in memory.
+// memSpaces implements Namespaces in memory.
 type memSpaces struct {
 	mu     sync.Mutex
 	stores map[string]partd.Partd
-	used   map[string]int
+	refs   map[string]int // number of uses, by name
 	closed bool
 }
 
@@ -25,16 +25,16 @@ func (m *memSpaces) Acquire(name string) (partd.Partd, func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stores == nil {
-		m.stores, m.used = map[string]partd.Partd{}, map[string]int{}
+		m.stores, m.refs = map[string]partd.Partd{}, map[string]int{}
 	}
 	if m.stores[name] == nil {
 		m.stores[name] = partd.NewDict()
 	}
-	m.used[name]++
+	m.refs[name]++
 	return m.stores[name], func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.used[name]--
+		m.refs[name]--
 	}
 }
 
@@ -59,8 +59,8 @@ func (m *memSpaces) Close(context.Context) error {
 	return nil
 }
 
-// TestNamespaces checks that values, sizes, drops, sessions and popped values of a
-// namespace are separate from others.
+// TestNamespaces checks that namespaces have separate values, sizes, drops, sessions and popped
+// values.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -75,10 +75,10 @@ func TestNamespaces(t *testing.T) {
 	for i, c := range []*Client{base, a, b} {
 		values, err := c.Get(ctx, "k")
 		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
-			t.Errorf("client %d reads %q", i, values[0])
+			t.Errorf("Get by client %d = %q", i, values[0])
 		}
 		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
-			t.Errorf("client %d: %+v, %v", i, st, err)
+			t.Errorf("Stat by client %d = %+v, %v, want %d bytes", i, st, err, len(values[0]))
 		}
 	}
 	session, err := a.NewSession(ctx)
@@ -86,24 +86,24 @@ func TestNamespaces(t *testing.T) {
 	token, err := a.SessionToken(ctx, session)
 	must(t, err)
 	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a session continues in another namespace: %v", err)
+		t.Errorf("CheckSession in another namespace = %v, want ErrSessionExpired", err)
 	}
 	values, err := a.Pop(ctx, "k")
 	if must(t, err); string(values[0]) != "11" {
-		t.Errorf("popped %q", values[0])
+		t.Errorf("Pop = %q, want 11", values[0])
 	}
 	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
 		if _, err := Dial(ctx, url+bad, nil); err == nil {
-			t.Errorf("the namespace %q is accepted", bad)
+			t.Errorf("Dial with the invalid namespace %q succeeded", bad)
 		}
 	}
 	list, err := base.Namespaces(ctx)
 	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
-		t.Errorf("the namespaces are %+v", list)
+		t.Errorf("Namespaces = %+v, want a and b", list)
 	}
 	_, plain := serve(t, partd.NewDict(), nil)
 	if _, err := Dial(ctx, plain+"/a", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a server without namespaces: %v", err)
+		t.Errorf("Dial with a namespace to a server without namespaces = %v, want ErrUnsupported", err)
 	}
 	must(t, a.Close())
 	must(t, b.Close())
@@ -118,15 +118,15 @@ func TestNamespaces(t *testing.T) {
 		must(t, reconnected.Close())
 	}
 	must(t, s.Shutdown(ctx))
-	for name, n := range spaces.used {
+	for name, n := range spaces.refs {
 		if n != 0 && name != "c" || !spaces.closed {
-			t.Errorf("the namespace %s is in use %d times after its clients have disconnected", name, n)
+			t.Errorf("after Shutdown, the namespace %s has %d uses, and closed is %t", name, n, spaces.closed)
 		}
 	}
 }
 
-// TestManyNamespacesListed checks that a listing of more namespaces than fit an answer
-// contains only those where the user has the right admin.
+// TestManyNamespacesListed checks that a listing of more namespaces than fit in an answer contains
+// only the namespaces where the user has the right admin.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -139,19 +139,19 @@ func TestManyNamespacesListed(t *testing.T) {
 			rights[name] = RightAdmin
 		}
 	}
-	u := &users{does: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}}}
+	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
 	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
 	if must(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
-		t.Errorf("%d namespaces are listed", len(list))
+		t.Errorf("Namespaces returned %d namespaces, want every third of %d", len(list), 3*listPageSize)
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a user without the right admin: %v", err)
+		t.Errorf("Namespaces without the right admin = %v, want ErrPermission", err)
 	}
 }
 
-// TestListenerOfANamespace checks that a listener gives Python's clients its namespace,
-// and allows Go's clients no other.
+// TestListenerOfANamespace checks that a listener with a namespace puts Python's clients into the
+// namespace, and refuses Go's clients that choose another one.
 func TestListenerOfANamespace(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -166,7 +166,7 @@ func TestListenerOfANamespace(t *testing.T) {
 	}
 	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
 	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("another namespace: %v", err)
+		t.Errorf("Dial with another namespace = %v, want ErrPermission", err)
 	}
 	c := dial(t, url+"/job7", nil)
 	for range 1000 {
@@ -175,32 +175,32 @@ func TestListenerOfANamespace(t *testing.T) {
 			return
 		}
 	}
-	t.Error("the namespace lacks what was stored over its listener")
+	t.Error("the namespace lacks values that clients of its listener appended")
 }
 
-// TestListHidesOtherNamespaces checks that an administrator sees no name of other namespaces,
-// not even through the cursor.
+// TestListHidesOtherNamespaces checks that a listing reveals no namespace of other users, not even
+// through its cursor.
 func TestListHidesOtherNamespaces(t *testing.T) {
 	t.Parallel()
 	spaces := &memSpaces{}
 	for i := range 3 * listPageSize {
 		spaces.Acquire(fmt.Sprintf("n%04d", i))
 	}
-	u := &users{does: map[string]map[string]Rights{"admin": {"n0003": AllRights}}}
+	u := &users{rights: map[string]map[string]Rights{"admin": {"n0003": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
 	k := newCall(opNamespaces)
 	k.buf = appendText(k.buf, "")
 	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "admin"}).do(context.Background(), k))
-	if rest := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(rest, "n0") {
-		t.Errorf("the answer reveals others: %q", rest)
+	if others := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(others, "n0") {
+		t.Errorf("the answer reveals other namespaces: %q", others)
 	}
 }
 
-// TestErrorsOfURLs checks that errors do not repeat secrets in a URL.
-func TestErrorsOfURLs(t *testing.T) {
+// TestURLErrorsHideSecrets checks that errors about a URL do not contain its secrets.
+func TestURLErrorsHideSecrets(t *testing.T) {
 	for _, url := range []string{"tls://h:1/n?token=hush", "tls://u:hush@h:1", "tls://u:hu/hush@h:1", "tcp://h:1?password=hush", "tls://h/x?token=hush"} {
 		if err := CheckURL(url); err == nil || strings.Contains(err.Error(), "hush") {
-			t.Errorf("%s: %v", url, err)
+			t.Errorf("CheckURL(%s) = %v, want an error without the secret", url, err)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
-// authority returns an authority, and its certificate for this machine.
+// authority returns a certificate authority, and a certificate that it issued for this machine.
 func authority(t testing.TB, name string) (*testcert.Authority, *testcert.Pair) {
 	t.Helper()
 	ca, err := testcert.New(t.TempDir(), name)
@@ -41,8 +41,8 @@ func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerO
 	return URL(l.Addr())
 }
 
-// TestTLS stores and reads large values over TLS. It refuses a client that cannot verify
-// the server, and a client without TLS.
+// TestTLS stores and reads large values over TLS. A client that cannot verify the server must
+// fail, and so must a client without TLS.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -54,14 +54,14 @@ func TestTLS(t *testing.T) {
 	must(t, err)
 	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 300 * time.Millisecond})
 	if !strings.HasPrefix(url, "tls://127.0.0.1:") {
-		t.Fatalf("the URL is %s", url)
+		t.Fatalf("the server's URL is %s, want tls://127.0.0.1:PORT", url)
 	}
 	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
 	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
 	must(t, c.Append(ctx, entry("large", large), entry("small", "v")))
 	values, err := c.Get(ctx, "small", "large")
 	if must(t, err); string(values[0]) != "v" || string(values[1]) != large {
-		t.Errorf("%q and %d bytes came back", values[0], len(values[1]))
+		t.Errorf("Get = %q and %d bytes, want v and %d bytes", values[0], len(values[1]), len(large))
 	}
 	for name, config := range map[string]*tls.Config{
 		"the system's authorities": nil,
@@ -69,27 +69,27 @@ func TestTLS(t *testing.T) {
 		"another name":             {RootCAs: ca.Pool, ServerName: "elsewhere.example"},
 	} {
 		if _, err := Dial(ctx, url, &ClientOptions{TLS: config}); err == nil || !strings.Contains(err.Error(), "certificate") {
-			t.Errorf("with %s: %v", name, err)
+			t.Errorf("Dial with %s = %v, want an error about the certificate", name, err)
 		}
 	}
-	for name, bad := range map[string]*testcert.Pair{"expired": expired, "foreign": foreign, "wrong name": wrongName} {
+	for name, bad := range map[string]*testcert.Pair{"expired": expired, "foreign": foreign, "for another name": wrongName} {
 		url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{bad.TLS}}, nil)
 		if _, err := Dial(ctx, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}}); err == nil || !strings.Contains(err.Error(), "certificate") {
-			t.Errorf("a server with a certificate that is %s: %v", name, err)
+			t.Errorf("Dial to a server whose certificate is %s = %v, want an error about the certificate", name, err)
 		}
 	}
 	address := strings.TrimPrefix(url, "tls://")
 	if _, err := Dial(ctx, "tcp://"+address, nil); err == nil {
-		t.Error("a client without TLS is served")
+		t.Error("Dial without TLS succeeded")
 	}
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Error("the server accepts TLS 1.2")
+		t.Error("Dial with TLS 1.2 succeeded")
 	}
 	quiet, err := net.Dial("tcp", address)
 	must(t, err)
 	must(t, quiet.SetReadDeadline(time.Now().Add(20*time.Second)))
 	if n, err := quiet.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a silent peer: %d bytes, %v", n, err)
+		t.Errorf("Read by a silent peer = %d, %v, want a closed connection", n, err)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestExactlyOnceOverTLS(t *testing.T) {
 	p.StopCutting()
 	values, err := c.Get(ctx, "k")
 	if must(t, err); string(values[0]) != want.String() {
-		t.Errorf("%d bytes, want %d", len(values[0]), want.Len())
+		t.Errorf("the value has %d bytes, want %d; or its content differs", len(values[0]), want.Len())
 	}
 	must(t, c.Close())
 }
@@ -155,8 +155,8 @@ func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	return l.Addr().String()
 }
 
-// TestHostileOverTLS runs random conversations within TLS with a server that has users,
-// while an honest peer is served, and sends bytes that are not TLS.
+// TestHostileOverTLS runs random conversations over TLS with a server that has users, while an
+// honest peer must be served. It also sends bytes that are not TLS.
 func TestHostileOverTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -174,7 +174,7 @@ func TestHostileOverTLS(t *testing.T) {
 	target := &hostile.Target{Network: "tcp", Address: tunnel(t, urls[true], &tls.Config{RootCAs: ca.Pool}), MaxMessage: 1 << 20, Patience: 30 * time.Second}
 	r, err := hostile.Run(ctx, target, 300, 8, 1, 10*time.Second, nil)
 	if err != nil || r.HonestRequests == 0 {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("hostile.Run = %+v, %v, want requests of the honest peer", r, err)
 	}
 	var all sync.WaitGroup
 	for seed := range byte(50) {
@@ -189,11 +189,11 @@ func TestHostileOverTLS(t *testing.T) {
 			for i := range garbage {
 				garbage[i] = byte(i)*seed + seed
 			}
-			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // like the record of a client's hello
+			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // looks like the record of a ClientHello
 			_, _ = c.Write(garbage)
 			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if answer, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
-				t.Errorf("garbage %d is answered with %d bytes, %v", seed, len(answer), err)
+				t.Errorf("the answer to garbage %d is %d bytes, %v, want a closed connection", seed, len(answer), err)
 			}
 		})
 	}

@@ -19,8 +19,8 @@ func newQuotas(limit int64) *quotas {
 	return l
 }
 
-// TestTurnsOfPeers checks that only a few messages of a peer with hundreds of busy
-// connections are handled between two messages of another peer.
+// TestTurnsOfPeers checks that between two messages of one peer, the server handles only a few
+// messages of another peer with hundreds of busy connections.
 func TestTurnsOfPeers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l := newQuotas(1 << 20)
@@ -36,7 +36,7 @@ func TestTurnsOfPeers(t *testing.T) {
 			}
 		})
 	}
-	for begun.Load() < 5000 { // until all are busy
+	for begun.Load() < 5000 { // wait until all connections are busy
 		runtime.Gosched()
 	}
 	const messages = 500
@@ -48,13 +48,13 @@ func TestTurnsOfPeers(t *testing.T) {
 	between := (begun.Load() - before) / messages
 	finished.Store(true)
 	wg.Wait()
-	if between > 10*peerMessages {
-		t.Errorf("%d messages of another peer began between two messages of one", between)
+	if between > 10*messagesPerTurn {
+		t.Errorf("between two messages of one peer, %d messages of another one began, want at most %d", between, 10*messagesPerTurn)
 	}
 }
 
-// TestMemoryForSmallPeer checks that a peer without memory gets some at once although
-// another peer takes all that it can get, and that no connection is closed.
+// TestMemoryForSmallPeer checks that a peer that holds no memory gets some quickly while another
+// peer takes all that it can get.
 func TestMemoryForSmallPeer(t *testing.T) {
 	l := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -62,7 +62,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	greedy := l.enter("greedy")
 	for range 100 {
 		a := l.open(greedy, time.Minute, func() {})
-		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of them until the end
+		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
 	}
 	for {
 		l.mu.Lock()
@@ -78,57 +78,56 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	must(t, l.open(l.enter("honest"), time.Minute, func() {}).take(soon, 6<<20, admission))
 }
 
-// TestAnswersOfOneConnectionQueueOnce checks that a connection with many answers waits
-// for memory with only one of them at a time, so that another connection of the same peer
-// comes next.
-func TestAnswersOfOneConnectionQueueOnce(t *testing.T) {
+// TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
+// a time, so that the next memory goes to another connection of the same peer.
+func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	l := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s := l.enter("peer")
 	open := func() *account { return l.open(s, time.Minute, func() {}) }
-	held := open()
-	must(t, held.take(ctx, 6<<20, admission))
-	wait := func(a *account, n int) (got chan struct{}) {
-		got = make(chan struct{}, n)
+	holder := open()
+	must(t, holder.take(ctx, 6<<20, admission))
+	startAnswers := func(a *account, n int) (granted chan struct{}) {
+		granted = make(chan struct{}, n)
 		for range n {
 			go func() {
 				share := &allowance{account: a, ctx: ctx, initial: 6 << 20}
 				if share.raise(1<<20) == nil {
-					got <- struct{}{}
+					granted <- struct{}{}
 				}
 			}()
 		}
-		return got
+		return granted
 	}
-	waiting := func(n int) {
+	awaitWaiting := func(n int) {
 		for {
 			l.mu.Lock()
-			is := l.queue.waiting
+			waiting := l.queue.waiting
 			l.mu.Unlock()
-			if is >= n {
+			if waiting >= n {
 				return
 			}
 			time.Sleep(time.Millisecond)
 		}
 	}
-	many := wait(open(), 8)
-	waiting(1)
-	time.Sleep(50 * time.Millisecond) // the others would get memory now
-	one := wait(open(), 1)
-	waiting(2)
-	held.give(6 << 20)
+	many := startAnswers(open(), 8)
+	awaitWaiting(1)
+	time.Sleep(50 * time.Millisecond) // more answers of this connection would join the queue now
+	one := startAnswers(open(), 1)
+	awaitWaiting(2)
+	holder.give(6 << 20)
 	<-many
-	l.add(s, memory, -6<<20) // the first is done
+	l.add(s, memory, -6<<20) // the first answer is finished
 	select {
 	case <-one:
 	case <-many:
-		t.Error("a connection gets memory again while another of its peer waits")
+		t.Error("a connection got memory again while another connection of its peer waited")
 	}
 }
 
-// TestAnswerBuffersAreCharged checks that an answer does not reuse the large buffer of
-// the previous answer without charging it, even while it waits for memory.
+// TestAnswerBuffersAreCharged checks that an answer that reuses a large buffer charges it, and that
+// it does not reuse one while memory is short.
 func TestAnswerBuffersAreCharged(t *testing.T) {
 	s, _ := serve(t, partd.NewDict(), nil)
 	nc, peer := net.Pipe()
@@ -142,13 +141,13 @@ func TestAnswerBuffersAreCharged(t *testing.T) {
 		unused := builder{buf: make([]byte, 0, 1<<20)}
 		unused.recycle()
 		a := c.newAnswer()
-		if cap(a.buf) > free {
+		if cap(a.buf) > uncharged {
 			large++
-			if s.memoryUsed() < int64(cap(a.buf)-free) {
+			if s.memoryUsed() < int64(cap(a.buf)-uncharged) {
 				t.Fatalf("an answer has a buffer of %d bytes, with %d charged", cap(a.buf), s.memoryUsed())
 			}
 		}
-		if i%2 == 0 && cap(a.buf) > free {
+		if i%2 == 0 && cap(a.buf) > uncharged {
 			t.Fatalf("with little memory, an empty answer has a buffer of %d bytes", cap(a.buf))
 		}
 		a.drop()

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// builder builds the body of a message, and leaves space for the headers before it. It does not copy
-// large pieces.
+// builder builds the body of a message. It leaves space for the headers before the body, and does
+// not copy large pieces.
 type builder struct {
 	buf   []byte // space for the headers, then the body
 	refs  []ref  // pieces of the body that were not copied
 	bytes int    // total length of refs
 }
 
-// ref is a piece of the body that belongs before buf[at:].
+// ref is a piece of the body that belongs before buf[offset:].
 type ref struct {
 	offset int
 	data   []byte

@@ -68,8 +68,8 @@ func (d *decoder) end() error {
 	return d.err
 }
 
-// count reads the number of items that follow. Each has at least minSize bytes in the message, so
-// that a wrong number is detected before memory is allocated. A decoded item needs memory bytes,
+// count reads the number of items that follow. Each item has at least minSize bytes in the message,
+// so count detects a wrong number before memory is allocated. A decoded item needs memory bytes,
 // which can be much more than minSize.
 func (d *decoder) count(minSize, memory int) int {
 	n := d.u32()

@@ -69,8 +69,8 @@ func (op operation) String() string {
 // mutates reports whether an operation may be numbered in a session.
 func (op operation) mutates() bool { return op >= opAppend && op <= opDrop }
 
-// change returns the change that a mutating operation makes. Both enumerations have the
-// same order, and mutation also relies on that.
+// change returns the change that a mutating operation makes. change and mutation rely on both
+// enumerations having the same order.
 func (op operation) change() partd.Change { return partd.Change(op - opAppend) }
 
 func mutation(c partd.Change) operation { return opAppend + operation(c) }
@@ -81,7 +81,7 @@ const (
 	flagResent = 2 // request: this pop may have arrived before
 	flagCount  = 4 // request: stat also returns the number of changes
 	flagMore   = 1 // reply: there is more
-	flagKnown  = 2 // reply: the change had been applied before
+	flagKnown  = 2 // reply: the change had already been applied
 
 	statusOK    = 0
 	statusError = 1
@@ -91,7 +91,7 @@ const (
 type request struct {
 	op      operation
 	flags   uint8
-	number  uint64 // number of the request; 0 if no reply is wanted
+	number  uint64 // number of the request; 0 to request no reply
 	session uint64
 	seq     uint64 // number of the operation in the session
 	crc     uint32 // checksum of operation and body

@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/zmtp"
 )
 
-// TestWireCases breaks the protocol in various ways. Nothing is applied, and others are served.
-func TestWireCases(t *testing.T) {
+// TestProtocolViolations checks that a connection that breaks the protocol is closed without
+// changing the store, and that other peers are served.
+func TestProtocolViolations(t *testing.T) {
 	hello := func(parts ...[]byte) []byte {
 		return joinBytes(append([][]byte{greeting(), ready("DEALER")}, parts...)...)
 	}
@@ -54,20 +55,20 @@ func TestWireCases(t *testing.T) {
 		{"version 2", bad(func(g []byte) { g[10] = 2 })[:11]},
 		{"mechanism PLAIN", bad(func(g []byte) { copy(g[12:], "PLAIN") })},
 		{"mechanism of 20 letters", bad(func(g []byte) { copy(g[12:], "ABCDEFGHIJKLMNOPQRST") })},
-		{"lying READY, name", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
-		{"lying READY, value", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
+		{"READY with a wrong name length", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", []byte{200, 'x'}))},
+		{"READY with a wrong value length", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append([]byte{1, 'x'}, 0xff, 0xff, 0xff, 0xff)))},
 		{"empty READY", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", nil))},
 		{"two socket types", joinBytes(greeting(), zmtp.AppendCommand(nil, "READY", append(ready("DEALER")[8:], ready("DEALER")[8:]...)))},
 		{"unknown socket type", joinBytes(greeting(), ready("EVIL"))},
 		{"socket type SUB", joinBytes(greeting(), ready("SUB"))},
 		{"socket type REQ", joinBytes(greeting(), ready("REQ"))},
 		{"slow greeting", greeting()[:20]},
-		{"nothing at all", nil},
-		{"message that stops", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
+		{"no bytes", nil},
+		{"truncated message", hello(message("append", "k", strings.Repeat("v", 5000))[:3000])},
 		{"HTTP", []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
 		{"TLS", []byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}},
 		{"random bytes", append([]byte{1}, noise...)},
-		{"random bytes once open", hello(append([]byte{0xf8}, noise...))},
+		{"random bytes after the handshake", hello(append([]byte{0xf8}, noise...))},
 		{"request of two frames", hello(message("\x00PD1"+strings.Repeat("\x00", 36), "x"))},
 		{"request cut off", hello(message("\x00PD1\x05"))},
 		{"get that fails", hello(message("get", strings.Repeat("k", partd.MaxKeyLen+1)))},
@@ -76,7 +77,7 @@ func TestWireCases(t *testing.T) {
 			t.Parallel()
 			store := partd.NewDict()
 			_, url := serve(t, store, &ServerOptions{
-				// Long enough for the honest peer on a busy machine
+				// The timeouts are long enough for the honest peer on a busy machine.
 				MaxMessage: 1 << 20, HandshakeTimeout: 2 * time.Second, StallTimeout: 2 * time.Second,
 			})
 			good := openPeer(t, url)
@@ -85,7 +86,7 @@ func TestWireCases(t *testing.T) {
 			p.wantClosed()
 			st, err := store.Stat(context.Background())
 			if must(t, err); st.Keys > 0 {
-				t.Errorf("a change was applied: %+v", st)
+				t.Errorf("the connection changed the store: %+v", st)
 			}
 			good.send(message("append", "k", "v"), message("get", "k"))
 			good.wantBytes(joinBytes(acked, message("v"), acked))
@@ -93,8 +94,8 @@ func TestWireCases(t *testing.T) {
 	}
 }
 
-// TestPing expects PONG with the context, even between the frames of a message, because
-// libzmq may send PING there.
+// TestPing checks that PING is answered with its context, even between the frames of a message,
+// where libzmq may send it.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	p := openPeer(t, url)
@@ -109,8 +110,8 @@ func TestPing(t *testing.T) {
 	p.wantBytes(joinBytes(pong, pong, acked, message("v"), acked))
 }
 
-// TestOneIdentity checks that two peers with the same identity get their own answers.
-func TestOneIdentity(t *testing.T) {
+// TestEqualIdentities checks that two peers with the same identity get their own answers.
+func TestEqualIdentities(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	var peers [2]*peer
 	for i := range peers {
@@ -129,8 +130,8 @@ func TestOneIdentity(t *testing.T) {
 	}
 }
 
-// TestPeerThatNeverReads checks that a peer that sends requests and never reads is
-// disconnected in time, and does not delay others.
+// TestPeerThatNeverReads checks that a peer that sends requests but never reads is disconnected, and
+// does not delay other peers.
 func TestPeerThatNeverReads(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
@@ -146,14 +147,15 @@ func TestPeerThatNeverReads(t *testing.T) {
 		begin := time.Now()
 		must(t, c.Append(context.Background(), partd.Entry{Key: "x", Value: []byte("1")}))
 		if d := time.Since(begin); d > 5*time.Second {
-			t.Errorf("another client waited %v", d)
+			t.Errorf("an append of another client took %v, want at most 5 s", d)
 		}
 	}
 	time.Sleep(2 * time.Second)
 	p.wantClosed()
 }
 
-// TestTooManyConnections opens more connections than the limit.
+// TestTooManyConnections checks that, at the limit, a new connection replaces an unused one, or is
+// closed if all are in use.
 func TestTooManyConnections(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 3, HandshakeTimeout: 500 * time.Millisecond})
 	silent := openPeer(t, url)
@@ -165,7 +167,7 @@ func TestTooManyConnections(t *testing.T) {
 		p.wantBytes(acked)
 		peers = append(peers, p)
 	}
-	silent.wantClosed() // it was replaced
+	silent.wantClosed() // replaced by one of the others
 	for range 20 {
 		rawPeer(t, url).wantClosed()
 	}
@@ -179,14 +181,13 @@ func TestTooManyConnections(t *testing.T) {
 			return
 		}
 		if time.Since(begin) > 10*time.Second {
-			t.Fatal("a free slot is not used")
+			t.Fatal("Dial still fails 10 s after another connection was closed")
 		}
 	}
 }
 
-// TestSlowGreetings checks that peers that finish their handshake quickly get
-// connections.
-func TestSlowGreetings(t *testing.T) {
+// TestSlowHandshakes checks that a client can connect while many peers do not finish their handshake.
+func TestSlowHandshakes(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 40, HandshakeTimeout: time.Hour})
 	for range 200 {
 		rawPeer(t, url)

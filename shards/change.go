@@ -50,11 +50,11 @@ func (s *Shards) Delete(ctx context.Context, keys ...string) error {
 func (s *Shards) Drop(ctx context.Context) error {
 	err := s.do(ctx, "drop", change, s.shards, func(i int, store partd.Partd) error {
 		sh := s.shards[i]
-		known := sh.known.Load()
-		if known == nil { // another Drop has failed
+		known := sh.current.Load()
+		if known == nil { // another Drop has failed: retry only to recognize the store
 			return s.enter(ctx, sh, read)
 		}
-		text, err := listOf(ctx, store)
+		text, err := readList(ctx, store)
 		if err != nil {
 			return err
 		}
@@ -69,10 +69,10 @@ func (s *Shards) Drop(ctx context.Context) error {
 		defer cancel()
 		state, listErr := writeList(ctx, store, text)
 		if listErr == nil {
-			listErr = s.record(sh, state, sh.instance())
+			listErr = s.recordIdentity(sh, state, sh.instance())
 		}
 		if listErr != nil {
-			sh.known.Store(nil)
+			sh.current.Store(nil)
 			return fmt.Errorf("%w: the store may have been dropped, but its shard list could not be written again: %w",
 				partd.ErrUnknownOutcome, errors.Join(err, listErr))
 		}

@@ -83,7 +83,7 @@ func TestFailingShard(t *testing.T) {
 		"append": s.Append(ctx, batch("a", "b", "c")...),
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
-		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "the change was made by a, c, but shard b: no route") {
+		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "the change succeeded on a, c, but shard b: no route") {
 			t.Errorf("%s on three shards: %v", name, err)
 		}
 	}

@@ -63,15 +63,15 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 		return canceled.Err(ctx)
 	}
 	isUnlisted := func(sh *shard) bool { return !sh.isListed() }
-	if (n != change || s.shared.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
+	if (n != change || s.idsExchanged.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
 		return nil
 	}
 	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)
 	switch {
 	case err != nil || n != change:
 	case slices.ContainsFunc(targets, isUnlisted):
-		err = s.begin(ctx)
-	case !s.shared.Load() && !slices.ContainsFunc(s.shards, isUnlisted):
+		err = s.writeLists(ctx)
+	case !s.idsExchanged.Load() && !slices.ContainsFunc(s.shards, isUnlisted):
 		err = s.exchangeIDs(ctx)
 	}
 	return err
@@ -82,7 +82,7 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 // even the same store proves nothing, because a second instance may have answered. checkUnchanged
 // joins its error to err, the error of the operation.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {
-	if sh.known.Load() == nil || sh.instance() == oldInstance {
+	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err
 	}
 	checkErr := s.enter(ctx, sh, read)
@@ -96,7 +96,8 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 }
 
 // joinErrors joins the errors of shards, and adds the shards' names. If one shard lacks an ability
-// and another fails, the result does not wrap ErrUnsupported, because callers may ignore that.
+// and another shard fails, the result does not wrap ErrUnsupported, because callers may ignore
+// ErrUnsupported.
 func joinErrors(shards []*shard, errs []error, n need) error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
@@ -125,7 +126,7 @@ func joinErrors(shards []*shard, errs []error, n need) error {
 	}
 	err := errors.Join(append(failed, unsupported...)...)
 	if err != nil && partial {
-		return fmt.Errorf("%w: the change was made by %s, but %w", partd.ErrUnknownOutcome, strings.Join(succeeded, ", "), err)
+		return fmt.Errorf("%w: the change succeeded on %s, but %w", partd.ErrUnknownOutcome, strings.Join(succeeded, ", "), err)
 	}
 	return err
 }

@@ -17,44 +17,44 @@ import (
 // shards have recorded: its server was started with an empty or a different store.
 var ErrStoreMismatch = errors.New("this is not the store that the other shards expect")
 
-// identity is the value of the list key: a shard list, followed by lines with an identifier and the
-// name of its shard. Of several lines with the shard's own name, the first counts, so that clients
-// that add one concurrently agree. Of several lines with another shard's name, the last counts, so
-// that its identifier can be replaced.
+// identity is the decoded value of the list key: a shard list, followed by lines with an identifier
+// and the name of its shard. If several lines have the shard's own name, the first counts, so that
+// clients that add a line concurrently agree. If several lines have another shard's name, the last
+// counts, so that its identifier can be replaced.
 type identity struct {
-	text   string
-	own    string
-	others map[string]string
+	text     string
+	ownID    string            // identifier of this shard's store
+	otherIDs map[string]string // identifiers of the other shards' stores, by the shards' names
 }
 
-const idWord = "id "
+const idPrefix = "id "
 
 // parseList parses the value of the list key in a shard's store. ok reports whether the value is
 // valid and begins with the shard's list.
 func (sh *shard) parseList(text string) (id identity, ok bool) {
 	rest, ok := strings.CutPrefix(text, sh.list)
-	id = identity{text: text, others: map[string]string{}}
+	id = identity{text: text, otherIDs: map[string]string{}}
 	for line := range strings.Lines(rest) {
-		value, name, complete := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, idWord), "\n"), " ")
-		if !complete || !strings.HasPrefix(line, idWord) || !strings.HasSuffix(line, "\n") {
+		value, name, complete := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(line, idPrefix), "\n"), " ")
+		if !complete || !strings.HasPrefix(line, idPrefix) || !strings.HasSuffix(line, "\n") {
 			return id, false
 		}
 		if name != sh.name {
-			id.others[name] = value
-		} else if id.own == "" {
-			id.own = value
+			id.otherIDs[name] = value
+		} else if id.ownID == "" {
+			id.ownID = value
 		}
 	}
 	return id, ok
 }
 
-func idLine(id, name string) string { return idWord + id + " " + name + "\n" }
+func idLine(id, name string) string { return idPrefix + id + " " + name + "\n" }
 
 // signature returns the value to write to a store without a list: the list and a new identifier.
 func (sh *shard) signature() string { return sh.list + idLine(rand.Text(), sh.name) }
 
-// known is an identity that was read from a shard's store, and the server instance that returned it.
-type known struct {
+// seenIdentity is an identity that was read from a shard's store, and the server instance that returned it.
+type seenIdentity struct {
 	identity
 	instance uint64
 }
@@ -70,9 +70,10 @@ func (sh *shard) instance() uint64 {
 	return 0
 }
 
-// seenInstance returns the server instance whose store was recognized.
+// seenInstance returns the server instance whose store was recognized, or the current instance
+// if none was.
 func (sh *shard) seenInstance() uint64 {
-	if k := sh.known.Load(); k != nil {
+	if k := sh.current.Load(); k != nil {
 		return k.instance
 	}
 	return sh.instance()
@@ -81,15 +82,13 @@ func (sh *shard) seenInstance() uint64 {
 // isListed reports whether the shard's store is known to contain our list, and the identifier that
 // the other shards have recorded.
 func (sh *shard) isListed() bool {
-	k := sh.known.Load()
+	k := sh.current.Load()
 	return k != nil && k.instance == sh.instance()
 }
 
-// askTimeout limits the time for asking the other shards about a shard. dropWait is the maximum time
-// that a list can be missing while another client drops all keys.
 const (
-	askTimeout = 5 * time.Second
-	dropWait   = time.Second
+	askTimeout = 5 * time.Second // limits asking the other shards about a shard
+	dropWait   = time.Second     // how long a list may be missing because another client drops all keys
 )
 
 var errUnreachable = errors.New("it cannot be reached")
@@ -100,19 +99,19 @@ var errUnreachable = errors.New("it cannot be reached")
 func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	wasKnown := sh.known.Load() != nil // the other shards may have recorded another identifier since then
+	wasKnown := sh.current.Load() != nil // the other shards may have recorded another identifier since then
 	identities := make([]*identity, len(s.shards))
 	errs := concurrently(s.shards, func(i int, other *shard) error {
 		store := other.store.Load()
 		if other == sh || store == nil {
 			return nil
 		}
-		if k := other.lastSeen.Load(); !wasKnown && k != nil && k.instance == other.instance() && id.own != "" && k.others[sh.name] == id.own {
+		if k := other.lastIdentity.Load(); !wasKnown && k != nil && k.instance == other.instance() && id.ownID != "" && k.otherIDs[sh.name] == id.ownID {
 			identities[i] = &k.identity
 			return nil
 		}
 		instance := other.instance()
-		text, err := listOf(ctx, *store)
+		text, err := readList(ctx, *store)
 		if err != nil {
 			return err
 		}
@@ -121,12 +120,12 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 			return s.listMismatch(other, text)
 		}
 		identities[i] = &stored
-		other.lastSeen.Store(&known{stored, instance})
+		other.lastIdentity.Store(&seenIdentity{stored, instance})
 		return nil
 	})
 	var unreachable []error
 	var disagreeing []string
-	agreeing, lists := 0, 0
+	agreeing, listedCount := 0, 0
 	for i, other := range s.shards {
 		otherIdentity := identities[i]
 		switch {
@@ -136,17 +135,17 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 			unreachable = append(unreachable, &Error{other.name, cmp.Or(errs[i], errUnreachable)})
 			continue
 		case otherIdentity.text != "":
-			lists++
+			listedCount++
 		}
-		switch otherIdentity.others[sh.name] {
+		switch otherIdentity.otherIDs[sh.name] {
 		case "":
-		case id.own:
+		case id.ownID:
 			agreeing++
 		default:
 			disagreeing = append(disagreeing, other.name)
 		}
 	}
-	if id.own != "" {
+	if id.ownID != "" {
 		agreeing++
 	}
 	switch {
@@ -157,7 +156,7 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 		}
 		return fmt.Errorf("%w: it %s, and %s shared keys with it: restart its server with its own store; if that store is lost, "+
 			`empty it and run "partd adopt", which accepts the empty store`, ErrStoreMismatch, problem, strings.Join(disagreeing, ", "))
-	case id.text == "" && lists == 0 && len(unreachable) > 0:
+	case id.text == "" && listedCount == 0 && len(unreachable) > 0:
 		return fmt.Errorf("it has no shard list, and the shards that know whether it should have one cannot be reached: %w", errors.Join(unreachable...))
 	}
 	return nil
@@ -168,19 +167,19 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {
-		k := sh.known.Load()
-		if k.own == "" {
+		k := sh.current.Load()
+		if k.ownID == "" {
 			if err := s.addLines(ctx, sh, idLine(rand.Text(), sh.name)); err != nil {
 				return &Error{sh.name, err}
 			}
-			k = sh.known.Load()
+			k = sh.current.Load()
 		}
-		ids[sh.name] = k.own
+		ids[sh.name] = k.ownID
 	}
 	for _, sh := range s.shards {
 		var lines strings.Builder
 		for _, other := range s.shards {
-			if other != sh && sh.known.Load().others[other.name] != ids[other.name] {
+			if other != sh && sh.current.Load().otherIDs[other.name] != ids[other.name] {
 				lines.WriteString(idLine(ids[other.name], other.name))
 			}
 		}
@@ -188,7 +187,7 @@ func (s *Shards) exchangeIDs(ctx context.Context) error {
 			return &Error{sh.name, err}
 		}
 	}
-	s.shared.Store(true)
+	s.idsExchanged.Store(true)
 	return nil
 }
 
@@ -201,27 +200,27 @@ func (s *Shards) addLines(ctx context.Context, sh *shard, lines string) error {
 	if err := store.Append(ctx, partd.Entry{Key: listKey, Value: []byte(lines)}); err != nil {
 		return fmt.Errorf("writing the identifiers of shards: %w", err)
 	}
-	text, err := listOf(ctx, store)
+	text, err := readList(ctx, store)
 	if err != nil {
 		return err
 	}
-	return s.record(sh, text, sh.known.Load().instance)
+	return s.recordIdentity(sh, text, sh.current.Load().instance)
 }
 
-// record stores the identity that text contains in sh.known. It returns an error if text does not
+// recordIdentity stores the identity that text contains in sh.known. It returns an error if text does not
 // contain our list.
-func (s *Shards) record(sh *shard, text string, instance uint64) error {
+func (s *Shards) recordIdentity(sh *shard, text string, instance uint64) error {
 	id, ok := sh.parseList(text)
 	if !ok {
 		return s.listMismatch(sh, text)
 	}
-	sh.known.Store(&known{id, instance})
+	sh.current.Store(&seenIdentity{id, instance})
 	return nil
 }
 
 // Adopt makes the other shards accept an empty store as the named shard's new store, for example
 // after a disk failed. The other shards keep their keys; the keys of the old store are lost. All
-// shards must be reachable; open opens them by name. Adopt can be repeated.
+// shards must be reachable; open opens them by name. It is safe to call Adopt again.
 func Adopt(ctx context.Context, names []string, open func(ctx context.Context, name string) (partd.Partd, error), name string) (err error) {
 	s, err := newOpening(names, open)
 	if err != nil {
@@ -242,10 +241,10 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	var sharing []*shard // shards whose stores contain our list
 	for _, other := range s.shards {
-		text, err := listOf(ctx, *other.store.Load())
+		text, err := readList(ctx, *other.store.Load())
 		if err == nil && text != "" {
 			sharing = append(sharing, other)
-			err = s.record(other, text, other.instance())
+			err = s.recordIdentity(other, text, other.instance())
 		}
 		if err != nil {
 			return &Error{other.name, err}
@@ -264,21 +263,21 @@ func (s *Shards) adopt(ctx context.Context, sh *shard) error {
 	}
 	text, err := writeList(ctx, *sh.store.Load(), sh.signature())
 	if err == nil {
-		err = s.record(sh, text, sh.instance())
+		err = s.recordIdentity(sh, text, sh.instance())
 	}
 	if err != nil {
 		return &Error{sh.name, err}
 	}
-	own := sh.known.Load().own
+	own := sh.current.Load().ownID
 	for _, other := range sharing {
-		if other == sh || other.known.Load().others[sh.name] == own {
+		if other == sh || other.current.Load().otherIDs[sh.name] == own {
 			continue
 		}
 		if err := s.addLines(ctx, other, idLine(own, sh.name)); err != nil {
 			return &Error{other.name, err}
 		}
 	}
-	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.known.Load() == nil }) {
+	if !slices.ContainsFunc(s.shards, func(sh *shard) bool { return sh.current.Load() == nil }) {
 		return s.exchangeIDs(ctx)
 	}
 	return nil // another shard must also be adopted

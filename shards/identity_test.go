@@ -277,8 +277,8 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 		}
 		for _, sh := range late.shards {
 			for _, other := range late.shards {
-				if k := sh.known.Load(); other != sh && (k.own == "" || k.own != other.known.Load().others[sh.name]) {
-					t.Errorf("round %d: %s is %q, and %s knows %q", round, sh.name, k.own, other.name, other.known.Load().others[sh.name])
+				if k := sh.current.Load(); other != sh && (k.ownID == "" || k.ownID != other.current.Load().otherIDs[sh.name]) {
+					t.Errorf("round %d: %s is %q, and %s knows %q", round, sh.name, k.ownID, other.name, other.current.Load().otherIDs[sh.name])
 				}
 			}
 		}

@@ -16,11 +16,11 @@ import (
 // listKey is the key of the shard list in each store. If a caller's key is listKey, with or without
 // NUL bytes after it, its stored key has another NUL byte, so that callers can use every key.
 const (
-	listKey  = "partd-shards"
-	listHead = "partd shards 1\n"
+	listKey    = "partd-shards"
+	listHeader = "partd shards 1\n"
 )
 
-// storedKey returns the key that stands for a caller's key in the store; listAll reverses that.
+// storedKey converts a caller's key to the key in the store; listAll converts it back.
 func storedKey(key string) string {
 	if resemblesListKey(key) {
 		return key + "\x00"
@@ -41,18 +41,18 @@ var ErrListMismatch = errors.New("the store belongs to another shard list")
 // example, a server with two names must not be used as two shards, because it would be read twice.
 func (s *Shards) listMismatch(sh *shard, list string) error {
 	parse := func(list string) string {
-		if rest, ok := strings.CutPrefix(list, listHead); ok {
+		if rest, ok := strings.CutPrefix(list, listHeader); ok {
 			own, names, _ := strings.Cut(rest, "\n")
-			names, _, _ = strings.Cut(names, "\n"+idWord)
+			names, _, _ = strings.Cut(names, "\n"+idPrefix)
 			return own + " of " + strings.ReplaceAll(strings.TrimSuffix(names, "\n"), "\n", ", ")
 		}
 		return fmt.Sprintf("of another version: %q", list[:min(len(list), 100)])
 	}
-	return fmt.Errorf("%w: that is %s, but %s was given: name the same shards, each once, or use other stores (to free a store, open it without the other shards and drop it)",
+	return fmt.Errorf("%w: it was used as shard %s, but was now opened as shard %s: name the same shards, each once, or use other stores (to reuse a store, open it without the other shards and drop its keys)",
 		ErrListMismatch, parse(list), parse(sh.list))
 }
 
-// need is what an operation requires of a shard.
+// need is the state of a shard that an operation requires. A higher need includes the lower ones.
 type need int
 
 const (
@@ -71,28 +71,29 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })()
-	failed := sh.failed.Load()
-	if err := canceled.Send(ctx, sh.turn, struct{}{}); err != nil {
+	failed := sh.lastErr.Load()
+	if err := canceled.Send(ctx, sh.openLock, struct{}{}); err != nil {
 		return err
 	}
-	defer func() { <-sh.turn }()
+	defer func() { <-sh.openLock }()
 	if err := canceled.Err(ctx); err != nil {
 		return err
 	}
 	if ready() {
 		return nil
 	}
-	if lastErr := sh.failed.Load(); lastErr != failed { // another caller's attempt failed while this one waited
+	if lastErr := sh.lastErr.Load(); lastErr != failed { // another caller's attempt failed while this one waited
 		return *lastErr
 	}
 	err := s.openAndRecognize(ctx, sh, n)
 	if err != nil && n != change && ctx.Err() == nil {
-		sh.failed.Store(&err)
+		sh.lastErr.Store(&err)
 	}
 	return err
 }
 
-// openAndRecognize does the work of enter. The caller must hold sh.turn.
+// openAndRecognize opens a shard and recognizes its store, as far as n requires. The caller must
+// hold sh.turn.
 func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error {
 	store := sh.store.Load()
 	if store == nil {
@@ -109,7 +110,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 	instance := sh.instance()
 	end := time.Now().Add(dropWait)
 	for isRetry := false; ; isRetry = true {
-		list, err := listOf(ctx, *store)
+		list, err := readList(ctx, *store)
 		if err != nil {
 			return err
 		}
@@ -117,7 +118,7 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 		if list != "" && !ok {
 			return s.listMismatch(sh, list)
 		}
-		sh.lastSeen.Store(&known{id, instance})
+		sh.lastIdentity.Store(&seenIdentity{id, instance})
 		err = s.recognize(ctx, sh, id)
 		if errors.Is(err, ErrStoreMismatch) && list == "" && time.Now().Before(end) && ctx.Err() == nil {
 			time.Sleep(dropWait / 8) // another client may be writing the list again
@@ -133,16 +134,16 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 			list, err = writeList(ctx, *store, sh.signature())
 		}
 		if err == nil && list != "" {
-			err = s.record(sh, list, instance)
+			err = s.recordIdentity(sh, list, instance)
 		}
 		return err
 	}
 }
 
-// begin writes the shard list to the stores without one. First, it checks that all shards are
+// writeLists writes the shard list to the stores without one. First, it checks that all shards are
 // reachable, and that no store contains another list, or keys without a list. All clients write in
 // the same order, so that exactly one of two overlapping lists is accepted.
-func (s *Shards) begin(ctx context.Context) error {
+func (s *Shards) writeLists(ctx context.Context) error {
 	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
 	for i := 0; i < len(s.shards) && err == nil; i++ {
@@ -161,7 +162,7 @@ func (s *Shards) begin(ctx context.Context) error {
 // list, findList returns an error, because the keys were stored without the other shards, and might
 // not be found.
 func findList(ctx context.Context, store partd.Partd) (string, error) {
-	list, err := listOf(ctx, store)
+	list, err := readList(ctx, store)
 	if err != nil || list != "" {
 		return list, err
 	}
@@ -172,7 +173,7 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if list, err = listOf(ctx, store); err != nil || list != "" { // another client has written the list since
+		if list, err = readList(ctx, store); err != nil || list != "" { // another client has written the list since
 			return list, err
 		}
 		return "", fmt.Errorf("%w: it has keys, such as %s, and no list: they were stored without the other shards, "+
@@ -186,14 +187,14 @@ func writeList(ctx context.Context, store partd.Partd, list string) (string, err
 	if err := partd.SetOnce(ctx, store, listKey, []byte(list)); err != nil {
 		return "", err
 	}
-	current, err := listOf(ctx, store)
+	current, err := readList(ctx, store)
 	if err == nil && current == "" {
 		err = errors.New("its shard list disappeared immediately after it was written: is another program dropping all keys?")
 	}
 	return current, err
 }
 
-func listOf(ctx context.Context, store partd.Partd) (string, error) {
+func readList(ctx context.Context, store partd.Partd) (string, error) {
 	values, err := store.Get(ctx, listKey)
 	if err != nil {
 		return "", fmt.Errorf("reading the shard list: %w", err)
@@ -203,6 +204,6 @@ func listOf(ctx context.Context, store partd.Partd) (string, error) {
 
 // Has reports whether a separately opened store belongs to these shards, by checking its list.
 func (s *Shards) Has(ctx context.Context, store partd.Partd) (bool, error) {
-	list, err := listOf(ctx, nostore.Or(store))
+	list, err := readList(ctx, nostore.Or(store))
 	return slices.ContainsFunc(s.shards, func(sh *shard) bool { _, ok := sh.parseList(list); return ok }), err
 }

@@ -46,7 +46,7 @@ func TestAnotherList(t *testing.T) {
 			}
 		}
 	}
-	if list, err := listOf(t.Context(), stores[3]); err != nil || list != "" {
+	if list, err := readList(t.Context(), stores[3]); err != nil || list != "" {
 		t.Errorf("a rejected list was written: %q, %v", list, err)
 	}
 	if got, err := scan(shardsOver(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
@@ -68,7 +68,7 @@ func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
 	twice := partd.NewDict()
 	s := shardsOver(t, ab, []partd.Partd{twice, twice})
-	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "that is a of a, b, but b of a, b was given") {
+	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "it was used as shard a of a, b, but was now opened as shard b of a, b") {
 		t.Errorf("twice: %v", err)
 	}
 	stores := dicts(2)

@@ -184,7 +184,7 @@ func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 		if err != nil {
 			return err
 		}
-		list, err := listOf(ctx, store)
+		list, err := readList(ctx, store)
 		if list != "" && st.Keys > 0 { // if there were no keys, the list was written after Stat
 			st.Keys--
 			st.Bytes -= int64(len(list))

@@ -42,26 +42,26 @@ const (
 
 // Shards is a store that spreads its keys over other stores. It is safe for concurrent use.
 type Shards struct {
-	shards []*shard    // sorted by name
-	names  string      // one name on each line
-	shared atomic.Bool // every store contains the identifiers of all shards
-	closed atomic.Bool
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
+	shards       []*shard    // sorted by name
+	names        string      // one name on each line
+	idsExchanged atomic.Bool // whether every store contains the identifiers of all shards
+	closed       atomic.Bool
+	ctx          context.Context // ends with Close
+	cancel       context.CancelFunc
 }
 
 // shard is one of the stores.
 type shard struct {
-	name  string
-	hash  uint64
-	turn  chan struct{}               // a mutex, held while opening the store and reading its list
-	store atomic.Pointer[partd.Partd] // nil until open
-	open  func(ctx context.Context) (partd.Partd, error)
+	name     string
+	hash     uint64
+	openLock chan struct{}               // a mutex, held while opening the store and reading its list
+	store    atomic.Pointer[partd.Partd] // nil until open
+	open     func(ctx context.Context) (partd.Partd, error)
 
-	list     string                // the shard list that the store must contain
-	known    atomic.Pointer[known] // the store's identity; nil until recognized
-	lastSeen atomic.Pointer[known] // the identity last read from the store, even if not recognized
-	failed   atomic.Pointer[error] // last error from opening the store or reading its list
+	list         string                       // the shard list that the store must contain
+	current      atomic.Pointer[seenIdentity] // the store's identity; nil until recognized
+	lastIdentity atomic.Pointer[seenIdentity] // the identity last read from the store, even if not recognized
+	lastErr      atomic.Pointer[error]        // the last error from opening the store or reading its list
 }
 
 // New returns a store that spreads its keys over open stores. All clients must use the same name for
@@ -121,8 +121,8 @@ func isUnreachable(err error) bool {
 	return !bare
 }
 
-// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors, which
-// will occur again when the shard is needed.
+// recognizeAll returns an error if an open shard has the wrong store. It ignores other errors, because
+// they will occur again when the shard is needed.
 func (s *Shards) recognizeAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -181,21 +181,21 @@ func newShards(names []string) (*Shards, error) {
 	}
 	s := &Shards{}
 	for _, name := range names {
-		s.shards = append(s.shards, &shard{name: name, hash: xxh3.HashString(name), turn: make(chan struct{}, 1)})
+		s.shards = append(s.shards, &shard{name: name, hash: xxh3.HashString(name), openLock: make(chan struct{}, 1)})
 	}
 	slices.SortFunc(s.shards, func(a, b *shard) int { return strings.Compare(a.name, b.name) })
 	for _, sh := range s.shards {
 		s.names += sh.name + "\n"
 	}
 	for _, sh := range s.shards {
-		sh.list = listHead + sh.name + "\n" + s.names
+		sh.list = listHeader + sh.name + "\n" + s.names
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// indexOf returns the index of a key's shard. The function must never change, because stored keys
-// would not be found.
+// indexOf returns the index of a key's shard. The hash must never change: otherwise stored keys
+// would no longer be found.
 func (s *Shards) indexOf(key string) (index int) {
 	h, highest := xxh3.HashString(key), uint64(0)
 	for i, sh := range s.shards {
@@ -215,7 +215,7 @@ func (s *Shards) Close() error {
 	}
 	s.cancel()
 	errs := concurrently(s.shards, func(_ int, sh *shard) error {
-		sh.turn <- struct{}{} // never released, so that the store cannot be opened again
+		sh.openLock <- struct{}{} // never released, so that the store cannot be opened again
 		store := sh.store.Load()
 		if store == nil {
 			return nil

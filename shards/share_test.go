@@ -32,9 +32,9 @@ func TestOpenSharesIdentifiers(t *testing.T) {
 		s := openShards(t, stores)
 		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 		for i, sh := range s.shards {
-			text, err := listOf(t.Context(), stores[i])
+			text, err := readList(t.Context(), stores[i])
 			must(t, err)
-			if said, ok := sh.parseList(text); !ok || said.own == "" || len(said.others) != 2 {
+			if said, ok := sh.parseList(text); !ok || said.ownID == "" || len(said.otherIDs) != 2 {
 				t.Errorf("lists with identifiers: %v: %s says %q", id, sh.name, text)
 			}
 		}

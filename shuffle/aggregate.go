@@ -53,7 +53,7 @@ type Aggregator[T, K, A any] struct {
 // NewAggregator returns an aggregator. The caller must close it.
 func NewAggregator[T, K, A any](ctx context.Context, key func(T) K, acc Accumulator[T, A], o *Options[T]) (*Aggregator[T, K, A], error) {
 	if key == nil || acc.Add == nil || acc.Merge == nil {
-		return nil, errors.New("aggregating needs a key, and an accumulator with Add and Merge")
+		return nil, errors.New("a function is nil: pass a key function, and an accumulator with Add and Merge")
 	}
 	if (acc.Codec.Encode == nil) != (acc.Codec.Decode == nil) {
 		return nil, errors.New("the accumulator's codec has only one of Encode and Decode: set both")

@@ -11,23 +11,23 @@ import (
 type total struct {
 	Count  int
 	Sum    float64
-	Least  int
-	Common bool // adds padding
+	Min    int
+	Merged bool // adds padding
 }
 
 var recTotals = shuffle.Accumulator[rec, total]{
 	Add: func(t *total, r rec) {
-		if t.Count == 0 || r.N < t.Least {
-			t.Least = r.N
+		if t.Count == 0 || r.N < t.Min {
+			t.Min = r.N
 		}
 		t.Count++
 		t.Sum += float64(r.Small)
 	},
 	Merge: func(t, o *total) {
-		t.Least = min(t.Least, o.Least)
+		t.Min = min(t.Min, o.Min)
 		t.Count += o.Count
 		t.Sum += o.Sum
-		t.Common = true
+		t.Merged = true
 	},
 }
 
@@ -35,7 +35,7 @@ var recTotals = shuffle.Accumulator[rec, total]{
 func rareKey(r rec) [2]string { return [2]string{r.Text, fmt.Sprint(r.N % 40_000)} }
 
 func TestAggregate(t *testing.T) {
-	in := randomRecs(5, many)
+	in := randomRecs(5, manyRecords)
 	want := make(map[[2]string]total)
 	for _, r := range in {
 		w := want[rareKey(r)]
@@ -45,12 +45,12 @@ func TestAggregate(t *testing.T) {
 	check := func(results []shuffle.Result[[2]string, total]) {
 		t.Helper()
 		if len(results) != len(want) {
-			t.Errorf("%d results, want %d", len(results), len(want))
+			t.Errorf("got %d results, want %d", len(results), len(want))
 		}
 		for _, r := range results {
-			r.Value.Common = false
+			r.Value.Merged = false
 			if r.Value != want[r.Key] {
-				t.Fatalf("%v: %+v, want %+v", r.Key, r.Value, want[r.Key])
+				t.Fatalf("the result of key %v is %+v, want %+v", r.Key, r.Value, want[r.Key])
 			}
 		}
 	}
@@ -61,17 +61,17 @@ func TestAggregate(t *testing.T) {
 	}
 	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
-	if st := a.Stats(); st.Records != many || st.Groups != int64(len(want)) || st.Spilled == 0 {
-		t.Errorf("%+v: want spilled data", st)
+	if st := a.Stats(); st.Records != manyRecords || st.Groups != int64(len(want)) || st.Spilled == 0 {
+		t.Errorf("Stats() = %+v, want %d records, %d groups and spilled data", st, manyRecords, len(want))
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// Accumulators may have slices.
+// TestAggregateLists aggregates into slices.
 func TestAggregateLists(t *testing.T) {
-	in := randomRecs(6, many)
+	in := randomRecs(6, manyRecords)
 	lists := shuffle.Accumulator[rec, []int]{
 		Add:   func(l *[]int, r rec) { *l = append(*l, r.N) },
 		Merge: func(l, o *[]int) { *l = append(*l, *o...) },
@@ -87,7 +87,7 @@ func TestAggregateLists(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(r.Value) != want[r.Key] || !slices.IsSorted(r.Value) || in[r.Value[0]].Text != r.Key {
-			t.Fatalf("%q: %d numbers, want %d, in order", r.Key, len(r.Value), want[r.Key])
+			t.Fatalf("key %q has the numbers %v, want %d numbers in order", r.Key, r.Value, want[r.Key])
 		}
 		delete(want, r.Key)
 	}
@@ -97,7 +97,7 @@ func TestAggregateLists(t *testing.T) {
 }
 
 func TestDistinct(t *testing.T) {
-	in := randomRecs(7, many)
+	in := randomRecs(7, manyRecords)
 	var keys [][2]string
 	firsts := make(map[[2]string]rec)
 	for _, r := range in {
@@ -116,15 +116,15 @@ func TestDistinct(t *testing.T) {
 		seen[k] = true
 	}
 	if len(got) != len(firsts) {
-		t.Errorf("%d, want %d", len(got), len(firsts))
+		t.Errorf("Distinct() yields %d records, want %d", len(got), len(firsts))
 	}
 	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, minMemory[rec](t)))
 	if len(recs) != len(firsts) {
-		t.Errorf("by key: %d, want %d", len(recs), len(firsts))
+		t.Errorf("DistinctBy() yields %d records, want %d", len(recs), len(firsts))
 	}
 	for _, r := range recs {
 		if firsts[rareKey(r)] != r {
-			t.Fatalf("got %v, but the first of its key is %v", r, firsts[rareKey(r)])
+			t.Fatalf("DistinctBy() yields %v, but the first record of this key is %v", r, firsts[rareKey(r)])
 		}
 	}
 	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
@@ -133,7 +133,7 @@ func TestDistinct(t *testing.T) {
 	}
 	feedInParts(t, d.Feed, in, 4)
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
-		t.Errorf("from two feeds: %d, want %d; %+v", len(recs), len(firsts), d.Stats())
+		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
@@ -151,7 +151,7 @@ func TestDistinct(t *testing.T) {
 		seen[k] = true
 	}
 	if len(seen) != len(firsts) {
-		t.Errorf("whole records from two feeds: %d, want %d", len(seen), len(firsts))
+		t.Errorf("Deduplicator with several feeds yields %d records, want %d", len(seen), len(firsts))
 	}
 	if err := whole.Close(); err != nil {
 		t.Error(err)
@@ -159,13 +159,13 @@ func TestDistinct(t *testing.T) {
 }
 
 func TestTopK(t *testing.T) {
-	in := randomRecs(8, many)
+	in := randomRecs(8, manyRecords)
 	want := slices.Clone(in)
 	slices.SortStableFunc(want, compareRecs)
-	for _, k := range []int{0, 1, 10, 3000, many - 1, many, 2 * many} {
+	for _, k := range []int{0, 1, 10, 3000, manyRecords - 1, manyRecords, 2 * manyRecords} {
 		got := mustCollect(t, shuffle.TopK(t.Context(), shuffle.Values(in...), k, byTextAndSmall, minMemory[rec](t)))
-		if !slices.Equal(got, want[:min(k, many)]) {
-			t.Errorf("k = %d: %d records, or wrong ones", k, len(got))
+		if !slices.Equal(got, want[:min(k, manyRecords)]) {
+			t.Errorf("TopK(%d) yields wrong records: %d, want %d", k, len(got), min(k, manyRecords))
 		}
 	}
 	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
@@ -174,12 +174,12 @@ func TestTopK(t *testing.T) {
 	}
 	feedInParts(t, top.Feed, in, 2)
 	for i, r := range mustCollect(t, top.Records()) {
-		if r.N != many-1-i {
-			t.Fatalf("record %d is number %d", i, r.N)
+		if r.N != manyRecords-1-i {
+			t.Fatalf("result %d is record %d, want %d", i, r.N, manyRecords-1-i)
 		}
 	}
-	if st := top.Stats(); st.Records != many || st.Spilled != 0 {
-		t.Errorf("%+v", st)
+	if st := top.Stats(); st.Records != manyRecords || st.Spilled != 0 {
+		t.Errorf("Stats() = %+v, want %d records and no spilled data", st, manyRecords)
 	}
 	if err := top.Close(); err != nil {
 		t.Error(err)

@@ -12,48 +12,48 @@ import (
 )
 
 func TestDamagedOrMissingPieces(t *testing.T) {
-	fill := func() *partd.Dict {
+	newStore := func() *partd.Dict {
 		store := partd.NewDict()
-		w := begin(t, store, "t", "1")
-		write(t, w, "a", "1", "b", "2")
-		commit(t, w)
+		w := mustBegin(t, store, "t", "1")
+		mustAppend(t, w, "a", "1", "b", "2")
+		mustCommit(t, w)
 		return store
 	}
-	store := fill()
+	store := newStore()
 	if err := store.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	c := committed(t, store)
-	if _, err := gather(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), `task "t"`) {
-		t.Errorf("a missing key is not noticed: %v", err)
+	c := mustReadCommitted(t, store)
+	if _, err := collectPieces(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), `task "t"`) {
+		t.Errorf("Scan() with a missing key: error = %v, want %v, with the task's name", err, ErrNotVerified)
 	}
 	c.disabled.totals = true
-	if got, err := gather(c.Scan(t.Context())); err != nil || len(got) != 1 {
-		t.Errorf("without the check of totals: %v, %v", got, err)
+	if got, err := collectPieces(c.Scan(t.Context())); err != nil || len(got) != 1 {
+		t.Errorf("without the check of totals, read %v with error %v, want one key", got, err)
 	}
 	for name, value := range map[string]string{
 		"text": "hello", "cut": "\x09\x01\x01t", "empty frame": "\x00", "commit elsewhere": string(appendCommit(nil, Commit{Task: "t"})),
 		"long": "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "no number": strings.Repeat("\xff", 11), "kind": "\x01\x09",
 	} {
-		store := fill()
+		store := newStore()
 		if err := store.Append(t.Context(), entries("a", value)...); err != nil {
 			t.Fatal(err)
 		}
 		var e *partd.Error
-		if _, err := gather(committed(t, store).Scan(t.Context())); !errors.Is(err, errFrame) || !errors.As(err, &e) || e.Key != "a" {
-			t.Errorf("%s: %v", name, err)
+		if _, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); !errors.Is(err, errFrame) || !errors.As(err, &e) || e.Key != "a" {
+			t.Errorf("%s: error = %v, want %v for key a", name, err, errFrame)
 		}
-		store = fill()
+		store = newStore()
 		if err := store.Append(t.Context(), entries(ControlKey, value)...); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := ReadCommitted(t.Context(), store); !errors.Is(err, errFrame) && name != "commit elsewhere" {
-			t.Errorf("%s in the control key: %v", name, err)
+			t.Errorf("%s in the control key: error = %v, want %v", name, err, errFrame)
 		}
 	}
 }
 
-// The bytes must be those in docs/format.md.
+// TestFrameBytes compares the stored bytes with docs/format.md.
 func TestFrameBytes(t *testing.T) {
 	store := partd.NewDict()
 	if err := AddTasks(t.Context(), store, "t", "uu"); err != nil {
@@ -62,9 +62,9 @@ func TestFrameBytes(t *testing.T) {
 	if err := CloseTasks(t.Context(), store); err != nil {
 		t.Fatal(err)
 	}
-	w := begin(t, store, "t", "a1")
-	write(t, w, "k", "piece", "k", "")
-	commit(t, w)
+	w := mustBegin(t, store, "t", "a1")
+	mustAppend(t, w, "k", "piece", "k", "")
+	mustCommit(t, w)
 	values, err := store.Get(t.Context(), "k", ControlKey)
 	if err != nil {
 		t.Fatal(err)
@@ -74,13 +74,13 @@ func TestFrameBytes(t *testing.T) {
 		"06 03 0174 027575" + "01 04" + "19 02 0174 026131 01 02 05" + sumOf("k", "piece", "k", ""),
 	} {
 		if want = strings.ReplaceAll(want, " ", ""); hex.EncodeToString(values[i]) != want {
-			t.Errorf("%x, want %s", values[i], want)
+			t.Errorf("stored %x, want %s", values[i], want)
 		}
 	}
 }
 
-// Whatever a value contains, and however it is divided into chunks, reading it must yield
-// pieces or return an error.
+// FuzzFrames reads arbitrary values. Reading must yield the same pieces or fail, regardless of the
+// division into chunks.
 func FuzzFrames(f *testing.F) {
 	store := partd.NewDict()
 	c := Commit{Task: "t", Attempt: "a", Batches: 2}
@@ -101,9 +101,9 @@ func FuzzFrames(f *testing.F) {
 			}
 		}
 		all, failed := read(len(value) + 1)
-		chunked, failedToo := read(1 + absInt(size)%64)
-		if !slices.Equal(all, chunked) || failed != failedToo {
-			t.Errorf("%q %v in one chunk, %q %v in many", all, failed, chunked, failedToo)
+		chunked, chunkedFailed := read(1 + absInt(size)%64)
+		if !slices.Equal(all, chunked) || failed != chunkedFailed {
+			t.Errorf("in one chunk: pieces %q, failed %v; in several chunks: pieces %q, failed %v", all, failed, chunked, chunkedFailed)
 		}
 		control := &control{index: map[string]int{}, listed: map[string]bool{}}
 		var fr frames
@@ -118,20 +118,20 @@ func absInt(n int) int {
 	return n
 }
 
-// A piece in very many chunks must take time in proportion to its length.
+// TestPieceInManyChunks checks that the time for a piece in many chunks is proportional to its length.
 func TestPieceInManyChunks(t *testing.T) {
 	const size, chunk = 16 << 20, 1 << 10
 	data := appendPiece(nil, "t", "a", 1, 0, make([]byte, size))
 	var f frames
 	start, n := time.Now(), 0
 	for len(data) > 0 {
-		now := data[:min(chunk, len(data))]
-		data = data[len(now):]
-		if err := f.feed("k", now, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }); err != nil {
+		part := data[:min(chunk, len(data))]
+		data = data[len(part):]
+		if err := f.feed("k", part, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if elapsed := time.Since(start); n < size || elapsed > 5*time.Second {
-		t.Errorf("%d bytes in %v", n, elapsed)
+		t.Errorf("read %d bytes in %v, want at least %d bytes in at most 5 s", n, elapsed, size)
 	}
 }

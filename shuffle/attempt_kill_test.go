@@ -24,15 +24,15 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asChild makes the test binary run as a server or a worker.
-const asChild = "PARTD_TEST_CHILD"
+// childRoleEnv is the environment variable that makes the test binary a server or a worker.
+const childRoleEnv = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(asChild) {
+	switch os.Getenv(childRoleEnv) {
 	case "server":
 		os.Exit(servercli.Main(os.Args[1:]))
 	case "worker":
-		if err := work(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
+		if err := runTask(context.Background(), os.Args[1], os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -41,9 +41,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// work does a task. The task determines what it appends, and the attempt determines how
-// that is divided into batches.
-func work(ctx context.Context, url, task, attempt string) (err error) {
+// runTask runs an attempt at a task. The task determines the appended pieces, and the attempt
+// determines their division into batches.
+func runTask(ctx context.Context, url, task, attempt string) (err error) {
 	store, err := stores.Open(ctx, url)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func piecesOf(task string) (all []partd.Entry) {
 	return all
 }
 
-// worker is a process that does a task.
+// worker is a process that runs one attempt at a task.
 type worker struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
@@ -89,7 +89,7 @@ type worker struct {
 
 func startWorker(url, task, attempt string) (*worker, error) {
 	cmd := exec.Command(os.Args[0], url, task, attempt)
-	cmd.Env = append(os.Environ(), asChild+"=worker")
+	cmd.Env = append(os.Environ(), childRoleEnv+"=worker")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -101,28 +101,28 @@ func startWorker(url, task, attempt string) (*worker, error) {
 	return &worker{cmd, in, bufio.NewScanner(out)}, cmd.Start()
 }
 
-// run lets workers begin together, calls begun, kills them after killAfter of their
-// batches (-1 means never), and reports whether one of them succeeded.
-func run(workers []*worker, killAfter int, begun func()) bool {
+// runWorkers waits until all workers have begun, calls begun, and lets them append. It kills each
+// worker after killAfter batches, or never if killAfter is -1, and reports whether a worker succeeded.
+func runWorkers(workers []*worker, killAfter int, begun func()) bool {
 	for _, w := range workers {
 		w.out.Scan() // the worker has begun or ended
 	}
 	begun()
-	good := make([]bool, len(workers))
+	succeeded := make([]bool, len(workers))
 	var wg sync.WaitGroup
 	for i, w := range workers {
 		wg.Go(func() {
-			_, _ = w.in.Write([]byte("g")) // it may have ended
+			_, _ = w.in.Write([]byte("g")) // fails if the worker has ended
 			for n := 0; n != killAfter && w.out.Scan(); n++ {
 			}
 			if killAfter >= 0 {
 				_ = w.cmd.Process.Kill()
 			}
-			good[i] = w.cmd.Wait() == nil
+			succeeded[i] = w.cmd.Wait() == nil
 		})
 	}
 	wg.Wait()
-	return slices.Contains(good, true)
+	return slices.Contains(succeeded, true)
 }
 
 const killedTasks = 8
@@ -130,7 +130,7 @@ const killedTasks = 8
 func startServer(t *testing.T, dir, url string) *serverproc.Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "--store", "log:"+dir, "--listen", url)
-	cmd.Env = append(os.Environ(), asChild+"=server")
+	cmd.Env = append(os.Environ(), childRoleEnv+"=server")
 	p, err := serverproc.Start(context.Background(), cmd, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -151,8 +151,8 @@ func threeServers(t *testing.T) string {
 	return "tcp://" + strings.Join(addresses, ",")
 }
 
-// killRun does tasks in processes that it kills, with servers that it kills.
-func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
+// runWithKills runs tasks in worker processes, and kills workers and servers at random.
+func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 	running, dirs, addresses := make([]*serverproc.Process, servers), make([]string, servers), make([]string, servers)
 	for i := range running {
 		dirs[i] = t.TempDir() + "/data"
@@ -160,8 +160,8 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 		_, addresses[i] = running[i].Address()
 	}
 	url = "tcp://" + strings.Join(addresses, ",")
-	pair := make(chan struct{}) // closed when one attempt has begun twice
-	pairBegun := sync.OnceFunc(func() { close(pair) })
+	bothBegun := make(chan struct{}) // closed when two processes have begun the same attempt
+	markBothBegun := sync.OnceFunc(func() { close(bothBegun) })
 	var tasks sync.WaitGroup
 	for i := range killedTasks {
 		rnd := rand.New(rand.NewPCG(seed, uint64(i)))
@@ -186,16 +186,16 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 					w, err := startWorker(url, task, attempt)
 					if err != nil {
 						t.Error(err)
-						pairBegun()
+						markBothBegun()
 						return
 					}
 					workers = append(workers, w)
 				}
 				begun := func() {}
 				if i == 1 {
-					begun = pairBegun
+					begun = markBothBegun
 				}
-				if run(workers, killAfter, begun) {
+				if runWorkers(workers, killAfter, begun) {
 					return
 				}
 				if n > 20 {
@@ -208,7 +208,7 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 	done := make(chan struct{})
 	go func() { tasks.Wait(); close(done) }()
 	rnd := rand.New(rand.NewPCG(seed, 99))
-	<-pair
+	<-bothBegun
 	for range 2 {
 		select {
 		case <-done:
@@ -226,7 +226,7 @@ func killRun(t *testing.T, seed uint64, servers int) (url string, stop func()) {
 	}
 }
 
-// collectSorted returns the pieces of each key, in order.
+// collectSorted adds the pieces of each key to into, and sorts them.
 func collectSorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) error {
 	for e, err := range seq {
 		if err != nil {
@@ -240,10 +240,10 @@ func collectSorted(seq iter.Seq2[partd.Entry, error], into map[string][]string) 
 	return nil
 }
 
-// lossy is a store that loses one or more pieces of a committed task.
-type lossy struct{ partd.Partd }
+// lossyStore is a store that loses all pieces of one key.
+type lossyStore struct{ partd.Partd }
 
-func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
+func (l lossyStore) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		for c, err := range partd.ScanPart(ctx, l.Partd, part, parts) {
 			if err == nil && c.Key == "key7" {
@@ -256,10 +256,9 @@ func (l lossy) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	}
 }
 
-// Workers are killed and restarted as other attempts. Some run concurrently, some twice
-// under one name, and the servers are killed as well. The committed data must be the data
-// that one undisturbed process would have written. PARTD_KILLS=100 repeats the test 100
-// times.
+// TestKillWorkers kills workers and starts other attempts. Some attempts run concurrently, some run
+// twice under one name, and servers are also killed. The committed data must equal the data that one
+// undisturbed process would write. PARTD_KILLS=100 repeats the test 100 times.
 func TestKillWorkers(t *testing.T) {
 	runs := 2
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
@@ -279,8 +278,8 @@ func TestKillWorkers(t *testing.T) {
 		slices.Sort(values)
 	}
 	equalContents := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
-	for i := range 2 * runs { // against one server, and against three that share the keys
-		url, stop := killRun(t, uint64(i), 1+i%2*2)
+	for i := range 2 * runs { // with one server, and with three servers that share the keys
+		url, stop := runWithKills(t, uint64(i), 1+i%2*2)
 		store, err := stores.Open(t.Context(), url)
 		if err != nil {
 			t.Fatal(err)
@@ -299,23 +298,23 @@ func TestKillWorkers(t *testing.T) {
 			sums = append(sums, s)
 		}
 		if err := c.Verify(sums...); err != nil || !equalContents(got) {
-			t.Errorf("run %d: not what one process would have written: %v", i, err)
+			t.Errorf("run %d: the committed data differs from the data of one undisturbed process (Verify() error = %v)", i, err)
 		}
-		// Without a safeguard, the same run must be wrong, and the check must notice it.
+		// Without a safeguard, readers of the same store must get wrong data, and verification must fail.
 		for name, remove := range map[string]func(*Committed){
 			"selection of winners": func(c *Committed) { c.disabled.winners = true },
 			"check of batches":     func(c *Committed) { c.disabled.batches = true },
-			"pieces":               func(c *Committed) { c.store = lossy{store} },
+			"pieces":               func(c *Committed) { c.store = lossyStore{store} },
 		} {
-			mutant := c.committedAgain()
-			remove(mutant)
-			if err := collectSorted(mutant.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
-				t.Errorf("run %d without the %s: %v", i, name, err)
+			weakened := c.clone()
+			remove(weakened)
+			if err := collectSorted(weakened.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
+				t.Errorf("run %d without the %s: error = %v, want %v", i, name, err, ErrNotVerified)
 			}
-			mutant.disabled.totals = true
+			weakened.disabled.totals = true
 			got := map[string][]string{}
-			if err := collectSorted(mutant.Scan(t.Context()), got); err != nil || equalContents(got) {
-				t.Errorf("run %d without the %s and the check of totals: %v, the same: %v", i, name, err, equalContents(got))
+			if err := collectSorted(weakened.Scan(t.Context()), got); err != nil || equalContents(got) {
+				t.Errorf("run %d without the %s and the check of totals: error = %v, content equal: %v; want other content and no error", i, name, err, equalContents(got))
 			}
 		}
 		if err := partd.Close(t.Context(), store); err != nil {
@@ -325,6 +324,6 @@ func TestKillWorkers(t *testing.T) {
 	}
 }
 
-func (c *Committed) committedAgain() *Committed {
+func (c *Committed) clone() *Committed {
 	return &Committed{store: c.store, winners: c.winners, index: c.index}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func begin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
+func mustBegin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
 	t.Helper()
 	w, err := Begin(t.Context(), store, task, attempt)
 	if err != nil {
@@ -35,21 +35,21 @@ func entries(pairs ...string) (all []partd.Entry) {
 	return all
 }
 
-func write(t *testing.T, w *Writer, pairs ...string) {
+func mustAppend(t *testing.T, w *Writer, pairs ...string) {
 	t.Helper()
 	if err := w.Append(t.Context(), entries(pairs...)...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func commit(t *testing.T, w *Writer) {
+func mustCommit(t *testing.T, w *Writer) {
 	t.Helper()
 	if err := w.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func committed(t *testing.T, store partd.Partd) *Committed {
+func mustReadCommitted(t *testing.T, store partd.Partd) *Committed {
 	t.Helper()
 	c, err := ReadCommitted(t.Context(), store)
 	if err != nil {
@@ -58,8 +58,8 @@ func committed(t *testing.T, store partd.Partd) *Committed {
 	return c
 }
 
-// gather returns the pieces of each key.
-func gather(seq iter.Seq2[partd.Entry, error]) (map[string]string, error) {
+// collectPieces returns the pieces of each key.
+func collectPieces(seq iter.Seq2[partd.Entry, error]) (map[string]string, error) {
 	all := map[string]string{}
 	for e, err := range seq {
 		if err != nil {
@@ -72,57 +72,57 @@ func gather(seq iter.Seq2[partd.Entry, error]) (map[string]string, error) {
 
 func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	store := partd.NewDict()
-	dead := begin(t, store, "a", "1")
-	write(t, dead, "k", "lost", "l", "lost")
-	second, third := begin(t, store, "a", "2"), begin(t, store, "a", "3")
-	write(t, second, "k", "x", "k", "x", "", "") // two pieces for one key; an empty piece for the empty key
-	write(t, third, "k", "other")
-	write(t, second, "k", "y", ControlKey, "mine")
-	if got, err := gather(committed(t, store).Scan(t.Context())); err != nil || len(got) > 0 {
-		t.Errorf("before any commit: %v, %v", got, err)
+	dead := mustBegin(t, store, "a", "1")
+	mustAppend(t, dead, "k", "lost", "l", "lost")
+	second, third := mustBegin(t, store, "a", "2"), mustBegin(t, store, "a", "3")
+	mustAppend(t, second, "k", "x", "k", "x", "", "") // two pieces for one key; an empty piece for the empty key
+	mustAppend(t, third, "k", "other")
+	mustAppend(t, second, "k", "y", ControlKey, "mine")
+	if got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); err != nil || len(got) > 0 {
+		t.Errorf("before any commit, read %v with error %v, want nothing", got, err)
 	}
-	commit(t, second)
-	commit(t, third) // loses
+	mustCommit(t, second)
+	mustCommit(t, third) // has no effect, because second has committed
 	if err := second.Append(t.Context(), entries("k", "late")...); !errors.Is(err, ErrClosed) {
-		t.Errorf("appending after the commit: %v", err)
+		t.Errorf("Append() after the commit: error = %v, want %v", err, ErrClosed)
 	}
 	if err := second.Commit(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("committing twice: %v", err)
+		t.Errorf("second Commit(): error = %v, want %v", err, ErrClosed)
 	}
 	if _, err := Begin(t.Context(), store, "a", "4"); !errors.Is(err, ErrCommitted) {
-		t.Errorf("beginning a committed task: %v", err)
+		t.Errorf("Begin() of a committed task: error = %v, want %v", err, ErrCommitted)
 	}
-	b := begin(t, store, "b", "")
-	write(t, b, "k", "b")
-	commit(t, b)
-	c := committed(t, store)
+	b := mustBegin(t, store, "b", "")
+	mustAppend(t, b, "k", "b")
+	mustCommit(t, b)
+	c := mustReadCommitted(t, store)
 	want := map[string]string{"k": "x;x;y;b;", "": ";", ControlKey: "mine;"}
-	got, err := gather(c.Scan(t.Context()))
+	got, err := collectPieces(c.Scan(t.Context()))
 	if err != nil || !maps.Equal(got, want) {
-		t.Errorf("read %q, %v; want %q", got, err, want)
+		t.Errorf("read %q with error %v, want %q", got, err, want)
 	}
 	if commits := c.Commits(); len(commits) != 2 || commits[0].Attempt != "2" || commits[0].Batches != 2 || commits[0].Records != 5 || commits[0].Bytes != 7 {
-		t.Errorf("commits %+v", commits)
+		t.Errorf("Commits() = %+v, want 2 commits, the first of attempt 2", commits)
 	}
 
 	var sums []Checksum
 	parts := map[string]string{}
 	for part := range 3 {
 		var s Checksum
-		one, err := gather(c.ScanPart(t.Context(), part, 3, &s))
+		entriesOfPart, err := collectPieces(c.ScanPart(t.Context(), part, 3, &s))
 		if err != nil {
 			t.Fatal(err)
 		}
-		maps.Copy(parts, one)
+		maps.Copy(parts, entriesOfPart)
 		sums = append(sums, s)
 	}
 	if err := c.Verify(sums...); err != nil || !maps.Equal(parts, want) {
-		t.Errorf("in parts: %q, %v", parts, err)
+		t.Errorf("reading in parts: got %q, Verify() error = %v, want %q", parts, err, want)
 	}
 	slices.SortFunc(sums, func(a, b Checksum) int { return cmp.Compare(b.Records, a.Records) }) // a part may be empty
 	for _, wrong := range [][]Checksum{sums[1:], append(sums[:3:3], sums[0])} {
 		if err := c.Verify(wrong...); !errors.Is(err, ErrNotVerified) {
-			t.Errorf("wrong checksums: %v", err)
+			t.Errorf("Verify() of wrong checksums: error = %v, want %v", err, ErrNotVerified)
 		}
 	}
 	var byKey Checksum
@@ -135,7 +135,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 			text += string(v) + ";"
 		}
 		if text != want[key] {
-			t.Errorf("values of %q: %q", key, text)
+			t.Errorf("Values(%q) yields %q, want %q", key, text, want[key])
 		}
 	}
 	if err := c.Verify(byKey); err != nil {
@@ -147,35 +147,35 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	if err := c.Verify(byKey); err != nil {
 		t.Error(err)
 	}
-	if _, err := gather(c.ScanPart(t.Context(), 0, 2, nil)); err == nil {
-		t.Error("a part can be read without a checksum")
+	if _, err := collectPieces(c.ScanPart(t.Context(), 0, 2, nil)); err == nil {
+		t.Error("ScanPart() without a checksum returned no error")
 	}
 }
 
-// uncertain is a store that applies each append, and reports some as unknown. A copy of
-// the unknown ones arrives again later.
-type uncertain struct {
+// uncertainStore is a store that applies each append, but returns ErrUnknownOutcome for some. It later
+// applies these entries a second time.
+type uncertainStore struct {
 	*partd.Dict
-	appends int
-	every   int
-	held    []partd.Entry
-	always  bool
+	appends       int
+	unknownEvery  int
+	delayed       []partd.Entry
+	alwaysUnknown bool
 }
 
-func (u *uncertain) Append(ctx context.Context, entries ...partd.Entry) error {
+func (u *uncertainStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	u.appends++
 	if err := u.Dict.Append(ctx, entries...); err != nil {
 		return err
 	}
-	if u.appends%u.every == 0 || u.always {
+	if u.appends%u.unknownEvery == 0 || u.alwaysUnknown {
 		for _, e := range entries {
-			u.held = append(u.held, partd.Entry{Key: e.Key, Value: bytes.Clone(e.Value)})
+			u.delayed = append(u.delayed, partd.Entry{Key: e.Key, Value: bytes.Clone(e.Value)})
 		}
 		return partd.ErrUnknownOutcome
 	}
-	if len(u.held) > 6 {
-		held := u.held
-		u.held = nil
+	if len(u.delayed) > 6 {
+		held := u.delayed
+		u.delayed = nil
 		return u.Dict.Append(ctx, held...)
 	}
 	return nil
@@ -183,86 +183,86 @@ func (u *uncertain) Append(ctx context.Context, entries ...partd.Entry) error {
 
 func TestDuplicateBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &uncertain{Dict: partd.NewDict(), every: 3}
-		w := begin(t, store, "task", "1")
+		store := &uncertainStore{Dict: partd.NewDict(), unknownEvery: 3}
+		w := mustBegin(t, store, "task", "1")
 		want := map[string]string{}
 		for i := range 50 {
 			k, v := fmt.Sprint("k", i%3), fmt.Sprint(i)
-			write(t, w, k, v, "all", v, "all", v)
+			mustAppend(t, w, k, v, "all", v, "all", v)
 			want[k] += v + ";"
 			want["all"] += v + ";" + v + ";"
 		}
-		commit(t, w)
-		c := committed(t, store)
-		got, err := gather(c.Scan(t.Context()))
+		mustCommit(t, w)
+		c := mustReadCommitted(t, store)
+		got, err := collectPieces(c.Scan(t.Context()))
 		if err != nil || !maps.Equal(got, want) {
-			t.Errorf("read %q, %v", got, err)
+			t.Errorf("read %q with error %v, want %q", got, err, want)
 		}
 		c.disabled.batches = true
-		if _, err := gather(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) {
-			t.Errorf("with duplicates: %v", err)
+		if _, err := collectPieces(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) {
+			t.Errorf("reading without skipping duplicates: error = %v, want %v", err, ErrNotVerified)
 		}
 
-		store.always = true
-		w = begin(t, store, "other", "1")
+		store.alwaysUnknown = true
+		w = mustBegin(t, store, "other", "1")
 		for range 2 {
 			if err := w.Append(t.Context(), entries("k0", "x")...); !errors.Is(err, partd.ErrUnknownOutcome) {
-				t.Errorf("a batch with an unknown outcome: %v", err)
+				t.Errorf("Append() error = %v, want %v", err, partd.ErrUnknownOutcome)
 			}
-			store.always, store.every = false, 1000 // the next batch would succeed
+			store.alwaysUnknown, store.unknownEvery = false, 1000 // the next batch would succeed
 		}
 		if err := w.Commit(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("committing after an unknown outcome: %v", err)
+			t.Errorf("Commit() after an unknown outcome: error = %v, want %v", err, partd.ErrUnknownOutcome)
 		}
 		if n := store.appends; n > 67+75+maxTries*2 {
-			t.Errorf("%d appends", n)
+			t.Errorf("the writers made %d appends, more than with the expected retries", n)
 		}
 	})
 }
 
 func TestFailedAppendUsesNoNumber(t *testing.T) {
 	store := partd.NewDict()
-	w := begin(t, store, "t", "1")
+	w := mustBegin(t, store, "t", "1")
 	if err := w.Append(t.Context(), partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen+1)}); !errors.Is(err, partd.ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("Append() of a key that is too long: error = %v, want %v", err, partd.ErrTooLarge)
 	}
 	long := strings.Repeat("k", partd.MaxKeyLen)
-	write(t, w, long, "v")
+	mustAppend(t, w, long, "v")
 	if err := w.Append(t.Context()); err != nil {
 		t.Error(err)
 	}
-	commit(t, w)
-	got, err := gather(committed(t, store).Scan(t.Context()))
+	mustCommit(t, w)
+	got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context()))
 	if err != nil || got[long] != "v;" {
-		t.Errorf("%d keys, %v", len(got), err)
+		t.Errorf("read %d keys with error %v, want only the longest key with one piece", len(got), err)
 	}
 	for _, name := range []string{"", strings.Repeat("x", MaxTaskName+1)} {
 		if _, err := Begin(t.Context(), store, name, "1"); err == nil {
-			t.Errorf("a task name of %d bytes is accepted", len(name))
+			t.Errorf("Begin() with a task name of %d bytes returned no error", len(name))
 		}
 	}
 }
 
-// A process that was thought dead, and whose attempt name another process has reused,
-// continues after that process has committed.
+// TestBatchesAfterTheCommit lets a process continue that was considered dead, after another process
+// with the same attempt name has committed.
 func TestBatchesAfterTheCommit(t *testing.T) {
 	store := partd.NewDict()
-	w, late := begin(t, store, "t", "1"), begin(t, store, "t", "1")
+	w, revived := mustBegin(t, store, "t", "1"), mustBegin(t, store, "t", "1")
 	for i := range 4 {
 		if i < 2 {
-			write(t, w, "k", fmt.Sprint(i))
+			mustAppend(t, w, "k", fmt.Sprint(i))
 		}
 		if i == 2 {
-			commit(t, w)
+			mustCommit(t, w)
 		}
-		write(t, late, "k", fmt.Sprint(i))
+		mustAppend(t, revived, "k", fmt.Sprint(i))
 	}
-	if got, err := gather(committed(t, store).Scan(t.Context())); err != nil || got["k"] != "0;1;" {
-		t.Errorf("read %q, %v", got, err)
+	if got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); err != nil || got["k"] != "0;1;" {
+		t.Errorf("read %q with error %v, want %q", got, err, "0;1;")
 	}
 }
 
-// Each process has its own buffer in front of a shared store.
+// TestAttemptsThroughBuffers gives each process its own buffer in front of a shared store.
 func TestAttemptsThroughBuffers(t *testing.T) {
 	slow := partd.NewDict()
 	for i := range 3 {
@@ -270,13 +270,13 @@ func TestAttemptsThroughBuffers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := begin(t, b, fmt.Sprint("task", i), "1")
-		write(t, w, "k", fmt.Sprint(i))
-		commit(t, w)
+		w := mustBegin(t, b, fmt.Sprint("task", i), "1")
+		mustAppend(t, w, "k", fmt.Sprint(i))
+		mustCommit(t, w)
 	}
-	got, err := gather(committed(t, slow).Scan(t.Context()))
+	got, err := collectPieces(mustReadCommitted(t, slow).Scan(t.Context()))
 	if err != nil || got["k"] != "0;1;2;" {
-		t.Errorf("read %q, %v", got, err)
+		t.Errorf("read %q with error %v, want %q", got, err, "0;1;2;")
 	}
 }
 
@@ -296,22 +296,22 @@ func sumOf(pairs ...string) string {
 	return hex.EncodeToString(b)
 }
 
-// Values must not allocate memory for each task in every call.
+// TestValuesOfManyTasks checks that Values does not allocate memory for each task in every call.
 func TestValuesOfManyTasks(t *testing.T) {
 	store := partd.NewDict()
 	const tasks = 20_000
 	for i := range tasks {
 		w := &Writer{Task: fmt.Sprint(i), Attempt: "a", store: store}
 		if i%1000 == 0 {
-			write(t, w, fmt.Sprint("k", i), "piece")
-			write(t, w, "all", "piece")
+			mustAppend(t, w, fmt.Sprint("k", i), "piece")
+			mustAppend(t, w, "all", "piece")
 		}
-		commit(t, w)
+		mustCommit(t, w)
 	}
 	if _, err := Begin(t.Context(), store, "19999", "b"); !errors.Is(err, ErrCommitted) {
-		t.Error(err)
+		t.Errorf("Begin() of the last task: error = %v, want %v", err, ErrCommitted)
 	}
-	c := committed(t, store)
+	c := mustReadCommitted(t, store)
 	var all Checksum
 	read := func(key string) (n int) {
 		for _, err := range c.Values(t.Context(), key, &all) {
@@ -322,14 +322,14 @@ func TestValuesOfManyTasks(t *testing.T) {
 		return n
 	}
 	if n := read("all"); n != tasks/1000 {
-		t.Errorf("%d pieces", n)
+		t.Errorf("read %d pieces, want %d", n, tasks/1000)
 	}
 	const rounds = 40
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for i := range rounds {
 		if n := read(fmt.Sprint("k", i%20*1000)); n != 1 {
-			t.Fatalf("%d pieces", n)
+			t.Fatalf("read %d pieces, want 1", n)
 		}
 		if i == 19 {
 			if err := c.Verify(all); err != nil {
@@ -338,28 +338,28 @@ func TestValuesOfManyTasks(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / rounds; each > 300<<10 { // including a buffer of 64 KiB
-		t.Errorf("%d bytes for each key", each)
+	if perKey := (after.TotalAlloc - before.TotalAlloc) / rounds; perKey > 300<<10 { // including a buffer of 64 KiB
+		t.Errorf("Values() allocates %d bytes per call, want at most 300 KiB", perKey)
 	}
 }
 
-// Errors are short even if names are long.
+// TestLongNamesInErrors checks that error messages are short even if names are long.
 func TestLongNamesInErrors(t *testing.T) {
 	store, long := partd.NewDict(), strings.Repeat("\x00", MaxTaskName)
-	w := begin(t, store, long, long)
-	commit(t, w)
-	_, begun := Begin(t.Context(), store, long, long)
+	w := mustBegin(t, store, long, long)
+	mustCommit(t, w)
+	_, beginErr := Begin(t.Context(), store, long, long)
 	var missing []string
 	for i := range 100 {
 		missing = append(missing, fmt.Sprint(i, long[:MaxTaskName-2]))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, waited := WaitCommitted(ctx, store, &WaitOptions{Tasks: missing})
-	_, unexpected := WaitCommitted(t.Context(), store, &WaitOptions{Tasks: []string{}, Timeout: time.Millisecond})
-	for _, err := range []error{begun, w.Commit(t.Context()), w.Append(t.Context(), entries("k", "v")...), waited, unexpected} {
+	_, waitErr := WaitCommitted(ctx, store, &WaitOptions{Tasks: missing})
+	_, unexpectedErr := WaitCommitted(t.Context(), store, &WaitOptions{Tasks: []string{}, Timeout: time.Millisecond})
+	for _, err := range []error{beginErr, w.Commit(t.Context()), w.Append(t.Context(), entries("k", "v")...), waitErr, unexpectedErr} {
 		if err == nil || len(err.Error()) > 5000 {
-			t.Errorf("%.100v", err)
+			t.Errorf("want an error of at most 5000 bytes, got %.100v", err)
 		}
 	}
 }

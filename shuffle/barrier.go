@@ -109,7 +109,7 @@ type WaitOptions struct {
 	Timeout time.Duration
 }
 
-// MissingError lists the tasks that had not committed when a wait was given up.
+// MissingError lists the tasks that had not committed when WaitCommitted gave up.
 type MissingError struct {
 	Committed int      // number of tasks that have committed
 	Expected  int      // number of tasks known so far
@@ -147,9 +147,9 @@ const (
 )
 
 // WaitCommitted waits until the tasks have committed, and returns their data. On timeout,
-// or when the context ends, it returns a *MissingError. If a task has committed that was not
-// expected, it also returns an error, because neither counting nor omitting its pieces would
-// be safe.
+// or when the context ends, it returns a *MissingError. If an unexpected task has committed,
+// it also returns an error, because neither counting nor omitting that task's pieces would be
+// safe.
 //
 // Stores do not report appends, so WaitCommitted polls the control key: at first after 10 ms,
 // later every second. If a read takes long, WaitCommitted waits ten times as long before the

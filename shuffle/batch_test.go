@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// costStore records the size of the largest batch, as a log store counts it.
+// costStore records the size of the largest batch, computed like in a log store.
 type costStore struct {
 	*partd.Dict
 	maxEntries, appends int
@@ -23,9 +23,9 @@ func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.Dict.Append(ctx, entries...)
 }
 
-// A log store writes a batch of up to a 32nd of its memory as one record. It writes a
-// larger batch as a segment, and merging thousands of segments took twenty times the work
-// of the grouping itself.
+// TestBatchesFitTheMemory checks that batches have at most a 32nd of the store's memory. A log store
+// writes a larger batch as a separate segment. Merging thousands of segments took twenty times as long
+// as grouping.
 func TestBatchesFitTheMemory(t *testing.T) {
 	s := &costStore{Dict: partd.NewDict()}
 	o := &shuffle.Options[[14]uint64]{Memory: shuffle.MinMemory, Store: s}
@@ -46,6 +46,6 @@ func TestBatchesFitTheMemory(t *testing.T) {
 	}
 	const limit = shuffle.MinMemory * 3 / 4 / 32
 	if s.appends < 10 || s.maxEntries >= limit {
-		t.Errorf("%d batches, the largest has %d bytes, want less than %d", s.appends, s.maxEntries, limit)
+		t.Errorf("got %d batches, of which the largest has %d bytes; want at least 10 batches of less than %d bytes", s.appends, s.maxEntries, limit)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-type gaps struct {
+type gapped struct {
 	A uint8
 	B uint64
 	C uint16
@@ -23,17 +23,17 @@ type nested struct {
 	Bytes  []byte
 	Nil    []int
 	Empty  []int
-	Ptr    *gaps
+	Ptr    *gapped
 	None   *int
 	Map    map[string][]float64
 	Array  [2]string
-	Many   []gaps
+	Many   []gapped
 	Units  []struct{}
 	hidden bool
 }
 
-// checkRound encodes and decodes a value, and decodes every prefix of its encoding.
-func checkRound[T any](t *testing.T, v T) {
+// checkRoundTrip encodes and decodes a value, and decodes every prefix of its encoding.
+func checkRoundTrip[T any](t *testing.T, v T) {
 	t.Helper()
 	for _, forKeys := range []bool{false, true} {
 		c, _, err := newCodec[T](forKeys)
@@ -47,7 +47,7 @@ func checkRound[T any](t *testing.T, v T) {
 		b = b[1:]
 		got, err := c.Decode(bytes.Clone(b))
 		if err != nil || !reflect.DeepEqual(got, v) {
-			t.Errorf("%#v came back as %#v, %v", v, got, err)
+			t.Errorf("the encoding of %#v decodes to %#v, %v", v, got, err)
 		}
 		switch any(v).(type) {
 		case string, []byte:
@@ -55,39 +55,39 @@ func checkRound[T any](t *testing.T, v T) {
 		}
 		for i := range b {
 			if _, err := c.Decode(b[:i]); err == nil {
-				t.Errorf("%T: %d of %d bytes are accepted", v, i, len(b))
+				t.Errorf("%T: decoding the first %d of %d bytes returned no error", v, i, len(b))
 			}
 		}
 		if _, err := c.Decode(append(b, 0)); !errors.Is(err, errEncoding) {
-			t.Errorf("%T: with an extra byte: %v", v, err)
+			t.Errorf("%T: decoding with an extra byte: error = %v, want %v", v, err, errEncoding)
 		}
 	}
 }
 
 func TestDefaultCodec(t *testing.T) {
-	checkRound(t, []byte{})
-	checkRound(t, []byte("bytes"))
-	checkRound(t, "")
-	checkRound(t, "text")
-	checkRound(t, int8(-1))
-	checkRound(t, uint64(math.MaxUint64))
-	checkRound(t, float32(1.5))
-	checkRound(t, -1.5)
-	checkRound(t, complex(1, -2))
-	checkRound(t, true)
-	checkRound(t, [3]uint16{1, 2, 3})
-	checkRound(t, gaps{1, 2, 3})
-	checkRound(t, [2]gaps{{1, 2, 3}, {4, 5, 6}})
-	checkRound(t, []string{"a", ""})
-	checkRound(t, []uint32{})
-	checkRound(t, []uint32(nil))
-	checkRound(t, map[struct{}]struct{}{{}: {}})
-	checkRound(t, time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC))
-	checkRound(t, nested{})
-	checkRound(t, nested{
+	checkRoundTrip(t, []byte{})
+	checkRoundTrip(t, []byte("bytes"))
+	checkRoundTrip(t, "")
+	checkRoundTrip(t, "text")
+	checkRoundTrip(t, int8(-1))
+	checkRoundTrip(t, uint64(math.MaxUint64))
+	checkRoundTrip(t, float32(1.5))
+	checkRoundTrip(t, -1.5)
+	checkRoundTrip(t, complex(1, -2))
+	checkRoundTrip(t, true)
+	checkRoundTrip(t, [3]uint16{1, 2, 3})
+	checkRoundTrip(t, gapped{1, 2, 3})
+	checkRoundTrip(t, [2]gapped{{1, 2, 3}, {4, 5, 6}})
+	checkRoundTrip(t, []string{"a", ""})
+	checkRoundTrip(t, []uint32{})
+	checkRoundTrip(t, []uint32(nil))
+	checkRoundTrip(t, map[struct{}]struct{}{{}: {}})
+	checkRoundTrip(t, time.Date(2020, 1, 2, 3, 4, 5, 6, time.UTC))
+	checkRoundTrip(t, nested{})
+	checkRoundTrip(t, nested{
 		Name: "n", at: time.Unix(1, 2).UTC(), List: []string{"a", "", "b"}, Bytes: []byte{1}, Empty: []int{},
-		Ptr: &gaps{1, 2, 3}, Map: map[string][]float64{"x": {1, 2}, "": nil}, Array: [2]string{"", "z"},
-		Many: []gaps{{}, {1, 2, 3}}, Units: make([]struct{}, 3), hidden: true,
+		Ptr: &gapped{1, 2, 3}, Map: map[string][]float64{"x": {1, 2}, "": nil}, Array: [2]string{"", "z"},
+		Many: []gapped{{}, {1, 2, 3}}, Units: make([]struct{}, 3), hidden: true,
 	})
 }
 
@@ -96,7 +96,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	check := func(err error, name string) {
 		t.Helper()
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%v does not name %s", err, name)
+			t.Errorf("DefaultCodec() error = %v, want one that contains %q", err, name)
 		}
 	}
 	_, err := DefaultCodec[any]()
@@ -109,7 +109,7 @@ func TestNoDefaultCodec(t *testing.T) {
 	check(err, "chan int")
 }
 
-// Equal keys have equal encodings.
+// TestKeyCodec checks that equal keys have equal encodings.
 func TestKeyCodec(t *testing.T) {
 	requireSame := func(a, b any, encode func(any) []byte) {
 		t.Helper()
@@ -157,7 +157,7 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, v := range []nested{{}, {Name: "n", List: []string{"a"}, Map: map[string][]float64{"x": {1}}, Ptr: new(gaps), Units: make([]struct{}, 9)}} {
+	for _, v := range []nested{{}, {Name: "n", List: []string{"a"}, Map: map[string][]float64{"x": {1}}, Ptr: new(gapped), Units: make([]struct{}, 9)}} {
 		b, err := c.Encode(nil, v)
 		if err != nil {
 			f.Fatal(err)
@@ -174,7 +174,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again, err := c.Decode(b); err != nil || len(again.List) != len(v.List) {
-			t.Errorf("%+v, encoded again, gives %v, %v", v, again, err)
+			t.Errorf("%+v decodes to %v, %v after a second encoding", v, again, err)
 		}
 	})
 }

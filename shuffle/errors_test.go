@@ -12,24 +12,24 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Errors about records that are too large for the memory or for a store wrap
+// TestTooLarge checks that errors about records that are too large for the memory or for a store wrap
 // partd.ErrTooLarge.
 func TestTooLarge(t *testing.T) {
 	long := shuffle.Values(strings.Repeat("x", 4<<20))
-	itself := func(s string) string { return s }
+	identity := func(s string) string { return s }
 	o := minMemory[string](t)
 	for name, run := range map[string]func(ctx context.Context) error{
 		"sort": func(ctx context.Context) error {
-			return readAll(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(itself)), o))
+			return readAll(shuffle.Sort(ctx, long, shuffle.By(shuffle.Asc(identity)), o))
 		},
 		"top": func(ctx context.Context) error {
-			return readAll(shuffle.TopK(ctx, long, 1, shuffle.By(shuffle.Asc(itself)), o))
+			return readAll(shuffle.TopK(ctx, long, 1, shuffle.By(shuffle.Asc(identity)), o))
 		},
 		"distinct":  func(ctx context.Context) error { return readAll(shuffle.Distinct(ctx, long, o)) },
-		"group":     func(ctx context.Context) error { return readAll(shuffle.GroupBy(ctx, long, itself, o)) },
-		"aggregate": func(ctx context.Context) error { return readAll(shuffle.Aggregate(ctx, long, itself, counts, o)) },
+		"group":     func(ctx context.Context) error { return readAll(shuffle.GroupBy(ctx, long, identity, o)) },
+		"aggregate": func(ctx context.Context) error { return readAll(shuffle.Aggregate(ctx, long, identity, counts, o)) },
 		"partition": func(ctx context.Context) error {
-			p, err := shuffle.PartitionBy(ctx, long, itself, o)
+			p, err := shuffle.PartitionBy(ctx, long, identity, o)
 			if err == nil {
 				err = p.Close()
 			}
@@ -37,7 +37,7 @@ func TestTooLarge(t *testing.T) {
 		},
 	} {
 		if err := run(t.Context()); !errors.Is(err, partd.ErrTooLarge) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v, want %v", name, err, partd.ErrTooLarge)
 		}
 	}
 }
@@ -47,22 +47,23 @@ var counts = shuffle.Accumulator[string, int]{
 	Merge: func(to, other *int) { *to += *other },
 }
 
-// Errors of closed values wrap both shuffle.ErrClosed and partd.ErrClosed.
+// TestClosed checks that errors of closed values wrap shuffle.ErrClosed, partd.ErrClosed and
+// fs.ErrClosed.
 func TestClosed(t *testing.T) {
-	type fed interface {
+	type feeder interface {
 		Feed() (*shuffle.Feed[string], error)
 		Close() error
 	}
 	ctx, o := t.Context(), minMemory[string](t)
-	itself := func(s string) string { return s }
-	by := shuffle.By(shuffle.Asc(itself))
+	identity := func(s string) string { return s }
+	by := shuffle.By(shuffle.Asc(identity))
 	sorter, err1 := shuffle.NewSorter(ctx, by, o)
 	byFunc, err2 := shuffle.NewFuncSorter(ctx, strings.Compare, o)
 	top, err3 := shuffle.NewTop(ctx, 5, by, o)
 	distinct, err4 := shuffle.NewDeduplicator(ctx, o)
-	groups, err5 := shuffle.NewGrouper(ctx, itself, o)
-	sums, err6 := shuffle.NewAggregator(ctx, itself, counts, o)
-	parts, err7 := shuffle.NewPartitionsBy(ctx, itself, o)
+	groups, err5 := shuffle.NewGrouper(ctx, identity, o)
+	sums, err6 := shuffle.NewAggregator(ctx, identity, counts, o)
+	parts, err7 := shuffle.NewPartitionsBy(ctx, identity, o)
 	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		t.Fatal(err)
 	}
@@ -70,11 +71,11 @@ func TestClosed(t *testing.T) {
 		t.Helper()
 		for _, want := range []error{shuffle.ErrClosed, partd.ErrClosed, fs.ErrClosed} {
 			if !errors.Is(err, want) {
-				t.Errorf("%s: %v is not %v", name, err, want)
+				t.Errorf("%s: error = %v, which does not wrap %v", name, err, want)
 			}
 		}
 	}
-	for name, s := range map[string]fed{
+	for name, s := range map[string]feeder{
 		"sort": sorter, "sort by function": byFunc, "top": top, "distinct": distinct,
 		"group": groups, "aggregate": sums, "partition": parts,
 	} {

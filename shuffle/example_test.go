@@ -39,7 +39,7 @@ func totals(ctx context.Context, sales iter.Seq2[Sale, error]) error {
 	return nil
 }
 
-// The memory limit is an option.
+// This example sets the memory limit.
 func ExampleOptions() {
 	if err := totals(context.Background(), shuffle.Values(sales...)); err != nil {
 		log.Fatal(err)
@@ -50,8 +50,8 @@ func ExampleOptions() {
 	// Bonn 12
 }
 
-// Records that the default codec does not support, or that other programs must read from
-// the store, need a codec of package encode.
+// This example uses a codec of package encode, for records that the default codec does not support, or
+// that other programs must read from the store.
 func ExampleDefaultCodec() {
 	ctx := context.Background()
 	type event struct {
@@ -95,8 +95,9 @@ func ExampleSort() {
 	// Rome hat 15
 }
 
-// The two most expensive items of each city: records sorted by the key first are grouped
-// by key, and the records of a key need not fit in memory. A median can be found likewise.
+// This example prints the two most expensive items of each city. Sorting by the city first groups
+// the records by city, and the records of a city need not fit in memory. A median can be computed in the
+// same way.
 func ExampleSort_firstOfEach() {
 	by := shuffle.By(
 		shuffle.Asc(func(s sale) string { return s.City }),
@@ -237,7 +238,7 @@ func ExampleTopK() {
 	// fan 20
 }
 
-// Several goroutines feed one sorter.
+// In this example, several goroutines feed one sorter.
 func ExampleNewSorter() {
 	s, err := shuffle.NewSorter(context.Background(), shuffle.By(shuffle.Asc(func(n int) int { return n })), nil)
 	if err != nil {

@@ -60,10 +60,10 @@ func readAll[T any](seq iter.Seq2[T, error]) error {
 	return nil
 }
 
-// An error of the input is returned, and no temporary data remain.
+// TestInputError checks that operations return an error of the input and leave no temporary data.
 func TestInputError(t *testing.T) {
 	broken := errors.New("broken")
-	recs := randomRecs(1, many)
+	recs := randomRecs(1, manyRecords)
 	in := func(yield func(rec, error) bool) {
 		for _, r := range recs {
 			if !yield(r, nil) {
@@ -75,37 +75,37 @@ func TestInputError(t *testing.T) {
 	o := minMemory[rec](t)
 	for name, run := range operations(in, o) {
 		if err := run(t.Context()); !errors.Is(err, broken) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v, want %v", name, err, broken)
 		}
 		checkEmpty(t, o.TempDirs[0])
 	}
 }
 
-// The end of the context ends all work at any moment, and no goroutine and no temporary
-// data remain.
+// TestCancel cancels the context at random moments. All work must end, and no goroutine and no
+// temporary data may remain.
 func TestCancel(t *testing.T) {
 	in := shuffle.Values(randomRecs(1, 60_000)...)
 	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	stopped := errors.New("stopped")
-	ended := 0
+	failures := 0
 	for range 8 {
 		for name, run := range operations(in, o) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			timer := time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { cancel(stopped) })
 			err := run(ctx)
 			if err != nil {
-				ended++
+				failures++
 			}
 			if err != nil && !errors.Is(err, stopped) && !errors.Is(err, context.Canceled) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: error = %v, want the cause of the cancellation", name, err)
 			}
 			timer.Stop()
 			cancel(nil)
 			checkEmpty(t, o.TempDirs[0])
 		}
 	}
-	if ended == 0 {
+	if failures == 0 {
 		t.Error("no operation was canceled")
 	}
 	for range 100 {
@@ -115,12 +115,12 @@ func TestCancel(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	buf := make([]byte, 64<<10)
-	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
+	t.Errorf("%d goroutines are running, but %d before the test:\n%s", runtime.NumGoroutine(), goroutines, buf[:runtime.Stack(buf, true)])
 }
 
-// A caller that stops reading leaves no goroutines and no temporary data.
+// TestStopReading checks that no goroutines and no temporary data remain after a caller stops reading.
 func TestStopReading(t *testing.T) {
-	in := shuffle.Values(randomRecs(1, many)...)
+	in := shuffle.Values(randomRecs(1, manyRecords)...)
 	o := minMemory[rec](t)
 	goroutines := runtime.NumGoroutine()
 	for range shuffle.Sort(t.Context(), in, byTextAndSmall, o) {
@@ -145,16 +145,16 @@ func TestStopReading(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
+	t.Errorf("%d goroutines are running, but %d before the test", runtime.NumGoroutine(), goroutines)
 }
 
-// lying is a store that changes one batch.
-type lying struct {
+// corruptingStore is a store that changes the first large batch.
+type corruptingStore struct {
 	*partd.Dict
 	change func([]partd.Entry) []partd.Entry
 }
 
-func (l *lying) Append(ctx context.Context, entries ...partd.Entry) error {
+func (l *corruptingStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	if l.change != nil && len(entries) > 2 {
 		copied := make([]partd.Entry, len(entries))
 		copy(copied, entries)
@@ -163,18 +163,20 @@ func (l *lying) Append(ctx context.Context, entries ...partd.Entry) error {
 	return l.Dict.Append(ctx, entries...)
 }
 
-// bare is a store with only the required methods and Keys.
-type bare struct {
+// minimalStore is a store that has only the required methods and Keys.
+type minimalStore struct {
 	partd.Partd
 	keys partd.Lister
 }
 
-func (b bare) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return b.keys.Keys(ctx) }
+func (b minimalStore) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
+	return b.keys.Keys(ctx)
+}
 
 func TestCallersStore(t *testing.T) {
 	in := randomRecs(1, 20_000)
 	for name, change := range map[string]func([]partd.Entry) []partd.Entry{
-		"nothing": nil,
+		"unchanged": nil,
 		"lost":    func(e []partd.Entry) []partd.Entry { return e[1:] },
 		"doubled": func(e []partd.Entry) []partd.Entry { return append(e, e[0]) },
 		"swapped": func(e []partd.Entry) []partd.Entry {
@@ -187,28 +189,28 @@ func TestCallersStore(t *testing.T) {
 			return e[1:]
 		},
 	} {
-		o := &shuffle.Options[rec]{Store: &lying{Dict: partd.NewDict(), change: change}, TempDirs: []string{t.TempDir()}}
+		o := &shuffle.Options[rec]{Store: &corruptingStore{Dict: partd.NewDict(), change: change}, TempDirs: []string{t.TempDir()}}
 		err := operations(shuffle.Values(in...), o)["group"](t.Context())
-		if lied := errors.Is(err, shuffle.ErrNotVerified); lied != (change != nil) || !lied && err != nil {
-			t.Errorf("%s: %v", name, err)
+		if detected := errors.Is(err, shuffle.ErrNotVerified); detected != (change != nil) || !detected && err != nil {
+			t.Errorf("records %s: error = %v; want %v only for changed records", name, err, shuffle.ErrNotVerified)
 		}
 		if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err == nil || !strings.Contains(err.Error(), "already has keys") {
-			t.Errorf("a store that is not empty is accepted: %v", err)
+			t.Errorf("grouping with a store that is not empty: error = %v, want one about existing keys", err)
 		}
 	}
 	dict := partd.NewDict()
-	o := &shuffle.Options[rec]{Store: bare{struct{ partd.Partd }{dict}, dict}}
+	o := &shuffle.Options[rec]{Store: minimalStore{struct{ partd.Partd }{dict}, dict}}
 	if err := operations(shuffle.Values(in...), o)["group"](t.Context()); err != nil {
-		t.Errorf("a store that cannot be scanned: %v", err)
+		t.Errorf("grouping with a store without Scan: %v", err)
 	}
 }
 
-// A damaged value is an error, never a wrong record.
+// TestDamagedStore checks that a damaged value causes an error, never a wrong record.
 func TestDamagedStore(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
-		"cut":   func(v []byte) []byte { return v[:len(v)-1] },
-		"more":  func(v []byte) []byte { return append(v, 200) },
-		"claim": func(v []byte) []byte { return append([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1}, v...) },
+		"truncated":  func(v []byte) []byte { return v[:len(v)-1] },
+		"extra byte": func(v []byte) []byte { return append(v, 200) },
+		"huge length": func(v []byte) []byte { return append([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1}, v...) },
 	} {
 		dict := partd.NewDict()
 		p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: dict})
@@ -224,10 +226,10 @@ func TestDamagedStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := shuffle.Collect(p.Records(key)); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: Records() of the damaged partition yields no error", name)
 		}
 		if err := p.Verify(); err == nil {
-			t.Errorf("%s: verified", name)
+			t.Errorf("%s: Verify() returned no error", name)
 		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
@@ -242,7 +244,7 @@ func TestWrongOptions(t *testing.T) {
 	} {
 		for name, run := range operations(in, &o) {
 			if err := run(t.Context()); err == nil {
-				t.Errorf("%s accepts %+v", name, o)
+				t.Errorf("%s with the options %+v: no error", name, o)
 			}
 		}
 	}
@@ -250,37 +252,37 @@ func TestWrongOptions(t *testing.T) {
 	for name, run := range operations(in, o) {
 		o.Store = partd.NewDict()
 		if err := run(t.Context()); (err == nil) != (name == "group" || name == "partition") {
-			t.Errorf("%s with a store: %v", name, err)
+			t.Errorf("%s with a store: error = %v; only group and partition may use a store", name, err)
 		}
 	}
 	if err := readAll(shuffle.Sort(t.Context(), in, nil, nil)); err == nil {
-		t.Error("sorted by no key")
+		t.Error("Sort() without keys returned no error")
 	}
 	if err := readAll(shuffle.Sort(t.Context(), in, make([]shuffle.Key[rec], 1), nil)); err == nil {
-		t.Error("sorted by an empty key")
+		t.Error("Sort() with an empty key returned no error")
 	}
 	if err := readAll(shuffle.TopK(t.Context(), in, -1, byTextAndSmall, nil)); err == nil {
-		t.Error("the first -1 records")
+		t.Error("TopK() with k = -1 returned no error")
 	}
-	half := &shuffle.Options[rec]{Codec: encode.ValueCodec[rec]{Encode: failingCodec.Encode}}
-	if err := readAll(shuffle.Sort(t.Context(), in, byTextAndSmall, half)); err == nil {
-		t.Error("a codec that does not decode")
+	partialCodec := &shuffle.Options[rec]{Codec: encode.ValueCodec[rec]{Encode: failingCodec.Encode}}
+	if err := readAll(shuffle.Sort(t.Context(), in, byTextAndSmall, partialCodec)); err == nil {
+		t.Error("Sort() with a codec without Decode returned no error")
 	}
 	if _, err := shuffle.Partition(t.Context(), in, 0, text, nil); err == nil {
-		t.Error("0 partitions")
+		t.Error("Partition() with 0 partitions returned no error")
 	}
 	if err := readAll(shuffle.Distinct(t.Context(), shuffle.Values[any](1), nil)); err == nil {
-		t.Error("distinct values of any type")
+		t.Error("Distinct() of values of an interface type returned no error")
 	}
 }
 
-// An error of a codec ends the work and is returned.
+// TestFailingCodec checks that operations return an error of the codec.
 func TestFailingCodec(t *testing.T) {
 	o := minMemory[rec](t)
 	o.Codec = failingCodec
 	for name, run := range operations(shuffle.Values(randomRecs(1, 10)...), o) {
 		if err := run(t.Context()); name != "aggregate" && !errors.Is(err, errCodec) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v, want %v", name, err, errCodec)
 		}
 	}
 }
@@ -297,24 +299,24 @@ var failingCodec = encode.ValueCodec[rec]{
 	Decode: func([]byte) (rec, error) { return rec{}, errCodec },
 }
 
-// brokenOff is a store whose readers fail from some time on.
-type brokenOff struct {
+// breakingStore is a store whose readers fail if broken is set.
+type breakingStore struct {
 	*partd.Dict
 	broken bool
 }
 
 var errBroken = fmt.Errorf("the connection broke: %w", io.EOF)
 
-func (b *brokenOff) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (b *breakingStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if b.broken {
 		return io.NopCloser(iotest.ErrReader(errBroken)), nil
 	}
 	return partd.Open(ctx, struct{ partd.Partd }{b.Dict}, key)
 }
 
-// A connection that breaks is an error, not the end of the data.
+// TestReaderBrokenConnection checks that a broken connection is an error, not the end of the data.
 func TestReaderBrokenConnection(t *testing.T) {
-	store := &brokenOff{Dict: partd.NewDict()}
+	store := &breakingStore{Dict: partd.NewDict()}
 	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
 	if err != nil {
 		t.Fatal(err)
@@ -322,9 +324,9 @@ func TestReaderBrokenConnection(t *testing.T) {
 	defer p.Close()
 	store.broken = true
 	if got, err := shuffle.Collect(p.Records("half")); !errors.Is(err, errBroken) {
-		t.Errorf("%d records: %v", len(got), err)
+		t.Errorf("Records() yields %d records and the error %v, want %v", len(got), err, errBroken)
 	}
 	if _, err := shuffle.Begin(t.Context(), store, "task", ""); !errors.Is(err, errBroken) {
-		t.Errorf("waiting with a broken connection: %v", err)
+		t.Errorf("Begin() with a broken connection: error = %v, want %v", err, errBroken)
 	}
 }

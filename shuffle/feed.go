@@ -114,7 +114,7 @@ func feedAll[T any](open func() (*Feed[T], error), in iter.Seq2[T, error]) (err 
 	return nil
 }
 
-// orFailing returns seq. If seq is nil, it returns an iterator that yields an error.
+// orFailing returns seq, or an iterator that yields an error if seq is nil.
 func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if seq == nil {
 		return func(yield func(T, error) bool) { yield(*new(T), errors.New("the iterator of records is nil")) }
@@ -122,8 +122,8 @@ func orFailing[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return seq
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil, because a field is nil if a
-// caller uses a zero value instead of calling the constructor.
+// orZero returns p, or a pointer to a zero value if p is nil. Fields are nil if a caller uses
+// a zero value instead of calling the constructor.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -140,7 +140,7 @@ func pipe[T, R any, S source[T]](in iter.Seq2[T, error], start func() (S, error)
 			yield(zero, err)
 			return
 		}
-		canYield := false // false while the caller's code runs, which may panic
+		canYield := false // false while the caller's code runs: after a panic, yield must not be called
 		defer func() {
 			if err = errors.Join(err, s.Close()); err != nil && canYield {
 				yield(zero, err)

@@ -34,7 +34,7 @@ func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeHeld bool) (*funcMe
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, run: r}, i})
 	}
 	if includeHeld {
-		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, held: s.held, data: s.encoded}, len(runs)})
+		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, memRecords: s.memRecords, data: s.encoded}, len(runs)})
 	}
 	n := 0
 	for _, item := range m.heap {
@@ -107,7 +107,8 @@ func (m *funcMerger[T]) siftDown(i int) {
 	}
 }
 
-// A run of a FuncSorter is a file of sorted records. Each record follows its length, a uvarint.
+// A run of a FuncSorter is a file of sorted records. A uvarint with its length precedes each
+// record.
 
 const funcBlock = 64 << 10 // size of a block, unless a record is longer
 
@@ -130,18 +131,18 @@ type funcCursor[T any] struct {
 	block      []byte
 	unread     []byte // unread bytes of block
 
-	held []held[T]
-	data []byte // encodings of held
+	memRecords []memRecord[T]
+	data       []byte // encodings of held
 }
 
 // next advances to the next record. It returns false at the end.
 func (c *funcCursor[T]) next() (ok bool, err error) {
 	if c.run == nil {
-		if len(c.held) == 0 {
+		if len(c.memRecords) == 0 {
 			return false, nil
 		}
-		h := &c.held[0]
-		c.v, c.encoded, c.held = h.record, c.data[h.from:h.to], c.held[1:]
+		h := &c.memRecords[0]
+		c.v, c.encoded, c.memRecords = h.record, c.data[h.from:h.to], c.memRecords[1:]
 		return true, nil
 	}
 	if len(c.unread) == 0 {

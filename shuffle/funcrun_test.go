@@ -55,21 +55,21 @@ func readRun(t *testing.T, fsys vfs.FS) (n int, err error) {
 	}
 }
 
-// A flipped bit in a run is an error.
+// TestFuncRunBitRot checks that a flipped bit in a run causes an error.
 func TestFuncRunBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if n, err := readRun(t, fsys); err != nil || n != 10 {
-		t.Fatal(n, err)
+		t.Fatalf("read %d records with error %v, want 10", n, err)
 	}
-	for at := 1; at <= fsys.Calls; at++ {
+	for target := 1; target <= fsys.Calls; target++ {
 		var corrupt *partd.CorruptError
-		if _, err := readRun(t, &vfstest.Flip{Target: at}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", at, fsys.Calls, err)
+		if _, err := readRun(t, &vfstest.Flip{Target: target}); !errors.As(err, &corrupt) {
+			t.Errorf("flipped a bit in read %d of %d: error = %v, want a CorruptError", target, fsys.Calls, err)
 		}
 	}
 }
 
-// A sorter by a function keeps a bounded number of files open, however much is fed to it.
+// TestOpenRuns checks that a FuncSorter keeps a limited number of files open, even with many runs.
 func TestOpenRuns(t *testing.T) {
 	o := &Options[[]byte]{Memory: 8 << 20}
 	s, err := NewFuncSorter(t.Context(), bytes.Compare, o)
@@ -80,14 +80,14 @@ func TestOpenRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const many = 5000
-	open := 0
-	for i := range many {
+	const records = 5000
+	maxRuns := 0
+	for i := range records {
 		record := bytes.Repeat([]byte{byte(i * 7)}, 20_000)
 		if err := f.Add(record); err != nil {
 			t.Fatal(err)
 		}
-		open = max(open, len(s.runs))
+		maxRuns = max(maxRuns, len(s.runs))
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
@@ -102,15 +102,15 @@ func TestOpenRuns(t *testing.T) {
 		}
 		last = v
 	}
-	if n != many || open > 2*s.fanIn {
-		t.Errorf("%d records of %d; %d files were open at once, and %d are merged at a time", n, many, open, s.fanIn)
+	if n != records || maxRuns > 2*s.fanIn {
+		t.Errorf("read %d records, want %d; up to %d files were open, but at most %d are merged at a time", n, records, maxRuns, s.fanIn)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A run merged during feeding is not merged again with every few later runs.
+// TestEarlyMergesWriteLittle checks that merging runs during feeding does not write records too often.
 func TestEarlyMergesWriteLittle(t *testing.T) {
 	s, err := NewFuncSorter(t.Context(), bytes.Compare, &Options[[]byte]{Memory: 8 << 20})
 	if err != nil {
@@ -121,13 +121,13 @@ func TestEarlyMergesWriteLittle(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	s.limit = 64 << 10 // as many runs as from a hundred times the data
+	s.limit = 64 << 10 // write many small runs
 	f, err := s.Feed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const many, size = 60_000, 1000
-	for i := range many {
+	const records, size = 60_000, 1000
+	for i := range records {
 		if err := f.Add(bytes.Repeat([]byte{byte(i * 7)}, size)); err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestEarlyMergesWriteLittle(t *testing.T) {
 		}
 		n++
 	}
-	if written := s.Stats().Spilled / (many * size); n != many || written > 6 {
-		t.Errorf("%d records of %d, written %d times", n, many, written)
+	if written := s.Stats().Spilled / (records * size); n != records || written > 6 {
+		t.Errorf("read %d records, want %d; each was written %d times, want at most 6", n, records, written)
 	}
 }

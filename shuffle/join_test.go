@@ -51,20 +51,20 @@ func TestJoin(t *testing.T) {
 				right = row.Right.Name
 			}
 			if row.HasRight && row.Right.Name == "ann" && *row.Right.City != "Oslo" {
-				t.Errorf("%+v", row.Right)
+				t.Errorf("the right record of ann is %+v, want city Oslo", row.Right)
 			}
 			got = append(got, left+" "+right)
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			t.Errorf("%d: %q, want %q", kind, got, want)
+			t.Errorf("join of kind %d yields %q, want %q", kind, got, want)
 		}
 	}
 	// A nil pointer matches no key.
 	city := func(c customer) *string { return c.City }
 	rows, err := shuffle.Collect(shuffle.Join(t.Context(), shuffle.Values(customers...), shuffle.Values(customers...), city, city, nil))
 	if err != nil || len(rows) != 4 {
-		t.Errorf("%d rows, %v", len(rows), err)
+		t.Errorf("the join by a nullable key yields %d rows with error %v, want 4", len(rows), err)
 	}
 }
 
@@ -77,25 +77,26 @@ func TestJoinErrors(t *testing.T) {
 		"right": shuffle.Join(t.Context(), shuffle.Values(1), failing, key, key, nil),
 	} {
 		if _, err := shuffle.Collect(seq); !errors.Is(err, broken) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("error of the %s input: got %v, want %v", name, err, broken)
 		}
 	}
 	for name, o := range map[string]*shuffle.JoinOptions[int, int]{
 		"kind": {Kind: 6}, "memory": {Memory: 1}, "threads": {Threads: -1}, "codec": {Right: encode.ValueCodec[int]{Decode: func([]byte) (int, error) { return 0, nil }}},
 	} {
 		if _, err := shuffle.NewJoiner(t.Context(), key, key, o); err == nil {
-			t.Errorf("no error for a wrong %s", name)
+			t.Errorf("NewJoiner() with a wrong %s returned no error", name)
 		}
 	}
 	if _, err := shuffle.NewJoiner(t.Context(), nil, key, &shuffle.JoinOptions[int, int]{}); err == nil {
-		t.Error("no error for no key")
+		t.Error("NewJoiner() without a key function returned no error")
 	}
 	for range shuffle.Join(t.Context(), shuffle.Values(1, 1), shuffle.Values(1, 1), key, key, nil) {
 		break
 	}
 }
 
-// Both sides are larger than memory, with one key in half of their records, and several feeds.
+// TestJoinMemory joins two sides that are larger than memory, with one key in half of their records,
+// from several feeds.
 func TestJoinMemory(t *testing.T) {
 	const n, memory = 150_000, 8 << 20
 	type row struct {
@@ -154,9 +155,9 @@ func TestJoinMemory(t *testing.T) {
 		}
 	}
 	if rows < n {
-		t.Errorf("%d rows", rows)
+		t.Errorf("the join yields %d rows, want at least %d", rows, n)
 	}
-	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > memory {
-		t.Errorf("the heap grew by %d bytes", grown)
+	if growth := int64(after.HeapAlloc) - int64(before.HeapAlloc); growth > memory {
+		t.Errorf("the heap grew by %d bytes, want at most %d", growth, memory)
 	}
 }

@@ -21,13 +21,13 @@ import (
 
 const childEnv = "PARTD_TEST_SHUFFLE"
 
-// memoryOps are operations of child processes on 16 times as many bytes of records as their memory.
-var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error{
-	"sort": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		return readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wide) uint64 { return w.Key })), o))
+// memoryOps are the operations of child processes. Their records have 16 times the size of their memory.
+var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error{
+	"sort": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
+		return readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(w wideRecord) uint64 { return w.Key })), o))
 	},
-	"group, one key has half": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		half := func(w wide) uint64 {
+	"group, one key has half": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
+		half := func(w wideRecord) uint64 {
 			if w.Number%2 == 0 {
 				return 0
 			}
@@ -47,14 +47,14 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], 
 			}
 			largest = max(largest, n)
 		}
-		if largest < wideRecords/2 {
-			return errors.New("no key has half of the records")
+		if largest < wideRecordCount/2 {
+			return errors.New("no group has half of the records")
 		}
 		return nil
 	},
-	"groups read by several": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
+	"groups read by several goroutines": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
 		// A thousand groups larger than a batch, and one with half of the records.
-		g, err := shuffle.NewGrouper(ctx, func(w wide) uint64 { return w.Number % 2 * (1 + w.Key%1000) }, o)
+		g, err := shuffle.NewGrouper(ctx, func(w wideRecord) uint64 { return w.Number % 2 * (1 + w.Key%1000) }, o)
 		if err != nil {
 			return err
 		}
@@ -62,47 +62,47 @@ var memoryOps = map[string]func(ctx context.Context, in iter.Seq2[wide, error], 
 		if err := shuffle.FeedAll(ctx, g, 2, everyNth(in, 2, 0), everyNth(in, 2, 1)); err != nil {
 			return err
 		}
-		return g.ForEach(ctx, 64, func(_ context.Context, g shuffle.Group[uint64, wide]) error { return readAll(g.Values) })
+		return g.ForEach(ctx, 64, func(_ context.Context, g shuffle.Group[uint64, wideRecord]) error { return readAll(g.Values) })
 	},
-	"aggregate, all keys differ": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		all := func(w wide) wide { return w }
-		acc := shuffle.Accumulator[wide, int]{Add: func(n *int, _ wide) { *n++ }, Merge: func(n, o *int) { *n += *o }}
+	"aggregate, all keys differ": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
+		all := func(w wideRecord) wideRecord { return w }
+		acc := shuffle.Accumulator[wideRecord, int]{Add: func(n *int, _ wideRecord) { *n++ }, Merge: func(n, o *int) { *n += *o }}
 		return readAll(shuffle.Aggregate(ctx, in, all, acc, o))
 	},
-	"distinct by key": func(ctx context.Context, in iter.Seq2[wide, error], o *shuffle.Options[wide]) error {
-		return readAll(shuffle.DistinctBy(ctx, in, func(w wide) uint64 { return w.Key }, o))
+	"distinct by key": func(ctx context.Context, in iter.Seq2[wideRecord, error], o *shuffle.Options[wideRecord]) error {
+		return readAll(shuffle.DistinctBy(ctx, in, func(w wideRecord) uint64 { return w.Key }, o))
 	},
 }
 
-// everyNth yields the records whose number modulo n is rest.
-func everyNth(in iter.Seq2[wide, error], n, rest uint64) iter.Seq2[wide, error] {
-	return func(yield func(wide, error) bool) {
+// everyNth yields the records whose number modulo n is remainder.
+func everyNth(in iter.Seq2[wideRecord, error], n, remainder uint64) iter.Seq2[wideRecord, error] {
+	return func(yield func(wideRecord, error) bool) {
 		for w, err := range in {
-			if w.Number%n == rest && !yield(w, err) {
+			if w.Number%n == remainder && !yield(w, err) {
 				return
 			}
 		}
 	}
 }
 
-// wide is a record of 112 bytes.
-type wide struct {
+// wideRecord is a record of 112 bytes.
+type wideRecord struct {
 	Key, Number uint64
 	Filler      [12]uint64
 }
 
 const (
-	wideMemory  = 8 << 20
-	wideRecords = 16 * wideMemory / 112
+	wideMemory      = 8 << 20
+	wideRecordCount = 16 * wideMemory / 112
 )
 
-func allWide(yield func(wide, error) bool) {
+func wideInput(yield func(wideRecord, error) bool) {
 	x := uint64(88172645463325252)
-	for i := range uint64(wideRecords) {
+	for i := range uint64(wideRecordCount) {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
-		if !yield(wide{Key: x, Number: i}, nil) {
+		if !yield(wideRecord{Key: x, Number: i}, nil) {
 			return
 		}
 	}
@@ -112,7 +112,7 @@ func allWide(yield func(wide, error) bool) {
 func TestMemory(t *testing.T) {
 	if name := os.Getenv(childEnv); name != "" {
 		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
-		if err := memoryOps[name](t.Context(), allWide, &shuffle.Options[wide]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
+		if err := memoryOps[name](t.Context(), wideInput, &shuffle.Options[wideRecord]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}); err != nil {
 			t.Fatal(err)
 		}
 		status, err := os.ReadFile("/proc/self/status")
@@ -124,22 +124,22 @@ func TestMemory(t *testing.T) {
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc, which has VmHWM:", err)
+			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs /proc with VmHWM:", err)
 		}
-		t.Skip("there is no /proc with VmHWM")
+		t.Skip("needs /proc with VmHWM")
 	}
-	const allowed = wideMemory + wideMemory/10 + 30<<20
+	const limit = wideMemory + wideMemory/10 + 30<<20
 	for name := range memoryOps {
-		// On a busy machine the garbage collector may be late: use the minimum of six runs.
-		smallest := int64(math.MaxInt64)
+		// On a busy machine, the garbage collector may fall behind, so use the minimum of six runs.
+		minPeak := int64(math.MaxInt64)
 		for range 6 {
-			if smallest = min(smallest, peakOf(t, name)); smallest <= allowed {
+			if minPeak = min(minPeak, peakOf(t, name)); minPeak <= limit {
 				break
 			}
 		}
-		t.Logf("%s: %d MiB", name, smallest>>20)
-		if smallest > allowed {
-			t.Errorf("%s: %d MiB, allowed are %d", name, smallest>>20, allowed>>20)
+		t.Logf("%s: %d MiB", name, minPeak>>20)
+		if minPeak > limit {
+			t.Errorf("%s: the peak memory is %d MiB, want at most %d MiB", name, minPeak>>20, limit>>20)
 		}
 	}
 }
@@ -156,12 +156,12 @@ func peakOf(t *testing.T, name string) int64 {
 	_, rest, _ := strings.Cut(string(out), "VmHWM:")
 	var kib int64
 	if _, err := fmt.Sscan(rest, &kib); err != nil {
-		t.Fatalf("no VmHWM: %v\n%s", err, out)
+		t.Fatalf("the child process did not print VmHWM: %v\n%s", err, out)
 	}
 	return kib << 10
 }
 
-// The buffer of a long key is reused for the next record.
+// TestPartitionKeepsKeyBuffer checks that a feed reuses the buffer of a long key.
 func TestPartitionKeepsKeyBuffer(t *testing.T) {
 	p, err := shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil)
 	if err != nil {
@@ -175,6 +175,6 @@ func TestPartitionKeepsKeyBuffer(t *testing.T) {
 	defer f.Close()
 	v := strings.Repeat("long", 100)
 	if n := testing.AllocsPerRun(200, func() { _ = f.Add(v) }); n >= 1 {
-		t.Errorf("%v allocations a record", n)
+		t.Errorf("Add() makes %v allocations per record, want 0", n)
 	}
 }

@@ -34,7 +34,7 @@ func randomRecs(seed uint64, n int) []rec {
 	return recs
 }
 
-const many = 150_000
+const manyRecords = 150_000
 
 // minMemory returns options with the minimum memory and a directory for temporary data,
 // which must be empty at the end.
@@ -47,12 +47,12 @@ func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 
 func checkEmpty(t *testing.T, dir string) {
 	t.Helper()
-	left, err := os.ReadDir(dir)
+	remaining, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range left {
-		t.Errorf("%s was not removed", e.Name())
+	for _, e := range remaining {
+		t.Errorf("%s was not removed from the directory for temporary data", e.Name())
 	}
 }
 
@@ -77,7 +77,7 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 				t.Error(err)
 			}
 			if err := f.Add(part[0]); err == nil {
-				t.Error("a closed feed accepts a record")
+				t.Error("Add() to a closed feed returned no error")
 			}
 		})
 	}
@@ -106,23 +106,23 @@ func compareRecs(a, b rec) int {
 }
 
 func TestSort(t *testing.T) {
-	for _, n := range []int{0, 1, many} {
+	for _, n := range []int{0, 1, manyRecords} {
 		in := randomRecs(1, n)
 		want := slices.Clone(in)
 		slices.SortStableFunc(want, compareRecs)
 		got := mustCollect(t, shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
-			t.Errorf("%d records are not sorted by the keys", n)
+			t.Errorf("Sort() of %d records: wrong order or content", n)
 		}
 		got = mustCollect(t, shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, minMemory[rec](t)))
 		if !slices.Equal(got, want) {
-			t.Errorf("%d records are not sorted by the comparison", n)
+			t.Errorf("SortFunc() of %d records: wrong order or content", n)
 		}
 	}
 }
 
 func TestSortFromSeveralFeeds(t *testing.T) {
-	in := randomRecs(2, many)
+	in := randomRecs(2, manyRecords)
 	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
@@ -130,22 +130,22 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 	feedInParts(t, s.Feed, in, 3)
 	got := mustCollect(t, s.Sorted())
 	if !slices.IsSortedFunc(got, compareRecs) {
-		t.Error("not sorted")
+		t.Error("Sorted() yields records out of order")
 	}
 	// Within a feed, equal records keep their order.
 	part := len(in)/3 + 1
 	for i := 1; i < len(got); i++ {
 		a, b := got[i-1], got[i]
 		if compareRecs(a, b) == 0 && a.N/part == b.N/part && a.N > b.N {
-			t.Fatalf("%v comes before %v", a, b)
+			t.Fatalf("%v comes before the equal but earlier record %v", a, b)
 		}
 	}
 	slices.SortFunc(got, func(a, b rec) int { return a.N - b.N })
 	if !slices.Equal(got, in) {
 		t.Error("records are missing or changed")
 	}
-	if st := s.Stats(); st.Records != many || st.Spilled == 0 {
-		t.Errorf("%+v: want spilled data", st)
+	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
+		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -153,7 +153,7 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 }
 
 func TestGroupBy(t *testing.T) {
-	in := randomRecs(3, many)
+	in := randomRecs(3, manyRecords)
 	want := make(map[string][]rec)
 	for _, r := range in {
 		want[r.Text] = append(want[r.Text], r)
@@ -163,7 +163,7 @@ func TestGroupBy(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := mustCollect(t, g.Values); !slices.Equal(got, want[g.Key]) {
-			t.Fatalf("group %q has %d records, want %d, or has wrong ones", g.Key, len(got), len(want[g.Key]))
+			t.Fatalf("group %q has wrong content: %d records, want %d", g.Key, len(got), len(want[g.Key]))
 		}
 		delete(want, g.Key)
 	}
@@ -172,22 +172,22 @@ func TestGroupBy(t *testing.T) {
 	}
 }
 
-// The records are so long that runs are merged in several passes.
+// TestSortFuncInPasses sorts records that are so long that runs are merged in several passes.
 func TestSortFuncInPasses(t *testing.T) {
-	type long struct {
+	type longRecord struct {
 		N    int
 		Text string
 	}
-	in := make([]long, 3000)
+	in := make([]longRecord, 3000)
 	for i := range in {
-		in[i] = long{i, strings.Repeat("x", 20_000)}
+		in[i] = longRecord{i, strings.Repeat("x", 20_000)}
 	}
-	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b long) int { return cmp.Compare(a.N%100, b.N%100) }, minMemory[long](t))
+	s, err := shuffle.NewFuncSorter(t.Context(), func(a, b longRecord) int { return cmp.Compare(a.N%100, b.N%100) }, minMemory[longRecord](t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	feedInParts(t, s.Feed, in, 1)
-	last := long{N: -100}
+	last := longRecord{N: -100}
 	for v, err := range s.Sorted() {
 		if err != nil {
 			t.Fatal(err)
@@ -199,46 +199,47 @@ func TestSortFuncInPasses(t *testing.T) {
 	}
 	// Records were written more than once, because some runs were merged before the last merge.
 	if st := s.Stats(); st.Records != 3000 || st.Spilled < 3000*20_000*11/10 {
-		t.Errorf("%+v", st)
+		t.Errorf("Stats() = %+v, want 3000 records, some of them written more than once", st)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A group need not be read to its end, and cannot be read later.
+// TestGroupsReadInPart checks that a caller need not read a group to its end, but cannot read it after
+// the next group was requested.
 func TestGroupsReadInPart(t *testing.T) {
-	in := randomRecs(4, many)
+	in := randomRecs(4, manyRecords)
 	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	feedInParts(t, g.Feed, in, 3)
-	var before iter.Seq2[rec, error]
+	var previousValues iter.Seq2[rec, error]
 	groups := make(map[string]bool)
 	for group, err := range g.Groups() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if before != nil {
-			if _, err := shuffle.Collect(before); err == nil {
-				t.Fatal("the values of an earlier group can be read")
+		if previousValues != nil {
+			if _, err := shuffle.Collect(previousValues); err == nil {
+				t.Fatal("reading the values of an earlier group returned no error")
 			}
 		}
-		before = group.Values
+		previousValues = group.Values
 		groups[group.Key] = true
 		n := 0
 		for r, err := range group.Values {
 			if err != nil || r.Text != group.Key {
-				t.Fatal(r, err)
+				t.Fatalf("group %q yields %v, %v", group.Key, r, err)
 			}
 			if n++; n == 3 {
 				break
 			}
 		}
 	}
-	if st := g.Stats(); st.Records != many || st.Groups != int64(len(groups)) {
-		t.Errorf("%+v", st)
+	if st := g.Stats(); st.Records != manyRecords || st.Groups != int64(len(groups)) {
+		t.Errorf("Stats() = %+v, want %d records and %d groups", st, manyRecords, len(groups))
 	}
 	if err := g.Close(); err != nil {
 		t.Error(err)

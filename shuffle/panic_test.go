@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// A panic of the caller's function ends the operation and propagates, and no temporary
-// data remain.
+// TestCallersPanic checks that a panic of the caller's function ends the operation and propagates, and
+// that no temporary data remain.
 func TestCallersPanic(t *testing.T) {
 	o := minMemory[rec](t)
 	ctx := t.Context()
-	in := shuffle.Values(randomRecs(1, many)...)
+	in := shuffle.Values(randomRecs(1, manyRecords)...)
 	for name, run := range map[string]func(fail func()){
 		"key to sort by": func(fail func()) {
 			_ = readAll(shuffle.Sort(ctx, in, shuffle.By(shuffle.Asc(func(r rec) string { fail(); return r.Text })), o))
@@ -47,31 +47,32 @@ func TestCallersPanic(t *testing.T) {
 			}, 10, byTextAndSmall, o))
 		},
 	} {
-		for _, at := range []int{1, many / 2} {
-			left := at
+		for _, panicCall := range []int{1, manyRecords / 2} {
+			remaining := panicCall
 			err := func() (err any) {
 				defer func() { err = recover() }()
 				run(func() {
-					if left--; left == 0 {
+					if remaining--; remaining == 0 {
 						panic(name)
 					}
 				})
 				return nil
 			}()
 			if err != name {
-				t.Errorf("%s, %d: the panic was %v", name, at, err)
+				t.Errorf("%s, panic in call %d: recovered %v, want %q", name, panicCall, err, name)
 			}
 			checkEmpty(t, o.TempDirs[0])
 		}
 	}
 }
 
-// A caller that recovers and continues gets an error about lost records.
+// TestUseAfterPanic checks that a caller that recovers from a panic and continues gets an error,
+// because records were lost.
 func TestUseAfterPanic(t *testing.T) {
-	in := 0
+	adds := 0
 	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
 		Add: func(to *int, _ rec) {
-			if in++; in == 100 {
+			if adds++; adds == 100 {
 				panic("once")
 			}
 			*to++
@@ -85,26 +86,26 @@ func TestUseAfterPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var failed error
+	var addErr error
 	for range 1000 {
 		func() {
 			defer func() { _ = recover() }()
-			failed = f.Add(rec{})
+			addErr = f.Add(rec{})
 		}()
 	}
-	if failed == nil || f.Close() == nil {
-		t.Error("no error after a panic")
+	if addErr == nil || f.Close() == nil {
+		t.Error("Add or Close returned no error after a panic")
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// breakingCodec returns a codec that fails after left records.
-func breakingCodec(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
+// breakingCodec returns a codec that fails to encode record number remaining.
+func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
-		if left--; left == 0 {
+		if remaining--; remaining == 0 {
 			return nil, errCodec
 		}
 		return encode(dst, r)
@@ -112,33 +113,34 @@ func breakingCodec(c encode.ValueCodec[rec], left int) encode.ValueCodec[rec] {
 	return c
 }
 
-// A record that cannot be encoded does not harm earlier ones.
+// TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier
+// records.
 func TestRecordsBeforeAFailure(t *testing.T) {
-	const good = 100
+	const goodRecords = 100
 	codec, err := shuffle.DefaultCodec[rec]()
 	if err != nil {
 		t.Fatal(err)
 	}
-	type fed interface {
+	type feeder interface {
 		Feed() (*shuffle.Feed[rec], error)
 		Close() error
 	}
-	for name, start := range map[string]func(ctx context.Context, o *shuffle.Options[rec]) (fed, iter.Seq2[rec, error], error){
-		"sort": func(ctx context.Context, o *shuffle.Options[rec]) (fed, iter.Seq2[rec, error], error) {
+	for name, start := range map[string]func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error){
+		"sort": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewSorter(ctx, byTextAndSmall, o)
 			return s, s.Sorted(), err
 		},
-		"sort by function": func(ctx context.Context, o *shuffle.Options[rec]) (fed, iter.Seq2[rec, error], error) {
+		"sort by function": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewFuncSorter(ctx, compareRecs, o)
 			return s, s.Sorted(), err
 		},
-		"top": func(ctx context.Context, o *shuffle.Options[rec]) (fed, iter.Seq2[rec, error], error) {
+		"top": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewTop(ctx, 1000, byTextAndSmall, o)
 			return s, s.Records(), err
 		},
 	} {
 		o := minMemory[rec](t)
-		o.Codec = breakingCodec(codec, good+1)
+		o.Codec = breakingCodec(codec, goodRecords+1)
 		s, out, err := start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -147,16 +149,16 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, r := range randomRecs(1, good+1) {
-			if err := f.Add(r); i < good && err != nil || i == good && !errors.Is(err, errCodec) {
-				t.Errorf("%s, %d: %v", name, i, err)
+		for i, r := range randomRecs(1, goodRecords+1) {
+			if err := f.Add(r); i < goodRecords && err != nil || i == goodRecords && !errors.Is(err, errCodec) {
+				t.Errorf("%s: Add() of record %d: error = %v; want %v only for record %d", name, i, err, errCodec, goodRecords)
 			}
 		}
 		if err := f.Close(); !errors.Is(err, errCodec) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Close() of the feed: error = %v, want %v", name, err, errCodec)
 		}
-		if all, err := shuffle.Collect(out); len(all) != good || err != nil {
-			t.Errorf("%s: %d records, %v", name, len(all), err)
+		if all, err := shuffle.Collect(out); len(all) != goodRecords || err != nil {
+			t.Errorf("%s: read %d records with error %v, want %d records", name, len(all), err, goodRecords)
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -164,7 +166,8 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 	}
 }
 
-// No group's values, not even the last one's, can be read after the loop.
+// TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the
+// last group.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {
@@ -175,7 +178,7 @@ func TestGroupsAfterTheLoop(t *testing.T) {
 	}
 	for i, g := range groups {
 		if values, err := shuffle.Collect(g.Values); err == nil {
-			t.Errorf("group %d of %d: %d values, and no error", i+1, len(groups), len(values))
+			t.Errorf("group %d of %d: read %d values without an error", i+1, len(groups), len(values))
 		}
 	}
 }

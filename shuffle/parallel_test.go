@@ -23,9 +23,9 @@ func splitRecords(all []rec, n int) (seqs []iter.Seq2[rec, error]) {
 	return seqs
 }
 
-// Every kind of Feeder gets all records from several goroutines.
+// TestFeedAll checks that several kinds of Feeders get all records from several goroutines.
 func TestFeedAll(t *testing.T) {
-	in := randomRecs(7, many)
+	in := randomRecs(7, manyRecords)
 	texts := map[string]int{}
 	for _, r := range in {
 		texts[r.Text]++
@@ -61,11 +61,11 @@ func TestFeedAll(t *testing.T) {
 		results := mustCollect(t, counts.Results())
 		for _, r := range results {
 			if texts[r.Key] != r.Value {
-				t.Errorf("%q: %d records, want %d", r.Key, r.Value, texts[r.Key])
+				t.Errorf("key %q has %d records, want %d", r.Key, r.Value, texts[r.Key])
 			}
 		}
 		if len(results) != len(texts) {
-			t.Errorf("%d results, want %d", len(results), len(texts))
+			t.Errorf("got %d results, want %d", len(results), len(texts))
 		}
 		for _, s := range []interface{ Close() error }{sorter, funcs, counts} {
 			if err := s.Close(); err != nil {
@@ -91,9 +91,10 @@ func checkOrder(t *testing.T, want, got []rec) {
 	}
 }
 
-// The error of one sequence stops the others, which would never end by themselves.
+// TestFeedAllFails checks that an error, a cancellation or a panic stops sequences that would never
+// end.
 func TestFeedAllFails(t *testing.T) {
-	broken := errors.New("a broken sequence")
+	errBrokenSeq := errors.New("a broken sequence")
 	var ended atomic.Int64
 	endless := func(yield func(rec, error) bool) {
 		defer ended.Add(1)
@@ -103,10 +104,10 @@ func TestFeedAllFails(t *testing.T) {
 	}
 	failing := func(yield func(rec, error) bool) {
 		time.Sleep(10 * time.Millisecond)
-		yield(rec{}, broken)
+		yield(rec{}, errBrokenSeq)
 	}
-	never := func(func(rec, error) bool) { t.Error("a sequence begins after the error") }
-	count := func(t *testing.T) *shuffle.Grouper[rec, string] {
+	mustNotRun := func(func(rec, error) bool) { t.Error("a sequence begins after the error") }
+	newGrouper := func(t *testing.T) *shuffle.Grouper[rec, string] {
 		g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t))
 		if err != nil {
 			t.Fatal(err)
@@ -118,34 +119,34 @@ func TestFeedAllFails(t *testing.T) {
 		})
 		return g
 	}
-	if err := shuffle.FeedAll(t.Context(), count(t), 3, endless, endless, failing, never); err != broken {
-		t.Errorf("the error is %v", err)
+	if err := shuffle.FeedAll(t.Context(), newGrouper(t), 3, endless, endless, failing, mustNotRun); err != errBrokenSeq {
+		t.Errorf("FeedAll() error = %v, want %v", err, errBrokenSeq)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
-	time.AfterFunc(10*time.Millisecond, func() { cancel(enough) })
-	if err := shuffle.FeedAll(ctx, count(t), 2, endless, endless); !errors.Is(err, enough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("the error is %v", err)
+	errEnough := errors.New("enough")
+	time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
+	if err := shuffle.FeedAll(ctx, newGrouper(t), 2, endless, endless); !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("FeedAll() error = %v, want %v and %v in one line", err, errEnough, context.Canceled)
 	}
 	if n := ended.Load(); n != 4 {
 		t.Errorf("%d sequences ended, want 4", n)
 	}
 	for _, n := range []int{-1, 1025} {
-		if err := shuffle.FeedAll(t.Context(), count(t), n, never); err == nil {
-			t.Errorf("%d goroutines are accepted", n)
+		if err := shuffle.FeedAll(t.Context(), newGrouper(t), n, mustNotRun); err == nil {
+			t.Errorf("FeedAll() with %d goroutines returned no error", n)
 		}
 	}
 	got := func() (p any) {
 		defer func() { p = recover() }()
-		_ = shuffle.FeedAll(t.Context(), count(t), 2, endless, func(func(rec, error) bool) { panic("a sequence") })
+		_ = shuffle.FeedAll(t.Context(), newGrouper(t), 2, endless, func(func(rec, error) bool) { panic("a sequence") })
 		return nil
 	}()
 	if got != "a sequence" {
-		t.Errorf("the panic was %v", got)
+		t.Errorf("recovered %v, want the panic of the sequence", got)
 	}
 }
 
-// newGroups returns a grouper by text that all records were fed to. One group has half of them.
+// newGroups returns a grouper by text that contains all records. One group has half of the records.
 func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
 	t.Helper()
 	g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o)
@@ -163,10 +164,10 @@ func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper
 	return g
 }
 
-// Each group is read once, completely and in order; some groups are not read to their
-// end.
+// TestForEach checks that each group is passed once, with its records in order. It does not read some
+// groups to their end.
 func TestForEach(t *testing.T) {
-	in := randomRecs(8, many)
+	in := randomRecs(8, manyRecords)
 	want := map[string][]rec{}
 	for _, r := range in {
 		want[r.Text] = append(want[r.Text], r)
@@ -182,9 +183,9 @@ func TestForEach(t *testing.T) {
 			if duplicate {
 				t.Errorf("group %q is duplicated", g.Key)
 			}
-			left := len(want[g.Key])
-			if left%3 == 0 {
-				left = left / 2
+			stopAfter := len(want[g.Key])
+			if stopAfter%3 == 0 {
+				stopAfter = stopAfter / 2
 			}
 			i := 0
 			for r, err := range g.Values {
@@ -194,7 +195,7 @@ func TestForEach(t *testing.T) {
 				if r != want[g.Key][i] {
 					t.Fatalf("group %q has %v at %d, want %v", g.Key, r, i, want[g.Key][i])
 				}
-				if i++; i == left {
+				if i++; i == stopAfter {
 					return nil
 				}
 			}
@@ -214,14 +215,15 @@ func TestForEach(t *testing.T) {
 	}
 }
 
-// Groups are processed concurrently: each waits for another one.
+// TestForEachIsParallel checks that groups are processed concurrently: the first two calls wait for
+// each other.
 func TestForEachIsParallel(t *testing.T) {
 	const large = 100_000 // records of a group, which fill several batches
 	in := make([]rec, 0, 2*large)
 	for i := range large {
 		in = append(in, rec{Text: "a", N: i}, rec{Text: "b", N: i})
 	}
-	for name, in := range map[string][]rec{"small": randomRecs(9, many), "large": in} {
+	for name, in := range map[string][]rec{"small": randomRecs(9, manyRecords), "large": in} {
 		o := minMemory[rec](t)
 		if name == "large" {
 			o.Memory = 256 << 20 // both groups fit in the memory for reading ahead
@@ -229,14 +231,14 @@ func TestForEachIsParallel(t *testing.T) {
 		g := newGroups(t, in, o)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		var met sync.WaitGroup
-		met.Add(2)
+		var arrived sync.WaitGroup
+		arrived.Add(2)
 		bothRunning := make(chan struct{})
-		go func() { met.Wait(); close(bothRunning) }()
+		go func() { arrived.Wait(); close(bothRunning) }()
 		var calls atomic.Int64
 		err := g.ForEach(ctx, 2, func(ctx context.Context, _ shuffle.Group[string, rec]) error {
 			if calls.Add(1) <= 2 {
-				met.Done()
+				arrived.Done()
 			}
 			select {
 			case <-bothRunning:
@@ -246,38 +248,38 @@ func TestForEachIsParallel(t *testing.T) {
 			}
 		})
 		if err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("ForEach() over %s groups: %v", name, err)
 		}
 	}
 }
 
-// The first error stops the other goroutines and is returned. So are the end of the
-// context, a panic, and missing data.
+// TestForEachFails checks that ForEach stops all goroutines after an error, a cancellation or a panic,
+// and that it detects missing data.
 func TestForEachFails(t *testing.T) {
 	in := randomRecs(10, 20_000)
-	broken := errors.New("a broken group")
+	errBrokenGroup := errors.New("a broken group")
 	g := newGroups(t, in, minMemory[rec](t))
 	var calls, waited atomic.Int64
 	err := g.ForEach(t.Context(), 3, func(ctx context.Context, _ shuffle.Group[string, rec]) error {
 		if calls.Add(1) == 3 {
-			return broken
+			return errBrokenGroup
 		}
 		<-ctx.Done()
 		waited.Add(1)
 		return context.Cause(ctx)
 	})
-	if err != broken || calls.Load() != 3 || waited.Load() != 2 {
-		t.Errorf("%v after %d calls, %d of them waited", err, calls.Load(), waited.Load())
+	if err != errBrokenGroup || calls.Load() != 3 || waited.Load() != 2 {
+		t.Errorf("ForEach() error = %v after %d calls, of which %d waited; want %v, 3 and 2", err, calls.Load(), waited.Load(), errBrokenGroup)
 	}
 
 	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
+	errEnough := errors.New("enough")
 	err = newGroups(t, in, minMemory[rec](t)).ForEach(ctx, 2, func(context.Context, shuffle.Group[string, rec]) error {
-		cancel(enough)
+		cancel(errEnough)
 		return nil
 	})
-	if !errors.Is(err, enough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
-		t.Errorf("the error is %v", err)
+	if !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("ForEach() error = %v, want %v and %v in one line", err, errEnough, context.Canceled)
 	}
 
 	got := func() (p any) {
@@ -288,7 +290,7 @@ func TestForEachFails(t *testing.T) {
 		return nil
 	}()
 	if got != "a group" {
-		t.Errorf("the panic was %v", got)
+		t.Errorf("recovered %v, want the panic of the callback", got)
 	}
 
 	store := partd.NewDict()
@@ -300,16 +302,16 @@ func TestForEachFails(t *testing.T) {
 	}
 	err = g.ForEach(t.Context(), 3, func(context.Context, shuffle.Group[string, rec]) error { return nil })
 	if !errors.Is(err, shuffle.ErrNotVerified) {
-		t.Errorf("a group is missing, and the error is %v", err)
+		t.Errorf("ForEach() with a missing group: error = %v, want %v", err, shuffle.ErrNotVerified)
 	}
 	if err := g.ForEach(t.Context(), -1, nil); err == nil {
-		t.Error("-1 goroutines are accepted")
+		t.Error("ForEach() with -1 goroutines returned no error")
 	}
 }
 
-// ForEach can read partitions any number of times.
+// TestForEachPartition checks that ForEach can read partitions several times.
 func TestForEachPartition(t *testing.T) {
-	in := randomRecs(11, many)
+	in := randomRecs(11, manyRecords)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
@@ -333,11 +335,11 @@ func TestForEachPartition(t *testing.T) {
 		for i := range records {
 			n := int64(len(mustCollect(t, p.Records(i))))
 			if all += n; records[i].Load() != n {
-				t.Errorf("partition %d: %d records, want %d", i, records[i].Load(), n)
+				t.Errorf("partition %d has %d records, want %d", i, records[i].Load(), n)
 			}
 		}
-		if all != many {
-			t.Errorf("%d records, want %d", all, many)
+		if all != manyRecords {
+			t.Errorf("the partitions have %d records, want %d", all, manyRecords)
 		}
 	}
 }

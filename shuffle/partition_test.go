@@ -8,7 +8,7 @@ import (
 )
 
 func TestPartition(t *testing.T) {
-	in := randomRecs(9, many)
+	in := randomRecs(9, manyRecords)
 	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t))
 	if err != nil {
 		t.Fatal(err)
@@ -19,7 +19,7 @@ func TestPartition(t *testing.T) {
 		last := -1
 		for _, r := range mustCollect(t, p.Records(i)) {
 			if n, ok := partitionOf[r.Text]; ok && n != i {
-				t.Fatalf("%q is in the partitions %d and %d", r.Text, n, i)
+				t.Fatalf("key %q is in the partitions %d and %d", r.Text, n, i)
 			}
 			partitionOf[r.Text] = i
 			if r.N <= last || in[r.N] != r {
@@ -29,14 +29,14 @@ func TestPartition(t *testing.T) {
 			all++
 		}
 	}
-	if all != many {
-		t.Errorf("%d records", all)
+	if all != manyRecords {
+		t.Errorf("the partitions have %d records, want %d", all, manyRecords)
 	}
 	if err := p.Verify(); err != nil {
 		t.Error(err)
 	}
 	if _, err := shuffle.Collect(p.Records(7)); err == nil {
-		t.Error("there are too many partitions")
+		t.Error("Records(7) of 7 partitions returned no error")
 	}
 	if err := p.Close(); err != nil {
 		t.Error(err)
@@ -56,15 +56,15 @@ func TestPartitionBy(t *testing.T) {
 	}
 	keys := mustCollect(t, p.Keys())
 	if len(keys) != len(want) {
-		t.Errorf("%d keys, want %d", len(keys), len(want))
+		t.Errorf("Keys() yields %d keys, want %d", len(keys), len(want))
 	}
 	for _, k := range keys {
 		if got := mustCollect(t, p.Records(k)); !slices.Equal(got, want[k]) {
-			t.Fatalf("%q: %v", k, got)
+			t.Fatalf("Records(%q) = %v, want %v", k, got, want[k])
 		}
 	}
 	if got := mustCollect(t, p.Records("none such")); got != nil {
-		t.Errorf("%v", got)
+		t.Errorf("Records() of an unknown key = %v, want none", got)
 	}
 	if err := p.Verify(); err != nil {
 		t.Error(err)

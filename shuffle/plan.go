@@ -69,7 +69,7 @@ func (b *planner) plan(t reflect.Type) (*plan, error) {
 func isPlainKind(k reflect.Kind) bool { return k >= reflect.Bool && k <= reflect.Complex128 }
 
 // consistsOf reports whether matches accepts the kinds of all fields and elements of a type.
-// It does not look behind pointers, slices or maps.
+// It does not follow pointers, or look into slices and maps.
 func consistsOf(t reflect.Type, matches func(reflect.Kind) bool) bool {
 	switch t.Kind() {
 	case reflect.Struct:

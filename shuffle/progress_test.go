@@ -9,37 +9,37 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// watch records progress, and fails if it decreases or if calls overlap.
-type watch struct {
+// progressRecorder records progress, and fails the test if progress decreases or if calls overlap.
+type progressRecorder struct {
 	t     *testing.T
 	busy  atomic.Bool
 	calls int
 	last  shuffle.Progress
 	stats func() shuffle.Stats
-	takes time.Duration
+	delay time.Duration
 }
 
-func (w *watch) record(p shuffle.Progress) {
+func (w *progressRecorder) record(p shuffle.Progress) {
 	if !w.busy.CompareAndSwap(false, true) {
 		w.t.Error("two calls of Progress overlap")
 		return
 	}
 	defer w.busy.Store(false)
-	time.Sleep(w.takes)
+	time.Sleep(w.delay)
 	if w.stats != nil {
 		_ = w.stats() // must not deadlock
 	}
 	l := w.last
 	if p.RecordsIn < l.RecordsIn || p.BytesIn < l.BytesIn || p.RecordsOut < l.RecordsOut || p.BytesOut < l.BytesOut {
-		w.t.Errorf("progress goes back from %+v to %+v", l, p)
+		w.t.Errorf("progress decreases from %+v to %+v", l, p)
 	}
 	w.calls++
 	w.last = p
 }
 
-// The last report has the totals of every operation.
+// TestProgressTotals checks that the last report of each operation has the totals.
 func TestProgressTotals(t *testing.T) {
-	in := randomRecs(12, many)
+	in := randomRecs(12, manyRecords)
 	text := func(r rec) string { return r.Text }
 	count := shuffle.Accumulator[rec, int]{Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o }}
 	texts := map[string]bool{}
@@ -50,10 +50,10 @@ func TestProgressTotals(t *testing.T) {
 	}
 	for name, run := range map[string]func(*shuffle.Options[rec]) (out int64, err error){
 		"sort": func(o *shuffle.Options[rec]) (int64, error) {
-			return many, readAll(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
+			return manyRecords, readAll(shuffle.Sort(t.Context(), shuffle.Values(in...), byTextAndSmall, o))
 		},
 		"sort by function": func(o *shuffle.Options[rec]) (int64, error) {
-			return many, readAll(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
+			return manyRecords, readAll(shuffle.SortFunc(t.Context(), shuffle.Values(in...), compareRecs, o))
 		},
 		"group": func(o *shuffle.Options[rec]) (int64, error) {
 			for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, o) {
@@ -64,7 +64,7 @@ func TestProgressTotals(t *testing.T) {
 					return 0, err
 				}
 			}
-			return many, nil
+			return manyRecords, nil
 		},
 		"partition": func(o *shuffle.Options[rec]) (int64, error) {
 			p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 2, text, o)
@@ -74,7 +74,7 @@ func TestProgressTotals(t *testing.T) {
 			defer p.Close()
 			mustCollect(t, p.Records(0))
 			mustCollect(t, p.Records(1))
-			return many, nil
+			return manyRecords, nil
 		},
 		"aggregate": func(o *shuffle.Options[rec]) (int64, error) {
 			return int64(len(texts)), readAll(shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, count, o))
@@ -86,37 +86,37 @@ func TestProgressTotals(t *testing.T) {
 			return 10, readAll(shuffle.TopK(t.Context(), shuffle.Values(in...), 10, byTextAndSmall, o))
 		},
 	} {
-		w := &watch{t: t}
+		w := &progressRecorder{t: t}
 		o := minMemory[rec](t)
 		o.Progress = w.record
 		out, err := run(o)
 		if err != nil {
-			t.Fatal(name, err)
+			t.Fatalf("%s: %v", name, err)
 		}
-		if w.last.RecordsIn != many || w.last.RecordsOut != out {
-			t.Errorf("%s: %+v, want %d records in and %d out", name, w.last, many, out)
+		if w.last.RecordsIn != manyRecords || w.last.RecordsOut != out {
+			t.Errorf("%s: last report %+v, want %d records in and %d out", name, w.last, manyRecords, out)
 		}
 		if w.calls > 1000 {
-			t.Errorf("%s: %d calls", name, w.calls)
+			t.Errorf("%s: %d calls of Progress, want at most 1000", name, w.calls)
 		}
 		switch name {
 		case "sort", "sort by function", "group", "partition":
 			if w.last.BytesIn == 0 || w.last.BytesIn != w.last.BytesOut {
-				t.Errorf("%s: %+v, want as many bytes out as in", name, w.last)
+				t.Errorf("%s: last report %+v, want as many bytes out as in", name, w.last)
 			}
 		case "aggregate":
-			if w.last.BytesIn < keyBytes || w.last.BytesIn > 2*keyBytes+many {
-				t.Errorf("%s: %+v, want about %d bytes of keys in", name, w.last, keyBytes)
+			if w.last.BytesIn < keyBytes || w.last.BytesIn > 2*keyBytes+manyRecords {
+				t.Errorf("%s: last report %+v, want about %d bytes of keys in", name, w.last, keyBytes)
 			}
 		}
 	}
 }
 
-// Several goroutines feed and read so slowly that progress is reported before they end. The
-// reporting function asks for Stats.
+// TestProgressOfSeveralGoroutines feeds and reads from several goroutines, so slowly that progress is
+// reported before the end. The Progress function calls Stats.
 func TestProgressOfSeveralGoroutines(t *testing.T) {
 	in := randomRecs(13, 8*1024)
-	w := &watch{t: t, takes: 150 * time.Millisecond} // so the next call is due before this one ends
+	w := &progressRecorder{t: t, delay: 150 * time.Millisecond} // so the next call is due before this one ends
 	o := minMemory[rec](t)
 	o.Progress = w.record
 	slow := func(r rec) string {
@@ -135,20 +135,21 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w.last.RecordsIn != int64(len(in)) || w.calls <= 4 {
-		t.Errorf("%d calls, the last with %+v", w.calls, w.last)
+		t.Errorf("%d calls of Progress, the last with %+v; want more than 4 calls and %d records in", w.calls, w.last, len(in))
 	}
 	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return readAll(g.Values) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
-		t.Errorf("%+v", w.last)
+		t.Errorf("last report %+v, want %d records out and as many bytes out as in", w.last, len(in))
 	}
 }
 
-// Feeds that share a lock of the sorter report progress without holding it.
+// TestProgressOutsideLocks checks that feeds that share a lock report progress without holding it:
+// otherwise, the Progress function could not call Stats.
 func TestProgressOutsideLocks(t *testing.T) {
-	w := &watch{t: t}
+	w := &progressRecorder{t: t}
 	o := minMemory[rec](t)
 	o.Progress = w.record
 	s, err := shuffle.NewFuncSorter(t.Context(), compareRecs, o)
@@ -172,6 +173,6 @@ func TestProgressOutsideLocks(t *testing.T) {
 	}
 	mustCollect(t, s.Sorted())
 	if w.last.RecordsIn != 4096 || w.last.RecordsOut != 4096 || w.calls < 5 {
-		t.Errorf("%d calls, the last with %+v", w.calls, w.last)
+		t.Errorf("%d calls of Progress, the last with %+v; want at least 5 calls, and 4096 records in and out", w.calls, w.last)
 	}
 }

@@ -149,7 +149,7 @@ func (sc *scanner) put(key string, records []byte, first, last bool) error {
 		if b, err = canceled.Receive(sc.ctx, sc.empty); err != nil {
 			return err
 		}
-		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize { // a long record, or many blocks, made it grow
+		if cap(b.data)+cap(b.blocks)*blockOffsetsSize > 2*sc.batchSize { // do not keep a buffer that grew for a long record or many blocks
 			b.data, b.blocks = nil, nil
 		}
 		b.data, b.blocks = b.data[:0], b.blocks[:0]

@@ -216,7 +216,7 @@ func checkKeys[T any](keys []Key[T]) error {
 	}
 	for i := range keys {
 		if keys[i].appendTo == nil {
-			return fmt.Errorf("sort key %d is empty: make it with Asc or Desc, and pass a function that is not nil", i+1)
+			return fmt.Errorf("sort key %d is empty: create it with Asc or Desc, and a function that is not nil", i+1)
 		}
 	}
 	return nil

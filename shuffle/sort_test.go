@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// The order of keys of all types is the order of their values.
+// TestKeysOfAllTypes checks that keys of all types sort like their values.
 func TestKeysOfAllTypes(t *testing.T) {
 	type named string
 	check := func(name string, sorted bool) {
 		t.Helper()
 		if !sorted {
-			t.Errorf("%s is not sorted", name)
+			t.Errorf("keys of type %s are not in order", name)
 		}
 	}
 	sortedBy := func(k shuffle.Key[int]) []int {

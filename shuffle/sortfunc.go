@@ -31,15 +31,15 @@ type FuncSorter[T any] struct {
 	fanIn   int // maximum number of runs to merge at a time
 	meter   *meter
 
-	held    []held[T]
-	encoded []byte // the encodings of the held records
-	input   ledger.Count
-	runs    []*spill.File
-	spilled int64
+	memRecords []memRecord[T]
+	encoded    []byte // the encodings of the held records
+	input      ledger.Count
+	runs       []*spill.File
+	spilled    int64
 }
 
-// held is a record in memory. Its encoding is encoded[from:to].
-type held[T any] struct {
+// memRecords is a record in memory. Its encoding is encoded[from:to].
+type memRecord[T any] struct {
 	record   T
 	from, to int
 }
@@ -93,23 +93,23 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("encoding a record: %w", err)
 	}
-	h := held[T]{from: from, to: len(encoded)}
+	h := memRecord[T]{from: from, to: len(encoded)}
 	// The caller may modify v, so keep a decoded copy.
 	if h.record, err = s.codec.Decode(encoded[from:]); err != nil {
 		return 0, fmt.Errorf("decoding a record: %w", err)
 	}
 	s.encoded = encoded
-	s.held = append(s.held, h)
+	s.memRecords = append(s.memRecords, h)
 	s.input.AddRecord(s.encoded[from:])
 	// Besides the struct, a decoded record can need as much memory as its encoding.
-	if 2*len(s.encoded)+len(s.held)*int(unsafe.Sizeof(h)) > s.limit {
+	if 2*len(s.encoded)+len(s.memRecords)*int(unsafe.Sizeof(h)) > s.limit {
 		err = s.spill()
 	}
 	return h.to - h.from, err
 }
 
 func (s *FuncSorter[T]) sortHeld() {
-	slices.SortStableFunc(s.held, func(a, b held[T]) int { return s.compare(a.record, b.record) })
+	slices.SortStableFunc(s.memRecords, func(a, b memRecord[T]) int { return s.compare(a.record, b.record) })
 }
 
 // spill writes the held records as a run.
@@ -120,13 +120,13 @@ func (s *FuncSorter[T]) spill() error {
 		return err
 	}
 	s.runs = append(s.runs, r)
-	for _, h := range s.held {
+	for _, h := range s.memRecords {
 		if err := addToRun(r, s.encoded[h.from:h.to]); err != nil {
 			return err
 		}
 	}
-	clear(s.held)
-	s.held, s.encoded = s.held[:0], s.encoded[:0]
+	clear(s.memRecords)
+	s.memRecords, s.encoded = s.memRecords[:0], s.encoded[:0]
 	err = s.endRun(r)
 	if n := spill.EarlyMerge(s.runs, s.fanIn); err == nil && n > 0 {
 		err = s.mergeSome(n)
@@ -235,7 +235,7 @@ func (s *FuncSorter[T]) Close() error {
 		for _, r := range s.runs {
 			err = errors.Join(err, r.Close())
 		}
-		s.runs, s.held, s.encoded = nil, nil, nil
+		s.runs, s.memRecords, s.encoded = nil, nil, nil
 		return err
 	})
 	return errors.Join(err, s.engine.Temp.Close())

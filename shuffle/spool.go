@@ -17,7 +17,7 @@ import (
 // spool appends records to keys of a store, and counts them to verify that all are read
 // back. A value is a sequence of encoded records, each with its length in front as a uvarint.
 type spool struct {
-	engine   spill.Engine // its Mu guards in, and its Memory is for reading the records back
+	engine   spill.Engine // its Mu guards input; its Memory is for reading the records back
 	store    partd.Partd
 	ownStore *logstore.Store // the store, if it is temporary; else nil
 

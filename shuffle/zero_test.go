@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// Methods of zero values return an error that says so, and never panic.
+// TestZeroValues checks that methods of zero values return errors and never panic.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Aggregator": new(shuffle.Aggregator[int, int, int]), "Deduplicator": new(shuffle.Deduplicator[int]), "FuncSorter": new(shuffle.FuncSorter[int]),
@@ -20,16 +20,16 @@ func TestZeroValues(t *testing.T) {
 	}, "Close", "Verify", "Unwrap")
 	sorter := new(shuffle.Sorter[int])
 	if _, err := sorter.Feed(); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("a feed of a zero Sorter: %v", err)
+		t.Errorf("Feed() of a zero Sorter: error = %v, want %v", err, partd.ErrClosed)
 	}
 }
 
 func TestNilArguments(t *testing.T) {
 	ctx, in, o := t.Context(), shuffle.Values(2, 1), &shuffle.Options[int]{TempDirs: []string{t.TempDir()}}
-	same := func(v int) int { return v }
-	key := shuffle.By(shuffle.Asc(same))
+	identity := func(v int) int { return v }
+	key := shuffle.By(shuffle.Asc(identity))
 	sum := shuffle.Accumulator[int, int]{Add: func(to *int, v int) { *to += v }, Merge: func(to, other *int) { *to += *other }}
-	half := &shuffle.Options[int]{Codec: encode.ValueCodec[int]{Encode: func(dst []byte, _ int) ([]byte, error) { return dst, nil }}}
+	partialCodec := &shuffle.Options[int]{Codec: encode.ValueCodec[int]{Encode: func(dst []byte, _ int) ([]byte, error) { return dst, nil }}}
 	text := func(key shuffle.Key[string]) error {
 		return zerovalues.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
 	}
@@ -38,7 +38,7 @@ func TestNilArguments(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sorter.Close()
-	grouper, err := shuffle.NewGrouper(ctx, same, o)
+	grouper, err := shuffle.NewGrouper(ctx, identity, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestNilArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := func(_ any, err error) error { return err }
+	errorOf := func(_ any, err error) error { return err }
 	zerovalues.CheckErrors(t, map[string]func() error{
 		"Sort(nil)":          func() error { return zerovalues.FirstError(shuffle.Sort(ctx, nil, key, o)) },
 		"Sort by nil":        func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, nil, o)) },
@@ -61,44 +61,44 @@ func TestNilArguments(t *testing.T) {
 		"text by Asc(nil)":       func() error { return text(shuffle.Asc[string, string](nil)) },
 		"text by AscBytes(nil)":  func() error { return text(shuffle.AscBytes[string](nil)) },
 		"text by DescBytes(nil)": func() error { return text(shuffle.DescBytes[string](nil)) },
-		"half a codec":           func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, key, half)) },
+		"half a codec":           func() error { return zerovalues.FirstError(shuffle.Sort(ctx, in, key, partialCodec)) },
 		"SortFunc(nil)": func() error {
 			return zerovalues.FirstError(shuffle.SortFunc(ctx, nil, func(a, b int) int { return a - b }, o))
 		},
 		"SortFunc by nil":  func() error { return zerovalues.FirstError(shuffle.SortFunc(ctx, in, nil, o)) },
-		"GroupBy(nil)":     func() error { return zerovalues.FirstError(shuffle.GroupBy(ctx, nil, same, o)) },
+		"GroupBy(nil)":     func() error { return zerovalues.FirstError(shuffle.GroupBy(ctx, nil, identity, o)) },
 		"GroupBy nil":      func() error { return zerovalues.FirstError(shuffle.GroupBy[int, int](ctx, in, nil, o)) },
-		"Aggregate(nil)":   func() error { return zerovalues.FirstError(shuffle.Aggregate(ctx, nil, same, sum, o)) },
+		"Aggregate(nil)":   func() error { return zerovalues.FirstError(shuffle.Aggregate(ctx, nil, identity, sum, o)) },
 		"Aggregate by nil": func() error { return zerovalues.FirstError(shuffle.Aggregate[int, int](ctx, in, nil, sum, o)) },
 		"a zero Accumulator": func() error {
-			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, same, shuffle.Accumulator[int, int]{}, o))
+			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, identity, shuffle.Accumulator[int, int]{}, o))
 		},
 		"half a codec of accumulators": func() error {
 			acc := sum
-			acc.Codec = half.Codec
-			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, same, acc, o))
+			acc.Codec = partialCodec.Codec
+			return zerovalues.FirstError(shuffle.Aggregate(ctx, in, identity, acc, o))
 		},
 		"Distinct(nil)":            func() error { return zerovalues.FirstError(shuffle.Distinct(ctx, nil, o)) },
-		"DistinctBy(nil)":          func() error { return zerovalues.FirstError(shuffle.DistinctBy(ctx, nil, same, o)) },
+		"DistinctBy(nil)":          func() error { return zerovalues.FirstError(shuffle.DistinctBy(ctx, nil, identity, o)) },
 		"DistinctBy nil":           func() error { return zerovalues.FirstError(shuffle.DistinctBy[int, int](ctx, in, nil, o)) },
 		"TopK(nil)":                func() error { return zerovalues.FirstError(shuffle.TopK(ctx, nil, 1, key, o)) },
 		"TopK by nil":              func() error { return zerovalues.FirstError(shuffle.TopK(ctx, in, 1, nil, o)) },
-		"Join(nil)":                func() error { return zerovalues.FirstError(shuffle.Join(ctx, nil, in, same, same, nil)) },
-		"Join with nil":            func() error { return zerovalues.FirstError(shuffle.Join(ctx, in, nil, same, same, nil)) },
+		"Join(nil)":                func() error { return zerovalues.FirstError(shuffle.Join(ctx, nil, in, identity, identity, nil)) },
+		"Join with nil":            func() error { return zerovalues.FirstError(shuffle.Join(ctx, in, nil, identity, identity, nil)) },
 		"Join by nil":              func() error { return zerovalues.FirstError(shuffle.Join[int, int, int](ctx, in, in, nil, nil, nil)) },
-		"Partition(nil)":           func() error { return none(shuffle.Partition(ctx, nil, 2, same, o)) },
-		"Partition by nil":         func() error { return none(shuffle.Partition[int, int](ctx, in, 2, nil, o)) },
-		"PartitionBy(nil)":         func() error { return none(shuffle.PartitionBy(ctx, nil, same, o)) },
-		"PartitionBy nil":          func() error { return none(shuffle.PartitionBy[int, int](ctx, in, nil, o)) },
-		"Collect(nil)":             func() error { return none(shuffle.Collect[int](nil)) },
+		"Partition(nil)":           func() error { return errorOf(shuffle.Partition(ctx, nil, 2, identity, o)) },
+		"Partition by nil":         func() error { return errorOf(shuffle.Partition[int, int](ctx, in, 2, nil, o)) },
+		"PartitionBy(nil)":         func() error { return errorOf(shuffle.PartitionBy(ctx, nil, identity, o)) },
+		"PartitionBy nil":          func() error { return errorOf(shuffle.PartitionBy[int, int](ctx, in, nil, o)) },
+		"Collect(nil)":             func() error { return errorOf(shuffle.Collect[int](nil)) },
 		"FeedAll to nil":           func() error { return shuffle.FeedAll(ctx, nil, 1, in) },
 		"FeedAll(nil)":             func() error { return shuffle.FeedAll(ctx, sorter, 1, nil) },
 		"ForEach(nil)":             func() error { return grouper.ForEach(ctx, 1, nil) },
-		"Begin(nil)":               func() error { return none(shuffle.Begin(ctx, nil, "a", "")) },
+		"Begin(nil)":               func() error { return errorOf(shuffle.Begin(ctx, nil, "a", "")) },
 		"AddTasks(nil)":            func() error { return shuffle.AddTasks(ctx, nil, "a") },
 		"CloseTasks(nil)":          func() error { return shuffle.CloseTasks(ctx, nil) },
-		"ReadCommitted(nil)":       func() error { return none(shuffle.ReadCommitted(ctx, nil)) },
-		"WaitCommitted(nil)":       func() error { return none(shuffle.WaitCommitted(ctx, nil, nil)) },
+		"ReadCommitted(nil)":       func() error { return errorOf(shuffle.ReadCommitted(ctx, nil)) },
+		"WaitCommitted(nil)":       func() error { return errorOf(shuffle.WaitCommitted(ctx, nil, nil)) },
 		"ScanPart without a share": func() error { return zerovalues.FirstError(committed.ScanPart(ctx, 0, 1, nil)) },
 	})
 }

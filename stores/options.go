@@ -94,25 +94,25 @@ func (o options) check() error {
 	return errors.Join(errs...)
 }
 
-// size returns an option as a number of bytes, or 0 if it is not set.
+// size returns the value of an option in bytes, or 0 if it is not set.
 func (o options) size(name string) int64 {
 	n, _ := ParseSize(o.values[name])
 	return n
 }
 
-// count returns an option as a number, or 0 if it is not set.
+// count returns the value of an option as a number, or 0 if it is not set.
 func (o options) count(name string) int {
 	n, _ := strconv.Atoi(o.values[name])
 	return n
 }
 
-// isTrue returns an option as a boolean, or false if it is not set.
+// isTrue returns the value of an option as a boolean, or false if it is not set.
 func (o options) isTrue(name string) bool {
 	b, _ := strconv.ParseBool(o.values[name])
 	return b
 }
 
-// text returns an option's text, or fallback if it is not set.
+// text returns the value of an option, or fallback if it is not set.
 func (o options) text(name, fallback string) string {
 	if v, ok := o.values[name]; ok {
 		return v

@@ -59,8 +59,8 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	return u, u.checkLocation(path)
 }
 
-// checkLocation returns an error unless either a location or the option temp is set, if the scheme
-// needs one of them.
+// checkLocation returns an error if the scheme needs a location and the URL has neither a location
+// nor the option temp, or if it has both.
 func (u *parsedURL) checkLocation(path string) error {
 	temp := u.storeOptions.text("temp", "")
 	switch {
@@ -149,7 +149,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 		case len(owners) > 1 && owner == "":
 			return fmt.Errorf("option %q belongs to several layers: write %s", name, qualify(owners, short))
 		}
-		// Layers with the same name have equal values, so checking one of them suffices.
+		// Layers with the same name share their values, so checking one of them suffices.
 		if _, isSet := owners[0].values[short]; isSet {
 			return fmt.Errorf("option %q is given twice", name)
 		}

@@ -34,6 +34,7 @@ func splitServers(scheme, address string) (names, urls []string) {
 	return names, urls
 }
 
+// dialOne returns a function that connects to the server with the given name.
 func dialOne(names, urls []string, opts *remote.ClientOptions) func(ctx context.Context, name string) (partd.Partd, error) {
 	return func(ctx context.Context, name string) (partd.Partd, error) {
 		return remote.Dial(ctx, urls[slices.Index(names, name)], opts)

@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// scanThousand returns a scan of 1,000 rows in one file.
+// scanThousand returns a function that scans 1,000 rows in one file.
 func scanThousand(tb testing.TB) func() {
 	s := mustOpen(tb, tb.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
@@ -33,7 +33,7 @@ func scanThousand(tb testing.TB) func() {
 			n += r.RecordBatch().NumRows()
 		}
 		if n != 1000 || r.Err() != nil {
-			tb.Fatal(n, r.Err())
+			tb.Fatalf("read %d rows, want 1000; error: %v", n, r.Err())
 		}
 	}
 }
@@ -46,15 +46,15 @@ func BenchmarkScanThousand(b *testing.B) {
 	}
 }
 
-// TestAllocations checks that scanning a file and appending a row allocate no more than the
-// measured numbers. The Parquet reader makes most of a scan's 530 allocations, and the IPC
+// TestAllocations limits the allocations of scanning a file and of appending a row to slightly more
+// than the measured counts. The Parquet reader makes most of a scan's 530 allocations, and the IPC
 // writer makes 19 of an append's 35.
 func TestAllocations(t *testing.T) {
 	if race.Enabled {
-		t.Skip("the race detector allocates, too")
+		t.Skip("the race detector allocates memory too")
 	}
 	if n := testing.AllocsPerRun(100, scanThousand(t)); n > 600 {
-		t.Errorf("a scan of 1,000 rows makes %.0f allocations", n)
+		t.Errorf("scanning 1,000 rows made %.0f allocations, want at most 600", n)
 	}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
@@ -66,6 +66,6 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}); n > 36 {
-		t.Errorf("an append of a row makes %.0f allocations", n)
+		t.Errorf("appending a row made %.0f allocations, want at most 36", n)
 	}
 }

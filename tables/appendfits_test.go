@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// nullsOf returns one row with a null in each field.
+// nullsOf returns two rows with nulls in all fields.
 func nullsOf(fields ...arrow.Field) array.RecordReader {
 	schema := arrow.NewSchema(fields, nil)
 	columns := make([]arrow.Array, len(fields))
@@ -28,36 +28,36 @@ func nullsOf(fields ...arrow.Field) array.RecordReader {
 	})
 }
 
-// TestAppendLacks checks that an append reports the table columns that it lacks, or is rejected.
+// TestAppendMissingColumns checks that an append reports which table columns it lacks, or is rejected because of them.
 // A column of only nulls counts as present.
-func TestAppendLacks(t *testing.T) {
+func TestAppendMissingColumns(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	s := arrow.Field{Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}
 	for name, fold := range map[string]int64{"in the tail": 0, "in files": 1} {
 		b := mustOpen(t, t.TempDir(), &Options{FoldBytes: fold}).Bucket("b")
-		var lacks []string
+		var missing []string
 		put := func(o PutOptions, fields ...arrow.Field) error {
-			o.MissingColumns = &lacks
+			o.MissingColumns = &missing
 			_, err := b.Put(t.Context(), "t", nullsOf(fields...), PutAppend, &o)
 			return err
 		}
-		if err := put(PutOptions{}, n, s); err != nil || lacks != nil {
-			t.Fatal(name, lacks, err)
+		if err := put(PutOptions{}, n, s); err != nil || missing != nil {
+			t.Fatalf("put of all columns, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
 		}
-		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(lacks, []string{"s"}) {
-			t.Error(name, lacks, err)
+		if err := put(PutOptions{}, n); err != nil || !reflect.DeepEqual(missing, []string{"s"}) {
+			t.Errorf("put, %s: missing columns %q, error %v", name, missing, err)
 		}
 		if err := put(PutOptions{AllColumns: true}, n); err == nil || !strings.Contains(err.Error(), `column "s": the rows lack this column`) {
-			t.Error(name, err)
+			t.Errorf("put without column s with AllColumns, %s: error = %v, want a missing column", name, err)
 		}
-		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || lacks != nil {
-			t.Error(name, lacks, err)
+		if err := put(PutOptions{AllColumns: true}, n, arrow.Field{Name: "s", Type: arrow.Null, Nullable: true}); err != nil || missing != nil {
+			t.Errorf("put, %s: missing columns %q, error %v", name, missing, err)
 		}
 	}
 }
 
-// Values with the column's type but a different meaning are refused.
-func TestAppendOtherValues(t *testing.T) {
+// TestAppendDifferentValueKind checks that values with the column's type but a different meaning are rejected.
+func TestAppendDifferentValueKind(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	put := func(name, values string) error {
 		m := arrow.MetadataFrom(map[string]string{schema.ValuesKey: values})
@@ -75,21 +75,21 @@ func TestAppendOtherValues(t *testing.T) {
 			}
 		}
 		if err := put(name, kinds[1]); err == nil || !strings.Contains(err.Error(), "values are of kind") {
-			t.Errorf("%q is taken: %v", kinds, err)
+			t.Errorf("put of values of kind %q into a column of kind %q: error = %v, want an error about the kinds", kinds[1], kinds[0], err)
 		}
 	}
 }
 
-// TestAppendBesideChanges checks that an append finishes, however often the table changes
-// while its rows are made.
-func TestAppendBesideChanges(t *testing.T) {
+// TestAppendDuringSettingsChanges checks that an append finishes, however often the table changes
+// while its rows are prepared.
+func TestAppendDuringSettingsChanges(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	if _, err := b.Put(t.Context(), "t", nullsOf(n), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	e, done, err := b.use("t")
+	e, done, err := b.acquire("t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestAppendBesideChanges(t *testing.T) {
 	attempts, last := 0, make(chan error, 1)
 	_, _, err = e.Append(t.Context(), src, "", func(*schema.Caster) error {
 		if attempts++; attempts > 5 {
-			return errors.New("it never ends")
+			return errors.New("the append was attempted more than 5 times")
 		}
 		changed := make(chan error, 1)
 		go func() {
@@ -125,7 +125,7 @@ func TestAppendBesideChanges(t *testing.T) {
 		err = <-last
 	}
 	if err != nil || attempts > 3 {
-		t.Errorf("it took %d attempts, want 3 at most: %v", attempts, err)
+		t.Errorf("the append took %d attempts, want at most 3; error: %v", attempts, err)
 	}
-	mustBe(t, "the rows", got(t, b, "t", nil), `{"n":null},{"n":null},{"n":null},{"n":null}`)
+	wantEqual(t, "the rows", scanJSON(t, b, "t", nil), `{"n":null},{"n":null},{"n":null},{"n":null}`)
 }

@@ -35,7 +35,7 @@ func wantTicks(t testing.TB, s *Store, name string, want []tick) {
 }
 
 // TestArrivalWithinPut puts rows with equal times in one put. They fill more than ten files, so
-// file numbers have two digits, and late rows are out of order, so the rows are written in two
+// file numbers have two digits. Some late rows are out of order, so the rows are written in two
 // parts.
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
@@ -61,7 +61,7 @@ func TestArrivalWithinPut(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i, err := tbl.Info(t.Context()); err != nil || i.Files < 12 {
-			t.Fatal("the put made too few files: ", i.Files, err)
+			t.Fatalf("the put wrote %d files, want at least 12; error: %v", i.Files, err)
 		}
 		if time != "" {
 			slices.SortStableFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) })
@@ -76,8 +76,8 @@ func TestArrivalWithinPut(t *testing.T) {
 	}
 }
 
-// TestArrivalAcrossCompaction compacts small files. The last of them ends with the time at which
-// a later, large file begins.
+// TestArrivalAcrossCompaction compacts small files when the last time in a small file equals the
+// first time in a later, large file.
 func TestArrivalAcrossCompaction(t *testing.T) {
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: 40_000})
 	if err != nil {
@@ -105,9 +105,9 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	wantTicks(t, s, "t", all)
 }
 
-// TestOverKeepsTheRule replaces an old version with Over, after other rows were put with the
-// same keys as the replacement.
-func TestOverKeepsTheRule(t *testing.T) {
+// TestReplaceVersionKeepsDuplicateRule replaces an old version with Over, after other rows were put with the
+// same keys as the replacement. The table's rule for duplicates must still hold.
+func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 		b := s.Bucket("b")
@@ -129,26 +129,26 @@ func TestOverKeepsTheRule(t *testing.T) {
 		}
 		for i := 1; i < len(rows); i++ {
 			if rows[i].ts == rows[i-1].ts {
-				t.Errorf("%s: two rows of one key: %v", rule, rows)
+				t.Errorf("%s: two rows have the same key: %v", rule, rows)
 			}
 		}
 	}
 }
 
-// TestPutsOfOneTransaction puts rows into one table several times in one commit.
-func TestPutsOfOneTransaction(t *testing.T) {
+// TestSeveralPutsInTransaction puts rows into one table several times in one commit.
+func TestSeveralPutsInTransaction(t *testing.T) {
 	for rule, want := range map[OnDuplicate]string{KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", KeepFirst: "[{1 a 0}]", KeepLast: "[{1 a 3}]", RefuseDuplicate: "[{1 a 0}]"} {
-		for _, made := range []bool{false, true} {
+		for _, created := range []bool{false, true} {
 			s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 			o := &PutOptions{Settings: &Settings{Time: "ts", OnDuplicate: rule}}
-			if !made {
+			if !created {
 				if _, err := s.Bucket("b").Put(t.Context(), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), PutAppend, o); err != nil {
 					t.Fatal(err)
 				}
 			}
 			err := s.Update(t.Context(), func(tx *Txn) error {
 				for v := range int64(4) {
-					if v == 0 && !made {
+					if v == 0 && !created {
 						continue
 					}
 					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), PutAppend, o); err != nil {
@@ -159,16 +159,16 @@ func TestPutsOfOneTransaction(t *testing.T) {
 			})
 			if rule == RefuseDuplicate {
 				if !errors.As(err, new(*DuplicateError)) {
-					t.Error(made, err)
+					t.Error(created, err)
 				}
-				if made {
+				if created {
 					continue
 				}
 			} else if err != nil {
-				t.Error(rule, made, err)
+				t.Error(rule, created, err)
 			}
 			if got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
-				t.Errorf("%s, made: %v: got %v, want %s: %v", rule, made, got, want, err)
+				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
 			}
 		}
 	}
@@ -178,12 +178,12 @@ func TestPutsOfOneTransaction(t *testing.T) {
 // equal despite different bits.
 func TestExtremeTimes(t *testing.T) {
 	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
-		most := int64(1<<63 - 1)
+		latest := int64(1<<63 - 1)
 		switch unit { // Iceberg stores seconds and milliseconds as microseconds
 		case arrow.Second:
-			most = most / 1_000_000
+			latest = latest / 1_000_000
 		case arrow.Millisecond:
-			most = most / 1_000
+			latest = latest / 1_000
 		}
 		schema := arrow.NewSchema([]arrow.Field{
 			{Name: "t", Type: &arrow.TimestampType{Unit: unit}, Nullable: true},
@@ -197,7 +197,7 @@ func TestExtremeTimes(t *testing.T) {
 				t.Helper()
 				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 				defer b.Release()
-				for _, at := range []int64{most, -most, 0} {
+				for _, at := range []int64{latest, -latest, 0} {
 					for _, f := range []float64{zero / zero * float64(n), zero * float64(1-2*(n%2))} {
 						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
 						b.Field(1).(*array.Float64Builder).Append(f)
@@ -217,7 +217,7 @@ func TestExtremeTimes(t *testing.T) {
 				for rows, o := range map[int]*ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
 					got, err := readAll(t.Context(), tbl, o)
 					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
-						t.Errorf("%v, without a tail: %v: got %v, want %d times %d: %v", unit, noTail, got, rows, n, err)
+						t.Errorf("unit %v, NoTail %v: got %v, want %d times %d; error: %v", unit, noTail, got, rows, n, err)
 					}
 				}
 				if n == 1 {
@@ -230,8 +230,8 @@ func TestExtremeTimes(t *testing.T) {
 	}
 }
 
-// TestManyFilesAtATime merges more overlapping files than may be read at once.
-func TestManyFilesAtATime(t *testing.T) {
+// TestMergeManyOverlappingFiles merges more overlapping files than may be read concurrently.
+func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s, err := openWith(t, &Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
 	if err != nil {
@@ -261,10 +261,10 @@ func TestManyFilesAtATime(t *testing.T) {
 		t.Fatal(r.Err())
 	}
 	if more := runtime.NumGoroutine() - before; more > 30 {
-		t.Errorf("%d goroutines read files", more)
+		t.Errorf("the scan started %d goroutines, want at most 30", more)
 	}
-	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
-		t.Errorf("temporary files have names: %v: %v", left, err)
+	if remaining, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(remaining) > 0 {
+		t.Errorf("temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
 }
 
@@ -295,8 +295,8 @@ type fullFile struct{ vfs.File }
 
 func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
-// TestSaysWhyAWriteFailed checks that each put to a full disk fails with the reason.
-func TestSaysWhyAWriteFailed(t *testing.T) {
+// TestPutToFullDisk checks that the error of each put to a full disk wraps ENOSPC.
+func TestPutToFullDisk(t *testing.T) {
 	rows := make([]tick, 60_000)
 	for i := range rows {
 		rows[i] = tick{int64(i), fmt.Sprintf("%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), int64(i), 0}
@@ -309,15 +309,15 @@ func TestSaysWhyAWriteFailed(t *testing.T) {
 		for range 4 {
 			_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 1000), PutAppend, &PutOptions{Settings: &Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("time %q: %v", time, err)
+				t.Fatalf("time column %q: Put error = %v, want ENOSPC", time, err)
 			}
 		}
 	}
 }
 
-// TestNullsOfAnotherTail gives a table a time column while another Store's tail contains
+// TestNullTimesInAnotherTail gives a table a time column while another Store's tail contains
 // acknowledged rows without a time.
-func TestNullsOfAnotherTail(t *testing.T) {
+func TestNullTimesInAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	a := mustOpen(t, dir, &Options{NoTail: true, FoldAge: -1})
 	b := mustOpen(t, dir, &Options{Tail: &memTail{values: map[string][]byte{}, around: func() {}}, FoldAge: -1})

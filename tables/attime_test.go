@@ -14,19 +14,19 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// TestAtTimeOfRowsInTheTail checks that a time includes the rows acknowledged by then, even
+// TestAtTimeOfRowsInTheTail checks that AtTime includes the rows acknowledged by that time, even
 // if they are folded later.
 func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("")
 	start := time.Now()
-	pause := func() time.Time { // times are kept in milliseconds
+	pause := func() time.Time { // AtTime works in milliseconds
 		now := time.Now()
 		time.Sleep(5 * time.Millisecond)
 		return now
 	}
-	at := func(b *Bucket, when time.Time, want ...int64) {
+	wantRowsAt := func(b *Bucket, when time.Time, want ...int64) {
 		t.Helper()
 		table, err := b.Table(t.Context(), "t", AtTime(when))
 		if err != nil {
@@ -34,25 +34,25 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 		}
 		ns, err := readAll(t.Context(), table, nil)
 		if err != nil || !slices.Equal(ns, want) {
-			t.Fatalf("%v, %v; want %v", ns, err, want)
+			t.Fatalf("AtTime read %v, %v; want %v", ns, err, want)
 		}
 	}
 	before := start.Add(-time.Second)
 	mustPut(t, b, "t", PutAppend, 1)
 	one := pause()
-	at(b, one, 1)
+	wantRowsAt(b, one, 1)
 	mustPut(t, b, "t", PutAppend, 2)
 	two := pause()
 	mustPut(t, b, "t", PutAppend, 3)
 	pause()
-	at(b, one, 1)
-	at(b, time.Now(), 1, 2, 3)
-	at(b, one, 1)
-	at(b, two, 1) // 2 and 3 were folded together
+	wantRowsAt(b, one, 1)
+	wantRowsAt(b, time.Now(), 1, 2, 3)
+	wantRowsAt(b, one, 1)
+	wantRowsAt(b, two, 1) // 2 and 3 were folded together
 	mustPut(t, b, "t", PutReplace, 9)
 	pause()
-	at(b, time.Now(), 9)
-	at(b, one, 1)
+	wantRowsAt(b, time.Now(), 9)
+	wantRowsAt(b, one, 1)
 	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 11)
 	if ns, err := readAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
-		t.Fatalf("%v, %v: the state of a time changed", ns, err)
+		t.Fatalf("after a later put, AtTime read %v, %v; want [9 10]", ns, err)
 	}
 	now := pause()
 	if err := s.Close(); err != nil {
@@ -71,15 +71,15 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	// A read-only store cannot fold, and reads the rows from the tail.
 	readOnly := mustOpen(t, dir, &Options{ReadOnly: true})
-	at(readOnly.Bucket(""), now, 9, 10, 11)
-	at(readOnly.Bucket(""), one, 1)
+	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
+	wantRowsAt(readOnly.Bucket(""), one, 1)
 }
 
-// TestAtTimeWhileRowsCome checks that a time excludes later rows, and always yields the
-// same rows.
-func TestAtTimeWhileRowsCome(t *testing.T) {
+// TestAtTimeDuringPuts checks, while rows are put, that AtTime excludes later rows and always
+// yields the same rows.
+func TestAtTimeDuringPuts(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: 3 * time.Millisecond}).Bucket("")
-	mustPut(t, b, "t", PutReplace, 0) // a version before all these times
+	mustPut(t, b, "t", PutReplace, 0) // a version older than all times below
 	time.Sleep(2 * time.Millisecond)
 	ctx, end := context.WithCancel(t.Context())
 	var put atomic.Int64
@@ -96,7 +96,7 @@ func TestAtTimeWhileRowsCome(t *testing.T) {
 			}
 		})
 	}
-	at := func(when time.Time) []int64 {
+	readAtTime := func(when time.Time) []int64 {
 		table, err := b.Table(t.Context(), "t", AtTime(when))
 		if err != nil {
 			t.Error(err)
@@ -113,45 +113,45 @@ func TestAtTimeWhileRowsCome(t *testing.T) {
 	for range 15 {
 		now := time.Now()
 		time.Sleep(2 * time.Millisecond)
-		times, read = append(times, now), append(read, at(now))
+		times, read = append(times, now), append(read, readAtTime(now))
 	}
 	end()
 	writers.Wait()
 	for i, when := range times {
 		if len(read[i]) == 0 || slices.Max(read[i]) > when.UnixMilli() {
-			t.Fatalf("at %d there are rows up to %v", when.UnixMilli(), read[i])
+			t.Fatalf("AtTime(%d) read rows %v, want at least one and none that is later", when.UnixMilli(), read[i])
 		}
-		if again := at(when); !slices.Equal(again, read[i]) {
-			t.Fatalf("%d rows at a time, and %d later", len(read[i]), len(again))
+		if repeated := readAtTime(when); !slices.Equal(repeated, read[i]) {
+			t.Fatalf("AtTime read %d rows, but %d rows when repeated", len(read[i]), len(repeated))
 		}
 	}
-	if last := at(time.Now()); int64(len(last)) != put.Load()+1 {
-		t.Fatalf("%d rows at the end, of %d", len(last), put.Load()+1)
+	if last := readAtTime(time.Now()); int64(len(last)) != put.Load()+1 {
+		t.Fatalf("read %d rows at the end, want %d", len(last), put.Load()+1)
 	}
 }
 
-// slowReader is a reader whose second batch waits for goOn.
+// slowReader is a reader whose second batch waits for a message on proceed.
 type slowReader struct {
 	array.RecordReader
 	batches int
 	reached chan<- struct{}
-	goOn    <-chan struct{}
+	proceed <-chan struct{}
 }
 
 func (r *slowReader) Next() bool {
 	if r.batches++; r.batches == 2 {
 		r.reached <- struct{}{}
-		<-r.goOn
+		<-r.proceed
 	}
 	return r.RecordReader.Next()
 }
 
-// TestAtTimeBesideACorrection checks that a read at a time that must wait for a correction
-// stops waiting when its context ends.
-func TestAtTimeBesideACorrection(t *testing.T) {
+// TestAtTimeDuringCorrection checks that Table with AtTime, which must wait for a concurrent
+// correction, stops waiting when its context ends.
+func TestAtTimeDuringCorrection(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1)
-	r := rowsOf(from(100, 1000)...)
+	r := rowsOf(sequence(100, 1000)...)
 	defer r.Release()
 	var batches []arrow.RecordBatch
 	for r.Next() {
@@ -161,31 +161,31 @@ func TestAtTimeBesideACorrection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reached, goOn, upserted := make(chan struct{}), make(chan struct{}), make(chan error)
+	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		_, err := b.Upsert(t.Context(), "t", &slowReader{two, 0, reached, goOn}, &UpsertOptions{Keys: []string{"n"}})
-		upserted <- err
+		_, err := b.Upsert(t.Context(), "t", &slowReader{two, 0, reached, proceed}, &UpsertOptions{Keys: []string{"n"}})
+		upsertErr <- err
 	}()
 	<-reached
 	mustPut(t, b, "t", PutAppend, 2)
-	why := errors.New("why")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, why)
+	cause := errors.New("why")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, cause)
 	defer cancel()
-	given := make(chan error, 1)
+	tableErr := make(chan error, 1)
 	go func() {
 		_, err := b.Table(ctx, "t", AtTime(time.Now()))
-		given <- err
+		tableErr <- err
 	}()
 	select {
-	case err := <-given:
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, why) {
+	case err := <-tableErr:
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("it waits for the correction, whatever its context says")
+		t.Error("Table did not return when its context ended")
 	}
-	close(goOn)
-	if err := <-upserted; err != nil {
+	close(proceed)
+	if err := <-upsertErr; err != nil {
 		t.Fatal(err)
 	}
 	table, err := b.Table(t.Context(), "t", AtTime(time.Now()))
@@ -197,8 +197,8 @@ func TestAtTimeBesideACorrection(t *testing.T) {
 	}
 }
 
-// TestFoldOfDuplicates checks that folding rows that are all duplicates makes no snapshot, and
-// that they are not folded again.
+// TestFoldOfDuplicates checks that rows that are all duplicates are folded only once, although
+// the fold adds no rows to files.
 func TestFoldOfDuplicates(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
@@ -212,7 +212,7 @@ func TestFoldOfDuplicates(t *testing.T) {
 	fold := func(rows int64) {
 		t.Helper()
 		if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != rows {
-			t.Fatalf("folded %+v, %v; want %d rows", r, err, rows)
+			t.Fatalf("Fold = %+v, %v; want %d rows", r, err, rows)
 		}
 	}
 	fold(1)
@@ -225,9 +225,9 @@ func TestFoldOfDuplicates(t *testing.T) {
 	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}, {2, "a", 3, 0}})
 }
 
-// TestAtTimeOfADatedFold checks that a read at the time of a fold's snapshot excludes rows that
-// came later.
-func TestAtTimeOfADatedFold(t *testing.T) {
+// TestAtTimeBeforeFoldedRow checks that AtTime excludes later rows, although a fold moved them to
+// files together with earlier rows.
+func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	mustPut(t, b, "t", PutReplace, 0)
@@ -253,7 +253,7 @@ func TestAtTimeOfADatedFold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after := read(between); !slices.Equal(before, after) || slices.Contains(after, 2) {
-		t.Errorf("%v, and %v after the fold, at a time before row 2 was put", before, after)
+		t.Errorf("AtTime before row 2 was put: read %v before the fold, and %v after it; want equal rows without row 2", before, after)
 	}
 	time.Sleep(2 * time.Millisecond)
 	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {

@@ -13,21 +13,21 @@ import (
 // lack, compared by content.
 //
 // An interrupted backup has no name, so it is not listed; the next backup resumes it. If the other store already
-// has a backup of that name, or a table of its own in one of these buckets, Backup copies nothing and returns an
-// error that wraps ErrExists. To delete a backup, delete its snapshots.
+// has a backup of that name, or a table in one of these buckets that is not from a backup, Backup copies nothing
+// and returns an error that wraps ErrExists. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, to = s.orUnopened(), to.orUnopened()
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		if err := checkName("snapshot", name); err != nil || name == "" {
 			return errors.Join(err, errors.New("the backup needs a name"))
 		}
-		all, err := to.Backups(ctx)
+		existing, err := to.Backups(ctx)
 		if err != nil {
 			return err
 		}
 		buckets = slices.Clone(buckets) // now in the other store
 		for i, b := range buckets {
-			if slices.ContainsFunc(all, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
+			if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
 				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
 			}
 			buckets[i] = to.Bucket(b.Name())
@@ -39,7 +39,7 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
 			}
-			if err := copyProperty(ctx, to, rulesProperty, to, rulesOfBackup(name), namespaceOf(b.Name())); err != nil {
+			if err := copyProperty(ctx, to, rulesProperty, to, backupRulesProperty(name), namespaceOf(b.Name())); err != nil {
 				return err
 			}
 		}
@@ -54,14 +54,14 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 		return err
 	}
 	for info, err := range b.Tables(ctx, nil) {
-		of, loc := "", ""
+		origin, loc := "", ""
 		if err == nil {
 			loc, err = b.store().cat.Location(ctx, namespaceOf(b.Name()), info.Name)
 		}
 		if err == nil {
-			of, err = b.store().cat.CopyOf(ctx, loc)
+			origin, err = b.store().cat.CopyOf(ctx, loc)
 		}
-		if err == nil && of == "" {
+		if err == nil && origin == "" {
 			err = fmt.Errorf("table %q of bucket %q %w in %s, but it is not from a backup, or has changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
 		}
 		if err != nil {
@@ -71,17 +71,17 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 	return nil
 }
 
-// rulesOfBackup returns the property that stores a bucket's rules for a backup, because snapshots do not include
+// backupRulesProperty returns the property that stores a bucket's rules for a backup, because snapshots do not include
 // them.
-func rulesOfBackup(name string) string { return rulesProperty + "@" + name }
+func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
 
 // RestoreFrom restores buckets, or all buckets if none is named, from a backup in another store, with their
-// tables, metadata and rules, in one commit. It deletes tables that the backup lacks, and keeps unchanged tables.
+// tables, metadata and rules, in one commit. It deletes tables that are not in the backup, and keeps unchanged ones.
 // It recreates all other tables without their older versions, including tables where Verify finds a damaged
 // file. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()
-	c := &copyJob{from: from, to: s, snapshot: name, rules: rulesOfBackup(name), restore: true}
+	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true}
 	err := c.run("restore from", func() error {
 		backups, err := from.Backups(ctx)
 		found := false

@@ -40,7 +40,7 @@ func TestBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		if u, f := totals(done); u != unchanged || f != files {
-			t.Errorf("%s: %d tables were unchanged and %d files sent, want %d and %d: %+v", name, u, f, unchanged, files, done)
+			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, done)
 		}
 		return stateOf(t, s)
 	}
@@ -55,7 +55,7 @@ func TestBackup(t *testing.T) {
 	}
 	mustPut(t, one, "new", PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
-	// A change of metadata copies no data.
+	// Backing up a change of metadata copies no data.
 	if err := one.ChangeMetadata(ctx, "new", MetadataChange{Set: Metadata{"a": "b"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -64,16 +64,16 @@ func TestBackup(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := s.Backup(ctx, b, ""); err == nil {
-		t.Error("a backup without a name")
+		t.Error("Backup without a name succeeded, want an error")
 	}
 	if got, want := backupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
 		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
-		t.Errorf("backups are %s, want %s", got, want)
+		t.Errorf("Backups = %s, want %s", got, want)
 	}
-	if found, _ := verified(t, b, VerifyOptions{}); len(found) > 0 {
-		t.Error(found)
+	if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
+		t.Error(findings)
 	}
-	// Expire keeps the old versions that a backup needs, as it does for snapshots.
+	// Expire keeps the old versions that backups need.
 	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestBackup(t *testing.T) {
 		}
 		wantState(t, empty, want)
 	}
-	// The store itself still has most of the data.
+	// The source store still has most of the files, so a restore sends few.
 	mustPut(t, one, "twice", PutAppend, 11) // stays in the tail
 	done, err := s.RestoreFrom(ctx, b, "tuesday")
 	if u, f := totals(done); err != nil || u != 2 || f != 0 {
@@ -106,22 +106,22 @@ func TestBackup(t *testing.T) {
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
-		t.Error(found)
+	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+		t.Error(findings)
 	}
 }
 
-// An interrupted backup is not listed, and the next one reuses the files that it copied.
-func TestBackupCut(t *testing.T) {
+// TestBackupInterrupted checks that an interrupted backup is not listed, and that the next backup reuses its files.
+func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
-	cut := errors.New("cut")
+	errInterrupted := errors.New("cut")
 	for after := 2; ; after += 2 {
 		commits := 0
 		b, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
 				if commits++; commits > after/2-1 {
-					return cut
+					return errInterrupted
 				}
 			}
 			return nil
@@ -140,19 +140,19 @@ func TestBackupCut(t *testing.T) {
 			}
 			return
 		}
-		if got != "" || !errors.Is(failed, cut) || after > 50 {
-			t.Fatalf("after %d: %q %v", after, got, failed)
+		if got != "" || !errors.Is(failed, errInterrupted) || after > 50 {
+			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", after, got, failed)
 		}
 	}
 }
 
 const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
 
-// TestBackupChild is not a test: TestBackupKill starts and kills it as a process.
+// TestBackupChild is not a test: TestBackupKill runs it in a child process that it kills.
 func TestBackupChild(t *testing.T) {
 	from, to, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
 	if !ok {
-		t.Skip("it is started by TestBackupKill")
+		t.Skip("runs only as a child process of TestBackupKill")
 	}
 	s, b := mustOpen(t, from, nil), mustOpen(t, to, nil)
 	fmt.Println("ready")
@@ -162,7 +162,7 @@ func TestBackupChild(t *testing.T) {
 	fmt.Println("done")
 }
 
-// TestBackupKill kills backups with kill -9, each later than the one before, until one
+// TestBackupKill kills backups with kill -9, each after a longer time than the previous one, until a backup
 // completes.
 func TestBackupKill(t *testing.T) {
 	t.Parallel()
@@ -197,18 +197,18 @@ func TestBackupKill(t *testing.T) {
 			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
 				t.Error(got, killed)
 			}
-			again := mustOpen(t, t.TempDir(), nil)
-			if _, err := again.RestoreFrom(t.Context(), b, "killed"); err != nil {
+			restored := mustOpen(t, t.TempDir(), nil)
+			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
 				t.Fatal(err)
 			}
-			wantState(t, again, want)
-			if found, _ := verified(t, b, VerifyOptions{}); len(found) > 0 {
-				t.Error(found)
+			wantState(t, restored, want)
+			if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
+				t.Error(findings)
 			}
 			return
 		}
 		if failed == nil || after > time.Minute {
-			t.Fatal(after, seen)
+			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", after, seen)
 		}
 		killed++
 		if err := b.Close(); err != nil {
@@ -217,14 +217,14 @@ func TestBackupKill(t *testing.T) {
 	}
 }
 
-// waitFor reads up to the given line or the end, and returns what it read.
+// waitFor reads r up to the given line or the end, and returns the text.
 func waitFor(t testing.TB, r io.Reader, line string) (seen string) {
 	t.Helper()
-	for one := make([]byte, 1); ; {
-		if n, err := r.Read(one); n == 0 || err != nil {
+	for buf := make([]byte, 1); ; {
+		if n, err := r.Read(buf); n == 0 || err != nil {
 			return seen
 		}
-		if seen += string(one); strings.HasSuffix(seen, line+"\n") {
+		if seen += string(buf); strings.HasSuffix(seen, line+"\n") {
 			return seen
 		}
 	}

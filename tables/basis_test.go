@@ -8,14 +8,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// whileCommitting opens another store on the directory of b. It calls theirs, which changes the
-// table, between the preparation of the store's first commit and the commit itself.
+// whileCommitting opens another store on b's directory and returns its bucket. After the other store has
+// prepared its first commit, and before it commits, it calls theirs, which changes the table.
 func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 	t.Helper()
-	once := true
-	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, prepared: func() {
-		if once {
-			once = false
+	pending := true
+	s, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: func() {
+		if pending {
+			pending = false
 			if err := theirs(); err != nil {
 				t.Error(err)
 			}
@@ -25,8 +25,8 @@ func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil || once {
-			t.Error("the store was closed, its hook never called:", once, err)
+		if err := s.Close(); err != nil || pending {
+			t.Errorf("the store prepared no commit: %v; Close error: %v", pending, err)
 		}
 	})
 	return s.Bucket(b.name)
@@ -47,14 +47,14 @@ func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 		got = append(got, r.v)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("the rows are %v, want %v", got, want)
+		t.Errorf("table %q has values %v, want %v", name, got, want)
 	}
 }
 
-// TestCompactBesideSettings removes the time column from the settings while a compaction merges
-// files by it.
-func TestCompactBesideSettings(t *testing.T) {
-	b := direct(t)
+// TestCompactDuringSettingsChange removes the time column from the settings while a compaction merges
+// files in time order.
+func TestCompactDuringSettingsChange(t *testing.T) {
+	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
 		if _, err := b.Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o); err != nil {
@@ -68,10 +68,10 @@ func TestCompactBesideSettings(t *testing.T) {
 	wantValues(t, b, "t", 3, 5, 1, 4)
 }
 
-// TestCorrectBesideSettings gives a table a rule for duplicates while a correction that contains
-// duplicates is made.
-func TestCorrectBesideSettings(t *testing.T) {
-	b := direct(t)
+// TestCorrectDuringSettingsChange gives a table a rule for duplicates while a correction that contains
+// duplicates is in progress.
+func TestCorrectDuringSettingsChange(t *testing.T) {
+	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
 	if _, err := b.Put(t.Context(), "t", ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), PutAppend, o); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// BenchmarkPutMany puts a million trades, like the benchmark in bench.
+// BenchmarkPutMany puts a million trades, like the benchmark in directory bench.
 func BenchmarkPutMany(b *testing.B) {
 	rb := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
@@ -45,7 +45,7 @@ func BenchmarkPutMany(b *testing.B) {
 	b.ReportMetric(float64(info.Bytes)/1e6, "MB")
 }
 
-// BenchmarkAppendRow appends one acknowledged row, to the tail or as a commit.
+// BenchmarkAppendRow appends one row, to the tail or in its own commit.
 func BenchmarkAppendRow(b *testing.B) {
 	for name, o := range map[string]*Options{"tail": {}, "sync": {Sync: true}, "commit": {NoTail: true}} {
 		b.Run(name, func(b *testing.B) {
@@ -81,8 +81,8 @@ func BenchmarkAppendTables(b *testing.B) {
 	}
 }
 
-// BenchmarkMakeTable appends one row to a table that does not exist yet.
-func BenchmarkMakeTable(b *testing.B) {
+// BenchmarkCreateTable appends one row to a table that does not exist yet.
+func BenchmarkCreateTable(b *testing.B) {
 	s := mustOpen(b, b.TempDir(), &Options{FoldAge: -1})
 	n := 0
 	for b.Loop() {

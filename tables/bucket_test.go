@@ -17,9 +17,9 @@ func bucketNames(t *testing.T, s *Store) (all []string) {
 	return all
 }
 
-// A bucket exists once its first table does, remains when it becomes empty, and is gone when it
+// TestBucketLifecycle checks that a bucket exists from its first table on, even when it becomes empty, until it
 // is deleted.
-func TestBucketsLife(t *testing.T) {
+func TestBucketLifecycle(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	ctx := t.Context()
 	b := s.Bucket("b")
@@ -27,23 +27,23 @@ func TestBucketsLife(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	if err := s.DeleteBucket(ctx, "b", true); !errors.Is(err, ErrNotFound) {
-		t.Fatalf("a bucket that is not there: %v", err)
+		t.Fatalf("DeleteBucket of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 	if ok, err := b.Exists(ctx); ok || err != nil {
-		t.Fatalf("reading made the bucket: %v", err)
+		t.Fatalf("after a read, Exists = %v, %v, want false", ok, err)
 	}
 	mustPut(t, b, "t", PutAppend, 1)
 	mustPut(t, b, "u", PutAppend, 2)
 	mustPut(t, s.Bucket("c"), "t", PutAppend, 3)
 	if err := s.DeleteBucket(ctx, "b", false); !errors.Is(err, ErrNotEmpty) {
-		t.Fatalf("a bucket with tables: %v", err)
+		t.Fatalf("DeleteBucket of a bucket with tables: error = %v, want ErrNotEmpty", err)
 	}
 	wantRows(t, b, "t", 1)
 	if err := b.Delete(ctx, "t", "u"); err != nil {
 		t.Fatal(err)
 	}
 	if got := bucketNames(t, s); !slices.Equal(got, []string{"b", "c"}) {
-		t.Fatalf("%q once b was emptied", got)
+		t.Fatalf("after b was emptied, the buckets are %q, want b and c", got)
 	}
 	if err := s.DeleteBucket(ctx, "b", false); err != nil {
 		t.Fatal(err)
@@ -52,9 +52,9 @@ func TestBucketsLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := bucketNames(t, s); len(got) != 0 {
-		t.Fatalf("%q once both were deleted", got)
+		t.Fatalf("after both buckets were deleted, the buckets are %q, want none", got)
 	}
 	if _, ok, err := read(ctx, s.Bucket("c"), "t"); ok || err != nil {
-		t.Fatal("a table outlived its bucket", err)
+		t.Fatalf("read of a table in a deleted bucket: found = %v, error = %v; want not found", ok, err)
 	}
 }

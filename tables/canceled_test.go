@@ -13,32 +13,32 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-var errSibling = fmt.Errorf("what another goroutine put failed: %w", partd.ErrUnknownOutcome)
+var errSibling = fmt.Errorf("another goroutine's put failed: %w", partd.ErrUnknownOutcome)
 
-// wantEnded checks the error of a call whose context was canceled with errSibling.
-func wantEnded(t *testing.T, name string, err error) {
+// wantCanceled checks the error of a call whose context was canceled with errSibling.
+func wantCanceled(t *testing.T, name string, err error) {
 	t.Helper()
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, errSibling) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("%s: %v: Canceled: %v, cause: %v, unknown: %v", name, err,
+		t.Errorf("%s: error %v wraps context.Canceled: %v, the cause: %v, ErrUnknownOutcome: %v; want true, true, false", name, err,
 			errors.Is(err, context.Canceled), errors.Is(err, errSibling), errors.Is(err, partd.ErrUnknownOutcome))
 	}
 }
 
-func lastOf[T any](all iter.Seq2[T, error]) (last error) {
+func lastError[T any](all iter.Seq2[T, error]) (last error) {
 	for _, err := range all {
 		last = err
 	}
 	return last
 }
 
-// TestEndedContext checks that each call reports the end of its context and the cause, and
-// does not claim an unknown outcome.
-func TestEndedContext(t *testing.T) {
+// TestCanceledContext checks that each call with a canceled context returns an error that wraps context.Canceled
+// and the cause, but not ErrUnknownOutcome.
+func TestCanceledContext(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	other := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
-	mustPut(t, b, "t", PutError, from(0, 1000)...)
-	mustPut(t, b, "u", PutError, from(0, 10)...)
+	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
+	mustPut(t, b, "u", PutError, sequence(0, 10)...)
 	name, err := b.Snapshot(t.Context(), "s")
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +81,8 @@ func TestEndedContext(t *testing.T) {
 		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
 		"verify":          func() error { _, err := s.Verify(ctx, nil); return err },
 		"table":           func() error { _, err := b.Table(ctx, "t"); return err },
-		"tables":          func() error { return lastOf(b.Tables(ctx, nil)) },
-		"buckets":         func() error { return lastOf(s.Buckets(ctx)) },
+		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
+		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
 		"scan":            func() error { _, err := readAll(ctx, tab, nil); return err },
 		"tail":            func() error { _, err := tab.Tail(ctx, 5); return err },
@@ -96,29 +96,29 @@ func TestEndedContext(t *testing.T) {
 			return errors.Join(err, held.Unlock())
 		},
 	} {
-		wantEnded(t, call, do())
+		wantCanceled(t, call, do())
 	}
-	wantRows(t, b, "t", from(0, 1000)...)
+	wantRows(t, b, "t", sequence(0, 1000)...)
 }
 
-// ending is a reader whose second batch comes after the context has ended.
-type ending struct {
+// cancelingReader is a reader that calls cancel before it returns its last batch.
+type cancelingReader struct {
 	array.RecordReader
-	end  func()
-	left int
+	cancel func()
+	left   int
 }
 
-func (e *ending) Next() bool {
+func (e *cancelingReader) Next() bool {
 	if e.left--; e.left == 0 {
-		e.end()
+		e.cancel()
 	}
 	return e.left >= 0 && (e.left > 0 || e.RecordReader.Next())
 }
 
-// TestContextEndsMeanwhile does the same for a context that ends during the call.
-func TestContextEndsMeanwhile(t *testing.T) {
+// TestContextCanceledDuringCall checks the errors of calls whose context is canceled during the call.
+func TestContextCanceledDuringCall(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
-	mustPut(t, b, "t", PutError, from(0, 1000)...)
+	mustPut(t, b, "t", PutError, sequence(0, 1000)...)
 	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
 		"append": func(ctx context.Context, r array.RecordReader) error {
 			_, err := b.Put(ctx, "t", r, PutAppend, nil)
@@ -134,10 +134,10 @@ func TestContextEndsMeanwhile(t *testing.T) {
 		},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		batches := array.RecordReader(&ending{RecordReader: rowsOf(2000), left: 1, end: func() { cancel(errSibling) }})
-		wantEnded(t, name, put(ctx, batches))
+		batches := array.RecordReader(&cancelingReader{RecordReader: rowsOf(2000), left: 1, cancel: func() { cancel(errSibling) }})
+		wantCanceled(t, name, put(ctx, batches))
 	}
-	mustPut(t, b, "long", PutError, from(0, 200_000)...)
+	mustPut(t, b, "long", PutError, sequence(0, 200_000)...)
 	tab, err := b.Table(t.Context(), "long")
 	if err != nil {
 		t.Fatal(err)
@@ -155,8 +155,8 @@ func TestContextEndsMeanwhile(t *testing.T) {
 		cancel(errSibling)
 	}
 	if rows == 200_000 {
-		t.Error("the scan did not notice")
+		t.Error("the scan read all rows although its context was canceled")
 	}
-	wantEnded(t, "scan", r.Err())
-	wantRows(t, b, "t", from(0, 1000)...)
+	wantCanceled(t, "scan", r.Err())
+	wantRows(t, b, "t", sequence(0, 1000)...)
 }

@@ -175,7 +175,7 @@ func (c *compactStep) add(tasks []table.FileScanTask, files []iceberg.DataFile) 
 }
 
 func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
-	if err := c.Holds(cur); err != nil {
+	if err := c.CheckFresh(cur); err != nil {
 		return nil, err
 	}
 	result := c.result

@@ -15,10 +15,11 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// Earlier versions wrote all columns with dictionaries and zstd, and without a page index. Such
-// files can be read, and Compact merges them into files with the current encodings.
-func TestCompactEncodesAnew(t *testing.T) {
-	b := direct(t)
+// TestCompactReencodesOldFiles compacts files as earlier versions wrote them: all columns with dictionaries and
+// zstd, and without a page index. Such files can be read, and Compact merges them into files with the
+// current encodings.
+func TestCompactReencodesOldFiles(t *testing.T) {
+	b := bucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{
 		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
 		nullable("sym", arrow.BinaryTypes.String),
@@ -40,32 +41,31 @@ func TestCompactEncodesAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := got(t, b, "t", nil)
+	want := scanJSON(t, b, "t", nil)
 	for _, path := range filesOf(t, b, "t") {
-		asBefore(t, strings.TrimPrefix(path, "file://"))
-		if about := aboutColumns(t, path); about != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
-			t.Fatal("a file is not as they were before: ", about)
+		rewriteWithOldEncodings(t, strings.TrimPrefix(path, "file://"))
+		if encodings := columnEncodings(t, path); encodings != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
+			t.Fatalf("%s was not rewritten with the old encodings: %s", path, encodings)
 		}
 	}
-	if read := got(t, b, "t", nil); read != want {
-		t.Error("a file as they were before is not read as it was written")
+	if read := scanJSON(t, b, "t", nil); read != want {
+		t.Error("after rewriting the files with the old encodings, the rows differ")
 	}
 	if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if read := got(t, b, "t", nil); read != want {
-		t.Error("the rows are others after a compaction")
+	if read := scanJSON(t, b, "t", nil); read != want {
+		t.Error("after the compaction, the rows differ")
 	}
-	about := aboutColumns(t, filesOf(t, b, "t")[0])
+	encodings := columnEncodings(t, filesOf(t, b, "t")[0])
 	deltas := "DELTA_BINARY_PACKED RLE UNCOMPRESSED index, "
-	if about != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
-		t.Error("after a compaction columns are ", about)
+	if encodings != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
+		t.Errorf("after the compaction, the columns' encodings are %s", encodings)
 	}
 }
 
-// asBefore rewrites a file with zstd and the library's default encodings, as earlier versions
-// wrote it.
-func asBefore(t *testing.T, path string) {
+// rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like earlier versions of this package.
+func rewriteWithOldEncodings(t *testing.T, path string) {
 	t.Helper()
 	old, err := pqfile.OpenParquetFile(path, false)
 	if err != nil {
@@ -94,28 +94,28 @@ func asBefore(t *testing.T, path string) {
 	}
 }
 
-// aboutColumns returns a description of the encodings of a file's columns.
-func aboutColumns(t *testing.T, path string) string {
+// columnEncodings returns a description of the encodings of a file's columns.
+func columnEncodings(t *testing.T, path string) string {
 	t.Helper()
 	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close() //nolint:errcheck // it was only read
-	var about strings.Builder
+	var encodings strings.Builder
 	for i := range r.MetaData().Schema.NumColumns() {
 		chunk, err := r.MetaData().RowGroup(0).ColumnChunk(i)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range chunk.Encodings() {
-			about.WriteString(e.String() + " ")
+			encodings.WriteString(e.String() + " ")
 		}
-		about.WriteString(chunk.Compression().String())
+		encodings.WriteString(chunk.Compression().String())
 		if at := chunk.GetOffsetIndexLocation(); at != nil {
-			about.WriteString(" index")
+			encodings.WriteString(" index")
 		}
-		about.WriteString(", ")
+		encodings.WriteString(", ")
 	}
-	return about.String()
+	return encodings.String()
 }

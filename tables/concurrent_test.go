@@ -21,7 +21,7 @@ import (
 )
 
 // TestReadersDuringFolds reads while rows are appended and folded: each read must return every
-// row that was acknowledged before it, once.
+// row acknowledged before the read exactly once.
 func TestReadersDuringFolds(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond})
@@ -59,14 +59,14 @@ func TestReadersDuringFolds(t *testing.T) {
 	for range 4 {
 		readers.Go(func() {
 			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 100)) && !t.Failed() {
-				least := done.Load()
+				acknowledged := done.Load()
 				ns, _, err := read(ctx, b, "a")
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				if int64(len(ns)) <= least || !slices.Equal(ns, from(0, int64(len(ns)))) {
-					t.Errorf("a read has %d rows, of which at least 0 to %d must be there once", len(ns), least)
+				if int64(len(ns)) <= acknowledged || !slices.Equal(ns, sequence(0, int64(len(ns)))) {
+					t.Errorf("read %d rows: %v; want each row from 0 to %d or later exactly once", len(ns), ns, acknowledged)
 				}
 			}
 		})
@@ -74,8 +74,8 @@ func TestReadersDuringFolds(t *testing.T) {
 	readers.Wait()
 }
 
-// TestManyWriters appends from many goroutines to the same few tables, which do not exist at
-// first.
+// TestManyWriters appends from many goroutines to the same few tables, which do not exist at the
+// start.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {
@@ -102,8 +102,8 @@ func TestManyWriters(t *testing.T) {
 			all = append(all, ns...)
 		}
 		slices.Sort(all)
-		if !slices.Equal(all, from(0, writers*each)) {
-			t.Fatalf("no tail: %v: %v", noTail, all)
+		if !slices.Equal(all, sequence(0, writers*each)) {
+			t.Fatalf("NoTail %v: read rows %v, want 0 to %d", noTail, all, writers*each-1)
 		}
 	}
 }
@@ -144,13 +144,13 @@ func TestForeignCommits(t *testing.T) {
 		}
 	})
 	g.Wait()
-	wantRows(t, b, "a", append(from(0, each+1), from(100, each)...)...)
+	wantRows(t, b, "a", append(sequence(0, each+1), sequence(100, each)...)...)
 	for info, err := range b.Tables(t.Context(), nil) {
 		if err != nil || info.Rows != 2*each+1 {
 			t.Fatal(info, err)
 		}
 	}
-	// A table that somebody else drops is gone, and so are its rows in the tail.
+	// When another program drops a table, the table's rows in the tail are gone as well.
 	mustPut(t, b, "a", PutAppend, 1000)
 	mustPut(t, s.Bucket("other"), "b", PutAppend, 1)
 	cur, err := foreign.Load(t.Context(), defaultNamespace, "a")
@@ -178,23 +178,23 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 			r.RecordBatch().Retain()
 			batches = append(batches, r.RecordBatch())
 		}
-		again, err := array.NewRecordReader(r.Schema(), batches)
+		reader, err := array.NewRecordReader(r.Schema(), batches)
 		if err != nil {
 			return err
 		}
 		io := cat.NewIO()
-		w := table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return io, nil }, library{cat})
+		w := table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return io, nil }, libraryCatalog{cat})
 		tx := w.NewTransaction()
 		if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "50", table.CommitMinRetryWaitMsKey: "2", table.CommitMaxRetryWaitMsKey: "50"}); err != nil {
 			return err
 		}
-		if err := tx.Append(ctx, again, nil); err != nil {
+		if err := tx.Append(ctx, reader, nil); err != nil {
 			return err
 		}
 		if _, err = tx.Commit(ctx); !errors.Is(err, table.ErrCommitFailed) {
 			return err
 		}
-		r = again
+		r = reader
 		if r, err = array.NewRecordReader(r.Schema(), batches); err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func TestTwoTails(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := twoTails(t, hooks{fs: vfs.OS{}, sameID: true}); err == nil {
-		t.Fatal("one id for both tails was not noticed")
+		t.Fatal("two tails with the same ID caused no error")
 	}
 }
 
@@ -241,18 +241,17 @@ func twoTails(t *testing.T, h hooks) error {
 		}
 	}
 	for _, s := range stores {
-		if got, _, err := read(t.Context(), s.Bucket(""), "a"); err != nil || !slices.Equal(got, from(0, 20)) {
+		if got, _, err := read(t.Context(), s.Bucket(""), "a"); err != nil || !slices.Equal(got, sequence(0, 20)) {
 			return fmt.Errorf("rows %v: %w", got, err)
 		}
 	}
 	return nil
 }
 
-// library is a catalog for transactions made with Iceberg's library, as other programs make
-// them.
-type library struct{ *icecat.Catalog }
+// libraryCatalog adapts a catalog to Iceberg's library, for transactions like those of other programs.
+type libraryCatalog struct{ *icecat.Catalog }
 
-func (l library) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
+func (l libraryCatalog) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
 	t, err := l.Load(ctx, id[0], id[1])
 	if err != nil {
 		return nil, err
@@ -260,7 +259,7 @@ func (l library) LoadTable(ctx context.Context, id table.Identifier) (*table.Tab
 	return table.New(id, t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return l.NewIO(), nil }, l), nil
 }
 
-func (l library) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
+func (l libraryCatalog) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
 	base, err := l.LoadTable(ctx, id)
 	if err != nil {
 		return nil, "", err

@@ -43,7 +43,7 @@ func IsNull(column string) *Condition { return filter.IsNull(column) }
 func Not(c *Condition) *Condition { return filter.Not(c) }
 
 // And selects rows where all conditions are true. It ignores nil conditions.
-func And(all ...*Condition) *Condition { return filter.And(all...) }
+func And(conditions ...*Condition) *Condition { return filter.And(conditions...) }
 
 // Or selects rows where any condition is true. A nil condition selects all rows.
-func Or(all ...*Condition) *Condition { return filter.Or(all...) }
+func Or(conditions ...*Condition) *Condition { return filter.Or(conditions...) }

@@ -128,16 +128,16 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	if err := c.to.Bucket(name).foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
-	var all []icecat.Listed
+	var listed []icecat.Listed
 	err := c.from.cat.ListAt(ctx, ns, c.snapshot, func(l icecat.Listed) bool {
-		all = append(all, l)
+		listed = append(listed, l)
 		return true
 	})
 	if err != nil {
 		return snapshotNotFound(err)
 	}
 	steps, inSnapshot := map[string]*restoreStep{}, map[string]bool{}
-	for _, l := range all {
+	for _, l := range listed {
 		inSnapshot[l.Name] = true
 		step, err := c.plan(ctx, l)
 		if err != nil {
@@ -148,12 +148,12 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
 		}
-		done := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
+		result := CopiedTable{Bucket: name, Name: l.Name, Unchanged: step == nil, Rows: l.Rows}
 		if step != nil {
 			steps[l.Name] = step
-			done.Files, done.Bytes = step.copied.Sent, step.copied.Bytes
+			result.Files, result.Bytes = step.copied.Sent, step.copied.Bytes
 		}
-		c.results = append(c.results, done)
+		c.results = append(c.results, result)
 	}
 	err = c.to.update(ctx, func(t *Txn) error {
 		for name, step := range steps {
@@ -234,11 +234,11 @@ func (s *Store) key(location string) string { return s.cat.ID() + " " + location
 
 // verify compares the rows of a copied table with the original's.
 func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
-	want, err := c.from.Bucket(d.Bucket).sum(ctx, d.Name, AtSnapshot(c.snapshot))
+	want, err := c.from.Bucket(d.Bucket).checksum(ctx, d.Name, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
-	got, err := c.to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
+	got, err := c.to.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
 	if err == nil && !got.Equals(want) {
 		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
 			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
@@ -247,8 +247,8 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-// sum returns the checksum of a table's rows.
-func (b *Bucket) sum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
+// checksum returns the checksum of a table's rows.
+func (b *Bucket) checksum(ctx context.Context, name string, at At) (*rowsum.Sum, error) {
 	t, err := b.Table(ctx, name, at)
 	if err != nil {
 		return nil, err

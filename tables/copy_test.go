@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fullStore makes a store with tables of many kinds in two buckets, including rows in the tail,
-// equal files, and several versions.
+// fullStore returns a store with various tables in two buckets, including rows in the tail,
+// files with equal content, and several versions.
 func fullStore(t testing.TB) *Store {
 	t.Helper()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -70,12 +70,12 @@ func fullStore(t testing.TB) *Store {
 	return s
 }
 
-// stateOf returns everything visible in a store: its tables with their rows in order, columns,
+// stateOf returns a store's visible state by bucket and table: rows in order, columns,
 // settings, rules and metadata.
 func stateOf(t testing.TB, s *Store) map[string]string {
 	t.Helper()
 	ctx := t.Context()
-	all := map[string]string{}
+	states := map[string]string{}
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -89,7 +89,7 @@ func stateOf(t testing.TB, s *Store) map[string]string {
 		check(err)
 		rules, err := b.Rules(ctx, "")
 		check(err)
-		all[bucket+"/"] = fmt.Sprint(meta, rules)
+		states[bucket+"/"] = fmt.Sprint(meta, rules)
 		for info, err := range b.Tables(ctx, nil) {
 			check(err)
 			table, err := b.Table(ctx, info.Name)
@@ -115,10 +115,10 @@ func stateOf(t testing.TB, s *Store) map[string]string {
 			}
 			check(r.Err())
 			r.Release()
-			all[bucket+"/"+info.Name] = fmt.Sprintf("%d rows\n%v\n%+v\n%+v\n%v\n%s", info.Rows, schema, settings, rules, info.Metadata, &rows)
+			states[bucket+"/"+info.Name] = fmt.Sprintf("%d rows\n%v\n%+v\n%+v\n%v\n%s", info.Rows, schema, settings, rules, info.Metadata, &rows)
 		}
 	}
-	return all
+	return states
 }
 
 func wantState(t testing.TB, s *Store, want map[string]string) {
@@ -126,11 +126,11 @@ func wantState(t testing.TB, s *Store, want map[string]string) {
 	got := stateOf(t, s)
 	for k := range want {
 		if got[k] != want[k] {
-			t.Errorf("%q is\n%s\nwant\n%s", k, got[k], want[k])
+			t.Errorf("state of %q:\n%s\nwant\n%s", k, got[k], want[k])
 		}
 	}
 	if len(got) != len(want) {
-		t.Errorf("there are %d tables and buckets, want %d", len(got), len(want))
+		t.Errorf("got %d tables and buckets, want %d", len(got), len(want))
 	}
 }
 
@@ -155,7 +155,7 @@ func TestCopyTo(t *testing.T) {
 	}
 	wantState(t, to, want)
 	for _, d := range done {
-		sum, err := to.Bucket(d.Bucket).sum(ctx, d.Name, nil)
+		sum, err := to.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
 			t.Errorf("%+v: %v %v", d, sum, err)
 		}
@@ -175,7 +175,7 @@ func TestCopyTo(t *testing.T) {
 			t.Error(left, err)
 		}
 	}
-	// Changes made in the copy are not lost.
+	// Another copy does not overwrite changes in the destination.
 	mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 	before := stateOf(t, to)
 	if _, err = from.CopyTo(ctx, to); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
@@ -183,7 +183,7 @@ func TestCopyTo(t *testing.T) {
 	}
 	wantState(t, to, before)
 	if _, err := from.CopyTo(ctx, from); err == nil {
-		t.Error("a store was copied to itself")
+		t.Error("CopyTo of a store to itself succeeded, want an error")
 	}
 	other := mustOpen(t, t.TempDir(), nil)
 	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
@@ -196,13 +196,13 @@ func TestCopyTo(t *testing.T) {
 	}
 }
 
-// Rows put into the target while a table is copied are not lost.
-func TestCopyToMeanwhile(t *testing.T) {
+// TestCopyToConcurrentPut checks that rows put into the destination during the copy are not lost.
+func TestCopyToConcurrentPut(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
 	var to *Store
 	put := false
-	h := hooks{fs: vfs.OS{}, prepared: func() {
+	h := hooks{fs: vfs.OS{}, onPrepared: func() {
 		if !put {
 			put = true
 			mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
@@ -222,20 +222,20 @@ func TestCopyToMeanwhile(t *testing.T) {
 	}
 }
 
-// A copy that fails at any operation of the file system leaves no partly copied bucket, and the
-// next copy resumes it.
-func TestCopyToCut(t *testing.T) {
+// TestCopyToInterrupted checks that a copy that fails at any file system operation leaves no partly copied bucket, and
+// that the next copy resumes it.
+func TestCopyToInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
 	want := stateOf(t, from)
 	dir := t.TempDir()
-	cut, sent := errors.New("cut"), 0
+	errInterrupted, sent := errors.New("cut"), 0
 	for after := 1; ; after++ {
 		var ops atomic.Int64
 		to, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if op.Changes() && strings.Contains(name, "/data/") {
 				if ops.Add(1) > int64(3*after) { // the clean-up fails as well
-					return cut
+					return errInterrupted
 				}
 			}
 			return nil
@@ -249,7 +249,7 @@ func TestCopyToCut(t *testing.T) {
 		sent += files
 		for name, state := range stateOf(t, to) {
 			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
-				t.Fatalf("after %d operations %q is %s", after, name, state)
+				t.Fatalf("failure in attempt %d: the state of %q is %s", after, name, state)
 			}
 		}
 		if failed == nil {
@@ -261,14 +261,14 @@ func TestCopyToCut(t *testing.T) {
 		if failed == nil {
 			break
 		}
-		if !errors.Is(failed, cut) || after > 100 {
+		if !errors.Is(failed, errInterrupted) || after > 100 {
 			t.Fatal(after, failed)
 		}
 	}
 	if sent > 8 {
-		t.Errorf("%d files were sent, and there are 8", sent)
+		t.Errorf("sent %d files, want at most 8", sent)
 	}
 	if !reflect.DeepEqual(want, stateOf(t, from)) {
-		t.Error("the source changed")
+		t.Error("the copy changed the source")
 	}
 }

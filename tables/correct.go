@@ -18,10 +18,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/series"
 )
 
-// DeleteRows deletes the rows where a condition is true, in one commit. Rows where it is false or null
-// stay. It considers every row acknowledged before the call, except rows in the tail of another Store.
+// DeleteRows deletes the rows where a condition is true, in one commit. It keeps rows where the condition is false or
+// null. It considers every row acknowledged before the call, except rows in the tail of another Store.
 //
-// It rewrites only files that contain such a row. In a table without a time column, the remaining rows of a
+// DeleteRows rewrites only files that contain deleted rows. In a table without a time column, the remaining rows of a
 // rewritten file move after the rows of all other files.
 func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr) (_ RewriteResult, err error) {
 	defer wrapError(&err, "delete rows of", b.Name(), name)
@@ -34,7 +34,7 @@ func (b *Bucket) DeleteRows(ctx context.Context, name string, where *filter.Expr
 	})
 }
 
-// RangeOptions configures ReplaceRange. The zero value, and nil, are the defaults.
+// RangeOptions configures ReplaceRange. Nil or the zero value selects the defaults.
 type RangeOptions struct {
 	// TimeColumn is the timestamp or date column of the range. "" means the time column in the table's settings, or
 	// else the first timestamp or date column.
@@ -42,7 +42,7 @@ type RangeOptions struct {
 }
 
 // ReplaceRange replaces the rows with times in [from, to) by the rows of r, in one commit. Like DeleteRows, it
-// rewrites only files that contain such a row. A zero time means no bound. If a row of r is outside the range or
+// rewrites only files that contain replaced rows. A zero time means no bound. If a row of r is outside the range or
 // has no time, ReplaceRange returns an error. It reads r to the end and does not release it.
 func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Time, r array.RecordReader, o *RangeOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "replace a range of", b.Name(), name)
@@ -95,8 +95,8 @@ func (b *Bucket) ReplaceRange(ctx context.Context, name string, from, to time.Ti
 
 // newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
-	basis   *commit.Basis // table state that they were written for
-	recheck bool          // whether a rule compares them with all rows of the table, which may have changed
+	basis   *commit.Basis // table state that the rows were written for; nil until they are written
+	recheck bool          // whether a rule compares the rows with all rows of the table, which may have changed
 	rows    int64         // rows read
 
 	written int64 // rows written, after duplicates were dropped

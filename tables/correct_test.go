@@ -45,44 +45,44 @@ func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
 	return paths
 }
 
-// direct returns a bucket of a store without a tail, which writes files at once.
-func direct(t testing.TB) *Bucket {
+// bucketWithoutTail returns a bucket of a store without a tail, where each put writes files.
+func bucketWithoutTail(t testing.TB) *Bucket {
 	return mustOpen(t, t.TempDir(), &Options{NoTail: true}).Bucket("b")
 }
 
 func TestDeleteRows(t *testing.T) {
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	for i := range int64(4) {
-		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
 	}
 	before := filesOf(t, b, "t")
 	done := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
 	if done.Deleted != 17 || done.Files != 3 || done.Version != 5 || done.Written != 0 {
-		t.Errorf("deleted: %+v, want 17 rows of 3 files, version 5", done)
+		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", done)
 	}
-	wantRows(t, b, "t", append(from(0, 8), from(25, 15)...)...)
+	wantRows(t, b, "t", append(sequence(0, 8), sequence(25, 15)...)...)
 	after := filesOf(t, b, "t")
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
-		t.Errorf("files %q after %q: want the last one, and two written anew", after, before)
+		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
 	if done := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); done != (RewriteResult{Version: 5}) {
-		t.Errorf("with no such row: %+v", done)
+		t.Errorf("DeleteRows without a matching row = %+v, want no change", done)
 	}
 	if done := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); done != (RewriteResult{Version: 5}) { // the bounds do not exclude such a row
-		t.Errorf("with no such row: %+v", done)
+		t.Errorf("DeleteRows without a matching row = %+v, want no change", done)
 	}
 	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
-		t.Errorf("files %q after %q, and no row was deleted", now, after)
+		t.Errorf("files before: %q, after: %q; want no change because no row was deleted", after, now)
 	}
 	if done := deleteWhere(t, b, "t", "n >= 0"); done.Deleted != 23 {
-		t.Errorf("all deleted: %+v", done)
+		t.Errorf("DeleteRows of all rows = %+v, want 23 rows deleted", done)
 	}
 	wantRows(t, b, "t")
 	mustPut(t, b, "t", PutAppend, 1)
 	wantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail deletes rows in the tail, and none that are put later.
+// TestDeleteRowsInTail deletes rows in the tail. Rows that are put later stay.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
@@ -97,9 +97,9 @@ func TestDeleteRowsInTail(t *testing.T) {
 // TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without
 // being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	for i := range int64(3) {
-		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
 	}
 	var reads atomic.Int64
 	other, err := open(t.Context(), b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{b.s.hooks.fs, &reads}})
@@ -111,7 +111,7 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 		t.Errorf("deleted: %+v", done)
 	}
 	if n := reads.Load(); n > 0 {
-		t.Errorf("%d bytes of data files were read, and their bounds say all", n)
+		t.Errorf("read %d bytes of data files, want 0 because their bounds suffice", n)
 	}
 	deleteWhere(t, other.Bucket("b"), "t", "n < 22") // a delete that must read, to show that reads are counted
 	if reads.Load() == 0 {
@@ -119,30 +119,30 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 	}
 }
 
-// TestDeleteRowsUnknown checks that rows where the condition is null are kept, whatever the
-// bounds say.
+// TestDeleteRowsUnknown checks that rows where the condition is null are kept, even if all other rows in the
+// file are deleted.
 func TestDeleteRowsUnknown(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "i", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
 		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 		{Name: "d", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	nan := math.NaN()
 	ptr := func(f float64) *float64 { return &f }
 	values := []*float64{ptr(1), ptr(2), nil, &nan}
 	for trial, where := range []string{"f > 0", "f < 10", "not f > 10", "i = 1", "i = 1 and f > 0", "i = 1 or f > 0", "d is null", "d is not null", "f <> 1", "i in (1, 2)", "not (i in (1))", "not (f > 0 and i = 2)"} {
 		name := fmt.Sprint("t", trial)
 		var all []string
-		stays := map[string]bool{}
+		isKept := map[string]bool{}
 		cond, err := filter.Parse(where)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// One file for each value, so that bounds decide, and one with all values.
-		for _, of := range [][]*float64{values[:1], values[1:2], values[2:3], values[3:], values[:2], {values[0], nil}, {values[0], &nan}, values} {
+		// Some files have one value, so that their bounds suffice; others have several values.
+		for _, group := range [][]*float64{values[:1], values[1:2], values[2:3], values[3:], values[:2], {values[0], nil}, {values[0], &nan}, values} {
 			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-			for _, v := range of {
+			for _, v := range group {
 				if v == nil {
 					rb.Field(0).AppendNull()
 					rb.Field(1).AppendNull()
@@ -165,30 +165,30 @@ func TestDeleteRowsUnknown(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i, goes := range mask {
+			for i, isDeleted := range mask {
 				row := fmt.Sprint(len(all), " ", batch.Column(1).ValueStr(i))
 				all = append(all, row)
-				stays[row] = !goes
+				isKept[row] = !isDeleted
 			}
 		}
 		var want []string
 		for _, row := range all {
-			if stays[row] {
+			if isKept[row] {
 				_, value, _ := strings.Cut(row, " ")
 				want = append(want, value)
 			}
 		}
 		done := deleteWhere(t, b, name, where)
-		got := textsOf(t, b, name, "f")
+		got := columnTexts(t, b, name, "f")
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(got, want) || int(done.Deleted) != len(all)-len(want) {
-			t.Errorf("%s: left %q, want %q; %+v", where, got, want, done)
+			t.Errorf("DeleteRows(%s) = %+v; remaining rows are %q, want %q", where, done, got, want)
 		}
 	}
 }
 
-func textsOf(t testing.TB, b *Bucket, name, column string) (all []string) {
+func columnTexts(t testing.TB, b *Bucket, name, column string) (all []string) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
 	if err != nil {

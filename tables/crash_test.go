@@ -21,8 +21,8 @@ import (
 type rowsByTable map[string][]int64
 
 // crashRun runs operations on a Store. At random calls to the file system, the tail and the
-// database, it checks what a power loss or a kill would leave: the tables must be in their state
-// after the last acknowledged operation, or after the one in flight.
+// database, it checks the state that a power loss or a kill would leave: the tables must be in their state
+// after the last acknowledged operation, or after the operation in flight.
 //
 // The database is a real SQLite database that syncs every commit. It is never copied during a
 // commit, so a copy has the state of the last commit.
@@ -36,38 +36,38 @@ type crashRun struct {
 	tail  *memTail
 	hooks hooks
 
-	db      sync.Mutex // held while the database changes
-	mu      sync.Mutex // guards the following fields
-	armed   bool
-	last    rowsByTable
-	flight  rowsByTable
-	checked int
-	err     error
+	db       sync.Mutex // held while the database changes
+	mu       sync.Mutex // guards the following fields
+	armed    bool
+	last     rowsByTable
+	inFlight rowsByTable
+	checked  int
+	err      error
 }
 
 func newCrashRun(t testing.TB, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
 		t: t, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)), every: 12,
-		dir: t.TempDir(), mem: vfstest.NewMem(), last: rowsByTable{}, flight: rowsByTable{},
+		dir: t.TempDir(), mem: vfstest.NewMem(), last: rowsByTable{}, inFlight: rowsByTable{},
 	}
 	if err := makeDurable(r.mem, r.dir); err != nil {
 		t.Fatal(err)
 	}
-	r.tail = &memTail{values: map[string][]byte{}, around: r.point}
+	r.tail = &memTail{values: map[string][]byte{}, around: r.maybeCheck}
 	h.fs = vfstest.Inject(r.mem, func(op vfstest.Op, _ string) error {
 		if op.Changes() {
-			r.point()
+			r.maybeCheck()
 		}
 		return nil
 	})
-	h.committing = func(done bool) {
+	h.onCommit = func(done bool) {
 		if !done {
-			r.point()
+			r.maybeCheck()
 			r.db.Lock()
 			return
 		}
 		r.db.Unlock()
-		r.point()
+		r.maybeCheck()
 	}
 	r.hooks = h
 	return r
@@ -85,8 +85,8 @@ func makeDurable(m *vfstest.Mem, dir string) error {
 	return nil
 }
 
-// point is called wherever the machine may stop. It checks the state there at random.
-func (r *crashRun) point() {
+// maybeCheck is called at each operation where the machine may stop. At random, it checks the state there.
+func (r *crashRun) maybeCheck() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.armed && r.err == nil && r.crash.IntN(r.every) == 0 {
@@ -95,18 +95,18 @@ func (r *crashRun) point() {
 	}
 }
 
-// check reads what is left if the machine stops now.
+// check checks the state that remains if the machine stops now.
 func (r *crashRun) check(ctx context.Context) (err error) {
-	left := r.mem.Crash(r.crash)
+	remaining := r.mem.Crash(r.crash)
 	kind := "power loss"
 	if r.crash.IntN(3) == 0 {
-		left, kind = r.mem.KillClone(), "kill"
+		remaining, kind = r.mem.KillClone(), "kill"
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(r.dir), "left")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir does
+	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir removes it as well
 	r.db.Lock()
 	for _, name := range []string{"catalog.db", "catalog.db-wal"} {
 		b, err := os.ReadFile(filepath.Join(r.dir, name))
@@ -120,18 +120,18 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 		}
 	}
 	r.db.Unlock()
-	// The warehouse moves to another path, which must work as well.
-	if err := left.Rename(r.dir, dir); err != nil {
+	// Open the copy at another path: a warehouse can be moved.
+	if err := remaining.Rename(r.dir, dir); err != nil {
 		return err
 	}
-	h := hooks{fs: left, noEpoch: r.hooks.noEpoch, sameID: r.hooks.sameID}
+	h := hooks{fs: remaining, noEpoch: r.hooks.noEpoch, sameID: r.hooks.sameID}
 	s, err := open(ctx, dir, &Options{Tail: r.tail.clone(), FoldAge: -1, Memory: 1 << 20}, h)
 	if err != nil {
 		return fmt.Errorf("after a %s: %w", kind, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	for _, then := range []string{"", "fold", "expire"} {
-		switch then {
+	for _, step := range []string{"", "fold", "expire"} {
+		switch step {
 		case "fold":
 			_, err = s.Fold(ctx, nil)
 		case "expire":
@@ -141,22 +141,22 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 			_, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
 		}
 		if err != nil {
-			return fmt.Errorf("after a %s: %s: %w", kind, then, err)
+			return fmt.Errorf("after a %s: %s: %w", kind, step, err)
 		}
 		got := rowsByTable{}
 		for info, err := range s.Bucket("").Tables(ctx, nil) {
 			if err != nil {
-				return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+				return fmt.Errorf("after a %s and %q: %w", kind, step, err)
 			}
 			if got[info.Name], _, err = read(ctx, s.Bucket(""), info.Name); err != nil {
-				return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+				return fmt.Errorf("after a %s and %q: %w", kind, step, err)
 			}
 		}
 		if err := got.addSnapshots(ctx, s.Bucket("")); err != nil {
-			return fmt.Errorf("after a %s and %q: %w", kind, then, err)
+			return fmt.Errorf("after a %s and %q: %w", kind, step, err)
 		}
-		if !got.equal(r.last) && !got.equal(r.flight) {
-			return fmt.Errorf("after a %s and %q there is %v, want %v or %v", kind, then, got, r.last, r.flight)
+		if !got.equal(r.last) && !got.equal(r.inFlight) {
+			return fmt.Errorf("after a %s and %q the tables are %v, want %v or %v", kind, step, got, r.last, r.inFlight)
 		}
 	}
 	return nil
@@ -210,7 +210,7 @@ func (r *crashRun) run(crashes int) (err error) {
 			case k == 1:
 				count = 100 // too many for the tail
 			}
-			ns := from(next, count)
+			ns := sequence(next, count)
 			next += count
 			after[name] = append(slices.Clone(after[name]), ns...)
 			op = func() error { _, err := b.Put(ctx, name, rowsOf(ns...), mode, nil); return err }
@@ -244,20 +244,20 @@ func (r *crashRun) run(crashes int) (err error) {
 				continue
 			}
 			if k == 12 {
-				maps.DeleteFunc(after, func(of string, _ []int64) bool { return strings.HasPrefix(of, snap+"/") })
+				maps.DeleteFunc(after, func(name string, _ []int64) bool { return strings.HasPrefix(name, snap+"/") })
 				op = func() error { return b.DeleteSnapshot(ctx, snap) }
 				break
 			}
-			maps.DeleteFunc(after, func(of string, _ []int64) bool { return !strings.Contains(of, "/") })
-			for of, rows := range r.last {
-				if table, ok := strings.CutPrefix(of, snap+"/"); ok && table != "" {
+			maps.DeleteFunc(after, func(name string, _ []int64) bool { return !strings.Contains(name, "/") })
+			for name, rows := range r.last {
+				if table, ok := strings.CutPrefix(name, snap+"/"); ok && table != "" {
 					after[table] = rows
 				}
 			}
 			op = func() error { return b.Restore(ctx, snap) }
 		}
 		r.mu.Lock()
-		r.flight = after
+		r.inFlight = after
 		r.mu.Unlock()
 		if err := op(); err != nil {
 			return err
@@ -273,7 +273,7 @@ func (r *crashRun) run(crashes int) (err error) {
 	return nil
 }
 
-// TestCrash simulates power losses and kills; PARTD_CRASHES sets their number.
+// TestCrash simulates power losses and kills; PARTD_CRASHES sets how many.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	const each = 100
@@ -289,19 +289,19 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashNotices removes each protection in turn, and checks that the simulation notices.
-func TestCrashNotices(t *testing.T) {
+// TestCrashDetectsMissingSafeguards disables each safeguard in turn, and checks that the simulation detects it.
+func TestCrashDetectsMissingSafeguards(t *testing.T) {
 	t.Parallel()
 	for name, h := range map[string]hooks{"no sync of files": {noSync: true}, "no epoch in the commit": {noEpoch: true}} {
 		for seed := uint64(0); ; seed++ {
 			r := newCrashRun(t, seed, h)
 			err := r.run(100)
 			if err != nil {
-				t.Logf("%s: noticed at crash %d: %v", name, r.checked, err)
+				t.Logf("%s: detected at crash %d: %v", name, r.checked, err)
 				break
 			}
 			if seed == 10 {
-				t.Fatalf("%s: not noticed", name)
+				t.Fatalf("%s: the simulation found no error", name)
 			}
 		}
 	}

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestMadeInTail creates a table by a small append, which syncs no file. Its rows can be read at
-// once; other Stores see an empty table until the rows are folded.
-func TestMadeInTail(t *testing.T) {
+// TestCreateInTail creates a table by a small append, which syncs no file. Its rows are readable
+// immediately; other Stores see an empty table until the rows are folded.
+func TestCreateInTail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -70,8 +70,8 @@ func TestMadeInTail(t *testing.T) {
 	wantRows(t, other.Bucket(""), "a", 1, 2)
 }
 
-// TestMakersMeet creates the same tables from several Stores with separate tails.
-func TestMakersMeet(t *testing.T) {
+// TestConcurrentCreates creates the same tables concurrently from several Stores with separate tails.
+func TestConcurrentCreates(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var stores []*Store

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// harms are ways to damage a file; other is the content of another file.
-var harms = map[string]func(b, other []byte) []byte{
+// corruptions maps names to functions that damage a file with content b; other is the content of another file. A nil
+// function means that the file is deleted.
+var corruptions = map[string]func(b, other []byte) []byte{
 	"truncated": func(b, _ []byte) []byte { return b[:len(b)/2] },
 	"zeroed":    func(b, _ []byte) []byte { return make([]byte, len(b)) },
 	"garbage":   func(b, _ []byte) []byte { return []byte(strings.Repeat("\xff{[", len(b)/3)) },
@@ -17,9 +18,9 @@ var harms = map[string]func(b, other []byte) []byte{
 	"deleted":   nil,
 }
 
-// harmed returns a store of three tables with rows in files and in the tail, and an undamaged
-// copy. While the store was closed, one file of table bad was damaged.
-func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, copied *Store, file string) {
+// corruptedStore returns a store of three tables with rows in files and in the tail, and an undamaged
+// copy of the store. In the first store, file, which belongs to table bad, is damaged.
+func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) []byte) (s, copied *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
 	s = mustOpen(t, dir, &Options{FoldAge: -1})
@@ -36,8 +37,8 @@ func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, cop
 	for _, name := range []string{"bad", "good"} {
 		mustPut(t, b, name, PutAppend, 4, 5)
 	}
-	files := partsOf(t, s, "one", "bad")[kind]
-	others := partsOf(t, s, "one", "other")[kind]
+	files := tableFiles(t, s, "one", "bad")[kind]
+	others := tableFiles(t, s, "one", "other")[kind]
 	file = files[len(files)-1]
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -50,67 +51,67 @@ func harmed(t *testing.T, kind string, how func(b, other []byte) []byte) (s, cop
 	if err != nil {
 		t.Fatal(err)
 	}
-	if how == nil {
+	if corruption == nil {
 		damage(t, file, nil)
 	} else {
-		damage(t, file, func(b []byte) []byte { return how(b, other) })
+		damage(t, file, func(b []byte) []byte { return corruption(b, other) })
 	}
 	return mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, good, nil), file
 }
 
-// TestOpenDamaged checks that only the table with damaged metadata fails, by its name. Once
-// repaired, the table is as before, including its rows in the tail.
+// TestOpenDamaged checks that only operations on the table with damaged metadata fail, with errors that name
+// the table. After a repair, the table has all its rows again, including those in the tail.
 func TestOpenDamaged(t *testing.T) {
 	t.Parallel()
-	for how, f := range harms {
-		t.Run(how, func(t *testing.T) {
+	for corruption, f := range corruptions {
+		t.Run(corruption, func(t *testing.T) {
 			t.Parallel()
 			ctx := t.Context()
-			s, copied, file := harmed(t, "metadata", f)
+			s, copied, file := corruptedStore(t, "metadata", f)
 			b := s.Bucket("one")
 			wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
 			mustPut(t, b, "good", PutAppend, 6)
-			refused := func(what string, err error) {
+			wantDamagedError := func(what string, err error) {
 				t.Helper()
 				if !errors.Is(err, ErrDamaged) {
 					t.Fatalf("%s: %v", what, err)
 				}
 				for _, part := range []string{file, "bad", "verify --repair-from"} {
 					if !strings.Contains(err.Error(), part) {
-						t.Errorf("%s: %q does not say %q", what, err, part)
+						t.Errorf("%s: error %q does not contain %q", what, err, part)
 					}
 				}
 				if errors.Is(err, os.ErrNotExist) {
-					t.Errorf("%s: %q says that the table is not there", what, err)
+					t.Errorf("%s: error %q wraps os.ErrNotExist, but the table exists", what, err)
 				}
 			}
 			_, _, err := read(ctx, b, "bad")
-			refused("read", err)
+			wantDamagedError("read", err)
 			for _, m := range []PutMode{PutAppend, PutReplace, PutError} {
 				_, err = b.Put(ctx, "bad", rowsOf(9), m, nil)
-				refused("put", err)
+				wantDamagedError("put", err)
 			}
 			_, err = b.Upsert(ctx, "bad", rowsOf(9), &UpsertOptions{Keys: []string{"n"}})
-			refused("upsert", err)
-			refused("evolve", b.Evolve(ctx, "bad", ColumnChange{Op: "drop", Column: "s"}))
+			wantDamagedError("upsert", err)
+			wantDamagedError("evolve", b.Evolve(ctx, "bad", ColumnChange{Op: "drop", Column: "s"}))
 			// Maintenance continues with the other tables, and reports the damaged one.
 			r, err := s.Fold(ctx, nil)
-			refused("fold", err)
+			wantDamagedError("fold", err)
 			if r.Rows != 3 {
 				t.Errorf("%+v", r)
 			}
 			r, err = s.Compact(ctx, nil)
-			refused("compact", err)
+			wantDamagedError("compact", err)
 			if r.Tables != 2 {
 				t.Errorf("%+v", r)
 			}
 			r, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
-			refused("expire", err)
+			wantDamagedError("expire", err)
 			if r.Tables != 2 || r.FilesRemoved != 0 {
 				t.Errorf("%+v", r)
 			}
 			name, err := b.Snapshot(ctx, "snap")
-			refused("snapshot", err)
+			wantDamagedError("snapshot", err)
 			if name != "snap" {
 				t.Error(name)
 			}
@@ -122,19 +123,19 @@ func TestOpenDamaged(t *testing.T) {
 				} else {
 					done, err = s.CopyTo(ctx, to)
 				}
-				refused(op, err)
+				wantDamagedError(op, err)
 				if len(done) != 2 {
 					t.Errorf("%+v", done)
 				}
 				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5, 6)
 			}
 			wantDamaged(t, b, "bad")
-			found, _ := verified(t, s, VerifyOptions{})
-			if len(found) != 1 || found[0].Table != "bad" || found[0].File != file {
-				t.Fatal(found)
+			findings, _ := verifyAll(t, s, VerifyOptions{})
+			if len(findings) != 1 || findings[0].Table != "bad" || findings[0].File != file {
+				t.Fatal(findings)
 			}
-			if found, _ = verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
-				t.Fatal(found)
+			if findings, _ = verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+				t.Fatal(findings)
 			}
 			wantDamaged(t, b)
 			wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
@@ -165,20 +166,20 @@ func wantDamaged(t *testing.T, b *Bucket, want ...string) {
 		}
 	}
 	if strings.Join(damaged, " ") != strings.Join(want, " ") {
-		t.Errorf("damaged are %q, want %q", damaged, want)
+		t.Errorf("damaged tables are %q, want %q", damaged, want)
 	}
 }
 
-// Compact fails if it reads a damaged file, and reports that file.
+// TestCompactDamagedFile checks that Compact fails if it reads a damaged file, with an error that names the table.
 func TestCompactDamagedFile(t *testing.T) {
-	s, _, _ := harmed(t, "data", harms["garbage"])
-	for _, name := range []string{"bad", "good"} { // a second file, so that both are merged
+	s, _, _ := corruptedStore(t, "data", corruptions["garbage"])
+	for _, name := range []string{"bad", "good"} { // adds a second file, so that Compact merges both
 		mustPut(t, s.Bucket("one"), name, PutAppend, 8, 9)
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Compact(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) {
-		t.Errorf("compacting: %v", err)
+		t.Errorf("Compact error = %v, want an error that names table bad", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // TestDamagedTail checks that undecodable tail data of a table affects only that table, and
-// stays.
+// stays in the tail until the table is deleted.
 func TestDamagedTail(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
@@ -60,8 +60,8 @@ func TestDamagedTail(t *testing.T) {
 		if _, err := b.Put(ctx, "bad", rowsOf(9), PutAppend, nil); !errors.Is(err, ErrDamaged) {
 			t.Error(err)
 		}
-		if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Table != "bad" {
-			t.Error(found)
+		if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
+			t.Error(findings)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

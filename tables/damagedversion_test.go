@@ -7,19 +7,19 @@ import (
 	"testing"
 )
 
-// TestDamagedVersion checks that damage to other files of a table affects only that table.
+// TestDamagedVersion checks that damage to a table's manifest list, manifest or data file affects only that table.
 func TestDamagedVersion(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"list", "manifest", "data"} {
-		for how, f := range harms {
+		for how, f := range corruptions {
 			t.Run(kind+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				s, copied, file := harmed(t, kind, f)
+				s, copied, file := corruptedStore(t, kind, f)
 				b := s.Bucket("one")
 				if _, _, err := read(ctx, b, "bad"); err == nil {
 					if kind != "data" || how != "another's" { // only the checksum shows the difference
-						t.Error("it is read")
+						t.Error("reading the damaged table succeeded, want an error")
 					}
 				} else if kind != "data" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file)) {
 					t.Error(err)
@@ -37,8 +37,8 @@ func TestDamagedVersion(t *testing.T) {
 					t.Error(done, err)
 				}
 				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
-				if found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
-					t.Error(found)
+				if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+					t.Error(findings)
 				}
 				wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
 			})
@@ -46,16 +46,16 @@ func TestDamagedVersion(t *testing.T) {
 	}
 }
 
-// TestCatalogNamesNothing checks that a catalog row without valid metadata affects only its
+// TestInvalidMetadataLocation checks that a catalog row with an invalid metadata location affects only its
 // table.
-func TestCatalogNamesNothing(t *testing.T) {
+func TestInvalidMetadataLocation(t *testing.T) {
 	t.Parallel()
 	for _, loc := range []any{nil, "", "nowhere", "s3://bucket/x.metadata.json", "file:///nowhere/x.metadata.json"} {
-		s, _, _ := harmed(t, "metadata", func(b, _ []byte) []byte { return b })
+		s, _, _ := corruptedStore(t, "metadata", func(b, _ []byte) []byte { return b })
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		foreign(t, s.Dir(), `UPDATE iceberg_tables SET metadata_location=? WHERE table_name='bad'`, loc)
+		execInCatalog(t, s.Dir(), `UPDATE iceberg_tables SET metadata_location=? WHERE table_name='bad'`, loc)
 		s = mustOpen(t, s.Dir(), nil)
 		ctx, b := t.Context(), s.Bucket("one")
 		wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
@@ -63,8 +63,8 @@ func TestCatalogNamesNothing(t *testing.T) {
 		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bad") {
 			t.Error(loc, err)
 		}
-		if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Table != "bad" {
-			t.Error(loc, found)
+		if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
+			t.Error(loc, findings)
 		}
 		if _, err := b.Snapshot(ctx, "snap"); !errors.Is(err, ErrDamaged) {
 			t.Error(loc, err)

@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// Folding in the background skips a damaged table, and folds it once its metadata is restored.
-func TestFoldBesideDamaged(t *testing.T) {
+// TestBackgroundFoldSkipsDamaged checks that background folding skips a damaged table, and folds it after its metadata
+// has been repaired.
+func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 	t.Parallel()
-	s, copied, file := harmed(t, "metadata", harms["zeroed"])
+	s, copied, file := corruptedStore(t, "metadata", corruptions["zeroed"])
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -23,7 +24,7 @@ func TestFoldBesideDamaged(t *testing.T) {
 		t.Helper()
 		for end := time.Now().Add(20 * time.Second); !folded(name, want); time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatal("nobody folds", name)
+				t.Fatalf("table %s was not folded within 20 seconds", name)
 			}
 		}
 	}
@@ -43,19 +44,19 @@ func TestFoldBesideDamaged(t *testing.T) {
 	wantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
 }
 
-// A damaged table can be deleted, by itself or with its bucket, or restored from a backup. Its
-// rows in the tail are then gone, and nothing of it remains.
-func TestWaysOutOfDamage(t *testing.T) {
+// TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from a
+// backup. Then its old rows in the tail are gone.
+func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
-	for how, f := range harms {
-		for _, out := range []string{"delete", "bucket", "restore"} {
-			t.Run(how+"/"+out, func(t *testing.T) {
+	for how, f := range corruptions {
+		for _, action := range []string{"delete", "bucket", "restore"} {
+			t.Run(how+"/"+action, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
-				s, copied, _ := harmed(t, "metadata", f)
+				s, copied, _ := corruptedStore(t, "metadata", f)
 				b := s.Bucket("one")
 				var err error
-				switch out {
+				switch action {
 				case "delete":
 					err = b.Delete(ctx, "bad")
 				case "bucket":
@@ -71,17 +72,17 @@ func TestWaysOutOfDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				for range 2 {
-					rows, there, err := read(ctx, s.Bucket("one"), "bad")
-					if err != nil || there != (out == "restore") || there && len(rows) != 6 {
-						t.Error(rows, there, err)
+					rows, exists, err := read(ctx, s.Bucket("one"), "bad")
+					if err != nil || exists != (action == "restore") || exists && len(rows) != 6 {
+						t.Error(rows, exists, err)
 					}
-					if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
-						t.Error(found)
+					if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+						t.Error(findings)
 					}
 					if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
 						t.Error(err)
 					}
-					if out != "restore" {
+					if action != "restore" {
 						mustPut(t, s.Bucket("one"), "bad", PutError, 1)
 						if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
 							t.Error(err)

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A file whose schema has so many levels that a recursive reader would overflow its stack is an error
-// of its table, for scans and for Verify.
+// TestDeepFile checks that a Parquet file whose schema is nested so deeply that a recursive reader would
+// overflow its stack only causes an error for its table, in scans and in Verify.
 func TestDeepFile(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -26,15 +26,15 @@ func TestDeepFile(t *testing.T) {
 	}
 	const levels = 2000
 	footer := binary.AppendUvarint([]byte("\x15\x02\x19\xfc"), levels+1)                        // the version, and the start of a list of nodes
-	footer = append(footer, strings.Repeat("\x48\x01a\x15\x02\x00", levels)+"\x48\x01a\x00"...) // each but the last has one child
+	footer = append(footer, strings.Repeat("\x48\x01a\x15\x02\x00", levels)+"\x48\x01a\x00"...) // each node except the last has one child
 	footer = append(footer, "\x16\x00\x19\x0c\x00"...)                                          // no rows, no groups
 	footer = append(binary.LittleEndian.AppendUint32(footer, uint32(len(footer))), "PAR1"...)
-	file := partsOf(t, s, "one", "bad")["data"][0]
-	damage(t, file, func(was []byte) []byte {
-		if len(was) < len(footer)+4 {
-			t.Fatal("the table's file is too short")
+	file := tableFiles(t, s, "one", "bad")["data"][0]
+	damage(t, file, func(old []byte) []byte {
+		if len(old) < len(footer)+4 {
+			t.Fatal("the table's file is shorter than the crafted footer")
 		}
-		return append(append([]byte("PAR1"), bytes.Repeat([]byte{0}, len(was)-len(footer)-4)...), footer...)
+		return append(append([]byte("PAR1"), bytes.Repeat([]byte{0}, len(old)-len(footer)-4)...), footer...)
 	})
 	const want = "its schema has more than 256 levels at node 257 of 2001"
 	if _, _, err := read(t.Context(), b, "bad"); err == nil || !strings.Contains(err.Error(), want) {
@@ -49,7 +49,7 @@ func TestDeepFile(t *testing.T) {
 	if _, err := db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, file); err != nil {
 		t.Fatal(err)
 	}
-	if found, _ := verified(t, s, VerifyOptions{}); len(found) != 1 || found[0].Problem != want {
-		t.Error(found)
+	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Problem != want {
+		t.Error(findings)
 	}
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// byAnother commits to a table like another writer.
-func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
+// foreignCommit commits to a table like another program.
+func foreignCommit(t *testing.T, s *Store, name string, do func(*table.Transaction) error) {
 	t.Helper()
 	tab, err := s.Bucket("").Table(t.Context(), name)
 	if err != nil {
@@ -45,8 +45,8 @@ func byAnother(t *testing.T, s *Store, name string, do func(*table.Transaction) 
 	}
 }
 
-// Rows that other writers deleted with delete files are gone in every way of reading, and later
-// writes do not bring them back.
+// TestForeignDeletes checks that no reader returns rows that another program deleted with delete files, and
+// that later writes do not bring them back.
 func TestForeignDeletes(t *testing.T) {
 	t.Parallel()
 	fields := []arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean), nullable("s", arrow.BinaryTypes.String)}
@@ -56,7 +56,7 @@ func TestForeignDeletes(t *testing.T) {
 			b := s.Bucket("")
 			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
 			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
-			byAnother(t, s, "t", func(tx *table.Transaction) error {
+			foreignCommit(t, s, "t", func(tx *table.Transaction) error {
 				if version == "3" {
 					if err := tx.UpgradeFormatVersion(3); err != nil {
 						return err
@@ -64,7 +64,7 @@ func TestForeignDeletes(t *testing.T) {
 				}
 				return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
 			})
-			byAnother(t, s, "t", func(tx *table.Transaction) error {
+			foreignCommit(t, s, "t", func(tx *table.Transaction) error {
 				if deletes != "equal rows" {
 					return tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int64(2)), nil)
 				}
@@ -89,44 +89,44 @@ func TestForeignDeletes(t *testing.T) {
 			}
 			tasks, err := datafile.Tasks(t.Context(), v.t)
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
-				t.Fatal("there are no delete files:", tasks, err)
+				t.Fatalf("the commit wrote no delete files: tasks %v, error %v", tasks, err)
 			}
 			if deletes == "positions" {
-				keepsNoFailure(t, datafile.ToRead(v.t, tasks)[0])
+				wantFailureNotCached(t, datafile.ToRead(v.t, tasks)[0])
 			}
 			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
-			mustBe(t, "whole", got(t, b, "t", nil), want)
-			mustBe(t, "a column", got(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
-			mustBe(t, "the first", got(t, b, "t", &ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
+			wantEqual(t, "all rows", scanJSON(t, b, "t", nil), want)
+			wantEqual(t, "one column with a filter", scanJSON(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
+			wantEqual(t, "the first rows", scanJSON(t, b, "t", &ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
 			for n, want := range map[int64]string{1: `{"id":6}`, 3: `{"id":4},{"id":5},{"id":6}`, 5: `{"id":1},{"id":3},{"id":4},{"id":5},{"id":6}`} {
-				mustBe(t, "the last", got(t, b, "t", &ScanOptions{Last: n, Columns: []string{"id"}}), want)
+				wantEqual(t, "the last rows", scanJSON(t, b, "t", &ScanOptions{Last: n, Columns: []string{"id"}}), want)
 			}
 			deleteRows(t, b, "t", "id = 4")
 			want = strings.Replace(want, `{"b":true,"id":4,"s":"d"},`, "", 1)
-			mustBe(t, "after a delete of ours", fmt.Sprint(strings.Count(got(t, b, "t", nil), "id"), strings.Contains(got(t, b, "t", nil), `"id":2`)), "4 false")
+			wantEqual(t, "after DeleteRows", fmt.Sprint(strings.Count(scanJSON(t, b, "t", nil), "id"), strings.Contains(scanJSON(t, b, "t", nil), `"id":2`)), "4 false")
 			if _, err := s.Compact(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			all := got(t, b, "t", nil)
+			all := scanJSON(t, b, "t", nil)
 			for _, row := range strings.SplitAfter(want, "},") {
 				if !strings.Contains(all, strings.TrimSuffix(row, ",")) {
-					t.Errorf("compacted: %s lacks %s", all, row)
+					t.Errorf("after the compaction, row %s is missing: %s", row, all)
 				}
 			}
 			if strings.Count(all, "id") != 4 {
-				t.Error("compacted:", all)
+				t.Errorf("after the compaction, got rows %s, want 4", all)
 			}
 		})
 	}
 }
 
-// keepsNoFailure checks that a failure to read delete files is not cached.
-func keepsNoFailure(t *testing.T, f datafile.File) {
+// wantFailureNotCached checks that a failure to read delete files is not cached.
+func wantFailureNotCached(t *testing.T, f datafile.File) {
 	t.Helper()
 	ended, end := context.WithCancel(t.Context())
 	end()
 	if _, err := f.Deletes(ended); err == nil {
-		t.Fatal("delete files are read after the end of the context")
+		t.Fatal("Deletes with a canceled context succeeded, want an error")
 	}
 	drop, err := f.Deletes(t.Context())
 	if err != nil {
@@ -134,6 +134,6 @@ func keepsNoFailure(t *testing.T, f datafile.File) {
 	}
 	keep := []bool{true, true, true, true}
 	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
-		t.Error("after a failure, these rows are kept:", keep, err)
+		t.Errorf("after a failed read, MarkDeleted kept rows %v, %v; want all except the second", keep, err)
 	}
 }

@@ -81,7 +81,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Int32, because the dictionary may outgrow the put's index type.
+	// The indices are int32, because the dictionary may outgrow the put's index type.
 	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
 	for i := range known.Len() {
 		if known.IsValid(i) { // a dictionary can contain nulls and repeated values
@@ -103,13 +103,13 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			continue
 		}
 		key = sorted.AppendKey(key[:0], a, i)
-		indexArray, ok := d.index[string(key)]
+		index, ok := d.index[string(key)]
 		if !ok {
-			indexArray = int32(d.values.Len() + len(newRows))
-			d.index[string(key)] = indexArray
+			index = int32(d.values.Len() + len(newRows))
+			d.index[string(key)] = index
 			newRows = append(newRows, i)
 		}
-		indices.Append(indexArray)
+		indices.Append(index)
 	}
 	if len(d.index) > maxDistinct {
 		return nil, fmt.Errorf("the dictionary has more than %d values: scan without dictionaries", maxDistinct)

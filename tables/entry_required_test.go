@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// Earlier versions acknowledged nulls in parts that do not allow them. Such rows and their
-// neighbors stay unchanged, however they are written to files.
-func TestNullsInPartsFromBefore(t *testing.T) {
+// TestNullsFromEarlierVersions checks rows with nulls in nested fields that do not allow them, which earlier
+// versions acknowledged. They and their neighbors must stay unchanged by each operation that writes them to files.
+func TestNullsFromEarlierVersions(t *testing.T) {
 	number := arrow.PrimitiveTypes.Int64
 	point := arrow.StructOf(arrow.Field{Name: "p", Type: number}, arrow.Field{Name: "q", Type: arrow.BinaryTypes.String, Nullable: true})
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: number})
@@ -45,7 +45,7 @@ func TestNullsInPartsFromBefore(t *testing.T) {
 		old.Retain()
 		return old, nil
 	}
-	ways := map[string]func(*Store, *Bucket) error{
+	operations := map[string]func(*Store, *Bucket) error{
 		"fold":     func(s *Store, _ *Bucket) error { _, err := s.Fold(t.Context(), nil); return err },
 		"snapshot": func(_ *Store, b *Bucket) error { _, err := b.Snapshot(t.Context(), "s"); return err },
 		"evolve": func(_ *Store, b *Bucket) error {
@@ -62,7 +62,7 @@ func TestNullsInPartsFromBefore(t *testing.T) {
 		},
 		"delete": func(_ *Store, b *Bucket) error { _, err := b.DeleteRows(t.Context(), "t", second); return err },
 	}
-	for name, way := range ways {
+	for name, operation := range operations {
 		for _, settings := range []*Settings{nil, {Time: "a"}} {
 			t.Run(fmt.Sprintf("%s, in order %v", name, settings != nil), func(t *testing.T) {
 				s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -73,24 +73,24 @@ func TestNullsInPartsFromBefore(t *testing.T) {
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
-				appendAsBefore(t, s, bad)
-				before := texts(t, b, "t")
+				appendUnchecked(t, s, bad)
+				before := rowTexts(t, b, "t")
 				if len(before) != 6 || !strings.Contains(before[3], "null") {
-					t.Fatalf("before: %q", before)
+					t.Fatalf("rows before the operation: %q, want 6 with nulls in the fourth", before)
 				}
-				if err := way(s, b); err != nil {
+				if err := operation(s, b); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
-				after := texts(t, b, "t")
+				after := rowTexts(t, b, "t")
 				for _, row := range before {
 					if name == "delete" && strings.HasPrefix(row, "2000-01-02 ") {
 						continue
 					}
 					if !slices.ContainsFunc(after, func(r string) bool { return r == row || name == "evolve" && r == row+" (null)" }) {
-						t.Errorf("%q is missing:\n%q", row, after)
+						t.Errorf("row %q is missing after the operation:\n%q", row, after)
 					}
 				}
 				if _, err := s.Verify(t.Context(), nil); err != nil {
@@ -102,8 +102,8 @@ func TestNullsInPartsFromBefore(t *testing.T) {
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Error(err)
 				}
-				if got := texts(t, b, "t"); len(got) != len(after)+len(before)-3 {
-					t.Errorf("%d rows after %d", len(got), len(after))
+				if got := rowTexts(t, b, "t"); len(got) != len(after)+len(before)-3 {
+					t.Errorf("after another put: got %d rows, want %d", len(got), len(after)+len(before)-3)
 				}
 			})
 		}

@@ -16,10 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/tail"
 )
 
-// jsonArray returns a column of the values of a JSON array.
-func jsonArray(t *testing.T, of arrow.DataType, values string) arrow.Array {
+// jsonArray returns a column with the values of a JSON array.
+func jsonArray(t *testing.T, typ arrow.DataType, values string) arrow.Array {
 	t.Helper()
-	a, _, err := array.FromJSON(memory.DefaultAllocator, of, strings.NewReader(values))
+	a, _, err := array.FromJSON(memory.DefaultAllocator, typ, strings.NewReader(values))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,8 +44,8 @@ func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	return r
 }
 
-// texts returns the rows of a scan.
-func texts(t *testing.T, b *Bucket, name string) (all []string) {
+// rowTexts returns each row of a table as text.
+func rowTexts(t *testing.T, b *Bucket, name string) (all []string) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
 	if err != nil {
@@ -71,9 +71,9 @@ func texts(t *testing.T, b *Bucket, name string) (all []string) {
 	return all
 }
 
-// refusals puts rows in every possible way. Each must fail with an error about a column, and
-// change nothing.
-func refusals(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
+// wantRejected checks that every operation that writes rows rejects bad with a SchemaError for column that
+// contains why, and changes nothing.
+func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
 	t.Helper()
 	ctx := t.Context()
 	for _, noTail := range []bool{false, true} {
@@ -82,7 +82,7 @@ func refusals(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
 		if _, err := b.Put(ctx, "t", readerOf(t, good), PutError, nil); err != nil {
 			t.Fatal(err)
 		}
-		want := texts(t, b, "t")
+		want := rowTexts(t, b, "t")
 		table, err := b.Table(ctx, "t")
 		if err != nil {
 			t.Fatal(err)
@@ -91,7 +91,7 @@ func refusals(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ways := map[string]func() error{
+		operations := map[string]func() error{
 			"append":  func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutAppend, nil); return err },
 			"replace": func() error { _, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, nil); return err },
 			"make":    func() error { _, err := b.Put(ctx, "new", readerOf(t, bad), PutError, nil); return err },
@@ -116,35 +116,36 @@ func refusals(t *testing.T, good, bad arrow.RecordBatch, column, why string) {
 		}
 		if len(vs) > 0 {
 			over := vs[len(vs)-1].Version
-			ways["over"] = func() error {
+			operations["over"] = func() error {
 				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &over})
 				return err
 			}
 		}
-		for name, way := range ways {
-			var wrong *SchemaError
-			if err := way(); !errors.As(err, &wrong) || wrong.Column != column || !strings.Contains(err.Error(), why) {
-				t.Errorf("%s, no tail %v: %v", name, noTail, err)
+		for name, operation := range operations {
+			var schemaErr *SchemaError
+			if err := operation(); !errors.As(err, &schemaErr) || schemaErr.Column != column || !strings.Contains(err.Error(), why) {
+				t.Errorf("%s, NoTail %v: error = %v, want a SchemaError for column %q that contains %q", name, noTail, err, column, why)
 			}
 		}
 		if _, err := s.Fold(ctx, nil); err != nil {
 			t.Error(err)
 		}
-		if got := texts(t, b, "t"); !slices.Equal(got, want) {
-			t.Errorf("%q, want %q", got, want)
+		if got := rowTexts(t, b, "t"); !slices.Equal(got, want) {
+			t.Errorf("after the rejected puts, the rows are %q, want %q", got, want)
 		}
 	}
 }
 
-// A null in a part that does not allow it is refused, and the error has its path.
-func TestNullsInParts(t *testing.T) {
+// TestNullsInNestedFields checks that a null in a nested field that does not allow nulls is rejected, with the field's
+// path in the error.
+func TestNullsInNestedFields(t *testing.T) {
 	number, text := arrow.PrimitiveTypes.Int64, arrow.BinaryTypes.String
 	required := func(name string, t arrow.DataType) arrow.Field { return arrow.Field{Name: name, Type: t} }
 	point := arrow.StructOf(required("p", number), arrow.Field{Name: "q", Type: text, Nullable: true})
 	items := arrow.MapOf(text, number)
 	items.SetItemNullable(false)
 	for _, c := range []struct {
-		of              arrow.DataType
+		typ             arrow.DataType
 		good, bad, path string
 	}{
 		{point, `[{"p":1,"q":"x"},null]`, `[{"p":2,"q":"y"},{"p":null,"q":"z"}]`, "b.p"},
@@ -155,29 +156,29 @@ func TestNullsInParts(t *testing.T) {
 		{items, `[[{"key":"k","value":1}],null]`, `[[{"key":"k","value":1}],[{"key":"l","value":null}]]`, "b.value"},
 		{arrow.StructOf(required("s", point)), `[{"s":{"p":1,"q":"x"}},null]`, `[{"s":{"p":1,"q":"x"}},{"s":null}]`, "b.s"},
 	} {
-		as := c.of
+		as := c.typ
 		if as.ID() == arrow.MAP { // a map's builder panics on such nulls
 			as = arrow.MapOf(text, number)
 		}
 		typed := func(values string) arrow.Array {
 			d := jsonArray(t, as, values).Data()
-			return array.MakeFromData(array.NewData(c.of, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()))
+			return array.MakeFromData(array.NewData(c.typ, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()))
 		}
 		ids := jsonArray(t, number, `[1,2]`)
-		refusals(t, batchOf(2, ids, typed(c.good)), batchOf(2, ids, typed(c.bad)), "b", fmt.Sprintf("field %q is null in row 2", c.path))
+		wantRejected(t, batchOf(2, ids, typed(c.good)), batchOf(2, ids, typed(c.bad)), "b", fmt.Sprintf("field %q is null in row 2", c.path))
 	}
 }
 
-// A column that is longer than its batch is refused.
+// TestLongColumn checks that a column that is longer than its batch is rejected.
 func TestLongColumn(t *testing.T) {
 	number := arrow.PrimitiveTypes.Int64
 	long := jsonArray(t, number, `[1,2,3]`)
-	refusals(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "the column has 3 values in a batch of 2 rows")
+	wantRejected(t, batchOf(2, long, long).NewSlice(0, 2), batchOf(2, long, jsonArray(t, number, `[1,2]`)), "a", "the column has 3 values in a batch of 2 rows")
 }
 
-// appendAsBefore puts rows, in the stored types, into the tail of table t in bucket b without
+// appendUnchecked puts rows, in the stored types, into the tail of table t in bucket b without
 // checking them, as earlier versions did.
-func appendAsBefore(t *testing.T, s *Store, rows arrow.RecordBatch) {
+func appendUnchecked(t *testing.T, s *Store, rows arrow.RecordBatch) {
 	t.Helper()
 	l, err := s.cat.Load(t.Context(), "b", "t")
 	if err != nil {
@@ -197,13 +198,13 @@ func appendAsBefore(t *testing.T, s *Store, rows arrow.RecordBatch) {
 	}
 }
 
-// Rows that earlier versions acknowledged but could not fold are folded.
-func TestTailsFromBefore(t *testing.T) {
+// TestTailsFromEarlierVersions folds rows that earlier versions acknowledged but could not fold.
+func TestTailsFromEarlierVersions(t *testing.T) {
 	ctx := t.Context()
 	lists := arrow.ListOf(arrow.PrimitiveTypes.Int64)
 	whole := jsonArray(t, lists, `[[1,2],[3],[4,5]]`)
 	d := whole.Data()
-	hiding := func() arrow.Array { // the second list is null, but has a value
+	hidden := func() arrow.Array { // the second list is null, but has a value
 		bits := memory.NewBufferBytes([]byte{5})
 		return array.MakeFromData(array.NewData(lists, 3, append([]*memory.Buffer{bits}, d.Buffers()[1:]...), d.Children(), 1, 0))
 	}
@@ -212,7 +213,7 @@ func TestTailsFromBefore(t *testing.T) {
 	ids := jsonArray(t, arrow.PrimitiveTypes.Int64, `[1,2,3]`)
 	good := batchOf(3, ids, whole, jsonArray(t, outer, `[{"l":[1]},null,{"l":null}]`))
 	for name, bad := range map[string]arrow.RecordBatch{
-		"hidden values": batchOf(3, ids, hiding(), masked),
+		"hidden values": batchOf(3, ids, hidden(), masked),
 		"long columns":  batchOf(2, ids, whole, masked),
 	} {
 		for _, snapshot := range []bool{false, true} {
@@ -221,10 +222,10 @@ func TestTailsFromBefore(t *testing.T) {
 			if _, err := b.Put(ctx, "t", readerOf(t, good), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
-			appendAsBefore(t, s, bad)
-			want := texts(t, b, "t")
+			appendUnchecked(t, s, bad)
+			want := rowTexts(t, b, "t")
 			if n := 3 + int(bad.NumRows()); len(want) != n || !strings.HasPrefix(want[3], "1 ") {
-				t.Fatalf("%s: %q, want %d rows", name, want, n)
+				t.Fatalf("%s: rows before the fold are %q, want %d rows", name, want, n)
 			}
 			var err error
 			if snapshot {
@@ -232,8 +233,8 @@ func TestTailsFromBefore(t *testing.T) {
 			} else {
 				_, err = s.Fold(ctx, nil)
 			}
-			if got := texts(t, b, "t"); err != nil || !slices.Equal(got, want) {
-				t.Errorf("%s: %v\n got %q\nwant %q", name, err, got, want)
+			if got := rowTexts(t, b, "t"); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: after the fold (error %v),\n got rows %q\nwant %q", name, err, got, want)
 			}
 		}
 	}

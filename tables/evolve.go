@@ -57,18 +57,18 @@ func checkAllowed(e Evolution, c ColumnChange) error {
 }
 
 // changesOf returns the column changes that a put requires.
-func changesOf(columns []definition.Change) (all []ColumnChange) {
-	for _, c := range columns {
-		all = append(all, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
+func changesOf(needed []definition.Change) (changes []ColumnChange) {
+	for _, c := range needed {
+		changes = append(changes, ColumnChange{Op: c.Op, Column: c.Field.Name, field: c.Field})
 	}
-	return all
+	return changes
 }
 
 // evolvedColumns describes a table's columns after changes have been applied.
 type evolvedColumns struct {
-	shape    *schema.Shape
-	from     []int // for each new column, the index of the old one, or -1
-	rewrites bool  // true if Iceberg cannot express the change, so the files must be rewritten
+	shape      *schema.Shape
+	oldIndexes []int // for each new column, the index of the old one, or -1
+	rewrites   bool  // true if Iceberg cannot express the change, so the files must be rewritten
 }
 
 // evolve plans changes to a table's columns.
@@ -86,17 +86,17 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 	ev := &evolvedColumns{}
 	lastID := meta.LastColumnID()
 	for i := range fields {
-		ev.from = append(ev.from, i)
+		ev.oldIndexes = append(ev.oldIndexes, i)
 	}
 	pandas := pandasNames{}
-	find := func(name string) int {
+	indexOf := func(name string) int {
 		return slices.IndexFunc(fields, func(f iceberg.NestedField) bool { return f.Name == name })
 	}
 	for _, c := range changes {
 		if err := checkAllowed(def.Settings.Evolution, c); err != nil {
 			return nil, err
 		}
-		index := find(c.Column)
+		index := indexOf(c.Column)
 		if (index >= 0) == (c.Op == AddColumn) {
 			return nil, schema.Errorf(c.Column, "cannot %s the column: the table's columns are %q", c.Op, schema.Names(def.Logical))
 		}
@@ -126,23 +126,23 @@ func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error
 		switch c.Op {
 		case AddColumn:
 			lastID = max(lastID, highestID(newField))
-			fields, columns, types, ev.from = append(fields, newField), append(columns, f), append(types, f), append(ev.from, -1)
+			fields, columns, types, ev.oldIndexes = append(fields, newField), append(columns, f), append(types, f), append(ev.oldIndexes, -1)
 		case RenameColumn:
-			if c.To == "" || find(c.To) >= 0 {
+			if c.To == "" || indexOf(c.To) >= 0 {
 				return nil, schema.Errorf(c.Column, "cannot rename the column to %q: the name is empty or already in use", c.To)
 			}
 			fields[index].Name, columns[index].Name, types[index].Name = c.To, c.To, c.To
 			pandas[c.Column] = c.To
 		case DropColumn:
 			fields, columns, types = slices.Delete(fields, index, index+1), slices.Delete(columns, index, index+1), slices.Delete(types, index, index+1)
-			ev.from = slices.Delete(ev.from, index, index+1)
+			ev.oldIndexes = slices.Delete(ev.oldIndexes, index, index+1)
 		case WidenColumn:
 			if !schema.CanWiden(types[index].Type, f.Type) {
 				return nil, schema.Errorf(c.Column, "cannot widen type %s to %s: integers can become larger integers or float64, floats larger floats, and null any type", types[index].Type, f.Type)
 			}
 			if types[index].Type.ID() == arrow.NULL { // a new column replaces it; older files have no values for it
 				lastID = max(lastID, highestID(newField))
-				fields[index], columns[index], types[index], ev.from[index] = newField, f, f, -1
+				fields[index], columns[index], types[index], ev.oldIndexes[index] = newField, f, f, -1
 				break
 			}
 			oldType, err := schema.StoredType(types[index].Type)
@@ -179,7 +179,7 @@ func (ev *evolvedColumns) caster(before table.Metadata) (*schema.Caster, error) 
 	if err != nil {
 		return nil, err
 	}
-	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.from), nil
+	return schema.NewColumnsCaster(def.Logical, def.Stored, ev.shape.Stored, ev.oldIndexes), nil
 }
 
 // column returns the column that c adds, or the widened column. New columns have IDs above lastID.

@@ -14,32 +14,32 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// columnsText returns a schema of the given names and types, as in "a int16; b utf8".
-func columnsText(t testing.TB, text string) *arrow.Schema {
+// parseColumns parses a schema such as "a int16; b utf8".
+func parseColumns(t testing.TB, tableText string) *arrow.Schema {
 	t.Helper()
 	var fields []arrow.Field
-	for part := range strings.SplitSeq(text, "; ") {
-		name, of, _ := strings.Cut(part, " ")
-		as, err := schema.Parse(of)
+	for part := range strings.SplitSeq(tableText, "; ") {
+		name, typeName, _ := strings.Cut(part, " ")
+		typ, err := schema.Parse(typeName)
 		if err != nil {
 			t.Fatal(err)
 		}
-		fields = append(fields, arrow.Field{Name: name, Type: as, Nullable: true})
+		fields = append(fields, arrow.Field{Name: name, Type: typ, Nullable: true})
 	}
 	return arrow.NewSchema(fields, nil)
 }
 
 func jsonRows(t testing.TB, columns, rows string) array.RecordReader {
 	t.Helper()
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columnsText(t, columns), strings.NewReader("["+rows+"]"))
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, parseColumns(t, columns), strings.NewReader("["+rows+"]"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return oneBatch(b)
 }
 
-// text returns the columns and rows of a table as text.
-func text(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
+// tableText returns the columns and rows of a table as text.
+func tableText(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string {
 	t.Helper()
 	table, err := b.Table(t.Context(), name, at...)
 	if err != nil {
@@ -72,19 +72,19 @@ func text(t testing.TB, b *Bucket, name string, o *ScanOptions, at ...At) string
 
 func wantText(t testing.TB, b *Bucket, name, want string, at ...At) {
 	t.Helper()
-	if got := text(t, b, name, nil, at...); got != want {
-		t.Fatalf("the table is\n%s, want\n%s", got, want)
+	if got := tableText(t, b, name, nil, at...); got != want {
+		t.Fatalf("table %q is\n%s\nwant\n%s", name, got, want)
 	}
 }
 
-// TestEvolutionOfPuts puts rows with other columns under each kind of evolution, through the
-// tail and by commits.
+// TestEvolutionOfPuts puts rows with different columns under each kind of evolution, through the
+// tail and in commits.
 func TestEvolutionOfPuts(t *testing.T) {
 	const table = "a int16; b float32; c utf8"
 	const row = `{"a":1,"b":0.5,"c":"x"}`
 	for _, c := range []struct {
 		put, row string
-		want     map[Evolution]string // the table afterwards, or the error
+		want     map[Evolution]string // the table after the put, or part of the error
 	}{
 		{table, `{"a":2,"b":1.5,"c":"y"}`, map[Evolution]string{
 			"": table + " | 1,0.5,x | 2,1.5,y", Strict: table + " | 1,0.5,x | 2,1.5,y",
@@ -192,8 +192,8 @@ func TestEvolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := text(t, b, "t", &ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
-			t.Errorf("where %s: %s", where, got)
+		if got := tableText(t, b, "t", &ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
+			t.Errorf("scan where %s = %s, want%s", where, got, want)
 		}
 	}
 	wantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", AtVersion(1))
@@ -213,7 +213,7 @@ func TestEvolve(t *testing.T) {
 		{ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
 	} {
 		if err := b.Evolve(t.Context(), "t", c.change); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %s", c.change, err, c.want)
+			t.Errorf("Evolve(%+v) error = %v, want it to contain %s", c.change, err, c.want)
 		}
 	}
 	for e, ops := range map[Evolution]string{Strict: "", AddOnly: "add", Compatible: "add widen", Flexible: "add widen rename drop"} {
@@ -225,18 +225,19 @@ func TestEvolve(t *testing.T) {
 			if op == "add" {
 				change.Column = "added"
 			}
-			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so neither is made
+			err := b.Evolve(t.Context(), "t", change, ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
 			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
-				t.Errorf("%s of %s: %v", op, e, err)
+				t.Errorf("Evolve with %s under evolution %s: error %v", op, e, err)
 			}
 		}
 	}
 	if err := b.SetSettings(t.Context(), "t", Settings{Evolution: "lax"}); err == nil {
-		t.Error("evolution lax was taken")
+		t.Error(`SetSettings with evolution "lax" succeeded, want an error`)
 	}
 }
 
-// A value that float64 cannot represent exactly is refused, and nothing changes.
+// TestWidenInexact checks that widening to float64 fails, and changes nothing, if float64 cannot represent a
+// value exactly.
 func TestWidenInexact(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})
@@ -252,7 +253,7 @@ func TestWidenInexact(t *testing.T) {
 	}
 }
 
-// A row that has been replaced need not be exact, because no reader sees it.
+// TestWidenReplaced checks that a value of a replaced row does not prevent widening, because no reader sees it.
 func TestWidenReplaced(t *testing.T) {
 	for _, tail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: !tail})

@@ -39,7 +39,7 @@ type evolveStep struct {
 }
 
 func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	if err := p.Holds(cur); err != nil {
+	if err := p.CheckFresh(cur); err != nil {
 		return nil, err
 	}
 	a.Info.Updated = a.Now

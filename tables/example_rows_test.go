@@ -28,10 +28,10 @@ type Leg struct {
 	Fee   *float64
 }
 
-var nine = time.Date(2026, 1, 31, 9, 0, 0, 0, time.UTC)
+var nineOClock = time.Date(2026, 1, 31, 9, 0, 0, 0, time.UTC)
 
-// opened opens the default bucket of a store in a temporary directory.
-func opened(ctx context.Context) (bucket *tables.Bucket, done func()) {
+// openBucket opens the default bucket of a store in a temporary directory; done closes and removes the store.
+func openBucket(ctx context.Context) (bucket *tables.Bucket, done func()) {
 	dir, err := os.MkdirTemp("", "tables")
 	if err != nil {
 		log.Fatal(err)
@@ -50,11 +50,11 @@ func opened(ctx context.Context) (bucket *tables.Bucket, done func()) {
 	}
 }
 
-func appended(ctx context.Context, bucket *tables.Bucket) *tables.Table {
+func appendTrades(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 	_, err := tables.Append(ctx, bucket, "trades", []Trade{
-		{At: nine, Sym: "A", Price: 10.5, Size: sql.Null[int64]{V: 100, Valid: true}, Legs: []Leg{{Venue: "X"}}},
-		{At: nine.Add(time.Second), Sym: "BRK.B", Price: 700.25},
-		{At: nine.Add(time.Minute), Sym: "A", Price: 10.75},
+		{At: nineOClock, Sym: "A", Price: 10.5, Size: sql.Null[int64]{V: 100, Valid: true}, Legs: []Leg{{Venue: "X"}}},
+		{At: nineOClock.Add(time.Second), Sym: "BRK.B", Price: 700.25},
+		{At: nineOClock.Add(time.Minute), Sym: "A", Price: 10.75},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -69,9 +69,9 @@ func appended(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 // Structs are appended as rows, and rows are read into structs.
 func ExampleRows() {
 	ctx := context.Background()
-	bucket, done := opened(ctx)
+	bucket, done := openBucket(ctx)
 	defer done()
-	table := appended(ctx, bucket)
+	table := appendTrades(ctx, bucket)
 	for t, err := range tables.Rows[Trade](ctx, table, nil) {
 		if err != nil {
 			log.Print(err)
@@ -85,17 +85,17 @@ func ExampleRows() {
 	// 09:01:00 A 10.75 false 0
 }
 
-// Conditions are built from values, which need no quoting. A struct may have only some
+// Conditions are built from values, which need no quoting. A struct can have fields for only some of the
 // columns.
 func ExampleAnd() {
 	ctx := context.Background()
-	bucket, done := opened(ctx)
+	bucket, done := openBucket(ctx)
 	defer done()
-	table := appended(ctx, bucket)
+	table := appendTrades(ctx, bucket)
 	type price struct {
 		Price float64 `arrow:"price"`
 	}
-	where := tables.And(tables.In("sym", "A", "it's"), tables.Gt("at", nine), tables.Not(tables.Like("sym", "B%")))
+	where := tables.And(tables.In("sym", "A", "it's"), tables.Gt("at", nineOClock), tables.Not(tables.Like("sym", "B%")))
 	for p, err := range tables.Rows[price](ctx, table, &tables.ScanOptions{Filter: where}) {
 		if err != nil {
 			log.Print(err)
@@ -112,9 +112,9 @@ func ExampleAnd() {
 // Each batch is released after its iteration.
 func ExampleTable_Batches() {
 	ctx := context.Background()
-	bucket, done := opened(ctx)
+	bucket, done := openBucket(ctx)
 	defer done()
-	table := appended(ctx, bucket)
+	table := appendTrades(ctx, bucket)
 	for batch, err := range table.Batches(ctx, &tables.ScanOptions{Columns: []string{"price"}}) {
 		if err != nil {
 			log.Print(err)
@@ -126,12 +126,12 @@ func ExampleTable_Batches() {
 	// [10.5 700.25 10.75]
 }
 
-// A put with options gets the rows as batches.
+// To put structs with options, convert them with Records.
 func ExampleRecords() {
 	ctx := context.Background()
-	bucket, done := opened(ctx)
+	bucket, done := openBucket(ctx)
 	defer done()
-	rows, err := tables.Records([]Trade{{At: nine, Sym: "A", Price: 10.5}})
+	rows, err := tables.Records([]Trade{{At: nineOClock, Sym: "A", Price: 10.5}})
 	if err != nil {
 		log.Print(err)
 		return
@@ -146,9 +146,9 @@ func ExampleRecords() {
 // Column changes use types in Arrow's notation.
 func ExampleBucket_Evolve() {
 	ctx := context.Background()
-	bucket, done := opened(ctx)
+	bucket, done := openBucket(ctx)
 	defer done()
-	table := appended(ctx, bucket)
+	table := appendTrades(ctx, bucket)
 	err := bucket.Evolve(ctx, "trades",
 		tables.ColumnChange{Op: tables.DropColumn, Column: "legs"},
 		tables.ColumnChange{Op: tables.AddColumn, Column: "note", Type: tables.ColumnTypeOf(arrow.BinaryTypes.String)})

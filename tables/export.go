@@ -70,7 +70,7 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 	}
 	defer func() { err = errors.Join(err, temp.Close()) }()
 	splitter := &batchSplitter{r: r}
-	for n := 0; n == 0 || splitter.more(); n++ {
+	for n := 0; n == 0 || splitter.hasMore(); n++ {
 		part := arrowsafe.Reader(r.Schema(), splitter.next(fileRows), func() {})
 		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
@@ -90,21 +90,21 @@ type batchSplitter struct {
 	remaining int64 // rows of the current batch not yet yielded
 }
 
-// more reports whether rows remain. It advances to the next batch if the current one is used up.
-func (b *batchSplitter) more() bool {
+// hasMore reports whether rows remain. It advances to the next batch if the current one is used up.
+func (b *batchSplitter) hasMore() bool {
 	for b.remaining == 0 && b.r.Next() {
 		b.remaining = b.r.RecordBatch().NumRows()
 	}
 	return b.remaining > 0
 }
 
-// next yields up to rows rows.
-func (b *batchSplitter) next(rows int64) func(func(arrow.RecordBatch, error) bool) {
+// next yields up to maxRows rows.
+func (b *batchSplitter) next(maxRows int64) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		for rows > 0 && b.more() {
+		for maxRows > 0 && b.hasMore() {
 			batch := b.r.RecordBatch()
-			first, n := batch.NumRows()-b.remaining, min(rows, b.remaining)
-			rows, b.remaining = rows-n, b.remaining-n
+			first, n := batch.NumRows()-b.remaining, min(maxRows, b.remaining)
+			maxRows, b.remaining = maxRows-n, b.remaining-n
 			if !yield(batch.NewSlice(first, first+n), nil) {
 				return
 			}

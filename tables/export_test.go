@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// parquetNumbers returns column n of a Parquet file, and its number of row groups.
+// parquetNumbers returns column n of a Parquet file, and how many row groups the file has.
 func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	t.Helper()
 	f, err := file.OpenParquetFile(path, false)
@@ -40,12 +40,12 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	return ns, f.NumRowGroups()
 }
 
-// A table with rows in the tail, a scan, or a version is exported to a file or a directory.
+// TestExport exports a table with rows in the tail, some of its rows, and an old version, to a file or a directory.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
-	mustPut(t, b, "t", PutAppend, from(0, 100)...)
+	mustPut(t, b, "t", PutAppend, sequence(0, 100)...)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +73,10 @@ func TestExport(t *testing.T) {
 		scan *ScanOptions
 		want []int64
 	}{
-		"all":     {now, nil, from(0, 150)},
-		"version": {old, nil, from(0, 100)},
-		"scan":    {now, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, from(95, 20)},
-		"none":    {now, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, from(95, 1)},
+		"all":     {now, nil, sequence(0, 150)},
+		"version": {old, nil, sequence(0, 100)},
+		"scan":    {now, &ScanOptions{Columns: []string{"n"}, Filter: where, Limit: 20}, sequence(95, 20)},
+		"limit":   {now, &ScanOptions{Filter: where, Limit: 1, Part: 0, Columns: []string{"n"}}, sequence(95, 1)},
 	} {
 		path := filepath.Join(dir, name+".parquet")
 		rows, err := Export(ctx, c.t, path, &ExportOptions{Scan: c.scan})
@@ -85,7 +85,7 @@ func TestExport(t *testing.T) {
 		}
 		got, groups := parquetNumbers(t, path)
 		if slices.Sort(got); !slices.Equal(got, c.want) || groups != 1 {
-			t.Errorf("%s: %d row groups with %v", name, groups, got)
+			t.Errorf("%s: exported %d row groups with rows %v, want 1 with %v", name, groups, got, c.want)
 		}
 	}
 	one := filepath.Join(dir, "all.parquet")
@@ -107,10 +107,10 @@ func TestExport(t *testing.T) {
 	for n, want := range []int{40, 40, 40, 30} {
 		got, _ := parquetNumbers(t, filepath.Join(parts, fmt.Sprintf("part-%05d.parquet", n)))
 		if all = append(all, got...); len(got) != want {
-			t.Errorf("part %d has %d rows", n, len(got))
+			t.Errorf("part %d has %d rows, want %d", n, len(got), want)
 		}
 	}
-	if slices.Sort(all); !slices.Equal(all, from(0, 150)) {
+	if slices.Sort(all); !slices.Equal(all, sequence(0, 150)) {
 		t.Error(all)
 	}
 	if _, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
@@ -123,11 +123,11 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// A failed export leaves no file.
+// TestExportFails checks that a failed export leaves no file.
 func TestExportFails(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, t.TempDir(), nil)
-	mustPut(t, s.Bucket(""), "t", PutAppend, from(0, 1000)...)
+	mustPut(t, s.Bucket(""), "t", PutAppend, sequence(0, 1000)...)
 	table, err := s.Bucket("").Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func TestExportFails(t *testing.T) {
 			t.Error(name, err)
 		}
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Error(left, err)
+	if remaining, err := os.ReadDir(dir); err != nil || len(remaining) > 0 {
+		t.Errorf("after failed exports, the directory contains %v, want it empty; error: %v", remaining, err)
 	}
 }

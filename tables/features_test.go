@@ -53,7 +53,7 @@ func TestHostileNames(t *testing.T) {
 			wantRows(t, s.Bucket(bucket), info.Name, n, n+1_000_000)
 		}
 		if len(got) == 0 || !slices.IsSorted(got) {
-			t.Fatalf("bucket %q: %q", bucket, got)
+			t.Fatalf("tables of bucket %q are %q, want sorted names", bucket, got)
 		}
 	}
 	if buckets != len(hostile)+1 {
@@ -61,7 +61,7 @@ func TestHostileNames(t *testing.T) {
 	}
 	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
 		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), PutAppend, nil); err == nil {
-			t.Fatalf("the name %q was taken", name)
+			t.Fatalf("Put to table %q succeeded, want an error for the name", name)
 		}
 	}
 	if all, err := os.ReadDir(parent); err != nil || len(all) != 1 {
@@ -69,26 +69,26 @@ func TestHostileNames(t *testing.T) {
 	}
 }
 
-// failing is a reader that fails after its first batch.
-type failing struct {
+// failingReader is a reader whose Err returns err.
+type failingReader struct {
 	array.RecordReader
 	err error
 }
 
-func (f *failing) Err() error { return f.err }
+func (f *failingReader) Err() error { return f.err }
 
-func TestCutPutLeavesNothing(t *testing.T) {
+func TestFailedPutLeavesNoFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldBytes: 500})
 	b := s.Bucket("")
 	errCut := errors.New("cut")
 	many := func() array.RecordReader {
-		r := rowsOf(from(0, 100)...)
+		r := rowsOf(sequence(0, 100)...)
 		r.Next()
 		batch := r.RecordBatch()
 		r, _ = array.NewRecordReader(numbers, []arrow.RecordBatch{batch, batch, batch})
-		return &failing{r, errCut}
+		return &failingReader{r, errCut}
 	}
 	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
 		if _, err := b.Put(t.Context(), "a", many(), mode, nil); !errors.Is(err, errCut) {
@@ -97,7 +97,7 @@ func TestCutPutLeavesNothing(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.Put(ctx, "a", rowsOf(from(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
+	if _, err := b.Put(ctx, "a", rowsOf(sequence(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
@@ -105,7 +105,7 @@ func TestCutPutLeavesNothing(t *testing.T) {
 	}
 	err := filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			t.Errorf("%s is left", path)
+			t.Errorf("failed puts left the file %s", path)
 		}
 		return err
 	})
@@ -135,10 +135,10 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 		_, err = b.Put(t.Context(), "a", r, PutAppend, nil)
 		var se *SchemaError
 		if !errors.As(err, &se) || se.Column != c.column || !strings.Contains(err.Error(), `"a" in bucket "x"`) {
-			t.Errorf("column %q: %v", c.column, err)
+			t.Errorf("put of %v: error = %v, want a SchemaError for column %q", c.fields, err, c.column)
 		}
 	}
-	// Fewer columns and narrower types fit.
+	// A put can have fewer columns and narrower types than the table.
 	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
 	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
 	rb.Field(0).(*array.Int32Builder).Append(2)
@@ -163,7 +163,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	}
 }
 
-func TestIDs(t *testing.T) {
+func TestPutIDs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -198,7 +198,7 @@ func TestIDs(t *testing.T) {
 	}
 	put(PutReplace, "z", 9)
 	wantRows(t, b, "a", 4, 5)
-	// Of concurrent puts with one id, only one is applied.
+	// Of concurrent puts with the same ID, only one is applied.
 	var g sync.WaitGroup
 	for i := range 20 {
 		g.Go(func() { put([]PutMode{PutAppend, PutReplace}[i/19], "same", 4, 5, 6) })
@@ -224,26 +224,26 @@ func TestInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: tail}); err == nil {
-		t.Fatal("another directory's tail was taken")
+		t.Fatal("Open with another directory's tail succeeded, want an error")
 	}
 	full := partd.NewDict()
 	if err := full.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), dir, &Options{Tail: full}); err == nil {
-		t.Fatal("a store that is not empty was taken")
+		t.Fatal("Open with a tail store that contains another key succeeded, want an error")
 	}
 	direct := mustOpen(t, dir, &Options{NoTail: true})
 	mustPut(t, direct.Bucket(""), "a", PutAppend, 1)
 	wantRows(t, s.Bucket(""), "a", 1)
 }
 
-func TestExpireKeepsWhatIsRead(t *testing.T) {
+func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldBytes: 400})
 	b := s.Bucket("")
 	for range 3 {
-		mustPut(t, b, "a", PutReplace, from(0, 100)...)
+		mustPut(t, b, "a", PutReplace, sequence(0, 100)...)
 	}
 	tab, err := b.Table(t.Context(), "a")
 	if err != nil {
@@ -279,7 +279,7 @@ func TestExpireKeepsWhatIsRead(t *testing.T) {
 	if _, err = s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(left) != 0 {
-		t.Fatal(left, err)
+	if remaining, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(remaining) != 0 {
+		t.Fatal(remaining, err)
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-// TestFoldGivesRoomBack checks that a fold frees the tail's space.
-func TestFoldGivesRoomBack(t *testing.T) {
+// TestFoldFreesTailSpace checks that a fold frees the tail's space.
+func TestFoldFreesTailSpace(t *testing.T) {
 	for _, background := range []bool{false, true} {
-		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldGivesRoomBack(t, background) })
+		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldFreesTailSpace(t, background) })
 	}
 }
 
-func foldGivesRoomBack(t *testing.T, background bool) {
+func foldFreesTailSpace(t *testing.T, background bool) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
-	tail := func() (sum int64) {
+	tailSize := func() (sum int64) {
 		t.Helper()
 		err := fs.WalkDir(os.DirFS(filepath.Join(dir, "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
@@ -43,18 +43,18 @@ func foldGivesRoomBack(t *testing.T, background bool) {
 			t.Fatal(err)
 		}
 	}
-	if n := tail(); n < 5<<20 {
-		t.Fatalf("the tail takes %d bytes before the fold: too few to show anything", n)
+	if n := tailSize(); n < 5<<20 {
+		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
 	}
 	if background {
-		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // folds like the background does
+		if _, err := s.maintain(t.Context(), "fold", nil, fold); err != nil { // folds without freeing space, like background folds
 			t.Fatal(err)
 		}
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := tail(); n > 3<<20 { // two files for small appends have 1 MiB each
-		t.Errorf("the tail takes %d bytes after the fold", n)
+	if n := tailSize(); n > 3<<20 { // the two write-ahead files have 1 MiB each
+		t.Errorf("after the fold, the tail has %d bytes, want at most 3 MiB", n)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestForeignSeries has pyiceberg read a partitioned table with keys after corrections, and
-// append rows in no order.
+// TestForeignSeries lets pyiceberg read a partitioned table with keys after corrections, and
+// append unordered rows.
 func TestForeignSeries(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -42,14 +42,14 @@ if sys.argv[2] == "append":
     at = [datetime.datetime.fromtimestamp(day * 86400, datetime.timezone.utc) for day in (4, 1, 3)]
     t.append(pa.table({"v": pa.array([6, 7, 8], pa.int64()), "ts": pa.array(at, pa.timestamp("us", "UTC")), "k": ["z", "z", "z"]}))
 `
-	foreign := func(want, what string) {
+	pyiceberg := func(want, what string) {
 		t.Helper()
 		out, err := exec.Command(python, "-c", script, s.dir, what).Output()
 		if err != nil || strings.TrimSpace(string(out)) != want {
-			t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
 	}
-	foreign("[1, 2, 5] 3 [5]", "append")
+	pyiceberg("[1, 2, 5] 3 [5]", "append")
 	want := []tick{{0, "b", 2, 0}, {day, "a", 5, 0}, {day, "z", 7, 0}, {2 * day, "a", 1, 0}, {3 * day, "z", 8, 0}, {4 * day, "z", 6, 0}}
 	wantTicks(t, s, "t", want)
 	put(tick{3 * day, "z", 9, 0}, tick{3 * day, "a", 10, 0}) // replaces a row of a foreign file
@@ -69,7 +69,7 @@ if sys.argv[2] == "append":
 				t.Fatal(err)
 			}
 			if got, err := ticksFrom(tbl.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
-				t.Errorf("got %v, want %s: %v", got, text, err)
+				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
 			}
 		}
 	}
@@ -82,7 +82,7 @@ if sys.argv[2] == "append":
 		t.Fatal(err)
 	}
 	check()
-	foreign("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
+	pyiceberg("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
 }
 
 func filterOf(t testing.TB, text string) *filter.Expr {

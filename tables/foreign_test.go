@@ -14,7 +14,7 @@ import (
 )
 
 // TestForeignTable appends to a table that another program created and then renames: the rows in
-// the tail must be found again.
+// the tail must appear under the new name.
 func TestForeignTable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -34,7 +34,8 @@ func rowsOf(ns ...int64) array.RecordReader {
 	return r
 }
 
-func from(first, count int64) []int64 {
+// sequence returns count consecutive numbers, starting with first.
+func sequence(first, count int64) []int64 {
 	ns := make([]int64, count)
 	for i := range ns {
 		ns[i] = first + int64(i)
@@ -107,7 +108,7 @@ func wantRows(t testing.TB, b *Bucket, name string, want ...int64) {
 	t.Helper()
 	got, ok, err := read(t.Context(), b, name)
 	if err != nil || !ok || !slices.Equal(got, want) {
-		t.Fatalf("table %q has rows %v (there: %v, error: %v), want %v", name, got, ok, err, want)
+		t.Fatalf("table %q has rows %v (exists: %v, error: %v), want %v", name, got, ok, err, want)
 	}
 }
 

@@ -9,9 +9,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the table of packages in docs/design.md")
 
-// tablesLayering lists the layers of the module, top first. Add each new package here, in
-// a layer above all packages that it imports, and run "go test -run TestHouse . -update",
-// which rewrites the table of packages in docs/design.md.
+// tablesLayering lists the layers of the module, top first. Add each new package to
+// a layer above all packages that it imports, and run "go test -run TestHouse . -update"
+// to rewrite the table of packages in docs/design.md.
 var tablesLayering = layering.Layering{
 	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/testserve", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
@@ -108,7 +108,7 @@ var tablesLayering = layering.Layering{
 // TestImports checks that each package imports only what its layer allows.
 func TestImports(t *testing.T) { tablesLayering.CheckImports(t) }
 
-// TestWeight limits the number of packages that an import links. As docs/design.md says,
+// TestWeight limits how many packages a program links when it imports these packages. As docs/design.md says,
 // iceberg-go and arrow-go link gRPC, testify and others.
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, ".", 575, unwanted...)
@@ -121,5 +121,5 @@ var unwanted = []string{
 	"cloud.google.com/go/storage", "google.golang.org/api", "github.com/aws",
 }
 
-// TestHouse compares the table of packages in docs/design.md with the packages.
+// TestHouse compares the table of packages in docs/design.md with tablesLayering.
 func TestHouse(t *testing.T) { tablesLayering.CheckTable(t, *update) }

@@ -34,7 +34,7 @@ type IcebergOptions struct {
 	// Every is the minimum interval between folds: if the newest version is younger, Bucket.Iceberg does not fold.
 	Every time.Duration
 
-	// Slot, if not nil, is called before a fold and can delay or reject it.
+	// Admit, if not nil, is called before a fold and can delay or reject it.
 	Admit func(context.Context) (release func(), err error)
 }
 
@@ -52,11 +52,11 @@ func (b *Bucket) Iceberg(ctx context.Context, name string, o *IcebergOptions) (_
 	if s := t.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
 		return t, nil
 	}
-	e, done, err := b.use(name)
+	e, release, err := b.acquire(name)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer release()
 	if hasTail, err := e.HasTail(ctx); err != nil || !hasTail {
 		return t, err
 	}
@@ -164,8 +164,8 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 	return b.store().cat.MakeDirectories(meta.Location())
 }
 
-// CommitIceberg applies either all changes or none. Each change must concern a different table. CommitIceberg returns
-// the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change, the
+// CommitIceberg applies all changes in one commit, or none if it fails. Each change must concern a different table.
+// CommitIceberg returns the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change, the
 // error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	s = s.orUnopened()
@@ -194,8 +194,8 @@ func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (re
 
 // addIceberg adds a change. It first applies the change to the current metadata, to find out how the commit must
 // treat the tail.
-func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
-	n, err := t.s.Bucket(ch.Bucket).check(ch.Table)
+func (t *Txn) addIceberg(change *IcebergChange) (*txnChange, error) {
+	n, err := t.s.Bucket(change.Bucket).check(change.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	if c.Len() > 0 {
 		return nil, &ArgumentError{Err: errors.New("the transaction changes the table twice")}
 	}
-	p := &icebergStep{entry: t.entry(c), ch: ch}
+	p := &icebergStep{entry: t.entry(c), change: change}
 	if err := p.checkRequirements(c.cur); err != nil {
 		return nil, err
 	}
@@ -214,9 +214,9 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	was := c.cur
+	old := c.cur
 	mode := commit.Plain
-	if was == nil {
+	if old == nil {
 		for _, other := range t.order {
 			if other.creates == meta.Location() {
 				return nil, fmt.Errorf("a table at location %s %w: another change in this transaction creates it", meta.Location(), ErrExists)
@@ -225,7 +225,7 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 		c.creates = meta.Location()
 		t.hooks = append(t.hooks, icecat.CheckVacant(c.creates, n.Namespace))
 	} else {
-		mode = p.tailMode(was.Metadata(), meta)
+		mode = p.tailMode(old.Metadata(), meta)
 	}
 	c.Unfolded = mode == commit.Plain && !p.needsWholeTable(t.ctx, meta) || mode == commit.Replaces
 	c.Add(mode, nil, p.apply)
@@ -235,7 +235,7 @@ func (t *Txn) addIceberg(ch *IcebergChange) (*txnChange, error) {
 // icebergStep applies a change that another engine requests.
 type icebergStep struct {
 	entry
-	ch *IcebergChange
+	change *IcebergChange
 }
 
 // tailMode returns how the commit must treat the tail's rows, which have the old columns.
@@ -258,7 +258,7 @@ func (p *icebergStep) apply(ctx context.Context, a *commit.Attempt, cur *table.T
 	if err := p.checkRequirements(cur); err != nil {
 		return nil, err
 	}
-	if p.ch.New == nil && len(p.ch.Updates) == 0 && cur != nil {
+	if p.change.New == nil && len(p.change.Updates) == 0 && cur != nil {
 		return nil, commit.ErrNothing
 	}
 	meta, err := p.applyUpdates(cur)
@@ -316,8 +316,8 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	if cur != nil {
 		meta = cur.Metadata()
 	}
-	mustNotExist := p.ch.New != nil
-	for _, r := range p.ch.Requirements {
+	mustNotExist := p.change.New != nil
+	for _, r := range p.change.Requirements {
 		mustNotExist = mustNotExist || r.GetType() == "assert-create"
 	}
 	switch {
@@ -326,7 +326,7 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 	case !mustNotExist && cur == nil:
 		return ErrNotFound
 	}
-	for _, r := range p.ch.Requirements {
+	for _, r := range p.change.Requirements {
 		if err := r.Validate(meta); err != nil {
 			return fmt.Errorf("%w: %w", ErrRequirement, err)
 		}
@@ -336,29 +336,29 @@ func (p *icebergStep) checkRequirements(cur *table.Table) error {
 
 // applyUpdates returns the metadata after the updates. If cur is nil, it returns a new table's metadata.
 func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err error) {
-	if p.ch.New != nil {
-		return p.ch.New, nil
+	if p.change.New != nil {
+		return p.change.New, nil
 	}
-	if err := p.ch.checkDefinitions(); err != nil {
+	if err := p.change.checkDefinitions(); err != nil {
 		return nil, err
 	}
 	err = icecat.CatchPanic(func() error {
 		if cur != nil {
-			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.ch.Updates, cur.MetadataLocation())
+			meta, err = table.UpdateTableMetadata(cur.Metadata(), p.change.Updates, cur.MetadataLocation())
 			if updates := p.renumbered(cur.Metadata(), meta); err == nil && updates != nil {
 				meta, err = table.UpdateTableMetadata(cur.Metadata(), updates, cur.MetadataLocation())
 			}
 			return err
 		}
 		version := table.DefaultFormatVersion
-		if slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
+		if slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateUpgradeFormatVersion }) {
 			version = 1 // the updates set a higher version
 		}
 		b, err := table.NewMetadataBuilder(version)
 		if err != nil {
 			return err
 		}
-		for _, u := range schemaFirst(p.ch.Updates) {
+		for _, u := range schemaFirst(p.change.Updates) {
 			if err := u.Apply(b); err != nil {
 				return err
 			}
@@ -369,7 +369,7 @@ func (p *icebergStep) applyUpdates(cur *table.Table) (meta table.Metadata, err e
 	switch {
 	case err == nil:
 		return meta, nil
-	case cur != nil && slices.ContainsFunc(p.ch.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
+	case cur != nil && slices.ContainsFunc(p.change.Updates, func(u table.Update) bool { return u.Action() == table.UpdateAddSnapshot }):
 		return nil, fmt.Errorf("%w: %w", ErrRequirement, err) // the update may have been prepared for another table state
 	}
 	return nil, &ArgumentError{Err: err}
@@ -382,8 +382,8 @@ func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates 
 	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }
 	}
-	i := slices.IndexFunc(p.ch.Updates, hasAction(table.UpdateAddSnapshot))
-	if i < 0 || newMeta == nil || oldMeta.Version() < 2 || !slices.ContainsFunc(p.ch.Updates, hasAction(table.UpdateRemoveSnapshotRef)) {
+	i := slices.IndexFunc(p.change.Updates, hasAction(table.UpdateAddSnapshot))
+	if i < 0 || newMeta == nil || oldMeta.Version() < 2 || !slices.ContainsFunc(p.change.Updates, hasAction(table.UpdateRemoveSnapshotRef)) {
 		return nil
 	}
 	added := newSnapshots(oldMeta, newMeta)
@@ -391,7 +391,7 @@ func (p *icebergStep) renumbered(oldMeta, newMeta table.Metadata) table.Updates 
 		return nil
 	}
 	added[0].SequenceNumber = oldMeta.LastSequenceNumber() + 1
-	updates := slices.Clone(p.ch.Updates)
+	updates := slices.Clone(p.change.Updates)
 	updates[i] = table.NewAddSnapshotUpdate(&added[0])
 	return updates
 }

@@ -41,7 +41,7 @@ func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Me
 	switch {
 	case oldMeta != nil && (oldMeta.Location() != location || oldMeta.TableUUID() != newMeta.TableUUID()):
 		return invalid("the change alters the table's location, %s, or its UUID, which never change", oldMeta.Location())
-	case oldMeta == nil && p.ch.New == nil && location != p.s.cat.LocationOf(newMeta.TableUUID()):
+	case oldMeta == nil && p.change.New == nil && location != p.s.cat.LocationOf(newMeta.TableUUID()):
 		return invalid("the table's location is %s, but a table with this UUID must be at %s: use the location that the catalog assigned", location, p.s.cat.LocationOf(newMeta.TableUUID()))
 	}
 	if maxMillis := time.Now().Add(maxClockLead).UnixMilli(); newMeta.LastUpdatedMillis() > maxMillis && (oldMeta == nil || newMeta.LastUpdatedMillis() > oldMeta.LastUpdatedMillis()) {
@@ -52,10 +52,10 @@ func (p *icebergStep) checkChange(ctx context.Context, oldMeta, newMeta table.Me
 			return err
 		}
 	}
-	if err := checkProperties(oldMeta, newMeta, p.ch.Registered); err != nil {
+	if err := checkProperties(oldMeta, newMeta, p.change.Registered); err != nil {
 		return err
 	}
-	if p.ch.Registered {
+	if p.change.Registered {
 		if err := checkRegistered(newMeta); err != nil {
 			return invalid("cannot register the metadata: %w", err)
 		}
@@ -253,7 +253,7 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 		return err
 	}
 	others := slices.DeleteFunc(files, func(f *series.File) bool { return addedPaths[f.Data().FilePath()] })
-	return order.Refuse(ctx, others, added)
+	return order.RejectDuplicates(ctx, others, added)
 }
 
 // checkBatches checks the rows of new files. For rules about the whole table, it reads the other rows from the

@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestSameIDTwoTails puts one id through two Stores before either folds. After both folds the
-// rows count once, and no fold fails because of the id.
+// TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds. After both folds, the
+// rows count once, and no fold fails because of the ID.
 func TestSameIDTwoTails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -74,7 +74,7 @@ func TestSameIDTwiceInTxn(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// TestLateAppend delays an append of unknown outcome until after its retry with the same id: its
+// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID: its
 // rows count once.
 func TestLateAppend(t *testing.T) {
 	t.Parallel()
@@ -82,18 +82,18 @@ func TestLateAppend(t *testing.T) {
 	dir, o := t.TempDir(), &Options{Tail: tail, FoldAge: -1}
 	s := mustOpen(t, dir, o)
 	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
-	tail.late = true
+	tail.holdNext = true
 	put := func() error {
 		_, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
 		return err
 	}
 	if err := put(); err == nil {
-		t.Fatal("it was acknowledged")
+		t.Fatal("the delayed put succeeded, want ErrUnknownOutcome")
 	}
 	if err := put(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tail.memTail.Append(t.Context(), tail.waits...); err != nil {
+	if err := tail.memTail.Append(t.Context(), tail.heldBack...); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -107,15 +107,16 @@ func TestLateAppend(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
+// lateTail holds back the entries of the next Append if late is set.
 type lateTail struct {
 	*memTail
-	late  bool
-	waits []partd.Entry
+	holdNext bool
+	heldBack []partd.Entry
 }
 
 func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
-	if l.late {
-		l.late, l.waits = false, entries
+	if l.holdNext {
+		l.holdNext, l.heldBack = false, entries
 		return partd.ErrUnknownOutcome
 	}
 	return l.memTail.Append(ctx, entries...)
@@ -133,7 +134,7 @@ func TestForeignRename(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustPut(t, b, "a", PutAppend, 1)
-		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		execInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if seen {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
 				t.Fatal(ok, err)
@@ -158,8 +159,8 @@ func TestForeignRename(t *testing.T) {
 	}
 }
 
-// foreign runs a statement on the catalog, as another program would.
-func foreign(t *testing.T, dir, q string, args ...any) {
+// execInCatalog runs an SQL statement on the catalog, like another program.
+func execInCatalog(t *testing.T, dir, q string, args ...any) {
 	t.Helper()
 	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
 	if err != nil {
@@ -171,7 +172,7 @@ func foreign(t *testing.T, dir, q string, args ...any) {
 	}
 }
 
-// TestDeleteAndPutInTxn deletes a table and creates it anew in one commit: its old rows must not
+// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not
 // stay in the tail.
 func TestDeleteAndPutInTxn(t *testing.T) {
 	t.Parallel()
@@ -189,18 +190,18 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.values) != 1 { // the key that says which catalog the tail belongs to
-		t.Fatalf("the tail has %d keys", len(tail.values))
+	if len(tail.values) != 1 { // the key that identifies the tail's catalog
+		t.Fatalf("the tail has %d keys, want 1", len(tail.values))
 	}
 }
 
-// TestExpireDuringExpire runs Expire while another Expire is about to commit: the files that the
-// other one wrote must stay.
+// TestExpireDuringExpire runs Expire while another Expire is about to commit: the new files of the
+// pending commit must stay.
 func TestExpireDuringExpire(t *testing.T) {
 	t.Parallel()
 	var s *Store
 	armed := false
-	h := hooks{fs: vfs.OS{}, committing: func(done bool) {
+	h := hooks{fs: vfs.OS{}, onCommit: func(done bool) {
 		if armed && !done {
 			armed = false
 			if _, err := s.Expire(t.Context(), &MaintainOptions{Buckets: Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
@@ -225,8 +226,8 @@ func TestExpireDuringExpire(t *testing.T) {
 	wantRows(t, mustOpen(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
-// TestForeignSchema has another program rename a column and drop one while rows are in the tail:
-// the rows follow the columns' ids, like rows in files.
+// TestForeignSchema changes columns like another program while rows are in the tail: it renames one and drops one.
+// Like rows in files, the rows are matched to the new columns by column ID.
 func TestForeignSchema(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -276,7 +277,7 @@ func TestForeignSchema(t *testing.T) {
 func TestSharedSchema(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
-	var kept []*arrow.Schema
+	var schemas []*arrow.Schema
 	for _, name := range []string{"a", "b"} {
 		mustPut(t, s.Bucket(""), name, PutAppend, 1)
 		mustPut(t, s.Bucket(""), name, PutAppend, 2)
@@ -288,14 +289,14 @@ func TestSharedSchema(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept = append(kept, v.def.Stored)
+		schemas = append(schemas, v.def.Stored)
 	}
-	if kept[0] != kept[1] {
-		t.Fatal("each table has a schema of its own")
+	if schemas[0] != schemas[1] {
+		t.Fatal("the tables have separate schemas in memory, want a shared one")
 	}
 }
 
-// racedTail makes another process claim the tail at the same time.
+// racedTail simulates another process that claims the tail between a listing and the next write.
 type racedTail struct {
 	*memTail
 	other string
@@ -307,18 +308,18 @@ func (r *racedTail) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return all
 }
 
-// TestTailIdentity opens a new tail in two processes at once. They must agree on the tail's id:
-// the lock that keeps one of them out uses it, and later the record of folded rows.
+// TestTailIdentity simulates two processes that open a new tail concurrently. They must agree on the tail's ID,
+// because the lock that excludes one of them and the record of folded rows both use the ID.
 func TestTailIdentity(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{NoTail: true})
 	first := uuid.NewString()
 	tail := &racedTail{&memTail{values: map[string][]byte{}, around: func() {}}, s.cat.ID() + " " + first}
-	for range 2 { // the second time the tail exists
+	for range 2 { // in the second round, the tail exists
 		s := mustOpen(t, dir, &Options{Tail: tail})
 		if s.tail.ID() != first {
-			t.Fatalf("the tail has the id %q, want %q", s.tail.ID(), first)
+			t.Fatalf("the tail's ID is %q, want %q", s.tail.ID(), first)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -326,15 +327,15 @@ func TestTailIdentity(t *testing.T) {
 	}
 }
 
-// TestDirectoryRemoved has a Sweep of another process remove an empty directory just before a
+// TestDirectoryRemoved simulates another process whose Expire removes an empty directory just before a
 // put creates a file in it.
 func TestDirectoryRemoved(t *testing.T) {
 	t.Parallel()
-	left := 2
+	remaining := 2
 	h := hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
-		if op == vfstest.OpOpen && left > 0 && strings.HasSuffix(name, ".parquet") {
-			left--
-			os.Remove(filepath.Dir(name)) //nolint:errcheck // the first time there is none
+		if op == vfstest.OpOpen && remaining > 0 && strings.HasSuffix(name, ".parquet") {
+			remaining--
+			os.Remove(filepath.Dir(name)) //nolint:errcheck // the directory may not exist yet
 		}
 		return nil
 	})}

@@ -28,8 +28,8 @@ func columnTypes(t *testing.T, path string) string {
 	return strings.Join(all, ", ")
 }
 
-// Iceberg maps int and long to integers without annotations: Spark does not read an annotated int
-// column that became a long. Compact rewrites the files that have annotations, once.
+// TestPlainIntegers checks that integer columns in Parquet files have no annotations, because Spark cannot read an
+// annotated int column that was widened to a long. Compact rewrites files with annotations, but only once.
 func TestPlainIntegers(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{
 		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
@@ -46,7 +46,7 @@ func TestPlainIntegers(t *testing.T) {
 	} {
 		for kind, settings := range map[string]*Settings{"arrival": nil, "ordered": {Time: "at"}} {
 			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
-				b := direct(t)
+				b := bucketWithoutTail(t)
 				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
 				if err != nil {
 					t.Fatal(err)
@@ -54,20 +54,20 @@ func TestPlainIntegers(t *testing.T) {
 				if _, err := b.Put(t.Context(), "t", oneBatch(batch), PutAppend, &PutOptions{Settings: settings}); err != nil {
 					t.Fatal(err)
 				}
-				read := got(t, b, "t", nil)
+				read := scanJSON(t, b, "t", nil)
 				check := func() {
 					t.Helper()
 					if types := columnTypes(t, filesOf(t, b, "t")[0]); types != want {
-						t.Errorf("the columns are %s, want %s", types, want)
+						t.Errorf("the file's column types are %s, want %s", types, want)
 					}
-					if now := got(t, b, "t", nil); now != read {
-						t.Errorf("the rows are %s, want %s", now, read)
+					if now := scanJSON(t, b, "t", nil); now != read {
+						t.Errorf("the rows are %s, want the rows before the compaction, %s", now, read)
 					}
 				}
 				check()
-				asBefore(t, strings.TrimPrefix(filesOf(t, b, "t")[0], "file://"))
+				rewriteWithOldEncodings(t, strings.TrimPrefix(filesOf(t, b, "t")[0], "file://"))
 				if types := columnTypes(t, filesOf(t, b, "t")[0]); types == want {
-					t.Error("a former file has no annotations:", types)
+					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
 				}
 				for _, before := range []int{1, 0} {
 					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != before || r.FilesAfter != before {

@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// The tail's deduplicated rows are cached until the tail changes. A range scan selects its rows
-// from them, under every rule for duplicates, with and without a filter.
-func TestKeepsTail(t *testing.T) {
+// TestCachedTail checks that the tail's deduplicated rows are cached until the tail changes, and that range scans
+// return the right rows from the cache under every rule for duplicates, with and without a filter.
+func TestCachedTail(t *testing.T) {
 	const n = 12_000
 	for _, rule := range []OnDuplicate{KeepAll, KeepFirst, KeepLast} {
 		s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -39,7 +39,7 @@ func TestKeepsTail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept := func() bool {
+		isCached := func() bool {
 			v, err := tab.dedupedView(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -47,11 +47,11 @@ func TestKeepsTail(t *testing.T) {
 			take.Release(v.rows)
 			return v.tail.Deduped
 		}
-		if kept() || !kept() {
-			t.Error(rule, "the tail is made ready again")
+		if isCached() || !isCached() {
+			t.Errorf("%s: the deduplicated tail is not cached", rule)
 		}
-		if put(1); kept() || !kept() {
-			t.Error(rule, "the tail is not the one after a put")
+		if put(1); isCached() || !isCached() {
+			t.Errorf("%s: the cache was not replaced after a put", rule)
 		}
 		whole, err := ticksFrom(tab.Scan(t.Context(), nil))
 		if err != nil {
@@ -71,15 +71,15 @@ func TestKeepsTail(t *testing.T) {
 			got, err := ticksFrom(tab.Scan(t.Context(), o))
 			want := slices.DeleteFunc(slices.Clone(whole), func(k tick) bool { return k.ts < from || k.ts >= to || o.Filter != nil && k.v <= 90 })
 			if err != nil || !slices.Equal(got, want) {
-				t.Fatalf("%s: from %d to %d are %d rows, want %d: %v", rule, from, to, len(got), len(want), err)
+				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, from, to, len(got), len(want), err)
 			}
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		again, err := ticksFrom(tab.Scan(t.Context(), nil))
-		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(again, whole) {
-			t.Errorf("%s: the tail takes %d bytes once it is folded: %v", rule, used, err)
+		folded, err := ticksFrom(tab.Scan(t.Context(), nil))
+		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, whole) {
+			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0, or the rows changed; error: %v", rule, used, err)
 		}
 	}
 }

@@ -17,8 +17,8 @@ import (
 
 const killEnv = "PARTD_TABLES_KILL_DIR"
 
-// killChild runs operations on a directory until it is killed. It reads each one from its input,
-// and prints a line when it is done.
+// killChild runs operations on a directory until it is killed. It reads each operation from standard input,
+// and prints a line after it.
 func killChild(dir string) error {
 	ctx := context.Background()
 	s, err := Open(ctx, dir, &Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
@@ -40,7 +40,7 @@ func killChild(dir string) error {
 			if op == "replace" {
 				mode = PutReplace
 			}
-			_, err = b.Put(ctx, name, rowsOf(from(first, count)...), mode, nil)
+			_, err = b.Put(ctx, name, rowsOf(sequence(first, count)...), mode, nil)
 		case "fold":
 			_, err = s.Fold(ctx, nil)
 		case "compact":
@@ -70,8 +70,8 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if text := os.Getenv(besideEnv); text != "" {
-		if err := besideChild(text); err != nil {
+	if text := os.Getenv(readWriteEnv); text != "" {
+		if err := readWriteChild(text); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -86,8 +86,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets their
-// number.
+// TestKill kills processes on one directory with kill -9 at random times; PARTD_KILLS sets how
+// many.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -95,7 +95,7 @@ func TestKill(t *testing.T) {
 	last := rowsByTable{}
 	next := int64(0)
 	for round := range rounds(t, "PARTD_KILLS", 3) {
-		flight, err := killRound(t, dir, rnd, last, &next)
+		inFlight, err := killRound(t, dir, rnd, last, &next)
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -113,8 +113,8 @@ func TestKill(t *testing.T) {
 				got[name] = rows
 			}
 		}
-		if !got.equal(last) && !got.equal(flight) {
-			t.Fatalf("round %d: there is %v, want %v or %v", round, got, last, flight)
+		if !got.equal(last) && !got.equal(inFlight) {
+			t.Fatalf("round %d: the tables are %v, want %v or %v", round, got, last, inFlight)
 		}
 		last = got
 		if err := s.Close(); err != nil {
@@ -124,8 +124,8 @@ func TestKill(t *testing.T) {
 }
 
 // killRound starts a process, lets it work for a while and kills it. It updates last with each
-// acknowledged operation, and returns the rows as they would be after the operation in flight.
-func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next *int64) (flight rowsByTable, err error) {
+// acknowledged operation, and returns the rows that the operation in flight would result in.
+func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next *int64) (inFlight rowsByTable, err error) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), killEnv+"="+dir)
 	var stderr strings.Builder
@@ -143,7 +143,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
-		return nil, fmt.Errorf("it did not start: %w: %s", cmd.Wait(), stderr.String())
+		return nil, fmt.Errorf("the child process did not start: %w: %s", cmd.Wait(), stderr.String())
 	}
 	timer := time.AfterFunc(time.Duration(rnd.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 	defer timer.Stop()
@@ -154,22 +154,22 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 		if rnd.IntN(6) == 0 {
 			count = 150 // too many for the tail
 		}
-		flight = rowsByTable{}
+		inFlight = rowsByTable{}
 		for k, v := range last {
-			flight[k] = v
+			inFlight[k] = v
 		}
 		switch op {
 		case "append":
-			flight[name] = append(slices.Clone(last[name]), from(*next, count)...)
+			inFlight[name] = append(slices.Clone(last[name]), sequence(*next, count)...)
 		case "replace":
-			flight[name] = from(*next, count)
+			inFlight[name] = sequence(*next, count)
 		}
 		first := *next
 		*next += count
 		if _, err := fmt.Fprintln(in, op, name, first, count); err != nil || !lines.Scan() {
 			break
 		}
-		for k, v := range flight {
+		for k, v := range inFlight {
 			last[k] = v
 		}
 	}
@@ -177,5 +177,5 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, last rowsByTable, next 
 	if stderr.Len() > 0 {
 		return nil, errors.New(stderr.String())
 	}
-	return flight, nil
+	return inFlight, nil
 }

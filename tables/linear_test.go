@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// BenchmarkCorrect corrects tables with increasing numbers of rows, and one with a thousand
+// BenchmarkCorrect corrects tables of increasing size, and a table with a thousand
 // files.
 func BenchmarkCorrect(b *testing.B) {
 	for _, rows := range []int{1_000, 100_000, 1_000_000} {
@@ -20,7 +20,7 @@ func BenchmarkCorrect(b *testing.B) {
 
 func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step time.Duration) {
 	ctx := b.Context()
-	made := func(b *testing.B) *Bucket {
+	newTable := func(b *testing.B) *Bucket {
 		dir, err := os.MkdirTemp("", "")
 		if err != nil {
 			b.Fatal(err)
@@ -28,7 +28,7 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 		b.Cleanup(func() { _ = os.RemoveAll(dir) })
 		bucket := mustOpen(b, dir, &Options{NoTail: true}).Bucket("")
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: by}}
-		if _, err := bucket.Put(ctx, "t", evenly(rows, step), PutAppend, o); err != nil {
+		if _, err := bucket.Put(ctx, "t", evenlySpaced(rows, step), PutAppend, o); err != nil {
 			b.Fatal(err)
 		}
 		return bucket
@@ -47,14 +47,14 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 			return t.DeleteRows(ctx, "t", cond)
 		}},
 		{"range", func(t *Bucket) (RewriteResult, error) {
-			return t.ReplaceRange(ctx, "t", from, to, evenly(0, step), nil)
+			return t.ReplaceRange(ctx, "t", from, to, evenlySpaced(0, step), nil)
 		}},
-		{"upsert", func(t *Bucket) (RewriteResult, error) { return t.Upsert(ctx, "t", evenly(rows/100, step), nil) }},
+		{"upsert", func(t *Bucket) (RewriteResult, error) { return t.Upsert(ctx, "t", evenlySpaced(rows/100, step), nil) }},
 	} {
 		b.Run(name+"/"+c.name, func(b *testing.B) {
 			for b.Loop() {
 				b.StopTimer()
-				t := made(b)
+				t := newTable(b)
 				b.StartTimer()
 				done, err := c.do(t)
 				if err != nil || done.Deleted == 0 {
@@ -65,7 +65,7 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 		})
 	}
 	b.Run(name+"/plan", func(b *testing.B) {
-		t := made(b)
+		t := newTable(b)
 		table, err := t.Table(ctx, "t")
 		if err != nil {
 			b.Fatal(err)

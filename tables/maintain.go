@@ -127,12 +127,12 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	g.SetLimit(maintainWorkers)
 	for i, n := range tables {
 		g.Go(func() error {
-			e, done, err := s.use(n)
+			e, release, err := s.acquire(n)
 			if err != nil {
 				return &OpError{Op: op, Dir: s.dir, Err: err}
 			}
-			defer done()
-			ctx, end := gctx, ignore
+			defer release()
+			ctx, end := gctx, ignoreOutcome
 			if op != "fold" { // commit reports folds itself
 				ctx, end = s.begin(gctx, op, bucketOf(n.Namespace), n.Name)
 			}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestManyTables opens, lists, finds and snapshots many tables. With -v it logs the times.
+// TestManyTables opens, lists, finds and snapshots many tables. It logs how long each operation takes.
 func TestManyTables(t *testing.T) {
 	n := rounds(t, "PARTD_MANY_TABLES", 300)
 	dir := t.TempDir()
@@ -18,52 +18,52 @@ func TestManyTables(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	timed := func(what string, f func()) {
+	logTime := func(what string, f func()) {
 		t.Helper()
 		start := time.Now()
 		f()
 		t.Logf("%s: %v", what, time.Since(start).Round(10*time.Microsecond))
 	}
-	timed("snapshot that folds a row of each table", func() { mustSnapshot(t, b, "") })
+	logTime("snapshot that folds a row of each table", func() { mustSnapshot(t, b, "") })
 	for range 3 {
-		timed("snapshot", func() { mustSnapshot(t, b, "") })
+		logTime("snapshot", func() { mustSnapshot(t, b, "") })
 	}
-	mustDo(t, s.Close())
+	mustSucceed(t, s.Close())
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	timed("open", func() { s = mustOpen(t, dir, &Options{FoldAge: -1}) })
+	logTime("open", func() { s = mustOpen(t, dir, &Options{FoldAge: -1}) })
 	b = s.Bucket("b")
 	count := func(f *Filter) (found int) {
 		for _, err := range b.Tables(t.Context(), f) {
-			mustDo(t, err)
+			mustSucceed(t, err)
 			found++
 		}
 		return found
 	}
-	want := func(got, n int) {
+	wantCount := func(got, n int) {
 		t.Helper()
 		if got != n {
-			t.Errorf("%d tables, want %d", got, n)
+			t.Errorf("found %d tables, want %d", got, n)
 		}
 	}
 	for range 3 {
-		timed("find one", func() { want(count(&Filter{Metadata: Metadata{"i": n / 2}}), 1) })
-		timed("find a 100th", func() { want(count(&Filter{Metadata: Metadata{"group": 7}}), n/100) })
+		logTime("find one table", func() { wantCount(count(&Filter{Metadata: Metadata{"i": n / 2}}), 1) })
+		logTime("find 1% of the tables", func() { wantCount(count(&Filter{Metadata: Metadata{"group": 7}}), n/100) })
 	}
-	timed("list", func() { want(count(nil), n) })
+	logTime("list", func() { wantCount(count(nil), n) })
 	all, err := b.Snapshots(t.Context())
 	if err != nil || len(all) != 4 || all[0].Tables != n {
 		t.Fatal(all, err)
 	}
-	timed("list a snapshot", func() { want(count(&Filter{Snapshot: all[0].Name}), n) })
+	logTime("list a snapshot", func() { wantCount(count(&Filter{Snapshot: all[0].Name}), n) })
 	mustPut(t, b, "table 00007", PutAppend, 2)
-	mustDo(t, b.Delete(t.Context(), "table 00009"))
-	timed("restore, with two tables changed", func() { mustDo(t, b.Restore(t.Context(), all[0].Name)) })
+	mustSucceed(t, b.Delete(t.Context(), "table 00009"))
+	logTime("restore, with two tables changed", func() { mustSucceed(t, b.Restore(t.Context(), all[0].Name)) })
 	wantRows(t, b, "table 00007", 1)
 	wantRows(t, b, "table 00009", 1)
-	want(count(nil), n)
-	timed("delete the snapshots", func() { mustDo(t, b.DeleteSnapshots(t.Context())) })
+	wantCount(count(nil), n)
+	logTime("delete the snapshots", func() { mustSucceed(t, b.DeleteSnapshots(t.Context())) })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	t.Logf("memory held: %d KiB", (int64(after.HeapAlloc)-int64(before.HeapAlloc))>>10)

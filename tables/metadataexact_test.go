@@ -19,22 +19,22 @@ func TestMetadataExact(t *testing.T) {
 		want[fmt.Sprint(i)] = json.Number(n)
 	}
 	for _, name := range []string{"", "a"} {
-		mustDo(t, b.ChangeMetadata(t.Context(), name, MetadataChange{Set: want}))
+		mustSucceed(t, b.ChangeMetadata(t.Context(), name, MetadataChange{Set: want}))
 	}
-	of, err := b.Metadata(t.Context())
-	if err != nil || fmt.Sprint(of) != fmt.Sprint(want) {
-		t.Errorf("%v, want %v: %v", of, want, err)
+	bucketMetadata, err := b.Metadata(t.Context())
+	if err != nil || fmt.Sprint(bucketMetadata) != fmt.Sprint(want) {
+		t.Errorf("bucket metadata = %v, want %v; error: %v", bucketMetadata, want, err)
 	}
 	tab, err := b.Table(t.Context(), "a")
-	mustDo(t, err)
+	mustSucceed(t, err)
 	info, err := tab.Info(t.Context())
 	delete(info.Metadata, UpdatedKey)
 	if err != nil || fmt.Sprint(info.Metadata) != fmt.Sprint(want) {
-		t.Errorf("%v, want %v: %v", info.Metadata, want, err)
+		t.Errorf("table metadata = %v, want %v; error: %v", info.Metadata, want, err)
 	}
 	for _, c := range []struct {
 		key, number string
-		found       int
+		count       int
 	}{
 		{"0", "3.14159265358979323846", 1},
 		{"0", "3.141592653589793", 0},
@@ -53,45 +53,45 @@ func TestMetadataExact(t *testing.T) {
 	} {
 		n := 0
 		for _, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{c.key: json.Number(c.number)}}) {
-			mustDo(t, err)
+			mustSucceed(t, err)
 			n++
 		}
-		if n != c.found {
-			t.Errorf("%s=%s finds %d", c.key, c.number, n)
+		if n != c.count {
+			t.Errorf("listing with metadata %s=%s found %d tables, want %d", c.key, c.number, n, c.count)
 		}
 	}
 	many := Metadata{}
 	for i := range 1000 {
 		many[fmt.Sprint("key ", i)] = i
 	}
-	mustDo(t, b.SetMetadata(t.Context(), "a", many))
+	mustSucceed(t, b.SetMetadata(t.Context(), "a", many))
 	n := 0
 	for _, err := range b.Tables(t.Context(), &Filter{Metadata: many}) {
-		mustDo(t, err)
+		mustSucceed(t, err)
 		n++
 	}
 	if n != 1 {
-		t.Error("many keys find", n)
+		t.Errorf("listing with 1000 metadata keys found %d tables, want 1", n)
 	}
 	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": "\xff"}); err == nil {
-		t.Error("no error for invalid UTF-8")
+		t.Error("SetMetadata with invalid UTF-8 succeeded, want an error")
 	}
 	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
 	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deep)}); err != nil {
 		t.Error(err)
 	}
-	mustDo(t, s.Close())
+	mustSucceed(t, s.Close())
 	b = mustOpen(t, dir, nil).Bucket("b")
 	wantRows(t, b, "a", 1)
 	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
 	if err := b.SetMetadata(t.Context(), "a", Metadata{"k": json.RawMessage(deeper)}); err == nil {
-		t.Error("no error for many levels")
+		t.Error("SetMetadata with too many levels succeeded, want an error")
 	}
 	wantRows(t, b, "a", 1)
 	mustPut(t, b, "a", PutAppend, 2)
 	_, err = b.s.Fold(t.Context(), nil)
-	mustDo(t, err)
+	mustSucceed(t, err)
 	for _, err := range b.Tables(t.Context(), nil) {
-		mustDo(t, err)
+		mustSucceed(t, err)
 	}
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/compute"
 )
 
-// negated returns a migration that replaces column n by minus, its negative, and drops s.
+// negated returns a migration that replaces column n by a column minus with the negated values, and drops s.
+// It counts its calls.
 func negated(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "minus", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	return func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -44,7 +45,7 @@ func TestMigrate(t *testing.T) {
 	calls = 0
 	for _, version := range []int{1, 2} {
 		if done, err := b.Migrate(t.Context(), "t", version, negated(&calls)); done || calls > 0 || err != nil {
-			t.Error("it ran again:", done, calls, err)
+			t.Errorf("Migrate to version %d, which is not newer, = %v, %v, with %d calls; want nothing done", version, done, err, calls)
 		}
 	}
 	table, err := b.Table(t.Context(), "t")
@@ -72,9 +73,9 @@ func TestMigrate(t *testing.T) {
 	wantText(t, b, "empty", "minus int64")
 }
 
-// TestChangesWhileAppending changes a table's columns while rows are appended to the tail: no
-// row is lost, counts twice, or ends up in another column.
-func TestChangesWhileAppending(t *testing.T) {
+// TestEvolveDuringAppends changes a table's columns while rows are appended to the tail: no
+// row is lost or duplicated, and no value ends up in another column.
+func TestEvolveDuringAppends(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("")
 	mustPut(t, b, "t", PutAppend, 0)
@@ -91,7 +92,7 @@ func TestChangesWhileAppending(t *testing.T) {
 			_, err := b.Put(t.Context(), "t", rowsOf(rows), PutAppend, nil)
 			if err == nil {
 				rows++
-			} else if !errors.As(err, new(*SchemaError)) { // while s has another name
+			} else if !errors.As(err, new(*SchemaError)) { // column s currently has another name
 				t.Error(err)
 				return
 			}
@@ -115,29 +116,29 @@ func TestChangesWhileAppending(t *testing.T) {
 	}
 	close(stop)
 	put.Wait()
-	got := text(t, b, "t", nil)
+	got := tableText(t, b, "t", nil)
 	seen := map[string]int{}
 	for _, line := range strings.Split(got, " | ")[1:] {
 		n, _, _ := strings.Cut(line, ",")
 		seen[n]++
-		// A row put while s was another column had its text there, and that column was dropped.
+		// The text of a row put into the temporary column s was dropped with that column.
 		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
 			t.Fatal(line)
 		}
 	}
-	for n, times := range seen {
-		if times != 1 {
-			t.Errorf("row %s is there %d times", n, times)
+	for n, count := range seen {
+		if count != 1 {
+			t.Errorf("row %s occurs %d times, want 1", n, count)
 		}
 	}
 	if int64(len(seen)) != rows {
-		t.Errorf("%d rows, want %d", len(seen), rows)
+		t.Errorf("got %d rows, want %d", len(seen), rows)
 	}
 }
 
-// TestEvolveBesideAnotherTail changes columns while another Store's tail contains rows with the
+// TestEvolveWithAnotherTail changes columns while another Store's tail contains rows with the
 // old columns.
-func TestEvolveBesideAnotherTail(t *testing.T) {
+func TestEvolveWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
 	two := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -162,9 +163,9 @@ func TestEvolveBesideAnotherTail(t *testing.T) {
 	wantText(t, b, "t", want+" | 2,y,(null)")
 }
 
-// TestReplaceBesideAnotherTail replaces a table while another Store's tail contains rows of a
+// TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of a
 // column that the new table lacks.
-func TestReplaceBesideAnotherTail(t *testing.T) {
+func TestReplaceWithAnotherTail(t *testing.T) {
 	dir := t.TempDir()
 	one := mustOpen(t, dir, &Options{FoldAge: -1, NoTail: true})
 	two := mustOpen(t, dir, &Options{FoldAge: -1})

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// rounds returns the number of repetitions: n, unless the environment variable env sets it.
+// rounds returns how often to repeat a test: the value of the environment variable env, or n if it is unset.
 func rounds(t testing.TB, env string, n int) int {
 	if v := os.Getenv(env); v != "" {
 		var err error
@@ -35,22 +35,22 @@ type modelTable struct {
 
 // model applies random operations to a Store and to maps in memory.
 type model struct {
-	t      testing.TB
-	rnd    *rand.Rand
-	dir    string
-	opts   Options
-	s      *Store
-	next   int64
-	tables map[tableName]*modelTable
-	old    []string // ids used before
+	t       testing.TB
+	rnd     *rand.Rand
+	dir     string
+	opts    Options
+	s       *Store
+	next    int64
+	tables  map[tableName]*modelTable
+	usedIDs []string // ids used before
 }
 
 var modelNames = []tableName{
 	{Name: "a"}, {Name: "A"}, {Namespace: "default", Name: "a"}, {Namespace: "b", Name: "../../x"}, {Namespace: "b", Name: "BRK.B"}, {Namespace: "x/y", Name: " "},
 }
 
-func (m *model) rows(most int) []int64 {
-	ns := from(m.next, int64(m.rnd.IntN(most)))
+func (m *model) rows(maxCount int) []int64 {
+	ns := sequence(m.next, int64(m.rnd.IntN(maxCount)))
 	m.next += int64(len(ns))
 	return ns
 }
@@ -62,18 +62,18 @@ func (m *model) step(ctx context.Context) (string, error) {
 	switch k := m.rnd.IntN(24); {
 	case k < 11:
 		mode := []PutMode{PutAppend, PutAppend, PutAppend, PutAppend, PutReplace, PutError}[m.rnd.IntN(6)]
-		most := 5
+		maxRows := 5
 		if m.rnd.IntN(5) == 0 {
-			most = 400 // too many for the tail
+			maxRows = 400 // too many for the tail
 		}
 		o := &PutOptions{}
-		ns := m.rows(most)
+		ns := m.rows(maxRows)
 		if m.rnd.IntN(3) == 0 {
 			o.ID = fmt.Sprint("id", m.next, m.rnd.Int())
-			if len(m.old) > 0 && m.rnd.IntN(2) == 0 {
-				o.ID = m.old[m.rnd.IntN(len(m.old))]
+			if len(m.usedIDs) > 0 && m.rnd.IntN(2) == 0 {
+				o.ID = m.usedIDs[m.rnd.IntN(len(m.usedIDs))]
 			}
-			m.old = append(m.old, o.ID)
+			m.usedIDs = append(m.usedIDs, o.ID)
 		}
 		if m.rnd.IntN(3) == 0 {
 			o.Metadata = Metadata{"k": fmt.Sprint(m.next)}
@@ -101,7 +101,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 	case k == 16:
 		_, err := m.s.Expire(ctx, &MaintainOptions{Grace: -1, Keep: 1 + m.rnd.IntN(3)})
 		for _, mt := range m.tables {
-			clear(mt.versions) // other tests check which versions remain
+			clear(mt.versions) // the model does not know which versions remain; other tests check that
 		}
 		return "expire", err
 	case k == 17:
@@ -116,7 +116,7 @@ func (m *model) step(ctx context.Context) (string, error) {
 func expect(err error, fails bool, want error) error {
 	if fails {
 		if !errors.Is(err, want) {
-			return fmt.Errorf("want the error %v, got %v", want, err)
+			return fmt.Errorf("got error %v, want %v", err, want)
 		}
 		return nil
 	}
@@ -125,7 +125,7 @@ func expect(err error, fails bool, want error) error {
 
 func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *PutOptions, err error) error {
 	if mt != nil && o.ID != "" && mt.ids[o.ID] {
-		return err // a repeated id changes nothing
+		return err // a put with a repeated ID changes nothing
 	}
 	if mt != nil && mode == PutError {
 		return expect(err, true, ErrExists)
@@ -141,7 +141,7 @@ func (m *model) put(mt *modelTable, n tableName, ns []int64, mode PutMode, o *Pu
 		mt.rows, mt.meta = nil, o.Metadata
 	}
 	mt.rows = append(slices.Clone(mt.rows), ns...)
-	// An empty append does nothing, so its id is not recorded.
+	// An empty append does nothing, so its ID is not recorded.
 	if o.ID != "" && (len(ns) > 0 || mode != PutAppend) {
 		mt.ids[o.ID] = true
 	}
@@ -213,7 +213,7 @@ func (m *model) check(ctx context.Context) error {
 			return err
 		}
 		if ok != (mt != nil) {
-			return fmt.Errorf("table %v is there: %v", n, ok)
+			return fmt.Errorf("table %v exists: %v, want %v", n, ok, mt != nil)
 		}
 		if mt == nil {
 			continue
@@ -231,10 +231,10 @@ func (m *model) check(ctx context.Context) error {
 			return err
 		}
 		if info.Rows != int64(len(want)) || info.Updated.Location() != time.UTC {
-			return fmt.Errorf("table %v: %+v, want %d rows", n, info, len(want))
+			return fmt.Errorf("table %v: Info = %+v, want %d rows and a UTC time", n, info, len(want))
 		}
 		if updated := info.Metadata[UpdatedKey]; updated != icecat.UpdatedText(info.Updated) {
-			return fmt.Errorf("table %v: _updated is %q", n, updated)
+			return fmt.Errorf("table %v: _updated is %q, want %q", n, updated, icecat.UpdatedText(info.Updated))
 		}
 		delete(info.Metadata, UpdatedKey)
 		if !maps.Equal(info.Metadata, mt.meta) {
@@ -251,7 +251,7 @@ func (m *model) check(ctx context.Context) error {
 				return fmt.Errorf("table %v at version %d has rows %v, want %v: %v", n, v, got, rows, err)
 			}
 		}
-		// If the tail has no rows of the table, the current version is remembered.
+		// If the tail has no rows of the table, the current version contains all rows: remember it.
 		if vs, err := t.Versions(ctx); err != nil {
 			return err
 		} else if len(vs) > 0 && vs[len(vs)-1].Rows == info.Rows && vs[len(vs)-1].Current && !m.inTail(n) {
@@ -275,7 +275,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// runModel applies random operations to the store at a directory or URL.
+// runModel compares the store at a directory or URL with a model over random operations.
 func runModel(t *testing.T, dir string, o Options, seed uint64, steps int) {
 	t.Helper()
 	m := &model{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), dir: dir, tables: map[tableName]*modelTable{}, opts: o}

@@ -9,14 +9,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A put to a table that must exist does not create it, even if the table is deleted while the
-// rows arrive.
+// TestPutMustExist checks that a put with MustExist does not create the table, even if the table is deleted while
+// the rows arrive.
 func TestPutMustExist(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 10_000), nil)
 	batch := b.NewRecordBatch()
-	for name, fold := range map[string]int64{"of few rows": 0, "of many": 1 << 10} {
+	for name, fold := range map[string]int64{"few rows": 0, "many rows": 1 << 10} {
 		for _, mode := range []PutMode{PutAppend, PutReplace} {
 			s, err := Open(t.Context(), t.TempDir(), &Options{FoldBytes: fold})
 			if err != nil {
@@ -37,26 +37,26 @@ func TestPutMustExist(t *testing.T) {
 				}), mode, o)
 				return err
 			}
-			must := &PutOptions{MustExist: true}
-			if err := put(must, func() {}); !errors.Is(err, ErrNotFound) {
-				t.Error(name, mode, err)
+			mustExist := &PutOptions{MustExist: true}
+			if err := put(mustExist, func() {}); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%s, mode %d: put to a missing table: error = %v, want ErrNotFound", name, mode, err)
 			}
 			if err := put(nil, func() {}); err != nil {
 				t.Fatal(err)
 			}
-			if err := put(must, func() {}); err != nil {
-				t.Error(name, mode, err)
+			if err := put(mustExist, func() {}); err != nil {
+				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)
 			}
-			err = put(must, func() {
+			err = put(mustExist, func() {
 				if err := bucket.Delete(t.Context(), "t"); err != nil {
 					t.Error(err)
 				}
 			})
 			if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrConflict) {
-				t.Error(name, mode, "deleted meanwhile:", err)
+				t.Errorf("%s, mode %d: put of a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
 			}
 			if _, err := bucket.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
-				t.Error(name, mode, "it is there:", err)
+				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)

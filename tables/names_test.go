@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-func TestWrongModeIsAnArgument(t *testing.T) {
+func TestInvalidPutOptions(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	v := Version(1)
 	for _, c := range []struct {
@@ -22,13 +22,13 @@ func TestWrongModeIsAnArgument(t *testing.T) {
 	}{{7, nil}, {PutAppend, &PutOptions{Over: &v}}} {
 		_, err := b.Put(t.Context(), "t", rowsOf(1), c.mode, c.o)
 		if !errors.As(err, new(*ArgumentError)) {
-			t.Errorf("mode %d: %v", c.mode, err)
+			t.Errorf("Put with mode %d and options %+v: error = %v, want an ArgumentError", c.mode, c.o, err)
 		}
 	}
 }
 
-// TestBucketsAsJSON checks the forms that older servers accept: null, and a single bucket as a
-// string.
+// TestBucketsAsJSON checks the JSON encoding of Buckets, including the forms that older servers accept: null, and a
+// single bucket as a string.
 func TestBucketsAsJSON(t *testing.T) {
 	for _, c := range []struct {
 		buckets Buckets
@@ -36,15 +36,15 @@ func TestBucketsAsJSON(t *testing.T) {
 	}{{nil, `null`}, {Buckets{""}, `""`}, {Buckets{"NYSE"}, `"NYSE"`}, {Buckets{"NYSE", ""}, `["NYSE",""]`}} {
 		text, err := json.Marshal(c.buckets)
 		if err != nil || string(text) != c.text {
-			t.Errorf("%q is %s, %v", []string(c.buckets), text, err)
+			t.Errorf("Marshal(%q) = %s, %v, want %s", []string(c.buckets), text, err, c.text)
 		}
 		var o MaintainOptions
 		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
-			t.Errorf("%s is %q, %v", c.text, []string(o.Buckets), err)
+			t.Errorf("Unmarshal(%s) = %q, %v, want %q", c.text, []string(o.Buckets), err, []string(c.buckets))
 		}
 	}
 	if err := new(Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
-		t.Error("a number is taken")
+		t.Error("UnmarshalJSON of a number succeeded, want an error")
 	}
 }
 
@@ -58,7 +58,7 @@ func TestFoldOfSeveralBuckets(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if _, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
-		t.Error("a table of two buckets is folded")
+		t.Error("Fold of a table in two buckets succeeded, want an error")
 	}
 	r, err = s.Fold(t.Context(), nil)
 	if err != nil || r.Tables != 1 {
@@ -90,14 +90,14 @@ func TestColumnTypes(t *testing.T) {
 	}
 	for i, typ := range want {
 		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
-			t.Errorf("%v, want %s", f, typ)
+			t.Errorf("added column is %v, want type %s", f, typ)
 		}
 	}
 }
 
-// TestTimeColumnIsTold checks that the result names the time column of a range, in a table with
-// two columns of times.
-func TestTimeColumnIsTold(t *testing.T) {
+// TestReplaceRangeTimeColumn checks that the result of ReplaceRange names the time column, in a table with
+// two timestamp columns.
+func TestReplaceRangeTimeColumn(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "created", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},

@@ -9,11 +9,11 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// A store opens although it has tables made before column names were checked. Such tables are
-// refused with an error that names them, and can be deleted.
-func TestNamesOfBefore(t *testing.T) {
+// TestNamesFromEarlierVersions checks that a store with a table that was created before column names were checked can be
+// opened. Operations on the table fail with an error that names it, but it can be deleted.
+func TestNamesFromEarlierVersions(t *testing.T) {
 	t.Parallel()
-	for _, folded := range []bool{true, false} { // unless folded, the catalog has the metadata as well
+	for _, folded := range []bool{true, false} { // if not folded, the catalog also contains the metadata
 		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 		for i := range int64(2) {
 			for _, table := range []string{"old", "good"} {
@@ -25,18 +25,18 @@ func TestNamesOfBefore(t *testing.T) {
 				}
 			}
 		}
-		path := partsOf(t, s, "", "old")["metadata"][0]
+		path := tableFiles(t, s, "", "old")["metadata"][0]
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		var was []byte
+		var changed []byte
 		damage(t, path, func(b []byte) []byte {
-			was = bytes.ReplaceAll(b, []byte(`"name":"n"`), []byte(`"name":""`))
-			return was
+			changed = bytes.ReplaceAll(b, []byte(`"name":"n"`), []byte(`"name":""`))
+			return changed
 		})
-		hash := xxh3.Hash128(was).Bytes()
-		foreign(t, s.Dir(), `UPDATE partd_files SET size=?, xxh3=? WHERE path='file://' || ?`, len(was), hash[:], path)
-		foreign(t, s.Dir(), `UPDATE partd_light SET metadata=? WHERE location='file://' || ?`, was, path)
+		hash := xxh3.Hash128(changed).Bytes()
+		execInCatalog(t, s.Dir(), `UPDATE partd_files SET size=?, xxh3=? WHERE path='file://' || ?`, len(changed), hash[:], path)
+		execInCatalog(t, s.Dir(), `UPDATE partd_light SET metadata=? WHERE location='file://' || ?`, changed, path)
 		s = mustOpen(t, s.Dir(), &Options{FoldAge: -1})
 		b := s.Bucket("")
 		wantDamaged(t, b, "old")

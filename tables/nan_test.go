@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/datafile"
 )
 
-// TestNaNCounts checks the NaN counts in the manifests after each way of writing files. A column
-// with NaN has no bounds, even if only one row group has NaN.
+// TestNaNCounts checks the NaN counts in the manifests after each operation that writes files. A column
+// that contains NaN must have no bounds, even if only one row group contains NaN.
 func TestNaNCounts(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -55,7 +55,7 @@ func TestNaNCounts(t *testing.T) {
 		}
 		files, err := datafile.Files(t.Context(), cur)
 		if err != nil || len(files) != len(want) {
-			t.Fatalf("%s: %v, %d files, want %d", what, err, len(files), len(want))
+			t.Fatalf("%s: got %d files, want %d; error: %v", what, len(files), len(want), err)
 		}
 		id := func(name string) int {
 			f, ok := cur.Schema().FindFieldByName(name)
@@ -66,15 +66,15 @@ func TestNaNCounts(t *testing.T) {
 		}
 		for i, f := range files {
 			if got := f.NaNValueCounts(); !maps.Equal(got, map[int]int64{id("f"): want[i], id("g"): 0, id("s.f"): want[i]}) {
-				t.Errorf("%s: file %d: NaN are counted as %v, want %d", what, i, got, want[i])
+				t.Errorf("%s: file %d: NaN counts by field ID are %v, want %d for f and s.f, and 0 for g", what, i, got, want[i])
 			}
 			for _, name := range []string{"f", "g", "s.f", "n"} {
-				wanted := name != "s.f" && (want[i] == 0 || name != "f") // nested columns have counts but no bounds
-				if low, up := f.LowerBoundValues()[id(name)], f.UpperBoundValues()[id(name)]; (low != nil) != wanted || (up != nil) != wanted {
-					t.Errorf("%s: file %d: column %s has the bounds %x and %x", what, i, name, low, up)
+				wantBounds := name != "s.f" && (want[i] == 0 || name != "f") // nested columns have counts but no bounds
+				if low, up := f.LowerBoundValues()[id(name)], f.UpperBoundValues()[id(name)]; (low != nil) != wantBounds || (up != nil) != wantBounds {
+					t.Errorf("%s: file %d: column %s has bounds %x and %x, want bounds: %v", what, i, name, low, up, wantBounds)
 				}
 				if n, ok := f.NullValueCounts()[id(name)]; !ok || n != 0 {
-					t.Errorf("%s: file %d: column %s has %d nulls, %v", what, i, name, n, ok)
+					t.Errorf("%s: file %d: column %s has null count %d (present: %v), want 0", what, i, name, n, ok)
 				}
 			}
 		}

@@ -39,12 +39,12 @@ type Outcome struct {
 	Err      error         // nil on success
 }
 
-func ignore(Outcome) {}
+func ignoreOutcome(Outcome) {}
 
 // begin reports the start of an operation to the Observer, if any.
 func (s *Store) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
 	if s.opts.Observer == nil {
-		return ctx, ignore
+		return ctx, ignoreOutcome
 	}
 	start := time.Now()
 	ctx, report := s.opts.Observer.Begin(ctx, Operation{name, bucket, table})

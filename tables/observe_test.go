@@ -14,13 +14,13 @@ import (
 
 type observerKey struct{}
 
-// notes is an Observer that records operations and outcomes, without durations.
-type notes struct {
-	mu  sync.Mutex
-	all []string
+// recordingObserver is an Observer that records operations and outcomes, without durations.
+type recordingObserver struct {
+	mu         sync.Mutex
+	operations []string
 }
 
-func (n *notes) Begin(ctx context.Context, o Operation) (context.Context, func(Outcome)) {
+func (n *recordingObserver) Begin(ctx context.Context, o Operation) (context.Context, func(Outcome)) {
 	within, _ := ctx.Value(observerKey{}).(string)
 	ended := false
 	return context.WithValue(ctx, observerKey{}, o.Name), func(out Outcome) {
@@ -34,26 +34,26 @@ func (n *notes) Begin(ctx context.Context, o Operation) (context.Context, func(O
 			text += ", failed"
 		}
 		if out.Duration <= 0 || ended {
-			text = "a bad end of " + text
+			text = "repeated end, or no duration: " + text
 		}
 		ended = true
-		n.all = append(n.all, text)
+		n.operations = append(n.operations, text)
 	}
 }
 
-func (n *notes) want(t *testing.T, want ...string) {
+func (n *recordingObserver) want(t *testing.T, want ...string) {
 	t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !slices.Equal(n.all, want) {
-		t.Errorf("the Observer was told %q, want %q", n.all, want)
+	if !slices.Equal(n.operations, want) {
+		t.Errorf("Observer received %q, want %q", n.operations, want)
 	}
-	n.all = nil
+	n.operations = nil
 }
 
-// An Observer receives each operation once, with its outcome.
+// TestObserver checks that an Observer receives each operation once, with its outcome.
 func TestObserver(t *testing.T) {
-	ctx, n := t.Context(), &notes{}
+	ctx, n := t.Context(), &recordingObserver{}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, Observer: n})
 	b := s.Bucket("B")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
@@ -69,7 +69,7 @@ func TestObserver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := table.Scan(ctx, &ScanOptions{Columns: []string{"no"}}); err == nil {
-		t.Fatal("a column that there is not was read")
+		t.Fatal("Scan of a missing column succeeded, want an error")
 	}
 	n.want(t, `scan "B" "t" within "": 0 rows, failed`)
 	r, err := table.Scan(ctx, nil)
@@ -87,7 +87,7 @@ func TestObserver(t *testing.T) {
 	}
 	n.want(t, `fold "B" "t" within "rewrite": 3 rows`, `rewrite "B" "t" within "": 1 rows`)
 	if err := s.Update(ctx, func(*Txn) error { return context.Canceled }); err == nil {
-		t.Fatal("it did not fail")
+		t.Fatal("Update succeeded, want the error from its function")
 	}
 	n.want(t, `update "" "" within "": 0 rows, failed`)
 	if _, err := s.Compact(ctx, nil); err != nil {
@@ -95,30 +95,30 @@ func TestObserver(t *testing.T) {
 	}
 	n.want(t, `compact "B" "t" within "": 0 rows`)
 	if _, err := s.Query(ctx, "select 1", nil); err == nil {
-		t.Fatal("there is no engine")
+		t.Fatal("Query without an engine succeeded, want an error")
 	}
 	n.want(t)
 }
 
-// An Observer also receives folds in the background.
-func TestObserverOfBackground(t *testing.T) {
-	n := &notes{}
+// TestObserverOfBackgroundFolds checks that an Observer also receives background folds.
+func TestObserverOfBackgroundFolds(t *testing.T) {
+	n := &recordingObserver{}
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: 10 * time.Millisecond, Observer: n})
 	mustPut(t, s.Bucket(""), "t", PutAppend, 1)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		n.mu.Lock()
-		found := slices.Contains(n.all, `fold "" "t" within "": 1 rows`)
+		found := slices.Contains(n.operations, `fold "" "t" within "": 1 rows`)
 		n.mu.Unlock()
 		if found {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatal(n.all)
+			t.Fatal(n.operations)
 		}
 	}
 }
 
-// Without an Observer, observing allocates nothing.
+// TestNoObserver checks that operations allocate nothing for observation without an Observer.
 func TestNoObserver(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	ctx := t.Context()
@@ -126,6 +126,6 @@ func TestNoObserver(t *testing.T) {
 		_, end := s.begin(ctx, "put", "b", "t")
 		end(Outcome{})
 	}); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("begin and end without an Observer made %v allocations, want 0", n)
 	}
 }

@@ -90,7 +90,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 		return errors.Join(err, cache.Close())
 	}
 	files := bucketfs.New(b, cache, s.dir, url, cmp.Or(s.hooks.retryFor, time.Minute))
-	s.closes = append(s.closes, files.Close)
+	s.closers = append(s.closers, files.Close)
 	cat.FS, cat.Root = files, s.dir
 	return nil
 }
@@ -119,7 +119,7 @@ func (s *Store) openTail(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.closes = append(s.closes, l.Close)
+		s.closers = append(s.closers, l.Close)
 		tailStore = l
 	} else if _, ok := tailStore.(partd.Deleter); !ok {
 		return fmt.Errorf("the tail's store, of type %T, cannot delete keys: %w", tailStore, errors.ErrUnsupported)
@@ -164,7 +164,7 @@ func (s *Store) lock(path string) error {
 		return fmt.Errorf("the tail is %w by %s: close it there, set Options.ReadOnly, or give this Store its own tail", ErrInUse, vfs.Holder(s.hooks.fs, path))
 	}
 	_ = vfs.RecordHolder(s.hooks.fs, path) // best effort: used only in messages
-	s.closes = append(s.closes, func() error {
+	s.closers = append(s.closers, func() error {
 		_ = vfs.ClearHolder(s.hooks.fs, path)
 		return l.Unlock()
 	})

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A power loss during the creation of a Store must leave a tail that can be opened. So each
-// file's content is synced before the file gets its final name.
+// TestFirstOpenSynced checks that a power loss during the creation of a Store leaves a tail that can be opened:
+// each file's content must be synced before the file gets its final name.
 func TestFirstOpenSynced(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -40,7 +40,7 @@ func TestFirstOpenSynced(t *testing.T) {
 	_ = cmd.Wait()  // fails because the writer could not print
 	late.Stop()
 	if strings.Contains(stderr.String(), "ptrace") && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-		t.Skipf("strace may not trace here: %s", stderr.String())
+		t.Skipf("strace is not permitted to trace: %s", stderr.String())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +48,6 @@ func TestFirstOpenSynced(t *testing.T) {
 	named := regexp.MustCompile(`rename[^\n]*/tail/MANIFEST"`).FindStringIndex(string(text))
 	synced := regexp.MustCompile(`f(data)?sync\([^\n]*/tail/MANIFEST\.`).FindStringIndex(string(text))
 	if named == nil || synced == nil || synced[0] > named[0] {
-		t.Fatalf("the tail's first manifest got its name at %v, and was synced at %v:\n%s", named, synced, text)
+		t.Fatalf("the tail's first manifest was renamed at offset %v and synced at offset %v, want a sync before the rename:\n%s", named, synced, text)
 	}
 }

@@ -31,13 +31,13 @@ type seriesModel struct {
 	// The expected tables of each snapshot of the bucket.
 	snapshots map[string]map[string]*modelSeries
 	next      int64
-	left      atomic.Int64 // calls of the file system until the process is killed; negative: no kill
+	callsLeft atomic.Int64 // file system calls until the simulated kill; negative means no kill
 }
 
 var errKilled = errors.New("killed")
 
-// seriesStep is an operation of the model on a table. Add a step to seriesSteps for each new
-// ability of tables.
+// seriesStep is a kind of operation on a table. Add a step to seriesSteps for each new
+// operation on tables.
 type seriesStep struct {
 	name   string
 	weight int
@@ -58,8 +58,8 @@ var seriesSteps = []seriesStep{
 	{"old version", 1, (*seriesModel).checkVersions},
 }
 
-// killedSteps are the steps that a kill may interrupt.
-var killedSteps = []string{"put", "replace", "settings", "fold", "compact"}
+// killableSteps names the steps that a kill can interrupt.
+var killableSteps = []string{"put", "replace", "settings", "fold", "compact"}
 
 func init() { // not in the literal, because kill refers to seriesSteps
 	seriesSteps = append(seriesSteps, seriesStep{"kill", 1, (*seriesModel).kill})
@@ -88,16 +88,16 @@ func (m *seriesModel) put(ctx context.Context, name string) error {
 		span = 30000
 	}
 	if !m.exists(ctx, name) {
-		s.renamed, s.wide, s.schema, s.evolved = false, "", 0, 0
+		s.renamed, s.wType, s.schemaVersion, s.evolvedVersion = false, "", 0, 0
 	}
 	r, rows := s.reader(m.ticks(span), 1+m.rnd.IntN(100))
-	after, refused := s.put(s.rows, rows)
+	after, rejected := s.put(s.rows, rows)
 	_, err := m.s.Bucket("b").Put(ctx, name, r, PutAppend, &PutOptions{Settings: &s.settings})
 	var duplicates *DuplicateError
 	switch {
-	case refused != errors.As(err, &duplicates):
-		return fmt.Errorf("refused: %v, error: %w", refused, err)
-	case !refused && err != nil:
+	case rejected != errors.As(err, &duplicates):
+		return fmt.Errorf("got error %w, want a DuplicateError: %v", err, rejected)
+	case !rejected && err != nil:
 		return err
 	}
 	s.rows = after
@@ -115,18 +115,18 @@ func (m *seriesModel) randomSettings() Settings {
 func (m *seriesModel) replace(ctx context.Context, name string) error {
 	s := &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}}
 	rows := m.ticks(30000)
-	after, refused := s.put(nil, rows)
+	after, rejected := s.put(nil, rows)
 	_, err := m.s.Bucket("b").Put(ctx, name, ticksOf(rows, 50), PutReplace, &PutOptions{Settings: &s.settings})
-	if refused {
+	if rejected {
 		if !errors.As(err, new(*DuplicateError)) {
-			return fmt.Errorf("not refused: %w", err)
+			return fmt.Errorf("got error %w, want a DuplicateError", err)
 		}
 		return nil
 	}
 	if err == nil {
 		s.rows = after
-		was := m.tables[name]
-		s.versions, s.schema, s.made = was.versions, was.schema, was.made
+		old := m.tables[name]
+		s.versions, s.schemaVersion, s.incarnation = old.versions, old.schemaVersion, old.incarnation
 		m.tables[name] = s
 	}
 	return err
@@ -137,23 +137,23 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 	if !m.exists(ctx, name) {
 		return nil
 	}
-	was, is := s.settings, m.randomSettings()
-	if is.Keys != nil {
-		is.Keys = []string{s.key()}
+	oldSettings, newSettings := s.settings, m.randomSettings()
+	if newSettings.Keys != nil {
+		newSettings.Keys = []string{s.key()}
 	}
-	if was.Keys != nil { // with keys, the arrival order of rows with equal times is lost, so the keys stay
-		is.Keys = was.Keys
+	if oldSettings.Keys != nil { // with keys, the arrival order of rows with equal times is lost, so the keys stay
+		newSettings.Keys = oldSettings.Keys
 	}
-	s.settings = is
-	after, refused := s.put(nil, s.rows)
-	same := was.OnDuplicate == is.OnDuplicate && slices.Equal(was.Keys, is.Keys)
-	err := m.s.Bucket("b").SetSettings(ctx, name, is)
+	s.settings = newSettings
+	after, rejected := s.put(nil, s.rows)
+	same := oldSettings.OnDuplicate == newSettings.OnDuplicate && slices.Equal(oldSettings.Keys, newSettings.Keys)
+	err := m.s.Bucket("b").SetSettings(ctx, name, newSettings)
 	if err != nil {
-		s.settings = was
+		s.settings = oldSettings
 	}
-	if refused && !same {
+	if rejected && !same {
 		if !errors.As(err, new(*DuplicateError)) {
-			return fmt.Errorf("not refused: %w", err)
+			return fmt.Errorf("got error %w, want a DuplicateError", err)
 		}
 		return nil
 	}
@@ -165,7 +165,7 @@ func (m *seriesModel) settings(ctx context.Context, name string) error {
 
 func (m *seriesModel) exists(ctx context.Context, name string) bool {
 	_, err := m.s.Bucket("b").Table(ctx, name)
-	return !errors.Is(err, ErrNotFound) // an error caused by a kill does not mean that the table is missing
+	return !errors.Is(err, ErrNotFound) // other errors, such as from a kill, do not mean that the table is missing
 }
 
 func (m *seriesModel) expire(ctx context.Context, _ string) error {
@@ -177,13 +177,13 @@ func (m *seriesModel) expire(ctx context.Context, _ string) error {
 }
 
 func (m *seriesModel) open(ctx context.Context) (err error) {
-	m.left.Store(-1)
+	m.callsLeft.Store(-1)
 	fs := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, _ string) error {
-		if m.left.Load() < 0 || !op.Changes() {
+		if m.callsLeft.Load() < 0 || !op.Changes() {
 			return nil
 		}
-		for n := m.left.Load(); n > 0; n = m.left.Load() {
-			if m.left.CompareAndSwap(n, n-1) {
+		for n := m.callsLeft.Load(); n > 0; n = m.callsLeft.Load() {
+			if m.callsLeft.CompareAndSwap(n, n-1) {
 				return nil
 			}
 		}
@@ -194,14 +194,14 @@ func (m *seriesModel) open(ctx context.Context) (err error) {
 }
 
 func (m *seriesModel) reopen(ctx context.Context, _ string) error {
-	m.left.Store(-1)
+	m.callsLeft.Store(-1)
 	if err := m.s.Close(); err != nil {
 		return err
 	}
 	return m.open(ctx)
 }
 
-// kill runs a step while the file system stops at some moment, like a killed process. The step
+// kill runs a step during which the file system starts to fail, as if the process were killed. The step
 // must take effect completely or not at all.
 func (m *seriesModel) kill(ctx context.Context, name string) error {
 	before, snapshots := m.tables, maps.Clone(m.snapshots)
@@ -209,18 +209,18 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 	for n, s := range before {
 		m.tables[n] = s.clone()
 	}
-	steps := slices.DeleteFunc(slices.Clone(seriesSteps), func(s seriesStep) bool { return !slices.Contains(killedSteps, s.name) })
-	m.left.Store(m.rnd.Int64N(12))
-	do := steps[m.rnd.IntN(len(steps))]
-	err := do.do(m, ctx, name)
+	steps := slices.DeleteFunc(slices.Clone(seriesSteps), func(s seriesStep) bool { return !slices.Contains(killableSteps, s.name) })
+	m.callsLeft.Store(m.rnd.Int64N(12))
+	step := steps[m.rnd.IntN(len(steps))]
+	err := step.do(m, ctx, name)
 	if reopened := m.reopen(ctx, name); reopened != nil {
 		return reopened
 	}
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, errKilled) && !errors.Is(err, table.ErrWriterClosed) { // Iceberg's library hid the cause
-		return fmt.Errorf("%s: %w", do.name, err)
+	if !errors.Is(err, errKilled) && !errors.Is(err, table.ErrWriterClosed) { // Iceberg's library can hide the cause behind this error
+		return fmt.Errorf("%s: %w", step.name, err)
 	}
 	m.tables, m.snapshots = before, snapshots
 	return nil
@@ -241,7 +241,7 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 	s := m.tables[name]
 	got, err := m.scan(ctx, name, nil)
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("%s %+v has\n%v, want\n%v: %w", name, s.settings, got, want, err)
+		return fmt.Errorf("table %s with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
 	}
 	t, err := m.s.Bucket("b").Table(ctx, name)
 	if err != nil {
@@ -249,9 +249,9 @@ func (m *seriesModel) check(ctx context.Context, name string) error {
 	}
 	if i, err := t.Info(ctx); err == nil && !(&model{s: m.s}).inTail(tableName{Namespace: "b", Name: name}) {
 		if i.Rows != int64(len(got)) {
-			return fmt.Errorf("%s has %d rows, by its description %d", name, len(got), i.Rows)
+			return fmt.Errorf("%s has %d rows, but Info says %d", name, len(got), i.Rows)
 		}
-		if i.Version > s.evolved { // the version is new, and has the current columns
+		if i.Version > s.evolvedVersion { // the version is new, and has the current columns
 			s.versions[i.Version] = got
 		}
 	}
@@ -289,7 +289,7 @@ func (m *seriesModel) checkRange(ctx context.Context, name string) error {
 	}
 	got, err := m.scan(ctx, name, o)
 	if err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("%s %+v by %+v has\n%v, want\n%v: %w", name, s.settings, o, got, want, err)
+		return fmt.Errorf("table %s with settings %+v: Scan(%+v) =\n%v, want\n%v; error: %w", name, s.settings, o, got, want, err)
 	}
 	return nil
 }
@@ -311,12 +311,12 @@ func (m *seriesModel) checkEnds(ctx context.Context, name string) error {
 	}
 	got, err := m.scan(ctx, name, o)
 	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("%s %+v: the last %d are\n%v, want\n%v: %w", name, m.tables[name].settings, n, got, want, err)
+		return fmt.Errorf("table %s with settings %+v: the last %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
 	}
 	o = &ScanOptions{Limit: int64(n), Filter: o.Filter}
 	got, err = m.scan(ctx, name, o)
 	if want := all[:min(len(all), n)]; err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("%s %+v: the first %d are\n%v, want\n%v: %w", name, m.tables[name].settings, n, got, want, err)
+		return fmt.Errorf("table %s with settings %+v: the first %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
 	}
 	return nil
 }
@@ -328,18 +328,18 @@ func (m *seriesModel) checkVersions(ctx context.Context, name string) error {
 			return err
 		}
 		got, err := ticksFrom(t.Scan(ctx, nil))
-		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // the order may have changed since
+		less := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // a later change of settings may have changed the order
 		slices.SortFunc(got, less)
 		want = slices.SortedFunc(slices.Values(want), less)
 		if err != nil || !slices.Equal(got, want) {
-			return fmt.Errorf("%s at version %d has\n%v, want\n%v: %w", name, v, got, want, err)
+			return fmt.Errorf("table %s at version %d has rows\n%v, want\n%v; error: %w", name, v, got, want, err)
 		}
 	}
 	return nil
 }
 
 // TestSeriesModel compares tables that have a time column with lists in memory over
-// PARTD_SERIES_STEPS random operations.
+// random operations; PARTD_SERIES_STEPS sets how many.
 func TestSeriesModel(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

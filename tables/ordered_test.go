@@ -50,9 +50,9 @@ func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
 
 var _ io.ReaderAt = countingFile{}
 
-// TestReadsNoMore limits the bytes that scans of ranges, and of the first and last rows, read
-// from tables of many files.
-func TestReadsNoMore(t *testing.T) {
+// TestBytesReadByScans limits how many bytes scans of a range, or of the first or last rows, read
+// from tables with many files.
+func TestBytesReadByScans(t *testing.T) {
 	var read atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
 	if err != nil {
@@ -60,7 +60,7 @@ func TestReadsNoMore(t *testing.T) {
 	}
 	defer s.Close() //nolint:errcheck // nothing is lost
 	const files, each = 20, 5000
-	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "as put": nil} {
+	for name, settings := range map[string]*Settings{"series": {Time: "ts", OnDuplicate: KeepLast}, "unordered": nil} {
 		var last int64
 		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
 			rows := make([]tick, each)
@@ -97,7 +97,7 @@ func TestReadsNoMore(t *testing.T) {
 			"head": {func() (array.RecordReader, error) { return tbl.Head(t.Context(), 10) }, 10, 1},
 			"tail": {func() (array.RecordReader, error) { return tbl.Tail(t.Context(), 10) }, 10, 1},
 			"last": {func() (array.RecordReader, error) { return tbl.Last(t.Context()) }, 1, 1},
-			"last of some": {func() (array.RecordReader, error) {
+			"last with a filter": {func() (array.RecordReader, error) {
 				return tbl.Scan(t.Context(), &ScanOptions{Last: 10, Filter: after})
 			}, 10, 1},
 			"range": {func() (array.RecordReader, error) {
@@ -107,24 +107,24 @@ func TestReadsNoMore(t *testing.T) {
 			read.Store(0)
 			rows, err := ticksFrom(c.scan())
 			if err != nil || len(rows) != c.rows {
-				t.Fatalf("%s, %s: %d rows, want %d: %v", name, what, len(rows), c.rows, err)
+				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, what, len(rows), c.rows, err)
 			}
 			if end := rows[len(rows)-1].ts; end != last && c.files == 1 && what != "head" {
-				t.Errorf("%s, %s: the last row is %d, want %d", name, what, end, last)
+				t.Errorf("%s, %s: the last row has time %d, want %d", name, what, end, last)
 			}
-			least, most := c.files*file*6/10, c.files*file*14/10
+			minBytes, maxBytes := c.files*file*6/10, c.files*file*14/10
 			if settings == nil && (what == "tail" || what == "last") { // only some pages of a file
-				least, most = 1, file*6/10
+				minBytes, maxBytes = 1, file*6/10
 			}
-			if got := read.Load(); got < least || got > most {
-				t.Errorf("%s, %s: %d bytes read, a file has %d", name, what, got, file)
+			if got := read.Load(); got < minBytes || got > maxBytes {
+				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, what, got, minBytes, maxBytes, file)
 			}
 		}
 	}
 }
 
-// TestRowGroups checks that a read of the last rows of one large file skips the row groups
-// before them.
+// TestRowGroups checks that a read of the first or last rows of one large file skips the other row
+// groups.
 func TestRowGroups(t *testing.T) {
 	var read atomic.Int64
 	s, err := open(t.Context(), t.TempDir(), &Options{FoldAge: -1, NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &read}})
@@ -137,7 +137,7 @@ func TestRowGroups(t *testing.T) {
 	for i := range rows {
 		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
 	}
-	for name, settings := range map[string]*Settings{"series": {Time: "ts"}, "as put": nil} {
+	for name, settings := range map[string]*Settings{"series": {Time: "ts"}, "unordered": nil} {
 		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
@@ -158,11 +158,11 @@ func TestRowGroups(t *testing.T) {
 			read.Store(0)
 			got, err := ticksFrom(tbl.Scan(t.Context(), c.o))
 			if err != nil || !slices.Equal(got, c.want) {
-				t.Fatalf("%s, %s: got %v: %v", name, what, got, err)
+				t.Fatalf("%s, %s: got rows %v, want %v; error: %v", name, what, got, c.want, err)
 			}
-			t.Logf("%s, %s: %d of %d bytes in %d files", name, what, read.Load(), info.Bytes, info.Files)
+			t.Logf("%s, %s: read %d of %d bytes in %d files", name, what, read.Load(), info.Bytes, info.Files)
 			if read.Load() > info.Bytes*9/10 { // the file has two row groups
-				t.Errorf("%s, %s: %d of %d bytes were read", name, what, read.Load(), info.Bytes)
+				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, what, read.Load(), info.Bytes)
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 		if rule == RefuseDuplicate {
 			var duplicates *DuplicateError
 			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
-				t.Errorf("duplicates: %v", err)
+				t.Errorf("Put error = %v, want a DuplicateError with 10 of at least 100,000 rows", err)
 			}
 			continue
 		}
@@ -193,33 +193,33 @@ func TestLargeUnsortedPut(t *testing.T) {
 		}
 		want := map[int64]int64{}
 		for _, r := range rows {
-			if _, there := want[r.ts]; !there || rule != KeepFirst {
+			if _, exists := want[r.ts]; !exists || rule != KeepFirst {
 				want[r.ts] = r.v
 			}
 		}
 		got, err := (&seriesModel{s: s}).scan(t.Context(), name, nil)
 		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
-			t.Fatalf("%s: not in order: %v", rule, err)
+			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
 		}
 		if rule == KeepAll {
 			if len(got) != len(rows) {
-				t.Errorf("%d rows, want %d", len(got), len(rows))
+				t.Errorf("%s: got %d rows, want %d", rule, len(got), len(rows))
 			}
 			continue
 		}
 		if len(got) != len(want) {
-			t.Errorf("%s: %d rows, want %d", rule, len(got), len(want))
+			t.Errorf("%s: got %d rows, want %d", rule, len(got), len(want))
 		}
 		for _, r := range got {
 			if want[r.ts] != r.v {
-				t.Fatalf("%s: row %v, want %d", rule, r, want[r.ts])
+				t.Fatalf("%s: got row %v, want value %d", rule, r, want[r.ts])
 			}
 		}
 	}
 }
 
-// TestRefusesNulls checks that rows without a time or a key are refused.
-func TestRefusesNulls(t *testing.T) {
+// TestRejectsNulls checks that puts of rows without a time or a key are rejected.
+func TestRejectsNulls(t *testing.T) {
 	for _, noTail := range []bool{false, true} {
 		s := mustOpen(t, t.TempDir(), &Options{NoTail: noTail, FoldAge: -1})
 		b := s.Bucket("b")
@@ -236,11 +236,11 @@ func TestRefusesNulls(t *testing.T) {
 			"ts": `[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1},{"ts":null,"k":"a","v":1}]`,
 			"k":  `[{"ts":"2024-01-01 00:00:00Z","k":null,"v":1}]`,
 		}
-		for range 2 { // first the put would create the table, then the table exists
+		for range 2 { // in the first round, the table does not exist yet
 			for column, rows := range bad {
 				var schema *SchemaError
 				if err := put(rows); !errors.As(err, &schema) || schema.Column != column {
-					t.Errorf("a null in %s: %v", column, err)
+					t.Errorf("put of a null in column %s: error = %v, want a SchemaError", column, err)
 				}
 			}
 			if err := put(`[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1}]`); err != nil {
@@ -249,7 +249,7 @@ func TestRefusesNulls(t *testing.T) {
 		}
 		got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 2 {
-			t.Errorf("got %v: %v", got, err)
+			t.Errorf("got rows %v, want 2; error: %v", got, err)
 		}
 	}
 }
@@ -294,7 +294,7 @@ func TestTimeTypes(t *testing.T) {
 				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
 			} {
 				if got, err := readAll(t.Context(), tbl, o); err != nil || fmt.Sprint(got) != want {
-					t.Errorf("%v: got %v, want %s: %v", typ, got, want, err)
+					t.Errorf("time column of type %v: Scan(%+v) = %v, want %s; error: %v", typ, o, got, want, err)
 				}
 			}
 			if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -304,8 +304,8 @@ func TestTimeTypes(t *testing.T) {
 	}
 }
 
-// TestTwoWriters has two Stores, which stand for two processes, put rows with the same keys
-// under each rule.
+// TestTwoWriters puts rows with the same keys through two Stores, which simulate two processes, under each rule
+// for duplicates.
 func TestTwoWriters(t *testing.T) {
 	for _, rule := range []OnDuplicate{KeepFirst, KeepLast, RefuseDuplicate} {
 		dir := t.TempDir()
@@ -314,23 +314,23 @@ func TestTwoWriters(t *testing.T) {
 		if _, err := stores[0].Bucket("b").Put(t.Context(), "t", ticksOf(nil, 1), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
-		var all sync.WaitGroup
-		var taken atomic.Int64
+		var writers sync.WaitGroup
+		var successes atomic.Int64
 		for n, s := range stores {
-			all.Go(func() {
+			writers.Go(func() {
 				for i := range int64(30) {
 					rows := []tick{{i % 10, "k", int64(n)*1000 + i, 0}, {1000 + int64(n)*100 + i, "k", i, 0}}
 					_, err := s.Bucket("b").Put(t.Context(), "t", ticksOf(rows, 10), PutAppend, o)
 					switch {
 					case err == nil:
-						taken.Add(1)
+						successes.Add(1)
 					case rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError)):
 						t.Error(rule, err)
 					}
 				}
 			})
 		}
-		all.Wait()
+		writers.Wait()
 		for _, s := range stores {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -339,21 +339,21 @@ func TestTwoWriters(t *testing.T) {
 		got, err := (&seriesModel{s: stores[0]}).scan(t.Context(), "t", nil)
 		want := 70
 		if rule == RefuseDuplicate {
-			want = int(2 * taken.Load())
+			want = int(2 * successes.Load())
 		}
 		if err != nil || len(got) != want {
-			t.Errorf("%s: %d rows, want %d: %v", rule, len(got), want, err)
+			t.Errorf("%s: got %d rows, want %d; error: %v", rule, len(got), want, err)
 		}
 		for i := 1; i < len(got); i++ {
 			if got[i].ts <= got[i-1].ts {
-				t.Errorf("%s: %v follows on %v", rule, got[i], got[i-1])
+				t.Errorf("%s: row %v comes after row %v, want increasing times", rule, got[i], got[i-1])
 			}
 		}
 	}
 }
 
-// TestReaderGoesAway releases readers of ordered tables before their end.
-func TestReaderGoesAway(t *testing.T) {
+// TestReleaseReaderEarly checks that readers of ordered tables that are released before their end leave no goroutines.
+func TestReleaseReaderEarly(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, NoTail: true})
 	for i := range int64(5) {
 		rows := []tick{{i, "a", i, 0}, {i + 100, "a", i, 0}}
@@ -382,10 +382,10 @@ func TestReaderGoesAway(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d goroutines, before %d", runtime.NumGoroutine(), before)
+	t.Errorf("%d goroutines are running, want at most %d", runtime.NumGoroutine(), before+2)
 }
 
-// BenchmarkAppendInOrder appends one row at a time to a table, under each rule.
+// BenchmarkAppendInOrder appends one row at a time to a table, under each rule for duplicates.
 func BenchmarkAppendInOrder(b *testing.B) {
 	for _, rule := range []OnDuplicate{"", KeepAll, KeepFirst, KeepLast} {
 		b.Run("rule="+string(rule), func(b *testing.B) {

@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// tick is a row of the tables with a time column.
+// tick is a row of a test table with a time column.
 type tick struct {
 	ts int64 // in seconds
 	k  string
 	v  int64
-	w  int64 // in a column that is added and dropped; 0 is null
+	w  int64 // value of a column that tests add and drop; 0 means null
 }
 
 func (r tick) String() string {
@@ -36,11 +36,11 @@ var tickSchema = arrow.NewSchema([]arrow.Field{
 }, nil)
 
 // ticksOf returns a reader of rows in batches of at most the given length.
-func ticksOf(rows []tick, most int) array.RecordReader {
+func ticksOf(rows []tick, batchRows int) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, tickSchema)
 	defer b.Release()
 	batches := []arrow.RecordBatch{}
-	for part := range slices.Chunk(rows, most) {
+	for part := range slices.Chunk(rows, batchRows) {
 		for _, r := range part {
 			b.Field(0).(*array.Int64Builder).Append(r.v)
 			b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(1000 * r.ts))
@@ -93,14 +93,14 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 
 // modelSeries is the expected content of a table with a time column, in the order of arrival.
 type modelSeries struct {
-	settings Settings
-	rows     []tick
-	versions map[Version][]tick // rows as read at each version
-	renamed  bool               // column k is named key
-	wide     string             // the type of column w; "" if there is no such column
-	schema   int                // the schema version of the last migration
-	made     int64              // tells apart tables that had the same name
-	evolved  Version            // the last version before its columns changed
+	settings       Settings
+	rows           []tick
+	versions       map[Version][]tick // rows as read at each version
+	renamed        bool               // whether column k was renamed to key
+	wType          string             // the type of column w; "" if there is no such column
+	schemaVersion  int                // the schema version of the last migration
+	incarnation    int64              // distinguishes tables that had the same name
+	evolvedVersion Version            // the last version before its columns changed
 }
 
 func (s *modelSeries) key() string {
@@ -118,20 +118,20 @@ func (s *modelSeries) clone() *modelSeries {
 
 // reader returns a reader of rows in the table's columns, and the rows as the table will store
 // them.
-func (s *modelSeries) reader(rows []tick, most int) (array.RecordReader, []tick) {
+func (s *modelSeries) reader(rows []tick, batchRows int) (array.RecordReader, []tick) {
 	rows = slices.Clone(rows)
 	for i := range rows {
-		if rows[i].w = 0; s.wide != "" {
+		if rows[i].w = 0; s.wType != "" {
 			rows[i].w = rows[i].v + 1
 		}
 	}
-	plain := ticksOf(rows, most)
+	plain := ticksOf(rows, batchRows)
 	defer plain.Release()
 	fields := slices.Clone(tickSchema.Fields())
 	fields[2].Name = s.key()
-	if s.wide != "" {
+	if s.wType != "" {
 		fields = append(fields, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int32, Nullable: true})
-		if s.wide == "float64" {
+		if s.wType == "float64" {
 			fields[3].Type = arrow.PrimitiveTypes.Float64
 		}
 	}
@@ -140,7 +140,7 @@ func (s *modelSeries) reader(rows []tick, most int) (array.RecordReader, []tick)
 	for plain.Next() {
 		b := plain.RecordBatch()
 		columns := slices.Clone(b.Columns())
-		if s.wide != "" {
+		if s.wType != "" {
 			w := array.NewBuilder(memory.DefaultAllocator, fields[3].Type)
 			for _, v := range b.Column(0).(*array.Int64).Int64Values() {
 				if err := w.AppendValueFromString(fmt.Sprint(v + 1)); err != nil {
@@ -165,18 +165,18 @@ func (s *modelSeries) compare(a, b tick) int {
 	return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.k, b.k))
 }
 
-// put returns the rows after a put, and whether the put is refused.
-func (s *modelSeries) put(before, rows []tick) (after []tick, refused bool) {
+// put returns the rows after a put, and whether the put is rejected.
+func (s *modelSeries) put(before, rows []tick) (after []tick, rejected bool) {
 	after = slices.Clone(before)
 	for _, r := range rows {
-		was := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
+		index := slices.IndexFunc(after, func(o tick) bool { return s.compare(o, r) == 0 })
 		switch {
-		case was < 0 || s.settings.OnDuplicate == KeepAll || s.settings.OnDuplicate == "":
+		case index < 0 || s.settings.OnDuplicate == KeepAll || s.settings.OnDuplicate == "":
 			after = append(after, r)
 		case s.settings.OnDuplicate == RefuseDuplicate:
 			return before, true
 		case s.settings.OnDuplicate == KeepLast:
-			after = append(slices.Delete(after, was, was+1), r)
+			after = append(slices.Delete(after, index, index+1), r)
 		}
 	}
 	return after, false

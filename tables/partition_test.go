@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// small returns a bucket of a store without a tail, whose data files have about fileBytes bytes.
-func small(t testing.TB, fileBytes int) *Bucket {
+// bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
+func bucketWithFileSize(t testing.TB, fileBytes int) *Bucket {
 	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, hooks{fs: vfs.OS{}, fileBytes: fileBytes})
 	if err != nil {
 		t.Fatal(err)
@@ -31,8 +31,8 @@ func small(t testing.TB, fileBytes int) *Bucket {
 	return s.Bucket("b")
 }
 
-// spans returns the first and last hour of each file, sorted.
-func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
+// fileSpans returns the first and last hour in each file, sorted.
+func fileSpans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
 	if err != nil {
@@ -48,7 +48,7 @@ func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 	}
 	for _, f := range files {
 		if f.Bounds == nil || !v.series.InOrder(f.Data()) {
-			t.Fatal("a file has no bounds, or no order")
+			t.Fatal("a file has no bounds, or its rows are not in order")
 		}
 		hour := func(n int64) int {
 			if stamp, ok := v.def.Stored.Field(0).Type.(*arrow.TimestampType); ok {
@@ -64,13 +64,13 @@ func spans(t testing.TB, b *Bucket, name string) (all [][2]int) {
 
 func TestPartition(t *testing.T) {
 	ctx := t.Context()
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	s := ticks(arrow.Microsecond, "UTC")
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
 	if _, err := b.Put(ctx, "t", ticksAt(s, 1, hours(5, 60)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := spans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
+	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
 		t.Fatalf("files %v, want %v", got, want)
 	}
 	want := map[int]int64{}
@@ -83,18 +83,18 @@ func TestPartition(t *testing.T) {
 	}
 	wantHours(t, b, "t", want)
 	if done, err := b.Partition(ctx, "t", PartitionMonth); err != nil || done.FilesBefore != 0 || done.Version != 2 {
-		t.Fatalf("again: %+v, %v", done, err)
+		t.Fatalf("repeated Partition = %+v, %v, want no change", done, err)
 	}
 	if done, err = b.Partition(ctx, "t", PartitionDay); err != nil || done.FilesBefore != 1 || done.FilesAfter != 3 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	wantHours(t, b, "t", want)
-	// Another two years of rows make auto choose quarters.
-	late := 2 * 365 * 24
-	if _, err := b.Put(ctx, "t", ticksAt(s, 2, late), PutAppend, nil); err != nil {
+	// With rows over two years, PartitionAuto chooses quarters.
+	lastHour := 2 * 365 * 24
+	if _, err := b.Put(ctx, "t", ticksAt(s, 2, lastHour), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	want[late] = 2
+	want[lastHour] = 2
 	done, err = b.Partition(ctx, "t", PartitionAuto)
 	if err != nil || done.Partition != PartitionQuarter || !strings.Contains(done.Why, "three years") || done.FilesBefore != 3 {
 		t.Fatalf("%+v, %v", done, err)
@@ -104,8 +104,8 @@ func TestPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if has, err := table.Settings(ctx); err != nil || has.Partition != PartitionAuto || has.Time != "at" {
-		t.Errorf("settings %+v, %v", has, err)
+	if settings, err := table.Settings(ctx); err != nil || settings.Partition != PartitionAuto || settings.Time != "at" {
+		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
 	}
 	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
 		t.Error(err)
@@ -122,9 +122,9 @@ func TestPartition(t *testing.T) {
 	}
 }
 
-// TestPartitionAuto puts five years of rows at once: the periods grow as more of the rows arrive.
+// TestPartitionAuto puts rows over five years in one put: the periods become longer as more rows arrive.
 func TestPartitionAuto(t *testing.T) {
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	s := ticks(arrow.Second, "")
 	var each []int
 	for day := range 5 * 365 {
@@ -135,22 +135,23 @@ func TestPartitionAuto(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
-		t.Errorf("%d files, want 12 months, 8 quarters and 2 years: %v", n, spans(t, b, "t"))
+		t.Errorf("got %d files, want 12 months, 8 quarters and 2 years: %v", n, fileSpans(t, b, "t"))
 	}
 	if _, err := b.s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 5 {
-		t.Errorf("%d files after a compaction, want 5 years: %v", n, spans(t, b, "t"))
+		t.Errorf("after the compaction, got %d files, want 5 years: %v", n, fileSpans(t, b, "t"))
 	}
 }
 
-// TestCompactInTime checks that small or overlapping files are merged, and good ones left.
-func TestCompactInTime(t *testing.T) {
-	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // Iceberg's second and third format version
+// TestCompactOrdered checks that Compact merges small or overlapping files of an ordered table, and keeps the
+// other files.
+func TestCompactOrdered(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // nanoseconds require version 3 of Iceberg's format
 		t.Run(unit.String(), func(t *testing.T) {
 			ctx := t.Context()
-			b := small(t, 12<<10)
+			b := bucketWithFileSize(t, 12<<10)
 			s := ticks(unit, "UTC")
 			o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionMonth}}
 			put := func(n int64, hours ...int) {
@@ -179,7 +180,7 @@ func TestCompactInTime(t *testing.T) {
 			if err != nil || r.FilesBefore != 4 || r.FilesAfter != 2 {
 				t.Fatalf("%+v, %v", r, err)
 			}
-			if got, want := spans(t, b, "t"), [][2]int{{0, 699}, {800, 900}}; !slices.Equal(got, want) {
+			if got, want := fileSpans(t, b, "t"), [][2]int{{0, 699}, {800, 900}}; !slices.Equal(got, want) {
 				t.Errorf("files %v, want %v", got, want)
 			}
 			wantHours(t, b, "t", want)
@@ -189,25 +190,25 @@ func TestCompactInTime(t *testing.T) {
 			put(5, 1700) // in another month
 			want[1700] = 5
 			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 0 {
-				t.Errorf("with nothing to do: %+v, %v", r, err)
+				t.Errorf("Compact with nothing to merge = %+v, %v, want no files", r, err)
 			}
 			put(6, 350)
 			if r, err = b.s.Compact(ctx, nil); err != nil || r.FilesBefore != 2 {
-				t.Errorf("a row in between: %+v, %v", r, err)
+				t.Errorf("Compact after a put of an overlapping file = %+v, %v, want 2 files replaced", r, err)
 			}
 			if got := len(numbersByHour(t, b, "t")); got != len(want)+1 {
-				t.Errorf("%d rows, want %d", got, len(want)+1)
+				t.Errorf("got %d rows, want %d", got, len(want)+1)
 			}
 		})
 	}
 }
 
-// TestCompactLeavesGood merges small files, and leaves a large one of the same month.
-func TestCompactLeavesGood(t *testing.T) {
+// TestCompactKeepsLargeFiles checks that Compact merges small files, and keeps large files of the same month.
+func TestCompactKeepsLargeFiles(t *testing.T) {
 	ctx := t.Context()
-	b := small(t, 16<<10)
+	b := bucketWithFileSize(t, 16<<10)
 	o := &PutOptions{Settings: &Settings{Time: "at", Partition: PartitionMonth}}
-	if _, err := b.Put(ctx, "t", evenly(50_000, time.Second), PutAppend, o); err != nil {
+	if _, err := b.Put(ctx, "t", evenlySpaced(50_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	before := filesOf(t, b, "t")
@@ -222,23 +223,23 @@ func TestCompactLeavesGood(t *testing.T) {
 	}
 	for _, f := range before {
 		if !slices.Contains(filesOf(t, b, "t"), f) {
-			t.Errorf("%s was written anew, and it was large and overlapped with none", f)
+			t.Errorf("Compact replaced %s, although it is large and overlaps no other file", f)
 		}
 	}
 }
 
-// TestPartitionBesideDelete has another process delete rows while their files are partitioned.
-func TestPartitionBesideDelete(t *testing.T) {
+// TestPartitionDuringDelete deletes rows through another Store while their files are partitioned.
+func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "at"}}
 	if _, err := b.Put(ctx, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
-	once := true
-	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, prepared: func() {
-		if once {
-			once = false
+	pending := true
+	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: vfs.OS{}, onPrepared: func() {
+		if pending {
+			pending = false
 			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
 		}
 	}})
@@ -246,7 +247,7 @@ func TestPartitionBesideDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if done, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || once || done.FilesAfter != 0 {
+	if done, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || pending || done.FilesAfter != 0 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	want := map[int]int64{}
@@ -278,8 +279,8 @@ func hoursInOrder(t testing.TB, b *Bucket, name string) (all []int64) {
 	return all
 }
 
-// evenly returns rows at intervals of step, in batches of a hundred thousand.
-func evenly(rows int, step time.Duration) array.RecordReader {
+// evenlySpaced returns a reader of rows at intervals of step, in batches of 100,000.
+func evenlySpaced(rows int, step time.Duration) array.RecordReader {
 	s := ticks(arrow.Microsecond, "UTC")
 	next := 0
 	return array.ReaderFromIter(s, func(yield func(arrow.RecordBatch, error) bool) {
@@ -298,17 +299,17 @@ func evenly(rows int, step time.Duration) array.RecordReader {
 	})
 }
 
-// TestHourOfDays checks that a read of one hour, from a million rows partitioned by day, reads
-// little more than the file that contains it.
-func TestHourOfDays(t *testing.T) {
+// TestScanHourOfPartitionedTable checks that a scan of one hour, in a table of a million rows partitioned by day, reads
+// little more than the one file that contains the hour.
+func TestScanHourOfPartitionedTable(t *testing.T) {
 	ctx := context.Background()
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, Partition: PartitionDay}}
-	if _, err := b.Put(ctx, "t", evenly(1_000_000, time.Second), PutAppend, o); err != nil {
+	if _, err := b.Put(ctx, "t", evenlySpaced(1_000_000, time.Second), PutAppend, o); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(filesOf(t, b, "t")); n != 12 {
-		t.Fatalf("%d files, want 12 days", n)
+		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}
 	var counted atomic.Int64
 	s, err := open(ctx, b.s.dir, &Options{NoTail: true}, hooks{fs: countingFS{vfs.OS{}, &counted}})
@@ -331,7 +332,7 @@ func TestHourOfDays(t *testing.T) {
 		rows += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || rows != 3600 {
-		t.Fatalf("%d rows, %v", rows, r.Err())
+		t.Fatalf("got %d rows, want 3600; error: %v", rows, r.Err())
 	}
 	m, err := table.ScanPlan(ctx)
 	if err != nil {
@@ -343,8 +344,8 @@ func TestHourOfDays(t *testing.T) {
 		file = max(file, f.Bytes)
 	}
 	if read := counted.Load(); read == 0 || float64(read) > 1.2*float64(file) {
-		t.Errorf("%d bytes were read, and the file with the hour has %d", read, file)
+		t.Errorf("the scan read %d bytes, want at most 1.2 times the size of the largest file, %d bytes", read, file)
 	} else {
-		t.Logf("%d bytes were read, and the file with the hour has %d", read, file)
+		t.Logf("the scan read %d bytes; the largest file has %d bytes", read, file)
 	}
 }

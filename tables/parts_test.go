@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// The parts together contain each row of the table once, with and without an order, with files
-// that overlap or not, and with rows in the tail.
+// TestParts checks that the parts of a table together contain each row once, in ordered and unordered tables, with
+// files that overlap or not, and with rows in the tail.
 func TestParts(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
@@ -50,7 +50,7 @@ func TestParts(t *testing.T) {
 		}
 		n, err := table.Parts(t.Context())
 		if want := map[string]int{"ordered": 3, "plain": 3, "empty": 1}[name]; err != nil || n != want {
-			t.Errorf("%s: %d parts, want %d: %v", name, n, want, err)
+			t.Errorf("%s: Parts = %d, want %d; error: %v", name, n, want, err)
 		}
 		where, err := filter.Parse("n > 2")
 		if err != nil {
@@ -70,12 +70,12 @@ func TestParts(t *testing.T) {
 				got = append(got, part...)
 			}
 			if !slices.Equal(got, want) {
-				t.Errorf("%s, %v: the parts have %v, the table %v", name, o.Columns, got, want)
+				t.Errorf("%s, columns %v: the parts have rows %v, want the table's rows %v", name, o.Columns, got, want)
 			}
 		}
 		for _, o := range []*ScanOptions{{Part: int64(n) + 1}, {Part: -1}, {Part: 1, Last: 1}, {Part: 1, From: time.Unix(1, 0)}} {
 			if got, err := readAll(t.Context(), table, o); err == nil {
-				t.Errorf("%s: %+v has %v", name, o, got)
+				t.Errorf("%s: Scan(%+v) = %v, want an error", name, o, got)
 			}
 		}
 	}

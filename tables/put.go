@@ -42,7 +42,7 @@ func (b *Bucket) Put(ctx context.Context, name string, r array.RecordReader, m P
 	if err != nil {
 		return 0, err
 	}
-	e, release, err := b.use(name)
+	e, release, err := b.acquire(name)
 	if err != nil {
 		return 0, err
 	}
@@ -285,7 +285,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	case p.opts.Over != nil:
 		return p.replaceVersion(ctx, a, cur)
 	case p.mode != PutReplace:
-		if err := a.Holds(&p.Basis, cur); err != nil {
+		if err := a.CheckFresh(&p.Basis, cur); err != nil {
 			return nil, err
 		}
 		return a.AddOrdered(ctx, cur, p.files, nil, false)
@@ -301,7 +301,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 		return nil, err
 	}
 	cur = a.Table(meta)
-	if err := p.Holds(cur); err != nil {
+	if err := p.CheckFresh(cur); err != nil {
 		return nil, err
 	}
 	return commit.ReplaceFiles(ctx, cur, old, p.files, nil)
@@ -309,7 +309,7 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 
 // replaceVersion replaces the rows of the version Over.
 func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	err := p.Holds(cur)
+	err := p.CheckFresh(cur)
 	if errors.Is(err, commit.ErrStale) {
 		err = fmt.Errorf("%w: rows of the version have since been replaced or compacted", ErrConflict)
 	}
@@ -327,7 +327,7 @@ func (p *putStep) replaceVersion(ctx context.Context, a *commit.Attempt, cur *ta
 		}
 		replaced := paths(p.replaced)
 		later := slices.DeleteFunc(all, func(f *series.File) bool { return replaced[f.Data().FilePath()] })
-		err = s.Refuse(ctx, later, p.files)
+		err = s.RejectDuplicates(ctx, later, p.files)
 		if errors.As(err, new(*DuplicateError)) && p.Order.Rule != RefuseDuplicate {
 			err = fmt.Errorf("%w: rows that were put later have the same time and keys as some of the new rows", ErrConflict)
 		}

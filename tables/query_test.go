@@ -14,9 +14,9 @@ func TestQueryWithoutEngine(t *testing.T) {
 	}
 	defer s.Close()
 	if _, err := s.Query(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Query without an engine: %v", err)
+		t.Errorf("Query without an engine: error = %v, want ErrUnsupported", err)
 	}
 	if _, err := s.Describe(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Describe without an engine: %v", err)
+		t.Errorf("Describe without an engine: error = %v, want ErrUnsupported", err)
 	}
 }

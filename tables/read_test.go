@@ -27,7 +27,7 @@ func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordRe
 	return oneBatch(batch)
 }
 
-// putJSON puts rows into a separate file.
+// putJSON puts rows, and folds them into a separate file.
 func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) {
 	t.Helper()
 	if _, err := b.Put(t.Context(), name, rowsOfJSON(t, text, fields...), PutAppend, nil); err != nil {
@@ -38,7 +38,7 @@ func putJSON(t testing.TB, b *Bucket, name, text string, fields ...arrow.Field) 
 	}
 }
 
-func parsed(t testing.TB, text string) *filter.Expr {
+func mustParse(t testing.TB, text string) *filter.Expr {
 	t.Helper()
 	if text == "" {
 		return nil
@@ -50,8 +50,8 @@ func parsed(t testing.TB, text string) *filter.Expr {
 	return e
 }
 
-// got returns the rows of a scan, as JSON without spaces.
-func got(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
+// scanJSON returns the rows of a scan, as JSON without spaces.
+func scanJSON(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 	t.Helper()
 	tab, err := b.Table(t.Context(), name)
 	if err != nil {
@@ -78,39 +78,40 @@ func got(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 }
 
 func where(t testing.TB, text string, columns ...string) *ScanOptions {
-	return &ScanOptions{Filter: parsed(t, text), Columns: columns}
+	return &ScanOptions{Filter: mustParse(t, text), Columns: columns}
 }
 
-func mustBe(t testing.TB, what, got, want string) {
+func wantEqual(t testing.TB, what, scanJSON, want string) {
 	t.Helper()
-	if got != want {
-		t.Errorf("%s:\n%s\nwant\n%s", what, got, want)
+	if scanJSON != want {
+		t.Errorf("%s:\n%s\nwant\n%s", what, scanJSON, want)
 	}
 }
 
 func deleteRows(t testing.TB, b *Bucket, name, cond string) {
 	t.Helper()
-	if _, err := b.DeleteRows(t.Context(), name, parsed(t, cond)); err != nil {
+	if _, err := b.DeleteRows(t.Context(), name, mustParse(t, cond)); err != nil {
 		t.Fatalf("delete rows %s: %v", cond, err)
 	}
 }
 
-// A regression test: Arrow's kernel turned values into nulls, and DeleteRows wrote those back.
+// TestBoolsWithNullsStay is a regression test: an Arrow kernel turned boolean values into nulls, and DeleteRows wrote
+// the nulls to files.
 func TestBoolsWithNullsStay(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
 	putJSON(t, b, "t", `[{"id":1,"x":0,"b":null},{"id":2,"x":1,"b":true},{"id":3,"x":1,"b":false},{"id":4,"x":1,"b":true}]`,
 		nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean))
-	mustBe(t, "where b", got(t, b, "t", where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
+	wantEqual(t, "where b", scanJSON(t, b, "t", where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
 	deleteRows(t, b, "t", "id = 1")
 	want := `{"b":true,"id":2,"x":1},{"b":false,"id":3,"x":1},{"b":true,"id":4,"x":1}`
-	mustBe(t, "after the delete", got(t, b, "t", nil), want)
+	wantEqual(t, "after the delete", scanJSON(t, b, "t", nil), want)
 	deleteRows(t, b, "t", "b = false")
-	mustBe(t, "after a delete by the bool", got(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
+	wantEqual(t, "after a delete by the boolean column", scanJSON(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
 }
 
-// A regression test: columns after a struct, a list and a map were confused with others.
-func TestColumnsBehindNested(t *testing.T) {
+// TestColumnsAfterNested is a regression test: columns after a struct, a list or a map were mistaken for other columns.
+func TestColumnsAfterNested(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
 	x := nullable("x", arrow.PrimitiveTypes.Int32)
@@ -122,20 +123,20 @@ func TestColumnsBehindNested(t *testing.T) {
 	putJSON(t, b, "t", `[{"id":1,"s":{"x":7,"y":"p"},"l":[{"x":1},null],"m":[{"key":"k","value":2}],"a":1,"b":"u"},
 {"id":2,"s":null,"l":null,"m":null,"a":2,"b":"v"},{"id":3,"s":{"x":null,"y":"q"},"l":[],"m":[],"a":3,"b":null}]`, fields...)
 	first := `{"a":1,"b":"u","id":1,"l":[{"x":1},null],"m":[{"key":"k","value":2}],"s":{"x":7,"y":"p"}}`
-	mustBe(t, "a = 1", got(t, b, "t", where(t, "a = 1", "id", "b")), `{"b":"u","id":1}`)
-	mustBe(t, "a = 1, one column", got(t, b, "t", where(t, "a = 1", "id")), `{"id":1}`)
-	mustBe(t, "whole", got(t, b, "t", where(t, "b = 'u'")), first)
-	mustBe(t, "s is null", got(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
+	wantEqual(t, "a = 1", scanJSON(t, b, "t", where(t, "a = 1", "id", "b")), `{"b":"u","id":1}`)
+	wantEqual(t, "a = 1, one column", scanJSON(t, b, "t", where(t, "a = 1", "id")), `{"id":1}`)
+	wantEqual(t, "a whole row", scanJSON(t, b, "t", where(t, "b = 'u'")), first)
+	wantEqual(t, "s is null", scanJSON(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
 	deleteRows(t, b, "t", "b = 'v'")
 	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &UpsertOptions{Keys: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
-	mustBe(t, "after an upsert", got(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
-	mustBe(t, "the first", got(t, b, "t", where(t, "a = 1")), first)
+	wantEqual(t, "after an upsert", scanJSON(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
+	wantEqual(t, "the first row", scanJSON(t, b, "t", where(t, "a = 1")), first)
 }
 
-// After columns were widened, renamed or added, old files read as the table is now, in every way
-// of reading, and are compacted into that form.
+// TestReadAfterEvolution checks that after columns were widened, renamed or added, rows in old files are read in the
+// new columns, with every kind of scan, before and after a compaction.
 func TestReadAfterEvolution(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
@@ -158,24 +159,24 @@ func TestReadAfterEvolution(t *testing.T) {
 			"f = 0.5": `{"s":"a"}`, "f > 1e200": `{"s":"d"}`, "f >= 0.5 and f < 4": `{"s":"a"},{"s":"c"}`, "d = 1.25": `{"s":"a"}`, "d < 0": `{"s":"b"}`,
 			"x is null": `{"s":"a"},{"s":"b"},{"s":"c"}`, "x = 7": `{"s":"d"}`, "x != 7": "", "y is null and n = 1": `{"s":"a"}`, "n > f": `{"s":"a"}`,
 		} {
-			mustBe(t, when+": "+cond, got(t, b, "t", where(t, cond, "s")), want)
+			wantEqual(t, when+": "+cond, scanJSON(t, b, "t", where(t, cond, "s")), want)
 		}
-		mustBe(t, when+": the added column alone", got(t, b, "t", where(t, "", "x")), `{"x":null},{"x":null},{"x":null},{"x":7}`)
-		mustBe(t, when+": the same, with a condition", got(t, b, "t", where(t, "x is null", "x", "y")), `{"x":null,"y":null},{"x":null,"y":null},{"x":null,"y":null}`)
-		mustBe(t, when+": values", got(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
+		wantEqual(t, when+": only the added column", scanJSON(t, b, "t", where(t, "", "x")), `{"x":null},{"x":null},{"x":null},{"x":7}`)
+		wantEqual(t, when+": added columns with a condition", scanJSON(t, b, "t", where(t, "x is null", "x", "y")), `{"x":null,"y":null},{"x":null,"y":null},{"x":null,"y":null}`)
+		wantEqual(t, when+": values", scanJSON(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
 	}
-	check("in its files")
+	check("before the compaction")
 	if _, err := b.s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	check("compacted")
+	check("after the compaction")
 	putJSON(t, b, "t", `[{"n":6}]`, now[0])
 	if _, err := b.Upsert(t.Context(), "t", rowsOfJSON(t, `[{"n":1,"s":"A"}]`, now[0], now[2]), &UpsertOptions{Keys: []string{"n"}}); err != nil {
 		t.Fatal(err)
 	}
 	deleteRows(t, b, "t", "x = 7")
 	deleteRows(t, b, "t", "n < 0")
-	mustBe(t, "at last", got(t, b, "t", where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
+	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
 }
 
 func TestLargeDecimals(t *testing.T) {
@@ -184,17 +185,17 @@ func TestLargeDecimals(t *testing.T) {
 	nines := strings.Repeat("9", 38)
 	putJSON(t, b, "t", `[{"id":1,"x":"`+nines+`"},{"id":2,"x":"-`+nines+`"},{"id":3,"x":"0"}]`,
 		nullable("id", arrow.PrimitiveTypes.Int32), nullable("x", &arrow.Decimal128Type{Precision: 38}))
-	mustBe(t, "x = 99…9", got(t, b, "t", where(t, "x = "+nines, "id")), `{"id":1}`)
+	wantEqual(t, "x = 99…9", scanJSON(t, b, "t", where(t, "x = "+nines, "id")), `{"id":1}`)
 	deleteRows(t, b, "t", "x < "+nines)
-	mustBe(t, "after the delete", got(t, b, "t", where(t, "", "id")), `{"id":1}`)
+	wantEqual(t, "after the delete", scanJSON(t, b, "t", where(t, "", "id")), `{"id":1}`)
 }
 
-// Limit and Last select the first or last rows, whether they are in files, in the tail or in both.
-func TestEnds(t *testing.T) {
+// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or in both.
+func TestLimitAndLast(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
 	for i := range int64(4) {
-		mustPut(t, b, "t", PutAppend, from(10*i+1, 5)...)
+		mustPut(t, b, "t", PutAppend, sequence(10*i+1, 5)...)
 		if i < 3 {
 			if _, err := b.s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -213,15 +214,15 @@ func TestEnds(t *testing.T) {
 		for _, cond := range []string{"", "n > 3"} {
 			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
 			n := min(max(n, 1), len(want))
-			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(n), Filter: parsed(t, cond)})
+			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[:n]) {
-				t.Errorf("the first %d where %q: %v, %v, want %v", n, cond, ns, err, want[:n])
+				t.Errorf("the first %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[:n])
 			}
-			ns, err = readAll(t.Context(), tab, &ScanOptions{Last: int64(n), Filter: parsed(t, cond)})
+			ns, err = readAll(t.Context(), tab, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
-				t.Errorf("the last %d where %q: %v, %v, want %v", n, cond, ns, err, want[len(want)-n:])
+				t.Errorf("the last %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[len(want)-n:])
 			}
 		}
 	}
-	mustBe(t, "head", fmt.Sprint(all[:2]), "[1 2]")
+	wantEqual(t, "head", fmt.Sprint(all[:2]), "[1 2]")
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// BenchmarkRead reads a million rows from one file and from ten.
+// BenchmarkRead reads a million rows from one file and from ten files.
 func BenchmarkRead(b *testing.B) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
@@ -94,7 +94,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// cpu returns the CPU time used by the process, which depends less on the machine's load than
+// cpu returns the CPU time that the process has used, which depends less on the machine's load than
 // elapsed time does.
 func cpu() time.Duration {
 	var r syscall.Rusage

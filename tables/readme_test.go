@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// blockOf returns the text between two marks on a page.
-func blockOf(t *testing.T, file, from, to string) string {
+// textBetween returns the text of a page between the first occurrence of from and the next occurrence of to.
+func textBetween(t *testing.T, file, from, to string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -18,7 +18,7 @@ func blockOf(t *testing.T, file, from, to string) string {
 	_, rest, ok := strings.Cut(string(text), from)
 	inner, _, ended := strings.Cut(rest, to)
 	if !ok || !ended {
-		t.Fatalf("%s has no %q", file, from)
+		t.Fatalf("%s contains no text between %q and %q", file, from, to)
 	}
 	return inner
 }
@@ -37,21 +37,21 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 	return string(out)
 }
 
-// The first command in the README prints the output shown there.
+// TestReadmeCommand checks that the first command in the README prints the output shown there.
 func TestReadmeCommand(t *testing.T) {
-	script, tests, _ := strings.Cut(blockOf(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
+	script, tests, _ := strings.Cut(textBetween(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
 	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
 		t.Fatal(script, tests)
 	}
-	if got, want := shell(t, ".", script), blockOf(t, "README.md", "and prints\n\n```\n", "```"); got != want {
-		t.Errorf("%s, want\n%s", got, want)
+	if got, want := shell(t, ".", script), textBetween(t, "README.md", "and prints\n\n```\n", "```"); got != want {
+		t.Errorf("README.md: %s printed\n%s\nwant\n%s", script, got, want)
 	}
 }
 
-// The commands of the README's first minute and of the tour run as written, with the command in
-// the path. The results match docs/transform.md, docs/series.md and others.
+// TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
+// output shown there.
 func TestReadmeTour(t *testing.T) {
-	bin, dir, minute := t.TempDir(), t.TempDir(), t.TempDir()
+	bin, dir, firstMinuteDir := t.TempDir(), t.TempDir(), t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -62,7 +62,7 @@ func TestReadmeTour(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, dir := range []string{dir, minute} {
+		for _, dir := range []string{dir, firstMinuteDir} {
 			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
 			}
@@ -70,31 +70,31 @@ func TestReadmeTour(t *testing.T) {
 	}
 	path := "PATH=" + bin + ":" + os.Getenv("PATH")
 	var commands, want strings.Builder
-	for line := range strings.Lines(blockOf(t, "README.md", "```console\n", "```")) {
+	for line := range strings.Lines(textBetween(t, "README.md", "```console\n", "```")) {
 		if command, ok := strings.CutPrefix(line, "$ "); ok {
 			commands.WriteString(command)
 		} else {
 			want.WriteString(line)
 		}
 	}
-	if got := shell(t, minute, commands.String(), path); got != want.String() || strings.Count(got, "BRK.B") != 1 {
-		t.Errorf("README.md: %s, want\n%s", got, want.String())
+	if got := shell(t, firstMinuteDir, commands.String(), path); got != want.String() || strings.Count(got, "BRK.B") != 1 {
+		t.Errorf("the commands in README.md printed\n%s\nwant\n%s", got, want.String())
 	}
 
-	out := shell(t, dir, blockOf(t, "docs/tour.md", "[../testdata](../../testdata):\n\n```sh\n", "```"), path)
+	out := shell(t, dir, textBetween(t, "docs/tour.md", "[../testdata](../../testdata):\n\n```sh\n", "```"), path)
 	for _, want := range []string{"1995-09-19,3811576\n", "sym,price\nBRK.B,700.5\n", "sym,total\nBRK.B,700.5\n", "overwrite", "column Flight Date", "parquet/NYSE/trades.parquet"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("%s\nlacks %s", out, want)
+			t.Errorf("the output of the tour does not contain %s:\n%s", want, out)
 		}
 	}
 	if n := strings.Count(out, "BRK.B,700.5\n"); n != 3 {
-		t.Errorf("the row of the repeated put is there %d times in three listings", n)
+		t.Errorf("the row of the repeated put occurs %d times in three listings, want 3", n)
 	}
 
-	if out := shell(t, dir, blockOf(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
+	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
 		t.Error(out)
 	}
-	if out := shell(t, dir, blockOf(t, "docs/snapshots.md", "through an index.\n\n```sh\n", "```"), path); !strings.Contains(out, `["09:30","16:00"]`) || !strings.Contains(out, "NYSE") {
+	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "through an index.\n\n```sh\n", "```"), path); !strings.Contains(out, `["09:30","16:00"]`) || !strings.Contains(out, "NYSE") {
 		t.Error(out)
 	}
 
@@ -113,7 +113,7 @@ partd-tables backup --to /mnt/backup --name sunday
 	out = shell(t, t.TempDir(), strings.ReplaceAll(backup, "/mnt", mnt)+"partd-tables get trades --bucket NYSE --dir elsewhere\n", path)
 	for _, want := range []string{"copied\tNYSE\ttrades\t1 rows\t", "sunday", "unchanged\tNYSE\ttrades", "tuesday", "A,1.5\n"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("%s\nlacks %q", out, want)
+			t.Errorf("the output of the commands in docs/backup.md does not contain %q:\n%s", want, out)
 		}
 	}
 
@@ -125,21 +125,22 @@ partd-tables backup --to /mnt/backup --name sunday
 		{"docs/series.md", series, "## Corrections\n\n", "leaves\n\n"},
 		{"docs/series.md", series, "at about 128 MB.\n\n", "chosen, and why:\n\n"},
 	} {
-		got := shell(t, c.dir, blockOf(t, c.page, c.from+"```sh\n", "```"), path)
-		if want := blockOf(t, c.page, c.before+"```\n", "```"); got != want {
-			t.Errorf("%s: %s, want\n%s", c.page, got, want)
+		got := shell(t, c.dir, textBetween(t, c.page, c.from+"```sh\n", "```"), path)
+		if want := textBetween(t, c.page, c.before+"```\n", "```"); got != want {
+			t.Errorf("the commands in %s printed\n%s\nwant\n%s", c.page, got, want)
 		}
 	}
 }
 
-// A user's module next to a clone builds with the tour's workspace and with its lines for go.mod.
+// TestReadmeModule checks that a user's module next to a clone builds with the tour's workspace, and with the tour's
+// lines for go.mod.
 func TestReadmeModule(t *testing.T) {
 	clone, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	tour := func(from string) string {
-		return strings.ReplaceAll(blockOf(t, "docs/tour.md", from, "```"), "../partd", clone)
+		return strings.ReplaceAll(textBetween(t, "docs/tour.md", from, "```"), "../partd", clone)
 	}
 	for name, setup := range map[string]string{
 		"workspace": tour("does not need:\n\n```sh\n"),
@@ -149,7 +150,7 @@ func TestReadmeModule(t *testing.T) {
 			dir := t.TempDir()
 			env := []string{"GOFLAGS=", "GOWORK="}
 			build := "go build -o program .\n"
-			if name == "go.mod" { // replaces go mod tidy, which asks for newer versions
+			if name == "go.mod" { // instead of go mod tidy, which looks up newer versions
 				build = "GOFLAGS=-mod=mod " + build
 			}
 			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)

@@ -39,7 +39,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 	if err != nil {
 		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
 	}
-	s.closes = append(s.closes, temp.Close)
+	s.closers = append(s.closers, temp.Close)
 	// Copy the tail before the catalog: rows that are folded in between are then in both copies, as after a crash, and are
 	// counted once.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {

@@ -19,19 +19,19 @@ import (
 	"github.com/go-partd/partd/internal/testutil/postgres"
 )
 
-// besideEnv holds, one on each line, what a process beside this one does, the directory, the
-// catalog and whether there is no tail.
-const besideEnv = "PARTD_TABLES_BESIDE"
+// readWriteEnv is the environment variable with a child process's arguments, one per line: the operation ("read" or
+// "write"), the directory, Options.Catalog and Options.NoTail.
+const readWriteEnv = "PARTD_TABLES_BESIDE"
 
-// besideChild appends or reads rows until it is killed, and prints the number of rows each time.
-func besideChild(text string) error {
+// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation.
+func readWriteChild(text string) error {
 	ctx := context.Background()
-	of := strings.Split(text, "\n")
-	o := &Options{Catalog: of[2], NoTail: of[3] == "true", FoldAge: 20 * time.Millisecond}
-	if of[0] == "read" {
+	args := strings.Split(text, "\n")
+	o := &Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}
+	if args[0] == "read" {
 		o.ReadOnly = true
 		for {
-			s, err := Open(ctx, of[1], o)
+			s, err := Open(ctx, args[1], o)
 			if err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func besideChild(text string) error {
 			fmt.Println(len(rows))
 		}
 	}
-	s, err := Open(ctx, of[1], o)
+	s, err := Open(ctx, args[1], o)
 	if err != nil {
 		return err
 	}
@@ -54,12 +54,12 @@ func besideChild(text string) error {
 	}
 }
 
-// startBeside starts a child process. It returns the last number of rows that the child printed,
-// and a function that kills the child.
-func startBeside(t *testing.T, what, dir string, o *Options) (said *atomic.Int64, kill func()) {
+// startChild starts a child process. It returns the row count that the child printed last, updated
+// concurrently, and a function that kills the child.
+func startChild(t *testing.T, what, dir string, o *Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), besideEnv+"="+strings.Join([]string{what, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
+	cmd.Env = append(os.Environ(), readWriteEnv+"="+strings.Join([]string{what, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -69,14 +69,14 @@ func startBeside(t *testing.T, what, dir string, o *Options) (said *atomic.Int64
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said = &atomic.Int64{}
+	printed = &atomic.Int64{}
 	ended, first := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			rows, _ := strconv.ParseInt(lines.Text(), 10, 64)
-			if said.Store(rows); n == 0 {
+			if printed.Store(rows); n == 0 {
 				close(first)
 			}
 		}
@@ -99,14 +99,14 @@ func startBeside(t *testing.T, what, dir string, o *Options) (said *atomic.Int64
 	case <-first:
 	case <-ended:
 		kill()
-		t.Fatal("the process ended")
+		t.Fatal("the child process ended before it was killed")
 	}
-	return said, kill
+	return printed, kill
 }
 
-// numbersBeside returns the number of rows that a read-only Store reads, which must be
-// consecutive, and whether it sees rows in the tail.
-func numbersBeside(t *testing.T, dir string, o Options) (rows int64, seesTail bool) {
+// readOnlyRows returns how many rows a read-only Store reads, and whether it sees rows in the tail. The rows' numbers
+// must be consecutive.
+func readOnlyRows(t *testing.T, dir string, o Options) (rows int64, seesTail bool) {
 	t.Helper()
 	o.ReadOnly = true
 	s, err := Open(t.Context(), dir, &o)
@@ -118,15 +118,15 @@ func numbersBeside(t *testing.T, dir string, o Options) (rows int64, seesTail bo
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, from(0, int64(len(got)))) {
-		t.Fatalf("%d rows with gaps or twice: %v", len(got), got)
+	if !slices.Equal(got, sequence(0, int64(len(got)))) {
+		t.Fatalf("the numbers of the %d rows have gaps or repetitions: %v", len(got), got)
 	}
 	return int64(len(got)), s.SeesTail()
 }
 
-// A read-only Store opens next to a process that appends all the time, and after that process
-// was killed. It sees each acknowledged row, and changes nothing.
-func TestReadOnlyBesideWriter(t *testing.T) {
+// TestReadOnlyDuringWrites opens read-only Stores while another process keeps appending, and after that process
+// was killed. They must see each acknowledged row, and change nothing.
+func TestReadOnlyDuringWrites(t *testing.T) {
 	for name, o := range map[string]Options{
 		"directory": {}, "no tail": {NoTail: true}, "postgres": {Catalog: "start"},
 	} {
@@ -136,39 +136,39 @@ func TestReadOnlyBesideWriter(t *testing.T) {
 			}
 			t.Setenv("TMPDIR", t.TempDir())
 			dir := t.TempDir()
-			said, kill := startBeside(t, "write", dir, &o)
+			printed, kill := startChild(t, "write", dir, &o)
 			for range 12 {
-				acknowledged := said.Load()
-				if got, seesTail := numbersBeside(t, dir, o); got < acknowledged || seesTail == o.NoTail {
-					t.Fatalf("%d rows of %d (sees the tail: %v)", got, acknowledged, seesTail)
+				acknowledged := printed.Load()
+				if got, seesTail := readOnlyRows(t, dir, o); got < acknowledged || seesTail == o.NoTail {
+					t.Fatalf("read %d rows, want at least %d; SeesTail = %v, want %v", got, acknowledged, seesTail, !o.NoTail)
 				}
 			}
-			before := said.Load()
-			for end := time.Now().Add(time.Minute); said.Load() == before && time.Now().Before(end); {
+			before := printed.Load()
+			for end := time.Now().Add(time.Minute); printed.Load() == before && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
-			if said.Load() == before {
-				t.Fatal("the writer does not go on")
+			if printed.Load() == before {
+				t.Fatal("the writer stopped appending rows")
 			}
 			kill()
-			was := listed(t, dir)
-			got, _ := numbersBeside(t, dir, o)
-			if got < said.Load() {
-				t.Fatalf("%d rows of %d", got, said.Load())
+			was := listFiles(t, dir)
+			got, _ := readOnlyRows(t, dir, o)
+			if got < printed.Load() {
+				t.Fatalf("after the kill, read %d rows, want at least %d", got, printed.Load())
 			}
-			if !slices.Equal(listed(t, dir), was) {
-				t.Error("the directory was changed")
+			if !slices.Equal(listFiles(t, dir), was) {
+				t.Error("the read-only Store changed the directory")
 			}
-			if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
-				t.Error(left, err)
+			if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
+				t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 			}
-			wantRows(t, mustOpen(t, dir, &o).Bucket(""), "t", from(0, got)...)
+			wantRows(t, mustOpen(t, dir, &o).Bucket(""), "t", sequence(0, got)...)
 		})
 	}
 }
 
-// Killing a process that reads does not disturb the process that writes.
-func TestReadersKilledBesideWriter(t *testing.T) {
+// TestReadersKilledDuringWrites checks that killed readers do not affect the process that writes.
+func TestReadersKilledDuringWrites(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: time.Millisecond})
@@ -176,31 +176,31 @@ func TestReadersKilledBesideWriter(t *testing.T) {
 	for range 5 {
 		mustPut(t, s.Bucket(""), "t", PutAppend, n)
 		n++
-		said, kill := startBeside(t, "read", dir, &Options{})
+		printed, kill := startChild(t, "read", dir, &Options{})
 		for end := n + 20; n < end; n++ {
 			mustPut(t, s.Bucket(""), "t", PutAppend, n)
 		}
 		kill()
-		if said.Load() == 0 {
-			t.Error("nothing was read")
+		if printed.Load() == 0 {
+			t.Error("the child process read no rows")
 		}
 	}
-	wantRows(t, s.Bucket(""), "t", from(0, n)...)
-	numbersBeside(t, dir, Options{}) // opening also removes the files of killed readers
-	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
-		t.Error(left, err)
+	wantRows(t, s.Bucket(""), "t", sequence(0, n)...)
+	readOnlyRows(t, dir, Options{}) // opening also removes the files of killed readers
+	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
+		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
 }
 
-// With its catalog in PostgreSQL, a read-only Store sees commits as they happen, and the rows
-// that were in the tail when it was opened. It changes nothing.
+// TestReadOnlyOnPostgres checks that a read-only Store with its catalog in PostgreSQL sees commits as they happen, and
+// the rows that were in the tail when it was opened. It must change nothing.
 func TestReadOnlyOnPostgres(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	o := Options{Catalog: postgres.Start(t).URL(), FoldAge: -1}
-	forReading := o
-	forReading.ReadOnly = true
-	if _, err := Open(ctx, t.TempDir(), &forReading); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("where nothing was written: %v", err)
+	readOnly := o
+	readOnly.ReadOnly = true
+	if _, err := Open(ctx, t.TempDir(), &readOnly); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("Open of a directory without tables: error = %v, want fs.ErrNotExist", err)
 	}
 	s := mustOpen(t, dir, &o)
 	for n := range int64(2) { // two files, which Compact would merge
@@ -208,29 +208,29 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 		foldAll(t, s)
 	}
 	mustPut(t, s.Bucket(""), "t", PutAppend, 2)
-	before := listed(t, dir)
-	r := mustOpen(t, dir, &forReading)
+	before := listFiles(t, dir)
+	r := mustOpen(t, dir, &readOnly)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
-	for what, err := range changes(ctx, r) {
+	for what, err := range tryChanges(ctx, r) {
 		if !errors.Is(err, ErrReadOnly) {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", what, err)
 		}
 	}
-	if !slices.Equal(listed(t, dir), before) {
-		t.Error("the directory was changed")
+	if !slices.Equal(listFiles(t, dir), before) {
+		t.Error("the read-only Store changed the directory")
 	}
 	mustPut(t, s.Bucket(""), "t", PutAppend, 3)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
 	now := time.Now().Add(time.Second)
 	if _, err := r.Bucket("").Table(ctx, "t", AtTime(now)); !errors.Is(err, ErrReadOnly) {
-		t.Errorf("rows in the tail have no version: %v", err) // the rows may still change, so they are the state of no time
+		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // a later fold determines the version of these rows
 	}
 	foldAll(t, s)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
 }
 
-// changes tries every operation that changes something, and returns the errors.
-func changes(ctx context.Context, s *Store) map[string]error {
+// tryChanges tries operations that change a store, and returns their errors.
+func tryChanges(ctx context.Context, s *Store) map[string]error {
 	b, all := s.Bucket(""), map[string]error{}
 	_, all["put"] = b.Put(ctx, "t", rowsOf(1), PutAppend, nil)
 	_, all["snapshot"] = b.Snapshot(ctx, "s")
@@ -243,7 +243,7 @@ func changes(ctx context.Context, s *Store) map[string]error {
 	return all
 }
 
-// A read-only Store also reads a tail passed in Options, and does not write to it.
+// TestReadOnlyGivenTail checks that a read-only Store reads a tail from Options.Tail, and does not write to it.
 func TestReadOnlyGivenTail(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	tail := partd.NewDict()
@@ -260,30 +260,30 @@ func TestReadOnlyGivenTail(t *testing.T) {
 	}
 	wantRows(t, r.Bucket(""), "t", 0, 1)
 	if alone := mustOpen(t, dir, &Options{NoTail: true, ReadOnly: true}); alone.SeesTail() || !r.SeesTail() {
-		t.Error("SeesTail is wrong")
+		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", alone.SeesTail(), r.SeesTail())
 	}
 	if after, err := partd.Stat(ctx, tail); err != nil || after.Keys >= before.Keys {
 		t.Error(before, after, err)
 	}
 }
 
-// If a metadata file is lost, a read-only Store reads the metadata from the catalog and does not
-// write the file again.
-func TestReadOnlyHealsNothing(t *testing.T) {
+// TestReadOnlyRestoresNoFiles checks that if a metadata file is lost, a read-only Store reads the metadata from the
+// catalog, and does not write the file again.
+func TestReadOnlyRestoresNoFiles(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
 	mustPut(t, s.Bucket(""), "t", PutAppend, 0)
-	for _, file := range listed(t, dir) {
+	for _, file := range listFiles(t, dir) {
 		if path, _, _ := strings.Cut(file, ".metadata.json"); path != file {
 			if err := os.Remove(path + ".metadata.json"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	before := listed(t, dir)
+	before := listFiles(t, dir)
 	wantRows(t, mustOpen(t, dir, &Options{ReadOnly: true}).Bucket(""), "t", 0)
-	if !slices.Equal(listed(t, dir), before) {
-		t.Error("the directory was changed")
+	if !slices.Equal(listFiles(t, dir), before) {
+		t.Error("the read-only Store changed the directory")
 	}
 }
 

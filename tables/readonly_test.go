@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// listed returns the files of a directory, with their sizes and times.
-func listed(t *testing.T, dir string) (all []string) {
+// listFiles returns the paths of a directory's files, with their modification times.
+func listFiles(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -28,8 +28,8 @@ func listed(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A read-only Store has what exists when it opens, including the tail, next to the Store that
-// writes. It changes nothing.
+// TestReadOnly checks that a read-only Store, opened while another Store writes, has the rows that existed when it was
+// opened, including those in the tail. It must change nothing.
 func TestReadOnly(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	t.Setenv("TMPDIR", t.TempDir())
@@ -44,18 +44,18 @@ func TestReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	put(from(0, 100)...)
+	put(sequence(0, 100)...)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	put(100)
-	before := listed(t, dir)
+	before := listFiles(t, dir)
 	r, err := Open(ctx, dir, &Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !r.ReadOnly() || s.ReadOnly() {
-		t.Error("the wrong Store is for reading")
+		t.Errorf("ReadOnly = %v for the read-only Store and %v for the other, want true and false", r.ReadOnly(), s.ReadOnly())
 	}
 	read := func() []int64 {
 		t.Helper()
@@ -70,7 +70,7 @@ func TestReadOnly(t *testing.T) {
 		slices.Sort(ns)
 		return ns
 	}
-	if got := read(); !slices.Equal(got, from(0, 101)) {
+	if got := read(); !slices.Equal(got, sequence(0, 101)) {
 		t.Error(got)
 	}
 	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
@@ -91,35 +91,35 @@ func TestReadOnly(t *testing.T) {
 	if _, err := r.Fold(ctx, nil); err != nil {
 		t.Error(err)
 	}
-	if !slices.Equal(listed(t, dir), before) {
-		t.Error("the directory was changed")
+	if !slices.Equal(listFiles(t, dir), before) {
+		t.Error("the read-only Store changed the directory")
 	}
 	put(101)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(); !slices.Equal(got, from(0, 101)) {
+	if got := read(); !slices.Equal(got, sequence(0, 101)) {
 		t.Error(got)
 	}
 	if err := errors.Join(r.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}
-	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
-		t.Error(left, err)
+	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
+		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
 	if _, err := Open(ctx, t.TempDir(), &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-// Copying reports the error of the copies, such as that of a full disk, even if the files also
-// change, and ends with its context.
+// TestCopyStableErrors checks that copyStable returns the error of a failed copy, such as a full disk, even if the
+// files also change, and that catalogFingerprint stops when its context ends.
 func TestCopyStableErrors(t *testing.T) {
 	changes := 0
 	fingerprint := func(context.Context) (string, error) { changes++; return strconv.Itoa(changes), nil }
 	full := errors.New("no space left on device")
 	if _, err := copyStable(t.Context(), fingerprint, func() error { return full }); !errors.Is(err, full) {
-		t.Errorf("the files change and copies fail: %v", err)
+		t.Errorf("copyStable of changing files, with failing copies: error = %v, want %v", err, full)
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -128,6 +128,6 @@ func TestCopyStableErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := catalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
-		t.Errorf("a new catalog after the end of the context: %v", err)
+		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}
 }

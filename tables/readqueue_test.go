@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
-// refilled is a reader that may yield more rows after its end, like a queue.
-type refilled struct {
+// queueReader is a reader that can yield more rows after its end, like a queue.
+type queueReader struct {
 	array.RecordReader
 	columns *arrow.Schema
 }
 
-func (r *refilled) Next() bool {
+func (r *queueReader) Next() bool {
 	if r.RecordReader == nil {
 		return false
 	}
@@ -27,16 +27,16 @@ func (r *refilled) Next() bool {
 	return false
 }
 
-func (r *refilled) RecordBatch() arrow.RecordBatch {
+func (r *queueReader) RecordBatch() arrow.RecordBatch {
 	if r.RecordReader == nil {
 		return nil
 	}
 	return r.RecordReader.RecordBatch()
 }
-func (r *refilled) Schema() *arrow.Schema { return r.columns }
-func (r *refilled) Err() error            { return nil }
+func (r *queueReader) Schema() *arrow.Schema { return r.columns }
+func (r *queueReader) Err() error            { return nil }
 
-// TestReaderOfQueue checks that a reader that is empty for now can be put again without
+// TestReaderOfQueue checks that a reader that is temporarily empty can be put again without
 // losing rows.
 func TestReaderOfQueue(t *testing.T) {
 	type row struct {
@@ -46,7 +46,7 @@ func TestReaderOfQueue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, queue := tablestest.Open(t, nil).Bucket("b"), &refilled{columns: columns}
+	b, queue := tablestest.Open(t, nil).Bucket("b"), &queueReader{columns: columns}
 	for _, n := range []int64{1, 0, 2, 0, 0} {
 		if n > 0 {
 			if queue.RecordReader, err = tables.Records([]row{{n}}); err != nil {
@@ -54,21 +54,21 @@ func TestReaderOfQueue(t *testing.T) {
 			}
 		}
 		if _, err := b.Put(t.Context(), "queue", queue, tables.PutAppend, nil); err != nil {
-			t.Errorf("%d: %v", n, err)
+			t.Errorf("put of row %d (0 means no row): %v", n, err)
 		}
 	}
 	tablestest.Expect(t, b, "queue", `[{"n":1},{"n":2}]`)
 }
 
-// stepping is a reader without a batch before its first Next. It keeps the last batch at its
+// customReader is a reader whose RecordBatch panics before the first Next, and returns the last batch after the
 // end.
-type stepping struct {
+type customReader struct {
 	array.RecordReader
 	batches []arrow.RecordBatch
 	next    int
 }
 
-func (s *stepping) Next() bool {
+func (s *customReader) Next() bool {
 	if s.next == len(s.batches) {
 		return false
 	}
@@ -76,11 +76,11 @@ func (s *stepping) Next() bool {
 	return true
 }
 
-func (s *stepping) RecordBatch() arrow.RecordBatch { return s.batches[s.next-1] }
+func (s *customReader) RecordBatch() arrow.RecordBatch { return s.batches[s.next-1] }
 
-// Put does not ask a custom reader for a batch before its first Next. A batch that the reader
-// keeps at its end is not put again.
-func TestReaderOfOwnKind(t *testing.T) {
+// TestCustomReader checks that Put does not ask a custom reader for a batch before its first Next, and does not put
+// a batch again that the reader returns after its end.
+func TestCustomReader(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
 	}
@@ -88,7 +88,7 @@ func TestReaderOfOwnKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, own := tablestest.Open(t, nil).Bucket("b"), &stepping{RecordReader: rows}
+	b, own := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
 	put := func() {
 		t.Helper()
 		if _, err := b.Put(t.Context(), "own", own, tables.PutAppend, nil); err != nil {

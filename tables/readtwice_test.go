@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// readers makes readers of several kinds. At their end, some keep their last batch, and some
-// have no batch, as before the first Next.
+// readers maps kinds of readers to functions that create such a reader of the given numbers. After the end, some
+// readers keep their last batch, and others have no batch, as before the first Next.
 var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.RecordReader{
 	"slice": func(_ *testing.T, _ *Bucket, ns ...int64) array.RecordReader { return rowsOf(ns...) },
 	"ipc": func(t *testing.T, _ *Bucket, ns ...int64) array.RecordReader {
@@ -73,10 +73,10 @@ var readers = map[string]func(t *testing.T, b *Bucket, ns ...int64) array.Record
 	},
 }
 
-// Putting rows that another put has read is an error, for every kind of reader, with an
-// Observer, and if the first put wrote files batch by batch.
-func TestReaderThatWasRead(t *testing.T) {
-	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &notes{}}} {
+// TestPutDrainedReader checks that putting a reader that another put has already read is an error, for every kind of
+// reader, even with an Observer, or if the first put wrote files batch by batch.
+func TestPutDrainedReader(t *testing.T) {
+	for name, o := range map[string]*Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &recordingObserver{}}} {
 		b := mustOpen(t, t.TempDir(), o).Bucket("b")
 		for kind, reader := range readers {
 			t.Run(name+"/"+kind, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestReaderThatWasRead(t *testing.T) {
 					},
 				} {
 					if err := put(); err == nil || !strings.Contains(err.Error(), "the reader") {
-						t.Errorf("%s: %v", name, err)
+						t.Errorf("%s: error = %v, want an error about the reader", name, err)
 					}
 				}
 				wantRows(t, b, kind, 1, 2)
@@ -110,7 +110,7 @@ func TestReaderThatWasRead(t *testing.T) {
 	}
 }
 
-// A reader can be put only once within one Update, as outside of it.
+// TestReaderTwiceInUpdate checks that a reader can be put only once within one Update.
 func TestReaderTwiceInUpdate(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
@@ -122,29 +122,29 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 			return x.Put("b", kind+" again", r, PutError, nil)
 		})
 		if err == nil || !strings.Contains(err.Error(), "the reader") {
-			t.Errorf("%s: %v", kind, err)
+			t.Errorf("%s: the second put's error = %v, want an error about the reader", kind, err)
 		}
 		r.Release()
 	}
 }
 
-// A reader without rows can be put repeatedly, because no rows are lost.
+// TestReaderWithoutRows checks that a reader without rows can be put repeatedly, because no rows are lost.
 func TestReaderWithoutRows(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	for kind, reader := range readers {
 		r := reader(t, b)
 		for range 3 {
 			if _, err := b.Put(t.Context(), kind, r, PutAppend, nil); err != nil {
-				t.Errorf("%s: no rows: %v", kind, err)
+				t.Errorf("%s: put of a reader without rows: %v", kind, err)
 			}
 		}
 		r.Release()
 	}
 }
 
-// A nil reader is an error, even if an Observer counts the rows.
+// TestNoReaderObserved checks that a nil reader is an error, even if an Observer counts the rows.
 func TestNoReaderObserved(t *testing.T) {
-	b := mustOpen(t, t.TempDir(), &Options{Observer: &notes{}}).Bucket("")
+	b := mustOpen(t, t.TempDir(), &Options{Observer: &recordingObserver{}}).Bucket("")
 	if _, err := b.Put(t.Context(), "t", nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Error(err)
 	}

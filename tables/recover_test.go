@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// Restore replaces a table that has not changed since the backup if one of its data or metadata
-// files is damaged: a damaged file counts as missing.
+// TestRestoreDamaged checks that RestoreFrom replaces a table that has not changed since the backup if one of its
+// data or metadata files is damaged.
 func TestRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"data", "manifest", "list"} {
 		for how, damage := range map[string]func(string) error{
 			"missing": os.Remove,
-			"another bit": func(path string) error {
+			"flipped bit": func(path string) error {
 				b, err := os.ReadFile(path)
 				if err == nil {
 					b[len(b)/2] ^= 1
@@ -32,10 +32,10 @@ func TestRestoreDamaged(t *testing.T) {
 				if _, err := s.Backup(ctx, b, "monday"); err != nil {
 					t.Fatal(err)
 				}
-				if left, err := s.Bucket("").Snapshots(ctx); err != nil || len(left) > 0 {
-					t.Error("the backup left", left, err)
+				if snapshots, err := s.Bucket("").Snapshots(ctx); err != nil || len(snapshots) > 0 {
+					t.Errorf("after the backup, the source has snapshots %v, want none; error: %v", snapshots, err)
 				}
-				path := partsOf(t, s, "", "a")[kind][0]
+				path := tableFiles(t, s, "", "a")[kind][0]
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
@@ -50,8 +50,8 @@ func TestRestoreDamaged(t *testing.T) {
 				if unchanged, _ := totals(done); unchanged != 1 {
 					t.Errorf("%+v", done)
 				}
-				if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
-					t.Error(found)
+				if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+					t.Error(findings)
 				}
 				for _, name := range []string{"a", "b"} {
 					wantRows(t, s.Bucket(""), name, 1, 2, 3)
@@ -61,8 +61,9 @@ func TestRestoreDamaged(t *testing.T) {
 	}
 }
 
-// A backup fails if its target has tables that come from no backup, and leaves them unchanged.
-func TestBackupOverOthers(t *testing.T) {
+// TestBackupOverOtherTables checks that a backup fails if its destination has tables that are not from a backup, and leaves
+// them unchanged.
+func TestBackupOverOtherTables(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s, other := mustOpen(t, t.TempDir(), nil), mustOpen(t, t.TempDir(), nil)
@@ -82,13 +83,13 @@ func TestBackupOverOthers(t *testing.T) {
 	}
 }
 
-// URLs with credentials are refused, and errors do not show the credentials.
+// TestSecretsInURLs checks that URLs with credentials are rejected, and that errors do not show the credentials.
 func TestSecretsInURLs(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"s3://AKIA:secret@bucket/house", "s3://AKIA:sec/ret@bucket/house", "gs://secret@bucket/house"} {
-		s, err := Open(t.Context(), url, memoryWarehouse(t, &lying{}))
+		s, err := Open(t.Context(), url, memoryWarehouse(t, &faultyBucket{}))
 		if err == nil {
-			t.Errorf("%s: no error, and it is called %s", url, s.Dir())
+			t.Errorf("Open(%q) succeeded with Dir %q, want an error", url, s.Dir())
 			s.Close()
 		} else if strings.Contains(err.Error(), "sec") {
 			t.Error(err)

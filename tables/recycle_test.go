@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// A scan that recycles memory returns the same rows as one that does not: from files and the
-// tail, with a filter, with and without an order. Retained batches keep their rows, and without
-// Recycle so do all batches.
+// TestRecycle checks that scans with and without Recycle return the same rows, from files and the
+// tail, with and without a filter and an order. With Recycle, retained batches keep their rows; without it, all
+// batches do.
 func TestRecycle(t *testing.T) {
 	for _, time := range []string{"", "t"} {
 		t.Run(time, func(t *testing.T) { recycle(t, &Settings{Time: time}) })
@@ -48,32 +48,32 @@ func recycle(t *testing.T, settings *Settings) {
 		o    ScanOptions
 		want []int64
 	}{
-		{ScanOptions{}, from(0, rows+10)},
-		{ScanOptions{Columns: []string{"n"}}, from(0, rows+10)},
-		{ScanOptions{Filter: where}, slices.Concat(from(0, rows/3), []int64{rows - 1}, from(rows, 10))},
+		{ScanOptions{}, sequence(0, rows+10)},
+		{ScanOptions{Columns: []string{"n"}}, sequence(0, rows+10)},
+		{ScanOptions{Filter: where}, slices.Concat(sequence(0, rows/3), []int64{rows - 1}, sequence(rows, 10))},
 	} {
 		for _, c.o.Recycle = range []bool{true, false} {
 			got, err := readAll(t.Context(), table, &c.o)
 			if err != nil || !slices.Equal(got, c.want) {
-				t.Errorf("%+v: %d rows, want %d (%v)", c.o, len(got), len(c.want), err)
+				t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, len(got), len(c.want), err)
 			}
 			r, err := table.Scan(t.Context(), &c.o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var values [][]int64
-			var kept []arrow.RecordBatch
+			var retained []arrow.RecordBatch
 			for r.Next() {
 				if c.o.Recycle {
 					r.RecordBatch().Retain()
-					kept = append(kept, r.RecordBatch())
+					retained = append(retained, r.RecordBatch())
 				}
 				values = append(values, r.RecordBatch().Column(r.RecordBatch().Schema().FieldIndices("n")[0]).(*array.Int64).Values())
 			}
 			if got := slices.Concat(values...); r.Err() != nil || !slices.Equal(got, c.want) {
-				t.Errorf("%+v: %d rows were kept, want %d (%v)", c.o, len(got), len(c.want), r.Err())
+				t.Errorf("Scan(%+v): after the scan, the batches have %d rows, want the same %d rows; error: %v", c.o, len(got), len(c.want), r.Err())
 			}
-			for _, b := range kept {
+			for _, b := range retained {
 				b.Release()
 			}
 			r.Release()
@@ -93,19 +93,19 @@ func recycle(t *testing.T, settings *Settings) {
 	o := ScanOptions{Columns: []string{"n"}}
 	without := allocated(&o)
 	o.Recycle = true
-	if with := allocated(&o); !race.Enabled && with > without/2 { // pools drop values at random under the race detector
-		t.Errorf("scans that recycle allocate %d bytes, others %d", with, without)
+	if with := allocated(&o); !race.Enabled && with > without/2 { // under the race detector, sync.Pool drops values at random
+		t.Errorf("scans with Recycle allocated %d bytes, want at most half of the %d bytes without it", with, without)
 	}
 }
 
-// dated returns rows numbered from first on, each with the date of its number.
+// dated returns count rows, numbered from first, where each row's date is its number of days since 1970.
 func dated(first, count int64) array.RecordReader {
-	r := rowsOf(from(first, count)...)
+	r := rowsOf(sequence(first, count)...)
 	defer r.Release()
 	r.Next()
 	dates := array.NewDate32Builder(memory.DefaultAllocator)
 	defer dates.Release()
-	for _, n := range from(first, count) {
+	for _, n := range sequence(first, count) {
 		dates.Append(arrow.Date32(n))
 	}
 	all := append([]arrow.Array{dates.NewArray()}, r.RecordBatch().Columns()...)

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// A store copied to a bucket is complete, and can be copied back. Damaged objects are found
-// although good copies of them are cached, and are repaired from the original store.
+// TestCopyToABucket checks that a store copied to a bucket is complete, and can be copied back. Verify finds damaged
+// objects although intact copies of them are cached, and repairs data objects from the original store.
 func TestCopyToABucket(t *testing.T) {
 	t.Parallel()
 	from, b := fullStore(t), new(objstore.Memory)
@@ -21,29 +21,29 @@ func TestCopyToABucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantState(t, bucket, want)
-	for kind, path := range partsInBucket(t, bucket, "one", "twice") {
+	for kind, path := range sampleFiles(t, bucket, "one", "twice") {
 		name := strings.TrimPrefix(path, "s3://bucket/house/")
-		before := objectOf(t, b, name)
-		for how, data := range map[string][]byte{"flipped": flipped(before), "short": before[:len(before)/2], "missing": nil} {
+		before := readObject(t, b, name)
+		for how, data := range map[string][]byte{"flipped": flipBit(before), "short": before[:len(before)/2], "missing": nil} {
 			replaceObject(t, b, name, data)
-			found, _ := verified(t, bucket, VerifyOptions{})
-			if len(found) != 1 || found[0].File != path || found[0].Table != "twice" || found[0].State != Damaged {
-				t.Fatalf("%s %s: %+v", kind, how, found)
+			findings, _ := verifyAll(t, bucket, VerifyOptions{})
+			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].State != Damaged {
+				t.Fatalf("%s %s: %+v", kind, how, findings)
 			}
 			if kind != "data" {
 				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
 				continue
 			}
-			if found, _ := verified(t, bucket, VerifyOptions{Repair: from.Copies()}); len(found) != 1 || found[0].State != Repaired {
-				t.Fatalf("%s %s: %+v", kind, how, found)
+			if findings, _ := verifyAll(t, bucket, VerifyOptions{Repair: from.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+				t.Fatalf("%s %s: %+v", kind, how, findings)
 			}
-			if now := objectOf(t, b, name); !bytes.Equal(now, before) {
-				t.Fatalf("%s %s: repaired, it is not what it was", kind, how)
+			if now := readObject(t, b, name); !bytes.Equal(now, before) {
+				t.Fatalf("%s %s: the repaired object differs from the original", kind, how)
 			}
 		}
 	}
-	if found, r := verified(t, bucket, VerifyOptions{}); len(found) > 0 || r.Tables != 4 {
-		t.Fatal(found, r)
+	if findings, r := verifyAll(t, bucket, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
+		t.Fatal(findings, r)
 	}
 	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)
@@ -55,14 +55,14 @@ func TestCopyToABucket(t *testing.T) {
 	wantState(t, back, want)
 }
 
-func flipped(b []byte) []byte {
+func flipBit(b []byte) []byte {
 	b = bytes.Clone(b)
 	b[len(b)/2] ^= 1
 	return b
 }
 
-// partsInBucket returns one file of each kind of a table.
-func partsInBucket(t *testing.T, s *Store, bucket, name string) map[string]string {
+// sampleFiles returns one file of each kind of a table.
+func sampleFiles(t *testing.T, s *Store, bucket, name string) map[string]string {
 	t.Helper()
 	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
 	if err != nil {
@@ -80,7 +80,7 @@ func partsInBucket(t *testing.T, s *Store, bucket, name string) map[string]strin
 	return map[string]string{"list": version.ManifestList, "manifest": manifests[0].FilePath(), "data": entries[0].DataFile().FilePath()}
 }
 
-func objectOf(t *testing.T, b objstore.Bucket, name string) []byte {
+func readObject(t *testing.T, b objstore.Bucket, name string) []byte {
 	t.Helper()
 	r, err := b.ReadRange(t.Context(), name, 0, -1)
 	if err != nil {

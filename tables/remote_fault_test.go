@@ -23,21 +23,21 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// lying is a bucket that may return wrong answers.
-type lying struct {
+// faultyBucket is a bucket that can fail uploads and return wrong data.
+type faultyBucket struct {
 	objstore.Memory
 	create func(name string, make func() error) error
 	read   func(name string, data []byte) []byte
 }
 
-func (l *lying) Create(ctx context.Context, name string, data []byte) error {
+func (l *faultyBucket) Create(ctx context.Context, name string, data []byte) error {
 	if l.create != nil {
 		return l.create(name, func() error { return l.Memory.Create(ctx, name, data) })
 	}
 	return l.Memory.Create(ctx, name, data)
 }
 
-func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (l *faultyBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	r, err := l.Memory.ReadRange(ctx, name, offset, length)
 	if err != nil || l.read == nil {
 		return r, err
@@ -48,10 +48,9 @@ func (l *lying) ReadRange(ctx context.Context, name string, offset, length int64
 
 const memoryURL = "s3://memory/house"
 
-// Uploads succeed although the bucket fails before or after it stores an object, and loses
-// answers.
+// TestUncertainUploads checks that puts succeed although the bucket often fails, before or after it stores an object.
 func TestUncertainUploads(t *testing.T) {
-	b := &lying{}
+	b := &faultyBucket{}
 	var mu sync.Mutex
 	rnd := rand.New(rand.NewPCG(1, 1))
 	failed := 0
@@ -74,20 +73,20 @@ func TestUncertainUploads(t *testing.T) {
 	for n := range int64(10) {
 		mustPut(t, s.Bucket(""), "a", PutAppend, n)
 	}
-	wantRows(t, s.Bucket(""), "a", from(0, 10)...)
+	wantRows(t, s.Bucket(""), "a", sequence(0, 10)...)
 	if failed < 10 {
 		t.Fatal(failed)
 	}
 }
 
-// A truncated or corrupt object, of any kind, is an error for readers that have no cached copy.
-// So is an object that somebody else wrote under a name that we chose.
-func TestLyingBucket(t *testing.T) {
-	b := &lying{}
+// TestDamagedObjects checks that reading a truncated or corrupt object without a cached copy is an error. So is creating
+// an object whose name another program has already used.
+func TestDamagedObjects(t *testing.T) {
+	b := &faultyBucket{}
 	o := memoryWarehouse(t, b)
 	s := mustOpen(t, memoryURL, o)
-	mustPut(t, s.Bucket(""), "a", PutAppend, from(0, 100)...)
-	mustPut(t, s.Bucket(""), "a", PutAppend, from(100, 100)...)
+	mustPut(t, s.Bucket(""), "a", PutAppend, sequence(0, 100)...)
+	mustPut(t, s.Bucket(""), "a", PutAppend, sequence(100, 100)...)
 	var names []string
 	for obj, err := range b.List(t.Context(), "", "") {
 		if err != nil {
@@ -95,16 +94,16 @@ func TestLyingBucket(t *testing.T) {
 		}
 		names = append(names, obj.Name)
 	}
-	refused := 0
+	detected := 0
 	for _, name := range names {
-		for _, lie := range []func([]byte) []byte{
+		for _, corrupt := range []func([]byte) []byte{
 			func(d []byte) []byte { return d[:len(d)/2] },
 			func(d []byte) []byte { return nil },
 			func(d []byte) []byte { d = bytes.Clone(d); d[len(d)/2] ^= 4; return d },
 		} {
-			b.read = func(asked string, data []byte) []byte {
-				if asked == name {
-					return lie(data)
+			b.read = func(requested string, data []byte) []byte {
+				if requested == name {
+					return corrupt(data)
 				}
 				return data
 			}
@@ -114,15 +113,15 @@ func TestLyingBucket(t *testing.T) {
 			got, _, err := read(t.Context(), s.Bucket(""), "a")
 			var corrupt *partd.CorruptError
 			if err == nil && len(got) != 200 || err != nil && !errors.As(err, &corrupt) {
-				t.Fatalf("%s: %d rows, %v", name, len(got), err)
+				t.Fatalf("with the object %s damaged, read %d rows, %v; want 200 rows or a CorruptError", name, len(got), err)
 			}
 			if err != nil {
-				refused++
+				detected++
 			}
 		}
 	}
-	if refused < 3*4 { // at least two data files, a manifest list and a manifest
-		t.Errorf("%d lies were noticed", refused)
+	if detected < 3*4 { // at least two data files, a manifest list and a manifest
+		t.Errorf("detected %d damaged objects, want at least 12", detected)
 	}
 	b.read = nil
 	// A damaged file in the cache is fetched again.
@@ -135,39 +134,39 @@ func TestLyingBucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantRows(t, mustOpen(t, memoryURL, o).Bucket(""), "a", from(0, 200)...)
+	wantRows(t, mustOpen(t, memoryURL, o).Bucket(""), "a", sequence(0, 200)...)
 
 	b.create = func(name string, make func() error) error {
-		if err := b.Memory.Create(t.Context(), name, []byte("of somebody else")); err != nil {
+		if err := b.Memory.Create(t.Context(), name, []byte("another program's data")); err != nil {
 			return err
 		}
 		return make()
 	}
 	if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(1), PutAppend, nil); err == nil {
-		t.Error("an object of somebody else was taken for ours")
+		t.Error("Put succeeded although another program wrote the object, want an error")
 	}
 }
 
-// TestRequests counts a bucket's requests for appends, folds and reads. Files that are cached
-// cause none.
+// TestRequests checks how many bucket requests appends, folds and reads cause. Reading cached files
+// must cause none.
 func TestRequests(t *testing.T) {
 	counted := objstore.NewCounter(new(objstore.Memory))
 	o := memoryWarehouse(t, counted)
 	o.TailDir = t.TempDir() + "/tail"
 	s := mustOpen(t, memoryURL, o)
 	b := s.Bucket("")
-	var was objstore.Requests
+	var last objstore.Requests
 	check := func(what string, want objstore.Requests) {
 		t.Helper()
 		now := counted.Requests()
-		if got := (objstore.Requests{Put: now.Put - was.Put, Get: now.Get - was.Get, List: now.List - was.List, Delete: now.Delete - was.Delete}); got != want {
-			t.Errorf("%s: %v, want %v", what, got, want)
+		if got := (objstore.Requests{Put: now.Put - last.Put, Get: now.Get - last.Get, List: now.List - last.List, Delete: now.Delete - last.Delete}); got != want {
+			t.Errorf("%s caused requests %+v, want %+v", what, got, want)
 		}
-		was = now
+		last = now
 	}
 	check("open", objstore.Requests{})
 	mustPut(t, b, "a", PutAppend, 1)
-	check("a table made by an append to the tail", objstore.Requests{Put: 1})
+	check("an append to the tail that creates a table", objstore.Requests{Put: 1})
 	for n := range int64(50) {
 		mustPut(t, b, "a", PutAppend, 2+n)
 	}
@@ -176,28 +175,29 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("a fold: a file, a manifest, a list, metadata", objstore.Requests{Put: 4})
-	wantRows(t, b, "a", from(1, 51)...)
-	check("a read of what this machine wrote", objstore.Requests{})
+	wantRows(t, b, "a", sequence(1, 51)...)
+	check("a read of files that this machine wrote", objstore.Requests{})
 	direct := *o
 	direct.TailDir, direct.CacheDir = "", t.TempDir()
 	d := mustOpen(t, memoryURL, &direct).Bucket("")
-	wantRows(t, d, "a", from(1, 51)...)
-	check("the first read of another machine", objstore.Requests{Get: 4})
-	wantRows(t, d, "a", from(1, 51)...)
-	check("the next one", objstore.Requests{})
+	wantRows(t, d, "a", sequence(1, 51)...)
+	check("the first read on another machine", objstore.Requests{Get: 4})
+	wantRows(t, d, "a", sequence(1, 51)...)
+	check("the second read on another machine", objstore.Requests{})
 	for n := range int64(3) {
 		mustPut(t, d, "a", PutAppend, 52+n)
 		check("an append without a tail", objstore.Requests{Put: 4})
 	}
 	mustPut(t, b, "a", PutAppend, 55)
-	was = counted.Requests() // this Store has read the metadata
-	wantRows(t, b, "a", from(1, 55)...)
-	check("a read of what another machine committed by three commits", objstore.Requests{Get: 1 + 3 + 3})
+	last = counted.Requests() // this Store has read the metadata
+	wantRows(t, b, "a", sequence(1, 55)...)
+	check("a read after three commits by another machine", objstore.Requests{Get: 1 + 3 + 3})
 }
 
-// losing starts a proxy that may cut the connection at a COMMIT: before it passes the COMMIT on,
-// or after, so that the answer is lost.
-func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
+// losingProxy starts a proxy to the server at to. At each COMMIT it calls commits, which decides whether to cut the
+// connection, and whether to do so before forwarding the COMMIT. Otherwise the COMMIT is forwarded, but its response is
+// lost.
+func losingProxy(t *testing.T, to string, commits func() (cut, before bool)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -234,14 +234,14 @@ func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
 					if lose && before {
 						return
 					}
-					if lose { // discard the answer
+					if lose { // discard the response
 						client.Close()
 					}
 					if _, err := server.Write(buf[:n]); err != nil {
 						return
 					}
 					if lose {
-						time.Sleep(50 * time.Millisecond) // the COMMIT may or may not be done when its outcome is looked up
+						time.Sleep(50 * time.Millisecond) // the COMMIT may or may not be complete when its outcome is looked up
 					}
 				}
 			}()
@@ -250,13 +250,13 @@ func losing(t *testing.T, to string, commits func() (cut, before bool)) string {
 	return l.Addr().String()
 }
 
-// If the answer to a COMMIT is lost, its outcome is looked up: the append is acknowledged, and
-// its rows are there once.
-func TestLostCommits(t *testing.T) {
+// TestLostCommitResponses checks that if the response to a COMMIT is lost, its outcome is looked up: the append is
+// acknowledged, and its rows occur once.
+func TestLostCommitResponses(t *testing.T) {
 	server := postgres.Start(t)
 	var mu sync.Mutex
 	n, cuts, armed := 0, 0, false
-	proxy := losing(t, server.Addr, func() (bool, bool) {
+	proxy := losingProxy(t, server.Addr, func() (bool, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !armed {
@@ -279,7 +279,7 @@ func TestLostCommits(t *testing.T) {
 		if _, err := s.Bucket("").Put(t.Context(), "a", rowsOf(n), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		wantRows(t, s.Bucket(""), "a", from(0, n+1)...)
+		wantRows(t, s.Bucket(""), "a", sequence(0, n+1)...)
 	}
 	mu.Lock()
 	armed = false
@@ -296,7 +296,7 @@ func TestLostCommits(t *testing.T) {
 	}
 }
 
-// If PostgreSQL terminates the session in the middle of a commit, nothing has changed.
+// TestTerminatedSession checks that if PostgreSQL terminates the session during a commit, nothing changes.
 func TestTerminatedSession(t *testing.T) {
 	server := postgres.Start(t)
 	dir, kill := t.TempDir(), false
@@ -304,8 +304,8 @@ func TestTerminatedSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // it is a test
-	s, err := open(t.Context(), dir, &Options{Catalog: server.URL(), NoTail: true}, hooks{fs: vfs.OS{}, committing: func(done bool) {
+	defer conn.Close(context.Background()) //nolint:errcheck // only cleanup
+	s, err := open(t.Context(), dir, &Options{Catalog: server.URL(), NoTail: true}, hooks{fs: vfs.OS{}, onCommit: func(done bool) {
 		if kill && !done {
 			kill = false
 			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
@@ -317,7 +317,7 @@ func TestTerminatedSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // it is a test
+	defer s.Close() //nolint:errcheck // only cleanup
 	mustPut(t, s.Bucket(""), "a", PutAppend, 0)
 	for n := int64(1); n < 4; n++ {
 		kill = true
@@ -329,6 +329,6 @@ func TestTerminatedSession(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wantRows(t, s.Bucket(""), "a", from(0, n+1)...)
+		wantRows(t, s.Bucket(""), "a", sequence(0, n+1)...)
 	}
 }

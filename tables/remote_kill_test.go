@@ -21,7 +21,7 @@ import (
 
 const writerEnv = "PARTD_TABLES_WRITER"
 
-// writer configures a process of two writers.
+// writer configures a child process with two writers.
 type writer struct {
 	URL     string
 	Options struct{ Catalog, CacheDir, TailDir string }
@@ -29,9 +29,9 @@ type writer struct {
 	Next    [2]int64 // the writers' next rows
 }
 
-const rowsOfWriter = 1_000_000
+const rowsPerWriter = 1_000_000
 
-// writerChild appends rows until its input ends. It retries each row until it is acknowledged,
+// writerChild appends rows until standard input ends. It retries each row until the row is acknowledged,
 // and then prints it.
 func writerChild(text string) error {
 	var w writer
@@ -41,12 +41,12 @@ func writerChild(text string) error {
 	ctx := context.Background()
 	o := &Options{Catalog: w.Options.Catalog, CacheDir: w.Options.CacheDir, TailDir: w.Options.TailDir, OpenBucket: cloud.OpenBucket, FoldAge: 200 * time.Millisecond, Sync: true}
 	end := time.Now().Add(3 * time.Minute)
-	again := func(err error) bool {
+	shouldRetry := func(err error) bool {
 		time.Sleep(20 * time.Millisecond)
 		return err != nil && time.Now().Before(end)
 	}
 	s, err := Open(ctx, w.URL, o)
-	for again(err) {
+	for shouldRetry(err) {
 		s, err = Open(ctx, w.URL, o)
 	}
 	if err != nil {
@@ -61,13 +61,13 @@ func writerChild(text string) error {
 	for i := range 2 {
 		go func() {
 			for n := w.Next[i]; ; n++ {
-				row := int64(w.First+i)*rowsOfWriter + n
+				row := int64(w.First+i)*rowsPerWriter + n
 				put := func() error {
 					_, err := s.Bucket("").Put(ctx, fmt.Sprint("t", i), rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)})
 					return err
 				}
 				err := put()
-				for again(err) {
+				for shouldRetry(err) {
 					err = put()
 				}
 				if err != nil {
@@ -88,20 +88,20 @@ func writerChild(text string) error {
 		return err
 	}
 	_, err = s.Fold(ctx, nil)
-	for again(err) {
+	for shouldRetry(err) {
 		_, err = s.Fold(ctx, nil)
 	}
 	return errors.Join(err, s.Close())
 }
 
-// writerProcess is a process that is restarted after a kill.
+// writerProcess is a child process that the test kills and restarts.
 type writerProcess struct {
-	w     writer
-	cmd   *exec.Cmd
-	in    io.Closer
-	said  sync.WaitGroup
-	mu    sync.Mutex // guards w.Next
-	fault strings.Builder
+	w             writer
+	cmd           *exec.Cmd
+	in            io.Closer
+	outputReaders sync.WaitGroup
+	mu            sync.Mutex // guards w.Next
+	stderr        strings.Builder
 }
 
 func (p *writerProcess) start(t *testing.T) {
@@ -114,7 +114,7 @@ func (p *writerProcess) start(t *testing.T) {
 	}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), writerEnv+"="+string(text))
-	p.cmd.Stderr = &p.fault
+	p.cmd.Stderr = &p.stderr
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func (p *writerProcess) start(t *testing.T) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.said.Go(func() {
+	p.outputReaders.Go(func() {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			var w int
 			var n int64
@@ -146,40 +146,40 @@ func (p *writerProcess) next() [2]int64 {
 	return p.w.Next
 }
 
-// TestKillRemote has eight writers in four processes append to two tables in a bucket; two of
-// the processes have tails. Meanwhile it kills the processes, the gateway and the database
-// PARTD_KILLS times. Each acknowledged row must be there once.
+// TestKillRemote appends to two tables in a bucket with eight writers in four processes; two of
+// the processes have tails. At the same time it kills processes, the gateway or the database,
+// PARTD_KILLS times in all. Each acknowledged row must occur once.
 func TestKillRemote(t *testing.T) {
 	w := startWarehouse(t)
-	var all []*writerProcess
+	var processes []*writerProcess
 	for i := range 4 {
 		p := &writerProcess{w: writer{URL: w.url, First: 2 * i}}
 		p.w.Options.Catalog, p.w.Options.CacheDir = w.options.Catalog, w.options.CacheDir
 		if i < 2 {
 			p.w.Options.TailDir = t.TempDir() + "/tail"
 		}
-		all = append(all, p)
+		processes = append(processes, p)
 		p.start(t)
 		t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	}
 	progress := func() {
 		t.Helper()
-		before := make([][2]int64, len(all))
-		for i, p := range all {
+		before := make([][2]int64, len(processes))
+		for i, p := range processes {
 			before[i] = p.next()
 		}
 		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-			grew := 0
-			for i, p := range all {
+			progressed := 0
+			for i, p := range processes {
 				if n := p.next(); n[0] > before[i][0] && n[1] > before[i][1] {
-					grew++
+					progressed++
 				}
 			}
-			if grew == len(all) {
+			if progressed == len(processes) {
 				return
 			}
 			if time.Now().After(end) {
-				t.Fatalf("only %d of %d processes go on: %v", grew, len(all), all[0].fault.String())
+				t.Fatalf("only %d of %d processes made progress within 3 minutes; the first one's errors: %v", progressed, len(processes), processes[0].stderr.String())
 			}
 		}
 	}
@@ -201,9 +201,9 @@ func TestKillRemote(t *testing.T) {
 			w.postgres.Kill()
 			w.postgres.Restart(t)
 		default:
-			p := all[rnd.IntN(len(all))]
+			p := processes[rnd.IntN(len(processes))]
 			_ = p.cmd.Process.Kill()
-			p.said.Wait()
+			p.outputReaders.Wait()
 			_ = p.cmd.Wait()
 			p.start(t)
 		}
@@ -213,27 +213,27 @@ func TestKillRemote(t *testing.T) {
 		}
 	}
 	want := map[string][]int64{}
-	for _, p := range all {
+	for _, p := range processes {
 		if err := p.in.Close(); err != nil {
 			t.Fatal(err)
 		}
-		p.said.Wait()
+		p.outputReaders.Wait()
 		if err := p.cmd.Wait(); err != nil {
-			t.Fatalf("%v: %s", err, p.fault.String())
+			t.Fatalf("%v: %s", err, p.stderr.String())
 		}
 		for i, n := range p.next() {
 			name := fmt.Sprint("t", i)
-			want[name] = append(want[name], from(int64(p.w.First+i)*rowsOfWriter, n)...)
+			want[name] = append(want[name], sequence(int64(p.w.First+i)*rowsPerWriter, n)...)
 		}
 	}
 	if snapshots == 0 {
-		t.Error("no snapshot was made")
+		t.Error("all snapshots failed")
 	}
 	w.checkAll(t, s, want)
 }
 
-// checkAll compares tables with the expected rows, and reads each version and snapshot, through
-// an empty cache.
+// checkAll compares tables with the expected rows, and reads each version and snapshot with
+// an initially empty cache.
 func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	t.Helper()
 	o := w.options
@@ -244,7 +244,7 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 		for _, s := range []*Store{s, fresh} {
 			got, _, err := read(t.Context(), s.Bucket(""), name)
 			if err != nil || !slices.Equal(got, rows) {
-				t.Fatalf("table %s has %d rows, not %d: %v", name, len(got), len(rows), err)
+				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
 			}
 		}
 		table, err := fresh.Bucket("").Table(t.Context(), name)
@@ -261,7 +261,7 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 				t.Fatal(err)
 			}
 			if got, err := readAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
-				t.Fatalf("version %d has %d rows, not %d: %v", v.Version, len(got), v.Rows, err)
+				t.Fatalf("version %d has %d rows, want %d; error: %v", v.Version, len(got), v.Rows, err)
 			}
 		}
 		t.Logf("table %s: %d rows, %d versions", name, len(rows), len(versions))

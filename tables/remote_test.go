@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/postgres"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
-	_ "github.com/go-partd/partd/tables/postgres" // for catalogs at postgres://…
+	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
 // warehouse is a store of tables in a bucket, with its catalog in PostgreSQL.
@@ -39,14 +39,14 @@ func memoryWarehouse(t testing.TB, b objstore.Bucket) *Options {
 	}
 }
 
-// schemaOf creates a separate schema for a catalog in the database.
+// schemaOf creates a schema in the database, and returns the URL of a catalog in it.
 func (w *warehouse) schemaOf(t testing.TB, name string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), w.postgres.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(t.Context()) //nolint:errcheck // it is a test
+	defer conn.Close(t.Context()) //nolint:errcheck // only cleanup
 	if _, err := conn.Exec(t.Context(), "CREATE SCHEMA "+name); err != nil {
 		t.Fatal(err)
 	}
@@ -68,13 +68,13 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 		}
 		runModel(t, url, o, seed, 60)
 		s := mustOpen(t, url, &o)
-		if found, r := verified(t, s, VerifyOptions{}); len(found) > 0 || r.Files == 0 {
-			t.Error(found, r)
+		if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
+			t.Error(findings, r)
 		}
 	}
 }
 
-// TestModelOnPostgres runs them on a directory whose catalog is in PostgreSQL.
+// TestModelOnPostgres runs TestModel's operations on a directory whose catalog is in PostgreSQL.
 func TestModelOnPostgres(t *testing.T) {
 	s := postgres.Start(t)
 	dir := t.TempDir()
@@ -82,6 +82,6 @@ func TestModelOnPostgres(t *testing.T) {
 	o := &Options{Catalog: s.URL()}
 	if other, err := Open(t.Context(), t.TempDir(), o); err == nil {
 		other.Close()
-		t.Error("one database is the catalog of two directories")
+		t.Error("Open of a second directory with the same catalog database succeeded, want an error")
 	}
 }

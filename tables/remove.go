@@ -19,10 +19,11 @@ import (
 
 // deletePredicate selects the rows to delete from a table.
 type deletePredicate struct {
-	// mayMatch reports whether rows within bounds can be selected, and whether rows within bounds can be left over.
+	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
+	// that are not selected.
 	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
-	columns  []string // columns that matches needs
-	// matches reports for each row whether it is selected. The batch must contain these columns, in the stored types.
+	columns  []string // columns that matches reads
+	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
 }
 
@@ -104,7 +105,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	var affected []*series.File
 	for _, f := range files { // in order of arrival
 		path := f.Data().FilePath()
-		if !dropped[path] && (isTouched[path] || len(series.Touching(affected, []*series.File{f})) > 0) {
+		if !dropped[path] && (isTouched[path] || len(series.OverlappingFiles(affected, []*series.File{f})) > 0) {
 			affected = append(affected, f)
 		}
 	}

@@ -22,7 +22,7 @@ type PartitionResult struct {
 // [PartitionAuto], each put, fold and compaction chooses the periods again from the data.
 func (b *Bucket) Partition(ctx context.Context, name string, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", b.Name(), name)
-	e, release, err := b.use(name)
+	e, release, err := b.acquire(name)
 	if err != nil {
 		return result, err
 	}

@@ -84,7 +84,7 @@ func wantHours(t testing.TB, b *Bucket, name string, want map[int]int64) {
 	}
 	slices.Sort(all)
 	if got := numbersByHour(t, b, name); !slices.Equal(got, all) {
-		t.Fatalf("rows %q, want %q", got, all)
+		t.Fatalf("table %q has rows %q, want %q", name, got, all)
 	}
 }
 
@@ -117,12 +117,12 @@ func TestReplaceRange(t *testing.T) {
 			want[8], want[9], want[12] = 2, 2, 2
 			wantHours(t, b, "t", want)
 			if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
-				t.Errorf("files %q after %q: the last one was written anew", after, before)
+				t.Errorf("files before: %q, after: %q; the last one should not have been rewritten", before, after)
 			}
 			for _, outside := range []int{7, 13} { // the range excludes its end
 				_, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
 				if err == nil || !strings.Contains(err.Error(), "row 2") {
-					t.Errorf("a row at %d: %v", outside, err)
+					t.Errorf("ReplaceRange with a row at hour %d: error = %v, want an error for row 2", outside, err)
 				}
 			}
 			wantHours(t, b, "t", want)
@@ -134,7 +134,7 @@ func TestReplaceRange(t *testing.T) {
 			wantHours(t, b, "t", want)
 			for _, r := range [][2]time.Time{{}, {hour(2), hour(2)}, {hour(3), hour(2)}} {
 				if _, err := b.ReplaceRange(ctx, "t", r[0], r[1], ticksAt(s, 3), nil); err == nil {
-					t.Errorf("a range of %v was taken", r)
+					t.Errorf("ReplaceRange of the range %v succeeded, want an error", r)
 				}
 			}
 		})

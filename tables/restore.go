@@ -77,7 +77,7 @@ func (b *Bucket) planRestore(ctx context.Context, snapshot string, names []strin
 	if len(names) > 0 {
 		return planned, nil
 	}
-	changed, err := b.store().cat.Changed(ctx, ns, snapshot)
+	changed, err := b.store().cat.ChangedSince(ctx, ns, snapshot)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestRestoreOne restores one table's rows, columns and metadata, and leaves other tables
+// TestRestoreOne restores single tables with their rows, columns and metadata, and leaves other tables
 // unchanged.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
@@ -31,16 +31,16 @@ func TestRestoreOne(t *testing.T) {
 	mustPut(t, b, "b", PutAppend, 2)
 	mustPut(t, b, "empty", PutAppend, 2)
 	mustSnapshot(t, b, "y")
-	mustDo(t, b.Restore(t.Context(), "x", "a", "empty"))
+	mustSucceed(t, b.Restore(t.Context(), "x", "a", "empty"))
 	wantRows(t, b, "a", 1)
 	wantRows(t, b, "b", 1, 2)
 	wantRows(t, b, "empty")
 	tab, err := b.Table(t.Context(), "a")
-	mustDo(t, err)
+	mustSucceed(t, err)
 	if set, err := tab.Settings(t.Context()); err != nil || set.Time != "" {
 		t.Error(set, err)
 	}
-	mustDo(t, b.Restore(t.Context(), "y", "a"))
+	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
 	schema, err := tab.Schema(t.Context())
 	if err != nil || !schema.Equal(other) {
 		t.Error(schema, err)
@@ -49,11 +49,11 @@ func TestRestoreOne(t *testing.T) {
 		t.Error(set, err)
 	}
 	info, err := tab.Info(t.Context())
-	mustDo(t, err)
+	mustSucceed(t, err)
 	if v, ok := info.Metadata["k"]; !ok || v != nil || info.Rows != 1 {
 		t.Error(info)
 	}
-	mustDo(t, b.Restore(t.Context(), "y", "a"))
+	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
 	if again, err := tab.Info(t.Context()); err != nil || again.Version != info.Version+1 {
 		t.Error(again, err) // the metadata changed, although the rows are the same
 	}
@@ -63,12 +63,12 @@ func TestRestoreOne(t *testing.T) {
 	wantRows(t, b, "b", 1, 2)
 }
 
-// TestRestoreRaced has another process change the bucket just before a restore commits: the
-// restore starts again, or reports that the snapshot is gone.
+// TestRestoreRaced changes the bucket through another Store just before a restore commits: the
+// restore must start again, or report that the snapshot is gone.
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
 	var race func()
-	h := hooks{fs: vfs.OS{}, prepared: func() {
+	h := hooks{fs: vfs.OS{}, onPrepared: func() {
 		if race != nil {
 			do := race
 			race = nil
@@ -77,7 +77,7 @@ func TestRestoreRaced(t *testing.T) {
 	}}
 	dir := t.TempDir()
 	s, err := open(t.Context(), dir, &Options{Tail: partd.NewDict()}, h)
-	mustDo(t, err)
+	mustSucceed(t, err)
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
 	other := mustOpen(t, dir, &Options{NoTail: true})
@@ -89,7 +89,7 @@ func TestRestoreRaced(t *testing.T) {
 		mustPut(t, other.Bucket(""), "b", PutAppend, 2)
 		mustPut(t, other.Bucket(""), "c", PutAppend, 2)
 	}
-	mustDo(t, b.Restore(t.Context(), "x"))
+	mustSucceed(t, b.Restore(t.Context(), "x"))
 	for _, name := range []string{"a", "b"} {
 		wantRows(t, b, name, 1)
 	}
@@ -98,7 +98,7 @@ func TestRestoreRaced(t *testing.T) {
 	}
 	mustPut(t, b, "a", PutAppend, 2)
 	race = func() {
-		mustDo(t, other.Bucket("").DeleteSnapshots(t.Context()))
+		mustSucceed(t, other.Bucket("").DeleteSnapshots(t.Context()))
 		sweepAll(t, other)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {

@@ -47,7 +47,7 @@ type rewrite struct {
 func (b *Bucket) rewrite(ctx context.Context, name string, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := b.store().begin(ctx, "rewrite", b.Name(), name)
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
-	e, release, err := b.use(name)
+	e, release, err := b.acquire(name)
 	if err != nil {
 		return RewriteResult{}, err
 	}
@@ -80,7 +80,7 @@ func (w *rewrite) attempt(ctx context.Context, io *icecat.FileIO, plan func(cont
 	}
 	w.files = append(w.files, w.added...)
 	step := commit.PreparedStep{IO: io, Apply: func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-		if err := w.Holds(cur); err != nil {
+		if err := w.CheckFresh(cur); err != nil {
 			return nil, err
 		}
 		a.Info.Updated = a.Now

@@ -14,11 +14,11 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestRewriteBesideCommits has another process commit after a rewrite has read its files, and
-// before it commits.
-func TestRewriteBesideCommits(t *testing.T) {
+// TestRewriteDuringCommits commits through another Store after a rewrite has read its files, and
+// before the rewrite commits.
+func TestRewriteDuringCommits(t *testing.T) {
 	ctx := context.Background()
-	del := func(b *Bucket) error {
+	deleteRows := func(b *Bucket) error {
 		cond, _ := filter.Parse("n = 2 or n = 12")
 		_, err := b.DeleteRows(ctx, "t", cond)
 		return err
@@ -32,19 +32,19 @@ func TestRewriteBesideCommits(t *testing.T) {
 		ours, theirs func(*Bucket) error
 		want         []int64
 	}{
-		{"an append stays", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
-		{"rows that others deleted do not come back", del, func(b *Bucket) error {
+		{"concurrent append", deleteRows, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 30), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 13, 30}},
+		{"concurrent delete", deleteRows, func(b *Bucket) error {
 			cond, _ := filter.Parse("n = 1 or n = 2 or n = 13")
 			_, err := b.DeleteRows(ctx, "t", cond)
 			return err
 		}, []int64{3, 11}},
-		{"a replaced table", del, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
-		{"a compacted table", del, func(b *Bucket) error { _, err := b.s.Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
-		{"two upserts of the same key", upsert, func(b *Bucket) error {
+		{"table replaced concurrently", deleteRows, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(2, 7), PutReplace, nil); return err }, []int64{7}},
+		{"table compacted concurrently", deleteRows, func(b *Bucket) error { _, err := b.s.Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
+		{"concurrent upserts of the same key", upsert, func(b *Bucket) error {
 			_, err := b.Upsert(ctx, "t", rowsOf(12, 40), &UpsertOptions{Keys: []string{"n"}})
 			return err
 		}, []int64{1, 2, 3, 11, 12, 13, 40}},
-		{"an append of an upsert's key", upsert, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
+		{"concurrent append of the upserted key", upsert, func(b *Bucket) error { _, err := b.Put(ctx, "t", rowsOf(12), PutAppend, nil); return err }, []int64{1, 2, 3, 11, 12, 13}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -52,10 +52,10 @@ func TestRewriteBesideCommits(t *testing.T) {
 			mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
 			mustPut(t, other.Bucket(""), "t", PutAppend, 11, 12, 13)
 			h := hooks{fs: other.hooks.fs}
-			once := true
-			h.prepared = func() {
-				if once {
-					once = false
+			pending := true
+			h.onPrepared = func() {
+				if pending {
+					pending = false
 					if err := c.theirs(other.Bucket("")); err != nil {
 						t.Error(err)
 					}
@@ -75,16 +75,16 @@ func TestRewriteBesideCommits(t *testing.T) {
 				t.Fatal(err)
 			}
 			if after := len(parquetFiles(t, dir)); after != before {
-				t.Errorf("%d data files were left of attempts", before-after)
+				t.Errorf("failed attempts left %d data files", before-after)
 			}
 		})
 	}
-	t.Run("again and again", func(t *testing.T) {
+	t.Run("every attempt conflicts", func(t *testing.T) {
 		dir := t.TempDir()
 		other := mustOpen(t, dir, &Options{NoTail: true})
 		mustPut(t, other.Bucket(""), "t", PutAppend, 1, 2, 3)
 		attempts := 0
-		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, prepared: func() {
+		s, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: other.hooks.fs, onPrepared: func() {
 			attempts++
 			mustPut(t, other.Bucket(""), "t", PutReplace, 1, 2, 3)
 		}})
@@ -92,8 +92,8 @@ func TestRewriteBesideCommits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		if err := del(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != maxRewrites {
-			t.Errorf("after %d attempts: %v", attempts, err)
+		if err := deleteRows(s.Bucket("")); !errors.Is(err, ErrConflict) || attempts != maxRewrites {
+			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, maxRewrites)
 		}
 		wantRows(t, other.Bucket(""), "t", 1, 2, 3)
 	})
@@ -108,6 +108,7 @@ func parquetFiles(t testing.TB, dir string) []string {
 	return all
 }
 
+// TestRewriteModel compares a table with a map over random corrections, puts, folds and compactions.
 func TestRewriteModel(t *testing.T) {
 	ctx := t.Context()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -124,8 +125,8 @@ func TestRewriteModel(t *testing.T) {
 	if _, err := b.Put(ctx, "t", ticksAt(s, 0), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	fresh := func(from, to, most int) (hours []int) {
-		for range random.IntN(most + 1) {
+	randomHours := func(from, to, maxCount int) (hours []int) {
+		for range random.IntN(maxCount + 1) {
 			if h := from + random.IntN(to-from); !slices.Contains(hours, h) {
 				hours = append(hours, h)
 			}
@@ -134,12 +135,12 @@ func TestRewriteModel(t *testing.T) {
 	}
 	for n := range int64(150) {
 		var done RewriteResult
-		var gone, put int
-		lose := func(goes func(h int, n int64) bool) {
-			for h, was := range model {
-				if goes(h, was) {
+		var deleted, put int
+		deleteFromModel := func(isDeleted func(h int, n int64) bool) {
+			for h, value := range model {
+				if isDeleted(h, value) {
 					delete(model, h)
-					gone++
+					deleted++
 				}
 			}
 		}
@@ -151,23 +152,23 @@ func TestRewriteModel(t *testing.T) {
 		}
 		switch random.IntN(6) {
 		case 0:
-			hours := fresh(0, 500, 30)
+			hours := randomHours(0, 500, 30)
 			done = mustDo(b.Upsert(ctx, "t", ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
-			lose(func(h int, _ int64) bool { return slices.Contains(hours, h) })
+			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
 			set(hours)
 		case 1:
 			from := random.IntN(500)
 			to := from + 1 + random.IntN(40)
-			hours := fresh(from, to, 10)
+			hours := randomHours(from, to, 10)
 			done = mustDo(b.ReplaceRange(ctx, "t", hour(from), hour(to), ticksAt(s, n, hours...), nil))
-			lose(func(h int, _ int64) bool { return h >= from && h < to })
+			deleteFromModel(func(h int, _ int64) bool { return h >= from && h < to })
 			set(hours)
 		case 2:
 			before, from := max(0, n-int64(random.IntN(20))), random.IntN(500)
 			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(from))))
-			lose(func(h int, was int64) bool { return was < before && h >= from })
+			deleteFromModel(func(h int, value int64) bool { return value < before && h >= from })
 		case 3:
-			hours := slices.DeleteFunc(fresh(0, 500, 60), func(h int) bool { _, there := model[h]; return there })
+			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
 			if _, err := b.Put(ctx, "t", ticksAt(s, n, hours...), PutAppend, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -182,8 +183,8 @@ func TestRewriteModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if int(done.Deleted) != gone || int(done.Written) != put {
-			t.Fatalf("step %d: %+v, want %d deleted, %d written", n, done, gone, put)
+		if int(done.Deleted) != deleted || int(done.Written) != put {
+			t.Fatalf("step %d: result %+v, want %d rows deleted and %d written", n, done, deleted, put)
 		}
 		wantHours(t, b, "t", model)
 	}

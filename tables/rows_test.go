@@ -65,7 +65,7 @@ type (
 	}
 )
 
-// trades returns a row with every field set, and an empty one.
+// trades returns a row with every field set, an empty row, and the first row again.
 func trades() []trade {
 	price, n, fee := 1.25, 7, int16(-3)
 	at := time.Date(2026, 1, 31, 23, 59, 59, 123456789, time.UTC)
@@ -104,7 +104,7 @@ func TestRows(t *testing.T) {
 			got = append(got, row)
 		}
 		if !reflect.DeepEqual(got, want) {
-			t.Fatalf("%s: %+v\nwant %+v", from, got, want)
+			t.Fatalf("rows from the %s: got %+v\nwant %+v", from, got, want)
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -114,13 +114,13 @@ func TestRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := SchemaOf[trade]()
-	if err != nil || !schema.Equal(made) {
-		t.Fatalf("%v\nwant %v, %v", schema, made, err)
+	structSchema, err := SchemaOf[trade]()
+	if err != nil || !schema.Equal(structSchema) {
+		t.Fatalf("the table's schema is %v\nSchemaOf = %v, %v", schema, structSchema, err)
 	}
 	for name, nullable := range map[string]bool{"at": false, "Price": true, "Size": true, "Legs": true, "Best": false, "Raw": true, "host": false} {
 		if f, _ := schema.FieldsByName(name); len(f) != 1 || f[0].Nullable != nullable {
-			t.Errorf("%s: %v", name, f)
+			t.Errorf("columns named %s: %v, want one with Nullable %v", name, f, nullable)
 		}
 	}
 	var n int64
@@ -131,11 +131,11 @@ func TestRows(t *testing.T) {
 		n = n*10 + batch.NumRows()
 	}
 	if n != 21 {
-		t.Fatalf("batches of %d rows", n)
+		t.Fatalf("got batch sizes %d (one digit per batch), want 21", n)
 	}
 }
 
-// TestRowsOfManyBatches appends more rows than one batch holds, and stops reading early.
+// TestRowsOfManyBatches appends more rows than fit in one batch, and reads all rows, then only some of them.
 func TestRowsOfManyBatches(t *testing.T) {
 	type row struct{ N int }
 	all := make([]row, writeBatchRows+3)
@@ -224,41 +224,41 @@ func TestRowsOfOtherTypes(t *testing.T) {
 	got, err := rowsOfBatches[fit](first)
 	want := []fit{{7, -1, 0.5, "x", time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), []byte{0, 1}, 2 * time.Second, []int{1, 2}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Fatalf("%+v, %v", got, err)
+		t.Fatalf("RowsOf = %+v, %v, want %+v", got, err, want)
 	}
 	for _, err := range []error{
-		errorOf[struct {
+		readError[struct {
 			A int64 `arrow:"a"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			B int8 `arrow:"b"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			B uint64 `arrow:"b"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			B float64 `arrow:"b"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			B time.Duration `arrow:"b"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			C int `arrow:"c"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			D string `arrow:"d"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			D int `arrow:"d"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			E string `arrow:"e"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			F string `arrow:"f"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			G int64 `arrow:"g"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			H int64 `arrow:"h"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			H leg `arrow:"h"`
-		}](batch), errorOf[struct {
+		}](batch), readError[struct {
 			H []string `arrow:"h"`
-		}](batch), errorOf[struct{ Missing int }](batch),
+		}](batch), readError[struct{ Missing int }](batch),
 	} {
 		if !errors.As(err, new(*SchemaError)) {
-			t.Errorf("%v", err)
+			t.Errorf("RowsOf with a field that does not fit the column: error = %v, want a SchemaError", err)
 		}
 	}
 }
@@ -278,55 +278,55 @@ func oneBatchKept(b arrow.RecordBatch) array.RecordReader {
 	return oneBatch(b)
 }
 
-func errorOf[T any](batch arrow.RecordBatch) error {
+func readError[T any](batch arrow.RecordBatch) error {
 	_, err := rowsOfBatches[T](batch)
 	return err
 }
 
-// TestTypesThatAreNoRows checks that a field whose type cannot be a column yields an error that
-// names it.
-func TestTypesThatAreNoRows(t *testing.T) {
-	type endless struct{ Next []endless }
+// TestInvalidRowTypes checks that a type that cannot be a row, or a field that cannot be a column, causes an error
+// that names it.
+func TestInvalidRowTypes(t *testing.T) {
+	type recursive struct{ Next []recursive }
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	tried := func(err error, want string) {
+	wantArgumentError := func(err error, want string) {
 		t.Helper()
 		if !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %q", err, want)
+			t.Errorf("error = %v, want an ArgumentError that contains %q", err, want)
 		}
 	}
 	_, err := Append(t.Context(), b, "t", []int{1})
-	tried(err, "int is not a struct")
+	wantArgumentError(err, "int is not a struct")
 	_, err = Append(t.Context(), b, "t", []*leg{nil})
-	tried(err, "*tables.leg is not a struct")
+	wantArgumentError(err, "*tables.leg is not a struct")
 	_, err = Append(t.Context(), b, "t", []time.Time{{}})
-	tried(err, "time.Time is not a struct")
+	wantArgumentError(err, "time.Time is not a struct")
 	_, err = SchemaOf[struct{ C chan int }]()
-	tried(err, `column "C"`)
+	wantArgumentError(err, `column "C"`)
 	_, err = SchemaOf[struct{ hidden int }]()
-	tried(err, "no exported field")
+	wantArgumentError(err, "no exported field")
 	_, err = SchemaOf[struct {
 		A int
 		B int `arrow:"A"`
 	}]()
-	tried(err, "two fields")
-	_, err = SchemaOf[endless]()
-	tried(err, "or recursive")
+	wantArgumentError(err, "two fields")
+	_, err = SchemaOf[recursive]()
+	wantArgumentError(err, "or recursive")
 	_, err = SchemaOf[struct{ P **int }]()
-	tried(err, "more than one null")
+	wantArgumentError(err, "more than one null")
 	_, err = SchemaOf[struct {
 		N int `arrow:"n,int8"`
 	}]()
-	tried(err, "only times")
+	wantArgumentError(err, "only times")
 	_, err = SchemaOf[struct {
 		At time.Time `arrow:"at,utf8"`
 	}]()
-	tried(err, "a time cannot be stored as utf8")
+	wantArgumentError(err, "a time cannot be stored as utf8")
 	_, err = SchemaOf[struct {
 		At time.Time `arrow:"at,tomorrow"`
 	}]()
-	tried(err, "tomorrow")
+	wantArgumentError(err, "tomorrow")
 	for _, err := range RowsOf[int](rowsOf(1)) {
-		tried(err, "int is not a struct")
+		wantArgumentError(err, "int is not a struct")
 	}
 	type nanos struct {
 		At time.Time `arrow:"at,timestamp[ns]"`
@@ -336,7 +336,7 @@ func TestTypesThatAreNoRows(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if _, err := b.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("%v: rows that are none made a table", err)
+		t.Errorf("after failed appends, Table error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -356,8 +356,8 @@ func flats(n int) []flat {
 	return rows
 }
 
-// perSecond starts a measurement of rows per second. It also measures rows per second of CPU
-// time, which depends less on the machine's load.
+// perSecond starts measuring rows per second, and rows per second of CPU
+// time, which depends less on the machine's load. end reports both.
 func perSecond(b *testing.B, rows int) (end func()) {
 	start := cpu()
 	return func() {
@@ -405,7 +405,7 @@ func BenchmarkRowsOf(b *testing.B) {
 	}
 }
 
-// BenchmarkAppendRows appends rows to a table, and BenchmarkRows reads them.
+// BenchmarkAppendRows appends rows to a table.
 func BenchmarkAppendRows(b *testing.B) {
 	rows, bucket := flats(1_000_000), mustOpen(b, b.TempDir(), nil).Bucket("")
 	defer perSecond(b, len(rows))()
@@ -440,14 +440,14 @@ func BenchmarkRows(b *testing.B) {
 	}
 }
 
-// TestRowsOfOnce checks that a reader can be read only once, and that a second loop yields an
-// error. A loop that ends early or panics leaves nothing open.
-func TestRowsOfOnce(t *testing.T) {
+// TestRowsOfReaderTwice checks that a second loop over a reader yields only an error, and that a loop that panics releases
+// the reader.
+func TestRowsOfReaderTwice(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
 	}
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
-	mustPut(t, b, "t", PutReplace, from(0, 10)...)
+	mustPut(t, b, "t", PutReplace, sequence(0, 10)...)
 	table, err := b.Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
@@ -460,22 +460,22 @@ func TestRowsOfOnce(t *testing.T) {
 	func() {
 		defer func() { _ = recover() }()
 		for range rows {
-			panic("left")
+			panic("leave the loop")
 		}
 	}()
 	n := 0
 	for _, err := range rows {
 		if n++; !errors.As(err, new(*ArgumentError)) {
-			t.Errorf("%v of a reader that was read before", err)
+			t.Errorf("second loop: error = %v, want an ArgumentError", err)
 		}
 	}
 	if n != 1 {
-		t.Errorf("%d turns with a reader that was read before, want one with the error", n)
+		t.Errorf("second loop: %d iterations, want one with the error", n)
 	}
 }
 
-// A date that its type cannot hold is an error, and does not wrap around.
-func TestDateBeyond(t *testing.T) {
+// TestDateOutOfRange checks that a date that date32 cannot represent is an error, and does not wrap around.
+func TestDateOutOfRange(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	type dated struct {
 		Day time.Time `arrow:"day,date32"`
@@ -483,7 +483,7 @@ func TestDateBeyond(t *testing.T) {
 	for year, ok := range map[int]bool{-1: true, 9999: true, 6_000_000: false, -6_000_000: false} {
 		day := time.Date(year, 2, 3, 0, 0, 0, 0, time.UTC)
 		if _, err := Append(t.Context(), s.Bucket(""), fmt.Sprint("t", year), []dated{{day}}); (err == nil) != ok {
-			t.Errorf("%d: %v", year, err)
+			t.Errorf("Append of a date in year %d: error = %v, want success: %v", year, err, ok)
 		}
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-const ruled = "at timestamp[us]; n int16; s utf8; x float64"
+const ruleColumns = "at timestamp[us]; n int16; s utf8; x float64"
 
-// TestRules puts rows that violate each kind of rule, in each way of putting.
+// TestRules puts rows that violate each kind of rule, with each kind of put.
 func TestRules(t *testing.T) {
 	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
 	const more = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
@@ -21,20 +21,20 @@ func TestRules(t *testing.T) {
 		put, rows string
 		want      string
 	}{
-		{Rule{Kind: "not_null", Column: "n"}, ruled, more + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
+		{Rule{Kind: "not_null", Column: "n"}, ruleColumns, more + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
 		{Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
 		{Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
 		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, but the rule requires int16`},
-		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruled, more + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
-		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruled, more + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
-		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruled, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
-		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruled, more + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
-		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruled, more + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
-		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruled, more + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
-		{Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruled, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
-		{Rule{Kind: "sorted", Column: "at"}, ruled, more + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
-		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruled, more + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
-		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruled, more + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
+		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruleColumns, more + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
+		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruleColumns, more + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
+		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruleColumns, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
+		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruleColumns, more + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
+		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruleColumns, more + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
+		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruleColumns, more + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
+		{Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruleColumns, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
+		{Rule{Kind: "sorted", Column: "at"}, ruleColumns, more + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
+		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, more + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
+		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, more + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
 	} {
 		for _, how := range []string{"tail", "commit", "error", "replace", "update", "bucket", "reopened"} {
 			if !c.rule.InTable || how != "replace" && how != "error" {
@@ -55,13 +55,13 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
-	if how == "bucket" || how == "error" { // rules of the bucket also hold for tables created later
+	if how == "bucket" || how == "error" { // a bucket's rules also apply to tables created later
 		name = ""
 		if err := b.EditRules(ctx, name, edit); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, good), PutAppend, nil); err != nil {
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruleColumns, good), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
 	if name != "" {
@@ -78,7 +78,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 		}
 		b = s.Bucket("b")
 	}
-	before := text(t, b, "t", nil)
+	before := tableText(t, b, "t", nil)
 	put := func() error {
 		r := jsonRows(t, columns, rows)
 		switch how {
@@ -95,20 +95,20 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	}
 	var violated *RuleError
 	if err := put(); !errors.As(err, &violated) || !strings.Contains(err.Error(), `rule "the rule": `+want) {
-		t.Fatalf("error %v, want %s", err, want)
+		t.Fatalf("put of rows that violate the rule: error = %v, want %s", err, want)
 	}
 	wantText(t, b, "t", before)
 	if _, err := b.Table(ctx, "new"); !errors.Is(err, ErrNotFound) {
-		t.Error("a table was made:", err)
+		t.Errorf("after the rejected put, Table error = %v, want ErrNotFound", err)
 	}
-	if _, err := b.Put(ctx, "t", jsonRows(t, ruled, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
-		t.Error("a good row:", err)
+	if _, err := b.Put(ctx, "t", jsonRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
+		t.Error("put of a row that satisfies the rule:", err)
 	}
 	if err := b.EditRules(ctx, name, RuleEdit{Disable: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := put(); err != nil {
-		t.Error("a rule that is disabled:", err)
+		t.Error("put with the rule disabled:", err)
 	}
 	if err := b.EditRules(ctx, name, RuleEdit{Remove: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 }
 
 // TestRulesOfAStream puts batches with more rows than fit into the tail: all rows are checked
-// before any is committed, and the first ten bad ones are reported.
+// before any is committed, and the error lists the first ten bad rows per rule.
 func TestRulesOfAStream(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 10})
 	b := s.Bucket("")
@@ -143,20 +143,20 @@ func TestRulesOfAStream(t *testing.T) {
 		}
 		return r
 	}
-	_, err = b.Put(t.Context(), "t", stream(from(0, 500), from(499, 600), from(1100, 50)), PutAppend, nil)
+	_, err = b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(499, 600), sequence(1100, 50)), PutAppend, nil)
 	var violated *RuleError
 	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
 		t.Fatal(err)
 	}
-	few, once := violated.Violations[0], violated.Violations[1]
-	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{Row: 1002, Values: "n=1000"}) || once.Count != 1 || once.Rows[0] != (BadRow{Row: 501, Values: "s=row 499"}) {
-		t.Errorf("%+v", violated)
+	few, unique := violated.Violations[0], violated.Violations[1]
+	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{Row: 1002, Values: "n=1000"}) || unique.Count != 1 || unique.Rows[0] != (BadRow{Row: 501, Values: "s=row 499"}) {
+		t.Errorf("violations are %+v, want 149 rows of rule few and one of rule once", violated)
 	}
 	wantRows(t, b, "t", -1)
-	if _, err := b.Put(t.Context(), "t", stream(from(0, 500), from(500, 500)), PutAppend, nil); err != nil {
+	if _, err := b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(500, 500)), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err = b.Put(t.Context(), "t", stream(from(5, 1), from(4, 1)), PutAppend, nil) // the order is violated between batches
+	_, err = b.Put(t.Context(), "t", stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the order is violated between batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
 		t.Error(err)
 	}
@@ -185,12 +185,12 @@ func TestRuleSets(t *testing.T) {
 		`"open is not negative"`: put(3, -2, 3, -5, 2, 10), `"volume is not negative"`: put(3, 2, 3, 1, 2, -1),
 	} {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("put: error = %v, want %s", err, want)
 		}
 	}
 	_, err := b.Put(t.Context(), "other", jsonRows(t, "n int16", `{"n":1}`), PutAppend, nil)
 	if err == nil || !strings.Contains(err.Error(), `"time exists"`) {
-		t.Error("a table to come:", err)
+		t.Errorf("put to a new table: error = %v, want a violation of \"time exists\"", err)
 	}
 	for _, e := range []RuleEdit{
 		{Sets: []string{"weather"}},
@@ -204,7 +204,7 @@ func TestRuleSets(t *testing.T) {
 		{Add: []Rule{{Name: "a", Kind: "type", Column: "a", Type: "int65"}}},
 	} {
 		if err := b.EditRules(t.Context(), "t", e); err == nil {
-			t.Errorf("taken: %+v", e)
+			t.Errorf("EditRules(%+v) succeeded, want an error", e)
 		}
 	}
 	if err := b.EditRules(t.Context(), "none", RuleEdit{}); !errors.Is(err, ErrNotFound) {
@@ -212,12 +212,12 @@ func TestRuleSets(t *testing.T) {
 	}
 	err = b.Evolve(t.Context(), "t", ColumnChange{Op: "rename", Column: "Open", To: "open"})
 	if err == nil || !strings.Contains(err.Error(), "the rule") {
-		t.Error("a column with rules was renamed:", err)
+		t.Errorf("Evolve that renames a column with a rule: error = %v, want an error about the rule", err)
 	}
 }
 
-// TestUniqueOfTwoStores puts the same key into a table from two Stores at once: only one put
-// succeeds.
+// TestUniqueOfTwoStores puts the same key into a table concurrently from two Stores: only one put
+// must succeed.
 func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	one, two := mustOpen(t, dir, &Options{FoldAge: -1}), mustOpen(t, dir, &Options{NoTail: true})
@@ -235,13 +235,13 @@ func TestUniqueOfTwoStores(t *testing.T) {
 		}
 		a, b := <-errs, <-errs
 		if (a == nil) == (b == nil) || !errors.As(errors.Join(a, b), new(*RuleError)) {
-			t.Fatal(a, b)
+			t.Fatalf("concurrent puts of the same key: errors %v and %v, want one RuleError", a, b)
 		}
 	}
 	if _, err := one.Bucket("").Put(t.Context(), "t", rowsOf(0), PutAppend, nil); !errors.As(err, new(*RuleError)) {
-		t.Error("a row that was in the tail:", err)
+		t.Errorf("put of a key that was in the tail before the rule: error = %v, want a RuleError", err)
 	}
-	wantRows(t, one.Bucket(""), "t", from(0, 10)...)
+	wantRows(t, one.Bucket(""), "t", sequence(0, 10)...)
 }
 
 func BenchmarkAppendRuled(b *testing.B) {

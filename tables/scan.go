@@ -116,9 +116,9 @@ type reader struct {
 	casts   bool          // whether read has types other than the stored ones
 	outputs []int         // indices of the result's columns in read; nil means that they are the same
 	filters []*filter.Expr
-	filter  *filter.Expr // all filters combined, set by plan; nil if there are none
+	filter  *filter.Expr // all filters combined, set by plan; nil means no filter
 	limit   int64        // maximum number of further rows; -1 means no limit
-	skip    int64        // number of rows to skip first
+	skip    int64        // number of rows to skip at the start
 	recycle bool         // reuse the memory of released batches
 
 	skipFiles  map[string]bool // paths of files to omit
@@ -194,7 +194,7 @@ func (r *reader) plan(columns []string) (err error) {
 			return err
 		}
 	}
-	maxRows := int64(-1) // number of rows to read at most, known if there is no filter; otherwise -1
+	maxRows := int64(-1) // how many rows must be read at most; -1 if unknown because of a filter
 	if where == nil {
 		maxRows = r.limit
 	}
@@ -226,8 +226,8 @@ func (r *reader) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a stored batch to the caller's columns. It skips the filter if the batch has already been filtered,
-// as are batches from the files of tables without an order.
+// convert converts a stored batch to the caller's columns. It applies the filter unless filtered is true: batches from
+// the files of tables without an order have already been filtered.
 func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.casts {

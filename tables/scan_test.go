@@ -56,7 +56,7 @@ func TestScanOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Compact(t.Context(), nil); err != nil { // compacts a table of Iceberg's third format version
+	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -80,7 +80,7 @@ func TestScanOptions(t *testing.T) {
 			rows += int(r.RecordBatch().NumRows())
 		}
 		if r.Err() != nil || rows != c.rows {
-			t.Errorf("%+v: %d rows, want %d: %v", c.o, rows, c.rows, r.Err())
+			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
 		}
 		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
 			t.Error(r.Schema())
@@ -159,7 +159,7 @@ func TestOrder(t *testing.T) {
 	b := s.Bucket("")
 	for i := range int64(30) {
 		if i%7 == 3 {
-			mustPut(t, b, "a", PutAppend, from(i*100, 100)...) // too many for the tail: written to a file at once
+			mustPut(t, b, "a", PutAppend, sequence(i*100, 100)...) // too many for the tail: written directly to a file
 		} else {
 			mustPut(t, b, "a", PutAppend, i*100)
 		}
@@ -181,7 +181,7 @@ func TestOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := readAll(t.Context(), tab, nil); err != nil || !slices.IsSorted(got) {
-			t.Fatalf("after put %d: %v: %v", i, got, err)
+			t.Fatalf("after put %d, the scan returned %v, %v; want sorted rows", i, got, err)
 		}
 	}
 }
@@ -208,23 +208,23 @@ func TestMemory(t *testing.T) {
 	}
 	g.Wait()
 	if used := s.tail.UsedMemory(); used > 1<<18 {
-		t.Errorf("the tail's rows take %d bytes", used)
+		t.Errorf("the tail's rows use %d bytes of memory, want at most %d", used, 1<<18)
 	}
 	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
+		wantRows(t, b, fmt.Sprint(i), sequence(0, each)...)
 	}
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*each {
 		t.Fatalf("%+v %v", r, err)
 	}
 	if used := s.tail.UsedMemory(); used != 0 {
-		t.Errorf("the tail's rows take %d bytes after they are folded", used)
+		t.Errorf("after the fold, the tail's rows use %d bytes of memory, want 0", used)
 	}
 	for i := range tables {
-		wantRows(t, b, fmt.Sprint(i), from(0, each)...)
+		wantRows(t, b, fmt.Sprint(i), sequence(0, each)...)
 	}
 }
 
-// TestAgeAfterReopen checks that rows found in the tail at opening are folded in time.
+// TestAgeAfterReopen checks that rows that are in the tail when the store is opened are folded after FoldAge.
 func TestAgeAfterReopen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -249,7 +249,7 @@ func TestAgeAfterReopen(t *testing.T) {
 
 // TestScanHalfNulls reads a file where half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
@@ -267,7 +267,7 @@ func TestScanHalfNulls(t *testing.T) {
 		}
 		got, err := readAll(t.Context(), table, &ScanOptions{Filter: cond})
 		if err != nil || !slices.Equal(got, []int64{1}) {
-			t.Errorf("%s: %v, %v", where, got, err)
+			t.Errorf("scan where %s = %v, %v, want [1]", where, got, err)
 		}
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// TestFilesOfAScan limits the number of source files that a scan runs through until it is opened
-// and to its end, so that its code stays easy to follow.
-func TestFilesOfAScan(t *testing.T) {
+// TestSourceFilesOfScan limits how many source files contain the code that a scan executes, until it is opened
+// and until its end, so that the code stays easy to follow.
+func TestSourceFilesOfScan(t *testing.T) {
 	if os.Getenv("PARTD_SCANNED") == "" {
-		t.Skip("PARTD_SCANNED=1 builds a program with counters")
+		t.Skip("set PARTD_SCANNED=1 to run this test, which builds a program with coverage counters")
 	}
 	dir := t.TempDir()
 	program := filepath.Join(dir, "scanned")
@@ -28,9 +28,9 @@ func TestFilesOfAScan(t *testing.T) {
 	}
 	run("go", "build", "-cover", "-covermode=atomic", "-coverpkg=github.com/go-partd/partd/tables/...", "-o", program, "./testdata/scanned")
 	for _, c := range []struct {
-		name string
-		args []string
-		most int
+		name     string
+		args     []string
+		maxFiles int
 	}{{"opened", []string{"opened"}, 12}, {"read", nil, 21}} {
 		to := t.TempDir()
 		run(program, append([]string{to}, c.args...)...)
@@ -47,8 +47,8 @@ func TestFilesOfAScan(t *testing.T) {
 				files[file] = true
 			}
 		}
-		if len(files) > c.most || len(files) < 5 {
-			t.Errorf("%s: a scan enters %d files, want %d at most: %v", c.name, len(files), c.most, files)
+		if len(files) > c.maxFiles || len(files) < 5 {
+			t.Errorf("%s: a scan executes code in %d files, want 5 to %d: %v", c.name, len(files), c.maxFiles, files)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// TestScanPlan plans a scan of a table with files and a tail, and then of a table with delete
-// files of another writer.
+// TestScanPlan plans a scan of a table with files and a tail, and then of the table with delete
+// files from another program.
 func TestScanPlan(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -38,30 +38,30 @@ func TestScanPlan(t *testing.T) {
 			rows += r.NumRows()
 		}
 		if len(m.Files) != files || rows != tail || m.NeedsScan != scanned {
-			t.Fatalf("%d files, %d rows in the tail, scanned %v: %+v", len(m.Files), rows, m.NeedsScan, m.Files)
+			t.Fatalf("ScanPlan has %d files, %d rows in the tail and NeedsScan %v: %+v; want %d, %d, %v", len(m.Files), rows, m.NeedsScan, m.Files, files, tail, scanned)
 		}
 		return m
 	}
 	first, again := plan(1, 1, false), plan(1, 1, false)
 	if first.TailMark != again.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
-		t.Errorf("%q and %q, %+v", first.TailMark, again.TailMark, first.Files)
+		t.Errorf("two plans have TailMark %q and %q, want equal marks; files %+v, want one with 3 rows", first.TailMark, again.TailMark, first.Files)
 	}
 	mustPut(t, b, "a", PutAppend, 5)
 	if m := plan(1, 2, false); m.TailMark == first.TailMark {
-		t.Errorf("another tail has the mark %q, too", m.TailMark)
+		t.Errorf("after a put, TailMark is still %q", m.TailMark)
 	}
 
 	// The files of open plans are pinned.
 	if pins, since := s.commits.Pinned(); !since.Before(time.Now()) || pins != 3 {
-		t.Errorf("%d pins", pins)
+		t.Errorf("got %d pins, want 3", pins)
 	}
 	first.Close()
 	first.Close()
 	if pins, _ := s.commits.Pinned(); pins != 2 {
-		t.Errorf("%d pins after one of three was closed", pins)
+		t.Errorf("after one of three plans was closed, got %d pins, want 2", pins)
 	}
 
-	l := library{s.cat}
+	l := libraryCatalog{s.cat}
 	base, err := l.LoadTable(t.Context(), table.Identifier{"x", "a"})
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +87,6 @@ func TestScanPlan(t *testing.T) {
 		got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
 	}
 	if r.Err() != nil || !slices.Equal(got, []int64{1, 3, 4, 5}) {
-		t.Errorf("rows %v, %v", got, r.Err())
+		t.Errorf("Rows = %v, %v, want [1 3 4 5]", got, r.Err())
 	}
 }

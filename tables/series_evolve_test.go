@@ -28,7 +28,7 @@ func init() {
 		seriesStep{"restore", 1, (*seriesModel).restore},
 		seriesStep{"at snapshot", 2, (*seriesModel).checkSnapshot},
 	)
-	killedSteps = append(killedSteps, "evolve", "migrate", "delete", "snapshot", "restore")
+	killableSteps = append(killableSteps, "evolve", "migrate", "delete", "snapshot", "restore")
 }
 
 // evolve renames a column that may be a key, or adds, widens or drops column w.
@@ -45,19 +45,19 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		if change.To = s.key(); s.settings.Keys != nil {
 			s.settings.Keys = []string{s.key()}
 		}
-	case s.wide == "":
-		s.wide = "int32"
-		change = ColumnChange{Op: "add", Column: "w", Type: ColumnType(s.wide)}
-	case s.wide == "float64":
-		s.wide = ""
+	case s.wType == "":
+		s.wType = "int32"
+		change = ColumnChange{Op: "add", Column: "w", Type: ColumnType(s.wType)}
+	case s.wType == "float64":
+		s.wType = ""
 		change = ColumnChange{Op: "drop", Column: "w"}
 		s.rows = slices.Clone(s.rows)
 		for i := range s.rows {
 			s.rows[i].w = 0
 		}
 	default: // widening to float64 rewrites the files
-		s.wide = map[string]string{"int32": "int64", "int64": "float64"}[s.wide]
-		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wide)}
+		s.wType = map[string]string{"int32": "int64", "int64": "float64"}[s.wType]
+		change = ColumnChange{Op: "widen", Column: "w", Type: ColumnType(s.wType)}
 	}
 	if err := m.s.Bucket("b").Evolve(ctx, name, change); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (m *seriesModel) evolve(ctx context.Context, name string) error {
 		return err
 	}
 	i, err := t.Info(ctx)
-	s.evolved = i.Version // reads of this version still have the previous columns
+	s.evolvedVersion = i.Version // reads of this version still have the previous columns
 	return err
 }
 
@@ -76,13 +76,13 @@ func (m *seriesModel) migrate(ctx context.Context, name string) error {
 		return nil
 	}
 	s := m.tables[name]
-	s.schema++
-	done, err := m.s.Bucket("b").Migrate(ctx, name, s.schema, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	s.schemaVersion++
+	done, err := m.s.Bucket("b").Migrate(ctx, name, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
 	})
 	if err == nil && !done {
-		err = fmt.Errorf("version %d is there", s.schema)
+		err = fmt.Errorf("migrating to version %d did nothing", s.schemaVersion)
 	}
 	return err
 }
@@ -92,18 +92,18 @@ func (m *seriesModel) delete(ctx context.Context, name string) error {
 		return nil
 	}
 	m.next++
-	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+	m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, incarnation: m.next}
 	return m.s.Bucket("b").Delete(ctx, name)
 }
 
 func (m *seriesModel) snapshot(ctx context.Context, name string) error {
-	there := map[string]*modelSeries{}
+	existing := map[string]*modelSeries{}
 	for _, name := range m.names {
 		if m.exists(ctx, name) {
-			there[name] = m.tables[name].clone()
+			existing[name] = m.tables[name].clone()
 		}
 	}
-	if len(there) == 0 {
+	if len(existing) == 0 {
 		return nil
 	}
 	for old := range m.snapshots {
@@ -115,7 +115,7 @@ func (m *seriesModel) snapshot(ctx context.Context, name string) error {
 	}
 	m.next++
 	snapshot := fmt.Sprint("at ", m.next)
-	m.snapshots[snapshot] = there
+	m.snapshots[snapshot] = existing
 	_, err := m.s.Bucket("b").Snapshot(ctx, snapshot)
 	return err
 }
@@ -143,21 +143,21 @@ func (m *seriesModel) restore(ctx context.Context, name string) error {
 		tables, names = []string{name}, []string{name}
 	}
 	for _, name := range tables {
-		now, was := m.tables[name], m.snapshots[snapshot][name]
+		current, old := m.tables[name], m.snapshots[snapshot][name]
 		switch {
-		case was == nil && len(names) > 0:
+		case old == nil && len(names) > 0:
 			if err := m.s.Bucket("b").Restore(ctx, snapshot, names...); !errors.Is(err, ErrNotFound) {
-				return fmt.Errorf("a table that is not in it: %v", err)
+				return fmt.Errorf("restoring a table that is not in the snapshot: got error %v, want ErrNotFound", err)
 			}
 			return nil
-		case was == nil:
+		case old == nil:
 			m.next++
-			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, made: m.next}
+			m.tables[name] = &modelSeries{settings: m.randomSettings(), versions: map[Version][]tick{}, incarnation: m.next}
 		default:
-			s := was.clone()
-			if s.versions = now.versions; now.made != was.made || !m.exists(ctx, name) {
+			s := old.clone()
+			if s.versions = current.versions; current.incarnation != old.incarnation || !m.exists(ctx, name) {
 				m.next++
-				s.made, s.versions = m.next, map[Version][]tick{}
+				s.incarnation, s.versions = m.next, map[Version][]tick{}
 			}
 			m.tables[name] = s
 		}
@@ -171,7 +171,7 @@ func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 	t, err := m.s.Bucket("b").Table(ctx, name, AtSnapshot(snapshot))
 	if s == nil {
 		if snapshot != "" && !errors.Is(err, ErrNotFound) {
-			return fmt.Errorf("a table that is not in %s: %v", snapshot, err)
+			return fmt.Errorf("opening a table that is not in snapshot %q: got error %v, want ErrNotFound", snapshot, err)
 		}
 		return nil
 	}
@@ -180,34 +180,33 @@ func (m *seriesModel) checkSnapshot(ctx context.Context, name string) error {
 	}
 	got, err := ticksFrom(t.Scan(ctx, nil))
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
-		return fmt.Errorf("%s in %s %+v has\n%v, want\n%v: %w", name, snapshot, s.settings, got, want, err)
+		return fmt.Errorf("table %s in snapshot %q, with settings %+v, has rows\n%v, want\n%v; error: %w", name, snapshot, s.settings, got, want, err)
 	}
 	return nil
 }
 
-// wantInOrder checks that a table has the given number of files, all sorted by its settings and
-// marked as sorted.
+// wantInOrder checks that a table has the given number of files, all marked as sorted in the order of its settings.
 func wantInOrder(t *testing.T, b *Bucket, name string, files int) {
 	t.Helper()
 	n, err := b.check(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, err := b.s.cat.Load(t.Context(), n.Namespace, n.Name)
+	current, err := b.s.cat.Load(t.Context(), n.Namespace, n.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := series.ForTable(now, 0)
+	o, err := series.ForTable(current, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := datafile.Files(t.Context(), now)
+	all, err := datafile.Files(t.Context(), current)
 	if err != nil || len(all) != files {
-		t.Errorf("%d files, want %d: %v", len(all), files, err)
+		t.Errorf("table %q has %d files, want %d; error: %v", name, len(all), files, err)
 	}
 	for _, f := range all {
 		if !o.InOrder(f) {
-			t.Errorf("%s is not in order", f.FilePath())
+			t.Errorf("file %s is not marked as sorted", f.FilePath())
 		}
 	}
 }
@@ -278,8 +277,8 @@ func TestEvolveSeries(t *testing.T) {
 	}
 }
 
-// TestSeveralOfAnUpdate puts rows into a table that the same Update changes first.
-func TestSeveralOfAnUpdate(t *testing.T) {
+// TestSeveralChangesInUpdate replaces a table, changes its settings and puts rows into it in one Update.
+func TestSeveralChangesInUpdate(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
@@ -310,8 +309,8 @@ func TestSeveralOfAnUpdate(t *testing.T) {
 	}
 }
 
-// TestCorrectRuled checks that corrections obey the rules and the kind of evolution.
-func TestCorrectRuled(t *testing.T) {
+// TestCorrectWithRules checks that corrections obey the table's rules and its evolution setting.
+func TestCorrectWithRules(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -348,23 +347,23 @@ func TestCorrectRuled(t *testing.T) {
 				continue
 			}
 			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%s: %v, want %s", name, err, c.want)
+				t.Errorf("%s of %s: error = %v, want %s", name, c.rows, err, c.want)
 			}
 		}
 	}
-	const is = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
-	wantText(t, b, "t", is)
-	// Rows that are replaced do not count for rules.
+	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
+	wantText(t, b, "t", want)
+	// Rules ignore rows that the correction replaces.
 	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
 		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
 		t.Fatal(err)
 	}
 	wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
-	// Rows that somebody else puts before the commit do count.
+	// Rules consider rows that another Store puts before the commit.
 	dir := s.dir
 	other := mustOpen(t, dir, &Options{NoTail: true}).Bucket("b")
 	first := true
-	s.hooks.prepared = func() {
+	s.hooks.onPrepared = func() {
 		if first {
 			first = false
 			if _, err := other.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), PutAppend, nil); err != nil {
@@ -377,7 +376,7 @@ func TestCorrectRuled(t *testing.T) {
 	}
 }
 
-// TestRestoreSettings restores settings, rules and columns, and sorted rows.
+// TestRestoreSettings checks that a restore includes a table's settings, rules, columns and the order of its rows.
 func TestRestoreSettings(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
@@ -414,7 +413,7 @@ func TestRestoreSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := tbl.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%+v, want %+v: %v", got, want, err)
+			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
 		}
 		if rules, err := b.Rules(ctx, "t"); err != nil || len(rules) != 1 {
 			t.Error(rules, err)

@@ -141,7 +141,7 @@ func editSettingsStep(edit func(*Settings)) commit.Step {
 			return b, nil
 		}))
 		if err == nil && newSeries.Rule == RefuseDuplicate {
-			err = newSeries.Refuse(ctx, nil, added)
+			err = newSeries.RejectDuplicates(ctx, nil, added)
 		}
 		if err != nil {
 			return nil, err

@@ -17,58 +17,58 @@ func TestSettings(t *testing.T) {
 		_, err := b.Put(ctx, "t", rowsOf(ns...), m, o)
 		return err
 	}
-	want := func(want Settings) {
+	wantSettings := func(wantSettings Settings) {
 		t.Helper()
 		tbl, err := b.Table(ctx, "t")
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := tbl.Settings(ctx)
-		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Fatalf("settings are %+v, want %+v: %v", got, want, err)
+		if err != nil || !reflect.DeepEqual(got, wantSettings) {
+			t.Fatalf("Settings = %+v, want %+v; error: %v", got, wantSettings, err)
 		}
 	}
 	first := Settings{Keys: []string{"n"}}
 	if err := put(PutAppend, &PutOptions{Settings: &first}, 1, 2); err != nil {
 		t.Fatal(err)
 	}
-	want(first)
+	wantSettings(first)
 	if err := put(PutReplace, nil, 3); err != nil {
 		t.Fatal(err)
 	}
-	want(first)
+	wantSettings(first)
 	second := Settings{Keys: []string{"s", "n"}, OnDuplicate: KeepAll}
 	if err := put(PutReplace, &PutOptions{Settings: &second}, 4); err != nil {
 		t.Fatal(err)
 	}
-	want(second)
+	wantSettings(second)
 	if err := b.SetSettings(ctx, "t", first); err != nil {
 		t.Fatal(err)
 	}
-	want(first)
+	wantSettings(first)
 	for _, bad := range []Settings{
 		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: KeepLast},
 	} {
 		if err := b.SetSettings(ctx, "t", bad); err == nil {
-			t.Errorf("settings %+v are taken", bad)
+			t.Errorf("SetSettings(%+v) succeeded, want an error", bad)
 		}
 		if err := put(PutReplace, &PutOptions{Settings: &bad}, 5); err == nil {
-			t.Errorf("a put with settings %+v is taken", bad)
+			t.Errorf("Put with settings %+v succeeded, want an error", bad)
 		}
 	}
-	want(first)
+	wantSettings(first)
 	wantRows(t, b, "t", 4)
 	if err := b.SetSettings(ctx, "t", Settings{}); err != nil {
 		t.Fatal(err)
 	}
-	want(Settings{})
+	wantSettings(Settings{})
 	if err := b.SetSettings(ctx, "none", first); !errors.Is(err, ErrNotFound) {
-		t.Errorf("settings of a missing table: %v", err)
+		t.Errorf("SetSettings of a missing table: error = %v, want ErrNotFound", err)
 	}
 }
 
-// Unknown settings are refused, with the nearest known one. Marshaled settings are read back
-// unchanged.
+// TestUnknownSettings checks that unknown settings are rejected with a suggestion, and that marshaled settings are read
+// back unchanged.
 func TestUnknownSettings(t *testing.T) {
 	var s Settings
 	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `unknown setting "tiem" (did you mean "time"?)`) {

@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// syncWriters is the number of writers that append to two tables at once. Each may append
-// rowsOfSyncWriter rows.
+// syncWriters is the number of writers that append to two tables concurrently. Each can append up to
+// rowsPerSyncWriter rows.
 const (
-	syncWriters      = 12
-	rowsOfSyncWriter = 1_000_000
+	syncWriters       = 12
+	rowsPerSyncWriter = 1_000_000
 )
 
-// writeSynced has writers append rows, each with an id, until an append fails. It calls
+// writeSynced runs writers that append rows, each with a put ID, until an append fails. It calls
 // acknowledged for each acknowledged row.
 func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row int64)) {
-	var all sync.WaitGroup
+	var writers sync.WaitGroup
 	for w := range syncWriters {
-		all.Go(func() {
-			for i := range int64(rowsOfSyncWriter) {
-				row := int64(w)*rowsOfSyncWriter + i
+		writers.Go(func() {
+			for i := range int64(rowsPerSyncWriter) {
+				row := int64(w)*rowsPerSyncWriter + i
 				if _, err := s.Bucket("").Put(ctx, fmt.Sprint("t", w%2), rowsOf(row), PutAppend, &PutOptions{ID: fmt.Sprint(row)}); err != nil {
 					return
 				}
@@ -35,29 +35,29 @@ func writeSynced(ctx context.Context, s *Store, acknowledged func(table int, row
 			}
 		})
 	}
-	all.Wait()
+	writers.Wait()
 }
 
-// rowsSynced collects the rows acknowledged to writers, by table.
-type rowsSynced struct {
+// acknowledgedRows collects acknowledged rows by table.
+type acknowledgedRows struct {
 	mu   sync.Mutex
 	rows [2][]int64
 }
 
-func (r *rowsSynced) add(table int, row int64) {
+func (r *acknowledgedRows) add(table int, row int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rows[table] = append(r.rows[table], row)
 }
 
-func (r *rowsSynced) now() [2][]int64 {
+func (r *acknowledgedRows) now() [2][]int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return [2][]int64{slices.Clone(r.rows[0]), slices.Clone(r.rows[1])}
 }
 
 // wantAtLeast checks that the tables of a directory contain each wanted row once. Each
-// writer may have one more row that was in flight.
+// writer may also have written one row that was not acknowledged.
 func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	t.Helper()
 	s := mustOpen(t, dir, o)
@@ -66,16 +66,16 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		there := map[int64]bool{}
+		present := map[int64]bool{}
 		for _, n := range got {
-			if there[n] {
-				t.Fatalf("row %d is there twice", n)
+			if present[n] {
+				t.Fatalf("row %d occurs twice", n)
 			}
-			there[n] = true
+			present[n] = true
 		}
 		for _, n := range want {
-			if !there[n] {
-				t.Fatalf("row %d was acknowledged, and is not among the %d that are there", n, len(got))
+			if !present[n] {
+				t.Fatalf("acknowledged row %d is missing; the table has %d rows", n, len(got))
 			}
 		}
 	}
@@ -84,8 +84,8 @@ func wantAtLeast(t *testing.T, dir string, o *Options, want [2][]int64) {
 	}
 }
 
-// powerTail is a tail store in memory. A power loss loses whatever was written since its last
-// sync began.
+// powerTail is a tail store in memory. durable is the state that would remain after a power loss: the state when the
+// last completed sync began.
 type powerTail struct {
 	*memTail
 	durable atomic.Pointer[memTail]
@@ -98,9 +98,9 @@ func (p *powerTail) Sync(context.Context) error {
 	return nil
 }
 
-// TestPowerLossBesideWriters checks that rows acknowledged to writers that share syncs survive a
+// TestPowerLossDuringWrites checks that acknowledged rows of writers that share syncs survive a
 // power loss at any time.
-func TestPowerLossBesideWriters(t *testing.T) {
+func TestPowerLossDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := &powerTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -110,10 +110,10 @@ func TestPowerLossBesideWriters(t *testing.T) {
 	}
 	type loss struct {
 		acknowledged [2][]int64
-		left         *memTail
+		durable      *memTail
 	}
 	var losses []loss
-	var acknowledged rowsSynced
+	var acknowledged acknowledgedRows
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan struct{})
@@ -124,7 +124,7 @@ func TestPowerLossBesideWriters(t *testing.T) {
 	for range 20 {
 		time.Sleep(5 * time.Millisecond)
 		l := loss{acknowledged: acknowledged.now()}
-		l.left = p.durable.Load()
+		l.durable = p.durable.Load()
 		losses = append(losses, l)
 	}
 	cancel()
@@ -133,21 +133,21 @@ func TestPowerLossBesideWriters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range losses {
-		wantAtLeast(t, dir, &Options{Tail: l.left, FoldAge: -1}, l.acknowledged)
+		wantAtLeast(t, dir, &Options{Tail: l.durable, FoldAge: -1}, l.acknowledged)
 	}
 	if n := acknowledged.now(); len(n[0]) == 0 || len(n[1]) == 0 {
-		t.Fatal("nothing was acknowledged")
+		t.Fatalf("acknowledged %d and %d rows of the two tables, want some of both", len(n[0]), len(n[1]))
 	}
 }
 
-// TestCloseBesideWriters checks that Close ends appends that wait for a sync, and keeps
-// acknowledged rows, while folds run.
-func TestCloseBesideWriters(t *testing.T) {
+// TestCloseDuringWrites checks that Close, while folds run, stops appends that wait for a sync, and that
+// acknowledged rows remain.
+func TestCloseDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for range 3 {
 		s := mustOpen(t, dir, &Options{Sync: true, FoldBytes: 3000, FoldAge: 5 * time.Millisecond})
-		var acknowledged rowsSynced
+		var acknowledged acknowledgedRows
 		done := make(chan struct{})
 		go func() {
 			writeSynced(t.Context(), s, acknowledged.add)
@@ -179,9 +179,9 @@ func syncKillChild(dir string) error {
 	return nil
 }
 
-// TestKillBesideWriters kills processes whose writers share syncs; PARTD_KILLS sets their
-// number.
-func TestKillBesideWriters(t *testing.T) {
+// TestKillDuringWrites kills processes whose writers share syncs; PARTD_KILLS sets how
+// many.
+func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	acknowledged := map[[2]int64]bool{}
@@ -201,7 +201,7 @@ func TestKillBesideWriters(t *testing.T) {
 		for lines.Scan() {
 			var table, row int64
 			if _, err := fmt.Sscan(lines.Text(), &table, &row); err != nil {
-				break // the process was killed while it wrote the line
+				break // an incomplete line: the process was killed while writing it
 			}
 			acknowledged[[2]int64{table, row}] = true
 			if len(acknowledged) == before+200 {

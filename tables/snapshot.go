@@ -65,8 +65,8 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 			return "", ErrNotFound
 		}
 		namespaces = append(namespaces, ns)
-		// Fold before blocking appends, so that they are blocked only during the second fold, of the few newer rows. They
-		// must be blocked so that if the snapshot contains a put, it also contains all earlier ones.
+		// Fold once before blocking appends: then appends are blocked only while the second fold moves the few newer rows.
+		// They must be blocked so that a snapshot that contains a put also contains all earlier puts.
 		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}

@@ -19,7 +19,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 	mustSnapshot(t, b, "x")
 	tab, err := b.Table(t.Context(), "t", AtSnapshot("x"))
-	mustDo(t, err)
+	mustSucceed(t, err)
 	rows, err := ticksFrom(tab.Scan(t.Context(), nil))
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
 		t.Error(rows, err)
@@ -30,7 +30,7 @@ func TestSnapshotInOrder(t *testing.T) {
 	}
 }
 
-// TestSnapshotRenamed has another program rename a table with rows in the tail before its
+// TestSnapshotRenamed renames a table with rows in the tail, like another program, before the
 // snapshot is taken.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
@@ -40,7 +40,7 @@ func TestSnapshotRenamed(t *testing.T) {
 		b := s.Bucket("")
 		mustPut(t, b, "a", PutAppend, 0)
 		mustPut(t, b, "a", PutAppend, 1)
-		foreign(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		execInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if seen {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
 				t.Fatal(ok, err)
@@ -62,13 +62,13 @@ func TestSnapshotNames(t *testing.T) {
 	}
 	for _, name := range []string{"\xff", "a\x00b", strings.Repeat("x", MaxName+1)} {
 		if _, err := b.Snapshot(t.Context(), name); err == nil {
-			t.Errorf("%q is a name", name)
+			t.Errorf("Snapshot(%q) succeeded, want an error for the name", name)
 		}
 	}
-	mustDo(t, b.DeleteSnapshot(t.Context(), "%"))
-	mustDo(t, b.DeleteSnapshot(t.Context(), ""))
+	mustSucceed(t, b.DeleteSnapshot(t.Context(), "%"))
+	mustSucceed(t, b.DeleteSnapshot(t.Context(), ""))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) != 6 {
 		t.Error(len(all), err)
 	}
-	mustDo(t, b.Restore(t.Context(), "it's"))
+	mustSucceed(t, b.Restore(t.Context(), "it's"))
 }

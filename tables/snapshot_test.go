@@ -20,7 +20,7 @@ func mustSnapshot(t testing.TB, b *Bucket, name string) string {
 	return name
 }
 
-func mustDo(t testing.TB, err error) {
+func mustSucceed(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -41,27 +41,27 @@ func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, err
 func wantAt(t testing.TB, b *Bucket, snapshot, name string, want ...int64) {
 	t.Helper()
 	if got, err := readAt(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
-		t.Fatalf("table %q at %q has rows %v (%v), want %v", name, snapshot, got, err, want)
+		t.Fatalf("table %q in snapshot %q has rows %v, want %v; error: %v", name, snapshot, got, want, err)
 	}
 }
 
-// sweepAll compacts and removes everything that can be removed. It calls Expire twice: the first
-// call records the files that the second one removes.
+// sweepAll compacts tables, and removes all versions and files that can be removed. It calls Expire twice: the first
+// call records the files that the second call removes.
 func sweepAll(t testing.TB, s *Store) (removed int) {
 	t.Helper()
 	_, err := s.Compact(t.Context(), nil)
-	mustDo(t, err)
+	mustSucceed(t, err)
 	for range 2 {
 		r, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1})
-		mustDo(t, err)
+		mustSucceed(t, err)
 		removed += r.FilesRemoved
 	}
 	return removed
 }
 
-// TestSnapshotOutlivesAll replaces, compacts, expires, deletes and sweeps the tables of a
-// snapshot. Then it reads and restores all of them, also in another process.
-func TestSnapshotOutlivesAll(t *testing.T) {
+// TestSnapshotOutlivesTables replaces, compacts, expires and deletes the tables of a
+// snapshot. Then it reads and restores all of them from the snapshot, also after the store is reopened.
+func TestSnapshotOutlivesTables(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := mustOpen(t, dir, &Options{FoldAge: -1})
@@ -71,16 +71,16 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 		mustPut(t, b, name, PutAppend, 2) // stays in the tail
 	}
 	mustPut(t, b, "none", PutError) // a table without rows or synced metadata
-	mustDo(t, b.SetMetadata(t.Context(), "deleted", Metadata{"k": "v", "n": 5}))
-	mustDo(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
+	mustSucceed(t, b.SetMetadata(t.Context(), "deleted", Metadata{"k": "v", "n": 5}))
+	mustSucceed(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"of": []any{"bucket"}}}))
 	mustSnapshot(t, b, "one")
 
 	mustPut(t, b, "replaced", PutReplace, 3)
 	mustPut(t, b, "replaced", PutAppend, 4)
-	mustDo(t, b.Delete(t.Context(), "deleted", "anew", "none"))
+	mustSucceed(t, b.Delete(t.Context(), "deleted", "anew", "none"))
 	mustPut(t, b, "anew", PutError, 5)
 	mustPut(t, b, "later", PutError, 6)
-	mustDo(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"more": true}}))
+	mustSucceed(t, b.ChangeMetadata(t.Context(), "", MetadataChange{Set: Metadata{"more": true}}))
 	sweepAll(t, s)
 	check := func(s *Store) {
 		t.Helper()
@@ -94,9 +94,9 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 		}
 		var names []string
 		for info, err := range b.Tables(t.Context(), &Filter{Snapshot: "one", Pattern: "*e*"}) {
-			mustDo(t, err)
+			mustSucceed(t, err)
 			if want := map[bool]int64{true: 0, false: 2}[info.Name == "none"]; info.Rows != want {
-				t.Errorf("%s has %d rows", info.Name, info.Rows)
+				t.Errorf("table %s has %d rows in the snapshot, want %d", info.Name, info.Rows, want)
 			}
 			names = append(names, info.Name)
 		}
@@ -105,7 +105,7 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 		}
 	}
 	check(s)
-	mustDo(t, s.Close())
+	mustSucceed(t, s.Close())
 	s = mustOpen(t, dir, &Options{FoldAge: -1})
 	check(s)
 	b = s.Bucket("b")
@@ -113,11 +113,11 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 
 	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
 	tab, err := b.Table(t.Context(), "replaced")
-	mustDo(t, err)
+	mustSucceed(t, err)
 	before, err := tab.Info(t.Context())
-	mustDo(t, err)
-	mustDo(t, b.Restore(t.Context(), "one"))
-	restored := func(s *Store) {
+	mustSucceed(t, err)
+	mustSucceed(t, b.Restore(t.Context(), "one"))
+	checkRestored := func(s *Store) {
 		t.Helper()
 		b := s.Bucket("b")
 		for _, name := range []string{"replaced", "deleted", "anew", "same"} {
@@ -132,39 +132,38 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 			t.Error(m, err)
 		}
 	}
-	restored(s)
+	checkRestored(s)
 	after, err := tab.Info(t.Context())
 	if err != nil || after.Version <= before.Version {
-		t.Errorf("version %d after %d: %v", after.Version, before.Version, err)
+		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", after.Version, before.Version, err)
 	}
 	old, err := b.Table(t.Context(), "replaced", AtVersion(before.Version))
-	mustDo(t, err)
+	mustSucceed(t, err)
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // 4 was still in the tail
 		t.Error(got, err)
 	}
 	found := 0
 	for info, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{"n": 5.0}}) {
-		mustDo(t, err)
+		mustSucceed(t, err)
 		if found++; info.Name != "deleted" || info.Metadata["k"] != "v" {
 			t.Error(info)
 		}
 	}
 	if found != 1 {
-		t.Errorf("%d found by metadata", found)
+		t.Errorf("found %d tables by metadata, want 1", found)
 	}
-	// A restored table is like any other: it can be appended to, folded and compacted, and does
-	// not need the snapshot.
-	mustDo(t, b.DeleteSnapshot(t.Context(), "one"))
-	mustDo(t, b.DeleteSnapshot(t.Context(), "one"))
+	// A restored table can be appended to, folded and compacted, and does not need the snapshot.
+	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
+	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
 	sweepAll(t, s)
-	restored(s)
+	checkRestored(s)
 	for _, name := range []string{"replaced", "deleted", "anew", "same", "none"} {
 		mustPut(t, b, name, PutAppend, 9)
 	}
 	_, err = s.Fold(t.Context(), nil)
-	mustDo(t, err)
+	mustSucceed(t, err)
 	sweepAll(t, s)
-	mustDo(t, s.Close())
+	mustSucceed(t, s.Close())
 	b = mustOpen(t, dir, nil).Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "anew", "same"} {
 		wantRows(t, b, name, 1, 2, 9)
@@ -172,13 +171,13 @@ func TestSnapshotOutlivesAll(t *testing.T) {
 	wantRows(t, b, "none", 9)
 }
 
-// TestSnapshotsGo checks that deleting snapshots frees the files that only they need.
-func TestSnapshotsGo(t *testing.T) {
+// TestDeleteSnapshots checks that after snapshots are deleted, Expire removes the files that only they needed.
+func TestDeleteSnapshots(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	if _, err := b.Snapshot(t.Context(), ""); !errors.Is(err, ErrNotFound) {
-		t.Error("a bucket that is not there:", err)
+		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
 	}
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
@@ -194,13 +193,13 @@ func TestSnapshotsGo(t *testing.T) {
 		t.Error(all, err)
 	}
 	tab, err := b.Table(t.Context(), "a", AtSnapshot("x"))
-	mustDo(t, err)
-	mustDo(t, b.Delete(t.Context(), "a"))
+	mustSucceed(t, err)
+	mustSucceed(t, b.Delete(t.Context(), "a"))
 	sweepAll(t, s)
 	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, ErrNotEmpty) {
 		t.Error(err)
 	}
-	mustDo(t, b.DeleteSnapshots(t.Context()))
+	mustSucceed(t, b.DeleteSnapshots(t.Context()))
 	if _, err := readAll(t.Context(), tab, nil); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
@@ -208,23 +207,23 @@ func TestSnapshotsGo(t *testing.T) {
 		t.Error(err)
 	}
 	if sweepAll(t, s) == 0 {
-		t.Error("nothing was removed")
+		t.Error("Expire removed no files")
 	}
-	left, err := os.ReadDir(s.Dir() + "/data")
-	if err != nil || len(left) > 0 {
-		t.Error(left, err)
+	remaining, err := os.ReadDir(s.Dir() + "/data")
+	if err != nil || len(remaining) > 0 {
+		t.Error(remaining, err)
 	}
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
-	mustDo(t, s.DeleteBucket(t.Context(), "b", true))
+	mustSucceed(t, s.DeleteBucket(t.Context(), "b", true))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) > 0 {
 		t.Error(all, err)
 	}
 }
 
-// TestSnapshotWhole takes snapshots while rows are put into two tables in turn, through the tail
-// and by commits: each snapshot has the rows of all puts up to one, and no others.
-func TestSnapshotWhole(t *testing.T) {
+// TestSnapshotConsistency takes snapshots while rows are put into two tables in turn, through the tail
+// and in commits: a snapshot that contains a put must contain all earlier puts.
+func TestSnapshotConsistency(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1, FoldBytes: 1 << 14})
 	b := s.Bucket("b")
@@ -252,12 +251,12 @@ func TestSnapshotWhole(t *testing.T) {
 	for i := range rounds(t, "PARTD_SNAPSHOTS", 12) {
 		name := mustSnapshot(t, b, "")
 		x, err := readAt(t.Context(), b, name, "x")
-		mustDo(t, err)
+		mustSucceed(t, err)
 		y, err := readAt(t.Context(), b, name, "y")
-		mustDo(t, err)
+		mustSucceed(t, err)
 		got := slices.Sorted(slices.Values(append(x, y...)))
-		if !slices.Equal(got, from(0, int64(len(got)))) || len(got)%4 == 3 {
-			t.Fatalf("snapshot %d has %v and %v", i, x, y)
+		if !slices.Equal(got, sequence(0, int64(len(got)))) || len(got)%4 == 3 {
+			t.Fatalf("snapshot %d has rows %v and %v, want consecutive numbers that end with a complete commit", i, x, y)
 		}
 	}
 	close(stop)

@@ -25,7 +25,7 @@ type Store struct {
 	cat     *icecat.Catalog
 	tail    *tail.Store // nil if there is no tail
 	commits *commit.Tables
-	closes  []func() error
+	closers []func() error
 }
 
 // tableName names a table in the catalog.
@@ -37,15 +37,15 @@ type entry struct {
 	s *Store
 }
 
-// use returns a table's entry. No file written for the table is removed before the caller calls release.
-func (s *Store) use(n tableName) (e entry, release func(), err error) {
+// acquire returns a table's entry. No file written for the table is removed before the caller calls release.
+func (s *Store) acquire(n tableName) (e entry, release func(), err error) {
 	e.s = s
 	e.Entry, release, err = s.commits.AcquirePinned(n)
 	return e, release, err
 }
 
-// use returns the entry of a table in the bucket, or an error if the store is read-only; see Store.use.
-func (b *Bucket) use(name string) (e entry, release func(), err error) {
+// acquire returns the entry of a table in the bucket, or an error if the store is read-only; see Store.acquire.
+func (b *Bucket) acquire(name string) (e entry, release func(), err error) {
 	if b.store().opts.ReadOnly {
 		return e, nil, ErrReadOnly
 	}
@@ -53,14 +53,14 @@ func (b *Bucket) use(name string) (e entry, release func(), err error) {
 	if err != nil {
 		return e, nil, err
 	}
-	return b.store().use(n)
+	return b.store().acquire(n)
 }
 
 // hooks change a store's behavior in tests.
 type hooks struct {
 	fs         vfs.FS
-	committing func(done bool)
-	prepared   func()        // called after a put has written its files
+	onCommit   func(done bool)
+	onPrepared func()        // called after a put has written its files
 	retryFor   time.Duration // how long to retry requests to a bucket; 0 means one minute
 	fileBytes  int           // target size of data files; 0 means definition.FileBytes
 
@@ -86,7 +86,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if err := s.setOptions(o); err != nil {
 		return nil, err
 	}
-	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.committing}
+	cat := icecat.Options{FS: h.fs, CacheBytes: s.opts.Memory / 4, NoSync: h.noSync, Committing: h.onCommit}
 	catalogDir, err := s.locate(ctx, dir, &cat)
 	if err != nil {
 		return nil, err
@@ -99,12 +99,12 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
 		return nil, err
 	}
-	s.closes = append(s.closes, s.cat.Close)
+	s.closers = append(s.closers, s.cat.Close)
 	s.commits = commit.NewTables(commit.Options{
 		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
 		Folding: s.beginFold, NoEpoch: h.noEpoch, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
-			if s.hooks.prepared != nil {
-				s.hooks.prepared()
+			if s.hooks.onPrepared != nil {
+				s.hooks.onPrepared()
 			}
 		},
 	})
@@ -157,7 +157,7 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeAll() (err error) {
-	for _, f := range slices.Backward(s.closes) {
+	for _, f := range slices.Backward(s.closers) {
 		err = errors.Join(err, f())
 	}
 	return err

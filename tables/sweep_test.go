@@ -6,20 +6,19 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestSweepStartsAnew has Expire record a file as unused while the file waits for its commit.
-// After the commit the grace period starts anew, because a reader must be able to finish when
-// the version expires.
-func TestSweepStartsAnew(t *testing.T) {
+// TestGracePeriodRestarts calls Expire, which records a file as unused, before the file is committed.
+// When the file becomes unused again, its grace period must start again, because a reader may still read it.
+func TestGracePeriodRestarts(t *testing.T) {
 	t.Parallel()
 	var s *Store
-	noted := 0
-	h := hooks{fs: vfs.OS{}, prepared: func() {
-		if noted == 0 {
+	recorded := 0
+	h := hooks{fs: vfs.OS{}, onPrepared: func() {
+		if recorded == 0 {
 			r, err := s.Expire(t.Context(), &MaintainOptions{Keep: 100})
 			if err != nil {
 				t.Error(err)
 			}
-			noted += r.FilesWaiting
+			recorded += r.FilesWaiting
 		}
 	}}
 	s, err := open(t.Context(), t.TempDir(), &Options{NoTail: true}, h)
@@ -29,8 +28,8 @@ func TestSweepStartsAnew(t *testing.T) {
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
 	mustPut(t, b, "a", PutAppend, 1)
-	if noted == 0 {
-		t.Fatal("nothing was noted")
+	if recorded == 0 {
+		t.Fatal("Expire recorded no unused files before the commit")
 	}
 	for _, drop := range []func() error{
 		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), PutReplace, nil); return err },

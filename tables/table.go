@@ -82,7 +82,7 @@ func (b *Bucket) Table(ctx context.Context, name string, selectors ...At) (_ *Ta
 	return t, err
 }
 
-func combine(selectors []At) (a at) {
+func combine(selectors []At) (a stateSelection) {
 	for _, c := range selectors {
 		if c != nil {
 			c(&a)

@@ -228,28 +228,28 @@ type TableInfo struct {
 }
 
 // At selects an older state of a table.
-type At func(*at)
+type At func(*stateSelection)
 
-type at struct {
+type stateSelection struct {
 	version  *Version
 	time     time.Time
 	snapshot string
 }
 
 // AtVersion selects a version.
-func AtVersion(v Version) At { return func(a *at) { a.version = &v } }
+func AtVersion(v Version) At { return func(a *stateSelection) { a.version = &v } }
 
 // Version returns the version that AtVersion selected, or nil.
 func (a At) Version() *Version { return a.selection().version }
 
 // AtSnapshot selects the table's state in a snapshot of its bucket. In a query, each table is read from the snapshot of
 // this name in its own bucket.
-func AtSnapshot(name string) At { return func(a *at) { a.snapshot = name } }
+func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = name } }
 
 // Snapshot returns the snapshot name that AtSnapshot selected, or "".
 func (a At) Snapshot() string { return a.selection().snapshot }
 
-func (a At) selection() (c at) {
+func (a At) selection() (c stateSelection) {
 	if a != nil {
 		a(&c)
 	}
@@ -259,7 +259,7 @@ func (a At) selection() (c at) {
 // AtTime selects the version that was current at time t, to the millisecond: the newest version that contains only rows
 // put by t. If all rows in the tail were put by t, they are first committed as a version. If some were put later, all the
 // tail's rows become part of a later version.
-func AtTime(t time.Time) At { return func(a *at) { a.time = t } }
+func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.
 func (a At) Time() time.Time { return a.selection().time }

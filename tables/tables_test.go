@@ -11,7 +11,7 @@ func TestPutAndScan(t *testing.T) {
 	s := mustOpen(t, dir, nil)
 	b := s.Bucket("")
 	if v := mustPut(t, b, "a", PutError, 1, 2); v != 1 {
-		t.Fatalf("version %d", v)
+		t.Fatalf("Put returned version %d, want 1", v)
 	}
 	mustPut(t, b, "a", PutAppend, 3)
 	mustPut(t, b, "a", PutAppend, 4)

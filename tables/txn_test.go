@@ -10,18 +10,19 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// A Txn used after its Update ended returns an error, because its changes would be lost.
+// TestTxnAfterUpdate checks that a Txn's methods return an error after its Update has ended, because their changes
+// would be lost.
 func TestTxnAfterUpdate(t *testing.T) {
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	mustPut(t, b, "t", PutError, 1)
-	for _, fails := range []error{nil, errors.New("f's own")} {
+	for _, failure := range []error{nil, errors.New("the function's error")} {
 		var kept *Txn
 		err := s.Update(ctx, func(txn *Txn) error {
 			kept = txn
-			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), fails)
+			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), failure)
 		})
-		if !errors.Is(err, fails) {
+		if !errors.Is(err, failure) {
 			t.Fatal(err)
 		}
 		for name, do := range map[string]func() error{
@@ -34,14 +35,14 @@ func TestTxnAfterUpdate(t *testing.T) {
 			"evolve":   func() error { return kept.Evolve("b", "t") },
 		} {
 			if err := do(); !errors.Is(err, ErrTxnDone) || !errors.As(err, new(*OpError)) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s after Update: error = %v, want an OpError that wraps ErrTxnDone", name, err)
 			}
 		}
 	}
 	wantRows(t, b, "t", 2)
 }
 
-// A snapshot that was canceled fails with that error, not with one about a missing bucket.
+// TestSnapshotCancelled checks that a canceled Snapshot returns context.Canceled, not ErrNotFound for the bucket.
 func TestSnapshotCancelled(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), nil)
 	b := s.Bucket("b")
@@ -56,7 +57,8 @@ func TestSnapshotCancelled(t *testing.T) {
 	}
 }
 
-// A range read and a range replacement select the same rows: both use the settings' time column.
+// TestRangeOfSettingsColumn checks that a scan of a range and ReplaceRange select the same rows: both use the time
+// column in the settings.
 func TestRangeOfSettingsColumn(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("b")
 	day := func(n int) arrow.Timestamp { return arrow.Timestamp(n) * 24 * 3600 * 1e6 }
@@ -93,10 +95,10 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 		return n
 	}
 	if n, other := count(""), count("created"); n != 3 || other != 0 {
-		t.Errorf("%d rows, %d by the first column", n, other)
+		t.Errorf("scan of the range returned %d rows by the settings' column and %d by the first column, want 3 and 0", n, other)
 	}
 	done, err := b.ReplaceRange(t.Context(), "t", from, to, rows(6, 1), nil)
 	if err != nil || done.Deleted != 3 || count("") != 1 {
-		t.Errorf("%+v, %v; then %d rows", done, err, count(""))
+		t.Errorf("ReplaceRange = %+v, %v, then %d rows in the range; want 3 deleted and 1 row", done, err, count(""))
 	}
 }

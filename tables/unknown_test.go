@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// shakyTail fails some appends, whether or not it applied them.
+// shakyTail fails some appends, with or without applying them.
 type shakyTail struct {
 	*memTail
 	n int
@@ -31,8 +31,8 @@ func (s *shakyTail) Append(ctx context.Context, entries ...partd.Entry) error {
 	return s.memTail.Append(ctx, entries...)
 }
 
-// TestUnknownOutcome retries puts with ids until they are acknowledged: the rows must be there
-// once, before and after folds and a reopen.
+// TestUnknownOutcome retries puts until they are acknowledged: their rows must occur
+// once, before and after folds, and after the store is reopened.
 func TestUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	tail := &shakyTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}, n: 3}
@@ -40,7 +40,7 @@ func TestUnknownOutcome(t *testing.T) {
 	s := mustOpen(t, dir, o)
 	b := s.Bucket("")
 	mustPut(t, b, "a", PutError, 0)
-	tries := 0
+	retries := 0
 	for n := range 10 { // tables that do not exist yet
 		name := fmt.Sprint("new ", n)
 		for {
@@ -48,15 +48,15 @@ func TestUnknownOutcome(t *testing.T) {
 			if err == nil {
 				break
 			}
-			if _, there, e := read(t.Context(), b, name); !errors.Is(err, errShaky) || there || e != nil {
-				t.Fatal(there, err, e)
+			if _, exists, e := read(t.Context(), b, name); !errors.Is(err, errShaky) || exists || e != nil {
+				t.Fatal(exists, err, e)
 			}
-			tries++
+			retries++
 		}
 		wantRows(t, b, name, 1, 2)
 	}
 	for n := int64(1); n < 30; n++ {
-		for tail.n += int(n) % 3; ; tries++ {
+		for tail.n += int(n) % 3; ; retries++ {
 			_, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: fmt.Sprint(n)})
 			if err == nil {
 				break
@@ -65,28 +65,28 @@ func TestUnknownOutcome(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, _, err := read(t.Context(), b, "a")
-			if err != nil || !slices.Equal(got, from(0, n)) && !slices.Equal(got, from(0, n+1)) {
+			if err != nil || !slices.Equal(got, sequence(0, n)) && !slices.Equal(got, sequence(0, n+1)) {
 				t.Fatal(got, err)
 			}
 		}
-		wantRows(t, b, "a", from(0, n+1)...)
+		wantRows(t, b, "a", sequence(0, n+1)...)
 		if n%5 == 0 {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if tries < 20 {
-		t.Fatal(tries)
+	if retries < 20 {
+		t.Fatal(retries)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	b = mustOpen(t, dir, o).Bucket("")
-	wantRows(t, b, "a", from(0, 30)...)
+	wantRows(t, b, "a", sequence(0, 30)...)
 }
 
-// syncedTail counts syncs, and fails the sync with the number in fail.
+// syncedTail counts syncs, and fails the sync whose number is fail.
 type syncedTail struct {
 	*memTail
 	syncs, fail int
@@ -99,7 +99,7 @@ func (s *syncedTail) Sync(context.Context) error {
 	return nil
 }
 
-// TestSync checks that a given tail is synced before an append is acknowledged.
+// TestSync checks that a tail from Options.Tail is synced before an append is acknowledged.
 func TestSync(t *testing.T) {
 	t.Parallel()
 	tail := &syncedTail{memTail: &memTail{values: map[string][]byte{}, around: func() {}}}
@@ -108,9 +108,9 @@ func TestSync(t *testing.T) {
 	before := tail.syncs
 	mustPut(t, b, "a", PutAppend, 1)
 	if tail.syncs != before+1 {
-		t.Fatalf("%d syncs for an append", tail.syncs-before)
+		t.Fatalf("an append made %d syncs, want 1", tail.syncs-before)
 	}
-	for range 2 { // the retry of a put that is recognized by its id must also be durable
+	for range 2 { // a retry that is recognized by its ID must also be durable
 		tail.fail = tail.syncs + 1
 		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
 			t.Fatal(err)

@@ -177,15 +177,15 @@ func appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 }
 
 // mayMatch returns a deletePredicate.mayMatch that compares a file's bounds with the bounds of the put files.
-func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (some, others bool) {
-	return func(bounds func(string) filter.Bounds) (some, others bool) {
+func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
+	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {
 			put, overlap := datafile.BoundsOf(icebergSchema, f), true
 			for _, c := range schema.Select(stored, k.columns).Fields() {
 				overlap = overlap && filter.Overlap(c.Type, put(c.Name), bounds(c.Name))
 			}
-			some = some || overlap
+			canMatch = canMatch || overlap
 		}
-		return some, true
+		return canMatch, true
 	}
 }

@@ -15,55 +15,55 @@ func TestUpsert(t *testing.T) {
 	ctx := t.Context()
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	for i := range int64(3) {
-		mustPut(t, b, "t", PutAppend, from(10*i, 10)...)
+		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
 		if _, err := b.s.Fold(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPut(t, b, "t", PutAppend, 5, 100) // 5 is there twice, once in the tail
+	mustPut(t, b, "t", PutAppend, 5, 100) // 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
 	done, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
 	if err != nil || done.Deleted != 3 || done.Written != 3 {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	want := append(from(0, 30), 100, 200)
+	want := append(sequence(0, 30), 100, 200)
 	wantRows(t, b, "t", want...)
 	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
-		t.Errorf("files %q after %q: one without the keys was written anew", after, before)
+		t.Errorf("files before: %q, after: %q; the file without the keys should not have been rewritten", before, after)
 	}
 	if _, err := b.Upsert(ctx, "t", rowsOf(1, 2, 1), &UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
-		t.Errorf("a key twice: %v", err)
+		t.Errorf("Upsert with the same key twice: error = %v, want an error for rows 1 and 3", err)
 	}
 	if _, err := b.Upsert(ctx, "t", rowsOf(1), nil); err == nil {
-		t.Error("an upsert without a key was taken")
+		t.Error("Upsert without keys succeeded, want an error")
 	}
-	var fit *SchemaError
-	if _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &fit) {
-		t.Errorf("a key that is no column: %v", err)
+	var schemaErr *SchemaError
+	if _, err := b.Upsert(ctx, "t", rowsOf(1), &UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 	null := array.NewRecordBuilder(memory.DefaultAllocator, numbers)
 	null.Field(0).AppendNull()
 	null.Field(1).AppendNull()
-	if _, err := b.Upsert(ctx, "t", oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &fit) {
-		t.Errorf("a null as key: %v", err)
+	if _, err := b.Upsert(ctx, "t", oneBatch(null.NewRecordBatch()), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+		t.Errorf("Upsert with a null key: error = %v, want a SchemaError", err)
 	}
 	wantRows(t, b, "t", want...)
 	ruled := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
 	if _, err := b.Put(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), PutAppend, ruled); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Upsert(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &fit) {
-		t.Errorf("keys that would leave duplicates: %v", err)
+	if _, err := b.Upsert(ctx, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 2), &UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
+		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
 	}
 	small := mustOpen(t, t.TempDir(), &Options{Memory: 1 << 20}).Bucket("")
 	mustPut(t, small, "t", PutAppend, 1)
-	if _, err := small.Upsert(ctx, "t", rowsOf(from(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
-		t.Errorf("keys that take too much: %v", err)
+	if _, err := small.Upsert(ctx, "t", rowsOf(sequence(0, 10000)...), &UpsertOptions{Keys: []string{"n"}}); err == nil || !strings.Contains(err.Error(), "several upserts") {
+		t.Errorf("Upsert whose keys need too much memory: error = %v, want advice to use several upserts", err)
 	}
 	wantRows(t, small, "t", 1)
 }
 
-// TestUpsertKeys upserts with keys of every type that may be a key.
+// TestUpsertKeys upserts with keys of every type that is allowed for keys.
 func TestUpsertKeys(t *testing.T) {
 	for _, typ := range []arrow.DataType{
 		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,
@@ -102,7 +102,7 @@ func TestUpsertKeys(t *testing.T) {
 			case arrow.DURATION:
 				keys = []string{"1ms", "2ms", "3ms"}
 			}
-			b := direct(t)
+			b := bucketWithoutTail(t)
 			for _, k := range keys {
 				if _, err := b.Put(t.Context(), "t", rows(1, k), PutAppend, nil); err != nil {
 					t.Skip(err)
@@ -112,10 +112,10 @@ func TestUpsertKeys(t *testing.T) {
 			if err != nil || done.Deleted != 2 || done.Written != 2 {
 				t.Fatalf("%+v, %v", done, err)
 			}
-			got := textsOf(t, b, "t", "n")
+			got := columnTexts(t, b, "t", "n")
 			slices.Sort(got)
 			if want := append(slices.Repeat([]string{"1"}, len(keys)-2), "2", "2"); !slices.Equal(got, want) {
-				t.Errorf("%q, want %q", got, want)
+				t.Errorf("column n is %q after the upsert, want %q", got, want)
 			}
 		})
 	}

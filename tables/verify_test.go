@@ -19,23 +19,23 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// verified returns what Verify found, and its result.
-func verified(t testing.TB, s *Store, o VerifyOptions) ([]Finding, VerifyResult) {
+// verifyAll calls Verify, and returns its findings and result.
+func verifyAll(t testing.TB, s *Store, o VerifyOptions) ([]Finding, VerifyResult) {
 	t.Helper()
-	var found []Finding
-	o.Report = func(f Finding) { found = append(found, f) }
+	var findings []Finding
+	o.Report = func(f Finding) { findings = append(findings, f) }
 	r, err := s.Verify(t.Context(), &o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Damaged+r.Repaired+r.Unverified != len(found) {
-		t.Errorf("%+v, but %+v", r, found)
+	if r.Damaged+r.Repaired+r.Unverified != len(findings) {
+		t.Errorf("Verify returned counts %+v, but reported %+v", r, findings)
 	}
-	return found, r
+	return findings, r
 }
 
-// partsOf returns the files of a table, by kind: metadata, list, manifest, data.
-func partsOf(t testing.TB, s *Store, bucket, name string) map[string][]string {
+// tableFiles returns the paths of a table's files, by kind: metadata, list, manifest, data.
+func tableFiles(t testing.TB, s *Store, bucket, name string) map[string][]string {
 	t.Helper()
 	tb, err := s.cat.Load(t.Context(), namespaceOf(bucket), name)
 	if err != nil {
@@ -90,8 +90,8 @@ func damage(t testing.TB, path string, how func([]byte) []byte) {
 	}
 }
 
-// TestVerify checks that every damaged file is found, named with its table, and repaired
-// from a copy of the directory. From a copied store, only data files can be used.
+// TestVerify checks that Verify finds every damaged file, names its table, and repairs it
+// from a copy of the directory.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	s := fullStore(t)
@@ -103,8 +103,8 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := stateOf(t, s)
-	if found, r := verified(t, s, VerifyOptions{}); len(found) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
-		t.Fatal(found, r)
+	if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
+		t.Fatal(findings, r)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, copied := mustOpen(t, s.Dir(), nil), mustOpen(t, good, nil)
-	for kind, paths := range partsOf(t, s, "one", "twice") {
+	for kind, paths := range tableFiles(t, s, "one", "twice") {
 		for how, f := range damages {
 			path := paths[0] // the data file belongs to an old version
 			before, err := os.ReadFile(path)
@@ -122,31 +122,31 @@ func TestVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			damage(t, path, f)
-			found, _ := verified(t, s, VerifyOptions{})
-			if len(found) != 1 || found[0].File != path || found[0].Table != "twice" || found[0].Bucket != "one" || found[0].State != Damaged {
-				t.Fatalf("%s %s: %+v", kind, how, found)
+			findings, _ := verifyAll(t, s, VerifyOptions{})
+			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != Damaged {
+				t.Fatalf("%s %s: %+v", kind, how, findings)
 			}
-			if found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()}); len(found) != 1 || found[0].State != Repaired {
-				t.Fatalf("%s %s: %+v", kind, how, found)
+			if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
+				t.Fatalf("%s %s: %+v", kind, how, findings)
 			}
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
 				t.Fatal(kind, how, err)
 			}
-			if found, _ := verified(t, s, VerifyOptions{}); len(found) != 0 {
-				t.Fatalf("%s %s: %+v", kind, how, found)
+			if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 0 {
+				t.Fatalf("%s %s: %+v", kind, how, findings)
 			}
 		}
 	}
 	wantState(t, s, want)
-	// A copy that is itself damaged is not used, and leaves no file.
-	data := partsOf(t, s, "one", "twice")["data"]
+	// A damaged copy is not used for a repair, and leaves no file.
+	data := tableFiles(t, s, "one", "twice")["data"]
 	path := data[len(data)-1] // the other data files are equal, so they could repair each other
-	their, err := filepath.Rel(s.Dir(), path)
+	relPath, err := filepath.Rel(s.Dir(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	damage(t, path, damages["truncated"])
-	damage(t, filepath.Join(good, their), damages["flipped"])
+	damage(t, filepath.Join(good, relPath), damages["flipped"])
 	names := func() (all []string) {
 		_ = filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, _ fs.DirEntry, err error) error {
 			all = append(all, path)
@@ -155,22 +155,22 @@ func TestVerify(t *testing.T) {
 		return all
 	}
 	before := names()
-	found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()})
-	if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, "not repaired") || !strings.Contains(found[0].Problem, their) {
-		t.Errorf("%+v", found)
+	findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()})
+	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
+		t.Errorf("%+v", findings)
 	}
-	lying := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, their)) } // a source with the wrong file
-	found, _ = verified(t, s, VerifyOptions{Repair: lying})
-	if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
-		t.Errorf("%+v", found)
+	wrongSource := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, relPath)) } // a source with the wrong file
+	findings, _ = verifyAll(t, s, VerifyOptions{Repair: wrongSource})
+	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
+		t.Errorf("%+v", findings)
 	}
 	if !slices.Equal(names(), before) {
-		t.Error("a refused copy left files")
+		t.Error("a rejected copy left files")
 	}
 }
 
-// TestVerifyManifest checks that a manifest's claims about rows and bounds are compared
-// with the data, even if all checksums are right.
+// TestVerifyManifest checks that Verify compares the row counts, bounds and sizes in a manifest
+// with the data, even if all checksums are correct.
 func TestVerifyManifest(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -234,21 +234,21 @@ func TestVerifyManifest(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The previous version has the correct entry of the same file.
-			found, _ := verified(t, s, VerifyOptions{})
-			if len(found) != 1 || found[0].State != Damaged || !strings.Contains(found[0].Problem, c.want) || found[0].Table != "t" {
-				t.Errorf("%+v", found)
+			findings, _ := verifyAll(t, s, VerifyOptions{})
+			if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
+				t.Errorf("%+v", findings)
 			}
 		})
 	}
 }
 
-// TestVerifyForeign checks that files of other programs are unverified, or damaged if
+// TestVerifyForeign checks that Verify reports files from other programs as unverified, or as damaged if they are
 // unreadable.
 func TestVerifyForeign(t *testing.T) {
 	t.Parallel()
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	mustPut(t, s.Bucket(""), "t", PutAppend, 1, 2, 3)
-	parts := partsOf(t, s, "", "t")
+	parts := tableFiles(t, s, "", "t")
 	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -259,9 +259,9 @@ func TestVerifyForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found, r := verified(t, s, VerifyOptions{Repair: s.Copies()})
-	if len(found) != 4 || r.Unverified != 4 || found[0].State != Unverified {
-		t.Errorf("%+v", found)
+	findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
+	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != Unverified {
+		t.Errorf("%+v", findings)
 	}
 	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
 		for how, f := range damages {
@@ -273,10 +273,10 @@ func TestVerifyForeign(t *testing.T) {
 				t.Fatal(err)
 			}
 			damage(t, parts[kind][0], f)
-			found, r := verified(t, s, VerifyOptions{Repair: s.Copies()})
-			last := found[len(found)-1]
+			findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
+			last := findings[len(findings)-1]
 			if r.Damaged != 1 || last.State != Damaged || last.File != parts[kind][0] || last.Table != "t" {
-				t.Errorf("%s %s: %+v", kind, how, found)
+				t.Errorf("%s %s: %+v", kind, how, findings)
 			}
 			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {
 				t.Fatal(err)

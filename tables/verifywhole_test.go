@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-var verifySteps = flag.Int("verifysteps", 40, "how many steps each run of TestVerifyAlwaysGood takes")
+var verifySteps = flag.Int("verifysteps", 40, "number of operations in each run of TestVerifyRandomOperations")
 
-// Verify finds no damage after any sequence of operations, nor after the store is reopened.
-func TestVerifyAlwaysGood(t *testing.T) {
+// TestVerifyRandomOperations checks that Verify finds no damage after random operations and after the store is reopened.
+func TestVerifyRandomOperations(t *testing.T) {
 	t.Parallel()
 	for run := range uint64(4) {
 		seed := uint64(time.Now().UnixNano()) + run
@@ -29,8 +29,14 @@ func TestVerifyAlwaysGood(t *testing.T) {
 			for range *verifySteps {
 				b, name, all := s.Bucket("b"), string(rune('a'+r.IntN(2))), &MaintainOptions{Grace: -1, Keep: r.IntN(3)}
 				steps := map[string]func() error{
-					"put":     func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 3)...), PutReplace, nil); return err },
-					"append":  func() error { _, err := b.Put(ctx, name, rowsOf(from(r.Int64N(9), 2)...), PutAppend, nil); return err },
+					"put": func() error {
+						_, err := b.Put(ctx, name, rowsOf(sequence(r.Int64N(9), 3)...), PutReplace, nil)
+						return err
+					},
+					"append": func() error {
+						_, err := b.Put(ctx, name, rowsOf(sequence(r.Int64N(9), 2)...), PutAppend, nil)
+						return err
+					},
 					"fold":    func() error { _, err := s.Fold(ctx, nil); return err },
 					"compact": func() error { _, err := s.Compact(ctx, nil); return err },
 					"expire":  func() error { _, err := s.Expire(ctx, all); return err },
@@ -39,10 +45,10 @@ func TestVerifyAlwaysGood(t *testing.T) {
 						return err
 					},
 					"restore": func() error {
-						if found, err := b.Snapshots(ctx); err != nil || len(found) == 0 {
+						if findings, err := b.Snapshots(ctx); err != nil || len(findings) == 0 {
 							return err
 						} else {
-							return b.Restore(ctx, found[r.IntN(len(found))].Name)
+							return b.Restore(ctx, findings[r.IntN(len(findings))].Name)
 						}
 					},
 					"forget": func() error { return b.DeleteSnapshots(ctx) },
@@ -55,25 +61,25 @@ func TestVerifyAlwaysGood(t *testing.T) {
 				kinds := []string{"put", "append", "append", "fold", "compact", "expire", "expire", "snapshot", "restore", "forget", "evolve", "delete", "rows"}
 				kind := kinds[r.IntN(len(kinds))]
 				log = append(log, kind+" "+name)
-				var unfit *SchemaError // from an append to a table whose columns changed
-				if err := steps[kind](); err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &unfit) {
+				var schemaErr *SchemaError // from an append to a table whose columns changed
+				if err := steps[kind](); err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &schemaErr) {
 					t.Fatalf("%q: %v", log, err)
 				}
-				if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
-					t.Fatalf("%q: %+v", log, found)
+				if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+					t.Fatalf("%q: %+v", log, findings)
 				}
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if found, _ := verified(t, mustOpen(t, s.Dir(), nil), VerifyOptions{}); len(found) > 0 {
-				t.Fatalf("%q: %+v", log, found)
+			if findings, _ := verifyAll(t, mustOpen(t, s.Dir(), nil), VerifyOptions{}); len(findings) > 0 {
+				t.Fatalf("%q: %+v", log, findings)
 			}
 		})
 	}
 }
 
-// A snapshot needs no files of expired versions.
+// TestVerifyAfterExpire checks that a snapshot remains complete after older and newer versions have expired.
 func TestVerifyAfterExpire(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
@@ -88,8 +94,8 @@ func TestVerifyAfterExpire(t *testing.T) {
 	if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
 		t.Fatal(r, err)
 	}
-	if found, _ := verified(t, s, VerifyOptions{}); len(found) > 0 {
-		t.Error(found)
+	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
+		t.Error(findings)
 	}
 	snap, err := b.Table(ctx, "t", AtSnapshot("snap"))
 	if err != nil {
@@ -100,8 +106,8 @@ func TestVerifyAfterExpire(t *testing.T) {
 	}
 }
 
-// Verify reads each file of a store. It names every damaged file, including older metadata, and
-// repairs it.
+// TestVerifyEachFile damages each file of a store. Verify must report and repair every damaged file that is needed,
+// including older metadata, and ignore the others.
 func TestVerifyEachFile(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
@@ -137,7 +143,7 @@ func TestVerifyEachFile(t *testing.T) {
 		}
 		files++
 		for _, how := range []string{"flipped", "truncated", "zeroed", "missing"} {
-			was, err := os.ReadFile(path)
+			before, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
@@ -150,22 +156,22 @@ func TestVerifyEachFile(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			found, _ := verified(t, s, VerifyOptions{Repair: copied.Copies()})
+			findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()})
 			if err := s.Close(); err != nil {
 				return err
 			}
 			if !needed[path] {
-				if len(found) > 0 {
-					return fmt.Errorf("%s: %+v", how, found)
+				if len(findings) > 0 {
+					return fmt.Errorf("%s: %+v", how, findings)
 				}
-				if err := os.WriteFile(path, was, 0o666); err != nil {
+				if err := os.WriteFile(path, before, 0o666); err != nil {
 					return err
 				}
 				continue
 			}
-			now, err := os.ReadFile(path)
-			if err != nil || !bytes.Equal(now, was) || len(found) != 1 || found[0].File != path || found[0].State != Repaired {
-				return fmt.Errorf("%s %s: %+v, %v", how, path, found, err)
+			after, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(after, before) || len(findings) != 1 || findings[0].File != path || findings[0].State != Repaired {
+				return fmt.Errorf("%s %s: %+v, %v", how, path, findings, err)
 			}
 			if strings.HasSuffix(path, ".json") {
 				older++
@@ -178,7 +184,7 @@ func TestVerifyEachFile(t *testing.T) {
 	}
 }
 
-// neededFiles returns the files that a store's tables and snapshots refer to. It leaves out
+// neededFiles returns the files that a store's tables and snapshots refer to. It omits
 // metadata that no newer metadata lists as previous, and metadata of tables created in the tail,
 // which was never synced.
 func neededFiles(t *testing.T, s *Store) map[string]bool {
@@ -196,11 +202,11 @@ func neededFiles(t *testing.T, s *Store) map[string]bool {
 		t.Fatal(states, err)
 	}
 	for _, l := range states {
-		now, err := s.cat.LoadAt(ctx, "b", l.Name, l.Location)
+		after, err := s.cat.LoadAt(ctx, "b", l.Name, l.Location)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for old := range now.Metadata().PreviousFiles() {
+		for old := range after.Metadata().PreviousFiles() {
 			path, _, err := s.cat.Local(old.MetadataFile)
 			if err != nil {
 				t.Fatal(err)

@@ -147,7 +147,7 @@ func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.bucket().name, Table: t.orZero().name.Name, Err: err}
 }
 
-// unopened returns a closed Store that stands in for a Store that Open did not return. All its operations fail.
+// unopened returns a closed Store, used in place of a nil or zero Store. All its operations fail.
 var unopened = sync.OnceValue(func() *Store {
 	s := &Store{hooks: hooks{fs: vfs.OS{}}, cat: icecat.Unopened()}
 	if err := s.setOptions(nil); err != nil {
@@ -158,7 +158,7 @@ var unopened = sync.OnceValue(func() *Store {
 	return s
 })
 
-// orUnopened returns s, or the unopened Store if Open did not return s.
+// orUnopened returns s, or the unopened Store if s is nil or zero.
 func (s *Store) orUnopened() *Store {
 	if s == nil || s.commits == nil {
 		return unopened()

@@ -11,21 +11,21 @@ import (
 )
 
 // TestUniqueWhileWidening checks that a rule about all rows of a table, including those in the
-// tail, also holds for puts and upserts that widen or add a column.
+// tail, is also applied to puts and upserts that widen or add a column.
 func TestUniqueWhileWidening(t *testing.T) {
-	const was = "k int64; v int64; n int64"
-	for _, columns := range []string{was + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
+	const oldColumns = "k int64; v int64; n int64"
+	for _, columns := range []string{oldColumns + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
 		for _, how := range []string{"put", "upsert"} {
 			for _, tail := range []bool{false, true} {
 				t.Run(columns+"/"+how, func(t *testing.T) {
 					s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
 					b := s.Bucket("b")
-					first := jsonRows(t, was, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
+					first := jsonRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
 					if _, err := b.Put(t.Context(), "t", first, PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
 						t.Fatal(err)
 					}
 					rule := RuleEdit{Add: []Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
-					if err := b.EditRules(t.Context(), "", rule); err != nil { // a rule of the bucket leaves the table's rows in the tail
+					if err := b.EditRules(t.Context(), "", rule); err != nil { // unlike a table's rule, a bucket's rule leaves the rows in the tail
 						t.Fatal(err)
 					}
 					put := func(row string) (err error) {
@@ -37,12 +37,12 @@ func TestUniqueWhileWidening(t *testing.T) {
 						return err
 					}
 					if err := put(`{"k":3,"v":7,"n":1}`); !errors.As(err, new(*RuleError)) {
-						t.Errorf("error %v for a second 7", err)
+						t.Errorf("%s of a repeated value: error = %v, want a RuleError", how, err)
 					}
 					if err := put(`{"k":3,"v":8,"n":1}`); err != nil {
 						t.Fatal(err)
 					}
-					if got := text(t, b, "t", nil); strings.Count(got, " | ") != 3 || !strings.HasPrefix(got, columns) {
+					if got := tableText(t, b, "t", nil); strings.Count(got, " | ") != 3 || !strings.HasPrefix(got, columns) {
 						t.Error(got)
 					}
 				})
@@ -51,9 +51,9 @@ func TestUniqueWhileWidening(t *testing.T) {
 	}
 }
 
-// TestUniqueBesideTail widens and puts in one Update, while the tail has a row that the rule has
-// not checked: it is a conflict.
-func TestUniqueBesideTail(t *testing.T) {
+// TestUniqueWithUncheckedTail widens a column and puts a row in one Update, while the tail has a row that a rule about all
+// rows has not considered. The Update must fail with ErrConflict.
+func TestUniqueWithUncheckedTail(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	b := s.Bucket("b")
 	if _, err := b.Put(t.Context(), "t", jsonRows(t, "v int32", `{"v":7}`), PutAppend, nil); err != nil {
@@ -74,9 +74,9 @@ func TestUniqueBesideTail(t *testing.T) {
 	wantText(t, b, "t", "v int32 | 7")
 }
 
-// TestNullTakesTypeBesideTail gives a type to a table's only column, which is all null, while
-// another Store's tail has rows of it.
-func TestNullTakesTypeBesideTail(t *testing.T) {
+// TestNullTypeReplacedWithAnotherTail puts typed values into a table whose only column has the null type, while
+// another Store's tail has rows of the table.
+func TestNullTypeReplacedWithAnotherTail(t *testing.T) {
 	null := func() array.RecordReader {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.Null, Nullable: true}}, nil))
 		defer b.Release()

@@ -24,32 +24,32 @@ func oneNull() array.RecordReader {
 	return oneBatch(b.NewRecordBatch())
 }
 
-// upserting upserts rows by key k, and expects an error that contains want, or none if want is
+// wantUpsert upserts rows by key k, and expects an error that contains want, or success if want is
 // empty.
-func upserting(t *testing.T, b *Bucket, columns, rows, want string) {
+func wantUpsert(t *testing.T, b *Bucket, columns, rows, want string) {
 	t.Helper()
-	var lacks []string
-	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &lacks})
+	var missing []string
+	_, err := b.Upsert(t.Context(), "t", jsonRows(t, columns, rows), &UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
 	if want == "" && err != nil || want != "" && (!errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want)) {
-		t.Fatalf("error %v, want %q", err, want)
+		t.Fatalf("Upsert error = %v, want %q", err, want)
 	}
 }
 
-// wantSorted compares the columns of table t, and its rows sorted as texts. Without a time
-// column, an upsert writes the new rows before the rest of a rewritten file.
+// wantSorted compares table t's columns and sorted rows with want. It sorts the rows because, without a time
+// column, an upsert writes the new rows before the remaining rows of a rewritten file.
 func wantSorted(t *testing.T, b *Bucket, want string) {
 	t.Helper()
-	parts := strings.Split(text(t, b, "t", nil), " | ")
+	parts := strings.Split(tableText(t, b, "t", nil), " | ")
 	slices.Sort(parts[1:])
 	if got := strings.Join(parts, " | "); got != want {
-		t.Fatalf("the table is\n%s, want\n%s", got, want)
+		t.Fatalf("table t is\n%s\nwant\n%s", got, want)
 	}
 }
 
-// preparing opens a store that calls prepared whenever it has prepared a commit.
-func preparing(t *testing.T, o *Options, prepared func()) *Store {
+// openWithHook opens a store that calls prepared after each preparation of a commit.
+func openWithHook(t *testing.T, o *Options, prepared func()) *Store {
 	t.Helper()
-	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, prepared: prepared})
+	s, err := open(t.Context(), t.TempDir(), o, hooks{fs: vfs.OS{}, onPrepared: prepared})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestUpsertWidens(t *testing.T) {
 		for _, how := range []string{"tail", "folded", "commits"} {
 			t.Run(c.columns+"/"+c.put+"/"+how, func(t *testing.T) {
 				commits := 0
-				s := preparing(t, &Options{NoTail: how == "commits", FoldAge: -1}, func() { commits++ })
+				s := openWithHook(t, &Options{NoTail: how == "commits", FoldAge: -1}, func() { commits++ })
 				b := s.Bucket("b")
 				if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
 					t.Fatal(err)
@@ -93,20 +93,20 @@ func TestUpsertWidens(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				before := text(t, b, "t", nil)
+				before := tableText(t, b, "t", nil)
 				commits = 0
 				if strings.HasPrefix(c.want, "column") {
-					upserting(t, b, c.put, c.row, c.want)
+					wantUpsert(t, b, c.put, c.row, c.want)
 					wantText(t, b, "t", before)
 					return
 				}
-				upserting(t, b, c.put, c.row, "")
+				wantUpsert(t, b, c.put, c.row, "")
 				wantSorted(t, b, c.want)
 				if how == "folded" || how == "commits" {
 					wantText(t, b, "t", before, AtVersion(1))
 				}
 				if commits != 1 {
-					t.Errorf("the upsert made %d commits", commits)
+					t.Errorf("the upsert made %d commits, want 1", commits)
 				}
 				if _, err := s.Compact(t.Context(), nil); err != nil {
 					t.Fatal(err)
@@ -117,10 +117,10 @@ func TestUpsertWidens(t *testing.T) {
 	}
 }
 
-// TestUpsertBesideOthers has others change the table while an upsert that widens it commits: no
-// row of either is lost or doubled.
-func TestUpsertBesideOthers(t *testing.T) {
-	const was, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
+// TestUpsertDuringChanges changes the table while an upsert that widens it commits: no
+// row of either change may be lost or duplicated.
+func TestUpsertDuringChanges(t *testing.T) {
+	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
 	put := func(columns, rows string) func(*Bucket) error {
 		return func(b *Bucket) error {
 			_, err := b.Put(t.Context(), "t", jsonRows(t, columns, rows), PutAppend, nil)
@@ -132,29 +132,29 @@ func TestUpsertBesideOthers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		theirs func(*Bucket) error
-		tail   bool   // theirs uses the tail of the same store, rather than another store
-		want   string // the rows, or the error
+		tail   bool   // whether theirs uses the same store, with a tail, rather than another store
+		want   string // the resulting rows, or part of the error
 	}{
-		"append":             {put(was, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
-		"append of a key":    {put(was, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
+		"append":             {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
+		"append of a key":    {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
 		"append that widens": {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
 		"same widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
 		"less widening":      {evolve(ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
 		"new column":         {evolve(ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
 		"dropped":            {evolve(ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
 		"made strict":        {func(b *Bucket) error { return b.SetEvolution(t.Context(), "t", Strict) }, false, `column "v": it has type float64`},
-		"to the tail":        {put(was, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
+		"to the tail":        {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
 		"beyond float64":     {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
 		"deleted":            {func(b *Bucket) error { return b.Delete(t.Context(), "t") }, false, "not found"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ours *Store
-			during := false
-			ours = preparing(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
-				if !during {
+			armed := false
+			ours = openWithHook(t, &Options{NoTail: !c.tail, FoldAge: -1}, func() {
+				if !armed {
 					return
 				}
-				during = false
+				armed = false
 				s := ours
 				if !c.tail {
 					s = mustOpen(t, ours.Dir(), &Options{NoTail: true})
@@ -164,17 +164,17 @@ func TestUpsertBesideOthers(t *testing.T) {
 				}
 			})
 			b := ours.Bucket("b")
-			if _, err := b.Put(t.Context(), "t", jsonRows(t, was, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
+			if _, err := b.Put(t.Context(), "t", jsonRows(t, oldColumns, rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Flexible}}); err != nil {
 				t.Fatal(err)
 			}
-			during = true
+			armed = true
 			_, err := b.Upsert(t.Context(), "t", jsonRows(t, wide, `{"k":2,"v":0.5}`), &UpsertOptions{Keys: []string{"k"}})
-			if during {
-				t.Fatal("nobody came in between")
+			if armed {
+				t.Fatal("the concurrent change was not made")
 			}
 			if !strings.HasPrefix(c.want, "k ") {
 				if err == nil || !strings.Contains(err.Error(), c.want) {
-					t.Fatalf("error %v, want %q", err, c.want)
+					t.Fatalf("Upsert error = %v, want %q", err, c.want)
 				}
 				return
 			}
@@ -190,35 +190,35 @@ func TestUpsertBesideOthers(t *testing.T) {
 	}
 }
 
-// TestUpsertUnderEvolutions checks that an upsert widens only what the table's evolution allows.
+// TestUpsertUnderEvolutions checks that an upsert widens a column only if the table's evolution setting allows it.
 func TestUpsertUnderEvolutions(t *testing.T) {
 	for e, want := range map[Evolution]string{"": `column "v": it has type int64`, Strict: `column "v": it has type int64`, AddOnly: `column "v": it has type int64`, Compatible: "", Flexible: ""} {
-		b := direct(t)
+		b := bucketWithoutTail(t)
 		if _, err := b.Put(t.Context(), "t", jsonRows(t, "k int64; v int32", `{"k":1,"v":1}`), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 			t.Fatal(err)
 		}
-		upserting(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
+		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
 	}
-	b := direct(t)
+	b := bucketWithoutTail(t)
 	mustPut(t, b, "t", PutAppend, 1)
 	if _, err := b.Upsert(t.Context(), "t", rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
 		t.Error(err)
 	}
 }
 
-// TestNullTakesType gives a column that was all null a type by a put, an upsert, or Evolve.
-func TestNullTakesType(t *testing.T) {
+// TestNullTypeReplaced replaces the null type of a column by another type, with a put, an upsert, or Evolve.
+func TestNullTypeReplaced(t *testing.T) {
 	for _, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
 		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]
 		if value == "" {
 			value = "1"
 		}
-		of, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
-		typed := direct(t)
-		if _, err := typed.Put(t.Context(), "t", jsonRows(t, of, row), PutAppend, nil); err != nil {
+		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
+		typed := bucketWithoutTail(t)
+		if _, err := typed.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil); err != nil {
 			t.Fatal(err)
 		}
-		_, is, _ := strings.Cut(text(t, typed, "t", nil), " | ")
+		_, wantRow, _ := strings.Cut(tableText(t, typed, "t", nil), " | ")
 		for _, e := range []Evolution{"", Strict, AddOnly, Compatible, Flexible} {
 			for _, how := range []string{"put", "upsert", "evolve"} {
 				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, how), func(t *testing.T) {
@@ -230,9 +230,9 @@ func TestNullTakesType(t *testing.T) {
 					wantText(t, b, "t", "k int64; v null | 1,(null)")
 					put := func() (err error) {
 						if how == "upsert" {
-							_, err = b.Upsert(t.Context(), "t", jsonRows(t, of, row), &UpsertOptions{Keys: []string{"k"}})
+							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
 						} else {
-							_, err = b.Put(t.Context(), "t", jsonRows(t, of, row), PutAppend, nil)
+							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
 						}
 						return err
 					}
@@ -253,10 +253,10 @@ func TestNullTakesType(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					want := of + " | 1,(null) | " + is
+					want := columns + " | 1,(null) | " + wantRow
 					wantText(t, b, "t", want)
 					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, nil); err != nil && e != Compatible {
-						t.Fatal(err) // nulls still fit
+						t.Fatal(err) // the column still accepts nulls
 					}
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Fatal(err)
@@ -273,7 +273,7 @@ func TestNullTakesType(t *testing.T) {
 }
 
 // TestDropAndAdd drops a column and adds another of the same name in one change. The dropped
-// values do not come back, even if the table had no other column.
+// values must not reappear, even if the table has no other column.
 func TestDropAndAdd(t *testing.T) {
 	drop, add := ColumnChange{Op: "drop", Column: "v"}, ColumnChange{Op: "add", Column: "v", Type: "utf8"}
 	for _, c := range []struct {

@@ -18,28 +18,28 @@ func TestZeroValues(t *testing.T) {
 	}, "Close", "Unlock")
 	type row struct{ N int64 }
 	if _, err := Append(ctx, nil, "t", []row{{1}}); !errors.Is(err, ErrClosed) {
-		t.Errorf("rows for a nil Bucket: %v", err)
+		t.Errorf("Append to a nil Bucket: error = %v, want ErrClosed", err)
 	}
 	if _, err := Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("a nil Table's rows in a file: %v", err)
+		t.Errorf("Export of a nil Table: error = %v, want ErrClosed", err)
 	}
 	for _, err := range Rows[row](ctx, nil, nil) {
 		if !errors.Is(err, ErrClosed) {
-			t.Errorf("the rows of a nil Table: %v", err)
+			t.Errorf("Rows of a nil Table: error = %v, want ErrClosed", err)
 		}
 	}
 	for _, err := range RowsOf[row](nil) {
 		if err == nil {
-			t.Error("rows of no reader")
+			t.Error("RowsOf(nil) yielded a row without an error")
 		}
 	}
 	for _, err := range BatchesOf(nil) {
 		if err == nil {
-			t.Error("batches of no reader")
+			t.Error("BatchesOf(nil) yielded a batch without an error")
 		}
 	}
-	(*ScanPlan)(nil).Close() // callers may defer Close before they check the error
+	(*ScanPlan)(nil).Close() // callers can defer Close before they check the error
 	if _, err := new(Store).Bucket("a").Table(ctx, "t"); !errors.Is(err, ErrClosed) {
-		t.Errorf("a table of a zero Store: %v", err)
+		t.Errorf("Table of a zero Store: error = %v, want ErrClosed", err)
 	}
 }

@@ -14,15 +14,15 @@ import (
 )
 
 var (
-	duration = flag.Duration("duration", 3*time.Second, "how long to run")
-	seed     = flag.Uint64("seed", 1, "seed of the first run; each later run uses the next one")
-	faulty   = "PARTD_DIFFERENTIAL_FAULTY"
+	duration  = flag.Duration("duration", 3*time.Second, "how long to run")
+	seed      = flag.Uint64("seed", 1, "seed of the first run; each later run uses the next one")
+	faultyEnv = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
 // TestMain can make the test binary a faulty partd: it runs partd, and then removes the
 // last line of the output file, unless that file is compressed.
 func TestMain(m *testing.M) {
-	program := os.Getenv(faulty)
+	program := os.Getenv(faultyEnv)
 	if program == "" {
 		os.Exit(m.Run())
 	}
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func build(t *testing.T) string {
+func buildPartd(t *testing.T) string {
 	for _, packer := range packers {
 		if _, err := exec.LookPath(packer); err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
@@ -61,14 +61,14 @@ func build(t *testing.T) string {
 
 // Commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
-	if err := compareCommands(build(t), *seed, *duration); err != nil {
+	if err := compareCommands(buildPartd(t), *seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // A missing line is reported as a difference.
 func TestFaultIsDetected(t *testing.T) {
-	t.Setenv(faulty, build(t))
+	t.Setenv(faultyEnv, buildPartd(t))
 	t.Setenv("TMPDIR", t.TempDir()) // the input that shows the difference is kept there
 	if err := compareCommands(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
 		t.Errorf("the difference was not found: %v", err)
@@ -94,8 +94,8 @@ func compareCommands(program string, seed uint64, duration time.Duration) error 
 	if err != nil {
 		return err
 	}
-	done := map[string]int{}
-	for end := time.Now().Add(duration); len(done) == 0 || time.Now().Before(end); seed++ {
+	commandCounts := map[string]int{}
+	for end := time.Now().Add(duration); len(commandCounts) == 0 || time.Now().Before(end); seed++ {
 		work := filepath.Join(dir, fmt.Sprint(seed))
 		if err := os.Mkdir(work, 0o777); err != nil {
 			return err
@@ -105,12 +105,12 @@ func compareCommands(program string, seed uint64, duration time.Duration) error 
 		if err != nil {
 			return fmt.Errorf("--seed %d, in %s:\npartd %s\n%w", seed, work, strings.Join(r.args, " "), err)
 		}
-		done[command]++
+		commandCounts[command]++
 		if err := os.RemoveAll(work); err != nil {
 			return err
 		}
 	}
-	fmt.Println("no difference:", done)
+	fmt.Println("no difference:", commandCounts)
 	return os.RemoveAll(dir)
 }
 
@@ -121,7 +121,7 @@ type run struct {
 	args         []string // arguments of partd
 }
 
-func (r *run) maybe(part float64) bool { return r.Float64() < part }
+func (r *run) maybe(probability float64) bool { return r.Float64() < probability }
 
 func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
 
@@ -148,7 +148,7 @@ func (r *run) partd(args ...string) (string, error) {
 	cmd := exec.Command(r.program, args...)
 	cmd.Dir = r.dir
 	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faulty) {
+		if !strings.HasPrefix(v, "PARTD_") || strings.HasPrefix(v, faultyEnv) {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
@@ -172,7 +172,7 @@ func (r *run) tryCommand() (command string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if in.bad {
+	if in.malformed {
 		flags = append(flags, "--skip-bad")
 	}
 	if in.noHeader && in.format != "text" {
@@ -218,7 +218,7 @@ func (r *run) read(name, format string, names []string, header bool) ([][]cell, 
 	if err != nil {
 		return nil, fmt.Errorf("unpacking %s: %w", name, err)
 	}
-	rows, err := parse(text, format, names)
+	rows, err := parseRows(text, format, names)
 	if err != nil || !header || format == "jsonl" || len(rows) == 0 {
 		return rows, err
 	}

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// asked is a requested aggregate.
-type asked struct {
-	f           string
+// aggregateSpec is a requested aggregate.
+type aggregateSpec struct {
+	function    string
 	text        string // as in --agg
 	col, second int    // columns; second is the column of x, for functions of y and x
 	fraction    float64
 }
 
 // aggregates picks random aggregates of the input's columns.
-func (r *run) aggregates(in *input) []asked {
-	all := []asked{{f: "records", text: "count"}}
+func (r *run) aggregates(in *input) []aggregateSpec {
+	all := []aggregateSpec{{function: "records", text: "count"}}
 	add := func(allowed []bool, pairs bool, funcs ...string) {
 		for _, f := range funcs {
-			a := asked{f: f, col: r.IntN(len(in.names)), second: r.IntN(len(in.names)), fraction: pick(r, 0, 0.25, 0.5, 0.9, 0.123, 1)}
+			a := aggregateSpec{function: f, col: r.IntN(len(in.names)), second: r.IntN(len(in.names)), fraction: pick(r, 0, 0.25, 0.5, 0.9, 0.123, 1)}
 			if r.maybe(0.6) || allowed != nil && (!allowed[a.col] || pairs && !allowed[a.second]) {
 				continue
 			}
@@ -49,12 +49,12 @@ func (r *run) aggregates(in *input) []asked {
 	}
 	add(approximate, false, "stddev", "stddev_pop", "var", "var_pop")
 	add(approximate, true, "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2")
-	add(in.truths, false, "bool_and", "bool_or")
+	add(in.booleans, false, "bool_and", "bool_or")
 	return all
 }
 
 // groupRows aggregates the rows by group, and sorts the groups by key.
-func groupRows(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
+func groupRows(in *input, cols []int, all []aggregateSpec, typed bool) (rows [][]cell) {
 	groups := map[string][][]cell{}
 	var keys []string
 	for _, row := range in.rows {
@@ -83,12 +83,12 @@ func groupRows(in *input, cols []int, all []asked, typed bool) (rows [][]cell) {
 	return rows
 }
 
-// firstOf returns the first n rows of each group, in the order of the groups.
-func firstOf(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
-	left := map[string]int{}
+// firstPerGroup returns the first n rows of each group, in the order of the groups.
+func firstPerGroup(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
+	kept := map[string]int{}
 	for _, row := range rows {
-		if key := keyOf(row, cols, typed); left[key] < n {
-			left[key]++
+		if key := keyOf(row, cols, typed); kept[key] < n {
+			kept[key]++
 			first = append(first, row)
 		}
 	}
@@ -98,13 +98,13 @@ func firstOf(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
 
 // limitToTop limits the job to the first n groups in the order of an aggregate. It selects an
 // aggregate that the model and partd compute equally to the last bit.
-func (j *job) limitToTop(r *run, keys int, all []asked, n int) {
+func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 	var exact []int
 	for i, a := range all {
-		if a.f == "list" {
+		if a.function == "list" {
 			return
 		}
-		if slices.Contains([]string{"records", "count", "distinct", "first", "last", "any", "mode", "min", "max", "min:b", "max:b", "bool_and", "bool_or"}, a.f) {
+		if slices.Contains([]string{"records", "count", "distinct", "first", "last", "any", "mode", "min", "max", "min:b", "max:b", "bool_and", "bool_or"}, a.function) {
 			exact = append(exact, i)
 		}
 	}
@@ -118,7 +118,7 @@ func (j *job) limitToTop(r *run, keys int, all []asked, n int) {
 		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
-	j.allRows = groups // the format must be able to hold each group as a row
+	j.unlimitedRows = groups // the format must be able to hold each group as a row
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
@@ -141,9 +141,9 @@ func floatCell(f, scale float64) cell {
 }
 
 // compute returns the aggregate of a group.
-func (a asked) compute(all, second []cell) cell {
+func (a aggregateSpec) compute(all, second []cell) cell {
 	nonempty := slices.DeleteFunc(slices.Clone(all), func(c cell) bool { return c.text == "" })
-	switch a.f {
+	switch a.function {
 	case "records":
 		return numberCell(fmt.Sprint(len(all)))
 	case "count":
@@ -157,14 +157,14 @@ func (a asked) compute(all, second []cell) cell {
 	case "list":
 		return cell{list: all}
 	case "corr", "covar", "covar_pop", "regr_slope", "regr_intercept", "regr_r2":
-		return a.ofPairs(all, second)
+		return a.computePairs(all, second)
 	}
 	if len(nonempty) == 0 {
 		return cell{missing: true}
 	}
 	text := func(a, b cell) int { return strings.Compare(a.text, b.text) }
 	numeric := func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) }
-	switch a.f {
+	switch a.function {
 	case "any":
 		return nonempty[0]
 	case "mode":
@@ -179,7 +179,7 @@ func (a asked) compute(all, second []cell) cell {
 		isTrue := func(c cell) bool { return slices.Contains([]string{"true", "T", "on"}, c.text) }
 		anyTrue := slices.ContainsFunc(nonempty, isTrue)
 		every := !slices.ContainsFunc(nonempty, func(c cell) bool { return !isTrue(c) })
-		return cell{text: fmt.Sprint(every || a.f == "bool_or" && anyTrue), bare: true}
+		return cell{text: fmt.Sprint(every || a.function == "bool_or" && anyTrue), bare: true}
 	case "min:b":
 		return slices.MinFunc(nonempty, text)
 	case "max:b":
@@ -193,7 +193,7 @@ func (a asked) compute(all, second []cell) cell {
 	case "quantile":
 		return quantileOf(nonempty, a.fraction)
 	}
-	return a.ofNumbers(nonempty)
+	return a.computeNumbers(nonempty)
 }
 
 // countTexts counts the occurrences of each value.
@@ -207,17 +207,17 @@ func countTexts(list []cell) map[string]int {
 
 func quantileOf(list []cell, fraction float64) cell {
 	slices.SortFunc(list, func(a, b cell) int { return ratOf(a).Cmp(ratOf(b)) })
-	i, part := math.Modf(fraction * float64(len(list)-1))
+	i, weight := math.Modf(fraction * float64(len(list)-1))
 	low := ratOf(list[int(i)])
 	high := ratOf(list[min(int(i)+1, len(list)-1)])
-	way := new(big.Rat).Sub(high, low)
-	way.Mul(way, new(big.Rat).SetFloat64(part)).Add(way, low)
-	if part == 0 {
-		return numberCell(way.RatString())
+	value := new(big.Rat).Sub(high, low)
+	value.Mul(value, new(big.Rat).SetFloat64(weight)).Add(value, low)
+	if weight == 0 {
+		return numberCell(value.RatString())
 	}
 	// The difference of the two numbers may be no float. If they nearly cancel, its rounding
 	// error dominates the result, so the tolerance depends on both numbers.
-	c := numberCell(way.RatString())
+	c := numberCell(value.RatString())
 	for _, x := range []*big.Rat{low, high} {
 		f, _ := x.Float64()
 		c.scale = max(c.scale, math.Abs(f))
@@ -233,9 +233,9 @@ func roundedQuotient(x, divisor *big.Rat) cell {
 	return c
 }
 
-func (a asked) ofNumbers(list []cell) cell {
+func (a aggregateSpec) computeNumbers(list []cell) cell {
 	s := momentsOf(list, list)
-	switch a.f {
+	switch a.function {
 	case "sum":
 		if slices.ContainsFunc(list, func(c cell) bool { return strings.ContainsAny(c.text, ".e") }) {
 			return roundedQuotient(s.x, s.x)
@@ -245,7 +245,7 @@ func (a asked) ofNumbers(list []cell) cell {
 		return roundedQuotient(new(big.Rat).Quo(s.x, s.n), s.x)
 	}
 	n := float64(len(list))
-	if !strings.HasSuffix(a.f, "_pop") {
+	if !strings.HasSuffix(a.function, "_pop") {
 		n--
 	}
 	if n == 0 {
@@ -253,7 +253,7 @@ func (a asked) ofNumbers(list []cell) cell {
 	}
 	variance, _ := s.xx.Float64()
 	variance /= n
-	if strings.HasPrefix(a.f, "var") {
+	if strings.HasPrefix(a.function, "var") {
 		return floatCell(variance, 0)
 	}
 	return floatCell(math.Sqrt(variance), 0)
@@ -287,7 +287,7 @@ func momentsOf(ys, xs []cell) moments {
 	return m
 }
 
-func (a asked) ofPairs(ys, xs []cell) cell {
+func (a aggregateSpec) computePairs(ys, xs []cell) cell {
 	m := momentsOf(ys, xs)
 	n, _ := m.n.Float64()
 	xx, _ := m.xx.Float64()
@@ -297,17 +297,17 @@ func (a asked) ofPairs(ys, xs []cell) cell {
 	y, _ := m.y.Float64()
 	root := math.Sqrt(xx) * math.Sqrt(yy)
 	switch {
-	case a.f == "covar_pop" && n > 0:
+	case a.function == "covar_pop" && n > 0:
 		return floatCell(xy/n, root/n)
-	case a.f == "covar" && n > 1:
+	case a.function == "covar" && n > 1:
 		return floatCell(xy/(n-1), root/n)
-	case strings.HasPrefix(a.f, "covar"), xx == 0, a.f == "corr" && yy == 0:
+	case strings.HasPrefix(a.function, "covar"), xx == 0, a.function == "corr" && yy == 0:
 		return cell{missing: true}
-	case a.f == "corr":
+	case a.function == "corr":
 		return floatCell(xy/root, 1)
-	case a.f == "regr_slope":
+	case a.function == "regr_slope":
 		return floatCell(xy/xx, math.Sqrt(yy/xx))
-	case a.f == "regr_intercept":
+	case a.function == "regr_intercept":
 		return floatCell((y-xy/xx*x)/n, math.Abs(y/n)+math.Sqrt(yy/xx)*math.Abs(x/n))
 	case yy == 0:
 		return floatCell(1, 0)

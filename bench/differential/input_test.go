@@ -22,16 +22,16 @@ type cell struct {
 
 // input is a table and the files that contain it.
 type input struct {
-	format   string
-	noHeader bool
-	bad      bool // some records are malformed
-	names    []string
-	numeric  []bool
-	wide     []bool // numeric columns of integers that no float can hold
-	truths   []bool // columns of true and false
-	rows     [][]cell
-	raw      []string // the text of each record, without its newline
-	files    []string
+	format    string
+	noHeader  bool
+	malformed bool // some records are malformed
+	names     []string
+	numeric   []bool
+	wide      []bool // numeric columns of integers that no float can hold
+	booleans  []bool // columns of true and false
+	rows      [][]cell
+	raw       []string // the text of each record, without its newline
+	files     []string
 }
 
 // fieldName returns a column's name on the command line.
@@ -54,7 +54,7 @@ func (r *run) input() (*input, error) {
 }
 
 func (r *run) table(format string, noHeader bool, rows int) *input {
-	in := &input{format: format, noHeader: noHeader, bad: r.maybe(0.2)}
+	in := &input{format: format, noHeader: noHeader, malformed: r.maybe(0.2)}
 	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k"}
 	if in.format == "tsv" {
 		all = []string{"a", "b c", "d,e", "ü"}
@@ -67,17 +67,17 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 	for i := range in.names {
 		in.numeric = append(in.numeric, r.maybe(0.5))
 		in.wide = append(in.wide, in.numeric[i] && r.maybe(0.3))
-		in.truths = append(in.truths, !in.numeric[i] && r.maybe(0.3))
+		in.booleans = append(in.booleans, !in.numeric[i] && r.maybe(0.3))
 		if in.noHeader {
 			in.names[i] = fmt.Sprint(i + 1)
 		}
 	}
-	different := pick(r, 3, 20, 1000, 1_000_000) // the number of distinct values; the largest fills hash tables
-	lacks := pick(r, 0, 0.1)
+	distinct := pick(r, 3, 20, 1000, 1_000_000) // the number of distinct values; the largest fills hash tables
+	missingRate := pick(r, 0, 0.1)
 	for range rows {
 		row := make([]cell, len(in.names))
 		for i := range row {
-			row[i] = r.cell(in, i, different, lacks)
+			row[i] = r.cell(in, i, distinct, missingRate)
 		}
 		in.rows = append(in.rows, row)
 	}
@@ -85,18 +85,18 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 }
 
 // cell returns a random value that the format can hold.
-func (r *run) cell(in *input, col, different int, lacks float64) cell {
-	n := r.IntN(different)
+func (r *run) cell(in *input, col, distinct int, missingRate float64) cell {
+	n := r.IntN(distinct)
 	switch {
-	case in.format != "text" && r.maybe(lacks):
+	case in.format != "text" && r.maybe(missingRate):
 		return cell{missing: in.format == "jsonl"}
-	case in.truths[col]:
+	case in.booleans[col]:
 		text := pick(r, "true", "true", "false", "T", "No", "on", "0")
 		return cell{text: text, bare: in.format == "jsonl" && strings.Contains("true false 0", text)}
 	case in.wide[col] && r.maybe(0.5):
-		return cell{text: fmt.Sprint(pick(r, 1, -1) * (1<<53 + n - different/2)), bare: in.format == "jsonl" && r.maybe(0.8)}
+		return cell{text: fmt.Sprint(pick(r, 1, -1) * (1<<53 + n - distinct/2)), bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.numeric[col]:
-		text := pick(r, fmt.Sprint(n-different/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n))
+		text := pick(r, fmt.Sprint(n-distinct/2), fmt.Sprint(n), fmt.Sprintf("%d.%02d", n, r.IntN(100)), fmt.Sprintf("%de2", n))
 		return cell{text: text, bare: in.format == "jsonl" && r.maybe(0.8)}
 	case in.format == "jsonl" && r.maybe(0.2):
 		return cell{text: pick(r, "true", "false", fmt.Sprint(n)), bare: true}
@@ -168,7 +168,7 @@ func (r *run) write(in *input, name string, parts int) error {
 			if r.maybe(0.02) && (in.format != "tsv" || len(in.names) > 1) {
 				b.WriteString(ending)
 			}
-			if in.bad && r.maybe(0.05) && len(in.raw) > 0 && in.format != "text" {
+			if in.malformed && r.maybe(0.05) && len(in.raw) > 0 && in.format != "text" {
 				b.WriteString(map[string]string{"csv": "1,2,3,4,5,6", "tsv": "1\t2\t3\t4\t5\t6", "jsonl": "oops"}[in.format] + ending)
 			}
 			raw := r.encode(in, row)

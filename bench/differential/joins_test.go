@@ -11,18 +11,18 @@ import (
 func (r *run) join(flags []string) error {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "text")
 	nameless := format == "text" || format != "jsonl" && r.maybe(0.2)
-	side := func(rows int) *input {
+	newSide := func(rows int) *input {
 		in := r.table(format, nameless, rows)
 		for in.noHeader != nameless { // a TSV with one column always has a header
 			in = r.table(format, nameless, rows)
 		}
 		return in
 	}
-	left := side(pick(r, 1, 5, 50, 1000))
+	left := newSide(pick(r, 1, 5, 50, 1000))
 	if !nameless {
 		format = pick(r, "csv", "tsv", "jsonl")
 	}
-	right := side(pick(r, 1, 5, 50, 300))
+	right := newSide(pick(r, 1, 5, 50, 300))
 	kind, matchEmpty := pick(r, "inner", "left", "right", "full", "semi", "anti"), r.maybe(0.3)
 	n := min(1+r.IntN(2), len(left.names), len(right.names))
 	leftColumns, rightColumns := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
@@ -37,7 +37,7 @@ func (r *run) join(flags []string) error {
 		}
 		conditions = append(conditions, pair)
 	}
-	if left.bad || right.bad {
+	if left.malformed || right.malformed {
 		flags = append(flags, "--skip-bad")
 	}
 	if matchEmpty {
@@ -100,7 +100,7 @@ func (r *run) widen(in *input) {
 
 // joinModel returns the column names and the rows of a join.
 func joinModel(left, right *input, leftColumns, rightColumns []int, kind string, matchEmpty bool) (names []string, rows [][]cell) {
-	others := func(in *input, keys []int) (cols []int) {
+	otherColumns := func(in *input, keys []int) (cols []int) {
 		for i := range in.names {
 			if !slices.Contains(keys, i) {
 				cols = append(cols, i)
@@ -119,14 +119,14 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 					row = append(row, r[rightColumns[i]])
 				}
 			}
-			for _, c := range others(left, leftColumns) {
+			for _, c := range otherColumns(left, leftColumns) {
 				if l == nil {
 					row = append(row, cell{missing: true})
 				} else {
 					row = append(row, l[c])
 				}
 			}
-			for _, c := range others(right, rightColumns) {
+			for _, c := range otherColumns(right, rightColumns) {
 				if r == nil {
 					row = append(row, cell{missing: true})
 				} else {
@@ -138,15 +138,15 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 	}
 	names = left.names
 	if kind != "semi" && kind != "anti" {
-		names = append(pickAll(left.names, leftColumns), pickAll(left.names, others(left, leftColumns))...)
-		for _, name := range pickAll(right.names, others(right, rightColumns)) {
+		names = append(pickAll(left.names, leftColumns), pickAll(left.names, otherColumns(left, leftColumns))...)
+		for _, name := range pickAll(right.names, otherColumns(right, rightColumns)) {
 			for slices.Contains(names, name) {
 				name += "_right"
 			}
 			names = append(names, name)
 		}
 	}
-	partners := func(l, r []cell) bool {
+	haveEqualKeys := func(l, r []cell) bool {
 		for i := range leftColumns {
 			if l[leftColumns[i]].text != r[rightColumns[i]].text || l[leftColumns[i]].text == "" && !matchEmpty {
 				return false
@@ -158,7 +158,7 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 	for _, l := range left.rows {
 		matched := false
 		for i, r := range right.rows {
-			if !partners(l, r) {
+			if !haveEqualKeys(l, r) {
 				continue
 			}
 			if matched, matchedRight[i] = true, true; kind != "semi" && kind != "anti" {

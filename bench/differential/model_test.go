@@ -11,15 +11,15 @@ import (
 
 // job is a command with its expected output.
 type job struct {
-	args    []string
-	names   []string // of the output's columns
-	rows    func(typed bool) [][]cell
-	allRows func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
+	args          []string
+	names         []string // of the output's columns
+	rows          func(typed bool) [][]cell
+	unlimitedRows func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
 }
 
 // canHold reports whether the output format can hold the rows.
 func (j *job) canHold(format string, noHeader bool) bool {
-	rows := j.allRows
+	rows := j.unlimitedRows
 	if rows == nil {
 		rows = j.rows
 	}
@@ -56,7 +56,7 @@ func (r *run) plan(command string, in *input) *job {
 			groups, names = r.pickColumns(in)
 		}
 		j.args = []string{"top", "--by", strings.Join(byFields, ","), "--per", strings.Join(names, ","), "-n", fmt.Sprint(n)}
-		j.rows = func(typed bool) [][]cell { return firstOf(rows, groups, n, typed) }
+		j.rows = func(typed bool) [][]cell { return firstPerGroup(rows, groups, n, typed) }
 	case "distinct":
 		wholeRecord := r.maybe(0.3)
 		if wholeRecord {
@@ -80,7 +80,7 @@ func (r *run) plan(command string, in *input) *job {
 		j.args = []string{"top", "--frequent", j.args[2], "-n", fmt.Sprint(n)}
 		j.names = append(pickAll(in.names, cols), "count")
 		j.rows = func(typed bool) [][]cell {
-			rows := groupRows(in, cols, []asked{{f: "records"}}, typed)
+			rows := groupRows(in, cols, []aggregateSpec{{function: "records"}}, typed)
 			slices.SortStableFunc(rows, func(a, b []cell) int { return ratOf(b[len(cols)]).Cmp(ratOf(a[len(cols)])) })
 			return rows[:min(n, len(rows))]
 		}

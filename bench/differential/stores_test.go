@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// parse reads rows. The members of JSON lines are returned in the order of names.
-func parse(text, format string, names []string) (rows [][]cell, err error) {
+// parseRows reads rows. The members of JSON lines are returned in the order of names.
+func parseRows(text, format string, names []string) (rows [][]cell, err error) {
 	if format == "csv" {
 		r := csv.NewReader(strings.NewReader(text))
 		all, err := r.ReadAll()
@@ -73,7 +73,7 @@ func jsonCell(raw json.RawMessage) (c cell) {
 
 // recordsByKey returns the raw records by key. A key consists of one or more columns.
 func (r *run) recordsByKey(in *input, cols []int) map[string]string {
-	keyed := map[string]string{}
+	records := map[string]string{}
 	for i, row := range in.rows {
 		var texts []string
 		for _, c := range cols {
@@ -83,9 +83,9 @@ func (r *run) recordsByKey(in *input, cols []int) map[string]string {
 			}
 			texts = append(texts, text)
 		}
-		keyed[strings.Join(texts, ",")] += in.raw[i] + "\n"
+		records[strings.Join(texts, ",")] += in.raw[i] + "\n"
 	}
-	return keyed
+	return records
 }
 
 // pickColumns picks one or two columns, and also returns their names on the command line.

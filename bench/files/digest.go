@@ -68,8 +68,8 @@ func (g *grouping) result() digest {
 	return g.d
 }
 
-// expected holds the digests of correct outputs.
-type expected struct {
+// expectedOutputs holds the digests of correct outputs.
+type expectedOutputs struct {
 	rows   digest // of shuffle, split and sort: key and row
 	sums   digest // key, and count and sum
 	values digest // key and value
@@ -115,7 +115,7 @@ func (e *expectedBuilder) add(line []byte) error {
 	return nil
 }
 
-func (e *expectedBuilder) result() (x expected) {
+func (e *expectedBuilder) result() (x expectedOutputs) {
 	for key, k := range e.keys {
 		x.rows.addKey(k.rows)
 		x.values.addKey(k.values)

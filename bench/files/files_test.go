@@ -98,7 +98,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := list[0].check(list[0].runs[0], in, out); (err == nil) != c.right {
+		if err := list[0].check(list[0].contenders[0], in, out); (err == nil) != c.right {
 			t.Errorf("%s of %q: %v", c.job, c.content, err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestLinesOfAnyLength(t *testing.T) {
 // The memory of all processes of a pipeline is counted, but not that of the test.
 func TestMemoryOfATree(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
-	u, err := start(context.Background(), time.Minute,
+	u, err := runMeasured(context.Background(), time.Minute,
 		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
 	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		t.Skip("no sort -z here:", err)
@@ -148,7 +148,7 @@ func TestMemoryOfATree(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	if _, err := start(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errTimeout) {
+	if _, err := runMeasured(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errTimeout) {
 		t.Fatal(err)
 	}
 }
@@ -157,12 +157,12 @@ func TestTimeout(t *testing.T) {
 func TestFigures(t *testing.T) {
 	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
 	in := &input{keys: 7, bytes: 6e6}
-	ran := &runs{c: contender{peer: "partd", label: "partd sort"}}
+	succeeded := &contenderRuns{c: contender{peer: "partd", label: "partd sort"}}
 	for i, seconds := range []float64{3, 1, 2} {
-		ran.all = append(ran.all, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
+		succeeded.results = append(succeeded.results, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
 	}
-	failed := &runs{c: contender{label: "other"}, all: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
-	if err := f.writeFigures(in, job{name: "sort"}, []*runs{ran, failed}); err != nil {
+	failed := &contenderRuns{c: contender{label: "other"}, results: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
+	if err := f.writeFigures(in, job{name: "sort"}, []*contenderRuns{succeeded, failed}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(f.figures)

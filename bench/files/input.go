@@ -28,7 +28,7 @@ type input struct {
 	key, value, sumColumn int
 
 	bytes    int64
-	expected expected // digests of correct outputs, computed by this program
+	expected expectedOutputs // digests of correct outputs, computed by this program
 
 	tables []*table // tables of the db-benchmark
 	answer *answer  // the answer to the question, or nil until it is computed
@@ -88,7 +88,7 @@ func (f *flags) prepare(src *input) error {
 	} else if src.keyColumn == "" {
 		return errors.New("--file needs --by")
 	} else if src.text && src.sum != "" {
-		return errors.New("--sum works only with csv; text is only counted")
+		return errors.New("--sum works only with CSV files: omit it to count the rows of a text file")
 	}
 	path, err := filepath.Abs(src.path)
 	if err != nil {
@@ -103,7 +103,7 @@ func (f *flags) prepare(src *input) error {
 	r := bufio.NewReaderSize(s, 1<<20)
 	if !src.text {
 		if src.header, err = r.ReadString('\n'); err != nil {
-			return fmt.Errorf("%s: reading its first line: %w", src.path, err)
+			return fmt.Errorf("%s: reading the header line: %w", src.path, err)
 		}
 		src.header = strings.TrimSuffix(src.header, "\n")
 	}
@@ -163,7 +163,7 @@ func generate(src *input, seed uint64) error {
 var errQuotes = errors.New("has quotes, which awk and sort do not support")
 
 // expectedDigests reads all rows and returns the digests of correct outputs.
-func (src *input) expectedDigests(r io.Reader) (expected, error) {
+func (src *input) expectedDigests(r io.Reader) (expectedOutputs, error) {
 	e := newExpectedBuilder(src)
 	err := eachLine(r, func(line []byte) error {
 		if !src.text && bytes.IndexByte(line, '"') >= 0 {

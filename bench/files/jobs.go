@@ -10,10 +10,10 @@ import (
 
 // job is a task that contenders perform on an input.
 type job struct {
-	name  string
-	title string
-	runs  []contender
-	goal  goal
+	name       string
+	title      string
+	contenders []contender
+	goal       goal
 	// question is the db-benchmark's question that the job answers, or nil.
 	question *question
 }
@@ -38,7 +38,7 @@ var jobs = append([]job{
 	{
 		name: "shuffle", title: "shuffle into a store",
 		goal: goal{speed: 350},
-		runs: []contender{
+		contenders: []contender{
 			{peer: "partd", label: "partd shuffle", command: partdShuffle, read: readLogstore},
 			{peer: "duckdb", label: "DuckDB PARTITION_BY", command: duckdbPartition, read: readFiles, isUnordered: true, timesItself: true, unusableReason: onlyCSV},
 			{peer: "python", label: "Python partd File", command: pythonShuffle, read: readPythonFiles, unusableReason: fewKeysInCSV},
@@ -47,7 +47,7 @@ var jobs = append([]job{
 	{
 		name: "split", title: "one file per key",
 		goal: goal{peer: "sort + awk", ratio: 3},
-		runs: []contender{
+		contenders: []contender{
 			{peer: "partd", label: "partd split", command: partdSplit, read: readFiles},
 			{peer: "sort", label: "sort + awk", command: sortAwk, read: readFiles},
 		},
@@ -55,7 +55,7 @@ var jobs = append([]job{
 	{
 		name: "sort", title: "sort by key",
 		goal: goal{peer: "GNU sort", ratio: 2},
-		runs: []contender{
+		contenders: []contender{
 			{peer: "partd", label: "partd sort", command: partdSort, read: readSorted},
 			{peer: "sort", label: "GNU sort", command: gnuSort, read: readSorted},
 			{peer: "duckdb", label: "DuckDB ORDER BY", command: duckdbSort, read: readSorted, isUnordered: true, timesItself: true},
@@ -65,7 +65,7 @@ var jobs = append([]job{
 	{
 		name: "sum", title: "sum and count per key",
 		goal: goal{peer: "DuckDB GROUP BY", ratio: 1},
-		runs: []contender{
+		contenders: []contender{
 			{peer: "partd", label: "partd group", command: partdSum, read: readSums},
 			{peer: "duckdb", label: "DuckDB GROUP BY", command: duckdbSum, read: readSums, timesItself: true},
 			{peer: "gawk", label: "gawk", command: gawkSum, read: readSums},
@@ -75,7 +75,7 @@ var jobs = append([]job{
 	{
 		name: "values", title: "all values of each key, together",
 		goal: goal{speed: 250},
-		runs: []contender{
+		contenders: []contender{
 			{peer: "partd", label: "partd group list()", command: partdValues, read: readLists},
 			{peer: "duckdb", label: "DuckDB string_agg", command: duckdbLists, read: readLists, isUnordered: true, timesItself: true},
 			{peer: "duckdb", label: "DuckDB ORDER BY, its own way", command: duckdbValues, read: readPairs, isUnordered: true, timesItself: true},
@@ -116,14 +116,14 @@ func (j job) check(c contender, src *input, outDir string) error {
 
 func onlyCSV(src *input) string {
 	if src.text {
-		return "does not do this with text"
+		return "supports only CSV"
 	}
 	return ""
 }
 
 func fewKeysInCSV(src *input) string {
 	if src.keys > 10_000 {
-		return "takes a minute or more, because each key has a file"
+		return "takes a minute or more, because it writes a file per key"
 	}
 	return onlyCSV(src)
 }
@@ -137,7 +137,7 @@ func jobNames() (names []string) {
 
 func peerNames() (names []string) {
 	for _, j := range jobs {
-		for _, c := range j.runs {
+		for _, c := range j.contenders {
 			if c.peer != "partd" && !slices.Contains(names, c.peer) {
 				names = append(names, c.peer)
 			}

@@ -31,18 +31,18 @@ type run struct {
 	trace   [][2]float64
 }
 
-// runs are the runs of a contender on an input.
-type runs struct {
+// contenderRuns are the runs of a contender on an input.
+type contenderRuns struct {
 	c       contender
-	all     []run
+	results []run
 	skip    string // the reason why it did not run, or stopped running
 	isWrong bool   // partd failed, or an output was wrong
 }
 
 // measure runs the contenders of a job in turns.
-func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string]string) ([]*runs, error) {
-	var results []*runs
-	for _, c := range j.runs {
+func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string]string) ([]*contenderRuns, error) {
+	var results []*contenderRuns
+	for _, c := range j.contenders {
 		reason, ok := peers[c.peer]
 		if !ok {
 			continue
@@ -50,7 +50,7 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 		if reason == "" && c.unusableReason != nil {
 			reason = c.unusableReason(src)
 		}
-		results = append(results, &runs{c: c, skip: reason})
+		results = append(results, &contenderRuns{c: c, skip: reason})
 	}
 	for round := range f.rounds {
 		for i := range results {
@@ -62,7 +62,7 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 			if err != nil {
 				return nil, err
 			}
-			rs.all = append(rs.all, r)
+			rs.results = append(rs.results, r)
 			if f.json {
 				if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
 					return nil, err
@@ -74,7 +74,7 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 }
 
 // runOnce runs a contender once. The failure of a peer is a result, not an error.
-func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *runs, round int) (r run, err error) {
+func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRuns, round int) (r run, err error) {
 	c := rs.c
 	r = run{Job: j.name, Input: src.name, Bytes: src.bytes, How: c.label, Round: round + 1}
 	outDir, err := os.MkdirTemp(f.dir, "out-")
@@ -82,13 +82,13 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *runs, round 
 		return r, err
 	}
 	defer func() { err = errors.Join(err, f.remove(ctx, outDir, r.Files)) }()
-	u, err := start(ctx, f.timeout, c.command(f, src, outDir))
+	u, err := runMeasured(ctx, f.timeout, c.command(f, src, outDir))
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
 	r.Seconds, r.CPU, r.VmHWM, r.trace = u.seconds, u.cpu, u.memory, u.trace
 	if err == nil && c.timesItself {
-		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.out), 64)
+		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.stdout), 64)
 	}
 	r.Files = countFiles(outDir)
 	if err != nil {
@@ -132,10 +132,10 @@ func countFiles(dir string) (n int64) {
 }
 
 // wrongOutputs returns an error for wrong outputs and for failures of partd.
-func wrongOutputs(src *input, j job, results []*runs) (err error) {
+func wrongOutputs(src *input, j job, results []*contenderRuns) (err error) {
 	for _, rs := range results {
 		if rs.isWrong {
-			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, src.name, rs.c.label, rs.all[len(rs.all)-1].Problem))
+			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, src.name, rs.c.label, rs.results[len(rs.results)-1].Problem))
 		}
 	}
 	return err

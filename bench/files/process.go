@@ -24,14 +24,14 @@ type usage struct {
 	cpu     float64      // CPU seconds of all its processes
 	memory  int64        // sum of the VmHWM of its processes, in bytes
 	trace   [][2]float64 // pairs of the time in seconds and the memory of all its processes in bytes
-	out     string
+	stdout  string
 }
 
 // errTimeout is returned if a run takes too long.
 var errTimeout = errors.New("took too long")
 
-// start runs a command in its own process group and measures its usage.
-func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, err error) {
+// runMeasured runs a command in its own process group and measures its usage.
+func runMeasured(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, err error) {
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -55,7 +55,7 @@ func start(ctx context.Context, timeout time.Duration, cmd *exec.Cmd) (u usage, 
 	close(done)
 	<-watched
 	u.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	u.out = out.String()
+	u.stdout = out.String()
 	switch {
 	case err == nil:
 		return u, nil
@@ -81,7 +81,7 @@ const (
 // over time. The processes of a pipeline run at the same time, so their peaks add up. watch
 // reads /proc, because getrusage counts the parent's memory at the fork for a child.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
-	peaks, start := map[int]int64{pid: 0}, time.Now()
+	peaks, runMeasured := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for n := 0; ; n++ {
@@ -92,7 +92,7 @@ func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 				memory, _, _ := serverproc.Memory(p) // 0 if the process has ended
 				total += memory
 			}
-			trace = append(trace, [2]float64{math.Round(1000*time.Since(start).Seconds()) / 1000, float64(total)})
+			trace = append(trace, [2]float64{math.Round(1000*time.Since(runMeasured).Seconds()) / 1000, float64(total)})
 		}
 		for p, peak := range peaks {
 			peaks[p] = max(peak, program.Peak(p))

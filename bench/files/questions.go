@@ -60,20 +60,20 @@ var joins = []question{
 	{name: "j5", title: "big inner on id3", right: "big", joinColumn: "id3", joinKind: "inner"},
 }
 
-// largest reports whether the question asks for the largest values of each group.
-func (q *question) largest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
+// hasLargest reports whether the question asks for the largest values of each group.
+func (q *question) hasLargest() bool { return slices.Contains(q.aggregates, "largest2(v3)") }
 
 // questionJobs returns one job per question.
 func questionJobs() (jobs []job) {
 	for _, q := range slices.Concat(groupings, joins) {
-		j := job{name: q.name, title: q.title, question: &q, runs: []contender{
+		j := job{name: q.name, title: q.title, question: &q, contenders: []contender{
 			{peer: "partd", label: "partd", command: q.partd},
 			{peer: "duckdb", label: "DuckDB", command: q.duckdb},
 			{peer: "polars", label: "polars", command: q.polars},
 			{peer: "datafusion", label: "DataFusion", command: q.datafusion},
 		}}
 		if q.awk != "" {
-			j.runs = append(j.runs, contender{peer: "gawk", label: "gawk", command: q.gawk}, contender{peer: "miller", label: "Miller", command: q.mlr})
+			j.contenders = append(j.contenders, contender{peer: "gawk", label: "gawk", command: q.gawk}, contender{peer: "miller", label: "Miller", command: q.miller})
 		}
 		jobs = append(jobs, j)
 	}
@@ -86,7 +86,7 @@ func (q *question) partd(f *flags, src *input, outDir string) *exec.Cmd {
 	args := []string{"--by", strings.Join(q.keys, ","), "--agg", strings.Join(q.aggregates, ",")}
 	command := "group"
 	switch {
-	case q.largest():
+	case q.hasLargest():
 		command, args = "top", []string{"--per", q.keys[0], "--by", "v3:n", "-n", "2"}
 	case q.right != "":
 		command, args = "join", []string{"--on", q.joinColumn, "--how", q.joinKind}
@@ -122,7 +122,7 @@ func (t *table) columnList(format string) string {
 
 func (q *question) duckdb(f *flags, src *input, outDir string) *exec.Cmd {
 	sql := q.sql()
-	if q.largest() {
+	if q.hasLargest() {
 		sql = "SELECT id6, unnest(max(v3, 2)) FROM x WHERE v3 IS NOT NULL GROUP BY id6"
 	}
 	var statements []string
@@ -142,7 +142,7 @@ for statement in sys.argv[1:]:
 
 func (q *question) datafusion(f *flags, src *input, outDir string) *exec.Cmd {
 	sql := q.sql()
-	if q.largest() {
+	if q.hasLargest() {
 		sql = "SELECT id6, v3 FROM (SELECT id6, v3, row_number() OVER (PARTITION BY id6 ORDER BY v3 DESC) AS n FROM x WHERE v3 IS NOT NULL) WHERE n <= 2"
 	}
 	statements := []string{
@@ -167,8 +167,8 @@ func (q *question) gawk(_ *flags, src *input, outDir string) *exec.Cmd {
 	return script(`gawk -b -F, -v OFS=, -v OFMT=%.17g "$3" "$1" > "$2"/result.csv`, src.tables[0].path, outDir, program)
 }
 
-// mlr computes all aggregates of all columns, and then selects the requested ones.
-func (q *question) mlr(_ *flags, src *input, outDir string) *exec.Cmd {
+// miller computes all aggregates of all columns, and then selects the requested ones.
+func (q *question) miller(_ *flags, src *input, outDir string) *exec.Cmd {
 	var functions, columns, selected []string
 	for _, a := range q.aggregates {
 		name, column, _ := strings.Cut(strings.TrimSuffix(a, ")"), "(")

@@ -100,21 +100,21 @@ func eachRow(path string, handle func(cells [][]byte) error) error {
 
 // read reads an output.
 func (q *question) read(src *input, outDir string) (*answer, error) {
-	a, ofX := &answer{}, len(src.tables[0].columns)
+	a, xColumns := &answer{}, len(src.tables[0].columns)
 	columns := len(q.keys) + len(q.aggregates)
 	if q.right != "" {
-		columns = ofX + len(src.tables[1].columns) - 1
+		columns = xColumns + len(src.tables[1].columns) - 1
 	}
 	numbers := make([]float64, len(q.aggregates))
 	err := eachRow(resultPath(outDir), func(cells [][]byte) (err error) {
-		if q.largest() && len(cells) == ofX { // partd writes whole rows
+		if q.hasLargest() && len(cells) == xColumns { // partd writes whole rows
 			cells = [][]byte{cells[5], cells[8]}
 		}
 		if len(cells) != columns {
 			return fmt.Errorf("wrong output: %d columns, want %d: %q", len(cells), columns, cells)
 		}
 		if q.right != "" {
-			a.addJoined(hashCells(cells[:ofX]), hashCells(cells[ofX:]))
+			a.addJoined(hashCells(cells[:xColumns]), hashCells(cells[xColumns:]))
 			return nil
 		}
 		for i, c := range cells[len(q.keys):] {

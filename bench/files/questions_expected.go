@@ -78,7 +78,7 @@ func (q *question) groupedAnswer(t *table, a *answer) error {
 			group = rows[:end]
 		}
 		rows = rows[len(group):]
-		if q.largest() {
+		if q.hasLargest() {
 			v3 := columnOf(group, 2)
 			slices.Sort(v3)
 			for _, v := range v3[max(0, len(v3)-2):] {

@@ -76,7 +76,7 @@ func (f *flags) ensureTable(ctx context.Context, t *table) error {
 	}
 	_, _ = b.Write(line)
 	if err = errors.Join(b.Flush(), w.Close()); err == nil && f.sortedInput {
-		_, err = start(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, tempPath, f.dir))
+		_, err = runMeasured(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, tempPath, f.dir))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(tempPath))

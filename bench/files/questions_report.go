@@ -24,11 +24,11 @@ type questionResult struct {
 func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[string]string) (wrongErr error) {
 	var results []questionResult
 	for i, j := range jobs {
-		extra, err := f.withMemories(j)
+		extra, err := f.memoryContenders(j)
 		if err != nil {
 			return err
 		}
-		j.runs = slices.Insert(j.runs, 1, extra...)
+		j.contenders = slices.Insert(j.contenders, 1, extra...)
 		src, err := f.questionInput(ctx, j.question)
 		if err != nil {
 			return err
@@ -43,8 +43,8 @@ func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[stri
 			wrongErr = errors.Join(wrongErr, writeMedians(os.Stdout, src, j, contenders))
 		}
 		for _, t := range src.tables {
-			needed := slices.ContainsFunc(jobs[i+1:], func(nextErr job) bool {
-				return slices.ContainsFunc(f.tables(nextErr.question), func(o *table) bool { return o.path == t.path })
+			needed := slices.ContainsFunc(jobs[i+1:], func(next job) bool {
+				return slices.ContainsFunc(f.tables(next.question), func(o *table) bool { return o.path == t.path })
 			})
 			if !needed && !f.keep {
 				wrongErr = errors.Join(wrongErr, os.Remove(t.path))
@@ -60,8 +60,8 @@ func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[stri
 	return errors.Join(wrongErr, f.writeQuestions(os.Stdout, results))
 }
 
-// withMemories returns partd as a separate contender for each memory size of --also.
-func (f *flags) withMemories(j job) (contenders []contender, err error) {
+// memoryContenders returns partd as a separate contender for each memory size of --also.
+func (f *flags) memoryContenders(j job) (contenders []contender, err error) {
 	for size := range strings.FieldsFuncSeq(f.alsoIn, func(r rune) bool { return r == ',' }) {
 		copied := *f
 		if err := copied.memory.Set(size); err != nil {

@@ -39,10 +39,10 @@ func TestQuestions(t *testing.T) {
 					t.Fatal(err)
 				}
 				out := t.TempDir()
-				if b, err := j.runs[0].command(&f, in, out).CombinedOutput(); err != nil {
+				if b, err := j.contenders[0].command(&f, in, out).CombinedOutput(); err != nil {
 					t.Fatalf("%s: %v: %s", j.name, err, b)
 				}
-				if err := j.check(j.runs[0], in, out); err != nil {
+				if err := j.check(j.contenders[0], in, out); err != nil {
 					t.Errorf("%s: %v", j.name, err)
 				}
 				corruptOutput(t, j, in, out)
@@ -82,7 +82,7 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 	}
 	for label, wrong := range wrongs {
 		write(t, filepath.Join(out, "result.csv"), wrong)
-		if err := j.check(j.runs[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
+		if err := j.check(j.contenders[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
 			t.Errorf("%s: %s: %v", j.name, label, err)
 		}
 	}
@@ -94,7 +94,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 	f := smallTables(t)
 	f.missingPercent = 5
 	for _, j := range questionJobs() {
-		for _, c := range j.runs[1:] {
+		for _, c := range j.contenders[1:] {
 			if (c.peer == "polars" || c.peer == "datafusion") && strings.Contains("q1 q2 q4 q5 q7 j1 j2 j4", j.name) {
 				continue
 			}
@@ -121,12 +121,12 @@ func TestQuestionsOfPeers(t *testing.T) {
 // The table shows each failure with its reason, and one number for all questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
-	ran := func(peer string, seconds float64, problem string) *runs {
-		return &runs{c: contender{peer: strings.ToLower(peer), label: peer}, all: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
+	ran := func(peer string, seconds float64, problem string) *contenderRuns {
+		return &contenderRuns{c: contender{peer: strings.ToLower(peer), label: peer}, results: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
 	}
-	absent := &runs{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
+	absent := &contenderRuns{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
 	var done []questionResult
-	for _, all := range [][]*runs{
+	for _, all := range [][]*contenderRuns{
 		{ran("partd", 1, ""), ran("DuckDB", 4, ""), ran("polars", 3, "wrong output: 1 rows, want 2"), absent},
 		{ran("partd", 2, ""), ran("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), ran("polars", 2, "")},
 	} {

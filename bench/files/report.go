@@ -35,11 +35,11 @@ type summary struct {
 	Output  string  `json:"output"`
 }
 
-func summarize(src *input, j job, results []*runs) (list []summary) {
+func summarize(src *input, j job, results []*contenderRuns) (list []summary) {
 	for _, rs := range results {
 		s := summary{Job: j.name, Input: src.name, How: rs.c.label, Output: "skipped: " + rs.skip}
 		var speeds, cpus, ratios []float64
-		for _, r := range rs.all {
+		for _, r := range rs.results {
 			s.Output = outcome(rs)
 			if r.Problem != "" {
 				s.Output = r.Problem
@@ -48,8 +48,8 @@ func summarize(src *input, j job, results []*runs) (list []summary) {
 			s.VmHWM = max(s.VmHWM, r.VmHWM)
 			speeds = append(speeds, float64(r.Bytes)/1e6/r.Seconds)
 			cpus = append(cpus, r.CPU/float64(r.Bytes)*1e9)
-			if p := results[0]; p.c.peer == "partd" && r.Round <= len(p.all) && p.all[r.Round-1].Problem == "" {
-				ratios = append(ratios, r.Seconds/p.all[r.Round-1].Seconds)
+			if p := results[0]; p.c.peer == "partd" && r.Round <= len(p.results) && p.results[r.Round-1].Problem == "" {
+				ratios = append(ratios, r.Seconds/p.results[r.Round-1].Seconds)
 			}
 		}
 		s.Runs, s.Speed, s.CPU, s.Ratio = len(speeds), program.Median(speeds), program.Median(cpus), program.Median(ratios)
@@ -61,14 +61,14 @@ func summarize(src *input, j job, results []*runs) (list []summary) {
 	return list
 }
 
-func outcome(rs *runs) string {
+func outcome(rs *contenderRuns) string {
 	if rs.c.isUnordered {
 		return "right, in any order within a key"
 	}
 	return "right"
 }
 
-func writeMedians(w io.Writer, src *input, j job, results []*runs) error {
+func writeMedians(w io.Writer, src *input, j job, results []*contenderRuns) error {
 	for _, s := range summarize(src, j, results) {
 		if err := json.NewEncoder(w).Encode(map[string]summary{"median": s}); err != nil {
 			return err
@@ -78,7 +78,7 @@ func writeMedians(w io.Writer, src *input, j job, results []*runs) error {
 }
 
 // writeFigures adds the medians to the file of --figures.
-func (f *flags) writeFigures(src *input, j job, results []*runs) error {
+func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error {
 	for i, s := range summarize(src, j, results) {
 		figure := figures.Figure{
 			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(src.keys, int64(src.expected.rows.Keys))), Unit: "MB/s",
@@ -90,7 +90,7 @@ func (f *flags) writeFigures(src *input, j job, results []*runs) error {
 		if s.Runs == 0 {
 			figure.Problem = s.Output
 		} else if f.trace {
-			ran := slices.DeleteFunc(slices.Clone(results[i].all), func(r run) bool { return r.Problem != "" })
+			ran := slices.DeleteFunc(slices.Clone(results[i].results), func(r run) bool { return r.Problem != "" })
 			slices.SortFunc(ran, func(a, b run) int { return cmp.Compare(a.Seconds, b.Seconds) })
 			figure.Trace = ran[len(ran)/2].trace
 		}
@@ -101,7 +101,7 @@ func (f *flags) writeFigures(src *input, j job, results []*runs) error {
 	return nil
 }
 
-func (f *flags) writeTable(w io.Writer, src *input, j job, results []*runs) error {
+func (f *flags) writeTable(w io.Writer, src *input, j job, results []*contenderRuns) error {
 	list := summarize(src, j, results)
 	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, src.name, src.bytes/1e6, withCommas(int64(src.expected.rows.Keys)), f.memory.String())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

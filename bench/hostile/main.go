@@ -28,8 +28,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asServer is the environment variable that makes this program the server.
-const asServer = "PARTD_BENCH_SERVER"
+// serverEnv is the environment variable that makes this program the server.
+const serverEnv = "PARTD_BENCH_SERVER"
 
 const (
 	maxAboveIdle = 64 << 20
@@ -37,14 +37,14 @@ const (
 )
 
 func main() {
-	if os.Getenv(asServer) != "" {
+	if os.Getenv(serverEnv) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
-	n := flag.Int64("conversations", 1_000_000, "how many conversations to hold")
+	n := flag.Int64("conversations", 1_000_000, "number of conversations")
 	concurrency := flag.Int("at-once", 16, "number of concurrent conversations")
-	seed := flag.Uint64("seed", 0, "of what is made up; 0: another one each time")
+	seed := flag.Uint64("seed", 0, "seed of the random conversations; 0 means a random seed")
 	maxWait := flag.Duration("within", time.Second, "maximum time that the honest peer may wait")
-	mode := flag.String("mode", "", "overload the server instead: frames, keys, deletes, readers, turns, or all")
+	mode := flag.String("mode", "", "overload the server with valid requests instead: frames, keys, deletes, readers, turns, or all")
 	modeDuration := flag.Duration("for", 20*time.Second, "duration of each mode")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -53,7 +53,7 @@ func main() {
 		*seed = rand.Uint64()
 	}
 	if *n < 1 || *concurrency < 1 || *maxWait <= 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "hostile: the numbers must be above 0, and there are no other arguments")
+		fmt.Fprintln(os.Stderr, "hostile: --conversations, --at-once and --within must be above 0, and no other arguments are allowed")
 		os.Exit(2)
 	}
 	if *mode != "" {
@@ -111,7 +111,7 @@ func startServer(ctx context.Context, flags []string) (p *serverproc.Process, di
 		store += "?memory=16MiB"
 	}
 	cmd := program.Self(append([]string{"--listen", "tcp://127.0.0.1:0", "--store", store}, flags...)...)
-	cmd.Env = append(os.Environ(), asServer+"=1")
+	cmd.Env = append(os.Environ(), serverEnv+"=1")
 	if p, err = serverproc.Start(context.WithoutCancel(ctx), cmd, 1); err != nil {
 		return nil, "", nil, errors.Join(err, os.RemoveAll(dir))
 	}

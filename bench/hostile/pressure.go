@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// These are the limits of the server, and the longest times that honest clients may wait.
+// Limits of the server, and maximum waiting times of honest clients.
 const (
 	processMemory      = 512 << 20
 	quota              = 8 << 20
@@ -27,15 +27,15 @@ const (
 	answerTimeout      = 10 * time.Second // how long an honest client waits for each answer
 )
 
-// pressure is an overload caused by many peers at one address.
-type pressure struct {
+// overload is an overload caused by many peers at one address.
+type overload struct {
 	peers int
 	flags []string // flags of the server, in addition to --memory
-	press func(p *hostile.Peer) error
+	apply func(p *hostile.Peer) error
 }
 
-// pressures are the values of --mode.
-var pressures = map[string]pressure{
+// overloads are the values of --mode.
+var overloads = map[string]overload{
 	"none": {}, // measures the delays of the machine itself
 	"frames": {4, nil, func(p *hostile.Peer) error {
 		return p.Raw(append(hostile.Message("append", "")[:8], strings.Repeat("\x01\x00", 8_900_000)...)) // the message is never completed
@@ -52,15 +52,15 @@ var pressures = map[string]pressure{
 
 func runModes(ctx context.Context, mode string, d time.Duration) error {
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(pressures)) {
+	for _, name := range slices.Sorted(maps.Keys(overloads)) {
 		if mode == name || mode == "all" {
-			w := pressures[name]
+			w := overloads[name]
 			if err := w.run(ctx, name, d); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}
 	}
-	if _, exists := pressures[mode]; !exists && mode != "all" {
+	if _, exists := overloads[mode]; !exists && mode != "all" {
 		return fmt.Errorf("unknown mode %q", mode)
 	}
 	return errors.Join(errs...)
@@ -84,9 +84,10 @@ func repeatRequest(command string, keys int) func(p *hostile.Peer) error {
 	}
 }
 
-// run keeps up the pressure for the duration d. At the same time, honest clients at the same
-// address and at another one repeatedly get one byte, on old and new connections.
-func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err error) {
+// run overloads the server for the duration d. At the same time, two honest clients, one with the
+// attackers' address and one with another address, repeatedly get one byte, on old and new
+// connections.
+func (w *overload) run(ctx context.Context, name string, d time.Duration) (err error) {
 	p, dir, stop, err := startServer(ctx, append([]string{"--memory", strconv.Itoa(processMemory)}, w.flags...))
 	if err != nil {
 		return err
@@ -99,9 +100,9 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 	idle, _, _ := serverproc.Memory(p.Pid()) // later calls return the same error
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	var presses, honest sync.WaitGroup
+	var attackers, honest sync.WaitGroup
 	for range w.peers {
-		presses.Go(func() {
+		attackers.Go(func() {
 			for ctx.Err() == nil {
 				peer, err := hostile.OpenFrom(ctx, "", address, time.Minute)
 				if err != nil {
@@ -110,25 +111,25 @@ func (w *pressure) run(ctx context.Context, name string, d time.Duration) (err e
 				}
 				stop := context.AfterFunc(ctx, func() { _ = peer.Close() })
 				for err == nil && ctx.Err() == nil {
-					err = w.press(peer) // the server may close it
+					err = w.apply(peer) // fails if the server closes the connection
 				}
 				stop()
 				_ = peer.Close()
 			}
 		})
 	}
-	var beside, elsewhere []time.Duration
-	honest.Go(func() { beside = measureGets(ctx, address, "127.0.0.1") })
-	honest.Go(func() { elsewhere = measureGets(ctx, address, "127.0.0.2") })
+	var sameAddress, otherAddress []time.Duration
+	honest.Go(func() { sameAddress = measureGets(ctx, address, "127.0.0.1") })
+	honest.Go(func() { otherAddress = measureGets(ctx, address, "127.0.0.2") })
 	honest.Wait()
-	presses.Wait()
+	attackers.Wait()
 	time.Sleep(releaseDelay)
 	current, peak, memoryErr := serverproc.Memory(p.Pid())
 	disk := diskUse(dir)
 	fmt.Printf("%s: p99 of %d gets from the same address %v, of %d from another address %v; peak memory %d MiB, %v later %d MiB; disk %d MiB\n",
-		name, len(beside), p99(beside), len(elsewhere), p99(elsewhere), peak>>20, releaseDelay, current>>20, disk>>20)
+		name, len(sameAddress), p99(sameAddress), len(otherAddress), p99(otherAddress), peak>>20, releaseDelay, current>>20, disk>>20)
 	var errs []error
-	if p99(elsewhere) > maxWaitElsewhere || p99(beside) > maxWaitSameAddress {
+	if p99(otherAddress) > maxWaitElsewhere || p99(sameAddress) > maxWaitSameAddress {
 		errs = append(errs, fmt.Errorf("honest peers waited longer than %v from another address, or longer than %v from the same address", maxWaitElsewhere, maxWaitSameAddress))
 	}
 	if memoryErr == nil && (peak > processMemory || current > idle+maxAboveIdle) {
@@ -153,8 +154,8 @@ func fill(ctx context.Context, address string, large bool) error {
 	return errors.Join(err, p.Close())
 }
 
-// measureGets returns the duration of each get of a byte. A get without an answer counts as
-// the time that it waited.
+// measureGets returns the duration of each get of a byte. A get that fails counts as at least
+// answerTimeout.
 func measureGets(ctx context.Context, address, localAddress string) (waits []time.Duration) {
 	var p *hostile.Peer
 	for i := 0; ctx.Err() == nil; i++ {

@@ -70,7 +70,7 @@ func writeTable(data, contents string, rounds int) error {
 		fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 		for _, set := range settings() {
 			if err := tableRow(w, s, set, rounds); err != nil {
-				return fmt.Errorf("%s of %s: %w", set.format, s.name, err)
+				return fmt.Errorf("measuring %s on %s: %w", set.format, s.name, err)
 			}
 		}
 		if err := w.Flush(); err != nil {

@@ -113,16 +113,16 @@ func compare(data, filter string, rounds int) error {
 				return fmt.Errorf("%s of Python: %w", r.peer, err)
 			}
 			if p.sum != o.sum {
-				return fmt.Errorf("the values of %s have the checksum %s, and the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
+				return fmt.Errorf("the values of %s have the checksum %s, but the values of Python's %s have %s", r.format, o.sum, r.peer, p.sum)
 			}
 			peers = append(peers, p)
 		}
 		a, c, g := figuresOf(ours, figures.append), figuresOf(ours, figures.perCPU), figuresOf(ours, figures.get)
-		kind := ""
+		suffix := ""
 		if r.uniform {
-			kind = ", all alike"
+			suffix = ", one repeated letter"
 		}
-		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, kind, program.Median(a), a[0], a[len(a)-1])
+		fmt.Fprintf(w, "%s\t%d B%s\t%.0f\t(%.0f-%.0f)", r.format, r.value, suffix, program.Median(a), a[0], a[len(a)-1])
 		if len(peers) == 0 {
 			fmt.Fprintf(w, "\t-\t-\t%.0f\t-\t%.0f\t-\t-\t%s\n", program.Median(c), program.Median(g), r.target)
 			continue

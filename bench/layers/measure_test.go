@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// A small run of each format reads back the appended data, and Python reads the same.
+// TestEveryFormatIsChecked checks that a small run of each format reads back the same data, also
+// with Python's partd.
 func TestEveryFormatIsChecked(t *testing.T) {
 	const data = "../../testdata/birdstrikes.csv"
 	text, err := os.ReadFile(data)
@@ -19,35 +20,35 @@ func TestEveryFormatIsChecked(t *testing.T) {
 	}
 	sums := map[string]bool{}
 	for _, format := range compress.Formats() {
-		f, err := run(format, text, 100, 1000, 200_000)
+		f, err := runFormat(format, text, 100, 1000, 200_000)
 		if err != nil || f.bytes != 200_000 {
 			t.Errorf("%s: %v, %+v", format, err, f)
 		}
 		sums[f.sum] = true
 	}
 	if len(sums) != 1 {
-		t.Errorf("the formats read different values: %v", sums)
+		t.Errorf("the formats returned values with different checksums: %v", sums)
 	}
 	r := row{peer: "Snappy", value: 100, batch: 1000, total: 200_000}
 	switch f, err := measure(r, data, true); {
 	case errors.Is(err, program.ErrNoPython) && os.Getenv("PARTD_REQUIRE_ALL") == "":
 		t.Log(err)
 	case err != nil || !sums[f.sum]:
-		t.Errorf("Python reads %s, %v, and we %v", f.sum, err, sums)
+		t.Errorf("the values of Python's partd have the checksum %s (error: %v), ours have %v", f.sum, err, sums)
 	}
 }
 
 func TestSamples(t *testing.T) {
 	samples, err := readSamples("../../testdata/birdstrikes.csv", "../../testdata/airports.csv")
 	if err != nil || len(samples) != 3 {
-		t.Fatalf("%d samples, %v", len(samples), err)
+		t.Fatalf("readSamples returned %d samples, error %v", len(samples), err)
 	}
 	if !bytes.Contains(samples[0].data, []byte("Louisiana")) || len(samples[1].data) != 4*8*10_000 {
-		t.Errorf("%d and %d bytes", len(samples[0].data), len(samples[1].data))
+		t.Errorf("the samples have unexpected sizes: %d and %d bytes", len(samples[0].data), len(samples[1].data))
 	}
 	for _, set := range settings() {
 		if f, err := measureCodec(samples[1].data[:8000], set, 1000); err != nil || f.ratio < 1 {
-			t.Errorf("%s %s: %+v, %v", set.format, set.name, f, err)
+			t.Errorf("measureCodec with %s %s = %+v, error %v; want a ratio of at least 1", set.format, set.name, f, err)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// keys is the number of keys. Value i goes to key i modulo keys.
+// keys is the number of keys. Value i is appended to key i modulo keys.
 const keys = 1000
 
 // runOne runs the test that spec describes: the format, the bytes of a value, the values
@@ -32,16 +32,16 @@ func runOne(spec, data string) error {
 			return err
 		}
 	}
-	f, err := run(format, text, value, batch, total)
+	f, err := runFormat(format, text, value, batch, total)
 	if err == nil {
 		fmt.Println(f.bytes, f.appendSeconds, f.appendCPU, f.getSeconds, f.sum)
 	}
 	return err
 }
 
-// run appends consecutive parts of a text as values, starting over at the text's end. Then it
+// runFormat appends consecutive parts of a text as values, starting over at the text's end. Then it
 // reads all keys.
-func run(format compress.Format, text []byte, value, batch, total int) (figures, error) {
+func runFormat(format compress.Format, text []byte, value, batch, total int) (figures, error) {
 	ctx := context.Background()
 	store, err := compress.New(partd.NewDict(), format, nil)
 	if err != nil {

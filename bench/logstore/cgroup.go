@@ -9,9 +9,8 @@ import (
 	"github.com/go-partd/partd/bench/internal/program"
 )
 
-// limitMemory moves this process into a new memory cgroup, which also counts its pages in
-// the kernel's cache. It needs root. The parent must call removeLimit after the process has
-// ended.
+// limitMemory moves this process into a new memory cgroup, which also limits its page cache. It
+// needs root. The parent must call removeLimit after the process has ended.
 func limitMemory(name string, bytes program.Size) error {
 	for _, c := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, // version 1

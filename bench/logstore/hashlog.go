@@ -23,8 +23,8 @@ type hashLog struct {
 	buf    []byte
 }
 
-// logWindow is the maximum length of a log file, equal to the memtable size of a log store
-// with 256 MiB.
+// logWindow is the maximum length of a log file. It is the size of a memtable of a log store with
+// 256 MiB of memory.
 const logWindow = 96 << 20
 
 func openHashLog(dir string) (*hashLog, error) {

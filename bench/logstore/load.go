@@ -30,7 +30,7 @@ const (
 
 func newLoad(keys, entries uint64, value, batch int, dist string) (*load, error) {
 	if keys == 0 || entries == 0 || value < 8 || batch < 1 {
-		return nil, fmt.Errorf("use at least 1 key, 1 entry, values of 8 bytes, and batches of 1 entry")
+		return nil, fmt.Errorf("--keys, --batch and the number of entries must be at least 1, and --value at least 8")
 	}
 	if dist != "uniform" && dist != "zipf" && dist != "hot" {
 		return nil, fmt.Errorf("unknown distribution %q: use %s", dist, dists)

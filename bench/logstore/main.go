@@ -63,7 +63,7 @@ func main() {
 
 func (f *flags) run() error {
 	if f.rounds < 1 || f.keys > 33_000_000 {
-		return fmt.Errorf("use at least 1 round, and at most 33 million keys")
+		return fmt.Errorf("--rounds must be at least 1, and --keys at most 33 million")
 	}
 	l, err := newLoad(f.keys, uint64(f.bytes)/uint64(max(f.value, 1)), f.value, f.batch, f.dist)
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *flags) run() error {
 	for round := range f.rounds {
 		for i := range names {
 			name := names[(i+round)%len(names)] // a different store starts each round
-			r, err := f.start(name)
+			r, err := f.runInChild(name)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -158,8 +158,8 @@ func (f *flags) runChild(l *load) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// start runs a store in a new process.
-func (f *flags) start(name string) (r result, err error) {
+// runInChild runs a store in a new process.
+func (f *flags) runInChild(name string) (r result, err error) {
 	cmd := program.Self(append(slices.Clip(os.Args[1:]), "--child", name)...)
 	if f.limit > 0 {
 		defer removeLimit(limitName(name))

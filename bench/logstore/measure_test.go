@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// A small run of each store reads back the appended values.
+// TestEveryStoreIsChecked checks that a small run of each store reads back the appended values.
 func TestEveryStoreIsChecked(t *testing.T) {
 	for _, dist := range []string{"uniform", "zipf", "hot"} {
 		for _, name := range targets {
@@ -18,13 +18,13 @@ func TestEveryStoreIsChecked(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s, %s: %v", name, dist, err)
 			} else if r.ScanRead != 20_000*100 {
-				t.Errorf("%s, %s: %d bytes were read", name, dist, r.ScanRead)
+				t.Errorf("%s, %s: the scan read %d bytes, want all values", name, dist, r.ScanRead)
 			}
 		}
 	}
 }
 
-// A small comparison of scans reads all values.
+// TestCompareScans runs a small comparison of scans, which checks that they read all values.
 func TestCompareScans(t *testing.T) {
 	f := flags{bytes: 1 << 20, memory: 16 << 20, value: 100, batch: 1000, rounds: 1, dir: t.TempDir()}
 	if err := f.compareScans(); err != nil {

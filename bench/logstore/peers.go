@@ -42,7 +42,7 @@ func openTarget(name, dir string, o *logstore.Options) (target, error) {
 	case "pebble-best":
 		return openPebbleBest(dir)
 	case "pebble-default":
-		db, err := pebble.Open(dir, &pebble.Options{Logger: quiet{}})
+		db, err := pebble.Open(dir, &pebble.Options{Logger: silentLogger{}})
 		return &pebbleMerge{db}, err
 	}
 	return nil, fmt.Errorf("unknown store %q: use %v", name, targets)
@@ -72,12 +72,12 @@ func handleChunks(chunks iter.Seq2[partd.Chunk, error], handle func(key string, 
 	return nil
 }
 
-// quiet drops Pebble's messages.
-type quiet struct{}
+// silentLogger drops Pebble's messages.
+type silentLogger struct{}
 
-func (quiet) Infof(string, ...any)  {}
-func (quiet) Errorf(string, ...any) {}
-func (quiet) Fatalf(f string, a ...any) {
+func (silentLogger) Infof(string, ...any)  {}
+func (silentLogger) Errorf(string, ...any) {}
+func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
@@ -93,7 +93,7 @@ func openPebbleBest(dir string) (target, error) {
 	db, err := pebble.Open(dir, &pebble.Options{
 		DisableWAL: true, DisableAutomaticCompactions: true, MemTableSize: 64 << 20,
 		MemTableStopWritesThreshold: 4, L0CompactionThreshold: 1 << 20, L0StopWritesThreshold: 1 << 20,
-		Logger: quiet{},
+		Logger: silentLogger{},
 	})
 	return &pebbleBest{db: db}, err
 }

@@ -110,7 +110,7 @@ func appendRaw(ctx context.Context, url string, connections, batches int) (float
 				return err
 			}
 			if ack, err := peers[i].Receive(); err != nil || ack[0] != "ack" {
-				return fmt.Errorf("append was answered with %q: %w", ack, err)
+				return fmt.Errorf("the server answered an append with %q: %w", ack, err)
 			}
 		}
 		return nil

@@ -81,10 +81,10 @@ func rows() []row {
 }
 
 func main() {
-	if os.Getenv(asServer) != "" {
+	if os.Getenv(serverEnv) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
-	if os.Getenv(asReader) != "" {
+	if os.Getenv(readerEnv) != "" {
 		os.Exit(readerMain(os.Args[1:]))
 	}
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
@@ -96,7 +96,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *rounds < 1 || *idle < 0 || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "remote: --rounds is 1 or more, --idle 0 or more, and there are no other arguments")
+		fmt.Fprintln(os.Stderr, "remote: --rounds must be at least 1, --idle must not be negative, and no other arguments are allowed")
 		os.Exit(2)
 	}
 	err := compare(ctx, *rounds, *filter, *file, *asJSON)
@@ -117,7 +117,7 @@ func main() {
 func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	if !asJSON {
-		fmt.Fprintln(w, "MB/s, median of", rounds, "(least to most)\tours\tPython's server\tratio\ttarget")
+		fmt.Fprintln(w, "MB/s, median of", rounds, "(min to max)\tours\tPython's server\tratio\ttarget")
 	}
 	for _, r := range rows() {
 		if !strings.Contains(r.name, filter) {
@@ -156,7 +156,7 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 		peer, ratio := "-", "-"
 		if len(f.Peer) > 0 {
 			f.Ratio = f.Median / program.Median(f.Peer)
-			peer, ratio = spread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
+			peer, ratio = formatSpread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
 			figure.Contender = "Python's server"
 			list = append(list, figure.WithRuns(f.Peer))
 		}
@@ -169,11 +169,11 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, spread(f.Ours), peer, ratio, r.target)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, formatSpread(f.Ours), peer, ratio, r.target)
 	}
 	return w.Flush()
 }
 
-func spread(sorted []float64) string {
+func formatSpread(sorted []float64) string {
 	return fmt.Sprintf("%.0f (%.0f to %.0f)", program.Median(sorted), sorted[0], sorted[len(sorted)-1])
 }

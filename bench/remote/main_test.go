@@ -11,23 +11,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asServer) != "" {
+	if os.Getenv(serverEnv) != "" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
-	if os.Getenv(asReader) != "" {
+	if os.Getenv(readerEnv) != "" {
 		os.Exit(readerMain(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }
 
-// A small run of the loads, which check the values on the server.
+// TestLoads runs each load with little data. The loads check the values on the server.
 func TestLoads(t *testing.T) {
 	for name, load := range map[string]func(context.Context, string) (float64, error){
 		"Go clients":  func(ctx context.Context, url string) (float64, error) { return appendSmall(ctx, url, 2, 2, 8) },
 		"raw clients": func(ctx context.Context, url string) (float64, error) { return appendRaw(ctx, url, 2, 4) },
 	} {
 		if rate, err := withServer(t.Context(), "mem:", load); err != nil || rate <= 0 {
-			t.Errorf("%s: %v MB/s, %v", name, rate, err)
+			t.Errorf("%s: rate = %v MB/s, error %v; want a positive rate", name, rate, err)
 		}
 	}
 	_, err := withPythonServer(t.Context(), func(ctx context.Context, url string) (float64, error) { return appendRaw(ctx, url, 2, 4) })
@@ -39,7 +39,7 @@ func TestLoads(t *testing.T) {
 	}
 }
 
-// A small run of the readers, which check that they read each value once in total.
+// TestReaders runs the readers on little data. They check the number of bytes that they read.
 func TestReaders(t *testing.T) {
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
@@ -48,7 +48,8 @@ func TestReaders(t *testing.T) {
 	}
 }
 
-// A small run with three servers, which checks that all values are read.
+// TestShards runs the comparison of one and three servers on little data. It checks the number of
+// bytes read.
 func TestShards(t *testing.T) {
 	if err := measureShards(t.Context(), 8, 1, true); err != nil {
 		t.Error(err)

@@ -21,7 +21,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Prometheus' parser accepts the server's metrics, which count the operations of this test.
+// TestMetrics checks that Prometheus's parser accepts the server's metrics, and that they count
+// the operations of this test.
 func TestMetrics(t *testing.T) {
 	program := t.TempDir() + "/partd-server"
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {
@@ -47,7 +48,7 @@ func TestMetrics(t *testing.T) {
 	}
 	at := regexp.MustCompile(`address=(http://\S+)`).FindStringSubmatch(p.Stderr())
 	if at == nil {
-		t.Fatalf("the log does not say where it tells: %s", p.Stderr())
+		t.Fatalf("the log does not contain the address of the HTTP server: %s", p.Stderr())
 	}
 	r, err := http.Get(at[1] + "/metrics")
 	if err != nil {
@@ -62,13 +63,13 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("%v:\n%s", err, text)
 	}
 	if begun := strings.Count(string(text), "# TYPE "); len(families) < 35 || len(families) != begun {
-		t.Errorf("there are %d metrics, and %d are begun", len(families), begun)
+		t.Errorf("parsed %d metrics, but the text has %d TYPE lines; want the same number, at least 35", len(families), begun)
 	}
 	series := 0
 	for name, f := range families {
 		series += len(f.Metric)
 		if f.GetHelp() == "" || !strings.HasPrefix(name, "partd_") || (f.GetType() == dto.MetricType_COUNTER) != strings.HasSuffix(name, "_total") {
-			t.Errorf("%s is a %s: %q", name, f.GetType(), f.GetHelp())
+			t.Errorf("metric %s has type %s and help %q; want a help text, the prefix partd_, and the suffix _total only for counters", name, f.GetType(), f.GetHelp())
 		}
 		for _, m := range f.Metric {
 			if f.GetType() != dto.MetricType_HISTOGRAM {
@@ -78,20 +79,20 @@ func TestMetrics(t *testing.T) {
 			h, last := m.GetHistogram(), uint64(0)
 			for _, b := range h.Bucket {
 				if b.GetCumulativeCount() < last {
-					t.Errorf("%s%s: a bucket has less than the one before", name, labels)
+					t.Errorf("%s%s: a bucket's cumulative count is below that of the previous bucket", name, labels)
 				}
 				last = b.GetCumulativeCount()
 			}
 			if last != h.GetSampleCount() || h.GetSampleSum() <= 0 {
-				t.Errorf("%s%s: %d in the last bucket, %d in all, sum %v", name, labels, last, h.GetSampleCount(), h.GetSampleSum())
+				t.Errorf("%s%s: the last bucket counts %d samples of %d, with sum %v", name, labels, last, h.GetSampleCount(), h.GetSampleSum())
 			}
 			if strings.Contains(labels, `"append"`) && h.GetSampleCount() != 5 {
-				t.Errorf("%d appends, want 5", h.GetSampleCount())
+				t.Errorf("the histogram counts %d appends, want 5", h.GetSampleCount())
 			}
 		}
 	}
 	if series > 100 {
-		t.Errorf("%d series of one client that appends", series)
+		t.Errorf("unexpected number of series after appends of one client: %d", series)
 	}
 	if err := p.Stop(30 * time.Second); err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asReader is the environment variable that makes this program a reader with the arguments
+// readerEnv is the environment variable that makes this program a reader with the arguments
 // URL PART PARTS.
-const asReader = "PARTD_BENCH_READER"
+const readerEnv = "PARTD_BENCH_READER"
 
 // readerMain scans a part, and prints its number of bytes.
 func readerMain(args []string) int {
@@ -52,26 +52,26 @@ func readPart(ctx context.Context, args []string) (n int64, err error) {
 	return n, nil
 }
 
-// readers is a group of processes that read at the same time.
-type readers struct {
+// readerGroup is a group of processes that read at the same time.
+type readerGroup struct {
 	Name         string    `json:"name"`
-	Seconds      []float64 `json:"seconds"`     // from the start of the first to the end of the last
+	Seconds      []float64 `json:"seconds"`     // from the start of the first reader to the end of the last
 	CPU          []float64 `json:"cpu_seconds"` // of the readers and the server
 	Ratio        float64   `json:"ratio"`       // median seconds, divided by the median seconds of one reader
-	number       int
+	processes    int
 	parts, reads int // reads is the number of times that the group reads the whole store
 }
 
 // run runs the readers once.
-func (r *readers) run(ctx context.Context, server *serverproc.Process, total int64) error {
+func (r *readerGroup) run(ctx context.Context, server *serverproc.Process, total int64) error {
 	cpuBefore, err := serverproc.CPU(server.Pid())
 	if err != nil {
 		return err
 	}
-	cmds, outs := make([]*exec.Cmd, r.number), make([]bytes.Buffer, r.number)
-	seconds, err := concurrently(r.number, func(i int) error {
+	cmds, outs := make([]*exec.Cmd, r.processes), make([]bytes.Buffer, r.processes)
+	seconds, err := concurrently(r.processes, func(i int) error {
 		cmd := program.Self(server.URL(), strconv.Itoa(i%r.parts), strconv.Itoa(r.parts))
-		cmd.Env = append(os.Environ(), asReader+"=1")
+		cmd.Env = append(os.Environ(), readerEnv+"=1")
 		cmd.Stdout = &outs[i]
 		cmds[i] = cmd
 		return cmd.Run()
@@ -101,10 +101,10 @@ func (r *readers) run(ctx context.Context, server *serverproc.Process, total int
 
 // readersFigures are the results, as written by --json.
 type readersFigures struct {
-	Row     string     `json:"row"`
-	Target  string     `json:"target"`
-	Bytes   int64      `json:"bytes"`
-	Readers []*readers `json:"readers"`
+	Row     string         `json:"row"`
+	Target  string         `json:"target"`
+	Bytes   int64          `json:"bytes"`
+	Readers []*readerGroup `json:"readers"`
 }
 
 // measureReaders fills a server's store, and measures reading by one and by four processes,
@@ -119,10 +119,10 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 		return err
 	}
 	total := int64(batches/8*8) * keys * valueBytes
-	all := []*readers{
-		{Name: "one reads all", number: 1, parts: 1, reads: 1},
-		{Name: "four read a quarter each", number: 4, parts: 4, reads: 1},
-		{Name: "four read all", number: 4, parts: 1, reads: 4},
+	all := []*readerGroup{
+		{Name: "one reads all", processes: 1, parts: 1, reads: 1},
+		{Name: "four read a quarter each", processes: 4, parts: 4, reads: 1},
+		{Name: "four read all", processes: 4, parts: 1, reads: 4},
 	}
 	for round := range rounds + 1 {
 		for _, r := range all {

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asServer is the environment variable that makes this program the server.
-const asServer = "PARTD_BENCH_SERVER"
+// serverEnv is the environment variable that makes this program the server.
+const serverEnv = "PARTD_BENCH_SERVER"
 
 //go:embed server.py
 var pythonServer string
@@ -30,7 +30,7 @@ func startServer(ctx context.Context, store string) (p *serverproc.Process, stop
 		store += dir + "/data"
 	}
 	cmd := program.Self("--listen", "tcp://127.0.0.1:0", "--store", store, "--max-connections", "10000")
-	cmd.Env = append(os.Environ(), asServer+"=1")
+	cmd.Env = append(os.Environ(), serverEnv+"=1")
 	p, err = serverproc.Start(ctx, cmd, 1)
 	if err != nil {
 		return nil, nil, errors.Join(err, os.RemoveAll(dir))
@@ -76,7 +76,7 @@ type idleFigures struct {
 // measureIdle opens n connections, stores a value over each, and measures the server's memory
 // and CPU time while they are idle.
 func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
-	const watch = 10 * time.Second
+	const idleTime = 10 * time.Second
 	p, stop, err := startServer(ctx, "mem:")
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 	if err != nil {
 		return err
 	}
-	time.Sleep(watch)
+	time.Sleep(idleTime)
 	cpuAfter, err := serverproc.CPU(p.Pid())
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ func measureIdle(ctx context.Context, n int, asJSON bool) (err error) {
 		return err
 	}
 	f.BytesEach = (f.Bytes - f.IdleBytes) / int64(n)
-	f.CPUPerMinute = (cpuAfter - cpuBefore).Seconds() * float64(time.Minute/watch)
+	f.CPUPerMinute = (cpuAfter - cpuBefore).Seconds() * float64(time.Minute/idleTime)
 	if asJSON {
 		return json.NewEncoder(os.Stdout).Encode(f)
 	}

@@ -49,7 +49,7 @@ func measureShards(ctx context.Context, batches, rounds int, asJSON bool) error 
 			continue
 		}
 		fmt.Printf("%s, %d: append %s MB/s, %.2f CPU s/GB; read %s MB/s, %.2f CPU s/GB\n", f.Row, f.Servers,
-			spread(f.Append), program.Median(f.AppendCPU), spread(f.Read), program.Median(f.ReadCPU))
+			formatSpread(f.Append), program.Median(f.AppendCPU), formatSpread(f.Read), program.Median(f.ReadCPU))
 	}
 	return nil
 }
@@ -73,7 +73,7 @@ func (f *shardsFigures) run(ctx context.Context, batches int) (err error) {
 	}
 	total := float64(batches * keys * valueBytes)
 	f.Append, f.AppendCPU = append(f.Append, rate), append(f.AppendCPU, cpu/total*1e9)
-	if err := flush(ctx, url); err != nil { // so that three servers write as much to disk as one
+	if err := flush(ctx, url); err != nil { // otherwise, three servers would keep more of the data in memory than one
 		return err
 	}
 	rate, cpu, err = measureCPU(servers, func() (float64, error) {

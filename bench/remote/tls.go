@@ -44,11 +44,11 @@ func overTLS(load func(context.Context, string) (float64, error)) func(context.C
 		}
 		go func() { _ = s.Serve(ctx, l) }() // until Shutdown
 		defer func() { err = errors.Join(err, s.Shutdown(ctx)) }()
-		return load(context.WithValue(ctx, secure{}, &tls.Config{RootCAs: ca.Pool}), remote.URL(l.Addr()))
+		return load(context.WithValue(ctx, tlsConfigKey{}, &tls.Config{RootCAs: ca.Pool}), remote.URL(l.Addr()))
 	}
 }
 
-type secure struct{}
+type tlsConfigKey struct{}
 
 func dial(ctx context.Context, url string) (client, error) {
 	if strings.Contains(url, ",") { // several servers
@@ -60,7 +60,7 @@ func dial(ctx context.Context, url string) (client, error) {
 	}
 	o := &remote.ClientOptions{}
 	if strings.HasPrefix(url, "tls://") {
-		o.TLS, _ = ctx.Value(secure{}).(*tls.Config)
+		o.TLS, _ = ctx.Value(tlsConfigKey{}).(*tls.Config)
 	}
 	return remote.Dial(ctx, url, o)
 }

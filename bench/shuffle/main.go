@@ -172,7 +172,7 @@ func sortFiles(f flags, rounds int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("only the engine, 256 MiB: %.0f MB/s, %.2f s, %.2f CPU seconds, VmHWM %d MiB\n",
+	fmt.Printf("sorting engine only, 256 MiB: %.0f MB/s, %.2f s, %.2f CPU seconds, VmHWM %d MiB\n",
 		float64(info.Size())/1e6/m[0].Seconds, m[0].Seconds, m[0].CPU, m[0].HWM>>20)
 	return nil
 }

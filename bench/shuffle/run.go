@@ -43,7 +43,7 @@ func runOne(f flags) error {
 	if f.impl == "memory" {
 		return inMemory(f)
 	}
-	// Set a limit, as a program does that may use a fixed amount of memory.
+	// Set Go's memory limit, like a program with a fixed amount of memory.
 	debug.SetMemoryLimit(f.memory/4 + 20<<20)
 	ctx := context.Background()
 	if f.op == "file" {

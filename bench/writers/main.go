@@ -24,9 +24,9 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
-// asChild is the environment variable that makes this program a server, or a process that
-// writes with or without shuffle.Writer.
-const asChild = "PARTD_BENCH_CHILD"
+// childEnv is the environment variable that makes this program a server, or a process that
+// writes with or without shuffle.Writer ("server", "writer" or "plain").
+const childEnv = "PARTD_BENCH_CHILD"
 
 type flags struct {
 	rounds       int
@@ -34,7 +34,7 @@ type flags struct {
 }
 
 func main() {
-	if role := os.Getenv(asChild); role != "" {
+	if role := os.Getenv(childEnv); role != "" {
 		runChild(role)
 	}
 	var f flags
@@ -51,7 +51,7 @@ func runChild(role string) {
 	if role == "server" {
 		os.Exit(servercli.Main(os.Args[1:]))
 	}
-	if err := write(context.Background(), role, os.Args[1], os.Args[2]); err != nil {
+	if err := runWriter(context.Background(), role, os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -61,7 +61,7 @@ func runChild(role string) {
 // Each process writes 400 batches of 1,000 pieces of 1,000 bytes.
 const batches, pieces, pieceBytes = 400, 1000, 1000
 
-func write(ctx context.Context, role, url, task string) (err error) {
+func runWriter(ctx context.Context, role, url, task string) (err error) {
 	store, err := remote.Dial(ctx, url, nil)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (f *flags) measureWriters(ctx context.Context) error {
 		rates := map[string][]float64{}
 		for range f.rounds {
 			for _, role := range []string{"writer", "plain"} {
-				rate, err := f.writeThrough(ctx, n, role)
+				rate, err := f.measureRate(ctx, n, role)
 				if err != nil {
 					return err
 				}
@@ -112,7 +112,7 @@ func (f *flags) measureWriters(ctx context.Context) error {
 	return nil
 }
 
-func (f *flags) writeThrough(ctx context.Context, n int, role string) (rate float64, err error) {
+func (f *flags) measureRate(ctx context.Context, n int, role string) (rate float64, err error) {
 	dir, err := os.MkdirTemp(f.dir, "store-")
 	if err != nil {
 		return 0, err
@@ -120,7 +120,7 @@ func (f *flags) writeThrough(ctx context.Context, n int, role string) (rate floa
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	start := func(role string, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, os.Args[0], args...)
-		cmd.Env = append(os.Environ(), asChild+"="+role)
+		cmd.Env = append(os.Environ(), childEnv+"="+role)
 		cmd.Stderr = os.Stderr
 		return cmd
 	}

@@ -19,15 +19,15 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// asVictim is the environment variable that makes this program a server: zmq4's ROUTER or ours.
-const asVictim = "PARTD_ZMQ4_VICTIM"
+// victimEnv is the environment variable that makes this program a server: zmq4's ROUTER or ours.
+const victimEnv = "PARTD_ZMQ4_VICTIM"
 
 // runVictim serves until its standard input ends. It prints its address. For each line of input,
 // it prints the number of bytes allocated since its start.
 func runVictim(kind string) int {
 	var address string
 	if kind == "zmq4" {
-		router := zmq4.NewRouter(context.Background(), quiet...)
+		router := zmq4.NewRouter(context.Background(), quietOptions...)
 		if err := router.Listen("tcp://127.0.0.1:0"); err != nil {
 			fmt.Println(err)
 			return 1
@@ -64,26 +64,26 @@ func runVictim(kind string) int {
 	}
 }
 
-// attacked is a running victim.
-type attacked struct {
+// victim is a running victim.
+type victim struct {
 	t       testing.TB
 	address string
 	in      io.Writer
 	out     io.Reader
-	ended   chan error
+	exited  chan error
 }
 
-func attack(t testing.TB, kind string) *attacked {
+func startVictim(t testing.TB, kind string) *victim {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asVictim+"="+kind)
+	cmd.Env = append(os.Environ(), victimEnv+"="+kind)
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
-	a := &attacked{t: t, in: in, out: out, ended: make(chan error, 1)}
-	go func() { a.ended <- cmd.Wait() }()
+	a := &victim{t: t, in: in, out: out, exited: make(chan error, 1)}
+	go func() { a.exited <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	_, err = fmt.Fscanln(out, &a.address)
 	must(t, err)
@@ -91,7 +91,7 @@ func attack(t testing.TB, kind string) *attacked {
 }
 
 // claimSize announces a frame of size bytes and sends 8 of them.
-func (a *attacked) claimSize(size uint64) net.Conn {
+func (a *victim) claimSize(size uint64) net.Conn {
 	a.t.Helper()
 	c, err := net.Dial("tcp", a.address)
 	must(a.t, err)
@@ -108,7 +108,7 @@ func (a *attacked) claimSize(size uint64) net.Conn {
 }
 
 // allocatedBytes returns the number of bytes that the victim has allocated since its start.
-func (a *attacked) allocatedBytes() (n uint64) {
+func (a *victim) allocatedBytes() (n uint64) {
 	a.t.Helper()
 	_, err := fmt.Fprintln(a.in, "?")
 	must(a.t, err)
@@ -122,7 +122,7 @@ func (a *attacked) allocatedBytes() (n uint64) {
 func TestClaims(t *testing.T) {
 	for _, size := range []uint64{200 << 20, 1 << 30} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
+			theirs, ours := startVictim(t, "zmq4"), startVictim(t, "ours")
 			theirs.claimSize(size)
 			ours.claimSize(size)
 			var allocated uint64
@@ -145,10 +145,10 @@ func TestClaims(t *testing.T) {
 	}
 	for _, size := range []uint64{1 << 49, 1<<63 - 1} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			theirs, ours := attack(t, "zmq4"), attack(t, "ours")
+			theirs, ours := startVictim(t, "zmq4"), startVictim(t, "ours")
 			theirs.claimSize(size)
 			select {
-			case err := <-theirs.ended:
+			case err := <-theirs.exited:
 				t.Logf("the process of zmq4's ROUTER: %v", err)
 				if err == nil || !strings.Contains(err.Error(), "exit status 2") {
 					t.Errorf("the process of zmq4's ROUTER ended with %v, want a panic: mend docs/wire.md", err)

@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// answersBeside reports whether a server answers a DEALER while a silent peer is connected.
-func answersBeside(t *testing.T, url string) bool {
+// answersDespiteSilentPeer reports whether a server answers a DEALER while a silent peer is connected.
+func answersDespiteSilentPeer(t *testing.T, url string) bool {
 	t.Helper()
 	silent, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
 	must(t, err)
 	defer silent.Close()
 	time.Sleep(100 * time.Millisecond) // the silent peer must be accepted first
 	answered := make(chan error, 1)
-	d := zmq4.NewDealer(context.Background(), quiet...)
+	d := zmq4.NewDealer(context.Background(), quietOptions...)
 	go func() {
 		err := d.Dial(url)
 		if err == nil {
@@ -44,7 +44,7 @@ func answersBeside(t *testing.T, url string) bool {
 // startRouter starts a zmq4 ROUTER that answers every message with "ack".
 func startRouter(t *testing.T) string {
 	t.Helper()
-	r := zmq4.NewRouter(context.Background(), quiet...)
+	r := zmq4.NewRouter(context.Background(), quietOptions...)
 	must(t, r.Listen("tcp://127.0.0.1:0"))
 	t.Cleanup(func() { _ = r.Close() })
 	go func() {
@@ -61,10 +61,10 @@ func startRouter(t *testing.T) string {
 
 // TestSilentPeer checks what docs/wire.md says about the handshakes of zmq4 and of our server.
 func TestSilentPeer(t *testing.T) {
-	if answersBeside(t, startRouter(t)) {
+	if answersDespiteSilentPeer(t, startRouter(t)) {
 		t.Error("zmq4's ROUTER serves other peers despite a silent one: correct docs/wire.md")
 	}
-	if !answersBeside(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
+	if !answersDespiteSilentPeer(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
 		t.Error("our server does not answer while another peer is silent")
 	}
 }
@@ -75,7 +75,7 @@ func isOverheard(t *testing.T, url string) bool {
 	t.Helper()
 	var peers [2]*dealer
 	for i := range peers {
-		d := &dealer{Socket: zmq4.NewDealer(context.Background(), append(quiet, zmq4.WithID(zmq4.SocketIdentity("the same")))...), t: t}
+		d := &dealer{Socket: zmq4.NewDealer(context.Background(), append(quietOptions, zmq4.WithID(zmq4.SocketIdentity("the same")))...), t: t}
 		t.Cleanup(func() { _ = d.Close() })
 		must(t, d.Dial(url))
 		peers[i] = d

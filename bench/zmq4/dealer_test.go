@@ -77,13 +77,13 @@ func TestOperations(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			d := dial(t, serve(t, openLog(t), address(t)))
-			d.begin()
+			d.startSession()
 			d.checkChanges(large)
 			d.checkReads(large)
 			d.checkPops(large)
-			d.checkEnd()
+			d.checkDrop()
 			for op := byte(1); op <= operations; op++ {
-				if !d.asked[op] {
+				if !d.sentOperations[op] {
 					t.Errorf("operation %d was not asked", op)
 				}
 			}
@@ -91,8 +91,8 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// begin sends hello and starts a session.
-func (d *dealer) begin() {
+// startSession sends hello and starts a session.
+func (d *dealer) startSession() {
 	t := d.t
 	hello := append([]byte{2, 0, 2, 0}, u32(64<<10)...)
 	hello = append(hello, make([]byte, 8+16)...)
@@ -244,8 +244,8 @@ func (d *dealer) checkPops(large []byte) {
 	}
 }
 
-// checkEnd drops everything and ends the session.
-func (d *dealer) checkEnd() {
+// checkDrop drops everything and ends the session.
+func (d *dealer) checkDrop() {
 	_, _ = d.request(9, header{seq: 6, check: 6}, 0)
 	_, b := d.request(20, header{}, 0)
 	if n := binary.LittleEndian.Uint64(b); n != 0 {

@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if kind := os.Getenv(asVictim); kind != "" {
+	if kind := os.Getenv(victimEnv); kind != "" {
 		os.Exit(runVictim(kind))
 	}
 	os.Exit(m.Run())
@@ -73,22 +73,22 @@ func serve(t testing.TB, store partd.Partd, url string) string {
 	return remote.URL(l.Addr())
 }
 
-// quiet holds the options of sockets whose peers disconnect.
-var quiet = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
+// quietOptions holds the options of sockets whose peers disconnect.
+var quietOptions = []zmq4.Option{zmq4.WithLogger(log.New(io.Discard, "", 0)), zmq4.WithTimeout(time.Minute)}
 
 // dealer is a zmq4 DEALER that is connected to our server.
 type dealer struct {
 	zmq4.Socket
 	t testing.TB
 
-	requestNumber uint64
-	session       uint64
-	asked         map[byte]bool // operations
+	requestNumber  uint64
+	session        uint64
+	sentOperations map[byte]bool // operations
 }
 
 func dial(t testing.TB, url string) *dealer {
 	t.Helper()
-	d := &dealer{Socket: zmq4.NewDealer(context.Background(), quiet...), t: t, asked: map[byte]bool{}}
+	d := &dealer{Socket: zmq4.NewDealer(context.Background(), quietOptions...), t: t, sentOperations: map[byte]bool{}}
 	t.Cleanup(func() { _ = d.Close() })
 	must(t, d.Dial(url))
 	return d
@@ -148,7 +148,7 @@ type header struct {
 // send sends a request of the Go client's protocol, which docs/wire.md describes.
 func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	d.t.Helper()
-	d.asked[op] = true
+	d.sentOperations[op] = true
 	le := binary.LittleEndian
 	b := append([]byte("\x00PD1"), op, h.flags, 0, 0)
 	b = le.AppendUint64(b, number)

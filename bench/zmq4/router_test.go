@@ -24,10 +24,10 @@ type relay struct {
 	t              testing.TB
 	url, serverURL string // its own address; our server's
 
-	mu      sync.Mutex
-	router  zmq4.Socket
-	dealers map[string]zmq4.Socket
-	asked   [256]atomic.Bool // operations
+	mu             sync.Mutex
+	router         zmq4.Socket
+	dealers        map[string]zmq4.Socket
+	seenOperations [256]atomic.Bool // operations
 }
 
 func newRelay(t testing.TB, url, serverURL string) *relay {
@@ -41,7 +41,7 @@ func newRelay(t testing.TB, url, serverURL string) *relay {
 // listen starts to listen, at the previous address after the first time.
 func (r *relay) listen() {
 	r.t.Helper()
-	router := zmq4.NewRouter(context.Background(), quiet...)
+	router := zmq4.NewRouter(context.Background(), quietOptions...)
 	must(r.t, router.Listen(r.url))
 	if strings.HasPrefix(r.url, "tcp://") {
 		r.url = "tcp://" + router.Addr().String()
@@ -56,7 +56,7 @@ func (r *relay) listen() {
 				return // the ROUTER was closed
 			}
 			if len(m.Frames) == 2 && len(m.Frames[1]) > 4 {
-				r.asked[m.Frames[1][4]].Store(true)
+				r.seenOperations[m.Frames[1][4]].Store(true)
 			}
 			if dealer := r.dealer(router, m.Frames[0]); dealer != nil {
 				_ = dealer.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a disconnected peer repeats its request
@@ -74,7 +74,7 @@ func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 	}
 	dealer := r.dealers[string(id)]
 	if dealer == nil {
-		dealer = zmq4.NewDealer(context.Background(), quiet...)
+		dealer = zmq4.NewDealer(context.Background(), quietOptions...)
 		if err := dealer.Dial(r.serverURL); err != nil {
 			r.t.Errorf("zmq4 reaches no server at %s: %v", r.serverURL, err)
 			return nil
@@ -127,7 +127,7 @@ func TestClientKeepsPromises(t *testing.T) {
 			for _, op := range []byte{1, 3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 20} {
 				seen := false
 				for _, r := range relays {
-					seen = seen || r.asked[op].Load()
+					seen = seen || r.seenOperations[op].Load()
 				}
 				if !seen {
 					t.Errorf("operation %d did not pass", op)
@@ -191,7 +191,7 @@ func TestClient(t *testing.T) {
 			must(t, c.Drop(ctx))
 			must(t, c.Close())
 			for _, op := range []byte{4, 11, 12, 18, 21, 22, 23, 24, 26} {
-				if !r.asked[op].Load() {
+				if !r.seenOperations[op].Load() {
 					t.Errorf("operation %d did not pass", op)
 				}
 			}

@@ -12,8 +12,8 @@
 //	| offset of each block, uint32 each     | blocks …                      |
 //	+--------------------------------------+-------------------------------+
 //
-// Flags: bit 0 bytes are shuffled, bit 1 the data follows the header uncompressed,
-// bit 2 bits are shuffled, bit 4 blocks are not split, bits 5 to 7 the codec: 0
+// Flags: bit 0: bytes are shuffled; bit 1: the data follows the header uncompressed;
+// bit 2: bits are shuffled; bit 4: blocks are not split; bits 5 to 7: the codec, 0
 // BloscLZ, 1 LZ4, 2 Snappy, 3 zlib, 4 Zstandard. A block is one stream; if it is
 // split, it is one stream for each byte of the type. Each stream follows its length,
 // uint32. A stream as long as its decompressed data is not compressed. The format is

@@ -142,7 +142,7 @@ func (e *Encoder) appendCopy(dst, src []byte) []byte {
 // appendBlock appends a block of one stream.
 func (e *Encoder) appendBlock(dst, src []byte) ([]byte, error) {
 	scratch := e.scratch.Get().(*[]byte)
-	defer e.scratch.Put(scratch) // its size is at most blockBytes
+	defer e.scratch.Put(scratch) // small enough to keep: at most blockBytes
 	shuffled := src
 	if e.shuffle != NoShuffle {
 		shuffled = slices.Grow((*scratch)[:0], len(src))[:len(src)]

@@ -9,8 +9,9 @@ func shuffle(dst, src []byte, size int) {
 	n := len(src) / size
 	i := 0
 	if size == 8 {
-		// Lanes are often a multiple of 4,096 bytes apart and then compete for the same
-		// cache lines. So gather 64 bytes of each lane before writing them.
+		// A lane holds one byte of each number. Lanes are often a multiple of 4,096 bytes
+		// apart and then compete for the same cache lines. So gather 64 bytes of each lane
+		// before writing them.
 		const tile = 64
 		var lanes [8 * tile]byte
 		for ; i+tile <= n; i += tile {

@@ -1,8 +1,8 @@
-// Opens pages in a browser: light and wide, then dark and as wide as a phone. It fails if axe
-// reports a serious or critical fault, if a page is wider than its screen, requests another
-// host or lacks a file, or if the search of the site finds nothing.
+// Opens pages in a browser: in light colours in a wide window, and in dark colours in a window
+// of a phone's width. It fails if axe reports a serious or critical fault, if a page is wider
+// than the window, requests another host or lacks a file, or if the site's search finds nothing.
 //
-//   node docs/site/look.mjs build/site/dev                    all pages, from their folder
+//   node docs/site/look.mjs build/site/dev                    all pages in this folder
 //   node docs/site/look.mjs build/site/dev docs/cli.html URL  only these pages
 //
 // PARTD_SITE_SHOTS names a directory for screenshots. Install the browser with .ci/peers node-look.
@@ -34,12 +34,12 @@ async function look(page, address, { colorScheme, viewport }) {
   const pageFaults = [];
   const report = (text) => pageFaults.push(text);
   const checkOrigin = (r) => /^https?:/.test(r.url()) && new URL(r.url()).origin !== new URL(address).origin && report(`requests another host: ${r.url()}`);
-  const checkFailed = (r) => r.url().endsWith("/versions.json") || report(`is missing: ${r.url()}`); // pages opened as files may not read it
+  const checkFailed = (r) => r.url().endsWith("/versions.json") || report(`is missing: ${r.url()}`); // browsers do not let pages opened as files read versions.json
   page.on("request", checkOrigin).on("requestfailed", checkFailed).on("pageerror", report);
   await page.goto(address, { waitUntil: address.startsWith("http") ? "networkidle" : "load" });
   const { width } = viewport;
   const pageWidth = await page.evaluate(() => document.documentElement.scrollWidth);
-  if (pageWidth > width) report(`is ${pageWidth} wide`);
+  if (pageWidth > width) report(`is ${pageWidth} pixels wide`);
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => axe.run({ preload: false, resultTypes: ["violations"] }));
   for (const v of violations.filter((v) => ["serious", "critical"].includes(v.impact))) {
@@ -50,7 +50,7 @@ async function look(page, address, { colorScheme, viewport }) {
   faults.push(...pageFaults.map((text) => `${address.replace(pathToFileURL(site).href, "")}, ${colorScheme}, ${width} wide: ${text}`));
 }
 
-// search records a fault if the search of the site finds nothing.
+// search records a fault if the site's search finds nothing.
 async function search(page) {
   await page.goto(pathToFileURL(join(site, "index.html")).href);
   await page.keyboard.press("/");

@@ -1,10 +1,10 @@
 """The Python side of pandas_test.go, with the real partd and pandas.
 
-blocks.py has                 prints which of blosc and snappy there are, and pandas' version.
-blocks.py write DIR           writes each frame in two appends, and those that are refused.
-blocks.py check DIR           compares what Go wrote with the frames.
-blocks.py columns-write URL   writes frames of PandasColumns at a server.
-blocks.py columns-check URL   compares what Go wrote there.
+blocks.py has                 prints which of blosc, snappy and msgpack are installed, and the version of pandas.
+blocks.py write DIR           writes each frame in two appends, and the frames that Go refuses to read.
+blocks.py check DIR           compares the frames that Go wrote with the originals.
+blocks.py columns-write URL   writes frames to a server, with PandasColumns.
+blocks.py columns-check URL   compares the frames that Go wrote to the server with the originals.
 blocks.py measure DIR ROWS    prints the MB/s of writing and reading frames."""
 
 import datetime
@@ -17,7 +17,7 @@ import pandas as pd
 from pandas.testing import assert_frame_equal
 from partd import File, PandasBlocks, PandasColumns
 
-NEW = int(pd.__version__.split(".")[0]) >= 3
+PANDAS3 = int(pd.__version__.split(".")[0]) >= 3
 SECONDS = np.array([1700000000, -5, 4102444800])
 
 
@@ -73,12 +73,13 @@ def frames():
                                  "c": pd.Categorical([], ["x"]), "z": times("ns", "UTC")[:0]}),
         "no columns": pd.DataFrame(index=pd.RangeIndex(3)),
     }
-    if NEW:
+    if PANDAS3:
         f["no text"] = pd.DataFrame({"t": pd.array([], dtype="str")})
     return f
 
 
 def refused():
+    """Frames that Go refuses to read."""
     one = pd.DataFrame({"n": [1, 2, 3]})
     return {
         "Int64": pd.DataFrame({"i": pd.array([1, None], dtype="Int64")}),
@@ -97,7 +98,7 @@ def refused():
 
 
 def stored_alike(f):
-    """Converts strings to one storage, because the reader chooses between Python and Arrow."""
+    """Converts all strings to Python storage, because readers differ in whether they use Python or Arrow."""
     texts = {c: pd.StringDtype("python", d.na_value) for c, d in f.dtypes.items() if isinstance(d, pd.StringDtype)}
     return f.astype(texts) if texts else f
 
@@ -132,7 +133,7 @@ def column_frames():
     f = frames()
     names = ["numbers", "limits", "times", "durations", "objects", "columns are numbers", "index int", "index float", "index bool", "index time",
              "index freq duration", "wide"]
-    if not NEW:
+    if not PANDAS3:
         names += ["index text", "index object"]
     return {n.replace(" ", "_"): f[n].astype({c: object for c, d in f[n].dtypes.items() if d == "str"}) for n in names if n in f}
 
@@ -151,30 +152,30 @@ def columns_check(url):
 
     p = PandasColumns(Client(url))
     for name, want in column_frames().items():
-        if NEW:  # its get converts objects that are all text to str
+        if PANDAS3:  # its get converts columns of objects that are all text to str
             want = pd.DataFrame({c: want[c].values for c in want}, index=want.index)
         same(name, p.get("go_" + name), pd.concat([want, want]))
         same(name, p.get(name), pd.concat([want, want.iloc[:1]]))
     same("some", p.get("wide", columns=["d", "a"]), pd.concat([f := column_frames()["wide"], f.iloc[:1]])[["d", "a"]])
 
 
-def measured(n):
+def random_frame(n):
     rng = np.random.default_rng(1)
     return pd.DataFrame({"i": np.arange(n), "j": rng.integers(0, 1000, n, dtype="i4"), "x": rng.random(n), "y": rng.random(n),
                          "t": pd.date_range("2024", periods=n, freq="s"), "s": rng.choice(["alpha", "beta", "gamma"], n)})
 
 
 def measure(where, rows):
-    f, p = measured(int(rows)), PandasBlocks(File(where))
+    f, p = random_frame(int(rows)), PandasBlocks(File(where))
     start = time.perf_counter()
     p.append({"python": f})
-    wrote = time.perf_counter()
+    written = time.perf_counter()
     assert len(p.get("python")) == len(f)
-    read = time.perf_counter()
+    end = time.perf_counter()
     if p.partd.get("go"):
         same("go", p.get("go"), f)
     size = f.memory_usage(deep=True).sum() / 1e6
-    print(f"write {wrote - start:.3f} s, read {read - wrote:.3f} s, {size:.0f} MB in memory")
+    print(f"write {written - start:.3f} s, read {end - written:.3f} s, {size:.0f} MB in memory")
 
 
 def main(what, *args):

@@ -1,8 +1,8 @@
 """The Python side of python_test.go, with the real partd.
 
 interop.py write WHERE: writes every value in two appends.
-interop.py check WHERE: reads what Go wrote in the same way, and compares.
-interop.py halves WHERE: checks what Go makes of numbers of 16 bits.
+interop.py check WHERE: compares the values that Go wrote under the same keys.
+interop.py halves WHERE: compares Go's conversions from and to float16 with NumPy's.
 
 WHERE is a directory, or the URL of a server."""
 
@@ -76,13 +76,13 @@ def write(f):
 
 
 def same(a, b):
-    """Reports whether two values are equal and of equal types. nan equals itself."""
+    """Reports whether two values and all their parts are equal and have the same types."""
     if type(a) is not type(b):
         return False
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
-        return len(a) == len(b) and all(same(k, j) and same(v, b[j]) for (k, v), j in zip(a.items(), b))
+        return len(a) == len(b) and all(same(k, other) and same(v, b[other]) for (k, v), other in zip(a.items(), b))
     return a == b
 
 
@@ -91,9 +91,9 @@ def check(f):
         got = store.get(key)
         assert same(got, values), (key, got)
     arrays = Numpy(f)
-    wanted = dict(ARRAYS)
-    wanted.update({big: ARRAYS[small] for big, small in FOREIGN.items()})
-    for dtype, values in wanted.items():
+    expected = dict(ARRAYS)
+    expected.update({big: ARRAYS[small] for big, small in FOREIGN.items()})
+    for dtype, values in expected.items():
         got, want = arrays.get(name(dtype)), array(dtype, values)
         assert got.dtype == want.dtype, (dtype, got.dtype)
         assert got.tolist() == want.tolist(), (dtype, got, want)
@@ -102,7 +102,7 @@ def check(f):
 
 
 def halves(f):
-    """Compares conversions from and to 16 bits with NumPy's."""
+    """Compares Go's conversions from and to float16 with NumPy's."""
     arrays = Numpy(f)
     with np.errstate(all="ignore"):
         for half, single, to in (("all", "widened", "<f4"), ("rounded", "singles", None)):

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// A client with the token can use the store, a client without it cannot, and appended
-// data remains after the program has ended.
-func TestExample(t *testing.T) {
+// TestServerWithToken checks that a client with the token can use the store, that a client
+// without it cannot, and that appended data remains after the program has ended.
+func TestServerWithToken(t *testing.T) {
 	authority, err := testcert.New(t.TempDir(), "test")
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +40,7 @@ func TestExample(t *testing.T) {
 	}
 	trust := &tls.Config{RootCAs: authority.Pool}
 	if c, err := remote.Dial(t.Context(), url, &remote.ClientOptions{Token: "another-secret-0123456789", TLS: trust}); err == nil {
-		t.Error("a client with another token got in", c.Close())
+		t.Error("Dial with a wrong token succeeded", c.Close())
 	}
 	c, err := remote.Dial(t.Context(), url, &remote.ClientOptions{Token: "a-long-secret-0123456789", TLS: trust})
 	if err != nil {
@@ -50,7 +50,7 @@ func TestExample(t *testing.T) {
 		t.Error(err)
 	}
 	if err := c.Delete(t.Context(), "words"); err == nil {
-		t.Error("a user without the right could delete")
+		t.Error("Delete succeeded, but the user lacks the right to delete")
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
@@ -65,7 +65,7 @@ func TestExample(t *testing.T) {
 	}
 	values, err := s.Get(t.Context(), "words")
 	if err != nil || string(values[0]) != "oak" {
-		t.Errorf("%q, %v", values, err)
+		t.Errorf("Get(words) = %q, %v, want oak", values, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

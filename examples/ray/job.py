@@ -21,7 +21,7 @@ class Killed(Exception):
 
 
 def tasks(command, server, *args, stdout=None):
-    """Runs the program of examples/tasks, which does the work of a task."""
+    """Runs a command of the program examples/tasks."""
     args = ["tasks", command, "--server", server, *map(str, args)]
     process = subprocess.run(args, stdout=stdout, stderr=subprocess.PIPE, text=True)
     if process.returncode:
@@ -35,13 +35,13 @@ retried = ray.remote(max_retries=10, retry_exceptions=[Killed])
 
 @retried
 def put(server, job, side, file):
-    """Puts the lines of a file into the store. Each start is a separate attempt, and only one counts."""
+    """Puts the lines of a file into the store. Each start is a separate attempt, and only one attempt counts."""
     tasks("map", server, "--job", job, "--side", side, file)
 
 
 @retried
 def reduce(server, job, count, part, parts, out):
-    """Writes a part of the result, whole or not at all, and returns the checksum of what it read."""
+    """Writes a part of the result atomically, and returns the checksum of the lines it read."""
     attempt = Path(tempfile.mkdtemp(dir=out / "attempts"))
     with open(attempt / "lines", "wb") as lines:
         tasks("reduce", server, "--job", job, "--tasks", count, "--part", f"{part}/{parts}", "--share", attempt / "share", stdout=lines)
@@ -50,9 +50,9 @@ def reduce(server, job, count, part, parts, out):
 
 
 def run(server, job, out, left, right=(), parts=8):
-    """Does a job. The parts of the result are files in the directory out, which all machines must share."""
+    """Runs a job. The parts of the result are files in the directory out, which all machines must share."""
     out = Path(out).absolute()
-    out.mkdir(parents=True)  # must be new: parts of an older result would mix with this one's
+    out.mkdir(parents=True)  # must be new, so that parts of an older result do not mix with the new ones
     (out / "attempts").mkdir()
     files = [("left", os.path.abspath(f)) for f in left] + [("right", os.path.abspath(f)) for f in right]
     ray.get([put.remote(server, job, side, file) for side, file in files])

@@ -21,8 +21,8 @@ if not importlib.util.find_spec("ray"):
 
 FILES, PARTS = 6, 4
 
-# Kills the first attempt at each task while it runs, in turn: only the program; the program and its worker,
-# $PPID; only the worker, whose program then continues next to the new attempt.
+# Kills the first attempt at each task while it runs. It alternates between killing only the program, the program
+# and its worker ($PPID), and only the worker, whose program then continues concurrently with the new attempt.
 KILLER = """#!/bin/sh
 [ "$1" = verify ] && exec {real} "$@"
 case "$*" in *always*) kill -9 $$ ;; esac
@@ -58,14 +58,14 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """The module job, in a Ray whose workers run KILLER as tasks, and the directory of the programs."""
-    made = tmp_path_factory.mktemp("programs")
+    """The module job, with a Ray whose workers run KILLER instead of tasks, and the directory of the programs."""
+    programs = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
-    subprocess.run(["go", "build", "-o", f"{made}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
-    killer, marks = made / "killer" / "tasks", made / "marks"
+    subprocess.run(["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
+    killer, marks = programs / "killer" / "tasks", programs / "marks"
     killer.parent.mkdir()
     marks.mkdir()
-    killer.write_text(KILLER.format(real=made / "tasks"))
+    killer.write_text(KILLER.format(real=programs / "tasks"))
     killer.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{killer.parent}:{os.environ['PATH']}")
@@ -79,29 +79,29 @@ def ray_job(tmp_path_factory):
             ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False, _temp_dir=temp)
             import job
 
-            yield job, made
+            yield job, programs
             ray.shutdown()
 
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """The URL of request.param servers. They are killed one after another, when KILLER has killed 2 and FILES + 2 attempts."""
+    """The URL of request.param servers. Two servers in turn, or the one server twice, are killed: after KILLER has started 2 and FILES + 2 kills."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):
         (tmp_path / f"server{i}").mkdir()
         servers.append(Server(programs / "partd-server", tmp_path / f"server{i}"))
-    before, stopped, killed = len(os.listdir(programs / "marks")), threading.Event(), []
+    marks_before, stopped, kills = len(os.listdir(programs / "marks")), threading.Event(), []
 
     def kill():
         for i, n in enumerate((2, FILES + 2)):
-            while len(os.listdir(programs / "marks")) < before + n:
+            while len(os.listdir(programs / "marks")) < marks_before + n:
                 if stopped.wait(0.01):
                     return
             servers[i % len(servers)].kill()
             time.sleep(0.2)
             servers[i % len(servers)].start()
-            killed.append(n)
+            kills.append(n)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -110,8 +110,8 @@ def store(ray_job, request, tmp_path):
     killer.join()
     for server in servers:
         server.kill()
-    assert len(killed) == 2
-    assert len(os.listdir(programs / "marks")) == before + FILES + PARTS  # each task's first worker
+    assert len(kills) == 2
+    assert len(os.listdir(programs / "marks")) == marks_before + FILES + PARTS  # one for each task's first attempt
 
 
 def lines_of(file):
@@ -120,12 +120,12 @@ def lines_of(file):
 
 @pytest.fixture
 def files(tmp_path):
-    made = []
+    paths = []
     for i in range(FILES):
         rnd = random.Random(i)
-        made.append(tmp_path / f"{i}.txt")
-        made[i].write_text("".join(f"{rnd.choice('5Ew€')}{rnd.randrange(5_000)} of{rnd.randrange(100)} {rnd.randbytes(25).hex()}\n" for _ in range(30_000)))
-    return made
+        paths.append(tmp_path / f"{i}.txt")
+        paths[i].write_text("".join(f"{rnd.choice('5Ew€')}{rnd.randrange(5_000)} of{rnd.randrange(100)} {rnd.randbytes(25).hex()}\n" for _ in range(30_000)))
+    return paths
 
 
 def result(out):
@@ -159,7 +159,7 @@ def test_join(ray_job, store, files, tmp_path):
 
 
 def test_errors(ray_job, tmp_path):
-    """An error that another attempt would not mend ends the job, with its reason."""
+    """If another attempt would not help, the job fails and its error gives the reason."""
     job, programs = ray_job
     server = Server(programs / "partd-server", tmp_path)
     with pytest.raises(RuntimeError, match="nobody.txt: no such file"):
@@ -167,6 +167,6 @@ def test_errors(ray_job, tmp_path):
     (tmp_path / "old").mkdir()
     with pytest.raises(FileExistsError):
         job.run(f"tcp://{server.address}", "count", tmp_path / "old", [])
-    with pytest.raises(job.Killed, match="always.txt: exit code -9"):  # as if by the system for its memory
+    with pytest.raises(job.Killed, match="always.txt: exit code -9"):  # as if the system had killed it for using too much memory
         job.run(f"tcp://{server.address}", "count", tmp_path / "again", [tmp_path / "always.txt"])
     server.kill()

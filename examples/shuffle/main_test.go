@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// The program prints the same as a map in memory.
-func TestExample(t *testing.T) {
+// TestLongestStays compares the program's output with a map in memory.
+func TestLongestStays(t *testing.T) {
 	n := 2_400_000
 	if race.Enabled || testing.Short() {
 		n = 100_000
@@ -22,17 +22,17 @@ func TestExample(t *testing.T) {
 		events      int
 	}
 	stays := map[string]*stay{}
-	bytesOf := 0
+	inputBytes := 0
 	for e := range events(n) {
-		bytesOf += len(e.User) + len(e.Page) + 24 // for a time.Time
+		inputBytes += len(e.User) + len(e.Page) + 24 // for a time.Time
 		if stays[e.User] == nil {
 			stays[e.User] = &stay{first: e.At}
 		}
 		s := stays[e.User]
 		s.last, s.events = e.At, s.events+1
 	}
-	if n == 2_400_000 && bytesOf < 200e6 {
-		t.Errorf("the input has only %d bytes", bytesOf)
+	if n == 2_400_000 && inputBytes < 200e6 {
+		t.Errorf("the input has %d bytes, want at least 200 MB", inputBytes)
 	}
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, events(n)); err != nil {
@@ -40,28 +40,28 @@ func TestExample(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if want := fmt.Sprint(len(stays), " users; the longest stays:"); lines[0] != want || len(lines) != 4 {
-		t.Fatalf("%q, want four lines, the first %q", lines, want)
+		t.Fatalf("run printed %q, want four lines, the first %q", lines, want)
 	}
 	for _, line := range lines[1:] {
 		user, _, _ := strings.Cut(line, " ")
 		s := stays[user]
 		if s == nil || line != fmt.Sprint(user, " ", s.events, " ", s.last.Sub(s.first)) {
-			t.Errorf("%q, but the map has %+v", line, s)
+			t.Errorf("run printed %q, but the map has %+v", line, s)
 		}
 		for other, o := range stays {
 			if o.last.Sub(o.first) > s.last.Sub(s.first) && !strings.Contains(out.String(), other) {
-				t.Errorf("%s stayed longer than %s", other, user)
+				t.Errorf("run printed %[2]s but not %[1]s, who stayed longer", other, user)
 			}
 		}
 	}
 }
 
-// An input that fails ends the program with its error.
-func TestInputFails(t *testing.T) {
+// TestInputError checks that run returns the error of its input and prints nothing.
+func TestInputError(t *testing.T) {
 	broken := errors.New("the line was cut")
 	in := func(yield func(Event, error) bool) { yield(Event{}, broken) }
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, in); !errors.Is(err, broken) || out.Len() > 0 {
-		t.Errorf("%v, %q", err, &out)
+		t.Errorf("run = %v and printed %q, want the error of the input and no output", err, &out)
 	}
 }

@@ -1,5 +1,5 @@
-# Counts the words of files. Each file has its own process, which is started up to three
-# times: count.sh FILE...
+# Counts the words of files: count.sh FILE...
+# Each file has its own process, which is started up to three times.
 for file; do
 	{ for try in 1 2 3; do tasks map --server "$SERVER" --job count "$file" && break; done; } &
 done

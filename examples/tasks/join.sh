@@ -1,5 +1,5 @@
-# Joins the lines of two files by their first words, in pieces of 1,000 lines, with GNU
-# parallel: join.sh LEFT RIGHT
+# Joins the lines of two files by their first words: join.sh LEFT RIGHT
+# GNU parallel runs a task for each 1,000 lines.
 set -e
 dir=$(mktemp -d)
 trap 'rm -r "$dir"' EXIT

@@ -1,10 +1,10 @@
 // Command tasks counts, sorts or joins lines in several processes that share one
 // partd-server. Each process may die and be started again. See README.md.
 //
-//	tasks map --job JOB [--side left|right] FILE     puts a file's lines into the store: a task
+//	tasks map --job JOB [--side left|right] FILE     runs one task: puts a file's lines into the store
 //	tasks reduce --job JOB --tasks N                 waits for N tasks, and prints the result
-//	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result, and writes to SHARE a checksum of what it read
-//	tasks verify --tasks N SHARE...                  fails unless the parts together are everything
+//	tasks reduce … --part I/PARTS --share SHARE      prints a part of the result, and writes a checksum of the lines it read to SHARE
+//	tasks verify --tasks N SHARE...                  fails unless the parts together read each line once
 package main
 
 import (
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return verify(ctx, store, wait, flags.Args())
 	case !slices.Contains([]string{"count", "sort", "join"}, *job):
 		return fmt.Errorf("unknown job %q: --job is count, sort or join", *job)
-	case !slices.Contains([]string{"left", "right"}, *side): // nothing would read its lines
+	case !slices.Contains([]string{"left", "right"}, *side): // join would ignore its lines
 		return fmt.Errorf("unknown side %q: --side is left or right", *side)
 	case args[0] == "map" && flags.NArg() == 1:
 		return mapFile(ctx, store, *job, *side, flags.Arg(0))
@@ -127,7 +127,7 @@ func mapFile(ctx context.Context, store partd.Partd, job, side, name string) err
 				add(hash(word), word)
 			}
 		case "sort":
-			add(append([]byte(line), 0)[0], line) // partitions are in the order of the lines
+			add(append([]byte(line), 0)[0], line) // by the first byte, so that partitions are in the order of the lines
 		case "join":
 			key, _, _ := strings.Cut(line, " ")
 			add(hash(key), side+" "+line)
@@ -173,8 +173,8 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			return func(yield func(string, error) bool) {
 				for piece, err := range c.Values(ctx, key, share) {
 					for line := range strings.Lines(string(piece)) {
-						others, hasSide := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
-						if hasSide && !yield(others, nil) {
+						content, hasSide := strings.CutPrefix(strings.TrimSuffix(line, "\n"), side)
+						if hasSide && !yield(content, nil) {
 							return
 						}
 					}
@@ -198,13 +198,13 @@ func reduce(ctx context.Context, store partd.Partd, job string, o *shuffle.WaitO
 			}
 		case "join":
 			firstWord := func(line string) string { key, _, _ := strings.Cut(line, " "); return key }
-			// Both sides are in one partition, which is read twice, but counts once.
+			// Both sides are in the same partition. It is read twice, but adds to the checksum only once.
 			for row, joinErr := range shuffle.Join(ctx, lines("left ", &share), lines("right ", nil), firstWord, firstWord, nil) {
 				if err = joinErr; err != nil {
 					break
 				}
-				_, others, _ := strings.Cut(row.Right, " ")
-				fmt.Fprintln(out, row.Left, others)
+				_, rightWords, _ := strings.Cut(row.Right, " ")
+				fmt.Fprintln(out, row.Left, rightWords)
 			}
 		}
 		if err != nil {
@@ -241,11 +241,11 @@ func verify(ctx context.Context, store partd.Partd, o *shuffle.WaitOptions, file
 }
 
 func count(ctx context.Context, out *bufio.Writer, words iter.Seq2[string, error]) error {
-	add := shuffle.Accumulator[string, int]{
+	counter := shuffle.Accumulator[string, int]{
 		Add:   func(n *int, _ string) { *n++ },
 		Merge: func(n, other *int) { *n += *other },
 	}
-	for r, err := range shuffle.Aggregate(ctx, words, func(word string) string { return word }, add, nil) {
+	for r, err := range shuffle.Aggregate(ctx, words, func(word string) string { return word }, counter, nil) {
 		if err != nil {
 			return err
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// The scripts, run as in the README, print the same as one process of the system's
-// tools. Some first attempts at tasks are killed.
+// TestScripts runs the scripts as the README does, and compares their output with the output of
+// the system's tools. It kills some tasks at their first attempt.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", bin, ".", "../../cmd/partd-server").CombinedOutput(); err != nil {
@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first attempt at every second task is killed once it has begun.
+	// This wrapper kills the first attempt at every second task shortly after its start.
 	killer := filepath.Join(t.TempDir(), "tasks")
 	script := fmt.Sprintf(`#!/bin/sh
 for last; do :; done
@@ -44,7 +44,7 @@ exec %[2]s/tasks "$@"
 	}
 	for _, c := range []struct {
 		name, needs, command, want string
-		repeated                   bool // a failed command is repeated
+		repeated                   bool // whether to repeat a failed command
 	}{
 		{"count", "sort", wd + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`, false},
 		{"join", "parallel", wd + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort", false},
@@ -96,12 +96,12 @@ exec %[2]s/tasks "$@"
 						got, err = sh(c.command)
 					}
 				}
-				want, werr := sh(c.want)
-				if err := errors.Join(err, werr); err != nil {
+				want, wantErr := sh(c.want)
+				if err := errors.Join(err, wantErr); err != nil {
 					t.Fatal(err)
 				}
 				if !bytes.Equal(got, want) || len(want) < 1000 {
-					t.Errorf("%d bytes, want %d", len(got), len(want))
+					t.Errorf("the script printed %d bytes, which differ from the %d bytes of the system's tools", len(got), len(want))
 				}
 				for _, p := range processes {
 					if err := p.Stop(time.Minute); err != nil {
@@ -113,14 +113,15 @@ exec %[2]s/tasks "$@"
 	}
 }
 
-// Mistakes that would lose lines, or wait for an hour, are errors at once.
-func TestRefuses(t *testing.T) {
+// TestInvalidArguments checks that run immediately reports mistakes that would lose lines or make
+// it wait for an hour.
+func TestInvalidArguments(t *testing.T) {
 	dir := t.TempDir()
 	lines, share := filepath.Join(dir, "lines"), filepath.Join(dir, "share")
 	if err := errors.Join(os.WriteFile(lines, []byte("a b\n"), 0o600), os.WriteFile(share, []byte("{}"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	defer func(was func(context.Context, string) (partd.Partd, error)) { open = was }(open)
+	defer func(original func(context.Context, string) (partd.Partd, error)) { open = original }(open)
 	open = func(context.Context, string) (partd.Partd, error) { return partd.NewDict(), nil }
 	for _, c := range []struct{ args, want string }{
 		{"map --job join --side Right " + lines, `unknown side "Right"`},
@@ -131,12 +132,12 @@ func TestRefuses(t *testing.T) {
 		{"reduce --job count --tasks 1 --timeout 1ms --part 0/2 --share " + share, "0 of 1 have committed"},
 	} {
 		if err := run(t.Context(), strings.Fields(c.args)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v", c.args, err)
+			t.Errorf("run(%s) = %v, want an error with %q", c.args, err, c.want)
 		}
 	}
 	// A failed reader must remove an earlier reader's share.
 	if _, err := os.Stat(share); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("Stat of the earlier share = %v, want ErrNotExist", err)
 	}
 }
 

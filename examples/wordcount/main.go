@@ -1,6 +1,6 @@
 // Command wordcount counts words in several processes that share one partd-server. See README.md.
 //
-//	wordcount begin --server URL            fails if the store has counts already
+//	wordcount begin --server URL            fails if the store already has counts
 //	wordcount map --server URL FILE...      counts the words of files into partitions
 //	wordcount reduce --server URL           sums the counts, and prints the most frequent words
 package main

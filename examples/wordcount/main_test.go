@@ -16,11 +16,11 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// asChild is the environment variable that makes the test binary the server or the example.
-const asChild = "PARTD_TEST_CHILD"
+// childEnv is the environment variable that makes the test binary run as the server or the example.
+const childEnv = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	switch os.Getenv(asChild) {
+	switch os.Getenv(childEnv) {
 	case "":
 		os.Exit(m.Run())
 	case "server":
@@ -30,19 +30,21 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// child returns a command that runs the test binary as the server or the example.
 func child(label string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asChild+"="+label)
+	cmd.Env = append(os.Environ(), childEnv+"="+label)
 	return cmd
 }
 
-// Workers in Go and Python count files at the same time. The sums equal a count in one process.
-func TestExample(t *testing.T) {
+// TestConcurrentWorkers checks the sums that workers in Go and Python produce when they count
+// files at the same time.
+func TestConcurrentWorkers(t *testing.T) {
 	const python = "/usr/bin/python3" // the system's Python has partd if it is installed
 	havePython := exec.Command(python, "-c", "import partd, zmq").Run() == nil
 	for _, c := range []struct {
 		withPython bool
-		servers    int // which share the keys
+		servers    int // number of servers that share the keys
 	}{{false, 1}, {true, 1}, {false, 3}} {
 		withPython := c.withPython
 		t.Run(fmt.Sprintf("python=%v servers=%d", withPython, c.servers), func(t *testing.T) {
@@ -112,7 +114,7 @@ func TestExample(t *testing.T) {
 				}
 			}
 			if want := fmt.Sprintf("%d words, %d different\n", total, len(want)); last != want {
-				t.Errorf("reduce says %q, want %q", last, want)
+				t.Errorf("reduce ended with %q, want %q", last, want)
 			}
 			for _, p := range servers {
 				if err := p.Stop(time.Minute); err != nil {

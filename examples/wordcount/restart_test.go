@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// restarted is a Python client's script while the server is killed and restarted.
-const restarted = `
+// restartScript is the script of a Python client whose server is killed and restarted meanwhile.
+const restartScript = `
 import sys, time, partd, zmq
 c = partd.Client(sys.argv[1])
 def step(name):
@@ -37,8 +37,8 @@ except zmq.Again:
     print("no answer", flush=True)
 `
 
-// After a server restart, Python's client does what the documents say: it reconnects,
-// new appends arrive, and a request in progress stays without an answer.
+// TestPythonAfterRestart checks the documented behavior of Python's client after a server
+// restart: it reconnects, new appends arrive, and a request in progress never gets an answer.
 func TestPythonAfterRestart(t *testing.T) {
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import partd, zmq").Run() != nil {
@@ -60,7 +60,7 @@ func TestPythonAfterRestart(t *testing.T) {
 	server := start()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait forever
 	defer cancel()
-	client := exec.CommandContext(ctx, python, "-c", restarted, listen)
+	client := exec.CommandContext(ctx, python, "-c", restartScript, listen)
 	in, err := client.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -74,48 +74,48 @@ func TestPythonAfterRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	says := func(want string) {
+	expectLine := func(want string) {
 		t.Helper()
 		if !lines.Scan() || lines.Text() != want {
-			t.Fatalf("%q, want %q", lines.Text(), want)
+			t.Fatalf("the client printed %q, want %q", lines.Text(), want)
 		}
 	}
-	goOn := func() {
+	nextStep := func() {
 		if _, err := in.Write([]byte("\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	says("before")
+	expectLine("before")
 	server.Kill()
-	goOn()
-	says("down")
+	nextStep()
+	expectLine("down")
 	server = start()
-	goOn()
-	says("123")
+	nextStep()
+	expectLine("123")
 	if err := server.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
 		if err != nil || strings.Contains(string(stat), ") T ") {
-			break // it has stopped, or this system does not show it
+			break // the server has stopped, or this system does not show its state
 		}
 		if time.Now().After(end) {
-			t.Fatal("the server does not stop")
+			t.Fatal("the server is still running 10 s after SIGSTOP")
 		}
 	}
-	goOn()
-	time.Sleep(500 * time.Millisecond) // until it has sent the request
+	nextStep()
+	time.Sleep(500 * time.Millisecond) // until the client has sent the request
 	server.Kill()
 	start()
-	says("no answer")
+	expectLine("no answer")
 	if err := client.Wait(); err != nil {
 		t.Error(err)
 	}
 }
 
-// script returns the README's commands, with this test's programs and files. The server
-// starts late, as on a busy machine, on a port that it chooses.
+// script returns the README's commands, adapted to this test's programs and files. The server
+// starts with a delay, as on a busy machine, on a free port.
 func script(t *testing.T, files []string) string {
 	t.Helper()
 	readme, err := os.ReadFile("README.md")
@@ -124,11 +124,11 @@ func script(t *testing.T, files []string) string {
 	}
 	_, text, _ := strings.Cut(string(readme), "```sh\n")
 	text, _, _ = strings.Cut(text, "```")
-	example := asChild + "=example " + os.Args[0]
+	example := childEnv + "=example " + os.Args[0]
 	server := ` --server "$(sed -n 's/^ready //p' words-ready)"`
 	pairs := []string{
 		"partd-server --store log:words-data >words-ready &",
-		"(sleep 0.1; exec env " + asChild + "=server " + os.Args[0] + " --listen tcp://127.0.0.1:0 --store log:words-data >words-ready) &",
+		"(sleep 0.1; exec env " + childEnv + "=server " + os.Args[0] + " --listen tcp://127.0.0.1:0 --store log:words-data >words-ready) &",
 		"go run ./examples/wordcount reduce", example + " reduce" + server,
 		"go run ./examples/wordcount begin", example + " begin" + server,
 		"go run ./examples/wordcount map", example + " map" + server,
@@ -139,13 +139,13 @@ func script(t *testing.T, files []string) string {
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		if !strings.Contains(text, pairs[i]) {
-			t.Fatalf("the README has no %q", pairs[i])
+			t.Fatalf("the README does not contain %q", pairs[i])
 		}
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// The README's commands fail if a worker dies, and if they are run twice.
+// TestReadme runs the README's commands, which must fail if a worker fails or if they are run twice.
 func TestReadme(t *testing.T) {
 	files, _ := writeTexts(t, 5)
 	run := func(dir string, files []string) (string, error) {
@@ -159,13 +159,13 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := run(dir, files); err == nil || !strings.Contains(out, "the server already has counts") || strings.Contains(out, " words, ") {
-		t.Errorf("run twice: %v\n%s", err, out)
+		t.Errorf("the second run = %v, want an error about existing counts\n%s", err, out)
 	}
 	for i := range files {
 		missing := append([]string(nil), files...)
 		missing[i] = "nofile"
 		if out, err := run(t.TempDir(), missing); err == nil || strings.Contains(out, " words, ") {
-			t.Errorf("with a failed worker: %v\n%s", err, out)
+			t.Errorf("a run with a failing worker = %v, want an error and no total\n%s", err, out)
 		}
 	}
 }

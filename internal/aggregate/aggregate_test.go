@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 		{Func: Corr, Field: `f"g`, Second: "x", Text: `corr(f"g,x)`},
 	}
 	if err != nil || !slices.Equal(specs, want) {
-		t.Errorf("%+v, %v", specs, err)
+		t.Errorf("Parse = %+v, %v, want %+v", specs, err, want)
 	}
 	for list, want := range map[string]string{
 		"": "unknown aggregate", "sum": "needs a field", "sum()": "needs a field", "count()": "needs a field", "total(x)": "use count, sum(x)",
@@ -38,12 +38,12 @@ func TestParse(t *testing.T) {
 		"quantile(x,2)": "from 0 to 1", "quantile(x,nan)": "from 0 to 1", "quantile(x,p)": `not "p"`, "median()": "needs a field",
 	} {
 		if _, err := Parse(list); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", list, err)
+			t.Errorf("Parse(%q) = %v, want an error with %q", list, err, want)
 		}
 	}
 	for name := range strings.SplitSeq(Names, ", ") {
 		if _, err := Parse(name); err != nil {
-			t.Errorf("%s, which Names lists: %v", name, err)
+			t.Errorf("Parse(%q), which Names lists: %v", name, err)
 		}
 	}
 }
@@ -58,12 +58,12 @@ func TestNumbers(t *testing.T) {
 	} {
 		n, ok := ParseNumber([]byte(text))
 		if got := string(n.Append(nil)); !ok || got != want {
-			t.Errorf("%q: %s, %v, want %s", text, got, ok, want)
+			t.Errorf("ParseNumber(%q) = %s, %v, want %s", text, got, ok, want)
 		}
 	}
 	for _, text := range []string{"", " ", ".", "-", "+", "e", "1e", "1e400", "NaN", "inf", "0x1", "1_000", "1,5", "--1", "1 2", "1.2.3", "1\x00", "१"} {
 		if n, ok := ParseNumber([]byte(text)); ok {
-			t.Errorf("%q is parsed as %s", text, n.Append(nil))
+			t.Errorf("ParseNumber(%q) = %s, want no number", text, n.Append(nil))
 		}
 	}
 }
@@ -79,22 +79,22 @@ func FuzzNumber(f *testing.F) {
 		want, err := strconv.ParseFloat(trimmed, 64)
 		usable := err == nil && !math.IsInf(want, 0) && !math.IsNaN(want) && !strings.ContainsAny(trimmed, "xXpP_")
 		if ok != usable {
-			t.Fatalf("%q: %v, strconv says %v", text, ok, err)
+			t.Fatalf("ParseNumber(%q) returns %v, but strconv %v", text, ok, err)
 		}
 		if !ok {
 			return
 		}
 		if integer, isWhole := new(big.Int).SetString(trimmed, 10); isWhole && len(integer.String()) <= maxDigits {
 			if got := string(n.Append(nil)); got != integer.String() {
-				t.Fatalf("%q: %s, math/big says %s", text, got, integer)
+				t.Fatalf("ParseNumber(%q) = %s, but math/big returns %s", text, got, integer)
 			}
 		} else if n.Float64() != want {
-			t.Fatalf("%q: %v, strconv says %v", text, n.Float64(), want)
+			t.Fatalf("ParseNumber(%q) = %v, but strconv returns %v", text, n.Float64(), want)
 		}
 	})
 }
 
-// Floats are written with the fewest digits, as strconv writes them.
+// Append writes floats with the fewest digits, like package json.
 func TestFewestDigits(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for i := range 1_000_000 {
@@ -110,7 +110,7 @@ func TestFewestDigits(t *testing.T) {
 			continue // 0 has no predecessor
 		}
 		if got := Float(f).Append(nil); math.Abs(f) >= 1e-6 && string(got) != string(want) {
-			t.Fatalf("%s, want %s", got, want)
+			t.Fatalf("Append of a float = %s, want %s", got, want)
 		}
 	}
 }
@@ -138,13 +138,13 @@ func TestCompareIsExact(t *testing.T) {
 				want = 1
 			}
 			if got := parseNumber(t, a).Compare(parseNumber(t, b)); got != want {
-				t.Errorf("%s and %s: %d, want %d", a, b, got, want)
+				t.Errorf("%s compared with %s = %d, want %d", a, b, got, want)
 			}
 		}
 	}
 }
 
-// results computes all aggregates, in parts that are merged.
+// results computes all aggregates of values, which it divides into parts and merges.
 func results(t *testing.T, values []string, parts int) map[string]string {
 	t.Helper()
 	specs, err := Parse("count,count(x),sum(x),mean(x),min(x),max(x),stddev(x)")
@@ -205,7 +205,7 @@ func TestResults(t *testing.T) {
 			text := strings.Join([]string{got["count(x)"], got["sum(x)"], got["mean(x)"], got["min(x)"], got["max(x)"]}, " ")
 			want, deviation, _ := cutLast(c.want)
 			if text != want || got["stddev(x)"] != deviation && !close(t, got["stddev(x)"], deviation) {
-				t.Errorf("%q in %d parts: %s %s, want %s", c.values, parts, text, got["stddev(x)"], c.want)
+				t.Errorf("aggregates of %q in %d parts = %s %s, want %s", c.values, parts, text, got["stddev(x)"], c.want)
 			}
 		}
 	}
@@ -221,7 +221,7 @@ func close(t *testing.T, a, b string) bool {
 	return math.Abs(x-y) <= 1e-15*math.Abs(y)
 }
 
-// Sums of a million numbers of very different magnitudes are exact.
+// The sum of many numbers of very different magnitudes is as precise as a float can be.
 func TestSumIsCompensated(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	exact := new(big.Float).SetPrec(2000)
@@ -233,12 +233,12 @@ func TestSumIsCompensated(t *testing.T) {
 	}
 	want, _ := exact.Float64()
 	if n, _ := decodeSum(s); math.Abs(n.Float64()-want) > math.Abs(want)*2e-16 {
-		t.Errorf("%v, want %v", n.Float64(), want)
+		t.Errorf("the sum is %v, want %v", n.Float64(), want)
 	}
 }
 
-// Integers and floats may come in any order, and in parts: no digit of an integer is lost
-// before the final rounding.
+// Integers and floats can be added in any order and in parts: no digit of an integer is lost before
+// the final rounding.
 func TestSumOfBothKinds(t *testing.T) {
 	texts := []string{"9007199254740993", "0.5", "-9007199254740993", "123456789012345678901234567", "-123456789012345678901234567", "0.25"}
 	number := func(i int) Number {
@@ -260,7 +260,7 @@ func TestSumOfBothKinds(t *testing.T) {
 			}
 			mergeSum(parts[0], parts[1])
 			if n, ok := decodeSum(parts[0]); !ok || n.Float64() != 0.75 {
-				t.Errorf("from %d on, in two parts at %d: %v, want 0.75", shift, cut, n.Float64())
+				t.Errorf("the sum from number %d on, in two parts cut at %d, is %v, want 0.75", shift, cut, n.Float64())
 			}
 		}
 	}

@@ -35,8 +35,8 @@ func Explain(ctx context.Context, err error) error {
 	return &endedError{err, cause}
 }
 
-// Failure returns a cause with which to cancel an internal context because of err. Err then returns
-// only err, because the caller's context has not ended.
+// Failure returns a cause for canceling an internal context because of err. Err then returns only
+// err, because the caller's own context has not ended.
 func Failure(err error) error { return &failureCause{err} }
 
 type failureCause struct{ error }

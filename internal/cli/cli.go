@@ -35,7 +35,7 @@ type app struct {
 	program       cliutil.Program
 	extraCommands []*cobra.Command // additional commands on stores
 
-	// abandoned is advice about incomplete data. The command sets it, and run prints it if the
+	// abandoned is advice about incomplete data. The command sets it; run prints it if the
 	// command does not stop after an interrupt.
 	abandoned atomic.Pointer[string]
 
@@ -197,7 +197,7 @@ func storeArgument(url string) string {
 	return " --store " + textfmt.ShellQuote(url)
 }
 
-// failure is an error of a command, with its consequences.
+// failure is a command's error together with its consequences.
 type failure struct {
 	err     error
 	closing error  // the error of closing the store, if that also failed

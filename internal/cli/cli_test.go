@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asProgram makes the test binary run as partd.
+// asProgram is an environment variable that makes the test binary run as partd.
 const asProgram = "CLI_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"partd": func() { os.Exit(Main(os.Args[1:])) }})
 }
 
-// quickExit lets programs built with the race detector end without the usual delay of a second.
+// quickExit is an environment variable that lets programs built with the race detector exit without
+// the usual delay of a second.
 const quickExit = "GORACE=atexit_sleep_ms=0"
 
 // program returns a command that runs partd.
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			// Environment variables of the user must not affect the tests.
+			// The user's environment variables must not affect the tests.
 			kept := env.Vars[:0]
 			for _, v := range env.Vars {
 				if !strings.HasPrefix(v, "PARTD_") {
@@ -65,11 +66,11 @@ func TestScripts(t *testing.T) {
 // writeLimits writes input files for limits.txtar: lists of many aggregates, and long keys.
 func writeLimits(dir string) error {
 	list := func(aggregate string, n int) string {
-		var all []string
+		var aggregates []string
 		for i := range n {
-			all = append(all, fmt.Sprintf("%s(c%d)", aggregate, i+1))
+			aggregates = append(aggregates, fmt.Sprintf("%s(c%d)", aggregate, i+1))
 		}
-		return strings.Join(all, ",")
+		return strings.Join(aggregates, ",")
 	}
 	record := `{"k":"a"`
 	for i := range 1000 {
@@ -122,14 +123,14 @@ func TestHelpIsComplete(t *testing.T) {
 	root := newRoot(&app{})
 	commands := append([]*cobra.Command{root}, root.Commands()...)
 	if len(commands) < 10 {
-		t.Fatalf("%d commands", len(commands))
+		t.Fatalf("got %d commands, want at least 10", len(commands))
 	}
 	for _, c := range commands {
 		if c.Name() == "help" {
 			continue
 		}
 		if c.Example == "" || c.Long == "" || c.Short == "" {
-			t.Errorf("%s: help is missing", c.CommandPath())
+			t.Errorf("%s has no example, long help or short help", c.CommandPath())
 		}
 		for line := range strings.SplitSeq(c.Long+"\n"+c.Example, "\n") {
 			if len([]rune(line)) > 82 {
@@ -138,13 +139,13 @@ func TestHelpIsComplete(t *testing.T) {
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.VariableOf(c, f.Name)+"]") {
-				t.Errorf("%s --%s: no variable in %q", c.CommandPath(), f.Name, f.Usage)
+				t.Errorf("%s --%s: the usage %q does not name the environment variable", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
 	}
 }
 
-// The help names every layer that compresses, in the order of package stores.
+// The help lists every compression layer, in the order of package stores.
 func TestHelpNamesLayers(t *testing.T) {
 	var names []string
 	_, prefixes := stores.Parts()
@@ -164,11 +165,11 @@ func TestHelpNamesLayers(t *testing.T) {
 func TestDocsNameDefaultStore(t *testing.T) {
 	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil || !strings.Contains(string(page), "The store is `"+defaultStore+"` unless") {
-		t.Errorf("it is %s: %v", defaultStore, err)
+		t.Errorf("docs/cli.md does not say that the default store is %s: %v", defaultStore, err)
 	}
 }
 
-// docs/cli.md lists every command, and the variable of every flag.
+// docs/cli.md lists every command, and the environment variable of every flag.
 func TestDocsListFlags(t *testing.T) {
 	page, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
@@ -180,13 +181,13 @@ func TestDocsListFlags(t *testing.T) {
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && (!strings.Contains(string(page), "`"+env.VariableOf(c, f.Name)+"`") || !strings.Contains(string(page), "`--"+f.Name+"`")) {
-				t.Errorf("%s --%s: the table of variables lacks it", c.Name(), f.Name)
+				t.Errorf("the table of variables in docs/cli.md lacks %s --%s", c.Name(), f.Name)
 			}
 		})
 	}
 }
 
-// Every flag uses the value of its variable, unless it is set on the command line.
+// Every flag takes its value from its environment variable, unless it is set on the command line.
 func TestFlagVariables(t *testing.T) {
 	values := map[string][2]string{
 		"int": {"3", "4"}, "bool": {"true", "false"}, "string": {"x", "y"}, "size": {"17825792", "18874368"}, "stringArray": {"x", "y"},
@@ -203,7 +204,7 @@ func TestFlagVariables(t *testing.T) {
 			t.Setenv(env.VariableOf(c, f.Name), v[0])
 			defer os.Unsetenv(env.VariableOf(c, f.Name))
 			for _, given := range []bool{false, true} {
-				find := func() *pflag.FlagSet {
+				parseFlags := func() *pflag.FlagSet {
 					cmd, _, _ := newRoot(&app{}).Find([]string{c.Name()})
 					args := []string{}
 					if given {
@@ -217,21 +218,21 @@ func TestFlagVariables(t *testing.T) {
 					}
 					return cmd.Flags()
 				}
-				want := *find().Lookup(f.Name)
-				plain := newRootFlag(c.Name(), f.Name)
-				if err := plain.Set(v[map[bool]int{false: 0, true: 1}[given]]); err != nil {
+				parsed := *parseFlags().Lookup(f.Name)
+				want := unsetFlag(c.Name(), f.Name)
+				if err := want.Set(v[map[bool]int{false: 0, true: 1}[given]]); err != nil {
 					t.Fatal(err)
 				}
-				if got := want.Value.String(); got != plain.String() {
-					t.Errorf("%s --%s, given %v: %s, want %s", c.Name(), f.Name, given, got, plain)
+				if got := parsed.Value.String(); got != want.String() {
+					t.Errorf("%s --%s is %s, want %s (on the command line: %v)", c.Name(), f.Name, got, want, given)
 				}
 			}
 		})
 	}
 }
 
-// newRootFlag returns the value of a flag that is not set.
-func newRootFlag(cmd, flag string) pflag.Value {
+// unsetFlag returns the value of a flag that is not set.
+func unsetFlag(cmd, flag string) pflag.Value {
 	c, _, _ := newRoot(&app{}).Find([]string{cmd})
 	return c.Flags().Lookup(flag).Value
 }
@@ -241,7 +242,7 @@ func TestKeyText(t *testing.T) {
 		"a b": "a b", "": `""`, `"x`: `"\"x"`, `a"`: `a"`, "a\tb": `"a\tb"`, "\xff": `"\xff"`, "é": "é", "a\u200bb": `"a\u200bb"`, `a\b`: `a\b`,
 	} {
 		if got := keyText(key); got != want {
-			t.Errorf("%q: %s, want %s", key, got, want)
+			t.Errorf("keyText(%q) = %s, want %s", key, got, want)
 		}
 	}
 }
@@ -249,7 +250,7 @@ func TestKeyText(t *testing.T) {
 func TestWithUnit(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1000 (1.0 kB)", 519622348: "519622348 (519.6 MB)", 1 << 62: fmt.Sprint(int64(1)<<62) + " (4.6 EB)"} {
 		if got := withUnit(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
+			t.Errorf("withUnit(%d) = %s, want %s", n, got, want)
 		}
 	}
 }

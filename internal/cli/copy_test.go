@@ -75,7 +75,7 @@ func TestCopyOutcomes(t *testing.T) {
 		}, "it broke\nThe store file:T is incomplete. Run the command again with --replace\n"},
 		{"a failed append", "--append", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
-		}, "it broke\nThe store file:T now has a part of the copy besides its earlier content. Running the command again would duplicate the part already copied\n"},
+		}, "it broke\nThe store file:T now has a part of the copy in addition to its earlier content. Running the command again would duplicate the part already copied\n"},
 		{
 			"a failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = func() error { return broken } },
 			"it broke\nThe content of file:T may be dropped, wholly or in part. Run the command again with --replace\n",

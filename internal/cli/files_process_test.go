@@ -19,8 +19,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// onFiles are commands on files that write a file, with flags that make them use much disk space.
-var onFiles = map[string][]string{
+// fileCommands are commands that turn files into a file, with flags that make them use much disk
+// space.
+var fileCommands = map[string][]string{
 	"sort":     {"sort", "--by", "2,3:n"},
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},
 	"distinct": {"distinct"},
@@ -65,10 +66,10 @@ func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	return names
 }
 
-// Ctrl-C while the input hangs: the exit code is 130, the message is one line, and neither output
-// nor temporary data remain.
+// After Ctrl-C while the input hangs, the exit code is 130, the message is one line, and neither
+// output nor temporary data remain.
 func TestInterruptFiles(t *testing.T) {
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		out := t.TempDir()
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(out, "out.csv.gz"))
 		if err := cmd.Start(); err != nil {
@@ -78,13 +79,13 @@ func TestInterruptFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
-			t.Errorf("%s: while it runs, there are %v and %v", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
+			t.Errorf("%s: the running command has the output %v and the temporary files %v", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
-			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+			t.Errorf("%s: exit code %d, stderr %q", name, code, stderr)
 		}
 		if names := leftoverFiles(t, out, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
@@ -94,7 +95,7 @@ func TestInterruptFiles(t *testing.T) {
 
 // After kill -9 there is no output, and the next run removes the temporary data.
 func TestKillFiles(t *testing.T) {
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		dir := t.TempDir()
 		out := filepath.Join(dir, "out[1]*.csv")
 		cmd, in, tmp, _ := feed(t, args, "-o", out)
@@ -109,7 +110,7 @@ func TestKillFiles(t *testing.T) {
 		}
 		_ = cmd.Wait() // killed
 		if _, err := os.Stat(out); err == nil {
-			t.Errorf("%s: there is output", name)
+			t.Errorf("%s: the output exists after a kill", name)
 		}
 		leftovers := leftoverFiles(t, dir, tmp)
 		for _, f := range leftovers { // a new empty directory is kept for a while
@@ -120,7 +121,7 @@ func TestKillFiles(t *testing.T) {
 			}
 		}
 		if len(leftovers) < 2 {
-			t.Errorf("%s: killed too late, it leaves %v", name, leftovers)
+			t.Errorf("%s: the killed command leaves only %v, so it was killed too late", name, leftovers)
 		}
 		rerun := program(t, append(args, "--format", "csv", "--tmp", tmp, "-o", out, "-")...)
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -128,18 +129,18 @@ func TestKillFiles(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := leftoverFiles(t, dir, tmp); len(names) != 1 || names[0] != out {
-			t.Errorf("%s: after the next run, there are %v", name, names)
+			t.Errorf("%s: the next run leaves %v, want only %s", name, names, out)
 		}
 	}
 }
 
-// A command whose reader stops ends without a message, and without temporary data.
+// A command whose output is no longer read exits without a message and leaves no temporary data.
 func TestBrokenPipeFiles(t *testing.T) {
 	var rows bytes.Buffer
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = bytes.NewReader(rows.Bytes())
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
@@ -153,7 +154,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 
 // A line far larger than the memory is an error with its position, and uses no more memory.
 func TestEndlessLine(t *testing.T) {
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -164,16 +165,16 @@ func TestEndlessLine(t *testing.T) {
 		sent := 0
 		for ; sent < 1<<10; sent++ {
 			if _, err := in.Write(piece); err != nil {
-				break // it has ended
+				break // the command has exited
 			}
 		}
 		peak, err := wait()
 		code := exitCode(t, err)
 		if code != cliutil.ExitFailed || sent == 1<<10 || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: too large: the record that begins here is longer than 4194304 bytes") {
-			t.Errorf("%s: exit code %d after %d MiB, %s", name, code, sent, stderr)
+			t.Errorf("%s: exit code %d after %d MiB of input, stderr %q", name, code, sent, stderr)
 		}
 		if peak > 64<<20 && !race.Enabled {
-			t.Errorf("%s took %d bytes of memory", name, peak)
+			t.Errorf("%s used %d bytes of memory, want at most 64 MiB", name, peak)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
@@ -181,15 +182,15 @@ func TestEndlessLine(t *testing.T) {
 	}
 }
 
-// Ctrl-C before the first byte of standard input, or of a pipe that nobody writes to, ends the
-// command immediately.
+// Ctrl-C ends a command immediately, even if it still waits for the first byte of standard input, or
+// for a writer to open a pipe.
 func TestInterruptBeforeInput(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	commands := map[string][]string{"split": {"split", "--by", "2", "--dir", "out"}, "shuffle": {"shuffle", "--by", "2", "--store", "log:out"}}
-	maps.Copy(commands, onFiles)
+	maps.Copy(commands, fileCommands)
 	for name, args := range commands {
 		for _, file := range []string{"-", pipe} {
 			dir := t.TempDir()
@@ -203,13 +204,13 @@ func TestInterruptBeforeInput(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(300 * time.Millisecond) // until it handles signals
+			time.Sleep(300 * time.Millisecond) // wait until the process handles signals
 			start := time.Now()
 			if err := cmd.Process.Signal(os.Interrupt); err != nil {
 				t.Fatal(err)
 			}
 			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-				t.Errorf("%s %s: exit code %d after %v, %s", name, file, code, time.Since(start), stderr.String())
+				t.Errorf("%s %s: exit code %d after %v, stderr %q", name, file, code, time.Since(start), stderr.String())
 			}
 			if names := leftoverFiles(t, dir, cmd.Dir); names != nil {
 				t.Errorf("%s leaves %v", name, names)
@@ -224,7 +225,7 @@ func TestInterruptOutput(t *testing.T) {
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 150_000, Keys: 150_000, Seed: 1}); err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = bytes.NewReader(rows.Bytes())
 		stdout, err := cmd.StdoutPipe()
@@ -242,7 +243,7 @@ func TestInterruptOutput(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr)
+			t.Errorf("%s: exit code %d after %v, stderr %q", name, code, time.Since(start), stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
@@ -250,7 +251,8 @@ func TestInterruptOutput(t *testing.T) {
 	}
 }
 
-// Ctrl-C, and kill -9, of a split leave neither a directory nor temporary data.
+// After Ctrl-C, a split leaves neither a directory nor temporary data. After kill -9, the next run
+// removes them.
 func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
@@ -262,14 +264,14 @@ func TestInterruptSplit(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
-			t.Errorf("while it runs, there are %v and %v", leftoverFiles(t, dir), leftoverFiles(t, tmp))
+			t.Errorf("the running command has the files %v and the temporary files %v", leftoverFiles(t, dir), leftoverFiles(t, tmp))
 		}
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
 		code := exitCode(t, cmd.Wait())
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
-			t.Errorf("exit code %d, it leaves %v", code, leftoverFiles(t, dir, tmp))
+			t.Errorf("exit code %d, leftover files %v", code, leftoverFiles(t, dir, tmp))
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(csvgen.Header + "1,a,2,3,x\n")
@@ -277,20 +279,20 @@ func TestInterruptSplit(t *testing.T) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if names := leftoverFiles(t, dir, tmp); len(names) != 2 {
-			t.Errorf("after the next run, there are %v", names)
+			t.Errorf("the next run leaves %v, want only the directory and one file", names)
 		}
 	}
 }
 
-// A record that is too large for the sorter is an error with its line.
-func TestLongToSort(t *testing.T) {
+// The error for a record that is too large for the sorter contains its line number.
+func TestRecordTooLargeForSort(t *testing.T) {
 	text := csvgen.Header + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
-	for name, args := range map[string][]string{"sort": onFiles["sort"], "distinct": onFiles["distinct"], "group": onFiles["group"]} {
+	for name, args := range map[string][]string{"sort": fileCommands["sort"], "distinct": fileCommands["distinct"], "group": fileCommands["group"]} {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = strings.NewReader(text)
 		code := exitCode(t, cmd.Run())
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
-			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+			t.Errorf("%s: exit code %d, stderr %q", name, code, stderr)
 		}
 		if names := leftoverFiles(t, tmp); names != nil {
 			t.Errorf("%s leaves %v", name, names)
@@ -298,12 +300,12 @@ func TestLongToSort(t *testing.T) {
 	}
 }
 
-// Damaged and cut compressed files are errors with a position, and leave no files.
+// The errors for damaged and truncated compressed files contain a position. No output remains.
 func TestDamagedInput(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
 	f, err := os.Create(file)
-	if err == nil { // several blocks each, so that damage to a block does not hit the header
+	if err == nil { // large enough for several blocks, so that the damage does not hit the header
 		err = errors.Join(csvgen.Write(f, csvgen.Options{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
 	}
 	if err != nil {
@@ -332,14 +334,14 @@ func TestDamagedInput(t *testing.T) {
 				t.Errorf("%s: %v, %s", bad, err, text)
 			}
 			if _, err := os.Stat(out); err == nil {
-				t.Fatalf("%s: there is output", bad)
+				t.Fatalf("%s: the output exists after an error", bad)
 			}
 		}
 	}
 }
 
-// Ctrl-C while a command waits for another process to open a pipe, for reading or writing, ends it
-// immediately and leaves no files.
+// Ctrl-C ends a command immediately while it waits for another process to open a pipe, for reading or
+// writing, and leaves no files.
 func TestInterruptUnopenedPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
@@ -351,7 +353,7 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 		"join":    {"join", "--on", "a", input, pipe},
 		"join -o": {"join", "--on", "a", input, input, "-o", pipe},
 	}
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		commands[name+" -o"] = append(args[:len(args):len(args)], input, "-o", pipe)
 	}
 	for name, args := range commands {
@@ -363,13 +365,13 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(300 * time.Millisecond) // until it handles signals
+		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
 		start := time.Now()
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: exit code %d after %v, %s", name, code, time.Since(start), stderr.String())
+			t.Errorf("%s: exit code %d after %v, stderr %q", name, code, time.Since(start), stderr.String())
 		}
 		if names := leftoverFiles(t, tmp, cmd.Dir); names != nil {
 			t.Errorf("%s leaves %v", name, names)

@@ -118,7 +118,7 @@ func TestFullDiskFiles(t *testing.T) {
 	if err := csvgen.Write(&rows, csvgen.Options{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range onFiles {
+	for name, args := range fileCommands {
 		for label, dirs := range map[string][2]string{"temporary data": {disk, other}, "output": {other, disk}} {
 			if name == "top" && label == "output" {
 				args = append(args, "--number=1000000")

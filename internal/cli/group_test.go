@@ -15,8 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// asDuckDB maps aggregates to DuckDB's expressions. x is a double, n an integer, b a boolean. For mode,
-// DuckDB returns any of the most frequent values. Its NaN is missing in our output, as in PostgreSQL.
+// asDuckDB maps aggregates to DuckDB's expressions. x is a double, n an integer, b a boolean. mode is
+// not compared with DuckDB's mode, which returns any of the most frequent values. Where DuckDB returns
+// NaN, our output has a missing value, like PostgreSQL's.
 var asDuckDB = [][2]string{
 	{"count", "count(*)"},
 	{"count(x)", "count(x)"},
@@ -70,7 +71,7 @@ func TestGroupLikeDuckDB(t *testing.T) {
 	for _, threads := range []string{"1", "3"} {
 		got := outputRows(t, "group", "--by", "k", "--agg", strings.Join(ours, ","), "--threads", threads, file)
 		if len(got) != len(want) {
-			t.Fatalf("%d groups, DuckDB has %d", len(got), len(want))
+			t.Fatalf("got %d groups, DuckDB has %d", len(got), len(want))
 		}
 		for i := range want {
 			for c := range want[i] {
@@ -108,20 +109,21 @@ func TestTopLikeDuckDB(t *testing.T) {
 	}
 }
 
-// The error for a row that is too long for --top gives advice that works.
+// If a row is too long for --top, the error advises to increase --memory, which helps.
 func TestTopOfLongRows(t *testing.T) {
 	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
 	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
 	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "increase --memory") {
-		t.Errorf("%v, %s", err, text)
+		t.Errorf("with 16 MiB: %v, %s", err, text)
 	}
 	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
-		t.Errorf("%v, %d bytes", err, len(text))
+		t.Errorf("with 128 MiB: %v, %d bytes of output", err, len(text))
 	}
 }
 
-// A key of the maximum length that an error names passes through all steps: tables, sort and rows.
+// The maximum key length that the error names is correct: a key of that length passes through all steps,
+// which are tables, sort and rows.
 func TestLongestKeys(t *testing.T) {
 	for _, job := range []string{"group --agg count --by", "group --agg median(x) --by", "group --agg count,distinct(x) --by", "group --agg mode(x),distinct(x) --by", "top --frequent"} {
 		run := func(key string) (string, error) {
@@ -139,7 +141,7 @@ func TestLongestKeys(t *testing.T) {
 		}
 		for _, c := range []string{"a", "\x00"} {
 			if text, err := run(strings.Repeat(c, longest)); err != nil {
-				t.Errorf("%s, %d of %q: %v, %s", job, longest, c, err, text)
+				t.Errorf("%s with a key of %d times %q: %v, %s", job, longest, c, err, text)
 			}
 		}
 	}
@@ -147,7 +149,8 @@ func TestLongestKeys(t *testing.T) {
 
 func pick[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
-// sameResult compares texts, or numbers with a relative error of 1e-9 or an absolute one of 1e-12.
+// sameResult reports whether two texts are equal, or two numbers are nearly equal: up to a relative
+// difference of 1e-9 or an absolute difference of 1e-12.
 func sameResult(got, want string) bool {
 	if want == "nan" {
 		want = ""
@@ -160,8 +163,8 @@ func sameResult(got, want string) bool {
 	return math.Abs(a-b) <= 1e-9*max(math.Abs(a), math.Abs(b), 1e-3)
 }
 
-// Quantiles of more values than fit in memory equal the quantiles of a slice, for one large group
-// and many small ones, and the memory limit holds.
+// TestQuantilesBeyondMemory compares quantiles of more values than fit in memory with the quantiles of a
+// slice, for one large group and many small ones. It also checks the memory in use.
 func TestQuantilesBeyondMemory(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 39))
 	const n = 600_000
@@ -185,11 +188,11 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (16+30)<<20 && !race.Enabled {
-		t.Errorf("%d bytes of memory, %v", peak, err)
+		t.Errorf("group used %d bytes of memory, %v", peak, err)
 	}
 	got := readCSV(t, out)[1:]
 	if len(got) != len(values) {
-		t.Fatalf("%d groups, want %d", len(got), len(values))
+		t.Fatalf("got %d groups, want %d", len(got), len(values))
 	}
 	for _, row := range got {
 		all := values[row[0]]
@@ -200,12 +203,13 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 			return fmt.Sprint(low + (all[min(int(i)+1, len(all)-1)]-low)*part)
 		}
 		if !sameResult(row[1], quantile(0.5)) || !sameResult(row[2], quantile(0.99)) || row[3] != fmt.Sprint(len(all)) {
-			t.Fatalf("group %s: %q, want %s and %s of %d", row[0], row, quantile(0.5), quantile(0.99), len(all))
+			t.Fatalf("group %s: got %q, want the quantiles %s and %s and the count %d", row[0], row, quantile(0.5), quantile(0.99), len(all))
 		}
 	}
 }
 
-// Rows far larger than their groups' data, as in JSON with long names, use no more memory than others.
+// Rows that are far larger than their groups' data, such as JSON with long names, use no more memory
+// than other rows.
 func TestGroupWideRowsMemory(t *testing.T) {
 	name := strings.Repeat("v", 5000)
 	rows := [][]string{{"k", name}}
@@ -219,15 +223,15 @@ func TestGroupWideRowsMemory(t *testing.T) {
 	}
 	peak, err := waitMemory(cmd)()
 	if err != nil || peak > (18+30)<<20 && !race.Enabled {
-		t.Errorf("%d bytes of memory, %v", peak, err)
+		t.Errorf("group used %d bytes of memory, %v", peak, err)
 	}
 	text, err := os.ReadFile(out)
 	if n := strings.Count(string(text), "\n"); n != len(rows)-1 || err != nil {
-		t.Errorf("%d rows, %v", n, err)
+		t.Errorf("got %d rows, %v, want %d rows", n, err, len(rows)-1)
 	}
 }
 
-// The numbers of a huge group are in few enough files to open all of them, because the memory of
+// The numbers of a huge group are sorted in so few files that all can be open, because the memory of
 // finished tables is used to sort them.
 func TestHugeGroupFiles(t *testing.T) {
 	r := rand.New(rand.NewPCG(10, 39))

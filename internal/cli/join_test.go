@@ -32,7 +32,7 @@ func writeRows(t *testing.T, name string, rows [][]string) string {
 	return file
 }
 
-// joinInputs returns rows with missing keys, keys with many rows, and a key with half of the rows.
+// joinInputs returns rows with missing keys, keys with many rows, and one key with half of the rows.
 func joinInputs(n int, seed uint64) (left, right [][]string) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	side := func(name string, n, hot int) [][]string {
@@ -94,9 +94,9 @@ func sortedRows(rows [][]string) (all []string) {
 	return all
 }
 
-// ballast adds rows without a partner, more than fit in a table with 16 MiB: with long keys if byKeys
-// is set, otherwise with long values.
-func ballast(rows [][]string, byKeys bool) [][]string {
+// addBallast adds rows without a partner, more than fit in a table of 16 MiB. If byKeys is set, they
+// have long keys, otherwise long values.
+func addBallast(rows [][]string, byKeys bool) [][]string {
 	rows, name, long := slices.Clone(rows), rows[0][1], strings.Repeat("x", 45_000)
 	for i := range 300 {
 		if byKeys {
@@ -108,12 +108,12 @@ func ballast(rows [][]string, byKeys bool) [][]string {
 	return rows
 }
 
-// A join gives the rows of the model, whatever fits in memory and whatever the inputs are, and
-// --stats reports the engine.
+// TestJoinModel compares joins with joinModel, for inputs that fit in memory or do not, from files,
+// pipes and compressed files. It also checks which engine --json reports.
 func TestJoinModel(t *testing.T) {
 	l, r := joinInputs(600, 1)
 	small, few := joinInputs(30, 0)
-	heavyLeft, heavyRight, wideRight := ballast(l, true), ballast(r, true), ballast(r, false)
+	heavyLeft, heavyRight, wideRight := addBallast(l, true), addBallast(r, true), addBallast(r, false)
 	piped := func(name string, rows [][]string) string { return "piped " + writeRows(t, name, rows) }
 	for name, c := range map[string]struct {
 		left, right [][]string
@@ -154,12 +154,12 @@ func TestJoinModel(t *testing.T) {
 				cmd.Stdin = stdin
 				var stderr strings.Builder
 				cmd.Stderr = &stderr
-				told, err := cmd.Output()
+				summary, err := cmd.Output()
 				if err != nil {
 					t.Fatalf("%s, %s: %v\n%s", name, args, err, &stderr)
 				}
 				var stats struct{ Engine string }
-				if err := json.Unmarshal(told, &stats); err != nil || stats.Engine != c.engine {
+				if err := json.Unmarshal(summary, &stats); err != nil || stats.Engine != c.engine {
 					t.Errorf("%s, %s: the engine was %q, want %q: %v", name, kind, stats.Engine, c.engine, err)
 				}
 				got := sortedRows(readCSV(t, out)[1:])
@@ -208,7 +208,7 @@ func duckDB(t *testing.T, statements string) {
 	}
 }
 
-// DuckDB returns the same rows.
+// partd join and DuckDB return the same rows.
 func TestJoinLikeDuckDB(t *testing.T) {
 	abs := func(name string) string {
 		path, err := filepath.Abs(filepath.Join("..", "..", "testdata", name))
@@ -245,11 +245,11 @@ func TestJoinLikeDuckDB(t *testing.T) {
 	}
 }
 
-// join of coreutils returns the same rows for sorted files.
+// partd join and the join of coreutils return the same rows for sorted files.
 func TestJoinLikeCoreutils(t *testing.T) {
 	if _, err := exec.LookPath("join"); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
+			t.Fatal("PARTD_REQUIRE_ALL is set, but: ", err)
 		}
 		t.Skip(err)
 	}
@@ -258,7 +258,7 @@ func TestJoinLikeCoreutils(t *testing.T) {
 		var text []string
 		slices.SortFunc(rows[1:], slices.Compare)
 		for _, r := range rows[1:] {
-			if r[0] != "" { // join would match empty keys
+			if r[0] != "" { // the join of coreutils would match empty keys
 				text = append(text, r[0]+";"+r[1]+"\n")
 			}
 		}
@@ -281,14 +281,14 @@ func TestJoinLikeCoreutils(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sorted := func(b []byte) []string { s := strings.Split(string(b), "\n"); slices.Sort(s); return s }; !slices.Equal(sorted(got), sorted(want)) {
-			t.Errorf("%s: %d bytes, join has %d", kind, len(got), len(want))
+			t.Errorf("%s: partd join writes %d bytes with other lines than join, which writes %d", kind, len(got), len(want))
 		}
 	}
 }
 
-// A file larger than the memory is joined with three others: the first fits in a table, the second just
-// fails to fit, which shows while it is read, and the third is as large as the first file. A key has half
-// of one file, and there are 4 million pairs.
+// TestJoinWithinMemory joins a file that is larger than the memory with three others. The first fits in
+// a table. The second does not quite fit, which partd notices only while reading it. The third is as
+// large as the left file. One key has half of the left file's rows, and there are 4 million pairs.
 func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
 	if race.Enabled {
@@ -323,11 +323,11 @@ func TestJoinWithinMemory(t *testing.T) {
 			t.Fatalf("%v\n%s", err, &out)
 		}
 		if memory := int64(16 << 20); peak > memory+memory/10+30<<20 && !race.Enabled {
-			t.Errorf("%d rows: it used %d bytes\n%s", rows, peak, &out)
+			t.Errorf("%d rows: join used %d bytes of memory\n%s", rows, peak, &out)
 		}
 		if !strings.Contains(out.String(), engine) && !race.Enabled {
 			t.Errorf("%d rows: want %s\n%s", rows, engine, &out)
 		}
-		t.Logf("%d MiB", peak>>20)
+		t.Logf("%d rows: join used %d MiB of memory", rows, peak>>20)
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// rowsFile writes a generated file, and returns its name and the rows that an independent reader finds.
+// rowsFile generates a file. It returns the file's name, and the rows that an independent reader finds.
 func rowsFile(t *testing.T, o csvgen.Options) (file string, rows [][]string) {
 	t.Helper()
 	if race.Enabled {
@@ -66,7 +66,8 @@ var shapes = []csvgen.Options{
 	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
 }
 
-// Sorting files larger than the memory gives the same rows as a stable sort of a slice.
+// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a
+// slice.
 func TestSortModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -83,11 +84,11 @@ func TestSortModel(t *testing.T) {
 			slices.SortStableFunc(want, compare)
 			got := outputRows(t, "sort", "--by", by, file)
 			if len(got) != len(want) {
-				t.Fatalf("%s: %d rows, want %d", by, len(got), len(want))
+				t.Fatalf("sort --by %s: %d rows, want %d", by, len(got), len(want))
 			}
 			for i := range want {
 				if !slices.Equal(got[i], want[i]) {
-					t.Fatalf("--by %s of %d keys: row %d is %q, want %q", by, shape.Keys, i, got[i], want[i])
+					t.Fatalf("sort --by %s with %d keys: row %d is %q, want %q", by, shape.Keys, i, got[i], want[i])
 				}
 			}
 		}
@@ -102,11 +103,11 @@ func number(text string) float64 {
 	return f
 }
 
-// naiveAggregates computes the aggregates of the rows of a key in a simple way.
+// naiveAggregates computes the aggregates of one key's rows in a simple way.
 func naiveAggregates(rows [][]string) []string {
 	v1, v2, squares := new(big.Int), new(big.Float).SetPrec(300), new(big.Float).SetPrec(300)
 	low, high := int64(math.MaxInt64), int64(math.MinInt64)
-	different := map[string]bool{}
+	distinct := map[string]bool{}
 	var list []string
 	for _, r := range rows {
 		n, _ := strconv.ParseInt(r[2], 10, 64)
@@ -115,7 +116,7 @@ func naiveAggregates(rows [][]string) []string {
 		f := big.NewFloat(number(r[3])).SetPrec(300)
 		v2.Add(v2, f)
 		squares.Add(squares, new(big.Float).Mul(f, f))
-		different[r[4]] = true
+		distinct[r[4]] = true
 		list = append(list, r[0])
 	}
 	n := new(big.Float).SetInt64(int64(len(rows)))
@@ -129,14 +130,14 @@ func naiveAggregates(rows [][]string) []string {
 	}
 	return []string{
 		rows[0][1], fmt.Sprint(len(rows)), v1.String(), fmt.Sprint(sum), fmt.Sprint(mean), fmt.Sprint(low), fmt.Sprint(high),
-		deviation, rows[0][0], rows[len(rows)-1][0], fmt.Sprint(len(different)), strings.Join(list, ";"),
+		deviation, rows[0][0], rows[len(rows)-1][0], fmt.Sprint(len(distinct)), strings.Join(list, ";"),
 	}
 }
 
 const modelAggregates = "count,sum(v1),sum(v2),mean(v2),min(v1),max(v1),stddev(v2),first(id),last(id),distinct(text),list(id)"
 
-// Grouping files larger than the memory gives the same groups as a map. Sums of floats are exact to the
-// last two bits, deviations to 1e-9.
+// TestGroupModel groups files larger than the memory, and compares the result with a map. Sums of floats
+// must be exact to the last two bits, deviations to 1e-9.
 func TestGroupModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -146,27 +147,28 @@ func TestGroupModel(t *testing.T) {
 		}
 		got := outputRows(t, "group", "--by", "key", "--agg", modelAggregates, file)
 		if len(got) != len(groups) || !slices.IsSortedFunc(got, func(a, b []string) int { return cmp.Compare(a[0], b[0]) }) {
-			t.Fatalf("%d groups, want %d, sorted", len(got), len(groups))
+			t.Fatalf("got %d groups, want %d in sorted order", len(got), len(groups))
 		}
 		for _, row := range got {
 			want := naiveAggregates(groups[row[0]])
 			for i := range want {
 				if row[i] != want[i] && !(i == 3 || i == 4 || i == 7) || row[i] != want[i] && !approxEqual(row[i], want[i], map[int]float64{3: 3e-16, 4: 5e-16, 7: 1e-9}[i]) {
-					t.Fatalf("group %s of %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
+					t.Fatalf("group %s of a file with %d keys: field %d is %.80s, want %.80s", row[0], shape.Keys, i, row[i], want[i])
 				}
 			}
 		}
 	}
 }
 
-// approxEqual reports whether the relative difference of two numbers is at most part.
-func approxEqual(a, b string, part float64) bool {
+// approxEqual reports whether the relative difference of two numbers is at most tolerance.
+func approxEqual(a, b string, tolerance float64) bool {
 	x, errX := strconv.ParseFloat(a, 64)
 	y, errY := strconv.ParseFloat(b, 64)
-	return errX == nil && errY == nil && math.Abs(x-y) <= part*math.Abs(y)
+	return errX == nil && errY == nil && math.Abs(x-y) <= tolerance*math.Abs(y)
 }
 
-// Distinct and top of files larger than the memory give the same rows as maps and slices.
+// TestDistinctAndTopModel runs distinct and top on files larger than the memory, and compares the
+// results with maps and slices.
 func TestDistinctAndTopModel(t *testing.T) {
 	for _, shape := range shapes {
 		file, rows := rowsFile(t, shape)
@@ -178,16 +180,16 @@ func TestDistinctAndTopModel(t *testing.T) {
 			}
 		}
 		if got := outputRows(t, "distinct", "--by", "key", file); !slices.EqualFunc(got, want, slices.Equal) {
-			t.Errorf("distinct of %d keys: %d rows, want %d", shape.Keys, len(got), len(want))
+			t.Errorf("distinct with %d keys: %d rows, want %d", shape.Keys, len(got), len(want))
 		}
 		if got := outputRows(t, "distinct", file, file); !slices.EqualFunc(got, rows, slices.Equal) {
-			t.Errorf("distinct of a file twice: %d rows, want %d", len(got), len(rows))
+			t.Errorf("distinct of the same file twice: %d rows, want %d", len(got), len(rows))
 		}
 		sorted := slices.Clone(rows)
 		slices.SortStableFunc(sorted, func(a, b []string) int { return cmp.Compare(number(b[2]), number(a[2])) })
 		for _, n := range []int{5, len(rows) / 3} {
 			if got := outputRows(t, "top", "--by", "v1:n", "-n", fmt.Sprint(n), file); !slices.EqualFunc(got, sorted[:n], slices.Equal) {
-				t.Errorf("top %d of %d keys differs", n, shape.Keys)
+				t.Errorf("top -n %d with %d keys returns wrong rows", n, shape.Keys)
 			}
 		}
 		var frequent [][]string
@@ -198,12 +200,12 @@ func TestDistinctAndTopModel(t *testing.T) {
 			return cmp.Or(cmp.Compare(number(b[1]), number(a[1])), cmp.Compare(a[0], b[0]))
 		})
 		if got := outputRows(t, "top", "--frequent", "key", "-n", "20", file); !slices.EqualFunc(got, frequent[:20], slices.Equal) {
-			t.Errorf("the most frequent of %d keys: %q, want %q", shape.Keys, got, frequent[:20])
+			t.Errorf("top --frequent with %d keys = %q, want %q", shape.Keys, got, frequent[:20])
 		}
 	}
 }
 
-// The files of split, concatenated, are a stable sort by the key.
+// Each file that split writes has the rows of its key in input order.
 func TestSplitModel(t *testing.T) {
 	file, rows := rowsFile(t, csvgen.Options{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
 	want := map[string][][]string{}
@@ -215,24 +217,23 @@ func TestSplitModel(t *testing.T) {
 		t.Fatalf("%v\n%s", err, text)
 	}
 	if names := leftoverFiles(t, dir); len(names) != len(want) {
-		t.Fatalf("%d files, want %d", len(names), len(want))
+		t.Fatalf("split wrote %d files, want %d", len(names), len(want))
 	}
 	for key, rows := range want {
 		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
-			t.Errorf("%s: %d rows, want %d", key, len(got)-1, len(rows))
+			t.Errorf("the file of key %s has %d rows, want the %d rows of the input", key, len(got)-1, len(rows))
 		}
 	}
 }
 
-// Python's csv module, collections and math.fsum find the same groups in real
-// data.
+// TestGroupPython compares the groups of real data with those that a Python program computes.
 func TestGroupPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs python3")
+			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs python3")
 		}
-		t.Skip("no python3")
+		t.Skip("this test needs python3")
 	}
 	file, err := filepath.Abs("../../testdata/birdstrikes.csv")
 	if err != nil {
@@ -258,6 +259,6 @@ for key in sorted(groups, key=str.encode):
 		"count,sum(Cost Total $),min(Cost Total $),max(Cost Total $),distinct(Wildlife Size),first(Airport Name),list(Flight Date)", file)
 	wanted, err := csv.NewReader(bytes.NewReader(want)).ReadAll()
 	if err != nil || len(wanted) < 20 || !slices.EqualFunc(got, wanted, slices.Equal) {
-		t.Errorf("%d groups, Python finds %d (%v)", len(got), len(wanted), err)
+		t.Errorf("the %d groups differ from Python's %d groups (%v)", len(got), len(wanted), err)
 	}
 }

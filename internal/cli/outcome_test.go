@@ -24,7 +24,7 @@ type fake struct {
 	drop   func() error
 	flush  func() error
 	close  func() error
-	keys   func() error // replaces the second listing of keys, which is for the comparison
+	keys   func() error // replaces the second listing of keys, which the comparison uses
 	listed bool
 }
 
@@ -66,7 +66,7 @@ func (f *fake) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return f.Dict.Keys(ctx)
 }
 
-// shuffleInto runs partd shuffle of 3 records of 12 bytes into a store.
+// shuffleInto runs partd shuffle, which appends 3 records of 12 bytes in total to a store.
 func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "x.csv")
@@ -97,12 +97,12 @@ func TestOutcomes(t *testing.T) {
 		set   func(f *fake, interrupt func() error)
 		want  string
 	}{
-		{"loss", "", 1, func(f *fake, _ func() error) {
+		{"lost records", "", 1, func(f *fake, _ func() error) {
 			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[1:], nil }
 		}, "3 records of 12 bytes were appended, but the store file:S has grown by 8 bytes: " +
 			"either another program writes to it, or it lost data\n" +
 			"The store file:S cannot be trusted. Run the command again with --replace\n"},
-		{"loss", "--append", 1, func(f *fake, _ func() error) {
+		{"lost records", "--append", 1, func(f *fake, _ func() error) {
 			f.append = func(e []partd.Entry) ([]partd.Entry, error) { return e[:2], nil }
 		}, "3 records of 12 bytes were appended, but the store file:S has grown by 8 bytes: " +
 			"either another program writes to it, or it lost data\n" +
@@ -119,7 +119,7 @@ func TestOutcomes(t *testing.T) {
 			"failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = fails },
 			"it broke\nThe content of file:S may be dropped, wholly or in part. Run the command again with --replace\n",
 		},
-		{"nothing after the drop", "--replace", 130, func(f *fake, interrupt func() error) {
+		{"interrupted before the first append", "--replace", 130, func(f *fake, interrupt func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, interrupt() }
 		}, "interrupted\nThe content of file:S was dropped, and nothing is stored in its place. Run the command again with --replace\n"},
 		{
@@ -141,15 +141,15 @@ func TestOutcomes(t *testing.T) {
 		},
 		{
 			"interrupted", "--append", 130, func(f *fake, interrupt func() error) { f.flush = interrupt },
-			"interrupted\nThe store file:S now has a part of these records besides its earlier content. " +
+			"interrupted\nThe store file:S now has a part of these records in addition to its earlier content. " +
 				"Running the command again would duplicate them\n",
 		},
 		{
-			"nothing moves", "", 130, func(f *fake, interrupt func() error) { f.flush, f.close = interrupt, fails },
+			"interrupted, and Close fails", "", 130, func(f *fake, interrupt func() error) { f.flush, f.close = interrupt, fails },
 			"interrupted\npartd: it broke\nThe store file:S is incomplete. Run the command again with --replace\n",
 		},
 		{
-			"close", "", 1, func(f *fake, _ func() error) { f.close = fails },
+			"Close fails", "", 1, func(f *fake, _ func() error) { f.close = fails },
 			"it broke\nAll records are stored in file:S, and the comparison found no difference\n",
 		},
 	} {
@@ -169,11 +169,11 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// Without a failure the command succeeds; otherwise the cases above would show nothing.
+// Without a failure, the command succeeds. If it did not, TestOutcomes would prove nothing.
 func TestOutcomeWithoutFailure(t *testing.T) {
 	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
-		t.Errorf("exit code %d, %s%s", code, stdout, stderr)
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 	})
 }
 
-// A note warns about many keys, but not about few.
+// The summary has a note if nearly every record has a unique key, and otherwise has none.
 func TestNoteAboutManyKeys(t *testing.T) {
 	for modulo, want := range map[int]bool{1: true, 2: false} {
 		var file bytes.Buffer
@@ -210,12 +210,13 @@ func TestNoteAboutManyKeys(t *testing.T) {
 		out, err := in.CombinedOutput()
 		note := "note      nearly every record has a unique key: is --by -1 the right field?\n"
 		if err != nil || strings.Contains(string(out), note) != want {
-			t.Errorf("each key in %d records: %v\n%s", modulo, err, out)
+			t.Errorf("with %d records per key, want the note: %v; got %v\n%s", modulo, want, err, out)
 		}
 	}
 }
 
-// A drop that a server refuses for lack of a right has changed nothing.
+// If a server refuses a drop because the user lacks the right, the message says nothing about the store,
+// because it did not change.
 func TestRefusedDrop(t *testing.T) {
 	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
 	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
@@ -223,6 +224,6 @@ func TestRefusedDrop(t *testing.T) {
 	}
 	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
 	if code != 1 || errs != "partd: permission denied\n" {
-		t.Errorf("exit code %d, %q", code, errs)
+		t.Errorf("exit code %d, stderr %q", code, errs)
 	}
 }

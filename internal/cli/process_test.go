@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// The README's first command, with its counts compared with an
-// independent CSV reader's.
+// TestBirdstrikes runs the README's first command, and compares its counts with those of an
+// independent CSV reader.
 func TestBirdstrikes(t *testing.T) {
 	input, err := filepath.Abs("../../testdata/birdstrikes.csv")
 	if err != nil {
@@ -67,7 +67,7 @@ func TestBirdstrikes(t *testing.T) {
 		}
 		for _, row := range stored {
 			if row[5] != k.Key {
-				t.Fatalf("under %s: %q", k.Key, row)
+				t.Fatalf("key %q has the row %q", k.Key, row)
 			}
 		}
 		got[k.Key] = len(stored)
@@ -77,9 +77,9 @@ func TestBirdstrikes(t *testing.T) {
 	}
 }
 
-// A file many times the memory goes to stores of every kind: each key has the rows that an independent
-// reader finds, in order. Blocks are reused many times, so a store that kept a reference to a key or a
-// value would be noticed.
+// TestShuffleLargerThanMemory shuffles a file that is much larger than the memory to stores of every
+// kind. Each key must have the rows that an independent reader finds, in order. Blocks are reused many
+// times, so the test detects a store that keeps references to keys or values.
 func TestShuffleLargerThanMemory(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
@@ -97,7 +97,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	defer f.Close()
 	r := csv.NewReader(f)
 	r.ReuseRecord = true
-	want := map[string][]string{} // the ids under each key
+	want := map[string][]string{} // the ids of each key's rows
 	for {
 		row, err := r.Read()
 		if err == io.EOF {
@@ -122,19 +122,19 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 			}
 			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
 			if err != nil || len(got) != len(ids) {
-				t.Fatalf("%s of %s: %d rows, want %d (%v)", key, kind, len(got), len(ids), err)
+				t.Fatalf("%s: key %s has %d rows, want %d (%v)", kind, key, len(got), len(ids), err)
 			}
 			for i, row := range got {
 				if row[0] != ids[i] || row[1] != key {
-					t.Fatalf("%s of %s: row %d is %q, want id %s", key, kind, i, row, ids[i])
+					t.Fatalf("%s: row %d of key %s is %q, want id %s", kind, i, key, row, ids[i])
 				}
 			}
 		}
 	}
 }
 
-// The commands that a shuffle prints work as printed: with a path, with go run, and if PARTD_STORE is set
-// only for the shuffle.
+// The commands that a shuffle prints work as printed: if partd was run by its path or with go run, and
+// if PARTD_STORE is set only for the shuffle or only for the printed commands.
 func TestPrintedCommands(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.csv")
@@ -149,7 +149,7 @@ func TestPrintedCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without the partd of the scripts
+	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // without a partd
 	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
 	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
 	byVariable := program(t, "shuffle", "--by", "k", file)
@@ -190,8 +190,8 @@ func exitCode(t *testing.T, err error) int {
 	return 0
 }
 
-// Ctrl-C ends a shuffle with exit code 130. The store has only whole records, and the message describes
-// how to continue.
+// Ctrl-C ends a shuffle with exit code 130. The store then contains only complete records, and the
+// message explains how to continue.
 func TestInterrupt(t *testing.T) {
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
 		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
@@ -216,14 +216,14 @@ func TestInterrupt(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
-			t.Errorf("exit code %d", code)
+			t.Errorf("exit code %d, want %d", code, cliutil.ExitInterrupted)
 		}
 		want := "partd: interrupted\nThe store file:partd-out is incomplete (at least "
 		if args[0] == "--append" {
 			want = "partd: interrupted\nThe store file:partd-out now has a part of these records"
 		}
 		if !strings.HasPrefix(stderr.String(), want) {
-			t.Errorf("%s", stderr.String())
+			t.Errorf("stderr is %q, want %q at the beginning", stderr.String(), want)
 		}
 		files, err := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
 		if err != nil || len(files) != 10 {
@@ -232,7 +232,7 @@ func TestInterrupt(t *testing.T) {
 		for _, name := range files {
 			data, err := os.ReadFile(name)
 			if err != nil || !bytes.HasSuffix(data, []byte("\n")) {
-				t.Errorf("%s does not end in a whole record: %v", name, err)
+				t.Errorf("%s does not end with a complete record: %v", name, err)
 			}
 			rows, err := csv.NewReader(bytes.NewReader(data)).ReadAll()
 			if err != nil || len(rows[0]) != 5 || rows[0][1] != filepath.Base(name) {
@@ -247,12 +247,12 @@ func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("it took too long")
+			t.Fatal("the condition was still false after 20 s")
 		}
 	}
 }
 
-// Interrupted while standard input hangs, append stores nothing.
+// If append is interrupted while standard input hangs, it stores nothing.
 func TestInterruptAppend(t *testing.T) {
 	cmd := program(t, "append", "key")
 	stdin, err := cmd.StdinPipe()
@@ -265,19 +265,19 @@ func TestInterruptAppend(t *testing.T) {
 	if _, err := stdin.Write([]byte("half a value")); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // until it handles signals
+	time.Sleep(300 * time.Millisecond) // wait until the process handles signals
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
-		t.Errorf("exit code %d", code)
+		t.Errorf("exit code %d, want %d", code, cliutil.ExitInterrupted)
 	}
 	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
 		t.Error("a store was created")
 	}
 }
 
-// get and scan end without a message if their reader stops, like any program.
+// If the reader of their output stops, get and scan exit without a message, like any program.
 func TestBrokenPipe(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "large")
@@ -298,7 +298,8 @@ func TestBrokenPipe(t *testing.T) {
 	}
 }
 
-// leaveEarly runs a command whose reader stops after some bytes, and reports whether SIGPIPE ended it.
+// leaveEarly runs a command, stops reading its output after some bytes, and reports whether SIGPIPE
+// ended it.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
 	stdout, err := cmd.StdoutPipe()

@@ -19,9 +19,8 @@ func bottomStore(store partd.Partd) partd.Partd {
 }
 
 // checkDifferentStores returns an error if the target, which has keys, is the source under another name.
-// That is possible with servers, because they can have several addresses and can serve a local
-// directory. The function writes a test key to the target, looks for it in the source, and removes
-// it again.
+// That can happen with servers, which can have several addresses and can serve a local directory.
+// checkDifferentStores writes a test key to the target, looks for it in the source, and removes it.
 func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, fromURL string) (err error) {
 	if !isServer(fromURL) && !isServer(toURL) {
 		return nil // the directories were compared
@@ -30,7 +29,7 @@ func checkDifferentStores(ctx context.Context, to, from partd.Partd, toURL, from
 		return err
 	}
 	// The random suffix makes the key unique.
-	key := "partd copy looks whether two stores are one " + rand.Text()
+	key := "partd copy checks whether two stores are the same " + rand.Text()
 	if err := to.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}); err != nil {
 		return err
 	}

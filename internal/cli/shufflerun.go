@@ -70,7 +70,7 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 	return j.summary()
 }
 
-// withStoreState adds to an error what state the store is in, and how to continue.
+// withStoreState adds the state of the store and advice on how to continue to an error.
 func (j *shuffleRun) withStoreState(err error) error {
 	// Close flushes buffered records; if it fails, the count is unreliable.
 	count := ""
@@ -207,7 +207,7 @@ func (p *shuffleProof) compare(ctx context.Context, records int64, sum ledger.Su
 		return fmt.Errorf("the store has %d records with the checksum %v, want %d with the checksum %v",
 			result.Records, result.Sum, p.before.Records+records, want)
 	}
-	p.result = fmt.Sprintf("%s records in, as many read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
+	p.result = fmt.Sprintf("%s records in, the same number read back; the hashes of all keys and records add up to %v, in and out", humanize.Comma(records), sum)
 	return nil
 }
 
@@ -222,8 +222,8 @@ type entryList struct {
 	hashed []byte
 }
 
-// fill converts each record of a block to an entry, which is valid as long as the block. With
-// partitions, the key is a partition number.
+// fill converts each record of a block to an entry, which is valid as long as the block. If
+// partitions is not 0, the key is a partition number.
 func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]
 	for i := len(l.numbers); i < partitions; i++ {

@@ -68,7 +68,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	if j.proof.result != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.result)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, as many in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes in, the same number in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
 	}
 	for _, note := range j.notes() {
 		fmt.Fprintf(w, "note      %s\n", note)

@@ -70,14 +70,14 @@ func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom p
 	return nil
 }
 
-// setStage sets the stage, and the advice for the case that the command is abandoned.
+// setStage sets the stage, and the advice to print if the command is abandoned.
 func (t *target) setStage(s stage) {
 	t.stage = s
 	advice := t.describeState(true, "")
 	t.app.abandoned.Store(&advice)
 }
 
-// withStoreState adds to an error the state of the store, and how to continue.
+// withStoreState adds the state of the store and advice on how to continue to an error.
 func (t *target) withStoreState(err error, touched bool, count string) error {
 	f := &failure{err: err}
 	errors.As(err, &f)
@@ -85,8 +85,9 @@ func (t *target) withStoreState(err error, touched bool, count string) error {
 	return f
 }
 
-// describeState describes the state of the store if the command ends now, and how to continue. touched
-// means that something may have been written to it. count describes how much, if known.
+// describeState describes the state in which the store would be if the command ended now, and how
+// to continue. touched means that the store may have been written to. count describes how much was
+// written, if known.
 func (t *target) describeState(touched bool, count string) string {
 	retry := "Run the command again with --replace"
 	if t.add {
@@ -108,7 +109,7 @@ func (t *target) describeState(touched bool, count string) string {
 	case !touched:
 		return fmt.Sprintf("The content of %s was dropped, and nothing is stored in its place. %s", t.url, retry)
 	case t.add:
-		return fmt.Sprintf("The store %s now has a part of %s besides its earlier content. %s", t.url, t.words.existing, retry)
+		return fmt.Sprintf("The store %s now has a part of %s in addition to its earlier content. %s", t.url, t.words.existing, retry)
 	case t.dropped:
 		return fmt.Sprintf(t.words.afterDropped+" incomplete%s. %s", t.url, count, retry)
 	}

@@ -64,7 +64,7 @@ func newVerify(a *app) *cobra.Command {
 	return cmd
 }
 
-// checkVerifiable returns an error for a store without checksums.
+// checkVerifiable returns an error if the store has no checksums.
 func checkVerifiable(ctx context.Context, rawURL string) error {
 	if _, err := storeExists(ctx, "store", rawURL); cliutil.IsUsage(err) {
 		return err

@@ -27,8 +27,8 @@ func verify(t *testing.T, dir string) (v verification, code int, stderr string) 
 	return v, code, errs.String()
 }
 
-// smallStores creates a store with a short and a large value. It returns its directory, and a copy taken before
-// the store was closed, as a killed process leaves it.
+// smallStores creates a store with short and large values. It returns the directory of the closed store,
+// and a copy made before the store was closed, as a killed process leaves it.
 func smallStores(t *testing.T) (closed, killed string) {
 	t.Helper()
 	closed, killed = filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
@@ -68,11 +68,11 @@ func flipBit(t *testing.T, path string, bit int) (undo func()) {
 	return func() { write(data) }
 }
 
-// A flipped bit anywhere in the files that a closed store needs is damage, and its file is reported.
-func TestVerifyFindsEveryBit(t *testing.T) {
+// verify detects a flipped bit anywhere in the files that a closed store needs, and names the file.
+func TestVerifyFindsFlippedBits(t *testing.T) {
 	dir, _ := smallStores(t)
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
-		t.Fatalf("%+v, %d, %s", v, code, text)
+		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 	}
 	for pattern, step := range map[string]int{"MANIFEST": 11, "seg-*": 131, "blob-*": 9973} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
@@ -88,19 +88,19 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 			v, code, text := verify(t, dir)
 			undo()
 			if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != paths[0] || !strings.Contains(text, paths[0]) {
-				t.Errorf("a bit of byte %d of %s: %+v, %d, %s", bit, pattern, v, code, text)
+				t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s", bit, pattern, v, code, text)
 			}
 			if pattern != "MANIFEST" && bit > 32 && (v.Damage[0].Offset == nil || *v.Damage[0].Offset > int64(bit)) {
-				t.Errorf("byte %d of %s: %s", bit, pattern, text)
+				t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", bit, pattern, text)
 			}
 		}
 	}
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK {
-		t.Errorf("after restoring all bits: %+v, %s", v, text)
+		t.Errorf("after all bits were restored, verify = %+v, %s", v, text)
 	}
 }
 
-// Damage in one place does not hide that in another.
+// Damage in one place does not hide damage in another.
 func TestVerifyFindsAllDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	const sessions = 3
@@ -117,7 +117,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 		}
 	}
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
-		t.Fatalf("%+v, %d, %s", v, code, text)
+		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 	}
 	path := filepath.Join(dir, "seg-00000001")
 	data, err := os.ReadFile(path)
@@ -128,24 +128,24 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 		flipBit(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
 	}
 	v, code, text := verify(t, dir)
-	found := map[int64]bool{}
+	offsets := map[int64]bool{}
 	for _, d := range v.Damage {
 		if d.File == path && d.Offset != nil {
-			found[*d.Offset] = true
+			offsets[*d.Offset] = true
 		}
 	}
-	if code != cliutil.ExitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(found) != 2 {
-		t.Errorf("%+v, %d, %s", v, code, text)
+	if code != cliutil.ExitFailed || v.OK || v.Segments != sessions || v.Records != 1 || len(offsets) != 2 {
+		t.Errorf("verify of a store with damage in two places = %+v, exit code %d, %s", v, code, text)
 	}
 }
 
-// In a write-ahead file, a damaged record before a whole one is damage. A damaged last record looks like
-// a record that a kill cut off.
+// In a write-ahead file, verify reports a damaged record that other records follow. It ignores a damaged
+// last record, which looks like a record that was cut off by a kill.
 func TestVerifyWriteAhead(t *testing.T) {
 	_, dir := smallStores(t)
 	v, code, text := verify(t, dir)
 	if code != cliutil.ExitOK || v.Keys != 3 {
-		t.Fatalf("%+v, %d, %s", v, code, text)
+		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 	}
 	wal := filepath.Join(dir, "wal-0")
 	data, err := os.ReadFile(wal)
@@ -154,26 +154,26 @@ func TestVerifyWriteAhead(t *testing.T) {
 	}
 	first, last := bytes.Index(data, []byte("first")), bytes.LastIndex(data, []byte("last"))
 	if first < 0 || last < first {
-		t.Fatalf("the records are not there: %d, %d", first, last)
+		t.Fatalf("the write-ahead file lacks the records: they are at %d and %d", first, last)
 	}
 	undo := flipBit(t, wal, first)
 	v, code, text = verify(t, dir)
 	if code != cliutil.ExitFailed || len(v.Damage) != 1 || v.Damage[0].File != wal || v.Damage[0].Offset == nil || *v.Damage[0].Offset != 64 {
-		t.Errorf("%+v, %d, %s", v, code, text)
+		t.Errorf("with a damaged first record, verify = %+v, exit code %d, %s", v, code, text)
 	}
 	undo()
 	undo = flipBit(t, wal, last)
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
-		t.Errorf("%+v, %d, %s", v, code, text)
+		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s", v, code, text)
 	}
 	undo()
 	if v, code, text = verify(t, dir); code != cliutil.ExitOK || v.Bytes != 2*(120_000+9) {
-		t.Errorf("verify changed the store: %+v, %d, %s", v, code, text)
+		t.Errorf("verify changed the store: it now returns %+v, exit code %d, %s", v, code, text)
 	}
 }
 
-// Several processes may read a log store at the same time. While another process may write, readers are
-// refused, and the message names that process.
+// Several processes can read a log store at the same time. While a process has opened it for writing,
+// other processes cannot open it, and the error names that process.
 func TestReadersOfLog(t *testing.T) {
 	dir, _ := smallStores(t)
 	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
@@ -183,7 +183,7 @@ func TestReadersOfLog(t *testing.T) {
 	reading := [][]string{{"get", "key"}, {"keys"}, {"stat"}, {"verify"}}
 	for _, args := range reading {
 		if out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput(); err != nil {
-			t.Errorf("%s during reading: %v, %s", args[0], err, out)
+			t.Errorf("%s while another process reads: %v, %s", args[0], err, out)
 		}
 	}
 	if err := partd.Close(t.Context(), reader); err != nil {
@@ -197,7 +197,7 @@ func TestReadersOfLog(t *testing.T) {
 	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
 		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
 		if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(out), want) {
-			t.Errorf("%s during writing: %v, %s", args[0], err, out)
+			t.Errorf("%s while another process writes: %v, %s", args[0], err, out)
 		}
 	}
 	if err := partd.Close(t.Context(), writer); err != nil {
@@ -205,7 +205,7 @@ func TestReadersOfLog(t *testing.T) {
 	}
 }
 
-// Data left by a killed process is read, even if it is too large to be read into memory.
+// Commands read the data that a killed process left, even if it is too large for memory.
 func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
 	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
@@ -230,21 +230,22 @@ func TestReadAfterKill(t *testing.T) {
 	for _, memory := range []string{"", "?memory=4MiB"} {
 		out, err := program(t, "get", "--store", "log:"+killed+memory, "key").Output()
 		if err != nil || len(out) != pieces*len(value) {
-			t.Errorf("%q: %d bytes, %v", memory, len(out), err)
+			t.Errorf("get with options %q returns %d bytes, %v, want %d bytes", memory, len(out), err, pieces*len(value))
 		}
 	}
 }
 
-// The shares of a log store and its layers together are within the memory.
-func TestShareOfLog(t *testing.T) {
+// The memory of a store and its layers together is three quarters of --memory, with an upper limit for
+// log stores.
+func TestStoreShare(t *testing.T) {
 	for url, want := range map[string]int64{
 		"log:x": 192 << 20, "buffer+log:x": 96 << 20, "file:x": 192 << 20, "buffer+file:x": 192 << 20,
 	} {
 		if got := storeShare(256<<20, url); got != want {
-			t.Errorf("%s: %d, want %d", url, got, want)
+			t.Errorf("storeShare(256 MiB, %q) = %d, want %d", url, got, want)
 		}
 	}
 	if got := storeShare(64<<30, "log:x"); got != 8<<30 {
-		t.Errorf("a log store was given %d", got)
+		t.Errorf("storeShare(64 GiB) of a log store = %d, want 8 GiB", got)
 	}
 }

@@ -34,8 +34,8 @@ func (e *Env) VariableOf(cmd *cobra.Command, flag string) string {
 	return e.Variable(flag)
 }
 
-// Apply sets each flag that is not on the command line from its variable. An empty variable counts
-// as unset.
+// Apply sets each flag that is missing from the command line to the value of its variable. An empty
+// variable counts as unset.
 func (e *Env) Apply(cmd *cobra.Command) error {
 	onCommandLine := map[string]bool{}
 	cmd.Flags().Visit(func(f *pflag.Flag) { onCommandLine[f.Name] = true })

@@ -25,11 +25,11 @@ const (
 	ExitInterrupted = 130
 )
 
-// ExitCodes describes the exit codes in the help.
+// ExitCodes describes the exit codes, for the help.
 const ExitCodes = `0 done, 1 failed (data, files, a mismatch), 2 wrong usage,
 130 interrupted.`
 
-// UsageError is an error in the command line. The data does not matter.
+// UsageError is an error in the command line, whatever data the command would process.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }

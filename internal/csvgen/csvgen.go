@@ -74,7 +74,7 @@ func keyPicker(o Options, r *rand.Rand) (func() uint64, error) {
 			return 1 + r.Uint64N(n-1)
 		}, nil
 	}
-	return nil, fmt.Errorf("unknown distribution %q: there are %s", o.Dist, Dists)
+	return nil, fmt.Errorf("unknown distribution %q: use one of %s", o.Dist, Dists)
 }
 
 // words is the source of the texts. A text begins anywhere in its first half, and the

@@ -48,7 +48,7 @@ type Stats struct {
 	Bytes   int64         // total size of input records, without keys
 	Sum     ledger.Sum128 // sum of each record's xxh3-128; with KeepKeys, of (key length as a uvarint, key, record)
 	Runs    int64         // runs written, including merged runs
-	Passes  int           // maximum number of times that a record was merged, including the last merge
+	Passes  int           // maximum number of merges that a record went through, including the last
 	Written int64         // total size of the runs in bytes
 }
 

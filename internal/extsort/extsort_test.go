@@ -39,7 +39,7 @@ func randomPairs(r *rand.Rand, n int, kind string) []pair {
 			for j := range k {
 				k[j] = byte(r.IntN(3)) * 127
 			}
-		case "ordered": // except the last one
+		case "ordered": // the keys are in order, except the last one
 			k = fmt.Appendf(nil, "in order %012d", i/3)
 			if i == n-1 {
 				k = []byte("in order")
@@ -71,7 +71,7 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 		}
 		for j := range b.Len() {
 			if i == len(want) {
-				t.Fatalf("more than %d records", len(want))
+				t.Fatalf("Sorted yields more than %d records", len(want))
 			}
 			if !bytes.Equal(b.Record(j), want[i].rec) {
 				t.Fatalf("record %d is %.30q, want %.30q with key %.30q", i, b.Record(j), want[i].rec, want[i].key)
@@ -80,17 +80,17 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 				t.Fatalf("key %d is %.30q, want %.30q", i, b.Key(j), want[i].key)
 			}
 			if same := i > 0 && bytes.Equal(want[i].key, want[i-1].key); b.SameKey(j) != same {
-				t.Fatalf("record %d, key %.30q: SameKey is %v", i, want[i].key, !same)
+				t.Fatalf("record %d, key %.30q: SameKey = %v", i, want[i].key, !same)
 			}
 			i++
 		}
 	}
 	if i != len(want) {
-		t.Fatalf("%d records, want %d", i, len(want))
+		t.Fatalf("Sorted yields %d records, want %d", i, len(want))
 	}
 }
 
-func newTest(t *testing.T, o *Options) *Sorter {
+func newTestSorter(t *testing.T, o *Options) *Sorter {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {
@@ -121,7 +121,7 @@ func TestSortIsStable(t *testing.T) {
 						n = min(n, 1000)
 					}
 					pairs := randomPairs(rand.New(rand.NewPCG(uint64(n), 1)), n, kind)
-					s := newTest(t, &o)
+					s := newTestSorter(t, &o)
 					w, err := s.Writer()
 					if err != nil {
 						t.Fatal(err)
@@ -137,10 +137,10 @@ func TestSortIsStable(t *testing.T) {
 					checkSorted(t, s, sortedPairs(pairs))
 					stats := s.Stats()
 					if stats.Records != int64(n) {
-						t.Errorf("%+v", stats)
+						t.Errorf("Stats = %+v, want %d records", stats, n)
 					}
 					if spilled := stats.Runs > 0; o.Memory == MinMemory && n >= 12_000 && !spilled || o.Memory > MinMemory && spilled {
-						t.Errorf("%d runs", stats.Runs)
+						t.Errorf("the sorter wrote %d runs with %d bytes of memory", stats.Runs, o.Memory)
 					}
 				})
 			}
@@ -148,10 +148,10 @@ func TestSortIsStable(t *testing.T) {
 	}
 }
 
-// Keys are too long for the bits that an entry has for their length.
+// TestVeryLongKeys sorts keys whose length does not fit in an entry.
 func TestVeryLongKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
-	s := newTest(t, &Options{Memory: 32 << 20})
+	s := newTestSorter(t, &Options{Memory: 32 << 20})
 	w, err := s.Writer()
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestVeryLongKeys(t *testing.T) {
 // A merge must not copy the previous key of each run: long keys would use memory that is not
 // counted.
 func TestMergeCopiesNoKeys(t *testing.T) {
-	s := newTest(t, &Options{Memory: 16 << 20, Threads: 1})
+	s := newTestSorter(t, &Options{Memory: 16 << 20, Threads: 1})
 	w, err := s.Writer()
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(s.runs) < 10 {
-		t.Fatalf("%d runs", len(s.runs))
+		t.Fatalf("the sorter has %d runs, want at least 10", len(s.runs))
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -213,10 +213,10 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 			t.Fatal(err)
 		case i == records:
 			if h != nil {
-				t.Error("there are too many records")
+				t.Errorf("the merger returns more than %d records", records)
 			}
 		case h == nil || binary.BigEndian.Uint32(h.key[keyLen-4:]) != i:
-			t.Fatalf("record %d is wrong", i)
+			t.Fatalf("record %d has the wrong key", i)
 		}
 	}
 	runtime.ReadMemStats(&after)
@@ -225,10 +225,10 @@ func TestMergeCopiesNoKeys(t *testing.T) {
 	}
 }
 
-// Runs are merged in several passes if memory does not have room for buffers for all runs.
+// Runs are merged in several passes if the buffers for all runs do not fit in memory.
 func TestManyPasses(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
+	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
 	var pairs []pair
 	w, err := s.Writer()
 	if err != nil {
@@ -250,14 +250,14 @@ func TestManyPasses(t *testing.T) {
 	}
 	checkSorted(t, s, sortedPairs(pairs))
 	if stats := s.Stats(); stats.Passes < 3 {
-		t.Errorf("%+v: want at least 3 passes", stats)
+		t.Errorf("Stats = %+v, want at least 3 passes", stats)
 	}
 }
 
 // Many concurrent writers wait for each other's slots, and some records and keys are empty.
 func TestManyWriters(t *testing.T) {
 	for _, size := range []int{0, 700} {
-		s := newTest(t, &Options{Memory: MinMemory, Threads: 1})
+		s := newTestSorter(t, &Options{Memory: MinMemory, Threads: 1})
 		var wg sync.WaitGroup
 		const writers, each = 8, 3000
 		for range writers {
@@ -288,15 +288,15 @@ func TestManyWriters(t *testing.T) {
 			n += b.Len()
 		}
 		if n != writers*each {
-			t.Errorf("%d records", n)
+			t.Errorf("Sorted yields %d records, want %d", n, writers*each)
 		}
 	}
 }
 
-// Batches count as added in the order of their numbers, whichever is written first.
+// Batches are ordered by their numbers, whichever is written first.
 func TestBatches(t *testing.T) {
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 50_000, "few")
-	s := newTest(t, &Options{Memory: 1 << 20})
+	s := newTestSorter(t, &Options{Memory: 1 << 20})
 	const each = 100
 	next := make(chan int, len(pairs)/each)
 	for i := range cap(next) {
@@ -330,7 +330,7 @@ func TestBatches(t *testing.T) {
 // A sorter keeps a bounded number of files open, however large its input.
 func TestOpenRuns(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	s := newTest(t, &Options{Memory: MinMemory, KeepKeys: true})
+	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
 	limit := s.sizes.slot / s.sizes.block * maxSlots
 	var pairs []pair
 	w, err := s.Writer()
@@ -355,11 +355,11 @@ func TestOpenRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkSorted(t, s, sortedPairs(pairs))
-	t.Logf("%d runs were open, at most %d are merged early; %+v", open, limit, s.Stats())
+	t.Logf("%d runs were open; at most %d are merged early; %+v", open, limit, s.Stats())
 	if runs := int(s.Stats().Runs); runs < limit+limit/2 {
-		t.Errorf("only %d runs: the test needs more", runs)
+		t.Errorf("the sorter wrote only %d runs, too few to test early merges", runs)
 	}
 	if open > limit+maxSlots {
-		t.Errorf("%d runs were open at once, the limit is %d", open, limit+maxSlots)
+		t.Errorf("%d runs were open at the same time, want at most %d", open, limit+maxSlots)
 	}
 }

@@ -157,7 +157,7 @@ func TestNotVerified(t *testing.T) {
 			rec[1]++
 		},
 	} {
-		s := newTest(t, &Options{})
+		s := newTestSorter(t, &Options{})
 		w, err := s.Writer()
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +177,7 @@ func TestNotVerified(t *testing.T) {
 		spoil(s)
 		out := s.startMerge(cursors)
 		var counted ledger.Count
-		for b := range out.isFull {
+		for b := range out.full {
 			counted.Add(b.count())
 			out.empty <- &Block{}
 		}
@@ -188,7 +188,7 @@ func TestNotVerified(t *testing.T) {
 }
 
 func TestMisuse(t *testing.T) {
-	s := newTest(t, &Options{Memory: MinMemory})
+	s := newTestSorter(t, &Options{Memory: MinMemory})
 	if _, err := s.Writer(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestMisuse(t *testing.T) {
 			t.Error("Sorted works while a writer is open")
 		}
 	}
-	s = newTest(t, &Options{Memory: MinMemory})
+	s = newTestSorter(t, &Options{Memory: MinMemory})
 	w, err := s.Writer()
 	if err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func TestMisuse(t *testing.T) {
 			t.Errorf("%+v is accepted", o)
 		}
 	}
-	s = newTest(t, &Options{})
+	s = newTestSorter(t, &Options{})
 	checkSorted(t, s, nil)
 	for _, err := range s.Sorted() {
 		if err == nil {

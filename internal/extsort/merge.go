@@ -121,8 +121,8 @@ type head struct {
 }
 
 // code describes where a key differs from a base key, which is smaller or equal. Of two codes
-// with the same base, the code with more common words belongs to the smaller key. If the
-// numbers are equal, the code with the smaller word does.
+// with the same base, the code with more common words belongs to the smaller key. If they have
+// equally many, the code with the smaller word does.
 type code struct {
 	common int    // number of equal eight-byte words at the beginning, with missing bytes as zeros
 	word   uint64 // the next word of the key

@@ -113,7 +113,7 @@ func (r *runReader) nextBlock() ([]byte, error) {
 	return f.block, f.err
 }
 
-// reduceRuns makes sure that memory suffices to merge all runs at once. It writes slots to files
+// reduceRuns makes sure that memory suffices to merge all runs together. It writes slots to files
 // to free memory and, if that is not enough, merges some of the runs.
 func (s *Sorter) reduceRuns() error {
 	for len(s.runs) > s.readersPerSlot(s.runs)*(maxSlots-len(s.sorted)) {

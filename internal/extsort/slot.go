@@ -23,7 +23,7 @@ type slot struct {
 // entry represents a record in a sort.
 type entry struct {
 	prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
-	ref    uint64 // the record's offset, the number of bytes before its key, and the key's length, at most maxRefLen
+	ref    uint64 // from the highest bits: the record's offset, the number of bytes before its key, and the key's length (at most maxRefLen)
 }
 
 const (
@@ -99,7 +99,7 @@ func recordOf(mem []byte, e entry) (key, rec []byte) {
 	return mem[pos : pos+keyLen : pos+keyLen], mem[pos+keyLen : end : end]
 }
 
-// uvarint decodes a number that this package wrote, and returns its length in bytes too.
+// uvarint decodes a number that this package wrote. It returns the number and its length in bytes.
 func uvarint(b []byte) (int, int) {
 	if c := b[0]; c < 0x80 {
 		return int(c), 1

@@ -115,7 +115,7 @@ func (s *Sorter) Sorted() iter.Seq2[*Block, error] {
 		out := s.startMerge(cursors)
 		defer close(out.stop)
 		var output ledger.Count
-		for b := range out.isFull {
+		for b := range out.full {
 			output.Add(b.count())
 			if !yield(b, nil) {
 				return
@@ -188,19 +188,19 @@ func (s *Sorter) finish() error {
 
 // output holds the channels between the merging goroutine and the consumer.
 type output struct {
-	empty, isFull chan *Block
+	empty, full chan *Block
 	stop          chan struct{} // closed by the consumer to stop the merge
 }
 
-// startMerge merges cursors in the background. At the end, it closes the channel full. It stores an
-// error in the sorter.
+// startMerge merges cursors in the background. At the end, it closes the channel full. If the merge
+// fails, the sorter holds the error.
 func (s *Sorter) startMerge(cursors []*cursor) *output {
-	out := &output{empty: make(chan *Block, outputBlocks), isFull: make(chan *Block, outputBlocks), stop: make(chan struct{})}
+	out := &output{empty: make(chan *Block, outputBlocks), full: make(chan *Block, outputBlocks), stop: make(chan struct{})}
 	for range outputBlocks {
 		out.empty <- &Block{hasKeys: s.opts.KeepKeys}
 	}
 	s.Tasks.Go(func() {
-		defer close(out.isFull)
+		defer close(out.full)
 		if err := s.mergeInto(cursors, out); err != nil {
 			_ = s.Fail(err)
 		}
@@ -221,7 +221,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 			return err
 		}
 		if b != nil && (h == nil || b.isFull(len(h.key)+len(h.rec)+10)) {
-			out.isFull <- b // never blocks: the channel holds all blocks
+			out.full <- b // never blocks: the channel holds all blocks
 			b = nil
 		}
 		if h == nil {

@@ -17,7 +17,7 @@ func (s *Sorter) addBuffer(w *Writer) error {
 	for s.ErrLocked() == nil && (s.current == nil || !s.current.hasRoom(len(w.buf), w.records)) {
 		switch {
 		case s.current == nil:
-			s.nextSlot() // it may wait, so that another writer is faster: check again
+			s.nextSlot() // may wait while another writer fills the slot, so check again
 		case s.current.records == 0:
 			return fmt.Errorf("%w: %d bytes do not fit in a slot of %d bytes", ErrTooLarge, len(w.buf), len(s.current.mem))
 		default:
@@ -43,8 +43,8 @@ func (s *Sorter) nextSlot() {
 		s.Cond.Wait()
 		return
 	}
-	// Merging runs now costs little more than at the end. It is useless if all of them can be
-	// merged at once at the end.
+	// Merging some runs now costs little more than merging them at the end. It is useless if all
+	// runs can be merged together at the end.
 	if n := spill.EarlyMerge(s.runs, s.readersPerSlot(s.runs)*maxSlots); n > 0 {
 		s.mergeEarly(n)
 		return

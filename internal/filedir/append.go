@@ -18,7 +18,7 @@ const (
 	checkEvery = 64
 	// maxCachedKey is the maximum length of a key whose file is kept open.
 	maxCachedKey = 1 << 10
-	// maxReusedEntries is the maximum number of entries of a batch whose buffers are reused.
+	// maxReusedEntries is the largest number of entries for which a batch keeps its buffers.
 	maxReusedEntries = 1 << 16
 )
 

@@ -49,7 +49,7 @@ func (d *Dir) beginTag(session uint64, op sessiontab.Operation) (isNext bool, er
 		return false, err
 	}
 	if !d.sync && oldSlot.synced() {
-		// Otherwise, a power loss could restore a valid slot that is older than the
+		// Without unseal, a power loss could restore a valid slot that is older than the
 		// data.
 		if err := d.unseal(i, oldSlot); err != nil {
 			return false, err

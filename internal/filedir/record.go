@@ -37,8 +37,8 @@ type span struct {
 	mtime int64
 }
 
-// readRecord reads the journal. It returns nil if the record is incomplete, because then its
-// operation has not changed anything.
+// readRecord reads the journal. It returns nil if the record is incomplete, because its operation
+// has then not changed anything.
 func (d *Dir) readRecord() (*record, error) {
 	j := &d.journal
 	buf := make([]byte, j.size)

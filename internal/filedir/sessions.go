@@ -18,8 +18,8 @@ import (
 // crosses the end of a sector. Little-endian:
 //
 //	slot 0:     8 magic "partdses"
-//	            8 the last issued session: in the upper half a random number, the
-//	              same for all sessions of the file, and in the lower a counter
+//	            8 the last issued session: the upper half is a random number, the
+//	              same for all sessions of the file; the lower half is a counter
 //	            4 number of slots for sessions, N
 //	            16 secret for tokens; zero in files of older versions
 //	slots 1…N:  8 session, or 0; the slot's index is its counter modulo N, plus 1
@@ -260,8 +260,8 @@ func (d *Dir) freeSession(issued uint64) (uint64, error) {
 		unknown := s.session()>>32 != issued>>32 || !s.isValid(d.boot)
 		used := s.lastOperation().Number > 0
 		usedAt := uint32(s.session()) // fallback for slots of older versions
-		if bufStart := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && bufStart != 0 {
-			usedAt = bufStart
+		if counter := binary.LittleEndian.Uint32(s[slotUsedOffset:]); used && counter != 0 {
+			usedAt = counter
 		}
 		age := int64(uint32(issued) - usedAt)
 		if unknown || !used && age >= minUnused {

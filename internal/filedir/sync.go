@@ -38,7 +38,7 @@ func (s *dirtySet) add(path string) {
 // not cover other processes' writes.
 func (d Tx) Sync(ctx context.Context) error {
 	if d.sync {
-		return nil // each operation was synced
+		return nil // each operation has already been synced
 	}
 	err := d.syncAll(ctx)
 	if err == nil || errors.Is(err, canceled.Err(ctx)) {

@@ -80,7 +80,8 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// fields returns the fields listed in the value of a flag. A record without one of them is valid.
+// fields returns the fields listed in the value of a flag. They are optional: a record may lack any
+// of them.
 func (j *job) fields(flag, list string) ([]records.Field, error) {
 	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
 	if err != nil {
@@ -114,8 +115,8 @@ func (j *job) nameOf(f records.Field) string {
 	return fmt.Sprint(f.Index + 1)
 }
 
-// In a key, each field ends with a NUL and one of these bytes. If types do not matter, the byte
-// is endText.
+// In a key, each field ends with a NUL and one of these bytes. If the types of values do not
+// matter, the byte is always endText.
 const (
 	endMissing = iota + 1
 	endText
@@ -123,8 +124,8 @@ const (
 )
 
 // appendKey encodes fields as a key that sorts by the first field, then the second, and so
-// on. A 255 follows each NUL in a field. Each field ends with a NUL and an end byte. bare
-// tells which fields are not JSON strings; it is nil if types do not matter.
+// on. A 255 follows each NUL in a field. Each field ends with a NUL and an end byte. bare[i] is
+// true if field i is a number, true or false; bare is nil if types do not matter.
 func appendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	if bare == nil {
 		if key, ok := appendWords(dst, fields); ok {

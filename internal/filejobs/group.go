@@ -123,9 +123,10 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divide divides the memory into equal shares. Each table uses three, the sorter three or,
-// with values, four. Quantiles use one for lists of numbers and two for the numbers of one
-// group. Sorting rows uses one. If memory is short, divide reduces the number of threads.
+// divide divides the memory into equal shares. Each table gets three shares. The sorter gets
+// three, or four if it also receives values. Quantiles get one share for lists of numbers and two
+// for the numbers of one group. Sorting rows gets one share. If memory is short, divide reduces
+// the number of threads.
 func (g *groupEngine) divide(memory Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // key length that must always be possible
@@ -187,10 +188,10 @@ func (g *groupEngine) run(ctx context.Context, j *job) error {
 	errs := make([]error, len(g.workers))
 	var wg sync.WaitGroup
 	for i, w := range g.workers {
-		wg.Go(func() { errs[i] = joinErrors(w.end(i), w.close()) })
+		wg.Go(func() { errs[i] = joinErrors(w.finish(i), w.close()) })
 	}
 	wg.Wait()
-	// The next steps need the tables' memory.
+	// Close the tables now, because the next steps need their memory.
 	if err := errors.Join(append(errs, g.numbers.Close())...); err != nil {
 		return err
 	}

@@ -54,11 +54,11 @@ func (w *groupWorker) sendGroup(key []byte, records uint64, state []uint64) erro
 	return nil
 }
 
-// end passes the remaining data to the sorter. number is the worker's index; it selects the
-// worker's final batch, which comes after the batches of all blocks.
-func (w *groupWorker) end(number int) (err error) {
+// finish passes the remaining data to the sorter. index is the worker's index. It selects the
+// worker's final batch, which follows the batches of all blocks.
+func (w *groupWorker) finish(index int) (err error) {
 	if w.g.sortsValues() {
-		if w.writer, err = w.g.lastWriter(number); err != nil {
+		if w.writer, err = w.g.lastWriter(index); err != nil {
 			return err
 		}
 	}
@@ -67,10 +67,10 @@ func (w *groupWorker) end(number int) (err error) {
 }
 
 // lastWriter returns a writer for data that the sorter receives after all blocks. If values
-// are sorted, number selects a batch after the last block's.
-func (g *groupEngine) lastWriter(number int) (*extsort.Writer, error) {
+// are sorted, offset selects a batch: the one that follows the last block's batch has offset 0.
+func (g *groupEngine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
-		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(number))
+		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))
 	}
 	return g.sorter.Writer()
 }
@@ -83,7 +83,7 @@ func (g *groupEngine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = joinErrors(err, w.Close()) }()
 	counts, err := g.job.newAggregator(ctx, hashagg.Options{
-		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // as much as g.numbers had
+		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs), // Memory is the same as for g.numbers, which is closed
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {
 				dst[i] += n

@@ -17,8 +17,8 @@ func (g *groupEngine) sortKey(buf, key []byte, part byte) []byte {
 	return append(extsort.AppendText(buf[:0], key), part)
 }
 
-// sort passes a record's stored values and mode values to the sorter.
-func (w *groupWorker) sort(key []byte, values [][]byte, bare []bool) error {
+// sendValues passes a record's stored values and mode values to the sorter.
+func (w *groupWorker) sendValues(key []byte, values [][]byte, bare []bool) error {
 	if len(w.g.storedColumns) > 0 {
 		if err := w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, storedPart), w.encodeStored(values, bare)); err != nil {
 			return err

@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/internal/extsort"
 )
 
-// maxRowWorkers limits the goroutines that build rows. More would wait for the single goroutine
-// that merges.
+// maxRowWorkers limits the goroutines that build rows. Additional ones would only wait for the
+// single goroutine that merges.
 const maxRowWorkers = 4
 
-// rowBatch holds the parts of complete groups, and the rows built from them. Rows can be far
+// rowBatch holds the parts of complete groups and the rows built from them. The rows can be far
 // larger than the parts, for example in JSON, so they are written in portions.
 type rowBatch struct {
 	parts   extsort.Block
@@ -23,7 +23,7 @@ type rowBatch struct {
 	limit   int // maximum size of rows
 	err     error
 	ready   chan bool     // receives a value when a portion of rows is ready: true if it is the last
-	written chan struct{} // receives a value when the portion was written
+	written chan struct{} // receives a value after the portion was written
 }
 
 // minRowBytes is the smallest limit of a portion, in bytes.

@@ -18,8 +18,8 @@ type GroupTop struct {
 	By string
 }
 
-// groupTop sorts the rows of the groups that may be among the first N. It is an io.Writer that
-// receives one row in each call.
+// groupTop sorts the rows of the groups that may be among the first N. It is an io.Writer; each
+// call of Write passes one row.
 type groupTop struct {
 	GroupTop
 	topEngine

@@ -29,7 +29,7 @@ type groupWorker struct {
 	numbers []aggregate.Number // values as numbers
 	keyBuf  []byte             // memory for keys of several fields
 
-	writer     *extsort.Writer // writer to the sorter; if values are sorted, only for the current block's batch
+	writer     *extsort.Writer // passes records to the sorter; if values are sorted, only those of the current block
 	lists      numberLists
 	state      []uint64 // state of a group that consists of one record
 	pairBuf    []byte
@@ -110,7 +110,7 @@ func (g *groupEngine) addBlock(b *records.Block) (err error) {
 		}
 		w.keys = append(w.keys, key)
 		if sorts {
-			if err := w.sort(key, values, b.Unquoted[g.keyCount:]); err != nil {
+			if err := w.sendValues(key, values, b.Unquoted[g.keyCount:]); err != nil {
 				return reportTooLong(b, err)
 			}
 		}

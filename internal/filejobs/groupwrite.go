@@ -91,11 +91,11 @@ func (g *groupEngine) writeRows(ctx context.Context, r *groupRow) error {
 func (r *groupRow) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)
-		begins := !sameKey
+		startsGroup := !sameKey
 		if r.g.sortsParts() {
-			begins = begins && rec[0] == aggregatedPart
+			startsGroup = startsGroup && rec[0] == aggregatedPart
 		}
-		if begins {
+		if startsGroup {
 			if err := r.end(out); err != nil {
 				return err
 			}

@@ -46,7 +46,7 @@ type Result struct {
 	Seconds float64
 }
 
-// OptionError reports options that are invalid whatever the data is.
+// OptionError reports options that are invalid for any input.
 type OptionError struct{ Err error }
 
 func (e *OptionError) Error() string { return e.Err.Error() }
@@ -85,7 +85,7 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 		return nil, err
 	}
 	if j.From.HasHeader() && j.Inputs.Columns == nil {
-		j.To.NoHeader = true // empty input, empty output
+		j.To.NoHeader = true // the output of an empty input is empty
 	}
 	if err := e.plan(j); err != nil {
 		return nil, err
@@ -230,7 +230,8 @@ func (j *job) appendKeyValues(dst []output.Value, key []byte, n int) []output.Va
 	return splitKey(dst, key)
 }
 
-// reportTooLong reports the current record as too long if err says so. It always returns err.
+// reportTooLong makes the block fail with the current record's line if err says that the record is
+// too long. It always returns err.
 func reportTooLong(b *records.Block, err error) error {
 	if errors.Is(err, extsort.ErrTooLarge) {
 		b.Fail(adviseMemory(err))
@@ -246,7 +247,7 @@ func adviseMemory(err error) error {
 	return err
 }
 
-// reportLongKey reports that the current record's key is too long.
+// reportLongKey makes the block fail because the current record's key has n bytes.
 func reportLongKey(b *records.Block, n, limit int) {
 	b.Fail(fmt.Errorf("%w: the key fields have %d bytes, but the limit is %d; increase --memory (the limit can reach 1 MiB)",
 		hashagg.ErrTooLarge, n, limit))

@@ -71,7 +71,7 @@ func (e *joinEngine) plan(j *job) error {
 		// read. A semi or anti join without a header needs columns only if there is a record.
 		s.lateColumns = e.left.isJSON() || e.right.isJSON() || !e.Kind.Pairs() && s.isUnnamed() && j.To.Format == records.JSONL
 		from := s.job.From
-		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably contain quotes too
+		quotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
 		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep
 		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || !s.lateColumns && (!s.canCopyFields || quotes))
 	}
@@ -255,7 +255,7 @@ func (e *joinEngine) report(j *job, stats mergejoin.Stats, sums [2]ledger.Sum128
 	j.report("right_records", "right", r)
 	j.report("left_alone", "", stats.LeftUnmatched)
 	j.report("right_alone", "", stats.RightUnmatched)
-	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, as many joined; their hashes add up to %v and %v, in and out",
+	j.report("proof", "proof", fmt.Sprintf("%s and %s records in, the same numbers joined; their hashes add up to %v and %v, in and out",
 		humanize.Comma(l), humanize.Comma(r), sums[0], sums[1]))
 	j.Lines = append(j.Lines, engine)
 	j.report("runs", "", runs)

@@ -60,7 +60,7 @@ func (e *joinEngine) hash(ctx context.Context, j *job, small *joinStore) error {
 	for i := range j.Threads {
 		p := &joinProbe{joinHash: h, finder: hashjoin.Finder{Table: h.table}, worker: &h.large.workers[i], out: e.output.newWriter(ctx, i)}
 		p.write = func(rec []byte) error {
-			if err := p.out.set(p.small, rec); err != nil {
+			if err := p.out.setFields(p.small, rec); err != nil {
 				return err
 			}
 			return p.out.writeRow()
@@ -101,7 +101,7 @@ func (p *joinProbe) addBlock(b *records.Block) error {
 	return p.join(nil) // the block is reused after this call
 }
 
-// beginWith writes the header. It takes the columns from the input's first record.
+// beginWith determines the columns from the input's first record and writes the header.
 func (p *joinProbe) beginWith(b *records.Block) error {
 	if err := b.Turn(); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]b
 		return nil
 	}
 	p.rows += int64(partners)
-	if err := p.out.set(p.large, p.large.storedForm(p.worker, record, picked, fields)); err != nil {
+	if err := p.out.setFields(p.large, p.large.storedForm(p.worker, record, picked, fields)); err != nil {
 		return err
 	}
 	if position == 0 {
@@ -217,7 +217,7 @@ func (p *joinProbe) finish(part, parts int) (err error) {
 		switch {
 		case p.Kind.Pairs() && !matched && p.writesUnmatched(p.small):
 			p.rows++
-			if err := p.out.set(p.large, nil); err != nil {
+			if err := p.out.setFields(p.large, nil); err != nil {
 				return err
 			}
 			return p.write(stored)

@@ -260,7 +260,7 @@ func (s *joinStore) switchToSorter() (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table == nil {
-		return nil // another goroutine moved the records
+		return nil // another goroutine has already moved the records
 	}
 	w, err := s.sorter.Writer()
 	if err != nil {

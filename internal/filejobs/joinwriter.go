@@ -62,17 +62,17 @@ func (w *joinWriter) write(left, right []byte) error {
 	if !w.left.kind.Pairs() {
 		return w.writeWhole(left)
 	}
-	if err := w.set(w.left, left); err != nil {
+	if err := w.setFields(w.left, left); err != nil {
 		return err
 	}
-	if err := w.set(w.right, right); err != nil {
+	if err := w.setFields(w.right, right); err != nil {
 		return err
 	}
 	return w.writeRow()
 }
 
-// set takes one side's fields of the next rows from a stored record; nil means no partner.
-func (w *joinWriter) set(s *joinSide, rec []byte) (err error) {
+// setFields sets one side's fields of the next rows from a stored record; nil means no partner.
+func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
 	if s.isRight {
 		p = &w.fromRight
@@ -102,7 +102,7 @@ func (w *joinWriter) writeRow() (err error) {
 	return w.endRow(from)
 }
 
-// writeWhole writes a record of the left side unchanged.
+// writeWhole writes a record of the left side as a row of a semi or anti join.
 func (w *joinWriter) writeWhole(record []byte) error {
 	from := len(w.buf)
 	w.buf = append(w.buf, record...)

@@ -68,7 +68,7 @@ func (f *firstKeys) Pop() any {
 }
 
 // seenKeys remembers keys and a few words of state for each. When its memory is full, it
-// forgets all keys, and disables itself if it knew the keys of only few records.
+// forgets all keys. If only few records had known keys, it then disables itself.
 type seenKeys struct {
 	ctx        context.Context
 	temp       *tempdir.Set

@@ -45,7 +45,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	return &sink{Writer: output.NewWriter(ctx, packer), file: f, compressor: packer}, nil
 }
 
-// commit ends the output. A file appears under its name only now.
+// commit completes the output. Only now does the file appear under its name.
 func (s *sink) commit() error {
 	if err := s.end(); err != nil || s.file == nil {
 		return err

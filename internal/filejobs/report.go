@@ -34,7 +34,7 @@ func (r *Result) report(name, label string, value any) {
 // reportSorter adds a sorter's proof and statistics to the summary.
 func (r *Result) reportSorter(stats extsort.Stats) {
 	r.report("checksum", "", stats.Sum.String())
-	r.report("proof", "proof", fmt.Sprintf("%s records in, as many out; their hashes add up to %v, in and out",
+	r.report("proof", "proof", fmt.Sprintf("%s records in, the same number out; their hashes add up to %v, in and out",
 		humanize.Comma(stats.Records), stats.Sum))
 	r.report("runs", "", stats.Runs)
 	r.report("temporary_bytes", "temporary", stats.Written)

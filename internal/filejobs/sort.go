@@ -27,7 +27,7 @@ type sortEngine struct {
 // Sort returns an engine that sorts records by the fields of by.
 func Sort(by string) Engine { return &sortEngine{by: by} }
 
-// fieldOrder tells how to compare a field.
+// fieldOrder describes how to compare a field.
 type fieldOrder struct{ numeric, desc, asc bool }
 
 // orderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
@@ -163,7 +163,7 @@ func (s *sortEngine) appendKey(key []byte, fields [][]byte) ([]byte, int) {
 	return key, -1
 }
 
-// fieldStats describes the first values of a field, to detect numbers that are compared as bytes.
+// fieldStats describes the first values of a field. It detects numbers that are compared as bytes.
 type fieldStats struct {
 	examined     int  // number of examined values
 	notNumeric   bool // a value is not a number

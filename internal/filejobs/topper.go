@@ -22,8 +22,8 @@ type topPerEngine struct {
 	batches []*topBatch // one for each worker
 }
 
-// topBatch is a batch of records from a block, with their sort keys. Their groups are looked up
-// together, which is faster.
+// topBatch is a batch of records from a block, with their sort keys. Looking up the groups of a
+// whole batch together is faster.
 type topBatch struct {
 	groups, orders, records [][]byte
 	buf                     []byte // memory for groups and orders
@@ -111,8 +111,8 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	return t.sortBatch(batch, w)
 }
 
-// longRecord is the record length above which a record ends its batch. If it is too long for
-// the sorter, it is then the current record, which the error names.
+// longRecord is the length above which a record ends its batch. If such a record is too long for
+// the sorter, it is still the current record, so that the error has its line number.
 const longRecord = 1 << 10
 
 // sortBatch passes the records of a batch that may be among the first n of their groups to the

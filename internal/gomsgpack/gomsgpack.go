@@ -1,6 +1,6 @@
 // Package gomsgpack converts values of Go types to MessagePack and back, by reflection.
-// Package encode/msgpack makes a codec of it. It is not part of package encode, because
-// its library links net/http into every program.
+// Package encode/msgpack turns it into a codec. It is not part of package encode, because
+// its library would link net/http into every program.
 package gomsgpack
 
 import (

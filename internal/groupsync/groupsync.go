@@ -42,8 +42,8 @@ func (g *Group) MarkSynced(upTo uint64) {
 }
 
 // Wait waits until position pos is synced. One of the concurrent callers calls its sync
-// function, which must return the last position written before it began, even with an error.
-// All callers that wait for a position up to that one return the error. But if sync fails
+// function, which must return the last position written before it began, even if it fails. An
+// error is returned to all callers that wait for a position up to that one. But if sync fails
 // because its caller's context has ended, the other callers try again.
 func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context) (upTo uint64, err error)) error {
 	if g.Synced() >= pos {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-var errDisk = errors.New("the disk")
+var errDisk = errors.New("the disk failed")
 
-// disk is a file of numbered writes, whose syncs a test can delay.
+// disk simulates a file with numbered writes. A test decides when and how each sync ends.
 type disk struct {
 	Group
 	written, durable atomic.Uint64
-	begun            chan struct{} // receives from each sync
-	outcome          chan error    // result of each sync
+	begun            chan struct{} // each sync sends a value when it begins
+	outcome          chan error    // each sync receives its result
 	calls            atomic.Int64
 }
 
@@ -38,7 +38,8 @@ func (d *disk) sync(ctx context.Context) (uint64, error) {
 	}
 }
 
-// write writes, and returns a channel for the outcome of waiting for the sync.
+// write simulates a write and waits for its sync in the background. The returned channel receives the
+// result.
 func (d *disk) write(ctx context.Context) (outcome chan error) {
 	pos := d.written.Add(1)
 	outcome = make(chan error, 1)
@@ -52,17 +53,17 @@ func (d *disk) write(ctx context.Context) (outcome chan error) {
 	return outcome
 }
 
-// next waits until the next sync has begun.
-func (d *disk) next(t *testing.T) {
+// awaitSync waits until the next sync has begun.
+func (d *disk) awaitSync(t *testing.T) {
 	t.Helper()
 	select {
 	case <-d.begun:
 	case <-time.After(10 * time.Second):
-		t.Fatal("no sync began")
+		t.Fatal("no sync began within 10 s")
 	}
 }
 
-// expectWaiting fails the test if a write already has its outcome.
+// expectWaiting fails the test if a write has already returned.
 func expectWaiting(t *testing.T, outcome chan error) {
 	t.Helper()
 	select {
@@ -76,40 +77,40 @@ func expectWaiting(t *testing.T, outcome chan error) {
 func TestNextRound(t *testing.T) {
 	d := newDisk()
 	first := d.write(t.Context())
-	d.next(t)
+	d.awaitSync(t)
 	second, third := d.write(t.Context()), d.write(t.Context())
 	d.outcome <- nil
 	if err := <-first; err != nil {
 		t.Fatal(err)
 	}
-	d.next(t)
+	d.awaitSync(t)
 	expectWaiting(t, second)
 	expectWaiting(t, third)
 	d.outcome <- nil
 	if err := errors.Join(<-second, <-third); err != nil || d.calls.Load() != 2 {
-		t.Fatalf("%d syncs: %v", d.calls.Load(), err)
+		t.Fatalf("the writes returned %v after %d syncs, want 2 syncs", err, d.calls.Load())
 	}
 	if err := d.Wait(t.Context(), 3, nil); err != nil { // already synced
 		t.Fatal(err)
 	}
 }
 
-// TestFailure checks that a failed sync is the error of exactly the writes that it covers.
+// TestFailure checks that exactly the writes that a failed sync covers return its error.
 func TestFailure(t *testing.T) {
 	d := newDisk()
 	pos := d.written.Add(2)
 	one, two := make(chan error, 1), make(chan error, 1)
 	go func() { one <- d.Wait(t.Context(), pos-1, d.sync) }()
-	d.next(t)
+	d.awaitSync(t)
 	go func() { two <- d.Wait(t.Context(), pos, d.sync) }()
-	time.Sleep(20 * time.Millisecond) // lets it join the same round
+	time.Sleep(20 * time.Millisecond) // let it join the same round
 	later := d.write(t.Context())
 	time.Sleep(20 * time.Millisecond)
 	d.outcome <- errDisk
 	if a, b := <-one, <-two; !errors.Is(a, errDisk) || !errors.Is(b, errDisk) {
-		t.Fatal(a, b)
+		t.Fatalf("Wait = %v and %v, want %v", a, b, errDisk)
 	}
-	d.next(t)
+	d.awaitSync(t)
 	expectWaiting(t, later)
 	d.outcome <- nil
 	if err := <-later; err != nil {
@@ -117,7 +118,7 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// TestContextEnds checks that the end of one caller's context fails only that caller, even if it is
+// TestContextEnds checks that if one caller's context ends, only that caller fails, even if it is
 // syncing for others.
 func TestContextEnds(t *testing.T) {
 	d := newDisk()
@@ -130,7 +131,7 @@ func TestContextEnds(t *testing.T) {
 		return outcome
 	}
 	leader := wait(leaderCtx, pos-2)
-	d.next(t)
+	d.awaitSync(t)
 	leaving, staying := wait(followerCtx, pos-1), wait(t.Context(), pos)
 	expectWaiting(t, leaving)
 	leave()
@@ -142,7 +143,7 @@ func TestContextEnds(t *testing.T) {
 	if err := <-leader; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	d.next(t)
+	d.awaitSync(t)
 	expectWaiting(t, staying)
 	d.outcome <- nil
 	if err := <-staying; err != nil {
@@ -170,18 +171,18 @@ func TestPanic(t *testing.T) {
 	expectWaiting(t, other)
 	close(proceed)
 	if <-panicked == nil {
-		t.Fatal("the panic was swallowed")
+		t.Fatal("Wait did not pass the panic on")
 	}
-	d.next(t)
+	d.awaitSync(t)
 	d.outcome <- nil
 	if err := <-other; err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestMany checks, with many writers, failing syncs and callers that leave, that acknowledged
-// writes are synced, that every failure comes from a failed sync, and that syncs are shared.
-func TestMany(t *testing.T) {
+// TestManyWriters uses many writers, failing syncs and callers whose context ends. It checks that
+// acknowledged writes are synced, that every error comes from a failed sync, and that syncs are shared.
+func TestManyWriters(t *testing.T) {
 	d := newDisk()
 	end := time.After(300 * time.Millisecond)
 	done := make(chan struct{})
@@ -200,7 +201,7 @@ func TestMany(t *testing.T) {
 			}
 			select {
 			case d.outcome <- err:
-			case <-time.After(50 * time.Millisecond): // its caller has left
+			case <-time.After(50 * time.Millisecond): // the caller's context has ended
 			}
 		}
 	})
@@ -236,6 +237,6 @@ func TestMany(t *testing.T) {
 	close(done)
 	disks.Wait()
 	if n := acknowledged.Load(); n == 0 || d.calls.Load() > n {
-		t.Errorf("%d syncs for %d acknowledged writes", d.calls.Load(), n)
+		t.Errorf("%d syncs for %d acknowledged writes, want fewer syncs than writes", d.calls.Load(), n)
 	}
 }

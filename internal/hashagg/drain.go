@@ -24,7 +24,7 @@ func (t *Table) Drain(handle func(Group) error) error {
 // If most keys are unique, a table does not help, and most records bypass it. From time to time,
 // some records go through the table again, to recheck whether it helps.
 const (
-	bypassEntries  = 256 << 10 // number of entries after which bypassing can start
+	bypassEntries  = 256 << 10 // minimum number of entries before bypassing can start
 	recheckEntries = 16 << 10  // number of entries in a recheck
 	smallRechecks  = 64        // number of rechecks before a recheck with bypassEntries
 	bypassFactor   = 16        // number of records that bypass the table for each entry of a recheck

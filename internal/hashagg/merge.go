@@ -112,7 +112,7 @@ func (m *merger) prepare() error {
 // larger tables are then used.
 func (m *merger) planMemory() error {
 	const readSize = 128 << 10 // minimum size of a read in bytes
-	const maxGrain = 8         // leaves at least 8 groups of partitions
+	const maxGrain = 8         // maximum number of partitions merged together; leaves at least 8 groups of partitions
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()

@@ -68,7 +68,7 @@ func (f *Finder) insertKey(key []byte, hash uint64, position int) {
 			if atomic.CompareAndSwapUint64(&f.index[i], 0, hash>>32<<32|uint64(position)) {
 				return
 			}
-			slot = atomic.LoadUint64(&f.index[i]) // another goroutine was faster
+			slot = atomic.LoadUint64(&f.index[i]) // another goroutine has filled the slot
 		}
 		if !f.slotHasKey(slot, hash, key) {
 			continue
@@ -103,7 +103,7 @@ func (f *Finder) Find(keys [][]byte) []int {
 	return f.positions[:len(keys)]
 }
 
-// MarkMatched marks the key at a position as found, and returns its number of records.
+// MarkMatched marks the key at a position as matched, and returns its number of records.
 func (t *Table) MarkMatched(position int) int {
 	head := headOf(t.entryAt(position))
 	word := atomic.LoadUint64(head)
@@ -130,10 +130,10 @@ func (t *Table) Each(position int, handle func(record []byte) error) error {
 	return nil
 }
 
-var errListLength = fmt.Errorf("%w: a key has another number of records in the table than were added", ledger.ErrNotVerified)
+var errListLength = fmt.Errorf("%w: the number of records in a key's list differs from the number added", ledger.ErrNotVerified)
 
-// EachInPart calls handle with the records in one of several parts of the table, and with whether
-// their key was marked as found. It returns the count of these records.
+// EachInPart calls handle for each record in one of several parts of the table. matched reports
+// whether MarkMatched was called for its key. EachInPart returns the count of these records.
 func (t *Table) EachInPart(part, parts int, handle func(record []byte, matched bool) error) (count ledger.Count, err error) {
 	f := Finder{Table: t}
 	index := t.index[len(t.index)*part/parts : len(t.index)*(part+1)/parts]

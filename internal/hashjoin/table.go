@@ -1,8 +1,8 @@
 // Package hashjoin holds the records of one side of a join in memory, for lookups by key.
 //
-// Several goroutines can add records. If all records fit in memory, several goroutines can
-// then look up keys. Otherwise the records must be taken out again. The records of a key form
-// a linked list.
+// Several goroutines can add records. If all records fit in memory, several goroutines can then
+// look up keys. Otherwise, the caller must move the records elsewhere with [Table.MoveTo]. The
+// records of a key form a linked list.
 package hashjoin
 
 import (
@@ -85,7 +85,7 @@ func (t *Table) Close() error {
 	return nil
 }
 
-// indexBytes returns the size in bytes of an index of records records.
+// indexBytes returns the size in bytes of an index for the given number of records.
 func indexBytes(records int) int64 { return wordBytes * (int64(records)*4/3 + 16) }
 
 // roundUp rounds a number of bytes up to a multiple of a word.

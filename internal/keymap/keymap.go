@@ -1,6 +1,6 @@
 // Package keymap maps byte-string keys to small records without pointers, for millions of keys.
-// The garbage collector follows nothing in it, a record and its key fit in one cache line,
-// growing moves 8 bytes per key, and its memory usage is known.
+// The garbage collector need not scan it, a record and its key fit in one cache line, growing the
+// map moves only 8 bytes per key, and the map reports its memory usage.
 package keymap
 
 import (

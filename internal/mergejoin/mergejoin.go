@@ -1,10 +1,10 @@
 // Package mergejoin joins the records of two sorters by their keys.
 //
-// It walks both sides in key order at the same time. If both have a key, it holds the
-// left side's records of that key in memory while the right side's records pass. If the
-// left side's records exceed the memory, the right side's records go to a file, which is
-// read once for each portion of the left side's records that fits. So memory does not
-// limit the number of records of a key, on either side.
+// It walks both sides in key order at the same time. If both have a key, it holds the left side's
+// records of that key in memory and pairs them with each of the right side's records. If the left
+// side's records do not fit in memory, the right side's records are written to a file, which is
+// read once for each portion of the left side's records that fits. So memory does not limit the
+// number of records of a key on either side.
 package mergejoin
 
 import (
@@ -118,7 +118,7 @@ func (j *join) compare() int {
 	case j.left.done:
 		return 1
 	case len(j.right.key) == 0 && !j.MatchEmpty:
-		return 1 // pass all right records with the empty key before left records
+		return 1 // process all right records with the empty key before the left ones
 	}
 	return bytes.Compare(j.left.key, j.right.key)
 }

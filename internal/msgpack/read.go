@@ -35,8 +35,8 @@ func Decode(data []byte) (v any, err error) {
 }
 
 // Check returns an error unless data is one value of any MessagePack type, with enough bytes for
-// every length in it, and not nested too deeply. It allocates nothing. After Check, data is safe
-// for a decoder that trusts lengths.
+// every length in it, and not nested too deeply. It allocates nothing. Data that passes Check is
+// safe for a decoder that trusts lengths.
 func Check(data []byte) error {
 	r := reader{remaining: data, missing: 1}
 	return r.finish(data, r.skipValue(pyvalue.MaxDepth))

@@ -66,8 +66,8 @@ func (s Scheme) Name(key string) string {
 	return long + hex.EncodeToString(sum[:])
 }
 
-// Parse returns the kind of a file name and, if it is Short, the key. A name that Name returns for
-// no key is Foreign, even if it could be decoded.
+// Parse returns the kind of a file name and, if it is Short, the key. A name that Name never
+// returns is Foreign, even if it could be decoded.
 func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
 	case s.isPlain(name):

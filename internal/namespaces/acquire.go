@@ -56,7 +56,7 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 		var endIdle func()
 		switch {
 		case e.changing != nil:
-			leaveQueue() // opening or closing can take long, and others need not wait for it
+			leaveQueue() // opening or closing can take long, and other operations need not wait for it
 			wait = e.changing
 		case e.store != nil && s.mustWait(e):
 			wait = s.freed // let the store become idle, so that a waiting operation can replace it
@@ -117,8 +117,8 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 	}
 }
 
-// mustWait reports whether new operations on an open store must wait, so that another store can
-// replace it. mu must be held.
+// mustWait reports whether new operations on an open store must wait, so that it can be closed to
+// make room for another store. mu must be held.
 func (s *Set) mustWait(e *entry) bool {
 	first := s.queue.Front()
 	return first != nil && first.Value != e.name && e.longUses == 0 && time.Since(e.openedAt) > minOpenTime

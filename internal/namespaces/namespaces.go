@@ -190,7 +190,7 @@ func (s *Set) touch(e *entry) {
 	_ = os.Chtimes(s.path(e.name), e.touchedAt, e.touchedAt) // ignore the error: the namespace only expires earlier
 }
 
-// announce wakes the operations that wait for a store. mu must be held.
+// announce wakes all goroutines that wait for a store to become available. mu must be held.
 func (s *Set) announce() {
 	close(s.freed)
 	s.freed = make(chan struct{})
@@ -221,7 +221,7 @@ func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	e.store, e.openedAt = store, time.Now()
 	e.lastUsed = e.openedAt
 	e.idleElement = s.idle.PushBack(e)
-	s.announce() // Close can be waiting for it
+	s.announce() // Close may be waiting for this
 	return nil
 }
 

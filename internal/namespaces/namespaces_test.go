@@ -46,9 +46,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestKeepsPromises runs the suite on a namespace whose store is closed after nearly
-// every operation, because other namespaces are used in between.
-func TestKeepsPromises(t *testing.T) {
+// TestConformance runs partdtest's state machine on a namespace whose store is closed after nearly
+// every operation, because the test uses other namespaces in between.
+func TestConformance(t *testing.T) {
 	n := 0
 	partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 		n++
@@ -60,7 +60,7 @@ func TestKeepsPromises(t *testing.T) {
 		return &disturbed{store.(*lazy), []partd.Partd{other, third}}
 	}, &partdtest.Options{MachineRuns: 2})
 	if n == 0 {
-		t.Error("nothing ran")
+		t.Error("StateMachine opened no store")
 	}
 }
 
@@ -79,9 +79,10 @@ func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
 	return d.lazy.Append(ctx, entries...)
 }
 
-// TestMany uses many namespaces (PARTD_NAMESPACES) from several goroutines with few open stores.
-// Each keeps its own data, and the use of memory and file descriptors stays small.
-func TestMany(t *testing.T) {
+// TestManyNamespaces uses many namespaces (their number is in PARTD_NAMESPACES) from several
+// goroutines, with few open stores. Each namespace must keep its own data, and few file descriptors
+// may be in use.
+func TestManyNamespaces(t *testing.T) {
 	count := 300
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
 		var err error
@@ -108,20 +109,20 @@ func TestMany(t *testing.T) {
 	}
 	wg.Wait()
 	if s.openCount > maxOpen || len(s.entries) > maxOpen {
-		t.Errorf("%d stores are open, %d are remembered", s.openCount, len(s.entries))
+		t.Errorf("%d stores are open and there are %d entries, want at most %d", s.openCount, len(s.entries), maxOpen)
 	}
 	if n := peak.Load() - int64(before); runtime.GOOS == "linux" && n > 25*maxOpen {
-		t.Errorf("%d more descriptors were in use", n)
+		t.Errorf("the namespaces used %d file descriptors, want at most %d", n, 25*maxOpen)
 	}
 	list, err := s.List(ctx, "", count+1)
 	if must(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
-		t.Errorf("%d namespaces are listed", len(list))
+		t.Errorf("List returns %d namespaces, want %d that use disk space and were used recently", len(list), count)
 	}
 	for i := 0; i < count; i += 1 + count/50 {
 		store, done := s.Acquire(fmt.Sprint("Job", i))
 		values, err := store.Get(ctx, "k")
 		if must(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
-			t.Errorf("namespace %d has %q", i, values[0])
+			t.Errorf("namespace %d has the value %q", i, values[0])
 		}
 		done()
 	}
@@ -132,8 +133,8 @@ func descriptors() int {
 	return len(names)
 }
 
-// TestMissing reads a missing namespace, which must not create it.
-func TestMissing(t *testing.T) {
+// TestMissingNamespace checks that reading a missing namespace does not create it.
+func TestMissingNamespace(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "namespaces")
 	s := open(t, dir, 2, 0, nil)
@@ -153,16 +154,16 @@ func TestMissing(t *testing.T) {
 		t.Error(err)
 	}
 	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
-		t.Errorf("a session of a missing namespace: %v", err)
+		t.Errorf("CheckSession of a missing namespace = %v, want %v", err, partd.ErrSessionExpired)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the directory was created: %v", err)
 	}
 }
 
-// TestInUse checks that a store being read stays open, and that an operation that needs
-// its place waits.
-func TestInUse(t *testing.T) {
+// TestStoreInUse checks that a store being read stays open, and that an operation on another store
+// waits until it can be closed.
+func TestStoreInUse(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, t.TempDir(), 1, 0, nil)
 	a, aDone := s.Acquire("a")
@@ -175,7 +176,7 @@ func TestInUse(t *testing.T) {
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := b.Append(short, partd.Entry{Key: "k", Value: []byte("w")}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("with the only place in use: %v", err)
+		t.Errorf("Append while the only store that can be open is in use = %v, want a timeout", err)
 	}
 	time.AfterFunc(20*time.Millisecond, func() { _ = r.Close() })
 	must(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
@@ -195,8 +196,8 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-// TestReopened checks that a store which returns ErrNeedsReopen is opened again.
-func TestReopened(t *testing.T) {
+// TestReopen checks that a store is reopened after it returns ErrNeedsReopen.
+func TestReopen(t *testing.T) {
 	ctx := context.Background()
 	var opened atomic.Int64
 	set, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
@@ -207,7 +208,7 @@ func TestReopened(t *testing.T) {
 	store, done := set.Acquire("a")
 	defer done()
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
-		t.Error(err)
+		t.Errorf("Append = %v, want %v", err, partd.ErrNeedsReopen)
 	}
 	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 }
@@ -238,7 +239,7 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 		t.Errorf("3 stores have %d pending bytes, want 3", n)
 	}
 	if first := s.idle.Front().Value.(*entry).name; first != "first" {
-		t.Errorf("%s counts as the one unused for longest", first)
+		t.Errorf("the least recently used namespace is %s, want first", first)
 	}
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		s.pending()
@@ -247,7 +248,7 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 			break
 		}
 		if time.Since(start) > 8*time.Second {
-			t.Fatalf("not expired: %v", list)
+			t.Fatalf("the namespaces %v did not expire", list)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 
 // Admit admits a change if both limits do.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	r.once.Do(func() { // only now, because New reads the directory
+	r.once.Do(func() { // not in SpaceLimit, because space.New reads the directory
 		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New returns only the error of usedBytes, which never fails
 	})
 	admitted, err := r.quota.Admit(entries, bytes)

@@ -12,14 +12,15 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestTTL removes unused namespaces and keeps used ones. New finishes an interrupted removal.
+// TestTTL checks that a set removes unused namespaces and keeps used ones, and that New finishes an
+// interrupted removal.
 func TestTTL(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
 	s := open(t, dir, 2, 100*time.Millisecond, nil)
 	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the half-removed namespace is still there: %v", err)
+		t.Errorf("the half-removed namespace still exists: %v", err)
 	}
 	used, usedDone := s.Acquire("used")
 	defer usedDone()
@@ -45,7 +46,7 @@ func TestTTL(t *testing.T) {
 	defer unusedDone()
 	values, err := unused.Get(ctx, "k")
 	if must(t, err); len(values[0]) > 0 {
-		t.Errorf("the removed namespace has %q", values[0])
+		t.Errorf("the removed namespace has the value %q", values[0])
 	}
 }
 
@@ -75,8 +76,8 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	must(t, err)
 }
 
-// TestIdleReaders checks that stores kept open by idle readers are closed for a
-// namespace that needs one.
+// TestIdleReaders checks that stores which idle readers keep open are closed when an operation on
+// another namespace needs to open a store.
 func TestIdleReaders(t *testing.T) {
 	ctx := context.Background()
 	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
@@ -94,7 +95,7 @@ func TestIdleReaders(t *testing.T) {
 		begin := time.Now()
 		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
 		if d := time.Since(begin); d > maxWait/2 {
-			t.Errorf("the namespace %s waited for %v", name, d)
+			t.Errorf("an append to the namespace %s waited for %v", name, d)
 		}
 		r, err := c.Open(ctx, "k")
 		must(t, err)

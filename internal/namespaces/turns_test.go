@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestTurns checks that an operation gets a store although others use all open ones
+// TestFairness checks that an operation gets a store although other operations use all open stores
 // without a pause.
-func TestTurns(t *testing.T) {
+func TestFairness(t *testing.T) {
 	s := open(t, t.TempDir(), 2, 0, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -44,9 +44,9 @@ func TestTurns(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	t.Logf("the longest wait was %v, the others appended %d times", longest, appends.Load())
+	t.Logf("the longest wait was %v; the other goroutines appended %d times", longest, appends.Load())
 	if longest > 5*time.Second {
-		t.Errorf("an append waited for %v", longest)
+		t.Errorf("an append waited for %v, want at most 5 s", longest)
 	}
 }
 
@@ -82,7 +82,7 @@ func TestSlowOpening(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(2 * minOpenTime) // both wait, and the other stores have been open for long enough
+	time.Sleep(2 * minOpenTime) // both appends wait, and the other stores have been open for long enough to be closed
 	for _, end := range readers {
 		must(t, end())
 	}
@@ -92,7 +92,7 @@ func TestSlowOpening(t *testing.T) {
 	for _, name := range []string{"b", "c", "b"} {
 		store, done := s.Acquire(name)
 		if err := store.Append(short, entry); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("Append to %s while another store is being opened: %v", name, err)
 		}
 		done()
 	}
@@ -120,6 +120,6 @@ func TestOpenedWhileClosing(t *testing.T) {
 	defer cancel()
 	must(t, s.Close(ctx))
 	if err := <-failed; !errors.Is(err, partd.ErrClosed) {
-		t.Error(err)
+		t.Errorf("Append = %v, want %v", err, partd.ErrClosed)
 	}
 }

@@ -9,10 +9,11 @@ import (
 // maxWord is the maximum length of a word that Name looks for.
 const maxWord = 64
 
-// Name returns the name nearest to word, or "". It ignores case, and accepts at most about a
-// quarter of the letters wrong, missing or added. With more, it might be another word: median
-// is not mean. If no name is that near, it returns the shortest name that word abbreviates.
-// It returns "" for words longer than maxWord bytes, to bound the time for words of peers.
+// Name returns the name nearest to word, or "". It ignores case, and allows about a quarter of
+// the letters to be wrong, missing or added. With more differences, word is probably a different
+// word: median is not a misspelled mean. If no name is that near, Name returns the shortest name
+// that word abbreviates. It returns "" for words longer than maxWord bytes, because peers can send
+// words of any length.
 func Name(word string, names []string) string {
 	if len(word) > maxWord {
 		return ""

@@ -103,7 +103,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 		if err = lock(f); err == nil && isNamed(f, name) {
 			return name, f, nil
 		}
-		// Another process locked the file first, and removes it.
+		// Another process locked the file first and is removing it.
 		if err != nil && !errors.Is(err, errLocked) {
 			return "", nil, errors.Join(fmt.Errorf("cannot lock %s: %w", name, err), os.Remove(name), f.Close())
 		}

@@ -68,28 +68,28 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if readContent(t, path) != "one" || len(entryNames(t, dir)) != 1 {
-		t.Errorf("%q, %v", readContent(t, path), entryNames(t, dir))
+		t.Errorf("after Commit the file contains %q, and the directory %v", readContent(t, path), entryNames(t, dir))
 	}
 	if err := errors.Join(f.Abort(), write(t, path, true, "two")); err != nil || readContent(t, path) != "two" {
-		t.Errorf("replaced: %v", err)
+		t.Errorf("replacing the file: %v", err)
 	}
 	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
-		t.Errorf("an existing file: %v", err)
+		t.Errorf("creating an existing file: got %v, want %v", err, ErrExists)
 	}
 	if f, err = Create(t.Context(), path, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Abort(); err != nil || readContent(t, path) != "two" || len(entryNames(t, dir)) != 1 {
-		t.Errorf("aborted: %v, %v", err, entryNames(t, dir))
+		t.Errorf("Abort = %v, and the directory contains %v", err, entryNames(t, dir))
 	}
 	if err := f.Commit(); err == nil {
-		t.Error("Commit works after Abort")
+		t.Error("Commit after Abort returned no error")
 	}
 	if _, err := Create(t.Context(), dir, true); err == nil {
-		t.Error("a directory is accepted as a file")
+		t.Error("Create of a directory's path returned no error")
 	}
 	if _, err := Create(t.Context(), filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("in a missing directory: %v", err)
+		t.Errorf("Create in a missing directory = %v, want %v", err, fs.ErrNotExist)
 	}
 	if err := write(t, os.DevNull, false, "x"); err != nil {
 		t.Error(err)
@@ -107,7 +107,7 @@ func TestConcurrentlyCreatedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.Commit(); !errors.Is(err, ErrExists) || readContent(t, path) != "theirs" || len(entryNames(t, filepath.Dir(path))) != 1 {
-		t.Errorf("%v, %v", err, entryNames(t, filepath.Dir(path)))
+		t.Errorf("Commit = %v, want %v; the directory contains %v", err, ErrExists, entryNames(t, filepath.Dir(path)))
 	}
 }
 
@@ -120,11 +120,11 @@ func TestLinkAndMode(t *testing.T) {
 	}
 	info, err := os.Lstat(real)
 	if to, _ := os.Readlink(link); err != nil || to != "real" || info.Mode().Perm() != 0o604 || readContent(t, real) != "new" {
-		t.Errorf("%v, %v, %q", err, info.Mode(), readContent(t, real))
+		t.Errorf("after replacing a linked file: error %v, mode %v, content %q", err, info.Mode(), readContent(t, real))
 	}
 }
 
-// failing is a writer whose writes fail after some time.
+// failing is a writer whose writes fail after the first few.
 type failing struct{ after int }
 
 func (f *failing) Write(p []byte) (int, error) {
@@ -145,7 +145,7 @@ func TestWriter(t *testing.T) {
 		}
 	}
 	if err := w.Close(); err != nil || !bytes.Equal(b.Bytes(), want.Bytes()) || w.Bytes() != int64(want.Len()) {
-		t.Errorf("%v, %d bytes", err, b.Len())
+		t.Errorf("Close = %v, and %d bytes were written, want %d", err, b.Len(), want.Len())
 	}
 	for after := range 3 {
 		w := NewWriter(t.Context(), &failing{after})
@@ -156,12 +156,12 @@ func TestWriter(t *testing.T) {
 			}
 		}
 		if cerr := w.Close(); err == nil || cerr == nil {
-			t.Errorf("a failed write: %v, %v", err, cerr)
+			t.Errorf("after a failed write, Write = %v and Close = %v, want errors", err, cerr)
 		}
 	}
 }
 
-// After the end of the context, nothing waits for a hanging write.
+// After the context has ended, no call waits for a hanging write.
 func TestWriterHangs(t *testing.T) {
 	r, w := io.Pipe()
 	defer r.Close()
@@ -175,11 +175,11 @@ func TestWriterHangs(t *testing.T) {
 		}
 	}
 	if _, secondErr := b.Write([]byte("x")); err == nil || secondErr == nil || !errors.Is(b.Close(), context.Canceled) {
-		t.Errorf("%v, %v", err, secondErr)
+		t.Errorf("after the context ended, Write = %v, then %v, want errors", err, secondErr)
 	}
 }
 
-var odd = []string{"", "a", "a b", "a,b", "a\tb", "\"q\"", "line\nend", "cr\r", "é<&>\\", "\x00\x1f\x7f", strings.Repeat("long, ", 10), strings.Repeat("plain", 10)}
+var unusualFields = []string{"", "a", "a b", "a,b", "a\tb", "\"q\"", "line\nend", "cr\r", "é<&>\\", "\x00\x1f\x7f", strings.Repeat("long, ", 10), strings.Repeat("plain", 10)}
 
 func TestRowsCSV(t *testing.T) {
 	r, err := NewRows(records.Layout{Format: records.CSV}, nil)
@@ -189,11 +189,11 @@ func TestRowsCSV(t *testing.T) {
 	for n := 1; n < 4; n++ {
 		var out []byte
 		var want [][]string
-		for i := range odd {
+		for i := range unusualFields {
 			var row []Value
 			var texts []string
 			for k := range n {
-				text := odd[(i+k)%len(odd)]
+				text := unusualFields[(i+k)%len(unusualFields)]
 				row, texts = append(row, Value{Text: []byte(text)}), append(texts, text)
 			}
 			if out, err = r.Append(out, row); err != nil {
@@ -213,29 +213,29 @@ func TestRowsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range odd {
+	for _, text := range unusualFields {
 		out, err := r.Append(nil, []Value{{Text: []byte(text)}, {Text: []byte("1.5"), JSON: true}, {Missing: true}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got map[string]any
 		if err := json.Unmarshal(out, &got); err != nil || got["a \"b\""] != text || got["n"] != 1.5 || got["m"] != nil || len(got) != 3 {
-			t.Errorf("%q: %s, %v", text, out, err)
+			t.Errorf("Append of %q = %s, which decodes with %v", text, out, err)
 		}
 	}
 	if _, err := r.Append(nil, []Value{{Text: []byte("\xff")}}); err == nil || !strings.Contains(err.Error(), "not UTF-8") {
-		t.Errorf("invalid UTF-8: %v", err)
+		t.Errorf("Append of invalid UTF-8 = %v, want an error", err)
 	}
 	if _, err := NewRows(records.Layout{Format: records.JSONL}, []string{"a", "a"}); err == nil {
-		t.Error("two columns with the same name are accepted")
+		t.Error("NewRows accepted two columns with the same name")
 	}
 	if _, err := NewRows(records.Layout{Format: records.JSONL}, nil); err == nil {
-		t.Error("missing column names are accepted")
+		t.Error("NewRows accepted missing column names")
 	}
 }
 
 // TSV and text reject fields that they cannot represent.
-func TestRowsHold(t *testing.T) {
+func TestRowsReject(t *testing.T) {
 	for _, c := range []struct {
 		layout records.Layout
 		bad    []string
@@ -252,7 +252,7 @@ func TestRowsHold(t *testing.T) {
 		}
 		for _, bad := range c.bad {
 			if _, err := r.Append(nil, []Value{{Text: []byte(bad)}}); err == nil || !strings.Contains(err.Error(), "field 1 cannot be written as "+c.layout.Format.String()) {
-				t.Errorf("%s, %q: %v", c.layout.Format, bad, err)
+				t.Errorf("%s: Append of %q = %v, want an error", c.layout.Format, bad, err)
 			}
 		}
 		var row []Value
@@ -260,23 +260,23 @@ func TestRowsHold(t *testing.T) {
 			row = append(row, Value{Text: []byte(good)})
 		}
 		if out, err := r.Append(nil, row); err != nil || string(out) != c.joined {
-			t.Errorf("%s: %q, %v", c.layout.Format, out, err)
+			t.Errorf("%s: Append = %q, %v, want %q", c.layout.Format, out, err, c.joined)
 		}
 	}
 }
 
-// short writes fewer bytes than requested, without an error.
-type short struct{}
+// shortWriter writes fewer bytes than requested, without an error.
+type shortWriter struct{}
 
-func (short) Write(p []byte) (int, error) { return len(p) - 1, nil }
+func (shortWriter) Write(p []byte) (int, error) { return len(p) - 1, nil }
 
-// Missing bytes are an error even if the writer returns none.
+// A short write is an error even if the underlying writer returns none.
 func TestShortWrite(t *testing.T) {
-	w := NewWriter(t.Context(), short{})
+	w := NewWriter(t.Context(), shortWriter{})
 	if _, err := w.Write([]byte("abc")); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err == nil || err.Error() != "2 of 3 bytes were written" {
-		t.Error(err)
+		t.Errorf("Close = %v, want an error about the missing byte", err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// FuzzDecode looks for a pickle that crashes, takes more memory than MaxGrowth allows, or
-// decodes to a value that changes when it is written and read again.
+// FuzzDecode looks for a pickle that makes Decode panic or use more memory than MaxGrowth allows, or
+// that decodes to a value which changes when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, v := range []any{
 		nil,
@@ -26,47 +26,47 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		bytes, v, err := decodeMeasured(data)
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
-			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
+			t.Fatalf("Decode allocated %d bytes for a pickle of %d bytes", bytes, len(data))
 		}
-		left := 10_000
-		if err != nil || !small(v, &left) {
+		budget := 10_000
+		if err != nil || !isSmall(v, &budget) {
 			return
 		}
 		reencoded, err := Append(nil, v)
 		if err != nil {
-			t.Fatalf("%#v is read and not written: %v", v, err)
+			t.Fatalf("Append of the decoded value %#v: %v", v, err)
 		}
 		w, err := Decode(reencoded)
 		if err != nil {
-			t.Fatalf("%q is written and not read: %v", reencoded, err)
+			t.Fatalf("Decode of the reencoded pickle %q: %v", reencoded, err)
 		}
 		if describe(v) != describe(w) {
-			t.Fatalf("%s\n%s", describe(v), describe(w))
+			t.Fatalf("the value changed:\n got %s\nwant %s", describe(w), describe(v))
 		}
 	})
 }
 
-// small reports whether a value has few elements, counting shared ones once for each
-// reference.
-func small(v any, left *int) bool {
+// isSmall reports whether the size of a value is at most *budget, and subtracts the size from
+// *budget. Shared elements count once for each reference.
+func isSmall(v any, budget *int) bool {
 	each := func(elements []any) bool {
 		for _, e := range elements {
-			if !small(e, left) {
+			if !isSmall(e, budget) {
 				return false
 			}
 		}
 		return true
 	}
-	if *left--; *left < 0 {
+	if *budget--; *budget < 0 {
 		return false
 	}
 	switch v := v.(type) {
 	case string:
-		*left -= len(v)
+		*budget -= len(v)
 	case []byte:
-		*left -= len(v)
+		*budget -= len(v)
 	case *big.Int:
-		*left -= v.BitLen()
+		*budget -= v.BitLen()
 	case []any:
 		return each(v)
 	case pyvalue.Tuple:
@@ -77,10 +77,10 @@ func small(v any, left *int) bool {
 		return each(v)
 	case pyvalue.Dict:
 		for _, item := range v {
-			if !small(item.Key, left) || !small(item.Value, left) {
+			if !isSmall(item.Key, budget) || !isSmall(item.Value, budget) {
 				return false
 			}
 		}
 	}
-	return *left >= 0
+	return *budget >= 0
 }

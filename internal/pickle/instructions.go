@@ -57,8 +57,8 @@ const (
 	opByteArray8      = 0x96 // of protocol 5
 )
 
-// operandSizes has the size of the number after each instruction, in bytes. The number is a value,
-// a length, or an index in the memo.
+// operandSizes holds the size of the number that follows each instruction, in bytes. The number is
+// a value, a length, or an index in the memo.
 var operandSizes = [256]int{
 	opBinInt1: 1, opBinInt2: 2, opBinInt: 4, opLong1: 1, opLong4: 4,
 	opShortBinUnicode: 1, opBinUnicode: 4, opBinUnicode8: 8,
@@ -66,7 +66,7 @@ var operandSizes = [256]int{
 	opBinGet: 1, opLongBinGet: 4, opFrame: 8,
 }
 
-// refusedOpcodes has the names of instructions that plain values do not need.
+// refusedOpcodes holds the names of instructions that plain values do not need.
 var refusedOpcodes = map[byte]string{
 	'0':      "POP (a tuple that contains itself)",
 	'1':      "POP_MARK (a tuple that contains itself)",

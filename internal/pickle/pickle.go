@@ -7,10 +7,10 @@
 // has no instruction for a bytearray, and calls the type bytearray instead; this is the only call
 // that the package supports. Every other function, class, or instruction is an error that names it.
 //
-// Memory is bounded: a value takes less than MaxGrowth times the bytes of its pickle,
-// whatever they claim. A container that a pickle refers to several times is shared in Go
-// as well. MaxElements counts every reference, so that a few bytes cannot stand for a
-// value that takes hours to walk through. A container that contains itself, or is nested
+// Memory is bounded: a value uses less than MaxGrowth times the memory of its pickle,
+// whatever lengths the pickle claims. A container that a pickle refers to several times is
+// also shared in Go. MaxElements counts every reference, so that a few bytes cannot stand for
+// a value that takes hours to walk through. A container that contains itself, or is nested
 // deeper than pyvalue.MaxDepth, is an error.
 //
 // The format is described in Lib/pickletools.py of CPython.

@@ -13,21 +13,21 @@ import (
 	"github.com/go-partd/partd/internal/pyvalue"
 )
 
-// encodedCall returns the instructions that push a function.
-func encodedCall(module, name string) string {
+// pushFunction returns the instructions that push a function.
+func pushFunction(module, name string) string {
 	return fmt.Sprintf("\x8c%c%s\x8c%c%s\x93", len(module), module, len(name), name)
 }
 
-var newByteArray = encodedCall("builtins", "bytearray")
+var newByteArray = pushFunction("builtins", "bytearray")
 
-func TestRefused(t *testing.T) {
+func TestDecodeErrors(t *testing.T) {
 	for _, c := range []struct{ data, want string }{
-		// Pickles that call functions. Every attack begins like the first.
+		// Pickles that call functions. Typical attacks look like the first.
 		{"cos\nsystem\n(\x8c\x07touch xtR.", "GLOBAL (a class or function)"},
 		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" of the module "posix"`},
-		{encodedCall("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
-		{encodedCall("builtins", "set") + ")R.", `"set" of the module "builtins"`},
-		{encodedCall("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
+		{pushFunction("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
+		{pushFunction("builtins", "set") + ")R.", `"set" of the module "builtins"`},
+		{pushFunction("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
 		{newByteArray + ".", "a function is not a plain value"},
 		{"](" + newByteArray + "e.", "a function is not a plain value"},
 		{newByteArray + "\x8c\x01A\x85R.", "arguments that bytearray does not accept"},
@@ -96,15 +96,15 @@ func TestRefused(t *testing.T) {
 		v, err := Decode([]byte(c.data))
 		var e *Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%.60q: got %v, %v, want %q", c.data, v, err, c.want)
+			t.Errorf("Decode(%.60q) = %v, %v, want an error with %q", c.data, v, err, c.want)
 		}
 	}
 }
 
-// The limit of depth holds in any order of construction: here each list is complete before
-// it is added to the next, and the builder visits the deepest first.
+// TestDepthThroughMemo checks that the depth limit does not depend on the order of construction:
+// each list is complete before it is added to the next, and the builder visits the deepest first.
 func TestDepthThroughMemo(t *testing.T) {
-	// One list holds them all, so that the builder reaches each from a shallow depth.
+	// One list holds all the others, so that the builder reaches each from a shallow depth.
 	var b strings.Builder
 	b.WriteString("](]\x94")
 	for n := range 1200 {
@@ -112,32 +112,32 @@ func TestDepthThroughMemo(t *testing.T) {
 	}
 	b.WriteString("e.")
 	if _, err := Decode([]byte(b.String())); err == nil || !strings.Contains(err.Error(), "nested more than 1000") {
-		t.Fatalf("got %v", err)
+		t.Fatalf("Decode = %v, want an error about the depth", err)
 	}
 }
 
 func number(n int) string { return string(le.AppendUint32(nil, uint32(n))) }
 
-func TestForms(t *testing.T) {
+func TestDecodeAlternativeForms(t *testing.T) {
 	for data, want := range map[string]any{
 		newByteArray + ")R.":                            pyvalue.ByteArray{},
 		newByteArray + "C\x02ab\x85R.":                  pyvalue.ByteArray("ab"),
 		"\x8b\x00\x00\x00\x00.":                         int64(0),
 		"\x8a\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01.": new(big.Int).Lsh(big.NewInt(1), 64),
 		"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\xff.": int64(-1),
-		// 1, 1.0 and true are one key: it stays, and gets the last value.
+		// 1, 1.0 and true are the same key: the first form stays, with the last value.
 		"}(K\x01\x8c\x01AG\x3f\xf0\x00\x00\x00\x00\x00\x00\x8c\x01B\x88\x8c\x01Cu.": pyvalue.Dict{{Key: int64(1), Value: "C"}},
 		"\x8f(\x8c\x01AC\x01A\x8c\x01A\x90.":                                        pyvalue.Set{"A", []byte("A")},
 	} {
 		got, err := Decode([]byte(data))
 		if err != nil || describe(got) != describe(want) {
-			t.Errorf("%q: got %#v, %v, want %#v", data, got, err, want)
+			t.Errorf("Decode(%q) = %#v, %v, want %#v", data, got, err, want)
 		}
 	}
 }
 
-// A container with two references is shared: later additions show in both places.
-func TestShared(t *testing.T) {
+// A container with two references is shared: later additions appear in both places.
+func TestSharedContainer(t *testing.T) {
 	v, err := Decode([]byte("](]\x94h\x00K\x01ae."))
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,8 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// doublingPickle returns a pickle of 2^n elements: a list of twice the same list, and so on.
+// doublingPickle returns a pickle of 2^n elements: a list that contains the same list twice, which
+// contains the same list twice, and so on.
 func doublingPickle(n int) []byte {
 	b := []byte("](]\x94")
 	for i := range n {
@@ -163,7 +164,7 @@ func doublingPickle(n int) []byte {
 
 func TestBombs(t *testing.T) {
 	if _, err := Decode(doublingPickle(20)); err != nil {
-		t.Errorf("2^20 elements: %v", err)
+		t.Errorf("Decode of 2^20 elements: %v", err)
 	}
 	shared := strings.Repeat("x", 20_000)
 	for name, data := range map[string]string{
@@ -180,20 +181,20 @@ func TestBombs(t *testing.T) {
 	} {
 		start := time.Now()
 		bytes, _, err := decodeMeasured([]byte(data))
-		t.Logf("%s: %v, %d bytes for %d", name, time.Since(start), bytes, len(data))
+		t.Logf("%s: %v, %d bytes allocated for a pickle of %d", name, time.Since(start), bytes, len(data))
 		if err == nil {
-			t.Errorf("%s: no error", name)
-		}
+					t.Errorf("%s: Decode returned no error", name)
+				}
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
-			t.Errorf("%s: %d bytes for %d", name, bytes, len(data))
+			t.Errorf("%s: Decode allocated %d bytes for a pickle of %d bytes", name, bytes, len(data))
 		}
 		if elapsed := time.Since(start); elapsed > 20*time.Second {
-			t.Errorf("%s: %v for %d bytes", name, elapsed, len(data))
+			t.Errorf("%s: Decode took %v for a pickle of %d bytes", name, elapsed, len(data))
 		}
 	}
 }
 
-// manyKeys repeats form n times, each time with another number.
+// manyKeys repeats form n times, each time with a different number in place of %s.
 func manyKeys(form string, n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -202,8 +203,8 @@ func manyKeys(form string, n int) string {
 	return b.String()
 }
 
-// tupleKey returns a pickle of a dict whose key has 2^n elements: a tuple of twice the same
-// tuple, and so on.
+// tupleKey returns a pickle of a dict whose key has 2^n elements: a tuple that contains the same
+// tuple twice, which contains the same tuple twice, and so on.
 func tupleKey(n int) string {
 	b := []byte("}(K\x01\x94")
 	for i := range n {
@@ -212,7 +213,7 @@ func tupleKey(n int) string {
 	return string(append(b, "Nu."...))
 }
 
-// decodeMeasured decodes data, and returns the total number of bytes that this allocates.
+// decodeMeasured decodes data, and returns the total number of bytes allocated.
 func decodeMeasured(data []byte) (uint64, any, error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -221,7 +222,7 @@ func decodeMeasured(data []byte) (uint64, any, error) {
 	return after.TotalAlloc - before.TotalAlloc, v, err
 }
 
-// No instruction, repeated, takes more memory than MaxGrowth allows.
+// Repeating an instruction never needs more memory than MaxGrowth allows.
 func TestMemoryIsBounded(t *testing.T) {
 	maxFactor := 0.0
 	for _, part := range []string{
@@ -236,30 +237,30 @@ func TestMemoryIsBounded(t *testing.T) {
 			bytes, _, _ := decodeMeasured(data)
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
-				t.Errorf("%q in %q: %.0f times its %d bytes", part, wrap, factor, len(data))
+				t.Errorf("%q in %q: Decode allocated %.0f times the pickle's %d bytes", part, wrap, factor, len(data))
 			}
 			maxFactor = max(maxFactor, factor)
 		}
 	}
-	t.Logf("at most %.0f times", maxFactor)
+	t.Logf("Decode allocated at most %.0f times the length of a pickle", maxFactor)
 	if maxFactor < 20 {
-		t.Errorf("at most %.0f times: the test does not measure allocations", maxFactor)
+		t.Errorf("Decode allocated at most %.0f times the length of a pickle: the test does not measure allocations", maxFactor)
 	}
 }
 
-func TestEachPrefixIsAnError(t *testing.T) {
+func TestDecodeTruncated(t *testing.T) {
 	data, err := Append(nil, []any{1, "text", pyvalue.Dict{{Key: "a", Value: 2.5}}, pyvalue.Tuple{1, 2, 3, 4}, big.NewInt(0).Lsh(big.NewInt(1), 90), pyvalue.Set{"x"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range data {
 		if v, err := Decode(data[:n]); err == nil {
-			t.Errorf("%q: %v", data[:n], v)
+			t.Errorf("Decode(%q) = %v, want an error", data[:n], v)
 		}
 	}
 }
 
-func TestAppendRefuses(t *testing.T) {
+func TestAppendErrors(t *testing.T) {
 	self := []any{nil}
 	self[0] = self
 	tuple := pyvalue.Tuple{nil}
@@ -283,13 +284,13 @@ func TestAppendRefuses(t *testing.T) {
 	} {
 		b, err := Append([]byte("before"), c.v)
 		if err == nil || !strings.Contains(err.Error(), c.want) || string(b) != "before" {
-			t.Errorf("%T: %q, %v, want %q", c.v, b, err, c.want)
+			t.Errorf("Append of a %T = %q, %v, want an error with %q", c.v, b, err, c.want)
 		}
 	}
 }
 
-// Append accepts other Go types in place of plain values.
-func TestAppendTakesGoTypes(t *testing.T) {
+// Append also accepts other Go types than those of plain values.
+func TestAppendGoTypes(t *testing.T) {
 	type name string
 	n := int32(7)
 	for _, c := range []struct{ v, want any }{
@@ -309,7 +310,7 @@ func TestAppendTakesGoTypes(t *testing.T) {
 		b, err := Append(nil, c.v)
 		if c.v == any(&n) {
 			if err == nil {
-				t.Error("a pointer was written")
+				t.Error("Append accepted a pointer")
 			}
 			continue
 		}
@@ -318,16 +319,16 @@ func TestAppendTakesGoTypes(t *testing.T) {
 			continue
 		}
 		if got, err := Decode(b); err != nil || describe(got) != describe(c.want) {
-			t.Errorf("%T: %v, %v", c.v, got, err)
+			t.Errorf("Append of a %T decodes to %v, %v, want %v", c.v, got, err, c.want)
 		}
 	}
 }
 
-// Known classes and functions become descriptions; all others are refused.
-func TestObjects(t *testing.T) {
+// DecodeObjects describes calls of allowed classes and functions, and rejects all others.
+func TestDecodeObjects(t *testing.T) {
 	known := func(module, name string) bool { return module == "m" }
 	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), known) }
-	f := encodedCall("m", "f")
+	f := pushFunction("m", "f")
 	for data, want := range map[string]any{
 		f + ".":                       Global{"m", "f"},
 		f + "K\x01\x85R.":             &Object{Class: Global{"m", "f"}, Args: pyvalue.Tuple{int64(1)}},
@@ -338,7 +339,7 @@ func TestObjects(t *testing.T) {
 	} {
 		got, err := decode(data)
 		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%q: %#v, %v, want %#v", data, got, err, want)
+			t.Errorf("DecodeObjects(%q) = %#v, %v, want %#v", data, got, err, want)
 			continue
 		}
 		o, ok := got.(*Object)
@@ -349,11 +350,11 @@ func TestObjects(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		} else if decoded, err := decode(string(reencoded)); err != nil || !reflect.DeepEqual(decoded, want) {
-			t.Errorf("%q: %#v, %v", reencoded, decoded, err)
+			t.Errorf("DecodeObjects(%q) = %#v, %v, want the object that was encoded", reencoded, decoded, err)
 		}
 	}
 	for data, want := range map[string]string{
-		encodedCall("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
+		pushFunction("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
 		"cm\nf\n.":          "GLOBAL (a class or function)",
 		f + "]R.":           "without a tuple",
 		"])\x81.":           "something that is not a function",
@@ -367,7 +368,7 @@ func TestObjects(t *testing.T) {
 		"Pname\n.":          "PERSID",
 	} {
 		if v, err := decode(data); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, %v, want %s", data, v, err, want)
+			t.Errorf("DecodeObjects(%q) = %v, %v, want an error with %q", data, v, err, want)
 		}
 	}
 	for _, part := range []string{f + ")R", f, "h\x00)R", "h\x00)\x81Nb"} {
@@ -377,7 +378,7 @@ func TestObjects(t *testing.T) {
 		_, err := DecodeObjects(data, known)
 		runtime.ReadMemStats(&after)
 		if allocated := after.TotalAlloc - before.TotalAlloc; err != nil || allocated > MaxGrowth*uint64(len(data)) {
-			t.Errorf("%q: %d bytes for %d, %v", part, allocated, len(data), err)
+			t.Errorf("%q repeated: DecodeObjects allocated %d bytes for a pickle of %d bytes: %v", part, allocated, len(data), err)
 		}
 	}
 }

@@ -20,12 +20,12 @@ import (
 // python is Debian's Python.
 const python = "/usr/bin/python3"
 
-// Python pickles random values with protocols 4 and 5. Go reads the same value from both,
-// and Python reads it back from Go's pickle.
+// TestAgainstPython exchanges random values with Python. Python pickles each with protocols 4 and 5.
+// Go must read the same value from both, and Python must read it back from Go's pickle.
 func TestAgainstPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import pickle").Run(); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: %v", python, err)
+			t.Fatalf("PARTD_REQUIRE_ALL is set, but this test needs %s: %v", python, err)
 		}
 		t.Skipf("this test needs %s: %v", python, err)
 	}
@@ -75,7 +75,7 @@ func compareAll(out io.Reader, in io.Writer, count int) error {
 				return fmt.Errorf("value %d, protocol %d: %w\n%.500q\n%.500s", n, protocol, err, data, want)
 			}
 			if got := describe(v); got != string(want) {
-				return fmt.Errorf("value %d, protocol %d:\n%.2000s\n%.2000s", n, protocol, got, want)
+				return fmt.Errorf("value %d, protocol %d:\n got %.2000s\nwant %.2000s", n, protocol, got, want)
 			}
 		}
 		reply, err := Append(make([]byte, 4), v)

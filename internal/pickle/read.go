@@ -17,9 +17,9 @@ var (
 // data. Its error is an *Error.
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
-// DecodeObjects is Decode for a pickle that may also contain the classes and functions that
-// isAllowed accepts. They become Globals, and their calls become *Objects, which only describe
-// them.
+// DecodeObjects is like Decode, but the pickle may also contain the classes and functions that
+// isAllowed accepts. They become Globals. Calls of them become *Objects, which only describe
+// the calls.
 func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, error) {
 	r := reader{isAllowed: isAllowed, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
 	root, err := r.run()

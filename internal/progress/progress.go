@@ -33,7 +33,7 @@ type step struct {
 	line  func(elapsed time.Duration) string
 }
 
-// interval is the time between updates and before the first one, so that short work shows
+// interval is the time between updates. It also delays the first update, so that short work shows
 // nothing.
 const interval = 250 * time.Millisecond
 
@@ -51,8 +51,8 @@ func (b *Bar) Count(total int64, done func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string { return Line(done(), total, elapsed) }})
 }
 
-// Wait begins a step without a known length. left returns the bytes of memory that are still
-// to be written; it may be nil.
+// Wait begins a step without a known length. remaining returns the number of bytes in memory that
+// the step must still write; it may be nil.
 func (b *Bar) Wait(activity string, remaining func() int64) {
 	b.step.Store(&step{time.Now(), func(elapsed time.Duration) string {
 		line := activity

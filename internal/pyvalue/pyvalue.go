@@ -62,8 +62,8 @@ func (d Dict) Get(key any) (value any, ok bool) {
 	return nil, false
 }
 
-// MaxDepth is the maximum nesting depth of lists, tuples, dicts and sets, for writing and for
-// reading. Python's own pickle and msgpack have about the same limit.
+// MaxDepth is the maximum nesting depth of lists, tuples, dicts and sets when reading and writing.
+// Python's own pickle and msgpack have about the same limit.
 const MaxDepth = 1000
 
 // Canon converts a value of another Go type to a plain value. It accepts numbers of every

@@ -11,8 +11,8 @@ import (
 
 // Logins slows down peers that present wrong credentials, with a token bucket for each. The zero
 // value is ready to use. Correct credentials cost nothing. Tokens are too long to guess at any
-// rate: this protects the log and the processor. Others at the same address still get in with a
-// credential that was accepted before, and with a new one after a pause.
+// rate, so the limit only protects the log and the processor. Other clients at the same address
+// can still log in with a credential that was accepted before, and with a new one after a pause.
 type Logins struct {
 	mu       sync.Mutex
 	peers    map[string]*rate.Limiter

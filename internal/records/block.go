@@ -33,7 +33,7 @@ type Block struct {
 	first      []byte // for JSON lines: the first valid record
 	bad        error  // error of the first skipped bad record
 	badLine    int64  // line of bad
-	err        error  // why Next stopped
+	err        error  // the error at which Next stopped
 	errLine    int64  // line of err
 }
 
@@ -159,9 +159,9 @@ type blockOrder struct {
 
 	mu          sync.Mutex
 	nextSeq     int64             // index of the next block to merge
-	pending     map[int64]*result // results of blocks after next
+	pending     map[int64]*result // results of blocks after nextSeq
 	turns       map[int64]chan struct{}
-	linesBefore int64 // number of lines of the input before block next
+	linesBefore int64 // number of lines of the input before block nextSeq
 	tally       Tally
 	err         error
 }

@@ -20,7 +20,7 @@ func (l Layout) WholeRecords(data []byte) int {
 	return wholeCSV(data, l.Separator()[0])
 }
 
-// wholeCSV is WholeRecords for CSV. It searches only for quotes, and for newlines outside of
+// wholeCSV implements WholeRecords for CSV. It searches only for quotes, and for newlines outside of
 // quoted fields.
 func wholeCSV(data []byte, sep byte) int {
 	from, to := 0, 0 // bounds of the last unquoted text that contains a newline

@@ -15,9 +15,9 @@ const endsWindow = 4 << 10
 type ends struct {
 	base      int      // position of the window in the data
 	positions []uint32 // positions of the ends relative to base; followed by unused elements
-	lines     []uint32 // indexes of the newlines in at
+	lines     []uint32 // indexes of the newlines in positions
 	lineIndex int      // index in lines of the next record's newline
-	firstEnd  int      // index in at of the next record's first end
+	firstEnd  int      // index in positions of the next record's first end
 	sep       uint64   // the separator, repeated in each byte
 	bits      [endsWindow / 64][2]uint64
 }

@@ -32,8 +32,8 @@ type Config struct {
 
 func (c *Config) workers() int { return max(c.Workers, 1) }
 
-// blocks returns the number of blocks: one that is being filled, one that waits for a worker, and
-// one for each worker.
+// blocks returns the number of blocks: a block being filled, a block waiting for a worker, and a
+// block for each worker.
 func (c *Config) blocks() int { return 2 + c.workers() }
 
 // Tally counts the bytes and records read.

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// record is a key and a record, copied.
+// record holds copies of a key and its record.
 type record struct{ key, data string }
 
 // input returns an input that holds data.
@@ -26,7 +26,7 @@ func input(name, data string) Input {
 	}}
 }
 
-// smallConfig returns a configuration with blocks so small that every record is cut.
+// smallConfig returns a configuration with blocks so small that they split every record.
 func smallConfig(l Layout, f Field, columns ...string) Config {
 	return Config{Layout: l, Fields: []Field{f}, Columns: columns, Block: 16, MaxRecord: 1 << 20}
 }
@@ -50,7 +50,7 @@ func readAll(t *testing.T, cfg Config, inputs ...Input) ([]record, Tally, error)
 			offsets = append(offsets, b.Offset())
 		}
 		if n, _ := b.Tally(); n != int64(len(part)) {
-			t.Errorf("a block counts %d records, but has %d", n, len(part))
+			t.Errorf("Tally counts %d records in a block of %d", n, len(part))
 		}
 		if err := b.Turn(); err != nil {
 			return err
@@ -86,7 +86,7 @@ func TestReadFormats(t *testing.T) {
 			[]record{{"x", "1,x,3\n"}, {"y", "4,\"y\",6\r\n"}, {"y \"z\", n\nl", "7,\"y \"\"z\"\", n\nl\",\n"}, {"5\" disk", "8,5\" disk,9\n"}},
 		},
 		{
-			"csv, the last column of CR LF lines", smallConfig(Layout{Format: CSV}, Field{Index: 2}, abc...),
+			"csv, last column of CR LF lines", smallConfig(Layout{Format: CSV}, Field{Index: 2}, abc...),
 			"\ufeff\"a\",b,c\r\n1,2,x\r\n1,2,\"x\"\r\n\r\n1,\"2\",x\r",
 			[]record{{"x", "1,2,x\r\n"}, {"x", "1,2,\"x\"\r\n"}, {"x", "1,\"2\",x\r\n"}},
 		},
@@ -96,7 +96,7 @@ func TestReadFormats(t *testing.T) {
 			[]record{{"x", "\"1\",x,3\n"}, {"x", "1,\"x\",3\n"}},
 		},
 		{
-			"csv between semicolons, one empty field in quotes", smallConfig(Layout{Format: CSV, Sep: ";"}, Field{Index: 0}, "k"),
+			"csv with semicolons, one quoted empty field", smallConfig(Layout{Format: CSV, Sep: ";"}, Field{Index: 0}, "k"),
 			"k\n\"\"\na,b\n",
 			[]record{{"", "\"\"\n"}, {"a,b", "a,b\n"}},
 		},
@@ -116,7 +116,7 @@ func TestReadFormats(t *testing.T) {
 			[]record{{"b", " a\vb c\n"}, {"b\x00\xff", "a b\x00\xff c\n"}},
 		},
 		{
-			"text between separators", smallConfig(Layout{Format: Text, Sep: "::"}, Field{Index: -1}),
+			"text with a separator", smallConfig(Layout{Format: Text, Sep: "::"}, Field{Index: -1}),
 			"a::b:::c\n\nx\n::\n",
 			[]record{{":c", "a::b:::c\n"}, {"x", "x\n"}, {"", "::\n"}},
 		},
@@ -131,7 +131,7 @@ func TestReadFormats(t *testing.T) {
 			},
 		},
 		{"empty csv", smallConfig(Layout{Format: CSV}, Field{}), "", nil},
-		{"only a mark", smallConfig(Layout{Format: CSV}, Field{}), "\ufeff", nil},
+		{"only a byte order mark", smallConfig(Layout{Format: CSV}, Field{}), "\ufeff", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, _, err := readAll(t, c.cfg, input("f", c.data))
@@ -155,25 +155,25 @@ func TestReadErrors(t *testing.T) {
 		want string
 		bad  bool // --skip-bad skips it
 	}{
-		{"too few", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
-		{"too many, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2", true},
-		{"no header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
-		{"after the quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
-		{"never closed", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},
-		{"a field that is not there", smallConfig(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: field 3 is missing: the record has 2 fields", true},
-		{"none from the end", smallConfig(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
-		{"separated", smallConfig(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
-		{"a long key", smallConfig(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
-		{"a long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here is longer than 100 bytes, a quarter of --memory", false},
-		{"a long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here is longer than 100 bytes, a quarter of --memory (it may contain an unclosed quote)", false},
-		{"another header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
+		{"too few fields", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
+		{"too many fields, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2", true},
+		{"too few fields without header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
+		{"text after the closing quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
+		{"unclosed quote", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},
+		{"missing field", smallConfig(Layout{Format: Text}, Field{Index: 2}), "a b c\n\na b\n", "f, line 3: field 3 is missing: the record has 2 fields", true},
+		{"missing field, counted from the end", smallConfig(Layout{Format: Text}, Field{Index: -3}), "a b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
+		{"missing field with a separator", smallConfig(Layout{Format: Text, Sep: "|"}, Field{Index: -3}), "a|b\n", "f, line 1: field -3 is missing: the record has 2 fields", true},
+		{"long key", smallConfig(Layout{Format: Text}, Field{}), strings.Repeat("k", partd.MaxKeyLen+1), "f, line 1: the key is too long", true},
+		{"long record", long, "a,b\n1," + strings.Repeat("x", 99), "f, line 2: too large: the record that begins here is longer than 100 bytes, a quarter of --memory", false},
+		{"long record with a quote", long, "a,b\n1,2\n1,\"" + strings.Repeat("x\n", 99), "f, line 3: too large: the record that begins here is longer than 100 bytes, a quarter of --memory (it may contain an unclosed quote)", false},
+		{"different header", csv, "a,c\n", `f, line 1: the header differs from the expected one: column 2: "b" and "c"`, false},
 		{"not JSON", jsonl, "{\"k\":1}\n{\"k\":1\n", "f, line 2: not JSON: unexpected end of JSON input", true},
-		{"no object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
-		{"no member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: member "k" is missing`, true},
-		{"twice", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: member "k" is duplicated`, true},
+		{"not an object", jsonl, "[1]\n", "f, line 1: not a JSON object", true},
+		{"missing member", jsonl, "{\"x\":{\"k\":1}}\n", `f, line 1: member "k" is missing`, true},
+		{"duplicate member", jsonl, "{\"k\":1,\"k\":2}\n", `f, line 1: member "k" is duplicated`, true},
 		{"null", jsonl, "{\"k\":null}\n", `f, line 1: member "k" is null`, true},
 		{"object", jsonl, "{\"k\":{}}\n", `f, line 1: member "k" is an object, not a key`, true},
-		{"half a pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" contains escapes that are not valid Unicode`, true},
+		{"half a surrogate pair", jsonl, "{\"k\":\"\\ud83d x\"}\n", `f, line 1: the string of member "k" contains escapes that are not valid Unicode`, true},
 		{"array", jsonl, "{\"k\":[]}\n", `f, line 1: member "k" is an array, not a key`, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestReadErrors(t *testing.T) {
 			c.cfg.SkipBad = true
 			_, tally, err := readAll(t, c.cfg, input("f", c.data))
 			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
-				t.Errorf("skipping: %+v, %v", tally, err)
+				t.Errorf("with SkipBad: got %+v, %v", tally, err)
 			}
 		})
 	}
@@ -206,11 +206,11 @@ func TestReadManyInputs(t *testing.T) {
 		t.Fatalf("%v: %d records, want %d", err, len(got), len(want))
 	}
 	if tally.BlankLines != 50 || tally.AddedNewlines != 50 {
-		t.Errorf("%+v", tally)
+		t.Errorf("got %+v, want 50 blank lines and 50 added newlines", tally)
 	}
 }
 
-// A record may have any length up to the limit, wherever blocks end.
+// A record can have any length up to the limit, wherever blocks end.
 func TestReadLongRecords(t *testing.T) {
 	cfg := smallConfig(Layout{Format: Text}, Field{Index: 0})
 	cfg.MaxRecord = 1000
@@ -218,7 +218,7 @@ func TestReadLongRecords(t *testing.T) {
 		line, other := "k "+strings.Repeat("x", max(n-3, 0))+"\n", "k "+strings.Repeat("y", max(997-n, 0))+"\n"
 		got, _, err := readAll(t, cfg, input("f", "k 1\n"+line+other+line+"k 2\n"+line))
 		if want := []record{{"k", "k 1\n"}, {"k", line}, {"k", other}, {"k", line}, {"k", "k 2\n"}, {"k", line}}; err != nil || !slices.Equal(got, want) {
-			t.Fatalf("%d: %v, %q", n, err, got)
+			t.Fatalf("line length %d: got %q, %v", n, got, err)
 		}
 	}
 }
@@ -235,7 +235,7 @@ func TestReadFailures(t *testing.T) {
 		t.Errorf("a failed Open: %v", err)
 	}
 	if _, err := Read(t.Context(), []Input{input("f", strings.Repeat("a\n", 1000))}, cfg, func(*Block) error { return boom }); !errors.Is(err, boom) {
-		t.Errorf("a failed use: %v", err)
+		t.Errorf("a failed handler: %v", err)
 	}
 	grown := input("f", "a\nb\n")
 	grown.Size = 2
@@ -260,8 +260,8 @@ func TestReadFailures(t *testing.T) {
 	}
 }
 
-// A worker whose block failed gets no other block, because use may have left its data for this
-// worker incomplete.
+// A worker whose block failed gets no further block, because the handler may have left this worker's
+// data incomplete.
 func TestFailedWorkerGetsNoBlock(t *testing.T) {
 	boom := errors.New("boom")
 	for name, fail := range map[string]func(*Block) error{
@@ -285,23 +285,23 @@ func TestFailedWorkerGetsNoBlock(t *testing.T) {
 			return fail(b)
 		})
 		if n := failed.Load(); n == 0 || n > 2 || !errors.Is(err, boom) {
-			t.Errorf("%s: use was called %d times by two workers: %v", name, n, err)
+			t.Errorf("%s: the handler failed %d times in two workers: %v", name, n, err)
 		}
 	}
 }
 
-// Many fields are found with a map, few by comparing names. Both must give the same results, even
-// for duplicate fields and duplicate members.
+// A splitter finds many fields with a map, and few fields by comparing names. Both must give the same
+// results, even for duplicate fields and duplicate members.
 func TestManyMembers(t *testing.T) {
 	for _, record := range []string{`{"m0":"a","m3":1,"m11":"\u00e9"}`, `{"m3":1,"other":2}`, `{"m0":1,"m0":2}`, `{"m1":[1],"m2":null}`, `{}`} {
-		for _, noOthers := range []bool{false, true} {
+		for _, exclusive := range []bool{false, true} {
 			var fields []Field
 			for i := range 12 {
 				fields = append(fields, Field{Name: fmt.Sprint("m", i%11), Optional: true})
 			}
 			table := NewSplitter(Layout{Format: JSONL}, fields, nil)
 			compare := NewSplitter(Layout{Format: JSONL}, fields, nil)
-			compare.byName, table.exclusive, compare.exclusive = nil, noOthers, noOthers
+			compare.byName, table.exclusive, compare.exclusive = nil, exclusive, exclusive
 			table.Feed([]byte(record+"\n"), true)
 			compare.Feed([]byte(record+"\n"), true)
 			got, want := table.Next(), compare.Next()
@@ -312,8 +312,8 @@ func TestManyMembers(t *testing.T) {
 	}
 }
 
-// The time for a record is proportional to the number of its members, which takes a second here. If
-// it were proportional to the square, it would take half a minute.
+// The time for a record is proportional to the number of its members: this test takes a second. If
+// the time were proportional to the square of that number, it would take half a minute.
 func TestWideRecords(t *testing.T) {
 	var fields []Field
 	record := []byte("{")
@@ -323,8 +323,8 @@ func TestWideRecords(t *testing.T) {
 		record = fmt.Appendf(record, "%q:%d,", name, i)
 	}
 	record = append(record[:len(record)-1], "}\n"...)
-	for _, like := range []string{"flat", "nested"} {
-		if like == "nested" { // found by a different function
+	for _, form := range []string{"flat", "nested"} {
+		if form == "nested" { // a different function finds the members
 			record = append(record[:len(record)-2], ` ,"nested": {} }`+"\n"...)
 			fields = append(fields, Field{Name: "more", Optional: true})
 		}
@@ -336,7 +336,7 @@ func TestWideRecords(t *testing.T) {
 				t.Fatal(s.Err)
 			}
 			if d := time.Since(start); d > 10*time.Second {
-				t.Fatalf("%s: %v", like, d)
+				t.Fatalf("splitting %s records took %v, want at most 10 s", form, d)
 			}
 		}
 	}

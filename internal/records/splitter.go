@@ -37,7 +37,7 @@ type Splitter struct {
 	exclusive  bool             // JSON lines: a member that is not requested is an error
 	sep        []byte           // field separator
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
-	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until count is known
+	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
 
 	ends   ends
 	buf    []byte

@@ -78,8 +78,8 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 	}
 }
 
-// separatedField is like fieldFromStart, but for a line with separators. A negative i counts from
-// the end.
+// separatedField is like fieldFromStart for a line with separators. A negative i counts from the
+// end.
 func (s *Splitter) separatedField(line []byte, i int) ([]byte, int) {
 	if i < 0 {
 		// Count from the left, because separators can overlap: "aaa" contains only its first "aa".

@@ -9,17 +9,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Reader reads one key's value after the other.
 // Reader reads the values of a scan, one key after another.
 type Reader struct {
 	Key  string
 	Keys int   // number of keys begun
-	Err  error // of the scan; io.EOF at its end
+	Err  error // the scan's error; io.EOF at the end of the scan
 
 	next func() (partd.Chunk, error, bool)
 	path string
 	data []byte // unread bytes of the current chunk
-	last bool   // reports whether the current chunk is its key's last
+	last bool   // whether the current chunk is the last of its key
 }
 
 // New returns a reader of a scan, positioned before its first key, and a function that stops
@@ -52,7 +51,7 @@ func (r *Reader) step() error {
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: errors.New("the store beneath ended its scan within a key")}
 	case !ok:
 		r.Err = io.EOF
-	case err == io.EOF || err == io.ErrUnexpectedEOF: // from a broken connection: neither the scan nor the value has ended
+	case err == io.EOF || err == io.ErrUnexpectedEOF: // the connection broke: neither the scan nor the value has ended
 		r.Err = &partd.Error{Op: "scan", Path: r.path, Err: err}
 	}
 	return r.Err

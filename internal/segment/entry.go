@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Kind is what an entry does to its key's value.
+// Kind is the effect of an entry on its key's value.
 type Kind uint8
 
 const (

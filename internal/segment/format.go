@@ -1,7 +1,7 @@
 // Package segment encodes and decodes the data files of log-structured stores. Their segments
 // contain entries, grouped into ranges by the hashes of the keys; blob files contain large
-// values. docs/format.md describes both. The package knows nothing of manifests: the
-// stores decide which segments are part of them.
+// values. docs/format.md describes both. The package does not know about manifests: the
+// store decides which segments belong to it.
 package segment
 
 import (

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// A decoder must not panic, read beyond its input, or accept an encoding that it would
-// not write itself.
+// FuzzEntry checks that the decoders do not panic or read beyond their input, and that they
+// agree with each other and with the encoder.
 func FuzzEntry(f *testing.F) {
 	f.Add(append(AppendEntryHead(nil, KindAppend, "key", 5), "value"...), 3)
 	f.Add(AppendEntryHead(nil, KindDelete, "", 0), 1)
@@ -21,11 +21,11 @@ func FuzzEntry(f *testing.F) {
 		e, err := ParseEntry(b)
 		kind, keyStart, valueStart, end, ok := ParseShort(b, 0)
 		if ok && (err != nil || kind != e.Kind || end != len(e.Raw) || string(b[keyStart:valueStart]) != string(e.Key) || string(b[valueStart:end]) != string(e.Value)) {
-			t.Fatalf("% x: kind %d, ParseShort returned key at %d, value from %d to %d; ParseEntry returned %+v, %v", b, kind, keyStart, valueStart, end, e, err)
+			t.Fatalf("% x: ParseShort returned kind %d, key at %d, value from %d to %d; ParseEntry returned %+v, %v", b, kind, keyStart, valueStart, end, e, err)
 		}
 		if err == nil {
 			if got := append(AppendEntryHead(nil, e.Kind, string(e.Key), len(e.Value)), e.Value...); len(got) > len(e.Raw) {
-				t.Fatalf("% x was read as % x", e.Raw, got)
+				t.Fatalf("entry % x is longer when encoded again: % x", e.Raw, got)
 			}
 			if _, err := e.ValueLen(); err != nil && e.Kind != KindBlob {
 				t.Fatal(err)
@@ -43,18 +43,19 @@ func FuzzEntry(f *testing.F) {
 			e1, err1 := contiguous.Next()
 			e2, err2 := parts.Next()
 			if !errors.Is(err2, err1) {
-				t.Fatalf("whole: %v, in blocks of %d: %v", err1, cut, err2)
+				t.Fatalf("Next() = error %v for one block, but with blocks of %d bytes: %v", err1, cut, err2)
 			}
 			if err1 != nil {
 				return
 			}
 			if !bytes.Equal(e1.Raw, e2.Raw) || e1.Kind != e2.Kind || !bytes.Equal(e1.Key, e2.Key) || !bytes.Equal(e1.Value, e2.Value) {
-				t.Fatalf("whole: % x, in blocks of %d: % x", e1.Raw, cut, e2.Raw)
+				t.Fatalf("Next() = % x for one block, but with blocks of %d bytes: % x", e1.Raw, cut, e2.Raw)
 			}
 		}
 	})
 }
 
+// FuzzFooter checks that an accepted footer has the same length and start when encoded again.
 func FuzzFooter(f *testing.F) {
 	file := &File{Format: &Format{Seed: 1}, Number: 1}
 	g := Layout{Start: 32, Bits: 1, Offsets: []uint32{0, 40, 80}}
@@ -69,13 +70,13 @@ func FuzzFooter(f *testing.F) {
 			return
 		}
 		if got := g.EncodeFooter(file, ledger, off); !bytes.Equal(got[:8], b[:8]) || len(got) != len(b)+footerTailLen {
-			t.Fatalf("%d bytes were read, %d written", len(b), len(got)-footerTailLen)
+			t.Fatalf("parseFooter accepted %d bytes, but EncodeFooter returned %d", len(b), len(got)-footerTailLen)
 		}
 	})
 }
 
-// Blocks with any content must yield bytes or an error: no panic, and no allocation
-// larger than the file justifies.
+// FuzzBlocks checks that reading arbitrary blocks yields bytes or an error. It must not panic
+// or return a block that is empty or too long.
 func FuzzBlocks(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x00\x05\x00\x00\x00\x05\x00\x00\x00hello"))
 	f.Add([]byte("\x00\x00\x00\x00\x04\x00\x00\x01\x00\x00\x01\x00abcd"))
@@ -101,7 +102,7 @@ func FuzzBlocks(f *testing.F) {
 				return
 			}
 			if total += len(p); len(p) == 0 || len(p) > blockLen {
-				t.Fatalf("a block of %d bytes", len(p))
+				t.Fatalf("Next() returned a block of %d bytes, want 1 to %d", len(p), blockLen)
 			}
 		}
 	})

@@ -53,21 +53,21 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "`NUMBER` of connections at a time; another one replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use: half for messages, half for the store (a mem: store takes what it holds)")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "`NUMBER` of open readers and listings of all clients together")
-	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` a peer has to open its connection")
-	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` a connection may be idle; 0 is forever")
-	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` in which the peer must send or read 512 KiB of a message; also the limit of waiting for memory")
+	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "`TIME` that a peer has to complete the handshake")
+	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "`TIME` that a connection may be idle; 0 means forever")
+	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`TIME` within which the peer must send or read 512 KiB of a message; also limits waiting for memory")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "`TIME` to finish requests in progress and deliver their answers after a request to stop")
-	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after a request to stop when the server ends, even with unwritten data; 0 is never")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`TIME` after a request to stop until the server exits, even with unwritten data; 0 means never")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, made by partd-server token add; without it and --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time besides the default one, in a quarter of the store's memory; needs a log: store, which may have any number of them; 0 allows none")
-	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 is never")
+	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 means never")
 	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect end the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
 	c.space.add(cmd)
 	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, to serve /healthz, /readyz and Prometheus' /metrics on, unauthenticated (default: off)")
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of --http")
-	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "end as on SIGTERM once standard input is closed: for a program that starts its own server")
+	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit as on SIGTERM when standard input is closed: for a program that starts its own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},
@@ -99,19 +99,19 @@ func (c *config) check(cmd *cobra.Command) error {
 	c.space.minFreeGiven = cmd.Flags().Changed("min-free")
 	switch {
 	case c.MaxConnections < 1:
-		return cliutil.Usagef("--max-connections %d: at least 1", c.MaxConnections)
+		return cliutil.Usagef("--max-connections must be at least 1, not %d", c.MaxConnections)
 	case c.MaxHandles < 1:
-		return cliutil.Usagef("--max-handles %d: at least 1", c.MaxHandles)
+		return cliutil.Usagef("--max-handles must be at least 1, not %d", c.MaxHandles)
 	case c.HandshakeTimeout <= 0:
-		return cliutil.Usagef("--handshake-timeout %v: more than 0, such as 10s", c.HandshakeTimeout)
+		return cliutil.Usagef("--handshake-timeout must be more than 0, such as 10s, not %v", c.HandshakeTimeout)
 	case c.IdleTimeout < 0:
-		return cliutil.Usagef("--idle-timeout %v: 0 or more, such as 1h", c.IdleTimeout)
+		return cliutil.Usagef("--idle-timeout must be 0 or more, such as 1h, not %v", c.IdleTimeout)
 	case c.StallTimeout <= 0:
-		return cliutil.Usagef("--stall-timeout %v: more than 0, such as 30s", c.StallTimeout)
+		return cliutil.Usagef("--stall-timeout must be more than 0, such as 30s, not %v", c.StallTimeout)
 	case c.DrainTimeout <= 0:
-		return cliutil.Usagef("--drain-timeout %v: more than 0, such as 10s", c.DrainTimeout)
+		return cliutil.Usagef("--drain-timeout must be more than 0, such as 10s, not %v", c.DrainTimeout)
 	case c.stopWithin < 0:
-		return cliutil.Usagef("--stop-timeout %v: 0 or more, such as 1m", c.stopWithin)
+		return cliutil.Usagef("--stop-timeout must be 0 or more, such as 1m, not %v", c.stopWithin)
 	case c.pprof && c.http == "":
 		return cliutil.Usagef("--pprof needs --http ADDRESS, where the profiles are served")
 	case (c.tlsCert == "") != (c.tlsKey == ""):
@@ -125,9 +125,9 @@ func (c *config) check(cmd *cobra.Command) error {
 	case c.trust && (!c.hasUsers() || !slices.ContainsFunc(c.listen, isSocket)):
 		return cliutil.Usagef("--trust-sockets is for a server with users and a Unix socket: give --tokens-file and --listen ipc:///PATH")
 	case c.namespaces < 0:
-		return cliutil.Usagef("--namespaces %d: 0 or more", c.namespaces)
+		return cliutil.Usagef("--namespaces must be 0 or more, not %d", c.namespaces)
 	case c.ttl < 0 || c.ttl > 0 && c.ttl < time.Minute:
-		return cliutil.Usagef("--namespace-ttl %v: at least a minute, such as 24h, or 0", c.ttl)
+		return cliutil.Usagef("--namespace-ttl must be 0 or at least a minute, such as 24h, not %v", c.ttl)
 	case c.namespaceDir() == "" && (c.ttl > 0 || c.space.namespaceMaxBytes.Bytes > 0 || slices.ContainsFunc(c.listen, func(l string) bool { return strings.Contains(l, "=") })):
 		return cliutil.Usagef("--store %s has no namespaces: use a store log:DIR without a buffer, and --namespaces above 0", c.store)
 	case c.space.maxBytes.Bytes > 0 && c.space.maxBytes.Bytes < minLogQuota && c.isLog():

@@ -16,15 +16,15 @@ type listener struct {
 	opts remote.ServeOptions
 }
 
-// accepting is a listener that closes begun at the first Accept, so that "ready" is printed only after
-// the server accepts connections.
-type accepting struct {
+// acceptNotifier is a listener that closes begun at the first Accept, so that "ready" is printed only
+// after the server accepts connections.
+type acceptNotifier struct {
 	net.Listener
 	once  sync.Once
 	begun chan struct{}
 }
 
-func (a *accepting) Accept() (net.Conn, error) {
+func (a *acceptNotifier) Accept() (net.Conn, error) {
 	a.once.Do(func() { close(a.begun) })
 	return a.Listener.Accept()
 }

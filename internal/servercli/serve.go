@@ -107,15 +107,15 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 	var printErr error
 	var wg sync.WaitGroup
 	for i, l := range listeners {
-		adminServer := &accepting{Listener: l, begun: make(chan struct{})}
+		notifier := &acceptNotifier{Listener: l, begun: make(chan struct{})}
 		wg.Go(func() {
-			if err := server.ServeWith(ctx, adminServer, &l.opts); err != nil {
+			if err := server.ServeWith(ctx, notifier, &l.opts); err != nil {
 				errs[i] = err
 				stop(err) // one failed address ends the server, so that a supervisor notices
 			}
 		})
 		select {
-		case <-adminServer.begun:
+		case <-notifier.begun:
 		case <-ctx.Done():
 			continue
 		}

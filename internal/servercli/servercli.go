@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// streams are the command's standard streams. out is for programs, err for people.
+// streams are the command's standard streams. Programs read out; people read err.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
@@ -60,8 +60,8 @@ func MainWith(set *stores.Set, args []string) int {
 	}
 }
 
-// repeatWindow is the time within which a repeated signal counts as the same one: timeout(1) and shells
-// send a signal to the process and another to its group.
+// repeatWindow is the time within which a repeated signal counts as the same one, because timeout(1)
+// and shells send a signal to the process and another to its group.
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {

@@ -86,7 +86,7 @@ common name is NAME.`,
 		},
 	}
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
-	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace in which they hold")
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace in which the rights are valid")
 	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user presents a certificate, and gets no token")
 	return cmd
 }
@@ -120,7 +120,7 @@ func newTokenList(s streams) *cobra.Command {
 func newTokenRemove() *cobra.Command {
 	var namespace string
 	cmd := &cobra.Command{
-		Use: "remove NAME", Short: "Remove a user with all tokens, or those of one namespace",
+		Use: "remove NAME", Short: "Remove a user with all tokens, or only the tokens for one namespace",
 		Example: "  partd-server token remove etl --tokens-file users",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			file, err := tokensFile(cmd)

@@ -22,7 +22,7 @@ func TestIsNext(t *testing.T) {
 		{Operation{6, 71}, false, nil}, // its CRC is no longer known
 	} {
 		if got, err := last.IsNext(5, c.op); got != c.want || !errors.Is(err, c.err) {
-			t.Errorf("%v after %v: %v, %v, want %v, %v", c.op, last, got, err, c.want, c.err)
+			t.Errorf("IsNext(5, %v) after %v = %v, %v, want %v, %v", c.op, last, got, err, c.want, c.err)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package sessiontab keeps the sessions of a store. Without a search it finds the session to
-// forget next: an unused session, or else the least recently used.
+// Package sessiontab keeps the sessions of a store. It finds the session to forget next in
+// constant time: an unused session, or else the least recently used.
 package sessiontab
 
 import (
@@ -25,8 +25,8 @@ type entry[V any] struct {
 	list  *list.List
 }
 
-// minUnused is the number of unused sessions that are kept while used sessions can be forgotten,
-// because their owners will probably use them soon.
+// minUnused is the number of unused sessions to keep even if used sessions are forgotten
+// instead, because their owners will probably use them soon.
 const minUnused = 64
 
 func (t *Table[V]) Len() int { return len(t.byID) }

@@ -25,7 +25,7 @@ func TestSlabAgainstModel(t *testing.T) {
 			n := rng.Int64N(int64(len(model[i])) - offset + 1)
 			want := model[i][offset : offset+n]
 			if got := s.AppendRange([]byte("x"), &chains[i], offset, n); !bytes.Equal(got[1:], want) || chains[i].Len != int64(len(model[i])) {
-				t.Fatalf("step %d: string %d from %d: got %d bytes, want %d", step, i, offset, len(got)-1, len(want))
+				t.Fatalf("step %d: AppendRange of string %d from offset %d returned %d bytes, want %d bytes or other data", step, i, offset, len(got)-1, len(want))
 			}
 		default:
 			n := rng.IntN(1 << rng.IntN(13))
@@ -42,17 +42,17 @@ func TestSlabAgainstModel(t *testing.T) {
 	}
 	for i := range chains {
 		if got := s.AppendRange(nil, &chains[i], 0, chains[i].Len); !bytes.Equal(got, model[i]) {
-			t.Fatalf("string %d differs from the model", i)
+			t.Fatalf("AppendRange of string %d = %d bytes that differ from the model's %d", i, len(got), len(model[i]))
 		}
 		s.Free(&chains[i])
 	}
 	if s.Used() != 0 {
-		t.Errorf("%d bytes in use after everything was freed", s.Used())
+		t.Errorf("Used() = %d after all strings were freed, want 0", s.Used())
 	}
 }
 
-// TestSlabIsReused checks that a slab whose strings change in size from phase to phase stays near
-// the maximum in use.
+// TestSlabIsReused checks that a slab's memory stays near its maximum use while the sizes of its
+// strings change from phase to phase.
 func TestSlabIsReused(t *testing.T) {
 	var s Slab
 	const budget = 16 << 20
@@ -65,7 +65,7 @@ func TestSlabIsReused(t *testing.T) {
 			chains = append(chains, c)
 		}
 		if s.Footprint() > budget+budget/8+2<<20 {
-			t.Errorf("phase %d, strings of %d bytes: %d bytes on the heap for %d in use", phase, size, s.Footprint(), s.Used())
+			t.Errorf("phase %d, strings of %d bytes: the slab has %d bytes on the heap for %d in use", phase, size, s.Footprint(), s.Used())
 		}
 		for i := range chains {
 			s.Free(&chains[i])
@@ -73,6 +73,7 @@ func TestSlabIsReused(t *testing.T) {
 	}
 }
 
+// TestStoredStrings checks that strings of different lengths can be stored, read and freed.
 func TestStoredStrings(t *testing.T) {
 	var s Slab
 	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
@@ -80,7 +81,7 @@ func TestStoredStrings(t *testing.T) {
 		ref := s.Store(string(p))
 		other := s.Store("other")
 		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(other, 5)) != "other" {
-			t.Errorf("a stored string of %d bytes has changed", n)
+			t.Errorf("a stored string of %d bytes, or the string after it, has changed", n)
 		}
 		s.FreeString(ref)
 	}
@@ -102,7 +103,7 @@ func TestSlabConcurrently(t *testing.T) {
 					want = append(want, p...)
 				}
 				if got := s.AppendRange(nil, &c, 0, c.Len); !bytes.Equal(got, want) {
-					t.Errorf("goroutine %d: got %d bytes that differ from its own %d", g, len(got), len(want))
+					t.Errorf("goroutine %d: AppendRange returned %d bytes that differ from the %d appended", g, len(got), len(want))
 				}
 				s.Free(&c)
 			}
@@ -110,6 +111,6 @@ func TestSlabConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	if s.Used() != 0 {
-		t.Errorf("%d bytes in use after everything was freed", s.Used())
+		t.Errorf("Used() = %d after all strings were freed, want 0", s.Used())
 	}
 }

@@ -34,22 +34,23 @@ type Limits struct {
 
 // Guard admits changes to one store within its limits. A nil Guard admits everything.
 //
-// It measures when it is asked and the last measurement is older than a second, not for each
-// change. In between it adds what it admits, doubled if the store writes data twice, so that it
-// never admits more than fits. It notices what others write to the disk within that second.
+// It does not measure the space for each change, but only if the last measurement is older than a
+// second. Between measurements it adds up the admitted bytes, doubled if the store writes data
+// twice, so that it never admits more than fits. It notices other programs' writes to the disk
+// within a second.
 type Guard struct {
 	limits Limits
 
 	mu           sync.Mutex
 	admitted     int64 // bytes admitted, ever
-	inProgress   int64 // the part of these whose change has not ended
+	inProgress   int64 // admitted bytes of changes that have not ended
 	refused      int64
 	mayHaveFreed bool // a change since the last measurement began may have freed space
 
 	figures      figures
 	measuring    chan struct{} // closed when the measurement in progress ends; nil between measurements
 	reclaiming   bool
-	reclaimAfter time.Time // no reclaim begins before
+	reclaimAfter time.Time // earliest time at which the next reclaim may begin
 	reclaimed    bool      // a reclaim ended since the last measurement began
 }
 
@@ -63,14 +64,14 @@ type figures struct {
 }
 
 const (
-	maxAge      = time.Second           // of the figures that admit a change
-	retryAge    = 50 * time.Millisecond // of the figures that refuse a change
-	maxWait     = time.Second           // for new figures before a change is refused
-	pauseFactor = 10                    // measuring pauses this many times as long as it took
+	maxAge      = time.Second           // maximum age of figures that may admit a change
+	retryAge    = 50 * time.Millisecond // maximum age of figures that may refuse a change
+	maxWait     = time.Second           // maximum wait for new figures before a change is refused
+	pauseFactor = 10                    // after a measurement, the pause is this many times its duration
 	perEntry    = 32                    // bytes that a store writes besides an entry's data, roughly
 )
 
-// New measures and returns a guard, or nil if there is no limit.
+// New measures the space and returns a guard, or returns nil if there is no limit.
 func New(l Limits) (*Guard, error) {
 	if l.MinFree <= 0 && l.MaxBytes <= 0 {
 		return nil, nil
@@ -80,7 +81,7 @@ func New(l Limits) (*Guard, error) {
 	return g, g.figures.err
 }
 
-// Admit admits a change that adds this number of entries and bytes, or returns an error
+// Admit admits a change that adds the given number of entries and bytes, or returns an error
 // that wraps ENOSPC for the disk or EDQUOT for the quota. After the change the caller
 // must call Done with the result of Admit.
 func (g *Guard) Admit(entries int, bytes int64) (admitted int64, err error) {
@@ -124,7 +125,7 @@ func (g *Guard) startReclaim() {
 	}()
 }
 
-// Done reports that a change has ended, whether it succeeded or not. With 0 the change
+// Done reports that a change has ended, whether it succeeded or not. If admitted is 0, the change
 // may have freed space, so the next change that would be refused causes a measurement.
 func (g *Guard) Done(admitted int64) {
 	if g == nil {
@@ -139,8 +140,8 @@ func (g *Guard) Done(admitted int64) {
 // State is the result of the last measurement.
 type State struct {
 	Free, Used int64 // in bytes; -1 if no limit needs the figure
-	Refused    int64 // changes, ever
-	Err        error // why a change would be refused, or why nothing could be measured
+	Refused    int64 // total number of refused changes
+	Err        error // the error with which a change would be refused, or of the last measurement
 }
 
 // State returns the last figures. It measures again if they are old.
@@ -155,8 +156,8 @@ func (g *Guard) State() State {
 	return State{Free: f.free, Used: f.used, Refused: g.refused, Err: cmp.Or(g.check(1), f.err)}
 }
 
-// check returns an error if bytes more do not fit. If a measurement failed, it admits
-// everything: the store itself fails on a full disk. mu must be held.
+// check returns an error if the given number of bytes does not fit. If the measurement failed,
+// check admits everything, because the store itself fails on a full disk. mu must be held.
 func (g *Guard) check(bytes int64) error {
 	f, l := &g.figures, &g.limits
 	unmeasured := g.admitted - f.included + bytes // including this change
@@ -205,7 +206,7 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	return done
 }
 
-// await waits for a measurement, but at most for maxWait. mu must be held; await unlocks it
+// await waits for a measurement, for at most maxWait. mu must be held; await unlocks it
 // while it waits.
 func (g *Guard) await(done <-chan struct{}) {
 	if done == nil {
@@ -223,7 +224,7 @@ func (l *Limits) measure() figures {
 	start := time.Now()
 	f := figures{free: -1, used: -1}
 	var errs [2]error
-	// Pending is read before the files: data written out in between then counts twice
+	// Read Pending before the files, so that data written out in between counts twice
 	// rather than not at all.
 	if l.Pending != nil {
 		f.pending = l.Pending()

@@ -1,6 +1,5 @@
-// Package spill has what sorting and aggregating engines share: temporary files of blocks
-// with checksums, for data that does not fit in memory, and the start, failure and end of
-// an engine.
+// Package spill implements the parts that sorting and aggregating engines share: temporary files
+// of blocks with checksums, for data that does not fit in memory, and the life cycle of an engine.
 package spill
 
 import (
@@ -35,8 +34,8 @@ type closedError struct{}
 func (closedError) Error() string { return "it is closed" }
 func (closedError) Unwrap() error { return partd.ErrClosed }
 
-// Engine implements what engines have in common that first receive records from several
-// writers, and then return results once.
+// Engine is the common base of engines that first receive records from several writers and then
+// return results once.
 type Engine struct {
 	Memory  int64
 	Threads int
@@ -44,7 +43,7 @@ type Engine struct {
 	Ctx     context.Context
 	Tasks   sync.WaitGroup // goroutines that Close waits for
 
-	// Mu guards the fields below, and changing fields of the struct that embeds Engine. Cond
+	// Mu guards the fields below, and the changing fields of the struct that embeds Engine. Cond
 	// is signaled after each change.
 	Mu      sync.Mutex
 	Cond    sync.Cond
@@ -132,7 +131,8 @@ func (e *Engine) OpenWriter() error {
 	return nil
 }
 
-// StartReading ends writing. It returns an error if a writer is still open. Mu must be held.
+// StartReading begins reading; no writer can be opened afterwards. It returns an error if a writer
+// is still open. Mu must be held.
 func (e *Engine) StartReading() error {
 	switch err := e.ErrLocked(); {
 	case err != nil:

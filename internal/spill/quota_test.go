@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// Files share a quota, and give their bytes back.
+// TestQuota checks that files share a quota and release their bytes.
 func TestQuota(t *testing.T) {
 	var q Quota
 	create := func() vfs.File {
@@ -28,19 +28,19 @@ func TestQuota(t *testing.T) {
 	f := New(create(), "rows", 100)
 	f.Quota = &q
 	if _, err := f.Write(make([]byte, 350)); !errors.Is(err, partd.ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("Write beyond the quota = %v, want %v", err, partd.ErrTooLarge)
 	}
 	w.Release()
 	if _, err := f.Write(make([]byte, 800)); err != nil {
 		t.Error(err)
 	}
 	if n := q.used.Load(); n != f.Size() || n < 700 {
-		t.Error(n, f.Size())
+		t.Errorf("the quota counts %d bytes, but the file has %d", n, f.Size())
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
 	if n := q.used.Load(); n != 0 {
-		t.Error(n)
+		t.Errorf("after Close, the quota counts %d bytes, want 0", n)
 	}
 }

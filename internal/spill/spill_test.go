@@ -46,8 +46,8 @@ func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	return all
 }
 
-// A long record has its own block, and later blocks have the usual length. Blocks can be read
-// singly or several at a time.
+// A long record has its own block, and later blocks have the usual length. Blocks can be read one at
+// a time or several together.
 func TestBlocks(t *testing.T) {
 	f, err := Create(newTemp(t, nil), "records", 100)
 	if err != nil {
@@ -57,25 +57,25 @@ func TestBlocks(t *testing.T) {
 		all := write(t, f, lengths...)
 		want := map[int][]int{7: {90, 60, 1000, 90, 60}, 1: {10}, 0: nil}[len(lengths)]
 		if f.Blocks() != len(want) || f.Size() != int64(len(all)) {
-			t.Fatalf("%d blocks, %d bytes", f.Blocks(), f.Size())
+			t.Fatalf("the file has %d blocks and %d bytes, want %d and %d", f.Blocks(), f.Size(), len(want), len(all))
 		}
 		offset := 0
 		for i, n := range want {
 			if b, err := f.Read(nil, i, 1); err != nil || !bytes.Equal(b, all[offset:offset+n]) {
-				t.Errorf("block %d: %q, %v", i, b, err)
+				t.Errorf("Read of block %d = %q, %v", i, b, err)
 			}
 			if b, err := f.Read(nil, i, len(want)-i); err != nil || !bytes.Equal(b, all[offset:]) {
-				t.Errorf("from block %d: %q, %v", i, b, err)
+				t.Errorf("Read of all blocks from %d on = %q, %v", i, b, err)
 			}
 			offset += n
 		}
 		f.Reset()
 	}
 	if f.Longest() != 1000 {
-		t.Errorf("the longest has %d bytes", f.Longest())
+		t.Errorf("Longest = %d, want 1000", f.Longest())
 	}
 	if err := f.Room(partd.MaxValueLen + 1); !errors.Is(err, partd.ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("Room for more than MaxValueLen bytes = %v, want %v", err, partd.ErrTooLarge)
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
@@ -101,23 +101,23 @@ func TestDrop(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		given := map[int]int64{0: 0, 1: 0, 4: 1 << 20, 3: 1 << 20, 9: 2 << 20, 10: 2 << 20}[n]
-		if before.Disk-info.Disk != given || info.Size != before.Size {
-			t.Errorf("after %d blocks: %d bytes were freed, want %d; the size is %d", n, before.Disk-info.Disk, given, info.Size)
+		freed := map[int]int64{0: 0, 1: 0, 4: 1 << 20, 3: 1 << 20, 9: 2 << 20, 10: 2 << 20}[n]
+		if before.Disk-info.Disk != freed || info.Size != before.Size {
+			t.Errorf("after Drop(%d), %d bytes are freed, want %d; the size is %d", n, before.Disk-info.Disk, freed, info.Size)
 		}
 		if b, err := f.Read(nil, 9, 1); err != nil || !bytes.Equal(b, all[9*300_000:]) {
-			t.Errorf("after %d blocks the last one is wrong: %v", n, err)
+			t.Errorf("after Drop(%d), the last block is wrong: %v", n, err)
 		}
 	}
 	f.Reset()
 	write(t, f, slices.Repeat([]int{300_000}, 10)...)
 	f.Drop(4)
 	if info, err := f.file.Info(); err != nil || before.Disk-info.Disk != 1<<20 {
-		t.Errorf("in a reused file, %d bytes were freed: %v", before.Disk-info.Disk, err)
+		t.Errorf("in a reused file, Drop(4) freed %d bytes, want 1 MiB: %v", before.Disk-info.Disk, err)
 	}
 }
 
-// A flipped bit is an error with the file and the offset.
+// The error for a flipped bit contains the file and the offset.
 func TestDamaged(t *testing.T) {
 	f, err := Create(newTemp(t, &vfstest.Flip{Target: 2}), "records", 100)
 	if err != nil {
@@ -131,7 +131,7 @@ func TestDamaged(t *testing.T) {
 	var corrupt *partd.CorruptError
 	_, err = f.Read(nil, 1, 2)
 	if !errors.As(err, &corrupt) || !errors.Is(err, ErrDamaged) || corrupt.Path == "" || corrupt.Offset != 80 && corrupt.Offset != 160 {
-		t.Error(err)
+		t.Errorf("Read of a damaged file = %v, want an error with path and offset", err)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestShortestNeighbors(t *testing.T) {
 	files := []*File{{size: 5}, {size: 1}, {size: 9}, {size: 2}, {size: 3}, {size: 4}}
 	for n, want := range []int{1: 1, 2: 3, 3: 3, 4: 1, 5: 1, 6: 0} {
 		if got := ShortestNeighbors(files, n); n > 0 && got != want {
-			t.Errorf("%d files: from index %d, want %d", n, got, want)
+			t.Errorf("ShortestNeighbors(files, %d) = %d, want %d", n, got, want)
 		}
 	}
 }
@@ -148,14 +148,14 @@ func TestShortestNeighbors(t *testing.T) {
 func TestEngine(t *testing.T) {
 	for _, e := range []*Engine{{Memory: MinMemory - 1}, {Threads: -1}, {Memory: 2 * MinMemory, Threads: 3}} {
 		if err := e.Start(t.Context(), "testing", 0); err == nil {
-			t.Errorf("%d bytes and %d threads are accepted", e.Memory, e.Threads)
+			t.Errorf("Start accepted %d bytes of memory and %d threads", e.Memory, e.Threads)
 		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stopped := errors.New("stopped")
 	e := &Engine{Temp: newTemp(t, nil)}
 	if err := e.Start(ctx, "testing", 0); err != nil || e.Memory != DefaultMemory || e.Threads < 1 {
-		t.Fatal(e.Memory, e.Threads, err)
+		t.Fatalf("Start = %v, with %d bytes of memory and %d threads, want the defaults", err, e.Memory, e.Threads)
 	}
 	e.Tasks.Go(func() { <-e.Ctx.Done() })
 	cancel(stopped)
@@ -172,16 +172,16 @@ func TestEngine(t *testing.T) {
 		}
 	}
 	if released != 1 {
-		t.Errorf("released %d times", released)
+		t.Errorf("Close called release %d times, want once", released)
 	}
 }
 
-// length is a file with that number of bytes.
+// length represents a file by its length in bytes.
 type length int64
 
 func (l length) Size() int64 { return int64(l) }
 
-// mergedLengths merges the n shortest neighbors, and adds the bytes written to written.
+// mergedLengths merges the n shortest neighbors, and adds the number of bytes written to *written.
 func mergedLengths(files []length, n int, written *int64) []length {
 	first := ShortestNeighbors(files, n)
 	sum := length(0)
@@ -192,8 +192,8 @@ func mergedLengths(files []length, n int, written *int64) []length {
 	return slices.Replace(files, first, first+n, sum)
 }
 
-// Early merges write at most two and a half times the bytes of merging only at the end, for any
-// number of files. So no file is merged again with every few later ones.
+// With early merges, at most two and a half times as many bytes are written as with merges only at the
+// end, for any number of files. So a file is not merged again and again with a few later ones.
 func TestEarlyMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, fanIn := range []int{2, 8, 16, 50, 600} {
@@ -219,7 +219,7 @@ func TestEarlyMerge(t *testing.T) {
 				finish(all, &atEnd)
 				finish(early, &written)
 				if 2*(size+written) > 5*(size+atEnd) || maxFiles > MaxRuns || fanIn == 16 && maxFiles > 3*fanIn {
-					t.Errorf("fan-in %d, %d files of %d bytes or more: up to %d files, %d bytes written, %d if merged at the end", fanIn, count, spread, maxFiles, size+written, size+atEnd)
+					t.Errorf("fan-in %d, %d files, spread %d: up to %d files and %d bytes written, or %d bytes if merged at the end", fanIn, count, spread, maxFiles, size+written, size+atEnd)
 				}
 			}
 		}

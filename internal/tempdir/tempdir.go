@@ -35,13 +35,13 @@ type Options struct {
 	FS vfs.FS // file system, for injecting faults; nil means the real file system
 }
 
-// Set is a set of temporary directories, one in each parent directory. It is safe for
+// Set is a set of temporary directories, one for each parent directory. It is safe for
 // concurrent use.
 type Set struct {
 	fs     vfs.FS
 	mu     sync.Mutex
 	dirs   []*dir
-	next   int // index in dirs for the next file
+	next   int // index in dirs of the directory for the next file
 	files  int // number of files created, for their names
 	closed bool
 }
@@ -168,7 +168,7 @@ func (s *Set) create(d *dir) error {
 			return err
 		}
 		if lock == nil {
-			continue // before it was locked, another process took it for a dead process's file and removed it
+			continue // another process took it for a dead process's file and removed it before it was locked
 		}
 		if err := s.fs.Mkdir(path, 0o700); err != nil {
 			return errors.Join(err, s.fs.Remove(path+lockSuffix), lock.Unlock())

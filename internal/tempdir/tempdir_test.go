@@ -53,7 +53,7 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 	for i, parent := range parents { // files have no names
 		if got := names(t, filepath.Join(parent, names(t, parent)[0])); len(got) > 0 {
-			t.Errorf("directory %d has the files %q", i, got)
+			t.Errorf("directory %d has the files %q, want none", i, got)
 		}
 	}
 	for range 2 {
@@ -70,13 +70,13 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 	for i, parent := range parents {
 		if got := names(t, parent); len(got) != 2 || !strings.HasPrefix(got[0], prefix) {
-			t.Errorf("directory %d has %q", i, got)
+			t.Errorf("directory %d has %q, want a directory and its lock file", i, got)
 		}
 	}
 	for _, f := range files {
 		var b [4]byte
 		if _, err := f.ReadAt(b[:], 0); err != nil || string(b[:]) != "data" {
-			t.Errorf("%q, %v", b, err)
+			t.Errorf("ReadAt = %q, %v, want data", b, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Error(err)
@@ -87,19 +87,19 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 	for _, parent := range parents {
 		if got := names(t, parent); len(got) > 0 {
-			t.Errorf("not removed: %q", got)
+			t.Errorf("Close left %q in %s", got, parent)
 		}
 	}
 	if _, err := s.Create(); !errors.Is(err, ErrClosed) {
-		t.Error(err)
+		t.Errorf("Create after Close = %v, want %v", err, ErrClosed)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestDeadProcess kills a process that has temporary files, and checks that the next one
-// removes them and nothing else.
+// TestDeadProcess runs a process that dies with temporary files, and checks that the next New removes
+// these files and nothing else.
 func TestDeadProcess(t *testing.T) {
 	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
 		s := mustNew(t, parent)
@@ -129,8 +129,8 @@ func TestDeadProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A directory without a lock file, one with a foreign lock file, and a link in place of
-	// a directory.
+	// Create a directory without a lock file, a directory with a foreign lock file, and a link in
+	// place of a directory.
 	for _, name := range []string{prefix + "fedcba9876543210", prefix + "0123456789abcdef"} {
 		if err := os.Mkdir(filepath.Join(parent, name), 0o777); err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestDeadProcess(t *testing.T) {
 	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Symlink(elsewhere, link), os.WriteFile(link+lockSuffix, []byte(mark), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	// The lock file of a process that died before it created its directory.
+	// Create the lock file of a process that died before it created its directory.
 	if err := os.WriteFile(filepath.Join(parent, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -152,16 +152,16 @@ func TestDeadProcess(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// The child removed the early lock file, and left two names.
+	// The child removed that lock file, and left a directory and its lock file.
 	before = slices.DeleteFunc(before, func(n string) bool { return strings.Contains(n, "2222222222222222") })
 	if n := len(names(t, parent)); n != len(before)+2 {
-		t.Fatalf("%d names, want %d", n, len(before)+2)
+		t.Fatalf("the directory has %d names, want %d", n, len(before)+2)
 	}
 	if err := mustNew(t, parent).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if after := names(t, parent); !slices.Equal(after, before) {
-		t.Errorf("%q, want %q", after, before)
+		t.Errorf("after New, the directory has %q, want %q", after, before)
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Error("New followed a link")
@@ -178,7 +178,7 @@ func TestWrongParents(t *testing.T) {
 	}
 	for _, parent := range []string{file, file + "-none"} {
 		if _, err := New([]string{parent}, nil); err == nil || !strings.Contains(err.Error(), parent) {
-			t.Errorf("%s: %v", parent, err)
+			t.Errorf("New(%s) = %v, want an error that names it", parent, err)
 		}
 	}
 	gone := filepath.Join(t.TempDir(), "gone")
@@ -190,12 +190,12 @@ func TestWrongParents(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {
-		t.Errorf("%v: Create tried to remove a directory that it had not created", err)
+		t.Errorf("Create in a removed directory = %v, want an error that is not about removing a directory", err)
 	}
 }
 
-// TestFaults makes each call of the file system fail once, and checks that the next New removes
-// what is left.
+// TestFaults makes each call of the file system fail once, and checks that the next New removes all
+// leftover files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	for call := int64(1); ; call++ {
@@ -208,12 +208,12 @@ func TestFaults(t *testing.T) {
 		if err := mustNew(t, parent).Close(); err != nil {
 			t.Error(err)
 		}
-		if rest := names(t, parent); len(rest) > 0 {
-			t.Errorf("call %d: not removed: %q", call, rest)
+		if leftovers := names(t, parent); len(leftovers) > 0 {
+			t.Errorf("call %d failed: New left %q", call, leftovers)
 		}
 		if !fault.Hit() {
 			if err != nil || call < 10 {
-				t.Errorf("%d calls, %v", fault.Calls(), err)
+				t.Errorf("after %d calls without a fault: %v", fault.Calls(), err)
 			}
 			return
 		}

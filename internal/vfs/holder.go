@@ -10,10 +10,10 @@ import (
 	"unicode"
 )
 
-// The holder of a long-lived lock writes a note to the lock file, for messages. The first line is a
-// text for people. The second line distinguishes the process from a later one with the same PID.
-// A note can be stale: it can outlive its process, and a new holder acquires the lock shortly
-// before it writes its own note. So a note counts only while its process runs.
+// The holder of a long-lived lock writes a note to the lock file, for error messages. The first
+// line is text for people. The second line distinguishes the process from a later one with the
+// same PID. A note can be stale: it can outlive its process, and a new holder acquires the lock
+// shortly before it writes its own note. So a note counts only while its process runs.
 
 // RecordHolder writes a note to a lock file which says that this process holds the lock.
 func RecordHolder(fsys FS, name string) error {

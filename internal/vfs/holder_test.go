@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestHolder checks that a note is trusted while its process lives, and otherwise not.
+// TestHolder checks that a note is trusted only while its process runs.
 func TestHolder(t *testing.T) {
 	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
 		t.Skip("this system does not distinguish processes")
@@ -30,7 +30,7 @@ func TestHolder(t *testing.T) {
 	}
 	ownNote := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
 	if got := Holder(OS{}, name); !strings.HasPrefix(got, ownNote) {
-		t.Errorf("%q, want %q", got, ownNote)
+		t.Errorf("Holder() = %q, want prefix %q", got, ownNote)
 	}
 	ended := exec.Command("true")
 	if err := ended.Run(); err != nil {
@@ -39,21 +39,21 @@ func TestHolder(t *testing.T) {
 	const unknown = "another process"
 	own := processStart(os.Getpid())
 	for noteName, c := range map[string]struct{ note, want string }{
-		"of a process that ended":              {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", ended.Process.Pid, host, own), unknown},
-		"of one whose number this process has": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), unknown},
-		"of another machine":                   {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on elsewhere (x, since y))"},
-		"of an earlier program":                {"process 7 on " + host + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on " + host + ")"},
-		"truncated":                            {"process 7 on", unknown},
-		"something else":                       {"hello\n\n", unknown},
-		"with an escape":                       {"process 7 on elsewhere\x1b[31m\n\n", unknown},
-		"none":                                 {"", unknown},
-		"very long":                            {strings.Repeat("process ", 1000), unknown},
+		"of an ended process":                 {fmt.Sprintf("process %d on %s (x, since y)\n%s\n", ended.Process.Pid, host, own), unknown},
+		"of an earlier process with this PID": {fmt.Sprintf("process %d on %s (x, since y)\n%s0\n", os.Getpid(), host, own), unknown},
+		"of another machine":                  {"process 7 on elsewhere (x, since y)\n" + own + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on elsewhere (x, since y))"},
+		"without a start time":                {"process 7 on " + host + "\n", unknown + " (the last holder recorded in " + name + " was process 7 on " + host + ")"},
+		"truncated":                           {"process 7 on", unknown},
+		"unrelated text":                      {"hello\n\n", unknown},
+		"with an escape sequence":             {"process 7 on elsewhere\x1b[31m\n\n", unknown},
+		"empty":                               {"", unknown},
+		"very long":                           {strings.Repeat("process ", 1000), unknown},
 	} {
 		if err := writeNote(OS{}, name, c.note); err != nil {
 			t.Fatal(err)
 		}
 		if got := Holder(OS{}, name); got != c.want {
-			t.Errorf("a note %s: %q, want %q", noteName, got, c.want)
+			t.Errorf("note %s: Holder() = %q, want %q", noteName, got, c.want)
 		}
 	}
 	if err := RecordHolder(OS{}, name); err != nil {
@@ -63,9 +63,9 @@ func TestHolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := Holder(OS{}, name); got != unknown {
-		t.Errorf("after ClearHolder: %q", got)
+		t.Errorf("after ClearHolder: Holder() = %q, want %q", got, unknown)
 	}
 	if got := Holder(OS{}, name+".missing"); got != unknown {
-		t.Errorf("without a file: %q", got)
+		t.Errorf("without a lock file: Holder() = %q, want %q", got, unknown)
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MinWindow is a zstd window that is always accepted, in bytes, even with little memory. RFC
-// 8878 requires it of every decoder.
+// MinWindow is the zstd window, in bytes, that is always accepted, even with little memory. RFC
+// 8878 requires every decoder to support it.
 const MinWindow = 8 << 20
 
 // Error is the error for a compressed file that is damaged or truncated.
 type Error struct {
-	Name   string // of the file
+	Name   string // name of the file
 	Format compress.Format
-	Offset int64 // bytes of the file that were read; the damage is before it
+	Offset int64 // number of bytes of the file that were read; the damage is before this offset
 	Err    error
 }
 
@@ -50,8 +50,9 @@ type Reader struct {
 }
 
 // NewReader returns a reader of a compressed file; format must not be None. name is for
-// messages, and decides the format of a file of skippable frames only. window is the maximum window of zstd frames in bytes, which is also the memory
-// they need; values below [MinWindow] are raised.
+// messages. If the file has only skippable frames, name also determines the format. window is the
+// maximum window of zstd frames in bytes, which is also the memory that they need; values below
+// [MinWindow] are raised to it.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := bufio.NewReaderSize(count, 256<<10)
@@ -126,7 +127,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end checks whether the file ends with its compressed data.
+// end checks that nothing follows the compressed data.
 func (r *Reader) end() error {
 	rest, err := r.skipFrames()
 	switch {

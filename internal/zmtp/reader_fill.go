@@ -92,7 +92,7 @@ func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 // Budget limits the total memory of many readers.
 type Budget interface {
 	// Take reserves bytes, or returns an error. It can wait. whole means that the message
-	// needs no further memory, so that others cannot wait for it in turn.
+	// needs no further memory, so waiting for it to finish cannot deadlock.
 	Take(bytes int64, whole bool) error
 	// Release returns reserved bytes.
 	Release(bytes int64)

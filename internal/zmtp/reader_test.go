@@ -18,7 +18,7 @@ type piecewise struct {
 	net.Conn
 	data []byte
 	size int
-	last error // returned at the end; nil means io.EOF
+	last error // error at the end of data; nil means io.EOF
 }
 
 func (c *piecewise) Read(p []byte) (int, error) {
@@ -68,7 +68,7 @@ func (a *account) now() int64 {
 	return a.used
 }
 
-// parse is a plain implementation, which needs all bytes at once.
+// parse is a simple implementation that needs all bytes at once.
 func parse(b []byte, maxMessage, maxFrames int) (messages [][][]byte, commands [][]byte, ok bool) {
 	for len(b) > 0 {
 		var frames [][]byte
@@ -149,7 +149,7 @@ func FuzzReader(f *testing.F) {
 				break
 			}
 			if n >= len(wantMessages) || len(frames) != len(wantMessages[n]) {
-				t.Fatalf("message %d of %d has %d frames", n, len(wantMessages), len(frames))
+				t.Fatalf("message %d of %d has %d frames, which is wrong", n, len(wantMessages), len(frames))
 			}
 			for i := range frames {
 				if !bytes.Equal(frames[i], wantMessages[n][i]) {
@@ -158,10 +158,10 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 		if n != len(wantMessages) || ok != (err == io.EOF) || ok && len(commands) != len(wantCommands) {
-			t.Fatalf("%d messages, %d commands, %v, want %d, %d, complete %v", n, len(commands), err, len(wantMessages), len(wantCommands), ok)
+			t.Fatalf("got %d messages and %d commands, then %v; want %d and %d, complete %v", n, len(commands), err, len(wantMessages), len(wantCommands), ok)
 		}
 		if limit := int64(3*len(data) + 4*firstGrowth + 200*frameBytes); budget.peak > limit {
-			t.Fatalf("%d bytes took %d of memory", len(data), budget.peak)
+			t.Fatalf("reading %d bytes used %d bytes of memory, want at most %d", len(data), budget.peak, limit)
 		}
 		if r.Close(); budget.used != 0 {
 			t.Fatalf("%d bytes of the budget were not released", budget.used)
@@ -169,7 +169,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzNextFrame reads replies as a client does.
+// FuzzNextFrame compares NextFrame with parse.
 func FuzzNextFrame(f *testing.F) {
 	f.Add(message("reply"), uint16(1))
 	f.Add(append(message(string(make([]byte, 70_000))), message("x")...), uint16(5000))
@@ -188,26 +188,26 @@ func FuzzNextFrame(f *testing.F) {
 				return
 			}
 			if n >= len(want) || len(want[n]) != 1 || !bytes.Equal(body, want[n][0]) {
-				t.Fatalf("message %d: %d bytes, owned %v", n, len(body), owned)
+				t.Fatalf("message %d: got %d bytes (owned %v), which differ from the frame sent", n, len(body), owned)
 			}
 		}
 	})
 }
 
-// TestClaimedLengthsAllocateNothing sends a frame that claims to be large, and stops.
+// TestClaimedLengthsAllocateNothing reads a frame that claims to be large but is cut off.
 func TestClaimedLengthsAllocateNothing(t *testing.T) {
 	budget := &account{}
 	data := append(binary.BigEndian.AppendUint64([]byte{2}, 200<<20), make([]byte, 10_000)...)
 	r := NewReader(&piecewise{data: data, size: 4096}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 10, Budget: budget})
 	if _, err := r.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("a cut-off message: %v", err)
+		t.Errorf("Next of a cut-off message = %v, want io.ErrUnexpectedEOF", err)
 	}
 	if budget.peak > 1<<20 {
 		t.Errorf("%d bytes that claim to be 200 MiB used %d bytes of memory", len(data), budget.peak)
 	}
 }
 
-// TestBudgetIsKept refuses a message whose bytes or frames exceed the budget.
+// TestBudgetIsKept checks that Next rejects a message whose bytes or frames exceed the budget.
 func TestBudgetIsKept(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"bytes":        message("k", string(make([]byte, 900_000))),
@@ -216,7 +216,7 @@ func TestBudgetIsKept(t *testing.T) {
 		budget := &account{limit: 512 << 10}
 		r := NewReader(&piecewise{data: data, size: 64 << 10}, nil, ReaderOptions{MaxMessage: 256 << 20, MaxFrames: 1 << 20, Budget: budget})
 		if _, err := r.Next(); !errors.Is(err, errBudget) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Next = %v, want %v", name, err, errBudget)
 		}
 		if r.Close(); budget.used != 0 {
 			t.Errorf("%s: %d bytes were not released", name, budget.used)
@@ -224,7 +224,7 @@ func TestBudgetIsKept(t *testing.T) {
 	}
 }
 
-// TestQuietConnection releases the memory of a quiet connection after a short time.
+// TestQuietConnection checks that the reader of a quiet connection soon releases its memory.
 func TestQuietConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -233,7 +233,7 @@ func TestQuietConnection(t *testing.T) {
 		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 1 << 20, MaxFrames: 10, Budget: budget, Idle: time.Minute, Stall: time.Second})
 		go theirs.Write(message(string(make([]byte, 500_000))))
 		if _, err := r.Next(); err != nil || budget.used < 500_000 {
-			t.Fatalf("%v, %d bytes are charged", err, budget.used)
+			t.Fatalf("Next = %v with %d bytes charged, want at least 500000", err, budget.used)
 		}
 		begin := time.Now()
 		go func() {
@@ -243,15 +243,15 @@ func TestQuietConnection(t *testing.T) {
 			}
 		}()
 		if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a connection without a message: %v", err)
+			t.Errorf("Next on a quiet connection = %v, want a timeout", err)
 		}
 		if d := time.Since(begin); d < time.Minute || d > time.Minute+2*keepTime {
-			t.Errorf("it was closed after %v", d)
+			t.Errorf("Next timed out after %v, want about a minute", d)
 		}
 	})
 }
 
-// TestStalledMessages ends messages that stop or that arrive too slowly.
+// TestStalledMessages checks that Next fails if a message stops or arrives too slowly.
 func TestStalledMessages(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"silent": time.Hour, "slow": 900 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -274,17 +274,17 @@ func TestStalledMessages(t *testing.T) {
 			}()
 			begin := time.Now()
 			if _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: Next = %v, want a timeout", name, err)
 			}
 			if d := time.Since(begin); d < 9*time.Second || d > 12*time.Second {
-				t.Errorf("%s: closed after %v, want 10 s", name, d)
+				t.Errorf("%s: Next timed out after %v, want about 10 s", name, d)
 			}
 			ours.Close()
 		})
 	}
 }
 
-// TestNoAllocationPerFrame reads a message of many frames.
+// TestNoAllocationPerFrame checks that reading a message of many frames allocates almost nothing.
 func TestNoAllocationPerFrame(t *testing.T) {
 	frames := make([]string, 2001)
 	for i := range frames {
@@ -304,9 +304,9 @@ func TestNoAllocationPerFrame(t *testing.T) {
 	}
 }
 
-// TestStopsWithin ends a message that stops in the middle, however fast it began,
-// because its memory may be needed elsewhere.
-func TestStopsWithin(t *testing.T) {
+// TestMessageStopsInTheMiddle checks that Next fails in time if a message stops in the middle, however
+// fast it began, because other readers may need its memory.
+func TestMessageStopsInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		go func() {
@@ -317,10 +317,10 @@ func TestStopsWithin(t *testing.T) {
 		r := NewReader(ours, nil, ReaderOptions{MaxMessage: 16 << 20, MaxFrames: 10, Stall: 30 * time.Second})
 		_, err := r.Next()
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("a message that stops in the middle: %v", err)
+			t.Errorf("Next of a message that stops in the middle = %v, want a timeout", err)
 		}
 		if d, limit := time.Since(begin), 30*time.Second+stepSize/MinRate*time.Second; d > limit {
-			t.Errorf("reading ended after %v, want at most %v", d, limit)
+			t.Errorf("Next failed after %v, want at most %v", d, limit)
 		}
 		_ = ours.Close()
 	})

@@ -33,7 +33,7 @@ var ErrProtocol = errors.New("the peer violates the ZMTP protocol")
 // ErrTooLarge means that a message exceeds a limit.
 var ErrTooLarge = errors.New("the message is too large")
 
-// ErrLibzmq means that the server uses libzmq, so that it is not a partd-server. It may be Python's
+// ErrLibzmq means that the server uses libzmq, so it is not a partd-server. It may be Python's
 // partd.Server, which crashes when it receives an unknown request.
 var ErrLibzmq = errors.New("the server uses libzmq and may be Python's partd.Server, which has another protocol: use the address of a partd-server")
 

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// One process appends a GB in pieces of 100 bytes and reads it grouped, with the default memory,
-// or with so little that a disk helps. The peak memory of the process must not exceed the limit.
+// BenchmarkGateway appends a GB in pieces of 100 bytes and reads it grouped, with the default memory,
+// and with so little memory that a disk helps. It logs the peak memory of the process.
 func BenchmarkGateway(b *testing.B) {
 	for _, c := range []struct {
 		keys    int
@@ -58,8 +58,8 @@ func BenchmarkGateway(b *testing.B) {
 					for range b.N {
 						for range total / 100 / pieces {
 							for i := range entries {
-								at := random.IntN(len(value) - 100)
-								entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value[at:][:100]}
+								offset := random.IntN(len(value) - 100)
+								entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value[offset:][:100]}
 							}
 							if err := s.Append(b.Context(), entries...); err != nil {
 								b.Fatal(err)

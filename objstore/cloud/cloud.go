@@ -53,7 +53,7 @@ func Schemes() []stores.Scheme {
 		{Name: "retry", Usage: "DURATION", Default: "1m", Help: "how long to retry a request", Check: func(value string) error {
 			d, err := time.ParseDuration(value)
 			if err == nil && d <= 0 {
-				err = errors.New("it must be above 0")
+				err = errors.New("must be above 0")
 			}
 			return err
 		}},

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// withClouds opens the stores of an example in this module, as docs/cluster.md describes.
+// withClouds is a source file that makes an example open stores in buckets. docs/cluster.md quotes it.
 const withClouds = `package main
 
 import (
@@ -29,7 +29,7 @@ func init() {
 }
 `
 
-// buildExample builds an unchanged example, except that it opens stores with withClouds.
+// buildExample builds an example together with the source file withClouds.
 func buildExample(t *testing.T, bin, name string) {
 	t.Helper()
 	source, err := filepath.Abs("../../examples/" + name)
@@ -38,17 +38,17 @@ func buildExample(t *testing.T, bin, name string) {
 	}
 	page, err := os.ReadFile("../../docs/cluster.md")
 	if err != nil || !strings.Contains(string(page), "```go\n"+withClouds+"```\n") {
-		t.Fatalf("docs/cluster.md contains another program: %v", err)
+		t.Fatalf("docs/cluster.md does not contain the source file withClouds (error %v)", err)
 	}
 	opener := filepath.Join(t.TempDir(), "clouds.go")
 	if err := os.WriteFile(opener, []byte(withClouds), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	here, err := os.Getwd()
+	workDir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(here, "cmd", "example-"+name) // this directory does not exist
+	dir := filepath.Join(workDir, "cmd", "example-"+name) // this directory does not exist
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}})
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestExamples(t *testing.T) {
 				return out
 			}
 			if got, want := sh(c.command), sh(c.want); !bytes.Equal(got, want) || len(want) < 1000 {
-				t.Errorf("%d bytes, want %d", len(got), len(want))
+				t.Errorf("the example's output (%d bytes) differs from that of the shell commands (%d bytes)", len(got), len(want))
 			}
 		})
 	}

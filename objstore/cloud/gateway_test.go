@@ -38,7 +38,7 @@ func openURL(t testing.TB, url string) partd.Partd {
 func TestGatewayKeepsPromises(t *testing.T) {
 	g := startGateway(t)
 	urls := map[partd.Partd]string{}
-	over := func(t *testing.T, url string) partd.Partd {
+	openTracked := func(t *testing.T, url string) partd.Partd {
 		s := openURL(t, url)
 		urls[s] = url
 		return s
@@ -50,13 +50,13 @@ func TestGatewayKeepsPromises(t *testing.T) {
 			if err := partd.Close(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
-			return over(t, urls[s])
+			return openTracked(t, urls[s])
 		},
 	}
 	n := 0
 	newStore := func(t *testing.T) partd.Partd {
 		n++
-		return over(t, g.url(fmt.Sprint("store", n), ""))
+		return openTracked(t, g.url(fmt.Sprint("store", n), ""))
 	}
 	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 		partdtest.Run(t, newStore, opts)
@@ -65,7 +65,7 @@ func TestGatewayKeepsPromises(t *testing.T) {
 	}
 }
 
-// Drivers must implement objstore.Bucket correctly.
+// checkBucket checks that a driver implements objstore.Bucket correctly.
 func checkBucket(t *testing.T, b objstore.Bucket) {
 	t.Helper()
 	ctx := t.Context()
@@ -86,7 +86,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 	}
 	wg.Wait()
 	if len(wins) != 1 {
-		t.Fatalf("%d creators of one object succeeded", len(wins))
+		t.Fatalf("%d creators of one object succeeded, want 1", len(wins))
 	}
 	first := fmt.Sprint(<-wins)
 	for _, c := range []struct {
@@ -95,7 +95,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 	}{{0, -1, first + "bc"}, {1, -1, "bc"}, {0, 1, first}, {1, 1, "b"}, {2, 10, "c"}, {3, 1, ""}, {10, 5, ""}, {0, 0, ""}} {
 		r, err := b.ReadRange(ctx, "dir/one", c.off, c.length)
 		if err != nil {
-			t.Fatalf("%d, %d: %v", c.off, c.length, err)
+			t.Fatalf("ReadRange(%d, %d): %v", c.off, c.length, err)
 		}
 		got := make([]byte, 20)
 		n := 0
@@ -105,14 +105,14 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 			n += m
 		}
 		if string(got[:n]) != c.want {
-			t.Errorf("%d, %d: %q, want %q", c.off, c.length, got[:n], c.want)
+			t.Errorf("ReadRange(%d, %d) = %q, want %q", c.off, c.length, got[:n], c.want)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	if _, err := b.ReadRange(ctx, "dir/none", 0, 5); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
 	}
 	for _, name := range []string{"dir/two", "dir/three", "other"} {
 		if err := b.Create(ctx, name, nil); err != nil {
@@ -126,16 +126,16 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 			}
 			names = append(names, o.Name)
 			if d := time.Since(o.Modified); d > time.Hour || d < -time.Hour {
-				t.Error(o)
+				t.Errorf("listed object %+v has a wrong modification time", o)
 			}
 		}
 		return names
 	}
 	if names := fmt.Sprint(list("dir/", "")); names != "[dir/one dir/three dir/two]" {
-		t.Error(names)
+		t.Errorf("List() = %s, want the three objects below dir/", names)
 	}
 	if names := fmt.Sprint(list("dir/", "dir/one")); names != "[dir/three dir/two]" {
-		t.Error(names)
+		t.Errorf("List() after dir/one = %s, want the other two objects below dir/", names)
 	}
 	for range 2 {
 		if err := b.Delete(ctx, "dir/two"); err != nil {
@@ -143,7 +143,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		}
 	}
 	if names := fmt.Sprint(list("", "")); names != "[dir/one dir/three other]" {
-		t.Error(names)
+		t.Errorf("List() after Delete = %s, want the three remaining objects", names)
 	}
 }
 
@@ -161,16 +161,16 @@ func TestS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := none.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
-		t.Error(err)
+		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
 	}
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	_, err = stores.NewSet(Schemes()...).Open(t.Context(), g.url("x", ""), nil)
 	if !errors.Is(err, objstore.ErrRefused) {
-		t.Error(err)
+		t.Errorf("Open() with a wrong secret key: error = %v, want %v", err, objstore.ErrRefused)
 	}
 }
 
-// A flipped bit in an object's directory must be detected.
+// TestVerifyOverGateway checks that Check detects a flipped bit in an object's file.
 func TestVerifyOverGateway(t *testing.T) {
 	g := startGateway(t)
 	s := openURL(t, g.url("v", ""))
@@ -187,7 +187,7 @@ func TestVerifyOverGateway(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(g.Dir, "bucket/v/seg/*/*"))
 	if err != nil || len(files) != 1 {
-		t.Fatal(files, err)
+		t.Fatalf("found the segments %q (error %v)", files, err)
 	}
 	b, err := os.ReadFile(files[0])
 	if err != nil {
@@ -203,7 +203,7 @@ func TestVerifyOverGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.(partd.Checker).Check(t.Context()); !errors.As(err, new(*partd.CorruptError)) {
-		t.Error(err)
+		t.Errorf("Check() error = %v, want a CorruptError", err)
 	}
 	if err := partd.Close(context.Background(), s); err != nil {
 		t.Error(err)

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// fakeGCS serves the requests of the driver to Google Cloud Storage from memory.
+// fakeGCS starts an in-memory server that answers the driver's requests like Google Cloud Storage.
 func fakeGCS(t *testing.T) *httptest.Server {
 	mem := new(objstore.Memory)
 	fail := func(w http.ResponseWriter, err error) {
@@ -45,7 +45,7 @@ func fakeGCS(t *testing.T) *httptest.Server {
 	mux.HandleFunc("POST /upload/storage/v1/b/bucket/o", func(w http.ResponseWriter, r *http.Request) {
 		_, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || r.URL.Query().Get("ifGenerationMatch") != "0" {
-			fail(w, fmt.Errorf("no condition in %v (%w)", r.URL, err))
+			fail(w, fmt.Errorf("the request %v has no ifGenerationMatch=0 (%w)", r.URL, err))
 			return
 		}
 		parts := multipart.NewReader(r.Body, params["boundary"])
@@ -60,7 +60,7 @@ func fakeGCS(t *testing.T) *httptest.Server {
 			err = errors.Join(err, e)
 		}
 		if err == nil && o.CRC32C == "" {
-			err = errors.New("no checksum")
+			err = errors.New("the request has no checksum")
 		}
 		if err == nil {
 			err = mem.Create(r.Context(), o.Name, data)
@@ -90,7 +90,7 @@ func fakeGCS(t *testing.T) *httptest.Server {
 		raw, ok := strings.CutPrefix(r.URL.EscapedPath(), "/storage/v1/b/bucket/o/")
 		name, err := url.PathUnescape(raw)
 		if !ok || err != nil {
-			fail(w, fmt.Errorf("%s %s", r.Method, r.URL))
+			fail(w, fmt.Errorf("unexpected request %s %s", r.Method, r.URL))
 			return
 		}
 		body, err := mem.ReadRange(r.Context(), name, 0, -1)
@@ -113,8 +113,8 @@ func fakeGCS(t *testing.T) *httptest.Server {
 	return s
 }
 
-// guarded is a proxy that requires a token, and records the billed project.
-func guarded(t *testing.T, to *httptest.Server, token string, billed *string) *httptest.Server {
+// newTokenProxy starts a proxy that requires a token, and records the billed project.
+func newTokenProxy(t *testing.T, to *httptest.Server, token string, billed *string) *httptest.Server {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*billed = r.Header.Get("X-Goog-User-Project")
 		if r.Header.Get("Authorization") != "Bearer "+token {
@@ -127,10 +127,10 @@ func guarded(t *testing.T, to *httptest.Server, token string, billed *string) *h
 	return s
 }
 
-// Every request must be signed with the application default credentials.
+// TestGCSCredentials checks that every request has a token of the application default credentials.
 func TestGCSCredentials(t *testing.T) {
 	var billed string
-	server := guarded(t, fakeGCS(t), "secret", &billed)
+	server := newTokenProxy(t, fakeGCS(t), "secret", &billed)
 	tokens := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" || r.FormValue("assertion") == "" {
 			w.WriteHeader(http.StatusBadRequest)
@@ -168,11 +168,11 @@ func TestGCSCredentials(t *testing.T) {
 	cancel() // the bucket must not use the context of opening
 	b.api = server.URL + "/storage/v1/"
 	if err := b.Create(t.Context(), "x", []byte("y")); err != nil || billed != "payer" {
-		t.Error(billed, err)
+		t.Errorf("Create() billed project %q (error %v), want payer", billed, err)
 	}
 	b.client = http.DefaultClient
 	if err := b.Create(t.Context(), "z", nil); !errors.Is(err, objstore.ErrRefused) {
-		t.Error(err)
+		t.Errorf("Create() without a valid token: error = %v, want %v", err, objstore.ErrRefused)
 	}
 }
 
@@ -189,19 +189,19 @@ func TestGCSEmulator(t *testing.T) {
 	}
 	for o, err := range b.List(t.Context(), "a b/", "") {
 		if err != nil || o.Name != "a b/ü?#%" || o.Size != 1 {
-			t.Error(o, err)
+			t.Errorf("List() yields %+v (error %v)", o, err)
 		}
 	}
 	if _, err := b.ReadRange(t.Context(), "a b/ü?#%", 0, -1); err != nil {
 		t.Error(err)
 	}
 	if _, err := openGCS(t.Context(), "bucket", "", "localhost:1"); err == nil {
-		t.Error("an endpoint without http:// was accepted")
+		t.Error("openGCS() accepted an endpoint without http://")
 	}
 }
 
-// TestLight checks that the clouds' buckets add no packages that make a program large.
-func TestLight(t *testing.T) {
+// TestDependencies checks that package cloud depends on no packages that make a program large.
+func TestDependencies(t *testing.T) {
 	cmd := exec.Command("go", "list", "-deps", ".")
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	out, err := cmd.Output()
@@ -211,11 +211,11 @@ func TestLight(t *testing.T) {
 	packages := strings.Fields(string(out))
 	for _, heavy := range []string{"google.golang.org/grpc", "google.golang.org/protobuf", "go.opentelemetry.io/", "github.com/envoyproxy/"} {
 		if i := slices.IndexFunc(packages, func(p string) bool { return strings.HasPrefix(p, heavy) }); i >= 0 {
-			t.Errorf("the clouds' buckets need %s", packages[i])
+			t.Errorf("package cloud depends on %s", packages[i])
 		}
 	}
 	if n := len(packages); n > 350 {
-		t.Errorf("the clouds' buckets need %d packages", n)
+		t.Errorf("package cloud depends on %d packages, want at most 350", n)
 	}
 }
 
@@ -237,7 +237,7 @@ func TestGCS(t *testing.T) {
 		}
 		values, err := s.Get(t.Context(), "k")
 		if want := "01"[:i+1]; err != nil || string(values[0]) != want {
-			t.Errorf("%q, %v", values, err)
+			t.Errorf("the value is %q (error %v), want %q", values, err, want)
 		}
 		if err := partd.Close(t.Context(), s); err != nil {
 			t.Error(err)
@@ -249,7 +249,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A program may replace the default transport with one of another type.
+// TestOtherDefaultTransport replaces the default transport with one of another type, as a program
+// may do.
 func TestOtherDefaultTransport(t *testing.T) {
 	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
 	http.DefaultTransport = roundTrip(http.DefaultTransport.RoundTrip)

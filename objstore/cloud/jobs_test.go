@@ -17,9 +17,9 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// everyBucket runs a test over a gateway, also through a compressing layer, and over a
-// directory. Each call of open returns a separate instance, as on another machine.
-func everyBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)) {
+// forEachBucket runs a test on a directory, on a gateway, and on a gateway with a compressing layer.
+// Each call of open returns a separate instance, as on another machine.
+func forEachBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)) {
 	t.Run("directory", func(t *testing.T) {
 		d, err := objstore.OpenDirectory(t.TempDir())
 		if err != nil {
@@ -48,9 +48,9 @@ func closeStore(t *testing.T, s partd.Partd) {
 	}
 }
 
-// task runs two alternating attempts at appending entries, each through its own store.
-// The second one is committed. A third attempt starts too late.
-func task(t *testing.T, open func() partd.Partd, name string, entries []partd.Entry) {
+// runTask runs two alternating attempts to append entries, each with its own store, and commits the
+// second attempt. A third attempt must fail, because the task has committed.
+func runTask(t *testing.T, open func() partd.Partd, name string, entries []partd.Entry) {
 	var writers []*shuffle.Writer
 	var attempts []partd.Partd
 	for attempt := range 2 {
@@ -73,18 +73,18 @@ func task(t *testing.T, open func() partd.Partd, name string, entries []partd.En
 			}
 		}
 	}
-	for _, w := range slices.Backward(writers) { // the first one is too late
+	for _, w := range slices.Backward(writers) { // the first attempt commits second, and so does not count
 		if err := w.Commit(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
 	if _, err := shuffle.Begin(t.Context(), attempts[0], name, "2"); !errors.Is(err, shuffle.ErrCommitted) {
-		t.Errorf("a third attempt: %v", err)
+		t.Errorf("Begin() of a third attempt: error = %v, want %v", err, shuffle.ErrCommitted)
 	}
 }
 
-// side returns the lines of one file for a join, and the texts of words.
-func side(name string, n int) (entries []partd.Entry) {
+// joinLines returns n entries: lines of one side of a join. Tests also use them as texts of words.
+func joinLines(name string, n int) (entries []partd.Entry) {
 	for i := range n {
 		key := fmt.Sprint("user", i*7%100)
 		entries = append(entries, partd.Entry{Key: fmt.Sprint("part ", i*7%100%16), Value: fmt.Append(nil, name, " ", key, " ", i)})
@@ -92,7 +92,7 @@ func side(name string, n int) (entries []partd.Entry) {
 	return entries
 }
 
-func committedOf(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed {
+func waitCommitted(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed {
 	c, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
 	if err != nil {
 		t.Fatal(err)
@@ -100,24 +100,25 @@ func committedOf(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed 
 	return c
 }
 
-// Attempts must work as with every other kind of store.
+// TestAttempts checks that attempts work as with every other kind of store.
 func TestAttempts(t *testing.T) {
-	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
+	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
 		s := open()
 		defer closeStore(t, s)
 		attempttest.Run(t, s)
 	})
 }
 
-// Words counted by tasks with several attempts must equal a direct count.
+// TestWordCount counts words in tasks with several attempts, and compares the result with a direct
+// count.
 func TestWordCount(t *testing.T) {
-	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
+	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
 		want := map[string]int{}
 		var total []partd.Entry
 		for n := range 4 {
-			entries := side(fmt.Sprint("text", n), 300)
+			entries := joinLines(fmt.Sprint("text", n), 300)
 			total = append(total, entries...)
-			t.Run(fmt.Sprint("task ", n), func(t *testing.T) { task(t, open, fmt.Sprint(n), entries) })
+			t.Run(fmt.Sprint("task ", n), func(t *testing.T) { runTask(t, open, fmt.Sprint(n), entries) })
 		}
 		for _, e := range total {
 			for _, word := range strings.Fields(string(e.Value)) {
@@ -126,7 +127,7 @@ func TestWordCount(t *testing.T) {
 		}
 		store := open()
 		defer closeStore(t, store)
-		c := committedOf(t, store, 4)
+		c := waitCommitted(t, store, 4)
 		got := map[string]int{}
 		var shares []shuffle.Checksum
 		for part := range 3 { // three readers
@@ -142,20 +143,20 @@ func TestWordCount(t *testing.T) {
 			shares = append(shares, share)
 		}
 		if err := c.Verify(shares...); err != nil || !maps.Equal(got, want) {
-			t.Errorf("%d words, want %d, %v", len(got), len(want), err)
+			t.Errorf("Verify() error = %v; counted %d words, want %d", err, len(got), len(want))
 		}
 		if err := c.Verify(shares[1:]...); err == nil {
-			t.Error("a missing part was not detected")
+			t.Error("Verify() did not detect that a part is missing")
 		}
 	})
 }
 
-// A join of two sides, partition by partition.
+// TestJoin joins two sides, partition by partition.
 func TestJoin(t *testing.T) {
-	everyBucket(t, func(t *testing.T, open func() partd.Partd) {
-		left, right := side("left", 200), side("right", 300)
-		task(t, open, "left", left)
-		task(t, open, "right", right)
+	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
+		left, right := joinLines("left", 200), joinLines("right", 300)
+		runTask(t, open, "left", left)
+		runTask(t, open, "right", right)
 		key := func(line string) string { return strings.Fields(line)[1] }
 		want := map[string]int{}
 		for _, l := range left {
@@ -167,14 +168,14 @@ func TestJoin(t *testing.T) {
 		}
 		store := open()
 		defer closeStore(t, store)
-		c := committedOf(t, store, 2)
+		c := waitCommitted(t, store, 2)
 		got := map[string]int{}
 		var share shuffle.Checksum
 		for part := range 16 {
-			lines := func(side string, share *shuffle.Checksum) iter.Seq2[string, error] {
+			lines := func(joinLines string, share *shuffle.Checksum) iter.Seq2[string, error] {
 				return func(yield func(string, error) bool) {
 					for v, err := range c.Values(t.Context(), fmt.Sprint("part ", part), share) {
-						if (err != nil || strings.HasPrefix(string(v), side)) && !yield(string(v), err) {
+						if (err != nil || strings.HasPrefix(string(v), joinLines)) && !yield(string(v), err) {
 							return
 						}
 					}
@@ -188,15 +189,15 @@ func TestJoin(t *testing.T) {
 			}
 		}
 		if err := c.Verify(share); err != nil || !maps.Equal(got, want) || len(want) < 500 {
-			t.Errorf("%d rows, want %d, %v", len(got), len(want), err)
+			t.Errorf("Verify() error = %v; the join has %d different rows, want %d", err, len(got), len(want))
 		}
 	})
 }
 
-// A store with an unsupported scheme must cause an error that names the program that
-// supports it.
-func TestLightProgram(t *testing.T) {
+// TestUnknownSchemeNamesProgram checks that a program without package cloud returns an error that
+// names the program that supports the scheme.
+func TestUnknownSchemeNamesProgram(t *testing.T) {
 	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
-		t.Error(err)
+		t.Errorf("Open() of an s3 URL: error = %v, want one that names partd-cloud", err)
 	}
 }

@@ -21,11 +21,10 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// The test program also acts as a worker, which writes one attempt at a task to a store,
-// with or without a record of attempts.
+// TestMain can make the test program a worker, which writes one attempt at a task to a store.
 func TestMain(m *testing.M) {
 	if url := os.Getenv("PARTD_CLOUD_WORKER"); url != "" {
-		if err := work(url, os.Getenv("PARTD_TASK"), os.Getenv("PARTD_ATTEMPT")); err != nil {
+		if err := runWorker(url, os.Getenv("PARTD_TASK"), os.Getenv("PARTD_ATTEMPT")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -36,10 +35,10 @@ func TestMain(m *testing.M) {
 
 const (
 	batches, perBatch = 12, 20
-	firstTwin         = 1000 // earlier attempts are killed
+	firstTwin         = 1000 // attempts with lower numbers are killed
 )
 
-func work(url, task, attempt string) (err error) {
+func runWorker(url, task, attempt string) (err error) {
 	ctx := context.Background()
 	store, err := stores.NewSet(Schemes()...).Open(ctx, url, nil)
 	if err != nil {
@@ -80,8 +79,9 @@ func startWorker(t *testing.T, url string, task, attempt int) *exec.Cmd {
 	return cmd
 }
 
-// Writers and the gateway are killed repeatedly, while twins of the writers run. Nothing may be
-// lost, duplicated or out of order. Without the record of attempts, data must be duplicated.
+// TestKills kills writers and the gateway repeatedly. Then two attempts at each task run at the same
+// time. No committed data may be lost, duplicated or out of order, although the store contains the
+// data of several attempts.
 func TestKills(t *testing.T) {
 	g := startGateway(t)
 	kills := 6
@@ -121,7 +121,7 @@ func TestKills(t *testing.T) {
 				}
 				_ = cmd.Wait()
 			}
-			// Two twins: one of them commits.
+			// Two concurrent attempts: one of them commits.
 			twins := []*exec.Cmd{startWorker(t, url, task, firstTwin), startWorker(t, url, task, firstTwin+1)}
 			for _, cmd := range twins {
 				if err := cmd.Wait(); err != nil {
@@ -134,7 +134,7 @@ func TestKills(t *testing.T) {
 	stop()
 	wg.Wait()
 	if killed < kills || gatewayKills.Load() < int64(kills) {
-		t.Errorf("%d writers and %d gateways were killed", killed, gatewayKills.Load())
+		t.Errorf("only %d writers and %d gateways were killed, want %d of each", killed, gatewayKills.Load(), kills)
 	}
 	store := openURL(t, url)
 	defer partd.Close(context.Background(), store)
@@ -152,8 +152,8 @@ func TestKills(t *testing.T) {
 		task, rest, _ := strings.Cut(string(e.Value), " ")
 		number, _, _ := strings.Cut(rest, " ")
 		n, err := strconv.Atoi(number)
-		if before, found := last[e.Key+task]; err != nil || found && before >= n {
-			t.Errorf("%s: piece %d of task %s follows %d (%v)", e.Key, n, task, before, err)
+		if previous, found := last[e.Key+task]; err != nil || found && previous >= n {
+			t.Errorf("%s: piece %d of task %s follows %d (%v)", e.Key, n, task, previous, err)
 		}
 		last[e.Key+task] = n
 		seen[task+" "+number]++
@@ -162,12 +162,12 @@ func TestKills(t *testing.T) {
 		t.Error(err)
 	}
 	if len(seen) != tasks*batches*perBatch || slices.Max(slices.Collect(maps.Values(seen))) != 1 {
-		t.Errorf("%d pieces, want %d, at most %d times", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
+		t.Errorf("read %d different pieces, want %d; the most frequent piece occurs %d times, want 1", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
 	}
 	if _, err := store.(partd.Checker).Check(t.Context()); err != nil {
 		t.Error(err)
 	}
-	// Without the record of attempts, the twins' data exists more than once.
+	// The store itself contains the data of both concurrent attempts.
 	raw := 0
 	for chunk, err := range partd.Scan(t.Context(), store) {
 		if err != nil {
@@ -176,7 +176,7 @@ func TestKills(t *testing.T) {
 		raw += len(chunk.Data)
 	}
 	if int64(raw) < share.Bytes*3/2 {
-		t.Errorf("%d bytes are stored and %d count: the twins wrote nothing", raw, share.Bytes)
+		t.Errorf("the store contains %d bytes, of which %d are committed; want at least 1.5 times as many", raw, share.Bytes)
 	}
-	t.Logf("%d writers and %d gateways killed; %d bytes stored, %d count; %v", killed, gatewayKills.Load(), raw, share.Bytes, store.(*Store).Requests())
+	t.Logf("%d writers and %d gateways killed; %d bytes stored, %d committed; %v", killed, gatewayKills.Load(), raw, share.Bytes, store.(*Store).Requests())
 }

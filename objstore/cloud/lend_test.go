@@ -31,23 +31,23 @@ func TestLend(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := l.Settings(); s["s3.region"] != "eu-central-1" || s["s3.endpoint"] != sts.URL || len(s) != 4 {
-		t.Error(s)
+		t.Errorf("Settings() = %v, want the region, the endpoint and two more settings", s)
 	}
 	lend := func(location string, write bool, id string) {
 		t.Helper()
 		k, err := l.Lend(t.Context(), location, write)
 		if err != nil || k["s3.access-key-id"] != id || k["s3.session-token"] != "session" || k["s3.session-token-expires-at-ms"] == "" {
-			t.Error(k, err)
+			t.Errorf("Lend(%s, %v) = %v, %v; want temporary credentials with the ID %s", location, write, k, err, id)
 		}
 		if text := fmt.Sprint(k); strings.Contains(text, "own-") {
-			t.Error("the program's own credentials were issued: ", text)
+			t.Errorf("Lend(%s, %v) returned the program's own credentials: %s", location, write, text)
 		}
 	}
 	lend("s3://bucket/house/data/a", false, "lent-1")
 	lend("s3://bucket/house/data/a", true, "lent-2")
 	lend("s3://bucket/house/data/b", true, "lent-3")
 	lend("s3://bucket/house/data/a", false, "lent-1")
-	for i, may := range []bool{false, true, true} {
+	for i, canWrite := range []bool{false, true, true} {
 		var policy struct {
 			Statement []struct {
 				Action   []string
@@ -58,25 +58,25 @@ func TestLend(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := policy.Statement[0]
-		if strings.Contains(requests[i], "PutObject") != may || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
-			t.Error(requests[i])
+		if strings.Contains(requests[i], "PutObject") != canWrite || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
+			t.Errorf("the policy of request %d is wrong: %s", i, requests[i])
 		}
 	}
 	for _, location := range []string{"s3://other/house/data/a", "s3://bucket2/x", "s3://bucket/*", "file:///x"} {
 		if k, err := l.Lend(t.Context(), location, false); err == nil {
-			t.Error(location, k)
+			t.Errorf("Lend(%s) = %v, want an error because the location is not in the bucket", location, k)
 		}
 	}
 	l.Role = "another"
 	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/c", false); err == nil {
-		t.Error(k)
+		t.Errorf("Lend() for a forbidden role = %v, want an error", k)
 	}
 	answer = strings.Replace(answer, "<SessionToken>session</SessionToken>", "", 1)
 	l.Role = "arn:aws:iam::1:role/reader"
 	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/d", false); err == nil {
-		t.Error("credentials that do not expire were issued: ", k)
+		t.Errorf("Lend() = %v, want an error because the credentials have no session token", k)
 	}
 	if l, err := NewLender("gs://bucket", ""); l != nil || err != nil {
-		t.Error(l, err)
+		t.Errorf("NewLender(gs://bucket) = %v, %v; want nil, nil", l, err)
 	}
 }

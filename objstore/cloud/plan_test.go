@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Jobs of three sizes, with and without a disk, must make the planned requests, with a
-// tolerance of a tenth or one pass. Stores run one after another, because the plan has no
-// concurrent flushes.
+// TestPlanOverGateway runs jobs of three sizes, with and without a disk, and compares their requests
+// with the plan, with a tolerance of a tenth or one pass. The job's stores run one after another,
+// because the plan assumes no concurrent flushes.
 func TestPlanOverGateway(t *testing.T) {
 	g := startGateway(t)
 	for i, c := range []struct {
@@ -29,7 +29,7 @@ func TestPlanOverGateway(t *testing.T) {
 			}
 			url := g.url(fmt.Sprintf("plan%d-%d", i, disk), fmt.Sprintf("&disk=%d&disk-dir=%s", disk, t.TempDir()))
 			var got objstore.Requests
-			use := func(f func(s partd.Partd) error) {
+			withStore := func(f func(s partd.Partd) error) {
 				t.Helper()
 				s := openURL(t, url)
 				err := errors.Join(f(s), partd.Close(t.Context(), s))
@@ -41,7 +41,7 @@ func TestPlanOverGateway(t *testing.T) {
 			}
 			value := make([]byte, c.entry-3-10) // the rest of the entry is its head and key
 			for range c.writers {
-				use(func(s partd.Partd) error {
+				withStore(func(s partd.Partd) error {
 					for n := range j.Bytes / c.entry / int64(c.writers) {
 						if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", n), Value: value}); err != nil {
 							return err
@@ -51,7 +51,7 @@ func TestPlanOverGateway(t *testing.T) {
 				})
 			}
 			for part := range c.readers {
-				use(func(s partd.Partd) error {
+				withStore(func(s partd.Partd) error {
 					for _, err := range partd.ScanPart(t.Context(), s, part, c.readers) {
 						if err != nil {
 							return err
@@ -64,13 +64,13 @@ func TestPlanOverGateway(t *testing.T) {
 			if disk == 0 {
 				slack += p.Segments * int64(c.readers) // one pass
 			}
-			near := func(kind string, got, want int64) {
+			wantNear := func(kind string, got, want int64) {
 				if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
 					t.Errorf("%+v, disk %d: %s: %d, planned %d", c, disk, kind, got, want)
 				}
 			}
-			near("PUT", got.Put, p.Requests.Put)
-			near("GET", got.Get, p.Requests.Get)
+			wantNear("PUT", got.Put, p.Requests.Put)
+			wantNear("GET", got.Get, p.Requests.Get)
 			t.Logf("%+v, disk %d: %v; planned %v", c, disk, got, p.Requests)
 		}
 	}

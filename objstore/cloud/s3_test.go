@@ -27,10 +27,10 @@ func TestDeleteOfMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := bucket.Delete(t.Context(), "segment"); err != nil {
-		t.Errorf("Delete of a missing object: %v", err)
+		t.Errorf("Delete() of a missing object: error = %v, want none", err)
 	}
 	code = "NoSuchBucket"
 	if err := bucket.Delete(t.Context(), "segment"); !errors.Is(err, objstore.ErrRefused) {
-		t.Errorf("Delete in a missing bucket: %v", err)
+		t.Errorf("Delete() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
 	}
 }

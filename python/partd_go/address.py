@@ -51,10 +51,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Address:
+    """The parts of a server's URL."""
+
     secure: bool = False
     host: str = ""
     port: int = 0
-    path: str = ""  # a Unix socket
+    path: str = ""  # of a Unix socket, instead of host and port
     namespace: str = ""
 
 
@@ -115,5 +117,5 @@ def _context(settings: Settings) -> ssl.SSLContext:
     except OSError as error:
         raise failure(
             Refused, "connect", settings.url, f"a certificate or key cannot be read ({error})",
-            "pass PEM files as tls_ca, tls_cert and tls_key, with a key without password",
+            "pass PEM files as tls_ca, tls_cert and tls_key; the key must have no password",
         ) from error  # fmt: skip

@@ -23,7 +23,7 @@ KINDS = ("pyarrow", "pandas", "polars")
 
 
 def encode(table: Any, compression: str | None = None) -> pa.Buffer:
-    """Returns a table of one of the libraries, or a record batch, as an IPC stream."""
+    """Returns a table of pyarrow, pandas or polars, or a record batch, as an IPC stream."""
     arrow = _to_arrow(table)
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression=compression, unify_dictionaries=True)
@@ -44,10 +44,8 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Returns the table in a sequence of streams, as a table of the library that kind names.
-
-    Without kind, it uses the library of the first piece.
-    """
+    """Returns the table in a sequence of IPC streams, as a table of the library that kind names (default: the
+    library of the first piece)."""
     reader = pa.BufferReader(data)
     pieces = []
     try:

@@ -20,8 +20,8 @@ from .link import Link, Protocol, Session
 
 T = TypeVar("T")
 
-_MAX_LOST = 100  # restarts of a read, because the server closed a value's handle
-_KEYS_BYTES = 64 << 10  # size of the keys in one get request
+_MAX_LOST = 100  # how often a read starts again after the server closed a value's handle
+_KEYS_BYTES = 64 << 10  # maximum size of the keys in one get request
 
 
 class Changes:
@@ -30,10 +30,10 @@ class Changes:
     def __init__(self, session: Session, is_persistent: bool):
         self.session = session
         self.is_persistent = is_persistent  # the store keeps the session, so that it survives a restart of the server
-        self.next = 1
-        self.has_abandoned = False  # the change with the number next was sent, but abandoned before its reply
-        self.pops = 0
-        self.received_pops: list[int] = []  # numbers of received pops, whose results the server may discard
+        self.next = 1  # number of the next change
+        self.has_abandoned = False  # the change with this number was sent, but abandoned before its reply
+        self.pops = 0  # number of the last pop
+        self.received_pops: list[int] = []  # numbers of received pops that the server does not know of yet
 
 
 class Channel:
@@ -70,6 +70,7 @@ class Channel:
             link.close()
 
     def connected(self) -> Link:
+        """Returns the connection, after connecting and finishing an abandoned change if necessary."""
         if self.link is None:
             session = self.changes.session if self.changes else None
             link = self.kind(self.settings, self.address, self.deadline, session)
@@ -117,7 +118,7 @@ class Channel:
                 self._check_certificate(op, error)
                 cause = error
             except BaseException:
-                self.hang_up()  # a reply may still arrive, which no later call must read
+                self.hang_up()  # a late reply may still arrive, and a later call must not read it
                 raise
             now = time.monotonic()
             if self.deadline is not None and now + wait >= self.deadline:
@@ -196,7 +197,7 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> Changes:
-        """Returns the session, after telling the server which pops were received."""
+        """Returns the session, after telling the server which pops' results it may discard."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)
@@ -275,14 +276,14 @@ class Channel:
                 size += len(reply.body)
             return wire.pop_values(b"".join(pages), len(keys))
 
-        for fresh in (False, True):
+        for is_retry in (False, True):
             try:
                 result = self.repeat(wire.POP, attempt)
                 break
             except BaseException as error:
                 if sent:
                     sent[0].received_pops.append(sent[1])
-                if isinstance(error, Error) and EXPIRED in error.codes and not fresh:
+                if isinstance(error, Error) and EXPIRED in error.codes and not is_retry:
                     self.changes, sent[:] = None, []
                     continue
                 if sent and isinstance(error, (TimedOut, ConnectionFailed)):

@@ -25,7 +25,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of a store's keys, and its sizes in bytes."""
+    """The number of keys in a store, and the store's sizes in bytes."""
 
     keys: int
     bytes: int
@@ -39,13 +39,13 @@ class Client:
     Any number of threads may use it. The first call connects, and a broken connection
     is replaced. An append is applied once, even if it is sent several times.
 
-    timeout limits each call to a number of seconds (default: no limit). retry_for is the
-    time in seconds for reconnecting. As a context manager it closes the client at the end
-    and keeps all data.
+    timeout limits each call, in seconds (default: no limit). retry_for limits how long a
+    call tries to reconnect, in seconds. As a context manager, the client closes at the end
+    of the block, and the store keeps all data.
 
-    With python_server it uses the protocol of partd's server, which a partd-server also
-    understands. Then a change whose reply was lost is an UnknownOutcome, operations
-    without a request in this protocol are Unsupported, and the default timeout is 60 seconds.
+    With python_server, the client uses the protocol of partd's server, which a partd-server
+    also understands. Then a change whose reply was lost raises UnknownOutcome, operations
+    that this protocol lacks raise Unsupported, and the default timeout is 60 seconds.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Client:
     def _call(self, op: int, work: Callable[[Channel], T]) -> T:
         self._channel.check(op)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        # An interrupt may come right after acquire, so always try to release.
+        # An interrupt may come right after acquire: always try to release.
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
@@ -194,6 +194,7 @@ class Client:
         return self._call(wire.GET, lambda channel: channel.get(keys))
 
     def iget(self, key: wire.Key) -> bytes:
+        """Returns the value of a key."""
         return self._get([key])[0]
 
     @overload
@@ -236,6 +237,7 @@ class Client:
         self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
 
     def stat(self) -> Stats:
+        """Returns the number of keys and the sizes of the store."""
         return self._ask(wire.STAT, lambda link: Stats(*struct.unpack_from("<4Q", link.ask(wire.STAT).body)))
 
     def _ask(self, op: int, attempt: Callable[[Link], T]) -> T:
@@ -246,8 +248,8 @@ class Client:
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yields every key with its value in one pass, in the store's order. It needs memory
-        for a few pages and one value. A broken connection raises Lost."""
+        """Yields every key with its value in one pass, in the store's order. It holds a few
+        pages and one value in memory. If the connection breaks, it raises Lost."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
@@ -256,7 +258,7 @@ class Client:
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Yields a part of a scan with values in chunks, for values larger than memory."""
+        """Yields a part of a scan with values in chunks, so that values may exceed the memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
@@ -315,6 +317,7 @@ _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
+    """Resets all clients in a forked process."""
     for client in _clients:
         client._after_fork()
 

@@ -1,6 +1,6 @@
-"""Converts columns of pandas to Arrow arrays and back. A value comes back equal, or the column is refused.
+"""Converts columns of pandas to Arrow arrays and back. Every value comes back equal, or the column is refused.
 
-A column's note holds what the array's type does not say. Its "as" selects the conversion back:
+A column's note holds what the array's type does not express. Its "as" selects the conversion back:
 
 category  a categorical; "of" is the note of its categories, and "values" has them if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
@@ -25,7 +25,7 @@ Array: TypeAlias = "pa.Array | pa.ChunkedArray"
 TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
 _MASKED = {pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)}
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
-_PLAIN = (datetime.date, decimal.Decimal, bytes)  # types that Arrow has, and whose values come back as such objects
+_PLAIN = (datetime.date, decimal.Decimal, bytes)  # types that Arrow also has, so that values come back as the same type
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT}
 
 

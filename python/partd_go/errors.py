@@ -11,7 +11,7 @@ class Error(Exception):
     """The base class: its text says what failed, where, why, and what to do."""
 
     op = ""  # the operation that failed
-    url = ""  # of the server
+    url = ""  # the server's URL
     codes: frozenset[int] = frozenset()  # the error codes of docs/wire.md, if the server sent the error
 
 
@@ -145,7 +145,7 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Names the extra to install if an import in the block fails because a package is missing."""
+    """If an import in the block fails because a package is missing, says which extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

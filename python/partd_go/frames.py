@@ -1,8 +1,8 @@
 """Converts tables of pandas and polars to Arrow and back.
 
-A value comes back equal in every process, or the table is refused with the name and the type of the column. Metadata
-holds what Arrow's types do not express. A column's note is in its own metadata, so that it stays with the column when
-columns are added, merged and renamed; the frame's note is in the schema's metadata.
+Every value comes back equal in every process, or the table is refused with the name and the type of the column. Notes
+in the metadata hold what Arrow's types do not express. A column's note is in the column's metadata, so that it stays
+with the column when columns are added, merged or renamed. The frame's note is in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ VALUES = b"partd_go.values"  # a column's kind of values, if numbers of its type
 def to_arrow(data: Any, *, nested: bool = False, dictionaries: bool = True, ranges: bool = False) -> pa.Table:
     """Returns a table of pandas, polars or pyarrow, or a Series, as a pyarrow table.
 
-    For pandas: nested converts lists and dicts to JSON; without dictionaries, categories are in the notes;
-    ranges makes a RangeIndex a column.
+    For pandas: nested converts lists and dicts to JSON; without dictionaries, the notes hold the categories;
+    ranges converts a RangeIndex to a column.
     """
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, pa.RecordBatch):
@@ -134,7 +134,7 @@ def _value_kind(note: dict[str, Any]) -> str:
 
 
 def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
-    """Returns the table as one of a library. For pandas, nested parses JSON."""
+    """Returns the table as a table of the library as_. For pandas, nested parses JSON."""
     if as_ == "arrow":
         return table
     if as_ == "polars":

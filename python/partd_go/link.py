@@ -20,12 +20,12 @@ from .errors import Error, failure, parse_error
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 _LONG, _COMMAND = 2, 4  # flags of frames
-_PAGE = 2 << 20  # size of a reply that the client asks for
+_PAGE = 2 << 20  # size of replies that the client asks for, in bytes
 _LARGE = 256 << 10  # larger values are received without a copy
 _MAX_REPLY = 6 << 20
 _PART = 4 << 20  # size of the parts of a message that exceeds the server's limit
 _HELLO_REPLY = struct.Struct("<IIQQII")
-_VECTOR = 512  # buffers in one system call
+_VECTOR = 512  # maximum number of buffers in one system call
 
 
 class Protocol(Exception):
@@ -33,14 +33,18 @@ class Protocol(Exception):
 
 
 class Session(NamedTuple):
+    """A session with the server, in which changes have numbers."""
+
     id: int
     token: bytes
 
 
 class Reply(NamedTuple):
+    """The reply to a request."""
+
     more: bool
     body: bytes
-    value: bytes | None = None  # a large value that is the only one of a get
+    value: bytes | None = None  # the value of a get, if it is large and the only one; then body is empty
 
 
 class _Source(io.RawIOBase):
@@ -58,7 +62,7 @@ class _Source(io.RawIOBase):
 
 
 class Link:
-    """A connection that is used by one thread at a time.
+    """A connection to a server. Only one thread at a time may use it.
 
     An OSError or an EOFError means that the connection is broken. So does any other
     exception, except an Error from the server's reply.
@@ -96,7 +100,7 @@ class Link:
         self.sock.close()
 
     def hang_up(self) -> None:
-        """Shuts the connection down, so that a thread that waits for it returns."""
+        """Shuts the connection down, so that a thread that is waiting for data returns."""
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -225,10 +229,11 @@ class Link:
         return Reply(bool(flags & wire.MORE), body)
 
     def ask(self, op: int, pieces: Sequence[wire.Buffer] = (), **header: int) -> Reply:
+        """Sends a request and returns its reply."""
         return self.receive(op, self.send(op, pieces, **header))  # type: ignore[arg-type]
 
     def pages(self, handle: int) -> Iterator[bytes]:
-        """Yields the pages of a large value, and requests each page ahead."""
+        """Yields the pages of a large value. It requests each page before it yields the previous one."""
         body, more, step = wire.U64.pack(handle), True, 1
         number = self.send(wire.READ, [body, wire.U64.pack(step)])
         while more:
@@ -239,6 +244,7 @@ class Link:
             yield page
 
     def bad_reply(self, op: int, reason: object) -> Error:
+        """Returns the error for a reply that cannot be parsed."""
         return failure(Error, wire.NAMES[op], self.url, f"the server's reply cannot be parsed ({reason})")
 
 

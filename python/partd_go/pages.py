@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
 
 
 class Namespace(NamedTuple):
-    """One of a server's stores."""
+    """A namespace of a server, which is a separate store."""
 
     name: str
     bytes: int
@@ -117,6 +117,7 @@ def _fetch(
 
 
 def chunks(page: bytes) -> list[Chunk]:
+    """Returns the chunks in a page of a scan."""
     (count,), at, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
         is_last, offset, size, n = _ITEM.unpack_from(page, at)
@@ -127,6 +128,7 @@ def chunks(page: bytes) -> list[Chunk]:
 
 
 def names(page: bytes) -> list[str]:
+    """Returns the keys in a page of a listing."""
     (count,), offset, items = wire.U32.unpack_from(page), 4, []
     for _ in range(count):
         (n,) = wire.KEY.unpack_from(page, offset + 8)
@@ -153,7 +155,7 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Returns whether there are more pages, the page's last name, and the namespaces of the page that follows the name last."""
+    """Returns the page of namespaces after the name last: whether more pages follow, the page's last name, and the namespaces."""
     has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
     page_end, offset = _text(page, 0)
     if has_more and page_end <= last:

@@ -167,7 +167,7 @@ class PullFrame(Process, Shown):
         return self._connection is None
 
     def close(self) -> None:
-        """Closes the connection. If no other process uses the node, it waits until the node has ended."""
+        """Closes the connection. If no other process uses the node, close waits until the node has stopped."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -198,9 +198,9 @@ class PullFrame(Process, Shown):
         index = df.index.name if df.index.name is not None else _UNNAMED
         if index in df.columns:
             raise Misuse(f"save {name!r}: a column has the index's name {index!r}: rename one")
-        for label, of in ((index, "the index"), *((column, "a column") for column in df.columns)):
+        for label, role in ((index, "the index"), *((column, "a column") for column in df.columns)):
             if not isinstance(label, str):
-                raise Misuse(f"save {name!r}: the name {label!r} of {of} is of type {type(label).__name__}, and would come back as text: rename it")
+                raise Misuse(f"save {name!r}: the name {label!r} of {role} is of type {type(label).__name__}, and would come back as text: rename it")
         rows = to_arrow(df, dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         with tempfile.NamedTemporaryFile() as file:
@@ -258,7 +258,7 @@ class PullFrame(Process, Shown):
 
     def _ask(self, op: str, call: bytes) -> str | None:
         """Returns the node's reply to a call: "" for success, an error's text, or None if the node was killed during the
-        call. It restarts a node that was killed earlier."""
+        call. If the node was killed earlier, it starts a new one first."""
         if self._connection is None:
             raise failure(NoServer, op, self.directory, "the node is closed", "call pullframe() again")
         try:
@@ -280,8 +280,8 @@ class PullFrame(Process, Shown):
 
 
 def _open_own(path: Path, mode: str) -> Any:
-    """Opens a file that must belong to this user and must not be a link, because others may write to the directory."""
-    file = open(path, mode, opener=lambda name, how: os.open(name, how | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+    """Opens a file. It must belong to this user and must not be a link, because other users may be able to write to the directory."""
+    file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
         raise PermissionError(f"{path} belongs to another user: ask them to remove it, or use another directory")

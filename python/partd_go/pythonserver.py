@@ -16,14 +16,14 @@ from .errors import Error, UnknownOutcome, Unsupported, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame
-_CHUNK = 64 << 20  # read at a time, so that a frame's claimed length allocates no memory
+_CHUNK = 64 << 20  # bytes read at a time, so that memory for a frame is allocated only as its data arrives
 _COMMANDS = {
     wire.APPEND: b"append", wire.SET_ONCE: b"iset", wire.DELETE: b"delete", wire.DROP: b"drop", wire.GET: b"get",
 }  # fmt: skip
 
 
 class PythonLink(Link):
-    """A connection where each message has several frames, and replies come in order."""
+    """A connection to partd's server. Messages have several frames, and replies come in the order of the requests."""
 
     python = True
     flags = _MORE | _LONG | _COMMAND
@@ -67,7 +67,7 @@ class PythonLink(Link):
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
-        """Waits for ack. A partd-server sends an error message before the ack of a failed request."""
+        """Waits for the server's ack. If a request fails, a partd-server sends an error message before the ack."""
         reply = self.message(1)
         error = None
         if reply[0].startswith(b"error: "):
@@ -81,7 +81,7 @@ class PythonLink(Link):
 
 
 class PythonChannel(Channel):
-    """Sends each change only once, because it has no number."""
+    """A channel that sends each change only once, because changes have no numbers."""
 
     kind = PythonLink
 
@@ -94,7 +94,7 @@ class PythonChannel(Channel):
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Returns keys and values alternately. Values of equal keys are joined, because the server would keep only one."""
+        """Returns alternating keys and values. It joins the values of equal keys, because the server would keep only one."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)

@@ -18,9 +18,9 @@ from pathlib import Path
 from .errors import Error, NoServer, failure, not_started
 
 _BIN = Path(__file__).parent / "_bin"
-_MAX_SOCKET = 90  # bytes of a Unix socket's path; systems allow 104 or 108
-_STOP_TIMEOUT = 60.0  # seconds that a server has to write all data and exit
-START_TIMEOUT = 60.0  # seconds that a server has to become ready; recovery after a crash can take long
+_MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems allow paths of 104 or 108
+_STOP_TIMEOUT = 60.0  # seconds in which a server must write all data and exit
+START_TIMEOUT = 60.0  # seconds in which a server must become ready; recovery after a crash can take long
 
 # This shell runs the server's command, which follows "--". After the server ends, it removes the
 # directories before "--", even if this process has ended or the server was killed.
@@ -65,7 +65,7 @@ def _exec(program: str) -> None:
 
 
 class Process:
-    """A server started by this process. It runs until close(), or until this process ends in any way."""
+    """A server started by this process. It runs until close(), or until this process ends, even if it is killed."""
 
     _process: subprocess.Popen[bytes] | None = None
     url = ""
@@ -83,7 +83,7 @@ class Process:
     ) -> str:
         """Starts a command, and returns the URL of the line "ready URL" that it must print before the timeout.
 
-        Environment variables with a prefix in variables are not passed on. A shared server ends by itself."""
+        The server does not inherit environment variables whose prefix is in variables. A shared server stops by itself."""
         script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
@@ -128,7 +128,7 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Ends the server, and waits until it has written all data to its store."""
+        """Stops the server, and waits until it has written all data to its store."""
         assert self._process
         self._close_pipes()
         try:
@@ -143,7 +143,7 @@ class Process:
             raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", "check its store with partd verify")
 
     def _close_pipes(self) -> None:
-        """Closes the server's standard input, which ends the server."""
+        """Closes the server's standard input, which makes the server stop."""
         for pipe in (self._process.stdin, self._process.stdout) if self._process else ():
             if pipe:
                 pipe.close()
@@ -192,9 +192,9 @@ def serve(
 ) -> Server:
     """Starts a server for this program: with partd_go.serve("log:dir") as url.
 
-    store is a URL for partd-server --store. By default the store is in a new directory,
-    which is removed when the server ends. It is created in directory, or in the system's
-    directory for temporary files. flags are flags of partd-server, such as ("--memory=2GiB",).
+    store is a URL for partd-server --store. By default the store is in a new directory
+    below directory (default: the system's directory for temporary files), which is removed
+    when the server stops. flags are flags of partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

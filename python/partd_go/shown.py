@@ -20,7 +20,7 @@ def size(n: float) -> str:
 
 
 class Shown:
-    """A base class whose repr, as text and as HTML, is a title and a table."""
+    """A base class for objects that show a title and a table, as text and as HTML."""
 
     def _summary(self) -> Summary:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Stages of a pipeline, whose results are kept in files until their code or their inputs change.
+"""Runs the stages of a pipeline, and keeps their results in files until their code or inputs change.
 
 @stage(raw_file="in.csv", cache=True, format="parquet")
 def clean(raw_file):
@@ -85,7 +85,7 @@ class Stage(Shown, Generic[R]):
         return _Run(self).key(self, args)
 
     def _stage_inputs(self) -> Any:
-        """Returns the inputs that, besides the stage's code, belong to the key of a function that calls this stage."""
+        """Returns the inputs of this stage that are part of the key of any function that calls it, like the stage's code."""
         return {name: _content(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
 
     def __call__(self, *args: Any) -> R:
@@ -134,7 +134,7 @@ class _Run:
             self.key(s, args)
             self.results[s] = self.stored_result(s, args) if s.cache else self.compute(s, args)
         result = self.results[s]
-        # A stage may modify its inputs, so each of several users gets a copy.
+        # A stage may modify its inputs, so if several stages use a result, each gets a copy.
         return copy.deepcopy(result) if self.uses.get(s, 0) > 1 else result
 
     def compute(self, s: Stage[Any], args: tuple[Any, ...]) -> Any:
@@ -153,8 +153,8 @@ class _Run:
         directory.mkdir(parents=True, exist_ok=True)
         if not (directory / f".{key}.lock").exists() and self.load(storage, s):  # a lock file may be left from a killed process
             return self.results[s]
-        others = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
-        with local.locked(s.name, key), others:
+        shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
+        with local.locked(s.name, key), shared_lock:
             local.sweep(s.name, key)
             if not self.load(storage, s):
                 result = self.compute(s, args)
@@ -165,7 +165,7 @@ class _Run:
         return self.results[s]
 
     def load(self, storage: Any, s: Stage[Any]) -> bool:
-        """Reads the kept result. It returns False if there is no result, or if the result has expired."""
+        """Reads the kept result, and reports whether it exists and has not expired."""
         stored = storage.find(s.name, self.keys[s])
         if stored is None or (expires := min(stored.expires, stored.made + self.ttls[s])) <= time.time():
             return False
@@ -223,11 +223,11 @@ def stage(
 
     cache keeps the result: a DataFrame or Series as Parquet if it comes back unchanged, any other value as a pickle. format
     forces "parquet" or "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as
-    "csv". cache_format is another name of format. ttl is the lifetime of a result in seconds, also of one that another
-    process kept; results computed from it expire with it. 0 means forever.
+    "csv". cache_format is another name for format. ttl is the lifetime of a result in seconds, and also applies to results
+    that another process kept. Results computed from it expire with it. 0 means forever.
 
-    The stage always returns the value as read from the kept file, also the first time. Errors: OSError for a missing raw
-    file; Misuse for a value that cannot be hashed or kept, and for a format that does not exist or loses columns."""
+    Even the first call returns the value as read from the kept file. Errors: OSError for a missing raw file; Misuse for a
+    value that cannot be hashed or kept, and for a format that does not exist or loses columns."""
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

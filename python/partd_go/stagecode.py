@@ -27,8 +27,8 @@ from .errors import Misuse
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 _LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
 _INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}  # names that Python sets in modules
-_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # with these a function can use any name of its module
-_file_lines: dict[str, list[str]] = {}  # file: its lines
+_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # through these a function can use any name of its module
+_file_lines: dict[str, list[str]] = {}  # lines by file
 _sources: dict[types.CodeType, _Source] = {}
 
 
@@ -41,7 +41,7 @@ class _Source(NamedTuple):
 
 
 class Code:
-    """Hashes a sequence of values. A repeated value is hashed as the number of its first occurrence."""
+    """Computes the hash of a sequence of values. A repeated value counts as the number of its first occurrence."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
@@ -50,6 +50,7 @@ class Code:
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
+        """Returns the hash after hashing one more value."""
         self.value("", value)
         return self.hash.hexdigest()
 
@@ -235,7 +236,7 @@ def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
 
 
 def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> types.ModuleType | None:
-    """Imports a module as the function will, if it is user code. A relative name begins with dots."""
+    """Imports a module in the same way as the function, but only if the module is user code. A relative name begins with dots."""
     absolute, top = name.lstrip("."), name.partition(".")[0]
     if top and top not in sys.modules:
         spec = importlib.util.find_spec(top)
@@ -251,7 +252,7 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 
 class _Pickler(pickle.Pickler):
-    """Collects values that pickle does not represent fully, and which are hashed separately: user code, sets and modules."""
+    """A pickler that collects values that pickle does not represent fully: user code, sets and modules. The caller hashes them separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -274,7 +275,7 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. Call it before the loaded file can change."""
+    """Records the syntax trees of a file's functions. Call it before the file can change after it was loaded."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:

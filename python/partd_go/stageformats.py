@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import Misuse, extra
 
-EXECUTE_NOTHING = ("parquet", "csv")  # reading these formats cannot run code
+EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they are read
 
 
 def methods(format: str) -> tuple[Any, Any]:
@@ -24,7 +24,7 @@ def methods(format: str) -> tuple[Any, Any]:
 
 
 def write(name: str, result: Any, path: Path, format: str | None) -> Path:
-    """Writes a stage's result, checks that it can be read back, and returns its path, whose suffix is the format."""
+    """Writes a stage's result, and checks that it can be read back. Returns its path, whose suffix is the format."""
     with extra("stage"):
         import pandas
 
@@ -80,6 +80,7 @@ def _nulls(rows: Any) -> list[list[type]]:
 
 
 def read(file: Any, format: str) -> Any:
+    """Returns the result in a file."""
     if format == "parquet":
         with extra("stage"):
             import pyarrow.parquet
@@ -92,6 +93,7 @@ def read(file: Any, format: str) -> Any:
 
 
 def sync(path: Path) -> None:
+    """Flushes a file or directory to disk."""
     f = os.open(path, os.O_RDONLY)
     try:
         os.fsync(f)

@@ -29,7 +29,7 @@ _shared: InTables | InStore | None = None
 
 
 class Kept(NamedTuple):
-    """A result that is kept, or was removed. Times are seconds since 1970."""
+    """A kept or removed result. Times are seconds since 1970."""
 
     stage: str
     key: str
@@ -62,7 +62,7 @@ def set_directory(
 
 
 def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
-    """Returns a directory on this machine, and the storage of results: this directory, or shared storage."""
+    """Returns a directory on this machine, and the storage for results, which is this directory or shared storage."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
         raise Misuse(f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
@@ -72,8 +72,8 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
     """Removes results that have expired or are superseded by a newer result of the same stage, inputs (by name) and
-    arguments; the oldest results over max_bytes; and temporary files of killed processes. It returns what it removed, with
-    the reasons. It never waits, and skips results that a process is computing."""
+    arguments; the oldest results over max_bytes; and temporary files of killed processes. It returns the removed results,
+    with the reasons. It never waits, and skips results that a process is computing."""
     removed: list[Kept] = []
     identities: set[tuple[str, str]] = set()
     total, now, (local, storage) = 0, time.time(), storage_of(directory)
@@ -95,8 +95,8 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
 
 
 class Directory:
-    """Results as files in a directory for each stage: KEY.FORMAT, or KEY-EXPIRES.FORMAT, in milliseconds. Locks and
-    unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The files are KEY.FORMAT, or KEY-EXPIRES.FORMAT with the
+    time of expiry in milliseconds. Locks and unfinished results are hidden files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -116,7 +116,7 @@ class Directory:
 
     def put(self, stage: str, key: str, expires: float, written: Path) -> None:
         path = self.base / stage / (key + (f"-{math.floor(expires * 1000)}" if expires < math.inf else "") + written.suffix)
-        os.utime(written, (now := time.time(), now))  # by the clock that also decides when the result expires
+        os.utime(written, (now := time.time(), now))  # the same clock decides when the result expires
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
@@ -144,8 +144,8 @@ class Directory:
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Holds the lock of a key among threads and processes. If wait is false and the lock is not free, it yields False. The
-        system releases the lock of a dead process."""
+        """Holds a key's lock, which excludes other threads and processes. If wait is false and the lock is not free, it yields
+        False. The system releases the lock of a dead process."""
         import fcntl
 
         path = self.base / stage / f".{key}.lock"

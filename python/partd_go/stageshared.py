@@ -1,6 +1,6 @@
 """Keeps results of stages in storage that other users share: in tables, or at a partd-server.
 
-Shared results may be damaged or hostile, so they are always read in the stage's format, never in one that they name."""
+Shared results may be damaged or hostile. So stages always read them in their own format, never in one that a result names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _INFO = "partd_go.stage"  # key in a table's metadata
 _PIECE = 1 << 20  # bytes in a row
-_LEASE = 30.0  # seconds until a killed process's lock is free
+_LEASE = 30.0  # seconds until the lock of a killed process expires
 _SUM = 32  # bytes of the checksum in front of a result
 
 
@@ -152,4 +152,4 @@ def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) 
         return read(pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet")
     except Exception as error:
         problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"
-        raise failure(Corrupt, "read a result of a stage", url, problem, "delete it, and the stage makes it again") from error
+        raise failure(Corrupt, "read a result of a stage", url, problem, "delete it, so that the stage computes it again") from error

@@ -13,7 +13,7 @@ Buffer = Union[bytes, bytearray, memoryview]
 
 MAGIC = b"\0PD1"
 VERSION = 2
-REQUEST = struct.Struct("<4sBBxxQQQIxxxx")  # magic, operation, flags, number, session, its operation, checksum
+REQUEST = struct.Struct("<4sBBxxQQQIxxxx")  # magic, operation, flags, number, session, number in the session, checksum
 REPLY = struct.Struct("<4sBBBxQ")  # magic, operation, status, flags, number
 
 HELLO, SESSION, END_SESSION = 1, 3, 4
@@ -61,7 +61,7 @@ def decode_key(key: Buffer) -> str:
 
 
 def keys(requested: Iterable[Key]) -> bytes:
-    """Returns the keys of a request, after their count."""
+    """Returns the encoded keys of a request, after their count."""
     encoded = [encode_key(key) for key in requested]
     _check_keys(encoded)
     lengths = map(KEY.pack, map(len, encoded))
@@ -74,7 +74,7 @@ def _check_keys(encoded: list[bytes]) -> None:
 
 
 def pairs(data: Mapping[Key, Buffer]) -> tuple[list[bytes], list[Buffer]]:
-    """Returns keys and values as bytes."""
+    """Returns the encoded keys, and the values as bytes."""
     encoded = [encode_key(key) for key in data]
     values: list[Buffer] = list(data.values())
     if set(map(type, values)) - {bytes}:
@@ -84,7 +84,7 @@ def pairs(data: Mapping[Key, Buffer]) -> tuple[list[bytes], list[Buffer]]:
 
 
 def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
-    """Returns keys with their values in pieces. Each large value is a separate piece."""
+    """Returns encoded keys with their values, in pieces. Each large value is a separate piece."""
     encoded, values = pairs(data)
     sizes = list(map(len, values))
     heads = map(ENTRY.pack, map(len, encoded), sizes)
@@ -121,6 +121,7 @@ def _as_bytes(value: Buffer) -> Buffer:
 
 
 def text(value: str) -> bytes:
+    """Returns a string as UTF-8, after its length."""
     encoded = value.encode()
     return U32.pack(len(encoded)) + encoded
 

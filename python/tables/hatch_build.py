@@ -1,4 +1,4 @@
-"""Adds partd-tables to the wheel. It needs cgo, because it contains DuckDB."""
+"""Adds partd-tables to the wheel. The program needs cgo, because it contains DuckDB."""
 
 from __future__ import annotations
 

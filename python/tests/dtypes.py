@@ -1,4 +1,4 @@
-"""Four values of every pandas type."""
+"""Defines columns with four values of each pandas type, for tests."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ VALUES = {
         (pa.int32(), [1, None, 2, 3]), (pa.string(), list("abcd")), (pa.decimal128(10, 2), [1, None, 2, 3]),
         (pa.list_(pa.int64()), [[1], None, [2], [3]]), (pa.timestamp("us", "UTC"), DAYS.tz_localize("UTC")))},
 }  # fmt: skip
-BIG = 2**53 + 1  # not representable as a float
+BIG = 2**53 + 1  # a float cannot represent it
 OSLO = DAYS.tz_localize("Europe/Oslo")
-# values that were changed silently, or could not be read back
+# Columns whose values earlier versions changed silently, or could not read back.
 HARD = {
     "large integers": np.array([BIG, 2, -3, BIG + 2]),
     "Int64, large": pd.array([BIG, None, 3, 4], "Int64"),
@@ -54,7 +54,7 @@ HARD = {
     "cut": pd.cut([1, 2, 3, 9], 3),
     "category of periods": pd.Categorical(pd.period_range("2024-01", periods=4, freq="D")),
     "category of times in a zone": pd.Categorical(OSLO),
-    "category, one not there": pd.Categorical([3, 1, 3, None], [1, 2, 3]),
+    "category, one unused": pd.Categorical([3, 1, 3, None], [1, 2, 3]),
     "interval of times in a zone": pd.arrays.IntervalArray.from_arrays(OSLO, OSLO + pd.Timedelta("1D")),
     "interval with a null": pd.arrays.IntervalArray.from_tuples([(0.0, 1.0), None, (1.0, 2.5), (3.0, 4.0)]),
     "period with a null": pd.PeriodIndex(["2024-01", None, "2024-03", "2024-04"], freq="M"),
@@ -70,7 +70,7 @@ HARD = {
     "objects: tuples": pd.Series([(1, 2), (3,), None, ()], dtype=object),
     "objects: arrays": pd.Series([np.array([1.5, np.nan]), np.array([2.0]), None, np.array([])], dtype=object),
     "objects: nested with None": pd.Series([{"a": [1, None]}, None, {"a": None}, {"a": []}], dtype=object),
-    "objects: other keys in each": pd.Series([{"a": 1}, {"b": [2]}, None, {}], dtype=object),
+    "objects: dicts with different keys": pd.Series([{"a": 1}, {"b": [2]}, None, {}], dtype=object),
     "objects: a date and a time": pd.Series([datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 2, 3), None, None], dtype=object),
     "objects: 1 and 2.5": pd.Series([1, 2.5, None, 3], dtype=object),
     "objects: a number and a text": pd.Series([1, "a", None, 3], dtype=object),

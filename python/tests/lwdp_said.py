@@ -1,4 +1,4 @@
-"""Tries each claim of lwdp's README with the named module, lwdp or partd_go, and prints yes or no for each."""
+"""Tests each claim of lwdp's README with the named module, lwdp or partd_go, and prints yes or no for each."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ top = Path(tempfile.mkdtemp())
 sys.path.insert(0, str(top))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(top), os.environ.get("PYTHONPATH", "")])
 sys.dont_write_bytecode = True
-made = importlib.import_module(f"{name}.stage")
-stage = made.stage
+stage_module = importlib.import_module(f"{name}.stage")
+stage = stage_module.stage
 NOTE = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s')\n"
 
 
 def load(text):
+    """Imports a module pipe with the given stages, as new code."""
     sys.modules.pop("pipe", None)
     (top / "pipe.py").write_text(f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {name}.stage import stage\n" + text)
     importlib.invalidate_caches()
@@ -33,6 +34,7 @@ def load(text):
 
 
 def ran():
+    """Returns the numbers of the stages that ran since the last call."""
     path = Path(os.environ["HOME"], "ran")
     text = "".join(sorted(path.read_text())) if path.exists() else ""
     path.unlink(missing_ok=True)
@@ -137,7 +139,7 @@ def reads_the_file():
 def elsewhere():
     if name == "lwdp":
         return bool(importlib.import_module("lwdp.cache").Cache("s3").output_path)
-    return {"tables", "store"} <= {*inspect.signature(made.set_directory).parameters}
+    return {"tables", "store"} <= {*inspect.signature(stage_module.set_directory).parameters}
 
 
 def raw_files_elsewhere():
@@ -234,7 +236,7 @@ for case in (
     formats, reads_the_file, elsewhere, raw_files_elsewhere, ttl, alone, arguments, hashes, ancestors, cache_class, at_the_same_time, log, missing_file,
     path_objects, other_inputs, other_results, named, any_name, place,
 ):  # fmt: skip
-    if child := os.fork():  # with its own workers
+    if child := os.fork():  # each case has a process with its own workers
         print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)
         continue
     home = Path(tempfile.mkdtemp(dir=top))

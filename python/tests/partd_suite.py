@@ -1,8 +1,8 @@
 """A pytest plugin that runs partd's own tests with this client instead of partd's stores.
 
-    pytest -p partd_suite DIRECTORY OF PARTD'S TESTS
+    pytest -p partd_suite DIRECTORY_OF_PARTDS_TESTS
 
-Where the tests look into the files of partd.File, they get the server's keys.
+When the tests check whether a file of partd.File exists, they see the server's keys instead.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _stores: dict[str, StandIn] = {}
 _numbers = itertools.count()
 _exists = os.path.exists
 
-# tests of how partd.File names and removes its directories
+# Tests of how partd.File names and removes its directories, which do not apply here.
 DIRECTORY_TESTS = {"test_del", "test_specify_dirname", "test_filenames"}
 
-# tests that cannot pass with pandas 3, and why
+# Tests that cannot pass with pandas 3, with the reasons.
 EXPECTED_FAILURES = dict.fromkeys(
-    ["test_PandasColumns", "test_column_selection"], "partd 1.4.2's PandasColumns fails on the str that pandas 3 makes of texts"
+    ["test_PandasColumns", "test_column_selection"], "partd 1.4.2's PandasColumns does not support str, the type of texts in pandas 3"
 )
 
 
@@ -61,7 +61,7 @@ class StandIn(partd_go.Client):
 
 
 class Server(StandIn):
-    """Replaces partd's server, and stores what it receives in a store of this package."""
+    """Replaces partd's server, and keeps the data in a store of this package."""
 
     @property
     def address(self) -> str:
@@ -98,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.name in EXPECTED_FAILURES:
                 item.add_marker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=EXPECTED_FAILURES[item.name]))
                 remaining.discard(item.name)
-        assert not remaining, f"there are no such tests: {remaining}"
+        assert not remaining, f"EXPECTED_FAILURES names tests that do not exist: {remaining}"
 
 
 def pytest_unconfigure() -> None:

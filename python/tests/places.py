@@ -1,8 +1,9 @@
-"""The places where tests of values keep frames: each module of partd_go, opened here or in a new process.
+"""Lets tests of values store frames with each module of partd_go, and read them here or in a new process.
 
     python -c "import places; places.main()" MODULE DIRECTORY URL NAMES RESULTS
 
-reads the frames named in a JSON list, and pickles the result of each. It creates no values itself.
+reads the frames named in the JSON list NAMES, and pickles them to the file RESULTS. It creates no values itself, so that
+it can read only what another process stored.
 """
 
 from __future__ import annotations
@@ -50,28 +51,28 @@ class PyStore:
         self.open.append(name, frame, validate_schema=False)
 
     def read(self, name):
-        return self.open.item(name).to_pandas(parse_dates=False)  # otherwise integers of an index become times
+        return self.open.item(name).to_pandas(parse_dates=False)  # otherwise an index of integers would become times
 
     def close(self):
         self.pystore.utils.release()
 
 
 class Pull:
-    """Runs a program for each call of a node; all columns belong to one frame."""
+    """Stores the frames as columns of one frame, because each call of a node runs a program."""
 
     def __init__(self, directory, url):
         from partd_go.pull import pullframe
 
         self.open = pullframe((), Path(directory, "pull"))
-        self.prefix = str(os.stat(directory).st_ino)  # the machine's registry may know other tests' names
+        self.prefix = str(os.stat(directory).st_ino)  # keeps names unique, because tests share the machine's registry
         self.parts, self.loaded = {}, {}
 
     def write(self, name, frame, at=0):
         from partd_go.frames import to_arrow
 
-        to_arrow(frame)  # raises for frames that must be refused
-        what, _, step = name.rpartition(", ")
-        frame = frame.rename(columns={"v": what})
+        to_arrow(frame)  # raises an error for a frame that must be refused
+        column_name, _, step = name.rpartition(", ")
+        frame = frame.rename(columns={"v": column_name})
         known = self.parts.setdefault((at, step), frame)
         self.parts[at, step] = known.assign(**{column: frame[column] for column in frame})
 
@@ -81,10 +82,10 @@ class Pull:
     def read(self, name):
         for at, step in sorted(self.parts):
             self.open.save(f"{self.prefix} {step}", self.parts.pop((at, step)))
-        what, _, step = name.rpartition(", ")
+        column_name, _, step = name.rpartition(", ")
         if step not in self.loaded:
             self.loaded[step] = self.open.load(f"{self.prefix} {step}")
-        return self.loaded[step][["n", what]].rename(columns={what: "v"})
+        return self.loaded[step][["n", column_name]].rename(columns={column_name: "v"})
 
     def close(self):
         self.open.close()
@@ -112,17 +113,17 @@ class Stage:
     def __init__(self, directory, url):
         from partd_go.stage import stage
 
-        self.made = {}
+        self.frames = {}
 
         @stage(cache=True, cache_dir=Path(directory, "stage"))
         def kept(name):
-            return made.pop(name)
+            return frames.pop(name)
 
-        made = Lazy(self.made)
+        frames = Lazy(self.frames)
         self.kept = kept
 
     def write(self, name, frame):
-        self.made[name] = frame
+        self.frames[name] = frame
         self.kept(name)
 
     def read(self, name):
@@ -133,10 +134,10 @@ class Stage:
 
 
 class Lazy:
-    """Has the same hash for every stage, whatever it contains."""
+    """Gives access to the frames. Its hash for stages does not depend on them."""
 
-    def __init__(self, made):
-        self.pop = made.pop
+    def __init__(self, frames):
+        self.pop = frames.pop
 
     def __reduce__(self):
         return Lazy, ({},)
@@ -170,13 +171,14 @@ MODULES = {"tables": Tables, "pystore": PyStore, "pull": Pull, "Arrow": Arrow, "
 
 
 def read_all(place, names):
-    got = {}
+    """Returns each named frame, or the text of the error."""
+    results = {}
     for name in names:
         try:
-            got[name] = place.read(name)
+            results[name] = place.read(name)
         except Exception as error:
-            got[name] = f"{type(error).__name__}: {error}"
-    return got
+            results[name] = f"{type(error).__name__}: {error}"
+    return results
 
 
 def main():
@@ -186,7 +188,7 @@ def main():
 
 
 def read_in_new_process(module, directory, url, names):
-    """Returns what read_all finds in another process."""
+    """Returns the result of read_all in another process."""
     results = Path(directory, "results")
     arguments = [module, str(directory), url, json.dumps(names), str(results)]
     path = os.pathsep.join(filter(None, sys.path))

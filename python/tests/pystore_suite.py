@@ -1,4 +1,4 @@
-"""A pytest plugin that runs pystore's own tests with one changed import, and provides their fixtures."""
+"""A pytest plugin that runs pystore's own tests, in which only an import is changed, and provides their fixtures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import partd_go.pystore as pystore
 
 sys.modules.setdefault("yfinance", types.SimpleNamespace(download=None))  # a test replaces it
 
-# tests that cannot pass, and why
+# Tests that cannot pass, with the reasons.
 EXPECTED_FAILURES = {
-    "test_collection_exists_error": "the README, and another test, open a collection that is there by the same call",
-    "TestPerformanceOptimizations::test_streaming_append": "its chunks have the times of others, and keep_last is the default",
-    "test_memory_optimization": "its columns are not of one length, so that pandas refuses them",
-    "TestTimezoneOperations::test_timezone_preservation": "another test, and the README, want UTC",
-    "test_store_creation": "it wants a text as the path, where pystore's own is a Path",
+    "test_collection_exists_error": "it expects an error, but the README and another test open an existing collection with the same call",
+    "TestPerformanceOptimizations::test_streaming_append": "its chunks have duplicate times, and keep_last is the default",
+    "test_memory_optimization": "its columns have different lengths, so pandas refuses them",
+    "TestTimezoneOperations::test_timezone_preservation": "it contradicts another test and the README, which expect UTC",
+    "test_store_creation": "it expects the path to be a str, but in pystore it is a Path",
     "test_path_handling": "its file does not import tempfile",
-    "test_write_dask_dataframe": "dask makes another type of its texts before they are written",
+    "test_write_dask_dataframe": "dask changes the type of its texts before the write",
 }
 if pd.__version__ >= "3":
     EXPECTED_FAILURES |= {
-        "test_multicolumn_with_mixed_types": "it wants texts to be objects, which pandas 3 has as str before they are written",
-        "test_timedelta_support": "it wants nanoseconds, where pandas 3 has read microseconds from the texts before they are written",
+        "test_multicolumn_with_mixed_types": "it expects texts to be objects, but pandas 3 makes them str before the write",
+        "test_timedelta_support": "it expects nanoseconds, but pandas 3 parses its texts as microseconds before the write",
     }
 
 
@@ -38,13 +38,13 @@ def pytest_collection_modifyitems(items):
         for name in [name for name in EXPECTED_FAILURES if item.nodeid.endswith(name)]:
             item.add_marker(pytest.mark.xfail(strict=True, reason=EXPECTED_FAILURES[name]))
             remaining.discard(name)
-    assert not remaining, f"there are no such tests: {remaining}"
+    assert not remaining, f"EXPECTED_FAILURES names tests that do not exist: {remaining}"
 
 
 @pytest.fixture
 def temp_store_path():
-    with tempfile.TemporaryDirectory() as made:
-        yield Path(made)
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tables of three libraries are appended in pieces and read as one."""
+"""Tests that tables of three libraries can be appended in pieces and read as one table."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_wrong_use(store, tables):
 
 
 def test_over_partd():
-    """Works with any partd."""
+    """Arrow works with any partd."""
     import partd
 
     tables = partd_go.Arrow(partd.Dict())

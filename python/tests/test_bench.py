@@ -1,4 +1,4 @@
-"""The benchmarks run with little data."""
+"""Runs the benchmarks with little data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def test_analyse():
-    """The benchmark fails unless three programs find the same results in the same CSV."""
+    """The benchmark itself fails unless three programs compute the same results from the same CSV."""
     for module in ("partd_go_tables", "duckdb", "polars", "psutil"):
         pytest.importorskip(module)
     program = Path(__file__).parent.parent / "bench" / "analyse.py"

@@ -65,7 +65,7 @@ def test_keys_of_all_kinds(ours, theirs, bad):
     assert ours.get([bad, "x", "y"]) == [b"2", b"1", b"3"]
     with pytest.raises(OSError):
         theirs.append({"y": b"3", bad: b"2"})
-    assert theirs.get("y") == b"3"  # the error of an earlier append
+    assert theirs.get("y") == b"3"  # partd kept part of the failed append
 
 
 def test_append_is_whole(ours):
@@ -77,10 +77,10 @@ def test_append_is_whole(ours):
 def test_iset(ours, theirs, tmp_path):
     other = partd.File(theirs.path)
     with partd_go.Client(ours.url) as second:
-        for first, again, value, deleted in ((ours, second, b"1", b"4"), (theirs, other, b"3", b"")):
+        for first, second_client, value, deleted in ((ours, second, b"1", b"4"), (theirs, other, b"3", b"")):
             first.iset("i", b"1")
             first.iset("i", b"2")
-            again.iset("i", b"3")
+            second_client.iset("i", b"3")
             assert first.get("i") == value
             first.delete("i")
             first.iset("i", b"4")
@@ -154,7 +154,7 @@ def test_order_of_a_buffer(theirs, tmp_path):
 def test_numpy(ours):
     np = pytest.importorskip("numpy")
     for store in (partd.Dict(), ours):
-        store.__del__ = lambda: None  # partd's Numpy expects every store to have one
+        store.__del__ = lambda: None  # partd's Numpy expects every store to have __del__
         arrays = partd.Numpy(store)
         arrays.append({"x": np.arange(2)})
         arrays.append({"x": np.arange(2.0)})
@@ -170,7 +170,7 @@ def test_server_of_partd(tmp_path, monkeypatch):
     for wrong in ({"address": "ipc://server"}, {"bind": "ipc://server"}, {"bind": b"tcp://127.0.0.1:0"}):
         with pytest.raises(TypeError):
             partd.Server(partd.Dict(), start=False, **wrong)
-    gc.collect()  # collects the context that it leaves open
+    gc.collect()  # collects the contexts that these servers leave open
 
 
 def test_client_of_partd(ours):
@@ -188,7 +188,7 @@ def test_files_of_a_server(tmp_path):
         with partd_go.Client(server.address, python_server=True) as client:
             client.append({"x": b"1", ("a", "b"): b"2"})
     finally:
-        server.close()  # its thread would keep the process alive
+        server.close()  # otherwise its thread would keep the process alive
     assert zmq and sorted(os.listdir(f"{tmp_path}/served")) == [".lock", "ba", "bx"]
 
 

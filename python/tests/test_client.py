@@ -1,4 +1,4 @@
-"""The client without failures, and its errors for wrong use."""
+"""Tests the client's calls without failures, and its errors for invalid arguments."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_iset_delete_pop(store):
 
 
 def test_many_pops(store):
-    for i in range(600):  # the server keeps 256 results that no client fetched
+    for i in range(600):  # the server keeps only 256 unconfirmed results
         store.append({"x": b"%d" % i})
         assert store.pop("x") == b"%d" % i
 
@@ -98,7 +98,7 @@ def test_scan_in_parts(store):
 
 
 def test_abandoned_scan(store):
-    """Pages that were read ahead do not block other requests."""
+    """Prefetched pages do not block the end of a scan."""
     for i in range(16):
         store.append({f"{i}": bytes(1 << 20)})
     for wait in (0, 0.3):
@@ -169,8 +169,8 @@ def test_pickle(url, store):
     store.append({"x": b"1"})
     secret = partd_go.Client(url, "s3cret", timeout=5, namespace="n", retry_for=7)
     assert "s3cret" not in f"{secret!r} {secret.__dict__!r}"
-    again = pickle.loads(pickle.dumps(secret))
-    assert again._settings == secret._settings and again.timeout == 5
+    copy = pickle.loads(pickle.dumps(secret))
+    assert copy._settings == secret._settings and copy.timeout == 5
     with pickle.loads(pickle.dumps(store)) as other:
         assert other.get("x") == b"1"
 

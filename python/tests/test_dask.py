@@ -1,4 +1,4 @@
-"""dask's shuffles through partd give the same results as dask's own."""
+"""Tests that dask's shuffles through partd give the same results as dask's own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def tail(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
-    """Yields names, collections, and the columns to sort their rows by for comparing."""
+    """Yields the name of each computation, its collection, and the columns by which to sort the rows before comparing."""
     df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
     with dask.config.set({"dataframe.shuffle.method": how}):
         yield "shuffle", df.shuffle("name"), []
@@ -78,7 +78,7 @@ def computations(how: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]
         yield "merge", df.merge(dd.from_pandas(names, npartitions=4), on="name", how="outer", broadcast=False), ["id", "n"]
 
 
-def same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
+def assert_same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
     if by:
         got, want = (df.sort_values(by).reset_index(drop=True) for df in (got, want))
     (pd.testing.assert_series_equal if got.ndim == 1 else pd.testing.assert_frame_equal)(got, want)
@@ -104,8 +104,8 @@ def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -
     for name, df, by in computations("partd"):
         if scheduler == "processes" and name not in ("shuffle", "merge"):
             continue  # starting processes takes seconds
-        assert "partd-write" in str(list(df.optimize().dask)), f"{name} goes another way"
-        same(df.compute(scheduler=scheduler), expected[name], by)
+        assert "partd-write" in str(list(df.optimize().dask)), f"{name} does not shuffle through partd"
+        assert_same(df.compute(scheduler=scheduler), expected[name], by)
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
@@ -117,7 +117,7 @@ def test_same_as_dask(scheduler: str, expected: dict[str, pd.DataFrame], url: st
 
 @pytest.fixture(params=["server", "files"])
 def server_url(request: pytest.FixtureRequest, url: str) -> str | None:
-    """Returns a server's URL, or None, which makes dask keep rows in files."""
+    """Returns a server's URL, or None, which makes tasks write rows to files."""
     return url if request.param == "server" else None
 
 
@@ -130,18 +130,18 @@ def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: Lo
 def wait_until_empty(store: shuffle.Store) -> None:
     """Waits until the store is empty."""
     deadline = time.monotonic() + 20
-    left: list[str] = []
+    remaining: list[str] = []
     while time.monotonic() < deadline:
         gc.collect()
-        left = list(store.client.keys()) + (os.listdir(store.directory) if store.directory else [])
-        if not left:
+        remaining = list(store.client.keys()) + (os.listdir(store.directory) if store.directory else [])
+        if not remaining:
             return
         time.sleep(0.01)
-    raise AssertionError(f"still stored: {left[:5]}")
+    raise AssertionError(f"still stored: {remaining[:5]}")
 
 
 def test_kept_while_persisted(cluster: LocalCluster, server_url: str | None) -> None:
-    """Data stays until the collection is released, so that recomputed tasks can read it again."""
+    """Stored rows stay until the collection is released, so that tasks that run again can read them."""
     with partd_go.dask.use(server_url) as used, Client(cluster) as client:
         store = used.store.client
         want = frame().compute().sort_values("id", ignore_index=True)
@@ -149,7 +149,7 @@ def test_kept_while_persisted(cluster: LocalCluster, server_url: str | None) -> 
         wait(df)
         kept = len(list(store.keys()))
         assert kept == 8 + 2
-        kill_one(client, random.Random(0))  # its data is read again
+        kill_one(client, random.Random(0))  # the tasks of this worker run again
         got = df.compute().sort_values("id", ignore_index=True)
         pd.testing.assert_frame_equal(got, want)
         assert len(list(store.keys())) == kept
@@ -161,7 +161,7 @@ def test_workers_killed(cluster: LocalCluster, server_url: str | None) -> None:
     """Tasks run again if a worker is killed at any time."""
     parts, rows = 12, 2000
     want = dd.from_map(part, range(parts), rows=rows).compute(scheduler="sync").sort_values("id", ignore_index=True)
-    middle = 0
+    early = 0
     for kill in KILLS:
         rng = random.Random(kill)
         with partd_go.dask.use(server_url) as used, Client(cluster) as client:
@@ -177,12 +177,12 @@ def test_workers_killed(cluster: LocalCluster, server_url: str | None) -> None:
             while not list(store.keys()):
                 time.sleep(0.005)
             time.sleep(rng.random() * 1.2)
-            middle += not future.done()
+            early += not future.done()
             kill_one(client, rng)
             got = future.result(timeout=120).sort_values("id", ignore_index=True)
             pd.testing.assert_frame_equal(got, want)
             del future
-    assert middle >= len(KILLS) * 0.5, f"of {len(KILLS)} kills only {middle} were before the end"
+    assert early >= len(KILLS) * 0.5, f"only {early} of {len(KILLS)} kills came before the end of the computation"
 
 
 def kill_one(client: Client, rng: random.Random) -> None:
@@ -201,7 +201,7 @@ def slowly(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_set_index_of_many_small_partitions(cluster: LocalCluster, url: str) -> None:
-    """dask's shuffle on disk has lost most rows of this workload, with several workers."""
+    """With several workers, dask's own shuffle on disk lost most rows of this workload."""
     ids = [str(uuid.UUID(int=random.Random(i).getrandbits(128))) for i in range(10_000)]
     with partd_go.dask.use(url), Client(cluster):
         df = dd.from_pandas(pd.DataFrame({"uuid": ids}), chunksize=100).set_index("uuid")
@@ -227,7 +227,7 @@ def test_first_commit_counts(url: str) -> None:
 
 
 def test_task_that_runs_twice(url: str) -> None:
-    """Only the first committed attempt of two counts; an attempt without a commit does not."""
+    """Only the attempt that commits first counts, and an attempt without a commit does not count."""
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("twice", client, None), "x", 3)
         df = pd.DataFrame({"v": range(90), "_partitions": np.arange(90) % 3})
@@ -245,7 +245,7 @@ def test_task_that_runs_twice(url: str) -> None:
         for p in range(3):
             got = shuffle.read(plan, p)
             assert list(got["v"]) == 2 * list(range(p, 90, 3))
-        # Send the same batch again, as after a broken connection.
+        # Append the same batch again, as a client may do after a broken connection.
         stored = client.get(s.key(0))
         client.append({s.key(0): stored})
         assert len(shuffle.read(plan, 0)) == 60
@@ -272,7 +272,7 @@ def test_layouts_that_differ(url: str) -> None:
     df = dd.from_map(odd, range(10), meta=odd(0))
     want = df.shuffle("id", npartitions=4, shuffle_method="tasks").compute(scheduler="sync")
     with partd_go.dask.use(url):
-        same(df.shuffle("id", npartitions=4).compute(scheduler="sync"), want, [])
+        assert_same(df.shuffle("id", npartitions=4).compute(scheduler="sync"), want, [])
 
 
 def test_use_and_close(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_use_and_close(tmp_path: Path) -> None:
             with pytest.raises(RuntimeError, match="already active"):
                 partd_go.dask.use()
             assert len(frame().shuffle("id").compute(scheduler="threads")) == ROWS // 8 * 8
-            # Small sides are sent to all workers, as by dask's own methods.
+            # A merge broadcasts its small side, as with dask's own methods.
             small = dd.from_pandas(pd.DataFrame({"id": range(9)}), npartitions=2)
             merged = dd.from_map(part, range(40), rows=10).merge(small, on="id")
             assert "BroadcastJoin" in str(type(merged.expr.lower_completely()).__name__) or list(
@@ -327,19 +327,19 @@ def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch:
 
 def test_tokens_and_tls(cluster: LocalCluster, secure: tuple[dict[str, str], str, str, str]) -> None:
     """Workers use the address, token and certificates of the client."""
-    urls, made, alice, bob = secure
+    urls, directory, alice, bob = secure
     want = frame().shuffle("id", shuffle_method="tasks").compute(scheduler="threads")
     with Client(cluster):
-        with partd_go.Client(urls["tls"], alice, f"{made}/ca.pem") as store, partd_go.dask.use(store) as used:
-            same(frame().shuffle("id").compute(), want, [])
+        with partd_go.Client(urls["tls"], alice, f"{directory}/ca.pem") as store, partd_go.dask.use(store) as used:
+            assert_same(frame().shuffle("id").compute(), want, [])
             wait_until_empty(used.store)
-        with partd_go.Client(urls["tls"], bob, f"{made}/ca.pem") as reader, partd_go.dask.use(reader):
+        with partd_go.Client(urls["tls"], bob, f"{directory}/ca.pem") as reader, partd_go.dask.use(reader):
             with pytest.raises(partd_go.Refused, match="check the token, and its user.s rights") as caught:
                 frame().shuffle("id").compute()
             assert bob not in str(caught.value)
             assert not list(reader.keys())
         with pytest.raises(partd_go.Refused):
-            partd_go.dask.use(partd_go.Client(urls["tls"], "s3cret", f"{made}/ca.pem"))
+            partd_go.dask.use(partd_go.Client(urls["tls"], "s3cret", f"{directory}/ca.pem"))
 
 
 def refuse(store: object) -> None:
@@ -362,7 +362,7 @@ def test_lease_is_not_pickled(url: str) -> None:
 
 
 def test_program_that_ends(tmp_path: Path) -> None:
-    """A program that does not close anything ends, and leaves nothing."""
+    """A program that closes nothing ends normally, and leaves no files."""
     program = (
         "import partd_go.dask, dask.dataframe as dd, pandas as pd\n"
         f"partd_go.dask.use(directory={str(tmp_path)!r})\n"

@@ -1,4 +1,4 @@
-"""Frames that pass through blocks come back as pandas had them."""
+"""Tests that frames come back unchanged after they are split into blocks and joined."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def columns() -> dict[str, object]:
     }
 
 
-def through(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -> dict[int, pd.DataFrame]:
+def split_and_join(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -> dict[int, pd.DataFrame]:
     layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
     found: dict[int, list[memoryview]] = {}
     for block in blocks.split(df, layout, ids, compression):
@@ -74,7 +74,7 @@ def through(df: pd.DataFrame, ids: np.ndarray, compression: str | None = None) -
 
 def check(df: pd.DataFrame, compression: str | None = None) -> None:
     ids = np.random.default_rng(1).integers(-1, 7, len(df))
-    out = through(df, ids, compression)
+    out = split_and_join(df, ids, compression)
     assert sorted(out) == list(range(7))
     for p, got in out.items():
         want = df.iloc[np.flatnonzero(ids == p)]
@@ -107,11 +107,11 @@ def test_labels() -> None:
 
 @pytest.mark.parametrize("level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)])
 def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pandas gives a level a different type only in blocks where it has a gap."""
+    """A level with gaps has the same type in all blocks, although pandas gives it another type in blocks with a gap."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have no gap
     codes = np.where(np.arange(N) < 700, np.arange(N) % 2, -1)
     df = pd.DataFrame({"v": range(N)}, index=pd.MultiIndex(levels=[level, range(N)], codes=[codes, range(N)]))
-    for got in through(df, np.arange(N) % 7).values():
+    for got in split_and_join(df, np.arange(N) % 7).values():
         want = df.index.get_level_values(0)[got["v"]]
         levels = got.index.get_level_values(0)
         assert levels.dtype == df.index.get_level_values(0).dtype
@@ -120,7 +120,7 @@ def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_bytes_in_the_other_order() -> None:
     df = pd.DataFrame({"i": np.arange(N, dtype=">i4"), "f": np.arange(N, dtype=">f8")})
-    for p, got in through(df, np.arange(N) % 7).items():
+    for p, got in split_and_join(df, np.arange(N) % 7).items():
         assert got["i"].tolist() == got["f"].tolist() == list(range(p, N, 7))
 
 
@@ -139,22 +139,22 @@ def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_piece_has_few_parts() -> None:
-    """A piece has few parts, whatever its number of columns, because the system accepts parts one by one."""
+    """A piece consists of three buffers, whatever its number of columns, because each buffer costs time in a system call."""
     df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
     (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
     assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
 
 
 def test_frame_does_not_reference_pieces() -> None:
-    """Arrow's arrays use the message's memory; numbers next to them are copied."""
+    """A joined frame does not keep the pieces in memory, although Arrow's arrays use a message's memory without a copy."""
     df = pd.DataFrame(np.random.default_rng(3).random((N, 50))).assign(text=pd.array(["word"] * N, dtype="str"))
     layout = blocks.layout_of(df)
     (block,) = blocks.split(df, layout, np.zeros(N, dtype=np.int64), None)
     piece = np.frombuffer(b"".join(block[0][2]), np.uint8).copy()
-    held = weakref.ref(piece)
+    weak_piece = weakref.ref(piece)
     got = blocks.join(layout, [piece.data], None)
     del piece
-    assert held() is None, "the frame keeps the records"
+    assert weak_piece() is None, "the frame keeps the piece in memory"
     pd.testing.assert_frame_equal(got, df)
 
 
@@ -188,7 +188,7 @@ def test_layouts_that_differ() -> None:
 def test_values_that_cannot_be_stored() -> None:
     df = pd.DataFrame({"x": [1, 2], "f": [lambda: 1, lambda: 2]})
     with pytest.raises(TypeError, match="column 'f' of type object: neither Arrow nor pickle can store a value"):
-        through(df, np.array([0, 1]))
+        split_and_join(df, np.array([0, 1]))
 
     class Frame(pd.DataFrame):
         pass

@@ -1,4 +1,4 @@
-"""Threads shuffle through files of their process, without a server."""
+"""Tests shuffles whose rows are in files, on one machine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from partd_go.dask import attempts, files, shuffle
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def look(df: pd.DataFrame, store: shuffle.Store) -> pd.DataFrame:
-    """Returns a frame with the files and the stored bytes that a task sees."""
+def observe(df: pd.DataFrame, store: shuffle.Store) -> pd.DataFrame:
+    """Returns a frame with the numbers of rows, files and stored bytes that a task sees."""
     (directory,) = os.scandir(store.directory)
     stored = store.client.get(list(store.client.keys()))
     return pd.DataFrame({"rows": [len(df)], "files": [len(os.listdir(directory))], "stored": [sum(map(len, stored))]})
@@ -43,36 +43,36 @@ def test_rows_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> Non
         check_all(expected, "processes")
         wait_until_empty(used.store)
         df = dd.from_pandas(pd.DataFrame({"x": range(100_000)}), npartitions=4).shuffle("x")
-        seen = df.map_partitions(look, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(scheduler="threads")
+        seen = df.map_partitions(observe, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(scheduler="threads")
         assert seen["rows"].sum() == 100_000
-        assert list(seen["files"]) == 4 * [4]  # of each task
-        assert seen["stored"].max() < 10_000  # only the locations of the pieces
+        assert list(seen["files"]) == 4 * [4]  # one file per writing task
+        assert seen["stored"].max() < 10_000  # the store has only the positions of the pieces
         wait_until_empty(used.store)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("most", [1 << 30, 20_000])
-def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_write: int) -> None:
     writev = os.writev
-    monkeypatch.setattr(os, "writev", lambda file, views: writev(file, [memoryview(b"".join(views))[:most]]))
+    monkeypatch.setattr(os, "writev", lambda file, views: writev(file, [memoryview(b"".join(views))[:max_write]]))
     path = str(tmp_path / "shuffle" / "attempt")
     large = [os.urandom(9_000) for _ in range(files._VECTOR)]
     with files.created(path) as file:
         file.append([(0, 1, [b"a", b"", memoryview(b"b")]), (2, 1, large)])
         file.append([(2, 1, [b"c"]), (3, 0, [b""])])
-    assert sorted(file.places) == [0, 2, 3]
-    assert list(map(bytes, files.pieces(path, file.places[0]))) == [b"ab"]
-    assert list(map(bytes, files.pieces(path, file.places[2]))) == [b"".join(large), b"c"]
-    assert list(map(bytes, files.pieces(path, file.places[3]))) == [b""]
+    assert sorted(file.positions) == [0, 2, 3]
+    assert list(map(bytes, files.pieces(path, file.positions[0]))) == [b"ab"]
+    assert list(map(bytes, files.pieces(path, file.positions[2]))) == [b"".join(large), b"c"]
+    assert list(map(bytes, files.pieces(path, file.positions[3]))) == [b""]
     with open(path, "r+b") as damaged:
         damaged.seek(1)
         damaged.write(b"x")
         with pytest.raises(OSError, match="attempt is damaged at byte 0"):
             damaged.flush()
-            files.pieces(path, file.places[0])
+            files.pieces(path, file.positions[0])
         damaged.truncate(4_000_000)
         with pytest.raises(OSError, match="attempt ends before byte [0-9]+: it was truncated"):
-            files.pieces(path, file.places[2])
+            files.pieces(path, file.positions[2])
     with pytest.raises(ZeroDivisionError), files.created(path + "2") as file:
         file.append([(0, 1, [b"a"])])
         assert os.path.getsize(path + "2") == 1
@@ -81,7 +81,7 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mos
 
 
 def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attempt that fails before its commit leaves no file, wherever it failed."""
+    """An attempt that fails before its commit leaves no file, wherever it fails."""
     df = pd.DataFrame({"v": range(90), "_partitions": 0})
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("unneeded", client, None, str(tmp_path)), "x", 1)
@@ -90,7 +90,7 @@ def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.M
                 patch.setattr(owner, name, lambda *args: 1 / 0)
                 shuffle.write(df, s, 0, "_partitions", None)
             assert os.listdir(tmp_path / "x") == []
-        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # the first error is raised
+        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # the error is not hidden by the missing file
             patch.setattr(os, "writev", lambda *args: (shutil.rmtree(tmp_path / "x"), 1 / 0))
             shuffle.write(df, s, 0, "_partitions", None)
         client.drop()
@@ -108,7 +108,7 @@ def test_process_with_another_disk(url: str, tmp_path: Path) -> None:
 
 
 def test_attempts_have_files(url: str, tmp_path: Path) -> None:
-    """The first committed attempt of two counts, and its file must exist."""
+    """Readers need only the file of the attempt that committed first, and fail without it."""
     with partd_go.Client(url) as client:
         s = shuffle.Shuffle(shuffle.Store("files", client, None, str(tmp_path)), "x", 3)
         df = pd.DataFrame({"v": range(90), "_partitions": [i % 3 for i in range(90)]})
@@ -130,7 +130,7 @@ def test_attempts_have_files(url: str, tmp_path: Path) -> None:
 
 
 def test_commit_without_an_answer_keeps_the_rows(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows stay, because the attempt may have committed."""
+    """If the outcome of a commit is unknown, the file stays, because the commit may have been applied."""
     commit = attempts.Attempt.commit
 
     def unknown(attempt: attempts.Attempt) -> None:
@@ -165,7 +165,7 @@ def test_full_disk_is_an_error(tmp_path: Path) -> None:
 
 
 def test_server_that_is_killed(tmp_path: Path) -> None:
-    """The computation fails, and its directory can be used again."""
+    """If the server is killed, the computation fails, and the directory can be used again."""
     df = dd.from_pandas(pd.DataFrame({"x": range(10_000)}), npartitions=4)
 
     def kill(part: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
         killed = df.map_partitions(kill, meta=df._meta) if before is kill else df
         out = killed.shuffle("x", npartitions=3)
         out = out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2) if after is kill else out
-        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # the server has ended by itself
+        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # use() ends with an error, because its server was killed
             with pytest.raises((partd_go.Error, OSError, RuntimeError)):
                 out.compute(scheduler="threads")
         assert not list(tmp_path.iterdir())
@@ -189,7 +189,7 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kill", KILLS)
 def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
-    """Its workers may still write while the files are removed."""
+    """After a program was killed, its files are removed, even while its workers still write."""
     program = (
         "import os, sys, threading, dask.dataframe as dd, pandas as pd, partd_go.dask\n"
         "from distributed import Client, LocalCluster\n"
@@ -210,6 +210,6 @@ def test_program_that_is_killed(tmp_path: Path, kill: int) -> None:
         time.sleep(random.Random(kill).random() * 0.5)
         process.kill()
     deadline = time.monotonic() + 60
-    while left := list((tmp_path / "rows").rglob("*")):
-        assert time.monotonic() < deadline, left[:5]
+    while remaining := list((tmp_path / "rows").rglob("*")):
+        assert time.monotonic() < deadline, remaining[:5]
         time.sleep(0.1)

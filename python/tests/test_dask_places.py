@@ -1,5 +1,5 @@
-"""dask's shuffles over several servers and over a bucket give the same results as pandas, even if processes are killed.
-PARTD_KILLS is the number of kills of each kind; PARTD_KILLS_FROM skips the earlier ones."""
+"""Tests that dask's shuffles through several servers or a bucket give the same results as pandas, even if processes are
+killed. PARTD_KILLS is the number of kills of each kind, and PARTD_KILLS_FROM the number of the first one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KILLS = range(int(os.environ.get("PARTD_KILLS_FROM", "0")), int(os.environ.get("
 GATEWAY = os.environ.get("PARTD_VERSITYGW") or shutil.which("versitygw")
 CLOUD = shutil.which("partd-cloud")
 
-# dask and pandas emit warnings about each other, and Python about a private server that outlives its user.
+# dask and pandas emit warnings about each other, and Python warns about private servers that still run at the end.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -47,7 +47,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A server with its own port, which can be killed and restarted."""
+    """A server on its own port that can be killed and restarted."""
 
     def __init__(self, *command: str) -> None:
         self.port = free_port()
@@ -69,13 +69,13 @@ class Program:
 
 
 class Place:
-    """A store that may be killed, its URL, and its contents."""
+    """A store whose servers can be killed. stored_names returns the names of the stored objects."""
 
-    def __init__(self, url: str, programs: list[Program], held: Callable[[], list[str]]) -> None:
-        self.url, self.programs, self.held = url, programs, held
+    def __init__(self, url: str, programs: list[Program], stored_names: Callable[[], list[str]]) -> None:
+        self.url, self.programs, self.stored_names = url, programs, stored_names
 
     def kill(self, rng: random.Random) -> None:
-        """Kills a server, and restarts it a little later."""
+        """Kills a server, and restarts it up to half a second later."""
         program = rng.choice(self.programs)
         program.kill()
         time.sleep(rng.random() * 0.5)
@@ -88,10 +88,10 @@ class Place:
         else:
             private.Private(self.url).work("", lambda client: client.delete(list(client.keys())))
 
-    def emptied(self) -> None:
+    def wait_until_empty(self) -> None:
         deadline = time.monotonic() + 30
-        while self.held():
-            assert time.monotonic() < deadline, f"still stored: {self.held()[:5]}"
+        while self.stored_names():
+            assert time.monotonic() < deadline, f"still stored: {self.stored_names()[:5]}"
             time.sleep(0.05)
 
 
@@ -101,14 +101,14 @@ def shards(directory: Path) -> Place:
         for i in range(3)
     ]
 
-    def held() -> list[str]:
+    def stored_names() -> list[str]:
         found: list[str] = []
         for server in servers:
             with partd_go.Client(f"tcp://127.0.0.1:{server.port}") as client:
                 found += [key for key in client.keys() if key != "partd-shards"]
         return found
 
-    return Place("tcp://" + ",".join(f"127.0.0.1:{s.port}" for s in servers), servers, held)
+    return Place("tcp://" + ",".join(f"127.0.0.1:{s.port}" for s in servers), servers, stored_names)
 
 
 def bucket(directory: Path) -> Place:
@@ -116,10 +116,10 @@ def bucket(directory: Path) -> Place:
     gateway = Program(GATEWAY or "", "--port", "127.0.0.1:PORT", "--access", "user", "--secret", "secretsecret", "--quiet",
                       "--keep-alive", "posix", str(directory))  # fmt: skip
 
-    def held() -> list[str]:
+    def stored_names() -> list[str]:
         return [os.path.join(parent, name) for parent, _, names in os.walk(directory / "bucket") for name in names]
 
-    return Place(f"s3://bucket/jobs?endpoint=http://127.0.0.1:{gateway.port}", [gateway], held)
+    return Place(f"s3://bucket/jobs?endpoint=http://127.0.0.1:{gateway.port}", [gateway], stored_names)
 
 
 @pytest.fixture(scope="module", params=["shards", "bucket"])
@@ -130,9 +130,9 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "user")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secretsecret")
-        made = {"shards": shards, "bucket": bucket}[request.param](tmp_path_factory.mktemp(request.param))
-        yield made
-        for program in made.programs:
+        place_ = {"shards": shards, "bucket": bucket}[request.param](tmp_path_factory.mktemp(request.param))
+        yield place_
+        for program in place_.programs:
             program.kill()
 
 
@@ -148,7 +148,7 @@ def workers(place: Place) -> Iterator[LocalCluster]:
 def test_same_as_dask(place: Place, workers: LocalCluster, expected: dict[str, pd.DataFrame]) -> None:  # noqa: F811
     with Client(workers), partd_go.dask.use(place.url, compression="lz4"):
         check_all(expected)
-    place.emptied()
+    place.wait_until_empty()
 
 
 def test_threads_and_processes(place: Place, expected: dict[str, pd.DataFrame]) -> None:  # noqa: F811
@@ -156,32 +156,32 @@ def test_threads_and_processes(place: Place, expected: dict[str, pd.DataFrame]) 
         for scheduler in ("threads", "processes"):
             name, df, _ = next(computations("partd"))
             pd.testing.assert_frame_equal(df.compute(scheduler=scheduler), expected[name])
-    place.emptied()
+    place.wait_until_empty()
 
 
 PARTS, PARTS_OUT, ROWS = 12, 7, 2000
 
 
 def report_step(log: Path) -> None:
-    """Signals that the job has reached a step."""
+    """Records in a file that the job has reached another step."""
     with log.open("ab") as file:
         file.write(b".")
     time.sleep(0.1)
 
 
-def made(i: int, log: Path) -> pd.DataFrame:
+def make_part(i: int, log: Path) -> pd.DataFrame:
     report_step(log)
     return part(i, ROWS)
 
 
-def taken(df: pd.DataFrame, log: Path) -> pd.DataFrame:
+def pass_part(df: pd.DataFrame, log: Path) -> pd.DataFrame:
     report_step(log)
     return df
 
 
 def job(log: Path) -> dd.DataFrame:
-    df = dd.from_map(made, range(PARTS), log=log).shuffle("id", npartitions=PARTS_OUT)
-    return df.map_partitions(taken, log=log, meta=part(0, 1))
+    df = dd.from_map(make_part, range(PARTS), log=log).shuffle("id", npartitions=PARTS_OUT)
+    return df.map_partitions(pass_part, log=log, meta=part(0, 1))
 
 
 def wait_for_middle(log: Path, rng: random.Random) -> None:
@@ -194,14 +194,14 @@ def wait_for_middle(log: Path, rng: random.Random) -> None:
     time.sleep(rng.random() * 0.08)
 
 
-def right(got: pd.DataFrame) -> None:
+def check_result(got: pd.DataFrame) -> None:
     want = pd.concat([part(i, ROWS) for i in range(PARTS)]).sort_values("id", ignore_index=True)
     # dask uses another text type.
     pd.testing.assert_frame_equal(got.sort_values("id", ignore_index=True), want.astype({"name": got["name"].dtype}))
 
 
 def kill_private(client: Client, rng: random.Random) -> None:
-    """Kills a worker's private servers while the worker goes on."""
+    """Kills a worker's private servers, but not the worker."""
     worker = rng.choice([w["pid"] for w in client.run(lambda: {"pid": os.getpid()}).values()])
     for child in psutil.Process(worker).children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -210,7 +210,7 @@ def kill_private(client: Client, rng: random.Random) -> None:
 
 
 def test_private_server_dies_in_an_attempt(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Acknowledged data may be lost with the server, so the attempt begins again."""
+    """If the private server dies during an attempt, the attempt starts again, because acknowledged data may be lost."""
     append, deaths = attempts.Attempt.append, []
 
     def deadly(self: attempts.Attempt, pieces: list[tuple[str, memoryview]]) -> None:
@@ -231,11 +231,11 @@ def test_private_server_dies_in_an_attempt(place: Place, monkeypatch: pytest.Mon
         plan = shuffle.barrier(s, 1)
         for p in range(3):
             assert list(shuffle.read(plan, p)["v"]) == list(range(p, 90, 3))
-    place.emptied()
+    place.wait_until_empty()
 
 
 @pytest.mark.parametrize("who", ["worker", "server", "private"])
-def test_killed(place: Place, workers: LocalCluster, who: str, tmp_path: Path) -> None:
+def test_killed(place: Place, workers: LocalCluster, target: str, tmp_path: Path) -> None:
     early = 0
     for kill in KILLS:
         rng = random.Random(kill)
@@ -249,24 +249,24 @@ def test_killed(place: Place, workers: LocalCluster, who: str, tmp_path: Path) -
             future = client.compute(job(tmp_path / str(kill)))
             wait_for_middle(tmp_path / str(kill), rng)
             early += not future.done()
-            if who == "worker":
+            if target == "worker":
                 kill_one(client, rng)
-            elif who == "server":
+            elif target == "server":
                 place.kill(rng)
             else:
                 kill_private(client, rng)
-            right(future.result(timeout=120))
+            check_result(future.result(timeout=120))
             del future
-        place.emptied()
-    assert early >= len(KILLS) * 0.5, f"of {len(KILLS)} kills only {early} were before the end"
+        place.wait_until_empty()
+    assert early >= len(KILLS) * 0.5, f"only {early} of {len(KILLS)} kills came before the end of the computation"
 
 
 def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> None:
-    """A program that runs again gets every row, whatever its killed predecessor left."""
+    """A program that runs again after it was killed gets all rows, whatever the first run left."""
     program = (
         "from test_dask_places import *\n"
         "with Client(sys.argv[1]), partd_go.dask.use(sys.argv[2]):\n"
-        "    right(job(Path(sys.argv[3])).compute())\n"
+        "    check_result(job(Path(sys.argv[3])).compute())\n"
         "    print('right')\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(partd_go.__file__).parent.parent)])
@@ -279,12 +279,12 @@ def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> N
             running.kill()
         again = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path, timeout=120)
         assert again.stdout == "right\n"
-    place.sweep()  # a killed program's task may have committed after everything known was deleted
-    place.emptied()
+    place.sweep()  # a task of the killed program may have committed after its rows were deleted
+    place.wait_until_empty()
 
 
 def test_go_has_the_same_keys(place: Place) -> None:
-    """Each key is where the Go client looks for it."""
+    """The Go client finds each key, because it maps keys to servers in the same way."""
     if place.url.startswith("s3"):
         pytest.skip("a bucket has no shards")
     with partd_go.dask.use(place.url) as used:
@@ -296,11 +296,11 @@ def test_go_has_the_same_keys(place: Place) -> None:
             for key in values
         ]
         assert got == list(values.values())
-        assert len(place.held()) == 50
+        assert len(place.stored_names()) == 50
     other = place.url.rpartition(",")[0]  # a different list of servers
     with pytest.raises(partd_go.Error, match="belongs to another shard list"):
         partd_go.dask.use(other)
-    place.emptied()
+    place.wait_until_empty()
 
 
 def test_other_users_cannot_connect(place: Place) -> None:
@@ -341,9 +341,9 @@ def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path
 
 
 def test_private_servers_end_without_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Private servers end after a shuffle, even if the process lives on."""
+    """Idle private servers stop, even if their process keeps running."""
     monkeypatch.setattr(private, "_IDLE", 0.5)
-    private._recent.clear()  # entries of another test, whose thread still sleeps
+    private._recent.clear()  # discards the servers of another test, whose thread still sleeps
     with partd_go.dask.use(place.url) as used:
         s = shuffle.Shuffle(used.store, "x", 1)
         for value in (b"1", b"2"):
@@ -353,7 +353,7 @@ def test_private_servers_end_without_work(place: Place, monkeypatch: pytest.Monk
             gone, alive = psutil.wait_procs(servers, timeout=20)
             assert not alive
         assert s.work(lambda client: client.get([s.key(0)])) == [b"12"]
-    place.emptied()
+    place.wait_until_empty()
 
 
 def test_private_server_is_killed_as_it_starts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,11 +368,11 @@ def test_private_server_is_killed_as_it_starts(place: Place, monkeypatch: pytest
         return first_line(self, latest)
 
     monkeypatch.setattr(private._Served, "_first_line", deadly)
-    private._recent.clear()  # entries of another test
+    private._recent.clear()  # discards the servers of another test
     private._running.clear()
     with partd_go.dask.use(place.url):
         assert len(starts) == 3
-    place.emptied()
+    place.wait_until_empty()
 
 
 def test_remove_leaves_other_prefixes(place: Place) -> None:
@@ -384,30 +384,30 @@ def test_remove_leaves_other_prefixes(place: Place) -> None:
                              (f"{path}?{query}&memory=1GiB", "option")):  # fmt: skip
             run = subprocess.run([CLOUD, "remove", "--store", refused], capture_output=True, text=True)
             assert run.returncode and why in run.stderr
-        used.store.client.remove(used.store.name[:-1])  # a prefix of letters, not of a path
-        assert place.held()
-    place.emptied()
+        used.store.client.remove(used.store.name[:-1])  # a prefix of the text, but not of the path
+        assert place.stored_names()
+    place.wait_until_empty()
 
 
 def test_remove_with_number_sign_in_prefix(place: Place) -> None:
-    """The number sign is part of the prefix; data below the rest of the prefix belongs to others."""
+    """Remove treats a number sign as part of the prefix, and leaves data below the text before it."""
     if not place.url.startswith("s3"):
         pytest.skip("servers have no prefixes")
     path, _, query = place.url.partition("?")
     used = subprocess.run([CLOUD, "append", "--store", place.url, "k"], input=b"v", capture_output=True)
-    kept = sorted(place.held())
+    kept = sorted(place.stored_names())
     assert not used.returncode and kept
     try:
         with partd_go.dask.use(f"{path}#2?{query}"):
             name, df, _ = next(computations("partd"))
             df.compute(scheduler="sync")
-            assert any("jobs#2" in path for path in place.held())
-        assert sorted(place.held()) == kept
+            assert any("jobs#2" in path for path in place.stored_names())
+        assert sorted(place.stored_names()) == kept
         run = subprocess.run([CLOUD, "remove", "--store", f"{path}#2?{query}"], capture_output=True, text=True)
-        assert run.returncode and "%23" in run.stderr and sorted(place.held()) == kept
+        assert run.returncode and "%23" in run.stderr and sorted(place.stored_names()) == kept
     finally:
         place.sweep()
-    place.emptied()
+    place.wait_until_empty()
 
 
 def test_program_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Runs the pages' code and the examples, and compares their output with the pages."""
+"""Runs the code on the pages and the examples, and compares the output with the pages."""
 
 from __future__ import annotations
 

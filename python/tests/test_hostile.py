@@ -1,4 +1,4 @@
-"""Servers that send invalid answers."""
+"""Tests the client with servers that send invalid replies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ TEXT = struct.pack("<I", 1) + b"a"
 
 
 class Fake:
-    """Answers one connection after another: with a valid hello, and then with the flags and body that answers has for an operation."""
+    """A server that sends a valid hello, and then for each operation the flags and body in answers. It sends trickle seconds
+    apart the bytes of a reply, and serves one connection at a time."""
 
     def __init__(self, path: str, answers: dict[int, tuple[int, bytes]], trickle: float = 0):
-        self.answers, self.trickle, self.asked = answers, trickle, 0
+        self.answers, self.trickle, self.requests = answers, trickle, 0
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen()
@@ -29,24 +30,24 @@ class Fake:
     def accept(self) -> None:
         while True:
             try:
-                near, _ = self.listener.accept()
+                connection, _ = self.listener.accept()
             except OSError:
                 return
-            with near, near.makefile("rb") as file:
+            with connection, connection.makefile("rb") as file:
                 try:
-                    self.serve(near, file)
+                    self.serve(connection, file)
                 except OSError:
                     pass
 
-    def serve(self, near: socket.socket, file) -> None:
-        near.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32) + b"\x04\x06\x05READY")
+    def serve(self, connection: socket.socket, file) -> None:
+        connection.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32) + b"\x04\x06\x05READY")
         file.read(64 + 43)
         while head := file.read(9):
             body = file.read(struct.unpack(">xQ", head)[0])
             op, number = body[4], body[8:16]
             if number == bytes(8):
                 continue
-            self.asked += 1
+            self.requests += 1
             flags, answer = self.answers.get(op, (0, b""))
             if op == wire.HELLO:
                 answer = struct.pack("<IIQQII", 2, 0xFFFF, 1, 1 << 20, 1 << 20, 16)
@@ -56,24 +57,24 @@ class Fake:
             message = struct.pack(">BQ", 2, len(reply)) + reply
             if op != wire.HELLO and self.trickle:
                 for i in range(len(message)):
-                    near.sendall(message[i : i + 1])
+                    connection.sendall(message[i : i + 1])
                     time.sleep(self.trickle)
-            near.sendall(message)
+            connection.sendall(message)
 
 
 CALLS: dict[str, tuple[int, bytes, Callable[[partd_go.Client], object]]] = {
     "get: no values": (wire.GET, struct.pack("<I", 0), lambda c: c.get("x")),
     "get: too many": (wire.GET, struct.pack("<III", 2, 0, 0), lambda c: c.get("x")),
-    "get: a claim": (wire.GET, struct.pack("<II", 1 << 31, 1 << 31), lambda c: c.get("x")),
+    "get: claims too much": (wire.GET, struct.pack("<II", 1 << 31, 1 << 31), lambda c: c.get("x")),
     "pop: too few": (wire.POP, struct.pack("<I", 0), lambda c: c.pop("x")),
-    "pop: a claim": (wire.POP, struct.pack("<IQ", 1, 1 << 60) + b"x", lambda c: c.pop("x")),
+    "pop: claims too much": (wire.POP, struct.pack("<IQ", 1, 1 << 60) + b"x", lambda c: c.pop("x")),
     "stat": (wire.STAT, b"1234", lambda c: c.stat()),
     "scan: nothing": (wire.SCAN, b"", lambda c: list(c.scan())),
-    "scan: a claim": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
-    "scan: cut off": (
+    "scan: claims too much": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
+    "scan: truncated": (
         wire.SCAN, bytes(8) + struct.pack("<IBQIH", 1, 1, 0, 1000, 1) + b"kvalue", lambda c: list(c.scan())
     ),
-    "keys: cut off": (wire.KEYS, bytes(8) + struct.pack("<IQH", 1, 0, 9) + b"key", lambda c: list(c.keys())),
+    "keys: truncated": (wire.KEYS, bytes(8) + struct.pack("<IQH", 1, 0, 9) + b"key", lambda c: list(c.keys())),
     "namespaces": (wire.NAMESPACES, TEXT + struct.pack("<I", 1), lambda c: c.namespaces()),
 }  # fmt: skip
 
@@ -93,15 +94,15 @@ def test_namespaces_that_do_not_end(tmp_path):
     with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
         with pytest.raises(partd_go.Error, match="the page after 'a' ends with 'a'"):
             client.namespaces()
-    assert fake.asked == 3
+    assert fake.requests == 3
     fake.listener.close()
 
 
 def test_slow_answer(tmp_path):
     fake = Fake(f"{tmp_path}/socket", {}, trickle=0.1)
     with partd_go.Client(f"ipc://{tmp_path}/socket", timeout=0.4) as client:
-        began = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(partd_go.TimedOut):
             client.stat()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - start < 1.5
     fake.listener.close()

@@ -1,4 +1,4 @@
-"""Changes are applied once despite broken connections, killed servers and missing answers."""
+"""Tests that changes are applied exactly once despite broken connections, killed servers and missing replies."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ INTERRUPTS = int(os.environ.get("PARTD_INTERRUPTS", 150))
 
 
 class Proxy:
-    """Forwards a Unix socket's bytes until it must cut the connection or stop."""
+    """Forwards connections to a Unix socket. It can cut them, and hold back the server's replies."""
 
     def __init__(self, path: str, to: str):
         self.path, self.to = path, to
-        self.holding = threading.Event()  # while set, answers are held back
+        self.holding = threading.Event()  # while set, the proxy holds back replies
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
@@ -37,19 +37,19 @@ class Proxy:
     def accept(self) -> None:
         while True:
             try:
-                near, _ = self.listener.accept()
+                client_end, _ = self.listener.accept()
             except OSError:
                 return
-            far = socket.socket(socket.AF_UNIX)
+            server_end = socket.socket(socket.AF_UNIX)
             try:
-                far.connect(self.to)
+                server_end.connect(self.to)
             except OSError:  # no server is running
-                near.close()
-                far.close()
+                client_end.close()
+                server_end.close()
                 continue
-            self.pairs.append((near, far))
-            threading.Thread(target=self.pump, args=(near, far, False), daemon=True).start()
-            threading.Thread(target=self.pump, args=(far, near, True), daemon=True).start()
+            self.pairs.append((client_end, server_end))
+            threading.Thread(target=self.pump, args=(client_end, server_end, False), daemon=True).start()
+            threading.Thread(target=self.pump, args=(server_end, client_end, True), daemon=True).start()
 
     def pump(self, source: socket.socket, sink: socket.socket, from_server: bool) -> None:
         try:
@@ -100,25 +100,25 @@ def test_cut_connections(proxy, store):
     cutting = threading.Thread(target=cut)
     cutting.start()
     appended = popped = 0
-    taken = []
+    popped_values = []
     try:
         with partd_go.Client("ipc://" + proxy.path) as client:
             while len(cuts) < CUTS:
                 client.append({"x": b"%d;" % appended, "y": os.urandom(random.choice((10, 100_000)))})
                 appended += 1
                 if appended % 5 == 0:
-                    taken.append(client.pop("y"))
+                    popped_values.append(client.pop("y"))
                     popped += 1
                 assert client.get("x").count(b";") == appended
     finally:
         done.set()
         cutting.join()
     assert store.get("x") == b"".join(b"%d;" % i for i in range(appended))
-    assert all(taken)
+    assert all(popped_values)
 
 
 def test_missing_answer(proxy, store):
-    """An abandoned change is applied before the next one, or never."""
+    """An abandoned change is applied before the next change, or never."""
     with partd_go.Client("ipc://" + proxy.path, timeout=0.3) as client:
         client.append({"x": b"1"})
         proxy.holding.set()
@@ -135,7 +135,7 @@ def test_missing_answer(proxy, store):
 
 @pytest.mark.parametrize("next_request", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
 def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
-    """The next request, even a read, takes over the number of an abandoned request that is still on its way."""
+    """The next request, even a read, uses up the number of an abandoned change, so that a late arrival is not applied."""
     with partd_go.Client(url) as client:
         client.append({"x": b"1"})
         channel = client._channel
@@ -153,7 +153,7 @@ def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
             client.append({"x": b"late"})
         next_request(client)
         pieces, header = late[0]
-        with contextlib.suppress(partd_go.Error):  # another change has its number
+        with contextlib.suppress(partd_go.Error):  # another change has used its number
             ask(channel.connected(), partd_go.wire.APPEND, pieces, **header)
         client.append({"x": b"2"})
         assert client.get("x") == b"12"
@@ -168,10 +168,10 @@ INTERRUPTED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a socket that was never closed
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt may leave a socket open
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted(name, url):
-    """An interrupt at any time leaves a working client, and abandoned changes are either applied or not."""
+    """After an interrupt at any time, the client still works, and the interrupted change is applied once or not at all."""
     with partd_go.Client(url) as client, partd_go.Client(url) as other:
         client.append({"z": b"1", "y": b"2"})
         for _ in range(INTERRUPTS):
@@ -184,7 +184,7 @@ def test_interrupted(name, url):
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     signal.signal(signal.SIGALRM, handler)
-            except KeyboardInterrupt as interrupt:  # keeps the frames that it passed through alive
+            except KeyboardInterrupt as interrupt:  # keeps the interrupted frames alive
                 client.timeout = 10
                 before = len(client.get("z"))
                 client.append({"z": b"1"})
@@ -219,7 +219,7 @@ def stop(server: subprocess.Popen) -> None:
 
 
 def test_killed_servers(tmp_path):
-    """A server is killed and restarted with the same directory."""
+    """Appends are applied once although the server is killed and restarted repeatedly, with the same directory."""
     url, directory = f"ipc://{tmp_path}/socket", f"log:{tmp_path}/store"
     server = start(directory, url)
     counts, stopping = [0] * 3, threading.Event()
@@ -248,7 +248,7 @@ def test_killed_servers(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mem:", "buffer+file:"])
 def test_store_without_sessions(tmp_path, kind):
-    """Some stores do not record which changes they applied before the server was killed."""
+    """If the server is killed and its store keeps no sessions, the outcome of a change is unknown, and it is not sent again."""
     url, directory = f"ipc://{tmp_path}/socket", kind if kind == "mem:" else f"{kind}{tmp_path}/files"
     server = start(directory, url)
     proxy = Proxy(f"{tmp_path}/proxy", f"{tmp_path}/socket")
@@ -293,10 +293,10 @@ def test_not_a_server(tmp_path):
     listener.listen()
 
     def answer() -> None:
-        near, _ = listener.accept()
-        near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n".ljust(100))
-        near.recv(1)
-        near.close()
+        client_end, _ = listener.accept()
+        client_end.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n".ljust(100))
+        client_end.recv(1)
+        client_end.close()
 
     threading.Thread(target=answer, daemon=True).start()
     with pytest.raises(partd_go.ConnectionFailed, match="the reply is not a partd-server"):

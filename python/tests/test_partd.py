@@ -1,4 +1,4 @@
-"""partd's own tests with this client, and its layers on top."""
+"""Runs partd's own tests with this client, and tests partd's layers on top of it."""
 
 from __future__ import annotations
 

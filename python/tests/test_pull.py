@@ -1,4 +1,4 @@
-"""partd_go.pull: two nodes of this machine."""
+"""Tests partd_go.pull with nodes on this machine."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from partd_go.pull import Conflict, NotFound, PullFrame, SyncFailed, pullframe
 
 fcntl = pytest.importorskip("fcntl", reason="a node is shared by Unix sockets")
 
-same = pd.testing.assert_frame_equal
+assert_equal = pd.testing.assert_frame_equal
 
 
 @pytest.fixture
 def name():
-    return f"table {uuid.uuid4()}"  # the machine's registry may know names of other tests
+    return f"table {uuid.uuid4()}"  # unique, because tests share the machine's registry
 
 
 @pytest.fixture
@@ -48,22 +48,22 @@ def prices(days=4, zone=None, index="when"):
 
 
 def socket_of(pf):
-    """Returns the socket of a node's program, whose directory is removed when the program ends."""
+    """Returns the path of the socket of a node's program. Its directory is removed when the program ends."""
     return Path(pf._address().read_text())
 
 
-def gone(directory):
+def wait_until_gone(directory):
     end = time.monotonic() + 30
     while directory.exists():
-        assert time.monotonic() < end, f"{directory} is still there"
+        assert time.monotonic() < end, f"{directory} still exists after 30 seconds"
         time.sleep(0.01)
 
 
-def in_new_process(directory, does, *arguments):
-    """Opens a node in another process, which prints its URL and calls a function."""
+def in_new_process(directory, statement, *arguments):
+    """Opens a node in another process, which then runs the statement. Returns the process and the node's URL."""
     code = "import sys; from partd_go.pull import pullframe; pf = pullframe((), sys.argv[1], flags=('--lease=2s',)); print(pf.url, flush=True);"
-    made = subprocess.Popen([sys.executable, "-c", code + does, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return made, made.stdout.readline().strip()
+    process = subprocess.Popen([sys.executable, "-c", code + statement, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
 
 
 def test_saved_and_loaded_by_different_nodes(nodes, name):
@@ -71,35 +71,35 @@ def test_saved_and_loaded_by_different_nodes(nodes, name):
     with pytest.raises(NotFound):
         two.load(name)
     for zone, index in ((None, "when"), ("Europe/Oslo", "when"), (None, None)):
-        frame, of = prices(zone=zone, index=index), f"{name} {zone} {index}"
-        one.save(of, frame)
-        same(two.load(of), frame, check_freq=False)
+        frame, table = prices(zone=zone, index=index), f"{name} {zone} {index}"
+        one.save(table, frame)
+        assert_equal(two.load(table), frame, check_freq=False)
         start, end = frame.index[1].to_pydatetime(), frame.index[2].to_pydatetime()
-        same(two.load(of, start, end), frame[1:3], check_freq=False)
-        same(two.load(of, start), frame[1:], check_freq=False)
-        same(two.load(of, end=end), frame[:3], check_freq=False)
+        assert_equal(two.load(table, start, end), frame[1:3], check_freq=False)
+        assert_equal(two.load(table, start), frame[1:], check_freq=False)
+        assert_equal(two.load(table, end=end), frame[:3], check_freq=False)
 
 
 def test_second_load(nodes, name):
-    """Local data is not fetched again: only the holder's newest version is asked for, until it changes."""
+    """A second load fetches no data: it sends one request for the holder's newest version, until that changes."""
     one, two = nodes
 
-    def asked(*flags):
+    def load_stats(*flags):
         command = [two._program, "pull", "get", "--stats", "--format=arrow", *two._flags, *flags, "--", name]
         ran = subprocess.run(command, check=True, capture_output=True)
-        same(pa.ipc.open_stream(ran.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
+        assert_equal(pa.ipc.open_stream(ran.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
         stats = json.loads(ran.stderr)
         return stats["Requests"], stats["Bytes"]
 
     one.save(name, prices(10_000))
-    requests, first = asked()
+    requests, first = load_stats()
     assert requests > 1 and first > 50_000
-    same(two.load(name), prices(10_000), check_freq=False)
+    assert_equal(two.load(name), prices(10_000), check_freq=False)
     for flags in ((), ("--from=2024-01-01",)):
-        requests, came = asked(*flags)
-        assert requests == 1 and came < 4096
+        requests, received = load_stats(*flags)
+        assert requests == 1 and received < 4096
     one.save(name, prices(2))
-    assert asked()[0] > 1 and asked()[0] == 1
+    assert load_stats()[0] > 1 and load_stats()[0] == 1
 
 
 def test_names_of_pullframe(tmp_path, name):
@@ -171,9 +171,9 @@ def test_killed_and_returned(tmp_path, name):
             two.load(name)
         one.close()
         with pullframe((), tmp_path / "one", flags=("--lease=2s",)) as one:
-            same(one.load(name), frame, check_freq=False)
-            same(two.load(name), frame, check_freq=False)
-        same(two.load(name), frame, check_freq=False)  # from its own files: no other node is left
+            assert_equal(one.load(name), frame, check_freq=False)
+            assert_equal(two.load(name), frame, check_freq=False)
+        assert_equal(two.load(name), frame, check_freq=False)  # from its own files, because no other node is running
 
 
 def test_closed(tmp_path, name):
@@ -182,14 +182,14 @@ def test_closed(tmp_path, name):
     assert program.exists() and not pf.ended()
     pf.close()
     pf.close()
-    gone(program)
+    wait_until_gone(program)
     assert pf.ended()
     with pytest.raises(partd_go.errors.NoServer, match="closed"):
         pf.load(name)
 
 
 def test_no_call_starts_a_program(nodes, name, monkeypatch):
-    """Once a node is open, no call starts a program."""
+    """Calls of an open node start no program."""
     one, two = nodes
 
     def refuse(*command, **options):
@@ -198,12 +198,12 @@ def test_no_call_starts_a_program(nodes, name, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", refuse)
     for _ in range(2):
         one.save(name, prices())
-        same(two.load(name), prices(), check_freq=False)
+        assert_equal(two.load(name), prices(), check_freq=False)
         assert name in repr(two)
 
 
 def test_one_program(tmp_path, name):
-    """Handles of a directory in any process share a program. It ends with the last handle, not with the handle that started it."""
+    """All handles to a directory, in any process, share a program. It ends with the last handle, not with the one that started it."""
     first, url = in_new_process(tmp_path, "sys.stdin.read()")
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         assert one.url == two.url == url and one._process is two._process is None
@@ -215,14 +215,14 @@ def test_one_program(tmp_path, name):
         first.stdin.close()
         first.stdout.close()
         one.close()
-        same(two.load(name), prices(), check_freq=False)
+        assert_equal(two.load(name), prices(), check_freq=False)
         program = socket_of(two).parent
         assert program.exists()
-    assert not program.exists() or gone(program) is None
+    assert not program.exists() or wait_until_gone(program) is None
 
 
 def test_relative_files_in_flags(tmp_path, monkeypatch):
-    """A relative file in the flags is a different file in another directory."""
+    """If the flags contain a relative path, programs started in different directories do not share a node."""
     urls = set()
     for place, token in (("a", "one"), ("b", "another")):
         os.mkdir(tmp_path / place)
@@ -236,7 +236,7 @@ def test_relative_files_in_flags(tmp_path, monkeypatch):
 
 
 def test_opened_concurrently(tmp_path):
-    """If many processes open a node at once, only one starts its program."""
+    """If a node is opened several times concurrently, only one call starts its program."""
     opened, lock = [], threading.Lock()
 
     def open_one():
@@ -254,24 +254,24 @@ def test_opened_concurrently(tmp_path):
     program = socket_of(opened[0]).parent
     for pf in opened:
         pf.close()
-    gone(program)
+    wait_until_gone(program)
 
 
 def test_killed_and_restarted(tmp_path, name):
-    """The next call restarts a killed program, once, with its data."""
+    """The next call restarts a killed program with its data, and other handles then use the same program."""
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         one.save(name, prices())
         before = one.url
         os.killpg(one._process.pid, signal.SIGKILL)
-        same(two.load(name), prices(), check_freq=False)
-        same(one.load(name), prices(), check_freq=False)
+        assert_equal(two.load(name), prices(), check_freq=False)
+        assert_equal(one.load(name), prices(), check_freq=False)
         assert one.url == two.url != before
         program = socket_of(one).parent
-    gone(program)
+    wait_until_gone(program)
 
 
 def test_killed_during_save(tmp_path, name):
-    """A save whose node is killed raises an unknown outcome; a load asks again."""
+    """If the node is killed during a call, a save raises UnknownOutcome, and a load tries again."""
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one:
         one.save(name, prices())
         ask, killed = one._ask, []
@@ -280,11 +280,11 @@ def test_killed_during_save(tmp_path, name):
             connect = one._connect
 
             def connected():
-                made = connect()
+                connection = connect()
                 if not killed:
                     os.killpg(one._process.pid, signal.SIGKILL)
                     killed.append(op)
-                return made
+                return connection
 
             one._connect = connected
             try:
@@ -297,15 +297,15 @@ def test_killed_during_save(tmp_path, name):
             one.save(name, prices())
         killed.clear()
         one._ask = ask
-        one.load(name)  # restarts it
+        one.load(name)  # restarts the node
         one._ask = killing
-        same(one.load(name), prices(), check_freq=False)
+        assert_equal(one.load(name), prices(), check_freq=False)
         assert killed == [f"get {name!r}"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked(tmp_path, name):
-    """A fork has no share in the node, and does not keep it running."""
+    """A forked process cannot use its parent's node, and does not keep it running."""
     pf = pullframe((), tmp_path)
     program = socket_of(pf).parent
     read, write = os.pipe()
@@ -320,7 +320,7 @@ def test_forked(tmp_path, name):
     try:
         assert os.read(read, 10) == b"closed"
         pf.close()
-        gone(program)
+        wait_until_gone(program)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -329,23 +329,23 @@ def test_forked(tmp_path, name):
 
 
 def test_address_of_another(tmp_path, monkeypatch):
-    """The node does not connect to an address that another user created."""
+    """A node does not use an address file that another user created."""
     with pullframe((), tmp_path) as one:
         fstat, theirs = os.fstat, one._address().stat()
 
-        def of_another(file):
+        def fake_stat(file):
             found = fstat(file)
-            same = os.path.samestat(found, theirs)
-            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if same else found
+            is_theirs = os.path.samestat(found, theirs)
+            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if is_theirs else found
 
-        monkeypatch.setattr(os, "fstat", of_another)
+        monkeypatch.setattr(os, "fstat", fake_stat)
         with pullframe((), tmp_path) as two:
             assert two.url != one.url
 
 
 @pytest.mark.parametrize("seen", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
 def test_address_taken_over(tmp_path, name, monkeypatch, seen):
-    """Another user recreates the socket's directory after the node ended, and confirms every save."""
+    """A node sends nothing to a socket that another user created in the place of a dead node's socket."""
     with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
         place = socket_of(one)
         os.killpg(one._process.pid, signal.SIGKILL)
@@ -353,7 +353,7 @@ def test_address_taken_over(tmp_path, name, monkeypatch, seen):
         place.parent.mkdir()
         listener.bind(str(place))
         listener.listen()
-        told = []
+        received = []
 
         def answer():
             with contextlib.suppress(OSError):
@@ -362,26 +362,26 @@ def test_address_taken_over(tmp_path, name, monkeypatch, seen):
                         with contextlib.suppress(OSError):
                             both.write(b"http://theirs\n")
                             both.flush()
-                            told.append(both.readline())
+                            received.append(both.readline())
                             both.write(b'""\n')
 
         threading.Thread(target=answer, daemon=True).start()
         lstat, option = os.lstat, socket.socket.getsockopt
 
-        def of_another(path, **options):
+        def fake_stat(path, **options):
             found = lstat(path, **options)
             return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.fspath(path) == os.fsencode(place.parent) else found
 
-        def of_their_process(made, *which):
-            return struct.pack("3i", 1, os.getuid() + 1, 1) if made.getpeername() == str(place) else option(made, *which)
+        def fake_getsockopt(connection, *which):
+            return struct.pack("3i", 1, os.getuid() + 1, 1) if connection.getpeername() == str(place) else option(connection, *which)
 
         if seen == "directory":
-            monkeypatch.setattr(os, "lstat", of_another)
+            monkeypatch.setattr(os, "lstat", fake_stat)
         else:
-            monkeypatch.setattr(socket.socket, "getsockopt", of_their_process)
+            monkeypatch.setattr(socket.socket, "getsockopt", fake_getsockopt)
         one.save(name, prices())
-        assert not any(told)
-        same(one.load(name), prices(), check_freq=False)
+        assert not any(received)
+        assert_equal(one.load(name), prices(), check_freq=False)
         monkeypatch.undo()
         listener.shutdown(socket.SHUT_RDWR)
         shutil.rmtree(place.parent)
@@ -403,7 +403,7 @@ def test_address_damaged(tmp_path):
 
 
 def test_directory_of_two_machines(tmp_path, monkeypatch):
-    """Each machine has its own node, because they do not see each other's sockets."""
+    """Machines that share a directory have separate nodes, because they cannot use each other's sockets."""
     with pullframe((), tmp_path) as one:
         here = os.uname()
         monkeypatch.setattr(os, "uname", lambda: os.uname_result([here.sysname, "another", *here[2:]]))
@@ -412,7 +412,7 @@ def test_directory_of_two_machines(tmp_path, monkeypatch):
 
 
 def test_killed_after_restart(tmp_path, monkeypatch):
-    """A node that is restarted and dies again raises NoServer."""
+    """If a restarted node dies again, the call raises NoServer."""
     with pullframe((), tmp_path) as one:
 
         def refuse():
@@ -425,7 +425,7 @@ def test_killed_after_restart(tmp_path, monkeypatch):
 
 
 def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
-    """Files or links that another user places in a node's directory are neither written nor waited for."""
+    """A node neither writes to a link that another user places in its directory, nor waits for another user's lock."""
     with pullframe((), tmp_path) as one:
         new, lock = (Path(f"{one._address()}.{kind}") for kind in ("new", "lock"))
     precious = tmp_path / "precious"
@@ -442,18 +442,18 @@ def test_links_and_a_lock_of_another(tmp_path, monkeypatch):
     lock.touch()
     fstat, theirs = os.fstat, lock.stat()
 
-    def of_another(file):
+    def fake_stat(file):
         found = fstat(file)
         return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.path.samestat(found, theirs) else found
 
-    monkeypatch.setattr(os, "fstat", of_another)
+    monkeypatch.setattr(os, "fstat", fake_stat)
     with pytest.raises(partd_go.errors.NoServer, match="another user"):
         pullframe((), tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forked_while_opening(tmp_path, monkeypatch):
-    """A process that another thread forks at the same time does not keep the lock."""
+    """A process that is forked while a node is being opened does not keep the node's lock."""
     connect, children = PullFrame._connect, []
 
     def forking(pf):
@@ -476,17 +476,17 @@ def test_forked_while_opening(tmp_path, monkeypatch):
 
 
 def test_names_that_are_not_text(nodes, name):
-    """Names of columns and of the index must be text; the error names the others."""
+    """Names of columns and of the index must be text. The error names any that are not."""
     one, _ = nodes
     times = prices().index
-    for frame, told in (
+    for frame, message in (
         (pd.DataFrame({0: [1.0] * 4}, times), "0 of a column is of type int"),
         (pd.DataFrame({("a", "b"): [1.0] * 4}, times), "('a', 'b') of a column is of type tuple"),
         (pd.DataFrame({"a": [1.0] * 4}, times.rename(7)), "7 of the index is of type int"),
     ):
         with pytest.raises(ValueError) as failed:
             one.save(name, frame)
-        assert told in str(failed.value) and "rename" in str(failed.value)
+        assert message in str(failed.value) and "rename" in str(failed.value)
     with pytest.raises(NotFound):
         one.load(name)
 
@@ -497,33 +497,33 @@ def test_failed_restart(tmp_path, name, monkeypatch):
         one.save(name, prices())
         program = socket_of(one).parent
         os.killpg(one._process.pid, signal.SIGKILL)
-        right = one._serve
+        command = one._serve
         one._serve = [one._program, "pull", "serve", "--no-such-flag"]
         with pytest.raises(partd_go.errors.NoServer, match="no-such-flag"):
             one.load(name)
-        one._serve = right
-        same(one.load(name), prices(), check_freq=False)
+        one._serve = command
+        assert_equal(one.load(name), prices(), check_freq=False)
         assert socket_of(one).parent != program
 
 
 def test_statements_about_pullframe(nodes, name):
-    """Statements of docs/pull.md about pullframe's README that no other test covers."""
+    """Checks the statements of docs/pull.md about pullframe's README that no other test covers."""
     one, two = nodes
     frame = pd.DataFrame({"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"]))
     one.save(name, frame)
-    same(two.load(name, None, None), frame)
+    assert_equal(two.load(name, None, None), frame)
     two.save(name, pd.DataFrame({"a": [3.0], "m": [np.nan]}, frame.index[1:]))
-    same(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value replaces the old one
+    assert_equal(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value replaces the old one
     assert len(one.load(name, frame.index[1] + pd.Timedelta(1))) == len(one.load(name, end=frame.index[0] - pd.Timedelta(1))) == 0
     with pytest.raises(TypeError, match="kafka_hosts"):
         pullframe(kafka_hosts=set(), directory=one.directory)
     with pytest.raises(NotFound) as failed:
         two.load(f"{name} of nobody")
     assert not hasattr(failed.value, "demand") and f"{name} of nobody" in str(failed.value)
-    same(two.load(name), one.load(name))
+    assert_equal(two.load(name), one.load(name))
     for file in Path(one.directory, "files").iterdir():
         whole = file.read_bytes()
         file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    made = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
-    found = [finding for finding in map(json.loads, made.stdout.splitlines()) if finding["table"] == name]  # other nodes may have died
+    run = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
+    found = [finding for finding in map(json.loads, run.stdout.splitlines()) if finding["table"] == name]  # other nodes may have died
     assert found and all(finding["repaired"] for finding in found)

@@ -1,4 +1,4 @@
-"""Tests of partd_go.pystore that go beyond pystore's own."""
+"""Tests partd_go.pystore beyond pystore's own tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def prices(days=100, **more):
 
 
 def test_names():
-    """All names of pystore 1.0.1, and the modules that programs import, exist."""
+    """All public names of pystore 1.0.1 exist, and the modules that programs import."""
     for name in (
         "store read_csv get_path set_path set_client get_client set_partition_size get_partition_size list_stores delete_store"
         " delete_stores PyStoreError DataIntegrityError ItemNotFoundError ItemExistsError CollectionNotFoundError"
@@ -111,7 +111,7 @@ def test_custom_rule(collection):
 
 
 def test_columns_that_are_read(collection, monkeypatch):
-    """Reading the index, or rows to compare with new rows, skips the other columns."""
+    """Reading only the index, or comparing it with new rows, does not read the other columns."""
     collection.write("x", prices())
     asked = []
     scan = type(collection._tables).scan
@@ -134,7 +134,7 @@ def test_series(collection):
 
 
 def test_duplicates(collection):
-    """Duplicates within the appended data are handled by the same rule."""
+    """The rule for duplicates also applies to duplicates within the appended rows."""
     twice = pd.concat([prices(4), prices(4) + prices(4)])
     for rule, want in (("keep_last", [0, 2, 4, 6]), ("keep_first", [0, 1, 2, 3]), ("keep_all", [0, 0, 1, 2, 2, 4, 3, 6])):
         collection.write(rule, prices(4)[:1])
@@ -159,7 +159,7 @@ def test_duplicates(collection):
 
 
 def test_dask(collection):
-    """dask gets a partition for each file; the server selects columns and rows."""
+    """dask gets a partition for each file, and the server selects columns and rows."""
     collection.write("x", prices(400), npartitions=2)
     item = collection.item("x", filters=[("sym", "==", "A")])
     assert item.data.npartitions == item._parts > 4

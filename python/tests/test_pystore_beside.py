@@ -1,4 +1,4 @@
-"""Statements of docs/pystore.md about pystore's README and names that no other test covers."""
+"""Checks the statements of docs/pystore.md about pystore's README and names that no other test covers."""
 
 from __future__ import annotations
 
@@ -100,15 +100,15 @@ def test_levels(collection):
 
 
 def test_not_implemented():
-    """The page lists every name that is not implemented; mend the page if this fails."""
+    """The names that docs/pystore.md lists as not implemented do not exist. If this fails, update the page."""
     for module in ("config", "logger", "dataframe"):
         with pytest.raises(ImportError):
             importlib.import_module(f"partd_go.pystore.{module}")
-    for of, names in (
+    for owner, names in (
         (pystore.validation, ["UniqueRule"]),
         (pystore.SchemaEvolution, ["to_dict", "from_dict", "get_target_schema"]),
         (pystore.schema_evolution, ["add_calculated_column", "rename_columns", "convert_index_to_datetime"]),
     ):
-        assert not [name for name in names if hasattr(of, name)]
+        assert not [name for name in names if hasattr(owner, name)]
     unique = pystore.validation.CustomRule
     assert not unique(lambda df: df.a.is_unique).validate(pd.DataFrame({"a": [1, 1]}))

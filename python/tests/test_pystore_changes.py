@@ -1,4 +1,4 @@
-"""Changes of partd_go.pystore that are interrupted, wait, or do not fit the item."""
+"""Tests changes in partd_go.pystore that are interrupted, must wait, or have other types than the item."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def collection(store):
     return store.collection("c", overwrite=True)
 
 
-def rows(*values, start="2024-01-01", **more):
-    return pd.DataFrame({"a": list(values), **more}, pd.date_range(start, periods=len(values)))
+def rows(*values, start="2024-01-01", **columns):
+    return pd.DataFrame({"a": list(values), **columns}, pd.date_range(start, periods=len(values)))
 
 
 def test_interrupted(collection, monkeypatch):
-    """Ctrl-C during a commit leaves the previous state, and is not swallowed."""
+    """Ctrl-C during a commit restores the previous state, and is raised again."""
     collection.write("x", rows(1, 2))
 
     def interrupted(*args, **kwargs):
@@ -78,13 +78,13 @@ with pystore.transaction(collection) as txn:
 
 @pytest.mark.parametrize("at", ["_delete", "_append", "end"])
 @pytest.mark.parametrize("changed", [False, True])
-def test_killed_in_a_transaction(store, collection, at, changed):
-    """The next program that changes or opens the collection undoes a partial transaction; other programs' items stay."""
+def test_killed_in_a_transaction(store, collection, function, changed):
+    """The next program that changes or opens the collection undoes a partial transaction, but keeps other programs' items."""
     collection.write("x", rows(1, 2))
     collection.write("y", rows(1, 2))
-    died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), at])
+    died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), function])
     assert died.returncode == -signal.SIGKILL and collection.list_snapshots()
-    collection._put("beside", rows(7), "error")  # written by a program that does not know transactions
+    collection._put("beside", rows(7), "error")  # a program that does not use transactions writes an item
     if changed:
         collection.write("other", rows(5))
     else:
@@ -134,7 +134,7 @@ def test_error_after_commit(collection):
 
 
 def test_batch_keeps_each_append(collection):
-    """Only appends of the same kind are batched: each keeps its rule for duplicates, and its columns."""
+    """A batch combines only appends with the same rule for duplicates and the same columns."""
     collection.write("x", rows(1, 2))
     with pystore.batch_transaction(collection) as batch:
         batch.append("x", rows(5, 6), duplicate_handling="keep_first")
@@ -161,7 +161,7 @@ def test_values_in_transactions(collection, kind):
 
 
 def test_not_locked_while_dask_computes(collection):
-    """The collection is not locked during the computation."""
+    """A write computes dask data before it locks the collection."""
 
     def compute(part):
         collection.write("during", rows(1), overwrite=True)
@@ -175,7 +175,7 @@ def test_not_locked_while_dask_computes(collection):
 
 
 def test_server_that_was_killed(collection):
-    """The next call starts a new server."""
+    """If the server was killed, the next call starts a new one."""
     collection.write("x", rows(1, 2))
     item = collection.item("x")
     server = collection._tables._server._process
@@ -197,7 +197,7 @@ FIT = {
     "whole floats among integers": ([1, 2], [3.0, 4.0]),
     "halves among small floats": (np.array([1.5, 2.5], "float32"), [0.5, 1.0]),
     "wider integers": (np.array([1, 2], "int32"), [3, 4]),
-    "no text": (["a", "b"], [None, None]),
+    "nulls among texts": (["a", "b"], [None, None]),
     "times of another unit": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2).as_unit("s")),
     "spans of another unit": (pd.to_timedelta([1, 2], "s"), pd.to_timedelta([1, 2], "s").as_unit("us")),
 }
@@ -217,8 +217,8 @@ FIT_NOT = {
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all"])
 @pytest.mark.parametrize("name", [*FIT, *FIT_NOT])
 def test_types_that_fit(collection, name, handling):
-    there, more = {**FIT, **FIT_NOT}[name]
-    frame, added = rows(0, 0, v=there), rows(0, 0, start="2024-02-01", v=more)
+    existing, appended = {**FIT, **FIT_NOT}[name]
+    frame, added = rows(0, 0, v=existing), rows(0, 0, start="2024-02-01", v=appended)
     collection.write("x", frame)
     if name in FIT_NOT:
         with pytest.raises(pystore.SchemaError, match="column"):
@@ -239,24 +239,25 @@ WIDENED = {  # type in the item, appended type, resulting type
     "integers as floats": ([1, 2], [7.0, 2.5], "float64"),
     "finer floats": (np.array([1.5, 2.5], "float32"), [7.0, 0.1], "float64"),
     "nullable integers": (pd.array([1, 2], "Int16"), pd.array([None, 70000], "Int32"), "Int32"),
-    "nothing as texts": (nothing(2), ["x", "y"], None),
-    "nothing as floats": (nothing(2), [1.5, 2.5], "float64"),
-    "nothing as truths": (nothing(2), [True, False], None),
-    "nothing as times": (nothing(2), pd.date_range("2024", periods=2, tz="Asia/Tokyo"), None),
-    "nothing as periods": (nothing(2), pd.period_range("2024", periods=2, freq="M"), None),
-    "nothing as categories": (nothing(2), pd.Categorical(["x", "y"]), None),
-    "nothing as nested": (nothing(2), [[1], {"a": None}], None),
+    "nulls to texts": (nothing(2), ["x", "y"], None),
+    "nulls to floats": (nothing(2), [1.5, 2.5], "float64"),
+    "nulls to booleans": (nothing(2), [True, False], None),
+    "nulls to times": (nothing(2), pd.date_range("2024", periods=2, tz="Asia/Tokyo"), None),
+    "nulls to periods": (nothing(2), pd.period_range("2024", periods=2, freq="M"), None),
+    "nulls to categories": (nothing(2), pd.Categorical(["x", "y"]), None),
+    "nulls to nested values": (nothing(2), [[1], {"a": None}], None),
 }
 
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize("name", WIDENED)
 def test_appends_that_widen(collection, name, handling):
-    """With an evolution that allows it, an append widens columns in its own commit, and without one too, whatever the rule for duplicates."""
-    there, more, kind = WIDENED[name]
+    """With any rule for duplicates, an append widens columns: in the same commit with an evolution that allows it, and also
+    without an evolution."""
+    existing, appended, kind = WIDENED[name]
     for strategy in ("COMPATIBLE", "FLEXIBLE", None):
         item = f"x{strategy}"
-        frame, added = rows(0, 0, v=there), rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=more)
+        frame, added = rows(0, 0, v=existing), rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=appended)
         collection.write(item, frame)
         if strategy:
             collection.enable_schema_evolution(item, pystore.EvolutionStrategy[strategy])
@@ -272,26 +273,26 @@ def test_appends_that_widen(collection, name, handling):
 
 
 def test_widened_without_an_evolution(collection):
-    """A widened item keeps its rows, their snapshots and its index, which widens too. A failed transaction undoes it."""
+    """A widened item keeps its rows, snapshots and index, which is widened too. A failed transaction undoes the change."""
     frame = pd.DataFrame({"v": np.array([1.5, 2.5], "float32"), "a": np.array([1, 2], "int16")}, pd.Index(np.array([1, 2], "int32"), name="i"))
-    more = pd.DataFrame({"v": [0.1], "a": [2**40]}, pd.Index([2**40], name="i"))
+    appended = pd.DataFrame({"v": [0.1], "a": [2**40]}, pd.Index([2**40], name="i"))
     collection.write("x", frame)
     collection.create_snapshot("before")
     with pytest.raises(pystore.TransactionError), pystore.transaction(collection) as txn:
-        txn.append("x", more)
-        txn.append("none", more)
+        txn.append("x", appended)
+        txn.append("none", appended)
     equal(collection.item("x").to_pandas(parse_dates=False), frame)
-    collection.append("x", more)
-    equal(collection.item("x").to_pandas(parse_dates=False), pd.concat([frame, more]))
+    collection.append("x", appended)
+    equal(collection.item("x").to_pandas(parse_dates=False), pd.concat([frame, appended]))
     equal(collection.item("x", snapshot="before").to_pandas(parse_dates=False), frame)
     collection.write("s", frame.a)
-    collection.append("s", more.a)
+    collection.append("s", appended.a)
     assert list(collection.item("s").to_pandas(parse_dates=False)) == [1, 2, 2**40]
 
 
 @pytest.mark.parametrize("strategy", ["STRICT", "ADD_ONLY"])
 def test_evolutions_that_do_not_widen(store, collection, strategy):
-    """Such an item is not widened, not even by a process that has not enabled its evolution."""
+    """These strategies do not widen an item, not even for a process that has not enabled the item's evolution."""
     collection.write("x", rows(1, 2))
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
     for one in (collection, store.collection("c")):
@@ -310,7 +311,7 @@ def test_refused_rows_widen_nothing(collection):
 
 @pytest.mark.parametrize("strategy", ["ADD_ONLY", "COMPATIBLE", "FLEXIBLE"])
 def test_columns_of_duplicate_rows(collection, strategy):
-    """A new column gets its type even if all appended rows were duplicates."""
+    """A new column gets its type even if all appended rows are duplicates."""
     collection.write("x", rows(1, 2))
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy[strategy])
     collection.append("x", rows(3, 4, v=["x", "y"]), duplicate_handling="keep_first")
@@ -324,21 +325,21 @@ def test_columns_of_duplicate_rows(collection, strategy):
     "there, more",
     [([1, 2], ["x", "y"]), ([1.5, 2.5], ["x", "y"]), (["x", "y"], [1, 2]), ([2**53 + 1, 2], [2.5, 7.0]), ([True, False], [1, 2])],
 )
-def test_appends_that_cannot_widen(collection, there, more, handling):
-    """A number is not text, and no value may change: the error of a column that cannot be widened names it and its types."""
-    frame = rows(0, 0, v=there)
+def test_appends_that_cannot_widen(collection, existing, appended, handling):
+    """No value may change. If a column cannot be widened, the error names the column and both types."""
+    frame = rows(0, 0, v=existing)
     collection.write("x", frame)
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy.FLEXIBLE)
     with pytest.raises(pystore.SchemaError, match='column "v": (it has type .* and the table has|as float64)'):
-        collection.append("x", rows(0, 0, start="2024-02-01", v=more), duplicate_handling=handling)
+        collection.append("x", rows(0, 0, start="2024-02-01", v=appended), duplicate_handling=handling)
     equal(collection.item("x").to_pandas(), frame, check_freq=False)
 
 
 @pytest.mark.parametrize("kinds", [*itertools.permutations((pa.int64(), pa.duration("s"), pa.timestamp("s")), 2)])
 def test_kinds_are_not_mixed(kinds):
-    """The server refuses rows of another kind, and the item's rows do not change."""
-    there, more = (pa.table({"v": pa.array([1], kind)}) for kind in kinds)
-    assert fit_types(more, there.schema).equals(more) and not widened_fields(more.schema, there.schema)
+    """Integers, durations and times are not converted to each other, so that the server refuses the rows."""
+    existing, appended = (pa.table({"v": pa.array([1], kind)}) for kind in kinds)
+    assert fit_types(appended, existing.schema).equals(appended) and not widened_fields(appended.schema, existing.schema)
 
 
 def test_index_of_another_unit(collection):

@@ -1,4 +1,4 @@
-"""Runs pystore's own tests, from its source, with one changed import."""
+"""Runs pystore's own tests, from its source, with only the import changed."""
 
 from __future__ import annotations
 

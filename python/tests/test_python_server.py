@@ -1,4 +1,4 @@
-"""This client with Python's own partd.Server and with our server in its protocol, so that either side can migrate first."""
+"""Tests the client with Python's partd.Server, and with our server in the same protocol, so that either side can migrate first."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_all_keys_and_values(store):
 
 
 def test_equal_keys(store):
-    """Python's server keeps only the last of two values of one key, so the client sends one."""
+    """The client joins the values of equal keys, because Python's server would keep only the last one."""
     store.append({"x": b"1", b"x": b"2", ("a", "b"): b"3", "a-|-b": b"4", "y": b"5"})
     assert store.get(["x", "a-|-b", "y"]) == [b"12", b"34", b"5"]
 
@@ -117,7 +117,7 @@ def test_large_values(store, size, request):
     store.append({"big": value, "small": b"s"})
     store.append({"big": b"!"})
     whole = value + b"!"
-    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer reads memory before what it wrote earlier
+    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer returns the data in memory before the older data on disk
         whole = b"!" + value
     assert store.get(["small", "big", "small"]) == [b"s", whole, b"s"]
 
@@ -129,7 +129,7 @@ def test_many_keys(store):
 
 
 def test_with_clients_of_partd(store, url):
-    """Clients of both kinds keep each other's appends."""
+    """No append is lost if clients of both kinds append to the same keys."""
 
     def work(client, name: str) -> None:
         for i in range(100):
@@ -142,7 +142,7 @@ def test_with_clients_of_partd(store, url):
     for thread in threads:
         thread.join()
     whole = b"".join(b"%d," % i for i in range(100))
-    for client in (theirs, store):  # theirs first: it has not waited for its last append
+    for client in (theirs, store):  # theirs first, because it does not wait for its last append
         assert client.get(["ours", "theirs", "both"]) == [whole, whole, b"." * 200]
     theirs.close()
 
@@ -203,13 +203,13 @@ def test_unsupported_requests(store, url):
 
 @pytest.mark.parametrize("work", [lambda store: store.append({"x": b"2"}), lambda store: store.get("x"), lambda store: list(store.scan())])
 def test_wrong_protocol(work, tmp_path):
-    """Our own protocol's first message would end Python's server, and all its clients would wait for ever."""
+    """A client without python_server must not send its first message, which would end Python's server and block all its clients."""
     with python_server("Dict", tmp_path) as (url, _), partd_go.Client(url, python_server=True, timeout=10) as store:
         store.append({"x": b"1"})
-        began = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(partd_go.ConnectionFailed, match="python_server=True"), partd_go.Client(url) as wrong:
             work(wrong)
-        assert time.monotonic() - began < 20  # a broken connection is retried for 60 seconds
+        assert time.monotonic() - start < 20  # a broken connection is retried for 60 seconds
         assert store.get("x") == b"1"
         with partd_go.Client(url, python_server=True, timeout=10) as other:
             assert other.get("x") == b"1"
@@ -222,16 +222,16 @@ def test_server_that_dies(tmp_path):
             store.append({"x": b"1"})
             server.kill()
             server.wait()
-            began = time.monotonic()
+            start = time.monotonic()
             for call in (lambda: store.append({"x": b"2"}), lambda: store.get("x")):
-                with pytest.raises(partd_go.ConnectionFailed):  # the error was noticed before anything was sent
+                with pytest.raises(partd_go.ConnectionFailed):  # the client detects the closed connection before it sends anything
                     call()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_server_that_is_stopped(kill, tmp_path):
-    """A request that was sent and not answered raises an unknown outcome in time, and is not sent again."""
+    """If a sent change gets no reply, the call raises UnknownOutcome within its timeout, and does not send the change again."""
     with python_server("Dict", tmp_path) as (url, server):
         with partd_go.Client(url, python_server=True, timeout=30 if kill else 3, retry_for=0.5) as store:
             store.append({"x": b"1"})
@@ -239,10 +239,10 @@ def test_server_that_is_stopped(kill, tmp_path):
             os.waitpid(server.pid, os.WUNTRACED)  # waits until the server is stopped
             if kill:
                 threading.Timer(0.3, server.kill).start()
-            began = time.monotonic()
+            start = time.monotonic()
             with pytest.raises(partd_go.UnknownOutcome, match="read the keys"):
                 store.append({"x": b"2"})
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - start < 10
             if kill:
                 return
             with pytest.raises(partd_go.TimedOut):
@@ -253,7 +253,7 @@ def test_server_that_is_stopped(kill, tmp_path):
 
 
 def test_server_that_never_answers(tmp_path):
-    """The server accepts connections, but never answers."""
+    """Calls to a server that accepts connections but never replies end at their timeout."""
     with python_server("Dict", tmp_path) as (url, server), partd_go.Client(url, python_server=True, timeout=3) as store:
         store.append({"x": b"1"})
         killer = partd.Client(url)
@@ -268,7 +268,7 @@ def test_server_that_never_answers(tmp_path):
 
 
 def test_server_started_again(tmp_path):
-    """If the connection broke between calls, nothing was sent over it."""
+    """If the server is restarted between calls, the client reconnects, because no change was pending."""
     store = partd_go.Client(f"ipc://{tmp_path}/socket", python_server=True)
     for i in range(3):
         server = subprocess.Popen(
@@ -296,15 +296,15 @@ def test_error_of_our_server():
 REPLIES = {
     "another number of values": b"\x01\x01a\x00\x01b\x00\x03ack",
     "no ack": b"\x00\x01a\x00\x01b",
-    "a claim": b"\x02" + struct.pack(">Q", 1 << 62) + b"x",
-    "a claim of a command": b"\x06" + struct.pack(">Q", 1 << 62) + b"x",
-    "flags that there are not": b"\x80\x01a",
+    "claims too much": b"\x02" + struct.pack(">Q", 1 << 62) + b"x",
+    "claims too much for a command": b"\x06" + struct.pack(">Q", 1 << 62) + b"x",
+    "unknown flags": b"\x80\x01a",
 }
 
 
 @pytest.mark.parametrize("name", REPLIES)
 def test_hostile_server(name, tmp_path):
-    """An invalid answer is an error, whatever size it claims."""
+    """An invalid reply is an error, whatever size it claims to have."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{tmp_path}/socket")
     listener.listen()
@@ -312,16 +312,16 @@ def test_hostile_server(name, tmp_path):
     def serve() -> None:
         while True:
             try:
-                near, _ = listener.accept()
+                connection, _ = listener.accept()
             except OSError:
                 return
-            with near, near.makefile("rb") as file:
-                near.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x00NULL".ljust(24, b"\0") + bytes(32) + b"\x04\x06\x05READY")
+            with connection, connection.makefile("rb") as file:
+                connection.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x00NULL".ljust(24, b"\0") + bytes(32) + b"\x04\x06\x05READY")
                 file.read(64 + 43 + 5)
-                near.sendall(b"\x00\x03ack")
+                connection.sendall(b"\x00\x03ack")
                 file.read(5)
-                near.sendall(REPLIES[name])
-                if "claim of" not in name:
+                connection.sendall(REPLIES[name])
+                if "for a command" not in name:
                     file.read(100)
 
     threading.Thread(target=serve, daemon=True).start()

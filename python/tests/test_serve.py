@@ -1,4 +1,4 @@
-"""Private servers of a program, and their leftovers."""
+"""Tests the private servers of a program, and that they leave no files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if sys.argv[2] != "end":
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch) -> Path:
+def temp_directory(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "tmp"
     path.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(path))
@@ -38,26 +38,26 @@ def temporary(tmp_path, monkeypatch) -> Path:
     return path
 
 
-def test_serve(temporary, tmp_path):
+def test_serve(temp_directory, tmp_path):
     store = f"log:{tmp_path}/kept"
     for i in range(2):
         with partd_go.serve(store) as url, partd_go.Client(url) as client:
-            (sockets,) = temporary.iterdir()
+            (sockets,) = temp_directory.iterdir()
             assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
             client.append({"x": b"%d" % i})
             assert client.get("x") == b"01"[: i + 1]
-        assert list(temporary.iterdir()) == []
+        assert list(temp_directory.iterdir()) == []
 
 
-def test_temporary_store(temporary, tmp_path):
+def test_temporary_store(temp_directory, tmp_path):
     (tmp_path / "with a space").mkdir()
     with partd_go.serve(directory=tmp_path / "with a space") as url, partd_go.Client(url) as client:
         client.append({"x": b"1"})
         assert client.stat().keys == 1 and list((tmp_path / "with a space").iterdir())
-    assert not list((tmp_path / "with a space").iterdir()) and not list(temporary.iterdir())
+    assert not list((tmp_path / "with a space").iterdir()) and not list(temp_directory.iterdir())
 
 
-def test_long_directories(temporary, tmp_path, monkeypatch):
+def test_long_directories(temp_directory, tmp_path, monkeypatch):
     long = tmp_path / ("long" * 30)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -68,7 +68,7 @@ def test_long_directories(temporary, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("how", ["end", "kill", "fork", "term"])
 @pytest.mark.parametrize("kept", [False, True])
-def test_ends_with_the_process(temporary, tmp_path, how, kept):
+def test_ends_with_the_process(temp_directory, tmp_path, how, kept):
     store = f"log:{tmp_path}/kept" if kept else ""
     program = subprocess.Popen([sys.executable, "-c", PROGRAM, store, how], stdout=subprocess.PIPE, cwd=tmp_path)
     server = int(program.stdout.readline())
@@ -76,22 +76,22 @@ def test_ends_with_the_process(temporary, tmp_path, how, kept):
         os.kill(program.pid, signal.SIGTERM if how == "term" else signal.SIGKILL)
     program.wait()
     program.stdout.close()
-    until = time.monotonic() + 20
-    while os.path.exists(f"/proc/{server}") and time.monotonic() < until:
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{server}") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not os.path.exists(f"/proc/{server}")
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []
     if kept:
         with partd_go.serve(store) as url, partd_go.Client(url) as client:
             assert client.get("x") == b"1"
 
 
-def test_signal_to_the_session(temporary):
-    """A signal to the whole session, as at logout, leaves nothing."""
+def test_signal_to_the_session(temp_directory):
+    """A signal to the server's whole session, as at logout, leaves no files."""
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGTERM)
     server._process.wait(20)
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []
     server.close()
 
 
@@ -104,26 +104,26 @@ def test_program_is_missing(monkeypatch, tmp_path):
         partd_go.server.run_partd()
 
 
-def test_server_does_not_start(temporary, tmp_path):
+def test_server_does_not_start(temp_directory, tmp_path):
     (tmp_path / "file").write_text("no store")
     with pytest.raises(partd_go.NoServer, match="did not start: .*file"):
         partd_go.serve(f"log:{tmp_path}/file")
     with pytest.raises(partd_go.NoServer, match="no-such-flag"):
         partd_go.serve(flags=("--no-such-flag",))
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []
 
 
-def test_no_shell_or_directory(temporary, tmp_path, monkeypatch):
+def test_no_shell_or_directory(temp_directory, tmp_path, monkeypatch):
     with pytest.raises(partd_go.NoServer, match="none"):
         partd_go.serve(directory=tmp_path / "none")
     start = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda args, **rest: start([f"{tmp_path}/sh", *args[1:]], **rest))
     with pytest.raises(partd_go.NoServer, match="No such file or directory: .*/sh"):
         partd_go.serve()
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []
 
 
-def test_two_servers_of_one_directory(temporary, tmp_path):
+def test_two_servers_of_one_directory(temp_directory, tmp_path):
     with partd_go.serve(f"log:{tmp_path}/kept") as url, partd_go.Client(url) as client:
         with pytest.raises(partd_go.NoServer, match="did not start"):
             partd_go.serve(f"log:{tmp_path}/kept")
@@ -131,18 +131,18 @@ def test_two_servers_of_one_directory(temporary, tmp_path):
         assert client.get("x") == b"1"
 
 
-def test_server_that_does_not_end(temporary, monkeypatch):
+def test_server_that_does_not_end(temp_directory, monkeypatch):
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(partd_go.server, "_STOP_TIMEOUT", 0.1)
     with pytest.raises(partd_go.NoServer, match="did not end"):
         server.close()
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []
 
 
-def test_server_that_is_killed(temporary):
+def test_server_that_is_killed(temp_directory):
     server = partd_go.serve()
     os.killpg(server._process.pid, signal.SIGKILL)
     with pytest.raises(partd_go.NoServer, match="exit code -9"):
         server.close()
-    assert list(temporary.iterdir()) == []
+    assert list(temp_directory.iterdir()) == []

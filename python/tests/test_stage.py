@@ -1,4 +1,4 @@
-"""Stages: what runs, what is kept, and the effects of changes, failures and kills."""
+"""Tests which stages run, which results are kept, and the effects of changes, failures and kills."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PIPE = (
 def test_pipeline(place):
     Path("in.csv").write_text("a\n1\n")
     pipe = load(PIPE)
-    assert pipe.last() == (["a", "b"], ["a"], 4)  # three does not see the element that two adds
+    assert pipe.last() == (["a", "b"], ["a"], 4)  # three does not see the column that two adds
     assert ran() == "four last one three two"
     assert pipe.last() == (["a", "b"], ["a"], 4)
     assert ran() == "four last two"
@@ -71,13 +71,13 @@ def test_pipeline(place):
 
 
 def test_places(place, monkeypatch):
-    made = "@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n"
-    load(made % ", cache_dir='own'").one()
+    text = "@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n"
+    load(text % ", cache_dir='own'").one()
     monkeypatch.setenv("PARTD_STAGES", "env")
-    load(made % "").one()
+    load(text % "").one()
     partd_go.stage.set_directory("set")
     try:
-        load(made % ", cache_format='pickle'").one()
+        load(text % ", cache_format='pickle'").one()
     finally:
         partd_go.stage.set_directory(None)
     assert {str(p.parent) for p in place.rglob("pipe.one/*.*") for p in [p.relative_to(place)]} == {
@@ -113,7 +113,7 @@ def test_default_keeps_values(place, body, suffix):
     assert [p.suffix for p in (place / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
 
 
-@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files to others")
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can give files to other users")
 def test_pickle_of_another_user(place):
     pipe = load("@stage(cache=True)\ndef one():\n    return {1}\n")
     assert pipe.one() == {1}
@@ -142,9 +142,9 @@ def test_pickle_of_another_user(place):
         ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "the result is not kept"),
     ],
 )
-def test_fails(place, options, body, error, says):
+def test_fails(place, options, body, error, message):
     Path("in.csv").write_text("a")
-    with pytest.raises(error, match=says or None):
+    with pytest.raises(error, match=message or None):
         load(f"import threading\nlock = threading.Lock()\n@stage({options})\ndef one(**_):\n    return {body}\n").one()
     assert not [p for p in place.rglob(".partd_stages/*/*")] and not Path("s3:").exists()
 
@@ -214,7 +214,7 @@ def test_recursive_and_methods():
 
 
 def test_decorated():
-    """The hash of a decorated function includes the function that it wraps."""
+    """The hash of a decorated function includes the wrapped function."""
     text = "import functools\ndef adds(n):\n    def wrap(f):\n        return functools.wraps(f)(lambda: f() + n)\n    return wrap\n"
     text += "@adds(%d)\ndef a(): return %d\n@functools.lru_cache\ndef b(): return %d\n@stage\ndef one(): return a() + b()\n"
     text += "@stage\ndef two(): return one()\n"
@@ -226,7 +226,7 @@ def test_decorated():
 
 
 def test_without_source():
-    """Functions made by exec have no source, so their bytecode distinguishes them."""
+    """Functions that exec creates have no source, so their keys depend on the bytecode."""
     keys = []
     for body in ("'''One.'''\n    return 1", "'''Two.'''\n    return 1", "'''Two.'''\n\n    # so\n    return 1", "'''Two.'''\n    return 2"):
         names = {"__name__": "made"}
@@ -276,7 +276,7 @@ def test_processes(place, killed):
 
 
 def test_kills(place):
-    """A process killed at any moment leaves nothing that could be read. PARTD_KILLS is the number of kills."""
+    """A process that is killed at any moment leaves no partial result. PARTD_KILLS is the number of kills."""
     for i in range(int(os.environ.get("PARTD_KILLS", "3"))):
         load(f"#{i}\n" + SLOW.replace("range(", f"range({i}, {i} + ") % ("csv", "parquet", "pickle")[i % 3])
         process = start()
@@ -291,7 +291,7 @@ def test_kills(place):
 
 
 def test_cases():
-    """Cases that lwdp gets wrong; the tests of tables run the same cases with lwdp."""
+    """partd_go.stage gets the cases right that lwdp gets wrong. The tests of the tables module run the same cases with lwdp."""
     path = {**os.environ, "PYTHONPATH": str(Path(partd_go.__file__).parent.parent)}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"], env=path, check=True, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Expiry of results of stages, and what gc() removes."""
+"""Tests when results of stages expire, and which results gc() removes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replaces the clock; the returned function moves it forward."""
+    """Replaces time.time. Returns a function that moves the clock forward."""
     real, ahead = time.time, [0.0]
     monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
@@ -65,7 +65,7 @@ def files():
     return sorted(p.parent.name[5:] for p in Path(".partd_stages").rglob("*") if p.is_file())
 
 
-def why(removed):
+def reasons(removed):
     return sorted((r.stage[5:], r.why) for r in removed)
 
 
@@ -99,10 +99,10 @@ def test_kept_by_any_process(clock):
     pipe(", ttl=100").three()
     assert ran() == "one three two"
     clock(60)
-    pipe(", ttl=100").three()  # expired results were computed again, although they were kept for ever
+    pipe(", ttl=100").three()  # a shorter ttl also applies to results that were kept forever
     assert ran() == "one three two"
     clock(120)
-    pipe().three()  # later, nobody accepts results that were kept for that time
+    pipe().three()  # results that were kept with a ttl expire even for stages without one
     assert ran() == "one three two"
     clock(1e8)
     pipe(", ttl=0").three()
@@ -127,33 +127,33 @@ def test_ttl_for_ever(ttl):
 
 
 def test_gc_removes_expired_results(clock):
-    made = pipe(", ttl=100", ", ttl=50")
-    made.three()
+    pipe_ = pipe(", ttl=100", ", ttl=50")
+    pipe_.three()
     assert gc() == [] and files() == ["one", "three", "two"]
     clock(60)
     removed = gc()
-    assert why(removed) == [("three", "expired"), ("two", "expired")] and files() == ["one"]
-    assert all(r.bytes > 100 and r.key in (made.two.key(), made.three.key()) for r in removed)
+    assert reasons(removed) == [("three", "expired"), ("two", "expired")] and files() == ["one"]
+    assert all(r.bytes > 100 and r.key in (pipe_.two.key(), pipe_.three.key()) for r in removed)
     clock(60)
-    assert why(gc()) == [("one", "expired")] and files() == []
+    assert reasons(gc()) == [("one", "expired")] and files() == []
 
 
 def test_gc_removes_superseded_results():
     pipe().three()
     other = load("@stage(cache=True)\ndef one(x):\n    return pandas.DataFrame({'a': [x]})\n", "other")
     for x in (1, 2):
-        other.one(x)  # results for both arguments stay
+        other.one(x)  # gc keeps the results for both arguments
     loops = load(
         "def made(n, raw):\n    @stage(raw=raw, cache=True)\n    def one(raw):\n        return pandas.DataFrame({'a': [n]})\n    return one\n", "loops"
     )
     for n in (1, 2):
         Path(f"{n}.csv").write_text("a")
-        for file in (1, 2):  # results for two files, and for two values held in code, stay
+        for file in (1, 2):  # gc keeps the results for both files and for both values in the closure
             loops.made(n, f"{min(n, file)}.csv")()
     assert gc() == []
     changed = pipe(body="rows * 2")
     changed.three()
-    assert why(gc()) == [("three", "superseded"), ("two", "superseded")]
+    assert reasons(gc()) == [("three", "superseded"), ("two", "superseded")]
     ran()
     changed.three()
     assert ran() == ""
@@ -163,14 +163,14 @@ def test_gc_removes_superseded_results():
 
 
 def test_gc_by_size():
-    made = pipe()
-    made.one()
+    pipe_ = pipe()
+    pipe_.one()
     os.utime(next(Path(".partd_stages/pipe.one").iterdir()), (0, time.time() - 100))
-    made.three()
+    pipe_.three()
     one = next(Path(".partd_stages/pipe.one").iterdir()).stat().st_size
     assert gc(max_bytes=3 * one) == []
-    assert why(gc(max_bytes=3 * one - 1)) == [("one", "over max_bytes")]
-    assert why(gc(max_bytes=0)) == [("three", "over max_bytes"), ("two", "over max_bytes")]
+    assert reasons(gc(max_bytes=3 * one - 1)) == [("one", "over max_bytes")]
+    assert reasons(gc(max_bytes=0)) == [("three", "over max_bytes"), ("two", "over max_bytes")]
 
 
 def test_gc_removes_leftovers_of_killed_processes(place):
@@ -191,8 +191,8 @@ def test_gc_removes_leftovers_of_killed_processes(place):
 
 
 def test_gc_leaves_locked_results(clock):
-    """gc() does not wait for locks, and keeps locked results."""
-    made = load(
+    """gc() does not wait for locks, and keeps results that are locked."""
+    pipe_ = load(
         "from partd_go.stage import gc\n"
         f"@stage(cache=True, ttl=100)\ndef one():\n{note('one')}    said.append(gc(max_bytes=0))\n    return pandas.DataFrame({{'a': [1]}})\n".replace(
             "said.", "__import__('builtins').said."
@@ -200,14 +200,14 @@ def test_gc_leaves_locked_results(clock):
     )
     import builtins
 
-    builtins.said = said = []
+    builtins.said = gc_results = []
     try:
-        made.one()
+        pipe_.one()
         clock(200)
-        made.one()  # the old result is not removed while a new one is computed
+        pipe_.one()  # gc keeps the old result while the stage computes a new one
     finally:
         del builtins.said
-    assert said == [[], []] and ran() == "one one" and gc() == []
+    assert gc_results == [[], []] and ran() == "one one" and gc() == []
 
 
 def test_gc_while_stages_run():
@@ -229,7 +229,7 @@ def test_gc_while_stages_run():
 
 @pytest.mark.parametrize("rows", ["{'a': [None, float('nan'), 'a']}", "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)", "{'a': [1]}, index=[None]"])
 def test_nulls_stay_distinct(rows):
-    """pandas treats None and NaN as equal; a stage does not."""
+    """A stage keeps None and NaN distinct, although pandas treats them as equal."""
     text = f"@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({rows}, dtype=object)\n"
     want = eval(f"pandas.DataFrame({rows}, dtype=object)", {"pandas": pd})
     def kinds(frame):

@@ -1,4 +1,4 @@
-"""The key includes what code holds in objects, modules and other stages."""
+"""Tests that the key of a stage includes all code that it reaches through objects, modules and other stages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HELD = {
     "a function that wraps a library's": "import json\n@functools.wraps(json.dumps)\ndef g(x): return f(x)\nuse = lambda: g(1)",
     "a decorator that is a class": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g)\n    def __call__(self, x): return f(x)\n"
     "@D\ndef g(x): return 0\nuse = lambda: g(1)",
-    "what such a decorator holds": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g); self.k = f(1)\n"
+    "an attribute of a decorator that is a class": "class D:\n    def __init__(self, g): functools.update_wrapper(self, g); self.k = f(1)\n"
     "    def __call__(self): return self.k\n@D\ndef g(): return 0\nuse = lambda: g()",
     "a module of a class": "import helpers\nclass A:\n    h = helpers\ndef use(): return A.h.away(1)",
 }  # fmt: skip
@@ -77,7 +77,7 @@ def test_held(name):
 
 
 def test_order_of_sets():
-    """A key is the same in each process, in whatever order sets are iterated."""
+    """A key is the same in each process, although each iterates sets in a different order."""
     load("class A: pass\nheld = A()\nheld.names = {*'abcdef'}\nexec('def g(x): return x in {*()} or x in {\"a\", \"b\", \"c\"}')\ndef use(): return g(held)", 1)
     path = os.pathsep.join([os.getcwd(), str(Path(partd_go.stage.__file__).parent.parent)])
     run = [sys.executable, "-c", "import pipe; print(pipe.one.key())"]
@@ -86,7 +86,7 @@ def test_order_of_sets():
 
 
 def test_modules_that_import_each_other():
-    """Each module is hashed once for each function, not once for each path that leads to it."""
+    """For each function, a module is hashed only once, however many import paths lead to it."""
     names = [f"m{n}" for n in range(12)]
     for name in names:
         Path(f"{name}.py").write_text("\n".join(f"import {other}" for other in names) + f"\ndef f_{name}(): return 1\n")
@@ -97,11 +97,11 @@ def test_modules_that_import_each_other():
 
 
 def test_packages_of_system_and_users(monkeypatch):
-    """System and user packages are hashed by name only, wherever Python is installed."""
-    made = Path("lib", "dist-packages")
-    made.mkdir(parents=True)
-    (made / "away_package.py").write_text("import threading\n__version__ = '1'\nlock = threading.Lock()\ndef use():\n    with lock: return 1\n")
-    monkeypatch.syspath_prepend(str(made.absolute()))
+    """Installed packages are hashed only by name and version, wherever they are installed."""
+    directory = Path("lib", "dist-packages")
+    directory.mkdir(parents=True)
+    (directory / "away_package.py").write_text("import threading\n__version__ = '1'\nlock = threading.Lock()\ndef use():\n    with lock: return 1\n")
+    monkeypatch.syspath_prepend(str(directory.absolute()))
     monkeypatch.delitem(sys.modules, "away_package", raising=False)
     assert load("from away_package import use", 1)() == 1
 

@@ -14,11 +14,11 @@ pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 HERE = Path(__file__).parent
 CACHE = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # made by .ci/peers
+LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # .ci/peers creates this environment
 ROWS = [row.strip("|").split(" | ") for row in (HERE.parent / "docs" / "stage.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]]
 
 
-def said(python, module):
+def run_claims(python, module):
     path = {**os.environ, "PYTHONPATH": "" if module == "lwdp" else str(HERE.parent)}
     program = [str(python), "-W", "ignore", str(HERE / "lwdp_said.py"), module]
     done = subprocess.run(program, env=path, capture_output=True, text=True, timeout=300)
@@ -29,11 +29,11 @@ def said(python, module):
 
 def test_lwdp():
     if not LWDP.exists():
-        pytest.skip("needs lwdp, as .ci/peers makes it")
-    assert said(LWDP, "lwdp") == [re.match(r"\w+", row[1].strip())[0] for row in ROWS]
+        pytest.skip("needs lwdp in the environment that .ci/peers creates")
+    assert run_claims(LWDP, "lwdp") == [re.match(r"\w+", row[1].strip())[0] for row in ROWS]
 
 
 def test_here():
-    begins = {"yes": ("works",), "no": ("differs:", "not implemented:")}
-    for row, answer in zip(ROWS, said(sys.executable, "partd_go"), strict=True):
-        assert row[2].strip().startswith(begins[answer]), row
+    prefixes = {"yes": ("works",), "no": ("differs:", "not implemented:")}
+    for row, answer in zip(ROWS, run_claims(sys.executable, "partd_go"), strict=True):
+        assert row[2].strip().startswith(prefixes[answer]), row

@@ -1,4 +1,4 @@
-"""The key follows a stage's own modules, wherever the code passes them."""
+"""Tests that the key of a stage depends on the user's modules, however the code passes them around."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 
 
 def one(place, text, **values):
-    """Returns the result of one(), and whether it had been kept."""
+    """Returns the result of one(), and whether it was read from a kept file."""
     for name in [name for name in sys.modules if name.partition(".")[0] in ("far", "pipe")]:
         del sys.modules[name]
     (place / "far").mkdir(exist_ok=True)
@@ -101,13 +101,13 @@ def test_followed(place, text):
     ],
 )
 def test_module_used_by_attributes(place, text):
-    """If a module is only used by its attributes, other attributes do not count."""
+    """If the code uses only some attributes of a module, the other attributes do not affect the key."""
     assert not one(place, text)[1]
     assert one(place, text, unused=2)[1]
 
 
 def test_no_hash(place):
-    """A module that is passed on may have values without a hash; then nothing is kept that could become stale."""
+    """If a module that is passed on has values that cannot be hashed, the stage fails instead of keeping a result."""
     assert one(place, "import far.locked\n" + ONE + "    return far.locked.C\n") == (1, False)
     with pytest.raises(TypeError, match=r"far\.locked\.lock is a lock, which cannot be hashed: create it inside the function"):
         one(place, "import far.locked\n" + USE + ONE + "    return use(far.locked)\n")
@@ -115,5 +115,5 @@ def test_no_hash(place):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a..b"])
 def test_names_that_are_not_modules(place, name):
-    """A text that names no module, such as a key of an attribute modules, imports nothing."""
+    """A text that is not a module's name, although it is a key of an attribute called modules, imports nothing."""
     assert one(place, f"class K:\n    modules = {{{name!r}: 1}}\n" + ONE + f"    return K.modules[{name!r}]\n") == (1, False)

@@ -1,4 +1,4 @@
-"""Shared results of stages, in tables and at a partd-server."""
+"""Tests shared results of stages, in tables and at a partd-server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pa = pytest.importorskip("pyarrow")
 
 
 class OfTables:
-    """Changes a shared place, as programs other than stages do."""
+    """Storage in tables. It reads and changes results in the way of a program that does not use stages."""
 
     def __init__(self, url):
         import partd_go.tables
@@ -88,7 +88,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=["tables", "store"])
 def place(request, tmp_path, monkeypatch):
-    """Yields a shared place, and a function that simulates another machine with its own directory."""
+    """Yields shared storage, which stages then use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -108,6 +108,7 @@ def clock(monkeypatch):
 
 
 def elsewhere(place):
+    """Simulates another machine, with its own directory."""
     set_directory(f"machine-{len(list(Path().glob('machine-*')))}", **place.place)
 
 
@@ -149,7 +150,7 @@ def test_result_of_another_machine(place, body):
         assert type(got) is type(want) and got.equals(want)
         elsewhere(place)
     assert ran() == "one two" and sorted(place.names()) == sorted([pipe.one.key(), pipe.two.key()])
-    assert not [path for path in Path().glob("machine-*/*/*")]  # their own directories stay empty
+    assert not [path for path in Path().glob("machine-*/*/*")]  # the machines' directories have no results
 
 
 @pytest.mark.parametrize("options, body, error, says", [
@@ -159,8 +160,8 @@ def test_result_of_another_machine(place, body):
     (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
     (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
 ])  # fmt: skip
-def test_values_that_are_not_kept(place, options, body, error, says):
-    with pytest.raises(error, match=says):
+def test_values_that_are_not_kept(place, options, body, error, message):
+    with pytest.raises(error, match=message):
         load(body, options).one()
     assert place.names() == []
 
@@ -183,43 +184,44 @@ def test_own_directory(place):
 
 
 class Runs:
-    """Runs code when it is unpickled, like a hostile pickle."""
+    """Runs code when it is unpickled, as a hostile pickle does."""
 
     def __reduce__(self):
         return Path.touch, (Path("executed"),)
 
 
-def summed(data):
+def with_checksum(data):
+    """Returns data after its checksum."""
     return hashlib.sha256(data).digest() + data
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_hostile(place, format):
-    """A pickle placed by another user, with valid metadata, is not loaded."""
+    """A stage does not load a pickle that another user has stored with valid metadata, unless its format is pickle."""
     one = load(options=f", format='{format}'").one
     one()
-    place.change(one.key(), summed(pickle.dumps(Runs())))
+    place.change(one.key(), with_checksum(pickle.dumps(Runs())))
     elsewhere(place)
     with pytest.raises(partd_go.Corrupt, match=one.key()):
         one()
     assert not Path("executed").exists() and ran() == "one"
-    one = load(options=", format='pickle'").one  # even if it asks for pickles
+    one = load(options=", format='pickle'").one  # this stage asks for pickles
     one()
-    place.change(one.key(), summed(pickle.dumps(Runs())))
+    place.change(one.key(), with_checksum(pickle.dumps(Runs())))
     one()
     assert Path("executed").exists()
 
 
 @pytest.mark.parametrize("damage", [
     lambda data: data[:-1], lambda data: b"", lambda data: data[:20], lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
-    lambda data: summed(data[32:200]),
+    lambda data: with_checksum(data[32:200]),
 ], ids=["short", "empty", "shorter", "a bit", "half"])  # fmt: skip
 def test_damaged(place, damage):
     one = load("pandas.DataFrame({'a': range(1000)})").one
     one()
     place.change(one.key(), damage(place.result(one.key())))
     elsewhere(place)
-    with pytest.raises(partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*and the stage makes it again"):
+    with pytest.raises(partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*so that the stage computes it again"):
         one()
     assert gc(max_bytes=0)[0].key == one.key()
     assert len(one()) == 1000 and ran() == "one one"
@@ -231,7 +233,7 @@ INFOS = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterd
 
 @pytest.mark.parametrize("text", INFOS)
 def test_damaged_info(place, text):
-    """Invalid metadata of a result means that there is no result."""
+    """A result with invalid metadata counts as missing."""
     one = load().one
     one()
     place.garble(one.key(), text.replace("KEY", one.key()))
@@ -249,7 +251,7 @@ def test_ttl_and_gc(place, clock):
     load(options=", ttl=100").two()
     assert ran() == "one two" and gc() == []
     clock(60)
-    load().two()  # it was kept for that time
+    load().two()  # the results were kept with a ttl, and have expired
     assert ran() == "one two"
     pipe = load("pandas.DataFrame({'a': [2]})")
     assert sorted(r.why for r in gc(max_bytes=1)) == ["over max_bytes"] * 2 and place.names() == []
@@ -280,7 +282,7 @@ def start(place, at, lease="30"):
 
 
 def test_gc_does_not_wait_for_locks(place, clock):
-    """gc() keeps a locked result, and the lock is free once its holder has released it."""
+    """gc() does not wait for a locked result and keeps it. Afterwards the lock is free."""
     pipe = load(options=", ttl=100")
     pipe.one()
     clock(200)
@@ -300,7 +302,7 @@ def test_repr(place, monkeypatch):
     assert "the default directory of stages" in repr(load().one)
 
 
-def until_ran(times):
+def wait_until_ran(times):
     deadline = time.monotonic() + 120
     while not (Path("ran").exists() and Path("ran").read_text().count("one") >= times) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -308,15 +310,15 @@ def until_ran(times):
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_processes(place, killed):
-    """At a server of tables, one machine computes and the others wait; if it is killed, another takes over. At a partd-
-    server both compute, and one result wins."""
+    """At a server of tables, one machine computes and the others wait. If it is killed, another takes over. At a partd-server
+    all machines compute, and one result wins."""
     load("pandas.DataFrame({'a': range(1000)})", before="    while Path('hold').exists():\n        time.sleep(0.01)\n")
     Path("hold").touch()
     first = start(place, "first", "2.0")
-    until_ran(1)
+    wait_until_ran(1)
     others = [start(place, f"other-{n}", "2.0") for n in range(2)]
     if isinstance(place, OfStore):
-        until_ran(3)
+        wait_until_ran(3)
     else:
         time.sleep(4)  # longer than the first machine's lease, which it renews
         assert Path("ran").read_text() == "one "
@@ -333,7 +335,7 @@ def test_processes(place, killed):
 
 
 def test_bucket(tmp_path, monkeypatch):
-    """Results are in a bucket, served by a local S3 gateway, with a catalog in a directory."""
+    """Stages keep results in tables in a bucket, served by a local S3 gateway, with a catalog in a directory."""
     gateway = os.environ.get("PARTD_VERSITYGW")
     pytest.importorskip("partd_go_tables")
     if not gateway:

@@ -1,4 +1,4 @@
-"""partd_go.tables compared with pyarrow and pandas: in a directory, and at a server."""
+"""Tests partd_go.tables in a directory and at a server, by comparing it with pyarrow and pandas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import partd_go
 import partd_go.tables
 from partd_go.tables import Exists, NotFound, Violation, filters
 
-SOON = 120  # time limit, in seconds, for things that must happen
+SOON = 120  # seconds until a killed client's server must have stopped
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_filters_by_members_of_enums():
 
 
 def test_parts(tables):
-    """The parts of a table, about one per file, have all its rows, also without an order."""
+    """Together, the parts of a table have all its rows, whether or not the table is ordered by time."""
     frame = quotes(400)
     tables.put("ordered", frame, settings={"time": "when", "partition": "month"})
     for at in range(3):
@@ -187,21 +187,21 @@ def test_missing_columns(tables):
 
 
 def test_streamed(tables):
-    """A reader's batches are sent one by one. A failed or interrupted put leaves nothing."""
+    """put sends a reader's batches one by one. A failed or interrupted put leaves no table."""
     batch = pa.record_batch({"n": np.arange(1 << 17)})  # 1 MiB
-    most = 0
+    max_allocated = 0
 
     def batches(fails=None):
-        nonlocal most
+        nonlocal max_allocated
         for at in range(64):
-            most = max(most, pa.total_allocated_bytes())
+            max_allocated = max(max_allocated, pa.total_allocated_bytes())
             if fails and at == 32:
                 raise fails
             yield pa.record_batch({"n": pa.array(np.arange(1 << 17) + at).take(pa.array(np.arange(1 << 17)))})
 
     before = pa.total_allocated_bytes()
     tables.put("q", pa.RecordBatchReader.from_batches(batch.schema, batches()))
-    assert tables.describe("q")["Rows"] == 64 << 17 and most - before < 24 << 20
+    assert tables.describe("q")["Rows"] == 64 << 17 and max_allocated - before < 24 << 20
     for fails in (ZeroDivisionError("mine"), KeyboardInterrupt()):
         with pytest.raises(type(fails)):
             tables.put("r", pa.RecordBatchReader.from_batches(batch.schema, batches(fails)))
@@ -317,7 +317,7 @@ def test_secured(tmp_path):
             with partd_go.tables.connect(server.url, token, cert) as tables, pytest.raises(partd_go.Refused):
                 tables.list()
         with partd_go.tables.connect(server.url, server.token()) as tables, pytest.raises(partd_go.ConnectionFailed):
-            tables.list()  # none of the system's authorities has signed the certificate
+            tables.list()  # no authority that the system trusts signed the certificate
     with pytest.raises(partd_go.NoServer, match="without TLS"):
         partd_go.tables.serve(tmp_path / "t", port=0, secret="a secret of thirty-two bytes or so")
     with pytest.raises(partd_go.Refused, match="write grpc\\+tls"):
@@ -331,7 +331,7 @@ def test_secured_by_text(tmp_path, read):
     with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key) as server:
         with partd_go.tables.connect(server.url, tls_ca=(tmp_path / "cert").read_text()) as tables:
             tables.put("q", quotes())
-        if sys.platform == "linux":  # other users can read a process's command line there
+        if sys.platform == "linux":  # where other users can read a process's command line
             command = Path(f"/proc/{server._process.pid}/cmdline").read_text().split("\0")
             files = [Path(file) for flag, file in zip(command, command[1:]) if flag.startswith("--tls-")]
             assert len(files) == 2 and all(file.stat().st_mode & 0o77 == 0 for file in files if read is not Path)
@@ -343,10 +343,10 @@ def test_secured_by_text(tmp_path, read):
 
 
 def test_wheels(tmp_path):
-    """Both wheels, alone in an environment, run the page's first example."""
+    """In a new environment with only both wheels, pandas and pyarrow, the page's first example runs."""
     wheels = os.environ.get("PARTD_WHEELS")
     if not wheels:
-        pytest.skip("needs PARTD_WHEELS, the directory of the wheels that were built")
+        pytest.skip("needs PARTD_WHEELS, the directory with the built wheels")
     import re
     import venv
 
@@ -362,7 +362,7 @@ def test_wheels(tmp_path):
     assert ran.stdout == want
     with contextlib.suppress(KeyError):
         env["PATH"] = os.environ["PATH"]
-    told = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
-    assert told.startswith("partd-tables ")
+    version_text = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
+    assert version_text.startswith("partd-tables ")
     (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
     assert program.stat().st_size <= 110_000_000

@@ -1,4 +1,4 @@
-"""Calls of tables end in time and at Ctrl-C, and do not wait for a server that fails to start."""
+"""Tests that calls of tables end at their timeout and at Ctrl-C, and do not wait for a server that fails to start."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def tables(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def restore_interrupts():
-    """A shell's background job ignores Ctrl-C."""
-    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Makes Ctrl-C raise KeyboardInterrupt, because Python ignores it in a shell's background job."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, was)
+    signal.signal(signal.SIGINT, previous)
 
 
 CALLS = {
@@ -60,13 +60,13 @@ CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}
 
 
 def _server(group):
-    """Returns the process of the server, which a shell has started."""
+    """Returns the process ID of the server, which runs under a shell."""
     return subprocess.run(["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True).stdout.split()[0]
 
 
 @contextlib.contextmanager
 def stopped_server(tables):
-    """Stops the server, so that it answers nothing."""
+    """Suspends the server, so that it does not reply."""
     group = os.getpgid(tables._server._process.pid)
     os.killpg(group, signal.SIGSTOP)
     try:
@@ -79,14 +79,14 @@ def stopped_server(tables):
 
 @contextlib.contextmanager
 def expect_interrupt(after=0.5, within=1.5):
-    """Sends Ctrl-C after the block has begun, which must end it."""
+    """Sends Ctrl-C after the given time in seconds, which must end the block."""
     timer = threading.Timer(after, os.kill, (os.getpid(), signal.SIGINT))
-    began = time.monotonic()
+    start = time.monotonic()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         yield
     timer.join()
-    assert after <= time.monotonic() - began < after + within
+    assert after <= time.monotonic() - start < after + within
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -100,16 +100,16 @@ def test_interrupt(tables, call):
 
 
 def test_interrupt_ends_the_query(tables):
-    """One query runs at a time, so a query that goes on would block the next one."""
+    """The server stops an interrupted query. It runs one query at a time, so otherwise the next one would wait."""
     with expect_interrupt():
         tables.sql(ENDLESS)
-    began = time.monotonic()
+    start = time.monotonic()
     assert tables.sql("SELECT sum(n) AS n FROM t", as_="arrow", timeout=20).column("n").to_pylist() == [45]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start < 5
 
 
 def test_abandoned_scan_ends(tables):
-    """A reader that is no longer referenced lets the next one start."""
+    """A scan ends when its reader is no longer referenced, so that the next one can start."""
     tables.put("many", pd.DataFrame({"n": range(3_000_000)}), "replace")
     rows = tables.scan("many")
     next(iter(rows))
@@ -119,10 +119,10 @@ def test_abandoned_scan_ends(tables):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_timeout(tables, call):
-    began = time.monotonic()
+    start = time.monotonic()
     with stopped_server(tables), pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"):
         CALLS[call](tables, timeout=0.5)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - start < 2
 
 
 def test_timeout_of_all(tables, tmp_path):
@@ -137,12 +137,12 @@ def test_slow_start(tmp_path, monkeypatch):
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(slow.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(server, "program", lambda: str(slow))
-    began = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(partd_go.NoServer, match="was not ready within 0.5 seconds.*start_timeout"):
         connect(tmp_path / "d", start_timeout=0.5)
     with expect_interrupt():
         connect(tmp_path / "d")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - start < 10
 
 
 def test_start_of_partd_server(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Errors of tables have a class, the affected object and a remedy, without words of the libraries below."""
+"""Tests that errors of tables have the right class, name the affected object and a remedy, and contain no internal terms."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_misuse_is_one_class():
 
 
 def test_memory(tables, tmp_path):
-    """A statement spills before it fails, and its error says what helps."""
-    with connect(tmp_path, memory="1GiB") as small:  # a statement has an eighth of it
+    """A statement spills to disk before it fails, and its error says how to give it more memory."""
+    with connect(tmp_path, memory="1GiB") as small:  # a statement gets an eighth of this
         join = "SELECT count(*) AS n FROM (SELECT a.range AS k FROM range(8700000) a JOIN range(8700000) b ON a.range = b.range)"
         assert small.sql(join)["n"].tolist() == [8_700_000]
         with pytest.raises(partd_go.TooLarge, match=r"connect\(memory=") as caught:
@@ -77,7 +77,7 @@ def test_memory(tables, tmp_path):
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 @pytest.mark.parametrize("asked", [False, True])
-def test_read_only(tables, tmp_path, asked):
+def test_read_only(tables, tmp_path, explicit):
     """A directory without write permission can be read, including rows that are only in the tail."""
     place = tmp_path / "d"
     tables = connect(place)
@@ -89,7 +89,7 @@ def test_read_only(tables, tmp_path, asked):
     code = f"""
 import os, partd_go, pandas
 from partd_go.tables import connect
-with connect({str(place)!r}, read_only={asked}) as tables:
+with connect({str(place)!r}, read_only={explicit}) as tables:
     assert tables.get("t")["n"].tolist() == list(range(11))
     assert tables.sql("SELECT sum(n) AS n FROM t")["n"].tolist() == [55]
     for change in (lambda: tables.put("t", pandas.DataFrame({{"n": [1]}}), "append"), lambda: tables.delete("t"),
@@ -101,13 +101,13 @@ with connect({str(place)!r}, read_only={asked}) as tables:
         else:
             raise AssertionError("changed")
 """
-    if not asked:
+    if not explicit:
         for parent, directories, files in os.walk(place):
             for name in files:
                 os.chmod(os.path.join(parent, name), 0o444)
             os.chmod(parent, 0o555)
     before = sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*"))
-    # Without these capabilities, root is also bound by file modes.
+    # Without these capabilities, file modes also restrict root.
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     subprocess.run([*drop, sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*")) == before
@@ -116,7 +116,7 @@ with connect({str(place)!r}, read_only={asked}) as tables:
 
 
 def test_full_disk(tables, tmp_path):
-    """The disk may be full in any place."""
+    """A full disk raises NoSpace during a put, a resample, and the start of a server."""
     place = tmp_path / "small"
     place.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True).returncode:
@@ -151,7 +151,7 @@ def test_told():
 
 
 def test_not_started():
-    for said, kind, do in (
+    for output, kind, advice in (
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), partd_go.NoSpace, "free space"),
         ("error: the tail is in use by another process", partd_go.NoServer, "connect to the server that has it"),
         ("error: the tail is in use by process 7 on host", partd_go.NoServer, "connect to the server that has it"),
@@ -159,7 +159,7 @@ def test_not_started():
         ("unknown flag: --x", partd_go.NoServer, "--help"),
         ("it broke", partd_go.NoServer, "in a terminal"),
     ):
-        error = not_started("/d", said)
-        assert type(error) is kind and do in str(error) and str(said) in str(error)
+        error = not_started("/d", output)
+        assert type(error) is kind and advice in str(error) and str(output) in str(error)
 
 

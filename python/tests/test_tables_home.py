@@ -1,4 +1,4 @@
-"""Parameters, files, versions, several tables at a time, pickled handles, progress bars, asyncio and buckets."""
+"""Tests parameters, files, versions, calls for several tables, pickled handles, progress bars, asyncio and buckets."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_many(tables):
 
 
 def test_files(tables, tmp_path):
-    """A file's rows get the types of its values, or of the table's columns."""
+    """The rows of a file get the types of the table's columns, or for a new table, types that match the values."""
     frame = pd.DataFrame({"code": ["007", "008"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01 00:00", "2024-01-02 03:04"])})
     frame.set_index("when").to_parquet(tmp_path / "a.parquet")
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.Schema.from_pandas(frame)) as writer:
@@ -114,14 +114,14 @@ def test_files(tables, tmp_path):
         tables.put("none", tmp_path / "a.txt")
     (tmp_path / "bad.csv").write_text("a,b\n" + "1,2\n" * 100_000 + "1,2,3\n")
     (tmp_path / "bad.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-9])
-    for bad, said in (("bad.csv", "100002"), ("bad.parquet", "bad.parquet")):
-        with pytest.raises(Violation, match=said):
+    for bad, message in (("bad.csv", "100002"), ("bad.parquet", "bad.parquet")):
+        with pytest.raises(Violation, match=message):
             tables.put("none", tmp_path / bad)
     assert "none" not in tables.list()
 
 
 def test_large_file(tables, tmp_path):
-    """A file is sent while it is read; a damaged file leaves nothing."""
+    """put sends a file while it reads it. A damaged file leaves no table."""
     rows = pa.table({"a": np.random.default_rng(0).random(300_000)})
     parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=50_000)
     tables.put("a", tmp_path / "a.parquet")
@@ -142,7 +142,8 @@ def read(pickled):
 
 
 def test_pickled(tmp_path):
-    """A pickled handle connects again: to this server in this process, and elsewhere to the same server, or to a new one if that has ended."""
+    """Unpickling a handle returns the same handle in this process. In other processes, it connects to the same server, or to a
+    new one if that has stopped."""
     with partd_go.tables.connect(tmp_path / "t") as tables:
         tables.put("q", pa.table({"a": [1, 2]}))
         pickled = pickle.dumps(tables)
@@ -156,15 +157,15 @@ def test_pickled(tmp_path):
         with partd_go.tables.connect(server.url, server.token()) as tables:
             pickled = pickle.dumps(tables)
         assert read(pickled) == ["2", server.url]
-        again = pickle.loads(pickled)
-        assert again is not tables and len(again.get("q")) == 2 and pickle.loads(pickled) is again
-        again.close()
+        second = pickle.loads(pickled)
+        assert second is not tables and len(second.get("q")) == 2 and pickle.loads(pickled) is second
+        second.close()
         with pickle.loads(pickled) as third:
-            assert third is not again and len(third.get("q")) == 2
+            assert third is not second and len(third.get("q")) == 2
 
 
 def test_bars(tmp_path, monkeypatch, capsys):
-    """With tqdm, a long put and a scan show their progress in rows. Nothing is shown without a terminal."""
+    """With tqdm, long puts and scans show their progress in rows. Without a terminal, they show nothing by default."""
     tqdm = pytest.importorskip("tqdm")
     from partd_go.tables import progress
 
@@ -172,9 +173,9 @@ def test_bars(tmp_path, monkeypatch, capsys):
     frame = pd.DataFrame({"a": range(100_000)})
     with partd_go.tables.connect(tmp_path / "t", progress=True) as tables:
         tables.put("q", frame)
-        assert "put 'q'" in (said := capsys.readouterr().err) and "100k" in said
+        assert "put 'q'" in (output := capsys.readouterr().err) and "100k" in output
         assert len(tables.get("q")) == 100_000
-        assert "get 'q'" in (said := capsys.readouterr().err) and "/100k" in said
+        assert "get 'q'" in (output := capsys.readouterr().err) and "/100k" in output
         tables.get("q", where="a > 7")
         assert "get 'q'" in capsys.readouterr().err
         with monkeypatch.context() as without:
@@ -211,7 +212,7 @@ def test_async(tmp_path):
 
 
 def test_bucket(tmp_path, monkeypatch):
-    """Tables are in a bucket, served by a local S3 gateway, with a catalog in a directory."""
+    """connect opens tables in a bucket, served by a local S3 gateway, with a catalog in a directory."""
     gateway = os.environ.get("PARTD_VERSITYGW")
     if not gateway:
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")

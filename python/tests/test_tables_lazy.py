@@ -1,4 +1,4 @@
-"""polars, DuckDB, dask and pyarrow read only what they need of a table, as the data that the server sends shows."""
+"""Tests that polars, DuckDB, dask and pyarrow make the server send only the rows and columns that they need."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def tables(tmp_path_factory):
 
 @pytest.fixture
 def sent(monkeypatch):
-    """Returns the rows and columns that the server has sent for the scans so far."""
-    came = []
+    """Returns a list to which each scan adds the number of rows and the columns that the server sends."""
+    scans = []
     rows = Connection._rows
 
     def counted(self, *args, **options):
         reader = rows(self, *args, **options)
         count = {"rows": 0, "columns": reader.schema.names}
-        came.append(count)
+        scans.append(count)
 
         def batches():
             for batch in reader:
@@ -51,40 +51,40 @@ def sent(monkeypatch):
         return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
     monkeypatch.setattr(Connection, "_rows", counted)
-    return came
+    return scans
 
 
 N, SYM, PRICE, WHEN = pl.col("n"), pl.col("sym"), pl.col("price"), pl.col("when")
 DAY = datetime.datetime(2026, 9, 1)
-POLARS = {  # filters, and the number of rows that the server may send
+POLARS = {  # filters, and the maximum number of rows that the server may send
     "both": ((N > 990) & (SYM == "A"), 5),
-    "some of it": ((N > 990) & (SYM.str.len_chars() == 1), 9),
-    "none of it": (SYM.str.len_chars() == 1, ROWS),
+    "partly convertible": ((N > 990) & (SYM.str.len_chars() == 1), 9),
+    "not convertible": (SYM.str.len_chars() == 1, ROWS),
     "either": ((N < 3) | (SYM == "C") | N.is_null(), 3),
-    "one of either": ((N < 3) | (SYM.str.len_chars() == 1), ROWS),
+    "or, partly convertible": ((N < 3) | (SYM.str.len_chars() == 1), ROWS),
     "not": (~(N > 3), ROWS),
     "in": (N.is_in([3, 4, 5000]), 2),
     "in a category": (pl.col("kind").is_in(["x"]) & (N < 10), 4),
     "between": (N.is_between(3, 5, closed="left"), 2),
     "a time": (WHEN >= DAY, 27),
-    "a NaN is more than all": (PRICE > 989.5, 20),
+    "NaN is greater than all numbers": (PRICE > 989.5, 20),
     "no NaN": (PRICE < 2, 2),
-    "turned": (pl.lit(990) < N, 9),
+    "literal first": (pl.lit(990) < N, 9),
     "a fraction of integers": (N > 990.5, ROWS),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", POLARS)
 def test_polars(tables, sent, name):
-    predicate, most = POLARS[name]
+    predicate, max_rows = POLARS[name]
     want = tables.get("q", as_="polars").lazy().filter(predicate).select("sym", "n").collect()
     sent.clear()
     got = tables.scan_polars("q").filter(predicate).select("sym", "n").collect()
-    assert got.equals(want) and sent[-1]["rows"] <= most and "wide" not in sent[-1]["columns"]
+    assert got.equals(want) and sent[-1]["rows"] <= max_rows and "wide" not in sent[-1]["columns"]
 
 
 def test_polars_rows(tables, sent):
-    """head reads only the first rows; a count reads one column; where applies to everything; each collect reads the current rows."""
+    """head reads only the first rows, and a count reads one column. where applies to all reads. Each collect reads the current rows."""
     lazy = tables.scan_polars("q", where=[("n", ">", 900)])
     sent.clear()
     assert lazy.head(3).collect().height == 3 and sent[-1]["rows"] <= 3
@@ -107,24 +107,24 @@ PYARROW = {
     "a time": (FIELD("when") >= pa.scalar(DAY, pa.timestamp("ns")), 27),
     "no NaN": (FIELD("price") > 989.5, 20),
     "arithmetic": (FIELD("n") + 1 > 990, ROWS),
-    "some of it": ((FIELD("n") + 1 > 990) & (FIELD("sym") == "B") & (FIELD("n") > 900), 50),
+    "partly convertible": ((FIELD("n") + 1 > 990) & (FIELD("sym") == "B") & (FIELD("n") > 900), 50),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PYARROW)
 def test_dataset(tables, sent, name):
-    expression, most = PYARROW[name]
+    expression, max_rows = PYARROW[name]
     want = tables.get("q", as_="arrow").filter(expression)["n"].to_pylist()
     data = tables.dataset("q")
     sent.clear()
     assert data.to_table(columns=["n"], filter=expression)["n"].to_pylist() == want
-    assert sent[-1]["rows"] <= most and "wide" not in sent[-1]["columns"]
+    assert sent[-1]["rows"] <= max_rows and "wide" not in sent[-1]["columns"]
     assert data.count_rows(filter=expression) == len(want) and len(sent[-1]["columns"]) <= 2
     assert data.to_table(columns={"m": FIELD("n") + 1}, filter=expression).num_rows == len(want) and "wide" not in sent[-1]["columns"]
 
 
 def test_dataset_by_itself(tables):
-    """Reading around the server is an error, not an empty table; a dataset is pickled with its table."""
+    """Operations that bypass the server raise an error instead of returning no rows. A pickled dataset reads the same table."""
     data = tables.dataset("q", where="n > 990")
     assert pickle.loads(pickle.dumps(data)).count_rows() == data.count_rows() == 9 and data.head(2).num_rows == 2
     with pytest.raises(FileNotFoundError, match="scanner"):
@@ -134,7 +134,7 @@ def test_dataset_by_itself(tables):
 
 
 def test_names(tables, sent):
-    """Columns of any name are read unchanged, or refused."""
+    """Filters work on columns with any name."""
     names = ["a b", 'q"q', "it's", "x'\nliteral: '0", "end: 'and'", "ä"]
     tables.put("names", pa.table({name: range(10) for name in names}))
     for name in names:
@@ -155,7 +155,7 @@ def test_duckdb(tables, sent):
 
 
 def test_streams(tables):
-    """A table, and the result of scan(), are streams of Arrow."""
+    """Libraries can read a table, or the result of scan(), as an Arrow stream."""
     table = tables["q"]
     assert isinstance(tables.scan("q"), pa.RecordBatchReader)
     assert pa.table(table).num_rows == pl.DataFrame(table).height == pl.from_arrow(tables.scan("q")).height == ROWS
@@ -164,7 +164,7 @@ def test_streams(tables):
 
 
 def test_errors_come_through(tables, monkeypatch):
-    """An error while rows arrive keeps its class through pyarrow's reader."""
+    """If an error occurs while rows arrive, pyarrow's reader raises it with the same class."""
     from partd_go.tables.calls import Call
 
     tables.put("large", pa.table({"a": range(1_000_000)}))

@@ -1,4 +1,4 @@
-"""Output of tables, stages and nodes in a prompt and a notebook."""
+"""Tests how tables, stages and nodes are shown at a prompt and in a notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every pandas type is stored and comes back equal."""
+"""Tests that values of every pandas type come back equal from tables."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_type(tables, name):
 
 KEEPING = ("first", "last", "min", "max")
 PANDAS_2 = pd.__version__.startswith("2.")  # later versions omit nulls before they compare, so bytes and lists have an order
-PANDAS_FAILURES = {  # what pandas cannot do, and why
-    **{(name, how): "there is no order of categories that were not given one"
+PANDAS_FAILURES = {  # aggregates that pandas cannot compute, with the reasons
+    **{(name, how): "these categories have no order"
        for name in ("category of numbers", "category of times") for how in ("min", "max")},
-    **{(name, how): "Python cannot compare the values, or not with a null"
+    **{(name, how): "Python cannot compare the values with each other or with a null"
        for name in (("bytes", "list", "dict") if PANDAS_2 else ("dict",)) for how in ("min", "max")},
     **{(name, "nunique"): "Python cannot hash the values" for name in ("list", "dict", "pyarrow's list<item: int64>")},
-    **{("pyarrow's list<item: int64>", how): "there is no function for lists" for how in ("min", "max")},
-    ("sparse", "count"): "it asks a SparseArray for a method that there is not",
+    **{("pyarrow's list<item: int64>", how): "Arrow has no such function for lists" for how in ("min", "max")},
+    ("sparse", "count"): "pandas calls a method that SparseArray lacks",
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ FAILURES = (TypeError, AttributeError, NotImplementedError)
 
 
 def half_days(values):
-    """Returns four days with one of the values in the morning and another in the evening."""
+    """Returns a frame with two rows for each of four days: a value at midnight, and another at noon."""
     frame = pd.DataFrame({"v": values})
     when = pd.Series([*DAYS, *DAYS + pd.Timedelta("12h")], name="when")
     return pd.concat([when, pd.concat([frame, frame[::-1]], ignore_index=True)], axis=1)
@@ -93,7 +93,7 @@ def resampled(tables, name, frame, rule, how, **options):
 
 @pytest.mark.parametrize(("name", "how"), [*itertools.product(VALUES, [*KEEPING, "count", "nunique"]), *((name, "mean") for name in NUMBERS)])
 def test_resampled_type(tables, name, how):
-    """Each function resamples like pandas; those in KEEPING keep the pandas type."""
+    """Each function gives the same result as in pandas. Functions in KEEPING also keep the type."""
     frame = half_days(VALUES[name])
     got = resampled(tables, name, frame, "D", how)
     if (name, how) in PANDAS_FAILURES:
@@ -111,7 +111,7 @@ def test_resampled_type(tables, name, how):
 
 
 def test_resampled_index(tables):
-    """A result has the same index of times as in pandas, and the names of columns stay."""
+    """A result has the same index and column names as in pandas."""
     times = pd.date_range("2024-03-30 00:00:00.000000001", periods=8, freq="9h", name="when", tz="Europe/Oslo")
     frame = pd.DataFrame({"v": pd.array([1, None] * 4, "Int64"), "c": pd.Categorical(list("abcaabca"), list("cba"), ordered=True)}, times)
     for rule in ("D", "6h", "1h30min", "W", "MS"):
@@ -131,7 +131,7 @@ def test_resampled_index(tables):
 
 
 def test_resampled_nanoseconds(tables):
-    """Bins of nanoseconds, of times with a zone."""
+    """Bins can be a few nanoseconds wide, for times with a zone."""
     times = pd.DatetimeIndex([5, 7, 12, 29], tz="UTC", name="when").tz_convert("Asia/Tokyo")
     frame = pd.DataFrame({"v": range(4), "at": times}, times)
     pd.testing.assert_frame_equal(resampled(tables, "nanoseconds", frame, "10ns", "last"), frame.resample("10ns").last(), check_freq=False)
@@ -140,7 +140,7 @@ def test_resampled_nanoseconds(tables):
 
 
 def test_long_categories(tables):
-    """Categories whose values the server stores under another type are still categories."""
+    """Categories come back as categories, even if the server stores their values with another type."""
     frame = pd.DataFrame({"c": pd.Categorical([f"{n:0100}" for n in range(1000)])})
     tables.put("long", frame)
     equal(tables.get("long"), frame)
@@ -154,7 +154,8 @@ def test_types_that_arrow_lacks(tables):
 
 
 def test_upsert_widens(tables):
-    """One commit widens a column, gives a column of nulls a type, adds a column, and puts the rows; pyarrow, polars and SQL read it."""
+    """A single commit widens a column, gives a column of nulls a type, adds a column, and puts the rows. pyarrow, polars and SQL
+    read the result."""
     frame = pd.DataFrame({"k": [1, 2], "n": [1, 2], "none": [None, None]})
     tables.put("widened", frame, settings={"evolution": "flexible"})
     tables.put("widened", pd.DataFrame({"k": [2], "n": [2.5], "none": ["x"], "new": [True]}), upsert=["k"])

@@ -1,4 +1,4 @@
-"""mypy --strict and pyright accept a user's program and reject its mistakes. No public result is Any."""
+"""Tests that mypy --strict and pyright accept a correct program and reject mistakes, and that no public function returns Any."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def test_checker(checker, tmp_path):
     right = run(PROGRAM.read_text())
     assert right.returncode == 0, right.stdout + right.stderr
     wrong = ('opened.get("t", as_="numpy")', 'opened.get("t", colums=["a"])', 'opened.get("t", as_="polars").iloc', 'opened.put("t", 7)')
-    told = run(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong)).stdout
+    output = run(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong)).stdout
     first = len(PROGRAM.read_text().splitlines()) + 1
-    assert all(f"user.py:{first + at}:" in told for at in range(len(wrong))), told
+    assert all(f"user.py:{first + at}:" in output for at in range(len(wrong))), output
 
 
 PUBLIC = ("partd_go", "partd_go.tables", "partd_go.stage", "partd_go.pull", "partd_go.dask", "partd_go.pystore")
@@ -47,7 +47,7 @@ PARAMETER = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # known generic 
 
 
 def results(thing, name):
-    """Yields the declared results of the functions of an object; each overload separately."""
+    """Yields the name and the declared result of each public function of an object, and of each overload."""
     thing = thing.fget if isinstance(thing, property) else thing.func if isinstance(thing, functools.cached_property) else thing
     thing = getattr(thing, "__func__", thing)
     if isinstance(thing, types.FunctionType):

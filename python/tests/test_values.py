@@ -1,6 +1,7 @@
-"""A value comes back equal in this process and in a fresh one, or the write is refused, naming the column and its type.
+"""Tests that each value comes back equal, in this process and in a new one, or that the write is refused with an error that
+names the column and its type.
 
-docs/values.md has the results; PARTD_UPDATE=1 rewrites it.
+docs/values.md shows the results. With PARTD_UPDATE=1, the tests rewrite it.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ def nulls(values):
     return pd.Series(values)[:0].reindex([0, 1]) if kind != object and not str(kind).startswith("interval[int") else pd.Series([None, None], dtype=object)
 
 
-def alike(a, b):
+def values_equal(a, b):
     if isinstance(a, (list, tuple, np.ndarray)):
-        return type(a) is type(b) and len(a) == len(b) and all(map(alike, a, b))
+        return type(a) is type(b) and len(a) == len(b) and all(map(values_equal, a, b))
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(values_equal(a[key], b[key]) for key in a)
     if a is None or a is pd.NA or a is pd.NaT or a != a:
         return b is None or b is pd.NA or b is pd.NaT or b != b
     a, b = (v.item() if isinstance(v, np.generic) else v for v in (a, b))
@@ -58,18 +59,18 @@ def alike(a, b):
 
 
 def check(got, want, exact):
-    """Reports whether two frames are equal: exactly, or in their values, with nulls in the same places."""
+    """Fails unless the rows of want come back: exactly, or with equal values and nulls, followed by nulls in column v."""
     if exact:
         pd.testing.assert_frame_equal(got, want, check_freq=False, check_exact=True)
     assert list(got.columns) == list(want.columns) and got.index[: len(want)].equals(want.index)
     for at in range(want.shape[1]):
         old, new = list(want.iloc[:, at]), list(got.iloc[:, at])
-        assert all(map(alike, old, new)), f"{old} became {new}"
+        assert all(map(values_equal, old, new)), f"{old} became {new}"
         assert exact or at == 0 or all(pd.isna(value) for value in new[len(old) :] if not isinstance(value, (list, dict))), new
 
 
 def cases(module):
-    """Returns the frames to write in turn, by name."""
+    """Yields the name of each case, and the frames to write one after another."""
     index = TIMES if module in ("pystore", "pull") else pd.RangeIndex(6, name="when")
     for name, values in TYPES.items():
         first = column(values, index[:4])
@@ -115,7 +116,7 @@ def test_values(module, url, tmp_path):
 
 
 def compare(module, found):
-    """Compares the module's column of the page with the results."""
+    """Compares the results with the module's column on the page, or updates it."""
     steps = ("written", "lacking", "null") if module in APPENDS else ("written",)
     cells = {name: " ".join({"equal": "=", "refused": "×"}[found[f"{name}, {step}"]] for step in steps) for name in TYPES}
     cells = {name: "×" if cell[0] == "×" else cell for name, cell in cells.items()}
@@ -134,7 +135,7 @@ def compare(module, found):
 
 
 LABELS = {
-    "truths": [True, False],
+    "booleans": [True, False],
     "numbers and texts": [1, "a"],
     "floats": [1.5, 2.0],
     "times in a zone": OSLO[:2],
@@ -149,7 +150,7 @@ INDEXES = ("large integers", "Int64, large", "period with a null", "interval of 
 
 @pytest.mark.parametrize("module", ["tables", "pystore", "Arrow", "stage"])
 def test_labels_and_indexes(module, url, tmp_path):
-    """Names of columns and an index of any type come back in a fresh process."""
+    """Column names and an index of any type come back equal in a new process."""
     frames = {name: pd.DataFrame([[1, 2], [3, 4]], columns=labels) for name, labels in LABELS.items()}
     frames |= {f"index of {name}": pd.DataFrame({"n": range(4)}, pd.Index(TYPES[name], name="i")) for name in INDEXES}
     two = pd.MultiIndex.from_arrays([TYPES["period"], TYPES["cut"], [BIG, 1, 2, 3]], names=["p", 3, None])
@@ -163,7 +164,7 @@ def test_labels_and_indexes(module, url, tmp_path):
 
 
 def test_reported_case(tmp_path):
-    """A case that a new user reported."""
+    """Rows that lack integer and boolean columns get nulls, and large integers stay exact, as a user reported."""
     with partd_go.tables.connect(tmp_path) as tables:
         tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))
         with pytest.warns(partd_go.tables.MissingColumns, match=r"\['id', 'b'\]"):
@@ -175,7 +176,7 @@ def test_reported_case(tmp_path):
 
 
 def test_kinds_of_numbers(tmp_path, url):
-    """Different values of one Arrow type of numbers are refused."""
+    """Values of different kinds that Arrow stores with the same type of numbers are not mixed."""
     days, months = (pd.DataFrame({"v": pd.period_range("2024-01", periods=2, freq=freq)}) for freq in "DM")
     arrow = partd_go.Arrow(partd_go.Client(url))
     with partd_go.tables.connect(tmp_path) as tables:

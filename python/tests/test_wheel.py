@@ -1,4 +1,4 @@
-"""The wheel in an environment without other packages."""
+"""Tests the wheels: in an environment without other packages, and how pip and packaging/wheels build them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHEEL = os.environ.get("PARTD_WHEEL", "")
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the wheel that was built")
+@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the built wheel")
 def test_fresh_environment(tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     bin = tmp_path / "env" / "bin"
@@ -28,11 +28,11 @@ def test_fresh_environment(tmp_path):
     ran = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
     assert ran.stdout == want
     for program in ("partd", "partd-server"):
-        told = subprocess.run([bin / program, "--version"], check=True, capture_output=True, text=True, env=env).stdout
-        assert told.startswith(f"{program} ")
+        version_text = subprocess.run([bin / program, "--version"], check=True, capture_output=True, text=True, env=env).stdout
+        assert version_text.startswith(f"{program} ")
 
 
-@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the wheel that was built")
+@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the built wheel")
 def test_platform():
     tags = re.search(r"-py3-none-(.*)\.whl$", WHEEL)
     assert tags and (sys.platform != "linux" or tags[1].startswith("manylinux_2_17_"))
@@ -42,9 +42,9 @@ def test_platform():
         assert "partd_go/py.typed" in wheel.namelist()
 
 
-@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the wheel that was built")
+@pytest.mark.skipif(not WHEEL, reason="needs PARTD_WHEEL, the built wheel")
 def test_source_distribution(tmp_path):
-    """The source distribution contains everything to build the programs."""
+    """The source distribution contains all files that are needed to build the programs."""
     env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     code = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=ROOT, env=env, capture_output=True)
@@ -68,14 +68,14 @@ for program in partd partd-server partd-tables; do case "$*" in *cmd/$program*) 
 
 @pytest.fixture
 def fakes(tmp_path, monkeypatch):
-    """Replaces Go and the compilers by programs that only record how they are called."""
+    """Replaces Go and the compilers with programs that only record their calls. Returns a copy of the repository, and the log."""
     bin = tmp_path / "bin"
     bin.mkdir()
     for name in ("go", "x86_64-linux-gnu-g++", "aarch64-linux-gnu-g++"):
         (bin / name).write_text(FAKE_GO)
         (bin / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's spelling of "disabled"
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # "0" means no isolation, despite the name
     monkeypatch.setenv("PYTHON", sys.executable)
     copy = tmp_path / "clone"
     shutil.copytree(ROOT, copy / "python", ignore=shutil.ignore_patterns("dist", "build", "__pycache__", ".*cache", "tests"))
@@ -90,13 +90,13 @@ def pip(*args, cwd):
 
 @pytest.mark.parametrize("package", ["./python", "./python/tables"])
 def test_built_once(fakes, tmp_path, package):
-    """pip asks for the metadata without a build."""
+    """An install builds the programs only once, because asking for the metadata does not build."""
     clone, log = fakes
     pip("install", "--no-deps", "--target", str(tmp_path / "to"), package, cwd=clone)
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["build"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="they are made on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="packaging/wheels runs only on Linux")
 def test_wheels_of_both_processors(fakes, tmp_path):
     clone, log = fakes
     subprocess.run([clone / "packaging" / "wheels", tmp_path / "out"], check=True, capture_output=True)
@@ -111,7 +111,7 @@ def test_wheels_of_both_processors(fakes, tmp_path):
 
 
 def test_says_what_it_builds(fakes, tmp_path):
-    """Without a terminal, the text goes to standard output, which pip -v shows."""
+    """Without a terminal, a build prints its progress to standard output, which pip -v shows."""
     clone, _ = fakes
     code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"
     ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,

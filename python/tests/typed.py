@@ -1,4 +1,4 @@
-"""A user's program for type checkers: no result of a call is Any. test_types.py checks it."""
+"""A user's program for type checkers, in which no call returns Any. test_tables_typing.py checks it."""
 
 from __future__ import annotations
 

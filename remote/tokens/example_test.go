@@ -29,7 +29,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	go server.Serve(ctx, listener) //nolint:errcheck // Shutdown ends it
+	go server.Serve(ctx, listener) //nolint:errcheck // Shutdown makes it return
 	defer server.Shutdown(ctx)     //nolint:errcheck // this is an example
 
 	client, err := remote.Dial(ctx, remote.URL(listener.Addr()), &remote.ClientOptions{Token: "a-secret-of-its-own"})

@@ -1,5 +1,5 @@
-// Package tokens implements the users of a server, from a map or from a file. The file
-// has salted hashes of the users' tokens with their rights; `partd-server token add`
+// Package tokens authenticates the users of a server, which come from a map or a file. The
+// file has salted hashes of the users' tokens with their rights; `partd-server token add`
 // writes it and partd-server reads it. [Users] is a [remote.Authorizer]:
 //
 //	users, err := tokens.Load("users")
@@ -31,8 +31,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// In a grant, AllNamespaces means every namespace, and DefaultNamespace the namespace
-// without a name.
+// Values of [Grant.Namespace] that are not names: AllNamespaces means every namespace,
+// and DefaultNamespace the default one, which has no name.
 const (
 	AllNamespaces    = "*"
 	DefaultNamespace = "."
@@ -54,7 +54,8 @@ func (g Grant) ByCertificate() bool { return g.byCert }
 
 var userPattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// maxToken is longer than any token. Longer input is not hashed for each user.
+// maxToken is the maximum length of a token, in bytes. Longer input is rejected before it is
+// hashed for each user.
 const maxToken = 128
 
 // NewGrant returns a grant for a new token, and the token. The token is not stored
@@ -162,12 +163,12 @@ func parseGrant(line string) (g Grant, err error) {
 	if g.byCert {
 		return g, nil
 	}
-	for i, to := range [][]byte{g.salt[:], g.hash[:]} {
+	for i, dst := range [][]byte{g.salt[:], g.hash[:]} {
 		b, err := hex.DecodeString(fields[3+i])
-		if err != nil || len(b) != len(to) {
-			return g, fmt.Errorf("field %d is not %d bytes in hexadecimal digits", 4+i, len(to))
+		if err != nil || len(b) != len(dst) {
+			return g, fmt.Errorf("field %d is not %d bytes in hexadecimal digits", 4+i, len(dst))
 		}
-		copy(to, b)
+		copy(dst, b)
 	}
 	return g, nil
 }

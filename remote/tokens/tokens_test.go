@@ -43,7 +43,7 @@ func TestUsers(t *testing.T) {
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the file has the mode %v, %v", info.Mode(), err)
+		t.Errorf("the file's mode is %v, %v, want 0600", info.Mode(), err)
 	}
 	for _, c := range []struct {
 		token, cert, user, namespace string
@@ -66,29 +66,29 @@ func TestUsers(t *testing.T) {
 		if c.cert != "" {
 			certificate = &x509.Certificate{Subject: pkix.Name{CommonName: c.cert}}
 		}
-		who, err := u.Authenticate(c.token, certificate)
-		if who.User != c.user || (err == nil) != (c.user != "") || u.Rights(who, c.namespace) != c.want {
-			t.Errorf("%+v: %q with %v, %v", c, who.User, u.Rights(who, c.namespace), err)
+		identity, err := u.Authenticate(c.token, certificate)
+		if identity.User != c.user || (err == nil) != (c.user != "") || u.Rights(identity, c.namespace) != c.want {
+			t.Errorf("%+v: got user %q with rights %v, %v", c, identity.User, u.Rights(identity, c.namespace), err)
 		}
 		if c.token != "" && strings.Contains(string(text), c.token) {
 			t.Error("the file contains a token")
 		}
 	}
-	who, err := u.Authenticate(base, nil)
+	identity, err := u.Authenticate(base, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(file, []byte(header+"bob . read\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := u.Reload(); err == nil || u.Rights(who, "") != remote.AllRights {
-		t.Errorf("a damaged file: %v, the user has %v", err, u.Rights(who, ""))
+	if err := u.Reload(); err == nil || u.Rights(identity, "") != remote.AllRights {
+		t.Errorf("Reload of a damaged file = %v, and the user has the rights %v, want an error and all rights", err, u.Rights(identity, ""))
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := u.Reload(); err != nil || u.Rights(who, "") != 0 {
-		t.Errorf("after a token was removed: %v, the user has %v", err, u.Rights(who, ""))
+	if err := u.Reload(); err != nil || u.Rights(identity, "") != 0 {
+		t.Errorf("Reload after the token was removed = %v, and the user has the rights %v, want none", err, u.Rights(identity, ""))
 	}
 }
 
@@ -114,21 +114,22 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), secret) {
-			t.Errorf("%.60q: %v, want %s", c.text, err, c.want)
+			t.Errorf("Read of %.60q = %v, want an error with %q", c.text, err, c.want)
 		}
 		if err := Edit(file, func(all []Grant) ([]Grant, error) { return all, nil }); err == nil {
-			t.Errorf("%.60q was edited", c.text)
+			t.Errorf("Edit of %.60q succeeded", c.text)
 		}
 	}
 	if err := os.Chmod(file, 0o622); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("a file with write access for others: %v", err)
+		t.Errorf("Read of a file that others may write = %v, want an error", err)
 	}
 }
 
-// Concurrent edits lose nothing, and a failed edit changes nothing.
+// TestConcurrentEdits checks that concurrent edits lose nothing, and that a failed edit changes
+// nothing.
 func TestConcurrentEdits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	var wg sync.WaitGroup
@@ -136,20 +137,20 @@ func TestConcurrentEdits(t *testing.T) {
 		wg.Go(func() { add(t, file, fmt.Sprint("user", i), AllNamespaces, remote.RightRead, false) })
 	}
 	wg.Wait()
-	failed := errors.New("no")
-	if err := Edit(file, func([]Grant) ([]Grant, error) { return nil, failed }); !errors.Is(err, failed) {
-		t.Error(err)
+	changeErr := errors.New("the change failed")
+	if err := Edit(file, func([]Grant) ([]Grant, error) { return nil, changeErr }); !errors.Is(err, changeErr) {
+		t.Errorf("Edit = %v, want %v", err, changeErr)
 	}
 	if all, err := Read(file); err != nil || len(all) != 20 {
-		t.Errorf("%d users, %v", len(all), err)
+		t.Errorf("Read returned %d users, %v, want 20", len(all), err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".tokens-*")); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+	if temporary, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".tokens-*")); len(temporary) > 0 {
+		t.Errorf("Edit left temporary files: %q", temporary)
 	}
 }
 
-// TestLongTokens checks that a text too long for a token is refused at once. Hashing it
-// for each of many users would take seconds.
+// TestLongTokens checks that input that is too long for a token is refused quickly. Hashing it for
+// each of many users would take seconds.
 func TestLongTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	add(t, file, "ann", AllNamespaces, remote.RightRead, false)
@@ -163,11 +164,11 @@ func TestLongTokens(t *testing.T) {
 	}
 	begin := time.Now()
 	if _, err := u.Authenticate(strings.Repeat("x", 100<<10), nil); err == nil || time.Since(begin) > 500*time.Millisecond {
-		t.Errorf("a token of 100 KiB: %v after %v", err, time.Since(begin))
+		t.Errorf("Authenticate with a token of 100 KiB = %v after %v, want an error within 500 ms", err, time.Since(begin))
 	}
 }
 
-// TestLinkedFile edits the target of a link and keeps the link.
+// TestLinkedFile checks that an edit through a link changes the target and keeps the link.
 func TestLinkedFile(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")
@@ -178,11 +179,12 @@ func TestLinkedFile(t *testing.T) {
 	add(t, link, "bob", AllNamespaces, remote.RightRead, false)
 	all, err := Read(filepath.Join(dir, "users"))
 	if err != nil || len(all) != 2 {
-		t.Errorf("the file has %d users, %v", len(all), err)
+		t.Errorf("the target of the link has %d users, %v, want 2", len(all), err)
 	}
 }
 
-// Users of a map are admitted with their tokens. Nobody is admitted with a certificate.
+// TestMap checks that users from a map are admitted with their tokens, and that a certificate gives
+// no rights.
 func TestMap(t *testing.T) {
 	const etl, report = "0123456789abcdef", "a token of the reports"
 	u, err := New(map[string]Grant{
@@ -205,14 +207,14 @@ func TestMap(t *testing.T) {
 		{"0123456789abcdeF", "", 0},
 		{"", "", 0},
 	} {
-		who, _ := u.Authenticate(c.token, nil)
-		if got := u.Rights(who, c.namespace); got != c.want {
-			t.Errorf("%q in %q: %v, want %v", c.token, c.namespace, got, c.want)
+		identity, _ := u.Authenticate(c.token, nil)
+		if got := u.Rights(identity, c.namespace); got != c.want {
+			t.Errorf("the rights of token %q in namespace %q are %v, want %v", c.token, c.namespace, got, c.want)
 		}
 	}
-	who, err := u.Authenticate("", &x509.Certificate{Subject: pkix.Name{CommonName: "etl"}})
-	if got := u.Rights(who, ""); err != nil || got != 0 {
-		t.Errorf("a certificate has the rights %v, %v", got, err)
+	identity, err := u.Authenticate("", &x509.Certificate{Subject: pkix.Name{CommonName: "etl"}})
+	if got := u.Rights(identity, ""); err != nil || got != 0 {
+		t.Errorf("the rights of a certificate are %v, %v, want none", got, err)
 	}
 	for label, bad := range map[string]map[string]Grant{
 		"a short token":   {etl[1:]: {User: "a", Namespace: AllNamespaces, Rights: remote.RightRead}},
@@ -222,7 +224,7 @@ func TestMap(t *testing.T) {
 		"a bad namespace": {etl: {User: "a", Namespace: "..", Rights: remote.RightRead}},
 	} {
 		if _, err := New(bad); err == nil || strings.Contains(err.Error(), etl[1:]) {
-			t.Errorf("%s: %v", label, err)
+			t.Errorf("New with %s = %v, want an error without the token", label, err)
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 // Users holds the users of a server, from a file or a map. A file can be reloaded
 // while the server runs.
 type Users struct {
-	file   string // "" for a map
-	anyone bool   // anyone with a certificate may do everything
-	grants atomic.Pointer[lookup]
+	file     string // "" for a map
+	allowAll bool   // whether anyone with a certificate may do everything
+	grants   atomic.Pointer[lookup]
 }
 
 // lookup has the grants of a file, indexed by what a client presents.
@@ -30,7 +30,7 @@ var _ remote.Authorizer = (*Users)(nil)
 
 // Load reads the users from a file. If file is "", anyone with a certificate may do everything.
 func Load(file string) (*Users, error) {
-	u := &Users{file: file, anyone: file == ""}
+	u := &Users{file: file, allowAll: file == ""}
 	u.replace(nil)
 	return u, u.Reload()
 }
@@ -53,10 +53,10 @@ func New(byToken map[string]Grant) (*Users, error) {
 			return nil, err
 		}
 		if g.Rights == 0 || g.Rights&^remote.AllRights != 0 {
-			return nil, fmt.Errorf("user %s: rights %d: give at least one of remote.RightRead, RightAppend, RightChange and RightAdmin", g.User, g.Rights)
+			return nil, fmt.Errorf("user %s: rights %d: use one or more of remote.RightRead, RightAppend, RightChange and RightAdmin", g.User, g.Rights)
 		}
 		if len(token) < minToken || len(token) > maxToken {
-			return nil, fmt.Errorf("user %s: a token of %d bytes: give one of %d to %d, of random characters", g.User, len(token), minToken, maxToken)
+			return nil, fmt.Errorf("user %s: the token has %d bytes: use %d to %d random characters", g.User, len(token), minToken, maxToken)
 		}
 		_, _ = rand.Read(g.salt[:]) // rand.Read never fails
 		g.hash = hashOf(g.salt, token)
@@ -137,7 +137,7 @@ func (u *Users) byCertificate(certificate *x509.Certificate) (remote.Identity, e
 
 // Rights implements [remote.Authorizer].
 func (u *Users) Rights(identity remote.Identity, namespace string) (r remote.Rights) {
-	if u.anyone && identity.User != "" && identity.Grant == "" {
+	if u.allowAll && identity.User != "" && identity.Grant == "" {
 		return remote.AllRights
 	}
 	k := u.current()

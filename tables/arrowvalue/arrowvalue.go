@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/arrowsafe"
 )
 
-// ErrSchema is wrapped by the error for batches whose schema differs from their key's.
+// ErrSchema is wrapped by the error for a batch whose schema differs from the schema of its key.
 var ErrSchema = errors.New("a schema that differs from the key's")
 
 // Entry returns an entry that appends batches to a key, so that one append can cover many keys. Every batch
@@ -53,8 +53,8 @@ func (a *appender) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Append appends batches of one schema to a key in a single append: readers see all of them
-// or none. Without batches it does nothing.
+// Append appends batches to a key in a single append: readers see all of them or none. The batches
+// must have the same schema. Without batches, Append does nothing.
 func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow.RecordBatch) error {
 	if len(batches) == 0 {
 		return nil
@@ -69,16 +69,16 @@ func Append(ctx context.Context, store partd.Partd, key string, batches ...arrow
 // DefaultLimit is the default of [ReadOptions].Limit, in bytes.
 const DefaultLimit = 1 << 30
 
-// ReadOptions are the options of Read. The zero value, and nil, are the defaults.
+// ReadOptions configures Read. Nil or the zero value selects the defaults.
 type ReadOptions struct {
 	// Limit bounds the memory for reading one append, in bytes, including batches that the caller retains.
-	// Sizes that the stored bytes claim cannot exceed it. 0 means [DefaultLimit].
+	// If the stored bytes claim larger sizes, reading fails. 0 means [DefaultLimit].
 	Limit int64
 }
 
-// Read returns a reader of everything that was appended to a key. For an empty key, its error wraps
-// fs.ErrNotExist. Read checks the batches, so that every value is safe to access, whoever wrote the bytes. The
-// caller must release the reader.
+// Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
+// fs.ErrNotExist. The reader checks each batch, so that its values are safe to access even if the stored bytes are
+// corrupt. The caller must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (array.RecordReader, error) {
 	r := &reader{key: key, limit: DefaultLimit}
 	if o != nil && o.Limit > 0 {
@@ -90,7 +90,7 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 	}
 	var stop func()
 	r.frames, stop = iter.Pull2(frame.Read(value, r.limit))
-	end := func() {
+	release := func() {
 		if r.ipc != nil {
 			r.ipc.Release()
 		}
@@ -102,10 +102,10 @@ func Read(ctx context.Context, store partd.Partd, key string, o *ReadOptions) (a
 		err = fmt.Errorf("nothing was appended to it (%w)", fs.ErrNotExist)
 	}
 	if err != nil {
-		end()
+		release()
 		return nil, r.wrapError(err)
 	}
-	return arrowsafe.Reader(r.schema, r.batches, end), nil
+	return arrowsafe.Reader(r.schema, r.batches, release), nil
 }
 
 // reader reads the batches of a key.
@@ -151,7 +151,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 		switch {
 		case errors.Is(err, io.EOF) && r.content.Len() > 0:
 			err = fmt.Errorf("%d bytes after the end of a stream", r.content.Len())
-		case errors.Is(err, io.EOF): // perhaps before the first batch's dictionaries
+		case errors.Is(err, io.EOF):
 			if err = r.advance(); err == nil {
 				continue
 			}

@@ -32,7 +32,7 @@ var schema = arrow.NewSchema([]arrow.Field{
 	{Name: "none", Type: arrow.Null, Nullable: true},
 }, nil)
 
-func rows(t testing.TB, from, n int) arrow.RecordBatch {
+func newBatch(t testing.TB, from, n int) arrow.RecordBatch {
 	t.Helper()
 	var b strings.Builder
 	for i := from; i < from+n; i++ {
@@ -45,8 +45,8 @@ func rows(t testing.TB, from, n int) arrow.RecordBatch {
 	return batch
 }
 
-// all returns the printed rows of a key.
-func all(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadOptions) (lines []string, err error) {
+// readRows returns each row of a key as text.
+func readRows(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadOptions) (lines []string, err error) {
 	r, err := arrowvalue.Read(ctx, store, key, o)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func all(ctx context.Context, store partd.Partd, key string, o *arrowvalue.ReadO
 }
 
 func TestNilBatch(t *testing.T) {
-	if _, err := arrowvalue.Entry("k", schema, rows(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
+	if _, err := arrowvalue.Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
 		t.Error(err)
 	}
 }
@@ -83,40 +83,40 @@ func TestAppendAndRead(t *testing.T) {
 	}()
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
-		if _, err := all(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := readRows(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
 			t.Error(name, err)
 		}
 		var want []string
 		for i := range 50 {
-			if err := arrowvalue.Append(ctx, store, "k", rows(t, i*3, 3)); err != nil {
+			if err := arrowvalue.Append(ctx, store, "k", newBatch(t, i*3, 3)); err != nil {
 				t.Fatal(err)
 			}
 			for k := i * 3; k < i*3+3; k++ {
 				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
 		}
-		got, err := all(ctx, store, "k", nil)
+		got, err := readRows(ctx, store, "k", nil)
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("%s: %v\n%v\nwant\n%v", name, err, got, want)
+			t.Errorf("%s: got rows\n%v\nwant\n%v\nerror: %v", name, got, want, err)
 		}
-		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), rows(t, 0, 1).Columns()[:1], 1)
-		if err := arrowvalue.Append(ctx, store, "many", rows(t, 0, 1), other); !errors.Is(err, arrowvalue.ErrSchema) {
+		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
+		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), other); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Error(err)
 		}
-		if err := arrowvalue.Append(ctx, store, "many", rows(t, 0, 1)); err != nil {
+		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)); err != nil {
 			t.Fatal(err)
 		}
 		if err := arrowvalue.Append(ctx, store, "many", other); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := all(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
+		if _, err := readRows(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Error(err)
 		}
 		e, err := arrowvalue.Entry("none", schema)
 		if err == nil {
 			err = store.Append(ctx, e)
 		}
-		if got, e := all(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
+		if got, e := readRows(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
 			t.Error(got, err, e)
 		}
 	}
@@ -128,23 +128,23 @@ func TestConcurrentAppends(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for k := range 25 {
-				if err := arrowvalue.Append(t.Context(), store, "k", rows(t, i*25+k, 1)); err != nil {
+				if err := arrowvalue.Append(t.Context(), store, "k", newBatch(t, i*25+k, 1)); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	if got, err := all(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
+	if got, err := readRows(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
 		t.Error(len(got), err)
 	}
 }
 
-func value(t testing.TB) []byte {
+func sampleValue(t testing.TB) []byte {
 	t.Helper()
 	store := partd.NewDict()
 	for i := range 3 {
-		if err := arrowvalue.Append(t.Context(), store, "k", rows(t, i, 2)); err != nil {
+		if err := arrowvalue.Append(t.Context(), store, "k", newBatch(t, i, 2)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -160,44 +160,44 @@ func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: v}); err != nil {
 		return nil, err
 	}
-	return all(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
+	return readRows(ctx, store, "k", &arrowvalue.ReadOptions{Limit: limit})
 }
 
-// A value that does not end at the end of a frame is an error. So is an early end of the stream
-// that hides further data.
-func TestCutAndEndedEarly(t *testing.T) {
-	v := value(t)
-	ends := map[int]bool{len(v): true}
+// TestTruncatedValue checks that a value that does not end at the end of a frame is an error, and that a frame with
+// data after the end of its stream is an error.
+func TestTruncatedValue(t *testing.T) {
+	v := sampleValue(t)
+	isFrameEnd := map[int]bool{len(v): true}
 	for at := 0; at < len(v); at += frame.HeaderLen + int(binary.LittleEndian.Uint64(v[at:])) {
-		ends[at] = true
+		isFrameEnd[at] = true
 	}
 	for n := 1; n <= len(v); n++ {
-		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != ends[n] {
-			t.Fatalf("%d of %d bytes: %d rows, %v", n, len(v), len(got), err)
+		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != isFrameEnd[n] {
+			t.Fatalf("reading %d of %d bytes returned %d rows, %v; want success: %v", n, len(v), len(got), err, isFrameEnd[n])
 		}
 	}
 	first := v[frame.HeaderLen : frame.HeaderLen+int(binary.LittleEndian.Uint64(v))]
 	if got, err := readBytes(t.Context(), frame.Append(nil, append(bytes.Clone(first), first...)), 0); err == nil {
-		t.Errorf("%d rows of 4, and no error", len(got))
+		t.Errorf("reading a frame with two streams returned %d rows without an error", len(got))
 	}
-	for n := range len(first) - 8 { // a stream may lack its end
+	for n := range len(first) - 8 { // a stream without its 8-byte end marker is valid
 		if got, err := readBytes(t.Context(), frame.Append(nil, first[:n]), 0); err == nil && len(got) != 0 {
-			t.Errorf("%d rows in %d of %d bytes, and no error", len(got), n, len(first))
+			t.Errorf("reading %d of a stream's %d bytes returned %d rows without an error", n, len(first), len(got))
 		}
 	}
 	end := []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 	for _, bad := range [][]byte{frame.Append(nil, nil), frame.Append(nil, []byte{0}), frame.Append(nil, end), frame.Append(nil, append([]byte{1}, 0, 0, 0, 0)), frame.Append(bytes.Clone(v), []byte{1, 2})} {
 		if _, err := readBytes(t.Context(), bad, 0); err == nil {
-			t.Errorf("%v is taken", bad)
+			t.Errorf("reading %v succeeded, want an error", bad)
 		}
 	}
 	if _, err := readBytes(t.Context(), v, 1000); err == nil {
-		t.Error("more than the limit is taken")
+		t.Error("reading more than the limit succeeded, want an error")
 	}
 }
 
-// A batch that claims a huge decompressed size is an error, and allocates no memory.
-func TestBomb(t *testing.T) {
+// TestDecompressionLimit checks that a compressed batch whose decompressed size exceeds the limit is an error.
+func TestDecompressionLimit(t *testing.T) {
 	var stream bytes.Buffer
 	zeros := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	b := array.NewInt64Builder(memory.DefaultAllocator)
@@ -211,13 +211,13 @@ func TestBomb(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := readBytes(t.Context(), v, 1<<20); err == nil || !strings.Contains(err.Error(), "over the limit") {
-		t.Error("8 MiB within 1 MiB:", err)
+		t.Errorf("reading 8 MiB with a limit of 1 MiB: error = %v, want \"over the limit\"", err)
 	}
 }
 
-// Corrupted bytes give rows or an error, never a panic.
-func TestHostile(t *testing.T) {
-	v := value(t)
+// TestCorruptBytes checks that reading corrupt bytes returns rows or an error, and never panics.
+func TestCorruptBytes(t *testing.T) {
+	v := sampleValue(t)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 2))
 	for range 5000 {
@@ -237,6 +237,6 @@ func TestHostile(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(value(f))
+	f.Add(sampleValue(f))
 	f.Fuzz(func(t *testing.T, v []byte) { _, _ = readBytes(t.Context(), v, 1<<20) })
 }

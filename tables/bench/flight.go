@@ -18,15 +18,15 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// flight measures puts and gets of shoots' client with our server and with shoots' server.
-func (b *bench) flight() (err error) {
+// measureFlight measures puts and gets of shoots' client with our server and with shoots' server.
+func (b *bench) measureFlight() (err error) {
 	const rows, columns = 500_000, 50
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.store(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+	return b.withStore(&tables.Options{Engine: engine}, func(s *tables.Store) error {
 		l, err := net.Listen("tcp", "localhost:0")
 		if err != nil {
 			return err
@@ -36,30 +36,30 @@ func (b *bench) flight() (err error) {
 			return errors.Join(err, l.Close())
 		}
 		ctx, stop := context.WithCancel(b.ctx)
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(ctx, l) }()
-		measured := b.flightPeer(l.Addr().(*net.TCPAddr).Port, rows, columns)
+		serveErr := make(chan error, 1)
+		go func() { serveErr <- server.Serve(ctx, l) }()
+		benchErr := b.runFlightPeer(l.Addr().(*net.TCPAddr).Port, rows, columns)
 		stop()
-		return errors.Join(measured, <-served)
+		return errors.Join(benchErr, <-serveErr)
 	})
 }
 
-func (b *bench) flightPeer(port, rows, columns int) error {
-	out, err := b.python("flight.py", "shoots", fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid()))
+func (b *bench) runFlightPeer(port, rows, columns int) error {
+	out, err := b.runPython("flight.py", "shoots", fmt.Sprint(port), fmt.Sprint(rows), fmt.Sprint(os.Getpid()))
 	if err != nil {
 		return err
 	}
-	var taken map[string]map[string][2]float64
-	if err := json.Unmarshal(out, &taken); err != nil {
+	var timesByCall map[string]map[string][2]float64
+	if err := json.Unmarshal(out, &timesByCall); err != nil {
 		return err
 	}
 	megabytes := float64(rows*columns*8) / 1e6
-	for _, call := range slices.Sorted(maps.Keys(taken)) {
-		for _, server := range slices.Sorted(maps.Keys(taken[call])) {
-			t := taken[call][server]
+	for _, call := range slices.Sorted(maps.Keys(timesByCall)) {
+		for _, server := range slices.Sorted(maps.Keys(timesByCall[call])) {
+			t := timesByCall[call][server]
 			fmt.Printf("flight, %d × %d float64, %s, %s: %.0f MB/s, %.1f s of CPU per GB\n", rows, columns, call, server, megabytes/t[0], t[1]*1000/megabytes)
-			who := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
-			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Contender: who, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
+			contender := map[string]string{"ours": "tables", "shoots": "shoots", "alone": "pyarrow"}[server]
+			f := figures.Figure{Bench: "tables", Job: "flight, " + call, Contender: contender, Value: megabytes / t[0], Unit: "MB/s", Runs: b.rounds}
 			if err := figures.Append(b.figures, f); err != nil {
 				return err
 			}

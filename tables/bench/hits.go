@@ -51,14 +51,14 @@ type contender struct {
 // answer holds the cells of a result by row.
 type answer [][]string
 
-// hitsSQL runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
+// measureHits runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
 // and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
 // DuckLake, and DuckDB's Iceberg reader on our files run after them. Our SQL is DuckDB on our
 // files, so its times differ only by the cost of reading and of its separate process. All answers
 // must be equal.
-func (b *bench) hitsSQL() (err error) {
-	made := filepath.Join(b.dir, "hits.parquet")
-	if err := b.makeHits(made); err != nil {
+func (b *bench) measureHits() (err error) {
+	path := filepath.Join(b.dir, "hits.parquet")
+	if err := b.makeHits(path); err != nil {
 		return err
 	}
 	engine, err := duck.New(&duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true}) // as a server runs it
@@ -66,13 +66,13 @@ func (b *bench) hitsSQL() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.store(&tables.Options{Engine: engine}, func(s *tables.Store) error {
+	return b.withStore(&tables.Options{Engine: engine}, func(s *tables.Store) error {
 		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
-			all, err := b.hitsLoaded(s, conn, made)
+			all, err := b.loadHits(s, conn, path)
 			if err != nil {
 				return err
 			}
-			answers, err := b.hitsInTurns(all)
+			answers, err := b.compareHits(all)
 			if err != nil {
 				return err
 			}
@@ -81,7 +81,7 @@ func (b *bench) hitsSQL() (err error) {
 				return err
 			}
 			for _, peer := range []string{"duckdb", "ducklake", "duckiceberg"} {
-				c, err := b.hitsPeer(peer, metadata, answers)
+				c, err := b.runHitsPeer(peer, metadata, answers)
 				if err != nil {
 					return err
 				}
@@ -94,7 +94,7 @@ func (b *bench) hitsSQL() (err error) {
 				}
 			}
 			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", empty, len(answers))
-			return b.hitsReport(all)
+			return b.reportHits(all)
 		})
 	})
 }
@@ -115,22 +115,22 @@ func (b *bench) makeHits(path string) error {
 	return err
 }
 
-// hitsLoaded loads the rows into a store, into a table of DuckDB, and into a Parquet file that
+// loadHits loads the rows into a store, into a table of DuckDB, and into a Parquet file that
 // DuckDB writes. It returns a contender for each.
-func (b *bench) hitsLoaded(s *tables.Store, conn duckdb.Connection, made string) ([]*contender, error) {
+func (b *bench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath string) ([]*contender, error) {
 	ours := &contender{name: "tables", version: duckdb.LibraryVersion()}
-	ours.rows = func(sql string) (answer, error) { return b.answer(s, sql) }
+	ours.rows = func(sql string) (answer, error) { return b.queryAnswer(s, sql) }
 	ours.run = func(sql string) error {
 		_, err := b.query(b.ctx, s, sql)
 		return err
 	}
 	start := time.Now()
-	if err := b.putFile(s, "hits", made); err != nil {
+	if err := b.putFile(s, "hits", rowsPath); err != nil {
 		return nil, err
 	}
 	ours.load = time.Since(start)
 	var err error
-	if ours.bytes, _, err = used(s.Dir()); err != nil {
+	if ours.bytes, _, err = diskUse(s.Dir()); err != nil {
 		return nil, err
 	}
 	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
@@ -139,38 +139,38 @@ func (b *bench) hitsLoaded(s *tables.Store, conn duckdb.Connection, made string)
 			return nil, err
 		}
 	}
-	table, err := duckdbHits(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
-		"CREATE TABLE hits AS FROM read_parquet('"+made+"'); CHECKPOINT")
+	table, err := newDuckDBContender(conn, "DuckDB, table", "hits", filepath.Join(b.dir, "hits.db"),
+		"CREATE TABLE hits AS FROM read_parquet('"+rowsPath+"'); CHECKPOINT")
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, "duckdb.parquet")
-	file, err := duckdbHits(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
-		"COPY (FROM read_parquet('"+made+"')) TO '"+path+"'")
+	file, err := newDuckDBContender(conn, "DuckDB, Parquet", "read_parquet('"+path+"')", path,
+		"COPY (FROM read_parquet('"+rowsPath+"')) TO '"+path+"'")
 	return []*contender{ours, table, file}, err
 }
 
-// duckdbHits returns DuckDB as a contender. It runs the statement load, which writes the file
+// newDuckDBContender returns DuckDB as a contender. It runs the statement load, which writes the file
 // path; queries read the rows from the table expression from.
-func duckdbHits(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
+func newDuckDBContender(conn duckdb.Connection, name, from, path, load string) (*contender, error) {
 	start := time.Now()
 	if err := execDuckDB(conn, load); err != nil {
 		return nil, err
 	}
-	took := time.Since(start)
+	elapsed := time.Since(start)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
-	its := func(sql string) string { return strings.Replace(sql, "from hits", "from "+from+" AS hits", 1) }
+	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+from+" AS hits", 1) }
 	return &contender{
-		name: name, version: duckdb.LibraryVersion(), load: took, bytes: info.Size(),
-		rows: func(sql string) (answer, error) { return texts(conn, its(sql)) },
-		run:  func(sql string) error { return execDuckDB(conn, its(sql)) },
+		name: name, version: duckdb.LibraryVersion(), load: elapsed, bytes: info.Size(),
+		rows: func(sql string) (answer, error) { return duckdbAnswer(conn, withTable(sql)) },
+		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
 }
 
-// putFile puts the rows of a Parquet file into a table.
+// putFile appends the rows of a Parquet file to a table.
 func (b *bench) putFile(s *tables.Store, name, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -186,53 +186,53 @@ func (b *bench) putFile(s *tables.Store, name, path string) error {
 	return err
 }
 
-func eachQuery() []string {
+func hitsQueryList() []string {
 	all := strings.Split(hitsQueries, ";")
 	return all[:len(all)-1]
 }
 
-// asTexts returns the query sql with all columns converted to text.
-func asTexts(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
+// withTextColumns returns the query sql with all columns converted to text.
+func withTextColumns(sql string) string { return "SELECT COLUMNS(*)::VARCHAR FROM (" + sql + ")" }
 
-// hitsInTurns runs each query several times with each contender, in turns. It returns the answers
+// compareHits runs each query several times with each contender, in turns. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
-func (b *bench) hitsInTurns(all []*contender) (answers []answer, err error) {
-	for i, sql := range eachQuery() {
+func (b *bench) compareHits(all []*contender) (answers []answer, err error) {
+	for i, sql := range hitsQueryList() {
 		for k, c := range all {
-			got, err := c.rows(asTexts(sql))
+			got, err := c.rows(withTextColumns(sql))
 			if err == nil && k == 0 {
 				answers = append(answers, got)
 			}
 			if err == nil {
-				err = differ(i+1, answers[i], got)
+				err = compareAnswers(i+1, answers[i], got)
 			}
 			if err != nil {
 				return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 			}
 		}
-		took := make([][]float64, len(all))
+		elapsed := make([][]float64, len(all))
 		for range b.rounds {
 			for k, c := range all {
 				start := time.Now()
 				if err := c.run(sql); err != nil {
 					return nil, fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
 				}
-				took[k] = append(took[k], time.Since(start).Seconds())
+				elapsed[k] = append(elapsed[k], time.Since(start).Seconds())
 				if k == 0 {
 					time.Sleep(50 * time.Millisecond) // lets our SQL open a spare database
 				}
 			}
 		}
 		for k, c := range all {
-			c.seconds = append(c.seconds, figures.Median(took[k]))
+			c.seconds = append(c.seconds, figures.Median(elapsed[k]))
 		}
 	}
 	return answers, nil
 }
 
-// hitsPeer runs the queries with a peer.
-func (b *bench) hitsPeer(peer, metadata string, answers []answer) (*contender, error) {
-	out, err := b.python("peers.py", peer, peer, "hits", metadata)
+// runHitsPeer runs the queries with a peer.
+func (b *bench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
+	out, err := b.runPython("peers.py", peer, peer, "hits", metadata)
 	if err != nil {
 		return nil, err
 	}
@@ -247,23 +247,23 @@ func (b *bench) hitsPeer(peer, metadata string, answers []answer) (*contender, e
 		return nil, err
 	}
 	for i, rows := range got.Rows {
-		if err := differ(i+1, answers[i], rows); err != nil {
+		if err := compareAnswers(i+1, answers[i], rows); err != nil {
 			return nil, fmt.Errorf("query %d, %s: %w", i+1, peer, err)
 		}
 	}
 	newer := "DuckDB " + strings.TrimPrefix(got.Version, "v")
 	names := map[string]string{"duckdb": newer, "ducklake": "DuckLake", "duckiceberg": "DuckDB, Iceberg"}
-	took := time.Duration(got.Load * float64(time.Second))
-	return &contender{name: names[peer], version: got.Version, load: took, bytes: got.Bytes, seconds: got.Seconds}, nil
+	elapsed := time.Duration(got.Load * float64(time.Second))
+	return &contender{name: names[peer], version: got.Version, load: elapsed, bytes: got.Bytes, seconds: got.Seconds}, nil
 }
 
-// hitsReport prints the milliseconds of each query, their sums, and the geometric means of the ratios.
-func (b *bench) hitsReport(all []*contender) error {
-	for i := range eachQuery() {
+// reportHits prints the milliseconds of each query, their sums, and the geometric means of the ratios.
+func (b *bench) reportHits(all []*contender) error {
+	for i := range hitsQueryList() {
 		fmt.Printf("hits, query %2d:", i+1)
 		for _, c := range all {
 			fmt.Printf(" %s %.1f ms;", c.name, 1000*c.seconds[i])
-			if err := b.figure(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds); err != nil {
+			if err := b.writeFigure(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds); err != nil {
 				return err
 			}
 		}
@@ -277,25 +277,25 @@ func (b *bench) hitsReport(all []*contender) error {
 		}
 		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; 43 queries in %.0f ms, ours is %.2f × as fast\n",
 			b.hitsRows, c.name, c.version, c.load.Seconds(), c.bytes>>20, 1000*sum, math.Exp(ratio/float64(len(c.seconds))))
-		if err := b.figure(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds); err != nil {
+		if err := b.writeFigure(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// differ returns an error that describes the first difference of two answers, or nil. Numbers
+// compareAnswers returns an error that describes the first difference of two answers, or nil. Numbers
 // may differ by a billionth.
-func differ(query int, want, got answer) error {
+func compareAnswers(query int, want, got answer) error {
 	if len(want) != len(got) {
-		return fmt.Errorf("%d rows, ours has %d", len(got), len(want))
+		return fmt.Errorf("the result has %d rows, ours has %d", len(got), len(want))
 	}
 	for i := range want {
 		if len(want[i]) != len(got[i]) {
 			return fmt.Errorf("row %d has %d columns, ours has %d", i+1, len(got[i]), len(want[i]))
 		}
 		for k := range want[i] {
-			if query != anyRows && !same(want[i][k], got[i][k]) {
+			if query != anyRows && !equalCells(want[i][k], got[i][k]) {
 				return fmt.Errorf("row %d, column %d is %q, ours is %q", i+1, k+1, got[i][k], want[i][k])
 			}
 		}
@@ -303,7 +303,7 @@ func differ(query int, want, got answer) error {
 	return nil
 }
 
-func same(want, got string) bool {
+func equalCells(want, got string) bool {
 	if want == got {
 		return true
 	}
@@ -311,12 +311,12 @@ func same(want, got string) bool {
 		return false
 	}
 	a, err := strconv.ParseFloat(want, 64)
-	c, other := strconv.ParseFloat(got, 64)
-	return err == nil && other == nil && math.Abs(a-c) <= 1e-9*math.Abs(a)
+	c, gotErr := strconv.ParseFloat(got, 64)
+	return err == nil && gotErr == nil && math.Abs(a-c) <= 1e-9*math.Abs(a)
 }
 
-// answer returns the result of a query of our SQL, whose columns must all be texts.
-func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
+// queryAnswer returns the result of a query of our SQL, whose columns must all be texts.
+func (b *bench) queryAnswer(s *tables.Store, sql string) (all answer, err error) {
 	r, err := s.Query(b.ctx, sql, &tables.QueryOptions{Bucket: "b"})
 	if err != nil {
 		return nil, err
@@ -335,8 +335,8 @@ func (b *bench) answer(s *tables.Store, sql string) (all answer, err error) {
 	return all, r.Err()
 }
 
-// texts returns the result of a query of DuckDB, whose columns must all be texts.
-func texts(conn duckdb.Connection, sql string) (all answer, err error) {
+// duckdbAnswer returns the result of a query of DuckDB, whose columns must all be texts.
+func duckdbAnswer(conn duckdb.Connection, sql string) (all answer, err error) {
 	var result duckdb.Result
 	defer duckdb.DestroyResult(&result)
 	if duckdb.Query(conn, sql, &result) == duckdb.StateError {
@@ -378,7 +378,7 @@ func (b *bench) iceberg(s *tables.Store) (string, error) {
 		return err
 	})
 	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("%s has no file with metadata of Iceberg", s.Dir())
+		err = fmt.Errorf("%s contains no Iceberg metadata file", s.Dir())
 	}
 	if err != nil {
 		return "", err

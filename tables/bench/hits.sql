@@ -1,7 +1,7 @@
--- 43 queries that ask of made-up hits what ClickBench's queries ask of its own, one for one, written anew:
--- ClickBench (https://github.com/ClickHouse/ClickBench) is under CC BY-NC-SA 4.0, so it is not copied here.
--- The columns' names, the constants and the rows are ours. Further columns put rows of equal rank in order, so
--- that one answer is right. Of the 18th any ten groups are.
+-- 43 queries on generated hits. Each corresponds to one of ClickBench's queries, but is not a copy, because
+-- ClickBench (https://github.com/ClickHouse/ClickBench) is under CC BY-NC-SA 4.0. The names of columns, the
+-- constants and the rows are ours. Additional sort columns break ties, so that each query has only one right
+-- answer, except the 18th, which may return any ten groups.
 select count(*) as n from hits;
 select count(*) as n from hits where adv_engine_id <> 0;
 select sum(adv_engine_id) as adv, count(*) as n, avg(resolution_width) as width from hits;

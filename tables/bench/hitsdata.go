@@ -15,10 +15,10 @@ import (
 
 // hit is one view of a page. Its fields determine the columns of a row.
 type hit struct {
-	row, rows    int64
-	user, page   int64
-	from, phrase int64  // the previous page and the search phrase; 0 means none
-	draw         uint64 // random bits of this row
+	row, rows        int64
+	user, page       int64
+	referrer, phrase int64  // the previous page and the search phrase; 0 means none
+	randomBits       uint64 // random bits of this row
 }
 
 // column is a column of hits. It has a function either for its texts or for its numbers.
@@ -44,55 +44,55 @@ var hitsStart = time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 const hitsDays = 30
 
-// hitsColumns are 105 columns like the ones in ClickBench's table hits, with similar numbers of
-// each type. The queries use the first 25. The others are nearly always 0 or empty, like most
-// of ClickBench's.
+// hitsColumns are 105 columns like those of ClickBench's table hits, with about as many columns
+// of each type. The queries use the first 25. The other columns are nearly always 0 or empty,
+// like most columns of ClickBench.
 var hitsColumns = append([]column{
-	{"watch_id", long, func(h *hit) int64 { return id(1, h.row) }, nil},
-	{"event_time", moment, (*hit).at, nil},
-	{"event_date", arrow.FixedWidthTypes.Date32, func(h *hit) int64 { return h.at() / 86_400_000_000 }, nil},
-	{"user_id", long, func(h *hit) int64 { return id(2, h.user) }, nil},
-	{"client_ip", integer, func(h *hit) int64 { return 10 + id(3, h.user*4+h.part(0, 4))%(1<<31-10) }, nil},
-	{"region_id", integer, func(h *hit) int64 { return few(id(4, h.user), 9000) }, nil},
+	{"watch_id", long, func(h *hit) int64 { return hashID(1, h.row) }, nil},
+	{"event_time", moment, (*hit).time, nil},
+	{"event_date", arrow.FixedWidthTypes.Date32, func(h *hit) int64 { return h.time() / 86_400_000_000 }, nil},
+	{"user_id", long, func(h *hit) int64 { return hashID(2, h.user) }, nil},
+	{"client_ip", integer, func(h *hit) int64 { return 10 + hashID(3, h.user*4+h.uniform(0, 4))%(1<<31-10) }, nil},
+	{"region_id", integer, func(h *hit) int64 { return skewed(hashID(4, h.user), 9000) }, nil},
 	{"counter_id", integer, func(h *hit) int64 { return site(h.page) }, nil},
-	{"url_hash", long, func(h *hit) int64 { return id(6, h.page) }, nil},
-	{"referer_hash", long, func(h *hit) int64 { return id(7, h.from) }, nil},
-	{"adv_engine_id", short, func(h *hit) int64 { return h.rarely(1, 160) * (1 + h.part(2, 18)) }, nil},
-	{"search_engine_id", short, func(h *hit) int64 { return min(h.phrase, 1) * (1 + few(id(8, h.phrase), 90)) }, nil},
-	{"traffic_source_id", short, func(h *hit) int64 { return few(id(9, h.row), 12) - 1 }, nil},
-	{"is_refresh", short, func(h *hit) int64 { return h.rarely(3, 10) }, nil},
-	{"is_link", short, func(h *hit) int64 { return h.rarely(4, 25) }, nil},
-	{"is_download", short, func(h *hit) int64 { return h.rarely(5, 200) }, nil},
-	{"not_counted", short, func(h *hit) int64 { return h.rarely(6, 50) }, nil},
+	{"url_hash", long, func(h *hit) int64 { return hashID(6, h.page) }, nil},
+	{"referer_hash", long, func(h *hit) int64 { return hashID(7, h.referrer) }, nil},
+	{"adv_engine_id", short, func(h *hit) int64 { return h.oneIn(1, 160) * (1 + h.uniform(2, 18)) }, nil},
+	{"search_engine_id", short, func(h *hit) int64 { return min(h.phrase, 1) * (1 + skewed(hashID(8, h.phrase), 90)) }, nil},
+	{"traffic_source_id", short, func(h *hit) int64 { return skewed(hashID(9, h.row), 12) - 1 }, nil},
+	{"is_refresh", short, func(h *hit) int64 { return h.oneIn(3, 10) }, nil},
+	{"is_link", short, func(h *hit) int64 { return h.oneIn(4, 25) }, nil},
+	{"is_download", short, func(h *hit) int64 { return h.oneIn(5, 200) }, nil},
+	{"not_counted", short, func(h *hit) int64 { return h.oneIn(6, 50) }, nil},
 	{"resolution_width", short, (*hit).width, nil},
-	{"window_width", short, func(h *hit) int64 { return max(0, h.width()-few(id(10, h.user), 400)) }, nil},
-	{"window_height", short, func(h *hit) int64 { return 300 + few(id(11, h.user), 900) }, nil},
+	{"window_width", short, func(h *hit) int64 { return max(0, h.width()-skewed(hashID(10, h.user), 400)) }, nil},
+	{"window_height", short, func(h *hit) int64 { return 300 + skewed(hashID(11, h.user), 900) }, nil},
 	{"mobile_phone", short, func(h *hit) int64 { return h.model() % 50 }, nil},
 	{"mobile_phone_model", text, nil, func(h *hit) string { return numbered(h.model() == 0, "Model ", h.model()) }},
 	{"title", text, nil, (*hit).title},
 	{"url", text, nil, func(h *hit) string { return url(h.page) }},
 	{"referer", text, nil, (*hit).referer},
-	{"search_phrase", text, nil, (*hit).searched},
-}, hitsRest()...)
+	{"search_phrase", text, nil, (*hit).searchText},
+}, fillerColumns()...)
 
-func hitsRest() (all []column) {
-	many := []int64{1, 2, 5, 20, 100, 1000}
-	for _, of := range []struct {
+func fillerColumns() (all []column) {
+	cardinalities := []int64{1, 2, 5, 20, 100, 1000}
+	for _, group := range []struct {
 		kind arrow.DataType
 		n    int
 	}{{short, 37}, {integer, 16}, {long, 2}, {moment, 2}, {text, 23}} {
-		for range of.n {
+		for range group.n {
 			k := len(all)
-			c := column{name: fmt.Sprintf("rest_%d", k), kind: of.kind}
-			switch of.kind.ID() {
+			c := column{name: fmt.Sprintf("rest_%d", k), kind: group.kind}
+			switch group.kind.ID() {
 			case arrow.STRING:
 				c.text = func(h *hit) string {
-					return numbered(h.part(k, 12) != 0, words[h.part(k+1, 32)], h.part(k+2, many[k%6]))
+					return numbered(h.uniform(k, 12) != 0, words[h.uniform(k+1, 32)], h.uniform(k+2, cardinalities[k%6]))
 				}
 			case arrow.TIMESTAMP:
-				c.number = func(h *hit) int64 { return h.at() + 1_000_000*h.part(k, 10) }
+				c.number = func(h *hit) int64 { return h.time() + 1_000_000*h.uniform(k, 10) }
 			default:
-				c.number = func(h *hit) int64 { return h.rarely(k, 3) * h.part(k+1, many[k%6]+1) }
+				c.number = func(h *hit) int64 { return h.oneIn(k, 3) * h.uniform(k+1, cardinalities[k%6]+1) }
 			}
 			all = append(all, c)
 		}
@@ -100,67 +100,71 @@ func hitsRest() (all []column) {
 	return all
 }
 
-// mix is a hash of 64 bits.
+// mix is a deterministic 64-bit hash.
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// id returns a pseudorandom 63-bit number for item n of a kind.
-func id(kind uint64, n int64) int64 { return int64(mix(kind<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1) }
+// hashID returns a pseudorandom 63-bit number for item n of a kind.
+func hashID(kind uint64, n int64) int64 {
+	return int64(mix(kind<<56^uint64(n)*0x9e3779b97f4a7c15) >> 1)
+}
 
-// few maps 63 random bits to a number below n. Small numbers are far more frequent.
-func few(bits, n int64) int64 {
+// skewed maps 63 random bits to a number below n. Small numbers are far more frequent.
+func skewed(bits, n int64) int64 {
 	u := float64(bits>>10) / (1 << 53)
 	return int64(float64(n) * u * u * u)
 }
 
-// part returns a uniformly distributed number below n for a column of the row.
-func (h *hit) part(column int, n int64) int64 { return id(uint64(column), int64(h.draw>>1)) % n }
+// uniform returns a uniformly distributed number below n for a column of the row.
+func (h *hit) uniform(column int, n int64) int64 {
+	return hashID(uint64(column), int64(h.randomBits>>1)) % n
+}
 
-// rarely returns 1 in one of n rows, and otherwise 0.
-func (h *hit) rarely(column int, n int64) int64 {
-	if h.part(column, n) == 0 {
+// oneIn returns 1 in one of n rows, and otherwise 0.
+func (h *hit) oneIn(column int, n int64) int64 {
+	if h.uniform(column, n) == 0 {
 		return 1
 	}
 	return 0
 }
 
-func (h *hit) at() int64 { return hitsStart + h.row*hitsDays*86_400_000_000/h.rows }
+func (h *hit) time() int64 { return hitsStart + h.row*hitsDays*86_400_000_000/h.rows }
 
-func (h *hit) width() int64 { return 320 + 16*few(id(14, h.user), 140) }
+func (h *hit) width() int64 { return 320 + 16*skewed(hashID(14, h.user), 140) }
 
 // model returns the phone model of a user, or 0 for the 94 % of users without a phone.
 func (h *hit) model() int64 {
-	if id(15, h.user)%100 >= 6 {
+	if hashID(15, h.user)%100 >= 6 {
 		return 0
 	}
-	return 1 + few(id(17, h.user), 166)
+	return 1 + skewed(hashID(17, h.user), 166)
 }
 
 func (h *hit) title() string {
-	return phrase(id(12, h.page), 6) + numbered(h.rarely(7, 8) == 1, " – ", site(h.page))
+	return phrase(hashID(12, h.page), 6) + numbered(h.oneIn(7, 8) == 1, " – ", site(h.page))
 }
 
-func (h *hit) searched() string {
-	return numbered(h.phrase == 0, phrase(id(13, h.phrase), 3)+" ", h.phrase%1000)
+func (h *hit) searchText() string {
+	return numbered(h.phrase == 0, phrase(hashID(13, h.phrase), 3)+" ", h.phrase%1000)
 }
 
 func (h *hit) referer() string {
 	switch {
-	case h.from == 0:
+	case h.referrer == 0:
 		return ""
 	case h.phrase != 0:
 		return fmt.Sprintf("https://www.lookup%d.example/search?q=%d", h.phrase%9, h.phrase)
 	}
-	return url(h.from)
+	return url(h.referrer)
 }
 
-func site(page int64) int64 { return few(id(5, page), 6500) }
+func site(page int64) int64 { return skewed(hashID(5, page), 6500) }
 
 func url(page int64) string {
-	name := id(16, page)
+	name := hashID(16, page)
 	return fmt.Sprintf("https://www.site%d.example/%s/%s-%d.html", site(page), words[name%32], words[name>>5%32], page)
 }
 
@@ -197,16 +201,16 @@ func hitsSchema() *arrow.Schema {
 // and a search in one of eight rows.
 func hits(from, n, rows int) arrow.RecordBatch {
 	random := rand.New(rand.NewPCG(2, uint64(from)))
-	drawn := func(of int) int64 { return few(random.Int64(), int64(1+rows/of)) }
+	randomID := func(of int) int64 { return skewed(random.Int64(), int64(1+rows/of)) }
 	b := array.NewRecordBuilder(memory.DefaultAllocator, hitsSchema())
 	defer b.Release()
 	for i := from; i < from+n; i++ {
-		h := hit{row: int64(i), rows: int64(rows), user: drawn(3), page: drawn(2), draw: random.Uint64()}
-		if h.rarely(100, 5) == 0 {
-			h.from = 1 + drawn(2)
+		h := hit{row: int64(i), rows: int64(rows), user: randomID(3), page: randomID(2), randomBits: random.Uint64()}
+		if h.oneIn(100, 5) == 0 {
+			h.referrer = 1 + randomID(2)
 		}
-		if h.rarely(101, 8) == 1 {
-			h.phrase = 1 + drawn(10)
+		if h.oneIn(101, 8) == 1 {
+			h.phrase = 1 + randomID(10)
 		}
 		for k, c := range hitsColumns {
 			c.append(b.Field(k), &h)

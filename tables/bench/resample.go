@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// resample computes bins of one second, and puts them into another table. It does so from a table
+// measureResample computes bins of one second, and puts them into another table. It does so from a table
 // without an order, and from a series. Its peer is pandas with the same rows in a file.
-func (b *bench) resample() (err error) {
+func (b *bench) measureResample() (err error) {
 	batch := trades(0, b.rows)
 	if err := writeParquet(filepath.Join(b.dir, "rows.parquet"), batch); err != nil {
 		return err
@@ -28,7 +28,7 @@ func (b *bench) resample() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.store(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+	return b.withStore(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
 		if err := b.put(s, "t", batch); err != nil {
 			return err
 		}
@@ -41,15 +41,15 @@ func (b *bench) resample() (err error) {
 		if _, err := s.Bucket("b").Put(b.ctx, "series", r, tables.PutAppend, series); err != nil {
 			return err
 		}
-		pandas, err := b.peer("pandas", "resample")
+		pandas, err := b.runPeer("pandas", "resample")
 		if err != nil {
 			return err
 		}
 		for _, function := range []string{"mean", "ohlc", "median"} {
-			if err := b.resampled(s, "series", function, ", of a series", pandas[function]); err != nil {
+			if err := b.compareResample(s, "series", function, ", of a series", pandas[function]); err != nil {
 				return err
 			}
-			if err := b.resampled(s, "t", function, "", pandas[function]); err != nil {
+			if err := b.compareResample(s, "t", function, "", pandas[function]); err != nil {
 				return err
 			}
 		}
@@ -57,8 +57,8 @@ func (b *bench) resample() (err error) {
 	})
 }
 
-func (b *bench) resampled(s *tables.Store, source, function, what string, pandas float64) error {
-	took, err := b.median(func() (time.Duration, error) {
+func (b *bench) compareResample(s *tables.Store, source, function, suffix string, pandas float64) error {
+	elapsed, err := b.median(func() (time.Duration, error) {
 		start := time.Now()
 		_, err := transform.Resample(b.ctx, s, &transform.ResampleOptions{
 			Source: transform.TableName{Bucket: "b", Name: source}, Target: transform.TableName{Bucket: "b", Name: function}, Mode: tables.PutReplace,
@@ -69,7 +69,7 @@ func (b *bench) resampled(s *tables.Store, source, function, what string, pandas
 	if err != nil {
 		return err
 	}
-	job := fmt.Sprintf("resample %d rows to seconds%s, %s", b.rows, what, function)
-	fmt.Printf("%s: %v; pandas %.3f s: ours is %.2f × as fast\n", job, took, pandas, pandas/took.Seconds())
-	return errors.Join(b.figure(job, "tables", took.Seconds(), b.rounds), b.figure(job, "pandas", pandas, b.rounds))
+	job := fmt.Sprintf("resample %d rows to seconds%s, %s", b.rows, suffix, function)
+	fmt.Printf("%s: %v; pandas %.3f s: ours is %.2f × as fast\n", job, elapsed, pandas, pandas/elapsed.Seconds())
+	return errors.Join(b.writeFigure(job, "tables", elapsed.Seconds(), b.rounds), b.writeFigure(job, "pandas", pandas, b.rounds))
 }

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// seriesTables is the number of small tables to write and find.
+// seriesTables is the number of small tables to write, and to search by metadata.
 const seriesTables = 1000
 
 // results are the measurements of one program.
@@ -42,17 +42,17 @@ type results struct {
 // timePair holds wall-clock seconds and CPU seconds.
 type timePair [2]float64
 
-// spend runs f in each round, and records the medians of its wall-clock and CPU times.
-func (m *results) spend(name string, rounds int, f func(round int) error) error {
-	var times, used []time.Duration
+// measure runs f in each round, and records the medians of its wall-clock and CPU times.
+func (m *results) measure(name string, rounds int, f func(round int) error) error {
+	var times, cpuTimes []time.Duration
 	for i := range rounds {
 		start, before := time.Now(), cpu()
 		if err := f(i); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		times, used = append(times, time.Since(start)), append(used, cpu()-before)
+		times, cpuTimes = append(times, time.Since(start)), append(cpuTimes, cpu()-before)
 	}
-	m.Seconds[name] = timePair{middle(times).Seconds(), middle(used).Seconds()}
+	m.Seconds[name] = timePair{medianOf(times).Seconds(), medianOf(cpuTimes).Seconds()}
 	return nil
 }
 
@@ -64,36 +64,36 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// series compares time series with pystore and ArcticDB, on data from pandas: appends to a
+// measureSeries compares time series with pystore and ArcticDB, on data from pandas: appends to a
 // large table, a range, resampling, and many tables with metadata.
-func (b *bench) series() (err error) {
+func (b *bench) measureSeries() (err error) {
 	more := max(b.seriesRows/10, 2000)
-	if _, err := b.python("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
+	if _, err := b.runPython("series.py", "pandas", "make", fmt.Sprint(b.seriesRows), fmt.Sprint(more)); err != nil {
 		return err
 	}
 	// ArcticDB syncs each append (to LMDB); pystore never syncs.
-	ours, err := b.ourSeries(more, false)
+	ours, err := b.measureOurSeries(more, false)
 	if err != nil {
 		return err
 	}
-	synced, err := b.ourSeries(more, true)
+	synced, err := b.measureOurSeries(more, true)
 	if err != nil {
 		return err
 	}
-	for name, took := range synced.Seconds {
+	for name, elapsed := range synced.Seconds {
 		if strings.HasPrefix(name, "append") || name == "tables" {
-			ours.Seconds[name+" synced"] = took
+			ours.Seconds[name+" synced"] = elapsed
 		}
 	}
 	fmt.Printf("time series of %d rows: %.1f MB on disk, %.1f MB with all tables, in %d files\n", b.seriesRows, float64(ours.Prices)/1e6, float64(ours.Bytes)/1e6, ours.Files)
 	for _, name := range slices.Sorted(maps.Keys(ours.Seconds)) {
-		fmt.Printf("  %s: %.2f ms, %.2f ms of processors\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
+		fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time\n", name, 1000*ours.Seconds[name][0], 1000*ours.Seconds[name][1])
 	}
 	if err := b.seriesFigures("tables", ours); err != nil {
 		return err
 	}
 	for _, peer := range []string{"pystore", "arcticdb"} {
-		out, err := b.python("series.py", peer, peer, fmt.Sprint(seriesTables))
+		out, err := b.runPython("series.py", peer, peer, fmt.Sprint(seriesTables))
 		if err != nil {
 			return err
 		}
@@ -106,10 +106,10 @@ func (b *bench) series() (err error) {
 		}
 		fmt.Printf("%s: %.1f MB on disk, %.1f MB with all tables, in %d files\n", peer, float64(theirs.Prices)/1e6, float64(theirs.Bytes)/1e6, theirs.Files)
 		for _, name := range slices.Sorted(maps.Keys(theirs.Seconds)) {
-			of, our := theirs.Seconds[name], ours.Seconds[name]
-			fmt.Printf("  %s: %.2f ms, %.2f ms of processors: ours is %.2f × as fast, by processors %.2f ×", name, 1000*of[0], 1000*of[1], of[0]/our[0], of[1]/our[1])
+			theirTime, ourTime := theirs.Seconds[name], ours.Seconds[name]
+			fmt.Printf("  %s: %.2f ms, %.2f ms of CPU time: ours is %.2f × as fast, by CPU time %.2f ×", name, 1000*theirTime[0], 1000*theirTime[1], theirTime[0]/ourTime[0], theirTime[1]/ourTime[1])
 			if synced, ok := ours.Seconds[name+" synced"]; ok {
-				fmt.Printf("; synced %.2f × and %.2f ×", of[0]/synced[0], of[1]/synced[1])
+				fmt.Printf("; synced %.2f × and %.2f ×", theirTime[0]/synced[0], theirTime[1]/synced[1])
 			}
 			fmt.Println()
 		}
@@ -128,19 +128,19 @@ func (b *bench) series() (err error) {
 // seriesFigures writes the times of one program to the file of --figures.
 func (b *bench) seriesFigures(who string, m *results) error {
 	for _, key := range slices.Sorted(maps.Keys(m.Seconds)) {
-		name, by := key, who
+		name, contender := key, who
 		if job, synced := strings.CutSuffix(key, " synced"); synced {
-			name, by = job, who+", synced"
+			name, contender = job, who+", synced"
 		}
-		if err := b.figure(name, by, m.Seconds[key][0], b.rounds); err != nil {
+		if err := b.writeFigure(name, contender, m.Seconds[key][0], b.rounds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// python runs a script in a peer's Python environment, and returns its output.
-func (b *bench) python(script, peer, what string, args ...string) ([]byte, error) {
+// runPython runs a script in a peer's Python environment, and returns its output.
+func (b *bench) runPython(script, peer, what string, args ...string) ([]byte, error) {
 	python, err := peers.PythonPath(peer)
 	if err != nil {
 		return nil, err
@@ -157,8 +157,8 @@ func (b *bench) python(script, peer, what string, args ...string) ([]byte, error
 	return out, nil
 }
 
-// parquet reads a file of series.py into memory, and returns its batches.
-func (b *bench) parquet(name string) ([]arrow.RecordBatch, error) {
+// readParquet reads a file that series.py wrote into memory, and returns its batches.
+func (b *bench) readParquet(name string) ([]arrow.RecordBatch, error) {
 	f, err := os.Open(filepath.Join(b.dir, name+".parquet"))
 	if err != nil {
 		return nil, err
@@ -177,17 +177,17 @@ func (b *bench) parquet(name string) ([]arrow.RecordBatch, error) {
 	return all, r.Err()
 }
 
-// ourSeries measures the time series of this module.
-func (b *bench) ourSeries(more int, sync bool) (m *results, err error) {
+// measureOurSeries measures the time series of this module.
+func (b *bench) measureOurSeries(more int, sync bool) (m *results, err error) {
 	m = &results{Seconds: map[string]timePair{}, Results: map[string]float64{}}
 	engine, err := duck.New(nil)
 	if err != nil {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return m, b.store(&tables.Options{Engine: engine, Sync: sync}, func(s *tables.Store) error {
+	return m, b.withStore(&tables.Options{Engine: engine, Sync: sync}, func(s *tables.Store) error {
 		put := func(name, file string, o *tables.PutOptions) (func() error, error) {
-			rows, err := b.parquet(file)
+			rows, err := b.readParquet(file)
 			return func() error {
 				r, err := array.NewRecordReader(rows[0].Schema(), rows) // not the file's schema, which has other metadata
 				if err != nil {
@@ -207,42 +207,42 @@ func (b *bench) ourSeries(more int, sync bool) (m *results, err error) {
 			return err
 		}
 		for _, size := range []int{1, 1000, more} {
-			works := make([]func() error, b.rounds)
-			for i := range works {
-				if works[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {
+			puts := make([]func() error, b.rounds)
+			for i := range puts {
+				if puts[i], err = put("series", fmt.Sprintf("more-%d-%d", size, i), nil); err != nil {
 					return err
 				}
 			}
-			if err := m.spend(fmt.Sprint("append ", size), b.rounds, func(i int) error { return works[i]() }); err != nil {
+			if err := m.measure(fmt.Sprint("append ", size), b.rounds, func(i int) error { return puts[i]() }); err != nil {
 				return err
 			}
 		}
-		fold := func(int) error { // appends leave this work for later
+		fold := func(int) error { // work that appends defer
 			_, err := s.Fold(b.ctx, nil)
 			return err
 		}
-		if err := m.spend("fold the series", 1, fold); err != nil {
+		if err := m.measure("fold the series", 1, fold); err != nil {
 			return err
 		}
-		if err := b.readSeries(s, m); err != nil {
+		if err := b.measureReads(s, m); err != nil {
 			return err
 		}
-		if m.Prices, _, err = used(s.Dir()); err != nil {
+		if m.Prices, _, err = diskUse(s.Dir()); err != nil {
 			return err
 		}
-		if err := b.manySeries(s, m, put); err != nil {
+		if err := b.measureManySeries(s, m, put); err != nil {
 			return err
 		}
-		if err := m.spend("fold the tables", 1, fold); err != nil {
+		if err := m.measure("fold the tables", 1, fold); err != nil {
 			return err
 		}
-		m.Bytes, m.Files, err = used(s.Dir())
+		m.Bytes, m.Files, err = diskUse(s.Dir())
 		return err
 	})
 }
 
-// readSeries reads a range of two columns, and resamples the whole series.
-func (b *bench) readSeries(s *tables.Store, m *results) error {
+// measureReads reads a range of two columns, and resamples the whole series.
+func (b *bench) measureReads(s *tables.Store, m *results) error {
 	const step = 100 * time.Millisecond
 	t, err := s.Bucket("b").Table(b.ctx, "series")
 	if err != nil {
@@ -255,7 +255,7 @@ func (b *bench) readSeries(s *tables.Store, m *results) error {
 	m.Results["rows"] = float64(info.Rows)
 	begin := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(b.seriesRows/2) * step)
 	o := &tables.ScanOptions{Columns: []string{"price", "size"}, From: begin, To: begin.Add(time.Duration(b.seriesRows/100) * step), TimeColumn: "at"}
-	if err := m.spend("range", b.rounds, func(int) error {
+	if err := m.measure("range", b.rounds, func(int) error {
 		r, err := t.Scan(b.ctx, o)
 		if err != nil {
 			return err
@@ -270,7 +270,7 @@ func (b *bench) readSeries(s *tables.Store, m *results) error {
 		Source: transform.TableName{Bucket: "b", Name: "series"}, Target: transform.TableName{Bucket: "c", Name: "bins"}, Mode: tables.PutReplace,
 		Rule: "min", TimeColumn: "at", Functions: []string{"mean"}, Columns: []string{"price"},
 	}
-	if err := m.spend("resample", b.rounds, func(int) error {
+	if err := m.measure("resample", b.rounds, func(int) error {
 		r, err := transform.Resampled(b.ctx, s, bins)
 		if err != nil {
 			return err
@@ -281,7 +281,7 @@ func (b *bench) readSeries(s *tables.Store, m *results) error {
 	}); err != nil {
 		return err
 	}
-	return m.spend("resample and write", b.rounds, func(int) error {
+	return m.measure("resample and write", b.rounds, func(int) error {
 		_, err := transform.Resample(b.ctx, s, bins)
 		return err
 	})
@@ -307,34 +307,34 @@ func sums(r array.RecordReader) (rows, sum float64, err error) {
 	return rows, sum, r.Err()
 }
 
-// manySeries writes many small tables, and finds some of them by their metadata.
-func (b *bench) manySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
-	var works []func() error
+// measureManySeries writes many small tables, and finds some of them by their metadata.
+func (b *bench) measureManySeries(s *tables.Store, m *results, put func(name, file string, o *tables.PutOptions) (func() error, error)) error {
+	var puts []func() error
 	for n := range seriesTables {
-		work, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
+		putTable, err := put(fmt.Sprint("t", n), "small", &tables.PutOptions{Settings: &tables.Settings{Time: "at"}, Metadata: tables.Metadata{"group": n % 10}})
 		if err != nil {
 			return err
 		}
-		works = append(works, work)
+		puts = append(puts, putTable)
 	}
-	if err := m.spend("tables", 1, func(int) error { return b.times(len(works), func(i int) error { return works[i]() }) }); err != nil {
+	if err := m.measure("tables", 1, func(int) error { return b.repeat(len(puts), func(i int) error { return puts[i]() }) }); err != nil {
 		return err
 	}
-	return m.spend("find", b.rounds, func(int) error {
-		found := 0
+	return m.measure("find", b.rounds, func(int) error {
+		matches := 0
 		for _, err := range s.Bucket("b").Tables(b.ctx, &tables.Filter{Metadata: tables.Metadata{"group": 7}}) {
 			if err != nil {
 				return err
 			}
-			found++
+			matches++
 		}
-		m.Results["found"] = float64(found)
+		m.Results["found"] = float64(matches)
 		return nil
 	})
 }
 
-// used returns the size of a directory on disk, and its number of files.
-func used(dir string) (bytes int64, files int, err error) {
+// diskUse returns the size of a directory on disk, and its number of files.
+func diskUse(dir string) (bytes int64, files int, err error) {
 	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

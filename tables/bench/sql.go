@@ -19,24 +19,24 @@ import (
 )
 
 const (
-	sqlRows  = 3_000_000
-	filtered = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
+	sqlRows     = 3_000_000
+	filterQuery = "SELECT price FROM %s WHERE sym = 'S7' AND price > 50"
 )
 
-// sql compares queries with DuckDB on the same files.
-func (b *bench) sql() (err error) {
+// measureSQL compares queries with DuckDB on the same files.
+func (b *bench) measureSQL() (err error) {
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return b.store(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+	return b.withStore(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
 		for i := range 3 {
 			if err := b.put(s, "t", trades(i*sqlRows/3, sqlRows/3)); err != nil {
 				return err
 			}
 		}
-		for _, part := range []func(*tables.Store) error{b.beside, b.small, b.streamed, b.cancelled} {
+		for _, part := range []func(*tables.Store) error{b.compareWithDuckDB, b.measureSmall, b.measureStreaming, b.measureCancellation} {
 			if err := part(s); err != nil {
 				return err
 			}
@@ -58,43 +58,43 @@ func (b *bench) query(ctx context.Context, s *tables.Store, sql string) (rows in
 	return rows, r.Err()
 }
 
-func (b *bench) beside(s *tables.Store) error {
+func (b *bench) compareWithDuckDB(s *tables.Store) error {
 	files, err := b.filesExpr(s, "t")
 	if err != nil {
 		return err
 	}
-	sql := fmt.Sprintf(filtered, files)
-	var ours, kept, fresh []time.Duration
+	sql := fmt.Sprintf(filterQuery, files)
+	var ourTimes, openTimes, newTimes []time.Duration
 	var rows int64
 	err = withDuckDB(":memory:", func(warm duckdb.Connection) error {
 		for range 3 * b.rounds { // in turns, because the machine's speed varies
 			start := time.Now()
-			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filtered, "t")); err != nil {
+			if rows, err = b.query(b.ctx, s, fmt.Sprintf(filterQuery, "t")); err != nil {
 				return err
 			}
-			ours = append(ours, time.Since(start))
+			ourTimes = append(ourTimes, time.Since(start))
 			start = time.Now()
 			if err := execDuckDB(warm, sql); err != nil {
 				return err
 			}
-			kept = append(kept, time.Since(start))
+			openTimes = append(openTimes, time.Since(start))
 			start = time.Now()
 			if err := withDuckDB(":memory:", func(conn duckdb.Connection) error { return execDuckDB(conn, sql) }); err != nil {
 				return err
 			}
-			fresh = append(fresh, time.Since(start))
+			newTimes = append(newTimes, time.Since(start))
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	took := middle(ours)
-	fmt.Printf("SQL, one column of %d rows by a filter: %v for %d rows; DuckDB alone, opened for each query: %v, ours takes %.2f × as long; kept open, with its cache of files: %v, %.2f ×\n",
-		sqlRows, took, rows, middle(fresh), took.Seconds()/middle(fresh).Seconds(), middle(kept), took.Seconds()/middle(kept).Seconds())
+	elapsed := medianOf(ourTimes)
+	fmt.Printf("SQL, one column of %d rows with a filter: %v for %d rows; DuckDB alone, opened for each query: %v, ours takes %.2f × as long; DuckDB kept open, with its cache of files: %v, ours takes %.2f × as long\n",
+		sqlRows, elapsed, rows, medianOf(newTimes), elapsed.Seconds()/medianOf(newTimes).Seconds(), medianOf(openTimes), elapsed.Seconds()/medianOf(openTimes).Seconds())
 	job := fmt.Sprintf("SQL, a column of %d rows by a filter", sqlRows)
-	return errors.Join(b.figure(job, "tables", took.Seconds(), len(ours)), b.figure(job, "DuckDB, opened for each query", middle(fresh).Seconds(), len(fresh)),
-		b.figure(job, "DuckDB, kept open", middle(kept).Seconds(), len(kept)))
+	return errors.Join(b.writeFigure(job, "tables", elapsed.Seconds(), len(ourTimes)), b.writeFigure(job, "DuckDB, opened for each query", medianOf(newTimes).Seconds(), len(newTimes)),
+		b.writeFigure(job, "DuckDB, kept open", medianOf(openTimes).Seconds(), len(openTimes)))
 }
 
 // withDuckDB runs f with a new connection to a DuckDB database.
@@ -117,39 +117,39 @@ func execDuckDB(conn duckdb.Connection, sql string) error {
 	return nil
 }
 
-// small measures the latency of small queries, first with a pause after each, and then without.
+// measureSmall measures the latency of small queries, first with a pause after each, and then without.
 // In the pause, the engine opens a spare database.
-func (b *bench) small(s *tables.Store) error {
+func (b *bench) measureSmall(s *tables.Store) error {
 	if err := b.put(s, "small", trades(0, 10)); err != nil {
 		return err
 	}
-	var took []time.Duration
+	var times []time.Duration
 	for range 10 * b.rounds {
 		start := time.Now()
 		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
 			return err
 		}
-		took = append(took, time.Since(start))
+		times = append(times, time.Since(start))
 		time.Sleep(50 * time.Millisecond) // lets the engine open a spare database
 	}
-	at := middle(took)
-	took = nil
+	spareTime := medianOf(times)
+	times = nil
 	for range 10 * b.rounds {
 		start := time.Now()
 		if _, err := b.query(b.ctx, s, "SELECT count(*) FROM small"); err != nil {
 			return err
 		}
-		took = append(took, time.Since(start))
+		times = append(times, time.Since(start))
 	}
-	fmt.Printf("SQL over 10 rows: %v, with a spare database; %v one after the other\n", at, middle(took))
-	return errors.Join(b.figure("SQL over 10 rows, with a spare database", "tables", at.Seconds(), 10*b.rounds),
-		b.figure("SQL over 10 rows, one query after the other", "tables", middle(took).Seconds(), 10*b.rounds))
+	fmt.Printf("SQL over 10 rows: %v with a spare database; %v for queries in quick succession\n", spareTime, medianOf(times))
+	return errors.Join(b.writeFigure("SQL over 10 rows, with a spare database", "tables", spareTime.Seconds(), 10*b.rounds),
+		b.writeFigure("SQL over 10 rows, one query after the other", "tables", medianOf(times).Seconds(), 10*b.rounds))
 }
 
-// streamed reads many rows, and measures the memory of the process.
-func (b *bench) streamed(s *tables.Store) error {
+// measureStreaming reads many rows, and measures the memory of the process.
+func (b *bench) measureStreaming(s *tables.Store) error {
 	const times = 7
-	before, err := resident()
+	before, err := residentMemory()
 	if err != nil {
 		return err
 	}
@@ -163,20 +163,20 @@ func (b *bench) streamed(s *tables.Store) error {
 	for batches := 0; r.Next(); batches++ {
 		n += r.RecordBatch().NumRows()
 		if batches%100 == 0 {
-			now, err := resident()
+			now, err := residentMemory()
 			if err != nil {
 				return err
 			}
 			peak = max(peak, now)
 		}
 	}
-	took := time.Since(start)
-	fmt.Printf("SQL, %d rows streamed in %v: %d MB above the %d MB before\n", n, took, (peak-before)>>20, before>>20)
-	return errors.Join(r.Err(), b.figure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", took.Seconds(), 1))
+	elapsed := time.Since(start)
+	fmt.Printf("SQL, %d rows streamed in %v: memory peaked %d MB above the initial %d MB\n", n, elapsed, (peak-before)>>20, before>>20)
+	return errors.Join(r.Err(), b.writeFigure(fmt.Sprintf("SQL, %d rows streamed", n), "tables", elapsed.Seconds(), 1))
 }
 
-// resident returns the resident memory of the process in bytes.
-func resident() (int64, error) {
+// residentMemory returns the resident memory of the process in bytes.
+func residentMemory() (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", "self", "statm"))
 	if err != nil {
 		return 0, err
@@ -185,18 +185,18 @@ func resident() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// cancelled measures how long a query continues after its cancellation.
-func (b *bench) cancelled(s *tables.Store) error {
-	var most time.Duration
+// measureCancellation measures how long a query continues after its cancellation.
+func (b *bench) measureCancellation(s *tables.Store) error {
+	var maxDelay time.Duration
 	for range b.rounds {
 		ctx, cancel := context.WithCancel(b.ctx)
-		var at time.Time
-		time.AfterFunc(200*time.Millisecond, func() { at = time.Now(); cancel() })
+		var cancelTime time.Time
+		time.AfterFunc(200*time.Millisecond, func() { cancelTime = time.Now(); cancel() })
 		if _, err := b.query(ctx, s, "SELECT count(*) FROM t x, t y WHERE x.price + y.price < 0"); !errors.Is(err, context.Canceled) {
-			return fmt.Errorf("a cancelled query ended with %v", err)
+			return fmt.Errorf("a canceled query returned %v, want context.Canceled", err)
 		}
-		most = max(most, time.Since(at))
+		maxDelay = max(maxDelay, time.Since(cancelTime))
 	}
-	fmt.Printf("SQL, cancelled: it ends within %v\n", most)
-	return b.figure("SQL, cancelled, until it ends at most", "tables", most.Seconds(), b.rounds)
+	fmt.Printf("SQL, canceled: the query ends within %v\n", maxDelay)
+	return b.writeFigure("SQL, cancelled, until it ends at most", "tables", maxDelay.Seconds(), b.rounds)
 }

@@ -23,18 +23,18 @@ const (
 	tpcLimit  = time.Minute // the timeout of a query
 )
 
-// tpc compares the times of TPC-H's and TPC-DS's queries with those of a DuckDB that stays open, on
-// the same files. It returns an error if a query takes longer than tpcFactor and tpcExtra allow.
-func (b *bench) tpc() (err error) {
+// measureTPC compares the times of TPC-H's and TPC-DS's queries with the times of a DuckDB that stays open,
+// on the same files. It returns an error if a query takes longer than tpcFactor and tpcExtra allow.
+func (b *bench) measureTPC() (err error) {
 	engine, err := duck.New(&duck.Options{TempDir: b.dir})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return errors.Join(b.tpcOf("tpch", engine), b.tpcOf("tpcds", engine))
+	return errors.Join(b.measureTPCKind("tpch", engine), b.measureTPCKind("tpcds", engine))
 }
 
-func (b *bench) tpcOf(kind string, engine tables.Engine) error {
+func (b *bench) measureTPCKind(kind string, engine tables.Engine) error {
 	dir, err := os.MkdirTemp(b.dir, kind)
 	if err != nil {
 		return err
@@ -43,27 +43,27 @@ func (b *bench) tpcOf(kind string, engine tables.Engine) error {
 	if err != nil {
 		return err
 	}
-	return b.store(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
+	return b.withStore(&tables.Options{Engine: engine, FoldAge: -1}, func(s *tables.Store) error {
 		if err := tpc.Put(b.ctx, s.Bucket("b"), dir); err != nil {
 			return err
 		}
-		return withDuckDB(":memory:", func(conn duckdb.Connection) error { return b.tpcQueries(kind, queries, s, conn) })
+		return withDuckDB(":memory:", func(conn duckdb.Connection) error { return b.compareTPCQueries(kind, queries, s, conn) })
 	})
 }
 
-func (b *bench) tpcQueries(kind string, queries []string, s *tables.Store, conn duckdb.Connection) error {
+func (b *bench) compareTPCQueries(kind string, queries []string, s *tables.Store, conn duckdb.Connection) error {
 	for info, err := range s.Bucket("b").Tables(b.ctx, nil) {
 		if err != nil {
 			return err
 		}
-		if err := b.viewOf(s, info.Name, conn); err != nil {
+		if err := b.createView(s, info.Name, conn); err != nil {
 			return err
 		}
 	}
 	var slow []error
-	var sum, sumAlone time.Duration
+	var sum, duckdbSum time.Duration
 	for i, sql := range queries {
-		var ours, plain []time.Duration
+		var ourTimes, duckdbTimes []time.Duration
 		for range b.rounds { // in turns, because the machine's speed varies
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(b.ctx, tpcLimit)
@@ -72,27 +72,27 @@ func (b *bench) tpcQueries(kind string, queries []string, s *tables.Store, conn 
 			if err != nil {
 				return fmt.Errorf("%s query %d: %w", kind, i+1, err)
 			}
-			ours = append(ours, time.Since(start))
+			ourTimes = append(ourTimes, time.Since(start))
 			start = time.Now()
 			if err := execDuckDB(conn, sql); err != nil {
 				return fmt.Errorf("%s query %d by DuckDB: %w", kind, i+1, err)
 			}
-			plain = append(plain, time.Since(start))
+			duckdbTimes = append(duckdbTimes, time.Since(start))
 		}
-		took, tookAlone := middle(ours), middle(plain)
-		sum, sumAlone = sum+took, sumAlone+tookAlone
-		if took > tpcFactor*tookAlone+tpcExtra {
-			slow = append(slow, fmt.Errorf("%s query %d takes %v, and DuckDB %v", kind, i+1, took, tookAlone))
+		elapsed, duckdbElapsed := medianOf(ourTimes), medianOf(duckdbTimes)
+		sum, duckdbSum = sum+elapsed, duckdbSum+duckdbElapsed
+		if elapsed > tpcFactor*duckdbElapsed+tpcExtra {
+			slow = append(slow, fmt.Errorf("%s query %d takes %v, but DuckDB takes %v", kind, i+1, elapsed, duckdbElapsed))
 		}
 	}
 	fmt.Printf("%s, %d queries at scale factor %v: %v, DuckDB alone, kept open: %v; %d take longer than %d × and %v\n",
-		kind, len(queries), b.tpcScale, sum, sumAlone, len(slow), tpcFactor, tpcExtra)
+		kind, len(queries), b.tpcScale, sum, duckdbSum, len(slow), tpcFactor, tpcExtra)
 	job := fmt.Sprintf("all queries of %s at scale factor %v", kind, b.tpcScale)
-	return errors.Join(append(slow, b.figure(job, "tables", sum.Seconds(), b.rounds), b.figure(job, "DuckDB, kept open", sumAlone.Seconds(), b.rounds))...)
+	return errors.Join(append(slow, b.writeFigure(job, "tables", sum.Seconds(), b.rounds), b.writeFigure(job, "DuckDB, kept open", duckdbSum.Seconds(), b.rounds))...)
 }
 
-// viewOf creates a view of a table's files in DuckDB.
-func (b *bench) viewOf(s *tables.Store, name string, conn duckdb.Connection) error {
+// createView creates a view of a table's files in DuckDB.
+func (b *bench) createView(s *tables.Store, name string, conn duckdb.Connection) error {
 	files, err := b.filesExpr(s, name)
 	if err != nil {
 		return err

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestSharedDatabases runs statements that may share a database, mixed with others that may not.
-// Each statement reads its own tables, in its own state and with its own memory limit.
+// TestSharedDatabases alternates statements that can share a database with statements that cannot.
+// Each statement must read its own tables, in their current state, with its own memory limit.
 func TestSharedDatabases(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestSharedDatabases(t *testing.T) {
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
-			pause := func() { // until the database is idle again
+			pause := func() { // wait until the database is idle again
 				if processes {
 					time.Sleep(20 * time.Millisecond)
 				}
@@ -33,7 +33,7 @@ func TestSharedDatabases(t *testing.T) {
 				expect(t, s, sql, &tables.QueryOptions{Bucket: bucket}, want...)
 				pause()
 			}
-			const list = "SELECT len(list(range)) FROM range(8000000)"
+			const listSQL = "SELECT len(list(range)) FROM range(8000000)"
 			for range 20 { // more rounds than there are databases
 				expectIn("b", "SELECT count(*) FROM t", "10")
 				expectIn("c", "SELECT count(*) FROM t", "20")
@@ -41,11 +41,11 @@ func TestSharedDatabases(t *testing.T) {
 				expectIn("b", "SELECT max(k) FROM t", "9")
 			}
 			for i := range 3 {
-				expect(t, s, list, nil, "8000000")
+				expect(t, s, listSQL, nil, "8000000")
 				pause()
-				_, err := rows(t, s, list, &tables.QueryOptions{Memory: 32 << 20})
+				_, err := rows(t, s, listSQL, &tables.QueryOptions{Memory: 32 << 20})
 				if err == nil || !strings.Contains(strings.ToLower(err.Error()), "memory") {
-					t.Errorf("a list of 64 MB within 32 MiB: %v", err)
+					t.Errorf("a list of 64 MB with a limit of 32 MiB: error = %v, want out of memory", err)
 				}
 				pause()
 				put(t, s, "b", "t", numbers(0, 10))
@@ -59,8 +59,8 @@ func TestSharedDatabases(t *testing.T) {
 	}
 }
 
-// TestMemoryOfEarlierStatement resolves the tables of a long statement after a statement with
-// very little memory.
+// TestMemoryOfEarlierStatement runs a long statement after statements with a very low memory limit, which must not
+// affect it.
 func TestMemoryOfEarlierStatement(t *testing.T) {
 	long := "SELECT 1 IN (" + strings.Repeat("1,", 40_000) + "1)"
 	for _, processes := range []bool{false, true} {
@@ -69,10 +69,10 @@ func TestMemoryOfEarlierStatement(t *testing.T) {
 				s := newStore(t, &duck.Options{Processes: processes, Threads: 1})
 				for range 3 {
 					expect(t, s, "SELECT 1", &tables.QueryOptions{Memory: memory}, "1")
-					time.Sleep(20 * time.Millisecond) // until its database is idle
+					time.Sleep(20 * time.Millisecond) // wait until its database is idle
 				}
 				if got, err := rows(t, s, long, nil); err != nil || fmt.Sprint(got) != "[true]" {
-					t.Errorf("a long statement: %v, %v", got, err)
+					t.Errorf("the long statement returned %v, %v; want [true]", got, err)
 				}
 			})
 		}

@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// TestCardinality checks that DuckDB plans with the number of rows in a table's files and tail.
+// TestCardinality checks that DuckDB plans with the row count of a table's files and tail.
 func TestCardinality(t *testing.T) {
 	s := newStore(t, nil)
 	expectRows := func(n int) {
 		t.Helper()
 		got, err := rows(t, s, "EXPLAIN SELECT k FROM b.t", nil)
 		if want := fmt.Sprintf("~%d rows", n); err != nil || !strings.Contains(strings.ReplaceAll(fmt.Sprint(got), ",", ""), want) {
-			t.Errorf("%v, %v; want %s", got, err, want)
+			t.Errorf("plan %v, %v; want it to contain %s", got, err, want)
 		}
 	}
 	put(t, s, "b", "t", numbers(0, 70_000))

@@ -42,7 +42,7 @@ func TestPreparedAfterChange(t *testing.T) {
 						got += f.Name + ":" + f.Type.String() + " "
 					}
 					if got != want {
-						t.Errorf("the columns are %s, want %s", got, want)
+						t.Errorf("Describe: columns are %s, want %s", got, want)
 					}
 				}
 				if processes {
@@ -81,19 +81,19 @@ func TestPreparedAfterChange(t *testing.T) {
 			expectColumns(o, "k:float64 ")
 			expect(t, s, sql, &tables.QueryOptions{Bucket: "c"}, "7|s7")
 			if _, err := s.Query(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
-				t.Error("a statement on an inaccessible bucket:", err)
+				t.Errorf("Query of an inaccessible bucket: error = %v, want fs.ErrPermission", err)
 			}
 			if _, err := s.Describe(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
-				t.Error("a description of an inaccessible bucket:", err)
+				t.Errorf("Describe of an inaccessible bucket: error = %v, want fs.ErrPermission", err)
 			}
 			if err := bucket.Delete(ctx, "t"); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.Describe(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Error("a description of a deleted table:", err)
+				t.Errorf("Describe of a deleted table: error = %v, want ErrNotFound", err)
 			}
 			if _, err := s.Query(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
-				t.Error("rows of a deleted table:", err)
+				t.Errorf("Query of a deleted table: error = %v, want ErrNotFound", err)
 			}
 		})
 	}

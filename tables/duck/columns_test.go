@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestColumnsOfViews runs statements whose answer would change if a view lacked a column.
+// TestColumnsOfViews runs statements whose results would change if a view lacked a column.
 func TestColumnsOfViews(t *testing.T) {
 	integer := func(name string) arrow.Field {
 		return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Int64, Nullable: true}
@@ -45,14 +45,14 @@ func TestColumnsOfViews(t *testing.T) {
 				t.Errorf("%s: got %q, want %q; error: %v", sql, rows, want, err)
 			}
 		}
-		// The suggestion names a column that the statement does not.
+		// The error suggests a column that the statement does not name.
 		if _, err := rows(t, s, "SELECT pont FROM b.t", nil); err == nil || !strings.Contains(err.Error(), "Point") {
-			t.Error("a misspelled column:", err)
+			t.Errorf("query of a misspelled column: error = %v, want the suggestion Point", err)
 		}
 	}
 }
 
-// TestLargeFile reads a table of one file with several row groups. The view adds an empty file.
+// TestLargeFile reads a table with one file that has several row groups. The view also reads an empty file.
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 300_000))

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestQueriesDuringWrites queries a table in several ways while rows are put, folded, compacted
-// and expired. Each put has ten rows, from k to k+9.
+// TestQueriesDuringWrites queries a table while rows are put, folded, compacted
+// and expired. Each put has ten rows, with consecutive numbers.
 func TestQueriesDuringWrites(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -37,7 +37,7 @@ func TestQueriesDuringWrites(t *testing.T) {
 		return nil
 	})
 	loop(func(i int64) error {
-		o := &tables.MaintainOptions{Grace: -1} // files stay only while somebody reads them
+		o := &tables.MaintainOptions{Grace: -1} // unused files remain only while a query reads them
 		if _, err := s.Fold(ctx, o); err != nil {
 			return err
 		}
@@ -65,13 +65,13 @@ func TestQueriesDuringWrites(t *testing.T) {
 				}
 				got := n + "|" + r.RecordBatch().Column(1).ValueStr(0) + "|" + r.RecordBatch().Column(2).ValueStr(0)
 				if want := fmt.Sprintf("%d|%d|%d", rows, rows*(rows-1)/2, rows-1); rows%10 != 0 || got != want {
-					return fmt.Errorf("%s, want %s", got, want)
+					return fmt.Errorf("got %s, want %s and complete puts", got, want)
 				}
 			}
 			return r.Err()
 		})
 	}
-	loop(func(i int64) error { // a reader that stops halfway, while its table changes
+	loop(func(i int64) error { // a reader that is released before its end, while its table changes
 		r, err := s.Query(ctx, "SELECT t.k FROM b.t, range(3000)", nil)
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestDataFusion compares the functions that docs/sql.md declares equal to DataFusion's.
+// TestDataFusion compares the functions that docs/sql.md declares equal to DataFusion's with DataFusion.
 func TestDataFusion(t *testing.T) {
 	python := peers.Python(t, "datafusion")
 	var statements []string
@@ -50,7 +50,7 @@ func TestDataFusion(t *testing.T) {
 	}
 	want := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if len(want) != len(statements) {
-		t.Fatalf("%d answers to %d statements", len(want), len(statements))
+		t.Fatalf("DataFusion returned %d results for %d statements", len(want), len(statements))
 	}
 	s := newStore(t, nil)
 	for i, sql := range statements {
@@ -59,23 +59,23 @@ func TestDataFusion(t *testing.T) {
 			theirs = strings.TrimSuffix(strings.TrimRight(theirs, "0"), ".")
 			theirs += "00:00:00"[len("00:00:00")-max(0, len("2006-01-02 15:04:05")-len(theirs)):]
 		}
-		ours, got := answer(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
+		ours, got := singleValue(t, s, strings.Replace(sql, "generate_series(0, 9999)", "(SELECT range AS value FROM range(10000))", 1))
 		switch {
 		case i >= exactCount:
 			a, aerr := strconv.ParseFloat(ours, 64)
 			b, berr := strconv.ParseFloat(theirs, 64)
 			if aerr != nil || berr != nil || math.Abs(a-b) > 100 {
-				t.Errorf("%s: %s, DataFusion %s", sql, ours, theirs)
+				t.Errorf("%s: got %s, DataFusion returned %s", sql, ours, theirs)
 			}
 		case ours != theirs:
-			t.Errorf("%s: %s, DataFusion %s", sql, ours, theirs)
+			t.Errorf("%s: got %s, DataFusion returned %s", sql, ours, theirs)
 		case strings.Contains(sql, "SELECT to_timestamp") && theirs != "error" && got != typeName:
-			t.Errorf("%s: type %s, DataFusion's %s", sql, got, typeName)
+			t.Errorf("%s: got type %s, DataFusion returned %s", sql, got, typeName)
 		}
 	}
 }
 
-// A macro within a macro is not expanded exponentially, which no interrupt could stop.
+// TestNestedMacros checks that nested macros are not expanded exponentially, which no interrupt could stop.
 func TestNestedMacros(t *testing.T) {
 	s := newStore(t, nil)
 	for _, c := range []struct{ before, after, argument, want string }{
@@ -89,16 +89,16 @@ func TestNestedMacros(t *testing.T) {
 			if levels > 3 {
 				want = "error"
 			}
-			got, _ := answer(t, s, "SELECT "+strings.Repeat(c.before, levels)+c.argument+strings.Repeat(c.after, levels))
+			got, _ := singleValue(t, s, "SELECT "+strings.Repeat(c.before, levels)+c.argument+strings.Repeat(c.after, levels))
 			if got != want || time.Since(start) > 20*time.Second {
-				t.Errorf("%d times %s: %s after %v", levels, c.before, got, time.Since(start))
+				t.Errorf("%s nested %d times: got %s after %v, want %s", c.before, levels, got, time.Since(start), want)
 			}
 		}
 	}
 }
 
-// answer returns the single value of a result as DataFusion formats it, and its type.
-func answer(t *testing.T, s *tables.Store, sql string) (value, typeName string) {
+// singleValue returns the single value of a result, formatted as DataFusion does, and its type.
+func singleValue(t *testing.T, s *tables.Store, sql string) (value, typeName string) {
 	r, err := s.Query(t.Context(), sql, nil)
 	if err != nil {
 		return "error", ""

@@ -21,14 +21,14 @@ const (
 // MaxSQL is the maximum length of a statement, in bytes.
 const MaxSQL = 256 << 10
 
-// Options configures New. A zero field means its default, and nil means all defaults.
+// Options configures New. Nil or a zero field selects the defaults.
 type Options struct {
 	// Memory limits the memory of one query, in bytes. 0 means [DefaultMemory].
 	Memory int64
 
 	// Total limits the memory of all queries together, in bytes. It must be at least 32 MiB times
-	// Queries. One half of it is divided equally among the queries. A query may also use half of what
-	// is unused in the other half. 0 means Queries times Memory.
+	// Queries. One half is divided equally among the queries. A query can also borrow from the other half: up to half
+	// of the memory that is unused there. 0 means Queries times Memory.
 	Total int64
 
 	// Threads is the number of threads of a query. 0 means GOMAXPROCS.

@@ -31,7 +31,7 @@ func observedStore(t testing.TB, o *duck.Options, observer tables.Observer) *tab
 	if o.TempDir == "" {
 		o.TempDir = t.TempDir()
 	}
-	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // runs all tests in processes
+	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // set to run all tests with processes
 	engine, err := duck.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.Re
 	}
 }
 
-// rows returns a result as text, one line per row.
+// rows runs a statement and returns its result as text, one line per row.
 func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]string, error) {
 	t.Helper()
 	r, err := s.Query(t.Context(), sql, o)
@@ -94,7 +94,7 @@ func rows(t testing.TB, s *tables.Store, sql string, o *tables.QueryOptions) ([]
 				if j > 0 {
 					line += "|"
 				}
-				line += strings.Clone(c.ValueStr(i)) // the batch owns it
+				line += strings.Clone(c.ValueStr(i)) // the batch owns the string's memory
 			}
 			lines = append(lines, line)
 		}
@@ -106,12 +106,12 @@ func expect(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions, w
 	t.Helper()
 	got, err := rows(t, s, sql, o)
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("%s: %v, %v; want %v", sql, got, err, want)
+		t.Errorf("%s: got %v, %v; want %v", sql, got, err, want)
 	}
 }
 
 func TestCloseNil(t *testing.T) {
-	if err := (*duck.Engine)(nil).Close(); err != nil { // deferred before the error of New is checked
+	if err := (*duck.Engine)(nil).Close(); err != nil { // callers can defer Close before they check New's error
 		t.Error(err)
 	}
 }
@@ -138,7 +138,7 @@ func TestQuery(t *testing.T) {
 	expect(t, s, `WITH t AS (SELECT k + 1000 AS k FROM t) SELECT min(k) FROM t`, b, "1000")
 	expect(t, s, `WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r WHERE a < 4) SELECT sum(a) FROM r`, b, "10")
 	expect(t, s, `WITH m AS MATERIALIZED (SELECT max(k) AS k FROM t) SELECT k FROM m`, b, "110")
-	// DuckDB's own list of a statement's tables omits the tables in these.
+	// DuckDB's own list of a statement's tables omits tables that are named like this.
 	expect(t, s, `SELECT count(*) FROM t PIVOT (count(k) FOR s IN ('s1', 's2'))`, b, "1")
 	expect(t, s, `SELECT k, (SELECT max(k) FROM c.other o WHERE o.k <= t.k) FROM t WHERE k = 6`, b, "6|6")
 }

@@ -30,8 +30,8 @@ func (a expiringContext) Err() error {
 	return a.Context.Err()
 }
 
-// TestEndedQueriesReleaseAll ends queries in every way and at each step. Only one query may run
-// at a time, so a slot that is not returned would block the next ones. At the end, no file of
+// TestEndedQueriesReleaseAll runs queries that fail, are canceled at each step, or are released early. Only one query
+// can run at a time, so a slot that is not returned would block the next query. At the end, no file of
 // the table may be in use.
 func TestEndedQueriesReleaseAll(t *testing.T) {
 	s := newStore(t, &duck.Options{Queries: 1})
@@ -40,7 +40,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, s, "b", "t", numbers(10, 20))
-	fail := func(ctx context.Context, sql string) {
+	expectFailure := func(ctx context.Context, sql string) {
 		t.Helper()
 		r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
 		if err == nil {
@@ -51,7 +51,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 			r.Release() // releasing twice is allowed
 		}
 		if err == nil {
-			t.Errorf("%s: no error", sql)
+			t.Errorf("%s succeeded, want an error", sql)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -60,12 +60,12 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		"SELECT * FROM t, nothere", "SELECT k FROM", "SELECT nothere FROM t", "SELECT ? FROM t", "DELETE FROM t", "SELECT * FROM t, b.t AS u, nowhere.t",
 		"SELECT CASE WHEN range < 100000 THEN '1' ELSE 'x' END::INT FROM t, range(200000)", "SELECT sum(9223372036854775807) FROM t",
 	} {
-		fail(ctx, sql)
+		expectFailure(ctx, sql)
 		if d, err := s.Describe(ctx, sql, &tables.QueryOptions{Bucket: "b"}); err == nil && d == nil {
-			t.Errorf("%s: no description", sql)
+			t.Errorf("Describe(%s) = nil, nil", sql)
 		}
 	}
-	ended := 0
+	canceledCount := 0
 	for n := int64(1); n < 100; n++ {
 		inner, cancel := context.WithCancel(ctx)
 		callsLeft := &atomic.Int64{}
@@ -82,14 +82,14 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if ended++; !errors.Is(err, context.Canceled) {
-			t.Errorf("ended at step %d: %v", n, err)
+		if canceledCount++; !errors.Is(err, context.Canceled) {
+			t.Errorf("canceled at step %d: error = %v, want context.Canceled", n, err)
 		}
 	}
-	if ended < 3 {
-		t.Errorf("only %d steps", ended)
+	if canceledCount < 3 {
+		t.Errorf("only %d queries were canceled, want at least 3", canceledCount)
 	}
-	for _, read := range []int{0, 1} { // then released
+	for _, read := range []int{0, 1} { // batches to read before the release
 		r, err := s.Query(ctx, "SELECT * FROM t, range(20000)", &tables.QueryOptions{Bucket: "b"})
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 	}
 	err := filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".parquet") {
-			t.Errorf("%s still exists, although nobody uses it", path)
+			t.Errorf("the unused file %s still exists", path)
 		}
 		return err
 	})

@@ -32,14 +32,14 @@ type Engine struct {
 
 	statements preparedCache
 
-	background sync.WaitGroup
-	closed     context.Context // canceled by Close
-	markClosed context.CancelFunc
-	mu         sync.Mutex
-	idle       idleDatabases
-	lentBytes  int64 // bytes that queries borrowed from the shared half of Options.Total
-	openCount  int   // databases opened so far, for directory names
-	pending    int   // databases being opened or returned
+	background    sync.WaitGroup
+	closed        context.Context // canceled by Close
+	markClosed    context.CancelFunc
+	mu            sync.Mutex
+	idle          idleDatabases
+	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
+	openCount     int   // databases opened so far, for directory names
+	pending       int   // databases being opened or returned
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -71,8 +71,7 @@ func New(o *Options) (*Engine, error) {
 	return e, nil
 }
 
-// Close removes the engine's temporary files. All queries must have ended, and their readers must be
-// released.
+// Close removes the engine's temporary files. The caller must first release the readers of all queries.
 func (e *Engine) Close() error {
 	if e == nil {
 		return nil
@@ -114,9 +113,9 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 		return err
 	})
 	if database.NeedsMemory(err) && ctx.Err() == nil {
-		// DuckDB needs a hash table of all keys in memory, which did not fit. Another database with a
+		// DuckDB needs a hash table of all keys in memory, which did not fit. A different database with a
 		// single thread is slower, but needs no such table.
-		if err = q.take(ctx, ""); err == nil {
+		if err = q.acquireDatabase(ctx, ""); err == nil {
 			j.Threads, j.Spills = 1, true
 			result, err = q.db.Start(ctx, j)
 		}
@@ -165,7 +164,7 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 		return nil, err
 	}
 	st.shape, st.description = shape, d
-	q.e.statements.keep(st)
+	q.e.statements.add(st)
 	return new(*d), nil
 }
 
@@ -174,8 +173,8 @@ func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *t
 func (e *Engine) borrow(n int64) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	n = min(n, (e.opts.Total/2-e.lentBytes)/2)
-	e.lentBytes += n
+	n = min(n, (e.opts.Total/2-e.borrowedBytes)/2)
+	e.borrowedBytes += n
 	return n
 }
 

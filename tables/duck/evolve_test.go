@@ -39,7 +39,7 @@ func TestChangedColumns(t *testing.T) {
 	want := []string{"x|1|7|(null)", "y|5000000000|8|new"}
 	expect(t, s, "SELECT text, i, part.a, added FROM b.t", nil, want...)
 	expect(t, s, "SELECT i FROM b.t WHERE text = 'x'", nil, "1")
-	// Fields of a struct cannot be found by their ids, so the table's own scan reads them.
+	// DuckDB cannot find the fields of a struct by their IDs, so it reads rows that the table's scan copies.
 	change("parts")
 	expect(t, s, "SELECT text, i, part.b, added FROM b.t", nil, want...)
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "2")

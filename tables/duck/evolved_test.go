@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// TestEvolved reads rows from before changes of their table's columns, in files and in the tail, by
-// SQL and by pyiceberg.
+// TestEvolved reads rows that were written before changes of the table's columns, in files and in the tail, with
+// SQL and with pyiceberg.
 func TestEvolved(t *testing.T) {
 	python := peers.Python(t, "pyiceberg")
 	s := newStore(t, nil)
@@ -56,12 +56,12 @@ print(t.scan(snapshot_id=t.metadata.snapshots[0].snapshot_id).to_arrow().to_pyli
 	want := `["{'i': 0.5, 'text': None, 'gone': 'new'}", "{'i': 1.0, 'text': 'x', 'gone': None}", "{'i': 5000000000.0, 'text': 'y', 'gone': None}"]` +
 		"\n[{'i': 1, 's': 'x', 'gone': 'g'}]"
 	if err != nil || strings.TrimSpace(string(out)) != want {
-		t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+		t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 	}
 }
 
-// TestUpsertWidened reads a table that upserts have widened, by SQL, and by pyiceberg with pyarrow
-// and with DuckDB. Each reads the old rows in the new types.
+// TestUpsertWidened reads a table whose columns upserts have widened, with SQL, and with pyiceberg through pyarrow
+// and DuckDB. Each must read the old rows in the new types.
 func TestUpsertWidened(t *testing.T) {
 	python := peers.Python(t, "warehouse")
 	s := newStore(t, nil)
@@ -103,16 +103,16 @@ assert sorted(t.scan().to_duckdb("t").sql("SELECT * FROM t").fetchall()) == [tup
 assert sorted(t.scan(row_filter="n is null and i < 2").to_arrow()["k"].to_pylist()) == [1]
 print([*map(str, t.schema().as_arrow().types)], [tuple(r.values()) for r in rows])
 `
-	peer := func(want string) {
+	expectPyiceberg := func(want string) {
 		t.Helper()
 		out, err := exec.Command(python, "-c", read, s.Dir()).CombinedOutput()
 		if err != nil || strings.TrimSpace(string(out)) != want {
-			t.Errorf("%v\n%s\nwant\n%s", err, out, want)
+			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
 	}
-	peer("['int64', 'int64', 'double', 'large_string', 'int64'] [(1, 1, 0.5, None, 1), (2, 2, 1.5, None, 2), (3, 5000000000, 1e+300, 'x', 3), (4, 4, 4.0, 'tail', 4)]")
+	expectPyiceberg("['int64', 'int64', 'double', 'large_string', 'int64'] [(1, 1, 0.5, None, 1), (2, 2, 1.5, None, 2), (3, 5000000000, 1e+300, 'x', 3), (4, 4, 4.0, 'tail', 4)]")
 	upsert(columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float64), `{"k":2,"i":2,"f":2,"n":"y","v":2.5}`)
 	want[1], want[2] = "2|2|2|y|2.5", "3|5000000000|1e+300|x|3"
 	expect(t, s, "SELECT k, i, f, n, v FROM b.t ORDER BY k", nil, want[:]...)
-	peer("['int64', 'int64', 'double', 'large_string', 'double'] [(1, 1, 0.5, None, 1.0), (2, 2, 2.0, 'y', 2.5), (3, 5000000000, 1e+300, 'x', 3.0), (4, 4, 4.0, 'tail', 4.0)]")
+	expectPyiceberg("['int64', 'int64', 'double', 'large_string', 'double'] [(1, 1, 0.5, None, 1.0), (2, 2, 2.0, 'y', 2.5), (3, 5000000000, 1e+300, 'x', 3.0), (4, 4, 4.0, 'tail', 4.0)]")
 }

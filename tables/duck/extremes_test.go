@@ -14,8 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestExtremes reads the extreme values of each type, and nulls everywhere, from files and from the
-// tail, in one query.
+// TestExtremes reads the extreme values of each type, and nulls, from files and from the
+// tail in the same query.
 func TestExtremes(t *testing.T) {
 	s := newStore(t, nil)
 	decimal38 := &arrow.Decimal128Type{Precision: 38, Scale: 10}
@@ -104,7 +104,7 @@ func TestExtremes(t *testing.T) {
 		}
 		r, err := s.Query(t.Context(), fmt.Sprintf("SELECT %q FROM b.t", f.Name), nil)
 		if err != nil {
-			t.Errorf("%s: %v", f.Name, err)
+			t.Errorf("query of column %s: %v", f.Name, err)
 			continue
 		}
 		row := 0
@@ -112,13 +112,13 @@ func TestExtremes(t *testing.T) {
 			got := r.RecordBatch().Column(0)
 			for i := range got.Len() {
 				if g, w := text(got, i), text(batch.Column(c), row%kinds); g != w {
-					t.Errorf("%s of type %s, row %d: %s, want %s", f.Name, got.DataType(), row, g, w)
+					t.Errorf("column %s of type %s, row %d: got %s, want %s", f.Name, got.DataType(), row, g, w)
 				}
 				row++
 			}
 		}
 		if r.Err() != nil || row != 2*kinds {
-			t.Errorf("%s: %d rows, %v", f.Name, row, r.Err())
+			t.Errorf("column %s: got %d rows, want %d; error: %v", f.Name, row, 2*kinds, r.Err())
 		}
 		r.Release()
 	}
@@ -127,7 +127,7 @@ func TestExtremes(t *testing.T) {
 		"-9223372036854775808|9223372036854775807", "-9223372036854775808|9223372036854775807")
 	for _, sql := range []string{"SELECT sum(i64) - 1 FROM b.t WHERE i64 < -1 GROUP BY random()", "SELECT sum(i64) + 1 FROM b.t WHERE i64 > 0 GROUP BY random()", "SELECT sum(i64) FROM b.t WHERE i64 > 0"} {
 		if got, err := rows(t, s, sql, nil); err == nil {
-			t.Errorf("%s: %v", sql, got)
+			t.Errorf("%s = %v, want an overflow error", sql, got)
 		}
 	}
 }

@@ -38,8 +38,8 @@ func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error
 	return text, r.Err()
 }
 
-// TestOldListsInFiles reads lists with two levels, with and without Iceberg's ids, from a file that
-// replaces one of a table's own.
+// TestOldListsInFiles replaces a table's file with a file in Parquet's old list format, which has two levels per list,
+// with and without Iceberg's IDs, and reads the lists.
 func TestOldListsInFiles(t *testing.T) {
 	for _, ids := range []int32{0, -10} {
 		s := newStore(t, nil)
@@ -78,8 +78,8 @@ func TestOldListsInFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := scanText(t, s, "b", "t"); err != nil || got != "[[1,2],[3,4]];" {
-			t.Errorf("ids from %d: %s %v", ids, got, err)
+			t.Errorf("with IDs from %d: scan = %s, %v, want [[1,2],[3,4]]", ids, got, err)
 		}
-		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // DuckDB by itself reads nulls here
+		expect(t, s, "SELECT v FROM b.t", nil, "[[1,2],[3,4]]") // reading the file directly, DuckDB returns nulls
 	}
 }

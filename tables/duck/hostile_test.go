@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestHostile runs statements that ask for more than their own tables. All must fail, and no error
+// TestHostile runs statements that access anything other than their own tables. All must fail, and no error
 // may reveal a path.
 func TestHostile(t *testing.T) {
 	temp := t.TempDir()
@@ -65,7 +65,7 @@ func TestHostile(t *testing.T) {
 		"FROM (SHOW TABLES)", "FROM (SHOW ALL TABLES)", "SHOW TABLES FROM memory", "SHOW DATABASES", "SHOW SCHEMAS", "SHOW VARIABLES", "DESCRIBE databases", "SUMMARIZE tables", "EXPLAIN SHOW TABLES", "SHOW TABLES; SELECT 1",
 		"DESCRIBE nothere", "SUMMARIZE read_text", "DESCRIBE SELECT * FROM read_csv('/etc/passwd')", "SUMMARIZE SELECT * FROM read_text('/etc/passwd')", "DESCRIBE 'OTHER'", "SUMMARIZE 'OTHER'", "FROM (SUMMARIZE 'OTHER')", "SHOW memory_limit",
 		"DESCRIBE SELECT current_setting('temp_directory')", "DESCRIBE FROM duckdb_settings()", "DESCRIBE information_schema.tables", "SUMMARIZE duckdb_views", "DESCRIBE",
-		// Text that is executed.
+		// Functions that execute their text arguments, and prepared statements.
 		"SELECT * FROM query('SELECT * FROM t')", "SELECT * FROM query_table('t')", "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))", "PRAGMA json_execute_serialized_sql('x')",
 		"SELECT json_serialize_plan('SELECT * FROM t')", "EXECUTE x", "PREPARE x AS SELECT 1", "DEALLOCATE x", "SELECT * FROM histogram('t', k)", "SELECT * FROM histogram_values('t', k)",
 		"SELECT * FROM sql_auto_complete('SEL')", "SELECT write_log('x')", "SELECT nextval('x')", "SELECT * FROM seq_scan('t')", "SELECT * FROM test_all_types()", "SELECT * FROM pandas_scan(1)", "SELECT * FROM arrow_scan(1, 2, 3)",
@@ -82,17 +82,17 @@ func TestHostile(t *testing.T) {
 			if op == "query" {
 				_, err = rows(t, s, sql, o)
 			} else if strings.Contains(sql, "error(s)") || strings.Contains(sql, "CAST(s") {
-				continue // they run before they fail
+				continue // these fail only when they run
 			} else {
 				_, err = s.Describe(t.Context(), sql, o)
 			}
 			if err == nil {
-				t.Errorf("%s %s: no error", op, sql)
+				t.Errorf("%s %s succeeded, want an error", op, sql)
 				continue
 			}
 			for _, path := range []string{s.Dir(), temp, "hunter2"} {
 				if strings.Contains(err.Error(), path) && !strings.Contains(sql, path) {
-					t.Errorf("%s %s: the error shows a path: %v", op, sql, err)
+					t.Errorf("%s %s: the error reveals a path: %v", op, sql, err)
 				}
 			}
 		}
@@ -103,11 +103,11 @@ func TestHostile(t *testing.T) {
 	expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "10")
 }
 
-// TestExploding runs statements that would end the process, use all its memory, or run for hours
-// without an interrupt.
-func TestExploding(t *testing.T) {
+// TestResourceExhaustion runs statements that would crash the process, use all its memory, or run for hours
+// without checking for interrupts. All must fail.
+func TestResourceExhaustion(t *testing.T) {
 	s := newStore(t, nil)
-	names := strings.NewReplacer("NESTED", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000), "AAA", strings.Repeat("a", 50_000), "MANY", "_"+strings.Repeat("%a", 50_000))
+	placeholders := strings.NewReplacer("NESTED", strings.Repeat("[", 100_000)+strings.Repeat("]", 100_000), "AAA", strings.Repeat("a", 50_000), "MANY", "_"+strings.Repeat("%a", 50_000))
 	for _, sql := range []string{
 		"SELECT json_structure('NESTED')", "SELECT json_contains('NESTED', '1')", "SELECT json_transform('[]', 'NESTED')", "SELECT json_merge_patch('NESTED', '{}')",
 		"SELECT 'NESTED'::JSON::VARIANT", "SELECT ['NESTED']::JSON[]::VARIANT[]", "SELECT variant_extract('NESTED'::JSON, 'a')",
@@ -117,14 +117,14 @@ func TestExploding(t *testing.T) {
 		"SELECT repeat('x', 2000000000)", "SELECT system.main.repeat('x', 2000000000)", "SELECT repeat([1], 2000000000)", "SELECT lpad('x', 2000000000, 'y')", "SELECT rpad('x', 2000000000, 'y')",
 		"SELECT list_resize([1], 400000000)", "SELECT array_resize([1], 400000000, 2)", "SELECT bitstring('1', 2000000000)",
 	} {
-		if got, err := rows(t, s, names.Replace(sql), nil); err == nil {
-			t.Errorf("%s: no error: %.100q", sql, got)
+		if got, err := rows(t, s, placeholders.Replace(sql), nil); err == nil {
+			t.Errorf("%s = %.100q, want an error", sql, got)
 		}
 	}
 }
 
-// TestGuarded uses functions with guarded arguments.
-func TestGuarded(t *testing.T) {
+// TestGuardedFunctions checks that functions whose arguments are limited still work with ordinary arguments.
+func TestGuardedFunctions(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 30))
 	o := &tables.QueryOptions{Bucket: "b"}

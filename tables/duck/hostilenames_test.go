@@ -21,14 +21,14 @@ import (
 
 var nameSchemas = flag.Int("nameschemas", 60, "number of schemas that TestHostileNames tries")
 
-// hostileNames lists names of columns, some of them invalid.
+// hostileNames lists unusual column names, some of them invalid.
 var hostileNames = []string{
 	"", "a", "A", "b", "a.b", "a.element", "a.key", "a.value", ".", "..", "a.", ".a", "element", "key", "value", "item",
 	"\x00", "a\x00b", "\xff", "é", "e\u0301", "\"", "'", "`", "[]", "a b", "\n", "\t", "\\", "/", "*", "?", "%", "$1", "--", "select", "null",
 	"rowid", "filename", "_row_id", "file_row_number", "😀", strings.Repeat("x", 300), "\u202e", "\ufeff", "0", "-1", "partd", "a,b", "a=b", "(", ";",
 }
 
-// hostileType returns a random type with random names of fields.
+// hostileType returns a random type with random field names.
 func hostileType(r *rand.Rand, depth int) arrow.DataType {
 	kinds := 6
 	if depth == 0 {
@@ -77,9 +77,9 @@ func appendValue(b array.Builder) {
 	}
 }
 
-// A put with hostile names of columns or fields is either refused or exact. If it is refused,
-// nothing is written, and the error names the column. Otherwise, the table reads back unchanged,
-// also by SQL and after the store is reopened. It can also be listed, evolved and deleted.
+// TestHostileNames puts rows with hostile column and field names. Each put must either be rejected, write nothing, and
+// return an error that names the column, or store the rows unchanged. Such a table can be read, also with SQL and
+// after the store is reopened, and it can be listed, evolved and deleted.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	ctx, seed := t.Context(), uint64(time.Now().UnixNano())
@@ -118,18 +118,18 @@ func TestHostileNames(t *testing.T) {
 			mode = tables.PutReplace
 		}
 		_, err := bucket.Put(ctx, "t", readerOf(batch), mode, nil)
-		var schemaError *tables.SchemaError
-		if errors.As(err, &schemaError) {
-			if !strings.Contains(err.Error(), fmt.Sprintf("%q", schemaError.Column)) || schema.FieldIndices(schemaError.Column) == nil {
-				t.Errorf("%v: %v", schema, err)
+		var schemaErr *tables.SchemaError
+		if errors.As(err, &schemaErr) {
+			if !strings.Contains(err.Error(), fmt.Sprintf("%q", schemaErr.Column)) || schema.FieldIndices(schemaErr.Column) == nil {
+				t.Errorf("put of %v: the error does not name the column: %v", schema, err)
 			}
 			for i, err := range bucket.Tables(ctx, nil) {
-				t.Error("a refused put leaves a table", i, err)
+				t.Errorf("a rejected put left the table %+v; error: %v", i, err)
 			}
 			continue
 		}
 		if err != nil {
-			t.Errorf("%q: %v", schema, err)
+			t.Errorf("put of %q: %v", schema, err)
 			continue
 		}
 		accepted++
@@ -160,7 +160,7 @@ func TestHostileNames(t *testing.T) {
 				}
 			}
 			if got.Err() != nil || rows != 1 {
-				t.Errorf("%s %q: %d rows, %v", operation, schema, rows, got.Err())
+				t.Errorf("%s of %q: got %d rows, want 1; error: %v", operation, schema, rows, got.Err())
 			}
 		}
 		tab, err := bucket.Table(ctx, "t")
@@ -175,7 +175,7 @@ func TestHostileNames(t *testing.T) {
 			got, err = tab.Scan(ctx, &tables.ScanOptions{Columns: columns})
 			check("get columns", got, err)
 		}
-		if !differOnlyInCase(schema.Fields()) { // SQL refuses columns that differ only in case
+		if !differOnlyInCase(schema.Fields()) { // SQL rejects columns that differ only in case
 			got, err := s.Query(ctx, "SELECT * FROM b.t", nil)
 			check("sql", got, err)
 		}
@@ -194,12 +194,12 @@ func TestHostileNames(t *testing.T) {
 		b.Release()
 	}
 	if accepted == 0 {
-		t.Error("all schemas were refused")
+		t.Error("all schemas were rejected")
 	}
 	t.Log(accepted, "accepted")
 }
 
-// valuesOnly returns the text of a value without the names of fields, which JSON may write in
+// valuesOnly summarizes the text of a value without its field names, because JSON can write a name in
 // several ways.
 func valuesOnly(text string) string {
 	return fmt.Sprint(strings.Count(text, "7"), strings.Count(text, "seven"), strings.Contains(text, "null"))

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// maxIdle limits the number of idle databases, which later statements use. Opening a database takes
-// 20 ms of CPU time and 3 MB, or 100 ms in a separate process. At most half of the idle databases are
-// used ones, which can run only statements on the same tables in the same state.
+// maxIdle limits the number of idle databases, which are kept for later statements because opening a database takes
+// 20 ms of CPU time and 3 MB, or 100 ms in a separate process. At most half of them are used databases, which can
+// run only statements on the same tables in the same state; the others have not run a statement.
 const maxIdle = 4
 
 // lease is a database that one statement uses.
@@ -36,18 +36,18 @@ type idleDatabases []lease
 // choose returns the index of an idle database that can run a statement with a key, or -1. If the caller
 // has other running statements, choose returns only unused databases, and reserves maxIdle/2 of them
 // for other callers.
-func (ds idleDatabases) choose(key string, hasOthers bool) int {
+func (ds idleDatabases) choose(key string, hasOtherStatements bool) int {
 	unused, unusedCount := -1, 0
 	for i, d := range slices.Backward(ds) {
 		switch {
 		case d.key == "":
 			unused = i
 			unusedCount++
-		case !hasOthers && (key == anyKey || key == d.key):
+		case !hasOtherStatements && (key == anyKey || key == d.key):
 			return i
 		}
 	}
-	if hasOthers && unusedCount <= maxIdle/2 {
+	if hasOtherStatements && unusedCount <= maxIdle/2 {
 		return -1
 	}
 	return unused
@@ -60,9 +60,9 @@ func (ds *idleDatabases) remove(i int) lease {
 	return d
 }
 
-// keep adds a used database. If there are now too many databases, including pending ones, keep removes
+// add adds a used database. If there are now too many databases, including pending ones, add removes
 // one and returns it; otherwise, it returns nil.
-func (ds *idleDatabases) keep(d lease, pending int) database.Runner {
+func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 	*ds = append(*ds, d)
 	usedCount := 0
 	for _, other := range *ds {
@@ -78,8 +78,8 @@ func (ds *idleDatabases) keep(d lease, pending int) database.Runner {
 	return ds.remove(max(i, 0)).db // i is -1 if all unused databases are pending
 }
 
-// take returns a database for a statement with the given key.
-func (e *Engine) take(ctx context.Context, key string) (lease, error) {
+// acquireDatabase returns a database for a statement with the given key.
+func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error) {
 	for {
 		e.mu.Lock()
 		i := e.idle.choose(key, worker.HasOthers(ctx))
@@ -99,15 +99,15 @@ func (e *Engine) take(ctx context.Context, key string) (lease, error) {
 
 // giveBack ends the lease of a database. The database becomes idle or is closed.
 func (e *Engine) giveBack(d lease) {
-	if e.opts.Processes { // in the background, because settle waits for the other process
-		e.later(d.db, func() { e.settle(d) })
+	if e.opts.Processes { // in the background, because recycle waits for the other process
+		e.runInBackground(d.db, func() { e.recycle(d) })
 	} else {
-		e.settle(d)
+		e.recycle(d)
 	}
 }
 
-// later runs f in the background, or closes db if the engine is closed.
-func (e *Engine) later(db database.Runner, f func()) {
+// runInBackground runs f in the background, or closes db if the engine is closed.
+func (e *Engine) runInBackground(db database.Runner, f func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -118,10 +118,10 @@ func (e *Engine) later(db database.Runner, f func()) {
 	}
 }
 
-// settle makes a database idle if it can run another statement. If there are fewer than maxIdle idle
-// databases, settle opens one in the background, because opening a database takes longer than a small
+// recycle makes a database idle if it can run another statement. If there are fewer than maxIdle idle
+// databases, recycle opens one in the background, because opening a database takes longer than a small
 // statement.
-func (e *Engine) settle(d lease) {
+func (e *Engine) recycle(d lease) {
 	reusable := d.key != "" && d.db.Reuse()
 	e.mu.Lock()
 	if e.isClosed() {
@@ -131,7 +131,7 @@ func (e *Engine) settle(d lease) {
 	}
 	db := d.db
 	if reusable {
-		db = e.idle.keep(d, e.pending)
+		db = e.idle.add(d, e.pending)
 	}
 	needsNew, dir := len(e.idle)+e.pending < maxIdle, ""
 	if needsNew {
@@ -143,12 +143,12 @@ func (e *Engine) settle(d lease) {
 	if db == nil && !needsNew {
 		return
 	}
-	e.later(db, func() {
+	e.runInBackground(db, func() {
 		if !needsNew {
 			db.Close()
 			return
 		}
-		unused := e.another(db, dir)
+		unused := e.newUnused(db, dir)
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		if e.pending--; unused != nil {
@@ -157,9 +157,9 @@ func (e *Engine) settle(d lease) {
 	})
 }
 
-// another returns an unused database: db after reopening it, or a new one. If it fails, it returns nil;
+// newUnused returns an unused database: db, reopened, or a new database. It returns nil on failure, because
 // the next statement that opens a database returns the error.
-func (e *Engine) another(db database.Runner, dir string) database.Runner {
+func (e *Engine) newUnused(db database.Runner, dir string) database.Runner {
 	const pause = 5 * time.Millisecond // lets a waiting statement, or Close, go first
 	if db != nil {
 		if db.Reopen(e.limits(), dir) {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestFewDatabases runs a statement repeatedly, which must open few databases.
+// TestFewDatabases checks that running a statement repeatedly opens only a few databases.
 func TestFewDatabases(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		t.Run(fmt.Sprintf("processes %v", processes), func(t *testing.T) {
@@ -45,7 +45,7 @@ func TestFewDatabases(t *testing.T) {
 				}
 			}
 			if opened, idle, _ := state(); opened > 2*maxIdle || idle > maxIdle {
-				t.Errorf("%d statements opened %d databases, and %d are idle", statements, opened, idle)
+				t.Errorf("%d statements opened %d databases, of which %d are idle; want at most %d and %d", statements, opened, idle, 2*maxIdle, maxIdle)
 			}
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -57,7 +57,7 @@ func TestFewDatabases(t *testing.T) {
 	}
 }
 
-// TestIdle adds databases to idleDatabases and removes them.
+// TestIdle tests choose and keep of idleDatabases.
 func TestIdle(t *testing.T) {
 	var idle idleDatabases
 	for _, key := range []string{"", "a", "", "b", ""} {
@@ -71,21 +71,21 @@ func TestIdle(t *testing.T) {
 		{"a", false, 1}, {"b", false, 3}, {"c", false, 0}, {"", false, 0}, {anyKey, false, 3}, {anyKey, true, 0}, {"a", true, 0},
 	} {
 		if got := idle.choose(c.key, c.hasOthers); got != c.want {
-			t.Errorf("a statement with key %q, hasOthers %v, gets database %d, want %d", c.key, c.hasOthers, got, c.want)
+			t.Errorf("choose(%q, %v) = %d, want %d", c.key, c.hasOthers, got, c.want)
 		}
 	}
 	if got := idle[:maxIdle/2].choose(anyKey, true); got != -1 {
-		t.Errorf("a caller with other statements gets database %d, reserved for callers without", got)
+		t.Errorf("choose for a caller with other statements = %d, want -1 because all unused databases are reserved", got)
 	}
 	if got := (idleDatabases{{key: "a"}, {key: "b"}, {}, {}}).choose(anyKey, true); got != -1 {
-		t.Errorf("a caller with other statements gets the reserved database %d", got)
+		t.Errorf("choose with two unused databases for a caller with other statements = %d, want -1", got)
 	}
 	idle = idle[:0]
 	for range maxIdle {
 		idle = append(idle, lease{})
 	}
 	for _, key := range []string{"a", "b", "c", "d"} {
-		idle.keep(lease{key: key}, 0)
+		idle.add(lease{key: key}, 0)
 		used := 0
 		for _, d := range idle {
 			if d.key != "" {
@@ -93,7 +93,7 @@ func TestIdle(t *testing.T) {
 			}
 		}
 		if len(idle) > maxIdle || used > maxIdle/2 || idle[len(idle)-1].key != key {
-			t.Errorf("%d used databases in %v", used, idle)
+			t.Errorf("after keep(%q), %d of %d idle databases are used, want at most %d of %d, with the kept one last", key, used, len(idle), maxIdle/2, maxIdle)
 		}
 	}
 	for _, c := range []struct {
@@ -104,8 +104,8 @@ func TestIdle(t *testing.T) {
 		for _, key := range c.keys {
 			idle = append(idle, lease{key: key})
 		}
-		if idle.keep(lease{key: "b"}, c.pending); len(idle)+c.pending != maxIdle {
-			t.Errorf("%d databases are idle and %d pending after %q", len(idle), c.pending, c.keys)
+		if idle.add(lease{key: "b"}, c.pending); len(idle)+c.pending != maxIdle {
+			t.Errorf("after keep with %q: %d databases are idle and %d pending, want %d in all", c.keys, len(idle), c.pending, maxIdle)
 		}
 	}
 }

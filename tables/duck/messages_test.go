@@ -22,12 +22,12 @@ type messageReader interface {
 	Err() error
 }
 
-// messages is a stream of FlightData for a reader.
-type messages struct {
+// messageStream adapts a sequence of FlightData to the stream that a Flight reader expects.
+type messageStream struct {
 	next func() (*flight.FlightData, bool)
 }
 
-func (m messages) Recv() (*flight.FlightData, error) {
+func (m messageStream) Recv() (*flight.FlightData, error) {
 	data, ok := m.next()
 	if !ok {
 		return nil, io.EOF
@@ -35,24 +35,24 @@ func (m messages) Recv() (*flight.FlightData, error) {
 	return data, nil
 }
 
-// TestMessages reads results of processes as messages, one after another from the same process.
+// TestMessages reads the results of several statements from the same process as encoded messages.
 func TestMessages(t *testing.T) {
-	observer := &outcomes{}
+	observer := &queryObserver{}
 	for _, o := range []tables.Observer{nil, observer} {
 		testMessages(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, o), observer)
 	}
 	if len(observer.queries) != 4 {
-		t.Errorf("the Observer received %v", observer.queries)
+		t.Errorf("Observer received %v, want 4 queries", observer.queries)
 	}
 }
 
-// outcomes is an Observer that records the outcomes of queries.
-type outcomes struct {
+// queryObserver is an Observer that records the outcomes of queries.
+type queryObserver struct {
 	mu      sync.Mutex
 	queries []tables.Outcome
 }
 
-func (o *outcomes) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
+func (o *queryObserver) Begin(ctx context.Context, op tables.Operation) (context.Context, func(tables.Outcome)) {
 	return ctx, func(out tables.Outcome) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -62,7 +62,7 @@ func (o *outcomes) Begin(ctx context.Context, op tables.Operation) (context.Cont
 	}
 }
 
-func testMessages(t *testing.T, s *tables.Store, observer *outcomes) {
+func testMessages(t *testing.T, s *tables.Store, observer *queryObserver) {
 	t.Helper()
 	put(t, s, "b", "t", numbers(0, 100_000))
 	for sql, want := range map[string]int64{
@@ -80,7 +80,7 @@ func testMessages(t *testing.T, s *tables.Store, observer *outcomes) {
 			t.Fatalf("%T has no messages", r)
 		}
 		next, stop := iter.Pull(encoded.Messages())
-		in, err := flight.NewRecordReader(messages{next})
+		in, err := flight.NewRecordReader(messageStream{next})
 		if err != nil {
 			t.Fatal(sql, err)
 		}
@@ -89,24 +89,24 @@ func testMessages(t *testing.T, s *tables.Store, observer *outcomes) {
 			n += in.RecordBatch().NumRows()
 		}
 		if n != want || in.Err() != nil || encoded.Err() != nil || !in.Schema().Equal(r.Schema()) {
-			t.Errorf("%s: %d rows, %v, %v, %v; want %d", sql, n, in.Err(), encoded.Err(), in.Schema(), want)
+			t.Errorf("%s: got %d rows of schema %v, want %d of %v; errors %v and %v", sql, n, in.Schema(), want, r.Schema(), in.Err(), encoded.Err())
 		}
 		in.Release()
 		stop()
 		r.Release()
 		if i := len(observer.queries) - 1; i >= 0 && (observer.queries[i].Rows != want || observer.queries[i].Err != nil) {
-			t.Errorf("%s: the Observer received %+v", sql, observer.queries[i])
+			t.Errorf("%s: Observer received %+v, want %d rows and no error", sql, observer.queries[i], want)
 		}
 	}
 }
 
-// TestMessagesFail runs a statement that fails after its first rows, and stops reading another one.
+// TestMessagesFail reads a statement that fails after its first rows, and stops reading another statement early.
 func TestMessagesFail(t *testing.T) {
 	testMessagesFail(t, newStore(t, &duck.Options{Processes: true, Queries: 1}))
-	observer := &outcomes{}
+	observer := &queryObserver{}
 	testMessagesFail(t, observedStore(t, &duck.Options{Processes: true, Queries: 1}, observer))
 	if len(observer.queries) != 3 || !errors.As(observer.queries[0].Err, new(*tables.SQLError)) || observer.queries[1].Err != nil {
-		t.Errorf("the Observer received %+v", observer.queries)
+		t.Errorf("Observer received %+v, want 3 queries, of which only the first failed", observer.queries)
 	}
 }
 
@@ -122,7 +122,7 @@ func testMessagesFail(t *testing.T, s *tables.Store) {
 		n++
 	}
 	if n < 2 || !errors.As(encoded.Err(), new(*tables.SQLError)) || !strings.Contains(encoded.Err().Error(), "Could not convert") {
-		t.Errorf("%d messages, %v", n, encoded.Err())
+		t.Errorf("got %d messages and error %v, want several messages and then a conversion error", n, encoded.Err())
 	}
 	r.Release()
 	if r, err = s.Query(t.Context(), "SELECT * FROM range(100000000)", nil); err != nil {

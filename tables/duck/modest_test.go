@@ -16,7 +16,7 @@ import (
 
 // niceness returns the nice value of a process.
 func niceness(pid int) (n int) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // it may have ended
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // fails if the process has ended
 	_, rest, _ := strings.Cut(string(b), ") ")
 	if f := strings.Fields(rest); len(f) > 16 {
 		_, _ = fmt.Sscan(f[16], &n)
@@ -24,8 +24,8 @@ func niceness(pid int) (n int) {
 	return n
 }
 
-func anyNice(t *testing.T) bool {
-	for _, pid := range workers(t) {
+func hasNiceWorker(t *testing.T) bool {
+	for _, pid := range workerPIDs(t) {
 		if niceness(pid) > niceness(os.Getpid()) {
 			return true
 		}
@@ -33,39 +33,40 @@ func anyNice(t *testing.T) bool {
 	return false
 }
 
-// The process of a long statement lowers its own priority, and runs no further statement.
+// TestLongStatementsYield checks that the process of a long statement lowers its own priority, and is not used for
+// further statements.
 func TestLongStatementsYield(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	expect(t, s, "SELECT 1", nil, "1")
-	if anyNice(t) {
-		t.Error("a small statement has low priority")
+	if hasNiceWorker(t) {
+		t.Error("the process of a small statement has low priority, want normal priority")
 	}
 	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000000)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return anyNice(t) })
+	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return hasNiceWorker(t) })
 	r.Release()
-	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // it ends without an error
-	eventually(t, "a process with low priority is idle", func() bool { return !anyNice(t) })
+	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // a long statement that completes
+	eventually(t, "a process with low priority is idle", func() bool { return !hasNiceWorker(t) })
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
-// A statement of a caller with other statements does not use a database reserved for callers without.
-// It has low priority from its beginning.
+// TestCallerWithOthers checks that if the caller has other running statements, a statement has low priority from the
+// start, and does not use a database that is reserved for other callers.
 func TestCallerWithOthers(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
-	before := len(workers(t))
+	before := len(workerPIDs(t))
 	expect(t, s, "SELECT 1", nil, "1")
-	eventually(t, "no process is idle", func() bool { return len(workers(t)) > before })
-	time.Sleep(500 * time.Millisecond) // until its database is open
+	eventually(t, "no process is idle", func() bool { return len(workerPIDs(t)) > before })
+	time.Sleep(500 * time.Millisecond) // wait until its database is open
 	ctxWithOthers := worker.WithCaller(t.Context(), "one", func() bool { return true })
 	r, err := s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !anyNice(t) || len(workers(t)) < before+2 {
-		t.Error("it uses a reserved process, or has normal priority")
+	if !hasNiceWorker(t) || len(workerPIDs(t)) < before+2 {
+		t.Error("the statement uses a reserved process, or has normal priority")
 	}
 	expect(t, s, "SELECT 1", nil, "1")
 	ctx, cancel := context.WithCancel(ctxWithOthers)
@@ -74,5 +75,5 @@ func TestCallerWithOthers(t *testing.T) {
 	if _, err := s.Query(ctx, "SELECT 1", nil); err == nil {
 		t.Error("a statement ran although its context had ended")
 	}
-	eventually(t, "a process with low priority is idle", func() bool { return !anyNice(t) })
+	eventually(t, "a process with low priority is idle", func() bool { return !hasNiceWorker(t) })
 }

@@ -50,11 +50,11 @@ func TestErrorPositions(t *testing.T) {
 	} {
 		_, err := rows(t, s, sql, o)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", sql, err, want)
+			t.Errorf("%s: error = %v, want %s", sql, err, want)
 		}
-		var at *tables.SQLError
-		if strings.HasPrefix(want, "line") && (!errors.As(err, &at) || at.Line == 0) {
-			t.Errorf("%s: %v is not an SQLError", sql, err)
+		var sqlErr *tables.SQLError
+		if strings.HasPrefix(want, "line") && (!errors.As(err, &sqlErr) || sqlErr.Line == 0) {
+			t.Errorf("%s: error %v is not an SQLError with a position", sql, err)
 		}
 	}
 	if _, err := rows(t, s, "FROM tradse", o); !errors.Is(err, tables.ErrNotFound) {
@@ -79,7 +79,7 @@ func TestNamesDifferingInCase(t *testing.T) {
 	for _, sql := range []string{`SELECT * FROM "T", "t"`, `SELECT * FROM b.t, "B".t`} {
 		_, err := rows(t, s, sql, o)
 		if err == nil || !strings.Contains(err.Error(), "differ only in case") {
-			t.Errorf("%s: %v", sql, err)
+			t.Errorf("%s: error = %v, want \"differ only in case\"", sql, err)
 		}
 	}
 	put(t, s, "b", "xY", numbers(0, 1))
@@ -158,7 +158,7 @@ func TestParameters(t *testing.T) {
 		p := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: c.t, Nullable: true}}, nil), `{"p":`+c.json+`}`)
 		got, err := rows(t, s, "SELECT typeof(p) || ' ' || coalesce(p::VARCHAR, '(null)') FROM (SELECT $1 AS p)", &tables.QueryOptions{Parameters: p})
 		if err != nil || len(got) != 1 || got[0] != c.want {
-			t.Errorf("%s: %q, %v; want %s", c.t, got, err, c.want)
+			t.Errorf("parameter of type %s: got %q, %v; want %s", c.t, got, err, c.want)
 		}
 	}
 	two := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil)
@@ -185,7 +185,7 @@ func TestDescribe(t *testing.T) {
 	}
 	want := arrow.NewSchema([]arrow.Field{{Name: "least", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	if !d.Parameters.Equal(want) {
-		t.Errorf("parameters %v", d.Parameters)
+		t.Errorf("Describe: parameters are %v, want %v", d.Parameters, want)
 	}
 	r, err := s.Query(t.Context(), sql, &tables.QueryOptions{Bucket: "b", Parameters: jsonBatch(t, want, `{"least":3,"s":"s5"}`)})
 	if err != nil {
@@ -193,7 +193,7 @@ func TestDescribe(t *testing.T) {
 	}
 	defer r.Release()
 	if !d.Result.Equal(r.Schema()) || d.Result.Field(2).Type.ID() != arrow.INT64 {
-		t.Errorf("described as %v, but it is %v", d.Result, r.Schema())
+		t.Errorf("Describe returned result columns %v, but the query has %v", d.Result, r.Schema())
 	}
 	d, err = s.Describe(t.Context(), "SELECT ?", nil)
 	if err != nil || d.Parameters.NumFields() != 1 || d.Parameters.Field(0).Type.ID() != arrow.NULL {
@@ -205,7 +205,7 @@ func TestCancel(t *testing.T) {
 	s := newStore(t, nil)
 	for name, sql := range map[string]string{
 		"before the first row": "SELECT count(*) FROM range(1000000000000)",
-		"while it streams":     "SELECT * FROM range(1000000000000)",
+		"while reading rows":   "SELECT * FROM range(1000000000000)",
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		var cancelled time.Time
@@ -217,11 +217,11 @@ func TestCancel(t *testing.T) {
 			err = r.Err()
 			r.Release()
 		}
-		took := time.Since(cancelled)
-		if !errors.Is(err, context.Canceled) || took > 500*time.Millisecond {
-			t.Errorf("%s: %v, %v after it was cancelled", name, err, took)
+		elapsed := time.Since(cancelled)
+		if !errors.Is(err, context.Canceled) || elapsed > 500*time.Millisecond {
+			t.Errorf("%s: error = %v, %v after the cancellation; want context.Canceled within 500ms", name, err, elapsed)
 		}
-		t.Logf("%s: %v", name, took)
+		t.Logf("%s: %v", name, elapsed)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -239,7 +239,7 @@ func TestConcurrentQueries(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a second query did not wait: %v", err)
+		t.Errorf("second query: error = %v, want it to wait until its deadline", err)
 	}
 	r.Release() // released before its end
 	expect(t, s, "SELECT 1", nil, "1")
@@ -261,7 +261,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 		return err
 	})
 	if err != nil || spilled < 50<<20 {
-		t.Errorf("200 MB are sorted within 64 MiB, and %d bytes are in temporary files: %v", spilled, err)
+		t.Errorf("sorting 200 MB with 64 MiB of memory spilled %d bytes, want at least 50 MiB; error: %v", spilled, err)
 	}
 	n := int64(0)
 	for r.Next() {
@@ -280,10 +280,10 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 			t.Fatal("leftover files:", files, err)
 		}
 	}
-	// A list cannot spill, so it fails.
+	// A list cannot spill, so the statement fails.
 	_, err = rows(t, s, "SELECT list(range) FROM range(100000000)", &tables.QueryOptions{Memory: 32 << 20})
 	if err == nil || !strings.Contains(strings.ToLower(err.Error()), "memory") {
-		t.Errorf("a list of 800 MB within 32 MiB: %v", err)
+		t.Errorf("a list of 800 MB with a limit of 32 MiB: error = %v, want out of memory", err)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestTypes(t *testing.T) {
 	types := []struct {
 		put  arrow.DataType
 		json string
-		got  arrow.DataType // nil: same as put
+		got  arrow.DataType // nil means the same type as put
 		want string
 	}{
 		{arrow.FixedWidthTypes.Boolean, "true", nil, "true"},
@@ -329,7 +329,7 @@ func TestTypes(t *testing.T) {
 		line = append(line, fmt.Sprintf("%q:%s", fields[i].Name, c.json))
 	}
 	put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(fields, nil), "{"+strings.Join(line, ",")+"}"))
-	for _, where := range []string{"tail", "files"} {
+	for _, source := range []string{"tail", "files"} {
 		r, err := s.Query(t.Context(), "SELECT * FROM b.t", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -343,7 +343,7 @@ func TestTypes(t *testing.T) {
 				c.got = c.put
 			}
 			if fmt.Sprint(column.DataType()) != fmt.Sprint(c.got) && c.got.ID() != column.DataType().ID() || column.ValueStr(0) != c.want {
-				t.Errorf("%s of the %s: %s %s, want %s %s", c.put, where, column.DataType(), column.ValueStr(0), c.got, c.want)
+				t.Errorf("type %s read from the %s: got %s %s, want %s %s", c.put, source, column.DataType(), column.ValueStr(0), c.got, c.want)
 			}
 		}
 		r.Release()
@@ -368,7 +368,7 @@ func TestScratch(t *testing.T) {
 	for range 3 {
 		expect(t, s, "SELECT count(*) FROM b.t", nil, "10")
 		if n := fileCount(); n != 1 {
-			t.Errorf("%d files", n)
+			t.Errorf("got %d scratch files, want 1", n)
 		}
 	}
 	for i := range int64(5) {
@@ -376,14 +376,14 @@ func TestScratch(t *testing.T) {
 		expect(t, s, "SELECT count(*) FROM b.t", nil, fmt.Sprint(11+i))
 	}
 	if n := fileCount(); n != 1 {
-		t.Errorf("%d files after the tail changed", n)
+		t.Errorf("after the tail changed, got %d scratch files, want 1", n)
 	}
 	for i := range 40 {
 		put(t, s, "many", fmt.Sprint(i), numbers(0, 1))
 		expect(t, s, fmt.Sprintf(`SELECT count(*) FROM many."%d"`, i), nil, "1")
 	}
 	if n := fileCount(); n > 32 {
-		t.Errorf("%d files of 41 tables", n)
+		t.Errorf("got %d scratch files for 41 tables, want at most 32", n)
 	}
 }
 
@@ -407,5 +407,5 @@ func TestNoLeftovers(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+	t.Errorf("%d goroutines remain, want at most %d", runtime.NumGoroutine(), before)
 }

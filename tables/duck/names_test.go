@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestOddNames uses names of buckets and tables that DuckDB uses itself, or that need quotes.
+// TestOddNames queries buckets and tables with names that DuckDB itself uses, or that need quotes.
 func TestOddNames(t *testing.T) {
 	s := newStore(t, nil)
 	const reserved = 5
@@ -36,7 +36,7 @@ func TestOddNames(t *testing.T) {
 	}
 }
 
-// TestOddNamesWithinStructs reads fields that have other names in the files.
+// TestOddNamesWithinStructs reads struct fields that have different names in the files.
 func TestOddNamesWithinStructs(t *testing.T) {
 	s := newStore(t, nil)
 	odd := arrow.StructOf(arrow.Field{Name: "x y", Type: arrow.BinaryTypes.String, Nullable: true})

@@ -29,13 +29,13 @@ var floats = arrow.NewSchema([]arrow.Field{
 	nullable("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Float32)),
 }, nil)
 
-// floatRow returns a row in JSON where each float is v.
+// floatRow returns a row of floats in JSON, where each float is v.
 func floatRow(k int, v string) string {
 	return fmt.Sprintf(`{"k":%d,"f":%s,"g":%s,"s":{"a":%s,"b":{"c":%s}},"l":[%s],"m":[{"key":"x","value":%s}]}`, k, v, v, v, v, v, v)
 }
 
-// expectNaN expects row 2 to contain NaN in SQL's order, where NaN equals itself and is
-// larger than all numbers. Rows 1 and 4 contain 1; row 3 contains null.
+// expectNaN checks conditions on a table where row 2 contains NaN, rows 1 and 4 contain 1, and row 3 contains null.
+// In SQL, NaN equals itself and is larger than all numbers.
 func expectNaN(t *testing.T, s *tables.Store, state string) {
 	t.Helper()
 	for _, e := range []string{"f", "g", "s.a", "s.b.c", "l[1]", "m['x']"} {
@@ -45,12 +45,12 @@ func expectNaN(t *testing.T, s *tables.Store, state string) {
 		} {
 			sql := "SELECT k FROM b.t WHERE " + fmt.Sprintf(p, e)
 			if got, err := rows(t, s, sql, nil); err != nil || fmt.Sprint(got) != "[2]" {
-				t.Errorf("%s: %s: %v, %v; want row 2", state, sql, got, err)
+				t.Errorf("%s: %s = %v, %v; want row 2", state, sql, got, err)
 			}
 		}
 		sql := fmt.Sprintf("SELECT min(%s), max(%[1]s), count(%[1]s) FROM b.t", e)
 		if got, err := rows(t, s, sql, nil); err != nil || fmt.Sprint(got) != "[1|NaN|3]" {
-			t.Errorf("%s: %s: %v, %v", state, sql, got, err)
+			t.Errorf("%s: %s = %v, %v; want [1|NaN|3]", state, sql, got, err)
 		}
 	}
 }
@@ -60,15 +60,15 @@ func TestNaN(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(1, "1")))
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(2, `"NaN"`)+","+floatRow(3, "null")+","+floatRow(4, "1")))
-	expectNaN(t, s, "in the tail")
+	expectNaN(t, s, "rows in the tail")
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	expectNaN(t, s, "folded")
+	expectNaN(t, s, "folded rows")
 	if _, err := s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	expectNaN(t, s, "compacted")
+	expectNaN(t, s, "compacted rows")
 	r, err := s.Query(t.Context(), "SELECT * FROM b.t", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestNaN(t *testing.T) {
 	if _, err := s.Bucket("b").Put(t.Context(), "t", r, tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
 	}
-	expectNaN(t, s, "put as one file")
+	expectNaN(t, s, "rows put as one file")
 }
 
 // TestNaNForeign reads a file written by pyarrow, which does not count NaN. All of its float
@@ -101,7 +101,7 @@ t.append(pa.Table.from_pylist([{"k": 2, **of(float("nan"))}, {"k": 3, **of(None)
 	if plan := planOf(t, s); len(plan.NaN) != 5 {
 		t.Errorf("columns %q may contain NaN, want all except k", plan.NaN)
 	}
-	expectNaN(t, s, "written by pyarrow")
+	expectNaN(t, s, "rows written by pyarrow")
 	put(t, s, "b", "t", jsonBatch(t, floats, floatRow(5, "0.5")))
 	expect(t, s, "SELECT k FROM b.t WHERE f > 2 OR f < 1", nil, "2", "5")
 }
@@ -120,8 +120,8 @@ func planOf(t *testing.T, s *tables.Store) *tables.ScanPlan {
 	return plan
 }
 
-// BenchmarkForeignFloats compares statements on a file of this package, with a count of NaN, with the
-// same statements on pyarrow's file.
+// BenchmarkForeignFloats compares statements on a file that this package wrote, with counts of NaN, with the
+// same statements on a file that pyarrow wrote, without counts.
 func BenchmarkForeignFloats(b *testing.B) {
 	python := peers.Python(b, "pyiceberg")
 	s := newStore(b, nil)

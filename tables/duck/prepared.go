@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// Limits on all cached statements together. One caller may use an eighth of each.
+// Limits on all cached statements together. The statements of one caller may use an eighth of each limit.
 const (
 	maxPrepared      = 256
 	maxPreparedBytes = 8 << 20
@@ -57,9 +57,9 @@ func (p *preparedCache) index(s statement) int {
 	return slices.IndexFunc(p.entries, func(st prepared) bool { return st.statement == s })
 }
 
-// keep adds or replaces a statement. If the caller's statements, or all statements, then exceed a limit,
-// keep drops the least recently used of them.
-func (p *preparedCache) keep(st prepared) {
+// add adds or replaces a statement. If the caller's statements, or all statements, then exceed a limit,
+// add drops the least recently used of them.
+func (p *preparedCache) add(st prepared) {
 	if st.lastUsed, st.size = time.Now(), st.estimateSize(); st.size > maxPreparedBytes/8 {
 		return
 	}
@@ -93,7 +93,7 @@ func (p prepared) estimateSize() int {
 	const fixed, name = 512, 128
 	n := fixed + len(p.caller) + len(p.bucket) + len(p.sql) + name*len(p.names)
 	if len(p.names) > 0 {
-		for _, column := range p.names[0].Columns { // all names share them
+		for _, column := range p.names[0].Columns { // all names share one list of columns
 			n += 2*16 + len(column)
 		}
 	}

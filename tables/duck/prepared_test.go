@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/database"
 )
 
-// countingRunner is a database that records some calls.
+// countingRunner is a database that records calls of Names and Describe.
 type countingRunner struct {
 	database.Runner
 	calls *[]string
@@ -30,8 +30,8 @@ func (c countingRunner) Describe(j *database.Job) (result, parameters *arrow.Sch
 	return c.Runner.Describe(j)
 }
 
-// TestPreparedOnce describes a statement twice and runs it, as a client of Flight SQL does. It is
-// parsed and prepared once, in the database that runs it.
+// TestPreparedOnce describes a statement several times and then runs it, like a Flight SQL client. The statement must
+// be parsed and prepared only once.
 func TestPreparedOnce(t *testing.T) {
 	e, err := New(&Options{TempDir: t.TempDir()})
 	if err != nil {
@@ -60,7 +60,7 @@ func TestPreparedOnce(t *testing.T) {
 	}
 	r.Release()
 	if got := strings.Join(calls, ", "); got != "names, prepare" {
-		t.Errorf("a statement needed %s", got)
+		t.Errorf("the statement made the calls %q, want \"names, prepare\"", got)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -78,24 +78,24 @@ func TestPreparedCache(t *testing.T) {
 		_, ok := p.find(newStatement(caller, i))
 		return ok
 	}
-	p.keep(prepared{statement: newStatement("a", 0)})
+	p.add(prepared{statement: newStatement("a", 0)})
 	for i := range 2 * maxPrepared {
-		p.keep(prepared{statement: newStatement("b", i)})
+		p.add(prepared{statement: newStatement("b", i)})
 	}
 	if !has("a", 0) || len(p.entries) != 1+maxPrepared/8 || !has("b", 2*maxPrepared-1) {
-		t.Errorf("%d statements, of a caller with many and a caller with one", len(p.entries))
+		t.Errorf("cache has %d statements, want 1 of caller a and the newest %d of caller b", len(p.entries), maxPrepared/8)
 	}
 	for i := range 100 {
 		for j := range maxPrepared / 8 {
-			p.keep(prepared{statement: newStatement(fmt.Sprint(i), j)})
+			p.add(prepared{statement: newStatement(fmt.Sprint(i), j)})
 		}
 	}
 	if len(p.entries) != maxPrepared {
-		t.Errorf("%d statements of many callers", len(p.entries))
+		t.Errorf("cache has %d statements of many callers, want %d", len(p.entries), maxPrepared)
 	}
 	long := strings.Repeat("x", maxPreparedBytes/20)
 	for i := range 30 {
-		p.keep(prepared{statement: statement{caller: "c", sql: long + fmt.Sprint(i)}})
+		p.add(prepared{statement: statement{caller: "c", sql: long + fmt.Sprint(i)}})
 	}
 	bytes := 0
 	for _, st := range p.entries {
@@ -104,15 +104,15 @@ func TestPreparedCache(t *testing.T) {
 		}
 	}
 	if bytes == 0 || bytes > maxPreparedBytes/8 {
-		t.Errorf("%d bytes of one caller", bytes)
+		t.Errorf("cache has %d bytes of one caller, want 1 to %d", bytes, maxPreparedBytes/8)
 	}
 	last := &p.entries[len(p.entries)-1]
 	last.lastUsed = time.Now().Add(-preparedTTL - time.Second)
 	if _, ok := p.find(last.statement); ok {
-		t.Error("a statement survived without being used")
+		t.Error("find returned a statement after its TTL")
 	}
-	p.keep(prepared{statement: newStatement("d", 0)})
-	p.keep(prepared{statement: statement{caller: "d", sql: strings.Repeat("x", maxPreparedBytes)}})
+	p.add(prepared{statement: newStatement("d", 0)})
+	p.add(prepared{statement: statement{caller: "d", sql: strings.Repeat("x", maxPreparedBytes)}})
 	if got := p.entries[len(p.entries)-1]; got.statement != newStatement("d", 0) {
 		t.Error("a statement above a caller's limit was kept, or evicted others")
 	}

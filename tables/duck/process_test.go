@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// workers returns the ids of running processes that this process started.
-func workers(t *testing.T) (pids []int) {
+// workerPIDs returns the IDs of running child processes.
+func workerPIDs(t *testing.T) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -29,7 +29,7 @@ func workers(t *testing.T) (pids []int) {
 	for _, path := range stats {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		_, rest, _ := strings.Cut(string(b), ") ")
 		if f := strings.Fields(rest); f[1] == strconv.Itoa(os.Getpid()) {
@@ -40,9 +40,9 @@ func workers(t *testing.T) (pids []int) {
 	return pids
 }
 
-// peak returns the peak memory of a process, in bytes.
-func peak(pid int) (n int64) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // it may have ended
+// peakMemory returns the peak memory of a process, in bytes.
+func peakMemory(pid int) (n int64) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // fails if the process has ended
 	if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
 		_, _ = fmt.Sscan(rest, &n)
 	}
@@ -58,28 +58,28 @@ func eventually(t *testing.T, message string, condition func() bool) {
 	}
 }
 
-// greedy contains statements that use gigabytes whatever DuckDB's limit is.
-var greedy = map[string]string{
+// greedyStatements contains statements that use gigabytes of memory regardless of DuckDB's limit.
+var greedyStatements = map[string]string{
 	"median":      "SELECT median(range) FROM range(300000000)",
 	"list":        "SELECT range % 1000000 AS g, list(range) FROM range(1000000000) GROUP BY g",
 	"json_object": "SELECT json_object(" + strings.TrimSuffix(strings.Repeat("'k',repeat('x',65536),", 4000), ",") + ")",
 	"wide rows":   "SELECT " + strings.TrimSuffix(strings.Repeat("repeat('x', 65536 - (range % 2)::INT),", 4000), ",") + " FROM range(2048)",
 }
 
-// TestGreedy runs statements that exceed their memory. The statement fails, and its process never
-// uses more than its share.
+// TestGreedy runs statements that exceed their memory limit. Each must fail, and its process must never
+// use more than its share.
 func TestGreedy(t *testing.T) {
 	const memory, fixed = 128 << 20, 200 << 20 // see docs/sql.md
 	s := newStore(t, &duck.Options{Processes: true, Memory: memory, MaxTemp: 1 << 30, Threads: 2})
-	for name, sql := range greedy {
+	for name, sql := range greedyStatements {
 		t.Run(name, func(t *testing.T) {
 			maxSeen, stop := int64(0), make(chan struct{})
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
 				for {
-					for _, pid := range workers(t) {
-						maxSeen = max(maxSeen, peak(pid))
+					for _, pid := range workerPIDs(t) {
+						maxSeen = max(maxSeen, peakMemory(pid))
 					}
 					select {
 					case <-stop:
@@ -93,40 +93,41 @@ func TestGreedy(t *testing.T) {
 			<-done
 			t.Logf("%d MiB, %.200v", maxSeen>>20, err)
 			if !errors.As(err, new(*tables.SQLError)) {
-				t.Errorf("not an error of the statement: %v", err)
+				t.Errorf("error = %v, want an SQLError", err)
 			}
 			if maxSeen > memory+fixed {
-				t.Errorf("it used %d MiB", maxSeen>>20)
+				t.Errorf("the process used %d MiB, want at most %d MiB", maxSeen>>20, (memory+fixed)>>20)
 			}
 		})
 	}
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
-const endless = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
+const endlessSQL = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000) || range AS x, repeat('b', 65000) || range AS y FROM range(100000))"
 
 // TestUninterruptible cancels a statement that DuckDB cannot interrupt.
 func TestUninterruptible(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{Processes: true, Queries: 1, TempDir: temp})
-	before := len(workers(t))
+	before := len(workerPIDs(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	began := time.Now()
-	_, err := s.Query(ctx, endless, nil)
+	_, err := s.Query(ctx, endlessSQL, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*time.Second {
-		t.Error(err, time.Since(began))
+		t.Errorf("Query error = %v after %v, want context.DeadlineExceeded within 3s", err, time.Since(began))
 	}
-	expect(t, s, "SELECT 1", nil, "1") // in the only slot
+	expect(t, s, "SELECT 1", nil, "1") // the only slot is free again
 	const spares = 4
-	eventually(t, "processes remain", func() bool { return len(workers(t)) <= before+spares })
+	eventually(t, "processes remain", func() bool { return len(workerPIDs(t)) <= before+spares })
 	eventually(t, "temporary files remain", func() bool {
 		files, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))
 		return err == nil && len(files) == 0
 	})
 }
 
-// TestProcessIsolation checks the environment and the open files of a process.
+// TestProcessIsolation checks that a worker process has no environment variables with secrets, and no unexpected open
+// files.
 func TestProcessIsolation(t *testing.T) {
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
 	s := newStore(t, &duck.Options{Processes: true})
@@ -140,21 +141,21 @@ func TestProcessIsolation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Release()
-	pids := workers(t)
+	pids := workerPIDs(t)
 	if len(pids) == 0 {
 		t.Fatal("no process was started")
 	}
 	for _, pid := range pids {
 		environment, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 		if err != nil || strings.Contains(string(environment), "SECRET") {
-			t.Errorf("%q %v", environment, err)
+			t.Errorf("process environment is %q, want no SECRET; error: %v", environment, err)
 		}
-		open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		openFiles, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		if err != nil {
 			t.Fatal(err)
 		}
 		sockets := 0
-		for _, fd := range open {
+		for _, fd := range openFiles {
 			target, err := os.Readlink(fd)
 			if err != nil {
 				continue
@@ -168,12 +169,12 @@ func TestProcessIsolation(t *testing.T) {
 			}
 		}
 		if sockets > 1 {
-			t.Errorf("a process has %d sockets", sockets)
+			t.Errorf("a process has %d sockets, want at most 1", sockets)
 		}
 	}
 }
 
-// TestKilledProcesses kills a process with a running statement, and an idle one.
+// TestKilledProcesses kills a process with a running statement, and an idle process.
 func TestKilledProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil)
@@ -182,7 +183,7 @@ func TestKilledProcesses(t *testing.T) {
 	}
 	r.Next()
 	kill := func() {
-		for _, pid := range workers(t) {
+		for _, pid := range workerPIDs(t) {
 			p, err := os.FindProcess(pid)
 			if err == nil {
 				err = p.Kill()
@@ -199,10 +200,10 @@ func TestKilledProcesses(t *testing.T) {
 		t.Error(err)
 	}
 	r.Release()
-	eventually(t, "there is no idle process", func() bool { return len(workers(t)) > 0 })
+	eventually(t, "there is no idle process", func() bool { return len(workerPIDs(t)) > 0 })
 	kill()
-	eventually(t, "a killed process is still running", func() bool { return len(workers(t)) == 0 })
-	time.Sleep(100 * time.Millisecond) // until the engine notices
+	eventually(t, "a killed process is still running", func() bool { return len(workerPIDs(t)) == 0 })
+	time.Sleep(100 * time.Millisecond) // wait until the engine notices
 	expect(t, s, "SELECT 1", nil, "1")
 }
 
@@ -212,18 +213,18 @@ func TestKilledIdleProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true, Threads: 1})
 	for range 10 {
 		expect(t, s, "SELECT 1", nil, "1")
-		time.Sleep(60 * time.Millisecond) // until some are idle
-		for _, pid := range workers(t) {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // unless it has ended
+		time.Sleep(60 * time.Millisecond) // wait until some processes are idle
+		for _, pid := range workerPIDs(t) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // fails if the process has ended
 		}
 		expect(t, s, "SELECT 1", nil, "1")
 	}
 }
 
-// TestProcessStartTime checks that a process starts work before it initializes packages that
-// only tables need. Their initialization takes most of a program's start.
+// TestProcessStartTime checks that a worker process starts its work before it initializes packages that
+// only package tables needs, because their initialization takes most of a program's start time.
 func TestProcessStartTime(t *testing.T) {
-	cmd := exec.Command(os.Args[0], "--partd-tables-worker", "sql") // it exits with an error, because it has no socket
+	cmd := exec.Command(os.Args[0], "--partd-tables-worker", "sql") // exits with an error, because it has no socket
 	cmd.Env = []string{"GODEBUG=inittrace=1"}
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "socket") {

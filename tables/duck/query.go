@@ -28,7 +28,7 @@ type query struct {
 	e      *Engine
 	store  *tables.Store
 	o      tables.QueryOptions
-	lease  // db is nil before take
+	lease  // db is nil until acquireDatabase
 	tables []*boundTable
 	slot   bool  // whether the query occupies one of Engine.slots
 	memory int64 // bytes from Engine.borrow
@@ -43,21 +43,21 @@ func (q *query) close() {
 	}
 	q.e.borrow(-q.memory)
 	if q.slot {
-		<-q.e.slots // after everything that counts against the limits was released
+		<-q.e.slots // last, because the resources released above count against the limits
 	}
 	if q.db != nil {
 		q.e.giveBack(q.lease)
 	}
 }
 
-// take leases a database that can run statements with a key, after it gave back the previous database.
-func (q *query) take(ctx context.Context, key string) error {
+// acquireDatabase gives back the query's database, if any, and leases one that can run statements with a key.
+func (q *query) acquireDatabase(ctx context.Context, key string) error {
 	if q.db != nil {
 		q.db.Finish()
 		q.e.giveBack(q.lease)
 		q.db, q.wasIdle = nil, false
 	}
-	lease, err := q.e.take(ctx, key)
+	lease, err := q.e.acquireDatabase(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -91,39 +91,39 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	}
 	st, found := q.e.statements.find(statement{worker.Caller(ctx), q.o.Bucket, sql})
 	if !found {
-		if st.names, err = q.names(ctx, sql); err != nil {
+		if st.names, err = q.parseNames(ctx, sql); err != nil {
 			return st, err
 		}
-		q.e.statements.keep(st)
+		q.e.statements.add(st)
 	}
 	q.tables, err = q.resolve(ctx, sql, st.names)
 	return st, err
 }
 
-// names parses a statement, and returns the names of its tables.
-func (q *query) names(ctx context.Context, sql string) (names []database.Name, err error) {
-	if err := q.take(ctx, anyKey); err != nil {
+// parseNames parses a statement, and returns the names of its tables.
+func (q *query) parseNames(ctx context.Context, sql string) (names []database.Name, err error) {
+	if err := q.acquireDatabase(ctx, anyKey); err != nil {
 		return nil, err
 	}
 	parse := func() error {
 		names, err = q.db.Names(sql)
 		return err
 	}
-	err = q.try(ctx, parse)
+	err = q.retryIfDead(ctx, parse)
 	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil { // an earlier statement limited the database's memory
-		if err = q.take(ctx, ""); err == nil {
-			err = q.try(ctx, parse)
+		if err = q.acquireDatabase(ctx, ""); err == nil {
+			err = q.retryIfDead(ctx, parse)
 		}
 	}
 	return names, err
 }
 
-// try runs f, which uses the query's database. If the database had been idle and turns out to be dead,
-// try takes another database and runs f again.
-func (q *query) try(ctx context.Context, f func() error) error {
+// retryIfDead runs f, which uses the query's database. If the database had been idle and turns out to be dead,
+// retryIfDead acquires another database and runs f again.
+func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	err := f()
 	for err != nil && q.wasIdle && ctx.Err() == nil && !q.db.IsAlive() && !database.NeedsMemory(err) {
-		if err = q.take(ctx, ""); err == nil {
+		if err = q.acquireDatabase(ctx, ""); err == nil {
 			err = f()
 		}
 	}
@@ -149,7 +149,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 	}
 	isShareable, footers := true, int64(0)
 	for _, t := range q.tables {
-		if err := q.fill(ctx, t, describeOnly); err != nil {
+		if err := q.setFiles(ctx, t, describeOnly); err != nil {
 			return nil, database.ErrorAt(st.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqlquote.Name(t.name))
@@ -172,7 +172,7 @@ func (q *query) prepare(ctx context.Context, st prepared, describeOnly bool) (*d
 		key = j.Key()
 	}
 	if q.db == nil || q.key != "" && q.key != key {
-		if err := q.take(ctx, key); err != nil {
+		if err := q.acquireDatabase(ctx, key); err != nil {
 			return nil, err
 		}
 	}
@@ -191,10 +191,10 @@ func (q *query) defineViews(j *database.Job) {
 	}
 }
 
-// tryColumns runs f, which uses a job's views. If the statement does not fit views with only the columns that it
-// names, tryColumns repeats f with all columns: DuckDB's error then suggests the right ones.
+// tryColumns runs f, which uses a job's views. If f fails because the statement names a column that the views lack,
+// tryColumns repeats f with views that have all columns, so that DuckDB's error suggests the right ones.
 func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error) error {
-	err := q.try(ctx, f)
+	err := q.retryIfDead(ctx, f)
 	if !database.IsBinderError(err) || ctx.Err() != nil {
 		return err
 	}
@@ -205,7 +205,7 @@ func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error)
 	if q.defineViews(j); slices.Equal(views, j.Views) {
 		return err
 	}
-	return q.try(ctx, f)
+	return q.retryIfDead(ctx, f)
 }
 
 // wrapError wraps the error of an operation, if any. It adds the reason for an interruption, which DuckDB

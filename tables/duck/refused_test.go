@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestParametersRefused passes values that DuckDB cannot represent, some of which would crash the
-// process.
+// TestParametersRefused passes parameters that DuckDB cannot represent, some of which would crash the
+// process. Each must cause an error.
 func TestParametersRefused(t *testing.T) {
 	s := newStore(t, nil)
 	zone := func(u arrow.TimeUnit) arrow.DataType { return &arrow.TimestampType{Unit: u, TimeZone: "UTC"} }
@@ -48,13 +48,13 @@ func TestParametersRefused(t *testing.T) {
 		c.appendTo(b.Field(0))
 		got, err := rows(t, s, "SELECT $1::VARCHAR", &tables.QueryOptions{Parameters: b.NewRecordBatch()})
 		if err == nil || !strings.Contains(err.Error(), "parameter $1: ") || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %q, %v; want an error of %q", c.t, got, err, c.want)
+			t.Errorf("parameter of type %s: got %q, error %v; want an error that contains %q", c.t, got, err, c.want)
 		}
 	}
 	if _, err := rows(t, s, "SELECT 'a\xff'", nil); err == nil || !strings.Contains(err.Error(), "not valid UTF-8") {
 		t.Error(err)
 	}
-	// The extreme values.
+	// The extreme values of decimals are valid.
 	maxValue := "99999999999999999999999999999999999999"
 	for _, v := range []string{maxValue, "-" + maxValue} {
 		p := jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: &arrow.Decimal128Type{Precision: 38}}}, nil), `{"p":"`+v+`"}`)

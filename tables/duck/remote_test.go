@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// DuckDB reads local copies of a bucket's files. They stay while it reads, although the cache has no
-// room for any of them.
+// TestBucketFiles checks that DuckDB reads local copies of a bucket's files. The copies must remain while DuckDB reads
+// them, although the cache is too small for any of them.
 func TestBucketFiles(t *testing.T) {
 	engine, err := New(nil)
 	if err != nil {
@@ -68,9 +68,9 @@ func TestBucketFiles(t *testing.T) {
 	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
 		t.Error(b)
 	}
-	// Each of ten files once, and the manifests each time, because the cache has no room for
-	// them.
+	// The query reads each of the ten files once, but the manifests for each reference to the table, because the
+	// cache is too small for them.
 	if n := bucket.Requests().Get - before.Get; n > 10+1+10 {
-		t.Errorf("%d GETs", n)
+		t.Errorf("the query made %d GET requests, want at most 21", n)
 	}
 }

@@ -29,7 +29,7 @@ type boundTable struct {
 	schema, name  string // of the view, as spelled in the statement
 	bucket, table string
 	columns       []column
-	named         []string // database.Name.Columns
+	namedColumns  []string // database.Name.Columns
 	allColumns    bool     // the view must contain all columns
 	files         []tables.PlannedFile
 	plan          *tables.ScanPlan
@@ -58,46 +58,46 @@ const mainSchema = "main" // DuckDB's schema for unqualified names
 
 // resolve finds the tables that a statement names. Table names are case-sensitive, but DuckDB ignores
 // case, even in quoted names.
-func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (bounds []*boundTable, err error) {
+func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (resolved []*boundTable, err error) {
 	defer func() {
 		if err != nil {
-			for _, t := range bounds {
+			for _, t := range resolved {
 				t.close()
 			}
-			bounds = nil
+			resolved = nil
 		}
 	}()
 	byName := map[[3]string]*boundTable{}
 	for _, n := range names {
-		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, named: n.Columns, allColumns: n.AllColumns}
+		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, namedColumns: n.Columns, allColumns: n.AllColumns}
 		state := q.o.At
 		if n.Catalog == database.Before {
 			if state = q.o.Before; state == nil {
-				return bounds, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query has none", database.Before)
+				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query has none", database.Before)
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
 		if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
-			return bounds, database.ErrorAt(sql, n.Offset, err)
+			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return bounds, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
+			return resolved, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqlquote.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
 			if other.bucket != t.bucket || other.table != t.table {
-				return bounds, database.RefusedAt(sql, n.Offset, "tables %v and %v differ only in case, or by a bucket named %s: use only one of them in a statement, because SQL cannot distinguish them", other, t, mainSchema)
+				return resolved, database.RefusedAt(sql, n.Offset, "tables %v and %v differ only in case, or by a bucket named %s: use only one of them in a statement, because SQL cannot distinguish them", other, t, mainSchema)
 			}
 			continue
 		}
 		byName[key] = t
-		bounds = append(bounds, t)
+		resolved = append(resolved, t)
 		if err := q.bind(ctx, t, opened); err != nil {
-			return bounds, database.ErrorAt(sql, n.Offset, err)
+			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 	}
-	return bounds, nil
+	return resolved, nil
 }
 
 // find opens the table with a name, in a state, and returns the names of its bucket and the table. If no
@@ -161,9 +161,9 @@ func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (e
 	return nil
 }
 
-// fill sets the files of the table's view, and writes rows to a file if necessary. If describeOnly is true,
+// setFiles sets the files of the table's view, and writes rows to a file if necessary. If describeOnly is true,
 // it does not copy all rows.
-func (q *query) fill(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
+func (q *query) setFiles(ctx context.Context, t *boundTable, describeOnly bool) (err error) {
 	switch p := t.plan; {
 	case p.NeedsScan || t.copied:
 		if describeOnly {
@@ -202,8 +202,8 @@ func (t *boundTable) emptyView() string {
 	return t.createView() + strings.Join(columns, ", ") + " WHERE false"
 }
 
-// view returns the statement that creates the table's view. The view finds columns by their Iceberg ids,
-// because older files may contain other names or fewer columns.
+// view returns the statement that creates the table's view. The view finds columns by their Iceberg IDs,
+// because older files can have different names or fewer columns.
 func (t *boundTable) view() string {
 	if len(t.files) == 0 {
 		return t.emptyView()
@@ -229,14 +229,14 @@ func (t *boundTable) view() string {
 }
 
 // viewColumns returns the columns that the statement can name, and the key columns, which view may need.
-// There is at least one.
+// It returns at least one column.
 func (t *boundTable) viewColumns() []column {
 	if t.allColumns {
 		return t.columns
 	}
 	var columns []column
 	for _, c := range t.columns {
-		_, isNamed := slices.BinarySearch(t.named, strings.ToLower(c.name)) // a statement can have many names, and a table many columns
+		_, isNamed := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // a statement can have many names, and a table many columns
 		if isNamed || slices.Contains(t.plan.KeyColumns, c.name) {
 			columns = append(columns, c)
 		}
@@ -288,10 +288,10 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
 }
 
-// rowGroupRows is about the number of rows in each row group of our files.
+// rowGroupRows is the approximate row count of each row group in our files.
 const rowGroupRows = 128 << 10
 
-// isLarge reports whether a file has several row groups, for several threads.
+// isLarge reports whether a file has several row groups, which several threads can read.
 func isLarge(f tables.PlannedFile) bool { return f.Rows > rowGroupRows }
 
 // footerBytes estimates the memory of the footers of a table's files.
@@ -308,7 +308,7 @@ func (t *boundTable) footerBytes() (n int64) {
 	return n
 }
 
-// accessible yields the tables, in a state, of those buckets that match and that the caller may access.
+// accessible yields the tables, in a state, of the buckets for which match returns true and that the caller may access.
 func (q *query) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range q.store.Buckets(ctx) {

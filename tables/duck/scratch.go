@@ -52,7 +52,7 @@ type scratchFile struct {
 func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string) (*scratchFile, error) {
 	f, isNew := s.acquire(plan.UUID, mark)
 	if isNew {
-		f.err = f.fill(ctx, plan, mark != "")
+		f.err = f.writeRows(ctx, plan, mark != "")
 		close(f.written)
 	}
 	select {
@@ -66,11 +66,11 @@ func (s *scratch) write(ctx context.Context, plan *tables.ScanPlan, mark string)
 	}
 	err := f.err
 	s.mu.Lock()
-	f.mark = "" // so that no other query uses it
+	f.mark = "" // so that no other query uses the file
 	s.mu.Unlock()
 	f.release()
 	if !isNew && ctx.Err() == nil {
-		return s.write(ctx, plan, mark) // perhaps it failed only because the query that wrote it was canceled
+		return s.write(ctx, plan, mark) // the file may be missing only because the query that wrote it was canceled
 	}
 	return nil, err
 }
@@ -105,7 +105,7 @@ func (s *scratch) emptyFile() (string, error) {
 	if s.empty != "" {
 		return s.empty, nil
 	}
-	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"}) // more than Iceberg's largest id
+	id := arrow.NewMetadata([]string{"PARQUET:field_id"}, []string{"2147483647"}) // larger than any Iceberg ID, so no column matches
 	column := arrow.Field{Name: "none", Type: arrow.PrimitiveTypes.Int32, Nullable: true, Metadata: id}
 	var file bytes.Buffer
 	w, err := pqarrow.NewFileWriter(arrow.NewSchema([]arrow.Field{column}, nil), &file, nil, pqarrow.DefaultWriterProps())
@@ -120,7 +120,7 @@ func (s *scratch) emptyFile() (string, error) {
 	return path, nil
 }
 
-// release ends a query's use of a file.
+// release ends a query's use of the file.
 func (f *scratchFile) release() {
 	s := f.s
 	s.mu.Lock()
@@ -157,9 +157,9 @@ func (f *scratchFile) remove() {
 	f.file.Release()
 }
 
-// fill writes the rows of the tail or, if tail is false, all rows. It does not use f.mark, which sweep may
+// writeRows writes the rows of the tail or, if tail is false, all rows. It does not use f.mark, which sweep may
 // already have cleared.
-func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
+func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -202,8 +202,8 @@ func (f *scratchFile) fill(ctx context.Context, plan *tables.ScanPlan, tail bool
 	return errors.Join(err, r.Err(), w.Close())
 }
 
-// makePartsOptional makes all parts of nested columns nullable, because a tail from an earlier version may
-// contain nulls in parts that the table now requires.
+// makePartsOptional makes all fields of nested columns nullable, because a tail from an earlier version can
+// contain nulls in fields that do not allow them.
 func makePartsOptional(columns *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i := range fields {

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Tails of earlier versions contain nulls in required parts, and values under nulls. SQL reads these
-// values, and the rows around them.
+// TestScratchOfOldTails writes a scratch file for a tail from an earlier version, with a null in a list whose elements
+// are required, and a null list that hides a value. The file must contain the nulls and the rows around them.
 func TestScratchOfOldTails(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, list, strings.NewReader(`[[1,null],[2],[3]]`))
@@ -31,7 +31,7 @@ func TestScratchOfOldTails(t *testing.T) {
 	stored := arrow.NewSchema([]arrow.Field{{Name: "l", Type: list, Nullable: true}}, nil)
 	plan := &tables.ScanPlan{Stored: stored, Tail: []arrow.RecordBatch{array.NewRecordBatch(stored, []arrow.Array{withHiddenValue}, 3)}}
 	f := &scratchFile{path: filepath.Join(t.TempDir(), "rows")}
-	if err := f.fill(t.Context(), plan, true); err != nil {
+	if err := f.writeRows(t.Context(), plan, true); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := os.ReadFile(f.path)

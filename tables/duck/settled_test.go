@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestDuplicates checks that SQL reads no row that another row replaces, wherever the two are, even
-// if only the replaced row satisfies a condition.
+// TestDuplicates checks that SQL reads no replaced rows, whether the rows are in files or in the tail, even
+// if only the replaced row satisfies the query's condition.
 func TestDuplicates(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}},
@@ -69,13 +69,13 @@ func TestDuplicates(t *testing.T) {
 				t.Fatal(err)
 			}
 			put("[" + row("02", "a", 4) + "," + row("03", "a", 5) + "," + row("02", "b", 6) + "]")
-			hidden := map[tables.OnDuplicate]string{tables.KeepAll: "2 3 4 5", tables.KeepFirst: "2 3", tables.KeepLast: "4 5"}[rule]
+			matching := map[tables.OnDuplicate]string{tables.KeepAll: "2 3 4 5", tables.KeepFirst: "2 3", tables.KeepLast: "4 5"}[rule]
 			for range 2 { // in the tail, then folded
 				if got := values(""); got != want {
-					t.Errorf("got %s, want %s", got, want)
+					t.Errorf("all rows: got %s, want %s", got, want)
 				}
-				if got := values("WHERE v IN (2, 3, 4, 5)"); got != hidden {
-					t.Errorf("got %s, want %s", got, hidden)
+				if got := values("WHERE v IN (2, 3, 4, 5)"); got != matching {
+					t.Errorf("rows with a condition: got %s, want %s", got, matching)
 				}
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Fatal(err)

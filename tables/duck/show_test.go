@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestShow asks for the columns of tables and statements, without rows.
+// TestShow describes tables and statements, and lists tables.
 func TestShow(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -28,7 +28,7 @@ func TestShow(t *testing.T) {
 	}
 	for sql, want := range map[string]int{"DESCRIBE t": 2, "SHOW t": 2, "summarize t": 2, "SUMMARIZE SELECT k FROM t": 1, "DESCRIBE SELECT 1": 1, "SHOW TABLES": 3, "-- EXPLAIN\nSELECT 1": 1} {
 		if got, err := rows(t, s, sql, o); err != nil || len(got) != want {
-			t.Errorf("%s: %q, %v; want %d rows", sql, got, err, want)
+			t.Errorf("%s: got %q, %v; want %d rows", sql, got, err, want)
 		}
 	}
 	for sql, want := range map[string]string{"SHOW TABLES": "b|it's|3| b|new|1| b|t|10|", "show all tables;": "|plain|1| b|it's|3| b|new|1| b|t|10|"} {
@@ -37,7 +37,7 @@ func TestShow(t *testing.T) {
 			got[i] = got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i][:strings.LastIndex(got[i], "|")], "|")], "|")+1]
 		}
 		if strings.Join(got, " ") != want || err != nil {
-			t.Errorf("%s: %q, %v", sql, got, err)
+			t.Errorf("%s: got %q, %v; want %s", sql, got, err, want)
 		}
 	}
 	if got, err := rows(t, s, "SHOW TABLES", &tables.QueryOptions{Bucket: "b", At: tables.AtSnapshot("kept")}); err != nil || len(got) != 2 {
@@ -49,7 +49,7 @@ func TestShow(t *testing.T) {
 	}
 }
 
-// TestExplain shows plans without paths of files.
+// TestExplain checks that query plans contain no file paths.
 func TestExplain(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -73,13 +73,13 @@ func TestExplain(t *testing.T) {
 		}
 	}
 	_, err := rows(t, s, "EXPLAIN\n  SELECT\nnothing FROM t", o)
-	var at *tables.SQLError
-	if !errors.As(err, &at) || at.Line != 3 || at.Column != 1 {
+	var sqlErr *tables.SQLError
+	if !errors.As(err, &sqlErr) || sqlErr.Line != 3 || sqlErr.Column != 1 {
 		t.Error(err)
 	}
 }
 
-// TestShowAccess asks for tables in a bucket that the caller cannot access.
+// TestShowAccess checks that statements cannot list or describe tables in a bucket that the caller cannot access.
 func TestShowAccess(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
@@ -87,16 +87,16 @@ func TestShowAccess(t *testing.T) {
 	ctx := tables.WithBuckets(t.Context(), []string{"b"})
 	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES", `DESCRIBE secret.hidden`, `SUMMARIZE secret.hidden`, `EXPLAIN SELECT * FROM secret.hidden`, `EXPLAIN SELECT * FROM secret.other`, `SELECT * FROM before.secret.hidden`} {
 		for _, bucket := range []string{"b", "secret"} {
-			text := ask(ctx, s, sql, &tables.QueryOptions{Bucket: bucket, Before: tables.AtVersion(1)})
+			text := queryText(ctx, s, sql, &tables.QueryOptions{Bucket: bucket, Before: tables.AtVersion(1)})
 			if strings.Contains(sql, "secret") != strings.Contains(text, "error") || !strings.Contains(sql, "secret") && strings.Contains(text, "hidden") {
-				t.Errorf("%s in %s: %s", sql, bucket, text)
+				t.Errorf("%s in bucket %s: got %s, want an error only for secret tables", sql, bucket, text)
 			}
 		}
 	}
 }
 
-// ask returns the rows of a statement as text, or its error.
-func ask(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) string {
+// queryText returns the rows of a statement as text, or its error.
+func queryText(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) string {
 	r, err := s.Query(ctx, sql, o)
 	if err != nil {
 		return "error: " + err.Error()
@@ -109,8 +109,8 @@ func ask(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOption
 	return text
 }
 
-// TestBefore compares two states of a table.
-func TestBefore(t *testing.T) {
+// TestQueryBefore compares two states of a table.
+func TestQueryBefore(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	if _, err := s.Bucket("b").Snapshot(t.Context(), "kept"); err != nil {
@@ -124,7 +124,7 @@ func TestBefore(t *testing.T) {
 	expect(t, s, `SELECT count(*) FROM before.t`, o, "1")
 	for sql, want := range map[string]string{"SELECT * FROM before.b.t": "but the query has none", "SELECT * FROM before.b.nothing": "but the query has none", "SELECT * FROM after.b.t": "the only catalog"} {
 		if _, err := rows(t, s, sql, nil); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", sql, err)
+			t.Errorf("%s: error = %v, want %s", sql, err, want)
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestAtSnapshot(t *testing.T) {
 	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
 	for sql, want := range map[string]string{"SELECT * FROM c.t": "no snapshot of that name", "SELECT * FROM nothing": `"nothing"`} {
 		if _, err := rows(t, s, sql, o); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", sql, err)
+			t.Errorf("%s: error = %v, want ErrNotFound with %s", sql, err, want)
 		}
 	}
 	if _, err := rows(t, s, "SELECT * FROM t", &tables.QueryOptions{At: tables.AtSnapshot("none")}); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "no snapshot of that name") {

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// TestSpills groups by so many keys that their hash table exceeds the memory.
+// TestSpills groups by so many keys that their hash table exceeds the memory limit.
 func TestSpills(t *testing.T) {
 	const keys = 8_700_000
 	for _, processes := range []bool{false, true} {
@@ -27,7 +27,7 @@ func TestSpills(t *testing.T) {
 				n += r.RecordBatch().NumRows()
 			}
 			if r.Err() != nil || n != keys {
-				t.Errorf("%d rows, %v", n, r.Err())
+				t.Errorf("got %d rows, want %d; error: %v", n, keys, r.Err())
 			}
 		})
 	}

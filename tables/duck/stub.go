@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Engine takes the place of the DuckDB engine, which this program does not contain.
+// Engine replaces the DuckDB engine in programs that are built without it. All its queries fail.
 type Engine struct{}
 
 var errMissing = fmt.Errorf("%w: SQL needs DuckDB, but this program was built without cgo, or for a platform that DuckDB does not support: build it with CGO_ENABLED=1 and a C compiler", errors.ErrUnsupported)
@@ -23,12 +23,12 @@ func New(*Options) (*Engine, error) { return &Engine{}, nil }
 // Close does nothing.
 func (*Engine) Close() error { return nil }
 
-// Query fails.
+// Query returns an error, because the program was built without DuckDB.
 func (*Engine) Query(context.Context, *tables.Store, string, *tables.QueryOptions) (array.RecordReader, error) {
 	return nil, &tables.OpError{Op: "query", Err: errMissing}
 }
 
-// Describe fails.
+// Describe returns an error, because the program was built without DuckDB.
 func (*Engine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
 	return nil, &tables.OpError{Op: "describe", Err: errMissing}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestReplacedTail writes a tail to a file after a newer tail has replaced it. The file must
-// contain only the rows of the old tail.
+// TestReplacedTail writes a tail to a scratch file after a newer tail has replaced it. The file must
+// contain exactly the rows of the old tail.
 func TestReplacedTail(t *testing.T) {
 	ctx := t.Context()
 	store, err := tables.Open(ctx, t.TempDir(), &tables.Options{FoldAge: -1})
@@ -57,7 +57,7 @@ func TestReplacedTail(t *testing.T) {
 	f, _ := s.acquire(m.UUID, m.TailMark)
 	newer, _ := s.acquire(m.UUID, "newer")
 	newer.release()
-	if err := f.fill(ctx, m, true); err != nil {
+	if err := f.writeRows(ctx, m, true); err != nil {
 		t.Fatal(err)
 	}
 	written, err := file.OpenParquetFile(f.path, false)
@@ -65,13 +65,13 @@ func TestReplacedTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := written.NumRows(); n != 1 {
-		t.Errorf("%d rows of a tail of 1", n)
+		t.Errorf("the scratch file has %d rows, want 1", n)
 	}
 	if err := written.Close(); err != nil {
 		t.Fatal(err)
 	}
 	f.release()
 	if _, err := os.Stat(f.path); !os.IsNotExist(err) {
-		t.Error("an unused file remains:", err)
+		t.Errorf("after the release, Stat of the scratch file = %v, want it removed", err)
 	}
 }

@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tpc"
 )
 
-// TestTPC compares the results of all queries of TPC-H and TPC-DS with DuckDB's. A query takes
-// minutes if its joins are planned without the number of rows.
+// TestTPC compares the results of all TPC-H and TPC-DS queries with DuckDB's results. Its time limit detects joins that
+// are planned without row counts, because such queries take minutes.
 func TestTPC(t *testing.T) {
 	peers.Python(t, tpc.Peer)
 	for kind, count := range map[string]int{"tpch": 22, "tpcds": 99} {
@@ -33,7 +33,7 @@ func TestTPC(t *testing.T) {
 			dir := t.TempDir()
 			queries, err := tpc.Make(t.Context(), kind, 0.01, dir, true)
 			if err != nil || len(queries) != count {
-				t.Fatalf("%v, %d queries, want %d", err, len(queries), count)
+				t.Fatalf("got %d queries, want %d; error: %v", len(queries), count, err)
 			}
 			s := newStore(t, nil)
 			if err := tpc.Put(t.Context(), s.Bucket("b"), dir); err != nil {
@@ -60,14 +60,14 @@ func TestTPC(t *testing.T) {
 				}
 				cancel()
 				if err != nil || !slices.EqualFunc(got, want, sameCells) {
-					t.Errorf("query %d: %v\n%.500v\nwant\n%.500v", i+1, err, got, want)
+					t.Errorf("query %d: error %v, got rows\n%.500v\nwant\n%.500v", i+1, err, got, want)
 				}
 			}
 		})
 	}
 }
 
-// cellsOf reads rows as text, in an order that small differences between numbers do not affect.
+// cellsOf reads rows as text, sorted in an order that small differences between numbers do not change.
 func cellsOf(r array.RecordReader) (rows [][]string, err error) {
 	defer r.Release()
 	for r.Next() {
@@ -97,7 +97,7 @@ func cellsOf(r array.RecordReader) (rows [][]string, err error) {
 	return rows, r.Err()
 }
 
-// sameCells compares rows. Sums of floats depend on the order of addition.
+// sameCells compares two rows. It tolerates small differences, because sums of floats depend on the order of addition.
 func sameCells(a, b []string) bool {
 	return slices.EqualFunc(a, b, func(x, y string) bool {
 		n, errN := strconv.ParseFloat(x, 64)

@@ -16,7 +16,7 @@ import (
 
 // column is a column of a view.
 type column struct {
-	id   string // Iceberg field id
+	id   string // Iceberg field ID
 	name string
 	sql  string // DuckDB type
 }
@@ -43,7 +43,7 @@ func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 	return columns, nil
 }
 
-// sqlTypes maps those types to DuckDB types for which the parameters of the type do not matter.
+// sqlTypes maps Arrow types to DuckDB types. It contains only types whose parameters do not affect the result.
 var sqlTypes = map[arrow.Type]string{
 	arrow.NULL: "BOOLEAN", arrow.BOOL: "BOOLEAN",
 	arrow.INT8: "TINYINT", arrow.INT16: "SMALLINT", arrow.INT32: "INTEGER", arrow.INT64: "BIGINT", arrow.DURATION: "BIGINT",
@@ -98,17 +98,17 @@ func sqlType(t, stored arrow.DataType) string {
 // nanosecond type with a zone. It reports whether it removed any.
 func removeZones(plan *tables.ScanPlan) bool {
 	stored, read := plan.Stored.Fields(), plan.Schema.Fields()
-	found := false
+	changed := false
 	removeZone := func(t arrow.DataType) arrow.DataType {
 		if !schema.IsZonedNanos(t) {
 			return t
 		}
-		found = true
+		changed = true
 		return &arrow.TimestampType{Unit: arrow.Nanosecond}
 	}
 	for i := range stored {
 		read[i].Type, stored[i].Type = schema.MapLeaves(read[i].Type, removeZone), schema.MapLeaves(stored[i].Type, removeZone)
 	}
 	plan.Stored, plan.Schema = arrow.NewSchema(stored, nil), arrow.NewSchema(read, nil)
-	return found
+	return changed
 }

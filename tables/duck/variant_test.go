@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// create creates an empty table as another engine would.
-func create(t *testing.T, s *tables.Store, name string, fields ...iceberg.NestedField) {
+// createIceberg creates an empty table like another Iceberg engine.
+func createIceberg(t *testing.T, s *tables.Store, name string, fields ...iceberg.NestedField) {
 	t.Helper()
 	meta, err := s.NewIceberg(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
 	if err == nil {
@@ -27,9 +27,8 @@ func create(t *testing.T, s *tables.Store, name string, fields ...iceberg.Nested
 	}
 }
 
-// TestVariant checks that a table with values of Iceberg's type variant is refused wherever rows are
-// read or put, with the column's name. Operations that do not read rows still work on it, and so do
-// other tables.
+// TestVariant checks that operations that read or put rows of a table with a column of Iceberg's type variant fail with
+// an error that names the column. Other operations on the table, and operations on other tables, still work.
 func TestVariant(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "other", numbers(0, 1))
@@ -41,11 +40,11 @@ func TestVariant(t *testing.T) {
 		&iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 3, Name: "x", Type: iceberg.VariantType{}}}},
 	} {
 		name := fmt.Sprint("t", i)
-		create(t, s, name, key, iceberg.NestedField{ID: 2, Name: "v", Type: variant})
+		createIceberg(t, s, name, key, iceberg.NestedField{ID: 2, Name: "v", Type: variant})
 		expectRefusal := func(operation string, err error) {
 			t.Helper()
 			if err == nil || !strings.Contains(err.Error(), `"v"`) || !strings.Contains(err.Error(), "variant") {
-				t.Errorf("%s of %v: %v", operation, variant, err)
+				t.Errorf("%s of %v: error = %v, want an error about the variant column v", operation, variant, err)
 			}
 		}
 		_, err := scanText(t, s, "b", name)
@@ -63,7 +62,7 @@ func TestVariant(t *testing.T) {
 		_, err = s.Bucket("b").Put(t.Context(), name, r, tables.PutAppend, nil)
 		expectRefusal("append", err)
 		if it, err := s.Bucket("b").Iceberg(t.Context(), name, nil); err != nil || it.Schema().NumFields() != 2 {
-			t.Errorf("load: %v", err)
+			t.Errorf("Iceberg of %v: error = %v, want a schema with 2 fields", variant, err)
 		}
 	}
 	if _, err := s.Fold(t.Context(), nil); err != nil {
@@ -97,8 +96,8 @@ func TestVariant(t *testing.T) {
 	}
 }
 
-// TestIcebergTypes reads tables with columns of each Iceberg type. The result is rows or an error,
-// never a panic.
+// TestIcebergTypes reads tables with columns of each Iceberg type. Scans and queries must either both succeed or both
+// fail, and never panic.
 func TestIcebergTypes(t *testing.T) {
 	s := newStore(t, nil)
 	for i, icebergType := range []iceberg.Type{
@@ -115,12 +114,12 @@ func TestIcebergTypes(t *testing.T) {
 			&iceberg.StructType{FieldList: []iceberg.NestedField{{ID: 3, Name: "x", Type: icebergType}}},
 		} {
 			name := fmt.Sprint("t", i, "_", j)
-			create(t, s, name, iceberg.NestedField{ID: 1, Name: "v", Type: columnType})
+			createIceberg(t, s, name, iceberg.NestedField{ID: 1, Name: "v", Type: columnType})
 			_, scan := scanText(t, s, "b", name)
 			_, query := rows(t, s, "SELECT * FROM b."+name, nil)
 			_, nanos := rows(t, s, "SELECT * FROM b."+name, &tables.QueryOptions{Nanoseconds: true})
 			if (scan == nil) != (query == nil) || (scan == nil) != (nanos == nil) {
-				t.Errorf("%v: %v, %v and %v", columnType, scan, query, nanos)
+				t.Errorf("type %v: scan error %v, query error %v, query error with Nanoseconds %v; want all or none", columnType, scan, query, nanos)
 			}
 		}
 	}

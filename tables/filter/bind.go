@@ -28,9 +28,9 @@ type boundNode struct {
 	otherType arrow.DataType
 }
 
-// value is a value in the type that a column is compared in.
+// value is a value in the type in which a column is compared.
 type value struct {
-	whole   int64 // for bools, integers, dates and times
+	integer int64 // for bools, integers, dates and times
 	float   float64
 	decimal decimal128.Num
 	text    string
@@ -53,14 +53,14 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	}
 	var err error
 	var t arrow.DataType
-	if t, out.typ, err = n.find(n.column, columns); err != nil || n.op == opNull {
+	if t, out.typ, err = n.columnTypes(n.column, columns); err != nil || n.op == opNull {
 		return out, err
 	}
 	if !n.isColumn {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if other, out.otherType, err = n.find(n.other, columns); err != nil {
+	if other, out.otherType, err = n.columnTypes(n.other, columns); err != nil {
 		return nil, err
 	}
 	out.isColumn, out.otherName = true, n.other
@@ -70,9 +70,9 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	return out, nil
 }
 
-// columnTypes returns the type of a column's values, and the type that they are compared in, or nil if
+// columnTypes returns the type of a column's values, and the type in which they are compared, or nil if
 // they cannot be compared.
-func (n *node) find(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
+func (n *node) columnTypes(column string, columns *arrow.Schema) (t, typ arrow.DataType, err error) {
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
 		var names []string
@@ -158,13 +158,13 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 	case *arrow.StringType, *arrow.BinaryType:
 		v.text = l.text
 	case *arrow.Float32Type:
-		f, _ := l.number.Float32()
+		f, _ := l.readNumber.Float32()
 		if t.ID() == arrow.FLOAT16 { // round the literal to float16, because the column is compared as float32
 			f = float16.New(f).Float32()
 		}
 		v.float = float64(f)
 	case *arrow.Float64Type:
-		v.float, _ = l.number.Float64()
+		v.float, _ = l.readNumber.Float64()
 	default:
 		exact, err := rational(l, t, b.typ)
 		if err != nil {
@@ -178,20 +178,20 @@ func (b *boundNode) bindValue(l literal, t arrow.DataType) error {
 }
 
 // rational returns the exact value of a literal in the units of the type for comparing.
-func rational(l literal, t, as arrow.DataType) (*big.Rat, error) {
+func rational(l literal, t, typ arrow.DataType) (*big.Rat, error) {
 	switch {
 	case l.kind == literalText:
-		return timeValue(l, t, as)
-	case l.truth:
+		return timeValue(l, t, typ)
+	case l.boolean:
 		return big.NewRat(1, 1), nil
 	case l.kind == literalBool:
 		return new(big.Rat), nil
 	}
-	if d, ok := as.(*arrow.Decimal128Type); ok {
+	if d, ok := typ.(*arrow.Decimal128Type); ok {
 		scale := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(d.Scale)), nil)
-		return new(big.Rat).Mul(l.number, new(big.Rat).SetInt(scale)), nil
+		return new(big.Rat).Mul(l.readNumber, new(big.Rat).SetInt(scale)), nil
 	}
-	return l.number, nil
+	return l.readNumber, nil
 }
 
 // bindExact adds a value of a type without fractions. If the type does not contain r, bindExact changes the
@@ -220,34 +220,36 @@ func (b *boundNode) bindExact(r *big.Rat) {
 }
 
 // wholeValue converts an integer to a value of a type. If the integer is out of range, it returns false.
-func wholeValue(v *big.Int, as arrow.DataType) (value, bool) {
+func wholeValue(v *big.Int, typ arrow.DataType) (value, bool) {
 	i := v.Int64()
-	switch as.(type) {
+	switch typ.(type) {
 	case *arrow.Decimal128Type:
 		if v.BitLen() > 127 {
 			return value{}, false
 		}
 		return value{decimal: decimal128.FromBigInt(v)}, true
 	case *arrow.Int32Type, *arrow.Date32Type:
-		return value{whole: i}, v.IsInt64() && i == int64(int32(i))
+		return value{integer: i}, v.IsInt64() && i == int64(int32(i))
 	}
-	return value{whole: i}, v.IsInt64()
+	return value{integer: i}, v.IsInt64()
 }
 
-// timeValue converts a date or time to an exact number, in the unit that the column is compared in.
-func timeValue(l literal, t, as arrow.DataType) (*big.Rat, error) {
-	switch as := as.(type) {
+// timeValue converts a date or time to an exact number, in the unit in which the column is compared.
+func timeValue(l literal, t, typ arrow.DataType) (*big.Rat, error) {
+	switch typ := typ.(type) {
 	case *arrow.Date32Type:
 		return since1970(l, big.NewRat(1, 24*60*60), true)
 	case *arrow.TimestampType:
-		return since1970(l, perSecond(as.Unit), as.TimeZone != "" || t.ID() == arrow.DATE64)
+		return since1970(l, unitsPerSecond(typ.Unit), typ.TimeZone != "" || t.ID() == arrow.DATE64)
 	case *arrow.Time64Type:
-		return sinceMidnight(l, as.Unit)
+		return sinceMidnight(l, typ.Unit)
 	}
 	return sinceMidnight(l, arrow.Nanosecond) // stored as integers, because Iceberg has no nanosecond times of day
 }
 
-func perSecond(u arrow.TimeUnit) *big.Rat { return big.NewRat(int64(time.Second/u.Multiplier()), 1) }
+func unitsPerSecond(u arrow.TimeUnit) *big.Rat {
+	return big.NewRat(int64(time.Second/u.Multiplier()), 1)
+}
 
 // since1970 converts a date or time to units since 1970. If the column has no zone, neither may the text
 // have an offset. If the column has a zone, text without an offset is in UTC.
@@ -283,7 +285,7 @@ func sinceMidnight(l literal, u arrow.TimeUnit) (*big.Rat, error) {
 		if at, err := time.Parse(layout, l.text); err == nil {
 			midnight := time.Date(at.Year(), at.Month(), at.Day(), 0, 0, 0, 0, time.UTC)
 			nanos := big.NewRat(int64(at.Sub(midnight)), 1e9)
-			return nanos.Mul(nanos, perSecond(u)), nil
+			return nanos.Mul(nanos, unitsPerSecond(u)), nil
 		}
 	}
 	return nil, fmt.Errorf("%.60s is not a time of day: write, for example, '23:59:59.999'", l)

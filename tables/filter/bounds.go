@@ -14,8 +14,8 @@ type Bounds struct {
 	Rows, Nulls int64 // a negative Nulls means unknown
 }
 
-// May reports whether the condition may be true for some row of a group, and whether it may be false or null
-// for some row. bounds must return the bounds of a column in the group.
+// May reports whether the condition may be true for a row of a group, and whether it may be false or null
+// for a row. bounds must return the bounds of a column in the group.
 func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail bool) {
 	if c.root == nil {
 		return true, false
@@ -111,7 +111,7 @@ func (v value) order(t arrow.DataType, w value) int {
 	case arrow.IsBaseBinary(t.ID()):
 		return compareValues(v.text, w.text)
 	}
-	return compareValues(v.whole, w.whole)
+	return compareValues(v.integer, w.integer)
 }
 
 // decodeBound decodes a bound. If the bound is invalid or its type is not supported, ok is false.
@@ -123,20 +123,20 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 	case 8:
 		bits = binary.LittleEndian.Uint64(bound)
 	}
-	number := len(bound) == 4 || len(bound) == 8
+	isNumber := len(bound) == 4 || len(bound) == 8
 	switch t.ID() {
 	case arrow.STRING, arrow.BINARY:
 		return value{text: string(bound)}, bound != nil
 	case arrow.INT32, arrow.INT64, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP:
-		if v.whole = int64(bits); len(bound) == 4 {
-			v.whole = int64(int32(bits))
+		if v.integer = int64(bits); len(bound) == 4 {
+			v.integer = int64(int32(bits))
 		}
-		return v, number
+		return v, isNumber
 	case arrow.FLOAT32, arrow.FLOAT64:
 		if v.float = math.Float64frombits(bits); len(bound) == 4 {
 			v.float = float64(math.Float32frombits(uint32(bits)))
 		}
-		return v, number && !math.IsNaN(v.float)
+		return v, isNumber && !math.IsNaN(v.float)
 	}
 	return v, false
 }

@@ -25,14 +25,14 @@ func Quoted(column string) string { return sqlquote.Name(column) }
 func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	l := literal{kind: literalText, text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
-		read, end, err := next(value, 0)
-		if err == nil && (read.kind != tokenLiteral || strings.TrimSpace(value[end:]) != "") {
+		parsed, end, err := nextToken(value, 0)
+		if err == nil && (parsed.kind != tokenLiteral || strings.TrimSpace(value[end:]) != "") {
 			err = &SyntaxError{0, fmt.Sprintf("%q is not a number", value)}
 		}
 		if err != nil {
 			return nil, err
 		}
-		l = read.value
+		l = parsed.value
 	}
 	op, ok := comparisons[sign]
 	if !ok {
@@ -61,28 +61,28 @@ func Not(e *Expr) *Expr {
 
 // And returns an expression that is true where all of its arguments are true. Nil arguments are true for all
 // rows. If all arguments are nil, And returns nil.
-func And(all ...*Expr) *Expr {
-	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(all), func(e *Expr) bool { return e == nil }))
+func And(exprs ...*Expr) *Expr {
+	return combine("and", opAnd, slices.DeleteFunc(slices.Clone(exprs), func(e *Expr) bool { return e == nil }))
 }
 
 // Or returns an expression that is true where any of its arguments is true. If an argument is nil, or there are
 // no arguments, Or returns nil, which is true for all rows.
-func Or(all ...*Expr) *Expr {
-	if slices.Contains(all, nil) {
+func Or(exprs ...*Expr) *Expr {
+	if slices.Contains(exprs, nil) {
 		return nil
 	}
-	return combine("or", opOr, all)
+	return combine("or", opOr, exprs)
 }
 
-func combine(word string, op operator, all []*Expr) *Expr {
-	switch len(all) {
+func combine(word string, op operator, exprs []*Expr) *Expr {
+	switch len(exprs) {
 	case 0:
 		return nil
 	case 1:
-		return all[0]
+		return exprs[0]
 	}
-	out, texts := &Expr{root: &node{op: op}}, make([]string, len(all))
-	for i, e := range all {
+	out, texts := &Expr{root: &node{op: op}}, make([]string, len(exprs))
+	for i, e := range exprs {
 		out.root.parts, texts[i] = append(out.root.parts, e.root), "("+e.text+")"
 		out.err = cmp.Or(out.err, e.err)
 	}
@@ -90,8 +90,8 @@ func combine(word string, op operator, all []*Expr) *Expr {
 	return out
 }
 
-// Value is a type with whose values columns can be compared. Compare dates and times with a time.Time or a
-// string. A float means the decimal number that Go prints for it.
+// Value is a type of values that columns can be compared with. Compare dates and times with a time.Time or a
+// string. A float stands for the decimal number that Go prints for it.
 type Value interface {
 	~bool | ~string | ~float32 | ~float64 |
 		~int | ~int8 | ~int16 | ~int32 | ~int64 | ~uint | ~uint8 | ~uint16 | ~uint32 | ~uint64 | time.Time
@@ -142,8 +142,8 @@ func In[V Value](column string, values ...V) *Expr {
 	return e
 }
 
-// Like returns an expression that is true where a column matches a pattern, where %
-// stands for any text and _ for any one character.
+// Like returns an expression that is true where a column matches a pattern: % matches
+// any text, _ any character.
 func Like(column, pattern string) *Expr { return compareWith(column, "like", pattern) }
 
 // compareWith returns an expression that compares a column with a Value.
@@ -169,7 +169,7 @@ func literalOf(v any) (literal, error) {
 	var text string
 	switch r := reflect.ValueOf(v); {
 	case r.Kind() == reflect.Bool:
-		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool()), truth: r.Bool()}, nil
+		return literal{kind: literalBool, text: strconv.FormatBool(r.Bool()), boolean: r.Bool()}, nil
 	case r.Kind() == reflect.String:
 		if !utf8.ValidString(r.String()) {
 			return literal{}, fmt.Errorf("%.40q is not valid UTF-8", r.String())
@@ -186,7 +186,7 @@ func literalOf(v any) (literal, error) {
 	if !ok {
 		return literal{}, fmt.Errorf("%s cannot be compared", text)
 	}
-	return literal{kind: literalNumber, text: text, number: number}, nil
+	return literal{kind: literalNumber, text: text, readNumber: number}, nil
 }
 
 // TimeText formats a time in UTC, in the syntax of expressions.

@@ -19,10 +19,10 @@ import (
 
 type symbol string
 
-// TestValues checks that conditions built from values match the same rows, directly and after
-// their text is parsed.
+// TestValues checks that conditions built from values match the expected rows, both directly and after
+// their text has been parsed.
 func TestValues(t *testing.T) {
-	batch := batchOf(t, oneOfEach, rows)
+	batch := batchOf(t, allTypes, rows)
 	defer batch.Release()
 	noon := time.Date(2026, 1, 31, 13, 0, 0, 0, time.FixedZone("", 3600))
 	for _, c := range []struct {
@@ -59,23 +59,23 @@ func TestValues(t *testing.T) {
 		{filter.Or(filter.Eq("n", 1), filter.IsNull("n")), "[0 2]"},
 		{filter.And(filter.Or(filter.Eq("n", 1), filter.Eq("n", 255)), filter.Not(filter.Eq("sym", "A"))), "[1]"},
 	} {
-		if got := ids(t, c.e.String(), batch); got != c.want {
-			t.Errorf("%s as a text: rows %q, want %q", c.e, got, c.want)
+		if got := matchingIDs(t, c.e.String(), batch); got != c.want {
+			t.Errorf("parsed text of %s: matched rows %q, want %q", c.e, got, c.want)
 		}
-		if got := idsOf(t, c.e, batch); got != c.want {
-			t.Errorf("%s: rows %q, want %q", c.e, got, c.want)
+		if got := matchingIDsOf(t, c.e, batch); got != c.want {
+			t.Errorf("%s: matched rows %q, want %q", c.e, got, c.want)
 		}
 	}
-	for _, none := range []*filter.Expr{filter.And(), filter.And(nil), filter.Or(), filter.Or(filter.Eq("n", 1), nil)} {
-		if none != nil {
-			t.Errorf("%s is not all rows", none)
+	for _, expr := range []*filter.Expr{filter.And(), filter.And(nil), filter.Or(), filter.Or(filter.Eq("n", 1), nil)} {
+		if expr != nil {
+			t.Errorf("got condition %s, want nil for all rows", expr)
 		}
 	}
 }
 
-// TestValuesThatAreNone checks that a value that cannot be compared is an error, however the
-// condition is used.
-func TestValuesThatAreNone(t *testing.T) {
+// TestInvalidValues checks that conditions with a value that cannot be compared cause an error, both in Bind
+// and after their text has been parsed.
+func TestInvalidValues(t *testing.T) {
 	bad := filter.Eq("x", math.NaN())
 	for _, c := range []struct {
 		e    *filter.Expr
@@ -96,12 +96,12 @@ func TestValuesThatAreNone(t *testing.T) {
 		{filter.Like("n", "1"), "text columns"},
 		{filter.Like("utc", "2026%"), "text columns"},
 	} {
-		if _, err := c.e.Bind(oneOfEach); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.e, err, c.want)
+		if _, err := c.e.Bind(allTypes); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("Bind of %s: error = %v, want %q", c.e, err, c.want)
 		}
 		if e, err := filter.Parse(c.e.String()); err == nil {
-			if _, err = e.Bind(oneOfEach); err == nil {
-				t.Errorf("the text %s is a condition", c.e)
+			if _, err = e.Bind(allTypes); err == nil {
+				t.Errorf("the text %s is a valid condition, want an error", c.e)
 			}
 		}
 	}
@@ -117,8 +117,8 @@ func TestLike(t *testing.T) {
 		`s like 'a!%c' escape '!'`: "[3]", `s LIKE 'a\%c' ESCAPE '\'`: "[3]", `s not like 'a%'`: "[0 4]", `not s like 'a%'`: "[0 4]", `s like '%%_'`: "[1 2 3 4 5]",
 		`s between 'abc' and 'abd'`: "[1 5]", `s not between 'a' and 'b'`: "[0 4]", `s between 'b' and 'a'`: "[]", `s between 'a' and 'b' and id > 1`: "[2 3 5]",
 	} {
-		if got := ids(t, text, batch); got != want {
-			t.Errorf("%s: rows %q, want %q", text, got, want)
+		if got := matchingIDs(t, text, batch); got != want {
+			t.Errorf("%s: matched rows %q, want %q", text, got, want)
 		}
 	}
 	for text, want := range map[string]string{
@@ -130,17 +130,17 @@ func TestLike(t *testing.T) {
 			_, err = e.Bind(schema)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", text, err, want)
+			t.Errorf("%s: error = %v, want %q", text, err, want)
 		}
 	}
 }
 
-// TestLikeOfBounds checks what like concludes from the bounds of a group of rows.
+// TestLikeOfBounds checks whether like can skip a group of rows because of its bounds.
 func TestLikeOfBounds(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 	for _, c := range []struct {
-		pattern, least, most string
-		may                  bool
+		pattern, minBound, maxBound string
+		mayHold                     bool
 	}{
 		{"b%", "a", "az", false},
 		{"b%", "c", "d", false},
@@ -156,16 +156,16 @@ func TestLikeOfBounds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		may, not := cond.May(func(string) filter.Bounds {
-			return filter.Bounds{Min: []byte(c.least), Max: []byte(c.most), Rows: 2}
+		mayHold, mayFail := cond.May(func(string) filter.Bounds {
+			return filter.Bounds{Min: []byte(c.minBound), Max: []byte(c.maxBound), Rows: 2}
 		})
-		if may != c.may || !not {
-			t.Errorf("%q of %q to %q: %v, %v", c.pattern, c.least, c.most, may, not)
+		if mayHold != c.mayHold || !mayFail {
+			t.Errorf("like %q with bounds %q to %q: May = %v, %v, want %v, true", c.pattern, c.minBound, c.maxBound, mayHold, mayFail, c.mayHold)
 		}
 	}
 	cond, _ := filter.Like("s", "b%").Bind(schema)
-	if may, _ := cond.May(func(string) filter.Bounds { return filter.Bounds{Rows: 2, Nulls: -1} }); !may {
-		t.Error("without bounds, no row may match")
+	if mayHold, _ := cond.May(func(string) filter.Bounds { return filter.Bounds{Rows: 2, Nulls: -1} }); !mayHold {
+		t.Error("May without bounds = false, want true")
 	}
 }
 
@@ -173,17 +173,17 @@ func TestLikeOfBounds(t *testing.T) {
 func TestLikeOfManyPatterns(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
-	text := func(of string, most int) string {
+	text := func(of string, maxLen int) string {
 		var out strings.Builder
-		for all := []rune(of); out.Len() < most && r.IntN(8) > 0; {
+		for all := []rune(of); out.Len() < maxLen && r.IntN(8) > 0; {
 			out.WriteRune(all[r.IntN(len(all))])
 		}
 		return out.String()
 	}
-	found := 0
+	matched := 0
 	for range 5000 {
 		pattern, value := text("ab%_ä", 8), text("abä", 10)
-		is := regexp.MustCompile("(?s)^" + strings.NewReplacer("%", ".*", "_", ".").Replace(pattern) + "$").MatchString(value)
+		want := regexp.MustCompile("(?s)^" + strings.NewReplacer("%", ".*", "_", ".").Replace(pattern) + "$").MatchString(value)
 		cond, err := filter.Like("s", pattern).Bind(schema)
 		if err != nil {
 			t.Fatal(err)
@@ -192,25 +192,25 @@ func TestLikeOfManyPatterns(t *testing.T) {
 		b.Append(value)
 		column := b.NewArray()
 		got, err := cond.Holds(1, func(string) arrow.Array { return column })
-		if err != nil || got[0] != is {
-			t.Fatalf("%q like %q: %v, %v", value, pattern, got, err)
+		if err != nil || got[0] != want {
+			t.Fatalf("%q like %q = %v, %v, want %v", value, pattern, got, err, want)
 		}
-		may, not := cond.May(func(string) filter.Bounds {
+		mayHold, mayFail := cond.May(func(string) filter.Bounds {
 			return filter.Bounds{Min: []byte(value), Max: []byte(value), Rows: 1}
 		})
-		if is && !may || !is && !not {
-			t.Fatalf("%q like %q by its bounds: %v, %v", value, pattern, may, not)
+		if want && !mayHold || !want && !mayFail {
+			t.Fatalf("%q like %q is %v, but May with these bounds = %v, %v", value, pattern, want, mayHold, mayFail)
 		}
-		if is {
-			found++
+		if want {
+			matched++
 		}
 	}
-	if found < 200 {
-		t.Fatalf("%d alike", found)
+	if matched < 200 {
+		t.Fatalf("only %d values matched their patterns, want at least 200", matched)
 	}
 }
 
-// A dictionary column is compared by its texts, also if it is sliced, and if it or its
+// TestCodes checks that a dictionary column is compared by its text values, even if it is sliced, or if it or its
 // dictionary has nulls.
 func TestCodes(t *testing.T) {
 	texts := []string{"a", "b", "ab", "", "é"}
@@ -218,28 +218,28 @@ func TestCodes(t *testing.T) {
 	dictionary.AppendValues(texts, nil)
 	whole := dictionary.NewArray()
 	dictionary.AppendValues(texts, []bool{true, true, false, true, true})
-	holes := dictionary.NewArray()
+	withNulls := dictionary.NewArray()
 	dictionary.AppendValues([]string{"a", "b"}, nil)
 	other := dictionary.NewArray()
-	for name, of := range map[string]arrow.Array{"whole": whole, "holes": holes, "long": whole, "nothing": array.NewSlice(whole, 0, 0)} {
+	for name, values := range map[string]arrow.Array{"whole": whole, "nulls": withNulls, "int64 codes": whole, "empty": array.NewSlice(whole, 0, 0)} {
 		var index arrow.DataType = arrow.PrimitiveTypes.Int32
-		if name == "long" {
+		if name == "int64 codes" {
 			index = arrow.PrimitiveTypes.Int64
 		}
 		b := array.NewBuilder(memory.DefaultAllocator, index)
 		for i := range 40 {
-			if i%7 == 3 || of.Len() == 0 {
+			if i%7 == 3 || values.Len() == 0 {
 				b.AppendNull()
-			} else if err := b.AppendValueFromString(strconv.Itoa(i % of.Len())); err != nil {
+			} else if err := b.AppendValueFromString(strconv.Itoa(i % values.Len())); err != nil {
 				t.Fatal(err)
 			}
 		}
-		codes := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: index, ValueType: arrow.BinaryTypes.String}, b.NewArray(), of)
+		codes := array.NewDictionaryArray(&arrow.DictionaryType{IndexType: index, ValueType: arrow.BinaryTypes.String}, b.NewArray(), values)
 		var plain []arrow.Array
 		for i := range codes.Len() {
 			one := array.MakeArrayOfNull(memory.DefaultAllocator, arrow.BinaryTypes.String, 1)
 			if codes.IsValid(i) {
-				one = array.NewSlice(of, int64(codes.GetValueIndex(i)), int64(codes.GetValueIndex(i))+1)
+				one = array.NewSlice(values, int64(codes.GetValueIndex(i)), int64(codes.GetValueIndex(i))+1)
 			}
 			plain = append(plain, one)
 		}
@@ -261,8 +261,8 @@ func TestCodes(t *testing.T) {
 			return array.NewRecordBatch(arrow.NewSchema(fields, nil), []arrow.Array{id, s, second}, int64(s.Len())).NewSlice(5, 33)
 		}
 		for _, text := range []string{"s = 'a'", "s != 'ab'", "not s < 'b'", "s >= ''", "s in ('a', 'é', 'x')", "s like 'a%'", "s is null", "s is not null and s > 'a'", "s = o", "s < o or s is null"} {
-			if got, want := ids(t, text, batch(codes)), ids(t, text, batch(texts)); got != want {
-				t.Errorf("%s, %s: %s, want %s", name, text, got, want)
+			if got, want := matchingIDs(t, text, batch(codes)), matchingIDs(t, text, batch(texts)); got != want {
+				t.Errorf("dictionary %s: %s matched rows %s, want %s", name, text, got, want)
 			}
 		}
 	}

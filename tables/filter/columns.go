@@ -10,10 +10,10 @@ import (
 
 // canCompare reports whether values of two types can be compared.
 func canCompare(a, b arrow.DataType) bool {
-	number := func(t arrow.DataType) bool {
+	isNumber := func(t arrow.DataType) bool {
 		return arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID()) || arrow.IsDecimal(t.ID())
 	}
-	return a != nil && b != nil && (arrow.TypeEqual(a, b) || number(a) && number(b))
+	return a != nil && b != nil && (arrow.TypeEqual(a, b) || isNumber(a) && isNumber(b))
 }
 
 // compareColumns compares two columns, row by row. It compares exact values, and never rounds a value to

@@ -43,15 +43,15 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 	})
 }
 
-// columnAs returns a column in the type as. If keepCodes is true, it may instead return a dictionary-encoded
-// column whose values have this type.
-func columnAs(column func(string) arrow.Array, name string, as arrow.DataType, keepCodes bool) (arrow.Array, error) {
+// columnAs returns a column converted to the type as. If keepCodes is true, it may return a dictionary-encoded
+// column whose values have that type instead.
+func columnAs(column func(string) arrow.Array, name string, typ arrow.DataType, keepCodes bool) (arrow.Array, error) {
 	a := column(name)
-	if as == nil || keepCodes && isEncoded(a, as) {
+	if typ == nil || keepCodes && isEncoded(a, typ) {
 		a.Retain()
 		return a, nil
 	}
-	converted, err := schema.ConvertArray(a, as)
+	converted, err := schema.ConvertArray(a, typ)
 	if err != nil {
 		return nil, fmt.Errorf("filter: column %q: %w", name, err)
 	}
@@ -59,9 +59,9 @@ func columnAs(column func(string) arrow.Array, name string, as arrow.DataType, k
 }
 
 // isEncoded reports whether a column is dictionary-encoded with 32-bit codes and non-null values of a type.
-func isEncoded(a arrow.Array, as arrow.DataType) bool {
+func isEncoded(a arrow.Array, typ arrow.DataType) bool {
 	d, ok := a.(*array.Dictionary)
-	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), as) {
+	if !ok || d.Dictionary().NullN() > 0 || !arrow.TypeEqual(d.Dictionary().DataType(), typ) {
 		return false
 	}
 	_, ok = d.Indices().(*array.Int32)
@@ -120,7 +120,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	case *array.Float64:
 		compareSlice(n, out, a.Float64Values())
 	case *array.Boolean:
-		compareEach(n, out, func(i int) int { return toInt(a.Value(i)) }, func(v value) int { return int(v.whole) }, compareValues)
+		compareEach(n, out, func(i int) int { return toInt(a.Value(i)) }, func(v value) int { return int(v.integer) }, compareValues)
 	case *array.Decimal128:
 		compareEach(n, out, a.Value, func(v value) decimal128.Num { return v.decimal }, compareDecimals)
 	case *array.String:
@@ -144,7 +144,7 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 		if arrow.IsFloating(n.typ.ID()) {
 			return T(v.float)
 		}
-		return T(v.whole)
+		return T(v.integer)
 	}
 	if n.op == opIn {
 		compareEach(n, out, func(i int) T { return column[i] }, literal, nil)
@@ -207,8 +207,8 @@ const (
 	unknown // the result is null
 )
 
-// both returns the possible outcomes of "a and b".
-func both(a, b outcomes) outcomes {
+// andOutcomes returns the possible outcomes of "a and b".
+func andOutcomes(a, b outcomes) outcomes {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
 		out |= unknown
@@ -216,8 +216,8 @@ func both(a, b outcomes) outcomes {
 	return out
 }
 
-// not returns the possible outcomes of "not a".
-func not(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
+// notOutcomes returns the possible outcomes of "not a".
+func notOutcomes(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
 
 // Results of comparing two values: less, equal, greater, or unordered because one is NaN.
 const (
@@ -246,7 +246,7 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 	}
 	if n.op == opNot {
 		for i, a := range all {
-			all[i] = not(a)
+			all[i] = notOutcomes(a)
 		}
 		return all, nil
 	}
@@ -257,9 +257,9 @@ func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outco
 		}
 		for i, b := range partOutcomes {
 			if n.op == opAnd {
-				all[i] = both(all[i], b)
+				all[i] = andOutcomes(all[i], b)
 			} else {
-				all[i] = not(both(not(all[i]), not(b)))
+				all[i] = notOutcomes(andOutcomes(notOutcomes(all[i]), notOutcomes(b)))
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func batchOf(t testing.TB, schema *arrow.Schema, json string) arrow.RecordBatch 
 	return b
 }
 
-var oneOfEach = arrow.NewSchema([]arrow.Field{
+var allTypes = arrow.NewSchema([]arrow.Field{
 	{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 	{Name: "n", Type: arrow.PrimitiveTypes.Uint8, Nullable: true},
 	{Name: "big", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
@@ -52,17 +52,17 @@ const rows = `[
 {"id":1,"n":255,"big":0,"x":-2,"f":2,"half":2,"sym":"it's","ok":false,"day":"1969-12-31","at":"1960-01-01 00:00:00","utc":"2026-02-01 00:00:00Z","clock":"00:00:00","dec":"-1.25","BRK.B \"x\"":-7,"cat":"v","list":[]},
 {"id":2}]`
 
-// ids returns the ids of the rows where an expression is true.
-func ids(t testing.TB, text string, batch arrow.RecordBatch) string {
+// matchingIDs returns the IDs of the rows where an expression is true.
+func matchingIDs(t testing.TB, text string, batch arrow.RecordBatch) string {
 	t.Helper()
 	e, err := filter.Parse(text)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
-	return idsOf(t, e, batch)
+	return matchingIDsOf(t, e, batch)
 }
 
-func idsOf(t testing.TB, e *filter.Expr, batch arrow.RecordBatch) string {
+func matchingIDsOf(t testing.TB, e *filter.Expr, batch arrow.RecordBatch) string {
 	t.Helper()
 	out, err := e.Filter(t.Context(), batch)
 	if err != nil {
@@ -73,7 +73,7 @@ func idsOf(t testing.TB, e *filter.Expr, batch arrow.RecordBatch) string {
 }
 
 func TestFilter(t *testing.T) {
-	batch := batchOf(t, oneOfEach, rows)
+	batch := batchOf(t, allTypes, rows)
 	for text, want := range map[string]string{
 		"id = 0": "[0]", "id == 0": "[0]", "id != 0": "[1 2]", "id <> 1": "[0 2]", "1 < id": "[2]", "id<=1": "[0 1]", "ID": "",
 		"x > 1": "[0]", "x >= 1.5 and sym in ('A','B')": "[0]", "x is null": "[2]", "x is not null": "[0 1]",
@@ -97,17 +97,18 @@ func TestFilter(t *testing.T) {
 	} {
 		if want == "" {
 			if _, err := filter.Parse(text); err == nil {
-				t.Errorf("%q is taken", text)
+				t.Errorf("Parse(%q) succeeded, want an error", text)
 			}
 			continue
 		}
-		if got := ids(t, text, batch); got != want {
-			t.Errorf("%s: rows %s, want %s", text, got, want)
+		if got := matchingIDs(t, text, batch); got != want {
+			t.Errorf("%s: matched rows %s, want %s", text, got, want)
 		}
 	}
 }
 
-// NaN is neither equal to, less than nor greater than any number. A dictionary may contain a null.
+// TestNaNAndDictionaryNull checks that NaN is neither equal to, less than nor greater than any number, and that a
+// dictionary can contain a null.
 func TestNaNAndDictionaryNull(t *testing.T) {
 	mem := memory.DefaultAllocator
 	id, x := array.NewInt64Builder(mem), array.NewFloat64Builder(mem)
@@ -125,13 +126,13 @@ func TestNaNAndDictionaryNull(t *testing.T) {
 		"x > 1": "[1]", "x < 9": "[1]", "x <= 3": "[1]", "not x > 1": "[0]", "x = 3": "[1]", "x != 3": "[0]", "x in (3)": "[1]", "x not in (3)": "[0]",
 		"cat = 'u'": "[0]", "cat != 'u'": "[]", "cat is null": "[1]",
 	} {
-		if got := ids(t, text, batch); got != want {
-			t.Errorf("%s: rows %s, want %s", text, got, want)
+		if got := matchingIDs(t, text, batch); got != want {
+			t.Errorf("%s: matched rows %s, want %s", text, got, want)
 		}
 	}
 }
 
-// Numbers are compared exactly, whatever their types, including all digits of decimals.
+// TestExactNumbers checks that numbers of any types are compared exactly, including all digits of decimals.
 func TestExactNumbers(t *testing.T) {
 	nines := strings.Repeat("9", 38)
 	schema := arrow.NewSchema([]arrow.Field{
@@ -155,8 +156,8 @@ func TestExactNumbers(t *testing.T) {
 		"d = " + nines: "[0]", "d < " + nines: "[1 2 3]", "d > " + nines[1:] + "8": "[0]", "d in (" + nines + ", -" + nines + ")": "[0 1]", "d >= 1" + nines: "[]", "d < 1" + nines: "[0 1 2 3]",
 		"e = g": "[2 3]", "e = u": "[1]", "e > g": "[1]", "d > e": "[0 2]", "d = e": "[3]", "g = d": "[3]", "d > f": "[0 2 3]", "f >= d": "[1]",
 	} {
-		if got := ids(t, text, batch); got != want {
-			t.Errorf("%s: rows %s, want %s", text, got, want)
+		if got := matchingIDs(t, text, batch); got != want {
+			t.Errorf("%s: matched rows %s, want %s", text, got, want)
 		}
 	}
 }
@@ -175,12 +176,12 @@ func TestSyntaxErrors(t *testing.T) {
 		_, err := filter.Parse(text)
 		var syntax *filter.SyntaxError
 		if !errors.As(err, &syntax) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.50q: %v, want %s", text, err, want)
+			t.Errorf("Parse(%.50q) error = %v, want a SyntaxError that contains %s", text, err, want)
 		}
 	}
 	long := strings.Repeat("id = 1 or ", 50_000) + "id = 2"
-	if got := ids(t, long, batchOf(t, oneOfEach, rows)); got != "[1 2]" {
-		t.Error("a long chain:", got)
+	if got := matchingIDs(t, long, batchOf(t, allTypes, rows)); got != "[1 2]" {
+		t.Errorf("a chain of 50,000 conditions matched rows %s, want [1 2]", got)
 	}
 }
 
@@ -195,16 +196,15 @@ func TestBindErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.Bind(oneOfEach); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %s", text, err, want)
+		if _, err := e.Bind(allTypes); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Bind of %s: error = %v, want %s", text, err, want)
 		}
 	}
 }
 
-// The bounds of random groups of rows never exclude a row that the filter keeps, for random
-// expressions and bounds that may be wider than the values. If they say that all rows match, all
-// do.
-func TestBoundsLetThroughWhatHolds(t *testing.T) {
+// TestMayIsConservative checks Condition.May with random expressions and groups of rows, whose bounds can be
+// wider than their values: if May excludes that a row matches, none does, and if it says that all match, all do.
+func TestMayIsConservative(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 1))
 	schema := arrow.NewSchema([]arrow.Field{
@@ -263,7 +263,7 @@ func TestBoundsLetThroughWhatHolds(t *testing.T) {
 		}
 	}
 	batch := b.NewRecordBatch()
-	left, whole := 0, 0
+	excluded, included := 0, 0
 	for range 3000 {
 		text := expression(3)
 		e, err := filter.Parse(text)
@@ -280,7 +280,7 @@ func TestBoundsLetThroughWhatHolds(t *testing.T) {
 		if err != nil {
 			t.Fatal(text, err)
 		}
-		hold, not := c.May(func(name string) filter.Bounds {
+		mayHold, mayFail := c.May(func(name string) filter.Bounds {
 			b := boundsOf(group.Column(schema.FieldIndices(name)[0]))
 			switch random.IntN(10) {
 			case 0:
@@ -293,20 +293,20 @@ func TestBoundsLetThroughWhatHolds(t *testing.T) {
 			return b
 		})
 		switch {
-		case !hold && out.NumRows() > 0 || !not && out.NumRows() < group.NumRows():
-			t.Fatalf("seed %d: %s: %d of %d rows hold, and the bounds say that some do: %v, some do not: %v: %v", seed, text, out.NumRows(), group.NumRows(), hold, not, group)
-		case !hold:
-			left++
-		case !not:
-			whole++
+		case !mayHold && out.NumRows() > 0 || !mayFail && out.NumRows() < group.NumRows():
+			t.Fatalf("seed %d: %s matched %d of %d rows, but May = %v, %v; rows: %v", seed, text, out.NumRows(), group.NumRows(), mayHold, mayFail, group)
+		case !mayHold:
+			excluded++
+		case !mayFail:
+			included++
 		}
 	}
-	if left < 300 || whole < 100 {
-		t.Errorf("of 3000 groups the bounds leave out %d, and take %d whole", left, whole)
+	if excluded < 300 || included < 100 {
+		t.Errorf("of 3000 groups, May excluded %d and fully included %d; want at least 300 and 100", excluded, included)
 	}
 }
 
-// boundsOf returns the bounds of a column, in Parquet's form.
+// boundsOf returns the bounds of a column, encoded as in Parquet.
 func boundsOf(a arrow.Array) filter.Bounds {
 	b := filter.Bounds{Rows: int64(a.Len()), Nulls: int64(a.NullN())}
 	var all [][]byte
@@ -316,34 +316,34 @@ func boundsOf(a arrow.Array) filter.Bounds {
 		}
 	}
 	less := func(x, y []byte) int { return bytes.Compare(x, y) }
-	whole := func(x, y []byte) int {
+	compareInts := func(x, y []byte) int {
 		if len(x) == 4 {
 			return cmp.Compare(int32(binary.LittleEndian.Uint32(x)), int32(binary.LittleEndian.Uint32(y)))
 		}
 		return cmp.Compare(int64(binary.LittleEndian.Uint64(x)), int64(binary.LittleEndian.Uint64(y)))
 	}
-	four := func(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
-	eight := func(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
+	encode32 := func(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
+	encode64 := func(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 	for i := range a.Len() {
 		switch a := a.(type) {
 		case *array.String:
 			add(i, []byte(a.Value(i)), false)
 		case *array.Int32:
-			add(i, four(uint32(a.Value(i))), false)
-			less = whole
+			add(i, encode32(uint32(a.Value(i))), false)
+			less = compareInts
 		case *array.Date32:
-			add(i, four(uint32(a.Value(i))), false)
-			less = whole
+			add(i, encode32(uint32(a.Value(i))), false)
+			less = compareInts
 		case *array.Timestamp:
-			add(i, eight(uint64(a.Value(i))), false)
-			less = whole
+			add(i, encode64(uint64(a.Value(i))), false)
+			less = compareInts
 		case *array.Float32:
-			add(i, four(math.Float32bits(a.Value(i))), a.Value(i) != a.Value(i))
+			add(i, encode32(math.Float32bits(a.Value(i))), a.Value(i) != a.Value(i))
 			less = func(x, y []byte) int {
 				return cmp.Compare(math.Float32frombits(binary.LittleEndian.Uint32(x)), math.Float32frombits(binary.LittleEndian.Uint32(y)))
 			}
 		case *array.Float64:
-			add(i, eight(math.Float64bits(a.Value(i))), a.Value(i) != a.Value(i))
+			add(i, encode64(math.Float64bits(a.Value(i))), a.Value(i) != a.Value(i))
 			less = func(x, y []byte) int {
 				return cmp.Compare(math.Float64frombits(binary.LittleEndian.Uint64(x)), math.Float64frombits(binary.LittleEndian.Uint64(y)))
 			}
@@ -359,13 +359,13 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"price > 100 and sym in ('A','B')", `not ("BRK.B" is not null or 1e-3 <= x)`, "day >= '2026-01-31' or ok != true", "a in (1,2.5,-3)", "clock<'12:00'", "((", "'", "dec=1e400", "x=.", "n not in (1e-400)"} {
 		f.Add(seed)
 	}
-	batch := batchOf(f, oneOfEach, rows)
+	batch := batchOf(f, allTypes, rows)
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := filter.Parse(text)
 		if err != nil {
 			return
 		}
-		if _, err := e.Bind(oneOfEach); err != nil {
+		if _, err := e.Bind(allTypes); err != nil {
 			return
 		}
 		out, err := e.Filter(t.Context(), batch)
@@ -376,22 +376,22 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A nil Expr, which And returns without arguments, is true for all rows.
+// TestNilExpr checks that a nil Expr, which And returns without arguments, is true for all rows.
 func TestNilExpr(t *testing.T) {
 	batch := batchOf(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"a":1},{"a":2}]`)
 	all := filter.And()
 	if all != nil || all.String() != "" || len(all.Columns()) != 0 {
-		t.Errorf("%v, %q, %q", all, all.String(), all.Columns())
+		t.Errorf("And() = %v, with text %q and columns %q, want nil, \"\" and none", all, all.String(), all.Columns())
 	}
 	kept, err := all.Filter(t.Context(), batch)
 	if err != nil || kept.NumRows() != 2 {
-		t.Errorf("%v rows, %v", kept, err)
+		t.Errorf("Filter of a nil Expr = %v, %v, want both rows", kept, err)
 	}
 	c, err := all.Bind(batch.Schema())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if hold, not := c.May(nil); !hold || not {
-		t.Error(hold, not)
+	if mayHold, mayFail := c.May(nil); !mayHold || mayFail {
+		t.Error(mayHold, mayFail)
 	}
 }

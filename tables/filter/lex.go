@@ -37,11 +37,11 @@ const (
 
 // literal is a value in an expression, with its exact text.
 type literal struct {
-	kind   literalKind
-	text   string
-	number *big.Rat
-	truth  bool
-	offset int
+	kind       literalKind
+	text       string
+	readNumber *big.Rat
+	boolean    bool
+	offset     int
 }
 
 func (l literal) String() string {
@@ -55,8 +55,8 @@ func (l literal) String() string {
 // much memory. The exponent is limited to 3 digits.
 const maxDigits = 400
 
-// next reads the token at an offset, and returns the offset after it.
-func next(text string, at int) (token, int, error) {
+// nextToken reads the token at an offset, and returns the offset after it.
+func nextToken(text string, at int) (token, int, error) {
 	at += len(text[at:]) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
 	if at == len(text) {
 		return token{offset: at}, at, nil
@@ -65,7 +65,7 @@ func next(text string, at int) (token, int, error) {
 	c, size := utf8.DecodeRuneInString(text[at:])
 	switch {
 	case c == '\'' || c == '"':
-		content, end, ok := quoted(text, at)
+		content, end, ok := readQuoted(text, at)
 		if !ok {
 			return t, 0, &SyntaxError{at, fmt.Sprintf("the quote %c is not closed", c)}
 		}
@@ -85,11 +85,11 @@ func next(text string, at int) (token, int, error) {
 		}
 		t.kind, t.text = tokenName, text[at:end]
 		if word := strings.ToLower(t.text); word == "true" || word == "false" {
-			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, truth: word == "true", offset: at}
+			t.kind, t.value = tokenLiteral, literal{kind: literalBool, text: word, boolean: word == "true", offset: at}
 		}
 		return t, end, nil
 	case c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.':
-		return number(text, at)
+		return readNumber(text, at)
 	}
 	for _, sign := range []string{"!=", "<>", "<=", ">=", "==", "=", "<", ">", "(", ")", ","} {
 		if strings.HasPrefix(text[at:], sign) {
@@ -100,8 +100,8 @@ func next(text string, at int) (token, int, error) {
 	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
 }
 
-// quoted reads quoted text, where two quotes mean one, and returns the offset after it.
-func quoted(text string, at int) (string, int, bool) {
+// readQuoted reads quoted text, where two quotes mean one, and returns the offset after it.
+func readQuoted(text string, at int) (string, int, bool) {
 	var content strings.Builder
 	quote := text[at]
 	for i := at + 1; i < len(text); i++ {
@@ -118,7 +118,7 @@ func quoted(text string, at int) (string, int, bool) {
 	return "", 0, false
 }
 
-func number(text string, at int) (token, int, error) {
+func readNumber(text string, at int) (token, int, error) {
 	end := at + 1
 	for end < len(text) && (strings.IndexByte("0123456789.eE_", text[end]) >= 0 ||
 		(text[end] == '+' || text[end] == '-') && (text[end-1] == 'e' || text[end-1] == 'E')) {
@@ -134,6 +134,6 @@ func number(text string, at int) (token, int, error) {
 	if !ok {
 		return t, 0, syntaxErr
 	}
-	t.value = literal{kind: literalNumber, text: t.text, number: value, offset: at}
+	t.value = literal{kind: literalNumber, text: t.text, readNumber: value, offset: at}
 	return t, end, nil
 }

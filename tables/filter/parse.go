@@ -11,11 +11,11 @@ const (
 )
 
 type parser struct {
-	text  string
-	token token // next token
-	after int   // offset after the next token
-	depth int
-	err   error // the first error; after it, the next token is always the end
+	text       string
+	token      token // next token
+	nextOffset int   // offset after the next token
+	depth      int
+	err        error // the first error; once it is set, token is always the end
 }
 
 // Parse parses an expression. Its error is a [*SyntaxError].
@@ -25,7 +25,7 @@ func Parse(text string) (*Expr, error) {
 	}
 	p := &parser{text: text}
 	p.advance()
-	root := p.expression()
+	root := p.parseExpression()
 	if p.token.kind != tokenEnd {
 		p.failExpected(`"and", "or" or the end`)
 	}
@@ -47,7 +47,7 @@ func (p *parser) advance() {
 		return
 	}
 	var err error
-	if p.token, p.after, err = next(p.text, p.after); err != nil {
+	if p.token, p.nextOffset, err = nextToken(p.text, p.nextOffset); err != nil {
 		p.fail(err)
 	}
 }
@@ -56,13 +56,13 @@ func (p *parser) advance() {
 func (p *parser) failExpected(expected string) {
 	found := "the end"
 	if p.token.kind != tokenEnd {
-		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.after])
+		found = fmt.Sprintf("%.40q", p.text[p.token.offset:p.nextOffset])
 	}
 	p.fail(&SyntaxError{p.token.offset, "expected " + expected + ", found " + found})
 }
 
-// skipWord skips the next token if it is the keyword or sign w, and reports whether it did.
-func (p *parser) skipWord(w string) bool {
+// skip skips the next token if it is the keyword or sign w, and reports whether it did.
+func (p *parser) skip(w string) bool {
 	found := (p.token.kind == tokenName || p.token.kind == tokenSign) && strings.EqualFold(p.token.text, w)
 	if found {
 		p.advance()
@@ -70,14 +70,14 @@ func (p *parser) skipWord(w string) bool {
 	return found
 }
 
-func (p *parser) expression() *node {
-	return p.chain("or", opOr, func() *node { return p.chain("and", opAnd, p.factor) })
+func (p *parser) parseExpression() *node {
+	return p.parseChain("or", opOr, func() *node { return p.parseChain("and", opAnd, p.parseFactor) })
 }
 
-// chain parses one or more parts, separated by a keyword, as a single node.
-func (p *parser) chain(keyword string, op operator, part func() *node) *node {
+// parseChain parses one or more parts, separated by a keyword, as a single node.
+func (p *parser) parseChain(keyword string, op operator, part func() *node) *node {
 	n := &node{op: op, offset: p.token.offset, parts: []*node{part()}}
-	for p.skipWord(keyword) {
+	for p.skip(keyword) {
 		n.parts = append(n.parts, part())
 	}
 	if len(n.parts) == 1 {
@@ -86,25 +86,25 @@ func (p *parser) chain(keyword string, op operator, part func() *node) *node {
 	return n
 }
 
-// factor parses an expression in parentheses, a factor after not, or a comparison.
-func (p *parser) factor() *node {
+// parseFactor parses an expression in parentheses, a factor after not, or a comparison.
+func (p *parser) parseFactor() *node {
 	n := &node{op: opNot, offset: p.token.offset}
 	if p.depth++; p.depth > maxDepth {
 		p.fail(&SyntaxError{p.token.offset, fmt.Sprintf("parentheses and not are nested more than %d levels deep", maxDepth)})
 	}
 	defer func() { p.depth-- }()
 	switch {
-	case p.skipWord("not"):
-		n.parts = []*node{p.factor()}
+	case p.skip("not"):
+		n.parts = []*node{p.parseFactor()}
 		return n
-	case p.skipWord("("):
-		n := p.expression()
-		if !p.skipWord(")") {
+	case p.skip("("):
+		n := p.parseExpression()
+		if !p.skip(")") {
 			p.failExpected(`")"`)
 		}
 		return n
 	}
-	return p.comparison()
+	return p.parseComparison()
 }
 
 var (
@@ -113,54 +113,54 @@ var (
 	reserved    = map[string]bool{"and": true, "or": true, "not": true, "in": true, "is": true, "null": true}
 )
 
-func (p *parser) comparison() *node {
+func (p *parser) parseComparison() *node {
 	n := &node{offset: p.token.offset}
 	if p.token.kind == tokenLiteral { // for example 100 < price
-		n.values = []literal{p.literal()}
-		n.op = mirror[p.comparisonSign()]
-		n.column = p.column()
+		n.values = []literal{p.parseLiteral()}
+		n.op = mirror[p.parseSign()]
+		n.column = p.parseColumn()
 		return n
 	}
-	n.column = p.column()
-	if p.skipWord("is") {
+	n.column = p.parseColumn()
+	if p.skip("is") {
 		n.op = opNull
-		not := p.skipWord("not")
-		if !p.skipWord("null") {
+		isNegated := p.skip("not")
+		if !p.skip("null") {
 			p.failExpected("null")
 		}
-		return negateIf(not, n)
+		return negateIf(isNegated, n)
 	}
-	not := p.skipWord("not")
+	isNegated := p.skip("not")
 	switch {
-	case p.skipWord("in"):
+	case p.skip("in"):
 		n.op = opIn
-		p.list(n)
-	case p.skipWord("like"):
-		n.op, n.values = opLike, []literal{p.quoted()}
-		if p.skipWord("escape") {
-			n.values = append(n.values, p.quoted())
+		p.parseList(n)
+	case p.skip("like"):
+		n.op, n.values = opLike, []literal{p.parseQuoted()}
+		if p.skip("escape") {
+			n.values = append(n.values, p.parseQuoted())
 		}
-	case p.skipWord("between"):
-		low := p.literal()
-		if !p.skipWord("and") {
+	case p.skip("between"):
+		low := p.parseLiteral()
+		if !p.skip("and") {
 			p.failExpected("and")
 		}
-		n = between(n.column, low, p.literal(), n.offset)
-	case not:
+		n = between(n.column, low, p.parseLiteral(), n.offset)
+	case isNegated:
 		p.failExpected("in, like or between")
 	default:
-		n.op = p.comparisonSign()
+		n.op = p.parseSign()
 		isName := p.token.kind == tokenName && !reserved[strings.ToLower(p.token.text)]
 		if n.isColumn = isName || p.token.kind == tokenQuoted; n.isColumn {
-			n.other = p.column()
+			n.other = p.parseColumn()
 		} else {
-			n.values = []literal{p.literal()}
+			n.values = []literal{p.parseLiteral()}
 		}
 	}
-	return negateIf(not, n)
+	return negateIf(isNegated, n)
 }
 
-func (p *parser) comparisonSign() operator {
+func (p *parser) parseSign() operator {
 	op, ok := comparisons[p.token.text]
 	if p.token.kind != tokenSign || !ok {
 		p.failExpected("a comparison: =, !=, <, <=, >, >=, [not] in, [not] like, [not] between, is [not] null")
@@ -169,7 +169,7 @@ func (p *parser) comparisonSign() operator {
 	return op
 }
 
-func (p *parser) column() string {
+func (p *parser) parseColumn() string {
 	name := p.token.text
 	if p.token.kind != tokenQuoted && (p.token.kind != tokenName || reserved[strings.ToLower(name)]) {
 		p.failExpected("a column name (in double quotes unless it is a plain word)")
@@ -178,7 +178,7 @@ func (p *parser) column() string {
 	return name
 }
 
-func (p *parser) literal() literal {
+func (p *parser) parseLiteral() literal {
 	value := p.token.value
 	switch {
 	case p.token.kind == tokenLiteral:
@@ -191,12 +191,12 @@ func (p *parser) literal() literal {
 	return value
 }
 
-// quoted parses text in single quotes.
-func (p *parser) quoted() literal {
+// parseQuoted parses text in single quotes.
+func (p *parser) parseQuoted() literal {
 	if p.token.kind != tokenLiteral || p.token.value.kind != literalText {
 		p.failExpected("text in single quotes")
 	}
-	return p.literal()
+	return p.parseLiteral()
 }
 
 // between returns a node that tests whether a column is from low to high.
@@ -207,23 +207,23 @@ func between(column string, low, high literal, offset int) *node {
 	return &node{op: opAnd, parts: []*node{part(opGe, low), part(opLe, high)}, offset: offset}
 }
 
-// negateIf returns the negation of n if not is true, and otherwise n.
-func negateIf(not bool, n *node) *node {
-	if not {
+// negateIf returns the negation of n if negate is true, and otherwise n.
+func negateIf(negate bool, n *node) *node {
+	if negate {
 		return &node{op: opNot, parts: []*node{n}, offset: n.offset}
 	}
 	return n
 }
 
-// list parses the list of values after in.
-func (p *parser) list(n *node) {
+// parseList parses the list of values after in.
+func (p *parser) parseList(n *node) {
 	for sep := "("; p.err == nil; sep = "," {
-		if !p.skipWord(sep) {
+		if !p.skip(sep) {
 			p.failExpected(fmt.Sprintf("%q", sep))
 			return
 		}
-		n.values = append(n.values, p.literal())
-		if p.skipWord(")") {
+		n.values = append(n.values, p.parseLiteral())
+		if p.skip(")") {
 			return
 		}
 	}

@@ -216,7 +216,7 @@ type Lock struct {
 	c           *Client
 	id          string
 	once        sync.Once
-	end         context.CancelFunc
+	stopRenewal context.CancelFunc
 	renewalDone chan struct{}
 	lost        chan struct{}
 }
@@ -229,7 +229,7 @@ func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &Lock{c: c, id: lease.Lease, end: stop, renewalDone: make(chan struct{}), lost: make(chan struct{})}
+	l := &Lock{c: c, id: lease.Lease, stopRenewal: stop, renewalDone: make(chan struct{}), lost: make(chan struct{})}
 	go l.renew(ctx, time.Duration(lease.Seconds*float64(time.Second)))
 	return l, nil
 }
@@ -269,7 +269,7 @@ func (l *Lock) Unlock(ctx context.Context) (err error) {
 		return nil
 	}
 	l.once.Do(func() {
-		l.end()
+		l.stopRenewal()
 		<-l.renewalDone
 		_, err = operations.Unlock.Do(ctx, l.c.target(), &operations.Lock{Lease: l.id})
 	})

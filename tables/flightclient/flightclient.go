@@ -1,5 +1,6 @@
-// Package flightclient gives access to the tables of a server (partd-tables serve), as package tables
-// does to those in a local directory. It streams rows in both directions, in bounded memory.
+// Package flightclient is a client of a server of tables (partd-tables serve). Its methods correspond to
+// those of package tables, which accesses a local directory. It streams rows in both directions, in bounded
+// memory.
 package flightclient
 
 import (

@@ -57,7 +57,7 @@ func batch(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// batches yields count batches, and then err unless it is nil.
+// batches returns a reader of count batches. If err is not nil, the reader then fails with err.
 func batches(count int, err error) array.RecordReader {
 	return array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		for range count {
@@ -91,26 +91,26 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Error(err) // the server has no SQL engine
+		t.Error("a query on a server without an SQL engine returned", err)
 	}
 	stop()
 	time.Sleep(50 * time.Millisecond)
 	if err := c.Delete(ctx, "b", "t"); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Error("a call to a stopped server:", err)
+		t.Error("a call to a stopped server returned", err)
 	}
 }
 
-// A put that fails or is canceled while it sends leaves nothing.
-func TestCutPut(t *testing.T) {
+// TestInterruptedPut checks that a put that fails or is canceled while it sends rows stores nothing.
+func TestInterruptedPut(t *testing.T) {
 	c, store, _ := serve(t)
 	broken := errors.New("the disk is broken")
 	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
 		t.Error(err)
 	}
-	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // an io.EOF of the rows, which must not count as the end of the call
-	late, cancelLate := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancelLate()
-	if _, err := c.Put(late, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
+	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // an error from the rows that wraps io.EOF must not end the call successfully
+	deadlineCtx, cancelDeadline := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancelDeadline()
+	if _, err := c.Put(deadlineCtx, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -130,7 +130,7 @@ func TestCutPut(t *testing.T) {
 	}
 }
 
-// Releasing a reader early ends the scan.
+// TestScan checks that Scan applies its options, and a reader can be released early.
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
@@ -164,13 +164,14 @@ func TestDialRefuses(t *testing.T) {
 		"": "grpc://", "localhost": "grpc://", "http://x": "scheme", "grpc://x/y": "grpc://", "grpc://u@x": "grpc://", "grpc://example.org": "TLS",
 	} {
 		if _, err := flightclient.Dial(server, &flightclient.Options{Token: "secret"}); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: %v", server, err)
+			t.Errorf("Dial(%q) = %v, want an error with %q and without the token", server, err, text)
 		}
 	}
 }
 
-// Put rejects invalid column names before it writes anything. The error names the column.
-func TestUnfitNames(t *testing.T) {
+// TestInvalidNames checks that Put rejects invalid column names before it writes anything, and its error names
+// the column.
+func TestInvalidNames(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
 	for _, fields := range [][]arrow.Field{
@@ -189,15 +190,15 @@ func TestUnfitNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := c.Put(ctx, "b", "t", r, tables.PutAppend, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %q", fields[0].Name)) {
-			t.Errorf("%v: %v", fields, err)
+			t.Errorf("Put with columns %v = %v, want an error that names the column", fields, err)
 		}
-		if there, err := store.Bucket("b").Exists(ctx); there || err != nil {
-			t.Error("the bucket exists:", there, err)
+		if exists, err := store.Bucket("b").Exists(ctx); exists || err != nil {
+			t.Error("refused puts created the bucket:", exists, err)
 		}
 	}
 }
 
-// A client that scans a damaged table gets ErrDamaged. Other tables still work.
+// TestDamaged checks that scanning a damaged table returns ErrDamaged, and other tables can still be scanned.
 func TestDamaged(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()

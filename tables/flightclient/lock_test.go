@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// addresses has the server's address for each test's name.
+// addresses maps the name of a test to the address of its server.
 var addresses sync.Map
 
 func address(t *testing.T) string {
@@ -22,23 +22,23 @@ func address(t *testing.T) string {
 	return a.(string)
 }
 
-// A lock that a client holds also excludes callers in the server's own process. It ends with its
-// lease.
+// TestLock checks that a lock that a client holds also excludes callers in the server's own process, until the
+// client unlocks it.
 func TestLock(t *testing.T) {
 	c, store, _ := serve(t)
 	l, err := c.Lock(t.Context(), "b", "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	short := func(f func(context.Context) error) error {
+	withTimeout := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		return f(ctx)
 	}
-	if err := short(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
+	if err := withTimeout(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	if err := short(func(ctx context.Context) error { _, err := store.Bucket("b").Lock(ctx, "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
+	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Lock(ctx, "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
@@ -53,7 +53,7 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// A lease that is not renewed expires, and cannot be renewed afterwards.
+// TestLease checks that a lease that is not renewed expires, and cannot be renewed afterwards.
 func TestLease(t *testing.T) {
 	c, store, _ := serve(t)
 	raw, err := flight.NewClientWithMiddleware(address(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -79,13 +79,13 @@ func TestLease(t *testing.T) {
 	start := time.Now()
 	for range 4 {
 		time.Sleep(100 * time.Millisecond)
-		if again, err := ask("partd.lock", answer); err != nil || again != answer {
-			t.Fatal(again, err)
+		if renewed, err := ask("partd.lock", answer); err != nil || renewed != answer {
+			t.Fatal(renewed, err)
 		}
 	}
 	l, err := store.Bucket("").Lock(t.Context(), "t")
 	if err != nil || time.Since(start) < 500*time.Millisecond {
-		t.Fatalf("the lock was free after %v: %v", time.Since(start), err)
+		t.Fatalf("the lock became free after %v, %v, want at least 500 ms", time.Since(start), err)
 	}
 	if _, err := ask("partd.lock", answer); err == nil {
 		t.Error("an expired lease was renewed")
@@ -95,7 +95,7 @@ func TestLease(t *testing.T) {
 	}
 	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
 		if _, err := ask("partd.lock", body); err == nil {
-			t.Errorf("%s was accepted", body)
+			t.Errorf("partd.lock accepted %s", body)
 		}
 	}
 	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {

@@ -121,7 +121,7 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 	}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
-		*o.MissingColumns = result.Lacks
+		*o.MissingColumns = result.MissingColumns
 	}
 	return result.Version, err
 }
@@ -139,13 +139,13 @@ func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.Record
 	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.AllColumns}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
-		*o.MissingColumns = result.Lacks
+		*o.MissingColumns = result.MissingColumns
 	}
 	return result.RewriteResult, err
 }
 
 // put sends a put with its rows, and returns the server's answer.
-func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (result wire.Done, _ error) {
+func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (result wire.CorrectionAnswer, _ error) {
 	command, err := json.Marshal(call)
 	if err != nil {
 		return result, err
@@ -159,7 +159,7 @@ func (c *Client) put(ctx context.Context, call wire.Put, r array.RecordReader) (
 		return result, &tables.OpError{Op: "put", Bucket: call.Bucket, Table: call.Name, Err: err}
 	}
 	defer rows.Release()
-	ctx, cancel := context.WithCancel(ctx) // if the end of the rows was not sent yet, this cancels the put
+	ctx, cancel := context.WithCancel(ctx) // cancel ends the put unless all rows were sent
 	defer cancel()
 	stream, err := conn.DoPut(ctx)
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// The methods of a zero client, and of the lock that a failed call returned, return errors.
+// TestZeroValues checks that the methods of a zero client return errors, and a nil lock can be unlocked.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Client": new(flightclient.Client), "Client(nil)": (*flightclient.Client)(nil),
-	}, "Close", "ScanAll") // of no tables
+	}, "Close", "ScanAll") // these succeed: Close does nothing, and ScanAll scans no tables
 	if err := (*flightclient.Lock)(nil).Unlock(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-// A put of a nil reader, or of a reader that was read before, sends nothing.
-func TestReaderThatWasRead(t *testing.T) {
+// TestReadReaders checks that a put of a nil reader, or of a reader that has already been read, changes nothing.
+func TestReadReaders(t *testing.T) {
 	c, store, _ := serve(t)
 	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) { yield(batch(2), nil) })
 	put := func(r array.RecordReader, m tables.PutMode) error {
@@ -49,6 +49,6 @@ func TestReaderThatWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 2 {
-		t.Errorf("%d rows, %v", info.Rows, err)
+		t.Errorf("the table has %d rows, %v, want 2", info.Rows, err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 type action struct {
 	description string
 	readOnly    bool // the right to read is sufficient
-	do          func(s *Server, ctx context.Context, body []byte) (any, error)
+	run         func(s *Server, ctx context.Context, body []byte) (any, error)
 }
 
 var actions = map[string]action{
@@ -73,7 +73,7 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 			return err
 		}
 	}
-	reply, err := a.do(s, st.Context(), in.Body)
+	reply, err := a.run(s, st.Context(), in.Body)
 	if err != nil {
 		return asShootsError(st, err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestCombineAndCleanInJSON gives tables as names and as objects.
+// TestCombineAndCleanInJSON checks that the actions combine and clean accept tables as names and as objects.
 func TestCombineAndCleanInJSON(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()
@@ -45,7 +45,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	} {
 		got, err := act(ctx, s.client.Client, c.kind, c.body)
 		if err != nil || got != c.reply || count(c.bucket, c.target) != c.rows {
-			t.Errorf("%s %s: %s %v, want %s", c.kind, c.body, got, err, c.reply)
+			t.Errorf("%s %s = %s, %v, want %s and %d rows in the target", c.kind, c.body, got, err, c.reply, c.rows)
 		}
 	}
 	for body, want := range map[string]string{
@@ -55,8 +55,8 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		`{"sources":["t","t"],"target":"x","mode":"upsert"}`:     kindOther,
 		`{"target":"x"}`: kindOther,
 	} {
-		if kind := failing(t, s.client.Client, "combine", body); kind != want {
-			t.Errorf("combine %s: %s, want %s", body, kind, want)
+		if kind := errorType(t, s.client.Client, "combine", body); kind != want {
+			t.Errorf("combine %s: got error type %s, want %s", body, kind, want)
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
@@ -64,8 +64,8 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	}
 }
 
-// failing returns the type of an action's error, as shoots' clients read it.
-func failing(t *testing.T, c flight.Client, kind, body string) string {
+// errorType returns the type of an action's error, as shoots' clients read it.
+func errorType(t *testing.T, c flight.Client, kind, body string) string {
 	t.Helper()
 	st, err := c.DoAction(t.Context(), &flight.Action{Type: kind, Body: []byte(body)})
 	if err == nil {
@@ -73,12 +73,12 @@ func failing(t *testing.T, c flight.Client, kind, body string) string {
 	}
 	var detail struct{ Type, Message string }
 	if output := strings.Join(st.Trailer().Get("grpc-status-details-bin"), ""); json.Unmarshal([]byte(output), &detail) != nil {
-		t.Errorf("%v %q", err, output)
+		t.Errorf("the error %v has the detail %q, which is not JSON", err, output)
 	}
 	return detail.Type
 }
 
-// ListActions returns the actions sorted by name.
+// TestListActions checks that ListActions returns the actions sorted by name.
 func TestListActions(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)

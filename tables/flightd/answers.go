@@ -41,7 +41,7 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 		return data, err
 	}
 	pending := &pendingAnswer{data: data[0], call: a.call, n: int64(data.Len())}
-	pending.lost = runtime.AddCleanup(pending, func(n int64) { a.call.s.answers.add(a.call, -n) }, pending.n)
+	pending.cleanup = runtime.AddCleanup(pending, func(n int64) { a.call.s.answers.add(a.call, -n) }, pending.n)
 	a.call.s.answers.add(a.call, pending.n)
 	bytes := data[0].ReadOnlyData()
 	return mem.BufferSlice{mem.NewBuffer(&bytes, pending)}, nil
@@ -52,15 +52,15 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 // instead, which then runs lost.
 type pendingAnswer struct {
 	mem.BufferPool
-	data mem.Buffer
-	call *watchedStream
-	n    int64
-	lost runtime.Cleanup
+	data    mem.Buffer
+	call    *watchedStream
+	n       int64
+	cleanup runtime.Cleanup
 }
 
 // Put implements mem.BufferPool.
 func (u *pendingAnswer) Put(*[]byte) {
-	u.lost.Stop()
+	u.cleanup.Stop()
 	u.call.s.answers.add(u.call, -u.n)
 	u.data.Free()
 }
@@ -68,7 +68,7 @@ func (u *pendingAnswer) Put(*[]byte) {
 func (a *answers) add(w *watchedStream, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if w.closed { // its bytes are no longer counted
+	if w.closed { // the call's bytes are no longer counted
 		return
 	}
 	if w.pending == 0 {

@@ -39,43 +39,44 @@ func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ..
 			}
 		}
 	}
-	c.gone = true // the server has closed the connection
+	c.isClosed = true // the server has closed the connection
 }
 
-// Answers that clients do not receive use bounded memory.
-func TestUntakenAnswers(t *testing.T) {
+// TestUnsentAnswers checks that unsent answers use bounded memory, even if clients never receive them.
+func TestUnsentAnswers(t *testing.T) {
 	const limit = 64 << 20
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: limit, MaxMessage: 8 << 20})
-	with, _ := withToken(t, strangersSecret, Admin)
+	ctx, _ := withToken(t, strangersSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	if err := putTest(with, honest, `{"name":"t"}`, 1, 10); err != nil {
+	if err := putTest(ctx, honest, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
 	_, token := withToken(t, strangersSecret, Read)
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
-	took := peak(func() {
+	used := peak(func() {
 		for range 4 {
 			c := rawFrom(t, "127.0.0.2", address)
-			for i := 0; i < 60 && !c.gone; i++ {
+			for i := 0; i < 60 && !c.isClosed; i++ {
 				c.ask(t, "GetFlightInfo", question, "authorization", "Bearer "+token)
 			}
 		}
-		servedSoon(with, t, "127.0.0.3", address)
-		if got := countRows(t, with, honest, "t"); got != 10 {
-			t.Errorf("%d rows", got)
+		checkServed(ctx, t, "127.0.0.3", address)
+		if got := countRows(t, ctx, honest, "t"); got != 10 {
+			t.Errorf("the table has %d rows, want 10", got)
 		}
 	})
-	if took > 2*limit {
-		t.Errorf("240 answers of 0.9 MiB: %d MiB", took>>20)
+	if used > 2*limit {
+		t.Errorf("240 unsent answers of 0.9 MiB use %d MiB, want at most %d", used>>20, 2*limit>>20)
 	}
 }
 
-// Requests that wait for a slot leave memory for others' puts.
+// TestWaitingRequestsAndPuts checks that requests that wait for a slot leave enough memory for other clients'
+// puts.
 func TestWaitingRequestsAndPuts(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
-	with, token := withToken(t, strangersSecret, Admin)
+	ctx, token := withToken(t, strangersSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	if err := putTest(with, honest, `{"name":"t"}`, 20, 200_000); err != nil {
+	if err := putTest(ctx, honest, `{"name":"t"}`, 20, 200_000); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -86,24 +87,25 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 	for range cap(waiting) {
 		c := clientFrom(t, "127.0.0.2", address)
 		go func() {
-			st, err := c.DoGet(with, ticket)
+			st, err := c.DoGet(ctx, ticket)
 			if err == nil {
 				_, err = st.Recv()
 			}
 			waiting <- err
 		}()
 	}
-	waitFor(t, "no query waits", func() bool { _, n := s.queries.counts(); return n > 0 })
+	waitFor(t, "no query waits for a slot", func() bool { _, n := s.queries.counts(); return n > 0 })
 	time.Sleep(200 * time.Millisecond)
-	soon, cancel := context.WithTimeout(with, 3*time.Second)
+	deadlineCtx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	if err := putTest(soon, honest, `{"name":"t","mode":"append"}`, 1, 10); err != nil {
-		t.Errorf("a put by another client: %v", err)
+	if err := putTest(deadlineCtx, honest, `{"name":"t","mode":"append"}`, 1, 10); err != nil {
+		t.Errorf("a put by another client failed: %v", err)
 	}
 }
 
-// A call that describes a statement needs a slot, like one that reads its rows.
-func TestDescribingTakesASlot(t *testing.T) {
+// TestDescribingNeedsSlot checks that a call that describes a statement needs a slot, like one that reads its
+// rows.
+func TestDescribingNeedsSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000); err != nil {
@@ -112,12 +114,12 @@ func TestDescribingTakesASlot(t *testing.T) {
 	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 		t.Fatal(err)
 	}
-	waitFor(t, "no get runs", func() bool { n, _ := s.queries.counts(); return n == 1 })
+	waitFor(t, "the get does not run", func() bool { n, _ := s.queries.counts(); return n == 1 })
 	describe := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","sql":"SELECT 1"}`)}
-	soon, cancel := context.WithTimeout(t.Context(), time.Second)
+	deadlineCtx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := dialTest(t, address).GetFlightInfo(soon, describe); status.Code(err) != codes.DeadlineExceeded {
-		t.Errorf("a second query with one slot: %v", err)
+	if _, err := dialTest(t, address).GetFlightInfo(deadlineCtx, describe); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("describing a statement while the only slot is used: got %v, want DeadlineExceeded", err)
 	}
 }
 

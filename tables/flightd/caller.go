@@ -38,15 +38,15 @@ type call struct {
 	queries, puts *limiter
 	rows          *putRows // memory for the rows of a put; nil for other calls
 
-	cancel            context.CancelCauseFunc
-	querying, putting atomic.Bool  // whether the call holds a slot of queries, or of puts
-	sending           atomic.Int64 // since when it waits for its client to receive a message, in Unix nanoseconds; 0 if it does not
+	cancel                       context.CancelCauseFunc
+	holdsQuerySlot, holdsPutSlot atomic.Bool  // whether the call holds a slot of queries, or of puts
+	sendingSince                 atomic.Int64 // when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if it is not waiting
 }
 
 type callKey struct{}
 
-// callOf returns the context of a new call from an address, and a function that ends the call.
-func (s *Server) callOf(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
+// newCallContext returns the context of a new call from an address, and a function that ends the call.
+func (s *Server) newCallContext(ctx context.Context, c *Caller, address string) (context.Context, context.CancelCauseFunc) {
 	newCall := &call{
 		rights: c.Rights, readOnly: s.opts.ReadOnly, user: c.user,
 		conn: address, host: hostOfAddress(address), queries: s.queries, puts: s.puts,
@@ -54,7 +54,7 @@ func (s *Server) callOf(ctx context.Context, c *Caller, address string) (context
 	if c.Rights > None {
 		s.conns.markKnown(address)
 	}
-	ctx, done := context.WithTimeoutCause(newCall.with(ctx), s.opts.CallTimeout, errTooLong)
+	ctx, done := context.WithTimeoutCause(newCall.attachTo(ctx), s.opts.CallTimeout, errTooLong)
 	ctx, newCall.cancel = context.WithCancelCause(ctx)
 	if c.Buckets != nil {
 		ctx = tables.WithBuckets(ctx, c.Buckets)
@@ -108,8 +108,8 @@ func requireAdmin(ctx context.Context) error {
 	return nil
 }
 
-// With the rest of this file, other protocols can serve the same store, with the same tokens, limits
-// and metrics.
+// The declarations below let servers of other protocols, such as HTTP, share a Server's store, tokens, limits and
+// metrics.
 
 // Caller is the holder of a token.
 type Caller struct {
@@ -142,7 +142,7 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 // given the call's error. SQL in this context can use only the caller's buckets.
 func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (context.Context, func(error)) {
 	start := time.Now()
-	ctx, end := s.callOf(ctx, c, address)
+	ctx, end := s.newCallContext(ctx, c, address)
 	return ctx, func(err error) {
 		s.recordEnd(ctx, method, start, Status(err))
 		end(nil)
@@ -153,8 +153,8 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 // call as stalled.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		c.sending.Store(time.Now().UnixNano())
-		defer c.sending.Store(0)
+		c.sendingSince.Store(time.Now().UnixNano())
+		defer c.sendingSince.Store(0)
 	}
 	return f()
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// A client can cancel a call by the id that the client gave it. No other call is canceled.
+// TestCancelledCall checks that a client can cancel a call by the id that it chose for the call, and no other
+// call is canceled.
 func TestCancelledCall(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -31,26 +32,26 @@ func TestCancelledCall(t *testing.T) {
 		return strings.Contains(answer, "true")
 	}
 	if cancel(strings.Repeat("x", 32)) {
-		t.Error("a call with another id was canceled")
+		t.Error("partd.cancel with an unknown id canceled a call")
 	}
-	for began := time.Now(); !cancel(id); time.Sleep(time.Millisecond) {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("the call was not found")
+	for start := time.Now(); !cancel(id); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("partd.cancel did not find the call within 10 seconds")
 		}
 	}
-	began := time.Now()
-	if _, err := st.Recv(); status.Code(err) != codes.Canceled || time.Since(began) > 5*time.Second {
-		t.Errorf("after %v: %v", time.Since(began), err)
+	start := time.Now()
+	if _, err := st.Recv(); status.Code(err) != codes.Canceled || time.Since(start) > 5*time.Second {
+		t.Errorf("the canceled call returned %v after %v, want Canceled within 5 s", err, time.Since(start))
 	}
 	for i, err := range store.Bucket("").Tables(t.Context(), nil) {
 		t.Error("the canceled put left a table", i, err)
 	}
 	if cancel(id) {
-		t.Error("the call can be canceled twice")
+		t.Error("partd.cancel canceled the same call twice")
 	}
 }
 
-// Errors contain no library jargon, however deeply they are wrapped.
+// TestErrorsAreWithoutJargon checks that errors contain no library jargon, however deeply they are wrapped.
 func TestErrorsAreWithoutJargon(t *testing.T) {
 	inner := status.Error(codes.InvalidArgument, "batch 3 is too short")
 	for _, err := range []error{
@@ -64,7 +65,8 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 	}
 }
 
-// A read-only server refuses all changes, and says that it is only for reading, whatever the token allows.
+// TestReadOnlyServer checks that a read-only server refuses all changes, whatever the token allows, and says
+// why.
 func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)
@@ -73,7 +75,7 @@ func TestReadOnlyServer(t *testing.T) {
 	}
 	for _, action := range []string{"delete", "partd.delete", "partd.compact"} {
 		if _, err := act(t.Context(), c, action, `{"name":"t","names":["t"]}`); status.Code(err) != codes.PermissionDenied {
-			t.Errorf("%s: %v", action, err)
+			t.Errorf("action %s on a read-only server: got %v, want PermissionDenied", action, err)
 		}
 	}
 	if _, err := act(t.Context(), c, "buckets", `{}`); err != nil {

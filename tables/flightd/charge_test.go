@@ -5,19 +5,20 @@ import (
 	"testing"
 )
 
-// Requests share a quarter of the memory. The one that was charged first always gets more.
+// TestCharge checks that requests share a quarter of the memory, and only the request that was charged first may
+// exceed it.
 func TestCharge(t *testing.T) {
 	server, _, _ := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 1 << 20})
-	places := server.NewRequests()
+	requests := server.NewRequests()
 	request := func() *Request {
-		q := places.New(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		q := requests.New(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 		q.release = func() {}
 		return q
 	}
 	first, second, third := request(), request(), request()
 	for i, c := range []struct {
 		q       *Request
-		mib     int64
+		wantMiB int64
 		ok      bool
 		charged int64
 	}{
@@ -30,16 +31,16 @@ func TestCharge(t *testing.T) {
 		{second, 5, true, 107},
 		{second, 8, false, 107},
 	} {
-		if ok := places.tryCharge(c.q, c.mib<<20); ok != c.ok || places.charged != c.charged<<20 {
-			t.Errorf("%d: %v, charged %d MiB", i, ok, places.charged>>20)
+		if ok := requests.tryCharge(c.q, c.wantMiB<<20); ok != c.ok || requests.charged != c.charged<<20 {
+			t.Errorf("step %d: tryCharge = %v with %d MiB charged, want %v with %d MiB", i, ok, requests.charged>>20, c.ok, c.charged)
 		}
 	}
 	first.release()
-	if !places.tryCharge(second, 100<<20) {
-		t.Error("the second is not first after the first has left")
+	if !requests.tryCharge(second, 100<<20) {
+		t.Error("after the first request ended, the second request may not exceed the limit")
 	}
 	second.release()
-	if used := server.memory.used.Load(); places.charged != 0 || len(places.chargers) != 0 || used != 0 {
-		t.Errorf("charged %d, %d requests, %d used", places.charged, len(places.chargers), used)
+	if used := server.memory.used.Load(); requests.charged != 0 || len(requests.chargers) != 0 || used != 0 {
+		t.Errorf("after all requests: %d bytes charged to %d requests, %d bytes used, want none", requests.charged, len(requests.chargers), used)
 	}
 }

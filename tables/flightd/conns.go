@@ -13,9 +13,9 @@ import (
 )
 
 // connections limits connections and their calls, in total and for each host. Connections
-// that have not sent a valid token yet are strangers. They may use a quarter of the
-// places, and are closed first, so that connecting without a token cannot lock others
-// out.
+// that have not sent a valid token yet are strangers. Strangers may use only a quarter of
+// the connections, and are closed first, so that clients without a token cannot lock out
+// other clients.
 type connections struct {
 	limit     int
 	mu        sync.Mutex
@@ -30,12 +30,12 @@ type hostUsage struct{ open, strangers, calls int }
 
 type connection struct {
 	net.Conn
-	all    *connections
-	host   string
-	known  bool // a valid token arrived on it
-	calls  int
-	opened time.Time
-	since  time.Time // when its last call began or ended, or else when it connected
+	counts  *connections
+	host    string
+	isKnown bool // a valid token arrived on it
+	calls   int
+	opened  time.Time
+	since   time.Time // when its last call began or ended, or else when it connected
 }
 
 type connectionKey struct{}
@@ -45,7 +45,7 @@ const (
 	maxHostCalls = 1024
 	minHostCalls = 32 // calls that a host may always have
 
-	strangerGrace = time.Second // how long a stranger is spared unless there are too many strangers
+	strangerGrace = time.Second // how long a new stranger is kept open, unless there are too many strangers
 )
 
 func newConnections(limit int) *connections {
@@ -72,27 +72,27 @@ func (c *connections) usage(host string) *hostUsage {
 func (c *connections) markKnown(address string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if n := c.open[address]; n != nil && !n.known {
-		n.known = true
+	if conn := c.open[address]; conn != nil && !conn.isKnown {
+		conn.isKnown = true
 		c.strangers--
-		c.usage(n.host).strangers--
+		c.usage(conn.host).strangers--
 	}
 }
 
 // drop removes a connection from the counts. mu must be held.
-func (c *connections) drop(n *connection) {
-	address := n.RemoteAddr().String()
-	if c.open[address] != n {
+func (c *connections) drop(conn *connection) {
+	address := conn.RemoteAddr().String()
+	if c.open[address] != conn {
 		return
 	}
 	delete(c.open, address)
-	u := c.usage(n.host)
+	u := c.usage(conn.host)
 	u.open--
-	if !n.known {
+	if !conn.isKnown {
 		u.strangers--
 		c.strangers--
 	}
-	c.forget(n.host, u)
+	c.forget(conn.host, u)
 }
 
 func (c *connections) forget(host string, u *hostUsage) {
@@ -113,7 +113,7 @@ func (c *connections) listener(l net.Listener) net.Listener { return &listener{l
 
 type listener struct {
 	net.Listener
-	all *connections
+	counts *connections
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -125,67 +125,68 @@ func (l *listener) Accept() (net.Conn, error) {
 		if conn.RemoteAddr().Network() == "unix" {
 			conn = &localConn{conn, localConns.Add(1)}
 		}
-		if c := l.all.admit(conn); c != nil {
+		if c := l.counts.admit(conn); c != nil {
 			return c, nil
 		}
-		_ = conn.Close() // all other connections are busy
+		_ = conn.Close() // no other connection can be closed instead
 	}
 }
 
 // admit adds a connection. It returns nil if there is no room.
 func (c *connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
-	n := &connection{Conn: conn, all: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
+	added := &connection{Conn: conn, counts: c, host: hostOf(conn.RemoteAddr()), opened: now, since: now}
 	c.mu.Lock()
-	u := c.usage(n.host)
-	var victim *connection
-	full := true
+	u := c.usage(added.host)
+	var pickVictim *connection
+	isFull := true
 	switch {
 	case u.open >= c.limit-c.limit/4:
-		victim = c.victim(func(o *connection) bool { return o.host == n.host })
+		pickVictim = c.pickVictim(func(o *connection) bool { return o.host == added.host })
 	case c.strangers >= max(4, c.limit/4):
-		victim = c.victim(func(o *connection) bool { return !o.known })
+		pickVictim = c.pickVictim(func(o *connection) bool { return !o.isKnown })
 	case len(c.open) >= c.limit:
-		if victim = c.victim(func(*connection) bool { return true }); victim == nil {
-			victim = c.greediest(u.open + 2)
+		if pickVictim = c.pickVictim(func(*connection) bool { return true }); pickVictim == nil {
+			pickVictim = c.pickGreediest(u.open + 2)
 		}
 	default:
-		full = false
+		isFull = false
 	}
-	if full && victim == nil {
-		c.forget(n.host, u)
+	if isFull && pickVictim == nil {
+		c.forget(added.host, u)
 		c.mu.Unlock()
 		return nil
 	}
-	if victim != nil {
-		c.drop(victim)
+	if pickVictim != nil {
+		c.drop(pickVictim)
 	}
-	c.open[conn.RemoteAddr().String()] = n
+	c.open[conn.RemoteAddr().String()] = added
 	c.strangers++
-	u = c.usage(n.host)
+	u = c.usage(added.host)
 	u.open++
 	u.strangers++
 	c.mu.Unlock()
-	if victim != nil {
-		_ = victim.Conn.Close()
+	if pickVictim != nil {
+		_ = pickVictim.Conn.Close()
 	}
-	return n
+	return added
 }
 
-// victim returns the connection to close for a new one, or nil. It prefers strangers,
-// then connections without a call, among these the host with the most, then the oldest.
-func (c *connections) victim(may func(*connection) bool) (v *connection) {
+// pickVictim returns the connection to close for a new one, or nil. It considers only connections for
+// which may returns true. It prefers strangers, then connections without a call; among these, it
+// prefers connections of the host with the most connections, and then the oldest.
+func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
-		if !may(o) || o.known && o.calls > 0 {
+		if !canClose(o) || o.isKnown && o.calls > 0 {
 			continue
 		}
 		u := c.hosts[o.host]
 		rank := [2]int{1, u.open}
 		switch {
-		case !o.known && (time.Since(o.opened) > strangerGrace || c.strangers >= c.limit/4):
+		case !o.isKnown && (time.Since(o.opened) > strangerGrace || c.strangers >= c.limit/4):
 			rank = [2]int{2, u.strangers}
-		case !o.known:
+		case !o.isKnown:
 			rank = [2]int{0, u.strangers}
 		}
 		if order := slices.Compare(rank[:], best[:]); v == nil || order > 0 || order == 0 && o.idleSince().Before(v.idleSince()) {
@@ -198,18 +199,18 @@ func (c *connections) victim(may func(*connection) bool) (v *connection) {
 // idleSince returns when a connection was last busy. For a stranger, it returns when it
 // was opened.
 func (c *connection) idleSince() time.Time {
-	if c.known {
+	if c.isKnown {
 		return c.since
 	}
 	return c.opened
 }
 
-// greediest returns the newest connection of the host with the most connections, or nil if all
+// pickGreediest returns the newest connection of the host with the most connections, or nil if all
 // hosts have fewer than least.
-func (c *connections) greediest(least int) (v *connection) {
+func (c *connections) pickGreediest(minOpen int) (v *connection) {
 	for _, o := range c.open {
 		n := c.hosts[o.host].open
-		if n >= least && (v == nil || n > c.hosts[v.host].open || o.host == v.host && o.opened.After(v.opened)) {
+		if n >= minOpen && (v == nil || n > c.hosts[v.host].open || o.host == v.host && o.opened.After(v.opened)) {
 			v = o
 		}
 	}
@@ -217,9 +218,9 @@ func (c *connections) greediest(least int) (v *connection) {
 }
 
 func (c *connection) Close() error {
-	c.all.mu.Lock()
-	c.all.drop(c)
-	c.all.mu.Unlock()
+	c.counts.mu.Lock()
+	c.counts.drop(c)
+	c.counts.mu.Unlock()
 	return c.Conn.Close()
 }
 

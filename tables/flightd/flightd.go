@@ -40,7 +40,7 @@ const (
 	DefaultGrace       = 10 * time.Second
 )
 
-// Options configures New. A zero field means its default, and nil means all defaults.
+// Options configures New. A zero field means its default; a nil *Options means all defaults.
 type Options struct {
 	// Secret signs the tokens that every call must carry. If it is nil, anyone who can connect may
 	// do anything.
@@ -172,10 +172,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer s.unlockAll()
 	context.AfterFunc(s.lifetime, stop)
 	go s.tidy(ctx)
-	failed := make(chan error, 1)
-	go func() { failed <- s.grpc.Serve(s.conns.listener(l)) }()
+	serveErr := make(chan error, 1)
+	go func() { serveErr <- s.grpc.Serve(s.conns.listener(l)) }()
 	select {
-	case err := <-failed:
+	case err := <-serveErr:
 		return fmt.Errorf("flightd: serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
@@ -185,7 +185,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()
 	s.running.Wait()
-	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before gRPC served
+	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) { // ErrServerStopped means that the shutdown began before gRPC served
 		return err
 	}
 	return nil

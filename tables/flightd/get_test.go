@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// tableOf returns rows whose values depend on the table's number and on their position.
+// tableOf returns rows whose values depend on the number of the table and on the index of the row.
 func tableOf(table, rows int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
@@ -40,9 +40,9 @@ func tableOf(table, rows int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// The server reuses the memory of sent rows. Concurrent gets of two tables return the right rows,
-// however slowly clients read. One of the tables is ordered.
-func TestGetsAtOnce(t *testing.T) {
+// TestConcurrentGets checks that concurrent gets of two tables, one of them ordered, return the right rows
+// however slowly clients read, although the server reuses the memory of sent rows.
+func TestConcurrentGets(t *testing.T) {
 	const rows = 150_000
 	_, store, address := serveTest(t, nil)
 	want := make([]arrow.RecordBatch, 2)
@@ -67,25 +67,25 @@ func TestGetsAtOnce(t *testing.T) {
 			return err
 		}
 		defer r.Release()
-		at := int64(0)
+		offset := int64(0)
 		for ; r.Next(); time.Sleep(pause) {
 			b := r.RecordBatch()
-			part := want[table].NewSlice(at, at+b.NumRows())
+			part := want[table].NewSlice(offset, offset+b.NumRows())
 			for i := range 4 {
 				if !array.Equal(b.Column(i), part.Column(i)) {
-					return fmt.Errorf("from row %d on, column %s differs from what was put", at, b.ColumnName(i))
+					return fmt.Errorf("the batch that starts at row %d has other values in column %s than the put rows", offset, b.ColumnName(i))
 				}
 			}
 			kinds, _ := b.Column(4).(*array.Dictionary)
 			for i := range int(b.NumRows()) {
-				if kind := kinds.Dictionary().ValueStr(kinds.GetValueIndex(i)); kind != fmt.Sprint("kind ", (int(at)+i)%9) {
-					return fmt.Errorf("row %d is of %s", int(at)+i, kind)
+				if kind := kinds.Dictionary().ValueStr(kinds.GetValueIndex(i)); kind != fmt.Sprint("kind ", (int(offset)+i)%9) {
+					return fmt.Errorf("row %d has the kind %s", int(offset)+i, kind)
 				}
 			}
-			at += b.NumRows()
+			offset += b.NumRows()
 		}
-		if at != rows && r.Err() == nil {
-			return fmt.Errorf("%d rows came, want %d", at, rows)
+		if offset != rows && r.Err() == nil {
+			return fmt.Errorf("got %d rows, want %d", offset, rows)
 		}
 		return r.Err()
 	}

@@ -32,7 +32,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// attacker repeats an attack, with a number of concurrent clients.
+// attacker is an attack that several clients repeat concurrently.
 type attacker struct {
 	name    string
 	clients int
@@ -52,7 +52,7 @@ func webFrom(from string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: d.DialContext}}
 }
 
-// connect returns a connection that is closed when ctx ends.
+// connect returns a connection that is closed when ctx is done.
 func connect(ctx context.Context, from, address string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 5 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", address)
@@ -116,8 +116,8 @@ func attacks(t *testing.T, address, web string) []attacker {
 func strangersAttacks(t *testing.T, address, web string) []attacker {
 	t.Helper()
 	hosts := []string{"127.0.1.1", "127.0.1.2"}
-	packed := bomb(t, 16_000_000)
-	hold := func(address, text string, n int) func(context.Context, string) {
+	message := bomb(t, 16_000_000)
+	holdConnections := func(address, text string, n int) func(context.Context, string) {
 		return func(ctx context.Context, from string) {
 			ctx, end := context.WithTimeout(ctx, 5*time.Second)
 			defer end()
@@ -132,7 +132,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 	return []attacker{
 		{"compressed unary calls", 4, hosts, rawAttack(address, func(_ context.Context, c *rawClient) {
 			_, err := c.begin("GetFlightInfo", "grpc-encoding", "gzip")
-			for rest := packed; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+			for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 				err = c.framer.WriteData(1, false, rest[:min(len(rest), 16<<10)])
 			}
 			_ = c.SetDeadline(time.Now().Add(time.Second))
@@ -153,7 +153,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 			}
 			pause(ctx, 5*time.Second)
 		}},
-		{"300 unfinished sign-ins", 1, hosts[1:], hold(web, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{", 300)},
+		{"300 unfinished sign-ins", 1, hosts[1:], holdConnections(web, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{", 300)},
 		{"127 handshakes with headers of 60 KB", 8, hosts, rawAttack(address, func(ctx context.Context, c *rawClient) {
 			go c.listen()
 			for range 127 {
@@ -184,42 +184,42 @@ func ticketOf(sql string) string { return fmt.Sprintf(`{"name":"t","sql":%q}`, s
 // readersAttacks returns attacks by clients with the right to read.
 func readersAttacks(t *testing.T, address string) []attacker {
 	t.Helper()
-	with, _ := withToken(t, strangersSecret, Read)
-	md, _ := metadata.FromOutgoingContext(with)
-	known := map[string]flight.Client{}
-	as := func(f func(ctx context.Context, c flight.Client)) func(context.Context, string) {
+	tokenCtx, _ := withToken(t, strangersSecret, Read)
+	md, _ := metadata.FromOutgoingContext(tokenCtx)
+	clients := map[string]flight.Client{}
+	withClient := func(f func(ctx context.Context, c flight.Client)) func(context.Context, string) {
 		return func(ctx context.Context, from string) {
-			c := known[from]
+			c := clients[from]
 			f(metadata.NewOutgoingContext(ctx, md), c)
 		}
 	}
 	hosts := []string{"127.0.1.3", "127.0.1.4"}
 	forever := []string{"127.0.1.5", "127.0.1.6"}
 	for _, host := range append(hosts, forever...) {
-		known[host] = clientFrom(t, host, address)
+		clients[host] = clientFrom(t, host, address)
 	}
 	get := func(ticket string) func(context.Context, string) {
-		return as(func(ctx context.Context, c flight.Client) { _ = readAll(ctx, c, ticket, 0) })
+		return withClient(func(ctx context.Context, c flight.Client) { _ = readAll(ctx, c, ticket, 0) })
 	}
-	gone := as(func(ctx context.Context, c flight.Client) {
+	disconnecting := withClient(func(ctx context.Context, c flight.Client) {
 		ctx, end := context.WithTimeout(ctx, 2*time.Second)
 		defer end()
 		_ = readAll(ctx, c, ticketOf(uninterruptible), 0)
 	})
-	endlessly := as(func(ctx context.Context, c flight.Client) {
+	readEndless := withClient(func(ctx context.Context, c flight.Client) {
 		_ = readAll(ctx, c, ticketOf(endless), 10*time.Millisecond)
 	})
 	all := []attacker{
-		{"lying parameters", 4, hosts, as(lyingParameters(t))},
+		{"lying parameters", 4, hosts, withClient(lyingParameters(t))},
 		{"a scan of one column 20,000 times", 4, hosts, get(`{"partd":"scan","name":"t","columns":["x"` + strings.Repeat(`,"x"`, 20_000) + `]}`)},
-		{"GetSqlInfo of 400,000 ids", 4, hosts, as(func(ctx context.Context, c flight.Client) {
+		{"GetSqlInfo of 400,000 ids", 4, hosts, withClient(func(ctx context.Context, c flight.Client) {
 			sql := &flightsql.Client{Client: c}
 			info, err := sql.GetSqlInfo(ctx, make([]flightsql.SqlInfo, 400_000))
 			if err == nil {
 				_ = readAll(ctx, c, string(info.Endpoint[0].Ticket.Ticket), 0)
 			}
 		})},
-		{"ListFlights with long patterns", 4, hosts, as(func(ctx context.Context, c flight.Client) {
+		{"ListFlights with long patterns", 4, hosts, withClient(func(ctx context.Context, c flight.Client) {
 			for _, pattern := range []string{strings.Repeat("a?", 450_000), strings.Repeat("(a|b)*", 600)} {
 				st, err := c.ListFlights(ctx, &flight.Criteria{Expression: []byte(`{"regex":"` + pattern + `"}`)})
 				for err == nil {
@@ -227,18 +227,18 @@ func readersAttacks(t *testing.T, address string) []attacker {
 				}
 			}
 		})},
-		{"CancelFlightInfo of very many endpoints", 4, hosts, as(cancelMany(t))},
-		{"uninterruptible statements whose clients leave", 4, hosts, gone},
-		{"endless SELECTs of one address", 12, forever[:1], endlessly},
-		{"endless SELECTs of another", 4, forever[1:], endlessly},
+		{"CancelFlightInfo of very many endpoints", 4, hosts, withClient(cancelMany(t))},
+		{"uninterruptible statements whose clients leave", 4, hosts, disconnecting},
+		{"endless SELECTs from one address", 12, forever[:1], readEndless},
+		{"endless SELECTs from another address", 4, forever[1:], readEndless},
 	}
 	for i, sql := range greedyStatements {
-		all = append(all, attacker{"SQL beyond its memory: " + []string{"median", "list", "json_object", "wide rows"}[i], 1, hosts, get(ticketOf(sql))})
+		all = append(all, attacker{"SQL that exceeds its memory: " + []string{"median", "list", "json_object", "wide rows"}[i], 1, hosts, get(ticketOf(sql))})
 	}
 	return all
 }
 
-// lyingView changes the claimed number of buffers of a string view column.
+// lyingView is a put's stream that claims a huge number of buffers for a string view column.
 type lyingView struct {
 	flight.FlightService_DoPutClient
 }
@@ -254,14 +254,14 @@ func (l lyingView) Send(d *flight.FlightData) error {
 	return l.FlightService_DoPutClient.Send(d)
 }
 
-// lyingParameters returns an attack that binds parameters with a huge claimed number of buffers.
+// lyingParameters returns an attack that binds parameters that claim a huge number of buffers.
 func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	texts := array.NewStringViewBuilder(memory.DefaultAllocator)
 	texts.Append("a text that is longer than a view")
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.BinaryTypes.StringView}}, nil)
 	batch := array.NewRecordBatch(schema, []arrow.Array{texts.NewArray()}, 1)
-	command := packed(t, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(`{"sql":"SELECT ?"}`)})
+	command := packedCommand(t, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: []byte(`{"sql":"SELECT ?"}`)})
 	return func(ctx context.Context, c flight.Client) {
 		st, err := c.DoPut(ctx)
 		if err != nil {
@@ -276,7 +276,7 @@ func lyingParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 	}
 }
 
-func packed(t *testing.T, m proto.Message) []byte {
+func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
 	any, err := anypb.New(m)
 	if err != nil {
@@ -289,11 +289,11 @@ func packed(t *testing.T, m proto.Message) []byte {
 	return b
 }
 
-// cancelMany returns an attack that cancels as many endpoints as fit into an action: empty ones,
-// and statements' endpoints.
+// cancelMany returns an attack that cancels as many endpoints as fit into an action. Some of the endpoints
+// are empty, and some contain a statement's ticket.
 func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
-	ticket := packed(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
+	ticket := packedCommand(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
 	endpoint, err := proto.Marshal(&flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: ticket}})
 	if err != nil {
 		t.Fatal(err)
@@ -317,8 +317,8 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 // mutatedPuts returns an attack that puts damaged Arrow messages.
 func mutatedPuts(t *testing.T, address string) func(ctx context.Context, from string) {
 	t.Helper()
-	with, _ := withToken(t, strangersSecret, Admin)
-	md, _ := metadata.FromOutgoingContext(with)
+	tokenCtx, _ := withToken(t, strangersSecret, Admin)
+	md, _ := metadata.FromOutgoingContext(tokenCtx)
 	c := clientFrom(t, "127.0.1.8", address)
 	var puts [][]*flight.FlightData
 	seed := rand.Uint64()
@@ -424,9 +424,9 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 		fmt.Fprintf(&sparse, `,"c%d":1`, i)
 	}
 	return []attacker{
-		{"Parquet of large texts", 2, []string{from}, put("parquet", hostile["bomb"])},
+		{"Parquet with large texts", 2, []string{from}, put("parquet", hostile["bomb"])},
 		{"Parquet that makes a library panic", 2, []string{from}, put("parquet", hostile["broken"])},
-		{"2^53 nulls of Arrow", 2, []string{from}, put("arrow", arrows.String())},
+		{"2^53 nulls as Arrow", 2, []string{from}, put("arrow", arrows.String())},
 		{"JSON lines of 65,536 columns", 2, []string{from}, put("jsonl", "{"+sparse.String()[1:]+"}\n"+strings.Repeat("{}\n", 16<<10))},
 	}
 }

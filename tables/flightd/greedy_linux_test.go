@@ -25,7 +25,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// greedyFor returns how long TestGreedyClients runs: PARTD_GREEDY, or 6 s. A full run takes 10m.
+// greedyFor returns the duration of TestGreedyClients from PARTD_GREEDY, which defaults to 6 s. A full run
+// takes 10 minutes.
 func greedyFor(t *testing.T) time.Duration {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -41,13 +42,13 @@ func greedyFor(t *testing.T) time.Duration {
 const (
 	greedyMemory = 1 << 30
 
-	// Memory that docs/security.md promises in addition to --memory: for the idle server and each
-	// connection, and for each process, at its start and in addition to its statement's memory.
+	// The limits that docs/security.md promises on memory beyond --memory: for the idle server, for each
+	// connection, and for each process, at its start and beyond its statement's memory.
 	idleServerMemory  = 160 << 20
 	connectionMemory  = 96 << 10
 	serverOverhead    = idleServerMemory + DefaultConnections*connectionMemory
 	newProcessMemory  = 48 << 20
-	soleProcessMemory = 64 << 20 // it shares the program's pages only with the server
+	soleProcessMemory = 64 << 20 // larger, because a sole process shares the program's pages only with the server
 	processOverhead   = newProcessMemory + 80<<20 + 2*8<<20
 )
 
@@ -104,7 +105,7 @@ func (s *greedyServer) children() (pids []int) {
 	return pids
 }
 
-// usage is what the server uses.
+// usage is the server's use of memory and processes.
 type usage struct {
 	server, processes int64 // in bytes; memory shared between processes counts once
 	children          int
@@ -116,13 +117,13 @@ func (s *greedyServer) memory() (h usage) {
 	h.children = len(pids)
 	h.server, _, _ = serverproc.Memory(s.Pid())
 	for _, pid := range pids {
-		h.processes += proportional(pid)
+		h.processes += proportionalMemory(pid)
 	}
 	return h
 }
 
-// proportional returns the memory of a process, and its share of shared memory.
-func proportional(pid int) (n int64) {
+// proportionalMemory returns the memory of a process, including its share of shared memory.
+func proportionalMemory(pid int) (n int64) {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)) // it fails if the process has ended
 	if _, rest, ok := strings.Cut(string(b), "\nPss:"); ok {
 		_, _ = fmt.Sscan(rest, &n)
@@ -130,7 +131,7 @@ func proportional(pid int) (n int64) {
 	return n << 10
 }
 
-// usageWithMetrics returns memory, and the server's own metrics.
+// usageWithMetrics returns the server's usage, including its own metrics.
 func (s *greedyServer) usageWithMetrics() (usage, error) {
 	h := s.memory()
 	a, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.http + "/metrics")
@@ -154,9 +155,9 @@ func (h usage) String() string {
 	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", h.server>>20, h.children, h.processes>>20, h.metrics)
 }
 
-// TestGreedyClients runs all attacks at once: by strangers, by clients with the right to read, and
-// by a client with a token for one bucket. Meanwhile, an honest client must be served. The server
-// and its processes must stay within their memory limits, and return everything after the attack.
+// TestGreedyClients runs all attacks concurrently: by strangers, by clients with the right to read, and
+// by a client with a token for one bucket. During the attacks, an honest client must be served, and the server
+// and its processes must stay within their memory limits. After the attacks, they must release all resources.
 func TestGreedyClients(t *testing.T) {
 	duration := greedyFor(t)
 	s := serveGreedy(t)
@@ -172,13 +173,13 @@ func TestGreedyClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	if before.server > idleServerMemory || before.processes > max(soleProcessMemory, int64(before.children*newProcessMemory)) {
-		t.Errorf("before the attack: %v", before)
+		t.Errorf("before the attack, the server uses more than docs/security.md promises: %v", before)
 	}
-	ctx, leave := context.WithCancel(t.Context())
-	defer leave()
-	begun, wg := attack(ctx, t, s)
-	honest.forget()
-	idleClient.forget()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	attackCounts, wg := attack(ctx, t, s)
+	honest.reset()
+	idleClient.reset()
 	wg.Go(func() {
 		for ctx.Err() == nil {
 			idleClient.round(ctx)
@@ -187,16 +188,16 @@ func TestGreedyClients(t *testing.T) {
 	var peak usage
 	for end := time.Now().Add(duration); time.Now().Before(end) && !s.HasExited(); {
 		honest.round(ctx)
-		if now := s.memory(); now.server+now.processes > peak.server+peak.processes {
-			peak = now
+		if current := s.memory(); current.server+current.processes > peak.server+peak.processes {
+			peak = current
 		}
 	}
-	leave()
+	cancel()
 	wg.Wait()
-	for name, n := range begun {
+	for name, n := range attackCounts {
 		t.Logf("%6d × %s", n.Load(), name)
 		if n.Load() == 0 {
-			t.Errorf("%s: never begun", name)
+			t.Errorf("the attack %q was never begun", name)
 		}
 	}
 	honest.report(t, idleClient)
@@ -208,54 +209,54 @@ func TestGreedyClients(t *testing.T) {
 		t.Fatalf("the server exited: %s", s.Stderr())
 	}
 	if limit := int64(greedyMemory*5/4 + serverOverhead + peak.children*processOverhead); peak.server+peak.processes > limit {
-		t.Errorf("%d MiB exceed %d", (peak.server+peak.processes)>>20, limit>>20)
+		t.Errorf("peak memory is %d MiB, want at most %d", (peak.server+peak.processes)>>20, limit>>20)
 	}
-	s.givesBack(t, before)
-	ctx, leave = context.WithCancel(t.Context())
-	defer leave()
+	s.waitForRelease(t, before)
+	ctx, cancel = context.WithCancel(t.Context())
+	defer cancel()
 	_, wg = attack(ctx, t, s)
 	time.Sleep(time.Second)
-	began := time.Now()
+	start := time.Now()
 	if err := s.Stop(10 * time.Second); err != nil {
 		t.Error(err)
 	}
-	t.Logf("the server exited %v after SIGTERM", time.Since(began))
-	leave()
+	t.Logf("the server exited %v after SIGTERM", time.Since(start))
+	cancel()
 	wg.Wait()
 }
 
-// givesBack waits until the server uses what it used before. It allows for what Go and spare
-// processes keep, and for the connections of four readers of this test.
-func (s *greedyServer) givesBack(t *testing.T, before usage) {
+// waitForRelease waits until the server's usage is back at its level before the attack. It allows for memory that
+// Go and spare processes keep, and for the connections of four readers of this test.
+func (s *greedyServer) waitForRelease(t *testing.T, before usage) {
 	t.Helper()
 	const spares = 4
-	var now usage
+	var current usage
 	var err error
-	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); time.Sleep(100 * time.Millisecond) {
-		if now, err = s.usageWithMetrics(); err != nil {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if current, err = s.usageWithMetrics(); err != nil {
 			continue
 		}
-		m := now.metrics
-		if now.children <= spares && m["queries_running"]+m["queries_waiting"]+m["puts_running"]+m["puts_waiting"] == 0 && m["message_bytes"] < 1<<20 &&
+		m := current.metrics
+		if current.children <= spares && m["queries_running"]+m["queries_waiting"]+m["puts_running"]+m["puts_waiting"] == 0 && m["message_bytes"] < 1<<20 &&
 			m["connections"] <= before.metrics["connections"]+5 && m["go_goroutines"] <= before.metrics["go_goroutines"]+40 &&
-			m["process_open_fds"] <= before.metrics["process_open_fds"]+40 && now.server < before.server+serverOverhead && now.processes <= spares*processOverhead {
-			t.Logf("after the attack: %v", now)
+			m["process_open_fds"] <= before.metrics["process_open_fds"]+40 && current.server < before.server+serverOverhead && current.processes <= spares*processOverhead {
+			t.Logf("after the attack: %v", current)
 			return
 		}
 	}
-	t.Errorf("10 s after the attack: %v, before it: %v: %v", now, before, err)
+	t.Errorf("10 s after the attack, the server uses %v, but it used %v before: %v", current, before, err)
 }
 
 // honestClient makes typical calls, one after the other.
 type honestClient struct {
 	address, http, token string
-	with                 func(context.Context) context.Context
+	withToken            func(context.Context) context.Context
 	flight               flight.Client
 	web                  *http.Client
 
-	took   map[string][]time.Duration
-	errors map[string]error
-	failed int
+	durations map[string][]time.Duration
+	errors    map[string]error
+	failures  int
 }
 
 const honestHost = "127.0.2.1"
@@ -264,12 +265,14 @@ func newHonest(t *testing.T, address, web string) *honestClient {
 	t.Helper()
 	_, token := withToken(t, strangersSecret, Admin)
 	h := &honestClient{address: address, http: "http://" + web, token: token, flight: clientFrom(t, honestHost, address), web: webFrom(honestHost)}
-	h.with = withBearer(token)
-	h.forget()
+	h.withToken = withBearer(token)
+	h.reset()
 	return h
 }
 
-func (h *honestClient) forget() { h.took, h.errors = map[string][]time.Duration{}, map[string]error{} }
+func (h *honestClient) reset() {
+	h.durations, h.errors = map[string][]time.Duration{}, map[string]error{}
+}
 
 // round makes each call once.
 func (h *honestClient) round(ctx context.Context) {
@@ -288,17 +291,17 @@ func (h *honestClient) round(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		call, end := context.WithTimeout(h.with(ctx), 30*time.Second)
-		began := time.Now()
+		call, end := context.WithTimeout(h.withToken(ctx), 30*time.Second)
+		start := time.Now()
 		err := do(call)
 		end()
 		if ctx.Err() != nil {
 			return
 		}
-		h.took[name] = append(h.took[name], time.Since(began))
+		h.durations[name] = append(h.durations[name], time.Since(start))
 		if err != nil {
 			h.errors[name] = err
-			h.failed++
+			h.failures++
 		}
 	}
 }
@@ -322,22 +325,23 @@ func (h *honestClient) ask(ctx context.Context, path string) error {
 	return err
 }
 
-// report logs how long the calls took, and fails if the 99th percentile is over a second. A short run
-// has too few calls for this, and shares its machine with other tests. It allows three seconds, or
-// four times as long as on an idle server, and checks only the median of the statements.
+// report logs how long the calls took, and fails the test if the 99th percentile is over a second. A short run
+// has too few calls for this limit, and shares its machine with other tests. For a short run, the limit is three
+// seconds, or four times as long as on an idle server if that is longer, and applies only to the median of the
+// statements.
 func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 	t.Helper()
-	percentile := func(took []time.Duration, percent int) time.Duration {
-		slices.Sort(took)
-		return took[min(len(took)-1, len(took)*percent/100)].Round(time.Microsecond)
+	percentile := func(durations []time.Duration, percent int) time.Duration {
+		slices.Sort(durations)
+		return durations[min(len(durations)-1, len(durations)*percent/100)].Round(time.Microsecond)
 	}
 	long := os.Getenv("PARTD_GREEDY") != ""
-	for name, took := range h.took {
-		other := idleServer.took[name]
+	for name, durations := range h.durations {
+		other := idleServer.durations[name]
 		if len(other) == 0 {
 			other = []time.Duration{0}
 		}
-		t.Logf("%s: %d times, p50 %v, p99 %v, at most %v; on an idle server p50 %v, p99 %v", name, len(took), percentile(took, 50), percentile(took, 99), percentile(took, 100), percentile(other, 50), percentile(other, 99))
+		t.Logf("%s: %d times, p50 %v, p99 %v, at most %v; on an idle server p50 %v, p99 %v", name, len(durations), percentile(durations, 50), percentile(durations, 99), percentile(durations, 100), percentile(other, 50), percentile(other, 99))
 		percent, limit := 99, time.Second
 		if !long {
 			limit = max(3*time.Second, 4*percentile(other, 99))
@@ -345,30 +349,30 @@ func (h *honestClient) report(t *testing.T, idleServer *honestClient) {
 		if !long && (name == "SELECT" || name == "rows") {
 			percent = 50
 		}
-		if percentile(took, percent) > limit {
-			t.Errorf("%s: the honest client waits %v (p%d)", name, percentile(took, percent), percent)
+		if percentile(durations, percent) > limit {
+			t.Errorf("%s: the honest client waited %v (p%d), want at most %v", name, percentile(durations, percent), percent, limit)
 		}
 	}
 	for name, err := range h.errors {
-		t.Errorf("%s: %d failed, such as: %v", name, h.failed, err)
+		t.Errorf("%s failed for the honest client (%d failed calls in total): %v", name, h.failures, err)
 	}
 }
 
-// attack begins all attacks, and counts how often each was begun until ctx ends.
-func attack(ctx context.Context, t *testing.T, s *greedyServer) (begun map[string]*atomic.Int64, wg *sync.WaitGroup) {
+// attack runs all attacks until ctx is done, and counts how often each was begun.
+func attack(ctx context.Context, t *testing.T, s *greedyServer) (attackCounts map[string]*atomic.Int64, wg *sync.WaitGroup) {
 	t.Helper()
-	begun, wg = map[string]*atomic.Int64{}, &sync.WaitGroup{}
+	attackCounts, wg = map[string]*atomic.Int64{}, &sync.WaitGroup{}
 	_, address := s.Address()
 	for _, a := range attacks(t, address, s.http) {
 		n := &atomic.Int64{}
-		begun[a.name] = n
+		attackCounts[a.name] = n
 		for i := range a.clients {
 			wg.Go(func() {
 				from := a.hosts[i%len(a.hosts)]
 				for ctx.Err() == nil {
 					n.Add(1)
-					once, end := context.WithTimeout(ctx, 20*time.Second)
-					a.do(once, from)
+					attackCtx, end := context.WithTimeout(ctx, 20*time.Second)
+					a.do(attackCtx, from)
 					end()
 					select {
 					case <-ctx.Done():
@@ -378,5 +382,5 @@ func attack(ctx context.Context, t *testing.T, s *greedyServer) (begun map[strin
 			})
 		}
 	}
-	return begun, wg
+	return attackCounts, wg
 }

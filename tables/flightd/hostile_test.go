@@ -36,7 +36,7 @@ func ingestCommand(t *testing.T, name string) string {
 	return string(command)
 }
 
-// lyingSize changes the size that the first buffer of compressed batches claims.
+// lyingSize is a put's stream that claims size as the decompressed size of each batch's first buffer.
 type lyingSize struct {
 	flight.FlightService_DoPutClient
 	size uint64
@@ -50,8 +50,8 @@ func (l lyingSize) Send(d *flight.FlightData) error {
 	return l.FlightService_DoPutClient.Send(d)
 }
 
-// Compressed batches that claim more than the memory yield errors of their call.
-func TestCompressedBatchesThatLie(t *testing.T) {
+// TestLyingCompressedBatches checks that a call fails if a compressed batch claims to need more than the memory.
+func TestLyingCompressedBatches(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
 	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
@@ -69,7 +69,7 @@ func TestCompressedBatchesThatLie(t *testing.T) {
 				_, err = st.Recv()
 			}
 			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable {
-				t.Errorf("%.20q, a buffer of %d bytes: %v", command, size, err)
+				t.Errorf("put %.20q of a buffer that claims %d bytes: got %v, want an error of the call", command, size, err)
 			}
 		}
 	}
@@ -81,7 +81,8 @@ func TestCompressedBatchesThatLie(t *testing.T) {
 	}
 }
 
-// Names that are not UTF-8 are refused: JSON would turn them into the same name.
+// TestNamesThatAreNotUTF8 checks that names that are not UTF-8 are refused, because JSON would turn different
+// names into the same name.
 func TestNamesThatAreNotUTF8(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -95,14 +96,15 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// A transformation takes slots of queries and puts, and transformations do not deadlock.
-func TestTransformationsTakeSlots(t *testing.T) {
+// TestTransformationsUseSlots checks that each transformation uses a slot for queries and a slot for puts, and
+// concurrent transformations do not deadlock.
+func TestTransformationsUseSlots(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1, Puts: 1})
 	c := dialTest(t, address)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	ctx, end := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	ctx, end := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
 	defer end(nil)
 	release, err := AcquireQuery(ctx)
 	if err != nil {
@@ -120,7 +122,7 @@ func TestTransformationsTakeSlots(t *testing.T) {
 			done <- err
 		}()
 	}
-	waitFor(t, "transformations do not wait for a query's slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
+	waitFor(t, "the transformations do not wait for a query slot", func() bool { _, waiting := s.queries.counts(); return waiting == calls })
 	release()
 	for range calls {
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL engine
@@ -129,7 +131,7 @@ func TestTransformationsTakeSlots(t *testing.T) {
 	}
 }
 
-// Errors that quote long names fit into the trailers that clients accept.
+// TestLongErrors checks that errors that quote long names fit into the trailers that clients accept.
 func TestLongErrors(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -147,22 +149,22 @@ func TestLongErrors(t *testing.T) {
 			size += len(strings.Join(values, ""))
 		}
 		if err == nil || size > 6<<10 {
-			t.Errorf("%s: an error of %d bytes", kind, size)
+			t.Errorf("%s: got an error of %d bytes, want at most 6 KiB: %v", kind, size, err)
 		}
 	}
 }
 
-// Dictionaries and nulls are charged for the memory of their values, not of their messages. Too
-// many are errors of their call.
-func TestRowsBeyondTheirBytes(t *testing.T) {
+// TestRowsLargerThanMessages checks that dictionaries and nulls are charged for the memory of their values, not
+// for the size of their messages. The call fails if they exceed the limit.
+func TestRowsLargerThanMessages(t *testing.T) {
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 16 << 20})
 	c := dialTest(t, address)
 	texts := array.NewStringBuilder(memory.DefaultAllocator)
 	texts.Append(strings.Repeat("x", 1<<20))
 	first := array.NewInt16Builder(memory.DefaultAllocator)
 	first.AppendValues(make([]int16, 16_384), nil)
-	of := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}
-	for what, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(of, first.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
+	dictionaryType := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}
+	for name, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(dictionaryType, first.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: column.DataType(), Nullable: true}}, nil)
 		batch := array.NewRecordBatch(schema, []arrow.Array{column}, int64(column.Len()))
 		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
@@ -179,8 +181,8 @@ func TestRowsBeyondTheirBytes(t *testing.T) {
 			for err == nil {
 				_, err = st.Recv()
 			}
-			if took := allocated() - before; errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "limit") || took > 128<<20 {
-				t.Errorf("%s, %.20q: %d bytes, %v", what, command, took, err)
+			if allocatedBytes := allocated() - before; errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "limit") || allocatedBytes > 128<<20 {
+				t.Errorf("put %.20q of %s allocated %d bytes and returned %v, want an error about the limit", command, name, allocatedBytes, err)
 			}
 		}
 	}
@@ -199,7 +201,8 @@ func allocated() uint64 {
 	return stats.TotalAlloc
 }
 
-// Requests with long arguments are refused, or answered in memory proportional to their length.
+// TestLongRequests checks that requests with long arguments are refused, or answered in memory proportional to
+// their length.
 func TestLongRequests(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -239,7 +242,7 @@ func TestLongRequests(t *testing.T) {
 	for r.Next() {
 		rows += r.RecordBatch().NumRows()
 	}
-	if took := allocated() - before; rows != 1 || took > 32<<20 || r.Err() != nil {
-		t.Errorf("%d rows, %d bytes: %v", rows, took, r.Err())
+	if allocatedBytes := allocated() - before; rows != 1 || allocatedBytes > 32<<20 || r.Err() != nil {
+		t.Errorf("GetSqlInfo of 200,000 ids returned %d rows and allocated %d bytes, %v, want 1 row", rows, allocatedBytes, r.Err())
 	}
 }

@@ -70,8 +70,8 @@ func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]
 	return counts, r.Err()
 }
 
-// A server that is killed while clients write and read loses no acknowledged put, and never shows a
-// part of a put.
+// TestKill checks that a server that is killed while clients read and write loses no acknowledged put, and
+// readers never see only part of a put.
 func TestKill(t *testing.T) {
 	rounds := 3
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {
@@ -99,7 +99,7 @@ func TestKill(t *testing.T) {
 		return cmd, address
 	}
 	name := func(i int) string { return "t" + strconv.Itoa(i%4) }
-	whole := func(counts map[float64]int) error {
+	checkComplete := func(counts map[float64]int) error {
 		for v, n := range counts {
 			if n != 2*rows {
 				return fmt.Errorf("put %v has %d rows, want %d", v, n, 2*rows)
@@ -129,7 +129,7 @@ func TestKill(t *testing.T) {
 					if err != nil && !strings.Contains(err.Error(), "not found") {
 						return
 					}
-					if err := whole(counts); err != nil {
+					if err := checkComplete(counts); err != nil {
 						t.Error(err)
 					}
 				}
@@ -156,17 +156,17 @@ func TestKill(t *testing.T) {
 		if err != nil && (len(acked[i]) > 0 || !strings.Contains(err.Error(), "not found")) {
 			t.Fatal(err)
 		}
-		if err := whole(counts); err != nil {
+		if err := checkComplete(counts); err != nil {
 			t.Error(err)
 		}
 		total += len(acked[i])
 		lost := slices.DeleteFunc(slices.Clone(acked[i]), func(v float64) bool { return counts[v] > 0 })
 		if len(lost) > 0 {
-			t.Errorf("%d of %d acknowledged puts of client %d are lost", len(lost), len(acked[i]), i)
+			t.Errorf("%d of %d acknowledged puts of client %d were lost", len(lost), len(acked[i]), i)
 		}
 	}
 	if total == 0 {
-		t.Error("nothing was put")
+		t.Error("no put was acknowledged, so nothing was tested")
 	}
 	t.Logf("%d puts were acknowledged in %d rounds", total, rounds)
 }

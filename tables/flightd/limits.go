@@ -19,14 +19,14 @@ import (
 func AcquireQuery(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
-		return nil, status.Error(codes.Internal, "a query outside of a call")
+		return nil, status.Error(codes.Internal, "a query was started outside of a call: this is a fault in the server")
 	}
-	return c.queries.acquireOnce(ctx, c, &c.querying)
+	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
 
-// with returns the context of a call. The call's worker processes yield to other callers
+// attachTo returns the context of a call. The call's worker processes yield to other callers
 // while the call's host and user have other calls.
-func (c *call) with(ctx context.Context) context.Context {
+func (c *call) attachTo(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
 	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOthers(c) || c.puts.hasOthers(c) })
 }
@@ -35,9 +35,9 @@ func (c *call) with(ctx context.Context) context.Context {
 func AcquirePut(ctx context.Context) (release func(), err error) {
 	c, ok := ctx.Value(callKey{}).(*call)
 	if !ok {
-		return nil, status.Error(codes.Internal, "a put outside of a call")
+		return nil, status.Error(codes.Internal, "a put was started outside of a call: this is a fault in the server")
 	}
-	return c.puts.acquireOnce(ctx, c, &c.putting)
+	return c.puts.acquireOnce(ctx, c, &c.holdsPutSlot)
 }
 
 // maxWaiting limits the calls of one host that wait for a slot.
@@ -50,18 +50,18 @@ const queryYieldTime = 500 * time.Millisecond
 const querySettleTime = 5 * time.Second
 
 // limiter shares slots among callers. A connection may use a quarter of them, a host
-// three quarters. The last eighth is for hosts and users without a running call, so that
-// they need not wait for busier ones. The next slot goes to the host and user, and then
-// to the connection, with the fewest slots; among equals, the longest waiting call is
-// first. A call that has waited long causes the cancellation of a call of a host or user
-// with more slots.
+// three quarters. An eighth of the slots is reserved for hosts and users without a
+// running call, so that they need not wait for busier callers. The next free slot goes to
+// the host and user with the fewest slots, then to the connection with the fewest slots,
+// and then to the call that has waited longest. If a call waits too long, the limiter
+// cancels a call of a host or user with more slots.
 type limiter struct {
 	name                    string
 	slots, perHost, perConn int
 	spare                   int // slots reserved for hosts and users without a running call
-	patience                time.Duration
-	yield                   time.Duration // how long a call waits before another is canceled for it
-	settled                 time.Duration // how long a call runs before it can be canceled for another
+	patience                time.Duration // how long a call waits before it is refused if its connection is stuck
+	yieldTime               time.Duration // how long a call waits before another is canceled for it
+	settleTime              time.Duration // how long a call runs before it can be canceled for another
 
 	mu      sync.Mutex
 	running map[*call]*slot
@@ -72,33 +72,35 @@ type limiter struct {
 
 // slot is the slot of a running call.
 type slot struct {
-	since time.Time
-	ended bool // canceled for another call
+	since      time.Time // when the call got the slot
+	isCanceled bool      // whether the call was canceled in favor of another
 }
 
+// waiter is a call that waits for a slot.
 type waiter struct {
 	*call
-	granted chan struct{}
+	granted chan struct{} // closed when the call gets its slot
 	since   time.Time // when it arrived or last canceled a call
 }
 
 func newLimiter(name string, slots int, patience, yield, settled time.Duration) *limiter {
 	return &limiter{
 		name: name, slots: slots, perHost: max(1, slots*3/4), perConn: max(1, slots/4), spare: slots / 8,
-		patience: patience, yield: yield, settled: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
+		patience: patience, yieldTime: yield, settleTime: settled, running: map[*call]*slot{}, used: map[string]int{}, queued: map[string]int{},
 	}
 }
 
-func (l *limiter) acquireOnce(ctx context.Context, c *call, has *atomic.Bool) (release func(), err error) {
-	if has.Swap(true) {
+// acquireOnce waits for a slot, unless holdsSlot is already true. It keeps holdsSlot up to date.
+func (l *limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
+	if holdsSlot.Swap(true) {
 		return func() {}, nil
 	}
-	give, err := l.acquire(ctx, c)
+	releaseSlot, err := l.acquire(ctx, c)
 	if err != nil {
-		has.Store(false)
+		holdsSlot.Store(false)
 		return nil, err
 	}
-	return sync.OnceFunc(func() { has.Store(false); give() }), nil
+	return sync.OnceFunc(func() { holdsSlot.Store(false); releaseSlot() }), nil
 }
 
 func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err error) {
@@ -117,7 +119,7 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 		return func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.give(c, -1)
+			l.addSlots(c, -1)
 			l.grant()
 		}, nil
 	}
@@ -126,16 +128,16 @@ func (l *limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	if i := slices.Index(l.waiting, w); i >= 0 {
 		l.dequeue(i)
 	} else {
-		l.give(c, -1)
+		l.addSlots(c, -1)
 		l.grant()
 	}
 	return nil, err
 }
 
 func (l *limiter) wait(ctx context.Context, w *waiter) error {
-	tick := time.NewTicker(min(l.patience, l.yield))
+	tick := time.NewTicker(min(l.patience, l.yieldTime))
 	defer tick.Stop()
-	began := time.Now()
+	start := time.Now()
 	for {
 		select {
 		case <-w.granted:
@@ -145,38 +147,38 @@ func (l *limiter) wait(ctx context.Context, w *waiter) error {
 		case <-tick.C:
 		}
 		l.endFor(w)
-		if time.Since(began) >= l.patience && l.stuck(w.conn) {
+		if time.Since(start) >= l.patience && l.isStuck(w.conn) {
 			return status.Errorf(codes.ResourceExhausted, "this connection has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
 		}
 	}
 }
 
-// endFor cancels a call if w has waited long, and a host or user with more slots runs a
-// settled call. It cancels the newest such call of the heaviest host and user. It cancels
-// a call only once. If that call keeps its slot, w cancels another one later.
+// endFor cancels a settled call of a host or user with more slots if w has waited long. It
+// chooses the newest such call of the host and user with the most slots. Each call is
+// canceled only once: if it keeps its slot, a later endFor cancels another call.
 func (l *limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Sub(w.since) < l.yield || len(l.running) < l.slots-l.spare || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
+	if now.Sub(w.since) < l.yieldTime || len(l.running) < l.slots-l.spare || l.used[w.host] >= l.perHost || l.used[w.conn] >= l.perConn {
 		return
 	}
 	var victim *call
-	most := 0
+	maxExcess := 0
 	for c, s := range l.running {
-		if s.ended || now.Sub(s.since) < l.settled {
+		if s.isCanceled || now.Sub(s.since) < l.settleTime {
 			continue
 		}
-		over := max(l.excess(c.host, w.host), 0) + max(l.excess(userKey(c), userKey(w.call)), 0)
-		if over > most || over == most && victim != nil && s.since.After(l.running[victim].since) {
-			victim, most = c, over
+		excess := max(l.excess(c.host, w.host), 0) + max(l.excess(userKey(c), userKey(w.call)), 0)
+		if excess > maxExcess || excess == maxExcess && victim != nil && s.since.After(l.running[victim].since) {
+			victim, maxExcess = c, excess
 		}
 	}
 	if victim == nil {
 		return
 	}
 	w.since = now.Add(time.Second)
-	l.running[victim].ended = true
+	l.running[victim].isCanceled = true
 	l.count(victim, -1)
 	victim.cancel(errShare)
 }
@@ -185,15 +187,15 @@ func (l *limiter) endFor(w *waiter) {
 func (l *limiter) hasOthers(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own := 0
+	ownSlots := 0
 	if l.running[c] != nil {
-		own = 1
+		ownSlots = 1
 	}
-	return l.used[c.host] > own && l.used[userKey(c)] > own
+	return l.used[c.host] > ownSlots && l.used[userKey(c)] > ownSlots
 }
 
-// excess returns by how many slots name exceeds other once other gets one more. It is 0 if both are
-// the same.
+// excess returns how many more slots name would have than other if other got one more slot. If name equals
+// other, it returns 0.
 func (l *limiter) excess(name, other string) int {
 	if name == other {
 		return 0
@@ -203,13 +205,13 @@ func (l *limiter) excess(name, other string) int {
 
 func userKey(c *call) string { return "user " + c.user }
 
-// stuck reports whether all slots of a connection belong to calls whose clients receive
+// isStuck reports whether all slots of a connection belong to calls whose clients receive
 // nothing.
-func (l *limiter) stuck(conn string) bool {
+func (l *limiter) isStuck(conn string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for c := range l.running {
-		since := c.sending.Load()
+		since := c.sendingSince.Load()
 		if c.conn == conn && (since == 0 || time.Since(time.Unix(0, since)) < l.patience/2) {
 			return false
 		}
@@ -222,10 +224,10 @@ func (l *limiter) grant() {
 	for len(l.running) < l.slots {
 		best := -1
 		for i, w := range l.waiting {
-			if !l.mayGet(w.call) {
+			if !l.canGrant(w.call) {
 				continue
 			}
-			if best < 0 || l.isBefore(w.call, l.waiting[best].call) {
+			if best < 0 || l.hasPriority(w.call, l.waiting[best].call) {
 				best = i
 			}
 		}
@@ -234,22 +236,23 @@ func (l *limiter) grant() {
 		}
 		w := l.waiting[best]
 		l.dequeue(best)
-		l.give(w.call, 1)
+		l.addSlots(w.call, 1)
 		close(w.granted)
 	}
 }
 
-// mayGet reports whether a call may have one of the free slots.
-func (l *limiter) mayGet(c *call) bool {
+// canGrant reports whether a call may have one of the free slots.
+func (l *limiter) canGrant(c *call) bool {
 	if l.used[c.host] >= l.perHost || l.used[c.conn] >= l.perConn {
 		return false
 	}
 	return len(l.running) < l.slots-l.spare || l.used[c.host] == 0 || l.used[userKey(c)] == 0
 }
 
-func (l *limiter) isBefore(a, b *call) bool {
-	if has, had := l.used[a.host]+l.used[userKey(a)], l.used[b.host]+l.used[userKey(b)]; has != had {
-		return has < had
+// hasPriority reports whether a must get the next free slot before b.
+func (l *limiter) hasPriority(a, b *call) bool {
+	if usedByA, usedByB := l.used[a.host]+l.used[userKey(a)], l.used[b.host]+l.used[userKey(b)]; usedByA != usedByB {
+		return usedByA < usedByB
 	}
 	return l.used[a.conn] < l.used[b.conn]
 }
@@ -259,12 +262,13 @@ func (l *limiter) dequeue(i int) {
 	l.waiting = slices.Delete(l.waiting, i, i+1)
 }
 
-func (l *limiter) give(c *call, n int) {
+// addSlots gives a slot to a call if n is 1, and takes the slot back if n is -1.
+func (l *limiter) addSlots(c *call, n int) {
 	s := l.running[c]
 	if delete(l.running, c); n > 0 {
 		l.running[c] = &slot{since: time.Now()}
 	}
-	if s == nil || !s.ended {
+	if s == nil || !s.isCanceled {
 		l.count(c, n)
 	}
 }

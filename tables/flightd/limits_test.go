@@ -27,14 +27,14 @@ func waitFor(t *testing.T, failure string, ok func() bool) {
 	}
 }
 
-// TestLostPieces checks that buffers of canceled streams return to the budget within
-// seconds, even in an idle server.
-func TestLostPieces(t *testing.T) {
+// TestLostBuffers checks that buffers of canceled streams are subtracted from the budget
+// within seconds, even in an idle server.
+func TestLostBuffers(t *testing.T) {
 	s, _, _ := serveTest(t, nil)
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	s.memory.Get(8 << 20)
 	if used := s.memory.used.Load(); used < 8<<20 {
-		t.Fatalf("%d bytes are counted", used)
+		t.Fatalf("the budget counts %d bytes, want at least 8 MiB", used)
 	}
 	waitFor(t, "a lost buffer is still counted", func() bool { return s.memory.used.Load() < 1<<20 })
 }
@@ -56,7 +56,7 @@ func TestCutPut(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	waitFor(t, "canceled puts hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
+	waitFor(t, "canceled puts still hold their slots", func() bool { running, waiting := s.puts.counts(); return running+waiting == 0 })
 	if _, err := store.Bucket("").Table(t.Context(), "cut"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("a canceled put left its table: %v", err)
 	}
@@ -67,7 +67,7 @@ func TestCutPut(t *testing.T) {
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != 10 {
 		t.Errorf("%d rows, want 10: %v", info.Rows, err)
 	}
-	waitFor(t, "canceled puts hold memory", func() bool {
+	waitFor(t, "canceled puts still hold memory", func() bool {
 		runtime.GC()
 		return s.memory.used.Load() < 1<<20
 	})
@@ -90,7 +90,7 @@ func TestStalled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	began := time.Now()
+	start := time.Now()
 	if err := putTest(t.Context(), good, `{"name":"t","mode":"append"}`, 1, 1); err != nil {
 		t.Error(err)
 	}
@@ -108,10 +108,10 @@ func TestStalled(t *testing.T) {
 		rows += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || rows != 4_000_001 {
-		t.Errorf("%d rows: %v", rows, r.Err())
+		t.Errorf("got %d rows, %v, want 4,000,001", rows, r.Err())
 	}
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("others waited %s", took)
+	if elapsed := time.Since(start); elapsed > 10*time.Second {
+		t.Errorf("the calls of another client took %s, want at most 10 s", elapsed)
 	}
 	waitFor(t, "the stalled clients were not cut off", func() bool {
 		queries, q := s.queries.counts()
@@ -136,7 +136,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Error(err)
 	}
 	if n := s.conns.count(); n > limit {
-		t.Errorf("%d connections", n)
+		t.Errorf("%d connections are open, want at most %d", n, limit)
 	}
 }
 
@@ -144,35 +144,35 @@ func TestIdleConnections(t *testing.T) {
 // host gets all slots.
 func TestFairShares(t *testing.T) {
 	l := newLimiter("queries", 8, time.Minute, time.Minute, time.Minute)
-	take := func(host, conn string) (func(), error) {
+	acquire := func(host, conn string) (func(), error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		return l.acquire(ctx, &call{host: host, conn: conn})
 	}
 	var got int
 	for i := range 10 {
-		if _, err := take("greedy", "greedy:"+string(rune('a'+i%5))); err == nil {
+		if _, err := acquire("greedy", "greedy:"+string(rune('a'+i%5))); err == nil {
 			got++
 		}
 	}
 	if got != 6 {
 		t.Errorf("a host got %d of 8 slots, want 6", got)
 	}
-	release, err := take("other", "other:1")
+	release, err := acquire("other", "other:1")
 	if err != nil {
 		t.Fatal("another host got no slot")
 	}
 	release()
 	if running, waiting := l.counts(); running != 6 || waiting != 0 {
-		t.Errorf("%v run and %v wait", running, waiting)
+		t.Errorf("%v calls run and %v wait, want 6 and 0", running, waiting)
 	}
 }
 
-// TestSparedSlots checks that users and hosts without running calls need not wait for
-// those with many.
-func TestSparedSlots(t *testing.T) {
+// TestSpareSlots checks that users and hosts without running calls need not wait for
+// users and hosts with many.
+func TestSpareSlots(t *testing.T) {
 	l := newLimiter("queries", 16, time.Minute, time.Minute, time.Minute)
-	take := func(host, user string) int {
+	acquireMany := func(host, user string) int {
 		got := 0
 		for i := range 16 {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -187,14 +187,14 @@ func TestSparedSlots(t *testing.T) {
 		host, user string
 		want       int
 	}{{"a", "one", 12}, {"b", "one", 2}, {"c", "one", 1}, {"a", "two", 0}, {"b", "two", 1}, {"d", "one", 0}} {
-		if got := take(w.host, w.user); got != w.want {
+		if got := acquireMany(w.host, w.user); got != w.want {
 			t.Errorf("user %s at %s got %d slots, want %d", w.user, w.host, got, w.want)
 		}
 	}
 }
 
-// TestMemory checks that the newest put fails when the messages exceed the memory, and
-// the server continues.
+// TestMemory checks that the newest put fails if messages exceed the memory limit, and
+// that the server continues.
 func TestMemory(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Memory: 4 << 20, MaxMessage: 2 << 20})
 	c := dialTest(t, address)
@@ -216,53 +216,53 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestEndedForOthers checks that a call that has waited long gets a slot of the heaviest
-// host. The server cancels that host's newest settled call, and the next one if the first
-// does not end.
-func TestEndedForOthers(t *testing.T) {
+// TestCanceledForOthers checks that a call that has waited long gets a slot of the
+// heaviest host. The server cancels that host's newest settled call and, if this call does
+// not end, the next newest.
+func TestCanceledForOthers(t *testing.T) {
 	const slots, a, b = 8, 5, 3
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
 	l.spare = 0 // otherwise, c would get a reserved slot
-	ended := make(chan int, slots)
+	canceled := make(chan int, slots)
 	var releases []func()
 	for i := range slots {
 		c := &call{host: "a", conn: fmt.Sprint("a:", i), user: "one"}
 		if i >= a {
 			c = &call{host: "b", conn: fmt.Sprint("b:", i), user: "one"}
 		}
-		c.cancel = func(error) { ended <- i }
+		c.cancel = func(error) { canceled <- i }
 		release, err := l.acquire(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
 		releases = append(releases, release)
 	}
-	took := make(chan error, 1)
-	began := time.Now()
+	acquired := make(chan error, 1)
+	start := time.Now()
 	go func() {
 		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
-		took <- err
+		acquired <- err
 	}()
 	for _, want := range []int{a - 1, a - 2} { // the first canceled call does not end
-		if got := <-ended; got != want {
-			t.Errorf("call %d was ended, want %d", got, want)
+		if got := <-canceled; got != want {
+			t.Errorf("call %d was canceled, want %d", got, want)
 		}
-		if time.Since(began) < 300*time.Millisecond {
-			t.Error("a call was ended too early")
+		if time.Since(start) < 300*time.Millisecond {
+			t.Error("a call was canceled before it had settled")
 		}
 	}
 	releases[a-2]()
-	if err := <-took; err != nil {
+	if err := <-acquired; err != nil {
 		t.Error(err)
 	}
 	releases[a-1]()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	for range 3 { // one slot is free; then c has as many as the others
+	for range 3 { // after the first of these calls, all slots are used, and c has as many as the other hosts
 		_, _ = l.acquire(ctx, &call{host: "c", conn: "c:2", user: "one"})
 	}
 	select {
-	case i := <-ended:
+	case i := <-canceled:
 		t.Errorf("call %d was canceled for a host with as many slots", i)
 	default:
 	}
@@ -272,6 +272,6 @@ func TestEndedForOthers(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.used["a"] != 0 || l.used["b"] != 0 || l.used["c"] != len(l.running) {
-		t.Errorf("%v is used by %d calls", l.used, len(l.running))
+		t.Errorf("used slots are %v while %d calls run, want only slots of host c", l.used, len(l.running))
 	}
 }

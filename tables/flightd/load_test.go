@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// envCount returns the number in an environment variable, for a long run, or small.
+// envCount returns the number in an environment variable, which long runs set, or small if it is not set.
 func envCount(variable string, small int) int {
 	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
 		return n
@@ -26,8 +26,8 @@ func envCount(variable string, small int) int {
 	return small
 }
 
-// inUse returns the memory of reachable objects and of goroutines.
-func inUse() int64 {
+// usedMemory returns the memory of reachable objects and of goroutines.
+func usedMemory() int64 {
 	for range 3 { // pools release their contents in the second collection
 		runtime.GC()
 	}
@@ -56,8 +56,8 @@ func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
 	return err
 }
 
-// By default, a message of 500,000 rows with 50 columns is accepted. A message above MaxMessage is
-// refused.
+// TestOneMessage checks that the server accepts a message of 500,000 rows with 50 columns by default, and
+// refuses a message above MaxMessage.
 func TestOneMessage(t *testing.T) {
 	const rows, columns = 500_000, 50
 	_, store, address := serveTest(t, nil)
@@ -73,12 +73,12 @@ func TestOneMessage(t *testing.T) {
 	}
 	_, _, small := serveTest(t, &Options{MaxMessage: 1 << 20})
 	if err := putWide(t.Context(), dialTest(t, small), 5000, columns); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("a message over the limit: %v", err)
+		t.Errorf("a message above MaxMessage: got %v, want ResourceExhausted", err)
 	}
 }
 
-// Connections that only send a preface use little memory, are limited in number, and lock nobody
-// out. PARTD_CONNECTIONS sets how many are opened.
+// TestManyConnections checks that connections that only send a preface use little memory, are limited in number,
+// and do not lock out other clients. PARTD_CONNECTIONS sets the number of connections.
 func TestManyConnections(t *testing.T) {
 	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
 	const maxEach = 128 << 10                                                                 // bytes each, mostly gRPC's buffers
@@ -88,7 +88,7 @@ func TestManyConnections(t *testing.T) {
 	if err := putTest(t.Context(), good, `{"name":"t"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	before, goroutines, longest := inUse(), runtime.NumGoroutine(), time.Duration(0)
+	before, goroutines, longest := usedMemory(), runtime.NumGoroutine(), time.Duration(0)
 	for i := range n {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
@@ -97,31 +97,31 @@ func TestManyConnections(t *testing.T) {
 		defer c.Close()
 		_, _ = c.Write([]byte(hello)) // fails if the server closed it for another connection
 		if i%100 == 0 {
-			began := time.Now()
+			start := time.Now()
 			if _, err := readCounts(t.Context(), good, "t"); err != nil {
-				t.Errorf("with %d idle connections: %v", i, err)
+				t.Errorf("a get with %d idle connections failed: %v", i, err)
 			}
-			longest = max(longest, time.Since(began))
+			longest = max(longest, time.Since(start))
 		}
 	}
-	const strangers = DefaultConnections/4 + 1 // and the client's connection
+	const strangers = DefaultConnections/4 + 1 // including the regular client's connection
 	waitFor(t, "too many connections stay open", func() bool { return s.conns.count() <= strangers })
 	if s.conns.count() < min(n, strangers)/2 {
 		t.Errorf("only %d connections are open: too few to measure", s.conns.count())
 	}
-	waitFor(t, "the connections are not served", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
-	each := (inUse() - before) / int64(s.conns.count())
-	t.Logf("%d of %d connections stay open, with %d KiB each; a get took %v at most", s.conns.count(), n, each>>10, longest)
-	if each > maxEach {
-		t.Errorf("a connection takes %d bytes, want at most %d", each, maxEach)
+	waitFor(t, "the server has not started goroutines for all connections", func() bool { return runtime.NumGoroutine() >= goroutines+2*(s.conns.count()-1) })
+	bytesEach := (usedMemory() - before) / int64(s.conns.count())
+	t.Logf("%d of %d connections stay open, with %d KiB each; a get took %v at most", s.conns.count(), n, bytesEach>>10, longest)
+	if bytesEach > maxEach {
+		t.Errorf("a connection uses %d bytes, want at most %d", bytesEach, maxEach)
 	}
 	if longest > 5*time.Second {
-		t.Errorf("a get took %v", longest)
+		t.Errorf("the longest get took %v, want at most 5 s", longest)
 	}
 }
 
-// Clients that never read are cut off, their results use bounded memory, and others are served.
-// PARTD_STALLED sets their number.
+// TestNeverRead checks that clients that never read are disconnected, their results use bounded memory, and
+// other clients are served. PARTD_STALLED sets the number of clients that never read.
 func TestNeverRead(t *testing.T) {
 	const rows, batches = 400_000, 10 // 32 MB, far more than a connection buffers
 	n := envCount("PARTD_STALLED", 24)
@@ -134,25 +134,25 @@ func TestNeverRead(t *testing.T) {
 	if err := putTest(t.Context(), good, `{"name":"small"}`, 1, 10); err != nil {
 		t.Fatal(err)
 	}
-	before := inUse()
+	before := usedMemory()
 	for range n {
 		if _, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	waitFor(t, "no query runs", func() bool { running, _ := s.queries.counts(); return running > 0 })
-	turns := n/s.queries.perHost + 1 // rounds of earlier calls, which come first because their hosts have as few slots
+	turns := n/s.queries.perHost + 1 // the stalled calls hold the slots in turns, and waiting stalled calls come first because they arrived earlier
 	limit := 2*time.Duration(turns)*idle + 5*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	began := time.Now()
+	start := time.Now()
 	if _, err := readCounts(ctx, good, "small"); err != nil {
 		t.Errorf("another client was not served within %v: %v", limit, err)
 	}
-	took, used := time.Since(began), inUse()-before
-	t.Logf("%d clients that never read: %d MiB; another client waited %v", n, used>>20, took)
+	elapsed, used := time.Since(start), usedMemory()-before
+	t.Logf("%d clients that never read: %d MiB; another client waited %v", n, used>>20, elapsed)
 	if used > 512<<20 {
-		t.Errorf("their results use %d MiB", used>>20)
+		t.Errorf("the results of clients that never read use %d MiB, want at most 512", used>>20)
 	}
 	for end := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		running, waiting := s.queries.counts()

@@ -41,7 +41,7 @@ type mutant struct {
 	command, body []byte
 }
 
-// seeds returns valid calls of shoots, of this package's own protocol, and of Flight SQL.
+// seeds returns valid calls of shoots' protocol, of this package's own protocol, and of Flight SQL.
 func seeds(t *testing.T) (all []mutant) {
 	t.Helper()
 	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
@@ -50,17 +50,17 @@ func seeds(t *testing.T) (all []mutant) {
 	if err := errors.Join(w.Write(floatBatch(3)), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range []string{
+	for _, command := range []string{
 		`{"name":"t","bucket":"b"}`, `{"name":"t","sql":"select x from t where x > 1"}`, `{"partd":"scan","name":"t","columns":["x"],"limit":1}`,
 		`{"partd":"resample","Source":{"Name":"t"},"Rule":"s","TimeColumn":"t","Functions":["size"]}`,
 	} {
-		add(callGet, []byte(of), nil)
+		add(callGet, []byte(command), nil)
 	}
-	for _, of := range []string{"", `{"bucket":"b","regex":"t.*"}`} {
-		add(callList, []byte(of), nil)
+	for _, command := range []string{"", `{"bucket":"b","regex":"t.*"}`} {
+		add(callList, []byte(command), nil)
 	}
 	for _, o := range operations.All() {
-		if o == operations.TakeLock.Entry { // it waits for other callers
+		if o == operations.TakeLock.Entry { // this operation waits for other callers
 			continue
 		}
 		add(callAction, []byte(o.Action()), []byte(`{"Name":"t","Bucket":"b","Where":"x > 1","Source":{"Name":"t"},"Target":{"Name":"u"},"Mode":1}`))
@@ -100,37 +100,37 @@ func seeds(t *testing.T) (all []mutant) {
 	return all
 }
 
-// mutate changes, cuts off or repeats some bytes.
-func mutate(r *rand.Rand, was []byte) []byte {
-	b := bytes.Clone(was)
+// mutate returns a copy of the bytes with some of them changed, cut off or repeated.
+func mutate(r *rand.Rand, original []byte) []byte {
+	b := bytes.Clone(original)
 	for range r.IntN(4) {
 		if len(b) == 0 {
 			return b
 		}
-		switch at := r.IntN(len(b)); r.IntN(5) {
+		switch offset := r.IntN(len(b)); r.IntN(5) {
 		case 0:
-			b[at] = byte(r.IntN(256))
+			b[offset] = byte(r.IntN(256))
 		case 1:
-			b[at] ^= 1 << r.IntN(8)
+			b[offset] ^= 1 << r.IntN(8)
 		case 2:
-			b = b[:at]
+			b = b[:offset]
 		case 3:
-			b = slices.Insert(b, at, b[at:min(len(b), at+r.IntN(64))]...)
+			b = slices.Insert(b, offset, b[offset:min(len(b), offset+r.IntN(64))]...)
 		case 4:
 			number := binary.LittleEndian.AppendUint64(nil, 1<<r.IntN(64)-uint64(r.IntN(2)))
-			copy(b[at:], number[:1+r.IntN(8)])
+			copy(b[offset:], number[:1+r.IntN(8)])
 		}
 	}
 	return b
 }
 
-// Calls with invalid arguments return an answer or an error, use memory in proportion to their
-// length, and do not stop the server.
+// TestMutants checks that calls with invalid arguments return an answer or an error, use bounded memory, and do
+// not stop the server.
 func TestMutants(t *testing.T) {
 	n := 20_000
-	if of := os.Getenv("PARTD_MUTANTS"); of != "" {
+	if text := os.Getenv("PARTD_MUTANTS"); text != "" {
 		var err error
-		if n, err = strconv.Atoi(of); err != nil {
+		if n, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,11 +149,11 @@ func TestMutants(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		before := allocated()
 		err := m.call(ctx, c)
-		if took := allocated() - before; took > 256<<20 {
-			t.Errorf("%d, %q, %q: %d bytes: %v", m.kind, m.command, m.body, took, err)
+		if allocatedBytes := allocated() - before; allocatedBytes > 256<<20 {
+			t.Errorf("the call of kind %d with command %q and body %q allocated %d bytes: %v", m.kind, m.command, m.body, allocatedBytes, err)
 		}
 		if ctx.Err() != nil {
-			t.Errorf("%d, %q, %q: the call hangs", m.kind, m.command, m.body)
+			t.Errorf("the call of kind %d with command %q and body %q did not return within a minute", m.kind, m.command, m.body)
 		}
 		if i%100 == 0 { // keep the store small
 			for bucket, err := range store.Buckets(ctx) {
@@ -162,7 +162,7 @@ func TestMutants(t *testing.T) {
 				}
 			}
 			if _, err := act(ctx, c, "ping", ""); err != nil {
-				t.Errorf("ping after the calls: %v", err)
+				t.Errorf("a ping after the calls failed: %v", err)
 			}
 		}
 		cancel()
@@ -232,7 +232,7 @@ func (m mutant) call(ctx context.Context, c flight.Client) error {
 	return err
 }
 
-// messagesIn splits a stream into Flight's messages, as far as it is valid.
+// messagesIn splits a stream, which can be damaged, into Flight's messages.
 func messagesIn(stream []byte) (all []*flight.FlightData) {
 	for len(stream) >= 8 {
 		n := min(int(binary.LittleEndian.Uint32(stream[4:])), len(stream)-8)

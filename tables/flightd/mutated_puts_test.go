@@ -49,9 +49,9 @@ func messagesOf(t *testing.T, r *rand.Rand, columns *arrow.Schema) []*flight.Fli
 	columns = arrow.NewSchema(fields[:1+r.IntN(4)], nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer b.Release()
-	for i, of := range columns.Fields() {
+	for i, field := range columns.Fields() {
 		for range 20 {
-			appendRandom(r, b.Field(i), of.Nullable)
+			appendRandom(r, b.Field(i), field.Nullable)
 		}
 	}
 	batch := b.NewRecordBatch()
@@ -128,13 +128,13 @@ func appendRandom(r *rand.Rand, b array.Builder, nullable bool) {
 	}
 }
 
-// TestMutatedPuts puts damaged Arrow messages for the time in PARTD_PUTS, or 2 seconds.
-// Acknowledged rows can be folded and read.
+// TestMutatedPuts puts damaged Arrow messages for the duration in PARTD_PUTS, which defaults to 2 seconds. It
+// checks that acknowledged rows can be folded and read.
 func TestMutatedPuts(t *testing.T) {
-	within := 2 * time.Second
+	duration := 2 * time.Second
 	if text := os.Getenv("PARTD_PUTS"); text != "" {
 		var err error
-		if within, err = time.ParseDuration(text); err != nil {
+		if duration, err = time.ParseDuration(text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -145,7 +145,7 @@ func TestMutatedPuts(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	columns := columnsToMutate()
 	puts, acknowledged := 0, 0
-	for end := time.Now().Add(within); time.Now().Before(end); puts++ {
+	for end := time.Now().Add(duration); time.Now().Before(end); puts++ {
 		messages := messagesOf(t, r, columns)
 		for range 1 + r.IntN(2) {
 			m := messages[r.IntN(len(messages))]
@@ -155,11 +155,11 @@ func TestMutatedPuts(t *testing.T) {
 				m.DataBody = mutate(r, m.DataBody)
 			}
 		}
-		switch at := r.IntN(len(messages)); r.IntN(20) {
+		switch index := r.IntN(len(messages)); r.IntN(20) {
 		case 0:
-			messages = slices.Delete(messages, at, at+1)
+			messages = slices.Delete(messages, index, index+1)
 		case 1:
-			messages = slices.Insert(messages, at, messages[at])
+			messages = slices.Insert(messages, index, messages[index])
 		}
 		rows, err := putMessages(t.Context(), c, messages)
 		if err != nil {
@@ -231,12 +231,12 @@ func foldAndRead(ctx context.Context, store *tables.Store, rows int64) error {
 		return err
 	}
 	if n != rows {
-		return fmt.Errorf("%d rows, want %d", n, rows)
+		return fmt.Errorf("the table has %d rows, want %d", n, rows)
 	}
 	return nil
 }
 
-// TestLongColumn puts a batch with a column that is longer than the batch.
+// TestLongColumn checks that a batch is refused if one of its columns is longer than the batch.
 func TestLongColumn(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	long := floatBatch(3).Column(0)
@@ -252,6 +252,6 @@ func TestLongColumn(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := store.Bucket("b").Table(t.Context(), "t"); err == nil {
-		t.Error("the table was created")
+		t.Error("the refused put created the table")
 	}
 }

@@ -95,21 +95,21 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	if err != nil {
 		return err
 	}
-	var result wire.Done
+	var result wire.CorrectionAnswer
 	switch b := s.store.Bucket(c.Bucket); {
 	case c.Range != nil:
 		result.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &result.Lacks})
+		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &result.MissingColumns})
 	default:
-		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &result.Lacks})
+		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &result.MissingColumns})
 	}
 	if err != nil {
 		return err
 	}
 	answer := any(result)
 	if c.Range == nil && c.Upsert == nil {
-		answer = wire.Stored{Version: result.Version, Lacks: result.Lacks}
+		answer = wire.PutAnswer{Version: result.Version, MissingColumns: result.MissingColumns}
 	}
 	body, err := json.Marshal(answer)
 	if err != nil {
@@ -205,12 +205,12 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 	}
 	l := &s.leases
 	l.mu.Lock()
-	full := l.count >= maxLeases
-	if !full {
+	isFull := l.count >= maxLeases
+	if !isFull {
 		l.count++
 	}
 	l.mu.Unlock()
-	if full {
+	if isFull {
 		return status.Errorf(codes.ResourceExhausted, "%d locks are held or requested: try again later", maxLeases)
 	}
 	lock, err := s.store.Bucket(c.Bucket).Lock(ctx, c.Name)
@@ -231,12 +231,12 @@ func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer fu
 func (s *Server) renew(id string, answer func(any) error) error {
 	s.leases.mu.Lock()
 	l := s.leases.byID[id]
-	live := l != nil && l.timer.Stop()
-	if live {
+	isLive := l != nil && l.timer.Stop()
+	if isLive {
 		l.timer.Reset(l.ttl)
 	}
 	s.leases.mu.Unlock()
-	if !live {
+	if !isLive {
 		return status.Error(codes.NotFound, "the lease of the lock has expired or was released: take the lock again")
 	}
 	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})

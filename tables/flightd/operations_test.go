@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// Every operation is an action under each of its names. It requires the right that the table of
-// operations states, and refuses input that is not JSON.
+// TestOperations checks that every operation is an action under each of its names, requires the right that
+// package operations defines, and refuses input that is not JSON.
 func TestOperations(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
 	client := dialTest(t, address)
@@ -22,10 +22,10 @@ func TestOperations(t *testing.T) {
 		for _, name := range []string{"partd." + o.Name, o.Action(), strings.ReplaceAll("partd."+o.Name, "_", "-")} {
 			_, err := act(reader, client, name, "nonsense")
 			if want := map[bool]codes.Code{true: codes.PermissionDenied, false: codes.InvalidArgument}[o.Writes]; status.Code(err) != want {
-				t.Errorf("%s with a token for reading: %v, want %v", name, err, want)
+				t.Errorf("%s with a read token: got %v, want %v", name, err, want)
 			}
 			if _, err := act(admin, client, name, "nonsense"); status.Code(err) != codes.InvalidArgument {
-				t.Errorf("%s with an admin's token: %v", name, err)
+				t.Errorf("%s with an admin token: got %v, want InvalidArgument", name, err)
 			}
 		}
 	}
@@ -34,42 +34,43 @@ func TestOperations(t *testing.T) {
 	}
 }
 
-// An operation that needs both slots and gets no put slot releases its query slot.
+// TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put
+// slot.
 func TestBothSlotsOrNone(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Queries: 1, Puts: 1})
-	ctx, end := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	ctx, end := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
 	defer end(nil)
-	put, err := Acquire(ctx, operations.PutSlot)
+	releasePut, err := Acquire(ctx, operations.PutSlot)
 	if err != nil {
 		t.Fatal(err)
 	}
-	waits, give := s.callOf(t.Context(), &Caller{Rights: Admin}, "")
+	waitingCtx, endWaiting := s.newCallContext(t.Context(), &Caller{Rights: Admin}, "")
 	done := make(chan error, 1)
 	go func() {
-		_, err := Acquire(waits, operations.BothSlots)
+		_, err := Acquire(waitingCtx, operations.BothSlots)
 		done <- err
 	}()
-	waitFor(t, "the operation does not wait for a put's slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
-	give(context.Canceled)
+	waitFor(t, "the operation does not wait for a put slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
+	endWaiting(context.Canceled)
 	if err := <-done; status.Code(err) != codes.Canceled {
 		t.Error(err)
 	}
 	if running, waiting := s.queries.counts(); running+waiting != 0 {
-		t.Fatalf("%v queries run and %v wait", running, waiting)
+		t.Fatalf("%v queries run and %v wait, want none", running, waiting)
 	}
-	put()
-	both, err := Acquire(ctx, operations.BothSlots)
+	releasePut()
+	releaseBoth, err := Acquire(ctx, operations.BothSlots)
 	if err != nil {
 		t.Fatal(err)
 	}
-	both()
+	releaseBoth()
 	queries, _ := s.queries.counts()
 	if puts, _ := s.puts.counts(); queries+puts != 0 {
-		t.Errorf("slots of %v queries and %v puts are taken", queries, puts)
+		t.Errorf("%v query slots and %v put slots are still used", queries, puts)
 	}
 }
 
-// A connection counts as a stranger until a call with a token uses it.
+// TestStrangers checks that a connection counts as a stranger until a call with a token uses it.
 func TestStrangers(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
 	client := dialTest(t, address)
@@ -79,10 +80,10 @@ func TestStrangers(t *testing.T) {
 		return s.conns.strangers
 	}
 	if _, err := act(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
-		t.Errorf("without a token: %v, %d strangers", err, strangers())
+		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
 	}
 	reader, _ := withToken(t, strangersSecret, Read)
 	if _, err := act(reader, client, "ping", ""); err != nil || strangers() != 0 {
-		t.Errorf("with a token: %v, %d strangers", err, strangers())
+		t.Errorf("ping with a token: %v with %d strangers, want none", err, strangers())
 	}
 }

@@ -32,8 +32,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	d := first.FlightDescriptor
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// Other than s.FlightServer, this server limits the memory for decompressed rows. It checks
-		// the right to write itself, because clients without it may bind parameters.
+		// Unlike s.FlightServer, this server limits the memory for decompressed rows. It checks the
+		// right to write itself, because clients without this right may still bind parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := requireWrite(st.Context()); err != nil {
@@ -50,8 +50,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	return asShootsError(st, s.put(d, checked, rows))
 }
 
-// checkedStream is a put's stream that checks each message. It returns the first message, which was
-// received before, once more.
+// checkedStream is a put's stream that checks each message. Recv first returns first, the message that DoPut
+// has already received.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
 	first    *flight.FlightData
@@ -71,7 +71,7 @@ func (r *checkedStream) Recv() (*flight.FlightData, error) {
 }
 
 func (r *checkedStream) check(m *flight.FlightData) (*flight.FlightData, error) {
-	if string(m.AppMetadata) == wire.GaveUp {
+	if string(m.AppMetadata) == wire.PutCanceled {
 		return nil, status.Error(codes.Canceled, "the client canceled the put: nothing was changed")
 	}
 	if len(m.DataHeader) == 0 { // only a descriptor or metadata

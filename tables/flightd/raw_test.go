@@ -25,12 +25,12 @@ import (
 
 const service = "/arrow.flight.protocol.FlightService/"
 
-// rawClient sends arbitrary HTTP/2 frames, also invalid ones.
+// rawClient is a client that can send arbitrary HTTP/2 frames, including invalid ones.
 type rawClient struct {
 	net.Conn
-	framer *http2.Framer
-	next   uint32 // id of the next stream
-	gone   bool   // the server closed the connection
+	framer   *http2.Framer
+	next     uint32 // id of the next stream
+	isClosed bool   // the server closed the connection
 }
 
 // dialFrom connects from a loopback address, which the server treats as a separate host.
@@ -62,9 +62,9 @@ func rawOn(conn net.Conn) *rawClient {
 func (c *rawClient) begin(method string, headers ...string) (stream uint32, err error) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
-	all := append([]string{":method", "POST", ":scheme", "http", ":path", service + method, ":authority", "localhost", "content-type", "application/grpc", "te", "trailers"}, headers...)
-	for i := 0; i < len(all); i += 2 {
-		_ = e.WriteField(hpack.HeaderField{Name: all[i], Value: all[i+1]})
+	fields := append([]string{":method", "POST", ":scheme", "http", ":path", service + method, ":authority", "localhost", "content-type", "application/grpc", "te", "trailers"}, headers...)
+	for i := 0; i < len(fields); i += 2 {
+		_ = e.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
 	stream = c.next
 	c.next += 2
@@ -77,12 +77,12 @@ func (c *rawClient) begin(method string, headers ...string) (stream uint32, err 
 	return stream, err
 }
 
-// claim begins a message of size bytes.
+// claim sends the header of a message, which claims size bytes.
 func (c *rawClient) claim(stream, size uint32) error {
 	return c.framer.WriteData(stream, false, binary.BigEndian.AppendUint32([]byte{0}, size))
 }
 
-// status returns the code with which the server ends a stream, or resetCode.
+// status returns the status code with which the server ends a stream, or resetCode if the server resets it.
 func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -111,16 +111,16 @@ func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 
 const resetCode = codes.Code(1000)
 
-// pour sends zeros as fast as the server's windows allow, until the server ends the stream or the
-// time is over. It returns how many bytes it sent.
-func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
-	var window, all atomic.Int64
+// pour sends zeros as fast as the server's windows allow, until the server ends the stream or the time limit has
+// passed. It returns the number of bytes sent.
+func (c *rawClient) pour(stream uint32, timeout time.Duration) (sent int) {
+	var window, connWindow atomic.Int64
 	window.Store(1 << 16)
-	all.Store(1 << 16)
-	ended := make(chan struct{})
-	_ = c.SetDeadline(time.Now().Add(within))
+	connWindow.Store(1 << 16)
+	streamEnded := make(chan struct{})
+	_ = c.SetDeadline(time.Now().Add(timeout))
 	go func() {
-		defer close(ended)
+		defer close(streamEnded)
 		for {
 			f, err := c.framer.ReadFrame()
 			if err != nil {
@@ -133,7 +133,7 @@ func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
 				}
 			case *http2.WindowUpdateFrame:
 				if f.StreamID == 0 {
-					all.Add(int64(f.Increment))
+					connWindow.Add(int64(f.Increment))
 				} else {
 					window.Add(int64(f.Increment))
 				}
@@ -149,20 +149,20 @@ func (c *rawClient) pour(stream uint32, within time.Duration) (sent int) {
 	part := make([]byte, 16<<10)
 	for {
 		select {
-		case <-ended:
+		case <-streamEnded:
 			return sent
 		default:
 		}
-		if window.Load() < int64(len(part)) || all.Load() < int64(len(part)) {
+		if window.Load() < int64(len(part)) || connWindow.Load() < int64(len(part)) {
 			time.Sleep(time.Millisecond)
 			continue
 		}
 		if c.framer.WriteData(stream, false, part) != nil {
-			<-ended
+			<-streamEnded
 			return sent
 		}
 		window.Add(int64(-len(part)))
-		all.Add(int64(-len(part)))
+		connWindow.Add(int64(-len(part)))
 		sent += len(part)
 	}
 }
@@ -190,11 +190,11 @@ func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) 
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
 }
 
-// peak runs f, and returns by how much Go's heap grew at most during f.
+// peak runs f, and returns the maximum growth of Go's heap during f.
 func peak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
 	runtime.GC()
-	done, most := make(chan struct{}), make(chan int64)
+	done, growth := make(chan struct{}), make(chan int64)
 	read := func() int64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -202,18 +202,18 @@ func peak(f func()) int64 {
 	}
 	before := read()
 	go func() {
-		top := before
+		maxHeap := before
 		for {
 			select {
 			case <-done:
-				most <- max(top, read()) - before
+				growth <- max(maxHeap, read()) - before
 				return
 			case <-time.After(5 * time.Millisecond):
-				top = max(top, read())
+				maxHeap = max(maxHeap, read())
 			}
 		}
 	}()
 	f()
 	close(done)
-	return <-most
+	return <-growth
 }

@@ -118,7 +118,7 @@ func (w *watchedStream) receive(m any, size int) error {
 	}
 	defer data.Free()
 	if _, rows := m.(*flight.FlightData); !rows && n >= minCharged {
-		w.s.memory.ask(w, decodedFactor*int64(n))
+		w.s.memory.addRequest(w, decodedFactor*int64(n))
 	}
 	if w.ctx.Err() != nil { // perhaps ask canceled the call to free memory
 		return context.Cause(w.ctx)
@@ -128,7 +128,7 @@ func (w *watchedStream) receive(m any, size int) error {
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "the message is not a valid Flight message: %v", err)
 	}
-	if w.more {
+	if w.multiMessage {
 		return nil
 	}
 	if _, err := w.nextSize(0); !errors.Is(err, io.EOF) {
@@ -156,8 +156,8 @@ func (w *watchedStream) nextSize(limit int) (int, error) {
 
 // receiveError adds a status code to a transport error, unless err is io.EOF or has a code already.
 func receiveError(err error) error {
-	switch _, coded := status.FromError(err); {
-	case err == io.EOF || coded: //nolint:errorlint // gRPC's own code compares likewise
+	switch _, hasCode := status.FromError(err); {
+	case err == io.EOF || hasCode: //nolint:errorlint // gRPC's own code compares likewise
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return status.Error(codes.InvalidArgument, "the message is incomplete")

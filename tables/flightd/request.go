@@ -245,8 +245,8 @@ type HostLimit struct {
 
 // holder is a running call.
 type holder struct {
-	host string
-	end  func() // cancels the call; nil if it cannot be canceled
+	host   string
+	cancel func() // cancels the call; nil if it cannot be canceled
 }
 
 // minPerHost is guaranteed to each host, even if other hosts run limit calls that cannot be canceled.
@@ -278,32 +278,32 @@ func (l *HostLimit) remove(t *holder) {
 }
 
 func (l *HostLimit) makeRoom(host string) bool {
-	own, ends := 0, map[string]int{}
+	ownCalls, cancelable := 0, map[string]int{}
 	for _, t := range l.holders {
 		if t.host == host {
-			own++
+			ownCalls++
 		}
-		if t.end != nil {
-			ends[t.host]++
+		if t.cancel != nil {
+			cancelable[t.host]++
 		}
 	}
 	busiest := host
-	if own < l.share {
+	if ownCalls < l.share {
 		if len(l.holders) < l.limit {
 			return true
 		}
-		for h, n := range ends {
-			if n > ends[busiest] {
+		for h, n := range cancelable {
+			if n > cancelable[busiest] {
 				busiest = h
 			}
 		}
 	}
-	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.end != nil })
+	i := slices.IndexFunc(l.holders, func(t *holder) bool { return t.host == busiest && t.cancel != nil })
 	if i < 0 {
-		return own < min(minPerHost, l.share)
+		return ownCalls < min(minPerHost, l.share)
 	}
 	t := l.holders[i]
 	l.remove(t)
-	t.end()
+	t.cancel()
 	return true
 }

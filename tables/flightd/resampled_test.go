@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// An invalid ticket is the client's fault, and is not logged as a warning.
+// TestResampledRefuses checks that an invalid ticket is refused with InvalidArgument, because it is the client's
+// fault.
 func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)
@@ -33,7 +34,7 @@ func TestResampledRefuses(t *testing.T) {
 			_, err = st.Recv()
 		}
 		if status.Code(err) != codes.InvalidArgument {
-			t.Errorf("%s: %v", rest, err)
+			t.Errorf("a ticket with %s: got %v, want InvalidArgument", rest, err)
 		}
 	}
 }

@@ -27,15 +27,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// serveTest starts a server, which ends with the test.
+// serveTest starts a server, which runs until the test ends.
 func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
 	return serveTables(t, nil, o)
 }
 
-func serveTables(t *testing.T, of *tables.Options, o *Options) (*Server, *tables.Store, string) {
+func serveTables(t *testing.T, storeOptions *tables.Options, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), of)
+	store, err := tables.Open(t.Context(), t.TempDir(), storeOptions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func floatBatch(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// beginPut sends n batches and leaves the stream open.
+// beginPut begins a put, sends n batches, and leaves the stream open.
 func beginPut(ctx context.Context, c flight.Client, command string, n, rows int) (flight.FlightService_DoPutClient, *flight.Writer, error) {
 	st, err := c.DoPut(ctx)
 	if err != nil {
@@ -91,9 +91,9 @@ func putTest(ctx context.Context, c flight.Client, command string, n, rows int) 
 		err = errors.Join(w.Close(), st.CloseSend())
 	}
 	for {
-		if _, received := st.Recv(); received != nil {
-			if received.Error() != "EOF" {
-				return received
+		if _, recvErr := st.Recv(); recvErr != nil {
+			if recvErr.Error() != "EOF" {
+				return recvErr
 			}
 			return err
 		}
@@ -109,7 +109,8 @@ func act(ctx context.Context, c flight.Client, kind, body string) (string, error
 	return string(r.GetBody()), err
 }
 
-// Both kinds of puts apply rules. Invalid arguments are reported as the client's fault.
+// TestRulesAndArguments checks that both kinds of puts apply rules, and invalid arguments are reported as
+// InvalidArgument.
 func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
@@ -133,12 +134,12 @@ func TestRulesAndArguments(t *testing.T) {
 	} {
 		kind, body, _ := strings.Cut(body, " ")
 		if _, err := act(ctx, c, kind, body); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s %s: %v", kind, body, err)
+			t.Errorf("action %s %s: got %v, want InvalidArgument with %q", kind, body, err, want)
 		}
 	}
 }
 
-// Calls without a valid token are refused. A token with the right to read allows no changes.
+// TestTokens checks that calls without a valid token are refused, and a read token allows no changes.
 func TestTokens(t *testing.T) {
 	secret := []byte("a secret of the server")
 	s, store, address := serveTest(t, &Options{Secret: secret})
@@ -150,16 +151,16 @@ func TestTokens(t *testing.T) {
 		}
 		return token
 	}
-	soon := time.Now().Add(time.Hour).Unix()
+	expiry := time.Now().Add(time.Hour).Unix()
 	bad := map[string]string{
 		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
 		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
 		"no exp":       sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"type": "admin"}),
-		"other secret": sign(jwt.SigningMethodHS256, []byte("another"), jwt.MapClaims{"exp": soon, "type": "admin"}),
-		"alg none":     sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, jwt.MapClaims{"exp": soon, "type": "admin"}),
-		"alg HS512":    sign(jwt.SigningMethodHS512, secret, jwt.MapClaims{"exp": soon, "type": "admin"}),
-		"no type":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": soon}),
-		"other type":   sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": soon, "type": "root"}),
+		"other secret": sign(jwt.SigningMethodHS256, []byte("another"), jwt.MapClaims{"exp": expiry, "type": "admin"}),
+		"alg none":     sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, jwt.MapClaims{"exp": expiry, "type": "admin"}),
+		"alg HS512":    sign(jwt.SigningMethodHS512, secret, jwt.MapClaims{"exp": expiry, "type": "admin"}),
+		"no type":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": expiry}),
+		"other type":   sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": expiry, "type": "root"}),
 	}
 	ctxOf := func(key, value string) context.Context {
 		return metadata.AppendToOutgoingContext(t.Context(), key, value)
@@ -173,22 +174,22 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	if _, err := act(t.Context(), c, "ping", ""); status.Code(err) != codes.Unauthenticated {
-		t.Errorf("no token: %v", err)
+		t.Errorf("ping without a token: got %v, want Unauthenticated", err)
 	}
 	for name, token := range bad {
-		for how, ctx := range contexts(token) {
+		for header, ctx := range contexts(token) {
 			if _, err := act(ctx, c, "ping", ""); status.Code(err) != codes.Unauthenticated {
-				t.Errorf("%s, %s: ping: %v", name, how, err)
+				t.Errorf("token %q as %s: ping returned %v, want Unauthenticated", name, header, err)
 			}
 			if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.Unauthenticated {
-				t.Errorf("%s, %s: put: %v", name, how, err)
+				t.Errorf("token %q as %s: a put returned %v, want Unauthenticated", name, header, err)
 			}
 			if _, err := c.GetFlightInfo(ctx, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{"t"}}); status.Code(err) != codes.Unauthenticated {
-				t.Errorf("%s, %s: info: %v", name, how, err)
+				t.Errorf("token %q as %s: GetFlightInfo returned %v, want Unauthenticated", name, header, err)
 			}
 		}
 	}
-	time.Sleep(2 * time.Second / ratelimit.Rate) // many wrong tokens are slowed down
+	time.Sleep(2 * time.Second / ratelimit.Rate) // the server slows down clients after many wrong tokens
 	read, err := NewToken(secret, Read, "", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -197,34 +198,34 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for how, ctx := range contexts(read) {
+	for header, ctx := range contexts(read) {
 		if _, err := act(ctx, c, "ping", ""); err != nil {
-			t.Errorf("%s: reading: %v", how, err)
+			t.Errorf("read token as %s: ping failed: %v", header, err)
 		}
 		if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied {
-			t.Errorf("%s: a put with a token for reading: %v", how, err)
+			t.Errorf("read token as %s: a put returned %v, want PermissionDenied", header, err)
 		}
 		for kind := range actions {
-			if kind == "ping" || kind == "buckets" || kind == "partd.cancel" { // knowing the id is enough
+			if kind == "ping" || kind == "buckets" || kind == "partd.cancel" { // partd.cancel requires only the call's id
 				continue
 			}
 			if _, err := act(ctx, c, kind, `{"name":"t","source":"t","target":"u","sources":["t"]}`); status.Code(err) != codes.PermissionDenied {
-				t.Errorf("%s: %s with a token for reading: %v", how, kind, err)
+				t.Errorf("read token as %s: action %s returned %v, want PermissionDenied", header, kind, err)
 			}
 		}
 	}
-	for how, ctx := range contexts(admin) {
+	for header, ctx := range contexts(admin) {
 		if err := putTest(ctx, c, `{"name":"t","mode":"append"}`, 1, 1); err != nil {
-			t.Errorf("%s: a put with an admin's: %v", how, err)
+			t.Errorf("admin token as %s: a put failed: %v", header, err)
 		}
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
 		t.Error(err)
 	}
-	// shoots' handshake accepts only admin tokens, and reports errors in PyJWT's words.
+	// Handshakes of shoots' clients require an admin token, and their errors use PyJWT's names.
 	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, bad["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, bad["other secret"]: codes.Unknown} {
 		if _, err := s.payloadToken("", []byte(token)); status.Code(err) != want {
-			t.Errorf("handshake: %v, want %s", err, want)
+			t.Errorf("payloadToken returned %v, want %s", err, want)
 		}
 	}
 	if _, err := s.payloadToken("", []byte(bad["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
@@ -232,7 +233,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Hostile commands yield errors in the form that shoots' clients read.
+// TestHostileCommands checks that hostile commands fail with errors in the form that shoots' clients read.
 func TestHostileCommands(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
@@ -247,18 +248,18 @@ func TestHostileCommands(t *testing.T) {
 			}
 			var detail struct{ Type, Message string }
 			if status.Code(err) != codes.Unknown {
-				t.Errorf("%s %.20q: %v", kind, body, err)
+				t.Errorf("action %s with body %.20q: got %v, want Unknown", kind, body, err)
 			} else if v := st.Trailer().Get("grpc-status-details-bin"); len(v) != 1 || json.Unmarshal([]byte(v[0]), &detail) != nil || detail.Type == "" || detail.Message == "" {
-				t.Errorf("%s %.20q: the detail is %q", kind, body, v)
+				t.Errorf("action %s with body %.20q: the error's detail is %q, want JSON with a type and a message", kind, body, v)
 			}
 		}
 		if err := putTest(t.Context(), c, body, 1, 1); err == nil {
-			t.Errorf("a put with the command %.20q", body)
+			t.Errorf("a put with the command %.20q succeeded", body)
 		}
 	}
 }
 
-// putValue appends two batches of rows with a value.
+// putValue appends two batches of rows that all have the same value.
 func putValue(ctx context.Context, c flight.Client, name string, value float64, rows int) error {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, floats)
 	defer b.Release()

@@ -12,14 +12,14 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Puts of small messages that decompress to many rows stay within the memory limit. Puts that
-// complete take turns. If puts stay open, waiting puts are refused.
+// TestDecompressedRowsShareMemory checks that puts of small messages that decompress to many rows stay within
+// the memory limit: such puts wait for each other, and are refused if the other puts stay open.
 func TestDecompressedRowsShareMemory(t *testing.T) {
-	const puts, rows = 24, 500_000 // 4 MB each, which the store holds until it has more
+	const puts, rows = 24, 500_000 // 4 MB each; the store buffers the rows of so small a put
 	const limit = 64 << 20
 	s, _, address := serveTest(t, &Options{Memory: limit, MaxMessage: 16 << 20, Puts: 64, IdleTimeout: 6 * time.Second})
 	batch := floatBatch(rows)
-	put := func(i int, until <-chan struct{}) error {
+	put := func(i int, canClose <-chan struct{}) error {
 		st, err := dialTest(t, address).DoPut(t.Context())
 		if err != nil {
 			return err
@@ -29,7 +29,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 		if err := w.Write(batch); err != nil {
 			return err
 		}
-		<-until
+		<-canClose
 		_, _ = w.Close(), st.CloseSend() // if they fail, Recv returns the reason
 		_, err = st.Recv()
 		return err
@@ -45,7 +45,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	waitFor(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
 
 	peak := int64(0) // counted by the server only, because the clients of this process also use memory
 	open, refused := make(chan struct{}), make(chan error, puts)
@@ -71,12 +71,13 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 	}
 	t.Logf("%d of %d puts were refused; at most %d MiB", count, puts, peak>>20)
 	if count < puts/2 || count == puts || peak > limit/4 {
-		t.Error("the memory is not shared")
+		t.Error("want some puts refused, but fewer than all, and at most a quarter of the memory used for rows")
 	}
-	waitFor(t, "memory is not given back", func() bool { return s.memory.used.Load() < 1<<20 })
+	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
 }
 
-// A client with too many half-read results gets an error that says so.
+// TestHalfReadResults checks that a query fails if its connection has too many half-read results, and the error
+// says what to do.
 func TestHalfReadResults(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
 	c := dialTest(t, address)

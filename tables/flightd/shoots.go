@@ -89,7 +89,7 @@ var jargon = regexp.MustCompile(`rpc error: code = \w+ desc = |error encountered
 
 // withoutJargon returns an error with the status code that err wraps, and err's text without jargon.
 func withoutJargon(err error) error {
-	if _, bare := err.(interface{ GRPCStatus() *status.Status }); bare { //nolint:errorlint // only an unwrapped status is returned as it is
+	if _, isBare := err.(interface{ GRPCStatus() *status.Status }); isBare { //nolint:errorlint // only an unwrapped status is returned as it is
 		return err
 	}
 	return status.Error(status.Code(err), shorten(err.Error()))

@@ -29,7 +29,7 @@ type sqlServer struct {
 }
 
 func newSQLServer(store *tables.Store) *sqlServer {
-	s := &sqlServer{store: store, running: executions{all: map[*execution]struct{}{}}}
+	s := &sqlServer{store: store, running: executions{active: map[*execution]struct{}{}}}
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range sqlInfos() {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
@@ -89,8 +89,8 @@ var errCancelled = status.Error(codes.Canceled, "the call was cancelled")
 // because only the client that chose or received the id knows it. The limits on concurrent calls also
 // bound the size of this set.
 type executions struct {
-	mu  sync.Mutex
-	all map[*execution]struct{}
+	mu     sync.Mutex
+	active map[*execution]struct{}
 }
 
 type execution struct {
@@ -108,12 +108,12 @@ func (r *executions) add(ctx context.Context, id string) (context.Context, func(
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all[e] = struct{}{}
+	r.active[e] = struct{}{}
 	return ctx, func() {
 		cancel(nil)
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.all, e)
+		delete(r.active, e)
 	}
 }
 
@@ -121,10 +121,10 @@ func (r *executions) add(ctx context.Context, id string) (context.Context, func(
 func (r *executions) cancel(id string) (canceled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for e := range r.all {
+	for e := range r.active {
 		if id != "" && e.id == id {
 			e.cancel(errCancelled)
-			delete(r.all, e)
+			delete(r.active, e)
 			canceled = true
 		}
 	}

@@ -19,11 +19,11 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// fakeEngine knows three statements: "SELECT * FROM t" for any table of the bucket, "SELECT ?",
-// which returns its parameters, and "SELECT forever". It rejects all others.
+// fakeEngine is an engine that knows three statements: "SELECT * FROM t" for any table of the bucket, "SELECT ?",
+// which returns its parameters, and "SELECT forever", which never ends. It rejects all other statements.
 type fakeEngine struct {
-	ended   chan error
-	batches atomic.Int64 // of "SELECT forever"
+	queryEnded chan error
+	batches    atomic.Int64 // number of batches that "SELECT forever" has yielded
 }
 
 func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (array.RecordReader, error) {
@@ -36,7 +36,7 @@ func (f *fakeEngine) Query(ctx context.Context, s *tables.Store, sql string, o *
 			for ctx.Err() == nil && yield(numbers(1000), nil) {
 				f.batches.Add(1)
 			}
-			f.ended <- ctx.Err()
+			f.queryEnded <- ctx.Err()
 		}), nil
 	case strings.HasPrefix(sql, "SELECT * FROM "):
 		t, err := s.Bucket(o.Bucket).Table(ctx, strings.TrimPrefix(sql, "SELECT * FROM "))
@@ -85,7 +85,7 @@ func reader(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	return r
 }
 
-// sqlTest is a server, with a client that has some rights.
+// sqlTest is a server, and a client with the tested rights.
 type sqlTest struct {
 	store  *tables.Store
 	engine *fakeEngine
@@ -104,7 +104,7 @@ func (token) RequireTransportSecurity() bool { return false }
 
 func serveSQL(t *testing.T, rights Rights) *sqlTest {
 	t.Helper()
-	f := &fakeEngine{ended: make(chan error, 1)}
+	f := &fakeEngine{queryEnded: make(chan error, 1)}
 	return serveEngine(t, rights, f, f)
 }
 

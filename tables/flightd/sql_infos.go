@@ -115,8 +115,8 @@ func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) 
 var types = []struct {
 	name  string
 	code  int32  // in XDBC
-	size  any    // in digits or characters; nil: unlimited
-	quote string // around literals
+	size  any    // in digits or characters; nil means unlimited
+	quote string // the quote around literals, or ""
 }{
 	{"BOOLEAN", -7, int32(1), ""},
 	{"TINYINT", -6, int32(3), ""},

@@ -17,11 +17,11 @@ import (
 // upload reads, checks and counts the rows that a client sends.
 type upload struct {
 	flight.MessageReader
-	schema *arrow.Schema
-	memory *putRows
-	held   int64 // extra memory counted for the current batch, in bytes
-	rows   int64
-	err    error
+	schema     *arrow.Schema
+	memory     *putRows
+	extraBytes int64 // extra memory counted for the current batch, in bytes
+	rows       int64
+	err        error
 }
 
 // newUpload returns a reader of the rows in a DoPut call.
@@ -40,8 +40,8 @@ func newUpload(ctx context.Context, r flight.MessageReader) (*upload, error) {
 func (u *upload) Schema() *arrow.Schema { return u.schema }
 
 func (u *upload) Next() bool {
-	u.memory.give(u.held)
-	if u.held = 0; u.err != nil || !u.MessageReader.Next() {
+	u.memory.unreserve(u.extraBytes)
+	if u.extraBytes = 0; u.err != nil || !u.MessageReader.Next() {
 		return false
 	}
 	b := u.RecordBatch()
@@ -50,24 +50,24 @@ func (u *upload) Next() bool {
 		u.err = status.Error(codes.InvalidArgument, err.Error())
 		return false
 	}
-	if u.err = u.hold(extra); u.err != nil {
+	if u.err = u.reserve(extra); u.err != nil {
 		return false
 	}
 	u.rows += b.NumRows()
 	return true
 }
 
-// hold waits for n bytes of memory, which the batch needs in addition to its message once values that
+// reserve waits for n bytes of memory, which the batch needs in addition to its message once values that
 // it shares are stored separately.
-func (u *upload) hold(n int64) (err error) {
+func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = status.Errorf(codes.ResourceExhausted, "%v", p)
 		}
 	}()
 	if n > 0 {
-		u.memory.take(n)
-		u.held = n
+		u.memory.reserve(n)
+		u.extraBytes = n
 	}
 	return nil
 }

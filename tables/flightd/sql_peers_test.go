@@ -33,7 +33,7 @@ func serveDuck(t *testing.T) *sqlTest {
 	return serveEngine(t, Admin, engine, nil)
 }
 
-// runPeer runs a script of testdata with a program, and returns its output.
+// runPeer runs a script in testdata with a program, and returns the output.
 func runPeer(t *testing.T, env, program, script string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program, append([]string{filepath.Join("testdata", script)}, args...)...)
@@ -77,11 +77,11 @@ func TestSQLPeerADBC(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, output[name], want)
 		}
 	}
-	for name, wants := range map[string][]string{
+	for name, substrings := range map[string][]string{
 		"exists": {"ALREADY_EXISTS"}, "missing": {"NOT_FOUND"}, "temporary": {"NotSupportedError"},
 		"wrong": {"INVALID_ARGUMENT", "line 2", "nn"}, "writes": {"INVALID_ARGUMENT"},
 	} {
-		for _, want := range wants {
+		for _, want := range substrings {
 			if text, _ := output[name].(string); !strings.Contains(text, want) {
 				t.Errorf("%s: %v, want %q", name, output[name], want)
 			}
@@ -111,7 +111,7 @@ func TestSQLPeerLanceDB(t *testing.T) {
 	s.put(t, "", "t", 2)
 	address := strings.TrimPrefix(s.url, "grpc://")
 	if got := runPeer(t, "NODE_PATH="+modules, program, "lancedb_peer.js", address, s.token, nodeQuery); got != nodeRows {
-		t.Errorf("%s, want %s", got, nodeRows)
+		t.Errorf("the peer printed %s, want %s", got, nodeRows)
 	}
 }
 
@@ -123,7 +123,7 @@ func TestSQLPeerLakehouse(t *testing.T) {
 	want := nodeRows + `[{"catalog_name":"partd","db_schema_name":"default"}]` + "\n" +
 		`[{"catalog_name":"partd","db_schema_name":"default","table_name":"t","table_type":"TABLE"}]` + "\n"
 	if got := runPeer(t, "NODE_PATH="+modules, program, "lakehouse_peer.js", address, s.token, nodeQuery); got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("the peer printed %s, want %s", got, want)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}
 	s := serveDuck(t)
 	s.put(t, "", "t", 2)
-	stamped := arrow.NewSchema([]arrow.Field{
+	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "us", Type: &arrow.TimestampType{Unit: arrow.Microsecond}},
 		{Name: "ns", Type: &arrow.TimestampType{Unit: arrow.Nanosecond}},
 		{Name: "zoned", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}},
@@ -145,12 +145,12 @@ func TestSQLPeerJDBC(t *testing.T) {
 		{Name: "view", Type: arrow.BinaryTypes.StringView},
 		{Name: "bytes", Type: arrow.BinaryTypes.BinaryView},
 	}, nil)
-	const at = "2020-01-01 12:34:56.789"
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, stamped, strings.NewReader(`[{"us":"`+at+`","ns":"`+at+`","zoned":"`+at+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
+	const timestamp = "2020-01-01 12:34:56.789"
+	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"us":"`+timestamp+`","ns":"`+timestamp+`","zoned":"`+timestamp+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := array.NewRecordReader(stamped, []arrow.RecordBatch{batch})
+	rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,17 +167,17 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}
 	got, failures, _ := strings.Cut(string(out), "wrong ")
 	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\n" +
-		"times 1577882096789000,true,1577882096789000000,1577882096789000,45296000000,2020;\ncompared " + at + ";\n" +
+		"times 1577882096789000,true,1577882096789000000,1577882096789000,45296000000,2020;\ncompared " + timestamp + ";\n" +
 		"untyped 1;\nuntyped 1,%1;\nnulls true,true,true,true;\nnulls false,true,true,true;\nbatch true\n" +
 		"many 300000,44999850000;\nfetched 300000\n" +
 		"table partd.default.stamped TABLE\ntable partd.default.t TABLE\n" +
 		"column us TIMESTAMP\ncolumn ns TIMESTAMP\ncolumn zoned TIMESTAMP_WITH_TIMEZONE\ncolumn clock TIME\ncolumn view VARCHAR\ncolumn bytes VARBINARY\n" +
 		"column n BIGINT\ncolumn s VARCHAR\nanswers true true true true\nproduct partd-tables\n"
 	if got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("the peer printed %s, want %s", got, want)
 	}
-	wrong, writes, _ := strings.Cut(failures, "\nwrites ")
-	if !strings.Contains(wrong, "line 2") || !strings.Contains(wrong, "nn") || !strings.Contains(writes, "SELECT") {
+	invalidStatement, writeStatement, _ := strings.Cut(failures, "\nwrites ")
+	if !strings.Contains(invalidStatement, "line 2") || !strings.Contains(invalidStatement, "nn") || !strings.Contains(writeStatement, "SELECT") {
 		t.Error(failures)
 	}
 }

@@ -125,8 +125,8 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 	return info(desc, d.Result, ticket), nil
 }
 
-// schema returns the schema of a statement's result. If parameters are bound, it has to start the
-// statement.
+// schema returns the schema of a statement's result. If parameters are bound, it starts the statement, because
+// the columns may depend on the parameters.
 func (s *sqlServer) schema(ctx context.Context, st statement) (*flight.SchemaResult, error) {
 	var columns *arrow.Schema
 	if st.Parameters != nil {
@@ -170,7 +170,7 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// statementHandle returns the handle of the statement in a ticket. If the ticket contains none, but a
+// statementHandle returns the handle of the statement in a ticket. If the ticket contains no statement, such as a
 // request about the catalog, ok is false.
 func statementHandle(t *flight.Ticket) (handle []byte, ok bool) {
 	var a anypb.Any

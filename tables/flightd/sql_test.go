@@ -36,7 +36,7 @@ func TestSQLStatement(t *testing.T) {
 	if got, want := s.values(t, info, err), []string{"0|text 0", "1|text 1", "2|text 2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	// A header chooses the bucket. The ticket contains it.
+	// A header selects the bucket, and the ticket then contains the bucket's name.
 	info, err = s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u")
 	if got := s.values(t, info, err); len(got) != 2 {
 		t.Error(got)
@@ -56,7 +56,7 @@ func TestSQLStatement(t *testing.T) {
 	wantCode(t, err, codes.Unimplemented, "")
 }
 
-// A ticket also works on another server. Invalid tickets are refused.
+// TestSQLTicketsAreStateless checks that a ticket also works on another server, and invalid tickets are refused.
 func TestSQLTicketsAreStateless(t *testing.T) {
 	a, b := serveSQL(t, Read), serveSQL(t, Read)
 	a.put(t, "", "t", 1)
@@ -80,7 +80,7 @@ func TestSQLTicketsAreStateless(t *testing.T) {
 			err = r.Err()
 		}
 		if c := status.Code(err); c != codes.InvalidArgument {
-			t.Errorf("handle %q: %v", handle, err)
+			t.Errorf("a ticket with handle %q: got %v, want InvalidArgument", handle, err)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func TestSQLPrepared(t *testing.T) {
 		t.Error(p.ParameterSchema(), p.DatasetSchema())
 	}
 	before := p.Handle()
-	for _, n := range []int{1, 1} { // bound twice: the second binding counts
+	for _, n := range []int{1, 1} { // bind twice; the second binding must replace the first
 		p.SetParameters(numbers(n))
 		info, err := p.Execute(ctx)
 		if got := s.values(t, info, err); !slices.Equal(got, []string{"0|text 0"}) {
@@ -114,7 +114,7 @@ func TestSQLPrepared(t *testing.T) {
 		b.Field(0).(*array.StringBuilder).Append(strings.Repeat("x", size))
 		p.SetParameters(b.NewRecordBatch())
 		if _, err := p.Execute(ctx); status.Code(err) != want {
-			t.Errorf("parameters of %d KiB: %v", size>>10, err)
+			t.Errorf("Execute with parameters of %d KiB: got %v, want %v", size>>10, err, want)
 		}
 	}
 	if err := p.Close(ctx); err != nil {
@@ -140,7 +140,7 @@ func TestSQLCancel(t *testing.T) {
 		return r.Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("before the query runs:", got)
+		t.Error("canceling before the query runs returned", got)
 	}
 	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
 	if err != nil {
@@ -164,18 +164,18 @@ func TestSQLCancel(t *testing.T) {
 		t.Error(got)
 	}
 	select {
-	case err := <-s.engine.ended:
+	case err := <-s.engine.queryEnded:
 		if err == nil {
-			t.Error("the query ended by itself")
+			t.Error("the query ended without being canceled")
 		}
 	case <-time.After(5 * time.Second):
-		t.Fatal("the canceled query still runs")
+		t.Fatal("the canceled query still runs after 5 seconds")
 	}
 	for r.Next() {
 	}
 	wantCode(t, r.Err(), codes.Canceled, "cancelled")
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
-		t.Error("after the cancellation:", got)
+		t.Error("canceling the query again returned", got)
 	}
 	for _, garbage := range []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: []byte("x")}}, {}} {
 		_, err = s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: &flight.FlightInfo{Endpoint: []*flight.FlightEndpoint{garbage}}})
@@ -183,7 +183,7 @@ func TestSQLCancel(t *testing.T) {
 	}
 }
 
-// A query is canceled when its client disconnects.
+// TestSQLClientGone checks that a query is canceled when its client disconnects.
 func TestSQLClientGone(t *testing.T) {
 	s := serveSQL(t, Read)
 	info, err := s.client.Execute(t.Context(), "SELECT forever")
@@ -195,13 +195,13 @@ func TestSQLClientGone(t *testing.T) {
 	}
 	s.client.Close()
 	select {
-	case <-s.engine.ended:
+	case <-s.engine.queryEnded:
 	case <-time.After(5 * time.Second):
-		t.Fatal("the query of a disconnected client still runs")
+		t.Fatal("the query of a disconnected client still runs after 5 seconds")
 	}
 }
 
-// Rows that exceed a client's message limit are sent in several messages.
+// TestSQLWideRows checks that the server sends rows in several messages if they exceed a client's message limit.
 func TestSQLWideRows(t *testing.T) {
 	s := serveSQL(t, Read)
 	s.put(t, "", "t", 1<<18)
@@ -235,11 +235,11 @@ func TestSQLIngest(t *testing.T) {
 		}
 		return s.client.ExecuteIngest(ctx, reader(t, numbers(2), numbers(3)), o)
 	}
-	how := func(missing flightsql.TableDefinitionOptionsTableNotExistOption, there flightsql.TableDefinitionOptionsTableExistsOption) *flightsql.ExecuteIngestOpts {
+	optionsFor := func(missing flightsql.TableDefinitionOptionsTableNotExistOption, exists flightsql.TableDefinitionOptionsTableExistsOption) *flightsql.ExecuteIngestOpts {
 		bucket, catalog := "b", catalogName
 		return &flightsql.ExecuteIngestOpts{
 			Table: "t", Schema: &bucket, Catalog: &catalog,
-			TableDefinitionOptions: &flightsql.TableDefinitionOptions{IfNotExist: missing, IfExists: there},
+			TableDefinitionOptions: &flightsql.TableDefinitionOptions{IfNotExist: missing, IfExists: exists},
 		}
 	}
 	rows := func() int64 {
@@ -253,46 +253,46 @@ func TestSQLIngest(t *testing.T) {
 		}
 		return info.Rows
 	}
-	_, err := ingest(how(missingFails, appends))
+	_, err := ingest(optionsFor(missingFails, appends))
 	wantCode(t, err, codes.NotFound, "")
-	_, err = ingest(how(missingFails, replaces))
+	_, err = ingest(optionsFor(missingFails, replaces))
 	wantCode(t, err, codes.NotFound, "")
-	if n, err := ingest(how(missingCreates, fails)); n != 5 || err != nil {
+	if n, err := ingest(optionsFor(missingCreates, fails)); n != 5 || err != nil {
 		t.Error(n, err)
 	}
-	_, err = ingest(how(missingCreates, fails))
+	_, err = ingest(optionsFor(missingCreates, fails))
 	wantCode(t, err, codes.AlreadyExists, "")
 	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
-		if n, err := ingest(how(missing, appends)); n != 5 || err != nil {
+		if n, err := ingest(optionsFor(missing, appends)); n != 5 || err != nil {
 			t.Error(n, err)
 		}
 	}
 	if rows() != 15 {
 		t.Error(rows())
 	}
-	again := how(missingCreates, appends)
-	again.Options = map[string]string{"id": "one"}
+	retried := optionsFor(missingCreates, appends)
+	retried.Options = map[string]string{"id": "one"}
 	for range 2 {
-		if _, err := ingest(again); err != nil {
+		if _, err := ingest(retried); err != nil {
 			t.Error(err)
 		}
 	}
 	if rows() != 20 {
-		t.Error("the ingestion was repeated:", rows())
+		t.Errorf("after an ingestion with the same id, the table has %d rows, want 20", rows())
 	}
-	if _, err := ingest(how(missingFails, replaces)); err != nil || rows() != 5 {
+	if _, err := ingest(optionsFor(missingFails, replaces)); err != nil || rows() != 5 {
 		t.Error(rows(), err)
 	}
 	other := "elsewhere"
 	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
 		"temporary":      {Table: "x", Temporary: true},
 		"catalog":        {Table: "x", Catalog: &other},
-		"whether or not": how(missingFails, fails),
+		"whether or not": optionsFor(missingFails, fails),
 		"option":         {Table: "x", Options: map[string]string{"fast": "yes"}},
 		"zero byte":      {Table: "\x00"},
 	} {
 		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%s: %v", text, err)
+			t.Errorf("got error %v, want one with %q", err, text)
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
@@ -303,13 +303,13 @@ func TestSQLIngest(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := rows()
-	_, err = ingest(how(missingCreates, appends))
+	_, err = ingest(optionsFor(missingCreates, appends))
 	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
 	if rows() != before {
 		t.Error(rows())
 	}
-	reads := serveSQL(t, Read)
-	_, err = reads.client.ExecuteIngest(ctx, reader(t, numbers(1)), how(missingCreates, appends))
+	readOnly := serveSQL(t, Read)
+	_, err = readOnly.client.ExecuteIngest(ctx, reader(t, numbers(1)), optionsFor(missingCreates, appends))
 	wantCode(t, err, codes.PermissionDenied, "")
 }
 
@@ -388,15 +388,15 @@ func TestSQLCatalog(t *testing.T) {
 		t.Error(got)
 	}
 	if infos, err = s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{unknown}); len(s.values(t, infos, err)) != 0 {
-		t.Error("an unknown info has a value")
+		t.Error("GetSqlInfo returned a value for an unknown id")
 	}
 	if infos, err = s.client.GetSqlInfo(ctx, nil); len(s.values(t, infos, err)) < 20 {
-		t.Error("some infos are missing")
+		t.Error("GetSqlInfo without ids returned fewer than 20 infos")
 	}
 }
 
-// SQL and ingestion accept the names that the catalog lists, whether or not a bucket is called
-// default.
+// TestSQLNamesOfTheCatalog checks that SQL and ingestion accept the names that the catalog lists, whether or not
+// a bucket is called "default".
 func TestSQLNamesOfTheCatalog(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()
@@ -435,7 +435,7 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	}
 	ingest()
 	if got := counts(); !slices.Contains(got, "6") {
-		t.Error("not ingested into the default bucket:", listed(), got)
+		t.Error("the rows were not ingested into the default bucket:", listed(), got)
 	}
 	s.put(t, "default", "t", 4)
 	ingest()

@@ -18,8 +18,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Parameters may have any type, and the columns follow it. The info of a statement with parameters has no schema, for
-// clients refuse rows of another one. The parameter of LIKE is text.
+// TestSQLTypesOfParameters checks that parameters can have any type, and that the types of columns depend on it. The
+// info of a statement with parameters must have no schema, because clients refuse rows that differ from it. The
+// parameter of LIKE must be text.
 func TestSQLTypesOfParameters(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
@@ -39,7 +40,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.sql, err)
 		}
-		if like := strings.Contains(c.sql, "LIKE") || strings.Contains(c.sql, "GLOB"); like && p.DatasetSchema().Field(0).Name != "n" || p.ParameterSchema().Field(0).Type.ID() == arrow.NULL {
+		if isPattern := strings.Contains(c.sql, "LIKE") || strings.Contains(c.sql, "GLOB"); isPattern && p.DatasetSchema().Field(0).Name != "n" || p.ParameterSchema().Field(0).Type.ID() == arrow.NULL {
 			t.Error(c.sql, p.ParameterSchema(), p.DatasetSchema())
 		}
 		kind := arrow.DataType(arrow.PrimitiveTypes.Int64)
@@ -72,8 +73,8 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		described, err := p.GetSchema(ctx)
 		if err != nil {
 			t.Error(c.sql, err)
-		} else if is, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !is.Equal(schema) {
-			t.Errorf("%s: described as %v, %v; the rows are %v", c.sql, is, err, schema)
+		} else if gotSchema, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !gotSchema.Equal(schema) {
+			t.Errorf("%s: GetSchema returned %v, %v, but the rows have %v", c.sql, gotSchema, err, schema)
 		}
 		if err := p.Close(ctx); err != nil {
 			t.Error(err)
@@ -86,12 +87,13 @@ func TestSQLTypesOfParameters(t *testing.T) {
 	}
 }
 
-// Every id of GetSqlInfo has a value, because drivers fail if a value is missing.
-func TestSQLInfosAreWhole(t *testing.T) {
+// TestSQLInfosAreComplete checks that every id of GetSqlInfo has a value, because drivers fail if a value is
+// missing.
+func TestSQLInfosAreComplete(t *testing.T) {
 	known := sqlInfos()
 	for id, name := range pb.SqlInfo_name {
 		if known[flightsql.SqlInfo(id)] == nil {
-			t.Error("there is no value of", name)
+			t.Error("sqlInfos has no value for", name)
 		}
 	}
 	s := serveSQL(t, Read)
@@ -118,7 +120,8 @@ func TestSQLTypeInfo(t *testing.T) {
 	}
 }
 
-// A table with columns of view types is listed with the types that SQL has.
+// TestSQLViewTypes checks that a table with columns of view types is listed with the types that SQL results
+// have.
 func TestSQLViewTypes(t *testing.T) {
 	s := serveSQL(t, Read)
 	put := arrow.NewSchema([]arrow.Field{
@@ -154,7 +157,7 @@ func TestSQLViewTypes(t *testing.T) {
 	}
 }
 
-// A correction's answer has the counts, even if no row matched.
+// TestDeletedNone checks that the answer to a correction contains the counts even if no row matched.
 func TestDeletedNone(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
@@ -163,6 +166,6 @@ func TestDeletedNone(t *testing.T) {
 	}
 	got, err := act(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
 	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
-		t.Errorf("%s, want %s; %v", got, want, err)
+		t.Errorf("partd.delete_rows returned %s, %v, want %s", got, err, want)
 	}
 }

@@ -27,39 +27,40 @@ import (
 
 var strangersSecret = []byte("a secret of strangers' tests")
 
-// servedSoon checks that an honest client with a new connection is served within a second.
-func servedSoon(ctx context.Context, t *testing.T, from, address string) {
+// checkServed checks that an honest client with a new connection is served within a second.
+func checkServed(ctx context.Context, t *testing.T, from, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if got, err := act(ctx, clientFrom(t, from, address), "ping", ""); err != nil || got != "pong" {
-		t.Errorf("an honest client at %s: %v", from, err)
+		t.Errorf("an honest client at %s was not served: ping returned %v", from, err)
 	}
 }
 
-// bomb returns a compressed message with many empty strings, as gRPC sends it.
+// bomb returns a gRPC frame with a compressed message of many empty strings.
 func bomb(t *testing.T, parts int) []byte {
 	t.Helper()
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
+	var compressed bytes.Buffer
+	z := gzip.NewWriter(&compressed)
 	if _, err := z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)); err != nil { // FlightDescriptor.path
 		t.Fatal(err)
 	}
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len())), packed.Bytes()...)
+	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(compressed.Len())), compressed.Bytes()...)
 }
 
-// A compressed request is refused when it arrives, with or without a token.
+// TestCompressedRequests checks that a compressed request is refused without being decompressed, with or without
+// a token.
 func TestCompressedRequests(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret})
-	with, token := withToken(t, strangersSecret, Read)
+	ctx, token := withToken(t, strangersSecret, Read)
 	message := bomb(t, 16_000_000) // 256 MB of strings
 	for _, headers := range [][]string{nil, {"authorization", "Bearer " + token}} {
 		for _, method := range []string{"GetFlightInfo", "GetSchema", "PollFlightInfo", "Handshake", "DoGet", "DoAction", "ListFlights", "DoPut"} {
 			var code codes.Code
-			took := peak(func() {
+			used := peak(func() {
 				c := rawFrom(t, "127.0.0.1", address)
 				stream, err := c.begin(method, append(headers, "grpc-encoding", "gzip")...)
 				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
@@ -70,42 +71,42 @@ func TestCompressedRequests(t *testing.T) {
 				}
 				code = c.status(t, stream)
 			})
-			if code != codes.Unimplemented || took > 16<<20 {
-				t.Errorf("%s with %d headers: %v, and %d MiB", method, len(headers), code, took>>20)
+			if code != codes.Unimplemented || used > 16<<20 {
+				t.Errorf("compressed %s with headers %q: got %v and used %d MiB, want Unimplemented", method, headers, code, used>>20)
 			}
 		}
 	}
-	servedSoon(with, t, "127.0.0.2", address)
+	checkServed(ctx, t, "127.0.0.2", address)
 }
 
-// The server reads a message only for authorized callers, and only within its limits on size and
-// time.
+// TestUnfinishedMessages checks that the server reads messages only from authorized callers, and only within its
+// limits on size and time.
 func TestUnfinishedMessages(t *testing.T) {
 	const claimed, connections = 249 << 20, 12
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
-	with, token := withToken(t, strangersSecret, Read)
-	own := []string{"authorization", "Bearer " + token}
+	ctx, token := withToken(t, strangersSecret, Read)
+	tokenHeader := []string{"authorization", "Bearer " + token}
 	for _, c := range []struct {
 		name, method string
 		size         uint32
 		headers      []string
 		want         codes.Code
 	}{
-		{"a stranger's", "GetFlightInfo", claimed, nil, codes.Unauthenticated},
-		{"a stranger's", "DoPut", claimed, nil, codes.Unauthenticated},
-		{"a stranger's, large", "Handshake", claimed, nil, codes.ResourceExhausted},
-		{"a stranger's, slow", "Handshake", 1000, nil, codes.DeadlineExceeded},
-		{"a reader's, large", "GetFlightInfo", claimed, own, codes.ResourceExhausted},
-		{"a reader's, large", "GetSchema", claimed, own, codes.ResourceExhausted},
-		{"a reader's, large", "PollFlightInfo", claimed, own, codes.ResourceExhausted},
-		{"a reader's, large", "DoGet", claimed, own, codes.ResourceExhausted},
-		{"a reader's, large", "DoPut", claimed, own, codes.ResourceExhausted},
-		{"a reader's, slow", "GetFlightInfo", 1000, own, codes.DeadlineExceeded},
-		{"a reader's, slow", "DoAction", 1000, own, codes.DeadlineExceeded},
-		{"a reader's, slow", "DoPut", 1000, own, codes.DeadlineExceeded},
+		{"large stranger", "GetFlightInfo", claimed, nil, codes.Unauthenticated},
+		{"large stranger", "DoPut", claimed, nil, codes.Unauthenticated},
+		{"large stranger", "Handshake", claimed, nil, codes.ResourceExhausted},
+		{"slow stranger", "Handshake", 1000, nil, codes.DeadlineExceeded},
+		{"large reader", "GetFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large reader", "GetSchema", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large reader", "PollFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large reader", "DoGet", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large reader", "DoPut", claimed, tokenHeader, codes.ResourceExhausted},
+		{"slow reader", "GetFlightInfo", 1000, tokenHeader, codes.DeadlineExceeded},
+		{"slow reader", "DoAction", 1000, tokenHeader, codes.DeadlineExceeded},
+		{"slow reader", "DoPut", 1000, tokenHeader, codes.DeadlineExceeded},
 	} {
-		var all sync.WaitGroup
-		took := peak(func() {
+		var pouring sync.WaitGroup
+		used := peak(func() {
 			for range connections {
 				r := rawFrom(t, "127.0.0.1", address)
 				stream, err := r.begin(c.method, c.headers...)
@@ -115,30 +116,30 @@ func TestUnfinishedMessages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				all.Go(func() {
+				pouring.Go(func() {
 					if c.size < claimed {
 						if code := r.status(t, stream); code != c.want {
-							t.Errorf("%s message of %s: %v", c.name, c.method, code)
+							t.Errorf("%s message of %s: got %v, want %v", c.name, c.method, code, c.want)
 						}
 					} else if sent := r.pour(stream, 5*time.Second); sent > 8<<20 {
 						t.Errorf("%s message of %s: the server read %d MiB", c.name, c.method, sent>>20)
 					}
 				})
 			}
-			servedSoon(with, t, "127.0.0.2", address)
-			all.Wait()
+			checkServed(ctx, t, "127.0.0.2", address)
+			pouring.Wait()
 		})
-		if took > 64<<20 {
-			t.Errorf("%s messages of %s: %d MiB", c.name, c.method, took>>20)
+		if used > 64<<20 {
+			t.Errorf("%s messages of %s: the server used %d MiB, want at most 64", c.name, c.method, used>>20)
 		}
 	}
-	if _, err := dialTest(t, address).GetFlightInfo(with, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{strings.Repeat("x", 2<<20)}}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("a request of 2 MiB: %v", err)
+	if _, err := dialTest(t, address).GetFlightInfo(ctx, &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{strings.Repeat("x", 2<<20)}}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a request of 2 MiB: got %v, want ResourceExhausted", err)
 	}
 }
 
-// A host with as many connections as possible, each with a call without a message, leaves places
-// for others, over Flight and HTTP.
+// TestOneHostsConnections checks that a host that opens as many connections as possible, each with a call
+// without a message, does not lock out other hosts over Flight or HTTP.
 func TestOneHostsConnections(t *testing.T) {
 	const attackers = 1041
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret})
@@ -149,9 +150,9 @@ func TestOneHostsConnections(t *testing.T) {
 	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.SetConnState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
 	go func() { _ = web.Serve(s.Listener(l)) }()
 	defer web.Close()
-	with, token := withToken(t, strangersSecret, Admin)
+	ctx, token := withToken(t, strangersSecret, Admin)
 	for name, begin := range map[string]func(*rawClient) error{
-		"nothing":      func(*rawClient) error { return nil },
+		"no call":      func(*rawClient) error { return nil },
 		"a handshake":  func(c *rawClient) error { _, err := c.begin("Handshake"); return err },
 		"a known call": func(c *rawClient) error { _, err := c.begin("DoPut", "authorization", "Bearer "+token); return err },
 	} {
@@ -162,8 +163,8 @@ func TestOneHostsConnections(t *testing.T) {
 			conns = append(conns, c)
 		}
 		time.Sleep(200 * time.Millisecond)
-		done, pressing := make(chan struct{}), sync.WaitGroup{}
-		pressing.Go(func() { // connect as soon as a place is free
+		done, connecting := make(chan struct{}), sync.WaitGroup{}
+		connecting.Go(func() { // connect as soon as a place is free
 			for {
 				select {
 				case <-done:
@@ -180,7 +181,7 @@ func TestOneHostsConnections(t *testing.T) {
 		})
 		for i := range 20 {
 			from := fmt.Sprintf("127.0.0.%d", 2+i)
-			servedSoon(with, t, from, address)
+			checkServed(ctx, t, from, address)
 			conn := dialFrom(t, from, l.Addr().String())
 			_ = conn.SetDeadline(time.Now().Add(time.Second))
 			_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -189,9 +190,9 @@ func TestOneHostsConnections(t *testing.T) {
 			}
 		}
 		close(done)
-		pressing.Wait()
+		connecting.Wait()
 		if n := s.conns.count(); n > DefaultConnections {
-			t.Errorf("%s: %d connections", name, n)
+			t.Errorf("connections with %s: %d are open, want at most %d", name, n, DefaultConnections)
 		}
 		for _, c := range conns {
 			_ = c.Close()
@@ -202,17 +203,17 @@ func TestOneHostsConnections(t *testing.T) {
 	defer s.conns.mu.Unlock()
 	for host, u := range s.conns.hosts {
 		if u.open+u.strangers+u.calls < 0 || u.strangers > u.open {
-			t.Errorf("%s: %+v", host, *u)
+			t.Errorf("host %s has impossible counts: %+v", host, *u)
 		}
 	}
 }
 
-// Open handshakes use little memory, and do not block others' handshakes.
+// TestOpenHandshakes checks that open handshakes use little memory, and do not block other clients' handshakes.
 func TestOpenHandshakes(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
-	with, token := withToken(t, strangersSecret, Read)
+	tokenCtx, token := withToken(t, strangersSecret, Read)
 	for _, size := range []int{60_000, 12_000} {
-		took := peak(func() {
+		used := peak(func() {
 			for range 40 {
 				c := rawFrom(t, "127.0.0.1", address)
 				for range 127 {
@@ -221,25 +222,25 @@ func TestOpenHandshakes(t *testing.T) {
 					}
 				}
 			}
-			servedSoon(with, t, "127.0.0.2", address)
+			checkServed(tokenCtx, t, "127.0.0.2", address)
 			c := clientFrom(t, "127.0.0.2", address)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if _, err := c.AuthenticateBasicToken(ctx, "anybody", token); err != nil {
-				t.Errorf("another client's handshake: %v", err)
+				t.Errorf("another client's handshake failed: %v", err)
 			}
 		})
 		s.handshakes.mu.Lock()
 		open := len(s.handshakes.holders)
 		s.handshakes.mu.Unlock()
-		if took > 100<<20 || open > maxHandshakes/8+1 {
-			t.Errorf("headers of %d bytes: %d MiB, and %d handshakes", size, took>>20, open)
+		if used > 100<<20 || open > maxHandshakes/8+1 {
+			t.Errorf("handshakes with headers of %d bytes: %d are open and use %d MiB", size, open, used>>20)
 		}
 	}
 }
 
-// There are limits on headers, on the calls of a connection, and on the time until a connection's
-// first message.
+// TestConnectionLimits checks that the server limits the size of headers, the calls of a connection, and the
+// time until a connection's first message.
 func TestConnectionLimits(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
 	_, token := withToken(t, strangersSecret, Admin)
@@ -254,7 +255,7 @@ func TestConnectionLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := c.status(t, stream); code != resetCode {
-		t.Errorf("headers of 17 KB: %v", code)
+		t.Errorf("a call with headers of 17 KB: got %v, want a reset", code)
 	}
 	c = rawFrom(t, "127.0.0.1", address)
 	for range 129 {
@@ -263,28 +264,28 @@ func TestConnectionLimits(t *testing.T) {
 		}
 	}
 	if code := c.status(t, stream); code != resetCode {
-		t.Errorf("the 129th call of a connection: %v", code)
+		t.Errorf("the 129th call of a connection: got %v, want a reset", code)
 	}
 	_ = silent.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := io.ReadAll(silent); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("a silent connection stays open")
+		t.Error("a silent connection is still open after 10 seconds")
 	}
 }
 
-// A late caller gets a slot of the host, or of the user on the same host, with the most running
-// calls.
+// TestSlotsAreShared checks that if all slots are used, a new caller gets a slot of the host with the most
+// running calls, or of the user with the most running calls on its own host.
 func TestSlotsAreShared(t *testing.T) {
-	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{ended: make(chan error, 100)}}, &Options{Secret: strangersSecret})
+	s, store, address := serveTables(t, &tables.Options{Engine: &fakeEngine{queryEnded: make(chan error, 100)}}, &Options{Secret: strangersSecret})
 	if _, err := store.Bucket("").Put(t.Context(), "t", reader(t, numbers(1)), tables.PutError, nil); err != nil {
 		t.Fatal(err)
 	}
-	s.queries.settled = 100 * time.Millisecond
+	s.queries.settleTime = 100 * time.Millisecond
 	s.queries.spare = 0 // otherwise, a new host would not wait
-	with, _ := withToken(t, strangersSecret, Read)
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens of one second and kind are equal, and count as one user
-	other, _ := withToken(t, strangersSecret, Admin)
-	ended := make(chan error, 16)
-	forever := func(ctx context.Context, from string, n int) {
+	ctx, _ := withToken(t, strangersSecret, Read)
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // tokens created in the same second may be equal, and would count as one user
+	otherUser, _ := withToken(t, strangersSecret, Admin)
+	results := make(chan error, 16)
+	runForever := func(ctx context.Context, from string, n int) {
 		for range n {
 			c := clientFrom(t, from, address)
 			go func() {
@@ -293,11 +294,11 @@ func TestSlotsAreShared(t *testing.T) {
 					_, err = st.Recv()
 					time.Sleep(10 * time.Millisecond)
 				}
-				ended <- err
+				results <- err
 			}()
 		}
 	}
-	run := func(ctx context.Context, from string) {
+	runShort := func(ctx context.Context, from string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
@@ -306,95 +307,96 @@ func TestSlotsAreShared(t *testing.T) {
 			_, err = st.Recv()
 		}
 		if err != nil {
-			t.Errorf("a statement from %s: %v", from, err)
+			t.Errorf("a statement from %s failed: %v", from, err)
 		}
 	}
-	forever(with, "127.0.0.1", 12)
-	forever(with, "127.0.0.2", 4)
+	runForever(ctx, "127.0.0.1", 12)
+	runForever(ctx, "127.0.0.2", 4)
 	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
-	run(with, "127.0.0.3")
-	if err := <-ended; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
+	runShort(ctx, "127.0.0.3")
+	if err := <-results; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
 		t.Errorf("the canceled statement: %v", err)
 	}
-	forever(with, "127.0.0.4", 1)
+	runForever(ctx, "127.0.0.4", 1)
 	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
-	run(other, "127.0.0.4") // the same host, another user
-	if err := <-ended; status.Code(err) != codes.ResourceExhausted {
+	runShort(otherUser, "127.0.0.4") // as another user of the same host
+	if err := <-results; status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("the canceled statement: %v", err)
 	}
 }
 
-// Wrong tokens from one address are slowed down. Other addresses are not affected.
+// TestGuessedTokens checks that the server limits the rate of wrong tokens from an address, without affecting
+// other addresses.
 func TestGuessedTokens(t *testing.T) {
 	s, _, _ := serveTest(t, &Options{Secret: strangersSecret})
 	_, token := withToken(t, strangersSecret, Read)
-	_, known := withToken(t, strangersSecret, Admin)
-	if _, err := s.Verify("127.0.0.1:1", known); err != nil {
+	_, knownToken := withToken(t, strangersSecret, Admin)
+	if _, err := s.Verify("127.0.0.1:1", knownToken); err != nil {
 		t.Fatal(err)
 	}
-	looked := 0
+	checked := 0
 	for i := range 100 {
 		if _, err := s.Verify(fmt.Sprintf("127.0.0.1:%d", i), fmt.Sprintf("%sx%d", token, i)); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
-			looked++
+			checked++
 		}
 	}
-	if looked > 30 {
-		t.Errorf("%d of 100 guesses were checked", looked)
+	if checked > 30 {
+		t.Errorf("%d of 100 guesses were checked, want at most 30", checked)
 	}
 	if _, err := s.Verify("127.0.0.1:1", token); err != ErrTooManyGuesses { //nolint:errorlint // it is never wrapped
-		t.Errorf("a further guess: %v", err)
+		t.Errorf("Verify of a further token = %v, want ErrTooManyGuesses", err)
 	}
-	for address, right := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": known} {
-		if _, err := s.Verify(address, right); err != nil {
-			t.Errorf("%s: %v", address, err)
+	for address, validToken := range map[string]string{"127.0.0.2:1": token, "127.0.0.1:1": knownToken} {
+		if _, err := s.Verify(address, validToken); err != nil {
+			t.Errorf("Verify of a valid token from %s failed: %v", address, err)
 		}
 	}
 }
 
-// A host with as many calls as it may have leaves calls for others.
+// TestOneHostsCalls checks that a host that runs as many calls as it may does not lock out other hosts.
 func TestOneHostsCalls(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
-	with, token := withToken(t, strangersSecret, Admin)
-	for left := maxHostCalls + 200; left > 0; left -= 100 { // more than the limit, as a busy server may close a connection
+	ctx, token := withToken(t, strangersSecret, Admin)
+	for remaining := maxHostCalls + 200; remaining > 0; remaining -= 100 { // more than the limit, because a busy server may close a connection
 		c := rawFrom(t, "127.0.0.1", address)
-		for range min(left, 100) {
+		for range min(remaining, 100) {
 			if _, err := c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
 				break
 			}
 		}
 	}
 	client := clientFrom(t, "127.0.0.1", address)
-	waitFor(t, "a call above the limit is accepted", func() bool {
-		_, err := act(with, client, "ping", "")
+	waitFor(t, "calls above the limit are still accepted", func() bool {
+		_, err := act(ctx, client, "ping", "")
 		return status.Code(err) == codes.ResourceExhausted
 	})
-	servedSoon(with, t, "127.0.0.2", address)
+	checkServed(ctx, t, "127.0.0.2", address)
 }
 
-// Requests that are large when decoded, and requests that never end, stay within the memory for
-// messages.
+// TestCostlyRequests checks that requests that are large when decoded, and requests that are never completed,
+// stay within the memory for messages.
 func TestCostlyRequests(t *testing.T) {
 	const memory, clients = 64 << 20, 120
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect often, so that garbage hardly counts
 	s, _, address := serveTest(t, &Options{Secret: strangersSecret, Memory: memory, MaxMessage: 16 << 20, IdleTimeout: 5 * time.Second})
-	with, token := withToken(t, strangersSecret, Read)
-	whole := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
-	for name, message := range map[string][]byte{"whole": whole, "cut": whole[:len(whole)-1]} {
-		var all sync.WaitGroup
-		took := peak(func() {
+	ctx, token := withToken(t, strangersSecret, Read)
+	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
+	for name, message := range map[string][]byte{"complete": complete, "incomplete": complete[:len(complete)-1]} {
+		var sending sync.WaitGroup
+		used := peak(func() {
 			for range clients {
 				c := rawFrom(t, "127.0.0.1", address)
 				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
 				if err != nil {
 					t.Fatal(err)
 				}
-				all.Go(func() {
+				sending.Go(func() {
 					defer c.Close() //nolint:errcheck // otherwise, unread data stays in memory
 					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
 					for rest := message; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
-						if c.framer.WriteData(stream, name == "whole" && len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)]) != nil {
+						if c.framer.WriteData(stream, name == "complete" && len(rest) <= 16<<10, rest[:min(len(rest), 16<<10)]) != nil {
 							return
 						}
 					}
@@ -406,36 +408,37 @@ func TestCostlyRequests(t *testing.T) {
 				})
 			}
 			for range 5 {
-				servedSoon(with, t, "127.0.0.2", address)
+				checkServed(ctx, t, "127.0.0.2", address)
 				time.Sleep(100 * time.Millisecond)
 			}
-			all.Wait()
+			sending.Wait()
 		})
-		t.Logf("%s: %d MiB at most", name, took>>20)
-		if took > 3*memory {
-			t.Errorf("%d requests, %s, use %d MiB", clients, name, took>>20)
+		t.Logf("%s: %d MiB at most", name, used>>20)
+		if used > 3*memory {
+			t.Errorf("%d %s requests use %d MiB, want at most %d", clients, name, used>>20, 3*memory>>20)
 		}
-		waitFor(t, "memory is not given back", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
+		waitFor(t, "memory was not released", func() bool { runtime.GC(); return s.memory.used.Load() < 1<<20 })
 	}
 }
 
-// A caller without an end function is refused at its limit. Other callers replace older ones.
-func TestPlaces(t *testing.T) {
-	p := NewHostLimit(8, 4)
+// TestHostLimit checks that HostLimit refuses calls without a cancel function at a limit, and lets other calls
+// replace older ones.
+func TestHostLimit(t *testing.T) {
+	limit := NewHostLimit(8, 4)
 	for i := range 6 {
-		if _, ok := p.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
-			t.Errorf("the place %d: %v", i, ok)
+		if _, ok := limit.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
+			t.Errorf("Acquire of call %d without a cancel function = %v, want %v", i, ok, i < 4)
 		}
 	}
-	var ended []int
+	var canceled []int
 	for i := range 6 {
-		if _, ok := p.Acquire(fmt.Sprintf("[2001:db8::%d]:1", i), func() { ended = append(ended, i) }); !ok { // one host
-			t.Errorf("the place %d", i)
+		if _, ok := limit.Acquire(fmt.Sprintf("[2001:db8::%d]:1", i), func() { canceled = append(canceled, i) }); !ok { // all addresses count as one host
+			t.Errorf("Acquire of call %d with a cancel function failed", i)
 		}
 	}
-	if leave, ok := p.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(ended) != "[0 1 2]" || len(p.holders) != 8 {
-		t.Error(ended, len(p.holders), ok)
-	} else if leave(); len(p.holders) != 7 {
-		t.Error(len(p.holders))
+	if release, ok := limit.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(canceled) != "[0 1 2]" || len(limit.holders) != 8 {
+		t.Error(canceled, len(limit.holders), ok)
+	} else if release(); len(limit.holders) != 7 {
+		t.Error(len(limit.holders))
 	}
 }

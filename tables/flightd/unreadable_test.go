@@ -15,12 +15,12 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestUnreadableTables lists a bucket with a table of each unsupported type, created by another
-// engine. Such a table must not hide others.
+// TestUnreadableTables checks that tables with columns of unsupported types, which other engines can create, do not
+// prevent listing the bucket's other tables.
 func TestUnreadableTables(t *testing.T) {
 	s := serveSQL(t, Read)
 	s.put(t, "b", "before", 1)
-	for i, of := range []iceberg.Type{
+	for i, typ := range []iceberg.Type{
 		iceberg.VariantType{},
 		&iceberg.ListType{ElementID: 2, Element: iceberg.VariantType{}},
 		iceberg.UnknownType{},
@@ -28,19 +28,19 @@ func TestUnreadableTables(t *testing.T) {
 		iceberg.GeographyType{},
 		iceberg.PrimitiveTypes.TimestampTzNs,
 	} {
-		meta, err := s.store.NewIceberg(iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: of}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+		meta, err := s.store.NewIceberg(iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: typ}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
 		if err == nil {
 			_, err = s.store.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
 		}
 		if err != nil {
-			t.Fatal(of, err)
+			t.Fatal(typ, err)
 		}
 	}
 	s.put(t, "b", "zebra", 1)
-	want := func(what string, got []string) {
+	checkNames := func(list string, got []string) {
 		t.Helper()
 		if !slices.Contains(got, "before") || !slices.Contains(got, "zebra") {
-			t.Errorf("%s: %q", what, got)
+			t.Errorf("the list of %s is %q, want at least before and zebra", list, got)
 		}
 	}
 	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
@@ -57,7 +57,7 @@ func TestUnreadableTables(t *testing.T) {
 	if err != nil {
 		t.Error("tables with their schemas: ", err)
 	}
-	want("tables with their schemas", names)
+	checkNames("tables with their schemas", names)
 	st, err := s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)})
 	if err != nil {
 		t.Fatal(err)
@@ -74,5 +74,5 @@ func TestUnreadableTables(t *testing.T) {
 		}
 		names = append(names, info.FlightDescriptor.Path...)
 	}
-	want("flights", names)
+	checkNames("flights", names)
 }

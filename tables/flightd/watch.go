@@ -49,7 +49,7 @@ func (s *Server) beginCall(ctx context.Context, method string) (context.Context,
 			return ctx, nil, err
 		}
 	}
-	ctx, end := s.callOf(ctx, &c, addressOf(ctx))
+	ctx, end := s.newCallContext(ctx, &c, addressOf(ctx))
 	unregister := func() {}
 	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= minIDLength {
 		ctx, unregister = s.sql.running.add(ctx, id[0])
@@ -98,12 +98,12 @@ func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.Str
 	if err != nil {
 		return err
 	}
-	w := &watchedStream{ServerStream: st, s: s, in: in, more: method.IsClientStream, host: host, ctx: ctx, cancel: cancel}
+	w := &watchedStream{ServerStream: st, s: s, in: in, multiMessage: method.IsClientStream, host: host, ctx: ctx, cancel: cancel}
 	done := make(chan error, 1)
 	s.running.Go(func() {
 		var err error
 		defer func() { done <- err; cancel(nil) }()
-		defer s.memory.leave(w)
+		defer s.memory.remove(w)
 		defer s.recoverPanic(method.FullMethod, &err)
 		err = handler(srv, w)
 	})
@@ -123,18 +123,18 @@ func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.Str
 // watchedStream is a stream with a time limit for each message.
 type watchedStream struct {
 	grpc.ServerStream
-	s       *Server
-	in      transportStream
-	more    bool // whether the client may send several messages
-	host    string
-	ctx     context.Context // a field, because ServerStream's methods take no context
-	cancel  context.CancelCauseFunc
-	joined  bool  // whether it is in the budget's list of calls
-	held    int64 // bytes of the message that is being processed
-	asked   int64 // bytes of held that are not rows
-	pending int64 // unsent bytes of answers; guarded by answers.mu
-	closed  bool  // whether the connection was closed because of unsent answers; guarded by answers.mu
-	expects int64 // bytes of the message that is arriving
+	s            *Server
+	in           transportStream
+	multiMessage bool // whether the client may send several messages
+	host         string
+	ctx          context.Context // a field, because ServerStream's methods take no context
+	cancel       context.CancelCauseFunc
+	isListed     bool  // whether it is in the budget's list of calls
+	processing   int64 // bytes of the message that is being processed
+	requestBytes int64 // bytes of held that are not rows
+	pending      int64 // unsent bytes of answers; guarded by answers.mu
+	closed       bool  // whether the connection was closed because of unsent answers; guarded by answers.mu
+	arriving     int64 // bytes of the message that is arriving
 }
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
@@ -159,22 +159,22 @@ func (w *watchedStream) RecvMsg(m any) error {
 		}
 	}
 	size, timeout := w.messageLimits(m)
-	stalled := time.AfterFunc(timeout, func() { w.cancel(errSending) })
+	stallTimer := time.AfterFunc(timeout, func() { w.cancel(errSending) })
 	err := w.receive(m, size)
-	stalled.Stop()
+	stallTimer.Stop()
 	if ok && err == nil {
-		w.s.memory.hold(w, int64(len(data.DataBody)))
+		w.s.memory.setProcessing(w, int64(len(data.DataBody)))
 		w.s.metrics.received.Add(float64(len(data.DataBody)))
 	}
 	return err
 }
 
 func (w *watchedStream) SendMsg(m any) error {
-	stalled := time.AfterFunc(w.s.opts.IdleTimeout, func() {
+	stallTimer := time.AfterFunc(w.s.opts.IdleTimeout, func() {
 		w.cancel(errReceiving)
 		closeConnection(w.ctx) // otherwise, its unsent data would stay in memory
 	})
-	defer stalled.Stop()
+	defer stallTimer.Stop()
 	err := Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })
 	if data, ok := m.(*flight.FlightData); ok && err == nil {
 		w.s.metrics.sent.Add(float64(len(data.DataBody)))

@@ -71,7 +71,7 @@ var actions = []action{
 			return nil, invalid("tables is required")
 		}
 		return &operations.Names{Bucket: a.Bucket, Names: a.Tables}, nil
-	}, nothing, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
+	}, noOutput, func(c *command, a *actionJSON) { c.names(a.Tables...) }),
 	newAction(operations.DeleteRows, func(a *actionJSON) (*operations.Deletion, error) {
 		return &operations.Deletion{Bucket: a.Bucket, Name: a.Table, Where: a.Where}, nil
 	}, func(rewritten tables.RewriteResult) any {
@@ -79,12 +79,12 @@ var actions = []action{
 	}, func(c *command, a *actionJSON) { c.flag("where", a.Where).names(a.Table) }),
 	newAction(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
 		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
-	}, nothing, func(c *command, a *actionJSON) { c.metadata(a) }),
+	}, noOutput, func(c *command, a *actionJSON) { c.metadata(a) }),
 	newAction(operations.TakeSnapshot, snapshot, func(created operations.Snapshot) any {
 		return map[string]string{"name": created.Name}
 	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	newAction(operations.DeleteSnapshots, snapshot, nothing, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	newAction(operations.Restore, snapshot, nothing, func(c *command, a *actionJSON) {
+	newAction(operations.DeleteSnapshots, snapshot, noOutput, func(c *command, a *actionJSON) { c.names(a.Name) }),
+	newAction(operations.Restore, snapshot, noOutput, func(c *command, a *actionJSON) {
 		c.names(append([]string{a.Name}, a.Tables...)...)
 	}),
 	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
@@ -92,8 +92,8 @@ var actions = []action{
 			Source: a.source(a.Source), Target: a.target(), SQL: a.SQL, Rule: a.Rule, TimeColumn: a.Time, Functions: a.Functions, Columns: a.Columns,
 			Mode: wire.PutModes[a.Mode],
 		}, nil
-	}, transformed, func(c *command, a *actionJSON) {
-		c.to(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
+	}, rowCounts, func(c *command, a *actionJSON) {
+		c.targetFlags(a).flag("rule", a.Rule).flag("time", a.Time).list("func", a.Functions).list("columns", a.Columns).flag("sql", a.SQL)
 		c.names(a.Source, a.Target)
 	}),
 	newAction(operations.Combine, func(a *actionJSON) (*transform.CombineOptions, error) {
@@ -105,8 +105,8 @@ var actions = []action{
 			return nil, invalid("sources must name at least two tables")
 		}
 		return o, nil
-	}, transformed, func(c *command, a *actionJSON) {
-		c.to(a).flag("how", a.How).list("on", a.On)
+	}, rowCounts, func(c *command, a *actionJSON) {
+		c.targetFlags(a).flag("how", a.How).list("on", a.On)
 		c.names(append(slices.Clone(a.Sources), a.Target)...)
 	}),
 	newAction(operations.Clean, func(a *actionJSON) (*transform.CleanOptions, error) {
@@ -118,9 +118,9 @@ var actions = []action{
 			o.Target = &to
 		}
 		return o, nil
-	}, transformed, func(c *command, a *actionJSON) {
+	}, rowCounts, func(c *command, a *actionJSON) {
 		if a.Target != "" {
-			c.to(a)
+			c.targetFlags(a)
 		}
 		c.flag("where", a.Where).list("drop-nulls", a.DropNulls).list("keep-first-of", a.KeepFirstOf)
 		if a.DropAnyNull {
@@ -130,9 +130,9 @@ var actions = []action{
 	}),
 }
 
-func nothing(done operations.None) any { return done }
+func noOutput(done operations.None) any { return done }
 
-func transformed(r transform.Result) any {
+func rowCounts(r transform.Result) any {
 	return map[string]int64{"source_rows": r.SourceRows, "target_rows": r.TargetRows}
 }
 
@@ -162,7 +162,7 @@ func (h *handler) action(q *request) error {
 		return invalid("unknown action %.40q", a.Action)
 	}
 	act := actions[i]
-	dry, right := q.dry()
+	dry, right := q.isDryRun()
 	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[act.Entry == operations.Resample.Entry])
 	_, modeErr := modeOf(a.Mode)
 	err := errors.Join(modeErr, q.Caller.CheckAccess(right, a.Bucket, a.target().Bucket),
@@ -171,9 +171,9 @@ func (h *handler) action(q *request) error {
 		return err
 	}
 	c := &command{h: h}
-	act.command(c.add(strings.Fields(act.Command)...).place(a), a)
+	act.command(c.add(strings.Fields(act.Command)...).locationFlags(a), a)
 	if dry {
-		return q.command(c)
+		return q.replyCommand(c)
 	}
 	release, err := flightd.Acquire(q.Ctx, act.Slots)
 	if err != nil {
@@ -188,17 +188,17 @@ func (h *handler) action(q *request) error {
 	return q.reply(map[string]any{"result": result, "command": text})
 }
 
-// dry reports whether the client requests only the command line, and returns the right that the
+// isDryRun reports whether the client requests only the command line, and returns the right that the
 // request needs.
-func (q *request) dry() (bool, flightd.Rights) {
+func (q *request) isDryRun() (bool, flightd.Rights) {
 	if q.URL.Query().Get("dry") != "" {
 		return true, flightd.Read
 	}
 	return false, flightd.Admin
 }
 
-// command answers with the command line that c builds.
-func (q *request) command(c *command) error {
+// replyCommand answers with the command line that c builds.
+func (q *request) replyCommand(c *command) error {
 	text, err := c.String()
 	if err != nil {
 		return err
@@ -242,8 +242,8 @@ func (c *command) list(name string, values []string) *command {
 	return c.add("--"+name, line)
 }
 
-// place adds the flags for the server and the bucket.
-func (c *command) place(a *actionJSON) *command {
+// locationFlags adds the flags for the server and the bucket.
+func (c *command) locationFlags(a *actionJSON) *command {
 	c.flag("server", c.h.url)
 	if c.h.opts.Secret != nil {
 		c.flag("token-file", "token")
@@ -251,8 +251,8 @@ func (c *command) place(a *actionJSON) *command {
 	return c.flag("bucket", a.Bucket)
 }
 
-// to adds the flags for the put mode and the target's bucket.
-func (c *command) to(a *actionJSON) *command {
+// targetFlags adds the flags for the put mode and the target's bucket.
+func (c *command) targetFlags(a *actionJSON) *command {
 	if c.flag("mode", a.Mode); a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
 		c.add("--target-bucket", *a.TargetBucket)
 	}

@@ -17,11 +17,12 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
+// memoryNow returns the peak memory of this process, in bytes.
 func memoryNow(t *testing.T) (n int64) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		t.Skip("there is no /proc here")
+		t.Skip("needs /proc")
 	}
 	_, rest, _ := strings.Cut(string(b), "VmHWM:")
 	if _, err := fmt.Sscan(rest, &n); err != nil {
@@ -30,9 +31,9 @@ func memoryNow(t *testing.T) (n int64) {
 	return n << 10
 }
 
-// hostileFile returns a file of testdata. bomb has a column of 16,384 equal texts of 1 MiB, as
-// pyarrow compresses them. broken has a column with a negative length, at which the library panics in
-// a separate goroutine.
+// hostileFile returns the content of a file in testdata. bomb.parquet was compressed by pyarrow, and has a column
+// of 16,384 equal strings of 1 MiB. broken.parquet has a column with a negative length, which makes the library
+// panic in a separate goroutine.
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile("testdata/" + name + ".parquet")
@@ -42,7 +43,7 @@ func hostileFile(t *testing.T, name string) string {
 	return string(b)
 }
 
-// sparse returns JSON lines: the first has 65,536 columns, the others have none.
+// sparse returns JSON lines. The first line has 65,536 columns, the other lines have none.
 func sparse() string {
 	var b strings.Builder
 	for i := range 1 << 16 {
@@ -51,14 +52,14 @@ func sparse() string {
 	return "{" + b.String()[1:] + "}\n" + strings.Repeat("{}\n", 16<<10)
 }
 
-// Files that would use all memory, or crash the process that reads them, only fail their own
-// requests.
+// TestHostileFiles checks that files that would use all memory, or crash the process that reads them, fail only their
+// own requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
 	before := memoryNow(t)
 	for _, f := range []struct{ name, format, body, says string }{
 		{"a text of 1 MiB in each row", "parquet", hostileFile(t, "bomb"), "of memory"},
-		{"columns that lines lack", "jsonl", sparse(), "split it into smaller files"},
+		{"columns that most lines lack", "jsonl", sparse(), "split it into smaller files"},
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		began := time.Now()
@@ -67,15 +68,15 @@ func TestHostileFiles(t *testing.T) {
 		grown := memoryNow(t) - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(began), grown>>20, text)
 		if grown > 300<<20 {
-			t.Errorf("%s: the server used %d MiB", f.name, grown>>20)
+			t.Errorf("%s: the server's memory grew by %d MiB, want at most 300", f.name, grown>>20)
 		}
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n1\n")
 	s.wants(a, text, 200, `"rows":1`)
 }
 
-// Arrow batches that decompress to far more data are also read in a separate process, whose memory is
-// shared by all requests.
+// TestHostileArrow checks that an Arrow batch that decompresses to far more data fails its request, because the
+// separate process that reads it has limited memory.
 func TestHostileArrow(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
 	const rows = 40 << 20

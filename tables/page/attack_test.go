@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A body that arrives very slowly ends with the call's time limit.
+// TestTrickledBody checks that a request whose body arrives very slowly ends at the call's time limit.
 func TestTrickledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -36,11 +36,11 @@ func TestTrickledBody(t *testing.T) {
 	answer := make([]byte, 1000)
 	n, err := io.ReadAtLeast(conn, answer, 12)
 	if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 503") {
-		t.Errorf("%v %s", err, answer[:n])
+		t.Errorf("got response %q, error %v, want status 503", answer[:n], err)
 	}
 }
 
-// Clients without a token that never finish their requests do not keep others out.
+// TestStrangers checks that clients without a token that never finish their requests do not keep others out.
 func TestStrangers(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	for range flightd.MaxRequests {
@@ -58,7 +58,7 @@ func TestStrangers(t *testing.T) {
 	s.wants(a, text, 200)
 }
 
-// No error reveals the paths of the server's files.
+// TestErrorsKeepPaths checks that no error reveals the paths of the server's files.
 func TestErrorsKeepPaths(t *testing.T) {
 	dir := t.TempDir()
 	s := serveDir(t, dir, flightd.Options{})
@@ -75,7 +75,7 @@ func TestErrorsKeepPaths(t *testing.T) {
 	}
 	told := func(a *http.Response, text string) {
 		if s.wants(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {
-			t.Errorf("%s: %d %s", a.Request.URL, a.StatusCode, text)
+			t.Errorf("%s: got %d %s, want an error without paths", a.Request.URL, a.StatusCode, text)
 		}
 	}
 	for _, path := range []string{"rows?table=t", "rows?table=t&sort=x&filter=x>1", "profile?table=t&column=x", "download?format=csv&table=t", "download?format=csv&sql=FROM+t"} {
@@ -88,28 +88,29 @@ func TestErrorsKeepPaths(t *testing.T) {
 	told(s.post("/api/put?table=v&format=csv", "x\n1\n"))
 }
 
-// A count that may change although the table does not is not cached.
+// TestVolatileCounts checks that a row count is not cached if it can change while the table stays the same.
 func TestVolatileCounts(t *testing.T) {
 	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
 		if volatileFilter.MatchString(filter) != want {
-			t.Error(filter)
+			t.Errorf("volatileFilter matches %q: %v, want %v", filter, !want, want)
 		}
 	}
 }
 
-// Caches store no data, and no other site can show this page in a frame.
+// TestHeaders checks the headers that prevent caches from storing data, and other sites from showing the page in a
+// frame.
 func TestHeaders(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", "t", "SELECT 1 AS x")
 	for _, path := range []string{"/api/session", "/api/tree", "/api/rows?table=t", "/api/download?format=csv&table=t", "/api/nothing", "/"} {
 		a, _ := s.get(path)
 		if cache := a.Header.Get("Cache-Control"); cache != "no-store" && path != "/" {
-			t.Error(path, cache)
+			t.Errorf("GET %s: Cache-Control = %q, want no-store", path, cache)
 		}
 		policy := a.Header.Get("Content-Security-Policy")
 		for _, w := range []string{"default-src 'none'", "script-src 'self';", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
 			if !strings.Contains(policy, w) {
-				t.Error(path, policy)
+				t.Errorf("GET %s: Content-Security-Policy = %q, want it to contain %q", path, policy, w)
 			}
 		}
 	}

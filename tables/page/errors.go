@@ -88,7 +88,7 @@ func problemOf(err error) *problem {
 	return p
 }
 
-// fail answers with an error.
+// fail writes an error as the response.
 func (h *handler) fail(w http.ResponseWriter, err error) {
 	p := problemOf(err)
 	w.Header().Del("X-Partd-Rows")
@@ -132,7 +132,7 @@ type failure struct {
 	*problem
 }
 
-func (h *handler) remember(id string, err error) {
+func (h *handler) rememberFailure(id string, err error) {
 	if id == "" {
 		return // no client can request it
 	}

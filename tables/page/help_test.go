@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// served is a test server of the page, and a client.
+// served is a test server of the page, together with a client.
 type served struct {
 	t      testing.TB
 	server *flightd.Server
@@ -106,24 +106,24 @@ func (s *served) post(path, body string) (*http.Response, string) {
 	return s.do(s.request(s.t.Context(), http.MethodPost, path, strings.NewReader(body)))
 }
 
-// wants checks an answer's status and content.
+// wants checks an answer's status, its headers, and that its body contains all words.
 func (s *served) wants(a *http.Response, text string, status int, words ...string) {
 	s.t.Helper()
 	if a.StatusCode != status {
-		s.t.Errorf("%s %s: %d %s, want %d", a.Request.Method, a.Request.URL, a.StatusCode, text, status)
+		s.t.Errorf("%s %s: got %d %s, want status %d", a.Request.Method, a.Request.URL, a.StatusCode, text, status)
 	}
 	if a.Header.Get("Content-Security-Policy") == "" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
-		s.t.Error(a.Header)
+		s.t.Errorf("%s: security headers are missing: %v", a.Request.URL, a.Header)
 	}
 	if status >= 400 && strings.HasPrefix(a.Request.URL.Path, "/api/") {
 		var p problem
 		if err := json.Unmarshal([]byte(text), &p); err != nil || p.Text == "" {
-			s.t.Errorf("%s: %q %v", a.Request.URL, text, err)
+			s.t.Errorf("%s: the body %q is not a JSON error: %v", a.Request.URL, text, err)
 		}
 	}
 	for _, w := range words {
 		if !strings.Contains(text, w) {
-			s.t.Errorf("%s: %s lacks %s", a.Request.URL, text, w)
+			s.t.Errorf("%s: got %s, want it to contain %s", a.Request.URL, text, w)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (s *served) fill(bucket, table, sql string) {
 	}
 }
 
-// column returns a column of a stream as text.
+// column returns the values of a column of an Arrow stream as text.
 func column(t testing.TB, stream string, name string) (all []string) {
 	t.Helper()
 	r, err := ipc.NewReader(bytes.NewReader([]byte(stream)))

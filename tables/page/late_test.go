@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A request that fails after more than the idle timeout still receives its error.
+// TestLateError checks that a client receives the error of a request that fails after more than the idle timeout.
 func TestLateError(t *testing.T) {
 	const idle = 2 * time.Second
 	s := serve(t, flightd.Options{IdleTimeout: idle})

@@ -29,7 +29,7 @@ func (h *handler) keepNanoseconds(q *request, v *view) error {
 	if names == nil {
 		return nil
 	}
-	types, err := h.texts(q, v, "SELECT "+strings.Join(typeQueries, ", "), nil)
+	types, err := h.queryTexts(q, v, "SELECT "+strings.Join(typeQueries, ", "), nil)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func (v *view) linesAboveInRows() int {
 	return 2 + strings.Count(cmp.Or(v.source, v.name)+v.star, "\n")
 }
 
-// sorted returns the statement for the rows that satisfy a condition.
-func (v *view) sorted(condition string) string {
+// rowsSQL returns the statement for the rows that satisfy a condition.
+func (v *view) rowsSQL(condition string) string {
 	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestNanosecondsWithZone reads and downloads nanosecond times with a zone, which SQL lacks, from the
-// tail and from files. Conditions see them in microseconds, as SQL does.
+// TestNanosecondsWithZone reads and downloads nanosecond times with a zone, a type that SQL lacks, from the
+// tail and from files. In conditions, their precision is microseconds, as in SQL.
 func TestNanosecondsWithZone(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	zoned := func(zone string) arrow.DataType { return &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: zone} }
@@ -33,7 +33,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		), Nullable: true},
 	}, nil)
 	const count = 40
-	at := func(k int) string { return fmt.Sprintf("2023-01-31 01:02:03.123456%03dZ", 101+10*((k*17+5)%count)) } // in one microsecond
+	at := func(k int) string { return fmt.Sprintf("2023-01-31 01:02:03.123456%03dZ", 101+10*((k*17+5)%count)) } // all within one microsecond
 	put := func(name string) {
 		var rows strings.Builder
 		for k := range count {
@@ -73,7 +73,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 			"jsonl": `"ts":"2023-01-31T01:02:03.123456151Z"`,
 		} {
 			if text, _ := ask("/api/download", table, "format", format, "sort", "k"); !strings.Contains(text, want) {
-				t.Errorf("%s: %.500s", format, text)
+				t.Errorf("download as %s: got %.500s, want it to contain %s", format, text, want)
 			}
 		}
 		text, _ := ask("/api/download", table, "format", "arrow", "sort", "k")
@@ -86,7 +86,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 			got := column(t, text, c.name)
 			plain := strings.NewReplacer(" ", "", "T", "")
 			if len(got) != count+2 || plain.Replace(got[0]) != plain.Replace(c.want) || plain.Replace(got[count]) != plain.Replace(c.last) {
-				t.Errorf("%s: %s and %s, want %s and %s", c.name, got[0], got[count], c.want, c.last)
+				t.Errorf("column %s: got first value %s and last value %s, want %s and %s", c.name, got[0], got[count], c.want, c.last)
 			}
 		}
 		for _, sort := range []string{"ts", "-ts"} {
@@ -99,7 +99,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 				slices.Reverse(all)
 			}
 			if len(all) != count+2 || all[count+1] != "(null)" || !slices.IsSorted(all[:count+1]) || all[1] == all[2] {
-				t.Errorf("%s %s: %v", table, sort, all)
+				t.Errorf("table %s is not sorted by %s: %v", table, sort, all)
 			}
 		}
 		for filter, want := range map[string]string{
@@ -112,7 +112,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		} {
 			text, total := ask("/api/rows", table, "filter", filter)
 			if n := len(column(t, text, "ts")); fmt.Sprint(n) != total || want != "" && total != want {
-				t.Errorf("%s: %d rows, %s in all, want %s", filter, n, total, want)
+				t.Errorf("filter %s: got %d rows, total %s, want %s", filter, n, total, want)
 			}
 		}
 		a, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode())

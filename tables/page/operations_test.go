@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// The page offers exactly the operations that are marked for it, under each of their names, and
-// docs/http.md describes them.
+// TestOperations checks that the page offers exactly the operations that are marked for it, under each of their
+// names, and that docs/http.md describes them.
 func TestOperations(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	docs, err := os.ReadFile(filepath.Join("..", "docs", "http.md"))
@@ -22,18 +22,18 @@ func TestOperations(t *testing.T) {
 	_, list, _ := strings.Cut(string(docs), "### `POST /api/action`")
 	for _, o := range operations.All() {
 		if has := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); has != o.Page {
-			t.Errorf("%s: on the page: %v, want %v", o.Name, has, o.Page)
+			t.Errorf("operation %s is on the page: %v, want %v", o.Name, has, o.Page)
 		}
 		if strings.Contains(list, "| `"+o.Name+"` |") != o.Page {
-			t.Errorf("%s: in docs/http.md: %v, want %v", o.Name, !o.Page, o.Page)
+			t.Errorf("operation %s is in docs/http.md: %v, want %v", o.Name, !o.Page, o.Page)
 		}
 		if o.Page && o.Slots == operations.NoSlot {
-			t.Errorf("%s: no slots limit it", o.Name)
+			t.Errorf("operation %s uses no slot, so nothing limits it", o.Name)
 		}
 		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-")}, o.Aliases...) {
 			a, text := s.post("/api/action?dry=1", jsonOf(t, map[string]any{"action": name}))
 			if s.wants(a, text, map[bool]int{true: 200, false: 400}[o.Page]); o.Page && !strings.Contains(text, "partd-tables "+o.Command) {
-				t.Errorf("%s: %s", name, text)
+				t.Errorf("dry run of %s: got %s, want the command %q", name, text, o.Command)
 			}
 		}
 	}

@@ -32,7 +32,7 @@ type handler struct {
 	opts     flightd.Options
 	url      string
 	requests *flightd.Requests
-	apart    *formats.IsolatedReader
+	isolated *formats.IsolatedReader
 	counts   countCache
 
 	mu       sync.Mutex
@@ -43,7 +43,7 @@ type handler struct {
 // tokens as server's calls and count against the same limits. server must serve the same store.
 func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
-	h.apart = formats.NewIsolatedReader(h.opts.Memory / 2)
+	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
 	api := http.NewServeMux()
 	for pattern, e := range map[string]endpoint{
 		"GET /api/session":          {isPublic: true, handle: h.session},
@@ -137,21 +137,21 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
 	if q.Caller, err = h.identify(r); err != nil && !e.isPublic {
-		h.fail(w, refused("sign in with a valid token: ", err))
+		h.fail(w, tokenProblem("sign in with a valid token: ", err))
 		return
 	}
 	isKnown := func(err error) bool { return errors.As(err, new(*problem)) }
 	err = q.Serve(e.name, e.isPublic, maxOpenBody, isKnown, func() error { return e.handle(q) })
 	q.unregister()
 	if err != nil && q.hasBody {
-		h.remember(q.id, err)
+		h.rememberFailure(q.id, err)
 		panic(http.ErrAbortHandler)
 	} else if err != nil {
 		h.fail(w, err)
 	}
 }
 
-// names returns the names of the request's bucket and table, which the caller may read.
+// names returns the names of the request's bucket and table, after checking that the caller may read them.
 func (q *request) names() (bucket, table string, err error) {
 	v := q.URL.Query()
 	bucket, table = v.Get("bucket"), v.Get("table")
@@ -163,7 +163,7 @@ func (q *request) names() (bucket, table string, err error) {
 
 const cookieName = "partd-token"
 
-// identify returns the caller to whom the token in the header or the cookie belongs.
+// identify returns the owner of the token in the header or the cookie.
 func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	token := ""
 	if c, err := r.Cookie(cookieName); err == nil {
@@ -172,8 +172,8 @@ func (h *handler) identify(r *http.Request) (flightd.Caller, error) {
 	return h.server.Bearer(r, token)
 }
 
-// refused returns the problem to report for a token that the server refused with err.
-func refused(prefix string, err error) *problem {
+// tokenProblem returns the problem to report for a token that the server refused with err.
+func tokenProblem(prefix string, err error) *problem {
 	if errors.Is(err, flightd.ErrTooManyGuesses) {
 		return &problem{Status: http.StatusTooManyRequests, Text: err.Error()}
 	}
@@ -207,7 +207,7 @@ func (h *handler) signIn(q *request) error {
 	if h.opts.Secret != nil {
 		caller, err := h.server.Verify(q.RemoteAddr, c.Token)
 		if err != nil {
-			return refused("the token is not valid: ", err)
+			return tokenProblem("the token is not valid: ", err)
 		}
 		h.setCookie(q, c.Token, 0)
 		q.Caller = caller

@@ -27,8 +27,8 @@ type topJSON struct {
 	Count int64  `json:"count"`
 }
 
-// measure returns SQL that converts a column of type t to a number, or "" if that is impossible.
-func measure(t arrow.DataType, column string) string {
+// numberSQL returns SQL that converts a column of type t to a number, or "" if that is impossible.
+func numberSQL(t arrow.DataType, column string) string {
 	switch id := t.ID(); {
 	case arrow.IsInteger(id), arrow.IsDecimal(id), arrow.IsFloating(id):
 		return column + "::DOUBLE"
@@ -44,7 +44,7 @@ func (h *handler) profileSource(q *request) (*view, error) {
 	if !p.Has("sql") {
 		return h.viewOf(q)
 	}
-	o, err := q.statement(p)
+	o, err := q.parseStatement(p)
 	if err != nil {
 		return nil, err
 	}
@@ -74,14 +74,14 @@ func (h *handler) profile(q *request) error {
 		return invalid("no column %.80q", name)
 	}
 	c := sqlquote.Name(name)
-	number := measure(fields[0].Type, c)
+	number := numberSQL(fields[0].Type, c)
 	lowest, highest := "NULL", "NULL"
 	if number != "" {
 		lowest, highest = "min(n) FILTER (WHERE isfinite(n))", "max(n) FILTER (WHERE isfinite(n))"
 	} else {
 		number = "NULL"
 	}
-	rows, err := h.texts(q, v, "SELECT count(*), count(c), approx_count_distinct(c), min(c)::VARCHAR, max(c)::VARCHAR, "+
+	rows, err := h.queryTexts(q, v, "SELECT count(*), count(c), approx_count_distinct(c), min(c)::VARCHAR, max(c)::VARCHAR, "+
 		lowest+", "+highest+" FROM (SELECT "+c+" AS c, "+number+" AS n"+v.from("")+")", nil)
 	if err != nil {
 		return err
@@ -110,13 +110,13 @@ func (h *handler) profile(q *request) error {
 	if lowest != "NULL" {
 		out.Histogram, errs[2] = h.histogram(q, v, number, row[5], row[6])
 	} else {
-		out.Top, errs[2] = h.top(q, v, c)
+		out.Top, errs[2] = h.topValues(q, v, c)
 	}
 	if err := errors.Join(err, errors.Join(errs[:]...)); err != nil {
 		return err
 	}
 	if out.Exact = out.Distinct <= maxExact; out.Exact {
-		exact, err := h.texts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
+		exact, err := h.queryTexts(q, v, "SELECT count(DISTINCT "+c+")"+v.from(""), nil)
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 	}
 	out[n-1].To = hi
 	float := func(f float64) string { return "'" + strconv.FormatFloat(f, 'g', -1, 64) + "'::DOUBLE" }
-	rows, err := h.texts(q, v, fmt.Sprintf("SELECT least(floor((n - %s) / %s), %d)::INTEGER AS bin, count(*) FROM (SELECT %s AS n%s) WHERE isfinite(n) GROUP BY bin",
+	rows, err := h.queryTexts(q, v, fmt.Sprintf("SELECT least(floor((n - %s) / %s), %d)::INTEGER AS bin, count(*) FROM (SELECT %s AS n%s) WHERE isfinite(n) GROUP BY bin",
 		float(lo), float(width), n-1, number, v.from("")), nil)
 	for _, row := range rows {
 		bin, binErr := strconv.Atoi(row[0])
@@ -158,9 +158,9 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 	return out, err
 }
 
-func (h *handler) top(q *request, v *view, column string) ([]topJSON, error) {
+func (h *handler) topValues(q *request, v *view, column string) ([]topJSON, error) {
 	out := []topJSON{}
-	rows, err := h.texts(q, v, "SELECT left(c::VARCHAR, 256), n FROM (SELECT "+column+" AS c, count(*) AS n"+v.from(column+" IS NOT NULL")+
+	rows, err := h.queryTexts(q, v, "SELECT left(c::VARCHAR, 256), n FROM (SELECT "+column+" AS c, count(*) AS n"+v.from(column+" IS NOT NULL")+
 		fmt.Sprintf(" GROUP BY ALL) ORDER BY n DESC, 1 LIMIT %d", binCount), nil)
 	for _, row := range rows {
 		count, countErr := strconv.ParseInt(row[1], 10, 64)

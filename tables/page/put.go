@@ -32,7 +32,7 @@ func modeOf(mode string) (tables.PutMode, error) {
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
-	dry, right := q.dry()
+	dry, right := q.isDryRun()
 	mode, modeErr := modeOf(cmp.Or(p.Get("mode"), "error"))
 	if err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket)); err != nil {
 		return err
@@ -50,13 +50,13 @@ func (h *handler) put(q *request) error {
 		o.Settings = &settings
 	}
 	if dry {
-		c := (&command{h: h}).add("put").place(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(in.Format))
+		c := (&command{h: h}).add("put").locationFlags(&actionJSON{Bucket: bucket}).flag("mode", cmp.Or(p.Get("mode"), "error")).flag("format", string(in.Format))
 		c.flag("sep", in.Sep).flag("time", p.Get("time"))
 		for _, key := range keys {
 			c.flag("key", key)
 		}
 		c.names(table, cmp.Or(p.Get("file"), "-"))
-		return q.command(c)
+		return q.replyCommand(c)
 	}
 	release, err := flightd.AcquirePut(q.Ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (h *handler) put(q *request) error {
 	if _, err := in.File.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	r, err := h.apart.Read(q.Ctx, in)
+	r, err := h.isolated.Read(q.Ctx, in)
 	if err != nil {
 		return asClientError(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// endlessly is a statement that runs for hours, but returns a first row at once.
+// endlessly is a statement that runs for hours, but returns its first row immediately.
 const endlessly = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
 
 const id = "0123456789abcdef"
@@ -29,15 +29,15 @@ func TestQuery(t *testing.T) {
 	a, text := s.post("/api/query", `{"id": "`+id+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
 	s.wants(a, text, 200)
 	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
-		t.Error(len(all))
+		t.Errorf("got %d rows, want 70000 in order", len(all))
 	}
 	a, text = s.post("/api/query", query(`SELECT * FROM "B".t WHERE x < 0`))
 	if s.wants(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
-		t.Error(a.Header)
+		t.Errorf("want no rows as an Arrow stream, got headers %v", a.Header)
 	}
 }
 
-// A stream that fails is cut, and its error can be requested afterwards.
+// TestCutStream checks that a failed stream is incomplete, and that its error can be requested afterwards.
 func TestCutStream(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(
@@ -48,7 +48,7 @@ func TestCutStream(t *testing.T) {
 	}
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
-		t.Errorf("a cut stream looks complete: %d, %d bytes", a.StatusCode, len(text))
+		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
 	}
 	b, text := s.get("/api/query/" + id + "/error")
 	s.wants(b, text, 200, "this is why")
@@ -67,8 +67,8 @@ func (s *served) idle() {
 	}
 }
 
-// A query ends when it is canceled, when its connection ends, and when its client receives nothing
-// for too long.
+// TestCancel checks that a query ends if it is canceled, if its connection is closed, or if its client receives
+// nothing for too long.
 func TestCancel(t *testing.T) {
 	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
 	begin := func(ctx context.Context, sql string) *http.Response {
@@ -85,7 +85,7 @@ func TestCancel(t *testing.T) {
 	s.wants(b, text, 200, `{"cancelled":true}`)
 	s.idle()
 	if took := time.Since(began); os.Getenv("PARTD_TIMING") != "" && took > 500*time.Millisecond {
-		t.Errorf("it took %v", took)
+		t.Errorf("canceling took %v, want at most 500ms", took)
 	}
 	if _, err := io.Copy(io.Discard, a.Body); err == nil {
 		t.Error("a canceled stream looks complete")
@@ -120,7 +120,7 @@ func TestCancel(t *testing.T) {
 	<-done
 }
 
-// A large result that is read slowly uses no more memory than a small one.
+// TestSlowReader checks that a large result that is read slowly uses no more memory than a small one.
 func TestSlowReader(t *testing.T) {
 	size := int64(256 << 20)
 	if os.Getenv("PARTD_LARGE") != "" {
@@ -147,12 +147,12 @@ func TestSlowReader(t *testing.T) {
 		}
 	}
 	if read < size || peak-before > 160<<20 {
-		t.Errorf("%d MiB were read, and the process grew by %d MiB", read>>20, (peak-before)>>20)
+		t.Errorf("read %d MiB, and the process's memory grew by %d MiB, want at most 160", read>>20, (peak-before)>>20)
 	}
-	t.Logf("%d MiB read, %d MiB more than before", read>>20, (peak-before)>>20)
+	t.Logf("read %d MiB, the process's memory grew by %d MiB", read>>20, (peak-before)>>20)
 }
 
-// Queries of the page and of Flight share the same slots.
+// TestSharedLimits checks that queries share the server's slots, and wait for a free one.
 func TestSharedLimits(t *testing.T) {
 	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
 	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(endlessly))))
@@ -171,18 +171,18 @@ func TestSharedLimits(t *testing.T) {
 	}
 	select {
 	case text := <-waiting:
-		t.Error("the second query got the first one's slot: ", text)
+		t.Error("the second query ran while the first one used the only slot: ", text)
 	default:
 	}
 	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
 	s.wants(b, text, 200, "true")
 	if got := column(t, <-waiting, "x"); len(got) != 1 {
-		t.Error(got)
+		t.Errorf("the second query returned %v, want one row", got)
 	}
 }
 
-// TestLargeTable measures the time until the first and the last rows of five million are there. It
-// needs PARTD_LARGE.
+// TestLargeTable measures how long the page takes to load rows from a table with five million rows. It needs
+// PARTD_LARGE.
 func TestLargeTable(t *testing.T) {
 	if os.Getenv("PARTD_LARGE") == "" {
 		t.Skip("PARTD_LARGE is not set")
@@ -211,11 +211,11 @@ func TestLargeTable(t *testing.T) {
 			took := time.Since(began)
 			s.wants(a, text, 200)
 			if n, _ := strconv.Atoi(a.Header.Get("X-Partd-Rows")); n < 2_000_000 || len(column(t, text, "id")) != 200 {
-				t.Error(n)
+				t.Errorf("%s: got the row count %d, want at least 2000000, and 200 rows", c.query, n)
 			}
 			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.query, again, took.Milliseconds())
 			if os.Getenv("PARTD_TIMING") != "" && c.most > 0 && took > c.most {
-				t.Errorf("%s took %v", c.query, took)
+				t.Errorf("%s took %v, want at most %v", c.query, took, c.most)
 			}
 		}
 	}
@@ -233,7 +233,7 @@ func resident(t *testing.T) int64 {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /proc: ", err)
 		}
-		t.Skip("there is no /proc, which tells the memory of a process")
+		t.Skip("needs /proc, to read the memory of this process")
 	}
 	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
 	if err != nil {

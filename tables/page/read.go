@@ -50,8 +50,8 @@ type treePosition struct {
 	Table  string `json:"table"`
 }
 
-// number parses an integer parameter, which must be from minimum to maximum.
-func number(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
+// intParam parses an integer parameter, which must be from minimum to maximum.
+func intParam(v url.Values, name string, defaultValue, minimum, maximum int64) (int64, error) {
 	text := v.Get(name)
 	if text == "" {
 		return defaultValue, nil
@@ -65,7 +65,7 @@ func number(v url.Values, name string, defaultValue, minimum, maximum int64) (in
 
 func (h *handler) tree(q *request) error {
 	v := q.URL.Query()
-	remaining, err := number(v, "limit", 1000, 1, 10_000)
+	remaining, err := intParam(v, "limit", 1000, 1, 10_000)
 	if err != nil {
 		return err
 	}

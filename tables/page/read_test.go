@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Any client may choose names like this one.
+// hostile is a name that any client may choose.
 const hostile = "a\"b'; DROP\nTABLE <script>$(rm -rf ~)`x` -- %2F/..\\ é"
 
 func TestTree(t *testing.T) {
@@ -49,7 +49,7 @@ func TestTree(t *testing.T) {
 	}
 	all, next, _ := read("")
 	if len(all) != 7 || next != nil || !slices.Contains(all, "/"+hostile) || !slices.Contains(all, hostile+"/one") {
-		t.Error(all, next)
+		t.Errorf("tree: got %q, next %v, want all 7 tables", all, next)
 	}
 	var pages []string
 	snapshots, at := 0, url.Values{"limit": {"2"}}
@@ -63,19 +63,19 @@ func TestTree(t *testing.T) {
 		at.Set("after", next.Table)
 	}
 	if !slices.Equal(pages, all) || snapshots != 1 {
-		t.Error(pages, snapshots)
+		t.Errorf("tree in pages: got %q, %d snapshots, want %q and one snapshot", pages, snapshots, all)
 	}
 	for search, want := range map[string]int{"exchange=nys": 1, "T3 n=7": 1, "b t": 7, "nothing": 0, "<script>": 2} {
 		if names, _, _ := read("search=" + url.QueryEscape(search)); len(names) != want {
-			t.Errorf("%s: %q, want %d", search, names, want)
+			t.Errorf("search for %s: got %q, want %d tables", search, names, want)
 		}
 	}
 	for _, bad := range []string{"limit=0", "limit=x", "limit=10001"} {
 		a, text := s.get("/api/tree?" + bad)
 		s.wants(a, text, 400, "limit")
 	}
-	// A snapshot contains the tables of its time: also deleted ones, but none that were created
-	// later.
+	// A snapshot contains the tables that existed when it was created, including tables deleted since
+	// then.
 	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +86,11 @@ func TestTree(t *testing.T) {
 		"bucket=B&snapshot=before&search=n=7": "[B/t3]", "bucket=none": "[]",
 	} {
 		if names, _, _ := read(query); fmt.Sprint(names) != want {
-			t.Errorf("%s: %q, want %s", query, names, want)
+			t.Errorf("tree with %s: got %q, want %s", query, names, want)
 		}
 	}
 	if _, text := s.get("/api/tree?bucket=B&snapshot=before"); strings.Contains(text, `"rows":2`) {
-		t.Error("a table of a snapshot has the current rows: ", text)
+		t.Error("a table in a snapshot has the current row count: ", text)
 	}
 	for query, status := range map[string]int{"snapshot=before": 400, "bucket=B&snapshot=none": 404, "bucket=%00": 400} {
 		a, text := s.get("/api/tree?" + query)
@@ -109,7 +109,7 @@ func TestTable(t *testing.T) {
 	a, text := s.get(path)
 	s.wants(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
 	if strings.Contains(text, "<script>") {
-		t.Error("JSON that a browser could interpret as HTML: ", text)
+		t.Error("a browser could interpret the JSON as HTML: ", text)
 	}
 	var out struct{ Versions []versionJSON }
 	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) < 2 {
@@ -120,7 +120,7 @@ func TestTable(t *testing.T) {
 		a, text := s.get(rows + query)
 		s.wants(a, text, 200)
 		if got := fmt.Sprint(column(t, text, "x")); got != want {
-			t.Errorf("%s: %s, want %s", query, got, want)
+			t.Errorf("rows with %s: got %s, want %s", query, got, want)
 		}
 	}
 	for query, status := range map[string]int{
@@ -133,7 +133,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Every page of rows, in every order, is a part of the whole result, wherever it begins.
+// TestRows checks that every page of rows, in every order and at every offset, equals that part of the whole result.
 func TestRows(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", "t", `SELECT i AS id, CASE WHEN i % 10 = 0 THEN NULL ELSE i % 7 END AS "k,1", (hash(i) % 1000) / 4.0 AS "-v", 'x' || (i % 3) AS s, [i] AS list
@@ -166,7 +166,7 @@ func TestRows(t *testing.T) {
 			got, total := read(url.Values{"sort": {c.sort}, "filter": {c.filter}, "offset": {fmt.Sprint(offset)}, "limit": {"100"}})
 			want := whole[min(len(whole), offset):min(len(whole), offset+100)]
 			if !slices.Equal(got, want) || total != c.total {
-				t.Errorf("%+v at %d: %d rows of %s, %.80v; want %.80v", c, offset, len(got), total, got, want)
+				t.Errorf("%+v at offset %d: got %d rows of %s, %.80v; want %.80v", c, offset, len(got), total, got, want)
 			}
 		}
 	}
@@ -214,14 +214,14 @@ func TestProfile(t *testing.T) {
 			sum += b.Count
 		}
 		if want := map[string]int64{"n": 900, "at": 1000, "f": 995}[name]; want > 0 && (sum != want || len(out.Histogram) != binCount) {
-			t.Errorf("%s: %d in %d bins, want %d", name, sum, len(out.Histogram), want)
+			t.Errorf("profile of %s: got %d values in %d bins, want %d values", name, sum, len(out.Histogram), want)
 		}
 	}
 	a, text := s.get("/api/profile?table=t&column=nope")
 	s.wants(a, text, 400, "no column")
 	a, text = s.get("/api/profile?table=t&column=s&filter=" + url.QueryEscape("n < 12 AND s <> 'S1'"))
 	s.wants(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
-	// Small numbers of values are counted exactly; very large ones are estimated to within a fifth.
+	// Small numbers of distinct values are counted exactly, and large ones are estimated.
 	s.fill("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
 	a, text = s.get("/api/profile?table=many&column=some")
 	s.wants(a, text, 200, `"distinct":9000,"exact":true`)

@@ -32,7 +32,7 @@ func TestSignIn(t *testing.T) {
 	s.wants(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
 	c := a.Cookies()[0]
 	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Secure {
-		t.Error(c)
+		t.Errorf("sign-in: got cookie %v, want HttpOnly and SameSite=Strict", c)
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
 	r.AddCookie(c)
@@ -40,7 +40,7 @@ func TestSignIn(t *testing.T) {
 	s.wants(a, text, 200)
 	a, text = s.post("/api/sign-out", "")
 	if s.wants(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
-		t.Error(a.Cookies())
+		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
 	other, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
 	if err != nil {
@@ -54,8 +54,8 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// A token for one bucket gives access to only that bucket, whatever the statement, action or name. A
-// token for reading changes nothing.
+// TestRights checks that a token for one bucket gives access only to that bucket, whatever the statement, action or
+// name, and that a read token cannot change anything.
 func TestRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
@@ -68,7 +68,7 @@ func TestRights(t *testing.T) {
 	b := s.as(flightd.Admin, "B")
 	a, text := b.get("/api/tree")
 	if b.wants(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
-		t.Error(text)
+		t.Errorf("the tree for a token for B shows other buckets: %s", text)
 	}
 	for _, path := range []string{"table?", "rows?", "rows?snapshot=kept&", "profile?column=x&", "download?format=csv&", "download?format=csv&sql=SELECT+1&"} {
 		a, text := b.get("/api/" + path + "bucket=B&table=t")
@@ -129,7 +129,7 @@ func TestRights(t *testing.T) {
 	reader.wants(a, text, 200)
 }
 
-// Flight calls do not support buckets, and refuse a token that is restricted to some buckets.
+// TestFlightRefusesBuckets checks that Flight calls refuse a token that is restricted to some buckets.
 func TestFlightRefusesBuckets(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	address, _ := testserve.Run(t, s.server.Serve)
@@ -142,20 +142,20 @@ func TestFlightRefusesBuckets(t *testing.T) {
 			_ = c.Close()
 		}
 		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "limited to some buckets") {
-			t.Error(want, err)
+			t.Errorf("Flight call: got error %v, want success: %v", err, want)
 		}
 	}
 }
 
-// Requests that another site makes a browser send are refused.
+// TestOtherSites checks that requests that another site makes a browser send are refused.
 func TestOtherSites(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	for name, headers := range map[string]map[string]string{
 		"no header":      {"X-Partd": ""},
 		"another origin": {"Origin": "https://evil.example"},
 		"another site":   {"Sec-Fetch-Site": "cross-site"},
-		"a neighbour":    {"Sec-Fetch-Site": "same-site"},
-		"rebound":        {"Host": "evil.example"},
+		"a sibling site": {"Sec-Fetch-Site": "same-site"},
+		"DNS rebinding":  {"Host": "evil.example"},
 	} {
 		for _, path := range []string{"sign-in", "sign-out", "query", "cancel", "put", "action"} {
 			r := s.request(t.Context(), http.MethodPost, "/api/"+path, strings.NewReader("{}"))
@@ -198,7 +198,7 @@ func TestFiles(t *testing.T) {
 	a, text := s.do(r)
 	s.wants(a, text, 200, string(index))
 	if kind := a.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/html") {
-		t.Error(kind)
+		t.Errorf("GET /: Content-Type = %q, want text/html", kind)
 	}
 	r = s.request(t.Context(), http.MethodGet, "/index.html", nil)
 	r.Header.Set("If-None-Match", a.Header.Get("ETag"))
@@ -211,28 +211,28 @@ func TestFiles(t *testing.T) {
 		r.Header.Set("Accept-Encoding", encoding)
 		a, text := s.do(r)
 		if is := a.Header.Get("Content-Encoding"); a.StatusCode != 200 || (is == "gzip") != (encoding == "gzip") {
-			t.Error(encoding, a.StatusCode, is)
+			t.Errorf("Accept-Encoding %s: got status %d, encoding %q", encoding, a.StatusCode, is)
 		}
 		sent = append(sent, text)
 	}
 	if plain, err := gunzip([]byte(sent[0])); err != nil || len(plain) < 1000 || string(plain) != sent[1] {
-		t.Error(len(plain), len(sent[1]), err)
+		t.Errorf("page.js has %d bytes compressed, %d bytes otherwise, error %v", len(plain), len(sent[1]), err)
 	}
 	for _, path := range []string{"/../page.go", "/none.js", "/%2e%2e/files.go", "/index.html/x"} {
 		a, text := s.get(path)
 		if a.StatusCode != 404 || strings.Contains(text, "package") {
-			t.Error(path, a.StatusCode, text)
+			t.Errorf("GET %s: got %d %s, want 404", path, a.StatusCode, text)
 		}
 	}
 	for header, want := range map[string]bool{"gzip, br": true, "br;q=0": false, "br;q=0.5": true, "": false, "brx": false, "gzip;q=1,br ; q=1": true} {
 		r.Header.Set("Accept-Encoding", header)
 		if accepts(r, "br") != want {
-			t.Error(header)
+			t.Errorf("accepts(%q, br) = %v, want %v", header, !want, want)
 		}
 	}
 }
 
-// Refused requests do not count as faults of the server.
+// TestCodesOfRefusals checks that refused requests do not count as server errors.
 func TestCodesOfRefusals(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	s.fill("a", "t", "SELECT 1 AS x")
@@ -258,7 +258,7 @@ func TestCodesOfRefusals(t *testing.T) {
 	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for line := range strings.Lines(w.Body.String()) {
 		if strings.HasPrefix(line, "partd_tables_calls_total") && (strings.Contains(line, "Internal") || strings.Contains(line, "Unknown")) {
-			t.Error(line)
+			t.Errorf("a refused request counts as a server error: %s", line)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-type key struct {
+type sortKey struct {
 	column     string
 	descending bool
 }
@@ -33,7 +33,7 @@ type view struct {
 	source string            // in the statement for the rows, the FROM source; "" means the table
 	star   string            // in the statement for the rows, the select list; "" means *
 	exact  map[string]string // for a column with exact nanoseconds, its name in source
-	keys   []key             // sort keys: none, or all columns, so that only equal rows compare as equal
+	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal
 }
 
 func (h *handler) viewOf(q *request) (*view, error) {
@@ -64,11 +64,11 @@ func (h *handler) viewOf(q *request) (*view, error) {
 		if !s.schema.HasField(column) {
 			return nil, invalid("sort: no column %.80q", column)
 		}
-		v.keys = append(v.keys, key{column, descending})
+		v.keys = append(v.keys, sortKey{column, descending})
 	}
 	for _, f := range s.schema.Fields() {
-		if !slices.ContainsFunc(v.keys, func(k key) bool { return k.column == f.Name }) {
-			v.keys = append(v.keys, key{f.Name, v.keys[0].descending})
+		if !slices.ContainsFunc(v.keys, func(k sortKey) bool { return k.column == f.Name }) {
+			v.keys = append(v.keys, sortKey{f.Name, v.keys[0].descending})
 		}
 	}
 	return v, nil
@@ -140,8 +140,8 @@ const maxCachedFilter = 1000 // views with longer filters, in bytes, are not cac
 // volatileFilter matches filters that can depend on other tables or on the time.
 var volatileFilter = regexp.MustCompile(`(?i)\(|current_|local|now|today`)
 
-// total counts the rows of a view.
-func (h *handler) total(q *request, v *view) (int64, error) {
+// countRows counts the rows of a view.
+func (h *handler) countRows(q *request, v *view) (int64, error) {
 	const maxEntries = 1000
 	plan, err := v.table.ScanPlan(q.Ctx)
 	if err != nil {
@@ -156,7 +156,7 @@ func (h *handler) total(q *request, v *view) (int64, error) {
 	if ok {
 		return n, nil
 	}
-	rows, err := h.texts(q, v, "SELECT count(*)"+v.from(""), nil)
+	rows, err := h.queryTexts(q, v, "SELECT count(*)"+v.from(""), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -178,11 +178,11 @@ func (h *handler) rows(q *request) error {
 		return err
 	}
 	p := q.URL.Query()
-	limit, err := number(p, "limit", 200, 1, 10_000)
+	limit, err := intParam(p, "limit", 200, 1, 10_000)
 	if err != nil {
 		return err
 	}
-	offset, err := number(p, "offset", 0, 0, math.MaxInt64)
+	offset, err := intParam(p, "offset", 0, 0, math.MaxInt64)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (h *handler) rows(q *request) error {
 	if err != nil {
 		return err
 	}
-	total, err := h.total(q, v)
+	total, err := h.countRows(q, v)
 	if err != nil {
 		return err
 	}
@@ -220,10 +220,10 @@ func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n
 	const maxFromEnd = 10_000
 	rowsAfter := total - offset - n
 	if len(v.keys) == 0 || n == 0 {
-		return v.sorted("") + limitClause(n, offset), nil
+		return v.rowsSQL("") + limitClause(n, offset), nil
 	}
 	if first, _ := v.schema.FieldsByName(v.keys[0].column); !canBind(first[0].Type) {
-		return v.sorted("") + limitClause(n, offset), nil
+		return v.rowsSQL("") + limitClause(n, offset), nil
 	}
 	if min(offset, rowsAfter) > maxFromEnd {
 		if sql, err := h.middleSQL(q, v, o, offset, n, total); err != nil || sql != "" {
@@ -233,7 +233,7 @@ func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n
 	reverse := rowsAfter < offset
 	condition, err := h.endCondition(q, v, o, v.keys[0].descending != reverse, min(offset, rowsAfter)+n)
 	if err != nil || !reverse {
-		return v.sorted(condition) + limitClause(n, offset), err
+		return v.rowsSQL(condition) + limitClause(n, offset), err
 	}
 	return "SELECT " + cmp.Or(v.star, "*") + " FROM (SELECT *" + v.rowsFrom(condition) + v.order(true) + limitClause(n, rowsAfter) + ")" + v.order(false), nil
 }
@@ -278,7 +278,7 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	if v.keys[0].descending {
 		first = total - offset - n // counted from the smallest key
 	}
-	rows, err := h.texts(q, v, "SELECT count("+k+")"+v.from(""), nil)
+	rows, err := h.queryTexts(q, v, "SELECT count("+k+")"+v.from(""), nil)
 	if err != nil {
 		return "", err
 	}
@@ -297,12 +297,12 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 	if v.keys[0].descending {
 		skippedSQL = "SELECT count(*)" + v.from("("+k+" > $2 AND "+k+" >= $1 OR "+k+" IS NULL)")
 	}
-	rows, err = h.texts(q, v, skippedSQL, o.Parameters)
+	rows, err = h.queryTexts(q, v, skippedSQL, o.Parameters)
 	if err != nil {
 		return "", err
 	}
 	skipped, err := strconv.ParseInt(rows[0][0], 10, 64)
-	return v.sorted(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skipped), err
+	return v.rowsSQL(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skipped), err
 }
 
 // eachBatch runs a statement, and calls f for each batch of the result.
@@ -325,8 +325,8 @@ func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f fu
 	return r.Err()
 }
 
-// texts runs a statement with a small result, and returns its values as text, with "" for nulls.
-func (h *handler) texts(q *request, v *view, sql string, parameters arrow.RecordBatch) (rows [][]string, err error) {
+// queryTexts runs a statement with a small result, and returns its values as text, with "" for nulls.
+func (h *handler) queryTexts(q *request, v *view, sql string, parameters arrow.RecordBatch) (rows [][]string, err error) {
 	o := v.options()
 	o.Parameters = parameters
 	err = h.eachBatch(q, sql, o, func(b arrow.RecordBatch) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// full is a listener that at first fails for lack of file descriptors.
+// full is a listener whose first Accept fails for lack of file descriptors.
 type full struct {
 	net.Listener
 	refused bool
@@ -25,7 +25,7 @@ func (l *full) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// A server with TLS continues when connections are possible again.
+// TestNoRoom checks that a server with TLS continues after it has run out of file descriptors.
 func TestNoRoom(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,7 +46,7 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// With TLS, the cookie is sent only over TLS.
+// TestSecureCookie checks that the cookie has the attribute Secure if the request uses TLS.
 func TestSecureCookie(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	h := &handler{server: s.server, opts: s.server.Options()}
@@ -56,7 +56,7 @@ func TestSecureCookie(t *testing.T) {
 		r.TLS = state
 		h.setCookie(&request{Request: &flightd.Request{Request: r, W: w}}, "a", 0)
 		if c := w.Result().Cookies()[0]; c.Secure != (state != nil) {
-			t.Error(c)
+			t.Errorf("TLS %v: got cookie %v", state != nil, c)
 		}
 	}
 }

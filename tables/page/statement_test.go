@@ -8,7 +8,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// A token for one bucket reveals nothing about other buckets through statements that describe.
+// TestDescribedRights checks that a token for one bucket reveals nothing about other buckets through statements such
+// as DESCRIBE.
 func TestDescribedRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
@@ -20,7 +21,7 @@ func TestDescribedRights(t *testing.T) {
 		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": id, "sql": sql, "bucket": "B"}))
 		b.wants(a, text, 200)
 		if got := strings.Join(column(t, text, "name"), ","); got != "hidden in B,t" {
-			t.Errorf("%s: %s", sql, got)
+			t.Errorf("%s: got %s, want the tables of bucket B", sql, got)
 		}
 	}
 	for _, sql := range []string{
@@ -30,11 +31,11 @@ func TestDescribedRights(t *testing.T) {
 		body := map[string]any{"id": id, "sql": sql, "bucket": "B", "before_version": 1}
 		a, text := b.post("/api/query", jsonOf(t, body))
 		if b.wants(a, text, 403); strings.Contains(text, "secret of") {
-			t.Error(sql, text)
+			t.Errorf("%s reveals columns of another bucket: %s", sql, text)
 		}
 		a, text = b.get("/api/profile?column=x&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
 		if a.StatusCode != 403 || strings.Contains(text, "secret of") {
-			t.Error(sql, a.StatusCode, text)
+			t.Errorf("profile of %s: got %d %s, want status 403", sql, a.StatusCode, text)
 		}
 		a, text = b.get("/api/download?format=csv&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
 		b.wants(a, text, 403)
@@ -43,7 +44,7 @@ func TestDescribedRights(t *testing.T) {
 	b.wants(a, text, 403, "bucket")
 }
 
-// A statement compares two versions.
+// TestBefore runs a statement that compares two versions of a table.
 func TestBefore(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("B", "t", "SELECT unnest([1, 2, 3]) AS x")
@@ -53,7 +54,7 @@ func TestBefore(t *testing.T) {
 	a, text := s.post("/api/query", jsonOf(t, body))
 	s.wants(a, text, 200)
 	if got := strings.Join(append(column(t, text, "change"), column(t, text, "x")...), ","); got != "added,removed,4,1" {
-		t.Error(got)
+		t.Errorf("got changes %s, want added 4, removed 1", got)
 	}
 	a, text = s.get("/api/download?format=csv&bucket=B&version=2&before_version=1&sql=" + url.QueryEscape(sql))
 	s.wants(a, text, 200, "added,4")
@@ -62,7 +63,7 @@ func TestBefore(t *testing.T) {
 	s.wants(a, text, 400, "cannot be combined")
 }
 
-// The profile of a column is the same for a table and for a statement's result.
+// TestProfileOfStatement checks the profile of a column of a statement's result.
 func TestProfileOfStatement(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")

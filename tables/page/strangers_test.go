@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// httpFrom returns a client with its own address and a timeout of one second.
+// httpFrom returns a client with the given source address, and a timeout of one second.
 func httpFrom(from string) *http.Client {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	return &http.Client{Timeout: time.Second, Transport: &http.Transport{
@@ -30,8 +30,8 @@ func (s *served) signIn(from, token string) (status int, err error) {
 	return a.StatusCode, a.Body.Close()
 }
 
-// Unfinished sign-in requests keep nobody out, not even at their own address, and end with their time
-// limit.
+// TestUnfinishedSignIns checks that unfinished sign-in requests do not keep anyone out, even at the same address, and
+// that they end at their time limit.
 func TestUnfinishedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	token := s.as(flightd.Read).token
@@ -55,7 +55,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	began := time.Now()
 	_ = last.SetReadDeadline(began.Add(2 * headerTimeout))
 	go func() {
-		for { // sending a byte now and then does not help
+		for { // sending a byte from time to time must not extend the time limit
 			if _, err := last.Write([]byte(" ")); err != nil {
 				return
 			}
@@ -67,18 +67,18 @@ func TestUnfinishedSignIns(t *testing.T) {
 	}
 	r := s.request(t.Context(), http.MethodGet, "/api/session", nil)
 	r.Header.Set("X-Large", strings.Repeat("x", 40_000))
-	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // otherwise, the server did not read all of it
+	if a, err := httpFrom("127.0.0.1").Do(r); err == nil { // otherwise, the server closed the connection early
 		if _ = a.Body.Close(); a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("headers of 40 KB: %d", a.StatusCode)
+			t.Errorf("headers of 40 KB: got status %d, want 431", a.StatusCode)
 		}
 	}
 	if status, err := s.signIn("127.0.0.1", token+strings.Repeat("x", maxOpenBody)); err != nil || status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a token of %d bytes: %d %v", maxOpenBody, status, err)
+		t.Errorf("sign-in with a token of more than %d bytes: got %d, %v, want status 413", maxOpenBody, status, err)
 	}
 }
 
-// Guesses at tokens are slowed down for their address. Clients at other addresses can sign in, and
-// clients with a verified token stay signed in.
+// TestGuessedSignIns checks that guesses at tokens are slowed down only for their address. Clients at other addresses
+// must be able to sign in, and clients with a verified token must stay signed in.
 func TestGuessedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
@@ -94,7 +94,7 @@ func TestGuessedSignIns(t *testing.T) {
 		answers[status]++
 	}
 	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
-		t.Errorf("of 60 guesses: %v", answers)
+		t.Errorf("60 guesses got these statuses: %v, want at least 20 times 401 and 10 times 429", answers)
 	}
 	for _, c := range [][2]string{{"127.0.0.2", fresh}, {"127.0.0.1", known}} {
 		if status, err := s.signIn(c[0], c[1]); err != nil || status != http.StatusOK {
@@ -103,7 +103,8 @@ func TestGuessedSignIns(t *testing.T) {
 	}
 }
 
-// Two hosts whose clients have a token, and never finish their requests, leave slots for a third.
+// TestUnfinishedRequests checks that two hosts whose clients have a token, and never finish their requests, leave
+// slots for a third host.
 func TestUnfinishedRequests(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
@@ -123,18 +124,18 @@ func TestUnfinishedRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
-		t.Errorf("from another host: %d", a.StatusCode)
+		t.Errorf("request from a third host: got status %d, want 200", a.StatusCode)
 	}
 	if a, err = httpFrom("127.0.0.2").Do(read.request(t.Context(), http.MethodGet, "/api/tree", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if _ = a.Body.Close(); a.StatusCode != http.StatusTooManyRequests {
-		t.Errorf("from one of these hosts: %d", a.StatusCode)
+		t.Errorf("request from one of the two hosts: got status %d, want 429", a.StatusCode)
 	}
 }
 
-// Large JSON bodies have separate slots. A host that never finishes its bodies gets no more
-// slots, but other hosts and small bodies are still served.
+// TestLargeBodies checks that large JSON bodies have separate slots. A host that never finishes its bodies must get no
+// more slots, but other hosts and small bodies must still be served.
 func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
@@ -161,7 +162,7 @@ func TestLargeBodies(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _ = a.Body.Close(); a.StatusCode != c.want {
-			t.Errorf("%d bytes from %s: %d, not %d", len(c.body), c.from, a.StatusCode, c.want)
+			t.Errorf("body of %d bytes from %s: got status %d, want %d", len(c.body), c.from, a.StatusCode, c.want)
 		}
 	}
 }

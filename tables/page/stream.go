@@ -132,7 +132,7 @@ func (h *handler) query(q *request) error {
 			p.Set(name, strconv.FormatInt(*v, 10))
 		}
 	}
-	o, err := q.statement(p)
+	o, err := q.parseStatement(p)
 	if err = errors.Join(err, checkID(c.ID)); err != nil {
 		return err
 	}
@@ -143,8 +143,8 @@ func (h *handler) query(q *request) error {
 	return h.stream(q, formats.Arrow, c.SQL, o, c.Limit, nil)
 }
 
-// statement parses the parameters of a request with a statement that the client wrote.
-func (q *request) statement(p url.Values) (*tables.QueryOptions, error) {
+// parseStatement parses the parameters of a request with a statement that the client wrote.
+func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
 	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
 	before, beforeErr := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
@@ -175,7 +175,7 @@ func (h *handler) download(q *request) error {
 		return invalid("format is %.40q: it must be csv, jsonl, parquet or arrow", f)
 	}
 	sql, name := p.Get("sql"), "query"
-	o, err := q.statement(p)
+	o, err := q.parseStatement(p)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (h *handler) download(q *request) error {
 		if err != nil {
 			return err
 		}
-		sql, name, o = v.sorted(""), v.name, v.options()
+		sql, name, o = v.rowsSQL(""), v.name, v.options()
 	} else if p.Has("table") || p.Has("sort") || p.Has("filter") {
 		return invalid("sql= cannot be combined with table=, sort= or filter=")
 	}

@@ -79,7 +79,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// An endless body is cut at the server's limit, and nothing is put.
+// TestEndlessBody checks that a body over the server's limit is refused, and that nothing is put.
 func TestEndlessBody(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/query", endless{}))
@@ -102,7 +102,7 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A client that sends nothing more is disconnected, and its slot becomes free.
+// TestStalledBody checks that a client that stops sending its body is disconnected, and that its slot becomes free.
 func TestStalledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -116,7 +116,7 @@ func TestStalledBody(t *testing.T) {
 	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	answer, err := io.ReadAll(conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
-		t.Errorf("%v %s", err, answer)
+		t.Errorf("got response %q, error %v, want a closed connection", answer, err)
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n2\n")
 	s.wants(a, text, 200)
@@ -149,8 +149,8 @@ func TestMalformed(t *testing.T) {
 	s.wants(a, text, 400, `"line":2,"column":2`)
 }
 
-// The displayed command does the same as the action, whatever the names: a shell parses it as
-// intended.
+// TestActions checks that the displayed command of an action does the same as the action, whatever the names, after a
+// shell has parsed it.
 func TestActions(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.fill("", hostile, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
@@ -195,7 +195,7 @@ func TestActions(t *testing.T) {
 		a, text = s.post("/api/action", c.action)
 		s.wants(a, text, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &done); err != nil || done != dry || dry.Command == "" {
-			t.Error(err, done, dry)
+			t.Errorf("got command %q after the action, %q from the dry run, error %v", done, dry, err)
 		}
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", `partd_tables() { printf '%s\0' "$@"; }; `+strings.Replace(dry.Command, "partd-tables", "partd_tables", 1)).Output()
 		args := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
@@ -229,15 +229,15 @@ func TestDownload(t *testing.T) {
 		a, text := s.get("/api/download?" + url.Values{"table": {hostile}, "filter": {"x = 1"}, "format": {format}}.Encode())
 		s.wants(a, text, 200)
 		if name := a.Header.Get("Content-Disposition"); text != want || !safe(name) {
-			t.Errorf("%q %q", text, name)
+			t.Errorf("download as %s: got %q, Content-Disposition %q, want %q", format, text, name, want)
 		}
 	}
 	a, text := s.get("/api/download?format=csv&sql=SELECT+i+FROM+range(100000)+t(i)")
 	if s.wants(a, text, 200); strings.Count(text, "\n") != 100_001 {
-		t.Error(len(text))
+		t.Errorf("download of 100000 rows: got %d bytes", len(text))
 	}
 	if !bytes.HasPrefix([]byte(fileName("")), []byte("table")) || fileName("../..") != "_" || len(fileName(strings.Repeat("x", 255))) != 100 {
-		t.Error(fileName(""), fileName("../.."))
+		t.Errorf("fileName of an empty name = %q, of ../.. = %q", fileName(""), fileName("../.."))
 	}
 	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
 		a, text := s.get("/api/download?" + query)

@@ -1,4 +1,4 @@
-// Package postgres lets programs keep the catalog of their tables in PostgreSQL. Import it
+// Package postgres lets programs store the catalog of their tables in PostgreSQL. Import it
 // only for its side effect: package tables then accepts a catalog at
 // postgres://HOST/DATABASE.
 //
@@ -26,11 +26,11 @@ import (
 
 func init() { icecat.OpenPostgres = open }
 
-// The catalog uses SQLite's SQL where PostgreSQL understands it. The connection supplies what
-// PostgreSQL lacks: it rewrites placeholders, takes a single write lock as SQLite does (reads do
-// not wait for it), and finds out whether a COMMIT took effect if the server's reply was lost.
+// The catalog uses the SQL that SQLite and PostgreSQL have in common. The connection makes up for the differences: it
+// rewrites placeholders, and acquires a single write lock like SQLite's (reads do not wait for it). It also finds out
+// whether a COMMIT took effect if the server's response was lost.
 
-// open returns databases for writing and for reading.
+// open opens the database at url twice, for writing and for reading.
 func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -41,7 +41,7 @@ func open(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 		// A stalled writer must not block others forever.
 		"lock_timeout": "60s", "idle_in_transaction_session_timeout": "60s",
 	} {
-		if _, given := config.RuntimeParams[name]; !given {
+		if _, isSet := config.RuntimeParams[name]; !isSet {
 			config.RuntimeParams[name] = value
 		}
 	}
@@ -68,30 +68,30 @@ func (c *pgConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &pgConn{conn.(*stdlib.Conn), c}, nil
 }
 
-// pgConn translates statements.
+// pgConn translates the catalog's statements for PostgreSQL.
 type pgConn struct {
 	*stdlib.Conn
-	of *pgConnector
+	connector *pgConnector
 }
 
 func (c *pgConn) PrepareContext(ctx context.Context, q string) (driver.Stmt, error) {
-	return c.Conn.PrepareContext(ctx, dollars(q))
+	return c.Conn.PrepareContext(ctx, numberPlaceholders(q))
 }
 
 func (c *pgConn) ExecContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Result, error) {
-	return c.Conn.ExecContext(ctx, dollars(q), args)
+	return c.Conn.ExecContext(ctx, numberPlaceholders(q), args)
 }
 
 func (c *pgConn) QueryContext(ctx context.Context, q string, args []driver.NamedValue) (driver.Rows, error) {
-	rows, err := c.Conn.QueryContext(ctx, dollars(q), args)
-	if err != nil && !c.of.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
+	rows, err := c.Conn.QueryContext(ctx, numberPlaceholders(q), args)
+	if err != nil && !c.connector.writes && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
 		return nil, driver.ErrBadConn // for example after a server restart; database/sql retries on another connection
 	}
 	return rows, err
 }
 
-// dollars replaces ? and ?1 with $1. No string in the catalog's statements contains a question mark.
-func dollars(q string) string {
+// numberPlaceholders replaces ? and ?1 with $1. No string in the catalog's statements contains a question mark.
+func numberPlaceholders(q string) string {
 	var b strings.Builder
 	for n := 1; ; n++ {
 		before, after, found := strings.Cut(q, "?")
@@ -107,21 +107,21 @@ func dollars(q string) string {
 	}
 }
 
-// lockCatalog waits for other writers of the schema's catalog, and returns the transaction's id.
+// lockCatalog waits for other writers of the schema's catalog, and returns the transaction's ID.
 const lockCatalog = `SELECT pg_advisory_xact_lock(hashtext('partd-tables'), hashtext(current_schema()))::text, pg_current_xact_id()::text`
 
-// BeginTx begins a transaction where each statement sees what was committed before it.
+// BeginTx begins a transaction. A writing transaction first acquires the catalog's lock.
 func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.BeginTx(ctx, o)
-	if err == nil && c.of.writes {
-		t := &pgTx{Tx: tx, config: c.of.config}
+	if err == nil && c.connector.writes {
+		t := &pgTx{Tx: tx, config: c.connector.config}
 		if err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id); err == nil {
 			return t, nil
 		}
 		err = errors.Join(err, tx.Rollback())
 	}
 	if err != nil && ctx.Err() == nil && c.Conn.Conn().IsClosed() {
-		return nil, driver.ErrBadConn // nothing has begun, so database/sql retries on another connection
+		return nil, driver.ErrBadConn // no transaction has begun, so database/sql can retry on another connection
 	}
 	return tx, err
 }
@@ -132,25 +132,25 @@ type pgTx struct {
 	id     string
 }
 
-// Commit returns nil if the transaction was committed, even if the answer was lost.
+// Commit returns nil if the transaction was committed, even if the server's response was lost.
 func (t *pgTx) Commit() error {
 	err := t.Tx.Commit()
 	if err == nil {
 		return nil
 	}
-	var said *pgconn.PgError
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &said) && said.Severity == "ERROR" {
+	var pgErr *pgconn.PgError
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &pgErr) && pgErr.Severity == "ERROR" {
 		return fmt.Errorf("%w: %w", icecat.ErrRolledBack, err)
 	}
-	return t.settle(err)
+	return t.findOutcome(err)
 }
 
-// settleWithin limits the time for finding the outcome of a transaction.
-const settleWithin = time.Minute
+// outcomeTimeout limits the time for finding the outcome of a transaction.
+const outcomeTimeout = time.Minute
 
-// settle asks the database for the outcome of a transaction, which may still be running.
-func (t *pgTx) settle(cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
+// findOutcome asks the database for the outcome of a transaction, which may still be running.
+func (t *pgTx) findOutcome(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), outcomeTimeout)
 	defer cancel()
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		status, err := t.status(ctx)
@@ -159,7 +159,7 @@ func (t *pgTx) settle(cause error) error {
 			return nil
 		case status == "aborted":
 			return fmt.Errorf("%w: %w", icecat.ErrRolledBack, cause)
-		case err == nil && status == "": // too long ago, so the database forgot it
+		case err == nil && status == "": // the transaction is so old that its status is no longer known
 			return cause
 		}
 		select {

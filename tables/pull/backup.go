@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// Followed by a hash. Files and manifests of nodes, unchanged. No folder of a node
-	// has this name, so a node's directory can hold backups.
+	// Objects named backup-files/HASH are files and manifests of nodes, unchanged. No
+	// folder of a node has this name, so a node's directory can also hold backups.
 	backupFiles = "backup-files/"
-	backupNames = "backups/" // followed by the name of the backup
+	backupNames = "backups/" // prefix of the objects that list the tables of a backup
 )
 
 // Copied reports what a backup or restore did with one table.
@@ -49,8 +49,8 @@ type backup struct {
 	Tables []entry `json:"tables"`
 }
 
-// entry is a record that is checked while it is decoded: a short hostile text could
-// otherwise hold very many empty records.
+// entry is a record that is checked while it is decoded. Otherwise a short forged list could
+// decode to very many empty records.
 type entry struct{ record }
 
 // UnmarshalJSON decodes and checks a record.
@@ -86,9 +86,9 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 }
 
 // Backup copies the newest version of every table to a bucket, under the given name. It
-// first fetches missing files. Files that are in the bucket from earlier backups, of any
-// node, are not sent again. With verify, Backup reads both these and the files it sends,
-// and replaces damaged ones.
+// first fetches missing files. It does not send files that earlier backups of any node left
+// in the bucket. With verify, Backup reads these files and the files that it sends, and
+// replaces damaged ones.
 //
 // An interrupted backup has no name. The next backup reuses the files that it sent. The
 // error wraps fs.ErrExist if a backup of that name exists.
@@ -116,33 +116,33 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	if err != nil {
 		return nil, err
 	}
-	has := map[string]int64{} // sizes by name
+	sizes := map[string]int64{} // sizes by name
 	for _, o := range files {
-		has[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
+		sizes[strings.TrimPrefix(o.Name, backupFiles)] = o.Size
 	}
 	all, err := n.newestVersions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	made := backup{ID: rand.Text()}
+	listing := backup{ID: rand.Text()}
 	for _, t := range slices.Sorted(maps.Keys(all)) {
-		m, rec, _, _, err := n.newest(ctx, t, time.Time{}, time.Time{})
+		m, rec, _, _, err := n.found(ctx, t, time.Time{}, time.Time{})
 		if err == nil && rec.Version < all[t] {
-			err = fmt.Errorf("no node that has version %d, the newest, answers: %w", all[t], ErrSyncFailed)
+			err = fmt.Errorf("no node that has the newest version, %d, responds: %w", all[t], ErrSyncFailed)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("table %q: %w", t, err)
 		}
 		c := Copied{Name: rec.Name, Version: rec.Version, Rows: rec.Rows}
 		n.disk.pin(rec.Manifest, 1)
-		err = n.send(ctx, to, has, rec, m, verify, &c)
+		err = n.send(ctx, to, sizes, rec, m, verify, &c)
 		n.disk.pin(rec.Manifest, -1)
 		if err != nil {
 			return nil, fmt.Errorf("table %q: %w", t, err)
 		}
-		made.Tables, done = append(made.Tables, entry{rec}), append(done, c)
+		listing.Tables, done = append(listing.Tables, entry{rec}), append(done, c)
 	}
-	b, err := json.Marshal(made)
+	b, err := json.Marshal(listing)
 	if err == nil && len(b) > maxManifest {
 		err = fmt.Errorf("a backup cannot list %d tables: %w", len(done), partd.ErrTooLarge)
 	}
@@ -169,37 +169,37 @@ func (n *Node) newestVersions(ctx context.Context) (map[string]int64, error) {
 	})
 	for _, key := range n.reg.heldKeys() {
 		if err == nil && !keys[key] && n.reg.heldVersion(key) > 0 {
-			err = registryFailed(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table and wait for a lease, or call Forget", key))
+			err = registryError(fmt.Errorf("it lost the record of the table with the key %s: start a node that has the table and wait for a lease, or call Forget", key))
 		}
 	}
 	return all, err
 }
 
 // send copies the missing files of a version to a bucket.
-func (n *Node) send(ctx context.Context, to content.Bucket, has map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
+func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, r record, m *manifest, verify bool, done *Copied) error {
 	var mu sync.Mutex
-	all := []content.Named{r.file()}
+	all := []content.Named{r.manifestFile()}
 	for _, f := range m.files {
 		all = append(all, f.Named)
 	}
 	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f content.Named) error {
 		mu.Lock()
-		size, there := has[f.Hash]
+		size, exists := sizes[f.Hash]
 		mu.Unlock()
-		right := there && size == f.Size
-		if right && verify {
+		intact := exists && size == f.Size
+		if intact && verify {
 			err := to.Check(ctx, f)
-			if right = err == nil; err != nil && !errors.Is(err, content.ErrDamaged) {
+			if intact = err == nil; err != nil && !errors.Is(err, content.ErrDamaged) {
 				return err
 			}
 		}
-		if right {
+		if intact {
 			return nil
 		}
 		data, err := readAll(n.open(ctx, r, f))
 		switch {
 		case err != nil:
-		case there:
+		case exists:
 			n.log.Warn("pull: a backup file is damaged; it is replaced", "table", r.Name, "file", f.Hash)
 			err = to.Replace(ctx, f, data)
 		default:
@@ -211,7 +211,7 @@ func (n *Node) send(ctx context.Context, to content.Bucket, has map[string]int64
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
-			has[f.Hash] = f.Size
+			sizes[f.Hash] = f.Size
 		}
 		done.Files++
 		done.Bytes += f.Size

@@ -26,10 +26,10 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestBackupHostile restores invalid backups, which must create no table and allocate
-// little more memory than their text.
+// TestBackupHostile restores invalid backups. They must create no table, and allocate
+// memory only in proportion to the size of their lists.
 func TestBackupHostile(t *testing.T) {
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	bucket := new(objstore.Memory)
 	entry := func(name string, more string) string {
@@ -47,18 +47,18 @@ func TestBackupHostile(t *testing.T) {
 		var err error
 		took := allocated(func() { _, err = a.Restore(t.Context(), bucket, name) })
 		if err == nil || !strings.Contains(err.Error(), "is invalid") || took > 10*uint64(len(text))+16<<20 {
-			t.Errorf("%.80s: %v, %d bytes", tables, err, took)
+			t.Errorf("Restore of the list %.80s: got error %v and %d bytes allocated for a list of %d bytes", tables, err, took, len(text))
 		}
 	}
 }
 
-// flipping damages the data of each object's first read.
-type flipping struct {
+// damagingBucket is a bucket that damages the data when an object is read for the first time.
+type damagingBucket struct {
 	objstore.Bucket
 	seen sync.Map
 }
 
-func (f *flipping) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (f *damagingBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	r, err := f.Bucket.ReadRange(ctx, name, offset, length)
 	if err != nil || !strings.HasPrefix(name, backupFiles) {
 		return r, err
@@ -72,50 +72,50 @@ func (f *flipping) ReadRange(ctx context.Context, name string, offset, length in
 	}{io.MultiReader(strings.NewReader("?"), r), r}, nil
 }
 
-// TestBackupFlippedOnItsWay checks that a backup with verify reads an object again if its
-// data was damaged in transit, and does not replace it.
-func TestBackupFlippedOnItsWay(t *testing.T) {
+// TestBackupDamagedInTransit checks that a backup with verify reads an object again, and does
+// not replace it, if only the received data was damaged.
+func TestBackupDamagedInTransit(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := new(objstore.Memory)
 	mustBackup(t, a, b, "one")
-	if done, err := a.Backup(t.Context(), &flipping{Bucket: b}, "two", true); err != nil || sent(done) != 0 {
-		t.Errorf("%+v, %v", done, err)
+	if done, err := a.Backup(t.Context(), &damagingBucket{Bucket: b}, "two", true); err != nil || sentFiles(done) != 0 {
+		t.Errorf("Backup with verify = %+v, %v, want no files sent", done, err)
 	}
 }
 
-// zeros is a bucket whose every object is large and consists of zeros.
-type zeros struct{ objstore.Memory }
+// zeroBucket is a bucket in which every object consists of manyZeros zero bytes.
+type zeroBucket struct{ objstore.Memory }
 
 const manyZeros = 64 << 20
 
-func (*zeros) ReadRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
-	return io.NopCloser(io.LimitReader(zero{}, manyZeros)), nil
+func (*zeroBucket) ReadRange(context.Context, string, int64, int64) (io.ReadCloser, error) {
+	return io.NopCloser(io.LimitReader(zeroReader{}, manyZeros)), nil
 }
 
-type zero struct{}
+type zeroReader struct{}
 
-func (zero) Read(p []byte) (int, error) {
+func (zeroReader) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
 }
 
-// TestRestoreTakesLittleMemory checks that a restored file is never completely in memory.
-func TestRestoreTakesLittleMemory(t *testing.T) {
+// TestFetchMemory checks that Fetch does not hold a whole file in memory.
+func TestFetchMemory(t *testing.T) {
 	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d, err := openDisk(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	took := allocated(func() {
-		if err := d.Fetch(t.Context(), f, backupBucket(new(zeros))); err != nil {
+		if err := d.Fetch(t.Context(), f, backupBucket(new(zeroBucket))); err != nil {
 			t.Error(err)
 		}
 	})
 	if took > manyZeros/4 {
-		t.Errorf("%d bytes", took)
+		t.Errorf("Fetch of %d bytes allocated %d bytes, want at most a quarter", manyZeros, took)
 	}
 }
 
@@ -123,12 +123,12 @@ func TestRestoreTakesLittleMemory(t *testing.T) {
 // sends one byte at a time blocks a Load.
 func TestHostileHolder(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: 5 * time.Second})
 	mustSave(t, a, "x", 0, "a=1")
 	n := openNode(t, t.TempDir(), Options{Registry: url, Lease: 5 * time.Second})
 	asked := make(chan struct{}, 64)
-	hostile(t, n, func(w http.ResponseWriter, r *http.Request) {
+	addHostilePeer(t, n, func(w http.ResponseWriter, r *http.Request) {
 		asked <- struct{}{}
 		for range time.Tick(50 * time.Millisecond) {
 			_, err := io.WriteString(w, " ")
@@ -142,14 +142,14 @@ func TestHostileHolder(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := n.Load(ctx, "x", always, always)
+	r, err := n.Load(ctx, "x", noBound, noBound)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := textOf(r); err != nil || got != "0 1\n" {
-		t.Errorf("%q, %v", got, err)
+	if got, err := formatRows(r); err != nil || got != "0 1\n" {
+		t.Errorf("rows = %q, %v, want %q", got, err, "0 1\n")
 	}
 	if len(asked) == 0 {
-		t.Skip("the load was too late: the peer counts as dead")
+		t.Skip("the node did not ask the peer, because the peer's lease had ended")
 	}
 }

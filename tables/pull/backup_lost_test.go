@@ -19,7 +19,7 @@ import (
 // still back it up; a node without it must fail.
 func TestBackupRecordLost(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	if err := a.reg.kv.Delete(t.Context(), "t."+keyOf("x")); err != nil {
@@ -32,10 +32,10 @@ func TestBackupRecordLost(t *testing.T) {
 	}
 	bucket := new(objstore.Memory)
 	if done := mustBackup(t, a, bucket, "one"); len(done) != 1 || done[0].Version != 1 {
-		t.Errorf("%+v", done)
+		t.Errorf("Backup on the holder = %+v, want version 1 of x", done)
 	}
 	if done, err := b.Backup(t.Context(), bucket, "two", false); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "lost") {
-		t.Errorf("%+v, %v", done, err)
+		t.Errorf("Backup on another node = %+v, %v, want an ErrSyncFailed about the lost record", done, err)
 	}
 }
 
@@ -43,11 +43,11 @@ func TestBackupRecordLost(t *testing.T) {
 // even if MaxStaleness allows Load to return older ones.
 func TestBackupIsNotStale(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	b := openNode(t, t.TempDir(), Options{Registry: url, MaxStaleness: time.Hour})
 	mustSave(t, a, "x", 0, "a=1")
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
@@ -55,20 +55,18 @@ func TestBackupIsNotStale(t *testing.T) {
 	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if got := load(t, b, "x", always, always); got != "0 1\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n")
 	if done, err := b.Backup(t.Context(), new(objstore.Memory), "one", false); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("%+v, %v", done, err)
+		t.Errorf("Backup = %+v, %v, want ErrSyncFailed", done, err)
 	}
 }
 
-// TestBackupPlaces checks that names which the bucket cannot store are rejected before
-// anything is sent, that a node's own directory can hold backups, and that tables share
-// files.
-func TestBackupPlaces(t *testing.T) {
+// TestBackupNamesAndDirectory checks that Backup rejects names that the bucket cannot store before it
+// sends anything. It also checks that a node's own directory can hold backups, and that
+// tables with the same rows share files.
+func TestBackupNamesAndDirectory(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	for _, name := range []string{"x", "y"} {
 		mustSave(t, a, name, 0, "a=1")
@@ -80,27 +78,27 @@ func TestBackupPlaces(t *testing.T) {
 	b := objstore.NewCounter(d)
 	for _, name := range []string{".new-x", strings.Repeat("é", 127)} {
 		if _, err := a.backup(t.Context(), content.Bucket{Bucket: b, Prefix: backupFiles}, name, false); err == nil || b.Requests().Put != 0 {
-			t.Errorf("%s: %v, %d objects were made", name, err, b.Requests().Put)
+			t.Errorf("Backup(%q): got error %v and %d objects, want an error and none", name, err, b.Requests().Put)
 		}
 	}
-	if done := mustBackup(t, a, b, ".."); sent(done) != 3 {
-		t.Errorf("%+v", done)
+	if done := mustBackup(t, a, b, ".."); sentFiles(done) != 3 {
+		t.Errorf("Backup = %+v, want 1 shared file and 2 manifests", done)
 	}
 }
 
-// TestSweepBesideRestore checks that a sweep keeps old files that a restore, or a later
-// save, uses again before any version in a head refers to them.
-func TestSweepBesideRestore(t *testing.T) {
+// TestSweepDuringRestore checks that a concurrent sweep keeps old files that a restore or a
+// save uses again, although no head refers to them yet.
+func TestSweepDuringRestore(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := openNode(t, t.TempDir(), Options{Registry: url})
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	bucket := new(objstore.Memory)
 	mustBackup(t, a, bucket, "one")
 	mustSave(t, a, "x", 0, "a=2")
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	for _, n := range []*Node{a, b} { // forget and age the version of the backup
 		h, err := n.disk.head(keyOf("x"))
 		if err != nil {
@@ -126,7 +124,7 @@ func TestSweepBesideRestore(t *testing.T) {
 		}
 	}
 	var swept atomic.Int64
-	hostile(t, a, func(w http.ResponseWriter, r *http.Request) { // sweeps between the restore of the files and of the record
+	addHostilePeer(t, a, func(w http.ResponseWriter, r *http.Request) { // sweeps after the files are restored and before the record is
 		if strings.HasPrefix(r.URL.Path, headPath) && a.disk.sweep(t.Context(), a.reg.records()) == nil {
 			swept.Add(1)
 		}
@@ -135,30 +133,31 @@ func TestSweepBesideRestore(t *testing.T) {
 	if _, err := a.Restore(t.Context(), bucket, "one"); err != nil {
 		t.Fatal(err)
 	}
-	v, _, err := b.base(t.Context(), "x")
+	v, _, err := b.fetchBase(t.Context(), "x")
 	if err == nil {
 		err = b.disk.sweep(t.Context(), nil)
 	}
 	if err != nil || swept.Load() == 0 || v.record.Version != 3 {
-		t.Fatal(v.record.Version, err, swept.Load())
+		t.Fatalf("fetchBase = version %d, %v after %d sweeps, want version 3 after at least one", v.record.Version, err, swept.Load())
 	}
 	for i, n := range []*Node{a, b} {
 		if f := v.files[0]; !n.disk.Contains(f.Named) {
-			t.Errorf("node %d lost the file", i)
+			t.Errorf("the sweep on node %d removed the file %s", i, f.Hash)
 		}
 	}
 }
 
-// TestRestoreOverOlder restores a version that descends from the current one. It must
-// keep its number, so that nodes that return with a version in between do not replace it.
-func TestRestoreOverOlder(t *testing.T) {
+// TestRestoreKeepsNewerVersion restores a version that descends from the current one. The restored
+// version must keep its number. Otherwise a node that returns with a version between the two
+// would replace it.
+func TestRestoreKeepsNewerVersion(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
-	between := a.reg.newest(keyOf("x"))
+	between := a.reg.newestKnown(keyOf("x"))
 	mustSave(t, a, "x", 2, "a=3")
 	bucket := new(objstore.Memory)
 	mustBackup(t, a, bucket, "one")
@@ -173,12 +172,10 @@ func TestRestoreOverOlder(t *testing.T) {
 	}
 	done, err := b.Restore(t.Context(), bucket, "one")
 	if err != nil || done[0].Version != 3 {
-		t.Errorf("%+v, %v", done, err)
+		t.Errorf("Restore = %+v, %v, want version 3", done, err)
 	}
 	if e := b.reg.table(keyOf("x")); e.Version <= between.Version {
-		t.Errorf("version %d would give way to %d", e.Version, between.Version)
+		t.Errorf("the registry has version %d, want a newer one than %d", e.Version, between.Version)
 	}
-	if got := load(t, b, "x", always, always); got != "0 1\n1 2\n2 3\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n1 2\n2 3\n")
 }

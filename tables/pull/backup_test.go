@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// sent returns the number of files that a backup or restore copied.
-func sent(done []Copied) (files int) {
+// sentFiles returns the number of files that a backup or restore copied.
+func sentFiles(done []Copied) (files int) {
 	for _, d := range done {
 		files += d.Files
 	}
@@ -44,7 +44,7 @@ func TestBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		backUp(t, b)
+		testBackup(t, b)
 	})
 	t.Run("S3", func(t *testing.T) {
 		g := gateway.Start(t)
@@ -52,74 +52,69 @@ func TestBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		backUp(t, b)
+		testBackup(t, b)
 	})
 }
 
-func backUp(t *testing.T, bucket objstore.Bucket) {
+func testBackup(t *testing.T, bucket objstore.Bucket) {
 	b := objstore.NewCounter(bucket)
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, other := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSaveFile(t, a, "x", 0)
 	mustSaveFile(t, a, "x", 100)
 	mustSave(t, other, "y/z", 0, "a=1,2")
-	x, y := load(t, a, "x", always, always), load(t, other, "y/z", always, always)
-	if done := mustBackup(t, a, b, "monday/1"); sent(done) != 5 || len(done) != 2 || done[0].Version != 2 || done[0].Rows != 10 {
-		t.Errorf("%+v", done)
+	x, y := load(t, a, "x", noBound, noBound), load(t, other, "y/z", noBound, noBound)
+	if done := mustBackup(t, a, b, "monday/1"); sentFiles(done) != 5 || len(done) != 2 || done[0].Version != 2 || done[0].Rows != 10 {
+		t.Errorf("first Backup = %+v, want 5 files of tables x, at version 2 with 10 rows, and y/z", done)
 	}
 	before := b.Requests().Put
-	if done := mustBackup(t, other, b, "tuesday"); sent(done) != 0 || b.Requests().Put != before+1 {
-		t.Errorf("nothing changed: %+v, and %d objects were made", done, b.Requests().Put-before)
+	if done := mustBackup(t, other, b, "tuesday"); sentFiles(done) != 0 || b.Requests().Put != before+1 {
+		t.Errorf("Backup without changes = %+v and created %d objects, want no files and 1 object", done, b.Requests().Put-before)
 	}
 	if _, err := a.Backup(t.Context(), b, "tuesday", false); !errors.Is(err, fs.ErrExist) {
-		t.Error(err)
+		t.Errorf("Backup with an existing name: got error %v, want fs.ErrExist", err)
 	}
 	mustSaveFile(t, a, "x", 200)
-	if done := mustBackup(t, a, b, "wednesday"); sent(done) != 2 { // a file and the manifest
-		t.Errorf("a file is new: %+v", done)
+	if done := mustBackup(t, a, b, "wednesday"); sentFiles(done) != 2 { // a file and the manifest
+		t.Errorf("Backup after one Save = %+v, want 2 files", done)
 	}
-	wednesday := load(t, a, "x", always, always)
+	wednesday := load(t, a, "x", noBound, noBound)
 	if all, err := Backups(t.Context(), b); err != nil || len(all) != 3 || all[0].Name == all[2].Name {
-		t.Errorf("%+v, %v", all, err)
+		t.Errorf("Backups = %+v, %v, want 3 backups", all, err)
 	}
-	// Restore over a newer version, twice.
+	// Restore twice while the node has a newer version.
 	for range 2 {
 		done, err := a.Restore(t.Context(), b, "monday/1", "x")
-		if err != nil || len(done) != 1 || done[0].Version != 4 || sent(done) != 0 {
-			t.Errorf("%+v, %v", done, err)
+		if err != nil || len(done) != 1 || done[0].Version != 4 || sentFiles(done) != 0 {
+			t.Errorf("Restore of x = %+v, %v, want version 4 and no files", done, err)
 		}
 	}
 	if err := other.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []*Node{a, other} {
-		if got := load(t, n, "x", always, always); got != x {
-			t.Errorf("%q, want %q", got, x)
-		}
+		wantRows(t, n, "x", x)
 	}
-	// Restore after a loss of all nodes and the registry.
-	_, url = registryOf(t)
+	// Restore after the loss of all nodes and the registry.
+	_, url = startRegistry(t)
 	empty := openNode(t, t.TempDir(), Options{Registry: url})
-	if done, err := empty.Restore(t.Context(), b, "wednesday"); err != nil || sent(done) != 6 || done[0].Version != 3 {
-		t.Errorf("%+v, %v", done, err)
+	if done, err := empty.Restore(t.Context(), b, "wednesday"); err != nil || sentFiles(done) != 6 || done[0].Version != 3 {
+		t.Errorf("Restore to an empty node = %+v, %v, want 6 files and version 3 of x", done, err)
 	}
 	for name, want := range map[string]string{"x": wednesday, "y/z": y} {
-		if got := load(t, empty, name, always, always); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
+		wantRows(t, empty, name, want)
 	}
 	// A returning node has the same version of y, and a newer one of x, which all nodes
 	// load.
 	back := openNode(t, other.disk.dir, Options{Registry: url})
-	if got := load(t, back, "x", always, always); got != x {
-		t.Errorf("%q, want %q", got, x)
-	}
-	if got := load(t, back, "y/z", always, always); got != y || back.Stats().Bytes > 2*maxRecord {
-		t.Errorf("%q, %d bytes came", got, back.Stats().Bytes)
+	wantRows(t, back, "x", x)
+	wantRows(t, back, "y/z", y)
+	if received := back.Stats().Bytes; received > 2*maxRecord {
+		t.Errorf("the returned node received %d bytes, want only records", received)
 	}
 	for _, c := range [][]string{{"no"}, {"monday/1", "no"}} {
 		if _, err := empty.Restore(t.Context(), b, c[0], c[1:]...); !errors.Is(err, ErrNotFound) {
-			t.Error(err)
+			t.Errorf("Restore(%q): got error %v, want ErrNotFound", c, err)
 		}
 	}
 }
@@ -129,21 +124,21 @@ func backUp(t *testing.T, bucket objstore.Bucket) {
 // from the bucket.
 func TestBackupDamaged(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2")
-	want := load(t, a, "x", always, always)
+	want := load(t, a, "x", noBound, noBound)
 	dir := t.TempDir()
 	b, err := objstore.OpenDirectory(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustBackup(t, a, b, "one")
-	hash := filepath.Base(filesOf(t, a)[0])
-	_, other := registryOf(t)
+	hash := filepath.Base(parquetFiles(t, a)[0])
+	_, other := startRegistry(t)
 	empty := openNode(t, t.TempDir(), Options{Registry: other})
 	for _, damage := range []func(path string){
-		func(path string) { flip(t, path) },
+		func(path string) { flipBit(t, path) },
 		func(path string) {
 			if err := os.Truncate(path, 5); err != nil {
 				t.Fatal(err)
@@ -152,106 +147,103 @@ func TestBackupDamaged(t *testing.T) {
 	} {
 		damage(filepath.Join(dir, backupFiles, hash))
 		if _, err := empty.Restore(t.Context(), b, "one"); !errors.Is(err, content.ErrDamaged) || !strings.Contains(err.Error(), hash) {
-			t.Error(err)
+			t.Errorf("Restore from a damaged file: got error %v, want ErrDamaged with the hash %s", err, hash)
 		}
-		if _, err := empty.Load(t.Context(), "x", always, always); !errors.Is(err, ErrNotFound) {
-			t.Error(err)
+		if _, err := empty.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrNotFound) {
+			t.Errorf("Load after a failed Restore: got error %v, want ErrNotFound", err)
 		}
 		done, err := a.Backup(t.Context(), b, fmt.Sprintf("%p", damage), true)
-		if err != nil || sent(done) != 1 {
-			t.Errorf("%+v, %v", done, err)
+		if err != nil || sentFiles(done) != 1 {
+			t.Errorf("Backup with verify = %+v, %v, want 1 replaced file", done, err)
 		}
 	}
 	if _, err := empty.Restore(t.Context(), b, "one"); err != nil {
 		t.Fatal(err)
 	}
-	flip(t, filesOf(t, empty)[0])
-	if done, err := empty.Restore(t.Context(), b, "one"); err != nil || sent(done) != 1 {
-		t.Errorf("%+v, %v", done, err)
+	flipBit(t, parquetFiles(t, empty)[0])
+	if done, err := empty.Restore(t.Context(), b, "one"); err != nil || sentFiles(done) != 1 {
+		t.Errorf("Restore to a node with a damaged file = %+v, %v, want 1 file", done, err)
 	}
-	if got := load(t, empty, "x", always, always); got != want {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, empty, "x", want)
 }
 
-// fading is a bucket that fails after a number of requests.
-type fading struct {
+// failingBucket is a bucket that fails after left requests.
+type failingBucket struct {
 	objstore.Bucket
-	left atomic.Int64
+	remaining atomic.Int64
 }
 
-func fade(b objstore.Bucket, after int64) *fading {
-	f := &fading{Bucket: b}
-	f.left.Store(after)
+// failAfter returns a bucket that fails after the given number of requests.
+func failAfter(b objstore.Bucket, after int64) *failingBucket {
+	f := &failingBucket{Bucket: b}
+	f.remaining.Store(after)
 	return f
 }
 
-var errFaded = fmt.Errorf("it faded: %w", objstore.ErrRefused)
+var errInjected = fmt.Errorf("injected failure: %w", objstore.ErrRefused)
 
-func (f *fading) Create(ctx context.Context, name string, data []byte) error {
-	if f.left.Add(-1) < 0 {
-		return errFaded
+func (f *failingBucket) Create(ctx context.Context, name string, data []byte) error {
+	if f.remaining.Add(-1) < 0 {
+		return errInjected
 	}
 	return f.Bucket.Create(ctx, name, data)
 }
 
-func (f *fading) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if f.left.Add(-1) < 0 {
-		return nil, errFaded
+func (f *failingBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+	if f.remaining.Add(-1) < 0 {
+		return nil, errInjected
 	}
 	return f.Bucket.ReadRange(ctx, name, offset, length)
 }
 
-// TestBackupStopped interrupts a backup and a restore everywhere. An interrupted backup
+// TestBackupInterrupted interrupts a backup and a restore after each file. An interrupted backup
 // must not be listed, and the next call must continue it.
-func TestBackupStopped(t *testing.T) {
+func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	for name, values := range map[string]string{"x": "a=1,2", "y": "a=3,4"} {
 		mustSave(t, a, name, 0, values)
 	}
 	b := new(objstore.Memory)
 	for range 4 { // two files and two manifests; each backup first uses one read to look for the name
-		done, err := a.Backup(t.Context(), fade(b, 2), "one", false)
-		if all, _ := Backups(t.Context(), b); !errors.Is(err, errFaded) || len(all) != 0 {
-			t.Errorf("%+v, %v, %v", done, all, err)
+		done, err := a.Backup(t.Context(), failAfter(b, 2), "one", false)
+		if all, _ := Backups(t.Context(), b); !errors.Is(err, errInjected) || len(all) != 0 {
+			t.Errorf("interrupted Backup = %+v, %v, want errFaded; Backups = %v, want none", done, err, all)
 		}
 	}
-	if done := mustBackup(t, a, b, "one"); sent(done) != 0 {
-		t.Errorf("what was stopped is sent again: %+v", done)
+	if done := mustBackup(t, a, b, "one"); sentFiles(done) != 0 {
+		t.Errorf("Backup after interrupted ones = %+v, want no files sent again", done)
 	}
-	_, other := registryOf(t)
+	_, other := startRegistry(t)
 	empty := openNode(t, t.TempDir(), Options{Registry: other})
 	var done []Copied
 	tries := 0
-	for err := error(errFaded); err != nil; tries++ {
-		if !errors.Is(err, errFaded) || tries > 6 {
+	for err := error(errInjected); err != nil; tries++ {
+		if !errors.Is(err, errInjected) || tries > 6 {
 			t.Fatal(err)
 		}
-		done, err = empty.Restore(t.Context(), fade(b, 2), "one") // reads the backup's list and one file
+		done, err = empty.Restore(t.Context(), failAfter(b, 2), "one") // reads the backup's list and one file
 	}
 	if tries != 4 || len(done) != 2 {
-		t.Errorf("%d tries, %+v", tries, done)
+		t.Errorf("Restore took %d tries and returned %+v, want 4 tries and 2 tables", tries, done)
 	}
 	for name, want := range map[string]string{"x": "0 1\n1 2\n", "y": "0 3\n1 4\n"} {
-		if got := load(t, empty, name, always, always); got != want {
-			t.Errorf("%q", got)
-		}
+		wantRows(t, empty, name, want)
 	}
 }
 
-// TestSweepKeepsUnnoted checks that a sweep keeps a version that a process saved before
-// it was killed, without setting a head.
-func TestSweepKeepsUnnoted(t *testing.T) {
+// TestSweepKeepsVersionWithoutHead checks that a sweep keeps a version whose process was killed after
+// it committed the version, but before it set a head.
+func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2")
 	if err := os.Remove(a.disk.headPath(keyOf("x"))); err != nil {
 		t.Fatal(err)
 	}
-	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
+	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,9 +262,7 @@ func TestSweepKeepsUnnoted(t *testing.T) {
 	}
 	a.audit(t.Context())
 	if _, err := os.Stat(a.disk.Path(stray.Hash)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the file of nobody: %v", err)
+		t.Errorf("stat of the unreferenced file: got error %v, want fs.ErrNotExist", err)
 	}
-	if got := load(t, b, "x", always, always); got != "0 1\n1 2\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n1 2\n")
 }

@@ -8,10 +8,10 @@ import (
 )
 
 // TestRecordLostHolderDead loses a record whose only holder is dead. Load must not report
-// that the table does not exist, and Save must not start it anew.
+// that the table does not exist, and Save must not create it again.
 func TestRecordLostHolderDead(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	b := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
@@ -24,20 +24,20 @@ func TestRecordLostHolderDead(t *testing.T) {
 	if err := b.reg.kv.Delete(t.Context(), "t."+keyOf("x")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("load: %v", err)
+	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
 	}
 	if v, err := b.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("save: version %d, %v", v, err)
+		t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
 	}
 }
 
-// TestBranchIsKept starts a table anew while the registry and its only holder are gone.
-// When the holder returns with more versions, the new table must be kept under another
-// name.
+// TestBranchIsKept creates a table again after the registry and the only holder are lost.
+// When the holder returns with more versions, the nodes must keep the new table under
+// another name.
 func TestBranchIsKept(t *testing.T) {
 	t.Parallel()
-	s, url := registryOf(t)
+	s, url := startRegistry(t)
 	const lease = 2 * time.Second
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
@@ -47,12 +47,12 @@ func TestBranchIsKept(t *testing.T) {
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
-	_, url = registryOf(t)
+	_, url = startRegistry(t)
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, b, "x", 0, "a=9")
 	back := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
 	branch := ""
-	until(t, "the branch has a name", func() bool {
+	waitFor(t, "the other history to get a name", func() bool {
 		all, err := back.List(t.Context())
 		for _, table := range all {
 			if strings.HasPrefix(table.Name, "x (version 1 of ") {
@@ -62,27 +62,23 @@ func TestBranchIsKept(t *testing.T) {
 		return err == nil && branch != ""
 	})
 	for _, n := range []*Node{b, back} {
-		if got := load(t, n, "x", always, always); got != "0 1\n1 2\n" {
-			t.Errorf("the table: %q", got)
-		}
-		if got := load(t, n, branch, always, always); got != "0 9\n" {
-			t.Errorf("the branch: %q", got)
-		}
+		wantRows(t, n, "x", "0 1\n1 2\n")
+		wantRows(t, n, branch, "0 9\n")
 	}
 }
 
-// TestHistoriesOfOneTable loses the registry and lets two nodes continue one table. No
-// data may be lost, and the history with more versions keeps the name, whichever node
-// returns.
-func TestHistoriesOfOneTable(t *testing.T) {
+// TestDivergedHistories loses the registry, and two nodes continue the same table
+// independently. No data may be lost, and the history with more versions must keep the name,
+// whichever node returns.
+func TestDivergedHistories(t *testing.T) {
 	t.Parallel()
-	for away := 1; away <= 3; away += 2 { // versions that the absent node saved
-		s, url := registryOf(t)
+	for away := 1; away <= 3; away += 2 { // number of versions that b saves before it goes away
+		s, url := startRegistry(t)
 		const lease = 2 * time.Second
 		a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 		mustSave(t, a, "x", 0, "a=1")
 		b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
-		load(t, b, "x", always, always)
+		load(t, b, "x", noBound, noBound)
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -94,26 +90,24 @@ func TestHistoriesOfOneTable(t *testing.T) {
 		}
 		s.Shutdown()
 		s.WaitForShutdown()
-		_, url = registryOf(t)
+		_, url = startRegistry(t)
 		a = openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
-		until(t, "the registry is told again", func() bool { return a.reg.table(keyOf("x")).Version == 1 })
+		waitFor(t, "node a to restore its record", func() bool { return a.reg.table(keyOf("x")).Version == 1 })
 		for i := range 2 {
 			mustSave(t, a, "x", 20+i, "a=2")
 		}
 		b = openNode(t, b.disk.dir, Options{Registry: url, Lease: lease})
-		until(t, "the longer history", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(away, 2)) })
+		waitFor(t, "the longer history to keep the name", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(away, 2)) })
 		ours, theirs := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
 		loser, kept := a, ours
 		if away == 1 {
 			loser, kept, theirs = b, "0 1\n10 1\n", ours
 		}
 		for _, n := range []*Node{a, b} {
-			if got := load(t, n, "x", always, always); got != theirs {
-				t.Errorf("%d away: the table: %q", away, got)
-			}
+			wantRows(t, n, "x", theirs)
 		}
 		branch := ""
-		until(t, "the branch has a name", func() bool {
+		waitFor(t, "the other history to get a name", func() bool {
 			all, err := loser.List(t.Context())
 			for _, table := range all {
 				if strings.HasPrefix(table.Name, "x (version ") {
@@ -123,9 +117,7 @@ func TestHistoriesOfOneTable(t *testing.T) {
 			return err == nil && branch != ""
 		})
 		for _, n := range []*Node{a, b} {
-			if got := load(t, n, branch, always, always); got != kept {
-				t.Errorf("%d away: the branch: %q", away, got)
-			}
+			wantRows(t, n, branch, kept)
 		}
 	}
 }
@@ -135,17 +127,17 @@ func TestHistoriesOfOneTable(t *testing.T) {
 // returns.
 func TestForget(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	const lease = 2 * time.Second
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	if err := b.Forget(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), "has version") {
-		t.Errorf("it is not lost: %v", err)
+		t.Errorf("Forget of a version with a live holder: got error %v, want one that names the version", err)
 	}
 	if err := b.Forget(t.Context(), "y"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Forget of an unknown table: got error %v, want ErrNotFound", err)
 	}
 	mustSave(t, a, "x", 1, "a=2")
 	mustSave(t, a, "y", 0, "a=3")
@@ -154,38 +146,34 @@ func TestForget(t *testing.T) {
 	}
 	for _, name := range []string{"x", "y"} {
 		if _, err := b.Save(t.Context(), name, rowsOf(t, 5, "a=5")); !errors.Is(err, ErrSyncFailed) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("Save(%q): got error %v, want ErrSyncFailed", name, err)
 		}
-		until(t, "it is forgotten", func() bool { return b.Forget(t.Context(), name) == nil })
+		waitFor(t, "Forget to succeed", func() bool { return b.Forget(t.Context(), name) == nil })
 	}
-	until(t, "the older version", func() bool { return b.reg.table(keyOf("x")).Version == 1 })
-	if got := load(t, b, "x", always, always); got != "0 1\n" {
-		t.Errorf("%q", got)
-	}
+	waitFor(t, "the older version to become the newest", func() bool { return b.reg.table(keyOf("x")).Version == 1 })
+	wantRows(t, b, "x", "0 1\n")
 	if v := mustSave(t, b, "x", 5, "a=5"); v != 2 {
-		t.Errorf("version %d", v)
+		t.Errorf("Save of x returned version %d, want 2", v)
 	}
 	if v := mustSave(t, b, "y", 5, "a=5"); v != 1 {
-		t.Errorf("version %d", v)
+		t.Errorf("Save of y returned version %d, want 1", v)
 	}
 	back := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
-	until(t, "what it has is kept under other names", func() bool {
+	waitFor(t, "the returned versions to get other names", func() bool {
 		all, err := back.List(t.Context())
 		return err == nil && len(all) == 4
 	})
-	if got := load(t, back, "y", always, always); got != "5 5\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, back, "y", "5 5\n")
 }
 
 // TestRecordLostOlderAlive checks that an older version does not become the newest when
 // the registry loses a record whose only holder is dead.
 func TestRecordLostOlderAlive(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	load(t, b, "x", always, always)
+	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
 	if err := a.Close(); err != nil {
 		t.Fatal(err)
@@ -194,20 +182,21 @@ func TestRecordLostOlderAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := openNode(t, t.TempDir(), Options{Registry: url})
-	if _, err := n.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("load: %v", err)
+	if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
 	}
 	if v, err := n.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("save: version %d, %v", v, err)
+		t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
 	}
 }
 
-// TestNameIsText checks that Save rejects a name that JSON would change.
-func TestNameIsText(t *testing.T) {
+// TestSaveInvalidUTF8Name checks that Save rejects a name that is not valid UTF-8, which JSON would
+// change.
+func TestSaveInvalidUTF8Name(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	if _, err := n.Save(t.Context(), "x\xff", rowsOf(t, 0, "a=1")); err == nil {
-		t.Error("a name that is no UTF-8 was taken")
+		t.Error("Save accepted a name that is not valid UTF-8")
 	}
 }

@@ -17,16 +17,16 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// clusterOf starts three NATS servers. start starts server i again.
-func clusterOf(t *testing.T) (all []*server.Server, urls string, start func(i int)) {
+// startCluster starts a cluster of three NATS servers. start restarts server i.
+func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i int)) {
 	t.Helper()
 	var ports []int
-	for range 6 { // one port for clients and one for the cluster, for each server
+	for range 6 { // each server has a port for clients and one for the cluster
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() //nolint:errcheck // its port is what counts
+		defer l.Close() //nolint:errcheck // it only reserves the port until all six are known
 		ports = append(ports, portOf(t, l.Addr().String()))
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -63,17 +63,17 @@ func clusterOf(t *testing.T) (all []*server.Server, urls string, start func(i in
 	return all, strings.Join(clients, ","), start
 }
 
-// TestCluster saves while the leader of a cluster is stopped, twice. No acknowledged save
-// may be lost.
+// TestCluster stops the leader of a cluster twice while nodes save. No acknowledged save may
+// be lost.
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	servers, urls, start := clusterOf(t)
+	servers, urls, start := startCluster(t)
 	open := func() *Node {
 		return openNode(t, t.TempDir(), Options{Registry: urls, Lease: 3 * time.Second, SyncTimeout: 20 * time.Second})
 	}
 	nodes := []*Node{open(), open()}
 	leader := func() (at int) {
-		until(t, "a leader", func() bool {
+		waitFor(t, "an elected leader", func() bool {
 			at = slices.IndexFunc(servers, func(s *server.Server) bool { return s.Running() && s.JetStreamIsStreamLeader("$G", "KV_"+bucketName) })
 			return at >= 0
 		})
@@ -98,13 +98,13 @@ func TestCluster(t *testing.T) {
 		}
 		return err == nil
 	}
-	until(t, "the first save", func() bool { return save(nodes[0]) })
+	waitFor(t, "the first save", func() bool { return save(nodes[0]) })
 	status, err := nodes[0].reg.nats.kv.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config; c.Replicas != 3 {
-		t.Errorf("%d replicas", c.Replicas)
+		t.Errorf("the bucket has %d replicas, want 3", c.Replicas)
 	}
 	for range 2 {
 		at := leader()
@@ -124,23 +124,23 @@ func TestCluster(t *testing.T) {
 		servers[at].Shutdown()
 		work.Wait()
 		for _, n := range nodes {
-			until(t, "a save without that server", func() bool { return save(n) })
+			waitFor(t, "a save without the stopped server", func() bool { return save(n) })
 		}
 		start(at)
-		until(t, "it is back", func() bool { return servers[at].JetStreamIsCurrent() })
+		waitFor(t, "the restarted server to catch up", func() bool { return servers[at].JetStreamIsCurrent() })
 	}
 	fresh := open()
 	var text string
-	until(t, "a Load", func() bool {
-		r, err := fresh.Load(t.Context(), "x", always, always)
+	waitFor(t, "a Load on a new node", func() bool {
+		r, err := fresh.Load(t.Context(), "x", noBound, noBound)
 		if err == nil {
-			text, err = textOf(r)
+			text, err = formatRows(r)
 		}
 		return err == nil
 	})
 	for row := range saved {
 		if !strings.Contains("\n"+text, "\n"+row+"\n") {
-			t.Errorf("the row %q is lost of %q", row, text)
+			t.Errorf("the acknowledged row %q is missing in %q", row, text)
 		}
 	}
 }

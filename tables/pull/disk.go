@@ -28,29 +28,31 @@ const grace = time.Hour
 // belong to a version that is being fetched or saved.
 const orphanAge = 24 * time.Hour
 
-// disk is a node's directory, with files/HASH, heads/KEY, tmp/ and the node's id.
+// disk is a node's directory. It contains files/HASH, heads/KEY, tmp/, lock, and id, which
+// holds the node's ID.
 type disk struct {
 	content.Dir
 	dir, id string
-	storage *content.Bucket // storage of the files; nil if the directory holds them
+	storage *content.Bucket // holds the files; nil if the directory does
 
-	mu    sync.Mutex
-	pins  map[string]int // manifests in use by readers, with counts
-	swept time.Time
+	mu        sync.Mutex
+	pins      map[string]int // counts of readers, by manifest
+	lastSweep time.Time      // time of the last sweep
 }
 
-// head is the newest version of a table in the directory. The modification time of its
-// file is the last time at which it was known to be the newest of all.
+// head is the newest version of a table in the directory. The modification time of the
+// head's file is when this version was last known to be the newest on any node.
 type head struct {
 	record
 	Old []oldVersion `json:"old,omitempty"` // previous versions
 
-	confirmed time.Time
+	confirmedAt time.Time // modification time of the file
 }
 
+// oldVersion is a version that a newer one has replaced.
 type oldVersion struct {
 	record
-	Until time.Time `json:"until"`
+	Until time.Time `json:"until"` // when it was replaced
 }
 
 // keyOf returns a table's key, which is valid in file names, URLs and the registry.
@@ -65,7 +67,7 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 			return nil, err
 		}
 	}
-	return d, d.locked(func() error {
+	return d, d.withLock(func() error {
 		path := filepath.Join(dir, "id")
 		b, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -77,9 +79,10 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 			err = fmt.Errorf("%s is damaged: remove it, so that the node gets a new ID", path)
 		}
 		if storage != nil {
-			// With a storage, the directory holds an empty file with the name, size and
-			// age of each file. So the node knows without a request what the storage
-			// holds, and a sweep finds the files that a killed process left there.
+			// With a storage, the directory holds a marker for each file: a sparse file
+			// with the same name, size and age. So the node knows without a request what
+			// the storage holds, and a sweep finds the files that a killed process left
+			// there.
 			s := backupBucket(storage)
 			s.Prefix = d.id + "/"
 			d.storage = &s
@@ -88,8 +91,9 @@ func openDisk(dir string, storage objstore.Bucket) (*disk, error) {
 	})
 }
 
-// locked calls f while no other process can change a head.
-func (d *disk) locked(f func() error) error {
+// withLock calls f while it holds the directory's lock, so that no other process can change
+// a head.
+func (d *disk) withLock(f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := vfs.OS{}.NewLock(filepath.Join(d.dir, "lock"))
@@ -99,16 +103,16 @@ func (d *disk) locked(f func() error) error {
 	return errors.Join(f(), l.Unlock())
 }
 
-// replace replaces a file atomically, even on a power failure.
+// replace replaces a file atomically, even if the power fails.
 func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d.Temp, "", b) }
 
-// keep reports whether a file is here. It protects an old file from a sweep like a new
-// one, because a version in progress may use it before any head does.
-func (d *disk) keep(f content.Named) bool {
+// touch reports whether a file is here. It refreshes the time of an old file, so that a
+// sweep does not remove the file before a version in progress refers to it.
+func (d *disk) touch(f content.Named) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphanAge/2 {
-		err = d.locked(func() error { // the lock prevents a sweep from removing it now
+		err = d.withLock(func() error { // the lock prevents a sweep from removing it now
 			now := time.Now()
 			return os.Chtimes(path, now, now)
 		})
@@ -127,7 +131,7 @@ func readAll(f *os.File, err error) ([]byte, error) {
 
 func (d *disk) headPath(key string) string { return filepath.Join(d.dir, "heads", key) }
 
-// head returns a table's head, with version 0 if there is none.
+// head returns a table's head. Its version is 0 if the directory does not have the table.
 func (d *disk) head(key string) (h head, err error) {
 	path := d.headPath(key)
 	b, err := os.ReadFile(path)
@@ -139,10 +143,10 @@ func (d *disk) head(key string) (h head, err error) {
 		err = json.Unmarshal(b, &h)
 	}
 	if err == nil {
-		h.confirmed, err = info.ModTime(), h.check(key)
+		h.confirmedAt, err = info.ModTime(), h.check(key)
 	}
 	if err != nil { // the registry and the other nodes still have the record
-		return head{}, fmt.Errorf("%s: %w: remove the file, and the node gets the record from the registry again", path, err)
+		return head{}, fmt.Errorf("%s: %w: remove the file, so that the node gets the record from the registry again", path, err)
 	}
 	return h, nil
 }
@@ -160,9 +164,9 @@ func (d *disk) heads(f func(key string, h head) error) error {
 	return err
 }
 
-// branched reports whether r is from another history than from. It reports false if r is
-// newer than from.
-func (r record) branched(from record) bool {
+// diverged reports whether r and from belong to different histories. It returns false if r
+// is newer than from.
+func (r record) diverged(from record) bool {
 	return r.Version > 0 && r.Version <= from.Version && (r.Table != from.Table || r.Version == from.Version && r.Manifest != from.Manifest)
 }
 
@@ -170,9 +174,9 @@ func (r record) branched(from record) bool {
 // history. An audit keeps a head of another history under another name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
-	return d.locked(func() error {
+	return d.withLock(func() error {
 		h, err := d.head(key)
-		if err == nil && (h.Version > r.Version || h.record == r || h.branched(r)) {
+		if err == nil && (h.Version > r.Version || h.record == r || h.diverged(r)) {
 			return nil
 		}
 		now := time.Now()
@@ -194,31 +198,34 @@ func (d *disk) expired(o oldVersion) bool {
 	return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0
 }
 
-func (d *disk) pin(manifest string, by int) {
+// pin adds by to the count of a manifest's readers. While the count is positive, sweep
+// keeps the version.
+func (d *disk) pin(manifest string, delta int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pins[manifest] += by; d.pins[manifest] == 0 {
+	if d.pins[manifest] += delta; d.pins[manifest] == 0 {
 		delete(d.pins, manifest)
 	}
 }
 
-// sweep removes old files except those of the newest versions, of versions replaced
-// within the grace period, and of versions being read. records are the registry's
-// records: a killed process may have saved one of those here without setting a head. With
-// a storage, which needs a request for each manifest, sweep runs once an hour.
+// sweep removes unreferenced files that are older than orphanAge. It keeps the files of
+// the newest versions, of versions replaced within the grace period, and of versions being
+// read. It also keeps the files of records, which are the registry's: a killed process may
+// have saved one of these versions here without setting a head. With a storage, where each
+// manifest costs a request, sweep runs at most once an hour.
 func (d *disk) sweep(ctx context.Context, records []record) error {
 	used := map[string]bool{}
-	use := func(r record) error {
+	markUsed := func(r record) error {
 		if used[r.Manifest] {
 			return nil
 		}
 		used[r.Manifest] = true
-		b, err := readAll(d.Open(ctx, r.file()))
+		b, err := readAll(d.Open(ctx, r.manifestFile()))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
-			return err // without the manifest, sweep would remove files that are in use
+			return err // without the manifest, sweep could remove files that are in use
 		}
 		m, err := readManifest(b, r)
 		if err == nil {
@@ -228,22 +235,22 @@ func (d *disk) sweep(ctx context.Context, records []record) error {
 		}
 		return err
 	}
-	return d.locked(func() error {
-		if d.storage != nil && time.Since(d.swept) < grace {
+	return d.withLock(func() error {
+		if d.storage != nil && time.Since(d.lastSweep) < grace {
 			return nil
 		}
-		d.swept = time.Now()
+		d.lastSweep = time.Now()
 		err := d.heads(func(_ string, h head) error {
-			err := use(h.record)
+			err := markUsed(h.record)
 			for _, o := range h.Old {
 				if err == nil && !d.expired(o) {
-					err = use(o.record)
+					err = markUsed(o.record)
 				}
 			}
 			return err
 		})
 		for _, r := range records {
-			err = errors.Join(err, use(r))
+			err = errors.Join(err, markUsed(r))
 		}
 		if err != nil {
 			return err

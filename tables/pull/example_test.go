@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// inMemory is a registry for the nodes of one process. It keeps all changes in order.
+// inMemory is a registry for nodes in the same process. It keeps all changes in order.
 type inMemory struct {
 	mu      sync.Mutex
 	log     []pull.Entry
@@ -38,25 +38,25 @@ func (m *inMemory) last(key string) (e pull.Entry) {
 
 func (m *inMemory) Watch(ctx context.Context, f func(pull.Entry)) error {
 	m.mu.Lock()
-	var there []pull.Entry
+	var current []pull.Entry
 	for _, e := range m.log {
 		if m.last(e.Key).Revision == e.Revision && len(e.Value) > 0 {
-			there = append(there, e)
+			current = append(current, e)
 		}
 	}
-	at := len(m.log)
+	seen := len(m.log)
 	m.mu.Unlock()
-	for _, e := range append(there, pull.Entry{}) {
+	for _, e := range append(current, pull.Entry{}) {
 		f(e)
 	}
 	for {
 		m.mu.Lock()
-		news, changed := m.log[at:], m.changed
+		changes, changed := m.log[seen:], m.changed
 		m.mu.Unlock()
-		for _, e := range news {
+		for _, e := range changes {
 			f(e)
 		}
-		at += len(news)
+		seen += len(changes)
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -90,13 +90,13 @@ func (m *inMemory) Delete(_ context.Context, key string) error {
 	return m.Put(context.Background(), key, nil)
 }
 
-// Nodes with their own registry, and with their files in a bucket.
+// The nodes share a Registry in memory instead of NATS, and keep their files in a bucket.
 func ExampleRegistry() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is an example
+	defer os.RemoveAll(dir) //nolint:errcheck // examples keep error handling short
 	ctx, registry, bucket := context.Background(), newInMemory(), new(objstore.Memory)
 	open := func(name string) *pull.Node {
 		n, err := pull.Open(ctx, filepath.Join(dir, name), &pull.Options{OwnRegistry: registry, Storage: bucket, Listen: "localhost:0"})
@@ -106,8 +106,8 @@ func ExampleRegistry() {
 		return n
 	}
 	one, two := open("one"), open("two")
-	defer one.Close() //nolint:errcheck // it is an example
-	defer two.Close() //nolint:errcheck // it is an example
+	defer one.Close() //nolint:errcheck // examples keep error handling short
+	defer two.Close() //nolint:errcheck // examples keep error handling short
 	schema := arrow.NewSchema([]arrow.Field{{Name: "day", Type: arrow.PrimitiveTypes.Date32}, {Name: "price", Type: arrow.PrimitiveTypes.Float64}}, nil)
 	prices := array.NewJSONReader(strings.NewReader(`{"day": "2026-01-01", "price": 10} {"day": "2026-01-02", "price": 11}`), schema, array.WithChunk(-1))
 	defer prices.Release()

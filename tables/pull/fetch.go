@@ -23,19 +23,21 @@ import (
 
 var errAbsent = errors.New("the node does not have the file")
 
-func newClient(config *tls.Config, patience time.Duration) *http.Client {
+// newClient returns a client for requests to other nodes. It gives up on a connection or
+// on the headers of a response after patience.
+func newClient(config *tls.Config, timeout time.Duration) *http.Client {
 	return &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // never send the token elsewhere
 		Transport: &http.Transport{
 			TLSClientConfig: config.Clone(), DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-			DialContext:         (&net.Dialer{Timeout: patience}).DialContext,
-			TLSHandshakeTimeout: patience, ResponseHeaderTimeout: patience, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
+			DialContext:         (&net.Dialer{Timeout: timeout}).DialContext,
+			TLSHandshakeTimeout: timeout, ResponseHeaderTimeout: timeout, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 4,
 		},
 	}
 }
 
-// request sends a request to another node. Reading the response body fails if no bytes
-// arrive for a lease.
+// request sends a request to another node, for the content from byte from on. Reading the
+// response body fails if no bytes arrive for a lease.
 func (n *Node) request(ctx context.Context, method, url string, from int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -50,69 +52,70 @@ func (n *Node) request(ctx context.Context, method, url string, from int64) (*ht
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 	}
 	n.requests.Add(1)
-	answer, err := n.client.Do(r)
+	response, err := n.client.Do(r)
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	silent := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
-	answer.Body = &watched{ReadCloser: answer.Body, n: n, silent: silent, cancel: cancel}
-	if answer.StatusCode == http.StatusOK || from > 0 && answer.StatusCode == http.StatusPartialContent {
-		return answer, nil
+	idle := time.AfterFunc(n.opts.Lease, func() { cancel(errors.New("the node stopped sending data")) })
+	response.Body = &watchedBody{ReadCloser: response.Body, n: n, idle: idle, cancel: cancel}
+	if response.StatusCode == http.StatusOK || from > 0 && response.StatusCode == http.StatusPartialContent {
+		return response, nil
 	}
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, 200)) // a partial message is better than none
-	_ = answer.Body.Close()
-	if answer.StatusCode == http.StatusNotFound {
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // a truncated message is better than none
+	_ = response.Body.Close()
+	if response.StatusCode == http.StatusNotFound {
 		return nil, errAbsent
 	}
-	return nil, fmt.Errorf("%s: %q", answer.Status, strings.TrimSpace(string(text)))
+	return nil, fmt.Errorf("%s: %q", response.Status, strings.TrimSpace(string(text)))
 }
 
 // askJSON sends a request and decodes the JSON response. It reads at most limit bytes.
 func (n *Node) askJSON(ctx context.Context, method, url string, limit int64, into any) error {
-	answer, err := n.request(ctx, method, url, 0)
+	response, err := n.request(ctx, method, url, 0)
 	if err != nil {
 		return err
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
-	return json.NewDecoder(io.LimitReader(answer.Body, limit)).Decode(into)
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	return json.NewDecoder(io.LimitReader(response.Body, limit)).Decode(into)
 }
 
-// watched is a response body that counts the received bytes, and cancels the request if no
+// watchedBody is a response body that counts the received bytes, and cancels the request if no
 // bytes arrive for a lease.
-type watched struct {
+type watchedBody struct {
 	io.ReadCloser
 	n      *Node
-	silent *time.Timer
+	idle   *time.Timer
 	cancel context.CancelCauseFunc
 }
 
-func (w *watched) Read(p []byte) (int, error) {
+func (w *watchedBody) Read(p []byte) (int, error) {
 	count, err := w.ReadCloser.Read(p)
 	w.n.fetched.Add(int64(count))
-	w.silent.Reset(w.n.opts.Lease)
+	w.idle.Reset(w.n.opts.Lease)
 	return count, err
 }
 
-func (w *watched) Close() error {
-	w.silent.Stop()
+func (w *watchedBody) Close() error {
+	w.idle.Stop()
 	err := w.ReadCloser.Close()
 	w.cancel(nil)
 	return err
 }
 
-// askHeads asks nodes concurrently for a table's head.
-func (n *Node) askHeads(ctx context.Context, key string, of []peer) (heads map[peer]record, causes []HolderError) {
+// askHeads asks nodes concurrently for a table's head. It returns the heads, and the errors
+// of nodes that may have one but did not send it.
+func (n *Node) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
-	_ = parallel.Each(ctx, slices.Values(of), maxAsked, func(ctx context.Context, p peer) error {
+	_ = parallel.Each(ctx, slices.Values(peers), maxAsked, func(ctx context.Context, p peer) error {
 		r, err := n.askHead(ctx, key, p)
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
 		case err == nil:
 			heads[p] = r
-		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that has just ended counts as alive until its lease ends
+		case !errors.Is(err, errAbsent) && !errors.Is(err, syscall.ECONNREFUSED): // a node that has just stopped counts as alive until its lease ends
 			causes = append(causes, HolderError{p.address, err})
 		}
 		return nil // other nodes may still answer
@@ -134,7 +137,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	if n.disk.Contains(f) {
 		return nil
 	}
-	if own := n.disk.storage; own != nil && n.disk.Fetch(ctx, f, own) == nil { // the storage has the file, but the directory lost its empty file
+	if storage := n.disk.storage; storage != nil && n.disk.Fetch(ctx, f, storage) == nil { // the storage has the file, but the directory has lost its marker
 		return nil
 	}
 	var causes []HolderError
@@ -151,7 +154,7 @@ func (n *Node) fetch(ctx context.Context, f content.Named, from []peer) error {
 	return &SyncError{causes}
 }
 
-// peerFiles fetches the files of another node.
+// peerFiles is the files of another node, as a [content.Holder].
 type peerFiles struct {
 	n *Node
 	peer
@@ -168,20 +171,20 @@ func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx co
 	return err
 }
 
-// Open requests a file from offset on.
+// Open requests the bytes of a file from offset on.
 func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.ReadCloser, error) {
-	answer, err := p.n.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
+	response, err := p.n.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {
 		return nil, err
 	}
-	length := answer.ContentLength
+	length := response.ContentLength
 	switch {
-	case offset > 0 && (answer.StatusCode == http.StatusOK || !strings.HasPrefix(answer.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))):
-		err = fmt.Errorf("the node does not send the file from byte %d on: %w", offset, content.ErrOffset)
+	case offset > 0 && (response.StatusCode == http.StatusOK || !strings.HasPrefix(response.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset))):
+		err = fmt.Errorf("the node did not send the file from byte %d on: %w", offset, content.ErrOffset)
 	case length >= 0 && length != f.Size-offset:
 		err = fmt.Errorf("the node's file has %d bytes, but the manifest lists %d", offset+length, f.Size)
 	default:
-		return answer.Body, nil
+		return response.Body, nil
 	}
-	return nil, errors.Join(err, answer.Body.Close())
+	return nil, errors.Join(err, response.Body.Close())
 }

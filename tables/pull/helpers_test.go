@@ -17,10 +17,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// registryOf starts a NATS server for a test.
-func registryOf(t *testing.T) (*server.Server, string) {
+// startRegistry starts a NATS server for a test.
+func startRegistry(t *testing.T) (*server.Server, string) {
 	t.Helper()
-	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 		o.Listen = "127.0.0.1:0"
 	}
 	if o.Lease == 0 {
-		o.Lease = time.Hour // no heartbeats by itself
+		o.Lease = time.Hour // no regular heartbeats during the test
 	}
 	n, err := Open(t.Context(), dir, &o)
 	if err != nil {
@@ -46,8 +46,8 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 
 func day(n int) time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n) }
 
-// rowsOf returns a frame with a time column and float64 columns: "a=1,2 b=3,-" has two
-// rows, starting on day first, and "-" means null.
+// rowsOf returns a frame with a row per day from day first on, and with float64 columns. For
+// example, "a=1,2 b=3,-" has columns a and b and two rows. "-" means null.
 func rowsOf(t *testing.T, first int, columns string) array.RecordReader {
 	t.Helper()
 	fields := []arrow.Field{{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us}}
@@ -85,8 +85,8 @@ func mustSave(t *testing.T, n *Node, name string, first int, columns string) int
 	return v
 }
 
-// textOf formats each row as a line "DAY a b c".
-func textOf(r array.RecordReader) (string, error) {
+// formatRows formats each row as a line "DAY a b c".
+func formatRows(r array.RecordReader) (string, error) {
 	defer r.Release()
 	var out strings.Builder
 	for r.Next() {
@@ -109,26 +109,36 @@ func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := textOf(r)
+	text, err := formatRows(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return text
 }
 
-var always time.Time
+// wantRows checks the text of all rows of a table, as loaded by n.
+func wantRows(t *testing.T, n *Node, name, want string) {
+	t.Helper()
+	if got := load(t, n, name, noBound, noBound); got != want {
+		t.Errorf("Load(%q) = %q, want %q", name, got, want)
+	}
+}
 
-func until(t *testing.T, what string, f func() bool) {
+// noBound is the zero time: as an argument of Load, it means no bound.
+var noBound time.Time
+
+// waitFor waits until f returns true. event describes that in the error message.
+func waitFor(t *testing.T, event string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("waited a minute for: " + what)
+			t.Fatal("waited a minute for " + event)
 		}
 	}
 }
 
-// filesOf returns the paths of a node's Parquet files.
-func filesOf(t *testing.T, n *Node) (paths []string) {
+// parquetFiles returns the paths of a node's Parquet files.
+func parquetFiles(t *testing.T, n *Node) (paths []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
 	if err != nil {
@@ -143,7 +153,8 @@ func filesOf(t *testing.T, n *Node) (paths []string) {
 	return paths
 }
 
-func flip(t *testing.T, path string) {
+// flipBit flips a bit in the middle of a file.
+func flipBit(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -155,8 +166,8 @@ func flip(t *testing.T, path string) {
 	}
 }
 
-// hostile adds a peer with the given handler to the registry.
-func hostile(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
+// addHostilePeer starts a server with the given handler, and registers it as a node.
+func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)

@@ -15,17 +15,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// TestServesFilesAlone checks that the server serves only files of the store, whatever
-// the path, and nothing without the token.
-func TestServesFilesAlone(t *testing.T) {
+// TestServesOnlyFiles checks that no path makes the server send anything except files and
+// heads, and that it serves nothing without the token.
+func TestServesOnlyFiles(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url, Token: "right"})
 	mustSave(t, n, "x", 0, "a=1,2")
 	if err := os.WriteFile(filepath.Join(n.disk.dir, "secret"), []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hash := filepath.Base(filesOf(t, n)[0])
+	hash := filepath.Base(parquetFiles(t, n)[0])
 	ask := func(path, token string) (int, string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.Address(), nil)
 		if err != nil {
@@ -46,42 +46,42 @@ func TestServesFilesAlone(t *testing.T) {
 	for _, token := range []string{"", "wrong", "righ", "right "} {
 		for _, path := range []string{filePath + hash, headPath + keyOf("x"), verifyPath} {
 			if code, _ := ask(path, token); token != "right " && code != http.StatusUnauthorized {
-				t.Errorf("%s with token %q: %d", path, token, code)
+				t.Errorf("GET %s with token %q = %d, want %d", path, token, code, http.StatusUnauthorized)
 			}
 		}
 	}
 	if code, b := ask(filePath+hash, "right"); code != http.StatusOK || !strings.HasPrefix(b, "PAR1") {
-		t.Errorf("%d", code)
+		t.Errorf("GET of a file with the right token = %d, want 200 and a Parquet file", code)
 	}
 	for _, path := range []string{
 		"../id", "..%2fid", "%2e%2e/id", "..%2f..%2fsecret", "/etc/passwd", "%2fetc%2fpasswd", strings.ToUpper(hash), hash + "/", hash[:63], hash + "0",
 		"", ".", "%00", strings.Repeat("a", 64) + "%00", "../heads/" + keyOf("x"), "..%5cid",
 	} {
 		if code, b := ask(filePath+path, "right"); code == http.StatusOK || strings.Contains(b, n.disk.id) || strings.Contains(b, "secret") {
-			t.Errorf("%q: %d %q", path, code, b)
+			t.Errorf("GET of file %q = %d %q, want an error", path, code, b)
 		}
 	}
-	// A node with the wrong token gets an error and returns it.
+	// A Load with the wrong token must return the server's error.
 	other := openNode(t, t.TempDir(), Options{Registry: url, Token: "wrong"})
 	var failed *SyncError
-	if _, err := other.Load(t.Context(), "x", always, always); !errors.As(err, &failed) || len(failed.Causes) != 1 || !strings.Contains(err.Error(), "401") {
-		t.Error(err)
+	if _, err := other.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || !strings.Contains(err.Error(), "401") {
+		t.Errorf("Load with the wrong token: got error %v, want one SyncError with status 401", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, Listen: "0.0.0.0:0", Advertise: "x:1"}); err == nil || !strings.Contains(err.Error(), "Token") {
-		t.Errorf("without a token beyond this machine: %v", err)
+		t.Errorf("Open on 0.0.0.0 without a token: got error %v, want one about Token", err)
 	}
 }
 
-// TestHostilePeers checks that a Load returns the saved rows or a clear error whatever a
-// peer sends, and never allocates the memory or disk space that the peer claims.
+// TestHostilePeers checks that whatever a peer sends, a Load returns the saved rows or a
+// clear error, and does not reserve the memory or disk space that the peer claims to need.
 func TestHostilePeers(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	good := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, good, "x", 0, "a=1,2,3")
-	want := load(t, good, "x", always, always)
+	want := load(t, good, "x", noBound, noBound)
 	rec := good.reg.table(keyOf("x")).record
-	raw, err := readAll(good.disk.Open(t.Context(), rec.file()))
+	raw, err := readAll(good.disk.Open(t.Context(), rec.manifestFile()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,48 +93,46 @@ func TestHostilePeers(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"endless":   endless,
-		"wrong":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", int(rec.Size))) },
-		"short":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") },
-		"lies long": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "999999999999999") },
-		"lies short": func(w http.ResponseWriter, _ *http.Request) {
+		"endless":               endless,
+		"wrong":                 func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", int(rec.Size))) },
+		"short":                 func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") },
+		"claims too many bytes": func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "999999999999999") },
+		"claims too few bytes": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "3")
 			fmt.Fprint(w, "xxx")
 		},
 		"redirects": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 		},
-		"range": func(w http.ResponseWriter, _ *http.Request) {
+		"sends a range": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Range", "bytes 0-9/10")
 			w.WriteHeader(http.StatusPartialContent)
 		},
 		"hangs up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"a newer head": func(w http.ResponseWriter, r *http.Request) {
+		"newer head": func(w http.ResponseWriter, r *http.Request) {
 			if !strings.HasPrefix(r.URL.Path, headPath) {
 				http.NotFound(w, r)
 				return
 			}
 			_ = json.NewEncoder(w).Encode(record{Name: "x", Version: 99, Manifest: rec.Manifest, Size: 1 << 60})
 		},
-		"a head of another": func(w http.ResponseWriter, _ *http.Request) {
+		"head of another table": func(w http.ResponseWriter, _ *http.Request) {
 			_ = json.NewEncoder(w).Encode(record{Name: "../../x", Version: 99, Manifest: "../../id", Size: 10})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := openNode(t, t.TempDir(), Options{Registry: url, Lease: time.Hour})
-			peer := hostile(t, n, h)
+			peer := addHostilePeer(t, n, h)
 			from := []peerOf{{"hostile", peer.URL}}
-			if err := n.fetch(t.Context(), rec.file(), from); !errors.Is(err, ErrSyncFailed) {
-				t.Errorf("from the hostile one alone: %v", err)
+			if err := n.fetch(t.Context(), rec.manifestFile(), from); !errors.Is(err, ErrSyncFailed) {
+				t.Errorf("fetch from only the hostile peer: got error %v, want ErrSyncFailed", err)
 			}
 			entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
 			if err != nil || len(entries) != 0 {
-				t.Errorf("%v is placed, %v", entries, err)
+				t.Errorf("files after a failed fetch: %v, %v, want none", entries, err)
 			}
 			for range 3 { // the order of the peers is random
-				if got := load(t, n, "x", always, always); got != want {
-					t.Errorf("%q", got)
-				}
+				wantRows(t, n, "x", want)
 				if err := os.RemoveAll(filepath.Join(n.disk.dir, "files")); err != nil {
 					t.Fatal(err)
 				}
@@ -154,56 +152,56 @@ func TestHostilePeers(t *testing.T) {
 	}
 	ok := strings.Repeat("a", 64)
 	for name, text := range map[string]string{
-		"empty": "", "no JSON": "x\n", "another name": strings.Replace(string(raw), `"name":"x"`, `"name":"y"`, 1),
-		"10^12 files claimed": file(`{"files":1000000000000}`), "no files after all": strings.Repeat("{}\n", 1<<20),
+		"empty": "", "not JSON": "x\n", "another name": strings.Replace(string(raw), `"name":"x"`, `"name":"y"`, 1),
+		"10^12 files claimed": file(`{"files":1000000000000}`), "many empty lines": strings.Repeat("{}\n", 1<<20),
 		"traversal": file(of(1, 1, 0, 0, "../../../etc/passwd")), "negative size": file(of(-1, 1, 0, 0, ok)), "no rows": file(of(1, 0, 0, 0, ok)),
-		"turned around": file(of(1, 1, 2, 1, ok)), "overlapping": file(of(1, 1, 0, 5, ok) + "\n" + of(1, 1, 5, 6, ok)),
+		"max before min": file(of(1, 1, 2, 1, ok)), "overlapping": file(of(1, 1, 0, 5, ok) + "\n" + of(1, 1, 5, 6, ok)),
 		"a long line": lines[0] + strings.Repeat(" ", maxLine+1), "a damaged schema": strings.Replace(string(raw), `"schema":"`, `"schema":"////`, 1),
 		"no time column": strings.Replace(string(raw), `"time":"time"`, `"time":"a"`, 1), "deep": lines[0] + strings.Repeat("[", 1<<20),
 	} {
 		if m, err := readManifest([]byte(text), rec); err == nil {
-			t.Errorf("%s: %+v", name, m.files)
+			t.Errorf("readManifest of a manifest that is invalid (%s) = %+v, want an error", name, m.files)
 		}
 	}
-	// A manifest can claim a huge file: no space is reserved for it.
+	// If a manifest claims a huge file, fetch must not reserve space for it.
 	n := openNode(t, t.TempDir(), Options{Registry: url})
-	claim := hostile(t, n, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
+	claim := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
 	if err := n.fetch(t.Context(), content.Named{Hash: ok, Size: 1 << 50}, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
-		t.Error(err)
+		t.Errorf("fetch of a file of 1<<50 bytes: got error %v, want ErrSyncFailed", err)
 	}
 }
 
-type peerOf = peer
+type peerOf = peer // for functions that have a variable named peer
 
-// TestResumes checks that an interrupted fetch continues at its end.
-func TestResumes(t *testing.T) {
+// TestFetchResumes checks that fetch continues an interrupted fetch where it stopped.
+func TestFetchResumes(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	good := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, good, "x", 0, "a=1,2,3")
-	path := filesOf(t, good)[0]
+	path := parquetFiles(t, good)[0]
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	half := len(whole) / 2
-	cut := hostile(t, n, func(w http.ResponseWriter, _ *http.Request) {
+	interrupting := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(whole)))
 		_, _ = w.Write(whole[:half])
 	})
 	hash := filepath.Base(path)
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"hostile", cut.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"hostile", interrupting.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
 	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, []peer{{"good", good.Address()}}); err != nil {
 		t.Fatal(err)
 	}
-	if came := n.Stats().Bytes - before; came != int64(len(whole)-half) || before != int64(half) {
-		t.Errorf("%d bytes came, and then %d, of %d", before, came, len(whole))
+	if received := n.Stats().Bytes - before; received != int64(len(whole)-half) || before != int64(half) {
+		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(whole))
 	}
 	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(whole))}, nil); err != nil {
-		t.Errorf("what is here: %v", err)
+		t.Errorf("fetch of a file that is here: %v", err)
 	}
 }

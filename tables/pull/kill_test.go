@@ -46,10 +46,10 @@ func TestMain(m *testing.M) {
 		var k int
 		out := ""
 		if _, err = fmt.Sscanf(lines.Text(), "save %d", &k); err == nil {
-			// The same ten days in each save, and one day that only this save has.
+			// Each save has the same ten days, and one day that only it has.
 			v := strconv.Itoa(k)
 			frame := "k=" + strings.Repeat(v+",", 9) + v
-			_, err = n.Save(context.Background(), "x", withOwn(rowsOf(&testing.T{}, 0, frame), k))
+			_, err = n.Save(context.Background(), "x", withExtraDay(rowsOf(&testing.T{}, 0, frame), k))
 		} else if place, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
 			place, name, _ := strings.Cut(place, " ")
 			var b objstore.Bucket
@@ -59,7 +59,7 @@ func TestMain(m *testing.M) {
 		} else {
 			r, err2 := n.Load(context.Background(), lines.Text(), time.Time{}, time.Time{})
 			if err = err2; err == nil {
-				out, err = textOf(r)
+				out, err = formatRows(r)
 			}
 		}
 		if err != nil {
@@ -70,8 +70,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// withOwn appends a row for a day that only save k has.
-func withOwn(r array.RecordReader, k int) array.RecordReader {
+// withExtraDay appends a row for a day that only save k has.
+func withExtraDay(r array.RecordReader, k int) array.RecordReader {
 	own := rowsOf(&testing.T{}, 10+k, "k="+strconv.Itoa(k))
 	return arrowsafe.Reader(r.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 		for _, r := range []array.RecordReader{r, own} {
@@ -143,7 +143,8 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	c.paused = s == syscall.SIGSTOP
 }
 
-// history records when each save was acknowledged, and checks loaded rows against that.
+// history records when each save was acknowledged, and checks loaded rows against the
+// record.
 type history struct {
 	mu    sync.Mutex
 	tried map[int]bool
@@ -167,7 +168,8 @@ func (h *history) save(c *child, k int) error {
 	return err
 }
 
-// check checks the rows of a Load that began at the given time.
+// check checks the rows of a Load that began at the given time, and returns the number of
+// the newest save in them.
 func (h *history) check(text string, began time.Time) (newest int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -178,21 +180,21 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 		d, err := strconv.Atoi(day)
 		k, err2 := strconv.Atoi(value)
 		if err != nil || err2 != nil {
-			return 0, fmt.Errorf("the row %q", row)
+			return 0, fmt.Errorf("the row %q is malformed", row)
 		}
 		if d < 10 {
 			set[value] = true
 		} else if own[k] = true; d != 10+k || !h.tried[k] {
-			return 0, fmt.Errorf("the row %q was saved by nobody", row)
+			return 0, fmt.Errorf("no process saved the row %q", row)
 		}
 		newest = max(newest, k)
 	}
 	if len(set) != 1 || !set[strconv.Itoa(newest)] {
-		return 0, fmt.Errorf("parts of %d versions: %q", len(set), text)
+		return 0, fmt.Errorf("the rows mix %d versions: %q", len(set), text)
 	}
 	for k, at := range h.acked {
 		if !own[k] && (k < newest || began.Sub(at) > killLease) {
-			return 0, fmt.Errorf("save %d, acknowledged %v before, is missing; the newest is %d", k, began.Sub(at), newest)
+			return 0, fmt.Errorf("save %d, acknowledged %v before the Load, is missing; the newest is %d", k, began.Sub(at), newest)
 		}
 	}
 	return newest, nil
@@ -209,7 +211,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,15 +223,15 @@ func TestKill(t *testing.T) {
 		defer children[i].kill()
 	}
 	h := newHistory()
-	until(t, "the first save", func() bool { return h.save(children[0], 0) == nil })
+	waitFor(t, "the first save to succeed", func() bool { return h.save(children[0], 0) == nil })
 	var saved, failed, loaded, refused int
 	for round := 1; round <= rounds; round++ {
 		order := rand.Perm(len(children))
 		saver, victim, others := children[order[0]], children[order[1]], order[2:]
 		switch rand.IntN(4) {
-		case 0: // killed during its save
+		case 0: // kill the saver during its save
 			victim = saver
-			process := saver.cmd.Process // not the process that replaces it
+			process := saver.cmd.Process // saver.start replaces saver.cmd
 			time.AfterFunc(time.Duration(rand.IntN(60))*time.Millisecond, func() { _ = process.Kill() })
 		case 1:
 			victim.kill()
@@ -282,11 +284,11 @@ func TestKill(t *testing.T) {
 	}
 	t.Logf("%d saved, %d failed; %d loaded, %d refused", saved, failed, loaded, refused)
 	if saved == 0 || loaded == 0 {
-		t.Errorf("%d saved, %d loaded", saved, loaded)
+		t.Errorf("%d saves and %d loads succeeded, want some of both", saved, loaded)
 	}
-	// When all processes are back, all load the newest version.
+	// Once all processes run again, each must load the newest version.
 	for _, c := range children {
-		until(t, "the newest version", func() bool {
+		waitFor(t, "the newest version", func() bool {
 			text, err := c.ask("x")
 			if err != nil {
 				t.Log(err)

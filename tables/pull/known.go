@@ -19,23 +19,23 @@ func (r *registry) table(key string) tableEntry {
 	return r.copy.tables[key]
 }
 
-// raise records a version that may be the newest. mu must be held.
-func (r *registry) raise(key string, rec record) {
+// raiseKnown remembers rec unless a newer version is known. mu must be held.
+func (r *registry) raiseKnown(key string, rec record) {
 	if rec.Version >= r.known[key].Version {
 		r.known[key] = rec
 	}
 }
 
-// confirm records a version that is the newest known to the registry and all nodes.
+// confirm remembers that rec is the newest version that the registry and all nodes know.
 func (r *registry) confirm(rec record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.raise(keyOf(rec.Name), rec)
+	r.raiseKnown(keyOf(rec.Name), rec)
 }
 
-// newest returns the newest version that this process knows, even if the registry has lost
-// it. The version is 0 until this process has asked all nodes.
-func (r *registry) newest(key string) record {
+// newestKnown returns the newest version that this process knows, even if the registry has lost
+// its record. The version is 0 until this process has asked all nodes.
+func (r *registry) newestKnown(key string) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.known[key]
@@ -54,19 +54,20 @@ func (r *registry) records() (all []record) {
 	return all
 }
 
-// holders returns the number of directories that hold the version.
-func (r *registry) holders(rec record) (n int) {
+// countHolders returns the number of directories that hold version rec.
+func (r *registry) countHolders(rec record) (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, holding := range r.copy.holders[keyOf(rec.Name)] {
-		if holding == rec.holding() {
+		if holding == rec.holderValue() {
 			n++
 		}
 	}
 	return n
 }
 
-// heldVersion returns the newest version of a table in any directory, of live and dead nodes.
+// heldVersion returns the newest version of a table in the directory of any live or dead
+// node.
 func (r *registry) heldVersion(key string) (newest int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,14 +98,14 @@ type TableInfo struct {
 
 // List returns the tables in the registry, sorted by name.
 func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
-	defer failed("list", n.disk.dir, &err)
+	defer wrapError("list", n.disk.dir, &err)
 	if !n.reg.fresh() {
 		if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 			return nil, err
 		}
 	}
 	for _, r := range n.reg.records() {
-		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.holders(r)}
+		t := TableInfo{Name: r.Name, Version: r.Version, Rows: r.Rows, Bytes: r.Bytes, Holders: n.reg.countHolders(r)}
 		if h, err := n.disk.head(keyOf(r.Name)); err == nil {
 			t.Here = h.Version
 		}
@@ -114,18 +115,18 @@ func (n *Node) List(ctx context.Context) (all []TableInfo, err error) {
 }
 
 // Forget permanently gives up the newest version of a table that no live node has. Nodes
-// with older versions report theirs to the registry within a lease. If there are none,
-// the name is free. A node that returns with the forgotten version restores it; data
-// saved in the meantime is then kept under another name. If a live node has the version,
-// or a part of it, Forget changes nothing and returns an error.
+// with older versions report theirs to the registry within a lease. If no node has an
+// older version, the name becomes free. If a node returns with the forgotten version, it
+// restores that version, and data saved since then is kept under another name. If a live
+// node has the version, or a part of it, Forget changes nothing and returns an error.
 func (n *Node) Forget(ctx context.Context, name string) (err error) {
-	defer failed("forget", name, &err)
+	defer wrapError("forget", name, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return err
 	}
 	key := keyOf(name)
 	e := n.reg.table(key)
-	newest := max(e.Version, n.reg.heldVersion(key), n.reg.newest(key).Version)
+	newest := max(e.Version, n.reg.heldVersion(key), n.reg.newestKnown(key).Version)
 	if newest == 0 {
 		return ErrNotFound
 	}

@@ -25,11 +25,11 @@ import (
 // must release the reader before Close. The error wraps [ErrNotFound] if no node has the
 // table, and [ErrSyncFailed] if missing files could not be fetched.
 func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ array.RecordReader, err error) {
-	defer failed("load", name, &err)
+	defer wrapError("load", name, &err)
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	m, rec, lo, hi, err := n.newest(ctx, name, from, to)
+	m, rec, lo, hi, err := n.found(ctx, name, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -53,18 +53,18 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
 }
 
-// newest returns the manifest and the record for a Load, with its range [lo, hi], after
-// fetching the missing files.
-func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
+// found fetches the missing files that a Load of [from, to) needs. It returns the loaded
+// version, and the range [lo, hi] in the unit of the time column.
+func (n *Node) found(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
 	if err != nil {
 		return nil, rec, 0, 0, err
 	}
 	if n.opts.Newest {
-		err = n.sync(ctx, n.patience(h))
+		err = n.sync(ctx, n.syncTimeout(h))
 	}
-	bring := func(r record) error {
+	fetchVersion := func(r record) error {
 		if m, err = n.manifest(ctx, r); err != nil {
 			return err
 		}
@@ -72,45 +72,45 @@ func (n *Node) newest(ctx context.Context, name string, from, to time.Time) (m *
 		rec = r
 		return n.fetchRange(ctx, m, r, lo, hi)
 	}
-	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newest(key) == h.record {
-		err = bring(h.record)
+	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newestKnown(key) == h.record {
+		err = fetchVersion(h.record)
 	} else if err == nil {
-		var newest record
-		if newest, _, err = n.findNewest(ctx, key, h); err == nil {
-			err = bring(newest)
+		var found record
+		if found, _, err = n.findNewest(ctx, key, h); err == nil {
+			err = fetchVersion(found)
 		}
 		if err == nil {
-			err = n.saved(ctx, rec)
+			err = n.adopt(ctx, rec)
 		}
 	}
-	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
-		failed := err
-		if err = bring(h.record); err == nil {
-			n.log.Warn("pull: no node answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmed, "error", failed)
+	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
+		cause := err
+		if err = fetchVersion(h.record); err == nil {
+			n.log.Warn("pull: no node answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return m, rec, lo, hi, err
 }
 
-// patience returns how long to wait for the registry.
-func (n *Node) patience(h head) time.Duration {
-	if h.Version > 0 && time.Since(h.confirmed) <= n.opts.MaxStaleness {
+// syncTimeout returns how long to wait for the registry.
+func (n *Node) syncTimeout(h head) time.Duration {
+	if h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		return min(n.opts.SyncTimeout, n.opts.Lease) // Load can return the local version instead
 	}
 	return n.opts.SyncTimeout
 }
 
 // findNewest returns the newest version that the registry, this directory or any other node
-// knows, and the revision of the registry's record. The revision is also valid with
-// [ErrNotFound].
+// knows, and the revision of the registry's record. If the error is [ErrNotFound], the
+// revision is valid too.
 func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint64, error) {
-	if err := n.sync(ctx, n.patience(h)); err != nil {
+	if err := n.sync(ctx, n.syncTimeout(h)); err != nil {
 		return record{}, 0, err
 	}
-	held := n.reg.heldVersion(key) // read before the record, because others may save in between
+	held := n.reg.heldVersion(key) // read before the record: otherwise a concurrent Save would make the record look lost
 	e := n.reg.table(key)
 	byVersion := func(a, b record) int { return cmp.Compare(a.Version, b.Version) }
-	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newest(key)}, byVersion)
+	best := slices.MaxFunc([]record{e.record, h.record, n.reg.newestKnown(key)}, byVersion)
 	heads, causes := n.askHeads(ctx, key, n.reg.peers(best))
 	best = slices.MaxFunc(slices.AppendSeq([]record{best}, maps.Values(heads)), byVersion)
 	if ctx.Err() != nil {
@@ -120,7 +120,7 @@ func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint
 		return record{}, 0, &SyncError{causes}
 	}
 	if best.Version < held {
-		return record{}, 0, registryFailed(fmt.Errorf("it lost the record of version %d, and no node that has this version answers: start one of these nodes, or call Forget", held))
+		return record{}, 0, registryError(fmt.Errorf("it lost the record of version %d, and no node that has this version answers: start one of these nodes, or call Forget", held))
 	}
 	if best.Version == 0 {
 		return record{}, e.revision, ErrNotFound
@@ -130,7 +130,7 @@ func (n *Node) findNewest(ctx context.Context, key string, h head) (record, uint
 
 // manifest returns a version's manifest, and fetches it if it is not here.
 func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
-	b, err := readAll(n.open(ctx, r, r.file()))
+	b, err := readAll(n.open(ctx, r, r.manifestFile()))
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (n *Node) manifest(ctx context.Context, r record) (*manifest, error) {
 func (n *Node) fetchRange(ctx context.Context, m *manifest, r record, lo, hi int64) error {
 	var missing []dataFile
 	for _, f := range m.files {
-		if f.Max >= lo && f.Min <= hi && !n.disk.keep(f.Named) {
+		if f.Max >= lo && f.Min <= hi && !n.disk.touch(f.Named) {
 			missing = append(missing, f)
 		}
 	}
@@ -170,11 +170,11 @@ func (n *Node) rows(ctx context.Context, m *manifest, r record, f dataFile, lo, 
 		}
 		defer batches.Release()
 		arrowsafe.Each(batches, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			fit, err := schema.ConvertNamed(b, m.schema)
+			converted, err := schema.ConvertNamed(b, m.schema)
 			if err != nil {
 				return nil, err
 			}
-			return between(fit, m.time, lo, hi)
+			return between(converted, m.time, lo, hi)
 		})(yield)
 	}
 }

@@ -25,14 +25,14 @@ import (
 
 const (
 	maxManifest = 64 << 20 // bytes, enough for about 400,000 files
-	maxLine     = 4 << 20  // bytes of a manifest's line; the one with the schema is longest
+	maxLine     = 4 << 20  // bytes of a manifest's line; the header, which has the schema, is longest
 	maxBefore   = 256      // previous versions listed in a manifest
 )
 
 // record describes a version of a table in the registry and in heads.
 type record struct {
 	Name     string `json:"name"`
-	Table    string `json:"table"` // id of the first version; a table that is started anew has another id
+	Table    string `json:"table"` // random ID of the table's history; a table that is created again gets another
 	Version  int64  `json:"version"`
 	Manifest string `json:"manifest"` // hash of the manifest
 	Size     int64  `json:"size"`     // bytes of the manifest
@@ -40,8 +40,8 @@ type record struct {
 	Bytes    int64  `json:"bytes"` // bytes of the files
 }
 
-// file returns the manifest's hash and size.
-func (r record) file() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
+// manifestFile returns the manifest's hash and size.
+func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
 
 // check validates a record from outside this process.
 func (r record) check(key string) error {
@@ -69,18 +69,18 @@ type header struct {
 	Before []string `json:"before,omitempty"` // short names of the previous versions' manifests, the latest last
 }
 
-// short returns the name of a manifest in other manifests.
-func (r record) short() string { return r.Manifest[:min(len(r.Manifest), 16)] }
+// shortName returns the name of a manifest in other manifests.
+func (r record) shortName() string { return r.Manifest[:min(len(r.Manifest), 16)] }
 
-// follows reports whether m descends from version r. It assumes so if r is too old for
-// m.Before.
+// follows reports whether m descends from version r. It returns true if r is too old to be
+// in m.Before.
 func (m *manifest) follows(r record) bool {
-	back := m.Version - r.Version
-	return back > int64(len(m.Before)) || back > 0 && m.Before[int64(len(m.Before))-back] == r.short()
+	distance := m.Version - r.Version
+	return distance > int64(len(m.Before)) || distance > 0 && m.Before[int64(len(m.Before))-distance] == r.shortName()
 }
 
-// dataFile is a Parquet file with rows sorted by time. A manifest lists its files by
-// time, and no time occurs in two files.
+// dataFile is a Parquet file with rows sorted by time. A manifest lists its files in time
+// order, and no time occurs in two files.
 type dataFile struct {
 	content.Named
 	Rows int64 `json:"rows"`
@@ -88,7 +88,8 @@ type dataFile struct {
 	Max  int64 `json:"max"`
 }
 
-func (m *manifest) rows() (rows, size int64) {
+// totals returns the total rows and bytes of the files.
+func (m *manifest) totals() (rows, size int64) {
 	for _, f := range m.files {
 		rows, size = rows+f.Rows, size+f.Size
 	}
@@ -107,9 +108,9 @@ func (m *manifest) encode(w io.Writer) (err error) {
 	return err
 }
 
-// readManifest decodes and validates a manifest, which another node may have forged. A
-// valid line is longer than its decoded form, so the size of b bounds the memory.
-func readManifest(b []byte, of record) (*manifest, error) {
+// readManifest decodes and validates the manifest of a record. Another node may have forged
+// it. A valid line is longer than its decoded form, so the size of b bounds the memory.
+func readManifest(b []byte, want record) (*manifest, error) {
 	m := &manifest{}
 	lines := bufio.NewScanner(bytes.NewReader(b))
 	lines.Buffer(nil, maxLine)
@@ -119,8 +120,8 @@ func readManifest(b []byte, of record) (*manifest, error) {
 	if err := json.Unmarshal(lines.Bytes(), &m.header); err != nil {
 		return nil, fmt.Errorf("the manifest: %w", err)
 	}
-	if m.Name != of.Name || m.Version != of.Version {
-		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, of.Version, of.Name)
+	if m.Name != want.Name || m.Version != want.Version {
+		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, want.Version, want.Name)
 	}
 	raw, err := decodeSchema(m.Schema)
 	if err != nil {
@@ -150,6 +151,7 @@ func readManifest(b []byte, of record) (*manifest, error) {
 	return m, nil
 }
 
+// isHash reports whether s is a SHA-256 in lowercase hexadecimal.
 func isHash(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 32 && hex.EncodeToString(b) == s
@@ -166,6 +168,7 @@ func checkName(name string) error {
 	return nil
 }
 
+// decodeSchema decodes a schema that may be forged.
 func decodeSchema(text string) (_ *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -186,9 +189,9 @@ func isTime(t arrow.DataType) bool {
 	return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
 }
 
-var errNoTime = errors.New("the time column has a null: every row needs a time")
+var errNoTime = errors.New("the time column contains a null: every row needs a time")
 
-// firstFrom returns the index of the first time in a sorted column that is not before
+// firstFrom returns the index of the first time in a sorted column that is at or after
 // from.
 func firstFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })

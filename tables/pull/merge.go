@@ -16,36 +16,37 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// merge writes the union of a version and a frame. It keeps files without times of the
-// frame, except small ones that it extends.
-func (n *Node) merge(ctx context.Context, base version, put frame) (*manifest, error) {
-	next := &manifest{time: put.time, schema: put.batch.Schema()}
+// merge writes the files of a new version, with the rows of base and of a frame. It reuses
+// the files of base whose time range has no rows of the frame, except small files, which it
+// extends.
+func (n *Node) merge(ctx context.Context, base version, added frame) (*manifest, error) {
+	next := &manifest{time: added.time, schema: added.batch.Schema()}
 	if base.manifest == nil {
-		next.Time = next.schema.Field(put.time).Name
-		files, err := n.write(ctx, put.batch, put.time)
+		next.Time = next.schema.Field(added.time).Name
+		files, err := n.write(ctx, added.batch, added.time)
 		next.files = files
 		return next, err
 	}
-	columns, err := joinColumns(base.manifest, put)
+	columns, err := joinColumns(base.manifest, added)
 	if err != nil {
 		return nil, err
 	}
 	next.Time, next.time, next.schema = base.Time, base.time, columns
-	of := map[string]bool{}
-	for _, f := range put.batch.Schema().Fields() {
-		of[f.Name] = true
+	inFrame := map[string]bool{}
+	for _, f := range added.batch.Schema().Fields() {
+		inFrame[f.Name] = true
 	}
-	whole, err := schema.ConvertNamed(put.batch, columns)
+	converted, err := schema.ConvertNamed(added.batch, columns)
 	if err != nil {
 		return nil, err
 	}
-	defer whole.Release()
+	defer converted.Release()
 	// Rows of the frame before a file's first time go to a new file, unless the preceding
 	// file is rewritten anyway or is small.
-	at, times := 0, whole.Column(next.time)
-	take := func(end int) arrow.RecordBatch {
-		b := whole.NewSlice(int64(at), int64(end))
-		at = end
+	start, times := 0, converted.Column(next.time)
+	takeUntil := func(end int) arrow.RecordBatch {
+		b := converted.NewSlice(int64(start), int64(end))
+		start = end
 		return b
 	}
 	for i := -1; i < len(base.files); i++ {
@@ -56,17 +57,17 @@ func (n *Node) merge(ctx context.Context, base version, put frame) (*manifest, e
 		var files []dataFile
 		if i >= 0 {
 			f := base.files[i]
-			within := at < end && series.TimeAt(times, at) <= f.Max
-			if at == end || !within && f.Rows >= n.small {
+			overlaps := start < end && series.TimeAt(times, start) <= f.Max
+			if start == end || !overlaps && f.Rows >= n.extendBelow {
 				next.files = append(next.files, f)
 			} else {
-				b := take(end)
-				files, err = n.rewrite(ctx, next, base.record, f, b, of)
+				b := takeUntil(end)
+				files, err = n.rewrite(ctx, next, base.record, f, b, inFrame)
 				b.Release()
 			}
 		}
-		if err == nil && at < end {
-			b := take(end)
+		if err == nil && start < end {
+			b := takeUntil(end)
 			files, err = n.write(ctx, b, next.time)
 			b.Release()
 		}
@@ -79,34 +80,33 @@ func (n *Node) merge(ctx context.Context, base version, put frame) (*manifest, e
 }
 
 // joinColumns returns the columns of a version, followed by new columns of the frame.
-func joinColumns(m *manifest, put frame) (*arrow.Schema, error) {
-	s := put.batch.Schema()
+func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
+	s := added.batch.Schema()
 	if !s.HasField(m.Time) {
 		return nil, &tables.SchemaError{Column: m.Time, Err: errors.New("the frame lacks this column, which is the table's time column")}
 	}
-	if s.Field(put.time).Name != m.Time {
-		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the frame has another time column, %q, before it: move it to the front", s.Field(put.time).Name)}
+	if s.Field(added.time).Name != m.Time {
+		return nil, &tables.SchemaError{Column: m.Time, Err: fmt.Errorf("it is the table's time column, but the frame has another time column, %q, before it: move it to the front", s.Field(added.time).Name)}
 	}
 	fields := m.schema.Fields()
 	for _, f := range s.Fields() {
-		at := m.schema.FieldIndices(f.Name)
-		if len(at) == 0 {
+		indices := m.schema.FieldIndices(f.Name)
+		if len(indices) == 0 {
 			fields = append(fields, f)
 			continue
 		}
-		if err := schema.CheckValues(f, fields[at[0]]); err != nil {
+		if err := schema.CheckValues(f, fields[indices[0]]); err != nil {
 			return nil, err
 		}
-		if is := fields[at[0]].Type; !schema.Alike(f.Type, is) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, is)) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, is)}
+		if tableType := fields[indices[0]].Type; !schema.Alike(f.Type, tableType) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, tableType)) {
+			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, tableType)}
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil
 }
 
-// rewrite writes a file's rows merged with new rows. of holds the names of the columns in
-// the frame.
-func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, put arrow.RecordBatch, of map[string]bool) ([]dataFile, error) {
+// rewrite writes a file's rows merged with new rows. of is the set of the frame's columns.
+func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile, added arrow.RecordBatch, inFrame map[string]bool) ([]dataFile, error) {
 	var parts []arrow.RecordBatch
 	defer func() { take.Release(parts) }()
 	for b, err := range n.rows(ctx, next, r, f, math.MinInt64, math.MaxInt64) {
@@ -115,14 +115,14 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		}
 		parts = append(parts, b)
 	}
-	put.Retain()
-	parts = append(parts, put)
-	both, err := sorted.Block(parts, []int{next.time})
+	added.Retain()
+	parts = append(parts, added)
+	merged, err := sorted.Block(parts, []int{next.time})
 	if err != nil {
 		return nil, err
 	}
-	defer both.Release()
-	newer, older := pickRows(both.Column(next.time))
+	defer merged.Release()
+	newer, older := pickRows(merged.Column(next.time))
 	columns := make([]arrow.Array, next.schema.NumFields())
 	defer func() {
 		for _, c := range columns {
@@ -133,10 +133,10 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	}()
 	for i, field := range next.schema.Fields() {
 		pick := older
-		if of[field.Name] {
+		if inFrame[field.Name] {
 			pick = newer
 		}
-		if columns[i], err = take.Rows(both.Column(i), pick); err != nil {
+		if columns[i], err = take.Rows(merged.Column(i), pick); err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
 	}
@@ -145,9 +145,9 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 	return n.write(ctx, b, next.time)
 }
 
-// pickRows returns, for each distinct time, the row to take the frame's columns from (newer)
-// and the row for all other columns (older), because those are null in new rows. If a
-// time occurs twice, the second row is new.
+// pickRows returns two rows for each distinct time. The frame's columns come from newer. All
+// other columns come from older, because new rows have nulls there. If a time occurs twice,
+// the second row is the new one.
 func pickRows(times arrow.Array) (newer, older []int) {
 	for i := 0; i < times.Len(); i++ {
 		older = append(older, i)

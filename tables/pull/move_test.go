@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// TestRegistryMoves kills the process that runs a machine's registry. The registry moves
-// to another process, even to one whose old registry is long outdated. Loads must return
-// what was saved.
+// TestRegistryMoves kills the process that runs a machine's registry. The registry moves to
+// another process, even to one that has an outdated copy of it on disk. Loads must return
+// the saved rows.
 func TestRegistryMoves(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,13 +36,13 @@ func TestRegistryMoves(t *testing.T) {
 	h, saves := newHistory(), 0
 	save := func(c *child) {
 		t.Helper()
-		until(t, "a save", func() bool { saves++; return h.save(c, saves) == nil })
+		waitFor(t, "a save", func() bool { saves++; return h.save(c, saves) == nil })
 	}
 	// loadsNewest loads until the result is the newest version. Earlier results must not be
 	// older than promised, and the table must exist.
 	loadsNewest := func(c *child) {
 		t.Helper()
-		until(t, "the newest version", func() bool {
+		waitFor(t, "the newest version", func() bool {
 			began := time.Now()
 			text, err := c.ask("x")
 			if err == nil {
@@ -71,9 +71,9 @@ func TestRegistryMoves(t *testing.T) {
 	first.start(t)
 	loadsNewest(first)
 	loadsNewest(second)
-	save(second) // the first process does not load it
+	save(second) // the first process does not load this version
 	second.kill()
-	third.kill() // the first process takes over the registry with its outdated content
+	third.kill() // the first process starts the registry again, with outdated content
 	second.start(t)
 	loadsNewest(first)
 	loadsNewest(second)
@@ -85,7 +85,7 @@ func TestRegistryMoves(t *testing.T) {
 // listed.
 func TestBackupKilled(t *testing.T) {
 	t.Parallel()
-	s, err := newLocal(t.TempDir(), server.RANDOM_PORT, "")
+	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestBackupKilled(t *testing.T) {
 	defer func() { c.kill() }()
 	h, place := newHistory(), t.TempDir()
 	for round := range 15 {
-		until(t, "a save", func() bool { return h.save(c, round) == nil })
+		waitFor(t, "a save", func() bool { return h.save(c, round) == nil })
 		process := c.cmd.Process
 		killTimer := time.AfterFunc(time.Duration(rand.IntN(12000))*time.Microsecond, func() { _ = process.Kill() })
 		_, err := c.ask(fmt.Sprintf("backup %s %d", place, round))
@@ -115,22 +115,22 @@ func TestBackupKilled(t *testing.T) {
 	}
 	all, err := Backups(t.Context(), b)
 	if err != nil || len(all) == 0 || all[len(all)-1].Name != "last" {
-		t.Fatalf("%+v, %v", all, err)
+		t.Fatalf("Backups = %+v, %v, want the newest to be %q", all, err, "last")
 	}
 	t.Logf("%d backups", len(all))
 	for _, i := range all {
-		_, url := registryOf(t)
+		_, url := startRegistry(t)
 		n := openNode(t, t.TempDir(), Options{Registry: url})
 		if _, err := n.Restore(t.Context(), b, i.Name); err != nil {
 			t.Error(i.Name, err)
 			continue
 		}
-		text := strings.ReplaceAll(load(t, n, "x", always, always), "\n", ";")
+		text := strings.ReplaceAll(load(t, n, "x", noBound, noBound), "\n", ";")
 		if newest, err := h.check(text, time.Time{}); err != nil || i.Name != "last" && fmt.Sprint(newest) != i.Name {
-			t.Errorf("backup %s has version %d: %v", i.Name, newest, err)
+			t.Errorf("backup %s has save %d: %v", i.Name, newest, err)
 		}
 	}
 	if entries, err := os.ReadDir(place); err != nil || len(entries) != 2 {
-		t.Errorf("%v, %v", entries, err)
+		t.Errorf("the backup directory contains %v, %v, want 2 entries", entries, err)
 	}
 }

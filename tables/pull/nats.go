@@ -18,16 +18,16 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// natsRegistry is a NATS bucket on the servers of Options.Registry, or on this machine's
-// own server.
+// natsRegistry is a NATS bucket on the servers of Options.Registry, or on a server on this
+// machine.
 type natsRegistry struct {
 	n    *Node
 	conn *nats.Conn
 
-	mu    sync.Mutex
-	kv    jetstream.KeyValue // nil until the servers have responded
-	local *server.Server
-	ended bool
+	mu     sync.Mutex
+	kv     jetstream.KeyValue // nil until the servers have responded
+	local  *server.Server
+	closed bool
 }
 
 func openNATS(n *Node) (*natsRegistry, error) {
@@ -47,7 +47,7 @@ func openNATS(n *Node) (*natsRegistry, error) {
 	}
 	var err error
 	if r.conn, err = nats.Connect(url, options...); err != nil {
-		return nil, fmt.Errorf("the registry: %w", err)
+		return nil, fmt.Errorf("connect to the registry: %w", err)
 	}
 	return r, nil
 }
@@ -55,7 +55,7 @@ func openNATS(n *Node) (*natsRegistry, error) {
 func (r *natsRegistry) close() {
 	r.conn.Close()
 	r.mu.Lock()
-	r.ended = true
+	r.closed = true
 	l := r.local
 	r.mu.Unlock()
 	if l != nil {
@@ -125,8 +125,8 @@ func (r *natsRegistry) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// with calls f with the bucket.
-func (r *natsRegistry) with(f func(jetstream.KeyValue) error) error {
+// withBucket calls f with the bucket, or returns an error if the servers have not answered yet.
+func (r *natsRegistry) withBucket(f func(jetstream.KeyValue) error) error {
 	r.mu.Lock()
 	kv := r.kv
 	r.mu.Unlock()
@@ -138,7 +138,7 @@ func (r *natsRegistry) with(f func(jetstream.KeyValue) error) error {
 
 // Put implements [Registry].
 func (r *natsRegistry) Put(ctx context.Context, key string, value []byte) error {
-	return r.with(func(kv jetstream.KeyValue) error {
+	return r.withBucket(func(kv jetstream.KeyValue) error {
 		_, err := kv.Put(ctx, key, value)
 		return err
 	})
@@ -146,7 +146,7 @@ func (r *natsRegistry) Put(ctx context.Context, key string, value []byte) error 
 
 // Update implements [Registry].
 func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, revision uint64) error {
-	return r.with(func(kv jetstream.KeyValue) error {
+	return r.withBucket(func(kv jetstream.KeyValue) error {
 		_, err := kv.Update(ctx, key, value, revision)
 		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			return ErrConflict
@@ -157,26 +157,27 @@ func (r *natsRegistry) Update(ctx context.Context, key string, value []byte, rev
 
 // Delete implements [Registry].
 func (r *natsRegistry) Delete(ctx context.Context, key string) error {
-	return r.with(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
+	return r.withBucket(func(kv jetstream.KeyValue) error { return kv.Purge(ctx, key) })
 }
 
-// localPort is the port of a machine's own registry. Tests change it.
+// localPort is the port of the registry that runs in a process of this machine. Tests
+// change it.
 var localPort = 4289
 
-// startLocal starts a registry in this process, unless the machine has one. If another
-// process ran it and ended, its content is lost, and the nodes report theirs to the new
-// one.
+// startLocal starts a registry in this process, unless one is running on this machine. If
+// the process that ran the last one has ended, that registry's content is lost, and the
+// nodes report their tables to the new one.
 func (r *natsRegistry) startLocal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ended || r.local != nil && r.local.Running() {
+	if r.closed || r.local != nil && r.local.Running() {
 		return
 	}
 	if c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", localPort), time.Second); err == nil {
 		_ = c.Close()
 		return
 	}
-	s, err := newLocal(filepath.Join(r.n.disk.dir, "registry"), localPort, r.n.opts.Token)
+	s, err := startServer(filepath.Join(r.n.disk.dir, "registry"), localPort, r.n.opts.Token)
 	if err != nil {
 		r.n.log.Debug("pull: no registry in this process", "error", err)
 		return
@@ -184,8 +185,8 @@ func (r *natsRegistry) startLocal() {
 	r.local = s
 }
 
-// newLocal starts a NATS server that only this machine can reach.
-func newLocal(dir string, port int, token string) (*server.Server, error) {
+// startServer starts a NATS server that only this machine can reach.
+func startServer(dir string, port int, token string) (*server.Server, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/pull"
 )
 
-// open opens a node that sends no heartbeats by itself.
+// open opens a node whose long lease prevents regular heartbeats during a test.
 func open(t *testing.T, dir string, o pull.Options) *pull.Node {
 	t.Helper()
 	o.Listen, o.Lease, o.SyncTimeout = "localhost:0", time.Hour, 10*time.Second
@@ -68,34 +68,34 @@ func load(t *testing.T, n *pull.Node, name string) (string, error) {
 	return strings.Join(all, " "), r.Err()
 }
 
-func want(t *testing.T, n *pull.Node, name, want string) {
+func wantPrices(t *testing.T, n *pull.Node, name, wantPrices string) {
 	t.Helper()
-	if got, err := load(t, n, name); err != nil || got != want {
-		t.Errorf("%q, %v; want %q", got, err, want)
+	if got, err := load(t, n, name); err != nil || got != wantPrices {
+		t.Errorf("Load(%q) = %q, %v; want %q", name, got, err, wantPrices)
 	}
 }
 
-// TestOwnRegistry runs nodes with their own registry. Each must see what the others save,
-// concurrent saves must succeed or conflict, a repeated Load must send no requests, and a
-// lost version can be forgotten.
+// TestOwnRegistry runs nodes with a Registry that replaces NATS. Each must load what the
+// others save, concurrent saves must succeed or conflict, a repeated Load must send no
+// requests, and Forget must give up a lost version.
 func TestOwnRegistry(t *testing.T) {
 	t.Parallel()
 	registry := newInMemory()
 	o := pull.Options{OwnRegistry: registry}
 	a, b, c := open(t, t.TempDir(), o), open(t, t.TempDir(), o), open(t, t.TempDir(), o)
 	must(t, save(t, a, "x", 1, 10))
-	want(t, b, "x", "10")
+	wantPrices(t, b, "x", "10")
 	must(t, save(t, b, "x", 2, 11))
-	want(t, c, "x", "10 11")
+	wantPrices(t, c, "x", "10 11")
 	size := func() int {
 		registry.mu.Lock()
 		defer registry.mu.Unlock()
 		return len(registry.log)
 	}
 	before, asked := size(), c.Stats().Requests
-	want(t, c, "x", "10 11")
+	wantPrices(t, c, "x", "10 11")
 	if size() != before || c.Stats().Requests != asked {
-		t.Errorf("a second Load: %d changes, %d requests", size()-before, c.Stats().Requests-asked)
+		t.Errorf("a second Load caused %d changes of the registry and %d requests, want none", size()-before, c.Stats().Requests-asked)
 	}
 	var work sync.WaitGroup
 	var saved, conflicts atomic.Int64
@@ -113,40 +113,41 @@ func TestOwnRegistry(t *testing.T) {
 	}
 	work.Wait()
 	if saved.Load() == 0 || saved.Load()+conflicts.Load() != 3 {
-		t.Errorf("%d saved, %d conflicts", saved.Load(), conflicts.Load())
+		t.Errorf("%d concurrent saves succeeded and %d conflicted, want 3 in total and at least one success", saved.Load(), conflicts.Load())
 	}
 	must(t, save(t, a, "x", 3, 12))
 	must(t, a.Close())
 	if _, err := load(t, b, "x"); !errors.Is(err, pull.ErrSyncFailed) {
-		t.Errorf("nobody has the version: %v", err)
+		t.Errorf("Load of a version without live holders: got error %v, want ErrSyncFailed", err)
 	}
 	must(t, b.Forget(t.Context(), "x"))
 	if _, err := pull.Open(t.Context(), t.TempDir(), &pull.Options{Registry: "nats://a", OwnRegistry: registry}); err == nil || !strings.Contains(err.Error(), "set only one") {
-		t.Errorf("two registries: %v", err)
+		t.Errorf("Open with two registries: got error %v, want %q", err, "set only one")
 	}
 }
 
-// TestOwnRegistryInterrupted checks that a watch that ended is started again, and that
-// changes in between are seen.
+// TestOwnRegistryInterrupted checks that a node starts an interrupted watch again, and
+// misses no change.
 func TestOwnRegistryInterrupted(t *testing.T) {
 	t.Parallel()
-	registry := &interrupted{inMemory: newInMemory()}
+	registry := &interruptedRegistry{inMemory: newInMemory()}
 	o := pull.Options{OwnRegistry: registry, Newest: true}
 	a, b := open(t, t.TempDir(), o), open(t, t.TempDir(), o)
 	for day := range 3 {
 		must(t, save(t, a, "x", day+1, float64(day)))
-		registry.cut()
-		want(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
+		registry.stopWatches()
+		wantPrices(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
 	}
 }
 
-type interrupted struct {
+// interruptedRegistry is a registry whose watches cut stops.
+type interruptedRegistry struct {
 	*inMemory
 	mu   sync.Mutex
 	cuts []context.CancelFunc
 }
 
-func (r *interrupted) Watch(ctx context.Context, f func(pull.Entry)) error {
+func (r *interruptedRegistry) Watch(ctx context.Context, f func(pull.Entry)) error {
 	ctx, cut := context.WithCancel(ctx)
 	r.mu.Lock()
 	r.cuts = append(r.cuts, cut)
@@ -154,7 +155,7 @@ func (r *interrupted) Watch(ctx context.Context, f func(pull.Entry)) error {
 	return r.inMemory.Watch(ctx, f)
 }
 
-func (r *interrupted) cut() {
+func (r *interruptedRegistry) stopWatches() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, cut := range r.cuts {
@@ -162,37 +163,37 @@ func (r *interrupted) cut() {
 	}
 }
 
-// storage is a bucket that can be full, or fail every second request.
-type storage struct {
+// faultyBucket is a bucket that can be full, or fail every second request.
+type faultyBucket struct {
 	objstore.Memory
 	full, failing atomic.Bool
 	requests      atomic.Int64
 }
 
-func (s *storage) fails() error {
+func (s *faultyBucket) fails() error {
 	if s.failing.Load() && s.requests.Add(1)%2 == 1 {
-		return errors.New("the storage is out of order")
+		return errors.New("injected storage failure")
 	}
 	return nil
 }
 
-func (s *storage) Create(ctx context.Context, name string, data []byte) error {
+func (s *faultyBucket) Create(ctx context.Context, name string, data []byte) error {
 	if s.full.Load() {
 		return fmt.Errorf("%w (%w)", syscall.ENOSPC, objstore.ErrRefused)
 	}
 	return errors.Join(s.fails(), s.Memory.Create(ctx, name, data))
 }
 
-func (s *storage) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
+func (s *faultyBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	if err := s.fails(); err != nil {
 		return nil, err
 	}
 	return s.Memory.ReadRange(ctx, name, offset, length)
 }
 
-// lose removes all objects and returns their number. Unless damage is empty, it replaces
-// each by damage.
-func (s *storage) lose(t *testing.T, damage string) (n int) {
+// removeAll removes all objects, or replaces their content with damage unless damage is empty.
+// It returns the number of objects.
+func (s *faultyBucket) removeAll(t *testing.T, damage string) (n int) {
 	for o, err := range s.List(t.Context(), "", "") {
 		must(t, err)
 		must(t, s.Delete(t.Context(), o.Name))
@@ -204,53 +205,53 @@ func (s *storage) lose(t *testing.T, damage string) (n int) {
 	return n
 }
 
-// TestStorage checks that files are in the storage and not in the directory. Lost or
-// damaged objects must be fetched from other nodes, a Save to a full storage must change
-// nothing, and failed requests must be retried.
+// TestStorage checks that a node with a storage keeps its files there and not in the
+// directory. It must fetch lost or damaged objects from other nodes, a Save to a full
+// storage must change nothing, and the node must retry failed requests.
 func TestStorage(t *testing.T) {
 	t.Parallel()
-	registry, bucket, dir := newInMemory(), new(storage), t.TempDir()
+	registry, bucket, dir := newInMemory(), new(faultyBucket), t.TempDir()
 	o := pull.Options{OwnRegistry: registry, Storage: bucket, Newest: true}
 	a, b := open(t, dir, o), open(t, t.TempDir(), pull.Options{OwnRegistry: registry, Newest: true})
 	bucket.full.Store(true)
 	if err := save(t, a, "x", 1, 10); !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("a full storage: %v", err)
+		t.Fatalf("Save to a full storage: got error %v, want ENOSPC", err)
 	}
 	if _, err := load(t, a, "x"); !errors.Is(err, pull.ErrNotFound) {
-		t.Fatalf("something was saved: %v", err)
+		t.Fatalf("Load after a failed Save: got error %v, want ErrNotFound", err)
 	}
 	bucket.full.Store(false)
 	must(t, save(t, a, "x", 1, 10))
-	want(t, a, "x", "10")
-	want(t, b, "x", "10")
+	wantPrices(t, a, "x", "10")
+	wantPrices(t, b, "x", "10")
 	must(t, save(t, b, "x", 2, 11))
 	bucket.full.Store(true)
 	if _, err := load(t, a, "x"); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, pull.ErrSyncFailed) {
-		t.Errorf("a full storage is the fault of nobody else: %v", err)
+		t.Errorf("Load to a full storage: got error %v, want ENOSPC and not ErrSyncFailed", err)
 	}
 	bucket.full.Store(false)
-	want(t, a, "x", "10 11")
+	wantPrices(t, a, "x", "10 11")
 	for _, damage := range []string{"", "damaged"} {
-		if n := bucket.lose(t, damage); n == 0 {
-			t.Error("nothing was in the storage")
+		if n := bucket.removeAll(t, damage); n == 0 {
+			t.Error("the storage was empty after a Load, want the table's files")
 		}
-		want(t, a, "x", "10 11")
+		wantPrices(t, a, "x", "10 11")
 	}
-	if n := bucket.lose(t, "damaged"); n == 0 {
-		t.Error("nothing is in the storage again")
+	if n := bucket.removeAll(t, "damaged"); n == 0 {
+		t.Error("the storage was empty after the files were fetched again")
 	}
-	found, err := a.Verify(t.Context())
-	if err != nil || len(found) == 0 || !found[0].Repaired {
-		t.Errorf("%+v, %v", found, err)
+	findings, err := a.Verify(t.Context())
+	if err != nil || len(findings) == 0 || !findings[0].Repaired {
+		t.Errorf("Verify = %+v, %v, want repaired findings", findings, err)
 	}
-	want(t, b, "x", "10 11")
+	wantPrices(t, b, "x", "10 11")
 	must(t, save(t, a, "y", 1, 10))
-	bucket.lose(t, "damaged")
-	must(t, save(t, a, "z", 1, 10)) // its file is in the storage, damaged
-	want(t, a, "z", "10")
+	bucket.removeAll(t, "damaged")
+	must(t, save(t, a, "z", 1, 10)) // the same file as y's, which is damaged in the storage
+	wantPrices(t, a, "z", "10")
 	bucket.failing.Store(true)
 	must(t, save(t, a, "x", 3, 12))
-	want(t, a, "x", "10 11 12")
+	wantPrices(t, a, "x", "10 11 12")
 	bucket.failing.Store(false)
 	files, err := filepath.Glob(filepath.Join(dir, "files", "*"))
 	must(t, err)
@@ -258,79 +259,80 @@ func TestStorage(t *testing.T) {
 		info, err := os.Stat(path)
 		must(t, err)
 		if info.Sys().(*syscall.Stat_t).Blocks > 0 {
-			t.Errorf("%s takes room", path)
+			t.Errorf("the marker %s occupies disk blocks", path)
 		}
 	}
 	must(t, a.Close())
-	again := open(t, dir, o)
-	want(t, again, "x", "10 11 12")
+	reopened := open(t, dir, o)
+	wantPrices(t, reopened, "x", "10 11 12")
 	must(t, b.Close())
 	files, err = filepath.Glob(filepath.Join(dir, "files", "*"))
 	must(t, err)
-	for _, path := range files { // as after a power failure
+	for _, path := range files { // a power failure can lose the markers
 		must(t, os.Remove(path))
 	}
-	want(t, again, "x", "10 11 12")
-	bucket.lose(t, "")
+	wantPrices(t, reopened, "x", "10 11 12")
+	bucket.removeAll(t, "")
 	if _, err := load(t, open(t, dir, o), "x"); !errors.Is(err, pull.ErrSyncFailed) {
-		t.Errorf("nobody has it: %v", err)
+		t.Errorf("Load of a file that no node has: got error %v, want ErrSyncFailed", err)
 	}
 }
 
-// TestStorageLater adds a storage to a directory with files. The files must stay usable,
-// even if the storage loses or damages objects of the same name.
+// TestStorageLater opens a directory that has files with a storage. The files must stay
+// usable, even if the storage damages objects of the same name.
 func TestStorageLater(t *testing.T) {
 	t.Parallel()
-	registry, bucket, dir := newInMemory(), new(storage), t.TempDir()
+	registry, bucket, dir := newInMemory(), new(faultyBucket), t.TempDir()
 	a := open(t, dir, pull.Options{OwnRegistry: registry})
 	must(t, save(t, a, "x", 1, 10))
 	must(t, a.Close())
 	a = open(t, dir, pull.Options{OwnRegistry: registry, Storage: bucket})
-	want(t, a, "x", "10")
+	wantPrices(t, a, "x", "10")
 	must(t, save(t, a, "y", 1, 10)) // the same rows, so the same file
-	bucket.lose(t, "damaged")
-	want(t, a, "x", "10")
-	want(t, a, "x", "10")
+	bucket.removeAll(t, "damaged")
+	wantPrices(t, a, "x", "10")
+	wantPrices(t, a, "x", "10")
 }
 
-// TestStorageShared lets two nodes share a bucket, and makes and restores a backup.
+// TestStorageShared runs two nodes that share a bucket, and creates and restores a backup.
 func TestStorageShared(t *testing.T) {
 	t.Parallel()
-	registry, bucket, backups := newInMemory(), new(storage), new(objstore.Memory)
+	registry, bucket, backups := newInMemory(), new(faultyBucket), new(objstore.Memory)
 	o := pull.Options{OwnRegistry: registry, Storage: bucket, Newest: true}
 	a, b := open(t, t.TempDir(), o), open(t, t.TempDir(), o)
 	must(t, save(t, a, "x", 1, 10))
-	want(t, b, "x", "10")
+	wantPrices(t, b, "x", "10")
 	_, err := a.Backup(t.Context(), backups, "one", true)
 	must(t, err)
 	must(t, save(t, b, "x", 1, 20))
-	want(t, a, "x", "20")
+	wantPrices(t, a, "x", "20")
 	_, err = b.Restore(t.Context(), backups, "one")
 	must(t, err)
-	want(t, a, "x", "10")
+	wantPrices(t, a, "x", "10")
 }
 
 // TestNewest checks that a Load with Newest returns all earlier saves, even if the
 // registry's watch is slow.
 func TestNewest(t *testing.T) {
 	t.Parallel()
-	registry := &late{inMemory: newInMemory()}
+	registry := &slowRegistry{inMemory: newInMemory()}
 	a := open(t, t.TempDir(), pull.Options{OwnRegistry: registry.inMemory})
 	b := open(t, t.TempDir(), pull.Options{OwnRegistry: registry, Newest: true})
 	for day := range 3 {
 		must(t, save(t, a, "x", day+1, float64(day)))
-		want(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
+		wantPrices(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
 		before := b.Stats().Requests
-		want(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
+		wantPrices(t, b, "x", strings.Join([]string{"0", "1", "2"}[:day+1], " "))
 		if asked := b.Stats().Requests - before; asked != 0 {
-			t.Errorf("a second Load asks %d nodes", asked)
+			t.Errorf("a second Load sent %d requests, want none", asked)
 		}
 	}
 }
 
-type late struct{ *inMemory }
+// slowRegistry is a registry whose watchers see each change 50 ms later.
+type slowRegistry struct{ *inMemory }
 
-func (r *late) Watch(ctx context.Context, f func(pull.Entry)) error {
+func (r *slowRegistry) Watch(ctx context.Context, f func(pull.Entry)) error {
 	return r.inMemory.Watch(ctx, func(e pull.Entry) {
 		time.Sleep(50 * time.Millisecond)
 		f(e)

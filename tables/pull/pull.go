@@ -20,14 +20,14 @@
 //     [Node.Forget] gives up the record or [Node.Restore] restores another version.
 //   - If the registry lost all records while some holders were away, and others saved before
 //     these came back, the history with more versions keeps the name. Nodes keep their
-//     versions of the other history as "NAME (version N of HASH)", and log it. They recognize
-//     it by the 256 previous versions that each manifest names.
+//     versions of the other history as "NAME (version N of HASH)", and log that. They detect
+//     a different history by the 256 previous versions that each manifest lists.
 //   - A node uses a fetched file only if its hash is correct. Load checks every file that it
 //     reads in the same way, and fetches damaged files again.
 //   - Any number of processes may share a directory. Nodes may come, die and return with
 //     their directories at any time.
 //
-// A version survives the loss of a node's disk only once another node has loaded it. Anyone
+// A version survives the loss of a node's disk only if another node has loaded it. Anyone
 // who can write to the registry is trusted to say where the nodes are, and nodes send their
 // token to the addresses given there.
 //
@@ -65,7 +65,7 @@ const (
 var (
 	// ErrNotFound means that no node has a table of the name.
 	ErrNotFound = tables.ErrNotFound
-	// ErrConflict means that another Save came first. The failed one saved nothing.
+	// ErrConflict means that another Save came first. The failed Save saved nothing.
 	ErrConflict = errors.New("another node saved the table at the same time: save again")
 	// ErrSyncFailed means that no node could supply the missing data. Every [SyncError]
 	// wraps it.
@@ -98,7 +98,9 @@ type Options struct {
 	// address of Listen.
 	Advertise string
 
-	SyncTimeout time.Duration // time limit for a Load to learn about changes; 0: [DefaultSyncTimeout]
+	// SyncTimeout limits how long a Load waits for news from the registry. 0:
+	// [DefaultSyncTimeout]
+	SyncTimeout time.Duration
 
 	// Lease is how long a silent node counts as alive, and how long the node trusts its
 	// copy of the registry while the registry is silent. 0: [DefaultLease]
@@ -108,9 +110,9 @@ type Options struct {
 	// or every holder of a newer version, does not respond. 0 makes that an error.
 	MaxStaleness time.Duration
 
-	// Newest makes every Load ask the registry for the newest version. Then Load never
-	// misses a Save that returned before. Otherwise its version may be outdated by up to
-	// a Lease.
+	// Newest makes every Load ask the registry for the newest version, so that Load never
+	// misses a Save that returned before it. Without Newest, the loaded version may be
+	// outdated by up to a Lease.
 	Newest bool
 
 	Token string // shared secret of the nodes; "": none
@@ -123,26 +125,26 @@ type Options struct {
 
 // Node is a directory of tables, shared with other nodes. It is safe for concurrent use.
 type Node struct {
-	opts     Options
-	disk     *disk
-	reg      *registry
-	client   *http.Client
-	server   *http.Server
-	address  string // "" if this node serves nothing
-	log      *slog.Logger
-	requests atomic.Int64
-	fetched  atomic.Int64
-	checking sync.Mutex // one Verify at a time
-	small    int64      // files with fewer rows are extended; smallRows, except in tests
-	stop     context.CancelFunc
-	work     sync.WaitGroup
+	opts        Options
+	disk        *disk
+	reg         *registry
+	client      *http.Client
+	server      *http.Server
+	address     string // "" if this node serves nothing
+	log         *slog.Logger
+	requests    atomic.Int64
+	fetched     atomic.Int64
+	verifyMu    sync.Mutex // one Verify at a time
+	extendBelow int64      // files with fewer rows are extended; smallRows, except in tests
+	stop        context.CancelFunc
+	background  sync.WaitGroup
 }
 
 // Open opens the directory of a node, and creates it if it does not exist. It does not
 // wait for the registry. ctx applies only to opening. The caller must close the node.
 func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
-	defer failed("open", dir, &err)
-	n := &Node{small: smallRows, opts: *cmp.Or(o, new(Options))}
+	defer wrapError("open", dir, &err)
+	n := &Node{extendBelow: smallRows, opts: *cmp.Or(o, new(Options))}
 	n.opts.SyncTimeout = cmp.Or(n.opts.SyncTimeout, DefaultSyncTimeout)
 	n.opts.Lease = cmp.Or(n.opts.Lease, DefaultLease)
 	n.log = cmp.Or(n.opts.Logger, slog.New(slog.DiscardHandler))
@@ -167,14 +169,14 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 			}
 		}()
 		n.server = n.newServer()
-		n.work.Go(func() { _ = n.server.Serve(l) }) // ends with Close
+		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops it
 	}
 	if n.reg, err = openRegistry(n); err != nil {
 		_ = n.Close()
 		return nil, err
 	}
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
-	n.work.Go(func() { n.reg.run(ctx) })
+	n.background.Go(func() { n.reg.run(ctx) })
 	return n, nil
 }
 
@@ -185,8 +187,8 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 		return nil, err
 	}
 	tcp := l.Addr().(*net.TCPAddr)
-	certified := n.opts.TLS != nil && n.opts.TLS.ClientAuth == tls.RequireAndVerifyClientCert
-	if !tcp.IP.IsLoopback() && n.opts.Token == "" && !certified {
+	requiresCert := n.opts.TLS != nil && n.opts.TLS.ClientAuth == tls.RequireAndVerifyClientCert
+	if !tcp.IP.IsLoopback() && n.opts.Token == "" && !requiresCert {
 		_ = l.Close()
 		return nil, fmt.Errorf("other machines can reach %s without a token or a certificate: set Token, or TLS with RequireAndVerifyClientCert", l.Addr())
 	}
@@ -203,7 +205,7 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// Address returns the URL at which other nodes fetch files, or "" if there is none.
+// Address returns the URL at which other nodes fetch files, or "" if this node serves none.
 func (n *Node) Address() string { return n.address }
 
 // Stats counts a node's requests to others since it was opened.
@@ -237,17 +239,17 @@ func (n *Node) Close() (err error) {
 		n.reg.nats.close()
 	}
 	n.client.CloseIdleConnections()
-	n.work.Wait()
+	n.background.Wait()
 	return err
 }
 
-// registryFailed returns a SyncError that is caused by an error of the registry.
-func registryFailed(err error) error { return &SyncError{[]HolderError{{"", err}}} }
+// registryError returns a SyncError for an error of the registry.
+func registryError(err error) error { return &SyncError{[]HolderError{{"", err}}} }
 
 // sync waits until this node knows the current content of the registry.
-func (n *Node) sync(ctx context.Context, patience time.Duration) error {
-	if err := n.reg.sync(ctx, patience); err != nil {
-		return registryFailed(err)
+func (n *Node) sync(ctx context.Context, timeout time.Duration) error {
+	if err := n.reg.sync(ctx, timeout); err != nil {
+		return registryError(err)
 	}
 	return nil
 }
@@ -263,8 +265,8 @@ func (e *Error) Error() string { return fmt.Sprintf("pull: %s %q: %v", e.Op, e.N
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// failed wraps a non-nil error in an Error.
-func failed(op, name string, err *error) {
+// wrapError wraps *err in an Error, unless it is nil.
+func wrapError(op, name string, err *error) {
 	if *err != nil {
 		*err = &Error{Op: op, Name: name, Err: *err}
 	}

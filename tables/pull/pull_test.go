@@ -21,42 +21,39 @@ import (
 // keep theirs, and that new columns are null in older rows.
 func TestUpsert(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2,3 b=10,20,30")
 	if v := mustSave(t, b, "x", 1, "a=-,33,44 c=5,6,7"); v != 2 {
-		t.Errorf("version %d", v)
+		t.Errorf("the second Save returned version %d, want 2", v)
 	}
 	want := "0 1 10 -\n1 - 20 5\n2 33 30 6\n3 44 - 7\n"
 	for _, n := range []*Node{a, b} {
 		if err := n.reg.sync(t.Context(), time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if got := load(t, n, "x", always, always); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
+		wantRows(t, n, "x", want)
 	}
 	if got := load(t, a, "x", day(1), day(3)); got != "1 - 20 5\n2 33 30 6\n" {
-		t.Errorf("a range: %q", got)
+		t.Errorf("Load from day 1 to day 3 = %q", got)
 	}
 	if got := load(t, a, "x", day(1).Add(1), day(2).Add(1)); got != "2 33 30 6\n" {
-		t.Errorf("a range between times: %q", got)
+		t.Errorf("Load with bounds just after day 1 and day 2 = %q, want only day 2", got)
 	}
-	// Rows before and after all others.
+	// Save rows before and after all existing ones.
 	mustSave(t, a, "x", -2, "a=7,8")
 	mustSave(t, a, "x", 9, "a=9")
-	if got := load(t, a, "x", always, always); got != "-2 7 - -\n-1 8 - -\n"+want+"9 9 - -\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, a, "x", "-2 7 - -\n-1 8 - -\n"+want+"9 9 - -\n")
 	infos, err := b.List(t.Context())
 	if err != nil || len(infos) != 1 || infos[0].Name != "x" {
-		t.Errorf("%+v, %v", infos, err)
+		t.Errorf("List = %+v, %v, want only x", infos, err)
 	}
 }
 
-func TestSaveRefuses(t *testing.T) {
+// TestSaveRejects checks that Save rejects invalid frames and names, and changes nothing.
+func TestSaveRejects(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, n, "x", 0, "a=1,2")
 	frame := func(times []arrow.Timestamp, fields ...arrow.Field) array.RecordReader {
@@ -105,30 +102,31 @@ func TestSaveRefuses(t *testing.T) {
 		{strings.Repeat("x", 256), "1 to 255 bytes", frame([]arrow.Timestamp{1}, at)},
 	} {
 		if _, err := n.Save(t.Context(), c.name, c.r); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v, want %s", err, c.want)
+			t.Errorf("Save(%q): got error %v, want one with %q", c.name, err, c.want)
 		}
 	}
-	if got := load(t, n, "x", always, always); got != "0 1\n1 2\n" {
-		t.Errorf("%q", got)
-	}
-	if _, err := n.Load(t.Context(), "nope", always, always); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+	wantRows(t, n, "x", "0 1\n1 2\n")
+	if _, err := n.Load(t.Context(), "nope", noBound, noBound); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Load of an unknown table: got error %v, want ErrNotFound", err)
 	}
 }
 
+// TestNil checks that Save rejects a nil reader, and that Close accepts a nil Node.
 func TestNil(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{})
 	if _, err := n.Save(t.Context(), "t", nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Error(err)
 	}
-	if err := (*Node)(nil).Close(); err != nil { // it may be deferred before the error of Open is checked
+	if err := (*Node)(nil).Close(); err != nil { // callers may defer Close before they check the error of Open
 		t.Error(err)
 	}
 }
 
+// TestConflict saves on four nodes concurrently. Each Save must succeed or return
+// ErrConflict, and the table must have exactly the rows of those that succeeded.
 func TestConflict(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	var nodes []*Node
 	for range 4 {
 		nodes = append(nodes, openNode(t, t.TempDir(), Options{Registry: url}))
@@ -157,23 +155,23 @@ func TestConflict(t *testing.T) {
 	if err := n.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	rows := strings.Count(load(t, n, "x", always, always), "\n")
+	rows := strings.Count(load(t, n, "x", noBound, noBound), "\n")
 	if counts["saved"] != rows || counts["saved"]+counts["conflict"] != 40 || counts["conflict"] == 0 {
-		t.Errorf("%v, and %d rows", counts, rows)
+		t.Errorf("outcomes of 40 saves: %v, and the table has %d rows, want one per successful save", counts, rows)
 	}
 }
 
-// TestSavedWhileAsked saves a table on one node while another node asks its peers for
-// that table. The second node must not start the table anew, which would lose an
+// TestSaveDuringFindNewest saves a table on one node while another node asks its peers for
+// that table. The second node must not create the table again, because that would lose an
 // acknowledged version.
-func TestSavedWhileAsked(t *testing.T) {
+func TestSaveDuringFindNewest(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	saveFirst := make(chan string, 1)
-	hostile(t, b, func(w http.ResponseWriter, r *http.Request) {
+	addHostilePeer(t, b, func(w http.ResponseWriter, r *http.Request) {
 		select {
-		case name := <-saveFirst: // b learns of the version before it gets the answer
+		case name := <-saveFirst: // b learns about the version before it gets the response
 			if _, err := a.Save(t.Context(), name, rowsOf(t, 0, "a=1")); err != nil {
 				t.Error(err)
 			}
@@ -186,84 +184,79 @@ func TestSavedWhileAsked(t *testing.T) {
 	})
 	saveFirst <- "x"
 	if v, err := b.Save(t.Context(), "x", rowsOf(t, 1, "a=2")); !errors.Is(err, ErrConflict) {
-		t.Errorf("version %d, %v", v, err)
+		t.Errorf("Save = version %d, %v, want ErrConflict", v, err)
 	}
-	if got := load(t, b, "x", always, always); got != "0 1\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n")
 	saveFirst <- "y"
-	if r, err := b.Load(t.Context(), "y", always, always); err == nil {
+	if r, err := b.Load(t.Context(), "y", noBound, noBound); err == nil {
 		r.Release()
 	} else if !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Load during the first Save: got error %v, want none or ErrNotFound", err)
 	}
 }
 
-// TestFetchesWhatIsMissing checks that a Load fetches only missing files, and that a
+// TestLoadFetchesOnlyMissing checks that a Load fetches only missing files, and that a
 // second Load sends no requests.
-func TestFetchesWhatIsMissing(t *testing.T) {
+func TestLoadFetchesOnlyMissing(t *testing.T) {
 	t.Parallel()
-	s, url := registryOf(t)
+	s, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	for i := range 4 { // each save writes its own file
 		mustSaveFile(t, a, "x", 100*i)
 	}
 	whole := a.reg.table(keyOf("x"))
-	r, err := a.Load(t.Context(), "x", always, always)
+	r, err := a.Load(t.Context(), "x", noBound, noBound)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Release()
 	m, err := a.manifest(t.Context(), whole.record)
 	if err != nil || len(m.files) != 4 {
-		t.Fatalf("%d files, %v", len(m.files), err)
+		t.Fatalf("the manifest has %d files, %v, want 4", len(m.files), err)
 	}
 	if got := load(t, b, "x", day(100), day(103)); strings.Count(got, "\n") != 3 {
-		t.Fatalf("%q", got)
+		t.Fatalf("Load of three days = %q, want 3 rows", got)
 	}
 	fetched := b.Stats().Bytes
 	head := fetched - m.files[1].Size - whole.Size
-	if head < 0 || head > maxRecord || len(filesOf(t, b)) != 1 {
-		t.Errorf("%d bytes came for a file of %d and a manifest of %d", fetched, m.files[1].Size, whole.Size)
+	if head < 0 || head > maxRecord || len(parquetFiles(t, b)) != 1 {
+		t.Errorf("received %d bytes for a file of %d bytes and a manifest of %d bytes", fetched, m.files[1].Size, whole.Size)
 	}
-	want := load(t, a, "x", always, always)
-	if got := load(t, b, "x", always, always); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
+	want := load(t, a, "x", noBound, noBound)
+	wantRows(t, b, "x", want)
 	if came := b.Stats().Bytes - fetched; came != m.files[0].Size+m.files[2].Size+m.files[3].Size {
-		t.Errorf("%d more bytes came", came)
+		t.Errorf("received %d more bytes, want only the three missing files", came)
 	}
 
-	until(t, "what is under way", func() bool { return a.reg.fresh() && b.reg.fresh() })
+	waitFor(t, "both nodes to have a fresh copy of the registry", func() bool { return a.reg.fresh() && b.reg.fresh() })
 	before, sent := b.Stats(), s.NumSubscriptions()
-	if got := load(t, b, "x", always, always); got != want {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", want)
 	if after := b.Stats(); after != before || s.NumSubscriptions() != sent {
-		t.Errorf("a second Load: %+v before, %+v after", before, after)
+		t.Errorf("a second Load changed the counts from %+v to %+v, want no requests", before, after)
 	}
 
-	// A newer version with one new file.
+	// A new version with one new file must cost only that file.
 	mustSaveFile(t, a, "x", 900)
 	if err := b.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if got := load(t, b, "x", always, always); strings.Count(got, "\n") != 5*smallRowsInTests {
-		t.Errorf("%d rows", strings.Count(got, "\n"))
+	if got := load(t, b, "x", noBound, noBound); strings.Count(got, "\n") != 5*savedFileRows {
+		t.Errorf("Load returned %d rows, want %d", strings.Count(got, "\n"), 5*savedFileRows)
 	}
 	newest := a.reg.table(keyOf("x"))
 	came := b.Stats().Bytes - before.Bytes - newest.Size
 	if added := newest.Bytes - whole.Bytes; came < added || came > added+maxRecord {
-		t.Errorf("%d bytes came for a file of %d", came, added)
+		t.Errorf("received %d bytes for a file of %d bytes", came, added)
 	}
 }
 
-const smallRowsInTests = 5
+const savedFileRows = 5 // rows of each mustSaveFile
 
-// mustSaveFile saves rows in a file of their own, by a lower limit for small files.
+// mustSaveFile saves savedFileRows rows as a separate file, because no file counts as
+// small.
 func mustSaveFile(t *testing.T, n *Node, name string, first int) {
 	t.Helper()
-	n.small = 1
+	n.extendBelow = 1
 	mustSave(t, n, name, first, "a=1,2,3,4,5")
 }
 
@@ -271,42 +264,40 @@ func mustSaveFile(t *testing.T, n *Node, name string, first int) {
 // another node.
 func TestFlippedBit(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2,3")
-	want := load(t, b, "x", always, always)
+	want := load(t, b, "x", noBound, noBound)
 	if found, err := a.Verify(t.Context()); err != nil || len(found) != 0 {
-		t.Fatalf("%+v, %v", found, err)
+		t.Fatalf("Verify of intact files = %+v, %v, want no findings", found, err)
 	}
 	for _, c := range []struct {
 		of, by *Node
 	}{{a, a}, {b, a}, {a, b}} {
-		for _, path := range []string{filesOf(t, c.of)[0], c.of.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
-			flip(t, path)
-			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // otherwise b's holding may not have arrived
+		for _, path := range []string{parquetFiles(t, c.of)[0], c.of.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
+			flipBit(t, path)
+			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // otherwise the registry may not know yet that b has the version
 				t.Fatal(err)
 			}
 			found, err := c.by.Verify(t.Context())
 			if err != nil || len(found) != 1 || !found[0].Repaired || found[0].Table != "x" {
-				t.Errorf("%+v, %v", found, err)
+				t.Errorf("Verify of a damaged file = %+v, %v, want one repaired finding", found, err)
 			}
 			if found, err := c.by.Verify(t.Context()); err != nil || len(found) != 0 {
-				t.Errorf("after the repair: %+v, %v", found, err)
+				t.Errorf("Verify after the repair = %+v, %v, want no findings", found, err)
 			}
 		}
 	}
-	flip(t, filesOf(t, b)[0])
-	if got := load(t, b, "x", always, always); got != want {
-		t.Errorf("a Load of a damaged file: %q", got)
-	}
-	flip(t, filesOf(t, a)[0])
-	flip(t, filesOf(t, b)[0])
-	r, err := b.Load(t.Context(), "x", always, always)
+	flipBit(t, parquetFiles(t, b)[0])
+	wantRows(t, b, "x", want)
+	flipBit(t, parquetFiles(t, a)[0])
+	flipBit(t, parquetFiles(t, b)[0])
+	r, err := b.Load(t.Context(), "x", noBound, noBound)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := textOf(r); !errors.Is(err, ErrSyncFailed) || text != "" {
-		t.Errorf("where all are damaged: %q, %v", text, err)
+	if text, err := formatRows(r); !errors.Is(err, ErrSyncFailed) || text != "" {
+		t.Errorf("Load with all copies damaged = %q, %v, want ErrSyncFailed", text, err)
 	}
 	if _, err := os.Stat(b.disk.dir); err != nil {
 		t.Error(err)

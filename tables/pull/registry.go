@@ -19,18 +19,18 @@ import (
 
 const (
 	bucketName = "partd-pull"
-	maxRecord  = 4 << 10 // limit of a value in bytes; records are shorter
-	maxAsked   = 64      // limit of the nodes asked for a table
+	maxRecord  = 4 << 10 // maximum size of a value in bytes; records are shorter
+	maxAsked   = 64      // maximum number of nodes asked for a table
 )
 
-// Registry is the state that all nodes share: a map with a clock. Keys have up to 200
-// bytes, values up to 4 KiB. NATS is the default; [Options.OwnRegistry] replaces it. A
+// Registry is the state that all nodes share: a key-value map with a clock. Keys have up to
+// 200 bytes, values up to 4 KiB. The default is NATS; [Options.OwnRegistry] replaces it. A
 // Registry must be safe for concurrent use by any number of goroutines and processes.
 type Registry interface {
 	// Watch calls f with the last entry of every key, then once with an entry without a
 	// key, and after that with each change, always in the order of the changes. It
-	// returns when ctx ends, or with an error when it may have missed a change. The node
-	// then calls it again.
+	// returns when ctx ends. If it may have missed a change, it returns an error, and the
+	// node calls it again.
 	Watch(ctx context.Context, f func(Entry)) error
 	// Put sets a key. Watchers see the change after all earlier ones.
 	Put(ctx context.Context, key string, value []byte) error
@@ -57,20 +57,21 @@ type Entry struct {
 //	n.ID      the heartbeat of a node, three times in each lease
 //	b.ID      the heartbeat of a process that serves nothing
 //
-// All changes arrive in the order in which they were made. So a process that sees its own
-// heartbeat has seen all changes before it.
+// Changes arrive in the order in which they were made. So a process that sees its own
+// heartbeat has seen all earlier changes.
 type registry struct {
 	n     *Node
 	kv    Registry
 	nats  *natsRegistry // nil with OwnRegistry
-	start time.Time     // start of the times in heartbeats
+	start time.Time     // heartbeats carry the time since start
 
 	mu      sync.Mutex
 	copy    *registryCopy
-	known   map[string]record // newest versions of the tables about which this process has asked all nodes
+	known   map[string]record // newest known versions, by key, of the tables about which this process has asked all nodes
 	changed chan struct{}     // closed and replaced at each change
 }
 
+// registryCopy is a copy of the registry's content.
 type registryCopy struct {
 	tables  map[string]tableEntry
 	holders map[string]map[string]string // by key and directory: version and manifest
@@ -87,7 +88,7 @@ type tableEntry struct {
 type nodeEntry struct {
 	Address string `json:"address"`
 	Process string `json:"process"`
-	At      int64  `json:"at"` // nanoseconds since that process began
+	At      int64  `json:"at"` // nanoseconds since registry.start of that process
 
 	seen time.Time // by the registry's clock
 }
@@ -107,12 +108,12 @@ func openRegistry(n *Node) (*registry, error) {
 	return r, err
 }
 
-// run keeps the copy up to date. In each lease, it reads the whole registry again, so that
-// it notices lost records and restores them.
+// run keeps the copy up to date until ctx ends. Once per lease, it reads the whole registry
+// again, to notice and restore lost records.
 func (r *registry) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := r.session(ctx); err != nil && ctx.Err() == nil {
-			r.n.log.Warn("pull: the registry does not answer", "error", err)
+			r.n.log.Warn("pull: the registry does not respond; the node keeps trying", "error", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(min(r.n.opts.Lease/4, time.Second)):
@@ -121,18 +122,20 @@ func (r *registry) run(ctx context.Context) {
 	}
 }
 
+// session reads the whole registry into a new copy, follows its changes for a lease, and
+// sends heartbeats. It returns an error if the registry does not respond.
 func (r *registry) session(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lease := r.n.opts.Lease
-	into, loading := newCopy(), true
+	fresh, loading := newCopy(), true
 	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
 		ended <- r.kv.Watch(ctx, func(e Entry) {
 			if e.Key != "" {
-				r.apply(into, e)
+				r.apply(fresh, e)
 				return
 			}
 			select {
@@ -141,38 +144,38 @@ func (r *registry) session(ctx context.Context) error {
 			}
 		})
 	})
-	beat, end := time.NewTicker(lease/3), time.NewTimer(2*lease)
-	defer beat.Stop()
-	defer end.Stop()
+	ticker, timer := time.NewTicker(lease/3), time.NewTimer(2*lease)
+	defer ticker.Stop()
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return canceled.Err(ctx)
 		case err := <-ended:
 			return cmp.Or(err, errors.New("the watch ended"))
-		case <-end.C:
+		case <-timer.C:
 			if loading {
 				return errors.New("the records did not arrive in time")
 			}
 			return nil
 		case <-loaded:
 			r.mu.Lock()
-			r.copy = into
+			r.copy = fresh
 			r.announce()
 			r.mu.Unlock()
-			if err := r.beat(ctx); err != nil {
+			if err := r.heartbeat(ctx); err != nil {
 				return err
 			}
 			if loading {
 				loading = false
-				end.Reset(lease)
+				timer.Reset(lease)
 				work.Go(func() { r.n.audit(ctx) })
 			}
-		case <-beat.C:
+		case <-ticker.C:
 			if loading {
 				continue
 			}
-			if err := r.beat(ctx); err != nil {
+			if err := r.heartbeat(ctx); err != nil {
 				return err
 			}
 		}
@@ -183,43 +186,43 @@ func (r *registry) session(ctx context.Context) error {
 func (r *registry) apply(c *registryCopy, e Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	part := strings.Split(e.Key, ".")
-	gone := len(e.Value) == 0 || len(e.Value) > maxRecord
+	parts := strings.Split(e.Key, ".")
+	deleted := len(e.Value) == 0 || len(e.Value) > maxRecord
 	switch {
-	case part[0] == "t" && len(part) == 2:
+	case parts[0] == "t" && len(parts) == 2:
 		t := tableEntry{revision: e.Revision}
-		if gone || json.Unmarshal(e.Value, &t.record) != nil || t.check(part[1]) != nil {
-			if t.Name != "" && keyOf(t.Name) == part[1] && t.Version == 0 {
-				delete(r.known, part[1]) // the table was forgotten
+		if deleted || json.Unmarshal(e.Value, &t.record) != nil || t.check(parts[1]) != nil {
+			if t.Name != "" && keyOf(t.Name) == parts[1] && t.Version == 0 {
+				delete(r.known, parts[1]) // Forget removed the table
 			}
-			t.record = record{} // an audit sets it again, at this revision
+			t.record = record{} // an audit restores it, at this revision
 		}
-		c.tables[part[1]] = t
-		if _, asked := r.known[part[1]]; asked {
-			r.raise(part[1], t.record)
+		c.tables[parts[1]] = t
+		if _, asked := r.known[parts[1]]; asked {
+			r.raiseKnown(parts[1], t.record)
 		}
-	case part[0] == "h" && len(part) == 3 && gone:
-		delete(c.holders[part[1]], part[2])
-	case part[0] == "h" && len(part) == 3:
-		if c.holders[part[1]] == nil {
-			c.holders[part[1]] = map[string]string{}
+	case parts[0] == "h" && len(parts) == 3 && deleted:
+		delete(c.holders[parts[1]], parts[2])
+	case parts[0] == "h" && len(parts) == 3:
+		if c.holders[parts[1]] == nil {
+			c.holders[parts[1]] = map[string]string{}
 		}
-		c.holders[part[1]][part[2]] = string(e.Value)
-	case (part[0] == "n" || part[0] == "b") && len(part) == 2:
+		c.holders[parts[1]][parts[2]] = string(e.Value)
+	case (parts[0] == "n" || parts[0] == "b") && len(parts) == 2:
 		n := nodeEntry{seen: e.Time}
-		if gone || json.Unmarshal(e.Value, &n) != nil {
+		if deleted || json.Unmarshal(e.Value, &n) != nil {
 			return
 		}
-		if !fetchable(n.Address, r.n.opts.TLS != nil) {
+		if !validAddress(n.Address, r.n.opts.TLS != nil) {
 			n.Address = ""
 		}
 		if n.seen.After(c.latest) {
 			c.latest = n.seen
 		}
-		if part[0] == "n" {
-			c.nodes[part[1]] = n
+		if parts[0] == "n" {
+			c.nodes[parts[1]] = n
 		}
-		if at := r.start.Add(time.Duration(n.At)); n.Process == r.process() && at.After(c.asOf) {
+		if at := r.start.Add(time.Duration(n.At)); n.Process == r.processID() && at.After(c.asOf) {
 			c.asOf = at
 		}
 	}
@@ -228,14 +231,16 @@ func (r *registry) apply(c *registryCopy, e Entry) {
 	}
 }
 
-// fetchable reports whether an address from the registry is valid for a node: scheme,
-// host and port only, and https if this node uses TLS, because it sends its token there.
-func fetchable(address string, secured bool) bool {
+// validAddress reports whether a node may fetch from an address in the registry. The address
+// must have only a scheme, a host and a port. With TLS the scheme must be https, because the
+// node sends its token there.
+func validAddress(address string, secured bool) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
 }
 
-func (r *registry) process() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
+// processID returns a name that tells this process's heartbeats from those of others.
+func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
 // announce wakes goroutines that wait for a change. mu must be held.
 func (r *registry) announce() {
@@ -243,11 +248,11 @@ func (r *registry) announce() {
 	r.changed = make(chan struct{})
 }
 
-// beat sends a heartbeat to the registry.
-func (r *registry) beat(ctx context.Context) error {
+// ticker sends a heartbeat to the registry.
+func (r *registry) heartbeat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.process(), At: int64(time.Since(r.start))})
+	b, err := json.Marshal(nodeEntry{Address: r.n.address, Process: r.processID(), At: int64(time.Since(r.start))})
 	if err != nil {
 		return err
 	}
@@ -266,18 +271,18 @@ func (r *registry) fresh() bool {
 }
 
 // sync waits until the copy has everything that the registry had when sync was called.
-func (r *registry) sync(ctx context.Context, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (r *registry) sync(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	start := time.Now()
-	err := errors.New("no answer in time")
+	err := errors.New("it did not respond in time")
 	for {
-		// beat again: another process of the directory may have overwritten the last
-		// heartbeat
-		if err2 := r.beat(ctx); err2 != nil && ctx.Err() == nil {
+		// Repeat the heartbeat: another process with the same directory may have
+		// overwritten the last one.
+		if err2 := r.heartbeat(ctx); err2 != nil && ctx.Err() == nil {
 			err = err2
 		}
-		again := time.After(min(r.n.opts.Lease/4, time.Second))
+		retry := time.After(min(r.n.opts.Lease/4, time.Second))
 		for waiting := true; waiting; {
 			r.mu.Lock()
 			done, changed := r.copy.asOf.After(start), r.changed
@@ -287,7 +292,7 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 			}
 			select {
 			case <-changed:
-			case <-again:
+			case <-retry:
 				waiting = false
 			case <-ctx.Done():
 				return fmt.Errorf("%w (%w)", err, ctx.Err())
@@ -296,8 +301,8 @@ func (r *registry) sync(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// holding returns the registry's value for a directory that holds the version.
-func (r record) holding() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
+// holderValue returns the value of the registry's key h.KEY.ID for a directory that holds r.
+func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
 
 // forget removes a table from the registry if its record still has the given revision.
 func (r *registry) forget(ctx context.Context, name string, revision uint64) error {
@@ -319,12 +324,13 @@ func (r *registry) forget(ctx context.Context, name string, revision uint64) err
 // peer is another node.
 type peer struct{ id, address string }
 
-// peers returns the live nodes, with the holders of a version first.
+// peers returns up to maxAsked other live nodes, the holders of a version first and in
+// random order.
 func (r *registry) peers(rec record) []peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var holders, others []peer
-	key, holding := keyOf(rec.Name), rec.holding()
+	key, holding := keyOf(rec.Name), rec.holderValue()
 	for id, n := range r.copy.nodes {
 		switch {
 		case id == r.n.disk.id || n.Address == "" || r.copy.latest.Sub(n.seen) > r.n.opts.Lease:
@@ -339,8 +345,8 @@ func (r *registry) peers(rec record) []peer {
 	return all[:min(len(all), maxAsked)]
 }
 
-// set sets a table's record if it still has the given revision. Revision 0 means that the
-// table has no record.
+// set sets a table's record if the current one has the given revision. Revision 0 means
+// that the table has no record.
 func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	b, err := json.Marshal(rec)
 	if err != nil {
@@ -349,17 +355,17 @@ func (r *registry) set(ctx context.Context, rec record, revision uint64) error {
 	return r.kv.Update(ctx, "t."+keyOf(rec.Name), b, revision)
 }
 
-// reportHeld records in the registry that this directory holds a version, unless the copy has
-// that already.
+// reportHeld records in the registry that this directory holds a version, unless the copy
+// says so already.
 func (r *registry) reportHeld(ctx context.Context, rec record) error {
 	key := keyOf(rec.Name)
 	r.mu.Lock()
-	known := r.copy.holders[key][r.n.disk.id] == rec.holding()
+	reported := r.copy.holders[key][r.n.disk.id] == rec.holderValue()
 	r.mu.Unlock()
-	if known {
+	if reported {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.n.opts.Lease)
 	defer cancel()
-	return r.kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holding()))
+	return r.kv.Put(ctx, "h."+key+"."+r.n.disk.id, []byte(rec.holderValue()))
 }

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// TestRegistryForgets loses or damages a record, or replaces it by an older one. The
-// registry must be repaired, and until then even a new node must load the newest version.
-func TestRegistryForgets(t *testing.T) {
+// TestRegistryLosesRecord removes or damages a record, or replaces it with an older one. The
+// nodes must repair the registry, and until then even a new node must load the newest
+// version.
+func TestRegistryLosesRecord(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	for _, c := range []string{"lost", "older", "garbage"} {
 		t.Run(c, func(t *testing.T) {
 			const lease = 3 * time.Second
@@ -18,7 +19,7 @@ func TestRegistryForgets(t *testing.T) {
 			mustSave(t, a, c, 0, "a=1")
 			old := a.reg.table(keyOf(c)).record
 			mustSave(t, a, c, 1, "a=2")
-			want := load(t, a, c, always, always)
+			want := load(t, a, c, noBound, noBound)
 			key := "t." + keyOf(c)
 			var err error
 			switch c {
@@ -35,31 +36,27 @@ func TestRegistryForgets(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
-			if got := load(t, b, c, always, always); got != want {
-				t.Errorf("%q, want %q", got, want)
-			}
-			if got := load(t, a, c, always, always); got != want {
-				t.Errorf("where it was saved: %q, want %q", got, want)
-			}
-			until(t, "the registry is told again", func() bool { return b.reg.table(keyOf(c)).Version == 2 })
+			wantRows(t, b, c, want)
+			wantRows(t, a, c, want)
+			waitFor(t, "the nodes to repair the record", func() bool { return b.reg.table(keyOf(c)).Version == 2 })
 			if v := mustSave(t, b, c, 2, "a=3"); v != 3 {
-				t.Errorf("version %d", v)
+				t.Errorf("Save after the repair returned version %d, want 3", v)
 			}
 		})
 	}
 }
 
 // TestRegistryOlder puts an older record into the registry. A node that holds the older
-// version must not take it for the newest, whether it knew the newer version or was
+// version must not mistake it for the newest, whether the node knew the newer version or was
 // opened later.
 func TestRegistryOlder(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	c := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	for _, n := range []*Node{b, c} {
-		load(t, n, "x", always, always)
+		load(t, n, "x", noBound, noBound)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -77,23 +74,21 @@ func TestRegistryOlder(t *testing.T) {
 			t.Fatal(err)
 		}
 		if v := n.reg.table(keyOf("x")).Version; v != 1 {
-			t.Fatalf("version %d in the registry", v)
+			t.Fatalf("the registry has version %d, want 1", v)
 		}
-		if got := load(t, n, "x", always, always); got != "0 1\n1 2\n" {
-			t.Errorf("%q", got)
-		}
+		wantRows(t, n, "x", "0 1\n1 2\n")
 		before := n.Stats().Requests
-		if load(t, n, "x", always, always); n.Stats().Requests != before {
-			t.Error("a second Load asks again")
+		if load(t, n, "x", noBound, noBound); n.Stats().Requests != before {
+			t.Error("a second Load sent requests to other nodes, want none")
 		}
 	}
 }
 
-// TestRegistryReplaced replaces the registry by an empty one, which the nodes must fill
-// again.
+// TestRegistryReplaced replaces the registry with an empty one. The nodes must restore its
+// records.
 func TestRegistryReplaced(t *testing.T) {
 	t.Parallel()
-	s, url := registryOf(t)
+	s, url := startRegistry(t)
 	port := s.Addr().String()
 	const lease = 2 * time.Second
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
@@ -102,23 +97,21 @@ func TestRegistryReplaced(t *testing.T) {
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
-	again, err := newLocal(t.TempDir(), portOf(t, port), "")
+	again, err := startServer(t.TempDir(), portOf(t, port), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { again.Shutdown(); again.WaitForShutdown() })
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
-	until(t, "both tables are known again", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
-	if got := load(t, b, "y", always, always); got != "0 1\n1 2\n" {
-		t.Errorf("%q", got)
-	}
+	waitFor(t, "both tables to be in the registry", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
+	wantRows(t, b, "y", "0 1\n1 2\n")
 }
 
 // TestStaleness checks that Load fails if no one responds, unless MaxStaleness allows the
 // local version.
 func TestStaleness(t *testing.T) {
 	t.Parallel()
-	s, url := registryOf(t)
+	s, url := startRegistry(t)
 	const lease = 300 * time.Millisecond
 	dir := t.TempDir()
 	a := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Minute})
@@ -129,26 +122,24 @@ func TestStaleness(t *testing.T) {
 	s.Shutdown()
 	s.WaitForShutdown()
 	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
-	if _, err := strict.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("%v", err)
+	if _, err := strict.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("Load without a registry: got error %v, want ErrSyncFailed", err)
 	}
 	if _, err := strict.Save(t.Context(), "x", rowsOf(t, 1, "a=1")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("%v", err)
+		t.Errorf("Save without a registry: got error %v, want ErrSyncFailed", err)
 	}
 	patient := openNode(t, dir, Options{Registry: url, Lease: lease, MaxStaleness: time.Hour})
-	if got := load(t, patient, "x", always, always); got != "0 1\n" {
-		t.Errorf("%q", got)
-	}
-	little := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second, MaxStaleness: time.Nanosecond})
-	if _, err := little.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("older than MaxStaleness: %v", err)
+	wantRows(t, patient, "x", "0 1\n")
+	expired := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second, MaxStaleness: time.Nanosecond})
+	if _, err := expired.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
+		t.Errorf("Load of a version older than MaxStaleness: got error %v, want ErrSyncFailed", err)
 	}
 }
 
 // TestHoldersGone checks that the error of a Load names each holder and its failure.
 func TestHoldersGone(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := openNode(t, t.TempDir(), Options{Registry: url})
@@ -156,14 +147,12 @@ func TestHoldersGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failed *SyncError
-	if _, err := b.Load(t.Context(), "x", always, always); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
-		t.Errorf("%v", err)
+	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
+		t.Errorf("Load without its holder: got error %v, want a SyncError with only %s", err, a.Address())
 	}
 	back := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
 	if err := back.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if got := load(t, b, "x", always, always); got != "0 1\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n")
 }

@@ -15,35 +15,36 @@ import (
 )
 
 // Restore restores the named tables from a backup, or all of its tables if none are
-// named. A table that no node has, or only in an older version, is restored as it was,
-// also for nodes that return later. A table that has changed since gets a new version
-// with the rows of the backup. Restore does not fetch intact files again, and a second
-// call continues an interrupted one.
+// named. If no node has a table, or only an older version of it, Restore restores the very
+// version that the backup has, which also replaces the versions of nodes that return later.
+// A table that has changed since the backup gets a new version with the rows of the backup.
+// Restore does not fetch intact files again, and a second call continues an interrupted
+// one.
 func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, tables ...string) (done []Copied, err error) {
-	defer failed("restore", name, &err)
-	place := backupBucket(from)
-	b, err := place.Read(ctx, backupObject(name), maxManifest)
+	defer wrapError("restore", name, &err)
+	source := backupBucket(from)
+	b, err := source.Read(ctx, backupObject(name), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no backup has this name: %w", ErrNotFound)
 	}
-	var made backup
+	var listing backup
 	if err == nil {
-		err = json.Unmarshal(b, &made)
+		err = json.Unmarshal(b, &listing)
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range tables {
-		if !slices.ContainsFunc(made.Tables, func(r entry) bool { return r.Name == t }) {
+		if !slices.ContainsFunc(listing.Tables, func(r entry) bool { return r.Name == t }) {
 			return nil, fmt.Errorf("the backup has no table %q: %w", t, ErrNotFound)
 		}
 	}
-	for _, r := range made.Tables {
+	for _, r := range listing.Tables {
 		if len(tables) > 0 && !slices.Contains(tables, r.Name) {
 			continue
 		}
 		c := Copied{Name: r.Name, Rows: r.Rows}
-		if c.Version, err = n.restoreTable(ctx, place, r.record, &c); err != nil {
+		if c.Version, err = n.restoreTable(ctx, source, r.record, &c); err != nil {
 			return done, fmt.Errorf("table %q: %w", r.Name, err)
 		}
 		done = append(done, c)
@@ -51,53 +52,55 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	return done, nil
 }
 
-func (n *Node) restoreTable(ctx context.Context, from content.Bucket, was record, done *Copied) (_ int64, err error) {
+// restoreTable restores a table to version was, and returns its newest version. It adds the
+// fetched files to done.
+func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
-		n.disk.keep(f) // protects the file until a head refers to it
+		n.disk.touch(f) // protects the file until a head refers to it
 		has, err := n.disk.Open(ctx, f)
 		if err == nil {
 			return has.Close()
 		}
-		err = n.replace(ctx, was.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
+		err = n.replace(ctx, saved.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
 		mu.Lock()
 		defer mu.Unlock()
 		done.Files++
 		done.Bytes += f.Size
 		return err
 	}
-	if err := get(ctx, was.file()); err != nil {
+	if err := get(ctx, saved.manifestFile()); err != nil {
 		return 0, err
 	}
-	b, err := readAll(n.disk.Open(ctx, was.file()))
+	b, err := readAll(n.disk.Open(ctx, saved.manifestFile()))
 	if err != nil {
 		return 0, err
 	}
-	m, err := readManifest(b, was)
+	m, err := readManifest(b, saved)
 	if err == nil {
 		err = parallel.Each(ctx, slices.Values(m.files), 0, func(ctx context.Context, f dataFile) error { return get(ctx, f.Named) })
 	}
 	if err != nil {
 		return 0, err
 	}
-	h, err := n.disk.head(keyOf(was.Name))
+	h, err := n.disk.head(keyOf(saved.Name))
 	if err != nil {
 		return 0, err
 	}
-	now, revision, err := n.findNewest(ctx, keyOf(was.Name), h)
+	current, revision, err := n.findNewest(ctx, keyOf(saved.Name), h)
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && now.Version < was.Version && now.Table == was.Table && m.follows(now):
-		if err = n.commit(ctx, was, revision); err == nil {
-			now, err = was, n.saved(ctx, was)
+	case errors.Is(err, ErrNotFound), err == nil && current.Version < saved.Version && current.Table == saved.Table && m.follows(current):
+		if err = n.commit(ctx, saved, revision); err == nil {
+			current, err = saved, n.adopt(ctx, saved)
 		}
-	case err == nil && now == was:
-		err = n.saved(ctx, was)
+	case err == nil && current == saved:
+		err = n.adopt(ctx, saved)
 	case err == nil:
-		has, err2 := n.manifest(ctx, now) // fails if no live node has it
+		has, err2 := n.manifest(ctx, current) // fails if no live node has the manifest
 		if err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
-			return now.Version, n.saved(ctx, now)
+			return current.Version, n.adopt(ctx, current)
 		}
-		now, err = n.publish(ctx, m, version{now, has}, revision)
+		current, err = n.publish(ctx, m, version{current, has}, revision)
 	}
-	return now.Version, err
+	return current.Version, err
 }

@@ -33,33 +33,33 @@ const (
 
 // Save adds rows to a table, and creates the table if it does not exist. The first
 // timestamp or date32 column is the table's time column. If a new row has the time of an
-// old one, its columns replace the old values, and all other columns keep theirs. Columns
-// that only the new rows have are null in older rows. Columns that they lack are null in
-// new rows. Save rejects times that are null or occur twice in r, a column with another
-// type than the table's, and rows without the time column.
+// old one, its columns replace the old values, and all other columns keep theirs. New
+// columns are null in older rows, and columns that r lacks are null in new rows. Save
+// rejects times that are null or occur twice in r, columns whose type differs from the
+// table's, and rows without the time column.
 //
 // Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if
 // a Save of another node came first. It wraps partd.ErrUnknownOutcome if the registry did
 // not confirm the version. Save reads r to its end, holds all of it in memory, and does
 // not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
-	defer failed("save", name, &err)
+	defer wrapError("save", name, &err)
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
 	if r == nil {
 		return 0, errors.New("the reader of the rows is nil")
 	}
-	put, err := readFrame(r)
+	added, err := readFrame(r)
 	if err != nil {
 		return 0, err
 	}
-	defer put.batch.Release()
-	base, revision, err := n.base(ctx, name)
+	defer added.batch.Release()
+	base, revision, err := n.fetchBase(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	next, err := n.merge(ctx, base, put)
+	next, err := n.merge(ctx, base, added)
 	if err != nil {
 		return 0, err
 	}
@@ -71,18 +71,18 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish saves and commits a manifest as the version that follows the version after. The
-// manifest of after may be nil.
+// publish writes and commits next as the version that follows after. The manifest of after
+// may be nil.
 func (n *Node) publish(ctx context.Context, next *manifest, after version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = after.record.Version+1, nil
 	if after.manifest != nil {
 		next.Before = after.Before[max(0, len(after.Before)+1-maxBefore):]
 	}
 	if after.record.Version > 0 {
-		next.Before = append(slices.Clone(next.Before), after.short())
+		next.Before = append(slices.Clone(next.Before), after.shortName())
 	}
 	rec = record{Name: next.Name, Table: cmp.Or(after.record.Table, rand.Text()), Version: next.Version}
-	rec.Rows, rec.Bytes = next.rows()
+	rec.Rows, rec.Bytes = next.totals()
 	f, err := n.disk.Create(ctx, next.encode)
 	if err != nil {
 		return rec, err
@@ -94,13 +94,13 @@ func (n *Node) publish(ctx context.Context, next *manifest, after version, revis
 	if err := n.commit(ctx, rec, revision); err != nil {
 		return rec, err
 	}
-	return rec, n.saved(ctx, rec)
+	return rec, n.adopt(ctx, rec)
 }
 
-// saved records that this directory has the newest version of a table. If the old head is
-// from another history (others saved after the registry had lost the record), saved keeps
-// it under another name.
-func (n *Node) saved(ctx context.Context, rec record) error {
+// adopt records that this directory has the newest version of a table. If the old head is
+// from another history, because others saved after the registry lost the record, saved
+// keeps that head under another name.
+func (n *Node) adopt(ctx context.Context, rec record) error {
 	n.reg.confirm(rec)
 	h, err := n.disk.head(keyOf(rec.Name))
 	if err == nil && h.Version > 0 && h.Version < rec.Version {
@@ -113,16 +113,16 @@ func (n *Node) saved(ctx context.Context, rec record) error {
 		err = n.disk.setHead(rec)
 	}
 	if err != nil {
-		return fmt.Errorf("version %d is the newest, but not noted here: %w", rec.Version, err)
+		return fmt.Errorf("version %d is the newest, but this directory could not record that: %w", rec.Version, err)
 	}
-	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit tells the registry later
-		n.log.Warn("pull: the registry was not told", "table", rec.Name, "error", err)
+	if err := n.reg.reportHeld(ctx, rec); err != nil { // an audit reports it later
+		n.log.Warn("pull: the registry could not record that this node has the version; the node tries again later", "table", rec.Name, "error", err)
 	}
 	return nil
 }
 
-// commit sets the record. If the registry does not respond, commit asks it for the
-// outcome.
+// commit sets the record in the registry. If the registry does not respond, commit reads
+// the record to learn the outcome.
 func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 	set, cancel := context.WithTimeout(ctx, n.opts.SyncTimeout)
 	defer cancel()
@@ -138,7 +138,7 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 			return ErrConflict
 		}
 	}
-	return fmt.Errorf("the registry: %w (%w)", err, partd.ErrUnknownOutcome)
+	return fmt.Errorf("the registry did not confirm the version: %w (%w)", err, partd.ErrUnknownOutcome)
 }
 
 // version is a record with its manifest.
@@ -147,8 +147,8 @@ type version struct {
 	*manifest // nil if there is none
 }
 
-// base returns the newest version, with all its files here, for a Save on top of it.
-func (n *Node) base(ctx context.Context, name string) (v version, revision uint64, err error) {
+// fetchBase returns the newest version, for a Save on top of it, after fetching its files.
+func (n *Node) fetchBase(ctx context.Context, name string) (v version, revision uint64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
 	if err != nil {
@@ -172,6 +172,7 @@ type frame struct {
 	time  int
 }
 
+// readFrame reads and sorts all rows of r, and rejects null and duplicate times.
 func readFrame(r array.RecordReader) (f frame, err error) {
 	plain := schema.WithoutEncodings(r.Schema())
 	fields := plain.Fields()
@@ -200,7 +201,7 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 			return f, fmt.Errorf("the frame needs more than %d bytes of memory: save it in parts: %w", MaxFrame, partd.ErrTooLarge)
 		}
 	}
-	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers' end; one that wraps it is none
+	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers end with io.EOF itself; an error that wraps it is a failure
 		return f, err
 	}
 	if f.batch, err = sorted.Block(batches, []int{f.time}); err != nil {
@@ -225,11 +226,11 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 // write writes rows as files of at most fileBytes each.
 func (n *Node) write(ctx context.Context, b arrow.RecordBatch, time int) (files []dataFile, err error) {
 	times := b.Column(time)
-	each := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
-	for at := 0; at < times.Len(); at += each {
-		end := min(at+each, times.Len())
-		part := b.NewSlice(int64(at), int64(end))
-		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, at), Max: series.TimeAt(times, end-1)}
+	rowsPerFile := max(1, int(b.NumRows()*fileBytes/max(fileBytes, util.TotalRecordSize(b))))
+	for start := 0; start < times.Len(); start += rowsPerFile {
+		end := min(start+rowsPerFile, times.Len())
+		part := b.NewSlice(int64(start), int64(end))
+		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, start), Max: series.TimeAt(times, end-1)}
 		f.Named, err = n.disk.Create(ctx, func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {

@@ -17,14 +17,14 @@ const (
 	maxServed = 64 // concurrent requests
 )
 
-// newServer returns a server of files by hash, heads by key, and checks of the whole
-// directory. Requests cannot name anything else in the directory.
+// newServer returns a server that sends files by hash and heads by key, and checks the
+// whole directory on request. Requests cannot name anything else in the directory.
 func (n *Node) newServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+filePath+"{hash}", n.serveFile)
 	mux.HandleFunc("GET "+headPath+"{key}", n.serveHead)
 	mux.HandleFunc("POST "+verifyPath, n.serveVerify)
-	free := make(chan struct{}, maxServed)
+	slots := make(chan struct{}, maxServed)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !n.authorized(r) {
@@ -32,8 +32,8 @@ func (n *Node) newServer() *http.Server {
 				return
 			}
 			select {
-			case free <- struct{}{}:
-				defer func() { <-free }()
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
 				mux.ServeHTTP(w, r)
 			default:
 				http.Error(w, "too many concurrent requests: try again", http.StatusServiceUnavailable)
@@ -44,8 +44,8 @@ func (n *Node) newServer() *http.Server {
 	}
 }
 
-// authorized reports whether a request has the right token, or the node requires none. TLS has
-// already checked the certificate.
+// authorized reports whether a request has the right token, or the node requires none. TLS
+// has already checked the certificate.
 func (n *Node) authorized(r *http.Request) bool {
 	want, got := sha256.Sum256([]byte("Bearer "+n.opts.Token)), sha256.Sum256([]byte(r.Header.Get("Authorization")))
 	return n.opts.Token == "" || subtle.ConstantTimeCompare(want[:], got[:]) == 1
@@ -77,8 +77,8 @@ func (n *Node) serveFile(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, f)
 }
 
-// fileTime returns the time limit for a transfer of size bytes, at one second per
-// mebibyte.
+// fileTime returns the time limit for a transfer of size bytes: SyncTimeout plus one second
+// per mebibyte.
 func (n *Node) fileTime(size int64) time.Duration {
 	return n.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }
@@ -94,35 +94,36 @@ func (n *Node) serveHead(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this node does not have the table", http.StatusNotFound)
 		return
 	}
-	answer(w, h.record, err)
+	writeJSON(w, h.record, err)
 }
 
-// serveVerify sends spaces until the check is done, so that the client knows that the
-// server is alive.
+// serveVerify checks this directory and sends the findings. Until the check is done, it
+// sends spaces, so that the client knows that the server is alive.
 func (n *Node) serveVerify(w http.ResponseWriter, r *http.Request) {
 	done := make(chan []Finding, 1)
 	go func() {
-		found, err := n.verifyOwn(r.Context())
+		findings, err := n.verifyOwn(r.Context())
 		if err != nil {
-			found = append(found, Finding{Problem: err.Error()})
+			findings = append(findings, Finding{Problem: err.Error()})
 		}
-		done <- found
+		done <- findings
 	}()
-	again := time.NewTicker(n.opts.Lease / 3)
-	defer again.Stop()
+	ticker := time.NewTicker(n.opts.Lease / 3)
+	defer ticker.Stop()
 	for {
 		select {
-		case found := <-done:
-			answer(w, found, nil)
+		case findings := <-done:
+			writeJSON(w, findings, nil)
 			return
-		case <-again.C:
+		case <-ticker.C:
 			_, _ = w.Write([]byte(" ")) // an error ends the request's context
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
 }
 
-func answer(w http.ResponseWriter, a any, err error) {
+// writeJSON sends a as JSON, or err with status 500.
+func writeJSON(w http.ResponseWriter, a any, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

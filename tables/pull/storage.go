@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// store puts a file into the storage.
+// store puts a file into the storage, and sets its marker in the directory.
 func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
-	sign, err := d.openMarker(f.Hash)
+	marker, err := d.openMarker(f.Hash)
 	if err != nil {
 		return err
 	}
@@ -27,26 +27,26 @@ func (d *disk) store(ctx context.Context, f content.Named, data []byte) error {
 	if err != nil {
 		err = &fs.PathError{Op: "store", Path: d.storage.Prefix + f.Hash, Err: err}
 	} else {
-		err = sign.Truncate(f.Size) // sets the size without writing data
+		err = marker.Truncate(f.Size) // sets the size without writing data
 	}
-	return errors.Join(err, sign.Close())
+	return errors.Join(err, marker.Close())
 }
 
-// openMarker opens the empty file that represents a file in the storage. It sets the file's time
-// while it holds the lock, so that a concurrent sweep either keeps the empty file or has
+// openMarker opens or creates the marker of a file in the storage. It sets the marker's time
+// while it holds the lock, so that a concurrent sweep either keeps the marker or has
 // already removed it.
-func (d *disk) openMarker(hash string) (sign *os.File, err error) {
-	err = d.locked(func() error {
-		if sign, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+func (d *disk) openMarker(hash string) (marker *os.File, err error) {
+	err = d.withLock(func() error {
+		if marker, err = os.OpenFile(d.Path(hash), os.O_RDWR|os.O_CREATE, 0o666); err != nil {
 			return err
 		}
 		now := time.Now()
-		return os.Chtimes(sign.Name(), now, now)
+		return os.Chtimes(marker.Name(), now, now)
 	})
-	if err != nil && sign != nil {
-		err = errors.Join(err, sign.Close())
+	if err != nil && marker != nil {
+		err = errors.Join(err, marker.Close())
 	}
-	return sign, err
+	return marker, err
 }
 
 // Create creates a file named by the hash of its content.
@@ -62,7 +62,7 @@ func (d *disk) Create(ctx context.Context, write func(io.Writer) error) (content
 	return f, d.store(ctx, f, b.Bytes())
 }
 
-// Fetch fetches a file.
+// Fetch fetches a file from a holder.
 func (d *disk) Fetch(ctx context.Context, f content.Named, from content.Holder) error {
 	if d.storage == nil {
 		return d.Dir.Fetch(ctx, f, from)
@@ -101,7 +101,7 @@ func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holde
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a sweep removes it later
+	defer os.RemoveAll(dir) //nolint:errcheck // if this fails, a sweep removes the directory later
 	here := content.Dir{Files: dir, Temp: dir}
 	if err := here.Fetch(ctx, f, from); err != nil {
 		return nil, err
@@ -109,7 +109,8 @@ func (d *disk) openCopy(ctx context.Context, f content.Named, from content.Holde
 	return os.Open(here.Path(f.Hash))
 }
 
-// openServed opens a file for another node, which checks the hash of the file that it receives.
+// openServed opens a file for another node. It may skip the check of the hash, because the
+// other node checks what it receives.
 func (d *disk) openServed(ctx context.Context, hash string) (*os.File, error) {
 	if d.storage == nil {
 		return os.Open(d.Path(hash))

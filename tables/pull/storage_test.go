@@ -13,24 +13,24 @@ import (
 	"github.com/go-partd/partd/tables/internal/content"
 )
 
-// TestSweepStorage checks that a sweep removes unused files and interrupted uploads from
-// a storage, nothing else, and at most once an hour.
+// TestSweepStorage checks that a sweep removes only unused files and interrupted uploads
+// from a storage, and at most once an hour.
 func TestSweepStorage(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	bucket := new(objstore.Memory)
 	a := openNode(t, t.TempDir(), Options{Registry: url, Storage: bucket})
 	mustSave(t, a, "x", 0, "a=1,2")
-	want := load(t, a, "x", always, always)
-	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of nobody"); return err })
+	want := load(t, a, "x", noBound, noBound)
+	stray, err := a.disk.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
 	if err != nil {
 		t.Fatal(err)
 	}
-	interrupted := keyOf("an upload that a process did not live to see the end of")
+	interrupted := keyOf("an interrupted upload")
 	if err := os.WriteFile(a.disk.Path(interrupted), nil, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	if err := bucket.Create(t.Context(), a.disk.id+"/"+interrupted, []byte("all of it")); err != nil {
+	if err := bucket.Create(t.Context(), a.disk.id+"/"+interrupted, []byte("content")); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(a.disk.Files)
@@ -50,29 +50,27 @@ func TestSweepStorage(t *testing.T) {
 		return n
 	}
 	before := count()
-	a.disk.swept = time.Now().Add(-grace / 2)
+	a.disk.lastSweep = time.Now().Add(-grace / 2)
 	if err := a.disk.sweep(t.Context(), nil); err != nil || count() != before {
-		t.Errorf("%d of %d objects half an hour later, %v", count(), before, err)
+		t.Errorf("a sweep after half an hour kept %d of %d objects, %v, want all", count(), before, err)
 	}
-	a.disk.swept = time.Time{}
+	a.disk.lastSweep = time.Time{}
 	if err := a.disk.sweep(t.Context(), nil); err != nil || count() != before-2 {
-		t.Errorf("%d of %d objects, %v", count(), before, err)
+		t.Errorf("the sweep kept %d of %d objects, %v, want all but two", count(), before, err)
 	}
 	if _, err := a.disk.Open(t.Context(), stray); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the file of nobody: %v", err)
+		t.Errorf("Open of the unreferenced file: got error %v, want fs.ErrNotExist", err)
 	}
-	if got := load(t, a, "x", always, always); got != want {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, a, "x", want)
 	left, err := os.ReadDir(a.disk.Temp)
 	if err != nil || len(left) > 0 {
-		t.Errorf("%d temporary files are left, %v", len(left), err)
+		t.Errorf("%d temporary files remain, %v, want none", len(left), err)
 	}
 }
 
-// TestStoreBesideSweep checks that a sweep does not remove an old file that a save uses
-// again.
-func TestStoreBesideSweep(t *testing.T) {
+// TestStoreDuringSweep checks that a concurrent sweep does not remove an old file that a
+// save uses again.
+func TestStoreDuringSweep(t *testing.T) {
 	t.Parallel()
 	bucket := &sweptBucket{Memory: new(objstore.Memory), read: func() {}}
 	d, err := openDisk(t.TempDir(), bucket)
@@ -80,7 +78,7 @@ func TestStoreBesideSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	create := func() content.Named {
-		f, err := d.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "of an old save"); return err })
+		f, err := d.Create(t.Context(), func(w io.Writer) error { _, err := io.WriteString(w, "rows"); return err })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +98,7 @@ func TestStoreBesideSweep(t *testing.T) {
 	}
 	create()
 	if b, err := readAll(d.Open(t.Context(), f)); err != nil || !d.Contains(f) || swept == 0 {
-		t.Errorf("%q, %v; swept %d times", b, err, swept)
+		t.Errorf("Open after the sweep = %q, %v; Contains = %v; swept %d times", b, err, d.Contains(f), swept)
 	}
 }
 

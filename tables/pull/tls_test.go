@@ -62,7 +62,7 @@ func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.Priv
 	return der, key
 }
 
-// config returns the configuration of a node with a certificate of the authority.
+// config returns the TLS configuration of a node with a certificate of the authority.
 func (a *authority) config(t *testing.T) *tls.Config {
 	t.Helper()
 	der, key := a.sign(t, &x509.Certificate{
@@ -75,40 +75,39 @@ func (a *authority) config(t *testing.T) *tls.Config {
 	}
 }
 
-// TestCertificates checks that nodes with certificates of one authority load from each
-// other. Nodes without one, or with another authority's, get nothing, and servers with
-// such certificates are neither trusted nor sent the token.
+// TestCertificates checks that nodes with certificates of the same authority load from each
+// other. Nodes without a certificate, or with one of another authority, must get nothing,
+// and no node may trust such servers or send them its token.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	_, url := registryOf(t)
+	_, url := startRegistry(t)
 	ours, theirs := newAuthority(t), newAuthority(t)
 	a := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
 	mustSave(t, a, "x", 0, "a=1,2")
 	b := openNode(t, t.TempDir(), Options{Registry: url, TLS: ours.config(t), Token: "secret"})
-	if got := load(t, b, "x", always, always); got != "0 1\n1 2\n" {
-		t.Errorf("%q", got)
-	}
+	wantRows(t, b, "x", "0 1\n1 2\n")
 	if !strings.HasPrefix(a.Address(), "https://") {
-		t.Error(a.Address())
+		t.Errorf("Address() = %q, want an https URL", a.Address())
 	}
 	bare := ours.config(t)
 	bare.Certificates = nil
 	foreign := theirs.config(t)
-	foreign.RootCAs = ours.pool // it trusts our certificates
-	for name, c := range map[string]*tls.Config{"no certificate": bare, "a certificate of another": foreign} {
+	foreign.RootCAs = ours.pool // so that the node trusts our certificates
+	for name, c := range map[string]*tls.Config{"no certificate": bare, "certificate of another authority": foreign} {
 		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.Load(t.Context(), "x", always, always); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
-			t.Errorf("%s: %v", name, err)
+		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("%s: Load: got error %v, want an ErrSyncFailed about the certificate", name, err)
 		}
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	// A server with a certificate of another authority, or without TLS.
-	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s was asked for", r.URL) })
+	// The node must send no request to a server with a certificate of another authority, or
+	// without TLS.
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("the node requested %s", r.URL) })
 	impostor := httptest.NewUnstartedServer(handler)
 	impostor.Config.ErrorLog = log.New(io.Discard, "", 0)
 	impostor.TLS = theirs.config(t)
@@ -116,10 +115,10 @@ func TestCertificates(t *testing.T) {
 	impostor.StartTLS()
 	defer impostor.Close()
 	if err := b.fetch(t.Context(), content.Named{Hash: strings.Repeat("a", 64), Size: 1}, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
-		t.Error(err)
+		t.Errorf("fetch from an impostor: got error %v, want an ErrSyncFailed about the certificate", err)
 	}
-	hostile(t, b, handler)
+	addHostilePeer(t, b, handler)
 	if peers := b.reg.peers(record{}); len(peers) != 1 || peers[0].address != a.Address() {
-		t.Errorf("%v", peers)
+		t.Errorf("peers = %v, want only %s", peers, a.Address())
 	}
 }

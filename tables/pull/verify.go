@@ -20,7 +20,7 @@ type Finding struct {
 	Table    string `json:"table"` // "" if the problem concerns the whole node
 	File     string `json:"file,omitempty"`
 	Problem  string `json:"problem"`
-	Repaired bool   `json:"repaired"` // the problem has been repaired
+	Repaired bool   `json:"repaired"` // whether Verify has repaired the problem
 }
 
 // Verify reads all files of the newest versions in this directory and compares them with
@@ -28,7 +28,7 @@ type Finding struct {
 // the registry. It replaces damaged files with intact ones from other nodes. Problems are
 // reported as findings; an error means that the check itself failed.
 func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
-	defer failed("verify", n.disk.dir, &err)
+	defer wrapError("verify", n.disk.dir, &err)
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
 	}
@@ -38,17 +38,17 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	peers := n.reg.peers(record{})
 	for _, p := range peers {
 		const limit = 1 << 20 // bytes of findings
-		var found []Finding
-		if err := n.askJSON(ctx, http.MethodPost, p.address+verifyPath, limit, &found); err != nil {
-			found = []Finding{{Problem: err.Error()}}
+		var findings []Finding
+		if err := n.askJSON(ctx, http.MethodPost, p.address+verifyPath, limit, &findings); err != nil {
+			findings = []Finding{{Problem: err.Error()}}
 		}
-		for i := range found {
-			found[i].Node = p.address
+		for i := range findings {
+			findings[i].Node = p.address
 		}
-		all = append(all, found...)
+		all = append(all, findings...)
 	}
 	for _, t := range n.reg.records() {
-		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are findings already
+		heads, _ := n.askHeads(ctx, keyOf(t.Name), peers) // nodes that do not respond are already reported as findings
 		for p, h := range heads {
 			if h.Version > t.Version || h.Version == t.Version && h.Manifest != t.Manifest {
 				all = append(all, Finding{Node: p.address, Table: t.Name, Problem: fmt.Sprintf("the content of its version %d differs from version %d of the registry", h.Version, t.Version)})
@@ -58,10 +58,10 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	return all, nil
 }
 
-// verifyOwn checks the files of this directory.
+// verifyOwn checks the files of this directory, and replaces damaged ones.
 func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
-	n.checking.Lock()
-	defer n.checking.Unlock()
+	n.verifyMu.Lock()
+	defer n.verifyMu.Unlock()
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
 		check := func(f content.Named) error {
@@ -69,17 +69,19 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 			if err == nil {
 				return file.Close()
 			}
-			if !errors.Is(err, content.ErrDamaged) { // only a range was loaded, or another process is changing the files
+			if !errors.Is(err, content.ErrDamaged) {
+				// The file is missing, because only a range was loaded or another
+				// process is changing the files.
 				return nil
 			}
-			found := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
+			finding := Finding{Table: h.Name, File: f.Hash, Problem: err.Error(), Repaired: true}
 			if err := n.refetch(ctx, h.record, f, err); err != nil {
-				found.Problem, found.Repaired = err.Error(), false
+				finding.Problem, finding.Repaired = err.Error(), false
 			}
-			all = append(all, found)
+			all = append(all, finding)
 			return canceled.Err(ctx)
 		}
-		if err := check(h.file()); err != nil {
+		if err := check(h.manifestFile()); err != nil {
 			return err
 		}
 		m, err := n.manifest(ctx, h.record)
@@ -108,33 +110,34 @@ func (n *Node) open(ctx context.Context, r record, f content.Named) (*os.File, e
 	return file, err
 }
 
-// refetch fetches a file from other nodes after opening it failed because of why.
-func (n *Node) refetch(ctx context.Context, r record, f content.Named, why error) error {
-	return n.replace(ctx, r.Name, f, why, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
+// refetch fetches a file from other nodes. why is the error of opening it.
+func (n *Node) refetch(ctx context.Context, r record, f content.Named, cause error) error {
+	return n.replace(ctx, r.Name, f, cause, func() error { return n.fetch(ctx, f, n.reg.peers(r)) })
 }
 
-// replace calls fetch to get a file that could not be opened because of why.
-func (n *Node) replace(ctx context.Context, table string, f content.Named, why error, fetch func() error) error {
-	damaged := errors.Is(why, content.ErrDamaged)
-	if !damaged && !errors.Is(why, fs.ErrNotExist) {
-		return why
+// replace calls fetch to get a missing or damaged file. why is the error of opening it;
+// replace returns any other error unchanged.
+func (n *Node) replace(ctx context.Context, table string, f content.Named, cause error, fetch func() error) error {
+	damaged := errors.Is(cause, content.ErrDamaged)
+	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
+		return cause
 	}
 	if damaged {
 		n.log.Warn("pull: a file is damaged; it is fetched again", "table", table, "file", f.Hash)
-		// if the fetch fails, no file is better than a damaged file
+		// If the fetch fails, no file is better than a damaged one.
 		if err := n.disk.remove(ctx, f.Hash); err != nil {
 			return err
 		}
 	}
 	err := fetch()
 	if err != nil && damaged {
-		err = fmt.Errorf("%s: %w: %w", f.Hash, why, err)
+		err = fmt.Errorf("%s: %w: %w", f.Hash, cause, err)
 	}
 	return err
 }
 
-// audit compares each head with the registry, and restores records that the registry
-// lost.
+// audit compares each head with the registry, restores records that the registry lost, and
+// sweeps the directory.
 func (n *Node) audit(ctx context.Context) {
 	err := n.disk.heads(func(key string, h head) error {
 		e := n.reg.table(key)
@@ -144,11 +147,11 @@ func (n *Node) audit(ctx context.Context) {
 			if err := n.reg.set(ctx, h.record, e.revision); err != nil && !errors.Is(err, ErrConflict) {
 				return err
 			}
-		case h.branched(e.record):
+		case h.diverged(e.record):
 			return n.keepBranch(ctx, h)
 		case e.record == h.record:
 			now := time.Now()
-			_ = os.Chtimes(n.disk.headPath(key), now, now) // the time at which the head was last known to be the newest
+			_ = os.Chtimes(n.disk.headPath(key), now, now) // the head is known to be the newest now
 		}
 		return n.reg.reportHeld(ctx, h.record)
 	})
@@ -168,7 +171,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 		return err
 	}
 	r := h.record
-	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.short())
+	r.Name = fmt.Sprintf("%s (version %d of %s)", strings.ToValidUTF8(h.Name[:min(len(h.Name), 200)], ""), h.Version, h.shortName())
 	m.Name = r.Name
 	f, err := n.disk.Create(ctx, m.encode)
 	if err != nil {
@@ -179,7 +182,7 @@ func (n *Node) keepBranch(ctx context.Context, h head) error {
 		return err
 	}
 	n.log.Error("pull: other nodes have another history of the table; this directory keeps its version under another name", "table", h.Name, "name", r.Name)
-	return n.disk.locked(func() error {
+	return n.disk.withLock(func() error {
 		if now, err := n.disk.head(keyOf(h.Name)); err != nil || now.record != h.record {
 			return err
 		}

@@ -17,8 +17,9 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Requests for tables with impossible names must return "no such table". Java's clients rely on this:
-// before they read the snapshots of d.t or write to its branch, they ask for a table in namespace d␟t.
+// TestNamesThatCannotExist checks that requests for tables with impossible names return "no such table".
+// Java's clients rely on this: before they read the snapshots of d.t or write to its branch, they request a
+// table in namespace d␟t.
 func TestNamesThatCannotExist(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("d", "t", nil, 1)
@@ -43,7 +44,7 @@ func TestNamesThatCannotExist(t *testing.T) {
 	}
 }
 
-// Spark numbers the columns of a new table from 0.
+// TestColumnsFromZero creates a table whose columns are numbered from 0, as Spark does.
 func TestColumnsFromZero(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -55,13 +56,13 @@ func TestColumnsFromZero(t *testing.T) {
 	spec, order := meta.PartitionSpec(), meta.SortOrder()
 	id := meta.CurrentSchema().Field(0).ID
 	if got := spec.Field(0).SourceID(); id <= 0 || got != id || order.Field(0).SourceID() != id {
-		t.Errorf("column %d, partitioned by %d, sorted by %v", id, got, order)
+		t.Errorf("column %d has the partition source %d and the sort order %v, want both to refer to the column", id, got, order)
 	}
 }
 
-// DuckDB's commit of a new table adds a sort order before it sets the schema. DuckDB also writes
-// files into the table's directories without making them. A sweep removes the directories of
-// tables that were never created.
+// TestStagedDirectory creates a table as DuckDB does: its commit adds a sort order before it sets the schema.
+// DuckDB also writes files into the table's directories without creating them, so staging must create them.
+// Expire must remove the directories of staged tables that were never created.
 func TestStagedDirectory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -91,15 +92,15 @@ func TestStagedDirectory(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(unused); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the directory of a table that was staged and never created stays:", err)
+		t.Error("the directory of a staged table that was never created still exists:", err)
 	}
 	if _, err := os.Stat(filepath.Join(used, "metadata")); err != nil {
 		t.Error(err)
 	}
 }
 
-// A table whose rows came through the server can be registered again after a drop, with its settings.
-// Metadata that an engine forged cannot.
+// TestRegisterAgain checks that a table whose rows were put through the server can be registered again after a
+// drop, and keeps its settings. Metadata that an engine forged cannot be registered.
 func TestRegisterAgain(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
@@ -133,14 +134,14 @@ func TestRegisterAgain(t *testing.T) {
 	}
 	c.wantRows("ns", "t", 1, 2, 3, 4, 5)
 	if s, err := first(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
-		t.Error(s, err)
+		t.Errorf("settings after registering again: %+v, %v, want the time column ts", s, err)
 	}
 	if r, err := c.store.Bucket("ns").Rules(t.Context(), "t"); err != nil || len(r) != 1 {
-		t.Error(r, err)
+		t.Errorf("rules after registering again: %v, %v, want one rule", r, err)
 	}
 }
 
-// Errors do not show where the server keeps the tables.
+// TestErrorsHideDirectory checks that errors do not reveal the tables' directory.
 func TestErrorsHideDirectory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)

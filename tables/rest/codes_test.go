@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Requests that are the client's fault count as such: no alert for faults of the server fires.
+// TestCodesOfRefusals checks that failures caused by the client do not count as server errors, which would fire
+// an alert.
 func TestCodesOfRefusals(t *testing.T) {
 	store, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -63,10 +64,10 @@ func TestCodesOfRefusals(t *testing.T) {
 	} {
 		r.as.ask(r.method, r.path, r.body, r.code)
 		if all := counted(); !strings.Contains(all, r.counts) {
-			t.Errorf("%s %s: %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, all)
+			t.Errorf("%s %s: the response %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, all)
 		}
 	}
-	for _, body := range []string{"{", ""} { // the client stalls, or goes away
+	for _, body := range []string{"{", ""} { // the client stalls, or disconnects
 		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
@@ -80,15 +81,16 @@ func TestCodesOfRefusals(t *testing.T) {
 		}
 		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || a.StatusCode != 503 {
-			t.Error(body, a, err)
+			t.Errorf("body %q: got response %v, %v, want status 503", body, a, err)
 		}
 	}
 	if all := counted(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {
-		t.Error(all)
+		t.Errorf("client failures are counted as server errors:\n%s", all)
 	}
 }
 
-// Messages about missing or existing names are the same as in Iceberg's own catalogs, because engines show them.
+// TestWordsOfIceberg checks that messages about missing or existing names are the same as in Iceberg's own catalogs,
+// because engines show them.
 func TestWordsOfIceberg(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

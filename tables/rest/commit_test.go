@@ -13,13 +13,14 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Loading a table folds its tail first, unless the client or the table's properties ask not to.
+// TestFoldOnLoad checks that loading a table first folds its tail, unless the request or the table's properties
+// disable that.
 func TestFoldOnLoad(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	wants := func(path, want string) {
 		t.Helper()
 		if got := total(first(c.ask("GET", "namespaces/ns/tables/"+path, nil, 200))); got != want {
-			t.Errorf("%s: %s rows, want %s", path, got, want)
+			t.Errorf("GET %s: the newest snapshot has %s rows, want %s", path, got, want)
 		}
 	}
 	c.put("ns", "t", nil, 1)
@@ -44,7 +45,8 @@ func TestFoldOnLoad(t *testing.T) {
 	wants("t", "1")
 }
 
-// The tag of an unchanged table yields 304 without a body. It changes with the table.
+// TestETag checks that a request with the ETag of an unchanged table yields 304 without a body, and that the ETag
+// changes with the table.
 func TestETag(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -61,15 +63,15 @@ func TestETag(t *testing.T) {
 	tag := asks("", `"another"`, 200)
 	refs := asks("?snapshots=refs", tag, 200)
 	if asks("", tag, 304) != tag || asks("", `"x", W/`+tag, 304) != tag || asks("?snapshots=refs", refs, 304) != refs || tag == refs || tag == "" {
-		t.Error(tag, refs)
+		t.Errorf("wrong ETags %s for all snapshots and %s for refs", tag, refs)
 	}
 	c.put("ns", "t", nil, 2)
 	if asks("", tag, 200) == tag {
-		t.Error("the tag has not changed")
+		t.Error("the ETag did not change after a put")
 	}
 }
 
-// Listings return all names, or pages of the requested size.
+// TestPages checks that lists return all names, or pages of the requested size.
 func TestPages(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range 5 {
@@ -78,7 +80,7 @@ func TestPages(t *testing.T) {
 	}
 	for path, key := range map[string]string{"namespaces": "namespaces", "namespaces/n0/tables": "identifiers"} {
 		if a, _ := c.ask("GET", path, nil, 200); len(a[key].([]any)) != 5 || a["next-page-token"] != nil {
-			t.Error(a)
+			t.Errorf("GET %s: got %v, want all 5 names and no next page", path, a)
 		}
 		var all []string
 		token, pages := "", 0
@@ -93,7 +95,7 @@ func TestPages(t *testing.T) {
 			token = a["next-page-token"].(string)
 		}
 		if pages != 3 || len(all) != 5 || !strings.Contains(all[4], "4") {
-			t.Error(pages, all)
+			t.Errorf("GET %s: got %d pages with %v, want 3 pages with 5 names", path, pages, all)
 		}
 		c.ask("GET", path+"?pageSize=0", nil, 400)
 		c.ask("GET", path+"?pageSize=x", nil, 400)
@@ -103,7 +105,7 @@ func TestPages(t *testing.T) {
 	c.ask("GET", "namespaces?parent=none", nil, 404, "NoSuchNamespaceException")
 }
 
-// Namespaces are buckets whose names are valid for a namespace.
+// TestNamespaces checks that the catalog shows a bucket as a namespace if its name is valid for one.
 func TestNamespaces(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("", "t", nil, 1)
@@ -142,7 +144,8 @@ func TestNamespaces(t *testing.T) {
 	c.ask("GET", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
 }
 
-// A commit succeeds only if its requirements hold. A transaction commits all its changes, or none.
+// TestCommit checks that a commit succeeds only if its requirements are met, and that a transaction commits either all
+// of its changes or none.
 func TestCommit(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -181,8 +184,8 @@ func TestCommit(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
 }
 
-// After a foreign commit, rows in the tail are neither lost nor duplicated, whatever the commit
-// does to the columns.
+// TestCommitBesideTail checks that another program's commit neither loses nor duplicates rows in the tail,
+// however it changes the columns.
 func TestCommitBesideTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -202,11 +205,11 @@ func TestCommitBesideTail(t *testing.T) {
 	}
 	c.ask("POST", "namespaces/ns/tables/t", widen("s"), 200)
 	if got := total(first(c.ask("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
-		t.Error("rows with the earlier columns are still in the tail:", got)
+		t.Error("rows with the old columns are still in the tail: total rows in files:", got)
 	}
 	c.wantRows("ns", "t", 1, 3, 2)
-	// A commit with new columns and new rows fails if the tail has newer rows, and must be
-	// repeated.
+	// A commit with new columns and new rows fails if the tail has newer rows. The client must
+	// retry.
 	base = c.load("ns", "t")
 	add := c.appendCommit(base, 5)
 	both := object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}
@@ -223,7 +226,7 @@ func TestCommitBesideTail(t *testing.T) {
 	c.ask("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
 	c.wantRows("new", "t", 7)
 
-	// A commit that replaces all rows also replaces those in the tail.
+	// A commit that replaces all rows also replaces the rows in the tail.
 	c.ask("GET", "namespaces/new/tables/t", nil, 200)
 	base = c.load("new", "t")
 	var updates []any
@@ -235,10 +238,10 @@ func TestCommitBesideTail(t *testing.T) {
 	}
 	c.put("new", "t", nil, 9)
 	c.ask("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
-	c.wantRows("new", "t", 7, 8) // 7 is in the earlier snapshot, whose manifests the forged one has
+	c.wantRows("new", "t", 7, 8) // the forged snapshot contains the manifest with row 7
 }
 
-// Renaming a table keeps its rows in the tail.
+// TestRename checks that renaming a table keeps its rows in the tail.
 func TestRename(t *testing.T) {
 	dir := t.TempDir()
 	c := serve(t, dir, flightd.Options{}, Options{})
@@ -261,11 +264,11 @@ func TestRename(t *testing.T) {
 	c.put("a", "t", nil, 4)
 	c.wantRows("b", "u", 1, 2, 3)
 	if got := total(first(c.ask("GET", "namespaces/b/tables/u", nil, 200))); got != "3" {
-		t.Error(got)
+		t.Errorf("GET of the renamed table: got %s rows, want 3", got)
 	}
 	for info, err := range c.store.Bucket("b").Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"k": "v"}}) {
 		if err != nil || info.Name != "u" || info.Rows != 3 {
-			t.Error(info, err)
+			t.Errorf("listing by metadata: got %+v, %v, want table u with 3 rows", info, err)
 		}
 		c = nil
 	}
@@ -274,7 +277,7 @@ func TestRename(t *testing.T) {
 	}
 }
 
-// The rules of a table apply to rows that engines commit.
+// TestRules checks that the rules of a table apply to rows that engines commit.
 func TestRules(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)

@@ -111,7 +111,7 @@ func (h *handler) icebergMessage(err error) string {
 	if op.Table != "" {
 		kind, name = "Table", name+"."+op.Table
 	}
-	switch cause := op.Err.Error(); { // a longer text is kept, because it says more
+	switch cause := op.Err.Error(); { // longer texts are more specific, and stay unchanged
 	case cause == tables.ErrNotFound.Error():
 		return kind + " does not exist: " + name
 	case cause == tables.ErrExists.Error() && op.Op != "rename":

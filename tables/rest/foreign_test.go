@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// If the outcome of a commit is unknown, the response always says so: after any other error,
-// engines delete the commit's files.
+// TestUnknownOutcome checks that the response always reports an unknown outcome of a commit, because engines delete
+// the commit's files after any other error.
 func TestUnknownOutcome(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	server, err := flightd.New(c.store, nil)
@@ -38,7 +38,7 @@ func TestUnknownOutcome(t *testing.T) {
 		}})
 		cancel()
 		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "CommitStateUnknownException") {
-			t.Errorf("gone %v: %d %s", gone, w.Code, w.Body)
+			t.Errorf("client disconnected %v: got %d %s", gone, w.Code, w.Body)
 		}
 	}
 }
@@ -52,7 +52,7 @@ func addColumn(name string) []any {
 	}
 }
 
-// A column and a snapshot on a branch do not replace the rows in the tail.
+// TestBranchBesideTail checks that adding a column and a snapshot on a branch does not replace the rows in the tail.
 func TestBranchBesideTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -81,7 +81,7 @@ func (c *catalog) createCommit(id uuid.UUID, root string) object {
 	}}
 }
 
-// A second table with the same UUID is refused, also within one transaction.
+// TestOneUUID checks that a second table with the same UUID is refused, even within one transaction.
 func TestOneUUID(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -92,7 +92,7 @@ func TestOneUUID(t *testing.T) {
 		t.Helper()
 		a, _ := c.ask("GET", "namespaces/ns/tables", nil, 200)
 		if got := len(a["identifiers"].([]any)); got != want {
-			t.Errorf("%d tables, want %d: %v", got, want, a)
+			t.Errorf("got %d tables, want %d: %v", got, want, a)
 		}
 	}
 	c.ask("POST", "namespaces/ns/tables/alone", c.createCommit(uuid.New(), root), 200)
@@ -106,7 +106,8 @@ func TestOneUUID(t *testing.T) {
 	count(2)
 }
 
-func TestOneUUIDAtOnce(t *testing.T) {
+// TestOneUUIDConcurrently checks that only one of several concurrent commits creates a table with the same UUID.
+func TestOneUUIDConcurrently(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "first")
@@ -125,16 +126,16 @@ func TestOneUUIDAtOnce(t *testing.T) {
 			if code := <-done; code == 200 {
 				created++
 			} else if code != 409 {
-				t.Error(code)
+				t.Errorf("got status %d, want 200 or 409", code)
 			}
 		}
 		if created != 1 {
-			t.Fatalf("%d tables of one UUID", created)
+			t.Fatalf("created %d tables with the same UUID, want 1", created)
 		}
 	}
 }
 
-// A writer whose clock is ahead does not keep others from committing.
+// TestClockAhead checks that a writer whose clock is ahead does not prevent others from committing.
 func TestClockAhead(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
@@ -149,11 +150,12 @@ func TestClockAhead(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/t", add, 200)
 	c.put("ns", "t", nil, 5)
 	if got := total(first(c.ask("GET", "namespaces/ns/tables/t", nil, 200))); got != "4" {
-		t.Error(got)
+		t.Errorf("got %s rows in files, want 4", got)
 	}
 }
 
-// Sequence numbers, which are versions, never decrease.
+// TestSequenceNumberDecreases checks that a commit with a lower sequence number is refused, because sequence numbers
+// are versions.
 func TestSequenceNumberDecreases(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range int64(3) {
@@ -166,13 +168,13 @@ func TestSequenceNumberDecreases(t *testing.T) {
 	s.ParentSnapshotID, s.SequenceNumber = nil, 1
 	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
 	if now := c.load("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
-		t.Errorf("the last sequence number is %d", now)
+		t.Errorf("the last sequence number is %d, want at least 3", now)
 	}
 }
 
-// A client that replaces a table numbers its snapshot after the state that it loaded. If the table has
-// changed since, the snapshot gets the next number. A snapshot without a parent that is not a replacement
-// is refused, because it would lose the others' rows.
+// TestReplacesChangedTable replaces a table that has changed since the client loaded it. The client's snapshot has
+// an outdated sequence number, so the server must give it the next one. A snapshot without a parent that is not a
+// replacement must be refused, because it would lose other clients' rows.
 func TestReplacesChangedTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -188,7 +190,7 @@ func TestReplacesChangedTable(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/t", add, 200)
 	now := c.load("ns", "t").Metadata()
 	if now.LastSequenceNumber() != 4 || now.CurrentSnapshot().SequenceNumber != 4 {
-		t.Errorf("the sequence numbers are %d and %d", now.LastSequenceNumber(), now.CurrentSnapshot().SequenceNumber)
+		t.Errorf("got sequence numbers %d and %d, want 4", now.LastSequenceNumber(), now.CurrentSnapshot().SequenceNumber)
 	}
 	c.wantRows("ns", "t", 9)
 	c.put("ns", "t", nil, 10)
@@ -199,7 +201,8 @@ func TestReplacesChangedTable(t *testing.T) {
 	}
 }
 
-// A deeply nested body is refused before it is decoded, because each level is read again.
+// TestDeeplyNested checks that a deeply nested body is refused before it is decoded, because the decoder reads each
+// level again.
 func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
@@ -220,7 +223,7 @@ func TestDeeplyNested(t *testing.T) {
 	admin.ask("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
 }
 
-// Invalid JSON always yields an error of the client, never a 5xx status.
+// TestInvalidJSON checks that invalid JSON always yields a 4xx status, never 5xx.
 func TestInvalidJSON(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -273,7 +276,7 @@ func TestInvalidJSON(t *testing.T) {
 	}
 }
 
-// code returns the status of a response, or 0 without a response.
+// code sends a request, and returns the status of the response, or 0 if there is no response.
 func (c *catalog) code(method, path string, body any) int {
 	text, ok := body.(string)
 	if !ok {

@@ -22,7 +22,7 @@ import (
 
 var secret = []byte("a secret of the tests")
 
-// catalog is a served catalog, and a client of it.
+// catalog is a server of a catalog, together with a client.
 type catalog struct {
 	testing.TB
 	dir   string
@@ -63,7 +63,7 @@ func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
 	return &d
 }
 
-// ask sends a request, and fails unless the response has the status and contains the texts.
+// ask sends a request. It fails the test unless the response has the given status and contains the texts.
 func (c *catalog) ask(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
 	c.Helper()
 	var in io.Reader
@@ -101,11 +101,11 @@ func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any
 	}
 	response := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
 	if a.StatusCode != code {
-		c.Fatal(response, "want", code)
+		c.Fatalf("%s, want status %d", response, code)
 	}
 	for _, text := range texts {
 		if !strings.Contains(string(b), text) {
-			c.Fatal(response, "lacks", text)
+			c.Fatalf("%s: want it to contain %q", response, text)
 		}
 	}
 	var out map[string]any
@@ -119,7 +119,7 @@ func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any
 	if code >= 400 && len(b) > 0 {
 		problem, _ := out["error"].(map[string]any)
 		if got, _ := problem["code"].(json.Number).Int64(); int(got) != code || problem["type"] == "" || problem["message"] == "" {
-			c.Fatal(response, "does not follow the specification's error model")
+			c.Fatalf("%s: the error does not follow the specification", response)
 		}
 	}
 	return out, a.Header
@@ -135,7 +135,7 @@ func batch(ns ...int64) arrow.RecordBatch {
 
 var timed = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, columns.Field(0)}, nil)
 
-// timedBatch returns a batch with the numbers, also as times.
+// timedBatch returns a batch with the given numbers, both as times and as integers.
 func timedBatch(ns ...int64) arrow.RecordBatch {
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, timed.Field(0).Type.(*arrow.TimestampType))
 	for _, n := range ns {
@@ -185,7 +185,7 @@ func (c *catalog) rows(bucket, name string) (ns []int64) {
 func (c *catalog) wantRows(bucket, name string, want ...int64) {
 	c.Helper()
 	if got := c.rows(bucket, name); fmt.Sprint(got) != fmt.Sprint(want) {
-		c.Errorf("table %q has the rows %v, want %v", name, got, want)
+		c.Errorf("table %q: got rows %v, want %v", name, got, want)
 	}
 }
 
@@ -201,7 +201,7 @@ func total(answer map[string]any) string {
 	return "none"
 }
 
-// load returns a table as an engine loads it, to stage changes on.
+// load loads a table like an engine, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
 	t, err := c.store.Bucket(bucket).Iceberg(c.Context(), name, nil)

@@ -16,16 +16,16 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// engineSnapshot describes a snapshot by an engine, with one manifest of one file.
+// engineSnapshot describes an engine's snapshot with one manifest and one file.
 type engineSnapshot struct {
 	list, manifest string // file names
 	spec           iceberg.PartitionSpec
-	schema         *iceberg.Schema // of the manifest
+	schema         *iceberg.Schema // the manifest's schema
 	format         iceberg.FileFormat
 	content        iceberg.ManifestEntryContent
 	partition      map[int]any
 	equality       []int
-	sequence       int64 // of the manifest's entry
+	sequence       int64 // sequence number of the manifest's entry
 	// inList returns the manifest's entry in the list.
 	inList func(m iceberg.ManifestFile, b *iceberg.ManifestBuilder) iceberg.ManifestFile
 }
@@ -108,8 +108,8 @@ func manifestWithoutDataFile(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// A commit is refused, with the reason, if its manifests would make scans fail or allocate what
-// they claim.
+// TestLyingManifests checks that a commit is refused, with the reason, if its manifests would make scans fail or
+// allocate excessive memory.
 func TestLyingManifests(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -168,7 +168,8 @@ func TestLyingManifests(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/parts", commitOf(parts, s), 200)
 }
 
-// If a list names a manifest of the table's last snapshot, its counts must match that manifest.
+// TestLyingAboutKnownManifest checks that a manifest list is refused if its counts for a manifest of the table's last
+// snapshot are wrong.
 func TestLyingAboutKnownManifest(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1, 2)
@@ -197,8 +198,8 @@ func TestLyingAboutKnownManifest(t *testing.T) {
 	c.wantRows("ns", "t", 1, 2)
 }
 
-// If a list or a manifest is changed after its commit, scans fail and do not allocate what it
-// claims.
+// TestManifestsChangedLater changes a manifest list or a manifest after its commit. Scans must fail, and must not
+// allocate what the file claims.
 func TestManifestsChangedLater(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *catalog, *table.Table, engineSnapshot){
 		"a list": func(_ *testing.T, c *catalog, base *table.Table, b engineSnapshot) {
@@ -230,7 +231,7 @@ func TestManifestsChangedLater(t *testing.T) {
 				}
 			}
 			if err == nil || !strings.Contains(err.Error(), "2147483648 files") && !strings.Contains(err.Error(), "data_file") {
-				t.Error(err)
+				t.Errorf("scan: got error %v, want an error about the number of files or data_file", err)
 			}
 		})
 	}

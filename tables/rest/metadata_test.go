@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// setProperty returns a commit that sets a property to a value of some length.
+// setProperty returns a commit that sets a property to a value with the given length.
 func setProperty(key string, length int) string {
 	return fmt.Sprintf(`{"requirements": [], "updates": [{"action": "set-properties", "updates": {%q: %q}}]}`, key, strings.Repeat("x", length))
 }
 
-// Metadata over the limit is neither committed nor registered, but commits that shrink it succeed.
+// TestMetadataSize checks that metadata over the size limit can be neither committed nor registered.
 func TestMetadataSize(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -46,8 +46,8 @@ func TestMetadataSize(t *testing.T) {
 	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
 }
 
-// A commit adds a limited number of schemas, partition specs and sort orders, because each is
-// compared with all others.
+// TestManyDefinitions checks that a commit can add only a limited number of schemas, partition specs and sort
+// orders, because each is compared with all others.
 func TestManyDefinitions(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -75,8 +75,8 @@ func TestManyDefinitions(t *testing.T) {
 	}
 }
 
-// A fold does not read large metadata of a table without rows in the tail: a server that stops
-// folds all tables.
+// TestFoldReadsNoMetadata checks that folding a table without rows in the tail does not read its metadata, because
+// a server folds all tables when it stops.
 func TestFoldReadsNoMetadata(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -84,14 +84,14 @@ func TestFoldReadsNoMetadata(t *testing.T) {
 	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 200)
 	changed, _ := c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 14<<20), 200)
 	c.write(changed["metadata-location"].(string), []byte("damaged"))
-	c.create("ns", "u") // and cache its metadata instead
+	c.create("ns", "u") // evicts the metadata of t from the cache
 	if _, err := c.store.Fold(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
 
-// A large body waits for memory before it is read. If its client sends it too slowly, it fails, because
-// others wait for the same memory.
+// TestLargeBodiesShareMemory checks that a large body is refused while another one uses the memory. A client that
+// sends its body too slowly must lose the memory to other requests.
 func TestLargeBodiesShareMemory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 3 * time.Second}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -116,12 +116,13 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 	for code := 503; code != 200; {
 		code = c.code("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20))
 		if time.Since(began) > 30*time.Second {
-			t.Fatal("the slow body keeps its memory")
+			t.Fatal("the slow body still holds its memory after 30 seconds")
 		}
 	}
 }
 
-// Loads of large metadata share a quarter of the server's memory. Small ones do not wait for them.
+// TestLoadsShareMemory checks that loads of large metadata share a quarter of the server's memory, and that loads of
+// small metadata do not wait for them.
 func TestLoadsShareMemory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 6 * time.Second}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
@@ -159,7 +160,7 @@ func TestLoadsShareMemory(t *testing.T) {
 	} {
 		all.Go(func() {
 			if code := c.code("POST", path, body); code != 503 {
-				t.Error(path, code)
+				t.Errorf("POST %s: got status %d, want 503", path, code)
 			}
 		})
 	}

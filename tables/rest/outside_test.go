@@ -16,11 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// fileAt returns the path of a location.
+// fileAt returns the file path of a location, which is a file URL.
 func fileAt(location string) string { return strings.TrimPrefix(location, "file://") }
 
-// forge returns an engine's snapshot of a table: a manifest with a data file, and a list of
-// manifests, each at a given location.
+// forge writes the files of an engine's snapshot, with one manifest and one data file, at the given locations.
 func (c *catalog) forge(base *table.Table, list, manifest, data string, status iceberg.ManifestEntryStatus) *table.Snapshot {
 	c.Helper()
 	const id = 77
@@ -51,7 +50,7 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
 }
 
-// No location in a commit or in registered metadata may lead out of its table: to another
+// TestOutside checks that no location in a commit or in registered metadata can lead outside its table: to another
 // directory, table or scheme, or through a symbolic link.
 func TestOutside(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
@@ -124,13 +123,13 @@ func TestOutside(t *testing.T) {
 	}
 	c.register(t, outside, victim)
 	if c.load("ns", "t").CurrentSnapshot() != nil {
-		t.Error("a snapshot was committed")
+		t.Error("a forged snapshot was committed")
 	}
 	base = c.load("ns", "t")
 	commit(fine, 200)
 }
 
-// register registers metadata whose locations lead out of the table.
+// register checks that metadata whose locations lead outside the table cannot be registered.
 func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) {
 	t.Helper()
 	register := func(location string, code int, texts ...string) {
@@ -139,7 +138,7 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 	}
 	for _, at := range outside {
 		if at == victim.MetadataLocation() {
-			register(at, 409) // it belongs to a table
+			register(at, 409) // the metadata belongs to a table
 			continue
 		}
 		register(at, 400, "ValidationException")
@@ -196,8 +195,8 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 	register(write("ok.json", func(object) {}), 200)
 }
 
-// Manifest lists and manifests have limits on their entries and decompressed bytes, which are
-// checked before anything is kept.
+// TestManifestLimits checks that manifest lists and manifests with too many entries or decompressed bytes are
+// refused.
 func TestManifestLimits(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)

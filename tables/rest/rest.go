@@ -1,5 +1,5 @@
-// Package rest serves tables as a catalog according to Iceberg's REST specification, for
-// Spark, Trino, DuckDB, pyiceberg and other engines. docs/rest.md describes all of it.
+// Package rest serves tables as an Iceberg REST catalog, for Spark, Trino, DuckDB, pyiceberg and
+// other engines. See docs/rest.md.
 package rest
 
 import (
@@ -81,7 +81,7 @@ type endpoint struct {
 	writes       bool   // needs a put slot and the right to write
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
-	inNamespace  func(*request, *tables.Bucket) error // instead of do, if the path contains a namespace; called with its bucket
+	inNamespace  func(*request, *tables.Bucket) error // instead of handle, if the path contains a namespace; called with its bucket
 }
 
 // pattern returns the endpoint's pattern for the router, without the specification's prefix, which the
@@ -219,8 +219,8 @@ const (
 )
 
 // token is the OAuth2 token endpoint. It returns the client's secret unchanged, because the secret is
-// already a token; the client's id does not matter. It also returns a token unchanged that a client
-// wants to exchange before the token expires.
+// already a token; the client's ID does not matter. A client may also exchange a token before it expires,
+// and receives the same token.
 func (h *handler) token(q *request) error {
 	refuse := func(code int, kind, text string) error {
 		return q.reply(code, map[string]string{"error": kind, "error_description": text})

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// Every endpoint that config lists exists, and no other.
+// TestEndpoints checks that exactly the endpoints that config lists exist.
 func TestEndpoints(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	config, _ := c.ask("GET", "config?warehouse=any", nil, 200)
@@ -32,11 +32,11 @@ func TestEndpoints(t *testing.T) {
 		}
 		a.Body.Close()
 		if a.StatusCode == 405 || a.StatusCode == 406 || a.StatusCode >= 500 {
-			t.Errorf("%s: %d", e, a.StatusCode)
+			t.Errorf("%s, which config lists, responds with %d", e, a.StatusCode)
 		}
 	}
 	if len(listed) != 16 {
-		t.Errorf("%d endpoints are listed", len(listed))
+		t.Errorf("config lists %d endpoints, want 16", len(listed))
 	}
 	for _, path := range []string{"namespaces", "namespaces/n", "namespaces/n/properties", "namespaces/n/tables", "namespaces/n/register", "namespaces/n/tables/t", "namespaces/n/tables/t/metrics", "tables/rename", "transactions/commit"} {
 		for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH"} {
@@ -56,8 +56,8 @@ func TestEndpoints(t *testing.T) {
 	c.ask("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
 }
 
-// Clients that request credentials get them according to their rights. Without Lend, responses have
-// no credentials.
+// TestLend checks that clients that request credentials receive them according to their rights. Without Lend,
+// responses must contain no credentials.
 func TestLend(t *testing.T) {
 	o := Options{Storage: map[string]string{"s3.region": "eu"}}
 	asks := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
@@ -99,8 +99,8 @@ func TestLend(t *testing.T) {
 	}
 }
 
-// Requests need a token. Clients get one for their credentials, and it grants the rights that it
-// states.
+// TestTokens checks that requests need a token, that clients receive one for their credentials, and that a token
+// grants only the rights that it states.
 func TestTokens(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	c.ask("GET", "config", nil, 401, "NotAuthorizedException")
@@ -126,7 +126,7 @@ func TestTokens(t *testing.T) {
 		}
 		defer a.Body.Close()
 		if a.StatusCode != code {
-			t.Fatalf("%s, want %d: %.200q", a.Status, code, values)
+			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
 		}
 		return decoded(t, a.Body), a.Header
 	}
@@ -136,7 +136,7 @@ func TestTokens(t *testing.T) {
 		first(form(200, false, "grant_type", grantExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
 	} {
 		if given["access_token"] != admin.token || given["token_type"] != "bearer" || given["expires_in"].(float64) < 3000 {
-			t.Error(given)
+			t.Errorf("got token response %v, want the client's own token", given)
 		}
 	}
 	if a := first(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
@@ -164,7 +164,7 @@ func TestTokens(t *testing.T) {
 	c.ask("GET", "namespaces", nil, 401)
 }
 
-// A token for some buckets allows neither reading nor changing others. Its holder cannot tell
+// TestIntruder checks that a token for some buckets allows neither reading nor changing others, and does not reveal
 // whether another bucket exists.
 func TestIntruder(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
@@ -189,7 +189,7 @@ func TestIntruder(t *testing.T) {
 			answers[i] = strings.ReplaceAll(out["error"].(object)["message"].(string), name, "NS")
 		}
 		if answers[0] != answers[1] {
-			t.Error(answers)
+			t.Errorf("%s %s: the responses for an existing and a missing bucket differ: %q", method, path, answers)
 		}
 	}
 	for _, e := range (&handler{}).endpoints() {
@@ -209,15 +209,15 @@ func TestIntruder(t *testing.T) {
 	}
 	own.ask("POST", "namespaces/own/register", object{"name": "stolen", "metadata-location": location}, 409)
 	if p := own.load("own", "t").Properties(); p["x"] != "" {
-		t.Error("a part of the transaction was committed")
+		t.Error("a part of the refused transaction was committed")
 	}
 	own.ask("GET", "namespaces/own/tables/t", nil, 200)
 	own.ask("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
 }
 
-// A token for one bucket cannot take over a table from another bucket's snapshots, neither by
-// registering its metadata nor by creating a table with its UUID. A token for that other bucket
-// can.
+// TestSnapshotsOfOthers checks that a token for one bucket cannot take over a table from another bucket's
+// snapshots, neither by registering its metadata nor by creating a table with its UUID. A token for that other
+// bucket must be able to register it.
 func TestSnapshotsOfOthers(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
@@ -257,7 +257,7 @@ func TestSnapshotsOfOthers(t *testing.T) {
 	c.wantRows("hidden", "stolen", 1, 2)
 }
 
-// Requests from other sites' pages are refused.
+// TestOtherSites checks that requests from other sites' pages are refused.
 func TestOtherSites(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", "Host": "elsewhere.example"} {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// TestChanges checks that a change runs the affected stage and its descendants, and nothing else, as
-// the plan says beforehand.
+// TestChanges checks that after a change, only the affected stage and its descendants run, and that Plan
+// predicts this.
 func TestChanges(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)
@@ -22,10 +22,10 @@ func TestChanges(t *testing.T) {
 	file := strings.Replace(recipe.raw, "*", "1", 1)
 	old := time.Now().Add(-time.Hour)
 	for _, c := range []struct {
-		name   string
-		change func()
-		ran    string
-		why    string
+		name     string
+		change   func()
+		wantRan  string
+		wantPlan string
 	}{
 		{"first run", func() {}, "double 1, last 1, load 1, text 1", "load runs it never ran"},
 		{"no change", func() {}, "", "load kept; double kept; text kept; last kept"},
@@ -68,15 +68,15 @@ func TestChanges(t *testing.T) {
 		}, "", "load kept"},
 		{"new raw file", func() { write(t, strings.Replace(recipe.raw, "*", "2", 1), "5") }, "double 1, last 1, load 1, text 1", "load runs file " + strings.Replace(recipe.raw, "*", "2", 1) + " was added"},
 		{"old parameter", func() { recipe.factor = 2 }, "double 1, last 1", "double runs parameters changed"},
-		{"newer parameter, whose result is stored", func() { recipe.factor = 3 }, "", "double kept; text kept; last kept"},
+		{"newer parameter again", func() { recipe.factor = 3 }, "", "double kept; text kept; last kept"},
 	} {
 		c.change()
-		if got := plan(t, r, recipe.pipeline()); !strings.Contains(got, c.why) {
-			t.Errorf("%s: the plan is %s, want %s", c.name, got, c.why)
+		if got := plan(t, r, recipe.pipeline()); !strings.Contains(got, c.wantPlan) {
+			t.Errorf("after change %q, the plan is %s, want %s", c.name, got, c.wantPlan)
 		}
 		run(t, r, recipe.pipeline())
-		if got := recipe.ran.take(); got != c.ran {
-			t.Errorf("%s: ran %q, want %q", c.name, got, c.ran)
+		if got := recipe.runs.take(); got != c.wantRan {
+			t.Errorf("after change %q, the stages that ran are %q, want %q", c.name, got, c.wantRan)
 		}
 	}
 }
@@ -90,13 +90,13 @@ func TestHashCache(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r := open(t, dir, nil)
 	deadline := time.Now().Add(time.Minute)
-	for { // until the last change is old enough
+	for { // wait until the files' last change is old enough for caching their hashes
 		run(t, r, recipe.pipeline())
 		if b, err := os.ReadFile(filepath.Join(dir, "hashes.json")); err == nil && strings.Contains(string(b), "1.txt") {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the hash was not cached")
+			t.Fatal("the hash was not cached within a minute")
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -107,20 +107,20 @@ func TestHashCache(t *testing.T) {
 	}
 	// A wrong hash in the cache changes the key, which shows that the cache is used.
 	write(t, cacheFile, strings.ReplaceAll(string(b), `"Sum":"`, `"Sum":"x`))
-	recipe.ran.take()
+	recipe.runs.take()
 	run(t, open(t, dir, nil), recipe.pipeline())
-	if got := recipe.ran.take(); got != "double 1, last 1, load 1, text 1" {
+	if got := recipe.runs.take(); got != "double 1, last 1, load 1, text 1" {
 		t.Error("the cached hash is not used:", got)
 	}
 	for _, damaged := range []string{"", "{", "null", "[]"} {
 		write(t, cacheFile, damaged)
-		if run(t, open(t, dir, nil), recipe.pipeline()); recipe.ran.take() != "" {
-			t.Errorf("%q: ran", damaged)
+		if run(t, open(t, dir, nil), recipe.pipeline()); recipe.runs.take() != "" {
+			t.Errorf("with the cache file %q, stages ran although nothing had changed", damaged)
 		}
 	}
 }
 
-// A result expires together with the results computed from it, and no others.
+// TestTTL checks that a result expires together with the results computed from it, and no others.
 func TestTTL(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)
@@ -129,19 +129,19 @@ func TestTTL(t *testing.T) {
 	pipeline := recipe.pipeline()
 	stage.Expire(pipeline, "double", time.Hour)
 	run(t, r, pipeline)
-	recipe.ran.take()
+	recipe.runs.take()
 	now = now.Add(time.Hour - time.Second)
-	if run(t, r, pipeline); recipe.ran.take() != "" {
+	if run(t, r, pipeline); recipe.runs.take() != "" {
 		t.Error("a stage with a valid result ran")
 	}
 	now = now.Add(time.Second)
 	if got := plan(t, r, pipeline); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
 		t.Error(got)
 	}
-	if run(t, r, pipeline); recipe.ran.take() != "double 1, last 1" {
-		t.Error("not exactly the expired stages ran")
+	if run(t, r, pipeline); recipe.runs.take() != "double 1, last 1" {
+		t.Error("want exactly the expired stages to run")
 	}
-	if run(t, r, pipeline); recipe.ran.take() != "" {
+	if run(t, r, pipeline); recipe.runs.take() != "" {
 		t.Error("a stage with a new result ran")
 	}
 }

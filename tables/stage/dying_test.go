@@ -14,7 +14,7 @@ import (
 
 var errDead = errors.New("dead")
 
-// dyingStore is a store whose process dies at a change: that change and all later ones fail.
+// dyingStore is a store that simulates the death of its process: after a number of changes, all changes fail.
 type dyingStore struct {
 	*partd.Dict
 	changesLeft atomic.Int64
@@ -43,6 +43,8 @@ func (d *dyingStore) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return d.Dict.Keys(ctx)
 }
 
+// TestDiesAtEachChange checks that a pipeline returns the right result after an earlier run died, whatever
+// the number of changes before its death.
 func TestDiesAtEachChange(t *testing.T) {
 	recipe := newRecipe(t)
 	for changes := int64(0); ; changes++ {
@@ -53,12 +55,12 @@ func TestDiesAtEachChange(t *testing.T) {
 			t.Fatal(runErr)
 		}
 		got, err := recipe.pipeline().Run(t.Context(), open(t, t.TempDir(), &stage.Options{Store: store.Dict}))
-		if b, _ := json.Marshal(got); err != nil || string(b) != wanted {
+		if b, _ := json.Marshal(got); err != nil || string(b) != wantResult {
 			t.Fatalf("after %d changes: %s, %v", changes, b, err)
 		}
 		if runErr == nil {
 			if changes < 8 {
-				t.Errorf("everything was stored in %d changes", changes)
+				t.Errorf("the pipeline stored its results in %d changes, want at least 8", changes)
 			}
 			return
 		}

@@ -76,7 +76,7 @@ func Example() {
 	// map[cat:2 saw:1 the:2]
 }
 
-// Results in a store of tables: every program that reads tables can read them.
+// Results in a store of tables can be read by every program that reads tables.
 func ExampleOptions() {
 	dir, err := os.MkdirTemp("", "stage")
 	if err != nil {
@@ -121,7 +121,7 @@ func ExampleOptions() {
 	// 3 <nil>
 }
 
-// Results in a bucket of S3, shared by many machines.
+// Results in an S3 bucket can be shared by many machines.
 func ExampleOptions_s3() {
 	ctx := context.Background()
 	house, err := tables.Open(ctx, "s3://my-bucket/house?region=eu-central-1", &tables.Options{

@@ -124,8 +124,8 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// match returns the files that match the patterns, in the order of the patterns.
-func match(patterns []string) (files []string, err error) {
+// matchFiles returns the files that match the patterns, in the order of the patterns.
+func matchFiles(patterns []string) (files []string, err error) {
 	for _, p := range patterns {
 		paths, err := filepath.Glob(p)
 		if err == nil && len(paths) == 0 {

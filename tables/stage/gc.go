@@ -11,7 +11,7 @@ import (
 
 // GCOptions configures GC. With the zero value or nil, GC removes only expired results.
 type GCOptions struct {
-	TTL  time.Duration // also remove results that are at least this old; 0 means do not
+	TTL  time.Duration // also remove results that are at least this old; 0 disables this
 	Live []Any         // last stages of pipelines whose current results GC keeps, whatever their age
 }
 
@@ -104,7 +104,7 @@ func (r *Results) sweepAll(ctx context.Context) error {
 			path := r.path(dir, e.Name())
 			if dir == locksDir {
 				err = r.ifUnused(ctx, e.Name(), func() error { return nil }) // removes the lock file
-			} else if len(e.Name()) < keyLen { // hashes.RANDOM
+			} else if len(e.Name()) < keyLen { // the file hashes.RANDOM
 				err = r.ifUnused(ctx, hashesLock, func() error { return os.RemoveAll(path) })
 			} else {
 				key := e.Name()[:keyLen]
@@ -114,7 +114,7 @@ func (r *Results) sweepAll(ctx context.Context) error {
 						return err
 					}
 					return r.ifUnused(ctx, e.Name(), func() error {
-						trash, err := r.temp(key)
+						trash, err := r.makeTemp(key)
 						if err != nil {
 							return err
 						}

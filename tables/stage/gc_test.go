@@ -28,7 +28,7 @@ func storedStages(t testing.TB, r *stage.Results) string {
 	return strings.Join(names, " ")
 }
 
-// GC removes old results, unless a younger result or a live pipeline needs them.
+// TestGC checks that GC removes old results, unless a younger result or a live pipeline needs them.
 func TestGC(t *testing.T) {
 	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
@@ -48,17 +48,17 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	now = now.Add(time.Hour)
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte("package p")}
 	run(t, r, recipe.pipeline())
-	recipe.ran.take()
-	// The first result of last is old. So are load and text, but the second result of last needs
-	// them.
+	recipe.runs.take()
+	// Now the first result of last is old. The results of load and text are old too, but the second result
+	// of last needs them.
 	collect := func(want string, o *stage.GCOptions, remaining string) {
 		t.Helper()
 		result, err := r.GC(t.Context(), o)
 		if got := fmt.Sprint(result.Removed, result.Remaining); err != nil || got != want {
-			t.Errorf("got %s, want %s: %v", got, want, err)
+			t.Errorf("GC = %s, %v, want %s (removed and remaining results)", got, err, want)
 		}
 		if got := storedStages(t, r); got != remaining {
-			t.Errorf("remaining results %s, want %s", got, remaining)
+			t.Errorf("the remaining results are %s, want %s", got, remaining)
 		}
 	}
 	collect("0 4", nil, "last last load text")
@@ -66,21 +66,21 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	collect("1 3", &stage.GCOptions{TTL: time.Hour}, "last load text")
 	now = now.Add(2 * time.Hour)
 	collect("0 3", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "last load text")
-	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
+	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
 		t.Error(got)
 	}
-	recipe.factor = 7 // the old result of last goes, the ancestors of the new one stay
+	recipe.factor = 7 // GC must remove the old result of last, and keep the ancestors that the new result needs
 	collect("1 2", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "load text")
 	collect("2 0", &stage.GCOptions{TTL: time.Hour}, "")
 	for _, name := range []string{"tmp", "files", "locks"} {
-		if found, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(found) > 0 {
-			t.Error(name, found, err)
+		if leftovers, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(leftovers) > 0 {
+			t.Error(name, leftovers, err)
 		}
 	}
 	run(t, r, recipe.pipeline())
 }
 
-// GC keeps results that are being computed, and the files that a run uses.
+// TestGCKeepsUsedResults checks that GC keeps results that are being computed, and the files that a run uses.
 func TestGCKeepsUsedResults(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r, other := open(t, dir, nil), open(t, dir, nil)
@@ -93,7 +93,7 @@ func TestGCKeepsUsedResults(t *testing.T) {
 		}
 		return nil
 	}
-	if got := run(t, r, recipe.pipeline()); got != wanted {
+	if got := run(t, r, recipe.pipeline()); got != wantResult {
 		t.Error(got)
 	}
 	if got := storedStages(t, r); got != "last text" {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The build settings of a program are part of the key, but the commit is not.
-func TestBuild(t *testing.T) {
+// TestBuildSettings checks that a program's build settings are part of the key, but its commit is not.
+func TestBuildSettings(t *testing.T) {
 	defer func() { readBuildInfo = debug.ReadBuildInfo }()
 	hash := func(settings ...debug.BuildSetting) string {
 		readBuildInfo = func() (*debug.BuildInfo, bool) {
@@ -35,9 +35,9 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// TestChangedAtTheSameTime checks that a stage stores no result if its file changes while it runs,
+// TestChangedWithSameStamp checks that a stage stores no result if its file changes while it runs,
 // even if the file's times stay the same.
-func TestChangedAtTheSameTime(t *testing.T) {
+func TestChangedWithSameStamp(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw")
 	change := func(text string) {
 		t.Helper()
@@ -59,17 +59,18 @@ func TestChangedAtTheSameTime(t *testing.T) {
 		t.Error(err)
 	}
 	change("2")
-	h := k.hashes[path] // simulates a coarse clock
+	h := k.hashes[path] // simulate a coarse clock, with which the stamp stays the same
 	if h.Stamp, err = stampOf(path); err != nil {
 		t.Fatal(err)
 	}
 	k.hashes[path] = h
 	if err := k.checkUnchanged(); err == nil {
-		t.Error("the change was not noticed")
+		t.Error("checkUnchanged returned nil although the file changed")
 	}
 }
 
-// Two times with the same clock time, before and after clocks were set back, have different keys.
+// TestRepeatedClockTime checks that two times have different keys even if they have the same clock time, before
+// and after clocks are set back.
 func TestRepeatedClockTime(t *testing.T) {
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -97,12 +98,12 @@ func TestRepeatedClockTime(t *testing.T) {
 	}
 }
 
-// Bytes are split into batches that Arrow can hold.
+// TestLargeBytes checks that bytes are split into batches that are small enough for Arrow.
 func TestLargeBytes(t *testing.T) {
 	const n = 100*rowBytes + 1
 	table := bytesTable(make([]byte, n))
 	if chunks := table.Column(0).Data().Chunks(); len(chunks) != 2 || chunks[0].Len() != 64 {
-		t.Errorf("%d batches", len(chunks))
+		t.Errorf("got %d batches, want 2, the first with 64 rows", len(chunks))
 	}
 	if b, err := tableBytes(table); len(b) != n || err != nil {
 		t.Error(len(b), err)

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// ownVersion gives the root module a version, which it lacks in these tests.
+// ownVersion is a Spec.Modules with a version of this module, because a test's module list is incomplete.
 var ownVersion = map[string]string{"github.com/go-partd/partd": "test"}
 
 var numbers = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
@@ -74,8 +74,8 @@ func (r *runCounter) take() string {
 
 // recipe contains the inputs of a test pipeline.
 type recipe struct {
-	ran      *runCounter
-	raw      string // a pattern
+	runs     *runCounter
+	raw      string // pattern for the raw files
 	source   fstest.MapFS
 	factor   int64
 	isCached func(name string) bool
@@ -98,7 +98,7 @@ func newRecipe(t testing.TB) *recipe {
 	for _, name := range []string{"load", "double", "text", "last"} {
 		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
 	}
-	return &recipe{ran: &runCounter{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
+	return &recipe{runs: &runCounter{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
 }
 
 func write(t testing.TB, path, text string) {
@@ -108,7 +108,7 @@ func write(t testing.TB, path, text string) {
 	}
 }
 
-// specOf returns the common part of the stages' specs.
+// specOf returns a stage's spec with the fields that all stages set.
 func specOf[T any](r *recipe, name string) stage.Spec[T] {
 	return stage.Spec[T]{
 		Code:    []stage.Code{{Files: r.source, Patterns: []string{name + ".go"}}},
@@ -117,7 +117,7 @@ func specOf[T any](r *recipe, name string) stage.Spec[T] {
 }
 
 func (r *recipe) recordRun(name string) error {
-	r.ran.add(name)
+	r.runs.add(name)
 	if r.onRun != nil {
 		return r.onRun(name)
 	}
@@ -200,7 +200,7 @@ func (r *recipe) pipeline() *stage.Stage[result] {
 	}, summed)
 }
 
-const wanted = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
+const wantResult = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
 
 func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
@@ -229,7 +229,7 @@ func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 	return r
 }
 
-// backends are the places that can store results.
+// backends contains the options for each kind of store for results.
 var backends = map[string]func(testing.TB) *stage.Options{
 	"directory": func(testing.TB) *stage.Options { return nil },
 	"dict":      func(testing.TB) *stage.Options { return &stage.Options{Store: partd.NewDict()} },

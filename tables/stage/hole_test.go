@@ -11,13 +11,13 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// If the data of a result is missing, the result is computed again. That happens after an interrupted
-// removal, or with another version of this package.
+// TestMissingData checks that a result is computed again if its data is missing, for example after an
+// interrupted removal, or because another version of this package stored it.
 func TestMissingData(t *testing.T) {
 	store := partd.NewDict()
 	r := open(t, t.TempDir(), &stage.Options{Store: store})
 	computed := 0
-	s := stage.Define("made", func(context.Context, *stage.Inputs) (arrow.Table, error) {
+	s := stage.Define("computed", func(context.Context, *stage.Inputs) (arrow.Table, error) {
 		computed++
 		return tableWith(1), nil
 	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
@@ -56,7 +56,7 @@ func TestMissingData(t *testing.T) {
 	}
 }
 
-// GC does not remove other programs' keys from the store.
+// TestForeignKeys checks that GC does not remove other programs' keys from the store.
 func TestForeignKeys(t *testing.T) {
 	store := partd.NewDict()
 	r := open(t, t.TempDir(), &stage.Options{Store: store})
@@ -68,7 +68,7 @@ func TestForeignKeys(t *testing.T) {
 			t.Error(err)
 		}
 		if got, err := store.Get(t.Context(), key); err != nil || string(got[0]) != "v" {
-			t.Errorf("%s has %q: %v", key, got, err)
+			t.Errorf("key %s has the value %q, %v, want v", key, got, err)
 		}
 	}
 }

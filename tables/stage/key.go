@@ -23,7 +23,7 @@ type stageKey struct {
 	parts        map[string]string // inputs of the key, mostly as hashes
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
-	began        time.Time // when hashing started
+	hashStart    time.Time // when hashing started
 	hashes       map[string]fileHash
 	ttl          time.Duration // the shortest TTL of the stage and its ancestors; 0 means none
 }
@@ -74,7 +74,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 	if n.err != nil {
 		return nil, n.err
 	}
-	k = &stageKey{node: n, parts: map[string]string{"format": formatVersion}, began: time.Now(), hashes: map[string]fileHash{}, ttl: n.ttl}
+	k = &stageKey{node: n, parts: map[string]string{"format": formatVersion}, hashStart: time.Now(), hashes: map[string]fileHash{}, ttl: n.ttl}
 	code := newDigest(n.version)
 	for _, c := range n.code {
 		if err := c.hash(code); err != nil {
@@ -102,7 +102,7 @@ func (r *Results) keyOf(n *node, ancestors map[*node]*stageKey) (k *stageKey, er
 	if n.codec != nil {
 		k.parts["result"] += " " + n.codec.name
 	}
-	if k.files, err = match(n.patterns); err != nil {
+	if k.files, err = matchFiles(n.patterns); err != nil {
 		return nil, err
 	}
 	for _, f := range k.files {
@@ -180,7 +180,7 @@ func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)
 		sum := old.Sum
-		if err == nil && !current.isSettled(k.began) {
+		if err == nil && !current.isSettled(k.hashStart) {
 			sum, err = hashFile(f)
 		}
 		if err != nil || current != old.Stamp || sum != old.Sum {

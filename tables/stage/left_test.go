@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// GC removes an unfinished hash file of a killed process at once, but not one that a running process
-// is writing.
+// TestUnfinishedHashFile checks that GC removes the unfinished hash file of a killed process immediately, but
+// not the file that a running process is writing.
 func TestUnfinishedHashFile(t *testing.T) {
 	r, err := Open(t.TempDir(), nil)
 	if err != nil {
@@ -23,8 +23,8 @@ func TestUnfinishedHashFile(t *testing.T) {
 		if _, err := r.GC(t.Context(), nil); err != nil {
 			t.Error(err)
 		}
-		if found, err := filepath.Glob(r.path(tmpDir, "*")); err != nil || len(found) != want {
-			t.Error(found, err)
+		if files, err := filepath.Glob(r.path(tmpDir, "*")); err != nil || len(files) != want {
+			t.Error(files, err)
 		}
 	}
 	collect(0)
@@ -36,15 +36,15 @@ func TestUnfinishedHashFile(t *testing.T) {
 		t.Error(err)
 	}
 	r.hashes.isDirty = true
-	saveWhileLocked := func() error { return r.hashes.save(r) } // another process is writing them
+	saveWhileLocked := func() error { return r.hashes.save(r) } // simulates another process that is writing the cache file
 	if err := r.ifUnused(t.Context(), "hashes", saveWhileLocked); err != nil || !r.hashes.isDirty {
-		t.Error(err, "an unsaved cache counts as saved")
+		t.Error("save marked the cache as saved although it was locked:", err)
 	}
 	if err := r.hashes.save(r); err != nil || r.hashes.isDirty {
-		t.Error(err, "nothing was saved")
+		t.Error("save did not save the cache:", err)
 	}
 	collect(0)
-	if found, err := filepath.Glob(r.path(locksDir, "*")); err != nil || len(found) > 0 {
-		t.Error(found, err)
+	if files, err := filepath.Glob(r.path(locksDir, "*")); err != nil || len(files) > 0 {
+		t.Error(files, err)
 	}
 }

@@ -2,7 +2,7 @@ package stage
 
 import "testing"
 
-// Values of different types in an interface have different keys.
+// TestParamTypes checks that equal values of different types in an interface have different keys.
 func TestParamTypes(t *testing.T) {
 	t.Parallel()
 	type count int
@@ -18,12 +18,12 @@ func TestParamTypes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			again, err := r.keyOf(&node{name: "x", version: "1", params: []any{v}, result: tableType}, nil)
-			if err != nil || again.key != k.key {
-				t.Errorf("%#v has two keys: %v", v, err)
+			second, err := r.keyOf(&node{name: "x", version: "1", params: []any{v}, result: tableType}, nil)
+			if err != nil || second.key != k.key {
+				t.Errorf("keyOf returned two different keys for %#v: %v", v, err)
 			}
 			if other, ok := keys[k.key]; ok {
-				t.Errorf("%#v of a %T has the key of %v", v, p, other)
+				t.Errorf("%#v, which contains a %T, has the same key as %v", v, p, other)
 			}
 			keys[k.key] = v
 		}

@@ -60,7 +60,7 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 		case newest[k.name] == nil:
 			step.Why = "it never ran"
 		default:
-			step.Why = difference(newest[k.name].Parts, k.parts)
+			step.Why = describeChanges(newest[k.name].Parts, k.parts)
 		}
 		if step.Action == Runs {
 			for _, a := range k.ancestors {
@@ -72,8 +72,8 @@ func (s *Stage[T]) Plan(ctx context.Context, r *Results) ([]Step, error) {
 	return steps, nil
 }
 
-// difference describes the inputs of a key that changed.
-func difference(oldParts, newParts map[string]string) string {
+// describeChanges describes the inputs of a key that changed.
+func describeChanges(oldParts, newParts map[string]string) string {
 	var changes []string
 	names := maps.Clone(oldParts)
 	maps.Copy(names, newParts)

@@ -27,7 +27,7 @@ const childEnv = "PARTD_STAGE_CHILD"
 // child configures a subprocess that runs a pipeline and prints a line for each stage that runs.
 type child struct {
 	Dir, Raw string
-	Tables   string // empty: results are stored in Dir
+	Tables   string // location of the store of tables for results; empty means that results are stored in Dir
 	Catalog  string // catalog of tables in a bucket
 	Cache    string // cache directory of tables in a bucket
 	Factor   int64
@@ -39,7 +39,7 @@ func (c child) recipe() *recipe {
 	for _, name := range []string{"load", "double", "text", "last"} {
 		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
 	}
-	return &recipe{ran: &runCounter{}, raw: c.Raw, source: source, factor: c.Factor}
+	return &recipe{runs: &runCounter{}, raw: c.Raw, source: source, factor: c.Factor}
 }
 
 func (c child) options(ctx context.Context) (*stage.Options, func() error, error) {
@@ -142,14 +142,14 @@ func (p *process) wait() (lines []string, err error) {
 	return lines, err
 }
 
-func (p *process) until(t testing.TB, line string) {
+func (p *process) waitForLine(t testing.TB, line string) {
 	t.Helper()
 	for p.lines.Scan() {
 		if p.lines.Text() == line {
 			return
 		}
 	}
-	t.Fatalf("no %q: %v %s", line, p.Wait(), p.stderr.String())
+	t.Fatalf("the process ended before it printed %q: %v %s", line, p.Wait(), p.stderr.String())
 }
 
 func kills(t testing.TB, byDefault int) int {
@@ -164,24 +164,25 @@ func kills(t testing.TB, byDefault int) int {
 	return byDefault
 }
 
-// If several processes share a pipeline, one of them computes and the others wait. If it is killed,
-// another one takes over.
+// TestProcesses checks that if several processes run the same pipeline, one of them computes the results and the
+// others wait. If the computing process is killed, another one must take over.
 func TestProcesses(t *testing.T) {
 	testComputedOnce(t, "directory", func(testing.TB) child { return child{} })
 	testComputedOnce(t, "tables", func(t testing.TB) child { return child{Tables: t.TempDir()} })
 }
 
-// testComputedOnce runs processes that share a backend. If results are stored outside the directory,
-// each process has its own directory, so only the bucket's lock excludes the others.
+// testComputedOnce runs processes that share a backend, and checks that each stage runs only once. If results are
+// stored outside the directory, each process has its own directory, so that only the bucket's lock excludes the
+// other processes.
 func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child) {
-	for _, killed := range []bool{false, true} {
-		t.Run(fmt.Sprintf("%s, killed %v", name, killed), func(t *testing.T) {
+	for _, isKilled := range []bool{false, true} {
+		t.Run(fmt.Sprintf("%s, killed %v", name, isKilled), func(t *testing.T) {
 			t.Parallel()
 			c := newChild(t)
 			c.Dir, c.Raw, c.Factor, c.Hold = t.TempDir(), newRecipe(t).raw, 2, "text"
-			others := c
-			if others.Hold = ""; c.Tables != "" {
-				others.Dir = t.TempDir()
+			waiter := c
+			if waiter.Hold = ""; c.Tables != "" {
+				waiter.Dir = t.TempDir()
 				_, closeTables, err := c.options(t.Context())
 				if err != nil {
 					t.Fatal(err)
@@ -191,13 +192,13 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 				}
 			}
 			first := c.start(t)
-			first.until(t, "ran text")
-			waiting := []*process{others.start(t), others.start(t)}
+			first.waitForLine(t, "ran text")
+			waiting := []*process{waiter.start(t), waiter.start(t)}
 			for _, p := range waiting {
-				p.until(t, "runs")
+				p.waitForLine(t, "runs")
 			}
-			time.Sleep(500 * time.Millisecond) // if they did not wait, they would compute now
-			if killed {
+			time.Sleep(500 * time.Millisecond) // if the processes did not wait, they would run stages in this time
+			if isKilled {
 				if err := first.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
@@ -207,18 +208,18 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 			output := ""
 			for _, p := range append(waiting, first) {
 				lines, err := p.wait()
-				if (err != nil) != (p == first && killed) {
+				if (err != nil) != (p == first && isKilled) {
 					t.Fatal(err)
 				}
-				if p != first || !killed {
-					if len(lines) == 0 || lines[len(lines)-1] != "result "+wanted {
+				if p != first || !isKilled {
+					if len(lines) == 0 || lines[len(lines)-1] != "result "+wantResult {
 						t.Error(lines)
 					}
 					output += strings.Join(lines, "\n") + "\n"
 				}
 			}
-			want := map[string]int{"double": 1, "text": 0, "last": 1, "load": 0} // load and text ran before
-			if killed {
+			want := map[string]int{"double": 1, "text": 0, "last": 1, "load": 0} // load and text ran before the output was read
+			if isKilled {
 				want["text"] = 1
 			}
 			for name, count := range want {
@@ -230,8 +231,8 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 	}
 }
 
-// TestKills kills processes at random moments, while they store tables, files and values. No partial
-// result is ever read, and the next run removes leftovers. PARTD_KILLS sets the number of kills.
+// TestKills kills processes at random times while they store tables, files and values. It checks that partial
+// results are never read, and that the next run removes leftovers. PARTD_KILLS sets the number of kills.
 func TestKills(t *testing.T) {
 	for _, backend := range []string{"directory", "tables"} {
 		t.Run(backend, func(t *testing.T) {
@@ -241,12 +242,12 @@ func TestKills(t *testing.T) {
 				c.Tables = t.TempDir()
 			}
 			rnd := rand.New(rand.NewPCG(1, 2))
-			count, killed := kills(t, 6), 0
-			for c.Factor = 0; killed < count; c.Factor++ {
-				if c.Factor > int64(10*count+100) {
-					t.Fatalf("of %d processes, %d were killed", c.Factor, killed)
+			wantKills, killed := kills(t, 6), 0
+			for c.Factor = 0; killed < wantKills; c.Factor++ {
+				if c.Factor > int64(10*wantKills+100) {
+					t.Fatalf("only %d of %d processes were killed before they ended, want %d", killed, c.Factor, wantKills)
 				}
-				// The process is killed within this time after one of its stages began to run.
+				// Kill the process a few milliseconds after it printed a random number of lines, one for each stage that began.
 				p := c.start(t)
 				for range rnd.IntN(5) {
 					if !p.lines.Scan() {
@@ -266,7 +267,7 @@ func TestKills(t *testing.T) {
 				}
 				r := open(t, c.Dir, o)
 				got, err := c.recipe().pipeline().Run(t.Context(), r)
-				if b, _ := json.Marshal(got); err != nil || string(b) != strings.Replace(wanted, "44", fmt.Sprint(22*c.Factor), 1) {
+				if b, _ := json.Marshal(got); err != nil || string(b) != strings.Replace(wantResult, "44", fmt.Sprint(22*c.Factor), 1) {
 					t.Fatalf("round %d: %s, %v", c.Factor, b, err)
 				}
 				// Stored results are complete: a stage with changed code reads all of them.
@@ -279,8 +280,8 @@ func TestKills(t *testing.T) {
 					t.Fatal(err)
 				}
 				checkNoLeftovers(t, c.Dir)
-				if found, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(found) > 0 {
-					t.Fatal(found, err)
+				if lockFiles, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(lockFiles) > 0 {
+					t.Fatal(lockFiles, err)
 				}
 				if err := closeTables(); err != nil {
 					t.Fatal(err)

@@ -184,8 +184,8 @@ func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil
 }
 
-// temp creates an empty directory for an unfinished result.
-func (r *Results) temp(key string) (string, error) { return os.MkdirTemp(r.path(tmpDir), key+".") }
+// makeTemp creates an empty directory for an unfinished result.
+func (r *Results) makeTemp(key string) (string, error) { return os.MkdirTemp(r.path(tmpDir), key+".") }
 
 // sweep removes the unfinished results of a key. The caller must hold the key's lock, so that no process
 // uses them.
@@ -218,7 +218,7 @@ func (r *Results) unpack(i *Info, archive []byte) error {
 	if _, err := os.Stat(r.folder(i)); err == nil {
 		return nil
 	}
-	dir, err := r.temp(i.Key)
+	dir, err := r.makeTemp(i.Key)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,9 @@ const maxAttempts = 10
 // run is one run of a pipeline.
 type run struct {
 	*Results
-	works map[*node]*work
-	slots chan struct{}
-	fail  context.CancelCauseFunc // cancels all stages
+	works  map[*node]*work
+	slots  chan struct{}
+	cancel context.CancelCauseFunc // cancels all stages
 
 	mu      sync.Mutex
 	unlocks []func() error // release the locks of folders in use
@@ -50,7 +50,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), fail: fail}
+	x := &run{Results: r, works: map[*node]*work{}, slots: make(chan struct{}, r.parallel), cancel: fail}
 	for _, k := range stages {
 		x.works[k.node] = &work{stageKey: k, err: &Error{"run", k.name, errors.New("the function called runtime.Goexit")}}
 	}
@@ -78,7 +78,7 @@ func (x *run) result(ctx context.Context, n *node) *work {
 	w.once.Do(func() {
 		defer func() {
 			if w.err != nil {
-				x.fail(w.err)
+				x.cancel(w.err)
 			}
 		}()
 		var err error
@@ -192,7 +192,7 @@ func (x *run) computeStored(ctx context.Context, w *work) (err error) {
 	}
 	folder := ""
 	if w.result == folderType {
-		if folder, err = x.temp(w.key); err != nil {
+		if folder, err = x.makeTemp(w.key); err != nil {
 			return err
 		}
 	}

@@ -35,13 +35,13 @@ func (c child) newOptions(t testing.TB) *stage.Options {
 	return o
 }
 
-// Results on S3 are stored for other processes with empty caches, as in any other backend.
+// TestS3 checks that results on S3 work like results in any other backend, even for processes with empty caches.
 func TestS3(t *testing.T) {
 	g := gateway.Start(t)
 	t.Run("stored", func(t *testing.T) {
 		testStored(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").newOptions(t) })
 	})
-	t.Run("collected", func(t *testing.T) {
+	t.Run("GC", func(t *testing.T) {
 		testGC(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").newOptions(t) })
 	})
 	t.Run("in a partd store", func(t *testing.T) {
@@ -58,14 +58,14 @@ func TestS3(t *testing.T) {
 		testStored(t, open("store-kept"))
 		testGC(t, open("store-collected"))
 	})
-	t.Run("read elsewhere", func(t *testing.T) {
+	t.Run("read by another process", func(t *testing.T) {
 		c := inBucket(t, g, "elsewhere")
 		c.Raw, c.Factor = newRecipe(t).raw, 2
 		for n, want := range []int{6, 2} { // printed lines: four stages run, then none
 			c.Dir, c.Cache = t.TempDir(), t.TempDir()
 			lines, err := c.start(t).wait()
-			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wanted {
-				t.Errorf("process %d: %q, %v", n+1, lines, err)
+			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wantResult {
+				t.Errorf("process %d printed %q, %v, want %d lines", n+1, lines, err, want)
 			}
 		}
 	})
@@ -76,7 +76,8 @@ func TestS3(t *testing.T) {
 	})
 }
 
-// If a stored result has a flipped bit or is cut short, only the stages that read it fail.
+// TestS3Damaged flips bits of the stored objects and cuts them short. It checks that some run that reads a damaged
+// object fails, and that no run returns a wrong result.
 func TestS3Damaged(t *testing.T) {
 	g := gateway.Start(t)
 	c := inBucket(t, g, "damaged")
@@ -104,8 +105,8 @@ func TestS3Damaged(t *testing.T) {
 			return b
 		}
 		for damage, damaged := range map[string][]byte{
-			"first bit": flip(0), "a bit": flip(len(content) / 2), "last bit": flip(len(content) - 1),
-			"cut short": content[:len(content)-1], "half": content[:len(content)/2], "empty": {},
+			"bit of the first byte": flip(0), "bit in the middle": flip(len(content) / 2), "bit of the last byte": flip(len(content) - 1),
+			"last byte missing": content[:len(content)-1], "second half missing": content[:len(content)/2], "empty": {},
 		} {
 			if err := os.WriteFile(path, damaged, 0o666); err != nil {
 				t.Fatal(err)
@@ -117,8 +118,8 @@ func TestS3Damaged(t *testing.T) {
 				for _, cached := range []string{"load double text last", "load double text", "load text"} { // each stage's result is read once
 					recipe.isCached = func(name string) bool { return strings.Contains(cached, name) }
 					got, runErr := recipe.pipeline().Run(t.Context(), r)
-					if b, err := json.Marshal(got); runErr == nil && (err != nil || string(b) != wanted) {
-						t.Errorf("%s, %s: %s, %v", path, damage, b, err)
+					if b, err := json.Marshal(got); runErr == nil && (err != nil || string(b) != wantResult) {
+						t.Errorf("%s damaged (%s): the result is %s, %v", path, damage, b, err)
 					}
 					err = errors.Join(err, runErr)
 				}
@@ -127,14 +128,14 @@ func TestS3Damaged(t *testing.T) {
 				}
 			}
 			if err == nil {
-				t.Errorf("%s, %s: the damage was not noticed", path, damage)
+				t.Errorf("%s damaged (%s): no run failed", path, damage)
 			}
 		}
 		if err := os.WriteFile(path, content, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wanted {
+	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wantResult {
 		t.Error(got)
 	}
 }

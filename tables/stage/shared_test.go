@@ -31,8 +31,8 @@ func (f slowStore) Set(ctx context.Context, key string, value []byte) error {
 	return f.Dict.Set(ctx, key, value)
 }
 
-// Processes that share a store but no directory compute a key at the same time. Later reads return
-// one of their results, complete, and the data of the other one is removed.
+// TestSharedStore checks that processes that share a store but no directory may compute a key at the same time. Later
+// reads must return one of the results, complete, and GC must remove the data of the other.
 func TestSharedStore(t *testing.T) {
 	store := slowStore{partd.NewDict()}
 	results := []*stage.Results{open(t, t.TempDir(), &stage.Options{Store: store}), open(t, t.TempDir(), &stage.Options{Store: store})}
@@ -55,7 +55,7 @@ func TestSharedStore(t *testing.T) {
 			})
 		}
 		done.Wait()
-		got, err := define(func() { t.Error("it is computed again") }).Run(t.Context(), reader)
+		got, err := define(func() { t.Error("a stored result was computed again") }).Run(t.Context(), reader)
 		if err != nil || fmt.Sprint(valuesOf(got)) != fmt.Sprintf("[%d]", round) {
 			t.Fatalf("round %d: %v, %v", round, got, err)
 		}
@@ -68,19 +68,19 @@ func TestSharedStore(t *testing.T) {
 		}
 		return n
 	}
-	count := keys() // if one is done before the other puts, its result is replaced at once
+	count := keys() // fewer than 3 for a round if a put found the other put's result and replaced it
 	if count <= 2*30 || count > 3*30 {
-		t.Errorf("%d keys", count)
+		t.Errorf("the store has %d keys, want more than 60 and at most 90", count)
 	}
 	for after, want := range map[time.Duration]int{time.Hour: count, 25 * time.Hour: 2 * 30} {
 		stage.SetNow(reader, func() time.Time { return time.Now().Add(after) })
 		if _, err := reader.GC(t.Context(), nil); err != nil || after > 24*time.Hour && keys() != want {
-			t.Errorf("after %v there are %d keys, want %d: %v", after, keys(), want, err)
+			t.Errorf("after GC %v later, the store has %d keys, %v, want %d", after, keys(), err, want)
 		}
 	}
 }
 
-// Expired files are computed again while a run uses the old ones.
+// TestExpiredFilesInUse checks that expired files can be computed again while a run still uses the old files.
 func TestExpiredFilesInUse(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r, other := open(t, dir, nil), open(t, dir, nil)
@@ -97,15 +97,15 @@ func TestExpiredFilesInUse(t *testing.T) {
 		changed := newRecipe(t)
 		changed.raw = recipe.raw
 		changed.source["last.go"].Data = []byte("package other")
-		later := changed.pipeline()
-		stage.Expire(later, "text", time.Hour)
-		_, err := later.Run(ctx, other)
+		laterPipeline := changed.pipeline()
+		stage.Expire(laterPipeline, "text", time.Hour)
+		_, err := laterPipeline.Run(ctx, other)
 		if err == nil {
 			_, err = other.GC(ctx, nil)
 		}
 		return err
 	}
-	if got := run(t, r, pipeline); got != wanted {
+	if got := run(t, r, pipeline); got != wantResult {
 		t.Error(got)
 	}
 	if _, err := other.GC(t.Context(), nil); err != nil {
@@ -113,69 +113,68 @@ func TestExpiredFilesInUse(t *testing.T) {
 	}
 }
 
-// A result that another program stored with no TTL, or a longer one, expires by the stage's own TTL.
-// So do the results computed from it.
-func TestOtherTTL(t *testing.T) {
+// TestTTLOfStoredResult checks that a result that another program stored without a TTL expires by the stage's
+// own TTL, as do the results computed from it.
+func TestTTLOfStoredResult(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)
 	run(t, r, recipe.pipeline())
-	recipe.ran.take()
+	recipe.runs.take()
 	withTTL := recipe.pipeline()
 	stage.Expire(withTTL, "double", time.Hour)
 	stage.SetNow(r, func() time.Time { return time.Now().Add(2 * time.Hour) })
 	if got := plan(t, r, withTTL); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
 		t.Error(got)
 	}
-	if run(t, r, withTTL); recipe.ran.take() != "double 1, last 1" {
-		t.Error("not exactly the expired stages ran")
+	if run(t, r, withTTL); recipe.runs.take() != "double 1, last 1" {
+		t.Error("want exactly the expired stages to run")
 	}
-	if run(t, r, withTTL); recipe.ran.take() != "" {
+	if run(t, r, withTTL); recipe.runs.take() != "" {
 		t.Error("a stage with a new result ran")
 	}
 }
 
-// An ancestor that ends its goroutine has failed, for all stages that need it.
+// TestGoexit checks that a stage that ends its goroutine counts as failed for all stages that need it.
 func TestGoexit(t *testing.T) {
 	independent := stage.Spec[int]{Version: "1"}
 	exits := stage.Define("exits", func(context.Context, *stage.Inputs) (int, error) { runtime.Goexit(); return 1, nil }, independent)
 	dependent := func(name string) stage.Any {
 		return stage.Define(name, func(_ context.Context, in *stage.Inputs) (int, error) {
-			t.Errorf("%s runs", name)
+			t.Errorf("stage %s ran although its ancestor failed", name)
 			return exits.Of(in)
 		}, stage.Spec[int]{Version: "1", From: []stage.Any{exits}})
 	}
-	last := stage.Define("last", nothing, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
+	last := stage.Define("last", returnZero, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
 	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
 		t.Error(err)
 	}
 }
 
-// The reported error comes from the stage that failed, not from a stage that was canceled
-// because of it.
+// TestCauseOfCancellation checks that the reported error comes from the stage that failed, not from a stage that
+// was canceled because of it.
 func TestCauseOfCancellation(t *testing.T) {
 	cause := errors.New("no luck")
-	after := func(stages ...stage.Any) stage.Spec[int] { return stage.Spec[int]{Version: "1", From: stages} }
+	specAfter := func(stages ...stage.Any) stage.Spec[int] { return stage.Spec[int]{Version: "1", From: stages} }
 	for range 50 {
 		started := make(chan struct{})
-		waits := stage.Define("waits", func(ctx context.Context, _ *stage.Inputs) (int, error) {
+		waitingStage := stage.Define("waits", func(ctx context.Context, _ *stage.Inputs) (int, error) {
 			close(started)
 			<-ctx.Done()
 			return 0, ctx.Err()
-		}, after())
-		fails := stage.Define("fails", func(context.Context, *stage.Inputs) (int, error) { <-started; return 0, cause }, after())
-		one := stage.Define("one", nothing, after(waits))
-		two := stage.Define("two", nothing, after(waits, fails))
-		_, err := stage.Define("last", nothing, after(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
+		}, specAfter())
+		failingStage := stage.Define("fails", func(context.Context, *stage.Inputs) (int, error) { <-started; return 0, cause }, specAfter())
+		one := stage.Define("one", returnZero, specAfter(waitingStage))
+		two := stage.Define("two", returnZero, specAfter(waitingStage, failingStage))
+		_, err := stage.Define("last", returnZero, specAfter(one, two)).Run(t.Context(), open(t, t.TempDir(), nil))
 		var e *stage.Error
 		if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != "fails" {
-			// After "one" began to wait, the failure of "two" does not cancel its own context.
-			t.Fatal(err)
+			t.Fatal("want the error of the stage fails, not of a canceled stage, but got", err)
 		}
 	}
 }
 
-// A stage whose result is an interface may return nil.
-func TestNil(t *testing.T) {
+// TestNilValue checks that a stage whose result is an interface may return nil.
+func TestNilValue(t *testing.T) {
 	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
 		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})
 	if got, err := s.Run(t.Context(), open(t, t.TempDir(), nil)); got != nil || err != nil {
@@ -183,15 +182,16 @@ func TestNil(t *testing.T) {
 	}
 }
 
-// The Results of a failed Open are an error, as are zero Results. Both can be closed.
+// TestNilResults checks that Run and Plan return errors for nil Results, as a failed Open returns, and for zero
+// Results. Both can be closed.
 func TestNilResults(t *testing.T) {
 	s := stage.Define("one", func(context.Context, *stage.Inputs) (int, error) { return 1, nil }, stage.Spec[int]{Version: "1"})
 	for _, r := range []*stage.Results{nil, {}} {
 		if _, err := s.Run(t.Context(), r); err == nil {
-			t.Error("the stage ran")
+			t.Errorf("Run with %v succeeded", r)
 		}
 		if _, err := s.Plan(t.Context(), r); err == nil {
-			t.Error("Plan succeeded")
+			t.Errorf("Plan with %v succeeded", r)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)

@@ -109,8 +109,8 @@ func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 	return n
 }
 
-// hashTree hashes a syntax tree. Of a position, it hashes only whether it is set, which distinguishes
-// f(a...) from f(a), and an alias from a type definition.
+// hashTree hashes a syntax tree. For a position, it hashes only whether the position is set, because this
+// distinguishes f(a...) from f(a), and an alias from a type definition.
 func hashTree(w io.Writer, v reflect.Value) {
 	switch t := v.Type(); {
 	case t == reflect.TypeFor[*ast.CommentGroup]() || v.Kind() == reflect.Map: // the only maps are scopes, which are nil

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// Stages with equal Specs have the same key, so results stay valid. An incomplete Spec is an error,
-// not a panic.
+// TestSpec checks that stages with equal Specs have the same key, so that results stay valid, and an incomplete
+// Spec is an error, not a panic.
 func TestSpec(t *testing.T) {
 	runs := 0
 	countRuns := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
@@ -27,20 +27,20 @@ func TestSpec(t *testing.T) {
 	}
 	for range 2 {
 		if n, err := stage.Define("one", countRuns, spec).Run(t.Context(), results); err != nil || n != 2 {
-			t.Errorf("the result is %d, %v, after %d runs", n, err, runs)
+			t.Errorf("Run = %d, %v, want the stored result 2 (%d functions ran)", n, err, runs)
 		}
 	}
-	half := encode.ValueCodec[int]{Encode: json.Encode}
+	incompleteCodec := encode.ValueCodec[int]{Encode: json.Encode}
 	for want, s := range map[string]*stage.Stage[int]{
 		"no name":               stage.Define("", countRuns, spec),
 		"no function":           stage.Define[int]("none", nil, spec),
 		"Version":               stage.Define("one", countRuns, stage.Spec[int]{}),
-		"has no Encode or no":   stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: half, CodecName: "half"}),
+		"has no Encode or no":   stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: incompleteCodec, CodecName: "half"}),
 		"set Spec.Codec":        stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true}),
 		"the codec has no name": stage.Define("one", countRuns, stage.Spec[int]{Version: "1", Cache: true, Codec: json}),
 	} {
 		if _, err := s.Run(t.Context(), results); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
+			t.Errorf("got error %v, want one with %q", err, want)
 		}
 	}
 }

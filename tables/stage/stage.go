@@ -12,9 +12,8 @@
 // # Promises
 //
 //   - A stored result is complete. Leftovers of a failed or killed stage are never read;
-//     GC removes it, as does the next run that computes the key.
-//   - A cached stage returns what was read back from storage, on the first run as on later
-//     ones.
+//     GC removes them, as does the next run that computes the key.
+//   - A cached stage returns the result as read back from storage, even on the first run.
 //   - Processes that share a directory, or a bucket of tables, compute a key once: the
 //     others wait, and one of them takes over if the first dies. Processes that share a
 //     partd store but no directory may compute a key twice; each result is complete even

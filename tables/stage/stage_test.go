@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// In every backend, a second run runs no stage and returns the same result. So does a second
-// directory on the same store.
+// TestBackends checks that in every backend, a second run returns the same result without running a stage, even
+// with a second directory on the same store.
 func TestBackends(t *testing.T) {
 	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
@@ -34,10 +34,10 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	if got := plan(t, r, recipe.pipeline()); strings.Count(got, "it never ran") != 4 {
 		t.Error(got)
 	}
-	if got := run(t, r, recipe.pipeline()); got != wanted {
-		t.Errorf("got %s, want %s", got, wanted)
+	if got := run(t, r, recipe.pipeline()); got != wantResult {
+		t.Errorf("got %s, want %s", got, wantResult)
 	}
-	if got := recipe.ran.take(); got != "double 1, last 1, load 1, text 1" {
+	if got := recipe.runs.take(); got != "double 1, last 1, load 1, text 1" {
 		t.Error(got)
 	}
 	if o != nil {
@@ -47,13 +47,13 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	if got := plan(t, r, recipe.pipeline()); got != "load kept; double kept; text kept; last kept" {
 		t.Error(got)
 	}
-	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
-		t.Errorf("got %s, want %s", got, wanted)
+	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
+		t.Errorf("got %s, want %s", got, wantResult)
 	}
-	// Only the last stage runs again, on stored results: files are fetched to this directory.
+	// Now only the last stage must run again, on stored results. This fetches the files to this directory.
 	recipe.source["last.go"] = &fstest.MapFile{Data: []byte(code + "var x int")}
-	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "last 1" {
-		t.Errorf("got %s, want %s", got, wanted)
+	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "last 1" {
+		t.Errorf("got %s, want %s", got, wantResult)
 	}
 	checkNoLeftovers(t, dir)
 }
@@ -66,36 +66,36 @@ func checkNoLeftovers(t testing.TB, dir string) {
 	}
 }
 
-// A stage without Cache runs at most once per run, and only if another stage needs it.
+// TestNotCached checks that a stage without Cache runs at most once per run, and only if another stage needs it.
 func TestNotCached(t *testing.T) {
 	recipe := newRecipe(t)
 	recipe.isCached = func(name string) bool { return name == "last" }
 	r := open(t, t.TempDir(), nil)
-	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "double 1, last 1, load 1, text 1" {
+	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "double 1, last 1, load 1, text 1" {
 		t.Error(got)
 	}
 	if got := plan(t, r, recipe.pipeline()); got != "load skipped; double skipped; text kept; last kept" {
 		t.Error(got)
 	}
-	if got := run(t, r, recipe.pipeline()); got != wanted || recipe.ran.take() != "" {
+	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
 		t.Error(got)
 	}
 	recipe.factor = 3
 	if got := plan(t, r, recipe.pipeline()); got != "load runs its result is not cached; double runs its result is not cached; text kept; last runs stage double changed" {
 		t.Error(got)
 	}
-	if got := run(t, r, recipe.pipeline()); got == wanted || recipe.ran.take() != "double 1, last 1, load 1" {
+	if got := run(t, r, recipe.pipeline()); got == wantResult || recipe.runs.take() != "double 1, last 1, load 1" {
 		t.Error(got)
 	}
 	recipe.isCached = func(string) bool { return false }
 	for range 2 {
-		if run(t, r, recipe.pipeline()); recipe.ran.take() != "double 1, last 1, load 1" {
-			t.Error("a stage without Cache did not run once")
+		if run(t, r, recipe.pipeline()); recipe.runs.take() != "double 1, last 1, load 1" {
+			t.Error("want each stage without Cache to run once")
 		}
 	}
 }
 
-// Independent stages run at the same time: each of these two waits for the other.
+// TestParallel checks that independent stages run at the same time, with two stages that wait for each other.
 func TestParallel(t *testing.T) {
 	recipe := newRecipe(t)
 	names := make(chan string, 1)
@@ -118,19 +118,20 @@ func TestParallel(t *testing.T) {
 		}
 		return nil
 	}
-	if got := run(t, open(t, t.TempDir(), &stage.Options{Store: nil, Parallel: 2}), recipe.pipeline()); got != wanted {
+	if got := run(t, open(t, t.TempDir(), &stage.Options{Store: nil, Parallel: 2}), recipe.pipeline()); got != wantResult {
 		t.Error(got)
 	}
 }
 
-// A stage that fails stores nothing, leaves no files, cancels the others, and runs again.
-func TestFails(t *testing.T) {
-	for name, place := range backends {
+// TestFailedStage checks that a failed stage stores nothing, leaves no files, cancels the other stages, and can
+// be run again.
+func TestFailedStage(t *testing.T) {
+	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, failing := range []string{"load", "double", "text", "last"} {
 				recipe, dir := newRecipe(t), t.TempDir()
-				r := open(t, dir, place(t))
+				r := open(t, dir, newOptions(t))
 				cause := errors.New("no luck")
 				recipe.onRun = func(name string) error {
 					if name == failing {
@@ -141,12 +142,12 @@ func TestFails(t *testing.T) {
 				_, err := recipe.pipeline().Run(t.Context(), r)
 				var e *stage.Error
 				if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != failing {
-					t.Errorf("%s: %v", failing, err)
+					t.Errorf("Run = %v, want the error of stage %s", err, failing)
 				}
 				results, err := r.List(t.Context())
 				for _, i := range results {
 					if i.Stage == failing {
-						t.Errorf("%s is stored", failing)
+						t.Errorf("the failed stage %s stored a result", failing)
 					}
 				}
 				if err != nil {
@@ -154,7 +155,7 @@ func TestFails(t *testing.T) {
 				}
 				checkNoLeftovers(t, dir)
 				recipe.onRun = nil
-				if got := run(t, r, recipe.pipeline()); got != wanted {
+				if got := run(t, r, recipe.pipeline()); got != wantResult {
 					t.Error(got)
 				}
 			}
@@ -167,16 +168,17 @@ func TestFails(t *testing.T) {
 	}
 }
 
-func nothing(context.Context, *stage.Inputs) (int, error) { return 0, nil }
+func returnZero(context.Context, *stage.Inputs) (int, error) { return 0, nil }
 
-// selfFormatting formats itself the same way for every value.
+// selfFormatting is an integer whose Format method writes the same text for every value.
 type selfFormatting int
 
 func (selfFormatting) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte("same")) }
 
 func nilTable(context.Context, *stage.Inputs) (arrow.Table, error) { return nil, nil }
 
-// An input that cannot be hashed or a result that cannot be stored is an error that says what to do.
+// TestInvalidSpecs checks that inputs that cannot be hashed, and results that cannot be stored, are errors that
+// say what to do.
 func TestInvalidSpecs(t *testing.T) {
 	type spec = stage.Spec[int]
 	plain, table := spec{Version: "1"}, stage.Spec[arrow.Table]{Version: "1", Cache: true}
@@ -189,18 +191,18 @@ func TestInvalidSpecs(t *testing.T) {
 	cyclic := []any{nil}
 	cyclic[0] = cyclic
 	dir := t.TempDir()
-	other := stage.Define("s", nothing, spec{Version: "2"})
-	elsewhere := stage.Define("f", func(context.Context, *stage.Inputs) (stage.Folder, error) { return stage.Folder(dir), nil },
+	other := stage.Define("s", returnZero, spec{Version: "2"})
+	wrongFolder := stage.Define("f", func(context.Context, *stage.Inputs) (stage.Folder, error) { return stage.Folder(dir), nil },
 		stage.Spec[stage.Folder]{Version: "1", Cache: true})
-	define := func(s spec) *stage.Stage[int] { return stage.Define("s", nothing, s) }
+	define := func(s spec) *stage.Stage[int] { return stage.Define("s", returnZero, s) }
 	files := func(name, text string, patterns ...string) []stage.Code {
 		return []stage.Code{{Files: fstest.MapFS{name: {Data: []byte(text)}}, Patterns: patterns}}
 	}
-	with := func(params ...any) *stage.Stage[int] { return define(spec{Version: "1", Params: params}) }
+	withParams := func(params ...any) *stage.Stage[int] { return define(spec{Version: "1", Params: params}) }
 	for want, s := range map[string]interface {
 		Plan(context.Context, *stage.Results) ([]stage.Step, error)
 	}{
-		"no name":                                    stage.Define("", nothing, plain),
+		"no name":                                    stage.Define("", returnZero, plain),
 		"neither Code nor Version":                   define(spec{}),
 		"set Spec.Codec":                             define(spec{Version: "1", Cache: true}),
 		"remove Spec.Codec":                          stage.Define("s", nilTable, withCodec),
@@ -210,11 +212,11 @@ func TestInvalidSpecs(t *testing.T) {
 		"Code contains no files":                     define(spec{Modules: ownVersion, Code: files("a_test.go", code)}),
 		"files no/such/*":                            define(spec{Version: "1", Files: []string{"no/such/*"}}),
 		"not a regular file":                         define(spec{Version: "1", Files: []string{dir}}),
-		"parameter 1 is a func()":                    with(func() {}),
-		"parameter 2.F is a *int":                    with(1, struct{ F *int }{}),
-		"parameter 1[a] is a chan":                   with(map[string]any{"a": make(chan int)}),
-		"contains itself":                            with(cyclic),
-		"parameter 1 is a stage_test.selfFormatting": with(selfFormatting(1)),
+		"parameter 1 is a func()":                    withParams(func() {}),
+		"parameter 2.F is a *int":                    withParams(1, struct{ F *int }{}),
+		"parameter 1[a] is a chan":                   withParams(map[string]any{"a": make(chan int)}),
+		"contains itself":                            withParams(cyclic),
+		"parameter 1 is a stage_test.selfFormatting": withParams(selfFormatting(1)),
 		"has the same name":                          define(spec{Version: "1", From: []stage.Any{other}}),
 	} {
 		if _, err := s.Plan(t.Context(), open(t, dir, nil)); err == nil || !strings.Contains(err.Error(), want) {
@@ -222,22 +224,22 @@ func TestInvalidSpecs(t *testing.T) {
 		}
 	}
 	r := open(t, dir, nil)
-	if _, err := elsewhere.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "Inputs.Dir") {
+	if _, err := wrongFolder.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "Inputs.Dir") {
 		t.Error(err)
 	}
 	if _, err := stage.Define("n", nilTable, table).Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "a nil table") {
 		t.Error(err)
 	}
-	stranger := stage.Define("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, plain)
-	if _, err := stranger.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not a direct ancestor") {
+	notAncestor := stage.Define("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, plain)
+	if _, err := notAncestor.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not a direct ancestor") {
 		t.Error(err)
 	}
 	if _, err := stage.Open(dir, &stage.Options{Tables: openTables(t, t.TempDir()), Store: backends["dict"](t).Store}); err == nil {
-		t.Error("two backends were accepted")
+		t.Error("Open accepted both Tables and Store")
 	}
 }
 
-// A stage stores no result if its raw file changes while it runs.
+// TestChangedDuringRun checks that a stage stores no result if its raw file changes while it runs.
 func TestChangedDuringRun(t *testing.T) {
 	recipe := newRecipe(t)
 	r := open(t, t.TempDir(), nil)

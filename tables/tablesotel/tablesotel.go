@@ -26,8 +26,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// Options are the options of New. A nil provider means the global one of the process; nil
-// Options mean both.
+// Options configures New. A nil provider means the process's global one. Nil Options select
+// both global providers.
 type Options struct {
 	Tracer trace.TracerProvider
 	Meter  metric.MeterProvider
@@ -50,7 +50,7 @@ func New(o *Options) (tables.Observer, error) {
 	var err, rowsErr, bytesErr error
 	ob.duration, err = m.Float64Histogram("partd.tables.duration", metric.WithUnit("s"), metric.WithDescription("How long operations on tables took."))
 	ob.rows, rowsErr = m.Int64Counter("partd.tables.rows", metric.WithUnit("{row}"), metric.WithDescription("Rows that were put, read, written or folded."))
-	ob.bytes, bytesErr = m.Int64Counter("partd.tables.bytes", metric.WithUnit("By"), metric.WithDescription("Bytes, as Arrow has them, that were put or read."))
+	ob.bytes, bytesErr = m.Int64Counter("partd.tables.bytes", metric.WithUnit("By"), metric.WithDescription("Arrow-encoded bytes that were put or read."))
 	return ob, errors.Join(err, rowsErr, bytesErr)
 }
 
@@ -65,19 +65,19 @@ func (ob *observer) Begin(ctx context.Context, o tables.Operation) (context.Cont
 		if out.Err != nil {
 			span.RecordError(out.Err)
 			span.SetStatus(codes.Error, out.Err.Error())
-			attributes = append(attributes, attribute.String("error.type", kind(out.Err)))
+			attributes = append(attributes, attribute.String("error.type", errorType(out.Err)))
 		}
 		span.SetAttributes(attribute.Int64("partd.rows", out.Rows), attribute.Int64("partd.bytes", out.Bytes))
-		all := metric.WithAttributeSet(attribute.NewSet(attributes...))
-		ctx := context.WithoutCancel(ctx) // outcomes are recorded even if the context has ended
-		ob.duration.Record(ctx, out.Duration.Seconds(), all)
-		ob.rows.Add(ctx, out.Rows, all)
-		ob.bytes.Add(ctx, out.Bytes, all)
+		attributeSet := metric.WithAttributeSet(attribute.NewSet(attributes...))
+		ctx := context.WithoutCancel(ctx) // record the outcome even if the context was canceled
+		ob.duration.Record(ctx, out.Duration.Seconds(), attributeSet)
+		ob.rows.Add(ctx, out.Rows, attributeSet)
+		ob.bytes.Add(ctx, out.Bytes, attributeSet)
 	}
 }
 
-// kind returns the error.type of an error, one of a few words.
-func kind(err error) string {
+// errorType maps an error to a value of the attribute error.type, which has only a few values.
+func errorType(err error) string {
 	for _, known := range []error{
 		context.Canceled, context.DeadlineExceeded, tables.ErrNotFound, tables.ErrExists,
 		tables.ErrConflict, tables.ErrDamaged, tables.ErrReadOnly, tables.ErrClosed,

@@ -18,10 +18,10 @@ import (
 )
 
 func TestObserver(t *testing.T) {
-	spans, figures := tracetest.NewInMemoryExporter(), sdkmetric.NewManualReader()
+	spans, metrics := tracetest.NewInMemoryExporter(), sdkmetric.NewManualReader()
 	traces := trace.NewTracerProvider(trace.WithSyncer(spans))
 	observer, err := tablesotel.New(&tablesotel.Options{
-		Tracer: traces, Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(figures)),
+		Tracer: traces, Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(metrics)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestObserver(t *testing.T) {
 
 	ctx, parent := traces.Tracer("test").Start(t.Context(), "parent")
 	if err := s.Bucket("B").Delete(ctx, "none"); err == nil {
-		t.Fatal("a table that there is not was deleted")
+		t.Fatal("Delete of a missing table succeeded, want an error")
 	}
 	parent.End()
 	var got []string
@@ -59,11 +59,11 @@ func TestObserver(t *testing.T) {
 		"parent",
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) || fmt.Sprint(parents) != "[false false true false]" {
-		t.Errorf("spans %q with the parent %v, want %q", got, parents, want)
+		t.Errorf("got spans %q, want %q; they are children of the caller's span: %v, want [false false true false]", got, want, parents)
 	}
 
 	var collected metricdata.ResourceMetrics
-	if err := figures.Collect(context.Background(), &collected); err != nil {
+	if err := metrics.Collect(context.Background(), &collected); err != nil {
 		t.Fatal(err)
 	}
 	counts := map[string]float64{}
@@ -86,11 +86,11 @@ func TestObserver(t *testing.T) {
 		"partd.tables.duration put ": 1, "partd.tables.duration scan ": 1, "partd.tables.duration update not found (file does not exist)": 1,
 		"partd.tables.rows put": 2, "partd.tables.rows scan": 2, "partd.tables.rows update": 0,
 	} {
-		if got, there := counts[name]; !there || got != want {
-			t.Errorf("%s is %v, want %v; there are %v", name, got, want, counts)
+		if got, exists := counts[name]; !exists || got != want {
+			t.Errorf("%s = %v, want %v; all counts: %v", name, got, want, counts)
 		}
 	}
 	if counts["partd.tables.bytes put"] == 0 {
-		t.Error("no bytes were counted")
+		t.Error("partd.tables.bytes put = 0, want more")
 	}
 }

@@ -1,5 +1,5 @@
 // Package tablestest helps to test code that uses tables: it opens a store for one test,
-// puts rows written as JSON, and compares the rows of a table with those expected.
+// puts rows written as JSON, and compares the rows of a table with the expected ones.
 //
 //	s := tablestest.Open(t, nil)
 //	tablestest.Put(t, s.Bucket(""), "trades", columns, `[{"sym":"A","price":1.5}]`)
@@ -67,7 +67,7 @@ func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, row
 	return v
 }
 
-// Expect fails the test unless a table has exactly these rows, in any order. Write them as
+// Expect fails the test unless a table has exactly the given rows, in any order. The rows are written as
 // for Put.
 func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
 	t.Helper()
@@ -98,8 +98,8 @@ func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
 		}
 	}
 	if len(missing)+len(got) > 0 {
-		t.Fatalf("table %q lacks %d rows, and has %d others:\n%s", name, len(missing), len(got),
-			strings.Join(slices.Concat(signed("- ", missing), signed("+ ", got)), "\n"))
+		t.Fatalf("table %q has %d missing (-) and %d unexpected (+) rows:\n%s", name, len(missing), len(got),
+			strings.Join(slices.Concat(withSign("- ", missing), withSign("+ ", got)), "\n"))
 	}
 }
 
@@ -112,7 +112,7 @@ func fromJSON(t testing.TB, columns *arrow.Schema, rows string) arrow.RecordBatc
 	return batch
 }
 
-// lines returns the rows as JSON, which is the same for the same rows.
+// lines returns each row as JSON. Equal rows have equal JSON.
 func lines(t testing.TB, batch arrow.RecordBatch) []string {
 	t.Helper()
 	if batch.NumRows() == 0 {
@@ -125,7 +125,7 @@ func lines(t testing.TB, batch arrow.RecordBatch) []string {
 	return strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
 }
 
-func signed(sign string, lines []string) (all []string) {
+func withSign(sign string, lines []string) (all []string) {
 	for _, l := range lines {
 		all = append(all, sign+l)
 	}

@@ -17,20 +17,20 @@ var trades = arrow.NewSchema([]arrow.Field{
 	{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true},
 }, nil)
 
-// failing is a test that notes why it failed, and ends by a panic.
-type failing struct {
+// recordingTB is a testing.TB that records why it failed, and then panics to stop the test.
+type recordingTB struct {
 	testing.TB
-	why string
+	message string
 }
 
-func (f *failing) Fatal(args ...any)           { f.Fatalf("%s", fmt.Sprint(args...)) }
-func (f *failing) Fatalf(how string, a ...any) { f.why = fmt.Sprintf(how, a...); panic(f) }
-func (f *failing) run(do func(t testing.TB)) (why string) {
+func (f *recordingTB) Fatal(args ...any)           { f.Fatalf("%s", fmt.Sprint(args...)) }
+func (f *recordingTB) Fatalf(how string, a ...any) { f.message = fmt.Sprintf(how, a...); panic(f) }
+func (f *recordingTB) run(do func(t testing.TB)) (message string) {
 	defer func() {
 		if p := recover(); p != nil && p != f {
 			panic(p)
 		}
-		why = f.why
+		message = f.message
 	}()
 	do(f)
 	return ""
@@ -45,17 +45,17 @@ func TestRows(t *testing.T) {
 	tablestest.Put(t, b, "empty", trades, `[]`)
 	tablestest.Expect(t, b, "empty", `[]`)
 	for rows, want := range map[string]string{
-		`[{"sym":"B"}, {"sym":"B"}]`: `lacks 0 rows, and has 1 others:
+		`[{"sym":"B"}, {"sym":"B"}]`: `has 0 missing (-) and 1 unexpected (+) rows:
 + {"at":`,
-		`[{"sym":"B"}, {"sym":"B"}, {"sym":"B"}]`: `lacks 1 rows, and has 1 others:
+		`[{"sym":"B"}, {"sym":"B"}, {"sym":"B"}]`: `has 1 missing (-) and 1 unexpected (+) rows:
 - {"at":null,"n":null,"price":null,"sym":"B"}
 + {"at":`,
 		`[{"sym":"B"}, {"sym":"B"}, {"sym":"A","price":1.5,"n":9007199254740992,"at":"2026-01-02T03:04:05Z"}]`: `9007199254740992`,
 		`[{`: "EOF",
 	} {
-		f := &failing{TB: t}
+		f := &recordingTB{TB: t}
 		if got := f.run(func(t testing.TB) { tablestest.Expect(t, b, "trades", rows) }); !strings.Contains(got, want) {
-			t.Errorf("Expect of %s: %q, want %q", rows, got, want)
+			t.Errorf("Expect(%s) failed with %q, want %q", rows, got, want)
 		}
 	}
 	for _, do := range []func(t testing.TB){
@@ -63,9 +63,9 @@ func TestRows(t *testing.T) {
 		func(t testing.TB) { tablestest.Put(t, b, "none", nil, `[]`) },
 		func(t testing.TB) { tablestest.Put(t, b, "trades", trades, `[{"price":"x"}]`) },
 	} {
-		f := &failing{TB: t}
+		f := &recordingTB{TB: t}
 		if got := f.run(do); got == "" {
-			t.Error("it did not fail")
+			t.Error("the call succeeded, want a test failure")
 		}
 	}
 }

@@ -88,7 +88,7 @@ func (b *bins) sameBinUntil(t int64) int64 {
 	if _, shift := time.Unix(second, 0).In(b.zone).ZoneBounds(); !shift.IsZero() {
 		end = min(end, shift.Unix())
 	}
-	return saturated(end, b.second)
+	return saturatingMul(end, b.second)
 }
 
 func (b *bins) checkCount(n int64) error {
@@ -120,7 +120,7 @@ func (b *bins) findShifts(first, last int64) error {
 			if next <= second { // the zone database repeats some transitions in future years
 				next = second + day
 			}
-			s.until = saturated(next, b.second)
+			s.until = saturatingMul(next, b.second)
 		}
 		if n := len(b.shifts); n > 0 && b.shifts[n-1].offset == s.offset {
 			b.shifts[n-1].until = s.until
@@ -171,7 +171,7 @@ func (b *bins) roundUp() int64 {
 // labelOf returns the label of a bin, in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
-		at, err := b.begin(bin)
+		at, err := b.startOf(bin)
 		return floorDiv(at, b.second/b.label), err
 	}
 	d := b.dayOf(b.origin + bin*b.binLength())
@@ -185,8 +185,8 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return at, nil
 }
 
-// begin returns the label of a bin, in the unit of the times.
-func (b *bins) begin(bin int64) (int64, error) {
+// startOf returns the label of a bin, in the unit of the times.
+func (b *bins) startOf(bin int64) (int64, error) {
 	at, ok := b.origin+bin*b.step(), true
 	if b.nanos == 0 {
 		at, ok = b.instant(b.dayOf(b.origin+bin*b.binLength()), b.second)
@@ -223,11 +223,11 @@ func (b *bins) instant(d, second int64) (int64, bool) {
 		}
 	}
 	s := begin.Unix()
-	return s * second, saturated(s, second) == s*second
+	return s * second, saturatingMul(s, second) == s*second
 }
 
-// saturated returns s*by, or the closest int64 if the product overflows.
-func saturated(s, by int64) int64 {
+// saturatingMul returns s*by, or the closest int64 if the product overflows.
+func saturatingMul(s, by int64) int64 {
 	hi, lo := bits.Mul64(uint64(max(s, -s)), uint64(by))
 	switch {
 	case hi == 0 && lo <= math.MaxInt64:

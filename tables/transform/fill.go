@@ -72,14 +72,14 @@ type fillScan struct {
 	*resampling
 	filler   binFiller
 	yield    func(arrow.RecordBatch, error) bool
-	stopped  bool         // the consumer wants no more
+	stopped  bool         // the consumer stopped reading
 	canceled func() error // returns the context's error
 
 	started    bool
 	pass       int64
 	bin        int64 // next bin to fill
 	label      int64 // time of the label of bin
-	final      int64 // last bin
+	lastBin    int64 // last bin
 	hasLast    bool  // a row was visited in this pass
 	lastTime   int64 // time of the last visited row
 	nextTime   int64 // time of the next row; not before label
@@ -93,7 +93,7 @@ type binFiller interface {
 	fill(row int)                      // fill fills the next bin; the given row has its label's time or follows it
 	row(row int)
 	flush() error // flush emits the filled bins
-	end() error   // end is called after the last of these rows
+	end() error   // end is called after the last row of the columns that begin passed
 	restart()     // restart begins the second pass over all rows
 }
 
@@ -113,7 +113,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 		if err := f.bins.start(head[2][0], head[3][0]); err != nil {
 			return err
 		}
-		f.final = f.bins.binIndex(head[3][0])
+		f.lastBin = f.bins.binIndex(head[3][0])
 		if err := f.moveTo(0); err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 
 // fillTo fills the bins whose labels are not after t.
 func (f *fillScan) fillTo(row int, t int64) error {
-	for f.bin <= f.final && f.label <= t && !f.stopped {
+	for f.bin <= f.lastBin && f.label <= t && !f.stopped {
 		if len(f.binIndexes) == maxBatchBins {
 			if err := cmp.Or(f.canceled(), f.filler.flush()); err != nil {
 				return err
@@ -173,8 +173,8 @@ func (f *fillScan) endPass() error {
 }
 
 func (f *fillScan) moveTo(bin int64) (err error) {
-	if f.bin = bin; bin <= f.final {
-		f.label, err = f.bins.begin(bin)
+	if f.bin = bin; bin <= f.lastBin {
+		f.label, err = f.bins.startOf(bin)
 	}
 	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // gatherer accumulates a column's values within a bin, for the functions of that column.
 type gatherer interface {
-	batch(c arrow.Array)                                         // batch sets the batch that add refers to
+	setBatch(c arrow.Array)                                      // batch sets the batch that add refers to
 	add(from, to int)                                            // add adds rows [from, to) of the batch
 	begin()                                                      // begin starts the next bin
 	putter(function string, to array.Builder) (put func() error) // putter returns a function that appends the bin's result, or null
@@ -119,7 +119,7 @@ type comparableValues[T any] struct {
 
 func (g *comparableValues[T]) begin() { g.n = 0 }
 
-func (g *comparableValues[T]) batch(c arrow.Array) {
+func (g *comparableValues[T]) setBatch(c arrow.Array) {
 	g.column = c.(interface {
 		IsNull(int) bool
 		Value(int) T

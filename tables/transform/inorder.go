@@ -33,7 +33,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 			names[a.column] = append(names[a.column], a.function)
 		}
 	}
-	w := &walk{resampling: q, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
+	w := &orderedResampling{resampling: q, gatherers: make([]gatherer, len(q.columns)), batchIndex: make([]int, len(q.columns))}
 	scan := &tables.ScanOptions{Columns: []string{q.timeColumn}, Recycle: true}
 	for i, c := range q.columns {
 		if len(names[i]) == 0 {
@@ -93,8 +93,8 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 	}, r.Release), nil
 }
 
-// walk is a resampling that visits rows in order.
-type walk struct {
+// orderedResampling is a resampling that visits rows in order.
+type orderedResampling struct {
 	*resampling
 	gatherers  []gatherer // for each column; nil if no function needs it
 	batchIndex []int      // of each column in a batch
@@ -113,7 +113,7 @@ type walk struct {
 	putFuncs   []func() error       // append the current bin's results to out
 	binIndexes []int64              // bins in out
 	yield      func(arrow.RecordBatch, error) bool
-	stopped    bool // the consumer wants no more
+	stopped    bool // the consumer stopped reading
 }
 
 const (
@@ -122,7 +122,7 @@ const (
 	maxBinValues = 2 << 20  // values of the current bin in memory
 )
 
-func (w *walk) add(b arrow.RecordBatch) error {
+func (w *orderedResampling) add(b arrow.RecordBatch) error {
 	w.sourceRows += b.NumRows()
 	if !w.ordered && b.Column(0).NullN() > 0 { // an ordered table has its nulls first
 		return errNeedsSQL
@@ -133,7 +133,7 @@ func (w *walk) add(b arrow.RecordBatch) error {
 	}
 	for i, g := range w.gatherers {
 		if g != nil {
-			g.batch(b.Column(w.batchIndex[i]))
+			g.setBatch(b.Column(w.batchIndex[i]))
 		}
 	}
 	for from := b.Column(0).NullN(); from < len(times) && !w.stopped; { // nulls come first, and belong to no bin
@@ -160,7 +160,7 @@ func (w *walk) add(b arrow.RecordBatch) error {
 }
 
 // timesOf converts times to the unit of the bins.
-func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
+func (w *orderedResampling) timesOf(a arrow.Array) ([]int64, error) {
 	w.times = w.times[:0]
 	switch a := a.(type) {
 	case *array.Timestamp:
@@ -178,7 +178,7 @@ func (w *walk) timesOf(a arrow.Array) ([]int64, error) {
 	return nil, errNeedsSQL
 }
 
-func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error) {
+func inUnit[T ~int32 | ~int64](w *orderedResampling, times []T, factor int64) ([]int64, error) {
 	lowest, highest := int64(math.MinInt64)/factor, int64(math.MaxInt64)/factor
 	for _, t := range times {
 		if int64(t) < lowest || int64(t) > highest {
@@ -190,7 +190,7 @@ func inUnit[T ~int32 | ~int64](w *walk, times []T, factor int64) ([]int64, error
 }
 
 // moveTo finishes bins until the current one contains t.
-func (w *walk) moveTo(t int64) error {
+func (w *orderedResampling) moveTo(t int64) error {
 	switch {
 	case !w.hasRows:
 		w.hasRows = true
@@ -224,7 +224,7 @@ func (w *walk) moveTo(t int64) error {
 	return nil
 }
 
-func (w *walk) endBin() error {
+func (w *orderedResampling) endBin() error {
 	w.binIndexes = append(w.binIndexes, w.bin)
 	for i, put := range w.putFuncs {
 		if err := put(); err != nil {
@@ -241,7 +241,7 @@ func (w *walk) endBin() error {
 }
 
 // isLarge reports whether the finished bins contain much text.
-func (w *walk) isLarge() bool {
+func (w *orderedResampling) isLarge() bool {
 	for _, column := range w.out.Fields() {
 		if texts, ok := column.(interface{ DataLen() int }); ok && texts.DataLen() >= maxBatchText {
 			return true
@@ -251,7 +251,7 @@ func (w *walk) isLarge() bool {
 }
 
 // flush emits the finished bins.
-func (w *walk) flush() error {
+func (w *orderedResampling) flush() error {
 	labels, err := w.labels(w.binIndexes)
 	if err != nil {
 		return err

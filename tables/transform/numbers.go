@@ -53,7 +53,7 @@ func isFloat[T number]() bool {
 	return one/2 != 0
 }
 
-func (g *numbers[T]) batch(c arrow.Array) {
+func (g *numbers[T]) setBatch(c arrow.Array) {
 	g.values, g.nulls = c.(interface{ Values() []T }).Values(), nil
 	if c.NullN() > 0 {
 		g.nulls = c

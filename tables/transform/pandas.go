@@ -14,15 +14,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// Keys of schema metadata: pandas' own, and the key of what partd_go adds to it.
+// Keys of schema metadata: pandas' own key, and the key of partd_go's additions.
 const (
 	pandasKey = "pandas"
 	extraKey  = ownPrefix + "pandas"
 	ownPrefix = "partd_go."
 )
 
-// extensionMetadata returns the entries that describe a column's extension type or its pandas type. Such an
-// extension type is one that this process does not know.
+// extensionMetadata returns the metadata entries that describe a column's pandas type, or its extension type
+// if this process does not know the extension type.
 func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	kept := m.ToMap()
 	for key := range kept {
@@ -99,7 +99,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	update := func(key string, change func(map[string]any)) {
 		text, _ := m.GetValue(key)
 		var value map[string]any
-		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // others may write anything there
+		if json.Unmarshal([]byte(text), &value) != nil || value == nil { // other programs may have written anything
 			if key != pandasKey || !q.timeIndex {
 				return
 			}
@@ -135,7 +135,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 		if q.timeIndex {
 			value["index_columns"] = []any{q.timeColumn}
 			if !slices.ContainsFunc(kept, func(c any) bool { return c.(map[string]any)["field_name"] == q.timeColumn }) {
-				kept = append(kept, q.indexNote())
+				kept = append(kept, q.indexMetadata())
 			}
 		}
 		if hasColumns || q.timeIndex {
@@ -172,8 +172,8 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	return arrow.MetadataFrom(metadata)
 }
 
-// indexNote returns pandas' metadata for the time column as an index.
-func (q *resampling) indexNote() map[string]any {
+// indexMetadata returns pandas' metadata for the time column as an index.
+func (q *resampling) indexMetadata() map[string]any {
 	note := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
 	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {
 		note["pandas_type"], note["numpy_type"] = "date", "object"

@@ -83,7 +83,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // only a time that SQL cannot represent either needs SQL this late
+			if errors.Is(err, errNeedsSQL) { // this late, the only reason is a label out of range, which SQL rejects as well
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -112,7 +112,7 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 	}
 	for n := 0; r == nil && err == nil; n++ {
 		if n == maxAttempts {
-			return nil, fmt.Errorf("%w: rows that precede all others keep arriving", tables.ErrConflict)
+			return nil, fmt.Errorf("%w: other processes keep putting rows earlier than all existing rows", tables.ErrConflict)
 		}
 		r, err = q.query(ctx, s, o.Source)
 	}
@@ -184,13 +184,13 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		if err != nil {
 			return nil, err
 		}
-		if err := checkExact(f); err != nil && !zonedNanos(f) {
+		if err := checkExact(f); err != nil && !isZonedNanos(f) {
 			return nil, err
 		}
-		q.zonedNanos = q.zonedNanos || zonedNanos(f)
+		q.zonedNanos = q.zonedNanos || isZonedNanos(f)
 		q.columns = append(q.columns, f)
 	}
-	q.zonedNanos = q.zonedNanos || zonedNanos(timeField)
+	q.zonedNanos = q.zonedNanos || isZonedNanos(timeField)
 	if q.aggregates, err = newAggregates(q.columns, o.Functions); err != nil {
 		return nil, err
 	}
@@ -260,7 +260,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
 	timeColumn := sqlquote.Name(q.timeColumn) // the engine has statistics of a column, but not of an expression on it
 	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+timeColumn+")"), q.epoch("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
-	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: zonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
+	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
 		return err
 	}

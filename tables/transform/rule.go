@@ -65,8 +65,8 @@ func months(period int64, end bool, marks ...mark) rule {
 
 // parseRule parses an offset: a number and a unit, or the sum of several fixed ones such as 1h30min.
 func parseRule(text string) (*rule, error) {
-	invalid := func(why string) error {
-		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those of business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, why)}
+	invalid := func(reason string) error {
+		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those of business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, reason)}
 	}
 	sum, total := new(big.Rat), int64(0)
 	for rest := text; rest != "" || text == ""; {

@@ -76,7 +76,7 @@ type CombineOptions struct {
 	Mode    tables.PutMode
 }
 
-// CleanOptions are the options of Clean. Those that are not set leave out no rows.
+// CleanOptions are the options of Clean. An option that is not set removes no rows.
 type CleanOptions struct {
 	Source TableName
 	// Target receives the rows that are kept. Nil means the source, whose rows they replace
@@ -86,9 +86,9 @@ type CleanOptions struct {
 
 	// Where is a condition in SQL. Only rows for which it is true are kept.
 	Where string
-	// DropNulls leaves out rows with a null or a NaN in any of these columns.
+	// DropNulls removes rows with a null or a NaN in any of these columns.
 	DropNulls []string
-	// DropAnyNull is DropNulls for all columns.
+	// DropAnyNull removes rows with a null or a NaN in any column.
 	DropAnyNull bool
 	// KeepFirstOf keeps only the first row of each combination of values in these columns,
 	// among the rows that pass the other options.
@@ -114,18 +114,18 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return s.Field(index), nil
 }
 
-// zonedNanos reports whether SQL would round a column's times: DuckDB has no nanoseconds with a zone.
-func zonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
+// isZonedNanos reports whether SQL would round a column's times: DuckDB has no nanoseconds with a zone.
+func isZonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
 // checkExact returns an error that names the first column whose values SQL would round.
 func checkExact(fields ...arrow.Field) error {
 	for _, f := range fields {
-		rounds := zonedNanos(f)
+		rounds := isZonedNanos(f)
 		if nested, ok := f.Type.(arrow.NestedType); ok {
 			rounds = checkExact(nested.Fields()...) != nil
 		}
 		if rounds {
-			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, whose values would be rounded to microseconds: put it in microseconds", f.Type)}
+			return &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("values of type %s would be rounded to microseconds: put them in microseconds", f.Type)}
 		}
 	}
 	return nil

@@ -1,5 +1,5 @@
-// Makes the search work on pages opened as files, for which browsers start no workers: runs
-// the worker's script in a frame.
+// Makes the search work on pages opened as files. Browsers start no workers for such pages, so
+// the worker's script runs in a frame.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {

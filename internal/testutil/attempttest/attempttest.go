@@ -1,4 +1,4 @@
-// Package attempttest tests that task attempts work with a store.
+// Package attempttest tests that a store supports task attempts (see shuffle.Checksum and Verify).
 package attempttest
 
 import (

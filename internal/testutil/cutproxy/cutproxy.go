@@ -13,7 +13,7 @@ import (
 // Proxy forwards connections. Until StopCutting is called, it resets or closes each connection
 // after a random number of bytes in one direction.
 type Proxy struct {
-	network, address string // of the server
+	network, address string // the server's network and address
 	listener         net.Listener
 	cuts             atomic.Int64
 	isStopped        atomic.Bool
@@ -75,13 +75,13 @@ func (p *Proxy) accept() {
 }
 
 // plan says when and how a connection will be cut.
-type plan struct { // bytes before the cut
-	byteCount     int64 // count the bytes from the server, not those to the server
-	countsReplies bool  // count the bytes from the server, not those to it
+type plan struct {
+byteCount     int64 // number of bytes to forward before the cut
+countsReplies bool  // byteCount counts bytes from the server, not to it
 	isReset       bool  // reset the connection instead of closing it properly
 }
 
-// newPlan returns a random plan. The cut is early, within the handshake, or later.
+// newPlan returns a random plan. The cut can come early, within the handshake, or later.
 func (p *Proxy) newPlan() plan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,7 +127,8 @@ func (p *Proxy) forward(client net.Conn) {
 	p.mu.Unlock()
 }
 
-// copy forwards bytes. It reports whether it stopped because the connection must be cut.
+// copy forwards bytes. If mayCut is true, it stops after byteCount bytes. It reports whether it
+// stopped for that reason.
 func (p *Proxy) copy(dst, src net.Conn, byteCount int64, mayCut bool) bool {
 	buf := make([]byte, 32<<10)
 	for {

@@ -161,7 +161,7 @@ func withPeer(ctx context.Context, t *Target, f func(p *Peer) error) error {
 	return errors.Join(f(p), p.Close())
 }
 
-// expectNoValues returns an error if one of the keys has a value.
+// expectNoValues returns an error if any of the keys has a value.
 func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
 	return withPeer(ctx, t, func(p *Peer) error {
 		values, err := p.Get(keys...)

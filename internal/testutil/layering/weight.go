@@ -8,8 +8,8 @@ import (
 )
 
 // CheckWeight fails the test if importing a package links more than max packages, or an unwanted
-// package. An unwanted path includes the packages below it. The workspace is off, as it is for the
-// module's users.
+// package. An unwanted path stands for the package and all packages below it. The workspace is off,
+// as it is for the module's users.
 func CheckWeight(t *testing.T, path string, max int, unwanted ...string) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", path)

@@ -34,7 +34,7 @@ func Check(t *testing.T, values map[string]any, mayReturnNil ...string) {
 					t.Error(err)
 				}
 				if fails && err == nil && !slices.Contains(mayReturnNil, method) && !slices.Contains(mayReturnNil, "*") {
-					t.Error("it returned no error")
+					t.Error("the call returned no error")
 				}
 			})
 		}
@@ -49,7 +49,7 @@ func CheckErrors(t *testing.T, calls map[string]func() error) {
 			defer failOnPanic(t)
 			err := f()
 			if err == nil {
-				t.Error("it returned no error")
+				t.Error("the call returned no error")
 			}
 			t.Log(err)
 		})

@@ -25,7 +25,7 @@ func TestFill(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := f.WriteAt([]byte("x"), 0); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("a write on a full disk: %v", err)
+				t.Fatalf("WriteAt on a full disk: error %v, want ENOSPC", err)
 			}
 			release()
 			if _, err := f.WriteAt([]byte("x"), 0); err != nil {
@@ -35,7 +35,7 @@ func TestFill(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n := Free(t, dir); n != free {
-				t.Errorf("%d bytes are free, want %d as before", n, free)
+				t.Errorf("%d bytes are free after the test, want %d as before", n, free)
 			}
 		})
 	}

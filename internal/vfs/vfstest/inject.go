@@ -53,24 +53,24 @@ func (o Op) Changes() bool {
 	return false
 }
 
-// ShortWrite wraps err. If a fault returns the result for a write, the write stores the first half of its
-// bytes before it fails. For other calls, the result means the same as err.
+// ShortWrite wraps err. If a fault function returns the result for a write, the write stores the
+// first half of its bytes before it fails. For other calls, the result means the same as err.
 func ShortWrite(err error) error { return fmt.Errorf("%w (%w)", err, errShort) }
 
 var errShort = errors.New("only half of the bytes were written")
 
 // Fault makes one call fail, and optionally all later calls too. It is safe for concurrent use
-// after its fields were set.
+// once its fields are set.
 type Fault struct {
 	Call       int64                         // number of the call that fails, from 1; 0 means none
 	Err        error                         // error that it returns
-	ShortWrite bool                          // the failing call, if a write, stores half of its bytes
+	ShortWrite bool                          // if the failing call is a write, it stores half of its bytes
 	Persists   bool                          // all later calls fail too, as after the death of the process or on a full disk
 	Match      func(op Op, name string) bool // selects the calls to count; nil means all
 	calls      atomic.Int64
 }
 
-// Check counts a call and returns the error with which it must fail, or nil. It is an argument for
+// Check counts a call and returns the error that the call must return, or nil. Pass it to
 // [Inject].
 func (f *Fault) Check(op Op, name string) error {
 	if f.Match != nil && !f.Match(op, name) {
@@ -89,12 +89,12 @@ func (f *Fault) Check(op Op, name string) error {
 // Calls returns the number of calls counted so far.
 func (f *Fault) Calls() int64 { return f.calls.Load() }
 
-// Hit reports whether the call that fails was reached.
+// Hit reports whether the failing call has been reached.
 func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
 
 // Inject returns a file system that calls fault before each call, with the call's kind and the file
 // name (for a rename, the old name). If fault returns an error, the call returns that error and
-// does nothing. Only Close and Unlock still release their resources.
+// does nothing, except that Close and Unlock still release their resources.
 func Inject(fsys vfs.FS, fault func(op Op, name string) error) vfs.FS {
 	return &injectFS{fsys, fault}
 }
@@ -104,7 +104,7 @@ type injectFS struct {
 	fault func(op Op, name string) error
 }
 
-// check returns the error of fault as an fs.PathError, like a real file system.
+// check calls fault, and returns its error as an fs.PathError, like a real file system.
 func (i *injectFS) check(op Op, name string) error {
 	err := i.fault(op, name)
 	if err == nil {
@@ -168,7 +168,8 @@ func (i *injectFS) Info(name string) (vfs.Info, error) {
 	return callValue(i, OpInfo, name, func() (vfs.Info, error) { return i.fs.Info(name) })
 }
 
-// IsLink implements [vfs.LinkChecker]. Without support below, no name is a link.
+// IsLink implements [vfs.LinkChecker]. If the underlying file system has no links, it returns
+// false.
 func (i *injectFS) IsLink(name string) (bool, error) {
 	return callValue(i, OpInfo, name, func() (bool, error) {
 		if l, ok := i.fs.(vfs.LinkChecker); ok {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// everyCall makes a call of each kind, and returns the first error.
+// everyCall makes calls of every kind until one fails, and returns its error.
 func everyCall(fsys vfs.FS) (err error) {
 	step := func(f func() error) {
 		if err == nil {
@@ -58,6 +58,7 @@ func everyCall(fsys vfs.FS) (err error) {
 	return err
 }
 
+// TestInjectAtEveryCall checks that a fault in any call is returned, and leaks no open files.
 func TestInjectAtEveryCall(t *testing.T) {
 	count := &Fault{}
 	kinds := map[Op]bool{}
@@ -67,7 +68,7 @@ func TestInjectAtEveryCall(t *testing.T) {
 		return count.Check(op, name)
 	})))
 	if len(kinds) != int(NumOps) {
-		t.Fatalf("%d of %d kinds of calls: %v", len(kinds), NumOps, kinds)
+		t.Fatalf("everyCall made calls of %d of the %d kinds: %v", len(kinds), NumOps, kinds)
 	}
 	for n := int64(1); n <= count.Calls(); n++ {
 		m := NewMem()
@@ -75,10 +76,10 @@ func TestInjectAtEveryCall(t *testing.T) {
 		err := everyCall(Inject(m, fault.Check))
 		var pe *fs.PathError
 		if !errors.Is(err, syscall.EIO) || !errors.As(err, &pe) || pe.Path == "" {
-			t.Fatalf("call %d: %v", n, err)
+			t.Fatalf("fault in call %d: error %v, want a PathError that wraps EIO", n, err)
 		}
 		if !fault.Hit() || m.OpenCount() != 0 {
-			t.Fatalf("call %d: hit %v, %d files stay open", n, fault.Hit(), m.OpenCount())
+			t.Fatalf("fault in call %d: Hit() = %v, want true; %d files are still open, want 0", n, fault.Hit(), m.OpenCount())
 		}
 	}
 }
@@ -89,13 +90,13 @@ func TestInjectIsLink(t *testing.T) {
 	fault := &Fault{Call: 2, Err: syscall.EIO}
 	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkChecker)
 	if isLink, err := fsys.IsLink(link); !isLink || err != nil {
-		t.Fatalf("a link: %v, %v", isLink, err)
+		t.Fatalf("IsLink of a link = %v, %v, want true", isLink, err)
 	}
 	if _, err := fsys.IsLink(link); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
+		t.Fatalf("IsLink with a fault: error %v, want EIO", err)
 	}
 	if isLink, err := Inject(NewMem(), fault.Check).(vfs.LinkChecker).IsLink("/"); isLink || err != nil {
-		t.Fatalf("IsLink in memory: %v, %v, want false", isLink, err)
+		t.Fatalf("IsLink on Mem = %v, %v, want false", isLink, err)
 	}
 }
 
@@ -107,10 +108,10 @@ func TestInjectedWriteIsShort(t *testing.T) {
 	_, err = f.Write([]byte("whole "))
 	must(t, err)
 	if n, err := f.Write([]byte("halffull")); n != 4 || !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("%d bytes, %v", n, err)
+		t.Fatalf("Write with an injected short write = %d, %v, want 4 and ENOSPC", n, err)
 	}
 	if text, _ := read(m, "/f"); text != "whole half" {
-		t.Fatalf("%q", text)
+		t.Fatalf("the file contains %q, want %q", text, "whole half")
 	}
 	_, err = f.Write([]byte("!"))
 	must(t, err)
@@ -127,28 +128,28 @@ func TestInjectedFaultPersists(t *testing.T) {
 	must(t, err)
 	for range 3 {
 		if _, err := f.Write([]byte("1234")); !errors.Is(err, died) {
-			t.Fatal(err)
+			t.Fatalf("Write after the fault: error %v, want %v", err, died)
 		}
 	}
 	if err := fsys.Remove("/f"); !errors.Is(err, died) {
-		t.Fatal(err)
+		t.Fatalf("Remove after the fault: error %v, want %v", err, died)
 	}
 	if text, _ := read(m, "/f"); text != "123412" {
-		t.Fatalf("%q", text)
+		t.Fatalf("the file contains %q, want %q", text, "123412")
 	}
 	if err := f.Close(); !errors.Is(err, died) || m.OpenCount() != 0 {
-		t.Fatal("a file is still open after the process died")
+		t.Fatalf("Close after the fault: error %v, want %v; %d files are still open, want 0", err, died, m.OpenCount())
 	}
 }
 
 func TestOpNames(t *testing.T) {
 	for o := Op(0); o < NumOps; o++ {
 		if o.String() == "" || o.Changes() == (o == OpInfo || o == OpRead || o == OpReadDir || o == OpLock || o == OpUnlock || o == OpClose) {
-			t.Errorf("%d: %q, changes: %v", o, o, o.Changes())
+			t.Errorf("op %d: String() = %q, Changes() = %v", o, o, o.Changes())
 		}
 	}
 	if NumOps.String() != "Op(14)" {
-		t.Error(NumOps)
+		t.Errorf("NumOps.String() = %q, want Op(14)", NumOps.String())
 	}
 }
 
@@ -174,14 +175,14 @@ func TestFailedSyncLoses(t *testing.T) {
 	write(1, "b")
 	fail = true
 	if err := f.Sync(); !errors.Is(err, syscall.EIO) {
-		t.Fatal(err)
+		t.Fatalf("Sync with a fault: error %v, want EIO", err)
 	}
 	fail = false
 	want := func(m *Mem, text string) {
 		t.Helper()
 		got, _ := read(m, "/f")
 		if len(got) != 3*pageSize || string([]byte{got[0], got[pageSize], got[2*pageSize]}) != text {
-			t.Errorf("%d bytes, %.1q %.1q %.1q, want %q", len(got), got[0:], got[pageSize:], got[2*pageSize:], text)
+			t.Errorf("the file has %d bytes, and its pages begin with %.1q %.1q %.1q, want %q", len(got), got[0:], got[pageSize:], got[2*pageSize:], text)
 		}
 	}
 	write(1, "c")

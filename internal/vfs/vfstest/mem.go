@@ -19,10 +19,10 @@ import (
 //
 // The clock advances by one nanosecond per change, so that runs are reproducible.
 type Mem struct {
-	// ZeroLostPages selects what a crash does to a file that has grown, if some of its new
-	// pages were lost. If set, the file keeps its new size and lost pages are zeros.
-	// Otherwise it ends before the first lost page, as on a file system that writes data
-	// before size. Set it before use; file systems from Crash have the same setting.
+	// ZeroLostPages selects how a crash affects a file that has grown, if some of its new
+	// pages were lost. If set, the file keeps its new size and lost pages become zeros.
+	// Otherwise the file ends before the first lost page, as on a file system that writes
+	// data before sizes. Set it before use; Crash copies the setting.
 	ZeroLostPages bool
 	// MaxOpen is the maximum number of open files, open directories and held locks. Beyond
 	// it, opening fails with EMFILE. 0 means no limit. Set it before use.
@@ -62,17 +62,17 @@ type inode struct {
 	links        uint64
 	mtime, ctime int64
 
-	// For a file, cur is the content that programs see, durable is the content that certainly
-	// survives a crash, and log holds the changes from durable to cur. If isOwned is false, cur
-	// is shared and must be cloned before a change.
+	// For a file, current is the content that programs see, durable is the content that
+	// certainly survives a crash, and log holds the changes from durable to current. If isOwned
+	// is false, current is shared and must be cloned before a change.
 	current, durable *content
 	isOwned          bool
 	log              []change
-	// intended is set after a failed sync, which makes the disk differ from cur. It is the
+	// intended is set after a failed sync, which makes the disk differ from current. It is the
 	// content that the disk will have after all changes in log are written.
 	intended *content
 
-	// For a directory, names and durableNames correspond to cur and durable. The changes are
+	// For a directory, names and durableNames correspond to current and durable. The changes are
 	// in Mem.pending, because a rename can concern two directories.
 	names, durableNames map[string]*inode
 	ownsNames           bool

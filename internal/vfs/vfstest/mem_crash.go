@@ -82,10 +82,10 @@ func (m *Mem) syncNames(dir *inode) {
 	m.pending = remaining
 }
 
-// Crash returns the file system as a power failure could leave it. Synced data survives. rnd chooses
-// which unsynced names and bytes survive or are lost; writes are torn at multiples of 512 or 4,096
-// bytes. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of the same name
-// keep their order. No locks are held. m does not change.
+// Crash returns a copy of the file system as a power failure could leave it. Synced data survives.
+// rnd chooses which unsynced names and bytes survive or are lost; writes are torn at multiples of
+// 512 or 4,096 bytes. If rnd is nil, all unsynced data is lost. Renames are atomic, and changes of
+// the same name keep their order. In the copy, no locks are held. m does not change.
 func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,9 +175,9 @@ func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	}
 }
 
-// KillClone returns the file system as it is after kill -9 of the process that uses m. It contains
-// every write, but a Crash of the clone can still lose unsynced writes. No locks are held. m does
-// not change.
+// KillClone returns a copy of the file system as it is after kill -9 of the process that uses m. It
+// contains every write, but a Crash of the clone can still lose unsynced writes. In the copy, no
+// locks are held. m does not change.
 func (m *Mem) KillClone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()

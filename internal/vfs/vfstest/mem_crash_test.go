@@ -21,6 +21,7 @@ func outcomes(m *Mem, name string) map[string]int {
 	return seen
 }
 
+// TestCrashLosesUnsynced checks that a crash keeps synced data and can lose unsynced data.
 func TestCrashLosesUnsynced(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/synced without name", "x", true)
@@ -33,26 +34,27 @@ func TestCrashLosesUnsynced(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, _ := read(m.Crash(nil), "/f"); text != "one" {
-		t.Fatalf("%q", text)
+		t.Fatalf("after a crash: the file contains %q, want %q", text, "one")
 	}
 	if text, _ := read(m.KillClone(), "/f"); text != "onetwo" {
-		t.Fatalf("after kill -9: %q", text)
+		t.Fatalf("after kill -9: the file contains %q, want %q", text, "onetwo")
 	}
 	if seen := outcomes(m.KillClone(), "/f"); seen["one"] == 0 || seen["onetwo"] == 0 {
-		t.Fatalf("after kill -9 and loss of power: %v", seen)
+		t.Fatalf("after kill -9 and a power failure: outcomes %v, want both %q and %q", seen, "one", "onetwo")
 	}
 	if text, _ := read(m.KillClone().Crash(nil), "/f"); text != "one" {
-		t.Fatalf("after kill -9 and loss of power: %q", text)
+		t.Fatalf("after kill -9 and a power failure: the file contains %q, want %q", text, "one")
 	}
 	must(t, f.Sync())
 	if text, _ := read(m.Crash(nil), "/f"); text != "onetwo" {
-		t.Fatalf("%q", text)
+		t.Fatalf("after Sync and a crash: the file contains %q, want %q", text, "onetwo")
 	}
-	if len(outcomes(m, "/f")) != 1 {
-		t.Fatal("synced data has several outcomes")
+	if seen := outcomes(m, "/f"); len(seen) != 1 {
+		t.Fatalf("synced data has several outcomes after a crash: %v", seen)
 	}
 }
 
+// TestCrashOfNames checks the outcomes of unsynced renames, removals and creations.
 func TestCrashOfNames(t *testing.T) {
 	m := NewMem()
 	must(t, m.Mkdir("/d", 0o777))
@@ -63,27 +65,27 @@ func TestCrashOfNames(t *testing.T) {
 	must(t, m.Rename("/d/tmp", "/d/old"))
 	seen := outcomes(m, "/d/old")
 	if len(seen) != 2 || seen["old"] == 0 || seen["new"] == 0 {
-		t.Fatalf("a rename gave %v", seen)
+		t.Fatalf("outcomes of an unsynced rename = %v, want old and new", seen)
 	}
 	must(t, m.SyncDir("/d"))
 	if seen := outcomes(m, "/d/old"); seen["new"] != 2000 {
-		t.Fatalf("a synced rename gave %v", seen)
+		t.Fatalf("outcomes of a synced rename = %v, want only new", seen)
 	}
 	must(t, m.Remove("/d/old"))
 	if seen := outcomes(m, "/d/old"); len(seen) != 2 || seen["missing"] == 0 {
-		t.Fatalf("a removal gave %v", seen)
+		t.Fatalf("outcomes of an unsynced removal = %v, want new and missing", seen)
 	}
 	create(t, m, "/d/other", "", true)
-	bothKept := 0
+	reordered := 0
 	for seed := range uint64(500) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, old := read(c, "/d/old")
 		if _, other := read(c, "/d/other"); old && other {
-			bothKept++ // the later change survived, the earlier did not
+			reordered++ // the creation survived, but not the earlier removal
 		}
 	}
-	if bothKept == 0 {
-		t.Fatal("changes of different names always keep their order")
+	if reordered == 0 {
+		t.Fatal("no crash kept a later change of another name without the earlier change")
 	}
 }
 
@@ -99,11 +101,13 @@ func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		log, _ := read(c, "/log")
 		if log1, _ := read(c, "/log.1"); log != "old" && log1 != "old" {
-			t.Fatalf("log is %q, log.1 %q", log, log1)
+			t.Fatalf("seed %d: the old content is lost: log is %q, log.1 is %q", seed, log, log1)
 		}
 	}
 }
 
+// TestCrashOfARenameBetweenDirectories checks that a rename is atomic, and that syncing either
+// directory makes all of it durable.
 func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 	m := NewMem()
 	must(t, m.MkdirAll("/a", 0o777))
@@ -115,21 +119,22 @@ func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, a := read(c, "/a/f")
 		if _, b := read(c, "/b/g"); a && b {
-			t.Fatal("a file has both its old and its new name")
+			t.Fatalf("seed %d: after a crash, the file has both its old and its new name", seed)
 		}
 	}
 	must(t, m.SyncDir("/b"))
-	// /a was never synced, but the rename is durable, so the file must be gone from it.
+	// /a was never synced, but the rename is durable, so /a/f must not exist.
 	for seed := range uint64(500) {
 		if _, a := read(m.Crash(rand.New(rand.NewPCG(seed, 7))), "/a/f"); a {
-			t.Fatal("a file whose new name is synced still has its old name")
+			t.Fatalf("seed %d: the new name is synced, but the file still has its old name", seed)
 		}
 	}
 	if got := list(t, m.Crash(nil), "/"); strings.Join(got, " ") != `/a/ /b/ /b/g="text"` {
-		t.Fatalf("%q", got)
+		t.Fatalf("after a crash, the file system contains %q", got)
 	}
 }
 
+// TestCrashTearsAtBlocks checks that an overwrite is torn only at multiples of 512 bytes.
 func TestCrashTearsAtBlocks(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", strings.Repeat("o", 10000), true)
@@ -143,12 +148,12 @@ func TestCrashTearsAtBlocks(t *testing.T) {
 			if text[at] != text[at-1] {
 				torn++
 				if at%512 != 0 {
-					t.Fatalf("torn at %d", at)
+					t.Fatalf("the overwrite is torn at offset %d, want a multiple of 512", at)
 				}
 			}
 		}
 		if len(text) != 10000 {
-			t.Fatalf("%d bytes", len(text))
+			t.Fatalf("the file has %d bytes, want 10000", len(text))
 		}
 	}
 	if torn == 0 {
@@ -156,6 +161,7 @@ func TestCrashTearsAtBlocks(t *testing.T) {
 	}
 }
 
+// TestCrashOfAppends checks that appends survive in part, with holes only if ZeroLostPages is set.
 func TestCrashOfAppends(t *testing.T) {
 	for _, zeros := range []bool{false, true} {
 		m := NewMem()
@@ -172,19 +178,20 @@ func TestCrashOfAppends(t *testing.T) {
 			rest := strings.TrimLeft(strings.TrimPrefix(text, strings.Repeat("o", 700)), "n")
 			holes = holes || rest != ""
 			if strings.Trim(rest, "n\x00") != "" {
-				t.Fatalf("%q", text)
+				t.Fatalf("the file contains bytes that were never written: %q", text)
 			}
 			sizes[len(text)] = true
 		}
 		if holes != zeros {
-			t.Fatalf("ZeroLostPages %v: found holes: %v", zeros, holes)
+			t.Fatalf("ZeroLostPages %v: has holes: %v", zeros, holes)
 		}
 		if len(sizes) < 20 {
-			t.Fatalf("only %d sizes", len(sizes))
+			t.Fatalf("crashes left files of only %d different sizes, want at least 20", len(sizes))
 		}
 	}
 }
 
+// TestCrashOfTruncate checks that if a write after a truncation survives, so does the truncation.
 func TestCrashOfTruncate(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", strings.Repeat("o", 3000), true)
@@ -198,7 +205,7 @@ func TestCrashOfTruncate(t *testing.T) {
 		case strings.Trim(rest, "o") == "" && len(text) == 3000:
 		case strings.Trim(rest, "n") == "" && len(text) <= 3500:
 		default:
-			t.Fatalf("truncated data survives next to its replacement: %q", text)
+			t.Fatalf("truncated data survived together with its replacement: %q", text)
 		}
 	}
 }
@@ -235,11 +242,11 @@ func TestCrashClonesAreIndependent(t *testing.T) {
 		}
 	}
 	if got, _ := read(m, "/f"); got != want {
-		t.Fatalf("%q", got)
+		t.Fatalf("the original contains %q, want %q", got, want)
 	}
 	for c, want := range kept {
 		if got, _ := read(c, "/f"); got != want {
-			t.Fatalf("a clone has data that was written later: %q, want %q", got, want)
+			t.Fatalf("a clone contains %q, want %q as when it was made", got, want)
 		}
 	}
 }

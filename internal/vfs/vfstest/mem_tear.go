@@ -2,7 +2,8 @@ package vfstest
 
 import "math/rand/v2"
 
-// afterCrash returns the content of a file after a power failure.
+// afterCrash returns the content of a file after a power failure. It returns the durable content if
+// rnd is nil.
 func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	if rnd == nil || len(n.log) == 0 {
 		return n.durable
@@ -24,8 +25,7 @@ func (n *inode) afterCrash(rnd *rand.Rand, zeros bool) *content {
 	}
 }
 
-// tornPrefix applies the first changes, up to a random one, and possibly the first blocks of the next
-// write.
+// tornPrefix applies a random number of changes, and possibly the first blocks of the next write.
 func (n *inode) tornPrefix(rnd *rand.Rand, block int64) *content {
 	c := n.durable.clone()
 	applied := rnd.IntN(len(n.log) + 1)
@@ -131,7 +131,7 @@ func (f *memFile) failSync() {
 	}
 }
 
-// onDisk returns the content that the disk has after everything was written.
+// onDisk returns the content that the disk has once all changes are written.
 func (n *inode) onDisk() *content {
 	if n.intended == nil {
 		return n.current

@@ -57,7 +57,7 @@ func read(fsys vfs.FS, name string) (string, bool) {
 	return string(b), true
 }
 
-// list returns everything in and below dir.
+// list returns the names of all directories and files below dir, with the files' contents.
 func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	t.Helper()
 	d, err := fsys.ReadDir(dir)
@@ -105,7 +105,7 @@ func TestMemIsLikeOS(t *testing.T) {
 			}[rnd.IntN(6)]
 			op := rnd.IntN(12)
 			if op == 5 && len(n)+len(n2) > 300 {
-				op = 4 // which of two bad names is reported is not specified
+				op = 4 // if both names are invalid, it is unspecified which one Rename reports
 			}
 			var got [2]string
 			for i, fsys := range []vfs.FS{real, mem} {
@@ -185,7 +185,7 @@ func TestMemIsLikeOS(t *testing.T) {
 			t.Fatalf("seed %d: the real file system has\n%q\nMem\n%q", seed, a, b)
 		}
 		if n := mem.OpenCount(); n != 0 {
-			t.Fatalf("%d files are counted as open", n)
+			t.Fatalf("OpenCount() = %d after all files were closed, want 0", n)
 		}
 	}
 }
@@ -199,7 +199,7 @@ func testMemLocks(t *testing.T) {
 	a, b := m.NewLock("/l"), m.NewLock("/l")
 	must(t, a.Lock(true))
 	if ok, err := b.TryLock(false); ok || err != nil {
-		t.Fatalf("TryLock of a held lock: %v, %v", ok, err)
+		t.Fatalf("TryLock of a held lock = %v, %v, want false", ok, err)
 	}
 	got := make(chan error)
 	go func() { got <- b.Lock(true) }()
@@ -208,7 +208,7 @@ func testMemLocks(t *testing.T) {
 	must(t, <-got)
 	if c := m.KillClone().NewLock("/l"); true {
 		if ok, err := c.TryLock(true); !ok || err != nil {
-			t.Fatalf("a dead process still holds a lock: %v, %v", ok, err)
+			t.Fatalf("TryLock in a KillClone = %v, %v, want true", ok, err)
 		}
 	}
 	// A lock file that replaces another has its own lock.
@@ -217,19 +217,19 @@ func testMemLocks(t *testing.T) {
 	ia, _ := a.Info()
 	ib, _ := b.Info()
 	if ia.SameFile(ib) || ib.Links != 0 || ia.Links != 1 {
-		t.Fatalf("locks of %+v and %+v", ia, ib)
+		t.Fatalf("the locks are of files %+v and %+v, want a new file and a removed one", ia, ib)
 	}
 	must(t, a.Unlock())
 	must(t, b.Unlock())
 	must(t, a.Lock(false))
 	must(t, b.Lock(false))
 	if ok, _ := m.NewLock("/l").TryLock(true); ok {
-		t.Fatal("got an exclusive lock while two shared ones are held")
+		t.Fatal("TryLock acquired an exclusive lock while two shared locks are held")
 	}
 	must(t, a.Unlock())
 	must(t, b.Unlock())
 	if m.OpenCount() != 0 {
-		t.Fatal("locks are still open")
+		t.Fatalf("OpenCount() = %d after all locks were released, want 0", m.OpenCount())
 	}
 }
 
@@ -240,12 +240,12 @@ func TestMemLimitsOpenFiles(t *testing.T) {
 	l := m.NewLock("/l")
 	must(t, l.Lock(true))
 	if _, err := m.ReadDir("/"); !errors.Is(err, syscall.EMFILE) {
-		t.Fatalf("opening a third file: %v", err)
+		t.Fatalf("opening a third file: error %v, want EMFILE", err)
 	}
 	must(t, a.Close())
 	must(t, create(t, m, "/b", "", false).Close())
 	if err := a.Close(); !errors.Is(err, fs.ErrClosed) {
-		t.Fatalf("second Close: %v", err)
+		t.Fatalf("second Close: error %v, want ErrClosed", err)
 	}
 }
 
@@ -275,12 +275,12 @@ func TestMemConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	if text, _ := read(m.Crash(nil), "/f0"); len(text) != 400 {
-		t.Fatalf("%d bytes, want 400", len(text))
+		t.Fatalf("the file has %d bytes, want 400", len(text))
 	}
 }
 
-// TestPunch checks that a punched range reads as zeros and frees the disk space of whole pages, and that
-// a loss of power can restore it.
+// TestPunch checks that a punched range reads as zeros, that its whole pages are freed, and that a
+// power failure can restore an unsynced range.
 func TestPunch(t *testing.T) {
 	for _, fsys := range []vfs.FS{vfs.OS{}, NewMem()} {
 		dir := t.TempDir()
@@ -300,17 +300,17 @@ func TestPunch(t *testing.T) {
 		must(t, p.Punch(39_000, 5000))
 		want := strings.Repeat("x", 1000) + strings.Repeat("\x00", 20_000) + strings.Repeat("x", 18_000) + strings.Repeat("\x00", 1000)
 		if got, ok := read(fsys, dir+"/f"); !ok || got != want {
-			t.Fatalf("%T: %d bytes, want %d, or different bytes", fsys, len(got), len(want))
+			t.Fatalf("%T: after Punch, the file has %d bytes, want %d bytes or other content", fsys, len(got), len(want))
 		}
 		after, err := f.Info()
 		must(t, err)
 		if after.Size != before.Size || after.Disk > before.Disk-4*pageSize {
-			t.Errorf("%T: %d bytes on the disk, want at least four pages less than the former %d", fsys, after.Disk, before.Disk)
+			t.Errorf("%T: the file uses %d bytes of disk, want at least four pages less than the %d before", fsys, after.Disk, before.Disk)
 		}
 		must(t, f.Close())
 		if m, ok := fsys.(*Mem); ok {
 			if got, _ := read(m.Crash(nil), dir+"/f"); got != strings.Repeat("x", 40_000) {
-				t.Errorf("an unsynced change survived a loss of power: %d bytes", len(got))
+				t.Errorf("an unsynced Punch survived a power failure: the file has %d bytes", len(got))
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func (w Work) Plan(j Job) Plan {
 	commits, seconds := Flushes(writers)
 	commitsPerWriter := w.Commits / writers
 	p.Requests = Requests{
-		// Opening a store needs another PUT of STORE, and the PUTs of races.
+		// Opening a store needs a second PUT of STORE, and the PUTs that test for races.
 		Put:  w.Segments + commitsPerWriter*commits.Put + (writers+readers)*w.OpeningPuts,
 		Get:  w.Gets*readers + readers*(w.Commits+1) + writers + readers + commitsPerWriter*commits.Get,
 		List: commitsPerWriter*commits.List + readers*(1+w.Commits/w.ListPage),

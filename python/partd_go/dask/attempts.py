@@ -1,5 +1,5 @@
 """Stores attempts at tasks, in the format that docs/format.md describes. Readers see
-only the appends of the first attempt of a task to commit."""
+only the appends of the attempt that commits first."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Entries:
 
 
 class Store(Protocol):
+    """The methods of a client that attempts use."""
+
     def append(self, data: Any) -> None: ...
     def get(self, keys: list[str]) -> list[bytes]: ...
 
@@ -59,7 +61,7 @@ def _text(s: str) -> bytes:
 
 
 class _Reader:
-    """Parses a frame."""
+    """A cursor that parses a frame."""
 
     def __init__(self, data: memoryview, offset: int = 0) -> None:
         self.data, self.offset = data, offset
@@ -119,7 +121,7 @@ class Attempt:
         self.store.append(entries)
 
     def commit(self) -> None:
-        """Makes the appends count, unless another attempt of the task has committed."""
+        """Makes the appends count, unless another attempt at the task committed first."""
         numbers = b"".join(_uvarint(n) for n in (self._batches, self._pieces, self._bytes))
         frame = bytes([COMMIT]) + self._names + numbers + self._sum.to_bytes(16, "little")
         self.store.append({self.control: _uvarint(len(frame)) + frame})

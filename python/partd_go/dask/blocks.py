@@ -1,9 +1,9 @@
 """Splits data frames by partition, and joins the pieces again.
 
 A block of rows is sorted by partition once. A partition's piece consists of records with
-the numeric columns, which are a slice of the block's without a copy, and of one Arrow
-message without schema for the other columns. A task's layout is what all its pieces
-share: labels, types, categories and the form of each column.
+the numeric columns, which are a slice of the block's records without a copy, and of one
+Arrow message without schema for the other columns. A task's layout holds the common
+properties of its pieces: labels, types, categories and the form of each column.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import Misuse
 
 BLOCK_BYTES = 8 << 20  # size of a block of rows that is sorted, and of a batch that is sent
 NUMBERS = ("plain", "code", "time")
-_CACHED = 1 << 20  # bytes of records that are split into columns at a time
+_CACHED = 1 << 20  # bytes of records that are split into columns together
 
 Piece: TypeAlias = "list[bytes | memoryview]"  # the number of rows, their records, and an Arrow message
 Block: TypeAlias = "list[tuple[int, int, Piece]]"  # (partition, number of rows, piece)
@@ -53,7 +53,7 @@ class Layout:
 
 def _same_type(a: Any, b: Any) -> bool:
     if isinstance(a, pd.CategoricalDtype) and isinstance(b, pd.CategoricalDtype):
-        # pandas ignores the order of categories in comparing types, but codes depend on it.
+        # pandas ignores the order of categories when it compares types, but codes depend on it.
         return bool(a.ordered == b.ordered and a.categories.dtype == b.categories.dtype and a.categories.equals(b.categories))
     return bool(a == b)
 
@@ -255,7 +255,7 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
         size = rows * record.itemsize
         records.append(np.frombuffer(data, np.uint8, size, offset))
         if schema.names:
-            message = data[offset + size :].tobytes()  # a copy: the frame's arrays would otherwise keep the records in memory
+            message = data[offset + size :].tobytes()  # without this copy, the frame's arrays would keep the records in memory
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
     other_columns = iter(pa.Table.from_batches(batches, schema).columns)
@@ -275,7 +275,7 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
 def _build_lookups(*indexes: pd.Index[Any]) -> None:
     """Makes pandas build the lookup tables of indexes that several threads share.
 
-    If threads build the same table at once, pandas may find labels missing or repeated.
+    If threads build the same table concurrently, pandas may report labels as missing or repeated.
     """
     with _lookups_lock:
         for index in indexes:

@@ -15,8 +15,8 @@ from .expression import OPEN
 
 
 class Plugin(SchedulerPlugin):  # type: ignore[misc]
-    """Deletes a shuffle's rows when the scheduler forgets its first task: then no result
-    of the shuffle can be computed again."""
+    """Deletes a shuffle's rows when the scheduler forgets the shuffle's first task, because
+    then no task can read the rows again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,7 +49,7 @@ def prepare(client: Any, store: shuffle.Store) -> Callable[[], None]:
             "use a synchronous Client for use() and to compute"
         )
     try:
-        # The scheduler builds the graph, and deletes its rows.
+        # The scheduler builds the graph, and deletes the graph's rows.
         client.run_on_scheduler(reach, store)
         client.run(reach, store)
     except Exception as err:

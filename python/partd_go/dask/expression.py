@@ -16,7 +16,7 @@ OPEN = "partd-open-"
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
-    """A shuffle that stores rows in a partd store, as attempts at tasks."""
+    """A shuffle whose tasks store their rows in a partd store."""
 
     _parameters = [
         "frame",

@@ -13,16 +13,16 @@ import xxhash
 
 from .blocks import Block
 
-_VECTOR = 512  # buffers in one system call
-_PLACE = struct.Struct("<QQQ")  # a piece's offset, length and checksum
+_VECTOR = 512  # maximum number of buffers in one system call
+_POSITION = struct.Struct("<QQQ")  # a piece's offset, length and checksum
 
 
 class Rows:
-    """Writes the rows of an attempt."""
+    """Writes the rows of an attempt to a file, and records their positions."""
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
-        self.places: dict[int, bytearray] = {}
+        self.positions: dict[int, bytearray] = {}  # of each partition's pieces
 
     def append(self, block: Block) -> None:
         buffers: list[memoryview] = []
@@ -30,8 +30,8 @@ class Rows:
             size, sum_ = sum(map(len, piece)), xxhash.xxh3_64()
             for buffer in piece:
                 sum_.update(buffer)
-            positions = self.places.setdefault(partition, bytearray())
-            positions += _PLACE.pack(self.end, size, sum_.intdigest())
+            positions = self.positions.setdefault(partition, bytearray())
+            positions += _POSITION.pack(self.end, size, sum_.intdigest())
             self.end += size
             buffers += [memoryview(buffer) for buffer in piece if len(buffer)]
         self._write(buffers)
@@ -64,10 +64,10 @@ def created(path: str) -> Iterator[Rows]:
 
 
 def pieces(path: str, positions: bytes | bytearray) -> list[memoryview]:
-    """Returns the pieces that an attempt has written."""
+    """Returns an attempt's pieces at the given positions, after checking them."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return [_piece(file, path, *position) for position in _PLACE.iter_unpack(positions)]
+        return [_piece(file, path, *position) for position in _POSITION.iter_unpack(positions)]
     finally:
         os.close(file)
 

@@ -25,7 +25,7 @@ from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The supported versions of dask, whose query planner is known. The oldest and the newest are tested.
+# The supported versions of dask, because the code depends on its query planner. Tests run with the oldest and the newest.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 
 _lock = threading.Lock()
@@ -38,8 +38,9 @@ class use:
     url is the address of a partd-server that all workers can reach, of several servers (tcp://A,B,C), or
     a bucket (s3://BUCKET/PREFIX, which needs the program partd-cloud). It may also be a `partd_go.Client`,
     whose address, token and certificates the workers use. Without url, all processes must be on this
-    machine: tasks write rows to files, and a server is started that records the commits. Both are in
-    directory, by default dask's temporary-directory. compression of the rows is "lz4" or "zstd".
+    machine: tasks write rows to files, and a server that use() starts records the commits. The files and
+    the server's store are in directory, by default dask's temporary-directory. compression, "lz4" or
+    "zstd", applies to the rows.
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows.
     close() deletes the rest. If the program is killed, rows stay until the server's --namespace-ttl
@@ -103,7 +104,7 @@ class use:
     def _connect(
         self, url: str | Client | None, directory: str | os.PathLike[str] | None
     ) -> tuple[Client | Private, str | None]:
-        """Returns a client of the store, and without a URL the directory for rows next to it."""
+        """Returns a client of the store. Without a URL, it also returns the directory for files of rows."""
         if isinstance(url, Client):
             return url, None
         if url is None:
@@ -126,7 +127,7 @@ class use:
 
     @staticmethod
     def _remove(store: Store) -> None:
-        """Deletes rows that were not deleted when their graphs ended."""
+        """Deletes the rows that remain in the store."""
         if isinstance(store.client, Bucket):
             store.client.remove(store.name)
             return

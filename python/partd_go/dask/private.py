@@ -22,9 +22,9 @@ from ..server import Server
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # attempts at work whose server ends each time
-_RECENT = 4  # idle servers that are kept
-_IDLE = 120.0  # seconds; an idle server still holds the memory of a bucket's segments
+_ATTEMPTS = 5  # maximum number of calls of work if its server ends each time
+_RECENT = 4  # maximum number of idle servers
+_IDLE = 120.0  # seconds until an idle server is stopped, because it holds the memory of a bucket's segments
 _FLAGS = (
     "--memory=512MiB",  # half is for a bucket's segments
     "--stop-timeout=10s",  # for a dead worker's server, whose store may be gone; its uncommitted appends do not count
@@ -50,7 +50,7 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls work with a client of the store. In a bucket, this is the store below name. If the server dies, it calls work again."""
+        """Calls work with a client of the store. In a bucket, this is the store called name. If the server dies, it calls work again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:
@@ -69,8 +69,8 @@ class Private:
 
 
 class Bucket(Private):
-    """A prefix of a bucket, with a separate store for each shuffle, so that its rows can be
-    deleted at once and reading it does not scan another's."""
+    """A prefix of a bucket. Each shuffle has a separate store, so that deleting its rows is one
+    operation, and reading them does not scan other shuffles' rows."""
 
     def _store(self, name: str) -> str:
         path, mark, query = self.url.partition("?")
@@ -136,7 +136,7 @@ _recent: collections.deque[_Served] = collections.deque(maxlen=_RECENT)
 
 
 def _server_of(store: str) -> _Served:
-    """Returns this process's server of a store, after starting it if necessary."""
+    """Returns this process's server for a store, after starting it if necessary."""
     with _starting:
         server = _running.get((os.getpid(), store))
         if server is None or server.ended():
@@ -151,7 +151,7 @@ def _server_of(store: str) -> _Served:
 
 
 def _end_idle() -> None:
-    """Drops the references to idle servers, which ends them, until no server is left."""
+    """Stops idle servers, by dropping the references to them, until no server remains."""
     while _recent:
         time.sleep(_IDLE / 8)
         with _starting:

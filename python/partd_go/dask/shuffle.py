@@ -30,7 +30,7 @@ from .private import Bucket, Private
 T = TypeVar("T")
 logger = logging.getLogger("partd_go.dask")
 
-# The process's client for each `use`, by the name of its store.
+# This process's client for each `use`, by the name of the store.
 _clients: weakref.WeakValueDictionary[str, Client | Private] = weakref.WeakValueDictionary()
 
 
@@ -44,8 +44,8 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Calls work with a client of the store. In a bucket, this is the separate store of this name.
-        It calls work again if a private server ended during the call."""
+        """Calls work with a client of the store. In a bucket, this is the separate store called name.
+        If a private server ends during the call, it calls work again."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -97,6 +97,7 @@ class Shuffle:
 
 
 def delete(client: Client, keys: list[str]) -> None:
+    """Deletes keys, in several calls if there are many."""
     for start in range(0, len(keys), 10_000):
         client.delete(keys[start : start + 10_000])
 
@@ -108,7 +109,7 @@ class Lease:
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
         self._end = weakref.finalize(self, forget, shuffle)
-        self._end.atexit = False  # the end of `use` removes the rest
+        self._end.atexit = False  # use.close() deletes the remaining rows
 
     def __reduce__(self) -> Any:
         try:
@@ -126,7 +127,7 @@ _cleaner = threading.Lock()
 
 
 def forget(shuffle: Shuffle) -> None:
-    """Deletes a shuffle's rows in the background. Any thread, also a finalizer, may call it."""
+    """Deletes a shuffle's rows in the background. Any thread may call it, even in a finalizer."""
     _to_delete.put(shuffle)
     if _cleaner.acquire(blocking=False):
         threading.Thread(target=_clean, name="partd_go.dask cleaner", daemon=True).start()
@@ -175,7 +176,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
             else:
                 _append(attempt, shuffle, block)
         if file:
-            _append(attempt, shuffle, [(partition, 0, [bytes(positions)]) for partition, positions in file.places.items()])
+            _append(attempt, shuffle, [(partition, 0, [bytes(positions)]) for partition, positions in file.positions.items()])
         attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
     attempt.commit()  # keep the file even after an error, because the commit may have been applied
     if in_bucket:

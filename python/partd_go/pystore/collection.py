@@ -98,13 +98,13 @@ class Collection:
 
     @contextmanager
     def _changing(self) -> Iterator[CollectionLock]:
-        """Holds the lock of the collection's changes, after undoing an unfinished transaction."""
+        """Holds the collection's lock for changes, after undoing an unfinished transaction."""
         with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
             undo.undo(self)
             yield lock
 
     def _undo_unfinished(self) -> Collection:
-        """Undoes the unfinished transaction of a killed process."""
+        """Undoes the unfinished transaction of a killed process, and returns the collection."""
         if undo.has_unfinished(self):
             lock = CollectionLock(self, "pystore.changes")
             if lock.acquire(0.5):  # otherwise the transaction is still running
@@ -118,9 +118,9 @@ class Collection:
         self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
         overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Writes an item, all or nothing. data is a DataFrame of pandas or dask, a Series, or an Item. Times of an index
-        stay times; epochdate is ignored. A large item, or one with npartitions above 1, is divided by time."""
-        data = prepare(data)  # outside the lock, because dask may compute for long
+        """Writes an item, all or nothing. data is a DataFrame of pandas or dask, a Series, or an Item. epochdate is ignored,
+        because times in an index stay times. A large item, or one with npartitions above 1, is divided by time."""
+        data = prepare(data)  # outside the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
 
@@ -163,10 +163,10 @@ class Collection:
         self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
         reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
     ) -> None:  # fmt: skip
-        """Appends rows, all or nothing. duplicate_handling decides about rows with an existing index value: keep the last,
-        the first or all, or raise an error. A RangeIndex has no duplicates. Items with an index of times are read in its
-        order. Columns other than the item's raise an error, unless validate_schema is false or the item's evolution
-        allows them: then new columns are added, and missing ones are null."""
+        """Appends rows, all or nothing. duplicate_handling says what to do with rows that have an existing index value: keep
+        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with an index of times
+        are read in the order of the index. If the columns differ from the item's, append raises an error, unless
+        validate_schema is false or the item's evolution allows it. Then new columns are added, and missing ones are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
@@ -196,7 +196,7 @@ class Collection:
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data has other columns than the item. It raises ValidationError unless these are allowed."""
+        """Reports whether the data's columns differ from the item's. If that is not allowed, it raises ValidationError."""
         missing, extra = set(stored._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(stored._names)
         if not missing and not extra:
             return False
@@ -211,7 +211,7 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the item's index where the new data may have duplicates."""
+        """Returns the part of the item's index that may have duplicates in the new data."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -268,7 +268,7 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Names the current state of all items. It drops characters other than letters, digits, "." and "_"; the default is the time."""
+        """Gives the current state of all items a name (default: the time). It drops characters other than letters, digits, "." and "_"."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True

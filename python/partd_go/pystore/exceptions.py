@@ -34,7 +34,7 @@ class StorageError(PyStoreError):
 
 
 class SchemaError(PyStoreError):
-    """Columns or their types do not fit the item."""
+    """Columns or their types do not match the item."""
 
 
 class ConfigurationError(PyStoreError):
@@ -42,7 +42,7 @@ class ConfigurationError(PyStoreError):
 
 
 class ValidationError(PyStoreError):
-    """Data breaks a rule."""
+    """Data violates a rule."""
 
 
 class TransactionError(StorageError):

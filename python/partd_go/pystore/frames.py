@@ -40,8 +40,8 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns the rows with columns cast to the item's types if every value stays equal, such as whole numbers as floats or
-    times in another unit. Other columns stay unchanged, and the server refuses them."""
+    """Returns the rows with columns cast to the item's types where every value stays equal, such as whole numbers as floats
+    or times in another unit. It leaves other columns unchanged, and the server rejects them."""
     for position, field in enumerate(table.schema):
         data_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (data_type, field.type)]
@@ -55,7 +55,7 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
     """Returns the columns that the item must widen for the rows, with their new types: larger integers or floats, or float64
-    for integers. The list is empty if another column does not fit, because the server then refuses the rows."""
+    for integers. It returns no columns if any other column has the wrong type, because the server then rejects the rows."""
     widened = [field for field in rows if field.name in schema.names and field.type != schema.field(field.name).type]
     for position, field in enumerate(widened):
         data_type = schema.field(field.name).type
@@ -72,4 +72,5 @@ def _in_same_group(first: pa.DataType, second: pa.DataType, kinds: Any) -> bool:
 
 
 def decode(table: pa.Table) -> Any:
+    """Returns the rows of a table as pandas, with nested values parsed."""
     return from_arrow(table, "pandas", nested=True)

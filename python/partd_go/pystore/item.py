@@ -1,4 +1,4 @@
-"""Items: tables as they were when they were opened, or in a snapshot."""
+"""Reads items, which are tables in the state in which they were opened, or in a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lock of a collection for threads, processes and clients."""
+"""A lock on a collection that excludes other threads, processes and clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CollectionLock:
-    """A named lock, which this process renews and which expires when the process ends."""
+    """A named lock, which this process renews. It expires after the process ends."""
 
     def __init__(self, collection: Collection, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait
@@ -42,7 +42,7 @@ class CollectionLock:
                 return  # the lock or its server has ended
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock. The lock is lost if the process or the server is suspended for long."""
+        """Reports whether this process still holds the lock. A process loses it if the process or the server is suspended for long."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:

@@ -74,8 +74,8 @@ def estimate_dataframe_memory(df: pd.DataFrame) -> float:
 
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
-    """Returns the same values in smaller types: smaller integers, float32 if it is exact, and with deep, categories for
-    text columns where over half of the values are repeats."""
+    """Returns the same values in smaller types: smaller integers, float32 if it is exact, and, if deep is true, categories
+    for text columns in which over half of the values are repeats."""
     return df.assign(**{str(column): _smaller(values, deep) for column, values in df.items()})
 
 
@@ -94,7 +94,7 @@ def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
 
 
 class MemoryMonitor:
-    """Logs the growth of memory in a with block if it exceeds 100 MB."""
+    """Logs how much this process's memory grows in a with block, if it grows by over 100 MB."""
 
     def __init__(self, warn_threshold: float = MEMORY_WARNING_THRESHOLD):
         self.warn_threshold = warn_threshold

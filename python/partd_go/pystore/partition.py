@@ -45,8 +45,8 @@ def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition
 def rebalance_partitions(
     collection: Collection, item: str, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, time_based: bool = True, freq: str = "auto"
 ) -> None:
-    """Divides an item's files at the server by months, quarters or years, if it has an index of times.
-    Files also end at 128 MB."""
+    """Divides an item's files at the server by months, quarters or years, if it has an index of times. No file exceeds
+    128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""

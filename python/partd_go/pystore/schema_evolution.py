@@ -1,4 +1,4 @@
-"""Changes of an item's columns. A setting at the server decides what an append may change; migrations are functions."""
+"""Changes an item's columns. A setting at the server says what an append may change; functions migrate existing rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VERSION = "_schema_version"  # key in an item's metadata
 
 
 class EvolutionStrategy(Enum):
-    """Says which changes of columns an append may make. Missing columns are null."""
+    """Says how an append may change an item's columns. Missing columns become null."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"
@@ -27,6 +27,8 @@ class EvolutionStrategy(Enum):
 
 
 class SchemaChange:
+    """A difference between two schemas."""
+
     def __init__(self, change_type: str, column: str, details: dict[str, Any]):
         self.change_type, self.column, self.details = change_type, column, details
 

@@ -53,7 +53,7 @@ class Transaction:
                 self._state = "committed"
             except BaseException as error:  # also Ctrl-C
                 self._state = "rolled back"
-                if lock.held():  # otherwise another process undoes this transaction, and the note may already describe its own
+                if lock.held():  # otherwise another process undoes this transaction, and the note may already describe that process's transaction
                     undo.undo(collection)
                 if not isinstance(error, Exception):
                     raise
@@ -76,7 +76,7 @@ def _check_lock(lock: CollectionLock) -> None:
 
 
 class BatchTransaction(Transaction):
-    """A Transaction that first deletes, then writes, and combines the appends to each item."""
+    """A Transaction that applies deletes first, then writes, then appends, and combines the appends to each item."""
 
     def commit(self) -> None:
         order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
@@ -93,7 +93,7 @@ class BatchTransaction(Transaction):
 
 
 def _join_key(data: Any) -> Any:
-    """Returns the columns, types and index of data. Data with equal results can be concatenated without changing them."""
+    """Returns the columns, types and index of data. Concatenating data with equal keys does not change any types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 

@@ -17,16 +17,16 @@ _KEY = "pystore.transaction"
 
 def begin(collection: Collection, snapshot: str, items: Iterable[str]) -> None:
     """Records the items that a transaction will change, and takes a snapshot of their state."""
-    of, tables = collection.collection, collection._tables
-    tables._ask("partd.change-metadata", bucket=of, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
-    tables._ask("partd.snapshot", bucket=of, name=snapshot)
+    bucket, tables = collection.collection, collection._tables
+    tables._ask("partd.change-metadata", bucket=bucket, set={_KEY: {"snapshot": snapshot, "items": sorted(set(items))}})
+    tables._ask("partd.snapshot", bucket=bucket, name=snapshot)
 
 
 def end(collection: Collection, snapshot: str) -> None:
-    """Removes the snapshot and the note. A transaction cannot be undone without its snapshot."""
-    of, tables = collection.collection, collection._tables
-    tables._ask("partd.delete-snapshots", bucket=of, name=snapshot)
-    tables._ask("partd.change-metadata", bucket=of, remove=[_KEY])
+    """Removes the snapshot and then the note. Without its snapshot, a transaction can no longer be undone."""
+    bucket, tables = collection.collection, collection._tables
+    tables._ask("partd.delete-snapshots", bucket=bucket, name=snapshot)
+    tables._ask("partd.change-metadata", bucket=bucket, remove=[_KEY])
 
 
 def has_unfinished(collection: Collection) -> bool:
@@ -39,16 +39,16 @@ def _read_note(collection: Collection) -> Any:
 
 
 def undo(collection: Collection) -> None:
-    """Restores the items of an unfinished transaction. The caller must hold the lock of changes."""
-    of, tables = collection.collection, collection._tables
+    """Restores the items of an unfinished transaction. The caller must hold the collection's lock for changes."""
+    bucket, tables = collection.collection, collection._tables
     note = _read_note(collection)
     if note is None:
         return
     snapshot, items = note["snapshot"], set(note["items"])
     if snapshot in collection.list_snapshots():
-        before = set(tables.list(of, snapshot=snapshot))
+        before = set(tables.list(bucket, snapshot=snapshot))
         if restored := sorted(before & items):
-            tables._ask("partd.restore", bucket=of, name=snapshot, tables=restored)
+            tables._ask("partd.restore", bucket=bucket, name=snapshot, tables=restored)
         if new_items := sorted((collection.list_items() & items) - before):
-            tables.delete(*new_items, bucket=of)
+            tables.delete(*new_items, bucket=bucket)
     end(collection, snapshot)

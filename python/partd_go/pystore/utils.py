@@ -57,7 +57,7 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     with _lock:
         if (found := _find_open(key)) is not None:
             return found
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # other processes may also use the store
+        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # without a tail, because other processes may also use the store
         return _open[key]
 
 
@@ -85,7 +85,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
 
 
 def release(selects: Any = lambda store: True) -> None:
-    """Ends the servers of the selected stores."""
+    """Stops the servers of the selected stores."""
     with _lock:
         closing = [(key, _open.pop(key)) for key in list(_open) if key[0] == os.getpid() and selects(key[1])]
     for _, store_tables in closing:

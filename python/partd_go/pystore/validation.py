@@ -1,4 +1,4 @@
-"""Rules for data, which this process checks before it writes anything."""
+"""Checks data against rules before this process writes it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ColumnExistsRule(ValidationRule):
 
 
 class NoNullRule(ValidationRule):
-    """Columns, if they exist, must not have nulls."""
+    """Requires that the columns that exist have no nulls."""
 
     def __init__(self, columns: Sequence[str], name: str = "no_null"):
         super().__init__(name)
@@ -59,7 +59,7 @@ class NoNullRule(ValidationRule):
 
 
 class RangeRule(ValidationRule):
-    """A column's values must be between min_val and max_val (or min_value and max_value), inclusive."""
+    """Requires a column's values to be between min_val and max_val (or min_value and max_value), inclusive."""
 
     def __init__(
         self, column: str, min_val: float | None = None, max_val: float | None = None, name: str = "range", *,
@@ -89,7 +89,7 @@ _TYPES: dict[Any, Callable[[Any], bool]] = {
 
 
 class DataTypeRule(ValidationRule):
-    """Columns must be of the given types: float, int, str or Timestamp."""
+    """Requires columns to be of the given types: float, int, str or Timestamp."""
 
     def __init__(self, type_map: dict[str, type], name: str = "data_type"):
         super().__init__(name)
@@ -107,7 +107,7 @@ class DataTypeRule(ValidationRule):
 
 
 class CustomRule(ValidationRule):
-    """A function must return true for the data. An exception counts as false."""
+    """Requires a function to return true for the data. An exception counts as false."""
 
     def __init__(self, validate_func: Callable[[pd.DataFrame], Any], name: str = "custom", error_message: str | None = None):
         super().__init__(name, error_message)
@@ -121,7 +121,7 @@ class CustomRule(ValidationRule):
 
 
 class DataValidator:
-    """A list of rules, which data must all satisfy."""
+    """Checks that data satisfies all rules of a list."""
 
     def __init__(self, rules: Sequence[ValidationRule] = ()) -> None:
         self.rules = list(rules)

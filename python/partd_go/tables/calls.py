@@ -1,4 +1,4 @@
-"""Calls of Flight that end at their timeout, and within a second of Ctrl-C."""
+"""Makes Flight calls end at their timeout, and within a second of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .errors import convert_error
 
 T = TypeVar("T")
 
-_CANCEL_TIMEOUT = 2.0  # seconds for one request to cancel a call
-_CANCEL_WINDOW = 10.0  # seconds during which cancel is repeated, because the call may not have reached the server yet
-_GRACE = 0.5  # seconds after the timeout that Flight has to report it itself
-_CANCEL_WAIT = 0.5  # seconds that cancel blocks its caller
+_CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
+_CANCEL_WINDOW = 10.0  # seconds during which cancel repeats the request, because the call may not have reached the server yet
+_GRACE = 0.5  # seconds after the timeout in which Flight can report it itself
+_CANCEL_WAIT = 0.5  # seconds for which cancel blocks its caller
 
 
 class Call:
-    """A call to a server. In its with block, errors of Flight become partd_go's errors.
+    """A call to a server. Its with block converts Flight's errors to partd_go's.
 
     If another exception, such as Ctrl-C, ends the block, the server cancels the call.
     """
@@ -47,13 +47,14 @@ class Call:
             self.cancel()
 
     def check(self) -> None:
-        """Raises InterruptedError if the call was abandoned, so that its thread completes no change."""
+        """Raises InterruptedError if the call was abandoned, so that its thread does not complete a change."""
         if self.abandoned:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Returns the result of work. It may run work in another thread. Python handles signals in the main thread, which
-        must not block in Flight; and a put blocks there even after its timeout if the server reads nothing."""
+        """Returns the result of work. It runs work in another thread if the call has a timeout, or in the main thread. The
+        main thread handles signals, so it must not block in Flight. And if the server reads nothing, a put blocks in
+        Flight even after its timeout."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)
         done, results, errors = threading.Event(), [], []

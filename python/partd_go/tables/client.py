@@ -66,7 +66,7 @@ class Tables(Connection, Shown):
         return Table(self, name)
 
     def table(self, name: str, bucket: str = "", **of: Unpack[State]) -> Table:
-        """Returns a handle of one table, in its current or an earlier state. tables["trades"] is short for the current state."""
+        """Returns a handle to the current or an earlier state of a table. tables["trades"] is short for table("trades")."""
         return Table(self, name, bucket, **of)
 
     def _summary(self) -> Summary:
@@ -198,8 +198,9 @@ class Tables(Connection, Shown):
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
-        """Returns a reader of a table's batches: all rows, or those that match where, only the first (limit) or the last
-        ones, or one part (describe() says how many there are); now, or in a version, at a time, or in a snapshot.
+        """Returns a reader of a table's batches: all rows, or the rows that match where, only the first (limit) or last
+        rows, or one part (describe() returns the number of parts). By default it reads the current state; version, at
+        and snapshot select an earlier one.
 
         where is a text such as "price > 100", or pyarrow's list of (column, operator, value). Times without a zone are in
         UTC. The server ends the call when no reference to the reader remains: to stop early, del it rather than close() it.
@@ -299,7 +300,7 @@ class Tables(Connection, Shown):
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the existing versions of a table, oldest first. Small appends become part of a version when they are folded."""
+        """Returns the existing versions of a table, oldest first. Small appends do not create versions until they are folded."""
         (found,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [Version(of["Version"], time_of(of["Time"]), of["Operation"], of["Rows"], of["Current"]) for of in found or ()]
 
@@ -320,8 +321,8 @@ class Tables(Connection, Shown):
         columns: Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "", target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts aggregates of a table by time bins into the table target, or the rows of a SELECT. rule is an offset of
-        pandas such as "5min". It returns the number of rows of the source (0 for a SELECT) and of rows put."""
+        """Puts the aggregates of a table by time bins, or the rows of a SELECT, into the table target. rule is an offset of
+        pandas such as "5min". It returns the number of the source's rows (0 for a SELECT) and of the rows put."""
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns)
         to = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
@@ -355,8 +356,8 @@ class Tables(Connection, Shown):
         self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: Sequence[str] = (), *,
         mode: Mode = "error", bucket: str = "", timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name) is
-        a source in another bucket. It returns the number of rows of the sources and of rows put."""
+        """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name)
+        names a source in another bucket. It returns the number of the sources' rows and of the rows put."""
         named = [(bucket, source) if isinstance(source, str) else source for source in sources]
         (reply,) = self._ask(
             "partd.combine", timeout, Sources=[{"Bucket": of, "Name": name} for of, name in named], How=how, On=[*on],

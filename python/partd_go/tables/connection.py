@@ -22,17 +22,17 @@ from .errors import convert_error
 from .results import Json
 from .server import Server
 
-_grpc_process: int | None = None  # the process that uses gRPC
-# Actions without lasting changes; an unused lock's lease expires.
+_grpc_process: int | None = None  # ID of the process that uses gRPC
+# Actions that change nothing permanently. partd.lock is one, because the lease of an unused lock expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_GROUP_BYTES = 16 << 20  # size of the batches that one call of _read_batches returns
-_GROUP_TIME = 0.03  # seconds until it returns fewer
-_MAX_REOPENED = 8  # connections that are kept for unpickled handles
+_GROUP_BYTES = 16 << 20  # one call of _read_batches returns batches of about this size
+_GROUP_TIME = 0.03  # after this time in seconds, it returns the batches so far
+_MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
 
 
 class Connection:
-    """A connection to a server of tables. Threads may share it. Pickled, it includes the token; unpickled, it connects again."""
+    """A connection to a server of tables. Threads may share it. Pickling includes the token, and unpickling connects again."""
 
     def __init__(
         self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | None = None, timeout: float | None = None,
@@ -64,7 +64,7 @@ class Connection:
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. A server that connect() started writes all data and ends."""
+        """Closes the connection. A server that connect() started writes all data and stops."""
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:

@@ -49,7 +49,7 @@ _CHECK_OR_REPEAT = "check whether it was applied, or repeat it with the same id"
 
 
 def convert_error(error: Exception, op: str, url: str, changes: bool = False, timeout: float | None = None) -> Error:
-    """Returns this package's error for an error of Flight, from its type and the server's text."""
+    """Returns this package's error for a Flight error, based on the error's type and the server's text."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
     if is_disk_full(problem):

@@ -39,7 +39,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a text file's rows, converted by `partd-tables convert`, which reads the whole file first."""
+    """Returns a reader of a text file's rows. `partd-tables convert` converts them, after it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--format", "arrow"]
@@ -59,9 +59,9 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
             out.close()  # ends the process
             process.wait()
             stderr.seek(0)
-            what = stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ")
+            problem = stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ")
             stderr.close()
-            return failure(Misuse, "put", name, what or str(error))
+            return failure(Misuse, "put", name, problem or str(error))
 
         try:
             stream = pa.ipc.open_stream(out)

@@ -68,7 +68,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     reads the table again."""
 
     def __init__(self, source: Source):
-        # An operation that reads files itself, such as pyarrow's join, fails on this path instead of finding no rows.
+        # Operations that read files themselves, such as pyarrow's join, fail on this path. Otherwise they would find no rows.
         form, files = dataset.ParquetFileFormat(), fs.LocalFileSystem()
         super().__init__([form.make_fragment(f"/{_USAGE}/{source.name}", files)], source.schema, form, files)
         self._source = source
@@ -112,8 +112,8 @@ class Part:
 def scan_dask(
     tables: Tables, name: str, bucket: str, columns: Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
-    """Returns a DataFrame of dask with a partition for each part of one version. Small appends are folded into a version
-    first; if this is not permitted, all rows are one partition."""
+    """Returns a DataFrame of dask with a partition for each part of one version. It first folds small appends into a
+    version; if this is not permitted, all rows are one partition."""
     import dask.dataframe
 
     described = tables.describe(name, bucket, **state)

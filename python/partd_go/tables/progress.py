@@ -12,12 +12,12 @@ _DELAY = 2.0  # seconds before a bar appears
 
 
 def is_watched() -> bool:
-    """Reports whether stderr is a terminal, or the program a notebook."""
+    """Reports whether stderr is a terminal, or the program runs in a notebook."""
     return "ipykernel" in sys.modules or bool(sys.stderr and sys.stderr.isatty())
 
 
 def with_bar(batches: Iterator[pa.RecordBatch], label: str, rows: int | None) -> Iterator[pa.RecordBatch]:
-    """Yields the batches, and shows the number of rows so far; rows is the total, if known."""
+    """Yields the batches, and shows how many rows it has yielded. rows is the total, if known."""
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return

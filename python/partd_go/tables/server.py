@@ -64,14 +64,14 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """Returns a token that permits everything, or with read only reading, for a time such as "12h" or "30d"."""
+        """Returns a token that permits all calls, or only reading if read is true. ttl is its lifetime, such as "12h" or "30d"."""
         if not self._secret:
             raise failure(NoServer, "make a token", self.url, "the server has no secret and needs no token", "pass secret= to serve()")
         command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Ends the server, after it has finished running calls and folded small appends."""
+        """Stops the server, after it has finished running calls and folded small appends."""
         try:
             self.close()
         except NoServer:

@@ -1,4 +1,4 @@
-"""A handle of one table."""
+"""A handle to a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Table(Shown):
-    """A handle of a table, which need not exist, in its current or an earlier state.
+    """A handle to the current or an earlier state of a table, which need not exist.
 
     Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
     """

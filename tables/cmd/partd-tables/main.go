@@ -6,7 +6,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/cli"
 	"github.com/go-partd/partd/tables/internal/worker"
-	_ "github.com/go-partd/partd/tables/postgres" // for --catalog postgres://…
+	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs for --catalog postgres://…
 )
 
 func main() {

@@ -6,7 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/layering"
 )
 
-// TestPackages checks which packages the program contains; docs/design.md lists the largest.
+// TestPackages limits how many packages the program contains, and checks that it does not contain some large ones;
+// docs/design.md lists the largest packages.
 func TestPackages(t *testing.T) {
 	layering.CheckWeight(t, ".", 750, "cloud.google.com/go/storage", "github.com/envoyproxy", "google.golang.org/api")
 }

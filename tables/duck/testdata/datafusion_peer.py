@@ -1,4 +1,4 @@
-"""Runs each line of standard input in DataFusion, and prints its one value as text."""
+"""Runs each line of standard input as a statement in DataFusion, and prints its single value and type."""
 
 import sys
 

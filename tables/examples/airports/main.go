@@ -1,5 +1,4 @@
-// Command airports puts a CSV file into a store of tables within this process,
-// and reads it by a filter.
+// Command airports puts a CSV file into a table, and reads the table with a filter.
 package main
 
 import (
@@ -45,7 +44,7 @@ func run(ctx context.Context, path string) (err error) {
 		return err
 	}
 
-	far, err := filter.Parse("latitude > 70 or state = 'HI' and longitude < -159.5")
+	cond, err := filter.Parse("latitude > 70 or state = 'HI' and longitude < -159.5")
 	if err != nil {
 		return err
 	}
@@ -53,16 +52,16 @@ func run(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	found, err := table.Scan(ctx, &tables.ScanOptions{Filter: far, Columns: []string{"iata", "name", "state"}})
+	result, err := table.Scan(ctx, &tables.ScanOptions{Filter: cond, Columns: []string{"iata", "name", "state"}})
 	if err != nil {
 		return err
 	}
-	defer found.Release()
-	for found.Next() {
-		b := found.RecordBatch()
+	defer result.Release()
+	for result.Next() {
+		b := result.RecordBatch()
 		for i := range int(b.NumRows()) {
 			fmt.Println(b.Column(0).ValueStr(i), b.Column(1).ValueStr(i), b.Column(2).ValueStr(i))
 		}
 	}
-	return found.Err()
+	return result.Err()
 }

@@ -63,7 +63,7 @@ C,3.5,7,2026-01-05T11:00:00Z
 	return store
 }
 
-// serve serves a store until the test ends, and returns the address.
+// serve serves a store until the test ends, and returns the server's address.
 func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
 	t.Helper()
 	server, err := flightd.New(store, o)
@@ -86,7 +86,7 @@ func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
 	return l.Addr().String()
 }
 
-// TestSQLX uses sqlx with a store in this process: parameters, a NULL, a time, no rows, an error.
+// TestSQLX queries a store in this process with sqlx, using parameters, a NULL and a time, with no rows and with an error.
 func TestSQLX(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {
@@ -98,7 +98,7 @@ func TestSQLX(t *testing.T) {
 		}
 	}()
 	db := sqlx.NewDb(std, "flightsql")
-	defer db.Close() //nolint:errcheck // stop says what went wrong
+	defer db.Close() //nolint:errcheck // stop returns any error
 	askSQLX(t, db)
 }
 
@@ -121,7 +121,7 @@ func TestServer(t *testing.T) {
 		if c.fails == "" {
 			askSQLX(t, sqlx.NewDb(db, "flightsql"))
 		} else if _, err := db.QueryContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), c.fails) {
-			t.Errorf("%v, want %q", err, c.fails)
+			t.Errorf("query without a token: error = %v, want %q", err, c.fails)
 		}
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -143,9 +143,9 @@ func askSQLX(t *testing.T, db *sqlx.DB) {
 	} {
 		var got []trade
 		if err := db.SelectContext(t.Context(), &got, `SELECT sym, price, size, ts FROM "NYSE".trades WHERE `+c.where+" ORDER BY sym", c.args...); err != nil {
-			t.Errorf("%s: %v", c.where, err)
+			t.Errorf("query where %s: %v", c.where, err)
 		} else if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: %+v, want %+v", c.where, got, c.want)
+			t.Errorf("query where %s = %+v, want %+v", c.where, got, c.want)
 		}
 	}
 	query, args, err := sqlx.In(`SELECT count(*) FROM "NYSE".trades WHERE sym IN (?)`, []string{"A", "C"})
@@ -161,7 +161,7 @@ func askSQLX(t *testing.T, db *sqlx.DB) {
 	}
 }
 
-// TestBun uses a query builder that writes values into the text of statements.
+// TestBun queries a store with bun, a query builder that writes values into the text of statements.
 func TestBun(t *testing.T) {
 	std, stop, err := openSQL(t.Context(), openTrades(t))
 	if err != nil {
@@ -180,7 +180,7 @@ func TestBun(t *testing.T) {
 	err = db.NewSelect().TableExpr("?.?", bun.Ident("NYSE"), bun.Ident("trades")).Column("sym", "price", "size", "ts").
 		Where("price > ?", 1).Where("sym IN (?)", bun.List([]string{"B", "it's"})).Where("ts < ?", nine.Add(90*time.Minute)).Order("sym").Scan(t.Context(), &got)
 	if err != nil || !reflect.DeepEqual(got, trades[1:2]) {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("query with bun = %+v, %v, want %+v", got, err, trades[1:2])
 	}
 	n, err := db.NewSelect().TableExpr("NYSE.trades").Where("size IS NULL").Count(t.Context())
 	if n != 1 || err != nil {
@@ -202,6 +202,6 @@ func TestPage(t *testing.T) {
 	_, code, _ := strings.Cut(section, "```go\n")
 	code, _, _ = strings.Cut(code, "```")
 	if !strings.Contains(code, "preparing") || !strings.Contains(string(example), code) {
-		t.Errorf("example_test.go has not\n%s", code)
+		t.Errorf("example_test.go does not contain the code from docs/flightsql.md:\n%s", code)
 	}
 }

@@ -1,5 +1,5 @@
-// Package databasesql_test asks tables through database/sql. It is a separate module,
-// so that the driver weighs on no user of tables.
+// Package databasesql_test queries tables through database/sql. It is a separate module,
+// so that programs that use tables do not depend on the driver.
 package databasesql_test
 
 import (

@@ -21,20 +21,20 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// suiteEnv makes TestSuite run the suite in this process.
+// suiteEnv is the environment variable that makes TestSuite run the suite in this process.
 const suiteEnv = "PARTD_TEST_SUITE"
 
-// expectedFailures lists the tests of the suite that fail, and why.
+// expectedFailures maps the tests of the suite that are expected to fail to the reasons.
 var expectedFailures = map[string]string{
-	"TestSQLPrepareSelectParams":                            "a query takes one row of parameters, and the suite binds three",
+	"TestSQLPrepareSelectParams":                            "a query accepts one row of parameters, but the suite binds three",
 	"TestSqlIngestErrors/append_to_nonexistent_table":       "this driver never sets the SQLSTATE; the code is NotFound",
-	"TestSqlIngestErrors/overwrite_and_incompatible_schema": "the code for a table that exists is AlreadyExists, and the suite requires Internal",
+	"TestSqlIngestErrors/overwrite_and_incompatible_schema": "the code for an existing table is AlreadyExists, but the suite requires Internal",
 }
 
-// unknown is the version of a driver that was built for a test.
+// unknown is the version that a driver reports in a test binary.
 const unknown = "(unknown or development build)"
 
-// quirks tells the suite about the driver and a server.
+// quirks describes the driver and a server for the suite.
 type quirks struct {
 	t     *testing.T
 	store *tables.Store
@@ -95,7 +95,8 @@ func (q quirks) DropTable(_ adbc.Connection, name string) error {
 	return nil
 }
 
-// TestSuite runs the driver's validation suite against a server, in another process.
+// TestSuite runs the driver's validation suite against a server, in a child process, and compares the failed tests with
+// expectedFailures.
 func TestSuite(t *testing.T) {
 	if os.Getenv(suiteEnv) != "" {
 		store := openTrades(t)
@@ -111,14 +112,14 @@ func TestSuite(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestSuite$", "-test.v")
 	cmd.Env = append(os.Environ(), suiteEnv+"=1")
-	out, _ := cmd.CombinedOutput() // the list of failures counts
+	out, _ := cmd.CombinedOutput() // the list of failed tests matters, not the exit code
 	var failed []string
 	passed := 0
 	for _, m := range regexp.MustCompile(`(?m)^ +--- (PASS|FAIL): TestSuite/(\S+)`).FindAllSubmatch(out, -1) {
 		switch name := string(m[2]); {
 		case string(m[1]) == "PASS":
 			passed++
-		case len(failed) > 0 && strings.HasPrefix(name, failed[len(failed)-1]+"/"): // the subtest says more
+		case len(failed) > 0 && strings.HasPrefix(name, failed[len(failed)-1]+"/"): // report the subtest instead of its parent
 			failed[len(failed)-1] = name
 		default:
 			failed = append(failed, name)
@@ -126,6 +127,6 @@ func TestSuite(t *testing.T) {
 	}
 	got, want := slices.Sorted(slices.Values(failed)), slices.Sorted(maps.Keys(expectedFailures))
 	if t.Logf("%d passed, %d failed", passed, len(failed)); !slices.Equal(got, want) || passed < 30 {
-		t.Errorf("failed %q, want %q\n%s", got, want, out)
+		t.Errorf("%d tests passed, want at least 30; failed tests are %q, want %q\n%s", passed, got, want, out)
 	}
 }

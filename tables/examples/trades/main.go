@@ -1,5 +1,5 @@
-// Command trades appends trades to a table from several goroutines, sums them up in SQL,
-// corrects one, and reads it as it was before.
+// Command trades appends trades to a table from several goroutines, summarizes them in SQL,
+// corrects a trade, and reads its state before the correction.
 package main
 
 import (
@@ -83,7 +83,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 		return err
 	}
 	before := time.Now()
-	time.Sleep(2 * time.Millisecond) // versions differ by their times in milliseconds
+	time.Sleep(2 * time.Millisecond) // AtTime distinguishes versions by milliseconds
 	corrected := tradesOf("AAPL", 7, 1)
 	corrected[0].Price = 99.5
 	rows, err := tables.Records(corrected)
@@ -113,7 +113,7 @@ func run(ctx context.Context, out io.Writer, dir string) (err error) {
 	return nil
 }
 
-// tradesOf makes up trades, in place of those of your own program.
+// tradesOf returns sample trades; your program would use real ones.
 func tradesOf(sym string, from, n int) []Trade {
 	trades := make([]Trade, n)
 	for i := range trades {

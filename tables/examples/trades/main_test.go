@@ -19,6 +19,6 @@ trade 7 before the correction: AAPL at 101.75
 		t.Fatal(err)
 	}
 	if out.String() != want {
-		t.Errorf("%s, want\n%s", &out, want)
+		t.Errorf("run printed\n%s\nwant\n%s", &out, want)
 	}
 }

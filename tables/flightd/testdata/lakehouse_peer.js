@@ -1,4 +1,4 @@
-// A query and the catalog by @lakehouse-rs/flight-sql-client; prints rows as JSON.
+// Runs a query and lists the catalog with @lakehouse-rs/flight-sql-client, and prints the rows as JSON.
 const { createFlightSqlClient } = require("@lakehouse-rs/flight-sql-client");
 const { tableFromIPC } = require("apache-arrow");
 

@@ -1,4 +1,4 @@
-// A query by @lancedb/arrow-flight-sql-client; prints its rows as JSON.
+// Runs a query with @lancedb/arrow-flight-sql-client, and prints its rows as JSON.
 const { Client } = require("@lancedb/arrow-flight-sql-client");
 
 const [host, token, sql] = process.argv.slice(2);

@@ -22,10 +22,10 @@ func NewReader(r io.Reader, size, limit int64) (*ipc.Reader, error) {
 	return ipc.NewReaderFromMessageReader(newStream(r, min(size, limit), limit, mem), ipc.WithAllocator(mem))
 }
 
-// Check validates all references in a batch. It returns the bytes by which the values exceed the batch's own
-// size if each is stored separately, and refuses the batch if these exceed limit. Arrow's own check panics on
-// some inputs that it should refuse.
-func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
+// Check validates all references in a batch. Rows may share values, for example through a dictionary, and the
+// batch grows if each row stores its own copy. Check returns that growth in bytes, and rejects the batch if it
+// exceeds limit. Arrow's own validation panics on some invalid inputs; Check returns an error instead.
+func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	i := 0
 	defer func() {
 		if p := recover(); p != nil {
@@ -35,9 +35,9 @@ func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 	var column arrow.Array
 	for i, column = range batch.Columns() {
 		data := checkable(column.Data())
-		whole := array.MakeFromData(data)
-		err := array.ValidateFull(whole)
-		whole.Release()
+		checked := array.MakeFromData(data)
+		err := array.ValidateFull(checked)
+		checked.Release()
 		data.Release()
 		if err != nil {
 			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
@@ -46,15 +46,16 @@ func Check(batch arrow.RecordBatch, limit int64) (beyond int64, err error) {
 		if err != nil {
 			return 0, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
 		}
-		if beyond += more; beyond > limit {
-			return 0, fmt.Errorf("column %q: the values to which its rows refer take %d bytes, over the limit of %d: send smaller batches: %w", batch.ColumnName(i), beyond, limit, partd.ErrTooLarge)
+		if growth += more; growth > limit {
+			return 0, fmt.Errorf("column %q: its rows share values, and separate copies take %d more bytes, over the limit of %d: send smaller batches: %w", batch.ColumnName(i), growth, limit, partd.ErrTooLarge)
 		}
 	}
-	return beyond, nil
+	return growth, nil
 }
 
-// checkable returns an array as Arrow's check expects it: with the buffers that streams lack in arrays of nulls and
-// in empty dense unions, and without the run of no values that some writers put into empty arrays of runs.
+// checkable converts an array to the form that Arrow's validation expects. It adds buffers that streams omit from
+// null arrays and from empty dense unions, and removes the empty run that some writers put into an empty
+// run-end-encoded array.
 func checkable(d arrow.ArrayData) arrow.ArrayData {
 	buffers, children := d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
 	switch d.DataType().ID() {
@@ -79,7 +80,7 @@ func checkable(d arrow.ArrayData) arrow.ArrayData {
 	return array.NewData(d.DataType(), d.Len(), buffers, children, d.NullN(), d.Offset())
 }
 
-// bounded is an allocator that panics above a limit. Arrow's reader returns the panic as an error.
+// bounded is an allocator that panics if its memory exceeds a limit. Arrow's reader returns the panic as an error.
 type bounded struct {
 	limit int64
 	used  atomic.Int64
@@ -88,7 +89,7 @@ type bounded struct {
 func (b *bounded) reserve(n int) {
 	if b.used.Add(int64(n)) > b.limit {
 		b.used.Add(-int64(n))
-		panic(fmt.Errorf("%d bytes more, over the limit of %d: %w", n, b.limit, partd.ErrTooLarge))
+		panic(fmt.Errorf("allocating %d more bytes exceeds the limit of %d: %w", n, b.limit, partd.ErrTooLarge))
 	}
 }
 
@@ -97,24 +98,24 @@ func (b *bounded) Allocate(n int) []byte {
 	return memory.DefaultAllocator.Allocate(n)
 }
 
-func (b *bounded) Reallocate(n int, was []byte) []byte {
-	b.reserve(n - len(was))
-	return memory.DefaultAllocator.Reallocate(n, was)
+func (b *bounded) Reallocate(n int, old []byte) []byte {
+	b.reserve(n - len(old))
+	return memory.DefaultAllocator.Reallocate(n, old)
 }
 
-func (b *bounded) Free(was []byte) {
-	b.used.Add(-int64(len(was)))
-	memory.DefaultAllocator.Free(was)
+func (b *bounded) Free(old []byte) {
+	b.used.Add(-int64(len(old)))
+	memory.DefaultAllocator.Free(old)
 }
 
-// expandedSize returns the bytes by which values exceed their own size if each is stored separately. A value of
-// a dictionary, a run or a view may occur many times. The array must be validated.
-func expandedSize(a arrow.Array) (all int64, err error) {
+// expandedSize returns the number of bytes by which an array grows if each row stores its own copy of its value.
+// Rows can share the values of a dictionary, a run or a view. The array must be valid.
+func expandedSize(a arrow.Array) (total int64, err error) {
 	add := func(child arrow.Array) {
 		if err == nil {
 			var more int64
 			more, err = expandedSize(child)
-			all += more
+			total += more
 		}
 	}
 	switch a := a.(type) {
@@ -132,10 +133,10 @@ func expandedSize(a arrow.Array) (all int64, err error) {
 		from := 0
 		for i := range a.Values().Len() {
 			end := min(runEnd(a.RunEndsArr(), i), a.Len())
-			all += (offsetSize + size(i, i+1)) * int64(max(0, end-from))
+			total += (offsetSize + size(i, i+1)) * int64(max(0, end-from))
 			from = end
 		}
-		return all, nil
+		return total, nil
 	case array.ListLike:
 		err = checkShared(a)
 		add(a.ListValues())
@@ -150,7 +151,7 @@ func expandedSize(a arrow.Array) (all int64, err error) {
 	case array.ExtensionArray:
 		add(a.Storage())
 	}
-	return all, err
+	return total, err
 }
 
 // checkShared refuses list views that share values.
@@ -160,13 +161,13 @@ func checkShared(a array.ListLike) error {
 	default:
 		return nil
 	}
-	left := int64(a.ListValues().Len())
+	unreferenced := int64(a.ListValues().Len())
 	for i := range a.Len() {
 		if from, to := a.ValueOffsets(i); a.IsValid(i) {
-			left -= to - from
+			unreferenced -= to - from
 		}
 	}
-	if left < 0 {
+	if unreferenced < 0 {
 		return fmt.Errorf("its lists share values: %w", partd.ErrTooLarge)
 	}
 	return nil
@@ -187,11 +188,11 @@ func runEnd(ends arrow.Array, i int) int {
 // per value, because there may be far more values than bytes.
 func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 	switch a := a.(type) {
-	case interface{ ValueLen(int) int }: // texts and bytes
-		return each(func(i int) int64 { return int64(a.ValueLen(i)) }), nil
+	case interface{ ValueLen(int) int }: // strings and binary values
+		return sumEach(func(i int) int64 { return int64(a.ValueLen(i)) }), nil
 	case *array.Dictionary:
 		values, err := sizes(a.Dictionary())
-		return each(func(i int) int64 {
+		return sumEach(func(i int) int64 {
 			if a.IsNull(i) {
 				return offsetSize
 			}
@@ -207,25 +208,25 @@ func sizes(a arrow.Array) (sum func(from, to int) int64, err error) {
 				return nil, err
 			}
 		}
-		return func(from, to int) (all int64) {
+		return func(from, to int) (total int64) {
 			for _, field := range fields {
-				all += field(from, to)
+				total += field(from, to)
 			}
-			return all
+			return total
 		}, nil
 	case array.ListLike:
 		values, err := prefixSums(a.ListValues())
-		return each(func(i int) int64 { return values(a.ValueOffsets(i)) }), err
+		return sumEach(func(i int) int64 { return values(a.ValueOffsets(i)) }), err
 	}
-	// Fixed width, or nested in a way that no table allows.
-	width := int64(wordless)
+	// The type has a fixed width, or is nested in a way that tables do not allow.
+	width := int64(emptyValueSize)
 	if a.Len() > 0 {
 		width += int64(a.Data().SizeInBytes() / uint64(a.Len()))
 	}
 	return func(from, to int) int64 { return width * int64(to-from) }, nil
 }
 
-func each(size func(int) int64) func(from, to int) int64 {
+func sumEach(size func(int) int64) func(from, to int) int64 {
 	return func(from, to int) (all int64) {
 		for i := from; i < to; i++ {
 			all += size(i)
@@ -234,9 +235,9 @@ func each(size func(int) int64) func(from, to int) int64 {
 	}
 }
 
-// prefixSums is like sizes, for callers that ask for many ranges.
+// prefixSums is like sizes, but precomputes sums, for callers that ask for many ranges.
 func prefixSums(a arrow.Array) (func(from, to int64) int64, error) {
-	const maxValues = 4 << 20 // values
+	const maxValues = 4 << 20
 	values, err := sizes(a)
 	if dt := a.DataType(); arrow.IsPrimitive(dt.ID()) || dt.ID() == arrow.NULL || arrow.IsDecimal(dt.ID()) {
 		return func(from, to int64) int64 { return values(int(from), int(to)) }, err
@@ -244,9 +245,9 @@ func prefixSums(a arrow.Array) (func(from, to int64) int64, error) {
 	if a.Len() > maxValues {
 		return nil, fmt.Errorf("lists of %d values in a dictionary, in runs or in views are over the limit of %d: %w", a.Len(), maxValues, partd.ErrTooLarge)
 	}
-	until := make([]int64, a.Len()+1)
+	sums := make([]int64, a.Len()+1)
 	for i := 0; err == nil && i < a.Len(); i++ {
-		until[i+1] = until[i] + values(i, i+1)
+		sums[i+1] = sums[i] + values(i, i+1)
 	}
-	return func(from, to int64) int64 { return until[to] - until[from] }, err
+	return func(from, to int64) int64 { return sums[to] - sums[from] }, err
 }

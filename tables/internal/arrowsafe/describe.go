@@ -8,8 +8,8 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 )
 
-// Limits of a description. Arrow's reader trusts its numbers: it allocates as many fields and metadata entries
-// as the description claims, and copies a text for each reference to it.
+// Limits of a message's description. Arrow's reader trusts its numbers: it allocates as many fields and metadata
+// entries as the description claims, and copies a text for each reference to it.
 const (
 	maxDescription = 64 << 20 // bytes
 	maxFields      = 1 << 16  // including nested fields
@@ -121,10 +121,10 @@ func SchemaMessage(stream []byte) (message []byte, err error) {
 // schema returns the fields of a schema's description.
 func (d *description) schema() ([]field, error) {
 	if d.kind != typeSchema {
-		return nil, fmt.Errorf("%w: it is no schema", errSchemaMessage)
+		return nil, fmt.Errorf("%w: it is not a schema message", errSchemaMessage)
 	}
 	if d.body != 0 {
-		return nil, fmt.Errorf("%w: it says that %d bytes follow", errSchemaMessage, d.body)
+		return nil, fmt.Errorf("%w: it claims a body of %d bytes", errSchemaMessage, d.body)
 	}
 	if _, _, err := vector(d.header, schemaFeatures, 8); err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (d *description) schema() ([]field, error) {
 
 func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, depth int) ([]field, error) {
 	if depth > maxNested {
-		return nil, fmt.Errorf("%w: fields %d deep", errSchemaMessage, depth)
+		return nil, fmt.Errorf("%w: fields are nested %d levels deep", errSchemaMessage, depth)
 	}
 	start, n, err := vector(t, slot, 4)
 	if err != nil {
@@ -148,7 +148,7 @@ func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, d
 	}
 	fields := make([]field, n)
 	for i := range fields {
-		if err := d.field(within(t, start, i), &fields[i], depth); err != nil {
+		if err := d.field(tableAt(t, start, i), &fields[i], depth); err != nil {
 			return nil, err
 		}
 	}
@@ -156,18 +156,18 @@ func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, d
 }
 
 func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
-	if err := d.text(t, fieldName); err != nil {
+	if err := d.checkText(t, fieldName); err != nil {
 		return err
 	}
 	if at := flatbuffers.UOffsetT(t.Offset(fieldType)); at != 0 {
-		var of flatbuffers.Table
-		t.Union(&of, at)
+		var typeTable flatbuffers.Table
+		t.Union(&typeTable, at)
 		var err error
 		switch t.GetByteSlot(fieldTypeID, 0) {
 		case typeTimestamp:
-			err = d.text(of, secondSlot)
+			err = d.checkText(typeTable, secondSlot)
 		case typeUnion:
-			_, _, err = vector(of, secondSlot, 4)
+			_, _, err = vector(typeTable, secondSlot, 4)
 		}
 		if err != nil {
 			return err
@@ -189,19 +189,19 @@ func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
 func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
-		note := within(t, start, i)
-		if err = d.text(note, firstSlot); err == nil {
-			err = d.text(note, secondSlot)
+		note := tableAt(t, start, i)
+		if err = d.checkText(note, firstSlot); err == nil {
+			err = d.checkText(note, secondSlot)
 		}
 	}
 	return err
 }
 
-// text checks a text. Writers refer to each text once, so all texts together must fit in the description.
-func (d *description) text(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
+// checkText checks the text in a slot. Writers refer to each text once, so all texts together must fit in the description.
+func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
 	if d.texts -= int64(n); err == nil && d.texts < 0 {
-		err = fmt.Errorf("%w: its texts are longer than all of it", errMessage)
+		err = fmt.Errorf("%w: its texts are longer than the whole description", errMessage)
 	}
 	return err
 }
@@ -219,7 +219,7 @@ func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuf
 	return start, n, nil
 }
 
-// within returns the table that element i of a vector of offsets refers to.
-func within(t flatbuffers.Table, start flatbuffers.UOffsetT, i int) flatbuffers.Table {
+// tableAt returns the table that element i of a vector of offsets refers to.
+func tableAt(t flatbuffers.Table, start flatbuffers.UOffsetT, i int) flatbuffers.Table {
 	return flatbuffers.Table{Bytes: t.Bytes, Pos: t.Indirect(start + flatbuffers.UOffsetT(4*i))}
 }

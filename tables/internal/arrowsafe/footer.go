@@ -11,14 +11,13 @@ import (
 // the path of each column as a text.
 const (
 	maxFooter = maxDescription // bytes, also of all paths together
-	maxNodes  = 2 * maxFields  // a list has a node more than in Arrow
+	maxNodes  = 2 * maxFields  // a list has one more node than in Arrow
 	maxLevels = 4 * maxNested  // a list has two levels
 )
 
-var errFooter = errors.New("its end claims to have more than its bytes: the file is damaged")
+var errFooter = errors.New("its footer claims more data than it contains: the file is damaged")
 
-// Numbers of the fields of Parquet's FileMetaData, SchemaElement and PageHeader, and a value of the
-// last.
+// Thrift field IDs of Parquet's FileMetaData, SchemaElement and PageHeader, and a few of their values.
 const (
 	pageType       = 1
 	dictionaryPage = 2
@@ -31,8 +30,8 @@ const (
 )
 
 // Footer returns a Parquet file's footer, or nil if it has none, and the file's size. It checks that the
-// footer's lists have all the elements that they claim, and that the schema is within bounds. Logical types that
-// arrow-go does not know are hidden from it, because readers must use the physical types then.
+// footer's lists have all the elements that they claim, and that the schema is within bounds. It hides logical
+// types that arrow-go does not know, because readers must then use the physical types.
 func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
@@ -59,7 +58,7 @@ func Footer(in interface {
 	}
 	err = nil
 	footer := claims(whole)
-	if !footer.fields(func(id int16, kind byte) bool {
+	if !footer.eachField(func(id int16, kind byte) bool {
 		if id == footerSchema && kind == list && err == nil {
 			err = footer.schema()
 			return err == nil
@@ -71,15 +70,15 @@ func Footer(in interface {
 	return whole, size, err
 }
 
-// group is a group of a Parquet schema whose children follow.
+// group is a group of a Parquet schema. Its children follow it in the list of nodes.
 type group struct {
-	children int // not read yet
-	path     int // its length
+	unread  int // number of children not yet read
+	pathLen int // length of the group's path
 }
 
 // schema checks the list of a schema's nodes. Each group is followed by its children.
 func (c *claims) schema() error {
-	n, kind, ok := c.list()
+	n, kind, ok := c.listHeader()
 	if !ok || kind != structure {
 		return errFooter
 	}
@@ -87,17 +86,17 @@ func (c *claims) schema() error {
 		return fmt.Errorf("its schema has %d nodes; the limit is %d", n, maxNodes)
 	}
 	var open []group
-	paths, missing := 0, 0 // missing: children of all open groups
+	paths, missing := 0, 0 // length of all paths, and number of unread children of open groups
 	for i := range int(n) {
-		for len(open) > 0 && open[len(open)-1].children == 0 {
+		for len(open) > 0 && open[len(open)-1].unread == 0 {
 			open = open[:len(open)-1]
 		}
 		path, children, ok := c.node()
 		if len(open) > 0 {
 			parent := &open[len(open)-1]
-			parent.children--
+			parent.unread--
 			missing--
-			path += parent.path + 1
+			path += parent.pathLen + 1
 		}
 		if missing += int(children); !ok || children < 0 || missing >= int(n)-i {
 			return errFooter
@@ -114,14 +113,15 @@ func (c *claims) schema() error {
 	return nil
 }
 
-// node returns the length of a node's name, and the number of its children.
+// node reads a node, and hides its logical type if that is unknown. It returns the length of the node's name and
+// the number of its children.
 func (c *claims) node() (name int, children int32, ok bool) {
 	whole := *c
-	ok = c.fields(func(id int16, kind byte) bool {
+	ok = c.eachField(func(id int16, kind byte) bool {
 		before, ok := len(*c), false
 		switch {
 		case id == nodeChildren && kind == int32s:
-			children, ok = c.signed()
+			children, ok = c.varint32()
 			return ok
 		case id == nodeName && kind == text:
 			ok = c.skip(kind, 0)
@@ -129,13 +129,13 @@ func (c *claims) node() (name int, children int32, ok bool) {
 			return ok
 		case id == nodeLogical && kind == structure:
 			known := false
-			ok = c.fields(func(id int16, kind byte) bool {
+			ok = c.eachField(func(id int16, kind byte) bool {
 				known = id > 0 && id <= maxLogical && id != logicalUnset
 				return c.skip(kind, 3)
 			})
 			if head := &whole[len(whole)-before-1]; !known && *head&15 == structure {
-				*head += 1 << 4 // the next number, which has no meaning
-			} else if !known { // the number is in full
+				*head += 1 << 4 // change the field's ID to the next one, which is unassigned
+			} else if !known { // the ID is a separate zigzag number, so 2 adds 1
 				*head += 2
 			}
 			return ok
@@ -145,29 +145,29 @@ func (c *claims) node() (name int, children int32, ok bool) {
 	return name, children, ok
 }
 
-// claims is the unread rest of a value in Thrift's compact form. The library allocates the claimed
-// length of a list before it reads the elements, so the claims are checked first.
+// claims is the unread part of a value in Thrift's compact protocol. The Thrift library allocates the
+// claimed length of a list before it reads the elements, so the claims must be checked first.
 type claims []byte
 
 // Kinds of Thrift values.
 const (
-	boolean1  = 1
-	boolean2  = 2
-	byte1     = 3
-	int16s    = 4
-	int32s    = 5
-	int64s    = 6
-	float     = 7
-	text      = 8
-	list      = 9
-	set       = 10
-	structure = 12
+	booleanTrue  = 1
+	booleanFalse = 2
+	byteKind     = 3
+	int16s       = 4
+	int32s       = 5
+	int64s       = 6
+	float        = 7
+	text         = 8
+	list         = 9
+	set          = 10
+	structure    = 12
 )
 
 const maxThrift = 32 // nested values; footers have few levels
 
-// Whole reports whether the bytes at an offset are a whole Thrift structure whose lists have all the
-// elements that they claim.
+// Whole reports whether the bytes at an offset are a complete Thrift structure, and its lists have all
+// the elements that they claim.
 func Whole(in io.ReaderAt, from int64, size int) bool {
 	b := make(claims, size)
 	if _, err := in.ReadAt(b, from); err != nil {
@@ -176,21 +176,21 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 	return b.skip(structure, 0)
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file is a dictionary, or has a
-// header that is too long to tell.
+// MayBeDictionary reports whether the page at an offset of a Parquet file is a dictionary page. It also
+// returns true if the page's header is too long to read its type.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	header := make(claims, 512)
-	n, _ := in.ReadAt(header, at) // the file may end before
+	n, _ := in.ReadAt(header, at) // the rest of the file may be shorter
 	header = header[:n]
 	kind := int32(-1)
-	whole := header.fields(func(id int16, of byte) (ok bool) {
-		if id == pageType && of == int32s {
-			kind, ok = header.signed()
+	complete := header.eachField(func(id int16, fieldKind byte) (ok bool) {
+		if id == pageType && fieldKind == int32s {
+			kind, ok = header.varint32()
 			return ok
 		}
-		return header.skip(of, 1)
+		return header.skip(fieldKind, 1)
 	})
-	return !whole || kind == dictionaryPage
+	return !complete || kind == dictionaryPage
 }
 
 func (c *claims) take(n uint64) bool {
@@ -201,20 +201,20 @@ func (c *claims) take(n uint64) bool {
 	return true
 }
 
-func (c *claims) head() (b byte, ok bool) {
+func (c *claims) readByte() (b byte, ok bool) {
 	if len(*c) > 0 {
 		b = (*c)[0]
 	}
 	return b, c.take(1)
 }
 
-func (c *claims) number() (uint64, bool) {
+func (c *claims) uvarint() (uint64, bool) {
 	n, size := binary.Uvarint(*c)
 	return n, size > 0 && c.take(uint64(size))
 }
 
-func (c *claims) signed() (int32, bool) {
-	n, ok := c.number()
+func (c *claims) varint32() (int32, bool) {
+	n, ok := c.uvarint()
 	return int32(uint32(n)>>1) ^ -int32(n&1), ok
 }
 
@@ -223,37 +223,37 @@ func (c *claims) skip(kind byte, depth int) bool {
 		return false
 	}
 	switch kind {
-	case boolean1, boolean2: // the kind contains the value
+	case booleanTrue, booleanFalse: // the kind contains the value
 		return true
-	case byte1:
+	case byteKind:
 		return c.take(1)
 	case int16s, int32s, int64s:
-		_, ok := c.number()
+		_, ok := c.uvarint()
 		return ok
 	case float:
 		return c.take(8)
 	case text:
-		n, ok := c.number()
+		n, ok := c.uvarint()
 		return ok && c.take(n)
 	case list, set:
-		return c.elements(depth)
+		return c.skipElements(depth)
 	case structure:
-		return c.fields(func(_ int16, kind byte) bool { return c.skip(kind, depth+1) })
+		return c.eachField(func(_ int16, kind byte) bool { return c.skip(kind, depth+1) })
 	}
 	return false
 }
 
-// fields passes the number and the kind of each field of a structure to value, which must skip the
+// eachField calls value with the ID and the kind of each field of a structure. value must consume the
 // field's value.
-func (c *claims) fields(value func(id int16, kind byte) bool) bool {
+func (c *claims) eachField(value func(id int16, kind byte) bool) bool {
 	for id := int16(0); ; {
-		head, ok := c.head()
+		head, ok := c.readByte()
 		if !ok || head == 0 {
 			return ok
 		}
-		if id += int16(head >> 4); head>>4 == 0 { // the number follows in full
+		if id += int16(head >> 4); head>>4 == 0 { // the ID follows as a separate number
 			var n int32
-			n, ok = c.signed()
+			n, ok = c.varint32()
 			id = int16(n)
 		}
 		if !ok || !value(id, head&15) {
@@ -262,9 +262,9 @@ func (c *claims) fields(value func(id int16, kind byte) bool) bool {
 	}
 }
 
-func (c *claims) elements(depth int) bool {
-	n, kind, ok := c.list()
-	if ok && (kind == boolean1 || kind == boolean2) {
+func (c *claims) skipElements(depth int) bool {
+	n, kind, ok := c.listHeader()
+	if ok && (kind == booleanTrue || kind == booleanFalse) {
 		return c.take(n)
 	}
 	for ; ok && n > 0; n-- {
@@ -273,11 +273,12 @@ func (c *claims) elements(depth int) bool {
 	return ok
 }
 
-// list returns the claimed length of a list, which is at most the number of bytes left.
-func (c *claims) list() (n uint64, kind byte, ok bool) {
-	head, ok := c.head()
+// listHeader reads the header of a list, and returns the claimed length and the kind of the elements. ok is false
+// if the length exceeds the number of unread bytes.
+func (c *claims) listHeader() (n uint64, kind byte, ok bool) {
+	head, ok := c.readByte()
 	if n = uint64(head >> 4); ok && n == 15 {
-		n, ok = c.number()
+		n, ok = c.uvarint()
 	}
 	return n, head & 15, ok && n <= uint64(len(*c))
 }

@@ -25,8 +25,8 @@ func parquetFile(nodes ...[]byte) *bytes.Reader {
 	return bytes.NewReader(append(binary.LittleEndian.AppendUint32(b, uint32(len(b)-4)), "PAR1"...))
 }
 
-// A schema is refused if it is malformed, has too many levels for arrow-go's recursion, or would
-// need a multiple of its size in memory.
+// TestFooter checks that a schema is refused if it is malformed, has too many levels for arrow-go's
+// recursion, or would take much more memory than its own size.
 func TestFooter(t *testing.T) {
 	chain := func(levels int) (nodes [][]byte) {
 		return append(slices.Repeat([][]byte{node("a", 1)}, levels), node("a", 0))
@@ -36,24 +36,24 @@ func TestFooter(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		nodes [][]byte
-		want  string // empty: it is read
+		want  string // "" if the schema is valid
 	}{
-		"100 lists":                  {chain(200), ""},
-		"many columns":               {wide("a", 100_000), ""},
-		"many levels":                {chain(maxLevels + 1), "more than 256 levels at node 257 of 258"},
-		"100,000 levels":             {chain(100_000), "more than 256 levels"},
-		"many nodes":                 {wide("a", maxNodes), "has 131073 nodes; the limit is 131072"},
-		"long paths":                 {append([][]byte{node("", 1)}, wide(strings.Repeat("a", 1<<16), 2000)...), "paths of its columns"},
-		"children that do not exist": {[][]byte{node("a", 1<<31-1), node("a", 0)}, errFooter.Error()},
-		"children of several":        {[][]byte{node("a", 2), node("a", 2), node("a", 0), node("a", 0)}, errFooter.Error()},
-		"less than no children":      {[][]byte{node("a", -1), node("a", 0)}, errFooter.Error()},
-		"a node cut off":             {[][]byte{node("a", 1), []byte("\x48\x7f")}, errFooter.Error()},
+		"100 lists":         {chain(200), ""},
+		"many columns":      {wide("a", 100_000), ""},
+		"many levels":       {chain(maxLevels + 1), "more than 256 levels at node 257 of 258"},
+		"100,000 levels":    {chain(100_000), "more than 256 levels"},
+		"many nodes":        {wide("a", maxNodes), "has 131073 nodes; the limit is 131072"},
+		"long paths":        {append([][]byte{node("", 1)}, wide(strings.Repeat("a", 1<<16), 2000)...), "paths of its columns"},
+		"missing children":  {[][]byte{node("a", 1<<31-1), node("a", 0)}, errFooter.Error()},
+		"too many children": {[][]byte{node("a", 2), node("a", 2), node("a", 0), node("a", 0)}, errFooter.Error()},
+		"negative children": {[][]byte{node("a", -1), node("a", 0)}, errFooter.Error()},
+		"truncated node":    {[][]byte{node("a", 1), []byte("\x48\x7f")}, errFooter.Error()},
 	} {
 		if _, _, err := Footer(parquetFile(c.nodes...)); c.want == "" && err != nil || !strings.Contains(fmt.Sprint(err), c.want) && c.want != "" {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %q", name, err, c.want)
 		}
 	}
 	if _, _, err := Footer(bytes.NewReader(slices.Concat(make([]byte, maxFooter+8), []byte{1, 0, 0, 4}, []byte("PAR1")))); err == nil || !strings.Contains(err.Error(), "footer has 67108865 bytes") {
-		t.Error(err)
+		t.Errorf("footer of 64 MiB + 1: got error %v", err)
 	}
 }

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	maxWidth   = 16 << 20 // bytes of a fixed-size value
-	maxDigits  = 76       // of a decimal
-	wordless   = 8        // bytes counted for a value that has no bytes in the message
-	offsetSize = 4        // bytes of a text's offset
-	version4   = 3        // format version 4
-	version5   = 4        // format version 5; earlier unions had bitmaps
+	maxWidth       = 16 << 20 // bytes of a fixed-size value
+	maxDigits      = 76       // digits of a decimal
+	emptyValueSize = 8        // bytes charged for a value that has no bytes in the message
+	offsetSize     = 4        // bytes of a text's offset
+	version4       = 3        // format version 4
+	version5       = 4        // format version 5; earlier unions had bitmaps
 
 	maxLength = 1 << 48 // rows; limited so that no product below overflows
 )
 
-// cursor iterates over the lengths and buffers of a batch, by columns and depth-first.
+// cursor iterates over the lengths and buffers of a batch, depth-first, column by column.
 type cursor struct {
 	bytes                              []byte // of the description
 	node, nodes                        int
@@ -55,7 +55,7 @@ func (c *cursor) int64(at flatbuffers.UOffsetT) int64 {
 // nulls.
 func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 	if c.node == c.nodes {
-		return 0, false, fmt.Errorf("%w: it describes %d arrays, and the schema has more", errMessage, c.nodes)
+		return 0, false, fmt.Errorf("%w: it describes %d arrays, but the schema needs more", errMessage, c.nodes)
 	}
 	at := c.nodesAt + flatbuffers.UOffsetT(16*c.node)
 	c.node++
@@ -63,7 +63,7 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 		return 0, false, fmt.Errorf("%d values are over the limit of %d: %w", n, int64(maxLength), partd.ErrTooLarge)
 	}
 	if n < 0 || n < minLength {
-		return 0, false, fmt.Errorf("%w: %d values where there should be %d", errMessage, n, minLength)
+		return 0, false, fmt.Errorf("%w: it has an array of %d values, but at least %d are required", errMessage, n, minLength)
 	}
 	return n, c.int64(at+8) != 0, nil
 }
@@ -72,7 +72,7 @@ func (c *cursor) next(minLength int64) (n int64, nulls bool, err error) {
 // not overlap others.
 func (c *cursor) nextBuffer() (int64, error) {
 	if c.buffer == c.buffers {
-		return 0, fmt.Errorf("%w: it has %d buffers, and the schema has more", errMessage, c.buffers)
+		return 0, fmt.Errorf("%w: it has %d buffers, but the schema needs more", errMessage, c.buffers)
 	}
 	at := c.buffersAt + flatbuffers.UOffsetT(16*c.buffer)
 	c.buffer++
@@ -82,7 +82,7 @@ func (c *cursor) nextBuffer() (int64, error) {
 	}
 	size := int64(len(c.body))
 	if offset < 0 || length < 0 || offset > size || length > size-offset {
-		return 0, fmt.Errorf("%w: a buffer of %d bytes at %d leads out of the body's %d", errMessage, length, offset, size)
+		return 0, fmt.Errorf("%w: a buffer of %d bytes at offset %d exceeds the body of %d bytes", errMessage, length, offset, size)
 	}
 	if c.referred += length; c.referred > size {
 		return 0, fmt.Errorf("%w: its buffers share bytes", errMessage)
@@ -91,41 +91,41 @@ func (c *cursor) nextBuffer() (int64, error) {
 		return length, nil
 	}
 	if length < 8 {
-		return 0, fmt.Errorf("%w: a compressed buffer of %d bytes", errMessage, length)
+		return 0, fmt.Errorf("%w: a compressed buffer has only %d bytes", errMessage, length)
 	}
 	inflated := int64(binary.LittleEndian.Uint64(c.body[offset:]))
 	if inflated == -1 {
 		return length - 8, nil
 	}
 	if inflated < 0 || inflated > c.limit-c.inflated {
-		return 0, fmt.Errorf("the rows take %d bytes more once they are decompressed, over the limit of %d: send smaller batches: %w", inflated, c.limit, partd.ErrTooLarge)
+		return 0, fmt.Errorf("decompressing the rows takes %d more bytes, over the limit of %d: send smaller batches: %w", inflated, c.limit, partd.ErrTooLarge)
 	}
 	c.inflated += inflated
 	return inflated, nil
 }
 
-// need consumes a buffer, which must have at least the given number of bytes.
-func (c *cursor) need(bytes int64) error {
-	has, err := c.nextBuffer()
-	if err == nil && has < bytes {
-		err = fmt.Errorf("%w: a buffer has %d bytes, and %d are needed", errMessage, has, bytes)
+// nextBufferOfSize moves to the next buffer, which must have at least the given number of bytes.
+func (c *cursor) nextBufferOfSize(bytes int64) error {
+	size, err := c.nextBuffer()
+	if err == nil && size < bytes {
+		err = fmt.Errorf("%w: a buffer has %d bytes, but at least %d are required", errMessage, size, bytes)
 	}
 	return err
 }
 
-// charge counts memory for values without bytes in the message.
+// charge counts memory for n values that have no bytes in the message, such as nulls.
 func (c *cursor) charge(n int64) error {
-	if n < 0 || n > maxLength || n*wordless > c.limit-c.charged {
-		return fmt.Errorf("%d values without bytes are over the limit of %d bytes: send smaller batches: %w", n, c.limit, partd.ErrTooLarge)
+	if n < 0 || n > maxLength || n*emptyValueSize > c.limit-c.charged {
+		return fmt.Errorf("%d values that have no bytes in the message exceed the limit of %d bytes: send smaller batches: %w", n, c.limit, partd.ErrTooLarge)
 	}
-	c.charged += n * wordless
+	c.charged += n * emptyValueSize
 	return nil
 }
 
 // column checks an array of at least minLength values, with its children.
 func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	if depth > maxNested {
-		return fmt.Errorf("%w: arrays %d deep", errMessage, depth)
+		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
 	}
 	dt = storage(dt)
 	variadic, err := c.variadic(dt)
@@ -141,23 +141,23 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		if nulls {
 			bits = (n + 7) / 8
 		}
-		if err := c.need(bits); err != nil {
+		if err := c.nextBufferOfSize(bits); err != nil {
 			return err
 		}
 	}
-	each := func(size int64) error { return c.need(n * size) }
+	each := func(size int64) error { return c.nextBufferOfSize(n * size) }
 	offsets := func(size int64) error {
 		if n == 0 {
-			return c.need(0)
+			return c.nextBufferOfSize(0)
 		}
-		return c.need((n + 1) * size)
+		return c.nextBufferOfSize((n + 1) * size)
 	}
 	child := func(dt arrow.DataType, minLength int64) error { return c.column(dt, minLength, depth+1) }
 	switch dt := dt.(type) {
 	case *arrow.NullType:
 		return c.charge(n)
 	case *arrow.BooleanType:
-		return c.need((n + 7) / 8)
+		return c.nextBufferOfSize((n + 7) / 8)
 	case *arrow.DictionaryType:
 		return each(int64(dt.IndexType.(arrow.FixedWidthDataType).Bytes()))
 	case *arrow.FixedSizeBinaryType:
@@ -166,13 +166,13 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 		}
 		return firstError(err, func() error { return each(int64(dt.ByteWidth)) })
 	case *arrow.BinaryType, *arrow.StringType:
-		return firstError(offsets(4), func() error { return c.need(0) })
+		return firstError(offsets(4), func() error { return c.nextBufferOfSize(0) })
 	case *arrow.LargeBinaryType, *arrow.LargeStringType:
-		return firstError(offsets(8), func() error { return c.need(0) })
+		return firstError(offsets(8), func() error { return c.nextBufferOfSize(0) })
 	case arrow.BinaryViewDataType:
 		err := each(int64(arrow.ViewHeaderSizeBytes))
 		for i := int64(0); err == nil && i < variadic; i++ {
-			err = c.need(0)
+			err = c.nextBufferOfSize(0)
 		}
 		return err
 	case *arrow.ListType, *arrow.MapType:
@@ -210,10 +210,10 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	case arrow.FixedWidthDataType:
 		return each(int64(dt.Bytes()))
 	}
-	return fmt.Errorf("%w: a column of %v", errMessage, dt)
+	return fmt.Errorf("%w: a column has the unsupported type %v", errMessage, dt)
 }
 
-// firstError runs steps until one fails.
+// firstError returns err if it is not nil. Otherwise it runs steps until one fails, and returns that error.
 func firstError(err error, steps ...func() error) error {
 	for _, step := range steps {
 		if err != nil {
@@ -230,12 +230,12 @@ func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 		return 0, nil
 	}
 	if c.count == c.counts {
-		return 0, fmt.Errorf("%w: it has %d counts of buffers, and the schema has more columns of views", errMessage, c.counts)
+		return 0, fmt.Errorf("%w: it has %d buffer counts, but the schema has more view columns", errMessage, c.counts)
 	}
 	n := c.int64(c.variadicAt + flatbuffers.UOffsetT(8*c.count))
 	c.count++
 	if n < 0 || n > int64(c.buffers-c.buffer) {
-		return 0, fmt.Errorf("%w: a column of views has %d buffers, and the message has %d", errMessage, n, c.buffers)
+		return 0, fmt.Errorf("%w: a view column claims %d buffers, but the message has %d", errMessage, n, c.buffers)
 	}
 	return n, nil
 }
@@ -261,7 +261,7 @@ func storage(dt arrow.DataType) arrow.DataType {
 	}
 }
 
-// width returns the bytes of a value of a fixed-size type. A null uses as many.
+// width returns the size in bytes of a fixed-size value. A null has the same size.
 func width(dt arrow.DataType) int64 {
 	switch dt := storage(dt).(type) {
 	case *arrow.FixedSizeBinaryType:
@@ -269,11 +269,11 @@ func width(dt arrow.DataType) int64 {
 	case *arrow.FixedSizeListType:
 		return min(max(1, width(dt.Elem()))*int64(dt.Len()), maxWidth+1)
 	case *arrow.StructType:
-		var all int64
+		var total int64
 		for _, f := range dt.Fields() {
-			all += width(f.Type)
+			total += width(f.Type)
 		}
-		return min(all, maxWidth+1)
+		return min(total, maxWidth+1)
 	}
 	return 8
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Messages checks the messages of one stream, in order. Arrow's reader must see them only afterwards, because
-// it allocates as much as they claim.
+// Messages checks the messages of one stream, in order. Pass a message to Arrow's reader only after the check,
+// because the reader allocates as much memory as the message claims.
 type Messages struct {
-	limit        int64 // bytes for the rows of a message together with all dictionaries
-	schema       *arrow.Schema
-	values       map[int64]arrow.DataType // value types of dictionaries, by ID
-	dictionaries map[int64]int64          // bytes of dictionaries, by ID
-	held         int64                    // bytes of all dictionaries
+	limit           int64 // bytes for the rows of a message together with all dictionaries
+	schema          *arrow.Schema
+	valueTypes      map[int64]arrow.DataType // value types of dictionaries, by ID
+	dictionarySizes map[int64]int64          // bytes of dictionaries, by ID
+	dictionaryBytes int64                    // bytes of all dictionaries
 }
 
 // NewMessages returns a check for a stream whose messages may use limit bytes of memory.
 func NewMessages(limit int64) *Messages {
-	return &Messages{limit: limit, values: map[int64]arrow.DataType{}, dictionaries: map[int64]int64{}}
+	return &Messages{limit: limit, valueTypes: map[int64]arrow.DataType{}, dictionarySizes: map[int64]int64{}}
 }
 
-// Check checks a message: its description, as Flight carries it, and its body.
+// Check checks a message. head is its description, as in Flight's data_header, and body its body.
 func (m *Messages) Check(head, body []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil { // an offset outside the message
@@ -39,13 +39,13 @@ func (m *Messages) Check(head, body []byte) (err error) {
 	case err != nil:
 		return err
 	case (d.kind == typeSchema) != (m.schema == nil):
-		return fmt.Errorf("%w: a stream has one schema, and begins with it", errMessage)
+		return fmt.Errorf("%w: a stream must begin with its only schema", errMessage)
 	}
 	switch d.kind {
 	case typeSchema:
-		return m.begin(d, head)
+		return m.readSchema(d, head)
 	case typeDictionary:
-		return m.dictionary(d, body)
+		return m.checkDictionary(d, body)
 	case typeBatch:
 		c, err := m.cursor(d.header, d.version, body)
 		if err != nil {
@@ -62,10 +62,10 @@ func (m *Messages) Check(head, body []byte) (err error) {
 		}
 		return err
 	}
-	return fmt.Errorf("%w: it is of kind %d", errMessage, d.kind)
+	return fmt.Errorf("%w: it has the unknown type %d", errMessage, d.kind)
 }
 
-func (m *Messages) begin(d *description, head []byte) error {
+func (m *Messages) readSchema(d *description, head []byte) error {
 	fields, err := d.schema()
 	if err != nil {
 		return err
@@ -95,13 +95,13 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 			return fmt.Errorf("%w: a dictionary of %v", errSchemaMessage, dt)
 		}
 		dt = storage(encoded.ValueType)
-		m.values[described.dictionary] = dt
+		m.valueTypes[described.dictionary] = dt
 	}
 	if w := width(dt); w > maxWidth {
 		return fmt.Errorf("a value of %v takes more than %d bytes: %w", dt, maxWidth, partd.ErrTooLarge)
 	}
 	if d, ok := dt.(arrow.DecimalType); ok && (d.GetPrecision() < 1 || d.GetPrecision() > maxDigits || d.GetScale() < -maxDigits || d.GetScale() > maxDigits) {
-		return fmt.Errorf("%w: a decimal of %d digits, %d of them behind the point", errSchemaMessage, d.GetPrecision(), d.GetScale())
+		return fmt.Errorf("%w: a decimal of %d digits, %d of them after the decimal point", errSchemaMessage, d.GetPrecision(), d.GetScale())
 	}
 	nested, ok := dt.(arrow.NestedType)
 	if !ok {
@@ -119,10 +119,10 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// dictionary checks the values of a dictionary, which the reader keeps.
-func (m *Messages) dictionary(d *description, body []byte) error {
+// checkDictionary checks the values of a dictionary, which the reader keeps.
+func (m *Messages) checkDictionary(d *description, body []byte) error {
 	id := d.header.GetInt64Slot(firstSlot, 0)
-	dt, ok := m.values[id]
+	dt, ok := m.valueTypes[id]
 	at := flatbuffers.UOffsetT(d.header.Offset(dictionaryData))
 	if !ok || at == 0 {
 		return fmt.Errorf("%w: no column has the dictionary %d", errMessage, id)
@@ -137,12 +137,12 @@ func (m *Messages) dictionary(d *description, body []byte) error {
 	}
 	size := c.inflated + int64(len(body))
 	if !d.header.GetBoolSlot(dictionaryDelta, false) {
-		m.held -= m.dictionaries[id]
-		m.dictionaries[id] = 0
+		m.dictionaryBytes -= m.dictionarySizes[id]
+		m.dictionarySizes[id] = 0
 	}
-	m.dictionaries[id] += size
-	if m.held += size; m.held > m.limit {
-		return fmt.Errorf("the dictionaries take %d bytes, over the limit of %d: %w", m.held, m.limit, partd.ErrTooLarge)
+	m.dictionarySizes[id] += size
+	if m.dictionaryBytes += size; m.dictionaryBytes > m.limit {
+		return fmt.Errorf("the dictionaries take %d bytes, over the limit of %d: %w", m.dictionaryBytes, m.limit, partd.ErrTooLarge)
 	}
 	return nil
 }

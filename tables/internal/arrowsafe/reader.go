@@ -8,10 +8,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reader returns a reader of batches, which releases each batch. The last Release calls end, even if nothing
+// Reader returns a reader that yields batches and releases them. Its last Release calls end, even if nothing
 // was read.
-func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], end func()) array.RecordReader {
-	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, end: end}
+func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], onRelease func()) array.RecordReader {
+	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, onRelease: onRelease}
 	r.references.Store(1)
 	return r
 }
@@ -19,7 +19,7 @@ func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], e
 type reader struct {
 	array.RecordReader
 	schema     *arrow.Schema
-	end        func()
+	onRelease  func()
 	references atomic.Int64
 }
 
@@ -30,11 +30,11 @@ func (r *reader) Retain() { r.references.Add(1) }
 func (r *reader) Release() {
 	if r.references.Add(-1) == 0 {
 		r.RecordReader.Release()
-		r.end()
+		r.onRelease()
 	}
 }
 
-// Rows has the methods of array.RecordReader that callers need.
+// Rows is the part of array.RecordReader that Each uses.
 type Rows interface {
 	Next() bool
 	RecordBatch() arrow.RecordBatch
@@ -77,8 +77,8 @@ func Until(next func() (arrow.RecordBatch, error)) iter.Seq2[arrow.RecordBatch, 
 // Counted is a reader that counts the rows read.
 type Counted struct {
 	array.RecordReader
-	Rows int64
-	Look func(arrow.RecordBatch) // called with each batch, if not nil
+	Rows    int64
+	OnBatch func(arrow.RecordBatch) // called with each batch, if not nil
 }
 
 func (c *Counted) Next() bool {
@@ -86,8 +86,8 @@ func (c *Counted) Next() bool {
 		return false
 	}
 	c.Rows += c.RecordBatch().NumRows()
-	if c.Look != nil {
-		c.Look(c.RecordBatch())
+	if c.OnBatch != nil {
+		c.OnBatch(c.RecordBatch())
 	}
 	return true
 }

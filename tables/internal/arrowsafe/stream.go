@@ -39,7 +39,7 @@ func (s *stream) Message() (*ipc.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.forget()
+	s.releaseLast()
 	s.last = ipc.NewMessage(memory.NewBufferBytes(head), body)
 	return s.last, nil
 }
@@ -91,7 +91,7 @@ func (s *stream) fill(body *memory.Buffer, head []byte) (err error) {
 		return err
 	}
 	if d.body < 0 || d.body > s.size {
-		return fmt.Errorf("%w: it says that %d bytes follow: %w", errMessage, d.body, partd.ErrTooLarge)
+		return fmt.Errorf("%w: it claims a body of %d bytes: %w", errMessage, d.body, partd.ErrTooLarge)
 	}
 	body.ResizeNoShrink(int(d.body))
 	return s.readFull(body.Bytes())
@@ -106,7 +106,7 @@ func (s *stream) readFull(p []byte) error {
 	return err
 }
 
-func (s *stream) forget() {
+func (s *stream) releaseLast() {
 	if s.last != nil {
 		s.last.Release()
 		s.last = nil
@@ -117,7 +117,7 @@ func (s *stream) Retain() { s.references.Add(1) }
 
 func (s *stream) Release() {
 	if s.references.Add(-1) == 0 {
-		s.forget()
+		s.releaseLast()
 	}
 }
 

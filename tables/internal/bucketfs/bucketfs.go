@@ -33,7 +33,7 @@ type FS struct {
 	location string // prefix of names in messages
 	key      string // prefix of names in the cache
 	retryFor time.Duration
-	ctx      context.Context // ends with Close
+	ctx      context.Context // canceled by Close
 	cancel   context.CancelFunc
 	uploads  *semaphore.Weighted // counts bytes
 	expected func(name string) (size int64, hash xxh3.Uint128, known bool, err error)
@@ -44,8 +44,8 @@ type FS struct {
 
 var _ icecat.Remote = (*FS)(nil)
 
-// maxUploads limits the bytes of files that uploads hold in memory. One file of any size is allowed in
-// addition.
+// maxUploads limits the total size of files that uploads hold in memory. A larger file is uploaded while no
+// other upload runs.
 const maxUploads = 256 << 20
 
 // New returns the files of a bucket. location is the bucket's name in messages, and key is the prefix of its
@@ -109,7 +109,7 @@ func (f *FS) withCopy(name string, use func(path string) error) error {
 	return f.cache.WithCopy(f.key+name, f.check(name), f.fetch(name), use)
 }
 
-// Pin returns the path of a local copy, which stays until release is called.
+// Pin returns the path of a local copy, which is not removed until release is called.
 func (f *FS) Pin(name string) (path string, release func(), err error) {
 	return f.cache.Pin(f.key+name, f.check(name), f.fetch(name))
 }
@@ -189,7 +189,7 @@ func (f *FS) Remove(name string) error {
 	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
 }
 
-// Files returns all files with their sizes.
+// Files returns the sizes of all files, by name.
 func (f *FS) Files(ctx context.Context) (files map[string]int64, err error) {
 	err = objstore.Retry(ctx, f.retryFor, 0, nil, func(ctx context.Context) error {
 		files = map[string]int64{}
@@ -295,7 +295,7 @@ func (w *newFile) upload() error {
 		}
 		existing, err := io.ReadAll(io.LimitReader(r, info.Size+1))
 		if err = errors.Join(err, r.Close()); err == nil && !bytes.Equal(existing, data) {
-			err = w.f.damaged(w.name, "exists with other content than the file just written")
+			err = w.f.damaged(w.name, "exists with different content from the file just written")
 		}
 		return err
 	})

@@ -1,5 +1,4 @@
-// Package cli is the command line of partd-tables. This file contains what all commands share:
-// running them, exit codes, and completion of names.
+// Package cli implements the command line of partd-tables.
 package cli
 
 import (
@@ -130,11 +129,11 @@ func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) 
 		maxNames = 1000
 		timeout  = time.Second
 	)
-	errLimit := errors.New("maxNames names were found")
+	errLimit := errors.New("enough names found")
 	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	defer cancel()
 	if env.Apply(cmd) == nil {
-		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, the names found so far are completed
+		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, offer the names found so far
 			return forEachTable(ctx, s, tables.Buckets{*l.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
 				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
 					names = append(names, info.Name)

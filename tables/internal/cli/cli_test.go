@@ -81,42 +81,42 @@ func TestPutAndGet(t *testing.T) {
 		t.Errorf("%s, want\n%s", out, want)
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		file := filepath.Join(t.TempDir(), "rows."+format)
 		mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "-o", file)
 		mustRun(t, "", "put", format, file)
 		if a, b := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"), mustRun(t, "", "get", format); a != b {
-			t.Errorf("through %s:\n%s, want\n%s", format, b, a)
+			t.Errorf("rows exported and imported as %s:\n%s, want\n%s", format, b, a)
 		}
 		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "to replace it, use --force") {
-			t.Error(code, stderr)
+			t.Errorf("exit code %d, stderr %q", code, stderr)
 		}
 		mustRun(t, "", "get", format, "-o", file, "--force")
 	}
 	mustRun(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Error("version 1:", out)
 	}
 	if out := mustRun(t, "", "buckets"); !slices.Contains([]string{"\"\"\nNYSE\n", "NYSE\n\"\"\n"}, out) {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	mustRun(t, "", "delete", "csv", "arrow")
 	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	mustRun(t, "", "fold")
 	mustRun(t, "", "compact", "birdstrikes")
 	mustRun(t, "", "expire", "--keep", "1", "--older-than", "1ns")
 	if out := mustRun(t, "", "get", "parquet", "--limit", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 }
 
@@ -159,10 +159,10 @@ func TestJSONLines(t *testing.T) {
 		t.Errorf("%s, want …%s", described, want)
 	}
 	if got := maskTime(strings.TrimSpace(mustRun(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+" contains no tables") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("reading created a directory")
@@ -208,11 +208,11 @@ func TestErrors(t *testing.T) {
 	} {
 		_, stderr, code := command(t, "", strings.Fields(args)...)
 		if got := fmt.Sprintf("%d %s", code, strings.TrimPrefix(stderr, "partd-tables: ")); !strings.HasPrefix(got, want) {
-			t.Errorf("%s: %s, want %s", args, got, want)
+			t.Errorf("%s: got %s, want prefix %s", args, got, want)
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "a\n\x1b[31m", rows, "--bucket", "b"); code != cliutil.ExitOK || stderr != `"a\n\x1b[31m": 1 rows put, version 1`+"\n" {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
 	store, err := tables.Open(t.Context(), dir, nil)
@@ -220,7 +220,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
-		t.Error("another store has it open:", code, stderr)
+		t.Errorf("get from a directory that is in use: exit code %d, stderr %q", code, stderr)
 	}
 	if err := store.Close(); err != nil {
 		t.Error(err)
@@ -236,11 +236,11 @@ func TestHelpAndVariables(t *testing.T) {
 	root := newRoot(&app{})
 	for _, cmd := range root.Commands() {
 		if cmd.Short == "" || cmd.Example == "" {
-			t.Errorf("%s has no example", cmd.Name())
+			t.Errorf("command %s has no short help or no example", cmd.Name())
 		}
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.Variable(f.Name)+"]") {
-				t.Errorf("%s --%s: %s", cmd.Name(), f.Name, f.Usage)
+				t.Errorf("%s --%s: the help does not name the environment variable: %s", cmd.Name(), f.Name, f.Usage)
 			}
 		})
 	}
@@ -255,10 +255,10 @@ func TestHelpAndVariables(t *testing.T) {
 	}
 	t.Setenv("PARTD_TABLES_LIMIT", "many")
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
-		t.Error("no completion")
+		t.Error("completion bash does not print a script for partd-tables")
 	}
 }
 
@@ -270,14 +270,14 @@ func TestCompletion(t *testing.T) {
 	}
 	out := mustRun(t, "", cobra.ShellCompRequestCmd, "get", "--dir", dir, "A")
 	if !strings.HasPrefix(out, "AAPL\nAMZN\n:") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	if out := mustRun(t, "", cobra.ShellCompRequestCmd, "put", "x", "--mode", ""); !strings.HasPrefix(out, "error\nappend\nreplace\n") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 }
 
-// TestInterrupted checks that an interrupted command says so, and changes nothing.
+// TestInterrupted checks that an interrupted command reports the interruption, and changes nothing.
 func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
@@ -290,6 +290,6 @@ func TestInterrupted(t *testing.T) {
 		t.Error(code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 }

@@ -32,13 +32,13 @@ func markRequired(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// store runs f on the store in a directory or cloud bucket. It does not support servers, because
+// withStore runs f on the store in a directory or cloud bucket. It does not support servers, because
 // copies need the tables' files.
-func (p location) store(ctx context.Context, create bool, f func(*tables.Store) error) error {
+func (p location) withStore(ctx context.Context, create bool, f func(*tables.Store) error) error {
 	return p.withDir(ctx, create, nil, func(s backend) error { return f(s.Store) })
 }
 
-// copyCommand makes cmd copy tables between the stores in the flags from and to, with copyTables.
+// copyCommand makes cmd call copyTables with two stores. from and to are the names of the flags that locate them.
 func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ctx context.Context, from, to *tables.Store, buckets ...string) ([]tables.CopiedTable, error)) *cobra.Command {
 	source, target := storeFlag(cmd, from, "the `DIR` to copy tables from"), storeFlag(cmd, to, "the `DIR` to copy tables to")
 	for _, name := range []string{from, to} {
@@ -49,8 +49,8 @@ func copyCommand(a *app, cmd *cobra.Command, from, to string, copyTables func(ct
 	p := location{bucket: cmd.Flags().String("bucket", "", allBucketsUsage)}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		return source.store(ctx, false, func(from *tables.Store) error {
-			return target.store(ctx, true, func(to *tables.Store) error {
+		return source.withStore(ctx, false, func(from *tables.Store) error {
+			return target.withStore(ctx, true, func(to *tables.Store) error {
 				copied, err := copyTables(ctx, from, to, p.requestedBuckets(cmd)...)
 				if err != nil {
 					return err
@@ -140,7 +140,7 @@ func newBackups(a *app) *cobra.Command {
 	p := storeFlag(cmd, "dir", "the `DIR` of the backups")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return p.store(cmd.Context(), false, func(s *tables.Store) error {
+		return p.withStore(cmd.Context(), false, func(s *tables.Store) error {
 			all, err := s.Backups(cmd.Context())
 			if err != nil {
 				return err

@@ -33,7 +33,7 @@ func TestDamagedTable(t *testing.T) {
 	if err != nil || len(files) != 2 {
 		t.Fatal(files, err)
 	}
-	file := files[0] // of one of the tables
+	file := files[0] // belongs to either table
 	b, err := os.ReadFile(file)
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
@@ -64,28 +64,28 @@ func TestDamagedTable(t *testing.T) {
 		t.Error(text)
 	}
 	if out := mustRun(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	for _, args := range []string{"get NAME", "put NAME " + csv + " --mode append", "describe NAME", "versions NAME", "fold", "compact", "expire", "snapshot create s --bucket=", "backup --to backup --name monday"} {
 		_, stderr, code := command(t, "", strings.Fields(strings.ReplaceAll(args, "NAME", damaged.Name))...)
 		if code == 0 || !strings.Contains(stderr, file) || !strings.Contains(stderr, damaged.Name) || !strings.Contains(stderr, "verify --repair-from") {
-			t.Errorf("%s: %d %s", args, code, stderr)
+			t.Errorf("%s: got exit code %d, stderr %s", args, code, stderr)
 		}
 	}
 	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
 		t.Error(out, stderr, code)
 	}
 	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	if out := mustRun(t, "", "get", damaged.Name); strings.Count(out, "\n") != 3 {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 }
 
-// TestUnfitNames checks that files with an empty, duplicate or invalid column name are refused, in every
+// TestInvalidColumnNames checks that files with an empty, duplicate or invalid column name are refused, in every
 // format.
-func TestUnfitNames(t *testing.T) {
+func TestInvalidColumnNames(t *testing.T) {
 	t.Chdir(t.TempDir())
 	fields := []arrow.Field{{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "", Type: arrow.PrimitiveTypes.Int64, Nullable: true}), Nullable: true}}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
@@ -109,7 +109,7 @@ func TestUnfitNames(t *testing.T) {
 		write(t, "a.arrows", out.String()):          `"s"`,
 	} {
 		if _, stderr, code := command(t, "", "put", "t", file); code == 0 || !strings.Contains(stderr, want) {
-			t.Errorf("%s: %d %s", filepath.Base(file), code, stderr)
+			t.Errorf("put %s: got exit code %d, stderr %s", filepath.Base(file), code, stderr)
 		}
 	}
 	if list := mustRun(t, "", "list", "--json"); list != "" {

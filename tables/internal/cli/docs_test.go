@@ -14,7 +14,7 @@ import (
 func TestDocsPython(t *testing.T) {
 	_, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("none is asked for\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
@@ -46,7 +46,7 @@ func TestDocsPython(t *testing.T) {
 			cmd.Dir = dir
 			cmd.Stderr = t.Output()
 			if out, err := cmd.Output(); err != nil || string(out) != c.want {
-				t.Errorf("%v: %q, want %q\n%s", err, out, c.want, block)
+				t.Errorf("got output %q, error %v, want %q\n%s", out, err, c.want, block)
 			}
 		})
 	}

@@ -56,7 +56,7 @@ names that are not plain words in double quotes.`,
 	return cmd
 }
 
-// newHeadOrTail makes cmd write the rows that options selects.
+// newHeadOrTail makes cmd write n rows of a table. options(n) selects the rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := locationFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")

@@ -8,20 +8,20 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// TestConvert checks that convert infers the types of text columns, or takes them from --like.
+// TestConvert checks that convert infers the types of text columns, or uses the types of --like.
 func TestConvert(t *testing.T) {
 	file, typesFile := write(t, "a.csv", "code,n\n007,1\n008,2\n"), filepath.Join(t.TempDir(), "like.arrow")
 	if got := mustRun(t, "", "convert", file, "--format", "jsonl"); got != "{\"code\":\"007\",\"n\":1}\n{\"code\":\"008\",\"n\":2}\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	mustRun(t, "", "convert", file, "-o", typesFile)
 	if got := mustRun(t, "code,n\n1,2\n", "convert", "-", "--from", "csv", "--like", typesFile, "--format", "jsonl"); got != "{\"code\":\"1\",\"n\":2}\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	if got := mustRun(t, "", "convert", typesFile); got != "code,n\n007,1\n008,2\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	if _, stderr, code := command(t, "a\n", "convert", "-"); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --from") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }

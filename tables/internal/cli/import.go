@@ -101,7 +101,7 @@ func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.I
 	r, err := src.open(ctx, bytesRead)
 	if err == nil && missing {
 		state = "imported"
-		counted := &arrowsafe.Counted{RecordReader: r, Look: sourceSum.Add}
+		counted := &arrowsafe.Counted{RecordReader: r, OnBatch: sourceSum.Add}
 		_, err = s.Put(ctx, src.bucket, src.name, counted, tables.PutError, &tables.PutOptions{Metadata: src.metadata})
 		r.Release()
 	} else if err == nil {
@@ -215,7 +215,7 @@ or TARGET/BUCKET/NAME.parquet. Characters in names other than letters, digits an
 	return cmd
 }
 
-// exportPath returns a path in a directory that no other table has.
+// exportPath returns the path of a table's file below dir. No two tables share a path.
 func exportPath(dir, bucket, name string) string {
 	const extension, maxLength = ".parquet", 255
 	scheme := names.Scheme{FoldsCase: runtime.GOOS == "darwin"}

@@ -111,11 +111,11 @@ checksum: verify reads them, and reports them as unverified.`,
 			fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", r.Tables, r.Files, r.Bytes, r.Damaged, r.Repaired, r.Unverified)
 			return err
 		}
-		return p.store(ctx, false, func(s *tables.Store) error {
+		return p.withStore(ctx, false, func(s *tables.Store) error {
 			if *copies.dir == "" {
 				return verify(s)
 			}
-			return copies.store(ctx, false, func(other *tables.Store) error {
+			return copies.withStore(ctx, false, func(other *tables.Store) error {
 				o.Repair = other.Copies()
 				return verify(s)
 			})

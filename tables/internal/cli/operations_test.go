@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/operations"
 )
 
-// recorder is a server that records the names of actions. It answers {}, or the default bucket's name
-// to the action for buckets.
+// recorder is a server that records the names of actions. It answers each with {}, and the action for
+// buckets with the default bucket's name.
 type recorder struct {
 	flight.BaseFlightServer
 	actions chan string

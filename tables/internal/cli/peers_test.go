@@ -41,11 +41,11 @@ func importTwice(t *testing.T, program, source string) []string {
 	secondLines := strings.Split(strings.TrimSpace(mustRun(t, "", "import", "--from", program, source)), "\n")
 	for i, line := range lines {
 		if !strings.HasPrefix(line, "imported\t") || secondLines[i] != "unchanged"+strings.TrimPrefix(line, "imported") {
-			t.Errorf("%s, then %s", line, secondLines[i])
+			t.Errorf("first import printed %s, second import %s", line, secondLines[i])
 		}
 	}
 	if after := mustRun(t, "", "list", "--json"); after != firstOutput {
-		t.Errorf("%s, want\n%s", after, firstOutput)
+		t.Errorf("list after the second import:\n%s, want\n%s", after, firstOutput)
 	}
 	return lines
 }
@@ -55,7 +55,7 @@ func TestImportPystore(t *testing.T) {
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "contains several pystore stores") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	store := filepath.Join(source, "mystore")
 	lines := importTwice(t, "pystore", store)
@@ -66,15 +66,15 @@ func TestImportPystore(t *testing.T) {
 	}
 	// The parts of an item keep their order: part 2 comes before part 10.
 	if out := mustRun(t, "", "get", "AAPL", "--bucket", "NASDAQ@first", "--columns", "volume,sym"); !strings.HasPrefix(out, "volume,sym\n0,AAPL\n1,\n2,AAPL\n") || !strings.HasSuffix(out, "\n48,AAPL\n49,\n") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	described := mustRun(t, "", "describe", "AAPL", "--bucket", "NASDAQ@first", "--json")
 	for _, want := range []string{`"source":"test"`, `"n":5`, `"pystore._updated":"20`, `{"name":"Date","type":"timestamp[ns]"`} {
 		if !strings.Contains(described, want) {
-			t.Errorf("%s, without %s", described, want)
+			t.Errorf("describe = %s, want it to contain %s", described, want)
 		}
 	}
-	// A table with other rows is reported and left unchanged; the other tables are still checked.
+	// A table with different rows is reported and left unchanged. The other tables are still checked.
 	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with different rows") || strings.Count(out, "unchanged") != 2 {
@@ -93,7 +93,7 @@ func TestImportShoots(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "get", "sensors", "--where", "v is not null and v != 0"); !strings.Contains(out, "a,2026-01-01T00:00:00,1.5\n") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestExport(t *testing.T) {
 		t.Error("pandas:", got)
 	}
 	if _, stderr, code := command(t, "", "export", target); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	mustRun(t, "", "export", target, "--force", "--bucket", "NASDAQ")
 }
@@ -190,8 +190,8 @@ func TestForeignReaders(t *testing.T) {
 	}
 }
 
-// TestFilterAsDuckDB checks that random conditions select the same rows as in DuckDB.
-func TestFilterAsDuckDB(t *testing.T) {
+// TestFilterLikeDuckDB checks that random conditions select the same rows as in DuckDB.
+func TestFilterLikeDuckDB(t *testing.T) {
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	file, seed := filepath.Join(t.TempDir(), "x.parquet"), rand.Int32()
 	lines := strings.Split(strings.TrimSpace(python(t, "duckdb", "filter_peer.py", file, fmt.Sprint(seed), "300")), "\n")

@@ -179,7 +179,7 @@ type backend struct {
 	streams
 }
 
-// streams contains the methods that transfer rows or columns, which operations cannot do. A
+// streams contains the methods that transfer rows or columns, which operations do not support. A
 // flightclient.Client implements it.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)

@@ -47,13 +47,13 @@ func TestPullShare(t *testing.T) {
 		t.Cleanup(func() { _ = c.Close() })
 		r := bufio.NewReader(c)
 		if line, err := r.ReadString('\n'); err != nil || line != url {
-			t.Fatalf("%q and not %q, %v", line, url, err)
+			t.Fatalf("first line = %q, want %q, error %v", line, url, err)
 		}
 		return c, r
 	}
 	call := func(args ...string) (output, failure string) {
 		c, r := connect()
-		if err := os.WriteFile(inDir("out"), []byte(strings.Repeat("of a call that was asked again\n", 9)), 0o666); err != nil {
+		if err := os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		if err := json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}); err != nil {
@@ -80,7 +80,7 @@ func TestPullShare(t *testing.T) {
 	if wrote, failed := call("get", "--", name); wrote != rows || failed != "" {
 		t.Errorf("%q, %q", wrote, failed)
 	}
-	if _, failed := call("get", "--", name+" of nobody"); !strings.Contains(failed, "not found") {
+	if _, failed := call("get", "--", name+" missing"); !strings.Contains(failed, "not found") {
 		t.Errorf("%q", failed)
 	}
 	if _, failed := call("get", "--nonsense"); !strings.Contains(failed, "nonsense") {
@@ -112,10 +112,10 @@ func TestPullShare(t *testing.T) {
 	}
 }
 
-// unreachable is a registry that does not exist, and fails fast.
+// unreachable contains the URL of a registry that does not exist, so that connecting fails fast.
 var unreachable = pull.Options{Registry: "nats://localhost:1"}
 
-// TestPullShareInterrupted checks that a call that the end of the node interrupts gets no answer, because its
+// TestPullShareInterrupted checks that a call receives no answer if the node stops during the call, because the
 // outcome is unknown.
 func TestPullShareInterrupted(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/testserve"
 )
 
-// remoteServer serves a directory, and returns its URL and a file with a token.
+// remoteServer serves a new directory. It returns the server's URL and the path of a file with a token.
 func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	t.Helper()
 	engine, err := duck.New(nil)
@@ -42,14 +42,14 @@ func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 }
 
 var (
-	aTime  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z?`)
-	figure = regexp.MustCompile(`"bytes":\d+`)
+	timePattern = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z?`)
+	sizePattern = regexp.MustCompile(`"bytes":\d+`)
 )
 
-// TestRemoteLikeLocal checks that every command prints the same for a server as for a directory.
+// TestRemoteLikeLocal checks that every command prints the same output for a server as for a directory.
 func TestRemoteLikeLocal(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it puts and gets much")
+		t.Skip("runs many commands")
 	}
 	more := write(t, "more.jsonl", `{"Flight Date":"2030-01-01"}`)
 	series := write(t, "series.csv", "at,v\n2026-01-01T00:00:00,1\n2026-01-01T00:00:05,2\n2026-01-01T00:00:25,3\n,4\n")
@@ -62,7 +62,7 @@ func TestRemoteLikeLocal(t *testing.T) {
 		"put birds " + more + " --mode append --id x",
 		"put series " + series + " --bucket b",
 		"put series " + series + " --bucket b --mode replace",
-		"put series " + birdstrikes + " --bucket b --mode append", // the columns do not fit
+		"put series " + birdstrikes + " --bucket b --mode append", // the columns do not match
 		"evolve series --bucket b --add w:int16 --rename v:value", "evolve series --bucket b --rename value:v --widen w:int64", "evolve series --bucket b --widen w:int8",
 		"evolve series --bucket b --drop w", "evolve series --bucket b --drop v --mode compatible", "evolve series --bucket b", "evolve series --bucket b --mode lax", "evolve nothing --add a:int8",
 		`rules add series {"name":"few","kind":"range","column":"v","max":"99"} --bucket b`, "rules add --set prices --whole-bucket --bucket other",
@@ -116,7 +116,7 @@ func TestRemoteLikeLocal(t *testing.T) {
 			}
 			args = append(args[:words:words], append(location, args[words:]...)...)
 			out, stderr, code := command(t, "", args...)
-			outputs = append(outputs, c+"\n"+figure.ReplaceAllString(aTime.ReplaceAllString(out+stderr, "TIME"), "BYTES")+cliText(code))
+			outputs = append(outputs, c+"\n"+sizePattern.ReplaceAllString(timePattern.ReplaceAllString(out+stderr, "TIME"), "BYTES")+cliText(code))
 		}
 		return outputs
 	}
@@ -132,11 +132,11 @@ func TestRemoteLikeLocal(t *testing.T) {
 		}
 		l, r := bytes.ReplaceAllString(local[i], "TIME"), bytes.ReplaceAllString(remote[i], "TIME")
 		if l != r {
-			t.Errorf("local: %s\nremote: %s", truncate(l), truncate(r))
+			t.Errorf("output from a directory: %s\nfrom a server: %s", truncate(l), truncate(r))
 		}
 	}
 	if got := local[slices.Index(commands, "get ticks")]; !strings.Contains(got, "at,sym,v\n2026-01-01T00:00:00,A,4\n2026-01-01T00:00:00,B,3\n2026-01-03T00:00:00,A,1\n") {
-		t.Errorf("not ordered, or with duplicates: %s", got)
+		t.Errorf("get ticks: rows are not ordered by time, or contain duplicates: %s", got)
 	}
 	if failed != 42 {
 		t.Errorf("%d commands failed, want 42", failed)
@@ -155,19 +155,19 @@ func TestRemoteExportImport(t *testing.T) {
 	mustRun(t, "", "put", "birds", birdstrikes)
 	mustRun(t, "{\"a\":1}", "put", "x", "-", "--format", "jsonl", "--bucket", "b")
 	if out := mustRun(t, "", "export", target); strings.Count(out, "\n") != 2 {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	mustRun(t, "", "delete", "birds")
 	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	// The command line overrides the variable of the other location.
 	if _, stderr, code := command(t, "", "list", "--dir", filepath.Join(target, "none")); code != cliutil.ExitFailed || !strings.Contains(stderr, "no tables") {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 }
 
-func TestRemoteRefuses(t *testing.T) {
+func TestRemoteErrors(t *testing.T) {
 	url, read := remoteServer(t, flightd.Read)
 	junk := write(t, "ca.pem", "junk")
 	dir := t.TempDir()
@@ -199,13 +199,13 @@ func TestRemoteRefuses(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
-		t.Error(out)
+		t.Errorf("unexpected output:\n%s", out)
 	}
 	text, err := os.ReadFile(read)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, stderr, _ := command(t, "", "list", "--server", "grpc://127.0.0.1:1", "--token-file", read); strings.Contains(stderr, strings.TrimSpace(string(text))) || !strings.Contains(stderr, "127.0.0.1:1") {
-		t.Error(stderr)
+		t.Errorf("list from an unreachable server: stderr %q, want the address and not the token", stderr)
 	}
 }

@@ -32,9 +32,9 @@ import (
 
 const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Flight: to clients of Flight SQL (ADBC, JDBC,
 Grafana), to clients of shoots, and to any other Flight client. docs/flight.md has examples.
-With --http, also serve a page for browsers, and its API; see docs/http.md. At that address, below
-/iceberg, is also a catalog of Iceberg's REST specification for Spark, Trino, DuckDB, pyiceberg and
-others, with the same tokens; --rest serves it at a separate address. See docs/rest.md.
+With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
+below /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
+same tokens; --rest serves it at a separate address. See docs/rest.md.
 
 With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
 as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because
@@ -72,7 +72,7 @@ func newServe(a *app) *cobra.Command {
 			return c.serve(cmd.Context(), a)
 		},
 	}
-	c.flags(cmd)
+	c.addFlags(cmd)
 	return cmd
 }
 
@@ -175,7 +175,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app) (err error) {
 	if err := server.Serve(ctx, l); err != nil {
 		return err
 	}
-	if err := stopHTTP(); err != nil { // stop HTTP before the fold, which would have to wait for new commits
+	if err := stopHTTP(); err != nil { // stop HTTP first, so that the fold need not wait for new commits
 		return nil // the deferred stopHTTP returns err again
 	}
 	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
@@ -209,7 +209,7 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	return o, nil
 }
 
-// announce reports that the server accepts connections.
+// announce logs and prints that the server accepts connections.
 func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) error {
 	url := c.url(l.Addr())
 	if c.printToken {

@@ -52,7 +52,7 @@ func TestServeReloadsCertificates(t *testing.T) {
 				state := conn.ConnectionState()
 				_ = conn.Close()
 				if !bytes.Equal(state.PeerCertificates[0].Raw, want.Raw) || state.NegotiatedProtocol != "h2" {
-					t.Errorf("%s: a different certificate, or the protocol %q", address, state.NegotiatedProtocol)
+					t.Errorf("%s: got another certificate, or protocol %q instead of h2", address, state.NegotiatedProtocol)
 				}
 				break
 			}

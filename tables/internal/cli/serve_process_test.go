@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// children returns the ids of running processes that a process started.
+// children returns the IDs of a process's running child processes.
 func children(t *testing.T, parent int) (pids []int) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -76,7 +76,7 @@ func startTwelve(t *testing.T, ctx context.Context, cmd *exec.Cmd, address strin
 	for range 12 {
 		go func() { _, _ = postQuery(ctx, address, uninterruptible) }()
 	}
-	waitUntil(t, "twelve statements do not run", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
+	waitUntil(t, "fewer than twelve statements are running", func() bool { return len(children(t, cmd.Process.Pid)) >= 12 })
 	time.Sleep(time.Second) // until all statements have begun
 	return children(t, cmd.Process.Pid)
 }
@@ -92,28 +92,28 @@ func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
 // that running statements do not prevent the server from stopping.
 func TestServeUninterruptible(t *testing.T) {
 	cmd, address := startHTTPServer(t, "--drain-timeout", "2s")
-	gone, leave := context.WithCancel(t.Context())
-	startTwelve(t, gone, cmd, address)
-	leave()
+	clientCtx, disconnect := context.WithCancel(t.Context())
+	startTwelve(t, clientCtx, cmd, address)
+	disconnect()
 	const spares = 4
-	waitUntil(t, "processes of clients that are gone go on", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
+	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
 	began := time.Now()
 	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(began) > 5*time.Second {
-		t.Error(text, err, time.Since(began))
+		t.Errorf("SELECT 1 = %q, %v after %v", text, err, time.Since(began))
 	}
-	left := startTwelve(t, t.Context(), cmd, address)
+	running := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	began = time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
-		t.Error(err, time.Since(began))
+		t.Errorf("the server stopped after %v with error %v", time.Since(began), err)
 	}
-	waitUntilGone(t, left)
+	waitUntilGone(t, running)
 }
 
-// TestServeFoldsAfterHTTP checks that a put over HTTP that is running when the server begins to stop may
-// finish, and that its rows are folded.
+// TestServeFoldsAfterHTTP stops the server while a put over HTTP is running. The put must finish, and its rows
+// must be folded.
 func TestServeFoldsAfterHTTP(t *testing.T) {
 	dir, address := t.TempDir(), "localhost:"+freePort(t)
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
@@ -161,12 +161,12 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 // TestServeKilled checks that a killed server leaves no processes behind.
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
-	left := startTwelve(t, t.Context(), cmd, address)
+	running := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	waitUntilGone(t, left)
+	waitUntilGone(t, running)
 }
 
 func waitUntilGone(t *testing.T, pids []int) {
@@ -204,16 +204,16 @@ func TestServeMaxSpill(t *testing.T) {
 		return a.StatusCode, string(text)
 	}
 	if code, text := put(40 << 20); code != http.StatusTooManyRequests || !strings.Contains(text, "temporary files") {
-		t.Error(code, text)
+		t.Errorf("put of 40 MiB: got %d %s, want the error for too many temporary files", code, text)
 	}
-	for range 5 { // each is counted only until its put ends
+	for range 5 { // each file counts only until its put ends
 		if code, text := put(20 << 20); code == http.StatusTooManyRequests {
-			t.Error(code, text)
+			t.Errorf("put of 20 MiB: %d %s", code, text)
 		}
 	}
 	const sorts = "SELECT max(s) FROM (SELECT md5(range::VARCHAR) || md5((range + 1)::VARCHAR) AS s, row_number() OVER (ORDER BY md5((range + 2)::VARCHAR)) FROM range(2000000))"
 	if text, err := postQuery(t.Context(), address, sorts); err != nil || !strings.HasPrefix(text, "400") || !strings.Contains(text, "/32.0 MiB used") {
-		t.Error(text, err)
+		t.Errorf("query with large sorts = %q, %v, want the error for the limit", text, err)
 	}
 }
 

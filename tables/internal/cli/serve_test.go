@@ -39,7 +39,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return file, cmd.Run()
 })
 
-// startServer starts the command, and returns it with the address that it prints.
+// startServer starts a server process. It returns the process and the URL that it prints.
 func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
 	file, err := program()
@@ -128,7 +128,7 @@ func TestShootsClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cmd, u := startServer(t, append(c.flags, "--dir", filepath.Join(t.TempDir(), "buckets"))...)
 			if out := python(t, "shoots", "shoots_serve_peer.py", append([]string{u.Port(), freePort(t), t.TempDir()}, c.peer...)...); strings.TrimSpace(out) != "" {
-				t.Error(out)
+				t.Errorf("unexpected output:\n%s", out)
 			}
 			if err := cmd.Wait(); err != nil {
 				t.Error(err)
@@ -156,14 +156,14 @@ func TestShootsSuite(t *testing.T) {
 	}
 }
 
-// TestServeUsage checks that unsafe or incomplete flags are a usage error.
+// TestServeUsage checks that unsafe or incomplete flags yield a usage error.
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ args, words string }{
+	for _, c := range []struct{ args, text string }{
 		{"--tls-cert " + cert, "must be used together"},
 		{"--tls-key " + key, "must be used together"},
 		{"--cert_file " + cert, "must be used together"},
@@ -181,13 +181,13 @@ func TestServeUsage(t *testing.T) {
 		{"--max-puts 0", "at least 1"},
 		{"--idle-timeout 0s", "more than 0"},
 	} {
-		if _, stderr, code := command(t, "", append([]string{"serve", "--dir", t.TempDir()}, strings.Fields(c.args)...)...); code != cliutil.ExitUsage || !strings.Contains(stderr, c.words) {
-			t.Errorf("%s: %d %s", c.args, code, stderr)
+		if _, stderr, code := command(t, "", append([]string{"serve", "--dir", t.TempDir()}, strings.Fields(c.args)...)...); code != cliutil.ExitUsage || !strings.Contains(stderr, c.text) {
+			t.Errorf("serve %s: exit code %d, stderr %q, want %q", c.args, code, stderr, c.text)
 		}
 	}
 	for _, args := range []string{"token", "token --admin", "token --admin --read --secret-file " + secret, "token --admin --ttl x --secret-file " + secret} {
 		if _, stderr, code := command(t, "", strings.Fields(args)...); code != cliutil.ExitUsage {
-			t.Errorf("%s: %d %s", args, code, stderr)
+			t.Errorf("%s: exit code %d, stderr %q, want a usage error", args, code, stderr)
 		}
 	}
 	if out, _, code := command(t, "", "token", "--admin", "--bucket", "B", "--bucket", "", "--secret-file", secret); code != 0 || strings.Count(out, ".") != 2 {
@@ -198,8 +198,8 @@ func TestServeUsage(t *testing.T) {
 	}
 }
 
-// TestServeEnds checks that SIGTERM and the end of the standard input stop the server gracefully.
-func TestServeEnds(t *testing.T) {
+// TestServeStops checks that an interrupt and the end of the standard input stop the server gracefully.
+func TestServeStops(t *testing.T) {
 	t.Setenv("SHOOTS_PORT", "0")
 	t.Setenv("SHOOTS_BUCKET_DIR", filepath.Join(t.TempDir(), "named by a variable"))
 	cmd, u := startServer(t)
@@ -239,17 +239,17 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 		return strings.Contains(string(out), "--dir partd-tables")
 	}
 	if warns("--dir", "before") {
-		t.Error("a warning about tables that do not exist")
+		t.Error("the server warns about tables that do not exist")
 	}
 	mustRun(t, "", "put", "t", write(t, "t.csv", "a\n1\n"))
 	if !warns() {
-		t.Error("no warning about the other tables")
+		t.Error("the server does not warn about the other tables")
 	}
 	if !warns() {
-		t.Error("no second warning, after the server created its directory")
+		t.Error("the server does not warn again after it created its directory")
 	}
 	if warns("--dir", "partd-tables") || warns("--dir", "buckets") {
-		t.Error("a warning although a directory is given")
+		t.Error("the server warns although --dir is set")
 	}
 }
 
@@ -293,7 +293,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	}
 	const wrong = "eyJwrong.token.here"
 	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
-		t.Error(code, stderr)
+		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	for path, want := range map[string]string{"/healthz": "ok", "/readyz": "ok", "/metrics": `partd_tables_calls_total{code="OK",method="DoAction"} 1`} {
 		r, err := http.Get("http://" + admin + path)
@@ -303,7 +303,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		r.Body.Close()
 		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
-			t.Errorf("%s: %d %v %s", path, r.StatusCode, err, body)
+			t.Errorf("GET %s: got %d, %v, %s", path, r.StatusCode, err, body)
 		}
 	}
 	if _, stderr, code := command(t, "", "put", "t", write(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", write(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
@@ -369,7 +369,7 @@ func checkMonitoring(t *testing.T, url string) {
 		}
 		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 4 {
-			t.Errorf("%s has %v", name, metrics)
+			t.Errorf("%s uses only the metrics %v", name, metrics)
 		}
 		for _, m := range metrics {
 			if !strings.Contains(string(served), "\n"+m) {

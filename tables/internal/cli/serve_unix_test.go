@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestServeUnix checks that clients on a Unix socket are counted individually, and may stop the server. With
-// --no-tail, another process writes to the directory at the same time.
+// TestServeUnix checks that each client on a Unix socket counts as one connection, and that a client may stop the
+// server. With --no-tail, another process writes to the directory at the same time.
 func TestServeUnix(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
 	if err != nil {
@@ -26,7 +26,7 @@ func TestServeUnix(t *testing.T) {
 	socket := filepath.Join(dir, "s")
 	cmd, _ := startServer(t, "--listen", (&url.URL{Scheme: "grpc+unix", Path: socket}).String(), "--no-tail", "--dir", filepath.Join(dir, "d"), "--max-connections", "2")
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
-		t.Error(info, err)
+		t.Errorf("socket: %v, %v, want mode 0600", info, err)
 	}
 	store, err := tables.Open(t.Context(), filepath.Join(dir, "d"), &tables.Options{NoTail: true})
 	if err != nil {
@@ -55,7 +55,7 @@ func TestServeUnix(t *testing.T) {
 		return string(r.Body)
 	}
 	var clients []flight.Client
-	for range 3 { // the third replaces an idle one
+	for range 3 { // the third connection replaces an idle one
 		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notices the end of a call slightly later than the client
 		if err != nil {
@@ -63,7 +63,7 @@ func TestServeUnix(t *testing.T) {
 		}
 		defer c.Close() //nolint:errcheck // the server has stopped
 		if got := call(c, "buckets"); got != `["b"]` {
-			t.Error(got)
+			t.Errorf("unexpected output:\n%s", got)
 		}
 		clients = append(clients, c)
 	}
@@ -76,7 +76,7 @@ func TestServeUnix(t *testing.T) {
 	}
 }
 
-// TestServeModes checks that other users can read nothing that a server creates, even if the umask would
+// TestServeModes checks that other users cannot read the files that a server creates, even if the umask would
 // allow it.
 func TestServeModes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
@@ -96,12 +96,12 @@ func TestServeModes(t *testing.T) {
 		}
 		info, err := e.Info()
 		if err == nil && info.Mode().Perm()&0o027 != 0 {
-			t.Error(info.Mode(), path)
+			t.Errorf("%s has the mode %v", path, info.Mode())
 		}
 		n++
 		return err
 	})
 	if err != nil || n < 10 {
-		t.Error(n, err)
+		t.Errorf("checked %d files, want at least 10: %v", n, err)
 	}
 }

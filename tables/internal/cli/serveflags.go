@@ -43,7 +43,7 @@ const unixScheme = "grpc+unix://"
 // hidden, but the help text mentions them.
 var shootsFlags = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
-func (c *serveConfig) flags(cmd *cobra.Command) {
+func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
@@ -57,9 +57,9 @@ func (c *serveConfig) flags(cmd *cobra.Command) {
 	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
 	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, in milliseconds, so that other processes can also use the directory")
 	fl.StringVar(&c.http, "http", "", "serve the page for browsers on `ADDR`, such as localhost:9090, with /healthz, /readyz and /metrics, unauthenticated (default: off)")
-	fl.StringVar(&c.rest, "rest", "", "serve a catalog of Iceberg's REST specification on `ADDR`, such as localhost:8181, in addition to /iceberg of --http (default: off)")
+	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to /iceberg of --http (default: off)")
 	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "fold small appends when an engine loads a table, if its newest version is at least this `TIME` old; 0 means always")
-	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and the files of one table (default: engines use their own keys)")
+	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
 	c.maxMessage = sizeflag.Size{Bytes: flightd.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = sizeflag.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = sizeflag.Size{Bytes: 512 << 30, Min: 64 << 20}
@@ -100,13 +100,13 @@ func defaultMemory() int64 {
 
 // finish validates the combination of flags, and reads the files that they name.
 func (c *serveConfig) finish(cmd *cobra.Command) error {
-	if err := c.shootsVariables(cmd); err != nil {
+	if err := c.applyShootsVariables(cmd); err != nil {
 		return err
 	}
 	if (c.cert == "") != (c.key == "") {
 		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
 	}
-	if err := c.address(cmd); err != nil {
+	if err := c.parseAddress(cmd); err != nil {
 		return err
 	}
 	if c.cert != "" {
@@ -140,14 +140,14 @@ func (c *serveConfig) finish(cmd *cobra.Command) error {
 	case c.foldEvery < 0:
 		return cliutil.Usagef("--rest-fold-every must not be negative")
 	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
-		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, as in 30s")
+		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, such as 30s")
 	}
 	c.maxMessage.Bytes = min(c.maxMessage.Bytes, c.memory.Bytes/2)
 	return nil
 }
 
-// shootsVariables sets flags from shoots' environment variables, unless they were set in another way.
-func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
+// applyShootsVariables sets flags from shoots' environment variables, unless they were set in another way.
+func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
 	isSet := cmd.Flags().Changed
 	for name, flag := range shootsFlags {
 		variable := "SHOOTS_" + strings.ToUpper(name)
@@ -164,8 +164,8 @@ func (c *serveConfig) shootsVariables(cmd *cobra.Command) error {
 	return nil
 }
 
-// address sets the listening address from the flags.
-func (c *serveConfig) address(cmd *cobra.Command) error {
+// parseAddress sets the listening address from the flags.
+func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
 	isSet := cmd.Flags().Changed
 	if isSet("port") || isSet("host") {
 		if isSet("listen") {

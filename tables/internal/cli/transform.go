@@ -176,14 +176,14 @@ with equal values in its columns.`,
 	fs := cmd.Flags()
 	o := &transform.CleanOptions{}
 	fs.StringVar(&o.Where, "where", "", "keep rows for which this `CONDITION` is true")
-	nulls := fs.String("drop-nulls", "", "drop rows with a null in any of these `COLUMNS`")
+	dropNulls := fs.String("drop-nulls", "", "drop rows with a null in any of these `COLUMNS`")
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "drop rows with a null in any column")
-	sortFirst := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
+	keepFirst := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
 	return transformCommand(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
-		if o.DropNulls, err = columnNames("drop-nulls", *nulls); err != nil {
+		if o.DropNulls, err = columnNames("drop-nulls", *dropNulls); err != nil {
 			return nil, err
 		}
-		if o.KeepFirstOf, err = columnNames("keep-first-of", *sortFirst); err != nil {
+		if o.KeepFirstOf, err = columnNames("keep-first-of", *keepFirst); err != nil {
 			return nil, err
 		}
 		o.Source, o.Mode = t.source(args[0]), mode

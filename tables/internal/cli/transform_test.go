@@ -34,24 +34,24 @@ func TestTransformCommands(t *testing.T) {
 	}
 	run("resample", "trades", "counts", "--sql", "SELECT sym, count(*) AS n FROM trades GROUP BY sym ORDER BY sym", "--target-bucket", "b")
 	if got := run("get", "counts", "--bucket", "b"); got != "sym,n\nA,3\nB,1\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	run("put", "names", write(t, "names.csv", "sym,name\nB,Beta\nC,Gamma\n"))
 	run("combine", "trades", "names", "joined", "--how", "join", "--on", "sym")
 	if got := run("get", "joined"); got != "sym,at,price,name\nB,2026-01-01T00:00:25,,Beta\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	run("combine", "names", "names", "twice")
 	if got := run("get", "twice"); got != "sym,name\nB,Beta\nC,Gamma\nB,Beta\nC,Gamma\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	run("clean", "twice", "--keep-first-of", "sym", "--where", "name <> 'Gamma' -- not that one")
 	if got := run("get", "twice"); got != "sym,name\nB,Beta\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	run("clean", "trades", "good", "--drop-nulls", "price")
 	if got := run("sql", "SELECT count(*) AS n FROM good"); got != "n\n3\n" {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	for _, bad := range []struct {
 		args string

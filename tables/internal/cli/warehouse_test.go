@@ -59,7 +59,7 @@ func TestWarehouse(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got := do("", "get", "x", "--bucket", "b"); !strings.Contains(got, "1000") || strings.Count(got, "\n") != 5 {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	do("n\n4\n", "put", "x", "-", "--format", "csv", "--bucket", "b", "--mode", "append", "--tail", t.TempDir()+"/tail")
 	if got := do("", "sql", "SELECT sum(n)::BIGINT AS s FROM x", "--bucket", "b"); got != "s\n1006\n" {
@@ -70,10 +70,10 @@ func TestWarehouse(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got := do("", "list"); !strings.Contains(got, "x") {
-		t.Error(got)
+		t.Errorf("unexpected output:\n%s", got)
 	}
 	var errs strings.Builder
 	if code := run(t.Context(), []string{"list", "--dir", "s3://bucket/house"}, &app{in: os.Stdin, out: &errs, err: &errs}); code == 0 || !strings.Contains(errs.String(), "need a catalog") {
-		t.Error(code, errs.String())
+		t.Errorf("list without --catalog: exit code %d, stderr %q", code, errs.String())
 	}
 }

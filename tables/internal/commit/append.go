@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// maxChanges limits how often the table can change while an append prepares its rows. The next attempt then holds the
-// table's lock, so that the table cannot change again.
+// maxChanges limits how often the table may change while an append prepares its rows. After that, the next attempt holds
+// the table's lock, so that the table cannot change again.
 const maxChanges = 2
 
 // Append adds rows to the tail, unless checkFit returns an error for the conversion of the rows. It reports whether the
@@ -52,7 +52,7 @@ type appendAttempt struct {
 	id        string
 	holdsLock bool // whether the attempt holds e.mu throughout
 
-	// State of the table when the rows were prepared; another goroutine can change the table since.
+	// State of the table when the rows were prepared. Another goroutine may have changed the table since then.
 	location string
 	def      *definition.Definition
 	rules    string // the bucket's rules
@@ -60,7 +60,7 @@ type appendAttempt struct {
 	exists, full bool
 	changed      bool // the table has changed since the rows were prepared, so the append must be retried
 	version      int64
-	appended     tail.Appended
+	appended     tail.Receipt
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) error {
@@ -144,7 +144,7 @@ func (e *Entry) append(ctx context.Context, frame tail.Frame, a *appendAttempt) 
 		return err
 	}
 	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
-		e.queue()
+		e.queueFold()
 	}
 	return nil
 }

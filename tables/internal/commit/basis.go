@@ -42,19 +42,19 @@ func BasisOf(t *table.Table, allowed AllowedChanges, io *icecat.FileIO) (Basis, 
 	return Basis{meta.TableUUID().String(), meta.CurrentSchema().ID, meta.LastColumnID(), d.Order, SnapshotID(t), allowed, io}, nil
 }
 
-// Holds returns ErrStale if the files are no longer valid for the table.
-func (b *Basis) Holds(cur *table.Table) error { return b.holds(cur, cur) }
+// CheckFresh returns ErrStale if the files are no longer valid for the table.
+func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cur, cur) }
 
-// Holds is like Basis.Holds, for a table whose columns earlier steps of the attempt may have changed.
-func (a *Attempt) Holds(b *Basis, cur *table.Table) error {
+// CheckFresh is like Basis.CheckFresh, for a table whose columns earlier steps of the attempt may have changed.
+func (a *Attempt) CheckFresh(b *Basis, cur *table.Table) error {
 	if a.initial == nil || a.tailRows { // a step created the table, or added rows from the tail that the basis does not include
-		return b.Holds(cur)
+		return b.CheckFresh(cur)
 	}
-	return b.holds(a.initial, cur)
+	return b.checkFreshSince(a.initial, cur)
 }
 
-// holds checks the basis against cur. base is the table at the last commit.
-func (b *Basis) holds(base, cur *table.Table) error {
+// checkFreshSince checks the basis against cur. base is the table at the last commit.
+func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	if cur == nil {
 		return ErrStale
 	}

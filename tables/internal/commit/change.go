@@ -231,7 +231,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 		}
 	}
 	record := &icecat.Change{Namespace: e.Namespace, Name: e.Name, IOs: []*icecat.FileIO{a.IO}}
-	cur, err := a.base(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
+	cur, err := a.loadBase(ctx, record, steps[0].Mode&(Deletes|Restores) != 0)
 	if err != nil {
 		return err
 	}
@@ -266,9 +266,9 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return nil
 }
 
-// base loads the table to change, or returns nil if the table does not exist. If mayBeDamaged is true, it accepts a damaged
+// loadBase loads the table to change, or returns nil if the table does not exist. If mayBeDamaged is true, it accepts a damaged
 // table.
-func (a *Attempt) base(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
+func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
 	record.Base, err = cat.Load(ctx, record.Namespace, record.Name)
 	switch {
@@ -278,13 +278,13 @@ func (a *Attempt) base(ctx context.Context, record *icecat.Change, mayBeDamaged 
 	case errors.Is(err, icecat.ErrContent) && mayBeDamaged:
 		location, err := cat.Location(ctx, record.Namespace, record.Name)
 		record.DamagedLocation, a.Damaged = &location, true
-		return nil, conflict(err)
+		return nil, asConflict(err)
 	case err != nil:
 		return nil, err
 	}
 	l, err := cat.Get(ctx, record.Namespace, record.Name)
 	if err = cmp.Or(err, l.Damaged); err != nil {
-		return nil, conflict(err)
+		return nil, asConflict(err)
 	}
 	a.Info = l.Info
 	return cat.Staged(record.Namespace, record.Name, record.Base.Metadata(), record.Base.MetadataLocation(), a.IO), nil
@@ -320,8 +320,8 @@ func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) err
 	return nil
 }
 
-// conflict converts the error for a table that disappeared to ErrConflict, which is retried.
-func conflict(err error) error {
+// asConflict converts the error for a table that disappeared to ErrConflict, which is retried.
+func asConflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict
 	}

@@ -99,7 +99,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
-		return nil, canceled.Err(ctx) // without loading the metadata, which takes long if it is large
+		return nil, canceled.Err(ctx) // return early, because loading large metadata takes long
 	}
 	t, err := e.load(ctx)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
@@ -145,7 +145,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	}
 	c := &Change{Entry: e}
 	c.Add(Plain, f.IO, func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
-		if err := f.Holds(cur); err != nil {
+		if err := f.CheckFresh(cur); err != nil {
 			return nil, err
 		}
 		if e.tables.Tail.Folded(cur.Properties()) >= f.epoch {
@@ -186,7 +186,7 @@ func (e *Entry) relax(ctx context.Context, f *foldInput, shape *schema.Shape) er
 	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
 	c := &Change{Entry: e}
 	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
-		if err := f.Holds(cur); err != nil {
+		if err := f.CheckFresh(cur); err != nil {
 			return nil, err
 		}
 		meta, err := definition.Reshape(cur.Metadata(), shape)

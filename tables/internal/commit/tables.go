@@ -48,7 +48,7 @@ type Options struct {
 	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
-	ReadOnly   bool   // whether to allow neither commits nor folds
+	ReadOnly   bool   // reject commits, and do not fold
 	OnPrepared func() // called after a change's files have been written; can be nil
 	NoEpoch    bool   // for tests: do not commit a fold's epoch with its rows
 }
@@ -107,7 +107,7 @@ func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
 	return e.refresh(ctx)
 }
 
-// WithTailRows adds the tail's rows to a table's listing.
+// WithTailRows adds the number and size of the tail's rows to a table's listing.
 func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
 	s.mu.Lock()
 	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
@@ -117,7 +117,7 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	// A fold may have happened since the listing, so read it and the tail again together.
+	// A fold may have happened since l was read, so read the listing again, together with the tail.
 	if err := e.refresh(ctx); err != nil || e.log == nil {
 		return l, err
 	}
@@ -151,9 +151,9 @@ func (s *Tables) WithTail(namespace string) (names []icecat.TableName) {
 	return names
 }
 
-// queue requests a fold of the entry's table. If the queue is full, the table is folded when its rows are old enough. e.mu
+// queueFold requests a fold of the entry's table. If the queue is full, the table is folded when its rows are old enough. e.mu
 // must be held.
-func (e *Entry) queue() {
+func (e *Entry) queueFold() {
 	if e.queued {
 		return
 	}

@@ -40,7 +40,7 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, io *icecat.FileIO, w 
 		files, err = datafile.Write(ctx, t, w.Caster.To, w.cast(ctx, nil), 0)
 	default:
 		if w.Acknowledged && s.Rule == definition.RefuseDuplicate {
-			s = s.KeepingAll()
+			s = s.WithDuplicates()
 		}
 		files, err = s.WriteSorted(ctx, w.cast(ctx, s.Order))
 	}
@@ -174,7 +174,7 @@ func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceb
 		return nil, err
 	}
 	if s.Rule == definition.RefuseDuplicate && !acknowledged {
-		if err := s.Refuse(ctx, overlapping, added); err != nil {
+		if err := s.RejectDuplicates(ctx, overlapping, added); err != nil {
 			return nil, err
 		}
 	}

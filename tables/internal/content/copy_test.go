@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// TestCopyEqualFiles checks that files of other programs that are equal in name and content get separate
+// TestCopyEqualFiles checks that two files of other programs with the same name and content get separate
 // copies.
 func TestCopyEqualFiles(t *testing.T) {
 	t.Parallel()
@@ -32,11 +32,11 @@ func TestCopyEqualFiles(t *testing.T) {
 	c := NewCopy(nil, to, false)
 	for i, want := range []string{path, "", ""} {
 		if got, err := c.find(t.Context(), content); err != nil || got != want {
-			t.Errorf("%d: %s, %v", i, got, err)
+			t.Errorf("find, call %d: got %q, %v, want %q", i, got, err, want)
 		}
 	}
 	if a, b := c.chooseLocation("x/1.parquet", "d"), c.chooseLocation("y/1.parquet", "d"); a == b {
-		t.Error(a)
+		t.Errorf("chooseLocation returned %q twice", a)
 	}
 }
 

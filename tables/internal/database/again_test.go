@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// runAgain runs a statement in a confined database, and reads all its rows.
+// runAgain runs a statement in a confined database, and reads all rows of the result.
 func runAgain(t *testing.T, d *Database, j *Job) {
 	t.Helper()
 	r, err := d.Start(context.Background(), j)
@@ -66,7 +66,7 @@ func TestReuse(t *testing.T) {
 	const random = "SELECT random()::VARCHAR"
 	want := firstValue(t, withSeed, random)
 	if got := firstValue(t, d, random); got != want {
-		t.Fatalf("random returns %s after the same seed, want %s", got, want)
+		t.Fatalf("random() = %s after the same seed, want %s", got, want)
 	}
 	if err := d.execute(setSeed); err != nil {
 		t.Fatal(err)
@@ -75,11 +75,11 @@ func TestReuse(t *testing.T) {
 		t.Fatal("the database refuses another statement")
 	}
 	if got := firstValue(t, d, random); got == want {
-		t.Error("random continues from another statement's seed")
+		t.Error("random() continues from another statement's seed")
 	}
 	for _, sql := range []string{"SELECT * FROM x", "EXECUTE p", "COMMIT", "SET memory_limit='1TB'"} {
 		if err := d.execute(sql); err == nil {
-			t.Errorf("%s: another statement's leftovers are visible", sql)
+			t.Errorf("%s succeeded: another statement's state is visible", sql)
 		}
 	}
 	if got := firstValue(t, d, "SELECT coalesce(getvariable('v')::VARCHAR, '') || current_schema()"); got != "main" {
@@ -100,8 +100,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestDescribedRuns runs a statement after Describe, on the same connection. The statement must be prepared
-// only once.
+// TestDescribedRuns checks that Start runs a described statement on the same connection, without preparing it
+// again.
 func TestDescribedRuns(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	describe := func(sql string) {
@@ -112,7 +112,7 @@ func TestDescribedRuns(t *testing.T) {
 		conn := d.conn
 		d.Finish()
 		if !d.Reuse() || d.conn != conn {
-			t.Fatal("its connection was not kept for the statement")
+			t.Fatal("after Describe, the connection was not kept for the statement")
 		}
 	}
 	const setSeed = "SELECT setseed(0.5)"
@@ -128,7 +128,7 @@ func TestDescribedRuns(t *testing.T) {
 	}
 	for range 3 {
 		describe(setSeed)
-		d.describedSQL = "SELECT nothere" // this cannot be prepared, so Start must use the described statement
+		d.describedSQL = "SELECT nothere" // cannot be prepared, so Start must use the described statement
 		runAgain(t, d, &Job{Memory: 64 << 20, SQL: d.describedSQL})
 		if d.stmt.Ptr != nil || !d.Reuse() {
 			t.Fatal("a statement stays prepared after it ran")
@@ -138,8 +138,8 @@ func TestDescribedRuns(t *testing.T) {
 	runAgain(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
 }
 
-// TestDescribedTimes describes statements that use the current time, and runs them later. They must return
-// the time at which they run.
+// TestDescribedTimes describes statements that use the current time, and runs them later. The result must be
+// the time of the run.
 func TestDescribedTimes(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	for _, now := range []string{"localtimestamp", "LocalTime", "current_localtimestamp()", `"current_localtime"()`, "now()", "get_current_time()"} {
@@ -175,7 +175,7 @@ func TestDescribedTimes(t *testing.T) {
 		}
 	}
 	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.describedSQL != "" {
-		t.Errorf("a statement with age stays prepared; %v", err)
+		t.Errorf("a described statement with age() stays prepared, or failed: %v", err)
 	}
 }
 
@@ -188,17 +188,17 @@ func TestNoReuse(t *testing.T) {
 			t.Error("an unconfined database can be reused")
 		}
 	})
-	t.Run("many", func(t *testing.T) {
+	t.Run("too many statements", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		n := 1
 		for runAgain(t, d, small); d.Reuse(); runAgain(t, d, small) {
 			n++
 		}
 		if n != maxStatements {
-			t.Errorf("%d statements", n)
+			t.Errorf("the database ran %d statements, want %d", n, maxStatements)
 		}
 	})
-	for name, sql := range map[string]string{"failed": "SELECT nothere", "failed late": "SELECT CASE WHEN range < 100000 THEN '1' ELSE 'x' END::INT FROM range(200000)", "unread": "SELECT * FROM range(100000)"} {
+	for name, sql := range map[string]string{"failed to prepare": "SELECT nothere", "failed while running": "SELECT CASE WHEN range < 100000 THEN '1' ELSE 'x' END::INT FROM range(200000)", "unread": "SELECT * FROM range(100000)"} {
 		t.Run(name, func(t *testing.T) {
 			d := openDatabase(t, 64<<20)
 			r, err := d.Start(ctx, &Job{Memory: 64 << 20, SQL: sql})
@@ -224,14 +224,14 @@ func TestNoReuse(t *testing.T) {
 			t.Error("a statement with another limit runs in the database")
 		}
 	})
-	t.Run("set for a connection", func(t *testing.T) {
+	t.Run("connection setting", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runAgain(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1", Spills: true})
 		if d.Reuse() {
 			t.Error("the database accepts another statement")
 		}
 	})
-	t.Run("files are left", func(t *testing.T) {
+	t.Run("leftover files", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		r, err := d.Start(ctx, &Job{Memory: 64 << 20, SQL: "SELECT * FROM (SELECT hash(range) AS h, range::VARCHAR || repeat('x', 90) AS s FROM range(2000000)) ORDER BY h"})
 		if err != nil {

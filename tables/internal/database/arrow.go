@@ -2,7 +2,7 @@
 
 package database
 
-// The bindings offer these two calls only with a build tag. With it, every program that uses this package would have to set the tag.
+// The bindings declare these two functions only under a build tag, which every program that uses this package would have to set.
 
 // #include <stdint.h>
 // #include <stdlib.h>

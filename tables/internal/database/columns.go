@@ -14,10 +14,10 @@ import (
 // The names of all subqueries form one set: a name that could refer to a column of any table keeps that
 // column in all tables. So every name refers to the same column as with complete views.
 type columnRefs struct {
-	names      map[string]bool // in lower case, as all names here
+	names      map[string]bool // in lower case, like all names here
 	qualifiers map[string]bool // first parts of qualified names: tables, or columns with fields
 	aliases    map[string]bool // of tables
-	all        bool            // the statement can use columns that it does not name
+	usesAll    bool            // the statement can use columns that it does not name
 }
 
 // add adds the columns that a node of the parse tree names, without its children.
@@ -34,7 +34,7 @@ func (c *columnRefs) add(node map[string]any) {
 			}
 		}
 	case "STAR", "POSITIONAL_REFERENCE":
-		c.all = true
+		c.usesAll = true
 	case "":
 		c.addTable(node)
 	}
@@ -44,7 +44,7 @@ func (c *columnRefs) add(node map[string]any) {
 func (c *columnRefs) addTable(node map[string]any) {
 	nodeType := stringField(node, "type")
 	if nodeType == "SHOW_REF" || nodeType == "PIVOT" || stringField(node, "ref_type") == "NATURAL" {
-		c.all = true
+		c.usesAll = true
 	}
 	if !slices.Contains(tableRefs, nodeType) {
 		return
@@ -53,7 +53,7 @@ func (c *columnRefs) addTable(node map[string]any) {
 		insert(&c.aliases, alias)
 	}
 	renamed, _ := node["column_name_alias"].([]any)
-	c.all = c.all || len(renamed) > 0 // as in FROM t AS u(a, b), which renames by position
+	c.usesAll = c.usesAll || len(renamed) > 0 // as in FROM t AS u(a, b), which renames by position
 	using, _ := node["using_columns"].([]any)
 	for _, column := range using {
 		name, _ := column.(string)
@@ -74,15 +74,15 @@ func (c *columnRefs) assign(names []Name) {
 		insert(&c.aliases, n.Table)
 	}
 	for alias := range c.aliases {
-		c.all = c.all || c.names[alias] // a whole row as one value
+		c.usesAll = c.usesAll || c.names[alias] // the alias refers to a whole row
 	}
 	for name := range c.qualifiers {
 		insert(&c.names, name)
 	}
 	columns := slices.Sorted(maps.Keys(c.names))
 	for i := range names {
-		names[i].Columns, names[i].AllColumns = columns, c.all
-		if c.all {
+		names[i].Columns, names[i].AllColumns = columns, c.usesAll
+		if c.usesAll {
 			names[i].Columns = nil
 		}
 	}

@@ -45,7 +45,7 @@ func TestColumnsOfStatements(t *testing.T) {
 	} {
 		names, err := d.Names(sql)
 		if err != nil || len(names) == 0 {
-			t.Errorf("%s: %v, %v", sql, names, err)
+			t.Errorf("Names(%q) = %v, %v", sql, names, err)
 			continue
 		}
 		got := strings.Join(names[0].Columns, " ")
@@ -57,7 +57,7 @@ func TestColumnsOfStatements(t *testing.T) {
 		}
 		for _, n := range names {
 			if n.AllColumns != names[0].AllColumns || !slices.Equal(n.Columns, names[0].Columns) {
-				t.Errorf("%s: tables differ: %v", sql, names)
+				t.Errorf("%s: the tables have different columns: %v", sql, names)
 			}
 		}
 	}

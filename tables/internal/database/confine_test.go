@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestConfined executes statements directly, without the check of their parse tree. The database itself must
-// refuse them.
+// TestConfined executes forbidden statements directly, without checking their parse trees. The confined database
+// must refuse them.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
 	ownFile, otherFile := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")
@@ -26,7 +26,7 @@ func TestConfined(t *testing.T) {
 	}
 	defer d.Close()
 	if err := d.execute("SELECT * FROM read_csv(" + sqlquote.Text(otherFile) + ")"); err != nil {
-		t.Fatal(err) // before it is confined, the database is unrestricted
+		t.Fatal(err) // the database is unrestricted until it is confined
 	}
 	j := &Job{Memory: 1 << 30, Views: []string{`CREATE OR REPLACE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}}
 	if err := d.execute(append(confinement(j), j.Views...)...); err != nil {
@@ -39,7 +39,7 @@ func TestConfined(t *testing.T) {
 		"SET allowed_paths=['/etc/passwd']", "RESET memory_limit", "PRAGMA threads=99", "SET temp_directory='/tmp'", "SET autoload_known_extensions=true",
 	} {
 		if err := d.execute(sql); err == nil {
-			t.Errorf("%s: no error", sql)
+			t.Errorf("%s succeeded", sql)
 		}
 	}
 	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 3 {

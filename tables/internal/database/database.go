@@ -84,15 +84,15 @@ var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
 func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
-// Catalogs that can precede a bucket's name. Tools write Catalog. Before refers to the earlier state with which a statement compares
-// tables.
+// Catalogs that can precede a bucket's name. Catalog is for tools that require one. Before contains the earlier state of tables, for
+// statements that compare two states.
 const (
 	Catalog = "partd"
 	Before  = "before"
 )
 
-// confinement returns the statements that revoke all access but to a job's files. The job's views are defined
-// afterwards, because each statement of a database has views with the columns that it needs.
+// confinement returns the SQL statements that revoke access to everything except a job's files. The caller defines the job's views
+// afterwards, because each job's views contain only the columns that its statement needs.
 func confinement(j *Job) []string {
 	memory := j.Memory
 	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
@@ -105,7 +105,7 @@ func confinement(j *Job) []string {
 	if j.Spills {
 		statements = append(statements, "SET debug_force_external=true")
 	}
-	// A plain SET would reach a single connection.
+	// A plain SET would affect only one connection.
 	statements = append(statements, "SET GLOBAL parquet_metadata_cache="+strconv.FormatBool(j.Footers))
 	for _, catalog := range j.Attach { // otherwise the name could refer to a bucket with the catalog's name
 		statements = append(statements, "ATTACH ':memory:' AS "+catalog)
@@ -156,8 +156,8 @@ func (d *Database) prepare(sql string) error {
 	return nil
 }
 
-// schema returns two schemas: raw with DuckDB's types, and shown with int64 instead of 128-bit integers, the type of sums. Readers need
-// the types before the values.
+// schema returns two schemas: raw with DuckDB's types, and shown with int64 instead of 128-bit integers, which sums produce. It decides
+// without looking at values, because readers need the types first.
 func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckdb.LogicalType)) (raw, shown *arrow.Schema, err error) {
 	var o duckdb.ArrowOptions
 	duckdb.ConnectionGetArrowOptions(d.conn, &o)

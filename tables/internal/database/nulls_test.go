@@ -10,8 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 )
 
-// TestNullsAreBlank checks all bytes of rows with nulls. They must not depend on earlier
-// statements.
+// TestNullsAreBlank checks that the encoded bytes of rows with nulls do not depend on earlier statements.
 func TestNullsAreBlank(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	run := func(sql string) (encoded []byte) {

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestPageKeywords compares the words that the page completes or quotes with DuckDB's words. Its failure
-// lists the correct words.
+// TestPageKeywords compares the functions that the page completes, and the keywords that it quotes, with DuckDB's.
+// If the test fails, copy the correct words from its message.
 func TestPageKeywords(t *testing.T) {
 	d, err := Open(&Options{Memory: 256 << 20, Threads: 1, MaxTemp: 1 << 20}, t.TempDir())
 	if err != nil {
@@ -31,10 +31,10 @@ func TestPageKeywords(t *testing.T) {
 	} {
 		match := regexp.MustCompile(name + ` = [^"]*"([^"]*)"`).FindSubmatch(source)
 		if match == nil {
-			t.Fatal(name)
+			t.Fatalf("duckdb.ts has no list of %s", name)
 		}
 		if want := firstValue(t, d, "SELECT string_agg(n, ' ' ORDER BY n) AS n FROM ("+sql+") AS all_of(n)"); string(match[1]) != want {
-			t.Errorf("%s are %s", name, want)
+			t.Errorf("duckdb.ts: the list of %s must be %s", name, want)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlquote"
 )
 
-// TestSchemaAsJSON encodes names of columns as JSON, as package duck does, and checks that DuckDB
-// decodes them unchanged.
+// TestSchemaAsJSON encodes column names as JSON, like package duck, and checks that DuckDB decodes
+// them unchanged.
 func TestSchemaAsJSON(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	alphabet := []string{`"`, `'`, `\`, "{", "}", ":", "=", " ", "\n", "\t", "\x01", "<", "&", "NULL", "a", "é", "\u2028", "😀", "$", "n", "u"}
@@ -28,7 +28,7 @@ func TestSchemaAsJSON(t *testing.T) {
 		sql := "SELECT (m[7].name = " + sqlquote.Text(name) + ` AND m[7]."type" IS NULL)::VARCHAR FROM (SELECT ` +
 			sqlquote.Text(`{"7":`+string(definition)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
 		if got := firstValue(t, d, sql); got != "true" {
-			t.Errorf("%q: %s", name, got)
+			t.Errorf("column name %q: got %s, want true", name, got)
 		}
 	}
 }

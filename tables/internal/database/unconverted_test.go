@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// TestTypesWithoutArrow describes and runs statements with a column of a type that DuckDB does not convert to Arrow.
+// TestTypesWithoutArrow checks that describing or running a statement fails if DuckDB cannot convert a column's type
+// to Arrow.
 func TestTypesWithoutArrow(t *testing.T) {
 	for _, value := range []string{"'10:00:00.123456789'::TIME_NS", "['10:00:00'::TIME_NS]", "{a: '10:00:00'::TIME_NS}"} {
 		d := openDatabase(t, 64<<20)
@@ -19,7 +20,7 @@ func TestTypesWithoutArrow(t *testing.T) {
 		d.Finish()
 		for _, err := range []error{described, ran} {
 			if _, ok := err.(*sqlerror.Error); !ok || !strings.Contains(err.Error(), `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`) {
-				t.Errorf("%s: %v", value, err)
+				t.Errorf("%s: got error %v", value, err)
 			}
 		}
 	}

@@ -100,7 +100,7 @@ func (w *session) openDatabase(o *openRequest) error {
 	d, err := Open(&o.Options, o.Dir)
 	if err == nil {
 		w.d = d
-		worker.HasGrown(maxGrowth) // growth counts from the first database on
+		worker.HasGrown(maxGrowth) // measure growth from here on
 		err = worker.Limit(o.Options.Memory + overhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))

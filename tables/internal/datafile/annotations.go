@@ -28,8 +28,8 @@ func removeWidths(footer *metadata.FileMetaData) (removed bool) {
 	return removed
 }
 
-// HasWidths reports whether a file annotates any column with a width of 32 bits, as earlier versions of this package
-// did.
+// HasWidths reports whether a file annotates any column with a width of 32 bits. Earlier versions of this package wrote
+// such files.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 )
 
-// TestUnannotatedFile checks that files of Iceberg's library lose their widths, and keep their size
-// and rows.
+// TestUnannotatedFile checks that the width annotations are removed from files of Iceberg's library, and
+// that the files keep their size and rows.
 func TestUnannotatedFile(t *testing.T) {
 	fields := []arrow.Field{
 		withID(1, arrow.Field{Name: "i", Type: arrow.PrimitiveTypes.Int32}), withID(2, arrow.Field{Name: "l", Type: arrow.PrimitiveTypes.Int64}),
@@ -41,25 +41,25 @@ func TestUnannotatedFile(t *testing.T) {
 	if err != nil || len(plain) != len(annotated) {
 		t.Fatal(err, len(plain), len(annotated))
 	}
-	about := func(content []byte) *metadata.FileMetaData {
+	metadataOf := func(content []byte) *metadata.FileMetaData {
 		r, err := pqfile.NewParquetReader(bytes.NewReader(content), pqfile.WithReadProps(parquet.NewReaderProperties(nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r.MetaData()
 	}
-	was, is := about(annotated), about(plain)
+	before, after := metadataOf(annotated), metadataOf(plain)
 	for i, want := range []string{"None", "None", "Date"} {
-		if got := is.Schema.Column(i).LogicalType().String(); got != want {
+		if got := after.Schema.Column(i).LogicalType().String(); got != want {
 			t.Errorf("column %d is annotated as %s, want %s", i, got, want)
 		}
 	}
-	if _, annotates := was.Schema.Column(0).LogicalType().(pqschema.IntLogicalType); !annotates {
-		t.Error("the library does not annotate:", was.Schema)
+	if _, annotates := before.Schema.Column(0).LogicalType().(pqschema.IntLogicalType); !annotates {
+		t.Error("the library does not annotate widths:", before.Schema)
 	}
 	scan := &Scan{Columns: []Column{column(1, "i", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}, Rows: 10, Workers: 1}
 	if a, b := first(scan.all(t.Context(), annotated)), first(scan.all(t.Context(), plain)); a != b || a == "" {
-		t.Errorf("%s, want %s", b, a)
+		t.Errorf("got rows %s, want %s", b, a)
 	}
 }
 

@@ -19,9 +19,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// TestBatchesHaveBytes reads a short file whose dictionary has a long text for many rows. It must
-// be read in batches of few rows, also with a condition on this or on another column.
-func TestBatchesHaveBytes(t *testing.T) {
+// TestBatchSizeLimit reads a short file whose dictionary contains a long text that many rows use. The
+// batches must have few rows, with or without a condition on this column or another one.
+func TestBatchSizeLimit(t *testing.T) {
 	const rows, text = 300, 1 << 18
 	mem := memory.DefaultAllocator
 	schema := arrow.NewSchema([]arrow.Field{
@@ -65,7 +65,7 @@ func TestBatchesHaveBytes(t *testing.T) {
 	}
 	for at, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(out.Len()): true} {
 		if arrowsafe.MayBeDictionary(bytes.NewReader(out.Bytes()), at) != want {
-			t.Errorf("the page at %d may be a dictionary: %t", at, !want)
+			t.Errorf("MayBeDictionary at %d = %t, want %t", at, !want, want)
 		}
 	}
 	columns := make([]Column, 3)
@@ -97,40 +97,40 @@ func TestBatchesHaveBytes(t *testing.T) {
 				}
 				s.ConditionColumns = []Column{columns[schema.FieldIndices(s.Where.Columns[0])[0]]}
 			}
-			count, least := int64(0), int64(-1)
+			count, lastRow := int64(0), int64(-1)
 			for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 				if err != nil {
 					t.Fatal(c.where, err)
 				}
 				for i := range int(b.NumRows()) {
 					if n, ok := b.Column(0).(*array.Int64); ok {
-						if n.Value(i) <= least {
-							t.Fatalf("%q: row %d follows row %d", c.where, n.Value(i), least)
+						if n.Value(i) <= lastRow {
+							t.Fatalf("%q: got row %d after row %d", c.where, n.Value(i), lastRow)
 						}
-						least = n.Value(i)
+						lastRow = n.Value(i)
 					}
 					for _, column := range b.Columns() {
 						want := "y"
-						if least%2 == 0 || c.where == "s != 'y'" || c.where == "b != 'y'" {
+						if lastRow%2 == 0 || c.where == "s != 'y'" || c.where == "b != 'y'" {
 							want = strings.Repeat("x", text)
 						}
-						if a, ok := column.(*array.String); ok && least >= 0 && a.Value(i) != want {
-							t.Fatalf("%q: row %d has another text", c.where, least)
+						if a, ok := column.(*array.String); ok && lastRow >= 0 && a.Value(i) != want {
+							t.Fatalf("%q: row %d has the wrong text", c.where, lastRow)
 						}
 					}
 				}
 				if size := SizeOf(b); size > 3*batchBytes {
-					t.Errorf("%q, recycle %t: a batch has %d bytes", c.where, recycle, size)
+					t.Errorf("%q, recycle %t: a batch has %d bytes, want at most %d", c.where, recycle, size, 3*batchBytes)
 				}
 				count += b.NumRows()
 				take.Release([]arrow.RecordBatch{b})
 			}
 			if count != c.want {
-				t.Errorf("%q: %d rows, want %d", c.where, count, c.want)
+				t.Errorf("%q: got %d rows, want %d", c.where, count, c.want)
 			}
 		}
 	}
 	if out.Len() > 1<<16 {
-		t.Errorf("the file has %d bytes", out.Len())
+		t.Errorf("the file has %d bytes, want at most 64 KiB", out.Len())
 	}
 }

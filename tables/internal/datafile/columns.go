@@ -17,15 +17,15 @@ import (
 
 // columns reads selected columns of a row group, from its first row.
 type columns struct {
-	f         *file
-	g         group
-	nextRow   int64 // index of the next row in the group
-	maxRows   int64 // maximum number of rows to decode at once
-	requested []Column
-	readers   []*pqarrow.ColumnReader // nil if the file lacks the column
-	fields    []pqarrow.SchemaField   // the columns' types in the file
-	codes     []int                   // number of strings in the dictionary; 0 if the column is not read as codes
-	plain     []*plain                // replaces the reader, which then stays at the first row; nil if the reader is used
+	f               *file
+	g               group
+	nextRow         int64 // index of the next row in the group
+	maxRows         int64 // maximum number of rows to decode at once
+	requested       []Column
+	readers         []*pqarrow.ColumnReader // nil if the file lacks the column
+	fields          []pqarrow.SchemaField   // the columns' types in the file
+	dictionarySizes []int                   // number of strings in the dictionary; 0 if the column is not read as codes
+	plain           []*plain                // replaces the reader, which then stays at the first row; nil if the reader is used
 }
 
 // columns returns a reader of the given columns of a group. Up to the first maxCoded columns can be read as dictionary
@@ -34,7 +34,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	n := len(requested)
 	c = &columns{
 		f: f, g: g, requested: requested, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n),
-		codes: make([]int, n), plain: make([]*plain, n),
+		dictionarySizes: make([]int, n), plain: make([]*plain, n),
 	}
 	defer func() {
 		if err != nil {
@@ -63,7 +63,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 			allLeaves[leaf] = true
 		}
 		if i < maxCoded {
-			if c.codes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.codes[i] > 0 {
+			if c.dictionarySizes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
 				fields.Fields[index] = asCodes(c.fields[i])
 			}
 		}
@@ -99,7 +99,7 @@ func (f *file) checkChunk(g group, leaf int) error {
 
 func (c *columns) release() {
 	for i := range c.plain {
-		c.leavePlain(i)
+		c.useLibraryReader(i)
 	}
 	for _, r := range c.readers {
 		if r != nil {
@@ -135,12 +135,12 @@ func (c *columns) withColumnName(i int, err error) error {
 
 func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 	defer c.f.recoverPanic(&err)
-	decoded, err := c.decoded(i, rows)
+	decoded, err := c.decodeColumn(i, rows)
 	if err != nil {
 		return nil, err
 	}
-	if c.codes[i] > 0 {
-		return decoded, checkCodes(decoded, c.codes[i])
+	if c.dictionarySizes[i] > 0 {
+		return decoded, checkCodes(decoded, c.dictionarySizes[i])
 	}
 	tableType := c.requested[i].Field.Type
 	_, nested := decoded.DataType().(arrow.NestedType)
@@ -160,13 +160,13 @@ func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 	return converted, nil
 }
 
-// decoded returns a column's next rows in the file's type. The caller must release them.
-func (c *columns) decoded(i int, rows int64) (arrow.Array, error) {
+// decodeColumn returns a column's next rows in the file's type. The caller must release them.
+func (c *columns) decodeColumn(i int, rows int64) (arrow.Array, error) {
 	if p := c.plain[i]; p != nil {
 		if a := p.nextRows(rows); a != nil {
 			return a, nil
 		}
-		c.leavePlain(i)
+		c.useLibraryReader(i)
 		if err := c.skip(i, 0, c.nextRow); err != nil {
 			return nil, err
 		}
@@ -226,7 +226,7 @@ func (c *columns) skip(i int, from, to int64) (err error) {
 		if p.skip(from, to, canSeek) {
 			return nil
 		}
-		c.leavePlain(i)
+		c.useLibraryReader(i)
 		return c.skip(i, 0, to)
 	}
 	if canSeek {
@@ -234,15 +234,15 @@ func (c *columns) skip(i int, from, to int64) (err error) {
 	}
 	for at := from; at < to && err == nil; at += c.maxRows {
 		var skipped arrow.Array
-		if skipped, err = c.decoded(i, min(c.maxRows, to-at)); err == nil {
+		if skipped, err = c.decodeColumn(i, min(c.maxRows, to-at)); err == nil {
 			skipped.Release()
 		}
 	}
 	return err
 }
 
-// leavePlain switches a column to the library's reader, which is still at the group's first row.
-func (c *columns) leavePlain(i int) {
+// useLibraryReader switches a column to the library's reader, which is still at the group's first row.
+func (c *columns) useLibraryReader(i int) {
 	if p := c.plain[i]; p != nil {
 		p.close()
 		c.plain[i] = nil

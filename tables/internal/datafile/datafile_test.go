@@ -28,8 +28,8 @@ func column(id int, name string, t, ids arrow.DataType) Column {
 	return Column{Field: arrow.Field{Name: name, Type: t, Nullable: true}, IDs: withID(id, arrow.Field{Name: name, Type: ids})}
 }
 
-// nested returns the type of a struct that contains a list of structs and a map: plain without and
-// ids with field ids.
+// nested returns the type of a struct that contains a list of structs and a map. plain has no field IDs;
+// ids has them.
 func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	make := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
 		item := arrow.StructOf(id(12, arrow.Field{Name: inner, Type: x, Nullable: true}), id(13, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true}))
@@ -42,7 +42,7 @@ func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	return make(func(_ int, f arrow.Field) arrow.Field { return f }), make(withID)
 }
 
-// encoded returns a file with the rows of json, in groups of two rows.
+// encoded returns a Parquet file with the rows in json, in groups of two rows.
 func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
@@ -85,12 +85,12 @@ func (s *Scan) all(ctx context.Context, content []byte) (string, error) {
 const rows = `[{"s":{"l":[{"x":1,"y":"a"},null],"m":[{"key":"k","value":2}]},"n":5,"t":"u"},{"s":null,"n":null,"t":"v"},
 {"s":{"l":[],"m":null},"n":-7,"t":null},{"s":{"l":null,"m":[]},"n":8,"t":"w"},{"s":{"l":[{"x":null,"y":null}],"m":[{"key":"z","value":null}]},"n":9,"t":"x"}]`
 
-func file5(t testing.TB) []byte {
+func fileWithFiveRows(t testing.TB) []byte {
 	_, ids := nested("x", arrow.PrimitiveTypes.Int32)
 	return encoded(t, rows, withID(1, arrow.Field{Name: "s", Type: ids}), withID(20, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int32}), withID(21, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String}))
 }
 
-// TestByID checks that columns and their parts are found by id even if they were renamed, moved or
+// TestByID checks that columns and nested fields are found by ID even if they were renamed, moved or
 // widened. A column that the file lacks must be null.
 func TestByID(t *testing.T) {
 	plain, ids := nested("renamed", arrow.PrimitiveTypes.Int64)
@@ -102,13 +102,13 @@ func TestByID(t *testing.T) {
 		`{"S":{"l":[],"m":null},"n":null,"none":null,"t":-7},{"S":{"l":null,"m":[]},"n":"w","none":null,"t":8},{"S":{"l":[{"renamed":null,"y":null}],"m":[{"key":"z","value":null}]},"n":"x","none":null,"t":9}`
 	for workers := range 3 {
 		s.Workers = workers
-		if got, err := s.all(t.Context(), file5(t)); err != nil || got != want {
-			t.Errorf("%v\n%s, want\n%s", err, got, want)
+		if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || got != want {
+			t.Errorf("got error %v, rows\n%s, want\n%s", err, got, want)
 		}
 	}
 	// Rows are counted even if every column is absent.
 	s.Columns = s.Columns[1:2]
-	if got, err := s.all(t.Context(), file5(t)); err != nil || strings.Count(got, "null") != 5 {
+	if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, "null") != 5 {
 		t.Error(got, err)
 	}
 }
@@ -116,7 +116,7 @@ func TestByID(t *testing.T) {
 // TestConditionFirst checks that a group that cannot match the condition is not decoded. In other
 // groups, the condition's columns must be decoded first.
 func TestConditionFirst(t *testing.T) {
-	kept := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
 	for cond, want := range map[string]struct {
 		rows   string
@@ -129,7 +129,7 @@ func TestConditionFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		where, err := e.Bind(kept)
+		where, err := e.Bind(tableSchema)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -137,12 +137,12 @@ func TestConditionFirst(t *testing.T) {
 		for _, name := range where.Columns {
 			s.ConditionColumns = append(s.ConditionColumns, map[string]Column{"n": n, "t": text}[name])
 		}
-		if got, err := s.all(t.Context(), file5(t)); err != nil || got != want.rows {
-			t.Errorf("%s: %v %s, want %s", cond, err, got, want.rows)
+		if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
+			t.Errorf("%s: got error %v, rows %s, want %s", cond, err, got, want.rows)
 		}
 		f, err := s.open(t.Context(), File{Path: "a file"})
 		if err != nil || len(f.groups) != want.groups {
-			t.Errorf("%s: %v, %d groups are read, want %d", cond, err, len(f.groups), want.groups)
+			t.Errorf("%s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
 		}
 	}
 }
@@ -152,8 +152,8 @@ func TestConditionFirst(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	plain, ids := nested("x", arrow.PrimitiveTypes.Int32)
 	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
-	damaged(t, file5(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
-	// The same holds for skipped pages and for texts that are read as codes.
+	damaged(t, fileWithFiveRows(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
+	// Also test skipped pages, and strings that are read as codes.
 	rows := pagedRows(3000)
 	columns = nil
 	for _, f := range rows.Schema().Fields() {
@@ -167,18 +167,18 @@ func TestDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	looked := []Column{columns[0], columns[2]}
+	conditionColumns := []Column{columns[0], columns[2]}
 	whole := paged(t, rows)
 	damaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
-		return &Scan{Rows: 1000, Columns: columns, ConditionColumns: looked, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
+		return &Scan{Rows: 1000, Columns: columns, ConditionColumns: conditionColumns, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
 	})
 }
 
-// damaged reads copies of a file that are damaged in many ways: first in each byte from an offset
-// on, then at random. At least some of the reads must fail.
-func damaged(t *testing.T, whole []byte, ways, from, some int, scan func(i int) *Scan) {
+// damaged damages copies of a file in various ways, and reads them. It first changes each byte from an
+// offset on, and then random bytes. At least minFailures of the reads must fail.
+func damaged(t *testing.T, whole []byte, copies, from, minFailures int, scan func(i int) *Scan) {
 	failed := 0
-	for i := range ways {
+	for i := range copies {
 		content := bytes.Clone(whole)
 		switch {
 		case from+i < len(whole):
@@ -192,12 +192,12 @@ func damaged(t *testing.T, whole []byte, ways, from, some int, scan func(i int) 
 		}
 		if _, err := scan(i).all(t.Context(), content); err != nil {
 			if failed++; !strings.HasPrefix(err.Error(), "file a file: ") {
-				t.Fatal("the error names no file:", err)
+				t.Fatal("the error does not name the file:", err)
 			}
 		}
 	}
-	if failed < some {
-		t.Errorf("of %d damaged files %d are refused", ways, failed)
+	if failed < minFailures {
+		t.Errorf("only %[2]d of %[1]d damaged files are refused", copies, failed)
 	}
 }
 
@@ -206,8 +206,8 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	for workers := range 3 {
 		s := &Scan{Rows: 1, Workers: workers, Columns: []Column{column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}}
-		if _, err := s.all(ctx, file5(t)); !errors.Is(err, context.Canceled) {
-			t.Error(workers, err)
+		if _, err := s.all(ctx, fileWithFiveRows(t)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%d workers: got error %v, want context.Canceled", workers, err)
 		}
 	}
 }

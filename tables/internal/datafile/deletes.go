@@ -27,8 +27,8 @@ type deletes struct {
 	positions map[string]map[string]map[int64]bool // deleted row numbers, by delete file and data file
 }
 
-// dropOf returns the Drop that finds the deleted rows of a file.
-func (d *deletes) dropOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
+// deletesOf returns the Deletes that marks the deleted rows of a file.
+func (d *deletes) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	drop := &Deletes{}
 	var isDeleted []func(int64) bool
 	fs, err := d.t.FS(ctx)

@@ -225,8 +225,8 @@ func (e *encoder) written() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits pages only by size. As deltas, 131,072 values can take only 6 KB, and a reader that needs a few of
-// them would have to decode all.
+// The library limits pages only by size. Delta-encoded, 131,072 values can take only 6 KB, and a reader that needs a few of
+// them would have to decode all of them.
 const (
 	pageBytes       = 64 << 10 // small, so that a reader with a page index decodes few unneeded values
 	pageRows        = 8 << 10  // limit for files without nested columns; corresponds to 64 KiB of 8-byte values

@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// stored lists the types that tables store, as in docs/types.md.
-var stored = []arrow.DataType{
+// storedTypes lists the types that tables store; see docs/types.md. The last four are nested.
+var storedTypes = []arrow.DataType{
 	arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
 	arrow.BinaryTypes.String, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 2}, &arrow.FixedSizeBinaryType{ByteWidth: 16},
 	&arrow.Decimal128Type{Precision: 7, Scale: 2}, &arrow.Decimal128Type{Precision: 12, Scale: 4}, &arrow.Decimal128Type{Precision: 20}, &arrow.Decimal128Type{Precision: 38, Scale: 2},
@@ -36,8 +36,8 @@ var stored = []arrow.DataType{
 	arrow.StructOf(arrow.Field{Name: "a", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, arrow.Field{Name: "b", Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true}),
 }
 
-// values returns a generator of numbers with a random distribution.
-func values(r *rand.Rand) func() int64 {
+// randomGenerator returns a random generator of numbers, such as a constant or a sequence with a fixed step.
+func randomGenerator(r *rand.Rand) func() int64 {
 	last, step, few := r.Int64()>>r.IntN(40), r.Int64N(2000)-1000, r.Int64N(500)+1
 	kinds := []func() int64{
 		func() int64 { return few },
@@ -51,9 +51,9 @@ func values(r *rand.Rand) func() int64 {
 	return kinds[r.IntN(len(kinds))]
 }
 
-// nulls returns a function that chooses the null rows: none, a tenth, long runs, nearly all, or
-// all.
-func nulls(r *rand.Rand) func(i int) bool {
+// randomNulls returns a function that reports whether row i is null: no rows, a tenth of them, long runs,
+// nearly all rows, or all rows.
+func randomNulls(r *rand.Rand) func(i int) bool {
 	n := r.IntN(4000) + 1
 	return []func(int) bool{
 		func(int) bool { return false }, func(int) bool { return false }, func(int) bool { return r.IntN(10) == 0 }, func(i int) bool { return i/n%2 == 1 },
@@ -63,7 +63,7 @@ func nulls(r *rand.Rand) func(i int) bool {
 
 // fill adds random rows to a column.
 func fill(b array.Builder, r *rand.Rand, rows int) {
-	next, null := values(r), nulls(r)
+	next, null := randomGenerator(r), randomNulls(r)
 	long := r.IntN(6) == 0
 	text := func() string {
 		v := next()
@@ -85,7 +85,7 @@ func fill(b array.Builder, r *rand.Rand, rows int) {
 		case *array.Int64Builder:
 			b.Append(next())
 		case *array.Float32Builder:
-			b.Append(math.Float32frombits(uint32(next()) &^ (1 << 23))) // cleared, so that none is a NaN with a payload
+			b.Append(math.Float32frombits(uint32(next()) &^ (1 << 23))) // clear a bit of the exponent, so that the value is not a NaN with a payload
 		case *array.Float64Builder:
 			v := next()
 			b.Append([]float64{math.NaN(), math.Copysign(0, -1), math.Float64frombits(uint64(v) >> 2), float64(v) / 100}[min(r.IntN(40), 3)])
@@ -121,11 +121,11 @@ func fill(b array.Builder, r *rand.Rand, rows int) {
 	}
 }
 
-// random returns groups of rows with random columns; ids is their schema with field ids.
-func random(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.RecordBatch, ids *arrow.Schema) {
-	types := stored
+// randomGroups returns groups of rows with random columns. ids is their schema, with field IDs.
+func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.RecordBatch, ids *arrow.Schema) {
+	types := storedTypes
 	if !nested {
-		types = stored[:len(stored)-4]
+		types = storedTypes[:len(storedTypes)-4]
 	}
 	var fields []arrow.Field
 	for i := range r.IntN(4) + 1 {
@@ -160,8 +160,8 @@ func encodedGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	about, size, err := e.close()
-	if err != nil || size != int64(out.Len()) || len(about.RowGroups) != len(groups) {
+	footer, size, err := e.close()
+	if err != nil || size != int64(out.Len()) || len(footer.RowGroups) != len(groups) {
 		t.Fatal(err, size, out.Len())
 	}
 	return out.Bytes()
@@ -178,14 +178,14 @@ func asBits(a arrow.Array) arrow.Array {
 	return a
 }
 
-// TestEncodedIsRead checks that this package, pyarrow and DuckDB read values of every type back
-// unchanged.
-func TestEncodedIsRead(t *testing.T) {
+// TestEncodeRoundTrip writes values of every type, and checks that this package, pyarrow and DuckDB read
+// them back unchanged.
+func TestEncodeRoundTrip(t *testing.T) {
 	python, err := peers.PythonPath("engines")
 	dir := t.TempDir()
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(35, seed))
-		groups, ids := random(t, r, seed%3 == 0)
+		groups, ids := randomGroups(t, r, seed%3 == 0)
 		content := encodedGroups(t, groups, ids)
 		s := &Scan{Rows: 1 << 20, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
 		for _, f := range ids.Fields() {
@@ -199,7 +199,7 @@ func TestEncodedIsRead(t *testing.T) {
 			for i, c := range b.Columns() {
 				want := array.NewSlice(groups[n].Column(i), from, from+b.NumRows())
 				if !array.Equal(asBits(c), asBits(want)) {
-					t.Fatalf("seed %d, group %d, column %d, a %v, is not what was written", seed, n, i, c.DataType())
+					t.Fatalf("seed %d, group %d, column %d of type %v: the values read differ from the values written", seed, n, i, c.DataType())
 				}
 			}
 			if from += b.NumRows(); from == groups[n].NumRows() {
@@ -207,11 +207,11 @@ func TestEncodedIsRead(t *testing.T) {
 			}
 		}
 		if n != len(groups) {
-			t.Fatalf("%d groups of %d", n, len(groups))
+			t.Fatalf("read %d groups, want %d", n, len(groups))
 		}
 		checkIndex(t, content, groups)
 		if err == nil {
-			written(t, filepath.Join(dir, fmt.Sprint(seed)), content, groups)
+			writeForPeers(t, filepath.Join(dir, fmt.Sprint(seed)), content, groups)
 		}
 	}
 	if err != nil {
@@ -223,8 +223,8 @@ func TestEncodedIsRead(t *testing.T) {
 	}
 }
 
-// checkIndex checks the bounds of texts and integers in the footer and the page index. Scans rely
-// on them to skip rows.
+// checkIndex checks the bounds of strings and integers in the footer and the page index, because scans
+// use them to skip rows.
 func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
 	parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
@@ -245,7 +245,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 				continue
 			}
 			value := plainValue(a)
-			below := func(a, b []byte) bool {
+			isLess := func(a, b []byte) bool {
 				return number != nil && number(a) < number(b) || number == nil && bytes.Compare(a, b) < 0
 			}
 			chunk, err := parsed.MetaData().RowGroup(n).ColumnChunk(i)
@@ -254,14 +254,14 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 			}
 			stats, err := chunk.Statistics()
 			if err != nil || stats.NullCount() != int64(a.NullN()) || stats.NumValues() != int64(a.Len()-a.NullN()) {
-				t.Fatalf("column %d has %d nulls, and its statistics say %v, %v", i, a.NullN(), stats, err)
+				t.Fatalf("column %d has %d nulls, but its statistics are %v, %v", i, a.NullN(), stats, err)
 			}
-			values, err := pages.GetColumnIndex(i)
+			randomGenerator, err := pages.GetColumnIndex(i)
 			places, err2 := pages.GetOffsetIndex(i)
 			if err != nil || err2 != nil {
 				t.Fatal(err, err2)
 			}
-			if values == nil { // long texts have no index
+			if randomGenerator == nil { // long texts have no index
 				continue
 			}
 			for p, place := range places.GetPageLocations() {
@@ -269,29 +269,28 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 				if p+1 < len(places.GetPageLocations()) {
 					end = places.GetPageLocations()[p+1].FirstRowIndex
 				}
-				least, most, nulls := values.GetMinValues()[p], values.GetMaxValues()[p], int64(0)
+				minValue, maxValue, randomNulls := randomGenerator.GetMinValues()[p], randomGenerator.GetMaxValues()[p], int64(0)
 				seen := [2]bool{}
 				for row := place.FirstRowIndex; row < end; row++ {
 					if a.IsNull(int(row)) {
-						nulls++
+						randomNulls++
 						continue
 					}
 					v := value(int(row))
-					if below(v, least) || below(most, v) {
-						t.Fatalf("row %d of column %d is not between those of its page", row, i)
+					if isLess(v, minValue) || isLess(maxValue, v) {
+						t.Fatalf("row %d of column %d is outside the bounds of its page", row, i)
 					}
-					seen = [2]bool{seen[0] || bytes.Equal(v, least), seen[1] || bytes.Equal(v, most)}
+					seen = [2]bool{seen[0] || bytes.Equal(v, minValue), seen[1] || bytes.Equal(v, maxValue)}
 				}
-				if all := nulls == end-place.FirstRowIndex; values.GetNullPages()[p] != all || values.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
-					t.Fatalf("page %d of column %d: %d nulls, least and greatest are there: %v", p, i, nulls, seen)
+				if all := randomNulls == end-place.FirstRowIndex; randomGenerator.GetNullPages()[p] != all || randomGenerator.GetNullCounts()[p] != randomNulls || !all && seen != [2]bool{true, true} {
+					t.Fatalf("page %d of column %d: wrong null count, want %d, or bounds that do not occur: %v", p, i, randomNulls, seen)
 				}
 			}
 		}
 	}
 }
 
-// checkPageRows checks that each page of a column has at least one row and at most the allowed
-// number.
+// checkPageRows checks that each page of a column has at least one row, and at most pageRows rows.
 func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column int, rows int64) {
 	t.Helper()
 	index, err := pages.GetOffsetIndex(column)
@@ -304,13 +303,13 @@ func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column
 	}
 	for p, end := range append(begins[1:], rows) {
 		if n := end - begins[p]; n < 1 || n > pageRows {
-			t.Fatalf("page %d of column %d has %d rows", p, column, n)
+			t.Fatalf("page %d of column %d has %d rows, want 1 to %d", p, column, n, pageRows)
 		}
 	}
 }
 
-// written stores a file and its expected rows for other programs.
-func written(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
+// writeForPeers stores a file and its expected rows, for testdata/read.py.
+func writeForPeers(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
 	if err := os.WriteFile(name+".parquet", content, 0o600); err != nil {
 		t.Fatal(err)
@@ -332,12 +331,12 @@ func written(t *testing.T, name string, content []byte, groups []arrow.RecordBat
 	_ = f.Close()
 }
 
-// TestWays checks that each group chooses a column's encoding by its values, and writes pages with
-// an index.
-func TestWays(t *testing.T) {
+// TestChooseEncoding checks that the encoding of a column depends on its values, and that the file has a page
+// index.
+func TestChooseEncoding(t *testing.T) {
 	const rows = 100_000
 	r := rand.New(rand.NewPCG(1, 2))
-	of := func(t arrow.DataType, append func(b array.Builder, i int)) arrow.Array {
+	arrayOf := func(t arrow.DataType, append func(b array.Builder, i int)) arrow.Array {
 		b := array.NewBuilder(memory.DefaultAllocator, t)
 		for i := range rows {
 			append(b, i)
@@ -345,16 +344,16 @@ func TestWays(t *testing.T) {
 		return b.NewArray()
 	}
 	integers := func(f func(i int) int64) arrow.Array {
-		return of(arrow.PrimitiveTypes.Int64, func(b array.Builder, i int) { b.(*array.Int64Builder).Append(f(i)) })
+		return arrayOf(arrow.PrimitiveTypes.Int64, func(b array.Builder, i int) { b.(*array.Int64Builder).Append(f(i)) })
 	}
 	floats := func(f func(i int) float64) arrow.Array {
-		return of(arrow.PrimitiveTypes.Float64, func(b array.Builder, i int) { b.(*array.Float64Builder).Append(f(i)) })
+		return arrayOf(arrow.PrimitiveTypes.Float64, func(b array.Builder, i int) { b.(*array.Float64Builder).Append(f(i)) })
 	}
 	texts := func(f func(i int) string) arrow.Array {
-		return of(arrow.BinaryTypes.String, func(b array.Builder, i int) { b.(*array.StringBuilder).Append(f(i)) })
+		return arrayOf(arrow.BinaryTypes.String, func(b array.Builder, i int) { b.(*array.StringBuilder).Append(f(i)) })
 	}
 	decimals := func(precision int32) arrow.Array {
-		return of(&arrow.Decimal128Type{Precision: precision, Scale: 4}, func(b array.Builder, _ int) {
+		return arrayOf(&arrow.Decimal128Type{Precision: precision, Scale: 4}, func(b array.Builder, _ int) {
 			b.(*array.Decimal128Builder).Append(decimal128.FromI64(r.Int64N(200_000_000) - 100_000_000))
 		})
 	}
@@ -373,26 +372,26 @@ func TestWays(t *testing.T) {
 		}
 	}
 	for _, c := range []struct {
-		what  string
+		name  string
 		a     arrow.Array
 		want  string
 		bytes int // upper limit
 	}{
-		{"times, evenly", integers(func(i int) int64 { return 1_700_000_000_000_000 + int64(i)*1000 }), "DELTA_BINARY_PACKED", 20_000},
-		{"times, nearly in order", integers(func(i int) int64 { return int64(i)*1000 + r.Int64N(5000) }), "DELTA_BINARY_PACKED", 190_000},
+		{"evenly spaced times", integers(func(i int) int64 { return 1_700_000_000_000_000 + int64(i)*1000 }), "DELTA_BINARY_PACKED", 20_000},
+		{"nearly ordered times", integers(func(i int) int64 { return int64(i)*1000 + r.Int64N(5000) }), "DELTA_BINARY_PACKED", 190_000},
 		{"small integers", integers(func(int) int64 { return r.Int64N(1000) }), "RLE_DICTIONARY", 140_000},
-		{"large integers that repeat", integers(func(int) int64 { return r.Int64N(1000) * 1_000_000_007 }), "RLE_DICTIONARY", 140_000},
-		{"any integers", integers(func(int) int64 { return r.Int64() }), "PLAIN", 820_000},
-		{"integers in stretches", of(arrow.PrimitiveTypes.Int64, stretches), "PLAIN zstd", 60_000},
+		{"repeated large integers", integers(func(int) int64 { return r.Int64N(1000) * 1_000_000_007 }), "RLE_DICTIONARY", 140_000},
+		{"random integers", integers(func(int) int64 { return r.Int64() }), "PLAIN", 820_000},
+		{"runs of integers and nulls", arrayOf(arrow.PrimitiveTypes.Int64, stretches), "PLAIN zstd", 60_000},
 		{"decimals of nine digits", decimals(9), "PLAIN", 410_000},
 		{"decimals of twelve digits", decimals(12), "DELTA_BINARY_PACKED", 380_000},
 		{"decimals of twenty digits", decimals(20), "PLAIN zstd", 480_000},
-		{"any floats", floats(func(int) float64 { return r.Float64() }), "PLAIN", 820_000},
+		{"random floats", floats(func(int) float64 { return r.Float64() }), "PLAIN", 820_000},
 		{"floats of two digits", floats(func(int) float64 { return float64(r.IntN(2000)) / 100 }), "RLE_DICTIONARY", 160_000},
-		{"texts that repeat", texts(func(int) string { return fmt.Sprint("S", r.IntN(100)) }), "RLE_DICTIONARY", 100_000},
-		{"texts of thousands", texts(func(int) string { return fmt.Sprintf("a longer text %d", r.IntN(5000)) }), "RLE_DICTIONARY", 300_000},
-		{"texts that differ", texts(func(int) string { return letters() }), "PLAIN", 2_420_000},
-		{"texts that differ little", texts(func(i int) string { return fmt.Sprintf("https://example.com/page/of/many/%d", i) }), "PLAIN zstd", 700_000},
+		{"repeated strings", texts(func(int) string { return fmt.Sprint("S", r.IntN(100)) }), "RLE_DICTIONARY", 100_000},
+		{"thousands of distinct strings", texts(func(int) string { return fmt.Sprintf("a longer text %d", r.IntN(5000)) }), "RLE_DICTIONARY", 300_000},
+		{"random strings", texts(func(int) string { return letters() }), "PLAIN", 2_420_000},
+		{"similar strings", texts(func(i int) string { return fmt.Sprintf("https://example.com/page/of/many/%d", i) }), "PLAIN zstd", 700_000},
 	} {
 		f := withID(1, arrow.Field{Name: "c", Type: c.a.DataType()})
 		columns := arrow.NewSchema([]arrow.Field{f}, nil)
@@ -415,16 +414,16 @@ func TestWays(t *testing.T) {
 			got = append(got, "zstd")
 		}
 		if all := strings.Join(got, " "); all != c.want || len(content) > c.bytes {
-			t.Errorf("%s: %s of %d bytes, want %s of %d at most", c.what, all, len(content), c.want, c.bytes)
+			t.Errorf("%s: got %s, %d bytes, want %s, at most %d bytes", c.name, all, len(content), c.want, c.bytes)
 		}
 		if at := chunk.GetOffsetIndexLocation(); at == nil || at.Length == 0 {
-			t.Errorf("%s: there is no index of the pages", c.what)
+			t.Errorf("%s: the file has no page index", c.name)
 		}
 	}
 }
 
-// TestNullsAfterDeltas writes a page of nulls after pages of values. The library's delta encoder
-// fails on that, so such a column needs another encoding.
+// TestNullsAfterDeltas writes a page of nulls after pages of values. The library's delta encoder fails on
+// such a column, so it must have another encoding.
 func TestNullsAfterDeltas(t *testing.T) {
 	const rows = 60_000
 	b, r := array.NewInt64Builder(memory.DefaultAllocator), rand.New(rand.NewPCG(1, 2))
@@ -441,7 +440,7 @@ func TestNullsAfterDeltas(t *testing.T) {
 		s.Columns = []Column{{Field: columns.Field(0), IDs: columns.Field(0)}}
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil || !array.Equal(b.Column(0), group.Column(0)) {
-				t.Error("it is not read as it was written", err)
+				t.Error("the values read differ from the values written:", err)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ import (
 type file struct {
 	scan            *Scan
 	name            string // base name; errors must not reveal the directory
-	drop            *Deletes
+	deletes         *Deletes
 	skip            int64
 	opened          parquet.ReaderAtSeeker
 	parsed          *pqfile.Reader
@@ -57,7 +57,7 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	}()
 	defer f.recoverPanic(&err)
 	if source.Deletes != nil {
-		if f.drop, err = source.Deletes(ctx); err != nil {
+		if f.deletes, err = source.Deletes(ctx); err != nil {
 			return f, err
 		}
 	}

@@ -59,7 +59,7 @@ func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, to arro
 	return widenArray(a, to)
 }
 
-// fitField returns a struct's field in the table's type, or nulls if the file lacks the field.
+// convertField returns a struct's field in the table's type, or nulls if the file lacks the field.
 func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
 		if s.matchesField(f, ids) {

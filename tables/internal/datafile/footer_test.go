@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestClaims reads files whose page index or footer claims a hundred million elements in a few
-// bytes. No memory may be allocated for them.
-func TestClaims(t *testing.T) {
+// TestFalseClaims reads files whose page index or footer claims a hundred million elements in a few bytes. The
+// reader must not allocate memory for them.
+func TestFalseClaims(t *testing.T) {
 	rows := pagedRows(3000)
 	whole := paged(t, rows)
 	r, err := pqfile.NewParquetReader(bytes.NewReader(whole))
@@ -25,9 +25,9 @@ func TestClaims(t *testing.T) {
 		t.Fatal(err)
 	}
 	group := r.MetaData().RowGroup(0)
-	index, there := group.ColumnIndexLocation(0)
-	offsets, also := group.OffsetIndexLocation(0)
-	if !there || !also {
+	index, hasIndex := group.ColumnIndexLocation(0)
+	offsets, hasOffsets := group.OffsetIndexLocation(0)
+	if !hasIndex || !hasOffsets {
 		t.Fatal("the file has no page index")
 	}
 	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
@@ -39,13 +39,13 @@ func TestClaims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	count := func(of byte) []byte { return []byte{0xf0 | of, 0x80, 0x84, 0xaf, 0x2f} } // 99,353,088
+	count := func(elementType byte) []byte { return []byte{0xf0 | elementType, 0x80, 0x84, 0xaf, 0x2f} } // 99,353,088
 	for name, at := range map[string]struct {
 		place int64
 		claim []byte
 	}{
 		"null pages":     {index.Offset, append([]byte{0x19}, count(1)...)},
-		"least values":   {index.Offset, append([]byte{0x29}, count(8)...)},
+		"minimum values": {index.Offset, append([]byte{0x29}, count(8)...)},
 		"null counts":    {index.Offset, append([]byte{0x59}, count(6)...)},
 		"page locations": {offsets.Offset, append([]byte{0x19}, count(12)...)},
 		"the schema":     {int64(len(whole)-8) - int64(r.MetaData().Size()), append([]byte{0x15, 4, 0x19}, count(12)...)},
@@ -58,7 +58,7 @@ func TestClaims(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		n := int64(0)
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
-			if err != nil && name == "the schema" && strings.HasPrefix(err.Error(), "file a file: its end claims") {
+			if err != nil && name == "the schema" && strings.HasPrefix(err.Error(), "file a file: its footer claims") {
 				n = 3000 - 2103
 				break
 			} else if err != nil {
@@ -67,16 +67,16 @@ func TestClaims(t *testing.T) {
 			n += b.NumRows()
 		}
 		runtime.ReadMemStats(&after)
-		if took := after.TotalAlloc - before.TotalAlloc; took > 32<<20 {
-			t.Errorf("%s: %d bytes are allocated for a file of %d", name, took, len(content))
+		if allocatedBytes := after.TotalAlloc - before.TotalAlloc; allocatedBytes > 32<<20 {
+			t.Errorf("%s: allocated %d bytes for a file of %d bytes", name, allocatedBytes, len(content))
 		}
 		if n != 3000-2103 {
-			t.Errorf("%s: %d rows, want %d", name, n, 3000-2103)
+			t.Errorf("%s: got %d rows, want %d", name, n, 3000-2103)
 		}
 	}
 }
 
-// TestUnsupportedEncoding refuses only the column that the library cannot decode.
+// TestUnsupportedEncoding checks that only the column that the library cannot decode is refused.
 func TestUnsupportedEncoding(t *testing.T) {
 	rows := arrow.NewSchema([]arrow.Field{
 		withID(1, arrow.Field{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 4}}), withID(2, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
@@ -94,7 +94,7 @@ func TestUnsupportedEncoding(t *testing.T) {
 		s := &Scan{Rows: 10, Columns: []Column{c}, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
 		for _, err := range s.Read(t.Context(), []File{{Path: "x"}}) {
 			if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
-				t.Errorf("column %s: %v", c.Field.Name, err)
+				t.Errorf("column %s: got error %v, want %q", c.Field.Name, err, want)
 			}
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 )
 
-// TestBoundsOfNaN checks that in flat and nested files only chunks without NaN have bounds, in the
-// footer and in the page index.
+// TestBoundsOfNaN checks that only chunks without NaN have bounds in the footer and in the page index, in
+// flat and nested files.
 func TestBoundsOfNaN(t *testing.T) {
 	withID := func(f arrow.Field, id int) arrow.Field {
 		f.Nullable, f.Metadata = true, arrow.NewMetadata([]string{IDKey}, []string{fmt.Sprint(id)})
@@ -42,7 +42,7 @@ func TestBoundsOfNaN(t *testing.T) {
 				if isNested {
 					s.Append(true)
 				}
-				if parts[1].(*array.Float32Builder).Append(float32(i)); i%1000 == 7 { // the memory of a null is NaN
+				if parts[1].(*array.Float32Builder).Append(float32(i)); i%1000 == 7 { // the value under the null is NaN
 					parts[0].(*array.Float64Builder).AppendValues([]float64{math.NaN()}, []bool{false})
 				} else {
 					parts[0].(*array.Float64Builder).Append(v)
@@ -63,7 +63,7 @@ func TestBoundsOfNaN(t *testing.T) {
 			t.Fatal(err, size, out.Len())
 		}
 		if got := e.nanCounts(); !maps.Equal(got, map[int]int64{11: 3, 12: 0}) {
-			t.Errorf("NaN are counted as %v", got)
+			t.Errorf("nanCounts() = %v, want 3 for field 11, and 0 for field 12", got)
 		}
 		r, err := pqfile.NewParquetReader(bytes.NewReader(out.Bytes()))
 		if err != nil {
@@ -83,19 +83,19 @@ func TestBoundsOfNaN(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ofPages, err := index.GetColumnIndex(leaf)
+				pageBounds, err := index.GetColumnIndex(leaf)
 				if err != nil {
 					t.Fatal(err)
 				}
 				begins, err := index.GetOffsetIndex(leaf)
 				if err != nil || begins == nil {
-					t.Errorf("group %d, leaf %d: %v, no index of pages", group, leaf, err)
+					t.Errorf("group %d, leaf %d: no page index, error %v", group, leaf, err)
 				}
-				if bounded := group != 1 || leaf != 1; s.HasMinMax() != bounded || (ofPages != nil) != bounded {
-					t.Errorf("group %d, leaf %d: bounds %v, bounds of pages %v; want %v", group, leaf, s.HasMinMax(), ofPages != nil, bounded)
+				if wantBounds := group != 1 || leaf != 1; s.HasMinMax() != wantBounds || (pageBounds != nil) != wantBounds {
+					t.Errorf("group %d, leaf %d: has bounds: %v, has bounds of pages: %v; want %v", group, leaf, s.HasMinMax(), pageBounds != nil, wantBounds)
 				}
 				if nulls := map[int]int64{1: 20}[leaf]; !s.HasNullCount() || s.NullCount() != nulls {
-					t.Errorf("group %d, leaf %d: %d nulls, want %d", group, leaf, s.NullCount(), nulls)
+					t.Errorf("group %d, leaf %d: got %d nulls, want %d", group, leaf, s.NullCount(), nulls)
 				}
 			}
 		}

@@ -29,8 +29,8 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 			return nil
 		}
 		columns := slices.Concat(f.scan.ConditionColumns, f.scan.Columns)
-		if f.drop != nil {
-			columns = append(columns, f.drop.Columns...)
+		if f.deletes != nil {
+			columns = append(columns, f.deletes.Columns...)
 		}
 		for _, c := range columns {
 			if leaf := f.leaf(c); leaf >= 0 {

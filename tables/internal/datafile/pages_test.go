@@ -26,7 +26,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// pagedRows returns rows ordered by n, with some nulls, frequent texts, a few rare ones, and lists.
+// pagedRows returns rows ordered by n, with some nulls, repeated strings (often), distinct strings (once), and lists.
 func pagedRows(n int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		withID(1, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
@@ -84,19 +84,19 @@ func paged(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []
 	return out.Bytes()
 }
 
-// counted counts the bytes read.
-type counted struct {
+// countingReader is a reader that counts the bytes read.
+type countingReader struct {
 	*bytes.Reader
 	bytes *atomic.Int64
 }
 
-func (c counted) ReadAt(to []byte, at int64) (int, error) {
+func (c countingReader) ReadAt(to []byte, at int64) (int, error) {
 	c.bytes.Add(int64(len(to)))
 	return c.Reader.ReadAt(to, at)
 }
 
-// same compares columns; floats must have the same bits.
-func same(a, b arrow.Array) bool {
+// equalBits reports whether two columns are equal. It compares floats by their bits.
+func equalBits(a, b arrow.Array) bool {
 	x, ok := a.(*array.Float64)
 	if !ok || a.Len() != b.Len() {
 		return array.Equal(a, b)
@@ -110,8 +110,8 @@ func same(a, b arrow.Array) bool {
 	return true
 }
 
-// TestPages checks that a condition selects the same rows in the same order whatever the pages,
-// codes and number of goroutines. Pages without such rows must not be read.
+// TestPages checks that a condition selects the same rows in the same order, whatever the pages, the
+// encodings and the number of goroutines. Pages without matching rows must not be read.
 func TestPages(t *testing.T) {
 	rows := pagedRows(16_000)
 	var columns []Column
@@ -127,8 +127,8 @@ func TestPages(t *testing.T) {
 		"one page a group": paged(t, rows, parquet.WithDataPageSize(1<<20)),
 	}
 	for _, c := range []struct {
-		cond string
-		few  bool // only a few pages have matching rows
+		cond     string
+		fewPages bool // only a few pages have matching rows
 	}{
 		{"n >= 3000 and n < 3010", true},
 		{"n = 5 or n = 6000", true},
@@ -166,34 +166,36 @@ func TestPages(t *testing.T) {
 					s.ConditionColumns = append(s.ConditionColumns, columns[slices.IndexFunc(columns, func(c Column) bool { return c.Field.Name == name })])
 				}
 				var read atomic.Int64
-				s.Open = func(string) (parquet.ReaderAtSeeker, error) { return counted{bytes.NewReader(content), &read}, nil }
+				s.Open = func(string) (parquet.ReaderAtSeeker, error) {
+					return countingReader{bytes.NewReader(content), &read}, nil
+				}
 				at := int64(0)
 				for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 					if err != nil {
 						t.Fatal(name, c.cond, err)
 					}
 					for j, o := range out {
-						of := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
-						if part := array.NewSlice(of, at, min(at+b.NumRows(), int64(of.Len()))); !same(b.Column(j), part) {
-							t.Fatalf("%s, %s: column %s from row %d on is %v, want %v", name, c.cond, o.Field.Name, at, b.Column(j), part)
+						wantColumn := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
+						if part := array.NewSlice(wantColumn, at, min(at+b.NumRows(), int64(wantColumn.Len()))); !equalBits(b.Column(j), part) {
+							t.Fatalf("%s, %s: column %s, from row %d on: got %v, want %v", name, c.cond, o.Field.Name, at, b.Column(j), part)
 						}
 					}
 					at += b.NumRows()
 				}
 				if at != wanted.NumRows() {
-					t.Errorf("%s, %s: %d rows, want %d", name, c.cond, at, wanted.NumRows())
+					t.Errorf("%s, %s: got %d rows, want %d", name, c.cond, at, wanted.NumRows())
 				}
-				if c.few && name == "no dictionary" && i > 0 && s.Workers < 2 && read.Load() > int64(len(content)/3) {
-					t.Errorf("%s, %s: %d bytes of %d are read", name, c.cond, read.Load(), len(content))
+				if c.fewPages && name == "no dictionary" && i > 0 && s.Workers < 2 && read.Load() > int64(len(content)/3) {
+					t.Errorf("%s, %s: read %d bytes of %d, want at most a third", name, c.cond, read.Load(), len(content))
 				}
 			}
 		}
 	}
 }
 
-// TestTextTwice reads a dictionary that contains a text twice, as other writers may create it. Rows
-// with either code must match the text.
-func TestTextTwice(t *testing.T) {
+// TestDuplicateDictionaryEntry reads a dictionary that contains the same string twice, which other writers may produce.
+// Rows with either code must match the string.
+func TestDuplicateDictionaryEntry(t *testing.T) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String})}, nil))
 	for i := range 100 {
 		b.Field(0).(*array.StringBuilder).Append([]string{"first", "other", "third"}[i%3])
@@ -201,7 +203,7 @@ func TestTextTwice(t *testing.T) {
 	rows := b.NewRecordBatch()
 	content := paged(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false))
 	if n := bytes.Count(content, []byte("other")); n != 1 {
-		t.Fatalf("the file has the text %d times", n)
+		t.Fatalf("the file contains the string %d times, want once", n)
 	}
 	content = bytes.Replace(content, []byte("other"), []byte("first"), 1)
 	c := Column{Field: arrow.Field{Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}, IDs: rows.Schema().Field(0)}
@@ -216,13 +218,13 @@ func TestTextTwice(t *testing.T) {
 		}
 		s := &Scan{Rows: 40, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
 		if got, err := s.all(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
-			t.Errorf("%s: %v %s", cond, err, got)
+			t.Errorf("%s: got error %v, rows %s, want %d rows", cond, err, got, want)
 		}
 	}
 }
 
-// TestKeptEnds checks that a cached footer is not used for a file that replaced another file.
-func TestKeptEnds(t *testing.T) {
+// TestCachedFooters checks that the cached footer of a file is not used after the file was replaced.
+func TestCachedFooters(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.parquet")
 	cat, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
@@ -250,7 +252,7 @@ func TestKeptEnds(t *testing.T) {
 				n += b.NumRows()
 			}
 			if n != part.NumRows() {
-				t.Errorf("file %d: %d rows, want %d", i, n, part.NumRows())
+				t.Errorf("file %d: got %d rows, want %d", i, n, part.NumRows())
 			}
 		}
 	}
@@ -265,13 +267,13 @@ func TestKeptEnds(t *testing.T) {
 		}
 	}
 	if known != 3 {
-		t.Errorf("the ends of %d files of this length are known, want 3", known)
+		t.Errorf("the cache has %d footers of files of this length, want 3", known)
 	}
 }
 
-// TestPagesDeleted checks that position and equality deletes hide the right rows, whichever pages
+// TestPagesWithDeletes checks that position and equality deletes hide the right rows, whichever pages
 // are read.
-func TestPagesDeleted(t *testing.T) {
+func TestPagesWithDeletes(t *testing.T) {
 	rows := pagedRows(16_000)
 	content := paged(t, rows)
 	var columns []Column
@@ -279,11 +281,11 @@ func TestPagesDeleted(t *testing.T) {
 		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
 	}
 	once := rows.Column(3).(*array.String)
-	gone := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
-	drop := func(context.Context) (*Deletes, error) {
+	isDeleted := func(row int64) bool { return row%7 == 3 || row/2000 == 4 }
+	findDeletes := func(context.Context) (*Deletes, error) {
 		return &Deletes{Columns: columns[3:4], MarkDeleted: func(first int64, keep []bool, columns []arrow.Array) error {
 			for i := range keep {
-				keep[i] = keep[i] && !gone(first+int64(i)) && !strings.HasSuffix(columns[0].(*array.String).Value(i), "11")
+				keep[i] = keep[i] && !isDeleted(first+int64(i)) && !strings.HasSuffix(columns[0].(*array.String).Value(i), "11")
 			}
 			return nil
 		}}, nil
@@ -306,10 +308,10 @@ func TestPagesDeleted(t *testing.T) {
 		for i := range once.Len() {
 			at[once.Value(i)] = int64(i)
 		}
-		var left []string
+		var wantRows []string
 		for i := range int(want.NumRows()) {
-			if v := want.Column(3).(*array.String).Value(i); !gone(at[v]) && !strings.HasSuffix(v, "11") {
-				left = append(left, v+want.Column(2).ValueStr(i)+want.Column(4).ValueStr(i))
+			if v := want.Column(3).(*array.String).Value(i); !isDeleted(at[v]) && !strings.HasSuffix(v, "11") {
+				wantRows = append(wantRows, v+want.Column(2).ValueStr(i)+want.Column(4).ValueStr(i))
 			}
 		}
 		for i := range 6 {
@@ -321,7 +323,7 @@ func TestPagesDeleted(t *testing.T) {
 			}
 			s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 			var got []string
-			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Deletes: drop}}) {
+			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Deletes: findDeletes}}) {
 				if err != nil {
 					t.Fatal(cond, err)
 				}
@@ -329,8 +331,8 @@ func TestPagesDeleted(t *testing.T) {
 					got = append(got, b.Column(1).ValueStr(i)+b.Column(0).ValueStr(i)+b.Column(2).ValueStr(i))
 				}
 			}
-			if !slices.Equal(got, left) {
-				t.Errorf("%q, %d rows at a time: %d rows, want %d", cond, s.Rows, len(got), len(left))
+			if !slices.Equal(got, wantRows) {
+				t.Errorf("%q, %d rows per batch: got %d rows, want %d", cond, s.Rows, len(got), len(wantRows))
 			}
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// plain reads a column without nulls from pages that store values as in memory. It copies whole pages, whereas the library
-// decodes levels and bits for each value. If a page has another format or is damaged, columns switches to the library's
+// plain reads a column without nulls from pages that store values in their memory layout. It copies whole pages, whereas the
+// library decodes levels and bits for each value. If a page has another format or is damaged, columns switches to the library's
 // reader, which starts again at the first row and reports any error.
 type plain struct {
 	pages    pqfile.PageReader
@@ -100,7 +100,7 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// ones reports whether levels are exactly count ones in RLE encoding.
+// areOnes reports whether levels are exactly count ones in RLE encoding.
 func areOnes(levels []byte, count int64) bool {
 	for count > 0 {
 		header, n := binary.Uvarint(levels)

@@ -12,9 +12,9 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 )
 
-// TestPlainLies checks that a footer that wrongly claims there are no nulls does not change the
-// rows.
-func TestPlainLies(t *testing.T) {
+// TestPlainWrongNullCount checks that the rows are read correctly even if the footer wrongly claims that there are
+// no nulls.
+func TestPlainWrongNullCount(t *testing.T) {
 	const n = 9000
 	random := rand.New(rand.NewPCG(35, 2))
 	rows := plainRows(random, n)
@@ -30,9 +30,9 @@ func TestPlainLies(t *testing.T) {
 				c.MetaData.Statistics.NullCount = new(int64)
 			}
 			for range 1 {
-				all := somewhere(random, n)
-				got, errs, copied := stretches(t, f, g, all, false)
-				want, wantErrs, _ := stretches(t, f, g, all, true)
+				all := randomSpans(random, n)
+				got, errs, copied := readSpans(t, f, g, all, false)
+				want, wantErrs, _ := readSpans(t, f, g, all, true)
 				for i, c := range f.scan.Columns {
 					if errs[i] != nil || wantErrs[i] != nil {
 						t.Fatal(c.Field.Name, errs[i], wantErrs[i])
@@ -40,11 +40,11 @@ func TestPlainLies(t *testing.T) {
 					nulls := 0
 					for j := range all {
 						if nulls += want[i][j].NullN(); !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
-							t.Fatalf("pages %v, %s: rows %d to %d are %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
+							t.Fatalf("pages %v, %s: rows %d to %d: got %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
 						}
 					}
 					if nulls > 0 && copied[i] {
-						t.Errorf("pages %v, %s: it has %d nulls, and its pages are copied", version, c.Field.Name, nulls)
+						t.Errorf("pages %v, %s: the column has %d nulls, but its pages were copied", version, c.Field.Name, nulls)
 					}
 				}
 			}
@@ -70,62 +70,64 @@ func fewPages(t testing.TB) (files [][]byte) {
 	return files
 }
 
-// likeLibrary compares the rows of a file, which may be damaged, with the rows that the library reads.
-func likeLibrary(t testing.TB, content []byte) (failed, copied int) {
+// compareWithLibrary checks that the rows of a file, which may be damaged, equal the rows that the library reads. It returns
+// the number of columns that were refused, and the number whose pages were copied.
+func compareWithLibrary(t testing.TB, content []byte) (failed, copied int) {
 	f, g, err := plainFile(t, content, true)
 	if err != nil || len(f.scan.Columns) != 2 {
 		return 1, 0
 	}
 	all := []span{{0, 5}, {6, 11}, {11, 16}}
-	got, errs, are := stretches(t, f, g, all, false)
-	want, wantErrs, _ := stretches(t, f, g, all, true)
+	got, errs, isCopied := readSpans(t, f, g, all, false)
+	want, wantErrs, _ := readSpans(t, f, g, all, true)
 	for i := range errs {
 		if (errs[i] == nil) != (wantErrs[i] == nil) || len(got[i]) != len(want[i]) {
-			t.Fatalf("column %d: after %d parts %v; by the library after %d %v", i, len(got[i]), errs[i], len(want[i]), wantErrs[i])
+			t.Fatalf("column %d: got error after %d parts: %v; the library's reader after %d: %v", i, len(got[i]), errs[i], len(want[i]), wantErrs[i])
 		}
 		for j := range got[i] {
 			if !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
-				t.Fatalf("column %d: rows %d to %d are %v, by the library %v", i, all[j].from, all[j].to, got[i][j], want[i][j])
+				t.Fatalf("column %d: rows %d to %d: got %v, but the library's reader got %v", i, all[j].from, all[j].to, got[i][j], want[i][j])
 			}
 		}
 		if errs[i] != nil {
 			failed++
 		}
-		if are[i] {
+		if isCopied[i] {
 			copied++
 		}
 	}
 	return failed, copied
 }
 
-// TestPlainDamaged checks that a damaged page yields the same rows as the library's reader, or is
-// refused like there.
+// TestPlainDamaged checks that a damaged page yields the same rows as the library's reader, or that both
+// refuse it.
 func TestPlainDamaged(t *testing.T) {
 	random := rand.New(rand.NewPCG(35, 3))
 	for version, whole := range fewPages(t) {
-		if failed, copied := likeLibrary(t, whole); failed != 0 || copied != 2 {
-			t.Fatalf("version %d: %d columns are refused and %d copied", version+1, failed, copied)
+		if failed, copied := compareWithLibrary(t, whole); failed != 0 || copied != 2 {
+			t.Fatalf("version %d: %d columns were refused, and %d copied, want 0 and 2", version+1, failed, copied)
 		}
 		end := len(whole) - 8 - int(binary.LittleEndian.Uint32(whole[len(whole)-8:])) // the end of the pages
 		failed, copied := 0, 0
 		for at := 0; at < len(whole)-8; at++ {
-			changed := []byte{whole[at] - 1, whole[at] - 2, whole[at] + 2} // Thrift doubles numbers
+			changed := []byte{whole[at] - 1, whole[at] - 2, whole[at] + 2} // zigzag encoding doubles numbers
 			if at > end {
 				changed, at = []byte{byte(random.Uint32())}, at+4
 			}
 			for _, v := range changed {
 				content := bytes.Clone(whole)
 				content[at] = v
-				more, also := likeLibrary(t, content)
-				failed, copied = failed+more, copied+also
+				moreFailed, moreCopied := compareWithLibrary(t, content)
+				failed, copied = failed+moreFailed, copied+moreCopied
 			}
 		}
 		if failed < 100 || copied < 100 {
-			t.Errorf("version %d: %d columns were refused, and %d copied", version+1, failed, copied)
+			t.Errorf("version %d: %d columns were refused, and %d copied, want at least 100 each", version+1, failed, copied)
 		}
 	}
 }
 
+// FuzzPlain changes bytes of a file, and checks that its rows equal the rows that the library reads.
 func FuzzPlain(f *testing.F) {
 	files := fewPages(f)
 	f.Add(false, uint16(20), []byte{1})
@@ -136,6 +138,6 @@ func FuzzPlain(f *testing.F) {
 			content = bytes.Clone(files[1])
 		}
 		copy(content[min(int(at), len(content)):], with)
-		likeLibrary(t, content)
+		compareWithLibrary(t, content)
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// plainRows returns columns of many types. A column's name says where it has nulls.
+// plainRows returns n rows with columns of many types. A column's name describes where it has nulls.
 func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 	types := []arrow.DataType{
 		arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
@@ -38,11 +38,11 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 			if null(i) {
 				b.AppendNull()
 			} else {
-				few := uint64(50) // distinct values at first, so that there may be a dictionary
+				distinct := uint64(50) // number of distinct values; small at first, so that a dictionary is possible
 				if i > n/3 {
-					few = math.MaxUint64
+					distinct = math.MaxUint64
 				}
-				appendRandom(random, b, few)
+				appendRandom(random, b, distinct)
 			}
 		}
 		fields = append(fields, arrow.Field{Name: fmt.Sprint(name, " ", t), Type: t, Nullable: nullable})
@@ -58,8 +58,8 @@ func plainRows(random *rand.Rand, n int) arrow.RecordBatch {
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, int64(n))
 }
 
-func appendRandom(random *rand.Rand, b array.Builder, few uint64) {
-	v := (random.Uint64() >> random.IntN(64)) % few
+func appendRandom(random *rand.Rand, b array.Builder, distinct uint64) {
+	v := (random.Uint64() >> random.IntN(64)) % distinct
 	switch b := b.(type) {
 	case *array.Int32Builder:
 		b.Append(int32(v))
@@ -98,17 +98,17 @@ func appendRandom(random *rand.Rand, b array.Builder, few uint64) {
 	case *array.ListBuilder:
 		b.Append(true)
 		for range v % 3 {
-			appendRandom(random, b.ValueBuilder(), few)
+			appendRandom(random, b.ValueBuilder(), distinct)
 		}
 	case *array.StructBuilder:
 		b.Append(true)
-		appendRandom(random, b.FieldBuilder(0), few)
+		appendRandom(random, b.FieldBuilder(0), distinct)
 	default:
 		panic(b.Type())
 	}
 }
 
-// plainFile opens a file to read all its columns, in the file's types.
+// plainFile opens a file, and selects all its columns in the file's types.
 func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error) {
 	s := &Scan{Rows: 700, Recycle: recycle}
 	s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
@@ -117,23 +117,24 @@ func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error)
 		return nil, group{}, err
 	}
 	if len(f.groups) == 0 {
-		return nil, group{}, fmt.Errorf("it has no rows")
+		return nil, group{}, fmt.Errorf("the file has no rows")
 	}
-	for _, has := range f.reader.Manifest.Fields {
-		field := *has.Field
+	for _, manifestField := range f.reader.Manifest.Fields {
+		field := *manifestField.Field
 		s.Columns = append(s.Columns, Column{Field: arrow.Field{Name: field.Name, Type: field.Type, Nullable: true}, IDs: field})
 	}
 	return f, f.groups[0], nil
 }
 
-// stretches reads the given spans of a group, each column separately, up to the column's first
-// error. It returns each column's arrays, and whether a plain copied pages up to the end.
-func stretches(t testing.TB, f *file, g group, all []span, library bool) (got [][]arrow.Array, errs []error, copied []bool) {
+// readSpans reads the given spans of a group, each column separately, up to the column's first error. It
+// returns each column's arrays, and whether plain copied all its pages. If library is true, it uses only the
+// library's reader.
+func readSpans(t testing.TB, f *file, g group, all []span, library bool) (got [][]arrow.Array, errs []error, copied []bool) {
 	for _, column := range f.scan.Columns {
 		var read []arrow.Array
 		c, err := f.columns(t.Context(), f.reader, g, []Column{column}, 0)
 		if err == nil && library {
-			c.leavePlain(0)
+			c.useLibraryReader(0)
 		}
 		for _, s := range all {
 			if err == nil {
@@ -153,8 +154,8 @@ func stretches(t testing.TB, f *file, g group, all []span, library bool) (got []
 	return got, errs, copied
 }
 
-// somewhere returns random spans of the rows, in order.
-func somewhere(random *rand.Rand, rows int64) (all []span) {
+// randomSpans returns random spans of rows, in order.
+func randomSpans(random *rand.Rand, rows int64) (all []span) {
 	for from := int64(0); from < rows; {
 		if random.IntN(3) > 0 {
 			from += random.Int64N(rows - from)
@@ -167,8 +168,8 @@ func somewhere(random *rand.Rand, rows int64) (all []span) {
 
 var plainTypes = []arrow.Type{arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP}
 
-// TestPlain checks that random rows of all types equal the library's, however the
-// pages were written. Columns of plain values without nulls must be copied.
+// TestPlain checks that random rows of all types equal the rows that the library reads, however the pages
+// were written. The pages of columns with plain values and without nulls must be copied.
 func TestPlain(t *testing.T) {
 	const n = 9000
 	random := rand.New(rand.NewPCG(35, 1))
@@ -176,9 +177,9 @@ func TestPlain(t *testing.T) {
 	none := []parquet.WriterProperty{parquet.WithDictionaryDefault(false)}
 	for _, version := range []parquet.DataPageVersion{parquet.DataPageV1, parquet.DataPageV2} {
 		for _, o := range []struct {
-			name  string
-			with  []parquet.WriterProperty
-			plain bool
+			name       string
+			properties []parquet.WriterProperty
+			plain      bool
 		}{
 			{"plain", none, true},
 			{"no index", append(none, parquet.WithPageIndexEnabled(false)), true},
@@ -188,10 +189,10 @@ func TestPlain(t *testing.T) {
 			{"integers", append(none, parquet.WithStoreDecimalAsInteger(true)), true},
 			{"no stats", append(none, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)), true},
 			{"dictionary", nil, false},
-			{"full in one", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
+			{"full dictionary", []parquet.WriterProperty{parquet.WithDictionaryPageSizeLimit(1000)}, false},
 		} {
 			name := fmt.Sprintf("%s, pages %v", o.name, version)
-			content := plainContent(t, rows, o.name == "INT96", append(o.with, parquet.WithDataPageVersion(version))...)
+			content := plainContent(t, rows, o.name == "INT96", append(o.properties, parquet.WithDataPageVersion(version))...)
 			for _, recycle := range []bool{version == parquet.DataPageV1, random.IntN(2) == 0} {
 				f, g, err := plainFile(t, content, recycle)
 				if err != nil {
@@ -206,8 +207,8 @@ func TestPlain(t *testing.T) {
 				if err != nil {
 					t.Fatal(name, err)
 				}
-				all := somewhere(random, n)
-				got, errs, copied := stretches(t, f, g, all, false)
+				all := randomSpans(random, n)
+				got, errs, copied := readSpans(t, f, g, all, false)
 				for i, c := range f.scan.Columns {
 					if errs[i] != nil {
 						t.Fatal(name, c.Field.Name, errs[i])
@@ -218,7 +219,7 @@ func TestPlain(t *testing.T) {
 					}
 					for j, s := range all {
 						if part := array.NewSlice(want, s.from, s.to); !array.Equal(asBits(got[i][j]), asBits(part)) {
-							t.Fatalf("%s, %s: rows %d to %d are %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
+							t.Fatalf("%s, %s: rows %d to %d: got %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
 						}
 					}
 					plain := o.plain && want.NullN() == 0 && slices.Contains(plainTypes, c.Field.Type.ID())
@@ -229,7 +230,7 @@ func TestPlain(t *testing.T) {
 						plain = plain && !rows.Schema().Field(i).Nullable
 					}
 					if copied[i] != plain {
-						t.Errorf("%s, %s: its pages are copied: %v, want %v", name, c.Field.Name, copied[i], plain)
+						t.Errorf("%s, %s: pages were copied: %v, want %v", name, c.Field.Name, copied[i], plain)
 					}
 				}
 			}
@@ -241,7 +242,7 @@ func plainContent(t testing.TB, rows arrow.RecordBatch, int96 bool, o ...parquet
 	t.Helper()
 	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{parquet.WithDataPageSize(1000), parquet.WithBatchSize(50), parquet.WithStats(true), parquet.WithPageIndexEnabled(true)}, o...)
-	for _, f := range rows.Schema().Fields() { // otherwise the library would drop the dictionary of random values
+	for _, f := range rows.Schema().Fields() { // otherwise, the library drops dictionaries of random values
 		o = append(o, parquet.WithDictionaryCostFallbackFor(f.Name, false))
 	}
 	w, err := pqarrow.NewFileWriter(rows.Schema(), &out, parquet.NewWriterProperties(o...), pqarrow.NewArrowWriterProperties(pqarrow.WithDeprecatedInt96Timestamps(int96)))

@@ -18,12 +18,12 @@ import (
 // to keep.
 const maxHeldBytes = 32 << 20
 
-// step is a range of a group's rows that is read at once, with the rows to keep.
+// step is a range of a group's rows that are read together, with the rows to keep.
 type step struct {
 	span
-	looked   []arrow.Array // the condition's columns
-	keptRows []int         // indices of the rows to keep; nil means all rows
-	isEmpty  bool
+	conditionArrays []arrow.Array // the condition's columns
+	keptRows        []int         // indices of the rows to keep; nil means all rows
+	isEmpty         bool
 }
 
 // rows yields a group's rows that match.
@@ -37,8 +37,8 @@ func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, e
 
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
 	conditionColumns := slices.Clone(f.scan.ConditionColumns)
-	if f.drop != nil {
-		conditionColumns = append(conditionColumns, f.drop.Columns...)
+	if f.deletes != nil {
+		conditionColumns = append(conditionColumns, f.deletes.Columns...)
 	}
 	var otherColumns []Column
 	var columnIndex []int // for each result column, its index in conditionColumns followed by otherColumns
@@ -74,13 +74,13 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 			spans[0].from = st.to
 		}
 		if err = conditionReader.seek(st.from); err == nil {
-			st.looked, err = conditionReader.next(st.rows())
+			st.conditionArrays, err = conditionReader.next(st.rows())
 		}
 		if err != nil {
 			return st, err
 		}
 		if err = f.chooseRows(&st, g.first+st.from); err == nil && st.isEmpty {
-			conditionReader.releaseArrays(st.looked)
+			conditionReader.releaseArrays(st.conditionArrays)
 		}
 		return st, err
 	}
@@ -93,7 +93,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		if !st.isEmpty {
 			heldSteps = append(heldSteps, st)
-			for _, a := range st.looked {
+			for _, a := range st.conditionArrays {
 				size += bufferBytes(a.Data())
 			}
 		}
@@ -119,7 +119,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		if st.rows() > otherReader.maxRows {
 			heldSteps = append(st.split(otherReader.maxRows), heldSteps...)
-			conditionReader.releaseArrays(st.looked)
+			conditionReader.releaseArrays(st.conditionArrays)
 			continue
 		}
 		keptSpan := st.keptSpan()
@@ -133,7 +133,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		columns := make([]arrow.Array, len(columnIndex))
 		for i, index := range columnIndex {
 			if index < len(conditionColumns) {
-				columns[i], err = st.keptOf(st.looked[index], st.span)
+				columns[i], err = st.keptOf(st.conditionArrays[index], st.span)
 			} else {
 				columns[i], err = st.keptOf(otherArrays[index-len(conditionColumns)], keptSpan)
 			}
@@ -143,7 +143,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		}
 		b := array.NewRecordBatch(schema, columns, st.count())
 		if st.keptRows != nil || f.scan.Recycle { // the values were copied, or the batch holds its own reference
-			conditionReader.releaseArrays(st.looked)
+			conditionReader.releaseArrays(st.conditionArrays)
 		}
 		if f.scan.Recycle {
 			otherReader.releaseArrays(otherArrays)
@@ -155,10 +155,10 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	return canceled.Err(ctx)
 }
 
-// decide finds the rows of a step to keep, according to the condition and the deletes.
+// chooseRows determines the rows of a step to keep, according to the condition and the deletes.
 func (f *file) chooseRows(st *step, firstRow int64) error {
-	where, drop := f.scan.Where, f.drop
-	if where == nil && drop == nil {
+	where, deletes := f.scan.Where, f.deletes
+	if where == nil && deletes == nil {
 		return nil
 	}
 	var keep []bool
@@ -166,13 +166,13 @@ func (f *file) chooseRows(st *step, firstRow int64) error {
 	if where == nil {
 		keep = slices.Repeat([]bool{true}, int(st.rows()))
 	} else {
-		keep, err = where.Holds(int(st.rows()), func(name string) arrow.Array { return st.looked[slices.Index(where.Columns, name)] })
+		keep, err = where.Holds(int(st.rows()), func(name string) arrow.Array { return st.conditionArrays[slices.Index(where.Columns, name)] })
 		if err != nil {
 			return err
 		}
 	}
-	if drop != nil {
-		if err := drop.MarkDeleted(firstRow, keep, st.looked[len(f.scan.ConditionColumns):]); err != nil {
+	if deletes != nil {
+		if err := deletes.MarkDeleted(firstRow, keep, st.conditionArrays[len(f.scan.ConditionColumns):]); err != nil {
 			return err
 		}
 	}
@@ -204,8 +204,8 @@ func (st *step) split(rows int64) (steps []step) {
 		if st.keptRows != nil && part.keptRows == nil {
 			continue
 		}
-		for _, a := range st.looked {
-			part.looked = append(part.looked, array.NewSlice(a, start-st.from, part.to-st.from))
+		for _, a := range st.conditionArrays {
+			part.conditionArrays = append(part.conditionArrays, array.NewSlice(a, start-st.from, part.to-st.from))
 		}
 		steps = append(steps, part)
 	}

@@ -35,7 +35,7 @@ func (r *recycler) Allocate(size int) []byte {
 	return b
 }
 
-// used returns a buffer, and reports whether it was used before. The caller must clear or overwrite a used buffer.
+// newOrUsed returns a buffer, and reports whether it was used before. The caller must clear or overwrite a used buffer.
 func (r *recycler) newOrUsed(size int) (b []byte, wasUsed bool) {
 	c := r.class(size)
 	if c == 0 {

@@ -42,7 +42,7 @@ func idOf(f arrow.Field) (int, bool) {
 	return id, ok && err == nil && id >= 0 // the library uses -1 if the file has no IDs
 }
 
-// Drop finds the deleted rows of a file.
+// Deletes marks the deleted rows of a file.
 type Deletes struct {
 	Columns []Column // columns that MarkDeleted needs
 	// MarkDeleted sets keep to false for each deleted row of a batch. firstRow is the index of the batch's first row in
@@ -64,7 +64,7 @@ type Scan struct {
 	Columns          []Column
 	Where            *filter.Condition // nil selects all rows
 	ConditionColumns []Column          // the columns of Where, in the same order
-	// May reports whether rows with the given bounds can match. If it is nil, Where decides.
+	// MayMatch reports whether rows with the given bounds can match. If it is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (canMatch, canDiffer bool)
 	Names    map[int][]string // other names of fields, by ID, for files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// Rows has the methods of array.RecordReader that a put needs.
+// Rows is the part of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
 // Source holds the rows of a put: the batches that have been read, and the reader of the remaining rows.
@@ -131,7 +131,7 @@ func SizeOf(batch arrow.RecordBatch) int64 {
 	return int64(c)
 }
 
-// buffers returns the total size of an array's buffers.
+// bufferBytes returns the total size of the buffers of an array and its children.
 func bufferBytes(d arrow.ArrayData) (n int64) {
 	for _, b := range d.Buffers() {
 		if b != nil {
@@ -154,8 +154,8 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 // endedReaders contains the readers that puts have read to the end. It does not prevent their garbage collection.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// atRows reports whether a reader's current batch has rows. If that is so before a put calls Next, the reader was used
-// before. It checks only readers of Arrow and of this module, because other readers may not allow RecordBatch before Next.
+// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put calls Next, the reader was
+// used before. It checks only readers of Arrow and of this module, because other readers may not allow RecordBatch before Next.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -164,7 +164,7 @@ func hasCurrentRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// noteEnd records that a reader yielded rows and then ended. It does nothing if the reader keeps its last batch, because
+// recordEnd records that a reader yielded rows and then ended. It does nothing if the reader keeps its last batch, because
 // hasCurrentRows detects that.
 func recordEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {

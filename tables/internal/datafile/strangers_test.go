@@ -20,19 +20,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-var strange = []Column{
-	strangeColumn(1, "n", arrow.PrimitiveTypes.Int64), strangeColumn(2, "i", arrow.PrimitiveTypes.Int64),
-	strangeColumn(3, "f", arrow.PrimitiveTypes.Float64), strangeColumn(4, "g", arrow.PrimitiveTypes.Float64),
-	strangeColumn(5, "t", arrow.BinaryTypes.String), strangeColumn(6, "s", arrow.BinaryTypes.String), strangeColumn(7, "b", arrow.BinaryTypes.Binary),
-	strangeColumn(8, "d", arrow.FixedWidthTypes.Date32), strangeColumn(9, "at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+var foreignColumns = []Column{
+	foreignColumn(1, "n", arrow.PrimitiveTypes.Int64), foreignColumn(2, "i", arrow.PrimitiveTypes.Int64),
+	foreignColumn(3, "f", arrow.PrimitiveTypes.Float64), foreignColumn(4, "g", arrow.PrimitiveTypes.Float64),
+	foreignColumn(5, "t", arrow.BinaryTypes.String), foreignColumn(6, "s", arrow.BinaryTypes.String), foreignColumn(7, "b", arrow.BinaryTypes.Binary),
+	foreignColumn(8, "d", arrow.FixedWidthTypes.Date32), foreignColumn(9, "at", &arrow.TimestampType{Unit: arrow.Microsecond}),
 }
 
-func strangeColumn(id int, name string, t arrow.DataType) Column {
+func foreignColumn(id int, name string, t arrow.DataType) Column {
 	f := arrow.Field{Name: name, Type: t, Nullable: true}
 	return Column{Field: f, IDs: withID(id, f)}
 }
 
-// randomTerm returns a comparison with a value of the rows.
+// randomTerm returns a random comparison of a column with one of its values.
 func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 	column := r.IntN(int(rows.NumCols()))
 	name, a, at := rows.ColumnName(column), rows.Column(column), r.IntN(int(rows.NumRows()))
@@ -56,9 +56,9 @@ func randomTerm(r *rand.Rand, rows arrow.RecordBatch) string {
 	return fmt.Sprint(name, " ", []string{"=", "!=", "<", "<=", ">", ">="}[r.IntN(6)], " ", text)
 }
 
-// TestStrangers checks that a condition finds its rows in files of other programs, which may
-// shorten the bounds in the page index.
-func TestStrangers(t *testing.T) {
+// TestForeignFiles checks that conditions select the right rows from files of other programs, which may
+// truncate the bounds in the page index.
+func TestForeignFiles(t *testing.T) {
 	python := peers.Python(t, "pytables")
 	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("PARTD_DIFF_SECONDS")); err == nil {
@@ -75,14 +75,14 @@ func TestStrangers(t *testing.T) {
 		}
 		r := rand.New(rand.NewPCG(35, uint64(seed)))
 		for _, path := range files {
-			if err := strangeFile(t, r, path); err != nil {
+			if err := checkForeignFile(t, r, path); err != nil {
 				t.Errorf("seed %d, %s: %v", seed, filepath.Base(path), err)
 			}
 		}
 	}
 }
 
-func strangeFile(t *testing.T, r *rand.Rand, path string) error {
+func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -98,13 +98,13 @@ func strangeFile(t *testing.T, r *rand.Rand, path string) error {
 		}
 		return take.Concat(all)
 	}
-	whole, err := read(&Scan{Rows: BatchRows, Columns: strange})
+	whole, err := read(&Scan{Rows: BatchRows, Columns: foreignColumns})
 	if err != nil {
 		return err
 	}
 	for i, c := range whole.Columns() {
 		if c.Len() != 30_000 || c.NullN() == c.Len() {
-			return fmt.Errorf("of column %s %d rows of %d are null", whole.ColumnName(i), c.NullN(), c.Len())
+			return fmt.Errorf("column %s: %d rows of %d are null", whole.ColumnName(i), c.NullN(), c.Len())
 		}
 	}
 	for range 30 {
@@ -124,13 +124,13 @@ func strangeFile(t *testing.T, r *rand.Rand, path string) error {
 		if s.Where, err = e.Bind(whole.Schema()); err != nil {
 			return err
 		}
-		for i, c := range strange {
+		for i, c := range foreignColumns {
 			if r.IntN(2) == 0 || i == 0 {
 				s.Columns = append(s.Columns, c)
 			}
 		}
 		for _, name := range s.Where.Columns {
-			s.ConditionColumns = append(s.ConditionColumns, strange[whole.Schema().FieldIndices(name)[0]])
+			s.ConditionColumns = append(s.ConditionColumns, foreignColumns[whole.Schema().FieldIndices(name)[0]])
 		}
 		got, err := read(s)
 		if err != nil {
@@ -139,7 +139,7 @@ func strangeFile(t *testing.T, r *rand.Rand, path string) error {
 		for i, c := range s.Columns {
 			want := wanted.Column(whole.Schema().FieldIndices(c.Field.Name)[0])
 			if !array.Equal(asBits(got.Column(i)), asBits(want)) {
-				return fmt.Errorf("%s, %d rows at a time: of column %s %d rows are read, which are not the %d wanted", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
+				return fmt.Errorf("%s, %d rows per batch: column %s: the %d rows read differ from the %d wanted rows", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// inNameOrder compares two files by the time at which they were written, to order files of the same commit. The names of
+// compareNames compares two files by the time at which they were written, to order files of the same commit. The names of
 // this package's files have the form <partition>-<number>-<id>-<count>.parquet. IDs increase with time; numbers are not
 // padded.
 func compareNames(a, b string) int {
@@ -129,7 +129,7 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 	for i, task := range tasks {
 		files[i] = File{Path: task.File.FilePath()}
 		if HasDeletes(task) {
-			files[i].Deletes = func(ctx context.Context) (*Deletes, error) { return d.dropOf(ctx, task) }
+			files[i].Deletes = func(ctx context.Context) (*Deletes, error) { return d.deletesOf(ctx, task) }
 		}
 	}
 	return files
@@ -206,7 +206,7 @@ func RowsOf(ctx context.Context, t *table.Table, task table.FileScanTask) (rows 
 	return rows, nil
 }
 
-// MayHold reports whether a file can contain rows that match a condition. A nil condition matches all rows.
+// MayMatch reports whether a file can contain rows that match a condition. A nil condition matches all rows.
 func MayMatch(where *filter.Condition, columns *iceberg.Schema, f iceberg.DataFile) bool {
 	if where == nil {
 		return true

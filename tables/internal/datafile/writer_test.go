@@ -9,8 +9,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// TestStrangeGroups checks that groups have valid sizes even if the table's setting is invalid.
-func TestStrangeGroups(t *testing.T) {
+// TestInvalidGroupSize checks that groups have valid sizes even if the table's setting is invalid.
+func TestInvalidGroupSize(t *testing.T) {
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
 	for _, n := range []string{"-5", "0", "9000000000000000000"} {
 		meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", iceberg.Properties{
@@ -24,7 +24,7 @@ func TestStrangeGroups(t *testing.T) {
 			t.Fatal(err)
 		}
 		if w.groupRows < 1 || w.groupBytes > 1<<30 {
-			t.Errorf("%s: a group has %d rows, and %d bytes", n, w.groupRows, w.groupBytes)
+			t.Errorf("setting %s: groups have %d rows and %d bytes, want at least 1 row and at most 1 GiB", n, w.groupRows, w.groupBytes)
 		}
 	}
 }

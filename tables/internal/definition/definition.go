@@ -36,7 +36,7 @@ type Definition struct {
 
 // key identifies a definition, together with its columns.
 type key struct {
-	icebergSchema, sort  int // their IDs
+	icebergSchema, sort  int // IDs of the schema and the sort order
 	put, settings, rules string
 }
 
@@ -122,7 +122,7 @@ type cachedCaster struct {
 }
 
 // Caster returns the caster from a put's schema to the table. If the table must change first, Caster returns
-// the changes, as far as the table's evolution allows them.
+// the changes instead, or an error if the table's evolution does not allow them.
 func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 type Order struct {
 	Rule  OnDuplicate
 	IDs   []int    // IDs of the time column and the key columns
-	Names []string // their names
+	Names []string // names of these columns
 	Sort  int      // ID of the sort order
 }
 

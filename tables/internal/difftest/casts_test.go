@@ -146,9 +146,9 @@ func confusableType(r *rand.Rand, t arrow.DataType) arrow.DataType {
 	return pick(r, slices.DeleteFunc(all, func(t arrow.DataType) bool { return t.ID() == arrow.NULL })...)
 }
 
-// putOther puts rows where one column has a different type. The store must convert the values to equal
+// putOtherType puts rows where one column has a different type. The store must convert the values to equal
 // values of the table's type, or refuse them.
-func (d *run) putOther(r *rand.Rand) (string, error) {
+func (d *run) putOtherType(r *rand.Rand) (string, error) {
 	c := choose(r, d.cols, func(c *column) bool {
 		return c.name != "id" && !slices.Contains(d.order(), c.name) && c.typ.ID() != arrow.NULL
 	})
@@ -169,7 +169,7 @@ func (d *run) putOther(r *rand.Rand) (string, error) {
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, original, cols), tables.PutAppend, nil)
 	switch {
 	case err == nil && !allEqual:
-		return description, errors.New("the put is not refused, although the column's type cannot represent a value")
+		return description, errors.New("the put succeeded, although the column's type cannot represent a value")
 	case err == nil:
 		d.rows, d.inTail = d.dedup(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
 	case allEqual && other.typ.ID() == arrow.DURATION && c.typ.ID() == arrow.DURATION, !errors.As(err, new(*tables.SchemaError)):
@@ -204,18 +204,18 @@ func TestCasts(t *testing.T) {
 					want, isEqual := recast(v, from, to)
 					switch {
 					case err == nil && (!isEqual || canon(result) != canon(want)):
-						t.Errorf("%s %s is %s as %s, want %s", from, canon(v), canon(result), to, canon(want))
+						t.Errorf("cast of %s %s gives %s of type %s, want %s", from, canon(v), canon(result), to, canon(want))
 					case err == nil:
 						accepted++
 					case isEqual && plain(from).ID() == arrow.DURATION && plain(to).ID() == arrow.DURATION:
-						t.Errorf("%s %s as %s: %v", from, canon(v), to, err)
+						t.Errorf("cast of %s %s to %s: %v", from, canon(v), to, err)
 					}
 				}
 			}
 		}
 	}
 	if accepted < 4000 {
-		t.Errorf("%d values were accepted", accepted)
+		t.Errorf("%d casts succeeded, want at least 4000", accepted)
 	}
 }
 
@@ -230,7 +230,7 @@ func cast(a arrow.Array, to arrow.DataType) (any, error) {
 	logical := schema.WithoutEncodings(tableSchema)
 	changes, err := definition.Evolution("").ChangesFor(putSchema, logical)
 	if err == nil && len(changes) > 0 {
-		err = errors.New("the column would become another")
+		err = errors.New("the put would change the column's type")
 	}
 	if err != nil {
 		return nil, err
@@ -245,7 +245,7 @@ func cast(a arrow.Array, to arrow.DataType) (any, error) {
 	}
 	restored, err := schema.Convert(converted, logical)
 	if err != nil {
-		return nil, fmt.Errorf("it cannot be read: %w", err)
+		return nil, fmt.Errorf("read the value back: %w", err)
 	}
 	return read(restored.Column(0), 0), nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-func texts(rows []row, columns []string) []string {
+func rowTexts(rows []row, columns []string) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
 		all[i] = key(r, columns)
@@ -43,7 +43,7 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 		got = append(got, f.Name)
 	}
 	if columns != nil && !slices.Equal(got, columns) {
-		return nil, fmt.Errorf("the columns are %q, want %q", got, columns)
+		return nil, fmt.Errorf("got columns %q, want %q", got, columns)
 	}
 	for r.Next() {
 		batch := r.RecordBatch()
@@ -58,7 +58,7 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 	return all, r.Err()
 }
 
-// compareRows returns an error if the rows differ from the wanted rows, in order or in any order.
+// compareRows returns an error if got and want contain different rows. If ordered is false, it ignores their order.
 func (d *run) compareRows(got, want []string, ordered bool) error {
 	d.counts.Comparisons++
 	if !ordered {
@@ -74,7 +74,7 @@ func (d *run) compareRows(got, want []string, ordered bool) error {
 	show := func(rows []string) string {
 		return fmt.Sprintf("%.600s", strings.Join(rows[i:min(len(rows), i+3)], "\n     "))
 	}
-	return fmt.Errorf("%d rows, want %d; from row %d on\n got %s\nwant %s", len(got), len(want), i+1, show(got), show(want))
+	return fmt.Errorf("got %d rows, want %d; from row %d on\n got %s\nwant %s", len(got), len(want), i+1, show(got), show(want))
 }
 
 // check compares random reads with the model, after a step.
@@ -134,7 +134,7 @@ func (d *run) checkAllRows() error {
 	r, err := t.Scan(d.ctx, nil)
 	got, err := readAll(r, err, columns)
 	if err == nil {
-		err = d.compareRows(got, texts(d.rows, columns), d.inArrivalOrder && d.settings.Time == "")
+		err = d.compareRows(got, rowTexts(d.rows, columns), d.inArrivalOrder && d.settings.Time == "")
 	}
 	if err != nil {
 		return fmt.Errorf("get: %w", err)
@@ -179,7 +179,7 @@ func (d *run) randomOptions(r *rand.Rand, s state) (o *tables.ScanOptions, colum
 		want = slices.DeleteFunc(slices.Clone(want), func(r row) bool { return c.eval(r) != yes })
 	}
 	name, from, to := d.randomRange(r)
-	hasTimes := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // whether the column was also a time column in this state
+	hasTimes := slices.ContainsFunc(s.cols, func(c *column) bool { return c.name == name && canOrder(c.typ, true) }) // the state can have a column of this name with another type
 	if name != "" && len(s.rows) == len(d.rows) && r.IntN(3) == 0 && hasTimes {
 		o.TimeColumn, o.From, o.To = name, from, to
 		flags += fmt.Sprintf(" --time-column %q --from %s --to %s", name, from, to)
@@ -210,7 +210,7 @@ func (d *run) checkScan(r *rand.Rand, s state, version tables.At, ordered bool) 
 	reader, err := t.Scan(d.ctx, o)
 	got, err := readAll(reader, err, columns)
 	if err == nil {
-		err = d.compareRows(got, texts(want, columns), ordered)
+		err = d.compareRows(got, rowTexts(want, columns), ordered)
 	}
 	return "get" + flags, err
 }
@@ -243,7 +243,7 @@ func (d *run) checkParts(r *rand.Rand) (string, error) {
 		}
 	}
 	if err == nil {
-		err = d.compareRows(all, texts(want, columns), false)
+		err = d.compareRows(all, rowTexts(want, columns), false)
 	}
 	return fmt.Sprintf("%d parts%s", n, flags), err
 }
@@ -255,9 +255,9 @@ func (d *run) checkEnds(r *rand.Rand) (string, error) {
 		return "", err
 	}
 	columns, n := names(d.cols), 1+r.IntN(9)
-	all := texts(d.rows, columns)
+	all := rowTexts(d.rows, columns)
 	for _, end := range []struct {
-		what string
+		name string
 		read func() (array.RecordReader, error)
 		want []string
 	}{
@@ -271,7 +271,7 @@ func (d *run) checkEnds(r *rand.Rand) (string, error) {
 			err = d.compareRows(got, end.want, true)
 		}
 		if err != nil {
-			return end.what, err
+			return end.name, err
 		}
 	}
 	return "", nil
@@ -301,7 +301,7 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 	}
 	got, err := readAll(reader, err, columns)
 	if err == nil {
-		err = d.compareRows(got, texts(want, columns), false)
+		err = d.compareRows(got, rowTexts(want, columns), false)
 	}
 	return text, err
 }

@@ -30,7 +30,7 @@ type cond struct {
 type literal struct {
 	value any
 	text  string // as written in a filter
-	sql   string // "" if SQL has no such value of the column's type // "" if SQL has no equal value of the column's type
+	sql   string // "" if SQL has no equal value of the column's type
 }
 
 func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

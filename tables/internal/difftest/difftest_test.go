@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// runSpec defines a run. Everything in it follows from the seed, except for the parts that are left out.
+// runSpec defines a run. The seed determines everything in the run. The other fields leave out parts of it.
 type runSpec struct {
 	seed    uint64
 	Seed    string `json:"seed"`
@@ -28,7 +28,7 @@ type runSpec struct {
 	MaxRows int    `json:"max_rows"`
 }
 
-// counts counts what the runs did.
+// counts summarizes the runs.
 type counts struct {
 	Schemas, Steps, Comparisons int
 	Foreign                     map[string]int // number of tables that each peer read
@@ -117,20 +117,20 @@ func errorKind(err error) string {
 	return regexp.MustCompile(`\d+|"[^"]*"|(?s)\n.*`).ReplaceAllString(err.Error(), "")
 }
 
-// shrink removes steps, columns and rows that the failure does not need, within a time limit.
-func (f *harness) shrink(t *testing.T, spec runSpec, found *failure) (runSpec, *failure) {
+// shrink removes steps, columns and rows that the failure does not depend on, within a time limit.
+func (f *harness) shrink(t *testing.T, spec runSpec, current *failure) (runSpec, *failure) {
 	end := time.Now().Add(20 * time.Second)
-	spec.Steps = spec.Steps[:found.stepCount]
+	spec.Steps = spec.Steps[:current.stepCount]
 	attempt := func(candidate runSpec) bool {
 		if time.Now().After(end) {
 			return false
 		}
 		failed := f.run(t, candidate)
-		if failed == nil || errorKind(failed.err)[:min(20, len(errorKind(failed.err)))] != errorKind(found.err)[:min(20, len(errorKind(found.err)))] {
+		if failed == nil || errorKind(failed.err)[:min(20, len(errorKind(failed.err)))] != errorKind(current.err)[:min(20, len(errorKind(current.err)))] {
 			return false
 		}
 		candidate.Steps = candidate.Steps[:failed.stepCount]
-		spec, found = candidate, failed
+		spec, current = candidate, failed
 		return true
 	}
 	for _, n := range []int{1, 2, 3, 5, 10, 40} {
@@ -151,7 +151,7 @@ func (f *harness) shrink(t *testing.T, spec runSpec, found *failure) (runSpec, *
 		candidate.Without = append(slices.Clone(spec.Without), i)
 		attempt(candidate)
 	}
-	return spec, found
+	return spec, current
 }
 
 // harness is the state that all runs share.
@@ -199,7 +199,7 @@ func TestDifferential(t *testing.T) {
 			failed++
 			shrunk, found := f.shrink(t, spec, found)
 			specJSON, err := json.Marshal(shrunk)
-			t.Errorf("seed %d: %v\nafter\n%s\nagain: %s='%s' go test -run TestDifferential ./internal/difftest %v", seed, found.err, strings.Join(found.log, "\n"), repeatEnv, specJSON, err)
+			t.Errorf("seed %d: %v\nafter\n%s\nto repeat: %s='%s' go test -run TestDifferential ./internal/difftest %v", seed, found.err, strings.Join(found.log, "\n"), repeatEnv, specJSON, err)
 		}
 	}
 }
@@ -231,11 +231,11 @@ func TestAllTypes(t *testing.T) {
 		if cells := strings.Split(line, " | "); len(cells) == 3 && !strings.Contains(line, "comes back as") {
 			rows++
 			if name := base.FindString(strings.TrimPrefix(cells[0], "| ")); !generated[name] {
-				t.Errorf("no column of type %s is generated", name)
+				t.Errorf("randomType never generates type %s", name)
 			}
 		}
 	}
 	if rows < 40 {
-		t.Errorf("the page has %d types", rows)
+		t.Errorf("docs/types.md has %d types, want at least 40", rows)
 	}
 }

@@ -178,7 +178,7 @@ func unusualLists(r *rand.Rand, a array.ListLike) arrow.Array {
 	addUnused := func() {
 		for range r.IntN(3) {
 			index := r.IntN(values.Len()+1) - 1
-			if a.DataType().ID() == arrow.MAP { // the library accepts no null key, not even an unused one
+			if a.DataType().ID() == arrow.MAP { // the library rejects null keys, even unused ones
 				index = max(index, 0)
 			}
 			if index < values.Len() {
@@ -231,7 +231,7 @@ func unusualTexts[T int32 | int64](r *rand.Rand, a arrow.Array) arrow.Array {
 		}
 		offsets = append(offsets, T(len(text)))
 	}
-	text = append(text, pick(r, "", "behind")...)
+	text = append(text, pick(r, "", "after")...)
 	return withValues(r, a, [][]byte{arrow.GetBytes(offsets), text})
 }
 
@@ -310,7 +310,7 @@ func TestUnusualArrays(t *testing.T) {
 				if folded {
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Errorf("fold %s: %v", fields[6].Type, err)
-						if err := s.Bucket("b").Delete(t.Context(), name); err != nil { // so that it does not affect later folds
+						if err := s.Bucket("b").Delete(t.Context(), name); err != nil { // so that later folds do not fail
 							t.Fatal(err)
 						}
 						break
@@ -323,13 +323,13 @@ func TestUnusualArrays(t *testing.T) {
 				reader, err := table.Scan(t.Context(), nil)
 				got, err := readAll(reader, err, nil)
 				if err != nil || len(got) != len(want) {
-					t.Fatalf("%s, folded %v: %d rows: %v", fields[6].Type, folded, len(got), err)
+					t.Fatalf("%s, folded %v: got %d rows, error %v", fields[6].Type, folded, len(got), err)
 				}
 				for i := range want {
 					a, b := strings.Split(got[i], "|"), strings.Split(want[i], "|")
 					for c := range fields {
 						if a[c] != b[c] {
-							t.Errorf("%s, folded %v, row %d: %s, want %s", fields[c].Type, folded, i, a[c], b[c])
+							t.Errorf("%s, folded %v, row %d: got %s, want %s", fields[c].Type, folded, i, a[c], b[c])
 						}
 					}
 				}

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// narrowFloat moves the floats of some puts close to each other, except for NaN, so that conditions can lie
-// outside their bounds.
+// narrowFloat maps the floats of some puts to a narrow range, except NaN, so that conditions can lie outside
+// the bounds of their files.
 func (d *run) narrowFloat(c *column, v any) any {
 	if f, isFloat := v.(float64); isFloat && !math.IsNaN(f) && hash(d.seed, d.stepNumber, c.name)%2 == 0 {
 		return math.Mod(math.Abs(math.Max(-9, math.Min(f, 9))), 2)
@@ -61,7 +61,7 @@ func (d *run) checkFilter(c *cond) (string, error) {
 		return description, err
 	}
 	reader, err := t.Scan(d.ctx, &tables.ScanOptions{Filter: where, Columns: []string{"id"}})
-	return description, d.differIDs(reader, err, c.eval, yes)
+	return description, d.compareIDs(reader, err, c.eval, yes)
 }
 
 // checkSQL compares the ids of the rows where an SQL condition is true, false and null.
@@ -72,20 +72,20 @@ func (d *run) checkSQL(condition string, eval func(row) truth) (query string, er
 		if errors.Is(err, errors.ErrUnsupported) {
 			return query, nil
 		}
-		if err := d.differIDs(reader, err, eval, outcome); err != nil {
+		if err := d.compareIDs(reader, err, eval, outcome); err != nil {
 			return query, err
 		}
 	}
 	return query, nil
 }
 
-func (d *run) differIDs(reader array.RecordReader, err error, eval func(row) truth, outcome truth) error {
+func (d *run) compareIDs(reader array.RecordReader, err error, eval func(row) truth, outcome truth) error {
 	got, err := readAll(reader, err, []string{"id"})
 	if err != nil {
 		return err
 	}
 	want := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return eval(r) != outcome })
-	return d.compareRows(got, texts(want, []string{"id"}), false)
+	return d.compareRows(got, rowTexts(want, []string{"id"}), false)
 }
 
 // hasFloats reports whether the condition compares floats with values.

@@ -154,7 +154,7 @@ func (f *harness) checkPeers(t *testing.T, d *run) error {
 		got, err := readAll(r, err, want)
 		err = errors.Join(err, file.Close(), os.Remove(outPath))
 		if f.Foreign[name]++; err == nil {
-			err = d.compareRows(got, texts(d.rows, columns), false)
+			err = d.compareRows(got, rowTexts(d.rows, columns), false)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)

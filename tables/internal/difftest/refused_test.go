@@ -13,7 +13,7 @@ import (
 )
 
 // withForbiddenNull returns a copy of a value with a null where its type does not allow it, and the path to
-// the null. ok is false if it does not find a place for the null.
+// the null. ok is false if the value has no place for such a null.
 func withForbiddenNull(r *rand.Rand, v any, t arrow.DataType) (bad any, path string, ok bool) {
 	parts, isList := v.([]any)
 	nested, isNested := plain(t).(arrow.NestedType)
@@ -64,7 +64,7 @@ func (d *run) putNull(r *rand.Rand) (string, error) {
 		var schemaErr *tables.SchemaError
 		switch {
 		case err == nil:
-			return description, errors.New("the put is not refused")
+			return description, errors.New("the put succeeded, although a value has a forbidden null")
 		case !errors.As(err, &schemaErr) || schemaErr.Column != c.name || !strings.Contains(err.Error(), fmt.Sprintf("%q", c.name+path)):
 			return description, fmt.Errorf("the error does not name the field: %w", err)
 		}

@@ -78,7 +78,7 @@ func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column
 	return chosen
 }
 
-// order returns the columns that identify a row, as the settings say.
+// order returns the columns that identify a row according to the settings.
 func (d *run) order() []string {
 	if d.settings.Time == "" {
 		return nil
@@ -211,7 +211,7 @@ func (d *run) dedup(rows []row) (kept []row) {
 	indexOf := map[string]int{}
 	for _, r := range rows {
 		k := key(r, d.order())
-		if i, twice := indexOf[k]; !twice {
+		if i, isDuplicate := indexOf[k]; !isDuplicate {
 			indexOf[k] = len(kept)
 			kept = append(kept, r)
 		} else if d.settings.OnDuplicate == tables.KeepLast {
@@ -224,13 +224,13 @@ func (d *run) dedup(rows []row) (kept []row) {
 type step struct {
 	name   string
 	weight int
-	do     func(d *run, r *rand.Rand) (what string, err error)
+	do     func(d *run, r *rand.Rand) (description string, err error)
 }
 
 var steps = []step{
 	{"put", 10, (*run).put},
-	{"put a null in a part", 2, (*run).putNull},
-	{"put another type", 3, (*run).putOther},
+	{"put a forbidden null", 2, (*run).putNull},
+	{"put another type", 3, (*run).putOtherType},
 	{"replace", 1, (*run).replace},
 	{"drop", 1, (*run).drop},
 	{"upsert", 3, (*run).upsert},
@@ -272,9 +272,9 @@ func (d *run) open() (err error) {
 	return err
 }
 
-// manyRows returns the number of rows of a put. Usually there are few, so that they stay in the tail. For
-// some seeds, they may suffice for a file with several pages.
-func (d *run) manyRows(r *rand.Rand) int {
+// rowCount returns the number of rows for a put. It is usually small, so that the rows stay in the tail. For
+// some seeds, it can suffice for a file with several pages.
+func (d *run) rowCount(r *rand.Rand) int {
 	if n := 3000 + r.IntN(6000); d.seed%8 == 1 && r.IntN(6) == 0 {
 		return n
 	}
@@ -313,7 +313,7 @@ func (d *run) put(r *rand.Rand) (string, error) {
 		c := &column{fmt.Sprint("p", d.stepNumber), randomType(r, 2), true}
 		cols, added = append(cols, c), append(added, c)
 	}
-	rows := d.newRows(r, d.manyRows(r), cols, d.order())
+	rows := d.newRows(r, d.rowCount(r), cols, d.order())
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.PutAppend, nil)
 	if err != nil {
 		return fmt.Sprint(len(rows), " rows of ", describe(cols)), err
@@ -329,8 +329,8 @@ func (d *run) put(r *rand.Rand) (string, error) {
 	return fmt.Sprint(len(rows), " rows of ", describe(cols)), nil
 }
 
-// replaceColumns replaces each of the table's columns by the result of f, and drops the column if that is
-// nil.
+// replaceColumns replaces each of the table's columns by the result of f. If the result is nil, it drops the
+// column.
 func (d *run) replaceColumns(f func(*column) *column) {
 	var cols []*column
 	for _, c := range d.cols {
@@ -375,7 +375,7 @@ func (d *run) drop(r *rand.Rand) (string, error) {
 func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
 	d.cols, d.rows, d.dropped = d.schema(r), nil, nil
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
-	rows := d.newRows(r, d.manyRows(r), d.cols, d.order())
+	rows := d.newRows(r, d.rowCount(r), d.cols, d.order())
 	s := d.settings
 	d.exists = false // so that the columns keep their order
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
@@ -392,7 +392,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 		}
 		o.Keys = keys
 	}
-	rows := d.newRows(r, d.manyRows(r), d.cols, append(d.order(), keys...))
+	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.order(), keys...))
 	for _, row := range rows { // some rows get an existing key
 		if len(d.rows) == 0 || r.IntN(2) == 0 {
 			continue
@@ -418,7 +418,7 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 // checkRewrite records the rows that a correction kept and wrote, and checks its result.
 func (d *run) checkRewrite(kept, rows []row, result tables.RewriteResult, err error) error {
 	if deleted := len(d.rows) - len(kept); err == nil && (result.Deleted != int64(deleted) || result.Written != int64(len(rows))) {
-		err = fmt.Errorf("the result says %d rows deleted and %d written, want %d and %d", result.Deleted, result.Written, deleted, len(rows))
+		err = fmt.Errorf("got %d rows deleted and %d written, want %d and %d", result.Deleted, result.Written, deleted, len(rows))
 	}
 	d.rows, d.inArrivalOrder = append(kept, rows...), false
 	return err
@@ -440,7 +440,7 @@ func (d *run) replaceRange(r *rand.Rand) (string, error) {
 	if name == "" || d.removesDuplicates() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
 		return "", nil
 	}
-	rows := d.newRows(r, d.manyRows(r), d.cols, append(d.order(), name))
+	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.order(), name))
 	for _, row := range rows {
 		row[name] = nanosOf(from)
 	}
@@ -560,7 +560,7 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	description := fmt.Sprintf("%+v", change)
 	if mustFail {
 		if err == nil {
-			err = errors.New("the change is not refused, although a number has no exact float")
+			err = errors.New("the change succeeded, although a number has no exact float")
 		} else {
 			err = nil
 		}

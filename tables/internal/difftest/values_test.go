@@ -1,6 +1,6 @@
-// Package difftest drives a table by random steps, and compares all ways of reading it with rows in memory,
-// with SQL, and with the rows that pyiceberg and DuckDB read from its files. It shares no code with the code
-// under test: the rows are plain Go values.
+// Package difftest applies random steps to a table. It compares all ways of reading the table with a model in
+// memory, with SQL, and with the rows that pyiceberg and DuckDB read from the files. The model shares no code
+// with the code under test: its rows are plain Go values.
 package difftest
 
 import (
@@ -341,8 +341,8 @@ func read(a arrow.Array, i int) any {
 	return n.Mul(n, ratOf(int64(max(unit, 1))))
 }
 
-// canon returns the same text exactly for equal values. It compares floats by their bits, except that all NaN
-// are equal.
+// canon returns a text that is the same for two values only if they are equal. Floats are equal if their bits
+// are equal, or if both are NaN.
 func canon(v any) string {
 	switch v := v.(type) {
 	case nil:

@@ -9,8 +9,8 @@ import (
 	"github.com/apache/iceberg-go/catalog/rest"
 )
 
-// open returns an iceberg-go client of the server.
-func (s *server) open(t testing.TB) *rest.Catalog {
+// openCatalog returns an iceberg-go client of the server.
+func (s *server) openCatalog(t testing.TB) *rest.Catalog {
 	t.Helper()
 	var options []rest.Option
 	if s.token != "" {
@@ -23,12 +23,12 @@ func (s *server) open(t testing.TB) *rest.Catalog {
 	return c
 }
 
-// iceberg-go's tests for catalogs pass against this catalog through its REST client.
+// TestConformance runs iceberg-go's catalog tests against this catalog, through its REST client.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	catalogtest.RunCatalogTests(t, catalogtest.Config{
 		SupportsNamespaceProperties: true,
-		NewCatalog:                  func(t *testing.T) catalog.Catalog { return s.open(t) },
+		NewCatalog:                  func(t *testing.T) catalog.Catalog { return s.openCatalog(t) },
 	})
 }

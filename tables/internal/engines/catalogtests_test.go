@@ -12,25 +12,25 @@ import (
 
 // expectedFailures lists Iceberg's catalog tests that fail here, by reason.
 var expectedFailures = map[string][]string{
-	"code and type of the error are as expected, the words of the message are others": {
+	"the error's code and type are as expected, but its message differs": {
 		"testConcurrentCreateTransaction", "testConcurrentReplaceTransactionPartitionSpecConflict", "testConcurrentReplaceTransactionSchemaConflict",
 		"testCreateOrReplaceTransactionConcurrentCreate", "testDropNonEmptyNamespace", "testRenameTableDestinationTableAlreadyExists", "testUUIDValidation",
 		"testUpdateTableAssignmentSpecConflict", "testUpdateTableSchemaAssignmentConflict", "testUpdateTableSchemaConflict", "testUpdateTableSpecConflict",
 	},
-	"a table whose metadata file was moved loads, because the catalog has the metadata in memory": {"testLoadTableWithMissingMetadataFile(Path)"},
+	"a table without its metadata file can be loaded, because the catalog has the metadata in memory": {"testLoadTableWithMissingMetadataFile(Path)"},
 }
 
-// Iceberg's own tests of catalogs, which Maven gets, pass with its REST client against this catalog, except
-// the expected failures.
+// TestIcebergSuite runs Iceberg's own catalog tests, which Maven downloads, with its REST client against this
+// catalog. Only the expected failures may fail.
 func TestIcebergSuite(t *testing.T) {
 	if os.Getenv("PARTD_CATALOGTESTS") == "" {
-		t.Skip("PARTD_CATALOGTESTS=1 gets Iceberg's tests with Maven, and runs them")
+		t.Skip("set PARTD_CATALOGTESTS=1 to download Iceberg's tests with Maven, and run them")
 	}
 	s := serve(t)
 	target := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "mvn", "--batch-mode", "--quiet", "-Dtarget="+target, "-Duri="+s.url, "test")
 	cmd.Dir = filepath.Join("testdata", "catalogtests")
-	out, _ := cmd.CombinedOutput() // the report has the failures
+	out, _ := cmd.CombinedOutput() // the report contains the failures
 	report, err := os.ReadFile(filepath.Join(target, "surefire-reports", "TEST-partd.PartdCatalogTest.xml"))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)

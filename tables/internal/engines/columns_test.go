@@ -23,7 +23,7 @@ func fileSchema(t *testing.T, path string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close() //nolint:errcheck // it was only read
+	defer r.Close() //nolint:errcheck // opened only for reading
 	var text strings.Builder
 	columns := r.MetaData().Schema
 	pqschema.PrintSchema(columns.Root(), &text, 0)
@@ -36,7 +36,7 @@ func fileSchema(t *testing.T, path string) []string {
 }
 
 // putAll appends a row of JSON to a table, and returns the paths of the new files.
-func (s *server) putAll(t *testing.T, o *own, table string, columns *arrow.Schema, row string) []string {
+func (s *server) putAll(t *testing.T, o *flightClient, table string, columns *arrow.Schema, row string) []string {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+row+"]"))
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *server) putAll(t *testing.T, o *own, table string, columns *arrow.Schem
 func (s *server) files(t *testing.T, table string) (paths []string) {
 	t.Helper()
 	bucket, name := split(table)
-	tbl, err := s.open(t).LoadTable(t.Context(), []string{bucket, name})
+	tbl, err := s.openCatalog(t).LoadTable(t.Context(), []string{bucket, name})
 	if err != nil { // not created yet
 		return nil
 	}
@@ -74,14 +74,15 @@ func (s *server) files(t *testing.T, table string) (paths []string) {
 	return paths
 }
 
-// testColumnTypes checks that the server writes Iceberg's types as Spark and pyiceberg do, also to tables with partitions,
-// where the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must be equal.
+// testColumnTypes checks that the server writes Iceberg's types as Spark and pyiceberg do. It also checks tables with
+// partitions, for which the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must be
+// equal.
 // Known differences:
 //   - The server writes no columns of the types variant, geometry, geography and unknown.
-//   - Spark 4.1 with Iceberg 1.11 has no times of day and no timestamps in nanoseconds: only pyiceberg's files have them.
+//   - Spark 4.1 with Iceberg 1.11 has no times of day and no timestamps in nanoseconds, so only pyiceberg tests them.
 //   - In tables with partitions, decimals of up to 18 digits are bytes instead of integers, because Iceberg's library for
 //     Go, which writes these files, has no setting for it. Spark and pyiceberg read both.
-func (s *server) testColumnTypes(t *testing.T, o *own, spark, pyiceberg *engine) {
+func (s *server) testColumnTypes(t *testing.T, o *flightClient, spark, pyiceberg *engine) {
 	field := func(name string, kind arrow.DataType) arrow.Field {
 		return arrow.Field{Name: name, Type: kind, Nullable: true}
 	}
@@ -99,16 +100,16 @@ func (s *server) testColumnTypes(t *testing.T, o *own, spark, pyiceberg *engine)
 	const row = `"required": 1, "k": "a", "b": true, "i": -7, "l": 8, "f": 0.5, "d": -0.25, "d2": "0.12", "d9": "-1234567.89", "d10": "12345678.90", "d18": "1234567890123456.78",
 		"d19": "-12345678901234567.89", "d38": "123456789012345678901234567890123456.78", "date": "1969-12-31", "at": "2026-01-02 03:04:05.000006", "utc": "1960-01-02 03:04:05.000006Z",
 		"two": "AQI=", "bytes": "AAEC", "list": [1, null, 3], "map": [{"key": "x", "value": "1.23"}], "s": {"i": 5, "at": "2026-01-02 03:04:05Z"}, "u": "f79c3e09-677c-4bbd-a479-3f349cb785e7"`
-	more := []arrow.Field{field("time", arrow.FixedWidthTypes.Time64us), field("ns", &arrow.TimestampType{Unit: arrow.Nanosecond}), field("utcns", arrow.FixedWidthTypes.Timestamp_ns)}
+	extraFields := []arrow.Field{field("time", arrow.FixedWidthTypes.Time64us), field("ns", &arrow.TimestampType{Unit: arrow.Nanosecond}), field("utcns", arrow.FixedWidthTypes.Timestamp_ns)}
 	for _, c := range []struct {
 		name, row string
 		columns   []arrow.Field
 	}{
 		{"types.all", row, all},
-		{"types.more", row + `, "time": "12:34:56.789012", "ns": "2026-01-02 03:04:05.000000007", "utcns": "2026-01-02 03:04:05.000000007Z"`, slices.Concat(all, more)},
+		{"types.more", row + `, "time": "12:34:56.789012", "ns": "2026-01-02 03:04:05.000000007", "utcns": "2026-01-02 03:04:05.000000007Z"`, slices.Concat(all, extraFields)},
 	} {
 		s.putAll(t, o, c.name, arrow.NewSchema(c.columns, nil), "")
-		pyiceberg.must("add", "table", c.name, "name", "u", "type", "uuid") // puts make no columns of this type
+		pyiceberg.must("add", "table", c.name, "name", "u", "type", "uuid") // puts cannot create columns of this type
 		columns := arrow.NewSchema(append(c.columns, field("u", arrowext.NewUUIDType())), nil)
 		for _, kind := range []string{"plain", "partitioned"} {
 			if kind == "partitioned" {
@@ -126,18 +127,18 @@ func (s *server) testColumnTypes(t *testing.T, o *own, spark, pyiceberg *engine)
 				for i := range min(len(ours), len(theirs)) {
 					known := kind == "partitioned" && strings.Contains(strings.ToLower(ours[i]), "decimal")
 					if ours[i] != theirs[i] && !known {
-						t.Errorf("%s, %s: the server writes %q, and %s %q", c.name, kind, ours[i], by, theirs[i])
+						t.Errorf("%s, %s: the server writes %q, but %s writes %q", c.name, kind, ours[i], by, theirs[i])
 					}
 				}
 				if len(ours) != len(theirs) {
-					t.Errorf("%s, %s: the server writes %d columns and groups, and %s %d", c.name, kind, len(ours), by, len(theirs))
+					t.Errorf("%s, %s: the server writes %d columns and groups, but %s writes %d", c.name, kind, len(ours), by, len(theirs))
 				}
 			}
 		}
 		for _, read := range []func(string) ([]record, error){o.rows, o.query} {
 			rows, err := read(c.name)
 			if lines := slices.Compact(texts(rows)); err != nil || len(rows) < 2 || len(lines) != 1 {
-				t.Errorf("%s: the copies of a row are %q, %v", c.name, lines, err)
+				t.Errorf("%s: the copies of a row differ: %q, %v", c.name, lines, err)
 			}
 		}
 	}

@@ -42,8 +42,8 @@ func appendOne(ctx context.Context, c *rest.Catalog, name table.Identifier, valu
 	return err
 }
 
-// counted reads through Flight how many times each value of n is in a table.
-func (o *own) counted(table string) map[int64]int {
+// valueCounts reads a table through Flight, and returns the number of rows for each value of n.
+func (o *flightClient) valueCounts(table string) map[int64]int {
 	o.t.Helper()
 	rows, err := o.rows(table)
 	if err != nil {
@@ -57,31 +57,31 @@ func (o *own) counted(table string) map[int64]int {
 	return all
 }
 
-func (o *own) putOne(table string, value int64) error {
+func (o *flightClient) putOne(table string, value int64) error {
 	return o.put(table, []column{{"n", "long"}}, []record{{"n": value}}, tables.PutAppend)
 }
 
-// Many clients commit to one table, in three ways and during folds, with constant conflicts:
-// each row must be there once.
+// TestConflicts commits to one table from many clients, in three ways and during folds, with constant
+// conflicts. Afterwards, the table must contain each row exactly once.
 func TestConflicts(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	o := s.own(t)
+	o := s.flightClient(t)
 	const name = "a.t"
 	if err := o.putOne(name, 0); err != nil {
 		t.Fatal(err)
 	}
-	total := count("PARTD_CONFLICTS", 200)
+	total := intFromEnv("PARTD_CONFLICTS", 200)
 	var next, conflicts atomic.Int64
-	take := func() (int64, bool) {
+	nextValue := func() (int64, bool) {
 		n := next.Add(1)
 		return n, n <= int64(total)
 	}
 	var wg sync.WaitGroup
 	for range 6 {
 		wg.Go(func() {
-			c := s.open(t)
-			for n, more := take(); more; n, more = take() {
+			c := s.openCatalog(t)
+			for n, more := nextValue(); more; n, more = nextValue() {
 				for {
 					err := appendOne(t.Context(), c, table.Identifier{"a", "t"}, n)
 					if errors.Is(err, rest.ErrCommitFailed) {
@@ -97,7 +97,7 @@ func TestConflicts(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for n, more := take(); more; n, more = take() {
+		for n, more := nextValue(); more; n, more = nextValue() {
 			if err := o.putOne(name, n); err != nil {
 				t.Errorf("%d: %v", n, err)
 			}
@@ -108,7 +108,7 @@ func TestConflicts(t *testing.T) {
 	})
 	e := s.engine(t, "pyiceberg")
 	wg.Go(func() {
-		for n, more := take(); more; n, more = take() {
+		for n, more := nextValue(); more; n, more = nextValue() {
 			rows, err := e.try("insert", "table", name, "column", "n", "value", n)
 			if err != nil {
 				t.Error(err)
@@ -120,35 +120,35 @@ func TestConflicts(t *testing.T) {
 	})
 	wg.Wait()
 	if conflicts.Load() == 0 {
-		t.Error("no two commits were in conflict")
+		t.Error("no commits conflicted")
 	}
 	t.Logf("%d commits, %d conflicts", total, conflicts.Load())
-	got := o.counted(name)
+	got := o.valueCounts(name)
 	for n := range int64(total + 1) {
 		if got[n] != 1 {
-			t.Errorf("%d is there %d times", n, got[n])
+			t.Errorf("row %d occurs %d times, want once", n, got[n])
 		}
 	}
 	if len(got) != total+1 {
-		t.Errorf("there are %d values, want %d", len(got), total+1)
+		t.Errorf("got %d values, want %d", len(got), total+1)
 	}
 	if rows := e.must("rows", "table", name); len(rows) != total+1 {
 		t.Errorf("pyiceberg reads %d rows, want %d", len(rows), total+1)
 	}
 }
 
-// A server that is killed while clients commit loses no acknowledged row and duplicates none,
-// whether it came from a foreign commit or an unfinished fold.
-func TestKills(t *testing.T) {
+// TestKilledServer kills a server while clients commit. The server must neither lose nor duplicate an acknowledged
+// row, whether the row came from a foreign commit or an unfinished fold.
+func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	at, err := url.Parse(s.url)
+	address, err := url.Parse(s.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills := count("PARTD_KILLS", 3)
+	kills := intFromEnv("PARTD_KILLS", 3)
 	const name = "a.t"
-	if err := s.own(t).putOne(name, 0); err != nil {
+	if err := s.flightClient(t).putOne(name, 0); err != nil {
 		t.Fatal(err)
 	}
 	known := map[int64]bool{0: true}
@@ -174,35 +174,35 @@ func TestKills(t *testing.T) {
 			})
 		}
 		for range 3 {
-			c := s.open(t)
+			c := s.openCatalog(t)
 			work(func(n int64) error { return appendOne(ctx, c, table.Identifier{"a", "t"}, n) })
 		}
-		o := s.own(t)
+		o := s.flightClient(t)
 		work(func(n int64) error { return o.putOne(name, n) })
 		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond)
 		s.kill()
 		stop()
 		wg.Wait()
-		s.start(at.Host, "--listen", "grpc://127.0.0.1:0")
-		got := s.own(t).counted(name)
+		s.start(address.Host, "--listen", "grpc://127.0.0.1:0")
+		got := s.flightClient(t).valueCounts(name)
 		for n := range known {
 			if got[n] != 1 {
-				t.Fatalf("%d was acknowledged, and is there %d times", n, got[n])
+				t.Fatalf("acknowledged row %d occurs %d times, want once", n, got[n])
 			}
 		}
 		for n, times := range got {
 			if times != 1 || !known[n] && !slices.Contains(unknown, n) {
-				t.Fatalf("%d is there %d times", n, times)
+				t.Fatalf("row %d occurs %d times", n, times)
 			}
 		}
-		for _, n := range unknown { // from now on the row must stay
+		for _, n := range unknown { // the row must not disappear later
 			if got[n] == 1 {
 				known[n] = true
 			}
 		}
 		unknown = nil
 	}
-	loaded, err := s.open(t).LoadTable(t.Context(), table.Identifier{"a", "t"})
+	loaded, err := s.openCatalog(t).LoadTable(t.Context(), table.Identifier{"a", "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,9 +214,9 @@ func TestKills(t *testing.T) {
 	}
 	t.Logf("%d kills, %d rows, %d snapshots", kills, len(known), foreign)
 	if len(known) < 2*kills {
-		t.Errorf("between %d kills %d rows were acknowledged", kills, len(known))
+		t.Errorf("after %d kills, only %d rows were acknowledged", kills, len(known))
 	}
-	if a := s.ask("GET", tab("a", "t")+"?snapshots=refs", nil); a.code != 200 {
+	if a := s.send("GET", tablePath("a", "t")+"?snapshots=refs", nil); a.code != 200 {
 		t.Error(a.code, a.raw)
 	}
 	_, rows, err := loaded.Scan().ToArrowRecords(t.Context())
@@ -230,7 +230,7 @@ func TestKills(t *testing.T) {
 		}
 		sum += int(rec.NumRows())
 	}
-	if want := len(s.own(t).counted(name)); sum != want {
+	if want := len(s.flightClient(t).valueCounts(name)); sum != want {
 		t.Errorf("iceberg-go reads %d rows, want %d", sum, want)
 	}
 }

@@ -22,32 +22,32 @@ func example(t *testing.T, heading, language string) string {
 	}
 	_, section, ok := strings.Cut(string(page), "\n## "+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	_, block, found := strings.Cut(section, "```"+language+"\n")
-	block, _, ended := strings.Cut(block, "```")
-	if !ok || !found || !ended {
-		t.Fatalf("docs/engines.md has no %s of %s", language, heading)
+	_, block, hasBlock := strings.Cut(section, "```"+language+"\n")
+	block, _, hasEnd := strings.Cut(block, "```")
+	if !ok || !hasBlock || !hasEnd {
+		t.Fatalf("docs/engines.md has no %s example below the heading %s", language, heading)
 	}
 	if lines := strings.Count(block, "\n"); lines > 18 {
-		t.Errorf("%s: %d lines", heading, lines)
+		t.Errorf("the example for %s has %d lines, want at most 18", heading, lines)
 	}
 	return block
 }
 
-// extensions makes a repository from which INSTALL can install DuckDB's extensions. The
-// extensions come from Python packages.
+// extensions creates a repository from which INSTALL can install DuckDB's extensions. It copies the
+// extensions from Python packages.
 func extensions(t testing.TB, home string) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(home, "lib", "python3*", "site-packages", "duckdb_extension_*", "extensions", "v*", "*.duckdb_extension"))
-	if err != nil || len(found) != 3 {
-		t.Fatalf("three extensions of DuckDB are wanted: %q, %v", found, err)
+	files, err := filepath.Glob(filepath.Join(home, "lib", "python3*", "site-packages", "duckdb_extension_*", "extensions", "v*", "*.duckdb_extension"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("got DuckDB extensions %q, error %v, want three extensions", files, err)
 	}
 	repository := t.TempDir()
-	for _, file := range found {
+	for _, file := range files {
 		dir := filepath.Join(repository, filepath.Base(filepath.Dir(file)), platform)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := pack(filepath.Join(dir, filepath.Base(file)+".gz"), file); err != nil {
+		if err := gzipFile(filepath.Join(dir, filepath.Base(file)+".gz"), file); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,12 +56,12 @@ func extensions(t testing.TB, home string) string {
 
 const platform = "linux_amd64"
 
-func pack(to, from string) error {
+func gzipFile(to, from string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // it was read
+	defer in.Close() //nolint:errcheck // opened only for reading
 	out, err := os.Create(to)
 	if err != nil {
 		return err
@@ -86,10 +86,10 @@ for statement in script.split(";"):
         print(ask(statement))
 `
 
-// The examples in docs/engines.md run as written, apart from the port and the paths of peers'
-// files. They use TLS with a custom certificate, and a token. Each engine sees what the others
-// have written.
-func TestDocs(t *testing.T) {
+// TestDocExamples runs the examples in docs/engines.md as written, except for the port and the paths of peers'
+// files. They use TLS with a custom certificate, and a token. Each engine must see the rows that the other
+// engines have written.
+func TestDocExamples(t *testing.T) {
 	t.Parallel()
 	cert, key := certificate(t)
 	s := serve(t, "--listen", "grpc+tls://127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secretFile(t))
@@ -118,7 +118,7 @@ func TestDocs(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	plain := serveSecret(t)
-	if err := plain.own(t).putOne("nyse.trades", 1); err != nil {
+	if err := plain.flightClient(t).putOne("nyse.trades", 1); err != nil {
 		t.Fatal(err)
 	}
 	var written []string
@@ -142,8 +142,8 @@ func TestDocs(t *testing.T) {
 			}
 			if c.heading == "Spark" {
 				jar := peers.Jar(t, "iceberg-spark-runtime")
-				from, _, _ := strings.Cut(text[strings.Index(text, `"spark.jars.packages"`):], ")")
-				text = strings.Replace(text, from, `"spark.jars", "`+jar+`"`, 1)
+				start, _, _ := strings.Cut(text[strings.Index(text, `"spark.jars.packages"`):], ")")
+				text = strings.Replace(text, start, `"spark.jars", "`+jar+`"`, 1)
 			}
 			var stderr strings.Builder
 			try := func() ([]byte, error) {
@@ -153,7 +153,7 @@ func TestDocs(t *testing.T) {
 				cmd.Stderr = &stderr
 				return cmd.Output()
 			}
-			from := time.Now()
+			start := time.Now()
 			out, err := try()
 			// DuckDB commits on top of the state at the start of its transaction, and does not
 			// retry after a concurrent fold. Folds are dated back by a second, which is not
@@ -164,16 +164,16 @@ func TestDocs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v\n%s\n%s", err, out, stderr.String())
 			}
-			t.Logf("%s: %s", time.Since(from).Round(time.Millisecond), out)
+			t.Logf("%s: %s", time.Since(start).Round(time.Millisecond), out)
 			if c.heading == "ClickHouse" { // ClickHouse does not read the tables' directory
 				if !strings.Contains(string(out), "nyse.trades") {
-					t.Errorf("it lists %s", out)
+					t.Errorf("ClickHouse lists %s, want nyse.trades", out)
 				}
 				return
 			}
 			for _, want := range append(written, "before "+c.heading, c.heading) {
 				if !strings.Contains(string(out), want) && !(c.language == "python" && c.heading != "Spark" && strings.HasPrefix(want, "before")) {
-					t.Errorf("%s sees no row of %s: %s", c.heading, want, out)
+					t.Errorf("%s does not see the row of %s: %s", c.heading, want, out)
 				}
 			}
 			written = append(written, c.heading)
@@ -182,7 +182,7 @@ func TestDocs(t *testing.T) {
 	got := run(t, "", "sql", "SELECT sym FROM trades", "--bucket", "nyse", "--server", s.flight, "--ca", cert, "--token-file", filepath.Join(dir, "token"))
 	for _, want := range written {
 		if strings.Count(got, "\n"+want+"\n") != 1 {
-			t.Errorf("there is no row of %s, or more: %s", want, got)
+			t.Errorf("want exactly one row of %s, got %s", want, got)
 		}
 	}
 }

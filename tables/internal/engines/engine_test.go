@@ -25,14 +25,14 @@ func python(t testing.TB) (file string, env []string) {
 
 type record map[string]any
 
-// engine is another engine in a separate process, which works with a server's tables.
+// engine is another program's engine. It uses a server's tables from a separate process.
 type engine struct {
 	t     testing.TB
 	kind  string
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan string
-	log   *lines
+	log   *outputBuffer
 }
 
 func (s *server) engine(t testing.TB, kind string) *engine {
@@ -51,7 +51,7 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	if kind == "spark" {
 		env = append(env, "PARTD_SPARK_JAR="+peers.Jar(t, "iceberg-spark-runtime"), "SPARK_LOCAL_IP=127.0.0.1")
 	}
-	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(lines)}
+	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(outputBuffer)}
 	e.cmd.Env, e.cmd.Stderr = env, e.log
 	var err error
 	if e.in, err = e.cmd.StdinPipe(); err != nil {
@@ -77,11 +77,11 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	}()
 	t.Cleanup(func() {
 		_ = e.in.Close()
-		late := time.AfterFunc(30*time.Second, func() { _ = e.cmd.Process.Kill() })
-		for range e.lines { //nolint:revive // to its end
+		killTimer := time.AfterFunc(30*time.Second, func() { _ = e.cmd.Process.Kill() })
+		for range e.lines { //nolint:revive // until the engine ends
 		}
 		_ = e.cmd.Wait()
-		late.Stop()
+		killTimer.Stop()
 	})
 	_, err = e.answer()
 	return e, err
@@ -170,8 +170,8 @@ func texts(rows []record) []string {
 	return all
 }
 
-// differ describes the first difference of two lists, or returns "".
-func differ(got, want []string) string {
+// firstDifference describes the first difference between two lists. It returns "" if they are equal.
+func firstDifference(got, want []string) string {
 	if slices.Equal(got, want) {
 		return ""
 	}
@@ -179,5 +179,5 @@ func differ(got, want []string) string {
 	for i < len(got) && i < len(want) && got[i] == want[i] {
 		i++
 	}
-	return fmt.Sprintf("%d rows, want %d; from row %d on %.600q, want %.600q", len(got), len(want), i, got[i:], want[i:])
+	return fmt.Sprintf("got %d rows, want %d; from row %d on, got %.600q, want %.600q", len(got), len(want), i, got[i:], want[i:])
 }

@@ -1,5 +1,5 @@
-// Package engines tests the Iceberg REST catalog of serve --rest with the clients and
-// engines that others make, and by the letter of its specification.
+// Package engines tests the Iceberg REST catalog of serve --rest with other programs' clients and
+// engines, and against its specification.
 package engines
 
 import (
@@ -69,26 +69,26 @@ type server struct {
 	t           testing.TB
 	dir         string // the tables' directory
 	url, flight string
-	ca          string // the certificate's file, with TLS
-	token       string // an admin's token, with a secret
+	ca          string // path of the certificate; "" without TLS
+	token       string // admin token; "" without a secret
 	cmd         *exec.Cmd
-	log         *lines
+	log         *outputBuffer
 	client      *http.Client
 }
 
-// lines collects the output of a process.
-type lines struct {
+// outputBuffer collects the output of a process.
+type outputBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *outputBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *lines) String() string {
+func (l *outputBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
@@ -129,7 +129,7 @@ var restURL = regexp.MustCompile(`address="?(https?://[^\s"]+)`)
 
 func (s *server) start(rest string, flags ...string) {
 	s.t.Helper()
-	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(lines)
+	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(outputBuffer)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -141,11 +141,11 @@ func (s *server) start(rest string, flags ...string) {
 	cmd := s.cmd
 	s.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+		killTimer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
-		late.Stop()
+		killTimer.Stop()
 		if s.t.Failed() {
-			s.t.Logf("the server wrote\n%s", s.log)
+			s.t.Logf("the server's log:\n%s", s.log)
 		}
 	})
 	ready := bufio.NewScanner(out)
@@ -155,14 +155,14 @@ func (s *server) start(rest string, flags ...string) {
 			break
 		}
 	}
-	var found []string
-	for late := time.Now().Add(10 * time.Second); s.flight != "" && found == nil && time.Now().Before(late); time.Sleep(time.Millisecond) {
-		found = restURL.FindStringSubmatch(s.log.String()) // the URL was printed before ready, but on another pipe
+	var match []string
+	for deadline := time.Now().Add(10 * time.Second); s.flight != "" && match == nil && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		match = restURL.FindStringSubmatch(s.log.String()) // the URL was printed before ready, but on another pipe
 	}
-	if s.flight == "" || found == nil {
-		s.t.Fatalf("no server is ready, or it does not say where its catalog is:\n%s", s.log)
+	if s.flight == "" || match == nil {
+		s.t.Fatalf("the server is not ready, or did not log the catalog's address:\n%s", s.log)
 	}
-	s.url = strings.TrimSuffix(found[1], "/")
+	s.url = strings.TrimSuffix(match[1], "/")
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 }
 
@@ -195,15 +195,15 @@ type answer struct {
 	body   map[string]any
 }
 
-// ask sends a request with the server's token.
-func (s *server) ask(method, path string, body any, headers ...string) answer {
+// send sends a request with the server's token.
+func (s *server) send(method, path string, body any, headers ...string) answer {
 	s.t.Helper()
-	return s.askAs(s.token, method, path, body, headers...)
+	return s.sendAs(s.token, method, path, body, headers...)
 }
 
-// askAs sends a request. A body is sent as JSON, or unchanged if it is a string. Headers are
+// sendAs sends a request. A body is sent as JSON, or unchanged if it is a string. Headers are
 // alternating names and values.
-func (s *server) askAs(token, method, path string, body any, headers ...string) answer {
+func (s *server) sendAs(token, method, path string, body any, headers ...string) answer {
 	s.t.Helper()
 	var r io.Reader
 	switch b := body.(type) {
@@ -248,8 +248,8 @@ func (s *server) askAs(token, method, path string, body any, headers ...string) 
 	return a
 }
 
-// at returns the value at a path of names in the body, or nil if the path is missing.
-func (a answer) at(names ...string) any {
+// value returns the value at a path of names in the body, or nil if the path is missing.
+func (a answer) value(names ...string) any {
 	var v any = a.body
 	for _, name := range names {
 		m, ok := v.(map[string]any)
@@ -262,12 +262,12 @@ func (a answer) at(names ...string) any {
 }
 
 func (a answer) text(names ...string) string {
-	s, _ := a.at(names...).(string)
+	s, _ := a.value(names...).(string)
 	return s
 }
 
 func (a answer) number(names ...string) int64 {
-	n, _ := a.at(names...).(json.Number)
+	n, _ := a.value(names...).(json.Number)
 	i, err := n.Int64()
 	if err != nil {
 		return -1
@@ -275,10 +275,10 @@ func (a answer) number(names ...string) int64 {
 	return i
 }
 
-// count returns the number in an environment variable, or otherwise.
-func count(name string, otherwise int) int {
+// intFromEnv returns the number in an environment variable, or otherwise if the variable contains none.
+func intFromEnv(name string, defaultValue int) int {
 	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
 		return n
 	}
-	return otherwise
+	return defaultValue
 }

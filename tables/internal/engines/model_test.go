@@ -17,20 +17,20 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// own is a client that uses the tables through Flight, like an engine.
-type own struct {
+// flight is a Flight client with the operations of an engine.
+type flightClient struct {
 	t testing.TB
 	c *flightclient.Client
 }
 
-func (s *server) own(t testing.TB) *own {
+func (s *server) flightClient(t testing.TB) *flightClient {
 	t.Helper()
 	c, err := flightclient.Dial(s.flight, &flightclient.Options{Token: s.token, Insecure: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return &own{t, c}
+	return &flightClient{t, c}
 }
 
 func split(table string) (bucket, name string) {
@@ -43,7 +43,7 @@ var arrowTypes = map[string]arrow.DataType{
 	"boolean": arrow.FixedWidthTypes.Boolean, "date": arrow.FixedWidthTypes.Date32, "int": arrow.PrimitiveTypes.Int32, "float": arrow.PrimitiveTypes.Float32,
 }
 
-func (o *own) put(table string, columns []column, rows []record, mode tables.PutMode) error {
+func (o *flightClient) put(table string, columns []column, rows []record, mode tables.PutMode) error {
 	var fields []arrow.Field
 	for _, c := range columns {
 		fields = append(fields, arrow.Field{Name: c.name, Type: arrowTypes[c.kind], Nullable: true})
@@ -73,12 +73,12 @@ func (o *own) put(table string, columns []column, rows []record, mode tables.Put
 	return err
 }
 
-func (o *own) rows(table string) ([]record, error) {
+func (o *flightClient) rows(table string) ([]record, error) {
 	bucket, name := split(table)
 	return records(o.c.Scan(o.t.Context(), bucket, name, nil, nil))
 }
 
-func (o *own) query(table string) ([]record, error) {
+func (o *flightClient) query(table string) ([]record, error) {
 	bucket, name := split(table)
 	return records(o.c.Query(o.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket}))
 }
@@ -107,21 +107,21 @@ type column struct{ name, kind string }
 
 // model is the expected state of a table.
 type model struct {
-	t         *testing.T
-	rand      *rand.Rand
-	table     string
-	columns   []column // the first three always exist: n, a long; k, a text with few values; v, a double
-	rows      []record
-	added     int
-	parted    string // the name of the partition field
-	wasParted bool
-	gap       bool // a dropped column was followed by others
-	next      int64
-	engines   map[string]*engine
-	own       *own
+	t              *testing.T
+	rand           *rand.Rand
+	table          string
+	columns        []column // the first three always exist: n, a long; k, a string with few distinct values; v, a double
+	rows           []record
+	added          int
+	partitionField string // the name of the partition field
+	wasPartitioned bool
+	hasColumnGap   bool // a dropped column was followed by others
+	next           int64
+	engines        map[string]*engine
+	flight         *flightClient
 }
 
-func (m *model) some(n int) (all []record) {
+func (m *model) randomRows(n int) (all []record) {
 	for range n {
 		row := record{}
 		for _, c := range m.columns {
@@ -146,29 +146,29 @@ func (m *model) some(n int) (all []record) {
 	return all
 }
 
-// step runs one operation with one engine, on the table and in the model, and describes it.
-func (m *model) step(by string) (what string, err error) {
-	e := m.engines[by]
+// step runs one random operation with an engine, applies it to the model, and describes it.
+func (m *model) step(engineName string) (description string, err error) {
+	e := m.engines[engineName]
 	bucket, name := split(m.table)
 	ask := func(op string, arguments ...any) {
 		_, err = e.try(op, append([]any{"table", m.table}, arguments...)...)
 	}
 	ops := []string{"append", "append", "append", "overwrite", "delete", "delete", "add", "drop", "rename", "partition"}
-	if by == "duckdb" {
+	if engineName == "duckdb" {
 		ops = []string{"append"}
 	}
 	switch op := ops[m.rand.IntN(len(ops))]; op {
 	case "append", "overwrite":
-		rows := m.some(1 + m.rand.IntN(5))
+		rows := m.randomRows(1 + m.rand.IntN(5))
 		switch mode := (map[string]tables.PutMode{"append": tables.PutAppend, "overwrite": tables.PutReplace})[op]; {
-		case by != "own":
+		case engineName != "own":
 			ask(op, "rows", rows)
-		case op == "overwrite" && m.wasParted:
+		case op == "overwrite" && m.wasPartitioned:
 			// The columns are new, so the partitions of old files have no type, which crashes
 			// DuckDB 1.5.5.
 			return "nothing", nil
 		default:
-			err = m.own.put(m.table, m.columns, rows, mode)
+			err = m.flight.put(m.table, m.columns, rows, mode)
 		}
 		if op == "append" {
 			rows = slices.Concat(m.rows, rows)
@@ -176,25 +176,25 @@ func (m *model) step(by string) (what string, err error) {
 		m.rows = rows
 		return op, err
 	case "delete":
-		least := m.next - int64(m.rand.IntN(40))
-		m.rows = slices.DeleteFunc(slices.Clone(m.rows), func(r record) bool { return r["n"].(int64) >= least })
-		if by == "own" {
-			where, err := filter.Parse(fmt.Sprintf("n >= %d", least))
+		lowest := m.next - int64(m.rand.IntN(40))
+		m.rows = slices.DeleteFunc(slices.Clone(m.rows), func(r record) bool { return r["n"].(int64) >= lowest })
+		if engineName == "own" {
+			where, err := filter.Parse(fmt.Sprintf("n >= %d", lowest))
 			if err != nil {
 				return op, err
 			}
-			_, err = m.own.c.DeleteRows(m.t.Context(), bucket, name, where)
+			_, err = m.flight.c.DeleteRows(m.t.Context(), bucket, name, where)
 			return op, err
 		}
-		ask("delete", "column", "n", "least", least)
+		ask("delete", "column", "n", "least", lowest)
 		return op, err
 	case "add":
 		m.added++
 		kind := []string{"long", "string", "double", "boolean", "date"}[m.rand.IntN(5)]
 		c := column{fmt.Sprintf("%s%d", kind, m.added), kind}
 		m.columns = append(m.columns, c)
-		if by == "own" {
-			return op, m.own.c.Evolve(m.t.Context(), bucket, name, tables.ColumnChange{Op: "add", Column: c.name, Type: map[string]tables.ColumnType{"long": "int64", "string": "utf8", "double": "float64", "boolean": "bool", "date": "date32"}[kind]})
+		if engineName == "own" {
+			return op, m.flight.c.Evolve(m.t.Context(), bucket, name, tables.ColumnChange{Op: "add", Column: c.name, Type: map[string]tables.ColumnType{"long": "int64", "string": "utf8", "double": "float64", "boolean": "bool", "date": "date32"}[kind]})
 		}
 		ask("add", "name", c.name, "type", kind)
 		return op, err
@@ -208,7 +208,7 @@ func (m *model) step(by string) (what string, err error) {
 		to := fmt.Sprintf("%s%d", old.kind, m.added)
 		m.columns = slices.Clone(m.columns)
 		if op == "drop" {
-			m.gap = m.gap || i < len(m.columns)-1
+			m.hasColumnGap = m.hasColumnGap || i < len(m.columns)-1
 			m.columns = slices.Delete(m.columns, i, i+1)
 		} else {
 			m.columns[i].name = to
@@ -226,8 +226,8 @@ func (m *model) step(by string) (what string, err error) {
 			m.rows[j] = changed
 		}
 		switch {
-		case by == "own":
-			err = m.own.c.Evolve(m.t.Context(), bucket, name, tables.ColumnChange{Op: tables.ColumnOp(op), Column: old.name, To: map[string]string{"rename": to}[op]})
+		case engineName == "own":
+			err = m.flight.c.Evolve(m.t.Context(), bucket, name, tables.ColumnChange{Op: tables.ColumnOp(op), Column: old.name, To: map[string]string{"rename": to}[op]})
 		case op == "drop":
 			ask("drop", "name", old.name)
 		default:
@@ -235,18 +235,18 @@ func (m *model) step(by string) (what string, err error) {
 		}
 		return op, err
 	default:
-		if by == "own" {
-			return "nothing", nil // this library partitions only by time
+		if engineName == "own" {
+			return "nothing", nil // this module partitions only by time
 		}
-		if m.parted != "" {
-			ask("unpartition", "name", m.parted)
-			m.parted = ""
+		if m.partitionField != "" {
+			ask("unpartition", "name", m.partitionField)
+			m.partitionField = ""
 			return "unpartition", err
 		}
 		m.added++
-		m.wasParted = true
-		m.parted = fmt.Sprintf("part%d", m.added)
-		ask("partition", "column", "k", "name", m.parted)
+		m.wasPartitioned = true
+		m.partitionField = fmt.Sprintf("part%d", m.added)
+		ask("partition", "column", "k", "name", m.partitionField)
 		return op, err
 	}
 }
@@ -255,56 +255,56 @@ func (m *model) step(by string) (what string, err error) {
 func (m *model) check(readers []string) {
 	m.t.Helper()
 	want := texts(m.rows)
-	for _, by := range readers {
+	for _, reader := range readers {
 		var rows []record
 		var err error
-		switch by {
+		switch reader {
 		case "own":
-			rows, err = m.own.rows(m.table)
+			rows, err = m.flight.rows(m.table)
 		case "sql":
-			rows, err = m.own.query(m.table)
+			rows, err = m.flight.query(m.table)
 		default:
-			rows, err = m.engines[by].try("rows", "table", m.table)
+			rows, err = m.engines[reader].try("rows", "table", m.table)
 		}
 		if err != nil {
-			m.t.Fatalf("%s reads: %v", by, err)
+			m.t.Fatalf("read with %s: %v", reader, err)
 		}
-		if d := differ(texts(rows), want); d != "" {
-			m.t.Fatalf("%s reads %s", by, d)
+		if d := firstDifference(texts(rows), want); d != "" {
+			m.t.Fatalf("read with %s: %s", reader, d)
 		}
 	}
 }
 
-// All readers see the same rows, whichever engine changes a table.
-func TestModel(t *testing.T) {
+// TestEnginesAgree checks that all readers see the same rows, whichever engine changes a table.
+func TestEnginesAgree(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	m := &model{t: t, engines: map[string]*engine{}, own: s.own(t)}
+	m := &model{t: t, engines: map[string]*engine{}, flight: s.flightClient(t)}
 	for _, kind := range []string{"pyiceberg", "polars", "daft", "duckdb", "spark"} {
 		m.engines[kind] = s.engine(t, kind)
 	}
-	seed := uint64(count("PARTD_SEED", os.Getpid()))
+	seed := uint64(intFromEnv("PARTD_SEED", os.Getpid()))
 	t.Logf("PARTD_SEED=%d", seed)
-	steps := count("PARTD_STEPS", 25)
-	for round := range count("PARTD_ROUNDS", 2) {
+	steps := intFromEnv("PARTD_STEPS", 25)
+	for round := range intFromEnv("PARTD_ROUNDS", 2) {
 		m.rand = rand.New(rand.NewPCG(seed, uint64(round))) //nolint:gosec // a test's
-		m.table, m.columns, m.rows, m.parted, m.wasParted, m.gap, m.added, m.next = fmt.Sprintf("model.t%d", round), []column{{"n", "long"}, {"k", "string"}, {"v", "double"}}, nil, "", false, false, 0, 0
+		m.table, m.columns, m.rows, m.partitionField, m.wasPartitioned, m.hasColumnGap, m.added, m.next = fmt.Sprintf("model.t%d", round), []column{{"n", "long"}, {"k", "string"}, {"v", "double"}}, nil, "", false, false, 0, 0
 		properties := map[string]string{}
 		if round%2 == 1 {
 			properties = map[string]string{"write.delete.mode": "merge-on-read"}
 		}
 		m.engines["pyiceberg"].must("create", "table", m.table, "columns", [][]string{{"n", "long"}, {"k", "string"}, {"v", "double"}}, "properties", properties)
 		for i := range steps {
-			by := []string{"own", "own", "pyiceberg", "pyiceberg", "spark", "duckdb"}[m.rand.IntN(6)]
+			engineName := []string{"own", "own", "pyiceberg", "pyiceberg", "spark", "duckdb"}[m.rand.IntN(6)]
 			before := slices.Clone(m.rows)
-			what, err := m.step(by)
+			description, err := m.step(engineName)
 			if err != nil {
-				t.Fatalf("round %d, step %d, of %d rows and the columns %v, partition %q: %s %s: %v", round, i, len(before), m.columns, m.parted, by, what, err)
+				t.Fatalf("round %d, step %d, with %d rows, columns %v and partition %q: %s %s: %v", round, i, len(before), m.columns, m.partitionField, engineName, description, err)
 			}
-			t.Logf("round %d, step %d: %s %s: %d rows", round, i, by, what, len(m.rows))
+			t.Logf("round %d, step %d: %s %s: %d rows", round, i, engineName, description, len(m.rows))
 			readers := []string{"own", "sql", "pyiceberg", "duckdb", "polars", "daft", "spark"}
-			if m.gap { // Daft 0.7.26 cannot read a file where a dropped column precedes others, whoever wrote it.
-				readers = slices.DeleteFunc(readers, func(by string) bool { return by == "daft" })
+			if m.hasColumnGap { // Daft 0.7.26 cannot read files where a dropped column precedes other columns.
+				readers = slices.DeleteFunc(readers, func(engineName string) bool { return engineName == "daft" })
 			}
 			m.check(readers)
 		}

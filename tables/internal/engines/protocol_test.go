@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// This file follows the specification to the letter, without a client library.
+// The tests in this file send requests exactly as specified, without a client library.
 
 var schema = map[string]any{
 	"type": "struct", "schema-id": 0, "fields": []any{
@@ -20,13 +20,15 @@ var schema = map[string]any{
 	},
 }
 
-func ns(name string) string { return "/v1/namespaces/" + url.PathEscape(name) }
+func namespacePath(name string) string { return "/v1/namespaces/" + url.PathEscape(name) }
 
-func tab(space, name string) string { return ns(space) + "/tables/" + url.PathEscape(name) }
+func tablePath(space, name string) string {
+	return namespacePath(space) + "/tables/" + url.PathEscape(name)
+}
 
 func (s *server) mustNamespace(name string) {
 	s.t.Helper()
-	if a := s.ask("POST", "/v1/namespaces", map[string]any{"namespace": []string{name}}); a.code != 200 {
+	if a := s.send("POST", "/v1/namespaces", map[string]any{"namespace": []string{name}}); a.code != 200 {
 		s.t.Fatal(a.code, a.raw)
 	}
 }
@@ -34,18 +36,18 @@ func (s *server) mustNamespace(name string) {
 // mustTable creates a table in an existing namespace.
 func (s *server) mustTable(space, name string) answer {
 	s.t.Helper()
-	a := s.ask("POST", ns(space)+"/tables", map[string]any{"name": name, "schema": schema})
+	a := s.send("POST", namespacePath(space)+"/tables", map[string]any{"name": name, "schema": schema})
 	if a.code != 200 {
 		s.t.Fatal(a.code, a.raw)
 	}
 	return a
 }
 
-// is checks an answer's code, and if kind is given, that its body is an error of that type.
-func (a answer) is(t *testing.T, what string, code int, kind string) {
+// expect checks an answer's status code. If kind is not "", the body must be an error of that type.
+func (a answer) expect(t *testing.T, description string, code int, kind string) {
 	t.Helper()
 	if a.code != code {
-		t.Errorf("%s: %d, want %d: %s", what, a.code, code, a.raw)
+		t.Errorf("%s: got status %d, want %d: %s", description, a.code, code, a.raw)
 		return
 	}
 	if kind == "" {
@@ -56,34 +58,34 @@ func (a answer) is(t *testing.T, what string, code int, kind string) {
 		got = kind // Java's clients treat both types alike
 	}
 	if got != kind || a.number("error", "code") != int64(code) || a.text("error", "message") == "" {
-		t.Errorf("%s: the error is %s, want %s of %d with a message", what, a.raw, kind, code)
+		t.Errorf("%s: got error %s, want type %s, code %d and a message", description, a.raw, kind, code)
 	}
 	if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, "application/json") {
-		t.Errorf("%s: the error is %q", what, got)
+		t.Errorf("%s: the error has the content type %q, want application/json", description, got)
 	}
 }
 
 func endpoints(t *testing.T, a answer) (all []string) {
 	t.Helper()
-	list, _ := a.at("endpoints").([]any)
+	list, _ := a.value("endpoints").([]any)
 	for _, e := range list {
 		text, _ := e.(string)
 		if !regexp.MustCompile(`^(GET|HEAD|POST|DELETE) /v1/\{prefix\}/`).MatchString(text) {
-			t.Errorf("the endpoint %q is not as the specification writes one", text)
+			t.Errorf("endpoint %q does not have the specified form", text)
 		}
 		all = append(all, text)
 	}
 	return all
 }
 
-// Endpoints listed by config exist, and endpoints not listed do not.
+// TestEndpoints checks that exactly the endpoints that config lists exist.
 func TestEndpoints(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	a := s.ask("GET", "/v1/config", nil)
-	a.is(t, "config", 200, "")
+	a := s.send("GET", "/v1/config", nil)
+	a.expect(t, "config", 200, "")
 	for _, part := range []string{"defaults", "overrides"} {
-		if _, ok := a.at(part).(map[string]any); !ok {
+		if _, ok := a.value(part).(map[string]any); !ok {
 			t.Errorf("config has no %s: %s", part, a.raw)
 		}
 	}
@@ -110,16 +112,16 @@ func TestEndpoints(t *testing.T) {
 			continue // tested elsewhere
 		}
 		method, path, _ := strings.Cut(strings.NewReplacer("/{prefix}", "", "{namespace}", "there", "{table}", "t").Replace(e), " ")
-		a := s.ask(method, path, map[string]any{})
+		a := s.send(method, path, map[string]any{})
 		if a.code != 404 && a.code != 405 && a.code != 406 && a.code != 501 || a.text("error", "message") == "" {
-			t.Errorf("%s is not listed, and answers %d: %s", e, a.code, a.raw)
+			t.Errorf("%s, which config does not list, responds with %d: %s", e, a.code, a.raw)
 		}
 	}
 	for _, e := range listed {
 		method, path, _ := strings.Cut(strings.NewReplacer("/{prefix}", "", "{namespace}", "gone", "{table}", "t").Replace(e), " ")
-		a := s.ask(method, path, "{")
+		a := s.send(method, path, "{")
 		if a.code == 405 || a.code == 406 || a.code == 501 || a.code >= 500 {
-			t.Errorf("%s is listed, and answers %d: %s", e, a.code, a.raw)
+			t.Errorf("%s, which config lists, responds with %d: %s", e, a.code, a.raw)
 		}
 	}
 }
@@ -127,70 +129,70 @@ func TestEndpoints(t *testing.T) {
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	create := func(body any) answer { return s.ask("POST", "/v1/namespaces", body) }
+	create := func(body any) answer { return s.send("POST", "/v1/namespaces", body) }
 	a := create(map[string]any{"namespace": []string{"a b/é"}, "properties": map[string]string{"owner": "me", "x": "1"}})
-	a.is(t, "create", 200, "")
-	if got, _ := a.at("namespace").([]any); len(got) != 1 || got[0] != "a b/é" || a.text("properties", "owner") != "me" {
+	a.expect(t, "create", 200, "")
+	if got, _ := a.value("namespace").([]any); len(got) != 1 || got[0] != "a b/é" || a.text("properties", "owner") != "me" {
 		t.Errorf("create: %s", a.raw)
 	}
-	create(map[string]any{"namespace": []string{"a b/é"}}).is(t, "create again", 409, "AlreadyExistsException")
-	create(map[string]any{"namespace": []string{}}).is(t, "no name", 400, "BadRequestException")
-	create(map[string]any{"namespace": []string{""}}).is(t, "empty name", 400, "BadRequestException")
-	create("{").is(t, "half a body", 400, "BadRequestException")
-	create(map[string]any{}).is(t, "no body", 400, "BadRequestException")
+	create(map[string]any{"namespace": []string{"a b/é"}}).expect(t, "create again", 409, "AlreadyExistsException")
+	create(map[string]any{"namespace": []string{}}).expect(t, "no name", 400, "BadRequestException")
+	create(map[string]any{"namespace": []string{""}}).expect(t, "empty name", 400, "BadRequestException")
+	create("{").expect(t, "truncated body", 400, "BadRequestException")
+	create(map[string]any{}).expect(t, "empty object", 400, "BadRequestException")
 	if a := create(map[string]any{"namespace": []string{"a", "b"}}); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
-		t.Errorf("a namespace in a namespace: %d %s", a.code, a.raw)
+		t.Errorf("create nested namespace: %d %s", a.code, a.raw)
 	}
-	a = s.ask("GET", ns("a b/é"), nil)
-	a.is(t, "load", 200, "")
+	a = s.send("GET", namespacePath("a b/é"), nil)
+	a.expect(t, "load", 200, "")
 	if a.text("properties", "owner") != "me" || a.text("properties", "x") != "1" {
 		t.Errorf("load: %s", a.raw)
 	}
-	s.ask("GET", ns("gone"), nil).is(t, "load none", 404, "NoSuchNamespaceException")
-	s.ask("HEAD", ns("a b/é"), nil).is(t, "exists", 204, "")
-	s.ask("HEAD", ns("gone"), nil).is(t, "exists not", 404, "")
+	s.send("GET", namespacePath("gone"), nil).expect(t, "load missing namespace", 404, "NoSuchNamespaceException")
+	s.send("HEAD", namespacePath("a b/é"), nil).expect(t, "exists", 204, "")
+	s.send("HEAD", namespacePath("gone"), nil).expect(t, "HEAD of missing namespace", 404, "")
 
 	update := func(name string, removals []string, updates map[string]string) answer {
-		return s.ask("POST", ns(name)+"/properties", map[string]any{"removals": removals, "updates": updates})
+		return s.send("POST", namespacePath(name)+"/properties", map[string]any{"removals": removals, "updates": updates})
 	}
 	a = update("a b/é", []string{"x", "none"}, map[string]string{"owner": "you", "new": "2"})
-	a.is(t, "properties", 200, "")
+	a.expect(t, "properties", 200, "")
 	for key, want := range map[string][]string{"removed": {"x"}, "missing": {"none"}, "updated": {"new", "owner"}} {
 		var got []string
-		list, _ := a.at(key).([]any)
+		list, _ := a.value(key).([]any)
 		for _, v := range list {
 			got = append(got, fmt.Sprint(v))
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			t.Errorf("%s are %q, want %q", key, got, want)
+			t.Errorf("update properties: %s = %q, want %q", key, got, want)
 		}
 	}
-	a = s.ask("GET", ns("a b/é"), nil)
-	if a.text("properties", "owner") != "you" || a.at("properties", "x") != nil || a.text("properties", "new") != "2" {
+	a = s.send("GET", namespacePath("a b/é"), nil)
+	if a.text("properties", "owner") != "you" || a.value("properties", "x") != nil || a.text("properties", "new") != "2" {
 		t.Errorf("after an update: %s", a.raw)
 	}
-	update("a b/é", []string{"q"}, map[string]string{"q": "1"}).is(t, "removed and updated", 422, "UnprocessableEntityException")
-	update("gone", nil, map[string]string{"q": "1"}).is(t, "properties of none", 404, "NoSuchNamespaceException")
+	update("a b/é", []string{"q"}, map[string]string{"q": "1"}).expect(t, "removed and updated", 422, "UnprocessableEntityException")
+	update("gone", nil, map[string]string{"q": "1"}).expect(t, "update missing namespace", 404, "NoSuchNamespaceException")
 
 	s.mustTable("a b/é", "t")
-	s.ask("DELETE", ns("a b/é"), nil).is(t, "drop one with a table", 409, "NamespaceNotEmptyException")
-	s.ask("DELETE", tab("a b/é", "t"), nil).is(t, "drop its table", 204, "")
-	s.ask("DELETE", ns("a b/é"), nil).is(t, "drop", 204, "")
-	s.ask("DELETE", ns("a b/é"), nil).is(t, "drop none", 404, "NoSuchNamespaceException")
-	s.ask("HEAD", ns("a b/é"), nil).is(t, "exists no more", 404, "")
-	s.ask("GET", ns("a b/é")+"/tables", nil).is(t, "tables of none", 404, "NoSuchNamespaceException")
-	if a := s.ask("GET", "/v1/namespaces?parent=gone", nil); a.code != 404 {
-		t.Errorf("children of none: %d %s", a.code, a.raw)
+	s.send("DELETE", namespacePath("a b/é"), nil).expect(t, "drop namespace with a table", 409, "NamespaceNotEmptyException")
+	s.send("DELETE", tablePath("a b/é", "t"), nil).expect(t, "drop the table", 204, "")
+	s.send("DELETE", namespacePath("a b/é"), nil).expect(t, "drop", 204, "")
+	s.send("DELETE", namespacePath("a b/é"), nil).expect(t, "drop missing namespace", 404, "NoSuchNamespaceException")
+	s.send("HEAD", namespacePath("a b/é"), nil).expect(t, "HEAD of dropped namespace", 404, "")
+	s.send("GET", namespacePath("a b/é")+"/tables", nil).expect(t, "list tables of missing namespace", 404, "NoSuchNamespaceException")
+	if a := s.send("GET", "/v1/namespaces?parent=gone", nil); a.code != 404 {
+		t.Errorf("list children of missing namespace: %d %s", a.code, a.raw)
 	}
 	s.mustNamespace("flat")
-	if a := s.ask("GET", "/v1/namespaces?parent=flat", nil); a.code != 200 || len(listOf(a, "namespaces")) != 0 {
-		t.Errorf("children of one without: %d %s", a.code, a.raw)
+	if a := s.send("GET", "/v1/namespaces?parent=flat", nil); a.code != 200 || len(listOf(a, "namespaces")) != 0 {
+		t.Errorf("list children of namespace without children: %d %s", a.code, a.raw)
 	}
 }
 
 func listOf(a answer, key string) (all []string) {
-	list, _ := a.at(key).([]any)
+	list, _ := a.value(key).([]any)
 	for _, v := range list {
 		switch v := v.(type) {
 		case map[string]any:
@@ -202,8 +204,9 @@ func listOf(a answer, key string) (all []string) {
 	return all
 }
 
-// Pages together contain all names once, whatever is added or dropped between them.
-func TestPages(t *testing.T) {
+// TestPagination checks that the pages of a list together contain each name once, even if a table is dropped
+// between two requests.
+func TestPagination(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	var want []string
@@ -213,47 +216,47 @@ func TestPages(t *testing.T) {
 		s.mustNamespace(name)
 		s.mustTable("n00", name)
 	}
-	for path, key := range map[string]string{"/v1/namespaces": "namespaces", ns("n00") + "/tables": "identifiers"} {
+	for path, key := range map[string]string{"/v1/namespaces": "namespaces", namespacePath("n00") + "/tables": "identifiers"} {
 		for _, size := range []int{1, 7, 25, 100} {
 			var got []string
 			token, pages := "", 0
 			for {
-				a := s.ask("GET", fmt.Sprintf("%s?pageSize=%d&pageToken=%s", path, size, url.QueryEscape(token)), nil)
-				a.is(t, "page", 200, "")
+				a := s.send("GET", fmt.Sprintf("%s?pageSize=%d&pageToken=%s", path, size, url.QueryEscape(token)), nil)
+				a.expect(t, "page", 200, "")
 				page := listOf(a, key)
 				if len(page) > size {
-					t.Errorf("%s: a page of %d has %d", path, size, len(page))
+					t.Errorf("%s: a page of size %d contains %d names", path, size, len(page))
 				}
 				got = append(got, page...)
 				if token = a.text("next-page-token"); token == "" {
 					break
 				}
 				if pages++; pages > 30 {
-					t.Fatalf("%s: pages of %d do not end", path, size)
+					t.Fatalf("%s: no last page with page size %d", path, size)
 				}
 			}
 			got = slices.DeleteFunc(got, func(n string) bool { return n == "default" })
 			if slices.Sort(got); !slices.Equal(got, want) {
-				t.Errorf("%s in pages of %d: %q, want %q", path, size, got, want)
+				t.Errorf("%s with page size %d: got %q, want %q", path, size, got, want)
 			}
 		}
-		if a := s.ask("GET", path, nil); len(listOf(a, key)) < 25 || a.text("next-page-token") != "" {
-			t.Errorf("%s without a size: %s", path, a.raw)
+		if a := s.send("GET", path, nil); len(listOf(a, key)) < 25 || a.text("next-page-token") != "" {
+			t.Errorf("%s without a page size: %s", path, a.raw)
 		}
 		for _, bad := range []string{"0", "-1", "x"} {
-			s.ask("GET", path+"?pageSize="+bad, nil).is(t, "pageSize "+bad, 400, "BadRequestException")
+			s.send("GET", path+"?pageSize="+bad, nil).expect(t, "pageSize "+bad, 400, "BadRequestException")
 		}
-		if a := s.ask("GET", path+"?pageSize=3&pageToken="+url.QueryEscape("\x00not a token"), nil); a.code >= 500 {
-			t.Errorf("a wrong page token: %d %s", a.code, a.raw)
+		if a := s.send("GET", path+"?pageSize=3&pageToken="+url.QueryEscape("\x00not a token"), nil); a.code >= 500 {
+			t.Errorf("invalid page token: %d %s", a.code, a.raw)
 		}
 	}
-	first := s.ask("GET", ns("n00")+"/tables?pageSize=10", nil)
+	first := s.send("GET", namespacePath("n00")+"/tables?pageSize=10", nil)
 	gone := listOf(first, "identifiers")[9]
-	s.ask("DELETE", tab("n00", gone), nil).is(t, "drop", 204, "")
-	rest := s.ask("GET", ns("n00")+"/tables?pageSize=100&pageToken="+url.QueryEscape(first.text("next-page-token")), nil)
+	s.send("DELETE", tablePath("n00", gone), nil).expect(t, "drop", 204, "")
+	rest := s.send("GET", namespacePath("n00")+"/tables?pageSize=100&pageToken="+url.QueryEscape(first.text("next-page-token")), nil)
 	got := slices.Concat(listOf(first, "identifiers"), listOf(rest, "identifiers"))
 	if slices.Sort(got); !slices.Equal(got, want) {
-		t.Errorf("pages beside a drop have %q", got)
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -262,93 +265,95 @@ func TestTables(t *testing.T) {
 	s := serve(t)
 	s.mustNamespace("a")
 	s.mustNamespace("b")
-	create := func(space string, body map[string]any) answer { return s.ask("POST", ns(space)+"/tables", body) }
-	made := s.mustTable("a", "t é/%")
+	create := func(space string, body map[string]any) answer {
+		return s.send("POST", namespacePath(space)+"/tables", body)
+	}
+	created := s.mustTable("a", "t é/%")
 	for _, part := range []string{"metadata-location"} {
-		if made.text(part) == "" {
-			t.Errorf("a table's answer has no %s: %s", part, made.raw)
+		if created.text(part) == "" {
+			t.Errorf("create: the response has no %s: %s", part, created.raw)
 		}
 	}
-	if made.text("metadata", "table-uuid") == "" || !strings.HasPrefix(made.text("metadata", "location"), "file:///") {
-		t.Errorf("metadata: %s", made.raw)
+	if created.text("metadata", "table-uuid") == "" || !strings.HasPrefix(created.text("metadata", "location"), "file:///") {
+		t.Errorf("metadata: %s", created.raw)
 	}
-	create("a", map[string]any{"name": "t é/%", "schema": schema}).is(t, "create again", 409, "AlreadyExistsException")
-	create("gone", map[string]any{"name": "t", "schema": schema}).is(t, "create nowhere", 404, "NoSuchNamespaceException")
-	create("a", map[string]any{"name": "", "schema": schema}).is(t, "no name", 400, "BadRequestException")
-	create("a", map[string]any{"name": "x"}).is(t, "no schema", 400, "BadRequestException")
+	create("a", map[string]any{"name": "t é/%", "schema": schema}).expect(t, "create again", 409, "AlreadyExistsException")
+	create("gone", map[string]any{"name": "t", "schema": schema}).expect(t, "create in missing namespace", 404, "NoSuchNamespaceException")
+	create("a", map[string]any{"name": "", "schema": schema}).expect(t, "no name", 400, "BadRequestException")
+	create("a", map[string]any{"name": "x"}).expect(t, "no schema", 400, "BadRequestException")
 	create("a", map[string]any{"name": "x", "schema": map[string]any{"type": "struct", "fields": []any{map[string]any{"id": 1, "name": "n", "required": true, "type": "integer"}}}}).
-		is(t, "no such type", 400, "BadRequestException")
+		expect(t, "unknown type", 400, "BadRequestException")
 
-	loaded := s.ask("GET", tab("a", "t é/%"), nil)
-	loaded.is(t, "load", 200, "")
-	if loaded.text("metadata-location") != made.text("metadata-location") || loaded.text("metadata", "table-uuid") != made.text("metadata", "table-uuid") {
-		t.Errorf("loaded %s, made %s", loaded.raw, made.raw)
+	loaded := s.send("GET", tablePath("a", "t é/%"), nil)
+	loaded.expect(t, "load", 200, "")
+	if loaded.text("metadata-location") != created.text("metadata-location") || loaded.text("metadata", "table-uuid") != created.text("metadata", "table-uuid") {
+		t.Errorf("loaded %s, created %s", loaded.raw, created.raw)
 	}
 	file, ok := strings.CutPrefix(loaded.text("metadata-location"), "file://")
 	if _, err := os.Stat(file); !ok || err != nil {
-		t.Errorf("the metadata's location %q: %v", file, err)
+		t.Errorf("metadata location %q: %v", file, err)
 	}
-	s.ask("GET", tab("a", "gone"), nil).is(t, "load none", 404, "NoSuchTableException")
-	s.ask("GET", tab("gone", "t"), nil).is(t, "load in none", 404, "")
-	s.ask("HEAD", tab("a", "t é/%"), nil).is(t, "exists", 204, "")
-	s.ask("HEAD", tab("a", "gone"), nil).is(t, "exists not", 404, "")
-	s.ask("GET", tab("a", "t é/%")+"?snapshots=some", nil).is(t, "snapshots=some", 400, "BadRequestException")
+	s.send("GET", tablePath("a", "gone"), nil).expect(t, "load missing table", 404, "NoSuchTableException")
+	s.send("GET", tablePath("gone", "t"), nil).expect(t, "load from missing namespace", 404, "")
+	s.send("HEAD", tablePath("a", "t é/%"), nil).expect(t, "exists", 204, "")
+	s.send("HEAD", tablePath("a", "gone"), nil).expect(t, "HEAD of missing table", 404, "")
+	s.send("GET", tablePath("a", "t é/%")+"?snapshots=some", nil).expect(t, "snapshots=some", 400, "BadRequestException")
 
 	etag := loaded.header.Get("ETag")
-	if etag == "" || etag != made.header.Get("ETag") {
-		t.Errorf("the ETag is %q after create, %q after load", made.header.Get("ETag"), etag)
+	if etag == "" || etag != created.header.Get("ETag") {
+		t.Errorf("got ETag %q after create, %q after load, want equal ones", created.header.Get("ETag"), etag)
 	}
-	refs := s.ask("GET", tab("a", "t é/%")+"?snapshots=refs", nil)
-	refs.is(t, "load refs", 200, "")
+	refs := s.send("GET", tablePath("a", "t é/%")+"?snapshots=refs", nil)
+	refs.expect(t, "load refs", 200, "")
 	if refs.header.Get("ETag") == etag {
-		t.Error("snapshots=refs has the ETag of all")
+		t.Error("snapshots=refs and snapshots=all have the same ETag")
 	}
-	same := s.ask("GET", tab("a", "t é/%"), nil, "If-None-Match", etag)
+	same := s.send("GET", tablePath("a", "t é/%"), nil, "If-None-Match", etag)
 	if same.code != 304 || same.raw != "" {
 		t.Errorf("If-None-Match: %d %q", same.code, same.raw)
 	}
-	s.ask("GET", tab("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", refs.header.Get("ETag")).is(t, "refs again", 304, "")
-	s.ask("GET", tab("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", etag).is(t, "refs with the tag of all", 200, "")
-	s.ask("GET", tab("a", "t é/%"), nil, "If-None-Match", `"other", `+etag).is(t, "one of two tags", 304, "")
+	s.send("GET", tablePath("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", refs.header.Get("ETag")).expect(t, "refs with the ETag of refs", 304, "")
+	s.send("GET", tablePath("a", "t é/%")+"?snapshots=refs", nil, "If-None-Match", etag).expect(t, "refs with the ETag of all", 200, "")
+	s.send("GET", tablePath("a", "t é/%"), nil, "If-None-Match", `"other", `+etag).expect(t, "one of two ETags matches", 304, "")
 
 	rename := func(from, fromName, to, toName string) answer {
 		id := func(space, name string) any {
 			return map[string]any{"namespace": []string{space}, "name": name}
 		}
-		return s.ask("POST", "/v1/tables/rename", map[string]any{"source": id(from, fromName), "destination": id(to, toName)})
+		return s.send("POST", "/v1/tables/rename", map[string]any{"source": id(from, fromName), "destination": id(to, toName)})
 	}
 	s.mustTable("a", "other")
-	rename("a", "gone", "a", "x").is(t, "rename none", 404, "NoSuchTableException")
-	rename("a", "other", "gone", "x").is(t, "rename to nowhere", 404, "NoSuchNamespaceException")
-	rename("a", "other", "a", "t é/%").is(t, "rename to one that is there", 409, "AlreadyExistsException")
-	rename("a", "other", "b", "moved").is(t, "rename", 204, "")
-	s.ask("HEAD", tab("a", "other"), nil).is(t, "the old name", 404, "")
-	s.ask("HEAD", tab("b", "moved"), nil).is(t, "the new name", 204, "")
+	rename("a", "gone", "a", "x").expect(t, "rename missing table", 404, "NoSuchTableException")
+	rename("a", "other", "gone", "x").expect(t, "rename to missing namespace", 404, "NoSuchNamespaceException")
+	rename("a", "other", "a", "t é/%").expect(t, "rename to existing table", 409, "AlreadyExistsException")
+	rename("a", "other", "b", "moved").expect(t, "rename", 204, "")
+	s.send("HEAD", tablePath("a", "other"), nil).expect(t, "the old name", 404, "")
+	s.send("HEAD", tablePath("b", "moved"), nil).expect(t, "the new name", 204, "")
 
-	moved := s.ask("GET", tab("b", "moved"), nil)
-	s.ask("DELETE", tab("b", "moved"), nil).is(t, "drop", 204, "")
-	s.ask("DELETE", tab("b", "moved"), nil).is(t, "drop none", 404, "NoSuchTableException")
+	moved := s.send("GET", tablePath("b", "moved"), nil)
+	s.send("DELETE", tablePath("b", "moved"), nil).expect(t, "drop", 204, "")
+	s.send("DELETE", tablePath("b", "moved"), nil).expect(t, "drop missing table", 404, "NoSuchTableException")
 	register := func(space, name, location string) answer {
-		return s.ask("POST", ns(space)+"/register", map[string]any{"name": name, "metadata-location": location})
+		return s.send("POST", namespacePath(space)+"/register", map[string]any{"name": name, "metadata-location": location})
 	}
 	if a := register("b", "back", moved.text("metadata-location")); a.code != 200 || a.text("metadata", "table-uuid") != moved.text("metadata", "table-uuid") {
-		t.Errorf("register what was dropped: %d %s", a.code, a.raw)
+		t.Errorf("register dropped table: %d %s", a.code, a.raw)
 	}
-	register("b", "back", moved.text("metadata-location")).is(t, "register again", 409, "AlreadyExistsException")
-	register("gone", "back", moved.text("metadata-location")).is(t, "register nowhere", 404, "NoSuchNamespaceException")
+	register("b", "back", moved.text("metadata-location")).expect(t, "register again", 409, "AlreadyExistsException")
+	register("gone", "back", moved.text("metadata-location")).expect(t, "register in missing namespace", 404, "NoSuchNamespaceException")
 	if a := register("b", "none", strings.Replace(moved.text("metadata-location"), "metadata.json", "none.json", 1)); a.code < 400 || a.code >= 500 {
-		t.Errorf("register what is not there: %d %s", a.code, a.raw)
+		t.Errorf("register missing metadata: %d %s", a.code, a.raw)
 	}
 	if a := register("b", "stolen", "file:///etc/passwd"); a.code < 400 || a.code >= 500 || strings.Contains(a.raw, "root:") {
 		t.Errorf("register /etc/passwd: %d %s", a.code, a.raw)
 	}
-	s.ask("DELETE", tab("b", "back")+"?purgeRequested=true", nil).is(t, "purge", 204, "")
-	s.ask("HEAD", tab("b", "back"), nil).is(t, "after a purge", 404, "")
-	s.ask("POST", tab("a", "t é/%")+"/metrics", map[string]any{"report-type": "scan-report", "table-name": "a.t", "snapshot-id": 1, "filter": true, "schema-id": 0, "projected-field-ids": []int{1}, "projected-field-names": []string{"n"}, "metrics": map[string]any{}}).
-		is(t, "metrics", 204, "")
-	s.ask("POST", tab("a", "gone")+"/metrics", map[string]any{"report-type": "scan-report"}).is(t, "metrics of none", 404, "NoSuchTableException")
+	s.send("DELETE", tablePath("b", "back")+"?purgeRequested=true", nil).expect(t, "purge", 204, "")
+	s.send("HEAD", tablePath("b", "back"), nil).expect(t, "after a purge", 404, "")
+	s.send("POST", tablePath("a", "t é/%")+"/metrics", map[string]any{"report-type": "scan-report", "table-name": "a.t", "snapshot-id": 1, "filter": true, "schema-id": 0, "projected-field-ids": []int{1}, "projected-field-names": []string{"n"}, "metrics": map[string]any{}}).
+		expect(t, "metrics", 204, "")
+	s.send("POST", tablePath("a", "gone")+"/metrics", map[string]any{"report-type": "scan-report"}).expect(t, "metrics of missing table", 404, "NoSuchTableException")
 
-	delegated := s.ask("GET", tab("a", "t é/%"), nil, "X-Iceberg-Access-Delegation", "vended-credentials")
+	delegated := s.send("GET", tablePath("a", "t é/%"), nil, "X-Iceberg-Access-Delegation", "vended-credentials")
 	if delegated.code != 200 && delegated.text("error", "message") == "" {
 		t.Errorf("vended credentials for a directory: %d %s", delegated.code, delegated.raw)
 	}
@@ -362,7 +367,7 @@ func assert(kind string, more ...any) map[string]any {
 	return m
 }
 
-func set(key, value string) map[string]any {
+func setProperty(key, value string) map[string]any {
 	return map[string]any{"action": "set-properties", "updates": map[string]string{key: value}}
 }
 
@@ -370,26 +375,26 @@ func TestCommits(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	s.mustNamespace("a")
-	made := s.mustTable("a", "t")
-	uuid := made.text("metadata", "table-uuid")
+	created := s.mustTable("a", "t")
+	uuid := created.text("metadata", "table-uuid")
 	commit := func(name string, requirements, updates []any) answer {
-		return s.ask("POST", tab("a", name), map[string]any{"requirements": append([]any{}, requirements...), "updates": updates})
+		return s.send("POST", tablePath("a", name), map[string]any{"requirements": append([]any{}, requirements...), "updates": updates})
 	}
-	a := commit("t", []any{assert("assert-table-uuid", "uuid", uuid), assert("assert-ref-snapshot-id", "ref", "main", "snapshot-id", nil), assert("assert-last-assigned-field-id", "last-assigned-field-id", 2), assert("assert-current-schema-id", "current-schema-id", 0), assert("assert-default-spec-id", "default-spec-id", 0), assert("assert-default-sort-order-id", "default-sort-order-id", 0), assert("assert-last-assigned-partition-id", "last-assigned-partition-id", 999)}, []any{set("mine", "1")})
-	a.is(t, "commit", 200, "")
-	if a.text("metadata-location") == "" || a.text("metadata-location") == made.text("metadata-location") || a.text("metadata", "properties", "mine") != "1" {
+	a := commit("t", []any{assert("assert-table-uuid", "uuid", uuid), assert("assert-ref-snapshot-id", "ref", "main", "snapshot-id", nil), assert("assert-last-assigned-field-id", "last-assigned-field-id", 2), assert("assert-current-schema-id", "current-schema-id", 0), assert("assert-default-spec-id", "default-spec-id", 0), assert("assert-default-sort-order-id", "default-sort-order-id", 0), assert("assert-last-assigned-partition-id", "last-assigned-partition-id", 999)}, []any{setProperty("mine", "1")})
+	a.expect(t, "commit", 200, "")
+	if a.text("metadata-location") == "" || a.text("metadata-location") == created.text("metadata-location") || a.text("metadata", "properties", "mine") != "1" {
 		t.Errorf("commit: %s", a.raw)
 	}
-	after := s.ask("GET", tab("a", "t"), nil)
+	after := s.send("GET", tablePath("a", "t"), nil)
 	if after.text("metadata-location") != a.text("metadata-location") || after.text("metadata", "properties", "mine") != "1" {
 		t.Errorf("after a commit: %s", after.raw)
 	}
-	if etag := a.header.Get("ETag"); etag == made.header.Get("ETag") || etag != after.header.Get("ETag") {
-		t.Errorf("the ETag is %q before, %q of the commit, %q after", made.header.Get("ETag"), etag, after.header.Get("ETag"))
+	if etag := a.header.Get("ETag"); etag == created.header.Get("ETag") || etag != after.header.Get("ETag") {
+		t.Errorf("got ETag %q before the commit, %q in its response, %q after", created.header.Get("ETag"), etag, after.header.Get("ETag"))
 	}
-	s.ask("GET", tab("a", "t"), nil, "If-None-Match", made.header.Get("ETag")).is(t, "the tag before", 200, "")
+	s.send("GET", tablePath("a", "t"), nil, "If-None-Match", created.header.Get("ETag")).expect(t, "ETag from before the commit", 200, "")
 
-	for what, requirement := range map[string]map[string]any{
+	for name, requirement := range map[string]map[string]any{
 		"another uuid":      assert("assert-table-uuid", "uuid", "9c12d441-03fe-4693-9a96-a0705ddf69c1"),
 		"another snapshot":  assert("assert-ref-snapshot-id", "ref", "main", "snapshot-id", 7),
 		"another schema":    assert("assert-current-schema-id", "current-schema-id", 5),
@@ -397,38 +402,38 @@ func TestCommits(t *testing.T) {
 		"another spec":      assert("assert-default-spec-id", "default-spec-id", 3),
 		"another order":     assert("assert-default-sort-order-id", "default-sort-order-id", 3),
 		"another partition": assert("assert-last-assigned-partition-id", "last-assigned-partition-id", 1005),
-		"it is there":       assert("assert-create"),
+		"existing table":    assert("assert-create"),
 	} {
-		if a := commit("t", []any{requirement}, []any{set("lost", "1")}); a.code != 409 || a.text("error", "type") != "CommitFailedException" && a.text("error", "type") != "AlreadyExistsException" {
-			t.Errorf("%s: %d %s", what, a.code, a.raw)
+		if a := commit("t", []any{requirement}, []any{setProperty("lost", "1")}); a.code != 409 || a.text("error", "type") != "CommitFailedException" && a.text("error", "type") != "AlreadyExistsException" {
+			t.Errorf("%s: %d %s", name, a.code, a.raw)
 		}
 	}
-	commit("t", []any{assert("assert-the-moon")}, []any{set("lost", "1")}).is(t, "unknown requirement", 400, "BadRequestException")
-	commit("t", nil, []any{map[string]any{"action": "paint-it-black"}}).is(t, "unknown update", 400, "BadRequestException")
-	commit("t", nil, []any{set("lost", "1"), map[string]any{"action": "set-current-schema", "schema-id": 77}}).is(t, "no such schema", 400, "")
-	commit("gone", nil, []any{set("lost", "1")}).is(t, "commit to none", 404, "NoSuchTableException")
-	s.ask("POST", tab("a", "t"), "{\"updates\":").is(t, "half a body", 400, "BadRequestException")
-	after = s.ask("GET", tab("a", "t"), nil)
-	if after.at("metadata", "properties", "lost") != nil || after.text("metadata-location") != a.text("metadata-location") {
-		t.Errorf("what was refused is there: %s", after.raw)
+	commit("t", []any{assert("assert-the-moon")}, []any{setProperty("lost", "1")}).expect(t, "unknown requirement", 400, "BadRequestException")
+	commit("t", nil, []any{map[string]any{"action": "paint-it-black"}}).expect(t, "unknown update", 400, "BadRequestException")
+	commit("t", nil, []any{setProperty("lost", "1"), map[string]any{"action": "set-current-schema", "schema-id": 77}}).expect(t, "unknown schema", 400, "")
+	commit("gone", nil, []any{setProperty("lost", "1")}).expect(t, "commit to missing table", 404, "NoSuchTableException")
+	s.send("POST", tablePath("a", "t"), "{\"updates\":").expect(t, "truncated body", 400, "BadRequestException")
+	after = s.send("GET", tablePath("a", "t"), nil)
+	if after.value("metadata", "properties", "lost") != nil || after.text("metadata-location") != a.text("metadata-location") {
+		t.Errorf("a refused commit changed the table: %s", after.raw)
 	}
 }
 
-// A staged table exists only after its commit.
-func TestStaged(t *testing.T) {
+// TestStagedTable checks that a staged table exists only after its commit.
+func TestStagedTable(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	s.mustNamespace("a")
-	staged := s.ask("POST", ns("a")+"/tables", map[string]any{"name": "t", "schema": schema, "stage-create": true, "properties": map[string]string{"p": "1"}})
-	staged.is(t, "stage", 200, "")
+	staged := s.send("POST", namespacePath("a")+"/tables", map[string]any{"name": "t", "schema": schema, "stage-create": true, "properties": map[string]string{"p": "1"}})
+	staged.expect(t, "stage", 200, "")
 	if staged.text("metadata-location") != "" || staged.text("metadata", "location") == "" {
 		t.Errorf("staged: %s", staged.raw)
 	}
-	s.ask("HEAD", tab("a", "t"), nil).is(t, "before the commit", 404, "")
-	if names := listOf(s.ask("GET", ns("a")+"/tables", nil), "identifiers"); len(names) != 0 {
-		t.Errorf("before the commit there are %q", names)
+	s.send("HEAD", tablePath("a", "t"), nil).expect(t, "before the commit", 404, "")
+	if names := listOf(s.send("GET", namespacePath("a")+"/tables", nil), "identifiers"); len(names) != 0 {
+		t.Errorf("before the commit, the namespace contains %q, want no tables", names)
 	}
-	metadata := staged.at("metadata").(map[string]any)
+	metadata := staged.value("metadata").(map[string]any)
 	updates := []any{
 		map[string]any{"action": "assign-uuid", "uuid": metadata["table-uuid"]},
 		map[string]any{"action": "upgrade-format-version", "format-version": 2},
@@ -439,14 +444,14 @@ func TestStaged(t *testing.T) {
 		map[string]any{"action": "add-sort-order", "sort-order": map[string]any{"order-id": 0, "fields": []any{}}},
 		map[string]any{"action": "set-default-sort-order", "sort-order-id": -1},
 		map[string]any{"action": "set-location", "location": metadata["location"]},
-		set("p", "1"),
+		setProperty("p", "1"),
 	}
 	commit := func() answer {
-		return s.ask("POST", tab("a", "t"), map[string]any{"requirements": []any{assert("assert-create")}, "updates": updates})
+		return s.send("POST", tablePath("a", "t"), map[string]any{"requirements": []any{assert("assert-create")}, "updates": updates})
 	}
 	a := commit()
-	a.is(t, "commit", 200, "")
-	loaded := s.ask("GET", tab("a", "t"), nil)
+	a.expect(t, "commit", 200, "")
+	loaded := s.send("GET", tablePath("a", "t"), nil)
 	if loaded.text("metadata", "table-uuid") != staged.text("metadata", "table-uuid") || loaded.text("metadata", "properties", "p") != "1" {
 		t.Errorf("after the commit: %s", loaded.raw)
 	}
@@ -455,7 +460,7 @@ func TestStaged(t *testing.T) {
 	}
 }
 
-// A transaction changes either all of its tables or none.
+// TestTransactions checks that a transaction changes either all of its tables or none.
 func TestTransactions(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
@@ -463,69 +468,69 @@ func TestTransactions(t *testing.T) {
 	s.mustTable("a", "x")
 	s.mustTable("a", "y")
 	change := func(name string, requirements ...any) any {
-		return map[string]any{"identifier": map[string]any{"namespace": []string{"a"}, "name": name}, "requirements": append([]any{}, requirements...), "updates": []any{set("both", name)}}
+		return map[string]any{"identifier": map[string]any{"namespace": []string{"a"}, "name": name}, "requirements": append([]any{}, requirements...), "updates": []any{setProperty("both", name)}}
 	}
 	commit := func(changes ...any) answer {
-		return s.ask("POST", "/v1/transactions/commit", map[string]any{"table-changes": changes})
+		return s.send("POST", "/v1/transactions/commit", map[string]any{"table-changes": changes})
 	}
 	both := func() string {
-		x, y := s.ask("GET", tab("a", "x"), nil), s.ask("GET", tab("a", "y"), nil)
+		x, y := s.send("GET", tablePath("a", "x"), nil), s.send("GET", tablePath("a", "y"), nil)
 		return x.text("metadata", "properties", "both") + y.text("metadata", "properties", "both")
 	}
 	if a := commit(change("x"), change("y", assert("assert-current-schema-id", "current-schema-id", 9))); a.code != 409 || both() != "" {
-		t.Errorf("one does not hold: %d %s, and there is %q", a.code, a.raw, both())
+		t.Errorf("one requirement fails: got %d %s, properties %q", a.code, a.raw, both())
 	}
 	if a := commit(change("x"), change("gone")); a.code != 404 || both() != "" {
-		t.Errorf("one is not there: %d %s, and there is %q", a.code, a.raw, both())
+		t.Errorf("one table is missing: got %d %s, properties %q", a.code, a.raw, both())
 	}
 	if a := commit(change("x"), change("y", assert("assert-current-schema-id", "current-schema-id", 0))); a.code != 204 || a.raw != "" || both() != "xy" {
-		t.Errorf("both hold: %d %s, and there is %q", a.code, a.raw, both())
+		t.Errorf("all requirements hold: got %d %s, properties %q", a.code, a.raw, both())
 	}
 }
 
-// A request with no token or a wrong one learns nothing.
+// TestUnauthorized checks that a request without a valid token learns nothing.
 func TestUnauthorized(t *testing.T) {
 	t.Parallel()
 	s := serveSecret(t)
 	s.mustNamespace("a")
 	s.mustTable("a", "t")
 	for _, token := range []string{"", "wrong", s.token + "x"} {
-		for _, c := range [][2]string{{"GET", "/v1/config"}, {"GET", "/v1/namespaces"}, {"GET", tab("a", "t")}, {"POST", tab("a", "t")}, {"DELETE", tab("a", "t")}} {
-			a := s.askAs(token, c[0], c[1], nil)
-			a.is(t, c[0]+" "+c[1], 401, "NotAuthorizedException")
+		for _, c := range [][2]string{{"GET", "/v1/config"}, {"GET", "/v1/namespaces"}, {"GET", tablePath("a", "t")}, {"POST", tablePath("a", "t")}, {"DELETE", tablePath("a", "t")}} {
+			a := s.sendAs(token, c[0], c[1], nil)
+			a.expect(t, c[0]+" "+c[1], 401, "NotAuthorizedException")
 		}
-		if a := s.askAs(token, "HEAD", tab("a", "t"), nil); a.code != 401 {
+		if a := s.sendAs(token, "HEAD", tablePath("a", "t"), nil); a.code != 401 {
 			t.Errorf("HEAD: %d", a.code)
 		}
 	}
 	form := func(values url.Values, headers ...string) answer {
-		return s.askAs("", "POST", "/v1/oauth/tokens", values.Encode(), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
+		return s.sendAs("", "POST", "/v1/oauth/tokens", values.Encode(), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, headers...)...)
 	}
 	got := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {s.token}, "scope": {"catalog"}})
 	if got.code != 200 || got.text("access_token") == "" || !strings.EqualFold(got.text("token_type"), "bearer") {
 		t.Fatalf("client credentials: %d %s", got.code, got.raw)
 	}
 	if cache := got.header.Get("Cache-Control"); cache != "no-store" {
-		t.Errorf("a token may be cached: %q", cache)
+		t.Errorf("token response: Cache-Control = %q, want no-store", cache)
 	}
-	if a := s.askAs(got.text("access_token"), "GET", tab("a", "t"), nil); a.code != 200 {
-		t.Errorf("with the token of the credentials: %d %s", a.code, a.raw)
+	if a := s.sendAs(got.text("access_token"), "GET", tablePath("a", "t"), nil); a.code != 200 {
+		t.Errorf("request with the returned token: %d %s", a.code, a.raw)
 	}
 	if a := form(url.Values{"grant_type": {"client_credentials"}, "client_id": {"me"}, "client_secret": {"wrong"}}); a.code != 401 && a.code != 400 || a.text("error") != "invalid_client" {
 		t.Errorf("wrong credentials: %d %s", a.code, a.raw)
 	}
 	if a := form(url.Values{"grant_type": {"password"}, "client_secret": {s.token}}); a.code != 400 || a.text("error") != "unsupported_grant_type" {
-		t.Errorf("another grant: %d %s", a.code, a.raw)
+		t.Errorf("unsupported grant type: %d %s", a.code, a.raw)
 	}
 }
 
-// Malformed and oversized bodies are refused, and do not crash the server.
+// TestHostileBodies checks that the server refuses malformed and oversized bodies, and does not crash.
 func TestHostileBodies(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	s.mustNamespace("a")
 	s.mustTable("a", "t")
-	for what, body := range map[string]string{
+	for name, body := range map[string]string{
 		"deep":        strings.Repeat(`{"updates":[`, 100_000),
 		"null":        "null",
 		"a list":      "[]",
@@ -537,12 +542,12 @@ func TestHostileBodies(t *testing.T) {
 		"no file":     `{"requirements":[],"updates":[{"action":"add-snapshot","snapshot":{"snapshot-id":1,"sequence-number":1,"timestamp-ms":1,"manifest-list":"file:///etc/passwd","summary":{"operation":"append"},"schema-id":0}},{"action":"set-snapshot-ref","ref-name":"main","type":"branch","snapshot-id":1}]}`,
 		"elsewhere":   `{"requirements":[],"updates":[{"action":"set-location","location":"file:///etc"}]}`,
 	} {
-		if a := s.ask("POST", tab("a", "t"), body); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
-			t.Errorf("%s: %d %s", what, a.code, a.raw)
+		if a := s.send("POST", tablePath("a", "t"), body); a.code < 400 || a.code >= 500 || a.text("error", "message") == "" {
+			t.Errorf("%s: %d %s", name, a.code, a.raw)
 		}
 	}
-	if a := s.ask("POST", tab("a", "t"), `{"requirements":[],"updates":[],"x":"`+strings.Repeat("x", 64<<20)+`"}`); a.code != http.StatusRequestEntityTooLarge && a.code != 400 {
+	if a := s.send("POST", tablePath("a", "t"), `{"requirements":[],"updates":[],"x":"`+strings.Repeat("x", 64<<20)+`"}`); a.code != http.StatusRequestEntityTooLarge && a.code != 400 {
 		t.Errorf("64 MB: %d %.200s", a.code, a.raw)
 	}
-	s.ask("GET", tab("a", "t"), nil).is(t, "after all that", 200, "")
+	s.send("GET", tablePath("a", "t"), nil).expect(t, "load afterwards", 200, "")
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// A row that was just put through Flight, and is not yet in a file, is in the next query of
-// every engine.
-func TestNextQuery(t *testing.T) {
+// TestPutVisibleToNextQuery checks that the next query of every engine sees a row that was just put through
+// Flight, and is not yet in a file.
+func TestPutVisibleToNextQuery(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	o := s.own(t)
+	o := s.flightClient(t)
 	const name = "live.ticks"
 	if err := o.putOne(name, 0); err != nil {
 		t.Fatal(err)
@@ -26,8 +26,8 @@ func TestNextQuery(t *testing.T) {
 		all[kind] = s.engine(t, kind)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	var others sync.WaitGroup
-	others.Go(func() { // an endless stream
+	var writer sync.WaitGroup
+	writer.Go(func() { // an endless stream
 		for n := int64(-1); ctx.Err() == nil; n-- {
 			if err := o.putOne(name, n); err != nil {
 				t.Error(err)
@@ -36,7 +36,7 @@ func TestNextQuery(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
-	defer others.Wait()
+	defer writer.Wait()
 	defer stop()
 	for n := range int64(8) {
 		for kind, e := range all {
@@ -44,20 +44,20 @@ func TestNextQuery(t *testing.T) {
 				t.Fatal(err)
 			}
 			from := time.Now()
-			rows, has := e.must("rows", "table", name), false
+			rows, isVisible := e.must("rows", "table", name), false
 			for _, r := range rows {
-				has = has || fmt.Sprint(r["n"]) == fmt.Sprint(n)
+				isVisible = isVisible || fmt.Sprint(r["n"]) == fmt.Sprint(n)
 			}
-			if !has {
-				t.Errorf("%s does not see %d, which was put before, among %d rows", kind, n, len(rows))
+			if !isVisible {
+				t.Errorf("%s does not see row %d, which was just put, among %d rows", kind, n, len(rows))
 			}
 			t.Logf("%s: %s", kind, time.Since(from).Round(time.Millisecond))
 		}
 	}
 }
 
-// Without a right, a client can read nothing, commit nothing, and learn no names.
-func TestIntruder(t *testing.T) {
+// TestMissingRights checks that a client without a right can neither read nor commit, and learns no names.
+func TestMissingRights(t *testing.T) {
 	t.Parallel()
 	s := serveSecret(t)
 	const hidden, secretTable, shown = "hiddenplace", "payroll", "shownplace"
@@ -65,74 +65,74 @@ func TestIntruder(t *testing.T) {
 		s.mustNamespace(space)
 		s.mustTable(space, secretTable)
 	}
-	if err := s.own(t).put(hidden+"."+secretTable, []column{{"n", "long"}, {"s", "string"}}, []record{{"n": int64(1), "s": "a"}}, tables.PutAppend); err != nil {
+	if err := s.flightClient(t).put(hidden+"."+secretTable, []column{{"n", "long"}, {"s", "string"}}, []record{{"n": int64(1), "s": "a"}}, tables.PutAppend); err != nil {
 		t.Fatal(err)
 	}
-	made := s.ask("GET", tab(hidden, secretTable), nil)
-	uuid, location := made.text("metadata", "table-uuid"), made.text("metadata-location")
-	before := made.raw
+	created := s.send("GET", tablePath(hidden, secretTable), nil)
+	uuid, location := created.text("metadata", "table-uuid"), created.text("metadata-location")
+	before := created.raw
 	id := func(space, name string) any { return map[string]any{"namespace": []string{space}, "name": name} }
-	change := map[string]any{"requirements": []any{}, "updates": []any{set("mine", "1")}}
-	in := func(space, name string) any {
-		return map[string]any{"identifier": id(space, name), "requirements": []any{}, "updates": []any{set("mine", "1")}}
+	change := map[string]any{"requirements": []any{}, "updates": []any{setProperty("mine", "1")}}
+	changeOf := func(space, name string) any {
+		return map[string]any{"identifier": id(space, name), "requirements": []any{}, "updates": []any{setProperty("mine", "1")}}
 	}
 	readsAll, readsShown, writesShown := s.newToken("--read"), s.newToken("--read", "--bucket", shown), s.newToken("--admin", "--bucket", shown)
-	type try struct {
+	type call struct {
 		method, path string
 		body         any
 	}
-	about := func(space, name string) []try {
-		return []try{
-			{"GET", ns(space), nil},
-			{"HEAD", ns(space), nil},
-			{"GET", ns(space) + "/tables", nil},
+	requestsFor := func(space, name string) []call {
+		return []call{
+			{"GET", namespacePath(space), nil},
+			{"HEAD", namespacePath(space), nil},
+			{"GET", namespacePath(space) + "/tables", nil},
 			{"GET", "/v1/namespaces?parent=" + space, nil},
-			{"GET", tab(space, name), nil},
-			{"HEAD", tab(space, name), nil},
-			{"GET", tab(space, name) + "?snapshots=refs", nil},
-			{"POST", tab(space, name), change},
-			{"DELETE", tab(space, name), nil},
-			{"DELETE", tab(space, name) + "?purgeRequested=true", nil},
-			{"POST", tab(space, name) + "/metrics", map[string]any{"report-type": "scan-report"}},
-			{"GET", tab(space, name) + "/credentials", nil},
-			{"DELETE", ns(space), nil},
-			{"POST", ns(space) + "/properties", map[string]any{"removals": []string{}, "updates": map[string]string{"x": "1"}}},
-			{"POST", ns(space) + "/tables", map[string]any{"name": "new", "schema": schema}},
-			{"POST", ns(space) + "/tables", map[string]any{"name": "new", "schema": schema, "stage-create": true}},
+			{"GET", tablePath(space, name), nil},
+			{"HEAD", tablePath(space, name), nil},
+			{"GET", tablePath(space, name) + "?snapshots=refs", nil},
+			{"POST", tablePath(space, name), change},
+			{"DELETE", tablePath(space, name), nil},
+			{"DELETE", tablePath(space, name) + "?purgeRequested=true", nil},
+			{"POST", tablePath(space, name) + "/metrics", map[string]any{"report-type": "scan-report"}},
+			{"GET", tablePath(space, name) + "/credentials", nil},
+			{"DELETE", namespacePath(space), nil},
+			{"POST", namespacePath(space) + "/properties", map[string]any{"removals": []string{}, "updates": map[string]string{"x": "1"}}},
+			{"POST", namespacePath(space) + "/tables", map[string]any{"name": "new", "schema": schema}},
+			{"POST", namespacePath(space) + "/tables", map[string]any{"name": "new", "schema": schema, "stage-create": true}},
 			{"POST", "/v1/tables/rename", map[string]any{"source": id(space, name), "destination": id(shown, "stolen")}},
 			{"POST", "/v1/tables/rename", map[string]any{"source": id(shown, secretTable), "destination": id(space, "given")}},
-			{"POST", "/v1/transactions/commit", map[string]any{"table-changes": []any{in(shown, secretTable), in(space, name)}}},
+			{"POST", "/v1/transactions/commit", map[string]any{"table-changes": []any{changeOf(shown, secretTable), changeOf(space, name)}}},
 		}
 	}
-	// Hidden names and missing names yield the same answers.
-	for who, token := range map[string]string{"reads another": readsShown, "writes another": writesShown} {
-		there, gone := about(hidden, secretTable), about("absentplace", "absents")
-		for i, c := range there {
-			a, b := s.askAs(token, c.method, c.path, c.body), s.askAs(token, gone[i].method, gone[i].path, gone[i].body)
+	// Hidden names and missing names yield the same responses.
+	for who, token := range map[string]string{"reader of the other namespace": readsShown, "writer of the other namespace": writesShown} {
+		existing, gone := requestsFor(hidden, secretTable), requestsFor("absentplace", "absents")
+		for i, c := range existing {
+			a, b := s.sendAs(token, c.method, c.path, c.body), s.sendAs(token, gone[i].method, gone[i].path, gone[i].body)
 			what := fmt.Sprintf("%s: %s %s", who, c.method, c.path)
 			if a.code < 400 || a.code >= 500 {
 				t.Errorf("%s: %d %s", what, a.code, a.raw)
 			}
 			same := strings.NewReplacer("absentplace", hidden, "absents", secretTable)
 			if a.code != b.code || a.raw != same.Replace(b.raw) {
-				t.Errorf("%s: %d %s, and where there is nothing %d %s", what, a.code, a.raw, b.code, b.raw)
+				t.Errorf("%s: got %d %s, but for a missing name %d %s", what, a.code, a.raw, b.code, b.raw)
 			}
-			for _, told := range []string{uuid, location} {
-				if strings.Contains(a.raw, told) {
-					t.Errorf("%s tells %q: %s", what, told, a.raw)
+			for _, secretValue := range []string{uuid, location} {
+				if strings.Contains(a.raw, secretValue) {
+					t.Errorf("%s reveals %q: %s", what, secretValue, a.raw)
 				}
 			}
 		}
-		if a := s.askAs(token, "GET", "/v1/namespaces", nil); a.code != 200 || strings.Contains(a.raw, hidden) || !strings.Contains(a.raw, shown) {
-			t.Errorf("%s lists %d %s", who, a.code, a.raw)
+		if a := s.sendAs(token, "GET", "/v1/namespaces", nil); a.code != 200 || strings.Contains(a.raw, hidden) || !strings.Contains(a.raw, shown) {
+			t.Errorf("%s lists namespaces: %d %s", who, a.code, a.raw)
 		}
-		if a := s.askAs(token, "POST", ns(shown)+"/register", map[string]any{"name": "stolen", "metadata-location": location}); a.code < 400 || a.code >= 500 || strings.Contains(a.raw, uuid) {
-			t.Errorf("%s registers another's metadata: %d %s", who, a.code, a.raw)
+		if a := s.sendAs(token, "POST", namespacePath(shown)+"/register", map[string]any{"name": "stolen", "metadata-location": location}); a.code < 400 || a.code >= 500 || strings.Contains(a.raw, uuid) {
+			t.Errorf("%s registers hidden metadata: %d %s", who, a.code, a.raw)
 		}
 	}
-	for who, token := range map[string]string{"reads all": readsAll, "reads this": readsShown} {
-		for _, c := range about(shown, secretTable) {
-			a := s.askAs(token, c.method, c.path, c.body)
+	for who, token := range map[string]string{"reader of all": readsAll, "reader of this namespace": readsShown} {
+		for _, c := range requestsFor(shown, secretTable) {
+			a := s.sendAs(token, c.method, c.path, c.body)
 			if c.method == "GET" || c.method == "HEAD" || strings.HasSuffix(c.path, "/metrics") {
 				if a.code >= 400 && !strings.HasSuffix(c.path, "/credentials") {
 					t.Errorf("%s: %s %s: %d %s", who, c.method, c.path, a.code, a.raw)
@@ -143,15 +143,15 @@ func TestIntruder(t *testing.T) {
 				t.Errorf("%s: %s %s: %d %s", who, c.method, c.path, a.code, a.raw)
 			}
 		}
-		if a := s.askAs(token, "POST", "/v1/namespaces", map[string]any{"namespace": []string{"mine"}}); a.code != 403 {
+		if a := s.sendAs(token, "POST", "/v1/namespaces", map[string]any{"namespace": []string{"mine"}}); a.code != 403 {
 			t.Errorf("%s creates a namespace: %d %s", who, a.code, a.raw)
 		}
 	}
-	if after := s.ask("GET", tab(hidden, secretTable), nil); after.raw != before {
-		t.Errorf("the hidden table was %s, and is %s", before, after.raw)
+	if after := s.send("GET", tablePath(hidden, secretTable), nil); after.raw != before {
+		t.Errorf("the hidden table changed from %s to %s", before, after.raw)
 	}
-	if names := listOf(s.ask("GET", ns(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
-		t.Errorf("there are tables %q", names)
+	if names := listOf(s.send("GET", namespacePath(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
+		t.Errorf("got tables %q, want one", names)
 	}
 
 	// Engines can list and read what their token allows.
@@ -162,16 +162,16 @@ func TestIntruder(t *testing.T) {
 			continue
 		}
 		if got := fmt.Sprint(e.must("names")); strings.Contains(got, hidden) || !strings.Contains(got, shown) {
-			t.Errorf("%s lists %s", kind, got)
+			t.Errorf("%s lists %s, want only %q", kind, got, shown)
 		}
 		if rows, err := e.try("rows", "table", hidden+"."+secretTable); err == nil {
-			t.Errorf("%s reads %v", kind, rows)
+			t.Errorf("%s reads hidden rows %v", kind, rows)
 		}
 		if _, err := e.try("append", "table", shown+"."+secretTable, "rows", []record{{"n": 5, "s": "x"}}); err == nil {
-			t.Errorf("%s appends with a token that reads", kind)
+			t.Errorf("%s appends with a read token", kind)
 		}
 		if rows, err := e.try("rows", "table", shown+"."+secretTable); err != nil || len(rows) != 0 {
-			t.Errorf("%s reads %v, %v", kind, rows, err)
+			t.Errorf("%s reads rows %v, error %v, want no rows", kind, rows, err)
 		}
 	}
 }

@@ -16,12 +16,12 @@ type sparkTable struct {
 	*server
 	t       *testing.T
 	name    string
-	own     *own
+	flight  *flightClient
 	engines map[string]*engine
 	columns []column
 }
 
-// parse returns the rows of a text such as "a 1 0.5, b 2 -". A - is null.
+// parse returns the rows in a text such as "a 1 0.5, b 2 -", where - is null.
 func (x *sparkTable) parse(text string) (rows []record) {
 	for line := range strings.SplitSeq(text, ", ") {
 		row := record{}
@@ -53,7 +53,7 @@ func (x *sparkTable) parse(text string) (rows []record) {
 
 func (x *sparkTable) put(rows string) {
 	x.t.Helper()
-	if err := x.own.put(x.name, x.columns, x.parse(rows), tables.PutAppend); err != nil {
+	if err := x.flight.put(x.name, x.columns, x.parse(rows), tables.PutAppend); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -68,8 +68,8 @@ func (x *sparkTable) spark(statement string) []record {
 	return rows
 }
 
-// want checks that all readers see the rows, at a branch or tag if ref is not "".
-func (x *sparkTable) want(after, ref, rows string) {
+// checkRows checks that all readers see the rows. If ref is not "", it names the branch or tag to read.
+func (x *sparkTable) checkRows(after, ref, rows string) {
 	x.t.Helper()
 	want := texts(x.parse(rows))
 	var at tables.At
@@ -80,22 +80,22 @@ func (x *sparkTable) want(after, ref, rows string) {
 	}
 	bucket, name := split(x.name)
 	var readers sync.WaitGroup
-	for _, by := range []string{"own", "sql", "spark", "pyiceberg", "duckdb"} {
+	for _, reader := range []string{"own", "sql", "spark", "pyiceberg", "duckdb"} {
 		readers.Go(func() {
 			var got []record
 			var err error
-			switch by {
+			switch reader {
 			case "own":
-				got, err = records(x.own.c.Scan(x.t.Context(), bucket, name, at, nil))
+				got, err = records(x.flight.c.Scan(x.t.Context(), bucket, name, at, nil))
 			case "sql":
-				got, err = records(x.own.c.Query(x.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket, At: at}))
+				got, err = records(x.flight.c.Query(x.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket, At: at}))
 			default:
-				got, err = x.engines[by].try("rows", append([]any{"table", x.name}, arguments...)...)
+				got, err = x.engines[reader].try("rows", append([]any{"table", x.name}, arguments...)...)
 			}
 			if err != nil {
-				x.t.Errorf("%s, after %s: %v", by, after, err)
-			} else if d := differ(texts(got), want); d != "" {
-				x.t.Errorf("%s, after %s, reads %s", by, after, d)
+				x.t.Errorf("read with %s, after %s: %v", reader, after, err)
+			} else if d := firstDifference(texts(got), want); d != "" {
+				x.t.Errorf("read with %s, after %s: %s", reader, after, d)
 			}
 		})
 	}
@@ -106,41 +106,41 @@ func (x *sparkTable) want(after, ref, rows string) {
 func (x *sparkTable) snapshot(ref string) (id int64, version tables.Version) {
 	x.t.Helper()
 	bucket, name := split(x.name)
-	a := x.ask("GET", tab(bucket, name), nil)
+	a := x.send("GET", tablePath(bucket, name), nil)
 	id = a.number("metadata", "refs", ref, "snapshot-id")
-	for _, s := range a.at("metadata", "snapshots").([]any) {
+	for _, s := range a.value("metadata", "snapshots").([]any) {
 		if s := (answer{body: s.(map[string]any)}); s.number("snapshot-id") == id {
 			return id, tables.Version(s.number("sequence-number"))
 		}
 	}
-	x.t.Fatalf("no snapshot of %q: %s", ref, a.raw)
+	x.t.Fatalf("no snapshot for ref %q: %s", ref, a.raw)
 	return 0, 0
 }
 
-// metadata checks Spark's metadata tables against the catalog's answer.
-func (x *sparkTable) metadata() {
+// checkMetadata checks Spark's metadata tables against the catalog's answer.
+func (x *sparkTable) checkMetadata() {
 	x.t.Helper()
 	bucket, name := split(x.name)
-	a := x.ask("GET", tab(bucket, name), nil)
+	a := x.send("GET", tablePath(bucket, name), nil)
 	current := a.number("metadata", "current-snapshot-id")
-	snapshots, history := a.at("metadata", "snapshots").([]any), a.at("metadata", "snapshot-log").([]any)
+	snapshots, history := a.value("metadata", "snapshots").([]any), a.value("metadata", "snapshot-log").([]any)
 	if n := len(x.spark("SELECT * FROM $t.snapshots")); n != len(snapshots) {
-		x.t.Errorf("Spark sees %d snapshots of %d", n, len(snapshots))
+		x.t.Errorf("Spark sees %d snapshots, want %d", n, len(snapshots))
 	}
 	if got := x.spark("SELECT snapshot_id FROM $t.history ORDER BY made_current_at"); len(got) != len(history) || fmt.Sprint(got[len(got)-1]["snapshot_id"]) != fmt.Sprint(current) {
 		x.t.Errorf("Spark's history is %v, want %v", got, history)
 	}
 	live := x.spark("SELECT sum(if(content = 0, record_count, -record_count)) AS n FROM $t.files")
 	if got := x.spark("SELECT count(*) AS n FROM $t"); fmt.Sprint(got) != fmt.Sprint(live) {
-		x.t.Errorf("Spark counts %v rows, and by its files %v", got, live)
+		x.t.Errorf("Spark counts %v rows in the table, but %v in its files", got, live)
 	}
 }
 
-// TestSpark checks that all readers see the same rows after each of many statements of Spark and puts in between.
+// TestSpark alternates many statements of Spark with puts, and checks after each that all readers see the same rows.
 func TestSpark(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	o, engines := s.own(t), map[string]*engine{}
+	o, engines := s.flightClient(t), map[string]*engine{}
 	for _, kind := range []string{"spark", "pyiceberg", "duckdb"} {
 		engines[kind] = s.engine(t, kind)
 	}
@@ -152,7 +152,7 @@ func TestSpark(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			from := time.Now()
-			x := &sparkTable{server: s, t: t, name: "spark." + name, own: o, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}, {"x", "float"}}}
+			x := &sparkTable{server: s, t: t, name: "spark." + name, flight: o, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}, {"x", "float"}}}
 			step := func(statement, rows string) {
 				t.Helper()
 				if strings.HasPrefix(statement, "put ") {
@@ -160,7 +160,7 @@ func TestSpark(t *testing.T) {
 				} else {
 					x.spark(statement)
 				}
-				x.want(statement, "", rows)
+				x.checkRows(statement, "", rows)
 				t.Logf("%s %s", time.Since(from).Round(time.Millisecond), statement)
 			}
 			if x.spark("CREATE NAMESPACE IF NOT EXISTS partd.spark"); create != "" {
@@ -182,7 +182,7 @@ func TestSpark(t *testing.T) {
 			x.columns[2].kind = "double"
 			step("ALTER TABLE $t ALTER COLUMN x TYPE double", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9, e 4294967296 0.5")
 			step("put e 10 1e300", "c 3 2.5, a 4 -, d 7 7.25, - 8 8.25, a 9 9, e 4294967296 0.5, e 10 1e300")
-			x.metadata()
+			x.checkMetadata()
 
 			main := "c 3 2.5, a 4 -, e 4294967296 0.5, e 10 1e300"
 			step("DELETE FROM $t WHERE n BETWEEN 7 AND 9", main)
@@ -190,12 +190,12 @@ func TestSpark(t *testing.T) {
 			x.spark("INSERT INTO $t.branch_b VALUES ('f', 11, 11)")
 			x.spark("DELETE FROM $t.branch_b WHERE n = 3")
 			branch := "a 4 -, e 4294967296 0.5, e 10 1e300, f 11 11"
-			x.want("writes to a branch", "b", branch)
+			x.checkRows("writes to a branch", "b", branch)
 			step("put g 12 12", main+", g 12 12")
-			x.want("a put", "b", branch)
+			x.checkRows("a put", "b", branch)
 			step("ALTER TABLE $t CREATE TAG v", main+", g 12 12")
 			step("put g 13 13", main+", g 12 12, g 13 13")
-			x.want("a put", "v", main+", g 12 12")
+			x.checkRows("a put", "v", main+", g 12 12")
 			tag, _ := x.snapshot("v")
 			step(fmt.Sprintf("CALL partd.system.rollback_to_snapshot('$t', %d)", tag), main+", g 12 12")
 			step("put h 14 14", main+", g 12 12, h 14 14")
@@ -203,9 +203,9 @@ func TestSpark(t *testing.T) {
 			step("CALL partd.system.rewrite_manifests('$t')", main+", g 12 12, h 14 14")
 			step("put h 15 15", main+", g 12 12, h 14 14, h 15 15")
 			step("CALL partd.system.expire_snapshots(table => '$t', older_than => now(), retain_last => 1)", main+", g 12 12, h 14 14, h 15 15")
-			x.want("expire_snapshots", "b", branch)
-			x.want("expire_snapshots", "v", main+", g 12 12")
-			x.metadata()
+			x.checkRows("expire_snapshots", "b", branch)
+			x.checkRows("expire_snapshots", "v", main+", g 12 12")
+			x.checkMetadata()
 			for range 2 {
 				if _, err := o.c.Compact(t.Context(), nil); err != nil {
 					t.Fatal(err)
@@ -214,16 +214,16 @@ func TestSpark(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			x.want("compact and expire", "", main+", g 12 12, h 14 14, h 15 15")
-			x.want("compact and expire", "b", branch)
-			x.want("compact and expire", "v", main+", g 12 12")
+			x.checkRows("compact and expire", "", main+", g 12 12, h 14 14, h 15 15")
+			x.checkRows("compact and expire", "b", branch)
+			x.checkRows("compact and expire", "v", main+", g 12 12")
 			x.spark("ALTER TABLE $t DROP TAG v")
 			step("INSERT OVERWRITE $t SELECT k, n, x FROM $t WHERE n < 10", "c 3 2.5, a 4 -")
 			step("put i 16 16", "c 3 2.5, a 4 -, i 16 16")
 			step("CALL partd.system.set_current_snapshot(table => '$t', ref => 'b')", branch)
 			step("TRUNCATE TABLE $t", "")
 			step("put a 17 17", "a 17 17")
-			x.metadata()
+			x.checkMetadata()
 			x.spark("DROP TABLE $t")
 		})
 	}

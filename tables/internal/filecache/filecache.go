@@ -54,8 +54,8 @@ type pin struct {
 	refs int
 }
 
-// maxChecked limits the number of files that are recorded as verified.
-const maxChecked = 1 << 16
+// maxVerified limits the number of files that are recorded as verified.
+const maxVerified = 1 << 16
 
 // Open opens the cache in a directory, and creates it if it is missing. It keeps about limit bytes,
 // in addition to pinned files.
@@ -129,7 +129,7 @@ func (c *Cache) Add(temp, key string) error {
 func (c *Cache) remember(key string, info fs.FileInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.verified) >= maxChecked {
+	if len(c.verified) >= maxVerified {
 		clear(c.verified)
 	}
 	c.verified[key] = stamp{info.Size(), time.Now()}

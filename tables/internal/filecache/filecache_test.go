@@ -104,39 +104,39 @@ func TestCache(t *testing.T) {
 		}
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize || n < 15*fileSize {
-		t.Errorf("the cache has %d bytes", n)
+		t.Errorf("the cache has %d bytes, want %d to %d", n, 15*fileSize, 20*fileSize)
 	}
 	if fetched.Load() != 100 {
-		t.Errorf("%d files were fetched", fetched.Load())
+		t.Errorf("fetched %d files, want 100", fetched.Load())
 	}
 	if err := os.WriteFile(c.path("99"), make([]byte, fileSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again := mustOpen(t, dir, 20*fileSize)
-	if text, err := get(again, "99", &fetched); err != nil || text != string(content("99")) || fetched.Load() != 101 {
-		t.Error(err, fetched.Load())
+	reopened := mustOpen(t, dir, 20*fileSize)
+	if text, err := get(reopened, "99", &fetched); err != nil || text != string(content("99")) || fetched.Load() != 101 {
+		t.Errorf("damaged copy: got error %v after %d fetches, want a fetched copy", err, fetched.Load())
 	}
-	if err := errors.Join(again.Close(), c.Close()); err != nil {
+	if err := errors.Join(reopened.Close(), c.Close()); err != nil {
 		t.Error(err)
 	}
-	left, err := os.ReadDir(filepath.Join(dir, "processes"))
-	if err != nil || len(left) > 0 {
-		t.Error(left, err)
+	leftovers, err := os.ReadDir(filepath.Join(dir, "processes"))
+	if err != nil || len(leftovers) > 0 {
+		t.Error(leftovers, err)
 	}
 }
 
-// TestPins checks that pinned copies survive eviction, and are removed after their release.
+// TestPins checks that links to pinned copies survive eviction, and are removed after their release.
 func TestPins(t *testing.T) {
 	dir := t.TempDir()
 	c := mustOpen(t, dir, 5*fileSize)
 	var fetched atomic.Int64
 	fetch := func(f *os.File) error { _, err := f.Write(content("pinned")); return err }
-	right := func(string) error { return nil }
-	path, release, err := c.Pin("pinned", right, fetch)
+	accept := func(string) error { return nil }
+	path, release, err := c.Pin("pinned", accept, fetch)
 	if err != nil {
 		t.Fatal(err)
 	}
-	same, releaseSame, err := c.Pin("pinned", right, fetch)
+	same, releaseSame, err := c.Pin("pinned", accept, fetch)
 	if err != nil || same != path {
 		t.Fatal(same, err)
 	}
@@ -146,7 +146,7 @@ func TestPins(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(c.path("pinned")); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the pinned copy was not evicted")
+		t.Error("the cache still contains the pinned copy, which should have been evicted")
 	}
 	release()
 	release()
@@ -155,16 +155,15 @@ func TestPins(t *testing.T) {
 	}
 	releaseSame()
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("a released copy still exists")
+		t.Error("the link still exists after its release")
 	}
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestProcesses checks that the next process removes everything that killed processes left in a shared
-// directory.
-func TestProcesses(t *testing.T) {
+// TestKilledProcesses checks that opening a shared directory removes everything that killed processes left in it.
+func TestKilledProcesses(t *testing.T) {
 	dir := t.TempDir()
 	var g sync.WaitGroup
 	for range 4 {
@@ -184,15 +183,15 @@ func TestProcesses(t *testing.T) {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
 			if string(buf[:n]) != "working\n" {
-				t.Errorf("%s", buf[:n])
+				t.Errorf("the process printed %q, want \"working\"", buf[:n])
 			}
 		})
 	}
 	g.Wait()
 	c := mustOpen(t, dir, 20*fileSize)
-	left, err := filepath.Glob(filepath.Join(dir, "processes", "*"))
-	if err != nil || len(left) != 2 {
-		t.Error(left, err)
+	leftovers, err := filepath.Glob(filepath.Join(dir, "processes", "*"))
+	if err != nil || len(leftovers) != 2 {
+		t.Error(leftovers, err)
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize {
 		t.Errorf("the cache has %d bytes", n)

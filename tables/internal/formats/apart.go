@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-const decoder worker.Kind = "decode"
+const decodeKind worker.Kind = "decode"
 
-func init() { worker.Handle(decoder, decode) }
+func init() { worker.Handle(decodeKind, decode) }
 
 // IsolatedReader reads untrusted files, each in a separate process that may crash without harm.
 type IsolatedReader struct {
@@ -33,13 +33,14 @@ const (
 	// processOverhead is the memory of a process in addition to its data: thread stacks and code.
 	processOverhead = 64 << 20
 
-	// A file can contain up to freeValues values, plus this many per byte of the file. A column of nulls, or of one repeated
-	// value, needs almost no bytes.
+	// These constants limit the values in a file per byte of the file, in addition to freeValues. Values need a limit because
+	// a column of nulls, or of one repeated value, needs almost no bytes.
 	valuesPerByte           = 256
 	valuesPerCompressedByte = 16 << 10 // for Parquet and Arrow files, which compress values
 )
 
-var freeValues int64 = 1 << 24 // tests replace it
+// freeValues is the number of values that a file of any size may contain. It is a variable so that tests can replace it.
+var freeValues int64 = 1 << 24
 
 // NewIsolatedReader returns a reader that divides memory, in bytes, among files that are read concurrently: each gets half of
 // the remaining memory, but at least 64 MiB.
@@ -79,7 +80,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		return nil, err
 	}
 	memory := a.reserve()
-	p, err := worker.Start(ctx, decoder, in.File)
+	p, err := worker.Start(ctx, decodeKind, in.File)
 	if err != nil {
 		a.unreserve(memory)
 		return nil, err

@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestFarMoreValues checks that a file may contain more values than bytes, but not far more.
+// TestFarMoreValues checks that IsolatedReader refuses a file that contains far more values than bytes.
 func TestFarMoreValues(t *testing.T) {
-	defer func(was int64) { freeValues = was }(freeValues)
+	defer func(old int64) { freeValues = old }(freeValues)
 	freeValues = 0
 	var b strings.Builder
 	b.WriteString(`{"c":1`)

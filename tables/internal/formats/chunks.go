@@ -33,11 +33,11 @@ type text struct {
 	errTooLong     error    // the error for a larger record
 	size           int      // size of chunks in bytes, unless a record is longer
 
-	block   []byte        // data that was read but is not in a chunk yet
-	line    int64         // number of lines before block
-	eof     bool          // whether the end of the file was read
-	large   []byte        // buffer for long records
-	allUsed chan struct{} // closed when all earlier chunks have been used
+	block       []byte        // data that was read but is not in a chunk yet
+	line        int64         // number of lines before block
+	eof         bool          // whether the end of the file was read
+	largeBuffer []byte        // buffer for long records
+	allUsed     chan struct{} // closed when all earlier chunks have been used
 }
 
 // chunk is a sequence of whole records in a text.
@@ -55,7 +55,7 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	if in.Format == CSV {
 		t.layout = records.Layout{Format: records.CSV, Sep: in.Sep}
 		t.maxRecordBytes, t.errTooLong = maxRecordSize, fmt.Errorf("%w: the record is larger than %d MiB", partd.ErrTooLarge, maxRecordSize>>20)
-		return t, t.header(ctx)
+		return t, t.readHeader(ctx)
 	}
 	t.layout = records.Layout{Format: records.JSONL}
 	t.maxRecordBytes, t.errTooLong = maxRecordSize-1, bufio.ErrTooLong
@@ -98,10 +98,10 @@ func (t *text) fill(ctx context.Context) error {
 			return err
 		}
 		size = min(4*len(t.block), t.maxRecordBytes+1)
-		if cap(t.large) <= size {
-			t.large = make([]byte, size+1)
+		if cap(t.largeBuffer) <= size {
+			t.largeBuffer = make([]byte, size+1)
 		}
-		block = t.large[:size]
+		block = t.largeBuffer[:size]
 	}
 	n := copy(block, t.block)
 	added, err := io.ReadFull(t.r, block[n:])
@@ -116,9 +116,9 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// inOrder calls f for each chunk, with several chunks concurrently. To act in the order of the text, f must wait for the
+// forEachChunk calls f for each chunk, with several chunks concurrently. To act in the order of the text, f must wait for the
 // chunk's turn. The first error in that order stops all calls.
-func (t *text) inOrder(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
+func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var chunkErr error // error from nextChunk

@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// setChunks sets the size of chunks for a test.
+// setChunks sets chunkBytes for the duration of a test.
 func setChunks(t testing.TB, size int) {
-	was := chunkBytes
+	old := chunkBytes
 	chunkBytes = size
-	t.Cleanup(func() { chunkBytes = was })
+	t.Cleanup(func() { chunkBytes = old })
 }
 
-// sequential returns what content should return. It reads the text twice, record by record, without
+// sequential returns the expected result of content. It reads the text twice, record by record, without
 // chunks or goroutines.
 func sequential(t testing.TB, in *Input, content string) (string, error) {
 	t.Helper()
@@ -99,7 +99,7 @@ func sequential(t testing.TB, in *Input, content string) (string, error) {
 	return out.String(), err
 }
 
-// oneOf returns a random text. The last texts, rare of them, are chosen rarely.
+// oneOf returns a random text. It rarely chooses the last few texts; rare is their count.
 func oneOf(r *rand.Rand, rare int, texts ...string) string {
 	if r.IntN(40) > 0 {
 		texts = texts[:len(texts)-rare]
@@ -183,8 +183,8 @@ func TestChunksChangeNothing(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
 	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8, Nullable: true}, {Name: "e2", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	few, failed := fewColumns, 0
-	defer func() { fewColumns = few }()
+	oldFewColumns, failures := fewColumns, 0
+	defer func() { fewColumns = oldFewColumns }()
 	for round := range 600 {
 		name, text := "x.csv", randomCSV(r)
 		if round%2 > 0 {
@@ -194,22 +194,22 @@ func TestChunksChangeNothing(t *testing.T) {
 		if r.IntN(4) == 0 {
 			in.Known = known
 		}
-		want, wrong := sequential(t, in, text)
-		if wrong != nil {
-			failed++
+		want, wantErr := sequential(t, in, text)
+		if wantErr != nil {
+			failures++
 		}
 		for _, size := range []int{4, 4 + r.IntN(200), 1 << 20} {
 			setChunks(t, size)
-			fewColumns = few * r.IntN(2)
+			fewColumns = oldFewColumns * r.IntN(2)
 			got, err := content(t, in)
 			switch {
-			case (err == nil) != (wrong == nil), err != nil && !strings.Contains(err.Error(), wrong.Error()), err == nil && got != want:
-				t.Fatalf("seed %d, round %d, chunks of %d bytes: %q:\n%s, %v, want\n%s, %v", seed, round, size, text, got, err, want, wrong)
+			case (err == nil) != (wantErr == nil), err != nil && !strings.Contains(err.Error(), wantErr.Error()), err == nil && got != want:
+				t.Fatalf("seed %d, round %d, chunks of %d bytes: %q:\n%s, %v, want\n%s, %v", seed, round, size, text, got, err, want, wantErr)
 			}
 		}
 		_ = in.File.Close()
 	}
-	if failed < 60 || failed > 500 {
-		t.Errorf("%d of 600 texts were bad", failed)
+	if failures < 60 || failures > 500 {
+		t.Errorf("%d of 600 random texts were invalid, want a mixture", failures)
 	}
 }

@@ -26,8 +26,8 @@ func (t *text) csvRows(c chunk) *csvRows {
 	return rows
 }
 
-// header reads the column names.
-func (t *text) header(ctx context.Context) error {
+// readHeader reads the column names.
+func (t *text) readHeader(ctx context.Context) error {
 	if err := t.layout.Check(); err != nil {
 		return fmt.Errorf("%s: %w", t.in.Name, err)
 	}
@@ -85,7 +85,7 @@ func (c *csvRows) next() error {
 			if !utf8.Valid(c.split.Record) {
 				for i, text := range c.split.Values {
 					if !utf8.Valid(text) {
-						return c.failed(i, errNotUTF8)
+						return c.fieldError(i, errNotUTF8)
 					}
 				}
 			}
@@ -102,8 +102,8 @@ func (c *csvRows) next() error {
 	}
 }
 
-// failed adds the file name, line and column to an error about field i.
-func (c *csvRows) failed(i int, err error) error {
+// fieldError adds the file name, line and column to an error about field i.
+func (c *csvRows) fieldError(i int, err error) error {
 	line := c.line()
 	for _, previous := range c.split.Values[:i] {
 		line += int64(bytes.Count(previous, []byte("\n")))
@@ -144,7 +144,7 @@ func (c *csvRows) add(to *fields) (size int, err error) {
 		size += len(text)
 		quoted := len(text) == 0 && !c.isBlank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
 		if err := to.adders[i].add(text, quoted); err != nil {
-			return 0, c.failed(i, err)
+			return 0, c.fieldError(i, err)
 		}
 	}
 	return size, nil

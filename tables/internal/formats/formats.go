@@ -33,7 +33,7 @@ import (
 // Format is the name of a format.
 type Format string
 
-// Formats. Table can only be written.
+// The formats. Table can be written, but not read.
 const (
 	CSV     Format = "csv"
 	JSONL   Format = "jsonl"
@@ -101,8 +101,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 }
 
 // batches returns a reader of the batches that each yields. The reader retains them, so each must release its own references.
-// If a library panics on a damaged file, the reader returns an error.
-func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), each func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
+// If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
 		err := func() (err error) {
@@ -113,7 +113,7 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 					panic(p)
 				}
 			}()
-			return each(func(b arrow.RecordBatch) bool {
+			return generate(func(b arrow.RecordBatch) bool {
 				b.Retain() // the reader releases it
 				yielding = true
 				stopped = stopped || ctx.Err() != nil || !yield(b, nil)
@@ -127,8 +127,8 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), 
 	}, end)
 }
 
-// counted returns a reader that calls Count.
-func (in *Input) counted(r io.Reader) io.Reader {
+// withCounter wraps r so that each read is reported to in.Count.
+func (in *Input) withCounter(r io.Reader) io.Reader {
 	if in.Count == nil {
 		return r
 	}
@@ -156,7 +156,7 @@ func (in *Input) seekable() (*os.File, func(), error) {
 		return nil, nil, err
 	}
 	end := func() { _ = temp.Close() } // from here on, it is only read
-	_, err = io.Copy(temp, in.counted(in.File))
+	_, err = io.Copy(temp, in.withCounter(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
 		return nil, nil, fmt.Errorf("%s: copy the input to a temporary file: %w", in.Name, err)
@@ -277,7 +277,7 @@ func withoutParquetIDs(schema *arrow.Schema) *arrow.Schema {
 // readArrow reads an Arrow stream or an Arrow file. A file is a stream between a magic string and a footer.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
-	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.counted(in.File), 1<<20)}
+	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
 	start, err := buffered.Peek(len(magic))
 	isFile := err == nil && string(start) == magic
 	if isFile {
@@ -311,7 +311,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 		if err := r.Err(); err != nil {
 			return fmt.Errorf("%s: %w", in.Name, err)
 		}
-		if isFile && buffered.ended {
+		if isFile && buffered.reachedEnd {
 			return fmt.Errorf("%s: the file is incomplete: %w", in.Name, io.ErrUnexpectedEOF)
 		}
 		return nil
@@ -321,11 +321,11 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 // endRecorder records whether the input was read to its end. In a complete Arrow file, more bytes follow the stream.
 type endRecorder struct {
 	*bufio.Reader
-	ended bool
+	reachedEnd bool
 }
 
 func (e *endRecorder) Read(p []byte) (int, error) {
 	n, err := e.Reader.Read(p)
-	e.ended = e.ended || err == io.EOF
+	e.reachedEnd = e.reachedEnd || err == io.EOF
 	return n, err
 }

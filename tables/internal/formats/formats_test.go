@@ -113,10 +113,10 @@ func TestTypesOfText(t *testing.T) {
 			got, err := content(t, in)
 			types, rows, _ := strings.Cut(got, ", \n")
 			if err != nil || types != want {
-				t.Errorf("%.60q: %s, %v, want %s", csv, types, err, want)
+				t.Errorf("%.60q: inferred %s, %v, want %s", csv, types, err, want)
 			}
 			if n := strings.Count(rows, "\n"); strings.Count(csv, "\n") > 20_000 && n != strings.Count(csv, "\n")-1 {
-				t.Errorf("%.60q: %d rows", csv, n)
+				t.Errorf("%.60q: read %d rows, want one for each line after the header", csv, n)
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func TestSeparator(t *testing.T) {
 		in := fileOf(t, "x.csv", text)
 		in.Sep = sep
 		if got, err := content(t, in); err != nil || got != "a int64, b utf8, \n{\"a\":1,\"b\":\"x;y\"}\n" {
-			t.Errorf("%q: %s, %v", sep, got, err)
+			t.Errorf("separator %q: read %s, %v", sep, got, err)
 		}
 	}
 	for name, sep := range map[string]string{"x.csv": "ab", "y.csv": "\"", "x.jsonl": ";"} {
@@ -159,12 +159,12 @@ func TestTypesOfJSON(t *testing.T) {
 	}
 }
 
-func TestErrorsSayWhere(t *testing.T) {
-	var many strings.Builder
+func TestErrorPositions(t *testing.T) {
+	var manyColumns strings.Builder
 	for i := range maxColumns + 1 {
-		fmt.Fprintf(&many, ",\"c%d\":1", i)
+		fmt.Fprintf(&manyColumns, ",\"c%d\":1", i)
 	}
-	wide := "{" + many.String()[1:] + "}\n"
+	wide := "{" + manyColumns.String()[1:] + "}\n"
 	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8}}, nil)
 	for _, c := range []struct {
 		in   *Input
@@ -194,7 +194,7 @@ func TestErrorsSayWhere(t *testing.T) {
 		{&Input{Name: "x", Format: Table}, "cannot read format"},
 	} {
 		if _, err := content(t, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v, want %s", err, c.want)
+			t.Errorf("got error %v, want %s", err, c.want)
 		}
 	}
 	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {
@@ -258,7 +258,7 @@ func TestRoundTrip(t *testing.T) {
 			for r.Next() {
 				for k := range mixed.NumFields() {
 					if got := r.Schema().Field(k); got.Name != mixed.Field(k).Name || !arrow.TypeEqual(got.Type, mixed.Field(k).Type) {
-						t.Errorf("%s: %v", c.name, got)
+						t.Errorf("%s: column %d has the field %v, which differs from the written field", c.name, k, got)
 					}
 					for j := range int(r.RecordBatch().NumRows()) {
 						if got, want := r.RecordBatch().Column(k).ValueStr(j), batch.Column(k).ValueStr((rows+j)%200); got != want {
@@ -270,14 +270,14 @@ func TestRoundTrip(t *testing.T) {
 			}
 			r.Release()
 			if r.Err() != nil || rows != 400 || counted == 0 && (i == 1 || c.format == CSV || c.format == JSONL) {
-				t.Errorf("%s: %d rows, %d bytes, %v", c.name, rows, counted, r.Err())
+				t.Errorf("%s: read %d rows and counted %d bytes, %v, want 400 rows", c.name, rows, counted, r.Err())
 			}
 		}
 	}
 }
 
-// TestHostile checks that reading a damaged file returns rows or an error, and never panics.
-func TestHostile(t *testing.T) {
+// TestDamagedFiles checks that reading a damaged file returns rows or an error, and never panics.
+func TestDamagedFiles(t *testing.T) {
 	batch := mixedRows(t, 20)
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 3))
@@ -310,7 +310,7 @@ func TestHostile(t *testing.T) {
 			func() {
 				defer func() {
 					if p := recover(); p != nil {
-						t.Errorf("seed %d: %s: %v", seed, name, p)
+						t.Errorf("seed %d: reading a damaged %s panicked: %v", seed, name, p)
 					}
 				}()
 				_, _ = content(t, &Input{Name: name, File: f, Format: format})
@@ -320,8 +320,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestParquetWithLyingSchema reads Parquet files where the schema that Arrow's writers add
-// claims far too many columns.
+// TestParquetWithLyingSchema checks that a Parquet file is refused if the schema that Arrow's writers
+// add to it claims far too many columns.
 func TestParquetWithLyingSchema(t *testing.T) {
 	var b bytes.Buffer
 	w, err := NewWriter(Parquet, &b, mixed, false)
@@ -335,26 +335,26 @@ func TestParquetWithLyingSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	noted := *f.MetaData().KeyValueMetadata().FindValue("ARROW:schema")
-	message, err := base64.StdEncoding.DecodeString(noted)
+	encodedSchema := *f.MetaData().KeyValueMetadata().FindValue("ARROW:schema")
+	message, err := base64.StdEncoding.DecodeString(encodedSchema)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lies := 0
-	for at := 0; at < len(message)-4; at += 4 {
-		if binary.LittleEndian.Uint32(message[at:]) != uint32(mixed.NumFields()) {
+	matches := 0
+	for offset := 0; offset < len(message)-4; offset += 4 {
+		if binary.LittleEndian.Uint32(message[offset:]) != uint32(mixed.NumFields()) {
 			continue
 		}
-		lies++
+		matches++
 		lying := bytes.Clone(message)
-		binary.LittleEndian.PutUint32(lying[at:], 1<<30)
-		text := strings.Replace(b.String(), noted, base64.StdEncoding.EncodeToString(lying), 1)
+		binary.LittleEndian.PutUint32(lying[offset:], 1<<30)
+		text := strings.Replace(b.String(), encodedSchema, base64.StdEncoding.EncodeToString(lying), 1)
 		if _, err := content(t, fileOf(t, "x.parquet", text)); err == nil {
-			t.Errorf("a schema of 2^30 columns is taken, at %d", at)
+			t.Errorf("a schema that claims 2^30 columns at byte %d was accepted", offset)
 		}
 	}
-	if lies == 0 {
-		t.Error("the number of columns was not found")
+	if matches == 0 {
+		t.Error("the encoded schema does not contain the column count, so nothing was tested")
 	}
 }
 
@@ -384,37 +384,37 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestArrowCutAndLying checks that a file without its end is refused, even if it was cut between
-// two batches. A false length must be refused before memory is allocated for it.
-func TestArrowCutAndLying(t *testing.T) {
+// TestTruncatedArrow checks that a truncated file is refused, even if it was cut between two batches,
+// and that a false length is refused before memory is allocated for it.
+func TestTruncatedArrow(t *testing.T) {
 	batch := mixedRows(t, 20)
 	var b bytes.Buffer
 	w, err := NewWriter(Arrow, &b, mixed, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends := []int{}
+	batchEnds := []int{}
 	for range 2 {
 		if err := w.Write(batch); err != nil {
 			t.Fatal(err)
 		}
-		ends = append(ends, b.Len())
+		batchEnds = append(batchEnds, b.Len())
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, end := range ends {
+	for _, end := range batchEnds {
 		if _, err := content(t, fileOf(t, "x.arrow", b.String()[:end])); err == nil {
-			t.Errorf("%d of %d bytes are taken", end, b.Len())
+			t.Errorf("a file cut to %d of %d bytes was accepted", end, b.Len())
 		}
 	}
 	lying := append([]byte{0xff, 0xff, 0xff, 0xff, 0xf8, 0xff, 0xff, 0x7f}, make([]byte, 100)...)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if _, err := content(t, fileOf(t, "x.arrows", string(lying))); err == nil {
-		t.Error("a schema of 2 GiB in 100 bytes is taken")
+		t.Error("a stream of 100 bytes whose schema claims 2 GiB was accepted")
 	}
 	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 100<<20 {
-		t.Errorf("%d bytes were taken", after.TotalAlloc-before.TotalAlloc)
+		t.Errorf("reading allocated %d bytes, want at most 100 MiB", after.TotalAlloc-before.TotalAlloc)
 	}
 }

@@ -44,8 +44,8 @@ func newColumn(name string) *column { return &column{name: name, kinds: kindAll}
 
 func (c *column) restrict(k kinds) { c.kinds, c.hasValue = c.kinds&k, true }
 
-// exactFloat is the largest integer up to which a float64 represents every integer exactly.
-const exactFloat = 1 << 53
+// maxExactInt is the largest integer up to which a float64 represents every integer exactly.
+const maxExactInt = 1 << 53
 
 // kindsOfText returns the kinds that represent a text without losing digits or leading zeros.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
@@ -79,7 +79,7 @@ func kindsOfNumber(s []byte) kinds {
 	if integerDigits > 1 && digits[0] == '0' {
 		return 0
 	}
-	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers: below exactFloat
+	if rest := digits[integerDigits:]; integerDigits > 0 && integerDigits < 16 { // fast path for most numbers: below maxExactInt
 		if len(rest) == 0 && string(s) != "-0" {
 			return kindInt | kindFloat
 		}
@@ -102,7 +102,7 @@ func kindsOfNumber(s []byte) kinds {
 		return 0
 	case string(s) == "-0":
 		return kindFloat
-	case n >= -exactFloat && n <= exactFloat:
+	case n >= -maxExactInt && n <= maxExactInt:
 		return kindInt | kindFloat
 	}
 	return kindInt

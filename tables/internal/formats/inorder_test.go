@@ -15,8 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/canceled"
 )
 
-// ended returns a function that fails the test unless all goroutines started since have ended.
-func ended(t *testing.T) func() {
+// goroutineCheck returns a function that fails the test unless all goroutines that were started after
+// the call of goroutineCheck have ended.
+func goroutineCheck(t *testing.T) func() {
 	before := runtime.NumGoroutine()
 	return func() {
 		t.Helper()
@@ -26,7 +27,7 @@ func ended(t *testing.T) func() {
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
-		t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+		t.Errorf("%d goroutines are running, but only %d were running before", runtime.NumGoroutine(), before)
 	}
 }
 
@@ -45,7 +46,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 	known := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int8, Nullable: true}}, nil)
 	for _, name := range []string{"x.csv", "x.jsonl"} {
 		in := fileOf(t, name, manyLines(name))
-		check := ended(t)
+		check := goroutineCheck(t)
 		read := 0
 		for range 20 { // released
 			var counted atomic.Int64
@@ -53,20 +54,20 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 			in.Count = func(n int) {
 				counted.Add(int64(n))
 				if time.Sleep(100 * time.Microsecond); released.Load() {
-					t.Error("the file is read after its release")
+					t.Error("the file was read after the reader was released")
 				}
 			}
 			r, err := in.Read(t.Context())
 			if err != nil || !r.Next() {
 				t.Fatal(err)
 			}
-			if most := runtime.NumGoroutine(); most > 50 {
-				t.Errorf("%d goroutines", most)
+			if running := runtime.NumGoroutine(); running > 50 {
+				t.Errorf("%d goroutines are running, want at most 50", running)
 			}
 			r.Release()
 			released.Store(true)
 			if n := counted.Load(); n > 10_000 {
-				t.Errorf("%d bytes were read for one batch", n)
+				t.Errorf("%d bytes were read for one batch, want at most 10,000", n)
 			}
 			check()
 		}
@@ -88,7 +89,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 			check()
 		}
 		if read > 20*10 {
-			t.Errorf("%d batches after the end", read)
+			t.Errorf("the readers returned %d batches after their contexts were canceled", read)
 		}
 		in.Known = known
 		rows := int64(0)
@@ -123,14 +124,14 @@ func textOf(t *testing.T, content string) *text {
 	return all
 }
 
-// TestFirstErrorInOrder checks that inOrder returns the first error in the order of the text, even
-// if it occurs late and is a panic. No later chunk may get its turn.
+// TestFirstErrorInOrder checks that forEachChunk returns the first error in the order of the text, even if
+// it is a panic and later chunks fail earlier. No later chunk may get its turn.
 func TestFirstErrorInOrder(t *testing.T) {
 	setChunks(t, 4)
 	for range 100 {
 		all := textOf(t, strings.Repeat("{}\n", 200))
-		last, check := int64(-1), ended(t)
-		err := all.inOrder(t.Context(), 4, func(ctx context.Context, c chunk) error {
+		last, check := int64(-1), goroutineCheck(t)
+		err := all.forEachChunk(t.Context(), 4, func(ctx context.Context, c chunk) error {
 			switch {
 			case c.line == 50:
 				time.Sleep(time.Millisecond)
@@ -142,13 +143,13 @@ func TestFirstErrorInOrder(t *testing.T) {
 				return err
 			}
 			if c.line != last+1 {
-				t.Errorf("%d after %d", c.line, last)
+				t.Errorf("the chunk after line %d had its turn after the chunk after line %d", c.line, last)
 			}
 			last = c.line
 			return nil
 		})
 		if err == nil || err.Error() != "x.jsonl: the file is damaged: at 50" || last != 49 {
-			t.Fatalf("%v, after %d", err, last)
+			t.Fatalf("forEachChunk = %v after line %d, want the panic at line 50", err, last)
 		}
 		check()
 	}
@@ -159,18 +160,18 @@ func TestFirstErrorInOrder(t *testing.T) {
 func TestChunksInMemory(t *testing.T) {
 	setChunks(t, 100)
 	for size, want := range map[int]int64{1000: 1, 40: textWorkers} {
-		var now, most atomic.Int64
+		var current, peak atomic.Int64
 		all := textOf(t, strings.Repeat(strings.Repeat(" ", size)+"\n", 50))
-		err := all.inOrder(t.Context(), textWorkers, func(context.Context, chunk) error {
-			if n := now.Add(1); n > most.Load() {
-				most.Store(n)
+		err := all.forEachChunk(t.Context(), textWorkers, func(context.Context, chunk) error {
+			if n := current.Add(1); n > peak.Load() {
+				peak.Store(n)
 			}
 			time.Sleep(5 * time.Millisecond)
-			now.Add(-1)
+			current.Add(-1)
 			return nil
 		})
-		if err != nil || most.Load() != want {
-			t.Errorf("%d chunks at a time, %v, want %d", most.Load(), err, want)
+		if err != nil || peak.Load() != want {
+			t.Errorf("%d chunks were in use at the same time, %v, want %d", peak.Load(), err, want)
 		}
 	}
 }

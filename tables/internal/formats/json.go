@@ -47,7 +47,7 @@ func (l *lines) object(line []byte, read func(*jsonText) error) error {
 	err := errNotObject
 	if line[0] == '{' {
 		err = readJSON(line, func(j *jsonText) error {
-			j.take('{')
+			j.expect('{')
 			j.justOpened = true
 			return read(j)
 		})
@@ -152,8 +152,8 @@ const (
 var jsonKinds = map[byte]string{jsonBool: "a bool", jsonNumber: "a number", jsonString: "a string", jsonArray: "an array", jsonObject: "an object"}
 
 var (
-	errNotUTF8 = errors.New("the text is not valid UTF-8, or contains an unpaired surrogate")
-	errNoJSON  = errors.New("the text is not valid JSON")
+	errNotUTF8     = errors.New("the text is not valid UTF-8, or contains an unpaired surrogate")
+	errInvalidJSON = errors.New("the text is not valid JSON")
 )
 
 // jsonText reads and checks JSON value by value. It returns numbers as text, so that they do not lose digits in a float64.
@@ -173,7 +173,7 @@ func readJSON(text []byte, read func(*jsonText) error) error {
 		return nil
 	}
 	var none json.RawMessage
-	return cmp.Or(json.Unmarshal(text, &none), err, errNoJSON)
+	return cmp.Or(json.Unmarshal(text, &none), err, errInvalidJSON)
 }
 
 // next skips to the next value or punctuation, and returns its first byte, or 0 at the end.
@@ -201,7 +201,7 @@ func (j *jsonText) value() (kind byte, text []byte, err error) {
 		return kind, text, err
 	}
 	if n == 0 {
-		return 0, nil, errNoJSON
+		return 0, nil, errInvalidJSON
 	}
 	text, j.remaining = j.remaining[:n], j.remaining[n:]
 	switch kind {
@@ -225,7 +225,7 @@ func (j *jsonText) string(n int) ([]byte, error) {
 		}
 		n++ // the closing quote
 		if n > len(j.remaining) || !json.Valid(j.remaining[:n]) {
-			return nil, errNoJSON
+			return nil, errInvalidJSON
 		}
 	}
 	text := j.remaining[1 : n-1]
@@ -250,14 +250,14 @@ func (j *jsonText) more(end byte) bool {
 		return false
 	}
 	if !first {
-		j.take(',')
+		j.expect(',')
 	}
 	return !j.invalid
 }
 
-// take skips a punctuation byte.
-func (j *jsonText) take(sign byte) {
-	if j.next() != sign {
+// expect skips a punctuation byte.
+func (j *jsonText) expect(punctuation byte) {
+	if j.next() != punctuation {
 		j.remaining, j.invalid = nil, true
 		return
 	}
@@ -271,10 +271,10 @@ func (j *jsonText) member() (name []byte, more bool, err error) {
 	}
 	kind, name, err := j.value()
 	if err == nil && kind != jsonString {
-		err = errNoJSON
+		err = errInvalidJSON
 	}
 	if err == nil {
-		j.take(':')
+		j.expect(':')
 	}
 	return name, true, err
 }

@@ -7,32 +7,32 @@ import (
 	"testing"
 )
 
-// TestNoJSON checks that invalid JSON is refused with the errors of encoding/json.
-func TestNoJSON(t *testing.T) {
+// TestInvalidJSON checks that invalid JSON is refused with the errors of encoding/json.
+func TestInvalidJSON(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 2))
 	signs := []string{"{", "}", "[", "]", ",", ":", `"`, `\`, " ", "\n", "1", "-", "0", ".", "e", "null", "true", "fals", `"a"`, "1:2,", `"\u12aé"`, "\x00", "\x7f", "\ufeff"}
-	good := 0
+	validTexts := 0
 	for range 100_000 {
 		text := []byte(`{"a": [1, {"b": "x\n"}, [], {}], "c": -1.5e3, "d": null}`)
 		if r.IntN(2) == 0 {
 			text = []byte(`[[], 0, "é", true]`)
 		}
 		for range r.IntN(3) {
-			at := r.IntN(len(text))
-			text = append(append(bytes.Clone(text[:at]), signs[r.IntN(len(signs))]...), text[at+r.IntN(2):]...)
+			offset := r.IntN(len(text))
+			text = append(append(bytes.Clone(text[:offset]), signs[r.IntN(len(signs))]...), text[offset+r.IntN(2):]...)
 		}
-		var none json.RawMessage
-		wrong := json.Unmarshal(text, &none)
+		var unused json.RawMessage
+		wantErr := json.Unmarshal(text, &unused)
 		err := readJSON(text, func(j *jsonText) error { return newColumn("").inferValue(j, 1) })
-		if wrong == nil {
-			good++
+		if wantErr == nil {
+			validTexts++
 		}
-		if wrong != nil && (err == nil || err.Error() != wrong.Error()) || wrong == nil && err != nil && err != errNotUTF8 {
-			t.Fatalf("seed %d: %q: %v, want %v", seed, text, err, wrong)
+		if wantErr != nil && (err == nil || err.Error() != wantErr.Error()) || wantErr == nil && err != nil && err != errNotUTF8 {
+			t.Fatalf("seed %d: readJSON(%q) = %v, want %v", seed, text, err, wantErr)
 		}
 	}
-	if good < 25_000 || good > 90_000 {
-		t.Errorf("%d of 100,000 texts are JSON", good)
+	if validTexts < 25_000 || validTexts > 90_000 {
+		t.Errorf("%d of 100,000 random texts were valid JSON, want a mixture", validTexts)
 	}
 }

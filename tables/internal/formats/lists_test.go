@@ -18,18 +18,18 @@ type leaf struct {
 	def, rep []int16
 }
 
-// TestOldLists reads lists and maps in all forms of the backward-compatibility rules in Parquet's
+// TestLegacyLists reads lists and maps in all forms of the backward-compatibility rules in Parquet's
 // LogicalTypes.
-func TestOldLists(t *testing.T) {
+func TestLegacyLists(t *testing.T) {
 	const required, optional, repeated = 0, 1, 2
 	number := func(name string, r parquet.Repetition) schema.Node { return schema.NewInt32Node(name, r, -1) }
-	group := func(name string, r parquet.Repetition, of schema.LogicalType, fields ...schema.Node) schema.Node {
-		if of == nil {
+	group := func(name string, r parquet.Repetition, logicalType schema.LogicalType, fields ...schema.Node) schema.Node {
+		if logicalType == nil {
 			return schema.MustGroup(schema.NewGroupNode(name, r, fields, -1))
 		}
-		return schema.MustGroup(schema.NewGroupNodeLogical(name, r, fields, of, -1))
+		return schema.MustGroup(schema.NewGroupNodeLogical(name, r, fields, logicalType, -1))
 	}
-	list, mapped := schema.NewListLogicalType(), schema.MapLogicalType{}
+	list, mapType := schema.NewListLogicalType(), schema.MapLogicalType{}
 	oldMap := func(fields ...schema.Node) schema.Node {
 		return schema.MustGroup(schema.NewGroupNodeConverted("v", optional, fields, schema.ConvertedTypes.MapKeyValue, -1))
 	}
@@ -41,17 +41,17 @@ func TestOldLists(t *testing.T) {
 		leaves []leaf
 		want   string
 	}{
-		"three levels":         {group("v", optional, list, group("list", repeated, nil, number("element", required))), []leaf{flat}, `[1,2] null []`},
-		"values that repeat":   {group("v", optional, list, number("element", repeated)), []leaf{flat}, `[1,2] null []`},
-		"structs of two":       {group("v", optional, list, group("element", repeated, nil, number("a", required), number("b", required))), []leaf{flat, flat}, `[{"a":1,"b":1},{"a":2,"b":2}] null []`},
-		"array":                {group("v", optional, list, group("array", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
-		"tuple":                {group("v", optional, list, group("v_tuple", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
-		"lists in two levels":  {group("v", optional, list, group("array", repeated, list, number("array", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
-		"by another name":      {group("v", optional, list, group("bag", repeated, list, number("item", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
-		"mixed":                {group("v", optional, list, group("array", repeated, list, group("list", repeated, nil, number("element", required)))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
-		"a struct that has it": {group("v", optional, list, group("bag", repeated, nil, number("a", repeated))), []leaf{lists}, `[{"a":[1,2]},{"a":[3,4]}] null [] [{"a":[]}]`},
+		"three levels":        {group("v", optional, list, group("list", repeated, nil, number("element", required))), []leaf{flat}, `[1,2] null []`},
+		"repeated values":     {group("v", optional, list, number("element", repeated)), []leaf{flat}, `[1,2] null []`},
+		"structs":             {group("v", optional, list, group("element", repeated, nil, number("a", required), number("b", required))), []leaf{flat, flat}, `[{"a":1,"b":1},{"a":2,"b":2}] null []`},
+		"array":               {group("v", optional, list, group("array", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"tuple":               {group("v", optional, list, group("v_tuple", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"lists in two levels": {group("v", optional, list, group("array", repeated, list, number("array", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"named bag":           {group("v", optional, list, group("bag", repeated, list, number("item", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"mixed levels":        {group("v", optional, list, group("array", repeated, list, group("list", repeated, nil, number("element", required)))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"list in a struct":    {group("v", optional, list, group("bag", repeated, nil, number("a", repeated))), []leaf{lists}, `[{"a":[1,2]},{"a":[3,4]}] null [] [{"a":[]}]`},
 		"maps": {
-			group("v", optional, list, group("array", repeated, mapped, group("key_value", repeated, nil, number("key", required), number("value", required)))),
+			group("v", optional, list, group("array", repeated, mapType, group("key_value", repeated, nil, number("key", required), number("value", required)))),
 			[]leaf{pairs, pairs},
 			`[[{"key":1,"value":1},{"key":2,"value":2}],[{"key":3,"value":3}]] null`,
 		},
@@ -61,11 +61,11 @@ func TestOldLists(t *testing.T) {
 			`{"a":[[1,2],[3,4]]} null {"a":[]}`,
 		},
 		"in a map": {
-			group("v", required, mapped, group("key_value", repeated, nil, number("key", required), group("value", required, list, group("array", repeated, list, number("array", repeated))))),
+			group("v", required, mapType, group("key_value", repeated, nil, number("key", required), group("value", required, list, group("array", repeated, list, number("array", repeated))))),
 			[]leaf{{[]int32{7}, []int16{1}, []int16{0}}, {lists.values, []int16{3, 3, 3, 3}, []int16{0, 3, 2, 3}}},
 			`[{"key":7,"value":[[1,2],[3,4]]}]`,
 		},
-		"an old map": {oldMap(group("map", repeated, nil, number("k", required), number("w", required))), []leaf{flat, flat}, `[{"key":1,"value":1},{"key":2,"value":2}] null []`},
+		"MAP_KEY_VALUE": {oldMap(group("map", repeated, nil, number("k", required), number("w", required))), []leaf{flat, flat}, `[{"key":1,"value":1},{"key":2,"value":2}] null []`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "x.parquet")
@@ -98,7 +98,7 @@ func TestOldLists(t *testing.T) {
 			_, got, _ = strings.Cut(got, "\n")
 			got = strings.NewReplacer(`{"v":`, "", "}\n", " ").Replace(got)
 			if err != nil || strings.TrimSpace(got) != c.want {
-				t.Errorf("%s %v, want %s", got, err, c.want)
+				t.Errorf("read %s, %v, want %s", got, err, c.want)
 			}
 		})
 	}

@@ -63,15 +63,15 @@ func losesInteger(s []byte, f float64, bits int) bool {
 func parseFloat16(s []byte) (float16.Num, bool) {
 	f, ok := parseFloat(s, 64)
 	half := schema.ToFloat16(f)
-	back := float64(schema.FromFloat16(half))
-	whole := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
-	return half, ok && math.IsInf(back, 0) == math.IsInf(f, 0) && (!whole || back == f)
+	roundTripped := float64(schema.FromFloat16(half))
+	isInteger := math.Abs(f) < 1<<16 && f == math.Trunc(f) && !bytes.ContainsAny(s, ".eE")
+	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
 }
 
-// decimals returns a function that adds decimals. It rejects values with more fractional digits than the scale.
-func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
+// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the scale.
+func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
-		digits, ok := scaled(s, int(t.GetScale()), int(t.GetPrecision()))
+		digits, ok := scaleDecimal(s, int(t.GetScale()), int(t.GetPrecision()))
 		if !ok {
 			return false
 		}
@@ -93,9 +93,9 @@ func decimals(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaled returns the digits of a number times ten to the power of scale, with its sign. It returns false if the text is not a
+// scaleDecimal returns the digits of a number times ten to the power of scale, with its sign. It returns false if the text is not a
 // number, or if the result is not an integer within the precision.
-func scaled(s []byte, scale, precision int) (digits string, ok bool) {
+func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {
 		e, err := strconv.Atoi(exponent)
@@ -112,16 +112,16 @@ func scaled(s []byte, scale, precision int) (digits string, ok bool) {
 	if whole+fraction == "" || strings.Trim(whole+fraction, "0123456789") != "" {
 		return "", false
 	}
-	all := whole + strings.TrimRight(fraction, "0")
-	if zeros := scale - len(all) + len(whole); zeros >= 0 {
-		all += strings.Repeat("0", zeros)
-	} else if cut := strings.TrimRight(all, "0"); cut == "" || len(all)+zeros >= len(cut) {
-		all = all[:max(0, len(all)+zeros)]
+	significant := whole + strings.TrimRight(fraction, "0")
+	if zeros := scale - len(significant) + len(whole); zeros >= 0 {
+		significant += strings.Repeat("0", zeros)
+	} else if trimmed := strings.TrimRight(significant, "0"); trimmed == "" || len(significant)+zeros >= len(trimmed) {
+		significant = significant[:max(0, len(significant)+zeros)]
 	} else {
 		return "", false
 	}
-	all = strings.TrimLeft(all, "0")
-	return sign + "0" + all, len(all) <= precision
+	significant = strings.TrimLeft(significant, "0")
+	return sign + "0" + significant, len(significant) <= precision
 }
 
 // appendDecimal appends a decimal without an exponent and without trailing zeros.

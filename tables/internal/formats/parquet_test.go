@@ -21,9 +21,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/worker"
 )
 
-// noted returns a Parquet file with one column. In the Arrow schema that the file also contains,
-// the column has the type as.
-func noted(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
+// withArrowSchema returns a Parquet file with one column. In the Arrow schema in the file's metadata,
+// the column has type as.
+func withArrowSchema(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "noted.parquet")
 	f, err := os.Create(name)
@@ -31,14 +31,14 @@ func noted(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 		t.Fatal(err)
 	}
 	field := []arrow.Field{{Name: "v", Type: column.DataType(), Nullable: true}}
-	is := arrow.NewSchema(field, nil)
-	w, err := pqarrow.NewFileWriter(is, f, nil, pqarrow.DefaultWriterProps())
+	columns := arrow.NewSchema(field, nil)
+	w, err := pqarrow.NewFileWriter(columns, f, nil, pqarrow.DefaultWriterProps())
 	if err != nil {
 		t.Fatal(err)
 	}
 	note := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema([]arrow.Field{{Name: "v", Type: as, Nullable: true}}, nil)))
 	err = w.AppendKeyValueMetadata("ARROW:schema", note)
-	if err = errors.Join(err, w.Write(array.NewRecordBatch(is, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
+	if err = errors.Join(err, w.Write(array.NewRecordBatch(columns, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if f, err = os.Open(name); err != nil {
@@ -48,7 +48,7 @@ func noted(t *testing.T, column arrow.Array, as arrow.DataType) *Input {
 	return &Input{Name: "noted.parquet", File: f, Format: Parquet}
 }
 
-// TestDurationsOfParquet reads durations as pandas writes them.
+// TestDurationsOfParquet checks that durations in Parquet are read in the form in which pandas writes them.
 func TestDurationsOfParquet(t *testing.T) {
 	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1,null,-9]`))
 	if err != nil {
@@ -58,30 +58,30 @@ func TestDurationsOfParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, of := range map[string]struct {
+	for want, c := range map[string]struct {
 		arrow.Array
 		as arrow.DataType
 	}{
 		`v duration[ms], {"v":"1ms"}{"v":null}{"v":"-9ms"}`:                     {integers, arrow.FixedWidthTypes.Duration_ms},
 		`v list<element: duration[ns], nullable>, {"v":["1ns",null]}{"v":null}`: {lists, arrow.ListOf(arrow.FixedWidthTypes.Duration_ns)},
 	} {
-		got, err := content(t, noted(t, of.Array, of.as))
+		got, err := content(t, withArrowSchema(t, c.Array, c.as))
 		if err != nil || strings.ReplaceAll(got, "\n", "") != want {
-			t.Errorf("%s: %s %v", want, got, err)
+			t.Errorf("read %s, %v, want %s", got, err, want)
 		}
 	}
 }
 
-// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. noteIntegers is then
+// TestArrowReadsDurations fails when arrow-go can read durations in Parquet. replaceDurations is then
 // no longer needed.
 func TestArrowReadsDurations(t *testing.T) {
 	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1]`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := noted(t, integers, arrow.FixedWidthTypes.Duration_ms)
+	in := withArrowSchema(t, integers, arrow.FixedWidthTypes.Duration_ms)
 	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("it reads them")
+		t.Error("arrow-go can now read such a file: remove the workaround")
 	}
 }
 
@@ -139,32 +139,33 @@ func TestTextsOfParquet(t *testing.T) {
 
 // oneColumn returns a Parquet file with a column v of two nulls. Its page has the format's version 2, and claims that
 // its values, which have no bytes, are compressed. number encodes small numbers as Thrift does.
-func oneColumn(t *testing.T, of parquet.Type, logical string, by compress.Compression, encoding parquet.Encoding) *Input {
+func oneColumn(t *testing.T, physicalType parquet.Type, logical string, codec compress.Compression, encoding parquet.Encoding) *Input {
 	t.Helper()
 	number := func(n int) string { return string([]byte{byte(2 * n)}) }
 	page := "\x15\x06\x15\x04\x15\x04\x5c\x15\x04\x15\x04\x15\x04\x15" + number(int(encoding)) + "\x15\x04\x15\x00\x11\x00\x00\x04\x00"
 	size := number(len(page))
 	footer := "\x15\x04\x19\x2c\x48\x01r\x15\x02\x00" + // the version, and the root with one child
-		"\x15" + number(int(of)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional v, perhaps of 4 bytes; two rows
-		"\x19\x1c\x19\x1c\x26\x08\x1c\x15" + number(int(of)) + "\x19\x15" + number(int(encoding)) + "\x19\x18\x01v" +
-		"\x15" + number(int(by)) + "\x16\x04\x16" + size + "\x16" + size + "\x26\x08\x00\x00\x16" + size + "\x16\x04\x00\x00"
+		"\x15" + number(int(physicalType)) + "\x15\x08\x15\x02\x18\x01v" + logical + "\x00\x16\x04" + // optional v, perhaps of 4 bytes; two rows
+		"\x19\x1c\x19\x1c\x26\x08\x1c\x15" + number(int(physicalType)) + "\x19\x15" + number(int(encoding)) + "\x19\x18\x01v" +
+		"\x15" + number(int(codec)) + "\x16\x04\x16" + size + "\x16" + size + "\x26\x08\x00\x00\x16" + size + "\x16\x04\x00\x00"
 	return fileOf(t, "v.parquet", "PAR1"+page+footer+string(binary.LittleEndian.AppendUint32(nil, uint32(len(footer))))+"PAR1")
 }
 
-// TestEmptyPages reads pages without values that claim to be compressed.
+// TestEmptyPages checks that pages without values can be read even if they claim to be compressed.
 func TestEmptyPages(t *testing.T) {
-	for _, by := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
-		if got, err := content(t, oneColumn(t, parquet.Types.Int64, "", by, parquet.Encodings.Plain)); got != "v int64, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
-			t.Errorf("%s: %q %v", by, got, err)
+	for _, codec := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
+		if got, err := content(t, oneColumn(t, parquet.Types.Int64, "", codec, parquet.Encodings.Plain)); got != "v int64, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
+			t.Errorf("%s: %q %v", codec, got, err)
 		}
 	}
 }
 
-// TestUnknownLogicalTypes reads columns of logical types that arrow-go does not know by their physical type.
+// TestUnknownLogicalTypes checks that columns with logical types that arrow-go does not know are read as
+// their physical types.
 func TestUnknownLogicalTypes(t *testing.T) {
 	for name, logical := range map[string]string{
-		"number 19": "\x6c\x0c\x26\x00\x00", "number 19, in full": "\x0c\x14\x0c\x26\x00\x00", "number 9": "\x6c\x9c\x00\x00", "none": "\x6c\x00",
-		"with content": "\x6c\x0c\x26\x15\x02\x1c\x1c\x00\x00\x00\x00", "before a field": "\x6c\x0c\x26\x00\x00\x15\x02",
+		"id 19": "\x6c\x0c\x26\x00\x00", "id 19 in long form": "\x0c\x14\x0c\x26\x00\x00", "id 9": "\x6c\x9c\x00\x00", "empty": "\x6c\x00",
+		"id 19 with content": "\x6c\x0c\x26\x15\x02\x1c\x1c\x00\x00\x00\x00", "id 19 before another field": "\x6c\x0c\x26\x00\x00\x15\x02",
 	} {
 		if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, logical, 0, parquet.Encodings.Plain)); got != "v binary, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
 			t.Errorf("%s: %q %v", name, got, err)
@@ -185,7 +186,7 @@ func TestArrowReadsFixedDeltas(t *testing.T) {
 	}
 	defer func() { _ = recover() }()
 	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
-		t.Error("it reads them")
+		t.Error("arrow-go can now read such a file: remove the workaround")
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 
 // rows iterates over the rows of a chunk.
 type rows interface {
-	// see records the kinds of the rows' values in the columns of root.
+	// inferColumns records the kinds of the rows' values in the columns of root.
 	inferColumns(root *column) error
 	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
 	add(to *fields) (int, error)
@@ -55,7 +55,7 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	}
 	var source io.Reader = io.NewSectionReader(f, 0, 1<<62)
 	if f == in.File {
-		source = in.counted(source)
+		source = in.withCounter(source)
 	}
 	rowText, err := in.newText(ctx, source)
 	if err != nil {
@@ -95,7 +95,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	}
 	root := columns()
 	var isWide atomic.Bool // whether chunks have too many columns to collect them separately
-	err = t.inOrder(ctx, textWorkers, func(ctx context.Context, c chunk) error {
+	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
 			if err := t.rows(c).inferColumns(chunkColumns); err != nil {
@@ -106,7 +106,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			return t.rows(c).inferColumns(root) // rereads the chunk, also to find the line of an error
+			return t.rows(c).inferColumns(root) // reads the chunk again, into root; on an error, this also finds its line
 		} else if n > fewColumns {
 			isWide.Store(true)
 		}
@@ -131,41 +131,41 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 // batches yields the rows in batches, which are built concurrently.
 func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, yield func(arrow.RecordBatch) bool) error {
 	ctx, cancel := context.WithCancel(ctx)
-	built, failed := make(chan arrow.RecordBatch), make(chan error, 1)
+	builtBatches, result := make(chan arrow.RecordBatch), make(chan error, 1)
 	go func() {
-		defer close(built)
-		failed <- t.inOrder(ctx, workers, func(ctx context.Context, c chunk) error {
+		defer close(builtBatches)
+		result <- t.forEachChunk(ctx, workers, func(ctx context.Context, c chunk) error {
 			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 			defer b.Release()
 			return build(b, t.rows(c), func(batch arrow.RecordBatch) error {
 				if err := canceled.Wait(ctx, c.turn); err != nil {
 					return err
 				}
-				return canceled.Send(ctx, built, batch)
+				return canceled.Send(ctx, builtBatches, batch)
 			})
 		})
 	}()
 	defer func() {
 		cancel()
-		for b := range built {
+		for b := range builtBatches {
 			b.Release()
 		}
 	}()
-	for b := range built {
+	for b := range builtBatches {
 		more := yield(b)
 		b.Release()
 		if !more {
 			return nil
 		}
 	}
-	if err := <-failed; ctx.Err() == nil {
+	if err := <-result; ctx.Err() == nil {
 		return err
 	}
-	return nil // the consumer knows the error
+	return nil // the consumer canceled ctx and reports that error itself
 }
 
-// build calls use with each batch of rows.
-func build(b *array.RecordBuilder, source rows, use func(arrow.RecordBatch) error) error {
+// build adds source's rows to b, and calls use with each batch.
+func build(b *array.RecordBuilder, source rows, emit func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
 	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))
 	for atEnd := false; !atEnd; {
@@ -184,7 +184,7 @@ func build(b *array.RecordBuilder, source rows, use func(arrow.RecordBatch) erro
 			return nil
 		}
 		batch := b.NewRecordBatch()
-		if err := use(batch); err != nil {
+		if err := emit(batch); err != nil {
 			batch.Release()
 			return err
 		}

@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// plainTypes are all types of docs/types.md that are not nested and are read back as they were put.
+// plainTypes contains all types in docs/types.md that are not nested and that readers get unchanged.
 var plainTypes = func() []arrow.DataType {
 	json, err := extensions.NewJSONType(arrow.BinaryTypes.String)
 	if err != nil {
@@ -69,9 +69,8 @@ func (r random) typ(depth int) arrow.DataType {
 	return arrow.StructOf(field, arrow.Field{Name: `é "x",`, Type: r.typ(depth - 1), Nullable: true})
 }
 
-// whole returns a random integer with the given number of bits. It is often the smallest or the
-// largest.
-func (r random) whole(bits int) int64 {
+// integer returns a random integer with the given number of bits, often the minimum or maximum.
+func (r random) integer(bits int) int64 {
 	switch r.IntN(4) {
 	case 0:
 		return math.MinInt64 >> (64 - bits)
@@ -83,7 +82,7 @@ func (r random) whole(bits int) int64 {
 	return int64(r.IntN(200) - 100)
 }
 
-func (r random) within(limit int64) int64 { return min(max(r.whole(64)%limit, -limit), limit) }
+func (r random) within(limit int64) int64 { return min(max(r.integer(64)%limit, -limit), limit) }
 
 func (r random) float() float64 {
 	special := []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1), 0, math.MaxFloat64, math.SmallestNonzeroFloat64, 1 << 53, 1 << 60, 1e21, 0.1, 16777217}
@@ -112,21 +111,21 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.BooleanBuilder:
 		b.Append(r.IntN(2) == 0)
 	case *array.Int8Builder:
-		b.Append(int8(r.whole(8)))
+		b.Append(int8(r.integer(8)))
 	case *array.Int16Builder:
-		b.Append(int16(r.whole(16)))
+		b.Append(int16(r.integer(16)))
 	case *array.Int32Builder:
-		b.Append(int32(r.whole(32)))
+		b.Append(int32(r.integer(32)))
 	case *array.Int64Builder:
-		b.Append(r.whole(64))
+		b.Append(r.integer(64))
 	case *array.Uint8Builder:
-		b.Append(uint8(r.whole(64)))
+		b.Append(uint8(r.integer(64)))
 	case *array.Uint16Builder:
-		b.Append(uint16(r.whole(64)))
+		b.Append(uint16(r.integer(64)))
 	case *array.Uint32Builder:
-		b.Append(uint32(r.whole(64)))
+		b.Append(uint32(r.integer(64)))
 	case *array.Uint64Builder:
-		b.Append(uint64(r.whole(64)))
+		b.Append(uint64(r.integer(64)))
 	case *array.Float16Builder:
 		if n := float16.FromBits(uint16(r.Uint32())); schema.FromFloat16(n) == schema.FromFloat16(n) {
 			b.Append(n)
@@ -146,14 +145,14 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Decimal64Builder:
 		b.Append(decimal.Decimal64(r.within(999999999999999)))
 	case *array.Decimal128Builder:
-		ends := []decimal128.Num{decimal128.GetMaxValue(t.(arrow.DecimalType).GetPrecision()), decimal128.FromI64(r.whole(64)), decimal128.FromI64(100)}
-		n := ends[r.IntN(len(ends))]
+		values := []decimal128.Num{decimal128.GetMaxValue(t.(arrow.DecimalType).GetPrecision()), decimal128.FromI64(r.integer(64)), decimal128.FromI64(100)}
+		n := values[r.IntN(len(values))]
 		if r.IntN(2) == 0 {
 			n = n.Negate()
 		}
 		b.Append(n)
 	case *array.Date32Builder:
-		b.Append(arrow.Date32(r.whole(32)))
+		b.Append(arrow.Date32(r.integer(32)))
 	case *array.Date64Builder: // values that fit the stored type
 		b.Append(arrow.Date64(r.within(1e8) * 86_400_000)) // whole days
 	case *array.Time32Builder:
@@ -161,10 +160,10 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	case *array.Time64Builder:
 		b.Append(arrow.Time64(r.Int64N(86400 * int64(1e9) / int64(t.(*arrow.Time64Type).Unit.Multiplier()))))
 	case *array.TimestampBuilder:
-		most := map[arrow.TimeUnit]int64{arrow.Second: 9e12, arrow.Millisecond: 9e15, arrow.Microsecond: math.MaxInt64, arrow.Nanosecond: math.MaxInt64}
-		b.Append(arrow.Timestamp(r.within(most[t.(*arrow.TimestampType).Unit])))
+		limits := map[arrow.TimeUnit]int64{arrow.Second: 9e12, arrow.Millisecond: 9e15, arrow.Microsecond: math.MaxInt64, arrow.Nanosecond: math.MaxInt64}
+		b.Append(arrow.Timestamp(r.within(limits[t.(*arrow.TimestampType).Unit])))
 	case *array.DurationBuilder:
-		b.Append(arrow.Duration(r.whole(64)))
+		b.Append(arrow.Duration(r.integer(64)))
 	case *array.StructBuilder:
 		b.Append(true)
 		for i, f := range t.(*arrow.StructType).Fields() {
@@ -194,8 +193,8 @@ func (r random) addValue(b array.Builder, t arrow.DataType) {
 	}
 }
 
-// exactly returns a text that differs for different values. All NaNs are equal.
-func exactly(a arrow.Array, i int) string {
+// exactText returns a text that differs for different values. All NaNs have the same text.
+func exactText(a arrow.Array, i int) string {
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return "null"
 	}
@@ -217,15 +216,15 @@ func exactly(a arrow.Array, i int) string {
 		}
 		return "NaN"
 	case array.ExtensionArray:
-		return exactly(a.Storage(), i)
+		return exactText(a.Storage(), i)
 	case *array.Struct:
 		for k := range a.NumField() {
-			parts = append(parts, exactly(a.Field(k), i))
+			parts = append(parts, exactText(a.Field(k), i))
 		}
 	case array.ListLike:
 		start, end := a.ValueOffsets(i)
 		for k := start; k < end; k++ {
-			parts = append(parts, exactly(a.ListValues(), int(k)))
+			parts = append(parts, exactText(a.ListValues(), int(k)))
 		}
 	default:
 		return fmt.Sprintf("%#v", array.ValueAsAny(a, i))
@@ -245,7 +244,7 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 		for i := range int(r.RecordBatch().NumRows()) {
 			var row []string
 			for _, c := range r.RecordBatch().Columns() {
-				row = append(row, exactly(c, i))
+				row = append(row, exactText(c, i))
 			}
 			rows = append(rows, strings.Join(row, " | "))
 		}
@@ -256,9 +255,9 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 	return r.Schema(), rows
 }
 
-// TestFormatsKeepTables writes tables in each format, and puts the files into empty tables with the
-// same columns, which must then have the same rows. It covers all types, also nested, with nulls,
-// empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
+// TestFormatsKeepTables writes tables in each format, puts the files into empty tables with the same
+// columns, and checks that these tables have the same rows. It covers all types, including nested types,
+// with nulls, empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
 func TestFormatsKeepTables(t *testing.T) {
 	seed := rand.Uint64()
 	rounds := 12
@@ -284,19 +283,19 @@ func TestFormatsKeepTables(t *testing.T) {
 		for range 1 + r.IntN(6)*(round%3) { // every third table has one column
 			fields = append(fields, arrow.Field{Name: fmt.Sprintf("c %d,\"", len(fields)), Type: r.typ(2), Nullable: true})
 		}
-		keepsTable(t, r, s.Bucket(fmt.Sprint(round)), arrow.NewSchema(fields, nil))
+		checkRoundTrip(t, r, s.Bucket(fmt.Sprint(round)), arrow.NewSchema(fields, nil))
 		if t.Failed() {
 			return
 		}
 	}
-	// Each type by itself, also within a list.
+	// Test each type by itself and within a list.
 	for i, plain := range plainTypes {
 		fields := []arrow.Field{{Name: "x", Type: plain, Nullable: true}, {Name: "l", Type: arrow.ListOf(plain), Nullable: true}}
-		keepsTable(t, r, s.Bucket(fmt.Sprint("type ", i)), arrow.NewSchema(fields[:1+i%2], nil))
+		checkRoundTrip(t, r, s.Bucket(fmt.Sprint("type ", i)), arrow.NewSchema(fields[:1+i%2], nil))
 	}
 }
 
-func keepsTable(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Schema) {
+func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Schema) {
 	t.Helper()
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
@@ -341,10 +340,10 @@ func keepsTable(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Sch
 			continue
 		}
 		in := &formats.Input{Name: string(format), Format: format, Known: known, File: fileWith(t, out.Bytes())}
-		read, err := in.Read(t.Context())
+		reader, err := in.Read(t.Context())
 		if err == nil {
-			_, err = bucket.Put(t.Context(), "again", read, tables.PutAppend, nil)
-			read.Release()
+			_, err = bucket.Put(t.Context(), "again", reader, tables.PutAppend, nil)
+			reader.Release()
 		}
 		if err != nil {
 			t.Errorf("%s of %v: %v\n%.3000s", format, schema, err, out.String())
@@ -353,7 +352,7 @@ func keepsTable(t *testing.T, r random, bucket *tables.Bucket, schema *arrow.Sch
 		_, got := rowsOf(t, table)
 		for i := range max(len(got), len(want)) {
 			if i >= len(got) || i >= len(want) || got[i] != want[i] {
-				t.Errorf("%s of %v: %d rows of %d, the first other one is %d:\n%.2000s\nwant\n%.2000s", format, schema, len(got), len(want), i, append(got, "none")[i], append(want, "none")[i])
+				t.Errorf("%s of %v: read %d rows, want %d; the first difference is in row %d:\n%.2000s\nwant\n%.2000s", format, schema, len(got), len(want), i, append(got, "none")[i], append(want, "none")[i])
 				break
 			}
 		}

@@ -47,7 +47,7 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	var value []byte
 	t.row = func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
 		for k, column := range b.Columns() {
-			column, i := unpacked(column, i)
+			column, i := unpack(column, i)
 			if isNull(column, i) {
 				if k > 0 {
 					line = append(line, ',')
@@ -66,8 +66,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 }
 
 // appendField appends a CSV field that is not null. It also quotes values that may begin with white space or a byte order mark.
-func appendField(line []byte, column int, value []byte) []byte {
-	if column > 0 {
+func appendField(line []byte, index int, value []byte) []byte {
+	if index > 0 {
 		line = append(line, ',')
 	}
 	if len(value) > 0 && value[0] > ' ' && value[0] != 0xef && !bytes.ContainsAny(value, ",\"\r\n") {
@@ -99,22 +99,22 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}}, nil
 }
 
-// unpacked returns the array and index of a value inside a dictionary, run or extension. It does not unpack UUIDs.
-func unpacked(a arrow.Array, i int) (arrow.Array, int) {
+// unpack returns the array and index of a value inside a dictionary, run or extension. It does not unpack UUIDs.
+func unpack(a arrow.Array, i int) (arrow.Array, int) {
 	for {
-		switch of := a.(type) {
+		switch typed := a.(type) {
 		case *array.Dictionary:
-			if of.IsNull(i) {
+			if typed.IsNull(i) {
 				return a, i
 			}
-			a, i = of.Dictionary(), of.GetValueIndex(i)
+			a, i = typed.Dictionary(), typed.GetValueIndex(i)
 		case *array.RunEndEncoded:
-			a, i = of.Values(), of.GetPhysicalIndex(i)
+			a, i = typed.Values(), typed.GetPhysicalIndex(i)
 		case array.ExtensionArray:
-			if of.ExtensionType().ExtensionName() == "arrow.uuid" {
+			if typed.ExtensionType().ExtensionName() == "arrow.uuid" {
 				return a, i
 			}
-			a = of.Storage()
+			a = typed.Storage()
 		default:
 			return a, i
 		}
@@ -152,29 +152,29 @@ func appendText(out []byte, a arrow.Array, i int) []byte {
 	case *array.Date32:
 		return a.Value(i).ToTime().AppendFormat(out, time.DateOnly)
 	case *array.Date64:
-		at := time.UnixMilli(int64(a.Value(i))).UTC()
+		instant := time.UnixMilli(int64(a.Value(i))).UTC()
 		if a.Value(i)%(secondsPerDay*1000) != 0 {
-			return appendTime(out, at, false)
+			return appendTime(out, instant, false)
 		}
-		return at.AppendFormat(out, time.DateOnly)
+		return instant.AppendFormat(out, time.DateOnly)
 	case *array.Time32:
 		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time32Type).Unit)
 	case *array.Time64:
 		return appendClock(out, int64(a.Value(i)), a.DataType().(*arrow.Time64Type).Unit)
 	case *array.Timestamp:
 		t := a.DataType().(*arrow.TimestampType)
-		at := a.Value(i).ToTime(t.Unit)
+		instant := a.Value(i).ToTime(t.Unit)
 		if zone, err := t.GetZone(); err == nil {
-			at = at.In(zone)
+			instant = instant.In(zone)
 		}
-		return appendTime(out, at, t.TimeZone != "")
+		return appendTime(out, instant, t.TimeZone != "")
 	}
 	return append(out, a.ValueStr(i)...)
 }
 
 // appendJSON appends a value, or null.
 func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
-	if a, i = unpacked(a, i); isNull(a, i) {
+	if a, i = unpack(a, i); isNull(a, i) {
 		return append(out, "null"...), nil
 	}
 	switch a := a.(type) {
@@ -200,14 +200,14 @@ func appendJSON(out []byte, a arrow.Array, i int) (_ []byte, err error) {
 }
 
 func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
-	_, entries := a.(*array.Map)
+	_, isMap := a.(*array.Map)
 	out = append(out, '[')
 	start, end := a.ValueOffsets(i)
 	for k := start; k < end; k++ {
 		if k > start {
 			out = append(out, ',')
 		}
-		if entries {
+		if isMap {
 			out, err = appendObject(out, a.ListValues().(*array.Struct), int(k), entryNames)
 		} else {
 			out, err = appendJSON(out, a.ListValues(), int(k))

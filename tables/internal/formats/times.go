@@ -22,8 +22,8 @@ type moment struct {
 	isComplete bool // whether it has seconds, and an offset, if any, in the form Z or with a colon
 }
 
-// digitsAt parses n digits, and returns the remaining text.
-func digitsAt(s []byte, n int) (v int64, rest []byte, ok bool) {
+// parseDigits parses n digits, and returns the remaining text.
+func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	if len(s) < n {
 		return 0, s, false
 	}
@@ -44,9 +44,9 @@ func parseMoment(s []byte) (m moment, ok bool) {
 	if width < 4 || width > 7 || len(rest) < width+6 || rest[width+3] != '-' {
 		return m, false
 	}
-	year, _, ok1 := digitsAt(rest, width)
-	month, _, ok2 := digitsAt(rest[width+1:], 2)
-	day, rest, ok3 := digitsAt(rest[width+4:], 2)
+	year, _, ok1 := parseDigits(rest, width)
+	month, _, ok2 := parseDigits(rest[width+1:], 2)
+	day, rest, ok3 := parseDigits(rest[width+4:], 2)
 	if negative {
 		year = -year
 	}
@@ -73,11 +73,11 @@ const secondsPerDay = 24 * 60 * 60
 // readClock parses a time of day, such as 23:59, 23:59:59 or 23:59:59.999.
 func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 	m.hasClock = true
-	hour, s, ok := digitsAt(s, 2)
+	hour, s, ok := parseDigits(s, 2)
 	if !ok || hour > 23 || len(s) == 0 || s[0] != ':' {
 		return s, false
 	}
-	minute, s, ok := digitsAt(s[1:], 2)
+	minute, s, ok := parseDigits(s[1:], 2)
 	if !ok || minute > 59 {
 		return s, false
 	}
@@ -86,7 +86,7 @@ func (m *moment) readClock(s []byte) (rest []byte, ok bool) {
 		m.isComplete = false
 		return s, true
 	}
-	second, s, ok := digitsAt(s[1:], 2)
+	second, s, ok := parseDigits(s[1:], 2)
 	if !ok || second > 59 {
 		return s, false
 	}
@@ -126,7 +126,7 @@ func (m *moment) readOffset(s []byte) (ok bool) {
 		if colons && n > 0 {
 			s = s[1:]
 		}
-		if parts[n], s, ok = digitsAt(s, 2); !ok || len(s) > 0 && colons != (s[0] == ':') {
+		if parts[n], s, ok = parseDigits(s, 2); !ok || len(s) > 0 && colons != (s[0] == ':') {
 			return false
 		}
 	}
@@ -149,9 +149,9 @@ func (m *moment) ticks(unit arrow.TimeUnit) (int64, bool) {
 }
 
 // parseTimestamp parses a timestamp in whole units, with or without a UTC offset.
-func parseTimestamp(s []byte, unit arrow.TimeUnit, zoned bool) (int64, bool) {
+func parseTimestamp(s []byte, unit arrow.TimeUnit, hasZone bool) (int64, bool) {
 	m, ok := parseMoment(s)
-	if !ok || m.hasOffset != zoned {
+	if !ok || m.hasOffset != hasZone {
 		return 0, false
 	}
 	return m.ticks(unit)
@@ -174,10 +174,10 @@ func parseClock(s []byte, unit arrow.TimeUnit) (int64, bool) {
 
 // parseDuration parses an integer and its unit, such as 1500ms. If the unit is missing, the column's unit applies.
 func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
-	number, from := bytes.TrimRight(s, "smun"), unit
+	number, inputUnit := bytes.TrimRight(s, "smun"), unit
 	if len(number) < len(s) {
-		known := slices.Index(units, string(s[len(number):]))
-		if from = arrow.TimeUnit(known); known < 0 {
+		unitIndex := slices.Index(unitNames, string(s[len(number):]))
+		if inputUnit = arrow.TimeUnit(unitIndex); unitIndex < 0 {
 			return 0, false
 		}
 	}
@@ -185,15 +185,15 @@ func parseDuration(s []byte, unit arrow.TimeUnit) (int64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	if from >= unit {
-		ratio := int64(unit.Multiplier() / from.Multiplier())
+	if inputUnit >= unit {
+		ratio := int64(unit.Multiplier() / inputUnit.Multiplier())
 		return n / ratio, n%ratio == 0
 	}
-	ratio := int64(from.Multiplier() / unit.Multiplier())
+	ratio := int64(inputUnit.Multiplier() / unit.Multiplier())
 	return n * ratio, n <= math.MaxInt64/ratio && n >= math.MinInt64/ratio
 }
 
-var units = []string{"s", "ms", "us", "ns"}
+var unitNames = []string{"s", "ms", "us", "ns"}
 
 // appendClock appends a time of day with all digits of the unit. It does not wrap values of 24 hours or more.
 func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
@@ -209,11 +209,11 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 }
 
 // appendTime appends a time with as many fractional digits as necessary and, if zoned is true, the zone's offset.
-func appendTime(out []byte, t time.Time, zoned bool) []byte {
+func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
-	if _, offset := t.Zone(); zoned && offset%60 != 0 {
+	if _, offset := t.Zone(); hasZone && offset%60 != 0 {
 		layout += "Z07:00:00"
-	} else if zoned {
+	} else if hasZone {
 		layout += "Z07:00"
 	}
 	return t.AppendFormat(out, layout)

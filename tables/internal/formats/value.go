@@ -28,7 +28,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	a := &adder{Builder: b, nullable: f.Nullable}
 	if e, ok := b.(interface{ StorageBuilder() array.Builder }); ok {
 		if f.Type.(arrow.ExtensionType).ExtensionName() == "arrow.uuid" {
-			a.addText = fixedBytes(e.StorageBuilder(), func(s []byte) ([]byte, error) {
+			a.addText = fixedBytesParser(e.StorageBuilder(), func(s []byte) ([]byte, error) {
 				id, err := uuid.ParseBytes(s)
 				if len(s) != len(id.String()) { // in braces, or without hyphens
 					return nil, err
@@ -86,7 +86,7 @@ func (a *adder) setText(t arrow.DataType) {
 	case *array.Float64Builder:
 		a.addText = func(s []byte) bool { v, ok := parseFloat(s, 64); return addIf(b, v, ok) }
 	case *array.Decimal32Builder, *array.Decimal64Builder, *array.Decimal128Builder:
-		a.addText = decimals(b, t.(arrow.DecimalType))
+		a.addText = decimalParser(b, t.(arrow.DecimalType))
 	case *array.DurationBuilder:
 		unit := t.(*arrow.DurationType).Unit
 		a.addText = func(s []byte) bool { v, ok := parseDuration(s, unit); return addIf(b, arrow.Duration(v), ok) }
@@ -96,7 +96,7 @@ func (a *adder) setText(t arrow.DataType) {
 	}
 }
 
-// setQuoted is setText for types whose values are JSON strings.
+// setQuoted is like setText, but for types whose values are JSON strings.
 func (a *adder) setQuoted(t arrow.DataType) {
 	switch b := a.Builder.(type) {
 	case *array.Date32Builder:
@@ -119,7 +119,7 @@ func (a *adder) setQuoted(t arrow.DataType) {
 			return addIf(b, arrow.Timestamp(v), ok)
 		}
 	case *array.FixedSizeBinaryBuilder:
-		a.addText = fixedBytes(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
+		a.addText = fixedBytesParser(b, func(s []byte) ([]byte, error) { return base64.StdEncoding.Strict().AppendDecode(nil, s) })
 	case interface{ Append([]byte) }: // all byte-string layouts, including strings
 		a.acceptsEmpty = true
 		a.addText = func(s []byte) bool {
@@ -143,8 +143,8 @@ func addIf[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	return ok
 }
 
-// fixedBytes returns a function that decodes a text, and adds the resulting bytes if they have the type's length.
-func fixedBytes(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
+// fixedBytesParser returns a function that decodes a text, and adds the resulting bytes if they have the type's length.
+func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
 	return func(s []byte) bool {
 		v, err := decode(s)
@@ -241,16 +241,16 @@ func (a *adder) addList(j *jsonText) (err error) {
 
 // fields adds JSON objects to the columns of a table or struct.
 type fields struct {
-	term    string // what errors call a field
+	term    string // the word for a field in errors, such as "column"
 	names   []string
 	adders  []*adder
 	seen    []bool
 	indices map[string]int
 }
 
-func newFields(what string, all []arrow.Field, builder func(int) array.Builder) *fields {
-	f := &fields{term: what, seen: make([]bool, len(all)), indices: map[string]int{}}
-	for i, field := range all {
+func newFields(term string, arrowFields []arrow.Field, builder func(int) array.Builder) *fields {
+	f := &fields{term: term, seen: make([]bool, len(arrowFields)), indices: map[string]int{}}
+	for i, field := range arrowFields {
 		f.names, f.adders = append(f.names, field.Name), append(f.adders, newAdder(builder(i), field))
 		f.indices[field.Name] = i
 	}

@@ -11,11 +11,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// texts lists, for each type, the texts that it accepts, with the form in which they are written,
-// and those that it refuses.
+// texts lists texts that each type accepts, with the text that a writer writes for the value if it
+// differs, and texts that the type refuses.
 var texts = []struct {
-	of             arrow.DataType
-	taken, refused string // separated by spaces; "a→b" means that a is written as b
+	typ               arrow.DataType
+	accepted, refused string // separated by spaces; "a→b" means that a is written as b
 }{
 	{arrow.FixedWidthTypes.Boolean, "true false TRUE→true False→false", "1 0 t yes"},
 	{arrow.PrimitiveTypes.Int8, "-128 127 0", "128 -129 300 1.5 1.0 1e2 x 0x1"},
@@ -58,8 +58,8 @@ var texts = []struct {
 	{arrow.MapOf(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float32), `[{"key":9007199254740993,"value":0.5}] [{"value":1,"key":2}]→[{"key":2,"value":1}] []`, `[{"key":null,"value":1}] [{"value":1}] {"a":1} [1] [{"key":1,"value":16777217}]`},
 }
 
-// parsed parses a text as a value of a type, and returns the value as it is written.
-func parsed(t arrow.DataType, text string) (string, error) {
+// parseText parses a text as a value of a type, and returns the text that a writer writes for this value.
+func parseText(t arrow.DataType, text string) (string, error) {
 	b := array.NewBuilder(memory.DefaultAllocator, t)
 	defer b.Release()
 	if err := newAdder(b, arrow.Field{Type: t, Nullable: true}).add([]byte(text), false); err != nil {
@@ -76,27 +76,27 @@ func parsed(t arrow.DataType, text string) (string, error) {
 // TestTextsOfTypes checks that a text is read exactly or refused, by itself and in a list.
 func TestTextsOfTypes(t *testing.T) {
 	for _, c := range texts {
-		for text := range strings.FieldsSeq(c.taken) {
-			text, want, other := strings.Cut(text, "→")
-			if !other {
+		for text := range strings.FieldsSeq(c.accepted) {
+			text, want, hasArrow := strings.Cut(text, "→")
+			if !hasArrow {
 				want = text
 			}
-			if got, err := parsed(c.of, text); err != nil || got != want {
-				t.Errorf("%s: %q is %q, %v, want %q", c.of, text, got, err, want)
+			if got, err := parseText(c.typ, text); err != nil || got != want {
+				t.Errorf("%s: parsed(%q) = %q, %v, want %q", c.typ, text, got, err, want)
 			}
-			if _, nested := c.of.(arrow.NestedType); nested {
+			if _, nested := c.typ.(arrow.NestedType); nested {
 				continue
 			}
-			if got, err := parsed(arrow.ListOf(c.of), fmt.Sprintf("[%q]", text)); (err != nil || got != "["+want+"]" && got != `["`+want+`"]`) && c.of.ID() != arrow.BOOL {
-				t.Errorf("%s: [%q] is %q, %v", c.of, text, got, err)
+			if got, err := parseText(arrow.ListOf(c.typ), fmt.Sprintf("[%q]", text)); (err != nil || got != "["+want+"]" && got != `["`+want+`"]`) && c.typ.ID() != arrow.BOOL {
+				t.Errorf("list<%s>: parsed([%q]) = %q, %v", c.typ, text, got, err)
 			}
 		}
 		for text := range strings.FieldsSeq(c.refused) {
-			if got, err := parsed(c.of, text); err == nil {
-				t.Errorf("%s: %q is taken as %q", c.of, text, got)
+			if got, err := parseText(c.typ, text); err == nil {
+				t.Errorf("%s: parsed(%q) = %q, want an error", c.typ, text, got)
 			}
-			if got, err := parsed(arrow.ListOf(c.of), fmt.Sprintf("[%q]", text)); err == nil {
-				t.Errorf("%s: [%q] is taken as %q", c.of, text, got)
+			if got, err := parseText(arrow.ListOf(c.typ), fmt.Sprintf("[%q]", text)); err == nil {
+				t.Errorf("list<%s>: parsed([%q]) = %q, want an error", c.typ, text, got)
 			}
 		}
 	}
@@ -105,26 +105,26 @@ func TestTextsOfTypes(t *testing.T) {
 // FuzzText checks that an accepted text is written as a text with the same value.
 func FuzzText(f *testing.F) {
 	for _, c := range texts {
-		for text := range strings.FieldsSeq(c.taken + " " + c.refused) {
+		for text := range strings.FieldsSeq(c.accepted + " " + c.refused) {
 			f.Add(text)
 		}
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, c := range texts {
-			got, err := parsed(c.of, text)
+			got, err := parseText(c.typ, text)
 			if err != nil || got == "" {
 				continue
 			}
-			if again, err := parsed(c.of, got); err != nil || again != got {
-				t.Errorf("%s: %q is %q, and that is %q, %v", c.of, text, got, again, err)
+			if second, err := parseText(c.typ, got); err != nil || second != got {
+				t.Errorf("%s: %q is written as %q, but reading that returns %q, %v", c.typ, text, got, second, err)
 			}
 		}
 	})
 }
 
-// TestTextsStayAsTheyAre reads texts that must be kept exactly or refused. None may be lost or
-// changed.
-func TestTextsStayAsTheyAre(t *testing.T) {
+// TestTextsAreExactOrRefused checks that each text is read exactly or refused with an error, and never
+// lost or changed.
+func TestTextsAreExactOrRefused(t *testing.T) {
 	known := arrow.NewSchema([]arrow.Field{
 		{Name: "s", Type: arrow.BinaryTypes.String},
 		{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)},
@@ -162,7 +162,7 @@ func TestTextsStayAsTheyAre(t *testing.T) {
 			in.Known = known
 			got, err := content(t, in)
 			if _, got, _ = strings.Cut(got, "\n"); err == nil && strings.ReplaceAll(got, "\n", "|") != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%q: %s%v, want %s", c.text, got, err, c.want)
+				t.Errorf("content(%q) = %s, %v, want %s", c.text, got, err, c.want)
 			}
 		}
 	}
@@ -172,25 +172,25 @@ func TestTextsStayAsTheyAre(t *testing.T) {
 // values.
 func TestPackedValues(t *testing.T) {
 	for _, c := range []struct {
-		of         arrow.DataType
+		typ        arrow.DataType
 		json, want string
 	}{
 		{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, `["a",null,""]`, "a\n\n\"\"\n"},
 		{arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int16), `[7,7,null]`, "7\n7\n\n"},
 		{arrow.ListOf(arrowext.NewBool8Type()), `[[true,null]]`, "\"[1,null]\"\n"},
 	} {
-		a, _, err := array.FromJSON(memory.DefaultAllocator, c.of, strings.NewReader(c.json))
+		a, _, err := array.FromJSON(memory.DefaultAllocator, c.typ, strings.NewReader(c.json))
 		if err != nil {
 			t.Fatal(err)
 		}
-		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.of, Nullable: true}}, nil)
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil)
 		var b strings.Builder
 		w, err := NewWriter(CSV, &b, schema, false)
 		if err == nil {
 			err = w.Write(array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len())))
 		}
 		if err != nil || b.String() != "x\n"+c.want {
-			t.Errorf("%s: %q, %v, want %q", c.of, b.String(), err, c.want)
+			t.Errorf("%s: wrote %q, %v, want %q", c.typ, b.String(), err, c.want)
 		}
 	}
 }

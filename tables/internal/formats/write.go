@@ -81,7 +81,7 @@ func (t *tableWriter) Write(b arrow.RecordBatch) error {
 	cells := make([]string, b.NumCols())
 	for i := range int(b.NumRows()) {
 		for k, column := range b.Columns() {
-			column, i := unpacked(column, i)
+			column, i := unpack(column, i)
 			if cells[k] = "∅"; isNull(column, i) {
 				continue
 			}

@@ -38,14 +38,14 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 // setValue sets an addressable value to the value in a row of a column.
 func setValue(v reflect.Value, column arrow.Array, row int) error {
 	kind := v.Kind()
-	isHolder := kind == reflect.Struct && isSQLNull(v.Type())
+	isNullable := kind == reflect.Struct && isSQLNull(v.Type())
 	if column.IsNull(row) {
-		if !isHolder && kind != reflect.Pointer && kind != reflect.Slice {
+		if !isNullable && kind != reflect.Pointer && kind != reflect.Slice {
 			return errors.New("it is null: make the field a pointer or an sql.Null")
 		}
 		return nil
 	}
-	if isHolder {
+	if isNullable {
 		v.Field(1).SetBool(true)
 		v = v.Field(0)
 	} else if kind == reflect.Pointer {

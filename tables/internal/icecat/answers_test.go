@@ -26,15 +26,15 @@ func TestLookupIsCurrent(t *testing.T) {
 	}
 	defer other.Close()
 	n := TableName{"ns", "t"}
-	expect := func(loc, rules string, wrong error) {
+	expect := func(loc, rules string, wantErr error) {
 		t.Helper()
 		for range 2 {
 			gotLoc, gotRules, err := c.Lookup(ctx, n.Namespace, n.Name)
-			if gotLoc != loc || gotRules != rules || !errors.Is(err, wrong) {
+			if gotLoc != loc || gotRules != rules || !errors.Is(err, wantErr) {
 				t.Fatal(gotLoc, gotRules, err)
 			}
-			if _, known, _, err := c.answers.get(n); known != (wrong == nil) || err != nil {
-				t.Fatalf("the answer is cached: %v (%v)", known, err)
+			if _, isCached, _, err := c.answers.get(n); isCached != (wantErr == nil) || err != nil {
+				t.Fatalf("answers.get(%v) reports cached = %v, %v", n, isCached, err)
 			}
 		}
 	}
@@ -43,7 +43,7 @@ func TestLookupIsCurrent(t *testing.T) {
 		if _, err := other.Exec(q); err != nil {
 			t.Fatal(err)
 		}
-		if _, known, _, _ := c.answers.get(n); known {
+		if _, isCached, _, _ := c.answers.get(n); isCached {
 			t.Fatal("the answer is still cached after ", q)
 		}
 	}
@@ -78,7 +78,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	large := answer{location: "a", rules: strings.Repeat("x", 1<<20)} // SQLite returns a copy for each
+	large := answer{location: "a", rules: strings.Repeat("x", 1<<20)} // each cached answer counts its own copy of the rules
 	for i := range 100 {
 		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, large, version); err != nil {
 			t.Fatal(err)

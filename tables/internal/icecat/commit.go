@@ -74,13 +74,13 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	}
 	for _, hook := range hooks {
 		if err := hook(ctx, tx); err != nil {
-			return errors.Join(retriable(err), tx.Rollback())
+			return errors.Join(wrapConflict(err), tx.Rollback())
 		}
 	}
 	w := &transaction{ctx, tx, nil}
 	for _, ch := range changes {
 		if ch.apply(w); w.err != nil {
-			return errors.Join(retriable(w.err), tx.Rollback())
+			return errors.Join(wrapConflict(w.err), tx.Rollback())
 		}
 	}
 	if err := commit(tx); err != nil {
@@ -194,7 +194,7 @@ func (ch *Change) forget(w *transaction, oldLocation string) {
 	w.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	w.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
 	if dir, err := ch.IOs[0].cat.ownPath(location); err == nil { // otherwise, the table has no files in the warehouse
-		// The files were in use until now, so Sweep must not treat them as unused for longer.
+		// The files were in use until now, so their grace period must not have started earlier.
 		w.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Texts that take much more memory or time than their size are refused. Others cost more, the more
-// values and levels they have.
+// TestDecodedCost checks that the cost of a text increases with its values and levels, and that texts are
+// refused if decoding them would need far more memory or time than their size suggests.
 func TestDecodedCost(t *testing.T) {
 	deep := func(levels, length int) string {
 		return strings.Repeat("[", levels) + `"` + strings.Repeat("x", length) + `"` + strings.Repeat("]", levels)

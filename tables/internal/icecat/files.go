@@ -66,7 +66,7 @@ type State struct {
 func (c *Catalog) States(ctx context.Context, namespace string) (states []State, err error) {
 	encoded, err := c.strings(ctx, selectStates, namespace)
 	for _, s := range encoded {
-		loc, name, _ := strings.Cut(s, stateEnd)
+		loc, name, _ := strings.Cut(s, stateSeparator)
 		isCurrent, name := name[0], name[1:]
 		states = append(states, State{name, loc, isCurrent == '0'})
 	}

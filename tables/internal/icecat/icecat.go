@@ -43,7 +43,7 @@ var (
 // Options configures Open.
 type Options struct {
 	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
-	Root       string // the location of the files for others, such as s3://bucket/prefix; "" means the directory // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
+	Root       string // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
 	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
 	ReadOnly   bool   // reject changes; only CopyDir is written
 	CopyDir    string // directory with a copy of catalog.db to use instead of the original

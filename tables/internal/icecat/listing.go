@@ -122,10 +122,10 @@ func (c *Catalog) pages(ctx context.Context, f func(Listed) bool, q string, args
 
 // Get returns the listing of a single table.
 func (c *Catalog) Get(ctx context.Context, namespace, name string) (Listed, error) {
-	return c.oneListed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
+	return c.queryOne(ctx, selectTables+` AND t.table_namespace=? AND t.table_name=?`, namespace, name)
 }
 
-func (c *Catalog) oneListed(ctx context.Context, q string, args ...any) (Listed, error) {
+func (c *Catalog) queryOne(ctx context.Context, q string, args ...any) (Listed, error) {
 	page, err := c.listed(ctx, q, args...)
 	if err == nil && len(page) == 0 {
 		err = ErrNotFound

@@ -112,7 +112,7 @@ func (a *answers) refresh() (uint32, error) {
 	if a.versionQuery == nil {
 		return 0, partd.ErrClosed
 	}
-	// If the context could end, the driver would start a goroutine.
+	// With a cancelable context, the driver would start a goroutine.
 	if _, err := a.versionQuery.(driver.StmtExecContext).ExecContext(context.Background(), nil); err != nil {
 		return 0, err
 	}
@@ -190,7 +190,7 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err != nil || cached {
 		return result.location, result.rules, err
 	}
-	// If the context could end, the driver would start a goroutine. The query takes microseconds.
+	// With a cancelable context, the driver would start a goroutine. The query takes microseconds.
 	if result, err = scanAnswer(c.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
 		return "", "", err
 	}

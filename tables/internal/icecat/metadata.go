@@ -204,16 +204,16 @@ func (c *Catalog) Find(ctx context.Context, namespace string, meta map[string]an
 		args = append(args, namespace, k, hashOf(meta[k]))
 	}
 	q.WriteString(` UNION SELECT name FROM partd_unlisted WHERE namespace=? ORDER BY 1`)
-	found, err := c.strings(ctx, q.String(), append(args, namespace)...)
+	names, err := c.strings(ctx, q.String(), append(args, namespace)...)
 	if err != nil {
 		return err
 	}
-	for names := range slices.Chunk(found, 500) {
+	for chunk := range slices.Chunk(names, 500) {
 		args := []any{namespace}
-		for _, name := range names {
+		for _, name := range chunk {
 			args = append(args, name)
 		}
-		page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(names)-1)+`) ORDER BY t.table_name`, args...)
+		page, err := c.listed(ctx, selectTables+` AND t.table_namespace=? AND t.table_name IN (?`+strings.Repeat(",?", len(chunk)-1)+`) ORDER BY t.table_name`, args...)
 		if err != nil {
 			return err
 		}

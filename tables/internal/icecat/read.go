@@ -84,7 +84,7 @@ func (c *Catalog) Forget(location string) {
 	}
 }
 
-// ownPath is local for files to write or remove. It rejects files outside the warehouse, because other engines can put any location
+// ownPath is like local, but for files to write or remove. It rejects files outside the warehouse, because other engines can put any location
 // in metadata.
 func (c *Catalog) ownPath(location string) (string, error) {
 	if c.readOnly {

@@ -16,7 +16,7 @@ import (
 // ErrExists means that a table or namespace with this name already exists.
 var ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
 
-// Names returns, sorted, up to limit names of a namespace's tables that come after the given name.
+// Names returns the names of a namespace's tables, sorted: at most limit names, all after the given name.
 func (c *Catalog) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
 	return c.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=? AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)
 }
@@ -84,8 +84,8 @@ func (c *Catalog) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckVacant returns a hook that fails if a table, or a snapshot of another namespace, has metadata below a location, because another
-// commit has just created a table there.
+// CheckVacant returns a hook that fails if a location is in use: if the metadata of a table, or of a snapshot of another namespace, is
+// below it. Another commit may have just created a table there.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`

@@ -99,10 +99,10 @@ const (
 	selectPins = `SELECT namespace, name, metadata_location, uuid, CASE WHEN uuid IS NULL THEN NULL ELSE metadata_location END,
 			rows, bytes, files, version, updated_ms, metadata
 		FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
-	currentTables = `SELECT table_name, COALESCE(metadata_location, '') AS metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
-	pinnedTables  = `SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1 AND snapshot=?2`
-	stateEnd      = "\x01" // separates a location from what follows
-	selectStates  = `SELECT metadata_location || '` + stateEnd + `' || MAX(alive) || table_name
+	currentTables  = `SELECT table_name, COALESCE(metadata_location, '') AS metadata_location FROM iceberg_tables WHERE catalog_name='` + Name + `' AND table_namespace=?1`
+	pinnedTables   = `SELECT name, metadata_location FROM partd_snapshot_tables WHERE namespace=?1 AND snapshot=?2`
+	stateSeparator = "\x01" // separates a location from the rest of the row
+	selectStates   = `SELECT metadata_location || '` + stateSeparator + `' || MAX(alive) || table_name
 		FROM (SELECT t.*, 1 AS alive FROM (` + currentTables + `) AS t
 		UNION SELECT name, metadata_location, 0 FROM partd_snapshot_tables WHERE namespace=?1) AS states
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`

@@ -14,10 +14,9 @@ import (
 // ErrNoSnapshot means that a namespace has no snapshot of that name.
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
-// A snapshot of a namespace pins one metadata location per table, in rows of the database. It needs no commits to the tables and,
-// unlike tags in their metadata, survives their deletion. Of a pinned table, Sweep keeps only the newest version.
-
-// Snapshot is a named state of a namespace.
+// Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. It needs no commits to
+// the tables and, unlike tags in their metadata, survives their deletion. Sweep keeps only the newest version of a table that only
+// snapshots pin.
 type Snapshot struct {
 	Name     string
 	Created  time.Time
@@ -33,19 +32,19 @@ func (c *Catalog) TakeSnapshot(ctx context.Context, namespaces []string, name st
 			w.takeSnapshot(ns, name, timestamp)
 		}
 	})
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, errSnapshotExists) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-var errTaken = errors.New("a snapshot with this name already exists")
+var errSnapshotExists = errors.New("a snapshot with this name already exists")
 
 func (w *transaction) takeSnapshot(namespace, name string, timestamp time.Time) {
 	meta, err := json.Marshal(w.namespaceMetadata(namespace))
 	w.err = cmp.Or(w.err, err)
 	if w.exec(`INSERT INTO partd_snapshots VALUES (?,?,?,0,?) ON CONFLICT DO NOTHING`, namespace, name, timestamp.UnixMicro(), string(meta)) == 0 {
-		w.err = cmp.Or(w.err, errTaken)
+		w.err = cmp.Or(w.err, errSnapshotExists)
 	}
 	n := w.exec(insertPins, namespace, name)
 	w.exec(`UPDATE partd_snapshots SET tables=? WHERE namespace=? AND snapshot=?`, n, namespace, name)
@@ -81,25 +80,25 @@ func (c *Catalog) DropSnapshots(ctx context.Context, namespace string, name *str
 	})
 }
 
-// ListAt is List for the tables of a snapshot.
+// ListAt is like List, but lists the tables of a snapshot.
 func (c *Catalog) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
 	hasTables, err := c.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot)
 	if err == nil && !hasTables {
-		err = c.hasSnapshot(ctx, namespace, snapshot)
+		err = c.requireSnapshot(ctx, namespace, snapshot)
 	}
 	return err
 }
 
-// GetAt is Get for a table of a snapshot.
+// GetAt is like Get, but for a table of a snapshot.
 func (c *Catalog) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
-	l, err := c.oneListed(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
+	l, err := c.queryOne(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
 	if errors.Is(err, ErrNotFound) {
-		err = cmp.Or(c.hasSnapshot(ctx, namespace, snapshot), err)
+		err = cmp.Or(c.requireSnapshot(ctx, namespace, snapshot), err)
 	}
 	return l, err
 }
 
-func (c *Catalog) hasSnapshot(ctx context.Context, namespace, snapshot string) error {
+func (c *Catalog) requireSnapshot(ctx context.Context, namespace, snapshot string) error {
 	rows, err := c.strings(ctx, `SELECT snapshot FROM partd_snapshots WHERE namespace=? AND snapshot=?`, namespace, snapshot)
 	if err == nil && len(rows) == 0 {
 		err = ErrNoSnapshot
@@ -107,8 +106,8 @@ func (c *Catalog) hasSnapshot(ctx context.Context, namespace, snapshot string) e
 	return err
 }
 
-// Changed returns the names of the tables that were changed, deleted or created since a snapshot.
-func (c *Catalog) Changed(ctx context.Context, namespace, snapshot string) ([]string, error) {
+// ChangedSince returns the names of the tables that were changed, deleted or created since a snapshot.
+func (c *Catalog) ChangedSince(ctx context.Context, namespace, snapshot string) ([]string, error) {
 	return c.strings(ctx, selectChanged, namespace, snapshot)
 }
 

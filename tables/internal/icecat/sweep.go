@@ -21,9 +21,9 @@ type SweepResult struct {
 
 // Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions and deleted
 // tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after the grace period, because until
-// then other processes may read an older state, or commit the file. For the files in recentlyUsed, the grace period starts again. busy
-// returns the time when this process's oldest running reader or writer started, or the current time if there is none.
-func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, busy func() time.Time) (SweepResult, error) {
+// then other processes may read an older state, or commit the file. For the files in recentlyUsed, the grace period starts again.
+// oldestStart returns the time when this process's oldest running reader or writer started, or the current time if there is none.
+func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := c.inTx(ctx, func(w *transaction) {
 		w.exec(sweepInline)
 		w.exec(sweepCopies)
@@ -37,8 +37,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// Call busy before reading the references, because a running writer may commit a listed file afterwards.
-	start, oldest := time.Now(), busy()
+	// Call oldestStart before reading the references, because a running writer may commit a listed file afterwards.
+	start, oldest := time.Now(), oldestStart()
 	referenced, err := c.References(ctx)
 	if err != nil {
 		return SweepResult{}, err
@@ -243,8 +243,8 @@ func (c *Catalog) recordOrphans(ctx context.Context, files map[string]int64, rec
 	})
 }
 
-// forgetFile deletes a file's records before the file is removed. If the file was protected or committed since it was found unused,
-// forgetFile returns false.
+// forgetFile deletes a file's records before the file is removed. If the file was protected or committed after it was recorded as an
+// orphan, forgetFile returns false.
 func (c *Catalog) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	location := c.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(c.dir)+"/"))
 	err = c.inTx(ctx, func(w *transaction) {

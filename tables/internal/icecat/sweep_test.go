@@ -33,13 +33,13 @@ func TestProtectDuringSweep(t *testing.T) {
 		t.Fatal(exists, err)
 	}
 	if unused, err := c.forgetFile(ctx, path); err != nil || unused {
-		t.Fatal("a Sweep removes a protected file:", unused, err)
+		t.Fatal("forgetFile forgot a protected file:", unused, err)
 	}
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
 	if unused, err := c.forgetFile(ctx, path); err != nil || !unused {
 		t.Fatal(unused, err)
 	}
 	if exists, err := c.Protect(ctx, location); err != nil || exists {
-		t.Fatal("Protect accepts a file that a Sweep removes:", exists, err)
+		t.Fatal("Protect accepted a file that a Sweep is removing:", exists, err)
 	}
 }

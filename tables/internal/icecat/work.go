@@ -111,7 +111,7 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (column [
 // ErrRolledBack means that a transaction was rolled back, so it changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction. If the outcome is unknown, the error says so. If the transaction's context has ended, package sql has
+// commit commits a transaction. If the outcome is unknown, the error says so. If the transaction's context was canceled, package sql has
 // already rolled the transaction back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
@@ -122,8 +122,8 @@ func commit(tx *sql.Tx) error {
 	return fmt.Errorf("commit to the catalog: %w: %w", partd.ErrUnknownOutcome, err)
 }
 
-// retriable wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which can be retried.
-func retriable(err error) error {
+// wrapConflict wraps ErrConflict around PostgreSQL's errors for conflicting transactions, which can be retried.
+func wrapConflict(err error) error {
 	if sqlErr, ok := errors.AsType[interface {
 		error
 		SQLState() string

@@ -1,5 +1,5 @@
 // Package operations defines the operations on tables other than reading and writing rows. Flight's actions,
-// the page's HTTP interface, package flightclient and the commands all use this one list.
+// the web page's HTTP interface, package flightclient and the commands all use this one list.
 //
 // An operation is a variable of this package. It has a name, the required right and slots, input and output
 // types, and a function on a store. Add new operations to list.go; docs/flight.md lists all of them.
@@ -36,8 +36,8 @@ type Entry struct {
 
 	Writes  bool // requires the right to write; other operations require the right to read
 	Slots   Slots
-	Page    bool   // the page offers the operation
-	Command string // the command of partd-tables that does it; "": none // the command of partd-tables for the operation, or ""
+	Page    bool   // whether the server's web page offers the operation
+	Command string // the command of partd-tables for the operation, or ""
 
 	Input, Output reflect.Type
 
@@ -47,12 +47,12 @@ type Entry struct {
 }
 
 var (
-	all    []*Entry
-	byName = map[string]*Entry{}
+	entries []*Entry
+	byName  = map[string]*Entry{}
 )
 
 // All returns the operations, in the order of the documentation.
-func All() []*Entry { return all }
+func All() []*Entry { return entries }
 
 // ByName returns the operation with a name, or nil. Words may also be joined by "-".
 func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
@@ -97,7 +97,7 @@ func withAnswers[In, Out any](e Entry, do func(context.Context, *tables.Store, *
 			return nil
 		}
 	}
-	all = append(all, &e)
+	entries = append(entries, &e)
 	for _, name := range append(e.Aliases, e.Name) {
 		byName[name] = &e
 	}

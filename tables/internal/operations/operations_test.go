@@ -45,11 +45,11 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	const head = "| action | right | slots | takes | answers | command |\n"
-	before, rest, ok := strings.Cut(string(text), head)
+	before, afterHead, ok := strings.Cut(string(text), head)
 	if !ok {
 		t.Fatalf("%s has no line %q", file, head)
 	}
-	old, after, _ := strings.Cut(rest, "\n\n")
+	old, after, _ := strings.Cut(afterHead, "\n\n")
 	if want := docsTable(); old+"\n" != want {
 		if !*update {
 			t.Fatalf("%s is out of date: run go test -run TestDocs ./internal/operations -update", file)

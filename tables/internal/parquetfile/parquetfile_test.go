@@ -37,12 +37,12 @@ func TestRowGroups(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		about, err := w.file.FileMetadata()
+		fileMetadata, err := w.file.FileMetadata()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if about.NumRows != int64(c.batches*c.rows) || len(about.RowGroups) != c.groups {
-			t.Errorf("%d rows in %d row groups, want %d in %d", about.NumRows, len(about.RowGroups), c.batches*c.rows, c.groups)
+		if fileMetadata.NumRows != int64(c.batches*c.rows) || len(fileMetadata.RowGroups) != c.groups {
+			t.Errorf("%d rows in %d row groups, want %d in %d", fileMetadata.NumRows, len(fileMetadata.RowGroups), c.batches*c.rows, c.groups)
 		}
 	}
 }
@@ -68,25 +68,25 @@ func TestNaN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	about, err := w.file.FileMetadata()
+	fileMetadata, err := w.file.FileMetadata()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range 4 {
-		chunk, err := about.RowGroup(0).ColumnChunk(i)
+		chunk, err := fileMetadata.RowGroup(0).ColumnChunk(i)
 		if err != nil {
 			t.Fatal(err)
 		}
 		s, err := chunk.Statistics()
 		if hasBounds := s != nil && s.HasMinMax(); err != nil || hasBounds != (i == 0) {
-			t.Errorf("leaf %d: %v, it has bounds: %v", i, err, hasBounds)
+			t.Errorf("leaf column %d: has bounds = %v, %v, want bounds only for integers", i, hasBounds, err)
 		}
 	}
 }
 
-// TestNullInPart checks that nulls in parts that must not be null are refused. The library would shift values
-// to other rows.
-func TestNullInPart(t *testing.T) {
+// TestRequiredFieldNull checks that a null in a required nested field is refused, because the library would
+// shift values to other rows.
+func TestRequiredFieldNull(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, arrow.StructOf(arrow.Field{Name: "l", Type: list, Nullable: true}), strings.NewReader(`[{"l":[1,null]}]`))
 	if err != nil {

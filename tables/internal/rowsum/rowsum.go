@@ -11,8 +11,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Sum is an order-independent checksum of rows: their number, and the sum modulo 2^128 of each
-// row's xxh3-128.
+// Sum is an order-independent checksum of rows: the row count, and the sum of the rows' xxh3-128 hashes
+// modulo 2^128.
 type Sum struct {
 	Rows   int64
 	hi, lo uint64

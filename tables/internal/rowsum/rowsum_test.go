@@ -9,7 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestRowSum checks that equal rows in any order have the same sum, and that other rows have another sum.
+// TestRowSum checks that equal rows have the same sum in any order, and that different rows have different sums.
 func TestRowSum(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	sum := func(rows string) *Sum {
@@ -24,7 +24,7 @@ func TestRowSum(t *testing.T) {
 	}
 	want := sum(`[{"a":"x","b":"y"},{"a":"z","b":null}]`)
 	if got := sum(`[{"a":"z","b":null},{"a":"x","b":"y"}]`); !got.Equals(want) {
-		t.Error("the order counts:", got, want)
+		t.Error("the sum depends on the order of the rows:", got, want)
 	}
 	for _, other := range []string{
 		`[{"a":"y","b":"x"},{"a":"z","b":null}]`, `[{"a":"x","b":null},{"a":"z","b":"y"}]`, `[{"a":"xy","b":""},{"a":"z","b":null}]`,

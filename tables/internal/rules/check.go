@@ -29,13 +29,13 @@ type Check struct {
 // ruleCheck applies one rule.
 type ruleCheck struct {
 	*Violation
-	columns  []int
-	violate  *filter.Condition // true for rows that violate the rule; nil if the rule is checked in another way
-	pattern  *regexp.Regexp
-	isSorted bool
-	last     arrow.Array // the previous row, for a rule about order
-	keys     *uniqueKeys
-} // finds duplicates, for a unique rule
+	columns         []int
+	violationFilter *filter.Condition // true for rows that violate the rule; nil if the rule is checked in another way
+	pattern         *regexp.Regexp
+	isSorted        bool
+	last            arrow.Array // the previous row, for a rule about order
+	keys            *uniqueKeys // finds duplicates, for a unique rule
+}
 
 // Table calls visit with the table's stored rows that match where, or with all rows if where is nil. The
 // batches contain at least the given columns.
@@ -91,7 +91,7 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 		case r.Kind == "unique":
 			rc.keys, err = newUniqueKeys(ctx, o, r, stored)
 		default:
-			rc.violate, err = r.filter(logical)
+			rc.violationFilter, err = r.filter(logical)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("rule %q: %w", r.Name, err)
@@ -109,16 +109,16 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 			return new(filter.Condition), nil
 		}
 	}
-	var holds []*filter.Expr
+	var conditions []*filter.Expr
 	switch r.Kind {
 	case "not_null":
-		holds = append(holds, filter.Not(filter.IsNull(r.Column)))
+		conditions = append(conditions, filter.Not(filter.IsNull(r.Column)))
 	case "expression":
 		e, err := filter.Parse(r.Where)
 		if err != nil {
 			return nil, err
 		}
-		holds = append(holds, e)
+		conditions = append(conditions, e)
 	case "range":
 		column := s.Field(s.FieldIndices(r.Column)[0])
 		for _, bound := range [][2]string{{">=", r.Min}, {"<=", r.Max}} {
@@ -129,12 +129,12 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 			if err != nil {
 				return nil, err
 			}
-			holds = append(holds, e)
+			conditions = append(conditions, e)
 		}
 	default:
 		return new(filter.Condition), nil
 	}
-	return filter.Not(filter.And(holds...)).Bind(s)
+	return filter.Not(filter.And(conditions...)).Bind(s)
 }
 
 // Violated reports whether a rule has been violated.
@@ -251,7 +251,7 @@ func shorten(text string) string {
 
 // checkCondition counts the rows where the rule's violation condition is true.
 func (r *ruleCheck) checkCondition(b arrow.RecordBatch, firstRow int64) error {
-	violating, err := r.violate.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
+	violating, err := r.violationFilter.Holds(int(b.NumRows()), func(name string) arrow.Array { return b.Column(b.Schema().FieldIndices(name)[0]) })
 	for _, i := range take.Indices(violating) {
 		r.countRow(b, i, firstRow+int64(i))
 	}

@@ -149,11 +149,11 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 	if err := u.writer.Close(); err != nil {
 		return err
 	}
-	bad := func(record []byte) {
+	addBad := func(record []byte) {
 		r.Count++
 		r.Rows = append(r.Rows, BadRow{int64(binary.BigEndian.Uint64(record)) + 1, string(record[8:])})
 		if len(r.Rows) >= 2*maxBadRows {
-			firstRows(r)
+			trimRows(r)
 		}
 	}
 	var firstRecord []byte // the first row of the put with the current key, until it is counted
@@ -170,19 +170,19 @@ func (u *uniqueKeys) finish(ctx context.Context, r *ruleCheck) error {
 			case !block.SameKey(i):
 				firstRecord = firstRecord[:0]
 			case !inTable:
-				bad(record)
+				addBad(record)
 			case len(firstRecord) > 0:
-				bad(firstRecord)
+				addBad(firstRecord)
 				firstRecord = firstRecord[:0]
 			}
 		}
 	}
-	firstRows(r)
+	trimRows(r)
 	return nil
 }
 
-// firstRows drops all bad rows except the first ones.
-func firstRows(r *ruleCheck) {
+// trimRows drops all bad rows except the first ones.
+func trimRows(r *ruleCheck) {
 	slices.SortFunc(r.Rows, func(a, b BadRow) int { return int(a.Row - b.Row) })
 	r.Rows = r.Rows[:min(len(r.Rows), maxBadRows)]
 }

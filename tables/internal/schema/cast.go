@@ -278,20 +278,20 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
-	hidden := false
+	hasHidden := false
 	for i := range a.Len() {
 		start, end := a.ValueOffsets(i)
 		if i == 0 {
 			first = start
 		}
-		hidden = hidden || a.IsNull(i) && end > start
+		hasHidden = hasHidden || a.IsNull(i) && end > start
 		offsets[i+1], last = end-first, end
 	}
 	values = a.ListValues()
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
-		hidden = true // arrow-go 18.8 does not accept a slice as a map's entries
+		hasHidden = true // arrow-go 18.8 does not accept a slice as a map's entries
 	}
-	if !hidden {
+	if !hasHidden {
 		return offsets, array.NewSlice(values, first, last), nil
 	}
 	var indices []int

@@ -14,11 +14,11 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// cases lists all kinds of types: the stored type, the type that readers get, and values.
+// cases lists all supported put types, each with its stored type, the type that readers get, and values.
 var cases = []struct {
 	Name                 string
 	Put                  arrow.DataType
-	StoredType, ReadType string // "" means the type as put // "" means the put type
+	StoredType, ReadType string // "" means the put type
 	JSON                 string
 }{
 	{"null", arrow.Null, "bool", "", `[null,null,null]`},
@@ -76,8 +76,8 @@ func mustJSON() arrow.DataType {
 	return t
 }
 
-// TestTypes checks that every type is stored as the table of cases says, that Iceberg accepts the stored
-// type, and that the values and the type can be restored, even from a slice of a batch.
+// TestTypes checks that every type has the stored type given in cases, that Iceberg accepts this type, and
+// that the values and the type can be restored, even from a slice of a batch.
 func TestTypes(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
@@ -141,7 +141,7 @@ func or(a, b string) string {
 	return b
 }
 
-// TestRefused checks that one error names all columns, with their types, that cannot be stored.
+// TestRefused checks that a single error names all columns that cannot be stored, with their types.
 func TestRefused(t *testing.T) {
 	var fields []arrow.Field
 	for _, dt := range []arrow.DataType{
@@ -155,22 +155,22 @@ func TestRefused(t *testing.T) {
 	_, err := Stored(arrow.NewSchema(fields, nil))
 	var refused RefusedColumns
 	if !errors.As(err, &refused) || len(refused) != len(fields) {
-		t.Fatalf("%d of %d: %v", len(refused), len(fields), err)
+		t.Fatalf("the error lists %d columns, want %d: %v", len(refused), len(fields), err)
 	}
 	for _, f := range fields {
 		if !strings.Contains(err.Error(), fmt.Sprintf("column %q has type %s", f.Name, f.Type)) {
-			t.Errorf("%s %s is not named", f.Name, f.Type)
+			t.Errorf("the error does not name column %s with type %s", f.Name, f.Type)
 		}
 	}
 }
 
-// TestReturnedAfterForeignChanges checks that a column that another writer changed or added has its stored
-// type, and that other columns have the types and metadata with which they were put.
-func TestReturnedAfterForeignChanges(t *testing.T) {
+// TestRestoreAfterForeignChanges checks that RestorePutTypes returns the stored type for columns that another
+// writer changed or added, and the put type and metadata for all other columns.
+func TestRestoreAfterForeignChanges(t *testing.T) {
 	note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 	put := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Uint8, Metadata: note}, {Name: "b", Type: arrow.PrimitiveTypes.Int8}}, &note)
-	kept := arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String}, {Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil)
-	got := WithoutEncodings(RestorePutTypes(kept, put))
+	stored := arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String}, {Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil)
+	got := WithoutEncodings(RestorePutTypes(stored, put))
 	if s := fmt.Sprint(got.Field(0).Type, got.Field(1).Type, got.Field(2).Type); s != "utf8 int64 uint8" {
 		t.Error(s)
 	}
@@ -206,11 +206,11 @@ func TestIntoUUIDs(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", c.put, err)
 		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.to) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
-			t.Errorf("%s becomes %s", c.put, text)
+			t.Errorf("Cast of %s returned %s", c.put, text)
 		}
 	}
 	if _, err := NewCaster(arrow.NewSchema([]arrow.Field{{Name: "u", Type: &arrow.FixedSizeBinaryType{ByteWidth: 15}}}, nil), arrow.NewSchema([]arrow.Field{{Name: "u", Type: uuid}}, nil)); err == nil {
-		t.Error("15 bytes are a UUID")
+		t.Error("NewCaster accepted values of 15 bytes for a UUID column")
 	}
 }
 
@@ -222,26 +222,26 @@ func TestNarrowing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := ConvertArray(a, to); err == nil {
-			t.Errorf("%s as %s is %v", json, to, got)
+			t.Errorf("ConvertArray(%s, %s) = %v, want an error", json, to, got)
 		}
 	}
 	if _, err := Decode("not base64"); err == nil {
-		t.Error("not base64 is a schema")
+		t.Error("Decode accepted a text that is not base64")
 	}
 	if _, err := Decode("AAAA"); err == nil {
-		t.Error("zeros are a schema")
+		t.Error("Decode accepted zero bytes")
 	}
 }
 
-// TestDocumented checks that docs/types.md agrees with these tests.
-func TestDocumented(t *testing.T) {
+// TestTypesInDocs checks that docs/types.md agrees with these tests.
+func TestTypesInDocs(t *testing.T) {
 	text, err := os.ReadFile("../../docs/types.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		kept, back := or(c.StoredType, c.Put.String()), or(c.ReadType, "the same")
-		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), kept, back)
+		stored, returned := or(c.StoredType, c.Put.String()), or(c.ReadType, "the same")
+		row := fmt.Sprintf("| %s | %s | %s |\n", strings.ReplaceAll(c.Put.String(), "|", `\|`), stored, returned)
 		if !strings.Contains(string(text), row) {
 			t.Errorf("docs/types.md lacks\n%s", row)
 		}

@@ -21,7 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// read returns a table's type and values.
+// read returns the type and the values of a table's first column.
 func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -50,7 +50,8 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 	return strings.Join(out, " ")
 }
 
-// writeTable writes a table in a format. The rows of Parquet and Arrow files can be put again.
+// writeTable writes a table in a format. For Parquet and Arrow, it also puts the file into another table, and
+// compares the two tables.
 func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
 	t.Helper()
 	table, err := b.Table(t.Context(), name)
@@ -83,12 +84,12 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
 	}
-	again, err := (&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context())
+	reread, err := (&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Release()
-	if _, err := b.Put(t.Context(), name+" again", again, tables.PutReplace, nil); err != nil {
+	defer reread.Release()
+	if _, err := b.Put(t.Context(), name+" again", reread, tables.PutReplace, nil); err != nil {
 		t.Fatal(format, err)
 	}
 	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
@@ -144,14 +145,14 @@ func TestTypesInStore(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got := read(t, b, c.Name, nil); got != all {
-					t.Errorf("folded: %s, want %s", got, all)
+					t.Errorf("after Fold: read %s, want %s", got, all)
 				}
 				nulls, err := filter.Parse(`"a.b c" is null`)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() {
-					t.Errorf("those that are null: %s", got)
+					t.Errorf("the filter for nulls returned %s, want %d nulls", got, 2*a.NullN())
 				}
 				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
 					writeTable(t, b, c.Name, format)
@@ -160,9 +161,9 @@ func TestTypesInStore(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				back, err := table.Schema(ctx)
-				if err != nil || !back.Field(0).Metadata.Equal(note) || !back.Metadata().Equal(note) {
-					t.Errorf("%v, %v", back, err)
+				gotSchema, err := table.Schema(ctx)
+				if err != nil || !gotSchema.Field(0).Metadata.Equal(note) || !gotSchema.Metadata().Equal(note) {
+					t.Errorf("%v, %v", gotSchema, err)
 				}
 			})
 		}
@@ -201,7 +202,7 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 			want := read(t, b, info.Name, o)
 			for _, other := range []*tables.Store{copied, restored} {
 				if got := read(t, other.Bucket(b.Name()), info.Name, o); got != want {
-					t.Errorf("%s is copied as %s, want %s", info.Name, got, want)
+					t.Errorf("the copy of %s contains %s, want %s", info.Name, got, want)
 				}
 			}
 		}
@@ -219,9 +220,9 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	}
 }
 
-// TestPartsWithoutNulls checks that required parts stay required: items of maps, which iceberg-go's writer
-// does not support, and fixed-size lists within null structs.
-func TestPartsWithoutNulls(t *testing.T) {
+// TestRequiredFields checks that required nested fields stay required: items of maps, which iceberg-go's
+// writer does not support, and fixed-size lists within null structs.
+func TestRequiredFields(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{NoTail: true})
 	if err != nil {
 		t.Fatal(err)
@@ -235,19 +236,19 @@ func TestPartsWithoutNulls(t *testing.T) {
 	items.SetItemNullable(false)
 	pair := arrow.StructOf(arrow.Field{Name: "l", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int32)})
 	for i, c := range []struct {
-		of     arrow.DataType
+		typ    arrow.DataType
 		values []string
 	}{
 		{items, []string{`[{"key":"a","value":1}]`, "null"}},
 		{pair, []string{`{"l":[1,2]}`, "null"}},
 		{arrow.StructOf(arrow.Field{Name: "s", Type: pair}), []string{`{"s":{"l":[1,2]}}`, "null"}},
 	} {
-		name, json, want := fmt.Sprint(i), "", c.of.String()
+		name, json, want := fmt.Sprint(i), "", c.typ.String()
 		for _, v := range c.values {
 			json += `{"x":` + v + "}\n"
 			want += " " + strings.Replace(v, "null", "(null)", 1)
 		}
-		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.of, Nullable: true}}, nil))
+		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil))
 		if _, err := s.Bucket("").Put(t.Context(), name, r, tables.PutError, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -320,8 +321,8 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 	}
 }
 
-// TestTextsThatAreNotUTF8 checks that texts that are not UTF-8 are refused wherever they occur, because SQL
-// cannot read them, and that nothing of the put is stored.
+// TestTextsThatAreNotUTF8 checks that a put is refused as a whole if a text anywhere in it is not UTF-8,
+// because SQL cannot read such texts.
 func TestTextsThatAreNotUTF8(t *testing.T) {
 	s, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
@@ -332,12 +333,12 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for _, of := range []arrow.DataType{
+	for _, typ := range []arrow.DataType{
 		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.StringView, arrow.ListOf(arrow.BinaryTypes.String),
 		arrow.StructOf(arrow.Field{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}), arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int8),
 		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
 	} {
-		b := array.NewBuilder(memory.DefaultAllocator, of)
+		b := array.NewBuilder(memory.DefaultAllocator, typ)
 		b.AppendNull()
 		const bad = "caf\xe9"
 		switch b := b.(type) {
@@ -358,22 +359,22 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: of, Nullable: true}}, nil)
+		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: typ, Nullable: true}}, nil)
 		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 2)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
-			t.Errorf("%s: %v", of, err)
+			t.Errorf("%s: %v", typ, err)
 		}
 		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
-			t.Fatalf("%s: there is a table", of)
+			t.Fatalf("%s: the refused put created a table", typ)
 		}
 	}
 }
 
-// TestDate64Again checks that a date64 column exported to Parquet, with times of day, can be appended again.
-func TestDate64Again(t *testing.T) {
+// TestDate64FromParquet checks that a date64 column that was exported to Parquet can be appended to its table.
+func TestDate64FromParquet(t *testing.T) {
 	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
 	if err != nil {
 		t.Fatal(err)
@@ -421,22 +422,23 @@ func TestDate64Again(t *testing.T) {
 	}
 }
 
-// TestHalf checks that float16 values are exact, including the smallest, and never truncated.
-func TestHalf(t *testing.T) {
+// TestFloat16 checks that float16 values, including the smallest, are converted exactly, and that other numbers
+// are rounded, not truncated.
+func TestFloat16(t *testing.T) {
 	for bits := range uint16(math.MaxUint16) {
 		n := float16.FromBits(bits)
 		f := float64(schema.FromFloat16(n))
 		if got := schema.ToFloat16(f); got != n && !math.IsNaN(f) {
-			t.Fatalf("%x is %v, and that is %x", bits, f, got.Uint16())
+			t.Fatalf("float16 bits %x are %v, but ToFloat16 of that returns bits %x", bits, f, got.Uint16())
 		}
 	}
 	for f, want := range map[float64]float64{2049: 2048, 2051: 2052, 65519: 65504, 65520: math.Inf(1), 1e-30: 0, 1.0 / (1 << 25): 0, 1.5 / (1 << 24): 2.0 / (1 << 24)} {
 		if got := float64(schema.FromFloat16(schema.ToFloat16(f))); got != want {
-			t.Errorf("%v is %v, want %v", f, got, want)
+			t.Errorf("ToFloat16(%v) = %v, want %v", f, got, want)
 		}
 	}
 	if _, err := schema.ConvertArray(floats(70000), arrow.FixedWidthTypes.Float16); err == nil {
-		t.Error("70000 is a float16")
+		t.Error("ConvertArray converted 70000 to float16")
 	}
 }
 
@@ -458,9 +460,9 @@ func TestExactFloat(t *testing.T) {
 		got, err := schema.ConvertArray(b.NewArray(), arrow.PrimitiveTypes.Float64)
 		switch {
 		case exact != (err == nil):
-			t.Errorf("%d: %v", n, err)
+			t.Errorf("ConvertArray(%d) = %v, want an error only if the result is inexact", n, err)
 		case exact && (got.IsValid(0) || got.(*array.Float64).Value(1) != float64(n)):
-			t.Errorf("%d is %v", n, got)
+			t.Errorf("ConvertArray(%d) = %v", n, got)
 		}
 	}
 }

@@ -61,13 +61,13 @@ type decimalNumber[T decimal.DecimalTypes] interface {
 	decimal.Num[T]
 }
 
-type decimals[T any] interface {
+type decimalArray[T any] interface {
 	arrow.Array
 	Value(i int) T
 }
 
 // checkDigits returns an error if a decimal has more digits than its type allows.
-func checkDigits[T decimalNumber[T]](a decimals[T]) error {
+func checkDigits[T decimalNumber[T]](a decimalArray[T]) error {
 	t := a.DataType().(arrow.DecimalType)
 	for i := range a.Len() {
 		if a.IsNull(i) {

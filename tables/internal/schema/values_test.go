@@ -10,12 +10,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestTextsAtOnce checks that two texts that split a character are not valid, although their concatenation is
-// valid UTF-8, and that bytes under nulls and outside a slice are ignored.
-func TestTextsAtOnce(t *testing.T) {
+// TestInvalidTexts checks that two texts that split a character are invalid, although their concatenation is
+// valid UTF-8. It also checks that bytes under nulls and outside a slice are ignored.
+func TestInvalidTexts(t *testing.T) {
 	for _, c := range []struct {
-		texts []string
-		good  bool
+		texts   []string
+		isValid bool
 	}{{nil, true}, {[]string{""}, true}, {[]string{"é", "", "ß"}, true}, {[]string{"a\xc3", "\xa9b"}, false}, {[]string{"\xc3"}, false}} {
 		b := array.NewStringBuilder(memory.DefaultAllocator)
 		b.Append("before")
@@ -23,8 +23,8 @@ func TestTextsAtOnce(t *testing.T) {
 		b.Append("\xff")
 		all := b.NewArray()
 		a := array.NewSlice(all, 1, int64(1+len(c.texts)))
-		if err := CheckArray(a); (err == nil) != c.good {
-			t.Errorf("%q: %v", c.texts, err)
+		if err := CheckArray(a); (err == nil) != c.isValid {
+			t.Errorf("CheckArray(%q) = %v, want success: %v", c.texts, err, c.isValid)
 		}
 	}
 	b := array.NewStringBuilder(memory.DefaultAllocator)
@@ -35,12 +35,12 @@ func TestTextsAtOnce(t *testing.T) {
 	}
 }
 
-// TestDigits checks that a decimal must not have more digits than its type, also in nested columns, and that
-// values under nulls are ignored.
+// TestDigits checks that decimals with more digits than their type allows are refused, also in nested columns,
+// and that values under nulls are ignored.
 func TestDigits(t *testing.T) {
-	most := &arrow.Decimal128Type{Precision: 5, Scale: 2}
-	whole := func(v decimal128.Num) arrow.Array {
-		b := array.NewDecimal128Builder(memory.DefaultAllocator, most)
+	decimalType := &arrow.Decimal128Type{Precision: 5, Scale: 2}
+	decimalArrayOf := func(v decimal128.Num) arrow.Array {
+		b := array.NewDecimal128Builder(memory.DefaultAllocator, decimalType)
 		b.AppendValues([]decimal128.Num{decimal128.MaxDecimal128, v}, []bool{false, true})
 		return b.NewArray()
 	}
@@ -48,21 +48,21 @@ func TestDigits(t *testing.T) {
 	short.Append(math.MinInt32)
 	long := array.NewDecimal64Builder(memory.DefaultAllocator, &arrow.Decimal64Type{Precision: 18})
 	long.Append(999_999_999_999_999_999)
-	part, err := array.NewStructArray([]arrow.Array{whole(decimal128.FromI64(100_000))}, []string{"d"})
+	structArray, err := array.NewStructArray([]arrow.Array{decimalArrayOf(decimal128.FromI64(100_000))}, []string{"d"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		a    arrow.Array
-		good bool
+		a       arrow.Array
+		isValid bool
 	}{
-		"greatest": {whole(decimal128.FromI64(99_999)), true}, "least": {whole(decimal128.FromI64(-99_999)), true},
-		"one more": {whole(decimal128.FromI64(100_000)), false}, "one less": {whole(decimal128.FromI64(-100_000)), false},
-		"least of all": {whole(decimal128.New(math.MinInt64, 0)), false}, "part": {part, false},
-		"short": {short.NewArray(), false}, "long": {long.NewArray(), true},
+		"maximum": {decimalArrayOf(decimal128.FromI64(99_999)), true}, "minimum": {decimalArrayOf(decimal128.FromI64(-99_999)), true},
+		"above the maximum": {decimalArrayOf(decimal128.FromI64(100_000)), false}, "below the minimum": {decimalArrayOf(decimal128.FromI64(-100_000)), false},
+		"smallest decimal128": {decimalArrayOf(decimal128.New(math.MinInt64, 0)), false}, "in a struct": {structArray, false},
+		"smallest decimal32": {short.NewArray(), false}, "decimal64": {long.NewArray(), true},
 	} {
-		if err := CheckArray(c.a); (err == nil) != c.good {
-			t.Errorf("%s: %v", name, err)
+		if err := CheckArray(c.a); (err == nil) != c.isValid {
+			t.Errorf("%s: CheckArray = %v, want success: %v", name, err, c.isValid)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, err
 }
 
-// include adds a time to the range that automatic periods are chosen from.
+// include extends the range of times from which Periods chooses an automatic period.
 func (c *Cutter) include(v int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest, c.hasTimes = v, v, true

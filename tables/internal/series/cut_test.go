@@ -18,7 +18,7 @@ func TestPeriods(t *testing.T) {
 		lastMoment := time.Date(2024, 2, 29, 23, 59, 59, 999, time.UTC)
 		for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 5*3600), time.FixedZone("", -5*3600)} {
 			if got := by.NextStart(lastMoment.In(zone)).Format(time.DateOnly); got != want {
-				t.Errorf("after %s by %s comes %s, want %s", lastMoment, by, got, want)
+				t.Errorf("%[2]s.NextStart(%[1]s) = %[3]s, want %[4]s", lastMoment, by, got, want)
 			}
 		}
 	}
@@ -32,16 +32,16 @@ func TestPeriods(t *testing.T) {
 				v = int64(int32(v))
 			}
 			if end := c.periodEnd(v); end <= v && v < 1<<63-1 {
-				t.Errorf("%s: the period of %d ends at %d", typ, v, end)
+				t.Errorf("%s: periodEnd(%d) = %d, want a later time", typ, v, end)
 			}
 		}
 		if want := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !c.time(Tick(want, typ)).Equal(want) {
-			t.Errorf("%s: %s becomes %s", typ, want, c.time(Tick(want, typ)))
+			t.Errorf("%s: Tick(%s) is the time %s", typ, want, c.time(Tick(want, typ)))
 		}
 	}
 	for days, want := range map[int]definition.Partition{0: definition.PartitionMonth, 365: definition.PartitionMonth, 366: definition.PartitionQuarter, 3*365 + 1: definition.PartitionYear, 9999: definition.PartitionYear} {
-		if by, why := autoPartition(day, day.AddDate(0, 0, days)); by != want || !strings.Contains(why, "2024-01-01") {
-			t.Errorf("%d days: %s, since %s", days, by, why)
+		if by, reason := autoPartition(day, day.AddDate(0, 0, days)); by != want || !strings.Contains(reason, "2024-01-01") {
+			t.Errorf("%d days: autoPartition chose %s because %s", days, by, reason)
 		}
 	}
 }

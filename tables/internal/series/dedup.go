@@ -32,7 +32,7 @@ func (e *DuplicateError) Error() string {
 // and the files that they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
 	written := s.Written(added)
-	existing = Touching(existing, written)
+	existing = OverlappingFiles(existing, written)
 	if len(existing) == 0 || s.Merging() == sorted.All {
 		return added, nil, nil
 	}
@@ -42,7 +42,7 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 		hiding, hidden = written, existing
 	}
 	for _, f := range hidden {
-		overlapping := Touching(hiding, []*File{f})
+		overlapping := OverlappingFiles(hiding, []*File{f})
 		hidingRows, err := s.keySources(ctx, overlapping, f.Bounds, true)
 		if err != nil {
 			return nil, nil, err
@@ -77,10 +77,10 @@ func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.Da
 	return add, replaced, nil
 }
 
-// Refuse returns a DuplicateError if new files contain duplicates of existing rows or of each other's rows.
-func (s *Series) Refuse(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
+// RejectDuplicates returns a DuplicateError if new files contain duplicates of existing rows or of each other's rows.
+func (s *Series) RejectDuplicates(ctx context.Context, existing []*File, added []iceberg.DataFile) error {
 	written := s.Written(added)
-	existingRows, err := s.keySources(ctx, Touching(existing, written), spanOf(written), true)
+	existingRows, err := s.keySources(ctx, OverlappingFiles(existing, written), spanOf(written), true)
 	if err != nil {
 		return err
 	}

@@ -68,8 +68,8 @@ func (s *Series) Overlapping(ctx context.Context, bounds ...*sorted.Bounds) (fil
 	return files, err
 }
 
-// Touching returns the files whose times overlap the times of any file in others.
-func Touching(files, others []*File) (touching []*File) {
+// OverlappingFiles returns the files whose times overlap the times of any file in others.
+func OverlappingFiles(files, others []*File) (touching []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
 			touching = append(touching, f)
@@ -130,7 +130,7 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 }
 
 // Groups returns groups of files to merge. Each group lists its files in the order of arrival. A file that begins at the last
-// time of an earlier file does not overlap that file. Among rows with equal times, merged rows come last.
+// time of an earlier file does not overlap that file. A merged group's rows follow the other rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	position := map[*File]int{}
 	for i, f := range files {

@@ -68,9 +68,9 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 // latestStart returns the latest time from which groups contain at least minRows rows.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
-	for _, g := range groups {
-		if minRows -= g.rows; minRows <= 0 {
-			return g.lowest
+	for _, group := range groups {
+		if minRows -= group.rows; minRows <= 0 {
+			return group.lowest
 		}
 	}
 	return math.MinInt64

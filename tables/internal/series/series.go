@@ -43,12 +43,12 @@ func ForTable(t *table.Table, memory int64) (*Series, error) {
 	return New(d, t, memory), nil
 }
 
-// KeepingAll returns a copy of s that keeps duplicates.
-func (s *Series) KeepingAll() *Series {
-	keeping, order := *s, *s.Order
+// WithDuplicates returns a copy of s that keeps duplicates.
+func (s *Series) WithDuplicates() *Series {
+	copied, order := *s, *s.Order
 	order.Rule = definition.KeepAll
-	keeping.Order = &order
-	return &keeping
+	copied.Order = &order
+	return &copied
 }
 
 // Check returns an error if a column that orders the table's rows contains a null. If o is nil, it accepts all rows.

@@ -31,14 +31,15 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches) (files []
 		return err
 	})
 	if err == nil && s.Rule == definition.RefuseDuplicate {
-		err = s.Refuse(ctx, nil, files)
+		err = s.RejectDuplicates(ctx, nil, files)
 	}
 	return files, err
 }
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Without this, Iceberg's library would sort each batch again, and change the order of rows with equal keys.
+	// Remove the sort order from the metadata. Otherwise, Iceberg's library would sort each batch again, and change the
+	// order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/spill"
 )
 
-// TestDamagedRun flips a bit in a temporary file of sorted rows. Reading it must fail and name the
-// position.
+// TestDamagedRun checks that reading a temporary file of sorted rows fails if a bit of it was flipped, and that
+// the error names the position.
 func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
@@ -66,5 +66,5 @@ func flip(t *testing.T, dir string, offset int64) {
 		}
 		return
 	}
-	t.Fatal(fmt.Errorf("no file without a name is open in %s", dir))
+	t.Fatal(fmt.Errorf("no unnamed file in %s is open", dir))
 }

@@ -123,7 +123,7 @@ type nullable interface {
 
 // compareNulls compares two values if at least one of them is null. If neither is null, values is true, and
 // the caller must compare the values.
-func compareNulls(a nullable, i int, b nullable, j int) (n int, values bool) {
+func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
 		return 0, true
 	}
@@ -157,7 +157,7 @@ type values[T any] struct {
 		nullable
 		Value(i int) T
 	}
-	order func(a, b T) int
+	compareValues func(a, b T) int
 }
 
 func (c *values[T]) compare(i int, other column, j int) int {
@@ -165,7 +165,7 @@ func (c *values[T]) compare(i int, other column, j int) int {
 	if n, values := compareNulls(c.array, i, o.array, j); !values {
 		return n
 	}
-	return c.order(c.array.Value(i), o.array.Value(j))
+	return c.compareValues(c.array.Value(i), o.array.Value(j))
 }
 
 // KeysInOrder reports whether AppendKey's keys for a stored type sort like its values.

@@ -17,12 +17,12 @@ import (
 // use more than memory bytes, Merge merges a few at a time, through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		m := &merge{rule: rule, out: output{yield: yield, minRows: firstRows}}
+		m := &merge{rule: rule, out: output{yield: yield, minRows: firstBatchRows}}
 		defer m.close()
 		for rank, s := range bundle(ctx, sources, memory) {
 			m.pending = append(m.pending, &cursor{Source: s, rank: rank})
 		}
-		slices.SortStableFunc(m.pending, func(a, b *cursor) int { return a.byLowest(b.Source) })
+		slices.SortStableFunc(m.pending, func(a, b *cursor) int { return a.compareLowest(b.Source) })
 		err := m.run(ctx)
 		if err == nil && !m.out.stopped {
 			err = m.out.flush()
@@ -33,6 +33,7 @@ func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batc
 	}
 }
 
+// merge is a running merge of sources.
 type merge struct {
 	rule    Rule
 	pending []*cursor // not yet open, in the order of their lowest values
@@ -40,11 +41,12 @@ type merge struct {
 	out     output
 
 	// held is a row that may equal the next row; it is nil if no row is held back.
-	held     *block
-	heldRow  int
-	heldHide bool
+	heldBlock    *block
+	heldRow      int
+	heldIsHidden bool
 }
 
+// block is a batch with its key columns.
 type block struct {
 	batch    arrow.RecordBatch
 	keys     keys
@@ -183,20 +185,20 @@ func (m *merge) run(ctx context.Context) error {
 // runEnd returns the index in c's batch at which the first row of another source must come. c must be the
 // cursor with the lowest row.
 func (m *merge) runEnd(c *cursor) int {
-	var rival *cursor
+	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
-		if o := m.open[i]; rival == nil || o.precedes(o.row, rival) {
-			rival = o
+		if o := m.open[i]; nextCursor == nil || o.precedes(o.row, nextCursor) {
+			nextCursor = o
 		}
 	}
 	n := int(c.batch.NumRows())
 	inRun := func(row int) bool {
-		if rival != nil && !c.precedes(row, rival) {
+		if nextCursor != nil && !c.precedes(row, nextCursor) {
 			return false
 		}
 		return len(m.pending) == 0 || c.firstKeyAt(row) < m.pending[0].Bounds.Lowest
 	}
-	if rival == nil && len(m.pending) == 0 {
+	if nextCursor == nil && len(m.pending) == 0 {
 		return n
 	}
 	// Search with doubling steps: the run is short if sources interleave, and long if they do not.
@@ -217,7 +219,7 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	}
 	for row := c.row; row < end; row++ {
 		start := row
-		equal := m.held != nil && m.held.keys.compare(m.heldRow, c.keys, row) == 0
+		equal := m.heldBlock != nil && m.heldBlock.keys.compare(m.heldRow, c.keys, row) == 0
 		switch {
 		case equal && m.rule == First:
 			continue
@@ -244,7 +246,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the last row before end such that no two adjacent rows from row to it have equal keys.
+// lastDistinct returns the last row of a run of rows with distinct keys. The run starts at row and ends before
+// end, or before a row whose successor has the same keys.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0
@@ -259,21 +262,21 @@ func (b *block) lastDistinct(row, end int) int {
 
 // hold keeps a row back until the next row shows whether they are equal.
 func (m *merge) hold(b *block, row int, hide bool) {
-	if b != m.held {
+	if b != m.heldBlock {
 		if b != nil {
 			b.batch.Retain()
 		}
-		if m.held != nil {
-			m.held.batch.Release()
+		if m.heldBlock != nil {
+			m.heldBlock.batch.Release()
 		}
 	}
-	m.held, m.heldRow, m.heldHide = b, row, hide
+	m.heldBlock, m.heldRow, m.heldIsHidden = b, row, hide
 }
 
 // releaseHeld yields the held row, if the rule keeps it. No later row may equal it.
 func (m *merge) releaseHeld() error {
-	if m.held == nil || m.heldHide || m.rule == Extra || m.rule == All {
+	if m.heldBlock == nil || m.heldIsHidden || m.rule == Extra || m.rule == All {
 		return nil
 	}
-	return m.out.add(m.held, m.heldRow, m.heldRow+1)
+	return m.out.add(m.heldBlock, m.heldRow, m.heldRow+1)
 }

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	firstRows = 16      // rows of the first joined batch, small for readers that need few rows
-	maxRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
-	longRun   = 1 << 12 // a run of at least this many rows is passed on without copying
-	maxBytes  = 8 << 20 // approximate limit for a joined batch
+	firstBatchRows = 16      // rows of the first joined batch, small for readers that need few rows
+	maxBatchRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
+	minDirectRun   = 1 << 12 // a run of at least this many rows is passed on without copying
+	maxBatchBytes  = 8 << 20 // approximate limit for a joined batch
 )
 
 // output collects runs of rows, and yields them as joined batches.
@@ -34,7 +34,7 @@ func (o *output) add(b *block, from, to int) error {
 	if last := len(o.runs) - 1; last >= 0 && o.runs[last].batch == b.batch && o.runs[last].to == from {
 		o.runs[last].to = to
 	} else {
-		if to-from >= longRun {
+		if to-from >= minDirectRun {
 			if err := o.flush(); err != nil || o.stopped {
 				return err
 			}
@@ -44,8 +44,8 @@ func (o *output) add(b *block, from, to int) error {
 	}
 	o.rows += to - from
 	o.bytes += int64(to-from) * b.rowBytes
-	if o.rows >= o.minRows || to-from >= longRun || o.bytes >= maxBytes {
-		o.minRows = min(2*o.minRows, maxRows)
+	if o.rows >= o.minRows || to-from >= minDirectRun || o.bytes >= maxBatchBytes {
+		o.minRows = min(2*o.minRows, maxBatchRows)
 		return o.flush()
 	}
 	return nil
@@ -81,12 +81,12 @@ func (o *output) drop() {
 func rowBytes(b arrow.RecordBatch) int64 {
 	var sum int64
 	for _, c := range b.Columns() {
-		width, fixed := c.DataType().(arrow.FixedWidthDataType)
-		texts, text := c.(interface{ ValueBytes() []byte })
+		width, isFixedWidth := c.DataType().(arrow.FixedWidthDataType)
+		texts, isText := c.(interface{ ValueBytes() []byte })
 		switch {
-		case fixed:
+		case isFixedWidth:
 			sum += int64(c.Len()) * int64(width.BitWidth()) / 8
-		case text:
+		case isText:
 			sum += int64(len(texts.ValueBytes()))
 		default: // counts the whole array, even for a slice
 			sum += util.TotalArraySize(c)

@@ -36,8 +36,8 @@ func Sort(ctx context.Context, rule Rule, in Input) Batches {
 }
 
 // Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part
-// consists of the leading blocks that are in order already, and needs no temporary file. The second part is
-// the sorted rest.
+// consists of the leading blocks that are in order already, and needs no temporary file. The second part
+// contains the remaining rows.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	next, stop := iter.Pull2(in.blocks)
 	defer stop()
@@ -114,11 +114,11 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.R
 				firstBlock.Release()
 			}
 		}()
-		sources := func() (all []Source) {
+		sources := func() (sources []Source) {
 			for _, r := range runs {
-				all = append(all, Source{Keys: in.Keys, Batches: r.batches})
+				sources = append(sources, Source{Keys: in.Keys, Batches: r.batches})
 			}
-			return all
+			return sources
 		}
 		for {
 			b, ok, err := firstBlock, true, error(nil)
@@ -154,15 +154,15 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, next func() (arrow.R
 
 // blocks yields the rows in sorted batches of about in.Memory bytes.
 func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
-	var gathered []arrow.RecordBatch
-	defer func() { take.Release(gathered) }()
+	var pending []arrow.RecordBatch
+	defer func() { take.Release(pending) }()
 	flush := func() bool {
-		if len(gathered) == 0 {
+		if len(pending) == 0 {
 			return true
 		}
-		b, err := Block(gathered, in.Keys)
-		take.Release(gathered)
-		gathered = nil
+		b, err := Block(pending, in.Keys)
+		take.Release(pending)
+		pending = nil
 		return yield(b, err) && err == nil
 	}
 	size := int64(0)
@@ -175,7 +175,7 @@ func (in Input) blocks(yield func(arrow.RecordBatch, error) bool) {
 			b.Release()
 			continue
 		}
-		gathered = append(gathered, b)
+		pending = append(pending, b)
 		if size += in.Size(b); size >= in.Memory {
 			if size = 0; !flush() {
 				return
@@ -210,7 +210,7 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 }
 
 const (
-	spilledRows       = 1 << 12 // rows of a batch in a file
+	spilledRows       = 1 << 12 // maximum rows of a batch in a file
 	spilledBatchBytes = 1 << 20 // approximate memory for reading a file
 	spilledBlock      = 1 << 18 // bytes per checksum
 )

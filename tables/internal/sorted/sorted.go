@@ -114,8 +114,8 @@ func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 	return sources
 }
 
-// byLowest compares sources by their lowest values. Sources without bounds come first.
-func (s Source) byLowest(o Source) int {
+// compareLowest compares sources by their lowest values. Sources without bounds come first.
+func (s Source) compareLowest(o Source) int {
 	if s.Bounds == nil || o.Bounds == nil {
 		return CompareBools(s.Bounds != nil, o.Bounds != nil)
 	}
@@ -124,10 +124,10 @@ func (s Source) byLowest(o Source) int {
 
 // peakCost returns the maximum cost of simultaneously open sources.
 func peakCost(sources []Source) (maxCost int64) {
-	byLowest := slices.Clone(sources)
-	slices.SortStableFunc(byLowest, Source.byLowest)
+	compareLowest := slices.Clone(sources)
+	slices.SortStableFunc(compareLowest, Source.compareLowest)
 	var openSources []Source
-	for _, s := range byLowest {
+	for _, s := range compareLowest {
 		openSources = slices.DeleteFunc(openSources, func(o Source) bool {
 			return o.Bounds != nil && s.Bounds != nil && o.Bounds.Highest < s.Bounds.Lowest
 		})

@@ -81,7 +81,7 @@ func randomRows(rnd *rand.Rand, n int, id *int64) []row {
 	return rows
 }
 
-// applyRule returns the rows that a rule keeps of sorted rows, without the hidden ones.
+// applyRule applies a rule to sorted rows, and returns the kept rows that are not hidden.
 func applyRule(rows []row, rule Rule, hidden func(row) bool) (kept []row) {
 	for i := 0; i < len(rows); {
 		n := i + 1
@@ -147,7 +147,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestOpensLate checks that a merge has opened only the needed sources when the first rows arrive.
+// TestOpensLate checks that a merge opens only the sources that it needs for the first rows.
 func TestOpensLate(t *testing.T) {
 	opened := 0
 	var sources []Source
@@ -165,8 +165,8 @@ func TestOpensLate(t *testing.T) {
 		b.Release()
 		break
 	}
-	if opened > firstRows {
-		t.Fatalf("%d sources are open for the first rows", opened)
+	if opened > firstBatchRows {
+		t.Fatalf("%d sources were opened for the first rows, want at most %d", opened, firstBatchRows)
 	}
 }
 
@@ -198,7 +198,7 @@ func TestSort(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(parts) > 2 {
-				t.Fatalf("%d parts", len(parts))
+				t.Fatalf("Parts yielded %d parts, want at most 2", len(parts))
 			}
 			var sources []Source
 			for _, p := range parts {
@@ -208,12 +208,12 @@ func TestSort(t *testing.T) {
 				sources = append(sources, Source{Batches: batchesOf(p, 100), Keys: []int{0, 1}})
 			}
 			if got := rowsOf(t, Merge(t.Context(), rule, 0, sources...)); !slices.Equal(got, applyRule(want, rule, hideNone)) {
-				t.Fatalf("seed %d rule %d: the parts have %v", seed, rule, got)
+				t.Fatalf("seed %d rule %d: the merged parts contain %v", seed, rule, got)
 			}
 		}
 	}
-	if leftFiles, err := os.ReadDir(temporary); err != nil || len(leftFiles) > 0 {
-		t.Fatalf("temporary files are left: %v %v", leftFiles, err)
+	if leftovers, err := os.ReadDir(temporary); err != nil || len(leftovers) > 0 {
+		t.Fatalf("temporary files are left: %v %v", leftovers, err)
 	}
 }
 
@@ -270,7 +270,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestTypes sorts columns of all key types, with nulls first.
+// TestTypes checks that columns of all key types are sorted, with nulls first.
 func TestTypes(t *testing.T) {
 	for text, typ := range map[string]arrow.DataType{
 		`[null, false, true]`:              arrow.FixedWidthTypes.Boolean,
@@ -300,7 +300,7 @@ func TestTypes(t *testing.T) {
 		}
 	}
 	if HasOrder(arrow.ListOf(arrow.PrimitiveTypes.Int64)) {
-		t.Error("lists have an order")
+		t.Error("HasOrder returned true for lists")
 	}
 }
 
@@ -371,8 +371,8 @@ func TestWideRows(t *testing.T) {
 			maxRows = max(maxRows, b.NumRows())
 			b.Release()
 		}
-		if rows != 2*n || maxRows > 2*maxBytes/wide {
-			t.Errorf("%s: %d rows, want %d, up to %d in a batch", name, rows, 2*n, maxRows)
+		if rows != 2*n || maxRows > 2*maxBatchBytes/wide {
+			t.Errorf("%s: got %d rows, want %d; the largest batch had %d rows", name, rows, 2*n, maxRows)
 		}
 	}
 }
@@ -394,7 +394,7 @@ func TestQuota(t *testing.T) {
 		t.Error(failure)
 	}
 	if err := spill.Process.Take(1 << 10); err != nil {
-		t.Error("the files still count:", err)
+		t.Error("the temporary files still count against the quota:", err)
 	}
 	spill.Process.Release(1 << 10)
 }

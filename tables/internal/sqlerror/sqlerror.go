@@ -1,5 +1,5 @@
-// Package sqlerror defines the error of an SQL statement. The tables use it, and the processes that run
-// statements, which do not import the tables.
+// Package sqlerror defines the error of an SQL statement. It is a separate package because the worker processes
+// that run statements also use it, but do not import package tables.
 package sqlerror
 
 import "fmt"

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Appended is an append that the store has acknowledged and readers can see. It may not be durable yet.
-type Appended struct {
+// Receipt identifies an append that the store has acknowledged and readers can see. The append may not be durable yet; see Sync.
+type Receipt struct {
 	log   *Log // nil if nothing was appended
 	epoch *epoch
 	pos   uint64 // position in the sequence of the store's appends
@@ -20,14 +20,14 @@ type Appended struct {
 
 // Append adds a frame to the log, and returns when the store has acknowledged it. If the outcome is unknown, the log's next
 // call reads the store again.
-func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appended Appended, err error) {
+func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.refresh(ctx); err != nil {
-		return appended, err
+		return receipt, err
 	}
 	var e *epoch
-	if n := len(l.epochs); n > 0 && l.epochs[n-1].n == l.current {
+	if n := len(l.epochs); n > 0 && l.epochs[n-1].number == l.current {
 		if e = l.epochs[n-1]; e.schema != f.schema && !e.schema.Equal(f.schema) {
 			e = nil
 			l.current++ // the frame's schema differs from the epoch's, so start a new epoch
@@ -40,19 +40,19 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 	}
 	v, err := f.bytes(isFirst, timestamp)
 	if err != nil {
-		return appended, err
+		return receipt, err
 	}
 	err = l.s.p.Append(ctx, partd.Entry{Key: e.key, Value: v})
 	isUnknown := errors.Is(err, partd.ErrUnknownOutcome)
 	if err != nil && !isUnknown {
-		return appended, err
+		return receipt, err
 	}
 	if isFirst {
 		l.epochs = append(l.epochs, e)
 	}
 	if isUnknown {
 		e.stale, l.hasUnknown = true, true
-		return appended, err
+		return receipt, err
 	}
 	l.pos = l.s.written.Add(1)
 	parsed, _, err := nextFrame(v)
@@ -61,15 +61,15 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (appende
 	}
 	if err != nil { // the store contains the frame anyway
 		e.stale = true
-		return appended, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
+		return receipt, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}
 	e.schema = f.schema
-	return Appended{l, e, l.pos}, nil
+	return Receipt{l, e, l.pos}, nil
 }
 
 // Sync waits until the append is durable, if the tail syncs appends. Concurrent calls share a sync. If the sync fails, the
 // append's outcome is unknown.
-func (a Appended) Sync(ctx context.Context) error {
+func (a Receipt) Sync(ctx context.Context) error {
 	if a.log == nil {
 		return nil
 	}
@@ -117,7 +117,7 @@ func notSynced(err error) error {
 }
 
 func (l *Log) hasID(id string) bool {
-	_, isVoid := l.void[id]
+	_, isVoid := l.voidIDs[id]
 	return isVoid || slices.ContainsFunc(l.epochs, func(e *epoch) bool { return e.hasID(id) })
 }
 
@@ -134,7 +134,7 @@ func (l *Log) Void(ids []string) {
 		for _, e := range l.epochs {
 			e.stale = e.stale || e.hasID(id)
 		}
-		l.void[id] = struct{}{}
+		l.voidIDs[id] = struct{}{}
 	}
 }
 
@@ -144,7 +144,7 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	defer l.mu.Unlock()
 	ids := map[string]time.Time{}
 	for _, e := range l.epochs {
-		if e.n > after && e.n <= upTo {
+		if e.number > after && e.number <= upTo {
 			maps.Copy(ids, e.ids)
 		}
 	}
@@ -165,7 +165,7 @@ func (l *Log) EndEpoch(ctx context.Context) (last int64, ok bool, err error) {
 	if err := l.refresh(ctx); err != nil || len(l.epochs) == 0 {
 		return 0, false, err
 	}
-	last = l.epochs[len(l.epochs)-1].n
+	last = l.epochs[len(l.epochs)-1].number
 	l.current = last + 1
 	return last, true, nil
 }

@@ -27,13 +27,13 @@ type Log struct {
 	updated    time.Time
 	pos        uint64              // value of Store.written after the last append or read
 	hasUnknown bool                // whether an append with unknown outcome may still arrive
-	void       map[string]struct{} // IDs of puts that another Store applied, so that this log ignores their rows
+	voidIDs    map[string]struct{} // IDs of puts that another Store applied, so that this log ignores their rows
 	cached     cachedResult
 }
 
 // epoch is the state of one key's value: a sequence of appends.
 type epoch struct {
-	n      int64
+	number int64
 	key    string
 	schema *arrow.Schema // schema of the rows
 	bytes  int64         // length of the value
@@ -56,7 +56,7 @@ func (s *Store) Log(uuid string, folded int64) *Log {
 	defer s.mu.Unlock()
 	l := s.logs[uuid]
 	if l == nil {
-		l = &Log{s: s, uuid: uuid, current: folded + 1, void: map[string]struct{}{}}
+		l = &Log{s: s, uuid: uuid, current: folded + 1, voidIDs: map[string]struct{}{}}
 		s.logs[uuid] = l
 	}
 	return l
@@ -78,8 +78,8 @@ func (s *Store) Retire(l *Log) bool {
 func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
 
 // epoch returns a new, empty epoch.
-func (l *Log) epoch(n int64) *epoch {
-	return &epoch{n: n, key: l.key(n), inMemory: true, ids: map[string]time.Time{}}
+func (l *Log) epoch(number int64) *epoch {
+	return &epoch{number: number, key: l.key(number), inMemory: true, ids: map[string]time.Time{}}
 }
 
 // UUID returns the table's UUID.
@@ -87,12 +87,12 @@ func (l *Log) UUID() string { return l.uuid }
 
 // recover reads the epochs that exist in the store.
 func (l *Log) recover(ctx context.Context) error {
-	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.n, b.n) })
+	slices.SortFunc(l.epochs, func(a, b *epoch) int { return cmp.Compare(a.number, b.number) })
 	for _, e := range l.epochs {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.current = e.n + 1
+		l.current = e.number + 1
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 	l.drop(e)
 	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same string
 	e.ids = nil                 // so that all frames are counted again
-	newEpoch := l.epoch(e.n)
+	newEpoch := l.epoch(e.number)
 	for v := values[0]; len(v) > 0; {
 		f, remaining, err := nextFrame(v)
 		if err != nil {
@@ -176,14 +176,14 @@ func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	defer l.mu.Unlock()
 	l.setCached(cachedResult{})
 	var keys []string
-	for len(l.epochs) > 0 && l.epochs[0].n <= upTo {
+	for len(l.epochs) > 0 && l.epochs[0].number <= upTo {
 		keys = append(keys, l.epochs[0].key)
 		l.drop(l.epochs[0])
 		l.epochs = slices.Delete(l.epochs, 0, 1)
 	}
 	l.current = max(l.current, upTo+1)
 	if len(l.epochs) == 0 {
-		clear(l.void)
+		clear(l.voidIDs)
 	}
 	if len(keys) == 0 {
 		return nil

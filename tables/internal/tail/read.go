@@ -25,7 +25,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		return nil, err
 	}
 	for _, e := range l.epochs {
-		if e.n <= after || e.n > upTo {
+		if e.number <= after || e.number > upTo {
 			continue
 		}
 		batches, err := l.readEpoch(ctx, e)
@@ -101,7 +101,7 @@ func (l *Log) refresh(ctx context.Context) error {
 		if err := l.load(ctx, e); err != nil {
 			return err
 		}
-		l.current = max(l.current, e.n+1) // a late append must not add rows to an epoch older than the newest
+		l.current = max(l.current, e.number+1) // a late append must not add rows to an epoch older than the newest
 		if e.bytes == 0 {
 			l.epochs = slices.Delete(l.epochs, i, i+1)
 			i--
@@ -120,7 +120,7 @@ func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 
 func (l *Log) size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	for _, e := range l.epochs {
-		if e.n <= after {
+		if e.number <= after {
 			continue
 		}
 		rows += e.rows

@@ -48,34 +48,34 @@ func TestCached(t *testing.T) {
 		t.Helper()
 		mark, err := l.Fingerprint(ctx, -1)
 		if err != nil || mark == lastMark {
-			t.Fatalf("%s: the mark is still %s: %v", step, mark, err)
+			t.Fatalf("after %s: Fingerprint = %s, %v, want a new one", step, mark, err)
 		}
 		if _, _, ok := l.Cached(mark); ok {
-			t.Fatalf("%s: the outdated result is still cached", step)
+			t.Fatalf("after %s: the outdated result is still cached", step)
 		}
 		before := s.UsedMemory()
 		l.Cache(mark, many, true)
 		if _, _, ok := l.Cached(mark); ok || s.UsedMemory() != before {
-			t.Fatalf("%s: a result that is too large was cached: %d bytes are used", step, s.UsedMemory())
+			t.Fatalf("after %s: a result that is too large was cached: %d bytes are used", step, s.UsedMemory())
 		}
 		l.Cache(mark, few, true)
 		secondMark, err := l.Fingerprint(ctx, -1)
 		rows, replaces, ok := l.Cached(mark)
 		if err != nil || secondMark != mark || !ok || !replaces || rows[0] != few || s.UsedMemory() <= before {
-			t.Fatalf("%s: %v %v %v", step, rows, ok, err)
+			t.Fatalf("after %s: Cached = %v, %v, want the cached rows (%v)", step, rows, ok, err)
 		}
 		lastMark = mark
 	}
 	add("one", nil)
-	checkChanged("a first append")
+	checkChanged("the first append")
 	add("two", nil)
-	checkChanged("another")
+	checkChanged("the second append")
 	p.isUncertain = true
 	add("three", partd.ErrUnknownOutcome)
-	checkChanged("an append of unknown outcome")
+	checkChanged("an append with unknown outcome")
 	p.isUncertain = false
 	l.Void([]string{"two"})
-	checkChanged("an append that another store applied")
+	checkChanged("Void")
 	if err := l.Forget(ctx, 1<<40); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func (f *forgetfulStore) Get(ctx context.Context, keys ...string) ([][]byte, err
 	return f.Dict.Get(ctx, keys...)
 }
 
-// TestCachedLostRows checks that a result with a lost append is dropped, although a later append with as many
-// rows and bytes has the same mark.
+// TestCachedLostRows checks that a cached result is dropped if the store has lost an append, although a later
+// append with as many rows and bytes produces the same fingerprint.
 func TestCachedLostRows(t *testing.T) {
 	ctx := t.Context()
 	p := &forgetfulStore{Dict: partd.NewDict()}
@@ -125,7 +125,7 @@ func TestCachedLostRows(t *testing.T) {
 	l.Cache(mark, batchOf(t, schema, 1), false)
 	p.hasForgotten, l.epochs[0].stale = true, true // as after a failed sync
 	if secondMark := add(2, "b"); secondMark != mark {
-		t.Fatal("the marks differ, so this tests nothing: ", mark, secondMark)
+		t.Fatal("the fingerprints differ, so nothing was tested: ", mark, secondMark)
 	}
 	if rows, _, ok := l.Cached(mark); ok {
 		t.Error("the result with the lost append is still cached: ", rows)

@@ -13,19 +13,19 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// countingStore is a store that counts its syncs. They fail while fails is set.
+// countingStore is a store that counts its syncs. While fails is true, all syncs fail.
 type countingStore struct {
 	*partd.Dict
-	mu    sync.Mutex
-	fails bool
-	syncs int
+	mu        sync.Mutex
+	isFailing bool
+	syncs     int
 }
 
 func (s *countingStore) Sync(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.syncs++
-	if s.fails {
+	if s.isFailing {
 		return errDisk
 	}
 	return nil
@@ -42,9 +42,9 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 	}
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	p.fails = true
+	p.isFailing = true
 	const puts = 20
-	var all [puts]Appended
+	var all [puts]Receipt
 	for i := range all {
 		f, err := new(Encoder).Encode(schema, []arrow.RecordBatch{batchOf(t, schema, int64(i))}, fmt.Sprint(i))
 		if err == nil {
@@ -60,15 +60,15 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 		}
 	}
 	if applied, err := l.Applied(ctx, "0"); !applied || !errors.Is(err, errDisk) {
-		t.Fatalf("Applied while the disk fails: %v, %v", applied, err)
+		t.Fatalf("Applied = %v, %v while syncs fail, want true, %v", applied, err, errDisk)
 	}
-	p.fails, p.syncs = false, 0
+	p.isFailing, p.syncs = false, 0
 	for i := range puts {
 		if applied, err := l.Applied(ctx, fmt.Sprint(i)); !applied || err != nil {
-			t.Fatalf("put %d is applied: %v, %v", i, applied, err)
+			t.Fatalf("Applied(put %d) = %v, %v, want true", i, applied, err)
 		}
 	}
 	if p.syncs != 1 {
-		t.Errorf("%d puts took %d syncs, want 1", puts, p.syncs)
+		t.Errorf("%d puts caused %d syncs, want 1", puts, p.syncs)
 	}
 }

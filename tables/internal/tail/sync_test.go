@@ -61,11 +61,11 @@ func (s *syncTest) waitForSync() {
 	select {
 	case <-s.started:
 	case <-time.After(10 * time.Second):
-		s.t.Fatal("no sync began")
+		s.t.Fatal("no sync began within 10 seconds")
 	}
 }
 
-// append appends a row to a table, and returns when the store has it.
+// append appends a row to a table, and returns when the store has acknowledged it.
 func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan error) {
 	s.t.Helper()
 	f, err := new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id)
@@ -115,7 +115,7 @@ func TestShareSync(t *testing.T) {
 	s.waitForSync()
 	all := []chan error{s.append(t.Context(), a, ""), s.append(t.Context(), b, ""), s.append(t.Context(), b, "")}
 	if s.countRows(a) != 2 || s.countRows(b) != 2 {
-		t.Fatal("rows are invisible until they are synced")
+		t.Fatal("appended rows are not visible before they are synced")
 	}
 	s.outcome <- nil
 	s.expectOutcomes(nil, first)

@@ -182,14 +182,14 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	if l != nil || epochs == nil {
 		return l, nil
 	}
-	l = &Log{s: s, uuid: uuid, current: folded + 1, void: map[string]struct{}{}}
+	l = &Log{s: s, uuid: uuid, current: folded + 1, voidIDs: map[string]struct{}{}}
 	var obsolete []string
 	for _, n := range epochs {
 		if n <= folded {
 			obsolete = append(obsolete, l.key(n))
 			continue
 		}
-		l.epochs = append(l.epochs, &epoch{n: n, key: l.key(n), stale: true})
+		l.epochs = append(l.epochs, &epoch{number: n, key: l.key(n), stale: true})
 	}
 	err := l.recover(ctx)
 	if err == nil && len(obsolete) > 0 {

@@ -34,12 +34,14 @@ func Concat(batches []arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(first.Schema(), columns, rows), nil
 }
 
+// Retain retains each batch.
 func Retain(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Retain()
 	}
 }
 
+// Release releases each batch.
 func Release(batches []arrow.RecordBatch) {
 	for _, b := range batches {
 		b.Release()

@@ -27,12 +27,12 @@ func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, batch.NumCols())
 	for i, c := range batch.Columns() {
-		picked, err := Rows(c, indices)
+		rows, err := Rows(c, indices)
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
 		}
-		defer picked.Release()
-		columns[i] = picked
+		defer rows.Release()
+		columns[i] = rows
 	}
 	return array.NewRecordBatch(batch.Schema(), columns, int64(len(indices))), nil
 }
@@ -95,7 +95,7 @@ func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 		return textRows[int64](a, indices)
 	case *array.StringView, *array.BinaryView:
 		buffers := a.Data().Buffers()
-		views := []*memory.Buffer{fixedWidth(a, indices, arrow.ViewHeaderSizeBytes)}
+		views := []*memory.Buffer{fixedWidthValues(a, indices, arrow.ViewHeaderSizeBytes)}
 		return buildRows(a, indices, append(views, buffers[2:]...), nil), nil
 	case *array.Boolean:
 		bits := make([]byte, bitutil.BytesForBits(int64(len(indices))))
@@ -107,7 +107,7 @@ func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(bits)}, nil), nil
 	}
 	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && t.BitWidth()%8 == 0 {
-		return buildRows(a, indices, []*memory.Buffer{fixedWidth(a, indices, t.BitWidth()/8)}, nil), nil
+		return buildRows(a, indices, []*memory.Buffer{fixedWidthValues(a, indices, t.BitWidth()/8)}, nil), nil
 	}
 	return sliceRows(a, indices)
 }
@@ -128,11 +128,11 @@ func buildRows(a arrow.Array, indices []int, buffers []*memory.Buffer, children 
 		}
 		bitutil.ClearBit(bits, i)
 	}
-	valid := []*memory.Buffer{nil}
+	nullBitmap := []*memory.Buffer{nil}
 	if nulls > 0 {
-		valid[0] = memory.NewBufferBytes(bits)
+		nullBitmap[0] = memory.NewBufferBytes(bits)
 	}
-	return NewArray(a.DataType(), len(indices), append(valid, buffers...), children, nulls, 0)
+	return NewArray(a.DataType(), len(indices), append(nullBitmap, buffers...), children, nulls, 0)
 }
 
 // NewArray returns an array made of the given parts.
@@ -152,12 +152,12 @@ func NullBitmap(a arrow.Array) *memory.Buffer {
 	return memory.NewBufferBytes(bits)
 }
 
-// fixedWidth returns the values at indices, each of width bytes.
-func fixedWidth(a arrow.Array, indices []int, width int) *memory.Buffer {
+// fixedWidthValues returns the values at indices, each of width bytes.
+func fixedWidthValues(a arrow.Array, indices []int, width int) *memory.Buffer {
 	d := a.Data()
 	out := make([]byte, len(indices)*width)
 	if d.Buffers()[1] == nil || d.Len() == 0 {
-		return memory.NewBufferBytes(out) // all are nulls
+		return memory.NewBufferBytes(out) // all values are null
 	}
 	src := d.Buffers()[1].Bytes()[d.Offset()*width:]
 	switch width {
@@ -219,28 +219,28 @@ func textRows[T int32 | int64](a arrow.Array, indices []int) (arrow.Array, error
 // listRows returns the lists or maps at indices.
 func listRows(a array.ListLike, indices []int) (arrow.Array, error) {
 	var childIndices []int
-	ends := make([]int64, len(indices)+1)
+	offsets64 := make([]int64, len(indices)+1)
 	for i, p := range indices {
 		if p >= 0 && a.IsValid(p) {
 			for start, end := a.ValueOffsets(p); start < end; start++ {
 				childIndices = append(childIndices, int(start))
 			}
 		}
-		ends[i+1] = int64(len(childIndices))
+		offsets64[i+1] = int64(len(childIndices))
 	}
 	child, err := Rows(a.ListValues(), childIndices)
 	if err != nil {
 		return nil, err
 	}
 	defer child.Release()
-	if _, large := a.(*array.LargeList); large {
-		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(ends))}, []arrow.ArrayData{child.Data()}), nil
+	if _, isLarge := a.(*array.LargeList); isLarge {
+		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets64))}, []arrow.ArrayData{child.Data()}), nil
 	}
 	if len(childIndices) > math.MaxInt32 {
 		return nil, fmt.Errorf("the lists have %d values, and an array holds at most 2³¹: read fewer rows at a time", len(childIndices))
 	}
-	offsets := make([]int32, len(ends))
-	for i, end := range ends {
+	offsets := make([]int32, len(offsets64))
+	for i, end := range offsets64 {
 		offsets[i] = int32(end)
 	}
 	return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets))}, []arrow.ArrayData{child.Data()}), nil

@@ -87,22 +87,22 @@ type Put struct {
 	ID       string           `json:"id,omitempty"`
 	Metadata tables.Metadata  `json:"metadata,omitempty"`
 	Settings *tables.Settings `json:"settings,omitempty"`
-	Whole    bool             `json:"whole,omitempty"` // refuse an append that lacks columns of the table
+	Whole    bool             `json:"whole,omitempty"` // refuse an append if table columns are missing
 
 	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; then only Bucket and Name also apply
 	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and Whole also apply
 }
 
-// Stored is the answer to a put that is not a correction.
-type Stored struct {
-	Version tables.Version `json:"version"`
-	Lacks   []string       `json:"lacks,omitempty"` // table columns missing from an append
+// PutAnswer is the answer to a put that is not a correction.
+type PutAnswer struct {
+	Version        tables.Version `json:"version"`
+	MissingColumns []string       `json:"lacks,omitempty"` // table columns missing from an append
 }
 
-// Done is the answer to a correction. A client may also decode Stored as Done.
-type Done struct {
+// CorrectionAnswer is the answer to a correction. A client may also decode Stored as Done.
+type CorrectionAnswer struct {
 	tables.RewriteResult
-	Lacks []string `json:"lacks,omitempty"` // table columns missing from an append
+	MissingColumns []string `json:"lacks,omitempty"` // table columns missing from an append
 }
 
 // Check refuses options that the put would ignore.
@@ -113,8 +113,8 @@ func (p *Put) Check() error {
 	return nil
 }
 
-// GaveUp is the message with which a client cancels a put. The server discards the rows.
-const GaveUp = "partd.gave-up"
+// PutCanceled is the message with which a client cancels a put. The server discards the rows.
+const PutCanceled = "partd.gave-up"
 
 // Range is a range of time. Either end may be missing.
 type Range struct {

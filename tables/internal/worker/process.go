@@ -100,7 +100,7 @@ func (p *Process) Kill() {
 	_ = p.c.Close()
 }
 
-// KillWith kills the worker when ctx ends, unless the returned function is called first.
+// KillWith kills the worker when ctx is done, unless the returned function is called first.
 func (p *Process) KillWith(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, p.Kill)
 }
@@ -111,17 +111,16 @@ func (p *Process) Close() {
 	<-p.exited
 }
 
-// ExplainError explains a failure of the connection. It returns an error that the worker sent unchanged.
-// Otherwise, its error says how the process ended, but not what the process printed, which users must not
-// see.
+// ExplainError explains a failure of the connection by how the process ended. It does not quote the process's
+// output, which users must not see. Other errors, such as those that the worker sent, are returned unchanged.
 func (p *Process) ExplainError(err error) error {
 	if err == nil || !errors.Is(err, io.ErrUnexpectedEOF) && !errors.As(err, new(*net.OpError)) {
 		return err
 	}
 	p.Close()
 	output := strings.ToLower(p.stderr.String())
-	for _, sign := range []string{"out of memory", "cannot allocate", "bad_alloc", "failed to create new os thread", "resource temporarily unavailable"} {
-		if strings.Contains(output, sign) {
+	for _, phrase := range []string{"out of memory", "cannot allocate", "bad_alloc", "failed to create new os thread", "resource temporarily unavailable"} {
+		if strings.Contains(output, phrase) {
 			return &DeathError{Memory: true}
 		}
 	}
@@ -132,7 +131,7 @@ func (p *Process) ExplainError(err error) error {
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short
-// jobs do not wait for long jobs. The returned function prevents this if it is called before. A lowered
+// jobs do not wait for long jobs. If stop is called before then, the priority stays the same. A lowered
 // priority is permanent.
 func LowerPriorityLater() (stop func()) {
 	const undisturbed, interval = 100 * time.Millisecond, 20 * time.Millisecond

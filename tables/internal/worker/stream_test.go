@@ -19,17 +19,18 @@ import (
 // startPair returns the server's end of a connection. job runs at the other end.
 func startPair(t *testing.T, job func(*Conn)) *Conn {
 	t.Helper()
-	ours, theirs := net.Pipe()
-	t.Cleanup(func() { _ = ours.Close() })
+	serverEnd, workerEnd := net.Pipe()
+	t.Cleanup(func() { _ = serverEnd.Close() })
 	go func() {
-		job(newConn(theirs))
-		_ = theirs.Close()
+		job(newConn(workerEnd))
+		_ = workerEnd.Close()
 	}()
-	return newConn(ours)
+	return newConn(serverEnd)
 }
 
-// countingReader yields batches of a column. If endErr is not nil, it then returns endErr.
-func countingReader(batches int, endErr error) array.RecordReader {
+// zerosReader returns a reader of batches of a column of zeros. If endErr is not nil, the reader then fails
+// with it.
+func zerosReader(batches int, endErr error) array.RecordReader {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -46,7 +47,7 @@ func countingReader(batches int, endErr error) array.RecordReader {
 	}, func() {})
 }
 
-// read reads all batches, decoded or as messages, and returns their bytes.
+// read reads all batches, either decoded or as encoded messages, and returns the number of bytes read.
 func read(c *Conn, decoded bool) (n int, err error) {
 	const limit = 8 << 20
 	b, err := c.ReceiveBatches(limit)
@@ -75,17 +76,17 @@ func read(c *Conn, decoded bool) (n int, err error) {
 
 // TestStream checks that both ways of reading return all batches, or the error of an incomplete stream.
 func TestStream(t *testing.T) {
-	failed := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
+	wantErr := &sqlerror.Error{Line: 2, Column: 3, Err: errors.New("that is wrong")}
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
-				n, err := read(startPair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, nil)) }), decoded)
+				n, err := read(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
 				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
 					t.Error(n, err)
 				}
-				_, err = read(startPair(t, func(c *Conn) { _ = c.SendBatches(countingReader(batches, failed)) }), decoded)
-				var at *sqlerror.Error
-				if !errors.As(err, &at) || at.Line != 2 || at.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
+				_, err = read(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
+				var statementErr *sqlerror.Error
+				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
 					t.Error(err)
 				}
 			})
@@ -95,29 +96,29 @@ func TestStream(t *testing.T) {
 
 // TestInvalidStreams checks that invalid frames and false lengths from a worker are errors.
 func TestInvalidStreams(t *testing.T) {
-	whole := func() string {
+	encoded := func() string {
 		var text strings.Builder
 		in, out := net.Pipe()
 		go func() {
-			_ = newConn(out).SendBatches(countingReader(1, nil))
+			_ = newConn(out).SendBatches(zerosReader(1, nil))
 			_ = out.Close()
 		}()
 		_, _ = newConn(in).reader.WriteTo(&text)
 		return text.String()
 	}()
-	huge := strings.Replace(whole, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the size of the batch, 800,000 bytes
+	hugeBatch := strings.Replace(encoded, "\x00\x35\x0c\x00", "\x00\x35\x0c\x7f", 1) // the size of the batch, 800,000 bytes
 	for name, bytes := range map[string]string{
-		"cut":                       whole[:len(whole)/2],
-		"no end":                    whole[:len(whole)-5],
-		"a value in a stream":       strings.Replace(whole, "p", "v", 1),
-		"a frame beyond all limits": "v\xff\xff\xff\xff",
-		"huge":                      huge,
-		"an error of 200 MB":        "f\x00\x00\x00\x0c{",
+		"first half":          encoded[:len(encoded)/2],
+		"no end frame":        encoded[:len(encoded)-5],
+		"a value in a stream": strings.Replace(encoded, "p", "v", 1),
+		"a frame of 4 GiB":    "v\xff\xff\xff\xff",
+		"huge batch":          hugeBatch,
+		"an error of 200 MB":  "f\x00\x00\x00\x0c{",
 	} {
 		for _, decoded := range []bool{true, false} {
 			n, err := read(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
-			if err == nil || name == "huge" && !errors.Is(err, partd.ErrTooLarge) {
-				t.Errorf("%s: %d bytes, %v", name, n, err)
+			if err == nil || name == "huge batch" && !errors.Is(err, partd.ErrTooLarge) {
+				t.Errorf("%s: read = %d bytes, %v, want an error", name, n, err)
 			}
 		}
 	}

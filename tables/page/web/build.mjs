@@ -39,7 +39,7 @@ for (const input of Object.keys(metafile.inputs)) {
   const match = /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
   if (match) packages.add(match[1]);
 }
-let licences = "The page holds these packages, under these licences.\n";
+let licences = "The page contains these packages, under these licences.\n";
 for (const name of [...packages].sort()) {
   const folder = `node_modules/${name}`;
   const { version, license } = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));
@@ -69,6 +69,6 @@ function decompressesTo(old, content) {
   try {
     return gunzipSync(old).equals(content);
   } catch {
-    return false; // the old file may be damaged, such as by a merge
+    return false; // the old file may be damaged, for example by a merge
   }
 }

@@ -1,6 +1,6 @@
 import { defineConfig } from "@playwright/test";
 
-// The browser is the machine's own: none is ever downloaded.
+// The tests use the browser that is installed on this machine, and never download one.
 export default defineConfig({
   testDir: "test",
   globalSetup: "./test/build.ts",

@@ -1,5 +1,6 @@
-// Command scanned scans a table of which some rows are in a file and some in the tail. It
-// writes which code that entered: with an argument more, only that of Table.Scan itself.
+// Command scanned scans a table that has some rows in a file and some in the tail, and writes
+// coverage data of the scan to the directory in its first argument. With a second argument, it only
+// calls Table.Scan, and does not read the rows.
 package main
 
 import (
@@ -33,7 +34,7 @@ func run(dir string, opened bool) error {
 	if err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // the directory goes with the test
+	defer store.Close() //nolint:errcheck // the test removes the directory
 	rows := make([]trade, 50_000)
 	for i := range rows {
 		rows[i] = trade{time.Unix(int64(i), 0), "A", 1}
@@ -51,7 +52,7 @@ func run(dir string, opened bool) error {
 	if err != nil {
 		return err
 	}
-	for range 3 { // what the appends have left is cleaned up before the count
+	for range 3 { // let background work from the appends finish before coverage is counted
 		runtime.GC()
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -68,7 +69,7 @@ func run(dir string, opened bool) error {
 		read += r.RecordBatch().NumRows()
 	}
 	if want := int64(len(rows) + 3); !opened && (read != want || r.Err() != nil) {
-		return fmt.Errorf("the scan has %d rows, want %d: %v", read, want, r.Err())
+		return fmt.Errorf("the scan returned %d rows, want %d; error: %v", read, want, r.Err())
 	}
 	if err := coverage.WriteMetaDir(dir); err != nil {
 		return err

@@ -14,33 +14,33 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// busy is a bucket that fails the first request for each object, is slow to delete, and
+// flakyBucket is a bucket that fails the first request for each object, is slow to delete, and
 // lists at most ten objects at a time.
-type busy struct {
+type flakyBucket struct {
 	objstore.Memory
-	mu      sync.Mutex
-	asked   map[string]bool
-	refuses string
+	mu          sync.Mutex
+	requests    map[string]bool
+	refusedName string
 }
 
 var errBusy = errors.New("503 SlowDown")
 
-func (b *busy) Delete(ctx context.Context, name string) error {
-	if name == b.refuses {
+func (b *flakyBucket) Delete(ctx context.Context, name string) error {
+	if name == b.refusedName {
 		return fmt.Errorf("403: %w", objstore.ErrRefused)
 	}
 	b.mu.Lock()
-	asked := b.asked[name]
-	b.asked[name] = true
+	isRetry := b.requests[name]
+	b.requests[name] = true
 	b.mu.Unlock()
-	if !asked {
+	if !isRetry {
 		return errBusy
 	}
 	time.Sleep(50 * time.Second)
 	return b.Memory.Delete(ctx, name)
 }
 
-func (b *busy) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.Object, error] {
+func (b *flakyBucket) List(ctx context.Context, prefix, after string) iter.Seq2[objstore.Object, error] {
 	return func(yield func(objstore.Object, error) bool) {
 		n := 0
 		for o, err := range b.Memory.List(ctx, prefix, after) {
@@ -60,7 +60,7 @@ func TestRemove(t *testing.T) { synctest.Test(t, testRemove) }
 
 func testRemove(t *testing.T) {
 	for _, refuses := range []string{"", "object 25"} {
-		b := &busy{asked: map[string]bool{}, refuses: refuses}
+		b := &flakyBucket{requests: map[string]bool{}, refusedName: refuses}
 		for i := range 55 {
 			if err := b.Create(t.Context(), fmt.Sprint("object ", i), nil); err != nil {
 				t.Fatal(err)
@@ -72,22 +72,23 @@ func testRemove(t *testing.T) {
 			remaining++
 		}
 		if refuses == "" && (n != 55 || err != nil || remaining != 0) {
-			t.Errorf("%d removed, %d are left, %v", n, remaining, err)
+			t.Errorf("removeAll() = %d, %v, and %d objects remain; want 55 and none", n, err, remaining)
 		}
 		if refuses != "" && (!errors.Is(err, objstore.ErrRefused) || !strings.Contains(err.Error(), refuses) || remaining == 0) {
-			t.Errorf("%d are left, %v", remaining, err)
+			t.Errorf("removeAll() error = %v, and %d objects remain; want %v, with the object's name", err, remaining, objstore.ErrRefused)
 		}
 	}
 }
 
-// In a URL, # is part of the prefix, so the prefix before it must not be removed.
-func TestRemoveTakesNoPrefixForAnother(t *testing.T) {
+// TestRemoveRejectsFragments checks that a # in a URL is an error: it belongs to the prefix of a
+// store, so removing only the part before it would delete other stores.
+func TestRemoveRejectsFragments(t *testing.T) {
 	for url, want := range map[string]string{"s3://bucket/run#1": "%23", "s3://bucket/#1": "whole bucket", "s3://bucket": "whole bucket"} {
 		cmd := newRemove()
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		cmd.SetArgs([]string{"--store", url + "?endpoint=http://127.0.0.1:1"})
 		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", url, err)
+			t.Errorf("remove --store %s: error = %v, want one that contains %q", url, err, want)
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Run serves at its own port until the test ends or stop is called, and closes
-// what the server needs, in this order, once it has ended.
-func Run(t testing.TB, serve func(context.Context, net.Listener) error, needs ...io.Closer) (address string, stop func()) {
+// Run calls serve with a listener on a free local port. The server runs until the test ends or stop is
+// called. At the end of the test, Run waits for serve to return, and then closes needs in order.
+func Run(t testing.TB, serve func(context.Context, net.Listener) error, closers ...io.Closer) (address string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -23,7 +23,7 @@ func Run(t testing.TB, serve func(context.Context, net.Listener) error, needs ..
 	t.Cleanup(func() {
 		stop()
 		err := <-done
-		for _, c := range needs {
+		for _, c := range closers {
 			err = errors.Join(err, c.Close())
 		}
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package tpc makes tables and queries of the benchmarks TPC-H and TPC-DS for tests.
+// Package tpc generates the tables and queries of the benchmarks TPC-H and TPC-DS, for tests.
 package tpc
 
 import (
@@ -24,11 +24,11 @@ import (
 //go:embed tpc.py
 var script string
 
-// Peer is the environment that Make needs.
+// Peer is the Python environment in which Make runs its script; see package peers.
 const Peer = "tpc"
 
-// Make writes the tables of a benchmark, "tpch" or "tpcds", below dir, and DuckDB's answers if
-// they are wanted. It returns the queries.
+// Make writes the tables of a benchmark to dir and returns the benchmark's queries. kind is "tpch" or
+// "tpcds". If answers is true, Make also writes DuckDB's answers to the queries.
 func Make(ctx context.Context, kind string, scale float64, dir string, answers bool) (queries []string, err error) {
 	python, err := peers.PythonPath(Peer)
 	if err != nil {
@@ -48,18 +48,18 @@ func Make(ctx context.Context, kind string, scale float64, dir string, answers b
 	return queries, err
 }
 
-// Put puts the tables below dir into a bucket.
-func Put(ctx context.Context, to *tables.Bucket, dir string) error {
+// Put puts the tables that Make wrote to dir into a bucket.
+func Put(ctx context.Context, bucket *tables.Bucket, dir string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "tables", "*.parquet"))
 	for _, path := range paths {
-		if err = put(ctx, to, path); err != nil {
+		if err = put(ctx, bucket, path); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return err
 }
 
-func put(ctx context.Context, to *tables.Bucket, path string) (err error) {
+func put(ctx context.Context, bucket *tables.Bucket, path string) (err error) {
 	f, err := file.OpenParquetFile(path, false)
 	if err != nil {
 		return err
@@ -76,6 +76,6 @@ func put(ctx context.Context, to *tables.Bucket, path string) (err error) {
 	defer table.Release()
 	rows := array.NewTableReader(table, 1<<16)
 	defer rows.Release()
-	_, err = to.Put(ctx, strings.TrimSuffix(filepath.Base(path), ".parquet"), rows, tables.PutError, nil)
+	_, err = bucket.Put(ctx, strings.TrimSuffix(filepath.Base(path), ".parquet"), rows, tables.PutError, nil)
 	return err
 }

@@ -74,8 +74,8 @@ export function address(path: string, args: Args = {}): string {
 
 const noResponse = "the server does not respond: the page retries until it does";
 
-// onBack calls again when the server is back, if the error means that it could not be reached. It polls
-// the server until then.
+// onBack calls again once the server responds, if the error means that the server could not be reached.
+// Until then, it polls the server.
 let pollTimer = 0;
 export function onBack(error: Error, signal: AbortSignal, again: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
@@ -115,8 +115,8 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
   return (await request(`api/${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-// put uploads a file, and reports the sent share as it grows. It does not use fetch, which cannot
-// report that.
+// put uploads a file, and reports the progress as a share from 0 to 1. It does not use fetch, which
+// cannot report the progress of an upload.
 export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: number) => void): Promise<{ version: number; rows: number }> {
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();

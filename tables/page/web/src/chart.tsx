@@ -1,5 +1,6 @@
-// Charts. The server reduces any number of rows to the drawn points: for a line chart, the minimum and
-// the maximum of each pixel; for a scatter chart, one point for each area of a dot's size.
+// Draws charts. The server reduces any number of rows to the points that are drawn: for a line chart,
+// the minimum and the maximum of each pixel; for a scatter chart, one point for each area of the size
+// of a dot.
 import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
@@ -30,7 +31,7 @@ interface Drawn {
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling returns the statement that computes the drawn points.
+// sampling returns the statement that computes the points to draw.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
   const across = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";

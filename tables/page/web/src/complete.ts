@@ -1,4 +1,4 @@
-// Completes the names of tables, and of the columns of tables that the statement names.
+// Completes the names of tables, and the columns of the tables that the statement mentions.
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { get, type Table } from "./api";
@@ -29,7 +29,7 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
       names[key(bucketName(bucket.name))] = { self: whole(bucketName(bucket.name), "namespace"), children: list };
       if (bucket.name === tab.bucket) Object.assign(names, list);
     }
-    // A new schema restarts completion, so it is set only if it differs.
+    // A new schema restarts completion, so set it only if it differs.
     const text = JSON.stringify({ ...top, ...names });
     if (text !== known.current) edit.current!.schema({ ...top, ...names });
     known.current = text;

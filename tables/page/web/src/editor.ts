@@ -54,7 +54,7 @@ function words(keywords = "", more: string): string {
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
-  // Functions are not keywords of the dialect, because those hide names with the same beginning.
+  // Functions are not keywords of the dialect, because keywords hide names that begin with the same letters.
   const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
   const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
   const names = (schema: SQLNamespace) => [

@@ -51,7 +51,7 @@ interface Props {
   label: string;
   busy: boolean;
   source: Statement;
-  alone?: boolean; // the result cannot be filtered, sorted or drawn
+  alone?: boolean; // whether the result cannot be filtered, sorted or drawn
   look: Look;
   set: Set;
   say: (text: string) => void;

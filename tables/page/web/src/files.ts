@@ -1,12 +1,12 @@
 // Guesses the encoding and the delimiter of a file from its beginning, and converts files to
-// uncompressed UTF-8, because the server accepts no other text.
+// uncompressed UTF-8, because the server accepts text only in this form.
 
 const maxHead = 64 << 10;
 
 export interface Beginning {
   encoding: string;
   sep: string;
-  rows: string[][]; // the first row contains the names of columns; empty if the format is not text
+  rows: string[][]; // the first rows of a text file; in CSV, the very first contains the column names
 }
 
 export const separators: Record<string, string> = { ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar" };

@@ -1,5 +1,5 @@
-// The grid. The document contains only the visible rows and columns. Scrolling works for any number of
-// rows, even if their total height exceeds the browser's limit.
+// Shows rows as a grid. The document contains only the visible rows and columns. Scrolling works for
+// any number of rows, even if their total height exceeds the browser's limit.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { marked } from "./common";
 import type { Rows } from "./rows";
@@ -196,8 +196,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
   const id = (row: number, column: number) => `c${row}_${column}`;
-  // A column of numbers grows with the visible values, unless the user chose its width. In that case,
-  // numbers that are too wide are hidden rather than truncated, because a part would mislead.
+  // A column of numbers grows with the visible values, unless the user has set its width. In that case,
+  // the grid hides numbers that are too wide instead of truncating them, because a part of a number
+  // would mislead.
   const grown = [...wide];
   function text(column: number, { text, cut }: Cell): string {
     const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;

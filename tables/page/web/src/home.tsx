@@ -1,4 +1,4 @@
-// The page's first view: recently changed tables, examples, and an area for dropping files.
+// Shows the page's first view: recently changed tables, examples, and an area for dropping files.
 import { useState } from "preact/hooks";
 import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
 

@@ -56,7 +56,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [wide, setWide] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
-  // Once shown, the SQL view stays mounted while other views are shown.
+  // After the SQL view has been shown, it stays mounted while other views are shown.
   const writes = useRef(false);
 
   useEffect(() => {

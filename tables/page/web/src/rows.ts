@@ -140,7 +140,7 @@ export interface Statement {
   at: Record<string, string>;
 }
 
-// narrowed returns a statement for those rows of another statement that satisfy a filter, in an order.
+// narrowed returns a statement for the rows of sql that satisfy a filter, in the order of sort.
 export function narrowed(sql: string, filter: string, sort: Sort | null): string {
   if (!filter && !sort) return sql;
   const order = sort ? ` ORDER BY ${quoted(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
@@ -152,8 +152,8 @@ export function stateOf(at: Record<string, string>): Record<string, string | num
   return Object.fromEntries(Object.entries(at).map(([key, value]) => [key, key.endsWith("version") ? Number(value) : value]));
 }
 
-// standsAlone reports whether DuckDB does not support a statement as a subquery. The page cannot filter
-// or draw the result of such a statement.
+// standsAlone reports whether DuckDB cannot run a statement as a subquery. The page cannot filter or
+// draw the result of such a statement.
 export const standsAlone = (sql: string) => /^(\s|--.*\n)*(SHOW|EXPLAIN)\b/i.test(sql);
 
 // ResultRows is the result of a query, up to a limit on rows and bytes.
@@ -234,14 +234,14 @@ export class ResultRows implements Rows {
     this.changed();
   }
 
-  // placed converts the line number of an error to a line of the filter.
+  // placed converts an error's line number in the whole statement to a line of the filter.
   private placed(err: Error): Error {
     if (!(err instanceof ApiError) || !err.line || (!this.filter && !this.sort)) return err;
     const line = err.line - this.statement.sql.split("\n").length - 2;
     return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
-  // why requests the error that cut off a stream after it had begun.
+  // why returns the server's error if the stream broke off after it had begun, and otherwise err.
   private async why(err: Error, begun: boolean): Promise<Error> {
     if (!begun) return err;
     const reply = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);

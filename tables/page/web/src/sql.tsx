@@ -1,5 +1,5 @@
-// The SQL view: tabs, each with an editor and the results of its statements. The address contains the
-// last statement that ran and the view of its rows, so that Back and links restore both.
+// Shows the SQL view: tabs, each with an editor and the results of its statements. The address contains
+// the last statement that ran and the view of its rows, so that Back and links restore both.
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { type App, bucketName, count, href, useKept } from "./common";
@@ -18,7 +18,7 @@ interface Tab {
   at?: At; // the state of the tables, as request parameters
   look?: string; // view of the rows, as in the address
 }
-// Run contains the results of a tab's statements, up to the running one.
+// Run contains the results of a tab's statements that have run or are running.
 interface Run {
   started: number;
   all: ResultRows[];
@@ -56,7 +56,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const result = ran?.all[ran.shown];
   const running = ran?.all.find((r) => r.running) ?? (ran?.next?.running ? ran.next : undefined);
   const alone = !!result && standsAlone(result.statement.sql);
-  // The editor's callbacks run later, and must see the newest state.
+  // The editor's callbacks run after this rendering, and must see the newest state.
   const now = useRef({ tab, tabs, run });
   now.current = { tab, tabs, run };
 
@@ -148,7 +148,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     const view = edit.current!.view;
     const text = view.state.doc.toString();
     if (text !== tab.sql) view.dispatch({ changes: { from: 0, to: text.length, insert: tab.sql } });
-    // tab.sql is not a dependency: it comes from the editor, which may already contain newer text.
+    // tab.sql is not a dependency, because it comes from the editor, which may already contain newer text.
   }, [tab.id, filled]);
   const link = visible && args.get("q") !== null ? args.toString() : null;
   useEffect(() => {

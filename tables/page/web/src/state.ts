@@ -1,4 +1,4 @@
-// The view of rows that the address represents: a filter, an order, a profile, a chart.
+// The look of rows that the address represents: a filter, an order, a profile and a chart.
 export interface Sort {
   column: string;
   descending: boolean;
@@ -17,8 +17,8 @@ export interface Look {
   chart: ChartArgs | null;
 }
 
-// A change that depends on the current look is a function, because the look in the last rendering may
-// be outdated: fast key presses can cause several changes before the next rendering.
+// A change that depends on the current look is a function, because the look from the last rendering may
+// be outdated: fast key presses can cause several changes between two renderings.
 export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
 export const after = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
 

@@ -1,4 +1,4 @@
-// The views of a table and of a bucket.
+// Shows the views of a table and of a bucket.
 import { useEffect, useMemo, useReducer, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
 import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
@@ -28,7 +28,8 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
   const [last, show] = useState({ key, rows });
-  // The old rows stay visible until the first page of the new rows was loaded, or if a filter is invalid.
+  // The old rows stay visible until the first page of the new rows has been loaded, and also if a filter
+  // is invalid.
   const there = rows.ready || (rows.error && last.key !== key);
   useEffect(() => {
     if (there) show({ key, rows });

@@ -1,4 +1,4 @@
-// The tree of buckets, tables, columns, versions and snapshots.
+// Shows the tree of buckets, tables, columns, versions and snapshots.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Table } from "./api";
 import { type App, bucketName, count, href, parseRoute, shown, when } from "./common";

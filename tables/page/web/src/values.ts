@@ -25,7 +25,7 @@ export function isTime(type: DataType): boolean {
   return DataType.isTimestamp(type) || DataType.isDate(type);
 }
 
-// cell returns a cell's text, of at most chars characters.
+// cell returns a cell's text, truncated to at most chars characters.
 export function cell(batch: RecordBatch, row: number, column: number, chars = maxChars): Cell {
   const vector = batch.getChildAt(column);
   if (!vector || !vector.isValid(row)) return { text: "", null: true };
@@ -155,6 +155,6 @@ export function number(batch: RecordBatch, row: number, column: number): number 
   const type = vector.type as DataType;
   if (DataType.isDecimal(type)) return Number(cell(batch, row, column).text);
   const value = DataType.isTimestamp(type) ? (Number(vector.data[0].values[row]) * 1000) / Number(perSecond[type.unit]) : Number(vector.get(row));
-  // The axis of times is limited to the range of Date.
+  // An axis of times is limited to the range of Date.
   return Number.isFinite(value) && (!isTime(type) || Math.abs(value) <= 8.64e15) ? value : null;
 }

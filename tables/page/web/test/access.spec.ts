@@ -1,4 +1,5 @@
-// Every view, light and dark, as axe sees it; names that hide something; what signing out leaves.
+// Checks every view with axe, in light and dark colours; names with invisible characters; and that
+// signing out removes a user's data.
 import { readFileSync } from "node:fs";
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
@@ -45,7 +46,7 @@ const views: Record<string, [string, (page: Page) => Promise<unknown>]> = {
   }],
 };
 for (const [name, [address, ready]] of Object.entries(views)) {
-  test(`axe finds nothing: ${name}`, async ({ page }) => {
+  test(`axe reports no violations: ${name}`, async ({ page }) => {
     for (const colorScheme of ["light", "dark"] as const) {
       await page.emulateMedia({ colorScheme });
       await page.goto("about:blank");
@@ -58,7 +59,7 @@ for (const [name, [address, ready]] of Object.entries(views)) {
   });
 }
 
-test("what turns the direction of a text is shown, and copied as it is", async ({ page }) => {
+test("characters that change the direction of text are shown, and copied unchanged", async ({ page }) => {
   const name = "invoice\u202efdp.exe";
   await server.put("", name, `${name}\n${name}\n`);
   await page.goto(`${server.url}/#/table?${new URLSearchParams({ table: name })}`);
@@ -72,7 +73,7 @@ test("what turns the direction of a text is shown, and copied as it is", async (
   expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(name);
 });
 
-test("who signs in next sees nothing of what was asked before", async ({ page }) => {
+test("signing out removes the queries of the previous user", async ({ page }) => {
   const guarded = await new Server().start(true);
   try {
     await page.goto(guarded.url);

@@ -10,7 +10,7 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => server.stop());
 
-test("filter, order, profile and chart of a table are in the address: back, reload and a link bring them again", async ({ page, context }) => {
+test("the address contains a table's filter, order, profile and chart, so that Back, reload and links restore them", async ({ page, context }) => {
   await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades`);
   const cells = page.getByRole("gridcell");
   await expect(cells.first()).toHaveText("0");
@@ -19,7 +19,7 @@ test("filter, order, profile and chart of a table are in the address: back, relo
   await page.keyboard.press("Enter");
   await expect(cells.first()).toHaveText("3");
   await page.getByRole("grid").focus();
-  // Three keys before anything is drawn: none is lost.
+  // Press three keys before the next rendering: none may be lost.
   await page.evaluate(() => {
     for (const key of ["Enter", "Enter", "p"]) document.activeElement!.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
   });
@@ -55,7 +55,7 @@ test("filter, order, profile and chart of a table are in the address: back, relo
   await expect(page.locator(".plot svg")).toBeVisible();
 });
 
-test("statements that ran are on the way back, and a reload keeps one tab each", async ({ page }) => {
+test("Back returns to the statements that ran, and a reload does not duplicate their tabs", async ({ page }) => {
   await page.goto(`${server.url}/#/sql?bucket=NYSE&q=SELECT+1+AS+one`);
   await expect(page.getByRole("textbox", { name: "SQL statement" })).toBeFocused();
   await page.keyboard.press("Control+Enter");
@@ -77,7 +77,7 @@ test("statements that ran are on the way back, and a reload keeps one tab each",
   await expect(page.getByRole("tab", { selected: true })).toHaveText("SELECT 1 AS one");
 });
 
-test("the tree opens what the address names, and a click on a bucket opens it", async ({ page }) => {
+test("the tree opens the node in the address, and a click on a bucket opens the bucket", async ({ page }) => {
   const item = (name: RegExp, level: number) => page.getByRole("treeitem", { name, level });
   await page.goto(`${server.url}/#/table?bucket=bucket+9&table=one&version=1`);
   await expect(item(/^one/, 2)).toHaveCount(1);

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 
-// Once for all tests: the program, with the page as it was built.
+// Builds the program once for all tests, with the page in ../dist.
 export default function build() {
   execFileSync("go", ["build", "-o", "web/test-results-bin/partd-tables", "../cmd/partd-tables"], {
     cwd: "..",

@@ -4,7 +4,7 @@ const server = new Server();
 test.beforeAll(() => server.start().then(() => server.put("b", "quotes", "time,price\n2024-01-01 00:00:01,1\n2024-01-01 00:00:31,3\n")));
 test.afterAll(() => server.stop());
 
-test("a file dropped on a bucket becomes a table, and forms show their command", async ({ page }) => {
+test("a file dropped on a bucket becomes a table, and forms show the equivalent command", async ({ page }) => {
   await page.goto(`${server.url}/#/bucket?bucket=b`);
   const dropped = await page.evaluateHandle(() => {
     const data = new DataTransfer();
@@ -49,7 +49,7 @@ test("resample, combine, snapshot, restore and delete", async ({ page }) => {
   await expect(page.getByRole("treeitem", { name: /^both/ })).toBeVisible();
 });
 
-test("names and cells are text and nothing else", async ({ page }) => {
+test("names and cells are shown as text, even if they contain HTML", async ({ page }) => {
   const hostile = `<script>alert(1)</script><img src=x onerror=alert(2)>\u202etxt.exe`;
   await server.put(hostile, hostile, `"${hostile}",big\n${hostile},${"z".repeat(10 << 20)}\n`);
   await page.goto(`${server.url}/#/table?${new URLSearchParams({ bucket: hostile, table: hostile })}`);

@@ -19,7 +19,7 @@ async function chart(page: Page, sql: string) {
 const lines = (page: Page) => page.locator('.plot svg [aria-label="line"] path');
 const choose = (page: Page, label: string, value: string) => page.getByRole("combobox", { name: label, exact: true }).selectOption(value);
 
-test("one line for each value of a column, and several columns, with titles at the axes", async ({ page }) => {
+test("a line chart has a line for each value of a column or each of several columns, and titled axes", async ({ page }) => {
   await chart(page, `SELECT "at", sym, price, volume FROM trades`);
   await expect(lines(page)).toHaveCount(1);
   await choose(page, "Colour", "sym");
@@ -39,20 +39,20 @@ test("one line for each value of a column, and several columns, with titles at t
   await expect(page.getByText(/10 of 14 colours are drawn/)).toBeVisible();
 });
 
-test("the server picks the least and the largest of each pixel, out of all rows", async ({ page }) => {
-  // One row of a million sticks out, beyond what the grid holds.
+test("the server returns the minimum and maximum of each pixel, computed from all rows", async ({ page }) => {
+  // Two rows of a million are outliers, beyond the rows that the grid loads.
   await chart(page, "SELECT i, CASE WHEN i = 777777 THEN 1000 WHEN i = 888888 THEN -1000 ELSE sin(i / 1e5) END AS y FROM range(1000000) t(i)");
   await expect(page.getByText("1,000,000 rows")).toBeVisible();
   await expect(lines(page)).toHaveCount(1);
   const path = await lines(page).getAttribute("d");
   expect(path!.split("L").length).toBeLessThan(4500);
   const heights = [...path!.matchAll(/,(-?[\d.]+)/g)].map((m) => Number(m[1])).sort((a, b) => a - b);
-  // The two are at the ends of the axis, all others in its middle.
+  // The outliers are at the ends of the axis, and all other points near its middle.
   expect(heights[1] - heights[0]).toBeGreaterThan(100);
   expect(heights[heights.length - 1] - heights[heights.length - 2]).toBeGreaterThan(100);
 });
 
-test("a chart is saved as SVG and as PNG, by the keys", async ({ page }) => {
+test("a chart is saved as SVG and as PNG with the keyboard", async ({ page }) => {
   await chart(page, `SELECT sym, sum(volume) AS "sum & <total>" FROM trades GROUP BY sym`);
   await expect(page.getByRole("img", { name: "bar chart" })).toBeVisible();
   for (const [name, check] of [["SVG", (d: Buffer) => /^<svg [^>]*xmlns=/.test(d.toString()) && d.includes("&lt;total&gt;") && d.includes("rect")], ["PNG", (d: Buffer) => d.readUInt32BE(16) > 800 && d.length > 5000]] as const) {
@@ -63,7 +63,7 @@ test("a chart is saved as SVG and as PNG, by the keys", async ({ page }) => {
   }
 });
 
-test("bars, points and a histogram of any column are bounded, and say so", async ({ page }) => {
+test("the number of bars and bins is limited, with a notice, and a scatter chart shows points", async ({ page }) => {
   await chart(page, "SELECT 'name ' || i AS name, i AS n, i % 3 AS third FROM range(500) t(i)");
   await expect(page.getByText(/60 of 500 bars are drawn/)).toBeVisible();
   await expect(page.locator('.plot svg [aria-label="bar"] rect')).toHaveCount(60);

@@ -12,7 +12,7 @@ test.afterAll(() => server.stop());
 const trades = () => `${server.url}/#/table?bucket=NYSE&table=trades`;
 const last = rows.toLocaleString("en");
 
-test("the tree shows buckets, tables, columns, versions and snapshots, and takes keys", async ({ page }) => {
+test("the tree shows buckets, tables, columns, versions and snapshots, and supports the keyboard", async ({ page }) => {
   await server.call("action", JSON.stringify({ action: "snapshot", bucket: "NYSE", name: "before" }));
   await page.goto(server.url);
   const item = (name: RegExp | string, level: number) => page.getByRole("treeitem", { name, level });
@@ -74,13 +74,13 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await page.keyboard.press("Enter");
   await expect(page.getByRole("alert")).toBeVisible();
   if (large) {
-    console.log(`first rows of ${rows} after ${first} ms, the last ones after ${ended} ms`);
+    console.log(`the first of ${rows} rows were shown after ${first} ms, and the last ones after ${ended} ms`);
     expect(first).toBeLessThan(500);
     expect(ended).toBeLessThan(1000);
   }
 });
 
-test("jumps to and fro end with rows in sight", async ({ page }) => {
+test("after jumps through a table, the visible rows are loaded", async ({ page }) => {
   await page.goto(trades());
   const grid = page.getByRole("grid");
   await expect(page.getByRole("gridcell", { name: "0", exact: true }).first()).toBeVisible();
@@ -92,7 +92,7 @@ test("jumps to and fro end with rows in sight", async ({ page }) => {
   await expect(page.getByRole("rowheader", { name: "1", exact: true })).toBeVisible();
 });
 
-test("the profile of a column counts nulls and draws its values", async ({ page }) => {
+test("a column's profile counts nulls and draws a histogram or the most frequent values", async ({ page }) => {
   await page.goto(trades());
   await page.getByRole("button", { name: "profile of price" }).click();
   const profile = page.getByRole("complementary", { name: "profile of a column" });
@@ -102,7 +102,7 @@ test("the profile of a column counts nulls and draws its values", async ({ page 
   await expect(profile.getByRole("listitem")).toHaveCount(7);
 });
 
-test("light, dark, narrow and wide", async ({ page }) => {
+test("the page has light and dark colours, and fits narrow and wide windows", async ({ page }) => {
   await page.goto(trades());
   await expect(page.getByRole("gridcell").first()).toBeVisible();
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -1,4 +1,4 @@
-// Puts a table into an empty store and views it, by mouse and with only the keyboard.
+// Puts a table into an empty store and views it, with the mouse and with only the keyboard.
 import { gzipSync } from "node:zlib";
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
@@ -10,7 +10,7 @@ test.afterEach(() => server.stop());
 const file = (name: string, buffer: Buffer | string) => ({ name, mimeType: "application/octet-stream", buffer: Buffer.from(buffer) });
 const choose = (page: Page, name: string, content: Buffer | string) => page.getByRole("dialog").locator("input[type=file]").setInputFiles(file(name, content));
 
-test("home has examples and a place for a file, which is previewed and put into a new bucket", async ({ page }) => {
+test("home has examples and an area for a file, which is previewed and put into a new bucket", async ({ page }) => {
   await page.goto(server.url);
   const home = page.getByRole("region", { name: "home" });
   await expect(home.getByRole("link")).toHaveCount(3);
@@ -42,10 +42,10 @@ async function tabTo(page: Page, name: string) {
     await page.keyboard.press("Tab");
     if (await page.evaluate((name) => !!document.activeElement?.closest("main") && document.activeElement.textContent === name, name)) return;
   }
-  throw new Error(`${name} is not reached by Tab`);
+  throw new Error(`pressing Tab 40 times did not reach ${name}`);
 }
 
-test("the same by keys alone", async ({ page }) => {
+test("a bucket and a table are created with only the keyboard", async ({ page }) => {
   await page.goto(server.url);
   await expect(page.getByRole("region", { name: "home" })).toBeVisible();
   await tabTo(page, "Create a bucket…");
@@ -67,7 +67,7 @@ test("the same by keys alone", async ({ page }) => {
   await expect(page.getByRole("gridcell")).toHaveText(["1", "2"]);
 });
 
-test("Latin-1 and files that are packed become what they say", async ({ page }) => {
+test("Latin-1 and compressed files are converted, and the command shows how", async ({ page }) => {
   const latin = Buffer.from("name,n\ncafé,1\nnaïve,2\n", "latin1");
   for (const [name, content, command] of [
     ["latin.csv", latin, /^iconv -f WINDOWS-1252 -t UTF-8 latin\.csv \| partd-tables put .* -- latin -$/],
@@ -83,7 +83,7 @@ test("Latin-1 and files that are packed become what they say", async ({ page }) 
     await dialog.getByRole("button", { name: "Put" }).click();
     await expect(page.getByRole("gridcell").first()).toHaveText("café");
   }
-  // A file that is not valid in the chosen encoding is refused completely; the error names the line.
+  // The server rejects a file that is invalid in the chosen encoding, and the error names the line.
   await page.goto(server.url);
   await page.getByRole("region", { name: "home" }).getByRole("button", { name: "Put a file…" }).click();
   await choose(page, "refused.csv", latin);
@@ -94,7 +94,7 @@ test("Latin-1 and files that are packed become what they say", async ({ page }) 
   await expect(dialog.getByRole("alert")).toContainText("not valid UTF-8");
 });
 
-test("at 390 pixels home is the tree itself", async ({ page }) => {
+test("in a window of 390 pixels, home shows the tree", async ({ page }) => {
   await server.put("b", "quotes", "a\n1\n");
   await page.setViewportSize({ width: 390, height: 800 });
   await page.goto(server.url);

@@ -15,13 +15,13 @@ async function result(page: Page, sql: string) {
   await expect(page.getByText(/^[\d,]+ rows in/)).toBeVisible();
 }
 
-test("a result is sorted, filtered and profiled as a table is, at the server", async ({ page }) => {
+test("the server sorts, filters and profiles a result like a table", async ({ page }) => {
   await result(page, "SELECT id, sym, price * 2 AS twice FROM trades WHERE id < 1000 -- some\n;");
   const cells = page.getByRole("gridcell");
   const id = page.getByRole("columnheader", { name: "id" });
   await expect(id).toContainText("int64");
   await expect(page.getByRole("columnheader", { name: "sym" })).toContainText("utf8");
-  // With only the keyboard: into the grid, up to the column's name, and twice Enter.
+  // With only the keyboard: focus the grid, where the column's name is active, and press Enter twice.
   await page.getByRole("grid").focus();
   await page.keyboard.press("Enter");
   await expect(id).toHaveAttribute("aria-sort", "ascending");
@@ -39,7 +39,7 @@ test("a result is sorted, filtered and profiled as a table is, at the server", a
   await expect(profile.getByRole("listitem")).toHaveText(/S3\s*7/);
 });
 
-test("an error in a filter stands at what was typed, and the rows stay", async ({ page }) => {
+test("an error in a filter selects the wrong word, and the rows stay visible", async ({ page }) => {
   await result(page, "SELECT id,\n  sym FROM trades WHERE id < 10");
   const filter = page.getByRole("searchbox", { name: "Filter" });
   const picked = () => filter.evaluate((e: HTMLInputElement) => e.value.slice(e.selectionStart!, e.selectionEnd!));
@@ -62,7 +62,7 @@ test("an error in a filter stands at what was typed, and the rows stay", async (
   await expect(page.getByRole("gridcell").first()).toHaveText("2");
 });
 
-test("a range is copied as a spreadsheet reads it", async ({ page, context }) => {
+test("a range is copied as tab-separated values for spreadsheets", async ({ page, context }) => {
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await result(page, `SELECT * FROM (VALUES (1, 'a' || chr(10) || 'b', NULL), (2, 'say "x"', 3)) t(n, s, m)`);
   const cells = page.getByRole("gridcell");
@@ -83,7 +83,7 @@ test("a range is copied as a spreadsheet reads it", async ({ page, context }) =>
   await expect(page.getByRole("region", { name: "cell" }).locator("pre")).toHaveText("a\nb");
 });
 
-test("intervals are texts", async ({ page }) => {
+test("intervals are shown as text", async ({ page }) => {
   const values: Record<string, string> = {
     "INTERVAL '14 months -3 days'": "1 year 2 months -3 days",
     "INTERVAL '90 minutes' + INTERVAL '500 microseconds'": "01:30:00.0005",

@@ -1,5 +1,5 @@
-// A server of its own for the tests of a file, and a page that must not break the rules of
-// its Content-Security-Policy, nor fail.
+// Provides a separate server for each test file, and a page that fails a test if it raises an error or
+// violates its Content-Security-Policy.
 import { expect, type Page, test as base } from "@playwright/test";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 
 export const large = process.env.PARTD_PAGE_LARGE === "1";
 export const rows = large ? 5_000_000 : 20_000;
-export const secret = "of the tests alone, and long enough";
+export const secret = "a secret for tests that is long enough";
 
 export class Server {
   url = "";
@@ -16,7 +16,7 @@ export class Server {
   private child?: ChildProcess;
   private dir = mkdtempSync(join(tmpdir(), "partd-page-"));
 
-  // start again is at the same address, with the same tables.
+  // start starts the server. A second call restarts it at the same address, with the same tables.
   async start(signed = false): Promise<this> {
     const http = this.url ? new URL(this.url).host : "localhost:0";
     const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", http];
@@ -71,6 +71,7 @@ export class Server {
     await this.call("action", JSON.stringify({ action: "resample", bucket: "NYSE", source: "seed", target: "trades", sql, mode: "error" }));
   }
 
+  // statements returns the number of statements that the server is running.
   async statements(): Promise<number> {
     const text = await (await fetch(`${this.url}/metrics`)).text();
     return Number(/^\w*queries_running\S* (\d+)/m.exec(text)?.[1] ?? NaN);
@@ -85,7 +86,7 @@ export const test = base.extend<{ page: Page }>({
       if (/Content.Security.Policy|violates/i.test(message.text())) broken.push(message.text());
     });
     page.on("dialog", (dialog) => {
-      broken.push(`a dialog of the browser: ${dialog.message()}`);
+      broken.push(`the browser opened a dialog: ${dialog.message()}`);
       void dialog.dismiss();
     });
     await use(page);

@@ -1,5 +1,5 @@
-// Pictures of every view at three widths, light and dark, to be looked at: PARTD_PAGE_SHOTS names
-// the directory for them.
+// Takes screenshots of every view at three widths, in light and dark colours, for people to look at.
+// PARTD_PAGE_SHOTS names the directory for them.
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
 
@@ -36,7 +36,7 @@ const views: Record<string, [string, (page: Page) => Promise<unknown>]> = {
   "sign-in": ["guarded", (page) => expect(page.getByLabel("Token")).toBeVisible()],
 };
 for (const [name, [address, ready]] of Object.entries(views)) {
-  test(`picture: ${name}`, async ({ page }) => {
+  test(`screenshots: ${name}`, async ({ page }) => {
     for (const [width, height] of [[1440, 900], [1024, 768], [390, 844]]) {
       for (const colorScheme of ["light", "dark"] as const) {
         await page.setViewportSize({ width, height });

@@ -1,4 +1,5 @@
-// The page shows the true data: snapshots, old versions, complete numbers, a restarted server.
+// Tests that the page shows correct data: snapshots, old versions, complete numbers, and after the
+// server was restarted.
 import type { Page } from "@playwright/test";
 import { expect, Server, test } from "./server";
 
@@ -19,7 +20,7 @@ test.afterAll(() => server.stop());
 
 const listed = (page: Page) => page.getByRole("main").getByRole("table").getByRole("link").allTextContents();
 
-test("a snapshot's page has the tables of then, with their rows", async ({ page }) => {
+test("a snapshot's page lists the tables in the snapshot, with their rows at that time", async ({ page }) => {
   await page.goto(bucket("b"));
   await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
   await page.goto(bucket("b", "&snapshot=then"));
@@ -29,7 +30,7 @@ test("a snapshot's page has the tables of then, with their rows", async ({ page 
   await expect(page.getByRole("gridcell", { name: "3" })).toBeVisible();
 });
 
-test("restore says what comes back and what goes, and Enter does nothing by itself", async ({ page }) => {
+test("restore lists the tables that it will create, change and delete, and ignores Enter in a field", async ({ page }) => {
   await page.goto(bucket("b", "&snapshot=then"));
   await page.getByRole("button", { name: "Restore…" }).click();
   const dialog = page.getByRole("dialog");
@@ -52,7 +53,7 @@ test("restore says what comes back and what goes, and Enter does nothing by itse
   await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
 });
 
-test("a query from an old version, and from a snapshot, reads it", async ({ page }) => {
+test("the Query link of an old version or a snapshot queries that state", async ({ page }) => {
   for (const state of ["version=1", "snapshot=then"]) {
     await page.goto(`${server.url}/#/table?bucket=b&table=grown&${state}`);
     await expect(page.getByText("1 rows", { exact: true })).toBeVisible();
@@ -65,7 +66,7 @@ test("a query from an old version, and from a snapshot, reads it", async ({ page
 const cut = (page: Page) =>
   page.locator(".grid .num:not(.head *), .grid .gutter").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent));
 
-test("numbers and the rows' numbers are never cut", async ({ page }) => {
+test("numbers and row numbers are never truncated", async ({ page }) => {
   const sql = `SELECT 1.2345678901234568e-10 AS x, 9007199254740993::BIGINT AS i, (-99999999999999999999999999999999999999)::DECIMAL(38, 0) AS d, TIMESTAMP_NS '2024-01-02 03:04:05.123456789' AS t,
     CASE WHEN i > 900 THEN 123456789012345 ELSE 1 END AS late FROM range(1000) t(i)`;
   await server.call("action", JSON.stringify({ action: "resample", bucket: "b", source: "kept", target: "numbers", sql, mode: "replace" }));
@@ -78,7 +79,7 @@ test("numbers and the rows' numbers are never cut", async ({ page }) => {
   await grid.evaluate((element) => (element.scrollTop = element.scrollHeight));
   await expect(page.getByRole("gridcell", { name: "123456789012345", exact: true }).first()).toBeVisible();
   await expect.poll(() => cut(page)).toEqual([]);
-  // In a column that somebody made too narrow there is no part of a number.
+  // A column that is too narrow for its numbers shows no part of them.
   const head = page.getByRole("columnheader", { name: /^i$|^i / });
   const box = (await head.boundingBox())!;
   await page.mouse.move(box.x + box.width - 2, box.y + 10);
@@ -89,7 +90,7 @@ test("numbers and the rows' numbers are never cut", async ({ page }) => {
   expect(await page.getByRole("gridcell", { name: /^9007/ }).count()).toBe(0);
 });
 
-test("the number of a row in the millions is whole", async ({ page }) => {
+test("row numbers in the millions are shown completely", async ({ page }) => {
   const sql = "SELECT i FROM range(1000000) t(i)";
   await server.call("action", JSON.stringify({ action: "resample", bucket: "b", source: "kept", target: "million", sql, mode: "replace" }));
   await page.goto(`${server.url}/#/table?bucket=b&table=million`);
@@ -99,7 +100,7 @@ test("the number of a row in the millions is whole", async ({ page }) => {
   await expect.poll(() => cut(page)).toEqual([]);
 });
 
-test("a profile counts few values exactly, and only those that the filter lets through", async ({ page }) => {
+test("a profile counts a few distinct values exactly, and only in rows that match the filter", async ({ page }) => {
   await server.put("b", "few", `s,n\n${["A", "B", "C", "D"].map((s, i) => `${s},${i}\n`.repeat(50)).join("")}`);
   await page.goto(`${server.url}/#/table?bucket=b&table=few`);
   await page.getByRole("button", { name: "profile of s" }).click();
@@ -113,7 +114,7 @@ test("a profile counts few values exactly, and only those that the filter lets t
   await expect(profile).toContainText("match the filter");
 });
 
-test("what could not be loaded is there once the server is back", async ({ page }) => {
+test("rows that could not be loaded appear once the server is running again", async ({ page }) => {
   const mortal = await new Server().start();
   try {
     await mortal.put("b", "t", `a\n${"1\n".repeat(2000)}`);
@@ -133,7 +134,7 @@ test("what could not be loaded is there once the server is back", async ({ page 
   }
 });
 
-test("a tree that is higher than the window leaves the rest of the page as it is", async ({ page }) => {
+test("a tree that is higher than the window does not make the page scroll", async ({ page }) => {
   await page.setViewportSize({ width: 1200, height: 260 });
   await page.goto(`${server.url}/#/table?bucket=b&table=kept`);
   await expect(page.getByText("2 rows", { exact: true })).toBeInViewport({ ratio: 1 });

@@ -16,7 +16,7 @@ async function write(page: Page, sql: string) {
 }
 const run = (page: Page) => page.getByRole("button", { name: "Run", exact: true }).click();
 
-test("a link opens a query, which completes, runs, and is kept", async ({ page }) => {
+test("a link opens a query without running it, names are completed, and a reload keeps the tabs", async ({ page }) => {
   await write(page, "SELECT count(*) AS n FROM trades");
   await expect(page.getByRole("gridcell")).toHaveCount(0);
   await page.keyboard.press("Control+Enter");
@@ -27,7 +27,7 @@ test("a link opens a query, which completes, runs, and is kept", async ({ page }
   await page.getByRole("button", { name: "new query" }).click();
   await page.keyboard.type("SELECT vol");
   await page.keyboard.press("Escape");
-  // Typed over a selection, the browser itself tries to keep its bold: the policy forbids it.
+  // When text is typed over a bold selection, the browser tries to set a style, which the policy forbids.
   await page.keyboard.press("Control+a");
   await page.keyboard.press("Delete");
   await page.keyboard.type("SELECT * FROM trad");
@@ -43,7 +43,7 @@ test("a link opens a query, which completes, runs, and is kept", async ({ page }
   await expect(page.getByRole("tab", { selected: true })).toHaveText(/count/);
 });
 
-test("an error is marked at its place", async ({ page }) => {
+test("an error is marked at its position", async ({ page }) => {
   await write(page, "SELECT id,\n  nothing FROM trades");
   await run(page);
   await expect(page.getByRole("alert")).toContainText("Line 2, column 3");
@@ -135,7 +135,7 @@ test("formats a statement, with the button or the keyboard shortcut", async ({ p
   await expect(page.locator(".cm-line").first()).toHaveText("SELECT");
 });
 
-test("runs several statements in order, and a selection alone", async ({ page }) => {
+test("runs several statements in order, or only the selection", async ({ page }) => {
   await write(page, "SELECT 1 AS one; -- ; not here\nSELECT ';' AS two, 2;\n\nSELECT nothing FROM trades;\nSELECT 4 AS four");
   await pressKeys(page, "Control+Enter");
   const results = page.getByRole("group", { name: "results" }).getByRole("button");
@@ -150,7 +150,7 @@ test("runs several statements in order, and a selection alone", async ({ page })
   await expect(results).toHaveCount(0);
 });
 
-test("DESCRIBE, SUMMARIZE, SHOW TABLES and EXPLAIN are answered", async ({ page }) => {
+test("DESCRIBE, SUMMARIZE, SHOW TABLES and EXPLAIN return results", async ({ page }) => {
   for (const [sql, want] of [["DESCRIBE trades", "price"], ["SUMMARIZE SELECT price FROM trades", "price"], ["SHOW TABLES", "seed"], ["DESCRIBE SELECT 1 AS uno", "uno"]]) {
     await write(page, sql);
     await run(page);
@@ -162,7 +162,7 @@ test("DESCRIBE, SUMMARIZE, SHOW TABLES and EXPLAIN are answered", async ({ page 
   await expect(page.getByRole("button", { name: "Chart", exact: true })).toHaveCount(0);
 });
 
-test("a clock runs while a statement does, and Escape cancels it", async ({ page }) => {
+test("a clock runs during a statement, and Escape cancels the statement", async ({ page }) => {
   await write(page, "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b");
   await pressKeys(page, "Control+Enter");
   await expect.poll(() => server.statements()).toBe(1);
@@ -174,7 +174,7 @@ test("a clock runs while a statement does, and Escape cancels it", async ({ page
   await expect.poll(() => server.statements()).toBe(0);
 });
 
-test("a chip says which state a statement is about, and two versions are compared", async ({ page }) => {
+test("a chip shows the state that a statement queries, and versions can be compared", async ({ page }) => {
   const put = (mode: string, text: string) => server.call(`put?${new URLSearchParams({ bucket: "NYSE", table: "states", mode, format: "csv" })}`, text);
   await put("error", "a,b\n1,x\n2,y\n");
   await put("append", "a,b\n3,z\n");

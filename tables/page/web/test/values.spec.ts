@@ -7,7 +7,7 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => server.stop());
 
-// Maps a statement's expression to the cell's text, which must show every digit.
+// values maps SQL expressions to the text of the cell, which must show every digit.
 const values: Record<string, string> = {
   "9007199254740993::BIGINT": "9007199254740993",
   "18446744073709551615::UBIGINT": "18446744073709551615",
@@ -34,7 +34,7 @@ const values: Record<string, string> = {
   "true": "true",
 };
 
-test("values are shown as they are, of any type, nested ones as well", async ({ page }) => {
+test("values of any type, even nested ones, are shown exactly", async ({ page }) => {
   const sql = Object.keys(values).map((v, i) => `SELECT ${v} AS v${i}`);
   const from = sql.map((s, i) => `(${s}) AS t${i}`).join(", ");
   await page.setViewportSize({ width: 6000, height: 600 });
@@ -45,14 +45,14 @@ test("values are shown as they are, of any type, nested ones as well", async ({ 
   expect(await page.getByRole("gridcell").allTextContents()).toEqual(Object.values(values));
 });
 
-test("times out of every calendar do not break a chart or a profile", async ({ page }) => {
+test("a chart accepts times outside the range of JavaScript's dates", async ({ page }) => {
   await page.goto(`${server.url}/#/sql?q=${encodeURIComponent("SELECT * FROM (VALUES (TIMESTAMP '2024-01-01', 1), (TIMESTAMP 'infinity', 2), (TIMESTAMP '290000-01-01', 3)) t(a, n)")}`);
   await page.getByRole("button", { name: "Run", exact: true }).click();
   await page.getByRole("button", { name: "Chart", exact: true }).click();
   await expect(page.getByRole("img", { name: "line chart" })).toBeVisible();
 });
 
-test("columns of any name are sorted by a click", async ({ page }) => {
+test("a click sorts a column with any name", async ({ page }) => {
   await server.put("", "odd", '"-v","a,""b","+w"\n1,1,1\n3,3,3\n2,2,2\n');
   for (const name of ["-v", 'a,"b', "+w"]) {
     await page.goto(`${server.url}/#/table?table=odd`);
@@ -68,7 +68,7 @@ test("columns of any name are sorted by a click", async ({ page }) => {
   }
 });
 
-test("tables whose names have slashes are not taken for each other", async ({ page }) => {
+test("tables whose names contain slashes are not confused", async ({ page }) => {
   await server.put("a", "b/c", "one\n1\n");
   await server.put("a/b", "c", "two\n1\n");
   await page.goto(server.url);
