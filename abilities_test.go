@@ -9,9 +9,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// able lists the abilities that all stores in this file have. If a store loses one, this file no
+// storeAbilities lists the abilities that all stores in this file have. If a store loses one, this file no
 // longer compiles.
-type able interface {
+type storeAbilities interface {
 	partd.Partd
 	partd.Setter
 	partd.Deleter
@@ -22,19 +22,19 @@ type able interface {
 }
 
 type (
-	lasting interface {
+	durableAbilities interface {
 		partd.Opener
 		partd.Syncer
 		io.Closer
 	}
-	layered interface {
-		lasting
+	layerAbilities interface {
+		durableAbilities
 		partd.Popper
 		partd.Flusher
 		partd.MemoryUser
 		partd.Unwrapper
 	}
-	numbered interface {
+	sessionAbilities interface {
 		partd.Popper
 		partd.Applier
 		partd.SessionGuard
@@ -43,41 +43,41 @@ type (
 
 var (
 	_ interface {
-		able
-		numbered
+		storeAbilities
+		sessionAbilities
 		partd.Haser
 		partd.MemoryUser
 	} = (*partd.Dict)(nil)
 	_ interface {
-		able
-		lasting
-		numbered
+		storeAbilities
+		durableAbilities
+		sessionAbilities
 		partd.Haser
 	} = (*partd.File)(nil)
 	_ interface {
-		able
-		layered
+		storeAbilities
+		layerAbilities
 		partd.Haser
 	} = (*partd.Buffer)(nil)
 	_ interface {
-		able
-		layered
+		storeAbilities
+		layerAbilities
 		partd.Applier
 		partd.Haser
 	} = (*compress.Store)(nil)
 	_ interface {
-		able
-		lasting
-		numbered
+		storeAbilities
+		durableAbilities
+		sessionAbilities
 		partd.Flusher
 		partd.MemoryUser
 		partd.Batcher
 		partd.Haser
 	} = (*logstore.Store)(nil)
 	_ interface {
-		able
-		lasting
-		numbered
+		storeAbilities
+		durableAbilities
+		sessionAbilities
 		partd.Flusher
 		partd.Checker
 	} = (*remote.Client)(nil)

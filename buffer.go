@@ -47,7 +47,7 @@ type BufferOptions struct {
 type Buffer struct {
 	fast, slow Partd
 	memory     int64 // budget of the fast store and the index
-	step       int   // maximum size of one append to the slow store, in bytes
+	moveSize   int   // maximum size of one append to the slow store, in bytes
 	log        *slog.Logger
 	seed       maphash.Seed
 	strings    slab.Slab   // long keys of the index
@@ -56,21 +56,21 @@ type Buffer struct {
 
 	// mu guards the fields below. It is never held while a store is called, except for
 	// MemoryUsed. No other lock of the Buffer is taken while mu is held.
-	mu       sync.Mutex
-	index    keymap.Map[bufferKey] // every key that is in the fast store or held
-	bytes    int64                 // sum of the sizes in index
-	admitted int64                 // bytes reserved by running Appends
-	active   int                   // running operations
-	tickets  uint32                // newest ticket given to a waiting operation
-	changed  chan struct{}         // closed and replaced to wake waiting operations
-	waiters  int
-	heavy    bool  // some key should move because of its size
-	running  bool  // a background flush is running
-	failures int   // background flushes that failed
-	failure  error // error of the last failed background flush
-	dropping bool  // no other operation may begin
-	closing  bool  // only Close may begin
-	closed   bool
+	mu          sync.Mutex
+	index       keymap.Map[bufferKey] // every key that is in the fast store or held
+	bytes       int64                 // sum of the sizes in index
+	admitted    int64                 // bytes reserved by running Appends
+	active      int                   // running operations
+	tickets     uint32                // newest ticket given to a waiting operation
+	changed     chan struct{}         // closed and replaced to wake waiting operations
+	waiters     int
+	hasHeavyKey bool  // some key should move because of its size
+	isFlushing  bool  // a background flush is running
+	failures    int   // background flushes that failed
+	flushErr    error // error of the last failed background flush
+	dropping    bool  // no other operation may begin
+	closing     bool  // only Close may begin
+	closed      bool
 }
 
 // NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:
@@ -92,10 +92,10 @@ func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	memory := cmp.Or(opts.Memory, DefaultBufferMemory)
 	b := &Buffer{
 		fast: fast, slow: slow, log: opts.Logger, seed: maphash.MakeSeed(),
-		step:    int(min(max(memory/32, 4<<10), 16<<20)),
-		scratch: make(chan []byte, 1), changed: make(chan struct{}),
+		moveSize: int(min(max(memory/32, 4<<10), 16<<20)),
+		scratch:  make(chan []byte, 1), changed: make(chan struct{}),
 	}
-	b.memory = memory - min(2*int64(b.step), memory/2)
+	b.memory = memory - min(2*int64(b.moveSize), memory/2)
 	b.log = cmp.Or(b.log, slog.New(slog.DiscardHandler))
 	b.batches.New = func() any { return new(bufferBatch) }
 	b.index.Strings = &b.strings
@@ -159,7 +159,7 @@ func (b *Buffer) Append(ctx context.Context, entries ...Entry) error {
 	if err := b.admit(ctx, entries, batch, need); err != nil {
 		return err
 	}
-	if batch.overfull {
+	if batch.exceedsMove {
 		b.settle(entries, batch, need, errCrowded)
 		return b.appendDirectly(ctx, entries)
 	}
@@ -273,7 +273,7 @@ func (b *Buffer) replace(ctx context.Context, op string, keys []string, do func(
 	}
 	defer b.release(held)
 	if err := do(); err != nil {
-		b.doubtIfUnknown(held, err)
+		b.markDoubtfulIfUnknown(held, err)
 		return err
 	}
 	b.discardReplaced(ctx, held)
@@ -302,7 +302,7 @@ func (b *Buffer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		return Pop(ctx, b.slow, keys...)
 	})
 	if err != nil {
-		b.doubtIfUnknown(held, err)
+		b.markDoubtfulIfUnknown(held, err)
 		return nil, err
 	}
 	b.discardReplaced(ctx, held)

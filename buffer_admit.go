@@ -18,7 +18,7 @@ type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value
 
-	overfull bool // a key would exceed what one move may append
+	exceedsMove bool // a key would exceed what one move may append
 }
 
 func (batch *bufferBatch) hash(seed maphash.Seed, entries []Entry) {
@@ -110,7 +110,7 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 				return err
 			}
 			if free {
-				b.begin()
+				b.beginOp()
 				b.admitted += need
 				return nil
 			}
@@ -121,7 +121,7 @@ func (b *Buffer) admit(ctx context.Context, entries []Entry, batch *bufferBatch,
 			// queues.
 			b.dequeue(&w)
 			if b.failures != failures {
-				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.failure))
+				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", b.flushErr))
 			}
 			b.startFlush()
 		}
@@ -146,7 +146,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		}
 		k := b.index.Val(id)
 		// A key moves as a whole, so its size must be limited.
-		tooLarge := k.size > int64(b.step/2) && k.size+int64(len(entries[i].Value)) > int64(b.step)
+		tooLarge := k.size > int64(b.moveSize/2) && k.size+int64(len(entries[i].Value)) > int64(b.moveSize)
 		if k.ticket == 0 && k.state&^pinsMask == 0 && !tooLarge {
 			continue // the common case
 		}
@@ -154,7 +154,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		case k.isDoubtful():
 			return false, false, inDoubt("append", entries[i].Key)
 		case tooLarge && !k.isHeld(): // if the key is held, it may already be moving
-			b.heavy, large = true, true
+			b.hasHeavyKey, large = true, true
 		case !k.isAvailable(w.ticket, false):
 			free = false
 		}
@@ -170,7 +170,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		}
 		return false, false, nil
 	}
-	batch.overfull = false
+	batch.exceedsMove = false
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Value) == 0 {
@@ -186,7 +186,7 @@ func (b *Buffer) pinBatch(entries []Entry, batch *bufferBatch, w *bufferWait) (f
 		k.state++
 		k.size += int64(len(e.Value))
 		b.bytes += int64(len(e.Value))
-		batch.overfull = batch.overfull || k.size > 2*int64(b.step)
+		batch.exceedsMove = batch.exceedsMove || k.size > 2*int64(b.moveSize)
 	}
 	return true, false, nil
 }
@@ -207,14 +207,14 @@ func (b *Buffer) settle(entries []Entry, batch *bufferBatch, need int64, err err
 			k.size -= int64(len(entries[i].Value))
 			b.bytes -= int64(len(entries[i].Value))
 		}
-		if k.size > int64(b.step/2) {
-			b.heavy = true
+		if k.size > int64(b.moveSize/2) {
+			b.hasHeavyKey = true
 		}
 		b.forget(id, k)
 	}
 	b.admitted -= need
-	if b.heavy || b.used() > b.memory/4*3 {
+	if b.hasHeavyKey || b.used() > b.memory/4*3 {
 		b.startFlush()
 	}
-	b.end()
+	b.endOp()
 }

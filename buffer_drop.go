@@ -67,7 +67,7 @@ func (b *Buffer) Drop(ctx context.Context) error {
 			all = append(all, bufferPart{id: id})
 		}
 		b.mu.Unlock()
-		b.doubtIfUnknown(all, err)
+		b.markDoubtfulIfUnknown(all, err)
 		return err
 	}
 	// The slow store is empty, so the drop has taken effect: the data in the fast store

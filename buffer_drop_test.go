@@ -20,17 +20,17 @@ func TestBufferDropExcludes(t *testing.T) {
 		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
 		pinned, err := b.pin(ctx, "get", []string{"x"})
 		must(t, err)
-		goOn := make(chan struct{})
+		proceed := make(chan struct{})
 		slow.set(func(op string) (error, error) {
 			if op == "drop" {
-				<-goOn
+				<-proceed
 			}
 			return nil, nil
 		})
 		dropped := make(chan error, 1)
 		go func() { dropped <- b.Drop(ctx) }()
 		synctest.Wait() // Drop waits for the pin
-		short, cancel := context.WithCancel(ctx)
+		canceledCtx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		for i, op := range []func(ctx context.Context) error{
 			func(ctx context.Context) error { return b.Delete(ctx, "k") },
@@ -41,7 +41,7 @@ func TestBufferDropExcludes(t *testing.T) {
 			func(ctx context.Context) error { return b.Drop(ctx) },
 		} {
 			wg.Go(func() {
-				if err := op(short); !errors.Is(err, context.Canceled) {
+				if err := op(canceledCtx); !errors.Is(err, context.Canceled) {
 					t.Errorf("operation %d during Drop: error %v, want it to wait until it is canceled", i, err)
 				}
 			})
@@ -58,23 +58,23 @@ func TestBufferDropExcludes(t *testing.T) {
 			t.Error("Append returned while Drop was running, want it to wait")
 		default:
 		}
-		close(goOn)
+		close(proceed)
 		must(t, <-dropped)
 		must(t, <-later)
 		wantValue(t, b, "x", "after")
 	})
 }
 
-// TestBufferDropGivesUp checks that operations work after a waiting Drop was canceled.
-func TestBufferDropGivesUp(t *testing.T) {
+// TestBufferDropCanceled checks that operations work after a waiting Drop was canceled.
+func TestBufferDropCanceled(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
 	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
 	pinned, err := b.pin(ctx, "get", []string{"x"})
 	must(t, err)
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if err := b.Drop(short); !errors.Is(err, context.DeadlineExceeded) {
+	if err := b.Drop(shortCtx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Drop of a buffer with a pinned key: error %v, want DeadlineExceeded", err)
 	}
 	b.release(pinned)
@@ -91,14 +91,14 @@ func TestBufferDropDuringChanges(t *testing.T) {
 		wg.Go(func() {
 			for i := range 1500 {
 				key := fmt.Sprint(g, i%20)
-				short, cancel := context.WithCancel(ctx)
+				cancelCtx, cancel := context.WithCancel(ctx)
 				if i%5 == 0 {
 					go cancel()
 				}
-				_ = b.Set(short, key, []byte("v"))
-				_ = b.Append(short, Entry{key, make([]byte, i)})
-				_ = b.Delete(short, key, fmt.Sprint(g+1, i%20))
-				_, _ = b.Pop(short, key)
+				_ = b.Set(cancelCtx, key, []byte("v"))
+				_ = b.Append(cancelCtx, Entry{key, make([]byte, i)})
+				_ = b.Delete(cancelCtx, key, fmt.Sprint(g+1, i%20))
+				_, _ = b.Pop(cancelCtx, key)
 				cancel()
 			}
 		})
@@ -121,12 +121,12 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		b, _, slow := newFaultyBuffer(t, 4<<20)
 		var mu sync.Mutex
 		var ops []string
-		goOn := make(chan struct{})
+		proceed := make(chan struct{})
 		slow.set(func(op string) (error, error) {
 			mu.Lock()
 			ops = append(ops, op)
 			mu.Unlock()
-			<-goOn
+			<-proceed
 			return nil, nil
 		})
 		started := func() bool {
@@ -141,14 +141,14 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		dropped := make(chan error, 1)
 		go func() { dropped <- b.Drop(ctx) }()
 		synctest.Wait()
-		goOn <- struct{}{} // the first append ends, and the drop begins
+		proceed <- struct{}{} // the first append ends, and the drop begins
 		synctest.Wait()
 		mu.Lock()
 		if len(ops) < 2 || ops[len(ops)-1] != "drop" {
 			t.Errorf("calls to the slow store are %v, want appends and then one drop", ops)
 		}
 		mu.Unlock()
-		close(goOn)
+		close(proceed)
 		must(t, <-dropped)
 		synctest.Wait()
 		must(t, b.Flush(ctx))

@@ -58,7 +58,7 @@ func (b *Buffer) nextMoveLen(keys []string) int {
 		if id := b.find(key); id != 0 {
 			total += b.index.Val(id).size + int64(len(key))
 		}
-		if i == maxMoveKeys || i > 0 && total > int64(b.step) {
+		if i == maxMoveKeys || i > 0 && total > int64(b.moveSize) {
 			return i
 		}
 	}
@@ -80,8 +80,8 @@ func (b *Buffer) moveKeys(ctx context.Context, op string, keys []string) error {
 
 // startFlush starts a background flush unless one is running. The caller holds mu.
 func (b *Buffer) startFlush() {
-	if !b.running && !b.closed {
-		b.running = true
+	if !b.isFlushing && !b.closed {
+		b.isFlushing = true
 		go b.flushInBackground()
 	}
 }
@@ -93,18 +93,18 @@ func (b *Buffer) flushInBackground() {
 	for err == nil {
 		b.mu.Lock()
 		excess := b.excess()
-		if excess <= 0 && !b.heavy || b.closed {
-			b.running = false
+		if excess <= 0 && !b.hasHeavyKey || b.closed {
+			b.isFlushing = false
 			b.wake()
 			b.mu.Unlock()
 			return
 		}
-		heavy := b.heavy
-		b.heavy = false
+		heavy := b.hasHeavyKey
+		b.hasHeavyKey = false
 		var ids []keymap.ID
 		var keys []string
 		if heavy {
-			keys = b.keysLargerThan(int64(b.step / 2))
+			keys = b.keysLargerThan(int64(b.moveSize / 2))
 		}
 		if excess > 0 {
 			if ids = b.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
@@ -117,7 +117,7 @@ func (b *Buffer) flushInBackground() {
 				default:
 					// Nothing is left to flush. Operations that still use keys wake
 					// waiting Appends when they end.
-					b.running = false
+					b.isFlushing = false
 					b.mu.Unlock()
 					return
 				}
@@ -133,11 +133,11 @@ func (b *Buffer) flushInBackground() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.running = false
+	b.isFlushing = false
 	if !b.closed {
 		b.log.Warn("partd: buffer: a background flush failed; it will be retried", "error", err)
 		b.failures++
-		b.failure = err
+		b.flushErr = err
 	}
 	b.wake()
 }
@@ -227,12 +227,12 @@ func (b *Buffer) flushIdle(ids []keymap.ID) error {
 			return nil
 		}
 		total := int64(0)
-		for len(ids) > 0 && len(held) < maxMoveKeys && (len(held) == 0 || total < int64(b.step)) {
+		for len(ids) > 0 && len(held) < maxMoveKeys && (len(held) == 0 || total < int64(b.moveSize)) {
 			id := ids[0]
 			if b.index.Exists(id) {
 				if k := b.index.Val(id); k.isIdle() {
 					size := k.size + int64(len(b.index.Key(id)))
-					if total > 0 && total+size > int64(b.step) {
+					if total > 0 && total+size > int64(b.moveSize) {
 						break
 					}
 					k.state |= heldBit
@@ -242,7 +242,7 @@ func (b *Buffer) flushIdle(ids []keymap.ID) error {
 			}
 			ids = ids[1:]
 		}
-		b.begin()
+		b.beginOp()
 		b.mu.Unlock()
 		_, err := b.move(ctx, held)
 		b.release(held)

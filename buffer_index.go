@@ -50,8 +50,8 @@ type bufferPart struct {
 
 // bufferWait is an operation's place in the queues of keys.
 type bufferWait struct {
-	ticket uint32
-	marked []string // keys that may have this ticket
+	ticket     uint32
+	queuedKeys []string // keys that may have this ticket
 }
 
 // enqueue queues the operation for a key that is not available yet.
@@ -64,14 +64,14 @@ func (b *Buffer) enqueue(w *bufferWait, id keymap.ID, key string) {
 	}
 	if k := b.index.Val(id); k.ticket == 0 || older(w.ticket, k.ticket) {
 		k.ticket = w.ticket
-		w.marked = append(w.marked, key)
+		w.queuedKeys = append(w.queuedKeys, key)
 	}
 }
 
 // dequeue removes an operation from the queues of its keys, because it acquired the keys, gave
 // up, or waits for something else.
 func (b *Buffer) dequeue(w *bufferWait) {
-	for _, key := range w.marked {
+	for _, key := range w.queuedKeys {
 		id := b.find(key)
 		if id == 0 {
 			continue
@@ -81,8 +81,8 @@ func (b *Buffer) dequeue(w *bufferWait) {
 			b.forget(id, k)
 		}
 	}
-	if len(w.marked) > 0 {
-		w.marked = w.marked[:0]
+	if len(w.queuedKeys) > 0 {
+		w.queuedKeys = w.queuedKeys[:0]
 		b.wake()
 	}
 }
@@ -134,10 +134,10 @@ func (b *Buffer) wake() {
 	}
 }
 
-// begin counts an operation that pins or holds keys, until end. The caller holds mu.
-func (b *Buffer) begin() { b.active++ }
+// beginOp counts an operation that pins or holds keys, until end. The caller holds mu.
+func (b *Buffer) beginOp() { b.active++ }
 
-func (b *Buffer) end() {
+func (b *Buffer) endOp() {
 	b.active--
 	if b.active == 0 {
 		b.index.Compact() // no operation refers to an ID now
@@ -216,7 +216,7 @@ func (b *Buffer) acquire(ctx context.Context, op string, keys []string, exclusiv
 			k.state++
 		}
 	}
-	b.begin()
+	b.beginOp()
 	return parts, nil
 }
 
@@ -235,7 +235,7 @@ func (b *Buffer) release(parts []bufferPart) {
 		}
 		b.forget(p.id, k)
 	}
-	b.end()
+	b.endOp()
 }
 
 var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")

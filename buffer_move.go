@@ -69,7 +69,7 @@ func (b *Buffer) moveNow(ctx context.Context, held []bufferPart) error {
 	held = slices.DeleteFunc(slices.Clone(held), func(p bufferPart) bool { return p.repeated || p.size == 0 })
 	for start := 0; start < len(held); {
 		end, total := start, int64(0)
-		for end < len(held) && (end == start || total+held[end].size-held[end].moved <= int64(b.step)) {
+		for end < len(held) && (end == start || total+held[end].size-held[end].moved <= int64(b.moveSize)) {
 			total += held[end].size - held[end].moved
 			end++
 		}
@@ -119,7 +119,7 @@ func (b *Buffer) read(ctx context.Context, entries []Entry, buf []byte, total in
 // moved.
 func (b *Buffer) moveEntries(ctx context.Context, parts []bufferPart, entries []Entry) error {
 	if err := b.slow.Append(ctx, entries...); err != nil {
-		b.doubtIfUnknown(parts, err)
+		b.markDoubtfulIfUnknown(parts, err)
 		return err
 	}
 	b.mu.Lock()
@@ -168,9 +168,9 @@ func (b *Buffer) settleMoved(id keymap.ID, deleted bool) {
 	b.forget(id, k)
 }
 
-// doubtIfUnknown marks keys as doubtful if err means that a change of the slow store has an
+// markDoubtfulIfUnknown marks keys as doubtful if err means that a change of the slow store has an
 // unknown outcome. It skips keys without unmoved data in the fast store.
-func (b *Buffer) doubtIfUnknown(parts []bufferPart, err error) {
+func (b *Buffer) markDoubtfulIfUnknown(parts []bufferPart, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return
 	}

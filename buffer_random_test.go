@@ -30,7 +30,7 @@ func TestBufferUnderFaults(t *testing.T) {
 	models := make([]map[string][]byte, 4)
 	for g := range models {
 		models[g] = map[string][]byte{}
-		wg.Go(func() { buffersRandomWalk(t, b, g, models[g]) })
+		wg.Go(func() { makeRandomChanges(t, b, g, models[g]) })
 	}
 	wg.Wait()
 	fast.set(nil)
@@ -43,7 +43,7 @@ func TestBufferUnderFaults(t *testing.T) {
 	}
 }
 
-func buffersRandomWalk(t *testing.T, b *Buffer, g int, model map[string][]byte) {
+func makeRandomChanges(t *testing.T, b *Buffer, g int, model map[string][]byte) {
 	ctx := context.Background()
 	rng := rand.New(rand.NewPCG(uint64(g), 1))
 	for step := range 3000 {

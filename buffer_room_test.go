@@ -19,10 +19,10 @@ func (s gatedSets) Set(ctx context.Context, key string, value []byte) error {
 	return s.Dict.Set(ctx, key, value)
 }
 
-// TestBufferWaitsForRoomWithoutAPlace lets an Append wait for two keys. Then one of the keys
+// TestBufferFullAppendLeavesQueue lets an Append wait for two keys. Then one of the keys
 // grows so large that it must move first. The flush queues for that key, so the Append must
 // leave the key's queue, or both would wait forever.
-func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
+func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		gates := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{}), "c": make(chan struct{})}
@@ -37,7 +37,7 @@ func TestBufferWaitsForRoomWithoutAPlace(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		half := bytes.Repeat([]byte("x"), b.step/2+1)
+		half := bytes.Repeat([]byte("x"), b.moveSize/2+1)
 		set := func(key string) { // holds the key until its channel is closed
 			begin(func() error { return b.Set(ctx, key, []byte("set")) })
 		}

@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// faulty is a Dict with injected failures: fail returns the errors before and after an
+// faultyDict is a Dict with injected failures: fail returns the errors before and after an
 // operation.
-type faulty struct {
+type faultyDict struct {
 	*Dict
 	mu   sync.Mutex
 	fail func(op string) (before, after error)
 }
 
-func (f *faulty) do(op string, call func() error) error {
+func (f *faultyDict) do(op string, call func() error) error {
 	f.mu.Lock()
 	fail := f.fail
 	f.mu.Unlock()
@@ -37,31 +37,31 @@ func (f *faulty) do(op string, call func() error) error {
 	return errors.Join(call(), after)
 }
 
-func (f *faulty) Append(ctx context.Context, e ...Entry) error {
+func (f *faultyDict) Append(ctx context.Context, e ...Entry) error {
 	return f.do("append", func() error { return f.Dict.Append(ctx, e...) })
 }
 
-func (f *faulty) Delete(ctx context.Context, keys ...string) error {
+func (f *faultyDict) Delete(ctx context.Context, keys ...string) error {
 	return f.do("delete", func() error { return f.Dict.Delete(ctx, keys...) })
 }
 
-func (f *faulty) Set(ctx context.Context, key string, value []byte) error {
+func (f *faultyDict) Set(ctx context.Context, key string, value []byte) error {
 	return f.do("set", func() error { return f.Dict.Set(ctx, key, value) })
 }
 
-func (f *faulty) Drop(ctx context.Context) error {
+func (f *faultyDict) Drop(ctx context.Context) error {
 	return f.do("drop", func() error { return f.Dict.Drop(ctx) })
 }
 
-func (f *faulty) set(fail func(op string) (before, after error)) {
+func (f *faultyDict) set(fail func(op string) (before, after error)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = fail
 }
 
-func newFaultyBuffer(t *testing.T, memory int64) (b *Buffer, fast, slow *faulty) {
+func newFaultyBuffer(t *testing.T, memory int64) (b *Buffer, fast, slow *faultyDict) {
 	t.Helper()
-	fast, slow = &faulty{Dict: NewDict()}, &faulty{Dict: NewDict()}
+	fast, slow = &faultyDict{Dict: NewDict()}, &faultyDict{Dict: NewDict()}
 	b, err := NewBuffer(fast, slow, &BufferOptions{Memory: memory})
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
 	if err := b.Set(ctx, "k", []byte("new")); !errors.Is(err, ErrUnknownOutcome) {
-		t.Fatal(err)
+		t.Fatalf("Set: error %v, want ErrUnknownOutcome", err)
 	}
 	slow.set(nil)
 	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
@@ -240,8 +240,8 @@ func TestBufferDropFails(t *testing.T) {
 	wantValue(t, slow, "k", "two")
 }
 
-// TestBufferTakesOverFast creates a buffer with a fast store that already has data.
-func TestBufferTakesOverFast(t *testing.T) {
+// TestNewBufferKeepsFastData creates a buffer with a fast store that already has data.
+func TestNewBufferKeepsFastData(t *testing.T) {
 	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
 	must(t, slow.Append(ctx, Entry{"k", []byte("old")}))
@@ -253,8 +253,8 @@ func TestBufferTakesOverFast(t *testing.T) {
 	wantValue(t, slow, "k", "oldnew")
 }
 
-// TestBufferRefuses checks that NewBuffer rejects invalid arguments.
-func TestBufferRefuses(t *testing.T) {
+// TestNewBufferRejectsArguments checks that NewBuffer rejects invalid arguments.
+func TestNewBufferRejectsArguments(t *testing.T) {
 	type bare struct{ Partd }
 	if _, err := NewBuffer(bare{NewDict()}, NewDict(), nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("NewBuffer with a fast store that cannot delete: error %v, want ErrUnsupported", err)
@@ -267,28 +267,28 @@ func TestBufferRefuses(t *testing.T) {
 	}
 }
 
-// TestBufferOthersGoOn flushes into a slow store that hangs. Only operations on the
+// TestBufferOtherKeysDoNotWait flushes into a slow store that hangs. Only operations on the
 // moving key must wait.
-func TestBufferOthersGoOn(t *testing.T) {
+func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"k", []byte("one")}))
-		goOn := make(chan struct{})
-		slow.set(func(string) (error, error) { <-goOn; return nil, nil })
+		proceed := make(chan struct{})
+		slow.set(func(string) (error, error) { <-proceed; return nil, nil })
 		done := make(chan error, 2)
 		go func() { done <- b.Flush(ctx) }()
 		synctest.Wait()
 		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
 		wantValue(t, b, "other", "x")
-		short, cancel := context.WithTimeout(ctx, time.Second)
+		shortCtx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		if _, err := b.Get(short, "k"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := b.Get(shortCtx, "k"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Get of a moving key: error %v, want it to wait until the deadline", err)
 		}
 		go func() { done <- b.Append(ctx, Entry{"k", []byte("two")}) }()
 		synctest.Wait()
-		close(goOn)
+		close(proceed)
 		must(t, <-done)
 		must(t, <-done)
 		wantValue(t, b, "k", "onetwo")
@@ -335,13 +335,13 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// piecewise is a Dict that counts the appended entries.
-type piecewise struct {
+// countingDict is a Dict that counts the appended entries.
+type countingDict struct {
 	*Dict
 	pieces atomic.Int64
 }
 
-func (p *piecewise) Append(ctx context.Context, e ...Entry) error {
+func (p *countingDict) Append(ctx context.Context, e ...Entry) error {
 	p.pieces.Add(int64(len(e)))
 	return p.Dict.Append(ctx, e...)
 }
@@ -352,7 +352,7 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 	const memory, keys, total, size = 8 << 20, 100, 400_000, 100
 	pieces := map[int]int64{}
 	for _, batch := range []int{100, 1_000, 20_000} {
-		slow := &piecewise{Dict: NewDict()}
+		slow := &countingDict{Dict: NewDict()}
 		b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: memory})
 		must(t, err)
 		entries := make([]Entry, batch)
@@ -384,7 +384,7 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 // TestBufferCrowdedKey checks that a batch goes directly to the slow store if it has more data
 // for one key than one move may append. The key's buffered data must go there first.
 func TestBufferCrowdedKey(t *testing.T) {
-	slow := &piecewise{Dict: NewDict()}
+	slow := &countingDict{Dict: NewDict()}
 	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})
 	must(t, err)
 	must(t, b.Append(t.Context(), Entry{"a", []byte("first, ")}, Entry{"b", []byte("other")}))

@@ -66,8 +66,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"k", []byte("x")}))
-		goOn := make(chan struct{})
-		slow.set(func(string) (error, error) { <-goOn; return nil, nil })
+		proceed := make(chan struct{})
+		slow.set(func(string) (error, error) { <-proceed; return nil, nil })
 		done := make(chan error, 2)
 		go func() { done <- b.Flush(ctx) }()
 		synctest.Wait()
@@ -77,7 +77,7 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		}
 		go func() { done <- b.Delete(ctx, keys...) }()
 		synctest.Wait()
-		close(goOn)
+		close(proceed)
 		must(t, <-done)
 		must(t, <-done)
 		wantValue(t, b, "k", "")
@@ -130,10 +130,10 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 	}
 }
 
-// dithering is a slow store whose Append returns ErrUnknownOutcome if the context ends.
-type dithering struct{ *Dict }
+// unsureStore is a slow store whose Append returns ErrUnknownOutcome if the context ends.
+type unsureStore struct{ *Dict }
 
-func (d dithering) Append(ctx context.Context, e ...Entry) error {
+func (d unsureStore) Append(ctx context.Context, e ...Entry) error {
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, ctx.Err())
@@ -142,12 +142,12 @@ func (d dithering) Append(ctx context.Context, e ...Entry) error {
 	}
 }
 
-// TestBufferDeadlineOfReader ends the context of operations that move data. The operations
+// TestBufferMoveHonorsDeadline ends the context of operations that move data. The operations
 // must return immediately and leave no key in doubt, and the moving data must arrive.
-func TestBufferDeadlineOfReader(t *testing.T) {
+func TestBufferMoveHonorsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b, err := NewBuffer(NewDict(), dithering{NewDict()}, nil)
+		b, err := NewBuffer(NewDict(), unsureStore{NewDict()}, nil)
 		must(t, err)
 		for i, op := range []func(ctx context.Context) error{
 			func(ctx context.Context) error { _, err := b.Stat(ctx); return err },
@@ -155,9 +155,9 @@ func TestBufferDeadlineOfReader(t *testing.T) {
 			func(ctx context.Context) error { _, err := b.Open(ctx, "k"); return err },
 		} {
 			must(t, b.Append(ctx, Entry{"k", []byte{byte('a' + i)}}))
-			short, cancel := context.WithTimeout(ctx, time.Millisecond)
+			shortCtx, cancel := context.WithTimeout(ctx, time.Millisecond)
 			start := time.Now()
-			if err := op(short); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
+			if err := op(shortCtx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
 				t.Errorf("operation %d: error %v, want only DeadlineExceeded", i, err)
 			}
 			if took := time.Since(start); took > 10*time.Millisecond {
@@ -191,12 +191,12 @@ func TestBufferRealMemory(t *testing.T) {
 		return smallest
 	}
 	before := live() // memory of other tests
-	b, err := NewBuffer(NewDict(), discarding{}, &BufferOptions{Memory: memory})
+	b, err := NewBuffer(NewDict(), discardingStore{}, &BufferOptions{Memory: memory})
 	must(t, err)
-	check := func(what string) {
+	check := func(label string) {
 		t.Helper()
 		if n := live() - before; n > memory+memory/4 {
-			t.Errorf("%s: the live heap has %d MiB, want at most a quarter more than the budget of %d", what, n>>20, memory>>20)
+			t.Errorf("%s: the live heap has %d MiB, want at most a quarter more than the budget of %d", label, n>>20, memory>>20)
 		}
 	}
 	tiny := make([]Entry, 1000)
@@ -229,14 +229,14 @@ func TestBufferRealMemory(t *testing.T) {
 	must(t, b.Close())
 }
 
-// discarding is a store that accepts and discards everything.
-type discarding struct{}
+// discardingStore is a store that accepts and discards everything.
+type discardingStore struct{}
 
-func (discarding) Append(context.Context, ...Entry) error { return nil }
-func (discarding) Get(_ context.Context, keys ...string) ([][]byte, error) {
+func (discardingStore) Append(context.Context, ...Entry) error { return nil }
+func (discardingStore) Get(_ context.Context, keys ...string) ([][]byte, error) {
 	return make([][]byte, len(keys)), nil
 }
-func (discarding) Drop(context.Context) error { return nil }
+func (discardingStore) Drop(context.Context) error { return nil }
 
 // TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
 // appending an empty value does not wait for a held key.
@@ -260,18 +260,18 @@ func TestBufferEmptyKeys(t *testing.T) {
 	b.release(held)
 }
 
-// TestBufferGivingUpLetsOthersGo queues a Set after a running Get, and a second Get after the
+// TestBufferCanceledSetUnblocksGet queues a Set after a running Get, and a second Get after the
 // Set. When the Set is canceled, the second Get must no longer wait for the first.
-func TestBufferGivingUpLetsOthersGo(t *testing.T) {
+func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
 		first, err := b.pin(ctx, "get", []string{"k"})
 		must(t, err)
-		short, cancel := context.WithCancel(ctx)
+		shortCtx, cancel := context.WithCancel(ctx)
 		set, get := make(chan error, 1), make(chan error, 1)
-		go func() { set <- b.Set(short, "k", []byte("w")) }()
+		go func() { set <- b.Set(shortCtx, "k", []byte("w")) }()
 		synctest.Wait()
 		go func() { _, err := b.Get(ctx, "k"); get <- err }()
 		synctest.Wait()

@@ -13,15 +13,15 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// tampered is a target that changes entries before it stores them, or fails.
-type tampered struct {
+// tamperingStore is a target that changes entries before it stores them, or fails.
+type tamperingStore struct {
 	*partd.Dict
 	entries func([]partd.Entry) []partd.Entry
 	fails   error
 	largest int
 }
 
-func (s *tampered) Append(ctx context.Context, entries ...partd.Entry) error {
+func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	size := 0
 	for _, e := range entries {
 		size += len(e.Value)
@@ -49,7 +49,7 @@ func twoKeys(t *testing.T) partd.Partd {
 // TestCopy checks that all keys are copied, in appends within the limit: empty values, values larger
 // than an append, and many small ones in one append.
 func TestCopy(t *testing.T) {
-	from, to := partd.NewDict(), &tampered{Dict: partd.NewDict()}
+	from, to := partd.NewDict(), &tamperingStore{Dict: partd.NewDict()}
 	want := map[string][]byte{"": []byte("x"), "empty": {}, "large": bytes.Repeat([]byte("0123456789"), 30_000), strings.Repeat("k", partd.MaxKeyLen): []byte("y")}
 	r := rand.New(rand.NewPCG(1, 2))
 	total := int64(0)
@@ -108,7 +108,7 @@ func TestCopyFindsDamage(t *testing.T) {
 		}, "the same number of keys and bytes"},
 		"another writer": {func(e []partd.Entry) []partd.Entry { return append(e, partd.Entry{Key: "c", Value: []byte("3")}) }, "holds 3 keys instead of 2"},
 	} {
-		to := &tampered{Dict: partd.NewDict(), entries: c.entries}
+		to := &tamperingStore{Dict: partd.NewDict(), entries: c.entries}
 		result, err := partd.Copy(t.Context(), to, twoKeys(t), nil)
 		if !errors.Is(err, partd.ErrCopyDiffers) || !strings.Contains(err.Error(), "the target ") || !strings.Contains(err.Error(), c.want) || !result.Changed {
 			t.Errorf("%s: Copy = %v, error %v, want ErrCopyDiffers with %q", name, result, err, c.want)
@@ -119,7 +119,7 @@ func TestCopyFindsDamage(t *testing.T) {
 // TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then
 // compares bytes.
 func TestCopyAppend(t *testing.T) {
-	to := &tampered{Dict: partd.NewDict()}
+	to := &tamperingStore{Dict: partd.NewDict()}
 	if err := to.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func TestCopyAppend(t *testing.T) {
 // TestCopyFails checks that errors name the failed store, and that Changed is correct.
 func TestCopyFails(t *testing.T) {
 	broken := errors.New("it broke")
-	if result, err := partd.Copy(t.Context(), &tampered{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
+	if result, err := partd.Copy(t.Context(), &tamperingStore{Dict: partd.NewDict(), fails: broken}, twoKeys(t), nil); !errors.Is(err, broken) || !result.Changed {
 		t.Errorf("Copy to a failing target = %v, error %v, want %v and Changed", result, err, broken)
 	}
 	closed := partd.NewDict()

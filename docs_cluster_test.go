@@ -44,7 +44,7 @@ func clusterTable(t *testing.T, plan string) string {
 		for _, name := range []string{"upload s", "commit s", "read s"} {
 			n, err := strconv.ParseFloat(row[name], 64)
 			if err != nil {
-				t.Fatalf("%s: %v", line, err)
+				t.Fatalf("docs/cloud-plan.md: row %s: column %s: %v", line, name, err)
 			}
 			seconds += n
 		}

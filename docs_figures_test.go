@@ -21,7 +21,7 @@ import (
 type comparison struct {
 	label, file, job string
 	x                float64
-	ours             string
+	contender        string
 	others           []string // nil means all contenders except partd and tables
 }
 
@@ -125,14 +125,14 @@ func (c comparison) results(t *testing.T) (ours, others string) {
 		isOurs := strings.HasPrefix(f.Contender, "partd") || strings.HasPrefix(f.Contender, "tables") || f.Contender == "logstore"
 		switch {
 		case f.Job != c.job || f.X != c.x || strings.Contains(f.Problem, "not installed"):
-		case f.Contender == c.ours:
+		case f.Contender == c.contender:
 			ours = formatResult(f)
 		case c.others == nil && !isOurs, slices.Contains(c.others, f.Contender):
 			all = append(all, f)
 		}
 	}
 	if ours == "" || len(all) < len(c.others) {
-		t.Fatalf("bench/figures/%s.jsonl lacks results of the job %q by %q or %q", c.file, c.job, c.ours, c.others)
+		t.Fatalf("bench/figures/%s.jsonl lacks results of the job %q by %q or %q", c.file, c.job, c.contender, c.others)
 	}
 	slices.SortStableFunc(all, func(a, b figures.Figure) int {
 		if a.Unit == "MB/s" {

@@ -41,7 +41,7 @@ func TestDocsFiles(t *testing.T) {
 		}
 		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
 			matches := func(path string) bool { return strings.HasSuffix(path, "/"+m[1]) }
-			if m[1] != "partd/pandas.py" && !slices.ContainsFunc(all, matches) { // a file of Python's partd
+			if m[1] != "partd/pandas.py" && !slices.ContainsFunc(all, matches) { // partd/pandas.py belongs to Python's partd
 				t.Errorf("%s names %s, which does not exist", page, m[1])
 			}
 		}

@@ -19,17 +19,17 @@ var (
 // checkNames checks that the flags, folders and pages that the docs name exist, also in text that is not run.
 func checkNames(t *testing.T, programs string) {
 	t.Helper()
-	helps := map[string]string{}
+	helpTexts := map[string]string{}
 	help := func(program, subcommand string) string {
 		key := program + subcommand
-		if _, known := helps[key]; !known {
+		if _, known := helpTexts[key]; !known {
 			out, err := exec.Command(filepath.Join(programs, program), append(strings.Fields(subcommand), "--help")...).CombinedOutput()
 			if err != nil {
 				t.Errorf("%s --help: %v", key, err)
 			}
-			helps[key] = string(out)
+			helpTexts[key] = string(out)
 		}
-		return helps[key]
+		return helpTexts[key]
 	}
 	for _, page := range append(docPages(t), "CONTRIBUTING.md") {
 		data, err := os.ReadFile(page)

@@ -99,7 +99,7 @@ func TestDocsOpen(t *testing.T) {
 	for url, open := range map[string]func(string) (partd.Partd, error){
 		"log:%s?memory=256MiB&compression=zstd":  func(dir string) (partd.Partd, error) { return openLog(dir) },
 		"buffer+file:%s?memory=256MiB&sync=true": func(dir string) (partd.Partd, error) { return openBuffered(dir) },
-		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // the shard with the key
+		"log:%s":                                 func(dir string) (partd.Partd, error) { return openShards(dir, dir+"-other") }, // the URL opens only the shard that has the key
 	} {
 		dir, ctx := filepath.Join(t.TempDir(), "store"), t.Context()
 		opened, err := open(dir)
@@ -253,7 +253,7 @@ func TestDocs(t *testing.T) {
 			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
-				t.Fatalf("%v\n%s\n%s", err, script, out)
+				t.Fatalf("the page's script failed: %v\nscript:\n%s\noutput:\n%s", err, script, out)
 			}
 			output := strings.ReplaceAll(string(out), address, "127.0.0.1:7077")
 			for i, want := range want {
@@ -273,7 +273,7 @@ func buildCommands(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", dir, "./cmd/partd", "./cmd/partd-server", "./examples/tasks").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("building the commands: %v\n%s", err, out)
 	}
 	return dir
 }

@@ -12,7 +12,7 @@ import (
 
 // TestErrorsNameTheirStore checks that the errors of stores without a path name the kind of store.
 func TestErrorsNameTheirStore(t *testing.T) {
-	ended, cancel := context.WithCancel(t.Context())
+	canceledCtx, cancel := context.WithCancel(t.Context())
 	cancel()
 	entry := partd.Entry{Key: "a", Value: []byte("1")}
 	dict := partd.NewDict()
@@ -25,30 +25,30 @@ func TestErrorsNameTheirStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shut := partd.NewDict()
-	_, session := dict.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
-	if err := shut.Close(); err != nil {
+	closedDict := partd.NewDict()
+	_, sessionErr := dict.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
+	if err := closedDict.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, closed := shut.Get(t.Context(), "a")
-	_, zero := new(partd.Buffer).Get(t.Context(), "a")
-	var damaged error
+	_, closedErr := closedDict.Get(t.Context(), "a")
+	_, zeroErr := new(partd.Buffer).Get(t.Context(), "a")
+	var damagedErr error
 	if err := layer.Unwrap().Append(t.Context(), entry); err == nil {
-		_, damaged = layer.Get(t.Context(), "a")
+		_, damagedErr = layer.Get(t.Context(), "a")
 	}
 	for _, c := range []struct {
 		store string
 		err   error
 	}{
-		{"Dict", dict.Append(ended, entry)},
-		{"Dict", dict.Drop(ended)},
-		{"Dict", closed},
-		{"Dict", session},
-		{"Buffer", buffer.Append(ended, entry)},
-		{"Buffer", buffer.Drop(ended)},
-		{"Buffer", zero},
-		{"zstd layer", layer.Append(ended, entry)},
-		{"zstd layer", damaged},
+		{"Dict", dict.Append(canceledCtx, entry)},
+		{"Dict", dict.Drop(canceledCtx)},
+		{"Dict", closedErr},
+		{"Dict", sessionErr},
+		{"Buffer", buffer.Append(canceledCtx, entry)},
+		{"Buffer", buffer.Drop(canceledCtx)},
+		{"Buffer", zeroErr},
+		{"zstd layer", layer.Append(canceledCtx, entry)},
+		{"zstd layer", damagedErr},
 		{"compression layer", new(compress.Store).Append(t.Context(), entry)},
 	} {
 		var e *partd.Error

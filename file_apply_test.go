@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileTagged lists operations on a store with content fileStart, each with its effect on the content.
-var fileTagged = []struct {
+// fileTaggedOps lists operations on a store with content fileStart, each with its effect on the content.
+var fileTaggedOps = []struct {
 	name string
 	op   Operation
 	want func(m map[string]string)
@@ -58,19 +58,19 @@ func fileFilledTagged(t *testing.T, opts *FileOptions) (mem *vfstest.Mem, next T
 	return mem, Tag{session, 2, 22}
 }
 
-// fileApplyAgain retries an operation on a store that may have applied it before, and returns an error unless
-// it is applied exactly once. done is 1 if the operation must have been applied before, 0 if it must not have
+// fileRetryApply retries an operation on a store that may have applied it before, and returns an error unless
+// it is applied exactly once. appliedBefore is 1 if the operation must have been applied before, 0 if it must not have
 // been, and -1 if either is allowed.
-func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]string, done int) error {
+func fileRetryApply(f *File, tag Tag, op Operation, before, after map[string]string, appliedBefore int) error {
 	ctx := context.Background()
 	content, err := fileContent(f)
 	if err != nil {
 		return err
 	}
 	switch {
-	case done == 1 && !maps.Equal(content, after):
+	case appliedBefore == 1 && !maps.Equal(content, after):
 		return fmt.Errorf("the operation was acknowledged, but the content is not the new one: %s", fileDiff(content, after))
-	case done == 0 && !maps.Equal(content, before):
+	case appliedBefore == 0 && !maps.Equal(content, before):
 		return fmt.Errorf("the operation was rejected, but the content is not the old one: %s", fileDiff(content, before))
 	case !maps.Equal(content, before) && !maps.Equal(content, after):
 		return fmt.Errorf("the content is neither the old nor the new one: %s", fileDiff(content, before))
@@ -101,8 +101,8 @@ func fileApplyAgain(f *File, tag Tag, op Operation, before, after map[string]str
 // file system. After a retry, it must have been applied exactly once.
 func TestFileApplyEveryCut(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
-		for _, step := range fileTagged {
-			after := fileAfter(step.want)
+		for _, step := range fileTaggedOps {
+			after := fileContentAfter(step.want)
 			t.Run(optName+"/"+step.name, func(t *testing.T) {
 				start, tag := fileFilledTagged(t, opts)
 				rnd := rand.New(rand.NewPCG(7, 8))
@@ -122,13 +122,13 @@ func TestFileApplyEveryCut(t *testing.T) {
 				}
 				try := func(mem *vfstest.Mem, boot uint64, n int, event string) {
 					t.Helper()
-					done := -1
+					appliedBefore := -1
 					if n == last {
-						done = 1
+						appliedBefore = 1
 					}
 					f, err := openFile(mem, fileMemDir, opts, filedir.Hooks{KeepLock: -1, Boot: boot})
 					if err == nil {
-						err = fileApplyAgain(f, tag, step.op, fileStart, after, done)
+						err = fileRetryApply(f, tag, step.op, fileStart, after, appliedBefore)
 						f.Close()
 					}
 					if err != nil {
@@ -151,10 +151,10 @@ func TestFileApplyEveryCut(t *testing.T) {
 // TestFileApplyEveryCutWhileReplaying also interrupts the process that completes or undoes the interrupted
 // operation.
 func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
-	for _, step := range fileTagged {
+	for _, step := range fileTaggedOps {
 		t.Run(step.name, func(t *testing.T) {
 			start, tag := fileFilledTagged(t, nil)
-			after := fileAfter(step.want)
+			after := fileContentAfter(step.want)
 			fileCutAt(t, start, nil, func(ctx context.Context, f *File) error {
 				_, err := f.Apply(ctx, tag, step.op)
 				return err
@@ -166,7 +166,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 					}
 					reopened, err := openFile(cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 					if err == nil {
-						err = fileApplyAgain(reopened, tag, step.op, fileStart, after, -1)
+						err = fileRetryApply(reopened, tag, step.op, fileStart, after, -1)
 						reopened.Close()
 					}
 					if err != nil {
@@ -188,13 +188,13 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 // calls too.
 func TestFileApplyEveryFault(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
-		for _, step := range fileTagged {
+		for _, step := range fileTaggedOps {
 			for _, persists := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/%s/persists=%v", optName, step.name, persists), func(t *testing.T) {
 					start, tag := fileFilledTagged(t, opts)
 					for n := int64(1); ; n += faultStep {
 						fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Persists: persists, ShortWrite: true}
-						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileAfter(step.want)) {
+						if !fileApplyFault(t, start.KillClone(), opts, fault, tag, step.op, fileContentAfter(step.want)) {
 							if n < 3 {
 								t.Fatalf("only %d calls were tried, want at least 3", n)
 							}
@@ -224,28 +224,28 @@ func fileApplyFault(t *testing.T, mem *vfstest.Mem, opts *FileOptions, fault *vf
 	applied, opErr := f.Apply(t.Context(), tag, op)
 	hit := fault.Hit()
 	enabled = false
-	done := 1
+	appliedBefore := 1
 	switch {
 	case errors.Is(opErr, ErrUnknownOutcome):
-		done = -1
+		appliedBefore = -1
 	case opErr != nil:
-		done = 0
+		appliedBefore = 0
 	case !applied:
 		t.Fatalf("fault in call %d: Apply returned false on the first attempt, want true", fault.Call)
 	}
 	if opErr != nil && !hit {
-		t.Fatal(opErr)
+		t.Fatalf("Apply failed before the fault in call %d: %v", fault.Call, opErr)
 	}
 	// Check another store, and the same one unless it refuses writes.
 	other, err := openFile(mem.KillClone(), fileMemDir, opts, fileNoKeptLock)
 	if err == nil {
-		err = fileApplyAgain(other, tag, op, fileStart, after, done)
+		err = fileRetryApply(other, tag, op, fileStart, after, appliedBefore)
 		other.Close()
 	}
 	if err != nil {
 		t.Fatalf("fault in call %d: Apply returned the error %v; in a reopened store: %v", fault.Call, opErr, err)
 	}
-	if err := fileApplyAgain(f, tag, op, fileStart, after, done); err != nil && !errors.Is(err, ErrNeedsReopen) {
+	if err := fileRetryApply(f, tag, op, fileStart, after, appliedBefore); err != nil && !errors.Is(err, ErrNeedsReopen) {
 		t.Fatalf("fault in call %d: Apply returned the error %v; in the same store: %v", fault.Call, opErr, err)
 	}
 	f.Close()

@@ -88,7 +88,7 @@ func TestFileSetKeepsReaders(t *testing.T) {
 		t.Fatalf("ReadAll from a reader of the old value = %.20q, %v, want the old value", p, err)
 	}
 	fileAppend(t, f, "a", "er")
-	fileWant(t, f, map[string]string{"a": "newer"})
+	fileWantContent(t, f, map[string]string{"a": "newer"})
 }
 
 // TestFileCutWhileRead checks that truncating a value during a read causes an error, never a short value.
@@ -137,7 +137,7 @@ func TestFileHardLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	fileAppend(t, f, "a", "2")
-	fileWant(t, f, map[string]string{"a": "2", "b": "1"})
+	fileWantContent(t, f, map[string]string{"a": "2", "b": "1"})
 	if got := string(fileRead(t, backup)); got != "1" {
 		t.Fatalf("the hard link contains %q, want %q", got, "1")
 	}

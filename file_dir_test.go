@@ -61,7 +61,7 @@ func TestFileCreatesDirectories(t *testing.T) {
 	fileAppend(t, f, "k", "1")
 	t.Chdir(t.TempDir()) // must not affect the store
 	fileAppend(t, f, "k", "2", "other", "3")
-	fileWant(t, f, map[string]string{"k": "12", "other": "3"})
+	fileWantContent(t, f, map[string]string{"k": "12", "other": "3"})
 	if entries, _ := os.ReadDir("."); len(entries) != 0 {
 		t.Fatalf("the store wrote to the new working directory: %v", entries)
 	}
@@ -92,7 +92,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		t.Helper()
 		_, scan := fileContent(f)
 		_, stat := f.Stat(t.Context())
-		_, keys := Stat(t.Context(), fileListed{f})
+		_, keys := Stat(t.Context(), fileWithoutStat{f})
 		for _, err := range []error{scan, stat, keys} {
 			if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, name)+" was not written by partd") {
 				t.Errorf("foreign file %s: error %v, want an error that names the file", name, err)
@@ -108,12 +108,12 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		}
 	}
 	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2", "sub-|-mine": "foreign"})
-	aside := t.TempDir()
+	asideDir := t.TempDir()
 	foreign = append(foreign, "sub2!/mine", "link")
 	for _, name := range foreign { // move all foreign files away except this one
 		for _, other := range foreign {
 			if other != name {
-				if err := os.Rename(filepath.Join(dir, other), filepath.Join(aside, filepath.Base(other)+filepath.Dir(other))); err != nil {
+				if err := os.Rename(filepath.Join(dir, other), filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -121,7 +121,7 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		wantNamed(name)
 		for _, other := range foreign {
 			if other != name {
-				if err := os.Rename(filepath.Join(aside, filepath.Base(other)+filepath.Dir(other)), filepath.Join(dir, other)); err != nil {
+				if err := os.Rename(filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other)), filepath.Join(dir, other)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -146,31 +146,31 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantValues(map[string]string{"mine": "", strings.Repeat("long", 100): "", "sub-|-mine": ""})
-	left, err := os.ReadDir(dir)
+	leftovers, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var own []string
-	for _, e := range left {
+	for _, e := range leftovers {
 		if strings.HasPrefix(e.Name(), "%k") || strings.HasPrefix(e.Name(), "%tmp") || e.Name() == "mine" {
 			own = append(own, e.Name())
 		}
 	}
-	if len(left) != len(foreign)+2 || own != nil { // .lock and %undo
-		t.Fatalf("after Drop, the directory contains %v, including the store's own %v", left, own)
+	if len(leftovers) != len(foreign)+2 || own != nil { // also .lock and %undo
+		t.Fatalf("after Drop, the directory contains %v, including the store's own %v", leftovers, own)
 	}
 	if string(fileRead(t, outside)) != "outside" {
 		t.Fatal("Drop changed the target of a symbolic link")
 	}
 }
 
-// fileListed is a File without Stat, so that the function Stat must list its keys.
-type fileListed struct{ f *File }
+// fileWithoutStat is a File without Stat, so that the function Stat must list its keys.
+type fileWithoutStat struct{ f *File }
 
-func (l fileListed) Append(context.Context, ...Entry) error             { return nil }
-func (l fileListed) Get(context.Context, ...string) ([][]byte, error)   { return nil, nil }
-func (l fileListed) Drop(context.Context) error                         { return nil }
-func (l fileListed) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] { return l.f.Keys(ctx) }
+func (l fileWithoutStat) Append(context.Context, ...Entry) error             { return nil }
+func (l fileWithoutStat) Get(context.Context, ...string) ([][]byte, error)   { return nil, nil }
+func (l fileWithoutStat) Drop(context.Context) error                         { return nil }
+func (l fileWithoutStat) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] { return l.f.Keys(ctx) }
 
 // TestFileLockDeletedWhileHeld removes the lock file while an append holds the lock. Another process may lock
 // the new file, so the append must not be acknowledged.
@@ -293,7 +293,7 @@ func TestFileContextEndsWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	fileAppend(t, f, "a", "3")
-	fileWant(t, f, map[string]string{"a": "13"})
+	fileWantContent(t, f, map[string]string{"a": "13"})
 
 	// Close must not wait for the lock.
 	if err := other.Lock(true); err != nil {
@@ -331,5 +331,5 @@ func TestFileContextEndsAppend(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknownOutcome) || writes == 1000 {
 		t.Fatalf("Append returned the error %v after %d writes, want Canceled before 1000 writes", err, writes)
 	}
-	fileWant(t, f, map[string]string{"k100": "1"})
+	fileWantContent(t, f, map[string]string{"k100": "1"})
 }

@@ -47,8 +47,8 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 // TestFileSyncOfAFileThatWasReplaced replaces a file with an unsynced copy. Another process does that when it
 // undoes an incomplete append.
 func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
-	for _, look := range []bool{false, true} {
-		t.Run(fmt.Sprintf("look=%v", look), func(t *testing.T) {
+	for _, appendFirst := range []bool{false, true} {
+		t.Run(fmt.Sprintf("append=%v", appendFirst), func(t *testing.T) {
 			mem := vfstest.NewMem()
 			f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
 			fileAppend(t, f, "a", "12345")
@@ -63,7 +63,7 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := map[string]string{"a": "12345"}
-			if look {
+			if appendFirst {
 				fileAppend(t, f, "a", "6")
 				want["a"] += "6"
 			}
@@ -119,9 +119,9 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 			fault := &vfstest.Fault{Call: 1, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
 				return op == vfstest.OpSync && name == fileMemDir+"/a"
 			}}
-			on := false
+			enabled := false
 			f := fileOpen(t, vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-				if !on {
+				if !enabled {
 					return nil
 				}
 				err := fault.Check(op, name)
@@ -131,7 +131,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 				return err
 			}), fileMemDir, opts, fileNoKeptLock)
 			fileAppend(t, f, "a", "0", "b", "0")
-			on = true
+			enabled = true
 			const n = 4
 			errs := make([]error, n)
 			var wg sync.WaitGroup
@@ -172,7 +172,7 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 	setting := fileStep{"set a new long key to something", func(ctx context.Context, f *File) error {
 		return f.Set(ctx, fileLong+"3", []byte("x"))
 	}, nil}
-	for _, step := range append(fileEveryStep(), setting) {
+	for _, step := range append(fileAllSteps(), setting) {
 		if !strings.Contains(step.name, "set a new long key") {
 			continue
 		}

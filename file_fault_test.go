@@ -72,7 +72,7 @@ var fileSteps = []fileStep{
 	{"sync", func(ctx context.Context, f *File) error { return f.Sync(ctx) }, func(map[string]string) {}},
 }
 
-func fileAfter(change func(m map[string]string)) map[string]string {
+func fileContentAfter(change func(m map[string]string)) map[string]string {
 	m := maps.Clone(fileStart)
 	change(m)
 	return m
@@ -120,7 +120,7 @@ var fileFaultOpts = map[string]*FileOptions{
 // reopening.
 func TestFileEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
-	tryAll := os.Getenv("PARTD_FAULTS") != ""
+	tryAllErrnos := os.Getenv("PARTD_FAULTS") != ""
 	for optName, opts := range fileFaultOpts {
 		for _, step := range fileSteps {
 			for i, persists := range []bool{false, true} {
@@ -128,12 +128,12 @@ func TestFileEveryFault(t *testing.T) {
 					start := fileFilled(t, opts)
 					for n, hit := int64(1), true; hit; n += faultStep {
 						errnosPerCall := errnos // by default, one error per call
-						if !tryAll {
+						if !tryAllErrnos {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range errnosPerCall {
 							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileAfter(step.want))
+							hit = fileFaultAt(t, start.KillClone(), opts, fault, step.do, fileContentAfter(step.want))
 						}
 						if !hit && n < 5 {
 							t.Fatalf("only %d calls were tried, want at least 5", n)
@@ -250,7 +250,7 @@ func TestFileEveryKill(t *testing.T) {
 					if err != nil {
 						t.Fatalf("killed before call %d: %v", n, err)
 					}
-					fileWantEither(t, f, fmt.Sprintf("killed before call %d", n), fileStart, fileAfter(step.want))
+					fileWantEither(t, f, fmt.Sprintf("killed before call %d", n), fileStart, fileContentAfter(step.want))
 					f.Close()
 				})
 			})
@@ -317,7 +317,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 						t.Fatalf("killed before call %d, and before call %d of opening: %v", n, calls, err)
 					}
 					fileWantEither(t, reopened, fmt.Sprintf("killed before call %d, and before call %d of opening", n, calls),
-						fileStart, fileAfter(step.want))
+						fileStart, fileContentAfter(step.want))
 					reopened.Close()
 					return nil
 				}), fileMemDir, nil, fileNoKeptLock)

@@ -88,7 +88,7 @@ func fileContent(f *File) (map[string]string, error) {
 	return content, err
 }
 
-func fileWant(t testing.TB, f *File, want map[string]string) {
+func fileWantContent(t testing.TB, f *File, want map[string]string) {
 	t.Helper()
 	got, err := fileContent(f)
 	if err != nil {

@@ -45,16 +45,16 @@ func TestFileManyLives(t *testing.T) {
 				mem.ZeroLostPages = zeros
 				allowed := []map[string]string{{}}
 				for life := range lives {
-					mem, allowed = fileLife(t, c, mem, rnd, life, allowed)
+					mem, allowed = fileRunProcess(t, c, mem, rnd, life, allowed)
 				}
 			})
 		}
 	}
 }
 
-// fileLife opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It returns
+// fileRunProcess opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It returns
 // the file system after the interruption, and the contents that are then allowed.
-func fileLife(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
+func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, life int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
 	var after *vfstest.Mem
 	calls := 0

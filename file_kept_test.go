@@ -21,7 +21,7 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 			for n := int64(1); ; n++ {
 				for _, errno := range []error{syscall.ENOSPC, syscall.EMFILE} {
 					fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
-					if !fileKeptLife(t, opts, fault) {
+					if !fileRunKeptLock(t, opts, fault) {
 						if n < 20 {
 							t.Fatalf("only %d calls were tried, want at least 20", n)
 						}
@@ -33,8 +33,8 @@ func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	}
 }
 
-// fileKeptLife runs the sequence with one fault, and reports whether it occurred.
-func fileKeptLife(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
+// fileRunKeptLock runs the sequence with one fault, and reports whether it occurred.
+func fileRunKeptLock(t *testing.T, opts *FileOptions, fault *vfstest.Fault) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var enabled atomic.Bool // the kept lock is released in the background

@@ -69,7 +69,7 @@ func TestFileKillChild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // applied but not acknowledged
+		if strings.Contains(opts, "late") && rnd.IntN(5) == 0 { // die after applying the batch, but before acknowledging it
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
@@ -94,6 +94,7 @@ func fileKillKey(k int) string {
 	return "key" + strconv.Itoa(k)
 }
 
+// fileKillPiece returns the piece of batch n for key k.
 func fileKillPiece(n, k int) []byte {
 	fill := k * 7
 	if k == 5 {
@@ -232,12 +233,12 @@ func TestFileKillWithoutUndo(t *testing.T) {
 	t.Fatal("fileKillCheck found no torn append after 20 writers without an undo record were killed between two writes")
 }
 
-// fileKills returns the number of kills: the value of PARTD_KILLS or, if it is unset, byDefault.
-func fileKills(t *testing.T, byDefault int) int {
+// fileKills returns the number of kills: the value of PARTD_KILLS or, if it is unset, defaultCount.
+func fileKills(t *testing.T, defaultCount int) int {
 	t.Helper()
 	s := os.Getenv("PARTD_KILLS")
 	if s == "" {
-		return byDefault
+		return defaultCount
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -250,14 +251,14 @@ func fileKills(t *testing.T, byDefault int) int {
 // operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
 	rounds := fileKills(t, 20)
-	resent, err := fileKillTagged(t, rounds, "")
+	retries, err := fileKillTagged(t, rounds, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resent < rounds/6 {
-		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation, want at least a sixth", resent, rounds)
+	if retries < rounds/6 {
+		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation, want at least a sixth", retries, rounds)
 	}
-	t.Logf("%d kills, %d retries of applied operations", rounds, resent)
+	t.Logf("%d kills, %d retries of applied operations", rounds, retries)
 }
 
 // TestFileKillTaggedWithoutTags checks that the check of TestFileKillTagged detects repeated appends if the store ignores
@@ -274,7 +275,7 @@ func TestFileKillTaggedWithoutTags(t *testing.T) {
 
 // fileKillTagged kills writers that share a session. It returns the number of applied operations that were retried, and an
 // error if the store's content is wrong.
-func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err error) {
+func fileKillTagged(t *testing.T, rounds int, opts string) (retries int, err error) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
@@ -284,7 +285,7 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err erro
 			dir, acked = t.TempDir(), 0
 			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 			if session, err = f.NewSession(t.Context()); err != nil {
-				return resent, err
+				return retries, err
 			}
 			f.Close()
 		}
@@ -298,15 +299,15 @@ func fileKillTagged(t *testing.T, rounds int, opts string) (resent int, err erro
 		acked = fileKillRound(t, dir, childOpts+"session="+strconv.FormatUint(session, 10), rnd.Uint64(), acked, after)
 		f, err := OpenFile(dir, nil)
 		if err != nil {
-			return resent, err
+			return retries, err
 		}
 		if batches, err = fileKillCheck(f, acked); err == nil {
 			err = f.Close()
 		}
 		if err != nil {
-			return resent, fmt.Errorf("round %d: %w", round, err)
+			return retries, fmt.Errorf("round %d: %w", round, err)
 		}
-		resent += batches - acked // the next round retries an applied but unacknowledged batch
+		retries += batches - acked // the next round retries an applied but unacknowledged batch
 	}
-	return resent, nil
+	return retries, nil
 }

@@ -39,9 +39,9 @@ func TestFileDiskFull(t *testing.T) {
 		}
 	}
 	if !full {
-		t.Fatal("the disk did not fill up")
+		t.Fatal("1000 appends did not fill the disk")
 	}
-	fileWant(t, f, want)
+	fileWantContent(t, f, want)
 	// The large value fills the disk while the store writes the key's file, a new file, or the temporary file of a Set.
 	large := make([]byte, 2<<20)
 	for name, err := range map[string]error{
@@ -53,8 +53,8 @@ func TestFileDiskFull(t *testing.T) {
 			t.Fatalf("%s on a full disk: error %v, want ENOSPC and a known outcome", name, err)
 		}
 	}
-	fileWant(t, f, want)
-	fileWant(t, fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{}), want)
+	fileWantContent(t, f, want)
+	fileWantContent(t, fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{}), want)
 	for k := range 25 {
 		key := fmt.Sprint("key", k)
 		if err := f.Delete(t.Context(), key); err != nil {
@@ -65,7 +65,7 @@ func TestFileDiskFull(t *testing.T) {
 	fileAppend(t, f, "key1", piece, "key40", piece)
 	want["key1"] = piece
 	want["key40"] += piece
-	fileWant(t, f, want)
+	fileWantContent(t, f, want)
 }
 
 // TestFileReadOnly checks that a store on a read-only disk can be read, and that appends fail without an effect.
@@ -81,13 +81,13 @@ func TestFileReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
-	fileWant(t, g, map[string]string{"a": "1"})
+	fileWantContent(t, g, map[string]string{"a": "1"})
 	for range 2 {
 		err := g.Append(t.Context(), fileEntries("a", "2")...)
 		if !errors.Is(err, syscall.EROFS) || errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("Append on a read-only disk: error %v, want EROFS and a known outcome", err)
 		}
-		fileWant(t, g, map[string]string{"a": "1"})
+		fileWantContent(t, g, map[string]string{"a": "1"})
 	}
 	if _, err := OpenFile(filepath.Join(dir, "new"), nil); !errors.Is(err, syscall.EROFS) {
 		t.Fatalf("OpenFile of a new directory on a read-only disk: error %v, want EROFS", err)
@@ -118,7 +118,7 @@ func TestFileNoPermission(t *testing.T) {
 	err := f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
 	fileWantErr(t, err, os.ErrPermission)
 	fileWantInErr(t, err, `"b"`, dir)
-	fileWant(t, f, map[string]string{"a": "1", "b": "1"})
+	fileWantContent(t, f, map[string]string{"a": "1", "b": "1"})
 	if err := os.Chmod(dir, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +147,8 @@ func TestFileOutOfDescriptors(t *testing.T) {
 			}
 		}
 	}
-	fileWant(t, g, want)
-	fileWant(t, f, want)
+	fileWantContent(t, g, want)
+	fileWantContent(t, f, want)
 	for _, s := range []*File{f, g} {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

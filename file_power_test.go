@@ -26,9 +26,9 @@ func TestFileEveryPowerLoss(t *testing.T) {
 		for _, step := range fileSteps {
 			t.Run(fmt.Sprintf("%s/zeros=%v", step.name, zeros), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(1, 2))
-				fileCutAt(t, filePowered(t, opts, zeros), opts, step.do, func(mem *vfstest.Mem, n int) {
+				fileCutAt(t, fileFilledMem(t, opts, zeros), opts, step.do, func(mem *vfstest.Mem, n int) {
 					for range rounds {
-						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileAfter(step.want))
+						fileCheckCrash(t, mem.Crash(rnd), opts, n, fileStart, fileContentAfter(step.want))
 					}
 				})
 			})
@@ -36,8 +36,8 @@ func TestFileEveryPowerLoss(t *testing.T) {
 	}
 }
 
-// filePowered is like fileFilled, but also sets ZeroLostPages.
-func filePowered(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
+// fileFilledMem is like fileFilled, but also sets ZeroLostPages.
+func fileFilledMem(t *testing.T, opts *FileOptions, zeros bool) *vfstest.Mem {
 	t.Helper()
 	mem := fileFilled(t, opts)
 	mem.ZeroLostPages = zeros
@@ -70,7 +70,7 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 					if err := f.Drop(t.Context()); err != nil {
 						t.Fatal(err)
 					}
-					for _, e := range fileMapEntries(fileAfter(step.want)) {
+					for _, e := range fileMapEntries(fileContentAfter(step.want)) {
 						if err := f.SetOnce(t.Context(), e.Key, nil); err != nil {
 							t.Fatal(err)
 						}
@@ -83,16 +83,16 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 					}
 				}
 				for range 20 {
-					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileAfter(step.want))
+					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileContentAfter(step.want))
 				}
-				fileCheckCrash(t, mem.Crash(nil), opts, -1, fileAfter(step.want))
+				fileCheckCrash(t, mem.Crash(nil), opts, -1, fileContentAfter(step.want))
 			})
 		}
 	}
 }
 
-// TestFilePowerLossTestSeesLoss checks that the simulated power failures lose data if the store does not sync.
-func TestFilePowerLossTestSeesLoss(t *testing.T) {
+// TestFilePowerLossWithoutSyncs checks that the simulated power failures lose data if the store does not sync.
+func TestFilePowerLossWithoutSyncs(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	lost := 0
 	for _, step := range fileSteps[:2] {
@@ -108,7 +108,7 @@ func TestFilePowerLossTestSeesLoss(t *testing.T) {
 				lost++
 				continue
 			}
-			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileAfter(step.want)) {
+			if got, err := fileContent(g); err != nil || !maps.Equal(got, fileContentAfter(step.want)) {
 				lost++
 			}
 			g.Close()

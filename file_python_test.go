@@ -81,7 +81,7 @@ p.iset('once', b'2')
 	for _, key := range filePlainKeys {
 		want[key] = "one\x00two"
 	}
-	fileWant(t, f, want)
+	fileWantContent(t, f, want)
 	if err := f.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestFilePythonDrops(t *testing.T) {
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	for round := range 3 {
 		fileAppend(t, f, "a", "1", "b!", "2")
-		fileWant(t, f, map[string]string{"a": "1", "b!": "2"})
+		fileWantContent(t, f, map[string]string{"a": "1", "b!": "2"})
 		filePythonRun(t, `
 import sys, partd
 p = partd.File(sys.argv[1])
@@ -185,20 +185,20 @@ p.drop()
 if sys.argv[2] == '1': p.append({'a': b'0'})
 `, dir, fmt.Sprint(round))
 		if round == 1 {
-			fileWant(t, f, map[string]string{"a": "0"})
+			fileWantContent(t, f, map[string]string{"a": "0"})
 			fileAppend(t, f, "a", "1")
-			fileWant(t, f, map[string]string{"a": "01"})
+			fileWantContent(t, f, map[string]string{"a": "01"})
 			if err := f.Drop(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	fileAppend(t, f, "c", "3")
-	fileWant(t, f, map[string]string{"c": "3"})
+	fileWantContent(t, f, map[string]string{"c": "3"})
 	filePythonRun(t, "import sys, shutil; shutil.rmtree(sys.argv[1])", dir)
-	fileWant(t, f, map[string]string{})
+	fileWantContent(t, f, map[string]string{})
 	fileAppend(t, f, "d", "4")
-	fileWant(t, f, map[string]string{"d": "4"})
+	fileWantContent(t, f, map[string]string{"d": "4"})
 	if _, err := os.Stat(filepath.Join(dir, ".lock")); err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ p.iset('set', b'')
 p.append({'longer': b'py', 'again': b'py'})
 `, dir)
 	fileAppend(t, f, "deleted", "2", "set", "2", "longer", "2", "again", "2")
-	fileWant(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
+	fileWantContent(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
 }
 
 // TestFileTuples checks that Go and Python can share tuples. Python's File stores a tuple as a path; Go names its key as
@@ -237,7 +237,7 @@ p.delete([('del', 'eted')])
 	for _, sync := range []bool{false, true} {
 		f := fileOpen(t, fileOS, dir, &FileOptions{Sync: sync, MaxOpenFiles: 2}, filedir.Hooks{})
 		want := map[string]string{"a-|-1": "one+", "a-|-b-|-c": "two", "x-|-y": "three", "gone-|-1": "", "k": "four"}
-		fileWant(t, f, want)
+		fileWantContent(t, f, want)
 		stat, err := f.Stat(t.Context())
 		if err != nil || stat.Keys != 5 || stat.Bytes != 16 {
 			t.Errorf("Stat() = %+v, %v, want 5 keys and 16 bytes", stat, err)
@@ -261,7 +261,7 @@ p.delete([('set', 1)])
 		}
 		want["a-|-1"], want["new-|-tuple-|-2"], want["k-|-1"], want["k"] = "one+gopy", "newpy", "beside k", "fourpy"
 		delete(want, "x-|-y")
-		fileWant(t, f, want) // k is a file, so a tuple that begins with it is not a path
+		fileWantContent(t, f, want) // k is a file, so a tuple that begins with it is not a path
 		if err := f.Append(t.Context(), fileEntries("k", "x", "a", "y")...); err == nil || !strings.Contains(err.Error(), "directory") {
 			t.Errorf("Append to a key that is also a directory of tuples: error %v, want an error about the directory", err)
 		}
@@ -274,8 +274,8 @@ p.delete([('set', 1)])
 		if err := f.Drop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) != 2 { // .lock and %undo
-			t.Errorf("after Drop, the directory contains %v (error %v), want only .lock and %%undo", left, err)
+		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) != 2 { // want .lock and %undo
+			t.Errorf("after Drop, the directory contains %v (error %v), want only .lock and %%undo", leftovers, err)
 		}
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
@@ -295,11 +295,11 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // other programs change the directory
 	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
 	fileAppend(t, f, "a-|-b", "+")
-	fileWant(t, f, map[string]string{"a-|-b": "earlier+"})
+	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
 	if err := os.Mkdir(filepath.Join(dir, "a"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	fileWant(t, f, map[string]string{"a-|-b": "earlier+"})
+	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
 	fileWrite(t, filepath.Join(dir, "a", "b"), []byte("Python's"))
 	_, getErr := f.Get(t.Context(), "a-|-b")
 	_, scanErr := fileContent(f)
@@ -316,8 +316,8 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
-	if left, err := os.ReadDir(outside); err != nil || len(left) != 0 {
-		t.Errorf("the target of a link contains %v (error %v), want no files", left, err)
+	if leftovers, err := os.ReadDir(outside); err != nil || len(leftovers) != 0 {
+		t.Errorf("the target of a link contains %v (error %v), want no files", leftovers, err)
 	}
 	if v, err := f.Get(t.Context(), "link-|-b", "..-|-b", ".lock-|-b", "-|-b", "/-|-etc"); err != nil || fmt.Sprintf("%s", v) != "[1 2 3 4 5]" {
 		t.Errorf("Get of tuples with unusual names = %s, %v, want [1 2 3 4 5]", v, err)
@@ -349,7 +349,7 @@ func TestFileKeyIsTupleDirectory(t *testing.T) {
 			t.Errorf("%s after the tuples were deleted: %v", name, err)
 		}
 		fileAppend(t, f, "a-|-d", "beside")
-		fileWant(t, f, map[string]string{"a": "own", "a-|-d": "beside"})
+		fileWantContent(t, f, map[string]string{"a": "own", "a-|-d": "beside"})
 	}
 }
 
@@ -371,9 +371,9 @@ func TestFileTuplesKilled(t *testing.T) {
 		if d == killed {
 			f = fileOpen(t, fileOS, killed, nil, filedir.Hooks{})
 		}
-		fileWant(t, f, map[string]string{"b": "1"})
+		fileWantContent(t, f, map[string]string{"b": "1"})
 		fileAppend(t, f, "a", "2")
-		fileWant(t, f, map[string]string{"b": "1", "a": "2"})
+		fileWantContent(t, f, map[string]string{"b": "1", "a": "2"})
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/names"
 )
 
-// fileTorn returns a directory in the state after a process died while it appended to the key "torn". The directory has
-// the undo record, and the key's file ends with the given tail. fileTorn also returns the path of the key's file.
-func fileTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
+// fileMakeTorn returns a directory in the state after a process died while it appended to the key "torn". The directory has
+// the undo record, and the key's file ends with the given tail. fileMakeTorn also returns the path of the key's file.
+func fileMakeTorn(t *testing.T, opts *FileOptions, boot uint64, old, added string, tail []byte) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	hooks := filedir.Hooks{KeepLock: -1, Boot: boot}
@@ -85,16 +85,16 @@ func TestFileReplayTornTail(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("old=%d,added=%d,written=%d", l.old, l.added, n), func(t *testing.T) {
-				dir, _ := fileTorn(t, nil, 1, old, added, []byte(added[:n]))
+				dir, _ := fileMakeTorn(t, nil, 1, old, added, []byte(added[:n]))
 				want := map[string]string{"other": "kept"}
 				if old != "" {
 					want["torn"] = old
 				}
 				f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 1})
-				fileWant(t, f, want)
+				fileWantContent(t, f, want)
 				fileAppend(t, f, "torn", "next")
 				want["torn"] += "next"
-				fileWant(t, f, want)
+				fileWantContent(t, f, want)
 			})
 		}
 	}
@@ -121,9 +121,9 @@ func TestFileReplayAfterPowerLoss(t *testing.T) {
 		"the end is zero, short": {false, zeros(added, 3192+4096, 15_000)[:15_000]},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir, _ := fileTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
+			dir, _ := fileMakeTorn(t, &FileOptions{Sync: c.sync}, 1, old, added, c.tail)
 			f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2})
-			fileWant(t, f, map[string]string{"torn": old, "other": "kept"})
+			fileWantContent(t, f, map[string]string{"torn": old, "other": "kept"})
 		})
 	}
 }
@@ -138,13 +138,13 @@ func TestFileReplayKeepsForeignBytes(t *testing.T) {
 					continue
 				}
 				t.Run(fmt.Sprintf("old=%d,added=%d,written=%d,foreign=%d", l.old, l.added, n, len(foreign)), func(t *testing.T) {
-					dir, _ := fileTorn(t, nil, 1, old, added, []byte(added[:n]+foreign))
+					dir, _ := fileMakeTorn(t, nil, 1, old, added, []byte(added[:n]+foreign))
 					f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 1})
 					want := map[string]string{"torn": old + foreign, "other": "kept"}
-					fileWant(t, f, want)
+					fileWantContent(t, f, want)
 					fileAppend(t, f, "torn", "next")
 					want["torn"] += "next"
-					fileWant(t, f, want)
+					fileWantContent(t, f, want)
 				})
 			}
 		}
@@ -161,7 +161,7 @@ func TestFileReplayMismatch(t *testing.T) {
 		old, added := fileBytes(l.old), "+"+fileBytes(l.added)[:l.added-1]
 		for _, tail := range []string{"?", added[:50] + "?", added[:l.added-1] + "?", added[:90] + "?" + added[91:] + "more"} {
 			t.Run(fmt.Sprintf("old=%d,added=%d,tail=%d", l.old, l.added, len(tail)), func(t *testing.T) {
-				dir, path := fileTorn(t, nil, 1, old, added, []byte(tail))
+				dir, path := fileMakeTorn(t, nil, 1, old, added, []byte(tail))
 				journal := fileRead(t, filepath.Join(dir, names.Journal))
 				_, err := openFile(fileOS, dir, nil, filedir.Hooks{Boot: 2})
 				var corrupt *CorruptError
@@ -179,13 +179,13 @@ func TestFileReplayMismatch(t *testing.T) {
 				if err := os.Truncate(path, int64(l.old)); err != nil {
 					t.Fatal(err)
 				}
-				fileWant(t, fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2}), fileTornWant(old))
+				fileWantContent(t, fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2}), fileTornContent(old))
 			})
 		}
 	}
 }
 
-func fileTornWant(old string) map[string]string {
+func fileTornContent(old string) map[string]string {
 	want := map[string]string{"other": "kept"}
 	if old != "" {
 		want["torn"] = old
@@ -195,7 +195,7 @@ func fileTornWant(old string) map[string]string {
 
 // TestFileReplayTornRecord checks that an incomplete undo record is ignored, because its operation has not changed any file.
 func TestFileReplayTornRecord(t *testing.T) {
-	dir, path := fileTorn(t, nil, 1, "old", "added", []byte("added"))
+	dir, path := fileMakeTorn(t, nil, 1, "old", "added", []byte("added"))
 	journal := filepath.Join(dir, names.Journal)
 	complete := fileRead(t, journal)
 	used := bytes.LastIndex(complete, []byte("added")) + len("added")

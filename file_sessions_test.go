@@ -41,11 +41,11 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	late := open(true, 6)
-	fileWantErr(t, apply(late, unsynced, 2), ErrSessionExpired)
-	fileWantErr(t, apply(late, synced, 2), ErrSessionExpired) // its last operation was not synced
-	second := session(late)
-	if second == unsynced || second == synced || apply(late, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
+	afterRestart := open(true, 6)
+	fileWantErr(t, apply(afterRestart, unsynced, 2), ErrSessionExpired)
+	fileWantErr(t, apply(afterRestart, synced, 2), ErrSessionExpired) // its last operation was not synced
+	second := session(afterRestart)
+	if second == unsynced || second == synced || apply(afterRestart, second, 1) != nil || apply(open(true, 7), second, 2) != nil {
 		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
 	}
 	// A store without Sync must not leave a session slot that a power failure can restore.
@@ -70,7 +70,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		t.Helper()
 		_, err := f.Apply(ctx, Tag{s, 1, 0}, Operation{})
 		if err != nil && !errors.Is(err, ErrSessionExpired) {
-			t.Fatal(err)
+			t.Fatalf("Apply in session %d: error %v, want nil or ErrSessionExpired", s, err)
 		}
 		return err == nil
 	}
@@ -92,17 +92,17 @@ func TestFileSessionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		if known(s) {
-			t.Fatal("an ended session is still known")
+			t.Fatalf("session %d is still known after EndSession", s)
 		}
 	}
-	seen := map[uint64]bool{first: true}
+	issued := map[uint64]bool{first: true}
 	all := []uint64{first}
 	for range 20 {
 		s := issue()
-		if seen[s] {
+		if issued[s] {
 			t.Fatalf("session %d was issued twice", s)
 		}
-		seen[s] = true
+		issued[s] = true
 		all = append(all, s)
 		for i, s := range all {
 			if known(s) != (i >= len(all)-4) {
@@ -121,7 +121,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 	dir := t.TempDir()
 	ctx := t.Context()
 	var mu sync.Mutex
-	seen := map[uint64]bool{}
+	issued := map[uint64]bool{}
 	var wg sync.WaitGroup
 	stores := make([]*File, 4)
 	for i := range stores {
@@ -130,10 +130,10 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 			for range 30 {
 				s, err := stores[i].NewSession(ctx)
 				mu.Lock()
-				if err != nil || seen[s] {
-					t.Errorf("NewSession = %d, %v; issued before: %v", s, err, seen[s])
+				if err != nil || issued[s] {
+					t.Errorf("NewSession = %d, %v; issued before: %v", s, err, issued[s])
 				}
-				seen[s] = true
+				issued[s] = true
 				mu.Unlock()
 			}
 		})
@@ -156,7 +156,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 		wg.Wait()
 		want += fmt.Sprint(n, " ")
 	}
-	fileWant(t, stores[3], map[string]string{"k": want})
+	fileWantContent(t, stores[3], map[string]string{"k": want})
 }
 
 // TestFileSessionsDamaged checks that if the session file is damaged or foreign, all sessions expire, and nothing else is
@@ -196,7 +196,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 	if _, err := f.NewSession(ctx); err == nil {
 		t.Fatal("NewSession followed a symbolic link")
 	}
-	fileWant(t, f, map[string]string{})
+	fileWantContent(t, f, map[string]string{})
 }
 
 // TestFileTaggedRecordIsNewer checks that a record with a tag has a newer format version, so that older programs do not
@@ -205,7 +205,7 @@ func TestFileTaggedRecordIsNewer(t *testing.T) {
 	mem, tag := fileFilledTagged(t, nil)
 	seen := false
 	fileCutAt(t, mem, nil, func(ctx context.Context, f *File) error {
-		_, err := f.Apply(ctx, tag, fileTagged[0].op)
+		_, err := f.Apply(ctx, tag, fileTaggedOps[0].op)
 		return err
 	}, func(mem *vfstest.Mem, _ int) {
 		file, err := mem.OpenFile(fileMemDir+"/"+names.Journal, os.O_RDONLY, 0)

@@ -18,14 +18,14 @@ import (
 // must have the old or the new value, as the error says, and a later append and Sync must make it durable.
 func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	set := func(ctx context.Context, f *File) error { return f.Set(ctx, "a", []byte("set")) }
-	tagged := fileApplyNext(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
+	tagged := fileApplyInNewSession(Operation{Change: ChangeSet, Entries: fileEntries("a", "set")})
 	for name, do := range map[string]func(context.Context, *File) error{"set": set, "tagged": tagged} {
 		for optName, opts := range fileFaultOpts {
 			for _, hooks := range []filedir.Hooks{fileNoKeptLock, {KeepLock: time.Hour}} {
 				for n, hit := int64(1), true; hit; n++ {
 					for _, errno := range []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE} {
 						fault := &vfstest.Fault{Call: n, Err: errno, ShortWrite: true}
-						hit = fileSetAt(t, fmt.Sprintf("%s, %s, KeepLock %v, fault in call %d with %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
+						hit = fileSetWithFault(t, fmt.Sprintf("%s, %s, KeepLock %v, fault in call %d with %v", name, optName, hooks.KeepLock, n, errno), opts, hooks, fault, do)
 					}
 				}
 			}
@@ -33,7 +33,7 @@ func TestFileEveryFaultOfSetUnderKeptFile(t *testing.T) {
 	}
 }
 
-func fileSetAt(t *testing.T, label string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
+func fileSetWithFault(t *testing.T, label string, opts *FileOptions, hooks filedir.Hooks, fault *vfstest.Fault, do func(context.Context, *File) error) bool {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var enabled atomic.Bool
@@ -54,27 +54,27 @@ func fileSetAt(t *testing.T, label string, opts *FileOptions, hooks filedir.Hook
 	}
 	before, after := map[string]string{"a": "1", "b": "2"}, map[string]string{"a": "set", "b": "2"}
 	isBefore, isAfter := maps.Equal(got, before), maps.Equal(got, after)
-	unsure := errors.Is(err, ErrUnknownOutcome)
-	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !unsure && !isBefore {
+	isUnknown := errors.Is(err, ErrUnknownOutcome)
+	if !isBefore && !isAfter || err == nil && !isAfter || err != nil && !isUnknown && !isBefore {
 		t.Fatalf("%s: the operation returned %v, but the store contains %v", label, err, got)
 	}
-	later := f.Append(t.Context(), fileEntries("a", "x")...)
-	if later == nil {
+	appendErr := f.Append(t.Context(), fileEntries("a", "x")...)
+	if appendErr == nil {
 		got["a"] += "x"
 		must(t, f.Sync(t.Context()))
-	} else if !errors.Is(later, ErrNeedsReopen) {
-		t.Fatalf("%s: the operation returned %v, and the next append %v, want nil or ErrNeedsReopen", label, err, later)
+	} else if !errors.Is(appendErr, ErrNeedsReopen) {
+		t.Fatalf("%s: the operation returned %v, and the next append %v, want nil or ErrNeedsReopen", label, err, appendErr)
 	}
-	fileWant(t, f, got)
+	fileWantContent(t, f, got)
 	must(t, f.Close())
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%s: %d files are still open after Close", label, n)
 	}
-	if later == nil {
+	if appendErr == nil {
 		mem = mem.Crash(nil)
 	}
 	other := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
-	fileWant(t, other, got)
+	fileWantContent(t, other, got)
 	must(t, other.Close())
 	return hit
 }
@@ -97,5 +97,5 @@ func TestFileFailedCloseOfAnUndoneFile(t *testing.T) {
 		t.Fatalf("Append with faults: error %v, want EIO and a known outcome", err)
 	}
 	fileAppend(t, f, "a", "3")
-	fileWant(t, f, map[string]string{"a": "3"})
+	fileWantContent(t, f, map[string]string{"a": "3"})
 }

@@ -15,16 +15,16 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// fileEveryStep returns operations with and without tags, because these use different code.
-func fileEveryStep() []fileStep {
+// fileAllSteps returns operations with and without tags, because these use different code.
+func fileAllSteps() []fileStep {
 	steps := slices.Clone(fileSteps)
-	for _, s := range fileTagged {
-		steps = append(steps, fileStep{"tagged " + s.name, fileApplyNext(s.op), s.want})
+	for _, s := range fileTaggedOps {
+		steps = append(steps, fileStep{"tagged " + s.name, fileApplyInNewSession(s.op), s.want})
 	}
 	return steps
 }
 
-func fileApplyNext(op Operation) func(ctx context.Context, f *File) error {
+func fileApplyInNewSession(op Operation) func(ctx context.Context, f *File) error {
 	return func(ctx context.Context, f *File) error {
 		session, err := f.NewSession(ctx)
 		if err != nil {
@@ -43,7 +43,7 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	for _, maxOpen := range []int{0, 2} {
 		for _, synced := range []bool{false, true} {
-			for _, step := range fileEveryStep() {
+			for _, step := range fileAllSteps() {
 				for i, persists := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%s/open=%d/synced=%v/persists=%v", step.name, maxOpen, synced, persists), func(t *testing.T) {
 						t.Parallel()
@@ -102,7 +102,7 @@ func fileSyncAfter(t *testing.T, opts *FileOptions, synced bool, fault *vfstest.
 	if syncErr != nil && !errors.Is(syncErr, ErrNeedsReopen) {
 		failf("Sync: error %v, want nil or ErrNeedsReopen", syncErr)
 	}
-	want := []map[string]string{fileStart, fileAfter(step.want)}
+	want := []map[string]string{fileStart, fileContentAfter(step.want)}
 	switch {
 	case err == nil:
 		want = want[1:]

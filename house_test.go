@@ -134,9 +134,9 @@ func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, "./logstore", 155, "net", "crypto/tls", "testing")
 }
 
-// TestTablesAreApart checks that the tables module is not part of the workspace. The workspace merges
+// TestTablesOutsideWorkspace checks that the tables module is not part of the workspace. The workspace merges
 // the required versions of all its modules, and the root's programs must not depend on those of tables.
-func TestTablesAreApart(t *testing.T) {
+func TestTablesOutsideWorkspace(t *testing.T) {
 	for name, want := range map[string]bool{"go.work": false, "go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
 		text, err := os.ReadFile(name)
 		if err != nil {

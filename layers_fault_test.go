@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// faultyStacks lists layers over a File.
-var faultyStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
+// layerStacks lists layers over a File.
+var layerStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
 	"zstd":             withZstd,
 	"buffer":           smallBuffer,
 	"zstd over buffer": func(t *testing.T, p partd.Partd) partd.Partd { return withZstd(t, smallBuffer(t, p)) },
@@ -114,10 +114,10 @@ func layerOps() []layerOp {
 // must be readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
-	for name, newLayer := range faultyStacks {
+	for name, newLayer := range layerStacks {
 		for _, opts := range []*partd.FileOptions{{}, {Sync: true}} {
-			for i, long := range []int64{1, 60} {
-				t.Run(fmt.Sprintf("%s/sync=%v/calls=%d", name, opts.Sync, long), func(t *testing.T) {
+			for i, failedCalls := range []int64{1, 60} {
+				t.Run(fmt.Sprintf("%s/sync=%v/calls=%d", name, opts.Sync, failedCalls), func(t *testing.T) {
 					t.Parallel()
 					step := int64(7)
 					if os.Getenv("PARTD_FAULTS") != "" {
@@ -125,7 +125,7 @@ func TestLayersAfterEveryFault(t *testing.T) {
 					}
 					for n, hit := 1+int64(i), true; hit; n += step {
 						errno := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}[n%3]
-						hit = layersFault(t, newLayer, opts, ops, n, long, errno)
+						hit = layersFault(t, newLayer, opts, ops, n, failedCalls, errno)
 					}
 				})
 			}
@@ -200,18 +200,18 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 		}
 	}
 	fault.set(false)
-	unknown := fault.syncFailed
+	isUnknown := fault.syncFailed
 	flushErr := partd.Flush(ctx, store)
 	if errors.Is(flushErr, errors.ErrUnsupported) {
 		flushErr = nil
 	}
-	if flushErr != nil && !unknown {
+	if flushErr != nil && !isUnknown {
 		failf("Flush: %v", flushErr)
 	}
 	got := map[string]string{}
 	for key := range keysOf(allowed) {
 		v, err := store.Get(ctx, key)
-		if errors.Is(err, partd.ErrInDoubt) && unknown {
+		if errors.Is(err, partd.ErrInDoubt) && isUnknown {
 			return true // the error is justified
 		}
 		if err != nil {
@@ -248,10 +248,10 @@ func layersFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.Part
 				failf("Close after a power failure: %v", err)
 			}
 		}
-	} else if !unknown {
+	} else if !isUnknown {
 		failf("Sync: %v", syncErr)
 	}
-	if err := partd.Close(ctx, store); err != nil && !unknown {
+	if err := partd.Close(ctx, store); err != nil && !isUnknown {
 		failf("Close: %v", err)
 	}
 	return fault.calls >= from

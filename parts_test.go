@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// listed is a store that can list and open keys, but not scan. It records the keys that are opened.
-type listed struct {
+// listStore is a store that can list and open keys, but not scan. It records the keys that are opened.
+type listStore struct {
 	partd.Partd
 	partd.Lister
 	opened []string
 }
 
-func (l *listed) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (l *listStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	l.opened = append(l.opened, key)
 	return partd.Open(ctx, l.Partd, key)
 }
@@ -60,7 +60,7 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 func TestFallbackOpensOnlyThePart(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
-	store := &listed{Partd: d, Lister: d}
+	store := &listStore{Partd: d, Lister: d}
 	for part := range 3 {
 		store.opened = nil
 		keys := keysOfPart(t, store, part, 3)
@@ -71,8 +71,8 @@ func TestFallbackOpensOnlyThePart(t *testing.T) {
 	}
 }
 
-// scans is a store whose only ability is Scan.
-type scans struct {
+// scanOnlyStore is a store whose only ability is Scan.
+type scanOnlyStore struct {
 	partd.Partd
 	partd.Scanner
 }
@@ -87,7 +87,7 @@ func TestPartsNeverChange(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, store := range map[string]partd.Partd{"by Scan": scans{d, d}, "by Keys and Open": &listed{Partd: d, Lister: d}} {
+	for name, store := range map[string]partd.Partd{"by Scan": scanOnlyStore{d, d}, "by Keys and Open": &listStore{Partd: d, Lister: d}} {
 		got := map[string]int{}
 		for part := range 1000 {
 			for _, key := range keysOfPart(t, store, part, 1000) {
@@ -122,8 +122,8 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	}
 	f := open()
 	fillNumbered(t, f, 100)
-	long := strings.Repeat("long", 100) // a separate file stores the text of a long key
-	if err := f.Append(t.Context(), partd.Entry{Key: long, Value: []byte("value")}); err != nil {
+	longKey := strings.Repeat("long", 100) // a separate file stores the text of a long key
+	if err := f.Append(t.Context(), partd.Entry{Key: longKey, Value: []byte("value")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -133,20 +133,20 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	defer first.Close()
 	defer second.Close()
 	keysOfPart(t, first, 0, 1)
-	_, whole := first.ReaderMemory()
+	_, listingMemory := first.ReaderMemory()
 	defer func() {
-		if _, after := first.ReaderMemory(); after < whole {
-			t.Errorf("after a scan of a part, ReaderMemory returns %d bytes for a listing, want at least %d", after, whole)
+		if _, after := first.ReaderMemory(); after < listingMemory {
+			t.Errorf("after a scan of a part, ReaderMemory returns %d bytes for a listing, want at least %d", after, listingMemory)
 		}
 	}()
 	for part := range 4 {
 		keys := keysOfPart(t, first, part, 4)
 		clear(opened)
-		if again := keysOfPart(t, second, part, 4); len(keys) < 10 || !slices.Equal(keys, again) {
-			t.Errorf("part %d has the keys %q in one store, but %q in another", part, keys, again)
+		if secondKeys := keysOfPart(t, second, part, 4); len(keys) < 10 || !slices.Equal(keys, secondKeys) {
+			t.Errorf("part %d has the keys %q in one store, but %q in another", part, keys, secondKeys)
 		}
 		files := len(keys)
-		if slices.Contains(keys, long) {
+		if slices.Contains(keys, longKey) {
 			files++
 		}
 		if len(opened) != files {
@@ -188,7 +188,7 @@ func TestBufferPartsHoldWhatIsInMemory(t *testing.T) {
 func TestConcurrentParts(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 1000)
-	for name, store := range map[string]partd.Partd{"dict": d, "filter": scans{d, d}} {
+	for name, store := range map[string]partd.Partd{"dict": d, "filter": scanOnlyStore{d, d}} {
 		t.Run(name, func(t *testing.T) {
 			var wg sync.WaitGroup
 			counts := make([]int, 4)
@@ -210,14 +210,14 @@ func TestConcurrentParts(t *testing.T) {
 	}
 }
 
-// breaking is a store whose readers fail after a given number of bytes.
-type breaking struct {
+// breakingStore is a store whose readers fail after a given number of bytes.
+type breakingStore struct {
 	partd.Partd
 	partd.Lister
 	bytes int64
 }
 
-func (b breaking) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+func (b breakingStore) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	r, err := partd.Open(ctx, b.Partd, key)
 	return struct {
 		io.Reader
@@ -232,7 +232,7 @@ func TestReaderBrokenConnection(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 3)
 	for _, n := range []int64{0, 2} {
-		store := breaking{struct{ partd.Partd }{d}, d, n}
+		store := breakingStore{struct{ partd.Partd }{d}, d, n}
 		keys := 0
 		var last error
 		for _, err := range partd.Scan(t.Context(), store) {
@@ -244,7 +244,7 @@ func TestReaderBrokenConnection(t *testing.T) {
 			t.Errorf("Scan yielded %d chunks and then the error %v, want %v", keys, last, errBroken)
 		}
 	}
-	if _, err := partd.Has(t.Context(), breaking{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
+	if _, err := partd.Has(t.Context(), breakingStore{struct{ partd.Partd }{d}, d, 0}, "key 1"); !errors.Is(err, errBroken) {
 		t.Errorf("Has with a broken reader: error %v, want %v", err, errBroken)
 	}
 }

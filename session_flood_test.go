@@ -33,15 +33,15 @@ func TestSessionFlood(t *testing.T) {
 				_, err := store.Apply(ctx, Tag{Session: id, Number: n}, op)
 				return err
 			}
-			old := session()
-			if err := apply(old, 1); err != nil {
+			usedSession := session()
+			if err := apply(usedSession, 1); err != nil {
 				t.Fatal(err)
 			}
 			var ids []uint64
 			for range sessiontab.MaxSessions + 100 {
 				ids = append(ids, session())
 			}
-			if err := apply(old, 2); err != nil {
+			if err := apply(usedSession, 2); err != nil {
 				t.Errorf("Apply in the used session: %v", err)
 			}
 			if err := apply(ids[0], 1); !errors.Is(err, ErrSessionExpired) {
@@ -63,13 +63,13 @@ func TestSessionTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	again, err := OpenFile(dir, nil)
+	reopened, err := OpenFile(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
+	defer reopened.Close()
 	dict := NewDict()
-	for name, stores := range map[string][2]SessionGuard{"dict": {dict, dict}, "file": {file, again}} {
+	for name, stores := range map[string][2]SessionGuard{"dict": {dict, dict}, "file": {file, reopened}} {
 		id, err := stores[0].(Applier).NewSession(ctx)
 		if err != nil {
 			t.Fatal(err)

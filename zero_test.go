@@ -32,24 +32,24 @@ func TestZeroValues(t *testing.T) {
 // TestNilStore checks that the helper functions return an error for a nil store.
 func TestNilStore(t *testing.T) {
 	ctx := t.Context()
-	none := func(_ any, err error) error { return err }
+	errOnly := func(_ any, err error) error { return err }
 	zerovalues.CheckErrors(t, map[string]func() error{
-		"Apply":    func() error { return none(partd.Apply(ctx, nil, partd.Tag{}, partd.Operation{})) },
-		"Check":    func() error { return none(partd.Check(ctx, nil)) },
+		"Apply":    func() error { return errOnly(partd.Apply(ctx, nil, partd.Tag{}, partd.Operation{})) },
+		"Check":    func() error { return errOnly(partd.Check(ctx, nil)) },
 		"Close":    func() error { return partd.Close(ctx, nil) },
-		"Copy":     func() error { return none(partd.Copy(ctx, partd.NewDict(), nil, nil)) },
-		"Copy to":  func() error { return none(partd.Copy(ctx, nil, partd.NewDict(), nil)) },
+		"Copy":     func() error { return errOnly(partd.Copy(ctx, partd.NewDict(), nil, nil)) },
+		"Copy to":  func() error { return errOnly(partd.Copy(ctx, nil, partd.NewDict(), nil)) },
 		"Delete":   func() error { return partd.Delete(ctx, nil, "a") },
 		"Flush":    func() error { return partd.Flush(ctx, nil) },
-		"Has":      func() error { return none(partd.Has(ctx, nil, "a")) },
+		"Has":      func() error { return errOnly(partd.Has(ctx, nil, "a")) },
 		"Keys":     func() error { return zerovalues.FirstError(partd.Keys(ctx, nil)) },
-		"Open":     func() error { return none(partd.Open(ctx, nil, "a")) },
-		"Pop":      func() error { return none(partd.Pop(ctx, nil, "a")) },
+		"Open":     func() error { return errOnly(partd.Open(ctx, nil, "a")) },
+		"Pop":      func() error { return errOnly(partd.Pop(ctx, nil, "a")) },
 		"Scan":     func() error { return zerovalues.FirstError(partd.Scan(ctx, nil)) },
 		"ScanPart": func() error { return zerovalues.FirstError(partd.ScanPart(ctx, nil, 0, 2)) },
 		"Set":      func() error { return partd.Set(ctx, nil, "a", nil) },
 		"SetOnce":  func() error { return partd.SetOnce(ctx, nil, "a", nil) },
-		"Stat":     func() error { return none(partd.Stat(ctx, nil)) },
+		"Stat":     func() error { return errOnly(partd.Stat(ctx, nil)) },
 		"Sync":     func() error { return partd.Sync(ctx, nil) },
 	})
 }
@@ -78,12 +78,12 @@ func TestNilArguments(t *testing.T) {
 	_, buffer := partd.NewBuffer(nil, nil, nil)
 	_, layer := compress.New(nil, compress.Zstd, nil)
 	_, server := remote.NewServer(nil, nil)
-	_, none := shards.New(nil, nil)
+	_, noShards := shards.New(nil, nil)
 	_, shard := shards.New([]string{"a"}, []partd.Partd{nil})
 	values := encode.New(nil, encode.JSON[int]()).Append(ctx, encode.Entry[int]{Key: "a", Value: 1})
 	codec := encode.New(partd.NewDict(), encode.ValueCodec[int]{}).Append(ctx, encode.Entry[int]{Key: "a", Value: 1})
-	_, stranger := new(tokens.Users).Authenticate("a", nil)
-	for name, err := range map[string]error{"buffer": buffer, "stranger": stranger, "layer": layer, "server": server, "no shards": none, "nil shard": shard, "values": values, "codec": codec} {
+	_, unknownUser := new(tokens.Users).Authenticate("a", nil)
+	for name, err := range map[string]error{"buffer": buffer, "stranger": unknownUser, "layer": layer, "server": server, "no shards": noShards, "nil shard": shard, "values": values, "codec": codec} {
 		if err == nil {
 			t.Errorf("%s: no error for a nil argument or zero value", name)
 		}

@@ -27,7 +27,7 @@ func allocatedBytes(f func()) int64 {
 	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
-// makeBombs returns small pieces that decompress to 256 MiB of zeros, or to 8 MiB.
+// makeBombs returns small pieces that decompress to 256 MiB or 8 MiB of zeros.
 func makeBombs(t *testing.T) map[string][]byte {
 	const size = 256 << 20
 	zeros := make([]byte, size)
@@ -58,13 +58,13 @@ func makeBombs(t *testing.T) map[string][]byte {
 		}
 		all[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
-	// A bomb in a bomb, for two layers.
+	// A bomb that contains a bomb, for two layers.
 	all["gzip twice"] = pack(t, Gzip, frame.Append(nil, all["gzip"]))
 	return all
 }
 
-// TestBombs reads bombs with a limit of 1 MiB: each is an error, and allocates little
-// more than 2 MiB.
+// TestBombs checks that reading a bomb with a limit of 1 MiB is an error, and allocates little more
+// than 2 MiB.
 func TestBombs(t *testing.T) {
 	for name, bomb := range makeBombs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -85,22 +85,23 @@ func TestBombs(t *testing.T) {
 			case name == "gzip twice":
 				allowed *= 2 // for two layers
 			}
-			for way, read := range streamingReads(t.Context(), s.(*Store)) {
+			for method, read := range streamingReads(t.Context(), s.(*Store)) {
 				var got int64
 				var err error
 				used := allocatedBytes(func() { got, err = read() })
 				if !errors.As(err, new(*partd.CorruptError)) || got > 1<<20 {
-					t.Errorf("a bomb, %s: %d bytes, %v", way, got, err)
+					t.Errorf("%s of a bomb = %d bytes, %v, want a CorruptError", method, got, err)
 				}
 				if used > allowed {
-					t.Errorf("a bomb, %s: it allocated %d bytes, for %d stored", way, used, len(bomb))
+					t.Errorf("%s of a bomb of %d bytes allocated %d bytes, want at most %d", method, len(bomb), used, allowed)
 				}
 			}
 		})
 	}
 }
 
-// streamingReads returns the ways to read the value of key "k" without keeping it.
+// streamingReads returns functions that read the value of key "k" with each method and return its
+// size, without keeping the value.
 func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, error) {
 	return map[string]func() (int64, error){
 		"Get": func() (int64, error) {
@@ -136,8 +137,8 @@ func streamingReads(ctx context.Context, s *Store) map[string]func() (int64, err
 	}
 }
 
-// TestFalseLengths reads pieces whose headers claim 1 GiB. They are refused before any memory is
-// allocated.
+// TestFalseLengths checks that small pieces whose headers claim 1 GiB are refused before memory is
+// allocated for them.
 func TestFalseLengths(t *testing.T) {
 	const claimed = 1 << 30
 	lz4 := pack(t, LZ4, randomText(5000))
@@ -157,21 +158,21 @@ func TestFalseLengths(t *testing.T) {
 			if err := dict.Set(t.Context(), "k", frame.Append(nil, piece)); err != nil {
 				t.Fatal(err)
 			}
-			for way, read := range readMethods(s) {
+			for method, read := range readMethods(s) {
 				var err error
 				if used := allocatedBytes(func() { _, err = read() }); used > 1<<20 {
-					t.Errorf("a false length, %s: allocated %d bytes for a claim: %v", way, used, err)
+					t.Errorf("%s of a false length allocated %d bytes, want at most 1 MiB: %v", method, used, err)
 				}
 				if !errors.As(err, new(*partd.CorruptError)) {
-					t.Errorf("a false length, %s: %v", way, err)
+					t.Errorf("%s of a false length = %v, want a CorruptError", method, err)
 				}
 			}
 		})
 	}
 }
 
-// TestManyFalseLengths reads a value of many pieces. Each claims a plausible size, but together
-// they claim more than fits in memory.
+// TestManyFalseLengths reads a value of many pieces that each claim a plausible size, but together
+// claim more than fits in memory.
 func TestManyFalseLengths(t *testing.T) {
 	const pieces = 50_000
 	for name, piece := range map[string][]byte{
@@ -189,10 +190,10 @@ func TestManyFalseLengths(t *testing.T) {
 			var err error
 			used := allocatedBytes(func() { _, err = s.Get(t.Context(), "k") })
 			if !errors.As(err, new(*partd.CorruptError)) {
-				t.Error(err)
+				t.Errorf("Get = %v, want a CorruptError", err)
 			}
 			if limit := 40 * int64(len(stored)); int64(used) > limit {
-				t.Errorf("%d bytes were allocated for %d stored ones: %v", used, len(stored), err)
+				t.Errorf("Get of %d stored bytes allocated %d bytes, want at most %d: %v", len(stored), used, limit, err)
 			}
 		})
 	}

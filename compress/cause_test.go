@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestCauseOfCancellation checks that an operation on one value also reports the cause of a
-// canceled context. It runs without another goroutine.
+// TestCauseOfCancellation checks that operations report the cause of a canceled context even if they
+// have only one value, for which the layer starts no goroutine.
 func TestCauseOfCancellation(t *testing.T) {
 	s, err := compress.New(partd.NewDict(), compress.Zstd, nil)
 	if err != nil {
@@ -20,13 +20,13 @@ func TestCauseOfCancellation(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cause := errors.New("why")
+	cause := errors.New("canceled by the test")
 	cancel(cause)
 	err = s.Append(ctx, partd.Entry{Key: "a", Value: []byte("2")})
 	if !errors.Is(err, cause) || !errors.Is(err, context.Canceled) {
-		t.Errorf("append: %v", err)
+		t.Errorf("Append = %v, want context.Canceled and the cause", err)
 	}
 	if _, err = s.Get(ctx, "a"); err != nil && (!errors.Is(err, cause) || !errors.Is(err, context.Canceled)) {
-		t.Errorf("get: %v", err)
+		t.Errorf("Get = %v, want context.Canceled and the cause, or success", err)
 	}
 }

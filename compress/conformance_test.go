@@ -16,26 +16,25 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// allLayers names the environment variable that makes the tests run the whole suite on
-// every layer over every store, not only over Dict and one other store.
+// allLayers is the environment variable that makes the tests run the whole suite on every layer over
+// every store, instead of over Dict and one other store.
 const allLayers = "PARTD_ALL_LAYERS"
 
-// checkingStore is a kind of store for testing layers. open gets a directory that must
-// exist.
-type checkingStore struct {
-	name      string
-	open      func(t *testing.T, dir string) partd.Partd
-	outlives  bool
-	abilities []partdtest.Ability
+// storeKind is a kind of store for testing layers.
+type storeKind struct {
+	name         string
+	open         func(t *testing.T, dir string) partd.Partd // dir must exist
+	isPersistent bool                                       // whether data survives closing the store
+	abilities    []partdtest.Ability
 }
 
 // stores returns the kinds of stores for testing layers.
-func stores() []checkingStore {
+func stores() []storeKind {
 	all := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 	}
-	return []checkingStore{
+	return []storeKind{
 		{"dict", func(*testing.T, string) partd.Partd { return partd.NewDict() }, false, all},
 		{"log", openLog, true, slices.Concat(all, []partdtest.Ability{partdtest.CanFlush, partdtest.CanSync})},
 		{"file", openFile, true, slices.Concat(all, []partdtest.Ability{partdtest.CanSync})},
@@ -111,41 +110,41 @@ func addLayers(t *testing.T, store partd.Partd, layers string) partd.Partd {
 	return store
 }
 
-// keepsPromises runs the suite on layers over a store.
-func keepsPromises(t *testing.T, b checkingStore, layers string) {
+// checkConformance runs partdtest on layers over a store.
+func checkConformance(t *testing.T, kind storeKind, layers string) {
 	dirs := map[partd.Partd]string{}
-	opened := func(t *testing.T, dir string) partd.Partd {
-		store := addLayers(t, b.open(t, dir), layers)
+	open := func(t *testing.T, dir string) partd.Partd {
+		store := addLayers(t, kind.open(t, dir), layers)
 		dirs[store] = dir
 		return store
 	}
-	opts := &partdtest.Options{Require: b.abilities, LargeValue: 300 << 10, Pieces: 40, MachineRuns: 5}
-	if b.outlives {
+	opts := &partdtest.Options{Require: kind.abilities, LargeValue: 300 << 10, Pieces: 40, MachineRuns: 5}
+	if kind.isPersistent {
 		opts.Reopen = func(t *testing.T, s partd.Partd) partd.Partd {
 			if err := partd.Close(t.Context(), s); err != nil && !errors.Is(err, partd.ErrClosed) {
 				t.Fatal(err)
 			}
-			return opened(t, dirs[s])
+			return open(t, dirs[s])
 		}
 	}
 	run := partdtest.Run
-	slow := strings.Contains(layers, "bz2") // which writes 6 MB/s
-	if b.name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-		slow = true
+	isSlow := strings.Contains(layers, "bz2") // bzip2 writes 6 MB/s
+	if kind.name != "dict" && os.Getenv("PARTD_REQUIRE_ALL") == "" {
+		isSlow = true
 	}
-	if slow && os.Getenv(allLayers) == "" {
+	if isSlow && os.Getenv(allLayers) == "" {
 		run = partdtest.StateMachine
 	}
-	run(t, func(t *testing.T) partd.Partd { return opened(t, t.TempDir()) }, opts)
+	run(t, func(t *testing.T) partd.Partd { return open(t, t.TempDir()) }, opts)
 }
 
 func TestKeepsPromises(t *testing.T) {
 	for i, format := range compress.Formats() {
-		for j, b := range stores() {
+		for j, kind := range stores() {
 			if os.Getenv(allLayers) == "" && j > 0 && (i+j)%4 != 0 {
 				continue
 			}
-			t.Run(string(format)+" over "+b.name, func(t *testing.T) { keepsPromises(t, b, string(format)) })
+			t.Run(string(format)+" over "+kind.name, func(t *testing.T) { checkConformance(t, kind, string(format)) })
 		}
 	}
 }
@@ -157,11 +156,11 @@ func TestNestedKeepsPromises(t *testing.T) {
 		"buffer+blosc+buffer+bz2",
 		"gzip+buffer+zlib+lz4+s2",
 	} {
-		for j, b := range stores() {
+		for j, kind := range stores() {
 			if os.Getenv(allLayers) == "" && i != j {
 				continue
 			}
-			t.Run(layers+" over "+b.name, func(t *testing.T) { keepsPromises(t, b, layers) })
+			t.Run(layers+" over "+kind.name, func(t *testing.T) { checkConformance(t, kind, layers) })
 		}
 	}
 }

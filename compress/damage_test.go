@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// unchecked are the formats without a checksum: a flipped bit may go unnoticed.
+// unchecked lists the formats without a checksum, in which a flipped bit may go unnoticed.
 var unchecked = []Format{Snappy, Blosc}
 
 func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
@@ -37,7 +37,7 @@ func randomText(n int) []byte {
 	return b[:n]
 }
 
-// pack returns data as a compressed piece.
+// pack compresses data into a piece.
 func pack(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
 	p, err := newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data)
@@ -47,7 +47,7 @@ func pack(t testing.TB, format Format, data []byte) []byte {
 	return p
 }
 
-// readMethods returns the ways to read the value of key "k".
+// readMethods returns functions that read the value of key "k" with each method.
 func readMethods(s *Store) map[string]func() ([]byte, error) {
 	ctx := context.Background()
 	return map[string]func() ([]byte, error){
@@ -81,25 +81,25 @@ func readMethods(s *Store) map[string]func() ([]byte, error) {
 	}
 }
 
-// wantCorrupt checks that every way to read fails with a CorruptError at offset, and
-// delivers nothing but a prefix of good.
+// wantCorrupt checks that every method of reading fails with a CorruptError at offset, and delivers
+// only a prefix of good.
 func wantCorrupt(t *testing.T, s *Store, label string, offset int64, good []byte) {
 	t.Helper()
-	for way, read := range readMethods(s) {
+	for method, read := range readMethods(s) {
 		got, err := read()
-		var bad *partd.CorruptError
-		var op *partd.Error
-		if !errors.As(err, &bad) || !errors.As(err, &op) || op.Key != "k" || !op.HasKey || bad.Offset != offset {
-			t.Errorf("%s, %s: %v, want a CorruptError of key k at offset %d", label, way, err, offset)
+		var corruptErr *partd.CorruptError
+		var storeErr *partd.Error
+		if !errors.As(err, &corruptErr) || !errors.As(err, &storeErr) || storeErr.Key != "k" || !storeErr.HasKey || corruptErr.Offset != offset {
+			t.Errorf("%s: %s = %v, want a CorruptError of key k at offset %d", label, method, err, offset)
 		}
-		if !bytes.HasPrefix(good, got) && (way == "Get" || len(good) <= aheadBytes) {
-			t.Errorf("%s, %s: %d bytes that are not the value", label, way, len(got))
+		if !bytes.HasPrefix(good, got) && (method == "Get" || len(good) <= aheadBytes) {
+			t.Errorf("%s: %s delivered %d bytes that are not the beginning of the value", label, method, len(got))
 		}
 	}
 }
 
-// TestDamage reads values whose second piece of three is truncated, changed, or not of
-// the layer's format.
+// TestDamage reads values of three pieces, of which the second is truncated, has trailing data, or is
+// not in the layer's format.
 func TestDamage(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestDamage(t *testing.T) {
 					try("a piece of "+string(other), pack(t, other, data))
 				}
 			}
-			for _, plain := range []string{"plain", "a plain text that nobody compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
+			for _, plain := range []string{"plain", "a plain text that is not compressed\n", strings.Repeat("\x00", 100), strings.Repeat("\xff", 40)} {
 				try("plain bytes", []byte(plain))
 			}
 			// Plain bytes without frames, and a truncated value.
@@ -142,10 +142,10 @@ func TestDamage(t *testing.T) {
 				if err := dict.Set(t.Context(), "k", whole[:len(before)+n]); err != nil {
 					t.Fatal(err)
 				}
-				wantCorrupt(t, s, "a value cut off", int64(len(before)), slices.Concat(first, data))
+				wantCorrupt(t, s, "a truncated value", int64(len(before)), slices.Concat(first, data))
 				for info, err := range s.Keys(t.Context()) {
 					if !errors.As(err, new(*partd.CorruptError)) {
-						t.Errorf("Keys of a value cut off to %d bytes of a piece: %v, %v", n, info, err)
+						t.Errorf("Keys with a value truncated after %d bytes of a piece yields %v, %v, want a CorruptError", n, info, err)
 					}
 				}
 			}
@@ -153,8 +153,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestFlippedBits flips each bit of a piece. In a format with a checksum, reading fails or
-// returns the original value, because some bits, such as gzip's time, have no effect.
+// TestFlippedBits flips each bit of a piece. In a format with a checksum, reading must fail or return
+// the original value, because some bits, such as those of gzip's time, have no effect.
 func TestFlippedBits(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -162,7 +162,7 @@ func TestFlippedBits(t *testing.T) {
 			s := newStore(t, dict, format, nil)
 			data := randomText(700)
 			piece := pack(t, format, data)
-			noticed, tried := 0, 0
+			detected, reads := 0, 0
 			for i := range len(piece) * 8 {
 				flipped := slices.Clone(piece)
 				flipped[i/8] ^= 1 << (i % 8)
@@ -170,31 +170,31 @@ func TestFlippedBits(t *testing.T) {
 					t.Fatal(err)
 				}
 				all := readMethods(s)
-				for n, way := range slices.Sorted(maps.Keys(all)) {
+				for n, method := range slices.Sorted(maps.Keys(all)) {
 					if n != i%len(all) && os.Getenv("PARTD_ALL_LAYERS") == "" {
-						continue // read each bit in only one of the ways
+						continue // to save time, use only one method for each bit
 					}
-					tried++
-					got, err := all[way]()
+					reads++
+					got, err := all[method]()
 					switch {
 					case err != nil && !errors.As(err, new(*partd.CorruptError)):
-						t.Errorf("flipped bit %d, %s: %v", i, way, err)
+						t.Errorf("%s with bit %d flipped = %v, want a CorruptError", method, i, err)
 					case err != nil:
-						noticed++
+						detected++
 					case !bytes.Equal(got, data) && !slices.Contains(unchecked, format):
-						t.Errorf("flipped bit %d, %s: not noticed, and %d bytes are not what they were", i, way, len(got))
+						t.Errorf("%s with bit %d flipped returned %d bytes that differ from the value, and no error", method, i, len(got))
 					}
 				}
 			}
-			if noticed < tried/24 {
-				t.Errorf("of %d readings of a changed bit %d were noticed", tried, noticed)
+			if detected < reads/24 {
+				t.Errorf("%d of %d reads with a flipped bit failed, want at least %d", detected, reads, reads/24)
 			}
 		})
 	}
 }
 
-// TestFlippedBitsOfLargeValue flips a few bits of a piece of several blocks, and truncates it between
-// and within blocks.
+// TestFlippedBitsOfLargeValue flips some bits of a piece of several blocks, and truncates it at several
+// places.
 func TestFlippedBitsOfLargeValue(t *testing.T) {
 	data := randomText(2 << 20)
 	for _, format := range Formats() {

@@ -19,7 +19,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	text := strings.Repeat("the same again, ", 1000)
+	text := strings.Repeat("the same words, ", 1000)
 	if err := store.Append(ctx, partd.Entry{Key: "text", Value: []byte(text)}); err != nil {
 		log.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func Example() {
 	// Output: true 16000 true
 }
 
-// Small appends compress badly one by one: a buffer above the layer combines them.
+// Small appends compress badly one by one. A buffer above the layer combines them.
 func Example_buffer() {
 	ctx := context.Background()
 	dict := partd.NewDict()
@@ -48,7 +48,7 @@ func Example_buffer() {
 		log.Fatal(err)
 	}
 	for range 1000 {
-		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("a small one, ")}); err != nil {
+		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("small piece, ")}); err != nil {
 			log.Fatal(err)
 		}
 	}

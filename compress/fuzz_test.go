@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// fuzzLimit is the layers' Limit while fuzzing.
+// fuzzLimit is the Limit of the layers in fuzz tests.
 const fuzzLimit = 64 << 10
 
 func FuzzSnappy(f *testing.F) { fuzzDecode(f, Snappy, nil) }
@@ -21,7 +21,7 @@ func FuzzZstd(f *testing.F)   { fuzzDecode(f, Zstd, nil) }
 func FuzzLZ4(f *testing.F)    { fuzzDecode(f, LZ4, nil) }
 func FuzzBlosc(f *testing.F)  { fuzzDecode(f, Blosc, nil) }
 
-// The standard library also decompresses three of the formats, and must agree.
+// FuzzZlib, FuzzGzip and FuzzBZ2 also compare the result with the standard library's.
 func FuzzZlib(f *testing.F) {
 	fuzzDecode(f, Zlib, func(r io.Reader) (io.Reader, error) { return stdzlib.NewReader(r) })
 }
@@ -34,8 +34,9 @@ func FuzzBZ2(f *testing.F) {
 	fuzzDecode(f, BZ2, func(r io.Reader) (io.Reader, error) { return stdbzip2.NewReader(r), nil })
 }
 
-// fuzzDecode decodes arbitrary bytes whole and as a stream, with the same pooled decoders.
-// Both ways must agree, respect the limit, and not affect the valid piece that follows.
+// fuzzDecode reads a value with an arbitrary piece between two valid ones, with each method. All
+// methods must agree and respect the limit, and decoding the arbitrary piece must not affect the valid
+// pieces, although they share pooled decoders.
 func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, error)) {
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
 	good := randomText(500)
@@ -56,16 +57,16 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 		}
 		values := map[string][]byte{}
 		errs := map[string]error{}
-		for way, read := range readMethods(s) {
-			values[way], errs[way] = read()
-			if len(values[way]) > fuzzLimit+2*len(good) {
-				t.Fatalf("%s: %d bytes, over the limit", way, len(values[way]))
+		for method, read := range readMethods(s) {
+			values[method], errs[method] = read()
+			if len(values[method]) > fuzzLimit+2*len(good) {
+				t.Fatalf("%s returned %d bytes, more than the limit", method, len(values[method]))
 			}
 		}
 		whole, wholeErr := values["Get"], errs["Get"]
-		for way, err := range errs {
-			if (err == nil) != (wholeErr == nil) || err == nil && !bytes.Equal(values[way], whole) {
-				t.Fatalf("Get: %d bytes, %v; %s: %d bytes, %v", len(whole), wholeErr, way, len(values[way]), err)
+		for method, err := range errs {
+			if (err == nil) != (wholeErr == nil) || err == nil && !bytes.Equal(values[method], whole) {
+				t.Fatalf("Get = %d bytes, %v, but %s = %d bytes, %v", len(whole), wholeErr, method, len(values[method]), err)
 			}
 		}
 		size, keysErr := int64(0), error(nil)
@@ -74,15 +75,15 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 		}
 		if wholeErr == nil {
 			if keysErr != nil || size != int64(len(whole)) {
-				t.Fatalf("Keys: %d bytes, %v, want %d", size, keysErr, len(whole))
+				t.Fatalf("Keys yields a size of %d bytes, %v, want %d", size, keysErr, len(whole))
 			}
 			if !bytes.HasPrefix(whole, good) || !bytes.HasSuffix(whole, good) {
-				t.Fatal("an undamaged piece next to it has changed")
+				t.Fatal("a valid piece before or after the arbitrary one was decoded wrongly")
 			}
 		}
-		again, err := s.codec.decode(nil, goodPiece)
-		if err != nil || !bytes.Equal(again, good) {
-			t.Fatalf("a good piece, decompressed afterwards: %d bytes, %v", len(again), err)
+		decoded, err := s.codec.decode(nil, goodPiece)
+		if err != nil || !bytes.Equal(decoded, good) {
+			t.Fatalf("decoding a valid piece after the arbitrary one = %d bytes, %v", len(decoded), err)
 		}
 		if other == nil || wholeErr != nil {
 			return
@@ -93,7 +94,7 @@ func fuzzDecode(f *testing.F, format Format, other func(io.Reader) (io.Reader, e
 			want, err = io.ReadAll(r)
 		}
 		if piece := whole[len(good) : len(whole)-len(good)]; err != nil || !bytes.Equal(piece, want) {
-			t.Fatalf("%d bytes, and the standard library has %d, %v", len(piece), len(want), err)
+			t.Fatalf("decoding returned %d bytes, but the standard library %d bytes, %v", len(piece), len(want), err)
 		}
 	})
 }
@@ -103,7 +104,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte("a"))
 	f.Add(randomText(1000))
 	f.Add(make([]byte, 5000))
-	const limit = 777 // bytes of a piece, so that larger values are split
+	const limit = 777 // small, so that values are split into several pieces
 	var stores []*Store
 	for _, format := range Formats() {
 		stores = append(stores, newStore(f, partd.NewDict(), format, &Options{Limit: limit}))
@@ -119,9 +120,9 @@ func FuzzRoundTrip(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			for way, read := range readMethods(s) {
+			for method, read := range readMethods(s) {
 				if got, err := read(); err != nil || !bytes.Equal(got, want) {
-					t.Fatalf("%s, %s: %d bytes, %v, want %d", s.format, way, len(got), err, len(want))
+					t.Fatalf("format %s: %s = %d bytes, %v, want the %d appended bytes", s.format, method, len(got), err, len(want))
 				}
 			}
 			if err := s.Drop(t.Context()); err != nil {

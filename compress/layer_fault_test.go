@@ -15,7 +15,7 @@ import (
 type countingDict struct {
 	*partd.Dict
 	changes int
-	damage  func() // called before the keys are popped, unless nil
+	damage  func() // called before the keys are popped, if not nil
 }
 
 func (c *countingDict) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -31,9 +31,9 @@ func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error
 	return c.Dict.Pop(ctx, keys...)
 }
 
-// TestDamagedPop checks that Pop finds damage before it removes anything. If it removed
-// the values first and appended them again, a key with an empty value would be lost, and
-// so would the rest after a kill or on a full disk.
+// TestDamagedPop checks that Pop detects damage before it removes anything. If it removed the values
+// first and appended them again after an error, a key with an empty value would be lost. On a full
+// disk, or if the process were killed, all values would be lost.
 func TestDamagedPop(t *testing.T) {
 	dict := &countingDict{Dict: partd.NewDict()}
 	s := newStore(t, dict, Snappy, nil)
@@ -51,28 +51,28 @@ func TestDamagedPop(t *testing.T) {
 		t.Helper()
 		v, err := dict.Get(t.Context(), "good", "bad")
 		if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != bad {
-			t.Errorf("after Pop: %q, %v", v, err)
+			t.Errorf("after Pop, the store has %q, %v, want the original values", v, err)
 		}
 	}
 	if v, err := s.Pop(t.Context(), "good", "empty", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("Pop with a damaged value = %q, %v, want a CorruptError", v, err)
 	}
 	check("rubbish")
 	if st, err := dict.Stat(t.Context()); err != nil || st.Keys != 3 || dict.changes > 0 {
-		t.Errorf("%+v, %v, %d changes", st, err, dict.changes)
+		t.Errorf("after Pop, Stat = %+v, %v, and there were %d changes, want 3 keys and no change", st, err, dict.changes)
 	}
-	// A value that is damaged between Get and Pop is put back.
+	// If a value is damaged after Pop has checked it, Pop appends the popped values again.
 	set("bad", good)
 	dict.damage = func() { set("bad", []byte("more rubbish")) }
 	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("Pop of a value damaged in between = %q, %v, want a CorruptError", v, err)
 	}
 	check("more rubbish")
-	// A piece that is appended between Get and Pop is popped as well.
+	// A piece that is appended after Pop has checked the value is popped as well.
 	set("bad", good)
 	dict.damage = func() { set("bad", append(good, good...)) }
 	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("Pop of a value that grew in between = %q, %v, want good and goodgood", v, err)
 	}
 }
 
@@ -93,9 +93,9 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
 
-// TestErrorsOfTheStoreBeneath checks that errors of the underlying store are not reported as
+// TestErrorsOfUnderlyingStore checks that errors of the underlying store are not reported as
 // damage.
-func TestErrorsOfTheStoreBeneath(t *testing.T) {
+func TestErrorsOfUnderlyingStore(t *testing.T) {
 	for _, format := range Formats() {
 		s := newStore(t, failing{partd.NewDict()}, format, nil)
 		n := 1 << 20
@@ -111,16 +111,16 @@ func TestErrorsOfTheStoreBeneath(t *testing.T) {
 		}
 		_, err = io.ReadAll(r)
 		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("%s: %v", format, err)
+			t.Errorf("%s: reading = %v, want only the store's error", format, err)
 		}
-		if _, repeated := r.Read(make([]byte, 1)); repeated == nil || repeated == io.EOF {
-			t.Errorf("%s: after the error: %v", format, repeated)
+		if _, nextErr := r.Read(make([]byte, 1)); nextErr == nil || nextErr == io.EOF {
+			t.Errorf("%s: Read after the error = %v, want the error again", format, nextErr)
 		}
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
-			t.Errorf("%s: a closed reader: %v", format, err)
+			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
 		}
 	}
 }

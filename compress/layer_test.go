@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// bare is a store without abilities.
+// bare is a store without optional abilities.
 type bare struct{ d *partd.Dict }
 
 func (b bare) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -27,15 +27,15 @@ func (b bare) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 }
 func (b bare) Drop(ctx context.Context) error { return b.d.Drop(ctx) }
 
-// TestLacksWhatTheStoreLacks calls every ability of a layer over a store without abilities.
-func TestLacksWhatTheStoreLacks(t *testing.T) {
+// TestUnsupportedAbilities calls every optional method of a layer over a store without abilities.
+func TestUnsupportedAbilities(t *testing.T) {
 	ctx := t.Context()
 	s := newStore(t, bare{partd.NewDict()}, Zstd, nil)
 	if err := s.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {
 		t.Fatal(err)
 	}
-	first := func(keys bool) (err error) {
-		if keys {
+	firstError := func(listKeys bool) (err error) {
+		if listKeys {
 			for _, err = range partd.Keys(ctx, s) {
 				break
 			}
@@ -54,15 +54,15 @@ func TestLacksWhatTheStoreLacks(t *testing.T) {
 		"Flush":      partd.Flush(ctx, s),
 		"Sync":       partd.Sync(ctx, s),
 		"Stat":       func() error { _, err := partd.Stat(ctx, s); return err }(),
-		"Keys":       first(true),
-		"Scan":       first(false),
+		"Keys":       firstError(true),
+		"Scan":       firstError(false),
 		"Apply":      func() error { _, err := partd.Apply(ctx, s, partd.Tag{}, partd.Operation{}); return err }(),
 		"NewSession": func() error { _, err := s.NewSession(ctx); return err }(),
 		"EndSession": s.EndSession(ctx, 1),
 		"Close":      s.Close(),
 	} {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s over a store that cannot: %v", name, err)
+			t.Errorf("%s over a store without abilities = %v, want ErrUnsupported", name, err)
 		}
 	}
 	r, err := partd.Open(ctx, s, "a") // falls back to Get
@@ -70,19 +70,19 @@ func TestLacksWhatTheStoreLacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v, err := io.ReadAll(r); string(v) != "1" || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("reading with Open = %q, %v, want 1", v, err)
 	}
 	if s.MemoryUsed() != 0 || s.Unwrap() != (bare{s.Unwrap().(bare).d}) || s.Format() != Zstd {
-		t.Errorf("%d, %T, %s", s.MemoryUsed(), s.Unwrap(), s.Format())
+		t.Errorf("MemoryUsed, Unwrap and Format returned %d, %T and %s, want 0, the store and zstd", s.MemoryUsed(), s.Unwrap(), s.Format())
 	}
 }
 
-// listing is a store that can list and open, but not scan.
+// listing is a store that can list its keys, but not scan.
 type listing struct{ bare }
 
 func (l listing) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] { return l.d.Keys(ctx) }
 
-// TestKeysWithoutScan lists keys by opening them.
+// TestKeysWithoutScan checks Keys over a store that can list and get, but not scan.
 func TestKeysWithoutScan(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()
@@ -95,15 +95,15 @@ func TestKeysWithoutScan(t *testing.T) {
 		if err := dict.Set(t.Context(), "0", nil); err != nil {
 			t.Fatal(err)
 		}
-		seen := 0
+		keyCount := 0
 		for info, err := range s.Keys(t.Context()) {
 			if err != nil || fmt.Sprint(info.Size) != info.Key {
-				t.Errorf("%s: key %s has %d bytes, %v", format, info.Key, info.Size, err)
+				t.Errorf("%s: Keys yields key %s with %d bytes, %v", format, info.Key, info.Size, err)
 			}
-			seen++
+			keyCount++
 		}
-		if seen != 4 {
-			t.Errorf("%s: %d keys", format, seen)
+		if keyCount != 4 {
+			t.Errorf("%s: Keys yields %d keys, want 4", format, keyCount)
 		}
 	}
 }
@@ -128,16 +128,16 @@ func (r *recorder) Apply(_ context.Context, tag partd.Tag, op partd.Operation) (
 	return true, nil
 }
 
-// TestApply checks that a layer passes tags on, and compresses entries.
+// TestApply checks that a layer passes on tags and changes, and compresses values.
 func TestApply(t *testing.T) {
 	r := &recorder{Dict: partd.NewDict()}
 	s := newStore(t, r, S2, nil)
 	ctx := t.Context()
 	if session, err := s.NewSession(ctx); session != 7 || err != nil {
-		t.Errorf("session %d, %v", session, err)
+		t.Errorf("NewSession = %d, %v, want 7", session, err)
 	}
 	if err := s.EndSession(ctx, 9); err == nil || err.Error() != "end 9" {
-		t.Errorf("ending a session: %v", err)
+		t.Errorf("EndSession = %v, want the store's error for session 9", err)
 	}
 	tag := partd.Tag{Session: 7, Number: 3, CRC: 0x12345678}
 	for _, op := range []partd.Operation{
@@ -149,23 +149,23 @@ func TestApply(t *testing.T) {
 	} {
 		applied, err := s.Apply(ctx, tag, op)
 		if !applied || err != nil || r.tag != tag || r.op.Change != op.Change || len(r.op.Keys) != len(op.Keys) || len(r.op.Entries) != len(op.Entries) {
-			t.Errorf("%+v: %v, %v, became %+v with %+v", op, applied, err, r.op, r.tag)
+			t.Errorf("Apply(%+v) = %v, %v, and the store received %+v with the tag %+v", op, applied, err, r.op, r.tag)
 			continue
 		}
 		for i, e := range r.op.Entries {
 			value, err := s.decompressValue("test", e.Key, e.Value)
 			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
-				t.Errorf("%+v: entry %d: %q, %d bytes, %v", op, i, e.Key, len(value), err)
+				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v", op, i, e.Key, len(value), err)
 			}
 			if len(op.Entries[i].Value) == 0 && len(e.Value) > 0 {
-				t.Errorf("%+v: an empty value became %d bytes", op, len(e.Value))
+				t.Errorf("Apply(%+v): an empty value is stored as %d bytes, want 0", op, len(e.Value))
 			}
 		}
 	}
 }
 
-// TestPooledStateIsNotShared compresses and decompresses different values, and damaged
-// ones, at the same time. They must not affect each other.
+// TestPooledStateIsNotShared concurrently compresses and decompresses different values, some of them
+// damaged. They must not affect each other through pooled encoders and decoders.
 func TestPooledStateIsNotShared(t *testing.T) {
 	for _, format := range Formats() {
 		t.Run(string(format), func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestPooledStateIsNotShared(t *testing.T) {
 							t.Error(err)
 						}
 						if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
-							t.Error("Get of a damaged value: no error")
+							t.Error("Get of a damaged value succeeded")
 						}
 						r, err := s.Open(t.Context(), key)
 						if err != nil {
@@ -201,11 +201,11 @@ func TestPooledStateIsNotShared(t *testing.T) {
 							_, _ = r.Read(make([]byte, 1))
 							_ = r.Close()
 						} else if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, append(bytes.Clone(v), v...)) {
-							t.Errorf("Open: %d bytes, %v, want twice %d", len(data), err, len(v))
+							t.Errorf("reading with Open = %d bytes, %v, want twice the value of %d bytes", len(data), err, len(v))
 						}
 						got, err := s.Get(t.Context(), key+"+", key)
 						if err != nil || !bytes.Equal(got[0], values[g%2]) || !bytes.Equal(got[1], append(bytes.Clone(v), v...)) {
-							t.Errorf("Get: %v", err)
+							t.Errorf("Get returned wrong values, %v", err)
 						}
 					}
 				})
@@ -215,8 +215,9 @@ func TestPooledStateIsNotShared(t *testing.T) {
 	}
 }
 
-// TestLimitDivides stores a value over the limit as several pieces.
-func TestLimitDivides(t *testing.T) {
+// TestLimitSplitsValues checks that a value over the limit is stored as several pieces, and that a piece
+// over the limit cannot be read.
+func TestLimitSplitsValues(t *testing.T) {
 	for _, format := range Formats() {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, &Options{Limit: 1000})
@@ -234,18 +235,18 @@ func TestLimitDivides(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for way, read := range readMethods(s) {
+		for method, read := range readMethods(s) {
 			if got, err := read(); pieces != 5 || err != nil || !bytes.Equal(got, value) {
-				t.Errorf("%s, %s: %d pieces, %d bytes, %v", format, way, pieces, len(got), err)
+				t.Errorf("%s: %s of %d pieces = %d bytes, %v, want 5 pieces with %d bytes", format, method, pieces, len(got), err, len(value))
 			}
 		}
 		if _, err := newStore(t, dict, format, &Options{Limit: 999}).Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("%s: a piece over the limit by one byte: %v", format, err)
+			t.Errorf("%s: Get of a piece over the limit by one byte = %v, want a CorruptError", format, err)
 		}
 	}
 }
 
-// TestStreamsInBoundedMemory streams a piece of 32 MiB.
+// TestStreamsInBoundedMemory checks that Open, Scan and Keys do not hold a piece of 32 MiB in memory.
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 32 << 20
 	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
@@ -258,18 +259,18 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: value}); err != nil {
 			t.Fatal(err)
 		}
-		for way, read := range streamingReads(t.Context(), s) {
-			if way == "Get" {
+		for method, read := range streamingReads(t.Context(), s) {
+			if method == "Get" {
 				continue
 			}
 			used := allocatedBytes(func() {
 				if n, err := read(); n != size || err != nil {
-					t.Errorf("%s, %s: %d bytes, %v", format, way, n, err)
+					t.Errorf("%s: %s = %d bytes, %v, want %d", format, method, n, err, size)
 				}
 			})
 			// zstd keeps a window of 8 MiB, and the underlying store its buffers.
 			if used > 16<<20 {
-				t.Errorf("%s, %s of %d MiB allocated %d bytes", format, way, size>>20, used)
+				t.Errorf("%s: %s of %d MiB allocated %d bytes, want at most 16 MiB", format, method, size>>20, used)
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -300,16 +301,17 @@ func TestOptions(t *testing.T) {
 		{dict, S2, Options{Limit: 1 << 31}, "a Limit of 2147483648 bytes"},
 	} {
 		if _, err := New(c.inner, c.format, &c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s, %+v: %v, want …%s…", c.format, c.opts, err, c.want)
+			t.Errorf("New(%s, %+v) = %v, want an error with %q", c.format, c.opts, err, c.want)
 		}
 	}
 }
 
-// TestLevels round-trips every level. The highest must compress better than the lowest.
+// TestLevels encodes and decodes with every level. The highest level must compress better than the
+// lowest.
 func TestLevels(t *testing.T) {
 	for format, maxLevel := range map[Format]int{S2: 3, Zstd: 22, LZ4: 10, Zlib: 9, Gzip: 9, BZ2: 9, Blosc: 9} {
 		if got := format.MaxLevel(); got != maxLevel {
-			t.Errorf("%s: the highest level is %d, want %d", format, got, maxLevel)
+			t.Errorf("%s.MaxLevel() = %d, want %d", format, got, maxLevel)
 		}
 		value := randomText(40_000)
 		sizes := map[int]int{}
@@ -321,12 +323,12 @@ func TestLevels(t *testing.T) {
 			}
 			got, err := s.codec.decode(nil, piece)
 			if err != nil || !bytes.Equal(got, value) {
-				t.Errorf("%s level %d: %d bytes, %v", format, level, len(got), err)
+				t.Errorf("%s, level %d: decoding returned %d bytes, %v, want the encoded %d", format, level, len(got), err, len(value))
 			}
 			sizes[level] = len(piece)
 		}
 		if sizes[maxLevel] >= sizes[1] && format != BZ2 { // BZ2's smallest block already holds the value
-			t.Errorf("%s: %d bytes at level 1, %d at %d", format, sizes[1], sizes[maxLevel], maxLevel)
+			t.Errorf("%s: level 1 compresses to %d bytes, and level %[4]d to %[3]d, want fewer", format, sizes[1], sizes[maxLevel], maxLevel)
 		}
 	}
 }

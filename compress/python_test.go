@@ -44,7 +44,7 @@ func runPython(t *testing.T, script string, args ...string) string {
 	return string(out)
 }
 
-// pieces returns values to append in turn, as Python expressions and as bytes.
+// pieces returns values to append one after another, as Python expressions and as bytes.
 func pieces() (expressions []string, values [][]byte) {
 	numbers := make([]byte, 0, 240_000)
 	for i := range 30_000 {
@@ -83,7 +83,7 @@ func allBytes() []byte {
 	return b
 }
 
-// pythonNames returns the names of Python's classes, by format.
+// pythonNames returns the names of the classes in Python's partd, by format.
 func pythonNames() map[compress.Format]string {
 	return map[compress.Format]string{
 		compress.Snappy: "Snappy", compress.Zlib: "ZLib",
@@ -91,8 +91,7 @@ func pythonNames() map[compress.Format]string {
 	}
 }
 
-// TestPython appends to one directory from Go and Python in turns, and reads everything
-// on both sides.
+// TestPython appends to one directory from Go and Python in turn, and reads everything with both.
 func TestPython(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
@@ -142,16 +141,16 @@ p.iset('once', b'second')
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got[0], want) || string(got[1]) != "first" || len(got[2]) > 0 {
-				t.Errorf("Go read %d bytes, %q and %q", len(got[0]), got[1], got[2])
+				t.Errorf("Go read %d bytes, %q and %q, want %d bytes, first and nothing", len(got[0]), got[1], got[2], len(want))
 			}
 			for chunk, err := range partd.Scan(ctx, store) {
 				if err != nil || chunk.Key == "k" && !bytes.Equal(chunk.Data, want[chunk.Offset:][:len(chunk.Data)]) {
-					t.Fatalf("Scan: key %q at %d: %v", chunk.Key, chunk.Offset, err)
+					t.Fatalf("Scan yields wrong data of key %q at offset %d, or the error %v", chunk.Key, chunk.Offset, err)
 				}
 			}
 			for info, err := range partd.Keys(ctx, store) {
 				if err != nil || info.Key == "k" && info.Size != int64(len(want)) {
-					t.Errorf("Keys: %v: %v, want %d bytes", info, err, len(want))
+					t.Errorf("Keys yields %v, %v, want k with %d bytes", info, err, len(want))
 				}
 			}
 			runPython(t, noise+`
@@ -165,7 +164,7 @@ assert p.get('set') == pieces[2]
 p.delete(['only Go'])
 `, dir, class)
 			if got, err := store.Get(ctx, "only Go"); err != nil || len(got[0]) > 0 {
-				t.Errorf("after Python deleted: %q, %v", got, err)
+				t.Errorf("Get after Python's delete = %q, %v, want nothing", got, err)
 			}
 			if err := partd.Close(ctx, store); err != nil {
 				t.Fatal(err)
@@ -174,8 +173,8 @@ p.delete(['only Go'])
 	}
 }
 
-// TestPythonBlosc reads containers that Python wrote, with every codec, shuffle and
-// several type sizes. Then Python reads the kinds of containers that Go writes.
+// TestPythonBlosc reads containers that Python wrote with every codec and shuffle and several type
+// sizes. Then Python reads containers of each kind that Go writes.
 func TestPythonBlosc(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
@@ -203,12 +202,12 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 	}
 	keys := strings.Split(strings.TrimSpace(out), "\n")
 	if len(keys) < 6*3*12 {
-		t.Fatalf("Python wrote only %d keys", len(keys))
+		t.Fatalf("Python wrote %d keys, want at least %d", len(keys), 6*3*12)
 	}
 	for _, key := range keys {
 		got, err := store.Get(t.Context(), key)
 		if err != nil || !bytes.Equal(got[0], want) {
-			t.Errorf("%s (codec, shuffle, type size, level, threads): %d bytes, want %d; %v", key, len(got[0]), len(want), err)
+			t.Errorf("Get of %s (codec, shuffle, type size, level, threads) = %d bytes, want %d, %v", key, len(got[0]), len(want), err)
 		}
 	}
 	if err := store.Drop(t.Context()); err != nil {
@@ -236,7 +235,7 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 						}
 					}
 					if got, err := layer.Get(t.Context(), key); err != nil || !bytes.Equal(got[0], want) {
-						t.Errorf("%s: Go reads %d bytes of what it wrote, want %d; %v", key, len(got), len(want), err)
+						t.Errorf("Get of %s (codec, shuffle, type size, level) returned %d values that differ from the %d bytes that Go wrote, %v", key, len(got), len(want), err)
 					}
 				}
 			}

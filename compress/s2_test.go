@@ -10,9 +10,9 @@ import (
 	"github.com/go-partd/partd/frame"
 )
 
-// TestS2Head checks that a flipped bit before the data of a long piece is noticed, whether
-// the piece is read whole or as a stream.
-func TestS2Head(t *testing.T) {
+// TestS2HeaderDamage checks that a flipped bit before the data of a long piece is detected, whether the
+// piece is read whole or as a stream.
+func TestS2HeaderDamage(t *testing.T) {
 	ctx := t.Context()
 	dict := partd.NewDict()
 	s, err := New(dict, S2, nil)
@@ -33,7 +33,7 @@ func TestS2Head(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := s.Get(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("Get with bit %d flipped: %v", bit, err)
+			t.Errorf("Get with bit %d flipped = %v, want a CorruptError", bit, err)
 		}
 		r, err := s.Open(ctx, "k")
 		if err == nil {
@@ -41,7 +41,7 @@ func TestS2Head(t *testing.T) {
 			_ = r.Close()
 		}
 		if !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("Open with bit %d flipped: %v", bit, err)
+			t.Errorf("reading with bit %d flipped = %v, want a CorruptError", bit, err)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func benchList() []any {
 	return list
 }
 
-// MB/s count encoded bytes. Pieces have 100 rows or 300 elements.
+// BenchmarkCodecs measures encoded bytes per second, with pieces of 100 rows or 300 elements.
 func BenchmarkCodecs(b *testing.B) {
 	benchCodec(b, "JSON", JSON[[]record](), benchRows())
 	benchCodec(b, "Gob", Gob[[]record](), benchRows())
@@ -59,7 +59,8 @@ func benchCodec[T any](b *testing.B, name string, c ValueCodec[T], v T) {
 	})
 }
 
-// MB/s count the bytes of arrays of 8,192 elements, without a store.
+// BenchmarkNumPy measures encoded bytes per second, with arrays of 8,192 elements and without a
+// store.
 func BenchmarkNumPy(b *testing.B) {
 	benchArray[int8](b)
 	benchArray[float64](b)
@@ -97,8 +98,8 @@ func benchArray[T Element](b *testing.B) {
 	})
 }
 
-// BenchmarkPandasBlocks uses the same frame as blocks.py. MB/s count the bytes of numbers
-// and texts, without the overhead of Python's objects.
+// BenchmarkPandasBlocks uses a frame with the same columns as blocks.py, and measures encoded bytes
+// per second.
 func BenchmarkPandasBlocks(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		ints, shorts, floats, texts := make([]int64, n), make([]int32, n), make([]float64, n), make([]any, n)

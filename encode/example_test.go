@@ -13,7 +13,7 @@ import (
 
 var ctx = context.Background()
 
-// check ends an example; a program would return the error.
+// check ends an example if err is not nil. A program would return the error.
 func check(err error) {
 	if err != nil {
 		panic(err)
@@ -35,7 +35,7 @@ func Example() {
 	// Output: [{Ada 36} {Blaise 39} {Sophie 55}] 0
 }
 
-// All yields the appended values one by one: the key may be larger than memory.
+// All yields the appended values one by one, so a key may be larger than memory.
 func ExampleStore_All() {
 	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
@@ -48,7 +48,7 @@ func ExampleStore_All() {
 	// Sophie
 }
 
-// Scan yields each key with its values; ScanPart does so for a part of the keys.
+// Scan yields each key with its values. ScanPart does the same for a part of the keys.
 func ExampleStore_Scan() {
 	people := encode.New(partd.NewDict(), msgpack.Codec[person]())
 	check(people.Append(ctx, encode.Entry[person]{Key: "FR", Value: person{"Ada", 36}}, encode.Entry[person]{Key: "FR", Value: person{"Sophie", 55}}))
@@ -150,8 +150,8 @@ func ExampleValueCodec() {
 	// Output: [5 0]
 }
 
-// A pandas DataFrame, stored as by partd.PandasBlocks. Python reads it with the same
-// dtypes and index.
+// This stores a pandas DataFrame as partd.PandasBlocks does. Python reads it with the same dtypes
+// and index.
 func ExamplePandasBlocks() {
 	frames := encode.New(partd.NewDict(), encode.PandasBlocks(nil))
 	day := encode.DataFrame{

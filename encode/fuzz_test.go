@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// FuzzNumPy looks for data and a dtype that crash a reader, that Get and All read
-// differently, or that change when they are read and written again.
+// FuzzNumPy checks that arbitrary data with an arbitrary dtype does not crash a reader, that Get and
+// All agree on it, and that it does not change when it is read and written again.
 func FuzzNumPy(f *testing.F) {
 	f.Add("<i8", []byte("12345678"))
 	f.Add(">f4", []byte("1234abcd"))
@@ -50,14 +50,14 @@ func fuzzArray[T Element](t *testing.T, dtype string, data []byte) {
 	_, isBool := any(array[0]).(bool)
 	_, isText := any(array[0]).(string)
 	if !isBool && !isText && string(stored[0]) != string(data) {
-		t.Fatalf("%s %x becomes %x", dtype, data, stored[0])
+		t.Fatalf("data %x of dtype %s becomes %x after reading and writing", data, dtype, stored[0])
 	}
 	if decoded, err := readBoth(t, n, "k"); err != nil || fmt.Sprint(decoded) != fmt.Sprint(array) {
-		t.Fatalf("%v becomes %v, %v", array, decoded, err)
+		t.Fatalf("the array %v is %v, %v after writing and reading", array, decoded, err)
 	}
 }
 
-// FuzzCodecs looks for a piece that crashes a codec or takes much memory.
+// FuzzCodecs checks that decoding arbitrary pieces neither crashes nor allocates much memory.
 func FuzzCodecs(f *testing.F) {
 	type row struct {
 		A int32
@@ -96,7 +96,7 @@ func FuzzCodecs(f *testing.F) {
 			_ = c.decode(data)
 			runtime.ReadMemStats(&after)
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > c.growth*uint64(len(data))+4<<20 {
-				t.Fatalf("%s: %d bytes for %d", c.name, allocated, len(data))
+				t.Fatalf("%s: decoding %d bytes allocated %d bytes", c.name, len(data), allocated)
 			}
 		}
 	})

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/pickle"
 )
 
-// record resembles the records of a program.
+// record has fields of the types that programs typically store.
 type record struct {
 	Name    string `json:"name"`
 	Count   int64
@@ -31,8 +31,8 @@ func drawText() *rapid.Generator[string] {
 	return rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "é", "\x00", "\U0001f600", "a b\n"}))
 }
 
-// records generates no empty slices and maps, which some formats do not distinguish from
-// nil.
+// records generates records without empty slices and maps, which some formats do not distinguish
+// from nil.
 func records() *rapid.Generator[record] {
 	return rapid.Custom(func(t *rapid.T) record {
 		r := record{
@@ -53,8 +53,8 @@ func records() *rapid.Generator[record] {
 	})
 }
 
-// plainLeaf generates Python values without elements. If all is false, it generates no
-// bytearrays, which msgpack reads as bytes.
+// plainLeaf generates Python values that contain no other values. If all is false, it generates no
+// bytearrays, because msgpack decodes them as bytes.
 func plainLeaf(all bool) *rapid.Generator[any] {
 	return rapid.Custom(func(t *rapid.T) any {
 		switch rapid.IntRange(0, 7).Draw(t, "leaf") {
@@ -93,7 +93,8 @@ func plainKey() *rapid.Generator[any] {
 	)
 }
 
-// plainValues generates Python values. Those for msgpack contain no tuples.
+// plainValues generates Python values. If all is false, they contain neither tuples nor bytearrays,
+// which msgpack does not preserve.
 func plainValues(all bool, depth int) *rapid.Generator[any] {
 	if depth == 0 {
 		return plainLeaf(all)

@@ -17,10 +17,11 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// Msgpack is a copy of msgpack.Codec, whose package imports this one.
+// Msgpack is the same codec as msgpack.Codec. This package cannot import that one, which would be an
+// import cycle.
 func Msgpack[T any]() ValueCodec[T] {
-	to, from := gomsgpack.Of[T]()
-	return ValueCodec[T]{Encode: to, Decode: from, Join: JoinOf[T]()}
+	encodeValue, decodeValue := gomsgpack.Of[T]()
+	return ValueCodec[T]{Encode: encodeValue, Decode: decodeValue, Join: JoinOf[T]()}
 }
 
 // opener opens an empty store.
@@ -29,7 +30,7 @@ type opener struct {
 	open func(t testing.TB) partd.Partd
 }
 
-// stores returns the stores for testing typed stores.
+// stores lists the stores of bytes for the tests of typed stores.
 var stores = []opener{
 	{"dict", func(testing.TB) partd.Partd { return partd.NewDict() }},
 	{"file", func(t testing.TB) partd.Partd { return openFile(t, t.TempDir()) }},
@@ -65,7 +66,7 @@ func dial(t testing.TB, url string) *remote.Client {
 	return client
 }
 
-// layered returns compressed stores, as in the examples of Python's partd.
+// layered lists compressed stores, as in the examples of Python's partd.
 var layered = []opener{
 	{"bz2+dict", func(t testing.TB) partd.Partd { return withCompression(t, partd.NewDict(), compress.BZ2) }},
 	{"snappy+file", func(t testing.TB) partd.Partd { return withCompression(t, openFile(t, t.TempDir()), compress.Snappy) }},
@@ -131,9 +132,9 @@ func runPython(t *testing.T, script string, args ...string) string {
 // models. -rapid.checks=1000 runs more.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
-	if !given {
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "rapid.checks" })
+	if !isSet {
 		if err := flag.Set("rapid.checks", "30"); err != nil {
 			panic(err)
 		}

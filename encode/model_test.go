@@ -32,8 +32,8 @@ type model[T ~[]E, E any] struct {
 	store  typed[T]
 	values *rapid.Generator[T]
 	text   func(T) string // returns equal texts for equal values
-	whole  bool           // All does not yield the appended pieces one by one
-	pieces map[string][]T
+	whole  bool           // whether All divides values differently from the appended pieces
+	pieces map[string][]T // appended pieces, by key
 }
 
 var modelKeys = []string{"", "a", "key", "a b", "x.y", "ü/..", strings.Repeat("long", 100)}
@@ -96,7 +96,7 @@ func (m *model[T, E]) run(t *rapid.T) {
 			for info, err := range m.store.Keys(ctx) {
 				check("Keys", err)
 				if _, ok := m.pieces[info.Key]; !ok {
-					t.Fatalf("Keys yields %q, of %q", info.Key, slices.Collect(maps.Keys(m.pieces)))
+					t.Fatalf("Keys yields %q, which is not one of %q", info.Key, slices.Collect(maps.Keys(m.pieces)))
 				}
 			}
 		},
@@ -124,7 +124,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 	}
 	want := m.pieces[key]
 	if len(got) != len(want) {
-		t.Fatalf("key %q: All yields %d pieces of %d", key, len(got), len(want))
+		t.Fatalf("key %q: All yields %d pieces, want %d", key, len(got), len(want))
 	}
 	for i := range got {
 		if m.text(got[i]) != m.text(want[i]) {
@@ -136,7 +136,7 @@ func (m *model[T, E]) all(ctx context.Context, t *rapid.T, key string) {
 	}
 }
 
-// tryCodec runs the model with a codec over each kind of store.
+// tryCodec compares a Store with the model, with a codec over each of the stores.
 func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCodec[T], values *rapid.Generator[T], text func(T) string) {
 	for _, below := range stores {
 		t.Run(below.name, func(t *testing.T) {
@@ -151,7 +151,7 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 	}
 }
 
-// tryArrays runs the model with NumPy over each kind of store.
+// tryArrays compares a NumPy with the model, over each of the stores.
 func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generator[E]) {
 	for _, below := range stores {
 		p := below.open(t)

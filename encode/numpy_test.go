@@ -28,7 +28,7 @@ func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
 		all, allErr = append(all, part...), err
 	}
 	if (err == nil) != (allErr == nil) || err == nil && fmt.Sprint(got[0]) != fmt.Sprint(all) {
-		t.Fatalf("Get: %v, %v; All: %v, %v", got, err, all, allErr)
+		t.Fatalf("Get = %v, %v, but All yields %v, %v", got, err, all, allErr)
 	}
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
 	return got[0], nil
 }
 
-func TestNumPyRefuses(t *testing.T) {
+func TestNumPyErrors(t *testing.T) {
 	inner := partd.NewDict()
 	ints, floats, texts := NewNumPy[int64](inner), NewNumPy[float64](inner), NewNumPy[string](inner)
 	must(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
@@ -58,25 +58,25 @@ func TestNumPyRefuses(t *testing.T) {
 		read            func(key string) error
 		dtype           bool
 	}{
-		{"another kind", "ints", "holds <i8, but float64 is <f8", reader(t, floats), true},
-		{"objects", "ints", "holds <i8, but string is |O", reader(t, texts), true},
-		{"not whole", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
-		{"no dtype", "none", `"no dtype" is not a supported dtype`, reader(t, ints), true},
-		{"an empty dtype", "empty", "its .dtype key is missing", reader(t, ints), true},
+		{"dtype of another kind", "ints", "holds <i8, but float64 is <f8", reader(t, floats), true},
+		{"dtype without objects", "ints", "holds <i8, but string is |O", reader(t, texts), true},
+		{"partial element", "odd", "12 bytes are not a multiple of 8", reader(t, ints), false},
+		{"invalid dtype", "none", `"no dtype" is not a supported dtype`, reader(t, ints), true},
+		{"empty dtype", "empty", "its .dtype key is missing", reader(t, ints), true},
 		{"records", "records", "records, which is not supported", reader(t, ints), true},
-		{"none", "bare", "its .dtype key is missing", reader(t, ints), true},
+		{"missing dtype", "bare", "its .dtype key is missing", reader(t, ints), true},
 		{"truncated", "cut", "truncated", reader(t, texts), false},
-		{"a call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
-		{"a dtype", "ints.dtype", "reserved for dtypes", reader(t, ints), false},
+		{"pickled call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
+		{"key of a dtype", "ints.dtype", "reserved for dtypes", reader(t, ints), false},
 	} {
 		err := c.read(c.key)
 		var e *partd.Error
 		if !errors.As(err, &e) || e.Key != c.key || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrDtype) != c.dtype {
-			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+			t.Errorf("%s: reading = %v, want an error with %q, ErrDtype: %t", c.name, err, c.want, c.dtype)
 		}
 	}
 	before := contents(t, inner)
-	for name, err := range map[string]error{
+	for want, err := range map[string]error{
 		"holds <i8":           floats.Append(ctx, Entry[[]float64]{"new", []float64{1}}, Entry[[]float64]{"ints", []float64{1}}),
 		"holds <i8, bu":       floats.Set(ctx, "ints", []float64{1}),
 		"key is missing":      ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
@@ -85,21 +85,21 @@ func TestNumPyRefuses(t *testing.T) {
 		"is not UTF-8":        texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
 		"from 1677-":          NewNumPy[time.Time](inner).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("got %v, want %q", err, name)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got the error %v, want one with %q", err, want)
 		}
 	}
 	// The only trace may be a dtype that was set for the first of two keys.
 	after := contents(t, inner)
 	after = slices.DeleteFunc(after, func(s string) bool { return s == "new.dtype=<f8" })
 	if !slices.Equal(before, after) {
-		t.Errorf("refused, and changed:\n%q\n%q", before, after)
+		t.Errorf("refused operations changed the store from\n%q to\n%q", before, after)
 	}
 	// Delete removes the data that Python's delete leaves.
 	must(t, ints.Delete(ctx, "bare", "odd", "none"))
 	must(t, ints.Append(ctx, Entry[[]int64]{"bare", []int64{7}}))
 	if got, err := readBoth(t, ints, "bare"); err != nil || !slices.Equal(got, []int64{7}) {
-		t.Errorf("bare: %v, %v", got, err)
+		t.Errorf("after Delete and Append, the array is %v, %v, want [7]", got, err)
 	}
 }
 
@@ -134,48 +134,48 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 		keys = append(keys, fmt.Sprint(info.Key, info.Size))
 	}
 	if slices.Sort(keys); fmt.Sprint(keys) != "[a4 b2]" {
-		t.Errorf("keys: %v", keys)
+		t.Errorf("Keys yields %v, want a with 4 bytes and b with 2", keys)
 	}
 	for range n.Keys(ctx) {
 		break
 	}
 	must(t, n.Delete(ctx, "a", "nothing"))
 	if got := fmt.Sprint(contents(t, inner)); got != "[b.dtype=<i2 b=\x03\x00]" {
-		t.Errorf("after Delete: %q", got)
+		t.Errorf("after Delete, the store has %q", got)
 	}
 	fill()
 	got, err := n.Pop(ctx, "b", "a")
 	if err != nil || fmt.Sprint(got) != "[[3 3] [1 2]]" || len(contents(t, inner)) > 0 {
-		t.Errorf("popped %v, %v, left %q", got, err, contents(t, inner))
+		t.Errorf("Pop = %v, %v, and the store still has %q", got, err, contents(t, inner))
 	}
 	// A removed key may get another type.
 	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
 	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
-		t.Errorf("appended to another type: %v", err)
+		t.Errorf("Append to a key of another type = %v, want ErrDtype", err)
 	}
 	must(t, n.Drop(ctx))
 	must(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
 	must(t, n.Set(ctx, "set", nil))
 	if got := contents(t, inner); fmt.Sprint(got) != "[set=]" {
-		t.Errorf("empty arrays: %q", got)
+		t.Errorf("after appending and setting empty arrays, the store has %q, want only the set key", got)
 	}
 	put(t, inner, "bad", "123")
 	put(t, inner, "bad.dtype", "<i2")
 	_, err = n.Pop(ctx, "bad")
 	var pop *PopError
 	if !errors.As(err, &pop) || fmt.Sprintf("%q", pop.Values) != `["123" "<i2"]` {
-		t.Errorf("Pop of a bad array: %v", err)
+		t.Errorf("Pop of a damaged array = %v, want a PopError with the data and the dtype", err)
 	}
 }
 
-// failingStore is a store that fails after some writes, as if the process were killed in the
+// failingStore is a store that fails after a number of writes, as if the process were killed in the
 // middle of an operation.
 type failingStore struct {
 	*partd.Dict
-	writes int
+	writes int // number of writes that will still succeed
 }
 
-var errCut = errors.New("cut")
+var errCut = errors.New("no more writes")
 
 func (s *failingStore) countWrite() error {
 	if s.writes--; s.writes < 0 {
@@ -212,8 +212,9 @@ func (s *failingStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Dict.Delete(ctx, keys...)
 }
 
-// After a cut at any write, a key has its old or its new elements, never others.
-func TestNumPyAfterEveryCut(t *testing.T) {
+// TestNumPyInterruptedAtEveryWrite checks that if an operation is interrupted at any write, each key has
+// either its old or its new elements.
+func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 	for name, op := range map[string]func(*NumPy[int32]) error{
 		"append": func(n *NumPy[int32]) error {
 			return n.Append(ctx, Entry[[]int32]{"new", []int32{1}}, Entry[[]int32]{"old", []int32{2}}, Entry[[]int32]{"also", []int32{3}})
@@ -230,9 +231,9 @@ func TestNumPyAfterEveryCut(t *testing.T) {
 			after := fmt.Sprint(arraysOf(t, store, "new", "old", "also"))
 			done := map[string]string{"append": "[[1] [9 2] [3]]", "set": "[[1] [9] []]", "delete": "[[] [] []]"}[name]
 			if err != nil && after != "[[] [9] []]" || err == nil && after != done {
-				t.Errorf("%s cut after %d writes: %v, %s", name, writes, err, after)
+				t.Errorf("%s interrupted after %d writes = %v, and the arrays are %s", name, writes, err, after)
 			}
-			// The keys remain usable.
+			// The keys must remain usable.
 			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))
 			if err == nil {
 				break
@@ -251,8 +252,8 @@ func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	return got
 }
 
-// With concurrent appends, reads and removals, reads return whole appends, and data always
-// has a dtype.
+// TestNumPyConcurrently checks that with concurrent appends, reads and removals, reads return whole
+// appends, and data always has a dtype.
 func TestNumPyConcurrently(t *testing.T) {
 	n := NewNumPy[int64](partd.NewDict())
 	var wg sync.WaitGroup
@@ -281,7 +282,7 @@ func TestNumPyConcurrently(t *testing.T) {
 				}
 				for j := 0; j < len(got[0]); j += 2 {
 					if got[0][j] != got[0][j+1] {
-						t.Errorf("a torn append: %v", got[0])
+						t.Errorf("Get returned a part of an append: %v", got[0])
 					}
 				}
 			}
@@ -290,7 +291,7 @@ func TestNumPyConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-func TestNumPyForgetsDtypes(t *testing.T) {
+func TestNumPyLimitsCachedDtypes(t *testing.T) {
 	n := NewNumPy[uint8](partd.NewDict())
 	batch := make([]Entry[[]uint8], 3000)
 	for round := range maxCachedDtypes/len(batch) + 2 {
@@ -300,6 +301,6 @@ func TestNumPyForgetsDtypes(t *testing.T) {
 		must(t, n.Append(ctx, batch...))
 	}
 	if len(n.cachedDtypes) > maxCachedDtypes {
-		t.Errorf("%d dtypes are noted", len(n.cachedDtypes))
+		t.Errorf("%d dtypes are cached, want at most %d", len(n.cachedDtypes), maxCachedDtypes)
 	}
 }

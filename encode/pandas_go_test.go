@@ -56,23 +56,24 @@ func TestPandasTestdata(t *testing.T) {
 		got, err := PandasBlocks(nil).Decode(readTestdata(t, name))
 		must(t, err)
 		if !reflect.DeepEqual(got, want) {
-			t.Errorf("%s:\n%v\n%v", name, got, want)
+			t.Errorf("Decode of %s = \n%v, want\n%v", name, got, want)
 		}
 	}
 }
 
 var pandasWriters = []*PandasOptions{nil, {Blosc: true}, {Snappy: true}, {Blosc: true, Snappy: true}}
 
-// Python has no range with a step of 0.
+// TestPandasRangeWithoutStep checks that a range with a step of 0, which Python does not allow, is
+// written with a valid step.
 func TestPandasRangeWithoutStep(t *testing.T) {
 	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
 	must(t, err)
 	if got, err := PandasBlocks(nil).Decode(data); err != nil || got.Index.Values != (Range{0, 0, 1}) {
-		t.Error(got, err)
+		t.Errorf("Decode = %v, %v, want an index with the step 1", got, err)
 	}
 }
 
-// Go reads back the frames it writes, with any compression.
+// TestPandasRoundTrip writes and reads frames with each kind of compression.
 func TestPandasRoundTrip(t *testing.T) {
 	frames := []DataFrame{
 		testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"}),
@@ -89,7 +90,7 @@ func TestPandasRoundTrip(t *testing.T) {
 			got, err := s.Get(t.Context(), key)
 			must(t, err)
 			if !reflect.DeepEqual(got[0], f) {
-				t.Errorf("%+v, frame %d:\n%#v\n%#v", o, i, got[0], f)
+				t.Errorf("options %+v: frame %d is\n%#v, want\n%#v", o, i, got[0], f)
 			}
 		}
 	}
@@ -116,16 +117,16 @@ func TestPandasJoin(t *testing.T) {
 		if want, fails := c.want.(string); fails {
 			want = strings.Replace(want, "append 2", "append 3", 1)
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%v, want %s", err, want)
+				t.Errorf("got the error %v, want one with %q", err, want)
 			}
 			continue
 		}
 		must(t, err)
 		if !reflect.DeepEqual(got[0].Columns[0].Values, c.want) {
-			t.Errorf("%v, want %v", got[0].Columns[0].Values, c.want)
+			t.Errorf("the joined values are %v, want %v", got[0].Columns[0].Values, c.want)
 		}
 		if index := got[0].Index.Values; got[0].Rows() == 2 && !reflect.DeepEqual(index, []int64{0, 0}) {
-			t.Errorf("the index is %v", index)
+			t.Errorf("the joined index is %v, want [0 0]", index)
 		}
 	}
 	// Two consecutive ranges make one RangeIndex.
@@ -134,19 +135,19 @@ func TestPandasJoin(t *testing.T) {
 		{Index: Column{nil, Range{4, 6, 2}}, Columns: []Column{{"a", []int64{3}}}},
 	})
 	if err != nil || !reflect.DeepEqual(joined.Index.Values, Range{0, 6, 2}) {
-		t.Error(joined, err)
+		t.Errorf("joinFrames = %v, %v, want an index of one range", joined, err)
 	}
 	single := []DataFrame{{Index: Column{nil, Range{0, 1, 1}}}, {Index: Column{nil, Range{1, 2, 1}}}}
 	if joined, err := joinFrames(single); err != nil || !reflect.DeepEqual(joined, DataFrame{Index: Column{nil, Range{0, 2, 1}}}) {
-		t.Error(joined, err)
+		t.Errorf("joinFrames of frames without columns = %v, %v, want an index of two rows", joined, err)
 	}
 	first := column([]int64{1})
 	if _, err := joinFrames([]DataFrame{first, column([]int64{2})}); err != nil || first.Rows() != 1 {
-		t.Error(first, err)
+		t.Errorf("joinFrames = %v, and the first frame is %v afterwards, want it unchanged", err, first)
 	}
 	// An empty range, as in f.iloc[4:0], does not make a RangeIndex.
 	if got, err := concatValues(Range{0, 4, 1}, Range{4, 0, 1}); err != nil || !reflect.DeepEqual(got, []int64{0, 1, 2, 3}) {
-		t.Error(got, err)
+		t.Errorf("concatValues with an empty range = %v, %v, want the numbers from 0 to 3", got, err)
 	}
 }
 
@@ -157,7 +158,7 @@ func TestRangeLen(t *testing.T) {
 		{math.MinInt64, math.MaxInt64, math.MaxInt64}: 3, {math.MaxInt64, math.MinInt64, math.MinInt64}: 2,
 	} {
 		if got := r.Len(); got != want {
-			t.Errorf("%v: %d, want %d", r, got, want)
+			t.Errorf("%v.Len() = %d, want %d", r, got, want)
 		}
 	}
 }
@@ -187,7 +188,7 @@ func TestPandasWriteErrors(t *testing.T) {
 	} {
 		_, err := PandasBlocks(nil).Encode(nil, f)
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("got the error %v, want one with %q", err, want)
 		}
 	}
 }
@@ -225,8 +226,9 @@ func rangeIndex(start, stop, step int64, name any) any {
 		PyDict{{Key: "name", Value: name}, {Key: "start", Value: start}, {Key: "stop", Value: stop}, {Key: "step", Value: step}})
 }
 
-// The reader trusts no field of a frame, and executes nothing.
-func TestPandasHostile(t *testing.T) {
+// TestPandasHostileFrames checks that frames with invalid fields are errors, that decoding them
+// allocates little memory, and that no pickled call is executed.
+func TestPandasHostileFrames(t *testing.T) {
 	i8, o := pickle.Call("numpy", "dtype", "<i8"), pickle.Call("numpy", "dtype", "|O")
 	numbers := func(dtype any, shape ...any) any {
 		return PyTuple{[]any{0}, dtype, PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
@@ -254,16 +256,16 @@ func TestPandasHostile(t *testing.T) {
 		state := pickled(PyDict{{Key: "_pa_array", Value: stored}, {Key: "_dtype", Value: pickle.Call("pandas", "StringDtype")}})
 		return append(append(stringArray[:len(stringArray)-1:len(stringArray)-1], state[2:len(state)-1]...), "b."...)
 	}
-	coded := func(dtype string, ordered any, data []byte) []byte {
+	encodeCodes := func(dtype string, ordered any, data []byte) []byte {
 		index := pickle.Call("pandas", "Index", []any{"x"}, nil, false, nil, false)
 		return encodeHostile(t, PyTuple{[]any{0}, pickle.Call("numpy", "dtype", dtype), PyTuple{1}, PyTuple{"categorical_type", PyTuple{ordered, index}}}, data)
 	}
 	huge, err := appendContainer(nil, make([]byte, 65<<20), 1)
 	must(t, err)
-	empty := func(dtype string, shape ...any) any {
+	emptyBlock := func(dtype string, shape ...any) any {
 		return PyTuple{[]any{}, pickle.Call("numpy", "dtype", dtype), PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
 	}
-	long, emptyIndex := make([]any, 1000), rangeIndex(0, 0, 1, nil) // errors must not print long
+	long, emptyIndex := make([]any, 1000), rangeIndex(0, 0, 1, nil) // an error must not print all of long
 	ends := append(make([]byte, 8), 1, 0, 0, 0, 0, 0, 0, 0)
 	for _, c := range []struct {
 		data []byte
@@ -271,14 +273,14 @@ func TestPandasHostile(t *testing.T) {
 	}{
 		{nil, "0 parts"},
 		{hostileIndex(t, rangeIndex(math.MinInt64, math.MaxInt64, 1, nil), rangeIndex(0, 0, 1, nil)), "9223372036854775807 columns in"},
-		{coded("<M8[ns]", false, make([]byte, 8)), "column a (category): the codes are datetime64[ns]"},
-		{coded("<m8[ns]", false, make([]byte, 8)), "the codes are timedelta64[ns]"},
-		{coded("|O", false, frame.Append(nil, pickled([]any{long}))), "the codes are []interface {}"},
-		{coded("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
+		{encodeCodes("<M8[ns]", false, make([]byte, 8)), "column a (category): the codes are datetime64[ns]"},
+		{encodeCodes("<m8[ns]", false, make([]byte, 8)), "the codes are timedelta64[ns]"},
+		{encodeCodes("|O", false, frame.Append(nil, pickled([]any{long}))), "the codes are []interface {}"},
+		{encodeCodes("<i8", false, []byte("\x01\x00\x00\x00\x00\x00\x00\x00")), "element 0 has the code 1"},
 		{encodeHostile(t, PyTuple{[]any{0, 0}, i8, PyTuple{2}, PyTuple{"categorical_type", PyTuple{}}}, make([]byte, 16)), "a block of a category in 2 columns"},
 		{encodeHostile(t, numbers(o, 1, 1), huge), "objects: 68157440 bytes of"},
-		{encodeHostile(t, empty("<U5", 0, 1), nil), "a block without columns: "},
-		{encodeHostile(t, empty("<i8", 0, 1, 1), nil), "3 dimensions"},
+		{encodeHostile(t, emptyBlock("<U5", 0, 1), nil), "a block without columns: "},
+		{encodeHostile(t, emptyBlock("<i8", 0, 1, 1), nil), "3 dimensions"},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<M8[D]"), 1, 1), make([]byte, 8)), `column a (<M8[D]): unknown unit "D"`},
 		{encodeHostile(t, numbers(pickle.Call("numpy", "dtype", "<m8[h]"), 1, 1), make([]byte, 8)), `unknown unit "h"`},
 		{encodeHostile(t, other, pickled(pickle.Call("pandas", "array", pickle.Call("numpy", "frombuffer", make([]byte, 8), i8),
@@ -329,26 +331,27 @@ func TestPandasHostile(t *testing.T) {
 		_, err := PandasBlocks(nil).Decode(c.data)
 		runtime.ReadMemStats(&after)
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 500 {
-			t.Errorf("%v, want %s", err, c.want)
+			t.Errorf("got the error %v, want a short one with %q", err, c.want)
 		}
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 {
-			t.Errorf("%s: %d bytes of memory", c.want, allocated)
+			t.Errorf("decoding the frame with the error %q allocated %d bytes, want at most 1 MiB", c.want, allocated)
 		}
 	}
 	if _, err := PandasBlocks(nil).Decode(encodeHostile(t, numbers(i8, 1, 1), make([]byte, 8))); err != nil {
-		t.Error(err) // the valid frame that the cases above modify
+		t.Errorf("Decode of the valid frame that the cases modify: %v", err)
 	}
 	// A slice of texts without missing values.
 	d, err := PandasBlocks(nil).Decode(encodeHostile(t, other, arrow(1, 1, []byte{2}, append(ends, 3, 0, 0, 0, 0, 0, 0, 0), []byte("abcd"))))
 	if err != nil || !reflect.DeepEqual(d.Columns[0].Values, Texts{Values: []string{"bc"}, NA: true}) {
-		t.Error(d, err)
+		t.Errorf("Decode of sliced texts = %v, %v, want bc", d, err)
 	}
 	if name, err := columnName(Texts{Values: []string{""}, Null: []bool{true}}, 0); err != nil || name != nil {
-		t.Error(name, err)
+		t.Errorf("columnName of a missing text = %v, %v, want nil", name, err)
 	}
 }
 
-// Many columns can share one object of categories: its size counts for each column.
+// TestPandasCategoriesLimit checks that the size of categories counts against the limit for each
+// column, because many columns can share the same categories.
 func TestPandasCategoriesLimit(t *testing.T) {
 	numbers, err := Range{0, 1000, 1}.numbers()
 	must(t, err)
@@ -357,18 +360,18 @@ func TestPandasCategoriesLimit(t *testing.T) {
 		must(t, err)
 		_, err = (&blocksReader{remaining: 8000}).readFrame(data)
 		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("got the error %v, want one with %q", err, want)
 		}
 	}
 }
 
-// Truncated and changed frames are errors or frames, never panics.
+// TestPandasDamaged checks that truncated frames are errors, and that changed frames cause no panic.
 func TestPandasDamaged(t *testing.T) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
 		data := readTestdata(t, name)
 		for n := range data {
 			if _, err := PandasBlocks(nil).Decode(data[:n]); err == nil {
-				t.Errorf("%s: %d of %d bytes are read", name, n, len(data))
+				t.Errorf("Decode of the first %d of %d bytes of %s succeeded", n, len(data), name)
 			}
 			changed := bytes.Clone(data)
 			changed[n] ^= 1 << (n % 8)
@@ -377,8 +380,8 @@ func TestPandasDamaged(t *testing.T) {
 	}
 }
 
-// FuzzPandasBlocks looks for a frame that crashes the reader, takes much memory, or
-// changes when it is written and read again.
+// FuzzPandasBlocks checks that decoding arbitrary frames neither crashes nor allocates much memory, and
+// that a decoded frame does not change when it is written and read again.
 func FuzzPandasBlocks(f *testing.F) {
 	for _, name := range []string{"2.3.3", "3.1.1-compressed"} {
 		f.Add(readTestdata(f, name))
@@ -394,7 +397,7 @@ func FuzzPandasBlocks(f *testing.F) {
 		d, err := PandasBlocks(nil).Decode(data)
 		runtime.ReadMemStats(&after)
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1024*uint64(len(data))+4<<20 {
-			t.Fatalf("%d bytes of memory for %d", allocated, len(data))
+			t.Fatalf("decoding %d bytes allocated %d bytes", len(data), allocated)
 		}
 		if err != nil {
 			return
@@ -405,7 +408,7 @@ func FuzzPandasBlocks(f *testing.F) {
 		}
 		redecoded, err := PandasBlocks(nil).Decode(reencoded)
 		if err != nil || fmt.Sprintf("%#v", redecoded) != fmt.Sprintf("%#v", d) {
-			t.Fatalf("%v\n%#v\n%#v", err, redecoded, d)
+			t.Fatalf("after writing and reading, the frame is\n%#v, %v, want\n%#v", redecoded, err, d)
 		}
 	})
 }
@@ -426,16 +429,16 @@ func TestPandasColumnsErrors(t *testing.T) {
 		"has 1 rows":                                                  {Columns: []Column{{"a", []int64{1, 2}}, {"b", []int64{1}}}},
 	} {
 		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v, want %s", err, want)
+			t.Errorf("got the error %v, want one with %q", err, want)
 		}
 	}
 	for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
-		t.Error(info, err)
+		t.Errorf("after failed appends, Keys yields %v, %v, want nothing", info, err)
 	}
 	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "left-|-a", Value: make([]byte, 3)}))
 	err := s.Append(t.Context(), Entry[DataFrame]{"left", DataFrame{Columns: []Column{{"a", []int64{1}}}}})
 	if !errors.Is(err, ErrDtype) || !strings.Contains(err.Error(), "the key holds data") {
-		t.Error(err)
+		t.Errorf("Append to a column without a dtype = %v, want ErrDtype", err)
 	}
 	must(t, s.Append(t.Context(), Entry[DataFrame]{"k", DataFrame{Columns: []Column{{"a", []int64{1}}}}}))
 	for _, f := range []DataFrame{
@@ -444,23 +447,23 @@ func TestPandasColumnsErrors(t *testing.T) {
 		{Columns: []Column{{"a", []int64{1}}}, Index: Column{"named", []int64{1}}},
 	} {
 		if err := s.Append(t.Context(), Entry[DataFrame]{"k", f}); !errors.Is(err, ErrDtype) {
-			t.Error(err)
+			t.Errorf("Append of a frame with other columns or types = %v, want ErrDtype", err)
 		}
 	}
 	if _, err := s.Get(t.Context(), "k", "b"); err == nil || !strings.Contains(err.Error(), "the column does not exist") {
-		t.Error(err)
+		t.Errorf("Get of a missing column = %v, want an error", err)
 	}
 	if f, err := s.Get(t.Context(), "never"); err != nil || len(f.Columns) != 0 {
-		t.Error(f, err)
+		t.Errorf("Get of a missing key = %v, %v, want no columns", f, err)
 	}
 	list, err := pickle.Append(nil, []any{[]any{"x"}})
 	must(t, err)
 	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "list-|-.columns", Value: list}, partd.Entry{Key: "list-|-.index-name", Value: []byte("N.")}))
 	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a is requested twice") {
-		t.Error(err)
+		t.Errorf("Get of the same column twice = %v, want an error", err)
 	}
 	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "names of type list") {
-		t.Error(err)
+		t.Errorf("Get of a column whose name is a list = %v, want an error", err)
 	}
 	must(t, s.Drop(t.Context()))
 }

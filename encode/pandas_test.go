@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// pandasPeers are environments of .ci/peers: pandas 2 and 3, each with and without the
-// packages that compress frames.
+// pandasPeers lists Python environments that .ci/peers creates: pandas 2 and 3, each with and without
+// the packages that compress frames.
 var pandasPeers = []string{"python", "pytables", "pandas3", "dask"}
 
-// withPandas runs a test with each of the peers. run executes blocks.py in its
-// environment.
+// withPandas runs a test in each environment. peer is the output of "blocks.py has", and run executes
+// blocks.py in the environment.
 func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer string, run func(args ...string) string)) {
 	t.Helper()
 	dir := os.Getenv("PARTD_PEERS")
@@ -31,9 +31,9 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, peer strin
 			program := filepath.Join(dir, peer, "bin", "python")
 			if _, err := os.Stat(program); err != nil {
 				if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: .ci/peers makes it", program)
+					t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s: run .ci/peers to create it", program)
 				}
-				t.Skipf("this test needs %s: .ci/peers makes it", program)
+				t.Skipf("this test needs %s: run .ci/peers to create it", program)
 			}
 			run := func(args ...string) string {
 				t.Helper()
@@ -53,7 +53,8 @@ func pandasStore(t *testing.T, dir, peer string) *Store[DataFrame] {
 	return New(openFile(t, dir), PandasBlocks(&PandasOptions{Blosc: strings.Contains(peer, "blosc"), Snappy: strings.Contains(peer, "snappy")}))
 }
 
-// Go reads the frames that pandas writes, and pandas reads the same from Go's copies.
+// TestPandasBlocks copies frames that pandas wrote with Go, and checks that pandas reads the same
+// frames from the copies.
 func TestPandasBlocks(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		pythonDir, goDir := t.TempDir(), t.TempDir()
@@ -75,16 +76,16 @@ func TestPandasBlocks(t *testing.T) {
 			frame, err := from.Get(t.Context(), info.Key)
 			must(t, err)
 			if frame[0].Rows() != n {
-				t.Errorf("%s: %d rows, and %d one by one", info.Key, frame[0].Rows(), n)
+				t.Errorf("%s: Get returns %d rows, but All yields %d", info.Key, frame[0].Rows(), n)
 			}
 		}
 		if out := run("check", goDir); out != "done\n" {
-			t.Fatal(out)
+			t.Fatalf("blocks.py check printed %s", out)
 		}
 	})
 }
 
-func TestPandasRefused(t *testing.T) {
+func TestPandasUnsupportedFrames(t *testing.T) {
 	withPandas(t, pandasPeers, func(t *testing.T, peer string, run func(...string) string) {
 		dir := t.TempDir()
 		run("write", dir)
@@ -104,15 +105,15 @@ func TestPandasRefused(t *testing.T) {
 			"columns time":   "columns: labels of type datetime64[ns] are not supported",
 		} {
 			_, err := from.Get(t.Context(), "refused "+name)
-			var wrong *DecodeError
-			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v, want %s", name, err, want)
+			var decodeErr *DecodeError
+			if !errors.As(err, &decodeErr) || !strings.Contains(err.Error(), want) {
+				t.Errorf("Get of the frame %q = %v, want a DecodeError with %q", name, err, want)
 			}
 		}
 	})
 }
 
-// Go and Python processes append to the same keys of a server.
+// TestPandasColumns appends to the same keys of a server from Python and Go.
 func TestPandasColumns(t *testing.T) {
 	withPandas(t, []string{"python", "pandas3"}, func(t *testing.T, peer string, run func(...string) string) {
 		url := serve(t)
@@ -131,12 +132,12 @@ func TestPandasColumns(t *testing.T) {
 			must(t, s.Append(t.Context(), Entry[DataFrame]{name, firstRow(f)}))
 		}
 		if out := run("columns-check", url); out != "done\n" || len(names) < 10 {
-			t.Fatal(len(names), out)
+			t.Fatalf("with %d frames, want at least 10, blocks.py columns-check printed %s", len(names), out)
 		}
 		columns, err := s.Get(t.Context(), "wide", "d", "a")
 		must(t, err)
 		if want := (DataFrame{[]Column{{"d", []float64{0.5, 1.5, 2.5, 0.5}}, {"a", []int64{1, 2, 3, 1}}}, Column{nil, []int64{0, 1, 2, 0}}}); !reflect.DeepEqual(columns, want) {
-			t.Errorf("%v, want %v", columns, want)
+			t.Errorf("Get of two columns = %v, want %v", columns, want)
 		}
 	})
 }
@@ -156,9 +157,9 @@ func firstRow(f DataFrame) DataFrame {
 		}
 		return c
 	}
-	one := DataFrame{Index: first(f.Index)}
+	row := DataFrame{Index: first(f.Index)}
 	for _, c := range f.Columns {
-		one.Columns = append(one.Columns, first(c))
+		row.Columns = append(row.Columns, first(c))
 	}
-	return one
+	return row
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// The same values as in testdata/interop.py.
+// The following functions return the same values as testdata/interop.py.
 
 func bigPower(base, exponent int64) *big.Int {
 	return new(big.Int).Exp(big.NewInt(base), big.NewInt(exponent), nil)
@@ -43,8 +43,8 @@ func fallbackList() []any {
 	return []any{bigPower(2, 100), PyTuple{1, 2}, PySet{7}, PyDict{{Key: 1, Value: "int"}}}
 }
 
-// pythonStores returns the stores of interop.py over one directory. Each is named after
-// its key, and comes with the values that interop.py stores under this key.
+// pythonStores returns the stores of interop.py over an inner store, by key, with the values that
+// interop.py stores under the key.
 func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	store  *Store[[]any]
 	values []any
@@ -65,8 +65,8 @@ func pythonStores(t testing.TB, inner partd.Partd) map[string]struct {
 	}
 }
 
-// arrayCheck returns a function that checks the array stored under np_NAME, after writing it if
-// write is set.
+// arrayCheck returns a function that checks the array stored under np_NAME. If write is true, the
+// function first writes the array.
 func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner partd.Partd, write bool) {
 	return func(t *testing.T, inner partd.Partd, write bool) {
 		t.Helper()
@@ -78,7 +78,7 @@ func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner pa
 		got, err := store.Get(ctx, key)
 		must(t, err)
 		if fmt.Sprint(got[0]) != fmt.Sprint(values) {
-			t.Errorf("%s: got %v, want %v", name, got[0], values)
+			t.Errorf("the array %s is %v, want %v", name, got[0], values)
 		}
 	}
 }
@@ -112,7 +112,7 @@ var allArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck("O", "text", "", "\u00e9\U0001f600"),
 }
 
-// bigArrays are big-endian: Go reads and appends to them, but does not create them.
+// bigArrays checks big-endian arrays. Go reads and appends to them, but does not create them.
 var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck[int64]("big_i8", math.MinInt64, -1, 0, math.MaxInt64),
 	arrayCheck[uint16]("big_u2", 0, 1, math.MaxUint16),
@@ -121,8 +121,8 @@ var bigArrays = []func(*testing.T, partd.Partd, bool){
 	arrayCheck("big_M8(ns)", time.Unix(0, 1).UTC(), nineteen, time.Time{}),
 }
 
-// forEachStore runs a test over a directory, and over a server with a Go and a Python client.
-// dir is the argument of the Python script.
+// forEachStore runs a test over a directory and over a server. dir is the directory or the server's
+// URL, for the Python script.
 func forEachStore(t *testing.T, test func(t *testing.T, inner partd.Partd, dir string)) {
 	t.Helper()
 	needsPython(t, "partd", "numpy", "msgpack", "snappy", "blosc", "zmq")
@@ -152,7 +152,7 @@ func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 		a(t, inner, true)
 	}
 	if out := runPython(t, "interop.py", "check", dir); out != "done\n" {
-		t.Fatal(out)
+		t.Fatalf("interop.py check printed %s", out)
 	}
 }
 
@@ -164,7 +164,7 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 		got, err := s.store.Get(t.Context(), key)
 		must(t, err)
 		if plainText(got[0]) != plainText(s.values) {
-			t.Errorf("%s: got %v, want %v", key, got[0], s.values)
+			t.Errorf("Get(%s) = %v, want %v", key, got[0], s.values)
 		}
 	}
 	for _, a := range append(allArrays, bigArrays...) {
@@ -181,26 +181,26 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	got, err := New(inner, Python()).Get(t.Context(), "intkeys")
 	must(t, err)
 	if want := []any{PyDict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
-		t.Errorf("a dict with keys that are integers: got %v", got[0])
+		t.Errorf("Get of a dict with integer keys = %v, want %v", got[0], want)
 	}
 	_, err = NewNumPy[string](inner).Get(t.Context(), "np_none")
 	var decode *DecodeError
 	if !errors.As(err, &decode) || !strings.Contains(err.Error(), "element 1 is a None") {
-		t.Errorf("an array of objects with None: %v", err)
+		t.Errorf("Get of an array with None = %v, want a DecodeError for element 1", err)
 	}
 }
 
-// Go and Python processes append to the same keys.
-func TestPythonAndGoTakeTurns(t *testing.T) { forEachStore(t, pythonAndGoTakeTurns) }
+// TestPythonAndGoAppendInTurn appends with Go to keys that Python has written.
+func TestPythonAndGoAppendInTurn(t *testing.T) { forEachStore(t, pythonAndGoAppendInTurn) }
 
-func pythonAndGoTakeTurns(t *testing.T, inner partd.Partd, dir string) {
+func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
 	runPython(t, "interop.py", "write", dir)
 	for key, s := range pythonStores(t, inner) {
 		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
 		got, err := s.store.Get(ctx, key)
 		must(t, err)
 		if n := len(got[0]); n != len(s.values)+1 || got[0][n-1] != "from Go" {
-			t.Errorf("%s: %v", key, got[0])
+			t.Errorf("Get(%s) = %v, want Python's values and Go's", key, got[0])
 		}
 	}
 	n := NewNumPy[float32](inner)
@@ -209,7 +209,7 @@ func pythonAndGoTakeTurns(t *testing.T, inner partd.Partd, dir string) {
 		got, err := n.Get(ctx, key)
 		must(t, err)
 		if fmt.Sprint(got[0]) != "[0.5 -2.25 1e+38 7.5]" {
-			t.Errorf("%s: %v", key, got[0])
+			t.Errorf("the array %s is %v, want Python's elements and 7.5", key, got[0])
 		}
 	}
 }
@@ -234,6 +234,6 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 	must(t, NewNumPy[Float16](below).Append(ctx, Entry[[]Float16]{"all", all}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
 	must(t, NewNumPy[float32](below).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
 	if out := runPython(t, "interop.py", "halves", dir); out != "done\n" {
-		t.Fatal(out)
+		t.Fatalf("interop.py halves printed %s", out)
 	}
 }

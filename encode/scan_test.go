@@ -23,7 +23,7 @@ func read[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error) {
 			return nil, err
 		}
 		if _, twice := all[g.Key]; twice {
-			return nil, fmt.Errorf("key %q comes twice", g.Key)
+			return nil, fmt.Errorf("key %q was yielded twice", g.Key)
 		}
 		all[g.Key] = nil
 		for v, err := range g.Values {
@@ -36,8 +36,8 @@ func read[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error) {
 	return all, nil
 }
 
-// TestScan reads values that chunk boundaries cut anywhere, and large values, in one scan
-// and by parts.
+// TestScan scans small and large values, which chunk boundaries divide anywhere, in one scan and in
+// parts.
 func TestScan(t *testing.T) {
 	file, err := partd.OpenTemp(t.TempDir())
 	must(t, err)
@@ -57,11 +57,11 @@ func TestScan(t *testing.T) {
 	wantValues := func(label string, got map[string][][]string, err error) {
 		t.Helper()
 		if err != nil || len(got) != len(want) {
-			t.Fatalf("%s: %d keys, want %d: %v", label, len(got), len(want), err)
+			t.Fatalf("%s yielded %d keys, %v, want %d", label, len(got), err, len(want))
 		}
 		for key, values := range want {
 			if !slices.EqualFunc(got[key], values, slices.Equal[[]string]) {
-				t.Errorf("%s: key %q differs", label, key)
+				t.Errorf("%s: the values of key %q differ", label, key)
 			}
 		}
 	}
@@ -71,31 +71,31 @@ func TestScan(t *testing.T) {
 	for g, err := range s.Scan(ctx) { // without reading the values
 		must(t, err)
 		if keys++; want[g.Key] == nil && g.Key != "empty" {
-			t.Errorf("there is no key %q", g.Key)
+			t.Errorf("Scan yielded key %q, which does not exist", g.Key)
 		}
 	}
 	if keys != len(want) {
-		t.Errorf("%d keys, want %d", keys, len(want))
+		t.Errorf("Scan without reading values yielded %d keys, want %d", keys, len(want))
 	}
-	together := map[string][][]string{}
+	allParts := map[string][][]string{}
 	for part := range 4 {
 		partEntries, err := read(s.ScanPart(ctx, part, 4))
 		must(t, err)
 		if len(partEntries) < 5 {
-			t.Errorf("part %d has %d keys", part, len(partEntries))
+			t.Errorf("part %d has %d keys, want at least 5", part, len(partEntries))
 		}
 		for key, values := range partEntries {
-			together[key] = append(together[key], values...)
+			allParts[key] = append(allParts[key], values...)
 		}
 	}
-	wantValues("ScanPart", together, nil)
+	wantValues("ScanPart", allParts, nil)
 	if _, err := read(s.ScanPart(ctx, 4, 4)); err == nil {
-		t.Error("there is no part 4 of 4")
+		t.Error("ScanPart of part 4 of 4 succeeded, but parts are numbered from 0")
 	}
 }
 
-// TestScanSkipsValues moves to the next key before the values are read, or while they are
-// being read.
+// TestScanSkipsValues moves to the next key before the values of a key have been read, or while they
+// are being read.
 func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {
@@ -103,26 +103,26 @@ func TestScanSkipsValues(t *testing.T) {
 		must(t, s.Append(ctx, Entry[[]byte]{key, []byte(key)}, Entry[[]byte]{key, []byte("second")}))
 	}
 	n := 0
-	var before []Group[[]byte]
+	var groups []Group[[]byte]
 	for g, err := range s.Scan(ctx) {
 		must(t, err)
 		if n++; n%2 == 0 {
 			for v, err := range g.Values {
 				if must(t, err); string(v) != g.Key {
-					t.Errorf("key %q begins with %q", g.Key, v)
+					t.Errorf("the first value of key %q is %q", g.Key, v)
 				}
 				break
 			}
 		}
-		before = append(before, g)
+		groups = append(groups, g)
 	}
 	if n != 20 {
-		t.Errorf("%d keys", n)
+		t.Errorf("Scan yielded %d keys, want 20", n)
 	}
-	for _, g := range before {
+	for _, g := range groups {
 		for v, err := range g.Values {
 			if !errors.Is(err, errScanAdvanced) {
-				t.Errorf("values of key %q after the scan: %q, %v", g.Key, v, err)
+				t.Errorf("after the scan, Values of key %q yields %q, %v, want errScanAdvanced", g.Key, v, err)
 			}
 		}
 	}
@@ -133,16 +133,16 @@ func TestScanSkipsValues(t *testing.T) {
 	steps := 0
 	for _, err := range g.Values {
 		if steps++; steps == 2 && !errors.Is(err, errScanAdvanced) {
-			t.Errorf("a value after the next key was asked for: %v", err)
+			t.Errorf("a value after the scan has advanced = %v, want errScanAdvanced", err)
 		}
 		_, _, _ = next()
 	}
 	if steps != 2 {
-		t.Errorf("%d steps", steps)
+		t.Errorf("Values yielded %d items, want a value and an error", steps)
 	}
 }
 
-// failing is a store whose scan ends early.
+// failing is a store whose scan yields the given chunks and then, if err is not nil, the error.
 type failing struct {
 	partd.Partd
 	chunks []partd.Chunk
@@ -162,8 +162,8 @@ func (f failing) Scan(context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// TestScanDamage checks that an error of a value names its key, and that the scan continues.
-// An error of the store ends the scan, within values or between them.
+// TestScanDamage checks that the error for a damaged value names its key, and that the scan continues
+// after it. An error of the store must end the scan, whether it occurs within a value or between values.
 func TestScanDamage(t *testing.T) {
 	good := frame.Append(nil, []byte("[1]"))
 	below := partd.NewDict()
@@ -171,41 +171,41 @@ func TestScanDamage(t *testing.T) {
 	for i := range 10 {
 		must(t, below.Append(ctx, partd.Entry{Key: fmt.Sprint("good ", i), Value: good}))
 	}
-	keys, failed := 0, 0
+	keys, errorCount := 0, 0
 	for g, err := range New(below, JSON[[]int]()).Scan(ctx) {
 		must(t, err)
 		keys++
 		for _, err := range g.Values {
 			if err != nil {
-				failed++
+				errorCount++
 				checkDamage(t, "Scan", err, int64(len(good)), "limit")
 			}
 		}
 	}
-	if keys != 11 || failed != 1 {
-		t.Errorf("%d keys, %d errors", keys, failed)
+	if keys != 11 || errorCount != 1 {
+		t.Errorf("the scan yielded %d keys and %d errors, want 11 and 1", keys, errorCount)
 	}
 
-	disk := errors.New("the disk is gone")
+	diskErr := errors.New("the disk is gone")
 	first := partd.Chunk{Key: "k", Data: good[:5]}
 	for name, c := range map[string]struct {
 		store   failing
 		wantErr error
 		text    string
 	}{
-		"an error within a key":   {failing{chunks: []partd.Chunk{first}, err: disk}, disk, "gone"},
+		"an error within a key":   {failing{chunks: []partd.Chunk{first}, err: diskErr}, diskErr, "gone"},
 		"an end within a key":     {failing{chunks: []partd.Chunk{first}}, nil, "within a key"},
-		"an error after a key":    {failing{chunks: []partd.Chunk{{Key: "k", Data: good, Last: true}}, err: disk}, disk, "gone"},
-		"an error and no key":     {failing{err: disk}, disk, "gone"},
+		"an error after a key":    {failing{chunks: []partd.Chunk{{Key: "k", Data: good, Last: true}}, err: diskErr}, diskErr, "gone"},
+		"an error and no key":     {failing{err: diskErr}, diskErr, "gone"},
 		"a store that can't scan": {failing{err: errors.ErrUnsupported}, errors.ErrUnsupported, "unsupported"},
 	} {
 		c.store.Partd = below
 		for _, reads := range []bool{true, false} {
-			var last error
+			var lastErr error
 			errs := 0
 			for g, err := range New(c.store, JSON[[]int]()).Scan(ctx) {
 				if err != nil {
-					last = err
+					lastErr = err
 					errs++
 					continue
 				}
@@ -215,14 +215,14 @@ func TestScanDamage(t *testing.T) {
 					}
 				}
 			}
-			if errs != 1 || c.wantErr != nil && !errors.Is(last, c.wantErr) || !strings.Contains(last.Error(), c.text) {
-				t.Errorf("%s, reads %v: %d errors, %v", name, reads, errs, last)
+			if errs != 1 || c.wantErr != nil && !errors.Is(lastErr, c.wantErr) || !strings.Contains(lastErr.Error(), c.text) {
+				t.Errorf("%s, with reading all values %v: Scan yielded %d errors, the last %v, want one with %q", name, reads, errs, lastErr, c.text)
 			}
 		}
 	}
 }
 
-// TestScanMemory checks that a scan holds one value at a time, however large the key is.
+// TestScanMemory checks that a scan holds only one value at a time in memory.
 func TestScanMemory(t *testing.T) {
 	piece := frame.Append(nil, make([]byte, 1<<20))
 	var chunks []partd.Chunk
@@ -245,10 +245,10 @@ func TestScanMemory(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	allocated := after.TotalAlloc - before.TotalAlloc
 	if n != 1000 {
-		t.Errorf("%d values", n)
+		t.Errorf("Values yielded %d values, want 1000", n)
 	}
 	if allocated > 8<<20 {
-		t.Errorf("a key of 1,000 MiB takes %d bytes", allocated)
+		t.Errorf("scanning a key of 1,000 MiB allocated %d bytes, want at most 8 MiB", allocated)
 	}
 }
 
@@ -269,13 +269,14 @@ func (b breaking) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	}
 }
 
-// A broken connection is an error, not the end of the scan.
+// TestScanBrokenConnection checks that a broken connection is an error, and not the end of the scan,
+// even if the error is or wraps io.EOF.
 func TestScanBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, fmt.Errorf("the connection broke: %w", io.EOF)} {
 		s := New(breaking{partd.NewDict(), broken}, Bytes())
 		must(t, s.Append(ctx, Entry[[]byte]{"a", []byte("1")}, Entry[[]byte]{"b", []byte("2")}))
 		if got, err := read(s.Scan(ctx)); !errors.Is(err, broken) {
-			t.Errorf("%d keys of 2, and %v where the scan failed with: %v", len(got), err, broken)
+			t.Errorf("reading = %d of 2 keys, %v, want the error %v", len(got), err, broken)
 		}
 	}
 }

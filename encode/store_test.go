@@ -14,7 +14,7 @@ import (
 
 var ctx = context.Background()
 
-// The stored bytes are the same as Python's.
+// TestStoredBytes compares stored bytes with those that Python or earlier versions store.
 func TestStoredBytes(t *testing.T) {
 	below := partd.NewDict()
 	must(t, New(below, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
@@ -33,7 +33,7 @@ func TestStoredBytes(t *testing.T) {
 		got, err := below.Get(ctx, key)
 		must(t, err)
 		if string(got[0]) != want {
-			t.Errorf("%s: %q, want %q", key, got[0], want)
+			t.Errorf("the stored bytes of %s are %q, want %q", key, got[0], want)
 		}
 	}
 }
@@ -49,9 +49,9 @@ func TestDamageIsLocated(t *testing.T) {
 		"garbage in a piece":    {string(frame.Append(good, []byte("[1] x"))), n, "after top-level value"},
 		"cut within a piece":    {string(frame.Append(good, []byte("[1]"))[:2*n-1]), n, "truncated"},
 		"cut within a header":   {string(good) + "\x03\x00", n, "truncated"},
-		"lying length":          {string(good) + "\xff\xff\xff\xff\xff\xff\xff\xff[1]", n, ""},
+		"false length":          {string(good) + "\xff\xff\xff\xff\xff\xff\xff\xff[1]", n, ""},
 		"empty piece":           {string(frame.Append(good, nil)), n, "unexpected end"},
-		"plain bytes, no layer": {"[1]", 0, "truncated"},
+		"bytes without a frame": {"[1]", 0, "truncated"},
 	} {
 		below := partd.NewDict()
 		must(t, below.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
@@ -64,13 +64,13 @@ func TestDamageIsLocated(t *testing.T) {
 		}
 		checkDamage(t, name+", All", err, c.offset, c.want)
 		if want := 1 + int(c.offset/n); pieces != want {
-			t.Errorf("%s: All yields %d times, want %d", name, pieces, want)
+			t.Errorf("%s: All yields %d items, want %d", name, pieces, want)
 		}
 		_, err = s.Pop(ctx, "k")
 		checkDamage(t, name+", Pop", err, c.offset, c.want)
 		var pop *PopError
 		if !errors.As(err, &pop) || len(pop.Values) != 1 || string(pop.Values[0]) != c.data {
-			t.Errorf("%s: the popped value is lost: %v", name, err)
+			t.Errorf("%s: Pop = %v, want a PopError with the stored bytes", name, err)
 		}
 	}
 }
@@ -80,7 +80,7 @@ func checkDamage(t *testing.T, name string, err error, offset int64, want string
 	var decodeErr *DecodeError
 	var storeErr *partd.Error
 	if !errors.As(err, &decodeErr) || !errors.As(err, &storeErr) || decodeErr.Offset != offset || storeErr.Key != "k" || !strings.Contains(err.Error(), want) {
-		t.Errorf("%s: %v (%#v), want offset %d and %q", name, err, decodeErr, offset, want)
+		t.Errorf("%s: got the error %v (%#v), want a DecodeError of key k at offset %d with %q", name, err, decodeErr, offset, want)
 	}
 }
 
@@ -95,11 +95,11 @@ func TestEncodeFails(t *testing.T) {
 	} {
 		var e *partd.Error
 		if !errors.As(err, &e) || e.Key != "bad" || e.Op != op || !strings.Contains(err.Error(), "func()") {
-			t.Errorf("%s: %v", op, err)
+			t.Errorf("%s of a value that cannot be encoded = %v, want an error of key bad", op, err)
 		}
 	}
 	for info, err := range s.Keys(ctx) {
-		t.Errorf("there is %v, %v", info, err)
+		t.Errorf("after failed changes, Keys yields %v, %v, want nothing", info, err)
 	}
 }
 
@@ -110,17 +110,17 @@ func TestJoin(t *testing.T) {
 	got, err := points.Get(ctx, "none")
 	must(t, err)
 	if got[0] != (point{}) {
-		t.Errorf("of none: %v", got)
+		t.Errorf("Get without values = %v, want the zero value", got)
 	}
 	must(t, points.Append(ctx, Entry[point]{"p", point{1, 2}}))
 	got, err = points.Get(ctx, "p")
 	must(t, err)
 	if got[0] != (point{1, 2}) {
-		t.Errorf("of one: %v", got)
+		t.Errorf("Get of one value = %v, want {1 2}", got)
 	}
 	must(t, points.Append(ctx, Entry[point]{"p", point{3, 4}}))
 	if _, err = points.Get(ctx, "p"); !errors.Is(err, ErrNoJoin) || !strings.Contains(err.Error(), "2 values of type encode.point") {
-		t.Errorf("of two: %v", err)
+		t.Errorf("Get of two values without a join = %v, want ErrNoJoin", err)
 	}
 	sum := JSON[point]()
 	sum.Join = func(pieces []point) (total point, _ error) {
@@ -133,7 +133,7 @@ func TestJoin(t *testing.T) {
 	got, err = New(below, sum).Get(ctx, "p")
 	must(t, err)
 	if got[0] != (point{4, 6}) {
-		t.Errorf("summed: %v", got)
+		t.Errorf("Get with a Join that adds = %v, want {4 6}", got)
 	}
 	type name string
 	names := New(below, Gob[name]())
@@ -141,32 +141,33 @@ func TestJoin(t *testing.T) {
 	joined, err := names.Get(ctx, "n", "none")
 	must(t, err)
 	if joined[0] != "ab" || joined[1] != "" {
-		t.Errorf("names: %q", joined)
+		t.Errorf("Get of strings = %q, want ab and nothing", joined)
 	}
 }
 
-// Decode must not retain data, which is reused.
-func TestDecodeKeepsNothing(t *testing.T) {
+// TestDecodeDoesNotRetainData checks that decoded values do not refer to the decoded data, which the
+// caller reuses.
+func TestDecodeDoesNotRetainData(t *testing.T) {
 	type all struct {
 		S string
 		B []byte
 		M map[string]string
 	}
 	v := all{"text", []byte("bytes"), map[string]string{"key": "value"}}
-	keepsNothing(t, "JSON", JSON[all](), v)
-	keepsNothing(t, "Gob", Gob[all](), v)
-	keepsNothing(t, "Msgpack", Msgpack[all](), v)
-	keepsNothing(t, "Bytes", Bytes(), []byte("bytes"))
-	keepsNothing(t, "Python", Python(), []any{"text", []byte("bytes"), PyDict{{Key: "key", Value: "value"}}})
-	keepsNothing(t, "Pickle", Pickle(), []any{"text", []byte("bytes"), PyByteArray("array"), PyTuple{[]byte("b")}})
+	checkNotRetained(t, "JSON", JSON[all](), v)
+	checkNotRetained(t, "Gob", Gob[all](), v)
+	checkNotRetained(t, "Msgpack", Msgpack[all](), v)
+	checkNotRetained(t, "Bytes", Bytes(), []byte("bytes"))
+	checkNotRetained(t, "Python", Python(), []any{"text", []byte("bytes"), PyDict{{Key: "key", Value: "value"}}})
+	checkNotRetained(t, "Pickle", Pickle(), []any{"text", []byte("bytes"), PyByteArray("array"), PyTuple{[]byte("b")}})
 }
 
-func keepsNothing[T any](t *testing.T, name string, c ValueCodec[T], v T) {
+func checkNotRetained[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 	t.Helper()
 	data, err := c.Encode([]byte("before"), v)
 	must(t, err)
 	if string(data[:6]) != "before" {
-		t.Errorf("%s: Encode does not append", name)
+		t.Errorf("%s: Encode did not append to dst", name)
 	}
 	data = data[6:]
 	got, err := c.Decode(data)
@@ -175,36 +176,36 @@ func keepsNothing[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 		data[i] = 0xff
 	}
 	if fmt.Sprint(got) != fmt.Sprint(v) {
-		t.Errorf("%s: %v became %v", name, v, got)
+		t.Errorf("%s: after overwriting the data, the decoded value is %v, want %v", name, got, v)
 	}
 }
 
-// Trailing bytes after a value are an error, and so is a truncated value.
-func TestWholePieces(t *testing.T) {
+// TestTrailingAndTruncatedPieces checks that a truncated value and bytes after a value are errors.
+func TestTrailingAndTruncatedPieces(t *testing.T) {
 	v := []string{"one", "two"}
 	for name, c := range map[string]ValueCodec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string](), "Msgpack": Msgpack[[]string]()} {
 		data, err := c.Encode(nil, v)
 		must(t, err)
 		if _, err := c.Decode(append(data, data...)); err == nil {
-			t.Errorf("%s: twice the value is no error", name)
+			t.Errorf("%s: Decode of two concatenated values succeeded", name)
 		}
 		for n := range data {
 			if got, err := c.Decode(data[:n]); err == nil {
-				t.Errorf("%s: %d of %d bytes are read as %q", name, n, len(data), got)
+				t.Errorf("%s: Decode of the first %d of %d bytes = %q, want an error", name, n, len(data), got)
 			}
 		}
 	}
 }
 
-// Types that do not match are errors, never other numbers.
+// TestMsgpackRange checks that decoding a number into a type that cannot hold it is an error.
 func TestMsgpackRange(t *testing.T) {
 	data, err := Msgpack[[]int64]().Encode(nil, []int64{300})
 	must(t, err)
 	if got, err := Msgpack[[]int8]().Decode(data); err == nil {
-		t.Errorf("300 is read as %v", got)
+		t.Errorf("decoding 300 as int8 = %v, want an error", got)
 	}
 	if got, err := Msgpack[[]string]().Decode(data); err == nil {
-		t.Errorf("300 is read as %q", got)
+		t.Errorf("decoding 300 as string = %q, want an error", got)
 	}
 }
 
@@ -225,7 +226,7 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 	t.Helper()
 	_, err := c.Decode([]byte("\x00")) // allocates memory that later calls reuse
 	if err == nil {
-		t.Errorf("%s: a zero byte is a value", name)
+		t.Errorf("%s: Decode of a zero byte succeeded", name)
 	}
 	for _, data := range inputs {
 		var before, after runtime.MemStats
@@ -233,15 +234,15 @@ func tryHostile[T any](t *testing.T, name string, c ValueCodec[T], inputs ...str
 		v, err := c.Decode([]byte(data))
 		runtime.ReadMemStats(&after)
 		if err == nil {
-			t.Errorf("%s: %.30q is read as %v", name, data, v)
+			t.Errorf("%s: Decode(%.30q) = %v, want an error", name, data, v)
 		}
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > uint64(512*len(data)+2<<20) {
-			t.Errorf("%s: %.30q takes %d bytes", name, data, allocated)
+			t.Errorf("%s: Decode(%.30q) allocated %d bytes", name, data, allocated)
 		}
 	}
 }
 
-// All holds only one piece in memory.
+// TestAllInBoundedMemory checks that All holds only one piece at a time in memory.
 func TestAllInBoundedMemory(t *testing.T) {
 	const pieces, size = 48, 1 << 20
 	below := openFile(t, t.TempDir())
@@ -263,7 +264,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 			peak = max(peak, m.HeapAlloc)
 		})
 		if peak == 0 || peak > start+8<<20 {
-			t.Errorf("%s: %d bytes more for values of %d", name, int64(peak)-int64(start), pieces*size)
+			t.Errorf("%s: reading values of %d bytes used %d bytes of memory, want at most 8 MiB", name, pieces*size, int64(peak)-int64(start))
 		}
 	}
 	measure("Store", func(record func()) {
@@ -271,45 +272,45 @@ func TestAllInBoundedMemory(t *testing.T) {
 		for v, err := range s.All(ctx, "k") {
 			must(t, err)
 			if v[0] != byte(count) || len(v) != size {
-				t.Fatalf("piece %d: %d bytes, the first is %d", count, len(v), v[0])
+				t.Fatalf("piece %d has %d bytes and begins with %d, want %d bytes that begin with %d", count, len(v), v[0], size, byte(count))
 			}
 			count++
 			record()
 		}
 	})
 	measure("NumPy", func(record func()) {
-		at := 0
+		position := 0
 		for part, err := range n.All(ctx, "n") {
 			must(t, err)
 			for i, v := range part {
-				if i, want := (at+i)%len(array), int32((at+i)/len(array)); i == 0 && v != want || i != 0 && v != 0 {
-					t.Fatalf("element %d is %d", at+i, v)
+				if i, want := (position+i)%len(array), int32((position+i)/len(array)); i == 0 && v != want || i != 0 && v != 0 {
+					t.Fatalf("element %d is %d", position+i, v)
 				}
 			}
-			if at += len(part); at%(1<<20) < len(part) {
+			if position += len(part); position%(1<<20) < len(part) {
 				record()
 			}
 		}
-		if at != pieces*len(array) {
-			t.Fatalf("%d elements of %d", at, pieces*len(array))
+		if position != pieces*len(array) {
+			t.Fatalf("All yielded %d elements, want %d", position, pieces*len(array))
 		}
 	})
 }
 
-// bare is a store without abilities.
+// bare is a store without optional abilities.
 type bare struct{ partd.Partd }
 
 func TestAbilities(t *testing.T) {
 	s, n := New[[]byte](bare{partd.NewDict()}, Bytes()), NewNumPy[int8](bare{partd.NewDict()})
-	_, popped := s.Pop(ctx, "k")
+	_, popErr := s.Pop(ctx, "k")
 	for name, err := range map[string]error{
-		"Set": s.Set(ctx, "k", nil), "SetOnce": s.SetOnce(ctx, "k", nil), "Delete": s.Delete(ctx, "k"), "Pop": popped,
+		"Set": s.Set(ctx, "k", nil), "SetOnce": s.SetOnce(ctx, "k", nil), "Delete": s.Delete(ctx, "k"), "Pop": popErr,
 		"Flush": s.Flush(ctx), "Sync": s.Sync(ctx), "Close": s.Close(),
 		"NumPy Append": n.Append(ctx, Entry[[]int8]{"k", []int8{1}}), "NumPy Delete": n.Delete(ctx, "k"), "NumPy Flush": n.Flush(ctx),
 		"NumPy Sync": n.Sync(ctx), "NumPy Close": n.Close(),
 	} {
 		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s over a store without abilities = %v, want ErrUnsupported", name, err)
 		}
 	}
 	below := openFile(t, t.TempDir())
@@ -319,22 +320,22 @@ func TestAbilities(t *testing.T) {
 	}{New(below, Bytes()), NewNumPy[int8](below)} {
 		must(t, s.Sync(ctx))
 		if s.Unwrap() != partd.Partd(below) {
-			t.Error("Unwrap returns another store")
+			t.Error("Unwrap does not return the underlying store")
 		}
 	}
-	once := New(below, Bytes())
-	must(t, once.SetOnce(ctx, "once", []byte("first")))
-	must(t, once.SetOnce(ctx, "once", []byte("second")))
-	if got, err := once.Get(ctx, "once"); err != nil || string(got[0]) != "first" {
-		t.Errorf("set once: %q, %v", got, err)
+	pages := New(below, Bytes())
+	must(t, pages.SetOnce(ctx, "once", []byte("first")))
+	must(t, pages.SetOnce(ctx, "once", []byte("second")))
+	if got, err := pages.Get(ctx, "once"); err != nil || string(got[0]) != "first" {
+		t.Errorf("Get after two calls of SetOnce = %q, %v, want first", got, err)
 	}
-	must(t, once.Close())
-	if err := once.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("after Close: %v", err)
+	must(t, pages.Close())
+	if err := pages.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
+		t.Errorf("Append after Close = %v, want ErrClosed", err)
 	}
 }
 
-// Join may retain its pieces.
+// TestJoinKeepsPieces checks that a Join may retain its pieces.
 func TestJoinKeepsPieces(t *testing.T) {
 	codec := JSON[any]()
 	codec.Join = func(pieces []any) (any, error) { return pieces, nil }
@@ -343,6 +344,6 @@ func TestJoinKeepsPieces(t *testing.T) {
 	got, err := s.Get(t.Context(), "a", "b")
 	must(t, err)
 	if text := fmt.Sprint(got); text != "[[first second] [x]]" {
-		t.Errorf("got %s", text)
+		t.Errorf("Get = %s, want [[first second] [x]]", text)
 	}
 }

@@ -40,12 +40,12 @@ func collect(t *testing.T, data []byte, limit int64) (split, read []string, spli
 // TestBytes compares frames with the frames of Python's partd.utils.frame.
 func TestBytes(t *testing.T) {
 	if got := hex.EncodeToString(join("Hello", "")); got != "050000000000000048656c6c6f0000000000000000" {
-		t.Errorf("frames of Hello and of nothing: %s", got)
+		t.Errorf("the frames of Hello and of an empty content are %s", got)
 	}
 	b := Begin([]byte("x"))
 	b = append(b, "Hello"...)
 	if got := End(b, 1); !bytes.Equal(got[1:], join("Hello")) {
-		t.Errorf("Begin and End made %x", got)
+		t.Errorf("Begin and End produced %x, want the frame of Hello", got)
 	}
 }
 
@@ -61,12 +61,12 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	if len(split) != len(want) || len(read) != len(want) {
-		t.Fatalf("%d and %d frames, want %d", len(split), len(read), len(want))
+		t.Fatalf("Split yielded %d frames and Read %d, want %d", len(split), len(read), len(want))
 	}
 }
 
-// TestEveryCut truncates two frames at each byte. Whole frames before the cut are read,
-// and the rest is an error with its offset.
+// TestEveryCut truncates two frames at each byte. Frames before the cut must be read, and a truncated
+// frame must be an error with the frame's offset.
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
 	for n := range len(data) {
@@ -76,7 +76,7 @@ func TestEveryCut(t *testing.T) {
 			frames, boundary = 1, 13
 		}
 		if len(split) != frames || len(read) != frames {
-			t.Errorf("cut at %d: %d and %d frames, want %d", n, len(split), len(read), frames)
+			t.Errorf("cut at %d: Split yielded %d frames and Read %d, want %d", n, len(split), len(read), frames)
 		}
 		for _, err := range []error{err1, err2} {
 			var e *Error
@@ -91,7 +91,7 @@ func TestEveryCut(t *testing.T) {
 	}
 }
 
-func TestLyingLength(t *testing.T) {
+func TestFalseLength(t *testing.T) {
 	for _, header := range []string{"ffffffffffffffff", "ffffffffffffff7f", "0000000000010000", "0000004000000000"} {
 		data, _ := hex.DecodeString(header + "61")
 		var before, after runtime.MemStats
@@ -99,10 +99,10 @@ func TestLyingLength(t *testing.T) {
 		_, _, err1, err2 := collect(t, data, 1<<40)
 		runtime.ReadMemStats(&after)
 		if err1 == nil || err2 == nil {
-			t.Errorf("a length of %s is taken: %v, %v", header, err1, err2)
+			t.Errorf("length %s: Split = %v, Read = %v, want errors", header, err1, err2)
 		}
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
-			t.Errorf("a length of %s took %d bytes of memory", header, n)
+			t.Errorf("length %s: Split and Read allocated %d bytes, want at most 1 MiB", header, n)
 		}
 	}
 }
@@ -110,23 +110,23 @@ func TestLyingLength(t *testing.T) {
 func TestLimit(t *testing.T) {
 	_, read, _, err := collect(t, join("four", "fives"), 4)
 	if len(read) != 1 || !errors.Is(err, ErrTooLong) {
-		t.Errorf("limit 4: %q, %v", read, err)
+		t.Errorf("Read with the limit 4 yielded %q, %v, want one frame and ErrTooLong", read, err)
 	}
 }
 
 func TestReaderError(t *testing.T) {
 	r := io.MultiReader(bytes.NewReader(join("a")), iotest.ErrReader(io.ErrClosedPipe))
-	var got error
+	var lastErr error
 	for _, err := range Read(r, 0) {
-		got = err
+		lastErr = err
 	}
-	if !errors.Is(got, io.ErrClosedPipe) {
-		t.Errorf("the reader's error is lost: %v", got)
+	if !errors.Is(lastErr, io.ErrClosedPipe) {
+		t.Errorf("Read ended with %v, want the reader's error", lastErr)
 	}
 }
 
-// FuzzSplit checks that Split and Read agree on any input, and that the frames they accept
-// make the same bytes when joined again.
+// FuzzSplit checks that Split and Read agree on any input, and that joining the frames that they
+// yield gives the input.
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])
@@ -134,11 +134,11 @@ func FuzzSplit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		split, read, err1, err2 := collect(t, data, 1<<62)
 		if len(split) != len(read) || (err1 == nil) != (err2 == nil) {
-			t.Fatalf("Split: %d frames, %v; Read: %d frames, %v", len(split), err1, len(read), err2)
+			t.Fatalf("Split yielded %d frames and %v, but Read %d frames and %v", len(split), err1, len(read), err2)
 		}
 		joined := join(split...)
 		if !bytes.HasPrefix(data, joined) || err1 == nil && len(joined) != len(data) {
-			t.Fatalf("%d frames give %d bytes, the input has %d", len(split), len(joined), len(data))
+			t.Fatalf("joining the %d frames gives %d bytes, which differ from the input of %d bytes", len(split), len(joined), len(data))
 		}
 	})
 }

@@ -13,9 +13,9 @@ func TestZeroValues(t *testing.T) {
 		"Read(nil)": func() error { return zerovalues.FirstError(frame.Read(nil, 0)) },
 	})
 	for content, err := range frame.Split(nil) {
-		t.Errorf("nil has a frame of %q, %v", content, err)
+		t.Errorf("Split(nil) yielded %q, %v, want nothing", content, err)
 	}
 	if b := frame.End(frame.Begin(nil), 0); len(b) != frame.HeaderLen {
-		t.Errorf("an empty frame has %d bytes", len(b))
+		t.Errorf("an empty frame has %d bytes, want %d", len(b), frame.HeaderLen)
 	}
 }

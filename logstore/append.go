@@ -66,7 +66,7 @@ type operation interface {
 	// size returns an upper bound on the size of the operation's batch, in bytes.
 	size(s *Store) int64
 	// empty reports whether the operation certainly changes nothing.
-	empty() bool
+	isEmpty() bool
 	// prepare is called with mu held, right before the operation is written. It can read
 	// the store to decide which entries to write. It then updates b or, if b is nil, the
 	// entries that each will yield.
@@ -80,10 +80,10 @@ type operation interface {
 // if an operation with the same tag was applied before.
 func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op operation) (applied bool, err error) {
 	if err := canceled.Err(ctx); err != nil {
-		return false, s.errorf(opName, err)
+		return false, s.opError(opName, err)
 	}
 	if s.dir == "" {
-		return false, s.errorf(opName, storeerror.ErrNotOpened)
+		return false, s.opError(opName, storeerror.ErrNotOpened)
 	}
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
@@ -92,26 +92,26 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	changes.Add(1)
 	defer changes.Done()
 	seq, isNew := s.seq-1, true
-	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.leaveFull(nil) == nil {
+	if s.droppedWhileFull && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
 		s.droppedWhileFull = false // the drop was made on a full disk, but now there is space
 	}
 	if err = s.checkWritable(); err == nil && tag != (partd.Tag{}) {
 		isNew, err = s.sessions.check(tag)
 	}
 	s.mu.Unlock()
-	if err != nil || op.empty() && tag == (partd.Tag{}) {
-		return err == nil, s.errorf(opName, err)
+	if err != nil || op.isEmpty() && tag == (partd.Tag{}) {
+		return err == nil, s.opError(opName, err)
 	}
 	if !isNew { // do not write blobs for a retry
-		return false, s.errorf(opName, s.acknowledge(seq))
+		return false, s.opError(opName, s.acknowledge(seq))
 	}
 	if op.size(s) > int64(s.maxBatch) {
 		applied, err = s.applyBulk(ctx, tag, op)
-		return applied, s.errorf(opName, err)
+		return applied, s.opError(opName, err)
 	}
 	b, err := s.takeBatch(ctx)
 	if err != nil {
-		return false, s.errorf(opName, err)
+		return false, s.opError(opName, err)
 	}
 	defer s.putBatch(b)
 	if err = s.encode(b, op); err == nil {
@@ -125,7 +125,7 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op ope
 	if err == nil {
 		err = s.acknowledge(seq)
 	}
-	return applied, s.errorf(opName, err)
+	return applied, s.opError(opName, err)
 }
 
 // acknowledge waits until record seq is durable, if Options.Sync is set.

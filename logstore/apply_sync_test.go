@@ -12,15 +12,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// TestApplyAgainWaitsForSync checks that a retried operation waits for the same sync as the
+// TestRetryWaitsForSync checks that a retried operation waits for the same sync as the
 // original operation. Otherwise its sender would rely on data that is not yet durable.
-func TestApplyAgainWaitsForSync(t *testing.T) {
-	var hold atomic.Bool
+func TestRetryWaitsForSync(t *testing.T) {
+	var holdSyncs atomic.Bool
 	var once sync.Once
 	syncing, proceed := make(chan struct{}), make(chan struct{})
 	h := crashHooks
 	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
-		if hold.Load() && op == vfstest.OpSync && strings.Contains(name, "wal-") {
+		if holdSyncs.Load() && op == vfstest.OpSync && strings.Contains(name, "wal-") {
 			once.Do(func() { close(syncing) })
 			<-proceed
 		}
@@ -48,7 +48,7 @@ func TestApplyAgainWaitsForSync(t *testing.T) {
 		}()
 		return c
 	}
-	hold.Store(true)
+	holdSyncs.Store(true)
 	first := apply()
 	<-syncing
 	second := apply()

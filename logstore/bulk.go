@@ -38,6 +38,7 @@ func (w *bulkWriter) add(b *batch) error {
 	return nil
 }
 
+// flush writes the table as a segment, unless it is empty.
 func (w *bulkWriter) flush() error {
 	if w.t.size == 0 {
 		return nil

@@ -34,7 +34,7 @@ func TestLargeSetOnce(t *testing.T) {
 	defer s.Close()
 	set := &setOp{key: hugeKey}
 	if set.size(s) <= int64(s.maxBatch) {
-		t.Fatal("the operation fits into a record")
+		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, v := range []string{"first", "second"} {
 		if err := s.SetOnce(t.Context(), hugeKey, []byte(v)); err != nil {
@@ -72,7 +72,7 @@ func TestLargePop(t *testing.T) {
 		t.Fatal(err)
 	}
 	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(s) <= int64(s.maxBatch) {
-		t.Fatal("the operation fits into a record")
+		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, want := range []string{"seven", ""} {
 		values, err := s.Pop(t.Context(), keys...)
@@ -94,9 +94,9 @@ func TestLargePop(t *testing.T) {
 	}
 }
 
-// TestLargeApplyAgain checks that an operation that is too large for a record is applied only
+// TestLargeRetry checks that an operation that is too large for a record is applied only
 // once if it is retried, even after reopening.
-func TestLargeApplyAgain(t *testing.T) {
+func TestLargeRetry(t *testing.T) {
 	s, mem := openBulk(t, nil)
 	session, err := s.NewSession(t.Context())
 	if err != nil {
@@ -108,7 +108,7 @@ func TestLargeApplyAgain(t *testing.T) {
 		op.Entries = append(op.Entries, partd.Entry{Key: "a", Value: []byte(value)})
 	}
 	if appendOp(op.Entries).size(s) <= int64(s.maxBatch) {
-		t.Fatal("the operation fits into a record")
+		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	op.Change = partd.ChangeAppend
 	tag := partd.Tag{Session: session, Number: 1, CRC: 5}

@@ -99,7 +99,7 @@ func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]b
 	next, stop := iter.Pull2(s.Scan(ctx))
 	got := map[string][]byte{}
 	c, e, more := next()
-	r.reading = func() error {
+	r.finishScan = func() error {
 		defer stop()
 		for ; more; c, e, more = next() {
 			if e != nil {
@@ -116,10 +116,10 @@ func (r *crashRun) scanSlowly(ctx context.Context, s *Store, want map[string][]b
 }
 
 func (r *crashRun) endScan() error {
-	if r.reading == nil {
+	if r.finishScan == nil {
 		return nil
 	}
-	end := r.reading
-	r.reading = nil
+	end := r.finishScan
+	r.finishScan = nil
 	return end()
 }

@@ -38,19 +38,19 @@ type crashRun struct {
 	hooks hooks
 	rnd   *rand.Rand
 
-	mem   *vfstest.Mem
-	mu    sync.Mutex // guards the fields that the file system's hook uses
-	armed bool
-	crash *rand.Rand
-	every int
+	mem           *vfstest.Mem
+	mu            sync.Mutex // guards the fields that the file system's hook uses
+	enabled       bool
+	crash         *rand.Rand
+	crashInterval int
 
-	states  []map[string][]byte // content after each operation
-	survive int                 // index of the state that must survive
-	begun   int                 // index of the latest possible state
-	checked int                 // number of crashes checked
-	err     error               // first failed check
+	states     []map[string][]byte // content after each operation
+	survive    int                 // index of the state that must survive
+	begun      int                 // index of the latest possible state
+	numChecked int                 // number of crashes checked
+	err        error               // first failed check
 
-	reading        func() error // finishes a Scan
+	finishScan     func() error // finishes a Scan
 	droppedEntries int64        // number of entries that merges dropped, counted after crashes
 }
 
@@ -59,7 +59,7 @@ var errFailed = errors.New("the check of a crash failed")
 func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 	r := &crashRun{
 		kind: kind, hooks: h, rnd: rand.New(rand.NewPCG(seed, 1)), crash: rand.New(rand.NewPCG(seed, 2)),
-		mem: vfstest.NewMem(), every: 12, states: []map[string][]byte{{}},
+		mem: vfstest.NewMem(), crashInterval: 12, states: []map[string][]byte{{}},
 	}
 	r.mem.ZeroLostPages = r.rnd.IntN(2) == 0
 	r.hooks.fs = vfstest.Inject(r.mem, r.beforeCall)
@@ -70,7 +70,7 @@ func newCrashRun(kind crashKind, seed uint64, h hooks) *crashRun {
 func (r *crashRun) beforeCall(op vfstest.Op, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.armed || !op.Changes() || r.err != nil || r.crash.IntN(r.every) != 0 {
+	if !r.enabled || !op.Changes() || r.err != nil || r.crash.IntN(r.crashInterval) != 0 {
 		return nil
 	}
 	r.err = r.check()
@@ -83,7 +83,7 @@ func (r *crashRun) options() *Options {
 
 // check simulates a crash and verifies the result.
 func (r *crashRun) check() error {
-	r.checked++
+	r.numChecked++
 	err := r.checkCrash()
 	if err != nil && r.survive == 0 && r.kind == powerLossAfter {
 		return nil // before the first Sync, nothing must survive
@@ -203,7 +203,7 @@ func (r *crashRun) describe(got map[string][]byte) string {
 // run performs a number of operations, during which beforeCall simulates and checks crashes.
 func (r *crashRun) run(ops int) error {
 	ctx := context.Background()
-	r.armed = true
+	r.enabled = true
 	s, err := open(crashDir, r.options(), r.hooks)
 	if err != nil {
 		return err
@@ -231,17 +231,17 @@ func (r *crashRun) run(ops int) error {
 		}
 	}
 	r.mu.Lock()
-	r.armed = false
+	r.enabled = false
 	r.mu.Unlock()
 	return errors.Join(r.endScan(), s.Close(), r.err)
 }
 
 // crashCount returns the number of crashes to simulate: the value of PARTD_CRASHES or, if it
 // is unset, normally.
-func crashCount(t *testing.T, normally int) int {
+func crashCount(t *testing.T, defaultCount int) int {
 	n, err := strconv.Atoi(os.Getenv("PARTD_CRASHES"))
 	if err != nil {
-		return normally
+		return defaultCount
 	}
 	return n
 }
@@ -279,7 +279,7 @@ func TestCrashes(t *testing.T) {
 			if err := r.run(40); err != nil {
 				t.Fatalf("kind %d, seed %d, after %d crashes: %v", kind, seed, done, err)
 			}
-			done += r.checked
+			done += r.numChecked
 			droppedEntries += r.droppedEntries
 		}
 	}
@@ -292,20 +292,20 @@ func TestCrashes(t *testing.T) {
 // TestCrashesDetectMissingProtection checks that the crash test fails if one of the protections
 // is disabled. Otherwise it would prove nothing.
 func TestCrashesDetectMissingProtection(t *testing.T) {
-	for name, take := range map[string]func(h *hooks){
+	for name, disable := range map[string]func(h *hooks){
 		"sync":  func(h *hooks) { h.noSync = true },
 		"CRC":   func(h *hooks) { h.noCRC = true },
 		"epoch": func(h *hooks) { h.noEpoch = true },
 	} {
 		t.Run("without "+name, func(t *testing.T) {
 			h := crashHooks
-			take(&h)
+			disable(&h)
 			done := 0
 			for seed := uint64(1); done < 20_000; seed++ {
 				for kind := range numCrashKinds {
 					r := newCrashRun(kind, seed, h)
 					err := r.run(40)
-					done += r.checked
+					done += r.numChecked
 					if err != nil {
 						t.Logf("detected after %d crashes: %.200v", done, err)
 						return

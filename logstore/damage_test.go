@@ -120,6 +120,7 @@ func damageStart(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[string][
 	return killed, want, withoutLast
 }
 
+// checkDamaged damages a copy of a store, and checks that reads return correct data or an error.
 func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string][]byte, desc string, damage func(m *vfstest.Mem)) {
 	t.Helper()
 	mem := start.KillClone()

@@ -85,9 +85,9 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 	}
 }
 
-// TestDeleteLooksAgain checks that Delete also removes a key that was created after the lookup
+// TestDeleteRepeatsLookup checks that Delete also removes a key that was created after the lookup
 // and before the record was written.
-func TestDeleteLooksAgain(t *testing.T) {
+func TestDeleteRepeatsLookup(t *testing.T) {
 	s, err := Open(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 		}
 	}
 	if s.tables.active.firstSeq != first || len(s.segments.list) > 0 {
-		t.Error("the delete caused a seal")
+		t.Error("the delete caused a seal, want the table unchanged")
 	}
 	wantValue(t, s, keys[0], "created later")
 }

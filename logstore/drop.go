@@ -13,7 +13,7 @@ import (
 // Drop removes every key; if it fails, it removes none. Sessions survive it.
 func (s *Store) Drop(ctx context.Context) error {
 	_, err := s.drop(ctx, partd.Tag{})
-	return s.errorf("drop", err)
+	return s.opError("drop", err)
 }
 
 func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err error) {
@@ -36,7 +36,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	}
 	if fullErr := s.fullErr.Load(); fullErr != nil { // the disk was full when the store was opened or dropped
 		if err = cmp.Or(canceled.Err(ctx), s.checkPoisoned()); err == nil {
-			err = s.dropFull(h, nil, *fullErr)
+			err = s.dropOnFullDisk(h, nil, *fullErr)
 		}
 		return err == nil, err
 	}
@@ -58,7 +58,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	}
 	wal, err := s.nextWAL()
 	if isFull(err) && s.checkPoisoned() == nil {
-		err = s.dropFull(h, t, err)
+		err = s.dropOnFullDisk(h, t, err)
 		return err == nil, err
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	oldTables := s.tables.inUse()
 	s.tables.frozen, s.sealErr = nil, nil
 	s.activate(t, wal)
-	s.tables.unrefAll(oldTables, t)
+	s.tables.releaseAll(oldTables, t)
 	s.forgetFiles()
 	return true, nil
 }
@@ -131,7 +131,7 @@ func (s *Store) tableForDrop(ctx context.Context) (*table, error) {
 // dropManifest writes the manifest of the empty store. If it fails, it removes the header
 // of the new write-ahead file, which would mark the end of the previous file.
 func (s *Store) dropManifest(wal *walFile, sessions sessionTable) error {
-	err := s.catalog.edit(func(m *manifest) { m.empty(wal.epoch, s.seq, sessions) })
+	err := s.catalog.edit(func(m *manifest) { m.clearData(wal.epoch, s.seq, sessions) })
 	if u := (maybeApplied{}); err == nil || errors.As(err, &u) {
 		return commitError(err)
 	}

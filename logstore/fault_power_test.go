@@ -19,7 +19,7 @@ import (
 // operation may have taken effect.
 func TestFaultThenPowerLoss(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
-	all := os.Getenv("PARTD_FAULTS") != ""
+	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	synced := 0
 	for _, opts := range []*Options{{}, {Sync: true}} {
 		start, before := faultStart(t, opts)
@@ -31,7 +31,7 @@ func TestFaultThenPowerLoss(t *testing.T) {
 			step.want(after)
 			for n, hit := int64(1), true; hit; n++ {
 				errnosPerCall := errnos
-				if !all {
+				if !tryAll {
 					errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 				}
 				for _, errno := range errnosPerCall {
@@ -53,8 +53,8 @@ func TestFaultThenPowerLoss(t *testing.T) {
 // powerLossAfterFault checks one fault, and reports whether Sync succeeded after it.
 func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
-	on := make(chan struct{}, 1)
-	fault.Match = func(vfstest.Op, string) bool { return len(on) == 1 }
+	enabled := make(chan struct{}, 1)
+	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
 	var desc string
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
@@ -69,9 +69,9 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		t.Fatal(err)
 	}
 	defer s.Close()
-	on <- struct{}{}
+	enabled <- struct{}{}
 	err = step.do(t.Context(), s)
-	<-on
+	<-enabled
 	allowed := []map[string][]byte{before}
 	switch {
 	case err == nil:
@@ -96,7 +96,7 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 	}
 	syncErr := s.Sync(t.Context())
 	if syncErr != nil && !opts.Sync {
-		return false // nothing was acknowledged
+		return false // no change was acknowledged as durable
 	}
 	for seed := range uint64(3) {
 		var rnd *rand.Rand
@@ -112,11 +112,11 @@ func powerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fault *v
 		if e = errors.Join(e, crashed.Close()); e != nil {
 			t.Fatal(e)
 		}
-		right := false
+		isAllowed := false
 		for _, m := range allowed {
-			right = right || maps.EqualFunc(got, m, bytes.Equal)
+			isAllowed = isAllowed || maps.EqualFunc(got, m, bytes.Equal)
 		}
-		if !right {
+		if !isAllowed {
 			t.Fatalf("%s, Sync option %t, %s failed (%v), then Sync returned %v: wrong content with %d keys after a power failure", step.name, opts.Sync, desc, err, syncErr, len(got))
 		}
 	}
@@ -145,7 +145,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 				failed[name] = true
 			}
 			return syscall.ENOSPC
-		case op == vfstest.OpRead && failed[name]: // written data cannot be read back
+		case op == vfstest.OpRead && failed[name]: // the store cannot read back what it wrote
 			failed[name] = false
 			return syscall.EIO
 		}

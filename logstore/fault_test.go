@@ -135,21 +135,21 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 // must say which, and reopening must not change the content.
 func TestEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
-	all := os.Getenv("PARTD_FAULTS") != ""
+	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	for _, opts := range []*Options{{}, {Sync: true}} {
 		start, before := faultStart(t, opts)
 		for _, step := range faultSteps() {
-			for i, stays := range []bool{false, true} {
-				t.Run(fmt.Sprintf("sync=%v/%s/stays=%v", opts.Sync, step.name, stays), func(t *testing.T) {
+			for i, persists := range []bool{false, true} {
+				t.Run(fmt.Sprintf("sync=%v/%s/persists=%v", opts.Sync, step.name, persists), func(t *testing.T) {
 					after := maps.Clone(before)
 					step.want(after)
 					for n, hit := int64(1), true; hit; n++ {
 						errnosPerCall := errnos // by default, each call fails with only one of them
-						if !all {
+						if !tryAll {
 							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
 						}
 						for _, errno := range errnosPerCall {
-							fault := &vfstest.Fault{Call: n, Err: errno, Persists: stays, ShortWrite: true}
+							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
 							hit = faultAt(t, start.KillClone(), opts, fault, step, before, after)
 						}
 					}
@@ -162,17 +162,17 @@ func TestEveryFault(t *testing.T) {
 // faultAt injects one fault, and reports whether it was hit.
 func faultAt(t *testing.T, mem *vfstest.Mem, opts *Options, fault *vfstest.Fault, step faultStep, before, after map[string][]byte) bool {
 	t.Helper()
-	on := make(chan struct{}, 1) // full while calls may fail
-	fault.Match = func(vfstest.Op, string) bool { return len(on) == 1 }
+	enabled := make(chan struct{}, 1) // contains a value while calls may fail
+	fault.Match = func(vfstest.Op, string) bool { return len(enabled) == 1 }
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, fault.Check)
 	s, err := open(crashDir, opts, h)
 	if err != nil {
 		t.Fatal(err)
 	}
-	on <- struct{}{}
+	enabled <- struct{}{}
 	err = step.do(t.Context(), s)
-	<-on
+	<-enabled
 	var allowed []map[string][]byte
 	switch {
 	case err == nil:

@@ -69,10 +69,10 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 	return s, nil
 }
 
-// dropFull drops a store on a full disk, without first creating a write-ahead file.
+// dropOnFullDisk drops a store on a full disk, without first creating a write-ahead file.
 // Afterwards it creates one if there is space, and uses t as the active table unless t is
 // nil. lifeMu and mu must be held.
-func (s *Store) dropFull(h recordHeader, t *table, cause error) error {
+func (s *Store) dropOnFullDisk(h recordHeader, t *table, cause error) error {
 	sessions := s.sessions.clone()
 	sessions.apply(h, s.opts.MaxSessions)
 	s.droppedWhileFull = false
@@ -80,7 +80,7 @@ func (s *Store) dropFull(h recordHeader, t *table, cause error) error {
 		s.wal.lastEpoch = max(s.wal.lastEpoch, s.tables.active.wal.epoch)
 	}
 	err := s.catalog.edit(func(m *manifest) {
-		m.empty(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
+		m.clearData(max(m.liveEpoch, s.wal.lastEpoch)+1, s.seq, sessions)
 		m.clean = true
 	})
 	if err != nil {
@@ -90,10 +90,10 @@ func (s *Store) dropFull(h recordHeader, t *table, cause error) error {
 	s.fullErr.Store(&cause)
 	oldTables := s.tables.inUse()
 	s.tables.active, s.tables.frozen, s.tables.walTables, s.sealErr = nil, nil, nil, nil
-	s.tables.unrefAll(oldTables, t)
+	s.tables.releaseAll(oldTables, t)
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()
-	if err := s.leaveFull(t); err != nil {
+	if err := s.resumeWrites(t); err != nil {
 		// The store is dropped, so the call succeeds.
 		s.log.Warn("logstore: the disk is still full after the drop", "dir", s.dir, "err", err)
 		s.droppedWhileFull = true
@@ -101,9 +101,9 @@ func (s *Store) dropFull(h recordHeader, t *table, cause error) error {
 	return nil
 }
 
-// leaveFull makes the dropped store accept changes again. It uses t as the active table
+// resumeWrites makes the dropped store accept changes again. It uses t as the active table
 // unless t is nil.
-func (s *Store) leaveFull(t *table) error {
+func (s *Store) resumeWrites(t *table) error {
 	if t == nil {
 		if err := s.makeTables(); err != nil {
 			return err

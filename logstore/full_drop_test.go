@@ -37,7 +37,7 @@ func TestFullDiskDropTwice(t *testing.T) {
 	}
 	for range 3 { // Drop may fail, because the first one used the spare file, but must not block
 		if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
+			t.Fatalf("later Drop on a full disk: error %v, want nil or ENOSPC", err)
 		}
 	}
 	full.Store(false)
@@ -80,7 +80,7 @@ func TestSpaceAfterDrop(t *testing.T) {
 		for range 3 {
 			mustBeFull(t, "Append", s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}))
 			if _, err := s.NewSession(t.Context()); !errors.Is(err, syscall.ENOSPC) {
-				t.Fatal(err)
+				t.Fatalf("NewSession on a full disk: error %v, want ENOSPC", err)
 			}
 		}
 		wantValue(t, s, "k", "")

@@ -36,7 +36,7 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 	if len(s.tables.walTables) == 0 {
 		t.Fatal("open recovered no records into memory, so the test would prove nothing")
 	}
-	mustHold(t, s, map[string][]byte{"k": []byte(old)})
+	wantContents(t, s, map[string][]byte{"k": []byte(old)})
 	r, err := s.Open(t.Context(), "k")
 	if err != nil {
 		t.Fatal(err)
@@ -46,13 +46,13 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 		if err := s.Drop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		mustHold(t, s, map[string][]byte{})
+		wantContents(t, s, map[string][]byte{})
 		want := map[string][]byte{}
 		for range 40 { // more than a table can contain
 			mustAppend(t, s, "k", old)
 			want["k"] = append(want["k"], old...)
 		}
-		mustHold(t, s, want)
+		wantContents(t, s, want)
 	}
 	if b, err := io.ReadAll(r); err != nil || string(b) != old {
 		t.Fatalf("the reader returned %d bytes (error %v), want %d", len(b), err, len(old))

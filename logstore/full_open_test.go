@@ -32,8 +32,8 @@ func mustBeFull(t *testing.T, desc string, err error) {
 	}
 }
 
-// mustHold checks that all reads of a store return the wanted content.
-func mustHold(t *testing.T, s *Store, want map[string][]byte) {
+// wantContents checks that all reads of a store return the wanted content.
+func wantContents(t *testing.T, s *Store, want map[string][]byte) {
 	t.Helper()
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
@@ -80,8 +80,8 @@ func TestDiskFullWhileOpen(t *testing.T) {
 					t.Fatalf("round %d: %v", round, err)
 				}
 			}
-			giveBack := disktest.Fill(t, disk)
-			mustHold(t, s, want) // must come after Fill, because it flushes the table
+			freeSpace := disktest.Fill(t, disk)
+			wantContents(t, s, want) // must come after Fill, because it flushes the table
 			for i := range 100 {
 				if err := add(fmt.Sprint(i%7), 3000); err != nil {
 					mustBeFull(t, "Append", err)
@@ -90,20 +90,20 @@ func TestDiskFullWhileOpen(t *testing.T) {
 			mustBeFull(t, "a large Append", add("large", 1<<20))
 			mustBeFull(t, "an Append in bulk", add("large", 40_000_000))
 			mustBeFull(t, "Flush", s.Flush(t.Context()))
-			mustHold(t, s, want)
-			giveBack()
+			wantContents(t, s, want)
+			freeSpace()
 			if err := errors.Join(add("0", 10), add("large", 100_000), s.Flush(t.Context())); err != nil {
 				t.Fatalf("round %d, after freeing space: %v", round, err)
 			}
-			mustHold(t, s, want)
+			wantContents(t, s, want)
 			if round == 1 {
-				giveBack := disktest.Fill(t, disk)
+				freeSpace := disktest.Fill(t, disk)
 				if err := s.Drop(t.Context()); err != nil {
 					t.Fatalf("Drop on a full disk: %v", err)
 				}
 				clear(want)
-				mustHold(t, s, want)
-				giveBack()
+				wantContents(t, s, want)
+				freeSpace()
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -112,7 +112,7 @@ func TestDiskFullWhileOpen(t *testing.T) {
 		if s, err = Open(dir, opts); err != nil {
 			t.Fatal(err)
 		}
-		mustHold(t, s, want)
+		wantContents(t, s, want)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +146,7 @@ func TestDiskFullUnderBuffer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		giveBack := disktest.Fill(t, disk)
+		freeSpace := disktest.Fill(t, disk)
 		for i := range 1000 {
 			if err := add(i); err != nil {
 				mustBeFull(t, "Append to the Buffer", err)
@@ -158,7 +158,7 @@ func TestDiskFullUnderBuffer(t *testing.T) {
 				}
 			}
 		}
-		giveBack()
+		freeSpace()
 		for i := range 100 {
 			if err := add(i); err != nil {
 				t.Fatalf("after freeing space: %v", err)
@@ -170,7 +170,7 @@ func TestDiskFullUnderBuffer(t *testing.T) {
 		if s, err = Open(dir, opts); err != nil {
 			t.Fatal(err)
 		}
-		mustHold(t, s, want)
+		wantContents(t, s, want)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -186,7 +186,7 @@ func TestFullTmpfs(t *testing.T) {
 		}
 		_ = s.Close() // returns an error, because it cannot flush everything
 		if err := os.WriteFile(disk+"/rest", make([]byte, 4<<20), 0o666); !errors.Is(err, syscall.ENOSPC) {
-			t.Fatal(err)
+			t.Fatalf("filling the disk with another file: error %v, want ENOSPC", err)
 		}
 		if s, err = Open(dir, &Options{Memory: MinMemory}); err != nil {
 			t.Fatal(err)

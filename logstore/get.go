@@ -43,7 +43,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 	v, err := s.viewLocked(lo, hi)
 	s.mu.Unlock()
 	if err != nil {
-		return s.errorf(op, err)
+		return s.opError(op, err)
 	}
 	err = v.get(ctx, keys, values, exists)
 	if s.merging.wasted.Load() >= s.merging.wasteLimit.Load() {
@@ -134,7 +134,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 			if values != nil {
 				values[ref.index] = l.value
 				// Values must not share memory, even if keys contains duplicates.
-				if l.returned || l.value == nil || cap(l.value) == len(g.short) {
+				if l.returned || l.value == nil || cap(l.value) == len(g.shortBuf) {
 					values[ref.index] = append([]byte{}, l.value...)
 				}
 				l.returned = true
@@ -177,7 +177,7 @@ type getter struct {
 	cost       int64  // bytes read from segments, plus readCost for each read
 	run        segment.Reader
 	er         segment.EntryReader
-	short      [512]byte // initial buffer of single.value; a value that fits into it is copied for the caller
+	shortBuf   [512]byte // initial buffer of single.value; a value that fits into it is copied for the caller
 }
 
 // readGroup looks up keys of one range.
@@ -185,7 +185,7 @@ func (g *getter) readGroup(keys []string, refs []keyRef) error {
 	g.prefix = refs[0].hash >> g.shift
 	lookups := make([]*lookup, 0, len(refs))
 	if len(refs) == 1 {
-		g.single = lookup{key: keys[refs[0].index], hash: refs[0].hash, value: g.short[:0]}
+		g.single = lookup{key: keys[refs[0].index], hash: refs[0].hash, value: g.shortBuf[:0]}
 		lookups = append(lookups, &g.single)
 	} else {
 		lookups = g.indexKeys(keys, refs, lookups)

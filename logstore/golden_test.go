@@ -40,26 +40,26 @@ func makeGoldenStore(t *testing.T, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		app := func(key, value string) {
+		add := func(key, value string) {
 			if err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		app("pieces", []string{"one", "two", "three"}[i])
-		app("hot", want["hot"][:19*300])
+		add("pieces", []string{"one", "two", "three"}[i])
+		add("hot", want["hot"][:19*300])
 		want["hot"] = want["hot"][19*300:]
 		for k := range 200 {
 			if k%3 == i {
-				app(fmt.Sprint("key", k), want[fmt.Sprint("key", k)])
+				add(fmt.Sprint("key", k), want[fmt.Sprint("key", k)])
 			}
 		}
 		if i == 0 {
-			app("", "the empty key")
-			app("set", "older")
-			app("gone", "x")
+			add("", "the empty key")
+			add("set", "older")
+			add("gone", "x")
 		}
 		if i == 2 {
-			app("large", want["large"])
+			add("large", want["large"])
 			for _, err := range []error{
 				s.Set(t.Context(), "set", []byte("newer")), s.Set(t.Context(), "set to nothing", nil), s.Delete(t.Context(), "gone"),
 			} {
@@ -73,7 +73,7 @@ func makeGoldenStore(t *testing.T, dir string) {
 			if err := s.Flush(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			app("hot", want["hot"])
+			add("hot", want["hot"])
 			// A copy at this point looks like the store after a kill.
 			copyDir(t, dir, dir+"-copy")
 		}

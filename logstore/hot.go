@@ -158,7 +158,7 @@ func (j *mergeJob) findHeavy(lo, hi uint64) error {
 	const maxCounts = 16
 	var counts []count
 	var sum int64
-	err := j.eachIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
+	err := j.eachEntryIn(j.first, j.end, lo, hi, func(e *segment.Entry) error {
 		n := int64(len(e.Raw))
 		sum += n
 		if len(e.Key) > segment.MaxHotKey {

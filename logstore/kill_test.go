@@ -43,11 +43,11 @@ const killLimitEnv = "PARTD_TEST_KILL_MOST"
 // killKeys is the number of keys to which every batch appends.
 const killKeys = 5
 
-// Each batch also has its own key, "job" and the batch number. The writer deletes it killJobs
-// batches later. In killPiece, such keys have the number killJob.
+// Each batch also has its own key, "job" and the batch number. The writer deletes it jobLifetime
+// batches later. In killPiece, such keys have the number jobNumber.
 const (
-	killJobs = 20
-	killJob  = 63
+	jobLifetime = 20
+	jobNumber   = 63
 )
 
 // killWriter appends numbered batches, up to the limit if there is one. Each batch appends to
@@ -67,8 +67,8 @@ func killWriter(dir string) error {
 		start, _ := lastPiece(v)
 		n = binary.LittleEndian.Uint64(v[start:]) + 1
 	}
-	if n > killJobs { // the delete of the last batch may be missing, so at most one such key exists
-		if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs-1)); err != nil {
+	if n > jobLifetime { // the delete of the last batch may be missing, so at most one such key exists
+		if err := s.Delete(context.Background(), fmt.Sprint("job", n-jobLifetime-1)); err != nil {
 			return err
 		}
 	}
@@ -81,12 +81,12 @@ func killWriter(dir string) error {
 		for k := range killKeys {
 			batch = append(batch, partd.Entry{Key: fmt.Sprint("key", k), Value: killPiece(n, k)})
 		}
-		batch = append(batch, partd.Entry{Key: fmt.Sprint("job", n), Value: killPiece(n, killJob)})
+		batch = append(batch, partd.Entry{Key: fmt.Sprint("job", n), Value: killPiece(n, jobNumber)})
 		if err := s.Append(context.Background(), batch...); err != nil {
 			return err
 		}
-		if n >= killJobs { // delete the keys of earlier batches
-			if err := s.Delete(context.Background(), fmt.Sprint("job", n-killJobs), fmt.Sprint("job", n-killJobs-1)); err != nil {
+		if n >= jobLifetime { // delete the keys of earlier batches
+			if err := s.Delete(context.Background(), fmt.Sprint("job", n-jobLifetime), fmt.Sprint("job", n-jobLifetime-1)); err != nil {
 				return err
 			}
 		}
@@ -219,7 +219,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 	for n := range count {
 		name := fmt.Sprint("job", n)
 		v, exists := got[name]
-		if exists && !bytes.Equal(v, killPiece(uint64(n), killJob)) || !exists && n >= count-killJobs || exists && n < count-killJobs-1 {
+		if exists && !bytes.Equal(v, killPiece(uint64(n), jobNumber)) || !exists && n >= count-jobLifetime || exists && n < count-jobLifetime-1 {
 			t.Fatalf("kill %d: after %d batches, key %s is wrong: it has %d bytes, exists: %t", kill, count, name, len(v), exists)
 		}
 	}

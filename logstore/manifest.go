@@ -46,7 +46,7 @@ const (
 	maxManifest     = 1 << 30
 )
 
-func (m *manifest) empty(liveEpoch, nextSeq uint64, sessions sessionTable) {
+func (m *manifest) clearData(liveEpoch, nextSeq uint64, sessions sessionTable) {
 	m.liveEpoch, m.nextSeq, m.sessions = liveEpoch, nextSeq, sessions.clone()
 	m.files, m.ledger, m.removedLedger = nil, Ledger{}, Ledger{}
 }

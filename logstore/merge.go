@@ -74,7 +74,7 @@ func (m *merging) firstDue(list []*storedSegment, maxBytes int64) (first int, du
 	for i, seg := range list {
 		sizes[i] = seg.StoredLen()
 	}
-	first, cost := bestForGets(sizes)
+	first, cost := bestMergeForGets(sizes)
 	if cost == 0 {
 		m.wasteLimit.Store(math.MaxInt64)
 		return 0, false
@@ -97,7 +97,7 @@ func (s *Store) mergeAll(ctx context.Context, done chan struct{}) {
 			m.bytes, m.memory, m.reclaims = 0, 0, false
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errDropped) {
 				s.log.Warn("logstore: reclaiming space failed", "dir", s.dir, "err", err)
-				s.reclaim.fail()
+				s.reclaim.recordFailure()
 			}
 			continue
 		}

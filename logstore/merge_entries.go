@@ -24,7 +24,7 @@ const resetCost = 80
 // errTooMuch if they need more than limit bytes.
 func (j *mergeJob) findResets(lo, hi uint64, limit int64) error {
 	return j.collectResets(limit, func(first, end int, f func(e *segment.Entry) error) error {
-		return j.eachIn(first, end, lo, hi, f)
+		return j.eachEntryIn(first, end, lo, hi, f)
 	})
 }
 
@@ -83,7 +83,7 @@ func (j *mergeJob) isDead(e *segment.Entry) bool {
 
 // eachLive calls f for each live entry of an interval. It adds dead entries to dropped.
 func (j *mergeJob) eachLive(lo, hi uint64, f func(e *segment.Entry) error) error {
-	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachIn(j.first, j.end, lo, hi, f) }, f)
+	return j.dropDead(func(f func(e *segment.Entry) error) error { return j.eachEntryIn(j.first, j.end, lo, hi, f) }, f)
 }
 
 // dropDead calls f for each live entry that each yields. It adds dead entries to dropped.
@@ -121,9 +121,9 @@ func (j *mergeJob) dropDead(each func(func(e *segment.Entry) error) error, f fun
 	return nil
 }
 
-// eachIn calls f for the entries of the view's segments [first, end) with hashes from lo to
+// eachEntryIn calls f for the entries of the view's segments [first, end) with hashes from lo to
 // hi, in order, without entries of hot keys.
-func (j *mergeJob) eachIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
+func (j *mergeJob) eachEntryIn(first, end int, lo, hi uint64, f func(e *segment.Entry) error) error {
 	visit := func(i int) error {
 		return j.view.runError(i, j.er.Each(&j.src, func(e *segment.Entry) error {
 			if h := j.s.format.HashBytes(e.Key); h < lo || h > hi || containsHot(j.hot, h, e.Key) {

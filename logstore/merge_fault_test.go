@@ -22,15 +22,15 @@ import (
 // TestMergeWithReaders checks that readers see the content at their start, even in files that
 // merges removed, and that these files are closed when the readers end.
 func TestMergeWithReaders(t *testing.T) {
-	var open_ atomic.Int64
+	var openFiles atomic.Int64
 	mem := vfstest.NewMem()
 	count := vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
-			open_.Add(-1)
+			openFiles.Add(-1)
 		}
 		return nil
 	})
-	fs := countOpens{count, &open_}
+	fs := countOpens{count, &openFiles}
 	want := manySessions(t, mem, 40)
 	h := mergeHooks
 	h.fs = fs
@@ -75,12 +75,12 @@ func TestMergeWithReaders(t *testing.T) {
 		t.Fatalf("the reader returned %d bytes, %v, want the old value", len(b), err)
 	}
 	s.segments.discards.Wait()
-	if n := open_.Load(); n > 2 {
+	if n := openFiles.Load(); n > 2 {
 		t.Errorf("%d segment files are open after all readers ended, want at most 2", n)
 	}
 	wantMerged(t, s, want)
-	if err := s.Close(); err != nil || open_.Load() != 0 {
-		t.Errorf("Close: %v; %d segment files are still open", err, open_.Load())
+	if err := s.Close(); err != nil || openFiles.Load() != 0 {
+		t.Errorf("Close: %v; %d segment files are still open", err, openFiles.Load())
 	}
 }
 
@@ -104,12 +104,12 @@ func TestMergeDropped(t *testing.T) {
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
 	for _, end := range []string{"drop", "close"} {
-		hold, held := make(chan struct{}), make(chan struct{})
+		proceed, blocked := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		h := mergeHooks
 		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			if op == vfstest.OpSync && strings.Contains(name, "seg-") {
-				once.Do(func() { close(held); <-hold })
+				once.Do(func() { close(blocked); <-proceed })
 			}
 			return nil
 		})
@@ -117,7 +117,7 @@ func TestMergeDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-held // the new segment is complete, but not yet committed
+		<-blocked // the new segment is complete, but not yet committed
 		if end == "drop" {
 			if err := s.Drop(t.Context()); err != nil {
 				t.Fatal(err)
@@ -130,7 +130,7 @@ func TestMergeDropped(t *testing.T) {
 			s.merging.bytes = maxCloseMerge + 1
 			s.mu.Unlock()
 		}
-		time.AfterFunc(20*time.Millisecond, func() { close(hold) })
+		time.AfterFunc(20*time.Millisecond, func() { close(proceed) })
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestMergeFullDisk(t *testing.T) {
 	for call := int64(1); ; call++ {
 		mem := vfstest.NewMem()
 		want := manySessions(t, mem, 12)
-		var log bytes.Buffer
+		var logBuf bytes.Buffer
 		fault := &vfstest.Fault{Call: call, Err: syscall.ENOSPC, Persists: true, ShortWrite: call%2 == 0}
 		var merging atomic.Bool
 		fault.Match = func(op vfstest.Op, name string) bool {
@@ -171,7 +171,7 @@ func TestMergeFullDisk(t *testing.T) {
 		}
 		h := mergeHooks
 		h.fs, h.minMerge = vfstest.Inject(mem, fault.Check), -1
-		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
+		s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,8 +190,8 @@ func TestMergeFullDisk(t *testing.T) {
 		} else if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if fault.Hit() && !strings.Contains(log.String(), "merging segments failed") {
-			t.Errorf("fault in call %d: the log contains %q, want a message about the failed merge", call, log.String())
+		if fault.Hit() && !strings.Contains(logBuf.String(), "merging segments failed") {
+			t.Errorf("fault in call %d: the log contains %q, want a message about the failed merge", call, logBuf.String())
 		}
 		h.fs, h.minMerge = mem, -1
 		if s, err = open("/s", nil, h); err != nil {
@@ -276,14 +276,14 @@ func TestMergeOfDamage(t *testing.T) {
 	changeByte(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
 	h := mergeHooks
 	h.fs = mem
-	var log bytes.Buffer
-	s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, h)
+	var logBuf bytes.Buffer
+	s, err := open("/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
 	if err != nil {
 		t.Fatal(err)
 	}
 	waitMerged(t, s)
-	if s.SegmentCount() != 12 || !strings.Contains(log.String(), "checksum") {
-		t.Errorf("the store has %d segments, want 12; the log, which must mention the checksum, is: %s", s.SegmentCount(), log.String())
+	if s.SegmentCount() != 12 || !strings.Contains(logBuf.String(), "checksum") {
+		t.Errorf("the store has %d segments, want 12; the log, which must mention the checksum, is: %s", s.SegmentCount(), logBuf.String())
 	}
 	mustAppend(t, s, "k", "v")
 	var corrupt *partd.CorruptError

@@ -15,7 +15,7 @@ import (
 // TestMergeOfUnknownOutcome checks that if it is unknown whether the manifest was replaced, the
 // files of both manifests remain, and that Close closes all of them.
 func TestMergeOfUnknownOutcome(t *testing.T) {
-	var open_ atomic.Int64
+	var openFiles atomic.Int64
 	var armed atomic.Bool
 	mem := vfstest.NewMem()
 	want := manySessions(t, mem, 10)
@@ -23,13 +23,13 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	h.minMerge = -1
 	h.fs = countOpens{vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if strings.Contains(name, "seg-") && op == vfstest.OpClose {
-			open_.Add(-1)
+			openFiles.Add(-1)
 		}
 		if op == vfstest.OpRename && armed.Load() {
 			return syscall.EIO
 		}
 		return nil
-	}), &open_}
+	}), &openFiles}
 	s, err := open("/s", nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -41,8 +41,8 @@ func TestMergeOfUnknownOutcome(t *testing.T) {
 	s.mu.Unlock()
 	waitMerged(t, s)
 	wantMerged(t, s, want)
-	if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) || open_.Load() != 0 {
-		t.Errorf("Close: error %v, want ErrNeedsReopen; %d segment files are still open, want 0", err, open_.Load())
+	if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) || openFiles.Load() != 0 {
+		t.Errorf("Close: error %v, want ErrNeedsReopen; %d segment files are still open, want 0", err, openFiles.Load())
 	}
 	h.fs = mem
 	if s, err = open("/s", nil, h); err != nil {

@@ -195,9 +195,9 @@ func (j *mergeJob) replace() ([]*dataFile, error) {
 	for _, c := range cuts {
 		c.file.end = c.end
 	}
-	later := s.segments.list[j.listIndex+len(j.inputs()):]
-	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, later))
-	if s.sealer.rotate.Load() && !s.sealing && len(later) == 0 { // no segment was sealed during the merge
+	laterSegments := s.segments.list[j.listIndex+len(j.inputs()):]
+	s.segments.list = s.segments.limitIndex(slices.Concat(s.segments.list[:j.listIndex], j.outputs, laterSegments))
+	if s.sealer.rotate.Load() && !s.sealing && len(laterSegments) == 0 { // no segment was sealed during the merge
 		s.sealer.file = nil
 		if n := len(j.outputs); n > 0 {
 			s.sealer.file = j.outputs[n-1].file

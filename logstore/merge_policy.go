@@ -35,10 +35,10 @@ func dueSmall(sizes []int64, smallLen int64, minCount int) (first int, due bool)
 	return 0, false
 }
 
-// bestForGets returns the index of the first segment of the merge that speeds up Gets the
+// bestMergeForGets returns the index of the first segment of the merge that speeds up Gets the
 // most for its size. cost is the number of bytes that Gets must have wasted to justify the
 // merge: twice the merge's size, so that Gets never cause more writes than reads.
-func bestForGets(sizes []int64) (first int, cost int64) {
+func bestMergeForGets(sizes []int64) (first int, cost int64) {
 	const minSegments = 4
 	var sum int64
 	best := -1.0

@@ -39,11 +39,11 @@ func waitMerged(t *testing.T, s *Store) {
 // values and resets. Merges write one or several segments, with and without compression.
 func TestMergeContent(t *testing.T) {
 	for _, c := range []Compression{None, S2, Zstd} {
-		for _, bytesMost := range []int64{0, 4 << 10, 40 << 10} {
+		for _, maxBytes := range []int64{0, 4 << 10, 40 << 10} {
 			for seed := range uint64(1 + len(c.String())%2) {
 				mem := vfstest.NewMem()
 				h := mergeHooks
-				h.fs, h.mergeBytes = mem, bytesMost
+				h.fs, h.mergeBytes = mem, maxBytes
 				s, err := open("/s", &Options{Compression: c}, h)
 				if err != nil {
 					t.Fatal(err)
@@ -88,7 +88,7 @@ func TestMergeContent(t *testing.T) {
 					}
 				}
 				waitMerged(t, s)
-				if n := s.SegmentCount(); bytesMost == 0 && n > 3*3+1 {
+				if n := s.SegmentCount(); maxBytes == 0 && n > 3*3+1 {
 					t.Errorf("the store has %d segments after merging, want at most 10", n)
 				}
 				wantMerged(t, s, want)
@@ -117,13 +117,13 @@ func wantMerged(t *testing.T, s *Store, want map[string][]byte) {
 	if _, err := s.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for k, info := range want {
-		if !bytes.Equal(got[k], info) {
-			t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data", k, len(got[k]), len(info))
+	for k, value := range want {
+		if !bytes.Equal(got[k], value) {
+			t.Fatalf("Scan yielded key %s with %d bytes, want %d bytes or other data", k, len(got[k]), len(value))
 		}
 		v, err := s.Get(t.Context(), k)
-		if err != nil || !bytes.Equal(v[0], info) {
-			t.Fatalf("Get(%s) = %d bytes, want %d bytes or other data; error %v", k, len(v[0]), len(info), err)
+		if err != nil || !bytes.Equal(v[0], value) {
+			t.Fatalf("Get(%s) = %d bytes, want %d bytes or other data; error %v", k, len(v[0]), len(value), err)
 		}
 	}
 	for k, err := range s.Keys(t.Context()) {

@@ -55,7 +55,7 @@ func open(dir string, o *Options, h hooks) (*Store, error) {
 	newEmpty := func() *Store { return newStore(dir, opts, h) }
 	s, err := newEmpty().startOrReadOnly(newEmpty)
 	if err != nil {
-		return nil, s.errorf("open", errors.Join(err, s.releaseAll()))
+		return nil, s.opError("open", errors.Join(err, s.releaseAll()))
 	}
 	return s, nil
 }

@@ -18,7 +18,7 @@ type sessionOp struct {
 	session uint64
 }
 
-func (op *sessionOp) empty() bool                                         { return false }
+func (op *sessionOp) isEmpty() bool                                       { return false }
 func (op *sessionOp) size(*Store) int64                                   { return batchPrefix }
 func (op *sessionOp) each(func(segment.Kind, string, []byte) error) error { return nil }
 func (op *sessionOp) prepare(_ context.Context, s *Store, _ *batch) error {
@@ -31,7 +31,7 @@ func (op *sessionOp) prepare(_ context.Context, s *Store, _ *batch) error {
 func (op appendOp) size(s *Store) int64                           { return s.maxEncodedLen(op) }
 func (op appendOp) prepare(context.Context, *Store, *batch) error { return nil }
 
-func (op appendOp) empty() bool {
+func (op appendOp) isEmpty() bool {
 	return !slices.ContainsFunc(op, func(e partd.Entry) bool { return len(e.Value) > 0 })
 }
 
@@ -55,7 +55,7 @@ type setOp struct {
 	skip  bool // set by prepare: the key exists, so nothing is written
 }
 
-func (op *setOp) empty() bool { return false }
+func (op *setOp) isEmpty() bool { return false }
 
 func (op *setOp) size(s *Store) int64 {
 	return s.maxEncodedLen([]partd.Entry{{Key: op.key, Value: op.value}, {Key: op.key}})
@@ -111,14 +111,14 @@ func (s *Store) newDeleteOp(ctx context.Context, keys []string) *deleteOp {
 	return op
 }
 
-func (op *deleteOp) empty() bool {
+func (op *deleteOp) isEmpty() bool {
 	return len(op.keys) == 0 || op.exists != nil && !slices.Contains(op.exists, true)
 }
 
 // prepare looks up the absent keys again if the store has changed since newDeleteOp. If no
 // key existed at that time, the operation took effect then.
 func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
-	if op.exists == nil || op.editCount == s.editCount || op.empty() {
+	if op.exists == nil || op.editCount == s.editCount || op.isEmpty() {
 		return nil
 	}
 	var absent []string
@@ -152,7 +152,7 @@ func (op *deleteOp) prepare(ctx context.Context, s *Store, b *batch) error {
 
 func (op *deleteOp) size(*Store) int64 {
 	n := int64(batchPrefix)
-	if op.empty() {
+	if op.isEmpty() {
 		return n
 	}
 	for _, k := range op.keys {
@@ -179,7 +179,7 @@ type popOp struct {
 	values [][]byte
 }
 
-func (op *popOp) empty() bool { return len(op.keys) == 0 }
+func (op *popOp) isEmpty() bool { return len(op.keys) == 0 }
 
 // prepare reads the values while mu keeps out appends, so that no piece is lost.
 func (op *popOp) prepare(ctx context.Context, s *Store, b *batch) error {

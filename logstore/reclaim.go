@@ -18,8 +18,9 @@ import (
 // Usually only a share of those bytes is dead. If the expected dead bytes exceed the
 // limit, the store reads its segments and measures the dead bytes of each. The share
 // learned from some keys may be wrong for others, so now and then the store also measures
-// if all possibly dead bytes together exceed the limit. It rewrites the segments with the
-// most dead bytes, a few files at a time, so that the temporary space is bounded.
+// if all possibly dead bytes together exceed the limit. After a measurement, the store
+// rewrites the segments with the most dead bytes, a few files at a time, so that the
+// temporary space is bounded.
 
 // reclaiming tracks the store's dead data. Store.mu guards it.
 type reclaiming struct {
@@ -35,7 +36,7 @@ type reclaiming struct {
 	next    time.Time   // earliest time of a retry, and of a measurement that is likely to find little
 	waiting bool        // a timer is set for next
 
-	waste   map[segmentAt]waste
+	waste   map[segmentLocation]waste
 	wasted  int64 // sum of waste
 	garbage int64 // bytes of blob files that no segment refers to
 
@@ -48,14 +49,14 @@ type reclaiming struct {
 // last measurement.
 type suspicion struct{ likely, possible float64 }
 
-// segmentAt identifies a segment by its location. The in-memory segment may be replaced,
+// segmentLocation identifies a segment by its location. The in-memory segment may be replaced,
 // but the location stays.
-type segmentAt struct {
+type segmentLocation struct {
 	file  *dataFile
 	start int64
 }
 
-func (g *storedSegment) at() segmentAt { return segmentAt{g.file, g.Start} }
+func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
 
 type waste struct {
 	bytes int64 // bytes that merging only this segment would free
@@ -109,8 +110,8 @@ func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Du
 	return wait <= 0, wait
 }
 
-// fail delays the next attempt. mu must be held.
-func (r *reclaiming) fail() {
+// recordFailure delays the next attempt. mu must be held.
+func (r *reclaiming) recordFailure() {
 	r.force, r.failed = true, min(r.failed+1, 6)
 	r.postpone(time.Second << r.failed)
 }
@@ -125,7 +126,7 @@ func (r *reclaiming) postpone(minWait time.Duration) {
 // earlier deletes and replacements.
 func (s *Store) startReclaiming() {
 	r := &s.reclaim
-	*r = reclaiming{slack: r.slack, squeezed: r.squeezed, off: r.off, share: 1, waste: map[segmentAt]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
+	*r = reclaiming{slack: r.slack, squeezed: r.squeezed, off: r.off, share: 1, waste: map[segmentLocation]waste{}, blobs: make([]int64, 1<<s.tables.bits), parts: make([]suspicion, 1<<s.tables.bits)}
 	var blobs int64
 	for _, f := range s.catalog.files.files() {
 		if f.Kind == segment.BlobFile {
@@ -158,7 +159,7 @@ func (r *reclaiming) noteBatch(b *batch, t *table, list []*storedSegment) (reset
 			}
 		case segment.KindSet, segment.KindDelete:
 			if r.weights == nil {
-				r.weights = weigh(list, t.bits)
+				r.weights = bytesByPart(list, t.bits)
 			}
 			r.parts[part].observe(float64(r.weights[part]+r.blobs[part]+int64(t.parts[part].size)), r)
 		}
@@ -175,8 +176,8 @@ func (p *suspicion) observe(n float64, r *reclaiming) {
 	r.suspect.possible += p.possible - before.possible
 }
 
-// weigh returns the bytes of the segments in each of 2^bits parts of the hash space.
-func weigh(list []*storedSegment, bits uint8) []int64 {
+// bytesByPart returns the bytes of the segments in each of 2^bits parts of the hash space.
+func bytesByPart(list []*storedSegment, bits uint8) []int64 {
 	weights := make([]int64, 1<<bits)
 	for _, g := range list {
 		for p := range weights {
@@ -194,8 +195,8 @@ func weigh(list []*storedSegment, bits uint8) []int64 {
 func (j *mergeJob) forgetWaste() {
 	r := &j.s.reclaim
 	for _, g := range j.inputs() {
-		r.wasted -= r.waste[g.at()].sum()
-		delete(r.waste, g.at())
+		r.wasted -= r.waste[g.location()].sum()
+		delete(r.waste, g.location())
 	}
 	for _, n := range j.freed {
 		r.garbage += n
@@ -206,7 +207,7 @@ func (j *mergeJob) forgetWaste() {
 
 // reclaimSpace frees dead space. No lock may be held.
 func (s *Store) reclaimSpace(ctx context.Context) error {
-	old, err := s.oldBlobFiles(ctx)
+	oldFiles, err := s.oldBlobFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -220,12 +221,12 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 	s.lifeMu.RUnlock()
 	flushErr := err
 	if isFull(err) {
-		old, err = nil, nil // segments may still contain dead data to free
+		oldFiles, err = nil, nil // segments may still contain dead data to free
 	}
 	if err != nil {
 		return err
 	}
-	referenced, err := s.measureWaste(ctx, old, suspect.likely)
+	referenced, err := s.measureWaste(ctx, oldFiles, suspect.likely)
 	for err == nil {
 		var j *mergeJob
 		if j, err = s.nextReclaim(ctx); j == nil {
@@ -238,7 +239,7 @@ func (s *Store) reclaimSpace(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		err = s.sweepBlobs(ctx, files, old, referenced)
+		err = s.sweepBlobs(ctx, files, oldFiles, referenced)
 	}
 	if err = cmp.Or(err, flushErr); err == nil { // after an error, the tables are measured later
 		s.mu.Lock()
@@ -275,13 +276,14 @@ type fileSegments struct {
 	gain, live int64
 }
 
-func (r *reclaiming) byFile(segments []*storedSegment) []fileSegments {
+// groupByFile sums up the waste of segments by file. The segments of a file must be adjacent.
+func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
 	for i, g := range segments {
 		if i == 0 || segments[i-1].file != g.file {
 			list = append(list, fileSegments{from: i})
 		}
-		u, w := &list[len(list)-1], r.waste[g.at()]
+		u, w := &list[len(list)-1], r.waste[g.location()]
 		u.to = i + 1
 		u.gain += w.bytes + w.blobs
 		u.live += g.StoredLen() - w.bytes
@@ -307,7 +309,7 @@ func (s *Store) nextReclaim(ctx context.Context) (*mergeJob, error) {
 	if ctx.Err() != nil || s.checkWritable() != nil {
 		return nil, canceled.Err(ctx)
 	}
-	files := s.reclaim.byFile(s.segments.list)
+	files := s.reclaim.groupByFile(s.segments.list)
 	best, tooLarge := -1, int64(0)
 	for i, u := range files {
 		switch {

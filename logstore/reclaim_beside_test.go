@@ -38,7 +38,7 @@ func TestReclaimDuringRead(t *testing.T) {
 			}
 		}
 		reclaimNow(t, s, 1<<18)
-		held := disk(t, dir, "blob-")
+		sizeWithReader := disk(t, dir, "blob-")
 		b, err := io.ReadAll(r)
 		if err != nil || string(b) != strings.Repeat(value, 2_000_000/size)[10:] {
 			t.Fatalf("the reader returned %d bytes, %v, want the rest of the value", len(b), err)
@@ -48,7 +48,7 @@ func TestReclaimDuringRead(t *testing.T) {
 		}
 		settle(t, s)
 		if n := disk(t, dir, "seg-") + disk(t, dir, "blob-"); n > 7<<20 {
-			t.Errorf("values of %d bytes: with an open reader, blob files used %d bytes; after it was closed, all data files use %d, want at most 7 MiB", size, held, n)
+			t.Errorf("values of %d bytes: with an open reader, blob files used %d bytes; after it was closed, all data files use %d, want at most 7 MiB", size, sizeWithReader, n)
 		}
 		wantValue(t, s, "9", strings.Repeat(value, 2_000_000/size))
 		if _, err := s.Verify(t.Context()); err != nil {
@@ -60,24 +60,24 @@ func TestReclaimDuringRead(t *testing.T) {
 	}
 }
 
-// TestReclaimEnded starts Drop and Close at each call of reclaiming to the file system.
-func TestReclaimEnded(t *testing.T) {
+// TestReclaimInterrupted starts Drop and Close at each call of reclaiming to the file system.
+func TestReclaimInterrupted(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
-	want := wasteful(t, start, h)
+	want := makeWasteful(t, start, h)
 	for _, end := range []string{"drop", "close"} {
-		for at := int64(1); ; at += 2 {
+		for call := int64(1); ; call += 2 {
 			mem := start.KillClone()
 			var calls atomic.Int64
 			var armed, ended atomic.Bool
-			ends := make(chan func() error, 1)
+			endCalls := make(chan func() error, 1)
 			done := make(chan error, 1)
 			h.reclaimSlack = -1
 			h.fs = vfstest.Inject(mem, func(vfstest.Op, string) error {
-				if armed.Load() && calls.Add(1) == at {
+				if armed.Load() && calls.Add(1) == call {
 					ended.Store(true)
-					go func() { done <- (<-ends)() }()
+					go func() { done <- (<-endCalls)() }()
 					select {
 					case err := <-done:
 						done <- err
@@ -88,9 +88,9 @@ func TestReclaimEnded(t *testing.T) {
 			})
 			s := opener(t, "/s", reclaimOpts, h)()
 			if end == "drop" {
-				ends <- func() error { return s.Drop(context.Background()) }
+				endCalls <- func() error { return s.Drop(context.Background()) }
 			} else {
-				ends <- s.Close
+				endCalls <- s.Close
 			}
 			armed.Store(true)
 			reclaimNow(t, s, 1<<10)
@@ -102,13 +102,13 @@ func TestReclaimEnded(t *testing.T) {
 				break
 			}
 			if err := <-done; err != nil {
-				t.Fatalf("%[2]s at call %[1]d: %[3]v", at, end, err)
+				t.Fatalf("%[2]s at call %[1]d: %[3]v", call, end, err)
 			}
 			wanted := want
 			if end == "drop" {
 				wanted = map[string][]byte{"k": []byte("v")}
 				if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Fatalf("Append after a drop at call %d: %v", at, err)
+					t.Fatalf("Append after a drop at call %d: %v", call, err)
 				}
 				waitMerged(t, s)
 				if err := s.Close(); err != nil {
@@ -116,17 +116,17 @@ func TestReclaimEnded(t *testing.T) {
 				}
 			}
 			if n := mem.OpenCount(); n != 0 {
-				t.Fatalf("%[2]s at call %[1]d: %[3]d files are still open", at, end, n)
+				t.Fatalf("%[2]s at call %[1]d: %[3]d files are still open", call, end, n)
 			}
 			h.fs = mem
 			s = opener(t, "/s", reclaimOpts, h)()
 			got, err := contents(s)
 			if err != nil || !equalContents(got, wanted) {
-				t.Fatalf("%[2]s at call %[1]d: the reopened store has %[3]d keys, want %[4]d keys or other values; error %[5]v", at, end, len(got), len(wanted), err)
+				t.Fatalf("%[2]s at call %[1]d: the reopened store has %[3]d keys, want %[4]d keys or other values; error %[5]v", call, end, len(got), len(wanted), err)
 			}
 			_, err = s.Verify(t.Context())
 			if err := errors.Join(err, s.Close()); err != nil {
-				t.Fatalf("%[2]s at call %[1]d: Verify or Close of the reopened store: %[3]v", at, end, err)
+				t.Fatalf("%[2]s at call %[1]d: Verify or Close of the reopened store: %[3]v", call, end, err)
 			}
 		}
 	}
@@ -135,13 +135,13 @@ func TestReclaimEnded(t *testing.T) {
 // TestReclaimDuringAppend checks that reclaiming does not remove a large value that is being
 // written, although no segment refers to it yet.
 func TestReclaimDuringAppend(t *testing.T) {
-	hold, held := make(chan struct{}), make(chan struct{})
+	proceed, blocked := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool
 	h := reclaimHooks
 	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, name string) error {
 		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
-			close(held)
-			<-hold
+			close(blocked)
+			<-proceed
 		}
 		return nil
 	})
@@ -157,8 +157,8 @@ func TestReclaimDuringAppend(t *testing.T) {
 	done := make(chan error, 1)
 	value := strings.Repeat("slow", 5000)
 	go func() { done <- s.Append(context.Background(), partd.Entry{Key: "slow", Value: []byte(value)}) }()
-	<-held
-	time.AfterFunc(30*time.Millisecond, func() { close(hold) })
+	<-blocked
+	time.AfterFunc(30*time.Millisecond, func() { close(proceed) })
 	reclaimNow(t, s, 1<<10)
 	if err := <-done; err != nil {
 		t.Fatal(err)

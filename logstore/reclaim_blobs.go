@@ -24,16 +24,16 @@ const blobTmpName = "blob.tmp"
 // waitChanges waits for all changes that began before the call.
 func (s *Store) waitChanges(ctx context.Context) error {
 	s.mu.Lock()
-	before := s.changes
+	earlier := s.changes
 	s.changes = &sync.WaitGroup{}
 	s.mu.Unlock()
-	ended := make(chan struct{})
+	done := make(chan struct{})
 	go func() {
-		before.Wait()
-		close(ended)
+		earlier.Wait()
+		close(done)
 	}()
 	select {
-	case <-ended:
+	case <-done:
 		return nil
 	case <-ctx.Done(): // canceled by Drop or Close, which wait for all changes
 		return context.Cause(ctx)
@@ -53,33 +53,33 @@ func (s *Store) oldBlobFiles(ctx context.Context) ([]*dataFile, error) {
 	if f := s.blobs.file; f != nil && f.end > minEnd {
 		s.blobs.file = nil // the next large value starts another file
 	}
-	var old []*dataFile
+	var oldFiles []*dataFile
 	for _, f := range files.files() {
 		if f.Kind == segment.BlobFile && f != s.blobs.file {
-			old = append(old, f)
+			oldFiles = append(oldFiles, f)
 		}
 	}
 	s.blobs.mu.Unlock()
-	if len(old) == 0 {
+	if len(oldFiles) == 0 {
 		return nil, nil
 	}
-	return old, s.waitChanges(ctx)
+	return oldFiles, s.waitChanges(ctx)
 }
 
 // sweepBlobs frees the unreferenced bytes of old blob files. referenced holds the number of
 // referenced bytes of each file. sweepBlobs copies a few files at a time, to limit the
 // memory for their references.
-func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, old []*dataFile, referenced map[uint32]int64) error {
+func (s *Store) sweepBlobs(ctx context.Context, files *fileSet, oldFiles []*dataFile, referenced map[uint32]int64) error {
 	limit := s.opts.Memory / 64 / extentMemory
 	s.mu.Lock()
 	slack := s.reclaim.slack
 	s.mu.Unlock()
-	for len(old) > 0 {
+	for len(oldFiles) > 0 {
 		var victims []*dataFile
 		var values int64 // upper bound of the victims' values
-		for len(old) > 0 && (values < limit || len(victims) == 0) {
-			f := old[0]
-			old = old[1:]
+		for len(oldFiles) > 0 && (values < limit || len(victims) == 0) {
+			f := oldFiles[0]
+			oldFiles = oldFiles[1:]
 			if n := referenced[f.Number]; n == 0 || f.onDisk()-n > max(n, slack/8) && (f.copiedBytes == 0 || n < f.copiedBytes/2) {
 				victims = append(victims, f)
 				values += n / int64(s.blobBytes)
@@ -116,12 +116,12 @@ func (s *Store) sweep(ctx context.Context, files *fileSet, victims []*dataFile) 
 	for _, f := range victims {
 		extents[f.Number] = nil
 	}
-	err := j.eachIn(0, len(j.view.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
+	err := j.eachEntryIn(0, len(j.view.segments), 0, math.MaxUint64, func(e *segment.Entry) error {
 		if e.Kind != segment.KindBlob {
 			return nil
 		}
 		ref, err := segment.ParseBlobRef(e.Value)
-		if list, found := extents[ref.File]; err == nil && found {
+		if list, isVictim := extents[ref.File]; err == nil && isVictim {
 			extents[ref.File] = append(list, extent{ref.Off, ref.StoredLen()})
 		}
 		return err

@@ -16,15 +16,15 @@ import (
 // churn runs many short jobs on a store. Each job appends to its own keys and reads them, and a
 // later job removes them. Some other keys remain.
 type churn struct {
-	t        *testing.T
-	s        *Store
-	dir      string
-	mem      int64
-	live     map[string]int64
-	sum      int64
-	room     int64   // disk space allowed besides the live data and memory
-	maxRatio float64 // largest disk usage so far, relative to the bound
-	log      []string
+	t         *testing.T
+	s         *Store
+	dir       string
+	memory    int64
+	live      map[string]int64
+	sum       int64
+	allowance int64   // disk space allowed besides the live data and memory
+	maxRatio  float64 // largest disk usage so far, relative to the bound
+	log       []string
 }
 
 func (c *churn) append(key string, pieces, size int) {
@@ -53,7 +53,7 @@ func (c *churn) remove(key string) {
 func (c *churn) sample() int64 {
 	c.t.Helper()
 	used := disk(c.t, c.dir, "")
-	bound := 2*c.sum + 2*c.mem + c.room
+	bound := 2*c.sum + 2*c.memory + c.allowance
 	c.maxRatio = max(c.maxRatio, float64(used)/float64(bound))
 	if used > bound {
 		c.t.Errorf("the store uses %d bytes of disk for %d live bytes, want at most %d", used, c.sum, bound)
@@ -108,13 +108,13 @@ func (c *churn) job(n int) {
 // TestChurn checks that the disk space of many short jobs stays within bounds. PARTD_JOBS sets
 // the number of jobs. If it is unset, there are 60 jobs, and less disk space is allowed.
 func TestChurn(t *testing.T) {
-	room := int64(256 << 20)
+	allowance := int64(256 << 20)
 	jobs, err := strconv.Atoi(os.Getenv("PARTD_JOBS"))
 	if err != nil {
-		jobs, room = 60, room/2
+		jobs, allowance = 60, allowance/2
 	}
 	opts := &Options{Memory: 8 << 20}
-	c := &churn{t: t, dir: t.TempDir(), mem: opts.Memory, room: room, live: map[string]int64{}}
+	c := &churn{t: t, dir: t.TempDir(), memory: opts.Memory, allowance: allowance, live: map[string]int64{}}
 	c.s = opener(t, c.dir, opts, hooks{fs: vfs.OS{}})()
 	start, appended := time.Now(), 0
 	for n := range jobs {
@@ -134,8 +134,8 @@ func TestChurn(t *testing.T) {
 			t.Errorf("Get(%s) = %d bytes, want %d; error %v", k, len(v[0]), want, err)
 		}
 	}
-	if found, err := c.s.Verify(t.Context()); err != nil || found.Bytes < c.sum {
-		t.Errorf("Verify counts %d bytes, want at least %d; error %v", found.Bytes, c.sum, err)
+	if readable, err := c.s.Verify(t.Context()); err != nil || readable.Bytes < c.sum {
+		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.sum, err)
 	}
 	if err := c.s.Close(); err != nil {
 		t.Fatal(err)

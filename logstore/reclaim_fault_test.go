@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// wasteful creates a closed store in which three quarters of the data are dead. The data has small
+// makeWasteful creates a closed store in which three quarters of the data are dead. The data has small
 // entries, large values and hot keys. wasteful returns the live content.
-func wasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
+func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 	t.Helper()
 	h.fs, h.reclaimSlack = fs, -1
 	s := opener(t, "/s", reclaimOpts, h)()
@@ -90,24 +90,24 @@ func TestReclaimFault(t *testing.T) {
 	h := reclaimHooks
 	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
-	want := wasteful(t, start, h)
+	want := makeWasteful(t, start, h)
 	first, step := int64(0), int64(4) // by default, only every fourth call fails
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
 	}
 	for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
-		for _, stays := range []bool{false, true} {
+		for _, persists := range []bool{false, true} {
 			first = first%step + 1
-			for at := first; ; at += step {
+			for call := first; ; call += step {
 				mem := start.KillClone()
-				fault := &vfstest.Fault{Call: at, Err: errno, Persists: stays, ShortWrite: at%2 == 0}
+				fault := &vfstest.Fault{Call: call, Err: errno, Persists: persists, ShortWrite: call%2 == 0}
 				var armed atomic.Bool
 				fault.Match = func(vfstest.Op, string) bool { return armed.Load() }
-				var kept atomic.Bool // a file could not be removed, so the next open removes it
+				var removeFailed atomic.Bool // a file could not be removed, so the next open removes it
 				h.fs, h.reclaimSlack = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 					err := fault.Check(op, name)
 					if err != nil && op == vfstest.OpRemove {
-						kept.Store(true)
+						removeFailed.Store(true)
 					}
 					return err
 				}), -1
@@ -117,20 +117,20 @@ func TestReclaimFault(t *testing.T) {
 				armed.Store(true)
 				reclaimNow(t, s, slack)
 				armed.Store(false)
-				what := fmt.Sprintf("fault %v (persists %t) in call %d", errno, stays, at)
+				desc := fmt.Sprintf("fault %v (persists %t) in call %d", errno, persists, call)
 				check := func() {
 					t.Helper()
 					if got, err := contents(s); err != nil || !equalContents(got, want) {
-						t.Fatalf("%s: the store has %d keys, want %d keys or other values; error %v", what, len(got), len(want), err)
+						t.Fatalf("%s: the store has %d keys, want %d keys or other values; error %v", desc, len(got), len(want), err)
 					}
 					if _, err := s.Verify(t.Context()); err != nil {
-						t.Fatalf("%s: Verify: %v", what, err)
+						t.Fatalf("%s: Verify: %v", desc, err)
 					}
 				}
 				check()
 				if s.checkPoisoned() != nil {
 					if err := s.Close(); !errors.Is(err, partd.ErrNeedsReopen) {
-						t.Fatal(err)
+						t.Fatalf("%s: Close: error %v, want ErrNeedsReopen", desc, err)
 					}
 					s = reopen()
 					check()
@@ -142,18 +142,18 @@ func TestReclaimFault(t *testing.T) {
 					t.Fatal(err)
 				}
 				if n := mem.OpenCount(); n != 0 {
-					t.Fatalf("%s: %d files are still open", what, n)
+					t.Fatalf("%s: %d files are still open", desc, n)
 				}
 				s = reopen()
 				check()
-				if left := dataBytesOf(t, mem, s); left > before*2/3 || after > left+8<<10 && !kept.Load() {
-					t.Fatalf("%s: the data files had %d bytes, after reclaiming %d, and after reopening %d", what, before, after, left)
+				if reopened := dataBytesOf(t, mem, s); reopened > before*2/3 || after > reopened+8<<10 && !removeFailed.Load() {
+					t.Fatalf("%s: the data files had %d bytes, after reclaiming %d, and after reopening %d", desc, before, after, reopened)
 				}
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
 				if !fault.Hit() {
-					t.Logf("fault %v (persists %t): %d calls, %d bytes before reclaiming, %d after", errno, stays, at, before, after)
+					t.Logf("fault %v (persists %t): %d calls, %d bytes before reclaiming, %d after", errno, persists, call, before, after)
 					break
 				}
 			}

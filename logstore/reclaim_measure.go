@@ -22,13 +22,13 @@ type measurement struct {
 // measureWaste reads all segments and records the dead bytes of each. It returns the
 // bytes that entries, dead or not, refer to in each blob file. old lists the blob files
 // to include in the garbage. likely is the number of dead bytes that was expected.
-func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float64) (map[uint32]int64, error) {
+func (s *Store) measureWaste(ctx context.Context, oldFiles []*dataFile, likely float64) (map[uint32]int64, error) {
 	s.mu.Lock()
 	if err := s.checkWritable(); err != nil {
 		s.mu.Unlock()
 		return nil, err
 	}
-	began := time.Now()
+	start := time.Now()
 	v := s.segmentsView(s.segments.list)
 	j := &mergeJob{s: s, ctx: ctx, view: v, end: len(v.segments), hasOldest: true, inputBytes: sizeOf(v.segments)}
 	j.plan()
@@ -59,12 +59,12 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		return nil, err
 	}
 	r := &s.reclaim
-	before := r.dead()
-	r.waste, r.wasted, r.garbage = map[segmentAt]waste{}, 0, 0
+	oldDead := r.dead()
+	r.waste, r.wasted, r.garbage = map[segmentLocation]waste{}, 0, 0
 	for i, g := range v.segments {
 		w := m.waste[i]
 		w.bytes, w.marks = int64(float64(w.bytes)*scale[i]), int64(float64(w.marks)*scale[i])
-		r.waste[g.at()] = w
+		r.waste[g.location()] = w
 		r.wasted += w.sum()
 	}
 	total := sizeOf(s.segments.list)
@@ -74,15 +74,15 @@ func (s *Store) measureWaste(ctx context.Context, old []*dataFile, likely float6
 		}
 	}
 	s.segments.size.Store(total)
-	for _, f := range old {
+	for _, f := range oldFiles {
 		r.garbage += max(f.onDisk()-m.referenced[f.Number], 0)
 	}
 	if likely > float64(s.reclaim.slack/8) {
-		r.share *= min(max(2*float64(r.dead()-before)/likely, 1.0/8), 8)
+		r.share *= min(max(2*float64(r.dead()-oldDead)/likely, 1.0/8), 8)
 		r.share = min(max(r.share, 1.0/(1<<20)), 1)
 	}
 	r.blobs, r.force = m.blobs, false
-	r.postpone(max(32*time.Since(began), 10*time.Second)) // spend only a small part of the time measuring
+	r.postpone(max(32*time.Since(start), 10*time.Second)) // spend only a small part of the time measuring
 	return m.referenced, nil
 }
 
@@ -115,7 +115,7 @@ func (m *measurement) measureInterval(lo, hi uint64) error {
 		return err
 	}
 	for i := range m.waste {
-		if err := j.eachIn(i, i+1, lo, hi, func(e *segment.Entry) error { return m.countEntry(i, e) }); err != nil {
+		if err := j.eachEntryIn(i, i+1, lo, hi, func(e *segment.Entry) error { return m.countEntry(i, e) }); err != nil {
 			return err
 		}
 	}

@@ -18,13 +18,13 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// lackOfRoom is a disk that sometimes reports little free space.
-type lackOfRoom struct {
+// unsteadyDisk is a disk that sometimes reports little free space.
+type unsteadyDisk struct {
 	vfs.FS
 	calls atomic.Uint64
 }
 
-func (d *lackOfRoom) Free(string) (int64, error) {
+func (d *unsteadyDisk) Free(string) (int64, error) {
 	return []int64{1 << 40, 1<<20 + 40<<10, 0, 1 << 21}[d.calls.Add(1)%4], nil
 }
 
@@ -34,7 +34,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 	for seed := range uint64(6) {
 		mem := vfstest.NewMem()
 		var full atomic.Uint64
-		disk := &lackOfRoom{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		disk := &unsteadyDisk{FS: vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			// Writes to manifests and segments fail too, but rarely.
 			n := full.Add(0x9E3779B97F4A7C15) >> 54
 			if op == vfstest.OpWrite && n%4 == 0 {
@@ -53,11 +53,13 @@ func TestReclaimDuringFailures(t *testing.T) {
 		var wait sync.WaitGroup
 		for w := range want {
 			want[w] = map[string][]byte{}
-			wait.Go(func() { failing(t, s, rand.New(rand.NewPCG(seed, uint64(w))), fmt.Sprint("writer", w), want[w]) })
+			wait.Go(func() {
+				makeFailingChanges(t, s, rand.New(rand.NewPCG(seed, uint64(w))), fmt.Sprint("writer", w), want[w])
+			})
 		}
 		done := make(chan struct{})
-		var looker sync.WaitGroup
-		looker.Go(func() {
+		var reclaimer sync.WaitGroup
+		reclaimer.Go(func() {
 			for {
 				select {
 				case <-done:
@@ -73,7 +75,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 		})
 		wait.Wait()
 		close(done)
-		looker.Wait()
+		reclaimer.Wait()
 		all := map[string][]byte{}
 		for _, m := range want {
 			for k, v := range m {
@@ -103,8 +105,8 @@ func TestReclaimDuringFailures(t *testing.T) {
 	}
 }
 
-// failing makes random changes to its own keys, and records those that succeed.
-func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[string][]byte) {
+// makeFailingChanges makes random changes to its own keys, and records those that succeed.
+func makeFailingChanges(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[string][]byte) {
 	ctx := context.Background()
 	for n := range 400 {
 		k := fmt.Sprint(name, "/", rnd.IntN(4))
@@ -118,7 +120,7 @@ func failing(t *testing.T, s *Store, rnd *rand.Rand, name string, want map[strin
 			_, err = s.Pop(ctx, k)
 		case x == 3:
 			next = v
-			if old, there := want[k]; there {
+			if old, exists := want[k]; exists {
 				next = old
 			}
 			err = s.SetOnce(ctx, k, v)

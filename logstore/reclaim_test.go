@@ -45,8 +45,8 @@ func (s *Store) ledgers() (in, removed Ledger) {
 	return in, removed
 }
 
-// noteIn adds the entries of a change to a ledger.
-func noteIn(l *Ledger, key string, value []byte, marks ...segment.Kind) {
+// addChange adds the entries of a change to a ledger.
+func addChange(l *Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
 		b.add(m, key, nil, 0, 0)
@@ -72,7 +72,7 @@ func TestReclaimContent(t *testing.T) {
 		reopen := opener(t, t.TempDir(), &Options{Compression: c, FileSize: 100 << 10}, h)
 		s := reopen()
 		want := map[string][]byte{}
-		var in Ledger
+		var changes Ledger
 		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
 		var readers []func()
 		for round := range 3000 {
@@ -87,19 +87,19 @@ func TestReclaimContent(t *testing.T) {
 			var err error
 			switch x := rnd.IntN(100); {
 			case x < 10:
-				if _, there := want[k]; there {
-					noteIn(&in, k, nil, segment.KindDelete)
+				if _, exists := want[k]; exists {
+					addChange(&changes, k, nil, segment.KindDelete)
 				}
 				delete(want, k)
 				err = s.Delete(t.Context(), k)
 			case x < 15:
 				want[k] = v
-				noteIn(&in, k, v, segment.KindSet)
+				addChange(&changes, k, v, segment.KindSet)
 				err = s.Set(t.Context(), k, v)
 			case x < 20:
-				if _, there := want[k]; !there {
+				if _, exists := want[k]; !exists {
 					want[k] = v
-					noteIn(&in, k, v, segment.KindSet)
+					addChange(&changes, k, v, segment.KindSet)
 				}
 				err = s.SetOnce(t.Context(), k, v)
 			case x < 35:
@@ -107,8 +107,8 @@ func TestReclaimContent(t *testing.T) {
 				if got, err = s.Pop(t.Context(), k); err == nil && !bytes.Equal(got[0], want[k]) {
 					t.Fatalf("seed %d, round %d: Pop(%s) = %d bytes, want %d bytes or other data", seed, round, k, len(got[0]), len(want[k]))
 				}
-				if _, there := want[k]; there {
-					noteIn(&in, k, nil, segment.KindDelete)
+				if _, exists := want[k]; exists {
+					addChange(&changes, k, nil, segment.KindDelete)
 				}
 				delete(want, k)
 			case x == 35:
@@ -124,7 +124,7 @@ func TestReclaimContent(t *testing.T) {
 				}
 			default:
 				want[k] = append(want[k][:len(want[k]):len(want[k])], v...)
-				noteIn(&in, k, v)
+				addChange(&changes, k, v)
 				err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
 			}
 			if err != nil {
@@ -139,11 +139,11 @@ func TestReclaimContent(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, removed := s.ledgers()
-		if err := in.Diff(all); err != nil {
+		if err := changes.Diff(all); err != nil {
 			t.Errorf("seed %d: the ledgers of live and removed data do not add up to all changes: %v", seed, err)
 		}
-		if removed.Pieces < in.Pieces/2 || removed.Marks < in.Marks/2 {
-			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, in, removed)
+		if removed.Pieces < changes.Pieces/2 || removed.Marks < changes.Marks/2 {
+			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, changes, removed)
 		}
 		wantMerged(t, s, want)
 		if err := s.Close(); err != nil {
@@ -158,9 +158,9 @@ func TestReclaimContent(t *testing.T) {
 }
 
 // readLater opens a reader, and returns a function that reads and checks it later.
-func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
+func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 	t.Helper()
-	now = maps.Clone(now)
+	want = maps.Clone(want)
 	r, err := s.Open(t.Context(), "hot")
 	if errors.Is(err, os.ErrNotExist) || err == nil && r == nil {
 		return func() {}
@@ -171,8 +171,8 @@ func readLater(t *testing.T, s *Store, now map[string][]byte) func() {
 	return func() {
 		t.Helper()
 		b, err := io.ReadAll(r)
-		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, now["hot"]) {
-			t.Fatalf("the reader returned %d bytes, want %d bytes or other data; error %v", len(b), len(now["hot"]), err)
+		if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, want["hot"]) {
+			t.Fatalf("the reader returned %d bytes, want %d bytes or other data; error %v", len(b), len(want["hot"]), err)
 		}
 	}
 }
@@ -254,9 +254,9 @@ func TestReclaimAll(t *testing.T) {
 	}
 }
 
-// TestManifestOfRemoved checks that a manifest has format version 2 only if its ledger of removed
+// TestManifestVersion checks that a manifest has format version 2 only if its ledger of removed
 // data is not empty.
-func TestManifestOfRemoved(t *testing.T) {
+func TestManifestVersion(t *testing.T) {
 	m := manifest{lastFileNumber: 1, ledger: Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}}}
 	for version := byte(1); version <= 2; version++ {
 		b := m.encode()

@@ -21,7 +21,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	mem := vfstest.NewMem()
 	var full atomic.Bool
 	h := crashHooks
-	h.fs = vfstest.Inject(mem, segmentsFail(&full))
+	h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
 	s, err := open(crashDir, nil, h)
 	if err != nil {
 		t.Fatal(err)
@@ -53,8 +53,8 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	return killed, want
 }
 
-// segmentsFail returns a hook that makes writes to segment files fail while enabled is true.
-func segmentsFail(enabled *atomic.Bool) func(op vfstest.Op, name string) error {
+// failSegmentWrites returns a hook that makes writes to segment files fail while enabled is true.
+func failSegmentWrites(enabled *atomic.Bool) func(op vfstest.Op, name string) error {
 	return func(op vfstest.Op, name string) error {
 		if enabled.Load() && op == vfstest.OpWrite && strings.Contains(name, "seg-") {
 			return syscall.ENOSPC
@@ -89,7 +89,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 			var full atomic.Bool
 			full.Store(true)
 			h := crashHooks
-			h.fs = vfstest.Inject(mem, segmentsFail(&full))
+			h.fs = vfstest.Inject(mem, failSegmentWrites(&full))
 			for i := range 8 {
 				s, err := open(crashDir, nil, h)
 				if err != nil {

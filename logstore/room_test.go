@@ -106,12 +106,12 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 				for n := int64(0); ; n++ {
 					mem := vfstest.NewMem()
 					var last vfstest.Op
-					on := make(chan struct{}, 1)
+					enabled := make(chan struct{}, 1)
 					fault := &vfstest.Fault{Call: n, Err: syscall.ENOSPC, ShortWrite: n%2 == 0, Match: func(op vfstest.Op, _ string) bool {
-						if len(on) == 1 {
+						if len(enabled) == 1 {
 							last = op
 						}
-						return len(on) == 1
+						return len(enabled) == 1
 					}}
 					var failed vfstest.Op
 					h := crashHooks
@@ -125,16 +125,16 @@ func TestFailedChangesFreeSpace(t *testing.T) {
 					s, tag := roomStore(t, crashDir, &Options{Sync: sync}, h)
 					ops, _ := roomOps(tag, size)
 					before := diskUsage(t, mem, crashDir)
-					on <- struct{}{}
+					enabled <- struct{}{}
 					err := ops[name](t.Context(), s)
-					<-on
+					<-enabled
 					after := diskUsage(t, mem, crashDir)
-					skip := slices.Contains(skipped, name)
+					isSkipped := slices.Contains(skipped, name)
 					if n == 0 && err != nil {
 						t.Fatalf("%s without a fault: %v", name, err)
 					}
 					// If truncating or removing a file fails, its space stays in use.
-					if (err != nil && s.checkPoisoned() == nil || skip) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
+					if (err != nil && s.checkPoisoned() == nil || isSkipped) && failed != vfstest.OpTruncate && failed != vfstest.OpRemove && after != before {
 						t.Fatalf("Sync option %t, values of %d bytes, %s, fault in call %d (%v), error %v: %d additional bytes of disk are in use", sync, size, name, n, failed, err, after-before)
 					}
 					if n > 0 && !fault.Hit() {
@@ -194,11 +194,11 @@ func TestFullDiskKeepsSpace(t *testing.T) {
 func TestFailedBlobFreesSpace(t *testing.T) {
 	mem := vfstest.NewMem()
 	var armed atomic.Bool
-	held, proceed := make(chan struct{}), make(chan struct{})
+	blocked, proceed := make(chan struct{}), make(chan struct{})
 	h := crashHooks
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpWrite && strings.Contains(name, "blob-") && armed.CompareAndSwap(true, false) {
-			close(held)
+			close(blocked)
 			<-proceed
 			return vfstest.ShortWrite(syscall.ENOSPC)
 		}
@@ -209,7 +209,7 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 	armed.Store(true)
 	failed := make(chan error, 1)
 	go func() { failed <- s.Append(t.Context(), partd.Entry{Key: "a", Value: make([]byte, 1<<20)}) }()
-	<-held
+	<-blocked
 	value := string(bytes.Repeat([]byte("b"), 10_000))
 	mustAppend(t, s, "b", value)
 	close(proceed)

@@ -55,7 +55,7 @@ func (s *Store) scanChunks(ctx context.Context, part, parts int) iter.Seq2[partd
 			})
 		})
 		if err != nil {
-			yield(partd.Chunk{}, s.errorf("scan", err))
+			yield(partd.Chunk{}, s.opError("scan", err))
 		}
 	}
 }
@@ -70,7 +70,7 @@ func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 			})
 		})
 		if err != nil {
-			yield(partd.KeyInfo{}, s.errorf("keys", err))
+			yield(partd.KeyInfo{}, s.opError("keys", err))
 		}
 	}
 }
@@ -89,7 +89,7 @@ func (s *Store) Stat(ctx context.Context) (partd.Stats, error) {
 		st.Disk, err = s.diskUsed()
 	}
 	if err != nil {
-		return partd.Stats{}, s.errorf("stat", err)
+		return partd.Stats{}, s.opError("stat", err)
 	}
 	st.Memory = s.MemoryUsed()
 	return st, nil

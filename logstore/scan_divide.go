@@ -18,7 +18,7 @@ func (w *scanWorker) divide(r hashRange) error {
 	width := (r.hi-r.lo)/count + 1
 	var sizes [count]int64
 	for i := range w.sc.v.sources() {
-		err := w.eachIn(i, r, func(e *segment.Entry, h uint64) error {
+		err := w.eachEntryIn(i, r, func(e *segment.Entry, h uint64) error {
 			if !w.isStreamed(h, e.Key) {
 				sizes[(h-r.lo)/width] += int64(len(e.Raw))
 			}
@@ -100,7 +100,7 @@ func (w *scanWorker) keysWithHash(hash uint64, after []byte, first, filtered boo
 		}
 	}
 	for i := range w.sc.v.sources() {
-		err := w.eachIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
+		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
 			streamed := w.isStreamed(hash, e.Key)
 			if first && !(streamed && filtered) {
 				if err := w.addToLedger(e); err != nil {

@@ -165,14 +165,14 @@ func TestDamageInParts(t *testing.T) {
 	s, _ := rangesStore(t, h)
 	defer s.Close()
 	if len(s.segments.list) == 0 || s.segments.list[0].Bits < 2 || len(s.segments.list[0].Hot) == 0 {
-		t.Fatal("the store has too few ranges")
+		t.Fatal("the store has too few ranges or no hot key, so the test would prove nothing")
 	}
-	bad := func(chunks func(func(partd.Chunk, error) bool)) bool {
+	isDamaged := func(chunks func(func(partd.Chunk, error) bool)) bool {
 		t.Helper()
 		_, err := collectParts(chunks)
 		var corrupt *partd.CorruptError
 		if err != nil && !errors.As(err, &corrupt) {
-			t.Fatal(err)
+			t.Fatalf("reading changed data: error %v, want nil or a CorruptError", err)
 		}
 		return err != nil
 	}
@@ -194,12 +194,12 @@ func TestDamageInParts(t *testing.T) {
 				}
 			}
 			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
-			if !bad(s.Scan(t.Context())) {
+			if !isDamaged(s.Scan(t.Context())) {
 				t.Fatalf("Scan does not detect the changed byte at offset %d", off)
 			}
 			for p := range parts {
 				ph := partHashes(p, parts)
-				if holds := ph.lo <= hi && ph.hi >= lo; bad(s.ScanPart(t.Context(), p, parts)) != holds {
+				if holds := ph.lo <= hi && ph.hi >= lo; isDamaged(s.ScanPart(t.Context(), p, parts)) != holds {
 					t.Fatalf("part %d, hashes %x to %x: reports damage: %v, want %v, for a changed byte at offset %d in the range of hashes %x to %x", p, ph.lo, ph.hi, !holds, holds, off, lo, hi)
 				}
 			}
@@ -234,9 +234,9 @@ func TestKeyInWrongRange(t *testing.T) {
 	ranges := int(seg.Offsets[len(seg.Offsets)-1])
 	b := make([]byte, int(seg.Hot[0].Off+seg.Hot[0].Len)) // includes the hot run after the ranges
 	if _, err := seg.file.ReadAt(b, seg.Start); err != nil || string(seg.Hot[0].Key) != "hot" {
-		t.Fatal(err)
+		t.Fatalf("reading the segment: error %v; its first hot key is %q, want hot", err, seg.Hot[0].Key)
 	}
-	refused := 0
+	reported := 0
 	for off := range b {
 		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
 			continue
@@ -253,13 +253,13 @@ func TestKeyInWrongRange(t *testing.T) {
 		}
 		switch {
 		case errs != nil && strings.Contains(errs.Error(), "in the wrong range"):
-			refused++
+			reported++
 		case errs != nil || total != whole || off >= ranges:
 			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, whole, errs)
 		}
 		changeByte(t, mem, seg.file.Path, seg.Start+int64(off), func(b byte) byte { return b ^ 1 })
 	}
-	if refused == 0 {
+	if reported == 0 {
 		t.Error("no changed key was reported as being in the wrong range")
 	}
 }

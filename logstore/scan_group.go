@@ -68,7 +68,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		if !ok {
 			e, err := segment.ParseEntry(data[off:])
 			if err != nil {
-				return false, w.sc.s.corrupt(err)
+				return false, w.sc.s.corruptError(err)
 			}
 			kind, end = e.Kind, off+len(e.Raw)
 			valueStart = end - len(e.Value)
@@ -78,7 +78,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 		h := format.HashBytes(key)
 		if !r.contains(h) {
 			if !w.interval.contains(h) {
-				return false, w.sc.s.corrupt(wrongRange(key))
+				return false, w.sc.s.corruptError(wrongRangeError(key))
 			}
 			off = end
 			continue
@@ -99,7 +99,7 @@ func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	return true, nil
 }
 
-func wrongRange(key []byte) error {
+func wrongRangeError(key []byte) error {
 	return fmt.Errorf("key %s is in the wrong range", partd.QuoteKey(string(key)))
 }
 
@@ -198,7 +198,7 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		if kind == segment.KindBlob {
 			blob, err := segment.ParseBlobRef(refs[i].value(w.loaded))
 			if err != nil {
-				return w.sc.s.corrupt(err)
+				return w.sc.s.corruptError(err)
 			}
 			size += blob.Length
 		} else {

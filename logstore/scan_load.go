@@ -94,7 +94,7 @@ func (w *scanWorker) loadAndGroup(r hashRange, filter bool) error {
 // loadSome loads a source's entries with hashes in r. If skipStreamed is set, it only adds
 // entries of streamed keys to the ledger.
 func (w *scanWorker) loadSome(source int, r hashRange, skipStreamed bool) error {
-	return w.eachIn(source, r, func(e *segment.Entry, hash uint64) error {
+	return w.eachEntryIn(source, r, func(e *segment.Entry, hash uint64) error {
 		if skipStreamed && w.isStreamed(hash, e.Key) {
 			return w.addToLedger(e)
 		}
@@ -114,8 +114,8 @@ func (w *scanWorker) load(b []byte) error {
 	return nil
 }
 
-// eachIn calls f for each entry of a source with a hash in r.
-func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
+// eachEntryIn calls f for each entry of a source with a hash in r.
+func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
 	src, read := w.openSource(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if err := canceled.Err(w.sc.ctx); err != nil {
@@ -126,7 +126,7 @@ func (w *scanWorker) eachIn(source int, r hashRange, f func(e *segment.Entry, ha
 			return f(e, h)
 		}
 		if !read.contains(h) {
-			return w.sc.s.corrupt(wrongRange(e.Key))
+			return w.sc.s.corruptError(wrongRangeError(e.Key))
 		}
 		return nil
 	})

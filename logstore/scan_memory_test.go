@@ -72,9 +72,9 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	}
 	defer s.Close()
 	const keys, limit = 4000, 48 << 20
-	long := strings.Repeat("k", 50_000)
+	longKey := strings.Repeat("k", 50_000)
 	for i := range keys {
-		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + long, Value: []byte("v")}); err != nil {
+		if err := s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -73,7 +73,7 @@ func TestPartsEqualScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := scanHooks(vfstest.NewMem())
 		if rapid.Bool().Draw(t, "equal hashes") {
-			h.hash = func(key string) uint64 { return uint64(key[3])<<59 | uint64(len(key))<<54 }
+			h.hash = func(randomKey string) uint64 { return uint64(randomKey[3])<<59 | uint64(len(randomKey))<<54 }
 		}
 		s, err := open("/s", nil, h)
 		if err != nil {
@@ -93,12 +93,12 @@ func TestPartsEqualScan(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		key := rapid.Custom(func(t *rapid.T) string {
+		randomKey := rapid.Custom(func(t *rapid.T) string {
 			n := rapid.IntRange(0, 60).Draw(t, "key")
 			return fmt.Sprint("key", n*n*n*n)
 		})
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			k := key.Draw(t, "k")
+			k := randomKey.Draw(t, "k")
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0:
 				err = s.Delete(t.Context(), k)

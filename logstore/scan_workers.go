@@ -201,7 +201,7 @@ func (sc *scanner) verify() error {
 		return nil
 	}
 	if err := sc.v.ledger().Diff(sc.ledger()); err != nil {
-		return sc.s.corrupt(err)
+		return sc.s.corruptError(err)
 	}
 	return nil
 }
@@ -214,8 +214,8 @@ func (sc *scanner) ledger() (l Ledger) {
 	return l
 }
 
-// corrupt returns the error for damage at an unknown position.
-func (s *Store) corrupt(err error) error {
+// corruptError returns the error for damage at an unknown position.
+func (s *Store) corruptError(err error) error {
 	return &partd.CorruptError{Path: s.dir, Offset: -1, Err: err}
 }
 

@@ -177,10 +177,10 @@ func (sl *sealer) fileFor() (*dataFile, error) {
 	// A failed bulk operation may have left an empty file after f.
 	files := sl.catalog.files.files()
 	i := slices.Index(files, f)
-	later := files[i+1:]
-	nextIndex := slices.IndexFunc(later, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
-	if i >= 0 && nextIndex >= 0 && later[nextIndex].end == segment.HeaderLen {
-		f = later[nextIndex]
+	laterFiles := files[i+1:]
+	nextIndex := slices.IndexFunc(laterFiles, func(g *dataFile) bool { return g.Kind == segment.SegmentFile })
+	if i >= 0 && nextIndex >= 0 && laterFiles[nextIndex].end == segment.HeaderLen {
+		f = laterFiles[nextIndex]
 	} else {
 		var err error
 		if f, err = sl.catalog.add(segment.SegmentFile); err != nil {

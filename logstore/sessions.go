@@ -128,7 +128,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 // the manifest.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
-		return partd.SessionToken{}, s.errorf("session token", storeerror.ErrNotOpened)
+		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)
 	}
 	secret := binary.LittleEndian.AppendUint64(nil, s.format.ID)
 	return partd.NewSessionToken(binary.LittleEndian.AppendUint64(secret, s.format.Seed), session), nil
@@ -164,6 +164,6 @@ func (s *Store) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (a
 		return s.change(ctx, "delete", tag, s.newDeleteOp(ctx, op.Keys))
 	default:
 		applied, err := s.drop(ctx, tag)
-		return applied, s.errorf("drop", err)
+		return applied, s.opError("drop", err)
 	}
 }

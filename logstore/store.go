@@ -68,7 +68,7 @@ type Store struct {
 // ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
-func (s *Store) errorf(op string, err error) error {
+func (s *Store) opError(op string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -124,9 +124,9 @@ func (s *Store) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.checkWritable(); err != nil {
-		return s.errorf("flush", err)
+		return s.opError("flush", err)
 	}
-	return s.errorf("flush", s.flushLocked(ctx))
+	return s.opError("flush", s.flushLocked(ctx))
 }
 
 // Metrics describes an open store for monitoring. Counters start at zero when
@@ -149,7 +149,7 @@ type Metrics struct {
 func (s *Store) Metrics() (Metrics, error) {
 	disk, err := s.diskUsed()
 	if err != nil {
-		return Metrics{}, s.errorf("metrics", err)
+		return Metrics{}, s.opError("metrics", err)
 	}
 	m := Metrics{
 		Seals: s.counters.seals.Load(), SealFailures: s.counters.sealFailures.Load(),
@@ -204,7 +204,7 @@ func (s *Store) Close() error {
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Close())
 	}
-	return s.errorf("close", err)
+	return s.opError("close", err)
 }
 
 // finish writes all data to segments and marks the store as cleanly closed. mu must be held.

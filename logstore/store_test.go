@@ -147,8 +147,8 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestNoStoreHere checks that Open rejects paths without a store, and paths that cannot be a store.
-func TestNoStoreHere(t *testing.T) {
+// TestOpenWithoutStore checks that Open rejects paths without a store, and paths that cannot be a store.
+func TestOpenWithoutStore(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Open for reading in a missing directory: error %v, want ErrNotExist", err)

@@ -24,15 +24,15 @@ type keyStream struct {
 	// If ledger is not nil, entries in the key's hot runs are added to it, including dead ones.
 	ledger *Ledger
 
-	source  int
-	entry   int // index of the key's next entry in this source
-	reading bool
-	hot     bool
-	run     segment.Reader
-	er      segment.EntryReader
-	blob    segment.BlobReader
-	inBlob  bool
-	piece   pieceHasher
+	source   int
+	entry    int // index of the key's next entry in this source
+	started  bool
+	inHotRun bool
+	run      segment.Reader
+	er       segment.EntryReader
+	blob     segment.BlobReader
+	inBlob   bool
+	piece    pieceHasher
 }
 
 func (v *view) newKeyStream(key []byte, hash uint64, ledger *Ledger) (*keyStream, error) {
@@ -53,13 +53,13 @@ func (ks *keyStream) findStart() error {
 			continue
 		}
 		src, _ := ks.view.keySource(i, ks.hash, ks.key, &ks.run)
-		n, found := 0, false
+		n, hasReset := 0, false
 		err := ks.er.Each(src, func(e *segment.Entry) error {
 			if string(e.Key) != string(ks.key) {
 				return nil
 			}
 			if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-				ks.startSource, ks.startEntry, found = i, n, true
+				ks.startSource, ks.startEntry, hasReset = i, n, true
 			}
 			n++
 			return nil
@@ -67,7 +67,7 @@ func (ks *keyStream) findStart() error {
 		if err != nil {
 			return ks.view.runError(i, err)
 		}
-		if found {
+		if hasReset {
 			return nil
 		}
 	}
@@ -96,12 +96,12 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		b, err = ks.blob.Next()
 		if err == io.EOF {
 			ks.inBlob = false
-			if ks.ledger != nil && ks.hot {
+			if ks.ledger != nil && ks.inHotRun {
 				ks.piece.addTo(ks.ledger)
 			}
 			return nil, false, nil
 		}
-		if err == nil && ks.ledger != nil && ks.hot {
+		if err == nil && ks.ledger != nil && ks.inHotRun {
 			ks.piece.write(b)
 		}
 		return b, visible, err
@@ -109,23 +109,23 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 	if ks.source == ks.view.sources() {
 		return nil, false, io.EOF
 	}
-	if !ks.reading {
+	if !ks.started {
 		src, hot := ks.view.keySource(ks.source, ks.hash, ks.key, &ks.run)
 		ks.er.Reset(src)
-		ks.hot, ks.reading, ks.entry = hot != nil, true, 0
+		ks.inHotRun, ks.started, ks.entry = hot != nil, true, 0
 	}
 	e, err := ks.er.Next()
 	if err == io.EOF {
-		ks.source, ks.reading = ks.source+1, false
+		ks.source, ks.started = ks.source+1, false
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, ks.view.runError(ks.source, err)
 	}
 	if string(e.Key) != string(ks.key) {
-		if ks.hot {
+		if ks.inHotRun {
 			seg := ks.view.segments[ks.source]
-			return nil, false, seg.file.Corrupt(seg.Start, wrongRange(e.Key))
+			return nil, false, seg.file.Corrupt(seg.Start, wrongRangeError(e.Key))
 		}
 		return nil, false, nil
 	}
@@ -135,7 +135,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		ks.exists = e.Kind != segment.KindDelete
 	}
 	if e.Kind == segment.KindBlob {
-		if !visible && (ks.ledger == nil || !ks.hot) {
+		if !visible && (ks.ledger == nil || !ks.inHotRun) {
 			return nil, false, nil
 		}
 		if err := ks.view.files.openBlob(e.Value, &ks.blob); err != nil {
@@ -145,7 +145,7 @@ func (ks *keyStream) step() (b []byte, visible bool, err error) {
 		ks.inBlob = true
 		return nil, false, nil
 	}
-	if ks.ledger != nil && ks.hot {
+	if ks.ledger != nil && ks.inHotRun {
 		addInline(ks.ledger, &e)
 	}
 	return e.Value, visible, nil

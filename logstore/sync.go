@@ -11,11 +11,11 @@ import (
 // a power loss. After the first Sync, the store also syncs each new segment.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := canceled.Err(ctx); err != nil {
-		return s.errorf("sync", err)
+		return s.opError("sync", err)
 	}
 	s.lifeMu.RLock()
 	defer s.lifeMu.RUnlock()
-	return s.errorf("sync", commitError(s.syncAll()))
+	return s.opError("sync", commitError(s.syncAll()))
 }
 
 func (s *Store) syncAll() error {

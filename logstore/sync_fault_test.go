@@ -64,15 +64,15 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		}
 		mustAppend(t, s, "before", string(largeValue))
 		before := s.nextRecord()
-		append_ := func(key string, value []byte) chan error {
+		startAppend := func(key string, value []byte) chan error {
 			done := make(chan error, 1)
 			go func() { done <- s.Append(t.Context(), partd.Entry{Key: key, Value: value}) }()
 			return done
 		}
 		armed.Store(true)
-		one := append_("one", largeValue)
+		firstDone := startAppend("one", largeValue)
 		<-syncing
-		two := append_("two", []byte("v"))
+		secondDone := startAppend("two", []byte("v"))
 		for s.nextRecord() < before+2 { // until the second append waits for the sync
 			time.Sleep(time.Millisecond)
 		}
@@ -80,10 +80,10 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		go func() { flushed <- s.Flush(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // until Flush syncs, too
 		close(proceed)
-		if err := <-one; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
+		if err := <-firstDone; !errors.Is(err, syscall.EIO) || !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: Append: error %v, want EIO and ErrUnknownOutcome", file, err)
 		}
-		if err := <-two; !errors.Is(err, partd.ErrUnknownOutcome) {
+		if err := <-secondDone; !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("failing sync of %s: waiting Append: error %v, want ErrUnknownOutcome", file, err)
 		}
 		if err := <-flushed; err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
@@ -172,19 +172,19 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 // TestFileCreatedDuringFirstSync creates a data file during the first Sync. A durable manifest may name
 // the file, so its header must also be durable.
 func TestFileCreatedDuringFirstSync(t *testing.T) {
-	for _, hold := range []string{"blob-", manifestTmpName} { // hold the append before and after it writes the header
+	for _, blockedFile := range []string{"blob-", manifestTmpName} { // hold the append before and after it writes the header
 		var armed atomic.Bool
 		var once sync.Once
-		held, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		blocked, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		mem := vfstest.NewMem()
 		h := crashHooks
 		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			if !armed.Load() || op != vfstest.OpWrite {
 				return nil
 			}
-			if strings.Contains(name, hold) {
+			if strings.Contains(name, blockedFile) {
 				once.Do(func() {
-					close(held)
+					close(blocked)
 					<-proceed
 				})
 			}
@@ -201,7 +201,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		armed.Store(true)
 		appended, synced := make(chan error, 1), make(chan error, 1)
 		go func() { appended <- s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}) }()
-		<-held
+		<-blocked
 		go func() { synced <- s.Sync(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // until Sync syncs the existing files
 		close(proceed)

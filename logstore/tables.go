@@ -117,7 +117,7 @@ func (ts *tables) release(t *table) {
 	ts.put(t)
 }
 
-func (ts *tables) unrefAll(list []*table, except *table) {
+func (ts *tables) releaseAll(list []*table, except *table) {
 	for _, t := range list {
 		if t != except {
 			ts.release(t)
@@ -131,5 +131,5 @@ func (ts *tables) close() {
 		offheap.Release((<-ts.free).arena)
 	}
 	ts.closed = true
-	ts.unrefAll(ts.inUse(), nil)
+	ts.releaseAll(ts.inUse(), nil)
 }

@@ -16,18 +16,18 @@ import (
 // damage, and joins all errors. readable is the ledger of all readable data.
 func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 	if ctx.Err() != nil {
-		return readable, s.errorf("verify", canceled.Err(ctx))
+		return readable, s.opError("verify", canceled.Err(ctx))
 	}
 	v, err := s.scanView(ctx)
 	if err != nil {
-		return readable, s.errorf("verify", err)
+		return readable, s.opError("verify", err)
 	}
 	c := &checker{ctx: ctx, s: s, v: v}
 	for _, seg := range v.segments {
 		l, err := c.verifySegment(seg)
 		readable.Add(l)
 		if ctx.Err() != nil {
-			return readable, s.errorf("verify", errors.Join(err, v.close()))
+			return readable, s.opError("verify", errors.Join(err, v.close()))
 		}
 		c.report(err)
 	}
@@ -43,7 +43,7 @@ func (s *Store) Verify(ctx context.Context) (readable Ledger, err error) {
 		readable.Add(l)
 	}
 	c.report(v.close())
-	return readable, s.errorf("verify", errors.Join(c.errs...))
+	return readable, s.opError("verify", errors.Join(c.errs...))
 }
 
 // Check implements [partd.Checker] by calling Verify.

@@ -53,7 +53,7 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 			t.Errorf("%s has %d bytes, want at most %d", o.Name, o.Size, 2*maxFooterBytes)
 		}
 	}
-	if s.number < 2 {
+	if s.nextNumber < 2 {
 		t.Errorf("one record commits all %d segments, want several records", s.pieceCount)
 	}
 	if result := mustCountKeys(t, open(t, b, Options{})); result != n {
@@ -111,8 +111,8 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 	}
 }
 
-// A store with segments too old for a commit must close with an error. A store with only
-// inline data is never too old.
+// TestClosingWithOldSegments checks that Close returns an error if the segments are too old to be
+// committed. Inline data is never too old.
 func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
 		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})
@@ -210,8 +210,8 @@ func TestCanceledContexts(t *testing.T) {
 	}
 }
 
-// Compressed blocks, which no store in a bucket writes, must not overwrite the entries of
-// the next segment.
+// TestCompressedBlocks reads compressed blocks, which no store in a bucket writes. They must cause an
+// error instead of overwriting the entries of the next segment in memory.
 func TestCompressedBlocks(t *testing.T) {
 	s := open(t, new(Memory), Options{hooks: hooks{maxInline: -1}})
 	for _, e := range s.encoders {

@@ -90,7 +90,7 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		for i := range names {
 			names[i] = logName(c.nextNumber + uint64(i))
 		}
-		if err := c.readAll(ctx, names, func(_ int, b []byte) error { return c.add(ctx, b) }); err != nil {
+		if err := c.readAll(ctx, names, func(_ int, b []byte) error { return c.addRecord(ctx, b) }); err != nil {
 			return view{}, err
 		}
 	}
@@ -102,7 +102,7 @@ func (c *catalog) refresh(ctx context.Context) (view, error) {
 		if err != nil {
 			return view{}, err
 		}
-		if err := c.add(ctx, b); err != nil {
+		if err := c.addRecord(ctx, b); err != nil {
 			return view{}, err
 		}
 	}
@@ -130,16 +130,16 @@ func (c *catalog) readAll(ctx context.Context, names []string, handle func(i int
 	return nil
 }
 
-// add applies the next object of the log.
-func (c *catalog) add(ctx context.Context, b []byte) error {
+// addRecord applies the next object of the log.
+func (c *catalog) addRecord(ctx context.Context, b []byte) error {
 	r, err := parseRecord(c.store.format, c.nextNumber, b)
 	switch {
 	case err != nil:
 		return corrupt(objectPath(c.store.bucket, logName(c.nextNumber)), err)
 	case r.op == opGroup:
-		err = c.addMembers(ctx, r.members)
+		err = c.applyMembers(ctx, r.members)
 	default:
-		err = c.apply(r, logName(c.nextNumber))
+		err = c.applyRecord(r, logName(c.nextNumber))
 	}
 	if err == nil {
 		c.nextNumber++
@@ -147,9 +147,9 @@ func (c *catalog) add(ctx context.Context, b []byte) error {
 	return err
 }
 
-// addMembers applies the records that a group names. It skips records that were already
-// applied, by another group or by a failed call of addMembers.
-func (c *catalog) addMembers(ctx context.Context, members []member) error {
+// applyMembers applies the records that a group names. It skips records that were already
+// applied, by another group or by a failed call of applyMembers.
+func (c *catalog) applyMembers(ctx context.Context, members []member) error {
 	isApplied := func(m member) bool { return m.seq <= c.seqs[m.writer] && !c.store.opts.hooks.applyTwice }
 	members = slices.DeleteFunc(members, isApplied)
 	for len(members) > 0 {
@@ -173,7 +173,7 @@ func (c *catalog) addMembers(ctx context.Context, members []member) error {
 			if err != nil {
 				return corrupt(objectPath(c.store.bucket, names[i]), err)
 			}
-			return c.apply(r, names[i])
+			return c.applyRecord(r, names[i])
 		})
 		if err != nil {
 			return err
@@ -190,8 +190,8 @@ func (c *catalog) hasRecord(w writerID, seq uint64) bool {
 	return seq <= c.seqs[w]
 }
 
-// apply applies a record from an object, or returns an error without applying any of it.
-func (c *catalog) apply(r *record, object string) (err error) {
+// applyRecord applies a record from an object, or returns an error without applying any of it.
+func (c *catalog) applyRecord(r *record, object string) (err error) {
 	s := c.store
 	path := objectPath(s.bucket, object)
 	switch lastSeq := c.seqs[r.writer]; {

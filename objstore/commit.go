@@ -120,17 +120,17 @@ func (s *Store) waitPieces(ctx context.Context, pieces []*piece, uploadsDone []c
 
 // commit creates a record in the log. commitMu must be held.
 func (s *Store) commit(ctx context.Context, op operation, pieces []*piece) error {
-	if s.seq == 0 && s.number == 0 {
+	if s.lastSeq == 0 && s.nextNumber == 0 {
 		highest, largest, err := s.listLog(ctx, "")
 		if err != nil {
 			return err
 		}
 		if largest > 0 {
-			s.number = highest + 1
+			s.nextNumber = highest + 1
 		}
 	}
-	r := record{number: s.number, op: op, writer: s.writer, seq: s.seq + 1}
-	c := &commitment{number: s.number}
+	r := record{number: s.nextNumber, op: op, writer: s.writer, seq: s.lastSeq + 1}
+	c := &commitment{number: s.nextNumber}
 	for _, p := range pieces {
 		r.parts = append(r.parts, p.part)
 		if !p.part.inline && (c.oldestObject.IsZero() || p.createdAt.Before(c.oldestObject)) {

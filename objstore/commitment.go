@@ -102,10 +102,10 @@ func (s *Store) prepareRetry(ctx context.Context, c *commitment) (err error) {
 	if !s.opts.hooks.noReadBack {
 		highest, _, err = s.listLog(ctx, logName(c.number))
 	}
-	if s.number = max(highest, c.number) + 1; err != nil {
+	if s.nextNumber = max(highest, c.number) + 1; err != nil {
 		return err
 	}
-	c.number, c.data = s.number, bytes.Clone(c.data)
+	c.number, c.data = s.nextNumber, bytes.Clone(c.data)
 	setNumber(c.data, c.number)
 	switch c.losses++; {
 	case s.opts.hooks.noReadBack:
@@ -122,7 +122,7 @@ func (s *Store) recordCommit(ctx context.Context, c *commitment) error {
 		return err
 	}
 	defer s.mu.unlock()
-	s.seq, s.number, s.commitment = s.seq+1, c.number+1, nil
+	s.lastSeq, s.nextNumber, s.commitment = s.lastSeq+1, c.number+1, nil
 	s.pending = slices.Delete(s.pending, 0, c.pieceCount)
 	s.pendingFull.Store(len(s.pending) >= s.maxPending())
 	return nil
@@ -208,7 +208,7 @@ func (s *Store) holdsRecord(ctx context.Context, c *commitment) (bool, error) {
 		return false, corrupt(objectPath(s.bucket, logName(c.number)), err)
 	}
 	if r.op == opGroup {
-		return slices.ContainsFunc(r.members, func(m member) bool { return m.writer == s.writer && m.seq == s.seq+1 }), nil
+		return slices.ContainsFunc(r.members, func(m member) bool { return m.writer == s.writer && m.seq == s.lastSeq+1 }), nil
 	}
-	return r.writer == s.writer && r.seq == s.seq+1, nil
+	return r.writer == s.writer && r.seq == s.lastSeq+1, nil
 }

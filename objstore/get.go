@@ -97,7 +97,7 @@ func (sc *scanner) getLoaded(ctx context.Context, keys []string, refs []keyRef, 
 			continue
 		}
 		value := make([]byte, 0, k.size)
-		gs.pieces(k, func(b []byte) bool {
+		gs.eachPiece(k, func(b []byte) bool {
 			value = append(value, b...)
 			return true
 		})

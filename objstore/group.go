@@ -164,9 +164,9 @@ func (gs *groups) entry(off uint32) segment.Entry {
 	return e
 }
 
-// pieces calls yield for the pieces of a value, in order, until yield returns false. It
+// eachPiece calls yield for the pieces of a value, in order, until yield returns false. It
 // reports whether yield always returned true.
-func (gs *groups) pieces(k *group, yield func(b []byte) bool) bool {
+func (gs *groups) eachPiece(k *group, yield func(b []byte) bool) bool {
 	for n := k.firstRef; n != 0; n = gs.refs[n-1].next {
 		if !yield(gs.entry(gs.refs[n-1].off).Value) {
 			return false

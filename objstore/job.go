@@ -80,7 +80,7 @@ func (j Job) divide(o Options) plan.Work {
 	w.Readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)
 	v := view{segments: []*committedSegment{g}}
-	if sh := v.share(interval).scaled(w.Segments); o.usesDisk(&sh, sc.budget) {
+	if sh := v.share(interval).times(w.Segments); o.usesDisk(&sh, sc.budget) {
 		w.Passes, w.Read, w.Disk = 1, sh.bytes, sh.pileLayout(sc.budget).diskBytes
 		ownFraction := float64(sh.bytes) / float64(w.Segments*segmentSize) // fraction of each segment
 		gets := func(n int64) int64 { return (int64(float64(n)*ownFraction) + sc.batchBytes() - 1) / sc.batchBytes() }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// docs/cloud-plan.md must be the output of partd-cloud plan.
+// TestPlanPageIsCurrent checks that docs/cloud-plan.md is the output of partd-cloud plan.
 func TestPlanPageIsCurrent(t *testing.T) {
 	const path = "../docs/cloud-plan.md"
 	page := PlanPage()

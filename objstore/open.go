@@ -31,8 +31,8 @@ type Store struct {
 
 	// commitMu must be held to commit. Lock order: commitMu, mu.
 	commitMu   ctxMutex
-	seq        uint64      // sequence number of this writer's last record
-	number     uint64      // lowest number of the log that may be free
+	lastSeq    uint64      // sequence number of this writer's last record
+	nextNumber uint64      // lowest number of the log that may be free
 	commitment *commitment // a commit with unknown outcome, or nil
 	brokenErr  error       // set when the bucket has broken its rules; the store no longer writes
 

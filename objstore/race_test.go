@@ -61,7 +61,8 @@ func racingBucket(b Bucket, prefix string, chance float64) *faultyBucket {
 	return l
 }
 
-// Opening a store for writing must refuse a bucket that lets two creators win.
+// TestTwoCreatorsWin checks that Open for writing rejects a bucket in which two creators of an object can
+// succeed.
 func TestTwoCreatorsWin(t *testing.T) {
 	b := racingBucket(new(Memory), "", 0.9)
 	for range 3 {

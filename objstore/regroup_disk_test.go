@@ -67,8 +67,8 @@ func TestRegroupIsRefused(t *testing.T) {
 	}
 }
 
-// If keys are spread unevenly, a part may need more disk than estimated. The limit must
-// still hold.
+// TestRegroupStaysWithinDisk checks that a reader respects the disk limit even if it needs more than
+// estimated, because keys are spread unevenly.
 func TestRegroupStaysWithinDisk(t *testing.T) {
 	mem := new(Memory)
 	h := hooks{maxInline: -1, rangeBytes: 1 << 30, keyHash: func(string) uint64 { return 1 }} // all keys are in part 0 of many
@@ -164,7 +164,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 	}
 }
 
-// A reader that stops early, or whose context ends, must leave no files.
+// TestRegroupStops checks that a reader that stops early, or whose context ends, leaves no files.
 func TestRegroupStops(t *testing.T) {
 	b := filledBucket(t)
 	dir := t.TempDir()

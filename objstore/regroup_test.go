@@ -123,7 +123,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 						t.Errorf("%d parts: %d keys, want %d", parts, len(read[1])/2, len(want))
 					}
 					for i := 0; i < len(read[1]); i += 2 {
-						if v, found := want[read[1][i]]; !found || v != read[1][i+1] {
+						if v, exists := want[read[1][i]]; !exists || v != read[1][i+1] {
 							t.Errorf("%d parts: key %.20q has %d bytes, want %d", parts, read[1][i], len(read[1][i+1]), len(v))
 						}
 					}

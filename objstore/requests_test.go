@@ -2,7 +2,7 @@ package objstore
 
 import "testing"
 
-// Opening and flushing must need the requests that docs/stores.md describes.
+// TestRequestsOfOpeningAndFlushing compares the requests with docs/stores.md.
 func TestRequestsOfOpeningAndFlushing(t *testing.T) {
 	c := NewCounter(new(Memory))
 	var before Requests

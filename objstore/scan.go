@@ -175,7 +175,7 @@ func (sc *scanner) emit(ctx context.Context, l *loadedInterval) error {
 			return partd.ErrClosed
 		}
 		c := chunker{key: string(gs.entry(k.off).Key), buf: sc.buf[:0], yield: sc.yield}
-		ok := gs.pieces(k, c.add) && c.emit(true)
+		ok := gs.eachPiece(k, c.add) && c.emit(true)
 		sc.buf = c.buf
 		if !ok {
 			return errStop

@@ -33,8 +33,8 @@ func (v view) share(iv interval) (sh share) {
 	return sh
 }
 
-// scaled returns the share of n equal segments.
-func (sh share) scaled(n int64) share {
+// times returns the share of n equal segments.
+func (sh share) times(n int64) share {
 	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 

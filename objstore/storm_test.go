@@ -298,9 +298,9 @@ func TestUnreliableBucket(t *testing.T) {
 		total.waited += w.waited
 		total.committedByOthers += w.committedByOthers
 	}
-	t.Logf("%+v", total)
+	t.Logf("counts of all seeds: %+v", total)
 	if total.acknowledged < 500 || min(total.failed, total.killed, total.waited) < 100 {
-		t.Errorf("too few faults happened: %+v", total)
+		t.Errorf("too few flushes, faults or waiting records: %+v", total)
 	}
 	for name, h := range map[string]hooks{
 		"waiting records are forgotten":       {forgetWaiting: true},

@@ -70,7 +70,7 @@ func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 func (s *Store) startWaiting(ctx context.Context, c *commitment) error {
 	if !c.isWaiting() {
 		c.waitingSince = time.Now()
-		c.member = member{c.number, int64(len(c.data)), s.writer, s.seq + 1}
+		c.member = member{c.number, int64(len(c.data)), s.writer, s.lastSeq + 1}
 		if c.oldestObject.IsZero() { // Sweep may also delete the record's own object
 			c.oldestObject = c.waitingSince
 		}

@@ -33,9 +33,9 @@ func contendedStore(t *testing.T, b Bucket, o Options, before func()) *Store {
 }
 
 // appendAndFlush appends to a key and flushes.
-func appendAndFlush(t testing.TB, s *Store, key, readValue string) {
+func appendAndFlush(t testing.TB, s *Store, key, value string) {
 	t.Helper()
-	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(readValue)})
+	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
 	if err := errors.Join(err, s.Flush(t.Context())); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func readValue(t testing.TB, b Bucket, key string, h hooks) (string, error) {
 
 // abandonedStore returns a store that died when its record was waiting, before it tried a
 // number with a group.
-func abandonedStore(t *testing.T, b Bucket, o Options, key, readValue string) *Store {
+func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store {
 	ctx, die := context.WithCancel(t.Context())
 	s := contendedStore(t, b, o, nil)
 	l := s.bucket.(*faultyBucket)
@@ -66,7 +66,7 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, readValue string) *S
 		}
 		return err
 	}
-	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(readValue)}); err != nil {
+	if err := s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
@@ -100,8 +100,8 @@ func TestFormatOfGroups(t *testing.T) {
 	}
 }
 
-// A waiting record of a dead writer must count if another waiting writer finds it. If its
-// writer comes back, it must still count only once.
+// TestDeathWhileWaiting checks that a dead writer's waiting record counts if another waiting writer finds
+// it, and that it still counts only once if its writer comes back.
 func TestDeathWhileWaiting(t *testing.T) {
 	for _, c := range []struct {
 		foundByOther, writerReturns bool
@@ -244,7 +244,8 @@ func agedBucket(b Bucket, age time.Duration, isAged func(name string) bool) *fau
 	}}
 }
 
-// A waiting record must not be committed if Sweep may delete its segments.
+// TestOldWaitingRecords checks that writers do not commit a waiting record whose segments Sweep may
+// delete.
 func TestOldWaitingRecords(t *testing.T) {
 	run := func(h hooks) error {
 		mem := new(Memory)
@@ -276,7 +277,8 @@ func TestOldWaitingRecords(t *testing.T) {
 	}
 }
 
-// Sweep must delete old waiting records that are not in the log, and no others.
+// TestSweepOfWaitingRecords checks that Sweep deletes old waiting records that are not in the log, and no
+// other records.
 func TestSweepOfWaitingRecords(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, contendedStore(t, b, Options{}, nil), "k", "1;")
@@ -293,8 +295,8 @@ func TestSweepOfWaitingRecords(t *testing.T) {
 	}
 }
 
-// A writer that sleeps until Sweep may have deleted its waiting record must not commit
-// it, even if all data is inline.
+// TestSleepWhileWaiting checks that a writer that sleeps for more than a day does not commit its waiting
+// record, which Sweep may have deleted, even if all data is inline.
 func TestSleepWhileWaiting(t *testing.T) {
 	b := new(Memory)
 	s := abandonedStore(t, b, Options{}, "k", "1;")
@@ -356,7 +358,8 @@ func TestDamagedGroups(t *testing.T) {
 	}
 }
 
-// A writer must not wait forever for an existing object that cannot be read.
+// TestNumberThatCannotBeRead checks that a writer does not wait forever for an existing object that
+// cannot be read.
 func TestNumberThatCannotBeRead(t *testing.T) {
 	b := new(Memory)
 	s := contendedStore(t, b, Options{RetryFor: 50 * time.Millisecond}, nil)

@@ -7,19 +7,19 @@ import (
 	"github.com/go-partd/partd/partdtest"
 )
 
-// One call in a test checks your own store or layer.
+// A single call in a test checks your own store or layer.
 func ExampleRun() {
-	var t *testing.T // of func TestMyStore(t *testing.T)
+	var t *testing.T // the parameter of func TestMyStore(t *testing.T)
 
 	partdtest.Run(t, func(*testing.T) partd.Partd {
 		return partd.NewDict() // a new, empty store to check
 	}, nil)
 }
 
-// Require lists the abilities that the store must have. Reopen lets the suite check stored data again
-// after the store was closed and opened.
+// Require lists the abilities that the store must have. Reopen lets Run check that data survives
+// closing and reopening the store.
 func ExampleRun_options() {
-	var t *testing.T // of func TestMyStore(t *testing.T)
+	var t *testing.T // the parameter of func TestMyStore(t *testing.T)
 
 	dirs := map[partd.Partd]string{}
 	open := func(t *testing.T, dir string) partd.Partd {
@@ -47,7 +47,7 @@ func ExampleRun_options() {
 
 // Use only the state machine in tests that inject their own faults.
 func ExampleStateMachine() {
-	var t *testing.T // of func TestMyStore(t *testing.T)
+	var t *testing.T // the parameter of func TestMyStore(t *testing.T)
 
 	partdtest.StateMachine(t, func(*testing.T) partd.Partd { return partd.NewDict() }, nil)
 }

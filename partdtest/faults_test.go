@@ -56,16 +56,17 @@ func TestOnlyStateMachine(t *testing.T) {
 	}
 }
 
-// TestCheckRunsAlone runs a single check, as -run does. The store's abilities must be probed all the same.
+// TestCheckRunsAlone runs a single check, as the flag -run can. The store's abilities must be probed
+// even then.
 func TestCheckRunsAlone(t *testing.T) {
 	failed := failuresOf(t, withShortWaits(newSuite(openFaulty("Set appends"), nil)), "set")
 	if failed.messages["set"] == "" || len(failed.messages) != 1 {
-		t.Errorf("running only the check of Set gives %q", failed.messages)
+		t.Errorf("running only the check of Set failed with %q, want one failure of set", failed.messages)
 	}
 }
 
-// TestFaultsAreCaught runs the suite on stores that each break one promise. The named checks must fail, and
-// at least one of their messages must contain the given words.
+// TestFaultsAreCaught runs the suite on stores that each have one fault. The named checks must fail,
+// and at least one of their messages must contain the given words.
 func TestFaultsAreCaught(t *testing.T) {
 	for _, c := range []struct{ fault, checks, words string }{
 		{"drops an append", "append-order concurrent-append state-machine", "want"},
@@ -149,44 +150,44 @@ func TestFaultsAreCaught(t *testing.T) {
 		t.Run(c.fault, func(t *testing.T) {
 			checks := strings.Fields(c.checks)
 			failed := failuresOf(t, withShortWaits(newSuite(openFaulty(c.fault), &Options{Reopen: reopen})), append(checks, "abilities", "scan-chunks")...)
-			found := false
+			hasWords := false
 			for _, name := range checks {
 				if failed.messages[name] == "" {
-					t.Errorf("%s did not fail", name)
+					t.Errorf("the check %s did not fail", name)
 				}
-				found = found || strings.Contains(failed.messages[name], c.words)
+				hasWords = hasWords || strings.Contains(failed.messages[name], c.words)
 			}
-			if !found {
-				t.Errorf("none of these messages has %q: %q", c.words, failed.messages)
+			if !hasWords {
+				t.Errorf("no failure contains %q: %q", c.words, failed.messages)
 			}
 		})
 	}
 }
 
-// TestReferenceHasNoFailures checks that only the faults make checks fail above.
+// TestReferenceHasNoFailures checks that no check fails without a fault, and that all checks run.
 func TestReferenceHasNoFailures(t *testing.T) {
 	failed := failuresOf(t, withShortWaits(newSuite(openFaulty(""), &Options{Reopen: reopen, Require: everything})))
 	if len(failed.messages) != 0 {
-		t.Fatalf("a correct store fails: %q", failed.messages)
+		t.Fatalf("checks of a correct store failed: %q", failed.messages)
 	}
 	for name := range strings.FieldsSeq(`empty-key longest-key key-too-long nul slash dot-dot dot path-traversal newline invalid-utf8
 		composed-and-decomposed letter-case internal-names escaped-and-temporary-names longer-than-a-file-name sanitised key-and-directory
 		key-twice-in-a-batch nil-is-empty empty-append value-over-the-limit value-of-4-GiB batch-over-the-limit
 		slice-changed-after-append empty-batch`) {
 		if _, ran := failed.ran[name]; !ran {
-			t.Errorf("check %s did not run", name)
+			t.Errorf("the check %s did not run", name)
 		}
 	}
 }
 
-// half claims not to support Set and SetOnce, but sets.
-type half struct{ bare }
+// unsupportedSetter returns ErrUnsupported from Set, but sets the value nevertheless.
+type unsupportedSetter struct{ bare }
 
-func (h half) SetOnce(ctx context.Context, key string, value []byte) error {
+func (h unsupportedSetter) SetOnce(ctx context.Context, key string, value []byte) error {
 	return errors.ErrUnsupported
 }
 
-func (h half) Set(ctx context.Context, key string, value []byte) error {
+func (h unsupportedSetter) Set(ctx context.Context, key string, value []byte) error {
 	return errors.Join(errors.ErrUnsupported, partd.Set(ctx, h.Partd, key, value))
 }
 
@@ -194,17 +195,18 @@ func TestMissingAbilities(t *testing.T) {
 	open := func(*testing.T) partd.Partd { return bare{newReference("")} }
 	failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Require: []Ability{CanScan, CanOpen}})), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "cannot scan") {
-		t.Errorf("a missing required ability gives %q", m)
+		t.Errorf("without a required ability, the failure is %q, want one that names it", m)
 	}
-	open = func(*testing.T) partd.Partd { return half{bare{newReference("")}} }
+	open = func(*testing.T) partd.Partd { return unsupportedSetter{bare{newReference("")}} }
 	failed = failuresOf(t, withShortWaits(newSuite(open, nil)), "abilities")
 	if m := failed.messages["abilities"]; !strings.Contains(m, "has an effect") {
-		t.Errorf("an unsupported operation with an effect gives %q", m)
+		t.Errorf("with an unsupported Set that has an effect, the failure is %q", m)
 	}
 }
 
-// inDir is a store that creates a file for each key, with a suffix, and mistakes a key with that suffix for its
-// own file.
+// inDir is a faulty store with a directory, in which it creates a file for each key, with a suffix. If
+// inside is true, it treats a key with the suffix as its own file, and loses it. Otherwise it creates
+// files outside the directory for keys that begin with "../".
 type inDir struct {
 	bare
 	dir    string
@@ -243,10 +245,10 @@ func TestDirOption(t *testing.T) {
 		dir := func(store partd.Partd) string { return store.(*inDir).dir }
 		failed := failuresOf(t, withShortWaits(newSuite(open, &Options{Dir: dir, InternalNames: []string{"secret"}})), "abilities", c.check, c.other)
 		if m := failed.messages[c.check]; !strings.Contains(m, c.word) {
-			t.Errorf("%s gives %q", c.check, m)
+			t.Errorf("the failure of %s is %q, want one with %q", c.check, m, c.word)
 		}
 		if m := failed.messages[c.other]; m != "" {
-			t.Errorf("%s gives %q", c.other, m)
+			t.Errorf("%s failed with %q", c.other, m)
 		}
 	}
 }

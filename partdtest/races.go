@@ -169,7 +169,7 @@ func concurrentSet(e *env) {
 					err = e.store.Append(e.ctx, entry("a", "++"))
 				}
 				if err != nil {
-					return fmt.Errorf("Set or Append: %w", err)
+					return fmt.Errorf("set or append: %w", err)
 				}
 			}
 			return nil

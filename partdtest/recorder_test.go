@@ -33,12 +33,12 @@ type recorder struct {
 	failed bool
 }
 
-// failures has the messages of failed subtests by name.
+// failures holds the first message of each failed subtest, by the subtest's name.
 type failures struct {
 	mu       sync.Mutex
 	messages map[string]string
-	ran      map[string]bool
-	only     []string // subtests to run; empty means all
+	ran      map[string]bool // subtests that were run
+	only     []string        // subtests to run; empty means all
 }
 
 // failuresOf runs the suite, or only some checks, and returns the failures.
@@ -49,7 +49,7 @@ func failuresOf(t *testing.T, s *suite, only ...string) *failures {
 	return all
 }
 
-// runHere runs f in its own goroutine, because FailNow ends the goroutine.
+// runHere runs f with r in a new goroutine, because FailNow ends the goroutine.
 func (r *recorder) runHere(f func(t tester)) {
 	done := make(chan struct{})
 	go func() {

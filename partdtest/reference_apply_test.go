@@ -9,10 +9,10 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// sessions are the sessions that a disk has stored.
+// sessions is the part of a disk that records sessions.
 type sessions struct {
-	issued uint64
-	last   map[uint64]partd.Tag
+	issued uint64               // the last session that was issued
+	last   map[uint64]partd.Tag // tag of each session's last operation
 }
 
 func (r *reference) NewSession(ctx context.Context) (uint64, error) {
@@ -45,7 +45,7 @@ func (r *reference) EndSession(ctx context.Context, session uint64) error {
 
 func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
 	if tag.Session == 0 || tag.Number == 0 {
-		return false, errors.New("0 is no number")
+		return false, errors.New("sessions and operations are numbered from 1")
 	}
 	r.disk.applying.Lock()
 	defer r.disk.applying.Unlock()
@@ -89,8 +89,8 @@ func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation
 }
 
 func (r *reference) apply(ctx context.Context, op partd.Operation) error {
-	if one := op.Change == partd.ChangeSet || op.Change == partd.ChangeSetOnce; one && len(op.Entries) != 1 {
-		return fmt.Errorf("a set of %d entries", len(op.Entries))
+	if isSet := op.Change == partd.ChangeSet || op.Change == partd.ChangeSetOnce; isSet && len(op.Entries) != 1 {
+		return fmt.Errorf("a set needs one entry, got %d", len(op.Entries))
 	}
 	switch op.Change {
 	case partd.ChangeAppend:
@@ -104,7 +104,7 @@ func (r *reference) apply(ctx context.Context, op partd.Operation) error {
 	case partd.ChangeDrop:
 		return r.Drop(ctx)
 	}
-	return errors.New("an unknown change")
+	return fmt.Errorf("unknown change %d", op.Change)
 }
 
 // reopened returns the sessions as they are after reopening.

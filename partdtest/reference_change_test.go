@@ -102,20 +102,20 @@ func (r *reference) Open(ctx context.Context, key string) (io.ReadCloser, error)
 	return io.NopCloser(bytes.NewReader(values[0])), nil
 }
 
-// lateReader reads the value that the store has at the time of reading.
+// lateReader reads the value that the key has at the time of each Read, not of Open.
 type lateReader struct {
-	r   *reference
-	key string
-	at  int
+	r      *reference
+	key    string
+	offset int
 }
 
 func (l *lateReader) Read(p []byte) (int, error) {
 	values, err := l.r.Get(context.Background(), l.key)
-	if err != nil || l.at >= len(values[0]) {
+	if err != nil || l.offset >= len(values[0]) {
 		return 0, io.EOF
 	}
-	n := copy(p, values[0][l.at:])
-	l.at += n
+	n := copy(p, values[0][l.offset:])
+	l.offset += n
 	return n, nil
 }
 

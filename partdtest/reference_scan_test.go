@@ -80,7 +80,7 @@ func (r *reference) scan(ctx context.Context, wanted func(key string) bool) iter
 			go func() { <-make(chan struct{}) }()
 		case "Scan breaks the store":
 			r.disk.mu.Lock()
-			defer func() { // an early break leaves the lock behind
+			defer func() { // after an early break, the store stays locked
 				if values == nil {
 					r.disk.mu.Unlock()
 				}

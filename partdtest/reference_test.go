@@ -14,21 +14,22 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// reference is the simplest correct store, unless it has a fault.
+// reference is a simple store. It is correct if fault is empty. Otherwise fault describes how it
+// breaks a promise.
 type reference struct {
 	fault  string
-	calls  atomic.Int64 // of ScanPart
+	calls  atomic.Int64 // number of calls of ScanPart
 	disk   *disk
 	closed bool // guarded by disk.mu
 }
 
 // disk is the data of a reference store, which survives reopening.
 type disk struct {
-	mu     sync.Mutex
-	values map[string][]byte
-	ops    int
+	mu      sync.Mutex
+	values  map[string][]byte
+	opCount int // number of operations
 
-	applying sync.Mutex // taken before mu
+	applying sync.Mutex // held by Apply; locked before mu
 	sessions sessions
 }
 
@@ -46,7 +47,7 @@ func reopened(store partd.Partd) partd.Partd {
 	return &reference{fault: r.fault, disk: r.disk}
 }
 
-// begin locks the store for an operation.
+// begin locks the store for an operation, unless it returns an error.
 func (r *reference) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		switch r.fault {
@@ -66,11 +67,11 @@ func (r *reference) begin(ctx context.Context) error {
 		r.disk.mu.Unlock()
 		return partd.ErrClosed
 	}
-	r.disk.ops++
+	r.disk.opCount++
 	return nil
 }
 
-// name returns the key under which the store keeps a key: the key itself, unless there is a fault.
+// name returns the name under which the store keeps a key: the key itself, unless a fault changes it.
 func (r *reference) name(key string) string {
 	switch r.fault {
 	case "folds case":
@@ -110,10 +111,10 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 	for i, e := range entries {
 		key := r.name(e.Key)
 		switch {
-		case r.fault == "drops an append" && r.disk.ops%19 == 0,
+		case r.fault == "drops an append" && r.disk.opCount%19 == 0,
 			r.fault == "drops the second of a key in a batch" && i > 0 && entries[i-1].Key == e.Key:
 			continue
-		case r.fault == "repeats an append" && r.disk.ops%19 == 0:
+		case r.fault == "repeats an append" && r.disk.opCount%19 == 0:
 			r.disk.values[key] = append(r.disk.values[key], e.Value...)
 		case r.fault == "prepends":
 			r.disk.values[key] = slices.Concat(e.Value, r.disk.values[key])
@@ -132,7 +133,7 @@ func (r *reference) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-// appendInTwoSteps lets other goroutines run between its steps.
+// appendInTwoSteps appends a value, and lets other goroutines run between its two steps.
 func (r *reference) appendInTwoSteps(key string, value []byte) {
 	old := r.disk.values[key]
 	if len(value) == 0 {

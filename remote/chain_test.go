@@ -13,14 +13,14 @@ import (
 // with another error, like a client whose operation was resent in an expired session.
 type uncertain struct {
 	*partd.Dict
-	left int // number of operations that will still return err
-	err  error
+	remaining int // number of operations that will still return err
+	err       error
 }
 
 func (u *uncertain) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
 	applied, err := u.Dict.Apply(ctx, tag, op)
-	if err == nil && u.left > 0 {
-		u.left--
+	if err == nil && u.remaining > 0 {
+		u.remaining--
 		return false, u.err
 	}
 	return applied, err
@@ -47,13 +47,13 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 // unsure is a store whose next appends are applied but return ErrUnknownOutcome.
 type unsure struct {
 	partd.Partd
-	left int // number of appends that will still return the error
+	remaining int // number of appends that will still return the error
 }
 
 func (u *unsure) Append(ctx context.Context, entries ...partd.Entry) error {
 	err := u.Partd.Append(ctx, entries...)
-	if u.left > 0 {
-		u.left--
+	if u.remaining > 0 {
+		u.remaining--
 		return errors.Join(err, partd.ErrUnknownOutcome)
 	}
 	return err

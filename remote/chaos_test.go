@@ -137,10 +137,10 @@ func (w *writer) run(stop func() bool) error {
 }
 
 // check compares the store with what was acknowledged.
-func (w *writer) check(all, left string) error {
+func (w *writer) check(shared, remaining string) error {
 	counts := map[string]int{}
 	last := -1
-	for _, p := range strings.Split(strings.TrimSuffix(all, ","), ",") {
+	for _, p := range strings.Split(strings.TrimSuffix(shared, ","), ",") {
 		number, isOwn := strings.CutPrefix(p, strconv.Itoa(w.id)+":")
 		if !isOwn {
 			continue
@@ -165,7 +165,7 @@ func (w *writer) check(all, left string) error {
 		}
 	}
 	if w.unknown == 0 {
-		if got := strings.Join(w.popped, "") + left; got != want.String() {
+		if got := strings.Join(w.popped, "") + remaining; got != want.String() {
 			return fmt.Errorf("writer %d: %d bytes were popped or remain in the store, want %d", w.id, len(got), want.Len())
 		}
 	}
@@ -179,12 +179,12 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	const writers = 4
 	deadline := time.Now().Add(time.Duration(cuts)*20*time.Millisecond + 20*time.Second)
 	stop := func() bool { return r.proxy.cuts.Load() >= cuts || time.Now().After(deadline) }
-	var all []*writer
+	var writerList []*writer
 	errs := make([]error, writers)
 	var wg sync.WaitGroup
 	for i := range writers {
 		w := &writer{id: i, c: dialRepeatedly(t, r.proxy.url())}
-		all = append(all, w)
+		writerList = append(writerList, w)
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -211,7 +211,7 @@ func writeThrough(t *testing.T, r *restarting, cuts int64, restartEvery time.Dur
 	if n := r.proxy.cuts.Load(); n < cuts && restartEvery == 0 {
 		t.Errorf("%d connections were cut, want at least %d", n, cuts)
 	}
-	for _, w := range all {
+	for _, w := range writerList {
 		values, err := r.store.Get(context.Background(), "all", "writer"+strconv.Itoa(w.id))
 		must(t, err)
 		if err := w.check(string(values[0]), string(values[1])); err != nil {

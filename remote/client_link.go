@@ -88,7 +88,7 @@ func (c *Client) checkTokenExposure(addr net.Addr) error {
 
 // open does the handshake and sends hello.
 func (c *Client) open(nc net.Conn) (*link, error) {
-	rest, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
+	buffered, err := zmtp.Open(nc, zmtp.Dealer, c.opts.DialTimeout)
 	if errors.Is(err, zmtp.ErrLibzmq) {
 		return nil, fmt.Errorf("%w: %w", errHello, err)
 	}
@@ -100,7 +100,7 @@ func (c *Client) open(nc net.Conn) (*link, error) {
 	}
 	l := &link{client: c, nc: nc, token: make(chan struct{}, 1), done: make(chan struct{})}
 	l.token <- struct{}{}
-	l.reader = zmtp.NewReader(nc, rest, zmtp.ReaderOptions{
+	l.reader = zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{
 		MaxMessage: maxReply, MaxFrames: 16, Stall: c.opts.StallTimeout,
 		Command: l.command,
 	})

@@ -14,8 +14,8 @@ func slowReader(t *testing.T, url string) *peer {
 	p.send(message("append", "large", string(make([]byte, 16<<20))))
 	p.wantBytes(acked)
 	p.send(message("get", "large", "large", "large", "large"))
-	var start [9]byte
-	_, err := p.Read(start[:])
+	var firstBytes [9]byte
+	_, err := p.Read(firstBytes[:])
 	must(t, err)
 	return p
 }

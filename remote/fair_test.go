@@ -81,7 +81,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 	for i := range 60 {
 		frames = append(frames, fmt.Sprint("p", i), string(value[:100<<10]))
 	}
-	many := message(frames...)
+	multiFrame := message(frames...)
 	var wg sync.WaitGroup
 	requireWithin(t, 15*time.Second, "all messages", func() error {
 		for i := range 8 {
@@ -96,7 +96,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 			p := openPeer(t, url)
 			wg.Go(func() {
 				for range 3 {
-					_, err := p.Write(many)
+					_, err := p.Write(multiFrame)
 					must(t, err)
 					p.wantBytes(acked)
 				}
@@ -128,11 +128,11 @@ func TestLargeMessageLeavesNoBuffer(t *testing.T) {
 
 // sendUnfinishedMessages fills a server's memory with messages that never end.
 func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
-	one := joinBytes(longHeader(0, uint64(size)), make([]byte, 100<<10))
-	many := joinBytes(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), one)
+	singleFrame := joinBytes(longHeader(0, uint64(size)), make([]byte, 100<<10))
+	multiFrame := joinBytes(zmtp.AppendFrame(nil, []byte("append"), true), zmtp.AppendFrame(nil, []byte("k"), true), singleFrame)
 	for i := range 2 * s.opts.Memory / int64(size) {
 		p := openPeer(t, url)
-		go p.Write([][]byte{one, one, one, many}[i%4]) // the server may close it
+		go p.Write([][]byte{singleFrame, singleFrame, singleFrame, multiFrame}[i%4]) // the server may close it
 	}
 	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2; time.Sleep(time.Millisecond) {
 		if time.Since(begin) > 10*time.Second {

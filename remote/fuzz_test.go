@@ -81,11 +81,11 @@ func FuzzRequest(f *testing.F) {
 // hostileServer answers every request with the same reply.
 func hostileServer(nc net.Conn, status, flags uint8, body []byte) {
 	defer nc.Close()
-	rest, err := zmtp.Open(nc, zmtp.Router, time.Second)
+	buffered, err := zmtp.Open(nc, zmtp.Router, time.Second)
 	if err != nil {
 		return
 	}
-	r := zmtp.NewReader(nc, rest, zmtp.ReaderOptions{MaxMessage: 1 << 20, MaxFrames: 10})
+	r := zmtp.NewReader(nc, buffered, zmtp.ReaderOptions{MaxMessage: 1 << 20, MaxFrames: 10})
 	for {
 		frames, err := r.Next()
 		if err != nil {

@@ -49,27 +49,27 @@ func TestForgottenPops(t *testing.T) {
 	l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
 	p.init(&l, &lostPops{})
-	own := l.enter("peer")
+	peer := l.enter("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
-		r, err := p.claim(own, session, 1, false)
+		r, err := p.claim(peer, session, 1, false)
 		must(t, err)
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
 	p.end(2)
 	p.enter(1)
 	p.enter(2)
-	if r, err := p.claim(own, 1, 1, true); err != nil || r.bytes != 9 {
+	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
 		t.Errorf("claim of a resent pop with a retained result = %v", err)
 	}
-	if _, err := p.claim(own, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+	if _, err := p.claim(peer, 2, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("claim of a resent pop in a forgotten session = %v, want ErrUnknownOutcome", err)
 	}
-	if _, err := p.claim(own, 2, 2, false); err != nil {
+	if _, err := p.claim(peer, 2, 2, false); err != nil {
 		t.Errorf("claim of a new pop in a forgotten session = %v", err)
 	}
 	p.begin(3)
-	if _, err := p.claim(own, 3, 1, true); err != nil {
+	if _, err := p.claim(peer, 3, 1, true); err != nil {
 		t.Errorf("claim of a pop in a new session = %v", err)
 	}
 	p.close()

@@ -63,10 +63,10 @@ func TestPopThatNeverArrived(t *testing.T) {
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
-		own, lost := l.enter("peer"), &lostPops{}
+		peer, lost := l.enter("peer"), &lostPops{}
 		var before, after retainedPops
 		before.init(&l, lost)
-		r, err := before.claim(own, 1, 1, false)
+		r, err := before.claim(peer, 1, 1, false)
 		must(t, err)
 		before.finish(1, 1, r, nil, nil)
 		time.Sleep(keepPop)
@@ -77,10 +77,10 @@ func TestExpiredPopResult(t *testing.T) {
 		after.init(&l, lost)
 		after.enter(1)
 		after.enter(2)
-		if _, err := after.claim(own, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
+		if _, err := after.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
-		if _, err := after.claim(own, 2, 1, true); err != nil {
+		if _, err := after.claim(peer, 2, 1, true); err != nil {
 			t.Errorf("claim of a resent pop in another session = %v", err)
 		}
 		for session := range uint64(maxSessions + 1) {
@@ -99,10 +99,10 @@ func TestPopOfEndedSession(t *testing.T) {
 	store := partd.NewDict()
 	must(t, store.Append(ctx, entry("k", "v")))
 	s, url := serve(t, store, nil)
-	late, c := dial(t, url, nil), dial(t, url, nil)
-	session, err := late.NewSession(ctx)
+	older, c := dial(t, url, nil), dial(t, url, nil)
+	session, err := older.NewSession(ctx)
 	must(t, err)
-	token, err := late.SessionToken(ctx, session)
+	token, err := older.SessionToken(ctx, session)
 	must(t, err)
 	must(t, c.CheckSession(ctx, session, token))
 	must(t, c.EndSession(ctx, session))
@@ -110,7 +110,7 @@ func TestPopOfEndedSession(t *testing.T) {
 	k.session, k.seq = session, 1
 	k.u64(s.instance)
 	k.buf = appendKeys(k.buf, []string{"k"})
-	if err := late.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
+	if err := older.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
 	values, err := store.Get(ctx, "k")

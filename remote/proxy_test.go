@@ -51,37 +51,37 @@ func (p *proxy) accept() {
 			_ = a.Close()
 			continue
 		}
-		var left atomic.Int64
-		left.Store(p.limit())
+		var remaining atomic.Int64
+		remaining.Store(p.limit())
 		p.mu.Lock()
 		p.conns[a], p.conns[b] = struct{}{}, struct{}{}
 		p.mu.Unlock()
 		p.wg.Add(2)
-		go p.forward(a, b, &left)
-		go p.forward(b, a, &left)
+		go p.forward(a, b, &remaining)
+		go p.forward(b, a, &remaining)
 	}
 }
 
-func (p *proxy) forward(from, to net.Conn, left *atomic.Int64) {
+func (p *proxy) forward(src, dst net.Conn, remaining *atomic.Int64) {
 	defer p.wg.Done()
 	buf := make([]byte, 4<<10)
 	for {
-		n, err := from.Read(buf)
-		if excess := left.Add(-int64(n)); excess < 0 {
+		n, err := src.Read(buf)
+		if excess := remaining.Add(-int64(n)); excess < 0 {
 			n = max(0, n+int(excess))
 			if excess+int64(n) <= 0 {
 				p.cuts.Add(1)
 			}
 			err = io.EOF
 		}
-		if _, writeErr := to.Write(buf[:n]); writeErr != nil || err != nil {
+		if _, writeErr := dst.Write(buf[:n]); writeErr != nil || err != nil {
 			break
 		}
 	}
-	_ = from.Close()
-	_ = to.Close()
+	_ = src.Close()
+	_ = dst.Close()
 	p.mu.Lock()
-	delete(p.conns, from)
+	delete(p.conns, src)
 	p.mu.Unlock()
 }
 

@@ -80,7 +80,7 @@ func (s *Server) evictOne() {
 // mu must be held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	now := time.Now().UnixNano()
-	var leastUsed *conn
+	var best *conn
 	for c := range s.conns {
 		if c.tenant != owner {
 			continue
@@ -93,11 +93,11 @@ func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 		if sameTenant && (idle < minIdle || c.account.working.Load() > 0 || len(c.reads) > 0) {
 			continue
 		}
-		if leastUsed == nil || !worked && leastUsed.hasRequested.Load() || worked == leastUsed.hasRequested.Load() && c.lastUsed.Load() < leastUsed.lastUsed.Load() {
-			leastUsed = c
+		if best == nil || !worked && best.hasRequested.Load() || worked == best.hasRequested.Load() && c.lastUsed.Load() < best.lastUsed.Load() {
+			best = c
 		}
 	}
-	return leastUsed
+	return best
 }
 
 // closeHolder closes the owner's connection that has the most open sessions.

@@ -38,7 +38,7 @@ type account struct {
 	waitPermit semaphore // held by the one answer that may wait for memory
 
 	// The fields below are guarded by quotas.mu.
-	held         int64
+	heldBytes    int64
 	message      int64 // the part of held for messages and uploads, kept until their requests are answered
 	lastProgress int64 // value of progress when it last advanced by slowBytes, or when the account last got memory
 	idleTicks    int   // number of ticks since lastProgress was set
@@ -137,10 +137,10 @@ func (l *quotas) markGrowing(a *account) {
 	case l.queue.elder == nil:
 		l.queue.elder = a
 		if a.growing {
-			l.queue.grownBytes -= a.held
+			l.queue.grownBytes -= a.heldBytes
 		}
 	case !a.growing:
-		l.queue.grownBytes += a.held
+		l.queue.grownBytes += a.heldBytes
 	}
 	a.growing = true
 }
@@ -150,16 +150,16 @@ func (l *quotas) charge(a *account, bytes int64) {
 	if bytes > 0 { // progress before the grant does not count
 		a.lastProgress, a.idleTicks = a.progress(), 0
 	}
-	a.held += bytes
+	a.heldBytes += bytes
 	if a.growing && l.queue.elder != a {
 		l.queue.grownBytes += bytes
 	}
-	if a.growing && bytes < 0 && a.held <= keepBuffer+uncharged {
+	if a.growing && bytes < 0 && a.heldBytes <= keepBuffer+uncharged {
 		a.growing = false
 		if l.queue.elder == a {
 			l.queue.elder = nil
 		} else {
-			l.queue.grownBytes -= a.held
+			l.queue.grownBytes -= a.heldBytes
 		}
 	}
 	l.addLocked(a.tenant, memory, bytes)

@@ -109,7 +109,7 @@ func (c *conn) run() {
 }
 
 func (c *conn) serve() error {
-	rest, err := c.handshake()
+	buffered, err := c.handshake()
 	c.server.mu.Lock()
 	c.server.removeHandshaking(c)
 	c.server.mu.Unlock()
@@ -121,7 +121,7 @@ func (c *conn) serve() error {
 	if o.Authorizer != nil && !c.serveOptions.Trusted {
 		maxMessage = minMessage // until the client is authenticated
 	}
-	c.reader = zmtp.NewReader(c.nc, rest, zmtp.ReaderOptions{
+	c.reader = zmtp.NewReader(c.nc, buffered, zmtp.ReaderOptions{
 		MaxMessage: maxMessage, MaxFrames: int(o.Memory / frameMemory), Idle: o.IdleTimeout, Stall: o.StallTimeout, Budget: c,
 		Wait: func() error {
 			if c.server.isClosing() {
@@ -165,7 +165,7 @@ func (c *conn) serve() error {
 }
 
 // handshake does the TLS handshake, if the listener has TLS, and then ZMTP's.
-func (c *conn) handshake() (rest []byte, err error) {
+func (c *conn) handshake() (buffered []byte, err error) {
 	timeout := c.server.opts.HandshakeTimeout
 	if s, ok := c.nc.(*tls.Conn); ok {
 		ctx, cancel := context.WithTimeout(c.ctx, timeout)

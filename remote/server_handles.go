@@ -111,8 +111,8 @@ func (t *handleTable) admit(ctx context.Context, n *handle) error {
 	return nil
 }
 
-// leastUsed returns the least recently used handle of owner, or of any tenant if owner is nil.
-// If owner is the requester, the handle must have been idle for slowAfter. leastUsed returns nil if
+// best returns the least recently used handle of owner, or of any tenant if owner is nil.
+// If owner is the requester, the handle must have been idle for slowAfter. best returns nil if
 // there is no eligible handle.
 func (t *handleTable) leastUsed(owner, requester *tenant) *handle {
 	t.mu.Lock()
@@ -290,9 +290,9 @@ func (h *handles) close() {
 // cost returns the memory that an open reader or listing uses, in bytes. The result is at most
 // the limit of handleBytes.
 func (h *handles) cost(listing bool) int64 {
-	reader, all := partd.ReaderMemory(h.space.store)
+	readerCost, listingCost := partd.ReaderMemory(h.space.store)
 	if listing {
-		reader = all
+		readerCost = listingCost
 	}
-	return min(reader, h.table.quotas.limit[handleBytes])
+	return min(readerCost, h.table.quotas.limit[handleBytes])
 }

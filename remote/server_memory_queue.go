@@ -184,7 +184,7 @@ func (l *quotas) ceiling(w *waiter) int64 {
 	if w.demand != finish {
 		limit -= l.reserve()
 	}
-	if w.demand == admission && a.tenant.used[memory]-a.held > l.limit[memory]/8 {
+	if w.demand == admission && a.tenant.used[memory]-a.heldBytes > l.limit[memory]/8 {
 		limit -= l.limit[memory] / 8
 	}
 	return limit
@@ -201,7 +201,7 @@ func (l *quotas) mayGrow(w *waiter) bool {
 	}
 	grownBytes := q.grownBytes + w.bytes
 	if !w.account.growing {
-		grownBytes += w.account.held
+		grownBytes += w.account.heldBytes
 	}
 	return grownBytes <= l.limit[memory]/16
 }
@@ -211,32 +211,32 @@ func (l *quotas) mayGrow(w *waiter) bool {
 // account must have been idle for more than maxIdleTicks ticks. If all accounts wait, it picks the account
 // of w's tenant with the most recent progress. mu must be held.
 func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
-	own := w.account.tenant
-	heaviest := l.heaviestLocked(memory, own, w.bytes)
+	requester := w.account.tenant
+	heaviest := l.heaviestLocked(memory, requester, w.bytes)
 	pendingFree := int64(0)
 	allWait := true
-	mostIdle := maxIdleTicks
-	if heaviest != own {
-		mostIdle = -1
+	maxIdle := maxIdleTicks
+	if heaviest != requester {
+		maxIdle = -1
 	}
 	var latest *account
 	for a := range l.queue.accounts {
 		if a.evicted {
-			pendingFree += a.held
+			pendingFree += a.heldBytes
 			continue
 		}
-		if a.held == 0 || a == w.account {
+		if a.heldBytes == 0 || a == w.account {
 			continue
 		}
 		allWait = allWait && a.waiting > 0
-		if a.tenant != heaviest || a.working.Load() > 0 || heaviest == own && a.waiting > 0 {
-			if a.tenant == own && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
+		if a.tenant != heaviest || a.working.Load() > 0 || heaviest == requester && a.waiting > 0 {
+			if a.tenant == requester && a.waiting > 0 && (latest == nil || a.idleTicks < latest.idleTicks) {
 				latest = a
 			}
 			continue
 		}
-		if a.idleTicks > mostIdle {
-			victim, mostIdle = a, a.idleTicks
+		if a.idleTicks > maxIdle {
+			victim, maxIdle = a, a.idleTicks
 		}
 	}
 	if victim == nil && allWait {
@@ -253,11 +253,11 @@ func (l *quotas) pickVictim(w *waiter, need int64) (victim *account) {
 // Otherwise it returns nil. mu must be held.
 func (l *quotas) pickElder(w *waiter) *account {
 	e := l.queue.elder
-	own := w.account.tenant
+	requester := w.account.tenant
 	if e.evicted || e.waiting > 0 || e.working.Load() > 0 || time.Since(w.since) < evictAfter {
 		return nil
 	}
-	if slow := e.idleTicks > maxIdleTicks; !slow && (e.tenant == own || l.heaviestLocked(memory, own, w.bytes) != e.tenant) {
+	if slow := e.idleTicks > maxIdleTicks; !slow && (e.tenant == requester || l.heaviestLocked(memory, requester, w.bytes) != e.tenant) {
 		return nil
 	}
 	e.evicted = true

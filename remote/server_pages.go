@@ -20,17 +20,17 @@ func (c *conn) get(_ request, d *decoder) (fill, error) {
 	return func(a *answer) error {
 		count := a.reserveU32()
 		for i, key := range keys {
-			left := a.pageSize - a.size()
-			if i > 0 && left <= 0 {
+			remaining := a.pageSize - a.size()
+			if i > 0 && remaining <= 0 {
 				break
 			}
 			length := a.reserveU32()
-			v, err := c.space.readValue(c.ctx, key, a.buf, max(left, 0), &a.allowance)
+			v, err := c.space.readValue(c.ctx, key, a.buf, max(remaining, 0), &a.allowance)
 			if err != nil {
 				return err
 			}
 			a.buf = v.buf
-			if v.rest == nil && (len(v.data) <= left || i == 0 && len(v.data) <= a.pageSize) {
+			if v.rest == nil && (len(v.data) <= remaining || i == 0 && len(v.data) <= a.pageSize) {
 				a.setU32(length, uint32(len(v.data)))
 				a.appendValue(v, length+4)
 				a.setU32(count, uint32(i+1))

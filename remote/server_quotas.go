@@ -95,8 +95,8 @@ func (l *quotas) releaseMemory() {
 // pageSize returns the page size for answers: maxSize, or less as memory fills up, so
 // that many clients that do not read their pages leave memory for others.
 func (l *quotas) pageSize(maxSize int) int {
-	left := l.limit[memory]*3/8 - l.inUse.Load()
-	return min(maxSize, max(int(left/8), minPage))
+	unused := l.limit[memory]*3/8 - l.inUse.Load()
+	return min(maxSize, max(int(unused/8), minPage))
 }
 
 func (l *quotas) enter(name string) *tenant {

@@ -133,9 +133,9 @@ func (p *retainedPops) retain(r *popResult, bytes int64) {
 // mustWait reports whether a session must wait until results are confirmed. The more a tenant
 // retains, the less of the total limit it may use. The limit is higher for a tenant or a session that
 // retains nothing, so that others cannot block it. mu must be held.
-func (p *retainedPops) mustWait(s *popSession, own *tenant) bool {
+func (p *retainedPops) mustWait(s *popSession, owner *tenant) bool {
 	p.quotas.mu.Lock()
-	ownBytes, allBytes := own.used[popBytes], p.quotas.used[popBytes] // in all namespaces
+	ownBytes, allBytes := owner.used[popBytes], p.quotas.used[popBytes] // in all namespaces
 	p.quotas.mu.Unlock()
 	limit := p.limit()
 	switch {
@@ -170,7 +170,7 @@ func (p *retainedPops) close() {
 }
 
 // claim records a pop before it runs. It must be called in the order of the pops.
-func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (r *popResult, err error) {
+func (p *retainedPops) claim(owner *tenant, session, number uint64, resent bool) (r *popResult, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sessions[session]
@@ -186,11 +186,11 @@ func (p *retainedPops) claim(own *tenant, session, number uint64, resent bool) (
 	if number <= s.highest || resent && s.lostResult {
 		return nil, fmt.Errorf("session %d: pop %d: its result is no longer kept: %w", session, number, partd.ErrUnknownOutcome)
 	}
-	if p.mustWait(s, own) {
+	if p.mustWait(s, owner) {
 		return nil, fmt.Errorf("%w: the client has not confirmed %d pops of this session, and the server retains %d bytes of popped values", ErrBusy, len(s.results), p.keptBytes)
 	}
 	s.highest = number
-	r = &popResult{session: s, tenant: own, done: make(chan struct{})}
+	r = &popResult{session: s, tenant: owner, done: make(chan struct{})}
 	s.results[number] = r
 	return r, nil
 }
@@ -244,13 +244,13 @@ func (r *popResult) wait(a *answer, offset uint64) error {
 		}
 		p = p[offset:]
 		offset = 0
-		left := a.pageSize - a.size()
-		if left <= 0 {
+		remaining := a.pageSize - a.size()
+		if remaining <= 0 {
 			a.flags |= flagMore
 			return nil
 		}
-		if len(p) > left {
-			a.appendData(p[:left])
+		if len(p) > remaining {
+			a.appendData(p[:remaining])
 			a.flags |= flagMore
 			return nil
 		}
@@ -311,18 +311,18 @@ func (c *conn) popDone(r request, _ *decoder) (fill, error) {
 // stream values, popValues first measures them. It charges their memory to allowance.
 func (s *space) popValues(ctx context.Context, allowance *allowance, keys []string) ([][]byte, error) {
 	if _, ok := s.store.(partd.Opener); ok {
-		left := s.pops.limit()
+		remaining := s.pops.limit()
 		for _, k := range keys {
-			n, err := s.valueSize(ctx, k, left)
+			n, err := s.valueSize(ctx, k, remaining)
 			if err != nil {
 				return nil, err
 			}
-			if left -= n; left < 0 {
+			if remaining -= n; remaining < 0 {
 				return nil, fmt.Errorf("%w: the values of %d keys together have more than %d bytes, a quarter of the server's memory: pop fewer keys, or read them with Open and delete them",
 					partd.ErrTooLarge, len(keys), s.pops.limit())
 			}
 		}
-		if err := allowance.raise(allowance.total + uncharged + s.pops.limit() - left); err != nil {
+		if err := allowance.raise(allowance.total + uncharged + s.pops.limit() - remaining); err != nil {
 			return nil, err
 		}
 	}

@@ -146,14 +146,14 @@ func tokenFor(user string, token partd.SessionToken) partd.SessionToken {
 // check returns an error unless token belongs to this session and user.
 func (s *sessions) check(ctx context.Context, user string, id uint64, token partd.SessionToken) error {
 	if user != "" {
-		own := partd.NewSessionToken(s.secret[:], id)
+		issued := partd.NewSessionToken(s.secret[:], id)
 		if !s.serverKeepsSessions() {
 			var err error
-			if own, err = s.token(ctx, id); err != nil {
+			if issued, err = s.token(ctx, id); err != nil {
 				return err
 			}
 		}
-		return tokenFor(user, own).Check(id, token)
+		return tokenFor(user, issued).Check(id, token)
 	}
 	if g, ok := s.store.(partd.SessionGuard); ok && !s.serverKeepsSessions() {
 		if err := g.CheckSession(ctx, id, token); !errors.Is(err, errors.ErrUnsupported) {

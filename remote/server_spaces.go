@@ -132,19 +132,19 @@ const listPageSize = 500
 
 // namespaces answers with the namespaces where the user has the right admin.
 func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
-	after := d.text()
+	lastName := d.text()
 	return func(a *answer) error {
 		if c.server.opts.Namespaces == nil {
 			return fmt.Errorf("this server has no namespaces: %w", errors.ErrUnsupported)
 		}
 		var visible []NamespaceInfo
 		for more := true; more && len(visible) == 0; {
-			list, err := c.server.opts.Namespaces.List(c.ctx, after, listPageSize)
+			list, err := c.server.opts.Namespaces.List(c.ctx, lastName, listPageSize)
 			if err != nil {
 				return err
 			}
 			for _, info := range list {
-				after = info.Name
+				lastName = info.Name
 				if auth := c.server.opts.Authorizer; auth == nil || auth.Rights(c.access.user, info.Name)&RightAdmin != 0 {
 					visible = append(visible, info)
 				}
@@ -153,10 +153,10 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 				a.flags |= flagMore
 			}
 		}
-		if after = ""; len(visible) > 0 {
-			after = visible[len(visible)-1].Name // does not reveal other namespaces
+		if lastName = ""; len(visible) > 0 {
+			lastName = visible[len(visible)-1].Name // does not reveal other namespaces
 		}
-		a.buf = appendText(a.buf, after)
+		a.buf = appendText(a.buf, lastName)
 		count := a.reserveU32()
 		for _, info := range visible {
 			a.buf = appendText(a.buf, info.Name)
@@ -172,9 +172,9 @@ func (c *conn) namespaces(_ request, d *decoder) (fill, error) {
 // except the default one.
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
-	for after, more := "", true; more; {
+	for lastName, more := "", true; more; {
 		k := newCall(opNamespaces)
-		k.buf = appendText(k.buf, after)
+		k.buf = appendText(k.buf, lastName)
 		if err := c.do(ctx, k); err != nil {
 			return nil, c.wrapError("namespaces", err)
 		}
@@ -186,8 +186,8 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 		if err := d.end(); err != nil {
 			return nil, c.wrapError("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
 		}
-		more = k.replyFlags&flagMore != 0 && next > after
-		after = next
+		more = k.replyFlags&flagMore != 0 && next > lastName
+		lastName = next
 	}
 	return all, nil
 }

@@ -15,8 +15,8 @@ import (
 // bytes, or all of them.
 type replaced struct {
 	partd.Partd
-	after int
-	value []byte // the new value; nil once it is stored
+	threshold int
+	value     []byte // the new value; nil once it is stored
 }
 
 func (s *replaced) Open(ctx context.Context, key string) (io.ReadCloser, error) {
@@ -41,7 +41,7 @@ type replacing struct {
 
 func (r *replacing) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
-	if r.n += n; r.s.value != nil && (err == io.EOF || r.n > r.s.after) {
+	if r.n += n; r.s.value != nil && (err == io.EOF || r.n > r.s.threshold) {
 		value := r.s.value
 		r.s.value = nil
 		ctx := context.Background()

@@ -133,22 +133,22 @@ func tunnel(t *testing.T, url string, config *tls.Config) (address string) {
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
-			from, err := l.Accept()
+			client, err := l.Accept()
 			if err != nil {
 				return
 			}
 			go func() {
-				defer from.Close()
-				to, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), config)
+				defer client.Close()
+				server, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), config)
 				if err != nil {
 					return
 				}
-				defer to.Close()
+				defer server.Close()
 				go func() {
-					_, _ = io.Copy(to, from)
-					_ = to.CloseWrite()
+					_, _ = io.Copy(server, client)
+					_ = server.CloseWrite()
 				}()
-				_, _ = io.Copy(from, to)
+				_, _ = io.Copy(client, server)
 			}()
 		}
 	}()

@@ -70,27 +70,27 @@ func (b *builder) setU32(offset int, v uint32) { binary.LittleEndian.PutUint32(b
 
 // frame returns the message with its headers, which go into the space before the body.
 func (b *builder) frame(headers []byte) [][]byte {
-	from := headRoom - len(headers)
-	copy(b.buf[from:], headers)
-	return b.parts(from)
+	start := headRoom - len(headers)
+	copy(b.buf[start:], headers)
+	return b.parts(start)
 }
 
 func (b *builder) body() [][]byte { return b.parts(headRoom) }
 
-func (b *builder) parts(from int) [][]byte {
+func (b *builder) parts(start int) [][]byte {
 	if len(b.refs) == 0 {
-		return [][]byte{b.buf[from:]}
+		return [][]byte{b.buf[start:]}
 	}
 	parts := make([][]byte, 0, 2*len(b.refs)+1)
 	for _, p := range b.refs {
-		if p.offset > from {
-			parts = append(parts, b.buf[from:p.offset])
+		if p.offset > start {
+			parts = append(parts, b.buf[start:p.offset])
 		}
 		parts = append(parts, p.data)
-		from = p.offset
+		start = p.offset
 	}
-	if from < len(b.buf) {
-		parts = append(parts, b.buf[from:])
+	if start < len(b.buf) {
+		parts = append(parts, b.buf[start:])
 	}
 	return parts
 }

@@ -19,19 +19,19 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestWaitingTogether checks that callers who wait while a shard cannot be opened share one
-// attempt, instead of trying one after another.
-func TestWaitingTogether(t *testing.T) {
+// TestWaitersShareAttempt checks that concurrent callers that need an unreachable shard share
+// attempts to open it, instead of trying one after another.
+func TestWaitersShareAttempt(t *testing.T) {
 	refused := error(&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("no route to host")})
 	const readers = 20
 	var opened atomic.Int64
-	began := make(chan struct{}, readers+1)
+	attempts := make(chan struct{}, readers+1)
 	s, err := Open(t.Context(), abc[:2], func(_ context.Context, name string) (partd.Partd, error) {
 		if name == "a" {
 			return partd.NewDict(), nil
 		}
 		if opened.Add(1) > 1 {
-			began <- struct{}{}
+			attempts <- struct{}{}
 			time.Sleep(100 * time.Millisecond)
 		}
 		return nil, refused
@@ -43,11 +43,11 @@ func TestWaitingTogether(t *testing.T) {
 	}
 	for range readers {
 		if err := <-errs; !errors.Is(err, refused) {
-			t.Error(err)
+			t.Errorf("Get of a key of an unreachable shard = %v, want %v", err, refused)
 		}
 	}
-	if n := len(began); n == readers {
-		t.Errorf("%d readers tried %d times, want fewer", readers, n)
+	if n := len(attempts); n == readers {
+		t.Errorf("%d readers made %d attempts to open the shard, want fewer", readers, n)
 	}
 	must(t, s.Close())
 }
@@ -74,16 +74,16 @@ func TestCloseWhileOpening(t *testing.T) {
 	<-opening
 	must(t, s.Close())
 	if err := <-done; !errors.Is(err, partd.ErrClosed) {
-		t.Error(err)
+		t.Errorf("Get during Close = %v, want ErrClosed", err)
 	}
 }
 
-// TestBeginningTogether checks that clients that start at the same time with the same
-// list agree, and that all their changes arrive.
-func TestBeginningTogether(t *testing.T) {
+// TestConcurrentFirstChanges checks that clients that make the first changes at the same time, with
+// the same list, agree on the identifiers and lose no change.
+func TestConcurrentFirstChanges(t *testing.T) {
 	for round := range 20 {
 		stores := dicts(3)
-		first := make(chan error, 8)
+		errs := make(chan error, 8)
 		for i := range 8 {
 			names := slices.Clone(abc)
 			rand.Shuffle(3, func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -96,21 +96,22 @@ func TestBeginningTogether(t *testing.T) {
 				for j := 0; j < 20 && err == nil; j++ {
 					err = s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(j), Value: []byte{byte(i)}})
 				}
-				first <- err
+				errs <- err
 			}()
 		}
 		for range 8 {
-			must(t, <-first)
+			must(t, <-errs)
 		}
 		stats, err := shardsOver(t, abc, stores).Stat(t.Context())
 		if err != nil || stats.Keys != 20 || stats.Bytes != 160 {
-			t.Fatalf("round %d: %+v, %v", round, stats, err)
+			t.Fatalf("round %d: Stat = %+v, %v, want 20 keys with 160 bytes", round, stats, err)
 		}
 	}
 }
 
-// TestBeginningAgain checks that clients complete the lists of a client that died halfway.
-func TestBeginningAgain(t *testing.T) {
+// TestInterruptedFirstChange checks that other clients write the missing lists if a client died
+// after writing some of them.
+func TestInterruptedFirstChange(t *testing.T) {
 	for done := range 3 {
 		stores := dicts(3)
 		s := shardsOver(t, abc, stores)
@@ -119,7 +120,7 @@ func TestBeginningAgain(t *testing.T) {
 		}
 		want := fill(t, shardsOver(t, abc, stores), 50)
 		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
-			t.Errorf("%d keys, %v", len(got), err)
+			t.Errorf("after %d lists were written: scan = %d keys, %v, want %d keys", done, len(got), err, len(want))
 		}
 	}
 }
@@ -127,15 +128,15 @@ func TestBeginningAgain(t *testing.T) {
 // dropping is a store whose Drop cancels the caller's context.
 type dropping struct {
 	*partd.Dict
-	giveUp context.CancelFunc
+	cancel context.CancelFunc
 }
 
 func (d *dropping) Drop(ctx context.Context) error {
-	d.giveUp()
+	d.cancel()
 	return errors.Join(d.Dict.Drop(context.WithoutCancel(ctx)), ctx.Err())
 }
 
-// TestDropCancelled checks that a Drop whose context ends leaves every store with its list. A
+// TestDropCancelled checks that every store still has its list after a Drop whose context ended. A
 // store with keys but no list would be unusable.
 func TestDropCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -145,17 +146,17 @@ func TestDropCancelled(t *testing.T) {
 	fill(t, s, 10)
 	fill(t, other, 10)
 	if err := s.Drop(ctx); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("Drop = %v, want context.Canceled", err)
 	}
 	fill(t, other, 10)
 	if got, err := scan(shardsOver(t, abc[:2], stores), 0, 1); err != nil || len(got) != 10 {
-		t.Errorf("%d keys, %v", len(got), err)
+		t.Errorf("scan after Drop and an append = %d keys, %v, want 10", len(got), err)
 	}
 }
 
-// TestTwoListsBegin checks that one of two overlapping lists that start at the same time gets all
-// its shards.
-func TestTwoListsBegin(t *testing.T) {
+// TestOverlappingListsStartTogether checks that of two clients with overlapping lists that make the
+// first change at the same time, exactly one succeeds.
+func TestOverlappingListsStartTogether(t *testing.T) {
 	for round := range 200 {
 		stores := dicts(3)
 		other := [][]int{{0, 1}, {1, 2}, {0, 2}}[round%3]
@@ -169,7 +170,7 @@ func TestTwoListsBegin(t *testing.T) {
 			return clients[i].Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")})
 		})
 		if one, two := errs[0] == nil, errs[1] == nil; one == two || !errors.Is(errors.Join(errs...), ErrListMismatch) {
-			t.Fatalf("round %d: %v", round, errs)
+			t.Fatalf("round %d: Append by both clients = %v, want one nil and one ErrListMismatch", round, errs)
 		}
 		for i, err := range errs {
 			if err == nil {
@@ -179,7 +180,7 @@ func TestTwoListsBegin(t *testing.T) {
 	}
 }
 
-// beginning is a store that another client fills after the first request for its list.
+// beginning is a store that another client fills after the first Get, which reads the list.
 type beginning struct {
 	*partd.Dict
 	other func()
@@ -194,19 +195,19 @@ func (b *beginning) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, err
 }
 
-// TestBeginningAfterAnother checks that keys that appear between reading the list and listing the
-// keys are not mistaken for foreign keys.
-func TestBeginningAfterAnother(t *testing.T) {
+// TestListWrittenDuringFirstChange checks that keys that another client adds after this client has
+// read the list are not mistaken for keys without a list.
+func TestListWrittenDuringFirstChange(t *testing.T) {
 	d := partd.NewDict()
 	b := &beginning{d, func() { fill(t, shardsOver(t, abc[:1], []partd.Partd{d}), 10) }}
 	fill(t, shardsOver(t, abc[:1], []partd.Partd{b}), 10)
 	if stats, err := shardsOver(t, abc[:1], []partd.Partd{d}).Stat(t.Context()); err != nil || stats.Keys != 10 || stats.Bytes != 140 {
-		t.Errorf("%+v, %v", stats, err)
+		t.Errorf("Stat = %+v, %v, want 10 keys with 140 bytes", stats, err)
 	}
 }
 
-// TestPermanentFailure checks that errors that will not go away are returned at once. A
-// bare syscall.Errno implements net.Error, but is not a network error.
+// TestPermanentFailure checks that Open fails with an error that is not about the network. A bare
+// syscall.Errno implements net.Error, but is not a network error.
 func TestPermanentFailure(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "b"), nil, 0o600))
@@ -214,7 +215,7 @@ func TestPermanentFailure(t *testing.T) {
 		return logstore.Open(filepath.Join(dir, name, "store"), nil)
 	})
 	if !errors.Is(err, syscall.ENOTDIR) {
-		t.Error(err)
+		t.Errorf("Open = %v, want ENOTDIR", err)
 	}
 	s, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
 		if name == "b" {
@@ -224,7 +225,7 @@ func TestPermanentFailure(t *testing.T) {
 		return partd.NewDict(), nil
 	})
 	if err != nil {
-		t.Fatal("a server that is down:", err)
+		t.Fatal("Open with a server that is down:", err)
 	}
 	must(t, s.Close())
 }

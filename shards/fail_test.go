@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// faulty is a store that fails while err is set.
+// faulty is a store whose operations also return err while it is set.
 type faulty struct {
 	*partd.Dict
 	err   atomic.Pointer[error]
@@ -66,40 +66,40 @@ func TestFailingShard(t *testing.T) {
 	for _, names := range [][]string{abc, {"a", "c"}} {
 		err := s.Append(ctx, batch(names...)...)
 		if !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard b: ") {
-			t.Errorf("to %s first: %v", names, err)
+			t.Errorf("the first Append, to %s, = %v, want %v without an unknown outcome", names, err, downErr)
 		}
 	}
 	for _, store := range stores {
 		if st, err := store.Stat(ctx); err != nil || st.Keys > 0 {
-			t.Errorf("%+v, %v: want no list and no key", st, err)
+			t.Errorf("Stat after the failed appends = %+v, %v, want no list and no key", st, err)
 		}
 	}
 	stores[1].err.Store(nil)
 	must(t, s.Append(ctx, batch("a", "b", "c")...))
 	stores[1].err.Store(&downErr)
-	late := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
-	must(t, late.Append(ctx, batch("a", "c")...)) // the others still work
+	newClient := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
+	must(t, newClient.Append(ctx, batch("a", "c")...)) // the other shards still work
 	for name, err := range map[string]error{
 		"append": s.Append(ctx, batch("a", "b", "c")...),
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
 	} {
 		if !errors.Is(err, downErr) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "the change succeeded on a, c, but shard b: no route") {
-			t.Errorf("%s on three shards: %v", name, err)
+			t.Errorf("%s on three shards, of which one is down, = %v", name, err)
 		}
 	}
 	if err := s.Append(ctx, batch("b")...); !errors.Is(err, downErr) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("append to one shard: %v", err)
+		t.Errorf("Append to the shard that is down = %v, want %v without an unknown outcome", err, downErr)
 	}
 	if _, err := s.Get(ctx, keyOf(s, "b")); !errors.Is(err, downErr) || !strings.Contains(err.Error(), "shard b: ") {
-		t.Error(err)
+		t.Errorf("Get from the shard that is down = %v, want %v of shard b", err, downErr)
 	}
 	if _, err := s.Get(ctx, keyOf(s, "a"), keyOf(s, "c")); err != nil {
-		t.Error(err)
+		t.Errorf("Get from the other shards: %v", err)
 	}
 	otherErr := errors.New("no space")
 	stores[2].err.Store(&otherErr)
 	if err := s.Close(); !errors.Is(err, downErr) || !errors.Is(err, otherErr) || stores[0].Dict.Append(ctx) == nil {
-		t.Errorf("closing: %v", err)
+		t.Errorf("Close = %v, want %v and %v, and a closed store a", err, downErr, otherErr)
 	}
 }
 
@@ -130,16 +130,16 @@ func TestAbilities(t *testing.T) {
 	}
 	for name, try := range tries {
 		if err := try(); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s = %v, want ErrUnsupported", name, err)
 		}
 	}
 	err := s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"))
 	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard a: ") {
-		t.Errorf("a Delete that only one store supports: %v", err)
+		t.Errorf("Delete that only one store supports = %v, want ErrUnknownOutcome of shard a", err)
 	}
 	must(t, s.Close())
 	if err := shardsOver(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a store that cannot set: %v", err)
+		t.Errorf("Append to a store that cannot set = %v, want ErrUnsupported", err)
 	}
 	// A failed flush must not look like an unsupported flush.
 	b, err := partd.NewBuffer(partd.NewDict(), &faulty{Dict: partd.NewDict()}, nil)
@@ -151,7 +151,7 @@ func TestAbilities(t *testing.T) {
 	downErr := errors.New("no route to host")
 	b.Unwrap().(*faulty).err.Store(&downErr)
 	if err := s.Flush(ctx); !errors.Is(err, downErr) || errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("a failed flush: %v", err)
+		t.Errorf("Flush = %v, want %v", err, downErr)
 	}
 	b.Unwrap().(*faulty).err.Store(nil)
 	must(t, s.Close())
@@ -166,14 +166,14 @@ func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
 	return st, err
 }
 
-// TestCancelled checks that an ended context changes nothing.
+// TestCancelled checks that an operation with a canceled context does not reach the stores.
 func TestCancelled(t *testing.T) {
 	store := &faulty{Dict: partd.NewDict()}
 	s := shardsOver(t, abc[:1], []partd.Partd{store})
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cause := errors.New("enough")
+	cause := errors.New("canceled by the test")
 	cancel(cause)
 	if err := s.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, cause) || store.calls.Load() != 0 {
-		t.Errorf("%v, %d calls", err, store.calls.Load())
+		t.Errorf("Append = %v after %d calls of the store, want %v and no call", err, store.calls.Load(), cause)
 	}
 }

@@ -28,14 +28,14 @@ type fullStore interface {
 // restarted is the store of a server that can restart with another store.
 type restarted struct {
 	fullStore
-	life atomic.Uint64
+	instance atomic.Uint64
 }
 
-func (r *restarted) Instance() uint64 { return r.life.Load() }
+func (r *restarted) Instance() uint64 { return r.instance.Load() }
 
 func (r *restarted) useStore(store fullStore) {
 	r.fullStore = store
-	r.life.Add(1)
+	r.instance.Add(1)
 }
 
 func (r *restarted) Sync(context.Context) error { return nil }
@@ -46,7 +46,7 @@ func (r *restarted) Check(context.Context) (partd.CheckResult, error) {
 
 func (r *restarted) Close() error { return nil }
 
-// operations returns all operations of s; those on a key use key.
+// operations returns functions that call each operation of s. Operations on a key use key.
 func operations(ctx context.Context, s *Shards, key string) map[string]func() error {
 	return map[string]func() error{
 		"append":   func() error { return s.Append(ctx, partd.Entry{Key: key, Value: []byte("x")}) },
@@ -82,23 +82,23 @@ func restartable(n int) (servers []*restarted, stores []partd.Partd) {
 	return servers, stores
 }
 
-// TestOtherStores checks that a shard that returns empty, or with another store, fails
-// every operation that needs it. The error names the shard and the remedy, for clients
-// that started before and after.
-func TestOtherStores(t *testing.T) {
-	elsewhere := func(t *testing.T) fullStore { // a shard of the same name from another list
+// TestStoreMismatch checks that every operation on a shard fails if its server restarts with an
+// empty or another store. The error must name the shard and the remedy, both for clients that
+// started before the restart and for new ones.
+func TestStoreMismatch(t *testing.T) {
+	foreignStore := func(t *testing.T) fullStore { // the store of a shard with the same name in another list
 		stores := dicts(3)
 		fill(t, shardsOver(t, abc, stores), 30)
 		return stores[1].(fullStore)
 	}
-	var all sync.WaitGroup // each run waits a second, in case a list returns
+	var all sync.WaitGroup // run in parallel, because each run waits for dropWait, in case a list is written again
 	defer all.Wait()
 	for name, other := range map[string]func(t *testing.T) fullStore{
-		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": elsewhere,
+		"empty": func(*testing.T) fullStore { return partd.NewDict() }, "another": foreignStore,
 	} {
-		for _, between := range []bool{false, true} {
+		for _, inUse := range []bool{false, true} {
 			for op := range operations(t.Context(), nil, "") {
-				label := fmt.Sprint(name, ", while in use: ", between, ", ", op)
+				label := fmt.Sprint(op, " with the store: ", name, ", replaced while in use: ", inUse)
 				all.Go(func() {
 					servers, stores := restartable(3)
 					s := shardsOver(t, abc, stores)
@@ -107,27 +107,27 @@ func TestOtherStores(t *testing.T) {
 					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 					own := servers[1].fullStore
 					servers[1].useStore(other(t))
-					if !between {
+					if !inUse {
 						s = shardsOver(t, abc, stores)
 						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
 							return stores[slices.Index(abc, name)], nil
 						})
 						if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
-							t.Errorf("%s: opening: %v, %v", label, opened, err)
+							t.Errorf("%s: Open = %v, %v, want ErrStoreMismatch of shard b", label, opened, err)
 						}
 					}
 					err := operations(t.Context(), s, key)[op]()
 					if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || !strings.Contains(err.Error(), "partd adopt") || strings.Contains(err.Error(), "shard a: ") {
-						t.Errorf("%s: %v", label, err)
+						t.Errorf("%s = %v, want ErrStoreMismatch of shard b only", label, err)
 					}
 					if op != "drop" {
 						if _, err := s.Get(t.Context(), keyOf(s, "a")); err != nil {
-							t.Errorf("%s: a key of another shard: %v", label, err)
+							t.Errorf("%s: Get of a key of another shard: %v", label, err)
 						}
 					}
 					servers[1].useStore(own)
 					if v, err := s.Get(t.Context(), key); err != nil || len(v[0]) != 1 {
-						t.Errorf("%s: restarted with its own store: %q, %v", label, v, err)
+						t.Errorf("%s: Get after a restart with the original store = %q, %v", label, v, err)
 					}
 				})
 			}
@@ -135,13 +135,13 @@ func TestOtherStores(t *testing.T) {
 	}
 }
 
-// TestStoreReplacedDuringOperation exchanges the store during an operation. The original
-// store may be back when the client checks. A restart with the same store must not be an
-// error.
+// TestStoreReplacedDuringOperation replaces a shard's store during an operation, which must fail
+// even if the original store is back when the client checks. A restart with the same store must not
+// be an error.
 func TestStoreReplacedDuringOperation(t *testing.T) {
 	servers, stores := restartable(3)
-	meanwhile := &exchanging{restarted: servers[1]}
-	stores[1] = meanwhile
+	exchanged := &exchanging{restarted: servers[1]}
+	stores[1] = exchanged
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
 	own := servers[1].fullStore
@@ -149,46 +149,47 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 	for _, c := range []struct {
 		name    string
-		during  fullStore
-		returns bool
-	}{{"exchanged", nil, false}, {"exchanged, and back", nil, true}, {"started again", own, false}} {
+		during  fullStore // nil for an empty store
+		restore bool      // whether the original store is back after the operation
+	}{{"replaced", nil, false}, {"replaced and restored", nil, true}, {"restarted", own, false}} {
 		for op, try := range operations(t.Context(), s, key) {
-			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "exchanged" && op != "get" && op != "append" { // these wait a second
+			if slices.Contains([]string{"drop", "delete", "keys"}, op) || c.name == "replaced" && op != "get" && op != "append" { // to save time, because these wait for dropWait
 				continue
 			}
-			if _, err := s.Get(t.Context(), key); err != nil { // recognized again
+			if _, err := s.Get(t.Context(), key); err != nil { // makes s recognize the original store again
 				t.Fatal(err)
 			}
-			meanwhile.during, meanwhile.after = partd.NewDict(), nil
+			exchanged.during, exchanged.after = partd.NewDict(), nil
 			if c.during != nil {
-				meanwhile.during = c.during
+				exchanged.during = c.during
 			}
-			if c.returns {
-				meanwhile.after = own
+			if c.restore {
+				exchanged.after = own
 			}
-			meanwhile.armed.Store(true)
+			exchanged.armed.Store(true)
 			err := try()
 			changes := op == "append" || strings.HasPrefix(op, "set")
 			if c.during == nil && (!errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") || errors.Is(err, partd.ErrUnknownOutcome) != changes) ||
-				c.during != nil && err != nil || meanwhile.armed.Load() {
-				t.Errorf("%s, %s: %v", c.name, op, err)
+				c.during != nil && err != nil || exchanged.armed.Load() {
+				t.Errorf("%s while the store is %s = %v", op, c.name, err)
 			}
 			servers[1].useStore(own)
 		}
 	}
 	if got, err := scan(s, 0, 1); err != nil || len(got) != 31 {
-		t.Errorf("%d keys, %v", len(got), err)
+		t.Errorf("scan = %d keys, %v, want 31", len(got), err)
 	}
 }
 
-// exchanging exchanges its store during the next operation, and again after it.
+// exchanging replaces its store during the next operation once armed is set, and again after it if
+// after is not nil.
 type exchanging struct {
 	*restarted
 	armed         atomic.Bool
 	during, after fullStore
 }
 
-func (e *exchanging) swapStores() (end func()) {
+func (e *exchanging) swapStores() (swapBack func()) {
 	if !e.armed.CompareAndSwap(true, false) {
 		return func() {}
 	}
@@ -234,19 +235,19 @@ func (e *exchanging) Check(context.Context) (partd.CheckResult, error) {
 	return partd.CheckResult{}, nil
 }
 
-// TestOtherStoreOfTwo checks that neither of two shards is used if they disagree, because either
-// could be the wrong one.
-func TestOtherStoreOfTwo(t *testing.T) {
+// TestTwoShardsDisagree checks that two shards that disagree are not used, because either could have
+// the wrong store.
+func TestTwoShardsDisagree(t *testing.T) {
 	one, two := dicts(2), dicts(2)
 	fill(t, shardsOver(t, abc[:2], one), 10)
 	fill(t, shardsOver(t, abc[:2], two), 10)
 	if got, err := scan(shardsOver(t, abc[:2], []partd.Partd{one[0], two[1]}), 0, 1); !errors.Is(err, ErrStoreMismatch) {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("scan = %v, %v, want ErrStoreMismatch", got, err)
 	}
 }
 
-// TestListsWithoutIdentifiers checks that concurrent clients add identifiers to lists of earlier
-// versions, and agree.
+// TestListsWithoutIdentifiers checks that concurrent clients add identifiers to the lists of earlier
+// versions, and agree on them.
 func TestListsWithoutIdentifiers(t *testing.T) {
 	for round := range 20 {
 		servers, stores := restartable(3)
@@ -256,7 +257,7 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 			must(t, stores[i].Append(t.Context(), partd.Entry{Key: keyOf(old, sh.name), Value: []byte("old")}))
 		}
 		if got, err := scan(old, 0, 1); err != nil || len(got) != 3 {
-			t.Fatalf("%v, %v", got, err)
+			t.Fatalf("scan of the old store = %v, %v, want 3 keys", got, err)
 		}
 		var wg sync.WaitGroup
 		for i := range 6 {
@@ -271,14 +272,14 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		late := shardsOver(t, abc, stores)
-		if got, err := scan(late, 0, 1); err != nil || len(got) != 13 {
-			t.Fatalf("round %d: %d keys, %v", round, len(got), err)
+		newClient := shardsOver(t, abc, stores)
+		if got, err := scan(newClient, 0, 1); err != nil || len(got) != 13 {
+			t.Fatalf("round %d: scan = %d keys, %v, want 13", round, len(got), err)
 		}
-		for _, sh := range late.shards {
-			for _, other := range late.shards {
+		for _, sh := range newClient.shards {
+			for _, other := range newClient.shards {
 				if k := sh.current.Load(); other != sh && (k.ownID == "" || k.ownID != other.current.Load().otherIDs[sh.name]) {
-					t.Errorf("round %d: %s is %q, and %s knows %q", round, sh.name, k.ownID, other.name, other.current.Load().otherIDs[sh.name])
+					t.Errorf("round %d: the identifier of %s is %q, but %s has recorded %q", round, sh.name, k.ownID, other.name, other.current.Load().otherIDs[sh.name])
 				}
 			}
 		}
@@ -286,14 +287,14 @@ func TestListsWithoutIdentifiers(t *testing.T) {
 			continue
 		}
 		servers[2].useStore(partd.NewDict())
-		if got, err := scan(late, 0, 1); !errors.Is(err, ErrStoreMismatch) {
-			t.Errorf("round %d: %v, %v", round, got, err)
+		if got, err := scan(newClient, 0, 1); !errors.Is(err, ErrStoreMismatch) {
+			t.Errorf("round %d: scan with an empty shard = %v, %v, want ErrStoreMismatch", round, got, err)
 		}
 	}
 }
 
-// TestAdopt checks that Adopt accepts an empty store, and that the former store is rejected
-// afterwards.
+// TestAdopt checks that Adopt accepts an empty store, and that the original store is rejected after
+// that.
 func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)
 	s := shardsOver(t, abc, stores)
@@ -303,13 +304,13 @@ func TestAdopt(t *testing.T) {
 	}
 	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
 	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, such as "key `) {
-		t.Errorf("a store with keys: %v", err)
+		t.Errorf("Adopt of a store with keys = %v, want an error", err)
 	}
 	if err := adopt("d"); err == nil || !strings.Contains(err.Error(), "d is not one of a, b, c") {
-		t.Error(err)
+		t.Errorf("Adopt of an unknown shard = %v, want an error", err)
 	}
-	asleep := shardsOver(t, abc, stores)
-	if _, err := scan(asleep, 0, 1); err != nil {
+	idle := shardsOver(t, abc, stores) // used before and after the adoption, but not during it
+	if _, err := scan(idle, 0, 1); err != nil {
 		t.Fatal(err)
 	}
 	before := []fullStore{servers[0].fullStore, servers[1].fullStore}
@@ -317,7 +318,7 @@ func TestAdopt(t *testing.T) {
 	servers[1].useStore(partd.NewDict())
 	must(t, adopt("a"))
 	if _, err := scan(s, 0, 1); !errors.Is(err, ErrStoreMismatch) || strings.Contains(err.Error(), "shard a: ") {
-		t.Errorf("after adopting one of two: %v", err)
+		t.Errorf("scan after adopting one of two empty stores = %v, want ErrStoreMismatch of the other one", err)
 	}
 	for range 2 {
 		must(t, adopt("b"))
@@ -329,21 +330,21 @@ func TestAdopt(t *testing.T) {
 	}
 	for _, client := range []*Shards{s, shardsOver(t, abc, stores)} { // s was opened earlier
 		if got, err := scan(client, 0, 1); err != nil || !maps.Equal(got, want) || len(got) == 0 {
-			t.Errorf("%d keys, %v", len(got), err)
+			t.Errorf("scan after both adoptions = %d keys, %v, want the %d keys of shard c", len(got), err, len(want))
 		}
 	}
 	fill(t, s, 50)
 	servers[1].useStore(before[1])
-	for _, client := range []*Shards{s, asleep, shardsOver(t, abc, stores)} {
+	for _, client := range []*Shards{s, idle, shardsOver(t, abc, stores)} {
 		if got, err := scan(client, 0, 1); !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
-			t.Errorf("the former store: %d keys, %v", len(got), err)
+			t.Errorf("scan with the original store = %d keys, %v, want ErrStoreMismatch of shard b", len(got), err)
 		}
 	}
 	for i := range servers {
 		servers[i].useStore(partd.NewDict())
 	}
 	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), "all stores are empty") {
-		t.Error(err)
+		t.Errorf("Adopt with only empty stores = %v, want an error", err)
 	}
 	downErr := errors.New("no route to host")
 	if err := Adopt(t.Context(), abc, func(ctx context.Context, name string) (partd.Partd, error) {
@@ -352,12 +353,12 @@ func TestAdopt(t *testing.T) {
 		}
 		return open(ctx, name)
 	}, "b"); !errors.Is(err, downErr) {
-		t.Error(err)
+		t.Errorf("Adopt with an unreachable shard = %v, want %v", err, downErr)
 	}
 }
 
-// TestEmptyStoreWithUnreachableShards checks that an empty shard is not mistaken for a new one while the shards that know
-// its identifier are unreachable.
+// TestEmptyStoreWithUnreachableShards checks that an empty store is not mistaken for a new one while
+// the shards that have recorded the identifier of the original store are unreachable.
 func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	_, stores := restartable(3)
 	fill(t, shardsOver(t, abc, stores), 30)
@@ -366,12 +367,12 @@ func TestEmptyStoreWithUnreachableShards(t *testing.T) {
 	downShard.err.Store(&cause)
 	s := shardsOver(t, abc, []partd.Partd{downShard, partd.NewDict(), downShard})
 	if _, err := s.Get(t.Context(), keyOf(s, "b")); !errors.Is(err, cause) || !strings.Contains(err.Error(), "shard b: ") {
-		t.Error(err)
+		t.Errorf("Get from the empty shard = %v, want %v of shard b", err, cause)
 	}
 }
 
-// TestClientsStartingDuringDrop checks that clients that start during a Drop do not
-// consider a shard lost.
+// TestClientsStartingDuringDrop checks that clients that start during a Drop do not reject a shard
+// whose list is missing for a moment.
 func TestClientsStartingDuringDrop(t *testing.T) {
 	_, stores := restartable(3)
 	s := shardsOver(t, abc, stores)

@@ -22,23 +22,23 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// rotatedURL returns the URL of a cluster's servers in another order.
-func (c *cluster) rotatedURL(by int) string {
-	return "tcp://" + strings.Join(append(slices.Clone(c.addresses[by:]), c.addresses[:by]...), ",")
+// rotatedURL returns the URL of a cluster's servers, starting with server i.
+func (c *cluster) rotatedURL(i int) string {
+	return "tcp://" + strings.Join(append(slices.Clone(c.addresses[i:]), c.addresses[:i]...), ",")
 }
 
-// TestServersAreKilledUnderLoad kills servers during appends and reads of clients that list them in
-// different orders. Every second time the server first restarts with an empty store and is killed
-// again. Every error must name the server, every reading without an error must be complete, and in
+// TestServersKilledUnderLoad kills servers during appends and reads of clients that list them in
+// different orders. Every second time, the server first restarts with an empty store and is killed
+// again. Every error must name the server, every read without an error must be complete, and in
 // the end each task must count once.
-func TestServersAreKilledUnderLoad(t *testing.T) {
+func TestServersKilledUnderLoad(t *testing.T) {
 	const writers, batches, keys, kills = 3, 30, 20, 8
 	ctx := t.Context()
 	c := startCluster(t)
 	var finished atomic.Bool
-	var commits, retries, readings atomic.Int64
+	var commits, retries, reads atomic.Int64
 	var refused [3]atomic.Int64 // number of times that a server's store was rejected
-	allowed := func(err error) bool {
+	isAllowed := func(err error) bool {
 		for i, address := range c.addresses {
 			if strings.Contains(err.Error(), "shard "+address+": ") {
 				if errors.Is(err, shards.ErrStoreMismatch) {
@@ -74,8 +74,8 @@ func TestServersAreKilledUnderLoad(t *testing.T) {
 			for i := 0; !finished.Load() && !t.Failed(); i++ {
 				task := fmt.Sprint(n, "/", i)
 				for err := attempt(store, task); err != nil; err = attempt(store, task) {
-					if retries.Add(1); !allowed(err) {
-						t.Errorf("task %s: %v", task, err)
+					if retries.Add(1); !isAllowed(err) {
+						t.Errorf("task %s failed, and the error names no server: %v", task, err)
 						return
 					}
 				}
@@ -90,9 +90,9 @@ func TestServersAreKilledUnderLoad(t *testing.T) {
 		wg.Go(func() {
 			for !finished.Load() && !t.Failed() {
 				if _, err := countCommitted(ctx, reader); err == nil {
-					readings.Add(1)
-				} else if errors.Is(err, shuffle.ErrNotVerified) || !allowed(err) {
-					t.Errorf("an incomplete reading: %v", err)
+					reads.Add(1)
+				} else if errors.Is(err, shuffle.ErrNotVerified) || !isAllowed(err) {
+					t.Errorf("a read was incomplete, or its error names no server: %v", err)
 				}
 			}
 			if err := partd.Close(ctx, reader); err != nil {
@@ -103,15 +103,15 @@ func TestServersAreKilledUnderLoad(t *testing.T) {
 	waitFor := func(event string, happened func() bool) {
 		for start := time.Now(); !happened() && !t.Failed(); time.Sleep(time.Millisecond) {
 			if time.Since(start) > time.Minute {
-				t.Errorf("timeout waiting for: %s", event)
+				t.Errorf("timeout waiting for %s", event)
 			}
 		}
 	}
 	own := c.args
 	for n := range kills {
 		victim := rand.IntN(len(c.servers))
-		before, read := commits.Load(), readings.Load()
-		waitFor("a task and a reading", func() bool { return commits.Load() > before && readings.Load() > read })
+		oldCommits, oldReads := commits.Load(), reads.Load()
+		waitFor("a committed task and a read", func() bool { return commits.Load() > oldCommits && reads.Load() > oldReads })
 		time.Sleep(rand.N(20 * time.Millisecond))
 		c.servers[victim].Kill()
 		if n%2 == 1 {
@@ -134,14 +134,14 @@ func TestServersAreKilledUnderLoad(t *testing.T) {
 		want++
 		for batch := range batches {
 			if n := got[fmt.Sprint(task, "/", batch)]; n != keys {
-				t.Fatalf("task %s: batch %d occurs %d times, want %d", task, batch, n, keys)
+				t.Fatalf("task %s: batch %d is in %d keys, want %d", task, batch, n, keys)
 			}
 		}
 	}
 	if len(got) != want*batches {
-		t.Errorf("%d batches, want the batches of %d tasks", len(got), want)
+		t.Errorf("the store has %d batches, want the %d batches of %d tasks", len(got), want*batches, want)
 	}
-	t.Logf("%d tasks and %d readings, %d failed attempts, %d kills", commits.Load(), readings.Load(), retries.Load(), kills+kills/2)
+	t.Logf("%d tasks and %d reads, %d failed attempts, %d kills", commits.Load(), reads.Load(), retries.Load(), kills+kills/2)
 }
 
 // countCommitted counts the committed pieces by their values.
@@ -150,36 +150,36 @@ func countCommitted(ctx context.Context, store partd.Partd) (map[string]int, err
 	if err != nil {
 		return nil, err
 	}
-	found := map[string]int{}
+	counts := map[string]int{}
 	for e, err := range c.Scan(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		found[string(e.Value)]++
+		counts[string(e.Value)]++
 	}
-	return found, nil
+	return counts, nil
 }
 
-// TestAServerIsAdded adds a server by copying to a namespace of all servers, and kills the copy and
-// each server beneath it. The source must not change, and until a copy is complete the command must
-// report that.
-func TestAServerIsAdded(t *testing.T) {
+// TestAddServer adds a server by copying all keys to a namespace of all servers. It kills the copying
+// process, a server of the source, and the new server. The source must not change, and the command
+// must not report an incomplete copy as complete.
+func TestAddServer(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	two := "tcp://" + strings.Join(c.addresses[:2], ",")
 	three := c.url() + "/three"
-	from := open(t, two)
+	source := open(t, two)
 	want, random := map[string]string{}, rand.NewChaCha8([32]byte{1})
 	for i := range 96 {
 		value := make([]byte, 512<<10)
 		_, _ = random.Read(value)
 		want[fmt.Sprint("key ", i)] = string(value)
-		must(t, from.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
+		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	to := open(t, three)
-	must(t, partd.Set(ctx, to, "k", nil)) // creates the namespace, so that Stat works
-	copying := func(to string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
-		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", two, "--to", to, "--progress", "never", "--memory", "16MiB"}, flags...)...)
+	target := open(t, three)
+	must(t, partd.Set(ctx, target, "k", nil)) // creates the namespace, so that Stat works
+	startCopy := func(url string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
+		cmd := exec.Command(os.Args[0], append([]string{"copy", "--from", two, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
 		cmd.Env = append(os.Environ(), asPartd+"=1")
 		output := &bytes.Buffer{}
 		cmd.Stdout, cmd.Stderr = output, output
@@ -187,14 +187,14 @@ func TestAServerIsAdded(t *testing.T) {
 		return cmd, output
 	}
 	for name, kill := range map[string]func(cmd *exec.Cmd){
-		"the copy":   func(cmd *exec.Cmd) { _ = cmd.Process.Kill() },
-		"the source": func(*exec.Cmd) { c.servers[0].Kill(); c.restart(t, 0) },
-		"the new":    func(*exec.Cmd) { c.servers[2].Kill(); c.restart(t, 2) },
+		"the copy":       func(cmd *exec.Cmd) { _ = cmd.Process.Kill() },
+		"the source":     func(*exec.Cmd) { c.servers[0].Kill(); c.restart(t, 0) },
+		"the new server": func(*exec.Cmd) { c.servers[2].Kill(); c.restart(t, 2) },
 	} {
 		killed := false
 		for try := 0; !killed && try < 20; try++ { // a copy may finish before it can be killed
-			must(t, to.Drop(ctx))
-			cmd, output := copying(three)
+			must(t, target.Drop(ctx))
+			cmd, output := startCopy(three)
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
 			var err error
@@ -203,8 +203,8 @@ func TestAServerIsAdded(t *testing.T) {
 				case err = <-ended:
 					running = false
 				case <-time.After(time.Millisecond):
-					stats, serr := partd.Stat(ctx, to)
-					must(t, serr)
+					stats, statErr := partd.Stat(ctx, target)
+					must(t, statErr)
 					if !killed && stats.Bytes > 0 && stats.Bytes < 40<<20 {
 						kill(cmd)
 						killed = true
@@ -214,52 +214,53 @@ func TestAServerIsAdded(t *testing.T) {
 			switch {
 			case err == nil && strings.Contains(output.String(), "both stores have the same keys and values"):
 			case killed && (name == "the copy" || strings.Contains(output.String(), "Run the command again with --replace")):
-				next, output := copying(three)
+				next, output := startCopy(three)
 				if err := next.Wait(); err == nil || !strings.Contains(output.String(), "already has keys") {
-					t.Errorf("after %s was killed, copying again: %v, %s", name, err, output)
+					t.Errorf("after %s was killed, another copy ended with %v, want an error about existing keys: %s", name, err, output)
 				}
 			default:
-				t.Fatalf("%s was killed: %v, %s", name, err, output)
+				t.Fatalf("after %s was killed, the copy ended with %v and reported neither success nor failure: %s", name, err, output)
 			}
-			t.Logf("%s was killed: %v: %v", name, killed, err)
+			t.Logf("%s was killed: %v; the copy ended with %v", name, killed, err)
 		}
 		if !killed {
 			t.Errorf("every copy finished before %s could be killed", name)
 		}
-		next, output := copying(three, "--replace")
+		next, output := startCopy(three, "--replace")
 		if err := next.Wait(); err != nil || !strings.Contains(output.String(), "keys      96\n") {
-			t.Fatalf("again with --replace: %v, %s", err, output)
+			t.Fatalf("the copy with --replace ended with %v: %s", err, output)
 		}
-		for label, store := range map[string]partd.Partd{"source": from, "target": to} {
+		for label, store := range map[string]partd.Partd{"source": source, "target": target} {
 			if got, err := scan(ctx, store, 0, 1); err != nil || !maps.Equal(got, want) {
-				t.Fatalf("%s was killed: the %s holds %d keys, %v", name, label, len(got), err)
+				t.Fatalf("after %s was killed, the %s has %d keys, %v, want the original %d", name, label, len(got), err, len(want))
 			}
 		}
 	}
 	// A copy cannot change the list in place, and the old list does not open the new store.
-	if cmd, output := copying(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
-		t.Errorf("into the same namespaces: %s", output)
+	if cmd, output := startCopy(c.url(), "--replace"); cmd.Wait() == nil || !strings.Contains(output.String(), "another shard list") {
+		t.Errorf("a copy into the same namespaces printed %s, want an error about another list", output)
 	}
 	short := open(t, two+"/three")
 	if _, err := short.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
-		t.Errorf("by the old list: %v", err)
+		t.Errorf("Get from the new store with the old list = %v, want ErrListMismatch", err)
 	}
-	must(t, from.Drop(ctx))
-	if got, err := scan(ctx, to, 0, 1); err != nil || !maps.Equal(got, want) {
-		t.Errorf("without the source: %d keys, %v", len(got), err)
+	must(t, source.Drop(ctx))
+	if got, err := scan(ctx, target, 0, 1); err != nil || !maps.Equal(got, want) {
+		t.Errorf("after dropping the source, the target has %d keys, %v, want %d", len(got), err, len(want))
 	}
-	for _, store := range []partd.Partd{from, to, short} {
+	for _, store := range []partd.Partd{source, target, short} {
 		must(t, partd.Close(ctx, store))
 	}
 }
 
-// TestAClientIsKilledWhileItDrops checks that a client killed during Drop leaves each server full or
-// empty. A server may have lost its list; then clients reject it by name until it is adopted.
-func TestAClientIsKilledWhileItDrops(t *testing.T) {
+// TestClientKilledDuringDrop checks that after a client was killed during Drop, each server has all
+// of its keys or none. A server may have lost its list; then clients reject it, naming it, until it is
+// adopted.
+func TestClientKilledDuringDrop(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	const keys = 60
-	killed, adopted, some := 0, 0, 0
+	killed, adopted, full := 0, 0, 0
 	for round := range 15 {
 		store := open(t, c.url())
 		var entries []partd.Entry
@@ -268,24 +269,24 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 		}
 		must(t, store.Drop(ctx))
 		must(t, store.Append(ctx, entries...))
-		serverOf, on := c.serverOf(t), [3]int{}
+		serverOf, counts := c.serverOf(t), [3]int{}
 		delete(serverOf, "partd-shards") // every server has this key
 		for _, i := range serverOf {
-			on[i]++
+			counts[i]++
 		}
 		cmd := exec.Command(os.Args[0], "drop", "--store", c.url())
 		cmd.Env = append(os.Environ(), asPartd+"=1")
 		must(t, cmd.Start())
-		for changed := round%2 == 1; !changed; { // in odd rounds, wait until it has begun
+		for hasBegun := round%2 == 1; !hasBegun; { // in even rounds, wait until the Drop has begun
 			stats, err := partd.Stat(ctx, store)
-			changed = err != nil || stats.Keys < keys
+			hasBegun = err != nil || stats.Keys < keys
 		}
 		time.Sleep(time.Duration(round%2*round) * time.Millisecond)
 		_ = cmd.Process.Kill()
 		if err := cmd.Wait(); err != nil {
 			killed++
 		}
-		late := func() (got map[string]string, err error) { // as a new client
+		scanAsNewClient := func() (got map[string]string, err error) {
 			store, err := stores.Open(ctx, c.url())
 			if err == nil {
 				got, err = scan(ctx, store, 0, 1)
@@ -293,36 +294,36 @@ func TestAClientIsKilledWhileItDrops(t *testing.T) {
 			}
 			return got, err
 		}
-		got, err := late()
+		got, err := scanAsNewClient()
 		for range c.addresses {
 			if err == nil {
 				break
 			}
 			i := slices.IndexFunc(c.addresses[:], func(address string) bool { return strings.Contains(err.Error(), "shard "+address+": ") })
 			if i < 0 || !errors.Is(err, shards.ErrStoreMismatch) {
-				t.Fatalf("round %d: %v", round, err)
+				t.Fatalf("round %d: scan = %v, want no error or ErrStoreMismatch of a server", round, err)
 			}
 			adopted++
 			must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[i]))
-			got, err = late()
+			got, err = scanAsNewClient()
 		}
 		must(t, err)
-		var left [3]int
+		var remaining [3]int
 		for key := range got {
-			left[serverOf[key]]++
+			remaining[serverOf[key]]++
 		}
-		for i, n := range left {
+		for i, n := range remaining {
 			if n > 0 {
-				some++
+				full++
 			}
-			if n != 0 && n != on[i] {
-				t.Errorf("round %d: %s has %d keys, want all of its %d or none", round, c.addresses[i], n, on[i])
+			if n != 0 && n != counts[i] {
+				t.Errorf("round %d: %s has %d keys, want all of its %d or none", round, c.addresses[i], n, counts[i])
 			}
 		}
 		must(t, partd.Close(ctx, store))
 	}
-	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, some, adopted)
+	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, full, adopted)
 	if killed == 0 {
-		t.Error("no client was killed")
+		t.Error("every client finished its Drop before it could be killed")
 	}
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestAnotherList checks that a client with another list fails before it reads or changes anything,
-// and that the error shows both lists.
-func TestAnotherList(t *testing.T) {
+// TestListMismatch checks that operations of a client with another list fail without any effect, and
+// that the error shows both lists.
+func TestListMismatch(t *testing.T) {
 	stores := dicts(4)
 	want := fill(t, shardsOver(t, abc, stores[:3]), 100)
 	others := map[string]*Shards{
@@ -29,7 +29,7 @@ func TestAnotherList(t *testing.T) {
 	for name, other := range others {
 		key := ""
 		for i := 0; name == "more" && other.shards[other.indexOf(key)].name != "d"; i++ {
-			key = fmt.Sprint("of d ", i) // its store has no list yet
+			key = fmt.Sprint("of d ", i) // a key of shard d, whose store has no list yet
 		}
 		for op, try := range map[string]func() error{
 			"append": func() error { return other.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}) },
@@ -42,39 +42,39 @@ func TestAnotherList(t *testing.T) {
 		} {
 			err := try()
 			if !errors.Is(err, ErrListMismatch) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), " of a, b, c, but ") {
-				t.Errorf("%s, %s: %v", name, op, err)
+				t.Errorf("%s with the list %q = %v, want ErrListMismatch with both lists", op, name, err)
 			}
 		}
 	}
 	if list, err := readList(t.Context(), stores[3]); err != nil || list != "" {
-		t.Errorf("a rejected list was written: %q, %v", list, err)
+		t.Errorf("readList of the store without a list = %q, %v, want none", list, err)
 	}
 	if got, err := scan(shardsOver(t, []string{"c", "b", "a"}, []partd.Partd{stores[2], stores[1], stores[0]}), 0, 1); err != nil || !maps.Equal(got, want) {
-		t.Errorf("the same list in another order: %d keys, %v", len(got), err)
+		t.Errorf("scan with the list in another order = %d keys, %v, want %d", len(got), err, len(want))
 	}
 	// After Drop, the stores still have their list.
 	must(t, shardsOver(t, abc, stores[:3]).Drop(t.Context()))
 	if err := shardsOver(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrListMismatch) {
-		t.Errorf("after Drop: %v", err)
+		t.Errorf("Append with another list after Drop = %v, want ErrListMismatch", err)
 	}
 	if stats, err := shardsOver(t, abc, stores[:3]).Stat(t.Context()); err != nil || stats.Keys != 0 || stats.Bytes != 0 {
-		t.Errorf("after Drop: %+v, %v", stats, err)
+		t.Errorf("Stat after Drop = %+v, %v, want no keys", stats, err)
 	}
 }
 
-// TestMistakenStores checks that a store with two names, and exchanged stores, are
-// rejected. Otherwise every key would exist twice, or not at all.
+// TestMistakenStores checks that a store used under two names, and stores whose names are swapped,
+// are rejected. Otherwise keys would be read twice or not found.
 func TestMistakenStores(t *testing.T) {
 	ab := abc[:2]
-	twice := partd.NewDict()
-	s := shardsOver(t, ab, []partd.Partd{twice, twice})
+	store := partd.NewDict()
+	s := shardsOver(t, ab, []partd.Partd{store, store})
 	if err := s.Append(t.Context(), partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "it was used as shard a of a, b, but was now opened as shard b of a, b") {
-		t.Errorf("twice: %v", err)
+		t.Errorf("Append to a store with two names = %v, want ErrListMismatch", err)
 	}
 	stores := dicts(2)
 	fill(t, shardsOver(t, ab, stores), 10)
 	if got, err := scan(shardsOver(t, ab, []partd.Partd{stores[1], stores[0]}), 0, 1); !errors.Is(err, ErrListMismatch) {
-		t.Errorf("exchanged: %v, %v", got, err)
+		t.Errorf("scan of swapped stores = %v, %v, want ErrListMismatch", got, err)
 	}
 }
 
@@ -86,18 +86,18 @@ func TestStoreWithKeysButNoList(t *testing.T) {
 	for i := range 20 { // even for keys of other shards
 		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
 		if !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), `shard b: `) || !strings.Contains(err.Error(), `"mine"`) {
-			t.Fatal(err)
+			t.Fatalf("Append = %v, want ErrListMismatch of shard b with its key", err)
 		}
 	}
 	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrListMismatch) {
-		t.Error(err)
+		t.Errorf("Stat = %v, want ErrListMismatch", err)
 	}
 	must(t, stores[1].Drop(t.Context()))
 	fill(t, s, 20)
 }
 
-// TestTheListIsHidden checks that the list is invisible, and that callers can use every key.
-func TestTheListIsHidden(t *testing.T) {
+// TestListIsHidden checks that callers do not see the list, and can use its key and similar keys.
+func TestListIsHidden(t *testing.T) {
 	stores := dicts(3)
 	s := shardsOver(t, abc, stores)
 	want := map[string]string{}
@@ -109,14 +109,14 @@ func TestTheListIsHidden(t *testing.T) {
 	must(t, s.Delete(t.Context(), listKey+"\x00"))
 	delete(want, listKey+"\x00")
 	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("scan = %q, %v, want %q", got, err, want)
 	}
 	if stats, err := s.Stat(t.Context()); err != nil || stats.Keys != 3 || stats.Bytes != 3 {
-		t.Errorf("%+v, %v", stats, err)
+		t.Errorf("Stat = %+v, %v, want 3 keys with 3 bytes", stats, err)
 	}
 	for i, store := range stores {
 		if list, err := store.Get(t.Context(), listKey); err != nil || !strings.HasPrefix(string(list[0]), "partd shards 1\n"+abc[i]+"\na\nb\nc\nid ") {
-			t.Errorf("shard %d has the list %q, %v", i, list, err)
+			t.Errorf("the list of shard %d is %q, %v", i, list, err)
 		}
 	}
 }
@@ -134,14 +134,14 @@ func TestCheck(t *testing.T) {
 	s := open()
 	fill(t, s, 1000)
 	must(t, s.Sync(t.Context()))
-	if found, err := s.Check(t.Context()); err != nil || found.Records != 1006 {
-		t.Errorf("%+v, %v: want 1,000 records, three lists, and three records with identifiers", found, err)
+	if result, err := s.Check(t.Context()); err != nil || result.Records != 1006 {
+		t.Errorf("Check = %+v, %v, want 1,000 records, three lists, and three records with identifiers", result, err)
 	}
 	must(t, s.Close())
 	s = open() // moves the write-ahead log into a segment
 	must(t, s.Close())
 	damaged := 0
-	must(t, fsWalk(dir+"/b", func(path string, data []byte) []byte {
+	must(t, rewriteFiles(dir+"/b", func(path string, data []byte) []byte {
 		if i := bytes.Index(data, []byte("value ")); i >= 0 {
 			data[i] ^= 1
 			damaged++
@@ -158,16 +158,17 @@ func TestCheck(t *testing.T) {
 		s = shardsOver(t, abc, stores)
 		_, err = s.Check(t.Context())
 		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
-			t.Errorf("%v", err)
+			t.Errorf("Check with a damaged shard b = %v, want an error of shard b only", err)
 		}
 		_ = s.Close() // this may also report the damage
 	}
 	if !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("damage of shard b: %v", err)
+		t.Errorf("opening or checking the damaged shard = %v, want a CorruptError", err)
 	}
 }
 
-func fsWalk(dir string, f func(path string, data []byte) []byte) error {
+// rewriteFiles replaces the content of each file in dir with the result of f.
+func rewriteFiles(dir string, f func(path string, data []byte) []byte) error {
 	files, err := os.ReadDir(dir)
 	for _, file := range files {
 		path := dir + "/" + file.Name()
@@ -180,52 +181,53 @@ func fsWalk(dir string, f func(path string, data []byte) []byte) error {
 	return err
 }
 
-// TestOpen checks that Open succeeds without unreachable shards, and tries them again later.
+// TestOpen checks that Open succeeds if some shards are unreachable, and opens them when they are
+// needed.
 func TestOpen(t *testing.T) {
 	ctx := t.Context()
 	stores := map[string]partd.Partd{"a": partd.NewDict(), "b": partd.NewDict(), "c": partd.NewDict()}
-	var away atomic.Pointer[map[string]error]
+	var openErrors atomic.Pointer[map[string]error]
 	open := func(_ context.Context, name string) (partd.Partd, error) {
-		if err := (*away.Load())[name]; err != nil {
+		if err := (*openErrors.Load())[name]; err != nil {
 			return nil, err
 		}
 		return stores[name], nil
 	}
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
-	set := func(errs map[string]error) { away.Store(&errs) }
-	set(map[string]error{"a": refused, "b": refused, "c": refused})
+	setErrors := func(errs map[string]error) { openErrors.Store(&errs) }
+	setErrors(map[string]error{"a": refused, "b": refused, "c": refused})
 	if _, err := Open(ctx, abc, open); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard c: ") {
-		t.Errorf("all unreachable: %v", err)
+		t.Errorf("Open with all shards unreachable = %v, want %v", err, refused)
 	}
-	set(map[string]error{"a": refused, "b": os.ErrPermission})
+	setErrors(map[string]error{"a": refused, "b": os.ErrPermission})
 	if _, err := Open(ctx, abc, open); !errors.Is(err, os.ErrPermission) {
-		t.Errorf("a shard that denies access: %v", err)
+		t.Errorf("Open with a shard that denies access = %v, want ErrPermission", err)
 	}
 	stores["c"] = partd.NewDict() // the failed Open has closed c
 	must(t, shardsOver(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
-	set(map[string]error{"b": refused})
+	setErrors(map[string]error{"b": refused})
 	s, err := Open(ctx, abc, open)
 	must(t, err)
 	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
 	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
-		t.Errorf("an unreachable shard: %v", err)
+		t.Errorf("Append to an unreachable shard = %v, want %v of shard b", err, refused)
 	}
 	if _, err := scan(s, 0, 1); !errors.Is(err, refused) {
-		t.Errorf("reading everything: %v", err)
+		t.Errorf("scan of all shards = %v, want %v", err, refused)
 	}
 	if got, err := scan(s, 0, 3); err != nil || len(got) != 1 {
-		t.Errorf("reading the part on shard a: %v, %v", got, err)
+		t.Errorf("scan of the part on shard a = %v, %v, want 1 key", got, err)
 	}
-	set(nil)
+	setErrors(nil)
 	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}))
 	if got, err := scan(s, 0, 1); err != nil || len(got) != 2 {
-		t.Errorf("%v, %v", got, err)
+		t.Errorf("scan once all shards are reachable = %v, %v, want 2 keys", got, err)
 	}
 	must(t, s.Close())
 	must(t, s.Close())
 	for name, store := range stores {
 		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, partd.ErrClosed) {
-			t.Errorf("%s is not closed: %v", name, err)
+			t.Errorf("Append to store %s after Close = %v, want ErrClosed", name, err)
 		}
 	}
 }

@@ -25,7 +25,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// asServer makes the test binary run as a server, asPartd as the command partd.
+// asServer and asPartd are environment variables that make the test binary run as a server and as
+// the command partd.
 const asServer, asPartd = "PARTD_TEST_SERVER", "PARTD_TEST_PARTD"
 
 func TestMain(m *testing.M) {
@@ -83,16 +84,16 @@ func (c *cluster) url() string { return "tcp://" + strings.Join(c.addresses[:], 
 // serverOf returns the index of each key's server, from the servers' own listings.
 func (c *cluster) serverOf(t testing.TB) map[string]int {
 	t.Helper()
-	found := map[string]int{}
+	servers := map[string]int{}
 	for i, address := range c.addresses {
 		store := open(t, "tcp://"+address)
 		for info, err := range partd.Keys(context.Background(), store) {
 			must(t, err)
-			found[info.Key] = i
+			servers[info.Key] = i
 		}
 		must(t, partd.Close(context.Background(), store))
 	}
-	return found
+	return servers
 }
 
 func open(t testing.TB, url string) partd.Partd {
@@ -113,7 +114,8 @@ func scan(ctx context.Context, s partd.Partd, part, parts int) (map[string]strin
 	return got, nil
 }
 
-// TestServersKeepPromises tests namespaces of three servers, each with its own list.
+// TestServersKeepPromises runs partdtest over three servers. Each check uses a new namespace, which
+// has its own list.
 func TestServersKeepPromises(t *testing.T) {
 	var addresses []string
 	for range 3 {
@@ -137,22 +139,23 @@ func TestServersKeepPromises(t *testing.T) {
 	})
 }
 
-// TestAServerIsKilled kills a server under load and restarts it. Meanwhile operations on
-// its keys must fail with an error that names it, and operations on other keys must
+// TestServerKilled kills a server under load and restarts it. While the server is down, operations
+// on its keys must fail with an error that names it, and operations on other keys must
 // succeed, even for a new client. After the restart all clients must work, and every
 // acknowledged batch must exist once.
-func TestAServerIsKilled(t *testing.T) {
+func TestServerKilled(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	const writers, keys = 4, 60
 	key := func(i int) string { return fmt.Sprint("key ", i) }
-	var batches, over atomic.Int64
+	var batches atomic.Int64
+	var stopped atomic.Bool
 	var acknowledged [writers]atomic.Int64
 	var wg sync.WaitGroup
 	for w := range writers {
 		store := open(t, c.url())
 		wg.Go(func() {
-			for over.Load() == 0 {
+			for !stopped.Load() {
 				var batch []partd.Entry
 				for i := range keys {
 					batch = append(batch, partd.Entry{Key: key(i), Value: fmt.Appendf(nil, "%d/%d ", w, acknowledged[w].Load())})
@@ -180,10 +183,10 @@ func TestAServerIsKilled(t *testing.T) {
 	for round := range 2 {
 		const victim = 1
 		c.servers[victim].Kill()
-		late := open(t, c.url()) // opened while a server is down
-		failed, worked := 0, 0
+		newClient := open(t, c.url()) // opened while a server is down
+		failed, succeeded := 0, 0
 		for i := range keys {
-			for name, store := range map[string]partd.Partd{"a client": probe, "a new client": late} {
+			for name, store := range map[string]partd.Partd{"an old client": probe, "a new client": newClient} {
 				short, cancel := context.WithTimeout(ctx, 20*time.Second)
 				if serverOf[key(i)] == victim {
 					cancel()
@@ -193,19 +196,19 @@ func TestAServerIsKilled(t *testing.T) {
 				cancel()
 				switch {
 				case serverOf[key(i)] != victim:
-					worked++
+					succeeded++
 					if err != nil {
-						t.Fatalf("%s: a key of another server: %v", name, err)
+						t.Fatalf("Get by %s from a server that is up: %v", name, err)
 					}
 				case err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[victim]+": "):
-					t.Fatalf("%s: a key of the server that is down: %v", name, err)
+					t.Fatalf("Get by %s from the server that is down = %v, want an error that names the server", name, err)
 				default:
 					failed++
 				}
 			}
 		}
-		if failed == 0 || worked == 0 {
-			t.Fatalf("%d failed, %d worked", failed, worked)
+		if failed == 0 || succeeded == 0 {
+			t.Fatalf("%d gets failed and %d succeeded, want some of both", failed, succeeded)
 		}
 		c.restart(t, victim)
 		// An append in progress during two kills may end with an unknown outcome.
@@ -214,22 +217,22 @@ func TestAServerIsKilled(t *testing.T) {
 				time.Sleep(time.Millisecond)
 			}
 		}
-		if got, err := scan(ctx, late, 0, 1); err != nil || len(got) != keys {
-			t.Errorf("round %d: the new client reads %d keys, %v", round, len(got), err)
+		if got, err := scan(ctx, newClient, 0, 1); err != nil || len(got) != keys {
+			t.Errorf("round %d: scan by the new client = %d keys, %v, want %d", round, len(got), err, keys)
 		}
-		must(t, partd.Close(ctx, late))
+		must(t, partd.Close(ctx, newClient))
 	}
-	over.Store(1)
+	stopped.Store(true)
 	wg.Wait()
 	got := map[string]string{}
 	for part := range 2 {
-		some, err := scan(ctx, probe, part, 2)
+		partValues, err := scan(ctx, probe, part, 2)
 		must(t, err)
-		maps.Copy(got, some)
+		maps.Copy(got, partValues)
 	}
 	must(t, partd.Close(ctx, probe))
 	if len(got) != keys {
-		t.Errorf("%d keys, want %d", len(got), keys)
+		t.Errorf("both parts have %d keys, want %d", len(got), keys)
 	}
 	want := make([]int64, writers)
 	for w := range want {
@@ -241,7 +244,7 @@ func TestAServerIsKilled(t *testing.T) {
 			var w int
 			var n int64
 			if _, err := fmt.Sscanf(piece, "%d/%d", &w, &n); err != nil || n != next[w] {
-				t.Fatalf("%s: piece %q of writer %d, want number %d", k, piece, w, next[w])
+				t.Fatalf("%s: the next piece of writer %d is %q, want number %d", k, w, piece, next[w])
 			}
 			next[w]++
 		}
@@ -249,11 +252,11 @@ func TestAServerIsKilled(t *testing.T) {
 			t.Fatalf("%s has %d batches, want the acknowledged %d", k, next, want)
 		}
 	}
-	t.Logf("%d batches of %d keys, through two kills", batches.Load(), keys)
+	t.Logf("%d batches of %d keys were appended during two kills", batches.Load(), keys)
 }
 
-// TestListsOfServers checks that a client with other servers is rejected, whatever the scheme, and that
-// each namespace has its own list.
+// TestListsOfServers checks that a client with fewer servers is rejected, that the order of servers
+// does not matter, and that each namespace has its own list.
 func TestListsOfServers(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
@@ -262,12 +265,12 @@ func TestListsOfServers(t *testing.T) {
 	rotated := []string{c.addresses[2], c.addresses[0], c.addresses[1]}
 	same := open(t, "tcp://"+strings.Join(rotated, ",")+"/job1?insecure=true")
 	if v, err := same.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
-		t.Errorf("in another order: %q, %v", v, err)
+		t.Errorf("Get with the servers in another order = %q, %v, want v", v, err)
 	}
 	two := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
 	if err := two.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another shard list") ||
 		!strings.Contains(err.Error(), strings.Join(slices.Sorted(slices.Values(rotated)), ", ")) {
-		t.Errorf("two of three: %v", err)
+		t.Errorf("Append with two of three servers = %v, want an error with the whole list", err)
 	}
 	job2 := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job2")
 	must(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
@@ -282,15 +285,15 @@ func TestListsOfServers(t *testing.T) {
 	start := time.Now()
 	must(t, last.(io.Closer).Close())
 	if elapsed := time.Since(start); elapsed > 20*time.Second {
-		t.Errorf("without servers it takes %v to close", elapsed)
+		t.Errorf("Close took %v after the servers had stopped, want at most 20 s", elapsed)
 	}
 	if _, err := stores.Open(ctx, c.url()); err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[2]) {
-		t.Errorf("without a server: %v", err)
+		t.Errorf("Open after the servers had stopped = %v, want an error that names a server", err)
 	}
 }
 
-// TestServersWithUsers checks that the same token is used for all servers of a URL over TLS, and that a
-// server that rejects it fails the opening.
+// TestServersWithUsers checks that a client uses its token for all servers of a URL over TLS, and that
+// Open fails if one of them rejects the token.
 func TestServersWithUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -317,86 +320,86 @@ func TestServersWithUsers(t *testing.T) {
 	}
 	stats, err := partd.Stat(ctx, s)
 	if err != nil || stats.Keys != 20 || stats.Bytes != 20 {
-		t.Errorf("%+v, %v", stats, err)
+		t.Errorf("Stat = %+v, %v, want 20 keys with 20 bytes", stats, err)
 	}
 	must(t, partd.Close(ctx, s))
 	if _, err := stores.Open(ctx, "tls://"+strings.Join(addresses, ",")+options); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), addresses[2]) {
-		t.Errorf("a server with another token: %v", err)
+		t.Errorf("Open with a server that rejects the token = %v, want ErrPermission of that server", err)
 	}
 }
 
-// TestAServerComesBackWithAnotherStore checks that old and new clients reject a server that restarted
-// with an empty directory, until it restarts with its own or is adopted.
-func TestAServerComesBackWithAnotherStore(t *testing.T) {
+// TestServerWithAnotherStore checks that old and new clients reject a server that restarted with an
+// empty directory, until it restarts with its original one or is adopted.
+func TestServerWithAnotherStore(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
-	there := open(t, c.url())
+	store := open(t, c.url())
 	for i := range 30 {
-		must(t, there.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
 	}
 	serverOf := c.serverOf(t)
 	key := func(server int) string {
-		for k, at := range serverOf {
-			if at == server && k != "partd-shards" {
+		for k, i := range serverOf {
+			if i == server && k != "partd-shards" {
 				return k
 			}
 		}
-		t.Fatal("no key of a server")
+		t.Fatalf("server %d has no key", server)
 		return ""
 	}
 	own := c.args[1]
-	refused := func(label string, err error) {
+	expectRefused := func(label string, err error) {
 		t.Helper()
 		if !errors.Is(err, shards.ErrStoreMismatch) || !strings.Contains(err.Error(), "shard "+c.addresses[1]+": ") {
-			t.Errorf("%s: %v", label, err)
+			t.Errorf("%s = %v, want ErrStoreMismatch of the restarted server", label, err)
 		}
 	}
-	for _, dir := range []string{"empty", "own", "empty"} {
+	for _, dir := range []string{"empty", "original", "empty"} {
 		must(t, c.servers[1].Stop(time.Minute))
 		c.args[1] = own
 		if dir == "empty" {
 			c.args[1] = []string{"--store", "log:" + t.TempDir() + "/data", "--listen"}
 		}
 		c.restart(t, 1)
-		_, err := there.Get(ctx, key(1))
-		if dir == "own" {
+		_, err := store.Get(ctx, key(1))
+		if dir == "original" {
 			must(t, err)
-			if got, err := scan(ctx, there, 0, 1); err != nil || len(got) != 30 {
-				t.Errorf("%d keys, %v", len(got), err)
+			if got, err := scan(ctx, store, 0, 1); err != nil || len(got) != 30 {
+				t.Errorf("scan with the original store = %d keys, %v, want 30", len(got), err)
 			}
 			continue
 		}
-		refused("get", err)
-		refused("append", there.Append(ctx, partd.Entry{Key: key(1), Value: []byte("x")}))
-		_, err = scan(ctx, there, 0, 1)
-		refused("scan", err)
-		_, err = partd.Stat(ctx, there)
-		refused("stat", err)
-		if _, err := there.Get(ctx, key(0), key(2)); err != nil {
-			t.Errorf("keys of other servers: %v", err)
+		expectRefused("Get", err)
+		expectRefused("Append", store.Append(ctx, partd.Entry{Key: key(1), Value: []byte("x")}))
+		_, err = scan(ctx, store, 0, 1)
+		expectRefused("scan", err)
+		_, err = partd.Stat(ctx, store)
+		expectRefused("Stat", err)
+		if _, err := store.Get(ctx, key(0), key(2)); err != nil {
+			t.Errorf("Get of keys of other servers: %v", err)
 		}
 		_, err = stores.Open(ctx, c.url())
-		refused("open", err)
+		expectRefused("Open", err)
 	}
 	must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
-	for k, at := range serverOf {
-		if at == 1 {
+	for k, i := range serverOf {
+		if i == 1 {
 			delete(serverOf, k)
 		}
 	}
-	if got, err := scan(ctx, there, 0, 1); err != nil || len(got) == 0 || len(got) != len(serverOf)-1 {
-		t.Errorf("adopted: %d keys of %d, %v", len(got), len(serverOf), err)
+	if got, err := scan(ctx, store, 0, 1); err != nil || len(got) == 0 || len(got) != len(serverOf)-1 {
+		t.Errorf("scan after Adopt = %d keys, %v, want %d", len(got), err, len(serverOf)-1)
 	}
-	must(t, there.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
+	must(t, store.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
 	must(t, c.servers[1].Stop(time.Minute))
 	c.args[1] = own
 	c.restart(t, 1)
-	_, err := scan(ctx, there, 0, 1)
-	refused("the former store", err)
-	must(t, partd.Close(ctx, there))
+	_, err := scan(ctx, store, 0, 1)
+	expectRefused("scan with the original store after Adopt", err)
+	must(t, partd.Close(ctx, store))
 	for _, name := range []string{"elsewhere:1", ""} {
 		if err := stores.NewSet().Adopt(ctx, c.url(), name); !errors.As(err, new(*stores.URLError)) {
-			t.Error(err)
+			t.Errorf("Adopt(%q) = %v, want a URLError", name, err)
 		}
 	}
 }

@@ -88,10 +88,10 @@ func TestKeepsPromises(t *testing.T) {
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanStat, partdtest.CanClose,
 	}
-	own := []string{listKey, listKey + "\x00", listKey + "\x00\x00", listKey + "x"}
+	internalNames := []string{listKey, listKey + "\x00", listKey + "\x00\x00", listKey + "x"}
 	t.Run("mem", func(t *testing.T) {
 		partdtest.Run(t, func(t *testing.T) partd.Partd { return shardsOver(t, abc, dicts(3)) },
-			&partdtest.Options{Require: require, InternalNames: own, MachineRuns: 50})
+			&partdtest.Options{Require: require, InternalNames: internalNames, MachineRuns: 50})
 	})
 	t.Run("log", func(t *testing.T) {
 		dirs := map[partd.Partd]string{}
@@ -105,7 +105,7 @@ func TestKeepsPromises(t *testing.T) {
 			return s
 		}
 		o := &partdtest.Options{
-			Require: append(require, partdtest.CanFlush, partdtest.CanSync), InternalNames: own, MachineRuns: 3, Pieces: 60,
+			Require: append(require, partdtest.CanFlush, partdtest.CanSync), InternalNames: internalNames, MachineRuns: 3, Pieces: 60,
 			Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
 				must(t, partd.Close(t.Context(), store))
 				return open(t, dirs[store])
@@ -119,8 +119,9 @@ func TestKeepsPromises(t *testing.T) {
 	})
 }
 
-// TestPlacesNeverChange pins the hash, because it decides where stored keys are.
-func TestPlacesNeverChange(t *testing.T) {
+// TestHashNeverChanges compares the shards of some keys with recorded ones. If the hash changed,
+// stored keys would no longer be found.
+func TestHashNeverChanges(t *testing.T) {
 	s := shardsOver(t, []string{"10.0.0.1:7077", "10.0.0.2:7077", "10.0.0.3:7077"}, dicts(3))
 	got := ""
 	for i := range 40 {
@@ -132,34 +133,34 @@ func TestPlacesNeverChange(t *testing.T) {
 	}
 }
 
-// TestShares checks that every shard gets its share of the keys, that the order of names does not
-// matter, and that a new name moves only its own share.
+// TestShares checks that every shard gets about the same number of keys, that the order of names does
+// not matter, and that keys move to a new shard but not between the old ones.
 func TestShares(t *testing.T) {
 	names := []string{"a:1", "b:1", "c:1"}
 	s, reordered := shardsOver(t, names, dicts(3)), shardsOver(t, []string{"c:1", "a:1", "b:1"}, dicts(3))
-	more := shardsOver(t, append(names, "d:1"), dicts(4))
+	fourShards := shardsOver(t, append(names, "d:1"), dicts(4))
 	const n = 30_000
 	counts, moved := map[string]int{}, 0
 	for i := range n {
 		key := fmt.Sprint(i)
-		at := s.shards[s.indexOf(key)].name
-		counts[at]++
-		if other := reordered.shards[reordered.indexOf(key)].name; other != at {
-			t.Fatalf("key %s is on %s, or on %s with the names in another order", key, at, other)
+		name := s.shards[s.indexOf(key)].name
+		counts[name]++
+		if other := reordered.shards[reordered.indexOf(key)].name; other != name {
+			t.Fatalf("key %s is on %s, but on %s with the names in another order", key, name, other)
 		}
-		if now := more.shards[more.indexOf(key)].name; now != at {
-			if moved++; now != "d:1" {
-				t.Fatalf("key %s moved from %s to %s", key, at, now)
+		if newName := fourShards.shards[fourShards.indexOf(key)].name; newName != name {
+			if moved++; newName != "d:1" {
+				t.Fatalf("a fourth shard moves key %s from %s to %s", key, name, newName)
 			}
 		}
 	}
 	for name, got := range counts {
 		if got < n*31/100 || got > n*36/100 {
-			t.Errorf("shard %s has %d of %d keys", name, got, n)
+			t.Errorf("shard %s has %d of %d keys, want about a third", name, got, n)
 		}
 	}
 	if moved < n*23/100 || moved > n*27/100 {
-		t.Errorf("a fourth shard got %d of %d keys", moved, n)
+		t.Errorf("a fourth shard gets %d of %d keys, want about a quarter", moved, n)
 	}
 }
 
@@ -182,17 +183,17 @@ func TestNames(t *testing.T) {
 		{[]string{"a", "b", "a"}, 3, "a is named twice"},
 	} {
 		if _, err := New(c.names, dicts(c.stores)); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: %v, want …%s…", c.names, err, c.want)
+			t.Errorf("New(%q) = %v, want an error with %q", c.names, err, c.want)
 		}
 	}
 	s := shardsOver(t, many[:MaxShards], dicts(MaxShards))
 	want := fill(t, s, 3000)
 	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
-		t.Errorf("%d keys, %v", len(got), err)
+		t.Errorf("scan of %d shards = %d keys, %v, want %d", MaxShards, len(got), err, len(want))
 	}
 }
 
-// TestPartsDivideShards checks that each key is in one part, and that parts are equally large.
+// TestPartsDivideShards checks that each key is in one part, and that all parts have the same size.
 func TestPartsDivideShards(t *testing.T) {
 	for n := 1; n <= 7; n++ {
 		var names []string
@@ -204,9 +205,9 @@ func TestPartsDivideShards(t *testing.T) {
 		for _, parts := range []int{1, 2, 3, 4, 5, 6, 7, 12, 100} {
 			got, pieces := map[string]string{}, map[string]float64{}
 			for part := range parts {
-				found, err := scan(s, part, parts)
+				partValues, err := scan(s, part, parts)
 				must(t, err)
-				for k, v := range found {
+				for k, v := range partValues {
 					got[k] += v
 				}
 				size := 0.0
@@ -218,7 +219,7 @@ func TestPartsDivideShards(t *testing.T) {
 					t.Errorf("%d shards: part %d of %d covers %v shards, want %v", n, part, parts, size, want)
 				}
 				if len(s.sharesOf(part, parts)) > 2*n {
-					t.Errorf("%d shards: part %d of %d needs %d scans", n, part, parts, len(s.sharesOf(part, parts)))
+					t.Errorf("%d shards: part %d of %d needs %d scans, want at most %d", n, part, parts, len(s.sharesOf(part, parts)), 2*n)
 				}
 			}
 			if !maps.Equal(got, want) || len(pieces) != n {

@@ -17,14 +17,14 @@ func openShards(t *testing.T, stores []partd.Partd) *Shards {
 	return s
 }
 
-// TestOpenSharesIdentifiers checks that a client that has read all lists in Open also exchanges the
-// shards' identifiers.
+// TestOpenSharesIdentifiers checks that a client exchanges missing identifiers of the shards even if
+// Open has already read all lists.
 func TestOpenSharesIdentifiers(t *testing.T) {
-	for _, id := range []bool{false, true} {
+	for _, withID := range []bool{false, true} {
 		_, stores := restartable(3)
 		for i, sh := range shardsOver(t, abc, stores).shards {
 			list := sh.list
-			if id {
+			if withID {
 				list = sh.signature()
 			}
 			must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(list)))
@@ -34,14 +34,14 @@ func TestOpenSharesIdentifiers(t *testing.T) {
 		for i, sh := range s.shards {
 			text, err := readList(t.Context(), stores[i])
 			must(t, err)
-			if said, ok := sh.parseList(text); !ok || said.ownID == "" || len(said.otherIDs) != 2 {
-				t.Errorf("lists with identifiers: %v: %s says %q", id, sh.name, text)
+			if id, ok := sh.parseList(text); !ok || id.ownID == "" || len(id.otherIDs) != 2 {
+				t.Errorf("lists with identifiers: %v: after an append, the list of %s is %q, want three identifiers", withID, sh.name, text)
 			}
 		}
 	}
 }
 
-// relisted is a store that gets another client's list right after each Drop.
+// relisted is a store to which another client writes a list right after each Drop.
 type relisted struct {
 	*restarted
 	sh *shard
@@ -54,8 +54,8 @@ func (r *relisted) Drop(ctx context.Context) error {
 	return partd.SetOnce(ctx, r.restarted, listKey, []byte(r.sh.signature()))
 }
 
-// TestListWrittenAfterDrop checks that the other shards learn the identifier if another client writes
-// a list between Drop and this client's own.
+// TestListWrittenAfterDrop checks that the other shards record the new identifier if another client
+// writes a list after a Drop, before the dropping client does.
 func TestListWrittenAfterDrop(t *testing.T) {
 	servers, stores := restartable(3)
 	stores[1] = &relisted{servers[1], shardsOver(t, abc, stores).shards[1]}
@@ -65,7 +65,7 @@ func TestListWrittenAfterDrop(t *testing.T) {
 		must(t, s.Drop(t.Context()))
 		want := fill(t, openShards(t, stores), 30)
 		if got, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
-			t.Fatalf("%d keys, %v", len(got), err)
+			t.Fatalf("scan = %d keys, %v, want %d", len(got), err, len(want))
 		}
 	}
 }

@@ -11,24 +11,24 @@ import (
 
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{"Shards": new(shards.Shards), "Error": new(shards.Error)}, "Close", "Unwrap")
-	ctx, none, names := t.Context(), func(_ any, err error) error { return err }, []string{"a", "b"}
+	ctx, errOf, names := t.Context(), func(_ any, err error) error { return err }, []string{"a", "b"}
 	open := func(context.Context, string) (partd.Partd, error) { return nil, nil }
 	dict := partd.NewDict()
 	zerovalues.CheckErrors(t, map[string]func() error{
-		"New(nil)":             func() error { return none(shards.New(nil, nil)) },
-		"New with a nil store": func() error { return none(shards.New(names, []partd.Partd{dict, nil})) },
-		"Open(nil)":            func() error { return none(shards.Open(ctx, nil, open)) },
-		"Open by nil":          func() error { return none(shards.Open(ctx, names, nil)) },
-		"Open to nil":          func() error { return none(shards.Open(ctx, names, open)) },
-		"Adopt by nil":         func() error { return shards.Adopt(ctx, names, nil, "a") },
-		"Adopt of nil":         func() error { return shards.Adopt(ctx, names, open, "a") },
-		"CheckNames(nil)":      func() error { return shards.CheckNames(nil) },
+		"New(nil)":                     func() error { return errOf(shards.New(nil, nil)) },
+		"New with a nil store":         func() error { return errOf(shards.New(names, []partd.Partd{dict, nil})) },
+		"Open(nil)":                    func() error { return errOf(shards.Open(ctx, nil, open)) },
+		"Open with a nil function":     func() error { return errOf(shards.Open(ctx, names, nil)) },
+		"Open that opens nil stores":   func() error { return errOf(shards.Open(ctx, names, open)) },
+		"Adopt with a nil function":    func() error { return shards.Adopt(ctx, names, nil, "a") },
+		"Adopt that opens a nil store": func() error { return shards.Adopt(ctx, names, open, "a") },
+		"CheckNames(nil)":              func() error { return shards.CheckNames(nil) },
 		"Has(nil)": func() error {
 			s, err := shards.New([]string{"a"}, []partd.Partd{dict})
 			if err != nil {
 				t.Error(err)
 			}
-			return none(s.Has(ctx, nil))
+			return errOf(s.Has(ctx, nil))
 		},
 	})
 }

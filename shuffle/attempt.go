@@ -40,7 +40,7 @@ type Writer struct {
 	buf       []byte
 	ends      []int
 	entries   []partd.Entry
-	broken    error // the reason why no more batches are accepted, or nil
+	brokenErr error // the reason why no more batches are accepted, or nil
 	committed bool  // the attempt has committed
 }
 
@@ -92,8 +92,8 @@ func attemptText(task, attempt string) string {
 func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken != nil {
-		return w.broken
+	if w.brokenErr != nil {
+		return w.brokenErr
 	}
 	if len(entries) == 0 {
 		return nil
@@ -120,7 +120,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	if err != nil {
 		err = fmt.Errorf("%s, batch %d: %w", attemptText(w.Task, w.Attempt), w.batches+1, err)
 		if errors.Is(err, partd.ErrUnknownOutcome) {
-			w.broken = fmt.Errorf("%w: this attempt cannot continue: begin another attempt", err)
+			w.brokenErr = fmt.Errorf("%w: this attempt cannot continue: begin another attempt", err)
 		}
 		return err
 	}
@@ -140,12 +140,12 @@ func (w *Writer) Commit(ctx context.Context) error {
 	if w.committed {
 		return fmt.Errorf("%s: already committed: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	}
-	if errors.Is(w.broken, partd.ErrUnknownOutcome) {
-		return w.broken
+	if errors.Is(w.brokenErr, partd.ErrUnknownOutcome) {
+		return w.brokenErr
 	}
 	record := Commit{Task: w.Task, Attempt: w.Attempt, Batches: w.batches, Checksum: checksumOf(w.count)}
 	// The commit may reach the store even if announce fails, so refuse further batches.
-	w.broken = fmt.Errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
+	w.brokenErr = fmt.Errorf("%s: a commit was already tried: %w", attemptText(w.Task, w.Attempt), ErrClosed)
 	if err := announce(ctx, w.store, appendCommit(nil, record)); err != nil {
 		return fmt.Errorf("committing %s: %w", attemptText(w.Task, w.Attempt), err)
 	}

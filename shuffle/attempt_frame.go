@@ -44,20 +44,20 @@ func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []
 	return append(dst, piece...)
 }
 
-// cutter reads a frame field by field, and keeps the first error.
-type cutter struct {
+// fieldReader reads a frame field by field, and keeps the first error.
+type fieldReader struct {
 	unread []byte
 	err    error
 }
 
-func (c *cutter) text() (b []byte) {
+func (c *fieldReader) readText() (b []byte) {
 	if c.err == nil {
 		b, c.unread, c.err = cut(c.unread)
 	}
 	return b
 }
 
-func (c *cutter) number() uint64 {
+func (c *fieldReader) readNumber() uint64 {
 	n, l := binary.Uvarint(c.unread)
 	if l <= 0 {
 		c.unread, c.err = nil, cmp.Or(c.err, errFrame)
@@ -85,9 +85,9 @@ func appendControl(dst []byte, kind byte, content []byte) []byte {
 }
 
 func parseCommit(frame []byte) (c Commit, err error) {
-	fields := cutter{unread: frame}
-	c = Commit{Task: string(fields.text()), Attempt: string(fields.text()), Batches: fields.number()}
-	c.Records, c.Bytes = int64(fields.number()), int64(fields.number())
+	fields := fieldReader{unread: frame}
+	c = Commit{Task: string(fields.readText()), Attempt: string(fields.readText()), Batches: fields.readNumber()}
+	c.Records, c.Bytes = int64(fields.readNumber()), int64(fields.readNumber())
 	if len(fields.unread) != 16 {
 		return c, cmp.Or(fields.err, errFrame)
 	}

@@ -91,10 +91,10 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte, size int) {
 		read := func(size int) (pieces []string, failed bool) {
 			r := (&Committed{store: store, winners: []Commit{c}, index: map[string]int{"t": 0}}).newScanPass(1)
-			for at := 0; ; at += size {
-				end := min(at+size, len(value))
-				chunk := partd.Chunk{Key: "k", Offset: int64(at), Data: value[at:end], Last: end == len(value)}
-				err := r.chunk(chunk, func(e partd.Entry, _ error) bool { pieces = append(pieces, string(e.Value)); return true })
+			for offset := 0; ; offset += size {
+				end := min(offset+size, len(value))
+				chunk := partd.Chunk{Key: "k", Offset: int64(offset), Data: value[offset:end], Last: end == len(value)}
+				err := r.addChunk(chunk, func(e partd.Entry, _ error) bool { pieces = append(pieces, string(e.Value)); return true })
 				if err != nil || chunk.Last {
 					return pieces, err != nil
 				}

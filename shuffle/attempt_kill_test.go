@@ -103,11 +103,11 @@ func startWorker(url, task, attempt string) (*worker, error) {
 
 // runWorkers waits until all workers have begun, calls begun, and lets them append. It kills each
 // worker after killAfter batches, or never if killAfter is -1, and reports whether a worker succeeded.
-func runWorkers(workers []*worker, killAfter int, begun func()) bool {
+func runWorkers(workers []*worker, killAfter int, onBegun func()) bool {
 	for _, w := range workers {
 		w.out.Scan() // the worker has begun or ended
 	}
-	begun()
+	onBegun()
 	succeeded := make([]bool, len(workers))
 	var wg sync.WaitGroup
 	for i, w := range workers {
@@ -191,11 +191,11 @@ func runWithKills(t *testing.T, seed uint64, servers int) (url string, stop func
 					}
 					workers = append(workers, w)
 				}
-				begun := func() {}
+				onBegun := func() {}
 				if i == 1 {
-					begun = markBothBegun
+					onBegun = markBothBegun
 				}
-				if runWorkers(workers, killAfter, begun) {
+				if runWorkers(workers, killAfter, onBegun) {
 					return
 				}
 				if n > 20 {

@@ -58,7 +58,7 @@ func mustReadCommitted(t *testing.T, store partd.Partd) *Committed {
 	return c
 }
 
-// collectPieces returns the pieces of each key.
+// collectPieces returns the pieces of each key, each followed by a semicolon.
 func collectPieces(seq iter.Seq2[partd.Entry, error]) (map[string]string, error) {
 	all := map[string]string{}
 	for e, err := range seq {
@@ -174,9 +174,9 @@ func (u *uncertainStore) Append(ctx context.Context, entries ...partd.Entry) err
 		return partd.ErrUnknownOutcome
 	}
 	if len(u.delayed) > 6 {
-		held := u.delayed
+		copies := u.delayed
 		u.delayed = nil
-		return u.Dict.Append(ctx, held...)
+		return u.Dict.Append(ctx, copies...)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // costStore records the size of the largest batch, computed like in a log store.
 type costStore struct {
 	*partd.Dict
-	maxEntries, appends int
+	maxCost, appends int
 }
 
 func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
@@ -19,7 +19,7 @@ func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	for _, e := range entries {
 		cost += len(e.Key) + len(e.Value) + 24
 	}
-	s.maxEntries, s.appends = max(s.maxEntries, cost), s.appends+1
+	s.maxCost, s.appends = max(s.maxCost, cost), s.appends+1
 	return s.Dict.Append(ctx, entries...)
 }
 
@@ -45,7 +45,7 @@ func TestBatchesFitTheMemory(t *testing.T) {
 		}
 	}
 	const limit = shuffle.MinMemory * 3 / 4 / 32
-	if s.appends < 10 || s.maxEntries >= limit {
-		t.Errorf("got %d batches, of which the largest has %d bytes; want at least 10 batches of less than %d bytes", s.appends, s.maxEntries, limit)
+	if s.appends < 10 || s.maxCost >= limit {
+		t.Errorf("got %d batches, of which the largest has %d bytes; want at least 10 batches of less than %d bytes", s.appends, s.maxCost, limit)
 	}
 }

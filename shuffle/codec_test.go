@@ -173,8 +173,8 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := c.Decode(b); err != nil || len(again.List) != len(v.List) {
-			t.Errorf("%+v decodes to %v, %v after a second encoding", v, again, err)
+		if second, err := c.Decode(b); err != nil || len(second.List) != len(v.List) {
+			t.Errorf("%+v decodes to %v, %v after a second encoding", v, second, err)
 		}
 	})
 }

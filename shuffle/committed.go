@@ -107,7 +107,7 @@ func (c *Committed) Values(ctx context.Context, key string, sum *Checksum) iter.
 		r.keys++
 		r.counts[0] = ledger.Count{}
 		err := readFrames(ctx, c.store, key, func(kind byte, rest []byte) error {
-			return r.frame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
+			return r.addFrame(key, kind, rest, func(piece []byte) bool { return yield(piece, nil) })
 		})
 		switch {
 		case errors.Is(err, errStopped):
@@ -139,7 +139,7 @@ func (c *Committed) scan(ctx context.Context, part, parts int, sum *Checksum) it
 		r := c.newScanPass(len(c.winners))
 		for chunk, err := range partd.ScanPart(ctx, c.store, part, parts) {
 			if err == nil {
-				err = r.chunk(chunk, yield)
+				err = r.addChunk(chunk, yield)
 			}
 			if errors.Is(err, errStopped) {
 				return
@@ -176,28 +176,28 @@ func (c *Committed) newScanPass(counts int) *scanPass {
 	return &scanPass{Committed: c, keys: 1, lastPositions: make([]piecePosition, len(c.winners)), counts: make([]ledger.Count, counts)}
 }
 
-// chunk processes a chunk of a key's value.
-func (r *scanPass) chunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
+// addChunk processes a chunk of a key's value.
+func (r *scanPass) addChunk(c partd.Chunk, yield func(partd.Entry, error) bool) error {
 	if c.Offset == 0 {
 		r.keys++
 		r.frames = frames{carry: r.frames.carry[:0]}
 	}
 	return r.frames.feed(c.Key, c.Data, c.Last, func(kind byte, rest []byte) error {
-		return r.frame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
+		return r.addFrame(c.Key, kind, rest, func(piece []byte) bool { return yield(partd.Entry{Key: c.Key, Value: piece}, nil) })
 	})
 }
 
-// frame processes a frame, and calls use with its piece if the piece is committed.
-func (r *scanPass) frame(key string, kind byte, rest []byte, use func([]byte) bool) error {
+// addFrame processes a frame, and calls use with its piece if the piece is committed.
+func (r *scanPass) addFrame(key string, kind byte, rest []byte, use func([]byte) bool) error {
 	if kind != framePiece {
 		if key == ControlKey && kind >= frameCommit && kind <= frameClosed {
 			return nil
 		}
 		return errFrame
 	}
-	fields := cutter{unread: rest}
-	name, attempt := fields.text(), fields.text()
-	pos := piecePosition{r.keys, fields.number(), fields.number()}
+	fields := fieldReader{unread: rest}
+	name, attempt := fields.readText(), fields.readText()
+	pos := piecePosition{r.keys, fields.readNumber(), fields.readNumber()}
 	if fields.err != nil {
 		return fields.err
 	}

@@ -177,8 +177,8 @@ func TestCallersStore(t *testing.T) {
 	in := randomRecs(1, 20_000)
 	for name, change := range map[string]func([]partd.Entry) []partd.Entry{
 		"unchanged": nil,
-		"lost":    func(e []partd.Entry) []partd.Entry { return e[1:] },
-		"doubled": func(e []partd.Entry) []partd.Entry { return append(e, e[0]) },
+		"lost":      func(e []partd.Entry) []partd.Entry { return e[1:] },
+		"doubled":   func(e []partd.Entry) []partd.Entry { return append(e, e[0]) },
 		"swapped": func(e []partd.Entry) []partd.Entry {
 			for i := range e {
 				if e[i].Key != e[0].Key && len(e[i].Value) == len(e[0].Value) {
@@ -208,8 +208,8 @@ func TestCallersStore(t *testing.T) {
 // TestDamagedStore checks that a damaged value causes an error, never a wrong record.
 func TestDamagedStore(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
-		"truncated":  func(v []byte) []byte { return v[:len(v)-1] },
-		"extra byte": func(v []byte) []byte { return append(v, 200) },
+		"truncated":   func(v []byte) []byte { return v[:len(v)-1] },
+		"extra byte":  func(v []byte) []byte { return append(v, 200) },
 		"huge length": func(v []byte) []byte { return append([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1}, v...) },
 	} {
 		dict := partd.NewDict()

@@ -26,14 +26,14 @@ type mergeItem[T any] struct {
 	cursorIndex int
 }
 
-// newMerger returns a merger of runs. If includeHeld is set, it also merges the records in
+// newMerger returns a merger of runs. If includeMemory is set, it also merges the records in
 // memory.
-func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeHeld bool) (*funcMerger[T], error) {
+func (s *FuncSorter[T]) newMerger(runs []*spill.File, includeMemory bool) (*funcMerger[T], error) {
 	m := &funcMerger[T]{s: s}
 	for i, r := range runs {
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, run: r}, i})
 	}
-	if includeHeld {
+	if includeMemory {
 		m.heap = append(m.heap, mergeItem[T]{&funcCursor[T]{codec: s.codec, memRecords: s.memRecords, data: s.encoded}, len(runs)})
 	}
 	n := 0
@@ -132,7 +132,7 @@ type funcCursor[T any] struct {
 	unread     []byte // unread bytes of block
 
 	memRecords []memRecord[T]
-	data       []byte // encodings of held
+	data       []byte // encodings of memRecords
 }
 
 // next advances to the next record. It returns false at the end.

@@ -101,7 +101,7 @@ func TestUseAfterPanic(t *testing.T) {
 	}
 }
 
-// breakingCodec returns a codec that fails to encode record number remaining.
+// breakingCodec returns a codec that encodes remaining-1 records, and then fails once.
 func breakingCodec(c encode.ValueCodec[rec], remaining int) encode.ValueCodec[rec] {
 	encode := c.Encode
 	c.Encode = func(dst []byte, r rec) ([]byte, error) {
@@ -161,7 +161,7 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 			t.Errorf("%s: read %d records with error %v, want %d records", name, len(all), err, goodRecords)
 		}
 		if err := s.Close(); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Close(): %v", name, err)
 		}
 	}
 }

@@ -24,17 +24,17 @@ const MaxPartitions = 1 << 20
 // The caller must close the result.
 func Partition[T, K any](ctx context.Context, in iter.Seq2[T, error], n int, key func(T) K, o *Options[T]) (*Partitions[T, int], error) {
 	p, err := NewPartitions(ctx, n, key, o)
-	return fill(p, err, in)
+	return feedPartitions(p, err, in)
 }
 
 // PartitionBy divides records into a partition for each key. The caller must close the
 // result.
 func PartitionBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) (*Partitions[T, K], error) {
 	p, err := NewPartitionsBy(ctx, key, o)
-	return fill(p, err, in)
+	return feedPartitions(p, err, in)
 }
 
-func fill[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
+func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T, error]) (_ *Partitions[T, K], err error) {
 	if newErr != nil {
 		return nil, newErr
 	}

@@ -23,7 +23,7 @@ const (
 
 // meter reports progress. It is nil if Options.Progress is nil.
 type meter struct {
-	call       func(Progress)
+	callback   func(Progress)
 	start      time.Time
 	lastReport atomic.Int64 // time of the last call, in nanoseconds from start
 	mu         sync.Mutex   // held while call runs
@@ -52,7 +52,7 @@ func (m *meter) newOutTally() *tally {
 // report calls the caller's function. mu must be held.
 func (m *meter) report() {
 	m.lastReport.Store(int64(time.Since(m.start)))
-	m.call(Progress{m.in.records.Load(), m.in.bytes.Load(), m.out.records.Load(), m.out.bytes.Load()})
+	m.callback(Progress{m.in.records.Load(), m.in.bytes.Load(), m.out.records.Load(), m.out.bytes.Load()})
 }
 
 // tally counts the records of one feed or reader. It adds its counts to the meter from time

@@ -87,7 +87,7 @@ func (sc *scanner) read() error {
 		if err != nil {
 			return err
 		}
-		if err := sc.chunk(c); err != nil {
+		if err := sc.addChunk(c); err != nil {
 			return err
 		}
 	}
@@ -97,8 +97,8 @@ func (sc *scanner) read() error {
 	return sc.s.input.Compare(sc.output)
 }
 
-// chunk adds the complete records of a chunk to the current batch.
-func (sc *scanner) chunk(c partd.Chunk) error {
+// addChunk adds the complete records of a chunk to the current batch.
+func (sc *scanner) addChunk(c partd.Chunk) error {
 	first := c.Offset == 0
 	if first {
 		sc.hashed = binary.AppendUvarint(sc.hashed[:0], uint64(len(c.Key)))

@@ -27,12 +27,12 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	const readers = 32
 	sc := g.spool.scan(readers)
 	defer sc.close()
-	held := 0
+	readAhead := 0
 	for range 2*readers + 1 { // all batches: none is returned
 		b := <-sc.full
-		held += cap(b.data) + cap(b.blocks)*blockOffsetsSize
+		readAhead += cap(b.data) + cap(b.blocks)*blockOffsetsSize
 	}
-	if held > int(g.spool.engine.Memory) {
-		t.Errorf("%d bytes are read ahead, the limit is %d", held, g.spool.engine.Memory)
+	if readAhead > int(g.spool.engine.Memory) {
+		t.Errorf("the scanner's batches use %d bytes, want at most %d", readAhead, g.spool.engine.Memory)
 	}
 }

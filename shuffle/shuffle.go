@@ -123,7 +123,7 @@ func (o *Options[T]) resolveNoStore() (config[T], error) {
 func (o *Options[T]) resolve() (c config[T], err error) {
 	c.Options = o.orDefault()
 	if c.Progress != nil {
-		c.meter = &meter{call: c.Progress, start: time.Now()}
+		c.meter = &meter{callback: c.Progress, start: time.Now()}
 	}
 	c.Memory = cmp.Or(c.Memory, DefaultMemory)
 	c.Threads = cmp.Or(c.Threads, runtime.GOMAXPROCS(0))

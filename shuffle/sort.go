@@ -64,10 +64,10 @@ func (s *Sorter[T]) Feed() (*Feed[T], error) {
 }
 
 // Sorted yields the records in order. All feeds must be closed. Call it once.
-func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.first(math.MaxInt64) }
+func (s *Sorter[T]) Sorted() iter.Seq2[T, error] { return s.firstRecords(math.MaxInt64) }
 
-// first yields the first n records. It also reads the other records, to verify them.
-func (s *Sorter[T]) first(n int64) iter.Seq2[T, error] {
+// firstRecords yields the first n records. It also reads the other records, to verify them.
+func (s *Sorter[T]) firstRecords(n int64) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		remaining := n

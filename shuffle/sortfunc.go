@@ -32,13 +32,13 @@ type FuncSorter[T any] struct {
 	meter   *meter
 
 	memRecords []memRecord[T]
-	encoded    []byte // the encodings of the held records
+	encoded    []byte // the encodings of memRecords
 	input      ledger.Count
 	runs       []*spill.File
 	spilled    int64
 }
 
-// memRecords is a record in memory. Its encoding is encoded[from:to].
+// memRecord is a record in memory. Its encoding is FuncSorter.encoded[from:to].
 type memRecord[T any] struct {
 	record   T
 	from, to int
@@ -54,7 +54,7 @@ func NewFuncSorter[T any](ctx context.Context, compare func(a, b T) int, o *Opti
 	if err != nil {
 		return nil, err
 	}
-	// Use a quarter of the memory, because held grows by doubling, and garbage is collected
+	// Use a quarter of the memory, because memRecords grows by doubling, and garbage is collected
 	// late.
 	s := &FuncSorter[T]{
 		engine: spill.Engine{Memory: c.Memory, Threads: c.Threads, Temp: c.temp}, compare: compare, codec: c.Codec,
@@ -85,7 +85,7 @@ func (s *FuncSorter[T]) Feed() (*Feed[T], error) {
 	}, nil
 }
 
-// add adds a record to held, and returns the size of its encoding. engine.Mu must be held, or
+// add adds a record to memRecords, and returns the size of its encoding. engine.Mu must be held, or
 // there must be only one feed.
 func (s *FuncSorter[T]) add(v T) (int, error) {
 	from := len(s.encoded)
@@ -108,13 +108,13 @@ func (s *FuncSorter[T]) add(v T) (int, error) {
 	return h.to - h.from, err
 }
 
-func (s *FuncSorter[T]) sortHeld() {
+func (s *FuncSorter[T]) sortMemRecords() {
 	slices.SortStableFunc(s.memRecords, func(a, b memRecord[T]) int { return s.compare(a.record, b.record) })
 }
 
-// spill writes the held records as a run.
+// spill writes the records in memory as a run.
 func (s *FuncSorter[T]) spill() error {
-	s.sortHeld()
+	s.sortMemRecords()
 	r, err := s.newRun()
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (s *FuncSorter[T]) startReading() error {
 	if err := s.engine.StartReading(); err != nil {
 		return err
 	}
-	s.sortHeld()
+	s.sortMemRecords()
 	for len(s.runs) > s.fanIn {
 		if err := s.mergeSome(min(s.fanIn, len(s.runs)-s.fanIn+1)); err != nil {
 			return err

@@ -16,12 +16,12 @@ import (
 // tables assigns an engine's tables to feeds. Each feed receives a new table until there are
 // as many tables as threads. Further feeds share tables.
 type tables[T any] struct {
-	engine  *hashagg.Aggregator
-	temp    *tempdir.Set
-	threads int
-	mu      sync.Mutex
-	open    []*sharedTable[T]
-	meter   *meter
+	engine     *hashagg.Aggregator
+	temp       *tempdir.Set
+	threads    int
+	mu         sync.Mutex
+	openTables []*sharedTable[T]
+	meter      *meter
 }
 
 func (s *tables[T]) start(ctx context.Context, c config[T], o hashagg.Options) (err error) {
@@ -94,7 +94,7 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder fun
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &sharedTable[T]{limit: 1, encode: encode}
-	if len(s.open) < max(s.threads, 1) {
+	if len(s.openTables) < max(s.threads, 1) {
 		table, err := orZero(s.engine).Table()
 		if err != nil {
 			return nil, err
@@ -104,9 +104,9 @@ func (s *tables[T]) feed(encode func(dst []byte, v T) ([]byte, error), adder fun
 		if consistsOf(reflect.TypeFor[T](), func(k reflect.Kind) bool { return k == reflect.String || isPlainKind(k) }) {
 			t.limit = maxPending
 		}
-		s.open = append(s.open, t)
+		s.openTables = append(s.openTables, t)
 	} else {
-		t = slices.MinFunc(s.open, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
+		t = slices.MinFunc(s.openTables, func(a, b *sharedTable[T]) int { return a.feeds - b.feeds })
 	}
 	t.feeds++
 	tally := s.meter.newInTally()
@@ -173,7 +173,7 @@ func (s *tables[T]) finish(t *sharedTable[T]) error {
 	if t.feeds--; t.feeds > 0 {
 		return t.err
 	}
-	s.open = slices.DeleteFunc(s.open, func(o *sharedTable[T]) bool { return o == t })
+	s.openTables = slices.DeleteFunc(s.openTables, func(o *sharedTable[T]) bool { return o == t })
 	err := t.err
 	if err == nil {
 		err = t.flush()

@@ -156,7 +156,7 @@ func (f *topFeed[T]) flush() error {
 }
 
 // Records yields the first k records. All feeds must be closed. Call it once.
-func (t *Top[T]) Records() iter.Seq2[T, error] { return orZero(t.sorter).first(t.k) }
+func (t *Top[T]) Records() iter.Seq2[T, error] { return orZero(t.sorter).firstRecords(t.k) }
 
 // Stats returns statistics about the work done so far.
 func (t *Top[T]) Stats() Stats {

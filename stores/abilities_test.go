@@ -22,8 +22,9 @@ import (
 // bare is a store with only the three required methods.
 type bare struct{ partd.Partd }
 
-// partial has stores over a Dict with few abilities each.
-var partial = map[string]func(d *partd.Dict) partd.Partd{
+// partialStores has functions that hide some abilities of a Dict. The keys name the abilities that
+// remain.
+var partialStores = map[string]func(d *partd.Dict) partd.Partd{
 	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
 	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
 	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, opening{d}} },
@@ -117,7 +118,7 @@ type (
 	}
 )
 
-// opening adds Open to a Dict, which does not have it.
+// opening adds Open to a Dict, which has no such method.
 type opening struct{ d *partd.Dict }
 
 func (o opening) Open(ctx context.Context, key string) (io.ReadCloser, error) {
@@ -129,8 +130,8 @@ type flushing struct{}
 func (flushing) Flush(context.Context) error { return nil }
 func (flushing) Sync(context.Context) error  { return nil }
 
-// layers are put over a store. able lists the abilities that the layer has over any store;
-// lacks lists the abilities that it never has.
+// layers has functions that put layers over a store. able lists the abilities that the layers have
+// over any store; lacks lists the abilities that they never have.
 var layers = map[string]struct {
 	addLayer    func(t *testing.T, inner partd.Partd) partd.Partd
 	able, lacks string
@@ -219,7 +220,7 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 				return err
 			}
 			if n++; k.Size != int64(len(abilityValues[k.Key])) {
-				return fmt.Errorf("%+v", k)
+				return fmt.Errorf("key %q has the size %d, want %d", k.Key, k.Size, len(abilityValues[k.Key]))
 			}
 		}
 		return wantKeys(n)
@@ -232,7 +233,7 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 			}
 			got[c.Key] += string(c.Data)
 			if want := abilityValues[c.Key]; c.Last != (len(got[c.Key]) == len(want)) {
-				return fmt.Errorf("key %q, %d bytes, last: %v", c.Key, len(got[c.Key]), c.Last)
+				return fmt.Errorf("key %q: Last is %v after %d of %d bytes", c.Key, c.Last, len(got[c.Key]), len(want))
 			}
 		}
 		if !maps.Equal(got, abilityValues) {
@@ -266,14 +267,14 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 		}
 		b, err := io.ReadAll(r)
 		if string(b) != abilityValues["b"] {
-			return fmt.Errorf("%d bytes", len(b))
+			return fmt.Errorf("read %d bytes, want %d, or the content differs", len(b), len(abilityValues["b"]))
 		}
 		return errors.Join(err, r.Close())
 	},
 	"stat": func(ctx context.Context, s partd.Partd) error {
 		st, err := partd.Stat(ctx, s)
 		if err == nil && st.Bytes != int64(len(abilityValues["a"])+len(abilityValues["b"])+len(abilityValues[""])) {
-			return fmt.Errorf("%+v", st)
+			return fmt.Errorf("got the statistics %+v, want the bytes of all values", st)
 		}
 		return errors.Join(err, wantKeys(int(st.Keys)))
 	},
@@ -283,7 +284,7 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 	"pop": func(ctx context.Context, s partd.Partd) error {
 		v, err := partd.Pop(ctx, s, "a")
 		if err == nil && string(v[0]) != abilityValues["a"] {
-			return fmt.Errorf("%q", v)
+			return fmt.Errorf("popped %q, want %q", v, abilityValues["a"])
 		}
 		return err
 	},
@@ -306,26 +307,26 @@ var tries = map[string]func(ctx context.Context, s partd.Partd) error{
 
 func wantKeys(n int) error {
 	if n != len(abilityValues) {
-		return fmt.Errorf("%d keys, want %d", n, len(abilityValues))
+		return fmt.Errorf("got %d keys, want %d", n, len(abilityValues))
 	}
 	return nil
 }
 
-// A layer supports what the helpers support on the store below. Anything else returns
-// an error that wraps errors.ErrUnsupported.
+// TestLayersKeepAbilities checks that a layer supports every operation that partd's functions support
+// on the underlying store. Other operations must return an error that wraps errors.ErrUnsupported.
 func TestLayersKeepAbilities(t *testing.T) {
 	for layer, l := range layers {
-		for abilities, make := range partial {
+		for abilities, limitTo := range partialStores {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
 				for name, try := range tries {
-					inner := make(partd.NewDict())
+					inner := limitTo(partd.NewDict())
 					fillSome(t, inner)
 					want := try(t.Context(), inner)
 					if want != nil && !errors.Is(want, errors.ErrUnsupported) {
-						t.Fatalf("%s without a layer: %v", name, want)
+						t.Fatalf("%s without a layer = %v, want nil or ErrUnsupported", name, want)
 					}
-					store := l.addLayer(t, make(partd.NewDict()))
+					store := l.addLayer(t, limitTo(partd.NewDict()))
 					fillSome(t, store)
 					got := try(t.Context(), store)
 					supported := want == nil || strings.Contains(l.able, name)
@@ -333,14 +334,14 @@ func TestLayersKeepAbilities(t *testing.T) {
 					case strings.Contains(l.lacks, name):
 						supported = false
 					case strings.Contains(layer, "z") && abilities == "stat" && name == "stat":
-						supported = false // the original sizes need a list
+						supported = false // the store below knows only compressed sizes
 					case strings.Contains(layer, "z") && strings.Contains(abilities, "scan") && (name == "keys" || name == "stat"):
-						supported = got == nil // values reveal the keys
+						supported = got == nil // the layer can list keys by scanning values
 					case layer == "a server" && abilities == "apply" && strings.Contains("set once delete", name):
-						supported = true // as an operation with a tag
+						supported = true // the server uses Apply
 					}
 					if supported && got != nil || !supported && !errors.Is(got, errors.ErrUnsupported) {
-						t.Errorf("%s: %v, without the layer %v", name, got, want)
+						t.Errorf("%s = %v, want success: %t; without the layer it is %v", name, got, supported, want)
 					}
 				}
 			})
@@ -348,13 +349,14 @@ func TestLayersKeepAbilities(t *testing.T) {
 	}
 }
 
-// A store that can list keys can be grouped and typed through any layer.
+// TestGroupOverLayers checks that packages shuffle and encode work with any layer over a store that
+// can list its keys.
 func TestGroupOverLayers(t *testing.T) {
 	for layer, l := range layers {
 		for _, abilities := range []string{"keys", "keys and open", "all"} {
 			t.Run(layer+" over "+abilities, func(t *testing.T) {
 				t.Parallel()
-				store := l.addLayer(t, partial[abilities](partd.NewDict()))
+				store := l.addLayer(t, partialStores[abilities](partd.NewDict()))
 				words := shuffle.Values("one", "two", "two", "three", "three", "three")
 				n := 0
 				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
@@ -363,46 +365,46 @@ func TestGroupOverLayers(t *testing.T) {
 					}
 					list, err := shuffle.Collect(g.Values)
 					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
-						t.Fatalf("%s: %q, %v", g.Key, list, err)
+						t.Fatalf("group %s is %q, %v", g.Key, list, err)
 					}
 					n++
 				}
 				if n != 3 {
-					t.Fatalf("%d groups", n)
+					t.Fatalf("GroupBy yielded %d groups, want 3", n)
 				}
-				typed := encode.New(l.addLayer(t, partial[abilities](partd.NewDict())), encode.JSON[[]int]())
+				typed := encode.New(l.addLayer(t, partialStores[abilities](partd.NewDict())), encode.JSON[[]int]())
 				if err := typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}); err != nil {
 					t.Fatal(err)
 				}
 				for k, err := range typed.Keys(t.Context()) {
 					if err != nil || k.Key != "k" {
-						t.Fatal(k, err)
+						t.Fatalf("Keys yielded %v, %v, want k", k, err)
 					}
 				}
 				for v, err := range typed.All(t.Context(), "k") {
 					if err != nil || len(v) != 1 {
-						t.Fatal(v, err)
+						t.Fatalf("All yielded %v, %v, want one number", v, err)
 					}
 				}
 				scanned := 0
 				for part := range 2 {
 					for g, err := range typed.ScanPart(t.Context(), part, 2) {
 						if list, listErr := shuffle.Collect(g.Values); err != nil || listErr != nil || g.Key != "k" || len(list) != 1 {
-							t.Fatal(g.Key, list, err, listErr)
+							t.Fatalf("ScanPart yielded key %q with %v, %v, %v, want k with one value", g.Key, list, err, listErr)
 						}
 						scanned++
 					}
 				}
 				if scanned != 1 {
-					t.Fatalf("one key is in %d of two parts", scanned)
+					t.Fatalf("the key is in %d of 2 parts, want 1", scanned)
 				}
 			})
 		}
 	}
 }
 
-// The helpers' fallbacks for a store with few abilities pass the suite. Below a layer,
-// only the state machine runs unless PARTD_REQUIRE_ALL is set.
+// TestFallbacks runs partdtest on stores with few abilities, for which partd's functions have
+// fallbacks. With a layer above, it runs only the state machine unless PARTD_REQUIRE_ALL is set.
 func TestFallbacks(t *testing.T) {
 	for _, abilities := range []string{"keys", "keys and open", "keys and scan"} {
 		for _, layer := range []string{"nothing", "zstd", "buffer"} {
@@ -412,7 +414,7 @@ func TestFallbacks(t *testing.T) {
 					run = partdtest.Run
 				}
 				run(t, func(t *testing.T) partd.Partd {
-					return layers[layer].addLayer(t, partial[abilities](partd.NewDict()))
+					return layers[layer].addLayer(t, partialStores[abilities](partd.NewDict()))
 				}, &partdtest.Options{
 					Require:     []partdtest.Ability{partdtest.CanList, partdtest.CanScan, partdtest.CanStat},
 					MachineRuns: 5, LargeValue: 1 << 20,

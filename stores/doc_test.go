@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// helpListing returns what the package comment must list, from the tables used to parse URLs.
+// helpListing returns the list of schemes and layers that the package comment must contain. It
+// derives the list from the tables that parse URLs.
 func helpListing() string {
 	var b strings.Builder
 	part := func(name, help string, options []option) {
@@ -65,7 +66,7 @@ func TestFallbacks(t *testing.T) {
 		"zstd.limit": compress.DefaultLimit, "blosc.limit": compress.DefaultLimit,
 	} {
 		if n, err := ParseSize(documented[name]); n != actual || err != nil {
-			t.Errorf("%s is documented as %s (%d, %v), but is %d", name, documented[name], n, err, actual)
+			t.Errorf("the documented default of %s is %s (%d, %v), but the real one is %d", name, documented[name], n, err, actual)
 		}
 	}
 	// A layer with the documented default level must compress like one without a level.
@@ -98,9 +99,9 @@ func TestFallbacks(t *testing.T) {
 		}
 	}
 	if stored("blosc+mem:?codec=zstd") != stored("blosc+mem:?codec=zstd&level=2") {
-		t.Error("blosc, codec zstd: level 2 is not the default")
+		t.Error("blosc with codec zstd: level 2, documented as the default, compresses differently")
 	}
 	if stored("blosc+mem:") != stored("blosc+mem:?typesize=8&shuffle=byte&codec=lz4") {
-		t.Error("blosc: the documented defaults are wrong")
+		t.Error("blosc: the documented defaults compress differently")
 	}
 }

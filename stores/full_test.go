@@ -17,7 +17,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// fullStores has schemes with the options after the path.
+// fullStores maps schemes to the options that follow the path. A trailing colon only makes the key
+// unique.
 var fullStores = map[string]string{
 	"file": "", "file:": "?sync=true", "zstd+file": "", "buffer+file": "?buffer.memory=1MiB",
 	"buffer+file:": "?buffer.memory=1MiB&file.sync=true", "zstd+buffer+zlib+file": "?buffer.memory=1MiB",
@@ -32,8 +33,8 @@ type full struct {
 	want  map[string][]byte
 }
 
-// eachFull runs a test with each store on each kind of disk.
-func eachFull(t *testing.T, test func(f *full)) {
+// forEachDisk runs a test with each store on each kind of disk.
+func forEachDisk(t *testing.T, test func(f *full)) {
 	for _, kind := range disktest.Kinds {
 		for scheme, options := range fullStores {
 			t.Run(fmt.Sprintf("%s/%s/%v", kind, scheme, strings.Contains(options, "sync")), func(t *testing.T) {
@@ -44,7 +45,7 @@ func eachFull(t *testing.T, test func(f *full)) {
 				f.open(url)
 				for i := range 20 {
 					if f.append(fmt.Sprint("key ", i), 1500) != nil {
-						t.Fatal("an append fails")
+						t.Fatal("Append failed although the disk has space")
 					}
 				}
 				if err := partd.Sync(f.ctx, f.store); err != nil {
@@ -55,7 +56,7 @@ func eachFull(t *testing.T, test func(f *full)) {
 					t.Fatal(err)
 				}
 				f.open(url)
-				f.check("opened again")
+				f.check("after reopening")
 				if err := partd.Close(f.ctx, f.store); err != nil {
 					t.Fatal(err)
 				}
@@ -79,11 +80,11 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// tooMuch does not fit on the disk.
+// tooMuch returns a value that does not fit on the disk.
 var tooMuch = sync.OnceValue(func() []byte { return randomBytes(18 << 20) })
 
-// append appends to a key, and to its expected value if that is acknowledged. An error
-// must be definite, and say that the disk is full.
+// append appends to a key and, if the store acknowledges that, to the expected value. An error
+// must have a known outcome, and say that the disk is full.
 func (f *full) append(key string, n int) error {
 	f.Helper()
 	value := randomBytes(n)
@@ -96,7 +97,7 @@ func (f *full) append(key string, n int) error {
 	return err
 }
 
-// apply makes a change that is too large, with a tag.
+// apply makes a tagged change that is too large for the disk.
 func (f *full) apply(change partd.Change, key string) error {
 	f.Helper()
 	a, ok := f.store.(partd.Applier)
@@ -113,30 +114,32 @@ func (f *full) apply(change partd.Change, key string) error {
 	return err
 }
 
+// checkDefinite fails the test if err has an unknown outcome or another cause than a full disk.
 func (f *full) checkDefinite(op string, err error) {
 	f.Helper()
 	if err != nil && (errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, syscall.ENOSPC)) {
-		f.Fatalf("%s: %v", op, err)
+		f.Fatalf("%s = %v, want ENOSPC with a known outcome", op, err)
 	}
 }
 
+// check compares the store with the expected values.
 func (f *full) check(label string) {
 	f.Helper()
 	for key, want := range f.want {
 		got, err := f.store.Get(f.ctx, key)
 		if err != nil {
-			f.Fatalf("%s: %v", label, err)
+			f.Fatalf("%s: Get: %v", label, err)
 		}
 		if !bytes.Equal(got[0], want) {
-			f.Fatalf("%s: key %q has %d bytes, want %d", label, key, len(got[0]), len(want))
+			f.Fatalf("%s: key %q has %d bytes, want %d, or the content differs", label, key, len(got[0]), len(want))
 		}
 	}
 }
 
-// On a full disk, changes fail without effect or are kept. Once there is space again,
-// the same store works, and has lost nothing that it acknowledged.
+// TestFullDisk checks that on a full disk, changes either fail without effect or are kept. Once there
+// is space again, the store must work, and have lost nothing that it acknowledged.
 func TestFullDisk(t *testing.T) {
-	eachFull(t, func(f *full) {
+	forEachDisk(t, func(f *full) {
 		freeSpace := disktest.Fill(t, f.dir)
 		refused := 0
 		for round := range 8 {
@@ -162,7 +165,7 @@ func TestFullDisk(t *testing.T) {
 			f.checkDefinite("flush", ignoreUnsupported(partd.Flush(f.ctx, f.store)))
 		}
 		if refused == 0 {
-			t.Fatal("nothing was refused: the disk was not full")
+			t.Fatal("every append succeeded, so the disk was not full")
 		}
 		f.check("on the full disk")
 		for key := range f.want {
@@ -178,7 +181,7 @@ func TestFullDisk(t *testing.T) {
 			break
 		}
 		freeSpace()
-		f.check("once there is space")
+		f.check("with space again")
 		for i := range 20 {
 			if err := f.append(fmt.Sprint("key ", i), 3000); err != nil {
 				t.Fatal(err)
@@ -191,17 +194,18 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-// A change that fails for lack of space returns what it used, so that smaller changes fit.
+// TestFailedChangeUsesNoSpace checks that a change that fails for lack of space uses no space after
+// that, so that smaller changes fit.
 func TestFailedChangeUsesNoSpace(t *testing.T) {
-	eachFull(t, func(f *full) {
+	forEachDisk(t, func(f *full) {
 		const journal = 1 << 20 // File's journal may keep this much
 		for _, change := range []struct {
 			name string
 			do   func() error
 		}{
 			{"append to a key", func() error { return f.append("key 0", 9<<20) }},
-			{"append to a new one", func() error { return f.append("large", 9<<20) }},
-			{"append to many", func() error {
+			{"append to a new key", func() error { return f.append("large", 9<<20) }},
+			{"append to many keys", func() error {
 				var entries []partd.Entry
 				for i := range 40 {
 					entries = append(entries, partd.Entry{Key: fmt.Sprint("many ", i), Value: randomBytes(500_000)})
@@ -220,24 +224,24 @@ func TestFailedChangeUsesNoSpace(t *testing.T) {
 			}
 			f.checkDefinite(change.name, err)
 			if err == nil {
-				t.Fatalf("%s: no error", change.name)
+				t.Fatalf("%s succeeded although it does not fit on the disk", change.name)
 			}
 			if after := disktest.Free(t, f.dir); after < before-journal {
-				t.Fatalf("%s: %d bytes were free before, %d after the failure", change.name, before, after)
+				t.Fatalf("%s: %d bytes were free before the failure, and %d after it", change.name, before, after)
 			}
-			if skipped := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); skipped != nil {
-				t.Fatal(skipped)
+			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(1<<20)); err != nil {
+				t.Fatal("SetOnce of an existing key:", err)
 			}
 			f.check(change.name)
 		}
 		before := disktest.Free(t, f.dir)
-		for range 100 { // each has no effect
+		for range 100 { // the key exists, so these have no effect
 			if err := partd.SetOnce(f.ctx, f.store, "key 2", randomBytes(200_000)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if after := disktest.Free(t, f.dir); after < before-journal {
-			t.Errorf("%d bytes were free before 100 changes without effect, %d after", before, after)
+			t.Errorf("%d bytes were free before 100 changes without effect, and %d after them", before, after)
 		}
 		for i := range 200 {
 			if err := f.append(fmt.Sprint("key ", i%20), 1500); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestOpen opens each kind of URL and checks the layers.
+// TestOpen opens URLs of each kind, and checks the types of the layers and the store.
 func TestOpen(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
@@ -40,26 +40,27 @@ func TestOpen(t *testing.T) {
 		}
 		store, err := Open(ctx, c.url)
 		if err != nil {
-			t.Errorf("%s: %v", c.url, err)
+			t.Errorf("Open(%s): %v", c.url, err)
 			continue
 		}
-		got := fmt.Sprintf("%T", store)
+		gotTypes := fmt.Sprintf("%T", store)
 		for s, ok := store.(partd.Unwrapper); ok; s, ok = s.Unwrap().(partd.Unwrapper) {
-			got += fmt.Sprintf(" %T", s.Unwrap())
+			gotTypes += fmt.Sprintf(" %T", s.Unwrap())
 		}
-		if got != c.want {
-			t.Errorf("%s is %s, want %s", c.url, got, c.want)
+		if gotTypes != c.want {
+			t.Errorf("Open(%s) returned a %s, want %s", c.url, gotTypes, c.want)
 		}
 		if err := partd.Close(ctx, store); err != nil {
-			t.Errorf("%s: %v", c.url, err)
+			t.Errorf("Close of %s: %v", c.url, err)
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "c?%")); err != nil {
-		t.Errorf("an escaped location: %v", err)
+		t.Errorf("Stat of the unescaped location: %v", err)
 	}
 }
 
-// TestErrors checks that each error lists the choices.
+// TestErrors checks that the error for an invalid URL shows how to correct it, and that Open then
+// creates nothing.
 func TestErrors(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "mem:, file:DIR, log:DIR"},
@@ -122,35 +123,35 @@ func TestErrors(t *testing.T) {
 		t.Chdir(t.TempDir())
 		_, err := Open(context.Background(), c.url)
 		if !errors.As(err, new(*URLError)) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%q: %v, want a URLError …%s…", c.url, err, c.want)
+			t.Errorf("Open(%q) = %v, want a URLError with %q", c.url, err, c.want)
 		}
-		if left, _ := os.ReadDir("."); len(left) > 0 {
-			t.Errorf("%q failed, but left %v behind", c.url, left)
+		if created, _ := os.ReadDir("."); len(created) > 0 {
+			t.Errorf("Open(%q) failed, but created %v", c.url, created)
 		}
 	}
 }
 
-// TestSeveralKnowAnOption checks an option that two layers have.
+// TestAmbiguousOption checks options that several layers have.
 func TestAmbiguousOption(t *testing.T) {
 	known := []option{{name: "level", kind: countKind()}}
 	u := &parsedURL{store: store{name: "a", options: known}, layers: []layer{{name: "b", options: known}}}
 	if err := u.setOptions("level=3", nil); err == nil || !strings.Contains(err.Error(), "write a.level or b.level") {
-		t.Errorf("level for two: %v", err)
+		t.Errorf("setOptions with an ambiguous option = %v, want an error", err)
 	}
 	u.layerOptions = nil
 	if err := u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
-		t.Errorf("levels %d and %d, want the default 1 and 3", a, b)
+		t.Errorf("the levels are %d and %d, want 1, the default, and 3", a, b)
 	}
 }
 
-// TestFailedLayerCloses checks that a store is closed again if a layer over it cannot be made.
+// TestFailedLayerCloses checks that a store is closed if creating a layer over it fails.
 func TestFailedLayerCloses(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(context.Background(), "buffer+log:"+dir+"?readonly=true"); err == nil {
-		t.Fatal("a log store that does not exist was opened for reading")
+		t.Fatal("Open for reading succeeded although the store does not exist")
 	}
 	store, err := Open(context.Background(), "zstd+s2+log:"+dir)
 	if err != nil {
@@ -163,12 +164,13 @@ func TestFailedLayerCloses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, errors.New("no such luck") }
-	if _, err := u.openAll(context.Background()); err == nil || !strings.Contains(err.Error(), "no such luck") {
-		t.Errorf("a layer that cannot be made: %v", err)
+	wrapErr := errors.New("the layer failed")
+	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, wrapErr }
+	if _, err := u.openAll(context.Background()); !errors.Is(err, wrapErr) {
+		t.Errorf("openAll with a failing layer = %v, want %v", err, wrapErr)
 	}
 	if store, err = Open(context.Background(), "log:"+dir); err != nil {
-		t.Fatalf("the store stayed open: %v", err)
+		t.Fatalf("Open after the failure, which must have closed the store: %v", err)
 	}
 	if err := partd.Close(context.Background(), store); err != nil {
 		t.Fatal(err)
@@ -178,11 +180,11 @@ func TestFailedLayerCloses(t *testing.T) {
 func TestOpenWithDefaults(t *testing.T) {
 	ctx := context.Background()
 	if _, err := OpenWithDefaults(ctx, "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
-		t.Error("a default was not used")
+		t.Error("OpenWithDefaults ignored the default, which is invalid")
 	}
 	store, err := OpenWithDefaults(ctx, "buffer+mem:?memory=1GB", map[string]string{"memory": "none"})
 	if err != nil {
-		t.Fatalf("a default was used although the URL has a value: %v", err)
+		t.Fatalf("OpenWithDefaults used the default although the URL has a value: %v", err)
 	}
 	if err := partd.Close(ctx, store); err != nil {
 		t.Error(err)
@@ -192,8 +194,8 @@ func TestOpenWithDefaults(t *testing.T) {
 func TestExists(t *testing.T) {
 	dir := t.TempDir()
 	for _, url := range []string{"mem:", "file:" + dir, "file:" + dir + "/none"} {
-		if found, err := Exists(url); found || err != nil {
-			t.Errorf("%s: %v, %v, want no store", url, found, err)
+		if exists, err := Exists(url); exists || err != nil {
+			t.Errorf("Exists(%s) = %v, %v, want false", url, exists, err)
 		}
 	}
 	store, err := Open(context.Background(), "file:"+dir)
@@ -203,11 +205,11 @@ func TestExists(t *testing.T) {
 	if err := errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := Exists("buffer+file:" + dir); !found || err != nil {
-		t.Errorf("an existing store is not found: %v", err)
+	if exists, err := Exists("buffer+file:" + dir); !exists || err != nil {
+		t.Errorf("Exists of an existing store = %v, %v, want true", exists, err)
 	}
 	if _, err := Exists("tape:"); err == nil {
-		t.Error("an unknown scheme exists")
+		t.Error("Exists with an unknown scheme succeeded")
 	}
 }
 
@@ -226,21 +228,21 @@ func TestServer(t *testing.T) {
 		}
 		go server.Serve(ctx, l)
 		url := remote.URL(l.Addr())
-		if found, err := Exists(url); !found || err != nil {
-			t.Errorf("%s: %v, %v, want a store", url, found, err)
+		if exists, err := Exists(url); !exists || err != nil {
+			t.Errorf("Exists(%s) = %v, %v, want true", url, exists, err)
 		}
 		store, err := Open(ctx, "buffer+"+url)
 		if err != nil {
-			t.Fatalf("%s: %v", url, err)
+			t.Fatalf("Open(buffer+%s): %v", url, err)
 		}
 		if err := errors.Join(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(ctx, store)); err != nil {
-			t.Errorf("%s: %v", url, err)
+			t.Errorf("Append to %s, and Close: %v", url, err)
 		}
 		if err := server.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
-			t.Errorf("%s without a server: %v", url, err)
+			t.Errorf("Open(%s) without a server = %v, want an error about connecting", url, err)
 		}
 	}
 }
@@ -248,15 +250,15 @@ func TestServer(t *testing.T) {
 func TestSizes(t *testing.T) {
 	for s, want := range map[string]int64{"1": 1, "256MiB": 256 << 20, "1GB": 1e9, "1.5 KiB": 1536, "10m": 10e6} {
 		if got, err := ParseSize(s); got != want || err != nil {
-			t.Errorf("size %q: %d, %v, want %d", s, got, err, want)
+			t.Errorf("ParseSize(%q) = %d, %v, want %d", s, got, err, want)
 		}
 	}
 	if s := FormatSize(256 << 20); s != "256 MiB" {
-		t.Error(s)
+		t.Errorf("FormatSize = %q, want 256 MiB", s)
 	}
 }
 
-// TestKeepsPromises runs the suite on a buffer over files, as the command line opens it.
+// TestKeepsPromises runs partdtest on a buffer over files that is opened from a URL.
 func TestKeepsPromises(t *testing.T) {
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
 		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")

@@ -9,7 +9,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A zero Set has this package's schemes. An incomplete Scheme returns an error.
+// TestZeroValues checks that a zero Set has this package's schemes, and that an incomplete Scheme
+// returns an error.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Set": new(stores.Set), "Set(nil)": (*stores.Set)(nil), "URLError": new(stores.URLError),
@@ -31,11 +32,11 @@ func TestZeroValues(t *testing.T) {
 			return errOf(stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists}).Open(ctx, "s9://a", nil))
 		},
 	})
-	anything := stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists, Options: []stores.Option{{Name: "x"}}})
-	if found, err := anything.Exists("s9://a?x=1"); !found || err != nil {
-		t.Errorf("an option without Check: %v, %v", found, err)
+	set := stores.NewSet(stores.Scheme{Name: "s9", Open: open, Exists: exists, Options: []stores.Option{{Name: "x"}}})
+	if exists, err := set.Exists("s9://a?x=1"); !exists || err != nil {
+		t.Errorf("Exists with an option without Check = %v, %v, want true", exists, err)
 	}
 	if store, err := new(stores.Set).Open(ctx, "mem:", nil); err != nil {
-		t.Errorf("a zero Set opens no memory: %v, %v", store, err)
+		t.Errorf("Open(mem:) with a zero Set = %v, %v", store, err)
 	}
 }

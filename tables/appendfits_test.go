@@ -89,11 +89,11 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	if _, err := b.Put(t.Context(), "t", nullsOf(n), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	e, done, err := b.acquire("t")
+	e, release, err := b.acquire("t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer done()
+	defer release()
 	src, err := datafile.Gather(nullsOf(n), 1<<20)
 	if err != nil {
 		t.Fatal(err)
@@ -107,8 +107,8 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		changed := make(chan error, 1)
 		go func() {
 			err := b.SetSettings(t.Context(), "t", Settings{Evolution: []Evolution{"", definition.Flexible}[attempts%2]})
-			_, seen := e.HasTail(t.Context())
-			changed <- errors.Join(err, seen)
+			_, tailErr := e.HasTail(t.Context())
+			changed <- errors.Join(err, tailErr)
 		}()
 		select {
 		case err := <-changed:

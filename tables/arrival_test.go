@@ -56,11 +56,11 @@ func TestArrivalWithinPut(t *testing.T) {
 		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 1000), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
-		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		table, err := s.Bucket("b").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i, err := tbl.Info(t.Context()); err != nil || i.Files < 12 {
+		if i, err := table.Info(t.Context()); err != nil || i.Files < 12 {
 			t.Fatalf("the put wrote %d files, want at least 12; error: %v", i.Files, err)
 		}
 		if time != "" {
@@ -99,7 +99,7 @@ func TestArrivalAcrossCompaction(t *testing.T) {
 	wantTicks(t, s, "t", all)
 	r, err := s.Compact(t.Context(), nil)
 	if err != nil || r.FilesBefore < 2 {
-		t.Fatal(r, err)
+		t.Fatalf("Compact = %+v, %v; want FilesBefore at least 2", r, err)
 	}
 	t.Log(r)
 	wantTicks(t, s, "t", all)
@@ -121,7 +121,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		}
 		_, err = b.Put(t.Context(), "t", ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), PutReplace, &PutOptions{Over: &v})
 		if !errors.Is(err, ErrConflict) && (rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError))) {
-			t.Error(rule, err)
+			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
 		rows, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil)
 		if err != nil {
@@ -159,13 +159,13 @@ func TestSeveralPutsInTransaction(t *testing.T) {
 			})
 			if rule == RefuseDuplicate {
 				if !errors.As(err, new(*DuplicateError)) {
-					t.Error(created, err)
+					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
 				}
 				if created {
 					continue
 				}
 			} else if err != nil {
-				t.Error(rule, created, err)
+				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
 			}
 			if got, err := (&seriesModel{s: s}).scan(t.Context(), "t", nil); err != nil || fmt.Sprint(got) != want {
 				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
@@ -197,25 +197,25 @@ func TestExtremeTimes(t *testing.T) {
 				t.Helper()
 				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 				defer b.Release()
-				for _, at := range []int64{latest, -latest, 0} {
+				for _, timestamp := range []int64{latest, -latest, 0} {
 					for _, f := range []float64{zero / zero * float64(n), zero * float64(1-2*(n%2))} {
-						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
+						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp))
 						b.Field(1).(*array.Float64Builder).Append(f)
 						b.Field(2).(*array.Int64Builder).Append(n)
 					}
 				}
 				if _, err := s.Bucket("b").Put(t.Context(), "t", oneBatch(b.NewRecordBatch()), PutAppend, &PutOptions{Settings: &Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: KeepLast}}); err != nil {
-					t.Fatal(unit, err)
+					t.Fatalf("%v: Put: %v", unit, err)
 				}
 			}
 			for n := range int64(4) {
 				put(n)
-				tbl, err := s.Bucket("b").Table(t.Context(), "t")
+				table, err := s.Bucket("b").Table(t.Context(), "t")
 				if err != nil {
 					t.Fatal(err)
 				}
 				for rows, o := range map[int]*ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
-					got, err := readAll(t.Context(), tbl, o)
+					got, err := readAll(t.Context(), table, o)
 					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
 						t.Errorf("unit %v, NoTail %v: got %v, want %d times %d; error: %v", unit, noTail, got, rows, n, err)
 					}
@@ -247,21 +247,21 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	}
 	slices.SortStableFunc(want, func(a, b tick) int { return int(a.ts - b.ts) })
 	wantTicks(t, s, "t", want)
-	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	table, err := s.Bucket("b").Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := runtime.NumGoroutine()
-	r, err := tbl.Scan(t.Context(), nil)
+	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Release()
 	if !r.Next() {
-		t.Fatal(r.Err())
+		t.Fatalf("got no rows; error: %v", r.Err())
 	}
-	if more := runtime.NumGoroutine() - before; more > 30 {
-		t.Errorf("the scan started %d goroutines, want at most 30", more)
+	if started := runtime.NumGoroutine() - before; started > 30 {
+		t.Errorf("the scan started %d goroutines, want at most 30", started)
 	}
 	if remaining, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(remaining) > 0 {
 		t.Errorf("temporary directory contains %v, want it empty; error: %v", remaining, err)
@@ -341,13 +341,13 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	for range 2 {
 		got, err := (&seriesModel{s: b}).scan(t.Context(), "t", nil)
 		if err != nil || len(got) != 3 {
-			t.Errorf("got %v: %v", got, err)
+			t.Errorf("scan returned %v, %v; want 3 rows", got, err)
 		}
 		if _, err := b.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := (&seriesModel{s: a}).scan(t.Context(), "t", nil); err != nil || len(got) != 3 {
-		t.Errorf("got %v: %v", got, err)
+		t.Errorf("scan returned %v, %v; want 3 rows", got, err)
 	}
 }

@@ -54,7 +54,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	wantRowsAt(b, time.Now(), 9)
 	wantRowsAt(b, one, 1)
 	if _, err := b.Table(t.Context(), "t", AtTime(before)); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "every version contains rows put after") {
-		t.Fatal(err)
+		t.Fatalf(`Table error = %v, want ErrNotFound with the text "every version contains rows put after"`, err)
 	}
 	mustPut(t, b, "t", PutAppend, 10)
 	pinned, err := b.Table(t.Context(), "t", AtTime(pause()))
@@ -168,7 +168,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	}()
 	<-reached
 	mustPut(t, b, "t", PutAppend, 2)
-	cause := errors.New("why")
+	cause := errors.New("test cause")
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 100*time.Millisecond, cause)
 	defer cancel()
 	tableErr := make(chan error, 1)
@@ -179,7 +179,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	select {
 	case err := <-tableErr:
 		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
-			t.Error(err)
+			t.Errorf("Table error = %v, want DeadlineExceeded and the test cause", err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("Table did not return when its context ended")
@@ -193,7 +193,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ns, err := readAll(t.Context(), table, nil); err != nil || len(ns) != 1002 {
-		t.Error(len(ns), err)
+		t.Errorf("readAll = %d elements, %v; want 1002", len(ns), err)
 	}
 }
 
@@ -257,6 +257,6 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	}
 	time.Sleep(2 * time.Millisecond)
 	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {
-		t.Error(ns)
+		t.Errorf("read = %+v; want [0 1 2]", ns)
 	}
 }

@@ -84,14 +84,14 @@ func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, bucke
 	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true}
 	err := c.run("restore from", func() error {
 		backups, err := from.Backups(ctx)
-		found := false
+		exists := false
 		for _, i := range backups {
 			if err == nil && i.Name == name && Buckets(buckets).has(i.Bucket) {
-				found = true
+				exists = true
 				err = c.copyBucket(ctx, i.Bucket)
 			}
 		}
-		if err == nil && !found {
+		if err == nil && !exists {
 			err = &notFoundError{fmt.Sprintf("backup %q does not exist", name)}
 		}
 		return err

@@ -35,12 +35,12 @@ func TestBackup(t *testing.T) {
 	b, one := mustOpen(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
-		done, err := s.Backup(ctx, b, name)
+		copied, err := s.Backup(ctx, b, name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u, f := totals(done); u != unchanged || f != files {
-			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, done)
+		if u, f := totals(copied); u != unchanged || f != files {
+			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, copied)
 		}
 		return stateOf(t, s)
 	}
@@ -61,7 +61,7 @@ func TestBackup(t *testing.T) {
 	}
 	backup("metadata", 3, 0)
 	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, ErrExists) {
-		t.Error(err)
+		t.Errorf("Backup error = %v, want ErrExists", err)
 	}
 	if _, err := s.Backup(ctx, b, ""); err == nil {
 		t.Error("Backup without a name succeeded, want an error")
@@ -71,7 +71,7 @@ func TestBackup(t *testing.T) {
 		t.Errorf("Backups = %s, want %s", got, want)
 	}
 	if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
-		t.Error(findings)
+		t.Errorf("Verify reported %+v; want none", findings)
 	}
 	// Expire keeps the old versions that backups need.
 	if _, err := b.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
@@ -89,9 +89,9 @@ func TestBackup(t *testing.T) {
 	}
 	// The source store still has most of the files, so a restore sends few.
 	mustPut(t, one, "twice", PutAppend, 11) // stays in the tail
-	done, err := s.RestoreFrom(ctx, b, "tuesday")
-	if u, f := totals(done); err != nil || u != 2 || f != 0 {
-		t.Errorf("%+v %v", done, err)
+	copied, err := s.RestoreFrom(ctx, b, "tuesday")
+	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
+		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged files and none copied", copied, err)
 	}
 	wantState(t, s, tuesday)
 	only := "one"
@@ -100,14 +100,14 @@ func TestBackup(t *testing.T) {
 	}
 	wantState(t, s, monday)
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("RestoreFrom error = %v, want fs.ErrNotExist", err)
 	}
 	mustPut(t, one, "twice", PutAppend, 12)
 	if _, err := s.Fold(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
-		t.Error(findings)
+		t.Errorf("Verify reported %+v; want none", findings)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestBackup(t *testing.T) {
 func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
-	errInterrupted := errors.New("cut")
+	errInterrupted := errors.New("interrupted")
 	for after := 2; ; after += 2 {
 		commits := 0
 		b, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
@@ -129,19 +129,19 @@ func TestBackupInterrupted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, failed := s.Backup(ctx, b, "one")
+		_, backupErr := s.Backup(ctx, b, "one")
 		got := backupNames(t, b)
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if failed == nil {
+		if backupErr == nil {
 			if got != `one of "": 1;one of "one": 3;` || after == 2 {
-				t.Error(after, got)
+				t.Errorf("attempt %d succeeded with backups %q, want a failure in the first attempt, and then backups of both buckets", after, got)
 			}
 			return
 		}
-		if got != "" || !errors.Is(failed, errInterrupted) || after > 50 {
-			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", after, got, failed)
+		if got != "" || !errors.Is(backupErr, errInterrupted) || after > 50 {
+			t.Fatalf("attempt %d: backups are %q and the error is %v, want no backups and the injected error", after, got, backupErr)
 		}
 	}
 }
@@ -186,16 +186,16 @@ func TestBackupKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		seen := waitFor(t, out, "ready")
+		output := waitFor(t, out, "ready")
 		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
-		seen += waitFor(t, out, "done")
+		output += waitFor(t, out, "done")
 		timer.Stop()
-		failed := cmd.Wait()
+		waitErr := cmd.Wait()
 		b := mustOpen(t, dir, nil)
 		got := backupNames(t, b)
 		if got != "" {
 			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
-				t.Error(got, killed)
+				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)
 			}
 			restored := mustOpen(t, t.TempDir(), nil)
 			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
@@ -203,12 +203,12 @@ func TestBackupKill(t *testing.T) {
 			}
 			wantState(t, restored, want)
 			if findings, _ := verifyAll(t, b, VerifyOptions{}); len(findings) > 0 {
-				t.Error(findings)
+				t.Errorf("Verify reported %+v; want none", findings)
 			}
 			return
 		}
-		if failed == nil || after > time.Minute {
-			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", after, seen)
+		if waitErr == nil || after > time.Minute {
+			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", after, output)
 		}
 		killed++
 		if err := b.Close(); err != nil {
@@ -218,14 +218,14 @@ func TestBackupKill(t *testing.T) {
 }
 
 // waitFor reads r up to the given line or the end, and returns the text.
-func waitFor(t testing.TB, r io.Reader, line string) (seen string) {
+func waitFor(t testing.TB, r io.Reader, line string) (text string) {
 	t.Helper()
 	for buf := make([]byte, 1); ; {
 		if n, err := r.Read(buf); n == 0 || err != nil {
-			return seen
+			return text
 		}
-		if seen += string(buf); strings.HasSuffix(seen, line+"\n") {
-			return seen
+		if text += string(buf); strings.HasSuffix(text, line+"\n") {
+			return text
 		}
 	}
 }

@@ -34,11 +34,11 @@ func whileCommitting(t *testing.T, b *Bucket, theirs func() error) *Bucket {
 
 func wantValues(t *testing.T, b *Bucket, name string, want ...int64) {
 	t.Helper()
-	tbl, err := b.Table(t.Context(), name)
+	table, err := b.Table(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := ticksFrom(tbl.Scan(t.Context(), nil))
+	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil {
 		t.Fatal(err)
 	}

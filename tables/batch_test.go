@@ -48,10 +48,10 @@ func TestPutAllAndScanAll(t *testing.T) {
 	}
 	err := b.PutAll(t.Context(), slices.Values([]TablePut{{"t1", rowsOf(1), PutError, nil}, {"new", rowsOf(1), PutError, nil}}), 1)
 	if !errors.Is(err, ErrExists) {
-		t.Error(err)
+		t.Errorf("PutAll error = %v, want ErrExists", err)
 	}
 	if err := b.ScanAll(t.Context(), []string{"t1", "nope"}, nil, 0, func(string, array.RecordReader) error { return nil }); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("ScanAll error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -76,10 +76,10 @@ func TestChunks(t *testing.T) {
 	for i := range int64(5) {
 		mustPut(t, b, "a", PutAppend, sequence(10*i, 10)...)
 	}
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	mustSucceed(t, err)
 	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
-		r, err := tab.Scan(t.Context(), &ScanOptions{ChunkRows: rows})
+		r, err := table.Scan(t.Context(), &ScanOptions{ChunkRows: rows})
 		mustSucceed(t, err)
 		var sizes, got []int64
 		for r.Next() {
@@ -91,7 +91,7 @@ func TestChunks(t *testing.T) {
 			t.Errorf("ChunkRows %d: got chunks of %v rows, want %s; rows %v; error %v", rows, sizes, want, got, r.Err())
 		}
 	}
-	if _, err := tab.Scan(t.Context(), &ScanOptions{ChunkRows: -1}); err == nil {
+	if _, err := table.Scan(t.Context(), &ScanOptions{ChunkRows: -1}); err == nil {
 		t.Error("Scan with ChunkRows -1 succeeded, want an error")
 	}
 }
@@ -134,7 +134,7 @@ func TestLock(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := s.Bucket("b").Lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("Lock error = %v, want context.DeadlineExceeded", err)
 	}
 	mustSucceed(t, l.Unlock())
 }

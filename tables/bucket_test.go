@@ -24,7 +24,7 @@ func TestBucketLifecycle(t *testing.T) {
 	ctx := t.Context()
 	b := s.Bucket("b")
 	if _, ok, err := read(ctx, b, "t"); ok || err != nil {
-		t.Fatal(ok, err)
+		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
 	if err := s.DeleteBucket(ctx, "b", true); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("DeleteBucket of a missing bucket: error = %v, want ErrNotFound", err)

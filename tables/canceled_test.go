@@ -43,7 +43,7 @@ func TestCanceledContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, err := b.Table(t.Context(), "t")
+	table, err := b.Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,9 +84,9 @@ func TestCanceledContext(t *testing.T) {
 		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
 		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
-		"scan":            func() error { _, err := readAll(ctx, tab, nil); return err },
-		"tail":            func() error { _, err := tab.Tail(ctx, 5); return err },
-		"versions":        func() error { _, err := tab.Versions(ctx); return err },
+		"scan":            func() error { _, err := readAll(ctx, table, nil); return err },
+		"tail":            func() error { _, err := table.Tail(ctx, 5); return err },
+		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
 			held, err := b.Lock(t.Context(), "t")
 			if err != nil {
@@ -138,13 +138,13 @@ func TestContextCanceledDuringCall(t *testing.T) {
 		wantCanceled(t, name, put(ctx, batches))
 	}
 	mustPut(t, b, "long", PutError, sequence(0, 200_000)...)
-	tab, err := b.Table(t.Context(), "long")
+	table, err := b.Table(t.Context(), "long")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	r, err := tab.Scan(ctx, &ScanOptions{ChunkRows: 10})
+	r, err := table.Scan(ctx, &ScanOptions{ChunkRows: 10})
 	if err != nil {
 		t.Fatal(err)
 	}

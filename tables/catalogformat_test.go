@@ -13,6 +13,6 @@ func TestCatalogFormat(t *testing.T) {
 	mustSucceed(t, s.Close())
 	execInCatalog(t, dir, `UPDATE partd_info SET value='3' WHERE key='format'`)
 	if _, err := Open(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer version") {
-		t.Error(err)
+		t.Errorf(`Open error = %v, want an error with the text "use a newer version"`, err)
 	}
 }

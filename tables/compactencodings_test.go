@@ -52,7 +52,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 		t.Error("after rewriting the files with the old encodings, the rows differ")
 	}
 	if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
-		t.Fatalf("%+v, %v", r, err)
+		t.Fatalf("Compact = %+v, %v; want FilesBefore 2 and FilesAfter 1", r, err)
 	}
 	if read := scanJSON(t, b, "t", nil); read != want {
 		t.Error("after the compaction, the rows differ")
@@ -64,7 +64,8 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 	}
 }
 
-// rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like earlier versions of this package.
+// rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like earlier versions of this
+// package.
 func rewriteWithOldEncodings(t *testing.T, path string) {
 	t.Helper()
 	old, err := pqfile.OpenParquetFile(path, false)
@@ -112,7 +113,7 @@ func columnEncodings(t *testing.T, path string) string {
 			encodings.WriteString(e.String() + " ")
 		}
 		encodings.WriteString(chunk.Compression().String())
-		if at := chunk.GetOffsetIndexLocation(); at != nil {
+		if location := chunk.GetOffsetIndexLocation(); location != nil {
 			encodings.WriteString(" index")
 		}
 		encodings.WriteString(", ")

@@ -28,7 +28,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	b := s.Bucket("")
 	mustPut(t, b, "a", PutAppend, 0)
 	ctx, cancel := context.WithCancel(t.Context())
-	var done atomic.Int64 // the last acknowledged row
+	var lastRow atomic.Int64 // the last acknowledged row
 	var writers, readers sync.WaitGroup
 	defer writers.Wait()
 	defer cancel()
@@ -40,7 +40,7 @@ func TestReadersDuringFolds(t *testing.T) {
 				}
 				return
 			}
-			done.Store(n)
+			lastRow.Store(n)
 			time.Sleep(200 * time.Microsecond)
 		}
 	})
@@ -59,7 +59,7 @@ func TestReadersDuringFolds(t *testing.T) {
 	for range 4 {
 		readers.Go(func() {
 			for reads.Add(1) <= int64(rounds(t, "PARTD_READS", 100)) && !t.Failed() {
-				acknowledged := done.Load()
+				acknowledged := lastRow.Load()
 				ns, _, err := read(ctx, b, "a")
 				if err != nil {
 					t.Error(err)
@@ -147,7 +147,7 @@ func TestForeignCommits(t *testing.T) {
 	wantRows(t, b, "a", append(sequence(0, each+1), sequence(100, each)...)...)
 	for info, err := range b.Tables(t.Context(), nil) {
 		if err != nil || info.Rows != 2*each+1 {
-			t.Fatal(info, err)
+			t.Fatalf("listing yielded %+v, %v; want %d rows", info, err, 2*each+1)
 		}
 	}
 	// When another program drops a table, the table's rows in the tail are gone as well.
@@ -161,7 +161,7 @@ func TestForeignCommits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
-		t.Fatal(err)
+		t.Fatalf("Table error = %v, want ErrNotFound", err)
 	}
 	mustPut(t, b, "a", PutAppend, 7)
 	wantRows(t, b, "a", 7)

@@ -23,7 +23,7 @@ func fullStore(t testing.TB) *Store {
 	t.Helper()
 	s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	ctx, b := t.Context(), s.Bucket("one")
-	must := func(err error) {
+	noError := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
@@ -32,10 +32,10 @@ func fullStore(t testing.TB) *Store {
 	fold := func() {
 		t.Helper()
 		_, err := s.Fold(ctx, nil)
-		must(err)
+		noError(err)
 	}
 	_, err := b.Put(ctx, "plain", rowsOf(1, 2, 3), PutError, &PutOptions{Metadata: Metadata{"source": "feed", "lots": 100}})
-	must(err)
+	noError(err)
 	for range 3 { // equal content in several files
 		mustPut(t, b, "twice", PutAppend, 7, 8)
 		fold()
@@ -47,7 +47,7 @@ func fullStore(t testing.TB) *Store {
 	}
 	series := func(rows string) array.RecordReader {
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(keys, nil), strings.NewReader(rows))
-		must(err)
+		noError(err)
 		return oneBatch(batch)
 	}
 	for i, rows := range []string{
@@ -56,16 +56,16 @@ func fullStore(t testing.TB) *Store {
 	} {
 		o := &PutOptions{Settings: &Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: KeepLast}}
 		_, err := b.Put(ctx, "series", series(rows), PutAppend, o)
-		must(err)
+		noError(err)
 		if i == 0 {
 			fold()
 			_, err := b.Partition(ctx, "series", PartitionMonth)
-			must(err)
+			noError(err)
 		}
 	}
-	must(b.EditRules(ctx, "series", RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
-	must(b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
-	must(b.ChangeMetadata(ctx, "", MetadataChange{Set: Metadata{"country": "US"}}))
+	noError(b.EditRules(ctx, "series", RuleEdit{Add: []Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
+	noError(b.EditRules(ctx, "", RuleEdit{Add: []Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
+	noError(b.ChangeMetadata(ctx, "", MetadataChange{Set: Metadata{"country": "US"}}))
 	mustPut(t, s.Bucket(""), "default's", PutAppend, 5)
 	return s
 }
@@ -134,8 +134,8 @@ func wantState(t testing.TB, s *Store, want map[string]string) {
 	}
 }
 
-func totals(done []CopiedTable) (unchanged, files int) {
-	for _, d := range done {
+func totals(copied []CopiedTable) (unchanged, files int) {
+	for _, d := range copied {
 		files += d.Files
 		if d.Unchanged {
 			unchanged++
@@ -149,37 +149,37 @@ func TestCopyTo(t *testing.T) {
 	ctx, from := t.Context(), fullStore(t)
 	to := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 	want := stateOf(t, from)
-	done, err := from.CopyTo(ctx, to)
+	copied, err := from.CopyTo(ctx, to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantState(t, to, want)
-	for _, d := range done {
+	for _, d := range copied {
 		sum, err := to.Bucket(d.Bucket).checksum(ctx, d.Name, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
-			t.Errorf("%+v: %v %v", d, sum, err)
+			t.Errorf("checksum of the copied table = %+v, %v; want that of %+v", sum, err, d)
 		}
 	}
-	if unchanged, files := totals(done); unchanged != 0 || files < 7 || len(done) != 4 {
-		t.Errorf("%+v", done)
+	if unchanged, files := totals(copied); unchanged != 0 || files < 7 || len(copied) != 4 {
+		t.Errorf("CopyTo = %+v, want 4 tables, no unchanged files and at least 7 copied files", copied)
 	}
 	// Copying again copies nothing; after a change, only the new files are copied.
 	mustPut(t, from.Bucket("one"), "twice", PutAppend, 9)
-	done, err = from.CopyTo(ctx, to)
-	if unchanged, files := totals(done); err != nil || unchanged != 3 || files != 1 {
-		t.Errorf("%+v, %v", done, err)
+	copied, err = from.CopyTo(ctx, to)
+	if unchanged, files := totals(copied); err != nil || unchanged != 3 || files != 1 {
+		t.Errorf("CopyTo = %+v, %v; want 3 unchanged tables and one copied file", copied, err)
 	}
 	wantState(t, to, stateOf(t, from))
 	for _, s := range []*Store{from, to} {
-		if left, err := s.Bucket("one").Snapshots(ctx); err != nil || len(left) > 0 {
-			t.Error(left, err)
+		if snapshots, err := s.Bucket("one").Snapshots(ctx); err != nil || len(snapshots) > 0 {
+			t.Errorf("Snapshots = %+v, %v; want none", snapshots, err)
 		}
 	}
 	// Another copy does not overwrite changes in the destination.
 	mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 	before := stateOf(t, to)
 	if _, err = from.CopyTo(ctx, to); !errors.Is(err, ErrExists) || !strings.Contains(err.Error(), "plain") {
-		t.Error(err)
+		t.Errorf(`CopyTo error = %v, want ErrExists with the text "plain"`, err)
 	}
 	wantState(t, to, before)
 	if _, err := from.CopyTo(ctx, from); err == nil {
@@ -188,11 +188,11 @@ func TestCopyTo(t *testing.T) {
 	other := mustOpen(t, t.TempDir(), nil)
 	mustPut(t, other.Bucket("one"), "twice", PutAppend, 1)
 	if _, err = other.CopyTo(ctx, to); !errors.Is(err, ErrExists) { // the table there is another store's copy
-		t.Error(err)
+		t.Errorf("CopyTo error = %v, want ErrExists", err)
 	}
 	missing := "missing"
 	if _, err = other.CopyTo(ctx, to, missing); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("CopyTo error = %v, want fs.ErrNotExist", err)
 	}
 }
 
@@ -201,10 +201,10 @@ func TestCopyToConcurrentPut(t *testing.T) {
 	t.Parallel()
 	ctx, from := t.Context(), fullStore(t)
 	var to *Store
-	put := false
+	hasPut := false
 	h := hooks{fs: vfs.OS{}, onPrepared: func() {
-		if !put {
-			put = true
+		if !hasPut {
+			hasPut = true
 			mustPut(t, to.Bucket("one"), "plain", PutAppend, 44)
 		}
 	}}
@@ -213,8 +213,8 @@ func TestCopyToConcurrentPut(t *testing.T) {
 		t.Fatal(err)
 	}
 	bucket := "one"
-	if _, err := from.CopyTo(ctx, to, bucket); !put || !errors.Is(err, ErrConflict) {
-		t.Error(put, err)
+	if _, err := from.CopyTo(ctx, to, bucket); !hasPut || !errors.Is(err, ErrConflict) {
+		t.Errorf("CopyTo with a concurrent put (made: %v): error = %v, want ErrConflict", hasPut, err)
 	}
 	wantRows(t, to.Bucket("one"), "plain", 44)
 	if err := to.Close(); err != nil {
@@ -229,7 +229,7 @@ func TestCopyToInterrupted(t *testing.T) {
 	ctx, from := t.Context(), fullStore(t)
 	want := stateOf(t, from)
 	dir := t.TempDir()
-	errInterrupted, sent := errors.New("cut"), 0
+	errInterrupted, sent := errors.New("interrupted"), 0
 	for after := 1; ; after++ {
 		var ops atomic.Int64
 		to, err := open(ctx, dir, &Options{NoTail: true}, hooks{fs: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
@@ -243,26 +243,26 @@ func TestCopyToInterrupted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		done, failed := from.CopyTo(ctx, to)
+		copied, copyErr := from.CopyTo(ctx, to)
 		ops.Store(-1 << 40)
-		_, files := totals(done)
+		_, files := totals(copied)
 		sent += files
 		for name, state := range stateOf(t, to) {
 			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
 				t.Fatalf("failure in attempt %d: the state of %q is %s", after, name, state)
 			}
 		}
-		if failed == nil {
+		if copyErr == nil {
 			wantState(t, to, want)
 		}
 		if err := to.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if failed == nil {
+		if copyErr == nil {
 			break
 		}
-		if !errors.Is(failed, errInterrupted) || after > 100 {
-			t.Fatal(after, failed)
+		if !errors.Is(copyErr, errInterrupted) || after > 100 {
+			t.Fatalf("attempt %d: CopyTo error = %v, want the injected error and success within 100 attempts", after, copyErr)
 		}
 	}
 	if sent > 8 {

@@ -21,11 +21,11 @@ func deleteWhere(t testing.TB, b *Bucket, name, where string) RewriteResult {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, err := b.DeleteRows(t.Context(), name, cond)
+	result, err := b.DeleteRows(t.Context(), name, cond)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return done
+	return result
 }
 
 func filesOf(t testing.TB, b *Bucket, name string) (paths []string) {
@@ -56,26 +56,26 @@ func TestDeleteRows(t *testing.T) {
 		mustPut(t, b, "t", PutAppend, sequence(10*i, 10)...)
 	}
 	before := filesOf(t, b, "t")
-	done := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
-	if done.Deleted != 17 || done.Files != 3 || done.Version != 5 || done.Written != 0 {
-		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", done)
+	result := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
+	if result.Deleted != 17 || result.Files != 3 || result.Version != 5 || result.Written != 0 {
+		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", result)
 	}
 	wantRows(t, b, "t", append(sequence(0, 8), sequence(25, 15)...)...)
 	after := filesOf(t, b, "t")
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
-	if done := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); done != (RewriteResult{Version: 5}) {
-		t.Errorf("DeleteRows without a matching row = %+v, want no change", done)
+	if result := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); result != (RewriteResult{Version: 5}) {
+		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if done := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); done != (RewriteResult{Version: 5}) { // the bounds do not exclude such a row
-		t.Errorf("DeleteRows without a matching row = %+v, want no change", done)
+	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (RewriteResult{Version: 5}) { // the bounds do not exclude such a row
+		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
 	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
 		t.Errorf("files before: %q, after: %q; want no change because no row was deleted", after, now)
 	}
-	if done := deleteWhere(t, b, "t", "n >= 0"); done.Deleted != 23 {
-		t.Errorf("DeleteRows of all rows = %+v, want 23 rows deleted", done)
+	if result := deleteWhere(t, b, "t", "n >= 0"); result.Deleted != 23 {
+		t.Errorf("DeleteRows of all rows = %+v, want 23 rows deleted", result)
 	}
 	wantRows(t, b, "t")
 	mustPut(t, b, "t", PutAppend, 1)
@@ -87,8 +87,8 @@ func TestDeleteRowsInTail(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
 	mustPut(t, b, "t", PutAppend, 4)
-	if done := deleteWhere(t, b, "t", "n = 2 or n = 4"); done.Deleted != 2 {
-		t.Errorf("deleted: %+v", done)
+	if result := deleteWhere(t, b, "t", "n = 2 or n = 4"); result.Deleted != 2 {
+		t.Errorf("DeleteRows = %+v, want Deleted 2", result)
 	}
 	mustPut(t, b, "t", PutAppend, 4)
 	wantRows(t, b, "t", 1, 3, 4)
@@ -107,8 +107,8 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if done := deleteWhere(t, other.Bucket("b"), "t", "n < 20"); done.Deleted != 20 || done.Files != 2 {
-		t.Errorf("deleted: %+v", done)
+	if result := deleteWhere(t, other.Bucket("b"), "t", "n < 20"); result.Deleted != 20 || result.Files != 2 {
+		t.Errorf("DeleteRows = %+v, want Deleted 20 and Files 2", result)
 	}
 	if n := reads.Load(); n > 0 {
 		t.Errorf("read %d bytes of data files, want 0 because their bounds suffice", n)
@@ -178,12 +178,12 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				want = append(want, value)
 			}
 		}
-		done := deleteWhere(t, b, name, where)
+		result := deleteWhere(t, b, name, where)
 		got := columnTexts(t, b, name, "f")
 		slices.Sort(want)
 		slices.Sort(got)
-		if !slices.Equal(got, want) || int(done.Deleted) != len(all)-len(want) {
-			t.Errorf("DeleteRows(%s) = %+v; remaining rows are %q, want %q", where, done, got, want)
+		if !slices.Equal(got, want) || int(result.Deleted) != len(all)-len(want) {
+			t.Errorf("DeleteRows(%s) = %+v; remaining rows are %q, want %q", where, result, got, want)
 		}
 	}
 }

@@ -17,7 +17,7 @@ func TestCreateInTail(t *testing.T) {
 	put := func(n int64, id string) {
 		t.Helper()
 		if v, err := b.Put(t.Context(), "a", rowsOf(n), PutAppend, &PutOptions{ID: id, Metadata: Metadata{"k": fmt.Sprint(n)}}); v != 0 || err != nil {
-			t.Fatal(v, err)
+			t.Fatalf("Put = %+v, %v; want 0", v, err)
 		}
 	}
 	put(1, "x")
@@ -43,7 +43,7 @@ func TestCreateInTail(t *testing.T) {
 		wantRows(t, b, "a", 1, 2)
 		for info, err := range b.Tables(t.Context(), nil) {
 			if err != nil || info.Rows != 2 || info.Version != 0 || info.Metadata["k"] != "1" {
-				t.Fatal(info, err)
+				t.Fatalf("listing yielded %+v, %v; want 2 rows, version 0 and metadata k of the first put", info, err)
 			}
 		}
 		if _, err := os.Stat(file); err != nil {
@@ -56,7 +56,7 @@ func TestCreateInTail(t *testing.T) {
 	s = mustOpen(t, dir, &Options{FoldAge: -1})
 	b = s.Bucket("")
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != 2 {
-		t.Fatal(r, err)
+		t.Fatalf("Fold = %+v, %v; want Rows 2", r, err)
 	}
 	put2 := func() Version {
 		v, err := b.Put(t.Context(), "a", rowsOf(1), PutAppend, &PutOptions{ID: "x"})
@@ -64,7 +64,7 @@ func TestCreateInTail(t *testing.T) {
 		return v
 	}
 	if v := put2(); v != 1 {
-		t.Fatal(v)
+		t.Fatalf("repeated put returned version %d, want 1", v)
 	}
 	wantRows(t, b, "a", 1, 2)
 	wantRows(t, other.Bucket(""), "a", 1, 2)
@@ -98,7 +98,7 @@ func TestConcurrentCreates(t *testing.T) {
 	for n := range tables {
 		got, _, err := read(t.Context(), stores[0].Bucket(""), fmt.Sprint(n))
 		if err != nil || len(got) != len(stores) || got[0]+got[1]+got[2] != 3 {
-			t.Fatal(got, err)
+			t.Fatalf("table %d has rows %v, %v; want one row of each store", n, got, err)
 		}
 	}
 }

@@ -25,9 +25,9 @@ func corruptedStore(t *testing.T, kind string, corruption func(b, other []byte) 
 	dir := t.TempDir()
 	s = mustOpen(t, dir, &Options{FoldAge: -1})
 	b := s.Bucket("one")
-	for at, name := range []string{"bad", "good", "other"} {
+	for index, name := range []string{"bad", "good", "other"} {
 		for i := range int64(2) {
-			first := 2*i + 100*int64(at/2)
+			first := 2*i + 100*int64(index/2)
 			mustPut(t, b, name, PutAppend, first, first+1)
 			if _, err := s.Fold(t.Context(), nil); err != nil {
 				t.Fatal(err)
@@ -71,18 +71,18 @@ func TestOpenDamaged(t *testing.T) {
 			b := s.Bucket("one")
 			wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
 			mustPut(t, b, "good", PutAppend, 6)
-			wantDamagedError := func(what string, err error) {
+			wantDamagedError := func(operation string, err error) {
 				t.Helper()
 				if !errors.Is(err, ErrDamaged) {
-					t.Fatalf("%s: %v", what, err)
+					t.Fatalf("%s: error = %v, want ErrDamaged", operation, err)
 				}
 				for _, part := range []string{file, "bad", "verify --repair-from"} {
 					if !strings.Contains(err.Error(), part) {
-						t.Errorf("%s: error %q does not contain %q", what, err, part)
+						t.Errorf("%s: error %q does not contain %q", operation, err, part)
 					}
 				}
 				if errors.Is(err, os.ErrNotExist) {
-					t.Errorf("%s: error %q wraps os.ErrNotExist, but the table exists", what, err)
+					t.Errorf("%s: error %q wraps os.ErrNotExist, but the table exists", operation, err)
 				}
 			}
 			_, _, err := read(ctx, b, "bad")
@@ -98,44 +98,44 @@ func TestOpenDamaged(t *testing.T) {
 			r, err := s.Fold(ctx, nil)
 			wantDamagedError("fold", err)
 			if r.Rows != 3 {
-				t.Errorf("%+v", r)
+				t.Errorf("Fold = %+v, want Rows 3", r)
 			}
 			r, err = s.Compact(ctx, nil)
 			wantDamagedError("compact", err)
 			if r.Tables != 2 {
-				t.Errorf("%+v", r)
+				t.Errorf("Compact = %+v, want Tables 2", r)
 			}
 			r, err = s.Expire(ctx, &MaintainOptions{Grace: -1})
 			wantDamagedError("expire", err)
 			if r.Tables != 2 || r.FilesRemoved != 0 {
-				t.Errorf("%+v", r)
+				t.Errorf("Expire = %+v, want Tables 2 and FilesRemoved 0", r)
 			}
 			name, err := b.Snapshot(ctx, "snap")
 			wantDamagedError("snapshot", err)
 			if name != "snap" {
-				t.Error(name)
+				t.Errorf("Snapshot returned the name %q, want snap", name)
 			}
 			for _, op := range []string{"backup", "copy"} {
 				to := mustOpen(t, t.TempDir(), nil)
-				var done []CopiedTable
+				var copied []CopiedTable
 				if op == "backup" {
-					done, err = s.Backup(ctx, to, "monday")
+					copied, err = s.Backup(ctx, to, "monday")
 				} else {
-					done, err = s.CopyTo(ctx, to)
+					copied, err = s.CopyTo(ctx, to)
 				}
 				wantDamagedError(op, err)
-				if len(done) != 2 {
-					t.Errorf("%+v", done)
+				if len(copied) != 2 {
+					t.Errorf("%s copied %+v, want 2 tables", op, copied)
 				}
 				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5, 6)
 			}
 			wantDamaged(t, b, "bad")
 			findings, _ := verifyAll(t, s, VerifyOptions{})
 			if len(findings) != 1 || findings[0].Table != "bad" || findings[0].File != file {
-				t.Fatal(findings)
+				t.Fatalf("Verify reported %+v, want %s of table bad", findings, file)
 			}
 			if findings, _ = verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
-				t.Fatal(findings)
+				t.Fatalf("Verify reported %+v; want 1 element with State Repaired", findings)
 			}
 			wantDamaged(t, b)
 			wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
@@ -146,7 +146,7 @@ func TestOpenDamaged(t *testing.T) {
 			s = mustOpen(t, s.Dir(), nil)
 			wantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5, 6)
 			if r, err := s.Fold(ctx, nil); err != nil || r.Rows != 3 {
-				t.Error(r, err)
+				t.Errorf("Fold = %+v, %v; want Rows 3", r, err)
 			}
 			wantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5, 6)
 		})

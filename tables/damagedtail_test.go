@@ -55,13 +55,13 @@ func TestDamagedTail(t *testing.T) {
 		wantRows(t, b, "good", 1, 2, 3)
 		wantDamaged(t, b, "bad")
 		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "tail key "+uuid) || !strings.Contains(err.Error(), "bad") {
-			t.Error(err)
+			t.Errorf("read error = %v, want ErrDamaged with the table and the tail key %s", err, uuid)
 		}
 		if _, err := b.Put(ctx, "bad", rowsOf(9), PutAppend, nil); !errors.Is(err, ErrDamaged) {
-			t.Error(err)
+			t.Errorf("Put error = %v, want ErrDamaged", err)
 		}
 		if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
-			t.Error(findings)
+			t.Errorf(`Verify reported %+v; want 1 element with Table "bad"`, findings)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)

@@ -11,34 +11,34 @@ import (
 func TestDamagedVersion(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"list", "manifest", "data"} {
-		for how, f := range corruptions {
-			t.Run(kind+"/"+how, func(t *testing.T) {
+		for corruption, f := range corruptions {
+			t.Run(kind+"/"+corruption, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				s, copied, file := corruptedStore(t, kind, f)
 				b := s.Bucket("one")
 				if _, _, err := read(ctx, b, "bad"); err == nil {
-					if kind != "data" || how != "another's" { // only the checksum shows the difference
+					if kind != "data" || corruption != "another's" { // only the checksum shows the difference
 						t.Error("reading the damaged table succeeded, want an error")
 					}
 				} else if kind != "data" && (!errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), file)) {
-					t.Error(err)
+					t.Errorf("read error = %v, want ErrDamaged with the path %s", err, file)
 				}
 				wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
 				if _, err := s.Fold(ctx, nil); err != nil && !errors.Is(err, ErrDamaged) {
-					t.Error(err)
+					t.Errorf("Fold error = %v, want nil or ErrDamaged", err)
 				}
 				if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); kind != "data" && (!errors.Is(err, ErrDamaged) || r.FilesRemoved > 0) {
-					t.Error(r, err)
+					t.Errorf("Expire = %+v, %v; want ErrDamaged and no removed files", r, err)
 				}
 				to := mustOpen(t, t.TempDir(), nil)
 				done, err := s.Backup(ctx, to, "monday")
 				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(file)) || len(done) != 2 {
-					t.Error(done, err)
+					t.Errorf("Backup = %+v, %v; want 2 tables and ErrDamaged with the name of %s", done, err, file)
 				}
 				wantRows(t, to.Bucket("one"), "good", 0, 1, 2, 3, 4, 5)
 				if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
-					t.Error(findings)
+					t.Errorf("Verify reported %+v; want 1 element with State Repaired", findings)
 				}
 				wantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
 			})
@@ -61,22 +61,22 @@ func TestInvalidMetadataLocation(t *testing.T) {
 		wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
 		wantDamaged(t, b, "bad")
 		if _, _, err := read(ctx, b, "bad"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "bad") {
-			t.Error(loc, err)
+			t.Errorf(`%v: read error = %v, want ErrDamaged with the text "bad"`, loc, err)
 		}
 		if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
-			t.Error(loc, findings)
+			t.Errorf(`%v: Verify reported %+v; want 1 element with Table "bad"`, loc, findings)
 		}
 		if _, err := b.Snapshot(ctx, "snap"); !errors.Is(err, ErrDamaged) {
-			t.Error(loc, err)
+			t.Errorf("%v: Snapshot error = %v, want ErrDamaged", loc, err)
 		}
 		if err := b.DeleteSnapshots(ctx); err != nil {
 			t.Error(err)
 		}
 		if err := b.Delete(ctx, "bad"); err != nil {
-			t.Error(loc, err)
+			t.Errorf("%v: Delete: %v", loc, err)
 		}
 		if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
-			t.Error(loc, err)
+			t.Errorf("%v: Expire: %v", loc, err)
 		}
 		wantRows(t, b, "good", 0, 1, 2, 3, 4, 5)
 	}

@@ -48,9 +48,9 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 // backup. Then its old rows in the tail are gone.
 func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
-	for how, f := range corruptions {
+	for corruption, f := range corruptions {
 		for _, action := range []string{"delete", "bucket", "restore"} {
-			t.Run(how+"/"+action, func(t *testing.T) {
+			t.Run(corruption+"/"+action, func(t *testing.T) {
 				t.Parallel()
 				ctx := t.Context()
 				s, copied, _ := corruptedStore(t, "metadata", f)
@@ -74,10 +74,10 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 				for range 2 {
 					rows, exists, err := read(ctx, s.Bucket("one"), "bad")
 					if err != nil || exists != (action == "restore") || exists && len(rows) != 6 {
-						t.Error(rows, exists, err)
+						t.Errorf("after %s: read = %v, exists %v, error %v; want 6 rows after a restore, and otherwise no table", action, rows, exists, err)
 					}
 					if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
-						t.Error(findings)
+						t.Errorf("Verify reported %+v; want none", findings)
 					}
 					if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {
 						t.Error(err)

@@ -38,7 +38,7 @@ func TestDeepFile(t *testing.T) {
 	})
 	const want = "its schema has more than 256 levels at node 257 of 2001"
 	if _, _, err := read(t.Context(), b, "bad"); err == nil || !strings.Contains(err.Error(), want) {
-		t.Error(err)
+		t.Errorf("read error = %v, want %q", err, want)
 	}
 	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
 	if err != nil {
@@ -50,6 +50,6 @@ func TestDeepFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 1 || findings[0].Problem != want {
-		t.Error(findings)
+		t.Errorf("Verify reported %+v, want the problem %q", findings, want)
 	}
 }

@@ -115,9 +115,9 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, why string)
 			},
 		}
 		if len(vs) > 0 {
-			over := vs[len(vs)-1].Version
+			version := vs[len(vs)-1].Version
 			operations["over"] = func() error {
-				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &over})
+				_, err := b.Put(ctx, "t", readerOf(t, bad), PutReplace, &PutOptions{Over: &version})
 				return err
 			}
 		}
@@ -156,12 +156,12 @@ func TestNullsInNestedFields(t *testing.T) {
 		{items, `[[{"key":"k","value":1}],null]`, `[[{"key":"k","value":1}],[{"key":"l","value":null}]]`, "b.value"},
 		{arrow.StructOf(required("s", point)), `[{"s":{"p":1,"q":"x"}},null]`, `[{"s":{"p":1,"q":"x"}},{"s":null}]`, "b.s"},
 	} {
-		as := c.typ
-		if as.ID() == arrow.MAP { // a map's builder panics on such nulls
-			as = arrow.MapOf(text, number)
+		builderType := c.typ
+		if builderType.ID() == arrow.MAP { // a map's builder panics on such nulls
+			builderType = arrow.MapOf(text, number)
 		}
 		typed := func(values string) arrow.Array {
-			d := jsonArray(t, as, values).Data()
+			d := jsonArray(t, builderType, values).Data()
 			return array.MakeFromData(array.NewData(c.typ, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset()))
 		}
 		ids := jsonArray(t, number, `[1,2]`)

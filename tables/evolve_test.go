@@ -15,10 +15,10 @@ import (
 )
 
 // parseColumns parses a schema such as "a int16; b utf8".
-func parseColumns(t testing.TB, tableText string) *arrow.Schema {
+func parseColumns(t testing.TB, text string) *arrow.Schema {
 	t.Helper()
 	var fields []arrow.Field
-	for part := range strings.SplitSeq(tableText, "; ") {
+	for part := range strings.SplitSeq(text, "; ") {
 		name, typeName, _ := strings.Cut(part, " ")
 		typ, err := schema.Parse(typeName)
 		if err != nil {
@@ -117,15 +117,15 @@ func TestEvolutionOfPuts(t *testing.T) {
 		}},
 	} {
 		for e, want := range c.want {
-			for _, how := range []string{"tail", "commits", "folded"} {
-				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, how), func(t *testing.T) {
+			for _, mode := range []string{"tail", "commits", "folded"} {
+				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, mode), func(t *testing.T) {
 					dir := t.TempDir()
-					s := mustOpen(t, dir, &Options{NoTail: how == "commits", FoldAge: -1})
+					s := mustOpen(t, dir, &Options{NoTail: mode == "commits", FoldAge: -1})
 					b := s.Bucket("b")
 					if _, err := b.Put(t.Context(), "t", jsonRows(t, table, row), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
 						t.Fatal(err)
 					}
-					if how == "folded" {
+					if mode == "folded" {
 						if _, err := s.Fold(t.Context(), nil); err != nil {
 							t.Fatal(err)
 						}
@@ -144,13 +144,13 @@ func TestEvolutionOfPuts(t *testing.T) {
 							t.Fatal(err)
 						}
 						wantText(t, b, "t", want)
-						if how != "tail" {
+						if mode != "tail" {
 							wantText(t, b, "t", table+" | 1,0.5,x", AtVersion(1))
 						}
 						return
 					}
 					if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), want) {
-						t.Fatalf("error %v, want %s", err, want)
+						t.Fatalf("error = %v, want a SchemaError with the text %s", err, want)
 					}
 					wantText(t, b, "t", table+" | 1,0.5,x")
 				})
@@ -168,21 +168,21 @@ func TestEvolve(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	do := func(changes ...ColumnChange) {
+	evolve := func(changes ...ColumnChange) {
 		t.Helper()
 		if err := b.Evolve(t.Context(), "t", changes...); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put("a int16; b utf8; c int64", `{"a":1,"b":"x","c":3}`)
-	do(ColumnChange{Op: "rename", Column: "b", To: "text"}, ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, ColumnChange{Op: "widen", Column: "a", Type: "int32"})
+	evolve(ColumnChange{Op: "rename", Column: "b", To: "text"}, ColumnChange{Op: "drop", Column: "c"}, ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, ColumnChange{Op: "widen", Column: "a", Type: "int32"})
 	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
 	put("a int32; text utf8", `{"a":70000,"text":"y"}`)
-	do(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
+	evolve(ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
 	wantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
 	put("a int32; c int64", `{"a":3,"c":7}`)
-	do(ColumnChange{Op: "widen", Column: "a", Type: "int64"})
-	do(ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "drop", Column: "d"}, ColumnChange{Op: "rename", Column: "text", To: "b"})
+	evolve(ColumnChange{Op: "widen", Column: "a", Type: "int64"})
+	evolve(ColumnChange{Op: "widen", Column: "a", Type: "float64"}, ColumnChange{Op: "drop", Column: "d"}, ColumnChange{Op: "rename", Column: "text", To: "b"})
 	want := "a float64; b utf8; c int64 | 1,x,(null) | 70000,y,(null) | 3,(null),7"
 	wantText(t, b, "t", want)
 	for where, want := range map[string]string{
@@ -247,7 +247,7 @@ func TestWidenInexact(t *testing.T) {
 		}
 		err := b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "a", Type: "float64"})
 		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
-			t.Fatal(err)
+			t.Fatalf(`Evolve error = %v, want an error with the text column "a"`, err)
 		}
 		wantText(t, b, "t", "a int64 | 9007199254740993")
 	}

@@ -81,7 +81,7 @@ func TestExport(t *testing.T) {
 		path := filepath.Join(dir, name+".parquet")
 		rows, err := Export(ctx, c.t, path, &ExportOptions{Scan: c.scan})
 		if err != nil || rows != int64(len(c.want)) {
-			t.Fatal(name, rows, err)
+			t.Fatalf("%v: Export = %+v, %v; want %v", name, rows, err, int64(len(c.want)))
 		}
 		got, groups := parquetNumbers(t, path)
 		if slices.Sort(got); !slices.Equal(got, c.want) || groups != 1 {
@@ -90,18 +90,18 @@ func TestExport(t *testing.T) {
 	}
 	one := filepath.Join(dir, "all.parquet")
 	if _, err := Export(ctx, old, one, nil); !errors.Is(err, ErrExists) {
-		t.Error(err)
+		t.Errorf("Export error = %v, want ErrExists", err)
 	}
 	if _, err := Export(ctx, old, one, &ExportOptions{Replace: true}); err != nil {
 		t.Error(err)
 	}
 	if got, _ := parquetNumbers(t, one); len(got) != 100 {
-		t.Error(got)
+		t.Errorf("parquetNumbers = %+v; want 100 elements", got)
 	}
 
 	parts := filepath.Join(dir, "parts")
 	if rows, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); err != nil || rows != 150 {
-		t.Fatal(rows, err)
+		t.Fatalf("Export = %+v, %v; want 150", rows, err)
 	}
 	var all []int64
 	for n, want := range []int{40, 40, 40, 30} {
@@ -111,14 +111,14 @@ func TestExport(t *testing.T) {
 		}
 	}
 	if slices.Sort(all); !slices.Equal(all, sequence(0, 150)) {
-		t.Error(all)
+		t.Errorf("the parts contain rows %v, want 0 to 149", all)
 	}
 	if _, err := Export(ctx, now, parts, &ExportOptions{FileRows: 40}); !errors.Is(err, ErrExists) {
-		t.Error(err)
+		t.Errorf("Export error = %v, want ErrExists", err)
 	}
 	for _, o := range []*ExportOptions{{FileRows: -1}, {FileRows: 1, Replace: true}} {
 		if _, err := Export(ctx, now, filepath.Join(dir, "bad"), o); !errors.As(err, new(*ArgumentError)) {
-			t.Error(err)
+			t.Errorf("Export error = %v, want an ArgumentError", err)
 		}
 	}
 }
@@ -136,13 +136,13 @@ func TestExportFails(t *testing.T) {
 	cancel()
 	for name, o := range map[string]*ExportOptions{"file": nil, "parts": {FileRows: 10}} {
 		if _, err := Export(ctx, table, filepath.Join(dir, name), o); !errors.Is(err, context.Canceled) {
-			t.Error(name, err)
+			t.Errorf("%v: Export error = %v, want context.Canceled", name, err)
 		}
 		if _, err := Export(t.Context(), table, filepath.Join(dir, "missing", name), o); !errors.Is(err, os.ErrNotExist) {
-			t.Error(name, err)
+			t.Errorf("%v: Export error = %v, want os.ErrNotExist", name, err)
 		}
 		if _, err := Export(t.Context(), table, filepath.Join(dir, name), &ExportOptions{Scan: &ScanOptions{Columns: []string{"no"}}}); !errors.As(err, new(*SchemaError)) {
-			t.Error(name, err)
+			t.Errorf("%v: Export error = %v, want a SchemaError", name, err)
 		}
 	}
 	if remaining, err := os.ReadDir(dir); err != nil || len(remaining) > 0 {

@@ -46,7 +46,7 @@ func TestHostileNames(t *testing.T) {
 		var got []string
 		for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
 			if err != nil || info.Bucket != bucket {
-				t.Fatal(info, err)
+				t.Fatalf("listing of bucket %q yielded %+v, %v", bucket, info, err)
 			}
 			got = append(got, info.Name)
 			n := int64(i*100 + slices.Index(hostile, info.Name))
@@ -57,7 +57,7 @@ func TestHostileNames(t *testing.T) {
 		}
 	}
 	if buckets != len(hostile)+1 {
-		t.Fatal(buckets)
+		t.Fatalf("got %d buckets, want %d", buckets, len(hostile)+1)
 	}
 	for _, name := range []string{"", strings.Repeat("x", 256), "a\x00b", "\xff"} {
 		if _, err := s.Bucket("").Put(t.Context(), name, rowsOf(1), PutAppend, nil); err == nil {
@@ -65,7 +65,7 @@ func TestHostileNames(t *testing.T) {
 		}
 	}
 	if all, err := os.ReadDir(parent); err != nil || len(all) != 1 {
-		t.Fatal(all, err)
+		t.Fatalf("ReadDir = %+v, %v; want 1 element", all, err)
 	}
 }
 
@@ -92,16 +92,16 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 	}
 	for _, mode := range []PutMode{PutAppend, PutReplace, PutError} {
 		if _, err := b.Put(t.Context(), "a", many(), mode, nil); !errors.Is(err, errCut) {
-			t.Fatal(err)
+			t.Fatalf("Put error = %v, want errCut", err)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.Put(ctx, "a", rowsOf(sequence(0, 100)...), PutAppend, nil); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
+		t.Fatalf("Put error = %v, want context.Canceled", err)
 	}
 	if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
-		t.Fatal(ok, err)
+		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
 	err := filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
@@ -150,12 +150,12 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		tab, err := b.Table(t.Context(), "a")
+		table, err := b.Table(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := readAll(t.Context(), tab, &ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
-			t.Fatal(got, err)
+		if got, err := readAll(t.Context(), table, &ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
+			t.Fatalf("readAll = %+v, %v; want [1 2]", got, err)
 		}
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
@@ -206,7 +206,7 @@ func TestPutIDs(t *testing.T) {
 	g.Wait()
 	ns, _, err := read(t.Context(), b, "a")
 	if err != nil || len(ns) != 5 && len(ns) != 3 {
-		t.Fatal(ns, err)
+		t.Fatalf("read rows %v, %v; want 5 rows after the append, or 3 after the replacement", ns, err)
 	}
 }
 
@@ -216,12 +216,12 @@ func TestInUse(t *testing.T) {
 	s := mustOpen(t, dir, nil)
 	_, err := Open(t.Context(), dir, nil)
 	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), fmt.Sprintf("the tail is in use by process %d on ", os.Getpid())) {
-		t.Fatal(err)
+		t.Fatalf("Open error = %v, want ErrInUse with the directory and the process", err)
 	}
 	tail := partd.NewDict()
 	mustOpen(t, dir, &Options{Tail: tail})
 	if _, err := Open(t.Context(), dir, &Options{Tail: tail}); !errors.Is(err, ErrInUse) {
-		t.Fatal(err)
+		t.Fatalf("Open error = %v, want ErrInUse", err)
 	}
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: tail}); err == nil {
 		t.Fatal("Open with another directory's tail succeeded, want an error")
@@ -245,32 +245,32 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	for range 3 {
 		mustPut(t, b, "a", PutReplace, sequence(0, 100)...)
 	}
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := tab.Scan(t.Context(), nil)
+	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mustPut(t, b, "a", PutReplace, 7)
 	res, err := s.Expire(t.Context(), &MaintainOptions{Grace: -1})
 	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
-		t.Fatalf("%+v %v", res, err)
+		t.Fatalf("Expire = %+v, %v; want Versions 3, FilesRemoved 0 and FilesWaiting above 0", res, err)
 	}
 	var rows int64
 	for r.Next() {
 		rows += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || rows != 100 {
-		t.Fatal(rows, r.Err())
+		t.Fatalf("scan returned %d rows, %v; want 100", rows, r.Err())
 	}
 	r.Release()
 	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
-		t.Fatalf("%+v %v", res, err) // the grace period has not ended
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved 0 and FilesWaiting above 0", res, err) // the grace period has not ended
 	}
 	if res, err = s.Expire(t.Context(), &MaintainOptions{Grace: -1}); err != nil || res.FilesRemoved == 0 || res.FilesWaiting != 0 {
-		t.Fatalf("%+v %v", res, err)
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0 and FilesWaiting 0", res, err)
 	}
 	wantRows(t, b, "a", 7)
 	if err := b.Delete(t.Context(), "a"); err != nil {
@@ -280,6 +280,6 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	if remaining, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(remaining) != 0 {
-		t.Fatal(remaining, err)
+		t.Fatalf("ReadDir = %+v, %v; want 0 elements", remaining, err)
 	}
 }

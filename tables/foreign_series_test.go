@@ -42,9 +42,9 @@ if sys.argv[2] == "append":
     at = [datetime.datetime.fromtimestamp(day * 86400, datetime.timezone.utc) for day in (4, 1, 3)]
     t.append(pa.table({"v": pa.array([6, 7, 8], pa.int64()), "ts": pa.array(at, pa.timestamp("us", "UTC")), "k": ["z", "z", "z"]}))
 `
-	pyiceberg := func(want, what string) {
+	pyiceberg := func(want, action string) {
 		t.Helper()
-		out, err := exec.Command(python, "-c", script, s.dir, what).Output()
+		out, err := exec.Command(python, "-c", script, s.dir, action).Output()
 		if err != nil || strings.TrimSpace(string(out)) != want {
 			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
@@ -64,11 +64,11 @@ if sys.argv[2] == "append":
 			"[{0 b 2} {86400 a 5}]":       {Limit: 2, ChunkRows: 1},
 			"[{259200 a 10} {259200 z 9} {345600 z 6}]": {From: time.Unix(3*day, 0)},
 		} {
-			tbl, err := b.Table(t.Context(), "t")
+			table, err := b.Table(t.Context(), "t")
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := ticksFrom(tbl.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
+			if got, err := ticksFrom(table.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
 				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
 			}
 		}

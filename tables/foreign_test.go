@@ -49,7 +49,7 @@ func TestForeignTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok, err := read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
-		t.Fatal(ok, err)
+		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
 	mustPut(t, s.Bucket("x"), "a", PutAppend, 9)
 	reopen()

@@ -55,8 +55,8 @@ func readAll(ctx context.Context, t *Table, o *ScanOptions) (ns []int64, err err
 		n := b.Column(b.Schema().FieldIndices("n")[0]).(*array.Int64)
 		for i := range n.Len() {
 			ns = append(ns, n.Value(i))
-			if at := b.Schema().FieldIndices("s"); len(at) == 1 {
-				if s := b.Column(at[0]).(*array.String); s.Value(i) != fmt.Sprint("row ", n.Value(i)) {
+			if indices := b.Schema().FieldIndices("s"); len(indices) == 1 {
+				if s := b.Column(indices[0]).(*array.String); s.Value(i) != fmt.Sprint("row ", n.Value(i)) {
 					return nil, fmt.Errorf("row %d has the text %q", n.Value(i), s.Value(i))
 				}
 			}

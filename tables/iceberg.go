@@ -165,8 +165,8 @@ func (b *Bucket) StageIceberg(ctx context.Context, name string, meta table.Metad
 }
 
 // CommitIceberg applies all changes in one commit, or none if it fails. Each change must concern a different table.
-// CommitIceberg returns the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table rejects its change, the
-// error wraps RuleError, DuplicateError or ArgumentError.
+// CommitIceberg returns the changed tables. If a requirement is not met, the error wraps ErrRequirement. If a table
+// rejects its change, the error wraps RuleError, DuplicateError or ArgumentError.
 func (s *Store) CommitIceberg(ctx context.Context, changes ...IcebergChange) (results []*table.Table, err error) {
 	s = s.orUnopened()
 	var pending []*txnChange

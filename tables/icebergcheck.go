@@ -252,8 +252,8 @@ func (p *icebergStep) checkRows(ctx context.Context, oldMeta, newMeta table.Meta
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(files, func(f *series.File) bool { return addedPaths[f.Data().FilePath()] })
-	return order.RejectDuplicates(ctx, others, added)
+	unchanged := slices.DeleteFunc(files, func(f *series.File) bool { return addedPaths[f.Data().FilePath()] })
+	return order.RejectDuplicates(ctx, unchanged, added)
 }
 
 // checkBatches checks the rows of new files. For rules about the whole table, it reads the other rows from the

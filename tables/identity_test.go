@@ -107,7 +107,7 @@ func TestLateAppend(t *testing.T) {
 	wantRows(t, s.Bucket(""), "a", 0, 1)
 }
 
-// lateTail holds back the entries of the next Append if late is set.
+// lateTail holds back the entries of the next Append if holdNext is set.
 type lateTail struct {
 	*memTail
 	holdNext bool
@@ -126,7 +126,7 @@ func (l *lateTail) Append(ctx context.Context, entries ...partd.Entry) error {
 // name in the same Store. No row and no metadata is lost.
 func TestForeignRename(t *testing.T) {
 	t.Parallel()
-	for _, seen := range []bool{false, true} { // whether the Store noticed that the old name is gone
+	for _, isNoticed := range []bool{false, true} { // whether the Store noticed that the old name is gone
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
@@ -135,9 +135,9 @@ func TestForeignRename(t *testing.T) {
 		}
 		mustPut(t, b, "a", PutAppend, 1)
 		execInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
-		if seen {
+		if isNoticed {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
-				t.Fatal(ok, err)
+				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 			}
 		}
 		wantRows(t, b, "b", 0, 1)
@@ -154,7 +154,7 @@ func TestForeignRename(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
-			t.Fatal(i, err)
+			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
 		}
 	}
 }

@@ -71,7 +71,7 @@ func TestPlainIntegers(t *testing.T) {
 				}
 				for _, before := range []int{1, 0} {
 					if r, err := b.s.Compact(t.Context(), nil); err != nil || r.FilesBefore != before || r.FilesAfter != before {
-						t.Fatalf("%+v, %v", r, err)
+						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, before)
 					}
 					check()
 				}

@@ -35,12 +35,12 @@ func TestCachedTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		put(n)
-		tab, err := b.Table(t.Context(), "t")
+		table, err := b.Table(t.Context(), "t")
 		if err != nil {
 			t.Fatal(err)
 		}
 		isCached := func() bool {
-			v, err := tab.dedupedView(t.Context())
+			v, err := table.dedupedView(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -53,7 +53,7 @@ func TestCachedTail(t *testing.T) {
 		if put(1); isCached() || !isCached() {
 			t.Errorf("%s: the cache was not replaced after a put", rule)
 		}
-		whole, err := ticksFrom(tab.Scan(t.Context(), nil))
+		whole, err := ticksFrom(table.Scan(t.Context(), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +68,7 @@ func TestCachedTail(t *testing.T) {
 			if i%2 == 0 {
 				o.Filter = where
 			}
-			got, err := ticksFrom(tab.Scan(t.Context(), o))
+			got, err := ticksFrom(table.Scan(t.Context(), o))
 			want := slices.DeleteFunc(slices.Clone(whole), func(k tick) bool { return k.ts < from || k.ts >= to || o.Filter != nil && k.v <= 90 })
 			if err != nil || !slices.Equal(got, want) {
 				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, from, to, len(got), len(want), err)
@@ -77,7 +77,7 @@ func TestCachedTail(t *testing.T) {
 		if _, err := s.Fold(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		folded, err := ticksFrom(tab.Scan(t.Context(), nil))
+		folded, err := ticksFrom(table.Scan(t.Context(), nil))
 		if used := s.tail.UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, whole) {
 			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0, or the rows changed; error: %v", rule, used, err)
 		}

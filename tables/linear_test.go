@@ -56,11 +56,11 @@ func benchmarkCorrect(b *testing.B, name string, by Partition, rows int, step ti
 				b.StopTimer()
 				t := newTable(b)
 				b.StartTimer()
-				done, err := c.do(t)
-				if err != nil || done.Deleted == 0 {
-					b.Fatal(done, err)
+				result, err := c.do(t)
+				if err != nil || result.Deleted == 0 {
+					b.Fatalf("result %+v, error %v; want deleted rows", result, err)
 				}
-				b.ReportMetric(float64(done.Files), "files")
+				b.ReportMetric(float64(result.Files), "files")
 			}
 		})
 	}

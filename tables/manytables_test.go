@@ -54,7 +54,7 @@ func TestManyTables(t *testing.T) {
 	logTime("list", func() { wantCount(count(nil), n) })
 	all, err := b.Snapshots(t.Context())
 	if err != nil || len(all) != 4 || all[0].Tables != n {
-		t.Fatal(all, err)
+		t.Fatalf("Snapshots = %+v, %v; want 4, with %d tables", all, err, n)
 	}
 	logTime("list a snapshot", func() { wantCount(count(&Filter{Snapshot: all[0].Name}), n) })
 	mustPut(t, b, "table 00007", PutAppend, 2)

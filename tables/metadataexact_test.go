@@ -25,9 +25,9 @@ func TestMetadataExact(t *testing.T) {
 	if err != nil || fmt.Sprint(bucketMetadata) != fmt.Sprint(want) {
 		t.Errorf("bucket metadata = %v, want %v; error: %v", bucketMetadata, want, err)
 	}
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	mustSucceed(t, err)
-	info, err := tab.Info(t.Context())
+	info, err := table.Info(t.Context())
 	delete(info.Metadata, UpdatedKey)
 	if err != nil || fmt.Sprint(info.Metadata) != fmt.Sprint(want) {
 		t.Errorf("table metadata = %v, want %v; error: %v", info.Metadata, want, err)

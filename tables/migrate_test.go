@@ -37,15 +37,15 @@ func TestMigrate(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 3)
 	calls := 0
-	if done, err := b.Migrate(t.Context(), "t", 2, negated(&calls)); !done || err != nil {
-		t.Fatal(done, err)
+	if migrated, err := b.Migrate(t.Context(), "t", 2, negated(&calls)); !migrated || err != nil {
+		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
 	wantText(t, b, "t", "n int64; s utf8 | 1,row 1 | 2,row 2", AtVersion(1))
 	calls = 0
 	for _, version := range []int{1, 2} {
-		if done, err := b.Migrate(t.Context(), "t", version, negated(&calls)); done || calls > 0 || err != nil {
-			t.Errorf("Migrate to version %d, which is not newer, = %v, %v, with %d calls; want nothing done", version, done, err, calls)
+		if migrated, err := b.Migrate(t.Context(), "t", version, negated(&calls)); migrated || calls > 0 || err != nil {
+			t.Errorf("Migrate to version %d, which is not newer, = %v, %v, with %d calls; want nothing done", version, migrated, err, calls)
 		}
 	}
 	table, err := b.Table(t.Context(), "t")
@@ -53,22 +53,22 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v, err := table.SchemaVersion(t.Context()); v != 2 || err != nil {
-		t.Error(v, err)
+		t.Errorf("SchemaVersion = %+v, %v; want 2", v, err)
 	}
 	broken := errors.New("broken")
-	if done, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, broken }); done || !errors.Is(err, broken) {
-		t.Error(done, err)
+	if migrated, err := b.Migrate(t.Context(), "t", 3, func(arrow.RecordBatch) (arrow.RecordBatch, error) { return nil, broken }); migrated || !errors.Is(err, broken) {
+		t.Errorf("Migrate = %+v, %v; want false and error broken", migrated, err)
 	}
 	wantText(t, b, "t", "minus int64 | -1 | -2 | -3")
 	if _, err := b.Migrate(t.Context(), "none", 1, negated(&calls)); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Migrate error = %v, want ErrNotFound", err)
 	}
 	// A table without rows is also migrated to the new columns.
 	if _, err := b.Put(t.Context(), "empty", rowsOf(), PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := b.Migrate(t.Context(), "empty", 1, negated(&calls)); !done || err != nil {
-		t.Fatal(done, err)
+	if migrated, err := b.Migrate(t.Context(), "empty", 1, negated(&calls)); !migrated || err != nil {
+		t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 	}
 	wantText(t, b, "empty", "minus int64")
 }
@@ -93,7 +93,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 			if err == nil {
 				rows++
 			} else if !errors.As(err, new(*SchemaError)) { // column s currently has another name
-				t.Error(err)
+				t.Errorf("Put error = %v, want nil or a SchemaError", err)
 				return
 			}
 		}
@@ -110,8 +110,8 @@ func TestEvolveDuringAppends(t *testing.T) {
 		} else if version, err = tb.SchemaVersion(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if done, err := b.Migrate(t.Context(), "t", version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !done || err != nil {
-			t.Fatal(done, err)
+		if migrated, err := b.Migrate(t.Context(), "t", version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !migrated || err != nil {
+			t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 		}
 	}
 	close(stop)
@@ -123,7 +123,7 @@ func TestEvolveDuringAppends(t *testing.T) {
 		seen[n]++
 		// The text of a row put into the temporary column s was dropped with that column.
 		if !strings.HasSuffix(line, ",(null)") && !strings.HasSuffix(line, ",row "+n) {
-			t.Fatal(line)
+			t.Fatalf("row %q has an unexpected text", line)
 		}
 	}
 	for n, count := range seen {

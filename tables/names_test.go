@@ -55,14 +55,14 @@ func TestFoldOfSeveralBuckets(t *testing.T) {
 	}
 	r, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}})
 	if err != nil || r.Tables != 2 || r.Rows != 4 {
-		t.Fatalf("%+v, %v", r, err)
+		t.Fatalf("Fold = %+v, %v; want Tables 2 and Rows 4", r, err)
 	}
 	if _, err := s.Fold(t.Context(), &MaintainOptions{Buckets: Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
 		t.Error("Fold of a table in two buckets succeeded, want an error")
 	}
 	r, err = s.Fold(t.Context(), nil)
 	if err != nil || r.Tables != 1 {
-		t.Fatalf("%+v, %v", r, err)
+		t.Fatalf("Fold = %+v, %v; want Tables 1", r, err)
 	}
 }
 
@@ -112,11 +112,11 @@ func TestReplaceRangeTimeColumn(t *testing.T) {
 	if _, err := b.Put(t.Context(), "t", rows(), PutAppend, &PutOptions{Settings: &Settings{Time: "at"}}); err != nil {
 		t.Fatal(err)
 	}
-	done, err := b.ReplaceRange(t.Context(), "t", day0, day0.Add(1), rows(), nil)
-	if err != nil || done.TimeColumn != "at" || done.Deleted != 1 {
-		t.Errorf("%+v, %v", done, err)
+	result, err := b.ReplaceRange(t.Context(), "t", day0, day0.Add(1), rows(), nil)
+	if err != nil || result.TimeColumn != "at" || result.Deleted != 1 {
+		t.Errorf(`ReplaceRange = %+v, %v; want TimeColumn "at" and Deleted 1`, result, err)
 	}
-	if done, err = b.DeleteRows(t.Context(), "t", filter.IsNull("created")); err != nil || done.TimeColumn != "" {
-		t.Errorf("%+v, %v", done, err)
+	if result, err = b.DeleteRows(t.Context(), "t", filter.IsNull("created")); err != nil || result.TimeColumn != "" {
+		t.Errorf(`DeleteRows = %+v, %v; want TimeColumn ""`, result, err)
 	}
 }

@@ -13,13 +13,13 @@ import (
 // opened. Operations on the table fail with an error that names it, but it can be deleted.
 func TestNamesFromEarlierVersions(t *testing.T) {
 	t.Parallel()
-	for _, folded := range []bool{true, false} { // if not folded, the catalog also contains the metadata
+	for _, isFolded := range []bool{true, false} { // if not folded, the catalog also contains the metadata
 		ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 		for i := range int64(2) {
 			for _, table := range []string{"old", "good"} {
 				mustPut(t, s.Bucket(""), table, PutAppend, i)
 			}
-			if i == 0 && folded {
+			if i == 0 && isFolded {
 				if _, err := s.Fold(ctx, nil); err != nil {
 					t.Fatal(err)
 				}
@@ -41,14 +41,14 @@ func TestNamesFromEarlierVersions(t *testing.T) {
 		b := s.Bucket("")
 		wantDamaged(t, b, "old")
 		if _, _, err := read(ctx, b, "old"); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `"old"`) {
-			t.Error(folded, err)
+			t.Errorf(`folded %v: read error = %v, want ErrDamaged with the text "old"`, isFolded, err)
 		}
 		if _, err := s.Fold(ctx, nil); !errors.Is(err, ErrDamaged) {
-			t.Error(err)
+			t.Errorf("Fold error = %v, want ErrDamaged", err)
 		}
 		mustPut(t, b, "good", PutAppend, 3)
 		if err := b.Delete(ctx, "old"); err != nil {
-			t.Error(folded, err)
+			t.Errorf("folded %v: Delete: %v", isFolded, err)
 		}
 		wantDamaged(t, b)
 		if _, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil {

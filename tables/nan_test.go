@@ -47,7 +47,7 @@ func TestNaNCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect := func(what string, want ...int64) {
+	wantCounts := func(operation string, want ...int64) {
 		t.Helper()
 		cur, err := s.cat.Load(t.Context(), "b", "t")
 		if err != nil {
@@ -55,32 +55,32 @@ func TestNaNCounts(t *testing.T) {
 		}
 		files, err := datafile.Files(t.Context(), cur)
 		if err != nil || len(files) != len(want) {
-			t.Fatalf("%s: got %d files, want %d; error: %v", what, len(files), len(want), err)
+			t.Fatalf("%s: got %d files, want %d; error: %v", operation, len(files), len(want), err)
 		}
 		id := func(name string) int {
 			f, ok := cur.Schema().FindFieldByName(name)
 			if !ok {
-				t.Fatal(name)
+				t.Fatalf("the schema has no field %q", name)
 			}
 			return f.ID
 		}
 		for i, f := range files {
 			if got := f.NaNValueCounts(); !maps.Equal(got, map[int]int64{id("f"): want[i], id("g"): 0, id("s.f"): want[i]}) {
-				t.Errorf("%s: file %d: NaN counts by field ID are %v, want %d for f and s.f, and 0 for g", what, i, got, want[i])
+				t.Errorf("%s: file %d: NaN counts by field ID are %v, want %d for f and s.f, and 0 for g", operation, i, got, want[i])
 			}
 			for _, name := range []string{"f", "g", "s.f", "n"} {
 				wantBounds := name != "s.f" && (want[i] == 0 || name != "f") // nested columns have counts but no bounds
 				if low, up := f.LowerBoundValues()[id(name)], f.UpperBoundValues()[id(name)]; (low != nil) != wantBounds || (up != nil) != wantBounds {
-					t.Errorf("%s: file %d: column %s has bounds %x and %x, want bounds: %v", what, i, name, low, up, wantBounds)
+					t.Errorf("%s: file %d: column %s has bounds %x and %x, want bounds: %v", operation, i, name, low, up, wantBounds)
 				}
 				if n, ok := f.NullValueCounts()[id(name)]; !ok || n != 0 {
-					t.Errorf("%s: file %d: column %s has null count %d (present: %v), want 0", what, i, name, n, ok)
+					t.Errorf("%s: file %d: column %s has null count %d (present: %v), want 0", operation, i, name, n, ok)
 				}
 			}
 		}
 	}
 	put(PutReplace, 300_000, 3) // NaN in the last of three groups
-	expect("put", 3)
+	wantCounts("put", 3)
 	put(PutAppend, 5, 0)
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
@@ -89,11 +89,11 @@ func TestNaNCounts(t *testing.T) {
 	if _, err := s.Fold(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	expect("folded", 3, 0, 2)
+	wantCounts("folded", 3, 0, 2)
 	if _, err := s.Compact(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	expect("compacted", 5)
+	wantCounts("compacted", 5)
 	deleteRows(t, s.Bucket("b"), "t", "n < 299999")
-	expect("corrected", 1)
+	wantCounts("corrected", 1)
 }

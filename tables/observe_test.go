@@ -21,12 +21,12 @@ type recordingObserver struct {
 }
 
 func (n *recordingObserver) Begin(ctx context.Context, o Operation) (context.Context, func(Outcome)) {
-	within, _ := ctx.Value(observerKey{}).(string)
+	parent, _ := ctx.Value(observerKey{}).(string)
 	ended := false
 	return context.WithValue(ctx, observerKey{}, o.Name), func(out Outcome) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		text := fmt.Sprintf("%s %q %q within %q: %d rows", o.Name, o.Bucket, o.Table, within, out.Rows)
+		text := fmt.Sprintf("%s %q %q within %q: %d rows", o.Name, o.Bucket, o.Table, parent, out.Rows)
 		if out.Bytes > 0 {
 			text += " with bytes"
 		}
@@ -59,7 +59,7 @@ func TestObserver(t *testing.T) {
 	mustPut(t, b, "t", PutAppend, 1, 2, 3)
 	n.want(t, `put "B" "t" within "": 3 rows with bytes`)
 	if _, err := b.Put(ctx, "t", rowsOf(1), PutError, nil); !errors.Is(err, ErrExists) {
-		t.Fatal(err)
+		t.Fatalf("Put error = %v, want ErrExists", err)
 	}
 	n.want(t, `put "B" "t" within "": 1 rows with bytes, failed`)
 	wantRows(t, b, "t", 1, 2, 3)
@@ -107,13 +107,13 @@ func TestObserverOfBackgroundFolds(t *testing.T) {
 	mustPut(t, s.Bucket(""), "t", PutAppend, 1)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		n.mu.Lock()
-		found := slices.Contains(n.operations, `fold "" "t" within "": 1 rows`)
+		hasFold := slices.Contains(n.operations, `fold "" "t" within "": 1 rows`)
 		n.mu.Unlock()
-		if found {
+		if hasFold {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatal(n.operations)
+			t.Fatalf("the Observer received no fold within a minute, only %q", n.operations)
 		}
 	}
 }

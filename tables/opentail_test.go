@@ -33,12 +33,12 @@ func TestFirstOpenSynced(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	killTimer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	_, _ = out.Read(make([]byte, 1)) // the store is open, and the writer prints its first row
 	text, err := os.ReadFile(calls)
 	_ = out.Close() // ends the writer, which can no longer print
 	_ = cmd.Wait()  // fails because the writer could not print
-	late.Stop()
+	killTimer.Stop()
 	if strings.Contains(stderr.String(), "ptrace") && os.Getenv("PARTD_REQUIRE_ALL") == "" {
 		t.Skipf("strace is not permitted to trace: %s", stderr.String())
 	}

@@ -41,7 +41,7 @@ var errKilled = errors.New("killed")
 type seriesStep struct {
 	name   string
 	weight int
-	do     func(m *seriesModel, ctx context.Context, name string) error
+	run    func(m *seriesModel, ctx context.Context, name string) error
 }
 
 var seriesSteps = []seriesStep{
@@ -212,7 +212,7 @@ func (m *seriesModel) kill(ctx context.Context, name string) error {
 	steps := slices.DeleteFunc(slices.Clone(seriesSteps), func(s seriesStep) bool { return !slices.Contains(killableSteps, s.name) })
 	m.callsLeft.Store(m.rnd.Int64N(12))
 	step := steps[m.rnd.IntN(len(steps))]
-	err := step.do(m, ctx, name)
+	err := step.run(m, ctx, name)
 	if reopened := m.reopen(ctx, name); reopened != nil {
 		return reopened
 	}
@@ -369,7 +369,7 @@ func TestSeriesModel(t *testing.T) {
 			for range rounds(t, "PARTD_SERIES_STEPS", 600) / 4 {
 				s, name := steps[m.rnd.IntN(len(steps))], m.names[m.rnd.IntN(len(m.names))]
 				log = append(log, s.name+" "+name)
-				err := s.do(m, t.Context(), name)
+				err := s.run(m, t.Context(), name)
 				if err != nil {
 					t.Fatalf("seed %d: %s %s: %v\nafter %q", seed, s.name, name, err, log[max(0, len(log)-20):])
 				}

@@ -75,11 +75,11 @@ func TestBytesReadByScans(t *testing.T) {
 		if settings != nil {
 			last = files*each - 1
 		}
-		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		table, err := s.Bucket("b").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, err := tbl.Info(t.Context())
+		info, err := table.Info(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,36 +88,36 @@ func TestBytesReadByScans(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for what, c := range map[string]struct {
+		for scanName, c := range map[string]struct {
 			scan  func() (array.RecordReader, error)
 			rows  int
 			files int64
 		}{
-			"all":  {func() (array.RecordReader, error) { return tbl.Scan(t.Context(), nil) }, files * each, files},
-			"head": {func() (array.RecordReader, error) { return tbl.Head(t.Context(), 10) }, 10, 1},
-			"tail": {func() (array.RecordReader, error) { return tbl.Tail(t.Context(), 10) }, 10, 1},
-			"last": {func() (array.RecordReader, error) { return tbl.Last(t.Context()) }, 1, 1},
+			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * each, files},
+			"head": {func() (array.RecordReader, error) { return table.Head(t.Context(), 10) }, 10, 1},
+			"tail": {func() (array.RecordReader, error) { return table.Tail(t.Context(), 10) }, 10, 1},
+			"last": {func() (array.RecordReader, error) { return table.Last(t.Context()) }, 1, 1},
 			"last with a filter": {func() (array.RecordReader, error) {
-				return tbl.Scan(t.Context(), &ScanOptions{Last: 10, Filter: after})
+				return table.Scan(t.Context(), &ScanOptions{Last: 10, Filter: after})
 			}, 10, 1},
 			"range": {func() (array.RecordReader, error) {
-				return tbl.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
+				return table.Scan(t.Context(), &ScanOptions{From: time.Unix(3*each, 0), To: time.Unix(5*each, 0)})
 			}, 2 * each, 2},
 		} {
 			read.Store(0)
 			rows, err := ticksFrom(c.scan())
 			if err != nil || len(rows) != c.rows {
-				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, what, len(rows), c.rows, err)
+				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, scanName, len(rows), c.rows, err)
 			}
-			if end := rows[len(rows)-1].ts; end != last && c.files == 1 && what != "head" {
-				t.Errorf("%s, %s: the last row has time %d, want %d", name, what, end, last)
+			if end := rows[len(rows)-1].ts; end != last && c.files == 1 && scanName != "head" {
+				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, end, last)
 			}
 			minBytes, maxBytes := c.files*file*6/10, c.files*file*14/10
-			if settings == nil && (what == "tail" || what == "last") { // only some pages of a file
+			if settings == nil && (scanName == "tail" || scanName == "last") { // only some pages of a file
 				minBytes, maxBytes = 1, file*6/10
 			}
 			if got := read.Load(); got < minBytes || got > maxBytes {
-				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, what, got, minBytes, maxBytes, file)
+				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, scanName, got, minBytes, maxBytes, file)
 			}
 		}
 	}
@@ -141,28 +141,28 @@ func TestRowGroups(t *testing.T) {
 		if _, err := s.Bucket("b").Put(t.Context(), name, ticksOf(rows, 100_000), PutAppend, &PutOptions{Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
-		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		table, err := s.Bucket("b").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		info, err := tbl.Info(t.Context())
+		info, err := table.Info(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for what, c := range map[string]struct {
+		for scanName, c := range map[string]struct {
 			o    *ScanOptions
 			want []tick
 		}{
 			"tail": {&ScanOptions{Last: 5}, rows[n-5:]}, "head": {&ScanOptions{Limit: 5}, rows[:5]},
 		} {
 			read.Store(0)
-			got, err := ticksFrom(tbl.Scan(t.Context(), c.o))
+			got, err := ticksFrom(table.Scan(t.Context(), c.o))
 			if err != nil || !slices.Equal(got, c.want) {
-				t.Fatalf("%s, %s: got rows %v, want %v; error: %v", name, what, got, c.want, err)
+				t.Fatalf("%s, %s: got rows %v, want %v; error: %v", name, scanName, got, c.want, err)
 			}
-			t.Logf("%s, %s: read %d of %d bytes in %d files", name, what, read.Load(), info.Bytes, info.Files)
+			t.Logf("%s, %s: read %d of %d bytes in %d files", name, scanName, read.Load(), info.Bytes, info.Files)
 			if read.Load() > info.Bytes*9/10 { // the file has two row groups
-				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, what, read.Load(), info.Bytes)
+				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, scanName, read.Load(), info.Bytes)
 			}
 		}
 	}
@@ -273,7 +273,7 @@ func TestTimeTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := s.Bucket("b").Put(t.Context(), name, oneBatch(batch), PutAppend, &PutOptions{Settings: &Settings{Time: "t", OnDuplicate: KeepLast}}); err != nil {
-				t.Fatal(typ, err)
+				t.Fatalf("%v: Put: %v", typ, err)
 			}
 		}
 		z := ""
@@ -282,10 +282,10 @@ func TestTimeTypes(t *testing.T) {
 		}
 		put(`[{"t":"2024-01-03` + z + `","n":3},{"t":"1960-01-01` + z + `","n":1}]`)
 		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(typ, err)
+			t.Fatalf("%v: Fold: %v", typ, err)
 		}
 		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
-		tbl, err := s.Bucket("b").Table(t.Context(), name)
+		table, err := s.Bucket("b").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,12 +293,12 @@ func TestTimeTypes(t *testing.T) {
 			for want, o := range map[string]*ScanOptions{
 				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
 			} {
-				if got, err := readAll(t.Context(), tbl, o); err != nil || fmt.Sprint(got) != want {
+				if got, err := readAll(t.Context(), table, o); err != nil || fmt.Sprint(got) != want {
 					t.Errorf("time column of type %v: Scan(%+v) = %v, want %s; error: %v", typ, o, got, want, err)
 				}
 			}
 			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(typ, err)
+				t.Fatalf("%v: Fold: %v", typ, err)
 			}
 		}
 	}
@@ -325,7 +325,7 @@ func TestTwoWriters(t *testing.T) {
 					case err == nil:
 						successes.Add(1)
 					case rule != RefuseDuplicate || !errors.As(err, new(*DuplicateError)):
-						t.Error(rule, err)
+						t.Errorf("%s: Put: %v", rule, err)
 					}
 				}
 			})
@@ -361,14 +361,14 @@ func TestReleaseReaderEarly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	tbl, err := s.Bucket("b").Table(t.Context(), "t")
+	table, err := s.Bucket("b").Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := runtime.NumGoroutine()
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		r, err := tbl.Scan(ctx, nil)
+		r, err := table.Scan(ctx, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -67,8 +67,8 @@ func ticksFrom(r array.RecordReader, err error) ([]tick, error) {
 		b := r.RecordBatch()
 		for i := range int(b.NumRows()) {
 			var t tick
-			for at, c := range b.Columns() {
-				switch b.ColumnName(at) {
+			for column, c := range b.Columns() {
+				switch b.ColumnName(column) {
 				case "v":
 					t.v = c.(*array.Int64).Value(i)
 				case "ts":

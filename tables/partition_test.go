@@ -71,22 +71,22 @@ func TestPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, want := fileSpans(t, b, "t"), [][2]int{{5, 23}, {24, 47}, {48, 59}}; !slices.Equal(got, want) {
-		t.Fatalf("files %v, want %v", got, want)
+		t.Fatalf("the files have hours %v, want %v", got, want)
 	}
 	want := map[int]int64{}
 	for _, h := range hours(5, 60) {
 		want[h] = 1
 	}
-	done, err := b.Partition(ctx, "t", PartitionMonth)
-	if err != nil || done.Partition != PartitionMonth || done.FilesBefore != 3 || done.FilesAfter != 1 || done.Version != 2 {
-		t.Fatalf("%+v, %v", done, err)
+	result, err := b.Partition(ctx, "t", PartitionMonth)
+	if err != nil || result.Partition != PartitionMonth || result.FilesBefore != 3 || result.FilesAfter != 1 || result.Version != 2 {
+		t.Fatalf("Partition = %+v, %v; want PartitionMonth, FilesBefore 3, FilesAfter 1 and Version 2", result, err)
 	}
 	wantHours(t, b, "t", want)
-	if done, err := b.Partition(ctx, "t", PartitionMonth); err != nil || done.FilesBefore != 0 || done.Version != 2 {
-		t.Fatalf("repeated Partition = %+v, %v, want no change", done, err)
+	if result, err := b.Partition(ctx, "t", PartitionMonth); err != nil || result.FilesBefore != 0 || result.Version != 2 {
+		t.Fatalf("repeated Partition = %+v, %v, want no change", result, err)
 	}
-	if done, err = b.Partition(ctx, "t", PartitionDay); err != nil || done.FilesBefore != 1 || done.FilesAfter != 3 {
-		t.Fatalf("%+v, %v", done, err)
+	if result, err = b.Partition(ctx, "t", PartitionDay); err != nil || result.FilesBefore != 1 || result.FilesAfter != 3 {
+		t.Fatalf("Partition = %+v, %v; want FilesBefore 1 and FilesAfter 3", result, err)
 	}
 	wantHours(t, b, "t", want)
 	// With rows over two years, PartitionAuto chooses quarters.
@@ -95,9 +95,9 @@ func TestPartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	want[lastHour] = 2
-	done, err = b.Partition(ctx, "t", PartitionAuto)
-	if err != nil || done.Partition != PartitionQuarter || !strings.Contains(done.Why, "three years") || done.FilesBefore != 3 {
-		t.Fatalf("%+v, %v", done, err)
+	result, err = b.Partition(ctx, "t", PartitionAuto)
+	if err != nil || result.Partition != PartitionQuarter || !strings.Contains(result.Why, "three years") || result.FilesBefore != 3 {
+		t.Fatalf("Partition = %+v, %v; want PartitionQuarter because of three years, and FilesBefore 3", result, err)
 	}
 	wantHours(t, b, "t", want)
 	table, err := b.Table(ctx, "t")
@@ -108,17 +108,17 @@ func TestPartition(t *testing.T) {
 		t.Errorf("Settings = %+v, %v, want PartitionAuto and time column at", settings, err)
 	}
 	if _, err := b.Partition(ctx, "t", "week"); err == nil || !strings.Contains(err.Error(), "quarter") {
-		t.Error(err)
+		t.Errorf(`Partition error = %v, want an error with the text "quarter"`, err)
 	}
 	mustPut(t, b, "plain", PutAppend, 1)
 	if _, err := b.Partition(ctx, "plain", PartitionDay); err == nil || !strings.Contains(err.Error(), "time column") {
-		t.Error(err)
+		t.Errorf(`Partition error = %v, want an error with the text "time column"`, err)
 	}
-	if done, err := b.Partition(ctx, "plain", ""); err != nil || done.Partition != PartitionNone {
-		t.Error(done, err)
+	if result, err := b.Partition(ctx, "plain", ""); err != nil || result.Partition != PartitionNone {
+		t.Errorf("Partition = %+v, %v; want Partition PartitionNone", result, err)
 	}
 	if _, err := b.Partition(ctx, "missing", PartitionDay); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Partition error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -178,10 +178,10 @@ func TestCompactOrdered(t *testing.T) {
 			}
 			r, err := b.s.Compact(ctx, nil)
 			if err != nil || r.FilesBefore != 4 || r.FilesAfter != 2 {
-				t.Fatalf("%+v, %v", r, err)
+				t.Fatalf("Compact = %+v, %v; want FilesBefore 4 and FilesAfter 2", r, err)
 			}
 			if got, want := fileSpans(t, b, "t"), [][2]int{{0, 699}, {800, 900}}; !slices.Equal(got, want) {
-				t.Errorf("files %v, want %v", got, want)
+				t.Errorf("the files have hours %v, want %v", got, want)
 			}
 			wantHours(t, b, "t", want)
 			if !slices.IsSorted(hoursInOrder(t, b, "t")) {
@@ -219,7 +219,7 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	}
 	r, err := b.s.Compact(ctx, nil)
 	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
-		t.Fatalf("%+v, %v", r, err)
+		t.Fatalf("Compact = %+v, %v; want FilesBefore 3 and FilesAfter 1", r, err)
 	}
 	for _, f := range before {
 		if !slices.Contains(filesOf(t, b, "t"), f) {
@@ -247,8 +247,8 @@ func TestPartitionDuringDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if done, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || pending || done.FilesAfter != 0 {
-		t.Fatalf("%+v, %v", done, err)
+	if result, err := s.Bucket("b").Partition(ctx, "t", PartitionDay); err != nil || pending || result.FilesAfter != 0 {
+		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
 	}
 	want := map[int]int64{}
 	for h := range 10 {

@@ -65,7 +65,7 @@ func TestParts(t *testing.T) {
 			for o.Part = 1; o.Part <= int64(n); o.Part++ {
 				part, err := readAll(t.Context(), table, &o)
 				if err != nil {
-					t.Error(name, o.Part, err)
+					t.Errorf("%v, %v: readAll: %v", name, o.Part, err)
 				}
 				got = append(got, part...)
 			}

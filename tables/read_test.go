@@ -53,11 +53,11 @@ func mustParse(t testing.TB, text string) *filter.Expr {
 // scanJSON returns the rows of a scan, as JSON without spaces.
 func scanJSON(t testing.TB, b *Bucket, name string, o *ScanOptions) string {
 	t.Helper()
-	tab, err := b.Table(t.Context(), name)
+	table, err := b.Table(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := tab.Scan(t.Context(), o)
+	r, err := table.Scan(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +81,10 @@ func where(t testing.TB, text string, columns ...string) *ScanOptions {
 	return &ScanOptions{Filter: mustParse(t, text), Columns: columns}
 }
 
-func wantEqual(t testing.TB, what, scanJSON, want string) {
+func wantEqual(t testing.TB, what, got, want string) {
 	t.Helper()
-	if scanJSON != want {
-		t.Errorf("%s:\n%s\nwant\n%s", what, scanJSON, want)
+	if got != want {
+		t.Errorf("%s:\n%s\nwant\n%s", what, got, want)
 	}
 }
 
@@ -190,7 +190,8 @@ func TestLargeDecimals(t *testing.T) {
 	wantEqual(t, "after the delete", scanJSON(t, b, "t", where(t, "", "id")), `{"id":1}`)
 }
 
-// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or in both.
+// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or
+// in both.
 func TestLimitAndLast(t *testing.T) {
 	t.Parallel()
 	b := mustOpen(t, t.TempDir(), &Options{FoldAge: -1}).Bucket("")
@@ -202,23 +203,23 @@ func TestLimitAndLast(t *testing.T) {
 			}
 		}
 	}
-	tab, err := b.Table(t.Context(), "t")
+	table, err := b.Table(t.Context(), "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := readAll(t.Context(), tab, nil)
+	all, err := readAll(t.Context(), table, nil)
 	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
-		t.Fatal(all, err)
+		t.Fatalf("readAll = %v, %v; want 20 sorted numbers", all, err)
 	}
 	for n := range 21 {
 		for _, cond := range []string{"", "n > 3"} {
 			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
 			n := min(max(n, 1), len(want))
-			ns, err := readAll(t.Context(), tab, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
+			ns, err := readAll(t.Context(), table, &ScanOptions{Limit: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[:n]) {
 				t.Errorf("the first %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[:n])
 			}
-			ns, err = readAll(t.Context(), tab, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
+			ns, err = readAll(t.Context(), table, &ScanOptions{Last: int64(n), Filter: mustParse(t, cond)})
 			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
 				t.Errorf("the last %d rows where %q = %v, %v, want %v", n, cond, ns, err, want[len(want)-n:])
 			}

@@ -45,7 +45,7 @@ func BenchmarkRead(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		tab, err := s.Bucket("").Table(b.Context(), "t")
+		table, err := s.Bucket("").Table(b.Context(), "t")
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func BenchmarkRead(b *testing.B) {
 				before := cpu()
 				defer func() { b.ReportMetric(float64((cpu()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op") }()
 				for b.Loop() {
-					r, err := tab.Scan(b.Context(), &ScanOptions{Filter: where, Columns: c.columns})
+					r, err := table.Scan(b.Context(), &ScanOptions{Filter: where, Columns: c.columns})
 					if err != nil {
 						b.Fatal(err)
 					}

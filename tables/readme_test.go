@@ -41,7 +41,7 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 func TestReadmeCommand(t *testing.T) {
 	script, tests, _ := strings.Cut(textBetween(t, "README.md", "From this directory:\n\n```sh\n", "```"), "\n")
 	if !strings.HasPrefix(script, "GOWORK=off go run ") || tests != "GOWORK=off go test ./...\n" {
-		t.Fatal(script, tests)
+		t.Fatalf("README.md shows the commands %q and %q, want go run and go test with GOWORK=off", script, tests)
 	}
 	if got, want := shell(t, ".", script), textBetween(t, "README.md", "and prints\n\n```\n", "```"); got != want {
 		t.Errorf("README.md: %s printed\n%s\nwant\n%s", script, got, want)
@@ -92,10 +92,10 @@ func TestReadmeTour(t *testing.T) {
 	}
 
 	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "```sh\n", "```"), path); !strings.Contains(out, "count_star()\n") || !strings.Contains(out, "before-import") {
-		t.Error(out)
+		t.Errorf("the first commands in docs/snapshots.md printed %s", out)
 	}
 	if out := shell(t, dir, textBetween(t, "docs/snapshots.md", "through an index.\n\n```sh\n", "```"), path); !strings.Contains(out, `["09:30","16:00"]`) || !strings.Contains(out, "NYSE") {
-		t.Error(out)
+		t.Errorf("the index commands in docs/snapshots.md printed %s", out)
 	}
 
 	backup := `printf 'sym,price\nA,1.5\n' | partd-tables put trades - --format csv --bucket NYSE
@@ -155,7 +155,7 @@ func TestReadmeModule(t *testing.T) {
 			}
 			shell(t, dir, "go mod init example.com/mine\ncp "+clone+"/tables/examples/airports/main.go .\n"+setup+build, env...)
 			if out := shell(t, filepath.Join(clone, "tables"), filepath.Join(dir, "program")); !strings.HasPrefix(out, "AQT Nuiqsut AK\n") {
-				t.Error(out)
+				t.Errorf("the program printed %s", out)
 			}
 		})
 	}

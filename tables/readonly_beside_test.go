@@ -56,10 +56,10 @@ func readWriteChild(text string) error {
 
 // startChild starts a child process. It returns the row count that the child printed last, updated
 // concurrently, and a function that kills the child.
-func startChild(t *testing.T, what, dir string, o *Options) (printed *atomic.Int64, kill func()) {
+func startChild(t *testing.T, operation, dir string, o *Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), readWriteEnv+"="+strings.Join([]string{what, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
+	cmd.Env = append(os.Environ(), readWriteEnv+"="+strings.Join([]string{operation, dir, o.Catalog, fmt.Sprint(o.NoTail)}, "\n"))
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -91,7 +91,7 @@ func startChild(t *testing.T, what, dir string, o *Options) (printed *atomic.Int
 		<-ended
 		_ = cmd.Wait() // it was killed
 		if stderr.Len() > 0 {
-			t.Error(what, stderr.String())
+			t.Errorf("child process (%s) failed: %s", operation, stderr.String())
 		}
 	}
 	t.Cleanup(kill)
@@ -211,9 +211,9 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	before := listFiles(t, dir)
 	r := mustOpen(t, dir, &readOnly)
 	wantRows(t, r.Bucket(""), "t", 0, 1, 2)
-	for what, err := range tryChanges(ctx, r) {
+	for operation, err := range tryChanges(ctx, r) {
 		if !errors.Is(err, ErrReadOnly) {
-			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", what, err)
+			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", operation, err)
 		}
 	}
 	if !slices.Equal(listFiles(t, dir), before) {
@@ -231,16 +231,16 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 
 // tryChanges tries operations that change a store, and returns their errors.
 func tryChanges(ctx context.Context, s *Store) map[string]error {
-	b, all := s.Bucket(""), map[string]error{}
-	_, all["put"] = b.Put(ctx, "t", rowsOf(1), PutAppend, nil)
-	_, all["snapshot"] = b.Snapshot(ctx, "s")
-	_, all["expire"] = s.Expire(ctx, &MaintainOptions{Grace: -1})
-	_, all["compact"] = s.Compact(ctx, nil)
-	_, all["lock"] = b.Lock(ctx, "t")
-	all["delete"] = b.Delete(ctx, "t")
-	all["delete bucket"] = s.DeleteBucket(ctx, "", true)
-	all["rules"] = b.EditRules(ctx, "", RuleEdit{})
-	return all
+	b, errs := s.Bucket(""), map[string]error{}
+	_, errs["put"] = b.Put(ctx, "t", rowsOf(1), PutAppend, nil)
+	_, errs["snapshot"] = b.Snapshot(ctx, "s")
+	_, errs["expire"] = s.Expire(ctx, &MaintainOptions{Grace: -1})
+	_, errs["compact"] = s.Compact(ctx, nil)
+	_, errs["lock"] = b.Lock(ctx, "t")
+	errs["delete"] = b.Delete(ctx, "t")
+	errs["delete bucket"] = s.DeleteBucket(ctx, "", true)
+	errs["rules"] = b.EditRules(ctx, "", RuleEdit{})
+	return errs
 }
 
 // TestReadOnlyGivenTail checks that a read-only Store reads a tail from Options.Tail, and does not write to it.
@@ -263,7 +263,7 @@ func TestReadOnlyGivenTail(t *testing.T) {
 		t.Errorf("SeesTail = %v with NoTail and %v with Tail, want false and true", alone.SeesTail(), r.SeesTail())
 	}
 	if after, err := partd.Stat(ctx, tail); err != nil || after.Keys >= before.Keys {
-		t.Error(before, after, err)
+		t.Errorf("tail after the fold: Stat = %+v, %v; want fewer keys than before, %+v", after, err, before)
 	}
 }
 

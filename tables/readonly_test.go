@@ -71,22 +71,22 @@ func TestReadOnly(t *testing.T) {
 		return ns
 	}
 	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Error(got)
+		t.Errorf("read = %+v; want %v", got, sequence(0, 101))
 	}
 	if _, err := r.Bucket("").Put(ctx, "t", rowsOf(1), PutAppend, nil); !errors.Is(err, ErrReadOnly) {
-		t.Error(err)
+		t.Errorf("Put error = %v, want ErrReadOnly", err)
 	}
 	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, ErrReadOnly) {
-		t.Error(err)
+		t.Errorf("Delete error = %v, want ErrReadOnly", err)
 	}
 	if _, err := r.Bucket("").Snapshot(ctx, "s"); !errors.Is(err, ErrReadOnly) {
-		t.Error(err)
+		t.Errorf("Snapshot error = %v, want ErrReadOnly", err)
 	}
 	if err := r.Bucket("").DeleteSnapshots(ctx); !errors.Is(err, ErrReadOnly) {
-		t.Error(err)
+		t.Errorf("DeleteSnapshots error = %v, want ErrReadOnly", err)
 	}
 	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, ErrReadOnly) {
-		t.Error(err)
+		t.Errorf("DeleteBucket error = %v, want ErrReadOnly", err)
 	}
 	if _, err := r.Fold(ctx, nil); err != nil {
 		t.Error(err)
@@ -99,7 +99,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := read(); !slices.Equal(got, sequence(0, 101)) {
-		t.Error(got)
+		t.Errorf("read = %+v; want %v", got, sequence(0, 101))
 	}
 	if err := errors.Join(r.Close(), s.Close()); err != nil {
 		t.Error(err)
@@ -108,7 +108,7 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
 	if _, err := Open(ctx, t.TempDir(), &Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("Open error = %v, want fs.ErrNotExist", err)
 	}
 }
 

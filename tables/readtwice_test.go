@@ -117,7 +117,7 @@ func TestReaderTwiceInUpdate(t *testing.T) {
 		r := reader(t, b, 1, 2)
 		err := b.s.Update(t.Context(), func(x *Txn) error {
 			if err := x.Put("b", kind, r, PutError, nil); err != nil {
-				t.Error(kind, err)
+				t.Errorf("%v: Put: %v", kind, err)
 			}
 			return x.Put("b", kind+" again", r, PutError, nil)
 		})
@@ -146,9 +146,9 @@ func TestReaderWithoutRows(t *testing.T) {
 func TestNoReaderObserved(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), &Options{Observer: &recordingObserver{}}).Bucket("")
 	if _, err := b.Put(t.Context(), "t", nil, PutAppend, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Error(err)
+		t.Errorf(`Put error = %v, want an error with the text "is nil"`, err)
 	}
 	if _, err := b.Upsert(t.Context(), "t", nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Error(err)
+		t.Errorf(`Upsert error = %v, want an error with the text "is nil"`, err)
 	}
 }

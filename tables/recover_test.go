@@ -12,7 +12,7 @@ import (
 func TestRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"data", "manifest", "list"} {
-		for how, damage := range map[string]func(string) error{
+		for damageName, damage := range map[string]func(string) error{
 			"missing": os.Remove,
 			"flipped bit": func(path string) error {
 				b, err := os.ReadFile(path)
@@ -23,7 +23,7 @@ func TestRestoreDamaged(t *testing.T) {
 				return err
 			},
 		} {
-			t.Run(kind+"/"+how, func(t *testing.T) {
+			t.Run(kind+"/"+damageName, func(t *testing.T) {
 				ctx, s := t.Context(), mustOpen(t, t.TempDir(), &Options{NoTail: true})
 				for _, name := range []string{"a", "b"} {
 					mustPut(t, s.Bucket(""), name, PutAppend, 1, 2, 3)
@@ -43,15 +43,15 @@ func TestRestoreDamaged(t *testing.T) {
 					t.Fatal(err)
 				}
 				s = mustOpen(t, s.Dir(), &Options{NoTail: true})
-				done, err := s.RestoreFrom(ctx, b, "monday")
+				restored, err := s.RestoreFrom(ctx, b, "monday")
 				if err != nil {
 					t.Fatal(err)
 				}
-				if unchanged, _ := totals(done); unchanged != 1 {
-					t.Errorf("%+v", done)
+				if unchanged, _ := totals(restored); unchanged != 1 {
+					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
 				}
 				if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
-					t.Error(findings)
+					t.Errorf("Verify reported %+v; want none", findings)
 				}
 				for _, name := range []string{"a", "b"} {
 					wantRows(t, s.Bucket(""), name, 1, 2, 3)
@@ -71,7 +71,7 @@ func TestBackupOverOtherTables(t *testing.T) {
 	for _, name := range []string{"b", "a"} {
 		mustPut(t, other.Bucket(""), name, PutAppend, 2)
 		if _, err := s.Backup(ctx, other, "monday"); !errors.Is(err, ErrExists) {
-			t.Error(err)
+			t.Errorf("Backup error = %v, want ErrExists", err)
 		}
 		wantRows(t, other.Bucket(""), name, 2)
 		if err := other.Bucket("").Delete(ctx, name); err != nil {
@@ -92,7 +92,7 @@ func TestSecretsInURLs(t *testing.T) {
 			t.Errorf("Open(%q) succeeded with Dir %q, want an error", url, s.Dir())
 			s.Close()
 		} else if strings.Contains(err.Error(), "sec") {
-			t.Error(err)
+			t.Errorf("Open error = %v, want an error without the credentials", err)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func recycle(t *testing.T, settings *Settings) {
 		runtime.ReadMemStats(&before)
 		for range 10 {
 			if n := countRows(t, table, o); n != rows+10 {
-				t.Fatal(n)
+				t.Fatalf("scan returned %d rows, want %d", n, rows+10)
 			}
 		}
 		runtime.ReadMemStats(&after)

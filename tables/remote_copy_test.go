@@ -24,26 +24,26 @@ func TestCopyToABucket(t *testing.T) {
 	for kind, path := range sampleFiles(t, bucket, "one", "twice") {
 		name := strings.TrimPrefix(path, "s3://bucket/house/")
 		before := readObject(t, b, name)
-		for how, data := range map[string][]byte{"flipped": flipBit(before), "short": before[:len(before)/2], "missing": nil} {
+		for damageName, data := range map[string][]byte{"flipped": flipBit(before), "short": before[:len(before)/2], "missing": nil} {
 			replaceObject(t, b, name, data)
 			findings, _ := verifyAll(t, bucket, VerifyOptions{})
 			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].State != Damaged {
-				t.Fatalf("%s %s: %+v", kind, how, findings)
+				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
 			}
 			if kind != "data" {
 				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
 				continue
 			}
 			if findings, _ := verifyAll(t, bucket, VerifyOptions{Repair: from.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
-				t.Fatalf("%s %s: %+v", kind, how, findings)
+				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
 			}
 			if now := readObject(t, b, name); !bytes.Equal(now, before) {
-				t.Fatalf("%s %s: the repaired object differs from the original", kind, how)
+				t.Fatalf("%s %s: the repaired object differs from the original", kind, damageName)
 			}
 		}
 	}
 	if findings, r := verifyAll(t, bucket, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
-		t.Fatal(findings, r)
+		t.Fatalf("Verify reported %+v, %+v; want none and Tables 4", findings, r)
 	}
 	if _, err := bucket.Backup(t.Context(), mustOpen(t, t.TempDir(), nil), "monday"); err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func TestUncertainUploads(t *testing.T) {
 	}
 	wantRows(t, s.Bucket(""), "a", sequence(0, 10)...)
 	if failed < 10 {
-		t.Fatal(failed)
+		t.Fatalf("only %d uploads failed, want at least 10", failed)
 	}
 }
 
@@ -284,15 +284,15 @@ func TestLostCommitResponses(t *testing.T) {
 	mu.Lock()
 	armed = false
 	if cuts < 10 {
-		t.Error(cuts)
+		t.Errorf("only %d connections were cut, want at least 10", cuts)
 	}
 	mu.Unlock()
-	tab, err := s.Bucket("").Table(t.Context(), "a")
+	table, err := s.Bucket("").Table(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if vs, err := tab.Versions(t.Context()); err != nil || len(vs) != 15 {
-		t.Error(len(vs), err)
+	if vs, err := table.Versions(t.Context()); err != nil || len(vs) != 15 {
+		t.Errorf("Versions = %d elements, %v; want 15", len(vs), err)
 	}
 }
 

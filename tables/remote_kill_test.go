@@ -238,16 +238,16 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 	t.Helper()
 	o := w.options
 	o.CacheDir = t.TempDir()
-	fresh := mustOpen(t, w.url, &o)
+	uncached := mustOpen(t, w.url, &o)
 	for name, rows := range want {
 		slices.Sort(rows)
-		for _, s := range []*Store{s, fresh} {
+		for _, s := range []*Store{s, uncached} {
 			got, _, err := read(t.Context(), s.Bucket(""), name)
 			if err != nil || !slices.Equal(got, rows) {
 				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
 			}
 		}
-		table, err := fresh.Bucket("").Table(t.Context(), name)
+		table, err := uncached.Bucket("").Table(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 			t.Fatal(err)
 		}
 		for _, v := range versions {
-			old, err := fresh.Bucket("").Table(t.Context(), name, AtVersion(v.Version))
+			old, err := uncached.Bucket("").Table(t.Context(), name, AtVersion(v.Version))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,13 +266,13 @@ func (w *warehouse) checkAll(t *testing.T, s *Store, want map[string][]int64) {
 		}
 		t.Logf("table %s: %d rows, %d versions", name, len(rows), len(versions))
 	}
-	snapshots, err := fresh.Bucket("").Snapshots(t.Context())
+	snapshots, err := uncached.Bucket("").Snapshots(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, snap := range snapshots {
 		for name := range want {
-			table, err := fresh.Bucket("").Table(t.Context(), name, AtSnapshot(snap.Name))
+			table, err := uncached.Bucket("").Table(t.Context(), name, AtSnapshot(snap.Name))
 			if err != nil {
 				t.Fatal(err)
 			}

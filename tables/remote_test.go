@@ -69,7 +69,7 @@ func TestModelOnPostgresAndS3(t *testing.T) {
 		runModel(t, url, o, seed, 60)
 		s := mustOpen(t, url, &o)
 		if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
-			t.Error(findings, r)
+			t.Errorf("Verify reported %+v, %+v; want none and Files above 0", findings, r)
 		}
 	}
 }

@@ -129,8 +129,8 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows, and stops
-// at the first.
+// containsDeleted reports whether a file contains rows to delete. It reads only row groups that can contain such rows,
+// and stops at the first.
 func (w *rewrite) containsDeleted(ctx context.Context, task table.FileScanTask, deletes *deletePredicate) (bool, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
 	if err != nil {

@@ -107,9 +107,9 @@ func TestReplaceRange(t *testing.T) {
 				}
 			}
 			before := filesOf(t, b, "t")
-			done, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
-			if err != nil || done.Deleted != 5 || done.Written != 3 || done.Files != 2 {
-				t.Fatalf("%+v, %v", done, err)
+			result, err := b.ReplaceRange(ctx, "t", hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
+			if err != nil || result.Deleted != 5 || result.Written != 3 || result.Files != 2 {
+				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 5, Written 3 and Files 2", result, err)
 			}
 			for h := 8; h < 13; h++ {
 				delete(want, h)
@@ -126,8 +126,8 @@ func TestReplaceRange(t *testing.T) {
 				}
 			}
 			wantHours(t, b, "t", want)
-			if done, err := b.ReplaceRange(ctx, "t", hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || done.Deleted != 2 {
-				t.Fatalf("%+v, %v", done, err)
+			if result, err := b.ReplaceRange(ctx, "t", hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || result.Deleted != 2 {
+				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 2", result, err)
 			}
 			delete(want, 29)
 			want[28], want[99] = 4, 4

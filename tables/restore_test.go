@@ -35,30 +35,30 @@ func TestRestoreOne(t *testing.T) {
 	wantRows(t, b, "a", 1)
 	wantRows(t, b, "b", 1, 2)
 	wantRows(t, b, "empty")
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	mustSucceed(t, err)
-	if set, err := tab.Settings(t.Context()); err != nil || set.Time != "" {
-		t.Error(set, err)
+	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "" {
+		t.Errorf(`Settings = %+v, %v; want Time ""`, settings, err)
 	}
 	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
-	schema, err := tab.Schema(t.Context())
+	schema, err := table.Schema(t.Context())
 	if err != nil || !schema.Equal(other) {
-		t.Error(schema, err)
+		t.Errorf("Schema = %+v, %v; want %v", schema, err, other)
 	}
-	if set, err := tab.Settings(t.Context()); err != nil || set.Time != "at" {
-		t.Error(set, err)
+	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "at" {
+		t.Errorf(`Settings = %+v, %v; want Time "at"`, settings, err)
 	}
-	info, err := tab.Info(t.Context())
+	info, err := table.Info(t.Context())
 	mustSucceed(t, err)
 	if v, ok := info.Metadata["k"]; !ok || v != nil || info.Rows != 1 {
-		t.Error(info)
+		t.Errorf("Info = %+v, want one row and a null for k", info)
 	}
 	mustSucceed(t, b.Restore(t.Context(), "y", "a"))
-	if again, err := tab.Info(t.Context()); err != nil || again.Version != info.Version+1 {
-		t.Error(again, err) // the metadata changed, although the rows are the same
+	if restored, err := table.Info(t.Context()); err != nil || restored.Version != info.Version+1 {
+		t.Errorf("Info = %+v, %v; want a new version although the rows are the same", restored, err)
 	}
 	if err := b.Restore(t.Context(), "x", "a", "nope"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Restore error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "b", 1, 2)
 }
@@ -94,7 +94,7 @@ func TestRestoreRaced(t *testing.T) {
 		wantRows(t, b, name, 1)
 	}
 	if _, ok, err := read(t.Context(), b, "c"); ok || err != nil {
-		t.Error(ok, err)
+		t.Errorf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
 	mustPut(t, b, "a", PutAppend, 2)
 	race = func() {
@@ -102,7 +102,7 @@ func TestRestoreRaced(t *testing.T) {
 		sweepAll(t, other)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Restore error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "a", 1, 2)
 }

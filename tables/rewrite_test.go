@@ -103,7 +103,7 @@ func parquetFiles(t testing.TB, dir string) []string {
 	t.Helper()
 	all, err := filepath.Glob(filepath.Join(dir, "data", "*", "data", "*.parquet"))
 	if err != nil || len(all) == 0 {
-		t.Fatal(all, err)
+		t.Fatalf("Glob = %q, %v; want at least one file", all, err)
 	}
 	return all
 }
@@ -115,12 +115,12 @@ func TestRewriteModel(t *testing.T) {
 	b := mustOpen(t, t.TempDir(), nil).Bucket("")
 	s := ticks(arrow.Millisecond, "")
 	model := map[int]int64{}
-	mustDo := func(done RewriteResult, err error) RewriteResult {
+	mustDo := func(result RewriteResult, err error) RewriteResult {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return done
+		return result
 	}
 	if _, err := b.Put(ctx, "t", ticksAt(s, 0), PutAppend, nil); err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestRewriteModel(t *testing.T) {
 		return hours
 	}
 	for n := range int64(150) {
-		var done RewriteResult
+		var result RewriteResult
 		var deleted, put int
 		deleteFromModel := func(isDeleted func(h int, n int64) bool) {
 			for h, value := range model {
@@ -153,19 +153,19 @@ func TestRewriteModel(t *testing.T) {
 		switch random.IntN(6) {
 		case 0:
 			hours := randomHours(0, 500, 30)
-			done = mustDo(b.Upsert(ctx, "t", ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
+			result = mustDo(b.Upsert(ctx, "t", ticksAt(s, n, hours...), &UpsertOptions{Keys: []string{"at", "sym"}}))
 			deleteFromModel(func(h int, _ int64) bool { return slices.Contains(hours, h) })
 			set(hours)
 		case 1:
 			from := random.IntN(500)
 			to := from + 1 + random.IntN(40)
 			hours := randomHours(from, to, 10)
-			done = mustDo(b.ReplaceRange(ctx, "t", hour(from), hour(to), ticksAt(s, n, hours...), nil))
+			result = mustDo(b.ReplaceRange(ctx, "t", hour(from), hour(to), ticksAt(s, n, hours...), nil))
 			deleteFromModel(func(h int, _ int64) bool { return h >= from && h < to })
 			set(hours)
 		case 2:
 			before, from := max(0, n-int64(random.IntN(20))), random.IntN(500)
-			done = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(from))))
+			result = deleteWhere(t, b, "t", fmt.Sprintf("n < %d and at >= '%s'", before, filter.TimeText(hour(from))))
 			deleteFromModel(func(h int, value int64) bool { return value < before && h >= from })
 		case 3:
 			hours := slices.DeleteFunc(randomHours(0, 500, 60), func(h int) bool { _, exists := model[h]; return exists })
@@ -183,8 +183,8 @@ func TestRewriteModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if int(done.Deleted) != deleted || int(done.Written) != put {
-			t.Fatalf("step %d: result %+v, want %d rows deleted and %d written", n, done, deleted, put)
+		if int(result.Deleted) != deleted || int(result.Written) != put {
+			t.Fatalf("step %d: result %+v, want %d rows deleted and %d written", n, result, deleted, put)
 		}
 		wantHours(t, b, "t", model)
 	}

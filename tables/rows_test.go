@@ -116,7 +116,7 @@ func TestRows(t *testing.T) {
 	}
 	structSchema, err := SchemaOf[trade]()
 	if err != nil || !schema.Equal(structSchema) {
-		t.Fatalf("the table's schema is %v\nSchemaOf = %v, %v", schema, structSchema, err)
+		t.Fatalf("SchemaOf = %v, %v; want the table's schema %v", structSchema, err, schema)
 	}
 	for name, nullable := range map[string]bool{"at": false, "Price": true, "Size": true, "Legs": true, "Best": false, "Raw": true, "host": false} {
 		if f, _ := schema.FieldsByName(name); len(f) != 1 || f[0].Nullable != nullable {
@@ -144,7 +144,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 	}
 	s := mustOpen(t, t.TempDir(), nil)
 	if v, err := Append(t.Context(), s.Bucket(""), "t", all); err != nil || v != 0 {
-		t.Fatal(v, err)
+		t.Fatalf("Append = %+v, %v; want 0", v, err)
 	}
 	table, err := s.Bucket("").Table(t.Context(), "t")
 	if err != nil {
@@ -153,17 +153,17 @@ func TestRowsOfManyBatches(t *testing.T) {
 	next := 0
 	for r, err := range Rows[row](t.Context(), table, nil) {
 		if err != nil || r.N != next {
-			t.Fatal(r, next, err)
+			t.Fatalf("Rows yielded %+v, %v; want row %d", r, err, next)
 		}
 		next++
 	}
 	if next != len(all) {
-		t.Fatal(next)
+		t.Fatalf("Rows yielded %d rows, want %d", next, len(all))
 	}
 	next = 0
 	for r, err := range Rows[row](t.Context(), table, &ScanOptions{Filter: And(Gt("N", 100), In("N", 1, 101, 60_000))}) {
 		if err != nil || r.N < 101 {
-			t.Fatal(r, err)
+			t.Fatalf("Rows yielded %+v, %v; want only rows that match the filter", r, err)
 		}
 		if next++; next == 1 {
 			break
@@ -209,7 +209,7 @@ func TestRowsOfOtherTypes(t *testing.T) {
 		G time.Duration `arrow:"g"`
 	}
 	if _, err := rowsOfBatches[tagged](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // wide has G
-		t.Fatal(err)
+		t.Fatalf(`RowsOf error = %v, want an error with the text "no such column"`, err)
 	}
 	type fit struct {
 		A int8          `arrow:"a"`
@@ -224,7 +224,7 @@ func TestRowsOfOtherTypes(t *testing.T) {
 	got, err := rowsOfBatches[fit](first)
 	want := []fit{{7, -1, 0.5, "x", time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), []byte{0, 1}, 2 * time.Second, []int{1, 2}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Fatalf("RowsOf = %+v, %v, want %+v", got, err, want)
+		t.Fatalf("RowsOf = %+v, %v; want %+v", got, err, want)
 	}
 	for _, err := range []error{
 		readError[struct {
@@ -333,7 +333,7 @@ func TestInvalidRowTypes(t *testing.T) {
 	}
 	_, err = Append(t.Context(), b, "t", []nanos{{time.Unix(1, 0)}, {}})
 	if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "row 2") {
-		t.Errorf("%v", err)
+		t.Errorf(`Append error = %v, want a SchemaError with the text "row 2"`, err)
 	}
 	if _, err := b.Table(t.Context(), "t"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after failed appends, Table error = %v, want ErrNotFound", err)
@@ -397,7 +397,7 @@ func BenchmarkRowsOf(b *testing.B) {
 			n := 0
 			for row, err := range RowsOf[flat](oneBatchKept(batch)) {
 				if err != nil || row.Size != int64(n) {
-					b.Fatal(row, err)
+					b.Fatalf("row %d is %+v; error: %v", n, row, err)
 				}
 				n++
 			}
@@ -435,7 +435,7 @@ func BenchmarkRows(b *testing.B) {
 			n++
 		}
 		if n != len(rows) {
-			b.Fatal(n)
+			b.Fatalf("read %d rows, want %d", n, len(rows))
 		}
 	}
 }

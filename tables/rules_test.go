@@ -15,38 +15,38 @@ const ruleColumns = "at timestamp[us]; n int16; s utf8; x float64"
 // TestRules puts rows that violate each kind of rule, with each kind of put.
 func TestRules(t *testing.T) {
 	const good = `{"at":"2026-01-31 00:00:00","n":1,"s":"AB","x":1},{"at":"2026-01-31 00:00:01","n":2,"s":"CD","x":2}`
-	const more = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
+	const extraRow = `{"at":"2026-02-01 00:00:00","n":3,"s":"EF","x":3},`
 	for _, c := range []struct {
 		rule      Rule
 		put, rows string
 		want      string
 	}{
-		{Rule{Kind: "not_null", Column: "n"}, ruleColumns, more + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
+		{Rule{Kind: "not_null", Column: "n"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00","n":null,"s":"A","x":1}`, `1 rows violate it: row 2 (n=null)`},
 		{Rule{Kind: "not_null", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
 		{Rule{Kind: "exists", Column: "x"}, "n int16", `{"n":9}`, `the rows have no column "x"`},
 		{Rule{Kind: "type", Column: "n", Type: "int16"}, "n int8", `{"n":9}`, `column "n" has type int8, but the rule requires int16`},
-		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruleColumns, more + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
-		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruleColumns, more + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
+		{Rule{Kind: "range", Column: "n", Min: "0", Max: "100"}, ruleColumns, extraRow + `{"n":-1},{"n":101},{"n":null},{"n":100}`, `2 rows violate it: row 2 (n=-1), row 3 (n=101)`},
+		{Rule{Kind: "range", Column: "at", Min: "2026-01-01"}, ruleColumns, extraRow + `{"at":"2025-12-31 23:59:59"}`, `1 rows violate it: row 2 (at=2025-12-31T23:59:59)`},
 		{Rule{Kind: "range", Column: "s", Max: "M'"}, ruleColumns, `{"s":"Z"}`, `1 rows violate it: row 1 (s=Z)`},
-		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruleColumns, more + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
-		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruleColumns, more + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
-		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruleColumns, more + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
+		{Rule{Kind: "unique", Columns: []string{"n", "s"}}, ruleColumns, extraRow + `{"n":1,"s":"AB"},{"n":5,"s":"x"},{"n":5,"s":"y"},{"n":3,"s":"EF"},{"n":null,"s":"EF"},{"n":null,"s":"EF"}`, `1 rows violate it: row 5 (n=3, s=EF)`},
+		{Rule{Kind: "unique", Columns: []string{"n"}, InTable: true}, ruleColumns, extraRow + `{"n":7},{"n":2},{"n":7}`, `2 rows violate it: row 3 (n=2), row 4 (n=7)`},
+		{Rule{Kind: "unique", Columns: []string{"at"}, InTable: true}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:01"}`, `1 rows violate it: row 2 (at=2026-01-31T00:00:01)`},
 		{Rule{Kind: "unique", Columns: []string{"s"}, InTable: true}, ruleColumns, `{"s":"AB"}`, `1 rows violate it: row 1 (s=AB)`},
-		{Rule{Kind: "sorted", Column: "at"}, ruleColumns, more + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
-		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, more + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
-		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, more + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
+		{Rule{Kind: "sorted", Column: "at"}, ruleColumns, extraRow + `{"at":"2026-01-31 00:00:00"},{"at":"2026-01-31 00:00:00"},{"at":null}`, `2 rows violate it: row 2 (at=2026-01-31T00:00:00), row 4 (at=null)`},
+		{Rule{Kind: "regexp", Column: "s", Pattern: "^[A-Z]{2}$"}, ruleColumns, extraRow + `{"s":"abc"},{"s":null}`, `1 rows violate it: row 2 (s=abc)`},
+		{Rule{Kind: "expression", Where: "x >= n and s != 'no'"}, ruleColumns, extraRow + `{"n":5,"x":4},{"s":"no"},{"n":5}`, `2 rows violate it: row 2 (x=4, n=5, s=null), row 3 (x=null, n=null, s=no)`},
 	} {
-		for _, how := range []string{"tail", "commit", "error", "replace", "update", "bucket", "reopened"} {
-			if !c.rule.InTable || how != "replace" && how != "error" {
-				t.Run(c.rule.Kind+" "+c.put+"/"+how, func(t *testing.T) { checkRule(t, c.rule, good, c.put, c.rows, c.want, how) })
+		for _, mode := range []string{"tail", "commit", "error", "replace", "update", "bucket", "reopened"} {
+			if !c.rule.InTable || mode != "replace" && mode != "error" {
+				t.Run(c.rule.Kind+" "+c.put+"/"+mode, func(t *testing.T) { checkRule(t, c.rule, good, c.put, c.rows, c.want, mode) })
 			}
 		}
 	}
 }
 
-func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
+func checkRule(t *testing.T, rule Rule, good, columns, rows, want, mode string) {
 	ctx, dir := t.Context(), t.TempDir()
-	o := &Options{FoldAge: -1, NoTail: how == "commit"}
+	o := &Options{FoldAge: -1, NoTail: mode == "commit"}
 	s, err := Open(ctx, dir, o)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	edit, name := RuleEdit{Add: []Rule{rule}}, "t"
-	if how == "bucket" || how == "error" { // a bucket's rules also apply to tables created later
+	if mode == "bucket" || mode == "error" { // a bucket's rules also apply to tables created later
 		name = ""
 		if err := b.EditRules(ctx, name, edit); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 			t.Fatal(err)
 		}
 	}
-	if how == "reopened" {
+	if mode == "reopened" {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 	before := tableText(t, b, "t", nil)
 	put := func() error {
 		r := jsonRows(t, columns, rows)
-		switch how {
+		switch mode {
 		case "error":
 			_, err = b.Put(ctx, "new", r, PutError, nil)
 		case "replace":
@@ -102,19 +102,19 @@ func checkRule(t *testing.T, rule Rule, good, columns, rows, want, how string) {
 		t.Errorf("after the rejected put, Table error = %v, want ErrNotFound", err)
 	}
 	if _, err := b.Put(ctx, "t", jsonRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), PutAppend, nil); err != nil {
-		t.Error("put of a row that satisfies the rule:", err)
+		t.Errorf("put of a row that satisfies the rule: %v", err)
 	}
 	if err := b.EditRules(ctx, name, RuleEdit{Disable: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := put(); err != nil {
-		t.Error("put with the rule disabled:", err)
+		t.Errorf("put with the rule disabled: %v", err)
 	}
 	if err := b.EditRules(ctx, name, RuleEdit{Remove: []string{"the rule"}}); err != nil {
 		t.Fatal(err)
 	}
 	if rules, err := b.Rules(ctx, name); len(rules) > 0 || err != nil {
-		t.Error(rules, err)
+		t.Errorf("Rules = %+v, %v; want none", rules, err)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestRulesOfAStream(t *testing.T) {
 	_, err = b.Put(t.Context(), "t", stream(sequence(0, 500), sequence(499, 600), sequence(1100, 50)), PutAppend, nil)
 	var violated *RuleError
 	if !errors.As(err, &violated) || len(violated.Violations) != 2 {
-		t.Fatal(err)
+		t.Fatalf("Put error = %v, want violations of two rules", err)
 	}
 	few, unique := violated.Violations[0], violated.Violations[1]
 	if few.Count != 99+50 || len(few.Rows) != 10 || few.Rows[0] != (BadRow{Row: 1002, Values: "n=1000"}) || unique.Count != 1 || unique.Rows[0] != (BadRow{Row: 501, Values: "s=row 499"}) {
@@ -158,7 +158,7 @@ func TestRulesOfAStream(t *testing.T) {
 	}
 	_, err = b.Put(t.Context(), "t", stream(sequence(5, 1), sequence(4, 1)), PutAppend, nil) // the order is violated between batches
 	if !errors.As(err, &violated) || violated.Violations[0].Rows[0] != (BadRow{Row: 2, Values: "n=4"}) {
-		t.Error(err)
+		t.Errorf("Put error = %v, want a violation in row 2", err)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestRuleSets(t *testing.T) {
 		}
 	}
 	if err := b.EditRules(t.Context(), "none", RuleEdit{}); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("EditRules error = %v, want ErrNotFound", err)
 	}
 	err = b.Evolve(t.Context(), "t", ColumnChange{Op: "rename", Column: "Open", To: "open"})
 	if err == nil || !strings.Contains(err.Error(), "the rule") {

@@ -52,7 +52,7 @@ func TestScanOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +71,9 @@ func TestScanOptions(t *testing.T) {
 		{ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
 		{ScanOptions{To: day}, 0},
 	} {
-		r, err := tab.Scan(t.Context(), &c.o)
+		r, err := table.Scan(t.Context(), &c.o)
 		if err != nil {
-			t.Fatalf("%+v: %v", c.o, err)
+			t.Fatalf("%v: Scan: %v", c.o, err)
 		}
 		rows := 0
 		for r.Next() {
@@ -83,22 +83,22 @@ func TestScanOptions(t *testing.T) {
 			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
 		}
 		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
-			t.Error(r.Schema())
+			t.Errorf("Scan(%+v): unexpected schema %v", c.o, r.Schema())
 		}
 		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
-			t.Error(r.Schema())
+			t.Errorf("Scan(%+v): unexpected schema %v", c.o, r.Schema())
 		}
 		r.Release()
 	}
 	var se *SchemaError
-	if _, err := tab.Scan(t.Context(), &ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
-		t.Error(err)
+	if _, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
+		t.Errorf("Scan with a repeated column: error = %v, want a SchemaError for column n", err)
 	}
-	if _, err := tab.Scan(t.Context(), &ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
-		t.Error(err)
+	if _, err := table.Scan(t.Context(), &ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
+		t.Errorf("Scan with a missing column: error = %v, want a SchemaError for column nope", err)
 	}
-	if _, err := tab.Scan(t.Context(), &ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
-		t.Error(err)
+	if _, err := table.Scan(t.Context(), &ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
+		t.Errorf("Scan with TimeColumn n: error = %v, want a SchemaError for column n", err)
 	}
 }
 
@@ -121,10 +121,10 @@ func TestListAndTime(t *testing.T) {
 		return all
 	}
 	if got := list(&Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
-		t.Error(got)
+		t.Errorf(`list = %+v; want ["a/3" "a1" "a2"]`, got)
 	}
 	if got := list(&Filter{Pattern: "?[12]", Metadata: Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
-		t.Error(got)
+		t.Errorf(`list = %+v; want ["a1" "b1"]`, got)
 	}
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
@@ -134,20 +134,20 @@ func TestListAndTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
-		t.Error(got, err)
+		t.Errorf("readAll = %+v, %v; want [1]", got, err)
 	}
 	if _, err := b.Table(t.Context(), "a1", AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Table error = %v, want ErrNotFound", err)
 	}
 	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Delete error = %v, want ErrNotFound", err)
 	}
 	wantRows(t, b, "a1", 2)
 	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
 		t.Error(err)
 	}
 	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
-		t.Error(got)
+		t.Errorf(`list = %+v; want ["a/3" "b1"]`, got)
 	}
 }
 
@@ -170,17 +170,17 @@ func TestOrder(t *testing.T) {
 		case 20:
 			var r MaintainResult
 			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
-				t.Fatalf("%+v", r)
+				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
 			}
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		tab, err := b.Table(t.Context(), "a")
+		table, err := b.Table(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := readAll(t.Context(), tab, nil); err != nil || !slices.IsSorted(got) {
+		if got, err := readAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
 			t.Fatalf("after put %d, the scan returned %v, %v; want sorted rows", i, got, err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestMemory(t *testing.T) {
 		wantRows(t, b, fmt.Sprint(i), sequence(0, each)...)
 	}
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Tables != tables || r.Rows != int64(tables)*each {
-		t.Fatalf("%+v %v", r, err)
+		t.Fatalf("Fold = %+v, %v; want %d tables and %d rows", r, err, tables, int64(tables)*each)
 	}
 	if used := s.tail.UsedMemory(); used != 0 {
 		t.Errorf("after the fold, the tail's rows use %d bytes of memory, want 0", used)
@@ -238,7 +238,7 @@ func TestAgeAfterReopen(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		l, err := s.cat.Get(t.Context(), defaultNamespace, "a")
 		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("%+v %v", l, err)
+			t.Fatalf("Get = %+v, %v; want a folded table within a minute", l, err)
 		}
 		if l.Rows == 2 {
 			break

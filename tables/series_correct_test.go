@@ -21,15 +21,15 @@ func init() {
 
 // applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
 // It compares the counts with the correction's result.
-func (m *seriesModel) applyCorrection(name string, done RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
+func (m *seriesModel) applyCorrection(name string, result RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
 	}
 	s := m.tables[name]
 	before := len(s.rows)
 	s.rows = slices.DeleteFunc(slices.Clone(s.rows), isDeleted)
-	if deleted := before - len(s.rows); int(done.Deleted) != deleted || int(done.Written) != len(put) {
-		return fmt.Errorf("got result %+v, want %d rows deleted and %d written", done, deleted, len(put))
+	if deleted := before - len(s.rows); int(result.Deleted) != deleted || int(result.Written) != len(put) {
+		return fmt.Errorf("got result %+v, want %d rows deleted and %d written", result, deleted, len(put))
 	}
 	s.rows = append(s.rows, put...)
 	return nil
@@ -44,8 +44,8 @@ func (m *seriesModel) deleteRows(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	done, err := m.s.Bucket("b").DeleteRows(ctx, name, cond)
-	return m.applyCorrection(name, done, err, func(r tick) bool { return r.ts >= from && r.v > above && r.k == "a" }, nil)
+	result, err := m.s.Bucket("b").DeleteRows(ctx, name, cond)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= from && r.v > above && r.k == "a" }, nil)
 }
 
 func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
@@ -55,8 +55,8 @@ func (m *seriesModel) replaceRange(ctx context.Context, name string) error {
 	from := m.rnd.Int64N(300)
 	to := from + 1 + m.rnd.Int64N(50)
 	r, rows := m.tables[name].reader(m.distinct(m.ticks(to-from), from), 20)
-	done, err := m.s.Bucket("b").ReplaceRange(ctx, name, time.Unix(from, 0), time.Unix(to, 0), r, nil)
-	return m.applyCorrection(name, done, err, func(r tick) bool { return r.ts >= from && r.ts < to }, rows)
+	result, err := m.s.Bucket("b").ReplaceRange(ctx, name, time.Unix(from, 0), time.Unix(to, 0), r, nil)
+	return m.applyCorrection(name, result, err, func(r tick) bool { return r.ts >= from && r.ts < to }, rows)
 }
 
 // upsert upserts rows by time and keys, sometimes with a new or wider column.
@@ -72,11 +72,11 @@ func (m *seriesModel) upsert(ctx context.Context, name string) error {
 		s.wType = map[string]string{"": "int32", "int32": "float64", "int64": "float64", "float64": "float64"}[oldType]
 	}
 	r, rows := s.reader(rows, 20)
-	done, err := m.s.Bucket("b").Upsert(ctx, name, r, nil)
+	result, err := m.s.Bucket("b").Upsert(ctx, name, r, nil)
 	if s.wType != oldType {
-		s.evolvedVersion = done.Version // reads of this version may still have the previous columns
+		s.evolvedVersion = result.Version // reads of this version may still have the previous columns
 	}
-	return m.applyCorrection(name, done, err, func(r tick) bool {
+	return m.applyCorrection(name, result, err, func(r tick) bool {
 		return slices.ContainsFunc(rows, func(o tick) bool { return s.compare(r, o) == 0 })
 	}, rows)
 }

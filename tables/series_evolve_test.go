@@ -77,11 +77,11 @@ func (m *seriesModel) migrate(ctx context.Context, name string) error {
 	}
 	s := m.tables[name]
 	s.schemaVersion++
-	done, err := m.s.Bucket("b").Migrate(ctx, name, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	migrated, err := m.s.Bucket("b").Migrate(ctx, name, s.schemaVersion, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		b.Retain()
 		return b, nil
 	})
-	if err == nil && !done {
+	if err == nil && !migrated {
 		err = fmt.Errorf("migrating to version %d did nothing", s.schemaVersion)
 	}
 	return err
@@ -243,19 +243,19 @@ func TestEvolveSeries(t *testing.T) {
 	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
 		err := b.Evolve(ctx, "t", ColumnChange{Op: "drop", Column: column})
 		if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
-			t.Error(err)
+			t.Errorf("Evolve that drops column %s: error = %v, want a SchemaError about the setting %s", column, err, setting)
 		}
 	}
-	tbl, err := b.Table(ctx, "t")
+	table, err := b.Table(ctx, "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := tbl.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
-		t.Error(got, err)
+	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != KeepLast {
+		t.Errorf("Settings = %+v, %v; want time when, key key and KeepLast", got, err)
 	}
 	// The new schema lacks a column that the settings name.
 	if _, err := b.Put(ctx, "t", jsonRows(t, columns, rows), PutReplace, nil); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
-		t.Error(err)
+		t.Errorf(`Put error = %v, want an ArgumentError with the text settings: column "when"`, err)
 	}
 	// A migration gives all rows one time: among rows with equal keys, the last is kept.
 	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
@@ -273,7 +273,7 @@ func TestEvolveSeries(t *testing.T) {
 	if _, err := b.Migrate(ctx, "t", 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
 	}); !errors.As(err, new(*ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
-		t.Error(err)
+		t.Errorf(`Migrate error = %v, want an ArgumentError with the text settings: column "when"`, err)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 		return errors.Join(x.Put("b", "t", one(), PutAppend, nil), x.Put("b", "t", one(), PutAppend, nil))
 	})
 	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
-		t.Error(err)
+		t.Errorf("Update error = %v, want advice to combine the puts", err)
 	}
 }
 
@@ -372,7 +372,7 @@ func TestCorrectWithRules(t *testing.T) {
 		}
 	}
 	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*RuleError)) {
-		t.Error(err)
+		t.Errorf("upsert error = %v, want a RuleError", err)
 	}
 }
 
@@ -391,11 +391,11 @@ func TestRestoreSettings(t *testing.T) {
 	if _, err := b.Snapshot(ctx, "one"); err != nil {
 		t.Fatal(err)
 	}
-	tbl, err := b.Table(ctx, "t")
+	table, err := b.Table(ctx, "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := tbl.Settings(ctx)
+	want, err := table.Settings(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,19 +409,19 @@ func TestRestoreSettings(t *testing.T) {
 		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
 			t.Fatal(err)
 		}
-		if tbl, err = b.Table(ctx, "t"); err != nil {
+		if table, err = b.Table(ctx, "t"); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := tbl.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := table.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
 		}
 		if rules, err := b.Rules(ctx, "t"); err != nil || len(rules) != 1 {
-			t.Error(rules, err)
+			t.Errorf("Rules = %+v, %v; want 1 element", rules, err)
 		}
 		wantInOrder(t, b, "t", 1)
 		wantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
 		if _, err := b.Put(ctx, "t", jsonRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), PutAppend, nil); !errors.As(err, new(*RuleError)) {
-			t.Error(err)
+			t.Errorf("Put error = %v, want a RuleError", err)
 		}
 	}
 }

@@ -19,11 +19,11 @@ func TestSettings(t *testing.T) {
 	}
 	wantSettings := func(wantSettings Settings) {
 		t.Helper()
-		tbl, err := b.Table(ctx, "t")
+		table, err := b.Table(ctx, "t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := tbl.Settings(ctx)
+		got, err := table.Settings(ctx)
 		if err != nil || !reflect.DeepEqual(got, wantSettings) {
 			t.Fatalf("Settings = %+v, want %+v; error: %v", got, wantSettings, err)
 		}
@@ -72,7 +72,7 @@ func TestSettings(t *testing.T) {
 func TestUnknownSettings(t *testing.T) {
 	var s Settings
 	if err := json.Unmarshal([]byte(`{"tiem": "day"}`), &s); err == nil || !strings.Contains(err.Error(), `unknown setting "tiem" (did you mean "time"?)`) {
-		t.Error(err)
+		t.Errorf("error = %v, want an unknown setting and a suggestion", err)
 	}
 	all := Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: KeepLast, Partition: PartitionDay, Evolution: Strict}
 	text, err := json.Marshal(all)
@@ -80,6 +80,6 @@ func TestUnknownSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(text, &s); err != nil || !reflect.DeepEqual(s, all) {
-		t.Error(s, err)
+		t.Errorf("Unmarshal of marshaled settings = %+v, %v, want %+v", s, err, all)
 	}
 }

@@ -12,21 +12,21 @@ func TestSnapshotInOrder(t *testing.T) {
 	s := mustOpen(t, t.TempDir(), &Options{NoTail: true})
 	b := s.Bucket("b")
 	o := &PutOptions{Settings: &Settings{Time: "ts"}}
-	for _, at := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
-		if _, err := b.Put(t.Context(), "t", ticksOf(at, 10), PutAppend, o); err != nil {
+	for _, ticks := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
+		if _, err := b.Put(t.Context(), "t", ticksOf(ticks, 10), PutAppend, o); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustSnapshot(t, b, "x")
-	tab, err := b.Table(t.Context(), "t", AtSnapshot("x"))
+	table, err := b.Table(t.Context(), "t", AtSnapshot("x"))
 	mustSucceed(t, err)
-	rows, err := ticksFrom(tab.Scan(t.Context(), nil))
+	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
-		t.Error(rows, err)
+		t.Errorf("scan returned %+v, %v; want 5 rows, sorted by time", rows, err)
 	}
-	last, err := ticksFrom(tab.Tail(t.Context(), 2))
+	last, err := ticksFrom(table.Tail(t.Context(), 2))
 	if err != nil || len(last) != 2 || last[0].ts != 4 {
-		t.Error(last, err)
+		t.Errorf("Tail returned %+v, %v; want 2 rows that start at time 4", last, err)
 	}
 }
 
@@ -34,16 +34,16 @@ func TestSnapshotInOrder(t *testing.T) {
 // snapshot is taken.
 func TestSnapshotRenamed(t *testing.T) {
 	t.Parallel()
-	for _, seen := range []bool{false, true} {
+	for _, isNoticed := range []bool{false, true} {
 		dir := t.TempDir()
 		s := mustOpen(t, dir, &Options{FoldAge: -1})
 		b := s.Bucket("")
 		mustPut(t, b, "a", PutAppend, 0)
 		mustPut(t, b, "a", PutAppend, 1)
 		execInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
-		if seen {
+		if isNoticed {
 			if _, ok, err := read(t.Context(), b, "a"); ok || err != nil {
-				t.Fatal(ok, err)
+				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 			}
 		}
 		mustSnapshot(t, b, "x")
@@ -68,7 +68,7 @@ func TestSnapshotNames(t *testing.T) {
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), "%"))
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), ""))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) != 6 {
-		t.Error(len(all), err)
+		t.Errorf("Snapshots = %d elements, %v; want 6", len(all), err)
 	}
 	mustSucceed(t, b.Restore(t.Context(), "it's"))
 }

@@ -29,11 +29,11 @@ func mustSucceed(t testing.TB, err error) {
 
 // readAt returns the sorted numbers of a table in a snapshot.
 func readAt(ctx context.Context, b *Bucket, snapshot, name string) ([]int64, error) {
-	tab, err := b.Table(ctx, name, AtSnapshot(snapshot))
+	table, err := b.Table(ctx, name, AtSnapshot(snapshot))
 	if err != nil {
 		return nil, err
 	}
-	ns, err := readAll(ctx, tab, nil)
+	ns, err := readAll(ctx, table, nil)
 	slices.Sort(ns)
 	return ns, err
 }
@@ -90,7 +90,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 		wantAt(t, b, "one", "none")
 		if _, err := readAt(t.Context(), b, "one", "later"); !errors.Is(err, ErrNotFound) {
-			t.Fatal(err)
+			t.Fatalf("readAt error = %v, want ErrNotFound", err)
 		}
 		var names []string
 		for info, err := range b.Tables(t.Context(), &Filter{Snapshot: "one", Pattern: "*e*"}) {
@@ -101,7 +101,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 			names = append(names, info.Name)
 		}
 		if !slices.Equal(names, []string{"anew", "deleted", "none", "replaced", "same"}) {
-			t.Error(names)
+			t.Errorf("tables in the snapshot are %q, want anew, deleted, none, replaced and same", names)
 		}
 	}
 	check(s)
@@ -112,9 +112,9 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	wantRows(t, b, "replaced", 3, 4)
 
 	mustPut(t, b, "same", PutAppend, 7) // stays in the tail
-	tab, err := b.Table(t.Context(), "replaced")
+	table, err := b.Table(t.Context(), "replaced")
 	mustSucceed(t, err)
-	before, err := tab.Info(t.Context())
+	before, err := table.Info(t.Context())
 	mustSucceed(t, err)
 	mustSucceed(t, b.Restore(t.Context(), "one"))
 	checkRestored := func(s *Store) {
@@ -125,32 +125,32 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 		wantRows(t, b, "none")
 		if _, ok, err := read(t.Context(), b, "later"); ok || err != nil {
-			t.Fatal(ok, err)
+			t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 		}
 		m, err := b.Metadata(t.Context())
 		if err != nil || fmt.Sprint(m) != "map[of:[bucket]]" {
-			t.Error(m, err)
+			t.Errorf("Metadata = %+v, %v; want only of = [bucket]", m, err)
 		}
 	}
 	checkRestored(s)
-	after, err := tab.Info(t.Context())
+	after, err := table.Info(t.Context())
 	if err != nil || after.Version <= before.Version {
 		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", after.Version, before.Version, err)
 	}
 	old, err := b.Table(t.Context(), "replaced", AtVersion(before.Version))
 	mustSucceed(t, err)
 	if got, err := readAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3}) { // 4 was still in the tail
-		t.Error(got, err)
+		t.Errorf("rows of the version before the restore = %v, %v; want [3]", got, err)
 	}
-	found := 0
+	count := 0
 	for info, err := range b.Tables(t.Context(), &Filter{Metadata: Metadata{"n": 5.0}}) {
 		mustSucceed(t, err)
-		if found++; info.Name != "deleted" || info.Metadata["k"] != "v" {
-			t.Error(info)
+		if count++; info.Name != "deleted" || info.Metadata["k"] != "v" {
+			t.Errorf("found table %+v, want deleted with k = v", info)
 		}
 	}
-	if found != 1 {
-		t.Errorf("found %d tables by metadata, want 1", found)
+	if count != 1 {
+		t.Errorf("found %d tables by metadata, want 1", count)
 	}
 	// A restored table can be appended to, folded and compacted, and does not need the snapshot.
 	mustSucceed(t, b.DeleteSnapshot(t.Context(), "one"))
@@ -182,42 +182,42 @@ func TestDeleteSnapshots(t *testing.T) {
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
 	if _, err := b.Snapshot(t.Context(), "x"); !errors.Is(err, ErrExists) {
-		t.Error(err)
+		t.Errorf("Snapshot error = %v, want ErrExists", err)
 	}
 	unnamed := []string{mustSnapshot(t, b, ""), mustSnapshot(t, b, "")}
 	if _, err := time.Parse("2006-01-02T15:04:05.000000Z", unnamed[0]); err != nil || unnamed[0] == unnamed[1] {
-		t.Error(unnamed, err)
+		t.Errorf("names of unnamed snapshots are %q, want two different times; error: %v", unnamed, err)
 	}
 	all, err := b.Snapshots(t.Context())
 	if err != nil || len(all) != 3 || all[0].Name != "x" || all[2].Name != unnamed[1] || all[0].Tables != 1 {
-		t.Error(all, err)
+		t.Errorf("Snapshots = %+v, %v; want x with one table, and two unnamed snapshots", all, err)
 	}
-	tab, err := b.Table(t.Context(), "a", AtSnapshot("x"))
+	table, err := b.Table(t.Context(), "a", AtSnapshot("x"))
 	mustSucceed(t, err)
 	mustSucceed(t, b.Delete(t.Context(), "a"))
 	sweepAll(t, s)
 	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, ErrNotEmpty) {
-		t.Error(err)
+		t.Errorf("DeleteBucket error = %v, want ErrNotEmpty", err)
 	}
 	mustSucceed(t, b.DeleteSnapshots(t.Context()))
-	if _, err := readAll(t.Context(), tab, nil); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+	if _, err := readAll(t.Context(), table, nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("readAll error = %v, want ErrNotFound", err)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Restore error = %v, want ErrNotFound", err)
 	}
 	if sweepAll(t, s) == 0 {
 		t.Error("Expire removed no files")
 	}
 	remaining, err := os.ReadDir(s.Dir() + "/data")
 	if err != nil || len(remaining) > 0 {
-		t.Error(remaining, err)
+		t.Errorf("ReadDir = %+v, %v; want none", remaining, err)
 	}
 	mustPut(t, b, "a", PutError, 1)
 	mustSnapshot(t, b, "x")
 	mustSucceed(t, s.DeleteBucket(t.Context(), "b", true))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) > 0 {
-		t.Error(all, err)
+		t.Errorf("Snapshots = %+v, %v; want none", all, err)
 	}
 }
 

@@ -35,11 +35,11 @@ func TestGracePeriodRestarts(t *testing.T) {
 		func() error { _, err := b.Put(t.Context(), "a", rowsOf(2), PutReplace, nil); return err },
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
-		tab, err := b.Table(t.Context(), "a")
+		table, err := b.Table(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := tab.Scan(t.Context(), nil)
+		r, err := table.Scan(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestGracePeriodRestarts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !r.Next() || r.RecordBatch().NumRows() != 1 {
-			t.Fatal(r.Err())
+			t.Fatalf("the scan returned no batch of one row; error: %v", r.Err())
 		}
 		r.Release()
 	}

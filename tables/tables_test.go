@@ -17,7 +17,7 @@ func TestPutAndScan(t *testing.T) {
 	mustPut(t, b, "a", PutAppend, 4)
 	wantRows(t, b, "a", 1, 2, 3, 4)
 	if _, err := b.Put(t.Context(), "a", rowsOf(9), PutError, nil); !errors.Is(err, ErrExists) {
-		t.Fatal(err)
+		t.Fatalf("Put error = %v, want ErrExists", err)
 	}
 	mustPut(t, b, "a", PutReplace, 7, 8)
 	wantRows(t, b, "a", 7, 8)
@@ -28,11 +28,11 @@ func TestPutAndScan(t *testing.T) {
 	s = mustOpen(t, dir, nil)
 	b = s.Bucket("")
 	wantRows(t, b, "a", 7, 8, 9)
-	tab, err := b.Table(t.Context(), "a")
+	table, err := b.Table(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	vs, err := tab.Versions(t.Context())
+	vs, err := table.Versions(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,16 +45,16 @@ func TestPutAndScan(t *testing.T) {
 		}
 		got, err := readAll(t.Context(), old, nil)
 		if err != nil || int64(len(got)) != v.Rows {
-			t.Fatal(got, err)
+			t.Fatalf("version %d: read rows %v, %v; want %d rows", v.Version, got, err, v.Rows)
 		}
 	}
 	if !slices.Equal(rows, []int64{2, 4, 2}) {
-		t.Fatal(vs)
+		t.Fatalf("Versions = %+v, want row counts 2, 4 and 2", vs)
 	}
 	if err := b.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Table(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
-		t.Fatal(err)
+		t.Fatalf("Table error = %v, want ErrNotFound", err)
 	}
 }

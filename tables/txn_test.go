@@ -23,7 +23,7 @@ func TestTxnAfterUpdate(t *testing.T) {
 			return errors.Join(txn.Put("b", "t", rowsOf(2), PutReplace, nil), failure)
 		})
 		if !errors.Is(err, failure) {
-			t.Fatal(err)
+			t.Fatalf("Update error = %v, want %v", err, failure)
 		}
 		for name, do := range map[string]func() error{
 			"put":      func() error { return kept.Put("b", "t", rowsOf(3), PutAppend, nil) },
@@ -50,10 +50,10 @@ func TestSnapshotCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Snapshot error = %v, want context.Canceled", err)
 	}
 	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Snapshot error = %v, want ErrNotFound", err)
 	}
 }
 
@@ -77,11 +77,11 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 	}
 	from, to := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) (n int64) {
-		tab, err := b.Table(t.Context(), "t")
+		table, err := b.Table(t.Context(), "t")
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := tab.Scan(t.Context(), &ScanOptions{From: from, To: to, TimeColumn: column})
+		r, err := table.Scan(t.Context(), &ScanOptions{From: from, To: to, TimeColumn: column})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,8 +38,8 @@ func invalidColumns() map[string][]arrow.Field {
 	}
 }
 
-// TestInvalidColumnNames checks that every operation rejects columns with invalid names, with an error that names the column,
-// before it writes anything.
+// TestInvalidColumnNames checks that every operation rejects columns with invalid names, with an error that names the
+// column, before it writes anything.
 func TestInvalidColumnNames(t *testing.T) {
 	t.Parallel()
 	for want, fields := range invalidColumns() {
@@ -80,7 +80,7 @@ func TestInvalidColumnNames(t *testing.T) {
 				t.Errorf("rejected puts wrote %d files, want none", n)
 			}
 			if buckets, err := s.Bucket("b").Exists(ctx); buckets || err != nil {
-				t.Error(buckets, err)
+				t.Errorf("Exists = %+v, %v; want false", buckets, err)
 			}
 			mustPut(t, bucket, "there", PutReplace, 1)
 			before := files()
@@ -116,11 +116,11 @@ func TestEvolveToInvalidNames(t *testing.T) {
 			}
 		}
 	}
-	tab, err := b.Table(ctx, "t")
+	table, err := b.Table(ctx, "t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := tab.Schema(ctx); err != nil || !got.Equal(schema) {
-		t.Error(got, err)
+	if got, err := table.Schema(ctx); err != nil || !got.Equal(schema) {
+		t.Errorf("Schema = %+v, %v; want %v", got, err, schema)
 	}
 }

@@ -49,7 +49,7 @@ func TestUnknownOutcome(t *testing.T) {
 				break
 			}
 			if _, exists, e := read(t.Context(), b, name); !errors.Is(err, errShaky) || exists || e != nil {
-				t.Fatal(exists, err, e)
+				t.Fatalf("Put error = %v, want errShaky; then the table exists: %v, error %v; want it missing", err, exists, e)
 			}
 			retries++
 		}
@@ -62,11 +62,11 @@ func TestUnknownOutcome(t *testing.T) {
 				break
 			}
 			if !errors.Is(err, errShaky) {
-				t.Fatal(err)
+				t.Fatalf("Put error = %v, want errShaky", err)
 			}
 			got, _, err := read(t.Context(), b, "a")
 			if err != nil || !slices.Equal(got, sequence(0, n)) && !slices.Equal(got, sequence(0, n+1)) {
-				t.Fatal(got, err)
+				t.Fatalf("read rows %v, %v; want 0 to %d, with or without the last", got, err, n)
 			}
 		}
 		wantRows(t, b, "a", sequence(0, n+1)...)
@@ -77,7 +77,7 @@ func TestUnknownOutcome(t *testing.T) {
 		}
 	}
 	if retries < 20 {
-		t.Fatal(retries)
+		t.Fatalf("only %d puts were retried, want at least 20", retries)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestSync(t *testing.T) {
 	for range 2 { // a retry that is recognized by its ID must also be durable
 		tail.fail = tail.syncs + 1
 		if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); !errors.Is(err, errShaky) {
-			t.Fatal(err)
+			t.Fatalf("Put error = %v, want errShaky", err)
 		}
 	}
 	if _, err := b.Put(t.Context(), "a", rowsOf(2), PutAppend, &PutOptions{ID: "x"}); err != nil {
@@ -121,6 +121,6 @@ func TestSync(t *testing.T) {
 	}
 	wantRows(t, b, "a", 0, 1, 2)
 	if _, err := Open(t.Context(), t.TempDir(), &Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatal(err)
+		t.Fatalf("Open error = %v, want errors.ErrUnsupported", err)
 	}
 }

@@ -22,9 +22,9 @@ func TestUpsert(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutAppend, 5, 100) // 5 now occurs twice, once in the tail
 	before := filesOf(t, b, "t")
-	done, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
-	if err != nil || done.Deleted != 3 || done.Written != 3 {
-		t.Fatalf("%+v, %v", done, err)
+	result, err := b.Upsert(ctx, "t", rowsOf(5, 15, 200), &UpsertOptions{Keys: []string{"n"}})
+	if err != nil || result.Deleted != 3 || result.Written != 3 {
+		t.Fatalf("Upsert = %+v, %v; want Deleted 3 and Written 3", result, err)
 	}
 	want := append(sequence(0, 30), 100, 200)
 	wantRows(t, b, "t", want...)
@@ -108,9 +108,9 @@ func TestUpsertKeys(t *testing.T) {
 					t.Skip(err)
 				}
 			}
-			done, err := b.Upsert(t.Context(), "t", rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
-			if err != nil || done.Deleted != 2 || done.Written != 2 {
-				t.Fatalf("%+v, %v", done, err)
+			result, err := b.Upsert(t.Context(), "t", rows(2, keys[0], keys[len(keys)-1]), &UpsertOptions{Keys: []string{"k"}})
+			if err != nil || result.Deleted != 2 || result.Written != 2 {
+				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
 			}
 			got := columnTexts(t, b, "t", "n")
 			slices.Sort(got)

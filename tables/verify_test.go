@@ -77,13 +77,14 @@ var damages = map[string]func(b []byte) []byte{
 	"missing":   nil,
 }
 
-func damage(t testing.TB, path string, how func([]byte) []byte) {
+// damage changes a file with a function, or removes it if the function is nil.
+func damage(t testing.TB, path string, change func([]byte) []byte) {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	if err == nil && how == nil {
+	if err == nil && change == nil {
 		err = os.Remove(path)
 	} else if err == nil {
-		err = os.WriteFile(path, how(b), 0o666)
+		err = os.WriteFile(path, change(b), 0o666)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +105,7 @@ func TestVerify(t *testing.T) {
 	}
 	want := stateOf(t, s)
 	if findings, r := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
-		t.Fatal(findings, r)
+		t.Fatalf("Verify reported %+v, %+v; want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -115,7 +116,7 @@ func TestVerify(t *testing.T) {
 	}
 	s, copied := mustOpen(t, s.Dir(), nil), mustOpen(t, good, nil)
 	for kind, paths := range tableFiles(t, s, "one", "twice") {
-		for how, f := range damages {
+		for damageName, f := range damages {
 			path := paths[0] // the data file belongs to an old version
 			before, err := os.ReadFile(path)
 			if err != nil {
@@ -124,16 +125,16 @@ func TestVerify(t *testing.T) {
 			damage(t, path, f)
 			findings, _ := verifyAll(t, s, VerifyOptions{})
 			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != Damaged {
-				t.Fatalf("%s %s: %+v", kind, how, findings)
+				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
 			}
 			if findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != Repaired {
-				t.Fatalf("%s %s: %+v", kind, how, findings)
+				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
 			}
 			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
-				t.Fatal(kind, how, err)
+				t.Fatalf("%s %s: the repaired file differs from the original; error: %v", kind, damageName, err)
 			}
 			if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) != 0 {
-				t.Fatalf("%s %s: %+v", kind, how, findings)
+				t.Fatalf("%s %s: Verify reported unexpected findings: %+v", kind, damageName, findings)
 			}
 		}
 	}
@@ -157,12 +158,12 @@ func TestVerify(t *testing.T) {
 	before := names()
 	findings, _ := verifyAll(t, s, VerifyOptions{Repair: copied.Copies()})
 	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
-		t.Errorf("%+v", findings)
+		t.Errorf("Verify reported %+v, want a damaged file that was not repaired", findings)
 	}
 	wrongSource := func(_ context.Context, _ File) (io.ReadCloser, error) { return os.Open(filepath.Join(good, relPath)) } // a source with the wrong file
 	findings, _ = verifyAll(t, s, VerifyOptions{Repair: wrongSource})
 	if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
-		t.Errorf("%+v", findings)
+		t.Errorf("Verify reported %+v, want a damaged file that was not repaired because of ErrContent", findings)
 	}
 	if !slices.Equal(names(), before) {
 		t.Error("a rejected copy left files")
@@ -236,7 +237,7 @@ func TestVerifyManifest(t *testing.T) {
 			// The previous version has the correct entry of the same file.
 			findings, _ := verifyAll(t, s, VerifyOptions{})
 			if len(findings) != 1 || findings[0].State != Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
-				t.Errorf("%+v", findings)
+				t.Errorf("Verify reported %+v, want one damaged file with the problem %q", findings, c.want)
 			}
 		})
 	}
@@ -261,11 +262,11 @@ func TestVerifyForeign(t *testing.T) {
 	}
 	findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
 	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != Unverified {
-		t.Errorf("%+v", findings)
+		t.Errorf("Verify reported %+v; want 4 elements with State Unverified", findings)
 	}
 	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
-		for how, f := range damages {
-			if how == "flipped" || kind == "manifest" && how == "longer" || kind == "list" && how == "longer" {
+		for damageName, f := range damages {
+			if damageName == "flipped" || kind == "manifest" && damageName == "longer" || kind == "list" && damageName == "longer" {
 				continue // without a checksum, this damage is undetectable
 			}
 			before, err := os.ReadFile(parts[kind][0])
@@ -276,7 +277,7 @@ func TestVerifyForeign(t *testing.T) {
 			findings, r := verifyAll(t, s, VerifyOptions{Repair: s.Copies()})
 			last := findings[len(findings)-1]
 			if r.Damaged != 1 || last.State != Damaged || last.File != parts[kind][0] || last.Table != "t" {
-				t.Errorf("%s %s: %+v", kind, how, findings)
+				t.Errorf("%s %s: Verify reported %+v, want one damaged file", kind, damageName, findings)
 			}
 			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {
 				t.Fatal(err)

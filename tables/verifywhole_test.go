@@ -63,17 +63,17 @@ func TestVerifyRandomOperations(t *testing.T) {
 				log = append(log, kind+" "+name)
 				var schemaErr *SchemaError // from an append to a table whose columns changed
 				if err := steps[kind](); err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &schemaErr) {
-					t.Fatalf("%q: %v", log, err)
+					t.Fatalf("operations %q: the last one failed: %v", log, err)
 				}
 				if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
-					t.Fatalf("%q: %+v", log, findings)
+					t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
 				}
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			if findings, _ := verifyAll(t, mustOpen(t, s.Dir(), nil), VerifyOptions{}); len(findings) > 0 {
-				t.Fatalf("%q: %+v", log, findings)
+				t.Fatalf("operations %q: Verify reported %+v, want nothing", log, findings)
 			}
 		})
 	}
@@ -92,17 +92,17 @@ func TestVerifyAfterExpire(t *testing.T) {
 	}
 	mustPut(t, b, "t", PutReplace, 9)
 	if r, err := s.Expire(ctx, &MaintainOptions{Grace: -1}); err != nil || r.FilesRemoved == 0 {
-		t.Fatal(r, err)
+		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0", r, err)
 	}
 	if findings, _ := verifyAll(t, s, VerifyOptions{}); len(findings) > 0 {
-		t.Error(findings)
+		t.Errorf("Verify reported %+v; want none", findings)
 	}
 	snap, err := b.Table(ctx, "t", AtSnapshot("snap"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if rows, err := readAll(ctx, snap, nil); err != nil || len(rows) != 1 || rows[0] != 2 {
-		t.Error(rows, err)
+		t.Errorf("rows in the snapshot = %v, %v; want [2]", rows, err)
 	}
 }
 
@@ -142,13 +142,13 @@ func TestVerifyEachFile(t *testing.T) {
 			return err
 		}
 		files++
-		for _, how := range []string{"flipped", "truncated", "zeroed", "missing"} {
+		for _, damageName := range []string{"flipped", "truncated", "zeroed", "missing"} {
 			before, err := os.ReadFile(path)
 			if err != nil {
 				return err
 			}
-			f := damages[how]
-			if how == "zeroed" {
+			f := damages[damageName]
+			if damageName == "zeroed" {
 				f = func(b []byte) []byte { return make([]byte, len(b)) }
 			}
 			damage(t, path, f)
@@ -162,7 +162,7 @@ func TestVerifyEachFile(t *testing.T) {
 			}
 			if !needed[path] {
 				if len(findings) > 0 {
-					return fmt.Errorf("%s: %+v", how, findings)
+					return fmt.Errorf("unneeded file %s: Verify reported %+v, want nothing", damageName, findings)
 				}
 				if err := os.WriteFile(path, before, 0o666); err != nil {
 					return err
@@ -171,7 +171,7 @@ func TestVerifyEachFile(t *testing.T) {
 			}
 			after, err := os.ReadFile(path)
 			if err != nil || !bytes.Equal(after, before) || len(findings) != 1 || findings[0].File != path || findings[0].State != Repaired {
-				return fmt.Errorf("%s %s: %+v, %v", how, path, findings, err)
+				return fmt.Errorf("%s %s: Verify reported %+v, want one repaired file; error: %v", damageName, path, findings, err)
 			}
 			if strings.HasSuffix(path, ".json") {
 				older++
@@ -180,7 +180,7 @@ func TestVerifyEachFile(t *testing.T) {
 		return nil
 	})
 	if err != nil || files < 20 || older < 20 {
-		t.Error(files, older, err)
+		t.Errorf("checked %d files and %d damaged metadata files, want at least 20 of each; error: %v", files, older, err)
 	}
 }
 
@@ -199,7 +199,7 @@ func neededFiles(t *testing.T, s *Store) map[string]bool {
 	}
 	states, err := s.cat.States(ctx, "b")
 	if err != nil || len(states) != 4 {
-		t.Fatal(states, err)
+		t.Fatalf("States = %+v, %v; want 4 elements", states, err)
 	}
 	for _, l := range states {
 		after, err := s.cat.LoadAt(ctx, "b", l.Name, l.Location)

@@ -15,9 +15,9 @@ import (
 func TestUniqueWhileWidening(t *testing.T) {
 	const oldColumns = "k int64; v int64; n int64"
 	for _, columns := range []string{oldColumns + "; w utf8", "k int64; v float64; n int64", "k int64; v int64; n float64"} {
-		for _, how := range []string{"put", "upsert"} {
+		for _, mode := range []string{"put", "upsert"} {
 			for _, tail := range []bool{false, true} {
-				t.Run(columns+"/"+how, func(t *testing.T) {
+				t.Run(columns+"/"+mode, func(t *testing.T) {
 					s := mustOpen(t, t.TempDir(), &Options{NoTail: !tail, FoldAge: -1})
 					b := s.Bucket("b")
 					first := jsonRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
@@ -29,7 +29,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 						t.Fatal(err)
 					}
 					put := func(row string) (err error) {
-						if how == "upsert" {
+						if mode == "upsert" {
 							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
 						} else {
 							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
@@ -37,13 +37,13 @@ func TestUniqueWhileWidening(t *testing.T) {
 						return err
 					}
 					if err := put(`{"k":3,"v":7,"n":1}`); !errors.As(err, new(*RuleError)) {
-						t.Errorf("%s of a repeated value: error = %v, want a RuleError", how, err)
+						t.Errorf("%s of a repeated value: error = %v, want a RuleError", mode, err)
 					}
 					if err := put(`{"k":3,"v":8,"n":1}`); err != nil {
 						t.Fatal(err)
 					}
 					if got := tableText(t, b, "t", nil); strings.Count(got, " | ") != 3 || !strings.HasPrefix(got, columns) {
-						t.Error(got)
+						t.Errorf("table is %s, want columns %s and 3 rows", got, columns)
 					}
 				})
 			}
@@ -69,7 +69,7 @@ func TestUniqueWithUncheckedTail(t *testing.T) {
 		return x.Put("b", "t", jsonRows(t, "v int64", `{"v":7}`), PutAppend, nil)
 	})
 	if !errors.Is(err, ErrConflict) {
-		t.Error(err)
+		t.Errorf("Update error = %v, want ErrConflict", err)
 	}
 	wantText(t, b, "t", "v int32 | 7")
 }

@@ -80,15 +80,15 @@ func TestUpsertWidens(t *testing.T) {
 		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
 		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": a column of type float64 cannot be a key for Upsert`},
 	} {
-		for _, how := range []string{"tail", "folded", "commits"} {
-			t.Run(c.columns+"/"+c.put+"/"+how, func(t *testing.T) {
+		for _, mode := range []string{"tail", "folded", "commits"} {
+			t.Run(c.columns+"/"+c.put+"/"+mode, func(t *testing.T) {
 				commits := 0
-				s := openWithHook(t, &Options{NoTail: how == "commits", FoldAge: -1}, func() { commits++ })
+				s := openWithHook(t, &Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
 				b := s.Bucket("b")
 				if _, err := b.Put(t.Context(), "t", jsonRows(t, c.columns, c.rows), PutAppend, &PutOptions{Settings: &Settings{Evolution: Compatible}}); err != nil {
 					t.Fatal(err)
 				}
-				if how == "folded" {
+				if mode == "folded" {
 					if _, err := s.Fold(t.Context(), nil); err != nil {
 						t.Fatal(err)
 					}
@@ -102,7 +102,7 @@ func TestUpsertWidens(t *testing.T) {
 				}
 				wantUpsert(t, b, c.put, c.row, "")
 				wantSorted(t, b, c.want)
-				if how == "folded" || how == "commits" {
+				if mode == "folded" || mode == "commits" {
 					wantText(t, b, "t", before, AtVersion(1))
 				}
 				if commits != 1 {
@@ -202,7 +202,7 @@ func TestUpsertUnderEvolutions(t *testing.T) {
 	b := bucketWithoutTail(t)
 	mustPut(t, b, "t", PutAppend, 1)
 	if _, err := b.Upsert(t.Context(), "t", rowsOf(1), &UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*SchemaError)) {
-		t.Error(err)
+		t.Errorf("Upsert error = %v, want a SchemaError", err)
 	}
 }
 
@@ -220,8 +220,8 @@ func TestNullTypeReplaced(t *testing.T) {
 		}
 		_, wantRow, _ := strings.Cut(tableText(t, typed, "t", nil), " | ")
 		for _, e := range []Evolution{"", Strict, AddOnly, Compatible, Flexible} {
-			for _, how := range []string{"put", "upsert", "evolve"} {
-				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, how), func(t *testing.T) {
+			for _, mode := range []string{"put", "upsert", "evolve"} {
+				t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
 					s := mustOpen(t, t.TempDir(), &Options{FoldAge: -1})
 					b := s.Bucket("b")
 					if _, err := b.Put(t.Context(), "t", oneNull(), PutAppend, &PutOptions{Settings: &Settings{Evolution: e}}); err != nil {
@@ -229,7 +229,7 @@ func TestNullTypeReplaced(t *testing.T) {
 					}
 					wantText(t, b, "t", "k int64; v null | 1,(null)")
 					put := func() (err error) {
-						if how == "upsert" {
+						if mode == "upsert" {
 							_, err = b.Upsert(t.Context(), "t", jsonRows(t, columns, row), &UpsertOptions{Keys: []string{"k"}})
 						} else {
 							_, err = b.Put(t.Context(), "t", jsonRows(t, columns, row), PutAppend, nil)
@@ -237,7 +237,7 @@ func TestNullTypeReplaced(t *testing.T) {
 						return err
 					}
 					var err error
-					if how == "evolve" {
+					if mode == "evolve" {
 						err = b.Evolve(t.Context(), "t", ColumnChange{Op: "widen", Column: "v", Type: ColumnType(typ)})
 					}
 					if err == nil {
@@ -245,7 +245,7 @@ func TestNullTypeReplaced(t *testing.T) {
 					}
 					if e == Strict || e == AddOnly {
 						if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
-							t.Fatal(err)
+							t.Fatalf("error = %v, want a SchemaError about column v", err)
 						}
 						wantText(t, b, "t", "k int64; v null | 1,(null)")
 						return
@@ -297,7 +297,7 @@ func TestDropAndAdd(t *testing.T) {
 			err := b.Evolve(t.Context(), "t", c.changes...)
 			if c.want == "" {
 				if !errors.As(err, new(*SchemaError)) || !strings.Contains(err.Error(), "only column") {
-					t.Error(err)
+					t.Errorf("Evolve error = %v, want a SchemaError about the only column", err)
 				}
 				continue
 			}

@@ -25,8 +25,8 @@ var peerPython string
 // row is one comparison. Each run appends batches of 1,000 entries of 100 bytes.
 type row struct {
 	name   string
-	ours   string // the run of our store, as an argument of runOne
-	peer   string // "go NAME", run by this program, or "python NAME", run by peer.py
+	ours   string // the name of our run, an argument of runOne
+	peer   string // the peer's run: "go NAME" runs in this program, "python NAME" in peer.py
 	target string
 }
 
@@ -53,7 +53,7 @@ func main() {
 	} else {
 		err = compare(*rounds, *filter)
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func compare(rounds int, filter string) error {

@@ -1,5 +1,5 @@
-"""Appends the same data to Python's partd as core appends to ours. Prints entries,
-seconds, and the peak memory in kB."""
+"""Appends the data of the benchmark core to Python's partd. Prints the number of
+entries, the seconds, and the peak memory in kB."""
 
 import random
 import resource

@@ -19,7 +19,7 @@ var (
 	faultyEnv = "PARTD_DIFFERENTIAL_FAULTY"
 )
 
-// TestMain can make the test binary a faulty partd: it runs partd, and then removes the
+// TestMain can make the test binary a faulty partd, which runs the real partd, and then removes the
 // last line of the output file, unless that file is compressed.
 func TestMain(m *testing.M) {
 	program := os.Getenv(faultyEnv)
@@ -47,9 +47,9 @@ func buildPartd(t *testing.T) string {
 	for _, packer := range packers {
 		if _, err := exec.LookPath(packer); err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", packer)
+				t.Fatalf("PARTD_REQUIRE_ALL is set, but %s is not installed", packer)
 			}
-			t.Skip("needs ", packer)
+			t.Skip(packer, " is not installed")
 		}
 	}
 	program := filepath.Join(t.TempDir(), "partd")
@@ -59,32 +59,33 @@ func buildPartd(t *testing.T) string {
 	return program
 }
 
-// Commands on random inputs write the same output as the model.
+// TestDifferential checks that commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
 	if err := compareCommands(buildPartd(t), *seed, *duration); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A missing line is reported as a difference.
+// TestFaultIsDetected checks that a missing line is reported as a difference.
 func TestFaultIsDetected(t *testing.T) {
 	t.Setenv(faultyEnv, buildPartd(t))
-	t.Setenv("TMPDIR", t.TempDir()) // the input that shows the difference is kept there
+	t.Setenv("TMPDIR", t.TempDir()) // compareCommands keeps the input that shows the difference
 	if err := compareCommands(os.Args[0], 1, time.Minute); err == nil || !strings.Contains(err.Error(), "rows, want") {
-		t.Errorf("the difference was not found: %v", err)
+		t.Errorf("compareCommands() error = %v, want one about the number of rows", err)
 	}
 }
 
-// The last digit of a number may differ only if it was computed with floats.
+// TestEqualComparesExactNumbersExactly checks that the last digit of a number may differ only if the
+// number was computed with floats.
 func TestEqualComparesExactNumbersExactly(t *testing.T) {
 	const want, other = "4796667988732690", "4796667988732689"
 	if computed := floatCell(4796667988732690, 0); !equal(numberCell(other), computed, true) {
-		t.Errorf("%s differs from the float %s", other, computed.text)
+		t.Errorf("equal() = false for %s and the float %s, want true", other, computed.text)
 	} else if equal(numberCell("4796667000000000"), computed, true) {
-		t.Errorf("4796667000000000 is equal to the float %s", computed.text)
+		t.Errorf("equal() = true for 4796667000000000 and the float %s, want false", computed.text)
 	}
 	if equal(numberCell(other), numberCell(want), true) {
-		t.Errorf("%s is equal to the exact %s", other, want)
+		t.Errorf("equal() = true for %s and the exact number %s, want false", other, want)
 	}
 }
 
@@ -125,8 +126,7 @@ func (r *run) maybe(probability float64) bool { return r.Float64() < probability
 
 func pick[T any](r *run, list ...T) T { return list[r.IntN(len(list))] }
 
-// packers are the programs that compress an input, by its extension. With -dc they
-// decompress it.
+// packers maps file extensions to programs that compress files, or decompress them with -dc.
 var packers = map[string]string{".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".lz4": "lz4"}
 
 // pack compresses or decompresses data, depending on flags, in the format of name's

@@ -19,7 +19,7 @@ type aggregateSpec struct {
 
 // aggregates picks random aggregates of the input's columns.
 func (r *run) aggregates(in *input) []aggregateSpec {
-	all := []aggregateSpec{{function: "records", text: "count"}}
+	all := []aggregateSpec{{function: "records", text: "count"}} // count without a column counts records
 	add := func(allowed []bool, pairs bool, funcs ...string) {
 		for _, f := range funcs {
 			a := aggregateSpec{function: f, col: r.IntN(len(in.names)), second: r.IntN(len(in.names)), fraction: pick(r, 0, 0.25, 0.5, 0.9, 0.123, 1)}
@@ -85,10 +85,10 @@ func groupRows(in *input, cols []int, all []aggregateSpec, typed bool) (rows [][
 
 // firstPerGroup returns the first n rows of each group, in the order of the groups.
 func firstPerGroup(rows [][]cell, cols []int, n int, typed bool) (first [][]cell) {
-	kept := map[string]int{}
+	counts := map[string]int{}
 	for _, row := range rows {
-		if key := keyOf(row, cols, typed); kept[key] < n {
-			kept[key]++
+		if key := keyOf(row, cols, typed); counts[key] < n {
+			counts[key]++
 			first = append(first, row)
 		}
 	}
@@ -97,7 +97,7 @@ func firstPerGroup(rows [][]cell, cols []int, n int, typed bool) (first [][]cell
 }
 
 // limitToTop limits the job to the first n groups in the order of an aggregate. It selects an
-// aggregate that the model and partd compute equally to the last bit.
+// aggregate whose results are exact, so that the model and partd agree on the order.
 func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 	var exact []int
 	for i, a := range all {
@@ -118,7 +118,7 @@ func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 		j.args = append(j.args, "--top-by", sortColumn)
 	}
 	groups := j.rows
-	j.unlimitedRows = groups // the format must be able to hold each group as a row
+	j.unlimitedRows = groups // the output format must be able to hold every group, because equal groups may be exchanged
 	j.rows = func(typed bool) [][]cell {
 		rows := groups(typed)
 		slices.SortStableFunc(rows, func(a, b []cell) int {
@@ -215,8 +215,8 @@ func quantileOf(list []cell, fraction float64) cell {
 	if weight == 0 {
 		return numberCell(value.RatString())
 	}
-	// The difference of the two numbers may be no float. If they nearly cancel, its rounding
-	// error dominates the result, so the tolerance depends on both numbers.
+	// A float may not represent the difference of the two numbers exactly. If they nearly cancel, the
+	// rounding error dominates the result, so the tolerance depends on both numbers.
 	c := numberCell(value.RatString())
 	for _, x := range []*big.Rat{low, high} {
 		f, _ := x.Float64()
@@ -226,7 +226,8 @@ func quantileOf(list []cell, fraction float64) cell {
 	return c
 }
 
-// roundedQuotient returns a number that partd computes from another one with a float.
+// roundedQuotient returns the expected cell for x, a sum or a mean. partd computes it with floats if
+// divisor, the sum, is too large for exact floats.
 func roundedQuotient(x, divisor *big.Rat) cell {
 	c := numberCell(x.RatString())
 	c.rounded = new(big.Rat).Abs(divisor).Cmp(big.NewRat(1<<53, 1)) > 0

@@ -16,7 +16,7 @@ type cell struct {
 	missing bool
 	number  bool    // computed, and so compared as a number
 	rounded bool    // computed with floats: the last digits may differ
-	scale   float64 // the magnitude of the numbers that it was computed from
+	scale   float64 // the magnitude of the numbers from which it was computed
 	list    []cell
 }
 
@@ -27,7 +27,7 @@ type input struct {
 	malformed bool // some records are malformed
 	names     []string
 	numeric   []bool
-	wide      []bool // numeric columns of integers that no float can hold
+	wide      []bool // numeric columns with integers that floats cannot represent exactly
 	booleans  []bool // columns of true and false
 	rows      [][]cell
 	raw       []string // the text of each record, without its newline
@@ -176,7 +176,7 @@ func (r *run) write(in *input, name string, parts int) error {
 			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
 		}
 		text := b.String()
-		// An empty last record needs its newline to count as a record.
+		// Keep the newline of an empty last record, without which it would not be a record.
 		if ending == "\n" && r.maybe(0.2) && text != ending && !strings.HasSuffix(text, "\n\n") {
 			text = strings.TrimSuffix(text, ending)
 		}
@@ -185,7 +185,7 @@ func (r *run) write(in *input, name string, parts int) error {
 		if r.maybe(0.7) {
 			cut = 0
 		}
-		for _, piece := range []string{text[:cut], text[cut:]} { // usually one piece; otherwise, two compressed pieces are concatenated
+		for _, piece := range []string{text[:cut], text[cut:]} { // usually one piece; otherwise, concatenate two compressed pieces
 			packed, err := pack(name, piece, "-c")
 			if err != nil {
 				return fmt.Errorf("packing %s: %w", name, err)

@@ -48,7 +48,7 @@ func (r *run) join(flags []string) error {
 	}
 	names, want := joinModel(left, right, leftColumns, rightColumns, kind, matchEmpty)
 	if r.maybe(0.3) && len(want) < 3000 {
-		// Sides exceed the memory. If they are compressed or piped, partd learns that only
+		// Make the sides larger than memory. If they are compressed or piped, partd notices this only
 		// while it reads them.
 		r.widen(left)
 		if r.maybe(0.7) {

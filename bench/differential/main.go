@@ -27,5 +27,5 @@ func main() {
 		"github.com/go-partd/partd/bench/differential", "-args", "-duration="+duration.String(), fmt.Sprint("-seed=", *seed))
 	cmd.Env = append(os.Environ(), "PARTD_REQUIRE_ALL=1") // do not skip anything
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	program.End(cmd.Run())
+	program.ExitOnError(cmd.Run())
 }

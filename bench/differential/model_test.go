@@ -14,7 +14,7 @@ type job struct {
 	args          []string
 	names         []string // of the output's columns
 	rows          func(typed bool) [][]cell
-	unlimitedRows func(typed bool) [][]cell // rows before a limit was applied; nil if there is none
+	unlimitedRows func(typed bool) [][]cell // rows without the limit; nil if the job has no limit
 }
 
 // canHold reports whether the output format can hold the rows.
@@ -85,15 +85,15 @@ func (r *run) plan(command string, in *input) *job {
 			return rows[:min(n, len(rows))]
 		}
 	case "group":
-		asked := r.aggregates(in)
+		specs := r.aggregates(in)
 		j.names = pickAll(in.names, cols)
-		for _, a := range asked {
+		for _, a := range specs {
 			j.names = append(j.names, a.text)
 		}
 		j.args = append(j.args, "--agg", strings.Join(j.names[len(cols):], ","))
-		j.rows = func(typed bool) [][]cell { return groupRows(in, cols, asked, typed) }
+		j.rows = func(typed bool) [][]cell { return groupRows(in, cols, specs, typed) }
 		if r.maybe(0.3) {
-			j.limitToTop(r, len(cols), asked, n)
+			j.limitToTop(r, len(cols), specs, n)
 		}
 	}
 	return j
@@ -163,7 +163,7 @@ func (r *run) sortRows(in *input, cols []int, byFields []string, descending bool
 func ratOf(c cell) *big.Rat {
 	v, ok := new(big.Rat).SetString(c.text)
 	if !ok {
-		panic("the model made " + strconv.Quote(c.text) + " for a number")
+		panic("the model computed " + strconv.Quote(c.text) + ", which is not a number")
 	}
 	return v
 }

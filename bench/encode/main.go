@@ -46,7 +46,7 @@ func main() {
 	} else {
 		err = compare(*turns, *filter)
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func runOne(codec, shape string) error {

@@ -1,4 +1,4 @@
-"""Appends the same lists to Python's partd as encode appends to ours, and gets them.
+"""Appends the lists of the benchmark encode to Python's partd, and reads them back.
 Prints the CPU seconds of both steps."""
 
 import sys

@@ -34,7 +34,7 @@ func TestField(t *testing.T) {
 	} {
 		got, ok := (&input{text: c.text}).field([]byte(c.line), c.column)
 		if string(got) != c.want || ok != c.ok {
-			t.Errorf("field %d of %q: %q, %v", c.column, c.line, got, ok)
+			t.Errorf("field(%q, %d) = %q, %v; want %q, %v", c.line, c.column, got, ok, c.want, c.ok)
 		}
 	}
 }
@@ -53,7 +53,7 @@ func TestCutField(t *testing.T) {
 	} {
 		field, rest, more := cutField([]byte(c.line), ';')
 		if string(field) != c.field || string(rest) != c.rest || more != c.more {
-			t.Errorf("%q: %q, %q, %v", c.line, field, rest, more)
+			t.Errorf("cutField(%q) = %q, %q, %v; want %q, %q, %v", c.line, field, rest, more, c.field, c.rest, c.more)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 	}
 	for _, c := range []struct {
 		job, name, content string
-		right              bool
+		isCorrect          bool
 	}{
 		{"sort", "result.csv", "id,key,v,text\n2,a,20,y\n1,b,10,x\n3,b,-5,z\n", true},
 		{"sort", "result.csv", "2,a,20,y\n1,b,10,x\n3,b,-5,z\nid,key,v,text\n", true},
@@ -98,8 +98,8 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := list[0].check(list[0].contenders[0], in, out); (err == nil) != c.right {
-			t.Errorf("%s of %q: %v", c.job, c.content, err)
+		if err := list[0].check(list[0].contenders[0], in, out); (err == nil) != c.isCorrect {
+			t.Errorf("check of job %s for the output %q: error = %v; is the output correct: %v", c.job, c.content, err, c.isCorrect)
 		}
 	}
 }
@@ -119,41 +119,43 @@ func TestLinesOfAnyLength(t *testing.T) {
 		return nil
 	})
 	if err != nil || len(got) != 4 || got[0] != "a" || got[1] != "" || got[2] != long || got[3] != "b" {
-		t.Fatalf("%d lines, %v", len(got), err)
+		t.Fatalf("eachLine() passed %d lines, error = %v; want 4 lines", len(got), err)
 	}
 }
 
-// The memory of all processes of a pipeline is counted, but not that of the test.
+// TestMemoryOfATree checks that the memory of all processes of a pipeline is counted, but not the memory
+// of the test itself.
 func TestMemoryOfATree(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
 	u, err := runMeasured(context.Background(), time.Minute,
 		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | sort -z -S90M | tail -c1 >/dev/null; sleep 0.3`))
 	if err != nil && os.Getenv("PARTD_REQUIRE_ALL") == "" {
-		t.Skip("no sort -z here:", err)
+		t.Skip("sort does not support -z:", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	if u.memory < 20<<20 || u.memory > 250<<20 {
-		t.Errorf("VmHWM %d of a sort of 50 MB", u.memory)
+		t.Errorf("the measured memory of a sort of 50 MB is %d bytes, want 20 MiB to 250 MiB", u.memory)
 	}
 	peak := slices.MaxFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })
 	sorted := slices.IsSortedFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
 	if len(u.trace) < 2 || !sorted || peak[1] < 1<<20 || peak[1] > 250<<20 {
-		t.Errorf("a trace of %d samples, at most %v, sorted: %v", len(u.trace), peak, sorted)
+		t.Errorf("the trace has %d samples, sorted %v, with the peak %v; want several sorted samples with a peak of 1 MiB to 250 MiB", len(u.trace), sorted, peak)
 	}
 	if pages[1] != 1 || u.cpu <= 0 {
-		t.Errorf("%v seconds of CPU", u.cpu)
+		t.Errorf("measured %v CPU seconds, want more than 0", u.cpu)
 	}
 }
 
 func TestTimeout(t *testing.T) {
 	if _, err := runMeasured(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errTimeout) {
-		t.Fatal(err)
+		t.Fatalf("runMeasured() error = %v, want %v", err, errTimeout)
 	}
 }
 
-// A file of figures contains the medians, the memory trace of the median run, and the reasons for missing values.
+// TestFigures checks that a file of figures contains the medians, the memory trace of the median run, and
+// the reasons for missing values.
 func TestFigures(t *testing.T) {
 	f := &flags{figures: filepath.Join(t.TempDir(), "f.jsonl"), trace: true}
 	in := &input{keys: 7, bytes: 6e6}
@@ -170,6 +172,6 @@ func TestFigures(t *testing.T) {
 {"bench":"files","job":"sort","who":"other","x":7,"value":0,"unit":"MB/s","runs":0,"problem":"out of memory"}
 `
 	if err != nil || string(got) != want {
-		t.Errorf("%v\n%s", err, got)
+		t.Errorf("the file contains (error %v)\n%s\nwant\n%s", err, got, want)
 	}
 }

@@ -22,7 +22,7 @@ type job struct {
 type contender struct {
 	peer  string // partd or a peer
 	label string // the name in the table
-	// command returns the command, which writes to the directory out.
+	// command returns the command, which writes to the directory outDir.
 	command func(f *flags, src *input, outDir string) *exec.Cmd
 	// read returns the digest of the output.
 	read func(src *input, outDir string) (digest, error)

@@ -111,7 +111,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	program.End(f.run(ctx))
+	program.ExitOnError(f.run(ctx))
 }
 
 func (f *flags) run(ctx context.Context) error {

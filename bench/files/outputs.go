@@ -66,7 +66,7 @@ func (g *grouping) addRows(src *input, path string, rows []byte) error {
 		line, rest, isWhole := bytes.Cut(rows, []byte{'\n'})
 		key, ok := src.field(line, src.key)
 		if !isWhole || !ok || !first && string(key) != string(g.currentKey) {
-			return fmt.Errorf("%s: row %q has another key than the rows before it", path, line)
+			return fmt.Errorf("%s: row %q is incomplete, or its key differs from that of the previous rows", path, line)
 		}
 		g.add(key, line)
 		rows = rest
@@ -108,7 +108,7 @@ func readLogstore(src *input, outDir string) (d digest, err error) {
 		for rows := part[:end]; len(rows) > 0; {
 			line, rest, _ := bytes.Cut(rows, []byte{'\n'})
 			if key, ok := src.field(line, src.key); !ok || string(key) != c.Key {
-				return d, fmt.Errorf("key %q holds a row of another key: %q", c.Key, line)
+				return d, fmt.Errorf("the value of key %q contains a row with another key: %q", c.Key, line)
 			}
 			g.add([]byte(c.Key), line)
 			rows = rest

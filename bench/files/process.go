@@ -81,7 +81,7 @@ const (
 // over time. The processes of a pipeline run at the same time, so their peaks add up. watch
 // reads /proc, because getrusage counts the parent's memory at the fork for a child.
 func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
-	peaks, runMeasured := map[int]int64{pid: 0}, time.Now()
+	peaks, start := map[int]int64{pid: 0}, time.Now()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for n := 0; ; n++ {
@@ -92,7 +92,7 @@ func watch(pid int, done <-chan struct{}) (sum int64, trace [][2]float64) {
 				memory, _, _ := serverproc.Memory(p) // 0 if the process has ended
 				total += memory
 			}
-			trace = append(trace, [2]float64{math.Round(1000*time.Since(runMeasured).Seconds()) / 1000, float64(total)})
+			trace = append(trace, [2]float64{math.Round(1000*time.Since(start).Seconds()) / 1000, float64(total)})
 		}
 		for p, peak := range peaks {
 			peaks[p] = max(peak, program.Peak(p))

@@ -116,8 +116,8 @@ func (f *flags) groupingTable() *table {
 
 // joinTable returns x, small, medium or big, like join-datagen.R of the db-benchmark. Nine
 // tenths of the keys of x are also in each other table. With --missing, that percentage of the
-// keys of x is missing, in all of their rows. Texts are derived from keys, and are missing if
-// the key is missing (the script writes idNA).
+// keys of x is missing, in all of their rows. Texts are derived from keys. If a key is missing, so
+// is its text, for which the script writes idNA.
 func (f *flags) joinTable(name string) *table {
 	n := uint64(f.rows)
 	keys := []uint64{max(n/1e6, 10), max(n/1e3, 10), n}

@@ -133,7 +133,7 @@ func (f *flags) writeQuestions(w io.Writer, results []questionResult) error {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the others without a limit; %d threads. Seconds / CPU seconds / peak MiB:\n\n"+
+	fmt.Fprintf(&b, "\n%s; partd with --memory %s, DuckDB and DataFusion with %s, the other programs without a limit; %d threads. Seconds / CPU seconds / peak MiB:\n\n"+
 		"| question | %s | best other ÷ partd |\n|---|%s---|\n", results[0].src.name, &f.memory, &f.duckdbMemory, f.threads, strings.Join(measured, " | "), strings.Repeat("---|", len(measured)))
 	for _, a := range results {
 		fmt.Fprintf(&b, "| %s %s |", a.job.name, a.job.title)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// smallTables returns flags for small tables.
+// smallTables returns flags that generate small tables.
 func smallTables(t *testing.T) flags {
 	t.Helper()
 	dir := t.TempDir()
@@ -21,8 +21,8 @@ func smallTables(t *testing.T) flags {
 	return f
 }
 
-// partd's answer to each question equals the benchmark's own, and a changed, lost or
-// duplicate row is detected.
+// TestQuestions checks that partd's answer to each question equals the answer that this benchmark
+// computes, and that changed, lost and duplicate rows are detected.
 func TestQuestions(t *testing.T) {
 	tables := smallTables(t)
 	for _, c := range []struct {
@@ -40,10 +40,10 @@ func TestQuestions(t *testing.T) {
 				}
 				out := t.TempDir()
 				if b, err := j.contenders[0].command(&f, in, out).CombinedOutput(); err != nil {
-					t.Fatalf("%s: %v: %s", j.name, err, b)
+					t.Fatalf("running partd for question %s: %v: %s", j.name, err, b)
 				}
 				if err := j.check(j.contenders[0], in, out); err != nil {
-					t.Errorf("%s: %v", j.name, err)
+					t.Errorf("partd's answer to question %s: %v", j.name, err)
 				}
 				corruptOutput(t, j, in, out)
 			}
@@ -60,17 +60,17 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 	}
 	lines := strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
 	if len(lines) < 10 {
-		t.Fatalf("%s: %d lines", j.name, len(lines))
+		t.Fatalf("the output of question %s has too few lines to damage it: %d", j.name, len(lines))
 	}
 	last := len(lines) - 2
 	digit := strings.LastIndexByte(lines[last], ',') + 1
 	digit += strings.IndexAny(lines[last][digit:], "123456789")
 	changed := lines[last][:digit] + string('1'+(lines[last][digit]-'0')%9) + lines[last][digit+1:]
 	wrongs := map[string]string{
-		"a row is lost":     strings.Join(lines[:last], "") + lines[last+1],
-		"a row is twice":    strings.Join(lines[:last], "") + lines[1] + lines[1] + lines[last+1],
-		"a row for another": strings.Join(lines[:last], "") + lines[1] + lines[last+1],
-		"a digit":           strings.Join(lines[:last], "") + changed + lines[last+1],
+		"lost row":      strings.Join(lines[:last], "") + lines[last+1],
+		"duplicate row": strings.Join(lines[:last], "") + lines[1] + lines[1] + lines[last+1],
+		"replaced row":  strings.Join(lines[:last], "") + lines[1] + lines[last+1],
+		"changed digit": strings.Join(lines[:last], "") + changed + lines[last+1],
 	}
 	if cut := len(in.tables[0].columns); j.question.right != "" {
 		x, y := strings.SplitN(lines[1], ",", cut+1), strings.SplitN(lines[1], ",", cut+1)
@@ -78,18 +78,18 @@ func corruptOutput(t *testing.T, j job, in *input, out string) {
 			y = strings.SplitN(lines[i], ",", cut+1)
 			lines[1], lines[i] = strings.Join(append(x[:cut:cut], y[cut]), ","), strings.Join(append(y[:cut:cut], x[cut]), ",")
 		}
-		wrongs["two rows have each other's partner"] = strings.Join(lines, "")
+		wrongs["two rows with exchanged partners"] = strings.Join(lines, "")
 	}
 	for label, wrong := range wrongs {
 		write(t, filepath.Join(out, "result.csv"), wrong)
 		if err := j.check(j.contenders[0], in, out); err == nil || !strings.HasPrefix(err.Error(), "wrong output") {
-			t.Errorf("%s: %s: %v", j.name, label, err)
+			t.Errorf("question %s, output with a %s: error = %v, want one about a wrong output", j.name, label, err)
 		}
 	}
 }
 
-// The installed peers give the same answers. The omitted questions differ from tested ones
-// only in the names of columns.
+// TestQuestionsOfPeers checks the answers of the installed peers. It omits questions that differ from
+// others only in the names of columns.
 func TestQuestionsOfPeers(t *testing.T) {
 	f := smallTables(t)
 	f.missingPercent = 5
@@ -110,15 +110,16 @@ func TestQuestionsOfPeers(t *testing.T) {
 			}
 			out := t.TempDir()
 			if b, err := c.command(&f, in, out).CombinedOutput(); err != nil {
-				t.Errorf("%s: %s: %v: %s", j.name, c.label, err, b)
+				t.Errorf("running %s for question %s: %v: %s", c.label, j.name, err, b)
 			} else if err := j.check(c, in, out); err != nil {
-				t.Errorf("%s: %s: %v", j.name, c.label, err)
+				t.Errorf("the answer of %s to question %s: %v", c.label, j.name, err)
 			}
 		}
 	}
 }
 
-// The table shows each failure with its reason, and one number for all questions.
+// TestQuestionsTable checks that the table shows the reason of each failure, and one ratio for all
+// questions.
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
 	ran := func(peer string, seconds float64, problem string) *contenderRuns {
@@ -139,7 +140,7 @@ func TestQuestionsTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = `
-9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the others without a limit; 2 threads. Seconds / CPU seconds / peak MiB:
+9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the other programs without a limit; 2 threads. Seconds / CPU seconds / peak MiB:
 
 | question | partd | DuckDB | polars | best other ÷ partd |
 |---|---|---|---|---|
@@ -151,6 +152,6 @@ Best other ÷ partd: 2.00 (geometric mean of 2), minimum 1.00 (q2). Peak VmHWM o
 Not measured: gawk is not installed.
 `
 	if b.String() != want {
-		t.Error(b.String())
+		t.Errorf("got the table\n%s\nwant\n%s", b.String(), want)
 	}
 }

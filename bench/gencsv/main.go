@@ -29,7 +29,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "gencsv: unexpected argument %q\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	program.End(write(*out, o))
+	program.ExitOnError(write(*out, o))
 }
 
 func write(name string, o csvgen.Options) (err error) {

@@ -57,10 +57,10 @@ func main() {
 		os.Exit(2)
 	}
 	if *mode != "" {
-		program.End(runModes(ctx, *mode, *modeDuration))
+		program.ExitOnError(runModes(ctx, *mode, *modeDuration))
 		return
 	}
-	program.End(run(ctx, *n, *concurrency, *seed, *maxWait))
+	program.ExitOnError(run(ctx, *n, *concurrency, *seed, *maxWait))
 }
 
 func run(ctx context.Context, n int64, concurrency int, seed uint64, maxWait time.Duration) (err error) {

@@ -86,7 +86,7 @@ func main() {
 	default:
 		err = compare(*data, *filter, *rounds)
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func compare(data, filter string, rounds int) error {

@@ -22,7 +22,7 @@ func TestEveryFormatIsChecked(t *testing.T) {
 	for _, format := range compress.Formats() {
 		f, err := runFormat(format, text, 100, 1000, 200_000)
 		if err != nil || f.bytes != 200_000 {
-			t.Errorf("%s: %v, %+v", format, err, f)
+			t.Errorf("a run of %s returned %+v, error %v; want 200000 bytes", format, f, err)
 		}
 		sums[f.sum] = true
 	}

@@ -1,6 +1,6 @@
-"""Appends the same data to Python's partd as layers appends to ours, and reads it back.
-Prints bytes, seconds and CPU seconds to append, seconds to get, and the checksum of all
-values."""
+"""Appends the data of the benchmark layers to Python's partd, and reads it back. Prints
+the bytes, the seconds and CPU seconds to append, the seconds to get, and the checksum of
+all values."""
 
 import sys
 import time

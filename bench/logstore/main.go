@@ -58,7 +58,7 @@ func main() {
 	if flag.NArg() == 0 {
 		err = f.run()
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func (f *flags) run() error {

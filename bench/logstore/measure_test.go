@@ -16,7 +16,7 @@ func TestEveryStoreIsChecked(t *testing.T) {
 			}
 			r, err := measure(name, t.TempDir(), l, &logstore.Options{Memory: 16 << 20}, false)
 			if err != nil {
-				t.Errorf("%s, %s: %v", name, dist, err)
+				t.Errorf("measure(%s) with %s keys: %v", name, dist, err)
 			} else if r.ScanRead != 20_000*100 {
 				t.Errorf("%s, %s: the scan read %d bytes, want all values", name, dist, r.ScanRead)
 			}

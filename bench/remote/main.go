@@ -111,7 +111,7 @@ func main() {
 	if err == nil && *idle > 0 && strings.Contains("idle connections", *filter) {
 		err = measureIdle(ctx, *idle, *asJSON)
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) error {

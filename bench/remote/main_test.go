@@ -43,7 +43,7 @@ func TestLoads(t *testing.T) {
 func TestReaders(t *testing.T) {
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
-			t.Errorf("%s: %v", store, err)
+			t.Errorf("measureReaders() with the store %s: %v", store, err)
 		}
 	}
 }

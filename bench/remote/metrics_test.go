@@ -26,7 +26,7 @@ import (
 func TestMetrics(t *testing.T) {
 	program := t.TempDir() + "/partd-server"
 	if out, err := exec.Command("go", "build", "-o", program, "github.com/go-partd/partd/cmd/partd-server").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("building partd-server: %v\n%s", err, out)
 	}
 	cmd := exec.Command(program, "--listen", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--store", "log:"+t.TempDir())
 	p, err := serverproc.Start(t.Context(), cmd, 1)
@@ -46,24 +46,24 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	at := regexp.MustCompile(`address=(http://\S+)`).FindStringSubmatch(p.Stderr())
-	if at == nil {
+	address := regexp.MustCompile(`address=(http://\S+)`).FindStringSubmatch(p.Stderr())
+	if address == nil {
 		t.Fatalf("the log does not contain the address of the HTTP server: %s", p.Stderr())
 	}
-	r, err := http.Get(at[1] + "/metrics")
+	r, err := http.Get(address[1] + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, err := io.ReadAll(r.Body)
 	if err = errors.Join(err, r.Body.Close()); err != nil || r.Header.Get("Content-Type") != metrics.ContentType {
-		t.Fatalf("%v, %s", err, r.Header)
+		t.Fatalf("reading /metrics: error %v, headers %v, want the content type %s", err, r.Header, metrics.ContentType)
 	}
 	families, err := new(expfmt.TextParser).TextToMetricFamilies(strings.NewReader(string(text)))
 	if err != nil {
 		t.Fatalf("%v:\n%s", err, text)
 	}
-	if begun := strings.Count(string(text), "# TYPE "); len(families) < 35 || len(families) != begun {
-		t.Errorf("parsed %d metrics, but the text has %d TYPE lines; want the same number, at least 35", len(families), begun)
+	if typeLines := strings.Count(string(text), "# TYPE "); len(families) < 35 || len(families) != typeLines {
+		t.Errorf("parsed %d metrics, but the text has %d TYPE lines; want the same number, at least 35", len(families), typeLines)
 	}
 	series := 0
 	for name, f := range families {

@@ -61,7 +61,7 @@ func main() {
 			err = compareSizes(f, *rounds)
 		}
 	}
-	program.End(err)
+	program.ExitOnError(err)
 }
 
 func printOne(f flags) error {

@@ -44,7 +44,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	program.End(f.measureWriters(ctx))
+	program.ExitOnError(f.measureWriters(ctx))
 }
 
 func runChild(role string) {

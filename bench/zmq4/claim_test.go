@@ -22,8 +22,8 @@ import (
 // victimEnv is the environment variable that makes this program a server: zmq4's ROUTER or ours.
 const victimEnv = "PARTD_ZMQ4_VICTIM"
 
-// runVictim serves until its standard input ends. It prints its address. For each line of input,
-// it prints the number of bytes allocated since its start.
+// runVictim runs a server until standard input ends. It prints the server's address. For each line of
+// input, it prints the number of bytes that the process has allocated since the start of the server.
 func runVictim(kind string) int {
 	var address string
 	if kind == "zmq4" {
@@ -64,7 +64,7 @@ func runVictim(kind string) int {
 	}
 }
 
-// victim is a running victim.
+// victim is a server in a separate process.
 type victim struct {
 	t       testing.TB
 	address string
@@ -118,7 +118,8 @@ func (a *victim) allocatedBytes() (n uint64) {
 }
 
 // TestClaims shows why we have our own transport: zmq4 allocates the size that a header of 9
-// bytes claims, and its process crashes if that fails. If zmq4 changes, docs/wire.md must change.
+// bytes claims, and crashes if the allocation fails. If zmq4 no longer does this, docs/wire.md must
+// be corrected.
 func TestClaims(t *testing.T) {
 	for _, size := range []uint64{200 << 20, 1 << 30} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -133,13 +134,13 @@ func TestClaims(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			if allocated < size {
-				t.Errorf("zmq4 allocates %d bytes for a claim of %d: mend docs/wire.md", allocated, size)
+				t.Errorf("zmq4 allocates %d bytes for a header that claims %d: correct docs/wire.md", allocated, size)
 			}
 			time.Sleep(200 * time.Millisecond) // enough time for our server to allocate
 			if n := ours.allocatedBytes(); n > 1<<20 {
-				t.Errorf("our server allocates %d bytes for a claim of %d", n, size)
+				t.Errorf("our server allocates %d bytes for a header that claims %d, want at most 1 MiB", n, size)
 			} else {
-				t.Logf("for a claim of %d bytes zmq4 allocates %d, our server %d", size, allocated, n)
+				t.Logf("for a header that claims %d bytes, zmq4 allocates %d, our server %d", size, allocated, n)
 			}
 		})
 	}
@@ -149,12 +150,12 @@ func TestClaims(t *testing.T) {
 			theirs.claimSize(size)
 			select {
 			case err := <-theirs.exited:
-				t.Logf("the process of zmq4's ROUTER: %v", err)
+				t.Logf("the process of zmq4's ROUTER ended: %v", err)
 				if err == nil || !strings.Contains(err.Error(), "exit status 2") {
-					t.Errorf("the process of zmq4's ROUTER ended with %v, want a panic: mend docs/wire.md", err)
+					t.Errorf("the process of zmq4's ROUTER ended with %v, want a panic: correct docs/wire.md", err)
 				}
 			case <-time.After(20 * time.Second):
-				t.Error("the process of zmq4's ROUTER survives it: mend docs/wire.md")
+				t.Error("zmq4's ROUTER survives a header that claims a huge size: correct docs/wire.md")
 			}
 			c := ours.claimSize(size)
 			must(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
@@ -162,7 +163,7 @@ func TestClaims(t *testing.T) {
 				t.Errorf("our server does not close the connection: %v", err)
 			}
 			if n := ours.allocatedBytes(); n > 1<<20 {
-				t.Errorf("our server allocates %d bytes for it", n)
+				t.Errorf("our server allocates %d bytes for a header that claims %d, want at most 1 MiB", n, size)
 			}
 		})
 	}

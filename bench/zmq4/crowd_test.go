@@ -18,7 +18,7 @@ func answersDespiteSilentPeer(t *testing.T, url string) bool {
 	silent, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
 	must(t, err)
 	defer silent.Close()
-	time.Sleep(100 * time.Millisecond) // the silent peer must be accepted first
+	time.Sleep(100 * time.Millisecond) // so that the server accepts the silent peer first
 	answered := make(chan error, 1)
 	d := zmq4.NewDealer(context.Background(), quietOptions...)
 	go func() {
@@ -37,7 +37,7 @@ func answersDespiteSilentPeer(t *testing.T, url string) bool {
 		must(t, d.Close())
 		return true
 	case <-time.After(2 * time.Second):
-		return false // the DEALER ends with the test's process
+		return false // the DEALER stays blocked until the test's process ends
 	}
 }
 
@@ -80,7 +80,7 @@ func isOverheard(t *testing.T, url string) bool {
 		must(t, d.Dial(url))
 		peers[i] = d
 	}
-	time.Sleep(100 * time.Millisecond) // the server must know both
+	time.Sleep(100 * time.Millisecond) // so that the server knows both peers
 	heard := make(chan bool, 1)
 	go func() {
 		_, err := peers[1].Recv()
@@ -99,9 +99,9 @@ func isOverheard(t *testing.T, url string) bool {
 // TestSameIdentity checks what docs/wire.md says about the replies of zmq4 and of our server.
 func TestSameIdentity(t *testing.T) {
 	if !isOverheard(t, startRouter(t)) {
-		t.Error("zmq4's ROUTER answers only the peer that asked: correct docs/wire.md")
+		t.Error("zmq4's ROUTER sends a reply only to the peer that sent the request: correct docs/wire.md")
 	}
 	if isOverheard(t, serve(t, partd.NewDict(), "tcp://127.0.0.1:0")) {
-		t.Error("our server answers a peer what another one asked")
+		t.Error("our server sends a peer the reply to another peer's request")
 	}
 }

@@ -63,7 +63,7 @@ func TestPython(t *testing.T) {
 				}
 				d.requestPython(frames("append", "k"), vectored)
 				if got := d.receive(); !bytes.HasPrefix(got[0], []byte("error: ")) {
-					t.Errorf("an append of half a pair is answered with %.100q", got)
+					t.Errorf("the server answers an append of a key without a value with %.100q, want an error", got)
 				}
 				d.wantMessage(ack)
 			})
@@ -84,7 +84,7 @@ func TestOperations(t *testing.T) {
 			d.checkDrop()
 			for op := byte(1); op <= operations; op++ {
 				if !d.sentOperations[op] {
-					t.Errorf("operation %d was not asked", op)
+					t.Errorf("the test did not send operation %d", op)
 				}
 			}
 		})
@@ -98,14 +98,14 @@ func (d *dealer) startSession() {
 	hello = append(hello, make([]byte, 8+16)...)
 	_, b := d.request(1, header{}, 0, hello, encodeText(""), encodeText(""))
 	if version := binary.LittleEndian.Uint32(b); version != 2 || len(b) != 32 {
-		t.Fatalf("the hello is of version %d, in %d bytes", version, len(b))
+		t.Fatalf("the reply to hello has version %d and %d bytes, want version 2 and 32 bytes", version, len(b))
 	}
 	if _, b = d.request(2, header{}, 0, []byte("anything")); string(b) != "anything" {
-		t.Errorf("a ping is answered with %q", b)
+		t.Errorf("the server answers a ping with %q, want %q", b, "anything")
 	}
 	_, b = d.request(3, header{}, 0, make([]byte, 24))
 	if d.session = binary.LittleEndian.Uint64(b); d.session == 0 || b[8] != 1 {
-		t.Fatalf("session %d, kept by the store: %d", d.session, b[8])
+		t.Fatalf("got session %d, whose flag for persistence is %d, want a session with flag 1", d.session, b[8])
 	}
 }
 
@@ -118,7 +118,7 @@ func (d *dealer) checkChanges(large []byte) {
 	}
 	_, _ = d.request(5, header{seq: 1, check: 1}, 0, encodeEntries(message...))
 	if flags, _ := d.request(5, header{seq: 1, check: 1}, 0, encodeEntries(message...)); flags != 2 {
-		t.Errorf("an append sent again has flags %d, want 2: applied before", flags)
+		t.Errorf("the reply to a repeated append has flags %d, want 2 (already applied)", flags)
 	}
 	_, _ = d.request(6, header{seq: 2, check: 2}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("one")}))
 	_, _ = d.request(7, header{seq: 3, check: 3}, 0, encodeEntries(partd.Entry{Key: "set", Value: []byte("two")}))
@@ -135,21 +135,21 @@ func (d *dealer) checkReads(large []byte) {
 	t := d.t
 	_, b := d.request(13, header{}, 0, encodeKeys("set", "none"))
 	if want := append(u32(2), append(encodeText("one"), encodeText("")...)...); !bytes.Equal(b, want) {
-		t.Errorf("a get is answered with %q, want %q", b, want)
+		t.Errorf("the server answers a get with %q, want %q", b, want)
 	}
 	_, b = d.request(13, header{}, 0, encodeKeys("large"))
 	if string(b[:8]) != "\x01\x00\x00\x00\xff\xff\xff\xff" {
-		t.Fatalf("a get of a large value is answered with %.100q, want a handle", b)
+		t.Fatalf("the server answers a get of a large value with %.100q, want a handle", b)
 	}
 	if got := d.readPages(15, binary.LittleEndian.Uint64(b[8:]), nil); !bytes.Equal(got, large) {
-		t.Errorf("the large value has %d bytes, or others", len(got))
+		t.Errorf("read a wrong large value of %d bytes, want %d", len(got), len(large))
 	}
 
 	_, b = d.request(14, header{}, 0, encodeKeys("parts")[4:])
 	handle, begin := b[:8], b[8:]
 	d.send(25, header{}, 0, handle)
 	if _, page := d.request(15, header{}, 0, handle, u64(1)); !bytes.HasPrefix(large, append(begin, page...)) || len(page) == 0 {
-		t.Errorf("a reader begins with %d and %d bytes, or others", len(begin), len(page))
+		t.Errorf("a reader returns wrong data: first %d bytes, then %d bytes", len(begin), len(page))
 	}
 	_, _ = d.request(19, header{}, 0, handle)
 	_, _ = d.request(15, header{}, 1, handle, u64(2)) // the handle was closed
@@ -163,7 +163,7 @@ func (d *dealer) checkReads(large []byte) {
 		}
 	}
 	if count != 5002 {
-		t.Errorf("%d keys are listed, want 5002", count)
+		t.Errorf("the listing contains %d keys, want 5002", count)
 	}
 	_, b = d.request(17, header{}, 0, u32(0), u32(1))
 	size := 0
@@ -175,7 +175,7 @@ func (d *dealer) checkReads(large []byte) {
 		}
 	}
 	if want := len(large) + 9<<20 + 4999 + 3; size != want {
-		t.Errorf("a scan has %d bytes of values, want %d", size, want)
+		t.Errorf("the scan returns values of %d bytes, want %d", size, want)
 	}
 
 	_, b = d.request(20, header{}, 0)
@@ -187,11 +187,11 @@ func (d *dealer) checkReads(large []byte) {
 	}
 	_, b = d.request(24, header{}, 0)
 	if damaged := binary.LittleEndian.Uint32(b[16:]); damaged != 0 || binary.LittleEndian.Uint64(b) == 0 {
-		t.Errorf("verify finds %d places damaged, in %d records", damaged, binary.LittleEndian.Uint64(b))
+		t.Errorf("verify reports %d damaged places in %d records, want no damage", damaged, binary.LittleEndian.Uint64(b))
 	}
 	_, b = d.request(26, header{}, 1, encodeText(""))
 	if string(b[:3]) != "\x01\x01\x00" {
-		t.Errorf("a server without namespaces answers with the codes %x, want 1: unsupported", b[:3])
+		t.Errorf("a server without namespaces answers with the codes %x, want 1 (unsupported)", b[:3])
 	}
 }
 
@@ -215,7 +215,7 @@ func (d *dealer) readListing(first []byte) [][]byte {
 	d.t.Helper()
 	handle, pages := binary.LittleEndian.Uint64(first), [][]byte{first[8:]}
 	if handle == 0 {
-		d.t.Errorf("the listing is one page of %d bytes", len(first))
+		d.t.Errorf("the whole listing fits in one page of %d bytes, want several pages", len(first))
 		return pages
 	}
 	d.readPages(18, handle, func(page []byte) { pages = append(pages, page) })
@@ -236,11 +236,11 @@ func (d *dealer) checkPops(large []byte) {
 	want := append(u32(2), u64(9<<20)...)
 	want = append(append(want, large[:9<<20]...), u64(0)...)
 	if !bytes.Equal(result, want) {
-		t.Errorf("a pop has %d bytes, want %d", len(result), len(want))
+		t.Errorf("pop returns %d bytes, want %d", len(result), len(want))
 	}
 	d.send(12, header{seq: 1}, 0)
 	if _, b = d.request(13, header{}, 0, encodeKeys("parts")); !bytes.Equal(b, append(u32(1), encodeText("")...)) {
-		t.Errorf("what was popped is there: %d bytes", len(b))
+		t.Errorf("after pop, the server answers a get with %d bytes, want an empty value", len(b))
 	}
 }
 
@@ -249,7 +249,7 @@ func (d *dealer) checkDrop() {
 	_, _ = d.request(9, header{seq: 6, check: 6}, 0)
 	_, b := d.request(20, header{}, 0)
 	if n := binary.LittleEndian.Uint64(b); n != 0 {
-		d.t.Errorf("%d keys are there after drop", n)
+		d.t.Errorf("the store has %d keys after drop, want 0", n)
 	}
 	_, _ = d.request(4, header{seq: 7}, 0)
 	_, _ = d.request(5, header{seq: 7, check: 7}, 1, encodeEntries())

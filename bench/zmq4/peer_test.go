@@ -39,7 +39,7 @@ func must(t testing.TB, err error) {
 func wantErrorIs(t testing.TB, err, target error) {
 	t.Helper()
 	if !errors.Is(err, target) {
-		t.Fatalf("the error is %v, want %v", err, target)
+		t.Fatalf("got error %v, want %v", err, target)
 	}
 }
 
@@ -57,7 +57,7 @@ func openLog(t testing.TB) partd.Partd {
 	return store
 }
 
-// serve runs our server over a store until the test's end.
+// serve runs our server with a store until the end of the test, and returns its URL.
 func serve(t testing.TB, store partd.Partd, url string) string {
 	t.Helper()
 	s, err := remote.NewServer(store, &remote.ServerOptions{AllowClose: true, Memory: 1 << 30})
@@ -83,7 +83,7 @@ type dealer struct {
 
 	requestNumber  uint64
 	session        uint64
-	sentOperations map[byte]bool // operations
+	sentOperations map[byte]bool
 }
 
 func dial(t testing.TB, url string) *dealer {
@@ -118,11 +118,11 @@ func (d *dealer) wantMessage(message [][]byte) {
 	d.t.Helper()
 	got := d.receive()
 	if len(got) != len(message) {
-		d.t.Fatalf("a message of %d frames (%.100q), want %d", len(got), got[0], len(message))
+		d.t.Fatalf("got a message of %d frames (the first is %.100q), want %d", len(got), got[0], len(message))
 	}
 	for i := range got {
 		if !bytes.Equal(got[i], message[i]) {
-			d.t.Fatalf("frame %d of %d has %d bytes, %.100q, want %d, %.100q", i, len(got), len(got[i]), got[i], len(message[i]), message[i])
+			d.t.Fatalf("frame %d of %d has %d bytes (%.100q), want %d bytes (%.100q)", i, len(got), len(got[i]), got[i], len(message[i]), message[i])
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (d *dealer) request(op byte, h header, status byte, body ...[]byte) (flags 
 	d.send(op, h, d.requestNumber, body...)
 	got := d.receive()
 	if len(got) != 1 || len(got[0]) < 16 {
-		d.t.Fatalf("operation %d: a reply of %d frames, %.100q", op, len(got), got[0])
+		d.t.Fatalf("operation %d: the reply has %d frames (the first is %.100q), want 1 frame of at least 16 bytes", op, len(got), got[0])
 	}
 	b := got[0]
 	want := append([]byte("\x00PD1"), op, status, b[6], 0)

@@ -22,12 +22,12 @@ import (
 // through a zmq4 DEALER.
 type relay struct {
 	t              testing.TB
-	url, serverURL string // its own address; our server's
+	url, serverURL string // URLs of the relay and of our server
 
 	mu             sync.Mutex
 	router         zmq4.Socket
 	dealers        map[string]zmq4.Socket
-	seenOperations [256]atomic.Bool // operations
+	seenOperations [256]atomic.Bool // by operation
 }
 
 func newRelay(t testing.TB, url, serverURL string) *relay {
@@ -38,7 +38,7 @@ func newRelay(t testing.TB, url, serverURL string) *relay {
 	return r
 }
 
-// listen starts to listen, at the previous address after the first time.
+// listen starts to listen. Later calls listen at the address of the first call.
 func (r *relay) listen() {
 	r.t.Helper()
 	router := zmq4.NewRouter(context.Background(), quietOptions...)
@@ -59,7 +59,7 @@ func (r *relay) listen() {
 				r.seenOperations[m.Frames[1][4]].Store(true)
 			}
 			if dealer := r.dealer(router, m.Frames[0]); dealer != nil {
-				_ = dealer.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // a disconnected peer repeats its request
+				_ = dealer.Send(zmq4.NewMsgFrom(m.Frames[1:]...)) // if this fails, the peer sends its request again
 			}
 		}
 	}()
@@ -76,7 +76,7 @@ func (r *relay) dealer(router zmq4.Socket, id []byte) zmq4.Socket {
 	if dealer == nil {
 		dealer = zmq4.NewDealer(context.Background(), quietOptions...)
 		if err := dealer.Dial(r.serverURL); err != nil {
-			r.t.Errorf("zmq4 reaches no server at %s: %v", r.serverURL, err)
+			r.t.Errorf("zmq4 cannot connect to the server at %s: %v", r.serverURL, err)
 			return nil
 		}
 		r.dealers[string(id)] = dealer
@@ -130,7 +130,7 @@ func TestClientKeepsPromises(t *testing.T) {
 					seen = seen || r.seenOperations[op].Load()
 				}
 				if !seen {
-					t.Errorf("operation %d did not pass", op)
+					t.Errorf("the relay did not see operation %d", op)
 				}
 			}
 		})
@@ -145,8 +145,8 @@ func connect(t testing.TB, url string) *remote.Client {
 	return c
 }
 
-// TestClient covers requests that the suite lacks: large values in one message and in parts,
-// many keys, and the abilities of a log store.
+// TestClient covers requests that the test suite does not send: large values in one message and in
+// parts, many keys, and the abilities of a log store.
 func TestClient(t *testing.T) {
 	large := randomBytes(64 << 20)
 	for transport, address := range transports {
@@ -162,7 +162,7 @@ func TestClient(t *testing.T) {
 			values, err := c.Get(ctx, "s", "large", "none", "larger")
 			must(t, err)
 			if string(values[0]) != "s" || !bytes.Equal(values[1], large) || len(values[2]) > 0 || !bytes.Equal(values[3], bytes.Repeat(large, 5)) {
-				t.Errorf("got values of %d, %d, %d, %d bytes, or others", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
+				t.Errorf("Get() returned wrong values, of %d, %d, %d and %d bytes", len(values[0]), len(values[1]), len(values[2]), len(values[3]))
 			}
 			batch := make([]partd.Entry, 50_000)
 			for i := range batch {
@@ -175,12 +175,12 @@ func TestClient(t *testing.T) {
 				n++
 			}
 			if n != 50_003 {
-				t.Errorf("%d keys, want 50,003", n)
+				t.Errorf("Keys() yields %d keys, want 50,003", n)
 			}
 			popped, err := c.Pop(ctx, "large")
 			must(t, err)
 			if !bytes.Equal(popped[0], large) {
-				t.Errorf("popped %d bytes, or others", len(popped[0]))
+				t.Errorf("Pop() returned a wrong value of %d bytes", len(popped[0]))
 			}
 			must(t, c.Flush(ctx))
 			must(t, c.Sync(ctx))
@@ -192,7 +192,7 @@ func TestClient(t *testing.T) {
 			must(t, c.Close())
 			for _, op := range []byte{4, 11, 12, 18, 21, 22, 23, 24, 26} {
 				if !r.seenOperations[op].Load() {
-					t.Errorf("operation %d did not pass", op)
+					t.Errorf("the relay did not see operation %d", op)
 				}
 			}
 		})
@@ -240,7 +240,7 @@ func TestDisconnects(t *testing.T) {
 				v, err := store.Get(t.Context(), fmt.Sprint(w))
 				must(t, err)
 				if string(v[0]) != want.String() {
-					t.Errorf("after %d cuts writer %d has %d bytes, or others, want %d", cuts, w, len(v[0]), want.Len())
+					t.Errorf("after %d disconnects, the value of writer %d is wrong: %d bytes, want %d", cuts, w, len(v[0]), want.Len())
 				}
 			}
 			if cuts < 5 {
@@ -261,14 +261,14 @@ func TestDealerLeaves(t *testing.T) {
 			must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte(value)}))
 			for i := range 20 {
 				d := dial(t, url)
-				go func() { // fails if the connection is closed first
+				go func() { // sending fails if the connection is closed first
 					for range 4 {
 						_ = d.Send(zmq4.NewMsgFrom(frames("append", "half", value)...))
 						_ = d.Send(zmq4.NewMsgFrom(frames("get", "k", "k")...))
 					}
 				}()
 				time.Sleep(time.Duration(i) * time.Millisecond)
-				_ = d.Close() // zmq4 returns an error if the connection has ended already
+				_ = d.Close() // fails if the connection has already ended
 			}
 			d := dial(t, url)
 			d.requestPython(frames("get", "k"), false)
@@ -277,7 +277,7 @@ func TestDealerLeaves(t *testing.T) {
 			v, err := store.Get(t.Context(), "half")
 			must(t, err)
 			if n := len(v[0]) / len(value); !bytes.Equal(v[0], []byte(strings.Repeat(value, n))) {
-				t.Errorf("%d bytes were appended, which are no whole values", len(v[0]))
+				t.Errorf("the value has %d bytes, want a multiple of %d complete bytes", len(v[0]), len(value))
 			}
 		})
 	}

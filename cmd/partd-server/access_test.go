@@ -21,6 +21,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
+// addToken runs "token add" with args, which begin with the user's name. It returns the token and a file
+// in dir with the token.
 func addToken(t *testing.T, dir, users string, args ...string) (file, token string) {
 	t.Helper()
 	code, out, errs := runCommand(t, nil, append([]string{"token", "add", "--tokens-file", users}, args...)...)
@@ -34,8 +36,8 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 	return file, strings.TrimSpace(out)
 }
 
-// TestUsers runs a server with TLS, users and namespaces through command lines and URLs. It
-// reloads users and certificates while the server runs, and checks that the log has no secrets.
+// TestUsers runs a server with TLS, users and namespaces, which clients access by URLs. It reloads users
+// and certificates while the server runs, and checks that the log contains no secrets.
 func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
@@ -60,7 +62,7 @@ func TestUsers(t *testing.T) {
 		"--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tls-client-ca", ca.File, "--tokens-file", users)
 	url := p.URL()
 	if !strings.HasPrefix(url, "tls://") {
-		t.Fatalf("ready at %s, want tls://", url)
+		t.Fatalf("the server's URL is %s, want one with tls://", url)
 	}
 	open := func(rest string) (partd.Partd, error) { return stores.Open(ctx, url+rest+"&ca="+ca.File) }
 	job7, err := open("/job7?token-file=" + writer)
@@ -75,15 +77,15 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
-		t.Errorf("by certificate: %q, %v", values, err)
+		t.Errorf("Get(k) with a client certificate = %q, %v, want of job7", values, err)
 	}
 	for _, options := range []string{"?token-file=" + writer, "/job8?token-file=" + writer, "?insecure=true", "/job8?cert=" + client.Cert + "&key=" + client.Key} {
 		if store, err := open(strings.Replace(options, "?insecure=true", "?token-file="+users, 1)); !errors.Is(err, fs.ErrPermission) {
-			t.Errorf("%s: %v, %v", options, store, err)
+			t.Errorf("opening the store with %s: %v, error %v, want ErrPermission", options, store, err)
 		}
 	}
 	if _, err := os.Stat(dir + "/data/namespaces/job8"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a user without rights created a namespace: %v", err)
+		t.Errorf("a user without rights created a namespace: Stat returned %v, want ErrNotExist", err)
 	}
 	python, err := hostile.Open(ctx, "unix", socket, 10*time.Second)
 	if err != nil {
@@ -91,7 +93,7 @@ func TestUsers(t *testing.T) {
 	}
 	defer python.Close()
 	if err := python.Ask([]string{"of job7"}, "get", "k"); err != nil {
-		t.Errorf("Python's client on the socket of a namespace: %v", err)
+		t.Errorf("get through the socket of a namespace: %v", err)
 	}
 	admins, err := open("?token-file=" + admin)
 	if err != nil {
@@ -99,15 +101,15 @@ func TestUsers(t *testing.T) {
 	}
 	list, err := admins.(*remote.Client).Namespaces(ctx)
 	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].DiskBytes == 0 {
-		t.Errorf("the namespaces are %+v, %v", list, err)
+		t.Errorf("Namespaces() = %+v, %v, want job7 with its size", list, err)
 	}
 	if values, err := admins.Get(ctx, "k"); err != nil || len(values[0]) > 0 {
-		t.Errorf("the default namespace has %q, %v", values, err)
+		t.Errorf("Get(k) in the default namespace = %q, %v, want an empty value", values, err)
 	}
 
-	// Users and a new certificate are reloaded; a damaged file is not.
+	// The server must reload users and a new certificate, but ignore a damaged file.
 	if code, _, errs := runCommand(t, nil, "token", "remove", "writer", "--tokens-file", users); code != 0 {
-		t.Fatal(errs)
+		t.Fatalf("token remove: exit code %d: %s", code, errs)
 	}
 	newPair, err := ca.Issue("another", time.Hour, "127.0.0.1")
 	if err != nil {
@@ -124,14 +126,14 @@ func TestUsers(t *testing.T) {
 	waitFor(t, p, "users reloaded")
 	waitFor(t, p, "certificates reloaded")
 	if err := job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a removed user: %v", err)
+		t.Errorf("Append by a removed user: error %v, want ErrPermission", err)
 	}
 	c, err := tls.Dial("tcp", strings.TrimPrefix(url, "tls://"), &tls.Config{RootCAs: ca.Pool})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if name := c.ConnectionState().PeerCertificates[0].Subject.CommonName; name != "another" {
-		t.Errorf("after SIGHUP the server has the certificate of %s", name)
+		t.Errorf("after SIGHUP, the server uses the certificate of %s, want another", name)
 	}
 	_ = c.Close()
 	if err := os.WriteFile(users, []byte("damaged\n"), 0o600); err != nil {
@@ -142,7 +144,7 @@ func TestUsers(t *testing.T) {
 	}
 	waitFor(t, p, "line 1")
 	if _, err := byCert.Get(ctx, "k"); err != nil {
-		t.Errorf("after a damaged file: %v", err)
+		t.Errorf("Get after a reload of a damaged users file: %v", err)
 	}
 	if text := p.Stderr(); strings.Contains(text, token) {
 		t.Errorf("the log contains a token: %s", text)
@@ -152,20 +154,21 @@ func TestUsers(t *testing.T) {
 	}
 }
 
+// waitFor waits until the server's log contains words.
 func waitFor(t *testing.T, p *serverproc.Process, words string) {
 	t.Helper()
 	for begin := time.Now(); !strings.Contains(p.Stderr(), words); time.Sleep(10 * time.Millisecond) {
 		if time.Since(begin) > 20*time.Second {
-			t.Fatalf("it does not log %q: %s", words, p.Stderr())
+			t.Fatalf("the server did not log %q within 20 seconds: %s", words, p.Stderr())
 		}
 	}
 }
 
-// TestOpenSSL connects with another implementation of TLS.
+// TestOpenSSL connects to a server with another implementation of TLS.
 func TestOpenSSL(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("there is no openssl")
+		t.Skip("openssl is not installed")
 	}
 	dir := t.TempDir()
 	ca, err := testcert.New(dir, "authority")
@@ -183,10 +186,10 @@ func TestOpenSSL(t *testing.T) {
 	} {
 		cmd := exec.Command(openssl, append([]string{"s_client", "-connect", strings.TrimPrefix(p.URL(), "tls://")}, strings.Fields(args)...)...)
 		stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
-		out, _ := cmd.CombinedOutput() // it ends because there is no input
+		out, _ := cmd.CombinedOutput() // openssl exits because its input is empty
 		stuck.Stop()
 		if !strings.Contains(string(out), want) {
-			t.Errorf("openssl s_client %s: %s", args, out)
+			t.Errorf("the output of openssl s_client %s is %s, want %q in it", args, out, want)
 		}
 	}
 }

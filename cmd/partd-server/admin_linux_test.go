@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// The HTTP metrics count what was done. Every metric is in docs/operations.md, and
-// every one there exists. Profiles need --pprof.
+// TestAdmin checks the server's metrics after some requests. docs/operations.md must list exactly
+// the existing metrics. Profiles must be served only with --pprof.
 func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
 	admin, ctx, c := adminURL(t, p), boundedContext(t, 0), dialServer(t, p)
@@ -37,15 +37,15 @@ func TestAdmin(t *testing.T) {
 	}
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := httpGet(t, admin+path); code != 200 || body != "ok\n" {
-			t.Errorf("%s: %d %s", path, code, body)
+			t.Errorf("GET %s: status %d, body %s, want 200 and ok", path, code, body)
 		}
 	}
 	if code, _ := httpGet(t, admin+"/debug/pprof/"); code != 404 {
-		t.Errorf("profiles are served without --pprof: %d", code)
+		t.Errorf("GET /debug/pprof/ without --pprof: status %d, want 404", code)
 	}
 	const last = `partd_requests_total{protocol="python",operation="unknown",result="failed"} 1`
 	var body string
-	for range 1000 { // a request is counted after its answer was received
+	for range 1000 { // the server counts a request only after it has sent the answer
 		if _, body = httpGet(t, admin+"/metrics"); strings.Contains(body, last+"\n") {
 			break
 		}
@@ -59,7 +59,7 @@ func TestAdmin(t *testing.T) {
 		`partd_connections 2`, `partd_sessions 1`, `partd_log_seals_total 1`, `partd_log_segments 1`, `partd_ready 1`, `partd_store_limit_bytes 1.073741824e+09`,
 	} {
 		if !strings.Contains(body, line+"\n") {
-			t.Errorf("missing in /metrics: %s", line)
+			t.Errorf("/metrics lacks the line %s", line)
 		}
 	}
 	if t.Failed() {
@@ -76,27 +76,27 @@ func TestAdmin(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)").FindAllStringSubmatch(string(page), -1) {
 		documented[m[1]] = true
 		if !served[m[1]] {
-			t.Errorf("docs/operations.md has %s, which does not exist", m[1])
+			t.Errorf("docs/operations.md lists the metric %s, which does not exist", m[1])
 		}
 	}
 	for name := range served {
 		if !documented[name] {
-			t.Errorf("docs/operations.md lacks %s", name)
+			t.Errorf("docs/operations.md lacks the metric %s", name)
 		}
 	}
 	stop(t, p)
 }
 
-// A server at its limit is not ready, says why, and refuses only appends.
+// TestNotReady checks that a server at its limit is not ready, says why, and refuses only appends.
 func TestNotReady(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--pprof", "--min-free", "1EiB")
 	admin := adminURL(t, p)
 	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "1.0 EiB must stay free") {
-		t.Errorf("/readyz: %d %s", code, body)
+		t.Errorf("GET /readyz: status %d, body %s, want 503 and the reason", code, body)
 	}
 	ctx, c := boundedContext(t, 0), dialServer(t, p)
 	if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "stay free") {
-		t.Errorf("append: %v", err)
+		t.Errorf("Append at the limit: error %v, want one about the reserve", err)
 	}
 	if _, err := c.Get(ctx, "k"); err != nil {
 		t.Error(err)
@@ -105,18 +105,19 @@ func TestNotReady(t *testing.T) {
 		t.Error(err)
 	}
 	if code, body := httpGet(t, admin+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
-		t.Errorf("/metrics: %d %s", code, body)
+		t.Errorf("GET /metrics: status %d, want 200 with one refusal and not ready; body %s", code, body)
 	}
 	if code, _ := httpGet(t, admin+"/debug/pprof/goroutine"); code != 200 {
-		t.Errorf("with --pprof: %d", code)
+		t.Errorf("GET /debug/pprof/goroutine with --pprof: status %d, want 200", code)
 	}
 	if !strings.Contains(p.Stderr(), "stay free") {
-		t.Errorf("the log does not have the refusal: %s", p.Stderr())
+		t.Errorf("the log does not mention the refusal: %s", p.Stderr())
 	}
 	stop(t, p)
 }
 
-// A server that a program started for itself ends with the program.
+// TestExitOnStdinClose checks that a server with --exit-on-stdin-close ends when its standard input is
+// closed, as when the program that started it ends.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
 	in, err := cmd.StdinPipe()
@@ -128,7 +129,7 @@ func TestExitOnStdinClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Kill)
-	if _, err := fmt.Fprintln(in, "what comes there means nothing"); err != nil {
+	if _, err := fmt.Fprintln(in, "the server ignores this text"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, c := boundedContext(t, 0), dialServer(t, p)
@@ -142,6 +143,6 @@ func TestExitOnStdinClose(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if !strings.Contains(p.Stderr(), "msg=ended") {
-		t.Errorf("the server did not end: %s", p.Stderr())
+		t.Errorf("the server did not end within 10 seconds after its standard input was closed: %s", p.Stderr())
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A server's store is copied while four clients write. The copy is a snapshot: each client
-// appends to two keys in turn, and the copy has a beginning of that sequence, with everything
-// that was acknowledged before it. Copying it back restores the same data.
+// TestBackupUnderLoad copies a server's store while four clients write, and then restores the
+// copy. The copy must be a snapshot: each client appends to two keys in turn, and the copy must
+// contain a prefix of that sequence, with everything that was acknowledged before the copy.
 func TestBackupUnderLoad(t *testing.T) {
 	const writers = 4
 	dir := t.TempDir()
@@ -64,7 +64,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	stopWriting()
 	wg.Wait()
 	if err != nil {
-		t.Fatalf("the copy under load: %v", err)
+		t.Fatalf("Copy under load: %v", err)
 	}
 	for w := range writers {
 		v, err := target.Get(ctx, fmt.Sprint(w, " ", 0), fmt.Sprint(w, " ", 1))
@@ -76,14 +76,14 @@ func TestBackupUnderLoad(t *testing.T) {
 			rest, found := strings.CutPrefix(parts[n%2], fmt.Sprintf("%d%s\n", n, value))
 			if !found {
 				if parts[0]+parts[1] != "" {
-					t.Errorf("writer %d: the copy lacks piece %d, but has later ones", w, n)
+					t.Errorf("writer %d: the copy lacks piece %d, but has later pieces", w, n)
 				}
 				break
 			}
 			parts[n%2] = rest
 		}
 		if n < before[w] || n > acked[w] {
-			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before it, and %d in all", w, n, before[w], acked[w])
+			t.Errorf("writer %d: the copy has %d pieces; %d were acknowledged before the copy, and %d in total", w, n, before[w], acked[w])
 		}
 	}
 	if err := source.Drop(ctx); err != nil {
@@ -91,7 +91,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	restored, err := partd.Copy(ctx, source, target, nil)
 	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Checksum != copied.Checksum {
-		t.Errorf("copied %+v, and back %+v, %v", copied, restored, err)
+		t.Errorf("the backup is %+v, but restoring it returned %+v, %v", copied, restored, err)
 	}
 	stop(t, p)
 }

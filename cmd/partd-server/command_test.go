@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// runCommand runs the command to its end, and returns its exit code and output.
+// runCommand runs the server's command until it exits, and returns its exit code and output.
 func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	cmd := command("server", args...)
@@ -32,7 +32,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// Wrong usage ends with 2 and a hint, before anything is created.
+// TestWrongUsage checks that wrong usage causes exit code 2 and an error with a hint.
 func TestWrongUsage(t *testing.T) {
 	for _, c := range []struct {
 		args, env string
@@ -97,6 +97,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
+// TestHelpVersionAndCompletion checks the output of --help, version and completion.
 func TestHelpVersionAndCompletion(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, words := range []string{
@@ -111,35 +112,35 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 	}
 	for _, args := range [][]string{{"version"}, {"--version"}} {
 		if code, out, _ := runCommand(t, nil, args...); code != 0 || !strings.HasPrefix(out, "partd-server ") {
-			t.Errorf("%s: exit code %d, %q", args, code, out)
+			t.Errorf("partd-server %s: exit code %d, output %q, want 0 and the version", args, code, out)
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if code, out, _ := runCommand(t, nil, "completion", shell); code != 0 || !strings.Contains(out, "partd-server") {
-			t.Errorf("completion for %s: exit code %d, %d bytes", shell, code, len(out))
+			t.Errorf("partd-server completion %s: exit code %d, %d bytes of output, want 0 and a script", shell, code, len(out))
 		}
 	}
 	if _, out, _ := runCommand(t, nil, "__complete", "--log-format", ""); !strings.HasPrefix(out, "text\njson\n") {
-		t.Errorf("--log-format is completed with %q", out)
+		t.Errorf("the completions of --log-format are %q, want text and json", out)
 	}
 }
 
-// An error of the machine ends with 1.
+// TestCannotStart checks that errors of the environment cause exit code 1.
 func TestCannotStart(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	full := t.TempDir()
-	if err := os.WriteFile(filepath.Join(full, "somebody's"), []byte("file"), 0o600); err != nil {
+	foreignDir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreignDir, "somebody's"), []byte("file"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ name, args, words string }{
 		{"address in use", "--listen tcp://" + busy.Addr().String(), "in use"},
 		{"no directory for the socket", "--listen ipc:///nonexistent/partd.sock", "/nonexistent"},
-		{"socket is a file", "--listen ipc://" + full + "/somebody's", "not a socket"},
-		{"store is no store", "--listen tcp://127.0.0.1:0 --store file:" + full, "not a partd store"},
+		{"socket is a file", "--listen ipc://" + foreignDir + "/somebody's", "not a socket"},
+		{"directory is not a store", "--listen tcp://127.0.0.1:0 --store file:" + foreignDir, "not a partd store"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errs := runCommand(t, nil, strings.Fields(c.args)...)
@@ -148,7 +149,7 @@ func TestCannotStart(t *testing.T) {
 			}
 		})
 	}
-	if text, err := os.ReadFile(filepath.Join(full, "somebody's")); err != nil || string(text) != "file" {
-		t.Errorf("the file is now %q, %v", text, err)
+	if text, err := os.ReadFile(filepath.Join(foreignDir, "somebody's")); err != nil || string(text) != "file" {
+		t.Errorf("the foreign file contains %q (error %v), want it unchanged", text, err)
 	}
 }

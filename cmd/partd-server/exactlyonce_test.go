@@ -18,36 +18,36 @@ import (
 )
 
 func init() {
-	// A server whose store ignores the numbers of operations.
+	// This child is a server whose store ignores the numbers of operations.
 	children["numbering-off"] = func(args []string) error {
 		store, err := stores.Open(context.Background(), args[0])
 		if err != nil {
 			return err
 		}
-		return serveStore(forgetful{store}, args[1], nil)
+		return serveStore(untaggedStore{store}, args[1], nil)
 	}
 }
 
-// forgetful is a store that applies an operation each time it is sent.
-type forgetful struct{ partd.Partd }
+// untaggedStore is a store that ignores tags, and so applies an operation again when it is retried.
+type untaggedStore struct{ partd.Partd }
 
-func (f forgetful) NewSession(ctx context.Context) (uint64, error) {
+func (f untaggedStore) NewSession(ctx context.Context) (uint64, error) {
 	return f.Partd.(partd.Applier).NewSession(ctx)
 }
 
-func (f forgetful) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
+func (f untaggedStore) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
 	return f.Partd.(partd.SessionGuard).SessionToken(ctx, session)
 }
 
-func (f forgetful) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
+func (f untaggedStore) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
 	return f.Partd.(partd.SessionGuard).CheckSession(ctx, session, token)
 }
 
-func (f forgetful) EndSession(ctx context.Context, session uint64) error {
+func (f untaggedStore) EndSession(ctx context.Context, session uint64) error {
 	return f.Partd.(partd.Applier).EndSession(ctx, session)
 }
 
-func (f forgetful) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (bool, error) {
+func (f untaggedStore) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (bool, error) {
 	var err error
 	switch op.Change {
 	case partd.ChangeAppend:
@@ -61,27 +61,27 @@ func (f forgetful) Apply(ctx context.Context, _ partd.Tag, op partd.Operation) (
 	case partd.ChangeDrop:
 		err = f.Drop(ctx)
 	}
-	time.Sleep(time.Millisecond) // time to be killed between applying and answering
+	time.Sleep(time.Millisecond) // increases the chance of a kill between applying and answering
 	return err == nil, err
 }
 
-func (f forgetful) Set(ctx context.Context, key string, value []byte) error {
+func (f untaggedStore) Set(ctx context.Context, key string, value []byte) error {
 	return partd.Set(ctx, f.Partd, key, value)
 }
 
-func (f forgetful) SetOnce(ctx context.Context, key string, value []byte) error {
+func (f untaggedStore) SetOnce(ctx context.Context, key string, value []byte) error {
 	return partd.SetOnce(ctx, f.Partd, key, value)
 }
 
-func (f forgetful) Delete(ctx context.Context, keys ...string) error {
+func (f untaggedStore) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, f.Partd, keys...)
 }
 
-func (f forgetful) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
+func (f untaggedStore) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return partd.Scan(ctx, f.Partd)
 }
 
-func (f forgetful) Close() error { return partd.Close(context.Background(), f.Partd) }
+func (f untaggedStore) Close() error { return partd.Close(context.Background(), f.Partd) }
 
 // serverAt starts a child that serves a store at an address.
 func serverAt(ctx context.Context, child, store, address string) (*serverproc.Process, error) {
@@ -92,8 +92,8 @@ func serverAt(ctx context.Context, child, store, address string) (*serverproc.Pr
 	return serverproc.Start(ctx, command(child, args...), 1)
 }
 
-// runWithCuts runs clients while connections are cut. It returns an error if the store is wrong
-// afterwards.
+// runWithCuts runs clients while their connections are cut. It returns an error if the store's content
+// is wrong afterwards.
 func runWithCuts(t *testing.T, child, store, namespace string, clients, perClient, cuts int, pops bool) error {
 	ctx := boundedContext(t, cuts)
 	seed := uint64(time.Now().UnixNano())
@@ -137,7 +137,7 @@ func runWithCuts(t *testing.T, child, store, namespace string, clients, perClien
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// check checks the store with its own client, over a direct connection.
+// check checks the store's content with a new client, over a direct connection.
 func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	c, err := remote.Dial(ctx, url, nil)
 	if err != nil {
@@ -146,10 +146,10 @@ func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
 	return errors.Join(f.check(ctx, c), c.Close())
 }
 
-// Clients continue to write while connections are cut at random bytes. Each change is
-// applied once, in order.
+// TestCutConnections checks that each change is applied once and in order while connections are cut at
+// random bytes.
 func TestCutConnections(t *testing.T) {
-	cuts := number(t, "PARTD_CUTS", 300)
+	cuts := numberFromEnv(t, "PARTD_CUTS", 300)
 	for _, c := range []struct {
 		name, store        string
 		namespace          string
@@ -158,7 +158,7 @@ func TestCutConnections(t *testing.T) {
 	}{
 		{"log", "log:%s", "", 4, 3, 50},
 		{"namespace", "log:%s", "/job7", 4, 3, 25},
-		{"namespace, one client that comes back", "log:%s", "/job7", 1, 2, 10},
+		{"namespace, one client", "log:%s", "/job7", 1, 2, 10},
 		{"file", "file:%s", "", 4, 2, 25},
 		{"buffer", "buffer+file:%s?memory=1MiB", "", 4, 2, 15},
 		{"memory, one writer that drops", "mem:", "", 1, 1, 10},
@@ -175,19 +175,20 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// Without numbering, the same run must find duplicates.
+// TestCutConnectionsWithoutNumbers checks that the check of TestCutConnections detects duplicates if the
+// store ignores the numbers of operations.
 func TestCutConnectionsWithoutNumbers(t *testing.T) {
 	for range 10 {
 		if err := runWithCuts(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 4, 3, 200, false); err != nil {
-			isDouble(t, err)
+			logDuplicate(t, err)
 			return
 		}
 	}
-	t.Fatal("2,000 connections were cut without numbering, but no change was applied twice")
+	t.Fatal("the check found no change that was applied twice, although 2,000 connections were cut without numbering")
 }
 
-// isDouble logs a duplicate. It fails the test for any other error.
-func isDouble(t *testing.T, err error) {
+// logDuplicate logs the error of a check that found a duplicate. It fails the test for an error of a store.
+func logDuplicate(t *testing.T, err error) {
 	t.Helper()
 	if errors.As(err, new(*partd.Error)) {
 		t.Fatal(err)
@@ -195,8 +196,8 @@ func isDouble(t *testing.T, err error) {
 	t.Log(err)
 }
 
-// runWithKills runs clients while the server is killed and restarted. It returns an error if
-// the store is wrong afterwards.
+// runWithKills runs clients while the server is killed and restarted. It returns an error if the
+// store's content is wrong afterwards.
 func runWithKills(t *testing.T, child, store, namespace string, kills int) error {
 	ctx := boundedContext(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
@@ -229,7 +230,7 @@ func runWithKills(t *testing.T, child, store, namespace string, kills int) error
 			if try > 10 {
 				t.Fatalf("seed %d: after kill %d: %v", seed, n+1, err)
 			}
-			time.Sleep(100 * time.Millisecond) // another process may have the port for a moment
+			time.Sleep(100 * time.Millisecond) // another process may briefly use the port
 		}
 	}
 	time.Sleep(100 * time.Millisecond)
@@ -242,10 +243,10 @@ func runWithKills(t *testing.T, child, store, namespace string, kills int) error
 	return check(ctx, t, f, p.URL()+namespace)
 }
 
-// Clients continue to write while the server is killed (SIGKILL) and restarted. Each
-// change is applied once, in order.
+// TestKillServer checks that each change is applied once and in order while the server is killed
+// (SIGKILL) and restarted.
 func TestKillServer(t *testing.T) {
-	kills := number(t, "PARTD_KILLS", 10)
+	kills := numberFromEnv(t, "PARTD_KILLS", 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
 		t.Run(c.store+c.namespace, func(t *testing.T) {
 			if err := runWithKills(t, "server", c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {
@@ -255,13 +256,14 @@ func TestKillServer(t *testing.T) {
 	}
 }
 
-// Without numbering, the same run must find duplicates.
+// TestKillServerWithoutNumbers checks that the check of TestKillServer detects duplicates if the store
+// ignores the numbers of operations.
 func TestKillServerWithoutNumbers(t *testing.T) {
 	for range 20 {
 		if err := runWithKills(t, "numbering-off", "log:"+t.TempDir()+"/data", "", 10); err != nil {
-			isDouble(t, err)
+			logDuplicate(t, err)
 			return
 		}
 	}
-	t.Fatal("200 servers were killed without numbering, but no change was applied twice")
+	t.Fatal("the check found no change that was applied twice, although 200 servers without numbering were killed")
 }

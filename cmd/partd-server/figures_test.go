@@ -41,17 +41,17 @@ func httpGet(t testing.TB, url string) (code int, body string) {
 	return r.StatusCode, string(text)
 }
 
-// usage is a process's current use of resources.
+// usage describes the resources that a process uses.
 type usage struct {
 	connections, goroutines, descriptors int
 	memory                               int64 // resident bytes
 }
 
-// usageOf measures a server's usage, from its metrics and from the system.
-func usageOf(t testing.TB, p *serverproc.Process, admin string) (h usage) {
+// usageOf measures a server's usage with its metrics and /proc.
+func usageOf(t testing.TB, p *serverproc.Process, admin string) (u usage) {
 	t.Helper()
 	_, body := httpGet(t, admin+"/metrics")
-	for name, to := range map[string]*int{"partd_goroutines": &h.goroutines, "partd_connections": &h.connections} {
+	for name, to := range map[string]*int{"partd_goroutines": &u.goroutines, "partd_connections": &u.connections} {
 		m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(body)
 		if m == nil {
 			t.Fatalf("/metrics lacks %s: %s", name, body)
@@ -66,21 +66,21 @@ func usageOf(t testing.TB, p *serverproc.Process, admin string) (h usage) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.descriptors = len(files)
-	if h.memory, _, err = serverproc.Memory(p.Pid()); err != nil {
+	u.descriptors = len(files)
+	if u.memory, _, err = serverproc.Memory(p.Pid()); err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return u
 }
 
-// checkReturns fails unless a server's usage returns to about the earlier level once it is idle.
+// checkReturns fails the test unless a server's usage returns to about the earlier level within a minute.
 func checkReturns(t testing.TB, p *serverproc.Process, admin string, before usage) {
 	t.Helper()
-	const more = 30 // descriptors of data files and of the measuring connection
+	const tolerance = 30 // additional descriptors for data files and the measuring connection
 	var now usage
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		now = usageOf(t, p, admin)
-		if now.connections <= before.connections && now.goroutines <= before.goroutines+more && now.descriptors <= before.descriptors+more {
+		if now.connections <= before.connections && now.goroutines <= before.goroutines+tolerance && now.descriptors <= before.descriptors+tolerance {
 			t.Logf("before the load %+v, after it %+v", before, now)
 			return
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// A store on a full disk is dropped through its server: by clients that have changed
-// something and clients that have not, in either language, and after a restart. Then it is
-// usable again, and a signal ends the server in order.
+// TestDropFreesFullDisk drops a store on a full disk through its server: with clients that have
+// and have not made changes, in Go and Python, and after a restart. Then the store must accept
+// changes, and a signal must end the server cleanly.
 func TestDropFreesFullDisk(t *testing.T) {
 	for _, scheme := range []string{"log:", "file:", "buffer+file:", "zstd+log:"} {
 		for _, client := range []string{"client with a session", "new client", "new client after a restart", "Python"} {
@@ -32,7 +32,7 @@ func TestDropFreesFullDisk(t *testing.T) {
 					err = c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i%100), Value: []byte(randomBytes(i, 50_000))})
 				}
 				if !errors.Is(err, syscall.ENOSPC) || strings.Contains(err.Error(), disk) {
-					t.Fatalf("%v, want ENOSPC without the store's directory", err)
+					t.Fatalf("Append on a full disk: error %v, want ENOSPC without the store's directory", err)
 				}
 				logged := func() bool {
 					log := p.Stderr()
@@ -65,7 +65,7 @@ func TestDropFreesFullDisk(t *testing.T) {
 					t.Errorf("append after the drop: %v\n%s", err, p.Stderr())
 				}
 				if values, err := c.Get(ctx, "k", "k1"); err != nil || string(values[0]) != "v" || len(values[1]) > 0 {
-					t.Errorf("after the drop the values are %.20q, %v", values, err)
+					t.Errorf("Get(k, k1) after the drop = %.20q, %v, want v and an empty value", values, err)
 				}
 				stop(t, p)
 			})

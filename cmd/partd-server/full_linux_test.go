@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// On a full disk, appends fail without effect, clients in either language get an error, and reads
-// continue. Once there is space, appends work again with the same server and clients.
+// TestFullDisk checks that appends on a full disk fail without an effect, that clients in Go and Python
+// get an error, and that reads work. Once there is space, appends must work with the same server and
+// clients.
 func TestFullDisk(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:"} {
 		t.Run(scheme, func(t *testing.T) {
@@ -39,7 +40,7 @@ func TestFullDisk(t *testing.T) {
 				}
 			}
 			if !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
-				t.Fatalf("after %d appends: %v, want ENOSPC", stored, err)
+				t.Fatalf("append %d: error %v, want ENOSPC with a known outcome", stored+1, err)
 			}
 			network, address := p.Address()
 			peer, err := hostile.Open(ctx, network, address, time.Minute)
@@ -47,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer peer.Close()
-			for full := false; !full; { // the store may have freed some space
+			for full := false; !full; { // appends may succeed if the store has freed some space
 				if err := peer.Send("append", "k", value); err != nil {
 					t.Fatal(err)
 				}
@@ -57,21 +58,21 @@ func TestFullDisk(t *testing.T) {
 					continue
 				}
 				if full = true; err != nil || len(got) != 1 || !strings.HasPrefix(got[0], "error: ") || !strings.Contains(got[0], "no space") {
-					t.Fatalf("Python's protocol is answered with %.200q, %v", got, err)
+					t.Fatalf("append in Python's protocol: answer %.200q (error %v), want an error about the space", got, err)
 				}
 			}
 			values, err := c.Get(ctx, "k")
 			if err != nil || string(values[0]) != strings.Repeat(value, stored) {
-				t.Fatalf("%d appends were acknowledged, but the value has %d bytes: %v", stored, len(values[0]), err)
+				t.Fatalf("%d appends were acknowledged, but Get returns %d bytes: %v", stored, len(values[0]), err)
 			}
 			if err := os.Remove(ballast); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.Append(ctx, partd.Entry{Key: "k", Value: []byte(value)}); err != nil {
-				t.Fatalf("once there is space: %v", err)
+				t.Fatalf("Append after space was freed: %v", err)
 			}
 			if values, err := c.Get(ctx, "k"); err != nil || string(values[0]) != strings.Repeat(value, stored+1) {
-				t.Fatalf("once there is space, the value has %d bytes after %d appends: %v", len(values[0]), stored+1, err)
+				t.Fatalf("after space was freed, Get returns %d bytes after %d acknowledged appends: %v", len(values[0]), stored+1, err)
 			}
 			if err := c.Drop(ctx); err != nil {
 				t.Fatal(err)

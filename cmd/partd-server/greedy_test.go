@@ -22,8 +22,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// greedyFor returns the duration of TestGreedyPeers, and its number of connections.
-// PARTD_GREEDY=10m runs the whole test.
+// greedyFor returns the duration of TestGreedyPeers and its number of connections. By default, both are
+// small. PARTD_GREEDY=10m sets the duration, and the full number of connections.
 func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
@@ -36,8 +36,8 @@ func greedyFor(t *testing.T) (d time.Duration, conns int) {
 	return d, 1000
 }
 
-// forward lets clients connect from another address: it returns a URL whose connections
-// are forwarded to the server from that address.
+// forward starts a proxy, so that clients can connect from another address. It returns the proxy's URL.
+// The proxy connects to the server at to from the local address from.
 func forward(t *testing.T, from, to string) (url string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -69,7 +69,7 @@ func forward(t *testing.T, from, to string) (url string) {
 	return "tcp://" + l.Addr().String()
 }
 
-// goRequest returns a request in the Go client's protocol.
+// goRequest encodes a request in the Go client's protocol.
 func goRequest(op byte, number, session, seq uint64, body []byte) []byte {
 	h := make([]byte, 40, 40+len(body))
 	copy(h, "\x00PD1")
@@ -88,18 +88,19 @@ func u64s(values ...uint64) (b []byte) {
 	return b
 }
 
-// announceFrame returns the beginning of a frame that claims more bytes.
+// announceFrame returns an incomplete frame: a header that announces size bytes, and only the bytes of
+// begin.
 func announceFrame(size uint64, begin []byte) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{2}, size), begin...)
 }
 
-// greed is a way to hold a resource until the connection is closed.
-type greed struct {
+// greedyLoad is a way to use a resource of the server until the connection is closed.
+type greedyLoad struct {
 	name string
-	do   func(ctx context.Context, p *hostile.Peer, i int) error
+	run  func(ctx context.Context, p *hostile.Peer, i int) error
 }
 
-func greedyLoads() []greed {
+func greedyLoads() []greedyLoad {
 	raw := func(b ...[]byte) func(context.Context, *hostile.Peer, int) error {
 		return func(_ context.Context, p *hostile.Peer, _ int) error {
 			for _, b := range b {
@@ -123,8 +124,8 @@ func greedyLoads() []greed {
 	session := func(int) []byte { return goRequest(3, 1, 0, 0, make([]byte, 24)) }
 	scan := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0), 1)
 	value := string(make([]byte, 1<<20))
-	return []greed{
-		{"syn, and nothing more", raw(hostile.Message("syn"))},
+	return []greedyLoad{
+		{"only syn", raw(hostile.Message("syn"))},
 		{"many syn", repeatFrames(10_000, func(int) []byte { return hostile.Message("syn") })},
 		{"half a message", raw(announceFrame(16<<20, make([]byte, 200<<10)))},
 		{"half a message of many frames", raw([]byte("\x01\x06append\x01\x01k"), announceFrame(16<<20, make([]byte, 2<<20)))},
@@ -138,10 +139,10 @@ func greedyLoads() []greed {
 			return goRequest(17, 1, 0, 0, scan)
 		})},
 		{"a slow reader", repeatFrames(200, func(int) []byte { return hostile.Message("get", "large") })},
-		{"a slow reader of Go's", repeatFrames(200, func(int) []byte {
+		{"a slow reader in the Go protocol", repeatFrames(200, func(int) []byte {
 			return goRequest(13, 1, 0, 0, []byte("\x01\x00\x00\x00\x05\x00large"))
 		})},
-		{"pops that are not taken", func(ctx context.Context, p *hostile.Peer, i int) error {
+		{"abandoned pops", func(ctx context.Context, p *hostile.Peer, i int) error {
 			c, err := remote.Dial(ctx, p.URL(), nil)
 			if err != nil {
 				return err
@@ -152,8 +153,8 @@ func greedyLoads() []greed {
 				if err := c.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}); err != nil {
 					return err
 				}
-				short, cancel := context.WithTimeout(ctx, time.Millisecond)
-				_, _ = c.Pop(short, key) // usually abandoned
+				shortCtx, cancel := context.WithTimeout(ctx, time.Millisecond)
+				_, _ = c.Pop(shortCtx, key) // usually abandoned
 				cancel()
 				time.Sleep(time.Second)
 			}
@@ -172,14 +173,13 @@ func greedyLoads() []greed {
 	}
 }
 
-// TestGreedyPeers lets a thousand connections from one address hold as much as they can,
-// and reconnect when they are closed. Meanwhile a client at another address is served
-// within a second (or four times the wait at an idle server, if the machine is busy), and
-// a client at the same address makes progress. The server stays within its memory. After
-// the greedy peers have disconnected, it has no more descriptors, goroutines and
-// connections than before.
+// TestGreedyPeers lets a thousand connections from one address use as many resources as they can, and
+// reconnect when the server closes them. A client at another address must be served within a second
+// or, if the machine is busy, four times the wait at an idle server. A client at the same address must
+// make progress. The server must stay within its memory. After the greedy peers have disconnected, it
+// must not have more descriptors, goroutines and connections than before.
 func TestGreedyPeers(t *testing.T) {
-	require(t, runtime.GOOS == "linux", "only Linux has many loopback addresses")
+	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")
 	const memory = 512 << 20
 	duration, hostileConns := greedyFor(t)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0")
@@ -207,41 +207,41 @@ func TestGreedyPeers(t *testing.T) {
 	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
 	kinds := greedyLoads()
-	conversations := make([]atomic.Int64, len(kinds)+2)
+	rounds := make([]atomic.Int64, len(kinds)+2)
 	for i := range hostileConns {
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				kind := (i + 1) % (len(kinds) + 2)
 				beGreedy(ctx, network, address, kinds, kind, i)
-				conversations[kind].Add(1)
+				rounds[kind].Add(1)
 				time.Sleep(time.Duration(10+rand.IntN(200)) * time.Millisecond)
 			}
 		})
 	}
 	wg.Go(func() {
-		for ctx.Err() == nil { // keeps the disk from filling
+		for ctx.Err() == nil { // delete the greedy peers' data, so that the disk does not fill
 			keys := make([]string, 0, 2*hostileConns)
 			for i := range hostileConns {
 				keys = append(keys, fmt.Sprint("big", i), fmt.Sprint("popped", i))
 			}
 			if err := janitor.Delete(ctx, keys...); err != nil && ctx.Err() == nil {
-				t.Errorf("deleting: %v", err)
+				t.Errorf("Delete of the greedy peers' data: %v", err)
 			}
 			time.Sleep(time.Second)
 		}
 	})
 	// The same load on another, idle server measures the machine's speed at the same time.
 	quietServer := start(t, "--store", "log:"+t.TempDir())
-	_, quiet := quietServer.Address()
-	elsewhere, err := remote.Dial(ctx, forward(t, "127.0.0.2", quiet), nil)
+	_, quietAddress := quietServer.Address()
+	quietClient, err := remote.Dial(ctx, forward(t, "127.0.0.2", quietAddress), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var waits [3][]time.Duration
-	for i, c := range []*remote.Client{honestPeer, greedyPeer, elsewhere} {
+	for i, c := range []*remote.Client{honestPeer, greedyPeer, quietClient} {
 		wg.Go(func() { waits[i] = beHonest(ctx, t, c, fmt.Sprint("honest", i)) })
 	}
-	// In a long run, usage must not grow from the first third to the end.
+	// In a long run, usage must not grow after the first third of the time.
 	time.Sleep(duration / 3)
 	atThird := usageOf(t, p, admin)
 	time.Sleep(duration - duration/3)
@@ -250,39 +250,39 @@ func TestGreedyPeers(t *testing.T) {
 	wg.Wait()
 	t.Logf("usage after a third of the time %+v, at the end %+v", atThird, final)
 	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+hostileConns || final.memory > atThird.memory+memory/2) {
-		t.Error("usage grows")
+		t.Error("the server's usage grew after the first third of the time")
 	}
 	checkReturns(t, p, admin, before)
 
 	slices.Sort(waits[2])
-	machine := waits[2][len(waits[2])*99/100] // the wait that the machine causes even without greedy peers
+	quietP99 := waits[2][len(waits[2])*99/100] // p99 without greedy peers, as a measure of the machine's load
 	for i, name := range []string{"another address", "the same address", "a separate server"} {
 		w := waits[i]
 		slices.Sort(w)
 		if minAnswers := []int{5, 1, 5}[i]; len(w) < minAnswers {
-			t.Errorf("the client of %s got %d answers", name, len(w))
+			t.Errorf("the client of %s received %d answers, want at least %d", name, len(w), minAnswers)
 			continue
 		}
 		admin := func(percent int) time.Duration { return w[len(w)*percent/100].Round(time.Microsecond) }
 		t.Logf("the client of %s: %d answers, p50 %v, p99 %v, the longest %v", name, len(w), admin(50), admin(99), w[len(w)-1].Round(time.Microsecond))
-		if i == 0 && admin(99) > max(time.Second, 4*machine) && !withRace {
-			t.Errorf("the client at another address waits %v (p99)", admin(99))
+		if i == 0 && admin(99) > max(time.Second, 4*quietP99) && !withRace {
+			t.Errorf("the p99 wait of the client at another address is %v, want at most %v", admin(99), max(time.Second, 4*quietP99))
 		}
 	}
-	for i := range conversations {
+	for i := range rounds {
 		name := []string{"silence", "half a greeting"}
 		for _, k := range kinds {
 			name = append(name, k.name)
 		}
-		t.Logf("%6d × %s", conversations[i].Load(), name[i])
+		t.Logf("%6d × %s", rounds[i].Load(), name[i])
 	}
 	if now, peak, err := serverproc.Memory(p.Pid()); err == nil {
-		t.Logf("the server uses %d MiB, at most %d", now>>20, peak>>20)
+		t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 		if peak > memory+memory/10+30<<20 && !withRace {
-			t.Errorf("the server used %d MiB, its limit is %d", peak>>20, memory>>20)
+			t.Errorf("the server used %d MiB at its peak, its limit is %d", peak>>20, memory>>20)
 		}
 	}
-	for _, c := range []*remote.Client{honestPeer, greedyPeer, janitor, elsewhere} {
+	for _, c := range []*remote.Client{honestPeer, greedyPeer, janitor, quietClient} {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
@@ -291,8 +291,9 @@ func TestGreedyPeers(t *testing.T) {
 	stop(t, quietServer)
 }
 
-// beGreedy holds as much as it can until the server closes the connection.
-func beGreedy(ctx context.Context, network, address string, kinds []greed, kind, i int) {
+// beGreedy opens a connection and uses resources of the server: it is silent (kind 0), sends half a
+// greeting (kind 1), or runs kinds[kind-2]. Then it keeps the connection open for some seconds.
+func beGreedy(ctx context.Context, network, address string, kinds []greedyLoad, kind, i int) {
 	p, err := hostile.Dial(ctx, network, address, time.Minute)
 	if err != nil {
 		return
@@ -304,17 +305,17 @@ func beGreedy(ctx context.Context, network, address string, kinds []greed, kind,
 		_ = p.Raw([]byte{0xff, 0, 0, 0})
 	}
 	if kind > 1 {
-		if p.Handshake() != nil || kinds[kind-2].do(ctx, p, i) != nil {
+		if p.Handshake() != nil || kinds[kind-2].run(ctx, p, i) != nil {
 			return
 		}
 	}
-	select { // without reading
+	select { // keep the connection open without reading
 	case <-ctx.Done():
 	case <-time.After(time.Second + rand.N(10*time.Second)):
 	}
 }
 
-// beHonest appends, gets and checks values. It returns how long each request took.
+// beHonest appends, reads and checks values until ctx ends. It returns the duration of each request.
 func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (waits []time.Duration) {
 	size := 0
 	for i := 0; ctx.Err() == nil; i++ {
@@ -330,7 +331,7 @@ func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (
 			begin = time.Now()
 			var v [][]byte
 			if v, err = c.Get(ctx, key); err == nil && len(v[0]) != size {
-				t.Errorf("%s has %d bytes, but %d were appended", key, len(v[0]), size)
+				t.Errorf("Get(%s) = %d bytes, want the %d that were appended", key, len(v[0]), size)
 			}
 			waits = append(waits, time.Since(begin))
 		}
@@ -340,7 +341,7 @@ func beHonest(ctx context.Context, t *testing.T, c *remote.Client, key string) (
 		}
 		if err != nil {
 			if ctx.Err() == nil && !errors.Is(err, remote.ErrBusy) {
-				t.Errorf("%s: %v", key, err)
+				t.Errorf("request for key %s: %v", key, err)
 			}
 			return waits
 		}

@@ -10,12 +10,12 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// number returns the number in an environment variable, or the usual number.
-func number(t testing.TB, variable string, usual int) int {
+// numberFromEnv returns the number in an environment variable or, if it is unset, the usual number.
+func numberFromEnv(t testing.TB, variable string, defaultValue int) int {
 	t.Helper()
 	s := os.Getenv(variable)
 	if s == "" {
-		return usual
+		return defaultValue
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -24,13 +24,13 @@ func number(t testing.TB, variable string, usual int) int {
 	return n
 }
 
-// memoryAboveIdle is how much memory hostile peers may make the server use beyond its
-// idle usage: its --memory, which also bounds the collector. A larger --memory would
-// count garbage that a busy machine collects late.
+// memoryAboveIdle is the maximum memory that the server may use for hostile peers, in addition to
+// its idle usage. It equals --memory, which also limits the garbage collector. With a larger
+// --memory, a busy machine might collect garbage too late.
 const memoryAboveIdle = 64 << 20
 
-// TestHostileCases runs each named conversation with the server, including conversations
-// that the server ends after a timeout.
+// TestHostileCases runs each named conversation of package hostile with the server, including
+// conversations that the server ends after a timeout.
 func TestHostileCases(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB", "--max-connections", "200")
 	network, address := p.Address()
@@ -39,14 +39,14 @@ func TestHostileCases(t *testing.T) {
 		t.Log(err)
 	}
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: 1 << 20, MaxConnections: 200, Patience: 30 * time.Second}
-	soon := startChild(t, "impatient")
+	impatientServer := startChild(t, "impatient")
 	impatient := &hostile.Target{MaxMessage: 1 << 20, Patience: 30 * time.Second}
-	impatient.Network, impatient.Address = soon.Address()
+	impatient.Network, impatient.Address = impatientServer.Address()
 	t.Run("cases", func(t *testing.T) {
 		for _, c := range hostile.Cases() {
 			t.Run(c.Name, func(t *testing.T) {
 				testTarget := target
-				if c.Slow() { // against a server with shorter timeouts
+				if c.Slow() { // use a server with shorter timeouts
 					t.Parallel()
 					testTarget = impatient
 				}
@@ -60,13 +60,13 @@ func TestHostileCases(t *testing.T) {
 		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
 	}
 	stop(t, p)
-	stop(t, soon)
+	stop(t, impatientServer)
 }
 
-// TestHostileConversations runs many random conversations with the server while an
-// honest peer is served.
+// TestHostileConversations runs many random conversations with the server. Meanwhile, an honest peer
+// must be served.
 func TestHostileConversations(t *testing.T) {
-	n := number(t, "PARTD_CONVERSATIONS", 10_000)
+	n := numberFromEnv(t, "PARTD_CONVERSATIONS", 10_000)
 	p := start(t, "--store", "log:"+t.TempDir()+"?memory=16MiB", "--memory", "64MiB", "--max-message", "1MiB")
 	network, address := p.Address()
 	idle, _, err := serverproc.Memory(p.Pid())
@@ -77,7 +77,7 @@ func TestHostileConversations(t *testing.T) {
 	target := &hostile.Target{Network: network, Address: address, MaxMessage: 1 << 20, Patience: 30 * time.Second}
 	r, err := hostile.Run(t.Context(), target, int64(n), 16, seed, time.Second, nil)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, p.Stderr())
+		t.Fatalf("hostile.Run: %v; the server's log:\n%s", err, p.Stderr())
 	}
 	_, peak, err := serverproc.Memory(p.Pid())
 	t.Logf("seed %d: %d conversations in %v; %d honest requests, the slowest three %v (the machine: %v); memory %d MiB above %d MiB (%v)",
@@ -86,7 +86,7 @@ func TestHostileConversations(t *testing.T) {
 		t.Errorf("the server used up to %d MiB, %d MiB when idle", peak>>20, idle>>20)
 	}
 	if r.HonestRequests == 0 || r.MissingValues > r.HonestRequests/100 {
-		t.Errorf("%d honest requests, %d values missing", r.HonestRequests, r.MissingValues)
+		t.Errorf("of %d honest requests, %d returned no value, want at most 1 %%", r.HonestRequests, r.MissingValues)
 	}
 	stop(t, p)
 }

@@ -23,21 +23,20 @@ type call struct {
 	key   string
 	value string
 
-	// For an append: the value before it, if some answer shows that value. Each value is
-	// appended once, so the key had this value, and the checker need not try other
-	// orders.
-	before string
-	shown  bool
+	// For an append, before is the piece that precedes the appended value, if some answer
+	// shows it. Each value is appended only once, so the checker need not try other orders.
+	before  string
+	isShown bool
 }
 
-// keyState is the value of a key.
+// keyState describes a key in the model.
 type keyState struct {
 	exists bool
 	value  string
 }
 
-// model defines the possible answers about a key. Keys are checked one by one, because a
-// store promises no order across keys.
+// model defines the possible answers about a key. It checks each key separately, because a store
+// promises no order across keys.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}
@@ -56,7 +55,7 @@ var model = porcupine.Model{
 		s, in := state.(keyState), input.(call)
 		switch in.op {
 		case "append":
-			if in.shown && (!strings.HasSuffix(s.value, in.before) || in.before == "" && s.value != "") {
+			if in.isShown && (!strings.HasSuffix(s.value, in.before) || in.before == "" && s.value != "") {
 				return false, s
 			}
 			return true, keyState{true, s.value + in.value}
@@ -80,8 +79,7 @@ var model = porcupine.Model{
 	},
 }
 
-// recordHistory runs clients that perform operations on a few separate keys, and returns
-// the history.
+// recordHistory runs concurrent clients that perform operations on two keys, and returns the history.
 func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed uint64, operations int) ([]porcupine.Operation, error) {
 	var mu sync.Mutex
 	var all []porcupine.Operation
@@ -141,10 +139,10 @@ func recordHistory(ctx context.Context, clients []partd.Partd, name string, seed
 	return all, nil
 }
 
-// noteOrder records the order of appends that answers show. If two answers disagree, the
-// recorded one makes the other wrong.
+// noteOrder records the order of appends that answers show. If two answers disagree, it records one of
+// them, so that the checker finds the other to be wrong.
 func noteOrder(history []porcupine.Operation) {
-	before := map[string]string{} // by value; values look like <1.2>
+	before := map[string]string{} // the preceding value, by value; values look like <1.2>
 	for _, op := range history {
 		last := ""
 		for _, v := range strings.SplitAfter(op.Output.(string), ">") {
@@ -155,12 +153,12 @@ func noteOrder(history []porcupine.Operation) {
 	}
 	for i := range history {
 		in := history[i].Input.(call)
-		in.before, in.shown = before[in.value]
+		in.before, in.isShown = before[in.value]
 		history[i].Input = in
 	}
 }
 
-// checkLinearizable runs histories, and returns an error for a history that is not linearizable.
+// checkLinearizable records and checks histories. It returns an error if one is not linearizable.
 func checkLinearizable(ctx context.Context, t *testing.T, clients []partd.Partd, histories int) error {
 	seed := uint64(time.Now().UnixNano())
 	for i := range histories {
@@ -202,10 +200,10 @@ func (p pythonPeer) Delete(_ context.Context, keys ...string) error {
 	return p.peer.Ask([]string{"ack"}, "delete", keys[0])
 }
 
-// The results that all clients see together could come from one sequence of operations:
-// over each store, in both protocols, and with cut connections.
+// TestLinearizable checks that concurrent operations are linearizable: for each store, in both protocols,
+// and with cut connections.
 func TestLinearizable(t *testing.T) {
-	histories := number(t, "PARTD_HISTORIES", 400)
+	histories := numberFromEnv(t, "PARTD_HISTORIES", 400)
 	for _, c := range []struct {
 		store string
 		cuts  bool
@@ -256,13 +254,13 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
-// late is a store that acknowledges an append before it applies it.
-type late struct {
+// lateStore is a store that acknowledges an append before it applies it.
+type lateStore struct {
 	partd.Partd
 	wg *sync.WaitGroup
 }
 
-func (l late) Append(ctx context.Context, entries ...partd.Entry) error {
+func (l lateStore) Append(ctx context.Context, entries ...partd.Entry) error {
 	l.wg.Go(func() {
 		time.Sleep(50 * time.Microsecond)
 		_ = l.Partd.Append(ctx, entries...) // a Dict's appends do not fail
@@ -270,29 +268,29 @@ func (l late) Append(ctx context.Context, entries ...partd.Entry) error {
 	return nil
 }
 
-func (l late) Delete(ctx context.Context, keys ...string) error {
+func (l lateStore) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, l.Partd, keys...)
 }
 
-func (l late) Set(ctx context.Context, key string, value []byte) error {
+func (l lateStore) Set(ctx context.Context, key string, value []byte) error {
 	return partd.Set(ctx, l.Partd, key, value)
 }
 
-func (l late) SetOnce(ctx context.Context, key string, value []byte) error {
+func (l lateStore) SetOnce(ctx context.Context, key string, value []byte) error {
 	return partd.SetOnce(ctx, l.Partd, key, value)
 }
 
-func (l late) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+func (l lateStore) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	return partd.Pop(ctx, l.Partd, keys...)
 }
 
-// The same check must fail for a store that is not linearizable.
+// TestLinearizableSeesFaults checks that checkLinearizable detects a store that is not linearizable.
 func TestLinearizableSeesFaults(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	store := late{partd.NewDict(), &wg}
+	store := lateStore{partd.NewDict(), &wg}
 	err := checkLinearizable(t.Context(), t, []partd.Partd{store, store, store, store}, 100)
 	if err == nil {
-		t.Fatal("a store that acknowledges appends before it applies them passes")
+		t.Fatal("checkLinearizable accepted a store that acknowledges appends before it applies them")
 	}
 }

@@ -14,13 +14,12 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// mortal is a client whose server is killed (SIGKILL) and restarted, before or during
-// an operation.
+// mortalClient is a client whose server is sometimes killed (SIGKILL) and restarted during an operation.
 //
-// Over a Buffer, a kill loses unflushed data. So everything is flushed before an
-// operation with a kill. Afterwards each key must be as before or as after the operation,
-// and a lost operation is repeated.
-type mortal struct {
+// If the server's store is a Buffer, a kill loses unflushed data. So the client flushes the store before
+// an operation with a kill. Afterwards, each key must have its value from before or after the
+// operation, and the client repeats lost changes.
+type mortalClient struct {
 	*remote.Client
 	t        *testing.T
 	rnd      *rand.Rand
@@ -31,8 +30,8 @@ type mortal struct {
 	kills    *int
 }
 
-func newMortal(t *testing.T, scheme string, kills *int) *mortal {
-	m := &mortal{
+func newMortal(t *testing.T, scheme string, kills *int) *mortalClient {
+	m := &mortalClient{
 		t: t, store: scheme + t.TempDir() + "/data", kills: kills, buffered: scheme == "buffer+file:",
 		rnd: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0)),
 	}
@@ -49,24 +48,24 @@ func newMortal(t *testing.T, scheme string, kills *int) *mortal {
 	return m
 }
 
-func (m *mortal) start(address string) *serverproc.Process {
+func (m *mortalClient) start(address string) *serverproc.Process {
 	var err error
 	for range 20 {
 		var p *serverproc.Process
 		if p, err = serverAt(context.Background(), "server", m.store, address); err == nil {
 			return p
 		}
-		time.Sleep(50 * time.Millisecond) // another process may have the port for a moment
+		time.Sleep(50 * time.Millisecond) // another process may briefly use the port
 	}
-	m.t.Error(err) // not Fatal: this may be another goroutine
+	m.t.Error(err) // not Fatal, because this may not be the test's goroutine
 	return m.process
 }
 
 // isDue reports whether the server should be killed now.
-func (m *mortal) isDue() bool { return m.rnd.IntN(3) == 0 }
+func (m *mortalClient) isDue() bool { return m.rnd.IntN(3) == 0 }
 
 // whileKilled runs an operation while the server is killed and restarted.
-func (m *mortal) whileKilled(f func() error) error {
+func (m *mortalClient) whileKilled(f func() error) error {
 	*m.kills++
 	wait := time.Duration(m.rnd.Int64N(int64(2 * time.Millisecond)))
 	restarted := make(chan struct{})
@@ -81,11 +80,11 @@ func (m *mortal) whileKilled(f func() error) error {
 	return err
 }
 
-// held is the value of a key; nil means that it does not exist.
-type held map[string]*string
+// contents maps keys to their values. A nil value means that the key does not exist.
+type contents map[string]*string
 
-func (m *mortal) readState(ctx context.Context) (held, error) {
-	all := held{}
+func (m *mortalClient) readState(ctx context.Context) (contents, error) {
+	all := contents{}
 	for c, err := range m.Client.Scan(ctx) {
 		if err != nil {
 			return nil, err
@@ -98,9 +97,9 @@ func (m *mortal) readState(ctx context.Context) (held, error) {
 	return all, nil
 }
 
-// change applies a change, during which the server may be killed. effect applies the
-// change to the expected contents.
-func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) error {
+// change calls f, which makes a change, and may kill the server at the same time. effect applies the
+// change to the expected content.
+func (m *mortalClient) change(ctx context.Context, f func() error, effect func(contents)) error {
 	if !m.isDue() {
 		return f()
 	}
@@ -114,7 +113,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 	if err != nil {
 		return err
 	}
-	want := held{}
+	want := contents{}
 	for k, v := range before {
 		want[k] = v
 	}
@@ -127,7 +126,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		return err
 	}
 	keys := map[string]struct{}{}
-	for _, h := range []held{before, want, now} {
+	for _, h := range []contents{before, want, now} {
 		for k := range h {
 			keys[k] = struct{}{}
 		}
@@ -136,7 +135,7 @@ func (m *mortal) change(ctx context.Context, f func() error, effect func(held)) 
 		switch {
 		case equalValues(now[k], want[k]):
 		case !equalValues(now[k], before[k]):
-			return fmt.Errorf("after a kill, key %q has %s: it had %s before, and should have %s", k, quoteValue(now[k]), quoteValue(before[k]), quoteValue(want[k]))
+			return fmt.Errorf("after a kill, key %q has %s; want %s as before, or %s", k, quoteValue(now[k]), quoteValue(before[k]), quoteValue(want[k]))
 		case want[k] == nil:
 			err = m.Client.Delete(ctx, k)
 		default:
@@ -158,7 +157,7 @@ func quoteValue(v *string) string {
 	return fmt.Sprintf("%d bytes %.30q", len(*v), *v)
 }
 
-func (h held) append(entries []partd.Entry) {
+func (h contents) append(entries []partd.Entry) {
 	for _, e := range entries {
 		if len(e.Value) == 0 {
 			continue
@@ -171,74 +170,76 @@ func (h held) append(entries []partd.Entry) {
 	}
 }
 
-func (m *mortal) Append(ctx context.Context, entries ...partd.Entry) error {
-	return m.change(ctx, func() error { return m.Client.Append(ctx, entries...) }, func(h held) { h.append(entries) })
+func (m *mortalClient) Append(ctx context.Context, entries ...partd.Entry) error {
+	return m.change(ctx, func() error { return m.Client.Append(ctx, entries...) }, func(h contents) { h.append(entries) })
 }
 
-func (m *mortal) Set(ctx context.Context, key string, value []byte) error {
-	return m.change(ctx, func() error { return m.Client.Set(ctx, key, value) }, func(h held) { v := string(value); h[key] = &v })
+func (m *mortalClient) Set(ctx context.Context, key string, value []byte) error {
+	return m.change(ctx, func() error { return m.Client.Set(ctx, key, value) }, func(h contents) { v := string(value); h[key] = &v })
 }
 
-func (m *mortal) SetOnce(ctx context.Context, key string, value []byte) error {
-	return m.change(ctx, func() error { return m.Client.SetOnce(ctx, key, value) }, func(h held) {
+func (m *mortalClient) SetOnce(ctx context.Context, key string, value []byte) error {
+	return m.change(ctx, func() error { return m.Client.SetOnce(ctx, key, value) }, func(h contents) {
 		if v := string(value); h[key] == nil {
 			h[key] = &v
 		}
 	})
 }
 
-func (m *mortal) Delete(ctx context.Context, keys ...string) error {
-	return m.change(ctx, func() error { return m.Client.Delete(ctx, keys...) }, func(h held) {
+func (m *mortalClient) Delete(ctx context.Context, keys ...string) error {
+	return m.change(ctx, func() error { return m.Client.Delete(ctx, keys...) }, func(h contents) {
 		for _, k := range keys {
 			delete(h, k)
 		}
 	})
 }
 
-func (m *mortal) Drop(ctx context.Context) error {
-	return m.change(ctx, func() error { return m.Client.Drop(ctx) }, func(h held) { clear(h) })
+func (m *mortalClient) Drop(ctx context.Context) error {
+	return m.change(ctx, func() error { return m.Client.Drop(ctx) }, func(h contents) { clear(h) })
 }
 
-func (m *mortal) Flush(ctx context.Context) error {
-	return m.change(ctx, func() error { return m.Client.Flush(ctx) }, func(held) {})
+func (m *mortalClient) Flush(ctx context.Context) error {
+	return m.change(ctx, func() error { return m.Client.Flush(ctx) }, func(contents) {})
 }
 
-func (m *mortal) Sync(ctx context.Context) error {
-	return m.change(ctx, func() error { return m.Client.Sync(ctx) }, func(held) {})
+func (m *mortalClient) Sync(ctx context.Context) error {
+	return m.change(ctx, func() error { return m.Client.Sync(ctx) }, func(contents) {})
 }
 
-func (m *mortal) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
+func (m *mortalClient) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	err = m.change(ctx, func() error {
 		values, err = m.Client.Get(ctx, keys...)
 		return err
-	}, func(held) {})
+	}, func(contents) {})
 	return values, err
 }
 
-// Pop kills the server first, because a restart always leaves a pop's outcome unknown.
-func (m *mortal) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := m.change(ctx, func() error { return nil }, func(held) {}); err != nil {
+// Pop kills the server only before the operation, because a restart during a pop always makes its
+// outcome unknown.
+func (m *mortalClient) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	if err := m.change(ctx, func() error { return nil }, func(contents) {}); err != nil {
 		return nil, err
 	}
 	return m.Client.Pop(ctx, keys...)
 }
 
-func (m *mortal) Close() error {
+func (m *mortalClient) Close() error {
 	err := m.Client.Close()
 	m.process.Kill()
 	return err
 }
 
-// The state machine of partdtest runs on a client whose server is killed at every third step.
+// TestMachineWithKills runs the state machine of partdtest on a client whose server is killed in about
+// every third step.
 func TestMachineWithKills(t *testing.T) {
-	runs := max(3, number(t, "PARTD_KILLS", 0)/10)
+	runs := max(3, numberFromEnv(t, "PARTD_KILLS", 0)/10)
 	for _, scheme := range []string{"buffer+file:", "log:", "file:"} {
 		t.Run(scheme, func(t *testing.T) {
 			kills := 0
 			partdtest.StateMachine(t, func(t *testing.T) partd.Partd { return newMortal(t, scheme, &kills) }, &partdtest.Options{MachineRuns: runs})
 			t.Logf("%d kills", kills)
 			if kills < runs {
-				t.Errorf("in %d runs the server was killed %d times", runs, kills)
+				t.Errorf("in %d runs, the server was killed only %d times", runs, kills)
 			}
 		})
 	}

@@ -18,7 +18,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// The test binary is also the server, if an environment variable says so.
+// childVariable is an environment variable. If it is set, the test binary runs as the server or as
+// one of children.
 const childVariable = "PARTD_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -35,12 +36,12 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(0)
 		}
-		fmt.Fprintln(os.Stderr, "there is no child", child)
+		fmt.Fprintf(os.Stderr, "%s=%s: there is no such child program\n", childVariable, child)
 		os.Exit(2)
 	}
 }
 
-// children are the other programs that the test binary can run as.
+// children lists other programs that the test binary can run as.
 var children = map[string]func(args []string) error{
 	"impatient": func([]string) error {
 		return serveStore(partd.NewDict(), "tcp://127.0.0.1:0", &remote.ServerOptions{
@@ -49,7 +50,7 @@ var children = map[string]func(args []string) error{
 	},
 }
 
-// serveStore runs a server without a command line.
+// serveStore serves a store without the server's command line, until SIGTERM.
 func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -66,7 +67,7 @@ func serveStore(store partd.Partd, url string, opts *remote.ServerOptions) error
 	return errors.Join(err, s.Shutdown(context.Background()))
 }
 
-// command returns an unstarted child of the test binary.
+// command returns a command that runs the test binary as a child program.
 func command(child string, args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
 	for _, v := range os.Environ() { // ignore the settings of the user who runs the test
@@ -84,7 +85,7 @@ func start(t testing.TB, args ...string) *serverproc.Process {
 	return startChild(t, "server", append([]string{"--listen", "tcp://127.0.0.1:0"}, args...)...)
 }
 
-// startChild starts a child that serves.
+// startChild starts a child program that is a server. It is killed when the test ends.
 func startChild(t testing.TB, child string, args ...string) *serverproc.Process {
 	t.Helper()
 	p, err := serverproc.Start(context.Background(), command(child, args...), 1)
@@ -103,7 +104,7 @@ func stop(t testing.TB, p *serverproc.Process) {
 	}
 }
 
-// require skips a test unless ok, or fails it if PARTD_REQUIRE_ALL is set.
+// require skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead.
 func require(t testing.TB, ok bool, label string) {
 	t.Helper()
 	switch {
@@ -128,7 +129,7 @@ func requirePython(t testing.TB, modules string) string {
 	return ""
 }
 
-// dialServer returns a client, optionally of a namespace, written as /NAME.
+// dialServer returns a client of a server. The optional namespace is written as /NAME.
 func dialServer(t *testing.T, p *serverproc.Process, namespace ...string) *remote.Client {
 	t.Helper()
 	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)

@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestManyNamespaces creates PARTD_NAMESPACES namespaces on one server, and reads and
-// lists them. The server's memory and descriptors must not grow.
+// TestManyNamespaces creates PARTD_NAMESPACES namespaces on one server, and reads and lists
+// them. The server's memory and descriptors must not grow with their number.
 func TestManyNamespaces(t *testing.T) {
-	require(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
-	many := number(t, "PARTD_NAMESPACES", 120)
+	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
+	many := numberFromEnv(t, "PARTD_NAMESPACES", 120)
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "128MiB", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
 	each := func(from, to int, f func(ctx context.Context, c *remote.Client, name string) error) {
@@ -31,7 +31,7 @@ func TestManyNamespaces(t *testing.T) {
 						_ = c.Close()
 					}
 					if err != nil {
-						t.Errorf("%s: %v", name, err)
+						t.Errorf("namespace %s: %v", name, err)
 						return
 					}
 				}
@@ -48,18 +48,18 @@ func TestManyNamespaces(t *testing.T) {
 	each(0, many, func(ctx context.Context, c *remote.Client, name string) error {
 		values, err := c.Get(ctx, "k")
 		if err == nil && string(values[0]) != name {
-			err = fmt.Errorf("its value is %q", values[0])
+			err = fmt.Errorf("key k has the value %q, want %q", values[0], name)
 		}
 		return err
 	})
 	list, err := dialServer(t, p).Namespaces(t.Context())
 	if err != nil || len(list) != many {
-		t.Errorf("%d namespaces are listed, %v", len(list), err)
+		t.Errorf("Namespaces lists %d namespaces (error %v), want %d", len(list), err, many)
 	}
 	withAll := usageOf(t, p, admin)
 	t.Logf("usage with %d namespaces %+v, with %d %+v", many/10, withFew, many, withAll)
 	if withAll.descriptors > withFew.descriptors+40 || withAll.goroutines > withFew.goroutines+40 || withAll.memory > withFew.memory+64<<20 {
-		t.Error("usage grows with the number of namespaces")
+		t.Errorf("usage grows with the number of namespaces: from %+v to %+v", withFew, withAll)
 	}
 	stop(t, p)
 }

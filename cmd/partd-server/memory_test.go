@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestMemoryOfStoreAndMessages fills the memory of the store and of messages at the same
-// time. The process stays near --memory: a fifth and 30 MiB are for the program and
-// uncollected garbage.
+// TestMemoryOfStoreAndMessages uses much memory for the store and for messages at the same
+// time. The process must stay near --memory: it may use a fifth and 30 MiB more, for the
+// program and uncollected garbage.
 func TestMemoryOfStoreAndMessages(t *testing.T) {
 	require(t, runtime.GOOS == "linux" && !withRace, "Linux's /proc, without the race detector")
 	const memory = 128 << 20
@@ -60,7 +60,7 @@ func TestMemoryOfStoreAndMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d MiB, at most %d", now>>20, peak>>20)
+	t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 	if limit := int64(memory + memory/5 + 30<<20); peak > limit {
 		t.Errorf("the server used %d MiB, want at most %d", peak>>20, limit>>20)
 	}

@@ -25,7 +25,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// startCuttingProxy forwards connections to an address, and cuts some of them.
+// startCuttingProxy starts a proxy that forwards connections to an address, and cuts some of them. It
+// returns the proxy's address.
 func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,23 +64,23 @@ func startCuttingProxy(t *testing.T, to string, cuts *atomic.Int64) (address str
 	return l.Addr().String()
 }
 
-// tenant uses a namespace, and knows its contents.
+// tenant is the user of a namespace. It knows the namespace's content.
 type tenant struct {
-	c       *remote.Client
-	written map[string][]byte
-	waits   []time.Duration
-	done    int
+	c          *remote.Client
+	written    map[string][]byte
+	waits      []time.Duration
+	operations int
 }
 
 // runLoad appends, reads, lists, sets, deletes and drops until ctx ends.
 func (n *tenant) runLoad(ctx context.Context) error {
 	base := context.WithoutCancel(ctx)
-	for ; ctx.Err() == nil; n.done++ {
+	for ; ctx.Err() == nil; n.operations++ {
 		key := fmt.Sprint("key", rand.IntN(20))
-		piece := fmt.Appendf(nil, "<%d:%s>", n.done, randomBytes(n.done, rand.IntN(2000)))
+		piece := fmt.Appendf(nil, "<%d:%s>", n.operations, randomBytes(n.operations, rand.IntN(2000)))
 		start := time.Now()
 		var err error
-		switch i := n.done; {
+		switch i := n.operations; {
 		case i%2000 == 1999:
 			err = n.c.Drop(base)
 			clear(n.written)
@@ -91,18 +92,18 @@ func (n *tenant) runLoad(ctx context.Context) error {
 			n.written[key] = piece
 		case i%500 == 0:
 			err = n.check(base)
-			start = time.Now() // this operation consists of several requests
+			start = time.Now() // check makes several requests, so do not count its duration
 		case i%10 == 5:
 			var v [][]byte
 			if v, err = n.c.Get(base, key); err == nil && !bytes.Equal(v[0], n.written[key]) {
-				err = fmt.Errorf("%s has %d bytes, want %d", key, len(v[0]), len(n.written[key]))
+				err = fmt.Errorf("Get(%s) = %d bytes, want %d bytes or other data", key, len(v[0]), len(n.written[key]))
 			}
 		default:
 			err = n.c.Append(base, partd.Entry{Key: key, Value: piece})
 			n.written[key] = append(n.written[key], piece...)
 		}
 		if err != nil {
-			return fmt.Errorf("operation %d: %w", n.done, err)
+			return fmt.Errorf("operation %d: %w", n.operations, err)
 		}
 		n.waits = append(n.waits, time.Since(start))
 		time.Sleep(rand.N(4 * time.Millisecond))
@@ -110,7 +111,7 @@ func (n *tenant) runLoad(ctx context.Context) error {
 	return nil
 }
 
-// check compares the whole contents.
+// check compares the whole content of the namespace with the expected content.
 func (n *tenant) check(ctx context.Context) error {
 	var keys []string
 	for k, err := range n.c.Keys(ctx) {
@@ -125,23 +126,23 @@ func (n *tenant) check(ctx context.Context) error {
 	}
 	for i, k := range keys {
 		if !bytes.Equal(values[i], n.written[k]) {
-			return fmt.Errorf("%s has %d bytes, want %d", k, len(values[i]), len(n.written[k]))
+			return fmt.Errorf("key %s has %d bytes, want %d bytes or other data", k, len(values[i]), len(n.written[k]))
 		}
 	}
 	if len(keys) != len(n.written) {
-		return fmt.Errorf("%d keys, want %d", len(keys), len(n.written))
+		return fmt.Errorf("the namespace has %d keys, want %d", len(keys), len(n.written))
 	}
 	return nil
 }
 
-// TestMixedLoad runs twelve users of twelve namespaces over TLS, mostly over connections that
-// break. Only a few namespaces are open at a time. Greedy peers hold and send what they can, with and without
-// credentials, and the server keeps reloading users and certificates. Nothing is lost or doubled.
-// Users on good connections are served in time: within a second, or four times the wait at an
-// idle server if the machine is busy. Usage at the end is no higher than after a third of the
-// time. PARTD_MIXED is the time; waits are judged if it is a minute or more.
+// TestMixedLoad runs twelve users of twelve namespaces over TLS, most of them over connections that
+// break. Only six namespaces are open at a time. Greedy peers use as many resources as they can, with
+// and without credentials, and the server keeps reloading users and certificates. No change may be lost
+// or applied twice. Users with reliable connections must be served within a second or, if the machine is
+// busy, four times the wait at an idle server. The server's usage must not grow after the first third of
+// the time. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a minute.
 func TestMixedLoad(t *testing.T) {
-	require(t, runtime.GOOS == "linux", "what a process holds is read from /proc")
+	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
 	duration, greedy := 4*time.Second, 40
 	if s := os.Getenv("PARTD_MIXED"); s != "" {
 		var err error
@@ -169,7 +170,7 @@ func TestMixedLoad(t *testing.T) {
 	for i := range clientOptions {
 		clientOptions[i] = options(fmt.Sprint("job", i))
 	}
-	ofGreedy := options("greedy")
+	greedyOptions := options("greedy")
 	p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "log:"+dir+"/data", "--memory", "256MiB", "--namespaces", "6",
 		"--namespace-max-bytes", "128MiB", "--http", "127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", users)
 	admin := adminURL(t, p)
@@ -191,22 +192,22 @@ func TestMixedLoad(t *testing.T) {
 	}
 	// The same load on another, idle server measures the machine's speed at the same time.
 	quietServer := start(t, "--store", "log:"+t.TempDir())
-	elsewhere := &tenant{c: dialServer(t, quietServer, "/job"), written: map[string][]byte{}}
+	quietTenant := &tenant{c: dialServer(t, quietServer, "/job"), written: map[string][]byte{}}
 	before := usageOf(t, p, admin)
 	var wg sync.WaitGroup
-	for i, n := range append(all, elsewhere) {
+	for i, n := range append(all, quietTenant) {
 		wg.Go(func() {
 			if err := n.runLoad(ctx); err != nil {
 				t.Errorf("job%d: %v", i, err)
 			}
 		})
 	}
-	var did [4]atomic.Int64
+	var rounds [4]atomic.Int64
 	for i := range greedy {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				beGreedyOverTLS(ctx, address, ofGreedy, i%len(did))
-				did[i%len(did)].Add(1)
+				beGreedyOverTLS(ctx, address, greedyOptions, i%len(rounds))
+				rounds[i%len(rounds)].Add(1)
 				time.Sleep(rand.N(200 * time.Millisecond))
 			}
 		})
@@ -223,18 +224,18 @@ func TestMixedLoad(t *testing.T) {
 	final := usageOf(t, p, admin)
 	cancel()
 	wg.Wait()
-	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut off; of the greedy %d waited, %d guessed, %d filled their namespace, %d read slowly",
-		atThird, final, cuts.Load(), did[0].Load(), did[1].Load(), did[2].Load(), did[3].Load())
+	t.Logf("usage after a third of the time %+v, at the end %+v; %d connections were cut; greedy peers were silent %d times, guessed tokens %d times, filled their namespace %d times, and read slowly %d times",
+		atThird, final, cuts.Load(), rounds[0].Load(), rounds[1].Load(), rounds[2].Load(), rounds[3].Load())
 	if duration >= time.Minute && (final.goroutines > 2*atThird.goroutines+500 || final.descriptors > atThird.descriptors+greedy || final.memory > atThird.memory+atThird.memory/2) {
-		t.Error("usage grows")
+		t.Error("the server's usage grew after the first third of the time")
 	}
 	var waits []time.Duration
 	for i, n := range all {
 		if err := n.check(t.Context()); err != nil {
-			t.Errorf("job%d, at the end: %v", i, err)
+			t.Errorf("job%d: wrong content at the end: %v", i, err)
 		}
-		if n.done == 0 {
-			t.Errorf("job%d did nothing", i)
+		if n.operations == 0 {
+			t.Errorf("job%d completed no operation", i)
 		}
 		if i < direct {
 			waits = append(waits, n.waits...)
@@ -243,15 +244,16 @@ func TestMixedLoad(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	p99 := percentiles(t, "those whose connections hold", waits)
-	if machine := percentiles(t, "a separate server", elsewhere.waits); duration >= time.Minute && p99 > max(time.Second, 4*machine) && !withRace {
-		t.Errorf("p99 is %v", p99)
+	p99 := percentiles(t, "users with reliable connections", waits)
+	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !withRace {
+		t.Errorf("the p99 wait of users with reliable connections is %v, want at most %v", p99, max(time.Second, 4*quietP99))
 	}
 	checkReturns(t, p, admin, before)
 	stop(t, p)
 	stop(t, quietServer)
 }
 
+// percentiles logs percentiles of waits, and returns the 99th.
 func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.Duration) {
 	slices.Sort(waits)
 	p99 = waits[len(waits)*99/100]
@@ -259,7 +261,8 @@ func percentiles(t *testing.T, client string, waits []time.Duration) (p99 time.D
 	return p99
 }
 
-// beGreedyOverTLS holds or sends as much as it can for a while.
+// beGreedyOverTLS uses resources of the server for some seconds. Depending on kind, it is silent, guesses
+// a token, fills its namespace, or reads slowly.
 func beGreedyOverTLS(ctx context.Context, address string, o *remote.ClientOptions, kind int) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second+rand.N(5*time.Second))
 	defer cancel()

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Each metric in a dashboard, an alert or the status page is in docs/operations.md,
-// which TestAdmin compares with the server. The metrics of tables are tested there.
+// TestMonitoring checks that each metric in a dashboard, an alert or the status page is listed in
+// docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
 func TestMonitoring(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -24,11 +24,11 @@ func TestMonitoring(t *testing.T) {
 		}
 		metrics := regexp.MustCompile(`partd_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 10 {
-			t.Errorf("%s has %v", name, metrics)
+			t.Errorf("%s uses the metrics %v, want at least 10", name, metrics)
 		}
 		for _, m := range metrics {
 			if !strings.HasPrefix(m, "partd_tables_") && !strings.Contains(string(page), "`"+strings.TrimSuffix(m, "_bucket")+"`") {
-				t.Errorf("%s: docs/operations.md lacks %s", name, m)
+				t.Errorf("%s uses the metric %s, which docs/operations.md lacks", name, m)
 			}
 		}
 	}
@@ -38,7 +38,7 @@ func TestMonitoring(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
-			t.Errorf("partd-server.json has no panel for %s", m[1])
+			t.Errorf("partd-server.json has no panel for the metric %s", m[1])
 		}
 	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
@@ -53,12 +53,12 @@ func TestMonitoring(t *testing.T) {
 			}
 		}
 		if err := json.Unmarshal(text, &board); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s is not a valid dashboard: %v", name, err)
 		}
 		for _, p := range board.Panels {
 			for _, target := range p.Targets {
 				if !strings.Contains(target.Expr, `instance=~"$instance"`) {
-					t.Errorf("%s: %s does not select a server: %s", name, p.Title, target.Expr)
+					t.Errorf("%s: panel %s has an expression that does not select a server: %s", name, p.Title, target.Expr)
 				}
 			}
 		}
@@ -66,7 +66,7 @@ func TestMonitoring(t *testing.T) {
 	_, err = exec.LookPath("promtool")
 	require(t, err == nil, "promtool")
 	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("promtool check rules alerts.yml: %v: %s", err, out)
 	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
 		checkExpressions(t, dir+name)
@@ -90,12 +90,12 @@ func checkExpressions(t *testing.T, file string) {
 		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
 		rules += "  - record: a\n    expr: '" + expr + "'\n"
 	}
-	// promtool rejects identical rules, so a label makes these different.
+	// promtool must not lint the rules, because they have the same name and may be identical.
 	path := t.TempDir() + "/rules.yml"
 	if err := os.WriteFile(path, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
-		t.Errorf("%s: %v: %s", file, err, out)
+		t.Errorf("promtool rejects an expression of %s: %v: %s", file, err, out)
 	}
 }

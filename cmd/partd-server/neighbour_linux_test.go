@@ -16,11 +16,12 @@ import (
 	"github.com/go-partd/partd/internal/vfs/disktest"
 )
 
-// Another program fills the disk of a server while four clients write to it: first slowly, so that
-// the reserve stops them, then quickly, so that no byte is free. The clients get errors that
-// say so, and can still read. Once there is space, they write again with the same server.
-// Acknowledged data is there exactly once, also after a restart. Namespaces share few open
-// stores, so their stores are closed and opened while the disk is full.
+// TestNeighbourFillsTheDisk lets another program fill the disk of a server while four clients write:
+// first partly, so that the reserve of free space stops the clients, and then completely. The clients
+// must get errors with the reason, and be able to read. Once there is space, they must be able to
+// write again without a restart of the server. Acknowledged data must be stored exactly once, also
+// after a crash. With namespaces, only one store is open at a time, so stores are closed and opened
+// while the disk is full.
 func TestNeighbourFillsTheDisk(t *testing.T) {
 	for _, name := range []string{"log:", "file:", "zstd+log:", "log: with namespaces"} {
 		t.Run(name, func(t *testing.T) {
@@ -39,7 +40,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 			defer cancel()
 			var acked [writers][]string // acknowledged pieces
 			var refused, written [writers]atomic.Int64
-			var kept atomic.Int64 // refusals because of the reserve
+			var reserveRefusals atomic.Int64 // number of refusals because of the reserve
 			var wg sync.WaitGroup
 			for w := range writers {
 				c := dialServer(t, p, namespace(w))
@@ -56,17 +57,17 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 						case errors.Is(err, syscall.ENOSPC) && !errors.Is(err, partd.ErrUnknownOutcome):
 							refused[w].Add(1)
 							if strings.Contains(err.Error(), "8.0 MiB must stay free") {
-								kept.Add(1)
+								reserveRefusals.Add(1)
 							}
 							time.Sleep(10 * time.Millisecond)
 						default:
-							t.Errorf("writer %d: %v", w, err)
+							t.Errorf("writer %d: error %v, want only ENOSPC with a known outcome", w, err)
 							return
 						}
 					}
 				})
 			}
-			all := func(label string, counts *[writers]atomic.Int64, more int64) {
+			waitForAll := func(label string, counts *[writers]atomic.Int64, more int64) {
 				t.Helper()
 				var begin [writers]int64
 				for w := range begin {
@@ -81,35 +82,35 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 						return
 					}
 					if time.Now().After(end) {
-						t.Fatalf("%s: not all writers: %s", label, p.Stderr())
+						t.Fatalf("%s: some writers did not reach the expected count within 30 seconds: %s", label, p.Stderr())
 					}
 				}
 			}
 			reader := dialServer(t, p, namespace(0))
-			for round, leave := range []int64{reserve / 2, 0} {
-				all("with room", &written, 50)
+			for round, leaveFree := range []int64{reserve / 2, 0} {
+				waitForAll("writing with free space", &written, 50)
 				free := disktest.Free(t, disk)
 				ballast := fmt.Sprint(disk, "/neighbour", round)
-				if err := os.WriteFile(ballast, make([]byte, max(free-leave-1<<20, 0)), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
+				if err := os.WriteFile(ballast, make([]byte, max(free-leaveFree-1<<20, 0)), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 					t.Fatal(err)
 				}
-				giveBack := func() {}
-				if leave == 0 {
-					giveBack = disktest.Fill(t, disk)
+				freeSpace := func() {}
+				if leaveFree == 0 {
+					freeSpace = disktest.Fill(t, disk)
 				}
-				all("on a full disk", &refused, 5)
-				if leave > 0 && kept.Load() == 0 {
-					t.Error("the reserve refused nothing")
+				waitForAll("refusals on a full disk", &refused, 5)
+				if leaveFree > 0 && reserveRefusals.Load() == 0 {
+					t.Error("no append was refused because of the reserve")
 				}
 				if v, err := reader.Get(ctx, "writer 0"); err != nil || len(v[0]) < 50*500 {
-					t.Errorf("reading on a full disk: %d bytes, %v", len(v[0]), err)
+					t.Errorf("Get on a full disk = %d bytes, %v, want at least %d", len(v[0]), err, 50*500)
 				}
-				giveBack()
+				freeSpace()
 				if err := os.Remove(ballast); err != nil {
 					t.Fatal(err)
 				}
 			}
-			all("with room again", &written, 50)
+			waitForAll("writing after space was freed", &written, 50)
 			cancel()
 			wg.Wait()
 			check := func(label string) {
@@ -117,7 +118,7 @@ func TestNeighbourFillsTheDisk(t *testing.T) {
 				for w := range writers {
 					v, err := dialServer(t, p, namespace(w)).Get(t.Context(), fmt.Sprint("writer ", w))
 					if want := strings.Join(acked[w], ""); err != nil || string(v[0]) != want {
-						t.Errorf("%s: writer %d: %d bytes are there, %d were acknowledged: %v", label, w, len(v[0]), len(want), err)
+						t.Errorf("%s: writer %d: the store has %d bytes or other data, want the %d acknowledged bytes; error %v", label, w, len(v[0]), len(want), err)
 					}
 				}
 			}

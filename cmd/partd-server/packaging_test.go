@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// systemd rates the unit's exposure as low, and the unit and the container file set
-// only the server's options.
+// TestPackaging checks that the systemd unit and the container file set only existing options, and
+// that systemd rates the unit's exposure as low.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../packaging/partd-server.service", "../../packaging/Containerfile"} {
@@ -19,11 +19,11 @@ func TestPackaging(t *testing.T) {
 		}
 		names := regexp.MustCompile(`PARTD_SERVER_[A-Z_]+`).FindAllString(string(text), -1)
 		if len(names) < 3 {
-			t.Errorf("%s sets %s", file, names)
+			t.Errorf("%s sets the variables %s, want at least 3", file, names)
 		}
 		for _, name := range names {
 			if !strings.Contains(help, name) {
-				t.Errorf("%s: %s is not an option", file, name)
+				t.Errorf("%s sets %s, which is not an option of the server", file, name)
 			}
 		}
 	}
@@ -31,6 +31,6 @@ func TestPackaging(t *testing.T) {
 	require(t, err == nil, "systemd-analyze")
 	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=30", "../../packaging/partd-server.service").CombinedOutput()
 	if err != nil {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("systemd-analyze security: %v: %s", err, out)
 	}
 }

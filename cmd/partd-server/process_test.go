@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// Several addresses, a free port and a socket are ready and served, with the default
-// store in the working directory. A second server cannot use the same ones.
+// TestReady starts a server with several addresses and the default store. All addresses must be
+// served, and a second server must not start with the same socket or store.
 func TestReady(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
@@ -41,31 +41,31 @@ func TestReady(t *testing.T) {
 		}
 	}
 	if info, err := os.Stat(dir + "/s.sock"); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the socket: %v, %v", info, err)
+		t.Errorf("Stat of the socket = %v, %v, want permissions 0600", info, err)
 	}
 	if _, err := os.Stat(dir + "/partd-data/MANIFEST"); err != nil {
-		t.Error(err)
+		t.Errorf("the default store was not created in the working directory: %v", err)
 	}
 	code, _, errs := runCommand(t, nil, "--listen", "ipc://"+dir+"/s.sock", "--store", "mem:")
 	if code != 1 || !strings.Contains(errs, "in use") {
-		t.Errorf("a second server on the socket: exit code %d, %s", code, errs)
+		t.Errorf("second server with the same socket: exit code %d, output %s, want 1 and in use", code, errs)
 	}
 	code, _, errs = runCommand(t, nil, "--listen", "tcp://127.0.0.1:0", "--store", "log:"+dir+"/partd-data")
 	if code != 1 || !strings.Contains(errs, "partd-data") {
-		t.Errorf("a second server on the store: exit code %d, %s", code, errs)
+		t.Errorf("second server with the same store: exit code %d, output %s, want 1 and the store's name", code, errs)
 	}
 	stop(t, p)
 	if _, err := os.Stat(dir + "/s.sock"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the socket was not removed: %v", err)
+		t.Errorf("the server did not remove its socket: Stat returned %v", err)
 	}
 	for line := range strings.Lines(p.Stderr()) {
 		if !strings.HasPrefix(line, `{"time":`) {
-			t.Errorf("with --log-format json the log has %q", line)
+			t.Errorf("with --log-format json, the log has the line %q", line)
 		}
 	}
 }
 
-// A server replaces the socket of a killed one.
+// TestSocketOfAKilledServer checks that a server replaces the socket of a killed server.
 func TestSocketOfAKilledServer(t *testing.T) {
 	path := t.TempDir() + "/s.sock"
 	for range 2 {
@@ -80,7 +80,8 @@ func TestSocketOfAKilledServer(t *testing.T) {
 	}
 }
 
-// Every flag can be set by the environment; the command line takes precedence.
+// TestEnvironment checks that environment variables set flags, and that the command line takes
+// precedence.
 func TestEnvironment(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0")
@@ -100,31 +101,32 @@ func TestEnvironment(t *testing.T) {
 	defer peer.Close()
 	if second, err := hostile.Open(t.Context(), network, address, 10*time.Second); err == nil {
 		second.Close()
-		t.Error("a second connection is served, with --max-connections 1")
+		t.Error("with PARTD_SERVER_MAX_CONNECTIONS=1, the server served a second connection")
 	}
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
-		t.Errorf("the store has %q, %v", text, err)
+		t.Errorf("key k has the value %q (error %v), want v", text, err)
 	}
 	if err := peer.Ask([]string{"ack"}, "close"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Wait(30 * time.Second); err != nil {
-		t.Fatalf("after close: %v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end after the close request: %v\n%s", err, p.Stderr())
 	}
 	if !strings.HasPrefix(p.Stderr(), `{"time":`) {
-		t.Errorf("the log has %q", p.Stderr())
+		t.Errorf("the log is not in JSON: %q", p.Stderr())
 	}
 }
 
-// After a signal, requests in progress finish, acknowledged data is kept, and the exit code is 0.
+// TestSignalDrains checks that after a signal, the server finishes requests in progress, keeps
+// acknowledged data, and exits with code 0.
 func TestSignalDrains(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			dir := t.TempDir() + "/data"
-			// The contents of a buffer must be in the directory afterwards.
+			// The buffer must be flushed to the directory before the server exits.
 			p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB")
 			network, address := p.Address()
 			peer, err := hostile.Open(t.Context(), network, address, 30*time.Second)
@@ -145,20 +147,20 @@ func TestSignalDrains(t *testing.T) {
 				acked++
 			}
 			if err := p.Wait(30 * time.Second); err != nil {
-				t.Fatalf("%v\n%s", err, p.Stderr())
+				t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
 			}
 			text, err := os.ReadFile(dir + "/k")
 			if err != nil || len(text) != acked && len(text) != acked+1 {
-				t.Errorf("%d appends were acknowledged, but %d are there: %v", acked, len(text), err)
+				t.Errorf("%d appends were acknowledged, but the store has %d: %v", acked, len(text), err)
 			}
 			if acked < 1000 {
-				t.Errorf("only %d appends were acknowledged", acked)
+				t.Errorf("only %d appends were acknowledged, want at least 1000", acked)
 			}
 		})
 	}
 }
 
-// SIGHUP does not end the server, and is logged.
+// TestHangup checks that the server logs SIGHUP and continues.
 func TestHangup(t *testing.T) {
 	p := start(t, "--store", "mem:")
 	network, address := p.Address()
@@ -174,18 +176,18 @@ func TestHangup(t *testing.T) {
 	}
 	for i := 0; !strings.Contains(p.Stderr(), "SIGHUP"); i++ {
 		if i == 1000 || p.HasExited() {
-			t.Fatalf("SIGHUP is not logged: %s", p.Stderr())
+			t.Fatalf("the server did not log SIGHUP, or exited: %s", p.Stderr())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
-		t.Fatalf("%v\n%s", err, p.Stderr())
+		t.Fatalf("append after SIGHUP: %v\n%s", err, p.Stderr())
 	}
 	stop(t, p)
 }
 
-// A peer that reads no answers delays the end by at most --drain-timeout. Long before
-// that, other peers' acknowledged data is in the directory.
+// TestSlowReaderHoldsUpNoSignal checks that a peer that reads no answers delays the server's exit
+// by at most --drain-timeout, and that acknowledged data is in the directory.
 func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 	dir := t.TempDir() + "/data"
 	p := start(t, "--store", "buffer+file:"+dir+"?memory=64MiB", "--drain-timeout", "2s")
@@ -201,24 +203,25 @@ func TestSlowReaderHoldsUpNoSignal(t *testing.T) {
 	if err := peer.Send("get", "large", "large", "large", "large"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond) // the answer has begun
+	time.Sleep(500 * time.Millisecond) // until the server has begun to answer
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Wait(20 * time.Second); err != nil {
-		t.Fatalf("%v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
 	}
 	if text, err := os.ReadFile(dir + "/k"); err != nil || string(text) != "v" {
-		t.Errorf("the store has %q, %v", text, err)
+		t.Errorf("key k has the value %q (error %v), want v", text, err)
 	}
 	if !strings.Contains(p.Stderr(), "cut off") {
 		t.Errorf("the log does not say that a peer was cut off: %s", p.Stderr())
 	}
 }
 
-// A second signal ends the process at once, with the code that shells use. A repetition
-// within a second does not count: timeout signals the process and its group. The first
-// signal is delayed by an append that waits for another process's lock.
+// TestSecondSignal checks that a second signal ends the process immediately, with the exit code
+// that shells use. A second signal within a second must not count, because timeout(1) signals the
+// process and then its group. An append that waits for a lock delays the effect of the first
+// signal.
 func TestSecondSignal(t *testing.T) {
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -244,13 +247,13 @@ func TestSecondSignal(t *testing.T) {
 			if err := peer.Send("append", "k", "v"); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(200 * time.Millisecond) // the request has arrived
+			time.Sleep(200 * time.Millisecond) // until the request has arrived
 			if err := p.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
-			for i := 0; !strings.Contains(p.Stderr(), "ending"); i++ {
+			for i := 0; !strings.Contains(p.Stderr(), "stopping"); i++ {
 				if i == 1000 {
-					t.Fatalf("the first signal has no effect: %s", p.Stderr())
+					t.Fatalf("the server did not log the first signal: %s", p.Stderr())
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -259,29 +262,29 @@ func TestSecondSignal(t *testing.T) {
 			}
 			time.Sleep(1200 * time.Millisecond)
 			if p.HasExited() {
-				t.Fatalf("it ended with a request in progress: %s", p.Stderr())
+				t.Fatalf("the server exited while a request was in progress: %s", p.Stderr())
 			}
 			if err := p.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
 			var exit *exec.ExitError
 			if err := p.Wait(10 * time.Second); !errors.As(err, &exit) || exit.ExitCode() != want {
-				t.Errorf("it ends with %v, want exit code %d", err, want)
+				t.Errorf("after the second signal, the server exited with %v, want exit code %d", err, want)
 			}
 			if !strings.Contains(p.Stderr(), "second signal") {
-				t.Errorf("the error is %s", p.Stderr())
+				t.Errorf("the log does not mention the second signal: %s", p.Stderr())
 			}
 		})
 	}
 }
 
-// A server whose store does not answer ends within --stop-timeout.
+// TestStopTimeout checks that a server whose store does not answer exits within --stop-timeout.
 func TestStopTimeout(t *testing.T) {
 	store := start(t, "--store", "mem:")
 	p := start(t, "--store", store.URL(), "--stop-timeout", "200ms")
 	store.Kill()
 	err := p.Stop(30 * time.Second)
 	if err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(p.Stderr(), "--stop-timeout") {
-		t.Errorf("%v: %s", err, p.Stderr())
+		t.Errorf("the server exited with %v and the log %s, want exit status 1 and --stop-timeout", err, p.Stderr())
 	}
 }

@@ -27,8 +27,8 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	return string(out)
 }
 
-// TestPythonClient runs the same script with partd's own client against this server and
-// against partd's own.
+// TestPythonClient runs the same script with Python partd's client against this server and against
+// Python partd's server.
 func TestPythonClient(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	for name, server := range map[string]func(t *testing.T) *serverproc.Process{
@@ -36,7 +36,7 @@ func TestPythonClient(t *testing.T) {
 		"buffer": func(t *testing.T) *serverproc.Process {
 			return start(t, "--store", "buffer+file:"+t.TempDir()+"/data?memory=64MiB")
 		},
-		"partd's own": func(t *testing.T) *serverproc.Process {
+		"Python's server": func(t *testing.T) *serverproc.Process {
 			p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
 			if err != nil {
 				t.Fatal(err)
@@ -51,18 +51,19 @@ func TestPythonClient(t *testing.T) {
 			out := runPython(t, py, "testdata/client.py", p.URL())
 			var seconds map[string]float64
 			if err := json.Unmarshal([]byte(out), &seconds); err != nil {
-				t.Fatalf("%v: %q", err, out)
+				t.Fatalf("the script's output %q is not JSON: %v", out, err)
 			}
 			t.Logf("seconds: %v", seconds)
-			if name != "partd's own" {
+			if name != "Python's server" {
 				stop(t, p)
 			}
 		})
 	}
 }
 
-// A Go client that is given the address of partd's own server reports that, and sends
-// nothing. A hello would end the server's thread, and all its clients would wait forever.
+// TestGoClientOfPythonServer checks that a Go client detects that it is connected to Python partd's
+// server, and sends nothing. A hello message would end the server's thread, so that all its clients
+// would wait forever.
 func TestGoClientOfPythonServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	p, err := serverproc.Start(context.Background(), exec.Command(py, "testdata/server.py"), 1)
@@ -74,21 +75,21 @@ func TestGoClientOfPythonServer(t *testing.T) {
 	defer cancel()
 	c, err := remote.Dial(ctx, p.URL(), nil)
 	if err == nil {
-		t.Error("a client could connect to partd's own server")
+		t.Error("Dial of Python's server succeeded, want an error")
 		_ = c.Close()
 	} else if !strings.Contains(err.Error(), "libzmq") || ctx.Err() != nil {
-		t.Errorf("the error is %v", err)
+		t.Errorf("Dial of Python's server: error %v, want one that names libzmq, before the timeout", err)
 	}
 	runPython(t, py, "testdata/client.py", p.URL())
 }
 
-// Two clients of libzmq: the first pipelines, sends nonsense and expects answers to
-// heartbeats; the second speaks the Go client's protocol.
+// TestLibzmqPeer runs two clients that use libzmq. The first pipelines requests, sends invalid ones and
+// expects answers to heartbeats; the second uses the Go client's protocol.
 func TestLibzmqPeer(t *testing.T) {
 	py := requirePython(t, "zmq")
 	for _, script := range []string{"testdata/peer.py", "testdata/go_peer.py"} {
 		for _, store := range []string{"mem:", "file:", "log:", "buffer+file:"} {
-			if script == "testdata/peer.py" && store != "log:" { // the script tests the wire, not sessions
+			if script == "testdata/peer.py" && store != "log:" { // the script does not depend on the store
 				continue
 			}
 			t.Run(script+"/"+store, func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestLibzmqPeer(t *testing.T) {
 				}
 				p := start(t, "--store", url)
 				if out := runPython(t, py, script, p.URL()); out != "done\n" {
-					t.Fatal(out)
+					t.Fatalf("the script printed %q, want done", out)
 				}
 				stop(t, p)
 			})
@@ -107,8 +108,8 @@ func TestLibzmqPeer(t *testing.T) {
 	}
 }
 
-// A refused request makes partd's client raise an error once, at its next call. It
-// works again after that, and other clients are not affected.
+// TestPythonClientIsRefused checks that a rejected request makes Python partd's client raise an error
+// once, at its next call. After that, the client must work again. Other clients must not be affected.
 func TestPythonClientIsRefused(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	p := start(t, "--store", "mem:", "--max-message", "1MiB")
@@ -120,12 +121,13 @@ close
 a failed get ends by the timeout
 `
 	if out := runPython(t, py, "testdata/refused.py", p.URL()); out != want {
-		t.Fatalf("the output is %q", out)
+		t.Fatalf("the script printed %q, want %q", out, want)
 	}
 	stop(t, p)
 }
 
-// With --allow-close, partd's client ends the server, which keeps its data.
+// TestPythonClientClosesServer checks that Python partd's client can stop a server with --allow-close,
+// and that the server keeps its data.
 func TestPythonClientClosesServer(t *testing.T) {
 	py := requirePython(t, "partd, zmq")
 	dir := t.TempDir() + "/data"
@@ -140,14 +142,14 @@ c.close()
 	p := start(t, "--store", "file:"+dir, "--allow-close")
 	cmd := exec.Command(py, "-c", script, p.URL())
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("the Python script failed: %v\n%s", err, out)
 	}
 	if err := p.Wait(30 * time.Second); err != nil {
-		t.Fatalf("%v\n%s", err, p.Stderr())
+		t.Fatalf("the server did not end cleanly: %v\n%s", err, p.Stderr())
 	}
 	// Python reads the store after its server has ended.
 	out, err := exec.Command(py, "-c", `import sys, partd; print(partd.File(sys.argv[1]).get("k"))`, dir).CombinedOutput()
 	if err != nil || string(out) != "b'v'\n" {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("Python read %s (error %v), want b'v'", out, err)
 	}
 }

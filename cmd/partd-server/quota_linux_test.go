@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A store of any kind stays within its quota, can still be read, and accepts appends
-// again right after a drop.
+// TestQuota checks that a store of any kind stays within its quota, can be read when it is full, and
+// accepts appends immediately after a drop.
 func TestQuota(t *testing.T) {
 	const quota = 16 << 20
 	for _, scheme := range []string{"log:", "zstd+log:", "file:", "buffer+file:", "mem:"} {
@@ -35,19 +35,19 @@ func TestQuota(t *testing.T) {
 					}
 				}
 				if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "allows 16 MiB") {
-					t.Fatalf("after %d appends: %v", stored, err)
+					t.Fatalf("append %d: error %v, want EDQUOT with the quota and a known outcome", stored+1, err)
 				}
 				if stored*50_000 < quota/8 {
-					t.Errorf("round %d: only %[3]d bytes of a quota of %[2]d could be used", round, quota, stored*50_000)
+					t.Errorf("round %d: only %[3]d bytes of values fit into a quota of %[2]d", round, quota, stored*50_000)
 				}
-				size := diskUse(dir)
+				size := diskUsage(dir)
 				if size > quota {
 					t.Errorf("round %d: the store uses %d bytes with a quota of %d", round, size, quota)
 				}
 				t.Logf("round %d: %d bytes of values, %d on disk", round, stored*50_000, size)
 				v, err := c.Get(ctx, "k0")
 				if err != nil || len(v[0]) != (stored+9)/10*50_000 {
-					t.Errorf("round %d: reading gives %d bytes, %v", round, len(v[0]), err)
+					t.Errorf("round %d: Get(k0) = %d bytes, %v, want %d", round, len(v[0]), err, (stored+9)/10*50_000)
 				}
 				if err := c.Drop(ctx); err != nil {
 					t.Fatal(err)
@@ -58,20 +58,20 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// The smallest quota that a server accepts has space for an append.
+// TestSmallestQuota checks that an append fits into the smallest quota that the server accepts.
 func TestSmallestQuota(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--memory", "64MiB", "--namespaces", "1", "--max-bytes", "2MiB", "--namespace-max-bytes", "2MiB")
 	defer stop(t, p)
 	for _, namespace := range []string{"", "/job7"} {
 		if err := dialServer(t, p, namespace).Append(t.Context(), partd.Entry{Key: "k", Value: randomBytes(0, 50_000)}); err != nil {
-			t.Errorf("%q: %v", namespace, err)
+			t.Errorf("Append in namespace %q: %v", namespace, err)
 		}
 	}
 }
 
-// Each namespace has its own quota. A full one accepts nothing more, even after a
-// restart, and does not affect others or the default store. Drops and deletes free
-// space, even while its store is closed.
+// TestQuotaOfANamespace checks that each namespace has its own quota. A full namespace must not
+// accept appends, even after a restart, and must not affect other namespaces or the default store.
+// Drop must free its space.
 func TestQuotaOfANamespace(t *testing.T) {
 	const quota = 8 << 20
 	dir := t.TempDir()
@@ -85,51 +85,51 @@ func TestQuotaOfANamespace(t *testing.T) {
 		}
 		return n, err
 	}
-	isFull := func(namespace string, err error) {
+	wantFull := func(namespace string, err error) {
 		t.Helper()
 		if !errors.Is(err, syscall.EDQUOT) || errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "allows 8.0 MiB") {
-			t.Errorf("%s: %v", namespace, err)
+			t.Errorf("namespace %s: error %v, want EDQUOT with the quota and a known outcome", namespace, err)
 		}
 	}
 	for _, namespace := range []string{"/a", "/b", "/c"} { // two are open at a time
 		n, err := fill(namespace)
-		isFull(namespace, err)
+		wantFull(namespace, err)
 		if n*50_000 < quota/8 {
-			t.Errorf("%s: only %d bytes could be used", namespace, n*50_000)
+			t.Errorf("namespace %s: only %d bytes of values fit into its quota", namespace, n*50_000)
 		}
-		if size := diskUse(filepath.Join(dir, "namespaces", namespace)); size > quota {
-			t.Errorf("%s uses %d bytes", namespace, size)
+		if size := diskUsage(filepath.Join(dir, "namespaces", namespace)); size > quota {
+			t.Errorf("namespace %s uses %d bytes, want at most %d", namespace, size, quota)
 		}
 	}
 	if _, err := fill(""); err != nil {
-		t.Errorf("the default store, which has no limit: %v", err)
+		t.Errorf("filling the default store, which has no quota: %v", err)
 	}
 	_, body := httpGet(t, adminURL(t, p)+"/metrics")
 	for _, want := range []string{"partd_room_refused_total 3", "partd_namespace_stores_limit 2", "partd_namespaces_in_use 3"} {
 		if !strings.Contains(body, "\n"+want+"\n") {
 			name, _, _ := strings.Cut(want, " ")
 			_, metric, _ := strings.Cut(body, "\n"+name+" ")
-			t.Errorf("want %s, got %.20q", want, metric)
+			t.Errorf("/metrics has %[2]s with the value %.20[3]q, want %[1]s", want, name, metric)
 		}
 	}
 	stop(t, p)
 	p = start(t, args...)
 	_, err := fill("/a") // pending data has been written, so there may be space
-	isFull("/a", err)
-	if size := diskUse(filepath.Join(dir, "namespaces/a")); size > quota {
-		t.Errorf("after a restart it uses %d bytes", size)
+	wantFull("/a", err)
+	if size := diskUsage(filepath.Join(dir, "namespaces/a")); size > quota {
+		t.Errorf("after a restart, namespace a uses %d bytes, want at most %d", size, quota)
 	}
 	if err := dialServer(t, p, "/a").Drop(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := fill("/a"); n*50_000 < quota/8 {
-		t.Errorf("after a drop it accepts %d appends, %v", n, err)
+		t.Errorf("after a drop, namespace a accepts only %d appends: %v", n, err)
 	}
 	stop(t, p)
 }
 
-// Deletes free space in a store at its quota, even if the quota is small, only appends
-// follow, and another store uses the store's slot.
+// TestDeletesFreeSpace checks that deletes free space in a store at its quota, even if the quota is
+// small, only appends follow, and the store is closed because another one is used.
 func TestDeletesFreeSpace(t *testing.T) {
 	for _, quota := range []int{8 << 20, 24 << 20} {
 		for _, namespace := range []string{"", "/full"} {
@@ -142,16 +142,16 @@ func TestDeletesFreeSpace(t *testing.T) {
 					n++
 					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: randomBytes(n, 50_000)})
 				}
-				closeIt := func() {
+				closeStore := func() {
 					if err := other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(50 * time.Millisecond)
 				}
-				for refused := 0; refused < 20; { // until pending data has been written
+				for refused := 0; refused < 20; { // until all pending data has been written
 					if err := add(); errors.Is(err, syscall.EDQUOT) {
 						refused++
-						closeIt()
+						closeStore()
 					} else if err != nil {
 						t.Fatal(err)
 					}
@@ -161,12 +161,12 @@ func TestDeletesFreeSpace(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				closeIt()
-				for start := time.Now(); ; closeIt() {
+				closeStore()
+				for start := time.Now(); ; closeStore() {
 					if err := add(); err == nil {
 						break
 					} else if !errors.Is(err, syscall.EDQUOT) || time.Since(start) > time.Minute {
-						t.Fatal(err)
+						t.Fatalf("Append up to a minute after the deletes: %v", err)
 					}
 				}
 				stop(t, p)
@@ -175,11 +175,12 @@ func TestDeletesFreeSpace(t *testing.T) {
 	}
 }
 
-func diskUse(dir string) (size int64) {
+// diskUsage returns the disk space of the files below dir.
+func diskUsage(dir string) (size int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			if info, err := e.Info(); err == nil {
-				size += min(info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512) // the lengths of a file: store's files count
+				size += min(info.Size(), info.Sys().(*syscall.Stat_t).Blocks*512) // the quota of a file: store counts the lengths of its files
 			}
 		}
 		return nil

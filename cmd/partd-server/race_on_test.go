@@ -2,6 +2,6 @@
 
 package main
 
-// withRace reports whether the race detector is on. It multiplies the memory of a
-// process.
+// withRace reports whether the race detector is enabled. The race detector multiplies the memory
+// of a process.
 const withRace = true

@@ -15,17 +15,17 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// writer is a goroutine that changes a store through a client. No other writer uses its
-// own keys, so it knows their values. To the shared keys it appends numbered pieces.
+// writer changes a store through a client, in its own goroutine. Other writers do not use its own
+// keys, so it knows their values. It appends numbered pieces to the shared keys.
 type writer struct {
-	name   string
-	store  partd.Partd
-	rnd    *rand.Rand
-	own    map[string]string // expected values
-	pieces int               // appended to each shared key
-	done   int               // acknowledged changes
-	pops   bool              // may pop
-	drops  bool              // is the only writer, and may drop
+	name    string
+	store   partd.Partd
+	rnd     *rand.Rand
+	own     map[string]string // expected values
+	pieces  int               // number of pieces appended to each shared key
+	steps   int               // number of values created, one for each step
+	canPop  bool              // the writer may pop its own keys
+	canDrop bool              // the writer is the only one, and may drop the store
 }
 
 const sharedKeys = 4
@@ -39,8 +39,8 @@ func (w *writer) value() string {
 	if w.rnd.IntN(50) == 0 {
 		n = 300_000
 	}
-	w.done++
-	return strings.Repeat(fmt.Sprintf("%s:%d ", w.name, w.done), n/12+1)
+	w.steps++
+	return strings.Repeat(fmt.Sprintf("%s:%d ", w.name, w.steps), n/12+1)
 }
 
 // step makes one change, or reads the result of earlier changes.
@@ -48,7 +48,7 @@ func (w *writer) step(ctx context.Context) error {
 	k := w.ownKey()
 	v := w.value()
 	switch n := w.rnd.IntN(100); {
-	case n < 55: // to the shared keys and one own key, in one batch
+	case n < 55: // append to the shared keys and one own key in one batch
 		entries := []partd.Entry{{Key: k, Value: []byte(v)}}
 		for i := range sharedKeys {
 			entries = append(entries, partd.Entry{Key: sharedKey(i), Value: fmt.Appendf(nil, "<%s:%d>", w.name, w.pieces)})
@@ -77,16 +77,16 @@ func (w *writer) step(ctx context.Context) error {
 		}
 		delete(w.own, k)
 		delete(w.own, k2)
-	case n < 83 && w.pops:
+	case n < 83 && w.canPop:
 		values, err := partd.Pop(ctx, w.store, k)
 		if err != nil {
 			return err
 		}
 		if string(values[0]) != w.own[k] {
-			return fmt.Errorf("pop of %q: %d bytes, want %d", k, len(values[0]), len(w.own[k]))
+			return fmt.Errorf("Pop(%q) = %d bytes, want %d bytes or other data", k, len(values[0]), len(w.own[k]))
 		}
 		delete(w.own, k)
-	case n < 85 && w.drops:
+	case n < 85 && w.canDrop:
 		if err := w.store.Drop(ctx); err != nil {
 			return err
 		}
@@ -98,7 +98,7 @@ func (w *writer) step(ctx context.Context) error {
 			return err
 		}
 		if string(values[0]) != w.own[k] {
-			return fmt.Errorf("%q has %d bytes, want %d: %s", k, len(values[0]), len(w.own[k]), firstDifference(string(values[0]), w.own[k]))
+			return fmt.Errorf("Get(%q) = %d bytes, want %d: %s", k, len(values[0]), len(w.own[k]), firstDifference(string(values[0]), w.own[k]))
 		}
 	}
 	return nil
@@ -109,10 +109,10 @@ func firstDifference(got, want string) string {
 	for i < len(got) && i < len(want) && got[i] == want[i] {
 		i++
 	}
-	return fmt.Sprintf("from byte %d on it is %.40q, want %.40q", i, got[i:], want[i:])
+	return fmt.Sprintf("the value from byte %d on is %.40q, want %.40q", i, got[i:], want[i:])
 }
 
-// fleet is a set of clients with several writers each.
+// fleet is a set of clients, each with several writers.
 type fleet struct {
 	clients []*remote.Client
 	writers []*writer
@@ -122,7 +122,7 @@ func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, po
 	f := new(fleet)
 	for i, url := range urls {
 		c, err := remote.Dial(ctx, url, nil)
-		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut as well
+		for try := 0; err != nil && try < 100; try++ { // the first connection may be cut, too
 			c, err = remote.Dial(ctx, url, nil)
 		}
 		if err != nil {
@@ -131,16 +131,16 @@ func newFleet(ctx context.Context, urls []string, perClient int, seed uint64, po
 		f.clients = append(f.clients, c)
 		for j := range perClient {
 			f.writers = append(f.writers, &writer{
-				name: fmt.Sprintf("%d.%d", i, j), store: c, own: map[string]string{}, pops: pops,
-				drops: len(urls)*perClient == 1,
-				rnd:   rand.New(rand.NewPCG(seed, uint64(len(f.writers)))),
+				name: fmt.Sprintf("%d.%d", i, j), store: c, own: map[string]string{}, canPop: pops,
+				canDrop: len(urls)*perClient == 1,
+				rnd:     rand.New(rand.NewPCG(seed, uint64(len(f.writers)))),
 			})
 		}
 	}
 	return f, nil
 }
 
-// write lets all writers work until stop is closed, and returns the first error.
+// write runs all writers until stop is closed, and returns the first error.
 func (f *fleet) write(ctx context.Context, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -189,7 +189,7 @@ func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 		}
 		rest, ok := want[c.Key]
 		if !ok {
-			return fmt.Errorf("there is a key %q, which nobody has written or which was deleted", c.Key)
+			return fmt.Errorf("the store has key %q, which no writer has created or which was deleted", c.Key)
 		}
 		if !strings.HasPrefix(rest, string(c.Data)) {
 			return fmt.Errorf("key %q at offset %d: %s", c.Key, c.Offset, firstDifference(string(c.Data), rest))
@@ -197,13 +197,13 @@ func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 		want[c.Key] = rest[len(c.Data):]
 		if c.Last {
 			if want[c.Key] != "" {
-				return fmt.Errorf("key %q lacks %d bytes at its end", c.Key, len(want[c.Key]))
+				return fmt.Errorf("the value of key %q lacks %d bytes at its end", c.Key, len(want[c.Key]))
 			}
 			delete(want, c.Key)
 		}
 	}
 	if len(want) > 0 {
-		return fmt.Errorf("keys are missing: %.200q", slices.Sorted(maps.Keys(want)))
+		return fmt.Errorf("the store lacks the keys %.200q", slices.Sorted(maps.Keys(want)))
 	}
 	for i, value := range shared {
 		next := map[string]int{}
@@ -214,10 +214,10 @@ func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 			var n int
 			name, number, ok := strings.Cut(strings.TrimPrefix(piece, "<"), ":")
 			if _, err := fmt.Sscan(number, &n); err != nil || !ok {
-				return fmt.Errorf("key %q holds %.40q, which is no piece", sharedKey(i), piece)
+				return fmt.Errorf("key %q contains %.40q, which is not a complete piece", sharedKey(i), piece)
 			}
 			if n != next[name] {
-				return fmt.Errorf("key %q: after %d pieces of writer %s comes number %d", sharedKey(i), next[name], name, n)
+				return fmt.Errorf("key %q: after %d pieces of writer %s, the next has number %d", sharedKey(i), next[name], name, n)
 			}
 			next[name]++
 		}
@@ -232,7 +232,7 @@ func (f *fleet) check(ctx context.Context, store partd.Partd) error {
 
 func (f *fleet) changes() (n int) {
 	for _, w := range f.writers {
-		n += w.done
+		n += w.steps
 	}
 	return n
 }
@@ -245,7 +245,8 @@ func (f *fleet) close(t testing.TB) {
 	}
 }
 
-// boundedContext bounds a run that makes no progress.
+// boundedContext returns a context with a time limit, for a test with the given number of cuts or kills.
+// Only a run that makes no progress reaches the limit.
 func boundedContext(t testing.TB, events int) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+time.Duration(events)*200*time.Millisecond)
 	t.Cleanup(cancel)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// numbers returns n bytes of slowly growing numbers of eight bytes.
+// numbers returns n bytes of increasing 8-byte numbers.
 func numbers(n int) []byte {
 	var b []byte
 	for i := 0; len(b) < n; i++ {
@@ -28,7 +28,7 @@ func TestShuffles(t *testing.T) {
 			shuffle(shuffled, src, size)
 			for i := range n / size * size {
 				if want := src[i%(n/size)*size+i/(n/size)]; shuffled[i] != want {
-					t.Fatalf("size %d, %d bytes: byte %d is %d, want %d", size, n, i, shuffled[i], want)
+					t.Fatalf("size %d, %d bytes: shuffle set byte %d to %d, want %d", size, n, i, shuffled[i], want)
 				}
 			}
 			if unshuffle(unshuffled, shuffled, size); !bytes.Equal(unshuffled, src) {
@@ -47,7 +47,7 @@ func TestShuffles(t *testing.T) {
 						want := src[i*size+bit/8] >> (bit % 8) & 1
 						k := bit*count + i
 						if got := shuffled[k/8] >> (k % 8) & 1; got != want {
-							t.Fatalf("size %d, %d bytes: bit %d of number %d is %d", size, n, bit, i, got)
+							t.Fatalf("size %d, %d bytes: bitShuffle set bit %d of number %d to %d, want %d", size, n, bit, i, got, want)
 						}
 					}
 				}
@@ -56,7 +56,7 @@ func TestShuffles(t *testing.T) {
 	}
 }
 
-// TestBlocks round-trips data of one block, of several, and with a short last block.
+// TestBlocks encodes and decodes data of one block, of several blocks, and with a short last block.
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
@@ -73,10 +73,10 @@ func TestBlocks(t *testing.T) {
 				}
 				got, err := d.Append(nil, c)
 				if err != nil || !bytes.Equal(got, data) {
-					t.Errorf("codec %d, size %d: %d bytes, %v, want %d", codec, size, len(got), err, n)
+					t.Errorf("codec %d, size %d: decoding returned %d bytes, %v, want the encoded %d", codec, size, len(got), err, n)
 				}
 				if n > 1000 && codec != Copy && len(c) > n*2/3 {
-					t.Errorf("codec %d, size %d: %d bytes became %d", codec, size, n, len(c))
+					t.Errorf("codec %d, size %d: %d bytes were compressed to %d, want at most two thirds", codec, size, n, len(c))
 				}
 			}
 		}
@@ -95,22 +95,22 @@ func TestBloscLZ(t *testing.T) {
 		{[]byte{0, 'a', 0xe0, 1, 0}, "aaaaaaaaaaa", 11},
 		{[]byte{0, 'a', 0x20, 1}, "", 4},                  // a copy from before the beginning
 		{[]byte{0, 'a', 0x20, 0}, "", 3},                  // a copy beyond the end
-		{[]byte{2, 'a', 'b'}, "", 3},                      // literals cut off
-		{[]byte{2, 'a', 'b', 'c'}, "", 4},                 // too short
-		{[]byte{0, 'a', 0x20}, "", 4},                     // a copy cut off
-		{[]byte{0, 'a', 0xe0, 255}, "", 300},              // cut off in its length
-		{[]byte{0, 'a', 0x3f, 255}, "", 4},                // cut off in its distance
-		{[]byte{0, 'a', 0x3f, 255, 0}, "", 4},             // cut off in the distance's second byte
+		{[]byte{2, 'a', 'b'}, "", 3},                      // truncated literals
+		{[]byte{2, 'a', 'b', 'c'}, "", 4},                 // too little data
+		{[]byte{0, 'a', 0x20}, "", 4},                     // a truncated copy
+		{[]byte{0, 'a', 0xe0, 255}, "", 300},              // a copy truncated in its length
+		{[]byte{0, 'a', 0x3f, 255}, "", 4},                // a copy truncated in its distance
+		{[]byte{0, 'a', 0x3f, 255, 0}, "", 4},             // a copy truncated in the second byte of its distance
 		{[]byte{0, 'a', 0x3f, 255, 0xff, 0xff}, "", 1000}, // a far copy from before the beginning
 		{nil, "", 1},
 	} {
 		dst := make([]byte, c.length)
 		err := decodeBloscLZ(dst, c.stream)
 		if c.want == "" && !errors.Is(err, ErrCorrupt) || c.want != "" && (err != nil || string(dst) != c.want) {
-			t.Errorf("% x: %q, %v, want %q", c.stream, dst, err, c.want)
+			t.Errorf("decodeBloscLZ(% x) = %q, %v, want %q (empty: an error)", c.stream, dst, err, c.want)
 		}
 	}
-	// A far copy: from at least 8,192 bytes back.
+	// A far copy, whose distance is at least 8,192 bytes.
 	var stream []byte
 	data := numbers(10_000)
 	for part := range slices.Chunk(data, 32) {
@@ -121,7 +121,7 @@ func TestBloscLZ(t *testing.T) {
 	stream = append(stream, 0x3f, 255, byte(longDistance>>8), byte(longDistance))
 	dst := make([]byte, len(data)+3)
 	if err := decodeBloscLZ(dst, stream); err != nil || !bytes.Equal(dst[len(data):], data[len(data)-distance:][:3]) {
-		t.Errorf("a far copy: % x, %v", dst[len(data):], err)
+		t.Errorf("decodeBloscLZ of a far copy = % x, %v, want % x", dst[len(data):], err, data[len(data)-distance:][:3])
 	}
 }
 
@@ -144,19 +144,19 @@ func TestHeaders(t *testing.T) {
 			c[i] = b
 			data, err := d.Append(nil, c)
 			if err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLong) || err != nil && len(data) > 0 {
-				t.Errorf("byte %d is %#x: %d bytes, %v", i, b, len(data), err)
+				t.Errorf("decoding with header byte %d set to %#x = %d bytes, %v, want ErrCorrupt or ErrTooLong and no data", i, b, len(data), err)
 			}
 			if err == nil && i != 2 && i != 3 { // some other flags and type sizes are valid
-				t.Errorf("byte %d is %#x: no error", i, b)
+				t.Errorf("decoding with header byte %d set to %#x succeeded", i, b)
 			}
 		}
 	}
 	if _, err := NewDecoder(4999).Append(nil, good); !errors.Is(err, ErrTooLong) {
-		t.Errorf("one byte over the limit: %v", err)
+		t.Errorf("decoding one byte more than the limit = %v, want ErrTooLong", err)
 	}
 	for _, opts := range []Options{{TypeSize: 256}, {TypeSize: -1}, {Level: 10}, {Level: -1}, {Compressor: 9}, {Shuffle: 9}, {Compressor: Copy, Level: 1}} {
 		if _, err := NewEncoder(&opts); err == nil {
-			t.Errorf("%+v: no error", opts)
+			t.Errorf("NewEncoder(%+v) succeeded", opts)
 		}
 	}
 }

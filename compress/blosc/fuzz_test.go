@@ -8,8 +8,8 @@ import (
 
 const fuzzLimit = 1 << 20
 
-// FuzzDecode decodes arbitrary bytes: the result must have the length in the header, and
-// no more than the limit.
+// FuzzDecode decodes arbitrary bytes. The result must have the length that the header claims, and not
+// exceed the limit.
 func FuzzDecode(f *testing.F) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})
@@ -21,7 +21,7 @@ func FuzzDecode(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(c)
-		// The same streams labelled as other codecs, as split and as shuffled.
+		// The same streams, labeled as another codec, as split, or as shuffled.
 		for _, flags := range []byte{0x00, 0x01, 0x04, 0x20, 0x41, 0x61, 0x84} {
 			changed := bytes.Clone(c)
 			changed[2] = flags
@@ -34,16 +34,16 @@ func FuzzDecode(f *testing.F) {
 		data, err := d.Append([]byte("before"), container)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrTooLong) || string(data) != "before" {
-				t.Fatalf("%q, %v", data, err)
+				t.Fatalf("Append = %q, %v, want dst unchanged and ErrCorrupt or ErrTooLong", data, err)
 			}
 			return
 		}
 		if lenErr != nil || int64(len(data)) != n+6 {
-			t.Fatalf("%d bytes, the header says %d, %v", len(data)-6, n, lenErr)
+			t.Fatalf("Append decoded %d bytes, but DecodedLen = %d, %v", len(data)-6, n, lenErr)
 		}
 		decodedAgain, err := d.Append(nil, container)
 		if err != nil || !bytes.Equal(decodedAgain, data[6:]) {
-			t.Fatalf("read again: %d bytes, %v", len(decodedAgain), err)
+			t.Fatalf("the second Append = %d bytes, %v, want the same result as the first", len(decodedAgain), err)
 		}
 	})
 }
@@ -60,7 +60,7 @@ func FuzzBloscLZ(f *testing.F) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(guard, make([]byte, 100)) {
-			t.Fatal("wrote beyond the end of dst")
+			t.Fatal("decodeBloscLZ wrote beyond the end of dst")
 		}
 	})
 }
@@ -79,16 +79,16 @@ func FuzzRoundTrip(f *testing.F) {
 		container, err := e.Append([]byte("before"), data)
 		if len(data) == 0 {
 			if err == nil {
-				t.Fatal("encoding no data is not an error")
+				t.Fatal("Append of no data succeeded")
 			}
 			return
 		}
 		if err != nil || len(container)-6 > len(data)+HeaderLen {
-			t.Fatalf("%d bytes of %d, %v", len(container), len(data), err)
+			t.Fatalf("encoding %d bytes = %d bytes, %v, want at most the header more", len(data), len(container)-6, err)
 		}
 		got, err := d.Append(nil, container[6:])
 		if err != nil || !bytes.Equal(got, data) {
-			t.Fatalf("%d bytes, %v, want %d", len(got), err, len(data))
+			t.Fatalf("decoding returned %d bytes, %v, want the encoded %d", len(got), err, len(data))
 		}
 	})
 }

@@ -1,4 +1,4 @@
-"""The Python side of pandas_test.go, with the real partd and pandas.
+"""Implements the Python side of pandas_test.go, with the real partd and pandas.
 
 blocks.py has                 prints which of blosc, snappy and msgpack are installed, and the version of pandas.
 blocks.py write DIR           writes each frame in two appends, and the frames that Go refuses to read.
@@ -103,7 +103,7 @@ def stored_alike(f):
     return f.astype(texts) if texts else f
 
 
-def same(name, got, want):
+def assert_same(name, got, want):
     got, want = stored_alike(got), stored_alike(want)
     try:
         assert_frame_equal(got, want, check_freq=False, check_column_type="equiv" if len(want.columns) else False)
@@ -124,9 +124,9 @@ def write(where):
 def check(where):
     p = PandasBlocks(File(where))
     for name, want in frames().items():
-        same(name, p.get("whole " + name), want)
+        assert_same(name, p.get("whole " + name), want)
         if len(want.columns):
-            same(name + " in two", p.get(name), pd.concat([want.iloc[:1], want.iloc[1:]]))
+            assert_same(name + " in two", p.get(name), pd.concat([want.iloc[:1], want.iloc[1:]]))
 
 
 def column_frames():
@@ -152,11 +152,11 @@ def columns_check(url):
 
     p = PandasColumns(Client(url))
     for name, want in column_frames().items():
-        if PANDAS3:  # its get converts columns of objects that are all text to str
+        if PANDAS3:  # PandasColumns.get converts columns of objects that are all text to str
             want = pd.DataFrame({c: want[c].values for c in want}, index=want.index)
-        same(name, p.get("go_" + name), pd.concat([want, want]))
-        same(name, p.get(name), pd.concat([want, want.iloc[:1]]))
-    same("some", p.get("wide", columns=["d", "a"]), pd.concat([f := column_frames()["wide"], f.iloc[:1]])[["d", "a"]])
+        assert_same(name, p.get("go_" + name), pd.concat([want, want]))
+        assert_same(name, p.get(name), pd.concat([want, want.iloc[:1]]))
+    assert_same("some", p.get("wide", columns=["d", "a"]), pd.concat([f := column_frames()["wide"], f.iloc[:1]])[["d", "a"]])
 
 
 def random_frame(n):
@@ -173,7 +173,7 @@ def measure(where, rows):
     assert len(p.get("python")) == len(f)
     end = time.perf_counter()
     if p.partd.get("go"):
-        same("go", p.get("go"), f)
+        assert_same("go", p.get("go"), f)
     size = f.memory_usage(deep=True).sum() / 1e6
     print(f"write {written - start:.3f} s, read {end - written:.3f} s, {size:.0f} MB in memory")
 

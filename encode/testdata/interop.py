@@ -1,4 +1,4 @@
-"""The Python side of python_test.go, with the real partd.
+"""Implements the Python side of python_test.go, with the real partd.
 
 interop.py write WHERE: writes every value in two appends.
 interop.py check WHERE: compares the values that Go wrote under the same keys.
@@ -88,17 +88,17 @@ def same(a, b):
 
 def check(f):
     for key, (store, values) in stores(f).items():
-        got = store.get(key)
-        assert same(got, values), (key, got)
+        stored = store.get(key)
+        assert same(stored, values), (key, stored)
     arrays = Numpy(f)
     expected = dict(ARRAYS)
     expected.update({big: ARRAYS[small] for big, small in FOREIGN.items()})
     for dtype, values in expected.items():
-        got, want = arrays.get(name(dtype)), array(dtype, values)
-        assert got.dtype == want.dtype, (dtype, got.dtype)
-        assert got.tolist() == want.tolist(), (dtype, got, want)
+        stored, want = arrays.get(name(dtype)), array(dtype, values)
+        assert stored.dtype == want.dtype, (dtype, stored.dtype)
+        assert stored.tolist() == want.tolist(), (dtype, stored, want)
         if dtype != "O":
-            assert got.tobytes() == want.tobytes(), (dtype, got, want)
+            assert stored.tobytes() == want.tobytes(), (dtype, stored, want)
 
 
 def halves(f):

@@ -17,7 +17,7 @@ import ray
 
 
 class Killed(Exception):
-    """The program was killed. Ray starts the task again, as if the worker had been killed."""
+    """The program was killed. Ray then runs the task again, as if the worker had been killed."""
 
 
 def tasks(command, server, *args, stdout=None):

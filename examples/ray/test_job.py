@@ -1,4 +1,4 @@
-"""Compares the jobs of job.py with plain Python, while workers, their programs and servers are killed."""
+"""Compares the results of job.py with plain Python, while workers, their programs and servers are killed."""
 
 import collections
 import importlib.util
@@ -58,7 +58,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """The module job, with a Ray whose workers run KILLER instead of tasks, and the directory of the programs."""
+    """Yields the module job and the directory of the programs. Ray's workers run KILLER instead of tasks."""
     programs = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
     subprocess.run(["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
@@ -85,7 +85,8 @@ def ray_job(tmp_path_factory):
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """The URL of request.param servers. Two servers in turn, or the one server twice, are killed: after KILLER has started 2 and FILES + 2 kills."""
+    """Yields the URL of request.param servers. It kills a server after KILLER has begun 2 tasks, and the next server (or the
+    only one again) after FILES + 2 tasks."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):

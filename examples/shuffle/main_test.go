@@ -13,9 +13,9 @@ import (
 
 // TestLongestStays compares the program's output with a map in memory.
 func TestLongestStays(t *testing.T) {
-	n := 2_400_000
+	count := 2_400_000
 	if race.Enabled || testing.Short() {
-		n = 100_000
+		count = 100_000
 	}
 	type stay struct {
 		first, last time.Time
@@ -23,7 +23,7 @@ func TestLongestStays(t *testing.T) {
 	}
 	stays := map[string]*stay{}
 	inputBytes := 0
-	for e := range events(n) {
+	for e := range events(count) {
 		inputBytes += len(e.User) + len(e.Page) + 24 // for a time.Time
 		if stays[e.User] == nil {
 			stays[e.User] = &stay{first: e.At}
@@ -31,11 +31,11 @@ func TestLongestStays(t *testing.T) {
 		s := stays[e.User]
 		s.last, s.events = e.At, s.events+1
 	}
-	if n == 2_400_000 && inputBytes < 200e6 {
+	if count == 2_400_000 && inputBytes < 200e6 {
 		t.Errorf("the input has %d bytes, want at least 200 MB", inputBytes)
 	}
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, events(n)); err != nil {
+	if err := run(t.Context(), &out, events(count)); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")

@@ -24,7 +24,7 @@ def main():
         for word, n in counts.items():
             pieces["part-%02d" % (zlib.crc32(word.encode()) % PARTITIONS)].append("%s %d\n" % (word, n))
         client.append({key: "".join(lines).encode() for key, lines in pieces.items()})
-    client.get("")  # partd's client does not wait for the answer to append; get does
+    client.get("")  # partd's client waits for the replies to earlier appends only in get
     client.close()
 
 

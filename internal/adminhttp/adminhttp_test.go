@@ -30,7 +30,7 @@ func TestServe(t *testing.T) {
 		defer r.Body.Close()
 		body, err := io.ReadAll(r.Body)
 		if err != nil || r.StatusCode != code || !strings.Contains(string(body), words) {
-			t.Errorf("%s: %d %q %v, want %d %q", path, r.StatusCode, body, err, code, words)
+			t.Errorf("GET %s = %d %q %v, want %d %q", path, r.StatusCode, body, err, code, words)
 		}
 	}
 	get("/healthz", 200, "ok")
@@ -52,7 +52,7 @@ func TestStatus(t *testing.T) {
 		out := httptest.NewRecorder()
 		h.ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
 		if got := out.Header().Get("Content-Type"); got != want || (out.Code == http.StatusOK) == (path == "/nothing") {
-			t.Errorf("%s: %d %s", path, out.Code, got)
+			t.Errorf("GET %s = %d with type %s, want type %s", path, out.Code, got, want)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func TestProfiles(t *testing.T) {
 		out := httptest.NewRecorder()
 		WithProfiles(Handler(func() error { return nil }, nil)).ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
 		if out.Code != code {
-			t.Errorf("%s: %d, want %d", path, out.Code, code)
+			t.Errorf("GET %s = %d, want %d", path, out.Code, code)
 		}
 	}
 }

@@ -267,9 +267,9 @@ func (p *Program) AppendQuantile(dst []byte, i int, r Rank, number, next Number)
 		return p.specs[i].appendNumber(dst, number)
 	}
 	a, b := number.Float64(), next.Float64()
-	between := a + (b-a)*r.fraction
-	if !isFinite(between) { // b-a is too large for a float, but the result is not
-		between = a*(1-r.fraction) + b*r.fraction
+	result := a + (b-a)*r.fraction
+	if !isFinite(result) { // b-a is too large for a float, but the result is not
+		result = a*(1-r.fraction) + b*r.fraction
 	}
-	return p.specs[i].appendNumber(dst, Float(between))
+	return p.specs[i].appendNumber(dst, Float(result))
 }

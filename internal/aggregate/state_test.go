@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// ofRecords computes results of the fields y, x and b, in parts that are merged.
-func ofRecords(t *testing.T, list string, records [][]string, parts int) (texts []string) {
+// aggregateRecords computes the aggregates in list of the fields y, x and b. It divides the records into
+// parts and merges the results.
+func aggregateRecords(t *testing.T, list string, records [][]string, parts int) (texts []string) {
 	t.Helper()
 	specs, err := Parse(list)
 	if err != nil {
@@ -32,7 +33,7 @@ func ofRecords(t *testing.T, list string, records [][]string, parts int) (texts 
 			values = append(values, []byte(v))
 		}
 		if bad := p.Numbers(values, numbers); bad >= 0 {
-			t.Fatalf("%q: column %d is wrong", record, bad)
+			t.Fatalf("%q: column %d is invalid", record, bad)
 		}
 		p.Add(states[i%parts], values, numbers)
 	}
@@ -52,7 +53,7 @@ func ofRecords(t *testing.T, list string, records [][]string, parts int) (texts 
 	return texts
 }
 
-// Cases without a result follow SQL.
+// As in SQL, there is no result if there are too few values.
 func TestPairsAndBools(t *testing.T) {
 	const list = "corr(y,x),covar(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),bool_and(b),bool_or(b)"
 	for records, want := range map[string]string{
@@ -74,8 +75,8 @@ func TestPairsAndBools(t *testing.T) {
 			rows = append(rows, strings.Split(r, ","))
 		}
 		for parts := range 3 {
-			if got := strings.Join(ofRecords(t, list, rows, parts+1), " "); got != want {
-				t.Errorf("%q in %d parts: %s, want %s", records, parts+1, got, want)
+			if got := strings.Join(aggregateRecords(t, list, rows, parts+1), " "); got != want {
+				t.Errorf("aggregates of %q in %d parts = %s, want %s", records, parts+1, got, want)
 			}
 		}
 	}
@@ -83,13 +84,13 @@ func TestPairsAndBools(t *testing.T) {
 	for record, want := range map[string]int{"2,1": 0, "tru,1": 0, "true,x": 1, " TRUE ,1": -1} {
 		b, n, _ := strings.Cut(record, ",")
 		if got := p.Numbers([][]byte{[]byte(b), []byte(n)}, make([]Number, 2)); got != want {
-			t.Errorf("%q: column %d is wrong, want %d", record, got, want)
+			t.Errorf("Numbers(%q) = %d, want %d", record, got, want)
 		}
 	}
 }
 
-// Merging an empty part changes nothing: equal numbers stay equal, and large ones stay within
-// the range.
+// Merging an empty part changes nothing: equal numbers stay equal, and large numbers stay within the
+// range of float64.
 func TestMergeOfEmptyParts(t *testing.T) {
 	for _, x := range []string{"0.1", "0.7", "1.7e308"} {
 		var rows [][]string
@@ -98,14 +99,14 @@ func TestMergeOfEmptyParts(t *testing.T) {
 			rows = append(rows, []string{"", "", ""}, row, row, row)
 		}
 		const want = "none 0 0"
-		if got := strings.Join(ofRecords(t, "regr_slope(y,x),covar(y,x),var(x)", rows, 4), " "); got != want {
-			t.Errorf("%s: %s, want %s", x, got, want)
+		if got := strings.Join(aggregateRecords(t, "regr_slope(y,x),covar(y,x),var(x)", rows, 4), " "); got != want {
+			t.Errorf("aggregates of parts with %s = %s, want %s", x, got, want)
 		}
 	}
 }
 
-// Numbers that are large compared with their distances lose little precision: the single-pass
-// result agrees with exact sums.
+// Numbers that are large compared with their differences lose little precision: the results of a single
+// pass agree with those of exact sums.
 func TestPairsPrecision(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var rows [][]string
@@ -118,30 +119,30 @@ func TestPairsPrecision(t *testing.T) {
 		rows = append(rows, []string{strconv.FormatFloat(y, 'g', -1, 64), strconv.FormatFloat(x, 'g', -1, 64), ""})
 	}
 	n := exact(float64(len(rows)))
-	sum := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // of products of distances
-		all := exact(0)
+	sumOfProducts := func(a, b []*big.Float, ma, mb *big.Float) *big.Float { // of the distances from the means
+		sum := exact(0)
 		for i := range a {
-			all.Add(all, exact(0).Mul(exact(0).Sub(a[i], ma), exact(0).Sub(b[i], mb)))
+			sum.Add(sum, exact(0).Mul(exact(0).Sub(a[i], ma), exact(0).Sub(b[i], mb)))
 		}
-		return all
+		return sum
 	}
 	mean := func(a []*big.Float) *big.Float {
-		all := exact(0)
+		sum := exact(0)
 		for _, v := range a {
-			all.Add(all, v)
+			sum.Add(sum, v)
 		}
-		return all.Quo(all, n)
+		return sum.Quo(sum, n)
 	}
 	mx, my := mean(xs), mean(ys)
-	xx, _ := sum(xs, xs, mx, mx).Float64()
-	yy, _ := sum(ys, ys, my, my).Float64()
-	xy, _ := sum(xs, ys, mx, my).Float64()
+	xx, _ := sumOfProducts(xs, xs, mx, mx).Float64()
+	yy, _ := sumOfProducts(ys, ys, my, my).Float64()
+	xy, _ := sumOfProducts(xs, ys, mx, my).Float64()
 	x0, _ := mx.Float64()
 	y0, _ := my.Float64()
 	count := float64(len(rows))
 	want := []float64{xy / math.Sqrt(xx*yy), xy / (count - 1), xy / count, xy / xx, y0 - xy/xx*x0, xy * xy / xx / yy, yy / (count - 1), yy / count, math.Sqrt(yy / count)}
 	for _, parts := range []int{1, 7} {
-		for i, text := range ofRecords(t, "corr(y,x),covar_samp(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),variance(y),var_pop(y),stddev_pop(y)", rows, parts) {
+		for i, text := range aggregateRecords(t, "corr(y,x),covar_samp(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),variance(y),var_pop(y),stddev_pop(y)", rows, parts) {
 			if got := parseNumber(t, text).Float64(); math.Abs(got-want[i]) > 1e-9*math.Abs(want[i]) {
 				t.Errorf("result %d in %d parts: %v, want %v", i+1, parts, got, want[i])
 			}
@@ -180,7 +181,7 @@ func TestQuantile(t *testing.T) {
 			}
 		}
 		if got != c.want && !(got != "none" && c.want != "none" && close(t, got, c.want)) {
-			t.Errorf("%s of %s: %s, want %s", c.fraction, c.numbers, got, c.want)
+			t.Errorf("quantile %s of %s = %s, want %s", c.fraction, c.numbers, got, c.want)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 var errDisk = errors.New("the disk is full")
 
-func cancelledFor(cause error) context.Context {
+func canceledWith(cause error) context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
 	return ctx
@@ -22,9 +22,9 @@ func cancelledFor(cause error) context.Context {
 
 func TestErr(t *testing.T) {
 	sibling := fmt.Errorf("append: %w", storeerror.ErrUnknownOutcome)
-	late, cancel := context.WithTimeoutCause(context.Background(), 0, errDisk)
+	expired, cancel := context.WithTimeoutCause(context.Background(), 0, errDisk)
 	defer cancel()
-	<-late.Done()
+	<-expired.Done()
 	pathErr := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
 	for _, c := range []struct {
 		name              string
@@ -32,13 +32,13 @@ func TestErr(t *testing.T) {
 		text              string
 		wantIs, wantIsNot []error
 	}{
-		{"without a cause", cancelledFor(nil), "context canceled", []error{context.Canceled}, []error{errDisk}},
-		{"with a cause", cancelledFor(errDisk), "context canceled (cause: the disk is full)", []error{context.Canceled, errDisk}, nil},
-		{"with a time limit", late, "context deadline exceeded (cause: the disk is full)", []error{context.DeadlineExceeded, errDisk}, []error{context.Canceled}},
-		{"a cause that wraps context.Canceled", cancelledFor(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
-		{"the unknown outcome of another operation", cancelledFor(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
-		{"a cause that errors.As can find", cancelledFor(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
-		{"a Failure", cancelledFor(canceled.Failure(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
+		{"without a cause", canceledWith(nil), "context canceled", []error{context.Canceled}, []error{errDisk}},
+		{"with a cause", canceledWith(errDisk), "context canceled (cause: the disk is full)", []error{context.Canceled, errDisk}, nil},
+		{"with a deadline", expired, "context deadline exceeded (cause: the disk is full)", []error{context.DeadlineExceeded, errDisk}, []error{context.Canceled}},
+		{"a cause that wraps context.Canceled", canceledWith(fmt.Errorf("job 7: %w", context.Canceled)), "job 7: context canceled", []error{context.Canceled}, nil},
+		{"the unknown outcome of another operation", canceledWith(sibling), "context canceled (cause: " + sibling.Error() + ")", []error{context.Canceled, sibling}, []error{storeerror.ErrUnknownOutcome}},
+		{"a cause of a concrete error type", canceledWith(pathErr), "context canceled (cause: open x: file does not exist)", []error{context.Canceled, pathErr, fs.ErrNotExist}, nil},
+		{"a Failure", canceledWith(canceled.Failure(errDisk)), "the disk is full", []error{errDisk}, []error{context.Canceled}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := canceled.Err(c.ctx)
@@ -47,46 +47,47 @@ func TestErr(t *testing.T) {
 			}
 			for _, target := range append(c.wantIs, canceled.Err(c.ctx)) {
 				if !errors.Is(err, target) {
-					t.Errorf("%v is not %v", err, target)
+					t.Errorf("errors.Is(%v, %v) = false", err, target)
 				}
 			}
 			for _, target := range c.wantIsNot {
 				if errors.Is(err, target) {
-					t.Errorf("%v is %v", err, target)
+					t.Errorf("errors.Is(%v, %v) = true", err, target)
 				}
 			}
 		})
 	}
 	if err := canceled.Err(t.Context()); err != nil {
-		t.Errorf("Err of an active context: %v", err)
+		t.Errorf("Err of an active context = %v", err)
 	}
-	if e := (*fs.PathError)(nil); !errors.As(canceled.Err(cancelledFor(pathErr)), &e) || e != pathErr {
-		t.Errorf("As finds %v", e)
+	if e := (*fs.PathError)(nil); !errors.As(canceled.Err(canceledWith(pathErr)), &e) || e != pathErr {
+		t.Errorf("errors.As finds %v, want %v", e, pathErr)
 	}
 }
 
-// TestOwnUnknownOutcome checks that an operation's own unknown outcome is kept, whatever the cause is.
+// TestOwnUnknownOutcome checks that an operation's own ErrUnknownOutcome stays visible, whatever the
+// cause of the cancellation is.
 func TestOwnUnknownOutcome(t *testing.T) {
-	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(cancelledFor(errDisk)))
+	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(canceledWith(errDisk)))
 	if !errors.Is(err, storeerror.ErrUnknownOutcome) || !errors.Is(err, errDisk) {
-		t.Error(err)
+		t.Errorf("%v does not wrap both %v and %v", err, storeerror.ErrUnknownOutcome, errDisk)
 	}
 }
 
 func TestExplain(t *testing.T) {
-	ctx := cancelledFor(errDisk)
+	ctx := canceledWith(errDisk)
 	readErr := fmt.Errorf("read: %w", context.Canceled)
 	err := canceled.Explain(ctx, readErr)
 	if err.Error() != "read: context canceled (cause: the disk is full)" || !errors.Is(err, errDisk) || !errors.Is(err, readErr) {
-		t.Error(err)
+		t.Errorf("Explain = %v", err)
 	}
 	for _, unchanged := range []error{nil, fs.ErrNotExist, context.DeadlineExceeded, err} {
 		if got := canceled.Explain(ctx, unchanged); got != unchanged {
-			t.Errorf("Explain(%v) = %v", unchanged, got)
+			t.Errorf("Explain(%v) = %v, want it unchanged", unchanged, got)
 		}
 	}
 	if got := canceled.Explain(t.Context(), readErr); got != readErr {
-		t.Errorf("Explain with an active context: %v", got)
+		t.Errorf("Explain with an active context = %v, want %v", got, readErr)
 	}
 }
 
@@ -94,6 +95,6 @@ func TestErrDoesNotAllocate(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() { _ = canceled.Err(ctx) }); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("Err makes %v allocations, want 0", n)
 	}
 }

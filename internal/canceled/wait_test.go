@@ -15,20 +15,20 @@ func TestWaiting(t *testing.T) {
 		t.Error(err)
 	}
 	if v, err := Receive(ctx, c); v != 7 || err != nil {
-		t.Error(v, err)
+		t.Errorf("Receive = %d, %v, want 7", v, err)
 	}
 	ended := make(chan struct{})
 	close(ended)
 	if err := Wait(ctx, ended); err != nil {
 		t.Error(err)
 	}
-	cause := errors.New("why")
+	cause := errors.New("the cause")
 	cancel(cause)
-	full := make(chan int)
-	if err := Send(ctx, full, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-		t.Error(err)
+	blocked := make(chan int)
+	if err := Send(ctx, blocked, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("Send after cancel = %v, want an error that wraps %v", err, cause)
 	}
-	if err := Wait(ctx, full); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
-		t.Error(err)
+	if err := Wait(ctx, blocked); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("Wait after cancel = %v, want an error that wraps %v", err, cause)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/testcert"
 )
 
-// TestPeers has two nodes present certificates to each other, before and after the
-// files of both are replaced. A node without a certificate is refused.
+// TestPeers connects two nodes that present certificates to each other, before and after the files of
+// both are replaced. It also checks that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
 	ca, err := testcert.New(t.TempDir(), "ours")
 	if err != nil {
@@ -32,7 +32,7 @@ func TestPeers(t *testing.T) {
 	server, client := a.PeerConfig(), b.PeerConfig()
 	client.ServerName = "localhost"
 	if server.ClientAuth != tls.RequireAndVerifyClientCert {
-		t.Errorf("client certificates: %v", server.ClientAuth)
+		t.Errorf("ClientAuth = %v, want RequireAndVerifyClientCert", server.ClientAuth)
 	}
 	handshake := func(client *tls.Config) (byServer, byClient string, err error) {
 		left, right := net.Pipe()
@@ -58,9 +58,9 @@ func TestPeers(t *testing.T) {
 	b.Reload()
 	nowA, nowB, err := handshake(client)
 	if err != nil || nowA == byA || nowB == byB {
-		t.Errorf("new certificates: %v and %v, %v", nowA != byA, nowB != byB, err)
+		t.Errorf("after Reload, the certificates are new: %v and %v, want true and true; %v", nowA != byA, nowB != byB, err)
 	}
 	if _, _, err := handshake(&tls.Config{RootCAs: ca.Pool, ServerName: "localhost", MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Error("a node without a certificate gets in")
+		t.Error("the server accepted a node without a certificate")
 	}
 }

@@ -20,8 +20,8 @@ be empty. The other servers keep their keys; the keys of this server are gone.
 All servers must be running.
 
 Until you do this, every command that needs this server fails, because the
-server may only have been started with a wrong directory, or before its disk was
-mounted.`,
+server may just have been started with the wrong directory, or before its disk
+was mounted.`,
 		Example:           `  partd adopt --store tcp://a:7077,b:7077,c:7077 b:7077`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}

@@ -45,13 +45,13 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			// The user's environment variables must not affect the tests.
-			kept := env.Vars[:0]
+			vars := env.Vars[:0]
 			for _, v := range env.Vars {
 				if !strings.HasPrefix(v, "PARTD_") {
-					kept = append(kept, v)
+					vars = append(vars, v)
 				}
 			}
-			env.Vars = append(kept, quickExit, "DEFAULT="+defaultStore)
+			env.Vars = append(vars, quickExit, "DEFAULT="+defaultStore)
 			if strings.Contains(env.WorkDir, "script-limits") {
 				return writeLimits(env.WorkDir)
 			}
@@ -203,11 +203,11 @@ func TestFlagVariables(t *testing.T) {
 			}
 			t.Setenv(env.VariableOf(c, f.Name), v[0])
 			defer os.Unsetenv(env.VariableOf(c, f.Name))
-			for _, given := range []bool{false, true} {
+			for _, onCommandLine := range []bool{false, true} {
 				parseFlags := func() *pflag.FlagSet {
 					cmd, _, _ := newRoot(&app{}).Find([]string{c.Name()})
 					args := []string{}
-					if given {
+					if onCommandLine {
 						args = []string{"--" + f.Name + "=" + v[1]}
 					}
 					if err := cmd.ParseFlags(args); err != nil {
@@ -220,11 +220,11 @@ func TestFlagVariables(t *testing.T) {
 				}
 				parsed := *parseFlags().Lookup(f.Name)
 				want := unsetFlag(c.Name(), f.Name)
-				if err := want.Set(v[map[bool]int{false: 0, true: 1}[given]]); err != nil {
+				if err := want.Set(v[map[bool]int{false: 0, true: 1}[onCommandLine]]); err != nil {
 					t.Fatal(err)
 				}
 				if got := parsed.Value.String(); got != want.String() {
-					t.Errorf("%s --%s is %s, want %s (on the command line: %v)", c.Name(), f.Name, got, want, given)
+					t.Errorf("%s --%s is %s, want %s (on the command line: %v)", c.Name(), f.Name, got, want, onCommandLine)
 				}
 			}
 		})

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// copyInto runs partd copy of two keys, "a" and "b" with values of four bytes, to a store.
+// copyInto runs partd copy with two keys, "a" and "b", whose values have four bytes, to a store.
 func copyInto(t *testing.T, ctx context.Context, target *fake, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,7 +38,7 @@ func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	}
 }
 
-// Every failure of the target is noticed. The message describes the target's content and how to
+// copy detects every failure of the target. The message describes the target's content and how to
 // continue.
 func TestCopyOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
@@ -55,12 +55,12 @@ func TestCopyOutcomes(t *testing.T) {
 		set   func(f *fake, interrupt func() error)
 		want  string
 	}{
-		{"a lost key", "", 1, change(func(e []partd.Entry) []partd.Entry { return e[1:] }), "holds 1 keys instead of 2: " + lost},
-		{"a doubled entry", "", 1, change(func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }), "holds 12 bytes instead of 8: " + lost},
+		{"lost key", "", 1, change(func(e []partd.Entry) []partd.Entry { return e[1:] }), "holds 1 keys instead of 2: " + lost},
+		{"duplicated entry", "", 1, change(func(e []partd.Entry) []partd.Entry { return append(e, e[0]) }), "holds 12 bytes instead of 8: " + lost},
 		{"values of two keys exchanged", "", 1, change(func(e []partd.Entry) []partd.Entry {
 			return []partd.Entry{{Key: e[0].Key, Value: e[1].Value}, {Key: e[1].Key, Value: e[0].Value}}
 		}), "the same number of keys and bytes, but the checksum "},
-		{"a changed bit", "", 1, change(func(e []partd.Entry) []partd.Entry {
+		{"changed bit", "", 1, change(func(e []partd.Entry) []partd.Entry {
 			value := bytes.Clone(e[0].Value)
 			value[2] ^= 4
 			return []partd.Entry{{Key: e[0].Key, Value: value}, e[1]}
@@ -70,27 +70,27 @@ func TestCopyOutcomes(t *testing.T) {
 			"8 bytes were copied, but the store file:T has grown by 4 bytes: either another program writes to it, " +
 				"or it lost data\nThe store file:T cannot be trusted. Running the command again would duplicate the part already copied\n",
 		},
-		{"a failed append", "", 1, func(f *fake, _ func() error) {
+		{"failed append", "", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
 		}, "it broke\nThe store file:T is incomplete. Run the command again with --replace\n"},
-		{"a failed append", "--append", 1, func(f *fake, _ func() error) {
+		{"failed append", "--append", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
 		}, "it broke\nThe store file:T now has a part of the copy in addition to its earlier content. Running the command again would duplicate the part already copied\n"},
 		{
-			"a failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = func() error { return broken } },
+			"failed drop", "--replace", 1, func(f *fake, _ func() error) { f.drop = func() error { return broken } },
 			"it broke\nThe content of file:T may be dropped, wholly or in part. Run the command again with --replace\n",
 		},
-		{"a failed flush", "", 1, func(f *fake, _ func() error) { f.flush = func() error { return broken } }, "it broke\nThe store file:T is incomplete. "},
+		{"failed flush", "", 1, func(f *fake, _ func() error) { f.flush = func() error { return broken } }, "it broke\nThe store file:T is incomplete. "},
 		{
-			"a failed close", "", 1, func(f *fake, _ func() error) { f.close = func() error { return broken } },
+			"failed close", "", 1, func(f *fake, _ func() error) { f.close = func() error { return broken } },
 			"it broke\nEverything is stored in file:T, and the comparison found no difference\n",
 		},
-		{"an interrupt", "", 130, func(f *fake, interrupt func() error) {
+		{"interrupt", "", 130, func(f *fake, interrupt func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, interrupt() }
 		}, "interrupted\nThe store file:T is incomplete. Run the command again with --replace\n"},
-		{"no wrong", "", 0, func(*fake, func() error) {}, ""},
-		{"no wrong", "--replace", 0, func(*fake, func() error) {}, ""},
-		{"no wrong", "--append", 0, func(*fake, func() error) {}, ""},
+		{"no failure", "", 0, func(*fake, func() error) {}, ""},
+		{"no failure", "--replace", 0, func(*fake, func() error) {}, ""},
+		{"no failure", "--append", 0, func(*fake, func() error) {}, ""},
 	} {
 		t.Run(c.name+" "+c.flags, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -104,16 +104,16 @@ func TestCopyOutcomes(t *testing.T) {
 			c.set(target, func() error { cancel(); return ctx.Err() })
 			code, out, errs := copyInto(t, ctx, target, strings.Fields(c.flags)...)
 			if code != c.code || !strings.Contains(errs, c.want) || c.want == "" && errs != "" {
-				t.Errorf("exit code %d, %s, want %d, …%s…", code, errs, c.code, c.want)
+				t.Errorf("exit code %d, stderr %q, want %d and %q", code, errs, c.code, c.want)
 			}
 			if ok := strings.Contains(out, "result"); ok != (c.code == 0) {
-				t.Errorf("it says %q", out)
+				t.Errorf("copy prints %q with exit code %d", out, code)
 			}
 		})
 	}
 }
 
-// A value larger than the memory is copied and compared in pieces.
+// copy copies and compares a value larger than the memory in pieces.
 func TestCopyMemory(t *testing.T) {
 	size, memory := 96<<20, 32<<20
 	if race.Enabled {
@@ -148,6 +148,6 @@ func TestCopyMemory(t *testing.T) {
 		t.Fatalf("%v, %s", err, out.String())
 	}
 	if limit := int64(memory/10*11 + 30<<20); peak > limit && !race.Enabled {
-		t.Errorf("it used %d bytes of memory, want at most %d", peak, limit)
+		t.Errorf("copy used %d bytes of memory, want at most %d", peak, limit)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// A killed copy leaves the source unchanged. If the killed copy has written anything,
-// the next run refuses the target, because it is not empty. So no data is duplicated or lost.
+// A killed copy leaves the source unchanged. If it has written anything, the next run rejects the target,
+// because it is not empty. So no data is duplicated or lost.
 func TestKilledCopy(t *testing.T) {
 	dir := t.TempDir()
 	from, to := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
@@ -43,7 +43,7 @@ func TestKilledCopy(t *testing.T) {
 			t.Fatalf("exit code %d, %s", cmd.ProcessState.ExitCode(), stderr.String())
 		}
 	}
-	t.Logf("%d were killed, %d refused", killed, refused)
+	t.Logf("%d copies were killed, and %d rejected the target", killed, refused)
 	code, out, errs := partdCopy(t, "--from", from, "--to", to, "--replace")
 	if code != 0 || !strings.Contains(out, "keys      32\n") {
 		t.Fatalf("exit code %d, %s%s", code, out, errs)
@@ -51,7 +51,7 @@ func TestKilledCopy(t *testing.T) {
 	for _, e := range entries {
 		for _, url := range []string{from, to} {
 			if valueOf(t, url, e.Key) != string(e.Value) {
-				t.Errorf("%s: %s has a wrong value", url, e.Key)
+				t.Errorf("%s: key %q has a wrong value", url, e.Key)
 			}
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// serve runs a server with two addresses for a store until the end of the test.
+// serve runs a server for a store, with two addresses, until the end of the test.
 func serve(t *testing.T, store partd.Partd) (first, second string) {
 	t.Helper()
 	server, err := remote.NewServer(store, nil)
@@ -48,7 +48,7 @@ func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// valueOf reads a key.
+// valueOf returns the value of a key.
 func valueOf(t *testing.T, url, key string) string {
 	t.Helper()
 	store, err := stores.Open(t.Context(), url)
@@ -67,7 +67,7 @@ func TestCopyServers(t *testing.T) {
 	b, _ := serve(t, partd.NewDict())
 	dir := t.TempDir()
 	text := strings.Repeat("a longer text, ", 10_000)
-	fillStore(t, "zlib+file:"+dir+"/A", partd.Entry{Key: "", Value: []byte("of no key")}, partd.Entry{Key: "key", Value: []byte(text)})
+	fillStore(t, "zlib+file:"+dir+"/A", partd.Entry{Key: "", Value: []byte("empty key")}, partd.Entry{Key: "key", Value: []byte(text)})
 	path := []string{"zlib+file:" + dir + "/A", "snappy+" + a, "zstd+blosc+" + b, "bz2+buffer+log:" + dir + "/B"}
 	var checksum string
 	for i := range path[1:] {
@@ -81,24 +81,24 @@ func TestCopyServers(t *testing.T) {
 			checksum = sum
 		}
 		if sum != checksum || len(sum) < 20 {
-			t.Errorf("from %s to %s: the checksum is %q, was %q", path[i], path[i+1], sum, checksum)
+			t.Errorf("from %s to %s: the checksum is %q, want %q", path[i], path[i+1], sum, checksum)
 		}
 	}
 	last := path[len(path)-1]
-	if valueOf(t, last, "key") != text || valueOf(t, last, "") != "of no key" {
+	if valueOf(t, last, "key") != text || valueOf(t, last, "") != "empty key" {
 		t.Error("the last store has a wrong value")
 	}
 }
 
-// A store is not copied to itself, which would drop or duplicate its content, even if the URLs
-// differ.
+// copy refuses to copy a store to itself, even under another URL, because that would drop or duplicate
+// its content.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	below, err := partd.OpenFile(dir, nil)
+	slow, err := partd.OpenFile(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	buffer, err := partd.NewBuffer(partd.NewDict(), below, nil)
+	buffer, err := partd.NewBuffer(partd.NewDict(), slow, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

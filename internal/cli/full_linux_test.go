@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/internal/csvgen"
 )
 
-// If the disk becomes full, a shuffle ends with exit code 1 and a message. The store has only whole
-// records, and can be dropped and used again.
+// If the disk becomes full, a shuffle fails with exit code 1 and a message. The store contains only
+// complete records, and can be dropped and used again.
 func TestFullDisk(t *testing.T) {
 	disk := smallDisk(t)
 	var large bytes.Buffer
@@ -38,7 +38,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		paths := 1
 		if scheme == "log" {
-			paths = 2 // the directory, and the file in it
+			paths = 2 // the message names the directory and the file in it
 		}
 		store := scheme + ":" + filepath.Join(disk, scheme)
 		cmd := program(t, "shuffle", "--by=2", "--format=csv", "--memory=16MiB", "--replace", "--store", layer+store, "-")
@@ -61,7 +61,7 @@ func TestFullDisk(t *testing.T) {
 			}
 			value, err := program(t, "get", "--store", store, k.Key).Output()
 			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
-				t.Errorf("%s of %s: the %d bytes are not the beginning of its rows (%v)", k.Key, kind, len(value), err)
+				t.Errorf("%s: the value of %s (%d bytes) is not the beginning of its rows (%v)", kind, k.Key, len(value), err)
 			}
 		}
 		if scheme == "log" {
@@ -71,7 +71,7 @@ func TestFullDisk(t *testing.T) {
 			value := program(t, "append", "--store", store, "k")
 			value.Stdin = strings.NewReader("more")
 			if out, err := value.CombinedOutput(); err == nil || !strings.Contains(string(out), "full") {
-				t.Errorf("append: %v\n%s", err, out)
+				t.Errorf("append to a full disk: %v\n%s", err, out)
 			}
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
@@ -80,11 +80,11 @@ func TestFullDisk(t *testing.T) {
 		small := program(t, "shuffle", "--by=1", "--format=csv", "--no-header", "--store", layer+store, "-")
 		small.Stdin = strings.NewReader("a,1\n")
 		if out, err := small.CombinedOutput(); err != nil {
-			t.Fatalf("afterwards: %v\n%s", err, out)
+			t.Fatalf("shuffle after the drop: %v\n%s", err, out)
 		}
 		value, err := program(t, "get", "--store", store, "a").Output()
 		if got, _ := csv.NewReader(bytes.NewReader(value)).ReadAll(); err != nil || len(got) != 1 {
-			t.Errorf("afterwards: %q, %v", value, err)
+			t.Errorf("get after the drop: %q, %v", value, err)
 		}
 		if out, err := program(t, "drop", "--store", store).CombinedOutput(); err != nil {
 			t.Fatalf("%v\n%s", err, out)
@@ -92,7 +92,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// smallDisk returns a file system of 4 MiB.
+// smallDisk mounts a file system of 4 MiB and returns its path.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	disk := t.TempDir()
@@ -100,7 +100,7 @@ func smallDisk(t *testing.T) string {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
 			t.Fatal(err)
 		}
-		t.Skip("the test needs permission to mount a tmpfs:", err)
+		t.Skip("this test needs permission to mount a tmpfs:", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
@@ -110,7 +110,7 @@ func smallDisk(t *testing.T) string {
 	return disk
 }
 
-// If the disk of temporary data or of the output is full, the commands on files end with exit code 1
+// If the disk for temporary data or for the output is full, commands on files fail with exit code 1
 // and leave neither output nor temporary data.
 func TestFullDiskFiles(t *testing.T) {
 	disk, other := smallDisk(t), t.TempDir()
@@ -128,10 +128,10 @@ func TestFullDiskFiles(t *testing.T) {
 			cmd.Stdin = bytes.NewReader(rows.Bytes())
 			text, err := cmd.CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: no space left on device: ") || strings.Count(string(text), "\n") != 1 {
-				t.Errorf("%s, %s: %v, %s", name, label, err, text)
+				t.Errorf("%s with a full disk for the %s: %v, %s", name, label, err, text)
 			}
 			if names := leftoverFiles(t, disk, other); names != nil {
-				t.Errorf("%s, %s: leaves %v", name, label, names)
+				t.Errorf("%s with a full disk for the %s leaves %v", name, label, names)
 			}
 		}
 	}

@@ -133,9 +133,9 @@ func TestLongestKeys(t *testing.T) {
 			return string(text), err
 		}
 		text, err := run(strings.Repeat("a", 1<<20))
-		_, after, found := strings.Cut(text, "but the limit is ")
+		_, after, hasLimit := strings.Cut(text, "but the limit is ")
 		longest, _ := strconv.Atoi(strings.FieldsFunc(after+";", func(r rune) bool { return r == ';' })[0])
-		if err == nil || !found || longest < 16<<20/1000 {
+		if err == nil || !hasLimit || longest < 16<<20/1000 {
 			t.Errorf("%s: %v, %s", job, err, text)
 			continue
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// If the output of a join fails while all workers have records, the join shows the error, its exit code
-// is right, and no file remains. Each case runs several times, because the workers race.
+// If writing the output fails while all workers have records, the join reports the error once, exits with
+// code 1 and leaves no files. Each case runs several times, because the order of the workers varies.
 func TestJoinFails(t *testing.T) {
 	dir, disk, out := t.TempDir(), smallDisk(t), t.TempDir()
 	write := func(name string, rows int, line func(i int) string) string {
@@ -28,7 +28,7 @@ func TestJoinFails(t *testing.T) {
 	const rows = 100_000
 	right := write("right.csv", 5000, func(i int) string { return fmt.Sprintf("%d,r%d\n", i, i) })
 	wide := write("left.csv", rows, func(i int) string { return fmt.Sprintf("%d,%040d\n", i%5000, i) })
-	tab := write("tab.csv", rows, func(i int) string {
+	withTab := write("tab.csv", rows, func(i int) string {
 		if i == rows/2 {
 			return "7,a\tb\n"
 		}
@@ -41,17 +41,17 @@ func TestJoinFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	const tabbed = "cannot be written as tsv: it contains a tab"
+	const tabError = "cannot be written as tsv: it contains a tab"
 	for name, c := range map[string]struct {
 		args   []string
 		stdout *os.File
 		want   string
 	}{
-		"a full device":          {append(join, wide, right), full, "no space left on device: write /dev/stdout"},
-		"a full disk":            {append(join, "-o", filepath.Join(disk, "out.csv"), wide, right), nil, "no space left on device: "},
-		"a field":                {append(join, "--to-format", "tsv", tab, right), nil, tabbed},
-		"a field, to a file":     {append(join, "--to-format", "tsv", "-o", filepath.Join(out, "out.tsv"), tab, right), nil, tabbed},
-		"a name that comes late": {[]string{"join", "--on", "1", "--threads", "4", "--to-format", "tsv", named, named}, nil, tabbed},
+		"full device":               {append(join, wide, right), full, "no space left on device: write /dev/stdout"},
+		"full disk":                 {append(join, "-o", filepath.Join(disk, "out.csv"), wide, right), nil, "no space left on device: "},
+		"field with a tab":          {append(join, "--to-format", "tsv", withTab, right), nil, tabError},
+		"field with a tab, to file": {append(join, "--to-format", "tsv", "-o", filepath.Join(out, "out.tsv"), withTab, right), nil, tabError},
+		"column name with a tab":    {[]string{"join", "--on", "1", "--threads", "4", "--to-format", "tsv", named, named}, nil, tabError},
 	} {
 		for range 3 {
 			cmd := program(t, c.args...)
@@ -74,7 +74,7 @@ func TestJoinFails(t *testing.T) {
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("a reader that stops: %v, %.300s", err, stderr.String())
+			t.Errorf("join with a reader that stops early: %v, %.300s", err, stderr.String())
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// Records may be longer than blocks, up to a quarter of the memory. A longer record is an error with
+// Records can be longer than blocks, up to a quarter of the memory. The error for a longer record contains
 // file and line.
 func TestLongRecords(t *testing.T) {
 	dir := t.TempDir()
@@ -30,22 +30,22 @@ func TestLongRecords(t *testing.T) {
 	}
 	out, err := program(t, "get", "--store", url, "b").Output()
 	if err != nil || len(out) != limit {
-		t.Errorf("%d bytes, %v", len(out), err)
+		t.Errorf("get returns %d bytes, %v, want %d bytes", len(out), err, limit)
 	}
 	write(limit + 1)
 	text, err := program(t, "shuffle", "--by", "k", "--memory", "16MiB", "--replace", "--store", url, file).CombinedOutput()
 	want := fmt.Sprintf("long.csv, line 3: too large: the record that begins here is longer than %d bytes", limit)
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), want) {
-		t.Errorf("%v, %s", err, text)
+		t.Errorf("shuffle of a record that is too long: %v, %s", err, text)
 	}
-	// A value for append has the same limit.
+	// append has the same limit for a value.
 	text, err = program(t, "append", "--memory", "16MiB", "--store", url, "b", file).CombinedOutput()
 	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "has more than 4.0 MiB, a quarter of --memory") {
-		t.Errorf("%v, %s", err, text)
+		t.Errorf("append of a value that is too long: %v, %s", err, text)
 	}
 }
 
-// Equal values are found even if they are too long for a worker to remember.
+// distinct detects equal values even if they are too long for a worker to remember.
 func TestDistinctOfLongValues(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "long.txt")
 	var data, want bytes.Buffer
@@ -60,15 +60,16 @@ func TestDistinctOfLongValues(t *testing.T) {
 	for _, threads := range []string{"1", "8"} {
 		out, err := program(t, "distinct", "--by", "1", "--memory", "16MiB", "--threads", threads, "-q", file).Output()
 		if err != nil || !bytes.Equal(out, want.Bytes()) {
-			t.Errorf("%s threads: %d bytes, want %d, %v", threads, len(out), want.Len(), err)
+			t.Errorf("%s threads: distinct writes %d bytes, want %d, %v", threads, len(out), want.Len(), err)
 		}
 	}
 }
 
-// A list that goes to a temporary file with its last value is written correctly in every format.
+// A list that exceeds its memory only with the last value, and then moves to a temporary file, is written
+// correctly in every format.
 func TestListAtTheLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.txt")
-	const n = 16<<20/32/2 + 1 // of "x;": the last one exceeds the limit
+	const n = 16<<20/32/2 + 1 // number of values "x;", of which the last exceeds the limit
 	if err := os.WriteFile(file, bytes.Repeat([]byte("k x\n"), n), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -79,19 +80,19 @@ func TestListAtTheLimit(t *testing.T) {
 	} {
 		out, err := program(t, "group", "--by", "1", "--agg", "list(2)", "--memory", "16MiB", "-q", "--to-format", format, file).Output()
 		if err != nil || string(out) != want {
-			t.Errorf("%s: %d bytes, want %d, %v", format, len(out), len(want), err)
+			t.Errorf("%s: group writes %d bytes, want %d, %v", format, len(out), len(want), err)
 		}
 	}
 }
 
-// A full disk is an error, even if only the output cannot be written.
+// A command fails on a full disk even if only its output cannot be written.
 func TestFullOutput(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs /dev/full:", err)
+			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs /dev/full:", err)
 		}
-		t.Skip("needs /dev/full:", err)
+		t.Skip("this test needs /dev/full:", err)
 	}
 	defer full.Close()
 	dir := t.TempDir()
@@ -111,12 +112,12 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
-// An empty directory name is wrong usage, wherever it is in the list.
+// An empty directory name in the value of --tmp is a usage error, wherever it is in the list.
 func TestTempDirsWithoutName(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")
 	for _, list := range []string{missing + ":", ":" + missing, missing + "::" + missing} {
 		if _, err := tempDirs([]string{list}); !cliutil.IsUsage(err) {
-			t.Errorf("%q: %v", list, err)
+			t.Errorf("tempDirs(%q) = %v, want a usage error", list, err)
 		}
 	}
 }

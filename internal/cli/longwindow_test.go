@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/race"
 )
 
-// A file of zstd --long does not exceed the memory: it is refused with advice about --memory, in any of
-// its frames, and is read if memory suffices.
+// A file written with zstd --long does not make a command exceed its memory. The command fails with advice
+// about --memory, whichever frame has the large window. With enough memory, it reads the file.
 func TestLongWindow(t *testing.T) {
 	dir := t.TempDir()
 	pack := func(w io.Writer, window, rows int) error {
@@ -59,7 +59,7 @@ func TestLongWindow(t *testing.T) {
 				t.Errorf("%s of %s: %v, %s", args, path, err, stderr.String())
 			}
 			if limit := int64(16<<20)*11/10 + 30<<20; peak > limit && !race.Enabled {
-				t.Errorf("%s of %s used %d bytes of memory, the limit is %d", args, path, peak, limit)
+				t.Errorf("%s of %s used %d bytes of memory, want at most %d", args, path, peak, limit)
 			}
 		}
 	}

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// waitMemory waits for a command that has started. The returned function waits for its end and returns
-// its peak memory in bytes, read from Linux while the process runs, or 0 on other systems. The resource
-// usage of an ended process would include memory of its parent, from the time before exec.
+// waitMemory starts to measure the memory of a running command. The returned function waits until the
+// command ends, and returns its peak memory in bytes, or 0 on systems other than Linux. waitMemory does not
+// use the resource usage of the ended process, which includes memory of its parent from before exec.
 func waitMemory(cmd *exec.Cmd) func() (peak int64, err error) {
 	ended, done := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

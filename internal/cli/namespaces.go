@@ -20,7 +20,7 @@ func newNamespaces(a *app) *cobra.Command {
 		Short: "List the namespaces of a server and their sizes",
 		Long: `List the namespaces of a partd-server, the bytes that each uses on disk, and
 when it was last used. If the server has users, it lists only namespaces in
-which the user has the right admin.`,
+which the user has the admin right.`,
 		Example: `  partd namespaces --store tcp://127.0.0.1:7077
   partd namespaces --store 'tls://partd.example:7077?token-file=admin.token'`,
 	}

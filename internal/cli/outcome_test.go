@@ -83,7 +83,7 @@ func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string
 func TestOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	fails := func() error { return broken }
-	old := func() *fake {
+	storeWithKeys := func() *fake {
 		d := partd.NewDict()
 		if err := d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name+c.flags, " ", "_"), func(t *testing.T) {
 			store, flags := &fake{Dict: partd.NewDict()}, []string{}
 			if c.flags != "" {
-				store, flags = old(), append(flags, c.flags)
+				store, flags = storeWithKeys(), append(flags, c.flags)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

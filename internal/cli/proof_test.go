@@ -7,17 +7,17 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// A record that is missing, duplicated, changed or under another key is noticed, even if the number of
-// bytes is right.
+// The proof detects a record that is missing, duplicated, changed or stored under another key, even if
+// the number of bytes is correct.
 func TestShuffleProof(t *testing.T) {
 	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
 	for label, stored := range map[string][]partd.Entry{
-		"":         good,
-		"missing":  good[:2],
-		"doubled":  append(good[:2:2], good[1]),
-		"changed":  {good[0], good[1], {Key: "b", Value: []byte("4\n")}},
-		"swapped":  {{Key: "b", Value: []byte("1\n")}, {Key: "a", Value: []byte("2\n")}, good[2]},
-		"reversed": {good[2], good[1], good[0]}, // the proof ignores the order
+		"":           good,
+		"missing":    good[:2],
+		"duplicated": append(good[:2:2], good[1]),
+		"changed":    {good[0], good[1], {Key: "b", Value: []byte("4\n")}},
+		"swapped":    {{Key: "b", Value: []byte("1\n")}, {Key: "a", Value: []byte("2\n")}, good[2]},
+		"reversed":   {good[2], good[1], good[0]}, // the proof ignores the order
 	} {
 		store, err := logstore.Open(t.TempDir(), nil)
 		if err != nil {
@@ -38,8 +38,8 @@ func TestShuffleProof(t *testing.T) {
 			list.addToSum(&good[i])
 		}
 		err = p.compare(t.Context(), int64(len(good)), list.sum)
-		if sees := label != "" && label != "reversed"; sees != (err != nil) {
-			t.Errorf("%q: %v", label, err)
+		if wantErr := label != "" && label != "reversed"; wantErr != (err != nil) {
+			t.Errorf("%q: compare = %v, want an error: %v", label, err, wantErr)
 		}
 		if err := store.Close(); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A line has up to 1 MiB, however the store cuts its values, and only an empty value has an empty line.
+// A line of scan contains up to 1 MiB of a value, however the store divides its values. Only an empty
+// value has a line without bytes.
 func TestScanLines(t *testing.T) {
 	const mega = 1 << 20
 	lines := map[string]int{"": 1, "empty": 1, "one": 1, "full": 1, "more": 2, "large": 4, "\xff": 1}
@@ -50,18 +51,18 @@ func TestScanLines(t *testing.T) {
 						key = *r.Key
 					}
 					if r.Offset != int64(len(got[key])) || len(r.ValueBase64) > mega {
-						t.Fatalf("key %q: %d bytes at offset %d after %d", key, len(r.ValueBase64), r.Offset, len(got[key]))
+						t.Fatalf("key %q has a line of %d bytes at offset %d, want at most 1 MiB at offset %d", key, len(r.ValueBase64), r.Offset, len(got[key]))
 					}
 					got[key] = append(got[key], r.ValueBase64...)
 					if seen[key]++; r.Last != (seen[key] == lines[key]) {
-						t.Errorf("key %q, line %d of %d: last is %v", key, seen[key], lines[key], r.Last)
+						t.Errorf("key %q, line %d of %d: last = %v", key, seen[key], lines[key], r.Last)
 					}
 				}
 			}
 			length := 0
 			for key, value := range want {
 				if !bytes.Equal(got[key], value) || seen[key] != lines[key] {
-					t.Errorf("key %q: %d bytes in %d lines, want %d in %d", key, len(got[key]), seen[key], len(value), lines[key])
+					t.Errorf("key %q has %d bytes in %d lines, want %d in %d", key, len(got[key]), seen[key], len(value), lines[key])
 				}
 				length += len(value)
 			}

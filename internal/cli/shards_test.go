@@ -15,18 +15,18 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// Every command can use three servers like one store.
+// Every command can use three servers as one store.
 func TestCommandsOnShards(t *testing.T) {
 	dir := t.TempDir()
 	var urls, addresses []string
-	var behind []partd.Partd
+	var servedStores []partd.Partd
 	for i := range 3 {
 		store, err := stores.Open(t.Context(), fmt.Sprintf("log:%s/%d?memory=16MiB", dir, i))
 		if err != nil {
 			t.Fatal(err)
 		}
 		url, _ := serve(t, store)
-		behind, urls, addresses = append(behind, store), append(urls, url), append(addresses, strings.TrimPrefix(url, "tcp://"))
+		servedStores, urls, addresses = append(servedStores, store), append(urls, url), append(addresses, strings.TrimPrefix(url, "tcp://"))
 	}
 	url := "tcp://" + strings.Join(addresses, ",")
 	command := func(want int, args ...string) (stdout, stderr string) {
@@ -48,7 +48,7 @@ func TestCommandsOnShards(t *testing.T) {
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
 	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already has keys") {
-		t.Errorf("twice: %s", stderr)
+		t.Errorf("a second shuffle prints %s", stderr)
 	}
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--replace", "--store", url, csv)
 	sorted := func(text string) string {
@@ -67,39 +67,40 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Errorf("scan yields %d bytes, its parts %d, want %d", len(fullOutput), len(parts), len(all))
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
-		t.Errorf("keys:\n%s", keys)
+		t.Errorf("keys prints, want 50 keys:\n%s", keys)
 	}
 	var stat statRecord
 	text, _ := command(cliutil.ExitOK, "stat", "--json", "--store", url)
 	if err := json.Unmarshal([]byte(text), &stat); err != nil || stat.Keys != 50 || stat.Bytes != int64(len(all)) {
-		t.Errorf("stat: %s, %v", text, err)
+		t.Errorf("stat prints %s, %v, want 50 keys and %d bytes", text, err, len(all))
 	}
 	command(cliutil.ExitOK, "append", "--store", url, "city 7", csv)
 	if value, _ := command(cliutil.ExitOK, "get", "--store", url, "city 7"); !strings.HasSuffix(value, rows.String()) {
-		t.Errorf("get: %q", value)
+		t.Errorf("get prints %q, want the appended file at the end", value)
 	}
 	command(cliutil.ExitOK, "delete", "--store", url, "city 7")
 
-	// Copies: to a store of another kind and back, and not onto a part of itself.
+	// Copy to a store of another kind and back. Copying to one of the servers, or to the same
+	// servers in another order, must fail.
 	copied := "zstd+log:" + dir + "/copy"
 	command(cliutil.ExitOK, "copy", "--quiet", "--from", url, "--to", copied)
 	other := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
 	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, other}} {
 		if _, stderr := command(cliutil.ExitFailed, "copy", "--quiet", "--replace", "--from", c[0], "--to", c[1]); !strings.Contains(stderr, "nothing to copy") {
-			t.Errorf("copy from %s to %s: %s", c[0], c[1], stderr)
+			t.Errorf("copy from %s to %s prints %s", c[0], c[1], stderr)
 		}
 	}
 	before, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
 	command(cliutil.ExitOK, "drop", "--store", url)
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys != "" {
-		t.Errorf("dropped: %s", keys)
+		t.Errorf("after a drop, keys prints %s", keys)
 	}
 	command(cliutil.ExitOK, "copy", "--quiet", "--from", copied, "--to", url)
 	if after, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url); sorted(after) != sorted(before) || len(after) == 0 {
-		t.Errorf("%d bytes came back, want %d", len(after), len(before))
+		t.Errorf("after copying back, scan prints %d bytes, want the original %d bytes", len(after), len(before))
 	}
 
-	for _, store := range behind {
+	for _, store := range servedStores {
 		if err := partd.Flush(t.Context(), store); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +113,7 @@ func TestCommandsOnShards(t *testing.T) {
 		return v
 	}
 	if v := verify(cliutil.ExitOK); !v.OK || v.Keys != 49 || v.Segments < 3 {
-		t.Errorf("verify: %+v", v)
+		t.Errorf("verify = %+v, want 49 keys and no damage", v)
 	}
 	files, err := filepath.Glob(dir + "/1/seg-*")
 	if err != nil || len(files) == 0 {
@@ -129,12 +130,12 @@ func TestCommandsOnShards(t *testing.T) {
 		}
 	}
 	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
-		t.Errorf("verify of damage: %+v", v)
+		t.Errorf("verify of a damaged store = %+v, want damage in a file of %s", v, addresses[1])
 	}
 
-	// If a server's store is lost, every command fails until somebody confirms that the store
-	// is meant to be empty.
-	if err := behind[1].Drop(t.Context()); err != nil {
+	// If a server's store is lost, every command fails until the user runs adopt to confirm that
+	// the store may be empty.
+	if err := servedStores[1].Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
@@ -153,19 +154,19 @@ func TestCommandsOnShards(t *testing.T) {
 			args = append(args, "--store")
 		}
 		if out, stderr := command(cliutil.ExitFailed, append(args, url)...); out != "" || !strings.Contains(stderr, "shard "+addresses[1]+": ") || !strings.Contains(stderr, "partd adopt") {
-			t.Errorf("%s: %s%s", args, out, stderr)
+			t.Errorf("%s after the loss of a store prints %s%s", args, out, stderr)
 		}
 	}
 	command(cliutil.ExitUsage, "adopt", "--store", url, "elsewhere:1")
 	command(cliutil.ExitUsage, "adopt", "--store", urls[1], addresses[1])
 	if _, stderr := command(cliutil.ExitFailed, "adopt", "--store", url, addresses[0]); !strings.Contains(stderr, "it has keys") {
-		t.Error(stderr)
+		t.Errorf("adopt of a server with keys prints %s", stderr)
 	}
 	if out, _ := command(cliutil.ExitOK, "adopt", "--store", url, addresses[1]); !strings.Contains(out, addresses[1]) {
-		t.Error(out)
+		t.Errorf("adopt prints %s, want the address %s", out, addresses[1])
 	}
 	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys == "" || strings.Count(keys, "\n") >= 49 {
-		t.Errorf("keys:\n%s", keys)
+		t.Errorf("after adopt, keys prints, want fewer than 49 keys:\n%s", keys)
 	}
 	command(cliutil.ExitOK, "append", "--store", url, "city 1", csv)
 }

@@ -29,11 +29,11 @@ type shuffleRun struct {
 	in          *filejobs.Inputs
 	store       partd.Partd
 	bar         *progress.Bar
-	statsBefore partd.Stats // of the store before the first append, after a drop
+	statsBefore partd.Stats // the store's statistics before the first append, but after a drop
 	statsAfter  partd.Stats
 	tally       records.Tally
 	appended    int64 // number of records appended
-	bytes       int64 // bytes of these records
+	bytes       int64 // total size of these records
 	sum         ledger.Sum128
 	proof       shuffleProof
 	seconds     float64
@@ -145,7 +145,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 
 // compare compares the records read with the content of the store.
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
-	// Finding the largest keys costs no more than only counting.
+	// Finding the largest keys costs no more than counting the keys.
 	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ type entryList struct {
 	arena   []byte   // memory of keys that are not slices of the input
 	numbers []string // keys of the partitions
 
-	proves bool // compute the sum
+	proves bool // whether to compute sum
 	sum    ledger.Sum128
 	hashed []byte
 }
@@ -252,7 +252,7 @@ func (l *entryList) fill(b *records.Block, partitions int) {
 	}
 }
 
-// join returns a key for several fields. It never moves earlier keys.
+// joinFields returns a key for several fields. It never moves earlier keys.
 func (l *entryList) join(fields [][]byte) []byte {
 	size := len(fields) // upper bound
 	for _, f := range fields {

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/internal/cliutil"
 )
 
-// stat --watch shows the content and the growth of a server and of files every second. Ctrl-C ends it
-// like other commands.
+// stat --watch shows the content and the growth of a store every second, for a server and for files.
+// Ctrl-C ends it like any other command.
 func TestStatWatch(t *testing.T) {
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
@@ -71,17 +71,17 @@ func TestStatWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		if r.Keys != 2 || r.Bytes != 1001*int64(i+1) || r.Changes != int64(i+1) || len(r.Largest) != 1 || r.Largest[0].Key != "fruit" {
-			t.Errorf("line %d: %s", i, line)
+			t.Errorf("line %d has the wrong content: %s", i, line)
 		}
 		if rate := r.BytesPerSecond; i == 0 && rate != 0 || i > 0 && (rate < 100 || rate > 1100 || r.ChangesPerSecond < 0.1 || r.ChangesPerSecond > 1.1) {
-			t.Errorf("line %d, rates: %s", i, line)
+			t.Errorf("line %d has the wrong rates: %s", i, line)
 		}
 		grow()
 	}, "--store", url, "--json")
-	like := regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:]+Z  1 keys  4 bytes  \+0\.000 MB/s$`)
+	pattern := regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:]+Z  1 keys  4 bytes  \+0\.000 MB/s$`)
 	watch(2, func(_ int, line string) {
-		if !like.MatchString(line) {
-			t.Errorf("the message is %q", line)
+		if !pattern.MatchString(line) {
+			t.Errorf("got the line %q, want a match of %v", line, pattern)
 		}
 	}, "--store", file)
 }
@@ -97,7 +97,7 @@ func TestStatWatchOnTerminal(t *testing.T) {
 	}
 	for _, words := range []string{"\x1b[H\x1b[2J", "store  log:x\n", "keys   1\n", "largest keys\n  k  5  ###", "+1.500 MB/s  300 changes/s\n"} {
 		if !strings.Contains(out.String(), words) {
-			t.Errorf("the page has no %q: %q", words, out.String())
+			t.Errorf("the page %q does not contain %q", out.String(), words)
 		}
 	}
 }

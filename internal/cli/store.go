@@ -50,7 +50,7 @@ func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 			flag, rawURL, defaultStore)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
-		return false, nil // opening it returns a better error
+		return false, nil // opening the store returns a better error
 	}
 	return exists, err
 }
@@ -123,7 +123,7 @@ func requireStore(ctx context.Context, rawURL string) error {
 // checkKind returns an error if a directory has a store, but not of the kind in the URL.
 func checkKind(ctx context.Context, rawURL string) error {
 	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
-		return nil // opening it returns a better error
+		return nil // opening the store returns a better error
 	}
 	scheme, location := cliutil.SplitURL(rawURL)
 	for _, other := range []string{"log", "file"} {

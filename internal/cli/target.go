@@ -21,11 +21,14 @@ type target struct {
 	compareBy    func() string // returns how to compare the content by hand, nil if that is impossible
 }
 
-// targetWords are words of a command for messages.
+// targetWords are a command's words for its messages.
 type targetWords struct {
-	store, double          string
-	all, uncompared        string // parts of a sentence about stored data
-	existing, afterDropped string
+	store        string // the store that the command fills
+	double       string // what running the command again would duplicate
+	all          string // subject and verb of "All records are stored in …"
+	uncompared   string // end of "… stored in …, but were not compared"
+	existing     string // what an incomplete append has added a part of
+	afterDropped string // format of a sentence about a store after its content was dropped
 }
 
 // stage is the progress of a command.

@@ -118,7 +118,7 @@ func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (
 			if err == nil || ctx.Err() != nil {
 				err = keysErr
 			}
-			break // at damage that Check has already found
+			break // the listing stops at damage, which Check has already reported
 		}
 		v.Keys++
 		v.Bytes += info.Size

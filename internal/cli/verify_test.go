@@ -57,14 +57,14 @@ func flipBit(t *testing.T, path string, bit int) (undo func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrong := bytes.Clone(data)
-	wrong[bit] ^= 1 << (bit % 8)
+	flipped := bytes.Clone(data)
+	flipped[bit] ^= 1 << (bit % 8)
 	write := func(data []byte) {
 		if err := os.WriteFile(path, data, 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write(wrong)
+	write(flipped)
 	return func() { write(data) }
 }
 

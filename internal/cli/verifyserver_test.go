@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// A store that a server has open is verified through the server. It reports the file and offset of damage,
-// but not the directory of the store.
+// verify checks a store that a server has open through the server. It reports the file and offset of
+// damage, but not the directory of the store.
 func TestVerifyThroughServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	store, err := stores.Open(t.Context(), "zstd+log:"+dir)
@@ -44,7 +44,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Fatalf("exit code %d, %+v, %s", code, v, stderr)
 	}
 	if _, code, stderr := verifyURL("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
-		t.Errorf("without its server: exit code %d, %s", code, stderr)
+		t.Errorf("verify of the directory while the server runs: exit code %d, %s", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")
 	if err != nil || len(files) != 1 {
@@ -64,14 +64,14 @@ func TestVerifyThroughServer(t *testing.T) {
 	}
 	v, code, stderr = verifyURL(url)
 	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
-		t.Errorf("of damage in %s: exit code %d, %+v, %s", files[0], code, v, stderr)
+		t.Errorf("verify after damage to %s: exit code %d, %+v, %s", files[0], code, v, stderr)
 	}
 	if strings.Contains(stderr, dir) {
-		t.Errorf("it discloses the directory of the store: %s", stderr)
+		t.Errorf("the message discloses the directory of the store: %s", stderr)
 	}
 	plain, _ := serve(t, partd.NewDict())
 	if _, code, stderr := verifyURL(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
-		t.Errorf("of a store without checksums: exit code %d, %s", code, stderr)
+		t.Errorf("verify of a store without checksums: exit code %d, %s", code, stderr)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Floods of warnings and of errors are limited and counted. Messages of lower levels pass.
+// The log limits and counts floods of warnings and errors. It does not limit messages of lower levels.
 func TestWarningsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
@@ -21,7 +21,7 @@ func TestWarningsAreLimited(t *testing.T) {
 		log.Error("an error")
 		log.Info("a word")
 		if n := strings.Count(out.String(), "flood"); n != maxBurst {
-			t.Errorf("%d warnings of 10,000 were logged at once, want %d", n, maxBurst)
+			t.Errorf("%d of 10,000 warnings in a row were logged, want %d", n, maxBurst)
 		}
 		for _, words := range []string{"an error", "a word"} {
 			if !strings.Contains(out.String(), words) {
@@ -32,7 +32,7 @@ func TestWarningsAreLimited(t *testing.T) {
 			log.Error("no space")
 		}
 		if n := strings.Count(out.String(), "no space"); n != maxBurst-1 {
-			t.Errorf("%d errors of 5,000 were logged at once, want %d", n, maxBurst-1)
+			t.Errorf("%d of 5,000 errors in a row were logged, want %d", n, maxBurst-1)
 		}
 		out.Reset()
 		time.Sleep(time.Second)

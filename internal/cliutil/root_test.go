@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The version names the commit if Go recorded it, and says whether files were modified.
+// The version contains the commit if Go recorded it, and whether files were modified.
 func TestVersionNamesCommit(t *testing.T) {
 	settings := func(commit, modified string) []debug.BuildSetting {
 		return []debug.BuildSetting{{Key: "vcs", Value: "git"}, {Key: "vcs.revision", Value: commit}, {Key: "vcs.modified", Value: modified}}
@@ -26,12 +26,12 @@ func TestVersionNamesCommit(t *testing.T) {
 		"p version (devel) abc":                     {Settings: settings("abc", "")},
 	} {
 		if got := describe("p", &info); got != want+built {
-			t.Errorf("%q, want %q", got, want+built)
+			t.Errorf("describe = %q, want %q", got, want+built)
 		}
 	}
 }
 
-// A command accepts the arguments in its usage line.
+// A command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{
 		"drop [flags]":                          "0 0 ",
@@ -49,7 +49,7 @@ func TestArgCounts(t *testing.T) {
 	} {
 		minArgs, maxArgs, missing := argCounts(use)
 		if got := fmt.Sprint(minArgs, " ", maxArgs, " ", missing); got != want {
-			t.Errorf("%s: %q, want %q", use, got, want)
+			t.Errorf("argCounts(%q) = %q, want %q", use, got, want)
 		}
 	}
 	var out strings.Builder
@@ -58,6 +58,6 @@ func TestArgCounts(t *testing.T) {
 	root.AddCommand(sub)
 	(&Program{Env: &Env{Prefix: "P_"}, Out: &out, Err: &out}).Root(root).SetArgs([]string{"drop", "it"})
 	if err := root.Execute(); !IsUsage(err) || !strings.Contains(err.Error(), `takes no arguments: remove "it"`) {
-		t.Error(err)
+		t.Errorf("Execute with an extra argument = %v, want a usage error", err)
 	}
 }

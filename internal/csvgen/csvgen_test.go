@@ -33,7 +33,7 @@ func TestRows(t *testing.T) {
 	} {
 		data, rows := generate(t, o)
 		if int64(len(rows)) != o.Rows {
-			t.Fatalf("%+v: %d rows", o, len(rows))
+			t.Fatalf("%+v: Write wrote %d rows", o, len(rows))
 		}
 		for i, line := range bytes.SplitAfter(bytes.TrimSuffix(data, []byte("\n")), []byte("\n"))[1:] {
 			if n := len(bytes.TrimSuffix(line, []byte("\n"))) + 1; n < shortest || n > longest {
@@ -50,7 +50,7 @@ func TestRows(t *testing.T) {
 		}
 	}
 	if data, _ := generate(t, Options{Keys: 1}); string(data) != Header {
-		t.Fatalf("no rows: %q", data)
+		t.Fatalf("a file without rows is %q, want only the header", data)
 	}
 }
 
@@ -74,13 +74,13 @@ func TestDistributions(t *testing.T) {
 	} {
 		first, keys := share(Options{Rows: 20_000, Keys: 100, Dist: c.dist, Seed: 7})
 		if first < c.low || first > c.high || keys != c.keys {
-			t.Errorf("%s: the first of %d keys has %.3f of the rows", c.dist, keys, first)
+			t.Errorf("%s: the first of %d keys has the share %.3f of the rows, want %.3f to %.3f", c.dist, keys, first, c.low, c.high)
 		}
 	}
 }
 
-// The file of a seed must not change, because benchmark results of different days are compared.
-func TestSameForSeed(t *testing.T) {
+// The same seed must always give the same file, so that benchmark results stay comparable.
+func TestSameFileForSeed(t *testing.T) {
 	for _, c := range []struct{ dist, want string }{
 		{"uniform", "58e39cb72f1d2c5f"},
 		{"zipf", "fc0c6854da3c828b"},
@@ -89,20 +89,20 @@ func TestSameForSeed(t *testing.T) {
 		data, _ := generate(t, Options{Rows: 10_000, Keys: 100, Dist: c.dist, Seed: 42, Quoted: true})
 		sum := sha256.Sum256(data)
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
-			t.Errorf("%s: sum %s, want %s", c.dist, got, c.want)
+			t.Errorf("%s: the file has the hash %s, want %s", c.dist, got, c.want)
 		}
 	}
 	a, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 1})
 	b, _ := generate(t, Options{Rows: 100, Keys: 100, Seed: 2})
 	if bytes.Equal(a, b) {
-		t.Error("two seeds give the same rows")
+		t.Error("different seeds give the same rows")
 	}
 }
 
 func TestBadOptions(t *testing.T) {
 	for _, o := range []Options{{Rows: -1, Keys: 1}, {Rows: 1}, {Rows: 1, Keys: 1, Dist: "normal"}} {
 		if Write(io.Discard, o) == nil {
-			t.Errorf("%+v: no error", o)
+			t.Errorf("Write accepted %+v", o)
 		}
 	}
 }

@@ -16,8 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// sortIn sorts pairs with temporary data on a file system, and returns the number of
-// records in the output, and an error.
+// sortIn sorts pairs with temporary data in fsys. It returns the number of records in the output.
 func sortIn(ctx context.Context, fsys vfs.FS, dir string, o Options, pairs []pair) (n int, err error) {
 	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -61,7 +60,8 @@ func longPairs(n int) []pair {
 	return pairs
 }
 
-// Each call of the file system fails once. The sort must return the error and leave no files.
+// TestFaults makes each call of the file system fail once. The sort must return the error and leave no
+// files.
 func TestFaults(t *testing.T) {
 	pairs := longPairs(500)
 	broken := errors.New("broken")
@@ -80,27 +80,27 @@ func TestFaults(t *testing.T) {
 			fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: short}
 			n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir, o, pairs)
 			if err == nil && n != len(pairs) {
-				t.Errorf("call %d: no error, but %d records", call, n)
+				t.Errorf("call %d failed: the sort returned %d records and no error, want %d", call, n, len(pairs))
 			}
 			// Failing to remove or close another process's files is not an error.
 			if err == nil && fault.Hit() && call > 4 {
-				t.Errorf("call %d failed without an error", call)
+				t.Errorf("call %d failed, but the sort returned no error", call)
 			}
 			if err != nil && !errors.Is(err, broken) {
-				t.Errorf("call %d: %v", call, err)
+				t.Errorf("call %d failed: the sort returned %v, want %v", call, err, broken)
 			}
 			if _, err := tempdir.New([]string{dir}, nil); err != nil {
 				t.Fatal(err)
 			}
-			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-				t.Errorf("call %d: files remain: %v, %v", call, left, err)
+			if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) > 0 {
+				t.Errorf("call %d failed: leftover files %v, %v", call, leftovers, err)
 			}
 		}
 	}
 }
 
-// The disk space of a run is freed while the merge reads it. A file system that refuses to
-// free it is not an error.
+// The disk space of a run is freed while the merge reads it. If the file system cannot free it, the sort
+// still succeeds.
 func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 	pairs := make([]pair, 20_000)
 	for i := range pairs {
@@ -117,7 +117,7 @@ func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 		}
 		n, err := sortIn(t.Context(), vfstest.Inject(vfs.OS{}, check), t.TempDir(), Options{Memory: 16 << 20}, pairs)
 		if err != nil || n != len(pairs) {
-			t.Errorf("file system refuses with %v: %d records, %v", refusal, n, err)
+			t.Errorf("if freeing returns %v, the sort returns %d records, %v", refusal, n, err)
 		}
 		if drops.Load() == 0 {
 			t.Error("no disk space was freed")
@@ -125,7 +125,7 @@ func TestFreesDiskSpaceDuringMerge(t *testing.T) {
 	}
 }
 
-// A flipped bit in a file is an error.
+// A flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	fsys := &vfstest.Flip{}
@@ -135,23 +135,23 @@ func TestBitRot(t *testing.T) {
 	}
 	reads := fsys.Calls
 	if reads < 10 {
-		t.Fatalf("%d reads", reads)
+		t.Fatalf("the sort made only %d reads, want at least 10", reads)
 	}
 	for read := 1; read <= reads; read += max(reads/6, 1) {
 		fsys := &vfstest.Flip{Target: read}
 		_, err := sortIn(t.Context(), fsys, t.TempDir(), o, pairs)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", read, reads, err)
+			t.Errorf("with a flipped bit in read %d of %d, the sort returned %v, want a CorruptError", read, reads, err)
 		}
 	}
 }
 
-// A record changed in memory is noticed.
+// The sorter detects records that were lost, duplicated or changed in memory.
 func TestNotVerified(t *testing.T) {
-	for name, spoil := range map[string]func(s *Sorter){
-		"lost":    func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },
-		"doubled": func(s *Sorter) { e := s.sorted[0].entries; e[0] = e[1] },
+	for name, damage := range map[string]func(s *Sorter){
+		"lost":       func(s *Sorter) { s.sorted[0].entries = s.sorted[0].entries[1:] },
+		"duplicated": func(s *Sorter) { e := s.sorted[0].entries; e[0] = e[1] },
 		"changed": func(s *Sorter) {
 			_, rec := recordOf(s.sorted[0].mem, s.sorted[0].entries[5])
 			rec[1]++
@@ -174,7 +174,7 @@ func TestNotVerified(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		spoil(s)
+		damage(s)
 		out := s.startMerge(cursors)
 		var counted ledger.Count
 		for b := range out.full {
@@ -182,7 +182,7 @@ func TestNotVerified(t *testing.T) {
 			out.empty <- &Block{}
 		}
 		if err := s.checkOutput(counted); !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: checkOutput = %v, want %v", name, err, ledger.ErrNotVerified)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestMisuse(t *testing.T) {
 	}
 	for _, err := range s.Sorted() {
 		if err == nil {
-			t.Error("Sorted works while a writer is open")
+			t.Error("Sorted returned no error while a writer was open")
 		}
 	}
 	s = newTestSorter(t, &Options{Memory: MinMemory})
@@ -203,24 +203,24 @@ func TestMisuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("a record as large as the memory: %v", err)
+		t.Errorf("Add of a record as large as the memory = %v, want %v", err, ErrTooLarge)
 	}
 	if err := w.Add(nil, nil); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("the next record: %v", err)
+		t.Errorf("Add of the next record = %v, want %v", err, ErrTooLarge)
 	}
 	if err := w.Close(); !errors.Is(err, ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("Close = %v, want %v", err, ErrTooLarge)
 	}
 	for _, o := range []Options{{Memory: 1}, {Threads: -1}} {
 		if _, err := New(t.Context(), &o); err == nil {
-			t.Errorf("%+v is accepted", o)
+			t.Errorf("New accepted %+v", o)
 		}
 	}
 	s = newTestSorter(t, &Options{})
 	checkSorted(t, s, nil)
 	for _, err := range s.Sorted() {
 		if err == nil {
-			t.Error("Sorted works twice")
+			t.Error("the second Sorted returned no error")
 		}
 	}
 }

@@ -10,21 +10,21 @@ import (
 	"testing"
 )
 
-// checkOrder compares the order of two encodings with that of their values: by themselves,
-// followed by another key, and inverted.
-func checkOrder(t *testing.T, what any, a, b []byte, want int) {
+// checkOrder checks that two encodings have the order want: alone, followed by another key, and, in
+// reverse, inverted. values are the encoded values.
+func checkOrder(t *testing.T, values any, a, b []byte, want int) {
 	t.Helper()
 	if got := bytes.Compare(a, b); got != want {
-		t.Errorf("%v: %x and %x have order %d, want %d", what, a, b, got, want)
+		t.Errorf("%v: %x and %x have the order %d, want %d", values, a, b, got, want)
 	}
 	if a, b := append(bytes.Clone(a), 9), append(bytes.Clone(b), 3); want != 0 && bytes.Compare(a, b) != want {
-		t.Errorf("%v: %x and %x followed by another key do not have order %d", what, a, b, want)
+		t.Errorf("%v: %x and %x, followed by another key, do not have the order %d", values, a, b, want)
 	}
 	a, b = bytes.Clone(a), bytes.Clone(b)
 	Invert(a)
 	Invert(b)
 	if got := bytes.Compare(a, b); got != -want {
-		t.Errorf("%v: inverted %x and %x: order %d, want %d", what, a, b, got, -want)
+		t.Errorf("%v: the inverted %x and %x have the order %d, want %d", values, a, b, got, -want)
 	}
 }
 
@@ -52,7 +52,7 @@ func TestTextsOrder(t *testing.T) {
 		for _, b := range texts {
 			checkOrder(t, []string{a, b}, AppendText(nil, a), AppendText(nil, b), strings.Compare(a, b))
 			if encoded := AppendText(nil, a); TextLen(AppendText(encoded, b)) != len(encoded) {
-				t.Errorf("%q before %q: %d bytes, want %d", a, b, TextLen(AppendText(encoded, b)), len(encoded))
+				t.Errorf("TextLen of %q followed by %q = %d, want %d", a, b, TextLen(AppendText(encoded, b)), len(encoded))
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func TestDecimalsOrder(t *testing.T) {
 		}
 		ea, ok := AppendDecimal(nil, a)
 		if !ok {
-			t.Fatalf("%q is not accepted as a number", a)
+			t.Fatalf("AppendDecimal(%q) does not accept the number", a)
 		}
 		for _, b := range texts {
 			y, _ := new(big.Rat).SetString(strings.TrimSuffix(b, "."))
@@ -94,17 +94,17 @@ func TestDecimalsOrder(t *testing.T) {
 	}
 }
 
-func TestNoDecimals(t *testing.T) {
+func TestInvalidDecimals(t *testing.T) {
 	for _, s := range []string{
 		"", "-", "+", ".", "-.", "e5", "1e", "1e+", "1e-", "1e1.5", "1.2.3", "1x", " 1", "1 ", "0x10", "1_000", "inf", "NaN", "--1", "1e99999999999999999999", "1e2000000000000000000",
 	} {
 		if dst, ok := AppendDecimal([]byte("x"), s); ok || string(dst) != "x" {
-			t.Errorf("%q is accepted as a number: %x", s, dst)
+			t.Errorf("AppendDecimal(%q) = %x, %v, want it unchanged and false", s, dst, ok)
 		}
 	}
 }
 
-// FuzzDecimal compares the order of two numbers with that of big.Rat.
+// FuzzDecimal compares the order of two encoded numbers with the order according to big.Rat.
 func FuzzDecimal(f *testing.F) {
 	f.Add("1.50", "-2e3")
 	f.Add("0.001", "1e-3")

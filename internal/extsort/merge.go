@@ -59,9 +59,9 @@ func (m *merger) beats(a, b int32) bool {
 		return x.common > y.common
 	case x.word != y.word:
 		return x.word < y.word
-	case x.common == ended || x.common == wholeKey:
+	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == longer: // both keys have the same zeros at the end
+	case x.common == zerosFollow: // both keys have the same zeros at the end
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}
@@ -87,7 +87,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 		if err := c.next(); err != nil {
 			return nil, false, err
 		}
-		// The same cursor wins again if its next record has the same key.
+		// If its next record has the same key, the same cursor wins again.
 		if c.common == wholeKey {
 			return &c.head, true, nil
 		}
@@ -96,7 +96,7 @@ func (m *merger) next() (h *head, sameKey bool, err error) {
 	}
 	m.started = true
 	c := m.cursors[m.winner]
-	if c.common == ended {
+	if c.common == noRecord {
 		return nil, false, nil
 	}
 	return &c.head, m.codes[m.winner].common == wholeKey, nil
@@ -129,9 +129,9 @@ type code struct {
 }
 
 const (
-	ended    = -1              // the cursor has no more records
-	longer   = math.MaxInt - 1 // the key is the base followed by zeros; word is its length
-	wholeKey = math.MaxInt     // the key equals the base
+	noRecord    = -1              // the cursor has no more records
+	zerosFollow = math.MaxInt - 1 // the key is the base followed by zeros; word is its length
+	wholeKey    = math.MaxInt     // the key equals the base
 )
 
 // codeOf returns the code of key relative to base. At least the first common words are equal.
@@ -150,7 +150,7 @@ func codeOf(key, base []byte, common int) code {
 	if len(key) == len(base) {
 		return code{wholeKey, 0}
 	}
-	return code{longer, uint64(len(key))}
+	return code{zerosFollow, uint64(len(key))}
 }
 
 // cursor iterates over the sorted records of a slot or a run. Its head is valid until the next
@@ -175,7 +175,7 @@ func (c *cursor) next() error {
 		return c.nextInRun()
 	}
 	if c.nextEntry == len(c.slot.entries) {
-		c.code = code{ended, 0}
+		c.code = code{noRecord, 0}
 		return nil
 	}
 	if c.nextEntry%prefetchBatch == 0 {
@@ -213,7 +213,7 @@ func (c *cursor) nextInRun() error {
 	if isNew {
 		var err error
 		if c.block, err = c.reader.nextBlock(); err != nil || c.block == nil {
-			c.code = code{ended, 0}
+			c.code = code{noRecord, 0}
 			return err
 		}
 	}

@@ -18,40 +18,40 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 		if s.allEqual(list) {
 			return
 		}
-		for s.load(list, depth) {
+		for s.loadPrefixes(list, depth) {
 			depth += 8 // the next eight bytes of all keys are equal
 		}
 	}
 	if len(list) <= insertionLimit {
-		s.insert(list, depth)
+		s.insertionSort(list, depth)
 		return
 	}
 	radixSort(list, scratch[:len(list)])
 	for from := 0; from < len(list); {
 		first := list[from]
 		to := from + 1
-		var differ uint64
+		var differingBits uint64
 		for to < len(list) && list[to].prefix == first.prefix {
-			differ |= list[to].ref ^ first.ref
+			differingBits |= list[to].ref ^ first.ref
 			to++
 		}
-		if to-from > 1 && (differ&maxRefLen != 0 || int(first.ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
+		if to-from > 1 && (differingBits&maxRefLen != 0 || int(first.ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
 			s.sortEqual(list[from:to], scratch, depth)
 		}
 		from = to
 	}
 }
 
-// load sets each prefix to the key's eight bytes from offset depth on. It reports whether all
+// loadPrefixes sets each prefix to the key's eight bytes from offset depth on. It reports whether all
 // prefixes are equal and all keys continue after them.
-func (s *sorter) load(list []entry, depth int) bool {
-	same := true
+func (s *sorter) loadPrefixes(list []entry, depth int) bool {
+	allSame := true
 	for i := range list {
 		rest := keyOf(s.mem, list[i])[depth:]
 		list[i].prefix = prefixOf(rest)
-		same = same && len(rest) > 8 && list[i].prefix == list[0].prefix
+		allSame = allSame && len(rest) > 8 && list[i].prefix == list[0].prefix
 	}
-	return same
+	return allSame
 }
 
 // allEqual reports whether all keys are equal.
@@ -65,8 +65,8 @@ func (s *sorter) allEqual(list []entry) bool {
 	return true
 }
 
-// insert sorts entries by insertion. load must have set the prefixes for depth.
-func (s *sorter) insert(list []entry, depth int) {
+// insertionSort sorts a few entries. loadPrefixes must have set the prefixes for depth.
+func (s *sorter) insertionSort(list []entry, depth int) {
 	for i := 1; i < len(list); i++ {
 		e := list[i]
 		j := i
@@ -96,8 +96,8 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 	for i := range list {
 		positions[s.bytesLeft(list[i], depth)]++
 	}
-	short := len(list) - positions[maxClass]
-	if short > 0 {
+	shortCount := len(list) - positions[maxClass]
+	if shortCount > 0 {
 		sum := 0
 		for i, n := range positions {
 			positions[i] = sum
@@ -111,7 +111,7 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 			positions[c]++
 		}
 	}
-	s.sort(list[short:], scratch, depth+8)
+	s.sort(list[shortCount:], scratch, depth+8)
 }
 
 // bytesLeft returns the number of bytes that a key has after offset depth, or 9 if there are more
@@ -133,14 +133,14 @@ func radixSort(list, scratch []entry) {
 		common &= list[i].prefix
 		union |= list[i].prefix
 	}
-	differ := common ^ union
-	if differ == 0 {
+	differingBits := common ^ union
+	if differingBits == 0 {
 		return
 	}
 	var shifts [8]uint
 	passes := 0
 	for shift := uint(0); shift < 64; shift += 8 {
-		if differ>>shift&0xff != 0 {
+		if differingBits>>shift&0xff != 0 {
 			shifts[passes] = shift
 			passes++
 		}

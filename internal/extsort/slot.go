@@ -62,12 +62,12 @@ func (m *slot) sort() {
 	var last []byte
 	for i := range list {
 		off := pos
-		item, l := uvarint(m.mem[pos:])
+		itemLen, l := uvarint(m.mem[pos:])
 		pos += l
 		keyLen, k := uvarint(m.mem[pos:])
 		key := m.mem[pos+k : pos+k+keyLen]
 		list[i] = entry{prefixOf(key), uint64(off)<<refLen | uint64(pos+k-off)<<keyBits | uint64(min(keyLen, maxRefLen))}
-		pos += item
+		pos += itemLen
 		if sorted {
 			sorted = bytes.Compare(last, key) <= 0
 			last = key
@@ -91,9 +91,9 @@ func keyOf(mem []byte, e entry) []byte {
 
 func recordOf(mem []byte, e entry) (key, rec []byte) {
 	pos := int(e.ref >> refLen)
-	item, l := uvarint(mem[pos:])
+	itemLen, l := uvarint(mem[pos:])
 	pos += l
-	end := pos + item
+	end := pos + itemLen
 	keyLen, k := uvarint(mem[pos:])
 	pos += k
 	return mem[pos : pos+keyLen : pos+keyLen], mem[pos+keyLen : end : end]

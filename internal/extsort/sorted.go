@@ -189,7 +189,7 @@ func (s *Sorter) finish() error {
 // output holds the channels between the merging goroutine and the consumer.
 type output struct {
 	empty, full chan *Block
-	stop          chan struct{} // closed by the consumer to stop the merge
+	stop        chan struct{} // closed by the consumer to stop the merge
 }
 
 // startMerge merges cursors in the background. At the end, it closes the channel full. If the merge

@@ -155,7 +155,7 @@ func (s *Sorter) writeSlot(m *slot) (*run, error) {
 	}
 	c := cursor{slot: m}
 	return r, s.fill(r, func() (*head, bool, error) {
-		if err := c.next(); err != nil || c.common == ended {
+		if err := c.next(); err != nil || c.common == noRecord {
 			return nil, false, err
 		}
 		return &c.head, c.common == wholeKey, nil

@@ -37,7 +37,7 @@ func (e *Entries) value(i int) []byte {
 // is killed.
 func (d Tx) Append(ctx context.Context, entries Entries) error {
 	b := &d.batch
-	b.group(d.Dir, entries)
+	b.groupByKey(d.Dir, entries)
 	defer b.release(d.Dir)
 	for i, k := range b.touched {
 		if err := checkContext(ctx, i); err != nil {
@@ -66,7 +66,7 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 	}
 	if d.sync {
 		// After a failed sync, the disk's content is unknown, even if a retry succeeds.
-		if err := d.refuse(d.syncBatch()); err != nil {
+		if err := d.refuseWrites(d.syncBatch()); err != nil {
 			return d.rollback(written, err)
 		}
 	}
@@ -82,13 +82,13 @@ func (d Tx) Append(ctx context.Context, entries Entries) error {
 		return d.rollback(written, err)
 	}
 	if err := d.clearRecord(); err != nil {
-		if d.failed != nil { // a sync failed
+		if d.failure != nil { // a sync failed
 			return unknownOutcome(err)
 		}
 		return d.rollback(written, err)
 	}
 	for _, k := range b.touched {
-		k.size += k.add
+		k.size += k.addSize
 		k.dirty = k.dirty || !d.sync
 	}
 	return nil
@@ -110,7 +110,7 @@ func (d *Dir) writeKey(k *keyFile, entries Entries) error {
 	}
 	b := &d.batch
 	if k.inline >= 0 { // the record contains all bytes to add
-		return d.writeAt(k, b.record[k.inline:k.inline+int(k.add)], k.size)
+		return d.writeAt(k, b.record[k.inline:k.inline+int(k.addSize)], k.size)
 	}
 	return d.writeChain(k, entries)
 }
@@ -149,7 +149,7 @@ func (d *Dir) makeRoomInBatch() error {
 	}
 	k := d.cache.ring[0]
 	if d.sync { // the system may report a failed write only to this descriptor
-		if err := d.refuse(k.file.Sync()); err != nil {
+		if err := d.refuseWrites(k.file.Sync()); err != nil {
 			return err
 		}
 	}
@@ -197,6 +197,7 @@ func (d *Dir) writeAt(k *keyFile, p []byte, offset int64) error {
 	return err
 }
 
+// syncBatch syncs the batch's files and, if it created any, the directories.
 func (d *Dir) syncBatch() error {
 	created := false
 	for _, k := range d.batch.touched {

@@ -16,7 +16,7 @@ import (
 type sessionTag struct {
 	slot             uint64
 	oldSlot, newSlot *slot
-	written          bool // the slot may have changed
+	mayBeWritten     bool // the slot may have changed
 }
 
 const tagLen = 8 + 2*slotLen
@@ -70,15 +70,15 @@ func (d *Dir) commitTag() error {
 	if d.tag == nil {
 		return nil
 	}
-	d.tag.written = true
+	d.tag.mayBeWritten = true
 	return d.writeSlot(d.tag.slot, d.tag.newSlot)
 }
 
-// commit commits an operation that must not be undone. hasRecord tells it to clear the
-// operation's record.
+// commit commits an operation that must not be undone. hasRecord means that the operation's
+// record must be cleared.
 func (d *Dir) commit(hasRecord bool) error {
 	if err := d.commitTag(); err != nil {
-		d.replay = true
+		d.needsReplay = true
 		return unknownOutcome(err)
 	}
 	if !hasRecord {
@@ -113,7 +113,7 @@ func (d *Dir) finishTag(r *record, applied bool) error {
 		s = r.tag.newSlot
 	}
 	_, err := d.sessions.file.WriteAt(s[:], int64(r.tag.slot*slotLen))
-	return err // syncFinished will sync it
+	return err // syncFinished will sync the file
 }
 
 // setTagged sets a key and records the operation's tag. The rename is atomic, but
@@ -134,7 +134,7 @@ func (d *Dir) setTagged(name string, value []byte, isNew bool) error {
 		if _, statErr := d.fs.Info(d.path(names.Temp)); statErr == nil && d.clearRecord() == nil {
 			return d.cleanUpSet(name, isNew, err) // the file was not renamed, and will not be
 		}
-		d.replay = true
+		d.needsReplay = true
 		return unknownOutcome(err)
 	}
 	return d.commit(true)

@@ -9,16 +9,16 @@ import (
 // batch holds the state of an append. Its buffers are reused for the next append.
 type batch struct {
 	number    uint64
-	full      uint64     // number of the last batch to which all open files belonged
+	fullBatch uint64     // number of the last batch to which all open files belonged
 	touched   []*keyFile // the batch's files, in the order of their first entries
 	nextEntry []int      // for each entry, the index of the key's next entry, or -1
 	record    []byte
 	scratch   []byte
 }
 
-// group finds the files of a batch, and chains each file's entries. It marks the files with
+// groupByKey finds the files of a batch, and chains each file's entries. It marks the files with
 // the batch's number, which is cheaper than a map for each batch.
-func (b *batch) group(d *Dir, entries Entries) {
+func (b *batch) groupByKey(d *Dir, entries Entries) {
 	b.number++
 	b.touched = b.touched[:0]
 	if cap(b.nextEntry) < entries.Len {
@@ -40,11 +40,11 @@ func (b *batch) group(d *Dir, entries Entries) {
 		if k.batch == b.number {
 			b.nextEntry[k.last] = i
 			k.last = i
-			k.add += int64(len(value))
+			k.addSize += int64(len(value))
 			continue
 		}
-		k.batch, k.used = b.number, true
-		k.first, k.last, k.add = i, i, int64(len(value))
+		k.batch, k.recentlyUsed = b.number, true
+		k.first, k.last, k.addSize = i, i, int64(len(value))
 		k.isNew, k.created = false, false
 		b.touched = append(b.touched, k)
 	}
@@ -77,6 +77,7 @@ func (b *batch) release(d *Dir) {
 	}
 }
 
+// buildRecord builds the undo record of the append.
 func (d *Dir) buildRecord(entries Entries) {
 	b := &d.batch
 	rec := newRecord(b.record)
@@ -86,13 +87,13 @@ func (d *Dir) buildRecord(entries Entries) {
 		if k.isNew {
 			flags |= spanCreated
 		}
-		inline := k.add <= maxInline && len(rec) < maxInlineTotal
+		inline := k.addSize <= maxInline && len(rec) < maxInlineTotal
 		if inline {
 			flags |= spanInline
 		}
 		rec = append(rec, flags)
 		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.size))
-		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.add))
+		rec = binary.LittleEndian.AppendUint64(rec, uint64(k.addSize))
 		k.inline = -1
 		if inline {
 			k.inline = len(rec)
@@ -101,7 +102,7 @@ func (d *Dir) buildRecord(entries Entries) {
 			}
 			continue
 		}
-		head := min(k.add, pieceEnd(k.size)-k.size)
+		head := min(k.addSize, pieceEnd(k.size)-k.size)
 		for i := k.first; head > 0; i = b.nextEntry[i] {
 			value := entries.value(i)
 			value = value[:min(int64(len(value)), head)]
@@ -125,26 +126,27 @@ func (d *Dir) rollback(done int, cause error) error {
 	for _, k := range d.batch.touched[:done] {
 		err = errors.Join(err, d.rollbackKey(k))
 	}
-	if d.tag != nil && d.tag.written {
+	if d.tag != nil && d.tag.mayBeWritten {
 		err = errors.Join(err, d.writeSlot(d.tag.slot, d.tag.oldSlot))
 	}
 	if d.sync && err == nil {
 		// The truncations must be on disk before the record is cleared.
-		err = d.refuse(d.syncBatchCut(done))
+		err = d.refuseWrites(d.syncBatchCut(done))
 	}
 	if err == nil {
 		err = d.clearRecord()
 	}
 	if err != nil {
-		d.replay = true
+		d.needsReplay = true
 		d.warn("a failed append will be undone by the next operation", err)
 	}
-	if d.failed != nil {
+	if d.failure != nil {
 		return unknownOutcome(cause)
 	}
 	return cause
 }
 
+// rollbackKey truncates a file to its size before the append, or removes a new file.
 func (d *Dir) rollbackKey(k *keyFile) error {
 	k.epoch = 0
 	if k.isNew {
@@ -176,6 +178,7 @@ func (d *Dir) rollbackKey(k *keyFile) error {
 	return nil
 }
 
+// syncBatchCut syncs the batch's first done files after they were truncated.
 func (d *Dir) syncBatchCut(done int) error {
 	for _, k := range d.batch.touched[:done] {
 		if k.isNew {

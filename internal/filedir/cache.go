@@ -14,20 +14,20 @@ var errNotRegular = errors.New("not a regular file, so the store does not use it
 
 // keyFile is a key's file. It stays open between appends.
 type keyFile struct {
-	key   string
-	path  string
-	file  vfs.File // nil if not open
-	info  vfs.Info // info at the time of opening, to detect that the file was replaced
-	size  int64    // length; valid while epoch equals cache.epoch
-	epoch uint64   // cache.epoch when size was read
-	used  bool     // used since cache.hand last passed
-	slot  int      // index in cache.ring, if open
-	dirty bool     // the file has unsynced data
+	key          string
+	path         string
+	file         vfs.File // nil if not open
+	info         vfs.Info // info at the time of opening, to detect that the file was replaced
+	size         int64    // length; valid while epoch equals cache.epoch
+	epoch        uint64   // cache.epoch when size was read
+	recentlyUsed bool     // used since cache.hand last passed
+	slot         int      // index in cache.ring, if open
+	dirty        bool     // the file has unsynced data
 
 	// State of the current batch.
 	batch       uint64 // number of the batch that set the fields below
 	first, last int    // index of the key's first and last entry
-	add         int64  // number of bytes to add
+	addSize     int64  // number of bytes to add
 	inline      int    // offset of these bytes in the record, or -1
 	isNew       bool   // the file did not exist before the batch
 	created     bool   // the batch has created the file
@@ -43,7 +43,7 @@ type cache struct {
 }
 
 func (c *cache) add(k *keyFile) {
-	k.slot, k.used = len(c.ring), true
+	k.slot, k.recentlyUsed = len(c.ring), true
 	c.ring = append(c.ring, k)
 }
 
@@ -76,10 +76,10 @@ func (c *cache) pickVictim(batch uint64) *keyFile {
 		if k.batch == batch {
 			continue
 		}
-		if !k.used {
+		if !k.recentlyUsed {
 			return k
 		}
-		k.used = false
+		k.recentlyUsed = false
 	}
 	return nil
 }
@@ -88,12 +88,12 @@ func (c *cache) pickVictim(batch uint64) *keyFile {
 // belong to the batch.
 func (d *Dir) makeRoom() (bool, error) {
 	for len(d.cache.ring) >= d.maxOpen {
-		if d.batch.full == d.batch.number {
+		if d.batch.fullBatch == d.batch.number {
 			return false, nil
 		}
 		k := d.cache.pickVictim(d.batch.number)
 		if k == nil {
-			d.batch.full = d.batch.number // so that later calls need not search
+			d.batch.fullBatch = d.batch.number // so that later calls need not search
 			return false, nil
 		}
 		if err := d.evict(k); err != nil {
@@ -119,7 +119,7 @@ func (d *Dir) closeFile(k *keyFile) error {
 		return nil
 	}
 	d.cache.remove(k)
-	return d.refuse(closeOnce(&k.file)) // after an error, earlier appends may be lost
+	return d.refuseWrites(closeOnce(&k.file)) // after an error, earlier appends may be lost
 }
 
 // retry calls open. If that fails because too many files are open, retry closes the cached
@@ -158,7 +158,7 @@ func (d *Dir) openOwn(path string, create bool) (vfs.File, error) {
 		return file, err
 	}
 	// A power loss must not remove the new file with its data.
-	if err := d.refuse(d.syncNames()); err != nil {
+	if err := d.refuseWrites(d.syncNames()); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

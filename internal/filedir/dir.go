@@ -1,5 +1,6 @@
 // Package filedir implements partd.File, a store in a directory with one file per key.
-// Package partd checks the lengths of keys and values and turns the errors into its own.
+// Package partd checks the lengths of keys and values, and converts this package's errors to its
+// own.
 package filedir
 
 import (
@@ -61,21 +62,21 @@ type Dir struct {
 	orphan     chan struct{} // contains a token while the owner of turn is a goroutine whose caller has given up
 	lock       vfs.Lock      // a writer can keep the lock between turns: see keepLock
 	lockInfo   vfs.Info      // info of the locked file
-	pin        vfs.File      // the open lock file, so that its inode is not reused
+	pin        vfs.File      // the lock file, kept open so that its inode is not reused
 	mode       lockMode
 	keepUntil  time.Time   // when to release a kept lock
 	lastUsed   time.Time   // last use of a kept lock
 	keeper     *time.Timer // releases a kept lock
 
-	cache    cache
-	journal  journal
-	sessions sessionFile
-	tag      *sessionTag // the current operation's tag, or nil
-	batch    batch
-	replay   bool  // an incomplete operation must be completed or undone first
-	failed   error // the reason why writes are refused, or nil: see ErrNeedsReopen
-	dirty    dirtySet
-	subdirs  map[string]struct{} // directories of tuples with changed names that were not synced
+	cache       cache
+	journal     journal
+	sessions    sessionFile
+	tag         *sessionTag // the current operation's tag, or nil
+	batch       batch
+	needsReplay bool  // an incomplete operation must be completed or undone first
+	failure     error // the reason why writes are refused, or nil: see ErrNeedsReopen
+	dirty       dirtySet
+	subdirs     map[string]struct{} // directories of tuples with changed names that were not synced
 }
 
 // KeyError is an operation's error about one key.
@@ -159,7 +160,7 @@ func (d *Dir) Close() error {
 	}
 }
 
-// closeAll closes all files and releases the lock. It can be called several times. The caller
+// closeAll closes all files and releases the lock. It may be called more than once. The caller
 // must own the turn.
 func (d *Dir) closeAll() error {
 	d.keeper.Stop()
@@ -206,16 +207,16 @@ func (d *Dir) Write(ctx context.Context, do func(Tx) error) error {
 		return err
 	}
 	defer d.end()
-	if d.failed != nil {
-		return fmt.Errorf("%w: %w", storeerror.ErrNeedsReopen, d.failed)
+	if d.failure != nil {
+		return fmt.Errorf("%w: %w", storeerror.ErrNeedsReopen, d.failure)
 	}
 	return do(Tx{d})
 }
 
-// refuse makes all later writes fail if err is not nil. It returns err.
-func (d *Dir) refuse(err error) error {
-	if err != nil && d.failed == nil {
-		d.failed = err
+// refuseWrites makes all later writes fail if err is not nil. It returns err.
+func (d *Dir) refuseWrites(err error) error {
+	if err != nil && d.failure == nil {
+		d.failure = err
 		d.log.Error("partd: writes are refused until the store is opened again", "dir", d.dir, "err", err)
 	}
 	return err

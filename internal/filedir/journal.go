@@ -138,7 +138,7 @@ func isReadOnly(err error) bool {
 // hasRecord reports whether the journal contains a record of an operation, which must be
 // completed or undone.
 func (d *Dir) hasRecord() (bool, error) {
-	d.replay = false
+	d.needsReplay = false
 	if err := d.openJournal(false); err != nil || d.journal.file == nil || d.journal.size < headerLen {
 		return false, err
 	}
@@ -199,7 +199,7 @@ func (d *Dir) tryRecord(rec []byte) error {
 	_, err := d.journal.file.WriteAt(rec, 0)
 	d.journal.size = max(d.journal.size, int64(len(rec)))
 	if err == nil && d.sync {
-		err = d.refuse(d.journal.file.Sync())
+		err = d.refuseWrites(d.journal.file.Sync())
 	}
 	if err == nil {
 		return nil
@@ -229,11 +229,11 @@ func (d *Dir) clearRecord() error {
 		_, err = d.journal.file.WriteAt(noRecord, 0)
 	}
 	if err != nil {
-		d.replay = true
+		d.needsReplay = true
 		return err
 	}
 	if d.sync {
-		return d.refuse(d.journal.file.Sync())
+		return d.refuseWrites(d.journal.file.Sync())
 	}
 	return nil
 }

@@ -33,8 +33,8 @@ func appendAll(t *testing.T, d *Dir, keys []string, values [][]byte) {
 	}
 }
 
-// wantAll checks that a store holds exactly the given values.
-func wantAll(t *testing.T, d *Dir, want map[string]string) {
+// checkContent checks that a store contains exactly the given values.
+func checkContent(t *testing.T, d *Dir, want map[string]string) {
 	t.Helper()
 	n := 0
 	var piece strings.Builder
@@ -48,11 +48,11 @@ func wantAll(t *testing.T, d *Dir, want map[string]string) {
 		return true
 	})
 	if err != nil || n != len(want) {
-		t.Fatalf("%d keys, want %d; %v", n, len(want), err)
+		t.Fatalf("the store has %d keys, want %d; %v", n, len(want), err)
 	}
 }
 
-// TestMaxOpenFiles checks that no more files are kept open than Options allow.
+// TestMaxOpenFiles checks that a store keeps no more files open than its options allow.
 func TestMaxOpenFiles(t *testing.T) {
 	mem := vfstest.NewMem()
 	d := openDir(t, mem, "/store", Options{MaxOpenFiles: 5, Hooks: Hooks{KeepLock: -1}})
@@ -64,7 +64,7 @@ func TestMaxOpenFiles(t *testing.T) {
 		}
 		appendAll(t, d, keys, values)
 		if open := mem.OpenCount(); open > 5+2 { // the journal and the pinned lock file are extra
-			t.Fatalf("%d files are open, want at most %d and two more", open, 5)
+			t.Fatalf("%d files are open, want at most %d files of keys and two others", open, 5)
 		}
 		if n := len(d.cache.byKey); n > 5 {
 			t.Fatalf("%d files are cached, want at most %d", n, 5)
@@ -72,7 +72,7 @@ func TestMaxOpenFiles(t *testing.T) {
 	}
 }
 
-// TestLargeBatch checks that neither a long journal nor large buffers are kept.
+// TestLargeBatch checks that a store keeps neither a long journal nor large buffers.
 func TestLargeBatch(t *testing.T) {
 	dir := t.TempDir()
 	d := openDir(t, vfs.OS{}, dir, Options{})
@@ -87,17 +87,17 @@ func TestLargeBatch(t *testing.T) {
 		}
 		appendAll(t, d, keys, values)
 	}
-	wantAll(t, d, want)
+	checkContent(t, d, want)
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() > maxKeptJournal {
 		t.Fatalf("the journal has %d bytes, %v", info.Size(), err)
 	}
 	if cap(d.batch.nextEntry) > maxReusedEntries || cap(d.batch.record) > maxReusedBuffer {
-		t.Fatalf("kept buffers for %d entries and %d bytes", cap(d.batch.nextEntry), cap(d.batch.record))
+		t.Fatalf("the store keeps buffers for %d entries and %d bytes", cap(d.batch.nextEntry), cap(d.batch.record))
 	}
 	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
-	wantAll(t, d, map[string]string{})
+	checkContent(t, d, map[string]string{})
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() != 0 {
 		t.Fatalf("the journal still has %d bytes after Drop, %v", info.Size(), err)
 	}

@@ -36,13 +36,13 @@ func (l *nameList) name(i int) string {
 	return string(l.bytes[start:l.ends[i]])
 }
 
-// listBatch is the number of names that are read from the directory at once, and the maximum
+// listBatch is the number of names that are read from the directory in one call, and the maximum
 // number of files that are examined before the lock is released.
 const listBatch = 1024
 
 // eachName calls visit with the name and kind of each file in a directory and its
 // subdirectories. below is "" for the store's directory; otherwise it ends in a slash. If
-// strict is set, an unknown file is an error, or else it is skipped.
+// strict is set, an unknown file causes an error; otherwise it is skipped.
 func (d *Dir) eachName(below string, strict bool, visit func(name string, kind names.Kind) error) (err error) {
 	dir, err := retry(d, func() (vfs.Dir, error) { return d.fs.ReadDir(d.path(below)) })
 	if below != "" && errors.Is(err, fs.ErrNotExist) {
@@ -120,6 +120,7 @@ func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
 
+// keyOf returns the key whose value is in the file with the given name.
 func (d *Dir) keyOf(name string) (string, error) {
 	if key, ok := d.scheme.TupleKey(name); ok && strings.Contains(name, "/") {
 		flat := d.scheme.Name(key)
@@ -185,8 +186,8 @@ func (d *Dir) Keys(ctx context.Context, visit func(key string, size int64) bool)
 	return nil
 }
 
-// keyBatch appends the keys of the next files of list, from index from on, and returns the
-// index of the file after them. If keys are very long, it returns fewer.
+// keyBatch appends the keys of the next files of list, starting at index from, and returns the
+// index of the first file not examined. If keys are very long, it returns fewer.
 func (d *Dir) keyBatch(ctx context.Context, list *nameList, from int, keys []keySize) ([]keySize, int, error) {
 	if err := d.begin(ctx, false); err != nil {
 		return nil, from, err

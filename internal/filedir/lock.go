@@ -69,7 +69,7 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 // turn.
 func (d *Dir) end() {
 	keep := cmp.Or(d.Hooks.KeepLock, keepLock)
-	if d.mode == exclusive && keep > 0 && d.failed == nil && !d.replay {
+	if d.mode == exclusive && keep > 0 && d.failure == nil && !d.needsReplay {
 		d.lastUsed = time.Now()
 		if d.keepUntil.IsZero() {
 			d.keepUntil = d.lastUsed.Add(keep)
@@ -122,7 +122,7 @@ func (d *Dir) releaseLock() error {
 func (d *Dir) takeLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if d.mode == exclusive {
 		expired := !time.Now().Before(d.keepUntil)
-		if !expired && !d.replay {
+		if !expired && !d.needsReplay {
 			if intact, err := d.lockIntact(); err == nil && intact {
 				return false, nil
 			}
@@ -196,6 +196,8 @@ func (d *Dir) tryLock(ctx context.Context, want lockMode) (abandoned bool, err e
 	return false, err
 }
 
+// waitLock waits for the lock. If ctx ends first, abandoned is true: a goroutine then still waits
+// for the lock, and will release it and pass the turn.
 func (d *Dir) waitLock(ctx context.Context, write bool) (abandoned bool, err error) {
 	if ctx.Done() == nil {
 		return false, d.lock.Lock(write)
@@ -243,6 +245,8 @@ func (d *Dir) lockIntact() (bool, error) {
 	return err == nil && info.SameFile(d.lockInfo), err
 }
 
+// pinLock keeps the lock file open, so that its inode is not reused. If the directory or its lock
+// file was replaced, pinLock closes the files of the old directory.
 func (d *Dir) pinLock() error {
 	if d.pin != nil {
 		pinned, err := d.pin.Info()
@@ -263,8 +267,8 @@ func (d *Dir) pinLock() error {
 		return err
 	}
 	d.pin = pin
-	if d.sync && d.failed == nil && len(d.dirty.parents) > 0 { // the directory may be new
-		return d.refuse(d.syncDirs())
+	if d.sync && d.failure == nil && len(d.dirty.parents) > 0 { // the directory may be new
+		return d.refuseWrites(d.syncDirs())
 	}
 	return nil
 }

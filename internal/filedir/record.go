@@ -27,10 +27,10 @@ type span struct {
 	name     string
 	progress uint64
 
-	created  bool
-	old, add int64
-	inline   []byte   // all added bytes, or the first piece if sums is not nil
-	sums     []uint32 // checksums of all pieces
+	created          bool
+	oldSize, addSize int64
+	inline           []byte   // all added bytes, or the first piece if sums is not nil
+	sums             []uint32 // checksums of all pieces
 
 	ino   uint64
 	size  int64
@@ -111,17 +111,17 @@ func (r *recordReader) appendSpan(s *span) {
 	s.name = string(r.next(r.number(2)))
 	flags := r.number(1)
 	s.created = flags&spanCreated != 0
-	s.old, s.add = int64(r.number(8)), int64(r.number(8))
-	if s.old < 0 || s.add <= 0 || s.old+s.add < 0 {
+	s.oldSize, s.addSize = int64(r.number(8)), int64(r.number(8))
+	if s.oldSize < 0 || s.addSize <= 0 || s.oldSize+s.addSize < 0 {
 		r.failed = true
 		return
 	}
 	if flags&spanInline != 0 {
-		s.inline = r.next(uint64(s.add))
+		s.inline = r.next(uint64(s.addSize))
 		return
 	}
-	s.inline = r.next(uint64(min(s.add, pieceEnd(s.old)-s.old)))
-	pieces := (s.old+s.add-1)/pieceSize - s.old/pieceSize + 1
+	s.inline = r.next(uint64(min(s.addSize, pieceEnd(s.oldSize)-s.oldSize)))
+	pieces := (s.oldSize+s.addSize-1)/pieceSize - s.oldSize/pieceSize + 1
 	for p := r.next(4 * uint64(pieces)); len(p) > 0; p = p[4:] {
 		s.sums = append(s.sums, binary.LittleEndian.Uint32(p))
 	}

@@ -153,16 +153,16 @@ func (d *Dir) removeAll(list *nameList, hasRecord bool) error {
 				return err
 			}
 		}
-		d.replay = true
+		d.needsReplay = true
 		return unknownOutcome(err)
 	}
 	if d.sync {
-		if err := d.refuse(d.syncNames()); err != nil {
+		if err := d.refuseWrites(d.syncNames()); err != nil {
 			return unknownOutcome(err)
 		}
 	}
 	if intact, err := d.lockIntact(); err != nil || !intact {
-		d.replay = true
+		d.needsReplay = true
 		return unknownOutcome(errors.Join(cmp.Or(err, errLockLost), d.releaseLock()))
 	}
 	return d.commit(hasRecord)

@@ -46,7 +46,7 @@ func (d *Dir) recover() error {
 			return err
 		}
 		if d.sync || r.synced {
-			if err := d.refuse(d.syncFinished(r)); err != nil {
+			if err := d.refuseWrites(d.syncFinished(r)); err != nil {
 				return err
 			}
 		} else if r.kind == kindAppend {
@@ -55,7 +55,7 @@ func (d *Dir) recover() error {
 			}
 		}
 	}
-	if d.failed != nil { // keep the record until the store is opened again
+	if d.failure != nil { // keep the record until the store is opened again
 		return nil
 	}
 	return d.clearRecord()
@@ -63,7 +63,7 @@ func (d *Dir) recover() error {
 
 // syncFinished makes the effect of recover durable before the record is cleared.
 func (d *Dir) syncFinished(r *record) error {
-	if d.failed != nil {
+	if d.failure != nil {
 		return nil
 	}
 	for i := range r.spans {
@@ -106,19 +106,19 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 	if s.progress == info.Ino { // an earlier undo already replaced this file
 		return nil
 	}
-	if size > s.old {
+	if size > s.oldSize {
 		cut, err := d.appendEnd(r, s, file, path, size)
 		if err != nil {
 			return err
 		}
-		if cut < size && cut > s.old {
+		if cut < size && cut > s.oldSize {
 			return d.removeRange(r, s, i, file, info.Mode, cut, size)
 		}
 		if cut == size {
-			if err := file.Truncate(s.old); err != nil {
+			if err := file.Truncate(s.oldSize); err != nil {
 				return err
 			}
-			size = s.old
+			size = s.oldSize
 		}
 	}
 	if s.created && size == 0 {
@@ -136,10 +136,10 @@ func (d *Dir) undo(r *record, s *span, i int) (err error) {
 // it, belongs to the append.
 const minProof = 16
 
-// appendEnd returns the end of the bytes that the append added to the file. Another process
-// appended any bytes after it.
+// appendEnd returns the end of the bytes that the append added to the file. Any bytes after it
+// were appended by another process.
 func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int64) (int64, error) {
-	end := s.old + s.add
+	end := s.oldSize + s.addSize
 	matchEnd, err := s.matchEnd(file, size)
 	if err != nil {
 		return 0, err
@@ -151,16 +151,16 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 		return d.corrupt(path, off, fmt.Errorf(
 			"the bytes at offset %d are not from the interrupted append, and perhaps not from another process: "+
 				"check them, then truncate the file (truncate --size=%d) or leave it unchanged, and remove %s",
-			off, s.old, d.path(names.Journal)))
+			off, s.oldSize, d.path(names.Journal)))
 	}
 	if !d.mayHaveRebooted(r) {
 		// If the process died, its write ended at a multiple of the page size, and another
 		// process wrote any bytes after that. If the write and its undo failed, the write may
 		// have ended anywhere.
-		if matchEnd > s.old && matchEnd%pageSize != 0 && size < min(end, pieceEnd(matchEnd)) {
+		if matchEnd > s.oldSize && matchEnd%pageSize != 0 && size < min(end, pieceEnd(matchEnd)) {
 			return size, nil
 		}
-		if matchEnd > s.old && matchEnd-s.old < minProof {
+		if matchEnd > s.oldSize && matchEnd-s.oldSize < minProof {
 			return 0, corrupt(matchEnd)
 		}
 		return matchEnd, nil
@@ -185,24 +185,24 @@ func (d *Dir) appendEnd(r *record, s *span, file vfs.File, path string, size int
 // matching bytes: the append's end, the file's end, or an offset at which a write can have
 // ended.
 func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
-	stored := make([]byte, min(int64(len(s.inline)), size-s.old))
-	if err := readFull(file, stored, s.old); err != nil {
+	stored := make([]byte, min(int64(len(s.inline)), size-s.oldSize))
+	if err := readFull(file, stored, s.oldSize); err != nil {
 		return 0, err
 	}
 	n := int64(0)
 	for n < int64(len(stored)) && stored[n] == s.inline[n] {
 		n++
 	}
-	if s.sums == nil || s.old+n == size {
+	if s.sums == nil || s.oldSize+n == size {
 		if n == int64(len(stored)) {
-			return s.old + n, nil
+			return s.oldSize + n, nil
 		}
-		return max(s.old, (s.old+n)/pageSize*pageSize), nil
+		return max(s.oldSize, (s.oldSize+n)/pageSize*pageSize), nil
 	}
 	buf := make([]byte, pieceSize)
-	offset := s.old
+	offset := s.oldSize
 	for _, sum := range s.sums {
-		end := min(pieceEnd(offset), s.old+s.add)
+		end := min(pieceEnd(offset), s.oldSize+s.addSize)
 		if end > size {
 			break
 		}
@@ -218,7 +218,7 @@ func (s *span) matchEnd(file vfs.File, size int64) (int64, error) {
 	return offset, nil
 }
 
-// removeRange replaces a file with a copy without the bytes from s.old to cut.
+// removeRange replaces a file with a copy that lacks the bytes from s.oldSize to cut.
 func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.FileMode, cut, size int64) error {
 	d.log.Warn("partd: keeping bytes that another process appended after an interrupted append",
 		"file", file.Name(), "from", cut, "to", size)
@@ -226,9 +226,9 @@ func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.File
 	if err != nil {
 		return err
 	}
-	err = copyRange(tmp, 0, file, 0, s.old)
+	err = copyRange(tmp, 0, file, 0, s.oldSize)
 	if err == nil {
-		err = copyRange(tmp, s.old, file, cut, size)
+		err = copyRange(tmp, s.oldSize, file, cut, size)
 	}
 	if err == nil && (d.sync || r.synced) {
 		err = tmp.Sync()
@@ -240,13 +240,13 @@ func (d *Dir) removeRange(r *record, s *span, i int, file vfs.File, mode fs.File
 	if err = errors.Join(err, tmp.Close()); err != nil {
 		return err
 	}
-	// Otherwise, if undo is repeated, it could mistake the remaining bytes for bytes of the
-	// append, because they may be equal.
+	// Record the progress before the rename. Otherwise, a repeated undo could mistake the
+	// remaining bytes for bytes of the append, because they may be equal.
 	if err := d.recordProgress(r, i, info.Ino); err != nil {
 		return err
 	}
-	if (d.sync || r.synced) && d.failed == nil {
-		if err := d.refuse(d.journal.file.Sync()); err != nil {
+	if (d.sync || r.synced) && d.failure == nil {
+		if err := d.refuseWrites(d.journal.file.Sync()); err != nil {
 			return err
 		}
 	}

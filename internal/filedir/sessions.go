@@ -156,7 +156,7 @@ func (d *Dir) unseal(i uint64, s *slot) error {
 }
 
 func (d *Dir) syncSessions() error {
-	if err := d.refuse(d.sessions.file.Sync()); err != nil {
+	if err := d.refuseWrites(d.sessions.file.Sync()); err != nil {
 		return fmt.Errorf("syncing %s: %w", d.path(names.Sessions), err)
 	}
 	return nil

@@ -94,7 +94,7 @@ func (d *Dir) stage(value []byte) (vfs.Info, error) {
 		_, err = tmp.WriteAt(value, 0)
 	}
 	if err == nil && d.sync {
-		err = d.refuse(tmp.Sync())
+		err = d.refuseWrites(tmp.Sync())
 	}
 	var info vfs.Info
 	if err == nil {
@@ -131,5 +131,5 @@ func (d *Dir) moveStaged(name string) error {
 		d.dirty.add(d.path(name))
 		return nil
 	}
-	return unknownOutcome(d.refuse(d.syncNames()))
+	return unknownOutcome(d.refuseWrites(d.syncNames()))
 }

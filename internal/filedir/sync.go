@@ -44,7 +44,7 @@ func (d Tx) Sync(ctx context.Context) error {
 	if err == nil || errors.Is(err, canceled.Err(ctx)) {
 		return err
 	}
-	return unknownOutcome(d.refuse(err))
+	return unknownOutcome(d.refuseWrites(err))
 }
 
 func (d *Dir) syncAll(ctx context.Context) error {

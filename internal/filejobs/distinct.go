@@ -30,7 +30,7 @@ func Distinct(by string) Engine { return &distinctEngine{by: by} }
 func (d *distinctEngine) plan(j *job) (err error) {
 	d.job = j
 	if d.by != "" {
-		d.fields, err = j.fields("by", d.by)
+		d.fields, err = j.resolveFields("by", d.by)
 	}
 	return err
 }

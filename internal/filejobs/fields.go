@@ -80,9 +80,9 @@ func AppendCSV(dst []byte, fields [][]byte, sep byte) []byte {
 	return dst
 }
 
-// fields returns the fields listed in the value of a flag. They are optional: a record may lack any
+// resolveFields returns the fields listed in the value of a flag. They are optional: a record may lack any
 // of them.
-func (j *job) fields(flag, list string) ([]records.Field, error) {
+func (j *job) resolveFields(flag, list string) ([]records.Field, error) {
 	fields, err := ResolveFields(list, j.From, j.Inputs.Columns)
 	if err != nil {
 		return nil, j.fieldError(flag, list, err)
@@ -102,8 +102,8 @@ func (j *job) fieldError(flag, value string, err error) error {
 	return err
 }
 
-// nameOf returns the name of a field, or its number.
-func (j *job) nameOf(f records.Field) string {
+// fieldName returns the name of a field, or its number.
+func (j *job) fieldName(f records.Field) string {
 	switch {
 	case j.From.Format == records.JSONL:
 		return f.Name

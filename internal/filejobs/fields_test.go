@@ -18,29 +18,30 @@ func TestSplitNames(t *testing.T) {
 		"a,b": {"a,b"}, `x"y`: {`x"y`}, "": {""},
 	} {
 		if got, err := splitNames(list, columns); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: %q, %v", list, got, err)
+			t.Errorf("splitNames(%q) = %q, %v, want %q", list, got, err, want)
 		}
 	}
 	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`} {
 		if got, err := splitNames(list, columns); err == nil {
-			t.Errorf("%s: %q", list, got)
+			t.Errorf("splitNames(%q) = %q, want an error", list, got)
 		}
 	}
 }
 
-// Keys of several fields sort like the fields, and splitKey returns the fields, wherever they are in memory.
+// Keys of several fields sort like the fields, and splitKey returns the fields, whatever bytes follow
+// the fields in memory.
 func TestFieldKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	random := func() [][]byte {
 		fields := make([][]byte, 2)
 		for i := range fields {
-			long := 4
+			maxLen := 4
 			if r.IntN(4) == 0 {
-				long = 20
+				maxLen = 20
 			}
 			fields[i] = make([]byte, 0, r.IntN(30))
 			letters := "\x00\x01\xffa"[r.IntN(2):]
-			for range r.IntN(long) {
+			for range r.IntN(maxLen) {
 				fields[i] = append(fields[i], letters[r.IntN(len(letters))])
 			}
 		}
@@ -54,10 +55,10 @@ func TestFieldKeys(t *testing.T) {
 			want = bytes.Compare(a[1], b[1])
 		}
 		if got := bytes.Compare(key, other); got != want {
-			t.Fatalf("%q and %q: %d, want %d", a, b, got, want)
+			t.Fatalf("the keys of %q and %q have the order %d, want %d", a, b, got, want)
 		}
 		if got := splitKey(nil, key); !slices.EqualFunc(got, a, func(v output.Value, f []byte) bool { return bytes.Equal(v.Text, f) }) {
-			t.Fatalf("%q became %v", a, got)
+			t.Fatalf("splitKey of the key of %q = %v", a, got)
 		}
 	}
 }
@@ -71,18 +72,18 @@ func TestOrderedField(t *testing.T) {
 		"x:n": {"x:n", fieldOrder{}}, "x:n:n": {"x:n", fieldOrder{numeric: true}}, "a:asc": {"a", fieldOrder{asc: true}}, "a:b": {"a:b", fieldOrder{}},
 	} {
 		if name, o := orderedField(text, []string{"a", "x:n"}); name != want.name || o != want.o {
-			t.Errorf("%s: %s, %+v", text, name, o)
+			t.Errorf("orderedField(%q) = %s, %+v, want %+v", text, name, o, want)
 		}
 	}
 	if name, _ := orderedField(strings.Repeat(":n", 50), nil); name != "" {
-		t.Errorf("%q", name)
+		t.Errorf("orderedField of 50 times :n returns the field %q, want none", name)
 	}
 }
 
-// A key is written like its fields with separators, unless a field needs quotes.
+// appendPlainKey writes a key like its fields with separators, unless a field needs quotes.
 func TestPlainKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	plainly := 0
+	plainKeys := 0
 	for i := range 100_000 {
 		layout := records.Layout{Format: records.CSV}
 		if i%2 == 0 {
@@ -111,16 +112,16 @@ func TestPlainKeys(t *testing.T) {
 		}
 		got, ok := appendPlainKey([]byte("before"), key, len(fields) == 1, rows.Plain())
 		if ok && (err != nil || string(got) != "before"+string(want)) {
-			t.Fatalf("%q became %q, want %q, %v", fields, got, want, err)
+			t.Fatalf("appendPlainKey of the key of %q = %q, want %q, %v", fields, got, want, err)
 		}
 		if !ok && !bytes.ContainsAny(bytes.Join(fields, nil), "\x00,\t\r\n\"") {
-			t.Fatalf("%q was not written", fields)
+			t.Fatalf("appendPlainKey did not write the key of %q", fields)
 		}
 		if ok {
-			plainly++
+			plainKeys++
 		}
 	}
-	if plainly < 10_000 {
-		t.Errorf("only %d keys could be written unchanged", plainly)
+	if plainKeys < 10_000 {
+		t.Errorf("appendPlainKey wrote only %d keys, want at least 10000", plainKeys)
 	}
 }

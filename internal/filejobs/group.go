@@ -55,18 +55,18 @@ func (g *groupEngine) plan(j *job) error {
 	if g.specs, err = aggregate.Parse(g.aggregates); err != nil {
 		return optionErrorf("--agg: %w", err)
 	}
-	if g.fields, err = j.fields("by", g.by); err != nil {
+	if g.fields, err = j.resolveFields("by", g.by); err != nil {
 		return err
 	}
 	g.keyCount = len(g.fields)
 	for _, f := range g.fields {
-		g.names = append(g.names, j.nameOf(f))
+		g.names = append(g.names, j.fieldName(f))
 	}
 	for _, s := range g.specs {
 		g.names = append(g.names, s.Text)
 		var columns aggregate.Columns
-		if columns.First, err = g.valueColumn(s.Field, s.Text); err == nil {
-			columns.Second, err = g.valueColumn(s.Second, s.Text)
+		if columns.First, err = g.addValueColumn(s.Field, s.Text); err == nil {
+			columns.Second, err = g.addValueColumn(s.Second, s.Text)
 		}
 		if err != nil {
 			return err
@@ -88,12 +88,12 @@ func (g *groupEngine) plan(j *job) error {
 	}
 	g.valueCount = len(g.fields) - g.keyCount
 	g.program = aggregate.NewProgram(g.specs, g.specColumns)
-	return g.divide(j.Memory, &j.Threads)
+	return g.divideMemory(j.Memory, &j.Threads)
 }
 
-// valueColumn returns the index of a field among the values, which it adds if necessary. It
+// addValueColumn returns the index of a field among the values, which it adds if necessary. It
 // returns -1 if field is "".
-func (g *groupEngine) valueColumn(field, text string) (int, error) {
+func (g *groupEngine) addValueColumn(field, text string) (int, error) {
 	if field == "" {
 		return -1, nil
 	}
@@ -123,11 +123,11 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("these aggregates need %d bytes of memory", e.Needs)
 }
 
-// divide divides the memory into equal shares. Each table gets three shares. The sorter gets
+// divideMemory divides the memory into equal shares. Each table gets three shares. The sorter gets
 // three, or four if it also receives values. Quantiles get one share for lists of numbers and two
 // for the numbers of one group. Sorting rows gets one share. If memory is short, divide reduces
 // the number of threads.
-func (g *groupEngine) divide(memory Memory, threads *int) error {
+func (g *groupEngine) divideMemory(memory Memory, threads *int) error {
 	const (
 		minKey   = 1 << 10 // key length that must always be possible
 		overhead = 32      // bytes stored with a key: lengths, record count, kind

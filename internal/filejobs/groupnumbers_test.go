@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-// The parts of a group are in blocks that the sorter reuses, so a column must not write to them.
-// It did so after an integer that no float represents.
-func TestNumbersLeaveParts(t *testing.T) {
+// A number column must not write to the parts of a group, because the sorter reuses their blocks. (It
+// once did, after an integer that no float can represent.)
+func TestNumberColumnKeepsParts(t *testing.T) {
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +30,7 @@ func TestNumbersLeaveParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(part) != wide {
-		t.Errorf("the part of %s became %s", wide, part)
+		t.Errorf("the part %s was changed to %s", wide, part)
 	}
 	if err := c.writer.Close(); err != nil {
 		t.Fatal(err)

@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// The rows of a batch are passed on completely and in order, in portions of limited size.
+// A batch passes on all its rows in order, in portions of limited size.
 func TestRowBatch(t *testing.T) {
 	b := &rowBatch{limit: 100, ready: make(chan bool, 1), written: make(chan struct{})}
 	var want, got []byte
-	failure := errors.New("a row")
+	failure := errors.New("a row failed")
 	var building sync.WaitGroup
 	building.Go(func() {
 		for i := range 1000 {
 			row := bytes.Repeat([]byte(fmt.Sprint(i, ";")), 1+i%50)
 			want = append(want, row...)
 			if n, err := b.Write(row); n != len(row) || err != nil {
-				t.Errorf("%d of %d bytes, %v", n, len(row), err)
+				t.Errorf("Write of %d bytes = %d, %v", len(row), n, err)
 			}
 		}
 		b.err = failure
@@ -28,12 +28,12 @@ func TestRowBatch(t *testing.T) {
 	var last error
 	b.write(func(rows []byte, err error) {
 		if len(rows) > b.limit || last != nil {
-			t.Errorf("%d bytes of rows, after %v", len(rows), last)
+			t.Errorf("handle received %d bytes of rows after the error %v, want at most 100", len(rows), last)
 		}
 		got, last = append(got, rows...), err
 	})
 	building.Wait()
 	if !bytes.Equal(got, want) || !errors.Is(last, failure) {
-		t.Errorf("%d bytes, want %d; %v", len(got), len(want), last)
+		t.Errorf("handle received %d bytes in total, want %d; the last error is %v", len(got), len(want), last)
 	}
 }

@@ -248,12 +248,12 @@ func decompress(name string, f io.Reader, maxRecord int) (content, error) {
 		return content{}, err
 	}
 	head = head[:n]
-	whole := io.MultiReader(bytes.NewReader(head), f)
+	stream := io.MultiReader(bytes.NewReader(head), f)
 	format, nameFormat := zfile.Detect(head), zfile.FormatOf(name)
 	// Except for its first bytes, an uncompressed file is read directly.
-	c := content{Reader: whole, close: func() error { return nil }}
+	c := content{Reader: stream, close: func() error { return nil }}
 	if format != zfile.None {
-		r, err := zfile.NewReader(name, format, whole, int64(maxRecord/2))
+		r, err := zfile.NewReader(name, format, stream, int64(maxRecord/2))
 		if err != nil {
 			return content{}, err
 		}

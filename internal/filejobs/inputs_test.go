@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/zfile"
 )
 
-// A compressed file that grows between the check and the reading is an error, even if its content
+// A compressed file that grows between the check and the reading causes an error, even if its content
 // is valid.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
@@ -50,7 +50,7 @@ func TestCompressedFileGrows(t *testing.T) {
 		}
 		err = r.Close()
 		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed during reading") {
-			t.Errorf("grows %v: %v", grows, err)
+			t.Errorf("Close = %v, want an error: %v", err, grows)
 		}
 	}
 }

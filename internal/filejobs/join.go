@@ -46,7 +46,7 @@ func (e *joinEngine) plan(j *job) error {
 	if right.Inputs, err = OpenInputs(j.ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
 		return err
 	}
-	leftColumns, rightColumns, err := e.names(j.Inputs.Columns, right.Inputs.Columns)
+	leftColumns, rightColumns, err := e.splitOn(j.Inputs.Columns, right.Inputs.Columns)
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func (e *joinEngine) plan(j *job) error {
 	return nil
 }
 
-// names splits the value of --on. A column name can contain an equals sign.
-func (e *joinEngine) names(left, right []string) (leftColumns, rightColumns []string, err error) {
+// splitOn splits the value of --on. A column name can contain an equals sign.
+func (e *joinEngine) splitOn(left, right []string) (leftColumns, rightColumns []string, err error) {
 	contains := slices.Contains[[]string]
 	if contains(left, e.On) && contains(right, e.On) {
 		return []string{e.On}, []string{e.On}, nil
@@ -134,7 +134,7 @@ func (e *joinEngine) run(ctx context.Context, j *job) error {
 	if err := stores[1].read(ctx, j, memory); err != nil {
 		return err
 	}
-	return e.merge(ctx, j, stores, memory)
+	return e.runMerge(ctx, j, stores, memory)
 }
 
 func (e *joinEngine) otherSide(s *joinSide) *joinSide {
@@ -165,7 +165,7 @@ func (e *joinEngine) smallerSide(room int64) *joinSide {
 	return nil
 }
 
-func (e *joinEngine) merge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
+func (e *joinEngine) runMerge(ctx context.Context, j *job, stores [2]*joinStore, memory int64) error {
 	j.Bar.Wait("joining", nil)
 	if e.left.lateColumns || e.right.lateColumns {
 		if err := e.begin(); err != nil {

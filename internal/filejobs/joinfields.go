@@ -24,8 +24,8 @@ func (s *joinSide) storesKey() bool { return !s.isRight || s.kind.RightUnmatched
 
 // appendCopied appends a record in its stored form: the fields of --on if storesKey says so,
 // then the others. It returns false if the fields cannot be copied unchanged, or if they have quotes,
-// which may be unnecessary.
-func (s *joinSide) appendCopied(dst, record []byte, picked [][]byte) (_ []byte, ok bool) {
+// because these may be unnecessary in the output.
+func (s *joinSide) appendCopied(dst, record []byte, keyFields [][]byte) (_ []byte, ok bool) {
 	if !s.canCopyFields {
 		return dst, false
 	}
@@ -37,7 +37,7 @@ func (s *joinSide) appendCopied(dst, record []byte, picked [][]byte) (_ []byte, 
 	from := len(dst)
 	dst = append(dst, cannotWrite)
 	if s.storesKey() {
-		for i, f := range picked {
+		for i, f := range keyFields {
 			if i > 0 {
 				dst = append(dst, sep)
 			}
@@ -47,13 +47,13 @@ func (s *joinSide) appendCopied(dst, record []byte, picked [][]byte) (_ []byte, 
 	dst = endKey(dst, from)
 	for start := 0; start <= len(line); { // a field begins at index start
 		key, end := len(line)+1, len(line)+1 // bounds of the next field of --on
-		for _, f := range picked {
-			begins := offset(line, f)
-			if begins < 0 || begins+len(f) > len(line) {
+		for _, f := range keyFields {
+			fieldStart := offset(line, f)
+			if fieldStart < 0 || fieldStart+len(f) > len(line) {
 				return dst[:from], false
 			}
-			if begins >= start && begins < key {
-				key, end = begins, begins+len(f)
+			if fieldStart >= start && fieldStart < key {
+				key, end = fieldStart, fieldStart+len(f)
 			}
 		}
 		if key > start {
@@ -64,13 +64,13 @@ func (s *joinSide) appendCopied(dst, record []byte, picked [][]byte) (_ []byte, 
 	return dst, true
 }
 
-// offset returns the index of field in line. Both must be slices of the same array.
+// offset returns the index of field in line. field and line must be slices of the same array.
 func offset(line, field []byte) int {
 	return int(uintptr(unsafe.Pointer(unsafe.SliceData(field))) - uintptr(unsafe.Pointer(unsafe.SliceData(line))))
 }
 
-// endKey stores the length of the fields of --on, which end dst, in the reserved byte dst[from].
-// It moves the fields if the length needs more bytes.
+// endKey stores the length of the fields of --on, which are at the end of dst, in the reserved byte
+// dst[from]. It moves the fields if the length needs more than a byte.
 func endKey(dst []byte, from int) []byte {
 	n := len(dst) - from
 	if n < 1<<7 {
@@ -105,7 +105,7 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 		fields, bare = w.splitter.Values, w.splitter.Bare
 	}
 	n := len(fields)
-	put := func(column, i int) (err error) {
+	appendColumn := func(column, i int) (err error) {
 		v := output.Value{Text: fields[i]}
 		if s.isJSON() {
 			v.Missing, v.JSON = fields[i] == nil, bare[i]
@@ -119,12 +119,12 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 	from := len(dst) - 1
 	isKey := func(i int) bool { return slices.Contains(s.keys, i) || slices.Contains(s.keys, i-n) }
 	for column := 0; s.storesKey() && column < len(s.keys) && err == nil; column++ {
-		err = put(column, (s.keys[column]+n)%n)
+		err = appendColumn(column, (s.keys[column]+n)%n)
 	}
 	dst = endKey(dst, from)
 	for i, column := 0, s.firstOtherColumn; i < n && err == nil; i++ {
 		if !isKey(i) {
-			err = put(column, i)
+			err = appendColumn(column, i)
 			column++
 		}
 	}

@@ -140,7 +140,7 @@ func (p *joinProbe) join(fields [][]byte) error {
 
 // joinRecord joins a record with its partners, a list in the table that begins at position. A
 // position of 0 means no partner.
-func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]byte) error {
+func (p *joinProbe) joinRecord(position int, record []byte, keyFields, fields [][]byte) error {
 	partners := 0
 	if position != 0 {
 		partners = p.table.MarkMatched(position)
@@ -158,7 +158,7 @@ func (p *joinProbe) joinRecord(position int, record []byte, picked, fields [][]b
 		return nil
 	}
 	p.rows += int64(partners)
-	if err := p.out.setFields(p.large, p.large.storedForm(p.worker, record, picked, fields)); err != nil {
+	if err := p.out.setFields(p.large, p.large.storedForm(p.worker, record, keyFields, fields)); err != nil {
 		return err
 	}
 	if position == 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/output"
 )
 
-// It is an error if a record is read but not joined, is joined with different bytes, or is lost by
-// the table, and if rows are missing.
+// verify returns an error if a record is read but not joined, is joined with different bytes, or is lost
+// by the table. verifyRows returns an error if rows are missing.
 func TestJoinProof(t *testing.T) {
 	count := func(texts ...string) (c ledger.Count) {
 		for _, text := range texts {
@@ -20,18 +20,18 @@ func TestJoinProof(t *testing.T) {
 		return c
 	}
 	ab := count("a", "b")
-	whole := joinProof{read: ab, joined: ab, added: ab, remaining: ab}
-	if err := whole.verify(2); err != nil {
+	complete := joinProof{read: ab, joined: ab, added: ab, remaining: ab}
+	if err := complete.verify(2); err != nil {
 		t.Error(err)
 	}
 	for name, p := range map[string]joinProof{
-		"read, but not joined": {read: ab, joined: count("a"), added: ab, remaining: ab},
-		"joined as another":    {read: ab, joined: count("a", "c"), added: ab, remaining: ab},
-		"lost by the table":    {read: ab, joined: ab, added: ab, remaining: count("b")},
-		"not looked up":        {read: count("a"), joined: count("a"), added: ab, remaining: ab},
+		"read, but not joined":    {read: ab, joined: count("a"), added: ab, remaining: ab},
+		"joined with other bytes": {read: ab, joined: count("a", "c"), added: ab, remaining: ab},
+		"lost by the table":       {read: ab, joined: ab, added: ab, remaining: count("b")},
+		"not looked up":           {read: count("a"), joined: count("a"), added: ab, remaining: ab},
 	} {
 		if err := p.verify(2); !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: verify = %v, want %v", name, err, ledger.ErrNotVerified)
 		}
 	}
 
@@ -45,13 +45,13 @@ func TestJoinProof(t *testing.T) {
 		}
 	}
 	if o.verifyRows(2, w) == nil {
-		t.Error("missing written rows are not noticed")
+		t.Error("verifyRows returned no error for rows that were not yet written")
 	}
 	if err := errors.Join(w.flush(), o.verifyRows(2, w)); err != nil {
 		t.Error(err)
 	}
 	if o.verifyRows(3, w) == nil {
-		t.Error("a missing row is not noticed")
+		t.Error("verifyRows returned no error for a missing row")
 	}
 	if err := j.sink.Close(); err != nil {
 		t.Error(err)

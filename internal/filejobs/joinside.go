@@ -29,7 +29,7 @@ type joinSide struct {
 	firstOtherColumn int      // output index of this side's first column that is not in --on
 	canCopyFields    bool     // fields without quotes can be copied to the output
 	splitsAllFields  bool     // reading splits a record into all of its fields
-	lateColumns      bool     // the columns are known only after reading, so records are stored unchanged
+	lateColumns      bool     // the columns are known only after a record was read, so records are stored unchanged
 	rows             *output.Rows
 	workers          []joinWorker
 }
@@ -135,15 +135,15 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 			return nil, false
 		}
 	}
-	picked := w.keyFields[from:]
+	keyFields := w.keyFields[from:]
 	switch {
-	case !s.matchEmpty && slices.ContainsFunc(picked, func(f []byte) bool { return len(f) == 0 }):
+	case !s.matchEmpty && slices.ContainsFunc(keyFields, func(f []byte) bool { return len(f) == 0 }):
 		return nil, true
-	case len(picked) == 1:
-		return picked[0], true
+	case len(keyFields) == 1:
+		return keyFields[0], true
 	}
 	start := len(w.key)
-	w.key = appendKey(w.key, picked, nil)
+	w.key = appendKey(w.key, keyFields, nil)
 	return w.key[start:], true
 }
 
@@ -165,7 +165,7 @@ func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, 
 
 // storedForm returns the bytes to store for a record. picked holds its fields of --on. If
 // s.splitsAllFields is set, fields holds all of its fields.
-func (s *joinSide) storedForm(w *joinWorker, record []byte, picked, fields [][]byte) []byte {
+func (s *joinSide) storedForm(w *joinWorker, record []byte, keyFields, fields [][]byte) []byte {
 	switch {
 	case !s.kind.Pairs() && s.isRight:
 		return nil // only the key matters
@@ -173,7 +173,7 @@ func (s *joinSide) storedForm(w *joinWorker, record []byte, picked, fields [][]b
 		return record
 	}
 	var ok bool
-	if w.buf, ok = s.appendCopied(w.buf[:0], record, picked); ok {
+	if w.buf, ok = s.appendCopied(w.buf[:0], record, keyFields); ok {
 		return w.buf
 	}
 	if !s.splitsAllFields {
@@ -189,7 +189,7 @@ type joinStore struct {
 	side   *joinSide
 	sorter *extsort.Sorter
 
-	mu    sync.RWMutex    // must be locked to replace table, and read-locked to add to it
+	mu    sync.RWMutex    // write-locked to replace table, read-locked to add to it
 	table *hashjoin.Table // nil if the sorter receives all records
 }
 
@@ -214,10 +214,10 @@ func (s *joinStore) read(ctx context.Context, j *job, memory int64) (err error) 
 func (s *joinStore) addBlock(b *records.Block) (err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var sorting *extsort.Writer
+	var sortWriter *extsort.Writer
 	defer func() {
-		if sorting != nil {
-			err = joinErrors(err, sorting.Close())
+		if sortWriter != nil {
+			err = joinErrors(err, sortWriter.Close())
 		}
 	}()
 	w := &s.side.workers[b.Worker]
@@ -240,12 +240,12 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 				return reportTooLong(b, err)
 			}
 		}
-		if sorting == nil {
-			if sorting, err = s.sorter.Writer(); err != nil {
+		if sortWriter == nil {
+			if sortWriter, err = s.sorter.Writer(); err != nil {
 				return err
 			}
 		}
-		if err := sorting.Add(key, stored); err != nil {
+		if err := sortWriter.Add(key, stored); err != nil {
 			return reportTooLong(b, err)
 		}
 	}

@@ -86,17 +86,17 @@ func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 }
 
 func (w *joinWriter) writeRow() (err error) {
-	key, lefts, rights := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
+	key, leftFields, rightFields := w.fromLeft.key, w.fromLeft.others, w.fromRight.others
 	if !w.fromLeft.exists {
 		key = w.fromRight.key
 	}
 	from := len(w.buf)
-	if len(key)+len(lefts)+len(rights) == 0 { // readers may skip an empty line
+	if len(key)+len(leftFields)+len(rightFields) == 0 { // readers may skip an empty line
 		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
 			return err
 		}
 	} else {
-		w.buf = append(append(append(w.buf, key...), lefts...), rights...)
+		w.buf = append(append(append(w.buf, key...), leftFields...), rightFields...)
 		w.buf = w.right.rows.AppendEnd(w.buf)
 	}
 	return w.endRow(from)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Keys that replace shorter ones also count towards the memory limit.
+// Keys that replace shorter keys also count towards the memory limit.
 func TestFirstKeysMemory(t *testing.T) {
 	const limit = 100 << 10
 	for name, sizes := range map[string][]int{"longer": {1, 1000}, "longer, then shorter, then longer": {300, 1, 900}} {
@@ -15,15 +15,15 @@ func TestFirstKeysMemory(t *testing.T) {
 				f.add(append([]byte{byte(100 - round), byte(255 - i)}, make([]byte, size)...))
 			}
 		}
-		held := 0
+		used := 0
 		for _, k := range f.keys {
-			held += cap(k)
+			used += cap(k)
 		}
-		if held > limit {
-			t.Errorf("%s: the keys use %d bytes of %d", name, held, limit)
+		if used > limit {
+			t.Errorf("%s: the keys use %d bytes, want at most %d", name, used, limit)
 		}
 		if f.disabled && !f.add(bytes.Repeat([]byte{255}, 9)) {
-			t.Errorf("%s: a key was dropped although the first keys are unknown", name)
+			t.Errorf("%s: add rejected a key although firstKeys is disabled", name)
 		}
 	}
 }

@@ -14,37 +14,37 @@ import (
 	"github.com/go-partd/partd/internal/records"
 )
 
-// Bytes that no count includes, and counts that do not add up, are errors.
+// CheckTally and verify return errors if the counts do not add up.
 func TestProofs(t *testing.T) {
 	if err := CheckTally(&records.Tally{ReadBytes: 10, RecordBytes: 9}); err == nil || !strings.Contains(err.Error(), "does not add up") {
-		t.Error(err)
+		t.Errorf("CheckTally with an uncounted byte = %v", err)
 	}
 	j := &job{}
 	top := &topEngine{written: 2, dropped: 3}
 	if top.verify(j, 6, "records") == nil || top.verify(j, 5, "records") != nil {
-		t.Error("top does not notice a missing record")
+		t.Error("topEngine.verify does not detect a missing record, or rejects correct counts")
 	}
 	j.reportSorter(extsort.Stats{Records: 3})
 }
 
-// It is an error if a group lacks a value of a quantile or a mode, or if the groups aggregate other
-// records or other keys than were read.
+// Filling a row returns an error if a group lacks a value for a quantile or a mode. verify returns an
+// error if the groups aggregate other records or keys than were read.
 func TestProofOfGroups(t *testing.T) {
 	specs, err := aggregate.Parse("median(x),mode(x)")
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := []aggregate.Columns{{First: 0, Second: -1}, {First: 0, Second: -1}}
+	columns := []aggregate.Columns{{First: 0, Second: -1}, {First: 0, Second: -1}}
 	tables, err := hashagg.New(t.Context(), hashagg.Options{Memory: 1 << 20, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tables.Close()
 	g := &groupEngine{
-		job: &job{}, specs: specs, specColumns: places, keyCount: 1, quantileColumns: []int{0}, modeColumns: []int{0}, numbers: tables,
-		program: aggregate.NewProgram(specs, places),
+		job: &job{}, specs: specs, specColumns: columns, keyCount: 1, quantileColumns: []int{0}, modeColumns: []int{0}, numbers: tables,
+		program: aggregate.NewProgram(specs, columns),
 	}
-	for _, lost := range []int{0, 1, -1} { // the column that lacks a value
+	for _, lossySpec := range []int{0, 1, -1} { // index of the spec that lacks a value, or -1
 		r := &groupRow{
 			g: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
 			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
@@ -60,19 +60,19 @@ func TestProofOfGroups(t *testing.T) {
 			values := [][]byte{[]byte("7")}
 			g.program.Numbers(values, numbers)
 			g.program.Add(r.words, values, numbers)
-			if lost != 0 || i > 0 {
+			if lossySpec != 0 || i > 0 {
 				if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if lost != 1 || i > 0 {
+			if lossySpec != 1 || i > 0 {
 				if err := r.addModeValue([]byte{0, 0, 0, '7'}, i > 0); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		if err := errors.Join(r.findQuantiles(), r.fill()); (err != nil) != (lost >= 0) {
-			t.Errorf("a missing value of column %d: %v", lost, err)
+		if err := errors.Join(r.findQuantiles(), r.fill()); (err != nil) != (lossySpec >= 0) {
+			t.Errorf("with a missing value for spec %d, the row's error is %v", lossySpec, err)
 		}
 	}
 	table, err := tables.Table()
@@ -89,12 +89,12 @@ func TestProofOfGroups(t *testing.T) {
 	}
 	g.job.Tally.Records = 3
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
-	for keys, right := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
-		if err := g.verify(groupTally{2, 3, keys}); (err == nil) != right {
-			t.Errorf("a wrong sum of the keys: %v; the right sum: %v", err, right)
+	for keySum, isCorrect := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
+		if err := g.verify(groupTally{2, 3, keySum}); (err == nil) != isCorrect {
+			t.Errorf("verify = %v, although the sum of the key hashes is correct: %v", err, isCorrect)
 		}
 	}
 	if g.verify(groupTally{2, 2, a + b}) == nil {
-		t.Error("a record missing from the groups is not noticed")
+		t.Error("verify returned no error although the groups lack a record")
 	}
 }

@@ -34,7 +34,7 @@ func Split(o SplitOptions) Engine { return &splitEngine{SplitOptions: o} }
 
 func (s *splitEngine) plan(j *job) (err error) {
 	j.writesFiles = true
-	if s.fields, err = j.fields("by", s.By); err != nil {
+	if s.fields, err = j.resolveFields("by", s.By); err != nil {
 		return err
 	}
 	exists, empty, err := statDir(s.Dir)
@@ -99,7 +99,7 @@ func (s *splitEngine) run(ctx context.Context, j *job) (err error) {
 	j.report("files_written", "files", int64(len(w.names)))
 	j.report("keys", "keys", w.keys)
 	j.report("directory", "directory", s.Dir)
-	j.report("proof", "proof", fmt.Sprintf("%s records in, as many in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
+	j.report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
 	return nil
 }
 

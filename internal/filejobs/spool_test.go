@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// spoolTwice passes two texts through a spool, one after another, and reports whether they come out
+// spoolTwice writes two texts to a spool, one after another, and reports whether it reads them back
 // unchanged.
 func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
@@ -39,7 +39,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 		}
 		err := s.pieces(func(p []byte) error {
 			if len(p) == 0 {
-				t.Error("a piece is empty")
+				t.Error("pieces passed an empty piece")
 			}
 			got = append(got, p...)
 			return nil
@@ -53,19 +53,19 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	return equal, nil
 }
 
-// A flipped bit in a spilled list is an error.
+// A flipped bit in a spilled list causes an error.
 func TestSpoolBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if equal, err := spoolTwice(t, fsys); err != nil || !equal {
-		t.Fatal(equal, err)
+		t.Fatalf("without a flipped bit: unchanged %v, error %v", equal, err)
 	}
 	if fsys.Calls < 30 {
-		t.Fatalf("%d reads", fsys.Calls)
+		t.Fatalf("the spool made only %d reads, want at least 30", fsys.Calls)
 	}
 	for read := 1; read <= fsys.Calls; read++ {
 		var corrupt *partd.CorruptError
 		if equal, err := spoolTwice(t, &vfstest.Flip{Target: read}); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v, and the list is unchanged: %v", read, fsys.Calls, err, equal)
+			t.Errorf("with a flipped bit in read %d of %d: got %v (list unchanged: %v), want a CorruptError", read, fsys.Calls, err, equal)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (t *topEngine) plan(j *job) (err error) {
 		return t.sorting.plan(j)
 	}
 	t.keys = make([][]byte, j.Threads)
-	t.fields, err = j.fields("frequent", t.frequent)
+	t.fields, err = j.resolveFields("frequent", t.frequent)
 	return err
 }
 
@@ -121,8 +121,8 @@ func (t *topEngine) verify(j *job, total int64, subject string) error {
 
 // setSortKey sets a record's key. It drops the record if its worker has n earlier keys.
 func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
-	sorts, err := t.sorting.setSortKey(b, r)
-	return sorts && t.firsts[b.Worker].add(r.key), err
+	include, err := t.sorting.setSortKey(b, r)
+	return include && t.firsts[b.Worker].add(r.key), err
 }
 
 func (t *topEngine) runFrequent(ctx context.Context, j *job, memory int64) (err error) {
@@ -196,7 +196,7 @@ func (t *topEngine) sortCounts(j *job) (err error) {
 func (t *topEngine) writeCounts(j *job) error {
 	var names []string
 	for _, f := range t.fields {
-		names = append(names, j.nameOf(f))
+		names = append(names, j.fieldName(f))
 	}
 	rows, err := output.NewRows(j.To, append(names, "count"))
 	if err != nil {

@@ -43,7 +43,7 @@ func TopPer(by, per string, n int) Engine {
 
 func (t *topPerEngine) plan(j *job) (err error) {
 	t.job = j
-	if t.groups, err = j.fields("per", t.per); err != nil {
+	if t.groups, err = j.resolveFields("per", t.per); err != nil {
 		return err
 	}
 	t.sorting.firstField = len(t.groups)
@@ -87,11 +87,11 @@ func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	batch := t.batches[b.Worker]
 	for b.Next() {
 		order := sortRecord{buf: batch.buf[len(batch.buf):]}
-		sorts, err := t.sorting.setSortKey(b, &order)
+		include, err := t.sorting.setSortKey(b, &order)
 		if err != nil {
 			return err
 		}
-		if !sorts {
+		if !include {
 			continue
 		}
 		if n := len(order.buf); n <= cap(batch.buf)-len(batch.buf) {

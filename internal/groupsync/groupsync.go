@@ -27,9 +27,9 @@ type Group struct {
 
 // round is one sync, led by one of the callers that wait for it.
 type round struct {
-	ended chan struct{}
-	upTo  uint64 // err applies to positions up to upTo
-	err   error
+	done chan struct{}
+	upTo uint64 // err applies to positions up to upTo
+	err  error
 }
 
 // Synced returns the last synced position.
@@ -55,7 +55,7 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 		r := g.current
 		leads := r == nil
 		if leads {
-			r = &round{ended: make(chan struct{})}
+			r = &round{done: make(chan struct{})}
 			g.current = r
 		}
 		g.mu.Unlock()
@@ -65,7 +65,7 @@ func (g *Group) Wait(ctx context.Context, pos uint64, sync func(context.Context)
 			}
 			continue
 		}
-		if err := canceled.Wait(ctx, r.ended); err != nil {
+		if err := canceled.Wait(ctx, r.done); err != nil {
 			return err
 		}
 		if r.err != nil && pos <= r.upTo {
@@ -81,7 +81,7 @@ func (g *Group) leadRound(ctx context.Context, r *round, sync func(context.Conte
 		g.mu.Lock()
 		g.current = nil
 		g.mu.Unlock()
-		close(r.ended)
+		close(r.done)
 	}()
 	g.gatherWaiters()
 	joined, begin := g.arrived.Swap(0), time.Now()

@@ -99,15 +99,15 @@ func TestNextRound(t *testing.T) {
 func TestFailure(t *testing.T) {
 	d := newDisk()
 	pos := d.written.Add(2)
-	one, two := make(chan error, 1), make(chan error, 1)
-	go func() { one <- d.Wait(t.Context(), pos-1, d.sync) }()
+	firstErr, secondErr := make(chan error, 1), make(chan error, 1)
+	go func() { firstErr <- d.Wait(t.Context(), pos-1, d.sync) }()
 	d.awaitSync(t)
-	go func() { two <- d.Wait(t.Context(), pos, d.sync) }()
+	go func() { secondErr <- d.Wait(t.Context(), pos, d.sync) }()
 	time.Sleep(20 * time.Millisecond) // let it join the same round
 	later := d.write(t.Context())
 	time.Sleep(20 * time.Millisecond)
 	d.outcome <- errDisk
-	if a, b := <-one, <-two; !errors.Is(a, errDisk) || !errors.Is(b, errDisk) {
+	if a, b := <-firstErr, <-secondErr; !errors.Is(a, errDisk) || !errors.Is(b, errDisk) {
 		t.Fatalf("Wait = %v and %v, want %v", a, b, errDisk)
 	}
 	d.awaitSync(t)

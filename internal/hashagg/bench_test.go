@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkGet counts and sums random keys in one table, and in a Go map for comparison.
+// BenchmarkGet computes counts and sums by random keys, in a table and, for comparison, in a Go map.
 func BenchmarkGet(b *testing.B) {
 	for _, n := range []int{1000, 100_000, 1_000_000} {
 		keys := make([][]byte, n)
 		for i := range keys {
 			keys[i] = fmt.Appendf(nil, "k%d", i)
 		}
-		// The keys are contiguous in memory, as in a file.
+		// Make the keys contiguous in memory, as in a file.
 		order := make([][]byte, 1<<20)
 		text := make([]byte, 0, 16*len(order))
 		for i := range order {
@@ -99,7 +99,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 }
 
-// cpuTime reports processor time, which other programs affect less.
+// cpuTime reports the processor time, which other programs affect less than the elapsed time.
 func cpuTime(b *testing.B) func() {
 	start := cpu()
 	return func() { b.ReportMetric(float64(cpu()-start)/float64(b.N), "cpu-ns/op") }

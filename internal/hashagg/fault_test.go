@@ -16,8 +16,8 @@ import (
 
 const faultKeys = 12_000
 
-// countIn counts records of many keys with temporary data on a file system, and returns the
-// number of groups in the output, and an error.
+// countIn counts records of many keys with temporary data in fsys. It returns the number of groups in
+// the output.
 func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	temp, err := tempdir.New([]string{dir}, &tempdir.Options{FS: fsys})
 	if err != nil {
@@ -55,12 +55,13 @@ func countIn(ctx context.Context, fsys vfs.FS, dir string) (n int, err error) {
 	return n, nil
 }
 
-// Each call of the file system fails once. The aggregation must return the error and leave no files.
+// TestFaults makes each call of the file system fail once. The aggregation must return the error and
+// leave no files.
 func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	count := &vfstest.Fault{}
 	if n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, count.Check), t.TempDir()); err != nil || n != faultKeys {
-		t.Fatal(n, err)
+		t.Fatalf("without faults: %d groups, %v", n, err)
 	}
 	step := max(count.Calls()/40, 1)
 	if os.Getenv("PARTD_FAULTS") != "" {
@@ -71,46 +72,46 @@ func TestFaults(t *testing.T) {
 		fault := &vfstest.Fault{Call: call, Err: broken, ShortWrite: call%2 == 0}
 		n, err := countIn(t.Context(), vfstest.Inject(vfs.OS{}, fault.Check), dir)
 		if err == nil && n != faultKeys {
-			t.Errorf("call %d: no error, but %d groups", call, n)
+			t.Errorf("call %d failed: the aggregation returned %d groups and no error, want %d", call, n, faultKeys)
 		}
 		if err != nil && !errors.Is(err, broken) {
-			t.Errorf("call %d: %v", call, err)
+			t.Errorf("call %d failed: the aggregation returned %v, want %v", call, err, broken)
 		}
 		if _, err := tempdir.New([]string{dir}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("call %d: files remain: %v, %v", call, left, err)
+		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) > 0 {
+			t.Errorf("call %d failed: leftover files %v, %v", call, leftovers, err)
 		}
 	}
 }
 
-// A flipped bit in a file is an error.
+// A flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
 	if _, err := countIn(t.Context(), fsys, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	if fsys.Calls < 40 {
-		t.Fatalf("%d reads", fsys.Calls)
+		t.Fatalf("the aggregation made only %d reads, want at least 40", fsys.Calls)
 	}
 	// Hashes differ in each run, so there may be slightly fewer reads.
 	for read := 1; read <= fsys.Calls*9/10; read += fsys.Calls / 7 {
 		var corrupt *partd.CorruptError
 		if _, err := countIn(t.Context(), &vfstest.Flip{Target: read}, t.TempDir()); !errors.As(err, &corrupt) {
-			t.Errorf("with a flipped bit in read %d of %d: %v", read, fsys.Calls, err)
+			t.Errorf("with a flipped bit in read %d of %d, the aggregation returned %v, want a CorruptError", read, fsys.Calls, err)
 		}
 	}
 }
 
-// Groups that do not match the input records are noticed.
+// The aggregator detects groups that do not match the input records.
 func TestNotVerified(t *testing.T) {
-	for name, spoil := range map[string]func(table *Table){
-		"count":   func(table *Table) { table.addCount(0, 1) },
-		"key":     func(table *Table) { table.key(0)[0]++ },
-		"missing": func(table *Table) { table.used -= table.size(4) },
+	for name, damage := range map[string]func(table *Table){
+		"wrong count":   func(table *Table) { table.addCount(0, 1) },
+		"wrong key":     func(table *Table) { table.key(0)[0]++ },
+		"missing group": func(table *Table) { table.used -= table.size(4) },
 	} {
-		a := newTest(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
+		a := newTestAggregator(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
 		table, err := a.Table()
 		if err != nil {
 			t.Fatal(err)
@@ -123,13 +124,13 @@ func TestNotVerified(t *testing.T) {
 		if err := table.Close(); err != nil {
 			t.Fatal(err)
 		}
-		spoil(table)
+		damage(table)
 		var last error
 		for _, err := range a.Groups() {
 			last = err
 		}
 		if !errors.Is(last, ledger.ErrNotVerified) {
-			t.Errorf("%s: %v", name, last)
+			t.Errorf("%s: Groups ends with %v, want %v", name, last, ledger.ErrNotVerified)
 		}
 	}
 }
@@ -137,31 +138,31 @@ func TestNotVerified(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	for _, o := range []Options{{Memory: 1}, {Threads: -1}, {Words: -1}, {Words: 1}} {
 		if _, err := New(t.Context(), o); err == nil {
-			t.Errorf("%+v is accepted", o)
+			t.Errorf("New accepted %+v", o)
 		}
 	}
-	a := newTest(t, Options{Memory: MinMemory, Threads: 1})
+	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1})
 	table, err := a.Table()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Table(); err == nil {
-		t.Error("more tables than threads can be open")
+		t.Error("Table returned no error although a table was open for each thread")
 	}
 	for _, err := range a.Groups() {
 		if err == nil {
-			t.Error("Groups works while a table is open")
+			t.Error("Groups returned no error while a table was open")
 		}
 	}
 	if _, _, err := table.Get(make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("a key as large as the memory: %v", err)
+		t.Errorf("Get of a key as large as the memory = %v, want %v", err, ErrTooLarge)
 	}
 	if err := table.Close(); !errors.Is(err, ErrTooLarge) {
-		t.Error(err)
+		t.Errorf("Close = %v, want %v", err, ErrTooLarge)
 	}
 	for _, err := range a.Groups() {
 		if !errors.Is(err, ErrTooLarge) {
-			t.Error(err)
+			t.Errorf("Groups yields %v, want %v", err, ErrTooLarge)
 		}
 	}
 }

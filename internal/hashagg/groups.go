@@ -92,7 +92,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 func (a *Aggregator) eachTable(handle func(*Table) bool) error {
 	spilled := slices.ContainsFunc(a.tables, func(t *Table) bool { return t.spill != nil })
 	for _, t := range a.tables {
-		t.err = nil // the tables are used again after Close
+		t.err = nil // Close has set it, but the tables are needed again
 	}
 	if !spilled && len(a.tables) > 1 {
 		merged, err := a.exchange()

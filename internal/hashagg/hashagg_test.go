@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/tempdir"
 )
 
-func newTest(t *testing.T, o Options) *Aggregator {
+func newTestAggregator(t *testing.T, o Options) *Aggregator {
 	t.Helper()
 	temp, err := tempdir.New([]string{t.TempDir()}, nil)
 	if err != nil {
@@ -43,21 +43,21 @@ func TestSums(t *testing.T) {
 		threads, records, mod int
 		spills                bool
 	}{
-		{"none", 1 << 20, 2, 0, 1, false},
+		{"no records", 1 << 20, 2, 0, 1, false},
 		{"one thread", 1 << 20, 1, 1000, 100, false},
 		{"exchanged", 8 << 20, 3, 30_000, 1000, false},
 		{"partly exchanged", 3 << 20, 3, 36_000, 1_000_000, true},
-		{"one spills", 512 << 10, 1, 50_000, 20_000, true},
+		{"one thread spills", 512 << 10, 1, 50_000, 20_000, true},
 		{"spilled", 3 * MinMemory, 3, 60_000, 30_000, true},
 		{"partitioned again", MinMemory, 1, 160_000, 400_000, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := newTest(t, Options{Memory: c.memory, Threads: c.threads, Words: 2, Merge: sumWords})
+			a := newTestAggregator(t, Options{Memory: c.memory, Threads: c.threads, Words: 2, Merge: sumWords})
 			want := make(map[string][2]uint64)
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for n := range c.threads {
-				table, err := a.Table() // before the other goroutines are done with theirs
+				table, err := a.Table() // while the other goroutines use their tables
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -96,7 +96,7 @@ func TestSums(t *testing.T) {
 					t.Fatal(err)
 				}
 				if w := want[string(g.Key)]; g.State[0] != w[0] || g.State[1] != w[1] || g.Records != w[0] {
-					t.Fatalf("%q: %d of %d records, want %d", g.Key, g.State, g.Records, w)
+					t.Fatalf("group %q has the state %d and %d records, want %d", g.Key, g.State, g.Records, w)
 				}
 				delete(want, string(g.Key))
 			}
@@ -104,13 +104,13 @@ func TestSums(t *testing.T) {
 				t.Errorf("%d groups are missing", len(want))
 			}
 			if s := a.Stats(); s.Spills > 0 != c.spills {
-				t.Errorf("%+v", s)
+				t.Errorf("Stats = %+v, want spills: %v", s, c.spills)
 			}
 		})
 	}
 }
 
-// texts are states of any length: all values of a key, concatenated.
+// texts implements States whose length is not limited: each is the concatenation of a key's values.
 type texts struct {
 	list [][]byte
 	size int64
@@ -141,7 +141,7 @@ func TestStates(t *testing.T) {
 	for _, memory := range []int64{16 << 20, 2 * MinMemory} {
 		for _, keys := range []uint32{10, 5000} {
 			t.Run(fmt.Sprintf("%d/%d", memory, keys), func(t *testing.T) {
-				a := newTest(t, Options{Memory: memory, Threads: 2, Words: 1, NewStates: func() States { return &texts{} }})
+				a := newTestAggregator(t, Options{Memory: memory, Threads: 2, Words: 1, NewStates: func() States { return &texts{} }})
 				const records = 120_000
 				var wg sync.WaitGroup
 				for n := range 2 {
@@ -185,7 +185,7 @@ func TestStates(t *testing.T) {
 					}
 				}
 				if groups != int(keys) {
-					t.Errorf("%d groups", groups)
+					t.Errorf("Groups yields %d groups, want %d", groups, keys)
 				}
 				for i, ok := range seen {
 					if !ok {
@@ -193,7 +193,7 @@ func TestStates(t *testing.T) {
 					}
 				}
 				if s := a.Stats(); s.Spills == 0 && memory < 1<<20 {
-					t.Errorf("nothing was spilled: %+v", s)
+					t.Errorf("Stats = %+v, want at least one spill", s)
 				}
 			})
 		}

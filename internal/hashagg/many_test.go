@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// Reading ahead must not go beyond the table, even if its last entry has an empty key, which
-// needs no words.
+// GetMany must not read ahead beyond the table, even if the last entry has an empty key, which needs
+// no words.
 func TestGetManyStaysInTable(t *testing.T) {
-	a := newTest(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
+	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
 	if err != nil {
 		t.Fatal(err)
@@ -22,12 +22,12 @@ func TestGetManyStaysInTable(t *testing.T) {
 		}
 	}
 	for i := uint64(0); ; i++ {
-		left := len(table.words) - table.used - table.size(0)
-		if left == 0 {
+		free := len(table.words) - table.used - table.size(0)
+		if free == 0 {
 			break
 		}
-		words := min(left-table.size(0), table.MaxKey()/8)
-		if rest := left - table.size(words*8); rest > 0 && rest <= table.size(8) {
+		words := min(free-table.size(0), table.MaxKey()/8)
+		if rest := free - table.size(words*8); rest > 0 && rest <= table.size(8) {
 			words -= 4 // leaves room for the next entry
 		}
 		add(binary.LittleEndian.AppendUint64(bytes.Repeat([]byte{'k'}, 8*words-8), i))
@@ -36,17 +36,17 @@ func TestGetManyStaysInTable(t *testing.T) {
 		add(nil)
 	}
 	if table.used != len(table.words) || table.resets > 0 {
-		t.Fatalf("%d of %d words are used: the test needs all of them", table.used, len(table.words))
+		t.Fatalf("only %d of %d words are used, but the test needs a full table", table.used, len(table.words))
 	}
 	if state, _, err := table.Get(nil); err != nil || state[0] != 4 {
-		t.Errorf("the empty key has %d, %v", state, err)
+		t.Errorf("the state of the empty key is %d, %v, want 4", state, err)
 	}
 }
 
-// If most keys are new, most records bypass the table, and are counted. Once keys repeat,
-// no records bypass it any more.
+// While most keys are new, most records bypass the table, but are counted. When keys repeat, records no
+// longer bypass the table.
 func TestBypassOfNewKeys(t *testing.T) {
-	a := newTest(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
+	a := newTestAggregator(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
 	table, err := a.Table()
 	if err != nil {
 		t.Fatal(err)
@@ -58,13 +58,13 @@ func TestBypassOfNewKeys(t *testing.T) {
 		return table.Drain(func(g Group) error {
 			sums[string(g.Key)] += g.State[0]
 			if g.State[0] != g.Records {
-				t.Errorf("%q: %d of %d", g.Key, g.State[0], g.Records)
+				t.Errorf("group %q has the state %d, want its record count %d", g.Key, g.State[0], g.Records)
 			}
 			return nil
 		})
 	})
 	const records = 3_000_000
-	passed := [2]int{}
+	bypassed := [2]int{} // by half of the records
 	var keys [][]byte
 	for i := range records {
 		half := 2 * i / records
@@ -78,7 +78,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 			continue
 		}
 		if table.Bypass(keys) {
-			passed[half] += len(keys)
+			bypassed[half] += len(keys)
 			for _, key := range keys {
 				sums[string(key)]++
 			}
@@ -90,11 +90,11 @@ func TestBypassOfNewKeys(t *testing.T) {
 	if err := errors.Join(table.drain(), table.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if passed[0] < records*3/8 || passed[1] > bypassFactor*recheckEntries {
-		t.Errorf("%d records bypassed the table, then %d", passed[0], passed[1])
+	if bypassed[0] < records*3/8 || bypassed[1] > bypassFactor*recheckEntries {
+		t.Errorf("%d records with new keys bypassed the table, and %d records with repeated keys", bypassed[0], bypassed[1])
 	}
 	if s := a.Stats(); s.Records != records || s.KeySum != hashes {
-		t.Errorf("%+v, want %d records and the hash sum %d", s, records, hashes)
+		t.Errorf("Stats = %+v, want %d records and the hash sum %d", s, records, hashes)
 	}
 	for i := range uint64(records) {
 		want := uint64(1)
@@ -102,7 +102,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 			want = 1 + records/2/1000
 		}
 		if got := sums[string(binary.LittleEndian.AppendUint64(nil, i))]; i < records/2 && got != want {
-			t.Fatalf("key %d has %d, want %d", i, got, want)
+			t.Fatalf("key %d has the sum %d, want %d", i, got, want)
 		}
 	}
 }

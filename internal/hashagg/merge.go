@@ -7,21 +7,21 @@ import (
 
 // merger merges partitions from the files that tables have written.
 type merger struct {
-	a                *Aggregator
-	sources          []*spillFile
-	threads          int           // number of merging goroutines
-	partitionsAtOnce int           // number of partitions that are merged together
-	pending          chan int      // first partition of each group to merge
-	emptyTables      chan *Table   // tables to merge into
-	mergedTables     chan *Table   // tables with merged groups
-	stop             chan struct{} // closed to stop the merge
+	a                  *Aggregator
+	sources            []*spillFile
+	threads            int           // number of merging goroutines
+	partitionsPerGroup int           // number of partitions that are merged together
+	pending            chan int      // first partition of each group to merge
+	emptyTables        chan *Table   // tables to merge into
+	mergedTables       chan *Table   // tables with merged groups
+	stop               chan struct{} // closed to stop the merge
 }
 
 // mergePartitions writes all tables to files, and then merges them. It calls handle with tables
 // that each hold one or more complete partitions, until handle returns false.
 func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	m := &merger{
-		a: a, threads: a.Threads, partitionsAtOnce: 1, pending: make(chan int, partitions), stop: make(chan struct{}),
+		a: a, threads: a.Threads, partitionsPerGroup: 1, pending: make(chan int, partitions), stop: make(chan struct{}),
 		emptyTables: make(chan *Table, a.Threads+1), mergedTables: make(chan *Table, a.Threads+1),
 	}
 	defer func() {
@@ -90,7 +90,7 @@ func (m *merger) prepare() error {
 	if err := m.planMemory(); err != nil {
 		return err
 	}
-	for i := 0; i < partitions; i += m.partitionsAtOnce {
+	for i := 0; i < partitions; i += m.partitionsPerGroup {
 		m.pending <- i
 	}
 	close(m.pending)
@@ -107,22 +107,22 @@ func (m *merger) prepare() error {
 	return nil
 }
 
-// planMemory sets partitionsAtOnce, threads and the size of tables. If partitions are small, it combines
-// several of them, because a disk takes as long for a small read as for a large one. Fewer and
-// larger tables are then used.
+// planMemory sets partitionsPerGroup, threads and the size of tables. If partitions are small, it merges
+// several of them together, because a disk takes as long for a small read as for a large one. It then
+// uses fewer and larger tables.
 func (m *merger) planMemory() error {
 	const readSize = 128 << 10 // minimum size of a read in bytes
-	const maxGrain = 8         // maximum number of partitions merged together; leaves at least 8 groups of partitions
+	const maxPerGroup = 8      // maximum number of partitions merged together; leaves at least 8 groups of partitions
 	a, size, runs := m.a, int64(0), int64(1)
 	for _, s := range m.sources {
 		size += s.file.Size()
 		runs += int64(s.runs)
 	}
-	for m.partitionsAtOnce < maxGrain && int64(m.partitionsAtOnce)*size/runs/partitions < readSize {
-		m.partitionsAtOnce *= 2
+	for m.partitionsPerGroup < maxPerGroup && int64(m.partitionsPerGroup)*size/runs/partitions < readSize {
+		m.partitionsPerGroup *= 2
 	}
-	if m.partitionsAtOnce > 1 {
-		m.threads = min(max((a.Threads+1)/m.partitionsAtOnce-1, 1), a.Threads)
+	if m.partitionsPerGroup > 1 {
+		m.threads = min(max((a.Threads+1)/m.partitionsPerGroup-1, 1), a.Threads)
 	}
 	a.share = a.Memory / int64(m.threads+1)
 	return a.freeTables()
@@ -135,7 +135,7 @@ func (m *merger) work() error {
 			return nil
 		}
 		var err error
-		if t, err = m.merge(t, m.sources, i, i+m.partitionsAtOnce, 1); err != nil {
+		if t, err = m.merge(t, m.sources, i, i+m.partitionsPerGroup, 1); err != nil {
 			return err
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/vfs/vfstest"
 )
 
-// Many threads with little memory spill often, and write little of each partition. Reads of
-// these files must still be large, because disks are slow with small reads.
+// Many threads with little memory spill often, and each time write little of each partition. The merge
+// must still read these files in large pieces, because disks are slow with small reads.
 func TestReadsAreLarge(t *testing.T) {
 	const threads, records = 8, 200_000
 	var reads atomic.Int64
@@ -62,9 +62,9 @@ func TestReadsAreLarge(t *testing.T) {
 		groups++
 	}
 	if groups != threads*records {
-		t.Errorf("%d groups", groups)
+		t.Errorf("Groups yields %d groups, want %d", groups, threads*records)
 	}
 	if mean := a.Stats().Written / max(reads.Load(), 1); a.Stats().Spills == 0 || mean < 64<<10 {
-		t.Errorf("%d bytes were read in %d reads of %d bytes", a.Stats().Written, reads.Load(), mean)
+		t.Errorf("%d bytes were read in %d reads of %d bytes, want at least 64 KiB per read", a.Stats().Written, reads.Load(), mean)
 	}
 }

@@ -46,8 +46,8 @@ type Table struct {
 	closed  bool
 	err     error
 
-	// After an exchange, owners is the number of tables, and this table, with index index,
-	// has the complete states of the keys that it owns. Its other entries must be ignored.
+	// After an exchange, owners is the number of tables. This table, whose number is index,
+	// then has the complete states of the keys that it owns. Its other entries must be ignored.
 	owners, index int
 	// If an exchange ran out of memory, takenUpTo is not nil. Table i has then taken its
 	// entries before position takenUpTo[i].
@@ -203,22 +203,22 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	if maxLen := t.MaxKey(); len(key) > maxLen {
 		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
 	}
-	grow := t.mustGrow()
+	growFirst := t.mustGrow()
 	// A table is futile if almost all keys are unique.
-	futile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
-	if futile || !t.hasRoom(size, grow) {
+	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
+	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
 		}
-		if futile {
+		if isFutile {
 			t.startBypass()
 		}
 		if err := t.emptyTable(); err != nil {
 			return 0, t.fail(err)
 		}
-		grow = false
+		growFirst = false
 	}
-	if grow {
+	if growFirst {
 		if err := t.growSlots(); err != nil {
 			return 0, t.fail(err)
 		}
@@ -241,11 +241,11 @@ func (t *Table) fail(err error) error {
 // mustGrow reports whether the slots must be doubled for one more entry.
 func (t *Table) mustGrow() bool { return (t.n+1)*2 > len(t.slots) }
 
-// hasRoom reports whether an entry of size words fits. grow means that the slots must be doubled
-// first, during which the old slots also need memory.
-func (t *Table) hasRoom(size int, grow bool) bool {
+// hasRoom reports whether an entry of size words fits. growFirst means that the slots must be doubled
+// before, during which the old slots also need memory.
+func (t *Table) hasRoom(size int, growFirst bool) bool {
 	slots := len(t.slots)
-	if grow {
+	if growFirst {
 		slots *= 3
 	}
 	total := int64(t.used+size+slots) * 8
@@ -287,7 +287,7 @@ func (t *Table) reset() {
 	}
 }
 
-// Close ends the use of the table. Its entries remain for Groups.
+// Close closes the table for input. Its entries remain for Groups.
 func (t *Table) Close() error {
 	if t.closed {
 		return nil

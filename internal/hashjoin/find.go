@@ -92,12 +92,12 @@ func (f *Finder) Find(keys [][]byte) []int {
 	for i, key := range keys {
 		f.positions[i] = 0
 		slot := f.slots[i]
-		for at := t.homeSlot(f.hashes[i]); slot != 0; slot = t.index[at] {
+		for index := t.homeSlot(f.hashes[i]); slot != 0; slot = t.index[index] {
 			if t.slotHasKey(slot, f.hashes[i], key) {
 				f.positions[i] = int(uint32(slot))
 				break
 			}
-			at = t.nextSlot(at)
+			index = t.nextSlot(index)
 		}
 	}
 	return f.positions[:len(keys)]

@@ -16,7 +16,7 @@ const threads = 4
 
 type pair struct{ key, record string }
 
-// someRecords returns records; many have the same key or an empty key.
+// someRecords returns n records. Many have the same key or an empty key.
 func someRecords(n int) (all []pair) {
 	rnd := rand.New(rand.NewPCG(1, uint64(n)))
 	for i := range n {
@@ -32,7 +32,8 @@ func someRecords(n int) (all []pair) {
 	return all
 }
 
-// filledTable returns a table, and the records that fit in it, added by several goroutines.
+// filledTable adds records to a table from several goroutines, and returns the table and the records
+// that fit in it.
 func filledTable(t *testing.T, memory int64, all []pair) (table *Table, in []pair) {
 	t.Helper()
 	table = New(memory, threads)
@@ -60,7 +61,7 @@ func indexedTable(t *testing.T, all []pair) *Table {
 	t.Helper()
 	table, in := filledTable(t, 64<<20, all)
 	if len(in) != len(all) {
-		t.Fatalf("%d of %d records fit", len(in), len(all))
+		t.Fatalf("only %d of %d records fit in the table", len(in), len(all))
 	}
 	if err := table.Index(); err != nil {
 		t.Fatal(err)
@@ -68,7 +69,8 @@ func indexedTable(t *testing.T, all []pair) *Table {
 	return table
 }
 
-// Each key has the records added with it, and the table knows which keys were found.
+// Find returns the records that were added with a key, and the table knows which keys were marked as
+// matched.
 func TestFind(t *testing.T) {
 	for _, n := range []int{0, 1, 63, 64, 65, 50_000} {
 		all := someRecords(n)
@@ -80,7 +82,7 @@ func TestFind(t *testing.T) {
 		var keys [][]byte
 		for key := range want {
 			if key != "hot" {
-				keys = append(keys, []byte(key), []byte(key+" is not there"))
+				keys = append(keys, []byte(key), []byte(key+" is missing"))
 			}
 		}
 		var tasks sync.WaitGroup
@@ -91,7 +93,7 @@ func TestFind(t *testing.T) {
 					for i, position := range f.Find(batch) {
 						if position == 0 {
 							if want[string(batch[i])] != nil {
-								t.Errorf("%.20q was not found", batch[i])
+								t.Errorf("Find does not find %.20q", batch[i])
 							}
 							continue
 						}
@@ -101,11 +103,11 @@ func TestFind(t *testing.T) {
 							return nil
 						})
 						if err != nil || table.MarkMatched(position) != len(got) {
-							t.Errorf("%.20q has %d records, and MarkFound returns %d: %v", batch[i], len(got), table.MarkMatched(position), err)
+							t.Errorf("key %.20q: Each yields %d records, but MarkMatched returns %d: %v", batch[i], len(got), table.MarkMatched(position), err)
 						}
 						wanted := slices.Sorted(slices.Values(want[string(batch[i])]))
 						if slices.Sort(got); !slices.Equal(got, wanted) {
-							t.Errorf("%.20q: %d records, want %d", batch[i], len(got), len(wanted))
+							t.Errorf("Each yields %d records of %.20q, want the %d records that were added", len(got), batch[i], len(wanted))
 						}
 					}
 				}
@@ -115,8 +117,8 @@ func TestFind(t *testing.T) {
 		var out ledger.Count
 		unmatched := 0
 		for part := range 3 {
-			count, err := table.EachInPart(part, 3, func(_ []byte, found bool) error {
-				if !found {
+			count, err := table.EachInPart(part, 3, func(_ []byte, matched bool) error {
+				if !matched {
 					unmatched++
 				}
 				return nil
@@ -127,12 +129,12 @@ func TestFind(t *testing.T) {
 			out.Add(count)
 		}
 		if err := table.Added().Compare(out); err != nil || unmatched != len(want["hot"]) {
-			t.Errorf("%d records: %v, %d were not found, want %d", n, err, unmatched, len(want["hot"]))
+			t.Errorf("%d records: %v; %d are unmatched, want %d", n, err, unmatched, len(want["hot"]))
 		}
 	}
 }
 
-// A record that does not fit is rejected, and the records that fit can be taken out.
+// A table rejects records that do not fit, and MoveTo returns the records that fit.
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
@@ -141,7 +143,7 @@ func TestTableMemory(t *testing.T) {
 		t.Errorf("%d records of %d fit, in %d bytes", len(in), len(all), n)
 	}
 	if fits, err := table.Add(0, nil, make([]byte, memory)); fits || err != nil {
-		t.Errorf("a record as large as the table fits: %v, %v", fits, err)
+		t.Errorf("Add of a record as large as the table = %v, %v, want false", fits, err)
 	}
 	var out []pair
 	err := table.MoveTo(func(key, record []byte) error {
@@ -151,20 +153,20 @@ func TestTableMemory(t *testing.T) {
 	order := func(a, b pair) int { return strings.Compare(a.record, b.record) }
 	slices.SortFunc(in, order)
 	if slices.SortFunc(out, order); err != nil || !slices.Equal(in, out) {
-		t.Errorf("%d of %d records were taken out: %v", len(out), len(in), err)
+		t.Errorf("MoveTo yields %d records, want %d: %v", len(out), len(in), err)
 	}
 	if slices.ContainsFunc(table.pieces, func(p *piece) bool { return p.mem != nil }) {
-		t.Error("memory was not freed")
+		t.Error("MoveTo did not free the memory")
 	}
 }
 
-// A lost or changed record is noticed.
-func TestLossIsNoticed(t *testing.T) {
+// A table detects lost and changed records.
+func TestLossIsDetected(t *testing.T) {
 	all := someRecords(1000)
 	hot := []byte("hot")
 	var each error // the error of Each for a list that lacks a record
 	for name, damage := range map[string]func(*Table, int){
-		"a key that is not in the index": func(t *Table, _ int) {
+		"a key is missing from the index": func(t *Table, _ int) {
 			for i, slot := range t.index {
 				if slot != 0 {
 					t.index[i] = 0
@@ -172,12 +174,12 @@ func TestLossIsNoticed(t *testing.T) {
 				}
 			}
 		},
-		"a record that is not in its list": func(t *Table, first int) {
+		"a record is missing from its list": func(t *Table, first int) {
 			head := headOf(t.entryAt(first))
 			*head = *head>>32<<32 | uint64(uint32(*headOf(t.entryAt(int(uint32(*head))))))
 			each = t.Each(first, func([]byte) error { return nil })
 		},
-		"a byte": func(t *Table, first int) {
+		"a byte is changed": func(t *Table, first int) {
 			_, record, _ := entryOf(t.entryAt(first))
 			record[0]++
 		},
@@ -190,15 +192,15 @@ func TestLossIsNoticed(t *testing.T) {
 			err = table.Added().Compare(out)
 		}
 		if !errors.Is(err, ledger.ErrNotVerified) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want %v", name, err, ledger.ErrNotVerified)
 		}
 	}
 	if !errors.Is(each, ledger.ErrNotVerified) {
-		t.Errorf("a list that lacks a record: %v", each)
+		t.Errorf("Each for a list that lacks a record = %v, want %v", each, ledger.ErrNotVerified)
 	}
 	table, _ := filledTable(t, 64<<20, all)
 	table.pieces = table.pieces[1:]
 	if err := table.MoveTo(func(_, _ []byte) error { return nil }); !errors.Is(err, ledger.ErrNotVerified) {
-		t.Errorf("records left in the table: %v", err)
+		t.Errorf("MoveTo without some of the pieces = %v, want %v", err, ledger.ErrNotVerified)
 	}
 }

@@ -13,9 +13,9 @@ import (
 func TestMapAgainstModel(t *testing.T) {
 	seed := maphash.MakeSeed()
 	hashes := map[string]func(string) uint64{
-		"good":      func(k string) uint64 { return Hash(seed, k) },
-		"4 values":  func(k string) uint64 { return Hash(seed, k) & 3 },
-		"same half": func(k string) uint64 { return Hash(seed, k) << 32 },
+		"good":               func(k string) uint64 { return Hash(seed, k) },
+		"4 values":           func(k string) uint64 { return Hash(seed, k) & 3 },
+		"equal lower halves": func(k string) uint64 { return Hash(seed, k) << 32 },
 	}
 	for name, hash := range hashes {
 		t.Run(name, func(t *testing.T) { compareWithModel(t, hash) })
@@ -36,7 +36,7 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 		id := m.Find(hash(k), k)
 		want, ok := model[k]
 		if (id != 0) != ok || ok && (*m.Val(id) != want || string(m.Key(id)) != k) {
-			t.Fatalf("step %d: key %.20q: found %v, want %v", step, k, id != 0, ok)
+			t.Fatalf("step %d: Find(%.20q) finds a key: %v, want %v with the right value", step, k, id != 0, ok)
 		}
 		switch {
 		case !ok:
@@ -56,18 +56,18 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 			before := m.Footprint()
 			m.Compact()
 			if m.Footprint() >= before {
-				t.Fatalf("%d keys take %d bytes, and %d bytes after Compact", m.Len(), before, m.Footprint())
+				t.Fatalf("%d keys use %d bytes, and %d bytes after Compact", m.Len(), before, m.Footprint())
 			}
 		}
 	}
 	n := 0
 	for id := range m.IDs {
 		if want, ok := model[string(m.Key(id))]; !ok || want != *m.Val(id) {
-			t.Fatalf("listed key %.20q is not in the model", m.Key(id))
+			t.Fatalf("IDs yields the key %.20q, which the model does not have with this value", m.Key(id))
 		}
 		n++
 	}
 	if n != len(model) || m.Len() != n {
-		t.Fatalf("%d keys listed, Len %d, want %d", n, m.Len(), len(model))
+		t.Fatalf("IDs yields %d keys and Len = %d, want %d", n, m.Len(), len(model))
 	}
 }

@@ -125,7 +125,7 @@ func TestJoinsMatchModel(t *testing.T) {
 						t.Fatalf("trial %d, kind %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, kind, matchEmpty, memory, len(rows), len(want), rows, want)
 					}
 					if kind.Pairs() && memory == 64 && len(left) > 150 && len(right) > 50 && stats.Spilled == 0 {
-						t.Errorf("trial %d: nothing was spilled", trial)
+						t.Errorf("trial %d: Join spilled nothing", trial)
 					}
 				}
 			}
@@ -133,8 +133,8 @@ func TestJoinsMatchModel(t *testing.T) {
 	}
 }
 
-// A key with half of both sides is joined within the memory, and the end of the context
-// stops the join.
+// TestHotKeyWithinMemory joins records that all have the same key and do not fit in memory. It also
+// checks that the join stops when the context ends or emit fails.
 func TestHotKeyWithinMemory(t *testing.T) {
 	temp := newTemp(t)
 	var left, right []pair
@@ -150,18 +150,18 @@ func TestHotKeyWithinMemory(t *testing.T) {
 		return nil
 	})
 	if err != nil || rows != 9_000_000 || stats.Spilled < 300_000 {
-		t.Errorf("%d rows, %+v, %v", rows, stats, err)
+		t.Errorf("Join emitted %d rows and returned %+v, %v, want 9000000 rows and some spilled bytes", rows, stats, err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
-	enough := errors.New("enough")
+	errEnough := errors.New("enough")
 	_, err = Join(ctx, newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error {
-		cancel(enough)
+		cancel(errEnough)
 		return nil
 	})
-	if !errors.Is(err, enough) {
-		t.Errorf("stopped with %v", err)
+	if !errors.Is(err, errEnough) {
+		t.Errorf("Join with a canceled context = %v, want %v", err, errEnough)
 	}
-	if _, err = Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error { return enough }); !errors.Is(err, enough) {
-		t.Errorf("stopped with %v", err)
+	if _, err = Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right), o, func(l, r []byte) error { return errEnough }); !errors.Is(err, errEnough) {
+		t.Errorf("Join with a failing emit = %v, want %v", err, errEnough)
 	}
 }

@@ -21,7 +21,7 @@ func TestWriter(t *testing.T) {
 	w.Begin("h", Durations, "times")
 	w.Histogram(&h, "op", "x")
 	if err := w.Flush(); err != nil || h.Count() != 4 {
-		t.Fatal(h.Count(), err)
+		t.Fatalf("Count = %d and Flush = %v, want 4 durations", h.Count(), err)
 	}
 	want := `# HELP a_total its \\ help\ntext
 # TYPE a_total counter
@@ -38,7 +38,7 @@ h_bucket{op="x",le="0.001"} 2
 h_bucket{op="x",le="0.003"} 3
 `
 	if got := b.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "h_bucket{op=\"x\",le=\"30\"} 3\nh_bucket{op=\"x\",le=\"+Inf\"} 4\nh_sum{op=\"x\"} 3600.0021\nh_count{op=\"x\"} 4\n") {
-		t.Errorf("got\n%s", got)
+		t.Errorf("got\n%s\nwant, at the beginning\n%s", got, want)
 	}
 }
 
@@ -52,6 +52,6 @@ func TestBrokenWriter(t *testing.T) {
 	w := NewWriter(broken{})
 	w.Single("a", Gauge, "b", 1)
 	if err := w.Flush(); !errors.Is(err, errBroken) {
-		t.Error(err)
+		t.Errorf("Flush = %v, want %v", err, errBroken)
 	}
 }

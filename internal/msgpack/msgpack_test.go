@@ -19,11 +19,11 @@ import (
 // python is Debian's Python.
 const python = "/usr/bin/python3"
 
-// Go reads what Python writes, and writes the same bytes again.
+// Decode reads values that Python's msgpack wrote, and Append writes the same bytes again.
 func TestSameBytesAsPython(t *testing.T) {
 	if err := exec.Command(python, "-c", "import msgpack").Run(); err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs python3-msgpack: %v", err)
+			t.Fatalf("PARTD_REQUIRE_ALL is set, but this test needs python3-msgpack: %v", err)
 		}
 		t.Skipf("this test needs python3-msgpack: %v", err)
 	}
@@ -46,15 +46,15 @@ func TestSameBytesAsPython(t *testing.T) {
 		}
 	}
 	if len(out) > 0 {
-		t.Fatalf("%d bytes are left", len(out))
+		t.Fatalf("%d bytes follow the last value", len(out))
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestDecodeErrors(t *testing.T) {
 	deep := strings.Repeat("\x91", 1100) + "\xc0"
 	for _, c := range []struct {
-		data, want string
-		checked    bool
+		data, want  string
+		passesCheck bool
 	}{
 		{"", "too few bytes", false},
 		{"\xc1", "is not a plain value", false},
@@ -79,16 +79,16 @@ func TestRefused(t *testing.T) {
 		v, err := Decode([]byte(c.data))
 		var e *Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%.40q: got %v, %v, want %q", c.data, v, err, c.want)
+			t.Errorf("Decode(%.40q) = %v, %v, want an error with %q", c.data, v, err, c.want)
 		}
 		// Check also accepts values that are not plain, except the invalid byte 0xc1.
-		if err := Check([]byte(c.data)); c.checked != (err == nil) {
-			t.Errorf("%.40q: Check: %v", c.data, err)
+		if err := Check([]byte(c.data)); c.passesCheck != (err == nil) {
+			t.Errorf("Check(%.40q) = %v, want success: %v", c.data, err, c.passesCheck)
 		}
 	}
 }
 
-func TestNotPlain(t *testing.T) {
+func TestAppendNotPlain(t *testing.T) {
 	deep := any(nil)
 	for range 512 {
 		deep = []any{deep}
@@ -106,25 +106,25 @@ func TestNotPlain(t *testing.T) {
 		map[int]int{1: 1},
 	} {
 		if b, err := Append([]byte("before"), v); !errors.Is(err, ErrNotPlain) || string(b) != "before" {
-			t.Errorf("%T: %q, %v", v, b, err)
+			t.Errorf("Append of a %T = %q, %v, want %v", v, b, err, ErrNotPlain)
 		}
 	}
 	if _, err := Append(nil, []any{struct{}{}}); err == nil || errors.Is(err, ErrNotPlain) {
-		t.Errorf("a struct: %v", err)
+		t.Errorf("Append of a struct = %v, want an error that does not wrap ErrNotPlain", err)
 	}
 	if b, err := AppendTexts([]byte("before"), []string{"a", "\xff"}); err == nil || string(b) != "before" {
-		t.Errorf("texts: %q, %v", b, err)
+		t.Errorf("AppendTexts with invalid UTF-8 = %q, %v, want an error", b, err)
 	}
 }
 
-func TestLastOfEqualKeys(t *testing.T) {
+func TestRepeatedKeyKeepsLastValue(t *testing.T) {
 	v, err := Decode([]byte("\x83\xa1a\x01\xa1b\x02\xa1a\x03"))
 	if want := (pyvalue.Dict{{Key: "a", Value: 3}, {Key: "b", Value: 2}}); err != nil || text(v) != text(want) {
-		t.Fatalf("%v, %v", v, err)
+		t.Fatalf("Decode = %v, %v, want %v", v, err, want)
 	}
 }
 
-// text returns equal texts for equal values.
+// text returns a text that is equal for equal values.
 func text(v any) string {
 	b, err := pickle.Append(nil, v)
 	if err != nil {
@@ -156,19 +156,19 @@ func TestMemoryIsBounded(t *testing.T) {
 			bytes, _, _ := decodeMeasured([]byte(data))
 			factor := (float64(bytes) - 64<<10) / float64(len(data))
 			if factor > MaxGrowth {
-				t.Errorf("%.12q of %q: %.0f times its %d bytes", data, part, factor, len(data))
+				t.Errorf("Decode of %.12q… (%q repeated) allocated %.0f times the input's %d bytes", data, part, factor, len(data))
 			}
 			maxFactor = max(maxFactor, factor)
 		}
 	}
-	t.Logf("at most %.0f times", maxFactor)
+	t.Logf("Decode allocated at most %.0f times the length of the input", maxFactor)
 	if maxFactor < 10 {
-		t.Errorf("at most %.0f times: the test does not measure allocations", maxFactor)
+		t.Errorf("Decode allocated at most %.0f times the length of the input: the test does not measure allocations", maxFactor)
 	}
 }
 
-// FuzzDecode looks for input that crashes, takes more memory than MaxGrowth allows, or
-// decodes to a value that changes when it is written and read again.
+// FuzzDecode looks for input that makes Decode panic or use more memory than MaxGrowth allows, or that
+// decodes to a value which changes when it is encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{"\x95\xc0\xc3\xe0\xcd\x01\x00\xa3abc", "\x82\xa1a\x90\xc4\x01b\x80", "\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "\xca\x3f\x80\x00\x00", "\xdd\xff\xff\xff\xff", "\x81\x01\x02"} {
 		f.Add([]byte(s))
@@ -176,14 +176,14 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		bytes, v, err := decodeMeasured(data)
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
-			t.Fatalf("%d bytes of memory for %d", bytes, len(data))
+			t.Fatalf("Decode allocated %d bytes for an input of %d bytes", bytes, len(data))
 		}
 		if err != nil {
-			_ = Check(data) // must not crash
+			_ = Check(data) // must not panic
 			return
 		}
 		if err := Check(data); err != nil {
-			t.Fatalf("Check: %v", err)
+			t.Fatalf("Check of decodable data: %v", err)
 		}
 		reencoded, err := Append(nil, v)
 		if errors.Is(err, ErrNotPlain) {
@@ -194,7 +194,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		w, err := Decode(reencoded)
 		if err != nil || text(v) != text(w) {
-			t.Fatalf("%#v, %#v, %v", v, w, err)
+			t.Fatalf("%#v becomes %#v, %v", v, w, err)
 		}
 	})
 }

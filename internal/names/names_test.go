@@ -36,7 +36,7 @@ func TestName(t *testing.T) {
 			t.Errorf("Name(%q) = %q, want %q", c.key, got, c.name)
 		}
 		if got := (Scheme{FoldsCase: true}).Name(c.key); got != c.folded {
-			t.Errorf("folding: Name(%q) = %q, want %q", c.key, got, c.folded)
+			t.Errorf("with FoldsCase: Name(%q) = %q, want %q", c.key, got, c.folded)
 		}
 	}
 	for _, key := range []string{long, strings.Repeat("x", 65535), strings.Repeat("!", 86)} {
@@ -46,12 +46,12 @@ func TestName(t *testing.T) {
 		}
 		keyName, ok := KeyFile(name)
 		if _, kind := (Scheme{}).Parse(keyName); !ok || kind != Own {
-			t.Errorf("a key of %d bytes is held in %q, %v", len(key), keyName, ok)
+			t.Errorf("KeyFile for a key of %d bytes = %q, %v", len(key), keyName, ok)
 		}
 	}
 }
 
-// TestParseForeign checks that names which Name does not return are foreign.
+// TestParseForeign checks that Parse reports names that Name never returns as Foreign.
 func TestParseForeign(t *testing.T) {
 	for _, name := range []string{
 		"%41", "%2e", "%2", "%zz", "a!b", "a%2G", "%h", "%h12", "%k12", "%undo2", "é", "a~", ".", "..",
@@ -64,11 +64,11 @@ func TestParseForeign(t *testing.T) {
 	}
 	for _, name := range []string{Lock, Journal, Temp, Temp + "1"} {
 		if _, kind := (Scheme{}).Parse(name); kind != Own {
-			t.Errorf("Parse(%q) is %v, want the store's own", name, kind)
+			t.Errorf("Parse(%q) returns the kind %v, want Own", name, kind)
 		}
 	}
 	if _, kind := (Scheme{FoldsCase: true}).Parse("Key"); kind != Foreign {
-		t.Error("a folding directory has a key named by a capital")
+		t.Errorf("with FoldsCase: Parse(Key) returns the kind %v, want Foreign", kind)
 	}
 }
 
@@ -89,7 +89,7 @@ func FuzzName(f *testing.F) {
 		switch key, kind := s.Parse(nameA); kind {
 		case Short:
 			if key != a {
-				t.Fatalf("the key %q came back from %q as %q", a, nameA, key)
+				t.Fatalf("the key %q has the name %q, which Parse reads as the key %q", a, nameA, key)
 			}
 		case Long:
 		default:
@@ -97,7 +97,7 @@ func FuzzName(f *testing.F) {
 		}
 		// A name is foreign, or equals Name's result.
 		if key, kind := s.Parse(b); kind == Short && s.Name(key) != b {
-			t.Fatalf("%q is read as the key %q, whose name is %q", b, key, s.Name(key))
+			t.Fatalf("Parse(%q) returns the key %q, whose name is %q", b, key, s.Name(key))
 		}
 	})
 }

@@ -46,9 +46,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestConformance runs partdtest's state machine on a namespace whose store is closed after nearly
+// TestKeepsPromises runs partdtest's state machine on a namespace whose store is closed after nearly
 // every operation, because the test uses other namespaces in between.
-func TestConformance(t *testing.T) {
+func TestKeepsPromises(t *testing.T) {
 	n := 0
 	partdtest.StateMachine(t, func(t *testing.T) partd.Partd {
 		n++

@@ -13,10 +13,10 @@ func TestName(t *testing.T) {
 		strings.Repeat("user", 20): "",
 	} {
 		if got := Name(word, names); got != want {
-			t.Errorf("%q: %q, want %q", word, got, want)
+			t.Errorf("Name(%q) = %q, want %q", word, got, want)
 		}
 	}
 	if got := Hint("usr", names); got != ` (did you mean "user"?)` {
-		t.Errorf("%s", got)
+		t.Errorf("Hint = %s", got)
 	}
 }

@@ -16,7 +16,7 @@ func TestParse(t *testing.T) {
 	} {
 		d, err := Parse(text)
 		if err != nil || d.String() != want {
-			t.Errorf("%q: got %v, %v, want %s", text, d, err, want)
+			t.Errorf("Parse(%q) = %v, %v, want %s", text, d, err, want)
 		}
 	}
 	for _, text := range []string{
@@ -25,9 +25,9 @@ func TestParse(t *testing.T) {
 		"|O16", "[('a', '<i4')]", "\x00", "<i8\n", strings.Repeat("<", 1<<20),
 	} {
 		if d, err := Parse(text); err == nil {
-			t.Errorf("%.40q: %v", text, d)
+			t.Errorf("Parse(%.40q) = %v, want an error", text, d)
 		} else if len(err.Error()) > 300 {
-			t.Errorf("%.40q: an error of %d bytes", text, len(err.Error()))
+			t.Errorf("Parse(%.40q) returns an error of %d bytes, want at most 300", text, len(err.Error()))
 		}
 	}
 }
@@ -37,17 +37,17 @@ func TestByteOrder(t *testing.T) {
 	v := []complex64{complex(1, -2)}
 	l, b := AppendFixed(nil, little, v), AppendFixed(nil, big, v)
 	if want := "\x00\x00\x80\x3f\x00\x00\x00\xc0"; string(l) != want {
-		t.Errorf("little-endian: %q", l)
+		t.Errorf("little-endian: AppendFixed = %q, want %q", l, want)
 	}
 	if want := "\x3f\x80\x00\x00\xc0\x00\x00\x00"; string(b) != want {
-		t.Errorf("big-endian: %q", b)
+		t.Errorf("big-endian: AppendFixed = %q, want %q", b, want)
 	}
 	if got := DecodeFixed[complex64](big, b); got[0] != v[0] {
-		t.Errorf("big-endian is read as %v", got)
+		t.Errorf("big-endian: DecodeFixed = %v, want %v", got, v)
 	}
 	big.Swap(b)
 	if string(b) != string(l) {
-		t.Errorf("swapped: %q", b)
+		t.Errorf("Swap gives %q, want %q", b, l)
 	}
 }
 
@@ -64,17 +64,17 @@ func TestTimes(t *testing.T) {
 	}
 	for i := range good {
 		if !got[i].Equal(good[i]) || got[i].Location() != time.UTC {
-			t.Errorf("%v became %v", good[i], got[i])
+			t.Errorf("%v is decoded as %v", good[i], got[i])
 		}
 	}
 	for _, timestamp := range []time.Time{time.Unix(0, math.MaxInt64).Add(1), time.Unix(0, math.MinInt64), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
 		if _, err := AppendTimes(nil, d, []time.Time{timestamp}); err == nil || !strings.Contains(err.Error(), "element 0") {
-			t.Errorf("%v: %v", timestamp, err)
+			t.Errorf("AppendTimes of %v = %v, want an error about element 0", timestamp, err)
 		}
 	}
 }
 
-// Counts that no time or duration can be are errors; none wraps around.
+// Extreme counts that time.Time or time.Duration cannot represent cause errors. No count wraps around.
 func TestExtremeCounts(t *testing.T) {
 	for unit := range nanoseconds {
 		for _, n := range []int64{math.MaxInt64, math.MinInt64 + 1, 1 << 54, -1 << 54, 0} {
@@ -82,28 +82,28 @@ func TestExtremeCounts(t *testing.T) {
 			data := AppendFixed(nil, d, []int64{n})
 			times, err := DecodeTimes(d, data)
 			if err == nil && n != 0 && (times[0].After(time.Unix(0, 0)) != (n > 0)) {
-				t.Errorf("%d%s became %v", n, unit, times[0])
+				t.Errorf("%d%s is decoded as the time %v", n, unit, times[0])
 			}
 			durations, err := DecodeDurations(DType{Kind: 'm', Size: 8, Unit: unit}, data)
 			if err == nil && (durations[0] > 0) != (n > 0) {
-				t.Errorf("%d%s became %v", n, unit, durations[0])
+				t.Errorf("%d%s is decoded as the duration %v", n, unit, durations[0])
 			}
-			if want := unit != "ns" && n > math.MaxInt64/1000; want && err == nil {
-				t.Errorf("%d%s is a duration of %v", n, unit, durations[0])
+			if isTooLong := unit != "ns" && n > math.MaxInt64/1000; isTooLong && err == nil {
+				t.Errorf("%d%s is decoded as the duration %v, want an error", n, unit, durations[0])
 			}
 		}
 	}
 	d := DType{Kind: 'm', Size: 8, Unit: "s"}
 	if _, err := DecodeDurations(d, AppendFixed(nil, d, []int64{math.MinInt64})); err == nil || !strings.Contains(err.Error(), "NaT") {
-		t.Errorf("NaT as a duration: %v", err)
+		t.Errorf("DecodeDurations of NaT = %v, want an error", err)
 	}
 }
 
 func TestBools(t *testing.T) {
 	if got := fmt.Sprint(DecodeBools([]byte{0, 1, 2, 255})); got != "[false true true true]" {
-		t.Error(got)
+		t.Errorf("DecodeBools = %s", got)
 	}
 	if got := string(AppendFixed(nil, DType{Kind: 'b', Size: 1}, []bool{false, true})); got != "\x00\x01" {
-		t.Errorf("%q", got)
+		t.Errorf("AppendFixed of bools = %q", got)
 	}
 }

@@ -10,13 +10,13 @@ func TestAllocate(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(b) != n || b[0] != 0 || b[n-1] != 0 {
-				t.Fatalf("%d bytes, want %d, all zero", len(b), n)
+				t.Fatalf("got %d bytes, want %d zero bytes", len(b), n)
 			}
 			b[0], b[n-1] = 1, 2
 			Release(b)
 		}
 		if _, err := allocate(1 << 62); err == nil {
-			t.Error("memory that no machine has was given out")
+			t.Error("allocating more memory than any machine has returned no error")
 		}
 	}
 	Release(nil)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Temporary files of dead processes are removed. Files of living processes and other files
-// remain.
+// Create removes the temporary files of dead processes. It keeps those of living processes and all other
+// files.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
@@ -37,14 +37,14 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	if len(got) != 4 {
-		t.Errorf("the directory has %v", got)
+		t.Errorf("the directory contains %v, want 4 files", got)
 	}
 	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
 		t.Error(err)
 	}
 }
 
-// No process removes a file that another process has just created.
+// Create never removes a temporary file that another process has just created.
 func TestSweepDuringCreate(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
@@ -65,6 +65,6 @@ func TestSweepDuringCreate(t *testing.T) {
 	}
 	wg.Wait()
 	if got := entryNames(t, dir); len(got) != 1 {
-		t.Errorf("the directory has %v", got)
+		t.Errorf("the directory contains %v, want only the file", got)
 	}
 }

@@ -183,8 +183,8 @@ func TestBombs(t *testing.T) {
 		bytes, _, err := decodeMeasured([]byte(data))
 		t.Logf("%s: %v, %d bytes allocated for a pickle of %d", name, time.Since(start), bytes, len(data))
 		if err == nil {
-					t.Errorf("%s: Decode returned no error", name)
-				}
+			t.Errorf("%s: Decode returned no error", name)
+		}
 		if bytes > MaxGrowth*uint64(len(data))+1<<20 {
 			t.Errorf("%s: Decode allocated %d bytes for a pickle of %d bytes", name, bytes, len(data))
 		}
@@ -326,8 +326,8 @@ func TestAppendGoTypes(t *testing.T) {
 
 // DecodeObjects describes calls of allowed classes and functions, and rejects all others.
 func TestDecodeObjects(t *testing.T) {
-	known := func(module, name string) bool { return module == "m" }
-	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), known) }
+	isAllowed := func(module, name string) bool { return module == "m" }
+	decode := func(data string) (any, error) { return DecodeObjects([]byte(data), isAllowed) }
 	f := pushFunction("m", "f")
 	for data, want := range map[string]any{
 		f + ".":                       Global{"m", "f"},
@@ -375,7 +375,7 @@ func TestDecodeObjects(t *testing.T) {
 		data := []byte("](" + f + "\x94" + strings.Repeat(part, 20_000) + "e.")
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := DecodeObjects(data, known)
+		_, err := DecodeObjects(data, isAllowed)
 		runtime.ReadMemStats(&after)
 		if allocated := after.TotalAlloc - before.TotalAlloc; err != nil || allocated > MaxGrowth*uint64(len(data)) {
 			t.Errorf("%q repeated: DecodeObjects allocated %d bytes for a pickle of %d bytes: %v", part, allocated, len(data), err)

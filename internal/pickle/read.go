@@ -72,8 +72,8 @@ const (
 type node struct {
 	kind  kind
 	state uint8
-	depth int32 // nesting depth, once built
-	size  int64 // number of elements, including nested ones, once built
+	depth int32 // nesting depth; set when the node is built
+	size  int64 // number of elements, including nested ones; set when the node is built
 	items []any
 	built any
 }

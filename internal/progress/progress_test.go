@@ -23,12 +23,12 @@ func TestLine(t *testing.T) {
 		{1, 0, 0, "0.0 MB  1000 MB/s"},
 	} {
 		if got := Line(c.done, c.total, c.elapsed); got != c.want {
-			t.Errorf("got  %q\nwant %q", got, c.want)
+			t.Errorf("Line(%d, %d, %v)\n got %q\nwant %q", c.done, c.total, c.elapsed, got, c.want)
 		}
 	}
 }
 
-// buffer is a bytes.Buffer for concurrent use.
+// buffer is a bytes.Buffer whose Write is safe for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	bytes.Buffer
@@ -60,7 +60,7 @@ func TestBar(t *testing.T) {
 			}
 		}
 		if !strings.HasSuffix(text, "\r\x1b[K") {
-			t.Errorf("%q", text)
+			t.Errorf("the output %q does not end by clearing the line", text)
 		}
 	})
 }
@@ -76,10 +76,10 @@ func TestBarSilent(t *testing.T) {
 		time.Sleep(time.Hour)
 		hidden.Stop()
 		if out.Len() > 0 {
-			t.Errorf("%q", out.String())
+			t.Errorf("got the output %q, want none", out.String())
 		}
 	})
 	if IsTerminal(&bytes.Buffer{}) {
-		t.Error("a buffer is reported as a terminal")
+		t.Error("IsTerminal reports that a buffer is a terminal")
 	}
 }

@@ -37,20 +37,20 @@ func TestKey(t *testing.T) {
 		for _, v := range group {
 			key, err := Key(v)
 			if err != nil {
-				t.Fatalf("%#v: %v", v, err)
+				t.Fatalf("Key(%#v): %v", v, err)
 			}
 			if other, ok := seen[key]; ok && other != i {
-				t.Errorf("%#v and %#v are one key", v, groups[other])
+				t.Errorf("Key returns the same key for %#v and %#v", v, groups[other])
 			}
 			seen[key] = i
 		}
 	}
 	if len(seen) != len(groups) {
-		t.Errorf("%d keys of %d groups", len(seen), len(groups))
+		t.Errorf("Key returns %d keys for %d groups of equal values", len(seen), len(groups))
 	}
 	for _, v := range []any{[]any{}, Dict{}, Set{}, ByteArray{}, Tuple{[]any{}}, FrozenSet{Set{}}, struct{}{}} {
 		if key, err := Key(v); err == nil {
-			t.Errorf("%#v has the key %v", v, key)
+			t.Errorf("Key(%#v) = %v, want an error", v, key)
 		}
 	}
 }
@@ -59,23 +59,23 @@ func TestDictGet(t *testing.T) {
 	d := Dict{{"a", 1}, {int64(2), "two"}, {Tuple{"x"}, "tuple"}, {"a", "last"}}
 	for _, c := range []struct{ key, want any }{{"a", "last"}, {2, "two"}, {2.0, "two"}, {Tuple{"x"}, "tuple"}} {
 		if got, ok := d.Get(c.key); !ok || got != c.want {
-			t.Errorf("%v: %v, %v", c.key, got, ok)
+			t.Errorf("Get(%v) = %v, %v, want %v", c.key, got, ok, c.want)
 		}
 	}
 	for _, key := range []any{"b", 3, nil, []any{}} {
 		if got, ok := d.Get(key); ok {
-			t.Errorf("%v: %v", key, got)
+			t.Errorf("Get(%v) = %v, want no value", key, got)
 		}
 	}
 }
 
-func TestUniqueStopsWorking(t *testing.T) {
+func TestUniqueLimitsWork(t *testing.T) {
 	u := &Unique{Work: 100}
 	if _, err := u.Set([]any{"a", "b", Tuple{"c"}}); err != nil {
 		t.Error(err)
 	}
 	if _, err := u.Set([]any{make([]byte, 100), "b"}); !errors.Is(err, ErrTooMuchWork) {
-		t.Error(err)
+		t.Errorf("Set = %v, want %v", err, ErrTooMuchWork)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestValidText(t *testing.T) {
 		"\xff": false, "\xed\xa0": false, "\xed": false, "a\xed\x9f": false, "\xed\xa0\xc0": false, "\xed\xa0\x80\xff": false,
 	} {
 		if got := ValidText(text); got != want {
-			t.Errorf("%q: %v", text, got)
+			t.Errorf("ValidText(%q) = %v, want %v", text, got, want)
 		}
 	}
 }

@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// A peer that often fails is slowed down, and may try again soon. Other peers are not affected.
+// A peer with many failed attempts must wait, but may soon try again. Other peers are not affected.
 func TestLogins(t *testing.T) {
 	t.Parallel()
 	var logins Logins
 	for range Burst {
 		if !logins.MayTry("evil", "") {
-			t.Fatal("a peer is slowed down too early")
+			t.Fatal("MayTry slows a peer down before it has used its burst")
 		}
 		logins.RecordFailure("evil")
 	}
 	if logins.MayTry("evil", "") || !logins.MayTry("honest", "") {
-		t.Fatal("the peer is not slowed down, or another one is")
+		t.Fatal("MayTry does not slow the peer down, or slows down another peer")
 	}
 	time.Sleep(time.Second / Rate * 2)
 	if !logins.MayTry("evil", "") {
-		t.Fatal("the peer is locked out")
+		t.Fatal("MayTry still slows the peer down after a pause")
 	}
 	for i := range 2 * maxPeers {
 		logins.RecordFailure(fmt.Sprint(i))
 	}
 	if len(logins.peers) > maxPeers {
-		t.Fatalf("%d peers are remembered", len(logins.peers))
+		t.Fatalf("Logins remembers %d peers, want at most %d", len(logins.peers), maxPeers)
 	}
 }

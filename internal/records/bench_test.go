@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Each benchmark splits 64 MiB and finds the keys.
+// BenchmarkSplit splits 64 MiB of each format and finds the keys.
 func BenchmarkSplit(b *testing.B) {
 	text := "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda"
 	for _, c := range []struct {

@@ -53,7 +53,7 @@ func wholeCSV(data []byte, sep byte) int {
 func (r *reader) sendBlock(end int) error {
 	old := r.block
 	data, tail := old[r.start:end], old[end:]
-	// old is valid until a worker returns it. If it contains no record, it is reused at once.
+	// old is valid until a worker returns it. If it contains no record, it is reused immediately.
 	n := r.cfg.Block
 	if len(tail) >= n-1 {
 		n = cap(old)

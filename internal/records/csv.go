@@ -30,8 +30,8 @@ func (s *Splitter) nextQuoted() Kind {
 		pending       = s.requested
 		problem       error
 		columns       []string
-		i, fieldCount int  // index in rest; number of fields before it
-		newlineIndex  = -1 // index of the next newline, if at least i
+		i, fieldCount int  // index in data; number of fields before it
+		newlineIndex  = -1 // index of the next newline; unknown if less than i
 		lines         = int64(1)
 	)
 	if pending == nil && s.fieldCount != 0 && s.resolveFields() {

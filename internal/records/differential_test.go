@@ -40,7 +40,7 @@ func referenceCSV(data string) (records []string, fields [][]string, err error) 
 	}
 }
 
-// compareCSV compares the splitter with encoding/csv, with a given block size.
+// compareCSV compares the splitter with encoding/csv. block is the block size.
 func compareCSV(t *testing.T, data string, block int) {
 	t.Helper()
 	wantRecords, wantFields, refErr := referenceCSV(data)
@@ -58,7 +58,7 @@ func compareCSV(t *testing.T, data string, block int) {
 		got, tally, err := readAll(t, cfg, input("f", data))
 		if refErr != nil {
 			if err == nil && tally.BadRecords == 0 {
-				t.Fatalf("%q: encoding/csv returns %v, the splitter no error", data, refErr)
+				t.Fatalf("%q: encoding/csv returns %v, but Read accepts the data", data, refErr)
 			}
 			return
 		}
@@ -92,7 +92,7 @@ func TestRandomCSV(t *testing.T) {
 	}
 }
 
-// Records of a CSV writer are read with the same fields.
+// Read returns the fields of records that csv.Writer wrote.
 func TestWrittenCSV(t *testing.T) {
 	values := []string{"", "a", "b c", "d,e", "f\"g", "h\ni", "\"", "é", " j ", "\xff"}
 	for seed := range uint64(2000) {
@@ -126,7 +126,7 @@ func FuzzCSV(f *testing.F) {
 	})
 }
 
-// FuzzJSONL compares the key of a line with the value that encoding/json finds.
+// FuzzJSONL compares the splitter's key of a line with the value that encoding/json returns.
 func FuzzJSONL(f *testing.F) {
 	for _, line := range []string{`{"k":"x"}`, `{"a":[{"k":1}],"k":-0.5e1}`, `{"\u006b":"\ud83d\ude00"}`, `{"k":null}`, `{"k":1,"k":2}`, `[]`, `{"a":"\\","k":"\""}`, `{`, `{"k":"\ud800"}`, `{"k":"\ud800\u0041"}`, `{"k":"\udc00"}`} {
 		f.Add(line)
@@ -141,20 +141,20 @@ func FuzzJSONL(f *testing.F) {
 		kind := s.Next()
 		var object map[string]json.RawMessage
 		err := json.Unmarshal([]byte(line), &object)
-		raw, found := object["k"]
+		raw, exists := object["k"]
 		var want string
-		usable := err == nil && found && json.Unmarshal(raw, &want) == nil && string(raw) != "null"
-		if err == nil && found && !usable && strings.ContainsAny(string(raw[:1]), "tf-0123456789") {
-			want, usable = string(raw), true
+		isKey := err == nil && exists && json.Unmarshal(raw, &want) == nil && string(raw) != "null"
+		if err == nil && exists && !isKey && strings.ContainsAny(string(raw[:1]), "tf-0123456789") {
+			want, isKey = string(raw), true
 		}
-		if kind == Data && !usable {
-			t.Fatalf("%q: key %q, encoding/json finds none (%v)", line, s.Values[0], err)
+		if kind == Data && !isKey {
+			t.Fatalf("%q: got the key %q, but encoding/json finds none (%v)", line, s.Values[0], err)
 		}
-		if kind == Bad && usable && !strings.Contains(s.Err.Error(), "is duplicated") && !strings.Contains(s.Err.Error(), "not valid Unicode") {
-			t.Fatalf("%q: %v, encoding/json finds %q", line, s.Err, want)
+		if kind == Bad && isKey && !strings.Contains(s.Err.Error(), "is duplicated") && !strings.Contains(s.Err.Error(), "not valid Unicode") {
+			t.Fatalf("%q: got %v, but encoding/json finds the key %q", line, s.Err, want)
 		}
 		if kind == Data && utf8.Valid(s.Values[0]) && string(s.Values[0]) != want {
-			t.Fatalf("%q: key %q, encoding/json finds %q", line, s.Values[0], want)
+			t.Fatalf("%q: got the key %q, but encoding/json finds %q", line, s.Values[0], want)
 		}
 	})
 }

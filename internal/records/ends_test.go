@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Both implementations find exactly the separators and newlines.
+// Both implementations of findBits find exactly the separators and newlines.
 func TestEndBits(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	data := make([]byte, endsWindow)
@@ -18,7 +18,7 @@ func TestEndBits(t *testing.T) {
 				}
 			}
 			blocks := 1 + r.IntN(endsWindow/64)
-			for name, find := range map[string]func([]byte, uint64, [][2]uint64){"this processor": findBits, "words": findBitsOfWords} {
+			for name, find := range map[string]func([]byte, uint64, [][2]uint64){"findBits": findBits, "findBitsOfWords": findBitsOfWords} {
 				bits := make([][2]uint64, blocks+1)
 				find(data[:64*blocks], uint64(sep)*eachByte, bits[:blocks])
 				for i, c := range data[:64*blocks] {
@@ -28,7 +28,7 @@ func TestEndBits(t *testing.T) {
 					}
 				}
 				if bits[blocks] != [2]uint64{} {
-					t.Fatalf("%s: wrote beyond the bits", name)
+					t.Fatalf("%s wrote beyond the end of bits", name)
 				}
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-func TestHead(t *testing.T) {
+func TestReadStart(t *testing.T) {
 	wide := make([]string, 30_000)
 	for i := range wide {
 		wide[i] = strings.Repeat("column", 3)
@@ -20,7 +20,7 @@ func TestHead(t *testing.T) {
 		want       []string
 	}{
 		{"plain", "a,b c\n1,2\n", []string{"a", "b c"}},
-		{"quoted, with a mark, after an empty line", "\ufeff\r\n\"a,\"\"b\nc\",d\r\n", []string{"a,\"b\nc", "d"}},
+		{"quoted, with a byte order mark, after an empty line", "\ufeff\r\n\"a,\"\"b\nc\",d\r\n", []string{"a,\"b\nc", "d"}},
 		{"without a newline", "a,b", []string{"a", "b"}},
 		{"wide", strings.Join(wide, ",") + "\n1\n", wide},
 		{"empty", "", nil},
@@ -29,7 +29,7 @@ func TestHead(t *testing.T) {
 		start, err := ReadStart("f", iotest.OneByteReader(strings.NewReader(c.data)), Layout{Format: CSV}, 1<<20)
 		if err != nil || !slices.Equal(start.Columns, c.want) || !strings.HasPrefix(c.data, string(start.Read)) ||
 			!strings.Contains(c.data+"\n", string(start.Header)) || (len(start.Header) > 0) != (c.want != nil) {
-			t.Errorf("%s: %.100v, %v", c.name, start, err)
+			t.Errorf("%s: ReadStart = %.100v, %v, want the columns %.100q", c.name, start, err, c.want)
 		}
 	}
 	for _, c := range []struct{ data, want string }{
@@ -39,17 +39,17 @@ func TestHead(t *testing.T) {
 		{strings.Repeat("x", 200_000), "f, line 1: too large: the header is longer than 100000 bytes, a quarter of --memory"},
 	} {
 		if _, err := ReadStart("f", strings.NewReader(c.data), Layout{Format: CSV}, 100_000); err == nil || err.Error() != c.want {
-			t.Errorf("%.20q: %v", c.data, err)
+			t.Errorf("ReadStart(%.20q) = %v, want %s", c.data, err, c.want)
 		}
 	}
 	if _, err := ReadStart("f", strings.NewReader("PK\x03\x04"), Layout{Format: Text}, 1000); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("a zip archive: %v", err)
+		t.Errorf("ReadStart of a zip archive = %v, want %v", err, ErrUnsupported)
 	}
 	if start, err := ReadStart("f", strings.NewReader("BZh is no magic\n"), Layout{Format: Text}, 1000); err != nil || len(start.Read) != 16 {
-		t.Errorf("text that begins like bzip2: %v, %v", start, err)
+		t.Errorf("ReadStart of text that begins like bzip2 = %v, %v", start, err)
 	}
 	if _, err := ReadStart("f", iotest.ErrReader(partd.ErrClosed), Layout{Format: CSV}, 1000); !errors.Is(err, partd.ErrClosed) {
-		t.Errorf("a failed read: %v", err)
+		t.Errorf("ReadStart after a failed read = %v, want %v", err, partd.ErrClosed)
 	}
 }
 
@@ -72,7 +72,7 @@ func TestResolve(t *testing.T) {
 		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "0", columns, Field{}, "there is no field 0: fields are numbered from 1, or from the end (-1 is the last)"},
-		{csv, "any", nil, Field{}, ""}, // for empty files
+		{csv, "any", nil, Field{}, ""}, // without a header, because all files are empty
 		{bare, "-1", nil, Field{Index: -1}, ""},
 		{bare, "2", nil, Field{Index: 1}, ""},
 		{bare, "a", nil, Field{}, `without a header, a field must be a number from 1, or from the end (-1 is the last), not "a"`},
@@ -80,7 +80,7 @@ func TestResolve(t *testing.T) {
 	} {
 		got, err := c.l.Resolve(c.by, c.columns)
 		if text := ""; got != c.want || err != nil && err.Error() != c.err || err == nil && c.err != text {
-			t.Errorf("%s of %q: %+v, %v", c.by, c.columns, got, err)
+			t.Errorf("Resolve(%q, %q) = %+v, %v, want %+v, %s", c.by, c.columns, got, err, c.want, c.err)
 		}
 	}
 }
@@ -88,23 +88,23 @@ func TestResolve(t *testing.T) {
 func TestLayout(t *testing.T) {
 	for name, want := range map[string]Format{"a.csv": CSV, "b.TSV": TSV, "c.tab": TSV, "d.jsonl": JSONL, "e.ndjson": JSONL, "f": Text, "g.txt": Text} {
 		if got := FormatOf(name); got != want {
-			t.Errorf("%s: %s", name, got)
+			t.Errorf("FormatOf(%q) = %s, want %s", name, got, want)
 		}
 	}
 	if f, err := ParseFormat("jsonl"); f != JSONL || err != nil {
-		t.Error(f, err)
+		t.Errorf("ParseFormat(jsonl) = %s, %v", f, err)
 	}
 	for _, name := range []string{"", "CSV", "xml"} {
 		if _, err := ParseFormat(name); err == nil || !strings.Contains(err.Error(), FormatNames) {
-			t.Errorf("%q: %v", name, err)
+			t.Errorf("ParseFormat(%q) = %v, want an error with the names of the formats", name, err)
 		}
 	}
 	for _, l := range []Layout{{Format: TSV, Sep: ","}, {Format: JSONL, Sep: ","}, {Format: CSV, Sep: "ab"}, {Format: CSV, Sep: "\""}, {Format: Text, Sep: "a\n"}} {
 		if l.Check() == nil {
-			t.Errorf("%+v: no error", l)
+			t.Errorf("Check of %+v returned no error", l)
 		}
 	}
 	if got := DiffColumns([]string{"a", "b"}, []string{"a", "c", "d"}); got != `column 2: "b" and "c"; column 3: none and "d"` {
-		t.Error(got)
+		t.Errorf("DiffColumns = %s", got)
 	}
 }

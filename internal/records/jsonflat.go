@@ -35,7 +35,7 @@ func (s *Splitter) findFlat(line []byte) bool {
 		if n = PlainValue(rest); n == 0 {
 			return false
 		}
-		if found, duplicate := s.storeMember(name, rest[:n]); duplicate || !found && s.exclusive {
+		if isRequested, duplicate := s.storeMember(name, rest[:n]); duplicate || !isRequested && s.exclusive {
 			return false
 		}
 		rest = skipBlanks(rest[n:])
@@ -49,23 +49,23 @@ func (s *Splitter) findFlat(line []byte) bool {
 	}
 }
 
-// storeMember stores a member's value for the fields of that name. found reports whether there is
+// storeMember stores a member's value for the fields of that name. isRequested reports whether there is
 // such a field, and duplicate whether the field already had a value.
-func (s *Splitter) storeMember(name, value []byte) (found, duplicate bool) {
+func (s *Splitter) storeMember(name, value []byte) (isRequested, duplicate bool) {
 	if s.byName != nil {
 		for _, i := range s.byName[string(name)] {
 			duplicate = duplicate || s.Values[i] != nil
-			s.Values[i], found = value, true
+			s.Values[i], isRequested = value, true
 		}
-		return found, duplicate
+		return isRequested, duplicate
 	}
 	for i := range s.fields {
 		if string(name) == s.fields[i].Name {
 			duplicate = duplicate || s.Values[i] != nil
-			s.Values[i], found = value, true
+			s.Values[i], isRequested = value, true
 		}
 	}
-	return found, duplicate
+	return isRequested, duplicate
 }
 
 // indexFields returns the indexes of the fields by name. For a few fields it returns nil, because

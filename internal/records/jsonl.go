@@ -58,11 +58,11 @@ func (s *Splitter) decodeValues() Kind {
 func (s *Splitter) findMembers(object []byte) error {
 	clear(s.Values)
 	for name, value := range members(object) {
-		found, duplicate := s.storeMember(name, value)
+		isRequested, duplicate := s.storeMember(name, value)
 		if duplicate {
 			return fmt.Errorf("member %q is duplicated", name)
 		}
-		if s.exclusive && !found {
+		if s.exclusive && !isRequested {
 			return fmt.Errorf("member %q is not a column: the members of the first record are the columns", name)
 		}
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestBrokenConnection checks that a broken connection to the store beneath is not mistaken
+// TestBrokenConnection checks that the reader does not mistake a broken connection to the store beneath
 // for the end of a value or of the scan.
 func TestBrokenConnection(t *testing.T) {
 	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, fmt.Errorf("the connection broke: %w", io.EOF), nil} {
 		for _, last := range []bool{true, false} {
 			if broken == nil && last {
-				continue // a proper end
+				continue // a scan that ends normally
 			}
 			r, stop := New(func(yield func(partd.Chunk, error) bool) {
 				if yield(partd.Chunk{Key: "k", Data: []byte("value"), Last: last}, nil) && broken != nil {
@@ -24,18 +24,18 @@ func TestBrokenConnection(t *testing.T) {
 			}, "")
 			defer stop()
 			if err := r.Next(); err != nil || r.Key != "k" {
-				t.Fatal(r.Key, err)
+				t.Fatalf("Next = %v with the key %q, want k", err, r.Key)
 			}
 			if n, err := r.Read(make([]byte, 2)); n != 2 || err != nil {
-				t.Fatal(n, err)
+				t.Fatalf("Read = %d, %v, want 2", n, err)
 			}
 			for range 2 {
 				if err := r.Next(); err == nil || err == io.EOF || err == io.ErrUnexpectedEOF || broken != nil && !errors.Is(err, broken) {
-					t.Errorf("after %v, last %v: %v", broken, last, err)
+					t.Errorf("after the error %v (last chunk %v), Next = %v", broken, last, err)
 				}
 			}
 			if data, err := r.Data(); len(data) > 0 || err != r.Err {
-				t.Errorf("after %v, last %v: %q, %v", broken, last, data, err)
+				t.Errorf("after the error %v (last chunk %v), Data = %q, %v", broken, last, data, err)
 			}
 		}
 	}

@@ -28,7 +28,7 @@ func FuzzEntry(f *testing.F) {
 				t.Fatalf("entry % x is longer when encoded again: % x", e.Raw, got)
 			}
 			if _, err := e.ValueLen(); err != nil && e.Kind != KindBlob {
-				t.Fatal(err)
+				t.Fatalf("ValueLen of an entry that is not a blob: %v", err)
 			}
 		}
 		// The result must not depend on the division into blocks.

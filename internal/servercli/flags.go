@@ -62,7 +62,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a credential: Python's clients have none")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "`NUMBER` of namespaces open at a time besides the default one, in a quarter of the store's memory; needs a log: store, which may have any number of them; 0 allows none")
 	fl.DurationVar(&c.ttl, "namespace-ttl", 0, "`TIME` after which a namespace without connections is removed; 0 means never")
-	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect end the server (Python's close_server)")
+	fl.BoolVar(&c.AllowClose, "allow-close", false, "let every client that can connect stop the server (Python's close_server)")
 	fl.BoolVar(&c.insecure, "insecure", false, "listen beyond this machine without TLS and users: others there can read the traffic and, without users, change everything")
 	c.space.add(cmd)
 	fl.StringVar(&c.http, "http", "", "`ADDRESS`, HOST:PORT, to serve /healthz, /readyz and Prometheus' /metrics on, unauthenticated (default: off)")

@@ -11,15 +11,15 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// TestNamespaceDir checks that only stores which keep sessions themselves have
-// namespaces. A buffer forgets its sessions when its store is closed for another.
+// TestNamespaceDir checks that only stores which keep sessions themselves have namespaces. A buffer
+// forgets its sessions when its store is closed to make room for another.
 func TestNamespaceDir(t *testing.T) {
 	for store, want := range map[string]string{
 		"log:d": "d/namespaces", "log:///d?sync=true": "/d/namespaces", "zstd+log:d": "d/namespaces",
 		"buffer+log:d": "", "buffer+zstd+log:d": "", "file:d": "", "mem:": "", "log:": "",
 	} {
 		if got := (&config{store: store, namespaces: 1}).namespaceDir(); got != want {
-			t.Errorf("%s has its namespaces in %q, want %q", store, got, want)
+			t.Errorf("namespaceDir for the store %s = %q, want %q", store, got, want)
 		}
 	}
 }
@@ -37,7 +37,7 @@ func TestRefusedChangesAreCounted(t *testing.T) {
 	}
 	for _, r := range []remote.SpaceLimit{own, set.SpaceLimit("a"), set.SpaceLimit("b")} {
 		if _, err := r.Admit(1, 1); err == nil {
-			t.Fatal("a change was admitted")
+			t.Fatal("Admit accepted a change on a full disk")
 		}
 	}
 	for _, b := range []*namespaces.Set{set, nil} {

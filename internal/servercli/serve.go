@@ -71,13 +71,13 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if c.stopWithin > 0 {
 		defer context.AfterFunc(ctx, func() {
 			time.Sleep(c.stopWithin)
-			log.Error("ending at once: --stop-timeout has passed, and unwritten data is lost", "store", c.store)
+			log.Error("exiting immediately: --stop-timeout has passed, and unwritten data is lost", "store", c.store)
 			os.Exit(cliutil.ExitFailed)
 		})()
 	}
 	if c.withStdin {
 		go func() {
-			_, err := io.Copy(io.Discard, s.in) // until the other end is closed or its process dies
+			_, err := io.Copy(io.Discard, s.in) // returns when the other end is closed or its process dies
 			log.Info("standard input is closed", "error", err)
 			stop()
 		}()
@@ -90,7 +90,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
-	log.Info("ending: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
+	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
 	// Flushing has no time limit. A second signal or --stop-timeout ends the process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err == nil {

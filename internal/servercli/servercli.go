@@ -23,8 +23,8 @@ type streams struct {
 }
 
 // Main runs the command line with the process's streams and signals, and returns the
-// exit code. The first SIGINT or SIGTERM lets the server finish what is in progress.
-// Another one, at least a second later, ends the process at once.
+// exit code. After the first SIGINT or SIGTERM, the server finishes the requests in progress.
+// Another signal, at least a second later, ends the process immediately.
 func Main(args []string) int { return MainWith(nil, args) }
 
 // MainWith is like Main with a set of store schemes.
@@ -51,7 +51,7 @@ func MainWith(set *stores.Set, args []string) int {
 			if time.Since(start) < repeatWindow {
 				continue
 			}
-			fmt.Fprintln(s.err, "partd-server: second signal: ending at once, without finishing the requests in progress")
+			fmt.Fprintln(s.err, "partd-server: second signal: exiting immediately, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
 				return 128 + int(number) // like a shell
 			}
@@ -85,8 +85,8 @@ Python's partd uses partd.Client("tcp://HOST:PORT").
 
 For each address it prints "ready URL" once it accepts connections; with port 0
 the system chooses a port. On SIGTERM and SIGINT it writes everything to the store,
-finishes the requests in progress (within --drain-timeout) and ends; a second signal
-ends it at once. On SIGHUP it reads users and certificates again.
+finishes the requests in progress (within --drain-timeout) and exits; a second signal
+makes it exit immediately. On SIGHUP it reads users and certificates again.
 
 Without users (--tokens-file, --tls-client-ca) anyone who can connect may read,
 change and remove everything. So it listens only on addresses of this machine,
@@ -129,8 +129,8 @@ func newRoot(set *stores.Set, s streams) *cobra.Command {
 		// The prefix differs from partd's, because PARTD_STORE can be the URL of this server.
 		Env: &cliutil.Env{Prefix: "PARTD_SERVER_", Lists: []string{"listen"}},
 		Out: s.out, Err: s.err,
-		ExitCodes: `0 ended on request, 1 failed, 2 wrong usage, 130 and 143 ended at once
-by a second signal.`,
+		ExitCodes: `0 stopped on request, 1 failed, 2 wrong usage, 130 and 143 stopped
+immediately by a second signal.`,
 	}
 	return p.Root(root)
 }

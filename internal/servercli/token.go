@@ -51,8 +51,8 @@ func newTokenAdd(s streams) *cobra.Command {
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
-  admin   list the namespaces it holds in; in the default one, end the server
-They hold in all namespaces unless --namespace names one ("." is the default one).
+  admin   list the namespaces with this right; in the default one, stop the server
+They apply to all namespaces unless --namespace names one ("." is the default one).
 With --certificate the user presents a certificate of --tls-client-ca instead, whose
 common name is NAME.`,
 		Example: `  partd-server token add etl --rights append --tokens-file users > etl.token
@@ -86,7 +86,7 @@ common name is NAME.`,
 		},
 	}
 	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
-	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace in which the rights are valid")
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace to which the rights apply")
 	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user presents a certificate, and gets no token")
 	return cmd
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// disk is a fake disk with a store. The store writes accepted data at once and, if it
-// has tables, a second time later.
+// disk simulates a disk with a store. The store writes accepted data immediately. If pending is not 0, it
+// must write that data a second time.
 type disk struct {
 	free, used, pending atomic.Int64
 	broken              atomic.Pointer[error]
@@ -43,8 +43,8 @@ func newGuard(t *testing.T, l Limits) *Guard {
 	return g
 }
 
-// Four concurrent writers, with at most one measurement a second, never exceed the
-// space that is free. Once more is free, they use it.
+// Four concurrent writers never exceed the free space, although it is seldom measured. When more space
+// becomes free, they use it.
 func TestReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const minFree, total, entry = 1 << 20, 8 << 20, 1000
@@ -71,33 +71,33 @@ func TestReserve(t *testing.T) {
 			}
 			wg.Wait()
 			if free := d.free.Load(); free < minFree || free > minFree+300<<10 {
-				t.Errorf("%d bytes are free, want at least %d", free, minFree)
+				t.Errorf("%d bytes are free, want at least %d, and not much more", free, minFree)
 			}
 		}
 		begin := time.Now()
 		fill()
 		if limit := 3 + int64(time.Since(begin)/retryAge); d.measurements.Load() > limit {
-			t.Errorf("%d measurements, want at most %d", d.measurements.Load(), limit)
+			t.Errorf("the guard measured %d times, want at most %d", d.measurements.Load(), limit)
 		}
 		time.Sleep(maxAge)
 		if s := g.State(); s.Err != nil || s.Refused != 4 || s.Free != d.free.Load() || s.Used != -1 {
-			t.Errorf("state %+v", s)
+			t.Errorf("State = %+v, want 4 refused changes, %d bytes free and no error", s, d.free.Load())
 		}
-		d.free.Add(4 << 20) // another program has freed space
+		d.free.Add(4 << 20) // another program frees space
 		time.Sleep(retryAge)
 		fill()
-		d.free.Store(0) // and has used it up
+		d.free.Store(0) // another program uses all free space
 		time.Sleep(maxAge)
 		if _, err := g.Admit(0, 1); err == nil {
 			time.Sleep(retryAge)
 			if _, err = g.Admit(0, 1); !errors.Is(err, syscall.ENOSPC) {
-				t.Errorf("a full disk still admits after a second: %v", err)
+				t.Errorf("Admit a second after the disk became full = %v, want ENOSPC", err)
 			}
 		}
 	})
 }
 
-// A quota holds although measuring is slow, and data that is only in memory counts.
+// The guard enforces a quota even if measuring is slow, and counts data that is only in memory.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const quota = 1 << 20
@@ -121,29 +121,29 @@ func TestQuota(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if n < quota/2-2000 || n > quota/2 {
-			t.Errorf("%d bytes were admitted, each written twice, with a quota of %d", n, quota)
+			t.Errorf("the guard admitted %d bytes, each written twice, want about half of the quota of %d", n, quota)
 		}
-		d.used.Store(0) // dropped
+		d.used.Store(0) // a drop
 		d.pending.Store(0)
 		time.Sleep(2 * pauseFactor * d.slow)
 		_, _ = g.Admit(0, 1000)
 		time.Sleep(2 * d.slow)
 		if admitted, err := g.Admit(0, 1000); err != nil {
-			t.Errorf("after a drop: %v", err)
+			t.Errorf("Admit after a drop: %v", err)
 		} else {
 			g.Done(admitted)
 		}
 	})
 }
 
-// If measuring fails, nothing is refused and State returns the error. Without limits
-// there is no guard.
+// If measuring fails, the guard refuses nothing and State returns the error. Without limits, New returns
+// no guard.
 func TestMeasuringFails(t *testing.T) {
 	d := &disk{}
 	broken := errors.New("it broke")
 	d.broken.Store(&broken)
 	if _, err := New(d.limits(1, 0)); !errors.Is(err, broken) {
-		t.Errorf("New: %v", err)
+		t.Errorf("New = %v, want %v", err, broken)
 	}
 	d.broken.Store(nil)
 	d.free.Store(100)
@@ -151,18 +151,18 @@ func TestMeasuringFails(t *testing.T) {
 	d.broken.Store(&broken)
 	g.figures.measuredAt = time.Time{}
 	if s := g.State(); !errors.Is(s.Err, broken) {
-		t.Errorf("state %+v", s)
+		t.Errorf("State = %+v, want the error %v", s, broken)
 	}
 	if _, err := g.Admit(1, 1<<40); err != nil {
-		t.Errorf("after a failed measurement: %v", err)
+		t.Errorf("Admit after a failed measurement: %v", err)
 	}
 	noGuard, err := New(Limits{})
 	if _, e := noGuard.Admit(1, 1<<62); noGuard != nil || err != nil || e != nil {
-		t.Errorf("without limits: %v, %v, %v", noGuard, err, e)
+		t.Errorf("without limits, New = %v, %v, and Admit = %v", noGuard, err, e)
 	}
 }
 
-// Space is measured right after a reclaim, however long the last measurement took.
+// The guard measures space right after a reclaim, however long the last measurement took.
 func TestMeasuredAfterReclaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &disk{slow: 500 * time.Millisecond}
@@ -175,7 +175,7 @@ func TestMeasuredAfterReclaim(t *testing.T) {
 		}
 		synctest.Wait()
 		if _, err := g.Admit(0, 10); err != nil {
-			t.Error("right after a reclaim:", err)
+			t.Errorf("Admit right after a reclaim: %v", err)
 		}
 	})
 }

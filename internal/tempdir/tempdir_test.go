@@ -181,12 +181,12 @@ func TestWrongParents(t *testing.T) {
 			t.Errorf("New(%s) = %v, want an error that names it", parent, err)
 		}
 	}
-	gone := filepath.Join(t.TempDir(), "gone")
-	if err := os.Mkdir(gone, 0o700); err != nil {
+	removedDir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(removedDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s := mustNew(t, gone)
-	if err := os.Remove(gone); err != nil {
+	s := mustNew(t, removedDir)
+	if err := os.Remove(removedDir); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {

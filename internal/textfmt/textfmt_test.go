@@ -10,9 +10,9 @@ func TestShellQuote(t *testing.T) {
 	sh, err := exec.LookPath("bash")
 	if err != nil {
 		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, and this test needs bash")
+			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs bash")
 		}
-		t.Skip("no bash")
+		t.Skip("this test needs bash")
 	}
 	for _, arg := range []string{
 		"", "plain", "a b", "it's", `back\slash`, "new\nline", "tab\t'", "\xff\xfe", "é", "$HOME", "`x`", "a*", "~", "=x", "#", "!x",
@@ -20,7 +20,7 @@ func TestShellQuote(t *testing.T) {
 	} {
 		out, err := exec.Command(sh, "-c", "printf '%s.' "+ShellQuote(arg)).Output()
 		if err != nil || string(out) != arg+"." {
-			t.Errorf("%q is quoted as %s, which bash reads as %q (%v)", arg, ShellQuote(arg), out, err)
+			t.Errorf("ShellQuote(%q) = %s, which bash reads as %q (%v)", arg, ShellQuote(arg), out, err)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestHolder(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "LOCK")
 	l := OS{}.NewLock(name)
 	if got, err := l.TryLock(true); !got || err != nil {
-		t.Fatal(got, err)
+		t.Fatalf("TryLock() = %v, %v, want true", got, err)
 	}
 	defer l.Unlock() //nolint:errcheck // test
 	if err := RecordHolder(OS{}, name); err != nil {

@@ -35,15 +35,15 @@ const HeadSize = 10
 // Detect returns the format of a file that begins with head. For a skippable frame, it returns
 // Zstd; the file may also be LZ4, and [NewReader] finds out which.
 func Detect(head []byte) compress.Format {
-	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	hasPrefix := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
-	case begins("\x1f\x8b"): // RFC 1952
+	case hasPrefix("\x1f\x8b"): // RFC 1952
 		return compress.Gzip
-	case begins("\x28\xb5\x2f\xfd"): // RFC 8878
+	case hasPrefix("\x28\xb5\x2f\xfd"): // RFC 8878
 		return compress.Zstd
-	case begins("\x04\x22\x4d\x18"): // the LZ4 frame format, 1.6
+	case hasPrefix("\x04\x22\x4d\x18"): // the LZ4 frame format, 1.6
 		return compress.LZ4
-	case len(head) >= HeadSize && begins("BZh") && head[3] >= '1' && head[3] <= '9' &&
+	case len(head) >= HeadSize && hasPrefix("BZh") && head[3] >= '1' && head[3] <= '9' &&
 		(string(head[4:10]) == "1AY&SY" || string(head[4:10]) == "\x17\x72\x45\x38\x50\x90"):
 		// A block, or the end of an empty file. A line of text can also begin with BZh.
 		return compress.BZ2

@@ -17,7 +17,7 @@ import (
 
 var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
 
-// randomText returns lines that compress moderately.
+// randomText returns n bytes of lines that compress moderately.
 func randomText(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
@@ -60,21 +60,21 @@ func TestRoundTrip(t *testing.T) {
 			data := randomText(n)
 			packed := pack(t, kind, data)
 			if got := Detect(packed); got != kind {
-				t.Errorf("%s of %d bytes is detected as %s", kind, n, got)
+				t.Errorf("Detect of %d compressed bytes = %s, want %s", n, got, kind)
 			}
 			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("%s: %d bytes of %d, %v", kind, len(got), n, err)
+				t.Errorf("%s: decompressing returns %d bytes, %v, want the original %d bytes", kind, len(got), err, n)
 			}
 			// Two concatenated files read as one.
 			twoStreams := append(bytes.Clone(packed), pack(t, kind, []byte("more\n"))...)
 			if got, err := unpack(kind, twoStreams); err != nil || string(got) != string(data)+"more\n" {
-				t.Errorf("%s: two files are %d bytes, %v", kind, len(got), err)
+				t.Errorf("%s: decompressing two concatenated files returns %d bytes, %v", kind, len(got), err)
 			}
 		}
 	}
 }
 
-// A file that is cut off anywhere, or has a flipped bit, is never accepted as complete.
+// A file that is cut off or has a flipped bit is never read as other data without an error.
 func TestDamage(t *testing.T) {
 	data := randomText(500)
 	for _, kind := range kinds {
@@ -83,28 +83,28 @@ func TestDamage(t *testing.T) {
 			_, err := unpack(kind, packed[:n])
 			var e *Error
 			if !errors.As(err, &e) || e.Offset > int64(n) || !strings.HasPrefix(err.Error(), "f: ") {
-				t.Fatalf("%s cut to %d of %d bytes: %v", kind, n, len(packed), err)
+				t.Fatalf("reading %s data cut to %d of %d bytes = %v, want an *Error", kind, n, len(packed), err)
 			}
 		}
 		for i := 0; i < 8*len(packed); i += 5 {
 			bad := bytes.Clone(packed)
 			bad[i/8] ^= 1 << (i % 8)
 			if got, err := unpack(kind, bad); err == nil && !bytes.Equal(got, data) {
-				t.Fatalf("%s with bit %d flipped: %d bytes and no error", kind, i, len(got))
+				t.Fatalf("reading %s data with a flipped bit %d returns %d wrong bytes and no error", kind, i, len(got))
 			}
 		}
 		for _, tail := range []string{"x", "garbage", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"} {
 			if _, err := unpack(kind, append(bytes.Clone(packed), tail...)); err == nil {
-				t.Errorf("%s followed by %q: no error", kind, tail)
+				t.Errorf("reading %s data followed by %q returned no error", kind, tail)
 			}
 		}
 	}
 	if _, err := unpack(None, nil); err == nil {
-		t.Error("an empty file is accepted")
+		t.Error("NewReader accepted an empty file")
 	}
 }
 
-// TestSkippableFrames reads zstd and LZ4 files with the skippable frames that both formats have.
+// TestSkippableFrames reads zstd and LZ4 files with skippable frames, which both formats have.
 func TestSkippableFrames(t *testing.T) {
 	skip := func(n int) []byte {
 		frame := append([]byte("\x5f\x2a\x4d\x18"), binary.LittleEndian.AppendUint32(nil, uint32(n))...)
@@ -135,14 +135,14 @@ func TestSkippableFrames(t *testing.T) {
 			}
 			if len(c.parts) == 1 || len(c.parts) == 5 {
 				if _, err := unpack(Detect(file), file[:len(file)-1]); !errors.Is(err, io.ErrUnexpectedEOF) {
-					t.Errorf("%s in %d parts, cut: %v", kind, len(c.parts), err)
+					t.Errorf("reading %s in %d parts without the last byte = %v, want io.ErrUnexpectedEOF", kind, len(c.parts), err)
 				}
 			}
 		}
 	}
 }
 
-// A failed read is not reported as damage.
+// The error of a failed read does not say that the file is damaged.
 func TestReadFails(t *testing.T) {
 	boom := errors.New("boom")
 	for _, kind := range kinds {
@@ -152,21 +152,21 @@ func TestReadFails(t *testing.T) {
 			_, err = io.ReadAll(r)
 		}
 		if !errors.Is(err, boom) || errors.As(err, new(*Error)) {
-			t.Errorf("%s: %v", kind, err)
+			t.Errorf("%s: a failed read returns %v, want %v", kind, err, boom)
 		}
 	}
 }
 
-// Files of the usual programs can be read, and they can read ours.
-func TestPrograms(t *testing.T) {
+// The reader reads files of the usual programs, and these programs read the writer's files.
+func TestUsualPrograms(t *testing.T) {
 	data := randomText(300_000)
 	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
 		path, err := exec.LookPath(program)
 		if err != nil {
 			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatalf("PARTD_REQUIRE_ALL is set, and this test needs %s", program)
+				t.Fatalf("PARTD_REQUIRE_ALL is set, but this test needs %s", program)
 			}
-			t.Logf("no %s", program)
+			t.Logf("%s is not installed", program)
 			continue
 		}
 		cmd := exec.Command(path, "-c")
@@ -176,30 +176,30 @@ func TestPrograms(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
-			t.Errorf("%s: %d bytes, %v", program, len(got), err)
+			t.Errorf("reading a file of %s returns %d bytes, %v", program, len(got), err)
 		}
 		cmd = exec.Command(path, "-dc")
 		cmd.Stdin = bytes.NewReader(pack(t, kind, data))
 		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
-			t.Errorf("%s -d: %d bytes, %v", program, len(got), err)
+			t.Errorf("%s -d returns %d bytes, %v", program, len(got), err)
 		}
 	}
 }
 
 func TestNames(t *testing.T) {
 	for name, want := range map[string]struct {
-		kind compress.Format
-		rest string
+		format  compress.Format
+		trimmed string
 	}{
 		"a.csv.gz": {compress.Gzip, "a.csv"}, "b.ZST": {compress.Zstd, "b"}, "d/c.bz2": {compress.BZ2, "d/c"}, "e.lz4": {compress.LZ4, "e"}, "f.csv": {None, "f.csv"}, "gz": {None, "gz"},
 	} {
-		if FormatOf(name) != want.kind || TrimName(name) != want.rest {
-			t.Errorf("%s: %s, %s", name, FormatOf(name), TrimName(name))
+		if FormatOf(name) != want.format || TrimName(name) != want.trimmed {
+			t.Errorf("FormatOf(%q) = %q and TrimName = %q, want %q and %q", name, FormatOf(name), TrimName(name), want.format, want.trimmed)
 		}
 	}
 	for _, head := range []string{"", "a,b", "BZh is text", "BZh91AY&SX", "\x1f"} {
 		if k := Detect([]byte(head)); k != None {
-			t.Errorf("%q: %s", head, k)
+			t.Errorf("Detect(%q) = %s, want None", head, k)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestOpen compares what each role sends with the bytes of ZMTP 3.0. Open must return
-// what the peer sent after READY.
+// TestOpen compares the bytes that each role sends with those of ZMTP 3.0. Open must return the bytes
+// that the peer sent after READY.
 func TestOpen(t *testing.T) {
 	for _, role := range []Role{Router, Dealer} {
 		greeting := "\xff" + strings.Repeat("\x00", 8) + "\x7f\x03\x00NULL" + strings.Repeat("\x00", 48)
@@ -22,20 +22,20 @@ func TestOpen(t *testing.T) {
 		c := &recording{discarding{piecewise{data: []byte(greeting + ready + "and more"), size: 1 << 10}}, &sent}
 		rest, err := Open(c, role, time.Second)
 		if err != nil || string(rest) != "and more" {
-			t.Errorf("%s: %q, %v", role, rest, err)
+			t.Errorf("%s: Open = %q, %v, want the bytes after READY", role, rest, err)
 		}
 		if sent.String() != greeting+ready {
-			t.Errorf("%s sends %q", role, sent.String())
+			t.Errorf("%s: Open sends %q, want %q", role, sent.String(), greeting+ready)
 		}
 	}
 }
 
-// TestRefused checks that a bad handshake ends in an error that says why.
-func TestRefused(t *testing.T) {
+// TestBadHandshake checks that the error for a bad handshake describes the problem.
+func TestBadHandshake(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 1}, "NULL"...)) + strings.Repeat("\x00", 48)
 	changed := func(offset int, b byte) string { return greeting[:offset] + string([]byte{b}) + greeting[offset+1:] }
 	command := func(name, body string) string { return string(AppendCommand(nil, name, []byte(body))) }
-	kind := func(s string) string { return string(appendProperty(nil, "Socket-Type", s)) }
+	socketType := func(s string) string { return string(appendProperty(nil, "Socket-Type", s)) }
 	for _, c := range []struct{ sent, want string }{
 		{"GET / HTTP/1.1", "0x47"},
 		{changed(9, 0x7e), "0x7e"},
@@ -51,26 +51,26 @@ func TestRefused(t *testing.T) {
 		{greeting + command("ERROR", "\x02no"), "the peer refused"},
 		{greeting + command("HELLO", ""), "HELLO"},
 		{greeting + command("READY", ""), "no socket type"},
-		{greeting + command("READY", kind("REQ")), "REQ"},
-		{greeting + command("READY", kind("DEALER")+kind("DEALER")), "two socket types"},
-		{greeting + command("READY", kind("DEALER")+"\x01x\x00\x00\x00\x05"), "of 5 bytes"},
-		{greeting + command("READY", kind("DEALER")+"\x01x"), "incomplete property"},
+		{greeting + command("READY", socketType("REQ")), "REQ"},
+		{greeting + command("READY", socketType("DEALER")+socketType("DEALER")), "two socket types"},
+		{greeting + command("READY", socketType("DEALER")+"\x01x\x00\x00\x00\x05"), "of 5 bytes"},
+		{greeting + command("READY", socketType("DEALER")+"\x01x"), "incomplete property"},
 		{greeting + command("READY", strings.Repeat("x", maxReadyLen)), "but the limit is 4096"},
 	} {
 		_, err := Open(&discarding{piecewise{data: []byte(c.sent), size: 1 << 10}}, Router, time.Second)
 		if !errors.Is(err, ErrProtocol) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%.80q: %v, want an error with %s", c.sent, err, c.want)
+			t.Errorf("Open after %.80q = %v, want an error with %s", c.sent, err, c.want)
 		}
 	}
 	for n, want := range map[int]error{0: io.EOF, 1: io.ErrUnexpectedEOF, greetingLen - 1: io.ErrUnexpectedEOF, greetingLen: io.EOF} {
 		if _, err := Open(&discarding{piecewise{data: []byte(greeting[:n]), size: 1 << 10}}, Router, 0); !errors.Is(err, want) {
-			t.Errorf("a peer that leaves after %d bytes: %v, want %v", n, err, want)
+			t.Errorf("Open with a peer that disconnects after %d bytes = %v, want %v", n, err, want)
 		}
 	}
 }
 
-// TestLongestReady opens a connection with the longest allowed READY. Little more may
-// be read, because no budget is charged.
+// TestLongestReady opens a connection with the longest allowed READY. Open may read only a little more,
+// because it does not charge a budget.
 func TestLongestReady(t *testing.T) {
 	greeting := string(append([]byte{0: 0xff, 9: 0x7f, 10: 3, 11: 0}, "NULL"...)) + strings.Repeat("\x00", 48)
 	body := appendProperty(nil, "Socket-Type", "DEALER")
@@ -79,12 +79,12 @@ func TestLongestReady(t *testing.T) {
 	for _, size := range []int{1, 1 << 20} {
 		rest, err := Open(&discarding{piecewise{data: []byte(sent), size: size}}, Router, time.Second)
 		if err != nil || len(rest) > smallBuffer || strings.Trim(string(rest), "y") != "" {
-			t.Errorf("in pieces of %d bytes: %d bytes after READY, %v", size, len(rest), err)
+			t.Errorf("in pieces of %d bytes: Open returns %d bytes after READY, %v", size, len(rest), err)
 		}
 	}
 }
 
-// FuzzOpen lets a peer send arbitrary bytes as its handshake.
+// FuzzOpen opens connections to a peer that sends arbitrary bytes as its handshake.
 func FuzzOpen(f *testing.F) {
 	greeting := make([]byte, greetingLen)
 	greeting[0], greeting[9], greeting[10] = 0xff, 0x7f, 3
@@ -98,7 +98,7 @@ func FuzzOpen(f *testing.F) {
 			c := &discarding{piecewise{data: data, size: 50}}
 			rest, err := Open(c, role, 0)
 			if err == nil && !bytes.HasSuffix(data, append(rest, c.data...)) {
-				t.Fatalf("the %d remaining bytes are not the last ones sent", len(rest))
+				t.Fatalf("Open returns %d bytes that are not the last ones sent", len(rest))
 			}
 		}
 	})
@@ -119,7 +119,7 @@ type recording struct {
 
 func (c *recording) Write(p []byte) (int, error) { return c.sent.Write(p) }
 
-// TestHandshakeTimeout ends a handshake that a peer drags out.
+// TestHandshakeTimeout checks that Open fails in time if the peer sends its handshake slowly.
 func TestHandshakeTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -135,14 +135,14 @@ func TestHandshakeTimeout(t *testing.T) {
 		}()
 		begin := time.Now()
 		if _, err := Open(ours, Router, 10*time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error(err)
+			t.Errorf("Open = %v, want a timeout", err)
 		}
 		if d := time.Since(begin); d != 10*time.Second {
-			t.Errorf("it ended after %v, want 10 s", d)
+			t.Errorf("Open failed after %v, want 10 s", d)
 		}
 		ours.Close()
 		theirs.Close()
-		time.Sleep(time.Minute) // the peer ends too
+		time.Sleep(time.Minute) // let the peer's goroutine end
 	})
 }
 
@@ -155,7 +155,7 @@ func TestLibzmq(t *testing.T) {
 		var sent bytes.Buffer
 		_, err := Open(&recording{discarding{piecewise{data: []byte(greeting + ready), size: 1 << 10}}, &sent}, role, time.Second)
 		if !errors.Is(err, want) || want != nil && sent.Len() != greetingLen {
-			t.Errorf("%s: %v, after %d bytes", role, err, sent.Len())
+			t.Errorf("%s: Open = %v after sending %d bytes, want %v", role, err, sent.Len(), want)
 		}
 	}
 }

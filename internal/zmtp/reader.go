@@ -211,7 +211,7 @@ func (r *Reader) Skip(max int64) error {
 	r.frames, r.olderBytes, r.opts.MaxFrames = nil, 0, math.MaxInt
 	r.release(r.heldBytes())
 	for more := !r.isComplete; more; {
-		r.bytesBefore, r.opts.MaxMessage = 1, max // a begun message, so that Stall applies
+		r.bytesBefore, r.opts.MaxMessage = 1, max // mark the message as begun, so that Stall applies
 		flags, n, header, err := r.parseHeader()
 		if err != nil {
 			return r.wrapEOF(err)

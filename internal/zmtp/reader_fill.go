@@ -63,7 +63,7 @@ func (r *Reader) readInto(body []byte, n int) error {
 }
 
 // setDeadline sets the deadline of the next read. partial is the number of bytes of the message that
-// have arrived. shrinking means that the buffer must shrink if the deadline passes.
+// have arrived. mustShrink means that the buffer must shrink if the deadline passes.
 func (r *Reader) setDeadline(partial int) (shrinking bool, err error) {
 	var deadline time.Time
 	switch {
@@ -120,7 +120,8 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 		older += len(r.buf)
 	}
 	isWhole := last && len(r.frames) == 0 && partial+missing <= size
-	// The bytes held now have all arrived; the old buffer is released after the copy.
+	// If no frame refers to the old buffer, it is not charged: its bytes have arrived, and it is
+// released after the copy.
 	if err := r.charge(int64(older+size+cap(r.frames)*frameBytes), isWhole); err != nil {
 		return err
 	}
@@ -132,6 +133,7 @@ func (r *Reader) growBuffer(missing int, last bool) error {
 
 // charge changes the reader's charge to the budget to the given number of bytes. It does not charge
 // the small buffer of a quiet connection. Time spent waiting for memory does not count as a stall.
+// whole is the argument for Budget.Take.
 func (r *Reader) charge(bytes int64, whole bool) error {
 	if r.opts.Budget == nil {
 		return nil
@@ -155,7 +157,7 @@ func (r *Reader) charge(bytes int64, whole bool) error {
 	return nil
 }
 
-// release lowers the charge.
+// release lowers the charge to the given number of bytes.
 func (r *Reader) release(bytes int64) { _ = r.charge(min(bytes, r.charged), true) }
 
 func (r *Reader) heldBytes() int64 {

@@ -172,10 +172,10 @@ func TestJoin(t *testing.T) {
 		got := map[string]int{}
 		var share shuffle.Checksum
 		for part := range 16 {
-			lines := func(joinLines string, share *shuffle.Checksum) iter.Seq2[string, error] {
+			lines := func(prefix string, share *shuffle.Checksum) iter.Seq2[string, error] {
 				return func(yield func(string, error) bool) {
 					for v, err := range c.Values(t.Context(), fmt.Sprint("part ", part), share) {
-						if (err != nil || strings.HasPrefix(string(v), joinLines)) && !yield(string(v), err) {
+						if (err != nil || strings.HasPrefix(string(v), prefix)) && !yield(string(v), err) {
 							return
 						}
 					}

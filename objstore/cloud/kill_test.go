@@ -152,7 +152,7 @@ func TestKills(t *testing.T) {
 		task, rest, _ := strings.Cut(string(e.Value), " ")
 		number, _, _ := strings.Cut(rest, " ")
 		n, err := strconv.Atoi(number)
-		if previous, found := last[e.Key+task]; err != nil || found && previous >= n {
+		if previous, exists := last[e.Key+task]; err != nil || exists && previous >= n {
 			t.Errorf("%s: piece %d of task %s follows %d (%v)", e.Key, n, task, previous, err)
 		}
 		last[e.Key+task] = n

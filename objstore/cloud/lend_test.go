@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Issued credentials must belong to the role, expire, and be restricted to one location.
+// TestLend checks that issued credentials belong to the role, expire, and are restricted to one location.
 func TestLend(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "own-id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "own-secret")

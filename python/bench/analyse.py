@@ -2,8 +2,9 @@
 
     python python/bench/analyse.py --megabytes 500 --rounds 5
 
-Each program runs each step in turn, in a new process. The output has the medians of the rounds, in seconds, and the peak
-memory of the process with its children, in MB. Files are written to a new directory. The results are compared.
+The programs take turns at each step, each time in a new process, and must return the same results. The output shows the
+medians of the rounds, in seconds, and the peak memory of the process with its children, in MB. Files are written to a new
+directory.
 
 On two idle cores (AMD64, 24 GiB; pyarrow and pandas of the tests, DuckDB 2.0.0, polars 2.1.0), 507 MB:
 

@@ -1,4 +1,4 @@
-"""Compares this client with partd's, at one server.
+"""Compares the speed of this client and of partd's client, with the same server.
 
     python bench/client.py [--seconds 1] [--rounds 5]
 
@@ -56,7 +56,7 @@ def main() -> None:
     with partd_go.serve(flags=("--memory=2GiB",)) as url:
         partd_client, ours = partd.Client(url), partd_go.Client(url)
         clients = [ours] + [partd_go.Client(url) for _ in range(3)]
-        steps: dict[str, Callable[[], float]] = {
+        calls: dict[str, Callable[[], float]] = {
             "partd append of 1,000 x 100 B": lambda: rate(
                 args.seconds, lambda: partd_client.append(BATCH), lambda: partd_client.get("none")
             ),
@@ -70,9 +70,9 @@ def main() -> None:
             "partd get of 1 MiB": lambda: rate(args.seconds, lambda: partd_client.get("one"), lambda: None),
             "ours get of 1 MiB": lambda: rate(args.seconds, lambda: ours.get("one"), lambda: None),
         }
-        results: dict[str, list[float]] = {name: [] for name in steps}
+        results: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(args.rounds):
-            for name, step in steps.items():
+            for name, step in calls.items():
                 ours.drop()
                 ours.append({"one": LARGE})
                 results[name].append(step())

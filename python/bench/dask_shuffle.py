@@ -1,11 +1,11 @@
-"""Compares dask's shuffles: partd with one server, with three servers and with a bucket, and p2p, on a
-cluster of two workers; partd and disk on two threads. Each run is a new process, and the methods take
-turns. versitygw, which $PARTD_VERSITYGW names, serves the bucket.
+"""Compares dask's shuffles. On a cluster of two workers: partd with one server, with three servers and
+with a bucket, and p2p. On two threads: partd and disk. Each run is a new process, and the methods take
+turns. The program versitygw, whose path is in $PARTD_VERSITYGW, serves the bucket.
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
-All servers are on this machine, and included. Times are the wall-clock and the processor time of the shuffle. Memory is the peak of
-all processes, without shared memory and without the rows from before the shuffle.
+All servers run on this machine, and the figures include them. Times are the wall-clock time and the processor time of the
+shuffle. Memory is the peak of all processes, without shared memory and without the rows from before the shuffle.
 """
 
 from __future__ import annotations

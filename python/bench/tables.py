@@ -1,4 +1,4 @@
-"""Puts and gets a DataFrame with partd_go.tables and with pyarrow's Flight client, at one server.
+"""Compares put and get of a DataFrame with partd_go.tables and with pyarrow's Flight client, at the same server.
 
     python python/bench/tables.py --megabytes 1000 --rounds 3
 

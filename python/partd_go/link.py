@@ -33,7 +33,7 @@ class Protocol(Exception):
 
 
 class Session(NamedTuple):
-    """A session with the server, in which changes have numbers."""
+    """A session with the server. The changes in a session are numbered."""
 
     id: int
     token: bytes

@@ -139,7 +139,7 @@ def names(page: bytes) -> list[str]:
 
 def _check_end(page: bytes, offset: int, items: list[T]) -> list[T]:
     if offset != len(page):
-        raise struct.error(f"a page of {len(page)} bytes, of which {offset} were parsed")
+        raise struct.error(f"parsing a page of {len(page)} bytes ended at byte {offset}")
     return items
 
 

@@ -77,8 +77,8 @@ class PullFrame(Process, Shown):
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags
         self._serve = [self._program, "pull", "serve", f"--listen={listen}", *self._flags]
-        place = os.getcwd() if flags else ""  # flags may contain relative paths
-        digest = hashlib.sha256(json.dumps([*self._serve, place, os.uname().nodename]).encode()).hexdigest()[:16]
+        working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
+        digest = hashlib.sha256(json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()).hexdigest()[:16]
         self._key = f"node-{os.getuid()}-{digest}"
         self._connection: socket.socket | None = None  # the node's program ends when the last such connection closes
         _servers.add(self)
@@ -227,14 +227,14 @@ class PullFrame(Process, Shown):
         return frame
 
     def _summary(self) -> Summary:
-        place = f"PullFrame in {self.directory}"
+        title = f"PullFrame in {self.directory}"
         try:
             with self._run("list", []) as file:
                 lines = [re.fullmatch(r"(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)", line) for line in file.read().decode().splitlines()[1:]]
         except Error as error:
-            return f"{place}: {error}", (), ()
+            return f"{title}: {error}", (), ()
         rows = [(name, version, count, size(int(n)), holders) for name, version, count, n, _, holders in (line.groups() for line in lines if line)]
-        return f"{place}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
+        return f"{title}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
         """Runs a command of `partd-tables pull` at the node, and returns the command's output file."""

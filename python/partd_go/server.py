@@ -19,8 +19,8 @@ from .errors import Error, NoServer, failure, not_started
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems allow paths of 104 or 108
-_STOP_TIMEOUT = 60.0  # seconds in which a server must write all data and exit
-START_TIMEOUT = 60.0  # seconds in which a server must become ready; recovery after a crash can take long
+_STOP_TIMEOUT = 60.0  # seconds for a server to write all data and exit
+START_TIMEOUT = 60.0  # seconds for a server to become ready; recovery after a crash can take long
 
 # This shell runs the server's command, which follows "--". After the server ends, it removes the
 # directories before "--", even if this process has ended or the server was killed.

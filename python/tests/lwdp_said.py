@@ -179,7 +179,7 @@ def cache_class():
 
 
 def at_the_same_time():
-    """Each of four stages waits until all have begun."""
+    """Each of four stages waits until all four have started."""
     late = 60 if name == "lwdp" else 0.2
     wait = f"    Path(os.environ['HOME'], '%d').touch()\n    late = time.monotonic() + {late}\n"
     wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < late:\n        time.sleep(0.01)\n"

@@ -1,4 +1,4 @@
-"""A pytest plugin that runs pystore's own tests, in which only an import is changed, and provides their fixtures."""
+"""A pytest plugin for running pystore's own tests with partd_go.pystore. It provides their fixtures."""
 
 from __future__ import annotations
 

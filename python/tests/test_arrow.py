@@ -109,21 +109,21 @@ def test_dictionaries_are_unified(tables):
         (pa.array([0], pa.timestamp("s")), pa.array([0], pa.timestamp("s", "UTC")), "tz=UTC"),
     ],
 )
-def test_mismatch(tables, one, other, types):
+def test_type_mismatch(tables, one, other, types):
     tables.append({"key": pa.table({"fine": [1], "col": one})})
     tables.append({"key": pa.table({"fine": [1], "col": other})})
     with pytest.raises(partd_go.SchemaMismatch, match=f"'key'.*'col' is .*{types}"):
         tables.get("key")
 
 
-def test_mismatch_of_order(tables):
+def test_category_order_mismatch(tables):
     for categories in (["lo", "hi"], ["hi", "lo"]):
         tables.append({"x": pd.DataFrame({"o": pd.Categorical(["lo"], categories, ordered=True)})})
     with pytest.raises(partd_go.SchemaMismatch, match="ordered categories of column 'o'"):
         tables.get("x")
 
 
-def test_wrong_use(store, tables):
+def test_invalid_arguments(store, tables):
     for options in ({"kind": "spark"}, {"compression": "gzip"}):
         with pytest.raises(ValueError, match="write"):
             partd_go.Arrow(store, **options)
@@ -132,7 +132,7 @@ def test_wrong_use(store, tables):
             tables.append({"x": value})
 
 
-def test_over_partd():
+def test_with_partd_store():
     """Arrow works with any partd."""
     import partd
 

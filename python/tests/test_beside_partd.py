@@ -48,7 +48,7 @@ def test_keys_share_no_file(ours, theirs):
         assert store.get(["x!", "x"]) == both
 
 
-def test_keys_leave_no_directory(ours, theirs, tmp_path):
+def test_keys_cannot_leave_the_directory(ours, theirs, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     theirs = partd.File(f"{tmp_path}/a/b/theirs")
     for store in (ours, theirs):
@@ -68,7 +68,7 @@ def test_keys_of_all_kinds(ours, theirs, bad):
     assert theirs.get("y") == b"3"  # partd kept part of the failed append
 
 
-def test_append_is_whole(ours):
+def test_append_is_atomic(ours):
     with pytest.raises(partd_go.Error):
         ours.append({"y": b"3", "k" * 65536: b"2"})
     assert ours.get("y") == b""
@@ -110,7 +110,7 @@ def test_drop(ours, theirs, tmp_path):
     assert ours.get("x") == theirs.get("x") == b""
 
 
-def test_with(ours, theirs):
+def test_context_manager(ours, theirs):
     with partd_go.Client(ours.url) as client:
         client.append({"x": b"1"})
     assert ours.get("x") == b"1"

@@ -112,7 +112,7 @@ def test_abandoned_scan(store):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_scan_of_the_parent(store):
+def test_fork_during_scan(store):
     store.append({f"{i}": bytes(1 << 20) for i in range(16)})
     scan = store.scan()
     next(scan)

@@ -297,7 +297,7 @@ def test_use_and_close(tmp_path: Path) -> None:
         frame().shuffle("id", shuffle_method="partd").optimize()
 
 
-def test_refused_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_invalid_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pass one"):
         partd_go.dask.use("tcp://127.0.0.1:1", tmp_path)
     with pytest.raises(ValueError, match="lz4"):
@@ -361,7 +361,7 @@ def test_lease_is_not_pickled(url: str) -> None:
         wait_until_empty(s.store)
 
 
-def test_program_that_ends(tmp_path: Path) -> None:
+def test_program_without_close(tmp_path: Path) -> None:
     """A program that closes nothing ends normally, and leaves no files."""
     program = (
         "import partd_go.dask, dask.dataframe as dd, pandas as pd\n"

@@ -118,13 +118,13 @@ def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> Non
         pd.testing.assert_index_equal(levels, want, exact="equiv")
 
 
-def test_bytes_in_the_other_order() -> None:
+def test_big_endian_columns() -> None:
     df = pd.DataFrame({"i": np.arange(N, dtype=">i4"), "f": np.arange(N, dtype=">f8")})
     for p, got in split_and_join(df, np.arange(N) % 7).items():
         assert got["i"].tolist() == got["f"].tolist() == list(range(p, N, 7))
 
 
-def test_columns_of_another_memory_order() -> None:
+def test_column_memory_order() -> None:
     values = np.random.default_rng(3).random((3 * N, 5))
     for given in (values[:N], np.asfortranarray(values[:N]), values[::-3]):
         check(pd.DataFrame(given))
@@ -138,7 +138,7 @@ def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     check(pd.DataFrame(columns()).drop(columns="odd"))
 
 
-def test_a_piece_has_few_parts() -> None:
+def test_piece_has_three_buffers() -> None:
     """A piece consists of three buffers, whatever its number of columns, because each buffer costs time in a system call."""
     df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
     (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)

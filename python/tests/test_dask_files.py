@@ -80,7 +80,7 @@ def test_file_of_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max
     assert os.listdir(tmp_path / "shuffle") == ["attempt"]
 
 
-def test_files_that_nobody_needs(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_attempt_leaves_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that fails before its commit leaves no file, wherever it fails."""
     df = pd.DataFrame({"v": range(90), "_partitions": 0})
     with partd_go.Client(url) as client:
@@ -129,7 +129,7 @@ def test_attempts_have_files(url: str, tmp_path: Path) -> None:
         client.drop()
 
 
-def test_commit_without_an_answer_keeps_the_rows(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_commit_keeps_the_rows(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the outcome of a commit is unknown, the file stays, because the commit may have been applied."""
     commit = attempts.Attempt.commit
 

@@ -283,7 +283,7 @@ def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> N
     place.wait_until_empty()
 
 
-def test_go_has_the_same_keys(place: Place) -> None:
+def test_go_client_finds_keys(place: Place) -> None:
     """The Go client finds each key, because it maps keys to servers in the same way."""
     if place.url.startswith("s3"):
         pytest.skip("a bucket has no shards")
@@ -340,7 +340,7 @@ def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path
     place.sweep()
 
 
-def test_private_servers_end_without_work(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_private_servers_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle private servers stop, even if their process keeps running."""
     monkeypatch.setattr(private, "_IDLE", 0.5)
     private._recent.clear()  # discards the servers of another test, whose thread still sleeps

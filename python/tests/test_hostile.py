@@ -80,7 +80,7 @@ CALLS: dict[str, tuple[int, bytes, Callable[[partd_go.Client], object]]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_answers_that_cannot_be_read(name, tmp_path):
+def test_invalid_replies(name, tmp_path):
     op, body, call = CALLS[name]
     fake = Fake(f"{tmp_path}/socket", {op: (0, body)})
     with partd_go.Client(f"ipc://{tmp_path}/socket", retry_for=1) as client:
@@ -98,7 +98,7 @@ def test_namespaces_that_do_not_end(tmp_path):
     fake.listener.close()
 
 
-def test_slow_answer(tmp_path):
+def test_slow_reply(tmp_path):
     fake = Fake(f"{tmp_path}/socket", {}, trickle=0.1)
     with partd_go.Client(f"ipc://{tmp_path}/socket", timeout=0.4) as client:
         start = time.monotonic()

@@ -117,7 +117,7 @@ def test_cut_connections(proxy, store):
     assert all(popped_values)
 
 
-def test_missing_answer(proxy, store):
+def test_missing_reply(proxy, store):
     """An abandoned change is applied before the next change, or never."""
     with partd_go.Client("ipc://" + proxy.path, timeout=0.3) as client:
         client.append({"x": b"1"})

@@ -123,7 +123,7 @@ def test_columns(nodes, name):
     assert got.volume.isna().tolist() == [True, True, True, False, False]
 
 
-def test_wrong_frames(nodes, name):
+def test_invalid_frames(nodes, name):
     one, _ = nodes
     for wrong in (prices().reset_index(), [1]):
         with pytest.raises(TypeError, match="DatetimeIndex"):
@@ -161,7 +161,7 @@ def test_conflict(nodes, name):
     assert set(two.load(name).columns) == {"sym", "price", *saved}
 
 
-def test_killed_and_returned(tmp_path, name):
+def test_node_killed_and_reopened(tmp_path, name):
     frame = prices()
     with pullframe((), tmp_path / "two", flags=("--lease=2s",)) as two:
         one = pullframe((), tmp_path / "one", flags=("--lease=2s",))
@@ -328,7 +328,7 @@ def test_forked(tmp_path, name):
         os.close(write)
 
 
-def test_address_of_another(tmp_path, monkeypatch):
+def test_address_of_another_user(tmp_path, monkeypatch):
     """A node does not use an address file that another user created."""
     with pullframe((), tmp_path) as one:
         fstat, theirs = os.fstat, one._address().stat()

@@ -58,7 +58,7 @@ def test_path(tmp_path, monkeypatch):
     assert pystore.get_partition_size() == 99e6 and pystore.set_partition_size(5) == 5 and pystore.set_partition_size() == 99e6
 
 
-def test_both_spellings(collection):
+def test_validators_filters_and_async(collection):
     rules = [pystore.ColumnExistsRule(["price"]), pystore.RangeRule("price", min_value=0, max_value=50)]
     validator = pystore.create_validator(rules)
     validator.add_rule(pystore.RangeRule("price", min_val=1, name="more"))
@@ -110,7 +110,7 @@ def test_custom_rule(collection):
         write(None, prices(4).assign(price=np.nan))
 
 
-def test_columns_that_are_read(collection, monkeypatch):
+def test_reads_only_needed_columns(collection, monkeypatch):
     """Reading only the index, or comparing it with new rows, does not read the other columns."""
     collection.write("x", prices())
     asked = []

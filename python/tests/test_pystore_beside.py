@@ -45,7 +45,7 @@ def test_places(monkeypatch, tmp_path):
             pystore.set_path(url)
 
 
-def test_deletes_stores_only(monkeypatch, tmp_path):
+def test_delete_store_rejects_other_paths(monkeypatch, tmp_path):
     monkeypatch.setattr(pystore.utils, "_path", None)
     stores, other = tmp_path / "stores", tmp_path / "other"
     other.mkdir()

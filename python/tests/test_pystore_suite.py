@@ -1,4 +1,4 @@
-"""Runs pystore's own tests, from its source, with only the import changed."""
+"""Runs pystore's own tests, from its source, after changing their imports to partd_go.pystore."""
 
 from __future__ import annotations
 

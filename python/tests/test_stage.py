@@ -142,7 +142,7 @@ def test_pickle_of_another_user(place):
         ("raw='in.csv', cache=True", "Path('in.csv').write_text('longer')", RuntimeError, "the result is not kept"),
     ],
 )
-def test_fails(place, options, body, error, message):
+def test_errors(place, options, body, error, message):
     Path("in.csv").write_text("a")
     with pytest.raises(error, match=message or None):
         load(f"import threading\nlock = threading.Lock()\n@stage({options})\ndef one(**_):\n    return {body}\n").one()

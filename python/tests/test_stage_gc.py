@@ -115,7 +115,7 @@ def test_ttl_is_not_in_the_key():
 
 
 @pytest.mark.parametrize("ttl, error", [("x", TypeError), (-1, ValueError), (float("nan"), ValueError), (datetime.timedelta(-1), ValueError)])
-def test_ttl_of_none(ttl, error):
+def test_invalid_ttl(ttl, error):
     with pytest.raises(error, match="ttl is"):
         partd_go.stage.stage(cache=True, ttl=ttl)(len)
 

@@ -67,7 +67,7 @@ def load(text, n):
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_held(name):
+def test_key_depends_on_reachable_code(name):
     keys = []
     for n in (1, 1, 2):
         one = load(HELD[name], n)

@@ -33,7 +33,7 @@ def test_lwdp():
     assert run_claims(LWDP, "lwdp") == [re.match(r"\w+", row[1].strip())[0] for row in ROWS]
 
 
-def test_here():
+def test_partd_go():
     prefixes = {"yes": ("works",), "no": ("differs:", "not implemented:")}
     for row, answer in zip(ROWS, run_claims(sys.executable, "partd_go"), strict=True):
         assert row[2].strip().startswith(prefixes[answer]), row

@@ -83,7 +83,7 @@ def one(place, text, **values):
         H + ONE + "    return int(h.f.__doc__)\n",
     ],
 )
-def test_followed(place, text):
+def test_key_depends_on_module(place, text):
     first, again = one(place, text), one(place, text)
     other = one(place, text, C=2)
     assert (first[1], again) == (False, (first[0], True))
@@ -106,7 +106,7 @@ def test_module_used_by_attributes(place, text):
     assert one(place, text, unused=2)[1]
 
 
-def test_no_hash(place):
+def test_unhashable_module_value(place):
     """If a module that is passed on has values that cannot be hashed, the stage fails instead of keeping a result."""
     assert one(place, "import far.locked\n" + ONE + "    return far.locked.C\n") == (1, False)
     with pytest.raises(TypeError, match=r"far\.locked\.lock is a lock, which cannot be hashed: create it inside the function"):

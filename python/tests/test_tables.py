@@ -62,7 +62,7 @@ def test_kinds(tables):
         tables.get("q", "arrow", as_="numpy")
 
 
-def test_chosen_rows(tables):
+def test_filters_and_limits(tables):
     frame = quotes(40)
     tables.put("q", frame, settings={"time": "when"})
     equal = pd.testing.assert_frame_equal
@@ -210,7 +210,7 @@ def test_streamed(tables):
     assert tables.list() == ["q", "s"]
 
 
-def test_transformed(tables):
+def test_resample_and_combine(tables):
     frame = quotes(40)
     tables.put("q", frame)
     assert tables.resample("q", "weeks", "W", "when", ["min", "max"], columns=["price"]) == (40, 6)

@@ -140,7 +140,7 @@ def test_full_disk(tables, tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
-def test_told():
+def test_kind_of_server_error():
     for text, kind in {
         "IOError: writing: no space left on device": partd_go.NoSpace,
         "the database or disk is full": partd_go.NoSpace,

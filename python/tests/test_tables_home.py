@@ -76,7 +76,7 @@ def test_versions(tables):
         tables.versions("none")
 
 
-def test_many(tables):
+def test_put_many_and_get_many(tables):
     frames = {f"t{n}": pd.DataFrame({"a": [n, n + 1]}) for n in range(20)}
     assert tables.put_many(frames) == dict.fromkeys(frames, 1)
     got = tables.get_many(frames, where="a > 3")
@@ -164,7 +164,7 @@ def test_pickled(tmp_path):
             assert third is not second and len(third.get("q")) == 2
 
 
-def test_bars(tmp_path, monkeypatch, capsys):
+def test_progress_bars(tmp_path, monkeypatch, capsys):
     """With tqdm, long puts and scans show their progress in rows. Without a terminal, they show nothing by default."""
     tqdm = pytest.importorskip("tqdm")
     from partd_go.tables import progress

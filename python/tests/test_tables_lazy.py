@@ -123,7 +123,7 @@ def test_dataset(tables, sent, name):
     assert data.to_table(columns={"m": FIELD("n") + 1}, filter=expression).num_rows == len(want) and "wide" not in sent[-1]["columns"]
 
 
-def test_dataset_by_itself(tables):
+def test_dataset_errors_and_pickling(tables):
     """Operations that bypass the server raise an error instead of returning no rows. A pickled dataset reads the same table."""
     data = tables.dataset("q", where="n > 990")
     assert pickle.loads(pickle.dumps(data)).count_rows() == data.count_rows() == 9 and data.head(2).num_rows == 2

@@ -163,7 +163,7 @@ def test_labels_and_indexes(module, url, tmp_path):
         pd.testing.assert_frame_equal(got, frames[name], obj=name)
 
 
-def test_reported_case(tmp_path):
+def test_append_without_columns(tmp_path):
     """Rows that lack integer and boolean columns get nulls, and large integers stay exact, as a user reported."""
     with partd_go.tables.connect(tmp_path) as tables:
         tables.put("t", pd.DataFrame({"id": [BIG, 2], "b": [True, False], "n": [1, 2]}))

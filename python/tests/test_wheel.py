@@ -110,7 +110,7 @@ def test_wheels_of_both_processors(fakes, tmp_path):
     ]
 
 
-def test_says_what_it_builds(fakes, tmp_path):
+def test_build_prints_progress(fakes, tmp_path):
     """Without a terminal, a build prints its progress to standard output, which pip -v shows."""
     clone, _ = fakes
     code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"

@@ -29,9 +29,9 @@ func add(t *testing.T, file, user, namespace string, rights remote.Rights, byCer
 
 func TestUsers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
-	all := add(t, file, "ann", AllNamespaces, remote.RightRead, false)
-	one := add(t, file, "ann", "job7", remote.RightAppend, false)
-	base := add(t, file, "bob", DefaultNamespace, remote.AllRights, false)
+	allToken := add(t, file, "ann", AllNamespaces, remote.RightRead, false)
+	jobToken := add(t, file, "ann", "job7", remote.RightAppend, false)
+	defaultToken := add(t, file, "bob", DefaultNamespace, remote.AllRights, false)
 	add(t, file, "cert", "job7", remote.RightChange, true)
 	u, err := Load(file)
 	if err != nil {
@@ -49,17 +49,17 @@ func TestUsers(t *testing.T) {
 		token, cert, user, namespace string
 		want                         remote.Rights
 	}{
-		{all, "", "ann", "", remote.RightRead},
-		{all, "", "ann", "job7", remote.RightRead},
-		{one, "", "ann", "", 0},
-		{one, "", "ann", "job7", remote.RightAppend},
-		{base, "", "bob", "", remote.AllRights},
-		{base, "", "bob", "job7", 0},
+		{allToken, "", "ann", "", remote.RightRead},
+		{allToken, "", "ann", "job7", remote.RightRead},
+		{jobToken, "", "ann", "", 0},
+		{jobToken, "", "ann", "job7", remote.RightAppend},
+		{defaultToken, "", "bob", "", remote.AllRights},
+		{defaultToken, "", "bob", "job7", 0},
 		{"", "cert", "cert", "job7", remote.RightChange},
 		{"", "cert", "cert", "", 0},
 		{"", "ann", "ann", "", 0},
 		{"", "", "", "", 0},
-		{all[:len(all)-1], "cert", "", "job7", 0},
+		{allToken[:len(allToken)-1], "cert", "", "job7", 0},
 		{"", "two words", "", "job7", 0},
 	} {
 		var certificate *x509.Certificate
@@ -74,7 +74,7 @@ func TestUsers(t *testing.T) {
 			t.Error("the file contains a token")
 		}
 	}
-	identity, err := u.Authenticate(base, nil)
+	identity, err := u.Authenticate(defaultToken, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,8 +159,8 @@ func TestLongTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := u.grants.Load()
-	for len(k.all) < 20_000 {
-		k.all = append(k.all, k.all[0])
+	for len(k.grants) < 20_000 {
+		k.grants = append(k.grants, k.grants[0])
 	}
 	begin := time.Now()
 	if _, err := u.Authenticate(strings.Repeat("x", 100<<10), nil); err == nil || time.Since(begin) > 500*time.Millisecond {

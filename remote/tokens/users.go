@@ -21,7 +21,7 @@ type Users struct {
 
 // lookup has the grants of a file, indexed by what a client presents.
 type lookup struct {
-	all     []Grant
+	grants  []Grant
 	byUser  map[string][]Grant // users with certificates
 	byToken map[string]Grant
 }
@@ -110,7 +110,7 @@ func (u *Users) Authenticate(token string, certificate *x509.Certificate) (user 
 	if len(token) > maxToken {
 		return user, errors.New("not a token: too long")
 	}
-	for _, g := range u.current().all {
+	for _, g := range u.current().grants {
 		got := hashOf(g.salt, token)
 		if same := subtle.ConstantTimeCompare(got[:], g.hash[:]); same == 1 && !g.byCert {
 			user = remote.Identity{User: g.User, Grant: string(g.hash[:])}

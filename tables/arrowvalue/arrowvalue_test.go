@@ -67,7 +67,7 @@ func readRows(ctx context.Context, store partd.Partd, key string, o *arrowvalue.
 
 func TestNilBatch(t *testing.T) {
 	if _, err := arrowvalue.Entry("k", schema, newBatch(t, 0, 1), nil); !errors.Is(err, arrowvalue.ErrSchema) {
-		t.Error(err)
+		t.Errorf("Entry error = %v, want arrowvalue.ErrSchema", err)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestAppendAndRead(t *testing.T) {
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
 		if _, err := readRows(ctx, store, "k", nil); !errors.Is(err, fs.ErrNotExist) {
-			t.Error(name, err)
+			t.Errorf("%v: readRows error = %v, want fs.ErrNotExist", name, err)
 		}
 		var want []string
 		for i := range 50 {
@@ -101,7 +101,7 @@ func TestAppendAndRead(t *testing.T) {
 		}
 		other := array.NewRecordBatch(arrow.NewSchema(schema.Fields()[:1], nil), newBatch(t, 0, 1).Columns()[:1], 1)
 		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), other); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Error(err)
+			t.Errorf("Append error = %v, want arrowvalue.ErrSchema", err)
 		}
 		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)); err != nil {
 			t.Fatal(err)
@@ -110,14 +110,14 @@ func TestAppendAndRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := readRows(ctx, store, "many", nil); !errors.Is(err, arrowvalue.ErrSchema) {
-			t.Error(err)
+			t.Errorf("readRows error = %v, want arrowvalue.ErrSchema", err)
 		}
 		e, err := arrowvalue.Entry("none", schema)
 		if err == nil {
 			err = store.Append(ctx, e)
 		}
 		if got, e := readRows(ctx, store, "none", nil); err != nil || e != nil || len(got) != 0 {
-			t.Error(got, err, e)
+			t.Errorf("readRows = %+v, %v, %+v", got, err, e)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestConcurrentAppends(t *testing.T) {
 	}
 	wg.Wait()
 	if got, err := readRows(t.Context(), store, "k", nil); err != nil || len(got) != 200 {
-		t.Error(len(got), err)
+		t.Errorf("readRows = %d elements, %v; want 200", len(got), err)
 	}
 }
 
@@ -168,8 +168,8 @@ func readBytes(ctx context.Context, v []byte, limit int64) ([]string, error) {
 func TestTruncatedValue(t *testing.T) {
 	v := sampleValue(t)
 	isFrameEnd := map[int]bool{len(v): true}
-	for at := 0; at < len(v); at += frame.HeaderLen + int(binary.LittleEndian.Uint64(v[at:])) {
-		isFrameEnd[at] = true
+	for offset := 0; offset < len(v); offset += frame.HeaderLen + int(binary.LittleEndian.Uint64(v[offset:])) {
+		isFrameEnd[offset] = true
 	}
 	for n := 1; n <= len(v); n++ {
 		if got, err := readBytes(t.Context(), v[:n], 0); (err == nil) != isFrameEnd[n] {

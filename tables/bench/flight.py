@@ -1,6 +1,7 @@
-"""Puts and gets the same rows with our server and with shoots' server, in turns.
+"""Puts and gets the same rows with our server and shoots' server, which take turns.
 
-flight.py PORT DIR ROUNDS ROWS PID prints the seconds and the CPU seconds of the server as JSON."""
+flight.py PORT DIR ROUNDS ROWS PID prints, as JSON, the seconds of each call and the CPU seconds of the server.
+PORT and PID are those of our server."""
 import json
 import os
 import resource
@@ -19,15 +20,16 @@ from pyarrow import flight
 port, directory, rounds, rows, pid = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
 with socket.socket() as free:
     free.bind(("localhost", 0))
-    theirs = free.getsockname()[1]
+    their_port = free.getsockname()[1]
 shoots = subprocess.Popen(
-    [sys.executable, "-W", "ignore", "-m", "shoots.shoots_server", "--port", str(theirs), "--bucket_dir", os.path.join(directory, "shoots")],
+    [sys.executable, "-W", "ignore", "-m", "shoots.shoots_server", "--port", str(their_port), "--bucket_dir", os.path.join(directory, "shoots")],
     stdout=subprocess.DEVNULL)
 random = np.random.default_rng(1)
 table = pa.table({f"c{i}": random.standard_normal(rows) for i in range(50)})
 
 
-def used(pid):
+def cpu_seconds(pid):
+    """Returns the CPU seconds that a process has used."""
     fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -42,14 +44,14 @@ def put(client, name, batch):
 def get(client, name):
     got = client.do_get(flight.Ticket(json.dumps({"name": name, "bucket": "bench"}).encode())).read_all()
     if got.num_rows != rows:
-        sys.exit(f"{got.num_rows} rows came back of {rows}")
+        sys.exit(f"got {got.num_rows} rows, want {rows}")
 
 
 def sql(client, name):
     statement = f"SELECT * FROM {name}"
     got = client.do_get(flight.Ticket(json.dumps({"name": name, "bucket": "bench", "sql": statement}).encode())).read_all()
     if got.num_rows != rows:
-        sys.exit(f"{got.num_rows} rows came back of {rows}")
+        sys.exit(f"got {got.num_rows} rows, want {rows}")
 
 
 def parquet(_, name):
@@ -59,7 +61,7 @@ def parquet(_, name):
 try:
     for attempt in range(100):
         try:
-            their_client = ShootsClient("localhost", theirs)
+            their_client = ShootsClient("localhost", their_port)
             their_client.ping()
             break
         except Exception:
@@ -73,13 +75,13 @@ try:
     }
     result = {}
     for name, call in calls.items():
-        taken = {}
+        times = {}
         for _ in range(rounds):
-            for server, (client, of) in servers.items():
-                start, cpu = time.perf_counter(), used(of)
+            for server, (client, server_pid) in servers.items():
+                start, cpu = time.perf_counter(), cpu_seconds(server_pid)
                 call(client)
-                taken.setdefault(server, []).append((time.perf_counter() - start, used(of) - cpu))
-        result[name] = {s: [statistics.median(v) for v in zip(*t)] for s, t in taken.items()}
+                times.setdefault(server, []).append((time.perf_counter() - start, cpu_seconds(server_pid) - cpu))
+        result[name] = {s: [statistics.median(v) for v in zip(*t)] for s, t in times.items()}
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
     parquet(None, "t.parquet")
     after = resource.getrusage(resource.RUSAGE_SELF)

@@ -1,6 +1,6 @@
-"""Compares two builds of partd-tables, in turns: `select *` and `select 1` over Flight SQL, and a get.
+"""Compares two builds of partd-tables, which take turns: `select *` and `select 1` over Flight SQL, and a get.
 
-    cd tables && GOWORK=off go build -o /tmp/new ./cmd/partd-tables   # and /tmp/old, of another commit
+    cd tables && GOWORK=off go build -o /tmp/new ./cmd/partd-tables   # and /tmp/old from another commit
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/adbc/bin/python" bench/inturns.py /tmp/old /tmp/new
 
 Prints the medians of seven rounds (--rounds), and the second build's time divided by the first one's.
@@ -56,16 +56,16 @@ def main():
     p.add_argument("--rows", type=int, default=3_000_000)
     o = p.parse_args()
     with serving(o.programs[0], o.rows) as one, serving(o.programs[1], o.rows) as other:
-        took = {name: ([], []) for name in one}
-        for measured in range(o.rounds + 1):
-            for name, times in took.items():
+        durations = {name: ([], []) for name in one}
+        for round_number in range(o.rounds + 1):
+            for name, times in durations.items():
                 for calls, all in zip((one, other), times):
-                    began = time.monotonic()
+                    start = time.monotonic()
                     if calls[name]() != o.rows:
-                        raise SystemExit(f"{name}: not all rows came")
-                    if measured:  # the first round warms up
-                        all.append(time.monotonic() - began)
-        for name, times in took.items():
+                        raise SystemExit(f"{name} did not return {o.rows} rows")
+                    if round_number:  # the first round warms up
+                        all.append(time.monotonic() - start)
+        for name, times in durations.items():
             a, b = map(statistics.median, times)
             print(f"{name}: {a * 1000:.0f} ms, {b * 1000:.0f} ms: {b / a:.2f}")
 

@@ -74,11 +74,11 @@ func (b *bench) run(only string) (err error) {
 		"tpc": b.measureTPC,
 	}
 	for name := range strings.SplitSeq(only, ",") {
-		part, ok := parts[name]
+		run, ok := parts[name]
 		if !ok {
 			return fmt.Errorf("unknown benchmark %q: --help lists all benchmarks", name)
 		}
-		if err := part(); err != nil {
+		if err := run(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

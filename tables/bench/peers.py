@@ -1,7 +1,7 @@
-"""Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints seconds by name, as JSON.
+"""Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints the seconds of each operation as JSON.
 
-WHAT is bulk, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, DIR/hits.parquet
-those of hits. METADATA is the file of a table of ours, for the peer duckiceberg.
+WHAT is bulk, stream, writers, hits, one or resample. DIR/rows.parquet has the rows, and DIR/hits.parquet
+the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
 """
 import contextlib
 import importlib.util
@@ -125,7 +125,7 @@ def measure_stream(place):
 
 
 def time_per_row(clients, insert, own_tables, seconds=2):
-    """Inserts rows from all clients at once for some seconds. Returns the elapsed time divided by the number of rows."""
+    """Inserts rows from all clients concurrently for some seconds. Returns the elapsed time divided by the number of rows."""
     inserted = [0] * len(clients)
 
     def write(k):
@@ -147,7 +147,7 @@ def time_per_row(clients, insert, own_tables, seconds=2):
 
 def measure_writers(place):
     """Commits single rows over one connection and, with a server, over eight. The keys of the
-    result say how many writers there were, and whether each had its own table (each) or all wrote to one."""
+    result name the number of writers, and whether each wrote to its own table ("each") or all to one ("one")."""
     values = "values (timestamp '2026-01-01', 'S7', 50.5, 7)"
     schema = '("at" timestamp, sym varchar, price double, size bigint)'
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Measures time series of a peer, on data from pandas.
+"""Measures how a peer handles time series, with data from pandas.
 
 series.py make DIR ROUNDS ROWS MORE writes DIR/base.parquet and the files to append.
 series.py pystore|arcticdb DIR ROUNDS TABLES prints seconds, results and sizes on disk as JSON.
@@ -42,17 +42,17 @@ def make(rows, more):
 
 def median(work, n=rounds):
     """Returns the medians of the wall-clock time and of the CPU time of all threads, and the last result."""
-    times, used = [], []
+    times, cpu_times = [], []
     for i in range(n):
         start, cpu = time.perf_counter(), time.process_time()
         result = work(i)
         times.append(time.perf_counter() - start)
-        used.append(time.process_time() - cpu)
-    return (statistics.median(times), statistics.median(used)), result
+        cpu_times.append(time.process_time() - cpu)
+    return (statistics.median(times), statistics.median(cpu_times)), result
 
 
-def measure(peer, base, tables, left):
-    """Measures a peer's operations. base determines the range; left returns the sizes of all files."""
+def measure(peer, base, tables, file_sizes):
+    """Measures a peer's operations. base determines the range to read; file_sizes returns the sizes of all files on disk."""
     seconds, results = {}, {}
     sizes = sorted({int(f.split("-")[1]) for f in os.listdir(directory) if f.startswith("more-")})
     peer.write("series", base)
@@ -66,7 +66,7 @@ def measure(peer, base, tables, left):
     seconds["resample"], got = median(lambda i: peer.resample("series"))
     results["bins"], results["bins sum"] = len(got), float(got.sum())
     seconds["resample and write"], _ = median(lambda i: peer.write("bins", peer.resample("series").to_frame()))
-    prices = sum(left())
+    prices = sum(file_sizes())
     small = pd.read_parquet(file("small"))
     seconds["tables"], _ = median(lambda i: [peer.write(f"t{n}", small, {"group": n % 10}) for n in range(tables)], 1)
     seconds["find"], got = median(lambda i: peer.find("group", 7))
@@ -142,8 +142,8 @@ else:
         peer = {"pystore": PyStore, "arcticdb": Arctic}[what](place)
 
 
-        def left():
+        def file_sizes():
             return [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
 
-        seconds, results, prices = measure(peer, pd.read_parquet(file("base")), int(sys.argv[4]), left)
-        print(json.dumps({"seconds": seconds, "results": results, "prices": prices, "bytes": sum(left()), "files": len(left())}))
+        seconds, results, prices = measure(peer, pd.read_parquet(file("base")), int(sys.argv[4]), file_sizes)
+        print(json.dumps({"seconds": seconds, "results": results, "prices": prices, "bytes": sum(file_sizes()), "files": len(file_sizes())}))

@@ -36,8 +36,8 @@ func (b *bench) measureSQL() (err error) {
 				return err
 			}
 		}
-		for _, part := range []func(*tables.Store) error{b.compareWithDuckDB, b.measureSmall, b.measureStreaming, b.measureCancellation} {
-			if err := part(s); err != nil {
+		for _, run := range []func(*tables.Store) error{b.compareWithDuckDB, b.measureSmall, b.measureStreaming, b.measureCancellation} {
+			if err := run(s); err != nil {
 				return err
 			}
 		}

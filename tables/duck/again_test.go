@@ -51,7 +51,7 @@ func TestSharedDatabases(t *testing.T) {
 				put(t, s, "b", "t", numbers(0, 10))
 				expectIn("b", "SELECT count(*) FROM t", fmt.Sprint(10*(i+2)))
 				if _, err := rows(t, s, "SELECT count(*) FROM t", nil); err == nil {
-					t.Error("a statement read a table from another statement's bucket")
+					t.Error("a statement read a table from another statement's bucket, want an error")
 				}
 				pause()
 			}

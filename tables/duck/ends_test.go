@@ -62,7 +62,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 	} {
 		expectFailure(ctx, sql)
 		if d, err := s.Describe(ctx, sql, &tables.QueryOptions{Bucket: "b"}); err == nil && d == nil {
-			t.Errorf("Describe(%s) = nil, nil", sql)
+			t.Errorf("Describe(%s) = nil, nil; want a result or an error", sql)
 		}
 	}
 	canceledCount := 0

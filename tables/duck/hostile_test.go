@@ -30,7 +30,7 @@ func TestHostile(t *testing.T) {
 		return err
 	})
 	if err != nil || other == "" {
-		t.Fatal(other, err)
+		t.Fatalf("found no Parquet file of the table: %q, %v", other, err)
 	}
 	out := filepath.Join(temp, "out")
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")

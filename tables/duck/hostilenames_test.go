@@ -135,7 +135,7 @@ func TestHostileNames(t *testing.T) {
 		accepted++
 		if fold {
 			if _, err := s.Fold(ctx, nil); err != nil {
-				t.Errorf("fold %q: %v", schema, err)
+				t.Errorf("fold of %q: %v", schema, err)
 			}
 		}
 		if err := s.Close(); err != nil {
@@ -163,16 +163,16 @@ func TestHostileNames(t *testing.T) {
 				t.Errorf("%s of %q: got %d rows, want 1; error: %v", operation, schema, rows, got.Err())
 			}
 		}
-		tab, err := bucket.Table(ctx, "t")
+		table, err := bucket.Table(ctx, "t")
 		if err == nil {
 			var got array.RecordReader
-			got, err = tab.Scan(ctx, nil)
+			got, err = table.Scan(ctx, nil)
 			check("get", got, err)
 			var columns []string
 			for _, f := range fields {
 				columns = append(columns, f.Name)
 			}
-			got, err = tab.Scan(ctx, &tables.ScanOptions{Columns: columns})
+			got, err = table.Scan(ctx, &tables.ScanOptions{Columns: columns})
 			check("get columns", got, err)
 		}
 		if !differOnlyInCase(schema.Fields()) { // SQL rejects columns that differ only in case
@@ -180,15 +180,15 @@ func TestHostileNames(t *testing.T) {
 			check("sql", got, err)
 		}
 		if err := bucket.Evolve(ctx, "t", tables.ColumnChange{Op: "add", Column: "new", Type: "int64"}); err != nil {
-			t.Errorf("evolve %q: %v", schema, err)
+			t.Errorf("Evolve of %q: %v", schema, err)
 		}
 		for i, err := range bucket.Tables(ctx, nil) {
 			if err != nil || i.Damaged != "" {
-				t.Errorf("list %q: %v %v", schema, i.Damaged, err)
+				t.Errorf("Tables with %q: damaged %q, error: %v", schema, i.Damaged, err)
 			}
 		}
 		if err := bucket.Delete(ctx, "t"); err != nil {
-			t.Fatalf("delete %q: %v", schema, err)
+			t.Fatalf("Delete of %q: %v", schema, err)
 		}
 		batch.Release()
 		b.Release()

@@ -82,7 +82,7 @@ func (ds *idleDatabases) add(d lease, pending int) database.Runner {
 func (e *Engine) acquireDatabase(ctx context.Context, key string) (lease, error) {
 	for {
 		e.mu.Lock()
-		i := e.idle.choose(key, worker.HasOthers(ctx))
+		i := e.idle.choose(key, worker.HasOtherJobs(ctx))
 		if i < 0 || e.isClosed() {
 			e.mu.Unlock()
 			db, err := e.open(ctx)

@@ -73,7 +73,7 @@ func testMessages(t *testing.T, s *tables.Store, observer *queryObserver) {
 	} {
 		r, err := s.Query(t.Context(), sql, nil)
 		if err != nil {
-			t.Fatal(sql, err)
+			t.Fatalf("%v: Query: %v", sql, err)
 		}
 		encoded, ok := r.(messageReader)
 		if !ok {
@@ -82,7 +82,7 @@ func testMessages(t *testing.T, s *tables.Store, observer *queryObserver) {
 		next, stop := iter.Pull(encoded.Messages())
 		in, err := flight.NewRecordReader(messageStream{next})
 		if err != nil {
-			t.Fatal(sql, err)
+			t.Fatalf("%v: NewRecordReader: %v", sql, err)
 		}
 		var n int64
 		for in.Next() {

@@ -58,7 +58,7 @@ func TestErrorPositions(t *testing.T) {
 		}
 	}
 	if _, err := rows(t, s, "FROM tradse", o); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("rows error = %v, want tables.ErrNotFound", err)
 	}
 	expect(t, s, "SELECT sum(9223372036854775807)::DECIMAL(38,0) FROM trades", o, "92233720368547758070")
 	expect(t, s, "SELECT sum(k), sum(-k), sum(NULL::BIGINT) FROM trades", o, "45|-45|(null)")
@@ -85,11 +85,11 @@ func TestNamesDifferingInCase(t *testing.T) {
 	put(t, s, "b", "xY", numbers(0, 1))
 	put(t, s, "b", "Xy", numbers(0, 1))
 	if _, err := rows(t, s, "FROM xy", o); err == nil || !strings.Contains(err.Error(), `"b"."Xy" and "b"."xY"`) {
-		t.Error(err)
+		t.Errorf(`rows error = %v, want an error with the text "b"."Xy" and "b"."xY"`, err)
 	}
 	put(t, s, "b", "columns", jsonBatch(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}, {Name: "A", Type: arrow.PrimitiveTypes.Int64}}, nil), `{"a":1,"A":2}`))
 	if _, err := rows(t, s, "SELECT a FROM columns", o); err == nil || !strings.Contains(err.Error(), `columns "a" and "A" differ only in case`) {
-		t.Error(err)
+		t.Errorf(`rows error = %v, want an error with the text columns "a" and "A" differ only in case`, err)
 	}
 }
 
@@ -108,14 +108,14 @@ func TestVersions(t *testing.T) {
 	}
 	versions, err := table.Versions(t.Context())
 	if err != nil || len(versions) != 3 {
-		t.Fatal(versions, err)
+		t.Fatalf("Versions = %+v, %v; want 3 elements", versions, err)
 	}
 	for i, v := range versions {
 		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b", At: tables.AtVersion(v.Version)}, fmt.Sprint(10*(i+1)))
 	}
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "31")
 	if _, err := rows(t, s, "SELECT count(*) FROM b.t", &tables.QueryOptions{At: tables.AtVersion(99)}); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("rows error = %v, want tables.ErrNotFound", err)
 	}
 }
 
@@ -167,11 +167,11 @@ func TestParameters(t *testing.T) {
 	expect(t, s, "SELECT $b - $a", o, "-4")
 	expect(t, s, "SELECT $2 - $1", o, "4")
 	if _, err := rows(t, s, "SELECT ?", o); err == nil {
-		t.Error("two values for one parameter were accepted")
+		t.Error("a query with two values for one parameter succeeded, want an error")
 	}
 	lists := arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64)}}, nil)
 	if _, err := rows(t, s, "SELECT ?", &tables.QueryOptions{Parameters: jsonBatch(t, lists, `{"p":[1]}`)}); err == nil || !strings.Contains(err.Error(), "parameter $1: a value of type list") {
-		t.Error(err)
+		t.Errorf(`rows error = %v, want an error with the text "parameter $1: a value of type list"`, err)
 	}
 }
 
@@ -197,7 +197,7 @@ func TestDescribe(t *testing.T) {
 	}
 	d, err = s.Describe(t.Context(), "SELECT ?", nil)
 	if err != nil || d.Parameters.NumFields() != 1 || d.Parameters.Field(0).Type.ID() != arrow.NULL {
-		t.Error(d, err)
+		t.Errorf("Describe = %+v, %v; want one parameter of the null type", d, err)
 	}
 }
 
@@ -226,7 +226,7 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("Query error = %v, want context.Canceled", err)
 	}
 }
 
@@ -268,7 +268,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 		n += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil || n != 2_000_000 {
-		t.Error(n, r.Err())
+		t.Errorf("got %d rows, %v; want 2,000,000", n, r.Err())
 	}
 	r.Release()
 	for tries := 0; ; tries++ { // the database closes in the background
@@ -277,7 +277,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 			break
 		}
 		if time.Sleep(10 * time.Millisecond); tries == 500 {
-			t.Fatal("leftover files:", files, err)
+			t.Fatalf("files %v remain; error: %v", files, err)
 		}
 	}
 	// A list cannot spill, so the statement fails.
@@ -335,7 +335,7 @@ func TestTypes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !r.Next() {
-			t.Fatal(r.Err())
+			t.Fatalf("got no rows; error: %v", r.Err())
 		}
 		for i, c := range types {
 			column := r.RecordBatch().Column(i)
@@ -399,7 +399,7 @@ func TestNoLeftovers(t *testing.T) {
 	})
 	files, err := os.ReadDir(temp)
 	if err != nil || len(files) > 0 {
-		t.Error(files, err)
+		t.Errorf("ReadDir = %+v, %v; want none", files, err)
 	}
 	for range 100 {
 		if runtime.NumGoroutine() <= before {

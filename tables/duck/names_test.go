@@ -25,7 +25,7 @@ func TestOddNames(t *testing.T) {
 		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 		if i < reserved {
 			if _, err := rows(t, s, "SELECT count(*) FROM "+quoted+".t", nil); err == nil || !strings.Contains(err.Error(), "line 1, column 22: "+quoted+" is a reserved word") {
-				t.Error(name, err)
+				t.Errorf("query of bucket %q: error = %v, want a reserved word", name, err)
 			}
 		} else {
 			expect(t, s, "SELECT count(*) FROM "+quoted+".t", nil, fmt.Sprint(i+1))

@@ -197,7 +197,7 @@ func TestKilledProcesses(t *testing.T) {
 	for r.Next() {
 	}
 	if err := r.Err(); !errors.As(err, new(*tables.SQLError)) || !strings.Contains(err.Error(), "killed") {
-		t.Error(err)
+		t.Errorf(`Err error = %v, want an SQLError with the text "killed"`, err)
 	}
 	r.Release()
 	eventually(t, "there is no idle process", func() bool { return len(workerPIDs(t)) > 0 })

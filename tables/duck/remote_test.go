@@ -63,10 +63,10 @@ func TestBucketFiles(t *testing.T) {
 	}
 	defer r.Release()
 	if !r.Next() {
-		t.Fatal(r.Err())
+		t.Fatalf("got no rows; error: %v", r.Err())
 	}
 	if b := r.RecordBatch(); b.Column(0).(*array.Int64).Value(0) != 100 || b.Column(1).(*array.Int64).Value(0) != 450 {
-		t.Error(b)
+		t.Errorf("the query returned %v, want 100 and 450", b)
 	}
 	// The query reads each of the ten files once, but the manifests for each reference to the table, because the
 	// cache is too small for them.

@@ -44,6 +44,6 @@ func TestScratchOfOldTails(t *testing.T) {
 	}
 	defer got.Release()
 	if text := got.Column(0).Data().Chunk(0).String(); text != "[[1 (null)] (null) [3]]" {
-		t.Error(text)
+		t.Errorf("the file contains %s, want [[1 (null)] (null) [3]]", text)
 	}
 }

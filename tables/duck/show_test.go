@@ -41,11 +41,11 @@ func TestShow(t *testing.T) {
 		}
 	}
 	if got, err := rows(t, s, "SHOW TABLES", &tables.QueryOptions{Bucket: "b", At: tables.AtSnapshot("kept")}); err != nil || len(got) != 2 {
-		t.Error(got, err)
+		t.Errorf("SHOW TABLES of a snapshot returned %q, %v; want 2 rows", got, err)
 	}
 	d, err := s.Describe(t.Context(), "EXPLAIN SELECT 1", o)
 	if err != nil || d.Result.NumFields() != 2 {
-		t.Error(d, err)
+		t.Errorf("Describe = %+v, %v; want 2 result columns", d, err)
 	}
 }
 
@@ -60,11 +60,11 @@ func TestExplain(t *testing.T) {
 			got, err := rows(t, s, sql, o)
 			text := strings.Join(got, "\n")
 			if err != nil || !strings.Contains(text, "PARQUET") {
-				t.Error(sql, got, err)
+				t.Errorf("%s = %q, %v; want a plan that reads Parquet", sql, got, err)
 			}
-			for _, secret := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
-				if len(secret) > 3 && strings.Contains(text, secret) {
-					t.Errorf("%s: the plan reveals %q: %s", sql, secret, text)
+			for _, pathPart := range append(strings.Split(strings.Trim(s.Dir(), "/"), "/"), ".parquet", "spill", ".arrow") {
+				if len(pathPart) > 3 && strings.Contains(text, pathPart) {
+					t.Errorf("%s: the plan reveals %q: %s", sql, pathPart, text)
 				}
 			}
 		}
@@ -75,7 +75,7 @@ func TestExplain(t *testing.T) {
 	_, err := rows(t, s, "EXPLAIN\n  SELECT\nnothing FROM t", o)
 	var sqlErr *tables.SQLError
 	if !errors.As(err, &sqlErr) || sqlErr.Line != 3 || sqlErr.Column != 1 {
-		t.Error(err)
+		t.Errorf("EXPLAIN error = %v, want an SQLError at line 3, column 1", err)
 	}
 }
 

@@ -23,7 +23,7 @@ func createIceberg(t *testing.T, s *tables.Store, name string, fields ...iceberg
 		_, err = s.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: name, New: meta})
 	}
 	if err != nil {
-		t.Fatal(name, err)
+		t.Fatalf("create table %s: %v", name, err)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestVariant(t *testing.T) {
 	}
 	expect(t, s, "SELECT k FROM b.other", nil, "0")
 	if lines, err := rows(t, s, "SHOW ALL TABLES", nil); err != nil || len(lines) != 5 || !strings.Contains(lines[4], "moved") {
-		t.Error(lines, err)
+		t.Errorf("SHOW ALL TABLES returned %q, %v; want 5 rows, of which the last contains moved", lines, err)
 	}
 	if err := s.Bucket("b").Evolve(t.Context(), "t0", tables.ColumnChange{Op: tables.DropColumn, Column: "v"}); err != nil {
 		t.Error(err)

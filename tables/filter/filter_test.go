@@ -268,17 +268,17 @@ func TestMayIsConservative(t *testing.T) {
 		text := expression(3)
 		e, err := filter.Parse(text)
 		if err != nil {
-			t.Fatal(text, err)
+			t.Fatalf("%v: Parse: %v", text, err)
 		}
 		c, err := e.Bind(schema)
 		if err != nil {
-			t.Fatal(text, err)
+			t.Fatalf("%v: Bind: %v", text, err)
 		}
 		from := random.Int64N(batch.NumRows())
 		group := batch.NewSlice(from, min(batch.NumRows(), from+1+random.Int64N(8)))
 		out, err := e.Filter(t.Context(), group)
 		if err != nil {
-			t.Fatal(text, err)
+			t.Fatalf("%v: Filter: %v", text, err)
 		}
 		mayHold, mayFail := c.May(func(name string) filter.Bounds {
 			b := boundsOf(group.Column(schema.FieldIndices(name)[0]))
@@ -379,19 +379,19 @@ func FuzzParse(f *testing.F) {
 // TestNilExpr checks that a nil Expr, which And returns without arguments, is true for all rows.
 func TestNilExpr(t *testing.T) {
 	batch := batchOf(t, arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"a":1},{"a":2}]`)
-	all := filter.And()
-	if all != nil || all.String() != "" || len(all.Columns()) != 0 {
-		t.Errorf("And() = %v, with text %q and columns %q, want nil, \"\" and none", all, all.String(), all.Columns())
+	expr := filter.And()
+	if expr != nil || expr.String() != "" || len(expr.Columns()) != 0 {
+		t.Errorf("And() = %v, with text %q and columns %q, want nil, \"\" and none", expr, expr.String(), expr.Columns())
 	}
-	kept, err := all.Filter(t.Context(), batch)
-	if err != nil || kept.NumRows() != 2 {
-		t.Errorf("Filter of a nil Expr = %v, %v, want both rows", kept, err)
+	matching, err := expr.Filter(t.Context(), batch)
+	if err != nil || matching.NumRows() != 2 {
+		t.Errorf("Filter of a nil Expr = %v, %v, want both rows", matching, err)
 	}
-	c, err := all.Bind(batch.Schema())
+	c, err := expr.Bind(batch.Schema())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if mayHold, mayFail := c.May(nil); !mayHold || mayFail {
-		t.Error(mayHold, mayFail)
+		t.Errorf("May = %+v, %+v; want true and false", mayHold, mayFail)
 	}
 }

@@ -39,7 +39,7 @@ func (c *Client) Do(ctx context.Context, action string, input any) iter.Seq2[[]b
 		}
 		stream, err := conn.DoAction(ctx, &flight.Action{Type: action, Body: body})
 		if err != nil {
-			yield(nil, c.convertError(ctx, err)) // nothing was sent
+			yield(nil, c.convertError(ctx, err)) // the input was not sent, so the outcome is known
 			return
 		}
 		o := operations.ByAction(action)
@@ -222,7 +222,7 @@ type Lock struct {
 }
 
 // Lock calls Bucket.Lock on the server. The lock is a lease: if this process dies or loses its
-// connection, others can take the lock half a minute later.
+// connection, other clients can take the lock half a minute later.
 func (c *Client) Lock(ctx context.Context, bucket, name string) (*Lock, error) {
 	lease, err := operations.TakeLock.Do(ctx, c.target(), &operations.Lock{Bucket: bucket, Name: name})
 	if err != nil {

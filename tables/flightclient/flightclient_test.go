@@ -79,7 +79,7 @@ func TestErrors(t *testing.T) {
 	}
 	_, err := c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil)
 	if !errors.Is(err, tables.ErrExists) || !errors.Is(err, fs.ErrExist) {
-		t.Error(err)
+		t.Errorf("Put of an existing table = %v, want ErrExists", err)
 	}
 	for name, call := range map[string]func() error{
 		"describe": func() error { _, _, err := c.Describe(ctx, "b", "x", nil); return err },
@@ -87,7 +87,7 @@ func TestErrors(t *testing.T) {
 		"delete":   func() error { return c.Delete(ctx, "b", "t", "x") },
 	} {
 		if err := call(); !errors.Is(err, tables.ErrNotFound) || errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Error(name, err)
+			t.Errorf("%s of a missing table = %v, want ErrNotFound", name, err)
 		}
 	}
 	if _, err := c.Query(ctx, "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
@@ -105,13 +105,13 @@ func TestInterruptedPut(t *testing.T) {
 	c, store, _ := serve(t)
 	broken := errors.New("the disk is broken")
 	if _, err := c.Put(t.Context(), "", "t", batches(20, broken), tables.PutAppend, nil); !errors.Is(err, broken) {
-		t.Error(err)
+		t.Errorf("Put of a failing reader = %v, want %v", err, broken)
 	}
 	lost := fmt.Errorf("the connection is lost: %w", io.EOF) // an error from the rows that wraps io.EOF must not end the call successfully
 	deadlineCtx, cancelDeadline := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancelDeadline()
 	if _, err := c.Put(deadlineCtx, "", "t", batches(20, lost), tables.PutAppend, nil); !errors.Is(err, lost) {
-		t.Error(err)
+		t.Errorf("Put of a failing reader = %v, want %v", err, lost)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	r := array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
@@ -120,17 +120,17 @@ func TestInterruptedPut(t *testing.T) {
 		}
 	})
 	if _, err := c.Put(ctx, "", "t", r, tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("canceled Put = %v, want context.Canceled", err)
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("after interrupted puts, Table = %v, want ErrNotFound", err)
 	}
 	for name := range store.Buckets(t.Context()) {
 		t.Errorf("bucket %q exists", name)
 	}
 }
 
-// TestScan checks that Scan applies its options, and a reader can be released early.
+// TestScan checks that Scan applies its options, and that a reader can be released early.
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
@@ -147,7 +147,7 @@ func TestScan(t *testing.T) {
 	}
 	r.Release()
 	if r.Err() != nil || rows != 350_000 {
-		t.Error(rows, r.Err())
+		t.Errorf("Scan with a limit returned %d rows, %v, want 350,000", rows, r.Err())
 	}
 	if r, err = c.Scan(ctx, "", "t", nil, nil); err != nil || !r.Next() {
 		t.Fatal(err)
@@ -155,7 +155,7 @@ func TestScan(t *testing.T) {
 	r.Release()
 	info, s, err := c.Describe(ctx, "", "t", nil)
 	if err != nil || info.Rows != 1_000_000 || info.Metadata["a"] != "b" || !s.HasField("n") {
-		t.Error(info, s, err)
+		t.Errorf("Describe = %+v, %v, %v", info, s, err)
 	}
 }
 
@@ -169,8 +169,8 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
-// TestInvalidNames checks that Put rejects invalid column names before it writes anything, and its error names
-// the column.
+// TestInvalidNames checks that Put rejects invalid column names before it writes anything, with an error that
+// names the column.
 func TestInvalidNames(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
@@ -198,7 +198,7 @@ func TestInvalidNames(t *testing.T) {
 	}
 }
 
-// TestDamaged checks that scanning a damaged table returns ErrDamaged, and other tables can still be scanned.
+// TestDamaged checks that scanning a damaged table returns ErrDamaged, and that other tables can still be scanned.
 func TestDamaged(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
@@ -207,7 +207,7 @@ func TestDamaged(t *testing.T) {
 	}
 	lists, err := filepath.Glob(filepath.Join(store.Dir(), "data", "*", "metadata", "snap-*.avro"))
 	if err != nil || len(lists) != 1 {
-		t.Fatal(lists, err)
+		t.Fatalf("found the manifest lists %q, %v, want one", lists, err)
 	}
 	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.PutReplace, nil); err != nil {
 		t.Fatal(err)
@@ -220,11 +220,11 @@ func TestDamaged(t *testing.T) {
 			t.Error("a damaged table was read")
 		}
 		if err = r.Err(); !errors.Is(err, tables.ErrDamaged) {
-			t.Error(err)
+			t.Errorf("reading a damaged table: got %v, want ErrDamaged", err)
 		}
 		r.Release()
 	} else if !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), lists[0]) {
-		t.Error(err)
+		t.Errorf("Scan of a damaged table = %v, want ErrDamaged with the file's path", err)
 	}
 	r, err := c.Scan(ctx, "b", "good", nil, nil)
 	if err != nil {
@@ -234,6 +234,6 @@ func TestDamaged(t *testing.T) {
 	for r.Next() {
 	}
 	if r.Err() != nil {
-		t.Error(r.Err())
+		t.Errorf("reading the other table failed: %v", r.Err())
 	}
 }

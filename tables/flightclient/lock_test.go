@@ -36,10 +36,10 @@ func TestLock(t *testing.T) {
 		return f(ctx)
 	}
 	if err := withTimeout(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("Client.Lock of a held lock = %v, want DeadlineExceeded", err)
 	}
 	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Lock(ctx, "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
+		t.Errorf("Bucket.Lock of a held lock = %v, want DeadlineExceeded", err)
 	}
 	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
 		t.Error(err)
@@ -80,7 +80,7 @@ func TestLease(t *testing.T) {
 	for range 4 {
 		time.Sleep(100 * time.Millisecond)
 		if renewed, err := ask("partd.lock", answer); err != nil || renewed != answer {
-			t.Fatal(renewed, err)
+			t.Fatalf("renewing the lease returned %q, %v, want %q", renewed, err, answer)
 		}
 	}
 	l, err := store.Bucket("").Lock(t.Context(), "t")
@@ -99,6 +99,6 @@ func TestLease(t *testing.T) {
 		}
 	}
 	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("Snapshot of a missing bucket = %v, want ErrNotFound", err)
 	}
 }

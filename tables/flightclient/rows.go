@@ -117,7 +117,7 @@ func (c *Client) Put(ctx context.Context, bucket, name string, r array.RecordRea
 	o = cmp.Or(o, new(tables.PutOptions))
 	call := wire.Put{
 		Partd: wire.PutCall, Bucket: bucket, Name: name, Mode: m,
-		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, Whole: o.AllColumns,
+		ID: o.ID, Metadata: o.Metadata, Settings: o.Settings, AllColumns: o.AllColumns,
 	}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
@@ -136,7 +136,7 @@ func (c *Client) ReplaceRange(ctx context.Context, bucket, name string, from, to
 // Upsert calls Bucket.Upsert on the server.
 func (c *Client) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
 	o = cmp.Or(o, new(tables.UpsertOptions))
-	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, Whole: o.AllColumns}
+	call := wire.Put{Partd: wire.PutCall, Bucket: bucket, Name: name, Upsert: &wire.Keys{Keys: o.Keys}, AllColumns: o.AllColumns}
 	result, err := c.put(ctx, call, r)
 	if o.MissingColumns != nil {
 		*o.MissingColumns = result.MissingColumns

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// TestZeroValues checks that the methods of a zero client return errors, and a nil lock can be unlocked.
+// TestZeroValues checks that the methods of a zero client return errors, and that a nil lock can be unlocked.
 func TestZeroValues(t *testing.T) {
 	zerovalues.Check(t, map[string]any{
 		"Client": new(flightclient.Client), "Client(nil)": (*flightclient.Client)(nil),
@@ -35,11 +35,11 @@ func TestReadReaders(t *testing.T) {
 	}
 	for range 2 {
 		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to its end") {
-			t.Error(err)
+			t.Errorf("Put of a reader that has been read = %v, want an error that says so", err)
 		}
 	}
 	if err := put(nil, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "is nil") {
-		t.Error(err)
+		t.Errorf("Put of a nil reader = %v, want an error that says so", err)
 	}
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
 		t.Error("DeleteRows without a condition succeeded")

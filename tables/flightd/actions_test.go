@@ -43,7 +43,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		{"clean", `{"source":"both","where":"n > 0","drop_nulls":["s"]}`, `{"source_rows":8,"target_rows":5}`, "", "both", 5},
 		{"clean", `{"source":{"bucket":"c","name":"all"},"target":"none null","drop_nulls":true,"mode":"replace"}`, `{"source_rows":5,"target_rows":5}`, "", "none null", 5},
 	} {
-		got, err := act(ctx, s.client.Client, c.kind, c.body)
+		got, err := doAction(ctx, s.client.Client, c.kind, c.body)
 		if err != nil || got != c.reply || count(c.bucket, c.target) != c.rows {
 			t.Errorf("%s %s = %s, %v, want %s and %d rows in the target", c.kind, c.body, got, err, c.reply, c.rows)
 		}
@@ -60,7 +60,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("after refused actions, Table = %v, want ErrNotFound", err)
 	}
 }
 

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// answers limits the memory of messages that the server has not sent yet. It is needed because a
-// send in gRPC only queues the message, and the last message of a call outlives the call. Above the
-// limit, the server picks the host with the most unsent bytes, and closes the connection of its
+// answers limits the memory of messages that the server has not sent yet. The limit is needed because
+// gRPC's SendMsg only queues the message, and the last message of a call outlives the call. Above the
+// limit, the server picks the host with the most unsent bytes, and closes the connection of the host's
 // newest call, unless only one call has unsent bytes.
 type answers struct {
 	limit int64
@@ -49,7 +49,7 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 
 // pendingAnswer is a buffer pool for a single message. gRPC returns the message to the pool after
 // sending it. If the connection was closed, gRPC may leave the message to the garbage collector
-// instead, which then runs lost.
+// instead, which then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
 	data    mem.Buffer

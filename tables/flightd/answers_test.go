@@ -55,7 +55,7 @@ func TestUnsentAnswers(t *testing.T) {
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
 	used := peak(func() {
 		for range 4 {
-			c := rawFrom(t, "127.0.0.2", address)
+			c := dialRaw(t, "127.0.0.2", address)
 			for i := 0; i < 60 && !c.isClosed; i++ {
 				c.ask(t, "GetFlightInfo", question, "authorization", "Bearer "+token)
 			}
@@ -80,7 +80,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		rawFrom(t, "127.0.0.2", address).ask(t, "DoGet", &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}, "authorization", "Bearer "+token)
+		dialRaw(t, "127.0.0.2", address).ask(t, "DoGet", &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}, "authorization", "Bearer "+token)
 	}
 	waiting := make(chan error, 8)
 	ticket := &flight.Ticket{Ticket: []byte(`{"name":"t","more":"` + strings.Repeat("x", 600<<10) + `"}`)}
@@ -103,8 +103,8 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 	}
 }
 
-// TestDescribingNeedsSlot checks that a call that describes a statement needs a slot, like one that reads its
-// rows.
+// TestDescribingNeedsSlot checks that a call that describes a statement needs a slot, like a call that reads the
+// statement's rows.
 func TestDescribingNeedsSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
@@ -138,7 +138,7 @@ func countRows(t *testing.T, ctx context.Context, c flight.Client, name string) 
 		rows += r.RecordBatch().NumRows()
 	}
 	if r.Err() != nil {
-		t.Error(r.Err())
+		t.Errorf("reading table %s: %v", name, r.Err())
 	}
 	return rows
 }

@@ -29,8 +29,8 @@ type claims struct {
 
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with this secret. A token with buckets is valid only for
-// these buckets, and only over HTTP: Flight refuses it.
+// NewToken returns a token for servers with the given secret. A token for some buckets is valid only over
+// HTTP: Flight refuses it.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	if len(secret) == 0 {
 		return "", errors.New("the secret for a token must not be empty")
@@ -72,7 +72,7 @@ func (s *Server) Verify(address, token string) (Caller, error) {
 	}
 	var c claims
 	if _, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return s.opts.Secret, nil }); err != nil {
-		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // this error comes only after the signature was found to be valid
+		if !errors.Is(err, jwt.ErrTokenInvalidClaims) { // the parser returns this error only if the signature is valid
 			s.logins.RecordFailure(host)
 		}
 		return Caller{}, err

@@ -32,9 +32,9 @@ const (
 // call describes a running call and its caller.
 type call struct {
 	rights        Rights
-	readOnly      bool   // no caller may change anything
+	readOnly      bool   // whether the server refuses all changes
 	user          string // identifies the token; "" without one
-	host, conn    string // the address, without and with the port
+	host, conn    string // the client's address, without and with the port
 	queries, puts *limiter
 	rows          *putRows // memory for the rows of a put; nil for other calls
 
@@ -114,11 +114,11 @@ func requireAdmin(ctx context.Context) error {
 // Caller is the holder of a token.
 type Caller struct {
 	Rights  Rights
-	Buckets []string  // buckets that the token covers; nil: all
-	Expires time.Time // zero without a token
+	Buckets []string  // buckets that the token covers; nil means all
+	Expires time.Time // when the token expires; zero without a token
 	user    string    // identifies the token; limits count the calls of each user
 
-	readOnly bool // the server refuses changes, whatever the rights are
+	readOnly bool // whether the server refuses changes, whatever the rights are
 }
 
 // CheckAccess returns nil if the caller has right r in all of these buckets. Otherwise, it returns an
@@ -149,8 +149,8 @@ func (s *Server) Begin(ctx context.Context, c *Caller, address, method string) (
 	}
 }
 
-// Sending runs f, which waits for the call's client to receive data. Meanwhile, the limits treat the
-// call as stalled.
+// Sending runs f, which waits for the call's client to receive data. While f runs, the limits may treat
+// the call as stalled.
 func Sending(ctx context.Context, f func() error) error {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		c.sendingSince.Store(time.Now().UnixNano())

@@ -13,9 +13,9 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestCancelledCall checks that a client can cancel a call by the id that it chose for the call, and no other
-// call is canceled.
-func TestCancelledCall(t *testing.T) {
+// TestCanceledCall checks that a client can cancel a call by the id that it chose for the call, and that
+// no other call is canceled.
+func TestCanceledCall(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c := dialTest(t, address)
 	const id = "an id of thirty-two bytes, about"
@@ -25,7 +25,7 @@ func TestCancelledCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel := func(id string) bool {
-		answer, err := act(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
+		answer, err := doAction(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestErrorsAreWithoutJargon(t *testing.T) {
 	} {
 		text := status.Convert(err).Message()
 		if status.Code(err) != codes.InvalidArgument || strings.Contains(text, "rpc error") || strings.Contains(text, "visitor") || len(text) < 20 {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want InvalidArgument without jargon", err)
 		}
 	}
 }
@@ -71,14 +71,14 @@ func TestReadOnlyServer(t *testing.T) {
 	_, _, address := serveTest(t, &Options{ReadOnly: true})
 	c := dialTest(t, address)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "only for reading") {
-		t.Error(err)
+		t.Errorf("a put on a read-only server returned %v, want PermissionDenied", err)
 	}
 	for _, action := range []string{"delete", "partd.delete", "partd.compact"} {
-		if _, err := act(t.Context(), c, action, `{"name":"t","names":["t"]}`); status.Code(err) != codes.PermissionDenied {
+		if _, err := doAction(t.Context(), c, action, `{"name":"t","names":["t"]}`); status.Code(err) != codes.PermissionDenied {
 			t.Errorf("action %s on a read-only server: got %v, want PermissionDenied", action, err)
 		}
 	}
-	if _, err := act(t.Context(), c, "buckets", `{}`); err != nil {
-		t.Error(err)
+	if _, err := doAction(t.Context(), c, "buckets", `{}`); err != nil {
+		t.Errorf("listing buckets on a read-only server failed: %v", err)
 	}
 }

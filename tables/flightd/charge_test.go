@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestCharge checks that requests share a quarter of the memory, and only the request that was charged first may
-// exceed it.
+// TestCharge checks that requests share a quarter of the memory, and that only the request that was charged first
+// may exceed it.
 func TestCharge(t *testing.T) {
 	server, _, _ := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 1 << 20})
 	requests := server.NewRequests()

@@ -32,10 +32,10 @@ type connection struct {
 	net.Conn
 	counts  *connections
 	host    string
-	isKnown bool // a valid token arrived on it
+	isKnown bool // whether the client sent a valid token
 	calls   int
 	opened  time.Time
-	since   time.Time // when its last call began or ended, or else when it connected
+	since   time.Time // when the last call began or ended, or when the client connected
 }
 
 type connectionKey struct{}
@@ -101,7 +101,7 @@ func (c *connections) forget(host string, u *hostUsage) {
 	}
 }
 
-// isCrowded reports whether to reject another call of a host.
+// isCrowded reports whether a host runs too many calls, so that its next call must be rejected.
 func (c *connections) isCrowded(host string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,7 +173,7 @@ func (c *connections) admit(conn net.Conn) net.Conn {
 }
 
 // pickVictim returns the connection to close for a new one, or nil. It considers only connections for
-// which may returns true. It prefers strangers, then connections without a call; among these, it
+// which canClose returns true. It prefers strangers, then connections without a call; among these, it
 // prefers connections of the host with the most connections, and then the oldest.
 func (c *connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
@@ -206,7 +206,7 @@ func (c *connection) idleSince() time.Time {
 }
 
 // pickGreediest returns the newest connection of the host with the most connections, or nil if all
-// hosts have fewer than least.
+// hosts have fewer than minOpen.
 func (c *connections) pickGreediest(minOpen int) (v *connection) {
 	for _, o := range c.open {
 		n := c.hosts[o.host].open

@@ -1,5 +1,5 @@
 // Package flightd serves a store of tables over Arrow Flight. On a single port, it serves Flight SQL
-// clients, shoots clients, whose commands are JSON, and any client that puts and gets tables by path.
+// clients, clients of shoots, which send JSON commands, and any client that puts and gets tables by path.
 package flightd
 
 import (
@@ -46,12 +46,12 @@ type Options struct {
 	// do anything.
 	Secret []byte
 
-	TLS *tls.Config // nil: no TLS
+	TLS *tls.Config // nil means no TLS
 
 	ReadOnly bool // refuse all changes, even with an admin token
 
 	MaxMessage int   // the largest message accepted, in bytes
-	Memory     int64 // limit on the memory for messages, in bytes, a quarter of it for decompressed rows; above it, the newest puts are refused
+	Memory     int64 // limit on the memory for messages, in bytes; decompressed rows may use a quarter of it; above the limit, the newest puts fail
 
 	// Queries and Puts limit how many queries and puts run at the same time. One connection may use at
 	// most a quarter of each limit, and one host three quarters.
@@ -64,9 +64,9 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server begins to shut down
 
-	Operations *Operations // the store's Observer, to include in the metrics; nil: none
+	Operations *Operations // the store's Observer, whose counts the metrics include; nil means none
 
-	Logger *slog.Logger // nil: none
+	Logger *slog.Logger // nil means no logging
 }
 
 func (o *Options) withDefaults() Options {
@@ -117,7 +117,7 @@ type Server struct {
 	memory        *budget
 	answers       answers
 	metrics       *metrics
-	leases        byID
+	leases        leases
 
 	running  sync.WaitGroup // running calls, including abandoned ones
 	deadline atomic.Int64   // when running calls are cut off, in Unix nanoseconds; 0 before the shutdown
@@ -164,7 +164,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve serves connections of l until ctx ends or an authorized client shuts down the server. It then
+// Serve serves connections of l until ctx is done or an authorized client shuts down the server. It then
 // closes l, and gives running calls Options.Grace to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)

@@ -71,7 +71,7 @@ func rawAttack(address string, f func(ctx context.Context, c *rawClient)) func(c
 		}
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-		f(ctx, rawOn(conn))
+		f(ctx, newRawClient(conn))
 	}
 }
 
@@ -140,7 +140,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 		})},
 		{"unfinished unary messages", 24, hosts, rawAttack(address, func(_ context.Context, c *rawClient) {
 			if stream, err := c.begin("GetFlightInfo"); err == nil && c.claim(stream, 249<<20) == nil {
-				c.pour(stream, 5*time.Second)
+				c.sendZeros(stream, 5*time.Second)
 			}
 		})},
 		{"1,041 connections with a call without a message", 1, hosts[:1], func(ctx context.Context, from string) {
@@ -148,7 +148,7 @@ func strangersAttacks(t *testing.T, address, web string) []attacker {
 			defer end()
 			for range 1041 {
 				if conn, err := connect(ctx, from, address); err == nil {
-					_, _ = rawOn(conn).begin("Handshake")
+					_, _ = newRawClient(conn).begin("Handshake")
 				}
 			}
 			pause(ctx, 5*time.Second)
@@ -299,8 +299,8 @@ func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 		t.Fatal(err)
 	}
 	request := func(endpoint []byte) []byte {
-		one := append([]byte{0x1a, byte(len(endpoint))}, endpoint...) // FlightInfo.endpoint
-		body := bytes.Repeat(one, 2_000_000/len(one))
+		field := append([]byte{0x1a, byte(len(endpoint))}, endpoint...) // FlightInfo.endpoint
+		body := bytes.Repeat(field, 2_000_000/len(field))
 		return append(binary.AppendUvarint([]byte{0x0a}, uint64(len(body))), body...)
 	}
 	requests := [][]byte{request(nil), request(endpoint)}
@@ -349,25 +349,25 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 	for _, host := range hosts {
 		clients[host] = webFrom(host)
 	}
-	ask := func(ctx context.Context, from, method, path, body string) {
+	send := func(ctx context.Context, from, method, path, body string) {
 		r, err := http.NewRequestWithContext(ctx, method, "http://"+web+"/iceberg/v1/namespaces"+path, strings.NewReader(body))
 		if err != nil {
 			return
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
-		if a, err := clients[from].Do(r); err == nil {
-			_, _ = io.Copy(io.Discard, a.Body)
-			_ = a.Body.Close()
+		if response, err := clients[from].Do(r); err == nil {
+			_, _ = io.Copy(io.Discard, response.Body)
+			_ = response.Body.Close()
 		}
 	}
 	const column = `{"id": 1, "name": "c%d", "required": false, "type": "long"}`
 	for _, name := range []string{"large", "dense", "schemas"} {
-		ask(t.Context(), hosts[0], "POST", "", `{"namespace": ["b"]}`)
-		ask(t.Context(), hosts[0], "POST", "/b/tables", `{"name": "`+name+`", "schema": {"type": "struct", "fields": [`+fmt.Sprintf(column, 0)+`]}}`)
+		send(t.Context(), hosts[0], "POST", "", `{"namespace": ["b"]}`)
+		send(t.Context(), hosts[0], "POST", "/b/tables", `{"name": "`+name+`", "schema": {"type": "struct", "fields": [`+fmt.Sprintf(column, 0)+`]}}`)
 	}
 	commit := func(table string, updates ...string) func(context.Context, string) {
 		body := `{"requirements": [], "updates": [` + strings.Join(updates, ",") + `]}`
-		return func(ctx context.Context, from string) { ask(ctx, from, "POST", "/b/tables/"+table, body) }
+		return func(ctx context.Context, from string) { send(ctx, from, "POST", "/b/tables/"+table, body) }
 	}
 	schemas := make([]string, 100)
 	for i := range schemas {
@@ -375,7 +375,7 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 	}
 	return []attacker{
 		{"commits of large metadata", 8, hosts, commit("large", `{"action": "set-properties", "updates": {"a": "`+strings.Repeat("x", 15<<20)+`"}}`)},
-		{"loads of large metadata", 8, hosts, func(ctx context.Context, from string) { ask(ctx, from, "GET", "/b/tables/large", "") }},
+		{"loads of large metadata", 8, hosts, func(ctx context.Context, from string) { send(ctx, from, "GET", "/b/tables/large", "") }},
 		{"commits of five million updates", 8, hosts, commit("dense", strings.Repeat("{},", 5<<20)+"{}")},
 		{"100 new schemas in a commit", 4, hosts, commit("schemas", schemas...)},
 	}

@@ -25,9 +25,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/serverproc"
 )
 
-// greedyFor returns the duration of TestGreedyClients from PARTD_GREEDY, which defaults to 6 s. A full run
+// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, which defaults to 6 s. A full run
 // takes 10 minutes.
-func greedyFor(t *testing.T) time.Duration {
+func greedyDuration(t *testing.T) time.Duration {
 	s := os.Getenv("PARTD_GREEDY")
 	if s == "" {
 		return 6 * time.Second
@@ -64,7 +64,7 @@ func serveGreedy(t *testing.T) *greedyServer {
 	build := exec.Command("go", "build", "-o", program, "../cmd/partd-tables")
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if output, err := build.CombinedOutput(); err != nil {
-		t.Fatal(err, string(output))
+		t.Fatalf("build partd-tables: %v\n%s", err, output)
 	}
 	return (&greedyServer{program: program}).start(t)
 }
@@ -112,14 +112,14 @@ type usage struct {
 	metrics           map[string]float64
 }
 
-func (s *greedyServer) memory() (h usage) {
+func (s *greedyServer) memory() (u usage) {
 	pids := s.children()
-	h.children = len(pids)
-	h.server, _, _ = serverproc.Memory(s.Pid())
+	u.children = len(pids)
+	u.server, _, _ = serverproc.Memory(s.Pid())
 	for _, pid := range pids {
-		h.processes += proportionalMemory(pid)
+		u.processes += proportionalMemory(pid)
 	}
-	return h
+	return u
 }
 
 // proportionalMemory returns the memory of a process, including its share of shared memory.
@@ -133,33 +133,33 @@ func proportionalMemory(pid int) (n int64) {
 
 // usageWithMetrics returns the server's usage, including its own metrics.
 func (s *greedyServer) usageWithMetrics() (usage, error) {
-	h := s.memory()
-	a, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.http + "/metrics")
+	u := s.memory()
+	response, err := (&http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.http + "/metrics")
 	if err != nil {
-		return h, err
+		return u, err
 	}
-	defer a.Body.Close()
-	b, err := io.ReadAll(a.Body)
-	h.metrics = map[string]float64{}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	u.metrics = map[string]float64{}
 	for line := range strings.Lines(string(b)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if name = strings.TrimPrefix(name, "partd_tables_"); strings.HasSuffix(name, "_running") || strings.HasSuffix(name, "_waiting") ||
 			slices.Contains([]string{"connections", "message_bytes", "go_goroutines", "process_open_fds"}, name) {
-			h.metrics[name], _ = strconv.ParseFloat(value, 64)
+			u.metrics[name], _ = strconv.ParseFloat(value, 64)
 		}
 	}
-	return h, err
+	return u, err
 }
 
-func (h usage) String() string {
-	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", h.server>>20, h.children, h.processes>>20, h.metrics)
+func (u usage) String() string {
+	return fmt.Sprintf("server %d MiB, %d processes %d MiB, %v", u.server>>20, u.children, u.processes>>20, u.metrics)
 }
 
 // TestGreedyClients runs all attacks concurrently: by strangers, by clients with the right to read, and
 // by a client with a token for one bucket. During the attacks, an honest client must be served, and the server
 // and its processes must stay within their memory limits. After the attacks, they must release all resources.
 func TestGreedyClients(t *testing.T) {
-	duration := greedyFor(t)
+	duration := greedyDuration(t)
 	s := serveGreedy(t)
 	_, address := s.Address()
 	honest := newHonest(t, address, s.http)

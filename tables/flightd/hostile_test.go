@@ -74,7 +74,7 @@ func TestLyingCompressedBatches(t *testing.T) {
 		}
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
 	}
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
 		t.Error(err)
@@ -92,7 +92,7 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 		}
 	}
 	for info, err := range store.Bucket("").Tables(t.Context(), nil) {
-		t.Error(info.Name, err)
+		t.Errorf("a refused put created table %q (%v)", info.Name, err)
 	}
 }
 
@@ -118,7 +118,7 @@ func TestTransformationsUseSlots(t *testing.T) {
 			if i%2 == 0 {
 				kind, body = "partd.combine", `{"Sources":[{"Name":"t"},{"Name":"t"}],"Target":{"Name":"u"},"Mode":1,"How":"union"}`
 			}
-			_, err := act(t.Context(), c, kind, body)
+			_, err := doAction(t.Context(), c, kind, body)
 			done <- err
 		}()
 	}
@@ -126,7 +126,7 @@ func TestTransformationsUseSlots(t *testing.T) {
 	release()
 	for range calls {
 		if err := <-done; err == nil || !strings.Contains(err.Error(), "Options.Engine") { // this server has no SQL engine
-			t.Error(err)
+			t.Errorf("a transformation on a server without an engine returned %v, want an error about Options.Engine", err)
 		}
 	}
 }
@@ -187,7 +187,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 		}
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
 	}
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
 		t.Error(err)
@@ -212,7 +212,7 @@ func TestLongRequests(t *testing.T) {
 		_, err = st.Recv()
 	}
 	if err == nil || !strings.Contains(err.Error(), "limit") {
-		t.Errorf("%.200v", err)
+		t.Errorf("ListFlights with a long pattern = %.200v, want an error about the limit", err)
 	}
 	sql := &flightsql.Client{Client: c}
 	tables, err := sql.GetTables(t.Context(), &flightsql.GetTablesOpts{TableNameFilterPattern: &long})
@@ -225,7 +225,7 @@ func TestLongRequests(t *testing.T) {
 		}
 	}
 	if err == nil || !strings.Contains(err.Error(), "limit") {
-		t.Errorf("%.200v", err)
+		t.Errorf("GetTables with a long pattern = %.200v, want an error about the limit", err)
 	}
 	ids := make([]flightsql.SqlInfo, 200_000)
 	info, err := sql.GetSqlInfo(t.Context(), ids)

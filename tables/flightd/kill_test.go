@@ -71,7 +71,7 @@ func readCounts(ctx context.Context, c flight.Client, name string) (map[float64]
 }
 
 // TestKill checks that a server that is killed while clients read and write loses no acknowledged put, and
-// readers never see only part of a put.
+// that readers never see only part of a put.
 func TestKill(t *testing.T) {
 	rounds := 3
 	if n, err := strconv.Atoi(os.Getenv("PARTD_KILLS")); err == nil {

@@ -24,11 +24,11 @@ func AcquireQuery(ctx context.Context) (release func(), err error) {
 	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
 
-// attachTo returns the context of a call. The call's worker processes yield to other callers
-// while the call's host and user have other calls.
+// attachTo returns a copy of ctx that contains the call. The call's worker processes yield to
+// other callers while the call's host and user have other calls.
 func (c *call) attachTo(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
-	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOthers(c) || c.puts.hasOthers(c) })
+	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOtherCalls(c) || c.puts.hasOtherCalls(c) })
 }
 
 // AcquirePut is like AcquireQuery, for calls that write rows.
@@ -43,10 +43,10 @@ func AcquirePut(ctx context.Context) (release func(), err error) {
 // maxWaiting limits the calls of one host that wait for a slot.
 const maxWaiting = 1024
 
-// queryYieldTime is how long a query waits before it cancels another one to get its slot.
+// queryYieldTime is how long a query waits before another query is canceled for it.
 const queryYieldTime = 500 * time.Millisecond
 
-// querySettleTime is how long a query runs before it can be canceled for another one.
+// querySettleTime is how long a query runs before it can be canceled for another query.
 const querySettleTime = 5 * time.Second
 
 // limiter shares slots among callers. A connection may use a quarter of them, a host
@@ -58,7 +58,7 @@ const querySettleTime = 5 * time.Second
 type limiter struct {
 	name                    string
 	slots, perHost, perConn int
-	spare                   int // slots reserved for hosts and users without a running call
+	spare                   int           // slots reserved for hosts and users without a running call
 	patience                time.Duration // how long a call waits before it is refused if its connection is stuck
 	yieldTime               time.Duration // how long a call waits before another is canceled for it
 	settleTime              time.Duration // how long a call runs before it can be canceled for another
@@ -80,7 +80,7 @@ type slot struct {
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	since   time.Time // when it arrived or last canceled a call
+	since   time.Time     // when it arrived or last canceled a call
 }
 
 func newLimiter(name string, slots int, patience, yield, settled time.Duration) *limiter {
@@ -183,8 +183,8 @@ func (l *limiter) endFor(w *waiter) {
 	victim.cancel(errShare)
 }
 
-// hasOthers reports whether a call's host and its user both have other running calls.
-func (l *limiter) hasOthers(c *call) bool {
+// hasOtherCalls reports whether a call's host and its user both have other running calls.
+func (l *limiter) hasOtherCalls(c *call) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ownSlots := 0

@@ -132,16 +132,15 @@ func TestIdleConnections(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	if _, err := act(t.Context(), dialTest(t, address), "ping", ""); err != nil {
-		t.Error(err)
+	if _, err := doAction(t.Context(), dialTest(t, address), "ping", ""); err != nil {
+		t.Errorf("a ping during the flood failed: %v", err)
 	}
 	if n := s.conns.count(); n > limit {
 		t.Errorf("%d connections are open, want at most %d", n, limit)
 	}
 }
 
-// TestFairShares checks that the host with the fewest slots is served first, and that no
-// host gets all slots.
+// TestFairShares checks that the host with the fewest slots is served first, and that no host gets all slots.
 func TestFairShares(t *testing.T) {
 	l := newLimiter("queries", 8, time.Minute, time.Minute, time.Minute)
 	acquire := func(host, conn string) (func(), error) {
@@ -208,7 +207,7 @@ func TestMemory(t *testing.T) {
 	}
 	s.memory.add(2 << 20)
 	if err := <-done; status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("%v", err)
+		t.Errorf("the put returned %v, want ResourceExhausted", err)
 	}
 	s.memory.used.Add(-5 << 20)
 	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1000); err != nil {
@@ -220,14 +219,14 @@ func TestMemory(t *testing.T) {
 // heaviest host. The server cancels that host's newest settled call and, if this call does
 // not end, the next newest.
 func TestCanceledForOthers(t *testing.T) {
-	const slots, a, b = 8, 5, 3
+	const slots, slotsOfA = 8, 5
 	l := newLimiter("queries", slots, time.Minute, 100*time.Millisecond, 300*time.Millisecond)
 	l.spare = 0 // otherwise, c would get a reserved slot
 	canceled := make(chan int, slots)
 	var releases []func()
 	for i := range slots {
 		c := &call{host: "a", conn: fmt.Sprint("a:", i), user: "one"}
-		if i >= a {
+		if i >= slotsOfA {
 			c = &call{host: "b", conn: fmt.Sprint("b:", i), user: "one"}
 		}
 		c.cancel = func(error) { canceled <- i }
@@ -243,7 +242,7 @@ func TestCanceledForOthers(t *testing.T) {
 		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
 		acquired <- err
 	}()
-	for _, want := range []int{a - 1, a - 2} { // the first canceled call does not end
+	for _, want := range []int{slotsOfA - 1, slotsOfA - 2} { // the first canceled call does not end
 		if got := <-canceled; got != want {
 			t.Errorf("call %d was canceled, want %d", got, want)
 		}
@@ -251,11 +250,11 @@ func TestCanceledForOthers(t *testing.T) {
 			t.Error("a call was canceled before it had settled")
 		}
 	}
-	releases[a-2]()
+	releases[slotsOfA-2]()
 	if err := <-acquired; err != nil {
 		t.Error(err)
 	}
-	releases[a-1]()
+	releases[slotsOfA-1]()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	for range 3 { // after the first of these calls, all slots are used, and c has as many as the other hosts
@@ -266,7 +265,7 @@ func TestCanceledForOthers(t *testing.T) {
 		t.Errorf("call %d was canceled for a host with as many slots", i)
 	default:
 	}
-	for _, release := range slices.Delete(releases, a-2, a) {
+	for _, release := range slices.Delete(releases, slotsOfA-2, slotsOfA) {
 		release()
 	}
 	l.mu.Lock()

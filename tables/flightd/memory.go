@@ -28,7 +28,7 @@ type budget struct {
 	used         atomic.Int64 // bytes of buffers and of messages that are being processed
 	requestBytes atomic.Int64 // the part of used for requests without rows, which may use a quarter
 
-	buffers sync.Map // by address
+	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
 	calls    []*watchedStream // in the order of their first messages
@@ -132,7 +132,7 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 }
 
 // addRequest counts a request without rows until its call ends. Calls with such requests may
-// wait long for slots, so they have their own part of the memory, for which puts never wait.
+// wait long for slots, so they have their own part of the memory, and puts never wait for it.
 func (b *budget) addRequest(w *watchedStream, n int64) {
 	b.mu.Lock()
 	w.requestBytes = n
@@ -155,15 +155,15 @@ func (b *budget) remove(w *watchedStream) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
 }
 
-// tidy collects garbage while the server is idle, if this returns much memory to the
-// system, or if canceled streams left buffers behind. Such lost buffers count against the
+// tidy collects garbage while the server is idle if memory has grown much since the last
+// collection, or if canceled streams have lost buffers. Lost buffers count against the
 // limit until they are collected, and in an idle server, Go itself collects garbage only
 // every two minutes.
 func (s *Server) tidy(ctx context.Context) {
 	const (
 		interval = 2 * time.Second
-		minFreed = 64 << 20  // bytes in addition to those in use
-		minLost  = 512 << 10 // bytes of buffers; without calls there are none
+		minFreed = 64 << 20  // memory growth, in bytes, that is worth collecting
+		minLost  = 512 << 10 // bytes of buffers in an idle server, all of which are lost
 	)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -194,15 +194,16 @@ func (s *Server) isIdle() bool {
 	return s.conns.calls == 0 && queries+puts == 0
 }
 
-// putRows allocates the decompressed batches of one put. All puts share a quarter of the
-// budget. The rest is for messages, which never wait for rows. If memory is not available
-// in time, putRows panics; Arrow's readers return the panic as an error.
+// putRows is the allocator for the decompressed batches of one put. All puts share a
+// quarter of the budget. The remaining budget is for messages, which never wait for rows.
+// If memory is not available in time, putRows panics; Arrow's readers return the panic as
+// an error.
 type putRows struct {
 	budget   *budget
-	ctx      context.Context // of the call, because an Allocator's methods have none
+	ctx      context.Context // the call's context; a field, because Allocator's methods take no context
 	used     int64           // guarded by the budget's mu
 	hasEnded bool
-	mu       sync.Mutex // held while take waits for memory
+	mu       sync.Mutex // held while reserve waits for memory
 }
 
 func (b *budget) rows(ctx context.Context) *putRows { return &putRows{budget: b, ctx: ctx} }

@@ -161,7 +161,7 @@ func TestMutants(t *testing.T) {
 					_ = store.DeleteBucket(ctx, bucket, true)
 				}
 			}
-			if _, err := act(ctx, c, "ping", ""); err != nil {
+			if _, err := doAction(ctx, c, "ping", ""); err != nil {
 				t.Errorf("a ping after the calls failed: %v", err)
 			}
 		}

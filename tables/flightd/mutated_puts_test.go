@@ -240,16 +240,16 @@ func foldAndRead(ctx context.Context, store *tables.Store, rows int64) error {
 func TestLongColumn(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	long := floatBatch(3).Column(0)
-	two := arrow.NewSchema([]arrow.Field{floats.Field(0), {Name: "y", Type: long.DataType(), Nullable: true}}, nil)
-	batch := array.NewRecordBatch(two, []arrow.Array{long, array.NewSlice(long, 0, 2)}, 2)
+	columns := arrow.NewSchema([]arrow.Field{floats.Field(0), {Name: "y", Type: long.DataType(), Nullable: true}}, nil)
+	batch := array.NewRecordBatch(columns, []arrow.Array{long, array.NewSlice(long, 0, 2)}, 2)
 	var rows bytes.Buffer
-	w := ipc.NewWriter(&rows, ipc.WithSchema(two))
+	w := ipc.NewWriter(&rows, ipc.WithSchema(columns))
 	if err := errors.Join(w.Write(batch), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	_, err := putMessages(t.Context(), dialTest(t, address), flightMessages(t, &rows))
 	if err == nil || !strings.Contains(err.Error(), `column "x": the column has 3 values in a batch of 2 rows`) {
-		t.Error(err)
+		t.Errorf("a put with a long column returned %v, want an error that names the column", err)
 	}
 	if _, err := store.Bucket("b").Table(t.Context(), "t"); err == nil {
 		t.Error("the refused put created the table")

@@ -62,11 +62,11 @@ func sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, 
 	if err := wire.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	end, err := AcquireQuery(ctx)
+	release, err := AcquireQuery(ctx)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer release()
 	r, err := open(ctx)
 	if err != nil {
 		return err
@@ -100,9 +100,9 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	case c.Range != nil:
 		result.RewriteResult, err = b.ReplaceRange(ctx, c.Name, c.Range.From, c.Range.To, in, &tables.RangeOptions{TimeColumn: c.Range.TimeColumn})
 	case c.Upsert != nil:
-		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.Whole, MissingColumns: &result.MissingColumns})
+		result.RewriteResult, err = b.Upsert(ctx, c.Name, in, &tables.UpsertOptions{Keys: c.Upsert.Keys, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	default:
-		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.Whole, MissingColumns: &result.MissingColumns})
+		result.Version, err = b.Put(ctx, c.Name, in, c.Mode, &tables.PutOptions{ID: c.ID, Metadata: c.Metadata, Settings: c.Settings, AllColumns: c.AllColumns, MissingColumns: &result.MissingColumns})
 	}
 	if err != nil {
 		return err
@@ -177,13 +177,14 @@ const (
 	maxLease     = time.Hour
 )
 
-// byID contains the locks that clients hold. A lease expires unless the client renews it.
-type byID struct {
+// leases contains the locks that clients hold. A lease expires unless the client renews it.
+type leases struct {
 	mu    sync.Mutex
-	count int
+	count int // leases, and calls that wait for a lock
 	byID  map[string]*lease
 }
 
+// lease is a lock that a client holds.
 type lease struct {
 	lock  *tables.Lock
 	ttl   time.Duration

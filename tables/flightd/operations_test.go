@@ -20,16 +20,16 @@ func TestOperations(t *testing.T) {
 	admin, _ := withToken(t, strangersSecret, Admin)
 	for _, o := range operations.All() {
 		for _, name := range []string{"partd." + o.Name, o.Action(), strings.ReplaceAll("partd."+o.Name, "_", "-")} {
-			_, err := act(reader, client, name, "nonsense")
+			_, err := doAction(reader, client, name, "nonsense")
 			if want := map[bool]codes.Code{true: codes.PermissionDenied, false: codes.InvalidArgument}[o.Writes]; status.Code(err) != want {
 				t.Errorf("%s with a read token: got %v, want %v", name, err, want)
 			}
-			if _, err := act(admin, client, name, "nonsense"); status.Code(err) != codes.InvalidArgument {
+			if _, err := doAction(admin, client, name, "nonsense"); status.Code(err) != codes.InvalidArgument {
 				t.Errorf("%s with an admin token: got %v, want InvalidArgument", name, err)
 			}
 		}
 	}
-	if _, err := act(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
+	if _, err := doAction(admin, client, "partd.nothing", "{}"); status.Code(err) == codes.OK {
 		t.Error("the unknown action partd.nothing succeeded")
 	}
 }
@@ -53,7 +53,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 	waitFor(t, "the operation does not wait for a put slot", func() bool { _, waiting := s.puts.counts(); return waiting == 1 })
 	endWaiting(context.Canceled)
 	if err := <-done; status.Code(err) != codes.Canceled {
-		t.Error(err)
+		t.Errorf("the waiting Acquire = %v, want Canceled", err)
 	}
 	if running, waiting := s.queries.counts(); running+waiting != 0 {
 		t.Fatalf("%v queries run and %v wait, want none", running, waiting)
@@ -79,11 +79,11 @@ func TestStrangers(t *testing.T) {
 		defer s.conns.mu.Unlock()
 		return s.conns.strangers
 	}
-	if _, err := act(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
+	if _, err := doAction(t.Context(), client, "ping", ""); status.Code(err) != codes.Unauthenticated || strangers() != 1 {
 		t.Errorf("ping without a token: %v with %d strangers, want Unauthenticated with 1", err, strangers())
 	}
 	reader, _ := withToken(t, strangersSecret, Read)
-	if _, err := act(reader, client, "ping", ""); err != nil || strangers() != 0 {
+	if _, err := doAction(reader, client, "ping", ""); err != nil || strangers() != 0 {
 		t.Errorf("ping with a token: %v with %d strangers, want none", err, strangers())
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/wire"
 )
 
-// DoPut receives rows. The first message says what to do with them.
+// DoPut receives rows. The first message contains the command for the rows.
 func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	first, err := st.Recv()
 	if err != nil {

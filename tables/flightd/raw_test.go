@@ -19,7 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/encoding/gzip" // which the program's other libraries link in
+	_ "google.golang.org/grpc/encoding/gzip" // registers gzip, as the program's other libraries do
 	"google.golang.org/grpc/metadata"
 )
 
@@ -45,12 +45,14 @@ func dialFrom(t *testing.T, from, address string) net.Conn {
 	return conn
 }
 
-func rawFrom(t *testing.T, from, address string) *rawClient {
+// dialRaw returns a client that connects from a loopback address.
+func dialRaw(t *testing.T, from, address string) *rawClient {
 	t.Helper()
-	return rawOn(dialFrom(t, from, address))
+	return newRawClient(dialFrom(t, from, address))
 }
 
-func rawOn(conn net.Conn) *rawClient {
+// newRawClient returns a client on a connection, and sends the first frames of HTTP/2.
+func newRawClient(conn net.Conn) *rawClient {
 	c := &rawClient{Conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
 	_, _ = io.WriteString(conn, http2.ClientPreface) // fails if the server closed the connection for another one
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
@@ -58,7 +60,7 @@ func rawOn(conn net.Conn) *rawClient {
 	return c
 }
 
-// begin begins a call, with headers in addition to those that gRPC requires.
+// begin begins a call with the headers that gRPC requires and with additional ones.
 func (c *rawClient) begin(method string, headers ...string) (stream uint32, err error) {
 	var block bytes.Buffer
 	e := hpack.NewEncoder(&block)
@@ -111,9 +113,9 @@ func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 
 const resetCode = codes.Code(1000)
 
-// pour sends zeros as fast as the server's windows allow, until the server ends the stream or the time limit has
+// sendZeros sends zeros as fast as the server's windows allow, until the server ends the stream or the time limit has
 // passed. It returns the number of bytes sent.
-func (c *rawClient) pour(stream uint32, timeout time.Duration) (sent int) {
+func (c *rawClient) sendZeros(stream uint32, timeout time.Duration) (sent int) {
 	var window, connWindow atomic.Int64
 	window.Store(1 << 16)
 	connWindow.Store(1 << 16)

@@ -41,9 +41,9 @@ const (
 	decodedFactor = 16
 )
 
-// serviceDesc returns Flight's service with its unary methods declared as streams, so that calls
-// are authorized before their requests are read: gRPC reads a unary method's request before it runs
-// an interceptor, but runs a stream's interceptor first. Clients see no difference.
+// serviceDesc returns Flight's service with its unary methods declared as streams. gRPC reads a unary
+// method's request before it runs an interceptor, but runs a stream's interceptor first, so that calls
+// are authorized before their requests are read. Clients see no difference.
 func serviceDesc() *grpc.ServiceDesc {
 	d := gen.FlightService_ServiceDesc
 	d.Streams = slices.Clone(d.Streams)
@@ -120,7 +120,7 @@ func (w *watchedStream) receive(m any, size int) error {
 	if _, rows := m.(*flight.FlightData); !rows && n >= minCharged {
 		w.s.memory.addRequest(w, decodedFactor*int64(n))
 	}
-	if w.ctx.Err() != nil { // perhaps ask canceled the call to free memory
+	if w.ctx.Err() != nil { // addRequest may have canceled the call to free memory
 		return context.Cause(w.ctx)
 	}
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
@@ -157,7 +157,7 @@ func (w *watchedStream) nextSize(limit int) (int, error) {
 // receiveError adds a status code to a transport error, unless err is io.EOF or has a code already.
 func receiveError(err error) error {
 	switch _, hasCode := status.FromError(err); {
-	case err == io.EOF || hasCode: //nolint:errorlint // gRPC's own code compares likewise
+	case err == io.EOF || hasCode: //nolint:errorlint // gRPC's own code also compares this way
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return status.Error(codes.InvalidArgument, "the message is incomplete")

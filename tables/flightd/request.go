@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// MaxRequests limits concurrent HTTP requests with a token; one host may run half of them. The same
-	// number may run without a token; one host may run an eighth of those.
+	// MaxRequests limits concurrent HTTP requests with a token, of which one host may run half. It also
+	// limits requests without a token, of which one host may run an eighth.
 	MaxRequests = 256
 
 	// MaxLargeRequests limits concurrent requests with a large body. One host may run a quarter of them.
@@ -53,7 +53,7 @@ type Request struct {
 	Control      *http.ResponseController
 	Caller       Caller        // must be set before Serve
 	Idle         time.Duration // time limit for each read of the body
-	ReadDeadline time.Time     // deadline for reading the body; zero: none
+	ReadDeadline time.Time     // deadline for reading the body; zero means none
 	limits       *Requests
 	charged      int64  // bytes that Charge counted; guarded by limits.mu
 	release      func() // releases the request's share of the limits
@@ -121,7 +121,7 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 	_, _ = w.Write(append(text, '\n')) // fails only if the client has disconnected
 }
 
-// WithoutPath replaces the path of the server's file that err names, if any, in text.
+// WithoutPath replaces the path in text if err names a file of the server, so that clients do not see the path.
 func WithoutPath(text string, err error) string {
 	if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path != "" {
 		return strings.ReplaceAll(text, file.Path, "a file of the server")
@@ -234,8 +234,8 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 }
 
 // HostLimit limits concurrent calls of some kind, in total and for each host. At a limit, a new call
-// cancels the oldest cancelable call: that of its own host if the host has used up its share, and
-// otherwise that of the host with the most cancelable calls.
+// cancels the oldest cancelable call of its own host if the host has used up its share, and otherwise
+// the oldest one of the host with the most cancelable calls.
 type HostLimit struct {
 	limit, share int
 
@@ -249,17 +249,18 @@ type holder struct {
 	cancel func() // cancels the call; nil if it cannot be canceled
 }
 
-// minPerHost is guaranteed to each host, even if other hosts run limit calls that cannot be canceled.
+// minPerHost is the number of calls that each host may always run, even if the limit is reached and no call can be
+// canceled.
 const minPerHost = 8
 
 // NewHostLimit returns a limit of limit calls in total, and of share calls for each host.
 func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
 
 // Acquire counts a call from an address until release is called. If the limit does not allow the
-// call, ok is false. If end is not nil, HostLimit calls it to cancel the call in favor of another; end
-// must not block.
-func (l *HostLimit) Acquire(address string, end func()) (release func(), ok bool) {
-	t := &holder{hostOfAddress(address), end}
+// call, ok is false. If cancel is not nil, HostLimit may call it to cancel the call in favor of another;
+// cancel must not block.
+func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
+	t := &holder{hostOfAddress(address), cancel}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.makeRoom(t.host) {

@@ -100,7 +100,7 @@ func putTest(ctx context.Context, c flight.Client, command string, n, rows int) 
 	}
 }
 
-func act(ctx context.Context, c flight.Client, kind, body string) (string, error) {
+func doAction(ctx context.Context, c flight.Client, kind, body string) (string, error) {
 	st, err := c.DoAction(ctx, &flight.Action{Type: kind, Body: []byte(body)})
 	if err != nil {
 		return "", err
@@ -109,7 +109,7 @@ func act(ctx context.Context, c flight.Client, kind, body string) (string, error
 	return string(r.GetBody()), err
 }
 
-// TestRulesAndArguments checks that both kinds of puts apply rules, and invalid arguments are reported as
+// TestRulesAndArguments checks that both kinds of puts apply rules, and that invalid arguments are reported as
 // InvalidArgument.
 func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
@@ -123,7 +123,7 @@ func TestRulesAndArguments(t *testing.T) {
 	}
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
 		if err := putTest(ctx, c, command, 1, 2); err == nil || !strings.Contains(err.Error(), `rule "large": 2 rows violate it`) {
-			t.Errorf("%s: %v", command, err)
+			t.Errorf("put %s returned %v, want an error about rule large", command, err)
 		}
 	}
 	for body, want := range map[string]string{
@@ -133,13 +133,13 @@ func TestRulesAndArguments(t *testing.T) {
 		`partd.partition {"name":"t","by":"day"}`:                            "needs a time column",
 	} {
 		kind, body, _ := strings.Cut(body, " ")
-		if _, err := act(ctx, c, kind, body); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
+		if _, err := doAction(ctx, c, kind, body); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), want) {
 			t.Errorf("action %s %s: got %v, want InvalidArgument with %q", kind, body, err, want)
 		}
 	}
 }
 
-// TestTokens checks that calls without a valid token are refused, and a read token allows no changes.
+// TestTokens checks that calls without a valid token are refused, and that a read token allows no changes.
 func TestTokens(t *testing.T) {
 	secret := []byte("a secret of the server")
 	s, store, address := serveTest(t, &Options{Secret: secret})
@@ -152,7 +152,7 @@ func TestTokens(t *testing.T) {
 		return token
 	}
 	expiry := time.Now().Add(time.Hour).Unix()
-	bad := map[string]string{
+	badTokens := map[string]string{
 		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
 		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
 		"no exp":       sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"type": "admin"}),
@@ -173,12 +173,12 @@ func TestTokens(t *testing.T) {
 			"bearer": ctxOf("authorization", "Bearer "+token), "basic": ctxOf("authorization", basic(token)), "auth-token-bin": ctxOf("auth-token-bin", token),
 		}
 	}
-	if _, err := act(t.Context(), c, "ping", ""); status.Code(err) != codes.Unauthenticated {
+	if _, err := doAction(t.Context(), c, "ping", ""); status.Code(err) != codes.Unauthenticated {
 		t.Errorf("ping without a token: got %v, want Unauthenticated", err)
 	}
-	for name, token := range bad {
+	for name, token := range badTokens {
 		for header, ctx := range contexts(token) {
-			if _, err := act(ctx, c, "ping", ""); status.Code(err) != codes.Unauthenticated {
+			if _, err := doAction(ctx, c, "ping", ""); status.Code(err) != codes.Unauthenticated {
 				t.Errorf("token %q as %s: ping returned %v, want Unauthenticated", name, header, err)
 			}
 			if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.Unauthenticated {
@@ -199,7 +199,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	for header, ctx := range contexts(read) {
-		if _, err := act(ctx, c, "ping", ""); err != nil {
+		if _, err := doAction(ctx, c, "ping", ""); err != nil {
 			t.Errorf("read token as %s: ping failed: %v", header, err)
 		}
 		if err := putTest(ctx, c, `{"name":"t"}`, 1, 1); status.Code(err) != codes.PermissionDenied {
@@ -209,7 +209,7 @@ func TestTokens(t *testing.T) {
 			if kind == "ping" || kind == "buckets" || kind == "partd.cancel" { // partd.cancel requires only the call's id
 				continue
 			}
-			if _, err := act(ctx, c, kind, `{"name":"t","source":"t","target":"u","sources":["t"]}`); status.Code(err) != codes.PermissionDenied {
+			if _, err := doAction(ctx, c, kind, `{"name":"t","source":"t","target":"u","sources":["t"]}`); status.Code(err) != codes.PermissionDenied {
 				t.Errorf("read token as %s: action %s returned %v, want PermissionDenied", header, kind, err)
 			}
 		}
@@ -220,16 +220,16 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	if _, err := store.Bucket("").Table(t.Context(), "t"); err != nil {
-		t.Error(err)
+		t.Errorf("after the admin's puts, Table failed: %v", err)
 	}
 	// Handshakes of shoots' clients require an admin token, and their errors use PyJWT's names.
-	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, bad["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, bad["other secret"]: codes.Unknown} {
+	for token, want := range map[string]codes.Code{admin: codes.OK, read: codes.Unauthenticated, badTokens["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, badTokens["other secret"]: codes.Unknown} {
 		if _, err := s.payloadToken("", []byte(token)); status.Code(err) != want {
 			t.Errorf("payloadToken returned %v, want %s", err, want)
 		}
 	}
-	if _, err := s.payloadToken("", []byte(bad["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
-		t.Error(err)
+	if _, err := s.payloadToken("", []byte(badTokens["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
+		t.Errorf("payloadToken with another secret's token = %v, want InvalidSignatureError", err)
 	}
 }
 

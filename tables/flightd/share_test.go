@@ -15,7 +15,7 @@ import (
 // TestDecompressedRowsShareMemory checks that puts of small messages that decompress to many rows stay within
 // the memory limit: such puts wait for each other, and are refused if the other puts stay open.
 func TestDecompressedRowsShareMemory(t *testing.T) {
-	const puts, rows = 24, 500_000 // 4 MB each; the store buffers the rows of so small a put
+	const puts, rows = 24, 500_000 // 4 MB each; the store buffers the rows of a put this small
 	const limit = 64 << 20
 	s, _, address := serveTest(t, &Options{Memory: limit, MaxMessage: 16 << 20, Puts: 64, IdleTimeout: 6 * time.Second})
 	batch := floatBatch(rows)
@@ -34,50 +34,50 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 		_, err = st.Recv()
 		return err
 	}
-	var wait sync.WaitGroup
-	closed := make(chan struct{})
-	close(closed)
+	var wg sync.WaitGroup
+	alreadyClosed := make(chan struct{})
+	close(alreadyClosed)
 	for i := range puts {
-		wait.Go(func() {
-			if err := put(i, closed); err != nil {
-				t.Error(i, err)
+		wg.Go(func() {
+			if err := put(i, alreadyClosed); err != nil {
+				t.Errorf("put %d failed: %v", i, err)
 			}
 		})
 	}
-	wait.Wait()
+	wg.Wait()
 	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
 
 	peak := int64(0) // counted by the server only, because the clients of this process also use memory
-	open, refused := make(chan struct{}), make(chan error, puts)
+	canFinish, results := make(chan struct{}), make(chan error, puts)
 	for i := range puts {
-		wait.Go(func() { refused <- put(i, open) })
+		wg.Go(func() { results <- put(i, canFinish) })
 	}
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		s.memory.mu.Lock()
 		peak = max(peak, s.memory.rowsUsed)
 		s.memory.mu.Unlock()
 	}
-	close(open)
-	wait.Wait()
-	close(refused)
-	count := 0
-	for err := range refused {
+	close(canFinish)
+	wg.Wait()
+	close(results)
+	refused := 0
+	for err := range results {
 		if err == nil {
 			continue
 		}
-		if count++; status.Code(err) != codes.ResourceExhausted {
-			t.Error(err)
+		if refused++; status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("a put was refused with %v, want ResourceExhausted", err)
 		}
 	}
-	t.Logf("%d of %d puts were refused; at most %d MiB", count, puts, peak>>20)
-	if count < puts/2 || count == puts || peak > limit/4 {
-		t.Error("want some puts refused, but fewer than all, and at most a quarter of the memory used for rows")
+	t.Logf("%d of %d puts were refused; at most %d MiB", refused, puts, peak>>20)
+	if refused < puts/2 || refused == puts || peak > limit/4 {
+		t.Errorf("%d of %d puts were refused and rows used %d MiB, want at least half of the puts refused, but not all, and at most %d MiB", refused, puts, peak>>20, limit/4>>20)
 	}
 	waitFor(t, "memory was not released", func() bool { return s.memory.used.Load() < 1<<20 })
 }
 
-// TestHalfReadResults checks that a query fails if its connection has too many half-read results, and the error
-// says what to do.
+// TestHalfReadResults checks that a query fails if its connection has too many half-read results, and that the
+// error says what to do.
 func TestHalfReadResults(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
 	c := dialTest(t, address)
@@ -98,6 +98,6 @@ func TestHalfReadResults(t *testing.T) {
 	}
 	_, err := get()
 	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "read or close one of them") {
-		t.Error(err)
+		t.Errorf("a third query on the connection returned %v, want ResourceExhausted with advice", err)
 	}
 }

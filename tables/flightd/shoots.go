@@ -51,9 +51,9 @@ type shootsError struct {
 func (e *shootsError) Error() string              { return e.Message() }
 func (e *shootsError) GRPCStatus() *status.Status { return e.Status }
 
-// asShootsError returns err in the form that shoots' clients read, and sets trailers from which
-// Arrow's clients make a FlightServerError with JSON as its extra_info. If err already has a status,
-// such as for missing rights, asShootsError keeps it and sets no trailers.
+// asShootsError returns err in the form that shoots' clients read. It sets trailers that Arrow's clients
+// convert to a FlightServerError with JSON as its extra_info. If err already has a status, such as for
+// missing rights, asShootsError keeps it and sets no trailers.
 func asShootsError(st trailerSetter, err error) error {
 	if err == nil {
 		return nil
@@ -112,7 +112,7 @@ func isSQL(command []byte) bool {
 	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
 }
 
-const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the commands' names
+const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the names of Flight SQL's commands
 
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, target any) error {
@@ -172,7 +172,7 @@ func (s *Server) GetFlightInfo(ctx context.Context, d *flight.FlightDescriptor) 
 	return info, asShootsError(unary{ctx}, err)
 }
 
-// unary implements setTrailer for a call without a stream.
+// unary is a trailerSetter for a call without a stream.
 type unary struct{ ctx context.Context }
 
 func (u unary) SetTrailer(md metadata.MD) { _ = grpc.SetTrailer(u.ctx, md) } // fails only outside of a call

@@ -23,13 +23,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/schema"
 )
 
-// There is one catalog, and its schemas are the buckets.
+// The only catalog is catalogName, and its schemas are the buckets.
 const (
 	catalogName = "partd"
 	tableType   = "TABLE"
 
-	// defaultSchema is the schema of the default bucket, whose own name is empty, which SQL and tools
-	// do not accept. If a bucket is called default, the schema is that bucket.
+	// defaultSchema is the schema of the default bucket, because SQL and tools do not accept that bucket's
+	// empty name. If a bucket is called default, the schema is that bucket instead.
 	defaultSchema = "default"
 )
 
@@ -122,7 +122,7 @@ func likeMatcher(pattern *string) (func(string) bool, error) {
 	return compiled.MatchString, nil
 }
 
-// dbSchema is the names of a schema and of its bucket.
+// dbSchema contains the names of a schema and of its bucket.
 type dbSchema struct{ name, bucket string }
 
 // schemas returns the schemas of a catalog that match a pattern.

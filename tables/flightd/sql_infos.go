@@ -89,7 +89,7 @@ func sqlInfos() map[flightsql.SqlInfo]any {
 	}
 	for id := flightsql.SqlInfoMaxBinaryLiteralLen; id <= flightsql.SqlInfoMaxUsernameLen; id++ {
 		if _, ok := infos[id]; !ok {
-			infos[id] = int64(0) // no limit, or an unknown one
+			infos[id] = int64(0) // no limit, or the limit is unknown
 		}
 	}
 	return infos
@@ -114,7 +114,7 @@ func (s *sqlServer) DoGetSqlInfo(ctx context.Context, cmd flightsql.GetSqlInfo) 
 // types are the SQL types of columns.
 var types = []struct {
 	name  string
-	code  int32  // in XDBC
+	code  int32  // XDBC's code for the type
 	size  any    // in digits or characters; nil means unlimited
 	quote string // the quote around literals, or ""
 }{

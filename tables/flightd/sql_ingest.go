@@ -57,8 +57,8 @@ func (u *upload) Next() bool {
 	return true
 }
 
-// reserve waits for n bytes of memory, which the batch needs in addition to its message once values that
-// it shares are stored separately.
+// reserve waits for n bytes of memory. The batch needs this memory in addition to its message, because values that
+// share memory in the message will be stored separately.
 func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

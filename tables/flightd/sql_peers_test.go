@@ -53,7 +53,7 @@ func TestSQLPeerADBC(t *testing.T) {
 	var output map[string]any
 	out := runPeer(t, "", python, "adbc_peer.py", s.url, s.token)
 	if err := json.Unmarshal([]byte(out), &output); err != nil {
-		t.Fatal(err, out)
+		t.Fatalf("the peer's output is not JSON: %v\n%s", err, out)
 	}
 	for name, want := range map[string]string{
 		"ingested":   `[3, 3, 3, 3]`,
@@ -74,7 +74,7 @@ func TestSQLPeerADBC(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !reflect.DeepEqual(output[name], value) {
-			t.Errorf("%s: %v, want %s", name, output[name], want)
+			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
 		}
 	}
 	for name, substrings := range map[string][]string{
@@ -83,7 +83,7 @@ func TestSQLPeerADBC(t *testing.T) {
 	} {
 		for _, want := range substrings {
 			if text, _ := output[name].(string); !strings.Contains(text, want) {
-				t.Errorf("%s: %v, want %q", name, output[name], want)
+				t.Errorf("the peer's error %q is %v, want one with %q", name, output[name], want)
 			}
 		}
 	}
@@ -178,6 +178,6 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}
 	invalidStatement, writeStatement, _ := strings.Cut(failures, "\nwrites ")
 	if !strings.Contains(invalidStatement, "line 2") || !strings.Contains(invalidStatement, "nn") || !strings.Contains(writeStatement, "SELECT") {
-		t.Error(failures)
+		t.Errorf("the driver reported the wrong errors: %s", failures)
 	}
 }

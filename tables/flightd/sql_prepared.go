@@ -23,8 +23,8 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 	return result, err
 }
 
-// declaredParameters returns the schema that clients see for a statement's parameters; they may bind values of
-// other types. It suits Apache's JDBC driver, which sends times in milliseconds whatever unit the
+// declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of
+// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds whatever unit the
 // schema has, and cannot bind a value to a parameter of type null. A null parameter becomes a string,
 // which SQL casts to any type.
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {

@@ -89,8 +89,8 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	return d, sqlError(err)
 }
 
-// info describes the result for a ticket; schema may be nil. Clients get the result from this server,
-// because the endpoint names no location.
+// info returns a FlightInfo for the result of a ticket; schema may be nil. The endpoint names no location, so
+// clients get the result from this server.
 func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
 	i := &flight.FlightInfo{
 		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,

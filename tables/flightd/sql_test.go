@@ -34,21 +34,21 @@ func TestSQLStatement(t *testing.T) {
 	ctx := t.Context()
 	info, err := s.client.Execute(ctx, "SELECT * FROM t")
 	if got, want := s.values(t, info, err), []string{"0|text 0", "1|text 1", "2|text 2"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+		t.Errorf("the statement returned %q, want %q", got, want)
 	}
 	// A header selects the bucket, and the ticket then contains the bucket's name.
 	info, err = s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u")
 	if got := s.values(t, info, err); len(got) != 2 {
-		t.Error(got)
+		t.Errorf("with the bucket header, the statement returned %q, want 2 rows", got)
 	}
 	_, err = s.client.Execute(ctx, "SELECT * FROM u")
 	wantCode(t, err, codes.NotFound, `"u"`)
 	_, err = s.client.Execute(ctx, "SELEKT")
 	wantCode(t, err, codes.InvalidArgument, "line 1, column 1")
 	if schema, err := s.client.GetExecuteSchema(ctx, "SELECT * FROM t"); err != nil {
-		t.Error(err)
+		t.Errorf("GetExecuteSchema failed: %v", err)
 	} else if got, err := flight.DeserializeSchema(schema.Schema, memory.DefaultAllocator); err != nil || !got.HasField("n") {
-		t.Error(got, err)
+		t.Errorf("GetExecuteSchema returned %v, %v, want column n", got, err)
 	}
 	_, err = s.client.ExecuteUpdate(ctx, "DROP TABLE t")
 	wantCode(t, err, codes.Unimplemented, "CommandStatementIngest")
@@ -56,7 +56,7 @@ func TestSQLStatement(t *testing.T) {
 	wantCode(t, err, codes.Unimplemented, "")
 }
 
-// TestSQLTicketsAreStateless checks that a ticket also works on another server, and invalid tickets are refused.
+// TestSQLTicketsAreStateless checks that a ticket also works on another server, and that invalid tickets are refused.
 func TestSQLTicketsAreStateless(t *testing.T) {
 	a, b := serveSQL(t, Read), serveSQL(t, Read)
 	a.put(t, "", "t", 1)
@@ -66,7 +66,7 @@ func TestSQLTicketsAreStateless(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, all, err := b.fetch(t, info); err != nil || len(all) != 1 || all[0].NumRows() != 5 {
-		t.Error(all, err)
+		t.Errorf("the other server returned %v, %v, want one batch of 5 rows", all, err)
 	}
 	for _, handle := range []string{"", "{", `{"sql":7}`, `{"sql":"SELECT ?","parameters":"////"}`, `{"sql":"SELECT ?","parameters":""}`} {
 		ticket, err := flightsql.CreateStatementQueryTicket([]byte(handle))
@@ -93,14 +93,14 @@ func TestSQLPrepared(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.ParameterSchema().NumFields() != 1 || p.DatasetSchema().NumFields() != 2 {
-		t.Error(p.ParameterSchema(), p.DatasetSchema())
+		t.Errorf("Prepare returned parameters %v and result %v, want 1 and 2 columns", p.ParameterSchema(), p.DatasetSchema())
 	}
 	before := p.Handle()
 	for _, n := range []int{1, 1} { // bind twice; the second binding must replace the first
 		p.SetParameters(numbers(n))
 		info, err := p.Execute(ctx)
 		if got := s.values(t, info, err); !slices.Equal(got, []string{"0|text 0"}) {
-			t.Error(got)
+			t.Errorf("the prepared statement returned %q, want the bound row", got)
 		}
 	}
 	if bytes.Equal(before, p.Handle()) {
@@ -121,7 +121,7 @@ func TestSQLPrepared(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := s.client.Prepare(ctx, "SELEKT"); status.Code(err) != codes.InvalidArgument {
-		t.Error(err)
+		t.Errorf("Prepare of an invalid statement = %v, want InvalidArgument", err)
 	}
 }
 
@@ -155,13 +155,13 @@ func TestSQLCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: other}); err != nil || r.Status != flight.CancelStatusNotCancellable {
-		t.Error(r, err)
+		t.Errorf("canceling an execution that is not running returned %v, %v, want NotCancellable", r, err)
 	}
 	for sent := int64(-1); s.engine.batches.Load() != sent; time.Sleep(200 * time.Millisecond) {
 		sent = s.engine.batches.Load() // wait until the server blocks on this client, which receives nothing
 	}
 	if got := cancel(); got != flight.CancelStatusCancelled {
-		t.Error(got)
+		t.Errorf("canceling the running query returned %v, want Cancelled", got)
 	}
 	select {
 	case err := <-s.engine.queryEnded:
@@ -215,7 +215,7 @@ func TestSQLWideRows(t *testing.T) {
 		rows += b.NumRows()
 	}
 	if err != nil || rows != 1<<18 || len(all) < 3 {
-		t.Error(rows, len(all), err)
+		t.Errorf("got %d rows in %d batches, %v, want %d rows in at least 3", rows, len(all), err, 1<<18)
 	}
 }
 
@@ -258,30 +258,30 @@ func TestSQLIngest(t *testing.T) {
 	_, err = ingest(optionsFor(missingFails, replaces))
 	wantCode(t, err, codes.NotFound, "")
 	if n, err := ingest(optionsFor(missingCreates, fails)); n != 5 || err != nil {
-		t.Error(n, err)
+		t.Errorf("the ingestion that creates the table = %d, %v, want 5 rows", n, err)
 	}
 	_, err = ingest(optionsFor(missingCreates, fails))
 	wantCode(t, err, codes.AlreadyExists, "")
 	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
 		if n, err := ingest(optionsFor(missing, appends)); n != 5 || err != nil {
-			t.Error(n, err)
+			t.Errorf("an appending ingestion = %d, %v, want 5 rows", n, err)
 		}
 	}
 	if rows() != 15 {
-		t.Error(rows())
+		t.Errorf("after appending twice, the table has %d rows, want 15", rows())
 	}
 	retried := optionsFor(missingCreates, appends)
 	retried.Options = map[string]string{"id": "one"}
 	for range 2 {
 		if _, err := ingest(retried); err != nil {
-			t.Error(err)
+			t.Errorf("an ingestion with an id failed: %v", err)
 		}
 	}
 	if rows() != 20 {
 		t.Errorf("after an ingestion with the same id, the table has %d rows, want 20", rows())
 	}
 	if _, err := ingest(optionsFor(missingFails, replaces)); err != nil || rows() != 5 {
-		t.Error(rows(), err)
+		t.Errorf("after a replacing ingestion, the table has %d rows, %v, want 5", rows(), err)
 	}
 	other := "elsewhere"
 	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
@@ -296,7 +296,7 @@ func TestSQLIngest(t *testing.T) {
 		}
 	}
 	if _, err := s.store.Bucket("").Table(ctx, "x"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error(err)
+		t.Errorf("after refused ingestions, Table = %v, want ErrNotFound", err)
 	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
 	if err := s.store.Bucket("b").EditRules(ctx, "", rule); err != nil {
@@ -306,7 +306,7 @@ func TestSQLIngest(t *testing.T) {
 	_, err = ingest(optionsFor(missingCreates, appends))
 	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
 	if rows() != before {
-		t.Error(rows())
+		t.Errorf("the refused ingestion changed the table from %d to %d rows", before, rows())
 	}
 	readOnly := serveSQL(t, Read)
 	_, err = readOnly.client.ExecuteIngest(ctx, reader(t, numbers(1)), optionsFor(missingCreates, appends))
@@ -321,11 +321,11 @@ func TestSQLCatalog(t *testing.T) {
 	s.put(t, "bx1", "T", 1)
 	catalogs, err := s.client.GetCatalogs(ctx)
 	if got := s.values(t, catalogs, err); !slices.Equal(got, []string{"partd"}) {
-		t.Error(got)
+		t.Errorf("GetCatalogs returned %q, want partd", got)
 	}
 	types, err := s.client.GetTableTypes(ctx)
 	if got := s.values(t, types, err); !slices.Equal(got, []string{"TABLE"}) {
-		t.Error(got)
+		t.Errorf("GetTableTypes returned %q, want TABLE", got)
 	}
 	text := func(s string) *string { return &s }
 	for _, c := range []struct {
@@ -340,7 +340,7 @@ func TestSQLCatalog(t *testing.T) {
 	} {
 		info, err := s.client.GetDBSchemas(ctx, c.o)
 		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
-			t.Errorf("%q, want %q", got, c.want)
+			t.Errorf("GetDBSchemas returned %q, want %q", got, c.want)
 		}
 	}
 	for _, c := range []struct {
@@ -355,7 +355,7 @@ func TestSQLCatalog(t *testing.T) {
 	} {
 		info, err := s.client.GetTables(ctx, c.o)
 		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
-			t.Errorf("%q, want %q", got, c.want)
+			t.Errorf("GetTables returned %q, want %q", got, c.want)
 		}
 	}
 	info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")})
@@ -368,7 +368,7 @@ func TestSQLCatalog(t *testing.T) {
 	}
 	schema, err := flight.DeserializeSchema(all[0].Column(4).(interface{ Value(int) []byte }).Value(0), memory.DefaultAllocator)
 	if err != nil || !arrow.TypeEqual(schema.Field(0).Type, arrow.PrimitiveTypes.Int64) {
-		t.Error(schema, err)
+		t.Errorf("GetTables included the schema %v, %v, want an int64 column first", schema, err)
 	}
 	ref := flightsql.TableRef{Table: "t"}
 	for name, get := range map[string]func() (*flight.FlightInfo, error){
@@ -379,13 +379,13 @@ func TestSQLCatalog(t *testing.T) {
 	} {
 		info, err := get()
 		if got := s.values(t, info, err); len(got) > 0 {
-			t.Error(name, got)
+			t.Errorf("%s: got %q, want no keys", name, got)
 		}
 	}
 	const unknown = flightsql.SqlInfo(9999)
 	infos, err := s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{flightsql.SqlInfoFlightSqlServerName, unknown})
 	if got := s.values(t, infos, err); len(got) != 1 || !strings.Contains(got[0], "partd-tables") {
-		t.Error(got)
+		t.Errorf("GetSqlInfo returned %q, want only the server's name", got)
 	}
 	if infos, err = s.client.GetSqlInfo(ctx, []flightsql.SqlInfo{unknown}); len(s.values(t, infos, err)) != 0 {
 		t.Error("GetSqlInfo returned a value for an unknown id")
@@ -422,7 +422,7 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 		return all
 	}
 	if got := counts(); !slices.Equal(got, []string{"2", "2", "1", "1", "3", "3"}) {
-		t.Error(listed(), got)
+		t.Errorf("the tables %q have the row counts %q, want 2, 1 and 3, each twice", listed(), got)
 	}
 	ingest := func() {
 		to := "default"
@@ -441,10 +441,10 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	ingest()
 	info, err := s.client.Execute(ctx, `SELECT count(*) FROM partd."default".t UNION ALL SELECT count(*) FROM t`)
 	if got := s.values(t, info, err); !slices.Equal(got, []string{"9", "6"}) {
-		t.Error(got)
+		t.Errorf("the row counts are %q, want 9 in bucket default and 6 in the default bucket", got)
 	}
 	if got := listed(); !slices.Contains(got, "partd||t") || !slices.Contains(got, "partd|default|t") {
-		t.Error(got)
+		t.Errorf("GetTables listed %q, want both tables named t", got)
 	}
 	_, err = s.client.Execute(ctx, "SELECT * FROM other.b.t")
 	wantCode(t, err, codes.InvalidArgument, "the only catalog is partd")

@@ -38,10 +38,10 @@ func TestSQLTypesOfParameters(t *testing.T) {
 	} {
 		p, err := s.client.Prepare(ctx, c.sql)
 		if err != nil {
-			t.Fatal(c.sql, err)
+			t.Fatalf("Prepare(%q): %v", c.sql, err)
 		}
 		if isPattern := strings.Contains(c.sql, "LIKE") || strings.Contains(c.sql, "GLOB"); isPattern && p.DatasetSchema().Field(0).Name != "n" || p.ParameterSchema().Field(0).Type.ID() == arrow.NULL {
-			t.Error(c.sql, p.ParameterSchema(), p.DatasetSchema())
+			t.Errorf("Prepare(%q) returned parameters %v and result %v", c.sql, p.ParameterSchema(), p.DatasetSchema())
 		}
 		kind := arrow.DataType(arrow.PrimitiveTypes.Int64)
 		if c.value[0] == '"' {
@@ -54,11 +54,11 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		p.SetParameters(row)
 		info, err := p.Execute(ctx)
 		if err != nil || info.Schema != nil {
-			t.Fatal(c.sql, info, err)
+			t.Fatalf("Execute of %q = %v, %v, want no schema", c.sql, info, err)
 		}
 		schema, all, err := s.fetch(t, info)
 		if err != nil {
-			t.Error(c.sql, err)
+			t.Errorf("fetching the result of %q failed: %v", c.sql, err)
 			continue
 		}
 		got := schema.Field(0).Name + " " + schema.Field(0).Type.String() + ":"
@@ -68,11 +68,11 @@ func TestSQLTypesOfParameters(t *testing.T) {
 			}
 		}
 		if got != c.want || schema.NumFields() != 1 {
-			t.Errorf("%s: %q, want %q", c.sql, got, c.want)
+			t.Errorf("%s returned %q, want %q", c.sql, got, c.want)
 		}
 		described, err := p.GetSchema(ctx)
 		if err != nil {
-			t.Error(c.sql, err)
+			t.Errorf("GetSchema of %q failed: %v", c.sql, err)
 		} else if gotSchema, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !gotSchema.Equal(schema) {
 			t.Errorf("%s: GetSchema returned %v, %v, but the rows have %v", c.sql, gotSchema, err, schema)
 		}
@@ -83,7 +83,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 	_, err := s.client.Execute(ctx, "SELECT 1 AS a, '10:00:00.123456789'::TIME_NS AS b")
 	wantCode(t, err, codes.InvalidArgument, `column "b": Not implemented error: Unsupported Arrow type TIME_NS: cast it`)
 	if strings.Contains(err.Error(), "{") {
-		t.Error(err)
+		t.Errorf("the error contains JSON: %v", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestSQLInfosAreComplete(t *testing.T) {
 	}
 	infos, err := s.client.GetSqlInfo(t.Context(), ids)
 	if got := s.values(t, infos, err); len(got) != len(slices.Collect(maps.Keys(pb.SqlInfo_name))) {
-		t.Error(got)
+		t.Errorf("GetSqlInfo of all ids returned only %d values: %q", len(got), got)
 	}
 }
 
@@ -111,12 +111,12 @@ func TestSQLTypeInfo(t *testing.T) {
 	s := serveSQL(t, Read)
 	infos, err := s.client.GetXdbcTypeInfo(t.Context(), nil)
 	if got := s.values(t, infos, err); len(got) != len(types) {
-		t.Error(got)
+		t.Errorf("GetXdbcTypeInfo returned %d types, want %d: %q", len(got), len(types), got)
 	}
 	timestamp := int32(pb.XdbcDataType_XDBC_TIMESTAMP)
 	infos, err = s.client.GetXdbcTypeInfo(t.Context(), &timestamp)
 	if got := s.values(t, infos, err); len(got) != 1 || got[0] != "TIMESTAMP|93|29|'|'|(null)|1|false|3|(null)|false|false|TIMESTAMP|(null)|(null)|9|3|(null)|(null)" {
-		t.Error(got)
+		t.Errorf("GetXdbcTypeInfo for TIMESTAMP returned %q", got)
 	}
 }
 
@@ -164,7 +164,7 @@ func TestDeletedNone(t *testing.T) {
 	if err := putTest(ctx, c, `{"name":"t"}`, 1, 2); err != nil {
 		t.Fatal(err)
 	}
-	got, err := act(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
+	got, err := doAction(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
 	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
 		t.Errorf("partd.delete_rows returned %s, %v, want %s", got, err, want)
 	}

@@ -32,7 +32,7 @@ func checkServed(ctx context.Context, t *testing.T, from, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if got, err := act(ctx, clientFrom(t, from, address), "ping", ""); err != nil || got != "pong" {
+	if got, err := doAction(ctx, clientFrom(t, from, address), "ping", ""); err != nil || got != "pong" {
 		t.Errorf("an honest client at %s was not served: ping returned %v", from, err)
 	}
 }
@@ -61,7 +61,7 @@ func TestCompressedRequests(t *testing.T) {
 		for _, method := range []string{"GetFlightInfo", "GetSchema", "PollFlightInfo", "Handshake", "DoGet", "DoAction", "ListFlights", "DoPut"} {
 			var code codes.Code
 			used := peak(func() {
-				c := rawFrom(t, "127.0.0.1", address)
+				c := dialRaw(t, "127.0.0.1", address)
 				stream, err := c.begin(method, append(headers, "grpc-encoding", "gzip")...)
 				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 					err = c.framer.WriteData(stream, false, rest[:min(len(rest), 16<<10)])
@@ -72,7 +72,7 @@ func TestCompressedRequests(t *testing.T) {
 				code = c.status(t, stream)
 			})
 			if code != codes.Unimplemented || used > 16<<20 {
-				t.Errorf("compressed %s with headers %q: got %v and used %d MiB, want Unimplemented", method, headers, code, used>>20)
+				t.Errorf("compressed %s with headers %q: got %v and used %d MiB, want Unimplemented and at most 16 MiB", method, headers, code, used>>20)
 			}
 		}
 	}
@@ -92,23 +92,23 @@ func TestUnfinishedMessages(t *testing.T) {
 		headers      []string
 		want         codes.Code
 	}{
-		{"large stranger", "GetFlightInfo", claimed, nil, codes.Unauthenticated},
-		{"large stranger", "DoPut", claimed, nil, codes.Unauthenticated},
-		{"large stranger", "Handshake", claimed, nil, codes.ResourceExhausted},
-		{"slow stranger", "Handshake", 1000, nil, codes.DeadlineExceeded},
-		{"large reader", "GetFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
-		{"large reader", "GetSchema", claimed, tokenHeader, codes.ResourceExhausted},
-		{"large reader", "PollFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
-		{"large reader", "DoGet", claimed, tokenHeader, codes.ResourceExhausted},
-		{"large reader", "DoPut", claimed, tokenHeader, codes.ResourceExhausted},
-		{"slow reader", "GetFlightInfo", 1000, tokenHeader, codes.DeadlineExceeded},
-		{"slow reader", "DoAction", 1000, tokenHeader, codes.DeadlineExceeded},
-		{"slow reader", "DoPut", 1000, tokenHeader, codes.DeadlineExceeded},
+		{"large unauthenticated", "GetFlightInfo", claimed, nil, codes.Unauthenticated},
+		{"large unauthenticated", "DoPut", claimed, nil, codes.Unauthenticated},
+		{"large unauthenticated", "Handshake", claimed, nil, codes.ResourceExhausted},
+		{"slow unauthenticated", "Handshake", 1000, nil, codes.DeadlineExceeded},
+		{"large authorized", "GetFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large authorized", "GetSchema", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large authorized", "PollFlightInfo", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large authorized", "DoGet", claimed, tokenHeader, codes.ResourceExhausted},
+		{"large authorized", "DoPut", claimed, tokenHeader, codes.ResourceExhausted},
+		{"slow authorized", "GetFlightInfo", 1000, tokenHeader, codes.DeadlineExceeded},
+		{"slow authorized", "DoAction", 1000, tokenHeader, codes.DeadlineExceeded},
+		{"slow authorized", "DoPut", 1000, tokenHeader, codes.DeadlineExceeded},
 	} {
-		var pouring sync.WaitGroup
+		var senders sync.WaitGroup
 		used := peak(func() {
 			for range connections {
-				r := rawFrom(t, "127.0.0.1", address)
+				r := dialRaw(t, "127.0.0.1", address)
 				stream, err := r.begin(c.method, c.headers...)
 				if err == nil {
 					err = r.claim(stream, c.size)
@@ -116,18 +116,18 @@ func TestUnfinishedMessages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				pouring.Go(func() {
+				senders.Go(func() {
 					if c.size < claimed {
 						if code := r.status(t, stream); code != c.want {
 							t.Errorf("%s message of %s: got %v, want %v", c.name, c.method, code, c.want)
 						}
-					} else if sent := r.pour(stream, 5*time.Second); sent > 8<<20 {
-						t.Errorf("%s message of %s: the server read %d MiB", c.name, c.method, sent>>20)
+					} else if sent := r.sendZeros(stream, 5*time.Second); sent > 8<<20 {
+						t.Errorf("%s message of %s: the server read %d MiB, want at most 8", c.name, c.method, sent>>20)
 					}
 				})
 			}
 			checkServed(ctx, t, "127.0.0.2", address)
-			pouring.Wait()
+			senders.Wait()
 		})
 		if used > 64<<20 {
 			t.Errorf("%s messages of %s: the server used %d MiB, want at most 64", c.name, c.method, used>>20)
@@ -158,7 +158,7 @@ func TestOneHostsConnections(t *testing.T) {
 	} {
 		var conns []*rawClient
 		for range attackers {
-			c := rawFrom(t, "127.0.0.1", address)
+			c := dialRaw(t, "127.0.0.1", address)
 			_ = begin(c) // fails if the server closed it for another connection
 			conns = append(conns, c)
 		}
@@ -175,7 +175,7 @@ func TestOneHostsConnections(t *testing.T) {
 						continue
 					}
 					defer conn.Close()
-					_ = begin(rawOn(conn))
+					_ = begin(newRawClient(conn))
 				}
 			}
 		})
@@ -215,7 +215,7 @@ func TestOpenHandshakes(t *testing.T) {
 	for _, size := range []int{60_000, 12_000} {
 		used := peak(func() {
 			for range 40 {
-				c := rawFrom(t, "127.0.0.1", address)
+				c := dialRaw(t, "127.0.0.1", address)
 				for range 127 {
 					if _, err := c.begin("Handshake", "x", strings.Repeat("x", size)); err != nil {
 						break
@@ -245,7 +245,7 @@ func TestConnectionLimits(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: 2 * time.Second})
 	_, token := withToken(t, strangersSecret, Admin)
 	silent := dialFrom(t, "127.0.0.1", address)
-	c := rawFrom(t, "127.0.0.1", address)
+	c := dialRaw(t, "127.0.0.1", address)
 	var headers []string
 	for i := range 17 {
 		headers = append(headers, fmt.Sprint("x-", i), strings.Repeat("x", 1000))
@@ -257,7 +257,7 @@ func TestConnectionLimits(t *testing.T) {
 	if code := c.status(t, stream); code != resetCode {
 		t.Errorf("a call with headers of 17 KB: got %v, want a reset", code)
 	}
-	c = rawFrom(t, "127.0.0.1", address)
+	c = dialRaw(t, "127.0.0.1", address)
 	for range 129 {
 		if stream, err = c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
 			t.Fatal(err)
@@ -316,14 +316,14 @@ func TestSlotsAreShared(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 	runShort(ctx, "127.0.0.3")
 	if err := <-results; status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "canceled in favor of other users") {
-		t.Errorf("the canceled statement: %v", err)
+		t.Errorf("the canceled statement returned %v, want ResourceExhausted", err)
 	}
 	runForever(ctx, "127.0.0.4", 1)
 	waitFor(t, "the statements do not run", func() bool { running, _ := s.queries.counts(); return running == 16 })
 	time.Sleep(200 * time.Millisecond)
 	runShort(otherUser, "127.0.0.4") // as another user of the same host
 	if err := <-results; status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("the canceled statement: %v", err)
+		t.Errorf("the canceled statement returned %v, want ResourceExhausted", err)
 	}
 }
 
@@ -360,7 +360,7 @@ func TestOneHostsCalls(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: strangersSecret, IdleTimeout: time.Minute})
 	ctx, token := withToken(t, strangersSecret, Admin)
 	for remaining := maxHostCalls + 200; remaining > 0; remaining -= 100 { // more than the limit, because a busy server may close a connection
-		c := rawFrom(t, "127.0.0.1", address)
+		c := dialRaw(t, "127.0.0.1", address)
 		for range min(remaining, 100) {
 			if _, err := c.begin("DoPut", "authorization", "Bearer "+token); err != nil {
 				break
@@ -369,7 +369,7 @@ func TestOneHostsCalls(t *testing.T) {
 	}
 	client := clientFrom(t, "127.0.0.1", address)
 	waitFor(t, "calls above the limit are still accepted", func() bool {
-		_, err := act(ctx, client, "ping", "")
+		_, err := doAction(ctx, client, "ping", "")
 		return status.Code(err) == codes.ResourceExhausted
 	})
 	checkServed(ctx, t, "127.0.0.2", address)
@@ -384,15 +384,15 @@ func TestCostlyRequests(t *testing.T) {
 	ctx, token := withToken(t, strangersSecret, Read)
 	complete := append(binary.BigEndian.AppendUint32([]byte{0}, maxRequest), bytes.Repeat([]byte{0x1a, 0}, maxRequest/2)...)
 	for name, message := range map[string][]byte{"complete": complete, "incomplete": complete[:len(complete)-1]} {
-		var sending sync.WaitGroup
+		var senders sync.WaitGroup
 		used := peak(func() {
 			for range clients {
-				c := rawFrom(t, "127.0.0.1", address)
+				c := dialRaw(t, "127.0.0.1", address)
 				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
 				if err != nil {
 					t.Fatal(err)
 				}
-				sending.Go(func() {
+				senders.Go(func() {
 					defer c.Close() //nolint:errcheck // otherwise, unread data stays in memory
 					_ = c.SetDeadline(time.Now().Add(3 * time.Second))
 					for rest := message; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
@@ -411,7 +411,7 @@ func TestCostlyRequests(t *testing.T) {
 				checkServed(ctx, t, "127.0.0.2", address)
 				time.Sleep(100 * time.Millisecond)
 			}
-			sending.Wait()
+			senders.Wait()
 		})
 		t.Logf("%s: %d MiB at most", name, used>>20)
 		if used > 3*memory {
@@ -437,8 +437,8 @@ func TestHostLimit(t *testing.T) {
 		}
 	}
 	if release, ok := limit.Acquire("127.0.0.3:1", nil); !ok || fmt.Sprint(canceled) != "[0 1 2]" || len(limit.holders) != 8 {
-		t.Error(canceled, len(limit.holders), ok)
+		t.Errorf("Acquire = %v, canceled calls %v, %d running, want the three oldest canceled and 8 running", ok, canceled, len(limit.holders))
 	} else if release(); len(limit.holders) != 7 {
-		t.Error(len(limit.holders))
+		t.Errorf("after a release, %d calls are running, want 7", len(limit.holders))
 	}
 }

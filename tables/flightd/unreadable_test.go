@@ -33,7 +33,7 @@ func TestUnreadableTables(t *testing.T) {
 			_, err = s.store.CommitIceberg(t.Context(), tables.IcebergChange{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
 		}
 		if err != nil {
-			t.Fatal(typ, err)
+			t.Fatalf("create a table with a column of type %v: %v", typ, err)
 		}
 	}
 	s.put(t, "b", "zebra", 1)

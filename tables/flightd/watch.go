@@ -57,7 +57,8 @@ func (s *Server) beginCall(ctx context.Context, method string) (context.Context,
 	return ctx, func(err error) { end(err); unregister() }, nil
 }
 
-// recordEnd counts a call, and logs it if it failed, as a warning if the server is at fault.
+// recordEnd counts a call that has ended. If the call failed, recordEnd logs it, as a warning if the server is at
+// fault.
 func (s *Server) recordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)
@@ -81,8 +82,9 @@ func (s *Server) recoverPanic(method string, err *error) {
 	}
 }
 
-// interceptStream runs a call in a goroutine. If the client stalls or the call takes too long, it
-// returns before the goroutine, whose pending reads and writes then fail.
+// interceptStream runs a call in a goroutine. If the client stalls or the call takes too long,
+// interceptStream returns before the goroutine has ended, which makes the call's pending reads and
+// writes fail.
 func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := st.Context()
 	defer func(start time.Time) { s.recordEnd(ctx, method.FullMethod, start, err) }(time.Now())
@@ -129,9 +131,9 @@ type watchedStream struct {
 	host         string
 	ctx          context.Context // a field, because ServerStream's methods take no context
 	cancel       context.CancelCauseFunc
-	isListed     bool  // whether it is in the budget's list of calls
+	isListed     bool  // whether the stream is in budget.calls
 	processing   int64 // bytes of the message that is being processed
-	requestBytes int64 // bytes of held that are not rows
+	requestBytes int64 // bytes of processing that count as a request without rows
 	pending      int64 // unsent bytes of answers; guarded by answers.mu
 	closed       bool  // whether the connection was closed because of unsent answers; guarded by answers.mu
 	arriving     int64 // bytes of the message that is arriving

@@ -80,11 +80,11 @@ var actions = []action{
 	newAction(operations.ChangeMetadata, func(a *actionJSON) (*operations.Metadata, error) {
 		return &operations.Metadata{Bucket: a.Bucket, Name: a.Table, MetadataChange: a.MetadataChange}, nil
 	}, noOutput, func(c *command, a *actionJSON) { c.metadata(a) }),
-	newAction(operations.TakeSnapshot, snapshot, func(created operations.Snapshot) any {
+	newAction(operations.TakeSnapshot, snapshotInput, func(created operations.Snapshot) any {
 		return map[string]string{"name": created.Name}
 	}, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	newAction(operations.DeleteSnapshots, snapshot, noOutput, func(c *command, a *actionJSON) { c.names(a.Name) }),
-	newAction(operations.Restore, snapshot, noOutput, func(c *command, a *actionJSON) {
+	newAction(operations.DeleteSnapshots, snapshotInput, noOutput, func(c *command, a *actionJSON) { c.names(a.Name) }),
+	newAction(operations.Restore, snapshotInput, noOutput, func(c *command, a *actionJSON) {
 		c.names(append([]string{a.Name}, a.Tables...)...)
 	}),
 	newAction(operations.Resample, func(a *actionJSON) (*transform.ResampleOptions, error) {
@@ -136,7 +136,7 @@ func rowCounts(r transform.Result) any {
 	return map[string]int64{"source_rows": r.SourceRows, "target_rows": r.TargetRows}
 }
 
-func snapshot(a *actionJSON) (*operations.Snapshot, error) {
+func snapshotInput(a *actionJSON) (*operations.Snapshot, error) {
 	return &operations.Snapshot{Bucket: a.Bucket, Name: a.Name, Tables: a.Tables}, nil
 }
 
@@ -164,7 +164,7 @@ func (h *handler) action(q *request) error {
 	act := actions[i]
 	dry, right := q.isDryRun()
 	a.Mode = cmp.Or(a.Mode, map[bool]string{true: "append", false: "error"}[act.Entry == operations.Resample.Entry])
-	_, modeErr := modeOf(a.Mode)
+	_, modeErr := parseMode(a.Mode)
 	err := errors.Join(modeErr, q.Caller.CheckAccess(right, a.Bucket, a.target().Bucket),
 		checkNames(slices.Concat(a.Tables, a.Sources, []string{a.Bucket, a.Table, a.Name, a.Source, a.Target, a.target().Bucket})...))
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// memoryNow returns the peak memory of this process, in bytes.
-func memoryNow(t *testing.T) (n int64) {
+// peakMemory returns the peak memory of this process, in bytes.
+func peakMemory(t *testing.T) (n int64) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -43,8 +43,8 @@ func hostileFile(t *testing.T, name string) string {
 	return string(b)
 }
 
-// sparse returns JSON lines. The first line has 65,536 columns, the other lines have none.
-func sparse() string {
+// sparseLines returns JSON lines. The first line has 65,536 columns, the other lines have none.
+func sparseLines() string {
 	var b strings.Builder
 	for i := range 1 << 16 {
 		fmt.Fprintf(&b, `,"c%d":1`, i)
@@ -56,23 +56,23 @@ func sparse() string {
 // own requests.
 func TestHostileFiles(t *testing.T) {
 	s := serve(t, flightd.Options{Memory: 600 << 20})
-	before := memoryNow(t)
-	for _, f := range []struct{ name, format, body, says string }{
+	before := peakMemory(t)
+	for _, f := range []struct{ name, format, body, want string }{
 		{"a text of 1 MiB in each row", "parquet", hostileFile(t, "bomb"), "of memory"},
-		{"columns that most lines lack", "jsonl", sparse(), "split it into smaller files"},
+		{"columns that most lines lack", "jsonl", sparseLines(), "split it into smaller files"},
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		began := time.Now()
 		a, text := s.post("/api/put?table=t&format="+f.format, f.body)
-		s.wants(a, text, 400, "the body: ", f.says)
-		grown := memoryNow(t) - before
+		s.expect(a, text, 400, "the body: ", f.want)
+		grown := peakMemory(t) - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(began), grown>>20, text)
 		if grown > 300<<20 {
 			t.Errorf("%s: the server's memory grew by %d MiB, want at most 300", f.name, grown>>20)
 		}
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n1\n")
-	s.wants(a, text, 200, `"rows":1`)
+	s.expect(a, text, 200, `"rows":1`)
 }
 
 // TestHostileArrow checks that an Arrow batch that decompresses to far more data fails its request, because the
@@ -88,5 +88,5 @@ func TestHostileArrow(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, text := s.post("/api/put?table=t&format=arrow", body.String())
-	s.wants(a, text, 400, "the body: ", "of memory")
+	s.expect(a, text, 400, "the body: ", "of memory")
 }

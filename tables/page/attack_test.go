@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestTrickledBody checks that a request whose body arrives very slowly ends at the call's time limit.
-func TestTrickledBody(t *testing.T) {
+// TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.
+func TestSlowBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -40,8 +40,8 @@ func TestTrickledBody(t *testing.T) {
 	}
 }
 
-// TestStrangers checks that clients without a token that never finish their requests do not keep others out.
-func TestStrangers(t *testing.T) {
+// TestUnfinishedSignInsDoNotBlock checks that clients without a token that never finish their requests do not keep others out.
+func TestUnfinishedSignInsDoNotBlock(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	for range flightd.MaxRequests {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -55,14 +55,14 @@ func TestStrangers(t *testing.T) {
 	}
 	time.Sleep(3 * time.Second)
 	a, text := s.as(flightd.Read).get("/api/tree")
-	s.wants(a, text, 200)
+	s.expect(a, text, 200)
 }
 
-// TestErrorsKeepPaths checks that no error reveals the paths of the server's files.
-func TestErrorsKeepPaths(t *testing.T) {
+// TestErrorsHidePaths checks that no error reveals the paths of the server's files.
+func TestErrorsHidePaths(t *testing.T) {
 	dir := t.TempDir()
 	s := serveDir(t, dir, flightd.Options{})
-	s.fill("", "t", "SELECT i AS x FROM range(10) x(i)")
+	s.putQuery("", "t", "SELECT i AS x FROM range(10) x(i)")
 	broken := 0
 	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".parquet") {
@@ -71,25 +71,25 @@ func TestErrorsKeepPaths(t *testing.T) {
 		broken++
 		return os.WriteFile(path, []byte("broken"), 0o600)
 	}); err != nil || broken == 0 {
-		t.Fatal(broken, err)
+		t.Fatalf("broke %d files, error %v", broken, err)
 	}
-	told := func(a *http.Response, text string) {
-		if s.wants(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {
+	checkNoPath := func(a *http.Response, text string) {
+		if s.expect(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {
 			t.Errorf("%s: got %d %s, want an error without paths", a.Request.URL, a.StatusCode, text)
 		}
 	}
 	for _, path := range []string{"rows?table=t", "rows?table=t&sort=x&filter=x>1", "profile?table=t&column=x", "download?format=csv&table=t", "download?format=csv&sql=FROM+t"} {
-		told(s.get("/api/" + path))
+		checkNoPath(s.get("/api/" + path))
 	}
 	for _, action := range []string{`{"action": "clean", "source": "t", "where": "x > 1"}`, `{"action": "delete-rows", "table": "t", "where": "x > 1"}`} {
-		told(s.post("/api/action", action))
+		checkNoPath(s.post("/api/action", action))
 	}
 	t.Setenv("TMPDIR", filepath.Join(dir, "nowhere"))
-	told(s.post("/api/put?table=v&format=csv", "x\n1\n"))
+	checkNoPath(s.post("/api/put?table=v&format=csv", "x\n1\n"))
 }
 
-// TestVolatileCounts checks that a row count is not cached if it can change while the table stays the same.
-func TestVolatileCounts(t *testing.T) {
+// TestVolatileCountsNotCached checks that a row count is not cached if it can change while the table stays the same.
+func TestVolatileCountsNotCached(t *testing.T) {
 	for filter, want := range map[string]bool{"x > CURRENT_TIMESTAMP": true, "x IN (FROM u)": true, "x < localtimestamp": true, "x > 7 AND sym = 'A'": false} {
 		if volatileFilter.MatchString(filter) != want {
 			t.Errorf("volatileFilter matches %q: %v, want %v", filter, !want, want)
@@ -101,7 +101,7 @@ func TestVolatileCounts(t *testing.T) {
 // frame.
 func TestHeaders(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("", "t", "SELECT 1 AS x")
+	s.putQuery("", "t", "SELECT 1 AS x")
 	for _, path := range []string{"/api/session", "/api/tree", "/api/rows?table=t", "/api/download?format=csv&table=t", "/api/nothing", "/"} {
 		a, _ := s.get(path)
 		if cache := a.Header.Get("Cache-Control"); cache != "no-store" && path != "/" {

@@ -106,8 +106,8 @@ func (s *served) post(path, body string) (*http.Response, string) {
 	return s.do(s.request(s.t.Context(), http.MethodPost, path, strings.NewReader(body)))
 }
 
-// wants checks an answer's status, its headers, and that its body contains all words.
-func (s *served) wants(a *http.Response, text string, status int, words ...string) {
+// expect checks an answer's status, its headers, and that its body contains all words.
+func (s *served) expect(a *http.Response, text string, status int, words ...string) {
 	s.t.Helper()
 	if a.StatusCode != status {
 		s.t.Errorf("%s %s: got %d %s, want status %d", a.Request.Method, a.Request.URL, a.StatusCode, text, status)
@@ -128,8 +128,8 @@ func (s *served) wants(a *http.Response, text string, status int, words ...strin
 	}
 }
 
-// fill puts the rows of a statement into a table.
-func (s *served) fill(bucket, table, sql string) {
+// putQuery puts the rows of a statement into a table.
+func (s *served) putQuery(bucket, table, sql string) {
 	s.t.Helper()
 	r, err := s.store.Query(s.t.Context(), sql, nil)
 	if err != nil {
@@ -146,7 +146,7 @@ func column(t testing.TB, stream string, name string) (all []string) {
 	t.Helper()
 	r, err := ipc.NewReader(bytes.NewReader([]byte(stream)))
 	if err != nil {
-		t.Fatal(err, stream)
+		t.Fatalf("read the stream %q: %v", stream, err)
 	}
 	defer r.Release()
 	for r.Next() {

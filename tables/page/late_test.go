@@ -23,5 +23,5 @@ func TestLateError(t *testing.T) {
 		_ = body.Close()
 	}()
 	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=jsonl", in))
-	s.wants(a, text, 400, "the body, line 5: ")
+	s.expect(a, text, 400, "the body, line 5: ")
 }

@@ -57,14 +57,14 @@ func TestNanosecondsWithZone(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("tail")
-	ask := func(path, table string, more ...string) (text, total string) {
+	get := func(path, table string, more ...string) (text, total string) {
 		t.Helper()
 		v := url.Values{"bucket": {"B"}, "table": {table}}
 		for i := 0; i < len(more); i += 2 {
 			v.Set(more[i], more[i+1])
 		}
 		a, text := s.get(path + "?" + v.Encode())
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		return text, a.Header.Get("X-Partd-Rows")
 	}
 	for _, table := range []string{"files", "tail"} {
@@ -72,11 +72,11 @@ func TestNanosecondsWithZone(t *testing.T) {
 			"csv":   "0,2023-01-31T01:02:03.123456151Z,2023-01-31T01:02:03.123456151Z,1,",
 			"jsonl": `"ts":"2023-01-31T01:02:03.123456151Z"`,
 		} {
-			if text, _ := ask("/api/download", table, "format", format, "sort", "k"); !strings.Contains(text, want) {
+			if text, _ := get("/api/download", table, "format", format, "sort", "k"); !strings.Contains(text, want) {
 				t.Errorf("download as %s: got %.500s, want it to contain %s", format, text, want)
 			}
 		}
-		text, _ := ask("/api/download", table, "format", "arrow", "sort", "k")
+		text, _ := get("/api/download", table, "format", "arrow", "sort", "k")
 		for _, c := range []struct{ name, want, last string }{
 			{"ts", at(0), "1969-12-31 23:59:59.999999999Z"},
 			{"new\n\"york", at(0), "(null)"},
@@ -92,7 +92,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		for _, sort := range []string{"ts", "-ts"} {
 			var all []string
 			for offset := 0; offset < count+2; offset += 7 {
-				text, _ := ask("/api/rows", table, "sort", sort, "limit", "7", "offset", fmt.Sprint(offset))
+				text, _ := get("/api/rows", table, "sort", sort, "limit", "7", "offset", fmt.Sprint(offset))
 				all = append(all, column(t, text, "ts")...)
 			}
 			if sort == "-ts" {
@@ -110,12 +110,12 @@ func TestNanosecondsWithZone(t *testing.T) {
 			`ts < TIMESTAMPTZ '1970-01-01 00:00:00Z'`:                                          "",
 			`partd_exact_0 IS NULL`:                                                            "2",
 		} {
-			text, total := ask("/api/rows", table, "filter", filter)
+			text, total := get("/api/rows", table, "filter", filter)
 			if n := len(column(t, text, "ts")); fmt.Sprint(n) != total || want != "" && total != want {
 				t.Errorf("filter %s: got %d rows, total %s, want %s", filter, n, total, want)
 			}
 		}
 		a, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {table}, "filter": {"k = 1\nAND wrong = 2"}}.Encode())
-		s.wants(a, text, 400, `"line":2`)
+		s.expect(a, text, 400, `"line":2`)
 	}
 }

@@ -21,8 +21,8 @@ func TestOperations(t *testing.T) {
 	}
 	_, list, _ := strings.Cut(string(docs), "### `POST /api/action`")
 	for _, o := range operations.All() {
-		if has := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); has != o.Page {
-			t.Errorf("operation %s is on the page: %v, want %v", o.Name, has, o.Page)
+		if isOffered := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); isOffered != o.Page {
+			t.Errorf("operation %s is on the page: %v, want %v", o.Name, isOffered, o.Page)
 		}
 		if strings.Contains(list, "| `"+o.Name+"` |") != o.Page {
 			t.Errorf("operation %s is in docs/http.md: %v, want %v", o.Name, !o.Page, o.Page)
@@ -32,7 +32,7 @@ func TestOperations(t *testing.T) {
 		}
 		for _, name := range append([]string{o.Name, strings.ReplaceAll(o.Name, "_", "-")}, o.Aliases...) {
 			a, text := s.post("/api/action?dry=1", jsonOf(t, map[string]any{"action": name}))
-			if s.wants(a, text, map[bool]int{true: 200, false: 400}[o.Page]); o.Page && !strings.Contains(text, "partd-tables "+o.Command) {
+			if s.expect(a, text, map[bool]int{true: 200, false: 400}[o.Page]); o.Page && !strings.Contains(text, "partd-tables "+o.Command) {
 				t.Errorf("dry run of %s: got %s, want the command %q", name, text, o.Command)
 			}
 		}

@@ -74,7 +74,7 @@ func Handler(server *flightd.Server, store *tables.Store, o Options) http.Handle
 	api.HandleFunc("/api/", unknown)
 	root := http.NewServeMux()
 	root.Handle("/api/", api)
-	root.Handle("/", files())
+	root.Handle("/", fileHandler())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
 		if err := h.checkOrigin(r); err != nil {

@@ -42,7 +42,7 @@ func numberSQL(t arrow.DataType, column string) string {
 func (h *handler) profileSource(q *request) (*view, error) {
 	p := q.URL.Query()
 	if !p.Has("sql") {
-		return h.viewOf(q)
+		return h.parseView(q)
 	}
 	o, err := q.parseStatement(p)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 var maxUpload int64 = 16 << 30 // maximum size of a file, in bytes; a variable for tests
 
-func modeOf(mode string) (tables.PutMode, error) {
+func parseMode(mode string) (tables.PutMode, error) {
 	m, ok := wire.PutModes[mode]
 	if !ok {
 		return 0, invalid("mode is %.40q: it must be error, append or replace", mode)
@@ -33,7 +33,7 @@ func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
 	dry, right := q.isDryRun()
-	mode, modeErr := modeOf(cmp.Or(p.Get("mode"), "error"))
+	mode, modeErr := parseMode(cmp.Or(p.Get("mode"), "error"))
 	if err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket)); err != nil {
 		return err
 	}

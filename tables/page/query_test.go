@@ -16,31 +16,31 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// endlessly is a statement that runs for hours, but returns its first row immediately.
-const endlessly = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
+// endlessQuery is a statement that runs for hours, but returns its first row immediately.
+const endlessQuery = "SELECT a.i, b.i AS j FROM range(1000000000) a(i), range(1000000) b(i)"
 
-const id = "0123456789abcdef"
+const queryID = "0123456789abcdef"
 
-func query(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`, id, sql) }
+func queryBody(sql string) string { return fmt.Sprintf(`{"id": "%s", "sql": %q}`, queryID, sql) }
 
 func TestQuery(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("B", "t", "SELECT i AS x FROM range(100000) t(i)")
-	a, text := s.post("/api/query", `{"id": "`+id+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
-	s.wants(a, text, 200)
+	s.putQuery("B", "t", "SELECT i AS x FROM range(100000) t(i)")
+	a, text := s.post("/api/query", `{"id": "`+queryID+`", "sql": "SELECT * FROM t ORDER BY x", "bucket": "B", "limit": 70000}`)
+	s.expect(a, text, 200)
 	if all := column(t, text, "x"); len(all) != 70_000 || all[69_999] != "69999" {
 		t.Errorf("got %d rows, want 70000 in order", len(all))
 	}
-	a, text = s.post("/api/query", query(`SELECT * FROM "B".t WHERE x < 0`))
-	if s.wants(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
+	a, text = s.post("/api/query", queryBody(`SELECT * FROM "B".t WHERE x < 0`))
+	if s.expect(a, text, 200); len(column(t, text, "x")) != 0 || a.Header.Get("Content-Type") != "application/vnd.apache.arrow.stream" {
 		t.Errorf("want no rows as an Arrow stream, got headers %v", a.Header)
 	}
 }
 
-// TestCutStream checks that a failed stream is incomplete, and that its error can be requested afterwards.
-func TestCutStream(t *testing.T) {
+// TestFailedStream checks that a failed stream is incomplete, and that its error can be requested afterwards.
+func TestFailedStream(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(
+	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(
 		"SELECT CASE WHEN i < 900000 THEN i ELSE error('this is why') END AS x FROM range(1000000) t(i)")))
 	a, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -50,18 +50,18 @@ func TestCutStream(t *testing.T) {
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
 		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
 	}
-	b, text := s.get("/api/query/" + id + "/error")
-	s.wants(b, text, 200, "this is why")
+	b, text := s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "this is why")
 }
 
-// idle waits until the server runs no query.
-func (s *served) idle() {
+// waitIdle waits until the server runs no query.
+func (s *served) waitIdle() {
 	s.t.Helper()
-	for late := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		if running := s.server.Metrics(); strings.Contains(figures(running), "partd_tables_queries_running 0") {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		if running := s.server.Metrics(); strings.Contains(metricsText(running), "partd_tables_queries_running 0") {
 			return
 		}
-		if time.Now().After(late) {
+		if time.Now().After(deadline) {
 			s.t.Fatal("a query is still running")
 		}
 	}
@@ -71,48 +71,48 @@ func (s *served) idle() {
 // nothing for too long.
 func TestCancel(t *testing.T) {
 	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
-	begin := func(ctx context.Context, sql string) *http.Response {
-		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(query(sql))))
+	startQuery := func(ctx context.Context, sql string) *http.Response {
+		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = a.Body.Close() })
 		return a
 	}
-	a := begin(t.Context(), endlessly)
+	a := startQuery(t.Context(), endlessQuery)
 	began := time.Now()
-	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
-	s.wants(b, text, 200, `{"cancelled":true}`)
-	s.idle()
+	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, `{"cancelled":true}`)
+	s.waitIdle()
 	if took := time.Since(began); os.Getenv("PARTD_TIMING") != "" && took > 500*time.Millisecond {
 		t.Errorf("canceling took %v, want at most 500ms", took)
 	}
 	if _, err := io.Copy(io.Discard, a.Body); err == nil {
 		t.Error("a canceled stream looks complete")
 	}
-	b, text = s.get("/api/query/" + id + "/error")
-	s.wants(b, text, 200, "cancelled")
-	b, text = s.post("/api/cancel", `{"id": "`+id+`"}`)
-	s.wants(b, text, 200, `{"cancelled":false}`)
+	b, text = s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "cancelled")
+	b, text = s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, `{"cancelled":false}`)
 
 	ctx, stop := context.WithCancel(t.Context())
-	begin(ctx, endlessly)
+	startQuery(ctx, endlessQuery)
 	stop()
-	s.idle()
+	s.waitIdle()
 
-	begin(t.Context(), endlessly) // the rest is never read
-	s.idle()
-	b, text = s.get("/api/query/" + id + "/error")
-	s.wants(b, text, 200, "too long")
+	startQuery(t.Context(), endlessQuery) // the rest is never read
+	s.waitIdle()
+	b, text = s.get("/api/query/" + queryID + "/error")
+	s.expect(b, text, 200, "too long")
 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b, text := s.post("/api/query", query("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
-		s.wants(b, text, statusCanceled, "cancelled")
+		b, text := s.post("/api/query", queryBody("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
+		s.expect(b, text, statusCanceled, "cancelled")
 	}()
 	for {
-		if _, text := s.post("/api/cancel", `{"id": "`+id+`"}`); strings.Contains(text, "true") {
+		if _, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`); strings.Contains(text, "true") {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -129,16 +129,16 @@ func TestSlowReader(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	debug.FreeOSMemory() // memory of other tests must not count
 	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
-	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(sql))))
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Body.Close()
-	before, peak, read := resident(t), int64(0), int64(0)
+	before, peak, read := residentBytes(t), int64(0), int64(0)
 	for {
 		n, err := io.CopyN(io.Discard, a.Body, size/64)
 		read += n
-		peak = max(peak, resident(t))
+		peak = max(peak, residentBytes(t))
 		if err == io.EOF {
 			break
 		}
@@ -155,18 +155,18 @@ func TestSlowReader(t *testing.T) {
 // TestSharedLimits checks that queries share the server's slots, and wait for a free one.
 func TestSharedLimits(t *testing.T) {
 	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
-	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(query(endlessly))))
+	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(endlessQuery))))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Body.Close()
-	const other = "fedcba9876543210"
+	const otherID = "fedcba9876543210"
 	waiting := make(chan string, 1)
 	go func() {
-		_, text := s.post("/api/query", strings.Replace(query("SELECT 1 AS x"), id, other, 1))
+		_, text := s.post("/api/query", strings.Replace(queryBody("SELECT 1 AS x"), queryID, otherID, 1))
 		waiting <- text
 	}()
-	for !strings.Contains(figures(s.server.Metrics()), "partd_tables_queries_waiting 1") {
+	for !strings.Contains(metricsText(s.server.Metrics()), "partd_tables_queries_waiting 1") {
 		time.Sleep(5 * time.Millisecond)
 	}
 	select {
@@ -174,8 +174,8 @@ func TestSharedLimits(t *testing.T) {
 		t.Error("the second query ran while the first one used the only slot: ", text)
 	default:
 	}
-	b, text := s.post("/api/cancel", `{"id": "`+id+`"}`)
-	s.wants(b, text, 200, "true")
+	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
+	s.expect(b, text, 200, "true")
 	if got := column(t, <-waiting, "x"); len(got) != 1 {
 		t.Errorf("the second query returned %v, want one row", got)
 	}
@@ -188,11 +188,11 @@ func TestLargeTable(t *testing.T) {
 		t.Skip("PARTD_LARGE is not set")
 	}
 	s := serve(t, flightd.Options{})
-	s.fill("", "t", `SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) SECOND AS at, 'S' || (hash(i) % 500) AS sym, (hash(i + 7) % 100000) / 100.0 AS price,
+	s.putQuery("", "t", `SELECT TIMESTAMP '2024-01-01' + INTERVAL (i) SECOND AS at, 'S' || (hash(i) % 500) AS sym, (hash(i + 7) % 100000) / 100.0 AS price,
 		(hash(i + 3) % 1000)::BIGINT AS size, i AS id, 'note ' || (i // 10) AS note FROM range(5000000) x(i)`)
 	for _, c := range []struct {
-		query string
-		most  time.Duration
+		params string
+		limit  time.Duration
 	}{
 		{"", 500 * time.Millisecond},
 		{"&offset=2500000", time.Second},
@@ -205,28 +205,28 @@ func TestLargeTable(t *testing.T) {
 		{"&filter=price+%3E+500&offset=2400000", 0},
 		{"&sort=at&offset=4999800", 0},
 	} {
-		for _, again := range []string{"first", "again"} {
+		for _, round := range []string{"first", "again"} {
 			began := time.Now()
-			a, text := s.get("/api/rows?table=t&limit=200" + c.query)
+			a, text := s.get("/api/rows?table=t&limit=200" + c.params)
 			took := time.Since(began)
-			s.wants(a, text, 200)
+			s.expect(a, text, 200)
 			if n, _ := strconv.Atoi(a.Header.Get("X-Partd-Rows")); n < 2_000_000 || len(column(t, text, "id")) != 200 {
-				t.Errorf("%s: got the row count %d, want at least 2000000, and 200 rows", c.query, n)
+				t.Errorf("%s: got the row count %d, want at least 2000000, and 200 rows", c.params, n)
 			}
-			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.query, again, took.Milliseconds())
-			if os.Getenv("PARTD_TIMING") != "" && c.most > 0 && took > c.most {
-				t.Errorf("%s took %v, want at most %v", c.query, took, c.most)
+			fmt.Printf("%-40s %s %5d ms\n", "rows"+c.params, round, took.Milliseconds())
+			if os.Getenv("PARTD_TIMING") != "" && c.limit > 0 && took > c.limit {
+				t.Errorf("%s took %v, want at most %v", c.params, took, c.limit)
 			}
 		}
 	}
 	began := time.Now()
 	a, text := s.get("/api/profile?table=t&column=price")
-	s.wants(a, text, 200)
+	s.expect(a, text, 200)
 	fmt.Printf("profile %d ms\n", time.Since(began).Milliseconds())
 }
 
-// resident returns the memory of this process, in bytes.
-func resident(t *testing.T) int64 {
+// residentBytes returns the memory of this process, in bytes.
+func residentBytes(t *testing.T) int64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -242,7 +242,7 @@ func resident(t *testing.T) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-func figures(h http.Handler) string {
+func metricsText(h http.Handler) string {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	return w.Body.String()

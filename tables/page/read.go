@@ -138,9 +138,9 @@ func matches(i tables.TableInfo, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(joined, w) })
 }
 
-// stateOf parses a version or the name of a snapshot. If both are empty, it returns nil, which means
+// parseState parses a version or the name of a snapshot. If both are empty, it returns nil, which means
 // the current state.
-func stateOf(version, snapshot string) (tables.At, error) {
+func parseState(version, snapshot string) (tables.At, error) {
 	switch {
 	case version != "" && snapshot != "":
 		return nil, invalid("version= and snapshot= cannot be combined")
@@ -171,7 +171,7 @@ func (h *handler) selectTable(q *request) (*tableState, error) {
 		return nil, err
 	}
 	v := q.URL.Query()
-	if s.at, err = stateOf(v.Get("version"), v.Get("snapshot")); err != nil {
+	if s.at, err = parseState(v.Get("version"), v.Get("snapshot")); err != nil {
 		return nil, err
 	}
 	if s.table, err = h.store.Bucket(s.bucket).Table(q.Ctx, s.name, s.at); err != nil {

@@ -12,16 +12,16 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// hostile is a name that any client may choose.
-const hostile = "a\"b'; DROP\nTABLE <script>$(rm -rf ~)`x` -- %2F/..\\ é"
+// hostileName is a name that any client may choose.
+const hostileName = "a\"b'; DROP\nTABLE <script>$(rm -rf ~)`x` -- %2F/..\\ é"
 
 func TestTree(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	for i := range 5 {
-		s.fill("B", fmt.Sprintf("t%d", i), "SELECT 1 AS x")
+		s.putQuery("B", fmt.Sprintf("t%d", i), "SELECT 1 AS x")
 	}
-	s.fill("", hostile, "SELECT 1 AS x")
-	s.fill(hostile, "one", "SELECT 1 AS x")
+	s.putQuery("", hostileName, "SELECT 1 AS x")
+	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
 	if err := s.store.Bucket("B").SetMetadata(ctx, "t3", tables.Metadata{"Exchange": "Nyse", "n": 7}); err != nil {
 		t.Fatal(err)
@@ -31,7 +31,7 @@ func TestTree(t *testing.T) {
 	}
 	read := func(query string) (names []string, next *treePosition, snapshots int) {
 		a, text := s.get("/api/tree?" + query)
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		var out struct {
 			Buckets []bucketJSON
 			Next    *treePosition
@@ -48,7 +48,7 @@ func TestTree(t *testing.T) {
 		return names, out.Next, snapshots
 	}
 	all, next, _ := read("")
-	if len(all) != 7 || next != nil || !slices.Contains(all, "/"+hostile) || !slices.Contains(all, hostile+"/one") {
+	if len(all) != 7 || next != nil || !slices.Contains(all, "/"+hostileName) || !slices.Contains(all, hostileName+"/one") {
 		t.Errorf("tree: got %q, next %v, want all 7 tables", all, next)
 	}
 	var pages []string
@@ -72,17 +72,17 @@ func TestTree(t *testing.T) {
 	}
 	for _, bad := range []string{"limit=0", "limit=x", "limit=10001"} {
 		a, text := s.get("/api/tree?" + bad)
-		s.wants(a, text, 400, "limit")
+		s.expect(a, text, 400, "limit")
 	}
 	// A snapshot contains the tables that existed when it was created, including tables deleted since
 	// then.
 	if err := s.store.Bucket("B").Delete(ctx, "t0"); err != nil {
 		t.Fatal(err)
 	}
-	s.fill("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
-	s.fill("B", "t9", "SELECT 1 AS x")
+	s.putQuery("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
+	s.putQuery("B", "t9", "SELECT 1 AS x")
 	for query, want := range map[string]string{
-		"bucket=B&snapshot=before": "[B/t0 B/t1 B/t2 B/t3 B/t4]", "bucket=B": "[B/t1 B/t2 B/t3 B/t4 B/t9]", "bucket=&search=t": "[/" + hostile + "]",
+		"bucket=B&snapshot=before": "[B/t0 B/t1 B/t2 B/t3 B/t4]", "bucket=B": "[B/t1 B/t2 B/t3 B/t4 B/t9]", "bucket=&search=t": "[/" + hostileName + "]",
 		"bucket=B&snapshot=before&search=n=7": "[B/t3]", "bucket=none": "[]",
 	} {
 		if names, _, _ := read(query); fmt.Sprint(names) != want {
@@ -94,31 +94,31 @@ func TestTree(t *testing.T) {
 	}
 	for query, status := range map[string]int{"snapshot=before": 400, "bucket=B&snapshot=none": 404, "bucket=%00": 400} {
 		a, text := s.get("/api/tree?" + query)
-		s.wants(a, text, status)
+		s.expect(a, text, status)
 	}
 }
 
 func TestTable(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("B", hostile, "SELECT 1 AS x, 'a' AS \"a,\"\"b\"")
-	s.fill("B", hostile, "SELECT 2 AS x, 'a' AS \"a,\"\"b\" UNION ALL SELECT 3, 'b'")
+	s.putQuery("B", hostileName, "SELECT 1 AS x, 'a' AS \"a,\"\"b\"")
+	s.putQuery("B", hostileName, "SELECT 2 AS x, 'a' AS \"a,\"\"b\" UNION ALL SELECT 3, 'b'")
 	if _, err := s.store.Bucket("B").Snapshot(t.Context(), "kept"); err != nil {
 		t.Fatal(err)
 	}
-	path := "/api/table?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode()
+	path := "/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode()
 	a, text := s.get(path)
-	s.wants(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
+	s.expect(a, text, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
 	if strings.Contains(text, "<script>") {
 		t.Error("a browser could interpret the JSON as HTML: ", text)
 	}
 	var out struct{ Versions []versionJSON }
 	if err := json.Unmarshal([]byte(text), &out); err != nil || len(out.Versions) < 2 {
-		t.Fatal(err, text)
+		t.Fatalf("parse %s: %v, want at least two versions", text, err)
 	}
 	rows := strings.Replace(path, "table?", "rows?", 1)
 	for query, want := range map[string]string{"": "[2 3]", "&version=" + fmt.Sprint(out.Versions[0].Version): "[1]", "&snapshot=kept": "[2 3]"} {
 		a, text := s.get(rows + query)
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		if got := fmt.Sprint(column(t, text, "x")); got != want {
 			t.Errorf("rows with %s: got %s, want %s", query, got, want)
 		}
@@ -129,19 +129,19 @@ func TestTable(t *testing.T) {
 		"/api/table?table=" + strings.Repeat("x", 256): 400, "/api/query/unknown/error": 404,
 	} {
 		a, text := s.get(query)
-		s.wants(a, text, status)
+		s.expect(a, text, status)
 	}
 }
 
 // TestRows checks that every page of rows, in every order and at every offset, equals that part of the whole result.
 func TestRows(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("", "t", `SELECT i AS id, CASE WHEN i % 10 = 0 THEN NULL ELSE i % 7 END AS "k,1", (hash(i) % 1000) / 4.0 AS "-v", 'x' || (i % 3) AS s, [i] AS list
+	s.putQuery("", "t", `SELECT i AS id, CASE WHEN i % 10 = 0 THEN NULL ELSE i % 7 END AS "k,1", (hash(i) % 1000) / 4.0 AS "-v", 'x' || (i % 3) AS s, [i] AS list
 		FROM range(30000) x(i)`)
 	read := func(values url.Values) ([]string, string) {
 		values.Set("table", "t")
 		a, text := s.get("/api/rows?" + values.Encode())
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		return column(t, text, "id"), a.Header.Get("X-Partd-Rows")
 	}
 	for _, c := range []struct{ sort, filter, order, total string }{
@@ -159,7 +159,7 @@ func TestRows(t *testing.T) {
 			where = " WHERE (" + c.filter + "\n)"
 		}
 		a, text := s.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT id FROM t" + where + " " + c.order}))
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		whole := column(t, text, "id")
 		for _, offset := range []int{0, 1, 4000, 10_001, 14_900, 15_100, len(whole) - 11_000, len(whole) - 100, len(whole) - 1, len(whole), len(whole) + 7} {
 			offset := max(0, offset)
@@ -174,7 +174,7 @@ func TestRows(t *testing.T) {
 		"filter=id+%3D+1%0Aand+nope": `"line":2,"column":5`, "filter=)": `"line":1`, "sort=nope": "no column", "sort=%22": "sort", "offset=-1": "offset", "limit=0": "limit", "limit=10001": "limit",
 	} {
 		a, text := s.get("/api/rows?table=t&" + query)
-		s.wants(a, text, 400, words)
+		s.expect(a, text, 400, words)
 	}
 }
 
@@ -189,7 +189,7 @@ func jsonOf(t testing.TB, v any) string {
 
 func TestProfile(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("", "t", `SELECT CASE WHEN i % 10 = 0 THEN NULL ELSE i END AS n, TIMESTAMP '2026-01-01' + INTERVAL (i) HOUR AS at, 'S' || (i % 3) AS s,
+	s.putQuery("", "t", `SELECT CASE WHEN i % 10 = 0 THEN NULL ELSE i END AS n, TIMESTAMP '2026-01-01' + INTERVAL (i) HOUR AS at, 'S' || (i % 3) AS s,
 		CASE WHEN i < 3 THEN 'nan'::DOUBLE WHEN i < 5 THEN 'infinity'::DOUBLE ELSE i END AS f, NULL::INTEGER AS nothing, [i] AS l, i > 5 AS b, 1.5::DECIMAL(5, 2) AS one,
 		DATE '2026-01-01' AS "the day" FROM range(1000) x(i)`)
 	for name, words := range map[string][]string{
@@ -204,7 +204,7 @@ func TestProfile(t *testing.T) {
 		"the day": {`"count":1000}]`},
 	} {
 		a, text := s.get("/api/profile?table=t&column=" + url.QueryEscape(name))
-		s.wants(a, text, 200, words...)
+		s.expect(a, text, 200, words...)
 		var out struct{ Histogram []binJSON }
 		if err := json.Unmarshal([]byte(text), &out); err != nil {
 			t.Fatal(err)
@@ -218,13 +218,13 @@ func TestProfile(t *testing.T) {
 		}
 	}
 	a, text := s.get("/api/profile?table=t&column=nope")
-	s.wants(a, text, 400, "no column")
+	s.expect(a, text, 400, "no column")
 	a, text = s.get("/api/profile?table=t&column=s&filter=" + url.QueryEscape("n < 12 AND s <> 'S1'"))
-	s.wants(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
+	s.expect(a, text, 200, `"rows":7`, `"distinct":2,"exact":true`)
 	// Small numbers of distinct values are counted exactly, and large ones are estimated.
-	s.fill("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
+	s.putQuery("", "many", "SELECT i AS all, (i * 7919) % 9000 AS some FROM range(20000) x(i)")
 	a, text = s.get("/api/profile?table=many&column=some")
-	s.wants(a, text, 200, `"distinct":9000,"exact":true`)
+	s.expect(a, text, 200, `"distinct":9000,"exact":true`)
 	a, text = s.get("/api/profile?table=many&column=all")
-	s.wants(a, text, 200, `"exact":false`)
+	s.expect(a, text, 200, `"exact":false`)
 }

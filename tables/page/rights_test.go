@@ -16,20 +16,20 @@ import (
 func TestSignIn(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	a, text := s.get("/api/session")
-	s.wants(a, text, 200, `"secret":true,"signed_in":false,"rights":"none"`)
+	s.expect(a, text, 200, `"secret":true,"signed_in":false,"rights":"none"`)
 	for _, path := range []string{"tree", "table", "rows", "profile", "download", "query/x/error"} {
 		a, text := s.get("/api/" + path)
-		s.wants(a, text, 401, "sign in")
+		s.expect(a, text, 401, "sign in")
 	}
 	for _, path := range []string{"query", "cancel", "put", "action"} {
 		a, text := s.post("/api/"+path, "{}")
-		s.wants(a, text, 401, "sign in")
+		s.expect(a, text, 401, "sign in")
 	}
 	a, text = s.post("/api/sign-in", `{"token": "nonsense"}`)
-	s.wants(a, text, 401)
+	s.expect(a, text, 401)
 	reader := s.as(flightd.Read, "B")
 	a, text = s.post("/api/sign-in", `{"token": "`+reader.token+`"}`)
-	s.wants(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
+	s.expect(a, text, 200, `"signed_in":true,"rights":"read","buckets":["B"],"expires":"20`)
 	c := a.Cookies()[0]
 	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Secure {
 		t.Errorf("sign-in: got cookie %v, want HttpOnly and SameSite=Strict", c)
@@ -37,9 +37,9 @@ func TestSignIn(t *testing.T) {
 	r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
 	r.AddCookie(c)
 	a, text = s.do(r)
-	s.wants(a, text, 200)
+	s.expect(a, text, 200)
 	a, text = s.post("/api/sign-out", "")
-	if s.wants(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
+	if s.expect(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
 		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
 	other, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
@@ -48,7 +48,7 @@ func TestSignIn(t *testing.T) {
 	}
 	s.token = other
 	a, text = s.get("/api/tree")
-	s.wants(a, text, 401)
+	s.expect(a, text, 401)
 	if strings.Contains(text, other) {
 		t.Error("the error reveals the token: ", text)
 	}
@@ -59,21 +59,21 @@ func TestSignIn(t *testing.T) {
 func TestRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
-		s.fill(bucket, "t", "SELECT 1 AS x")
-		s.fill(bucket, "hidden in "+bucket, "SELECT 1 AS x")
+		s.putQuery(bucket, "t", "SELECT 1 AS x")
+		s.putQuery(bucket, "hidden in "+bucket, "SELECT 1 AS x")
 	}
 	if _, err := s.store.Bucket("A").Snapshot(t.Context(), "kept"); err != nil {
 		t.Fatal(err)
 	}
 	b := s.as(flightd.Admin, "B")
 	a, text := b.get("/api/tree")
-	if b.wants(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
+	if b.expect(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
 		t.Errorf("the tree for a token for B shows other buckets: %s", text)
 	}
 	for _, path := range []string{"table?", "rows?", "rows?snapshot=kept&", "profile?column=x&", "download?format=csv&", "download?format=csv&sql=SELECT+1&"} {
 		a, text := b.get("/api/" + path + "bucket=B&table=t")
 		if !strings.Contains(path, "sql") && !strings.Contains(path, "snapshot") {
-			b.wants(a, text, 200)
+			b.expect(a, text, 200)
 		}
 		for _, bucket := range []string{"A", ""} {
 			query := url.Values{"bucket": {bucket}}.Encode()
@@ -81,7 +81,7 @@ func TestRights(t *testing.T) {
 				query += "&table=t"
 			}
 			a, text := b.get("/api/" + path + query)
-			b.wants(a, text, 403, "bucket")
+			b.expect(a, text, 403, "bucket")
 		}
 	}
 	for _, sql := range []string{
@@ -89,7 +89,7 @@ func TestRights(t *testing.T) {
 		`WITH t AS (SELECT * FROM "A".t) SELECT * FROM t`, `SELECT * FROM "default".t`, `SELECT * FROM "A"."hidden in"`, `SELECT * FROM "A".nothing`,
 	} {
 		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": "aaaaaaaaaaaaaaaa", "sql": sql, "bucket": "B"}))
-		if b.wants(a, text, a.StatusCode); a.StatusCode != 403 && a.StatusCode != 404 && a.StatusCode != 400 || strings.Contains(text, "hidden in A") {
+		if b.expect(a, text, a.StatusCode); a.StatusCode != 403 && a.StatusCode != 404 && a.StatusCode != 400 || strings.Contains(text, "hidden in A") {
 			t.Errorf("%s: %d %s", sql, a.StatusCode, text)
 		}
 		for _, action := range []map[string]any{
@@ -97,7 +97,7 @@ func TestRights(t *testing.T) {
 			{"action": "clean", "bucket": "B", "source": "t", "target": "stolen", "where": "x IN (" + sql + ")"},
 		} {
 			a, text := b.post("/api/action", jsonOf(t, action))
-			if b.wants(a, text, a.StatusCode); a.StatusCode < 400 || a.StatusCode >= 500 {
+			if b.expect(a, text, a.StatusCode); a.StatusCode < 400 || a.StatusCode >= 500 {
 				t.Errorf("%v: %d %s", action, a.StatusCode, text)
 			}
 		}
@@ -107,26 +107,26 @@ func TestRights(t *testing.T) {
 		}
 	}
 	a, text = b.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "A"}`)
-	b.wants(a, text, 403, "bucket")
+	b.expect(a, text, 403, "bucket")
 	for _, action := range []string{
 		`{"action": "delete", "bucket": "A", "tables": ["t"]}`, `{"action": "restore", "bucket": "A", "name": "kept"}`,
 		`{"action": "combine", "bucket": "B", "sources": ["t", "t"], "target": "t2", "target_bucket": "A"}`,
 		`{"action": "combine", "bucket": "A", "sources": ["t", "t"], "target": "t2", "target_bucket": "B"}`,
 	} {
 		a, text := b.post("/api/action", action)
-		b.wants(a, text, 403)
+		b.expect(a, text, 403)
 	}
 	a, text = b.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
-	b.wants(a, text, 403)
+	b.expect(a, text, 403)
 	reader := s.as(flightd.Read)
 	a, text = reader.post("/api/put?bucket=A&table=new&format=csv", "x\n1\n")
-	reader.wants(a, text, 403, "admin")
+	reader.expect(a, text, 403, "admin")
 	a, text = reader.post("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
-	reader.wants(a, text, 403, "admin")
+	reader.expect(a, text, 403, "admin")
 	a, text = reader.post("/api/action?dry=1", `{"action": "delete", "bucket": "A", "tables": ["t"]}`)
-	reader.wants(a, text, 200, `--token-file token --bucket A -- t"`)
+	reader.expect(a, text, 200, `--token-file token --bucket A -- t"`)
 	a, text = reader.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM \"A\".t, \"B\".t AS u"}`)
-	reader.wants(a, text, 200)
+	reader.expect(a, text, 200)
 }
 
 // TestFlightRefusesBuckets checks that Flight calls refuse a token that is restricted to some buckets.
@@ -136,8 +136,8 @@ func TestFlightRefusesBuckets(t *testing.T) {
 	for want, token := range map[bool]string{true: s.as(flightd.Admin).token, false: s.as(flightd.Admin, "B").token} {
 		c, err := flightclient.Dial("grpc://"+address, &flightclient.Options{Token: token, Insecure: true})
 		if err == nil {
-			for _, late := range c.Buckets(t.Context()) {
-				err = errors.Join(err, late)
+			for _, iterErr := range c.Buckets(t.Context()) {
+				err = errors.Join(err, iterErr)
 			}
 			_ = c.Close()
 		}
@@ -147,8 +147,8 @@ func TestFlightRefusesBuckets(t *testing.T) {
 	}
 }
 
-// TestOtherSites checks that requests that another site makes a browser send are refused.
-func TestOtherSites(t *testing.T) {
+// TestCrossSiteRequests checks that requests that another site makes a browser send are refused.
+func TestCrossSiteRequests(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	for name, headers := range map[string]map[string]string{
 		"no header":      {"X-Partd": ""},
@@ -166,8 +166,8 @@ func TestOtherSites(t *testing.T) {
 				r.Host = host
 			}
 			a, text := s.do(r)
-			if s.wants(a, text, 403); t.Failed() {
-				t.Fatal(name)
+			if s.expect(a, text, 403); t.Failed() {
+				t.Fatalf("the request with %s was not refused", name)
 			}
 		}
 	}
@@ -176,14 +176,14 @@ func TestOtherSites(t *testing.T) {
 		r.Header.Set("Sec-Fetch-Site", c.site)
 		r.Host = c.host
 		a, text := s.do(r)
-		s.wants(a, text, 403)
+		s.expect(a, text, 403)
 	}
 	for _, host := range []string{"localhost", "localhost:9090", "127.0.0.1:1", "[::1]:9090", "[::1]"} {
 		r := s.request(t.Context(), http.MethodGet, "/api/tree", nil)
 		r.Host = host
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
 		a, text := s.do(r)
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestFiles(t *testing.T) {
 	r := s.request(t.Context(), http.MethodGet, "/", nil)
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text := s.do(r)
-	s.wants(a, text, 200, string(index))
+	s.expect(a, text, 200, string(index))
 	if kind := a.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/html") {
 		t.Errorf("GET /: Content-Type = %q, want text/html", kind)
 	}
@@ -204,14 +204,14 @@ func TestFiles(t *testing.T) {
 	r.Header.Set("If-None-Match", a.Header.Get("ETag"))
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text = s.do(r)
-	s.wants(a, text, http.StatusNotModified)
+	s.expect(a, text, http.StatusNotModified)
 	var sent []string // compressed, then not
 	for _, encoding := range []string{"gzip", "identity"} {
 		r := s.request(t.Context(), http.MethodGet, "/page.js", nil)
 		r.Header.Set("Accept-Encoding", encoding)
 		a, text := s.do(r)
-		if is := a.Header.Get("Content-Encoding"); a.StatusCode != 200 || (is == "gzip") != (encoding == "gzip") {
-			t.Errorf("Accept-Encoding %s: got status %d, encoding %q", encoding, a.StatusCode, is)
+		if got := a.Header.Get("Content-Encoding"); a.StatusCode != 200 || (got == "gzip") != (encoding == "gzip") {
+			t.Errorf("Accept-Encoding %s: got status %d, encoding %q", encoding, a.StatusCode, got)
 		}
 		sent = append(sent, text)
 	}
@@ -226,16 +226,16 @@ func TestFiles(t *testing.T) {
 	}
 	for header, want := range map[string]bool{"gzip, br": true, "br;q=0": false, "br;q=0.5": true, "": false, "brx": false, "gzip;q=1,br ; q=1": true} {
 		r.Header.Set("Accept-Encoding", header)
-		if accepts(r, "br") != want {
+		if acceptsEncoding(r, "br") != want {
 			t.Errorf("accepts(%q, br) = %v, want %v", header, !want, want)
 		}
 	}
 }
 
-// TestCodesOfRefusals checks that refused requests do not count as server errors.
-func TestCodesOfRefusals(t *testing.T) {
+// TestRefusalCodes checks that refused requests do not count as server errors.
+func TestRefusalCodes(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
-	s.fill("a", "t", "SELECT 1 AS x")
+	s.putQuery("a", "t", "SELECT 1 AS x")
 	limit := maxUpload
 	maxUpload = 1
 	defer func() { maxUpload = limit }()
@@ -252,7 +252,7 @@ func TestCodesOfRefusals(t *testing.T) {
 		{admin, "POST", "/api/put?bucket=a&table=u&format=csv", "x\n1\n", 413},
 	} {
 		a, text := r.as.do(r.as.request(t.Context(), r.method, r.path, strings.NewReader(r.body)))
-		s.wants(a, text, r.status)
+		s.expect(a, text, r.status)
 	}
 	w := httptest.NewRecorder()
 	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))

@@ -36,7 +36,7 @@ type view struct {
 	keys   []sortKey         // sort keys: none, or all columns, so that only equal rows compare as equal
 }
 
-func (h *handler) viewOf(q *request) (*view, error) {
+func (h *handler) parseView(q *request) (*view, error) {
 	s, err := h.selectTable(q)
 	if err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (h *handler) countRows(q *request, v *view) (int64, error) {
 }
 
 func (h *handler) rows(q *request) error {
-	v, err := h.viewOf(q)
+	v, err := h.parseView(q)
 	if err != nil {
 		return err
 	}

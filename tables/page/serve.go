@@ -162,8 +162,8 @@ func (p *peekedConn) Read(b []byte) (int, error) {
 //go:embed all:dist
 var dist embed.FS
 
-// files serves the built page.
-func files() http.Handler {
+// fileHandler returns a handler that serves the built page.
+func fileHandler() http.Handler {
 	root, err := fs.Sub(dist, "dist")
 	if err != nil {
 		panic(err) // the path is a constant
@@ -172,7 +172,7 @@ func files() http.Handler {
 		name := cmp.Or(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), "index.html")
 		data, err := fs.ReadFile(root, name)
 		if err != nil {
-			if data, err = fs.ReadFile(root, name+".gz"); err == nil && accepts(r, "gzip") {
+			if data, err = fs.ReadFile(root, name+".gz"); err == nil && acceptsEncoding(r, "gzip") {
 				w.Header().Set("Content-Encoding", "gzip")
 			} else if err == nil {
 				data, err = gunzip(data)
@@ -199,7 +199,7 @@ func gunzip(data []byte) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-func accepts(r *http.Request, encoding string) bool {
+func acceptsEncoding(r *http.Request, encoding string) bool {
 	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
 		name, quality, _ := strings.Cut(part, ";")
 		if strings.TrimSpace(name) == encoding {

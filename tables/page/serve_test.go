@@ -11,13 +11,13 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// full is a listener whose first Accept fails for lack of file descriptors.
-type full struct {
+// outOfDescriptors is a listener whose first Accept fails for lack of file descriptors.
+type outOfDescriptors struct {
 	net.Listener
 	refused bool
 }
 
-func (l *full) Accept() (net.Conn, error) {
+func (l *outOfDescriptors) Accept() (net.Conn, error) {
 	if !l.refused {
 		l.refused = true
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
@@ -25,13 +25,13 @@ func (l *full) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestNoRoom checks that a server with TLS continues after it has run out of file descriptors.
-func TestNoRoom(t *testing.T) {
+// TestOutOfDescriptors checks that a server with TLS continues after it has run out of file descriptors.
+func TestOutOfDescriptors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := listenTLSOrPlain(&full{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
+	e := listenTLSOrPlain(&outOfDescriptors{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
 	defer e.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {

@@ -8,18 +8,18 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestDescribedRights checks that a token for one bucket reveals nothing about other buckets through statements such
+// TestDescribeRights checks that a token for one bucket reveals nothing about other buckets through statements such
 // as DESCRIBE.
-func TestDescribedRights(t *testing.T) {
+func TestDescribeRights(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	for _, bucket := range []string{"", "A", "B"} {
-		s.fill(bucket, "t", "SELECT 1 AS x")
-		s.fill(bucket, "hidden in "+bucket, "SELECT 'secret' AS \"secret of "+bucket+"\"")
+		s.putQuery(bucket, "t", "SELECT 1 AS x")
+		s.putQuery(bucket, "hidden in "+bucket, "SELECT 'secret' AS \"secret of "+bucket+"\"")
 	}
 	b := s.as(flightd.Read, "B")
 	for _, sql := range []string{"SHOW TABLES", "SHOW ALL TABLES"} {
-		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": id, "sql": sql, "bucket": "B"}))
-		b.wants(a, text, 200)
+		a, text := b.post("/api/query", jsonOf(t, map[string]any{"id": queryID, "sql": sql, "bucket": "B"}))
+		b.expect(a, text, 200)
 		if got := strings.Join(column(t, text, "name"), ","); got != "hidden in B,t" {
 			t.Errorf("%s: got %s, want the tables of bucket B", sql, got)
 		}
@@ -28,9 +28,9 @@ func TestDescribedRights(t *testing.T) {
 		`DESCRIBE "A"."hidden in A"`, `SUMMARIZE "A"."hidden in A"`, `SHOW "A"."hidden in A"`, `EXPLAIN SELECT * FROM "A"."hidden in A"`, `FROM (DESCRIBE "A".t)`, `DESCRIBE SELECT * FROM "A".t`,
 		`SELECT * FROM before."A".t`, `EXPLAIN SELECT * FROM before."A".t`, `DESCRIBE "default".t`, `SUMMARIZE "A".nothing`, `EXPLAIN SELECT * FROM "A".nothing`,
 	} {
-		body := map[string]any{"id": id, "sql": sql, "bucket": "B", "before_version": 1}
+		body := map[string]any{"id": queryID, "sql": sql, "bucket": "B", "before_version": 1}
 		a, text := b.post("/api/query", jsonOf(t, body))
-		if b.wants(a, text, 403); strings.Contains(text, "secret of") {
+		if b.expect(a, text, 403); strings.Contains(text, "secret of") {
 			t.Errorf("%s reveals columns of another bucket: %s", sql, text)
 		}
 		a, text = b.get("/api/profile?column=x&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
@@ -38,42 +38,42 @@ func TestDescribedRights(t *testing.T) {
 			t.Errorf("profile of %s: got %d %s, want status 403", sql, a.StatusCode, text)
 		}
 		a, text = b.get("/api/download?format=csv&bucket=B&before_version=1&sql=" + url.QueryEscape(sql))
-		b.wants(a, text, 403)
+		b.expect(a, text, 403)
 	}
 	a, text := b.get("/api/profile?column=x&bucket=A&sql=SELECT+1+AS+x")
-	b.wants(a, text, 403, "bucket")
+	b.expect(a, text, 403, "bucket")
 }
 
-// TestBefore runs a statement that compares two versions of a table.
-func TestBefore(t *testing.T) {
+// TestCompareVersions runs a statement that compares two versions of a table.
+func TestCompareVersions(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("B", "t", "SELECT unnest([1, 2, 3]) AS x")
-	s.fill("B", "t", "SELECT unnest([2, 3, 4]) AS x")
+	s.putQuery("B", "t", "SELECT unnest([1, 2, 3]) AS x")
+	s.putQuery("B", "t", "SELECT unnest([2, 3, 4]) AS x")
 	sql := `SELECT 'added' AS change, * FROM (FROM t EXCEPT ALL FROM before."B".t) UNION ALL SELECT 'removed', * FROM (FROM before."B".t EXCEPT ALL FROM t) ORDER BY ALL`
-	body := map[string]any{"id": id, "sql": sql, "bucket": "B", "version": 2, "before_version": 1}
+	body := map[string]any{"id": queryID, "sql": sql, "bucket": "B", "version": 2, "before_version": 1}
 	a, text := s.post("/api/query", jsonOf(t, body))
-	s.wants(a, text, 200)
+	s.expect(a, text, 200)
 	if got := strings.Join(append(column(t, text, "change"), column(t, text, "x")...), ","); got != "added,removed,4,1" {
 		t.Errorf("got changes %s, want added 4, removed 1", got)
 	}
 	a, text = s.get("/api/download?format=csv&bucket=B&version=2&before_version=1&sql=" + url.QueryEscape(sql))
-	s.wants(a, text, 200, "added,4")
+	s.expect(a, text, 200, "added,4")
 	body["before_snapshot"] = "none"
 	a, text = s.post("/api/query", jsonOf(t, body))
-	s.wants(a, text, 400, "cannot be combined")
+	s.expect(a, text, 400, "cannot be combined")
 }
 
 // TestProfileOfStatement checks the profile of a column of a statement's result.
 func TestProfileOfStatement(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")
+	s.putQuery("B", "t", "SELECT i % 4 AS x, 'v' || i % 3 AS s FROM range(100) t(i)")
 	sql := url.QueryEscape("SELECT x + 1 AS y, s FROM t -- of all")
 	a, text := s.get("/api/profile?bucket=B&column=y&filter=y+>+2&sql=" + sql)
-	s.wants(a, text, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
+	s.expect(a, text, 200, `"rows":50,"nulls":0,`, `"min":"3","max":"4"`, `"histogram":[`)
 	a, text = s.get("/api/profile?bucket=B&column=s&sql=" + sql)
-	s.wants(a, text, 200, `"rows":100`, `{"value":"v0","count":34}`)
+	s.expect(a, text, 200, `"rows":100`, `{"value":"v0","count":34}`)
 	for path, want := range map[string]string{"column=z": "no column", "column=s&table=t": "cannot be combined", "column=s&filter=nothing": "nothing"} {
 		a, text := s.get("/api/profile?bucket=B&" + path + "&sql=" + sql)
-		s.wants(a, text, 400, want)
+		s.expect(a, text, 400, want)
 	}
 }

@@ -83,7 +83,7 @@ func TestGuessedSignIns(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret})
 	known, fresh := s.as(flightd.Admin).token, s.as(flightd.Read).token
 	if status, err := s.signIn("127.0.0.1", known); err != nil || status != http.StatusOK {
-		t.Fatal(status, err)
+		t.Fatalf("sign-in: got status %d, %v", status, err)
 	}
 	answers := map[int]int{}
 	for i := range 60 {
@@ -139,7 +139,7 @@ func TestUnfinishedRequests(t *testing.T) {
 func TestLargeBodies(t *testing.T) {
 	s := serve(t, flightd.Options{Secret: secret, IdleTimeout: time.Hour})
 	read := s.as(flightd.Read)
-	large := query("SELECT 1 --" + strings.Repeat("x", largeBody))
+	large := queryBody("SELECT 1 --" + strings.Repeat("x", largeBody))
 	for range flightd.MaxLargeRequests / 4 {
 		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 		if err != nil {
@@ -154,7 +154,7 @@ func TestLargeBodies(t *testing.T) {
 		want       int
 	}{
 		{"127.0.0.2", large, http.StatusTooManyRequests},
-		{"127.0.0.2", query("SELECT 1"), http.StatusOK},
+		{"127.0.0.2", queryBody("SELECT 1"), http.StatusOK},
 		{"127.0.0.3", large, http.StatusOK},
 	} {
 		a, err := httpFrom(c.from).Do(read.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))

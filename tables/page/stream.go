@@ -145,8 +145,8 @@ func (h *handler) query(q *request) error {
 
 // parseStatement parses the parameters of a request with a statement that the client wrote.
 func (q *request) parseStatement(p url.Values) (*tables.QueryOptions, error) {
-	at, err := stateOf(p.Get("version"), p.Get("snapshot"))
-	before, beforeErr := stateOf(p.Get("before_version"), p.Get("before_snapshot"))
+	at, err := parseState(p.Get("version"), p.Get("snapshot"))
+	before, beforeErr := parseState(p.Get("before_version"), p.Get("before_snapshot"))
 	o := &tables.QueryOptions{Bucket: p.Get("bucket"), At: at, Before: before}
 	return o, errors.Join(err, beforeErr, checkNames(o.Bucket), q.Caller.CheckAccess(flightd.Read, o.Bucket))
 }
@@ -181,7 +181,7 @@ func (h *handler) download(q *request) error {
 	}
 	var v *view
 	if sql == "" {
-		if v, err = h.viewOf(q); err == nil {
+		if v, err = h.parseView(q); err == nil {
 			err = h.keepNanoseconds(q, v)
 		}
 		if err != nil {
@@ -196,11 +196,11 @@ func (h *handler) download(q *request) error {
 	return h.stream(q, f, sql, o, 0, v)
 }
 
-var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
+var unsafeCharacters = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
 // fileName replaces characters of a name that are not safe in file names on every system.
 func fileName(name string) string {
 	const maxLength = 100
-	name = strings.Trim(unsafeName.ReplaceAllString(name, "_"), "-")
+	name = strings.Trim(unsafeCharacters.ReplaceAllString(name, "_"), "-")
 	return cmp.Or(name[:min(len(name), maxLength)], "table")
 }

@@ -19,83 +19,83 @@ import (
 
 func TestPut(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	at := func(format, more string) string {
-		return "/api/put?" + url.Values{"bucket": {"B"}, "table": {hostile}, "format": {format}}.Encode() + more
+	putPath := func(format, more string) string {
+		return "/api/put?" + url.Values{"bucket": {"B"}, "table": {hostileName}, "format": {format}}.Encode() + more
 	}
 	rows := func() string {
-		_, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
+		_, text := s.get("/api/rows?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
 		return strings.Join(column(t, text, "x"), " ")
 	}
-	a, text := s.post(at("csv", ""), "x,y\n1,a\n2,b\n")
-	s.wants(a, text, 200, `"rows":2`)
-	a, text = s.post(at("csv", ""), "x,y\n1,a\n")
-	s.wants(a, text, 409, "already exists")
+	a, text := s.post(putPath("csv", ""), "x,y\n1,a\n2,b\n")
+	s.expect(a, text, 200, `"rows":2`)
+	a, text = s.post(putPath("csv", ""), "x,y\n1,a\n")
+	s.expect(a, text, 409, "already exists")
 	for range 2 {
-		a, text = s.post(at("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`)
-		s.wants(a, text, 200, `"version":`)
+		a, text = s.post(putPath("jsonl", "&mode=append&id=once"), `{"x": 3, "y": "c"}`)
+		s.expect(a, text, 200, `"version":`)
 	}
 	if got := rows(); got != "1 2 3" {
-		t.Error(got)
+		t.Errorf("got %q, want %q", got, "1 2 3")
 	}
-	_, parquet := s.get("/api/download?format=parquet&" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
-	a, text = s.post(at("parquet", "&mode=append"), parquet)
-	s.wants(a, text, 200, `"rows":3`)
+	_, parquet := s.get("/api/download?format=parquet&" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
+	a, text = s.post(putPath("parquet", "&mode=append"), parquet)
+	s.expect(a, text, 200, `"rows":3`)
 	_, stream := s.get("/api/download?format=arrow&bucket=B&sql=SELECT+7+AS+x")
-	a, text = s.post(at("arrow", "&mode=replace"), stream)
-	s.wants(a, text, 200, `"rows":1`)
+	a, text = s.post(putPath("arrow", "&mode=replace"), stream)
+	s.expect(a, text, 200, `"rows":1`)
 	for format, body := range map[string]string{
 		"csv": "x,y\n1\n1,2,3", "jsonl": "{", "parquet": parquet[:len(parquet)/2], "arrow": stream[:len(stream)/3] + "nonsense", "nope": "", "": "",
 	} {
-		a, text = s.post(at(format, "&mode=replace"), body)
-		s.wants(a, text, 400)
+		a, text = s.post(putPath(format, "&mode=replace"), body)
+		s.expect(a, text, 400)
 	}
 	for want, body := range map[string]string{
 		`line 3: column \"y\": the text is not valid UTF-8`: "x,y\n1,a\n2,caf\xe9\n", "decompress it first, with gzip -d": "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
 	} {
 		a, text = s.post("/api/put?format=csv&table=unread", body)
-		s.wants(a, text, 400, want)
+		s.expect(a, text, 400, want)
 		a, text = s.get("/api/rows?table=unread")
-		s.wants(a, text, 404)
+		s.expect(a, text, 404)
 	}
-	a, text = s.post(at("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n")
-	s.wants(a, text, 200, `"rows":2`)
-	a, text = s.get("/api/table?" + url.Values{"bucket": {"B"}, "table": {hostile}}.Encode())
-	s.wants(a, text, 200, `"time":"at","keys":["x","a,b"]`)
+	a, text = s.post(putPath("csv", "&mode=replace&sep=%3B&time=at&keys=x,%22a,b%22"), "x;a,b;at\n2;q;2026-01-02\n7;p;2026-01-01\n")
+	s.expect(a, text, 200, `"rows":2`)
+	a, text = s.get("/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode())
+	s.expect(a, text, 200, `"time":"at","keys":["x","a,b"]`)
 	if got := rows(); got != "7 2" {
-		t.Error(got)
+		t.Errorf("got %q, want %q", got, "7 2")
 	}
 	a, text = s.post("/api/put?dry=1&bucket=B&table=-t&format=csv&sep=%3B&time=at&keys=x,%22a,b%22&file=it's.csv", "")
-	s.wants(a, text, 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
+	s.expect(a, text, 200, `"partd-tables put --server grpc://localhost:8081 --bucket B --mode error --format csv --sep ';' --time at --key x --key a,b -- -t 'it'\\''s.csv'"`)
 	a, text = s.get("/api/table?bucket=B&table=-t")
-	s.wants(a, text, 404)
+	s.expect(a, text, 404)
 	for _, bad := range []string{"&sep=ab", "&sep=%22", "&keys=%22", "&format=jsonl&sep=%3B", "&mode=nope", "&table=", "&bucket=" + strings.Repeat("b", 256)} {
 		a, text = s.post("/api/put?"+strings.TrimPrefix(bad, "&")+"&format=csv&table=u", "x\n1\n")
-		s.wants(a, text, 400)
+		s.expect(a, text, 400)
 	}
-	a, text = s.post(at("csv", "&mode=append"), "x\nno number\n")
-	s.wants(a, text, 400)
+	a, text = s.post(putPath("csv", "&mode=append"), "x\nno number\n")
+	s.expect(a, text, 400)
 	if got := rows(); got != "7 2" {
-		t.Error(got)
+		t.Errorf("got %q, want %q", got, "7 2")
 	}
 }
 
 // TestEndlessBody checks that a body over the server's limit is refused, and that nothing is put.
 func TestEndlessBody(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/query", endless{}))
-	s.wants(a, text, 413, "larger than 1048576 bytes")
+	a, text := s.do(s.request(t.Context(), http.MethodPost, "/api/query", endlessBody{}))
+	s.expect(a, text, 413, "larger than 1048576 bytes")
 	limit := maxUpload
 	maxUpload = 1 << 20
 	defer func() { maxUpload = limit }()
-	a, text = s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=csv", endless{}))
-	s.wants(a, text, 413, "larger than 1048576 bytes")
+	a, text = s.do(s.request(t.Context(), http.MethodPost, "/api/put?table=t&format=csv", endlessBody{}))
+	s.expect(a, text, 413, "larger than 1048576 bytes")
 	a, text = s.get("/api/table?table=t")
-	s.wants(a, text, 404)
+	s.expect(a, text, 404)
 }
 
-type endless struct{}
+type endlessBody struct{}
 
-func (endless) Read(p []byte) (int, error) {
+func (endlessBody) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = ' '
 	}
@@ -119,7 +119,7 @@ func TestStalledBody(t *testing.T) {
 		t.Errorf("got response %q, error %v, want a closed connection", answer, err)
 	}
 	a, text := s.post("/api/put?table=t&format=csv", "x\n2\n")
-	s.wants(a, text, 200)
+	s.expect(a, text, 200)
 }
 
 func TestMalformed(t *testing.T) {
@@ -127,7 +127,7 @@ func TestMalformed(t *testing.T) {
 	for _, path := range []string{"query", "cancel", "action", "sign-in"} {
 		for _, body := range []string{"", "{", "[]", `{"nope": 1}`, `{} {}`, "\xff", `{"id": 1, "token": 1, "action": 1}`, strings.Repeat("[", 100_000)} {
 			a, text := s.post("/api/"+path, body)
-			s.wants(a, text, 400)
+			s.expect(a, text, 400)
 		}
 	}
 	for _, body := range []map[string]any{
@@ -143,36 +143,36 @@ func TestMalformed(t *testing.T) {
 		{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT 1", "bucket": "\x00"},
 	} {
 		a, text := s.post("/api/query", jsonOf(t, body))
-		s.wants(a, text, 400)
+		s.expect(a, text, 400)
 	}
 	a, text := s.post("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT\n nope"}`)
-	s.wants(a, text, 400, `"line":2,"column":2`)
+	s.expect(a, text, 400, `"line":2,"column":2`)
 }
 
 // TestActions checks that the displayed command of an action does the same as the action, whatever the names, after a
 // shell has parsed it.
 func TestActions(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("", hostile, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
-	s.fill("", "-u", `SELECT 1 AS "x, ""y'"`)
+	s.putQuery("", hostileName, `SELECT TIMESTAMP '2026-01-01' + INTERVAL (i) SECOND AS at, i AS "x, ""y'" FROM range(100) x(i)`)
+	s.putQuery("", "-u", `SELECT 1 AS "x, ""y'"`)
 	for _, c := range []struct {
 		action, result string
 		args           []string
 	}{
 		{
-			jsonOf(t, map[string]any{"action": "resample", "source": hostile, "target": "-r", "rule": "10s", "time": "at", "functions": []string{"sum", "max"}, "columns": []string{"x, \"y'"}, "mode": "replace"}),
+			jsonOf(t, map[string]any{"action": "resample", "source": hostileName, "target": "-r", "rule": "10s", "time": "at", "functions": []string{"sum", "max"}, "columns": []string{"x, \"y'"}, "mode": "replace"}),
 			`"target_rows":10`,
-			[]string{"resample", "--mode", "replace", "--rule", "10s", "--time", "at", "--func", "sum,max", "--columns", `"x, ""y'"`, "--", hostile, "-r"},
+			[]string{"resample", "--mode", "replace", "--rule", "10s", "--time", "at", "--func", "sum,max", "--columns", `"x, ""y'"`, "--", hostileName, "-r"},
 		},
 		{
-			jsonOf(t, map[string]any{"action": "combine", "sources": []string{hostile, "-u"}, "target": "both", "target_bucket": "$(echo)"}),
+			jsonOf(t, map[string]any{"action": "combine", "sources": []string{hostileName, "-u"}, "target": "both", "target_bucket": "$(echo)"}),
 			`"target_rows":101`,
-			[]string{"combine", "--mode", "error", "--target-bucket", "$(echo)", "--", hostile, "-u", "both"},
+			[]string{"combine", "--mode", "error", "--target-bucket", "$(echo)", "--", hostileName, "-u", "both"},
 		},
 		{
-			jsonOf(t, map[string]any{"action": "clean", "source": hostile, "where": "\"x, \"\"y'\" < 50\n--'"}),
+			jsonOf(t, map[string]any{"action": "clean", "source": hostileName, "where": "\"x, \"\"y'\" < 50\n--'"}),
 			`"target_rows":50`,
-			[]string{"clean", "--where", "\"x, \"\"y'\" < 50\n--'", "--", hostile},
+			[]string{"clean", "--where", "\"x, \"\"y'\" < 50\n--'", "--", hostileName},
 		},
 		{
 			jsonOf(t, map[string]any{"action": "change_metadata", "table": "-u", "set": map[string]any{"k": "it's", "n": 7}, "remove": []string{"gone"}}),
@@ -181,19 +181,19 @@ func TestActions(t *testing.T) {
 		},
 		{`{"action": "change_metadata", "bucket": "new"}`, "{}", []string{"meta", "set", "--bucket", "new", "--of-bucket", "--"}},
 		{`{"action": "snapshot", "name": "it's"}`, `"name":"it's"`, []string{"snapshot", "create", "--", "it's"}},
-		{jsonOf(t, map[string]any{"action": "delete-rows", "table": hostile, "where": `"x, ""y'" >= 40`}), `"deleted":10`, []string{"delete-rows", "--where", `"x, ""y'" >= 40`, "--", hostile}},
+		{jsonOf(t, map[string]any{"action": "delete-rows", "table": hostileName, "where": `"x, ""y'" >= 40`}), `"deleted":10`, []string{"delete-rows", "--where", `"x, ""y'" >= 40`, "--", hostileName}},
 		{`{"action": "restore", "name": "it's", "tables": ["-u"]}`, "{}", []string{"snapshot", "restore", "--", "it's", "-u"}},
 		{`{"action": "delete-snapshot", "name": "it's"}`, "{}", []string{"snapshot", "delete", "--", "it's"}},
-		{jsonOf(t, map[string]any{"action": "delete", "tables": []string{hostile, "-r"}}), "{}", []string{"delete", "--", hostile, "-r"}},
+		{jsonOf(t, map[string]any{"action": "delete", "tables": []string{hostileName, "-r"}}), "{}", []string{"delete", "--", hostileName, "-r"}},
 	} {
 		a, text := s.post("/api/action?dry=1", c.action)
-		s.wants(a, text, 200)
+		s.expect(a, text, 200)
 		var dry, done struct{ Command string }
 		if err := json.Unmarshal([]byte(text), &dry); err != nil {
 			t.Fatal(err)
 		}
 		a, text = s.post("/api/action", c.action)
-		s.wants(a, text, 200, c.result)
+		s.expect(a, text, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &done); err != nil || done != dry || dry.Command == "" {
 			t.Errorf("got command %q after the action, %q from the dry run, error %v", done, dry, err)
 		}
@@ -216,24 +216,24 @@ func TestActions(t *testing.T) {
 		`{"action": "delete", "tables": ["\u0000"]}`: 400, `{"action": "combine", "sources": ["-u", "-u"], "target": "both", "target_bucket": "$(echo)"}`: 409,
 	} {
 		a, text := s.post("/api/action", body)
-		s.wants(a, text, status)
+		s.expect(a, text, status)
 	}
 	a, text := s.post("/api/action?dry=1", `{"action": "clean", "source": "t", "drop_nulls": ["a\r\nb"]}`)
-	s.wants(a, text, 400, "the command line cannot")
+	s.expect(a, text, 400, "the command line cannot")
 }
 
 func TestDownload(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	s.fill("", hostile, "SELECT i AS x FROM range(3) x(i)")
+	s.putQuery("", hostileName, "SELECT i AS x FROM range(3) x(i)")
 	for format, want := range map[string]string{"csv": "x\n1\n", "jsonl": "{\"x\":1}\n"} {
-		a, text := s.get("/api/download?" + url.Values{"table": {hostile}, "filter": {"x = 1"}, "format": {format}}.Encode())
-		s.wants(a, text, 200)
-		if name := a.Header.Get("Content-Disposition"); text != want || !safe(name) {
+		a, text := s.get("/api/download?" + url.Values{"table": {hostileName}, "filter": {"x = 1"}, "format": {format}}.Encode())
+		s.expect(a, text, 200)
+		if name := a.Header.Get("Content-Disposition"); text != want || !isSafeFileName(name) {
 			t.Errorf("download as %s: got %q, Content-Disposition %q, want %q", format, text, name, want)
 		}
 	}
 	a, text := s.get("/api/download?format=csv&sql=SELECT+i+FROM+range(100000)+t(i)")
-	if s.wants(a, text, 200); strings.Count(text, "\n") != 100_001 {
+	if s.expect(a, text, 200); strings.Count(text, "\n") != 100_001 {
 		t.Errorf("download of 100000 rows: got %d bytes", len(text))
 	}
 	if !bytes.HasPrefix([]byte(fileName("")), []byte("table")) || fileName("../..") != "_" || len(fileName(strings.Repeat("x", 255))) != 100 {
@@ -241,12 +241,12 @@ func TestDownload(t *testing.T) {
 	}
 	for _, query := range []string{"format=xls&table=t", "format=csv", "format=csv&sql=SELECT+1&table=t", "format=csv&sql=nope"} {
 		a, text := s.get("/api/download?" + query)
-		s.wants(a, text, 400)
+		s.expect(a, text, 400)
 	}
 }
 
-// safe reports whether a header's file name contains only harmless characters.
-func safe(disposition string) bool {
+// isSafeFileName reports whether a header's file name contains only harmless characters.
+func isSafeFileName(disposition string) bool {
 	name, ok := strings.CutPrefix(disposition, `attachment; filename="`)
 	return ok && !strings.ContainsAny(strings.TrimSuffix(name, `"`), "\"\\/;\r\n<>$'")
 }

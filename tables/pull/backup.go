@@ -126,7 +126,7 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	}
 	listing := backup{ID: rand.Text()}
 	for _, t := range slices.Sorted(maps.Keys(all)) {
-		m, rec, _, _, err := n.found(ctx, t, time.Time{}, time.Time{})
+		m, rec, _, _, err := n.fetchNewest(ctx, t, time.Time{}, time.Time{})
 		if err == nil && rec.Version < all[t] {
 			err = fmt.Errorf("no node that has the newest version, %d, responds: %w", all[t], ErrSyncFailed)
 		}

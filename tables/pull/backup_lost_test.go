@@ -61,9 +61,9 @@ func TestBackupIsNotStale(t *testing.T) {
 	}
 }
 
-// TestBackupNamesAndDirectory checks that Backup rejects names that the bucket cannot store before it
-// sends anything. It also checks that a node's own directory can hold backups, and that
-// tables with the same rows share files.
+// TestBackupNamesAndDirectory checks that Backup rejects a name that the bucket cannot store,
+// before it sends anything. It also checks that a node's own directory can hold backups, and
+// that tables with the same rows share files.
 func TestBackupNamesAndDirectory(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -99,7 +99,7 @@ func TestSweepDuringRestore(t *testing.T) {
 	mustBackup(t, a, bucket, "one")
 	mustSave(t, a, "x", 0, "a=2")
 	load(t, b, "x", noBound, noBound)
-	for _, n := range []*Node{a, b} { // forget and age the version of the backup
+	for _, n := range []*Node{a, b} { // remove the backup's version from the head, and make its files old
 		h, err := n.disk.head(keyOf("x"))
 		if err != nil {
 			t.Fatal(err)
@@ -117,8 +117,8 @@ func TestSweepDuringRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range entries {
-			long := time.Now().Add(-2 * orphanAge)
-			if err := os.Chtimes(path, long, long); err != nil {
+			past := time.Now().Add(-2 * orphanAge)
+			if err := os.Chtimes(path, past, past); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -147,9 +147,9 @@ func TestSweepDuringRestore(t *testing.T) {
 	}
 }
 
-// TestRestoreKeepsNewerVersion restores a version that descends from the current one. The restored
-// version must keep its number. Otherwise a node that returns with a version between the two
-// would replace it.
+// TestRestoreKeepsNewerVersion restores a version that descends from the current one. The
+// restored version must keep its number. Otherwise a node that returns with a version
+// between the two would replace it.
 func TestRestoreKeepsNewerVersion(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

@@ -104,12 +104,12 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 	for name, want := range map[string]string{"x": wednesday, "y/z": y} {
 		wantRows(t, empty, name, want)
 	}
-	// A returning node has the same version of y, and a newer one of x, which all nodes
-	// load.
-	back := openNode(t, other.disk.dir, Options{Registry: url})
-	wantRows(t, back, "x", x)
-	wantRows(t, back, "y/z", y)
-	if received := back.Stats().Bytes; received > 2*maxRecord {
+	// A returning node has the same version of y/z, and a newer version of x, which all nodes
+	// must then load.
+	returned := openNode(t, other.disk.dir, Options{Registry: url})
+	wantRows(t, returned, "x", x)
+	wantRows(t, returned, "y/z", y)
+	if received := returned.Stats().Bytes; received > 2*maxRecord {
 		t.Errorf("the returned node received %d bytes, want only records", received)
 	}
 	for _, c := range [][]string{{"no"}, {"monday/1", "no"}} {
@@ -167,7 +167,7 @@ func TestBackupDamaged(t *testing.T) {
 	wantRows(t, empty, "x", want)
 }
 
-// failingBucket is a bucket that fails after left requests.
+// failingBucket is a bucket that fails after the remaining requests.
 type failingBucket struct {
 	objstore.Bucket
 	remaining atomic.Int64
@@ -209,7 +209,7 @@ func TestBackupInterrupted(t *testing.T) {
 	for range 4 { // two files and two manifests; each backup first uses one read to look for the name
 		done, err := a.Backup(t.Context(), failAfter(b, 2), "one", false)
 		if all, _ := Backups(t.Context(), b); !errors.Is(err, errInjected) || len(all) != 0 {
-			t.Errorf("interrupted Backup = %+v, %v, want errFaded; Backups = %v, want none", done, err, all)
+			t.Errorf("interrupted Backup = %+v, %v, want errInjected; Backups = %v, want none", done, err, all)
 		}
 	}
 	if done := mustBackup(t, a, b, "one"); sentFiles(done) != 0 {
@@ -233,8 +233,8 @@ func TestBackupInterrupted(t *testing.T) {
 	}
 }
 
-// TestSweepKeepsVersionWithoutHead checks that a sweep keeps a version whose process was killed after
-// it committed the version, but before it set a head.
+// TestSweepKeepsVersionWithoutHead checks that a sweep keeps a version whose process was
+// killed after it committed the version, but before it set a head.
 func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -252,8 +252,8 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		long := time.Now().Add(-2 * orphanAge)
-		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
+		past := time.Now().Add(-2 * orphanAge)
+		if err := os.Chtimes(a.disk.Path(e.Name()), past, past); err != nil {
 			t.Fatal(err)
 		}
 	}

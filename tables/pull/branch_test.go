@@ -50,10 +50,10 @@ func TestBranchIsKept(t *testing.T) {
 	_, url = startRegistry(t)
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, b, "x", 0, "a=9")
-	back := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
+	returned := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
 	branch := ""
 	waitFor(t, "the other history to get a name", func() bool {
-		all, err := back.List(t.Context())
+		all, err := returned.List(t.Context())
 		for _, table := range all {
 			if strings.HasPrefix(table.Name, "x (version 1 of ") {
 				branch = table.Name
@@ -61,7 +61,7 @@ func TestBranchIsKept(t *testing.T) {
 		}
 		return err == nil && branch != ""
 	})
-	for _, n := range []*Node{b, back} {
+	for _, n := range []*Node{b, returned} {
 		wantRows(t, n, "x", "0 1\n1 2\n")
 		wantRows(t, n, branch, "0 9\n")
 	}
@@ -98,17 +98,17 @@ func TestDivergedHistories(t *testing.T) {
 		}
 		b = openNode(t, b.disk.dir, Options{Registry: url, Lease: lease})
 		waitFor(t, "the longer history to keep the name", func() bool { return a.reg.table(keyOf("x")).Version == int64(1+max(away, 2)) })
-		ours, theirs := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
-		loser, kept := a, ours
+		ours, winning := "0 1\n20 2\n21 2\n", "0 1\n10 1\n11 1\n12 1\n"
+		renamed, kept := a, ours
 		if away == 1 {
-			loser, kept, theirs = b, "0 1\n10 1\n", ours
+			renamed, kept, winning = b, "0 1\n10 1\n", ours
 		}
 		for _, n := range []*Node{a, b} {
-			wantRows(t, n, "x", theirs)
+			wantRows(t, n, "x", winning)
 		}
 		branch := ""
 		waitFor(t, "the other history to get a name", func() bool {
-			all, err := loser.List(t.Context())
+			all, err := renamed.List(t.Context())
 			for _, table := range all {
 				if strings.HasPrefix(table.Name, "x (version ") {
 					branch = table.Name
@@ -122,9 +122,9 @@ func TestDivergedHistories(t *testing.T) {
 	}
 }
 
-// TestForget checks that a version whose only holder is gone blocks its name until it is
-// forgotten. Then the version of other nodes counts, and nothing is lost when the holder
-// returns.
+// TestForget checks that a version whose only holder is gone blocks its table's name until
+// Forget gives it up. Then the version of other nodes becomes the newest, and no data is
+// lost when the holder returns.
 func TestForget(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -158,12 +158,12 @@ func TestForget(t *testing.T) {
 	if v := mustSave(t, b, "y", 5, "a=5"); v != 1 {
 		t.Errorf("Save of y returned version %d, want 1", v)
 	}
-	back := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
+	returned := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
 	waitFor(t, "the returned versions to get other names", func() bool {
-		all, err := back.List(t.Context())
+		all, err := returned.List(t.Context())
 		return err == nil && len(all) == 4
 	})
-	wantRows(t, back, "y", "5 5\n")
+	wantRows(t, returned, "y", "5 5\n")
 }
 
 // TestRecordLostOlderAlive checks that an older version does not become the newest when
@@ -190,8 +190,8 @@ func TestRecordLostOlderAlive(t *testing.T) {
 	}
 }
 
-// TestSaveInvalidUTF8Name checks that Save rejects a name that is not valid UTF-8, which JSON would
-// change.
+// TestSaveInvalidUTF8Name checks that Save rejects a name that is not valid UTF-8, because
+// JSON would change the name.
 func TestSaveInvalidUTF8Name(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

@@ -72,26 +72,26 @@ func TestCluster(t *testing.T) {
 		return openNode(t, t.TempDir(), Options{Registry: urls, Lease: 3 * time.Second, SyncTimeout: 20 * time.Second})
 	}
 	nodes := []*Node{open(), open()}
-	leader := func() (at int) {
+	leader := func() (index int) {
 		waitFor(t, "an elected leader", func() bool {
-			at = slices.IndexFunc(servers, func(s *server.Server) bool { return s.Running() && s.JetStreamIsStreamLeader("$G", "KV_"+bucketName) })
-			return at >= 0
+			index = slices.IndexFunc(servers, func(s *server.Server) bool { return s.Running() && s.JetStreamIsStreamLeader("$G", "KV_"+bucketName) })
+			return index >= 0
 		})
-		return at
+		return index
 	}
 	var mu sync.Mutex
 	saved := map[string]bool{}
 	day := 0
 	save := func(n *Node) bool {
 		mu.Lock()
-		at := day
+		index := day
 		day++
 		mu.Unlock()
-		_, err := n.Save(t.Context(), "x", rowsOf(t, at, "a=1"))
+		_, err := n.Save(t.Context(), "x", rowsOf(t, index, "a=1"))
 		switch {
 		case err == nil:
 			mu.Lock()
-			saved[fmt.Sprint(at, " 1")] = true
+			saved[fmt.Sprint(index, " 1")] = true
 			mu.Unlock()
 		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrSyncFailed) && !errors.Is(err, partd.ErrUnknownOutcome):
 			t.Error(err)
@@ -107,7 +107,7 @@ func TestCluster(t *testing.T) {
 		t.Errorf("the bucket has %d replicas, want 3", c.Replicas)
 	}
 	for range 2 {
-		at := leader()
+		index := leader()
 		var work sync.WaitGroup
 		begun := make(chan bool, 2)
 		for _, n := range nodes {
@@ -121,13 +121,13 @@ func TestCluster(t *testing.T) {
 			})
 		}
 		<-begun
-		servers[at].Shutdown()
+		servers[index].Shutdown()
 		work.Wait()
 		for _, n := range nodes {
 			waitFor(t, "a save without the stopped server", func() bool { return save(n) })
 		}
-		start(at)
-		waitFor(t, "the restarted server to catch up", func() bool { return servers[at].JetStreamIsCurrent() })
+		start(index)
+		waitFor(t, "the restarted server to catch up", func() bool { return servers[index].JetStreamIsCurrent() })
 	}
 	fresh := open()
 	var text string

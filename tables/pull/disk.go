@@ -24,7 +24,7 @@ import (
 // fetching it.
 const grace = time.Hour
 
-// orphanAge is the age after which an unreferenced file is removed. Younger ones may
+// orphanAge is the age at which a sweep removes an unreferenced file. A younger file may
 // belong to a version that is being fetched or saved.
 const orphanAge = 24 * time.Hour
 

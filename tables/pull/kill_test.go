@@ -173,7 +173,7 @@ func (h *history) save(c *child, k int) error {
 func (h *history) check(text string, began time.Time) (newest int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	set, own := map[string]bool{}, map[int]bool{}
+	set, saves := map[string]bool{}, map[int]bool{}
 	newest = -1
 	for _, row := range strings.Split(strings.TrimSuffix(text, ";"), ";") {
 		day, value, _ := strings.Cut(row, " ")
@@ -184,7 +184,7 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 		}
 		if d < 10 {
 			set[value] = true
-		} else if own[k] = true; d != 10+k || !h.tried[k] {
+		} else if saves[k] = true; d != 10+k || !h.tried[k] {
 			return 0, fmt.Errorf("no process saved the row %q", row)
 		}
 		newest = max(newest, k)
@@ -193,7 +193,7 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 		return 0, fmt.Errorf("the rows mix %d versions: %q", len(set), text)
 	}
 	for k, at := range h.acked {
-		if !own[k] && (k < newest || began.Sub(at) > killLease) {
+		if !saves[k] && (k < newest || began.Sub(at) > killLease) {
 			return 0, fmt.Errorf("save %d, acknowledged %v before the Load, is missing; the newest is %d", k, began.Sub(at), newest)
 		}
 	}

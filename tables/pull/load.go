@@ -29,7 +29,7 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	m, rec, lo, hi, err := n.found(ctx, name, from, to)
+	m, rec, lo, hi, err := n.fetchNewest(ctx, name, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +53,9 @@ func (n *Node) Load(ctx context.Context, name string, from, to time.Time) (_ arr
 	return arrowsafe.Reader(m.schema, rows, func() { n.disk.pin(rec.Manifest, -1) }), nil
 }
 
-// found fetches the missing files that a Load of [from, to) needs. It returns the loaded
-// version, and the range [lo, hi] in the unit of the time column.
-func (n *Node) found(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
+// fetchNewest fetches the missing files that a Load of [from, to) needs. It returns the loaded
+// version, and the range as [lo, hi] in the unit of the time column.
+func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time) (m *manifest, rec record, lo, hi int64, err error) {
 	key := keyOf(name)
 	h, err := n.disk.head(key)
 	if err != nil {
@@ -75,9 +75,9 @@ func (n *Node) found(ctx context.Context, name string, from, to time.Time) (m *m
 	if err == nil && n.reg.fresh() && h.Version > 0 && n.reg.newestKnown(key) == h.record {
 		err = fetchVersion(h.record)
 	} else if err == nil {
-		var found record
-		if found, _, err = n.findNewest(ctx, key, h); err == nil {
-			err = fetchVersion(found)
+		var newest record
+		if newest, _, err = n.findNewest(ctx, key, h); err == nil {
+			err = fetchVersion(newest)
 		}
 		if err == nil {
 			err = n.adopt(ctx, rec)
@@ -86,7 +86,7 @@ func (n *Node) found(ctx context.Context, name string, from, to time.Time) (m *m
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
 		if err = fetchVersion(h.record); err == nil {
-			n.log.Warn("pull: no node answers; an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
+			n.log.Warn("pull: no node responds, so an older version is loaded", "table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}
 	}
 	return m, rec, lo, hi, err

@@ -140,7 +140,7 @@ func TestOwnRegistryInterrupted(t *testing.T) {
 	}
 }
 
-// interruptedRegistry is a registry whose watches cut stops.
+// interruptedRegistry is a registry whose watches end when stopWatches is called.
 type interruptedRegistry struct {
 	*inMemory
 	mu   sync.Mutex

@@ -27,9 +27,9 @@
 //   - Any number of processes may share a directory. Nodes may come, die and return with
 //     their directories at any time.
 //
-// A version survives the loss of a node's disk only if another node has loaded it. Anyone
-// who can write to the registry is trusted to say where the nodes are, and nodes send their
-// token to the addresses given there.
+// A version survives the loss of a node's disk only if another node has loaded it. Nodes
+// trust everyone who can write to the registry: they send their token to the addresses in
+// it.
 //
 // # Why no Iceberg catalog
 //

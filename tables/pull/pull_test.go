@@ -123,7 +123,7 @@ func TestNil(t *testing.T) {
 }
 
 // TestConflict saves on four nodes concurrently. Each Save must succeed or return
-// ErrConflict, and the table must have exactly the rows of those that succeeded.
+// ErrConflict, and the table must have exactly the rows of the successful saves.
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)
@@ -224,8 +224,8 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 	}
 	want := load(t, a, "x", noBound, noBound)
 	wantRows(t, b, "x", want)
-	if came := b.Stats().Bytes - fetched; came != m.files[0].Size+m.files[2].Size+m.files[3].Size {
-		t.Errorf("received %d more bytes, want only the three missing files", came)
+	if received := b.Stats().Bytes - fetched; received != m.files[0].Size+m.files[2].Size+m.files[3].Size {
+		t.Errorf("received %d more bytes, want only the three missing files", received)
 	}
 
 	waitFor(t, "both nodes to have a fresh copy of the registry", func() bool { return a.reg.fresh() && b.reg.fresh() })
@@ -244,9 +244,9 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		t.Errorf("Load returned %d rows, want %d", strings.Count(got, "\n"), 5*savedFileRows)
 	}
 	newest := a.reg.table(keyOf("x"))
-	came := b.Stats().Bytes - before.Bytes - newest.Size
-	if added := newest.Bytes - whole.Bytes; came < added || came > added+maxRecord {
-		t.Errorf("received %d bytes for a file of %d bytes", came, added)
+	received := b.Stats().Bytes - before.Bytes - newest.Size
+	if added := newest.Bytes - whole.Bytes; received < added || received > added+maxRecord {
+		t.Errorf("received %d bytes for a file of %d bytes", received, added)
 	}
 }
 
@@ -272,18 +272,18 @@ func TestFlippedBit(t *testing.T) {
 		t.Fatalf("Verify of intact files = %+v, %v, want no findings", found, err)
 	}
 	for _, c := range []struct {
-		of, by *Node
+		damaged, verifier *Node
 	}{{a, a}, {b, a}, {a, b}} {
-		for _, path := range []string{parquetFiles(t, c.of)[0], c.of.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
+		for _, path := range []string{parquetFiles(t, c.damaged)[0], c.damaged.disk.Path(a.reg.table(keyOf("x")).Manifest)} {
 			flipBit(t, path)
 			if err := b.reg.sync(t.Context(), time.Minute); err != nil { // otherwise the registry may not know yet that b has the version
 				t.Fatal(err)
 			}
-			found, err := c.by.Verify(t.Context())
+			found, err := c.verifier.Verify(t.Context())
 			if err != nil || len(found) != 1 || !found[0].Repaired || found[0].Table != "x" {
 				t.Errorf("Verify of a damaged file = %+v, %v, want one repaired finding", found, err)
 			}
-			if found, err := c.by.Verify(t.Context()); err != nil || len(found) != 0 {
+			if found, err := c.verifier.Verify(t.Context()); err != nil || len(found) != 0 {
 				t.Errorf("Verify after the repair = %+v, %v, want no findings", found, err)
 			}
 		}

@@ -80,11 +80,13 @@ type registryCopy struct {
 	asOf    time.Time                    // the copy is complete up to this time
 }
 
+// tableEntry is the record of a table, with the revision of its key.
 type tableEntry struct {
 	record
 	revision uint64
 }
 
+// nodeEntry is the heartbeat of a process.
 type nodeEntry struct {
 	Address string `json:"address"`
 	Process string `json:"process"`
@@ -130,12 +132,12 @@ func (r *registry) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	lease := r.n.opts.Lease
-	fresh, loading := newCopy(), true
+	next, loading := newCopy(), true
 	loaded, ended := make(chan struct{}, 1), make(chan error, 1)
 	work.Go(func() {
 		ended <- r.kv.Watch(ctx, func(e Entry) {
 			if e.Key != "" {
-				r.apply(fresh, e)
+				r.apply(next, e)
 				return
 			}
 			select {
@@ -160,7 +162,7 @@ func (r *registry) session(ctx context.Context) error {
 			return nil
 		case <-loaded:
 			r.mu.Lock()
-			r.copy = fresh
+			r.copy = next
 			r.announce()
 			r.mu.Unlock()
 			if err := r.heartbeat(ctx); err != nil {
@@ -239,7 +241,7 @@ func validAddress(address string, secured bool) bool {
 	return err == nil && u.Host != "" && address == u.Scheme+"://"+u.Host && (u.Scheme == "https" || u.Scheme == "http" && !secured)
 }
 
-// processID returns a name that tells this process's heartbeats from those of others.
+// processID returns a name by which this process recognizes its own heartbeats.
 func (r *registry) processID() string { return fmt.Sprintf("%p-%d", r, r.start.UnixNano()) }
 
 // announce wakes goroutines that wait for a change. mu must be held.
@@ -263,7 +265,7 @@ func (r *registry) heartbeat(ctx context.Context) error {
 	return r.kv.Put(ctx, key, b)
 }
 
-// fresh reports whether the copy is at most a lease old.
+// next reports whether the copy is at most a lease old.
 func (r *registry) fresh() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

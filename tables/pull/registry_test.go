@@ -97,11 +97,11 @@ func TestRegistryReplaced(t *testing.T) {
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
-	again, err := startServer(t.TempDir(), portOf(t, port), "")
+	replacement, err := startServer(t.TempDir(), portOf(t, port), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { again.Shutdown(); again.WaitForShutdown() })
+	t.Cleanup(func() { replacement.Shutdown(); replacement.WaitForShutdown() })
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	waitFor(t, "both tables to be in the registry", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
 	wantRows(t, b, "y", "0 1\n1 2\n")
@@ -150,8 +150,8 @@ func TestHoldersGone(t *testing.T) {
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
 		t.Errorf("Load without its holder: got error %v, want a SyncError with only %s", err, a.Address())
 	}
-	back := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
-	if err := back.reg.sync(t.Context(), time.Minute); err != nil {
+	reopened := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
+	if err := reopened.reg.sync(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, b, "x", "0 1\n")

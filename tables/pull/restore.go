@@ -52,15 +52,15 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 	return done, nil
 }
 
-// restoreTable restores a table to version was, and returns its newest version. It adds the
-// fetched files to done.
+// restoreTable restores a table to the version saved, and returns the number of its newest
+// version. It adds the fetched files to done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
 	get := func(ctx context.Context, f content.Named) error {
 		n.disk.touch(f) // protects the file until a head refers to it
-		has, err := n.disk.Open(ctx, f)
+		existing, err := n.disk.Open(ctx, f)
 		if err == nil {
-			return has.Close()
+			return existing.Close()
 		}
 		err = n.replace(ctx, saved.Name, f, err, func() error { return n.disk.Fetch(ctx, f, from) })
 		mu.Lock()
@@ -96,11 +96,11 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	case err == nil && current == saved:
 		err = n.adopt(ctx, saved)
 	case err == nil:
-		has, err2 := n.manifest(ctx, current) // fails if no live node has the manifest
-		if err2 == nil && slices.Equal(has.files, m.files) && has.schema.Equal(m.schema) {
+		existing, err2 := n.manifest(ctx, current) // fails if no live node has the manifest
+		if err2 == nil && slices.Equal(existing.files, m.files) && existing.schema.Equal(m.schema) {
 			return current.Version, n.adopt(ctx, current)
 		}
-		current, err = n.publish(ctx, m, version{current, has}, revision)
+		current, err = n.publish(ctx, m, version{current, existing}, revision)
 	}
 	return current.Version, err
 }

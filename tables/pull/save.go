@@ -144,7 +144,7 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 // version is a record with its manifest.
 type version struct {
 	record
-	*manifest // nil if there is none
+	*manifest // nil if the table does not exist
 }
 
 // fetchBase returns the newest version, for a Save on top of it, after fetching its files.

@@ -38,8 +38,8 @@ func TestSweepStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		long := time.Now().Add(-2 * orphanAge)
-		if err := os.Chtimes(a.disk.Path(e.Name()), long, long); err != nil {
+		past := time.Now().Add(-2 * orphanAge)
+		if err := os.Chtimes(a.disk.Path(e.Name()), past, past); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -62,9 +62,9 @@ func TestSweepStorage(t *testing.T) {
 		t.Errorf("Open of the unreferenced file: got error %v, want fs.ErrNotExist", err)
 	}
 	wantRows(t, a, "x", want)
-	left, err := os.ReadDir(a.disk.Temp)
-	if err != nil || len(left) > 0 {
-		t.Errorf("%d temporary files remain, %v, want none", len(left), err)
+	remaining, err := os.ReadDir(a.disk.Temp)
+	if err != nil || len(remaining) > 0 {
+		t.Errorf("%d temporary files remain, %v, want none", len(remaining), err)
 	}
 }
 
@@ -84,8 +84,8 @@ func TestStoreDuringSweep(t *testing.T) {
 		}
 		return f
 	}
-	f, long := create(), time.Now().Add(-2*orphanAge)
-	if err := os.Chtimes(d.Path(f.Hash), long, long); err != nil {
+	f, past := create(), time.Now().Add(-2*orphanAge)
+	if err := os.Chtimes(d.Path(f.Hash), past, past); err != nil {
 		t.Fatal(err)
 	}
 	swept := 0

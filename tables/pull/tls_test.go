@@ -51,11 +51,11 @@ func (a *authority) sign(t *testing.T, c *x509.Certificate) ([]byte, *ecdsa.Priv
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent, by := a.cert, a.key
+	parent, signer := a.cert, a.key
 	if parent == nil {
-		parent, by = c, key
+		parent, signer = c, key
 	}
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, by)
+	der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
 	if err != nil {
 		t.Fatal(err)
 	}

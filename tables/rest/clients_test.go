@@ -17,38 +17,38 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestNamesThatCannotExist checks that requests for tables with impossible names return "no such table".
+// TestImpossibleNames checks that requests for tables with impossible names return "no such table".
 // Java's clients rely on this: before they read the snapshots of d.t or write to its branch, they request a
 // table in namespace d␟t.
-func TestNamesThatCannotExist(t *testing.T) {
+func TestImpossibleNames(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("d", "t", nil, 1)
 	long := strings.Repeat("x", 256)
 	commit := object{"requirements": []any{}, "updates": []any{}}
 	for _, path := range []string{"none/tables/t", "d%1Ft/tables/snapshots", "%1F/tables/t", long + "/tables/t", "d%00/tables/t", "d%FF/tables/t", "d/tables/" + long, "d/tables/t%00", "d/tables/t%FF"} {
-		c.ask("GET", "namespaces/"+path, nil, 404, "NoSuchTableException")
-		c.ask("HEAD", "namespaces/"+path, nil, 404)
-		c.ask("DELETE", "namespaces/"+path, nil, 404, "NoSuchTableException")
-		c.ask("POST", "namespaces/"+path+"/metrics", object{}, 404, "NoSuchTableException")
+		c.send("GET", "namespaces/"+path, nil, 404, "NoSuchTableException")
+		c.send("HEAD", "namespaces/"+path, nil, 404)
+		c.send("DELETE", "namespaces/"+path, nil, 404, "NoSuchTableException")
+		c.send("POST", "namespaces/"+path+"/metrics", object{}, 404, "NoSuchTableException")
 		if !strings.HasPrefix(path, "none") { // a commit may create a table in a namespace
-			c.ask("POST", "namespaces/"+path, commit, 404, "NoSuchTableException")
+			c.send("POST", "namespaces/"+path, commit, 404, "NoSuchTableException")
 		}
 	}
 	for _, source := range []identifier{{[]string{"d", "t"}, "snapshots"}, {[]string{"none"}, "t"}, {[]string{"d"}, long}} {
-		c.ask("POST", "tables/rename", object{"source": source, "destination": identifier{[]string{"d"}, "x"}}, 404, "NoSuchTableException")
+		c.send("POST", "tables/rename", object{"source": source, "destination": identifier{[]string{"d"}, "x"}}, 404, "NoSuchTableException")
 	}
-	c.ask("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d", "e"}, "x"}}, 404, "NoSuchNamespaceException")
+	c.send("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d", "e"}, "x"}}, 404, "NoSuchNamespaceException")
 	for _, name := range []string{long, "\x00"} {
-		c.ask("POST", "namespaces/d/tables", object{"name": name, "schema": json.RawMessage(schemaN)}, 400, "ValidationException")
-		c.ask("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d"}, name}}, 400, "ValidationException")
+		c.send("POST", "namespaces/d/tables", object{"name": name, "schema": json.RawMessage(schemaN)}, 400, "ValidationException")
+		c.send("POST", "tables/rename", object{"source": identifier{[]string{"d"}, "t"}, "destination": identifier{[]string{"d"}, name}}, 400, "ValidationException")
 	}
 }
 
-// TestColumnsFromZero creates a table whose columns are numbered from 0, as Spark does.
-func TestColumnsFromZero(t *testing.T) {
+// TestColumnIDsFromZero creates a table whose columns are numbered from 0, as Spark does.
+func TestColumnIDsFromZero(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
-	c.ask("POST", "namespaces/ns/tables", `{"name": "t", "schema": {"type": "struct", "schema-id": 0, "fields": [
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces/ns/tables", `{"name": "t", "schema": {"type": "struct", "schema-id": 0, "fields": [
 		{"id": 0, "name": "k", "type": "string", "required": false}, {"id": 1, "name": "n", "type": "long", "required": false}]},
 		"partition-spec": {"spec-id": 0, "fields": [{"source-id": 0, "field-id": 1000, "name": "k", "transform": "identity"}]},
 		"write-order": {"order-id": 1, "fields": [{"source-id": 0, "transform": "identity", "direction": "asc", "null-order": "nulls-first"}]}}`, 200)
@@ -65,10 +65,10 @@ func TestColumnsFromZero(t *testing.T) {
 // Expire must remove the directories of staged tables that were never created.
 func TestStagedDirectory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	stage := func() (location, dir string) {
 		t.Helper()
-		a, _ := c.ask("POST", "namespaces/ns/tables", `{"name": "t", "stage-create": true, "schema": `+schemaN+`}`, 200)
+		a, _ := c.send("POST", "namespaces/ns/tables", `{"name": "t", "stage-create": true, "schema": `+schemaN+`}`, 200)
 		location = a["metadata"].(map[string]any)["location"].(string)
 		dir = strings.TrimPrefix(location, "file://")
 		for _, name := range []string{"data", "metadata"} {
@@ -85,7 +85,7 @@ func TestStagedDirectory(t *testing.T) {
 	updates := commit["updates"].([]any)
 	reordered := slices.Delete(slices.Clone(updates), 3, 4)
 	commit["updates"] = append(reordered, updates[3]) // set-current-schema comes last
-	c.ask("POST", "namespaces/ns/tables/t", commit, 200)
+	c.send("POST", "namespaces/ns/tables/t", commit, 200)
 	for range 2 {
 		if _, err := c.store.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 			t.Fatal(err)
@@ -99,18 +99,18 @@ func TestStagedDirectory(t *testing.T) {
 	}
 }
 
-// TestRegisterAgain checks that a table whose rows were put through the server can be registered again after a
+// TestReregisterTable checks that a table whose rows were put through the server can be registered again after a
 // drop, and keeps its settings. Metadata that an engine forged cannot be registered.
-func TestRegisterAgain(t *testing.T) {
+func TestReregisterTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
 	if err := c.store.Bucket("ns").EditRules(t.Context(), "t", tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 3 {
-		c.ask("GET", "namespaces/ns/tables/t", nil, 200) // folds
+		c.send("GET", "namespaces/ns/tables/t", nil, 200) // folds
 		location := c.load("ns", "t").MetadataLocation()
-		c.ask("DELETE", "namespaces/ns/tables/t", nil, 204)
+		c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 		text, err := os.ReadFile(fileAt(location))
 		if err != nil {
 			t.Fatal(err)
@@ -127,13 +127,13 @@ func TestRegisterAgain(t *testing.T) {
 			if err := os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": forged}, 400, "ValidationException")
+			c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": forged}, 400, "ValidationException")
 		}
-		c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": location}, 200)
+		c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": location}, 200)
 		c.putBatch("ns", "t", nil, timedBatch(int64(3+i)))
 	}
 	c.wantRows("ns", "t", 1, 2, 3, 4, 5)
-	if s, err := first(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
+	if s, err := firstOf(c.store.Bucket("ns").Table(t.Context(), "t")).Settings(t.Context()); err != nil || s.Time != "ts" {
 		t.Errorf("settings after registering again: %+v, %v, want the time column ts", s, err)
 	}
 	if r, err := c.store.Bucket("ns").Rules(t.Context(), "t"); err != nil || len(r) != 1 {
@@ -145,7 +145,7 @@ func TestRegisterAgain(t *testing.T) {
 func TestErrorsHideDirectory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
 	commit := c.appendCommit(base, 2)
 	snapshot := commit["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
@@ -161,15 +161,15 @@ func TestErrorsHideDirectory(t *testing.T) {
 	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = forbidden
 	elsewhere := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}
 	for _, body := range []object{commit, missing, directory, elsewhere} {
-		answer, _ := c.ask("POST", "namespaces/ns/tables/t", body, 400)
+		answer, _ := c.send("POST", "namespaces/ns/tables/t", body, 400)
 		if text := jsonOf(answer); strings.Contains(text, c.dir) {
-			t.Error(text)
+			t.Errorf("the error of a commit reveals the directory: %s", text)
 		}
 	}
 	for _, location := range []string{"x", base.Location() + "/metadata/none.json", strings.Replace(forbidden, ".avro", ".json", 1)} {
-		answer, _ := c.ask("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, 400)
+		answer, _ := c.send("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, 400)
 		if text := jsonOf(answer); strings.Contains(text, c.dir) {
-			t.Error(text)
+			t.Errorf("the error of a registration reveals the directory: %s", text)
 		}
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestCodesOfRefusals checks that failures caused by the client do not count as server errors, which would fire
+// TestRefusalCodes checks that failures caused by the client do not count as server errors, which would fire
 // an alert.
-func TestCodesOfRefusals(t *testing.T) {
+func TestRefusalCodes(t *testing.T) {
 	store, err := tables.Open(t.Context(), t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func TestCodesOfRefusals(t *testing.T) {
 	h := httptest.NewServer(Handler(server, store, Options{}))
 	defer h.Close()
 	c := (&catalog{TB: t, store: store, url: h.URL}).as(flightd.Admin)
-	counted := func() string {
+	callCounts := func() string {
 		w := httptest.NewRecorder()
 		server.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		var lines []string
@@ -40,7 +40,7 @@ func TestCodesOfRefusals(t *testing.T) {
 		}
 		return strings.Join(lines, "")
 	}
-	c.ask("POST", "namespaces", object{"namespace": []string{"a"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"a"}}, 200)
 	c.create("a", "t")
 	empty := object{"requirements": []any{}, "updates": []any{}}
 	for _, r := range []struct {
@@ -62,8 +62,8 @@ func TestCodesOfRefusals(t *testing.T) {
 		{c, "POST", "namespaces/a/properties", object{"removals": []string{"k"}, "updates": object{"k": "v"}}, 422, `code="InvalidArgument",method="iceberg-namespace-properties"`},
 		{c, "POST", "transactions/commit", object{"table-changes": []any{empty}}, 400, `code="InvalidArgument",method="iceberg-commit-transaction"`},
 	} {
-		r.as.ask(r.method, r.path, r.body, r.code)
-		if all := counted(); !strings.Contains(all, r.counts) {
+		r.as.send(r.method, r.path, r.body, r.code)
+		if all := callCounts(); !strings.Contains(all, r.counts) {
 			t.Errorf("%s %s: the response %d is not counted as %s:\n%s", r.method, r.path, r.code, r.counts, all)
 		}
 	}
@@ -84,16 +84,16 @@ func TestCodesOfRefusals(t *testing.T) {
 			t.Errorf("body %q: got response %v, %v, want status 503", body, a, err)
 		}
 	}
-	if all := counted(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {
+	if all := callCounts(); strings.Contains(all, "Internal") || strings.Contains(all, "Unknown") || strings.Contains(all, "Unavailable") {
 		t.Errorf("client failures are counted as server errors:\n%s", all)
 	}
 }
 
-// TestWordsOfIceberg checks that messages about missing or existing names are the same as in Iceberg's own catalogs,
+// TestIcebergMessages checks that messages about missing or existing names are the same as in Iceberg's own catalogs,
 // because engines show them.
-func TestWordsOfIceberg(t *testing.T) {
+func TestIcebergMessages(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	create := `{"name": "t", "schema": ` + schemaN + `}`
 	commit := object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"a": "b"}}}}
@@ -114,6 +114,6 @@ func TestWordsOfIceberg(t *testing.T) {
 		{"POST", "tables/rename", object{"source": object{"namespace": []string{"ns"}, "name": "no"}, "destination": object{"namespace": []string{"ns"}, "name": "x"}}, 404, "Table does not exist: ns.no"},
 		{"POST", "tables/rename", object{"source": object{"namespace": []string{"ns"}, "name": "t"}, "destination": object{"namespace": []string{"ns"}, "name": "t"}}, 409, "rename "},
 	} {
-		c.ask(r.method, r.path, r.body, r.code, `"message":"`+r.message)
+		c.send(r.method, r.path, r.body, r.code, `"message":"`+r.message)
 	}
 }

@@ -17,32 +17,32 @@ import (
 // disable that.
 func TestFoldOnLoad(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	wants := func(path, want string) {
+	checkTotal := func(path, want string) {
 		t.Helper()
-		if got := total(first(c.ask("GET", "namespaces/ns/tables/"+path, nil, 200))); got != want {
+		if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/"+path, nil, 200))); got != want {
 			t.Errorf("GET %s: the newest snapshot has %s rows, want %s", path, got, want)
 		}
 	}
 	c.put("ns", "t", nil, 1)
 	c.put("ns", "t", nil, 2)
-	wants("t?fold=false", "none")
-	c.ask("HEAD", "namespaces/ns/tables/t", nil, 204)
-	wants("t?fold=false", "none")
-	wants("t", "2")
+	checkTotal("t?fold=false", "none")
+	c.send("HEAD", "namespaces/ns/tables/t", nil, 204)
+	checkTotal("t?fold=false", "none")
+	checkTotal("t", "2")
 	c.put("ns", "t", nil, 3)
-	wants("t?fold=false", "2")
-	wants("t?snapshots=refs", "3")
-	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {"partd.fold-on-load": "false"}}]}`, 200)
+	checkTotal("t?fold=false", "2")
+	checkTotal("t?snapshots=refs", "3")
+	c.send("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {"partd.fold-on-load": "false"}}]}`, 200)
 	c.put("ns", "t", nil, 4)
-	wants("t", "3")
+	checkTotal("t", "3")
 	c.wantRows("ns", "t", 1, 2, 3, 4)
 
-	seldom := serve(t, t.TempDir(), flightd.Options{}, Options{FoldEvery: time.Hour})
-	c = seldom
+	rareFolds := serve(t, t.TempDir(), flightd.Options{}, Options{FoldEvery: time.Hour})
+	c = rareFolds
 	c.put("ns", "t", nil, 1)
-	wants("t", "1")
+	checkTotal("t", "1")
 	c.put("ns", "t", nil, 2)
-	wants("t", "1")
+	checkTotal("t", "1")
 }
 
 // TestETag checks that a request with the ETag of an unchanged table yields 304 without a body, and that the ETag
@@ -50,7 +50,7 @@ func TestFoldOnLoad(t *testing.T) {
 func TestETag(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
-	asks := func(path, tag string, code int) string {
+	get := func(path, tag string, code int) string {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/t"+path, nil)
 		if err != nil {
@@ -60,13 +60,13 @@ func TestETag(t *testing.T) {
 		_, h := c.do(r, code)
 		return h.Get("ETag")
 	}
-	tag := asks("", `"another"`, 200)
-	refs := asks("?snapshots=refs", tag, 200)
-	if asks("", tag, 304) != tag || asks("", `"x", W/`+tag, 304) != tag || asks("?snapshots=refs", refs, 304) != refs || tag == refs || tag == "" {
+	tag := get("", `"another"`, 200)
+	refs := get("?snapshots=refs", tag, 200)
+	if get("", tag, 304) != tag || get("", `"x", W/`+tag, 304) != tag || get("?snapshots=refs", refs, 304) != refs || tag == refs || tag == "" {
 		t.Errorf("wrong ETags %s for all snapshots and %s for refs", tag, refs)
 	}
 	c.put("ns", "t", nil, 2)
-	if asks("", tag, 200) == tag {
+	if get("", tag, 200) == tag {
 		t.Error("the ETag did not change after a put")
 	}
 }
@@ -75,17 +75,17 @@ func TestETag(t *testing.T) {
 func TestPages(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range 5 {
-		c.ask("POST", "namespaces", object{"namespace": []string{fmt.Sprint("n", i)}}, 200)
+		c.send("POST", "namespaces", object{"namespace": []string{fmt.Sprint("n", i)}}, 200)
 		c.create("n0", fmt.Sprint("t", i))
 	}
 	for path, key := range map[string]string{"namespaces": "namespaces", "namespaces/n0/tables": "identifiers"} {
-		if a, _ := c.ask("GET", path, nil, 200); len(a[key].([]any)) != 5 || a["next-page-token"] != nil {
+		if a, _ := c.send("GET", path, nil, 200); len(a[key].([]any)) != 5 || a["next-page-token"] != nil {
 			t.Errorf("GET %s: got %v, want all 5 names and no next page", path, a)
 		}
 		var all []string
 		token, pages := "", 0
 		for {
-			a, _ := c.ask("GET", path+"?pageSize=2&pageToken="+token, nil, 200)
+			a, _ := c.send("GET", path+"?pageSize=2&pageToken="+token, nil, 200)
 			for _, e := range a[key].([]any) {
 				all = append(all, fmt.Sprint(e))
 			}
@@ -97,12 +97,12 @@ func TestPages(t *testing.T) {
 		if pages != 3 || len(all) != 5 || !strings.Contains(all[4], "4") {
 			t.Errorf("GET %s: got %d pages with %v, want 3 pages with 5 names", path, pages, all)
 		}
-		c.ask("GET", path+"?pageSize=0", nil, 400)
-		c.ask("GET", path+"?pageSize=x", nil, 400)
-		c.ask("GET", path+"?pageToken=!", nil, 400)
+		c.send("GET", path+"?pageSize=0", nil, 400)
+		c.send("GET", path+"?pageSize=x", nil, 400)
+		c.send("GET", path+"?pageToken=!", nil, 400)
 	}
-	c.ask("GET", "namespaces?parent=n0", nil, 200, `"namespaces":[]`)
-	c.ask("GET", "namespaces?parent=none", nil, 404, "NoSuchNamespaceException")
+	c.send("GET", "namespaces?parent=n0", nil, 200, `"namespaces":[]`)
+	c.send("GET", "namespaces?parent=none", nil, 404, "NoSuchNamespaceException")
 }
 
 // TestNamespaces checks that the catalog shows a bucket as a namespace if its name is valid for one.
@@ -112,81 +112,81 @@ func TestNamespaces(t *testing.T) {
 	c.put("default", "t", nil, 2)
 	c.put("with space/ü%", "t/ü", nil, 3)
 	c.put("hidden\x1flevel", "t", nil, 4)
-	c.ask("GET", "namespaces", nil, 200, `"namespaces":[["default"],["default_"],["with space/ü%"]]`)
-	c.ask("GET", "namespaces/with%20space%2F%C3%BC%25/tables/t%2F%C3%BC", nil, 200)
-	c.ask("GET", "namespaces/default_/tables/t", nil, 200)
+	c.send("GET", "namespaces", nil, 200, `"namespaces":[["default"],["default_"],["with space/ü%"]]`)
+	c.send("GET", "namespaces/with%20space%2F%C3%BC%25/tables/t%2F%C3%BC", nil, 200)
+	c.send("GET", "namespaces/default_/tables/t", nil, 200)
 	for _, ns := range []any{[]string{}, []string{""}, []string{"a", "b"}, []string{"a\x1fb"}, []string{"a\x00"}, []string{strings.Repeat("x", 256)}} {
-		c.ask("POST", "namespaces", object{"namespace": ns}, 400, "BadRequestException")
+		c.send("POST", "namespaces", object{"namespace": ns}, 400, "BadRequestException")
 	}
-	c.ask("GET", "namespaces/a%1Fb", nil, 404, "NoSuchNamespaceException")
-	c.ask("GET", "namespaces?parent=a%1Fb", nil, 404, "NoSuchNamespaceException")
-	c.ask("POST", "namespaces/a%1Fb/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
-	c.ask("POST", "namespaces", object{"namespace": []string{"a"}, "properties": object{"k": "v"}}, 200)
-	c.ask("POST", "namespaces", object{"namespace": []string{"a"}}, 409, "AlreadyExistsException")
-	c.ask("HEAD", "namespaces/a", nil, 204)
-	c.ask("HEAD", "namespaces/b", nil, 404)
-	c.ask("POST", "namespaces/a/properties", `{"removals": ["k", "x"], "updates": {"m": "n"}}`, 200, `"removed":["k"]`, `"missing":["x"]`, `"updated":["m"]`)
-	c.ask("POST", "namespaces/a/properties", `{"removals": ["m"], "updates": {"m": "n"}}`, 422)
-	c.ask("POST", "namespaces/b/properties", `{}`, 404)
-	c.ask("GET", "namespaces/a", nil, 200, `"properties":{"m":"n"}`)
+	c.send("GET", "namespaces/a%1Fb", nil, 404, "NoSuchNamespaceException")
+	c.send("GET", "namespaces?parent=a%1Fb", nil, 404, "NoSuchNamespaceException")
+	c.send("POST", "namespaces/a%1Fb/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
+	c.send("POST", "namespaces", object{"namespace": []string{"a"}, "properties": object{"k": "v"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"a"}}, 409, "AlreadyExistsException")
+	c.send("HEAD", "namespaces/a", nil, 204)
+	c.send("HEAD", "namespaces/b", nil, 404)
+	c.send("POST", "namespaces/a/properties", `{"removals": ["k", "x"], "updates": {"m": "n"}}`, 200, `"removed":["k"]`, `"missing":["x"]`, `"updated":["m"]`)
+	c.send("POST", "namespaces/a/properties", `{"removals": ["m"], "updates": {"m": "n"}}`, 422)
+	c.send("POST", "namespaces/b/properties", `{}`, 404)
+	c.send("GET", "namespaces/a", nil, 200, `"properties":{"m":"n"}`)
 	c.create("a", "t")
-	c.ask("POST", "namespaces/a/tables", `{"name": "", "schema": `+schemaN+`}`, 400)
-	c.ask("POST", "namespaces/a/tables", `{"name": "t", "schema": `+schemaN+`}`, 409, "AlreadyExistsException")
-	c.ask("POST", "namespaces/b/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
-	c.ask("POST", "namespaces/a/tables", `{"name": "u", "location": "file:///tmp/x", "schema": `+schemaN+`}`, 400)
-	c.ask("POST", "namespaces/a/tables", `{"name": "u"}`, 400)
-	c.ask("POST", "namespaces/a/tables", `{"name": "u", "schema": {"type": "struct", "fields": [{"id": 1, "name": "n", "type": "nonsense", "required": false}]}}`, 400)
-	c.ask("DELETE", "namespaces/a", nil, 409, "NamespaceNotEmptyException")
-	c.ask("DELETE", "namespaces/a/tables/t?purgeRequested=true", nil, 204)
-	c.ask("DELETE", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
-	c.ask("DELETE", "namespaces/a", nil, 204)
-	c.ask("DELETE", "namespaces/a", nil, 404, "NoSuchNamespaceException")
-	c.ask("GET", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
+	c.send("POST", "namespaces/a/tables", `{"name": "", "schema": `+schemaN+`}`, 400)
+	c.send("POST", "namespaces/a/tables", `{"name": "t", "schema": `+schemaN+`}`, 409, "AlreadyExistsException")
+	c.send("POST", "namespaces/b/tables", `{"name": "t", "schema": `+schemaN+`}`, 404, "NoSuchNamespaceException")
+	c.send("POST", "namespaces/a/tables", `{"name": "u", "location": "file:///tmp/x", "schema": `+schemaN+`}`, 400)
+	c.send("POST", "namespaces/a/tables", `{"name": "u"}`, 400)
+	c.send("POST", "namespaces/a/tables", `{"name": "u", "schema": {"type": "struct", "fields": [{"id": 1, "name": "n", "type": "nonsense", "required": false}]}}`, 400)
+	c.send("DELETE", "namespaces/a", nil, 409, "NamespaceNotEmptyException")
+	c.send("DELETE", "namespaces/a/tables/t?purgeRequested=true", nil, 204)
+	c.send("DELETE", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
+	c.send("DELETE", "namespaces/a", nil, 204)
+	c.send("DELETE", "namespaces/a", nil, 404, "NoSuchNamespaceException")
+	c.send("GET", "namespaces/a/tables/t", nil, 404, "NoSuchTableException")
 }
 
 // TestCommit checks that a commit succeeds only if its requirements are met, and that a transaction commits either all
 // of its changes or none.
 func TestCommit(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	c.create("ns", "u")
 	base := c.load("ns", "t")
 	one, other := c.appendCommit(base, 1), c.appendCommit(base, 2)
-	c.ask("POST", "namespaces/ns/tables/t", one, 200, `"metadata-location"`)
-	c.ask("POST", "namespaces/ns/tables/t", other, 409, "CommitFailedException")
+	c.send("POST", "namespaces/ns/tables/t", one, 200, `"metadata-location"`)
+	c.send("POST", "namespaces/ns/tables/t", other, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1)
 	change := func(name string, commit object) object {
 		return object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": commit["requirements"], "updates": commit["updates"]}
 	}
 	u := c.appendCommit(c.load("ns", "u"), 3)
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", other)}}, 409, "CommitFailedException")
+	c.send("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", other)}}, 409, "CommitFailedException")
 	c.wantRows("ns", "u")
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("none", other)}}, 404, "NoSuchTableException")
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("u", u)}}, 400)
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{}}, 400)
-	c.ask("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", c.appendCommit(c.load("ns", "t"), 4))}}, 204)
+	c.send("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("none", other)}}, 404, "NoSuchTableException")
+	c.send("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("u", u)}}, 400)
+	c.send("POST", "transactions/commit", object{"table-changes": []any{}}, 400)
+	c.send("POST", "transactions/commit", object{"table-changes": []any{change("u", u), change("t", c.appendCommit(c.load("ns", "t"), 4))}}, 204)
 	c.wantRows("ns", "u", 3)
 	c.wantRows("ns", "t", 1, 4)
-	c.ask("POST", "namespaces/ns/tables/none", one, 404, "NoSuchTableException")
-	was := c.load("ns", "t").MetadataLocation()
-	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": []}`, 200, was)
-	c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [{"type": "assert-create"}], "updates": []}`, 409)
+	c.send("POST", "namespaces/ns/tables/none", one, 404, "NoSuchTableException")
+	unchanged := c.load("ns", "t").MetadataLocation()
+	c.send("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": []}`, 200, unchanged)
+	c.send("POST", "namespaces/ns/tables/t", `{"requirements": [{"type": "assert-create"}], "updates": []}`, 409)
 	for _, bad := range []string{
 		`{"requirements": [{"type": "nonsense"}], "updates": []}`, `{"requirements": [], "updates": [{"action": "nonsense"}]}`,
 		`{"requirements": [], "updates": [{"action": "set-location", "location": "file:///tmp"}]}`, `[`, `{"updates": 1}`, `null`, `{}`, `{"requirements": []}`, `{"updates": []}`,
 		`{"requirements": [], "updates": [{"action": "set-current-schema", "schema-id": 77}]}`,
 		`{"requirements": [], "updates": [` + strings.Repeat(`{"action": "set-properties", "updates": {}},`, maxUpdates) + `{"action": "set-properties", "updates": {}}]}`,
 	} {
-		c.ask("POST", "namespaces/ns/tables/t", bad, 400)
+		c.send("POST", "namespaces/ns/tables/t", bad, 400)
 	}
-	c.ask("POST", "namespaces/ns/tables/t", `"`+strings.Repeat("x", maxBody)+`"`, 413)
-	c.ask("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
+	c.send("POST", "namespaces/ns/tables/t", `"`+strings.Repeat("x", maxBody)+`"`, 413)
+	c.send("POST", "namespaces/ns/tables/t/metrics", `{"report-type": "scan-report", "snapshot-id": 1, "metrics": {"a": 1}}`, 204)
 }
 
-// TestCommitBesideTail checks that another program's commit neither loses nor duplicates rows in the tail,
+// TestForeignCommitKeepsTail checks that another program's commit neither loses nor duplicates rows in the tail,
 // however it changes the columns.
-func TestCommitBesideTail(t *testing.T) {
+func TestForeignCommitKeepsTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
 	if _, err := c.store.Fold(t.Context(), nil); err != nil {
@@ -194,7 +194,7 @@ func TestCommitBesideTail(t *testing.T) {
 	}
 	base := c.load("ns", "t")
 	c.put("ns", "t", nil, 2)
-	c.ask("POST", "namespaces/ns/tables/t", c.appendCommit(base, 3), 200)
+	c.send("POST", "namespaces/ns/tables/t", c.appendCommit(base, 3), 200)
 	c.wantRows("ns", "t", 1, 3, 2)
 	widen := func(name string) object {
 		return object{"requirements": []any{}, "updates": []any{
@@ -203,8 +203,8 @@ func TestCommitBesideTail(t *testing.T) {
 			}}}, object{"action": "set-current-schema", "schema-id": -1},
 		}}
 	}
-	c.ask("POST", "namespaces/ns/tables/t", widen("s"), 200)
-	if got := total(first(c.ask("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
+	c.send("POST", "namespaces/ns/tables/t", widen("s"), 200)
+	if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/t?fold=false", nil, 200))); got != "3" {
 		t.Error("rows with the old columns are still in the tail: total rows in files:", got)
 	}
 	c.wantRows("ns", "t", 1, 3, 2)
@@ -214,20 +214,20 @@ func TestCommitBesideTail(t *testing.T) {
 	add := c.appendCommit(base, 5)
 	both := object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}
 	c.put("ns", "t", nil, 4)
-	c.ask("POST", "namespaces/ns/tables/t", both, 409, "CommitFailedException")
+	c.send("POST", "namespaces/ns/tables/t", both, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 3, 2, 4)
 
 	// The first snapshot does not replace rows that are only in the tail.
-	c.ask("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"new"}}, 200)
 	c.create("new", "t")
 	base = c.load("new", "t")
 	add = c.appendCommit(base, 6)
 	c.put("new", "t", nil, 7)
-	c.ask("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
+	c.send("POST", "namespaces/new/tables/t", object{"requirements": add["requirements"], "updates": append(widen("z")["updates"].([]any), add["updates"].([]any)...)}, 409)
 	c.wantRows("new", "t", 7)
 
 	// A commit that replaces all rows also replaces the rows in the tail.
-	c.ask("GET", "namespaces/new/tables/t", nil, 200)
+	c.send("GET", "namespaces/new/tables/t", nil, 200)
 	base = c.load("new", "t")
 	var updates []any
 	for _, u := range c.appendCommit(base, 8)["updates"].([]any) {
@@ -237,7 +237,7 @@ func TestCommitBesideTail(t *testing.T) {
 		updates = append(updates, u)
 	}
 	c.put("new", "t", nil, 9)
-	c.ask("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
+	c.send("POST", "namespaces/new/tables/t", object{"requirements": []any{}, "updates": append(widen("z")["updates"].([]any), updates...)}, 200)
 	c.wantRows("new", "t", 7, 8) // the forged snapshot contains the manifest with row 7
 }
 
@@ -250,20 +250,20 @@ func TestRename(t *testing.T) {
 	c.put("a", "there", nil, 9)
 	rename := func(fromNS, from, toNS, to string, code int) {
 		t.Helper()
-		c.ask("POST", "tables/rename", object{"source": identifier{[]string{fromNS}, from}, "destination": identifier{[]string{toNS}, to}}, code)
+		c.send("POST", "tables/rename", object{"source": identifier{[]string{fromNS}, from}, "destination": identifier{[]string{toNS}, to}}, code)
 	}
 	rename("a", "t", "b", "t", 404)
-	c.ask("POST", "namespaces", object{"namespace": []string{"b"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"b"}}, 200)
 	rename("a", "t", "a", "there", 409)
 	rename("a", "none", "b", "x", 404)
 	rename("none", "none", "b", "x", 404)
 	rename("a", "t", "b", "u", 204)
 	c.wantRows("b", "u", 1, 2)
-	c.ask("GET", "namespaces/a/tables/t", nil, 404)
+	c.send("GET", "namespaces/a/tables/t", nil, 404)
 	c.put("b", "u", nil, 3)
 	c.put("a", "t", nil, 4)
 	c.wantRows("b", "u", 1, 2, 3)
-	if got := total(first(c.ask("GET", "namespaces/b/tables/u", nil, 200))); got != "3" {
+	if got := totalRecords(firstOf(c.send("GET", "namespaces/b/tables/u", nil, 200))); got != "3" {
 		t.Errorf("GET of the renamed table: got %s rows, want 3", got)
 	}
 	for info, err := range c.store.Bucket("b").Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"k": "v"}}) {
@@ -290,8 +290,8 @@ func TestRules(t *testing.T) {
 	}
 	commit := func(name string, code int, text string, ns ...int64) {
 		t.Helper()
-		c.ask("GET", "namespaces/ns/tables/"+name, nil, 200)
-		c.ask("POST", "namespaces/ns/tables/"+name, c.appendCommit(c.load("ns", name), ns...), code, text)
+		c.send("GET", "namespaces/ns/tables/"+name, nil, 200)
+		c.send("POST", "namespaces/ns/tables/"+name, c.appendCommit(c.load("ns", name), ns...), code, text)
 	}
 	commit("t", 400, "few", 5, 11)
 	commit("t", 400, "once", 5, 5)
@@ -300,7 +300,7 @@ func TestRules(t *testing.T) {
 	c.wantRows("ns", "t", 1, 5, 6)
 	ordered := func(code int, text string, ns ...int64) {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/tables/ordered", c.appendCommitBatch(c.load("ns", "ordered"), timedBatch(ns...)), code, text)
+		c.send("POST", "namespaces/ns/tables/ordered", c.appendCommitBatch(c.load("ns", "ordered"), timedBatch(ns...)), code, text)
 	}
 	ordered(400, "duplicate", 1, 2)
 	ordered(400, "duplicate", 2, 2)

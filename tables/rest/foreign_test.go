@@ -27,18 +27,18 @@ func TestUnknownOutcome(t *testing.T) {
 	}
 	h := &handler{server: server, store: c.store, opts: server.Options(), requests: server.NewRequests()}
 	h.requests.All = flightd.NewHostLimit(1, 1)
-	for _, gone := range []bool{false, true} {
+	for _, disconnected := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()
 		h.serve(w, httptest.NewRequestWithContext(ctx, "POST", "/", nil), endpoint{name: "commit", handle: func(*request) error {
-			if gone {
+			if disconnected {
 				cancel()
 			}
 			return fmt.Errorf("the catalog: %w", partd.ErrUnknownOutcome)
 		}})
 		cancel()
 		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "CommitStateUnknownException") {
-			t.Errorf("client disconnected %v: got %d %s", gone, w.Code, w.Body)
+			t.Errorf("client disconnected %v: got %d %s", disconnected, w.Code, w.Body)
 		}
 	}
 }
@@ -52,17 +52,17 @@ func addColumn(name string) []any {
 	}
 }
 
-// TestBranchBesideTail checks that adding a column and a snapshot on a branch does not replace the rows in the tail.
-func TestBranchBesideTail(t *testing.T) {
+// TestBranchKeepsTail checks that adding a column and a snapshot on a branch does not replace the rows in the tail.
+func TestBranchKeepsTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
 	add := c.appendCommit(base, 5)
 	updates := append(addColumn("s"), add["updates"].([]any)...)
 	updates[len(updates)-1].(object)["ref-name"] = "audit"
 	c.put("ns", "t", nil, 2)
-	c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, 409, "CommitFailedException")
+	c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, 409, "CommitFailedException")
 	c.wantRows("ns", "t", 1, 2)
 }
 
@@ -81,44 +81,44 @@ func (c *catalog) createCommit(id uuid.UUID, root string) object {
 	}}
 }
 
-// TestOneUUID checks that a second table with the same UUID is refused, even within one transaction.
-func TestOneUUID(t *testing.T) {
+// TestDuplicateUUID checks that a second table with the same UUID is refused, even within one transaction.
+func TestDuplicateUUID(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "first")
-	at := c.load("ns", "first").Location()
-	root := at[:strings.LastIndex(at, "/")+1]
-	count := func(want int) {
+	firstLocation := c.load("ns", "first").Location()
+	root := firstLocation[:strings.LastIndex(firstLocation, "/")+1]
+	checkCount := func(want int) {
 		t.Helper()
-		a, _ := c.ask("GET", "namespaces/ns/tables", nil, 200)
+		a, _ := c.send("GET", "namespaces/ns/tables", nil, 200)
 		if got := len(a["identifiers"].([]any)); got != want {
 			t.Errorf("got %d tables, want %d: %v", got, want, a)
 		}
 	}
-	c.ask("POST", "namespaces/ns/tables/alone", c.createCommit(uuid.New(), root), 200)
-	count(2)
-	one := c.createCommit(uuid.New(), root)
+	c.send("POST", "namespaces/ns/tables/alone", c.createCommit(uuid.New(), root), 200)
+	checkCount(2)
+	commit := c.createCommit(uuid.New(), root)
 	changes := []any{}
 	for _, name := range []string{"a", "b"} {
-		changes = append(changes, object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": one["requirements"], "updates": one["updates"]})
+		changes = append(changes, object{"identifier": object{"namespace": []string{"ns"}, "name": name}, "requirements": commit["requirements"], "updates": commit["updates"]})
 	}
-	c.ask("POST", "transactions/commit", object{"table-changes": changes}, 409, "AlreadyExistsException")
-	count(2)
+	c.send("POST", "transactions/commit", object{"table-changes": changes}, 409, "AlreadyExistsException")
+	checkCount(2)
 }
 
-// TestOneUUIDConcurrently checks that only one of several concurrent commits creates a table with the same UUID.
-func TestOneUUIDConcurrently(t *testing.T) {
+// TestDuplicateUUIDConcurrently checks that only one of several concurrent commits creates a table with the same UUID.
+func TestDuplicateUUIDConcurrently(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "first")
-	at := c.load("ns", "first").Location()
-	root := at[:strings.LastIndex(at, "/")+1]
+	firstLocation := c.load("ns", "first").Location()
+	root := firstLocation[:strings.LastIndex(firstLocation, "/")+1]
 	for round := range 10 {
-		one := c.createCommit(uuid.New(), root)
+		commit := c.createCommit(uuid.New(), root)
 		done := make(chan int)
 		for i := range 8 {
 			go func() {
-				done <- c.code("POST", fmt.Sprintf("namespaces/ns/tables/r%d-%d", round, i), one)
+				done <- c.statusOf("POST", fmt.Sprintf("namespaces/ns/tables/r%d-%d", round, i), commit)
 			}()
 		}
 		created := 0
@@ -139,17 +139,17 @@ func TestOneUUIDConcurrently(t *testing.T) {
 func TestClockAhead(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	add := c.appendCommit(c.load("ns", "t"), 2)
 	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += time.Hour.Milliseconds()
-	c.ask("POST", "namespaces/ns/tables/t", add, 400, "correct the writer's clock")
+	c.send("POST", "namespaces/ns/tables/t", add, 400, "correct the writer's clock")
 	c.put("ns", "t", nil, 3)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	add = c.appendCommit(c.load("ns", "t"), 4)
 	add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).TimestampMs += 50 * time.Second.Milliseconds()
-	c.ask("POST", "namespaces/ns/tables/t", add, 200)
+	c.send("POST", "namespaces/ns/tables/t", add, 200)
 	c.put("ns", "t", nil, 5)
-	if got := total(first(c.ask("GET", "namespaces/ns/tables/t", nil, 200))); got != "4" {
+	if got := totalRecords(firstOf(c.send("GET", "namespaces/ns/tables/t", nil, 200))); got != "4" {
 		t.Errorf("got %s rows in files, want 4", got)
 	}
 }
@@ -160,41 +160,41 @@ func TestSequenceNumberDecreases(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for i := range int64(3) {
 		c.put("ns", "t", nil, i)
-		c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+		c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	}
 	base := c.load("ns", "t")
 	add := c.appendCommit(base, 9)
 	s := add["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot)
 	s.ParentSnapshotID, s.SequenceNumber = nil, 1
-	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
+	c.send("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
 	if now := c.load("ns", "t").Metadata().LastSequenceNumber(); now < 3 {
 		t.Errorf("the last sequence number is %d, want at least 3", now)
 	}
 }
 
-// TestReplacesChangedTable replaces a table that has changed since the client loaded it. The client's snapshot has
+// TestReplaceChangedTable replaces a table that has changed since the client loaded it. The client's snapshot has
 // an outdated sequence number, so the server must give it the next one. A snapshot without a parent that is not a
 // replacement must be refused, because it would lose other clients' rows.
-func TestReplacesChangedTable(t *testing.T) {
+func TestReplaceChangedTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	add := c.appendCommit(c.load("ns", "t"), 9)
 	add["requirements"] = []any{}
 	for i := range int64(3) {
 		c.put("ns", "t", nil, i)
-		c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+		c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	}
-	c.ask("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
+	c.send("POST", "namespaces/ns/tables/t", add, 409, "sequence number")
 	add["updates"] = append([]any{object{"action": "remove-snapshot-ref", "ref-name": "main"}}, add["updates"].([]any)...)
-	c.ask("POST", "namespaces/ns/tables/t", add, 200)
+	c.send("POST", "namespaces/ns/tables/t", add, 200)
 	now := c.load("ns", "t").Metadata()
 	if now.LastSequenceNumber() != 4 || now.CurrentSnapshot().SequenceNumber != 4 {
 		t.Errorf("got sequence numbers %d and %d, want 4", now.LastSequenceNumber(), now.CurrentSnapshot().SequenceNumber)
 	}
 	c.wantRows("ns", "t", 9)
 	c.put("ns", "t", nil, 10)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	c.wantRows("ns", "t", 9, 10)
 	if _, err := c.store.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
@@ -206,7 +206,7 @@ func TestReplacesChangedTable(t *testing.T) {
 func TestDeeplyNested(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
-	admin.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	admin.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	table := func(levels, name int) string {
 		deep := ""
 		for i := range levels {
@@ -217,16 +217,16 @@ func TestDeeplyNested(t *testing.T) {
 	for _, body := range []string{
 		strings.Replace(table(500, 1), `"long"`, `"`+strings.Repeat("x", 2<<20)+`"`, 1), table(5000, 1), strings.Repeat("[", 1<<20),
 	} {
-		admin.ask("POST", "namespaces/ns/tables", body, 400, "nested too deeply")
-		c.as(flightd.Read).ask("POST", "namespaces/ns/tables", body, 403)
+		admin.send("POST", "namespaces/ns/tables", body, 400, "nested too deeply")
+		c.as(flightd.Read).send("POST", "namespaces/ns/tables", body, 403)
 	}
-	admin.ask("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
+	admin.send("POST", "namespaces/ns/tables", table(20, 1<<10), 200)
 }
 
 // TestInvalidJSON checks that invalid JSON always yields a 4xx status, never 5xx.
 func TestInvalidJSON(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	for _, action := range []string{"assign-uuid", "upgrade-format-version", "add-schema", "set-current-schema", "add-spec", "set-default-spec", "add-sort-order", "set-default-sort-order", "add-snapshot", "set-snapshot-ref", "remove-snapshots", "remove-snapshot-ref", "set-location", "set-properties", "remove-properties", "set-statistics", "remove-statistics", "set-partition-statistics", "remove-partition-statistics", "remove-partition-specs", "remove-schemas", "add-encryption-key", "remove-encryption-key"} {
 		for _, rest := range []string{
@@ -243,13 +243,13 @@ func TestInvalidJSON(t *testing.T) {
 				}
 				for _, before := range []string{"", `{"action":"upgrade-format-version","format-version":2},`} {
 					body := `{"requirements":[` + requirement + `],"updates":[` + before + `{"action":"` + action + `"` + rest + `}]}`
-					if code := c.code("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-						t.Error(to, code, body)
+					if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
+						t.Errorf("commit to %s: got status %d for %s", to, code, body)
 					}
 				}
 			}
 			if strings.Contains(rest, `"schema":`) {
-				if code := c.code("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(rest, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
+				if code := c.statusOf("POST", "namespaces/ns/tables", `{"name":"x"`+strings.ReplaceAll(rest, `"spec"`, `"partition-spec"`)+`}`); code >= 500 || code < 200 {
 					t.Error("create", code, rest)
 				}
 			}
@@ -263,21 +263,21 @@ func TestInvalidJSON(t *testing.T) {
 					extra = `{"type":"assert-create"},`
 				}
 				body := `{"requirements":[` + extra + `{"type":"` + kind + `"` + rest + `}],"updates":[{"action":"set-properties","updates":{"a":"b"}}]}`
-				if code := c.code("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
-					t.Error(to, code, body)
+				if code := c.statusOf("POST", "namespaces/ns/tables/"+to, body); code >= 500 || code < 200 {
+					t.Errorf("commit to %s: got status %d for %s", to, code, body)
 				}
 			}
 		}
 	}
 	for _, body := range []string{`{"requirements":[null],"updates":[null]}`, `{"requirements":null,"updates":null}`, `{"requirements":[],"updates":[null]}`, `{"requirements":[{}],"updates":[{}]}`} {
-		if code := c.code("POST", "namespaces/ns/tables/t", body); code >= 500 || code < 200 {
-			t.Error(code, body)
+		if code := c.statusOf("POST", "namespaces/ns/tables/t", body); code >= 500 || code < 200 {
+			t.Errorf("commit: got status %d for %s", code, body)
 		}
 	}
 }
 
-// code sends a request, and returns the status of the response, or 0 if there is no response.
-func (c *catalog) code(method, path string, body any) int {
+// statusOf sends a request, and returns the status of the response, or 0 if there is no response.
+func (c *catalog) statusOf(method, path string, body any) int {
 	text, ok := body.(string)
 	if !ok {
 		text = jsonOf(body)

@@ -63,8 +63,8 @@ func (c *catalog) as(r flightd.Rights, buckets ...string) *catalog {
 	return &d
 }
 
-// ask sends a request. It fails the test unless the response has the given status and contains the texts.
-func (c *catalog) ask(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
+// send sends a request. It fails the test unless the response has the given status and contains the texts.
+func (c *catalog) send(method, path string, body any, code int, texts ...string) (map[string]any, http.Header) {
 	c.Helper()
 	var in io.Reader
 	if body != nil {
@@ -117,31 +117,31 @@ func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any
 		}
 	}
 	if code >= 400 && len(b) > 0 {
-		problem, _ := out["error"].(map[string]any)
-		if got, _ := problem["code"].(json.Number).Int64(); int(got) != code || problem["type"] == "" || problem["message"] == "" {
+		errorObject, _ := out["error"].(map[string]any)
+		if got, _ := errorObject["code"].(json.Number).Int64(); int(got) != code || errorObject["type"] == "" || errorObject["message"] == "" {
 			c.Fatalf("%s: the error does not follow the specification", response)
 		}
 	}
 	return out, a.Header
 }
 
-var columns = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+var nColumn = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 
 func batch(ns ...int64) arrow.RecordBatch {
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	b.AppendValues(ns, nil)
-	return array.NewRecordBatch(columns, []arrow.Array{b.NewInt64Array()}, int64(len(ns)))
+	return array.NewRecordBatch(nColumn, []arrow.Array{b.NewInt64Array()}, int64(len(ns)))
 }
 
-var timed = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, columns.Field(0)}, nil)
+var timedColumns = arrow.NewSchema([]arrow.Field{{Name: "ts", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}, Nullable: true}, nColumn.Field(0)}, nil)
 
 // timedBatch returns a batch with the given numbers, both as times and as integers.
 func timedBatch(ns ...int64) arrow.RecordBatch {
-	b := array.NewTimestampBuilder(memory.DefaultAllocator, timed.Field(0).Type.(*arrow.TimestampType))
+	b := array.NewTimestampBuilder(memory.DefaultAllocator, timedColumns.Field(0).Type.(*arrow.TimestampType))
 	for _, n := range ns {
 		b.Append(arrow.Timestamp(n))
 	}
-	return array.NewRecordBatch(timed, []arrow.Array{b.NewArray(), batch(ns...).Column(0)}, int64(len(ns)))
+	return array.NewRecordBatch(timedColumns, []arrow.Array{b.NewArray(), batch(ns...).Column(0)}, int64(len(ns)))
 }
 
 // put appends rows directly to the store.
@@ -189,8 +189,8 @@ func (c *catalog) wantRows(bucket, name string, want ...int64) {
 	}
 }
 
-// total returns the number of rows in the newest snapshot of a response.
-func total(answer map[string]any) string {
+// totalRecords returns the number of rows in the newest snapshot of a response.
+func totalRecords(answer map[string]any) string {
 	meta := answer["metadata"].(map[string]any)
 	all, _ := meta["snapshots"].([]any)
 	for _, s := range all {
@@ -215,12 +215,12 @@ type object = map[string]any
 
 // commitOf returns an engine's commit of a new snapshot of a table.
 func commitOf(base *table.Table, snap *table.Snapshot) object {
-	var was any
+	var parent any
 	if s := base.CurrentSnapshot(); s != nil {
-		was = s.SnapshotID
+		parent = s.SnapshotID
 	}
 	return object{
-		"requirements": []any{object{"type": "assert-table-uuid", "uuid": base.Metadata().TableUUID()}, object{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": was}},
+		"requirements": []any{object{"type": "assert-table-uuid", "uuid": base.Metadata().TableUUID()}, object{"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": parent}},
 		"updates":      []any{object{"action": "add-snapshot", "snapshot": snap}, object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID}},
 	}
 }
@@ -252,12 +252,12 @@ const schemaN = `{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name":
 
 func (c *catalog) create(namespace, name string) {
 	c.Helper()
-	c.ask("POST", "namespaces/"+namespace+"/tables", `{"name": "`+name+`", "schema": `+schemaN+`}`, 200)
+	c.send("POST", "namespaces/"+namespace+"/tables", `{"name": "`+name+`", "schema": `+schemaN+`}`, 200)
 }
 
-func first[A, B any](a A, _ B) A { return a }
+func firstOf[A, B any](a A, _ B) A { return a }
 
-func decoded(t testing.TB, r io.Reader) (out map[string]any) {
+func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
 	t.Helper()
 	if err := json.NewDecoder(r).Decode(&out); err != nil {
 		t.Fatal(err)

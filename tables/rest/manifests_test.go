@@ -78,11 +78,11 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 
 func (c *catalog) write(location string, content []byte) {
 	c.Helper()
-	at := fileAt(location)
-	if err := os.MkdirAll(at[:strings.LastIndex(at, "/")], 0o777); err != nil {
+	path := fileAt(location)
+	if err := os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o777); err != nil {
 		c.Fatal(err)
 	}
-	if err := os.WriteFile(at, content, 0o666); err != nil {
+	if err := os.WriteFile(path, content, 0o666); err != nil {
 		c.Fatal(err)
 	}
 }
@@ -108,22 +108,22 @@ func manifestWithoutDataFile(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestLyingManifests checks that a commit is refused, with the reason, if its manifests would make scans fail or
+// TestFalseManifests checks that a commit is refused, with the reason, if its manifests would make scans fail or
 // allocate excessive memory.
-func TestLyingManifests(t *testing.T) {
+func TestFalseManifests(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	c.ask("POST", "namespaces/ns/tables", `{"name": "parts", "schema": `+schemaN+`, "partition-spec": {"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "n", "transform": "identity"}]}}`, 200)
+	c.send("POST", "namespaces/ns/tables", `{"name": "parts", "schema": `+schemaN+`, "partition-spec": {"spec-id": 0, "fields": [{"source-id": 1, "field-id": 1000, "name": "n", "transform": "identity"}]}}`, 200)
 	plain, parts := c.load("ns", "t"), c.load("ns", "parts")
-	honest := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: plain.Schema(), format: iceberg.ParquetFile, sequence: 1}
-	refused := func(why string, base *table.Table, b engineSnapshot) {
+	valid := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: plain.Schema(), format: iceberg.ParquetFile, sequence: 1}
+	checkRefused := func(reason string, base *table.Table, b engineSnapshot) {
 		t.Helper()
 		s := c.writeSnapshot(base, b)
-		c.ask("POST", "namespaces/ns/tables/"+base.Identifier()[1], commitOf(base, s), 400, "ValidationException", why)
+		c.send("POST", "namespaces/ns/tables/"+base.Identifier()[1], commitOf(base, s), 400, "ValidationException", reason)
 	}
-	claim := func(change func(*iceberg.ManifestBuilder)) engineSnapshot {
-		b := honest
+	withClaim := func(change func(*iceberg.ManifestBuilder)) engineSnapshot {
+		b := valid
 		b.inList = func(_ iceberg.ManifestFile, m *iceberg.ManifestBuilder) iceberg.ManifestFile {
 			change(m)
 			return m.Build()
@@ -131,51 +131,51 @@ func TestLyingManifests(t *testing.T) {
 		return b
 	}
 	for _, n := range []int32{1, 7, -1, math.MaxInt32} {
-		refused("existing files, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
-		refused("deleted files, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
-		refused("deleted rows, but the manifest contains 0", plain, claim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
+		checkRefused("existing files, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.ExistingFiles(n) }))
+		checkRefused("deleted files, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.DeletedFiles(n) }))
+		checkRefused("deleted rows, but the manifest contains 0", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.DeletedRows(int64(n)) }))
 	}
-	refused("says 2 added files, but the manifest contains 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
-	refused("says 0 added rows, but the manifest contains 1", plain, claim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
-	refused("sequence numbers", plain, claim(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
+	checkRefused("says 2 added files, but the manifest contains 1", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.AddedFiles(2) }))
+	checkRefused("says 0 added rows, but the manifest contains 1", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.AddedRows(0) }))
+	checkRefused("sequence numbers", plain, withClaim(func(m *iceberg.ManifestBuilder) { m.SequenceNum(9, 1) }))
 	for _, spec := range []int32{99, -1} {
-		b := honest
+		b := valid
 		b.inList = func(iceberg.ManifestFile, *iceberg.ManifestBuilder) iceberg.ManifestFile {
 			return iceberg.NewManifestFile(2, plain.Location()+"/metadata/m.avro", 1000, spec, 77).SequenceNum(1, 1).AddedFiles(1).AddedRows(1).Build()
 		}
-		refused("no partition spec", plain, b)
+		checkRefused("no partition spec", plain, b)
 	}
-	with := func(change func(*engineSnapshot)) engineSnapshot { b := honest; change(&b); return b }
-	refused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.manifest = "m.bin" }))
-	refused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.list = "l" }))
-	refused("its format is ORC", plain, with(func(b *engineSnapshot) { b.format = iceberg.OrcFile }))
-	refused("its format is AVRO", plain, with(func(b *engineSnapshot) { b.format = iceberg.AvroFile }))
-	refused("its sequence number", plain, with(func(b *engineSnapshot) { b.sequence = 1 << 62 }))
-	refused("its equality deletes name no column", plain, with(func(b *engineSnapshot) { b.content = iceberg.EntryContentEqDeletes }))
-	refused("column with ID 999", plain, with(func(b *engineSnapshot) { b.content, b.equality = iceberg.EntryContentEqDeletes, []int{999} }))
+	with := func(change func(*engineSnapshot)) engineSnapshot { b := valid; change(&b); return b }
+	checkRefused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.manifest = "m.bin" }))
+	checkRefused("does not end in .avro", plain, with(func(b *engineSnapshot) { b.list = "l" }))
+	checkRefused("its format is ORC", plain, with(func(b *engineSnapshot) { b.format = iceberg.OrcFile }))
+	checkRefused("its format is AVRO", plain, with(func(b *engineSnapshot) { b.format = iceberg.AvroFile }))
+	checkRefused("its sequence number", plain, with(func(b *engineSnapshot) { b.sequence = 1 << 62 }))
+	checkRefused("its equality deletes name no column", plain, with(func(b *engineSnapshot) { b.content = iceberg.EntryContentEqDeletes }))
+	checkRefused("column with ID 999", plain, with(func(b *engineSnapshot) { b.content, b.equality = iceberg.EntryContentEqDeletes, []int{999} }))
 
 	spec := parts.Spec()
 	text := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.String})
-	refused("is of type string, not long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
-	refused("no value for the partition field with ID 1000", parts, honest)
+	checkRefused("is of type string, not long", parts, with(func(b *engineSnapshot) { b.spec, b.schema, b.partition = spec, text, map[int]any{1000: "x"} }))
+	checkRefused("no value for the partition field with ID 1000", parts, valid)
 
-	s := c.writeSnapshot(plain, honest)
+	s := c.writeSnapshot(plain, valid)
 	c.write(plain.Location()+"/metadata/m.avro", manifestWithoutDataFile(t))
-	c.ask("POST", "namespaces/ns/tables/t", commitOf(plain, s), 400, "ValidationException", "lack the field data_file")
+	c.send("POST", "namespaces/ns/tables/t", commitOf(plain, s), 400, "ValidationException", "lack the field data_file")
 
-	c.ask("POST", "namespaces/ns/tables/t", commitOf(plain, c.writeSnapshot(plain, honest)), 200)
+	c.send("POST", "namespaces/ns/tables/t", commitOf(plain, c.writeSnapshot(plain, valid)), 200)
 	s = c.writeSnapshot(parts, with(func(b *engineSnapshot) { b.spec, b.partition = spec, map[int]any{1000: int64(5)} }))
-	c.ask("POST", "namespaces/ns/tables/parts", commitOf(parts, s), 200)
+	c.send("POST", "namespaces/ns/tables/parts", commitOf(parts, s), 200)
 }
 
-// TestLyingAboutKnownManifest checks that a manifest list is refused if its counts for a manifest of the table's last
+// TestFalseKnownManifest checks that a manifest list is refused if its counts for a manifest of the table's last
 // snapshot are wrong.
-func TestLyingAboutKnownManifest(t *testing.T) {
+func TestFalseKnownManifest(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1, 2)
-	c.ask("GET", "namespaces/ns/tables/t", nil, 200)
+	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
-	known, err := base.CurrentSnapshot().Manifests(first(base.FS(t.Context())))
+	known, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,16 +191,16 @@ func TestLyingAboutKnownManifest(t *testing.T) {
 		at := base.Location() + "/metadata/list.avro"
 		c.write(at, list.Bytes())
 		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: at, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
-		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), code)
+		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), code)
 	}
 	commit(77, math.MaxInt32, 400)
 	commit(78, 0, 200)
 	c.wantRows("ns", "t", 1, 2)
 }
 
-// TestManifestsChangedLater changes a manifest list or a manifest after its commit. Scans must fail, and must not
+// TestManifestChangedAfterCommit changes a manifest list or a manifest after its commit. Scans must fail, and must not
 // allocate what the file claims.
-func TestManifestsChangedLater(t *testing.T) {
+func TestManifestChangedAfterCommit(t *testing.T) {
 	for name, change := range map[string]func(*testing.T, *catalog, *table.Table, engineSnapshot){
 		"a list": func(_ *testing.T, c *catalog, base *table.Table, b engineSnapshot) {
 			b.inList = func(_ iceberg.ManifestFile, m *iceberg.ManifestBuilder) iceberg.ManifestFile {
@@ -214,16 +214,16 @@ func TestManifestsChangedLater(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-			c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+			c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 			c.create("ns", "t")
 			base := c.load("ns", "t")
 			b := engineSnapshot{list: "l.avro", manifest: "m.avro", spec: *iceberg.UnpartitionedSpec, schema: base.Schema(), format: iceberg.ParquetFile, sequence: 1}
-			c.ask("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)
+			c.send("POST", "namespaces/ns/tables/t", commitOf(base, c.writeSnapshot(base, b)), 200)
 			change(t, c, base, b)
 			read, err := c.store.Bucket("ns").Table(t.Context(), "t")
 			if err == nil {
-				r, scanned := read.Scan(t.Context(), nil)
-				if err = scanned; err == nil {
+				r, scanErr := read.Scan(t.Context(), nil)
+				if err = scanErr; err == nil {
 					for r.Next() {
 					}
 					err = r.Err()

@@ -20,39 +20,39 @@ func setProperty(key string, length int) string {
 // TestMetadataSize checks that metadata over the size limit can be neither committed nor registered.
 func TestMetadataSize(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 9<<20), 200)
+	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 9<<20), 400, "ValidationException", "the limit is 16777216")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
 	base := c.load("ns", "t")
 
 	b, err := json.Marshal(base.Metadata())
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.ask("DELETE", "namespaces/ns/tables/t", nil, 204)
+	c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 	large := base.Location() + "/metadata/large.metadata.json"
 	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
-	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "larger than 16777216 bytes")
+	c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, "larger than 16777216 bytes")
 	for unknown, refusal := range map[string]string{
 		"[" + strings.Repeat("{},", 600_000) + "{}]":                                                 "more than 1048576 values",
 		strings.Repeat("[", 200) + `"` + strings.Repeat("x", 1<<20) + `"` + strings.Repeat("]", 200): "nested too deeply",
 	} {
 		c.write(large, []byte(`{"x":`+unknown+","+string(b[1:])))
-		c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, refusal)
-		c.ask("POST", "namespaces", `{"namespace":["x"],"x":`+unknown+"}", 400, refusal)
+		c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": large}, 400, refusal)
+		c.send("POST", "namespaces", `{"namespace":["x"],"x":`+unknown+"}", 400, refusal)
 	}
-	c.ask("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
+	c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": base.MetadataLocation()}, 200)
 }
 
 // TestManyDefinitions checks that a commit can add only a limited number of schemas, partition specs and sort
 // orders, because each is compared with all others.
 func TestManyDefinitions(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	for action, of := range map[string]func(i int) object{
+	for action, definition := range map[string]func(i int) object{
 		"add-schema": func(i int) object {
 			return object{"schema": object{"type": "struct", "schema-id": 0, "fields": []any{object{"id": 1, "name": fmt.Sprint("n", i), "type": "long", "required": false}}}}
 		},
@@ -66,11 +66,11 @@ func TestManyDefinitions(t *testing.T) {
 		for n, code := range map[int]int{100: 200, 101: 400} {
 			var updates []any
 			for i := range n {
-				u := of(i)
+				u := definition(i)
 				u["action"] = action
 				updates = append(updates, u)
 			}
-			c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, code)
+			c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": updates}, code)
 		}
 	}
 }
@@ -79,10 +79,10 @@ func TestManyDefinitions(t *testing.T) {
 // a server folds all tables when it stops.
 func TestFoldReadsNoMetadata(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 200)
-	changed, _ := c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 14<<20), 200)
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 200)
+	changed, _ := c.send("POST", "namespaces/ns/tables/t", setProperty("a", 14<<20), 200)
 	c.write(changed["metadata-location"].(string), []byte("damaged"))
 	c.create("ns", "u") // evicts the metadata of t from the cache
 	if _, err := c.store.Fold(t.Context(), nil); err != nil {
@@ -94,14 +94,14 @@ func TestFoldReadsNoMetadata(t *testing.T) {
 // sends its body too slowly must lose the memory to other requests.
 func TestLargeBodiesShareMemory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 3 * time.Second}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer slow.Close()
-	began := time.Now()
+	start := time.Now()
 	if _, err := fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "); err != nil {
 		t.Fatal(err)
 	}
@@ -111,11 +111,11 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 		}
 	}()
 	time.Sleep(200 * time.Millisecond) // until the slow body has the memory
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
-	c.ask("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20), 503, "SlowDownException", "need much memory")
+	c.send("POST", "namespaces/ns/tables/t", setProperty("a", 1<<10), 200)
 	for code := 503; code != 200; {
-		code = c.code("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20))
-		if time.Since(began) > 30*time.Second {
+		code = c.statusOf("POST", "namespaces/ns/tables/t", setProperty("a", 15<<20))
+		if time.Since(start) > 30*time.Second {
 			t.Fatal("the slow body still holds its memory after 30 seconds")
 		}
 	}
@@ -125,14 +125,14 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 // small metadata do not wait for them.
 func TestLoadsShareMemory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 6 * time.Second}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "small")
 	c.create("ns", "large")
 	c.create("ns", "dropped")
-	c.ask("POST", "namespaces/ns/tables/large", setProperty("a", 15<<20), 200)
-	c.ask("POST", "namespaces/ns/tables/dropped", setProperty("a", 1<<20), 200)
+	c.send("POST", "namespaces/ns/tables/large", setProperty("a", 15<<20), 200)
+	c.send("POST", "namespaces/ns/tables/dropped", setProperty("a", 1<<20), 200)
 	dropped := c.load("ns", "dropped").MetadataLocation()
-	c.ask("DELETE", "namespaces/ns/tables/dropped", nil, 204)
+	c.send("DELETE", "namespaces/ns/tables/dropped", nil, 204)
 	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -147,8 +147,8 @@ func TestLoadsShareMemory(t *testing.T) {
 	if _, err := slow.Read(make([]byte, 1)); err != nil { // the response has begun
 		t.Fatal(err)
 	}
-	c.ask("GET", "namespaces/ns/tables/large", nil, 503, "SlowDownException", "need much memory")
-	c.ask("GET", "namespaces/ns/tables/small", nil, 200)
+	c.send("GET", "namespaces/ns/tables/large", nil, 503, "SlowDownException", "need much memory")
+	c.send("GET", "namespaces/ns/tables/small", nil, 200)
 	var all sync.WaitGroup
 	for path, body := range map[string]any{
 		"namespaces/ns/tables/small": setProperty("a", 1<<20),
@@ -159,7 +159,7 @@ func TestLoadsShareMemory(t *testing.T) {
 		}}},
 	} {
 		all.Go(func() {
-			if code := c.code("POST", path, body); code != 503 {
+			if code := c.statusOf("POST", path, body); code != 503 {
 				t.Errorf("POST %s: got status %d, want 503", path, code)
 			}
 		})
@@ -167,6 +167,6 @@ func TestLoadsShareMemory(t *testing.T) {
 	all.Wait()
 	slow.Close()
 	for code := 503; code != 200; {
-		code = c.code("GET", "namespaces/ns/tables/large", nil)
+		code = c.statusOf("GET", "namespaces/ns/tables/large", nil)
 	}
 }

@@ -24,14 +24,14 @@ func (h *handler) bucketOf(levels ...string) (*tables.Bucket, error) {
 		return nil, invalid("a namespace in this catalog has one level, but this one has %d", len(levels))
 	}
 	name := levels[0]
-	if !isName(name) || strings.Contains(name, separator) {
+	if !isTableName(name) || strings.Contains(name, separator) {
 		return nil, invalid("%.40q is not a valid namespace name: it must be UTF-8 without the bytes 0x00 and 0x1f, of 1 to %d bytes", name, tables.MaxName)
 	}
 	return h.store.BucketOf(name), nil
 }
 
-// isName reports whether name is a valid table name.
-func isName(name string) bool {
+// isTableName reports whether name is a valid table name.
+func isTableName(name string) bool {
 	return name != "" && len(name) <= tables.MaxName && utf8.ValidString(name) && !strings.Contains(name, "\x00")
 }
 
@@ -59,7 +59,7 @@ func (h *handler) bucketOfTable(q *request, right flightd.Rights, table identifi
 	if p := (*problem)(nil); errors.As(err, &p) {
 		return nil, notFound("NoSuchTableException", p.Message)
 	}
-	if err == nil && !isName(table.Name) {
+	if err == nil && !isTableName(table.Name) {
 		return nil, notFound("NoSuchTableException", fmt.Sprintf("%.40q is not a valid table name", table.Name))
 	}
 	return b, err
@@ -154,7 +154,7 @@ func (h *handler) createNamespace(q *request) error {
 	if err != nil {
 		return err
 	}
-	if err := b.Create(q.Ctx, metadata(in.Properties)); err != nil {
+	if err := b.Create(q.Ctx, toMetadata(in.Properties)); err != nil {
 		return err
 	}
 	if in.Properties == nil {
@@ -163,7 +163,7 @@ func (h *handler) createNamespace(q *request) error {
 	return q.reply(http.StatusOK, map[string]any{"namespace": in.Namespace, "properties": in.Properties})
 }
 
-func metadata(props map[string]string) tables.Metadata {
+func toMetadata(props map[string]string) tables.Metadata {
 	m := tables.Metadata{}
 	for k, v := range props {
 		m[k] = v
@@ -171,8 +171,8 @@ func metadata(props map[string]string) tables.Metadata {
 	return m
 }
 
-// properties returns a bucket's metadata as properties, with values that are not text encoded as JSON.
-func properties(q *request, b *tables.Bucket) (map[string]string, error) {
+// bucketProperties returns a bucket's metadata as properties, with values that are not text encoded as JSON.
+func bucketProperties(q *request, b *tables.Bucket) (map[string]string, error) {
 	m, err := b.Metadata(q.Ctx)
 	props := map[string]string{}
 	for k, v := range m {
@@ -190,7 +190,7 @@ func properties(q *request, b *tables.Bucket) (map[string]string, error) {
 }
 
 func (h *handler) loadNamespace(q *request, b *tables.Bucket) error {
-	props, err := properties(q, b)
+	props, err := bucketProperties(q, b)
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
-	current, err := properties(q, b)
+	current, err := bucketProperties(q, b)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (h *handler) namespaceProperties(q *request, b *tables.Bucket) error {
 			missing = append(missing, k)
 		}
 	}
-	if err := b.ChangeMetadata(q.Ctx, "", tables.MetadataChange{Set: metadata(in.Updates), Remove: removed}); err != nil {
+	if err := b.ChangeMetadata(q.Ctx, "", tables.MetadataChange{Set: toMetadata(in.Updates), Remove: removed}); err != nil {
 		return err
 	}
 	return q.reply(http.StatusOK, map[string]any{"updated": updated, "removed": removed, "missing": missing})

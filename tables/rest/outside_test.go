@@ -50,11 +50,11 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
 }
 
-// TestOutside checks that no location in a commit or in registered metadata can lead outside its table: to another
+// TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to another
 // directory, table or scheme, or through a symbolic link.
-func TestOutside(t *testing.T) {
+func TestLocationOutsideTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	c.create("ns", "victim")
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")
@@ -63,8 +63,8 @@ func TestOutside(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("secret"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in := base.Location()
-	good := fileAt(in) + "/data/good.parquet"
+	tableLocation := base.Location()
+	good := fileAt(tableLocation) + "/data/good.parquet"
 	if err := os.MkdirAll(filepath.Dir(good), 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -72,25 +72,25 @@ func TestOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, to := range map[string]string{"link.parquet": secret, "dir": elsewhere} {
-		if err := os.Symlink(to, fileAt(in)+"/data/"+name); err != nil {
+		if err := os.Symlink(to, fileAt(tableLocation)+"/data/"+name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	up := strings.Repeat("../", 30)
 	outside := []string{
-		secret, "file://" + secret, "file:" + secret, in + "/../x.avro", in + "/data/" + up + secret[1:], in + "/%2e%2e/%2e%2e/%2e%2e/catalog.db", in + "/./x",
-		in, in + "/", "s3://bucket/x", "http://localhost/x", "", "x", "/etc/passwd", "file:///etc/passwd", in + "x/y", in + "//data/good.parquet",
-		victim.Location() + "/metadata/x.avro", victim.MetadataLocation(), in + "/data/link.parquet", in + "/data/dir/secret.parquet", in + "/data/none\x00.parquet",
+		secret, "file://" + secret, "file:" + secret, tableLocation + "/../x.avro", tableLocation + "/data/" + up + secret[1:], tableLocation + "/%2e%2e/%2e%2e/%2e%2e/catalog.db", tableLocation + "/./x",
+		tableLocation, tableLocation + "/", "s3://bucket/x", "http://localhost/x", "", "x", "/etc/passwd", "file:///etc/passwd", tableLocation + "x/y", tableLocation + "//data/good.parquet",
+		victim.Location() + "/metadata/x.avro", victim.MetadataLocation(), tableLocation + "/data/link.parquet", tableLocation + "/data/dir/secret.parquet", tableLocation + "/data/none\x00.parquet",
 	}
 	n := 0
-	path := func() string { n++; return fmt.Sprintf("%s/metadata/%d.avro", in, n) }
+	path := func() string { n++; return fmt.Sprintf("%s/metadata/%d.avro", tableLocation, n) }
 	commit := func(s *table.Snapshot, code int, texts ...string) {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
+		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), code, texts...)
 	}
-	fine := c.forge(base, path(), path(), in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	valid := c.forge(base, path(), path(), tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
 	for _, at := range outside {
-		bad := *fine
+		bad := *valid
 		bad.ManifestList = at
 		if at != "" { // the library itself refuses a snapshot without a list
 			commit(&bad, 400, "ValidationException")
@@ -102,39 +102,39 @@ func TestOutside(t *testing.T) {
 			commit(s, 400, "ValidationException")
 		}
 	}
-	s := c.forge(base, path(), "file://"+elsewhere+"/m.avro", in+"/data/good.parquet", iceberg.EntryStatusADDED)
+	s := c.forge(base, path(), "file://"+elsewhere+"/m.avro", tableLocation+"/data/good.parquet", iceberg.EntryStatusADDED)
 	commit(s, 400, "outside")
-	commit(c.forge(base, path(), path(), in+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "does not exist")
+	commit(c.forge(base, path(), path(), tableLocation+"/data/none.parquet", iceberg.EntryStatusADDED), 400, "does not exist")
 	for _, props := range []string{
 		`"write.data.path": "/tmp"`, `"write.data.path": "file:///tmp"`, `"write.metadata.path": "s3://b/x"`, `"write.object-storage.path": "` + victim.Location() + `"`,
-		`"write.folder-storage.path": "` + in + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,
+		`"write.folder-storage.path": "` + tableLocation + `/../x"`, `"write.location-provider.impl": "evil.Class"`, `"partd.rules": "[]"`, `"partd.settings": "{}"`, `"partd.tail.x": "9"`,
 	} {
-		c.ask("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {`+props+`}}]}`, 400, "ValidationException")
-		c.ask("POST", "namespaces/ns/tables", `{"name": "u", "schema": `+schemaN+`, "properties": {`+props+`}}`, 400, "ValidationException")
+		c.send("POST", "namespaces/ns/tables/t", `{"requirements": [], "updates": [{"action": "set-properties", "updates": {`+props+`}}]}`, 400, "ValidationException")
+		c.send("POST", "namespaces/ns/tables", `{"name": "u", "schema": `+schemaN+`, "properties": {`+props+`}}`, 400, "ValidationException")
 	}
-	c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"write.data.path": in + "/data"}}}}, 200)
+	c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{object{"action": "set-properties", "updates": object{"write.data.path": tableLocation + "/data"}}}}, 200)
 	for _, up := range []object{
 		{"action": "set-location", "location": victim.Location()},
 		{"action": "set-location", "location": "file:///tmp"},
 		{"action": "assign-uuid", "uuid": victim.Metadata().TableUUID()},
 		{"action": "set-statistics", "statistics": object{"snapshot-id": 1, "statistics-path": "file:///etc/passwd", "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []any{}}},
 	} {
-		c.ask("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{up}}, 400)
+		c.send("POST", "namespaces/ns/tables/t", object{"requirements": []any{}, "updates": []any{up}}, 400)
 	}
-	c.register(t, outside, victim)
+	c.checkRegister(t, outside, victim)
 	if c.load("ns", "t").CurrentSnapshot() != nil {
 		t.Error("a forged snapshot was committed")
 	}
 	base = c.load("ns", "t")
-	commit(fine, 200)
+	commit(valid, 200)
 }
 
-// register checks that metadata whose locations lead outside the table cannot be registered.
-func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) {
+// checkRegister checks that metadata whose locations lead outside the table cannot be registered.
+func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Table) {
 	t.Helper()
 	register := func(location string, code int, texts ...string) {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, code, texts...)
+		c.send("POST", "namespaces/ns/register", object{"name": "r", "metadata-location": location}, code, texts...)
 	}
 	for _, at := range outside {
 		if at == victim.MetadataLocation() {
@@ -199,10 +199,10 @@ func (c *catalog) register(t *testing.T, outside []string, victim *table.Table) 
 // refused.
 func TestManifestLimits(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	c.ask("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
+	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
 	base := c.load("ns", "t")
-	in := base.Location()
+	tableLocation := base.Location()
 	meta, snapshot, sequence := base.Metadata(), int64(77), int64(1)
 	write := func(at string, content *bytes.Buffer, err error) {
 		t.Helper()
@@ -213,25 +213,25 @@ func TestManifestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	manifest, list := in+"/metadata/m.avro", in+"/metadata/l.avro"
-	s := c.forge(base, list, manifest, in+"/data/x.parquet", iceberg.EntryStatusADDED)
-	refused := func() {
+	manifest, list := tableLocation+"/metadata/m.avro", tableLocation+"/metadata/l.avro"
+	s := c.forge(base, list, manifest, tableLocation+"/data/x.parquet", iceberg.EntryStatusADDED)
+	checkRefused := func() {
 		t.Helper()
-		c.ask("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "exceed the limit")
+		c.send("POST", "namespaces/ns/tables/t", commitOf(base, s), 400, "ValidationException", "exceed the limit")
 	}
 	m := iceberg.NewManifestFile(2, manifest, 1<<30, 0, snapshot).SequenceNum(1, 1)
-	lists := func(m iceberg.ManifestFile, n int) {
+	writeList := func(m iceberg.ManifestFile, n int) {
 		t.Helper()
 		var b bytes.Buffer
 		err := iceberg.WriteManifestList(2, &b, snapshot, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{m}, n))
 		write(list, &b, err)
 	}
-	lists(m.Build(), 10_001)
-	refused()
-	lists(m.KeyMetadata(make([]byte, 1<<20)).Build(), 65)
-	refused()
+	writeList(m.Build(), 10_001)
+	checkRefused()
+	writeList(m.KeyMetadata(make([]byte, 1<<20)).Build(), 65)
+	checkRefused()
 
-	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, in+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
+	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, tableLocation+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +239,6 @@ func TestManifestLimits(t *testing.T) {
 	var b bytes.Buffer
 	one, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))
 	write(manifest, &b, err)
-	lists(one, 1)
-	refused()
+	writeList(one, 1)
+	checkRefused()
 }

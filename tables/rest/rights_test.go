@@ -16,7 +16,7 @@ import (
 // TestEndpoints checks that exactly the endpoints that config lists exist.
 func TestEndpoints(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	config, _ := c.ask("GET", "config?warehouse=any", nil, 200)
+	config, _ := c.send("GET", "config?warehouse=any", nil, 200)
 	listed := map[string]bool{}
 	fill := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "none", "{table}", "t")
 	for _, e := range config["endpoints"].([]any) {
@@ -45,22 +45,22 @@ func TestEndpoints(t *testing.T) {
 				pattern = method + " /v1/{prefix}/" + path
 			}
 			if !listed[pattern] {
-				c.ask(method, path, "{}", 404, "NoSuchEndpointException")
+				c.send(method, path, "{}", 404, "NoSuchEndpointException")
 			}
 		}
 	}
 	for _, path := range []string{"namespaces/n/views", "namespaces/n/views/v", "namespaces/n/tables/t/plan", "namespaces/n/tables/t/tasks"} {
-		c.ask("GET", path, nil, 406, "UnsupportedOperationException")
+		c.send("GET", path, nil, 406, "UnsupportedOperationException")
 	}
-	c.ask("GET", "nothing", nil, 404, "NoSuchEndpointException")
-	c.ask("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
+	c.send("GET", "nothing", nil, 404, "NoSuchEndpointException")
+	c.send("GET", "namespaces/n/tables/t/credentials", nil, 406, "--rest-role")
 }
 
-// TestLend checks that clients that request credentials receive them according to their rights. Without Lend,
+// TestCredentialVending checks that clients that request credentials receive them according to their rights. Without Lend,
 // responses must contain no credentials.
-func TestLend(t *testing.T) {
+func TestCredentialVending(t *testing.T) {
 	o := Options{Storage: map[string]string{"s3.region": "eu"}}
-	asks := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
+	get := func(c *catalog, header, path string, code int, texts ...string) map[string]any {
 		t.Helper()
 		r, err := http.NewRequestWithContext(t.Context(), "GET", c.url+"/v1/namespaces/ns/tables/"+path, nil)
 		if err != nil {
@@ -68,12 +68,12 @@ func TestLend(t *testing.T) {
 		}
 		r.Header.Set("Authorization", "Bearer "+c.token)
 		r.Header.Set("X-Iceberg-Access-Delegation", header)
-		return first(c.do(r, code, texts...))
+		return firstOf(c.do(r, code, texts...))
 	}
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
 	c.put("ns", "t", nil, 1)
-	if a := asks(c.as(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
-		t.Error(a)
+	if a := get(c.as(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
+		t.Errorf("without Lend, the response contains credentials: %v", a)
 	}
 	fail := false
 	o.Lend = func(_ context.Context, location string, write bool) (map[string]string, error) {
@@ -84,18 +84,18 @@ func TestLend(t *testing.T) {
 	}
 	c = serve(t, t.TempDir(), flightd.Options{Secret: secret}, o)
 	c.put("ns", "t", nil, 1)
-	c.as(flightd.Read).ask("GET", "config", nil, 200, "/credentials")
-	asks(c.as(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
-	asks(c.as(flightd.Admin), "vended-credentials", "t", 200, `"s3.access-key-id":"true true"`)
-	asks(c.as(flightd.Admin, "ns"), "", "t/credentials", 200, `"s3.access-key-id":"true true"`)
-	asks(c.as(flightd.Admin, "other"), "vended-credentials", "t", 403)
-	asks(c.as(flightd.Admin, "other"), "vended-credentials", "t/credentials", 403)
-	if a := asks(c.as(flightd.Admin), "remote-signing", "t", 200); a["storage-credentials"] != nil {
-		t.Error(a)
+	c.as(flightd.Read).send("GET", "config", nil, 200, "/credentials")
+	get(c.as(flightd.Read), "vended-credentials,remote-signing", "t", 200, `"s3.access-key-id":"true false"`, `"storage-credentials":[{`)
+	get(c.as(flightd.Admin), "vended-credentials", "t", 200, `"s3.access-key-id":"true true"`)
+	get(c.as(flightd.Admin, "ns"), "", "t/credentials", 200, `"s3.access-key-id":"true true"`)
+	get(c.as(flightd.Admin, "other"), "vended-credentials", "t", 403)
+	get(c.as(flightd.Admin, "other"), "vended-credentials", "t/credentials", 403)
+	if a := get(c.as(flightd.Admin), "remote-signing", "t", 200); a["storage-credentials"] != nil {
+		t.Errorf("without a request for credentials, the response contains some: %v", a)
 	}
 	fail = true
-	if a := asks(c.as(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
-		t.Error(a)
+	if a := get(c.as(flightd.Read), "vended-credentials", "t", 503); strings.Contains(fmt.Sprint(a), "secret") {
+		t.Errorf("the error reveals the server's secret: %v", a)
 	}
 }
 
@@ -103,8 +103,8 @@ func TestLend(t *testing.T) {
 // grants only the rights that it states.
 func TestTokens(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
-	c.ask("GET", "config", nil, 401, "NotAuthorizedException")
-	c.ask("GET", "namespaces", nil, 401, "NotAuthorizedException")
+	c.send("GET", "config", nil, 401, "NotAuthorizedException")
+	c.send("GET", "namespaces", nil, 401, "NotAuthorizedException")
 	admin := c.as(flightd.Admin)
 	form := func(code int, basic bool, values ...string) (map[string]any, http.Header) {
 		t.Helper()
@@ -128,56 +128,56 @@ func TestTokens(t *testing.T) {
 		if a.StatusCode != code {
 			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
 		}
-		return decoded(t, a.Body), a.Header
+		return decodeJSON(t, a.Body), a.Header
 	}
-	for _, given := range []map[string]any{
-		first(form(200, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", admin.token, "scope", "catalog")),
-		first(form(200, true, "grant_type", "client_credentials")),
-		first(form(200, false, "grant_type", grantExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
+	for _, response := range []map[string]any{
+		firstOf(form(200, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", admin.token, "scope", "catalog")),
+		firstOf(form(200, true, "grant_type", "client_credentials")),
+		firstOf(form(200, false, "grant_type", grantExchange, "subject_token", admin.token, "subject_token_type", tokenType)),
 	} {
-		if given["access_token"] != admin.token || given["token_type"] != "bearer" || given["expires_in"].(float64) < 3000 {
-			t.Errorf("got token response %v, want the client's own token", given)
+		if response["access_token"] != admin.token || response["token_type"] != "bearer" || response["expires_in"].(float64) < 3000 {
+			t.Errorf("got token response %v, want the client's own token", response)
 		}
 	}
-	if a := first(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
-		t.Error(a)
+	if a := firstOf(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
+		t.Errorf("wrong secret: got %v, want invalid_client", a)
 	}
-	if a := first(form(400, false, "grant_type", "password")); a["error"] != "unsupported_grant_type" {
-		t.Error(a)
+	if a := firstOf(form(400, false, "grant_type", "password")); a["error"] != "unsupported_grant_type" {
+		t.Errorf("unsupported grant type: got %v", a)
 	}
 	form(400, false, "grant_type", strings.Repeat("x", maxOpenBody))
-	admin.ask("POST", "namespaces", `{"namespace": ["a"]}`, 200)
+	admin.send("POST", "namespaces", `{"namespace": ["a"]}`, 200)
 	admin.create("a", "t")
 	reader := c.as(flightd.Read)
-	reader.ask("GET", "namespaces/a/tables/t", nil, 200)
+	reader.send("GET", "namespaces/a/tables/t", nil, 200)
 	for _, e := range (&handler{}).endpoints() {
 		if e.writes {
 			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
-			reader.ask(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
+			reader.send(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
 		}
 	}
-	late, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
+	expired, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.token = late
-	c.ask("GET", "namespaces", nil, 401)
+	c.token = expired
+	c.send("GET", "namespaces", nil, 401)
 }
 
-// TestIntruder checks that a token for some buckets allows neither reading nor changing others, and does not reveal
+// TestForeignBucket checks that a token for some buckets allows neither reading nor changing others, and does not reveal
 // whether another bucket exists.
-func TestIntruder(t *testing.T) {
+func TestForeignBucket(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
 	for _, ns := range []string{"hidden", "own"} {
-		admin.ask("POST", "namespaces", object{"namespace": []string{ns}, "properties": object{"k": "v"}}, 200)
+		admin.send("POST", "namespaces", object{"namespace": []string{ns}, "properties": object{"k": "v"}}, 200)
 		admin.create(ns, "t")
 	}
-	location := first(admin.ask("GET", "namespaces/hidden/tables/t", nil, 200))["metadata-location"]
-	own := c.as(flightd.Admin, "own")
-	own.ask("GET", "namespaces", nil, 200, `"namespaces":[["own"]]`)
-	own.ask("GET", "namespaces?pageSize=1&pageToken=", nil, 200, `"namespaces":[["own"]]`)
-	same := func(method, path string, body any) {
+	location := firstOf(admin.send("GET", "namespaces/hidden/tables/t", nil, 200))["metadata-location"]
+	ownBucket := c.as(flightd.Admin, "own")
+	ownBucket.send("GET", "namespaces", nil, 200, `"namespaces":[["own"]]`)
+	ownBucket.send("GET", "namespaces?pageSize=1&pageToken=", nil, 200, `"namespaces":[["own"]]`)
+	checkSame := func(method, path string, body any) {
 		t.Helper()
 		var answers [2]string
 		for i, name := range []string{"hidden", "absent"} {
@@ -185,7 +185,7 @@ func TestIntruder(t *testing.T) {
 			if text, ok := body.(string); ok {
 				b = strings.ReplaceAll(text, "NS", name)
 			}
-			out, _ := own.ask(method, strings.ReplaceAll(path, "NS", name), b, 403)
+			out, _ := ownBucket.send(method, strings.ReplaceAll(path, "NS", name), b, 403)
 			answers[i] = strings.ReplaceAll(out["error"].(object)["message"].(string), name, "NS")
 		}
 		if answers[0] != answers[1] {
@@ -195,35 +195,35 @@ func TestIntruder(t *testing.T) {
 	for _, e := range (&handler{}).endpoints() {
 		if !e.hidden && strings.Contains(e.path, "{namespace}") && e.method != "HEAD" {
 			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "NS", "{table}", "t").Replace(e.path)
-			same(e.method, path, "{}")
+			checkSame(e.method, path, "{}")
 		}
 	}
-	same("GET", "namespaces?parent=NS", nil)
-	same("POST", "namespaces", `{"namespace": ["NS"]}`)
-	same("POST", "tables/rename", `{"source": {"namespace": ["NS"], "name": "t"}, "destination": {"namespace": ["own"], "name": "u"}}`)
-	same("POST", "tables/rename", `{"source": {"namespace": ["own"], "name": "t"}, "destination": {"namespace": ["NS"], "name": "u"}}`)
-	same("POST", "transactions/commit", `{"table-changes": [{"identifier": {"namespace": ["own"], "name": "t"}, "requirements": [], "updates": [{"action": "set-properties", "updates": {"x": "y"}}]}, {"identifier": {"namespace": ["NS"], "name": "t"}}]}`)
+	checkSame("GET", "namespaces?parent=NS", nil)
+	checkSame("POST", "namespaces", `{"namespace": ["NS"]}`)
+	checkSame("POST", "tables/rename", `{"source": {"namespace": ["NS"], "name": "t"}, "destination": {"namespace": ["own"], "name": "u"}}`)
+	checkSame("POST", "tables/rename", `{"source": {"namespace": ["own"], "name": "t"}, "destination": {"namespace": ["NS"], "name": "u"}}`)
+	checkSame("POST", "transactions/commit", `{"table-changes": [{"identifier": {"namespace": ["own"], "name": "t"}, "requirements": [], "updates": [{"action": "set-properties", "updates": {"x": "y"}}]}, {"identifier": {"namespace": ["NS"], "name": "t"}}]}`)
 	for _, name := range []string{"hidden", "absent"} {
-		own.ask("HEAD", "namespaces/"+name, nil, 403)
-		own.ask("HEAD", "namespaces/"+name+"/tables/t", nil, 403)
+		ownBucket.send("HEAD", "namespaces/"+name, nil, 403)
+		ownBucket.send("HEAD", "namespaces/"+name+"/tables/t", nil, 403)
 	}
-	own.ask("POST", "namespaces/own/register", object{"name": "stolen", "metadata-location": location}, 409)
-	if p := own.load("own", "t").Properties(); p["x"] != "" {
+	ownBucket.send("POST", "namespaces/own/register", object{"name": "stolen", "metadata-location": location}, 409)
+	if p := ownBucket.load("own", "t").Properties(); p["x"] != "" {
 		t.Error("a part of the refused transaction was committed")
 	}
-	own.ask("GET", "namespaces/own/tables/t", nil, 200)
-	own.ask("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
+	ownBucket.send("GET", "namespaces/own/tables/t", nil, 200)
+	ownBucket.send("GET", "namespaces/own/tables/none", nil, 404, "NoSuchTableException")
 }
 
-// TestSnapshotsOfOthers checks that a token for one bucket cannot take over a table from another bucket's
+// TestForeignSnapshots checks that a token for one bucket cannot take over a table from another bucket's
 // snapshots, neither by registering its metadata nor by creating a table with its UUID. A token for that other
 // bucket must be able to register it.
-func TestSnapshotsOfOthers(t *testing.T) {
+func TestForeignSnapshots(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.as(flightd.Admin)
-	admin.ask("POST", "namespaces", object{"namespace": []string{"hidden"}}, 200)
+	admin.send("POST", "namespaces", object{"namespace": []string{"hidden"}}, 200)
 	admin.create("hidden", "t")
-	admin.ask("POST", "namespaces/hidden/tables/t", c.appendCommit(c.load("hidden", "t"), 1, 2), 200)
+	admin.send("POST", "namespaces/hidden/tables/t", c.appendCommit(c.load("hidden", "t"), 1, 2), 200)
 	base := c.load("hidden", "t")
 	if _, err := c.store.Bucket("hidden").Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
@@ -231,12 +231,12 @@ func TestSnapshotsOfOthers(t *testing.T) {
 	if err := c.store.Bucket("hidden").Delete(t.Context(), "t"); err != nil {
 		t.Fatal(err)
 	}
-	admin.ask("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
-	own := c.as(flightd.Admin, "own")
+	admin.send("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
+	ownBucket := c.as(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
-	own.ask("POST", "namespaces/own/register", register, 409, "AlreadyExistsException")
+	ownBucket.send("POST", "namespaces/own/register", register, 409, "AlreadyExistsException")
 	meta, snap := base.Metadata(), base.CurrentSnapshot()
-	own.ask("POST", "namespaces/own/tables/stolen", object{
+	ownBucket.send("POST", "namespaces/own/tables/stolen", object{
 		"requirements": []any{object{"type": "assert-create"}},
 		"updates": []any{
 			object{"action": "assign-uuid", "uuid": meta.TableUUID()},
@@ -252,13 +252,13 @@ func TestSnapshotsOfOthers(t *testing.T) {
 			object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID},
 		},
 	}, 409, "AlreadyExistsException")
-	own.ask("GET", "namespaces/own/tables/stolen", nil, 404)
-	c.as(flightd.Admin, "hidden").ask("POST", "namespaces/hidden/register", register, 200)
+	ownBucket.send("GET", "namespaces/own/tables/stolen", nil, 404)
+	c.as(flightd.Admin, "hidden").send("POST", "namespaces/hidden/register", register, 200)
 	c.wantRows("hidden", "stolen", 1, 2)
 }
 
-// TestOtherSites checks that requests from other sites' pages are refused.
-func TestOtherSites(t *testing.T) {
+// TestCrossSiteRequests checks that requests from other sites' pages are refused.
+func TestCrossSiteRequests(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example", "Host": "elsewhere.example"} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", c.url+"/v1/namespaces", strings.NewReader(`{"namespace": ["x"]}`))
@@ -276,5 +276,5 @@ func TestOtherSites(t *testing.T) {
 	}
 	r.Header.Set("Content-Type", "text/plain")
 	c.do(r, 415)
-	c.ask("GET", "namespaces", nil, 200, `"namespaces":[]`)
+	c.send("GET", "namespaces", nil, 200, `"namespaces":[]`)
 }

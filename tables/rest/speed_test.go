@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/icecat"
 )
 
-// many creates a table with many snapshots, which have metadata but no files, and a number of empty tables.
-func many(tb testing.TB, dir string, snapshots, others int) {
+// createManySnapshots creates a table with many snapshots, which have metadata but no files, and a number of empty tables.
+func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) {
 	tb.Helper()
 	ctx := context.Background()
 	cat, err := icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}, NoSync: true})
@@ -33,12 +33,12 @@ func many(tb testing.TB, dir string, snapshots, others int) {
 		tb.Fatal(err)
 	}
 	var all []*icecat.Change
-	for i := range others {
-		one, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
+	for i := range emptyTables {
+		empty, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		all = append(all, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: one, IOs: []*icecat.FileIO{cat.NewIO()}})
+		all = append(all, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: empty, IOs: []*icecat.FileIO{cat.NewIO()}})
 	}
 	text, err := json.Marshal(meta)
 	if err != nil {
@@ -96,19 +96,19 @@ func TestSpeed(t *testing.T) {
 		t.Skip("creates 10,000 tables")
 	}
 	dir := t.TempDir()
-	many(t, dir, 10_000, 10_000)
+	createManySnapshots(t, dir, 10_000, 10_000)
 	c := serve(t, dir, flightd.Options{}, Options{})
 	for _, path := range []string{"many?snapshots=refs", "t05000"} {
-		var took []time.Duration
+		var durations []time.Duration
 		for range 20 {
-			began := time.Now()
+			start := time.Now()
 			c.get("namespaces/ns/tables/" + path)
-			took = append(took, time.Since(began))
+			durations = append(durations, time.Since(start))
 		}
-		slices.Sort(took)
-		t.Log(path, took[0], took[10], took[19])
-		if took[0] > 25*time.Millisecond {
-			t.Errorf("the fastest GET %s took %v, want at most 25ms", path, took[0])
+		slices.Sort(durations)
+		t.Log(path, durations[0], durations[10], durations[19])
+		if durations[0] > 25*time.Millisecond {
+			t.Errorf("the fastest GET %s took %v, want at most 25ms", path, durations[0])
 		}
 	}
 }

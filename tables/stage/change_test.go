@@ -136,7 +136,7 @@ func TestTTL(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	if got := plan(t, r, pipeline); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
-		t.Error(got)
+		t.Errorf("the plan is %s, want exactly the expired stages to run", got)
 	}
 	if run(t, r, pipeline); recipe.runs.take() != "double 1, last 1" {
 		t.Error("want exactly the expired stages to run")

@@ -52,7 +52,7 @@ func TestDiesAtEachChange(t *testing.T) {
 		store.changesLeft.Store(changes)
 		_, runErr := recipe.pipeline().Run(t.Context(), open(t, t.TempDir(), &stage.Options{Store: store, Parallel: 1}))
 		if runErr != nil && !errors.Is(runErr, errDead) {
-			t.Fatal(runErr)
+			t.Fatalf("the dying run returned %v, want %v", runErr, errDead)
 		}
 		got, err := recipe.pipeline().Run(t.Context(), open(t, t.TempDir(), &stage.Options{Store: store.Dict}))
 		if b, _ := json.Marshal(got); err != nil || string(b) != wantResult {

@@ -67,14 +67,14 @@ func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	now = now.Add(2 * time.Hour)
 	collect("0 3", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "last load text")
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Error(got)
+		t.Errorf("after GC, the pipeline returned %s or ran a stage, want the stored result %s", got, wantResult)
 	}
 	recipe.factor = 7 // GC must remove the old result of last, and keep the ancestors that the new result needs
 	collect("1 2", &stage.GCOptions{TTL: time.Hour, Live: []stage.Any{recipe.pipeline()}}, "load text")
 	collect("2 0", &stage.GCOptions{TTL: time.Hour}, "")
 	for _, name := range []string{"tmp", "files", "locks"} {
 		if leftovers, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(leftovers) > 0 {
-			t.Error(name, leftovers, err)
+			t.Errorf("after GC, directory %s contains %v, %v, want nothing", name, leftovers, err)
 		}
 	}
 	run(t, r, recipe.pipeline())
@@ -94,9 +94,9 @@ func TestGCKeepsUsedResults(t *testing.T) {
 		return nil
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult {
-		t.Error(got)
+		t.Errorf("with a concurrent GC, the pipeline returned %s, want %s", got, wantResult)
 	}
 	if got := storedStages(t, r); got != "last text" {
-		t.Error(got)
+		t.Errorf("the stored results are %s, want last text", got)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestBuildSettings checks that a program's build settings are part of the key, but its commit is not.
+// TestBuildSettings checks that a program's build settings are part of the key, and that its commit is not.
 func TestBuildSettings(t *testing.T) {
 	defer func() { readBuildInfo = debug.ReadBuildInfo }()
 	hash := func(settings ...debug.BuildSetting) string {
@@ -106,6 +106,6 @@ func TestLargeBytes(t *testing.T) {
 		t.Errorf("got %d batches, want 2, the first with 64 rows", len(chunks))
 	}
 	if b, err := tableBytes(table); len(b) != n || err != nil {
-		t.Error(len(b), err)
+		t.Errorf("tableBytes returned %d bytes, %v, want %d", len(b), err, n)
 	}
 }

@@ -45,14 +45,14 @@ func TestMissingData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _, _ := strings.Cut(string(text[0]), `,"Data"`)
-	if err := store.Set(t.Context(), info, []byte(before+"}")); err != nil {
+	infoStart, _, _ := strings.Cut(string(text[0]), `,"Data"`) // as stored by a version without the field Data
+	if err := store.Set(t.Context(), info, []byte(infoStart+"}")); err != nil {
 		t.Fatal(err)
 	}
 	run(3)
 	run(3)
 	if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: 1}); err != nil {
-		t.Error(err)
+		t.Errorf("GC failed: %v", err)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestForeignKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := r.GC(t.Context(), nil); err != nil {
-			t.Error(err)
+			t.Errorf("GC failed: %v", err)
 		}
 		if got, err := store.Get(t.Context(), key); err != nil || string(got[0]) != "v" {
 			t.Errorf("key %s has the value %q, %v, want v", key, got, err)

@@ -28,8 +28,8 @@ type stageKey struct {
 	ttl          time.Duration // the shortest TTL of the stage and its ancestors; 0 means none
 }
 
-// withTTL returns i with an expiry time that k.ttl allows, because a program with a longer TTL may have
-// stored the result.
+// withTTL returns a copy of i that expires no later than k.ttl allows, because a program with a longer TTL may
+// have stored the result.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i

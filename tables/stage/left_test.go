@@ -21,10 +21,10 @@ func TestUnfinishedHashFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := r.GC(t.Context(), nil); err != nil {
-			t.Error(err)
+			t.Errorf("GC failed: %v", err)
 		}
 		if files, err := filepath.Glob(r.path(tmpDir, "*")); err != nil || len(files) != want {
-			t.Error(files, err)
+			t.Errorf("after GC, tmp contains %q, %v, want %d files", files, err, want)
 		}
 	}
 	collect(0)
@@ -45,6 +45,6 @@ func TestUnfinishedHashFile(t *testing.T) {
 	}
 	collect(0)
 	if files, err := filepath.Glob(r.path(locksDir, "*")); err != nil || len(files) > 0 {
-		t.Error(files, err)
+		t.Errorf("lock files are left: %q, %v", files, err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Action is what a run would do with a stage.
+// Action says what a run would do with a stage.
 type Action string
 
 // The possible actions.

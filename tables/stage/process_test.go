@@ -152,7 +152,7 @@ func (p *process) waitForLine(t testing.TB, line string) {
 	t.Fatalf("the process ended before it printed %q: %v %s", line, p.Wait(), p.stderr.String())
 }
 
-func kills(t testing.TB, byDefault int) int {
+func killCount(t testing.TB, defaultCount int) int {
 	t.Helper()
 	if text := os.Getenv("PARTD_KILLS"); text != "" {
 		n, err := strconv.Atoi(text)
@@ -161,7 +161,7 @@ func kills(t testing.TB, byDefault int) int {
 		}
 		return n
 	}
-	return byDefault
+	return defaultCount
 }
 
 // TestProcesses checks that if several processes run the same pipeline, one of them computes the results and the
@@ -213,7 +213,7 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 				}
 				if p != first || !isKilled {
 					if len(lines) == 0 || lines[len(lines)-1] != "result "+wantResult {
-						t.Error(lines)
+						t.Errorf("a process printed %q, want the result %s at the end", lines, wantResult)
 					}
 					output += strings.Join(lines, "\n") + "\n"
 				}
@@ -242,7 +242,7 @@ func TestKills(t *testing.T) {
 				c.Tables = t.TempDir()
 			}
 			rnd := rand.New(rand.NewPCG(1, 2))
-			wantKills, killed := kills(t, 6), 0
+			wantKills, killed := killCount(t, 6), 0
 			for c.Factor = 0; killed < wantKills; c.Factor++ {
 				if c.Factor > int64(10*wantKills+100) {
 					t.Fatalf("only %d of %d processes were killed before they ended, want %d", killed, c.Factor, wantKills)
@@ -281,7 +281,7 @@ func TestKills(t *testing.T) {
 				}
 				checkNoLeftovers(t, c.Dir)
 				if lockFiles, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(lockFiles) > 0 {
-					t.Fatal(lockFiles, err)
+					t.Fatalf("lock files are left: %q, %v", lockFiles, err)
 				}
 				if err := closeTables(); err != nil {
 					t.Fatal(err)

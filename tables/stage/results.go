@@ -113,7 +113,7 @@ type Info struct {
 	Key       string            `json:"key"`
 	Stage     string            `json:"stage"`
 	Created   time.Time         `json:"made"`
-	Expires   time.Time         `json:"expires,omitzero"` // zero: never
+	Expires   time.Time         `json:"expires,omitzero"` // zero means never
 	Parts     map[string]string `json:"parts"`            // inputs of the key, mostly as hashes
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
 }
@@ -135,7 +135,7 @@ type backend interface {
 	remove(ctx context.Context, key string) error
 	// sweep removes unreferenced data that was put before a time.
 	sweep(ctx context.Context, before time.Time) error
-	// lock waits for a lock that also excludes processes with other directories.
+	// lock waits for the lock of a key. It excludes processes with other directories if the backend supports that.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 

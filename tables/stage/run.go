@@ -27,7 +27,7 @@ type run struct {
 	cancel context.CancelCauseFunc // cancels all stages
 
 	mu      sync.Mutex
-	unlocks []func() error // release the locks of folders in use
+	unlocks []func() error // functions that release the locks of folders in use
 }
 
 // work is the execution of a stage in a run.
@@ -71,8 +71,8 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, nil
 }
 
-// result loads or computes the result of a stage, once per run. It returns when the result is in the
-// stage's work.
+// result loads or computes the result of a stage, once per run. It returns the stage's work, which then
+// contains the result.
 func (x *run) result(ctx context.Context, n *node) *work {
 	w := x.works[n]
 	w.once.Do(func() {

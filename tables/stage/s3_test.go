@@ -92,7 +92,7 @@ func TestS3Damaged(t *testing.T) {
 		return err
 	})
 	if err != nil || len(objects) < 16 {
-		t.Fatal(objects, err)
+		t.Fatalf("found only the objects %q, %v, want at least 16", objects, err)
 	}
 	for _, path := range objects {
 		content, err := os.ReadFile(path)
@@ -136,6 +136,6 @@ func TestS3Damaged(t *testing.T) {
 		}
 	}
 	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wantResult {
-		t.Error(got)
+		t.Errorf("after all objects were restored, the pipeline returned %s, want %s", got, wantResult)
 	}
 }

@@ -106,10 +106,10 @@ func TestExpiredFilesInUse(t *testing.T) {
 		return err
 	}
 	if got := run(t, r, pipeline); got != wantResult {
-		t.Error(got)
+		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
 	}
 	if _, err := other.GC(t.Context(), nil); err != nil {
-		t.Error(err)
+		t.Errorf("GC failed: %v", err)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestTTLOfStoredResult(t *testing.T) {
 	stage.Expire(withTTL, "double", time.Hour)
 	stage.SetNow(r, func() time.Time { return time.Now().Add(2 * time.Hour) })
 	if got := plan(t, r, withTTL); !strings.Contains(got, "double runs its result expired at") || !strings.Contains(got, "text kept; last runs its") {
-		t.Error(got)
+		t.Errorf("the plan is %s, want exactly the expired stages to run", got)
 	}
 	if run(t, r, withTTL); recipe.runs.take() != "double 1, last 1" {
 		t.Error("want exactly the expired stages to run")
@@ -146,7 +146,7 @@ func TestGoexit(t *testing.T) {
 	}
 	last := stage.Define("last", returnZero, stage.Spec[int]{Version: "1", From: []stage.Any{dependent("one"), dependent("two")}})
 	if _, err := last.Run(t.Context(), open(t, t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), "called runtime.Goexit") {
-		t.Error(err)
+		t.Errorf("Run = %v, want an error about runtime.Goexit", err)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestNilValue(t *testing.T) {
 	s := stage.Define("nil", func(context.Context, *stage.Inputs) (any, error) { return nil, nil },
 		stage.Spec[any]{Version: "1", Cache: true, Codec: encode.JSON[any](), CodecName: "json"})
 	if got, err := s.Run(t.Context(), open(t, t.TempDir(), nil)); got != nil || err != nil {
-		t.Error(got, err)
+		t.Errorf("Run = %v, %v, want nil", got, err)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// TestSpec checks that stages with equal Specs have the same key, so that results stay valid, and an incomplete
-// Spec is an error, not a panic.
+// TestSpec checks that stages with equal Specs have the same key, so that results stay valid, and that an
+// incomplete Spec is an error, not a panic.
 func TestSpec(t *testing.T) {
 	runs := 0
 	countRuns := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }

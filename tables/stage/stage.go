@@ -59,7 +59,7 @@ type node struct {
 	ttl       time.Duration
 	result    reflect.Type
 	codec     *codec
-	err       error // a mistake that Define found
+	err       error // error in the Spec, which Run and Plan return
 }
 
 // codec is an encode.ValueCodec for values of any type, with its name.
@@ -100,7 +100,7 @@ func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	return t, nil
 }
 
-// Error reports which stage failed.
+// Error is the error of a stage.
 type Error struct {
 	Op    string // run, cache or hash
 	Stage string

@@ -32,20 +32,20 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	o, recipe, dir := newOptions(t), newRecipe(t), t.TempDir()
 	r := open(t, dir, o)
 	if got := plan(t, r, recipe.pipeline()); strings.Count(got, "it never ran") != 4 {
-		t.Error(got)
+		t.Errorf("the first plan is %s, want all four stages to run", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult {
 		t.Errorf("got %s, want %s", got, wantResult)
 	}
 	if got := recipe.runs.take(); got != "double 1, last 1, load 1, text 1" {
-		t.Error(got)
+		t.Errorf("the first run ran %q, want each stage once", got)
 	}
 	if o != nil {
 		dir = t.TempDir()
 	}
 	r = open(t, dir, o)
 	if got := plan(t, r, recipe.pipeline()); got != "load kept; double kept; text kept; last kept" {
-		t.Error(got)
+		t.Errorf("the second plan is %s, want all results kept", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
 		t.Errorf("got %s, want %s", got, wantResult)
@@ -62,7 +62,7 @@ func testStored(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 func checkNoLeftovers(t testing.TB, dir string) {
 	t.Helper()
 	if names, err := filepath.Glob(filepath.Join(dir, "tmp", "*")); err != nil || len(names) > 0 {
-		t.Error(names, err)
+		t.Errorf("unfinished results are left: %q, %v", names, err)
 	}
 }
 
@@ -72,20 +72,20 @@ func TestNotCached(t *testing.T) {
 	recipe.isCached = func(name string) bool { return name == "last" }
 	r := open(t, t.TempDir(), nil)
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "double 1, last 1, load 1, text 1" {
-		t.Error(got)
+		t.Errorf("the first run returned %s, want %s and one run of each stage", got, wantResult)
 	}
 	if got := plan(t, r, recipe.pipeline()); got != "load skipped; double skipped; text kept; last kept" {
-		t.Error(got)
+		t.Errorf("the second plan is %s, want load and double skipped", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got != wantResult || recipe.runs.take() != "" {
-		t.Error(got)
+		t.Errorf("the second run returned %s or ran a stage, want the stored result %s", got, wantResult)
 	}
 	recipe.factor = 3
 	if got := plan(t, r, recipe.pipeline()); got != "load runs its result is not cached; double runs its result is not cached; text kept; last runs stage double changed" {
-		t.Error(got)
+		t.Errorf("after the parameter changed, the plan is %s", got)
 	}
 	if got := run(t, r, recipe.pipeline()); got == wantResult || recipe.runs.take() != "double 1, last 1, load 1" {
-		t.Error(got)
+		t.Errorf("after the parameter changed, the pipeline returned %s or ran the wrong stages", got)
 	}
 	recipe.isCached = func(string) bool { return false }
 	for range 2 {
@@ -119,7 +119,7 @@ func TestParallel(t *testing.T) {
 		return nil
 	}
 	if got := run(t, open(t, t.TempDir(), &stage.Options{Store: nil, Parallel: 2}), recipe.pipeline()); got != wantResult {
-		t.Error(got)
+		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
 	}
 }
 
@@ -156,7 +156,7 @@ func TestFailedStage(t *testing.T) {
 				checkNoLeftovers(t, dir)
 				recipe.onRun = nil
 				if got := run(t, r, recipe.pipeline()); got != wantResult {
-					t.Error(got)
+					t.Errorf("after the failure, the pipeline returned %s, want %s", got, wantResult)
 				}
 			}
 		})
@@ -164,7 +164,7 @@ func TestFailedStage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := newRecipe(t).pipeline().Run(ctx, open(t, t.TempDir(), nil)); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+		t.Errorf("Run with a canceled context = %v, want context.Canceled", err)
 	}
 }
 
@@ -225,14 +225,14 @@ func TestInvalidSpecs(t *testing.T) {
 	}
 	r := open(t, dir, nil)
 	if _, err := wrongFolder.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "Inputs.Dir") {
-		t.Error(err)
+		t.Errorf("Run of a stage that returns another folder = %v, want an error about Inputs.Dir", err)
 	}
 	if _, err := stage.Define("n", nilTable, table).Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "a nil table") {
-		t.Error(err)
+		t.Errorf("Run of a stage that returns a nil table = %v, want an error that says so", err)
 	}
 	notAncestor := stage.Define("t", func(_ context.Context, in *stage.Inputs) (int, error) { return other.Of(in) }, plain)
 	if _, err := notAncestor.Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "not a direct ancestor") {
-		t.Error(err)
+		t.Errorf("Of for a stage that is not an ancestor = %v, want an error that says so", err)
 	}
 	if _, err := stage.Open(dir, &stage.Options{Tables: openTables(t, t.TempDir()), Store: backends["dict"](t).Store}); err == nil {
 		t.Error("Open accepted both Tables and Store")
@@ -250,13 +250,13 @@ func TestChangedDuringRun(t *testing.T) {
 		return nil
 	}
 	if _, err := recipe.pipeline().Run(t.Context(), r); err == nil || !strings.Contains(err.Error(), "changed while") {
-		t.Error(err)
+		t.Errorf("Run = %v, want an error about the changed file", err)
 	}
 	if results, err := r.List(t.Context()); err != nil || len(results) > 0 {
-		t.Error(results, err)
+		t.Errorf("the stored results are %v, %v, want none", results, err)
 	}
 	recipe.onRun = nil
 	if got := run(t, r, recipe.pipeline()); !strings.Contains(got, fmt.Sprint(2*(0+10+100))) {
-		t.Error(got)
+		t.Errorf("after the change, the pipeline returned %s, want the new sum", got)
 	}
 }

@@ -91,8 +91,8 @@ func Expect(t testing.TB, b *tables.Bucket, name, rows string) {
 	defer wanted.Release()
 	var missing []string
 	for _, line := range lines(t, wanted) {
-		if at := slices.Index(got, line); at >= 0 {
-			got = slices.Delete(got, at, at+1)
+		if index := slices.Index(got, line); index >= 0 {
+			got = slices.Delete(got, index, index+1)
 		} else {
 			missing = append(missing, line)
 		}

@@ -77,11 +77,11 @@ func (b *bins) binIndex(t int64) int64 {
 // for calendar bins, end is the next midnight or change of the UTC offset.
 func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
-		rest := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
-		if t > math.MaxInt64-rest {
+		remaining := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
+		if t > math.MaxInt64-remaining {
 			return math.MaxInt64
 		}
-		return t + rest
+		return t + remaining
 	}
 	second, offset := floorDiv(t, b.second), b.offset(t)/b.second
 	end := (floorDiv(second+offset, day)+1)*day - offset
@@ -102,8 +102,8 @@ func (b *bins) checkCount(n int64) error {
 func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
 
 // offset returns the zone's UTC offset at a time, in the unit of the times.
-func (b *bins) offset(at int64) int64 {
-	_, offset := time.Unix(floorDiv(at, b.second), 0).In(b.zone).Zone()
+func (b *bins) offset(t int64) int64 {
+	_, offset := time.Unix(floorDiv(t, b.second), 0).In(b.zone).Zone()
 	return int64(offset) * b.second
 }
 
@@ -171,30 +171,30 @@ func (b *bins) roundUp() int64 {
 // labelOf returns the label of a bin, in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
-		at, err := b.startOf(bin)
-		return floorDiv(at, b.second/b.label), err
+		label, err := b.startOf(bin)
+		return floorDiv(label, b.second/b.label), err
 	}
 	d := b.dayOf(b.origin + bin*b.binLength())
 	if b.label == 0 {
 		return d, nil
 	}
-	at, ok := b.instant(d, b.label)
+	label, ok := b.instant(d, b.label)
 	if !ok {
 		return 0, b.labelError()
 	}
-	return at, nil
+	return label, nil
 }
 
 // startOf returns the label of a bin, in the unit of the times.
 func (b *bins) startOf(bin int64) (int64, error) {
-	at, ok := b.origin+bin*b.step(), true
+	start, ok := b.origin+bin*b.step(), true
 	if b.nanos == 0 {
-		at, ok = b.instant(b.dayOf(b.origin+bin*b.binLength()), b.second)
+		start, ok = b.instant(b.dayOf(b.origin+bin*b.binLength()), b.second)
 	}
-	if !ok || b.nanos > 0 && at < b.origin {
+	if !ok || b.nanos > 0 && start < b.origin {
 		return 0, b.labelError()
 	}
-	return at, nil
+	return start, nil
 }
 
 func (b *bins) labelError() error {

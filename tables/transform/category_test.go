@@ -44,9 +44,9 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 // values of a later put.
 func TestCategories(t *testing.T) {
 	for name, c := range map[string]struct {
-		firstCategories, thenCategories string // categories
-		firstIndexes, thenIndexes       []int32
-		all, min, max                   string // "" means an error
+		firstCategories, laterCategories string // categories
+		firstIndexes, laterIndexes       []int32
+		all, min, max                    string // "" means an error
 	}{
 		"new in a later put":           {"low high", "high mid low", []int32{1, 0}, []int32{0, 1, 2, 1}, "high,low,high,mid,low,mid", "", ""},
 		"no categories at first":       {"", "b a", nil, []int32{0, 1}, "b,a", "", ""},
@@ -59,21 +59,21 @@ func TestCategories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			b := s.Bucket("")
-			check := func(err error) {
+			must := func(err error) {
 				t.Helper()
 				if err != nil {
 					t.Fatal(err)
 				}
 			}
 			_, err := b.Put(t.Context(), "in", categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
-			check(err)
-			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.firstIndexes)), c.thenCategories, c.thenIndexes...), tables.PutAppend, nil)
-			check(err)
+			must(err)
+			_, err = b.Put(t.Context(), "in", categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
+			must(err)
 			readAll := func(table string) string {
 				opened, err := b.Table(t.Context(), table)
-				check(err)
+				must(err)
 				r, err := opened.Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
-				check(err)
+				must(err)
 				defer r.Release()
 				var out []string
 				for r.Next() {
@@ -86,7 +86,7 @@ func TestCategories(t *testing.T) {
 						out = append(out, text)
 					}
 				}
-				check(r.Err())
+				must(r.Err())
 				return strings.Join(out, ",")
 			}
 			if got := readAll("in"); got != c.all {
@@ -96,14 +96,14 @@ func TestCategories(t *testing.T) {
 				o := &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace}
 				_, err := transform.Resample(t.Context(), s, o)
 				if want == "" {
-					if err == nil || !strings.Contains(err.Error(), "column c: a later put added a value") {
-						t.Errorf("%s: %v", function, err)
+					if err == nil || !strings.Contains(err.Error(), "column c: a later put added the value") {
+						t.Errorf("%s: error = %v, want one about a value that a later put added", function, err)
 					}
 					continue
 				}
-				check(err)
+				must(err)
 				if got := readAll("out"); got != want {
-					t.Errorf("%s: %q, want %q", function, got, want)
+					t.Errorf("%s = %q, want %q", function, got, want)
 				}
 			}
 		})

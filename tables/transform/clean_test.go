@@ -41,7 +41,7 @@ func TestClean(t *testing.T) {
 		if err := s.Bucket("").SetMetadata(t.Context(), "in", tables.Metadata{"x": "y"}); err != nil {
 			t.Fatal(err)
 		}
-		_, before := text(t, s, "in")
+		_, wantTypes := text(t, s, "in")
 		c.o.Source = tableName("in")
 		to := tableName("out")
 		for _, target := range []*transform.TableName{&to, nil} {
@@ -52,8 +52,8 @@ func TestClean(t *testing.T) {
 				name = "out"
 			}
 			got, types := text(t, s, name)
-			if err != nil || r != (transform.Result{SourceRows: 5, TargetRows: int64(strings.Count(c.want, "{"))}) || got != c.want || types != before {
-				t.Errorf("%+v: %v, %v\n%s, want\n%s\n%s, want\n%s", c.o, r, err, got, c.want, types, before)
+			if err != nil || r != (transform.Result{SourceRows: 5, TargetRows: int64(strings.Count(c.want, "{"))}) || got != c.want || types != wantTypes {
+				t.Errorf("Clean(%+v) = %+v, %v; got the rows\n%s, want\n%s; got the types\n%s, want\n%s", c.o, r, err, got, c.want, types, wantTypes)
 			}
 		}
 		table, err := s.Bucket("").Table(t.Context(), "in")
@@ -61,27 +61,27 @@ func TestClean(t *testing.T) {
 			t.Fatal(err)
 		}
 		if info, err := table.Info(t.Context()); err != nil || info.Metadata["x"] != "y" {
-			t.Error(info, err)
+			t.Errorf("after Clean, the table's info is %+v (error %v), want the same metadata as before", info, err)
 		}
 		versions, err := table.Versions(t.Context())
 		if last := versions[len(versions)-1]; err != nil || last.Rows != int64(strings.Count(c.want, "{")) || last.Operation == "append" {
-			t.Error(versions, err)
+			t.Errorf("after Clean, the versions are %+v (error %v), want a last version that replaced the rows", versions, err)
 		}
 	}
 	put(t, s, "in", tables.PutReplace, rows(t, `[]`, fieldA, fieldB, fieldC))
 	if r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), DropAnyNull: true}); err != nil || r != (transform.Result{}) {
-		t.Error(r, err)
+		t.Errorf("Clean() of an empty table = %+v, %v; want no rows", r, err)
 	}
 	for want, o := range map[string]transform.CleanOptions{
 		"nothing to remove": {}, "no such column": {DropNulls: []string{"x"}}, `"y"`: {KeepFirstOf: []string{"y"}}, "Parser error": {Where: "a >"},
 	} {
 		o.Source = tableName("in")
 		if _, err := transform.Clean(t.Context(), s, &o); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v", o, err)
+			t.Errorf("Clean(%+v): error = %v, want one that contains %q", o, err, want)
 		}
 	}
 	if _, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("none"), DropAnyNull: true}); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("Clean() of a missing table: error = %v, want %v", err, fs.ErrNotExist)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestCleanNaN(t *testing.T) {
 	put(t, s, "t", tables.PutReplace, rows(t, `[{"b":1},{"b":"NaN"},{"b":1}]`, fieldB))
 	r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("t"), Where: "b > 2"})
 	if got, _ := text(t, s, "t"); err != nil || r.TargetRows != 1 || got != `{"b":"NaN"}` {
-		t.Errorf("%v, %v, %s; want only NaN", r, err, got)
+		t.Errorf("Clean() = %+v, %v, and the rows are %s; want only NaN", r, err, got)
 	}
 }
 
@@ -128,31 +128,31 @@ func hookedStore(t *testing.T, afterQuery func(*tables.Store, int)) (*tables.Sto
 	return s, i
 }
 
-// Rows that are put while a table is cleaned are kept, whether they stay in the tail, are folded, or are
-// written to files.
+// TestCleanDuringPuts checks that Clean keeps rows that are put during the call, whether they stay in the
+// tail or are folded into files.
 func TestCleanDuringPuts(t *testing.T) {
 	for _, fold := range []bool{false, true} {
-		late := rows(t, `[{"a":7}]`, fieldA)
+		laterRow := rows(t, `[{"a":7}]`, fieldA)
 		s, _ := hookedStore(t, func(s *tables.Store, _ int) {
-			put(t, s, "in", tables.PutAppend, late)
+			put(t, s, "in", tables.PutAppend, laterRow)
 			if fold {
 				if _, err := s.Fold(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
-				put(t, s, "in", tables.PutAppend, late)
+				put(t, s, "in", tables.PutAppend, laterRow)
 			}
 		})
 		put(t, s, "in", tables.PutReplace, rows(t, `[{"a":1},{"a":2}]`, fieldA))
 		r, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if err != nil || r != (transform.Result{SourceRows: 2, TargetRows: 1}) || strings.Count(got, `{"a":2}`) != 1 || strings.Count(got, `{"a":7}`) != strings.Count(`{"a":7}`+map[bool]string{true: `{"a":7}`}[fold], "7") || strings.Contains(got, `{"a":1}`) {
-			t.Error(fold, r, err, got)
+			t.Errorf("fold %v: Clean() = %+v, %v, and the rows are %s; want the row 2 and all rows 7", fold, r, err, got)
 		}
 	}
 }
 
-// If the rows are replaced during Clean, the new rows are cleaned. After too many replacements Clean fails,
-// and the rows stay unchanged.
+// TestCleanDuringReplacements replaces the rows during Clean, which must then clean the new rows. After too
+// many replacements, Clean must fail and leave the rows unchanged.
 func TestCleanDuringReplacements(t *testing.T) {
 	for _, times := range []int{1, 1000} {
 		s, i := hookedStore(t, func(s *tables.Store, n int) {
@@ -164,13 +164,13 @@ func TestCleanDuringReplacements(t *testing.T) {
 		_, err := transform.Clean(t.Context(), s, &transform.CleanOptions{Source: tableName("in"), Where: "a > 1"})
 		got, _ := text(t, s, "in")
 		if times == 1 && (err != nil || got != `{"a":5}`) || times > 1 && (!errors.Is(err, tables.ErrConflict) || got != `{"a":5},{"a":0}` || i.queries != 10) {
-			t.Error(times, err, got, i.queries)
+			t.Errorf("%d replacements: Clean() error = %v after %d queries, and the rows are %s", times, err, i.queries, got)
 		}
 	}
 }
 
-// The result contains either all or none of the rows that are put after the bounds were queried, even if
-// their times are earlier.
+// TestResampleDuringPuts puts rows after Resample has queried the bounds, some with earlier times. The result
+// must contain all of them, in the right bins.
 func TestResampleDuringPuts(t *testing.T) {
 	s, i := hookedStore(t, func(s *tables.Store, n int) {
 		if n == 1 {
@@ -182,11 +182,12 @@ func TestResampleDuringPuts(t *testing.T) {
 	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "YE", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
 	if want := `{"size":1,"t":"2025-12-31T00:00:00"},{"size":3,"t":"2026-12-31T00:00:00"},{"size":0,"t":"2027-12-31T00:00:00"},{"size":0,"t":"2028-12-31T00:00:00"},{"size":1,"t":"2029-12-31T00:00:00"}`; err != nil || got != want || r != (transform.Result{SourceRows: 5, TargetRows: 5}) || i.queries != 3 {
-		t.Errorf("%v %v after %d queries: %s, want\n%s", r, err, i.queries, got, want)
+		t.Errorf("Resample() = %+v, %v after %d queries, want 3; got %s, want\n%s", r, err, i.queries, got, want)
 	}
 }
 
-// The same holds for times after the period for which the zone's offsets are known.
+// TestResampleDuringLaterPuts puts a row after Resample has queried the bounds, at a time for which the
+// statement does not contain the zone's offset.
 func TestResampleDuringLaterPuts(t *testing.T) {
 	s, i := hookedStore(t, func(s *tables.Store, n int) {
 		if n == 1 { // the first of August in Berlin
@@ -197,6 +198,6 @@ func TestResampleDuringLaterPuts(t *testing.T) {
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "QE-JUL", TimeColumn: "t", Functions: []string{"size"}})
 	got, _ := text(t, s, "out")
 	if err != nil || !strings.HasSuffix(got, `{"size":0,"t":"2029-07-31T00:00:00+02:00"},{"size":1,"t":"2029-10-31T00:00:00+01:00"}`) || i.queries != 3 {
-		t.Error(err, got, i.queries)
+		t.Errorf("Resample() error = %v after %d queries, want 3; got %s", err, i.queries, got)
 	}
 }

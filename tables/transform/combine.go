@@ -140,7 +140,7 @@ func (c *combination) join(on []string) (string, error) {
 	for i, s := range c.sources[1:] {
 		var equal []string
 		for _, name := range on {
-			equal = append(equal, c.key(0, name)+" = "+c.key(i+1, name))
+			equal = append(equal, c.keySQL(0, name)+" = "+c.keySQL(i+1, name))
 		}
 		from += fmt.Sprintf(" JOIN %s AS s%d ON %s", s.sql(), i+1, strings.Join(equal, " AND "))
 	}
@@ -165,10 +165,10 @@ func (c *combination) join(on []string) (string, error) {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// key returns the SQL for a join column in a form that can be compared with the other sources. If some
+// keySQL returns the SQL for a join column in a form that can be compared with the other sources. If some
 // sources have integers and others floats, a float is converted to an equal integer or matches nothing: two
 // different integers may be equal as floats.
-func (c *combination) key(i int, name string) string {
+func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
 	x := fmt.Sprintf("s%d.%s", i, sqlquote.Name(name))

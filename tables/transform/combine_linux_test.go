@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// A union of tables many times larger than the memory limit is streamed: neither the engine, which may not
-// spill here, nor the put buffers all rows.
+// TestUnionStreams checks that Combine streams a union of tables that are many times larger than the memory
+// limit: neither the engine, which cannot use temporary files here, nor the put may buffer all rows.
 func TestUnionStreams(t *testing.T) {
 	const limit, sources, rowsPerSource, textSize = 32 << 20, 3, 500_000, 400
 	engine, err := duck.New(&duck.Options{Memory: limit, MaxTemp: 1, TempDir: t.TempDir()})
@@ -50,20 +50,20 @@ func TestUnionStreams(t *testing.T) {
 		put(t, s, o.Sources[i].Name, tables.PutReplace, b.NewRecordBatch())
 	}
 	debug.FreeOSMemory()
-	peak := peakOf(resident)
+	peak := trackPeak(residentMemory)
 	result, err := transform.Combine(t.Context(), s, o)
-	used := peak()
+	growth := peak()
 	if err != nil || result.TargetRows != sources*rowsPerSource {
-		t.Fatal(result, err)
+		t.Fatalf("Combine() = %+v, %v; want %d target rows", result, err, sources*rowsPerSource)
 	}
-	t.Logf("at most %d MiB used for rows of %d MiB", used>>20, sources*rowsPerSource*textSize>>20)
-	if used > 12*limit && !race.Enabled { // the race detector uses memory too
-		t.Errorf("%d MiB used", used>>20)
+	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, sources*rowsPerSource*textSize>>20)
+	if growth > 12*limit && !race.Enabled { // the race detector uses additional memory
+		t.Errorf("Combine() used %d MiB, want at most %d MiB", growth>>20, 12*limit>>20)
 	}
 }
 
-// resident returns the resident memory of this process.
-func resident() (n int64) {
+// residentMemory returns the resident memory of this process, in bytes.
+func residentMemory() (n int64) {
 	b, _ := os.ReadFile("/proc/self/statm")
 	_, _ = fmt.Sscan(string(b), new(int64), &n)
 	return n * int64(os.Getpagesize())

@@ -34,24 +34,24 @@ func TestCombine(t *testing.T) {
 	got, types, err := combine("union", nil, "one", "two", "one")
 	first := `{"a":1,"c":"x","t":"2026-01-01T01:00:00+01:00","z":null},{"a":2,"c":null,"t":"2026-01-02T01:00:00+01:00","z":null}`
 	if want := first + `,{"a":2.5,"c":"y","t":"2026-01-02T01:00:00.5+01:00","z":true},` + first; err != nil || got != want {
-		t.Errorf("%v\n%s, want\n%s", err, got, want)
+		t.Errorf("union: error %v, got\n%s, want\n%s", err, got, want)
 	}
 	if want := "t timestamp[ms, tz=Europe/Berlin], a float64, c utf8, z bool"; types != want {
-		t.Errorf("%s, want %s", types, want)
+		t.Errorf("union: got the types %s, want %s", types, want)
 	}
 	got, types, err = combine("join", []string{"a"}, "one", "three")
 	for _, want := range []string{`{"a":2,"c":null,"c_three":"three","t":"2026-01-02T01:00:00+01:00"}`, `{"a":2,"c":null,"c_three":"again","t":"2026-01-02T01:00:00+01:00"}`} {
 		if !strings.Contains(got, want) {
-			t.Errorf("%v\n%s, without %s", err, got, want)
+			t.Errorf("join: error %v, got\n%s, want a row %s", err, got, want)
 		}
 	}
 	if want := "a int16, t timestamp[s, tz=Europe/Berlin], c large_utf8, c_three large_utf8"; types != want || strings.Count(got, "{") != 2 {
-		t.Errorf("%s, want %s\n%s", types, want, got)
+		t.Errorf("join: got the types %s, want %s, with 2 rows\n%s", types, want, got)
 	}
 	// A source may also be the target, and may occur twice.
 	r, err := transform.Combine(t.Context(), s, &transform.CombineOptions{How: "union", Sources: []transform.TableName{tableName("three"), tableName("three")}, Target: tableName("three"), Mode: tables.PutAppend})
 	if got, _ := text(t, s, "three"); err != nil || r != (transform.Result{SourceRows: 6, TargetRows: 6}) || strings.Count(got, "{") != 9 {
-		t.Error(r, err, got)
+		t.Errorf("union of a table with itself: result %+v, error %v, got\n%s, want 9 rows", r, err, got)
 	}
 	for _, c := range []struct {
 		how, on, names, want string
@@ -70,11 +70,11 @@ func TestCombine(t *testing.T) {
 			on = []string{c.on}
 		}
 		if _, _, err := combine(c.how, on, strings.Fields(c.names)...); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: error = %v, want one that contains %q", c, err, c.want)
 		}
 	}
 	if _, _, err := combine("union", nil, "one", "none"); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("union with a missing table: error = %v, want %v", err, fs.ErrNotExist)
 	}
 }
 
@@ -82,7 +82,8 @@ func floatField(name string) arrow.Field {
 	return arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64}
 }
 
-// Numbers of all types stay exact in a union, and compare exactly in a join.
+// TestCombineIsExact checks that numbers of all types stay exact in a union, and compare exactly in a
+// join.
 func TestCombineIsExact(t *testing.T) {
 	s := newStore(t)
 	column := func(name string, kind arrow.DataType) arrow.Field {
@@ -114,10 +115,10 @@ func TestCombineIsExact(t *testing.T) {
 	} {
 		how, sources, _ := strings.Cut(names, " ")
 		if got, err := combine(how, sources); err != nil || got != want {
-			t.Errorf("%s: %v\n%s, want\n%s", names, err, got, want)
+			t.Errorf("%s: error %v, got\n%s, want\n%s", names, err, got, want)
 		}
 	}
 	if _, err := combine("union", "large doubles"); err == nil || !strings.Contains(err.Error(), "float64") || !strings.Contains(err.Error(), "9007199254740993") {
-		t.Error("a number that float64 cannot represent:", err)
+		t.Errorf("union with a number that float64 cannot represent: error = %v, want one that names the number", err)
 	}
 }

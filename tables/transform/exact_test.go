@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Integers and floats are combined only in a type that represents all values exactly, and are joined by their
-// exact values.
+// TestCombineExactNumbers checks that a union of integers and floats fails unless the common type
+// represents all values exactly, and that joins compare exact values.
 func TestCombineExactNumbers(t *testing.T) {
 	s := newStore(t)
 	types := map[string]arrow.DataType{
@@ -61,12 +61,12 @@ func TestCombineExactNumbers(t *testing.T) {
 			got = strings.TrimPrefix(columnTypes, "it's ") + " " + json
 		}
 		if got != c.want && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%+v: %s, %v", c, got, err)
+			t.Errorf("%+v: got %s, error %v", c, got, err)
 		}
 	}
 }
 
-// Bytes of a fixed size, including uuids, pass through SQL unchanged.
+// TestFixedBytes checks that SQL does not change byte strings of a fixed size, including UUIDs.
 func TestFixedBytes(t *testing.T) {
 	s := newStore(t)
 	fields := []arrow.Field{
@@ -83,7 +83,7 @@ func TestFixedBytes(t *testing.T) {
 	check := func(operation string, _ transform.Result, err error) {
 		t.Helper()
 		if got, gotTypes := text(t, s, "out"); err != nil || got != one || gotTypes != types {
-			t.Errorf("%s: %v\n%s\n%s, want\n%s\n%s", operation, err, got, gotTypes, one, types)
+			t.Errorf("%s: error %v, got\n%s\n%s, want\n%s\n%s", operation, err, got, gotTypes, one, types)
 		}
 	}
 	to := tableName("out")
@@ -100,6 +100,6 @@ func TestFixedBytes(t *testing.T) {
 	put(t, s, "keys", tables.PutReplace, keys)
 	r, err = transform.Combine(t.Context(), s, &transform.CombineOptions{How: "join", On: []string{"u"}, Sources: []transform.TableName{tableName("in"), tableName("keys")}, Target: to, Mode: tables.PutReplace})
 	if got, gotTypes := text(t, s, "out"); err != nil || got != one || !strings.HasPrefix(gotTypes, "u extension<arrow.uuid>") {
-		t.Errorf("join: %v, %v\n%s\n%s", r, err, got, gotTypes)
+		t.Errorf("join: result %+v, error %v, got\n%s\n%s", r, err, got, gotTypes)
 	}
 }

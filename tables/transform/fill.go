@@ -47,7 +47,7 @@ func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) 
 	}
 	rows, err := s.Query(ctx, fmt.Sprintf(`SELECT pass, t, (SELECT %[1]s FROM %[3]s) AS lo, (SELECT %[2]s FROM %[3]s) AS hi, (SELECT count(*) FROM %[3]s) AS n%[4]s
 FROM (SELECT %[5]s FROM %[3]s), (SELECT range AS pass FROM range(%[6]d)) WHERE t IS NOT NULL ORDER BY pass, t`,
-		q.epoch("min("+timeColumn+")"), q.epoch("max("+timeColumn+")"), table, values, q.inner(), passes), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.zonedNanos})
+		q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), table, values, q.innerSQL(), passes), &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: q.zonedNanos})
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +91,10 @@ type fillScan struct {
 type binFiller interface {
 	begin(columns []arrow.Array) error // begin passes the columns of the next rows
 	fill(row int)                      // fill fills the next bin; the given row has its label's time or follows it
-	row(row int)
-	flush() error // flush emits the filled bins
-	end() error   // end is called after the last row of the columns that begin passed
-	restart()     // restart begins the second pass over all rows
+	row(row int)                       // row is called after the bins before the row were filled
+	flush() error                      // flush emits the filled bins
+	end() error                        // end is called after the last row of the columns that begin passed
+	restart()                          // restart begins the second pass over all rows
 }
 
 // add visits a batch of rows.

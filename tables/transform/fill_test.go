@@ -17,9 +17,10 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Interpolation uses values far beyond the bins in memory, in a table of several batches. The columns have
-// values only at both ends, only in the second half, only in the first half, and everywhere.
-func TestInterpolateFar(t *testing.T) {
+// TestInterpolateAcrossBatches interpolates between values that are far apart, so that memory holds only a
+// part of the bins between them. The columns have values only at both ends, only in the second half, only in
+// the first half, and everywhere.
+func TestInterpolateAcrossBatches(t *testing.T) {
 	const rows, step = 20_001, 10 // seconds
 	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Microsecond, "")}, nil)
 	for _, name := range []string{"ends", "late", "early", "all"} {
@@ -40,7 +41,7 @@ func TestInterpolateFar(t *testing.T) {
 	put(t, s, "in", tables.PutReplace, b.NewRecordBatch())
 	r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
 	if err != nil || r != (transform.Result{SourceRows: rows, TargetRows: (rows-1)*step + 1}) {
-		t.Fatal(r, err)
+		t.Fatalf("Resample() = %+v, %v; want %d source rows and %d target rows", r, err, rows, (rows-1)*step+1)
 	}
 	_, batches := scan(t, s, "out")
 	n, failures := 0, 0
@@ -54,7 +55,7 @@ func TestInterpolateFar(t *testing.T) {
 				}
 				if c.IsNull(i) != math.IsNaN(want) || c.IsValid(i) && math.Abs(c.Value(i)-want) > 1e-6 {
 					if failures++; failures < 10 {
-						t.Errorf("second %d, %s: %s, want %v", n, schema.Field(j+1).Name, c.ValueStr(i), want)
+						t.Errorf("second %d, column %s: got %s, want %v", n, schema.Field(j+1).Name, c.ValueStr(i), want)
 					}
 				}
 			}
@@ -63,7 +64,8 @@ func TestInterpolateFar(t *testing.T) {
 	}
 }
 
-// All types can fill bins. Columns may have names that the statement uses, and rows may be in any order.
+// TestFillTypes fills bins with values of different types, from unordered rows, in columns with names that
+// the statement uses.
 func TestFillTypes(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 10:00:03Z","lo":2,"pass":"1.50","n":["a"],"a0":null},{"t":"2026-01-01 10:00:00Z","lo":1,"pass":null,"n":["b","c"],"a0":true},{"t":null,"lo":9,"pass":"9","n":[],"a0":true}]`,
@@ -82,12 +84,12 @@ func TestFillTypes(t *testing.T) {
 	} {
 		got, types := resample(t, s, transform.ResampleOptions{Rule: "s", Functions: []string{function}})
 		if got != want || types != "t timestamp[s, tz=Europe/Berlin], lo uint64, pass decimal(5, 2), n list<item: utf8, nullable>, a0 bool" {
-			t.Errorf("%s: %s\n%s\nwant %s", function, types, got, want)
+			t.Errorf("function %s: got %s\n%s\nwant %s", function, types, got, want)
 		}
 	}
 	got, _ := resample(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"interpolate"}, Columns: []string{"lo", "pass"}})
 	if want := `{"lo":1,"pass":null,"t":"2026-01-01T11:00:00+01:00"},{"lo":1.5,"pass":null,"t":"2026-01-01T11:00:01.5+01:00"},{"lo":2,"pass":1.5,"t":"2026-01-01T11:00:03+01:00"}`; got != want {
-		t.Errorf("%s, want\n%s", got, want)
+		t.Errorf("interpolate: got %s, want\n%s", got, want)
 	}
 }
 
@@ -102,29 +104,29 @@ func TestFillErrors(t *testing.T) {
 		for source, want := range map[string]string{"far": "more than 1073741824 bins", "twice": `column "t": two rows have the time 2026-01-01T00:00:00.5Z, but ` + function + " allows only one"} {
 			_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(source), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
 			if err == nil || !strings.Contains(err.Error(), want) || errors.As(err, new(*tables.SchemaError)) != (source == "twice") {
-				t.Errorf("%s of %s: %v", function, source, err)
+				t.Errorf("%s of table %s: error = %v, want one that contains %q", function, source, err, want)
 			}
 		}
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("far"), Target: tableName("out"), Rule: "YE", TimeColumn: "t", Functions: []string{function, "max"}})
 		if err == nil || !strings.Contains(err.Error(), function+" must be the only function") {
-			t.Error(function, err)
+			t.Errorf("%s with another function: error = %v, want one about the only function", function, err)
 		}
 		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("none"), Target: tableName("empty"), Rule: "s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace})
 		if r != (transform.Result{SourceRows: 1}) || err != nil {
-			t.Error(function, r, err)
+			t.Errorf("%s of a table without times: Resample() = %+v, %v; want 1 source row and no target rows", function, r, err)
 		}
 	}
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("text"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"interpolate"}})
 	if err == nil || !strings.Contains(err.Error(), "interpolate needs numbers") {
-		t.Error(err)
+		t.Errorf("interpolate of texts: error = %v, want one about numbers", err)
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, tables.ErrNotFound) {
-		t.Error("a failed call created the table:", err)
+		t.Error("a failed Resample() created the target table:", err)
 	}
 }
 
-// A canceled call returns, even while it emits bins without rows.
-func TestFillCancelled(t *testing.T) {
+// TestFillCanceled checks that a canceled call returns soon, even while it fills a long gap.
+func TestFillCanceled(t *testing.T) {
 	s := newStore(t)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":1},{"t":"2055-01-01 00:00:00","x":2}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: integer}))
 	for _, function := range []string{"ffill", "interpolate"} {
@@ -132,16 +134,17 @@ func TestFillCancelled(t *testing.T) {
 		start := time.Now()
 		_, err := transform.Resample(ctx, s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{function}})
 		if cancel(); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 5*time.Second {
-			t.Errorf("%s: %v after %v", function, err, time.Since(start))
+			t.Errorf("%s: Resample() error = %v after %v, want %v within 5 s", function, err, time.Since(start), context.DeadlineExceeded)
 		}
 	}
 }
 
-// A large row that fills many bins is not held once per bin: bins are emitted a few at a time.
-func TestFillWide(t *testing.T) {
+// TestFillLargeRow fills many bins with a large row. Resample must not hold a copy of the row for every bin
+// in memory.
+func TestFillLargeRow(t *testing.T) {
 	s := newStore(t)
-	wide := strings.Repeat("x", 1<<20)
-	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+wide+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
+	largeText := strings.Repeat("x", 1<<20)
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+largeText+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
 	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -149,13 +152,13 @@ func TestFillWide(t *testing.T) {
 	n := 0
 	for _, b := range batches {
 		for i := range int(b.NumRows()) {
-			if x := b.Column(1).(*array.String).Value(i); (x == wide) != (n < 100) {
-				t.Errorf("bin %d has %d bytes", n, len(x))
+			if x := b.Column(1).(*array.String).Value(i); (x == largeText) != (n < 100) {
+				t.Errorf("bin %d has a wrong text of %d bytes", n, len(x))
 			}
 			n++
 		}
 	}
 	if n != 101 {
-		t.Error(n)
+		t.Errorf("the target has %d bins, want 101", n)
 	}
 }

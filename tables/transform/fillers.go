@@ -55,8 +55,8 @@ func (n *rowFiller) flush() error {
 	}
 	pool := make([]arrow.Array, len(n.previous))
 	size := int64(1)
-	for i, before := range n.previous {
-		parts := []arrow.Array{before}
+	for i, previousRow := range n.previous {
+		parts := []arrow.Array{previousRow}
 		if n.columns != nil {
 			parts = append(parts, n.columns[i])
 		}

@@ -21,18 +21,19 @@ type gatherer interface {
 	putter(function string, to array.Builder) (put func() error) // putter returns a function that appends the bin's result, or null
 }
 
-// Functions grouped by the values that they need.
+// Functions, grouped by what a gatherer computes for them. Each list from firstLastFunctions to
+// momentFunctions includes the previous list.
 var (
-	totalFunctions  = []string{"mean", "sum", "count"}
-	endFunctions    = []string{"count", "first", "last", "open", "close"}
-	orderFunctions  = append([]string{"min", "max", "low", "high"}, endFunctions...)
-	sumFunctions    = append([]string{"mean", "sum"}, orderFunctions...)
-	momentFunctions = append([]string{"std", "var", "sem", "prod"}, sumFunctions...)
-	valueFunctions  = []string{"median", "quantile", "nunique"} // need all values of a bin
+	totalFunctions     = []string{"mean", "sum", "count"}
+	firstLastFunctions = []string{"count", "first", "last", "open", "close"}
+	extremeFunctions   = append([]string{"min", "max", "low", "high"}, firstLastFunctions...)
+	sumFunctions       = append([]string{"mean", "sum"}, extremeFunctions...)
+	momentFunctions    = append([]string{"std", "var", "sem", "prod"}, sumFunctions...)
+	valueFunctions     = []string{"median", "quantile", "nunique"} // need all values of a bin
 )
 
-// anyOutside reports whether any of the names is not among known.
-func anyOutside(names, known []string) bool {
+// containsOther reports whether any of the names is not among known.
+func containsOther(names, known []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
 
@@ -49,10 +50,10 @@ func newGatherer(t arrow.DataType, names []string) gatherer {
 	if newGatherer := numberGatherers[t.ID()]; newGatherer != nil {
 		return newGatherer(names)
 	}
-	if anyOutside(names, orderFunctions) {
+	if containsOther(names, extremeFunctions) {
 		return nil
 	}
-	needsExtremes := anyOutside(names, endFunctions)
+	needsExtremes := containsOther(names, firstLastFunctions)
 	switch t.ID() {
 	case arrow.STRING, arrow.LARGE_STRING:
 		return &comparableValues[string]{compare: strings.Compare, needsExtremes: needsExtremes}
@@ -78,8 +79,8 @@ func putCount(n *int64, to array.Builder) func() error {
 	}
 }
 
-// putEnd returns a function that appends *value to a builder, or null if *n is 0.
-func putEnd[T any](n *int64, value *T, to array.Builder) func() error {
+// putOrNull returns a function that appends *value to a builder, or null if *n, the number of values, is 0.
+func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	values := to.(interface{ Append(T) })
 	return func() error {
 		if *n == 0 {
@@ -91,8 +92,8 @@ func putEnd[T any](n *int64, value *T, to array.Builder) func() error {
 	}
 }
 
-// selectEnd returns the pointer that belongs to the function.
-func selectEnd[T any](function string, first, last, lowest, highest *T) *T {
+// selectValue returns the pointer to the result of a function.
+func selectValue[T any](function string, first, last, lowest, highest *T) *T {
 	switch function {
 	case "first", "open":
 		return first
@@ -151,5 +152,5 @@ func (g *comparableValues[T]) putter(function string, to array.Builder) func() e
 	if function == "count" {
 		return putCount(&g.n, to)
 	}
-	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), to)
+	return putOrNull(&g.n, selectValue(function, &g.first, &g.last, &g.lowest, &g.highest), to)
 }

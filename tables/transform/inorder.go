@@ -42,7 +42,7 @@ func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableNam
 		if w.gatherers[i] = newGatherer(c.Type, names[i]); w.gatherers[i] == nil {
 			return nil, nil
 		}
-		if anyOutside(names[i], momentFunctions) {
+		if containsOther(names[i], momentFunctions) {
 			w.keptColumns++
 		}
 		if _, fixed := c.Type.(arrow.FixedWidthDataType); !fixed { // a bin's first text is used while later batches are read

@@ -25,7 +25,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// putByTime puts rows into a table with a time column: overlapping files, and a tail for the last batch.
+// putByTime puts rows into a table with a time column in its settings: a file for each batch, except that
+// the last batch stays in the tail.
 func putByTime(t testing.TB, s *tables.Store, batches ...arrow.RecordBatch) {
 	t.Helper()
 	m := tables.PutReplace
@@ -64,8 +65,8 @@ func almostEqual(t *testing.T, a, b string) bool {
 	})
 }
 
-// In-order resampling and SQL agree for every rule, zone, unit and function. The seed and the rounds are set
-// as for TestResampleLikePandas.
+// TestResampleInOrderLikeSQL compares in-order resampling with SQL, with random rules, zones, units and
+// functions. The variables of TestResampleLikePandas set the seed and the number of rounds.
 func TestResampleInOrderLikeSQL(t *testing.T) {
 	seed, rounds := uint64(time.Now().UnixNano()), 40
 	if n, err := strconv.ParseUint(os.Getenv("PARTD_RESAMPLE_SEED"), 10, 64); err == nil {
@@ -76,15 +77,15 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 	}
 	t.Logf("PARTD_RESAMPLE_SEED=%d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
-	engine, plain, unset := newStore(t), withoutSQL(t), withoutSQL(t)
-	names := slices.Sorted(maps.Keys(rules))
+	engine, noSQL, noTimeColumn := newStore(t), withoutSQL(t), withoutSQL(t)
+	names := slices.Sorted(maps.Keys(binLengths))
 	for range rounds {
 		rule := names[random.IntN(len(names))]
-		step, zone, unit := rules[rule], zones[random.IntN(len(zones))], arrow.TimeUnit(random.IntN(4))
+		step, zone, unit := binLengths[rule], zones[random.IntN(len(zones))], arrow.TimeUnit(random.IntN(4))
 		if step < time.Second {
 			unit = arrow.Nanosecond
 		}
-		batch := series(random, zone, unit, step)
+		batch := randomSeries(random, zone, unit, step)
 		hasTime := make([]bool, batch.NumRows())
 		for i := range hasTime {
 			hasTime[i] = batch.Column(0).IsValid(i)
@@ -110,68 +111,69 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 		}
 		put(t, engine, "in", tables.PutReplace, batch)
 		n := batch.NumRows()
-		putByTime(t, plain, batch.NewSlice(0, n/3), batch.NewSlice(n/3, n/2), batch.NewSlice(n/2, n))
+		putByTime(t, noSQL, batch.NewSlice(0, n/3), batch.NewSlice(n/3, n/2), batch.NewSlice(n/2, n))
 		o := transform.ResampleOptions{Rule: rule, Functions: functions, Columns: columns}
 		want, wantTypes := resample(t, engine, o)
-		got, types := resample(t, plain, o)
+		got, types := resample(t, noSQL, o)
 		if types != wantTypes || !almostEqual(t, got, want) {
-			t.Fatalf("%s of %s %v %v %v: %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, got, wantTypes, want)
+			t.Fatalf("rule %s, zone %q, %v, %v of %v: got %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, got, wantTypes, want)
 		}
 		// The same ordered rows, without a time column in the settings.
-		_, ordered := scan(t, plain, "in")
+		_, ordered := scan(t, noSQL, "in")
 		m := tables.PutReplace
 		for _, b := range ordered {
-			put(t, unset, "in", m, b)
+			put(t, noTimeColumn, "in", m, b)
 			m = tables.PutAppend
 		}
-		if again, types := resample(t, unset, o); again != got || types != wantTypes {
-			t.Fatalf("%s of %s %v %v %v: %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, again, wantTypes, got)
+		if reread, types := resample(t, noTimeColumn, o); reread != got || types != wantTypes {
+			t.Fatalf("without a time column in the settings: rule %s, zone %q, %v, %v of %v: got %s\n%s\nwant %s\n%s", rule, zone, unit, functions, columns, types, reread, wantTypes, got)
 		}
 		o.Source, o.TimeColumn, o.TimeIndex = tableName("in"), "t", true
-		if again, _ := read(t, unset, o); again != got {
-			t.Fatalf("%s of %s %v %v %v: read\n%s\nwant\n%s", rule, zone, unit, functions, columns, again, got)
+		if reread, _ := readResampled(t, noTimeColumn, o); reread != got {
+			t.Fatalf("Resampled(): rule %s, zone %q, %v, %v of %v: got\n%s\nwant\n%s", rule, zone, unit, functions, columns, reread, got)
 		}
 	}
 }
 
-// SQL resamples if clocks were set back across midnight, because days are then not in order. It also handles
-// ordered categories. A sum that overflows its type is an error that names the column.
+// TestResampleInOrderLimits checks that SQL resamples if clocks were set back across midnight, because
+// days are then not in order, and if a column has ordered categories. It also checks that a sum that
+// overflows its type is an error that names the column.
 func TestResampleInOrderLimits(t *testing.T) {
-	engine, plain := newStore(t), withoutSQL(t)
+	engine, noSQL := newStore(t), withoutSQL(t)
 	x := arrow.Field{Name: "x", Type: integer}
-	// 00:01 of the 29th was followed by 23:01 of the 28th.
-	back := rows(t, `[{"t":"2006-10-29 02:00:00Z","x":1},{"t":"2006-10-29 02:30:30Z","x":2},{"t":"2006-10-29 02:40:00Z","x":4},{"t":"2006-10-29 05:00:00Z","x":8}]`, timeField(arrow.Microsecond, "America/St_Johns"), x)
+	// In this zone, 00:01 on the 29th was followed by 23:01 on the 28th.
+	setBack := rows(t, `[{"t":"2006-10-29 02:00:00Z","x":1},{"t":"2006-10-29 02:30:30Z","x":2},{"t":"2006-10-29 02:40:00Z","x":4},{"t":"2006-10-29 05:00:00Z","x":8}]`, timeField(arrow.Microsecond, "America/St_Johns"), x)
 	o := transform.ResampleOptions{Rule: "D", Functions: []string{"sum", "size"}}
-	put(t, engine, "in", tables.PutReplace, back)
+	put(t, engine, "in", tables.PutReplace, setBack)
 	want, _ := resample(t, engine, o)
-	putByTime(t, engine, back)
+	putByTime(t, engine, setBack)
 	if got, _ := resample(t, engine, o); got != want || strings.Count(want, "size") != 2 {
-		t.Errorf("%s\nwant %s", got, want)
+		t.Errorf("got %s\nwant %s, with two bins", got, want)
 	}
 	o.Source, o.Target, o.TimeColumn, o.Mode = tableName("in"), tableName("out"), "t", tables.PutReplace
-	putByTime(t, plain, back)
-	if _, err := transform.Resample(t.Context(), plain, &o); !errors.Is(err, errors.ErrUnsupported) {
-		t.Error(err)
+	putByTime(t, noSQL, setBack)
+	if _, err := transform.Resample(t.Context(), noSQL, &o); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Resample() without SQL: error = %v, want %v", err, errors.ErrUnsupported)
 	}
-	putByTime(t, plain, rows(t, `[{"t":"2026-01-01","x":9223372036854775807},{"t":"2026-01-02","x":9223372036854775807},{"t":"2026-01-02","x":1}]`, timeField(arrow.Second, ""), x))
-	if _, err := transform.Resample(t.Context(), plain, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
-		t.Error(err)
+	putByTime(t, noSQL, rows(t, `[{"t":"2026-01-01","x":9223372036854775807},{"t":"2026-01-02","x":9223372036854775807},{"t":"2026-01-02","x":1}]`, timeField(arrow.Second, ""), x))
+	if _, err := transform.Resample(t.Context(), noSQL, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
+		t.Errorf("Resample() of an overflowing sum: error = %v, want one that names the column", err)
 	}
 	if _, err := engine.Bucket("").Put(t.Context(), "in", categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
 		t.Fatal(err)
 	}
 	o.Functions = []string{"max"}
 	if got, _ := resample(t, engine, o); got != `{"c":"high","t":"1970-01-01T00:00:00"}` {
-		t.Error(got)
+		t.Errorf("the maximum of ordered categories is %s, want high", got)
 	}
 	o.Functions = []string{"mean"}
-	if got, _ := resample(t, plain, o); got != `{"t":"2026-01-01T00:00:00","x":9223372036854776000},{"t":"2026-01-02T00:00:00","x":4611686018427388000}` {
-		t.Error(got)
+	if got, _ := resample(t, noSQL, o); got != `{"t":"2026-01-01T00:00:00","x":9223372036854776000},{"t":"2026-01-02T00:00:00","x":4611686018427388000}` {
+		t.Errorf("the means of large integers are %s", got)
 	}
 }
 
-// A table several times larger than the memory limit, in overlapping files, is resampled within about that
-// limit.
+// TestResampleMemory checks that a table several times larger than the memory limit, in overlapping files,
+// is resampled within about this limit.
 func TestResampleMemory(t *testing.T) {
 	const limit, files, rowsPerFile = 32 << 20, 12, 400_000
 	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true, Memory: limit})
@@ -196,33 +198,33 @@ func TestResampleMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	peak := peakOf(heap)
+	peak := trackPeak(heapBytes)
 	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "median", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}
 	result, err := transform.Resample(t.Context(), s, &o)
 	if err != nil || result.SourceRows != files*rowsPerFile {
-		t.Error(result, err)
+		t.Errorf("Resample() = %+v, %v; want %d source rows", result, err, files*rowsPerFile)
 	}
 	o.Columns, o.Functions = []string{"s"}, []string{"last"}
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
 		t.Error(err)
 	}
-	used := peak()
-	t.Logf("at most %d MiB used for rows of %d MiB", used>>20, files*rowsPerFile*32>>20)
-	if used > limit*3/2 {
-		t.Errorf("%d MiB used, with a limit of %d MiB", used>>20, limit>>20)
+	growth := peak()
+	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, files*rowsPerFile*32>>20)
+	if growth > limit*3/2 {
+		t.Errorf("Resample() used %d MiB, but the limit is %d MiB", growth>>20, limit>>20)
 	}
 }
 
-// heap returns the bytes of live objects on the heap.
-func heap() int64 {
+// heapBytes returns the size of the live objects on the heap, in bytes.
+func heapBytes() int64 {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	runtime.GC()
 	metrics.Read(live)
 	return int64(live[0].Value.Uint64())
 }
 
-// peakOf starts to measure memory growth. The returned function stops measuring and returns the peak.
-func peakOf(usage func() int64) func() int64 {
+// trackPeak starts to measure memory growth. The returned function stops measuring and returns the peak.
+func trackPeak(usage func() int64) func() int64 {
 	start, peak := usage(), int64(0)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// A table with a time column is resampled without SQL, with the same result as with SQL: with gaps, nulls,
-// NaNs, several batches and a tail.
+// TestResampleInOrder checks that a table with a time column is resampled without SQL, with the same result
+// as with SQL: with gaps, nulls, NaNs, several batches and a tail.
 func TestResampleInOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, unit := range []arrow.TimeUnit{arrow.Nanosecond, arrow.Microsecond, arrow.Second} {
@@ -40,12 +40,12 @@ func TestResampleInOrder(t *testing.T) {
 			}
 			all = append(all, b.NewRecordBatch())
 		}
-		engine, plain := newStore(t), withoutSQL(t)
-		for _, s := range []*tables.Store{engine, plain} {
+		engine, noSQL := newStore(t), withoutSQL(t)
+		for _, s := range []*tables.Store{engine, noSQL} {
 			for _, b := range all {
 				r, _ := array.NewRecordReader(schema, []arrow.RecordBatch{b})
 				o := &tables.PutOptions{}
-				if s == plain {
+				if s == noSQL {
 					o.Settings = &tables.Settings{Time: "t"}
 				}
 				if _, err := s.Bucket("").Put(t.Context(), "in", r, tables.PutAppend, o); err != nil {
@@ -57,9 +57,9 @@ func TestResampleInOrder(t *testing.T) {
 			functions := []string{"mean", "sum", "min", "max", "count", "size"} // without first and last, which depend on the order of equal times
 			o := transform.ResampleOptions{Rule: rule, Functions: functions}
 			want, wantTypes := resample(t, engine, o)
-			got, types := resample(t, plain, o)
+			got, types := resample(t, noSQL, o)
 			if got != want || types != wantTypes {
-				t.Errorf("%v, %s: %d and %d bytes of rows differ, or %s and %s", unit, rule, len(got), len(want), types, wantTypes)
+				t.Errorf("unit %v, rule %s: got other rows without SQL (%d bytes, types %s) than with SQL (%d bytes, types %s)", unit, rule, len(got), types, len(want), wantTypes)
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func TestResampleInOrder(t *testing.T) {
 		`{"t":"2026-01-01T01:00:10+01:00","x_close":null,"x_first":null,"x_high":null,"x_last":null,"x_low":null,"x_open":null},` +
 		`{"t":"2026-01-01T01:00:20+01:00","x_close":-1,"x_first":-1,"x_high":-1,"x_last":-1,"x_low":-1,"x_open":-1}`
 	if got != want {
-		t.Errorf("%s\nwant %s", got, want)
+		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
 

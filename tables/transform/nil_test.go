@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Nil options name no table, which is an error.
+// TestNilOptions checks that nil options, which name no table, cause an error.
 func TestNilOptions(t *testing.T) {
 	s := tablestest.Open(t, nil)
 	for name, err := range map[string]error{
@@ -16,7 +16,7 @@ func TestNilOptions(t *testing.T) {
 		"resample": errorOf(transform.Resample(t.Context(), s, nil)),
 	} {
 		if err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s with nil options returned no error", name)
 		}
 	}
 }

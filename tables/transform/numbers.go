@@ -40,7 +40,7 @@ type binState[T number] struct {
 }
 
 func newNumbers[T number](names []string) gatherer {
-	g := &numbers[T]{needsMoments: anyOutside(names, slices.Concat(valueFunctions, sumFunctions)), keepsValues: anyOutside(names, momentFunctions), floatTotals: isFloat[T]() && !anyOutside(names, totalFunctions)}
+	g := &numbers[T]{needsMoments: containsOther(names, slices.Concat(valueFunctions, sumFunctions)), keepsValues: containsOther(names, momentFunctions), floatTotals: isFloat[T]() && !containsOther(names, totalFunctions)}
 	g.begin()
 	return g
 }
@@ -114,9 +114,9 @@ func (g *binState[T]) addMoments(v float64) {
 		return
 	}
 	g.finite++
-	before := v - g.mean
-	g.mean += before / g.finite
-	g.squares += before * (v - g.mean)
+	delta := v - g.mean
+	g.mean += delta / g.finite
+	g.squares += delta * (v - g.mean)
 }
 
 // total returns the sum as a float.
@@ -168,7 +168,7 @@ func (g *numbers[T]) putter(function string, builder array.Builder) func() error
 	case "std", "var", "sem":
 		return func() error { return g.putVariance(function, floats) }
 	}
-	return putEnd(&g.n, selectEnd(function, &g.first, &g.last, &g.lowest, &g.highest), builder)
+	return putOrNull(&g.n, selectValue(function, &g.first, &g.last, &g.lowest, &g.highest), builder)
 }
 
 func (g *binState[T]) putSum(builder array.Builder) error {

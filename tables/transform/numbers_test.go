@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The median and the number of distinct values match those of the sorted numbers, for any length
-// and order, with many equal numbers, and with infinities.
+// TestMedian compares the median and the number of distinct values with those of the sorted numbers, for
+// different lengths and orders, with many equal numbers, and with infinities.
 func TestMedian(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	shapes := map[string]func(i, n int) float64{
@@ -23,18 +23,18 @@ func TestMedian(t *testing.T) {
 	}
 	for name, shape := range shapes {
 		for n := 1; n < 300; n++ {
-			check(t, name, n, shape)
+			checkMedian(t, name, n, shape)
 		}
-		check(t, name, 100_001, shape)
-		check(t, name, 100_000, shape)
+		checkMedian(t, name, 100_001, shape)
+		checkMedian(t, name, 100_000, shape)
 	}
 	// The middle integers are selected before the conversion to floats.
 	if got := median([]uint64{math.MaxUint64, 1, math.MaxUint64 - 1}); got != float64(math.MaxUint64) {
-		t.Error(got)
+		t.Errorf("the median of large integers is %v, want %v", got, float64(math.MaxUint64))
 	}
 }
 
-func check(t *testing.T, name string, n int, shape func(i, n int) float64) {
+func checkMedian(t *testing.T, name string, n int, shape func(i, n int) float64) {
 	t.Helper()
 	values := make([]float64, n)
 	for i := range values {
@@ -46,12 +46,12 @@ func check(t *testing.T, name string, n int, shape func(i, n int) float64) {
 		want = sorted[n/2-1]/2 + sorted[n/2]/2
 	}
 	if got := median(values); got != want && (got == got || want == want) {
-		t.Errorf("%s: %v of %d values, want %v", name, got, n, want)
+		t.Errorf("%s: the median of %d values is %v, want %v", name, n, got, want)
 	}
 	if got, want := countDistinct(values), len(slices.Compact(slices.Clone(sorted))); got != int64(want) {
-		t.Errorf("%s: %d different values of %d, want %d", name, got, n, want)
+		t.Errorf("%s: counted %d different values of %d, want %d", name, got, n, want)
 	}
 	if !slices.Equal(values, sorted) {
-		t.Errorf("%s: the %d values changed", name, n)
+		t.Errorf("%s: countDistinct() did not sort the %d values, or changed some", name, n)
 	}
 }

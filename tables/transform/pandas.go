@@ -74,8 +74,8 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 		// Rows that are put later may contain categories that are not in this order.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
-error(%[4]s || c%[2]d || ' in the order of its categories: use first, last or count')) END)`,
-			sqlFunction, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": a later put added a value that is not "))
+error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
+			sqlFunction, a.column, strings.Join(order, ", "), sqlquote.Text("column "+f.Name+": a later put added the value "))
 	}
 	return arrow.NewSchema(out, nil), nil
 }
@@ -84,7 +84,7 @@ error(%[4]s || c%[2]d || ' in the order of its categories: use first, last or co
 // column's type.
 func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	targets := map[string][]string{} // names in the result by name in the source
-	if at, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(at.Type, q.schema.Field(0).Type) {
+	if timeField, err := field(source, q.timeColumn); err == nil && arrow.TypeEqual(timeField.Type, q.schema.Field(0).Type) {
 		targets[q.timeColumn] = []string{q.timeColumn}
 	}
 	renamed := false
@@ -174,11 +174,11 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 
 // indexMetadata returns pandas' metadata for the time column as an index.
 func (q *resampling) indexMetadata() map[string]any {
-	note := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
+	metadata := map[string]any{"name": q.timeColumn, "field_name": q.timeColumn, "pandas_type": "datetime", "numpy_type": "datetime64[ns]", "metadata": nil}
 	if t, ok := q.schema.Field(0).Type.(*arrow.TimestampType); !ok {
-		note["pandas_type"], note["numpy_type"] = "date", "object"
+		metadata["pandas_type"], metadata["numpy_type"] = "date", "object"
 	} else if t.TimeZone != "" {
-		note["pandas_type"], note["metadata"] = "datetimetz", map[string]any{"timezone": t.TimeZone}
+		metadata["pandas_type"], metadata["metadata"] = "datetimetz", map[string]any{"timezone": t.TimeZone}
 	}
-	return note
+	return metadata
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// rules maps rules to approximate lengths of their bins.
-var rules = map[string]time.Duration{
+// binLengths maps rules to the approximate lengths of their bins.
+var binLengths = map[string]time.Duration{
 	"ns": 1, "7ns": 7, "250us": 250e3, "1500us": 1500e3, "37ms": 37e6, "500ms": 500e6,
 	"s": 1e9, "10s": 10e9, "90s": 90e9, "5min": 300e9, "7min": 420e9, "1h30min": 5400e9, "h": 3600e9, "5h": 5 * 3600e9,
 	"0.5h": 1800e9, "24h": days(1), "36h": days(1), "D": days(1), "2D": days(2), "5D": days(5),
@@ -51,9 +51,9 @@ var (
 	anyTypeFunctions = []string{"first", "last", "count", "nunique", "size", "min", "max"}
 )
 
-// series returns rows with times that are unordered, duplicate, null, with gaps, and near the
-// starts of days and bins.
-func series(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Duration) arrow.RecordBatch {
+// randomSeries returns rows in random order. Some times are equal, null, or near the starts of days
+// and bins, and there are gaps between them.
+func randomSeries(random *rand.Rand, zone string, unit arrow.TimeUnit, step time.Duration) arrow.RecordBatch {
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "t", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}, Nullable: true},
 		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
@@ -170,8 +170,8 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 	}
 }
 
-// Every rule and function agrees with pandas. PARTD_RESAMPLE_SEED selects the random series, and
-// PARTD_RESAMPLE_ROUNDS the number of series per rule.
+// TestResampleLikePandas compares every rule and function with pandas. PARTD_RESAMPLE_SEED selects the
+// random series, and PARTD_RESAMPLE_ROUNDS the number of series per rule.
 func TestResampleLikePandas(t *testing.T) {
 	python := peers.Python(t, "pandas")
 	seed, rounds := uint64(time.Now().UnixNano()), 2
@@ -185,8 +185,8 @@ func TestResampleLikePandas(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	s, dir := newStore(t), t.TempDir()
 	var cases []map[string]any
-	for _, rule := range slices.Sorted(maps.Keys(rules)) {
-		step := rules[rule]
+	for _, rule := range slices.Sorted(maps.Keys(binLengths)) {
+		step := binLengths[rule]
 		for round := range rounds + 1 {
 			zone, unit := zones[random.IntN(len(zones))], arrow.TimeUnit(random.IntN(4))
 			if step < time.Second {
@@ -196,9 +196,9 @@ func TestResampleLikePandas(t *testing.T) {
 				unit = arrow.Nanosecond
 			}
 			if step < time.Microsecond {
-				zone = "" // SQL has no such times
+				zone = "" // SQL has no nanoseconds with a zone
 			}
-			batch := series(random, zone, unit, step)
+			batch := randomSeries(random, zone, unit, step)
 			functions, columns := numberFunctions, []string{"f", "i", "b"}
 			switch random.IntN(4) {
 			case 0:
@@ -222,10 +222,10 @@ func TestResampleLikePandas(t *testing.T) {
 				Functions: functions, Columns: columns, Mode: tables.PutReplace,
 			})
 			if err != nil {
-				t.Fatalf("%s of %s %v %v: %v\n%v", rule, zone, unit, functions, err, batch)
+				t.Fatalf("Resample with rule %s, zone %q, unit %v and functions %v: %v\n%v", rule, zone, unit, functions, err, batch)
 			}
 			if r.SourceRows != batch.NumRows() {
-				t.Errorf("%+v of %d rows", r, batch.NumRows())
+				t.Errorf("Resample() = %+v, want %d source rows", r, batch.NumRows())
 			}
 			schema, out := scan(t, s, "out")
 			n := len(cases)
@@ -248,11 +248,11 @@ func TestResampleLikePandas(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), python, "-W", "ignore", filepath.Join("testdata", "resample_peer.py"), dir).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil || len(lines) > 1 {
-		t.Errorf("%v\n%s", err, out)
+		t.Errorf("pandas computes other results (error %v):\n%s", err, out)
 	}
-	var compared, refused int
-	if _, err := fmt.Sscanf(lines[len(lines)-1], "%d compared, %d refused", &compared, &refused); err != nil || refused > len(cases)/4 || compared+refused != len(cases) {
-		t.Error(lines[len(lines)-1], len(cases))
+	var compared, unsupported int
+	if _, err := fmt.Sscanf(lines[len(lines)-1], "%d compared, %d refused", &compared, &unsupported); err != nil || unsupported > len(cases)/4 || compared+unsupported != len(cases) {
+		t.Errorf("the comparison with pandas printed %q, want counts of %d cases, at most a quarter of them refused", lines[len(lines)-1], len(cases))
 	}
 	t.Log(lines[len(lines)-1])
 }

@@ -83,7 +83,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 			}
 		}
 		for b, err := range arrowsafe.Batches(r) {
-			if errors.Is(err, errNeedsSQL) { // this late, the only reason is a label out of range, which SQL rejects as well
+			if errors.Is(err, errNeedsSQL) { // so late, the only possible reason is a time that SQL cannot represent either
 				err = q.bins.labelError()
 			}
 			if !yield(b, opError("resample", o.Source, err)) {
@@ -259,7 +259,7 @@ func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName)
 // bounds queries the earliest and the latest time.
 func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName) error {
 	timeColumn := sqlquote.Name(q.timeColumn) // the engine has statistics of a column, but not of an expression on it
-	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epoch("min("+timeColumn+")"), q.epoch("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
+	sql := fmt.Sprintf("SELECT %s, %s, count(*), count(%s) FROM %s", q.epochSQL("min("+timeColumn+")"), q.epochSQL("max("+timeColumn+")"), timeColumn, sqlquote.Name(from.Name))
 	r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: from.Bucket, Nanoseconds: isZonedNanos(arrow.Field{Type: q.schema.Field(0).Type})})
 	if err != nil {
 		return err
@@ -276,17 +276,17 @@ func (q *resampling) bounds(ctx context.Context, s *tables.Store, from TableName
 	return nil
 }
 
-// epoch returns the SQL for a time as an integer.
-func (q *resampling) epoch(t string) string {
+// epochSQL returns the SQL for a time as an integer.
+func (q *resampling) epochSQL(t string) string {
 	if q.bins.second == 1e9 {
 		return "epoch_ns(" + t + ")"
 	}
 	return "epoch_us(" + t + ")"
 }
 
-// inner returns the SQL for the time and the columns, under the names that the aggregates use.
-func (q *resampling) inner() string {
-	inner := q.epoch(sqlquote.Name(q.timeColumn)) + " AS t"
+// innerSQL returns the SQL for the time and the columns, under the names that the aggregates use.
+func (q *resampling) innerSQL() string {
+	inner := q.epochSQL(sqlquote.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
 		x := sqlquote.Name(c.Name)
 		if arrow.IsFloating(c.Type.ID()) {
@@ -300,7 +300,7 @@ func (q *resampling) inner() string {
 // sql returns the statement for query. Its rows contain a bin's index, the current bounds, the number of the
 // source's rows, and the aggregates.
 func (q *resampling) sql(table string) string {
-	inner, order := q.inner(), ""
+	inner, order := q.innerSQL(), ""
 	if needsOrder(q.aggregates) {
 		inner += ", row_number() OVER () AS r"
 		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2 to the power of 40: no table has more rows
@@ -354,15 +354,15 @@ func (q *resampling) labels(indexes []int64) (arrow.Array, error) {
 	builder := array.NewBuilder(memory.DefaultAllocator, q.schema.Field(0).Type)
 	defer builder.Release()
 	for _, n := range indexes {
-		at, err := q.bins.labelOf(n)
+		label, err := q.bins.labelOf(n)
 		if err != nil {
 			return nil, err
 		}
 		switch b := builder.(type) {
 		case *array.TimestampBuilder:
-			b.Append(arrow.Timestamp(at))
+			b.Append(arrow.Timestamp(label))
 		case *array.Date32Builder:
-			b.Append(arrow.Date32(at))
+			b.Append(arrow.Date32(label))
 		}
 	}
 	return builder.NewArray(), nil

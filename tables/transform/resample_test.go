@@ -57,7 +57,7 @@ func resample(t testing.TB, s *tables.Store, o transform.ResampleOptions) (json,
 	t.Helper()
 	o.Source, o.Target, o.Mode, o.TimeColumn = tableName("in"), tableName("out"), tables.PutReplace, "t"
 	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
-		t.Fatalf("%+v: %v", o, err)
+		t.Fatalf("Resample(%+v): %v", o, err)
 	}
 	return text(t, s, "out")
 }
@@ -82,17 +82,17 @@ func TestResampleTypes(t *testing.T) {
 	} {
 		got, types := resample(t, s, transform.ResampleOptions{Rule: "10s", Functions: strings.Split(c.functions, ","), Columns: strings.Split(c.columns, ",")})
 		if got != c.want || types != c.types {
-			t.Errorf("%s: %s\n%s\nwant %s\n%s", c.functions, got, types, c.want, c.types)
+			t.Errorf("functions %s: got %s\n%s\nwant %s\n%s", c.functions, got, types, c.want, c.types)
 		}
 	}
-	// A sum that overflows its type is an error, and changes nothing.
+	// A sum that overflows its type is an error, and leaves the target unchanged.
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "10s", TimeColumn: "t", Functions: []string{"sum"}, Columns: []string{"u"}, Mode: tables.PutReplace})
 	if got, _ := text(t, s, "out"); err == nil || !strings.Contains(got, `"size":2`) {
-		t.Error(err, got)
+		t.Errorf("Resample() with an overflowing sum: error = %v, and the target contains %s, want an error and the previous rows", err, got)
 	}
 	// Labels are as precise as the rule. Dates stay dates if bins are whole days.
 	if got, types := resample(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
-		t.Error(got, types)
+		t.Errorf("resampling to 1500ms yields %s\n%s, want labels in milliseconds", got, types)
 	}
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
 	for rule, want := range map[string]string{
@@ -100,12 +100,13 @@ func TestResampleTypes(t *testing.T) {
 		"QS": `{"size":1,"t":"2024-01-01"},{"size":1,"t":"2024-04-01"}`, "480h": `{"size":1,"t":"2024-02-29T00:00:00"},{"size":1,"t":"2024-03-20T00:00:00"}`,
 	} {
 		if got, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
-			t.Errorf("%s: %s, want\n%s", rule, got, want)
+			t.Errorf("rule %s: got %s, want\n%s", rule, got, want)
 		}
 	}
 }
 
-// Days follow the zone: they may have 23 or 25 hours, or begin at one o'clock.
+// TestResampleZones checks that days follow the zone: they may have 23 or 25 hours, or begin at one
+// o'clock.
 func TestResampleZones(t *testing.T) {
 	s := newStore(t)
 	for _, c := range []struct{ zone, rows, want string }{
@@ -128,12 +129,13 @@ func TestResampleZones(t *testing.T) {
 	} {
 		put(t, s, "in", tables.PutReplace, rows(t, c.rows, timeField(arrow.Microsecond, c.zone)))
 		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
-			t.Errorf("%s: %s, want\n%s", c.zone, got, c.want)
+			t.Errorf("zone %s: got %s, want\n%s", c.zone, got, c.want)
 		}
 	}
 }
 
-// Columns and tables may have names that SQL or the generated statement uses.
+// TestResampleNames uses names of columns and tables that are words of SQL or names in the generated
+// statement.
 func TestResampleNames(t *testing.T) {
 	s := newStore(t)
 	batch := rows(t, `[{"bin":"2026-01-01 00:00:01","t":1,"k":2,"c0":3,"a\"0":4,"r":5},{"bin":"2026-01-01 00:00:00","t":6,"k":7,"c0":8,"a\"0":9,"r":10}]`,
@@ -143,11 +145,11 @@ func TestResampleNames(t *testing.T) {
 		put(t, s, name, tables.PutReplace, batch)
 		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(name), Target: tableName(name), Rule: "min", TimeColumn: "bin", Functions: []string{"last"}, Mode: tables.PutReplace})
 		if err != nil {
-			t.Error(name, err)
+			t.Errorf("Resample() of table %q: %v", name, err)
 			continue
 		}
 		if got, _ := text(t, s, name); r != (transform.Result{SourceRows: 2, TargetRows: 1}) || got != `{"a\"0":4,"bin":"2026-01-01T00:00:00","c0":3,"k":2,"r":5,"t":1}` {
-			t.Error(name, r, got)
+			t.Errorf("Resample() of table %q = %+v, and the rows are %s", name, r, got)
 		}
 		if err := s.Bucket("").Delete(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -157,7 +159,7 @@ func TestResampleNames(t *testing.T) {
 
 var integer = arrow.PrimitiveTypes.Int64
 
-// Without times there are no bins, but the target is created.
+// TestResampleNothing checks that a source without times yields no bins, but creates the target.
 func TestResampleNothing(t *testing.T) {
 	s := newStore(t)
 	for _, text := range []string{`[]`, `[{"t":null,"x":1}]`} {
@@ -165,7 +167,7 @@ func TestResampleNothing(t *testing.T) {
 		r, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "W", TimeColumn: "t", Functions: []string{"mean"}, Mode: tables.PutReplace})
 		schema, batches := scan(t, s, "out")
 		if err != nil || r.TargetRows != 0 || r.SourceRows != int64(strings.Count(text, "{")) || len(batches) != 0 || schema.NumFields() != 2 {
-			t.Error(err, r, schema, batches)
+			t.Errorf("resampling %s: result %+v, error %v, %d batches with %d columns; want no rows in a table with 2 columns", text, r, err, len(batches), schema.NumFields())
 		}
 	}
 }
@@ -195,21 +197,21 @@ func TestResampleErrors(t *testing.T) {
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName(c.source), Target: tableName("out"), Rule: c.rule, TimeColumn: c.time, Functions: functions})
 		var schema *tables.SchemaError
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.As(err, &schema) != (c.column != "") || c.column != "" && schema.Column != c.column {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: error = %v, want one that contains %q", c, err, c.want)
 		}
 	}
 	_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size", "min"}, Columns: []string{"x", "size"}})
 	if err == nil {
-		t.Error("a missing column was aggregated")
+		t.Error("Resample() of a missing column returned no error")
 	}
 	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("none"), Target: tableName("out"), SQL: "SELECT 1"}); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
+		t.Errorf("Resample() of a missing table: error = %v, want %v", err, fs.ErrNotExist)
 	}
 	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), SQL: "SELECT 1", Rule: "D"}); err == nil {
-		t.Error("both a statement and a rule were accepted")
+		t.Error("Resample() with both SQL and a rule returned no error")
 	}
 	if _, err := s.Bucket("").Table(t.Context(), "out"); !errors.Is(err, fs.ErrNotExist) {
-		t.Error("a failed call created the table:", err)
+		t.Error("a failed Resample() created the target table:", err)
 	}
 }
 
@@ -240,13 +242,13 @@ func TestZonedNanoseconds(t *testing.T) {
 				got[i] = strings.ReplaceAll(json, "Z", "")
 			}
 			if got[0] != got[1] {
-				t.Errorf("%s: with a zone\n%s, without\n%s", rule, got[1], got[0])
+				t.Errorf("rule %s: got %s with a zone, but without a zone\n%s", rule, got[1], got[0])
 			}
 		}
 	}
 }
 
-// TestInvalidPandasMetadata checks that invalid pandas metadata of other programs is not an
+// TestInvalidPandasMetadata checks that invalid pandas metadata, which other programs may write, causes no
 // error.
 func TestInvalidPandasMetadata(t *testing.T) {
 	s := newStore(t)
@@ -255,7 +257,7 @@ func TestInvalidPandasMetadata(t *testing.T) {
 		m := arrow.MetadataFrom(map[string]string{"pandas": value, "partd_go.pandas": value})
 		put(t, s, "in", tables.PutReplace, array.NewRecordBatch(arrow.NewSchema(in.Schema().Fields(), &m), in.Columns(), 1))
 		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"max"}}); !strings.Contains(got, `"x":1`) {
-			t.Errorf("%s: %s", value, got)
+			t.Errorf("with the metadata %q, got %s, want x = 1", value, got)
 		}
 	}
 }
@@ -270,13 +272,13 @@ func TestRules(t *testing.T) {
 		rule = strings.TrimSuffix(rule, "-")
 		got, _ := resample(t, s, transform.ResampleOptions{Rule: alias, Functions: []string{"size"}})
 		if want, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"size"}}); got != want {
-			t.Errorf("%s: %s, want\n%s", alias, got, want)
+			t.Errorf("rule %s: got %s, want the rows of rule %s:\n%s", alias, got, rule, want)
 		}
 	}
 	for _, rule := range []string{"0s", "-1s", "s1", "1", "D1", "1D12h", "1.5D", "2W-XXX", "W-JAN", "MS-FEB", "h-MON", "0.1ns", "300000000000h", "2000000W", "10 s x", "1h 1D", "99999999999999999999s", strings.Repeat("1s", 1<<20) + "x"} {
 		_, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("no"), Rule: rule, TimeColumn: "t", Functions: []string{"size"}})
 		if err == nil || !strings.Contains(err.Error(), "rule ") || len(err.Error()) > 400 {
-			t.Errorf("%.40s: %v", rule, err)
+			t.Errorf("rule %.40s: error = %v, want a short one about the rule", rule, err)
 		}
 	}
 }

@@ -15,25 +15,26 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Resampled returns the rows that Resample puts: in order, by SQL, after a late fallback to SQL, with texts
-// that are used beyond their batch, with a fill function, and with a statement.
+// TestResampled checks that Resampled returns the rows that Resample puts: in order, by SQL, after a late
+// fallback to SQL, with texts that are used after their batch, with a fill function, and with an SQL
+// statement.
 func TestResampled(t *testing.T) {
 	s := newStore(t)
 	const count = 600_000
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		timeField(arrow.Microsecond, "America/St_Johns"), {Name: "x", Type: integer, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil))
-	add := func(timestamp time.Time, x int64) {
+	addRow := func(timestamp time.Time, x int64) {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp.UnixMicro()))
 		b.Field(1).(*array.Int64Builder).Append(x)
 		b.Field(2).(*array.StringBuilder).Append(fmt.Sprint("text of ", timestamp))
 	}
-	midnight := time.Date(2006, 10, 29, 2, 31, 0, 0, time.UTC) // 00:01 was followed by 23:01 of the 28th
+	midnight := time.Date(2006, 10, 29, 2, 31, 0, 0, time.UTC) // in this zone, 00:01 was followed by 23:01 on the 28th
 	for i := range int64(count) {
-		add(midnight.Add(time.Duration(i-count)*time.Second), i)
+		addRow(midnight.Add(time.Duration(i-count)*time.Second), i)
 	}
-	add(midnight.Add(9*time.Minute), 4)
-	add(midnight.Add(3*time.Hour), 8)
+	addRow(midnight.Add(9*time.Minute), 4)
+	addRow(midnight.Add(3*time.Hour), 8)
 	in := b.NewRecordBatch()
 	putByTime(t, s, in.NewSlice(0, count/2), in.NewSlice(count/2, count/2+100), in.NewSlice(count/2+100, in.NumRows()))
 	for _, o := range []transform.ResampleOptions{
@@ -46,21 +47,21 @@ func TestResampled(t *testing.T) {
 		o.TimeIndex = true
 		want, wantTypes := resample(t, s, o)
 		o.Source, o.TimeColumn = tableName("in"), "t"
-		got, types := read(t, s, o)
+		got, types := readResampled(t, s, o)
 		if got != want || types != wantTypes || len(want) == 0 {
-			t.Errorf("%+v: %d and %d bytes of rows differ, or %s and %s", o, len(got), len(want), types, wantTypes)
+			t.Errorf("%+v: Resampled() returns other rows (%d bytes, types %s) than Resample() (%d bytes, types %s)", o, len(got), types, len(want), wantTypes)
 		}
 	}
-	if got, _ := read(t, s, transform.ResampleOptions{Source: tableName("in"), SQL: `SELECT count(*) AS n FROM "in"`}); got != fmt.Sprintf(`{"n":%d}`, count+2) {
-		t.Error(got)
+	if got, _ := readResampled(t, s, transform.ResampleOptions{Source: tableName("in"), SQL: `SELECT count(*) AS n FROM "in"`}); got != fmt.Sprintf(`{"n":%d}`, count+2) {
+		t.Errorf("Resampled() with SQL yields %s, want the number of rows", got)
 	}
 	if _, err := transform.Resampled(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Rule: "min", TimeColumn: "x", Functions: []string{"mean"}}); !errors.As(err, new(*tables.OpError)) {
-		t.Error(err)
+		t.Errorf("Resampled() with a wrong time column: error = %v, want an OpError", err)
 	}
 }
 
-// read puts the rows of Resampled into a table, and returns the table's content.
-func read(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, types string) {
+// readResampled puts the rows of Resampled into a table, and returns the table's content.
+func readResampled(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, types string) {
 	t.Helper()
 	r, err := transform.Resampled(t.Context(), s, &o)
 	if err != nil {
@@ -73,8 +74,8 @@ func read(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, typ
 	return text(t, s, "read")
 }
 
-// If clocks were set back across midnight, which is noticed after many bins, SQL resamples from the
-// beginning.
+// TestResampledLateFallback checks that SQL resamples from the beginning if clocks were set back across
+// midnight, which the in-order algorithm detects only after many bins.
 func TestResampledLateFallback(t *testing.T) {
 	s := newStore(t)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{timeField(arrow.Microsecond, "America/St_Johns")}, nil))
@@ -82,21 +83,21 @@ func TestResampledLateFallback(t *testing.T) {
 	for days := 9000; days > 0; days-- {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(midnight.AddDate(0, 0, -days).Add(14 * time.Hour).UnixMicro()))
 	}
-	early := b.NewRecordBatch()
-	for _, at := range []time.Time{midnight.Add(-time.Minute), midnight.Add(9 * time.Minute), midnight.Add(3 * time.Hour)} {
-		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at.UnixMicro()))
+	earlyRows := b.NewRecordBatch()
+	for _, timestamp := range []time.Time{midnight.Add(-time.Minute), midnight.Add(9 * time.Minute), midnight.Add(3 * time.Hour)} {
+		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp.UnixMicro()))
 	}
-	putByTime(t, s, early, b.NewRecordBatch())
+	putByTime(t, s, earlyRows, b.NewRecordBatch())
 	o := transform.ResampleOptions{Rule: "D", Functions: []string{"size"}, TimeIndex: true}
 	want, _ := resample(t, s, o)
 	o.Source, o.TimeColumn = tableName("in"), "t"
-	if got, _ := read(t, s, o); got != want || len(want) == 0 {
-		t.Errorf("%d and %d bytes of rows differ", len(got), len(want))
+	if got, _ := readResampled(t, s, o); got != want || len(want) == 0 {
+		t.Errorf("Resampled() returns other rows (%d bytes) than Resample() (%d bytes)", len(got), len(want))
 	}
 }
 
-// A date outside the range of timestamps is an error of Resampled, as it is of Resample, even if
-// it comes late.
+// TestResampledOutOfRange checks that both Resample and Resampled return an error for a date outside the
+// range of timestamps, even if it is in the last row.
 func TestResampledOutOfRange(t *testing.T) {
 	s := newStore(t)
 	date := arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}
@@ -111,7 +112,7 @@ func TestResampledOutOfRange(t *testing.T) {
 	putByTime(t, s, in)
 	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "D", TimeColumn: "t", Functions: []string{"size"}}
 	if _, err := transform.Resample(t.Context(), s, &o); err == nil {
-		t.Error("Resample returned no error")
+		t.Error("Resample() returned no error")
 	}
 	r, err := transform.Resampled(t.Context(), s, &o)
 	if err != nil {
@@ -123,6 +124,6 @@ func TestResampledOutOfRange(t *testing.T) {
 		rows += r.RecordBatch().NumRows()
 	}
 	if err := r.Err(); rows == 0 || !errors.As(err, new(*tables.OpError)) || !strings.Contains(err.Error(), "outside the range of timestamps") {
-		t.Errorf("%d rows, then %v", rows, err)
+		t.Errorf("Resampled() yields %d rows and the error %v, want some rows and then an error about the range", rows, err)
 	}
 }

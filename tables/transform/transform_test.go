@@ -19,7 +19,7 @@ func newEngine(t testing.TB) *duck.Engine {
 	return engine
 }
 
-// needSQL skips a test if the program was built without DuckDB.
+// needSQL skips the test if the program was built without DuckDB.
 func needSQL(t testing.TB, s *tables.Store) {
 	if _, err := s.Describe(t.Context(), "SELECT 1", nil); errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// ticks returns n rows one second apart, each with its number. times[i] overrides the time of row i, in
-// seconds; -1 means null.
+// ticks returns n rows one second apart. Column x contains the row's number. times[i] overrides the
+// time of row i, in seconds; -1 means null.
 func ticks(n int, times map[int]int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		{Name: "t", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true}, {Name: "x", Type: integer, Nullable: true},
@@ -37,12 +37,12 @@ func ticks(n int, times map[int]int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// A late row or a row without a time makes SQL resample from the beginning if the settings name
-// no time column, even after many bins were complete. If they name one, the same rows yield the
-// same bins.
+// TestResampleLateRow checks tables whose rows are out of order or have no time. Without a time column in
+// the settings, SQL must resample from the beginning, even after many bins were complete. With a time
+// column, the same rows must yield the same bins without SQL.
 func TestResampleLateRow(t *testing.T) {
 	const count = 20_000
-	engine, plain, ordered := newStore(t), withoutSQL(t), withoutSQL(t)
+	engine, noSQL, ordered := newStore(t), withoutSQL(t), withoutSQL(t)
 	for name, times := range map[string]map[int]int{
 		"last": {count - 1: 5}, "first": {0: count}, "second": {1: 0, 2: 0, 3: 1}, "null": {count / 2: -1}, "null first": {0: -1},
 	} {
@@ -57,7 +57,7 @@ func TestResampleLateRow(t *testing.T) {
 		}
 		putByTime(t, ordered, withTimes)
 		for _, split := range []int64{0, count} { // all in the tail, or all in a file
-			for _, s := range []*tables.Store{engine, plain} {
+			for _, s := range []*tables.Store{engine, noSQL} {
 				put(t, s, "in", tables.PutReplace, batch.NewSlice(0, split))
 				put(t, s, "in", tables.PutAppend, batch.NewSlice(split, count))
 			}
@@ -66,26 +66,26 @@ func TestResampleLateRow(t *testing.T) {
 				want, _ := resample(t, ordered, o)
 				got, _ := resample(t, engine, o)
 				o.Source, o.Target, o.TimeColumn, o.Mode = tableName("in"), tableName("out"), "t", tables.PutReplace
-				again, _ := read(t, engine, o)
-				if got != want || again != want || len(want) == 0 {
-					t.Errorf("%s, %s: %d and %d bytes of rows, want %d", name, functions, len(got), len(again), len(want))
+				reread, _ := readResampled(t, engine, o)
+				if got != want || reread != want || len(want) == 0 {
+					t.Errorf("%s, %s: the rows of Resample (%d bytes) or Resampled (%d bytes) differ from the expected rows (%d bytes)", name, functions, len(got), len(reread), len(want))
 				}
 				if name == "second" { // already in order, with equal times
 					continue
 				}
-				if _, err := transform.Resample(t.Context(), plain, &o); !errors.Is(err, errors.ErrUnsupported) {
-					t.Errorf("%s: SQL was not needed: %v", name, err)
+				if _, err := transform.Resample(t.Context(), noSQL, &o); !errors.Is(err, errors.ErrUnsupported) {
+					t.Errorf("%s: Resample() without SQL: error = %v, want %v", name, err, errors.ErrUnsupported)
 				}
-				if _, err := transform.Resampled(t.Context(), plain, &o); !errors.Is(err, errors.ErrUnsupported) {
-					t.Errorf("%s: SQL was not needed to read: %v", name, err)
+				if _, err := transform.Resampled(t.Context(), noSQL, &o); !errors.Is(err, errors.ErrUnsupported) {
+					t.Errorf("%s: Resampled() without SQL: error = %v, want %v", name, err, errors.ErrUnsupported)
 				}
 			}
 		}
 	}
 }
 
-// SQL resamples if a bin has more values than the limit, after bins that would have been emitted, and if
-// Resampled would buffer too many bins.
+// TestResampleLimits checks that SQL resamples if a bin has more values than the limit, even after other
+// bins were complete, and if Resampled would buffer too many bins.
 func TestResampleLimits(t *testing.T) {
 	const early, count = 20_000, 2<<20 + 20_001
 	equal := map[int]int{}
@@ -99,10 +99,10 @@ func TestResampleLimits(t *testing.T) {
 		"values": {ticks(count, equal), "median", `{"t":"1970-01-01T05:33:20","x":1068576}`}, // the median of the numbers 20,000 to count-1
 		"bins":   {ticks(2, map[int]int{1: 200_000}), "mean,sum,min,max,first,last,count,prod,ohlc", `"x_sum":1}`},
 	} {
-		engine, plain := newStore(t), withoutSQL(t)
+		engine, noSQL := newStore(t), withoutSQL(t)
 		o := transform.ResampleOptions{Rule: "s", Functions: strings.Split(c.functions, ",")}
-		for _, s := range []*tables.Store{engine, plain} {
-			if name == "values" { // the settings order the rows too
+		for _, s := range []*tables.Store{engine, noSQL} {
+			if name == "values" { // with a time column in the settings
 				putByTime(t, s, c.batch)
 			} else {
 				put(t, s, "in", tables.PutReplace, c.batch)
@@ -110,17 +110,17 @@ func TestResampleLimits(t *testing.T) {
 		}
 		want, _ := resample(t, engine, o)
 		if !strings.HasSuffix(want, c.last) {
-			t.Errorf("%s: %s", name, want[len(want)-200:])
+			t.Errorf("%s: the rows end with %s, want %s", name, want[len(want)-200:], c.last)
 		}
 		o.Source, o.Target, o.TimeColumn, o.Mode, o.TimeIndex = tableName("in"), tableName("out"), "t", tables.PutReplace, true
-		if got, _ := read(t, engine, o); got != want {
-			t.Errorf("%s: %d and %d bytes of rows", name, len(got), len(want))
+		if got, _ := readResampled(t, engine, o); got != want {
+			t.Errorf("%s: the rows of Resampled (%d bytes) differ from those of Resample (%d bytes)", name, len(got), len(want))
 		}
-		if _, err := transform.Resample(t.Context(), plain, &o); name == "values" && !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: SQL was not needed: %v", name, err)
+		if _, err := transform.Resample(t.Context(), noSQL, &o); name == "values" && !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: Resample() without SQL: error = %v, want %v", name, err, errors.ErrUnsupported)
 		}
-		if _, err := transform.Resampled(t.Context(), plain, &o); !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s: SQL was not needed to read: %v", name, err)
+		if _, err := transform.Resampled(t.Context(), noSQL, &o); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: Resampled() without SQL: error = %v, want %v", name, err, errors.ErrUnsupported)
 		}
 	}
 }

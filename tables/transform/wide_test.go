@@ -10,13 +10,13 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// Nanoseconds further apart than int64 can represent fall into the same bins as microseconds. Too many bins
-// are an error.
+// TestResampleFarApart checks that times in nanoseconds whose difference overflows int64 fall into the same
+// bins as times in microseconds, and that too many bins are an error.
 func TestResampleFarApart(t *testing.T) {
 	s := newStore(t)
-	for zone, z := range map[string]string{"": "", "Europe/Berlin": "Z"} {
+	for zone, suffix := range map[string]string{"": "", "Europe/Berlin": "Z"} {
 		for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} {
-			put(t, s, unit.String(), tables.PutReplace, rows(t, `[{"t":"2250-01-01 00:00:00`+z+`","x":2},{"t":"1700-01-01 00:00:00`+z+`","x":1}]`, timeField(unit, zone), arrow.Field{Name: "x", Type: integer}))
+			put(t, s, unit.String(), tables.PutReplace, rows(t, `[{"t":"2250-01-01 00:00:00`+suffix+`","x":2},{"t":"1700-01-01 00:00:00`+suffix+`","x":1}]`, timeField(unit, zone), arrow.Field{Name: "x", Type: integer}))
 		}
 		for _, rule := range []string{"240000h", "s", "36500D", "20YE", "500W", "10000B"} {
 			for _, function := range []string{"nearest", "interpolate", "max"} {
@@ -30,11 +30,11 @@ func TestResampleFarApart(t *testing.T) {
 				}
 				want, err := resampleUnit(arrow.Microsecond)
 				if (err != nil) != (rule == "s") || (want == "") != (rule == "s") {
-					t.Errorf("%s, %s: %s %v", rule, function, want, err)
+					t.Errorf("rule %s, function %s, microseconds: rows %s, error %v; want an error only for rule s", rule, function, want, err)
 				}
 				got, err := resampleUnit(arrow.Nanosecond)
 				if (err != nil && strings.Contains(err.Error(), "more than 1073741824 bins")) != (rule == "s") || got != want {
-					t.Errorf("%s of %s, %s: %v %s\nwant %s", rule, zone, function, err, got, want)
+					t.Errorf("rule %s, zone %q, function %s, nanoseconds: error %v, rows %s\nwant %s", rule, zone, function, err, got, want)
 				}
 			}
 		}

@@ -1,4 +1,4 @@
-// Package program has helpers for the benchmark programs.
+// Package program contains helpers for the benchmark programs.
 package program
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// End prints err and exits with code 1, unless err is nil.
-func End(err error) {
+// ExitOnError prints err and exits with code 1, unless err is nil.
+func ExitOnError(err error) {
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		os.Exit(1)
@@ -34,19 +34,20 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Debian is the path of Debian's Python. It can import the package python3-partd.
-const Debian = "/usr/bin/python3"
+// DebianPython is the path of Debian's Python, which can import the modules of Debian's package
+// python3-partd.
+const DebianPython = "/usr/bin/python3"
 
 // ErrNoPython is returned if Debian's Python or a required module is missing.
-var ErrNoPython = errors.New("a package of Debian is not installed")
+var ErrNoPython = errors.New("Debian's Python or one of its modules is not installed")
 
 // Python returns a command that runs Debian's Python with arguments. It returns ErrNoPython
 // unless all modules, separated by commas, can be imported.
 func Python(modules string, args ...string) (*exec.Cmd, error) {
-	if exec.Command(Debian, "-c", "import "+modules).Run() != nil {
-		return nil, fmt.Errorf("%w: %s must be able to import %s", ErrNoPython, Debian, modules)
+	if exec.Command(DebianPython, "-c", "import "+modules).Run() != nil {
+		return nil, fmt.Errorf("%w: %s must be able to import %s", ErrNoPython, DebianPython, modules)
 	}
-	cmd := exec.Command(Debian, args...)
+	cmd := exec.Command(DebianPython, args...)
 	cmd.Stderr = os.Stderr
 	return cmd, nil
 }

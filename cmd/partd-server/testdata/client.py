@@ -1,6 +1,6 @@
 """Runs every command of partd's own client against the server at an address.
 
-The checks are the same for every server; it prints what it timed as JSON.
+It makes the same checks for every server, and prints its timings as JSON.
 """
 
 import json
@@ -16,13 +16,13 @@ def client(address):
     return partd.Client(address)
 
 
-def check(got, want, what):
+def check(got, want, label):
     if got != want:
-        raise AssertionError("%s: got %.200r, want %.200r" % (what, got, want))
+        raise AssertionError("%s: got %.200r, want %.200r" % (label, got, want))
 
 
 def settle(c):
-    """Wait for the answers to all requests of a client, which the client itself does not do."""
+    """Waits for the replies to all of a client's requests, which the client itself does not do."""
     c.get("settled")
 
 
@@ -32,7 +32,7 @@ def commands(address):
     c.append({"x": b"world!", "y": b"456"})
     check(c.get("x"), b"Hello world!", "get")
     check(c.get(["y", "x"]), [b"123456", b"Hello world!"], "get of a list")
-    check(c.get(["y", "missing", "y"]), [b"123456", b"", b"123456"], "get of a key that is missing, and one twice")
+    check(c.get(["y", "missing", "y"]), [b"123456", b"", b"123456"], "get of a missing key, and of a repeated key")
     check(c.get([["y"], ["x", "y"]]), [[b"123456"], [b"Hello world!", b"123456"]], "get of lists in a list")
     c.append({("a", 1, "b"): b"tuple", b"bytes": b"b", "": b"empty key", "é/../%": b"any"})
     check(c.get(("a", 1, "b")), b"tuple", "a tuple key")
@@ -60,17 +60,17 @@ def commands(address):
     c.append({"x": b"again"})
     settle(c)
     check(other.get("x"), b"again", "append after drop")
-    with client(address) as last:  # leaving it drops everything
+    with client(address) as last:  # the end of the block drops everything
         last.append({"z": b"z"})
         settle(last)
-    time.sleep(0.5)  # the client does not wait for the answer to its drop
-    check(other.get(["x", "z"]), [b"", b""], "leaving the context")
+    time.sleep(0.5)  # the client does not wait for the reply to its drop
+    check(other.get(["x", "z"]), [b"", b""], "get after the end of the with block")
     for x in (c, other, third):
         x.close()
 
 
 def threads(address, clients=8, rounds=150, keys=40):
-    """Clients append to the same keys: all pieces of each client are there, in order."""
+    """Appends to the same keys from several clients. No piece may be lost, and each client's pieces must stay in order."""
     errors = []
 
     def work(me):
@@ -124,7 +124,7 @@ def large(address, mib=64):
     c.append({"large": value})
     got = c.get("large")
     if got != value + b"+" + value:
-        raise AssertionError("a value of two times %d MiB: %d bytes came back" % (mib, len(got)))
+        raise AssertionError("a value of two times %d MiB came back wrong, with %d bytes" % (mib, len(got)))
     c.drop()
     c.close()
 
@@ -139,10 +139,10 @@ def speed(address, batches=150, keys=1000):
     for _ in range(batches):
         c.append(data)
     settle(c)
-    took = time.time() - start
+    seconds = time.time() - start
     c.drop()
     c.close()
-    return took
+    return seconds
 
 
 def main():

@@ -1,4 +1,4 @@
-"""The Go client's protocol with libzmq, written from docs/wire.md only."""
+"""Tests the Go client's protocol with libzmq, implemented only from docs/wire.md."""
 
 import struct
 import sys
@@ -36,7 +36,7 @@ def entries(*pairs):
 
 
 class Failed(Exception):
-    pass
+    """The server replied with an error. The argument is its codes."""
 
 
 class Peer:

@@ -1,4 +1,4 @@
-"""A raw ZeroMQ peer (libzmq) that does what partd's own client never does."""
+"""Sends requests with libzmq that partd's own client never sends."""
 
 import sys
 import time
@@ -28,7 +28,7 @@ def main():
         if got != want:
             raise AssertionError("got %.200r, want %.200r" % (got, want))
 
-    # Many requests in progress: the answers come in order.
+    # With many requests in progress, the replies must come in order.
     s = socket()
     for i in range(2000):
         s.send_multipart([b"append", b"piped", b"%d," % i])
@@ -40,22 +40,22 @@ def main():
             check(s.recv_multipart(), [b"".join(b"%d," % n for n in range(i + 1))])
             check(s.recv_multipart(), [b"ack"])
 
-    # The same key twice in one request; empty and large frames.
+    # Send the same key twice in one request, and empty and large frames.
     check(ask(s, b"append", b"twice", b"1", b"twice", b"2", b"", b"", b"large", b"x" * 3000000), [b"ack"])
     check(ask(s, b"get", b"twice", b"", b"large"), [b"12", b"", b"x" * 3000000])
     check(s.recv_multipart(), [b"ack"])
     check(ask(s, b"get"), [b"ack"])
 
-    # Refusals are one frame before ack, and change nothing.
+    # A refused request gets one frame with an error before ack, and changes nothing.
     for request in ([b"append", b"odd"], [b"iset", b"odd"], [b"iset", b"odd", b"1", b"2"], [b"nonsense", b"odd"], [b""], [b"", b"syn"]):
         answer = ask(s, *request)
         if len(answer) != 1 or not answer[0].startswith(b"error: "):
-            raise AssertionError("%r is answered with %r" % (request, answer))
+            raise AssertionError("the reply to %r is %r, want one frame with an error" % (request, answer))
         check(s.recv_multipart(), [b"ack"])
     check(ask(s, b"get", b"odd"), [b""])
     check(s.recv_multipart(), [b"ack"])
 
-    # Two peers with the same identity.
+    # Two peers may have the same identity.
     a, b = socket(IDENTITY=b"name"), socket(IDENTITY=b"name")
     for i in range(50):
         a.send_multipart([b"get", b"twice"])
@@ -65,7 +65,7 @@ def main():
         check(a.recv_multipart(), [b"ack"])
         check(b.recv_multipart(), [b"ack"])
 
-    # Heartbeats: without an answer libzmq drops the connection.
+    # The server must answer heartbeats. Otherwise libzmq drops the connection.
     monitored = context.socket(zmq.DEALER)
     monitored.setsockopt(zmq.LINGER, 0)
     monitored.setsockopt(zmq.RCVTIMEO, 20000)
@@ -81,7 +81,7 @@ def main():
         raise AssertionError("the connection with heartbeats was lost")
     monitored.disable_monitor()
 
-    # A peer of the wrong socket type is not served, and affects nobody.
+    # A peer with the wrong socket type is not served, and does not affect other peers.
     sub = context.socket(zmq.PULL)
     sub.setsockopt(zmq.LINGER, 0)
     sub.connect(address)

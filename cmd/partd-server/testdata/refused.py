@@ -1,6 +1,5 @@
-"""Shows how partd's client handles a request that the server refuses: it raises
-once, at its next call, and goes on. What cannot be signalled to it ends by a
-timeout."""
+"""Shows how partd's client handles a refused request: its next call raises an error,
+and later calls work. A failed get, which has no such call, ends by a timeout."""
 
 import sys
 
@@ -10,13 +9,13 @@ import zmq
 address = sys.argv[1]
 
 
-def raises(c, what):
+def raises(c, label):
     try:
         c.get("k")
     except AssertionError:
-        assert c.get("k") == b"v", what
-        c.append({"after": what.encode() + b"."})
-        print(what)
+        assert c.get("k") == b"v", label
+        c.append({"after": label.encode() + b"."})
+        print(label)
 
 
 c = partd.Client(address)

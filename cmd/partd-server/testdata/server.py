@@ -1,4 +1,4 @@
-"""Runs partd's own server, for comparison. It prints its address."""
+"""Runs partd's own server, for comparison, and prints its address."""
 
 import partd
 from partd.zmq import Server

@@ -1,5 +1,5 @@
 """Writes random plain values packed by Python's msgpack, each after its
-length in four bytes. Python's reader has read all of them."""
+length in four bytes. It checks that Python can read each of them."""
 
 import random
 import struct

@@ -76,8 +76,8 @@ func (p *Proxy) accept() {
 
 // plan says when and how a connection will be cut.
 type plan struct {
-byteCount     int64 // number of bytes to forward before the cut
-countsReplies bool  // byteCount counts bytes from the server, not to it
+	byteCount     int64 // number of bytes to forward before the cut
+	countsReplies bool  // byteCount counts bytes from the server, not to it
 	isReset       bool  // reset the connection instead of closing it properly
 }
 

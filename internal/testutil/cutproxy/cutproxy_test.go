@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestProxy checks that connections are cut until StopCutting is called.
+// TestProxy checks that the proxy cuts connections until StopCutting is called.
 func TestProxy(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +31,7 @@ func TestProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sent = 300_000 // more than the latest cut
+	const sent = 300_000 // more than any connection forwards before a cut
 	echo := func() int64 {
 		c, err := net.Dial("tcp", strings.TrimPrefix(p.URL(), "tcp://"))
 		if err != nil {
@@ -47,12 +47,12 @@ func TestProxy(t *testing.T) {
 	}
 	for n := range int64(50) {
 		if got := echo(); got == sent || p.Cuts() != n+1 {
-			t.Fatalf("connection %d: %d bytes came back, %d connections were cut", n, got, p.Cuts())
+			t.Fatalf("connection %d returned %d of %d bytes, and %d connections were cut", n, got, sent, p.Cuts())
 		}
 	}
 	p.StopCutting()
 	if got := echo(); got != sent {
-		t.Fatalf("after StopCutting %d bytes came back, want %d", got, sent)
+		t.Fatalf("after StopCutting, a connection returned %d bytes, want %d", got, sent)
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)

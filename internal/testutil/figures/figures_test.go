@@ -20,9 +20,9 @@ func TestAppend(t *testing.T) {
 {"bench":"b","job":"sort","who":"other","value":0,"unit":"s","runs":0,"problem":"out of memory"}
 `
 	if err != nil || string(got) != want {
-		t.Errorf("%v\n%s", err, got)
+		t.Errorf("the file contains (error %v)\n%s", err, got)
 	}
 	if err := Append("", figure); err != nil {
-		t.Error("without a file:", err)
+		t.Error("Append without a path:", err)
 	}
 }

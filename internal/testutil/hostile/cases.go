@@ -172,6 +172,8 @@ func expectNoValues(ctx context.Context, t *Target, keys ...string) error {
 	})
 }
 
+// sendTruncated sends a request that is cut off, at various lengths, and expects that none of it is
+// applied.
 func sendTruncated(ctx context.Context, t *Target) error {
 	complete := Message("append", "truncated", "v", "truncated2", strings.Repeat("v", 300))
 	for cut := 1; cut < len(complete); cut += 7 {
@@ -211,7 +213,7 @@ func sendEndless(body string) func(context.Context, *Target) error {
 	}
 }
 
-// emptyMessages sends messages of one empty frame, and reads the answers. Each answer is an error,
+// sendEmptyMessages sends messages of one empty frame, and reads the answers. Each answer is an error,
 // and only the sender bears the cost.
 func emptyMessages(ctx context.Context, t *Target) error {
 	return withPeer(ctx, t, func(p *Peer) error {

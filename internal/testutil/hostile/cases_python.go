@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// refusedWith sends a request of Python's protocol that must be answered with an error and change nothing. The connection must
-// remain usable.
+// expectError sends a request of Python's protocol. The server must answer with an error and change
+// nothing, and the connection must remain usable.
 func refusedWith(request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		err := withPeer(ctx, t, func(p *Peer) error {
@@ -39,6 +39,7 @@ func refusedWith(request ...string) func(context.Context, *Target) error {
 	}
 }
 
+// expectAnswer sends a request and expects exactly the answer want.
 func expectAnswer(want []string, request ...string) func(context.Context, *Target) error {
 	return func(ctx context.Context, t *Target) error {
 		return withPeer(ctx, t, func(p *Peer) error {
@@ -50,6 +51,7 @@ func expectAnswer(want []string, request ...string) func(context.Context, *Targe
 	}
 }
 
+// useSameIdentity opens two connections with the same identity, which the server must not mix up.
 func oneIdentity(ctx context.Context, t *Target) error {
 	var peers [2]*Peer
 	for i := range peers {
@@ -109,7 +111,7 @@ func ping(ctx context.Context, t *Target) error {
 	})
 }
 
-// neverReads requests far more than it reads. Meanwhile, the server must serve other peers.
+// neverRead sends requests without reading the answers. Meanwhile, the server must serve other peers.
 func neverReads(ctx context.Context, t *Target) error {
 	value := strings.Repeat("large ", 10_000)
 	if err := withPeer(ctx, t, func(p *Peer) error {

@@ -30,8 +30,8 @@ func serve(t *testing.T, f func(c net.Conn)) *Target {
 	return &Target{Network: "tcp", Address: l.Addr().String(), MaxMessage: 100_000, MaxConnections: 5, Patience: 60 * time.Millisecond}
 }
 
-// trusting greets, sends READY, and acknowledges everything without checks.
-func trusting(c net.Conn) {
+// acceptAll performs the handshake and acknowledges everything without checks.
+func acceptAll(c net.Conn) {
 	if _, err := c.Write(append(greeting(3, "NULL"), ready("ROUTER", "")...)); err != nil {
 		return
 	}
@@ -46,39 +46,40 @@ func trusting(c net.Conn) {
 	}
 }
 
-// TestCasesSeeFaults checks that every named conversation fails with a silent server. Conversations that do not expect an
-// acknowledgement must also fail with a server that accepts everything.
-func TestCasesSeeFaults(t *testing.T) {
+// TestCasesDetectFaults checks that every named conversation fails with a silent server. Conversations
+// that do not expect an acknowledgment must also fail with a server that accepts everything.
+func TestCasesDetectFaults(t *testing.T) {
 	silent := serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
-	gullible := serve(t, trusting)
+	gullible := serve(t, acceptAll)
 	for _, c := range Cases() {
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
 			if c.Run(t.Context(), silent) == nil {
-				t.Error("a silent server passes")
+				t.Error("the conversation succeeds with a silent server")
 			}
-			wantsAck := strings.HasSuffix(c.Name, "of nothing") || c.Name == "get of no keys" || c.Name == "endless empty messages"
-			if c.Run(t.Context(), gullible) == nil && !wantsAck {
-				t.Error("a server that accepts everything passes")
+			expectsAck := strings.HasSuffix(c.Name, "of nothing") || c.Name == "get of no keys" || c.Name == "endless empty messages"
+			if c.Run(t.Context(), gullible) == nil && !expectsAck {
+				t.Error("the conversation succeeds with a server that accepts everything")
 			}
 		})
 	}
 }
 
-// TestRunSeesFaults checks that Run fails if the honest peer is not served or gets wrong values, or if the server is down.
-func TestRunSeesFaults(t *testing.T) {
+// TestRunDetectsFaults checks that Run fails if the honest peer is not served or gets wrong values, or
+// if the server is down.
+func TestRunDetectsFaults(t *testing.T) {
 	for name, target := range map[string]*Target{
 		"silent":   serve(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }),
-		"gullible": serve(t, trusting),
-		"gone":     {Network: "tcp", Address: "127.0.0.1:1", Patience: time.Second},
+		"gullible": serve(t, acceptAll),
+		"down":     {Network: "tcp", Address: "127.0.0.1:1", Patience: time.Second},
 	} {
 		if r, err := Run(t.Context(), target, 1_000_000, 2, 1, 100*time.Millisecond, nil); err == nil {
-			t.Errorf("%s: no error after %d conversations", name, r.Conversations)
+			t.Errorf("%s server: Run returned no error after %d conversations", name, r.Conversations)
 		}
 	}
 }
 
-// TestConversationsAreRepeatable checks that a conversation depends only on its seed and its number.
+// TestConversationsAreRepeatable checks that a conversation depends only on its seed and number.
 func TestConversationsAreRepeatable(t *testing.T) {
 	text := func(seed uint64) string {
 		var b strings.Builder
@@ -87,16 +88,16 @@ func TestConversationsAreRepeatable(t *testing.T) {
 		}
 		return b.String()
 	}
-	different := 0
+	differing := 0
 	for seed := range uint64(1000) {
 		if first, second := text(seed), text(seed); first != second {
 			t.Fatalf("seed %d gives two different conversations", seed)
 		}
 		if text(seed) != text(seed+1) {
-			different++
+			differing++
 		}
 	}
-	if different < 900 {
-		t.Errorf("only %d of 1,000 conversations differ from the next one", different)
+	if differing < 900 {
+		t.Errorf("only %d of 1,000 conversations differ from the next one", differing)
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestEveryAttackIsNamed checks that every known attack is among the named conversations.
-func TestEveryAttackIsNamed(t *testing.T) {
+// TestCasesCoverKnownAttacks checks that every known attack is among the named conversations.
+func TestCasesCoverKnownAttacks(t *testing.T) {
 	for _, name := range []string{
 		"lying frame length", "frame of 2^64-1 bytes", "truncated frame", "endless MORE", "endless empty frames", "reserved flags",
 		"command with MORE", "oversized command", "message before READY", "bad signature", "ZMTP 2", "unknown mechanism",

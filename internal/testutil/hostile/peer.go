@@ -1,6 +1,7 @@
 // Package hostile attacks a partd server with conversations that no honest peer would have: named
-// ones, which include everything known to have broken such servers, and millions of mutated honest
-// ones. It writes ZMTP itself, byte by byte, and shares no code with the server.
+// cases, which include everything known to have broken such servers, and millions of random
+// mutations of honest conversations. It writes ZMTP itself, byte by byte, and shares no code with
+// the server.
 package hostile
 
 import (
@@ -50,7 +51,7 @@ func Open(ctx context.Context, network, address string, patience time.Duration) 
 	return open(ctx, &net.Dialer{}, network, address, patience)
 }
 
-// OpenFrom is Open over TCP from a local address.
+// OpenFrom is like Open, but connects over TCP from the given local address.
 func OpenFrom(ctx context.Context, localAddress, address string, patience time.Duration) (*Peer, error) {
 	return open(ctx, &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(localAddress)}}, "tcp", address, patience)
 }

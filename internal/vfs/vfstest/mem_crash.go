@@ -94,9 +94,9 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	copies := map[*inode]*inode{}
 	var revive func(n *inode) *inode
 	revive = func(n *inode) *inode {
-		if done := copies[n]; done != nil {
-			done.links++
-			return done
+		if existing := copies[n]; existing != nil {
+			existing.links++
+			return existing
 		}
 		r := &inode{ino: n.ino, mode: n.mode, links: 1, mtime: n.mtime, ctime: n.ctime}
 		copies[n] = r
@@ -137,7 +137,7 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 		return n
 	}
 	if rnd != nil {
-		survives := survivors(rnd, m.pending)
+		survives := chooseSurvivors(rnd, m.pending)
 		for i := range m.pending {
 			if survives(i) {
 				m.pending[i].applyTo(names)
@@ -152,9 +152,9 @@ func (m *Mem) namesAfterCrash(rnd *rand.Rand) func(dir *inode) map[string]*inode
 	}
 }
 
-// survivors chooses which changes survive: none, all, a prefix, or random ones that do not depend on
+// chooseSurvivors chooses which changes survive: none, all, a prefix, or random ones that do not depend on
 // a lost change. The returned function must be called for each change, in order.
-func survivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
+func chooseSurvivors(rnd *rand.Rand, pending []nameChange) func(i int) bool {
 	switch first := 0; rnd.IntN(4) {
 	case 0:
 		return func(int) bool { return false }
@@ -185,8 +185,8 @@ func (m *Mem) KillClone() *Mem {
 	copies := map[*inode]*inode{}
 	var clone func(n *inode) *inode
 	clone = func(n *inode) *inode {
-		if done := copies[n]; done != nil {
-			return done
+		if existing := copies[n]; existing != nil {
+			return existing
 		}
 		n.isOwned = false
 		r := &inode{

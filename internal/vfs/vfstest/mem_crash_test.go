@@ -144,11 +144,11 @@ func TestCrashTearsAtBlocks(t *testing.T) {
 	}
 	torn := 0
 	for text := range outcomes(m, "/f") {
-		for at := 1; at < len(text); at++ {
-			if text[at] != text[at-1] {
+		for offset := 1; offset < len(text); offset++ {
+			if text[offset] != text[offset-1] {
 				torn++
-				if at%512 != 0 {
-					t.Fatalf("the overwrite is torn at offset %d, want a multiple of 512", at)
+				if offset%512 != 0 {
+					t.Fatalf("the overwrite is torn at offset %d, want a multiple of 512", offset)
 				}
 			}
 		}
@@ -217,14 +217,14 @@ func TestCrashClonesAreIndependent(t *testing.T) {
 	must(t, m.SyncDir("/"))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	want := ""
-	kept := map[*Mem]string{}
+	clones := map[*Mem]string{}
 	for i := range 300 {
 		clone := func() *Mem { return m.Crash(rnd) }
 		if i%2 == 0 {
 			clone = m.KillClone
 		}
 		k := clone()
-		kept[k], _ = read(k, "/f")
+		clones[k], _ = read(k, "/f")
 		c := clone()
 		g, err := c.OpenFile("/f", os.O_RDWR, 0)
 		must(t, err)
@@ -244,7 +244,7 @@ func TestCrashClonesAreIndependent(t *testing.T) {
 	if got, _ := read(m, "/f"); got != want {
 		t.Fatalf("the original contains %q, want %q", got, want)
 	}
-	for c, want := range kept {
+	for c, want := range clones {
 		if got, _ := read(c, "/f"); got != want {
 			t.Fatalf("a clone contains %q, want %q as when it was made", got, want)
 		}

@@ -190,7 +190,7 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 	if len(p) == 0 {
 		return
 	}
-	m.beforeChange(n)
+	m.prepareChange(n)
 	n.current.writeAt(p, off)
 	size := n.current.size
 	if n.intended != nil { // the system writes whole pages to disk
@@ -203,7 +203,7 @@ func (m *Mem) write(n *inode, p []byte, off int64) {
 }
 
 func (m *Mem) truncate(n *inode, size int64) {
-	m.beforeChange(n)
+	m.prepareChange(n)
 	n.current.truncate(size)
 	if n.intended != nil {
 		n.intended.truncate(size)
@@ -211,7 +211,8 @@ func (m *Mem) truncate(n *inode, size int64) {
 	n.log = append(n.log, change{off: size, sizeAfter: size})
 }
 
-func (m *Mem) beforeChange(n *inode) {
+// prepareChange makes n.current modifiable, and updates the file's times.
+func (m *Mem) prepareChange(n *inode) {
 	if !n.isOwned {
 		n.current, n.isOwned = n.current.clone(), true
 	}
@@ -238,8 +239,8 @@ func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	for base, node := range n.names {
 		d.entries = append(d.entries, fs.FileInfoToDirEntry(memInfo{path.Base(base), node.info()}))
 	}
-	// Sort by inode number: that is reproducible, but not the order of names. Programs must not
-	// rely on that order.
+	// Sort by inode number. This order is reproducible, but differs from the order of names, on
+	// which programs must not rely.
 	slices.SortFunc(d.entries, func(a, b fs.DirEntry) int { return int(inoOf(a) - inoOf(b)) })
 	m.open++
 	return d, nil

@@ -174,14 +174,14 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
         # NumPy sorts 16-bit integers by radix sort, which is much faster.
         order = (part.astype(np.int16) if part.max() < 1 << 15 else part).argsort(kind="stable")
         order = order[np.count_nonzero(part < 0) :]
-        others: list[pa.Array] = []
-        for i, (whole, form, name) in enumerate(zip(arrays, layout.forms, names, strict=True)):
-            array = whole[start : start + step]
+        arrow_arrays: list[pa.Array] = []
+        for i, (whole_array, form, name) in enumerate(zip(arrays, layout.forms, names, strict=True)):
+            array = whole_array[start : start + step]
             try:
                 if form in NUMBERS:
                     memory[str(i)][: len(part)] = _numbers(array, form)
                 else:
-                    others.append(_to_arrow(array, form).take(pa.array(order)))
+                    arrow_arrays.append(_to_arrow(array, form).take(pa.array(order)))
             except Exception as err:
                 raise Misuse(
                     f"shuffling column {name!r} of type {array.dtype}: neither Arrow nor pickle can store a value "
@@ -191,7 +191,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
         counts = np.bincount(part[order])
         block: Block = []
         row = 0
-        for partition, message in zip(np.flatnonzero(counts).tolist(), _messages(others, counts), strict=True):
+        for partition, message in zip(np.flatnonzero(counts).tolist(), _messages(arrow_arrays, counts), strict=True):
             rows = int(counts[partition])
             numbers = records[row * record.itemsize : (row + rows) * record.itemsize]
             piece: Piece = [_ROWS.pack(rows), numbers, message]
@@ -205,9 +205,9 @@ def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], targe
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
-    whole = np.dtype((np.void, size))
+    record_type = np.dtype((np.void, size))
     reordered = target[: len(order)]
-    records.view(whole).take(order, out=reordered.view(whole), mode="clip")  # mode "raise" would make a copy
+    records.view(record_type).take(order, out=reordered.view(record_type), mode="clip")  # mode "raise" would make a copy
     return reordered.view(np.uint8).data
 
 
@@ -231,8 +231,8 @@ def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[
 
 
 def _compress(piece: Piece, compression: str) -> Piece:
-    whole = b"".join(piece)
-    return [_ROWS.pack(len(whole)), pa.compress(whole, compression, asbytes=True)]
+    data = b"".join(piece)
+    return [_ROWS.pack(len(data)), pa.compress(data, compression, asbytes=True)]
 
 
 def _decompress(piece: memoryview, compression: str) -> memoryview:
@@ -245,8 +245,8 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
     like = _arrays(layout.empty)
     _build_lookups(layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype)))
     record = _record(layout)
-    others = [_to_arrow(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
-    schema = pa.schema([(str(i), stored.type) for i, stored in enumerate(others)])
+    arrow_arrays = [_to_arrow(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
+    schema = pa.schema([(str(i), stored.type) for i, stored in enumerate(arrow_arrays)])
     records: list[np.ndarray[Any, Any]] = []
     batches = []
     for piece in pieces:

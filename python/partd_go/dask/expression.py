@@ -38,7 +38,7 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
         token = self._name.split("-")[-1]
         lease = shuffle.Lease(shuffle.Shuffle(self.store, secrets.token_hex(8), self.npartitions_out))
         opened = Task(OPEN + token, shuffle.open_shuffle, lease)
-        wanted = tuple(self._partitions) if self._filtered else None
+        selected = tuple(self._partitions) if self._filtered else None
         column = self.partitioning_index
         writers = [
             Task(
@@ -48,7 +48,7 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
                 opened.ref(),
                 i,
                 column,
-                wanted,
+                selected,
             )
             for i in range(self.frame.npartitions)
         ]

@@ -63,8 +63,8 @@ class Store:
             tempfile.TemporaryFile(dir=self.directory).close()
 
 
-def _load(name: str, client: Client | Private, *more: Any) -> Store:
-    return Store(name, _clients.setdefault(name, client), *more)
+def _load(name: str, client: Client | Private, *settings: Any) -> Store:
+    return Store(name, _clients.setdefault(name, client), *settings)
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Shuffle:
     name: str
     npartitions: int
 
-    def key(self, what: object) -> str:
-        return f"{self.store.name}/{self.name}/{what}"
+    def key(self, suffix: object) -> str:
+        return f"{self.store.name}/{self.name}/{suffix}"
 
     def work(self, work: Callable[[Any], T]) -> T:
         return self.store.work(self.name, work)
@@ -87,7 +87,7 @@ class Shuffle:
         elif self.store.directory and not os.path.isdir(self.store.directory):
             return  # `use` has ended and removed everything
         else:
-            keys = [self.key(what) for what in ("commits", "layouts", *range(self.npartitions))]
+            keys = [self.key(suffix) for suffix in ("commits", "layouts", *range(self.npartitions))]
             self.work(lambda client: delete(client, keys))
             if self.store.directory:
                 shutil.rmtree(self.file(), ignore_errors=True)
@@ -149,13 +149,13 @@ def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
-def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, wanted: Sequence[int] | None) -> None:
+def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: Sequence[int] | None) -> None:
     """Writes an input partition, unless another attempt has committed it."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise Misuse(f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}")
-    if wanted is not None:
-        ids = np.where(np.isin(ids, wanted), ids, -1)
+    if selected is not None:
+        ids = np.where(np.isin(ids, selected), ids, -1)
     df = df.drop(columns=column)
     shuffle.work(lambda client: _attempt(client, df, shuffle, task, ids))
 
@@ -212,12 +212,12 @@ def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
     """Returns the plan for reading, after all input partitions are written."""
     control, key = shuffle.key("commits"), shuffle.key("layouts")
     winners, layouts = shuffle.work(lambda client: (commits(client, control), client.get([key])[0]))
-    found = pieces(key, layouts, winners)
+    pieces_of = pieces(key, layouts, winners)
     plan = Plan(shuffle, winners, [], {}, np.zeros(shuffle.npartitions, np.int64))
     for task in map(str, range(tasks)):
-        if len(found.get(task, ())) != 1:
+        if len(pieces_of.get(task, ())) != 1:
             raise _lost(shuffle, f"the commit of task {task} of {tasks} is missing")
-        layout, rows = pickle.loads(found[task][0])
+        layout, rows = pickle.loads(pieces_of[task][0])
         known = (i for i, other in enumerate(plan.layouts) if other.is_compatible(layout))
         plan.layout_of[task] = next(known, len(plan.layouts))
         if plan.layout_of[task] == len(plan.layouts):
@@ -231,13 +231,13 @@ def read(plan: Plan, partition: int) -> pd.DataFrame:
     from dask.dataframe.core import _concat
 
     key = plan.shuffle.key(partition)
-    found = pieces(key, plan.shuffle.work(lambda client: client.get([key])[0]), plan.winners)
+    pieces_of = pieces(key, plan.shuffle.work(lambda client: client.get([key])[0]), plan.winners)
     if plan.shuffle.store.directory:
-        found = {task: _from_file(plan, task, positions) for task, positions in found.items()}
+        pieces_of = {task: _from_file(plan, task, positions) for task, positions in pieces_of.items()}
     compression = plan.shuffle.store.compression
     frames = [
-        join(plan.layouts[layout], [piece for task in tasks for piece in found.pop(task)], compression)
-        for layout, tasks in groupby(sorted(found, key=int), plan.layout_of.__getitem__)
+        join(plan.layouts[layout], [piece for task in tasks for piece in pieces_of.pop(task)], compression)
+        for layout, tasks in groupby(sorted(pieces_of, key=int), plan.layout_of.__getitem__)
     ]
     rows = sum(map(len, frames))
     if rows != plan.rows[partition]:

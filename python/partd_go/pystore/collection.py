@@ -227,8 +227,8 @@ class Collection:
         for chunk in data_iterator:
             if not isinstance(chunk, pd.DataFrame):
                 raise ValidationError(f"Expected pandas DataFrame, got {type(chunk)}")
-            for at in range(0, len(chunk), chunk_size):
-                piece = chunk.iloc[at : at + chunk_size]
+            for start in range(0, len(chunk), chunk_size):
+                piece = chunk.iloc[start : start + chunk_size]
                 self.append(item, piece, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
 
     def write_threaded(self, item: str, data: Any, **kwargs: Any) -> None:

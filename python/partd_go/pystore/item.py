@@ -1,4 +1,4 @@
-"""Reads items, which are tables in the state in which they were opened, or in a snapshot."""
+"""Reads items. An item is a table, in its state when the item was opened, or in a snapshot."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ class Item:
         tables = utils.connection(datastore)
         state: dict[str, Any] = {"snapshot": snapshot} if snapshot else {}
         try:
-            found = tables.describe(item, collection, **state)
+            description = tables.describe(item, collection, **state)
         except NotFound as error:
             if not snapshot:
                 raise ItemNotFoundError(
                     f"Item '{item}' doesn't exist. Create it using collection.write('{item}', data, ...)"
                 ) from error
-            if snapshot not in {known["name"] for known in tables._ask("partd.snapshots", bucket=collection)[0] or ()}:
+            if snapshot not in {entry["name"] for entry in tables._ask("partd.snapshots", bucket=collection)[0] or ()}:
                 raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
             raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
-        self._state = state or ({"version": found["Version"]} if found["Version"] else {})
-        self._parts, self._schema, self._index = found["parts"], found["schema"], index_of(found["schema"])
+        self._state = state or ({"version": description["Version"]} if description["Version"] else {})
+        self._parts, self._schema, self._index = description["parts"], description["schema"], index_of(description["schema"])
         self._names = [name for name in self._schema.names if name not in self._index]
-        self.metadata = metadata_of(found["Metadata"])
+        self.metadata = metadata_of(description["Metadata"])
 
     def __repr__(self) -> str:
         return f"PyStore.item <{self.collection}/{self.item}>"
 
     def _read(self, columns: list[str] | None = None, filters: Filters | None = None, **options: Any) -> Any:
         columns, filters = self._columns if columns is None else columns, filters or self._filters
-        wanted = None if columns is None else [*columns, *self._index]
+        selected = None if columns is None else [*columns, *self._index]
         where = text(filters, self._index) if filters else None
         tables = utils.connection(self.datastore)
-        rows = tables.scan(self.item, self.collection, columns=wanted, where=where, **self._state, **options)
+        rows = tables.scan(self.item, self.collection, columns=selected, where=where, **self._state, **options)
         return decode(rows.read_all())
 
     def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
@@ -101,14 +101,14 @@ class Part:
         self.state, self.index, self.where = state, index, where
 
     def __call__(self, part: int, columns: list[str] | None = None) -> Any:
-        wanted = None if columns is None else [*columns, *self.index]
+        selected = None if columns is None else [*columns, *self.index]
         rows = utils.connection_at(*self.at).scan(
-            self.item, self.collection, columns=wanted or None, where=self.where, part=part, **self.state
+            self.item, self.collection, columns=selected or None, where=self.where, part=part, **self.state
         )
         return decode(rows.read_all())
 
 
-def metadata_of(kept: dict[str, Any]) -> dict[str, Json]:
+def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
     """Returns an item's metadata, with the time of the last change in pystore's format."""
-    updated = datetime.datetime.fromisoformat(kept["_updated"].replace("Z", "+00:00"))
-    return {**kept, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}
+    updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
+    return {**metadata, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

@@ -52,9 +52,9 @@ def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
 
 def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
     """Yields an item in frames of chunk_size rows, as they arrive from the server."""
-    found = collection.item(item)
-    selected = None if columns is None else [*columns, *found._index]
-    rows = utils.connection(found.datastore).scan(found.item, found.collection, columns=selected, **found._state)
+    opened = collection.item(item)
+    selected = None if columns is None else [*columns, *opened._index]
+    rows = utils.connection(opened.datastore).scan(opened.item, opened.collection, columns=selected, **opened._state)
     batches: list[pa.RecordBatch] = []
     for batch in rows:
         while batch.num_rows:

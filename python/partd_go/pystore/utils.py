@@ -75,13 +75,13 @@ def connection_at(datastore: str, url: str) -> Tables:
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
     """Returns the open connection, or None if no connection is open or its server was killed."""
-    known = _open.get(key)
-    if known is not None and known.ended():
+    connection_ = _open.get(key)
+    if connection_ is not None and connection_.ended():
         del _open[key]
         with contextlib.suppress(NoServer):
-            known.close()
+            connection_.close()
         return None
-    return known
+    return connection_
 
 
 def release(selects: Any = lambda store: True) -> None:

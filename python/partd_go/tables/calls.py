@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
 _CANCEL_WINDOW = 10.0  # seconds during which cancel repeats the request, because the call may not have reached the server yet
-_GRACE = 0.5  # seconds after the timeout in which Flight can report it itself
-_CANCEL_WAIT = 0.5  # seconds for which cancel blocks its caller
+_GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
+_CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
 
 class Call:

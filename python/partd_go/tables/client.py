@@ -65,20 +65,20 @@ class Tables(Connection, Shown):
     def __getitem__(self, name: str) -> Table:
         return Table(self, name)
 
-    def table(self, name: str, bucket: str = "", **of: Unpack[State]) -> Table:
+    def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
         """Returns a handle to the current or an earlier state of a table. tables["trades"] is short for table("trades")."""
-        return Table(self, name, bucket, **of)
+        return Table(self, name, bucket, **selection)
 
     def _summary(self) -> Summary:
-        place = self._server.directory if self._server else self.url
+        location = self._server.directory if self._server else self.url
         try:
             buckets = sorted(self._ask("partd.buckets", _REPR_TIMEOUT))
-            known = [table for bucket in buckets[:_CONCURRENT] for table in self._ask("partd.tables", _REPR_TIMEOUT, bucket=bucket, filter={})]
+            tables = [table for bucket in buckets[:_CONCURRENT] for table in self._ask("partd.tables", _REPR_TIMEOUT, bucket=bucket, filter={})]
         except Error as error:
-            return f"Tables at {place}: {error}", (), ()
-        rows = [("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"])) for table in known]
+            return f"Tables at {location}: {error}", (), ()
+        rows = [("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"])) for table in tables]
         more = f", and {len(buckets) - _CONCURRENT} more buckets" if len(buckets) > _CONCURRENT else ""
-        return f"Tables at {place}: {len(known)} tables{more}", ("name", "rows", "size"), rows
+        return f"Tables at {location}: {len(tables)} tables{more}", ("name", "rows", "size"), rows
 
     def put(
         self, name: str, data: Data, mode: Mode = "error", bucket: str = "", *, id: str = "",
@@ -104,10 +104,10 @@ class Tables(Connection, Shown):
             call["upsert"] = {"keys": list(upsert)}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
         if isinstance(data, (str, os.PathLike)):
-            known = None
+            table_schema = None
             with contextlib.suppress(NotFound):
-                known = self.describe(name, bucket)["schema"] if mode == "append" or upsert is not None else None
-            data = files.reader(data, known)
+                table_schema = self.describe(name, bucket)["schema"] if mode == "append" or upsert is not None else None
+            data = files.reader(data, table_schema)
         rows = to_stream(data)
         op = f"put {name!r}"
         failed: Errors = []
@@ -149,7 +149,7 @@ class Tables(Connection, Shown):
                 raise failed[0] from None
             raise
         if reply is None:
-            raise failure(Error, op, self.url, "the server gave no answer")
+            raise failure(Error, op, self.url, "the server did not answer")
         result = json.loads(reply.to_pybytes())
         if missing == "warn" and result.get("lacks"):
             warnings.warn(f"{op}: the rows lack columns of the table, which become null: {result['lacks']}", MissingColumns, stacklevel=2)
@@ -205,8 +205,8 @@ class Tables(Connection, Shown):
         where is a text such as "price > 100", or pyarrow's list of (column, operator, value). Times without a zone are in
         UTC. The server ends the call when no reference to the reader remains: to stop early, del it rather than close() it.
         """
-        of = state(version, at, snapshot)
-        call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **of, "part": part, "dictionaries": True}
+        selection = state(version, at, snapshot)
+        call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
         call.update({key: n or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
             named = index_of(self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"])
@@ -216,44 +216,44 @@ class Tables(Connection, Shown):
             call["columns"] = list(dict.fromkeys(columns))
         if where:
             call["where"] = where
-        whole = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
-        total = self._ask("partd.describe", timeout, bucket=bucket, name=name, **of)[0]["info"]["Rows"] if whole else limit
+        reads_all = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
+        total = self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]["Rows"] if reads_all else limit
         rows = self._rows(json.dumps(call).encode(), f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
 
     def scan_polars(
-        self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **of: Unpack[State]
+        self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
         """Returns a LazyFrame of polars, whose filters and columns the server applies. Each collect() reads the table again."""
         from . import lazy
 
-        return lazy.scan_polars(self._source(name, bucket, where, of))
+        return lazy.scan_polars(self._source(name, bucket, where, selection))
 
     def dataset(
-        self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **of: Unpack[State]
+        self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
         """Returns a dataset of pyarrow, which DuckDB can query: the server applies its filters and columns. Each
         scanner() reads the table again."""
         from . import lazy
 
-        return lazy.Dataset(self._source(name, bucket, where, of))
+        return lazy.Dataset(self._source(name, bucket, where, selection))
 
     def scan_dask(
         self, name: str, bucket: str = "", *, columns: Sequence[str] | None = None, where: str | filtering.Filters | None = None,
-        **of: Unpack[State],
+        **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
         """Returns a DataFrame of dask with a partition for each part of the table. Workers read parts from the server, and
         only the columns that dask needs. where selects rows; dask's own filters do not reach the server."""
         from . import lazy
 
-        return lazy.scan_dask(self, name, bucket, columns, where, {**of})
+        return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
 
-    def _source(self, name: str, bucket: str, where: str | filtering.Filters | None, of: State) -> lazy.Source:
+    def _source(self, name: str, bucket: str, where: str | filtering.Filters | None, selection: State) -> lazy.Source:
         from . import lazy
 
         if not isinstance(where, (str, type(None))):
-            where = filtering.text([*where], index_of(self.describe(name, bucket, **of)["schema"]))
-        return lazy.Source(self, name, bucket, where, {**of})
+            where = filtering.text([*where], index_of(self.describe(name, bucket, **selection)["schema"]))
+        return lazy.Source(self, name, bucket, where, {**selection})
 
     @overload
     def sql(self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]) -> pandas.DataFrame: ...
@@ -286,8 +286,8 @@ class Tables(Connection, Shown):
         timeout: float | None = None,
     ) -> Names:  # fmt: skip
         """Returns the names of a bucket's tables that match a pattern such as "AA*" and have the metadata."""
-        chosen = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
-        return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=chosen)]
+        filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
+        return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
     def describe(
         self, name: str, bucket: str = "", *, version: int | None = None, at: Time | None = None, snapshot: str = "",
@@ -301,8 +301,8 @@ class Tables(Connection, Shown):
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
         """Returns the existing versions of a table, oldest first. Small appends do not create versions until they are folded."""
-        (found,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
-        return [Version(of["Version"], time_of(of["Time"]), of["Operation"], of["Rows"], of["Current"]) for of in found or ()]
+        (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
+        return [Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"]) for entry in entries or ()]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
         """Deletes tables, or none of them if one is missing."""
@@ -331,17 +331,17 @@ class Tables(Connection, Shown):
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["pandas"] = "pandas", **of: Unpack[Resampled]
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["pandas"] = "pandas", **selection: Unpack[Resampled]
     ) -> pandas.DataFrame: ...
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["polars"], **of: Unpack[Resampled]
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["polars"], **selection: Unpack[Resampled]
     ) -> polars.DataFrame: ...
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["arrow"], **of: Unpack[Resampled]
+        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["arrow"], **selection: Unpack[Resampled]
     ) -> pa.Table: ...
 
     def resampled(
@@ -360,7 +360,7 @@ class Tables(Connection, Shown):
         names a source in another bucket. It returns the number of the sources' rows and of the rows put."""
         named = [(bucket, source) if isinstance(source, str) else source for source in sources]
         (reply,) = self._ask(
-            "partd.combine", timeout, Sources=[{"Bucket": of, "Name": name} for of, name in named], How=how, On=[*on],
+            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in named], How=how, On=[*on],
             Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
         )  # fmt: skip
         return reply["SourceRows"], reply["TargetRows"]
@@ -373,10 +373,10 @@ def _resample_body(rule: str, time_col: str, how: Functions, columns: Sequence[s
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
     """Returns the result of call for each name, running a few concurrently. After an error no further call starts."""
-    known = list(names)
+    all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(_CONCURRENT, "partd-tables")
     try:
-        return dict(zip(known, pool.map(call, known)))
+        return dict(zip(all_names, pool.map(call, all_names)))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -408,15 +408,15 @@ def connect(
     cannot write there. start_timeout limits the server's start, in seconds. flags are flags of `partd-tables serve`.
     catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one: see docs/warehouses.md of the tables module.
     """
-    place = os.fspath(url_or_dir)
-    check_not_forked(place)
-    scheme = urllib.parse.urlsplit(place).scheme if "://" in place else ""
+    location = os.fspath(url_or_dir)
+    check_not_forked(location)
+    scheme = urllib.parse.urlsplit(location).scheme if "://" in location else ""
     if scheme not in ("", "s3", "gs") and not scheme.startswith("grpc"):
-        raise Misuse(f"{place} is neither a server's nor a bucket's URL: see help(connect)")
+        raise Misuse(f"{location} is neither a server's nor a bucket's URL: see help(connect)")
     if scheme.startswith("grpc"):
         if flags or memory is not None or read_only or catalog is not None:
-            raise Misuse(f"flags, memory, read_only and catalog do not apply to the server {place}: pass them only with a directory or a bucket")
-        return Tables(place, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
-    more = () if catalog is None else ("--catalog", os.fspath(catalog))
-    server = Server(place, flags=(*server_flags(memory, read_only), *more, *flags), start_timeout=start_timeout)
+            raise Misuse(f"flags, memory, read_only and catalog do not apply to the server {location}: pass them only with a directory or a bucket")
+        return Tables(location, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
+    catalog_flags = () if catalog is None else ("--catalog", os.fspath(catalog))
+    server = Server(location, flags=(*server_flags(memory, read_only), *catalog_flags, *flags), start_timeout=start_timeout)
     return Tables(server.url, server=server, timeout=timeout, progress=progress)

@@ -80,8 +80,8 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
         """Returns a scanner of the rows that match filter. columns are names, or named expressions."""
         tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
         needed = [named, *(pushdown.of_arrow(one)[1] for one in columns.values())] if isinstance(columns, dict) else [named, columns]
-        known = {name for names in needed for name in names or ()} if None not in needed else None
-        rows = self._source.read(known, tree)
+        columns_needed = {name for names in needed for name in names or ()} if None not in needed else None
+        rows = self._source.read(columns_needed, tree)
         return dataset.Scanner.from_batches(map(_align, rows), schema=rows.schema, columns=columns, filter=filter, **options)
 
     def count_rows(self, filter: Any = None, **options: Any) -> int:

@@ -158,10 +158,10 @@ def of_polars(predicate: Any) -> tuple[Tree, Any]:
     parts = _conjuncts(tree)
     kept = [part for part in parts if not str(part.get("Display", {}).get("fmt_str", "")).startswith("dynamic_pred")]
     if len(kept) < len(parts):
-        whole: Any = None
+        combined: Any = None
         for part in kept:
-            whole = part if whole is None else {"BinaryExpr": {"left": whole, "op": "And", "right": part}}
-        predicate = None if whole is None else _expression(whole)
+            combined = part if combined is None else {"BinaryExpr": {"left": combined, "op": "And", "right": part}}
+        predicate = None if combined is None else _expression(combined)
     trees = []
     for part in kept:
         try:
@@ -172,8 +172,8 @@ def of_polars(predicate: Any) -> tuple[Tree, Any]:
 
 
 def _conjuncts(tree: dict[str, Any]) -> list[dict[str, Any]]:
-    of = tree.get("BinaryExpr", {})
-    return [*_conjuncts(of["left"]), *_conjuncts(of["right"])] if of.get("op") == "And" else [tree]
+    binary = tree.get("BinaryExpr", {})
+    return [*_conjuncts(binary["left"]), *_conjuncts(binary["right"])] if binary.get("op") == "And" else [tree]
 
 
 def _expression(tree: Any) -> Any:

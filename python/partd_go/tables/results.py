@@ -103,5 +103,5 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 def time_of(text: str) -> datetime.datetime:
     """Returns a time from the server's text."""
     seconds, _, fraction = text.rstrip("Z").partition(".")
-    known = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.timezone.utc)
-    return known.replace(microsecond=int(f"{fraction:0<6}"[:6]))
+    time = datetime.datetime.fromisoformat(seconds).replace(tzinfo=datetime.timezone.utc)
+    return time.replace(microsecond=int(f"{fraction:0<6}"[:6]))

@@ -39,8 +39,8 @@ class Server(Process):
         super().__init__()
         self._program = program()
         self._secret = ""
-        place = os.fspath(directory)
-        self.directory = directory = place if "://" in place else os.path.abspath(place)
+        location = os.fspath(directory)
+        self.directory = directory = location if "://" in location else os.path.abspath(location)
         self.arguments = directory, flags, start_timeout
         try:
             private = self._sockets()

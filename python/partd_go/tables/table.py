@@ -26,8 +26,8 @@ class Table(Shown):
     Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
     """
 
-    def __init__(self, tables: Tables, name: str, bucket: str = "", **of: Unpack[State]):
-        self.tables, self.name, self.bucket, self.state = tables, name, bucket, of
+    def __init__(self, tables: Tables, name: str, bucket: str = "", **selection: Unpack[State]):
+        self.tables, self.name, self.bucket, self.state = tables, name, bucket, selection
 
     def _summary(self) -> Summary:
         label = f"Table {'/'.join(filter(None, (self.bucket, self.name)))}"

@@ -154,10 +154,10 @@ func askSQLX(t *testing.T, db *sqlx.DB) {
 		err = db.GetContext(t.Context(), &n, query, args...)
 	}
 	if n != 2 || err != nil {
-		t.Error(n, err)
+		t.Errorf("query with IN: count = %d, %v; want 2", n, err)
 	}
 	if err := db.SelectContext(t.Context(), &[]trade{}, "SELECT nothing FROM \"NYSE\".trades"); err == nil || !strings.Contains(err.Error(), "nothing") {
-		t.Error(err)
+		t.Errorf(`SelectContext error = %v, want an error with the text "nothing"`, err)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestBun(t *testing.T) {
 	}
 	n, err := db.NewSelect().TableExpr("NYSE.trades").Where("size IS NULL").Count(t.Context())
 	if n != 1 || err != nil {
-		t.Error(n, err)
+		t.Errorf("Count = %+v, %v; want 1", n, err)
 	}
 }
 

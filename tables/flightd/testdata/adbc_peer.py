@@ -1,4 +1,4 @@
-"""Tests queries, parameters, ingestion and the catalog with ADBC, and prints one JSON object."""
+"""Runs queries with parameters, ingests tables and lists the catalog with ADBC, and prints the results as one JSON object."""
 
 import json
 import sys
@@ -8,15 +8,15 @@ import pyarrow as pa
 
 url, token = sys.argv[1:]
 options = {"adbc.flight.sql.authorization_header": "Bearer " + token}
-said = {}
+results = {}
 
 
 def error(name, call):
     try:
         call()
-        said[name] = "no error"
+        results[name] = "no error"
     except Exception as e:
-        said[name] = type(e).__name__ + " " + str(e)
+        results[name] = type(e).__name__ + " " + str(e)
 
 
 rows = pa.table({"n": [1, 2, 3], "s": ["a", None, "c"]})
@@ -26,7 +26,7 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
         with con.cursor() as cur:  # a cursor remembers its db_schema_name
             return cur.adbc_ingest(table, rows, **how)
 
-    said["ingested"] = [
+    results["ingested"] = [
         ingest("t", mode="create"),
         ingest("t", mode="append"),
         ingest("u", mode="create_append", db_schema_name="b"),
@@ -37,12 +37,12 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con:
     error("temporary", lambda: ingest("x", mode="create", temporary=True))
 with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.cursor() as cur:
     cur.execute('SELECT s, sum(n) AS n FROM t JOIN "b".u USING (n, s) GROUP BY s ORDER BY s NULLS LAST')
-    said["joined"] = cur.fetch_arrow_table().to_pydict()
-    said["parameters"] = []
+    results["joined"] = cur.fetch_arrow_table().to_pydict()
+    results["parameters"] = []
     for n in (1, 2):
         cur.execute("SELECT n, s FROM t WHERE n > ? AND s IS NOT NULL ORDER BY n", (n,))
-        said["parameters"].append(cur.fetchall())
-    said["untyped"] = []
+        results["parameters"].append(cur.fetchall())
+    results["untyped"] = []
     for statement, values in (
         ("SELECT n FROM t WHERE s LIKE ?", ("a%",)),
         ("SELECT n FROM t WHERE n = ? OR ? IS NULL", (3, 1)),
@@ -51,20 +51,20 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
         ("SELECT coalesce(?, 1) AS x", (2,)),
     ):
         cur.execute(statement, values)
-        said["untyped"].append(cur.fetchall())
+        results["untyped"].append(cur.fetchall())
     cur.execute("SELECT i, 'some text' AS t FROM range(300000) r(i)")
-    said["many"] = sum(b.num_rows for b in cur.fetch_record_batch())
-    said["about"] = []
+    results["many"] = sum(b.num_rows for b in cur.fetch_record_batch())
+    results["about"] = []
     for statement in "DESCRIBE t", 'DESCRIBE "b".u', "EXPLAIN SELECT n FROM t", "SELECT arrow_typeof(n), arrow_typeof(s) FROM t LIMIT 1":
         cur.execute(statement)
-        said["about"].append([[of[0] for of in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
+        results["about"].append([[of[0] for of in cur.description][:2], [row[:2] for row in cur.fetchall() if "explain" not in cur.description[0][0]]])
     error("wrong", lambda: cur.execute("SELECT n\nFROM t WHERE nn = 1"))
     error("writes", lambda: cur.execute("DELETE FROM t"))
-    said["types"] = con.adbc_get_table_types()
-    said["vendor"] = con.adbc_get_info()["vendor_name"]
-    said["schema"] = str(con.adbc_get_table_schema("t"))
+    results["types"] = con.adbc_get_table_types()
+    results["vendor"] = con.adbc_get_info()["vendor_name"]
+    results["schema"] = str(con.adbc_get_table_schema("t"))
     objects = con.adbc_get_objects(depth="all").read_all().to_pylist()
-    said["objects"] = [
+    results["objects"] = [
         [c["catalog_name"], s["db_schema_name"], t["table_name"], [f["column_name"] for f in t["table_columns"]]]
         for c in objects
         for s in c["catalog_db_schemas"]
@@ -73,5 +73,5 @@ with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.curs
 wide = pa.table({"b": [b"x" * (20 << 20)]})
 options["adbc.flight.sql.client_option.with_max_msg_size"] = str(64 << 20)
 with flightsql.connect(url, db_kwargs=options, autocommit=True) as con, con.cursor() as cur:
-    said["wide"] = cur.adbc_ingest("wide", wide, mode="create")
-print(json.dumps(said, sort_keys=True))
+    results["wide"] = cur.adbc_ingest("wide", wide, mode="create")
+print(json.dumps(results, sort_keys=True))

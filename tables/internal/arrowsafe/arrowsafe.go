@@ -34,7 +34,7 @@ func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	}()
 	var column arrow.Array
 	for i, column = range batch.Columns() {
-		data := checkable(column.Data())
+		data := normalizeForCheck(column.Data())
 		checked := array.MakeFromData(data)
 		err := array.ValidateFull(checked)
 		checked.Release()
@@ -53,10 +53,10 @@ func Check(batch arrow.RecordBatch, limit int64) (growth int64, err error) {
 	return growth, nil
 }
 
-// checkable converts an array to the form that Arrow's validation expects. It adds buffers that streams omit from
+// normalizeForCheck converts an array to the form that Arrow's validation expects. It adds buffers that streams omit from
 // null arrays and from empty dense unions, and removes the empty run that some writers put into an empty
 // run-end-encoded array.
-func checkable(d arrow.ArrayData) arrow.ArrayData {
+func normalizeForCheck(d arrow.ArrayData) arrow.ArrayData {
 	buffers, children := d.Buffers(), make([]arrow.ArrayData, len(d.Children()))
 	switch d.DataType().ID() {
 	case arrow.NULL:
@@ -67,7 +67,7 @@ func checkable(d arrow.ArrayData) arrow.ArrayData {
 		}
 	}
 	for i, child := range d.Children() {
-		children[i] = checkable(child)
+		children[i] = normalizeForCheck(child)
 		defer children[i].Release()
 		if d.DataType().ID() == arrow.RUN_END_ENCODED && d.Len() == 0 {
 			children[i] = array.NewSliceData(children[i], 0, 0)

@@ -132,10 +132,10 @@ func (d *description) schema() ([]field, error) {
 	if err := d.checkMetadata(d.header, schemaMetadata); err != nil {
 		return nil, err
 	}
-	return d.fieldsOf(d.header, schemaFields, 0)
+	return d.readFields(d.header, schemaFields, 0)
 }
 
-func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, depth int) ([]field, error) {
+func (d *description) readFields(t flatbuffers.Table, slot flatbuffers.VOffsetT, depth int) ([]field, error) {
 	if depth > maxNested {
 		return nil, fmt.Errorf("%w: fields are nested %d levels deep", errSchemaMessage, depth)
 	}
@@ -148,14 +148,14 @@ func (d *description) fieldsOf(t flatbuffers.Table, slot flatbuffers.VOffsetT, d
 	}
 	fields := make([]field, n)
 	for i := range fields {
-		if err := d.field(tableAt(t, start, i), &fields[i], depth); err != nil {
+		if err := d.readField(tableAt(t, start, i), &fields[i], depth); err != nil {
 			return nil, err
 		}
 	}
 	return fields, nil
 }
 
-func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
+func (d *description) readField(t flatbuffers.Table, f *field, depth int) error {
 	if err := d.checkText(t, fieldName); err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (d *description) field(t flatbuffers.Table, f *field, depth int) error {
 		return err
 	}
 	var err error
-	f.children, err = d.fieldsOf(t, fieldChildren, depth+1)
+	f.children, err = d.readFields(t, fieldChildren, depth+1)
 	return err
 }
 

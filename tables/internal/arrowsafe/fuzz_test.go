@@ -21,8 +21,8 @@ func FuzzStream(f *testing.F) {
 	f.Add(streamOf(f, []arrow.RecordBatch{b}))
 	f.Add(streamOf(f, []arrow.RecordBatch{b, b}, ipc.WithZstd()))
 	for i := range allLayouts.Fields() {
-		one := arrow.NewSchema(allLayouts.Fields()[i:i+1], nil)
-		f.Add(streamOf(f, []arrow.RecordBatch{rowsOf(f, one, allLayoutRows)}))
+		oneColumn := arrow.NewSchema(allLayouts.Fields()[i:i+1], nil)
+		f.Add(streamOf(f, []arrow.RecordBatch{rowsOf(f, oneColumn, allLayoutRows)}))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		const limit = 1 << 20

@@ -127,7 +127,7 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	if depth > maxNested {
 		return fmt.Errorf("%w: arrays are nested %d levels deep", errMessage, depth)
 	}
-	dt = storage(dt)
+	dt = storageType(dt)
 	variadic, err := c.variadic(dt)
 	if err != nil {
 		return err
@@ -250,8 +250,8 @@ func (c *cursor) hasBitmap(id arrow.Type) bool {
 	return true
 }
 
-// storage returns the storage type of an extension type, or dt itself.
-func storage(dt arrow.DataType) arrow.DataType {
+// storageType returns the storage type of an extension type, or dt itself.
+func storageType(dt arrow.DataType) arrow.DataType {
 	for {
 		extension, ok := dt.(arrow.ExtensionType)
 		if !ok {
@@ -263,7 +263,7 @@ func storage(dt arrow.DataType) arrow.DataType {
 
 // width returns the size in bytes of a fixed-size value. A null has the same size.
 func width(dt arrow.DataType) int64 {
-	switch dt := storage(dt).(type) {
+	switch dt := storageType(dt).(type) {
 	case *arrow.FixedSizeBinaryType:
 		return int64(dt.ByteWidth)
 	case *arrow.FixedSizeListType:

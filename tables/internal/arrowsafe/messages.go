@@ -88,13 +88,13 @@ func (m *Messages) readSchema(d *description, head []byte) error {
 
 // recordTypes records the types of dictionaries, and refuses values that are too wide.
 func (m *Messages) recordTypes(f arrow.Field, described field) error {
-	dt := storage(f.Type)
+	dt := storageType(f.Type)
 	if described.encoded {
 		encoded, ok := dt.(*arrow.DictionaryType)
 		if !ok {
 			return fmt.Errorf("%w: a dictionary of %v", errSchemaMessage, dt)
 		}
-		dt = storage(encoded.ValueType)
+		dt = storageType(encoded.ValueType)
 		m.valueTypes[described.dictionary] = dt
 	}
 	if w := width(dt); w > maxWidth {

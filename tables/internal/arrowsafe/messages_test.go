@@ -153,7 +153,7 @@ func TestOldStreams(t *testing.T) {
 	}
 	root := flatbuffers.Table{Bytes: messages[0].head, Pos: flatbuffers.GetUOffsetT(messages[0].head)}
 	root.Bytes[root.Pos+flatbuffers.UOffsetT(root.Offset(messageVersion))] = version4 - 1
-	for _, stream := range [][]byte{unmarked(), join(messages)} {
+	for _, stream := range [][]byte{unmarked(), joinMessages(messages)} {
 		if _, err := readAll(stream, 1<<20); err == nil || !strings.Contains(err.Error(), "version V3 of the format") {
 			t.Error(err)
 		}
@@ -178,7 +178,7 @@ func messagesOf(t testing.TB, stream []byte) (all []message) {
 	return all
 }
 
-func join(messages []message) (stream []byte) {
+func joinMessages(messages []message) (stream []byte) {
 	for _, m := range messages {
 		stream = append(stream, 0xff, 0xff, 0xff, 0xff)
 		stream = binary.LittleEndian.AppendUint32(stream, uint32(len(m.head)))
@@ -203,7 +203,7 @@ func (m message) element(t testing.TB, slot flatbuffers.VOffsetT, i int) []byte 
 	h := m.header(t)
 	start, _, err := vector(h, slot, 8)
 	if err != nil || start == 0 {
-		t.Fatal(start, err)
+		t.Fatalf("the message has no vector in slot %d: %v", slot, err)
 	}
 	return h.Bytes[int(start)+8*i:]
 }
@@ -299,7 +299,7 @@ func TestFalseClaims(t *testing.T) {
 			return messagesWith(arrow.FixedSizeListOf(1<<20, arrow.FixedSizeListOf(1<<20, arrow.PrimitiveTypes.Int8)), `[]`)
 		},
 	} {
-		stream := join(falseMessages())
+		stream := joinMessages(falseMessages())
 		before := allocated()
 		_, err := readAll(stream, 1<<20)
 		if allocatedBytes := allocated() - before; err == nil || allocatedBytes > 16<<20 {
@@ -332,7 +332,7 @@ func TestSharedMetadataTexts(t *testing.T) {
 	b.PrependUOffsetTSlot(4, all, 0)
 	b.Finish(b.EndObject())
 	m := messagesOf(t, streamOf(t, []arrow.RecordBatch{array.NewRecordBatch(arrow.NewSchema(nil, nil), nil, 0)}))
-	stream := join([]message{m[0], {head: b.FinishedBytes()}})
+	stream := joinMessages([]message{m[0], {head: b.FinishedBytes()}})
 	before := allocated()
 	if _, err := readAll(stream, 1<<24); err == nil || allocated()-before > 64<<20 {
 		t.Errorf("allocated %d bytes, error %v", allocated()-before, err)
@@ -393,9 +393,9 @@ func TestSizeEstimateMemory(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		growth, err := Check(b, 1<<40)
 		runtime.ReadMemStats(&after)
-		took := after.TotalAlloc - before.TotalAlloc
-		if took > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
-			t.Errorf("%s: checking %d rows took %d KiB: got growth %d, error %v", name, b.NumRows(), took>>10, growth, err)
+		elapsed := after.TotalAlloc - before.TotalAlloc
+		if elapsed > 1<<20 || errors.Is(err, partd.ErrTooLarge) != (c.minGrowth == 0) || growth < c.minGrowth {
+			t.Errorf("%s: checking %d rows took %d KiB: got growth %d, error %v", name, b.NumRows(), elapsed>>10, growth, err)
 		}
 	}
 }

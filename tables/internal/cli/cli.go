@@ -148,8 +148,8 @@ func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) 
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// encoder returns an encoder of JSON lines.
-func encoder(w io.Writer) *json.Encoder {
+// newEncoder returns an encoder of JSON lines.
+func newEncoder(w io.Writer) *json.Encoder {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e

@@ -50,7 +50,7 @@ func mustRun(t testing.TB, stdin string, args ...string) string {
 	return out
 }
 
-func write(t testing.TB, name, text string) string {
+func writeTemp(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
@@ -67,7 +67,7 @@ func TestPutAndGet(t *testing.T) {
 	if want := "Flight Date,Cost Total $\n1995-09-19,3811576\n1998-02-24,7043545\n2000-02-22,3367644\n"; out != want {
 		t.Errorf("%s, want\n%s", out, want)
 	}
-	rows := write(t, "rows.csv", "sym,price,at\nA,1.5,2026-01-31 12:00:00\nB,2,2026-01-31 12:00:01\n")
+	rows := writeTemp(t, "rows.csv", "sym,price,at\nA,1.5,2026-01-31 12:00:00\nB,2,2026-01-31 12:00:01\n")
 	for _, mode := range []string{"error", "append"} {
 		mustRun(t, "", "put", "BRK.B", rows, "--mode", mode, "--bucket", "NYSE")
 	}
@@ -81,7 +81,7 @@ func TestPutAndGet(t *testing.T) {
 		t.Errorf("%s, want\n%s", out, want)
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("got %q, want %q", out, "sym  price  at\nA    1.5    2026-01-31T12:00:00\n")
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		file := filepath.Join(t.TempDir(), "rows."+format)
@@ -97,7 +97,7 @@ func TestPutAndGet(t *testing.T) {
 	}
 	mustRun(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("got %q, want %q", out, "sym\nonly\n")
 	}
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Error("version 1:", out)
@@ -144,7 +144,7 @@ func TestJSONLines(t *testing.T) {
 	maskSize := func(line string) string {
 		var v struct{ Bytes int64 }
 		if err := json.Unmarshal([]byte(line), &v); err != nil || v.Bytes <= 0 {
-			t.Error(line, err)
+			t.Errorf("line %s has no size: %v", line, err)
 		}
 		return strings.Replace(line, fmt.Sprintf(`"bytes":%d`, v.Bytes), `"bytes":N`, 1)
 	}
@@ -162,7 +162,7 @@ func TestJSONLines(t *testing.T) {
 		t.Errorf("unexpected output:\n%s", got)
 	}
 	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
-		t.Errorf("unexpected output:\n%s", got)
+		t.Errorf("got %q, want %q", got, "{\"bucket\":\"b\"}\n")
 	}
 }
 
@@ -175,7 +175,7 @@ func TestErrors(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("reading created a directory")
 	}
-	rows := write(t, "rows.csv", "a\n1\n")
+	rows := writeTemp(t, "rows.csv", "a\n1\n")
 	mustRun(t, "", "put", "x", rows)
 	for args, want := range map[string]string{
 		"put x " + rows:                   `1 put "x": exists`,
@@ -264,7 +264,7 @@ func TestHelpAndVariables(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
-	rows := write(t, "rows.csv", "a\n1\n")
+	rows := writeTemp(t, "rows.csv", "a\n1\n")
 	for _, name := range []string{"AAPL", "AMZN", "B"} {
 		mustRun(t, "", "put", name, rows, "--dir", dir)
 	}
@@ -281,13 +281,13 @@ func TestCompletion(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	rows := write(t, "rows.csv", "a\n1\n")
+	rows := writeTemp(t, "rows.csv", "a\n1\n")
 	mustRun(t, "", "put", "x", rows)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, stderr bytes.Buffer
 	if code := run(ctx, []string{"put", "y", birdstrikes}, &app{in: os.Stdin, out: &out, err: &stderr}); code != cliutil.ExitInterrupted || stderr.String() != "partd-tables: interrupted\n" {
-		t.Error(code, stderr.String())
+		t.Errorf("interrupted put: exit code %d, stderr %q", code, stderr.String())
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("unexpected output:\n%s", out)

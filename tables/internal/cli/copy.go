@@ -145,7 +145,7 @@ func newBackups(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return snapshotLines(a, *asJSON, all)
+			return printSnapshots(a, *asJSON, all)
 		})
 	}
 	return cmd

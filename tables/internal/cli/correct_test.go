@@ -10,10 +10,10 @@ import (
 
 // TestCorrect checks that corrections work the same on a server and in a directory.
 func TestCorrect(t *testing.T) {
-	series := write(t, "series.csv", "at,sym,v\n2026-01-01T00:00:00,A,1\n2026-01-01T06:00:00,B,2\n2026-02-02T00:00:00,A,3\n2026-02-02T00:00:00,B,\n")
-	better := write(t, "better.csv", "at,sym,v\n2026-01-01T03:00:00,C,10\n")
-	upserts := write(t, "upserts.jsonl", `{"at":"2026-02-02T00:00:00","sym":"B","v":7}`+"\n"+`{"at":"2026-03-03T00:00:00","sym":"B","v":8}`)
-	twice := write(t, "twice.jsonl", `{"sym":"B"}`+"\n"+`{"sym":"B"}`)
+	series := writeTemp(t, "series.csv", "at,sym,v\n2026-01-01T00:00:00,A,1\n2026-01-01T06:00:00,B,2\n2026-02-02T00:00:00,A,3\n2026-02-02T00:00:00,B,\n")
+	better := writeTemp(t, "better.csv", "at,sym,v\n2026-01-01T03:00:00,C,10\n")
+	upserts := writeTemp(t, "upserts.jsonl", `{"at":"2026-02-02T00:00:00","sym":"B","v":7}`+"\n"+`{"at":"2026-03-03T00:00:00","sym":"B","v":8}`)
+	twice := writeTemp(t, "twice.jsonl", `{"sym":"B"}`+"\n"+`{"sym":"B"}`)
 	steps := []struct{ args, want string }{
 		{"put series " + series + " --bucket b", "series: 4 rows put, version 1\n"},
 		{"delete-rows series --bucket b --where v>1", "series: 2 rows deleted, 0 written, version 2\n"},

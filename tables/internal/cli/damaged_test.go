@@ -18,7 +18,7 @@ import (
 // Other tables must still work, and verify must repair the damaged table.
 func TestDamagedTable(t *testing.T) {
 	t.Chdir(t.TempDir())
-	csv := write(t, "a.csv", "a\n1\n")
+	csv := writeTemp(t, "a.csv", "a\n1\n")
 	for _, name := range []string{"bad", "good"} {
 		mustRun(t, "", "put", name, csv)
 		mustRun(t, "", "fold")
@@ -31,7 +31,7 @@ func TestDamagedTable(t *testing.T) {
 	}
 	files, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
 	if err != nil || len(files) != 2 {
-		t.Fatal(files, err)
+		t.Fatalf("got metadata files %q, %v, want two", files, err)
 	}
 	file := files[0] // belongs to either table
 	b, err := os.ReadFile(file)
@@ -51,7 +51,7 @@ func TestDamagedTable(t *testing.T) {
 		lines = append(lines, l)
 	}
 	if len(lines) != 2 {
-		t.Fatal(lines)
+		t.Fatalf("list printed %+v, want two tables", lines)
 	}
 	damaged, good := lines[0], lines[1]
 	if damaged.Damaged == "" {
@@ -61,7 +61,7 @@ func TestDamagedTable(t *testing.T) {
 		t.Errorf("%+v", lines)
 	}
 	if text := mustRun(t, "", "list"); strings.Count(text, "damaged") != 2 || strings.Contains(strings.SplitN(text, "\n", 2)[0], "DAMAGED") {
-		t.Error(text)
+		t.Errorf("list does not show one damaged table:\n%s", text)
 	}
 	if out := mustRun(t, "", "get", good.Name); strings.Count(out, "\n") != 3 {
 		t.Errorf("unexpected output:\n%s", out)
@@ -73,7 +73,7 @@ func TestDamagedTable(t *testing.T) {
 		}
 	}
 	if out, stderr, code := command(t, "", "verify"); code != 1 || !strings.Contains(out, file) {
-		t.Error(out, stderr, code)
+		t.Errorf("verify: exit code %d, stdout %s, stderr %s", code, out, stderr)
 	}
 	if out := mustRun(t, "", "verify", "--repair-from", "copy"); !strings.Contains(out, "repaired") {
 		t.Errorf("unexpected output:\n%s", out)
@@ -100,19 +100,19 @@ func TestInvalidColumnNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, want := range map[string]string{
-		write(t, "a.csv", "a,\n1,2\n"):              `""`,
-		write(t, "b.csv", "a,a\n1,2\n"):             `"a"`,
-		write(t, "c.csv", "a\x00,b\n1,2\n"):         `"a\x00"`,
-		write(t, "a.jsonl", `{"":1}`):               `name`,
-		write(t, "b.jsonl", `{"a":{"":1}}`):         `""`,
-		write(t, "c.jsonl", `{"a":[{"\u0000":1}]}`): `"\x00"`,
-		write(t, "a.arrows", out.String()):          `"s"`,
+		writeTemp(t, "a.csv", "a,\n1,2\n"):              `""`,
+		writeTemp(t, "b.csv", "a,a\n1,2\n"):             `"a"`,
+		writeTemp(t, "c.csv", "a\x00,b\n1,2\n"):         `"a\x00"`,
+		writeTemp(t, "a.jsonl", `{"":1}`):               `name`,
+		writeTemp(t, "b.jsonl", `{"a":{"":1}}`):         `""`,
+		writeTemp(t, "c.jsonl", `{"a":[{"\u0000":1}]}`): `"\x00"`,
+		writeTemp(t, "a.arrows", out.String()):          `"s"`,
 	} {
 		if _, stderr, code := command(t, "", "put", "t", file); code == 0 || !strings.Contains(stderr, want) {
 			t.Errorf("put %s: got exit code %d, stderr %s", filepath.Base(file), code, stderr)
 		}
 	}
 	if list := mustRun(t, "", "list", "--json"); list != "" {
-		t.Error(list)
+		t.Errorf("a refused put created a table:\n%s", list)
 	}
 }

@@ -223,7 +223,7 @@ key column, or a new rule for duplicates, rewrites the table's files in one new 
 					return err
 				}
 			}
-			return encoder(a.out).Encode(settings)
+			return newEncoder(a.out).Encode(settings)
 		})
 	}
 	return cmd

@@ -52,7 +52,7 @@ func displayName(name string) string {
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {
-		e := encoder(buffered)
+		e := newEncoder(buffered)
 		return errors.Join(write(func(record T) error { return e.Encode(record) }), buffered.Flush())
 	}
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
@@ -139,7 +139,7 @@ func newBuckets(a *app) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		return p.withBackend(ctx, false, func(s backend) error {
-			e := encoder(a.out)
+			e := newEncoder(a.out)
 			for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
 				switch {
 				case err != nil:
@@ -209,16 +209,16 @@ func newDescribe(a *app) *cobra.Command {
 				line.Schema = append(line.Schema, columnLine{f.Name, f.Type.String(), f.Nullable})
 			}
 			if *asJSON {
-				return encoder(a.out).Encode(line)
+				return newEncoder(a.out).Encode(line)
 			}
-			return describe(a.out, line)
+			return printDescription(a.out, line)
 		})
 	}
 	return cmd
 }
 
-// describe prints the properties of a table, one per line.
-func describe(out io.Writer, line describeLine) error {
+// printDescription prints the properties of a table, one per line.
+func printDescription(out io.Writer, line describeLine) error {
 	type fact struct {
 		Field string `json:"field"`
 		Value string `json:"value"`

@@ -72,7 +72,7 @@ func newMetaGet(a *app) *cobra.Command {
 				if m == nil {
 					m = tables.Metadata{}
 				}
-				return encoder(a.out).Encode(m)
+				return newEncoder(a.out).Encode(m)
 			}
 			type line struct {
 				Key   string `json:"key"`

@@ -78,7 +78,7 @@ func TestImportPystore(t *testing.T) {
 	mustRun(t, "volume\n1\n", "put", "AAPL", "-", "--format", "csv", "--mode", "replace", "--bucket", "NASDAQ")
 	out, stderr, code := command(t, "", "import", "--from", "pystore", store)
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, "AAPL in bucket NASDAQ: the table exists with different rows") || strings.Count(out, "unchanged") != 2 {
-		t.Error(code, out, stderr)
+		t.Errorf("import: exit code %d, stdout %s, stderr %s", code, out, stderr)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestExport(t *testing.T) {
 	mustRun(t, "{\"a\":1}", "put", strings.Repeat("é", 127), "-", "--format", "jsonl", "--bucket", "..")
 	out := strings.Split(strings.TrimSpace(mustRun(t, "", "export", target)), "\n")
 	if len(out) != 5 {
-		t.Fatal(out)
+		t.Fatalf("export printed %q, want five paths", out)
 	}
 	for _, path := range out {
 		if rel, err := filepath.Rel(target, path); err != nil || !filepath.IsLocal(rel) {
@@ -180,7 +180,7 @@ func TestForeignReaders(t *testing.T) {
 	}
 	var duck [2]json.Number
 	if err := json.Unmarshal([]byte(strings.ReplaceAll(got, `"`, "")), &duck); err != nil {
-		t.Fatal(got, err)
+		t.Fatalf("parse DuckDB's answer %s: %v", got, err)
 	}
 	if n, _ := duck[0].Int64(); n != sum[0] {
 		t.Errorf("DuckDB counts %s, want %d", got, sum[0])

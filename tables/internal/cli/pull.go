@@ -55,7 +55,7 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 		if n, ok := cmd.Context().Value(sharedNode{}).(*pull.Node); ok {
 			return f(cmd.Context(), n, args)
 		}
-		if err := c.finish(); err != nil {
+		if err := c.validate(); err != nil {
 			return err
 		}
 		n, err := pull.Open(cmd.Context(), c.dir, &c.options)
@@ -67,8 +67,8 @@ func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *
 	return cmd
 }
 
-// finish validates the flags, and reads the files that they name.
-func (c *pullConfig) finish() error {
+// validate validates the flags, and reads the files that they name.
+func (c *pullConfig) validate() error {
 	if c.options.SyncTimeout <= 0 || c.options.Lease <= 0 || c.options.MaxStaleness < 0 {
 		return cliutil.Usagef("--sync-timeout and --lease must be more than 0, such as 30s, and --max-staleness at least 0")
 	}
@@ -185,7 +185,7 @@ func newPullGet(a *app) *cobra.Command {
 		if err = out.write(ctx, r, err); err != nil || !*stats {
 			return err
 		}
-		return encoder(a.err).Encode(n.Stats())
+		return newEncoder(a.err).Encode(n.Stats())
 	})
 }
 
@@ -221,7 +221,7 @@ Findings are printed as JSON lines. The command fails if it cannot repair a file
 		if err != nil {
 			return err
 		}
-		e, unrepaired := encoder(a.out), 0
+		e, unrepaired := newEncoder(a.out), 0
 		for _, f := range findings {
 			if err := e.Encode(f); err != nil {
 				return err

@@ -49,7 +49,7 @@ func backupCommand(a *app, cmd *cobra.Command, flagName, verb string, copyTables
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		return withBucket(ctx, *url, flagName == "to", func(b objstore.Bucket) error {
 			copied, err := copyTables(ctx, n, b, *name, args)
-			return errors.Join(err, copiedLines(a, copied, verb))
+			return errors.Join(err, printCopied(a, copied, verb))
 		})
 	})
 }
@@ -83,7 +83,7 @@ compared with its hash.`,
 	})
 }
 
-func copiedLines(a *app, copied []pull.Copied, verb string) error {
+func printCopied(a *app, copied []pull.Copied, verb string) error {
 	var files int
 	var size int64
 	for _, d := range copied {

@@ -38,7 +38,7 @@ func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return url, write(t, "token", token+"\n")
+	return url, writeTemp(t, "token", token+"\n")
 }
 
 var (
@@ -51,10 +51,10 @@ func TestRemoteLikeLocal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs many commands")
 	}
-	more := write(t, "more.jsonl", `{"Flight Date":"2030-01-01"}`)
-	series := write(t, "series.csv", "at,v\n2026-01-01T00:00:00,1\n2026-01-01T00:00:05,2\n2026-01-01T00:00:25,3\n,4\n")
-	ticks := write(t, "ticks.csv", "at,sym,v\n2026-01-03T00:00:00,A,1\n2026-01-01T00:00:00,A,2\n2026-01-01T00:00:00,B,3\n2026-01-01T00:00:00,A,4\n")
-	semicolons := write(t, "apart.csv", "a;b\n1;x,y\n")
+	more := writeTemp(t, "more.jsonl", `{"Flight Date":"2030-01-01"}`)
+	series := writeTemp(t, "series.csv", "at,v\n2026-01-01T00:00:00,1\n2026-01-01T00:00:05,2\n2026-01-01T00:00:25,3\n,4\n")
+	ticks := writeTemp(t, "ticks.csv", "at,sym,v\n2026-01-03T00:00:00,A,1\n2026-01-01T00:00:00,A,2\n2026-01-01T00:00:00,B,3\n2026-01-01T00:00:00,A,4\n")
+	semicolons := writeTemp(t, "apart.csv", "a;b\n1;x,y\n")
 	commands := []string{
 		"put birds " + birdstrikes,
 		"put birds " + birdstrikes, // the table exists
@@ -67,7 +67,7 @@ func TestRemoteLikeLocal(t *testing.T) {
 		"evolve series --bucket b --drop w", "evolve series --bucket b --drop v --mode compatible", "evolve series --bucket b", "evolve series --bucket b --mode lax", "evolve nothing --add a:int8",
 		`rules add series {"name":"few","kind":"range","column":"v","max":"99"} --bucket b`, "rules add --set prices --whole-bucket --bucket other",
 		"rules list series --bucket b", "rules list series --bucket b --json", "rules list --whole-bucket --bucket other", "rules list nothing",
-		"put series " + write(t, "many.csv", "at,v\n2026-01-01T00:00:01,100\n") + " --bucket b --mode append", // a rule refuses it
+		"put series " + writeTemp(t, "many.csv", "at,v\n2026-01-01T00:00:01,100\n") + " --bucket b --mode append", // a rule refuses it
 		"rules disable series few --bucket b", "rules enable series few --bucket b", "rules list series --bucket b", "rules remove series few --bucket b", "rules remove series few --bucket b",
 		"rules add series --bucket b", "rules add series {} --bucket b", "rules", "rules forget series",
 		"list", "list --json", "list s* --bucket b", "buckets", "buckets --json",
@@ -116,7 +116,7 @@ func TestRemoteLikeLocal(t *testing.T) {
 			}
 			args = append(args[:words:words], append(location, args[words:]...)...)
 			out, stderr, code := command(t, "", args...)
-			outputs = append(outputs, c+"\n"+sizePattern.ReplaceAllString(timePattern.ReplaceAllString(out+stderr, "TIME"), "BYTES")+cliText(code))
+			outputs = append(outputs, c+"\n"+sizePattern.ReplaceAllString(timePattern.ReplaceAllString(out+stderr, "TIME"), "BYTES")+exitText(code))
 		}
 		return outputs
 	}
@@ -143,7 +143,7 @@ func TestRemoteLikeLocal(t *testing.T) {
 	}
 }
 
-func cliText(code int) string { return "exit code " + string(rune('0'+code)) }
+func exitText(code int) string { return "exit code " + string(rune('0'+code)) }
 
 func truncate(s string) string { return s[:min(len(s), 2000)] }
 
@@ -169,7 +169,7 @@ func TestRemoteExportImport(t *testing.T) {
 
 func TestRemoteErrors(t *testing.T) {
 	url, read := remoteServer(t, flightd.Read)
-	junk := write(t, "ca.pem", "junk")
+	junk := writeTemp(t, "ca.pem", "junk")
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args string

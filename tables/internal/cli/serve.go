@@ -62,7 +62,7 @@ func newServe(a *app) *cobra.Command {
   partd-tables serve --listen grpc+tls://0.0.0.0:8081 --tls-cert cert.pem --tls-key key.pem --secret-file secret`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c.options.Logger = cliutil.NewLog("text", a.err)
-			if err := c.finish(cmd); err != nil {
+			if err := c.validate(cmd); err != nil {
 				return err
 			}
 			if _, err := os.Stat(filepath.Join(commandsDir, "catalog.db")); err == nil && *c.dir == serveDir && !cmd.Flags().Changed("dir") {

@@ -97,17 +97,17 @@ func TestServeUninterruptible(t *testing.T) {
 	disconnect()
 	const spares = 4
 	waitUntil(t, "processes of disconnected clients are still running", func() bool { return len(children(t, cmd.Process.Pid)) <= spares })
-	began := time.Now()
-	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(began) > 5*time.Second {
-		t.Errorf("SELECT 1 = %q, %v after %v", text, err, time.Since(began))
+	start := time.Now()
+	if text, err := postQuery(t.Context(), address, "SELECT 1"); err != nil || !strings.HasPrefix(text, "200") || time.Since(start) > 5*time.Second {
+		t.Errorf("SELECT 1 = %q, %v after %v", text, err, time.Since(start))
 	}
 	running := startTwelve(t, t.Context(), cmd, address)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	began = time.Now()
-	if err := cmd.Wait(); err != nil || time.Since(began) > 10*time.Second {
-		t.Errorf("the server stopped after %v with error %v", time.Since(began), err)
+	start = time.Now()
+	if err := cmd.Wait(); err != nil || time.Since(start) > 10*time.Second {
+		t.Errorf("the server stopped after %v with error %v", time.Since(start), err)
 	}
 	waitUntilGone(t, running)
 }

@@ -204,7 +204,7 @@ func TestServeStops(t *testing.T) {
 	t.Setenv("SHOOTS_BUCKET_DIR", filepath.Join(t.TempDir(), "named by a variable"))
 	cmd, u := startServer(t)
 	if u.Scheme != "grpc" || u.Hostname() != "localhost" || u.Port() == "8081" {
-		t.Error(u)
+		t.Errorf("the server listens on %s, want another port of localhost", u)
 	}
 	if _, err := os.Stat(filepath.Join(os.Getenv("SHOOTS_BUCKET_DIR"), "catalog.db")); err != nil {
 		t.Error(err)
@@ -241,7 +241,7 @@ func TestServeWarnsOfOtherTables(t *testing.T) {
 	if warns("--dir", "before") {
 		t.Error("the server warns about tables that do not exist")
 	}
-	mustRun(t, "", "put", "t", write(t, "t.csv", "a\n1\n"))
+	mustRun(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"))
 	if !warns() {
 		t.Error("the server does not warn about the other tables")
 	}
@@ -264,7 +264,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	cert, key := certificate(t)
 	admin := "localhost:" + freePort(t)
 	cmd := exec.Command(file, "serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
-		"--secret-file", write(t, "secret", secret+"\n"), "--print-token", "--http", admin)
+		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -281,15 +281,15 @@ func TestServeHTTPAndToken(t *testing.T) {
 		printed = append(printed, lines.Text())
 	}
 	if len(printed) != 2 || strings.Count(printed[0], ".") != 2 || !strings.HasPrefix(printed[1], "ready grpc+tls://localhost:") {
-		t.Fatal(printed)
+		t.Fatalf("the server printed %q, want a token and ready", printed)
 	}
 	server := strings.TrimPrefix(printed[1], "ready ")
 	run := func(token string) (string, int) {
-		_, stderr, code := command(t, "", "list", "--server", server, "--token-file", write(t, "token", token+"\n"), "--ca", cert)
+		_, stderr, code := command(t, "", "list", "--server", server, "--token-file", writeTemp(t, "token", token+"\n"), "--ca", cert)
 		return stderr, code
 	}
 	if stderr, code := run(printed[0]); code != cliutil.ExitOK {
-		t.Error(stderr)
+		t.Errorf("list with the printed token: stderr %q", stderr)
 	}
 	const wrong = "eyJwrong.token.here"
 	if stderr, code := run(wrong); code != cliutil.ExitFailed || strings.Contains(stderr, wrong) {
@@ -306,8 +306,8 @@ func TestServeHTTPAndToken(t *testing.T) {
 			t.Errorf("GET %s: got %d, %v, %s", path, r.StatusCode, err, body)
 		}
 	}
-	if _, stderr, code := command(t, "", "put", "t", write(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", write(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
-		t.Error(stderr)
+	if _, stderr, code := command(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"), "--server", server, "--token-file", writeTemp(t, "token", printed[0]+"\n"), "--ca", cert); code != cliutil.ExitOK {
+		t.Errorf("put with the printed token: stderr %q", stderr)
 	}
 	checkMonitoring(t, "http://"+admin+"/metrics")
 	pem, err := os.ReadFile(cert)
@@ -330,11 +330,11 @@ func TestServeHTTPAndToken(t *testing.T) {
 		}
 		r.Body.Close()
 		if r.StatusCode != want || r.ProtoMajor != 2 || want == http.StatusOK && !r.Cookies()[0].Secure {
-			t.Error(r)
+			t.Errorf("sign-in over TLS: got %v, want status %d", r, want)
 		}
 	}
 	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // the client is redirected
-		t.Error(r, err)
+		t.Errorf("request without TLS: got %v, %v, want a redirection", r, err)
 	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

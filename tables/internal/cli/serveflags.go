@@ -98,8 +98,8 @@ func defaultMemory() int64 {
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 
-// finish validates the combination of flags, and reads the files that they name.
-func (c *serveConfig) finish(cmd *cobra.Command) error {
+// validate validates the combination of flags, and reads the files that they name.
+func (c *serveConfig) validate(cmd *cobra.Command) error {
 	if err := c.applyShootsVariables(cmd); err != nil {
 		return err
 	}

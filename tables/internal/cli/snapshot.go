@@ -62,7 +62,7 @@ func newSnapshotCreate(a *app) *cobra.Command {
 		return snapshot, nil
 	}, func(in *operations.Snapshot, created operations.Snapshot) error {
 		if *asJSON {
-			return encoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
+			return newEncoder(a.out).Encode(map[string]string{"bucket": in.Bucket, "name": created.Name})
 		}
 		_, err := fmt.Fprintln(a.out, created.Name)
 		return err
@@ -70,17 +70,17 @@ func newSnapshotCreate(a *app) *cobra.Command {
 }
 
 type snapshotLine struct {
-	Bucket   string `json:"bucket"`
-	Name     string `json:"name"`
-	Time     string `json:"time"`
-	Tables   int    `json:"tables"`
-	Metadata object `json:"metadata"`
+	Bucket   string       `json:"bucket"`
+	Name     string       `json:"name"`
+	Time     string       `json:"time"`
+	Tables   int          `json:"tables"`
+	Metadata metadataJSON `json:"metadata"`
 }
 
-// object is metadata that lists print as readable JSON.
-type object tables.Metadata
+// metadataJSON is metadata that lists print as readable JSON.
+type metadataJSON tables.Metadata
 
-func (o object) String() string { return metadataText(tables.Metadata(o)) }
+func (o metadataJSON) String() string { return metadataText(tables.Metadata(o)) }
 
 func newSnapshotList(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -95,13 +95,13 @@ func newSnapshotList(a *app) *cobra.Command {
 	return operationCommand(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
 		return &operations.Bucket{Bucket: *p.bucket}, nil
 	}, func(_ *operations.Bucket, snapshots []tables.SnapshotInfo) error {
-		return snapshotLines(a, *asJSON, snapshots)
+		return printSnapshots(a, *asJSON, snapshots)
 	})
 }
 
-func snapshotLines(a *app, asJSON bool, snapshots []tables.SnapshotInfo) error {
+func printSnapshots(a *app, asJSON bool, snapshots []tables.SnapshotInfo) error {
 	return printList(a.out, asJSON, snapshots, func(i tables.SnapshotInfo) snapshotLine {
-		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, object(i.Metadata)}
+		return snapshotLine{i.Bucket, i.Name, i.Time.Format("2006-01-02T15:04:05.000000Z07:00"), i.Tables, metadataJSON(i.Metadata)}
 	})
 }
 

@@ -12,17 +12,17 @@ func TestSnapshotAndMeta(t *testing.T) {
 	mustRun(t, "", "meta", "set", "a", "text=feed", `quoted="5"`, "number=5", "large=12345678901234567890", `nested={"x":[1,null]}`)
 	mustRun(t, "", "meta", "set", "--of-bucket", "k=true")
 	if out := mustRun(t, "", "snapshot", "create", "one"); out != "one\n" {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("got %q, want %q", out, "one\n")
 	}
 	mustRun(t, `{"n":2}`, "put", "a", "-", "--format", "jsonl", "--mode", "append")
 	mustRun(t, "", "meta", "set", "a", "--remove", "text", "number=6")
 	mustRun(t, "", "delete", "a")
 	unnamed := strings.TrimSpace(mustRun(t, "", "snapshot", "create"))
 	if out := mustRun(t, "", "get", "a", "--snapshot", "one"); out != "n\n1\n" {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("got %q, want %q", out, "n\n1\n")
 	}
 	if out := mustRun(t, "", "sql", "SELECT sum(n) AS n FROM a", "--snapshot", "one"); out != "n\n1\n" {
-		t.Errorf("unexpected output:\n%s", out)
+		t.Errorf("got %q, want %q", out, "n\n1\n")
 	}
 	mustRun(t, "", "snapshot", "restore", "one")
 	out := mustRun(t, "", "meta", "get", "a", "--json")
@@ -41,7 +41,7 @@ func TestSnapshotAndMeta(t *testing.T) {
 		}
 	}
 	if out := mustRun(t, "", "meta", "get"); out != "KEY  VALUE\nk    true\n" {
-		t.Errorf("%q", out)
+		t.Errorf("got %q, want %q", out, "KEY  VALUE\nk    true\n")
 	}
 	out = mustRun(t, "", "snapshot", "list", "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")

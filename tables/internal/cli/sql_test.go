@@ -11,25 +11,25 @@ import (
 func TestSQL(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	run := func(args ...string) string { t.Helper(); return mustRun(t, "", append(args, "--dir", dir)...) }
-	csv := write(t, "trades.csv", "sym,price\nA,1.5\nB,2.5\nA,3.5\n")
+	csv := writeTemp(t, "trades.csv", "sym,price\nA,1.5\nB,2.5\nA,3.5\n")
 	run("put", "trades", csv, "--bucket", "NYSE")
 	run("fold")
 	run("put", "trades", csv, "--bucket", "NYSE", "--mode", "append")
-	run("put", "names", write(t, "names.csv", "sym,name\nA,Alpha\n"))
+	run("put", "names", writeTemp(t, "names.csv", "sym,name\nA,Alpha\n"))
 	if got := run("sql", "SELECT sym, count(*) AS n, sum(price) AS total FROM trades GROUP BY sym ORDER BY sym", "--bucket", "NYSE"); got != "sym,n,total\nA,4,10\nB,2,5\n" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want %q", got, "sym,n,total\nA,4,10\nB,2,5\n")
 	}
 	if got := run("sql", `SELECT name, price FROM "NYSE".trades JOIN names USING (sym) WHERE price < 2`, "--format", "jsonl"); got != strings.Repeat(`{"name":"Alpha","price":1.5}`+"\n", 2) {
 		t.Errorf("%q", got)
 	}
 	if got := run("sql", "SELECT count(*) AS n FROM trades", "--bucket", "NYSE", "--version", "1"); got != "n\n3\n" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want %q", got, "n\n3\n")
 	}
 	out := filepath.Join(t.TempDir(), "out.parquet")
 	run("sql", `SELECT * FROM "NYSE".trades`, "-o", out)
 	run("put", "copy", out)
 	if got := run("sql", "SELECT sum(price) AS s FROM copy"); got != "s\n15\n" {
-		t.Errorf("%q", got)
+		t.Errorf("got %q, want %q", got, "s\n15\n")
 	}
 	for sql, want := range map[string]string{
 		"SELECT * FROM trade":           `line 1, column 15: table "trade"`,

@@ -109,7 +109,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		}
 	}
 	err := s.commitWithRetry(ctx, hooks, changes...)
-	if errors.Is(err, errUnfit) {
+	if errors.Is(err, errForbiddenNulls) {
 		err = ErrStale
 		for _, c := range changes {
 			if c.modes&Folds != 0 {
@@ -121,8 +121,8 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return err
 }
 
-// errUnfit means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
-var errUnfit = errors.New("rows in the tail have nulls in nested fields that do not allow them")
+// errForbiddenNulls means that rows in the tail have nulls that the table's columns do not allow. A fold makes the columns nullable.
+var errForbiddenNulls = errors.New("rows in the tail have nulls in nested fields that do not allow them")
 
 // Commit commits steps that change the entry's table. The caller must hold Commits, and must have folded the tail if the steps
 // need its rows. Commit returns the committed table, or nil if nothing changed.
@@ -343,13 +343,13 @@ func (a *Attempt) finish(ctx context.Context) error {
 		return nil
 	}
 	if record.New == nil {
-		return a.forget(ctx)
+		return a.deleteLog(ctx)
 	}
 	var err error
 	if record.Base != nil && record.Base.Metadata().TableUUID() != record.New.TableUUID() { // the table was deleted and created again
-		err = a.forget(ctx)
+		err = a.deleteLog(ctx)
 	} else if a.epoch != nil {
 		err = a.log.Forget(ctx, *a.epoch)
 	}
-	return errors.Join(err, a.set(ctx, record.Result))
+	return errors.Join(err, a.setState(ctx, record.Result))
 }

@@ -87,7 +87,7 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	}
 	rows.key = e.state.location + " " + rows.Fingerprint
 	if rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key); !rows.Deduped {
-		rows.Rows, err = e.rows(ctx, t.Metadata(), lastEpoch)
+		rows.Rows, err = e.readTail(ctx, t.Metadata(), lastEpoch)
 	}
 	if err == nil {
 		rows.Rows, err = castTail(rows.Rows, d.Stored)
@@ -95,8 +95,8 @@ func (e *Entry) View(ctx context.Context, withRows bool) (t *table.Table, d *def
 	return t, d, rows, err
 }
 
-// rows returns the rows that are only in the tail, up to the epoch upTo. The caller must release them. e.mu must be held.
-func (e *Entry) rows(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
+// readTail returns the rows that are only in the tail, up to the epoch upTo. The caller must release them. e.mu must be held.
+func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
 	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
 	for i := 0; i < len(rows) && err == nil; i++ {
 		if rows[i].Schema() != e.state.def.Stored && !rows[i].Schema().Equal(e.state.def.Stored) {
@@ -233,11 +233,11 @@ func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), er
 func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 	t, err := e.tables.Catalog.Load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
-		e.drop()
+		e.detach()
 		return nil, err
 	}
 	if err != nil || t.MetadataLocation() == e.state.location {
 		return t, err
 	}
-	return t, e.set(ctx, t)
+	return t, e.setState(ctx, t)
 }

@@ -118,7 +118,7 @@ func (e *Entry) startFold(ctx context.Context) (*foldInput, error) {
 	f := &foldInput{t: t, stored: e.state.def.Stored, epoch: last, ids: e.log.IDs(e.state.folded, last)}
 	_, _, f.oldest, f.updated = e.log.Size(e.state.folded)
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
-		f.rows, err = e.rows(ctx, t.Metadata(), last)
+		f.rows, err = e.readTail(ctx, t.Metadata(), last)
 	}
 	return f, err
 }
@@ -133,7 +133,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 	rows = batch.NumRows()
 	shape, err := relaxedShape(f.t.Metadata(), batch)
 	if err == nil && shape != nil {
-		err = e.relax(ctx, f, shape)
+		err = e.relaxSchema(ctx, f, shape)
 	}
 	if err != nil {
 		batch.Release()
@@ -156,7 +156,7 @@ func (e *Entry) commitFold(ctx context.Context, f *foldInput) (rows int64, err e
 		if err != nil || len(applied) > 0 {
 			return nil, cmp.Or(err, ErrStale)
 		}
-		a.keepIDs(f.ids)
+		a.addIDs(f.ids)
 		if f.updated.After(a.Info.Updated) {
 			a.Info.Updated = f.updated
 		}
@@ -181,8 +181,8 @@ func relaxedShape(meta table.Metadata, rows arrow.RecordBatch) (*schema.Shape, e
 	return schema.RelaxShape(def.Columns, meta.LastColumnID(), def.Put, rows)
 }
 
-// relax changes the table's shape to allow the rows. It then returns ErrStale, so that the fold is retried.
-func (e *Entry) relax(ctx context.Context, f *foldInput, shape *schema.Shape) error {
+// relaxSchema changes the table's shape to allow the rows. It then returns ErrStale, so that the fold is retried.
+func (e *Entry) relaxSchema(ctx context.Context, f *foldInput, shape *schema.Shape) error {
 	e.tables.Logger.Warn("made nested fields nullable, because rows put by an earlier version of this program have nulls there", "bucket", e.tables.BucketOf(e.Namespace), "table", e.Name)
 	c := &Change{Entry: e}
 	c.Add(Plain, nil, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -227,8 +227,8 @@ func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// keepIDs adds to the change the IDs of puts whose rows leave the tail.
-func (a *Attempt) keepIDs(ids map[string]time.Time) {
+// addIDs adds to the change the IDs of puts whose rows leave the tail.
+func (a *Attempt) addIDs(ids map[string]time.Time) {
 	for id, timestamp := range ids {
 		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
 	}
@@ -241,7 +241,7 @@ func (e *Entry) markReplaced(epoch int64) Step {
 		if cur == nil { // another program deleted the table
 			return nil, ErrNothing
 		}
-		a.keepIDs(ids)
+		a.addIDs(ids)
 		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.tables.epochProperty(epoch))}, "")
 	}
 }

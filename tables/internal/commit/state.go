@@ -49,7 +49,7 @@ func (e *Entry) HasTail(ctx context.Context) (bool, error) {
 func (e *Entry) refresh(ctx context.Context) error {
 	location, rules, err := e.tables.Catalog.Lookup(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
-		e.drop()
+		e.detach()
 		return nil
 	}
 	e.bucketRules = rules
@@ -60,15 +60,15 @@ func (e *Entry) refresh(ctx context.Context) error {
 	return err
 }
 
-// set stores the state of t in the entry. e.mu must be held.
-func (e *Entry) set(ctx context.Context, t *table.Table) error {
+// setState stores the state of t in the entry. e.mu must be held.
+func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 	var newState state
 	err := icecat.CatchPanic(func() (err error) { newState, err = e.stateOf(t); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.Unusable}
 	}
 	if e.log != nil && e.log.UUID() != newState.uuid {
-		e.drop()
+		e.detach()
 	}
 	if e.log == nil && e.tables.Tail != nil {
 		// The table may have been renamed or repaired.
@@ -105,9 +105,9 @@ func (e *Entry) stateOf(t *table.Table) (s state, err error) {
 	return s, err
 }
 
-// drop forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with the new name,
+// detach forgets a table that another program deleted or renamed. Its rows stay in the tail until an entry with the new name,
 // or the next Open, claims them. e.mu must be held.
-func (e *Entry) drop() {
+func (e *Entry) detach() {
 	e.state = state{}
 	if e.log != nil {
 		e.log.Release()
@@ -178,8 +178,8 @@ func (e *Entry) hasUnreadRows() bool {
 	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
 }
 
-// forget deletes the log of a deleted table. e.mu must be held.
-func (e *Entry) forget(ctx context.Context) error {
+// deleteLog deletes the log of a deleted table. e.mu must be held.
+func (e *Entry) deleteLog(ctx context.Context) error {
 	e.state = state{}
 	if e.log == nil {
 		return nil

@@ -165,10 +165,10 @@ func (e *Entry) queueFold() {
 }
 
 // Run starts folding in the background, until Close.
-func (s *Tables) Run() { s.worker.Go(s.background) }
+func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
 
-// background folds tables with a large or old tail, one at a time.
-func (s *Tables) background() {
+// foldPeriodically folds tables with a large or old tail, one at a time.
+func (s *Tables) foldPeriodically() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {

@@ -75,14 +75,14 @@ func (e *Entry) writeTail(ctx context.Context, t *table.Table, io *icecat.FileIO
 }
 
 // TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from their logical
-// types; nil means no conversion. The change must have the mode Folds. If TailFiles returns errUnfit, the tail must be folded
+// types; nil means no conversion. The change must have the mode Folds. If TailFiles returns errForbiddenNulls, the tail must be folded
 // first.
 func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
 	if a.tailDone || a.log == nil {
 		return nil, nil
 	}
 	a.tailDone = true
-	rows, err := a.rows(ctx, cur.Metadata(), lastEpoch)
+	rows, err := a.readTail(ctx, cur.Metadata(), lastEpoch)
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 	}
 	if shape, err := relaxedShape(cur.Metadata(), batch); err != nil || shape != nil {
 		batch.Release()
-		return nil, cmp.Or(err, errUnfit)
+		return nil, cmp.Or(err, errForbiddenNulls)
 	}
 	if caster == nil {
 		return a.writeTail(ctx, a.Table(dest), a.IO, batch)

@@ -78,7 +78,7 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	if err != nil {
 		return err
 	}
-	if existing, err := c.find(ctx, content); err != nil {
+	if existing, err := c.findExisting(ctx, content); err != nil {
 		return err
 	} else if existing != "" {
 		if exists, err := c.to.Protect(ctx, existing); err != nil || exists {
@@ -100,9 +100,9 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// find returns the location of an existing file with the same content and name, or "". The name must match
+// findExisting returns the location of an existing file with the same content and name, or "". The name must match
 // because names determine the order of rows.
-func (c *Copy) find(ctx context.Context, content icecat.WrittenFile) (string, error) {
+func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
 	candidates, err := c.to.FilesLike(ctx, content)
 	if err != nil {
 		return "", err

@@ -27,11 +27,11 @@ func TestCopyEqualFiles(t *testing.T) {
 	}
 	content, ok, err := to.FileAt(t.Context(), path)
 	if err != nil || !ok {
-		t.Fatal(ok, err)
+		t.Fatalf("FileAt: found %v, error %v", ok, err)
 	}
 	c := NewCopy(nil, to, false)
 	for i, want := range []string{path, "", ""} {
-		if got, err := c.find(t.Context(), content); err != nil || got != want {
+		if got, err := c.findExisting(t.Context(), content); err != nil || got != want {
 			t.Errorf("find, call %d: got %q, %v, want %q", i, got, err, want)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// runAgain runs a statement in a confined database, and reads all rows of the result.
-func runAgain(t *testing.T, d *Database, j *Job) {
+// runStatement runs a statement in a confined database, and reads all rows of the result.
+func runStatement(t *testing.T, d *Database, j *Job) {
 	t.Helper()
 	r, err := d.Start(context.Background(), j)
 	if err != nil {
@@ -52,11 +52,11 @@ func TestReuse(t *testing.T) {
 	}
 	j := &Job{Memory: 512 << 20, Paths: []string{file}, Views: []string{`CREATE VIEW "main"."t" AS FROM read_parquet('` + file + `')`}}
 	j.SQL = "SELECT max(b), count(DISTINCT a) FROM t"
-	runAgain(t, d, j)
+	runStatement(t, d, j)
 	const setSeed = "SELECT setseed(0.5)"
 	for _, sql := range []string{"CREATE TEMP TABLE x AS SELECT 1 AS a", "SET VARIABLE v = 'secret'", "PREPARE p AS SELECT 1", "SET search_path = 'temp'", setSeed, "BEGIN"} {
 		if err := d.execute(sql); err != nil {
-			t.Fatal(sql, err)
+			t.Fatalf("%s: %v", sql, err)
 		}
 	}
 	withSeed := openDatabase(t, 512<<20)
@@ -100,9 +100,9 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestDescribedRuns checks that Start runs a described statement on the same connection, without preparing it
+// TestRunDescribed checks that Start runs a described statement on the same connection, without preparing it
 // again.
-func TestDescribedRuns(t *testing.T) {
+func TestRunDescribed(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	describe := func(sql string) {
 		t.Helper()
@@ -129,18 +129,18 @@ func TestDescribedRuns(t *testing.T) {
 	for range 3 {
 		describe(setSeed)
 		d.describedSQL = "SELECT nothere" // cannot be prepared, so Start must use the described statement
-		runAgain(t, d, &Job{Memory: 64 << 20, SQL: d.describedSQL})
+		runStatement(t, d, &Job{Memory: 64 << 20, SQL: d.describedSQL})
 		if d.stmt.Ptr != nil || !d.Reuse() {
 			t.Fatal("a statement stays prepared after it ran")
 		}
 	}
 	describe(setSeed)
-	runAgain(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
+	runStatement(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1"})
 }
 
-// TestDescribedTimes describes statements that use the current time, and runs them later. The result must be
+// TestRunDescribedTime describes statements that use the current time, and runs them later. The result must be
 // the time of the run.
-func TestDescribedTimes(t *testing.T) {
+func TestRunDescribedTime(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	for _, now := range []string{"localtimestamp", "LocalTime", "current_localtimestamp()", `"current_localtime"()`, "now()", "get_current_time()"} {
 		j := &Job{Memory: 64 << 20, SQL: "SELECT epoch_us(" + now + ")"}
@@ -167,7 +167,7 @@ func TestDescribedTimes(t *testing.T) {
 			t.Errorf("%s returns a time %d microseconds before it ran", now, startMicros-runTime)
 		}
 		if last, err := r.Next(); last != nil || err != nil {
-			t.Error(last, err)
+			t.Errorf("got a second batch %v, error %v", last, err)
 		}
 		r.End()
 		if d.Finish(); !d.Reuse() {
@@ -191,7 +191,7 @@ func TestNoReuse(t *testing.T) {
 	t.Run("too many statements", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		n := 1
-		for runAgain(t, d, small); d.Reuse(); runAgain(t, d, small) {
+		for runStatement(t, d, small); d.Reuse(); runStatement(t, d, small) {
 			n++
 		}
 		if n != maxStatements {
@@ -216,7 +216,7 @@ func TestNoReuse(t *testing.T) {
 	}
 	t.Run("other limits", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
-		runAgain(t, d, small)
+		runStatement(t, d, small)
 		if !d.Reuse() {
 			t.Fatal("the database refuses another statement")
 		}
@@ -226,7 +226,7 @@ func TestNoReuse(t *testing.T) {
 	})
 	t.Run("connection setting", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
-		runAgain(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1", Spills: true})
+		runStatement(t, d, &Job{Memory: 64 << 20, SQL: "SELECT 1", Spills: true})
 		if d.Reuse() {
 			t.Error("the database accepts another statement")
 		}

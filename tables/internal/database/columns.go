@@ -28,9 +28,9 @@ func (c *columnRefs) add(node map[string]any) {
 		for i, part := range parts {
 			name, _ := part.(string)
 			if i == 0 && len(parts) > 1 {
-				insert(&c.qualifiers, name)
+				addName(&c.qualifiers, name)
 			} else {
-				insert(&c.names, name)
+				addName(&c.names, name)
 			}
 		}
 	case "STAR", "POSITIONAL_REFERENCE":
@@ -50,18 +50,18 @@ func (c *columnRefs) addTable(node map[string]any) {
 		return
 	}
 	if alias := stringField(node, "alias"); alias != "" {
-		insert(&c.aliases, alias)
+		addName(&c.aliases, alias)
 	}
 	renamed, _ := node["column_name_alias"].([]any)
 	c.usesAll = c.usesAll || len(renamed) > 0 // as in FROM t AS u(a, b), which renames by position
 	using, _ := node["using_columns"].([]any)
 	for _, column := range using {
 		name, _ := column.(string)
-		insert(&c.names, name)
+		addName(&c.names, name)
 	}
 }
 
-func insert(set *map[string]bool, name string) {
+func addName(set *map[string]bool, name string) {
 	if *set == nil {
 		*set = map[string]bool{}
 	}
@@ -71,13 +71,13 @@ func insert(set *map[string]bool, name string) {
 // assign stores the columns in names, after all nodes were added.
 func (c *columnRefs) assign(names []Name) {
 	for _, n := range names {
-		insert(&c.aliases, n.Table)
+		addName(&c.aliases, n.Table)
 	}
 	for alias := range c.aliases {
 		c.usesAll = c.usesAll || c.names[alias] // the alias refers to a whole row
 	}
 	for name := range c.qualifiers {
-		insert(&c.names, name)
+		addName(&c.names, name)
 	}
 	columns := slices.Sorted(maps.Keys(c.names))
 	for i := range names {

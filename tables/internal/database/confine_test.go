@@ -43,7 +43,7 @@ func TestConfined(t *testing.T) {
 		}
 	}
 	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 3 {
-		t.Error(files, err)
+		t.Errorf("a statement created a file: %q, %v", files, err)
 	}
 	if err := d.execute("SELECT * FROM t"); err != nil {
 		t.Error(err)

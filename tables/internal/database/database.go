@@ -69,9 +69,9 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 	}
 	return d, d.execute(append([]string{
 		"SET threads=" + fmt.Sprint(o.Threads),
-		"SET memory_limit=" + inBytes(o.Memory),
+		"SET memory_limit=" + bytesText(o.Memory),
 		"SET temp_directory=" + sqlquote.Text(dir),
-		"SET max_temp_directory_size=" + inBytes(o.MaxTemp),
+		"SET max_temp_directory_size=" + bytesText(o.MaxTemp),
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
@@ -82,7 +82,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 
 var errNoMemory = errors.New("cannot open an in-memory DuckDB database")
 
-func inBytes(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
+func bytesText(n int64) string { return fmt.Sprintf("'%d bytes'", n) }
 
 // Catalogs that can precede a bucket's name. Catalog is for tools that require one. Before contains the earlier state of tables, for
 // statements that compare two states.
@@ -98,7 +98,7 @@ func confinement(j *Job) []string {
 	if j.Spills { // DuckDB returns freed memory late, and the process has a limit
 		memory = memory * 3 / 4
 	}
-	statements := []string{"SET memory_limit=" + inBytes(memory)}
+	statements := []string{"SET memory_limit=" + bytesText(memory)}
 	if j.Threads > 0 {
 		statements = append(statements, fmt.Sprint("SET threads=", j.Threads))
 	}
@@ -136,7 +136,7 @@ func (d *Database) execute(statements ...string) error {
 func (d *Database) prepare(sql string) error {
 	text, wantType := sql, duckdb.StatementTypeSelect
 	if n := explainLength(sql); n > 0 {
-		text, wantType = strings.Repeat(" ", n-len(explain))+explain+sql[n:], duckdb.StatementTypeExplain
+		text, wantType = strings.Repeat(" ", n-len(explainPrefix))+explainPrefix+sql[n:], duckdb.StatementTypeExplain
 	}
 	var extracted duckdb.ExtractedStatements
 	n := duckdb.ExtractStatements(d.conn, text, &extracted)

@@ -13,11 +13,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/sqlerror"
 )
 
-// moreMemory tells the user what to do if a statement runs out of memory.
-const moreMemory = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
+// outOfMemoryAdvice tells the user what to do if a statement runs out of memory.
+const outOfMemoryAdvice = "raise --memory, or memory in connect(memory=…) in Python, or process fewer rows per statement"
 
 // NeedsMemory reports whether a statement failed because it ran out of memory.
-func NeedsMemory(err error) bool { return err != nil && strings.Contains(err.Error(), moreMemory) }
+func NeedsMemory(err error) bool {
+	return err != nil && strings.Contains(err.Error(), outOfMemoryAdvice)
+}
 
 // IsBinderError reports whether a statement does not fit its tables, for example because a column is missing.
 func IsBinderError(err error) bool {
@@ -44,7 +46,7 @@ func decodeError(sql, message string) error {
 	text := f.Message
 	if f.Type == "Out of Memory" { // omit DuckDB's advice to change settings, which are locked here
 		text, _, _ = strings.Cut(text, "\n")
-		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, moreMemory))
+		return f.error(sql, fmt.Errorf("%s error: %s: %s", f.Type, text, outOfMemoryAdvice))
 	}
 	if f.Type != "" {
 		text = f.Type + " error: " + text

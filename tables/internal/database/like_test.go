@@ -48,8 +48,8 @@ func TestLikeMatchesDuckDB(t *testing.T) {
 		comparisons = append(comparisons, fmt.Sprintf(`SELECT '%s %s' AS op, s, p, "%[1]s"(s, p) AS got, system.main."%[1]s"(s, p) AS want FROM v`, op, ""))
 	}
 	for _, op := range []string{"like_escape", "not_like_escape", "ilike_escape", "not_ilike_escape"} {
-		few := `CASE WHEN partd_wild(p) THEN '%' ELSE p || 'x' END`
-		comparisons = append(comparisons, fmt.Sprintf(`SELECT '%s', s, p, %[1]s(s, %[2]s, '$'), system.main.%[1]s(s, %[2]s, '$') FROM v WHERE NOT contains(p, '$')`, op, few))
+		pattern := `CASE WHEN partd_wild(p) THEN '%' ELSE p || 'x' END`
+		comparisons = append(comparisons, fmt.Sprintf(`SELECT '%s', s, p, %[1]s(s, %[2]s, '$'), system.main.%[1]s(s, %[2]s, '$') FROM v WHERE NOT contains(p, '$')`, op, pattern))
 	}
 	sql := "WITH v(s, p) AS MATERIALIZED (VALUES " + strings.Join(values, ", ") + "), compared AS (" + strings.Join(comparisons, " UNION ALL ") + ")\n" +
 		"SELECT count(*)::VARCHAR || ', true: ' || count(*) FILTER (want) || ' ' || coalesce(string_agg(op || ' of ' || s || ' and ' || p, ' ; ') FILTER (got IS DISTINCT FROM want), '') FROM compared"
@@ -77,11 +77,11 @@ func TestLikeIsCompiledOnce(t *testing.T) {
 	}
 	defer d.Close()
 	measure := func(condition string) time.Duration {
-		began := time.Now()
+		start := time.Now()
 		if err := d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE " + condition); err != nil {
 			t.Fatal(err)
 		}
-		return time.Since(began)
+		return time.Since(start)
 	}
 	baseline := measure("regexp_full_match(s, '.*c.*1.*', 's')")
 	if like := measure("s LIKE '%c%1%'"); like > 10*baseline+200*time.Millisecond {

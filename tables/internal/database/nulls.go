@@ -20,7 +20,7 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	if len(buffers) > 0 && buffers[0] != nil && bitutil.CountSetBits(buffers[0].Bytes(), d.Offset(), d.Len()) < d.Len() {
 		validity := buffers[0].Bytes()
 		if valid = validity; d.Offset() > 0 || parentValid != nil {
-			valid = bitmap(d.Len(), func(row int) bool {
+			valid = newBitmap(d.Len(), func(row int) bool {
 				return bitutil.BitIsSet(validity, d.Offset()+row) && (parentValid == nil || bitutil.BitIsSet(parentValid, row))
 			})
 		}
@@ -32,7 +32,7 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 			inherited = valid
 		case *arrow.FixedSizeListType:
 			if valid != nil {
-				inherited = bitmap(child.Len(), func(row int) bool { return bitutil.BitIsSet(valid, row/int(parent.Len())) })
+				inherited = newBitmap(child.Len(), func(row int) bool { return bitutil.BitIsSet(valid, row/int(parent.Len())) })
 			}
 		}
 		zeroNulls(child, inherited)
@@ -57,7 +57,7 @@ func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	}
 }
 
-func bitmap(n int, isSet func(i int) bool) []byte {
+func newBitmap(n int, isSet func(i int) bool) []byte {
 	b := make([]byte, bitutil.BytesForBits(int64(n)))
 	for i := range n {
 		if isSet(i) {

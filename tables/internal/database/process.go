@@ -60,7 +60,7 @@ func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) 
 	if err != nil {
 		return nil, err
 	}
-	d := &Process{p: p, dir: dir, maxBatchBytes: o.Memory + overhead(o)}
+	d := &Process{p: p, dir: dir, maxBatchBytes: o.Memory + processOverhead(o)}
 	if err := p.Send(message{Open: &openRequest{*o, dir}}); err != nil {
 		d.Close()
 		return nil, statementError(p.ExplainError(err))
@@ -222,7 +222,7 @@ func statementError(err error) error {
 	}
 	if death.Memory {
 		//lint:ignore ST1005 DuckDB's own errors begin like this
-		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, moreMemory)}
+		return &sqlerror.Error{Err: fmt.Errorf("Out of Memory error: the statement was stopped: %w: %s", err, outOfMemoryAdvice)}
 	}
 	return &sqlerror.Error{Err: fmt.Errorf("the statement was stopped: %w", err)}
 }

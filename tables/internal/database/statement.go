@@ -66,7 +66,7 @@ func (d *Database) Names(sql string) ([]Name, error) {
 
 var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s+`)
 
-const explain = "EXPLAIN "
+const explainPrefix = "EXPLAIN "
 
 // explainLength returns the length of the EXPLAIN at the start of a statement, or 0. prepare replaces it by a plain EXPLAIN without options.
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }

@@ -114,11 +114,11 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 		return batch, err
 	}
 	defer batch.Release()
-	return asIntegers(batch, s.shown)
+	return convertHugeInts(batch, s.shown)
 }
 
-// asIntegers converts a batch to the result's schema, where int64 replaces 128-bit integers.
-func asIntegers(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
+// convertHugeInts converts a batch to the result's schema, where int64 replaces 128-bit integers.
+func convertHugeInts(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, len(batch.Columns()))
 	for i, c := range batch.Columns() {
 		decimals, ok := c.(*array.Decimal128)

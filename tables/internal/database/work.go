@@ -15,9 +15,9 @@ const sqlWorker worker.Kind = "sql"
 
 func init() { worker.Handle(sqlWorker, serveStatements) }
 
-// overhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all its memory: thread stacks of
+// processOverhead returns the memory of a process in addition to the statement's limit. DuckDB does not count all its memory: thread stacks of
 // 8 MiB each, Go's threads, plans, and values in transit.
-func overhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
+func processOverhead(o *Options) int64 { return 80<<20 + int64(o.Threads)*8<<20 }
 
 // maxGrowth limits how much a process can grow after opening its first database. A process that has grown more receives no further
 // statements.
@@ -101,13 +101,13 @@ func (w *session) openDatabase(o *openRequest) error {
 	if err == nil {
 		w.d = d
 		worker.HasGrown(maxGrowth) // measure growth from here on
-		err = worker.Limit(o.Options.Memory + overhead(&o.Options))
+		err = worker.Limit(o.Options.Memory + processOverhead(&o.Options))
 	}
 	return errors.Join(err, w.c.Reply(true, err))
 }
 
 func (w *session) run(m *jobMessage) error {
-	if err := worker.Limit(m.Memory + overhead(&w.o)); err != nil {
+	if err := worker.Limit(m.Memory + processOverhead(&w.o)); err != nil {
 		return w.c.Reply(nil, err)
 	}
 	if m.Describe {

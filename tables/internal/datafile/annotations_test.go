@@ -21,7 +21,7 @@ func TestUnannotatedFile(t *testing.T) {
 		withID(1, arrow.Field{Name: "i", Type: arrow.PrimitiveTypes.Int32}), withID(2, arrow.Field{Name: "l", Type: arrow.PrimitiveTypes.Int64}),
 		withID(3, arrow.Field{Name: "d", Type: arrow.FixedWidthTypes.Date32}),
 	}
-	annotated := encoded(t, `[{"i": 1, "l": 2, "d": "2026-01-01"}, {"i": -1, "l": -2, "d": "2026-01-02"}]`, fields...)
+	annotated := encodeFile(t, `[{"i": 1, "l": 2, "d": "2026-01-01"}, {"i": -1, "l": -2, "d": "2026-01-02"}]`, fields...)
 	name := filepath.Join(t.TempDir(), "f.parquet")
 	f, err := unannotatedFiles{iceio.LocalFS{}}.Create(name)
 	if err != nil {
@@ -39,7 +39,7 @@ func TestUnannotatedFile(t *testing.T) {
 	}
 	plain, err := os.ReadFile(name)
 	if err != nil || len(plain) != len(annotated) {
-		t.Fatal(err, len(plain), len(annotated))
+		t.Fatalf("the file has %d bytes instead of %d: %v", len(plain), len(annotated), err)
 	}
 	metadataOf := func(content []byte) *metadata.FileMetaData {
 		r, err := pqfile.NewParquetReader(bytes.NewReader(content), pqfile.WithReadProps(parquet.NewReaderProperties(nil)))
@@ -58,9 +58,9 @@ func TestUnannotatedFile(t *testing.T) {
 		t.Error("the library does not annotate widths:", before.Schema)
 	}
 	scan := &Scan{Columns: []Column{column(1, "i", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}, Rows: 10, Workers: 1}
-	if a, b := first(scan.all(t.Context(), annotated)), first(scan.all(t.Context(), plain)); a != b || a == "" {
+	if a, b := textOf(scan.readAll(t.Context(), annotated)), textOf(scan.readAll(t.Context(), plain)); a != b || a == "" {
 		t.Errorf("got rows %s, want %s", b, a)
 	}
 }
 
-func first(text string, _ error) string { return text }
+func textOf(text string, _ error) string { return text }

@@ -100,7 +100,7 @@ func TestBatchSizeLimit(t *testing.T) {
 			count, lastRow := int64(0), int64(-1)
 			for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 				if err != nil {
-					t.Fatal(c.where, err)
+					t.Fatalf("scan with %q: %v", c.where, err)
 				}
 				for i := range int(b.NumRows()) {
 					if n, ok := b.Column(0).(*array.Int64); ok {

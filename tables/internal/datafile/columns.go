@@ -63,15 +63,15 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 			allLeaves[leaf] = true
 		}
 		if i < maxCoded {
-			if c.dictionarySizes[i] = f.codes(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
-				fields.Fields[index] = asCodes(c.fields[i])
+			if c.dictionarySizes[i] = f.dictionarySize(g, &c.fields[i], w.Field.Type); c.dictionarySizes[i] > 0 {
+				fields.Fields[index] = withDictionaryType(c.fields[i])
 			}
 		}
 		if c.readers[i], err = reader.GetFieldReader(ctx, index, leaves, []int{g.number}); err != nil {
 			return c, err
 		}
 		if c.fields[i].IsLeaf() {
-			c.plain[i] = f.plain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, base == f.conditionReader)
+			c.plain[i] = f.openPlain(g, c.fields[i].ColIndex, c.fields[i].Field.Type, base == f.conditionReader)
 		}
 	}
 	c.maxRows = f.stepRows(g, allLeaves)

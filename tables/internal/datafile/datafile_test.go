@@ -28,9 +28,9 @@ func column(id int, name string, t, ids arrow.DataType) Column {
 	return Column{Field: arrow.Field{Name: name, Type: t, Nullable: true}, IDs: withID(id, arrow.Field{Name: name, Type: ids})}
 }
 
-// nested returns the type of a struct that contains a list of structs and a map. plain has no field IDs;
+// nestedTypes returns the type of a struct that contains a list of structs and a map. plain has no field IDs;
 // ids has them.
-func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
+func nestedTypes(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	make := func(id func(int, arrow.Field) arrow.Field) arrow.DataType {
 		item := arrow.StructOf(id(12, arrow.Field{Name: inner, Type: x, Nullable: true}), id(13, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true}))
 		list := arrow.ListOfField(id(11, arrow.Field{Name: "element", Type: item, Nullable: true}))
@@ -42,8 +42,8 @@ func nested(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 	return make(func(_ int, f arrow.Field) arrow.Field { return f }), make(withID)
 }
 
-// encoded returns a Parquet file with the rows in json, in groups of two rows.
-func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
+// encodeFile returns a Parquet file with the rows in json, in groups of two rows.
+func encodeFile(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
 	if err != nil {
@@ -65,7 +65,7 @@ func encoded(t testing.TB, json string, fields ...arrow.Field) []byte {
 	return out.Bytes()
 }
 
-func (s *Scan) all(ctx context.Context, content []byte) (string, error) {
+func (s *Scan) readAll(ctx context.Context, content []byte) (string, error) {
 	s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
 	var out strings.Builder
 	for b, err := range s.Read(ctx, []File{{Path: "a file"}}) {
@@ -82,18 +82,18 @@ func (s *Scan) all(ctx context.Context, content []byte) (string, error) {
 	return strings.TrimSuffix(out.String(), ","), nil
 }
 
-const rows = `[{"s":{"l":[{"x":1,"y":"a"},null],"m":[{"key":"k","value":2}]},"n":5,"t":"u"},{"s":null,"n":null,"t":"v"},
+const fiveRows = `[{"s":{"l":[{"x":1,"y":"a"},null],"m":[{"key":"k","value":2}]},"n":5,"t":"u"},{"s":null,"n":null,"t":"v"},
 {"s":{"l":[],"m":null},"n":-7,"t":null},{"s":{"l":null,"m":[]},"n":8,"t":"w"},{"s":{"l":[{"x":null,"y":null}],"m":[{"key":"z","value":null}]},"n":9,"t":"x"}]`
 
 func fileWithFiveRows(t testing.TB) []byte {
-	_, ids := nested("x", arrow.PrimitiveTypes.Int32)
-	return encoded(t, rows, withID(1, arrow.Field{Name: "s", Type: ids}), withID(20, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int32}), withID(21, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String}))
+	_, ids := nestedTypes("x", arrow.PrimitiveTypes.Int32)
+	return encodeFile(t, fiveRows, withID(1, arrow.Field{Name: "s", Type: ids}), withID(20, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int32}), withID(21, arrow.Field{Name: "t", Type: arrow.BinaryTypes.String}))
 }
 
 // TestByID checks that columns and nested fields are found by ID even if they were renamed, moved or
 // widened. A column that the file lacks must be null.
 func TestByID(t *testing.T) {
-	plain, ids := nested("renamed", arrow.PrimitiveTypes.Int64)
+	plain, ids := nestedTypes("renamed", arrow.PrimitiveTypes.Int64)
 	s := &Scan{Rows: 3, Columns: []Column{
 		column(21, "n", arrow.BinaryTypes.String, arrow.BinaryTypes.String), column(99, "none", arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int16),
 		column(20, "t", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(1, "S", plain, ids),
@@ -102,14 +102,14 @@ func TestByID(t *testing.T) {
 		`{"S":{"l":[],"m":null},"n":null,"none":null,"t":-7},{"S":{"l":null,"m":[]},"n":"w","none":null,"t":8},{"S":{"l":[{"renamed":null,"y":null}],"m":[{"key":"z","value":null}]},"n":"x","none":null,"t":9}`
 	for workers := range 3 {
 		s.Workers = workers
-		if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || got != want {
+		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want {
 			t.Errorf("got error %v, rows\n%s, want\n%s", err, got, want)
 		}
 	}
 	// Rows are counted even if every column is absent.
 	s.Columns = s.Columns[1:2]
-	if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, "null") != 5 {
-		t.Error(got, err)
+	if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, "null") != 5 {
+		t.Errorf("scan of an absent column: got rows %s, %v, want five nulls", got, err)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestConditionFirst(t *testing.T) {
 		for _, name := range where.Columns {
 			s.ConditionColumns = append(s.ConditionColumns, map[string]Column{"n": n, "t": text}[name])
 		}
-		if got, err := s.all(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
+		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
 			t.Errorf("%s: got error %v, rows %s, want %s", cond, err, got, want.rows)
 		}
 		f, err := s.open(t.Context(), File{Path: "a file"})
@@ -150,33 +150,33 @@ func TestConditionFirst(t *testing.T) {
 // TestDamaged checks that reading a damaged file returns rows or an error that names the file, and
 // never panics.
 func TestDamaged(t *testing.T) {
-	plain, ids := nested("x", arrow.PrimitiveTypes.Int32)
+	plain, ids := nestedTypes("x", arrow.PrimitiveTypes.Int32)
 	columns := []Column{column(1, "s", plain, ids), column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)}
-	damaged(t, fileWithFiveRows(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
+	readDamaged(t, fileWithFiveRows(t), 2000, 0, 300, func(i int) *Scan { return &Scan{Rows: 100, Columns: columns, Workers: 1 + i%2, Memory: 1 << 20} })
 	// Also test skipped pages, and strings that are read as codes.
-	rows := pagedRows(3000)
+	paged := pagedRows(3000)
 	columns = nil
-	for _, f := range rows.Schema().Fields() {
+	for _, f := range paged.Schema().Fields() {
 		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
 	}
 	e, err := filter.Parse("n > 700 and often != 'text 5 1'")
 	if err != nil {
 		t.Fatal(err)
 	}
-	where, err := e.Bind(rows.Schema())
+	where, err := e.Bind(paged.Schema())
 	if err != nil {
 		t.Fatal(err)
 	}
 	conditionColumns := []Column{columns[0], columns[2]}
-	whole := paged(t, rows)
-	damaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
+	whole := pagedFile(t, paged)
+	readDamaged(t, whole, 600, len(whole)-500, 50, func(i int) *Scan {
 		return &Scan{Rows: 1000, Columns: columns, ConditionColumns: conditionColumns, Where: where, Workers: 1 + i%2, Memory: 1 << 20}
 	})
 }
 
-// damaged damages copies of a file in various ways, and reads them. It first changes each byte from an
+// readDamaged damages copies of a file in various ways, and reads them. It first changes each byte from an
 // offset on, and then random bytes. At least minFailures of the reads must fail.
-func damaged(t *testing.T, whole []byte, copies, from, minFailures int, scan func(i int) *Scan) {
+func readDamaged(t *testing.T, whole []byte, copies, from, minFailures int, scan func(i int) *Scan) {
 	failed := 0
 	for i := range copies {
 		content := bytes.Clone(whole)
@@ -190,7 +190,7 @@ func damaged(t *testing.T, whole []byte, copies, from, minFailures int, scan fun
 				content[rand.IntN(len(content))] = byte(rand.Uint32())
 			}
 		}
-		if _, err := scan(i).all(t.Context(), content); err != nil {
+		if _, err := scan(i).readAll(t.Context(), content); err != nil {
 			if failed++; !strings.HasPrefix(err.Error(), "file a file: ") {
 				t.Fatal("the error does not name the file:", err)
 			}
@@ -206,7 +206,7 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	for workers := range 3 {
 		s := &Scan{Rows: 1, Workers: workers, Columns: []Column{column(20, "n", arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int32)}}
-		if _, err := s.all(ctx, fileWithFiveRows(t)); !errors.Is(err, context.Canceled) {
+		if _, err := s.readAll(ctx, fileWithFiveRows(t)); !errors.Is(err, context.Canceled) {
 			t.Errorf("%d workers: got error %v, want context.Canceled", workers, err)
 		}
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/sorted"
 )
 
-// deletes reads delete files, which other programs write, when a scan needs them. A position delete file can apply to
+// deleteReader reads delete files, which other programs write, when a scan needs them. A position delete file can apply to
 // many data files; it is read only once.
-type deletes struct {
+type deleteReader struct {
 	t  *table.Table
 	mu sync.Mutex
 
@@ -28,8 +28,8 @@ type deletes struct {
 }
 
 // deletesOf returns the Deletes that marks the deleted rows of a file.
-func (d *deletes) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
-	drop := &Deletes{}
+func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
+	result := &Deletes{}
 	var isDeleted []func(int64) bool
 	fs, err := d.t.FS(ctx)
 	if err != nil {
@@ -54,12 +54,12 @@ func (d *deletes) deletesOf(ctx context.Context, task table.FileScanTask) (*Dele
 	}
 	var isEqualDeleted []func([]arrow.Array, int) bool
 	for _, f := range task.EqualityDeleteFiles {
-		firstColumn := len(drop.Columns)
+		firstColumn := len(result.Columns)
 		columns, keys, err := d.keysOf(ctx, f)
 		if err != nil {
 			return nil, fmt.Errorf("delete file %s: %w", path.Base(f.FilePath()), err)
 		}
-		drop.Columns = append(drop.Columns, columns...)
+		result.Columns = append(result.Columns, columns...)
 		var key []byte
 		isEqualDeleted = append(isEqualDeleted, func(all []arrow.Array, i int) bool {
 			key = appendNullable(key[:0], all[firstColumn:firstColumn+len(columns)], i)
@@ -67,20 +67,20 @@ func (d *deletes) deletesOf(ctx context.Context, task table.FileScanTask) (*Dele
 		})
 	}
 	var mu sync.Mutex // row groups are read concurrently
-	drop.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
+	result.MarkDeleted = func(firstRow int64, keep []bool, columns []arrow.Array) error {
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range keep {
-			for _, is := range isDeleted {
-				keep[i] = keep[i] && !is(firstRow+int64(i))
+			for _, deletes := range isDeleted {
+				keep[i] = keep[i] && !deletes(firstRow+int64(i))
 			}
-			for _, is := range isEqualDeleted {
-				keep[i] = keep[i] && !is(columns, i)
+			for _, deletes := range isEqualDeleted {
+				keep[i] = keep[i] && !deletes(columns, i)
 			}
 		}
 		return nil
 	}
-	return drop, nil
+	return result, nil
 }
 
 // Iceberg's field IDs for the columns of position delete files.
@@ -90,7 +90,7 @@ const (
 )
 
 // rowsOf returns the rows of a data file that a position delete file deletes.
-func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
+func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile string) (map[int64]bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if rowsByFile, ok := d.positions[f.FilePath()]; ok {
@@ -124,7 +124,7 @@ func (d *deletes) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile strin
 }
 
 // keysOf returns the columns of an equality delete file, and the keys of the values to delete.
-func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
+func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Column, keys map[string]bool, err error) {
 	for _, id := range f.EqualityFieldIDs() {
 		column, err := d.column(id)
 		if err != nil {
@@ -142,7 +142,7 @@ func (d *deletes) keysOf(ctx context.Context, f iceberg.DataFile) (columns []Col
 }
 
 // column returns the table's column with the given field ID, even if the column has been dropped.
-func (d *deletes) column(id int) (c Column, err error) {
+func (d *deleteReader) column(id int) (c Column, err error) {
 	schemas := d.t.Metadata().Schemas()
 	for _, s := range append([]*iceberg.Schema{d.t.Schema()}, schemas...) {
 		all, err := columnsByID(s)
@@ -158,7 +158,7 @@ func (d *deletes) column(id int) (c Column, err error) {
 	return c, fmt.Errorf("it deletes by the column with ID %d, which the table never had", id)
 }
 
-func (d *deletes) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
+func (d *deleteReader) eachBatch(ctx context.Context, f iceberg.DataFile, columns []Column, use func(arrow.RecordBatch)) error {
 	fs, err := d.t.FS(ctx)
 	if err != nil {
 		return err

@@ -203,7 +203,7 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	if err != nil {
 		return nil, 0, err
 	}
-	size = e.written()
+	size = e.bytesWritten()
 	grown, err := e.buffer.release(footer, e.unbounded)
 	return footer, size + grown, err
 }
@@ -217,8 +217,8 @@ func (e *encoder) nanCounts() map[int]int64 {
 	return counts
 }
 
-// written returns the number of bytes written.
-func (e *encoder) written() int64 {
+// bytesWritten returns the number of bytes written so far.
+func (e *encoder) bytesWritten() int64 {
 	if e.nested != nil {
 		return e.nested.TotalBytesWritten()
 	}

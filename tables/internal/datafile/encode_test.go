@@ -61,8 +61,8 @@ func randomNulls(r *rand.Rand) func(i int) bool {
 	}[r.IntN(6)]
 }
 
-// fill adds random rows to a column.
-func fill(b array.Builder, r *rand.Rand, rows int) {
+// appendRandomRows adds random rows to a column.
+func appendRandomRows(b array.Builder, r *rand.Rand, rows int) {
 	next, null := randomGenerator(r), randomNulls(r)
 	long := r.IntN(6) == 0
 	text := func() string {
@@ -105,17 +105,17 @@ func fill(b array.Builder, r *rand.Rand, rows int) {
 			b.Append(arrow.Timestamp(next() >> 4))
 		case *array.ListBuilder:
 			b.Append(true)
-			fill(b.ValueBuilder(), r, r.IntN(4))
+			appendRandomRows(b.ValueBuilder(), r, r.IntN(4))
 		case *array.MapBuilder:
 			b.Append(true)
 			for range r.IntN(3) {
 				b.KeyBuilder().(*array.StringBuilder).Append(text())
-				fill(b.ItemBuilder(), r, 1)
+				appendRandomRows(b.ItemBuilder(), r, 1)
 			}
 		case *array.StructBuilder:
 			b.Append(true)
 			for i := range b.NumField() {
-				fill(b.FieldBuilder(i), r, 1)
+				appendRandomRows(b.FieldBuilder(i), r, 1)
 			}
 		}
 	}
@@ -142,15 +142,15 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 		b := array.NewRecordBuilder(memory.DefaultAllocator, ids)
 		rows := []int{1, 7, 1023, 1024, 1025, 3000, 9000, 20_000}[r.IntN(8)]
 		for _, f := range b.Fields() {
-			fill(f, r, rows)
+			appendRandomRows(f, r, rows)
 		}
 		groups = append(groups, b.NewRecordBatch())
 	}
 	return groups, ids
 }
 
-// encodedGroups returns a file with the given row groups.
-func encodedGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) []byte {
+// encodeGroups returns a file with the given row groups.
+func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	e, err := newEncoder(&out, ids)
@@ -162,13 +162,13 @@ func encodedGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) 
 	}
 	footer, size, err := e.close()
 	if err != nil || size != int64(out.Len()) || len(footer.RowGroups) != len(groups) {
-		t.Fatal(err, size, out.Len())
+		t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)
 	}
 	return out.Bytes()
 }
 
-// asBits returns an array with the bits of floats, so that NaN equals itself and -0 differs from 0.
-func asBits(a arrow.Array) arrow.Array {
+// floatBits returns an array with the bits of floats, so that NaN equals itself and -0 differs from 0.
+func floatBits(a arrow.Array) arrow.Array {
 	switch a.DataType().ID() {
 	case arrow.FLOAT32:
 		return array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Int32, a.Len(), a.Data().Buffers(), nil, a.NullN(), a.Data().Offset()))
@@ -186,7 +186,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(35, seed))
 		groups, ids := randomGroups(t, r, seed%3 == 0)
-		content := encodedGroups(t, groups, ids)
+		content := encodeGroups(t, groups, ids)
 		s := &Scan{Rows: 1 << 20, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
 		for _, f := range ids.Fields() {
 			s.Columns = append(s.Columns, Column{Field: f, IDs: f})
@@ -194,11 +194,11 @@ func TestEncodeRoundTrip(t *testing.T) {
 		n, from := 0, int64(0) // the next row of the group; long texts make several batches
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil {
-				t.Fatal(seed, err)
+				t.Fatalf("seed %d: %v", seed, err)
 			}
 			for i, c := range b.Columns() {
 				want := array.NewSlice(groups[n].Column(i), from, from+b.NumRows())
-				if !array.Equal(asBits(c), asBits(want)) {
+				if !array.Equal(floatBits(c), floatBits(want)) {
 					t.Fatalf("seed %d, group %d, column %d of type %v: the values read differ from the values written", seed, n, i, c.DataType())
 				}
 			}
@@ -256,12 +256,12 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 			if err != nil || stats.NullCount() != int64(a.NullN()) || stats.NumValues() != int64(a.Len()-a.NullN()) {
 				t.Fatalf("column %d has %d nulls, but its statistics are %v, %v", i, a.NullN(), stats, err)
 			}
-			randomGenerator, err := pages.GetColumnIndex(i)
+			bounds, err := pages.GetColumnIndex(i)
 			places, err2 := pages.GetOffsetIndex(i)
 			if err != nil || err2 != nil {
-				t.Fatal(err, err2)
+				t.Fatalf("page index of column %d: %v, %v", i, err, err2)
 			}
-			if randomGenerator == nil { // long texts have no index
+			if bounds == nil { // long texts have no index
 				continue
 			}
 			for p, place := range places.GetPageLocations() {
@@ -269,11 +269,11 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 				if p+1 < len(places.GetPageLocations()) {
 					end = places.GetPageLocations()[p+1].FirstRowIndex
 				}
-				minValue, maxValue, randomNulls := randomGenerator.GetMinValues()[p], randomGenerator.GetMaxValues()[p], int64(0)
+				minValue, maxValue, nulls := bounds.GetMinValues()[p], bounds.GetMaxValues()[p], int64(0)
 				seen := [2]bool{}
 				for row := place.FirstRowIndex; row < end; row++ {
 					if a.IsNull(int(row)) {
-						randomNulls++
+						nulls++
 						continue
 					}
 					v := value(int(row))
@@ -282,8 +282,8 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 					}
 					seen = [2]bool{seen[0] || bytes.Equal(v, minValue), seen[1] || bytes.Equal(v, maxValue)}
 				}
-				if all := randomNulls == end-place.FirstRowIndex; randomGenerator.GetNullPages()[p] != all || randomGenerator.GetNullCounts()[p] != randomNulls || !all && seen != [2]bool{true, true} {
-					t.Fatalf("page %d of column %d: wrong null count, want %d, or bounds that do not occur: %v", p, i, randomNulls, seen)
+				if all := nulls == end-place.FirstRowIndex; bounds.GetNullPages()[p] != all || bounds.GetNullCounts()[p] != nulls || !all && seen != [2]bool{true, true} {
+					t.Fatalf("page %d of column %d: wrong null count, want %d, or bounds that do not occur: %v", p, i, nulls, seen)
 				}
 			}
 		}
@@ -395,7 +395,7 @@ func TestChooseEncoding(t *testing.T) {
 	} {
 		f := withID(1, arrow.Field{Name: "c", Type: c.a.DataType()})
 		columns := arrow.NewSchema([]arrow.Field{f}, nil)
-		content := encodedGroups(t, []arrow.RecordBatch{array.NewRecordBatch(columns, []arrow.Array{c.a}, rows)}, columns)
+		content := encodeGroups(t, []arrow.RecordBatch{array.NewRecordBatch(columns, []arrow.Array{c.a}, rows)}, columns)
 		parsed, err := pqfile.NewParquetReader(bytes.NewReader(content))
 		if err != nil {
 			t.Fatal(err)
@@ -435,7 +435,7 @@ func TestNullsAfterDeltas(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{withID(1, arrow.Field{Name: "c", Type: arrow.PrimitiveTypes.Int64})}, nil)
 	batch := array.NewRecordBatch(columns, []arrow.Array{b.NewArray()}, rows)
 	for _, group := range []arrow.RecordBatch{batch, batch.NewSlice(0, 17_000), batch.NewSlice(16_000, 60_000)} {
-		content := encodedGroups(t, []arrow.RecordBatch{group}, columns)
+		content := encodeGroups(t, []arrow.RecordBatch{group}, columns)
 		s := &Scan{Rows: rows, Open: func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }}
 		s.Columns = []Column{{Field: columns.Field(0), IDs: columns.Field(0)}}
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {

@@ -128,8 +128,8 @@ func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	return field.Name == tableField.Name
 }
 
-// leaf returns the leaf index of a flat column, or -1.
-func (f *file) leaf(c Column) int {
+// leafIndex returns the leaf index of a flat column, or -1.
+func (f *file) leafIndex(c Column) int {
 	if i := f.fieldIndex(c); i >= 0 && f.reader.Manifest.Fields[i].IsLeaf() {
 		return f.reader.Manifest.Fields[i].ColIndex
 	}

@@ -19,7 +19,7 @@ import (
 // reader must not allocate memory for them.
 func TestFalseClaims(t *testing.T) {
 	rows := pagedRows(3000)
-	whole := paged(t, rows)
+	whole := pagedFile(t, rows)
 	r, err := pqfile.NewParquetReader(bytes.NewReader(whole))
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestFalseClaims(t *testing.T) {
 				n = 3000 - 2103
 				break
 			} else if err != nil {
-				t.Fatal(name, err)
+				t.Fatalf("%s: %v", name, err)
 			}
 			n += b.NumRows()
 		}
@@ -85,7 +85,7 @@ func TestUnsupportedEncoding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content := paged(t, b, parquet.WithDictionaryDefault(false))
+	content := pagedFile(t, b, parquet.WithDictionaryDefault(false))
 	at := bytes.LastIndex(content, []byte("\x19\x18\x01f")) // the column's path follows its encodings
 	plain := bytes.LastIndexByte(content[:at], 0)
 	content[plain] = 2 * byte(parquet.Encodings.DeltaByteArray)

@@ -60,7 +60,7 @@ func TestBoundsOfNaN(t *testing.T) {
 		}
 		_, size, err := e.close()
 		if err != nil || size != int64(out.Len()) {
-			t.Fatal(err, size, out.Len())
+			t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)
 		}
 		if got := e.nanCounts(); !maps.Equal(got, map[int]int64{11: 3, 12: 0}) {
 			t.Errorf("nanCounts() = %v, want 3 for field 11, and 0 for field 12", got)

@@ -33,7 +33,7 @@ func (f *file) pageIndex(g group) *metadata.RowGroupPageIndexReader {
 			columns = append(columns, f.deletes.Columns...)
 		}
 		for _, c := range columns {
-			if leaf := f.leaf(c); leaf >= 0 {
+			if leaf := f.leafIndex(c); leaf >= 0 {
 				if index, ok := location(leaf); ok && (index.Length <= 0 || !arrowsafe.Whole(f.opened, index.Offset, int(index.Length))) {
 					return nil
 				}
@@ -81,8 +81,8 @@ type page struct {
 	filter.Bounds
 }
 
-// pages returns a column's pages in a group, or nil if they are unknown.
-func (f *file) pages(g group, c Column) (pages []page) {
+// columnPages returns a column's pages in a group, or nil if they are unknown.
+func (f *file) columnPages(g group, c Column) (pages []page) {
 	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {
 		return nil

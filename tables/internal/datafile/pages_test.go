@@ -63,8 +63,8 @@ func pagedRows(n int) arrow.RecordBatch {
 	return b.NewRecordBatch()
 }
 
-// paged returns a file of several groups, each with many pages.
-func paged(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
+// pagedFile returns a file of several groups, each with many pages.
+func pagedFile(t testing.TB, rows arrow.RecordBatch, o ...parquet.WriterProperty) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	o = append([]parquet.WriterProperty{
@@ -119,12 +119,12 @@ func TestPages(t *testing.T) {
 		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
 	}
 	files := map[string][]byte{
-		"paged":            paged(t, rows),
-		"not indexed":      paged(t, rows, parquet.WithPageIndexEnabled(false)),
-		"second version":   paged(t, rows, parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithCompression(compress.Codecs.Zstd)),
-		"no dictionary":    paged(t, rows, parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("n", parquet.Encodings.DeltaBinaryPacked)),
-		"full dictionary":  paged(t, rows, parquet.WithDictionaryPageSizeLimit(200)),
-		"one page a group": paged(t, rows, parquet.WithDataPageSize(1<<20)),
+		"paged":            pagedFile(t, rows),
+		"not indexed":      pagedFile(t, rows, parquet.WithPageIndexEnabled(false)),
+		"second version":   pagedFile(t, rows, parquet.WithDataPageVersion(parquet.DataPageV2), parquet.WithCompression(compress.Codecs.Zstd)),
+		"no dictionary":    pagedFile(t, rows, parquet.WithDictionaryDefault(false), parquet.WithEncodingFor("n", parquet.Encodings.DeltaBinaryPacked)),
+		"full dictionary":  pagedFile(t, rows, parquet.WithDictionaryPageSizeLimit(200)),
+		"one page a group": pagedFile(t, rows, parquet.WithDataPageSize(1<<20)),
 	}
 	for _, c := range []struct {
 		cond     string
@@ -172,7 +172,7 @@ func TestPages(t *testing.T) {
 				at := int64(0)
 				for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 					if err != nil {
-						t.Fatal(name, c.cond, err)
+						t.Fatalf("%s, %s: %v", name, c.cond, err)
 					}
 					for j, o := range out {
 						wantColumn := wanted.Column(rows.Schema().FieldIndices(o.Field.Name)[0])
@@ -201,7 +201,7 @@ func TestDuplicateDictionaryEntry(t *testing.T) {
 		b.Field(0).(*array.StringBuilder).Append([]string{"first", "other", "third"}[i%3])
 	}
 	rows := b.NewRecordBatch()
-	content := paged(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false))
+	content := pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false))
 	if n := bytes.Count(content, []byte("other")); n != 1 {
 		t.Fatalf("the file contains the string %d times, want once", n)
 	}
@@ -217,7 +217,7 @@ func TestDuplicateDictionaryEntry(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &Scan{Rows: 40, Columns: []Column{c}, ConditionColumns: []Column{c}, Where: where}
-		if got, err := s.all(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
+		if got, err := s.readAll(t.Context(), content); err != nil || strings.Count(got, `"t"`) != want || strings.Count(got, cond[5:len(cond)-1]) != want {
 			t.Errorf("%s: got error %v, rows %s, want %d rows", cond, err, got, want)
 		}
 	}
@@ -237,7 +237,7 @@ func TestCachedFooters(t *testing.T) {
 	s := &Scan{Rows: 1000, Columns: []Column{c}, Footers: cat.NewIO().Footers()}
 	s.Open = func(path string) (parquet.ReaderAtSeeker, error) { return os.Open(path) }
 	for i, part := range []arrow.RecordBatch{rows, rows, rows.NewSlice(10, 30), rows} {
-		if err := os.WriteFile(path, paged(t, part), 0o666); err != nil {
+		if err := os.WriteFile(path, pagedFile(t, part), 0o666); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)); err != nil {
@@ -275,7 +275,7 @@ func TestCachedFooters(t *testing.T) {
 // are read.
 func TestPagesWithDeletes(t *testing.T) {
 	rows := pagedRows(16_000)
-	content := paged(t, rows)
+	content := pagedFile(t, rows)
 	var columns []Column
 	for _, f := range rows.Schema().Fields() {
 		columns = append(columns, Column{Field: arrow.Field{Name: f.Name, Type: f.Type, Nullable: true}, IDs: f})
@@ -325,7 +325,7 @@ func TestPagesWithDeletes(t *testing.T) {
 			var got []string
 			for b, err := range s.Read(t.Context(), []File{{Path: "a file", Deletes: findDeletes}}) {
 				if err != nil {
-					t.Fatal(cond, err)
+					t.Fatalf("scan with %q: %v", cond, err)
 				}
 				for i := range int(b.NumRows()) {
 					got = append(got, b.Column(1).ValueStr(i)+b.Column(0).ValueStr(i)+b.Column(2).ValueStr(i))

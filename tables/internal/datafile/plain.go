@@ -24,8 +24,8 @@ type plain struct {
 	unread   []byte // unread values in the current page
 }
 
-// plain returns a reader for a leaf column of a group, or nil unless the footer shows that the pages are plain.
-func (f *file) plain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
+// openPlain returns a reader for a leaf column of a group, or nil unless the footer shows that the pages are plain.
+func (f *file) openPlain(g group, leaf int, t arrow.DataType, recycle bool) *plain {
 	switch t.ID() {
 	case arrow.INT32, arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.DATE32, arrow.TIME32, arrow.TIME64, arrow.TIMESTAMP:
 	default:

@@ -35,11 +35,11 @@ func TestPlainWrongNullCount(t *testing.T) {
 				want, wantErrs, _ := readSpans(t, f, g, all, true)
 				for i, c := range f.scan.Columns {
 					if errs[i] != nil || wantErrs[i] != nil {
-						t.Fatal(c.Field.Name, errs[i], wantErrs[i])
+						t.Fatalf("column %s: got error %v, the library's reader %v", c.Field.Name, errs[i], wantErrs[i])
 					}
 					nulls := 0
 					for j := range all {
-						if nulls += want[i][j].NullN(); !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
+						if nulls += want[i][j].NullN(); !array.Equal(floatBits(got[i][j]), floatBits(want[i][j])) {
 							t.Fatalf("pages %v, %s: rows %d to %d: got %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
 						}
 					}
@@ -85,7 +85,7 @@ func compareWithLibrary(t testing.TB, content []byte) (failed, copied int) {
 			t.Fatalf("column %d: got error after %d parts: %v; the library's reader after %d: %v", i, len(got[i]), errs[i], len(want[i]), wantErrs[i])
 		}
 		for j := range got[i] {
-			if !array.Equal(asBits(got[i][j]), asBits(want[i][j])) {
+			if !array.Equal(floatBits(got[i][j]), floatBits(want[i][j])) {
 				t.Fatalf("column %d: rows %d to %d: got %v, but the library's reader got %v", i, all[j].from, all[j].to, got[i][j], want[i][j])
 			}
 		}

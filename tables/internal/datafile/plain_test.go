@@ -196,7 +196,7 @@ func TestPlain(t *testing.T) {
 			for _, recycle := range []bool{version == parquet.DataPageV1, random.IntN(2) == 0} {
 				f, g, err := plainFile(t, content, recycle)
 				if err != nil {
-					t.Fatal(name, err)
+					t.Fatalf("%s: %v", name, err)
 				}
 				g.index = f.pageIndex(g)
 				library, err := pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
@@ -205,20 +205,20 @@ func TestPlain(t *testing.T) {
 				}
 				whole, err := library.ReadTable(t.Context())
 				if err != nil {
-					t.Fatal(name, err)
+					t.Fatalf("%s: the library's reader: %v", name, err)
 				}
 				all := randomSpans(random, n)
 				got, errs, copied := readSpans(t, f, g, all, false)
 				for i, c := range f.scan.Columns {
 					if errs[i] != nil {
-						t.Fatal(name, c.Field.Name, errs[i])
+						t.Fatalf("%s, column %s: %v", name, c.Field.Name, errs[i])
 					}
 					want, err := array.Concatenate(whole.Column(i).Data().Chunks(), memory.DefaultAllocator)
 					if err != nil {
 						t.Fatal(err)
 					}
 					for j, s := range all {
-						if part := array.NewSlice(want, s.from, s.to); !array.Equal(asBits(got[i][j]), asBits(part)) {
+						if part := array.NewSlice(want, s.from, s.to); !array.Equal(floatBits(got[i][j]), floatBits(part)) {
 							t.Fatalf("%s, %s: rows %d to %d: got %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)
 						}
 					}

@@ -133,9 +133,9 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 		columns := make([]arrow.Array, len(columnIndex))
 		for i, index := range columnIndex {
 			if index < len(conditionColumns) {
-				columns[i], err = st.keptOf(st.conditionArrays[index], st.span)
+				columns[i], err = st.keptValues(st.conditionArrays[index], st.span)
 			} else {
-				columns[i], err = st.keptOf(otherArrays[index-len(conditionColumns)], keptSpan)
+				columns[i], err = st.keptValues(otherArrays[index-len(conditionColumns)], keptSpan)
 			}
 			if err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
@@ -219,8 +219,8 @@ func (st *step) count() int64 {
 	return int64(len(st.keptRows))
 }
 
-// keptOf returns the rows to keep from a column that contains the rows of columnSpan.
-func (st *step) keptOf(c arrow.Array, columnSpan span) (arrow.Array, error) {
+// keptValues returns the rows to keep from a column that contains the rows of columnSpan.
+func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	if st.keptRows != nil && columnSpan.rows() > st.count() {
 		rows, skipped := st.keptRows, int(columnSpan.from-st.from)
 		if skipped > 0 {
@@ -254,7 +254,7 @@ func (f *file) spans(g *group) (spans []span, err error) {
 		return spans, nil
 	}
 	for _, c := range f.scan.ConditionColumns {
-		pages := f.pages(*g, c)
+		pages := f.columnPages(*g, c)
 		if pages == nil {
 			continue
 		}

@@ -71,7 +71,7 @@ func TestForeignFiles(t *testing.T) {
 		}
 		files, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
 		if err != nil || len(files) < 10 {
-			t.Fatal(err, files)
+			t.Fatalf("got files %q, %v, want at least ten", files, err)
 		}
 		r := rand.New(rand.NewPCG(35, uint64(seed)))
 		for _, path := range files {
@@ -89,7 +89,7 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 	}
 	read := func(s *Scan) (arrow.RecordBatch, error) {
 		s.Open = func(string) (parquet.ReaderAtSeeker, error) { return bytes.NewReader(content), nil }
-		all := []arrow.RecordBatch{array.NewRecordBatch(s.Schema(), empty(s.Schema()), 0)}
+		all := []arrow.RecordBatch{array.NewRecordBatch(s.Schema(), emptyColumns(s.Schema()), 0)}
 		for b, err := range s.Read(t.Context(), []File{{Path: "a file"}}) {
 			if err != nil {
 				return nil, err
@@ -138,7 +138,7 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 		}
 		for i, c := range s.Columns {
 			want := wanted.Column(whole.Schema().FieldIndices(c.Field.Name)[0])
-			if !array.Equal(asBits(got.Column(i)), asBits(want)) {
+			if !array.Equal(floatBits(got.Column(i)), floatBits(want)) {
 				return fmt.Errorf("%s, %d rows per batch: column %s: the %d rows read differ from the %d wanted rows", cond, s.Rows, c.Field.Name, got.NumRows(), wanted.NumRows())
 			}
 		}
@@ -146,7 +146,7 @@ func checkForeignFile(t *testing.T, r *rand.Rand, path string) error {
 	return nil
 }
 
-func empty(s *arrow.Schema) (columns []arrow.Array) {
+func emptyColumns(s *arrow.Schema) (columns []arrow.Array) {
 	for _, f := range s.Fields() {
 		columns = append(columns, array.MakeArrayOfNull(recycled.Allocator, f.Type, 0))
 	}

@@ -26,7 +26,7 @@ import (
 // Tasks returns a table version's files in row order, each as one task. By default, the version is the current one.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
-		if cached, ok := planned.Load(weak.Make(t)); ok {
+		if cached, ok := cachedTasks.Load(weak.Make(t)); ok {
 			return slices.Clone(cached.([]table.FileScanTask)), nil
 		}
 	}
@@ -42,8 +42,8 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 // Reading the files from the manifests takes longer than reading a thousand rows, because the manifests' schema is parsed
 // each time.
 var (
-	planned      sync.Map
-	plannedCells atomic.Int64 // sum of the products of file and column counts, a measure of the cache's size
+	cachedTasks sync.Map
+	cachedCells atomic.Int64 // sum of the products of file and column counts, a measure of the cache's size
 )
 
 const maxCells = 1 << 16 // about 20 MB
@@ -51,18 +51,18 @@ const maxCells = 1 << 16 // about 20 MB
 // cacheTasks caches a version's files while the version is in memory.
 func cacheTasks(t *table.Table, tasks []table.FileScanTask) {
 	cells := int64(len(tasks)) * int64(len(t.Schema().Fields()))
-	if plannedCells.Add(cells) > maxCells {
-		plannedCells.Add(-cells)
+	if cachedCells.Add(cells) > maxCells {
+		cachedCells.Add(-cells)
 		return
 	}
 	state := weak.Make(t)
-	if _, exists := planned.LoadOrStore(state, slices.Clone(tasks)); exists {
-		plannedCells.Add(-cells)
+	if _, exists := cachedTasks.LoadOrStore(state, slices.Clone(tasks)); exists {
+		cachedCells.Add(-cells)
 		return
 	}
 	runtime.AddCleanup(t, func(state weak.Pointer[table.Table]) {
-		planned.Delete(state)
-		plannedCells.Add(-cells)
+		cachedTasks.Delete(state)
+		cachedCells.Add(-cells)
 	}, state)
 }
 
@@ -124,7 +124,7 @@ func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bo
 
 // ToRead returns the files of tasks for a scan that omits deleted rows.
 func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
-	d := &deletes{t: t}
+	d := &deleteReader{t: t}
 	files := make([]File, len(tasks))
 	for i, task := range tasks {
 		files[i] = File{Path: task.File.FilePath()}

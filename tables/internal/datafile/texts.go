@@ -18,16 +18,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/take"
 )
 
-// texts is a string column as a dictionary and codes. The library's dictionary encoder takes three times as long,
-// because it allocates memory for each lookup.
-type texts struct {
+// stringDictionary is a string column in the form of a dictionary and codes. The library's dictionary encoder takes three
+// times as long, because it allocates memory for each lookup.
+type stringDictionary struct {
 	values [][]byte
 	codes  []int32
 }
 
-// textsOf returns a column's dictionary and codes, or nil if the dictionary would be too large.
-func textsOf(a arrow.Array) *texts {
-	t := &texts{codes: make([]int32, a.Len())}
+// stringDictionaryOf returns a column's dictionary and codes, or nil if the dictionary would be too large.
+func stringDictionaryOf(a arrow.Array) *stringDictionary {
+	t := &stringDictionary{codes: make([]int32, a.Len())}
 	codeOf, value, size := map[string]int32{}, plainValue(a), 0
 	for i := range t.codes {
 		if a.IsNull(i) {
@@ -48,7 +48,7 @@ func textsOf(a arrow.Array) *texts {
 }
 
 // write writes a, as codes and dictionary, to a column of a row group, in pages.
-func (t *texts) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
+func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array, levels []int16) error {
 	encoder, ok := writer.CurrentEncoder().(interface{ PutDictionary(arrow.Array) error })
 	pages, hasPages := writer.(pager)
 	stats, hasStats := writer.PageStatistics().(*metadata.ByteArrayStatistics)
@@ -112,8 +112,8 @@ const (
 	dictionaryPage = 2  // Parquet's page type of a dictionary page
 )
 
-// codes returns the number of strings in a group's dictionary, or 0 if the column cannot be read as codes.
-func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) int {
+// dictionarySize returns the number of strings in a group's dictionary, or 0 if the column cannot be read as codes.
+func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.DataType) int {
 	if !field.IsLeaf() || typ.ID() != arrow.STRING || field.Field.Type.ID() != arrow.STRING {
 		return 0
 	}
@@ -128,7 +128,7 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) in
 		}
 	}
 	distinct := map[string]bool{} // detects strings with several codes, which other writers may produce but Arrow merges
-	n := f.dictionary(g, field.ColIndex, func(n int64, text []byte) bool {
+	n := f.visitDictionary(g, field.ColIndex, func(n int64, text []byte) bool {
 		if n <= g.rows/minRowsPerCode {
 			distinct[string(text)] = true
 		}
@@ -140,9 +140,9 @@ func (f *file) codes(g group, field *pqarrow.SchemaField, typ arrow.DataType) in
 	return n
 }
 
-// dictionary calls visit for each string in a column's dictionary, with the dictionary's length, until visit returns false.
+// visitDictionary calls visit for each string in a column's dictionary, with the dictionary's length, until visit returns false.
 // It returns the length, or 0 if visit returned false or there is no dictionary.
-func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
+func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rows := f.parsed.RowGroup(g.number)
 	chunk, err := rows.MetaData().ColumnChunk(leaf)
 	if err != nil {
@@ -162,12 +162,12 @@ func (f *file) dictionary(g group, leaf int, visit func(n int64, text []byte) bo
 	if err != nil || page == nil {
 		return 0
 	}
-	for texts := page.Data(); len(texts) >= 4; {
-		n := uint64(binary.LittleEndian.Uint32(texts))
-		if texts = texts[4:]; n > uint64(len(texts)) || !visit(int64(page.NumValues()), texts[:n]) {
+	for entries := page.Data(); len(entries) >= 4; {
+		n := uint64(binary.LittleEndian.Uint32(entries))
+		if entries = entries[4:]; n > uint64(len(entries)) || !visit(int64(page.NumValues()), entries[:n]) {
 			return 0
 		}
-		texts = texts[n:]
+		entries = entries[n:]
 	}
 	return int(page.NumValues())
 }
@@ -200,7 +200,7 @@ func (f *file) stepRows(g group, leaves map[int]bool) int64 {
 		case parquet.Types.FixedLenByteArray:
 			longest = int64(column.TypeLength())
 		case parquet.Types.ByteArray:
-			f.dictionary(g, leaf, func(_ int64, text []byte) bool {
+			f.visitDictionary(g, leaf, func(_ int64, text []byte) bool {
 				longest = max(longest, int64(len(text)))
 				return true
 			})
@@ -214,8 +214,8 @@ func (f *file) stepRows(g group, leaves map[int]bool) int64 {
 	return max(1, min(f.scan.Rows, limit/max(width, 1)))
 }
 
-// asCodes returns field with a dictionary type, so that it is read as codes.
-func asCodes(field pqarrow.SchemaField) pqarrow.SchemaField {
+// withDictionaryType returns field with a dictionary type, so that it is read as codes.
+func withDictionaryType(field pqarrow.SchemaField) pqarrow.SchemaField {
 	dictionaryField := *field.Field
 	dictionaryField.Type = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: dictionaryField.Type}
 	field.Field = &dictionaryField

@@ -19,7 +19,7 @@ import (
 type columnEncoding struct {
 	encoding   parquet.Encoding // encoding used without a dictionary
 	dictionary bool
-	texts      *texts // the dictionary and codes of a string column; can be nil
+	texts      *stringDictionary // the dictionary and codes of a string column; can be nil
 	codec      compress.Compression
 }
 
@@ -60,7 +60,7 @@ func encodingOf(a arrow.Array, flat bool, pageValues int) columnEncoding {
 		return e
 	}
 	if isText := a.DataType().ID() == arrow.STRING || a.DataType().ID() == arrow.BINARY; e.dictionary && isText && flat {
-		e.texts = textsOf(a)
+		e.texts = stringDictionaryOf(a)
 		e.dictionary = e.texts != nil
 	}
 	if e.dictionary {

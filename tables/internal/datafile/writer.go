@@ -107,7 +107,7 @@ func (w *writer) flush() (err error) {
 	if err := w.file.write(w.ctx, rows); err != nil {
 		return err
 	}
-	if w.file.written() >= w.fileBytes {
+	if w.file.bytesWritten() >= w.fileBytes {
 		return w.close()
 	}
 	return nil

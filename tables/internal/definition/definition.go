@@ -62,7 +62,7 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 	}
 	d, err := parse(columns, k)
 	if err == nil {
-		cache.all = addFront(cache.all, d)
+		cache.all = pushFront(cache.all, d)
 	}
 	return d, err
 }
@@ -147,12 +147,12 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 			return nil, nil, err
 		}
 	}
-	d.casters = addFront(d.casters, c)
+	d.casters = pushFront(d.casters, c)
 	return c.cast, c.changes, nil
 }
 
-// addFront inserts an item before the other items, and drops the last if there are too many.
-func addFront[T any](items []T, item T) []T {
+// pushFront inserts an item before the other items, and drops the last if there are too many.
+func pushFront[T any](items []T, item T) []T {
 	items = append([]T{item}, items...)
 	return items[:min(len(items), maxCached)]
 }

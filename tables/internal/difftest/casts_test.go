@@ -20,7 +20,7 @@ import (
 
 // meaning returns what a type's values represent, independent of their storage.
 func meaning(t arrow.DataType) string {
-	switch t := plain(t).(type) {
+	switch t := plainType(t).(type) {
 	case *arrow.DurationType:
 		return "duration"
 	case *arrow.Time32Type, *arrow.Time64Type:
@@ -46,10 +46,10 @@ func meaning(t arrow.DataType) string {
 	return "number"
 }
 
-// recast converts a value of one type to the equal value of another type. ok is false if there is no equal
+// convertValue converts a value of one type to the equal value of another type. ok is false if there is no equal
 // value.
-func recast(v any, from, to arrow.DataType) (_ any, ok bool) {
-	from, to = plain(from), plain(to)
+func convertValue(v any, from, to arrow.DataType) (_ any, ok bool) {
+	from, to = plainType(from), plainType(to)
 	if v == nil {
 		return nil, true
 	}
@@ -60,7 +60,7 @@ func recast(v any, from, to arrow.DataType) (_ any, ok bool) {
 		}
 		list = slices.Clone(list)
 		for i := range list {
-			if list[i], ok = recast(list[i], a[i%len(a)].Type, b[i%len(b)].Type); !ok {
+			if list[i], ok = convertValue(list[i], a[i%len(a)].Type, b[i%len(b)].Type); !ok {
 				return nil, false
 			}
 		}
@@ -113,7 +113,7 @@ func confusableType(r *rand.Rand, t arrow.DataType) arrow.DataType {
 	unit := arrow.TimeUnit(r.IntN(4))
 	duration, integer := &arrow.DurationType{Unit: unit}, pick[arrow.DataType](r, arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Uint32)
 	clock := pick[arrow.DataType](r, arrow.FixedWidthTypes.Time64ns, arrow.FixedWidthTypes.Time64us, arrow.FixedWidthTypes.Time32ms)
-	switch t := plain(t).(type) {
+	switch t := plainType(t).(type) {
 	case *arrow.StructType:
 		fields := slices.Clone(t.Fields())
 		f := &fields[r.IntN(len(fields))]
@@ -149,8 +149,8 @@ func confusableType(r *rand.Rand, t arrow.DataType) arrow.DataType {
 // putOtherType puts rows where one column has a different type. The store must convert the values to equal
 // values of the table's type, or refuse them.
 func (d *run) putOtherType(r *rand.Rand) (string, error) {
-	c := choose(r, d.cols, func(c *column) bool {
-		return c.name != "id" && !slices.Contains(d.order(), c.name) && c.typ.ID() != arrow.NULL
+	c := pickColumn(r, d.cols, func(c *column) bool {
+		return c.name != "id" && !slices.Contains(d.identityColumns(), c.name) && c.typ.ID() != arrow.NULL
 	})
 	if c == nil || d.settings.Evolution != "" {
 		return "", nil
@@ -158,14 +158,14 @@ func (d *run) putOtherType(r *rand.Rand) (string, error) {
 	cols := slices.Clone(d.cols)
 	other := &column{c.name, confusableType(r, c.typ), c.nullable}
 	cols[slices.Index(cols, c)] = other
-	original := d.newRows(r, 1+r.IntN(3), cols, d.order())
+	original := d.newRows(r, 1+r.IntN(3), cols, d.identityColumns())
 	rows, allEqual := slices.Clone(original), true
 	for i, row := range rows {
 		rows[i] = maps.Clone(row)
-		v, ok := recast(row[c.name], other.typ, c.typ)
+		v, ok := convertValue(row[c.name], other.typ, c.typ)
 		rows[i][c.name], allEqual = v, allEqual && ok
 	}
-	description := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describe(cols), c.name, c.typ)
+	description := fmt.Sprintf("%d rows of%s, for a column %q of %s", len(rows), describeColumns(cols), c.name, c.typ)
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, original, cols), tables.PutAppend, nil)
 	switch {
 	case err == nil && !allEqual:
@@ -195,20 +195,20 @@ func TestCasts(t *testing.T) {
 	for _, wrap := range []int{0, 1, 8} {
 		for _, from := range types {
 			for _, to := range types {
-				from, to := wrappings(from)[wrap], wrappings(to)[wrap]
+				from, to := nestingTypes(from)[wrap], nestingTypes(to)[wrap]
 				for range 12 {
-					v := value(r, from, false)
+					v := randomValue(r, from, false)
 					b := array.NewBuilder(alloc, from)
-					build(b, v)
+					appendValue(b, v)
 					result, err := cast(unusualLayout(r, b.NewArray()), to)
-					want, isEqual := recast(v, from, to)
+					want, isEqual := convertValue(v, from, to)
 					switch {
-					case err == nil && (!isEqual || canon(result) != canon(want)):
-						t.Errorf("cast of %s %s gives %s of type %s, want %s", from, canon(v), canon(result), to, canon(want))
+					case err == nil && (!isEqual || canonicalText(result) != canonicalText(want)):
+						t.Errorf("cast of %s %s gives %s of type %s, want %s", from, canonicalText(v), canonicalText(result), to, canonicalText(want))
 					case err == nil:
 						accepted++
-					case isEqual && plain(from).ID() == arrow.DURATION && plain(to).ID() == arrow.DURATION:
-						t.Errorf("cast of %s %s to %s: %v", from, canon(v), to, err)
+					case isEqual && plainType(from).ID() == arrow.DURATION && plainType(to).ID() == arrow.DURATION:
+						t.Errorf("cast of %s %s to %s: %v", from, canonicalText(v), to, err)
 					}
 				}
 			}
@@ -247,5 +247,5 @@ func cast(a arrow.Array, to arrow.DataType) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the value back: %w", err)
 	}
-	return read(restored.Column(0), 0), nil
+	return readValue(restored.Column(0), 0), nil
 }

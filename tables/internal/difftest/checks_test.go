@@ -19,12 +19,12 @@ import (
 func rowTexts(rows []row, columns []string) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
-		all[i] = key(r, columns)
+		all[i] = rowKey(r, columns)
 	}
 	return all
 }
 
-func names(cols []*column) []string {
+func columnNames(cols []*column) []string {
 	all := make([]string, len(cols))
 	for i, c := range cols {
 		all[i] = c.name
@@ -50,7 +50,7 @@ func readAll(r array.RecordReader, err error, columns []string) (all []string, _
 		for i := range int(batch.NumRows()) {
 			var b strings.Builder
 			for _, c := range batch.Columns() {
-				b.WriteString(canon(read(c, i)) + "|")
+				b.WriteString(canonicalText(readValue(c, i)) + "|")
 			}
 			all = append(all, b.String())
 		}
@@ -130,7 +130,7 @@ func (d *run) checkAllRows() error {
 	if err != nil {
 		return err
 	}
-	columns := names(d.cols)
+	columns := columnNames(d.cols)
 	r, err := t.Scan(d.ctx, nil)
 	got, err := readAll(r, err, columns)
 	if err == nil {
@@ -143,7 +143,7 @@ func (d *run) checkAllRows() error {
 	for i, text := range got {
 		position[text] = i
 	}
-	d.rows = slices.SortedStableFunc(slices.Values(d.rows), func(a, b row) int { return position[key(a, columns)] - position[key(b, columns)] })
+	d.rows = slices.SortedStableFunc(slices.Values(d.rows), func(a, b row) int { return position[rowKey(a, columns)] - position[rowKey(b, columns)] })
 	if timeColumn := d.settings.Time; timeColumn != "" && !slices.IsSortedFunc(d.rows, func(a, b row) int { return a[timeColumn].(*big.Rat).Cmp(b[timeColumn].(*big.Rat)) }) {
 		return errors.New("get: the rows are not ordered by time")
 	}
@@ -156,17 +156,17 @@ func (d *run) checkAllRows() error {
 	return err
 }
 
-func projection(r *rand.Rand, cols []*column) []string {
-	all := names(cols)
+func randomProjection(r *rand.Rand, cols []*column) []string {
+	all := columnNames(cols)
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:1+r.IntN(len(all))]
 }
 
 // randomOptions returns the options of a random scan, and the rows that the scan should yield.
 func (d *run) randomOptions(r *rand.Rand, s state) (o *tables.ScanOptions, columns []string, want []row, flags string, err error) {
-	o, columns, want = &tables.ScanOptions{ChunkRows: pick[int64](r, 0, 0, 1, 7)}, names(s.cols), s.rows
+	o, columns, want = &tables.ScanOptions{ChunkRows: pick[int64](r, 0, 0, 1, 7)}, columnNames(s.cols), s.rows
 	if r.IntN(4) > 0 {
-		columns = projection(r, s.cols)
+		columns = randomProjection(r, s.cols)
 		o.Columns = columns
 		flags += fmt.Sprintf(" --columns %q", columns)
 	}
@@ -254,7 +254,7 @@ func (d *run) checkEnds(r *rand.Rand) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	columns, n := names(d.cols), 1+r.IntN(9)
+	columns, n := columnNames(d.cols), 1+r.IntN(9)
 	all := rowTexts(d.rows, columns)
 	for _, end := range []struct {
 		name string
@@ -282,7 +282,7 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 	losesNanoseconds := func(c *column) bool { // SQL has only microseconds in nested columns
 		return arrow.IsNested(c.typ.ID()) && strings.Contains(c.typ.String(), "timestamp[ns, tz=")
 	}
-	columns, want, text := projection(r, slices.DeleteFunc(slices.Clone(d.cols), losesNanoseconds)), d.rows, ""
+	columns, want, text := randomProjection(r, slices.DeleteFunc(slices.Clone(d.cols), losesNanoseconds)), d.rows, ""
 	for range 5 { // until SQL can express the condition
 		if c := randomCond(r, d.cols, d.rows, 1); c.sql() != "" {
 			text = " WHERE " + c.sql()
@@ -292,7 +292,7 @@ func (d *run) checkQuery(r *rand.Rand) (string, error) {
 	}
 	quotes := make([]string, len(columns))
 	for i, name := range columns {
-		quotes[i] = quoted(name)
+		quotes[i] = quoteName(name)
 	}
 	text = "SELECT " + strings.Join(quotes, ", ") + " FROM t" + text
 	reader, err := d.store.Query(d.ctx, text, &tables.QueryOptions{Bucket: "b", Nanoseconds: true})

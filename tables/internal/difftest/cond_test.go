@@ -33,7 +33,7 @@ type literal struct {
 	sql   string // "" if SQL has no equal value of the column's type
 }
 
-func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quoteName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // randomCond returns a random condition on columns, with literals that are near the rows' values.
 func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
@@ -44,14 +44,14 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 		}
 		return c
 	}
-	c := &cond{col: choose(r, cols, func(*column) bool { return true })}
-	if c.other = choose(r, cols, func(o *column) bool { return o != c.col && areComparable(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
+	c := &cond{col: pickColumn(r, cols, func(*column) bool { return true })}
+	if c.other = pickColumn(r, cols, func(o *column) bool { return o != c.col && areComparable(c.col.typ, o.typ) }); c.other != nil && r.IntN(4) == 0 {
 		c.op = pick(r, "=", "!=", "<", "<=", ">", ">=")
 		return c
 	}
 	c.other = nil
 	c.op = pick(r, "=", "==", "!=", "<>", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
-	if plain(c.col.typ).ID() == arrow.STRING && r.IntN(6) == 0 {
+	if plainType(c.col.typ).ID() == arrow.STRING && r.IntN(6) == 0 {
 		c.op = pick(r, "like", "not like")
 	}
 	n := 1
@@ -77,12 +77,12 @@ func randomCond(r *rand.Rand, cols []*column, rows []row, depth int) *cond {
 	return c
 }
 
-func isFloat(t arrow.DataType) bool { return arrow.IsFloating(plain(t).ID()) }
+func isFloat(t arrow.DataType) bool { return arrow.IsFloating(plainType(t).ID()) }
 
 // areComparable reports whether docs/filter.md allows comparing columns of types a and b. It returns false
 // for decimals of different types.
 func areComparable(a, b arrow.DataType) bool {
-	a, b = plain(a), plain(b)
+	a, b = plainType(a), plainType(b)
 	isNumber := func(t arrow.DataType) bool {
 		return (arrow.IsInteger(t.ID()) || arrow.IsFloating(t.ID())) && t.ID() != arrow.UINT64
 	}
@@ -93,11 +93,11 @@ func literalText(v string) string { return "'" + strings.ReplaceAll(v, "'", "''"
 
 // randomLiteral returns a value to compare a column with. ok is false if the column's type has no literals.
 func randomLiteral(r *rand.Rand, col *column, rows []row) (l literal, ok bool) {
-	t := plain(col.typ)
+	t := plainType(col.typ)
 	if arrow.IsNested(t.ID()) || t.ID() == arrow.NULL || t.ID() == arrow.FIXED_SIZE_BINARY {
 		return l, false
 	}
-	v := value(r, t, false)
+	v := randomValue(r, t, false)
 	if len(rows) > 0 && r.IntN(3) > 0 {
 		if existing := rows[r.IntN(len(rows))][col.name]; existing != nil {
 			v = existing
@@ -231,10 +231,10 @@ func (c *cond) String() string {
 		}
 		return strings.Join(texts, " "+c.op+" ")
 	}
-	name := quoted(c.col.name)
+	name := quoteName(c.col.name)
 	switch {
 	case c.other != nil:
-		return name + " " + c.op + " " + quoted(c.other.name)
+		return name + " " + c.op + " " + quoteName(c.other.name)
 	case len(c.values) == 0:
 		return name + " " + c.op
 	case strings.HasSuffix(c.op, "in"):
@@ -266,10 +266,10 @@ func (c *cond) sql() string {
 		}
 		return strings.Join(texts, " "+c.op+" ")
 	}
-	name := quoted(c.col.name)
+	name := quoteName(c.col.name)
 	switch {
 	case c.other != nil:
-		if !arrow.TypeEqual(plain(c.col.typ), plain(c.other.typ)) || isFloat(c.col.typ) {
+		if !arrow.TypeEqual(plainType(c.col.typ), plainType(c.other.typ)) || isFloat(c.col.typ) {
 			return ""
 		}
 		return c.String()
@@ -334,16 +334,16 @@ func (c *cond) eval(r row) truth {
 		if isFloat(c.col.typ) != isFloat(c.other.typ) { // both are compared as float64
 			v, w = asFloat(v), asFloat(w)
 		}
-		return truthOf(holds(v, c.op, w))
+		return truthOf(isTrue(v, c.op, w))
 	case strings.HasSuffix(c.op, "in"):
-		isMember := slices.ContainsFunc(c.values, func(l literal) bool { return holds(v, "=", l.value) })
+		isMember := slices.ContainsFunc(c.values, func(l literal) bool { return isTrue(v, "=", l.value) })
 		return truthOf(isMember == (c.op == "in"))
 	case strings.HasSuffix(c.op, "like"):
 		return truthOf(strings.HasPrefix(v.(string), c.values[0].value.(string)) == (c.op == "like"))
 	case c.isReversed:
-		return truthOf(holds(c.values[0].value, c.op, v))
+		return truthOf(isTrue(c.values[0].value, c.op, v))
 	}
-	return truthOf(holds(v, c.op, c.values[0].value))
+	return truthOf(isTrue(v, c.op, c.values[0].value))
 }
 
 func asFloat(v any) float64 {
@@ -354,8 +354,8 @@ func asFloat(v any) float64 {
 	return v.(float64)
 }
 
-// holds reports whether a comparison of two values of the same kind is true.
-func holds(a any, op string, b any) bool {
+// isTrue reports whether a comparison of two values of the same kind is true.
+func isTrue(a any, op string, b any) bool {
 	var d int
 	switch a := a.(type) {
 	case bool:

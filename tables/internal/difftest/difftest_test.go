@@ -181,10 +181,10 @@ func TestDifferential(t *testing.T) {
 			spec.seed, err = strconv.ParseUint(spec.Seed, 10, 64)
 		}
 		if err != nil {
-			t.Fatal(repeatEnv, err)
+			t.Fatalf("parse %s: %v", repeatEnv, err)
 		}
-		if found := f.run(t, spec); found != nil {
-			t.Fatalf("%v\nafter\n%s", found.err, strings.Join(found.log, "\n"))
+		if result := f.run(t, spec); result != nil {
+			t.Fatalf("%v\nafter\n%s", result.err, strings.Join(result.log, "\n"))
 		}
 		return
 	}
@@ -195,11 +195,11 @@ func TestDifferential(t *testing.T) {
 		for i := range 10 + int(seed%11) {
 			spec.Steps = append(spec.Steps, i)
 		}
-		if found := f.run(t, spec); found != nil {
+		if result := f.run(t, spec); result != nil {
 			failed++
-			shrunk, found := f.shrink(t, spec, found)
+			shrunk, result := f.shrink(t, spec, result)
 			specJSON, err := json.Marshal(shrunk)
-			t.Errorf("seed %d: %v\nafter\n%s\nto repeat: %s='%s' go test -run TestDifferential ./internal/difftest %v", seed, found.err, strings.Join(found.log, "\n"), repeatEnv, specJSON, err)
+			t.Errorf("seed %d: %v\nafter\n%s\nto repeat: %s='%s' go test -run TestDifferential ./internal/difftest %v", seed, result.err, strings.Join(result.log, "\n"), repeatEnv, specJSON, err)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func intFromEnv(t *testing.T, env string, n int) int {
 	if text := os.Getenv(env); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil {
-			t.Fatal(env, err)
+			t.Fatalf("parse %s: %v", env, err)
 		}
 	}
 	return n

@@ -134,7 +134,7 @@ func concatenate(all ...arrow.Array) arrow.Array {
 		b := array.NewBuilder(alloc, t)
 		for _, a := range all {
 			for i := range a.Len() {
-				build(b, read(a, i))
+				appendValue(b, readValue(a, i))
 			}
 		}
 		return b.NewArray()
@@ -235,8 +235,8 @@ func unusualTexts[T int32 | int64](r *rand.Rand, a arrow.Array) arrow.Array {
 	return withValues(r, a, [][]byte{arrow.GetBytes(offsets), text})
 }
 
-// wrappings returns a type, and nested types that contain it.
-func wrappings(t arrow.DataType) []arrow.DataType {
+// nestingTypes returns a type, and nested types that contain it.
+func nestingTypes(t arrow.DataType) []arrow.DataType {
 	field := func(name string, t arrow.DataType, nullable bool) arrow.Field {
 		return arrow.Field{Name: name, Type: t, Nullable: nullable || t.ID() == arrow.NULL}
 	}
@@ -262,23 +262,23 @@ func TestUnusualArrays(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = s.Close() })
-		for w := range wrappings(arrow.Null) {
+		for w := range nestingTypes(arrow.Null) {
 			r := rand.New(rand.NewPCG(uint64(w), 1))
 			var fields []arrow.Field
 			var columns []arrow.Array
 			for i, leaf := range plainTypes(r) {
-				f := arrow.Field{Name: fmt.Sprint("c", i), Type: wrappings(leaf)[w], Nullable: true}
+				f := arrow.Field{Name: fmt.Sprint("c", i), Type: nestingTypes(leaf)[w], Nullable: true}
 				b := array.NewBuilder(alloc, f.Type)
 				for range rows {
-					build(b, value(r, f.Type, true))
+					appendValue(b, randomValue(r, f.Type, true))
 				}
 				normal := b.NewArray()
 				a := unusualLayout(r, normal)
 				if err := array.ValidateFull(a); err != nil && leaf.ID() != arrow.NULL && leaf.ID() != arrow.RUN_END_ENCODED { // the library expects buffers that these types do not have
-					t.Fatal(f.Type, err)
+					t.Fatalf("the unusual array of type %s is invalid: %v", f.Type, err)
 				}
 				for i := range rows {
-					if got, want := canon(read(a, i)), canon(read(normal, i)); got != want {
+					if got, want := canonicalText(readValue(a, i)), canonicalText(readValue(normal, i)); got != want {
 						t.Fatalf("%s: row %d is %s, want %s", f.Type, i, got, want)
 					}
 				}
@@ -299,7 +299,7 @@ func TestUnusualArrays(t *testing.T) {
 			for i := range rows {
 				var text strings.Builder
 				for _, c := range columns {
-					text.WriteString(canon(read(c, i)) + "|")
+					text.WriteString(canonicalText(readValue(c, i)) + "|")
 				}
 				want = append(want, text.String())
 			}

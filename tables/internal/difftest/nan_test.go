@@ -124,9 +124,9 @@ func (c *cond) plainSQL() string {
 		texts[i] = l.sql
 	}
 	if c.isReversed {
-		return texts[0] + " " + c.op + " " + quoted(c.col.name)
+		return texts[0] + " " + c.op + " " + quoteName(c.col.name)
 	}
-	return quoted(c.col.name) + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
+	return quoteName(c.col.name) + " " + c.op + " (" + strings.Join(texts, ", ") + ")"
 }
 
 // evalSQL returns the condition's value for a row, with SQL's order of floats.
@@ -156,7 +156,7 @@ func (c *cond) evalSQL(r row) truth {
 	if c.isReversed {
 		order = -order
 	}
-	return truthOf(holds(ratOf(int64(order)), c.op, ratOf(0)))
+	return truthOf(isTrue(ratOf(int64(order)), c.op, ratOf(0)))
 }
 
 // compareFloats compares floats as SQL does.

@@ -97,9 +97,9 @@ func (f *harness) closePeers() (err error) {
 	return err
 }
 
-// forgetsNulls matches types for which pyiceberg reads some nulls as empty lists, because it only uses the
+// losesNulls matches types for which pyiceberg reads some nulls as empty lists, because it only uses the
 // offsets of lists.
-var forgetsNulls = regexp.MustCompile(`(list|map)<.*(struct|map)<`)
+var losesNulls = regexp.MustCompile(`(list|map)<.*(struct|map)<`)
 
 // checkPeers compares the table with the rows that pyiceberg reads, and with the rows that DuckDB reads from
 // the files. DuckDB can only read the files if all of them have the table's columns.
@@ -127,9 +127,9 @@ func (f *harness) checkPeers(t *testing.T, d *run) error {
 	for _, file := range m.Files {
 		files = append(files, "'"+file.Path+"'")
 	}
-	outPath, columns := filepath.Join(d.dir, "out.arrow"), names(d.cols)
+	outPath, columns := filepath.Join(d.dir, "out.arrow"), columnNames(d.cols)
 	jobs := map[string]map[string]string{}
-	if !slices.ContainsFunc(d.cols, func(c *column) bool { return forgetsNulls.MatchString(c.typ.String()) }) {
+	if !slices.ContainsFunc(d.cols, func(c *column) bool { return losesNulls.MatchString(c.typ.String()) }) {
 		jobs["pyiceberg"] = map[string]string{"catalog": d.store.Dir(), "out": outPath}
 	}
 	if !slices.ContainsFunc(d.log, func(text string) bool { return strings.Contains(text, " evolve ") || strings.Contains(text, "replace") }) && len(files) > 0 && d.settings.Evolution == "" {

@@ -16,7 +16,7 @@ import (
 // the null. ok is false if the value has no place for such a null.
 func withForbiddenNull(r *rand.Rand, v any, t arrow.DataType) (bad any, path string, ok bool) {
 	parts, isList := v.([]any)
-	nested, isNested := plain(t).(arrow.NestedType)
+	nested, isNested := plainType(t).(arrow.NestedType)
 	if !isList || !isNested || len(parts) == 0 {
 		return nil, "", false
 	}
@@ -47,9 +47,9 @@ func withForbiddenNull(r *rand.Rand, v any, t arrow.DataType) (bad any, path str
 
 // putNull puts rows. One of them has a null that its column's type does not allow.
 func (d *run) putNull(r *rand.Rand) (string, error) {
-	rows := d.newRows(r, 1+r.IntN(9), d.cols, d.order())
+	rows := d.newRows(r, 1+r.IntN(9), d.cols, d.identityColumns())
 	for range 20 {
-		c := choose(r, d.cols, func(c *column) bool { return arrow.IsNested(plain(c.typ).ID()) })
+		c := pickColumn(r, d.cols, func(c *column) bool { return arrow.IsNested(plainType(c.typ).ID()) })
 		if c == nil || len(rows) == 0 {
 			break
 		}
@@ -60,7 +60,7 @@ func (d *run) putNull(r *rand.Rand) (string, error) {
 		}
 		rows[index][c.name] = v
 		_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), tables.PutAppend, nil)
-		description := fmt.Sprintf("%d rows of%s, with a null at %s%s", len(rows), describe(d.cols), c.name, path)
+		description := fmt.Sprintf("%d rows of%s, with a null at %s%s", len(rows), describeColumns(d.cols), c.name, path)
 		var schemaErr *tables.SchemaError
 		switch {
 		case err == nil:

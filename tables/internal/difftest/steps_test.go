@@ -67,8 +67,8 @@ func hash(parts ...any) uint64 {
 	return h.Sum64()
 }
 
-// choose picks a column that ok accepts. It picks the same column if other columns are left out.
-func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
+// pickColumn picks a column that ok accepts. It picks the same column if other columns are left out.
+func pickColumn(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column) {
 	salt, lowest := r.Uint64(), uint64(0)
 	for _, c := range cols {
 		if h := hash(salt, c.name); ok(c) && (chosen == nil || h < lowest) {
@@ -78,8 +78,8 @@ func choose(r *rand.Rand, cols []*column, ok func(*column) bool) (chosen *column
 	return chosen
 }
 
-// order returns the columns that identify a row according to the settings.
-func (d *run) order() []string {
+// identityColumns returns the columns that identify a row according to the settings.
+func (d *run) identityColumns() []string {
 	if d.settings.Time == "" {
 		return nil
 	}
@@ -90,8 +90,8 @@ func (d *run) removesDuplicates() bool {
 	return d.settings.OnDuplicate == tables.KeepFirst || d.settings.OnDuplicate == tables.KeepLast
 }
 
-// schema returns random columns, including the rows' id.
-func (d *run) schema(r *rand.Rand) (cols []*column) {
+// randomSchema returns random columns, including the rows' id.
+func (d *run) randomSchema(r *rand.Rand) (cols []*column) {
 	names := []string{"a", "or", "null", "select", "b c", "d.e", `f"g`, "é", "in", "x,y", "true", "_"}
 	r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	n := 1 + r.IntN(7)
@@ -119,7 +119,7 @@ func (d *run) schema(r *rand.Rand) (cols []*column) {
 
 // canOrder reports whether a column can be the time column, or a key if asTime is false.
 func canOrder(t arrow.DataType, asTime bool) bool {
-	t = plain(t)
+	t = plainType(t)
 	if t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32 || asTime {
 		return t.ID() == arrow.TIMESTAMP || t.ID() == arrow.DATE32
 	}
@@ -132,13 +132,13 @@ func (d *run) randomSettings(r *rand.Rand, cols []*column, rules ...tables.OnDup
 	hasNoNulls := func(c *column) bool {
 		return !slices.ContainsFunc(d.rows, func(r row) bool { return r[c.name] == nil })
 	}
-	timeColumn := choose(r, cols, func(c *column) bool { return canOrder(c.typ, true) && hasNoNulls(c) })
+	timeColumn := pickColumn(r, cols, func(c *column) bool { return canOrder(c.typ, true) && hasNoNulls(c) })
 	if timeColumn == nil || r.IntN(3) == 0 {
 		return s
 	}
 	s.Time, s.OnDuplicate = timeColumn.name, pick(r, rules...)
-	if key := choose(r, cols, func(c *column) bool { return c != timeColumn && canOrder(c.typ, false) && hasNoNulls(c) }); key != nil && r.IntN(2) == 0 {
-		s.Keys = []string{key.name}
+	if keyColumn := pickColumn(r, cols, func(c *column) bool { return c != timeColumn && canOrder(c.typ, false) && hasNoNulls(c) }); keyColumn != nil && r.IntN(2) == 0 {
+		s.Keys = []string{keyColumn.name}
 	}
 	return s
 }
@@ -156,7 +156,7 @@ func (d *run) newRows(r *rand.Rand, n int, cols []*column, required []string) []
 	for i := range rows {
 		rows[i] = row{}
 		for _, c := range cols {
-			rows[i][c.name] = d.narrowFloat(c, value(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(required, c.name)))
+			rows[i][c.name] = d.narrowFloat(c, randomValue(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), uint64(i))), c.typ, c.nullable && !slices.Contains(required, c.name)))
 		}
 		d.nextID++
 		rows[i]["id"] = ratOf(d.nextID)
@@ -176,7 +176,7 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 		fields[i] = arrow.Field{Name: c.name, Type: c.typ, Nullable: c.nullable}
 		b := array.NewBuilder(alloc, c.typ)
 		for _, row := range rows {
-			build(b, row[c.name])
+			appendValue(b, row[c.name])
 		}
 		if columns[i] = b.NewArray(); r.IntN(2) == 0 {
 			columns[i] = unusualLayout(rand.New(rand.NewPCG(hash(d.seed, d.stepNumber, c.name), 1<<41)), columns[i])
@@ -195,10 +195,10 @@ func (d *run) reader(r *rand.Rand, rows []row, cols []*column) array.RecordReade
 	return reader
 }
 
-// key returns a text that identifies a row by the given columns.
-func key(r row, names []string) (text string) {
+// rowKey returns a text that identifies a row by the given columns.
+func rowKey(r row, names []string) (text string) {
 	for _, name := range names {
-		text += canon(r[name]) + "|"
+		text += canonicalText(r[name]) + "|"
 	}
 	return text
 }
@@ -210,7 +210,7 @@ func (d *run) dedup(rows []row) (kept []row) {
 	}
 	indexOf := map[string]int{}
 	for _, r := range rows {
-		k := key(r, d.order())
+		k := rowKey(r, d.identityColumns())
 		if i, isDuplicate := indexOf[k]; !isDuplicate {
 			indexOf[k] = len(kept)
 			kept = append(kept, r)
@@ -288,8 +288,8 @@ func (d *run) put(r *rand.Rand) (string, error) {
 	var cols, added []*column
 	widened := map[*column]arrow.DataType{}
 	for _, c := range d.cols {
-		asPut, complete := *c, d.settings.Evolution == tables.Compatible || c.name == "id" || slices.Contains(d.order(), c.name)
-		wideTypes, narrowTypes := wider(c.typ), narrower(c.typ)
+		asPut, complete := *c, d.settings.Evolution == tables.Compatible || c.name == "id" || slices.Contains(d.identityColumns(), c.name)
+		wideTypes, narrowTypes := widerTypes(c.typ), narrowerTypes(c.typ)
 		cr := rand.New(rand.NewPCG(d.seed, hash(d.stepNumber, c.name)))
 		switch cr.IntN(10) {
 		case 0:
@@ -302,7 +302,7 @@ func (d *run) put(r *rand.Rand) (string, error) {
 			}
 		case 2:
 			wideTypes = slices.DeleteFunc(wideTypes, func(t arrow.DataType) bool { return isFloat(t) && !isFloat(c.typ) })
-			if len(wideTypes) > 0 && d.settings.Evolution != "" && !slices.Contains(d.order(), c.name) && c.name != "id" {
+			if len(wideTypes) > 0 && d.settings.Evolution != "" && !slices.Contains(d.identityColumns(), c.name) && c.name != "id" {
 				asPut.typ = pick(cr, wideTypes...)
 				widened[c] = asPut.typ
 			}
@@ -313,10 +313,10 @@ func (d *run) put(r *rand.Rand) (string, error) {
 		c := &column{fmt.Sprint("p", d.stepNumber), randomType(r, 2), true}
 		cols, added = append(cols, c), append(added, c)
 	}
-	rows := d.newRows(r, d.rowCount(r), cols, d.order())
+	rows := d.newRows(r, d.rowCount(r), cols, d.identityColumns())
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, cols), tables.PutAppend, nil)
 	if err != nil {
-		return fmt.Sprint(len(rows), " rows of ", describe(cols)), err
+		return fmt.Sprint(len(rows), " rows of ", describeColumns(cols)), err
 	}
 	d.replaceColumns(func(c *column) *column {
 		if t := widened[c]; t != nil {
@@ -326,7 +326,7 @@ func (d *run) put(r *rand.Rand) (string, error) {
 	})
 	d.cols = append(d.cols, added...)
 	d.rows, d.inTail = d.dedup(append(slices.Clone(d.rows), rows...)), !d.opts.NoTail
-	return fmt.Sprint(len(rows), " rows of ", describe(cols)), nil
+	return fmt.Sprint(len(rows), " rows of ", describeColumns(cols)), nil
 }
 
 // replaceColumns replaces each of the table's columns by the result of f. If the result is nil, it drops the
@@ -341,7 +341,7 @@ func (d *run) replaceColumns(f func(*column) *column) {
 	d.cols = cols
 }
 
-func describe(cols []*column) (text string) {
+func describeColumns(cols []*column) (text string) {
 	for _, c := range cols {
 		text += fmt.Sprintf(" %q %s", c.name, c.typ)
 		if !c.nullable {
@@ -373,26 +373,26 @@ func (d *run) drop(r *rand.Rand) (string, error) {
 
 // createTable puts the first rows of a table with new columns.
 func (d *run) createTable(r *rand.Rand, mode tables.PutMode) (string, error) {
-	d.cols, d.rows, d.dropped = d.schema(r), nil, nil
+	d.cols, d.rows, d.dropped = d.randomSchema(r), nil, nil
 	d.settings = d.randomSettings(r, d.cols, "", tables.KeepAll, tables.KeepFirst, tables.KeepLast)
-	rows := d.newRows(r, d.rowCount(r), d.cols, d.order())
+	rows := d.newRows(r, d.rowCount(r), d.cols, d.identityColumns())
 	s := d.settings
 	d.exists = false // so that the columns keep their order
 	_, err := d.bucket.Put(d.ctx, "t", d.reader(r, rows, d.cols), mode, &tables.PutOptions{Settings: &s})
 	d.rows, d.exists, d.inArrivalOrder, d.inTail = d.dedup(rows), true, true, false
-	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describe(d.cols), s), err
+	return fmt.Sprintf("%d rows of %s, settings %+v", len(rows), describeColumns(d.cols), s), err
 }
 
 func (d *run) upsert(r *rand.Rand) (string, error) {
-	keys, o := d.order(), &tables.UpsertOptions{}
+	keys, o := d.identityColumns(), &tables.UpsertOptions{}
 	if !d.removesDuplicates() {
 		keys = []string{"id"}
-		if c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, false) }); r.IntN(2) == 0 {
+		if c := pickColumn(r, d.cols, func(c *column) bool { return canOrder(c.typ, false) }); r.IntN(2) == 0 {
 			keys = []string{c.name}
 		}
 		o.Keys = keys
 	}
-	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.order(), keys...))
+	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.identityColumns(), keys...))
 	for _, row := range rows { // some rows get an existing key
 		if len(d.rows) == 0 || r.IntN(2) == 0 {
 			continue
@@ -406,11 +406,11 @@ func (d *run) upsert(r *rand.Rand) (string, error) {
 	}
 	isUsed := map[string]bool{}
 	rows = slices.DeleteFunc(rows, func(r row) bool {
-		k := key(r, keys)
+		k := rowKey(r, keys)
 		defer func() { isUsed[k] = true }()
 		return isUsed[k]
 	})
-	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isUsed[key(r, keys)] })
+	kept := slices.DeleteFunc(slices.Clone(d.rows), func(r row) bool { return isUsed[rowKey(r, keys)] })
 	result, err := d.bucket.Upsert(d.ctx, "t", d.reader(r, rows, d.cols), o)
 	return fmt.Sprintf("%d rows by %q", len(rows), keys), d.checkRewrite(kept, rows, result, err)
 }
@@ -440,7 +440,7 @@ func (d *run) replaceRange(r *rand.Rand) (string, error) {
 	if name == "" || d.removesDuplicates() || from.IsZero() || to.IsZero() || d.settings.Time != "" && d.settings.Time != name {
 		return "", nil
 	}
-	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.order(), name))
+	rows := d.newRows(r, d.rowCount(r), d.cols, append(d.identityColumns(), name))
 	for _, row := range rows {
 		row[name] = nanosOf(from)
 	}
@@ -459,7 +459,7 @@ func isWithin(v any, from, to time.Time) bool {
 
 // randomRange returns a range between the times of two rows. One bound may be zero.
 func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
-	c := choose(r, d.cols, func(c *column) bool { return canOrder(c.typ, true) })
+	c := pickColumn(r, d.cols, func(c *column) bool { return canOrder(c.typ, true) })
 	if c == nil || len(d.rows) == 0 {
 		return "", from, to
 	}
@@ -489,8 +489,8 @@ func (d *run) randomRange(r *rand.Rand) (name string, from, to time.Time) {
 
 func (d *run) evolve(r *rand.Rand) (string, error) {
 	change := tables.ColumnChange{Op: pick[tables.ColumnOp](r, "add", "rename", "drop", "widen", "widen", "widen")}
-	c := choose(r, d.cols, func(c *column) bool {
-		return c.name != "id" && (change.Op != "widen" || len(wider(c.typ)) > 0)
+	c := pickColumn(r, d.cols, func(c *column) bool {
+		return c.name != "id" && (change.Op != "widen" || len(widerTypes(c.typ)) > 0)
 	})
 	if d.settings.Evolution == tables.Compatible && (change.Op == "rename" || change.Op == "drop") || c == nil && change.Op != "add" {
 		return "", nil
@@ -533,18 +533,18 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 			settings.Time = change.To
 		}
 	case "drop":
-		if slices.Contains(d.order(), c.name) {
+		if slices.Contains(d.identityColumns(), c.name) {
 			return "", nil
 		}
 		change.Column = c.name
 		newCols = slices.Delete(newCols, index, index+1)
 		changeRows(func(r row) { delete(r, c.name) })
 	case "widen":
-		to := pick(r, wider(c.typ)...)
+		to := pick(r, widerTypes(c.typ)...)
 		change.Column, change.Type = c.name, tables.ColumnTypeOf(to)
 		newCols[index] = &column{c.name, to, c.nullable}
 		if isFloat(to) && !isFloat(c.typ) {
-			if slices.Contains(d.order(), c.name) {
+			if slices.Contains(d.identityColumns(), c.name) {
 				return "", nil
 			}
 			changeRows(func(r row) {
@@ -573,14 +573,14 @@ func (d *run) evolve(r *rand.Rand) (string, error) {
 	return description, err
 }
 
-// wider returns the types that a column may be widened to.
-func wider(t arrow.DataType) (all []arrow.DataType) {
+// widerTypes returns the types that a column may be widened to.
+func widerTypes(t arrow.DataType) (all []arrow.DataType) {
 	numbers := []arrow.DataType{
 		arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64,
 		arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32, arrow.FixedWidthTypes.Float16, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
 	}
 	for _, to := range numbers {
-		if slices.ContainsFunc(narrower(to), func(n arrow.DataType) bool { return arrow.TypeEqual(n, t) }) || to.ID() == arrow.FLOAT64 && arrow.IsInteger(t.ID()) && t.ID() != arrow.UINT64 {
+		if slices.ContainsFunc(narrowerTypes(to), func(n arrow.DataType) bool { return arrow.TypeEqual(n, t) }) || to.ID() == arrow.FLOAT64 && arrow.IsInteger(t.ID()) && t.ID() != arrow.UINT64 {
 			all = append(all, to)
 		}
 	}
@@ -590,9 +590,9 @@ func wider(t arrow.DataType) (all []arrow.DataType) {
 	return all
 }
 
-// narrower returns the types whose values fit into a column of type t. For a column of floats, it leaves out
+// narrowerTypes returns the types whose values fit into a column of type t. For a column of floats, it leaves out
 // integers.
-func narrower(t arrow.DataType) []arrow.DataType {
+func narrowerTypes(t arrow.DataType) []arrow.DataType {
 	i8, i16, i32 := arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32
 	u8, u16, u32 := arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Uint16, arrow.PrimitiveTypes.Uint32
 	switch t.ID() {

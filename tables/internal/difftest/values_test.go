@@ -86,16 +86,16 @@ func randomType(r *rand.Rand, depth int) arrow.DataType {
 	return arrow.StructOf([]arrow.Field{field("a"), field("id"), field("x y")}[:1+r.IntN(3)]...)
 }
 
-// plain returns the type of the values if t is a dictionary, run-end encoded or extension type, and otherwise
+// plainType returns the type of the values if t is a dictionary, run-end encoded or extension type, and otherwise
 // t.
-func plain(t arrow.DataType) arrow.DataType {
+func plainType(t arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.DictionaryType:
-		return plain(t.ValueType)
+		return plainType(t.ValueType)
 	case *arrow.RunEndEncodedType:
-		return plain(t.Encoded())
+		return plainType(t.Encoded())
 	case arrow.ExtensionType:
-		return plain(t.StorageType())
+		return plainType(t.StorageType())
 	}
 	return t
 }
@@ -141,17 +141,17 @@ func unitRange(t arrow.DataType) (unit time.Duration, minCount, maxCount int64) 
 	return 0, 0, 0
 }
 
-var samples = []string{
+var sampleStrings = []string{
 	"", " ", "a", "b", "A", "é", "NULL", "it's", `"q"`, "a\nb", "a,b", "\x00", "1", "2024-01-01", strings.Repeat("x", 16), strings.Repeat("x", 17),
 	strings.Repeat("x", 17) + "y", strings.Repeat("long ", 60), strings.Repeat("\U0010FFFF", 20), strings.Repeat("\U0010FFFF", 5),
 }
 
-// value returns a random value of a type.
-func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
+// randomValue returns a random value of a type.
+func randomValue(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	if nullable && r.IntN(6) == 0 || t.ID() == arrow.NULL {
 		return nil
 	}
-	t = plain(t)
+	t = plainType(t)
 	if unit, minCount, maxCount := unitRange(t); unit > 0 {
 		n := pick(r, minCount, maxCount, 0, 1, -1, r.Int64N(8), r.Int64N(8), r.Int64N(8))
 		if _, isTime := t.(*arrow.TimestampType); isTime || t.ID() == arrow.DATE32 || t.ID() == arrow.DATE64 {
@@ -181,22 +181,22 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 	case *arrow.FixedSizeBinaryType:
 		return slices.Repeat([]byte{pick[byte](r, 0, 1, 0xff)}, t.ByteWidth)
 	case *arrow.BinaryType, *arrow.LargeBinaryType, *arrow.BinaryViewType:
-		return pick(r, []byte(pick(r, samples...)), []byte{}, []byte{0xff}, slices.Repeat([]byte{0xff}, 20), []byte{0xc3, 0})
+		return pick(r, []byte(pick(r, sampleStrings...)), []byte{}, []byte{0xff}, slices.Repeat([]byte{0xff}, 20), []byte{0xc3, 0})
 	case *arrow.StringType, *arrow.LargeStringType, *arrow.StringViewType:
-		return pick(r, samples...)
+		return pick(r, sampleStrings...)
 	case *arrow.StructType:
 		row := []any{}
 		for _, f := range t.Fields() {
-			row = append(row, value(r, f.Type, f.Nullable))
+			row = append(row, randomValue(r, f.Type, f.Nullable))
 		}
 		return row
 	case *arrow.MapType:
 		row := []any{}
 		isUsed := map[string]bool{}
 		for range r.IntN(4) {
-			if key := value(r, t.KeyType(), false); !isUsed[canon(key)] {
-				isUsed[canon(key)] = true
-				row = append(row, key, value(r, t.ItemType(), t.ItemField().Nullable))
+			if key := randomValue(r, t.KeyType(), false); !isUsed[canonicalText(key)] {
+				isUsed[canonicalText(key)] = true
+				row = append(row, key, randomValue(r, t.ItemType(), t.ItemField().Nullable))
 			}
 		}
 		return row
@@ -207,7 +207,7 @@ func value(r *rand.Rand, t arrow.DataType, nullable bool) any {
 		}
 		row := []any{}
 		for range n {
-			row = append(row, value(r, t.Elem(), t.ElemField().Nullable))
+			row = append(row, randomValue(r, t.Elem(), t.ElemField().Nullable))
 		}
 		return row
 	}
@@ -218,9 +218,9 @@ func power10(n int32) *big.Int {
 	return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil)
 }
 
-// build appends a value to a builder. Builders of plain types have a method Append with a parameter of some
+// appendValue appends a value to a builder. Builders of plain types have a method Append with a parameter of some
 // Go type.
-func build(b array.Builder, v any) {
+func appendValue(b array.Builder, v any) {
 	t := b.Type()
 	if v == nil {
 		b.AppendNull()
@@ -228,21 +228,21 @@ func build(b array.Builder, v any) {
 	}
 	switch b := b.(type) {
 	case interface{ StorageBuilder() array.Builder }: // builder of an extension type
-		build(b.StorageBuilder(), v)
+		appendValue(b.StorageBuilder(), v)
 		return
 	case *array.RunEndEncodedBuilder:
 		b.Append(1)
-		build(b.ValueBuilder(), v)
+		appendValue(b.ValueBuilder(), v)
 		return
 	case array.DictionaryBuilder:
 		values := array.NewBuilder(alloc, t.(*arrow.DictionaryType).ValueType)
-		build(values, v)
+		appendValue(values, v)
 		if err := b.AppendArray(values.NewArray()); err != nil {
 			panic(err)
 		}
 		return
 	case *array.Decimal128Builder:
-		b.Append(decimal128.FromBigInt(unscaled(v, t)))
+		b.Append(decimal128.FromBigInt(unscaledInt(v, t)))
 		return
 	case *array.Float16Builder:
 		b.Append(float16.New(float32(v.(float64))))
@@ -253,11 +253,11 @@ func build(b array.Builder, v any) {
 		for i, child := range list {
 			switch b := b.(type) {
 			case *array.StructBuilder:
-				build(b.FieldBuilder(i), child)
+				appendValue(b.FieldBuilder(i), child)
 			case *array.MapBuilder:
-				build([]array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i%2], child)
+				appendValue([]array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i%2], child)
 			case array.ListLikeBuilder:
-				build(b.ValueBuilder(), child)
+				appendValue(b.ValueBuilder(), child)
 			}
 		}
 		return
@@ -266,7 +266,7 @@ func build(b array.Builder, v any) {
 		unit, _, _ := unitRange(t)
 		switch i := new(big.Rat).Quo(n, ratOf(int64(max(unit, 1)))).Num(); {
 		case arrow.IsDecimal(t.ID()):
-			v = unscaled(n, t).Int64()
+			v = unscaledInt(n, t).Int64()
 		case t.ID() == arrow.UINT64:
 			v = i.Uint64()
 		case t.ID() == arrow.DATE64:
@@ -279,35 +279,35 @@ func build(b array.Builder, v any) {
 	method.Call([]reflect.Value{reflect.ValueOf(v).Convert(method.Type().In(0))})
 }
 
-func unscaled(v any, t arrow.DataType) *big.Int {
+func unscaledInt(v any, t arrow.DataType) *big.Int {
 	return new(big.Rat).Mul(v.(*big.Rat), new(big.Rat).SetInt(power10(t.(arrow.DecimalType).GetScale()))).Num()
 }
 
-// read returns the value at an index of an array. Arrays of plain types have a method Value that returns some
+// readValue returns the value at an index of an array. Arrays of plain types have a method Value that returns some
 // Go type.
-func read(a arrow.Array, i int) any {
+func readValue(a arrow.Array, i int) any {
 	if a.IsNull(i) || a.DataType().ID() == arrow.NULL {
 		return nil
 	}
 	row := []any{}
 	switch a := a.(type) {
 	case array.ExtensionArray:
-		return read(a.Storage(), i)
+		return readValue(a.Storage(), i)
 	case *array.RunEndEncoded:
-		return read(a.Values(), a.GetPhysicalIndex(i))
+		return readValue(a.Values(), a.GetPhysicalIndex(i))
 	case *array.Dictionary:
-		return read(a.Dictionary(), a.GetValueIndex(i))
+		return readValue(a.Dictionary(), a.GetValueIndex(i))
 	case *array.Struct:
 		for f := range a.NumField() {
-			row = append(row, read(a.Field(f), i))
+			row = append(row, readValue(a.Field(f), i))
 		}
 		return row
 	case array.ListLike:
 		for j, to := a.ValueOffsets(i); j < to; j++ {
 			if m, ok := a.(*array.Map); ok {
-				row = append(row, read(m.Keys(), int(j)), read(m.Items(), int(j)))
+				row = append(row, readValue(m.Keys(), int(j)), readValue(m.Items(), int(j)))
 			} else {
-				row = append(row, read(a.ListValues(), int(j)))
+				row = append(row, readValue(a.ListValues(), int(j)))
 			}
 		}
 		return row
@@ -341,9 +341,9 @@ func read(a arrow.Array, i int) any {
 	return n.Mul(n, ratOf(int64(max(unit, 1))))
 }
 
-// canon returns a text that is the same for two values only if they are equal. Floats are equal if their bits
+// canonicalText returns a text that is the same for two values only if they are equal. Floats are equal if their bits
 // are equal, or if both are NaN.
-func canon(v any) string {
+func canonicalText(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "null"
@@ -363,7 +363,7 @@ func canon(v any) string {
 	}
 	var parts []string
 	for _, child := range v.([]any) {
-		parts = append(parts, canon(child))
+		parts = append(parts, canonicalText(child))
 	}
 	return "[" + strings.Join(parts, " ") + "]"
 }

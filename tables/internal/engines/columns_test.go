@@ -35,8 +35,8 @@ func fileSchema(t *testing.T, path string) []string {
 	return lines
 }
 
-// putAll appends a row of JSON to a table, and returns the paths of the new files.
-func (s *server) putAll(t *testing.T, o *flightClient, table string, columns *arrow.Schema, row string) []string {
+// putJSONRow appends a row of JSON to a table, and returns the paths of the new files.
+func (s *server) putJSONRow(t *testing.T, o *flightClient, table string, columns *arrow.Schema, row string) []string {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+row+"]"))
 	if err != nil {
@@ -48,18 +48,18 @@ func (s *server) putAll(t *testing.T, o *flightClient, table string, columns *ar
 		t.Fatal(err)
 	}
 	defer r.Release()
-	before := s.files(t, table)
-	bucket, name := split(table)
+	before := s.dataFiles(t, table)
+	bucket, name := splitName(table)
 	if _, err := o.c.Put(t.Context(), bucket, name, r, tables.PutAppend, nil); err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(s.files(t, table), func(f string) bool { return slices.Contains(before, f) })
+	return slices.DeleteFunc(s.dataFiles(t, table), func(f string) bool { return slices.Contains(before, f) })
 }
 
-// files returns the paths of a table's data files, after a fold.
-func (s *server) files(t *testing.T, table string) (paths []string) {
+// dataFiles returns the paths of a table's data files, after a fold.
+func (s *server) dataFiles(t *testing.T, table string) (paths []string) {
 	t.Helper()
-	bucket, name := split(table)
+	bucket, name := splitName(table)
 	tbl, err := s.openCatalog(t).LoadTable(t.Context(), []string{bucket, name})
 	if err != nil { // not created yet
 		return nil
@@ -108,19 +108,19 @@ func (s *server) testColumnTypes(t *testing.T, o *flightClient, spark, pyiceberg
 		{"types.all", row, all},
 		{"types.more", row + `, "time": "12:34:56.789012", "ns": "2026-01-02 03:04:05.000000007", "utcns": "2026-01-02 03:04:05.000000007Z"`, slices.Concat(all, extraFields)},
 	} {
-		s.putAll(t, o, c.name, arrow.NewSchema(c.columns, nil), "")
-		pyiceberg.must("add", "table", c.name, "name", "u", "type", "uuid") // puts cannot create columns of this type
+		s.putJSONRow(t, o, c.name, arrow.NewSchema(c.columns, nil), "")
+		pyiceberg.mustRun("add", "table", c.name, "name", "u", "type", "uuid") // puts cannot create columns of this type
 		columns := arrow.NewSchema(append(c.columns, field("u", arrowext.NewUUIDType())), nil)
 		for _, kind := range []string{"plain", "partitioned"} {
 			if kind == "partitioned" {
-				pyiceberg.must("partition", "table", c.name, "column", "k", "name", "part")
+				pyiceberg.mustRun("partition", "table", c.name, "column", "k", "name", "part")
 			}
-			ours := fileSchema(t, s.putAll(t, o, c.name, columns, "{"+c.row+"}")[0])
-			files := map[string]string{"pyiceberg": pyiceberg.must("written", "table", c.name)[0]["path"].(string)}
+			ours := fileSchema(t, s.putJSONRow(t, o, c.name, columns, "{"+c.row+"}")[0])
+			files := map[string]string{"pyiceberg": pyiceberg.mustRun("written", "table", c.name)[0]["path"].(string)}
 			if c.name == "types.all" {
-				before := s.files(t, c.name)
-				spark.must("run", "statement", "INSERT INTO partd.types.all SELECT * FROM partd.types.all")
-				files["spark"] = slices.DeleteFunc(s.files(t, c.name), func(f string) bool { return slices.Contains(before, f) })[0]
+				before := s.dataFiles(t, c.name)
+				spark.mustRun("run", "statement", "INSERT INTO partd.types.all SELECT * FROM partd.types.all")
+				files["spark"] = slices.DeleteFunc(s.dataFiles(t, c.name), func(f string) bool { return slices.Contains(before, f) })[0]
 			}
 			for by, path := range files {
 				theirs := fileSchema(t, path)
@@ -137,7 +137,7 @@ func (s *server) testColumnTypes(t *testing.T, o *flightClient, spark, pyiceberg
 		}
 		for _, read := range []func(string) ([]record, error){o.rows, o.query} {
 			rows, err := read(c.name)
-			if lines := slices.Compact(texts(rows)); err != nil || len(rows) < 2 || len(lines) != 1 {
+			if lines := slices.Compact(rowLines(rows)); err != nil || len(rows) < 2 || len(lines) != 1 {
 				t.Errorf("%s: the copies of a row differ: %q, %v", c.name, lines, err)
 			}
 		}

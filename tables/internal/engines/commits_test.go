@@ -20,20 +20,20 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-var oneLong = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+var longSchema = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
 
-// appendOne tries once to commit a row with iceberg-go.
-func appendOne(ctx context.Context, c *rest.Catalog, name table.Identifier, value int64) error {
+// appendRow tries once to commit a row with iceberg-go.
+func appendRow(ctx context.Context, c *rest.Catalog, name table.Identifier, value int64) error {
 	t, err := c.LoadTable(ctx, name)
 	if err != nil {
 		return err
 	}
-	b := array.NewRecordBuilder(memory.DefaultAllocator, oneLong)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, longSchema)
 	defer b.Release()
 	b.Field(0).(*array.Int64Builder).Append(value)
 	rec := b.NewRecordBatch()
 	defer rec.Release()
-	r, err := array.NewRecordReader(oneLong, []arrow.RecordBatch{rec})
+	r, err := array.NewRecordReader(longSchema, []arrow.RecordBatch{rec})
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (o *flightClient) valueCounts(table string) map[int64]int {
 	return all
 }
 
-func (o *flightClient) putOne(table string, value int64) error {
+func (o *flightClient) putRow(table string, value int64) error {
 	return o.put(table, []column{{"n", "long"}}, []record{{"n": value}}, tables.PutAppend)
 }
 
@@ -68,7 +68,7 @@ func TestConflicts(t *testing.T) {
 	s := serve(t)
 	o := s.flightClient(t)
 	const name = "a.t"
-	if err := o.putOne(name, 0); err != nil {
+	if err := o.putRow(name, 0); err != nil {
 		t.Fatal(err)
 	}
 	total := intFromEnv("PARTD_CONFLICTS", 200)
@@ -83,7 +83,7 @@ func TestConflicts(t *testing.T) {
 			c := s.openCatalog(t)
 			for n, more := nextValue(); more; n, more = nextValue() {
 				for {
-					err := appendOne(t.Context(), c, table.Identifier{"a", "t"}, n)
+					err := appendRow(t.Context(), c, table.Identifier{"a", "t"}, n)
 					if errors.Is(err, rest.ErrCommitFailed) {
 						conflicts.Add(1)
 						continue
@@ -98,7 +98,7 @@ func TestConflicts(t *testing.T) {
 	}
 	wg.Go(func() {
 		for n, more := nextValue(); more; n, more = nextValue() {
-			if err := o.putOne(name, n); err != nil {
+			if err := o.putRow(name, n); err != nil {
 				t.Errorf("%d: %v", n, err)
 			}
 			if _, err := o.c.Fold(t.Context(), nil); err != nil {
@@ -109,7 +109,7 @@ func TestConflicts(t *testing.T) {
 	e := s.engine(t, "pyiceberg")
 	wg.Go(func() {
 		for n, more := nextValue(); more; n, more = nextValue() {
-			rows, err := e.try("insert", "table", name, "column", "n", "value", n)
+			rows, err := e.tryRun("insert", "table", name, "column", "n", "value", n)
 			if err != nil {
 				t.Error(err)
 				continue
@@ -132,7 +132,7 @@ func TestConflicts(t *testing.T) {
 	if len(got) != total+1 {
 		t.Errorf("got %d values, want %d", len(got), total+1)
 	}
-	if rows := e.must("rows", "table", name); len(rows) != total+1 {
+	if rows := e.mustRun("rows", "table", name); len(rows) != total+1 {
 		t.Errorf("pyiceberg reads %d rows, want %d", len(rows), total+1)
 	}
 }
@@ -148,7 +148,7 @@ func TestKilledServer(t *testing.T) {
 	}
 	kills := intFromEnv("PARTD_KILLS", 3)
 	const name = "a.t"
-	if err := s.flightClient(t).putOne(name, 0); err != nil {
+	if err := s.flightClient(t).putRow(name, 0); err != nil {
 		t.Fatal(err)
 	}
 	known := map[int64]bool{0: true}
@@ -175,10 +175,10 @@ func TestKilledServer(t *testing.T) {
 		}
 		for range 3 {
 			c := s.openCatalog(t)
-			work(func(n int64) error { return appendOne(ctx, c, table.Identifier{"a", "t"}, n) })
+			work(func(n int64) error { return appendRow(ctx, c, table.Identifier{"a", "t"}, n) })
 		}
 		o := s.flightClient(t)
-		work(func(n int64) error { return o.putOne(name, n) })
+		work(func(n int64) error { return o.putRow(name, n) })
 		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond)
 		s.kill()
 		stop()
@@ -217,7 +217,7 @@ func TestKilledServer(t *testing.T) {
 		t.Errorf("after %d kills, only %d rows were acknowledged", kills, len(known))
 	}
 	if a := s.send("GET", tablePath("a", "t")+"?snapshots=refs", nil); a.code != 200 {
-		t.Error(a.code, a.raw)
+		t.Errorf("load with snapshots=refs: got %d %s", a.code, a.raw)
 	}
 	_, rows, err := loaded.Scan().ToArrowRecords(t.Context())
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/peers"
 )
 
-// example returns the code blocks in a language below a heading of docs/engines.md.
-func example(t *testing.T, heading, language string) string {
+// docExample returns the code blocks in a language below a heading of docs/engines.md.
+func docExample(t *testing.T, heading, language string) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "engines.md"))
 	if err != nil {
@@ -112,13 +112,13 @@ func TestDocExamples(t *testing.T) {
 	file, env := python(t)
 	home := filepath.Dir(filepath.Dir(file))
 	port := s.url[strings.LastIndex(s.url, ":")+1:]
-	shell := exec.CommandContext(t.Context(), "sh", "-ec", example(t, "Spark", "sh"))
+	shell := exec.CommandContext(t.Context(), "sh", "-ec", docExample(t, "Spark", "sh"))
 	shell.Dir = dir
 	if out, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	plain := serveSecret(t)
-	if err := plain.flightClient(t).putOne("nyse.trades", 1); err != nil {
+	if err := plain.flightClient(t).putRow("nyse.trades", 1); err != nil {
 		t.Fatal(err)
 	}
 	var written []string
@@ -136,7 +136,7 @@ func TestDocExamples(t *testing.T) {
 			if c.heading == "ClickHouse" {
 				url, token = plain.url, plain.token
 			}
-			text := strings.NewReplacer("https://localhost:8181", url, "eyJhbG…", token).Replace(example(t, c.heading, c.language))
+			text := strings.NewReplacer("https://localhost:8181", url, "eyJhbG…", token).Replace(docExample(t, c.heading, c.language))
 			if c.language == "sql" {
 				text = `script = '''` + text + "'''\n"
 			}

@@ -83,11 +83,11 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 		_ = e.cmd.Wait()
 		killTimer.Stop()
 	})
-	_, err = e.answer()
+	_, err = e.readAnswer()
 	return e, err
 }
 
-func (e *engine) answer() ([]record, error) {
+func (e *engine) readAnswer() ([]record, error) {
 	select {
 	case line, ok := <-e.lines:
 		if !ok {
@@ -111,8 +111,8 @@ func (e *engine) answer() ([]record, error) {
 	}
 }
 
-// try runs an operation of the engine. Arguments are alternating names and values.
-func (e *engine) try(op string, arguments ...any) ([]record, error) {
+// tryRun runs an operation of the engine. Arguments are alternating names and values.
+func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 	ask := map[string]any{"op": op}
 	for i := 0; i+1 < len(arguments); i += 2 {
 		ask[arguments[i].(string)] = arguments[i+1]
@@ -124,24 +124,24 @@ func (e *engine) try(op string, arguments ...any) ([]record, error) {
 	if _, err := e.in.Write(append(text, '\n')); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", e.kind, err, e.log)
 	}
-	rows, err := e.answer()
+	rows, err := e.readAnswer()
 	if err != nil {
 		err = fmt.Errorf("%s %v: %w", op, arguments, err)
 	}
 	return rows, err
 }
 
-func (e *engine) must(op string, arguments ...any) []record {
+func (e *engine) mustRun(op string, arguments ...any) []record {
 	e.t.Helper()
-	rows, err := e.try(op, arguments...)
+	rows, err := e.tryRun(op, arguments...)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	return rows
 }
 
-// texts returns rows as sorted lines, which do not depend on the order of rows or columns.
-func texts(rows []record) []string {
+// rowLines returns rows as sorted lines, which do not depend on the order of rows or columns.
+func rowLines(rows []record) []string {
 	all := make([]string, len(rows))
 	for i, r := range rows {
 		whole := record{}

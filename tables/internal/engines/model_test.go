@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/flightclient"
 )
 
-// flight is a Flight client with the operations of an engine.
+// flightClient is a Flight client with the operations of an engine.
 type flightClient struct {
 	t testing.TB
 	c *flightclient.Client
@@ -33,7 +33,7 @@ func (s *server) flightClient(t testing.TB) *flightClient {
 	return &flightClient{t, c}
 }
 
-func split(table string) (bucket, name string) {
+func splitName(table string) (bucket, name string) {
 	bucket, name, _ = strings.Cut(table, ".")
 	return bucket, name
 }
@@ -68,22 +68,22 @@ func (o *flightClient) put(table string, columns []column, rows []record, mode t
 		o.t.Fatal(err)
 	}
 	defer r.Release()
-	bucket, name := split(table)
+	bucket, name := splitName(table)
 	_, err = o.c.Put(o.t.Context(), bucket, name, r, mode, nil)
 	return err
 }
 
 func (o *flightClient) rows(table string) ([]record, error) {
-	bucket, name := split(table)
-	return records(o.c.Scan(o.t.Context(), bucket, name, nil, nil))
+	bucket, name := splitName(table)
+	return readRecords(o.c.Scan(o.t.Context(), bucket, name, nil, nil))
 }
 
 func (o *flightClient) query(table string) ([]record, error) {
-	bucket, name := split(table)
-	return records(o.c.Query(o.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket}))
+	bucket, name := splitName(table)
+	return readRecords(o.c.Query(o.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket}))
 }
 
-func records(r array.RecordReader, err error) (all []record, _ error) {
+func readRecords(r array.RecordReader, err error) (all []record, _ error) {
 	if err != nil {
 		return nil, err
 	}
@@ -149,9 +149,9 @@ func (m *model) randomRows(n int) (all []record) {
 // step runs one random operation with an engine, applies it to the model, and describes it.
 func (m *model) step(engineName string) (description string, err error) {
 	e := m.engines[engineName]
-	bucket, name := split(m.table)
+	bucket, name := splitName(m.table)
 	ask := func(op string, arguments ...any) {
-		_, err = e.try(op, append([]any{"table", m.table}, arguments...)...)
+		_, err = e.tryRun(op, append([]any{"table", m.table}, arguments...)...)
 	}
 	ops := []string{"append", "append", "append", "overwrite", "delete", "delete", "add", "drop", "rename", "partition"}
 	if engineName == "duckdb" {
@@ -254,7 +254,7 @@ func (m *model) step(engineName string) (description string, err error) {
 // check compares all readers with the model.
 func (m *model) check(readers []string) {
 	m.t.Helper()
-	want := texts(m.rows)
+	want := rowLines(m.rows)
 	for _, reader := range readers {
 		var rows []record
 		var err error
@@ -264,12 +264,12 @@ func (m *model) check(readers []string) {
 		case "sql":
 			rows, err = m.flight.query(m.table)
 		default:
-			rows, err = m.engines[reader].try("rows", "table", m.table)
+			rows, err = m.engines[reader].tryRun("rows", "table", m.table)
 		}
 		if err != nil {
 			m.t.Fatalf("read with %s: %v", reader, err)
 		}
-		if d := firstDifference(texts(rows), want); d != "" {
+		if d := firstDifference(rowLines(rows), want); d != "" {
 			m.t.Fatalf("read with %s: %s", reader, d)
 		}
 	}
@@ -293,7 +293,7 @@ func TestEnginesAgree(t *testing.T) {
 		if round%2 == 1 {
 			properties = map[string]string{"write.delete.mode": "merge-on-read"}
 		}
-		m.engines["pyiceberg"].must("create", "table", m.table, "columns", [][]string{{"n", "long"}, {"k", "string"}, {"v", "double"}}, "properties", properties)
+		m.engines["pyiceberg"].mustRun("create", "table", m.table, "columns", [][]string{{"n", "long"}, {"k", "string"}, {"v", "double"}}, "properties", properties)
 		for i := range steps {
 			engineName := []string{"own", "own", "pyiceberg", "pyiceberg", "spark", "duckdb"}[m.rand.IntN(6)]
 			before := slices.Clone(m.rows)

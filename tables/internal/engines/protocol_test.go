@@ -29,7 +29,7 @@ func tablePath(space, name string) string {
 func (s *server) mustNamespace(name string) {
 	s.t.Helper()
 	if a := s.send("POST", "/v1/namespaces", map[string]any{"namespace": []string{name}}); a.code != 200 {
-		s.t.Fatal(a.code, a.raw)
+		s.t.Fatalf("create namespace %q: got %d %s", name, a.code, a.raw)
 	}
 }
 
@@ -38,7 +38,7 @@ func (s *server) mustTable(space, name string) answer {
 	s.t.Helper()
 	a := s.send("POST", namespacePath(space)+"/tables", map[string]any{"name": name, "schema": schema})
 	if a.code != 200 {
-		s.t.Fatal(a.code, a.raw)
+		s.t.Fatalf("create table %q: got %d %s", name, a.code, a.raw)
 	}
 	return a
 }
@@ -186,12 +186,12 @@ func TestNamespaces(t *testing.T) {
 		t.Errorf("list children of missing namespace: %d %s", a.code, a.raw)
 	}
 	s.mustNamespace("flat")
-	if a := s.send("GET", "/v1/namespaces?parent=flat", nil); a.code != 200 || len(listOf(a, "namespaces")) != 0 {
+	if a := s.send("GET", "/v1/namespaces?parent=flat", nil); a.code != 200 || len(listedNames(a, "namespaces")) != 0 {
 		t.Errorf("list children of namespace without children: %d %s", a.code, a.raw)
 	}
 }
 
-func listOf(a answer, key string) (all []string) {
+func listedNames(a answer, key string) (all []string) {
 	list, _ := a.value(key).([]any)
 	for _, v := range list {
 		switch v := v.(type) {
@@ -223,7 +223,7 @@ func TestPagination(t *testing.T) {
 			for {
 				a := s.send("GET", fmt.Sprintf("%s?pageSize=%d&pageToken=%s", path, size, url.QueryEscape(token)), nil)
 				a.expect(t, "page", 200, "")
-				page := listOf(a, key)
+				page := listedNames(a, key)
 				if len(page) > size {
 					t.Errorf("%s: a page of size %d contains %d names", path, size, len(page))
 				}
@@ -240,7 +240,7 @@ func TestPagination(t *testing.T) {
 				t.Errorf("%s with page size %d: got %q, want %q", path, size, got, want)
 			}
 		}
-		if a := s.send("GET", path, nil); len(listOf(a, key)) < 25 || a.text("next-page-token") != "" {
+		if a := s.send("GET", path, nil); len(listedNames(a, key)) < 25 || a.text("next-page-token") != "" {
 			t.Errorf("%s without a page size: %s", path, a.raw)
 		}
 		for _, bad := range []string{"0", "-1", "x"} {
@@ -251,10 +251,10 @@ func TestPagination(t *testing.T) {
 		}
 	}
 	first := s.send("GET", namespacePath("n00")+"/tables?pageSize=10", nil)
-	gone := listOf(first, "identifiers")[9]
-	s.send("DELETE", tablePath("n00", gone), nil).expect(t, "drop", 204, "")
+	lastName := listedNames(first, "identifiers")[9]
+	s.send("DELETE", tablePath("n00", lastName), nil).expect(t, "drop", 204, "")
 	rest := s.send("GET", namespacePath("n00")+"/tables?pageSize=100&pageToken="+url.QueryEscape(first.text("next-page-token")), nil)
-	got := slices.Concat(listOf(first, "identifiers"), listOf(rest, "identifiers"))
+	got := slices.Concat(listedNames(first, "identifiers"), listedNames(rest, "identifiers"))
 	if slices.Sort(got); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -359,7 +359,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
-func assert(kind string, more ...any) map[string]any {
+func requirementOf(kind string, more ...any) map[string]any {
 	m := map[string]any{"type": kind}
 	for i := 0; i+1 < len(more); i += 2 {
 		m[more[i].(string)] = more[i+1]
@@ -380,7 +380,7 @@ func TestCommits(t *testing.T) {
 	commit := func(name string, requirements, updates []any) answer {
 		return s.send("POST", tablePath("a", name), map[string]any{"requirements": append([]any{}, requirements...), "updates": updates})
 	}
-	a := commit("t", []any{assert("assert-table-uuid", "uuid", uuid), assert("assert-ref-snapshot-id", "ref", "main", "snapshot-id", nil), assert("assert-last-assigned-field-id", "last-assigned-field-id", 2), assert("assert-current-schema-id", "current-schema-id", 0), assert("assert-default-spec-id", "default-spec-id", 0), assert("assert-default-sort-order-id", "default-sort-order-id", 0), assert("assert-last-assigned-partition-id", "last-assigned-partition-id", 999)}, []any{setProperty("mine", "1")})
+	a := commit("t", []any{requirementOf("assert-table-uuid", "uuid", uuid), requirementOf("assert-ref-snapshot-id", "ref", "main", "snapshot-id", nil), requirementOf("assert-last-assigned-field-id", "last-assigned-field-id", 2), requirementOf("assert-current-schema-id", "current-schema-id", 0), requirementOf("assert-default-spec-id", "default-spec-id", 0), requirementOf("assert-default-sort-order-id", "default-sort-order-id", 0), requirementOf("assert-last-assigned-partition-id", "last-assigned-partition-id", 999)}, []any{setProperty("mine", "1")})
 	a.expect(t, "commit", 200, "")
 	if a.text("metadata-location") == "" || a.text("metadata-location") == created.text("metadata-location") || a.text("metadata", "properties", "mine") != "1" {
 		t.Errorf("commit: %s", a.raw)
@@ -395,20 +395,20 @@ func TestCommits(t *testing.T) {
 	s.send("GET", tablePath("a", "t"), nil, "If-None-Match", created.header.Get("ETag")).expect(t, "ETag from before the commit", 200, "")
 
 	for name, requirement := range map[string]map[string]any{
-		"another uuid":      assert("assert-table-uuid", "uuid", "9c12d441-03fe-4693-9a96-a0705ddf69c1"),
-		"another snapshot":  assert("assert-ref-snapshot-id", "ref", "main", "snapshot-id", 7),
-		"another schema":    assert("assert-current-schema-id", "current-schema-id", 5),
-		"another field":     assert("assert-last-assigned-field-id", "last-assigned-field-id", 9),
-		"another spec":      assert("assert-default-spec-id", "default-spec-id", 3),
-		"another order":     assert("assert-default-sort-order-id", "default-sort-order-id", 3),
-		"another partition": assert("assert-last-assigned-partition-id", "last-assigned-partition-id", 1005),
-		"existing table":    assert("assert-create"),
+		"another uuid":      requirementOf("assert-table-uuid", "uuid", "9c12d441-03fe-4693-9a96-a0705ddf69c1"),
+		"another snapshot":  requirementOf("assert-ref-snapshot-id", "ref", "main", "snapshot-id", 7),
+		"another schema":    requirementOf("assert-current-schema-id", "current-schema-id", 5),
+		"another field":     requirementOf("assert-last-assigned-field-id", "last-assigned-field-id", 9),
+		"another spec":      requirementOf("assert-default-spec-id", "default-spec-id", 3),
+		"another order":     requirementOf("assert-default-sort-order-id", "default-sort-order-id", 3),
+		"another partition": requirementOf("assert-last-assigned-partition-id", "last-assigned-partition-id", 1005),
+		"existing table":    requirementOf("assert-create"),
 	} {
 		if a := commit("t", []any{requirement}, []any{setProperty("lost", "1")}); a.code != 409 || a.text("error", "type") != "CommitFailedException" && a.text("error", "type") != "AlreadyExistsException" {
 			t.Errorf("%s: %d %s", name, a.code, a.raw)
 		}
 	}
-	commit("t", []any{assert("assert-the-moon")}, []any{setProperty("lost", "1")}).expect(t, "unknown requirement", 400, "BadRequestException")
+	commit("t", []any{requirementOf("assert-the-moon")}, []any{setProperty("lost", "1")}).expect(t, "unknown requirement", 400, "BadRequestException")
 	commit("t", nil, []any{map[string]any{"action": "paint-it-black"}}).expect(t, "unknown update", 400, "BadRequestException")
 	commit("t", nil, []any{setProperty("lost", "1"), map[string]any{"action": "set-current-schema", "schema-id": 77}}).expect(t, "unknown schema", 400, "")
 	commit("gone", nil, []any{setProperty("lost", "1")}).expect(t, "commit to missing table", 404, "NoSuchTableException")
@@ -430,7 +430,7 @@ func TestStagedTable(t *testing.T) {
 		t.Errorf("staged: %s", staged.raw)
 	}
 	s.send("HEAD", tablePath("a", "t"), nil).expect(t, "before the commit", 404, "")
-	if names := listOf(s.send("GET", namespacePath("a")+"/tables", nil), "identifiers"); len(names) != 0 {
+	if names := listedNames(s.send("GET", namespacePath("a")+"/tables", nil), "identifiers"); len(names) != 0 {
 		t.Errorf("before the commit, the namespace contains %q, want no tables", names)
 	}
 	metadata := staged.value("metadata").(map[string]any)
@@ -447,7 +447,7 @@ func TestStagedTable(t *testing.T) {
 		setProperty("p", "1"),
 	}
 	commit := func() answer {
-		return s.send("POST", tablePath("a", "t"), map[string]any{"requirements": []any{assert("assert-create")}, "updates": updates})
+		return s.send("POST", tablePath("a", "t"), map[string]any{"requirements": []any{requirementOf("assert-create")}, "updates": updates})
 	}
 	a := commit()
 	a.expect(t, "commit", 200, "")
@@ -477,13 +477,13 @@ func TestTransactions(t *testing.T) {
 		x, y := s.send("GET", tablePath("a", "x"), nil), s.send("GET", tablePath("a", "y"), nil)
 		return x.text("metadata", "properties", "both") + y.text("metadata", "properties", "both")
 	}
-	if a := commit(change("x"), change("y", assert("assert-current-schema-id", "current-schema-id", 9))); a.code != 409 || both() != "" {
+	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 9))); a.code != 409 || both() != "" {
 		t.Errorf("one requirement fails: got %d %s, properties %q", a.code, a.raw, both())
 	}
 	if a := commit(change("x"), change("gone")); a.code != 404 || both() != "" {
 		t.Errorf("one table is missing: got %d %s, properties %q", a.code, a.raw, both())
 	}
-	if a := commit(change("x"), change("y", assert("assert-current-schema-id", "current-schema-id", 0))); a.code != 204 || a.raw != "" || both() != "xy" {
+	if a := commit(change("x"), change("y", requirementOf("assert-current-schema-id", "current-schema-id", 0))); a.code != 204 || a.raw != "" || both() != "xy" {
 		t.Errorf("all requirements hold: got %d %s, properties %q", a.code, a.raw, both())
 	}
 }

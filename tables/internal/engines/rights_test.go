@@ -18,7 +18,7 @@ func TestPutVisibleToNextQuery(t *testing.T) {
 	s := serve(t)
 	o := s.flightClient(t)
 	const name = "live.ticks"
-	if err := o.putOne(name, 0); err != nil {
+	if err := o.putRow(name, 0); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]*engine{}
@@ -29,7 +29,7 @@ func TestPutVisibleToNextQuery(t *testing.T) {
 	var writer sync.WaitGroup
 	writer.Go(func() { // an endless stream
 		for n := int64(-1); ctx.Err() == nil; n-- {
-			if err := o.putOne(name, n); err != nil {
+			if err := o.putRow(name, n); err != nil {
 				t.Error(err)
 				return
 			}
@@ -40,11 +40,11 @@ func TestPutVisibleToNextQuery(t *testing.T) {
 	defer stop()
 	for n := range int64(8) {
 		for kind, e := range all {
-			if err := o.putOne(name, n); err != nil {
+			if err := o.putRow(name, n); err != nil {
 				t.Fatal(err)
 			}
 			from := time.Now()
-			rows, isVisible := e.must("rows", "table", name), false
+			rows, isVisible := e.mustRun("rows", "table", name), false
 			for _, r := range rows {
 				isVisible = isVisible || fmt.Sprint(r["n"]) == fmt.Sprint(n)
 			}
@@ -106,20 +106,20 @@ func TestMissingRights(t *testing.T) {
 	}
 	// Hidden names and missing names yield the same responses.
 	for who, token := range map[string]string{"reader of the other namespace": readsShown, "writer of the other namespace": writesShown} {
-		existing, gone := requestsFor(hidden, secretTable), requestsFor("absentplace", "absents")
+		existing, missing := requestsFor(hidden, secretTable), requestsFor("absentplace", "absents")
 		for i, c := range existing {
-			a, b := s.sendAs(token, c.method, c.path, c.body), s.sendAs(token, gone[i].method, gone[i].path, gone[i].body)
-			what := fmt.Sprintf("%s: %s %s", who, c.method, c.path)
+			a, b := s.sendAs(token, c.method, c.path, c.body), s.sendAs(token, missing[i].method, missing[i].path, missing[i].body)
+			request := fmt.Sprintf("%s: %s %s", who, c.method, c.path)
 			if a.code < 400 || a.code >= 500 {
-				t.Errorf("%s: %d %s", what, a.code, a.raw)
+				t.Errorf("%s: got %d %s, want a 4xx status", request, a.code, a.raw)
 			}
-			same := strings.NewReplacer("absentplace", hidden, "absents", secretTable)
-			if a.code != b.code || a.raw != same.Replace(b.raw) {
-				t.Errorf("%s: got %d %s, but for a missing name %d %s", what, a.code, a.raw, b.code, b.raw)
+			renamed := strings.NewReplacer("absentplace", hidden, "absents", secretTable)
+			if a.code != b.code || a.raw != renamed.Replace(b.raw) {
+				t.Errorf("%s: got %d %s, but %d %s for a missing name", request, a.code, a.raw, b.code, b.raw)
 			}
 			for _, secretValue := range []string{uuid, location} {
 				if strings.Contains(a.raw, secretValue) {
-					t.Errorf("%s reveals %q: %s", what, secretValue, a.raw)
+					t.Errorf("%s reveals %q: %s", request, secretValue, a.raw)
 				}
 			}
 		}
@@ -150,7 +150,7 @@ func TestMissingRights(t *testing.T) {
 	if after := s.send("GET", tablePath(hidden, secretTable), nil); after.raw != before {
 		t.Errorf("the hidden table changed from %s to %s", before, after.raw)
 	}
-	if names := listOf(s.send("GET", namespacePath(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
+	if names := listedNames(s.send("GET", namespacePath(shown)+"/tables", nil), "identifiers"); len(names) != 1 {
 		t.Errorf("got tables %q, want one", names)
 	}
 
@@ -161,16 +161,16 @@ func TestMissingRights(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if got := fmt.Sprint(e.must("names")); strings.Contains(got, hidden) || !strings.Contains(got, shown) {
+		if got := fmt.Sprint(e.mustRun("names")); strings.Contains(got, hidden) || !strings.Contains(got, shown) {
 			t.Errorf("%s lists %s, want only %q", kind, got, shown)
 		}
-		if rows, err := e.try("rows", "table", hidden+"."+secretTable); err == nil {
+		if rows, err := e.tryRun("rows", "table", hidden+"."+secretTable); err == nil {
 			t.Errorf("%s reads hidden rows %v", kind, rows)
 		}
-		if _, err := e.try("append", "table", shown+"."+secretTable, "rows", []record{{"n": 5, "s": "x"}}); err == nil {
+		if _, err := e.tryRun("append", "table", shown+"."+secretTable, "rows", []record{{"n": 5, "s": "x"}}); err == nil {
 			t.Errorf("%s appends with a read token", kind)
 		}
-		if rows, err := e.try("rows", "table", shown+"."+secretTable); err != nil || len(rows) != 0 {
+		if rows, err := e.tryRun("rows", "table", shown+"."+secretTable); err != nil || len(rows) != 0 {
 			t.Errorf("%s reads rows %v, error %v, want no rows", kind, rows, err)
 		}
 	}

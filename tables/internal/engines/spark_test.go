@@ -61,7 +61,7 @@ func (x *sparkTable) put(rows string) {
 // spark runs a statement after replacing $t by the table's name.
 func (x *sparkTable) spark(statement string) []record {
 	x.t.Helper()
-	rows, err := x.engines["spark"].try("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name))
+	rows, err := x.engines["spark"].tryRun("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name))
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -71,14 +71,14 @@ func (x *sparkTable) spark(statement string) []record {
 // checkRows checks that all readers see the rows. If ref is not "", it names the branch or tag to read.
 func (x *sparkTable) checkRows(after, ref, rows string) {
 	x.t.Helper()
-	want := texts(x.parse(rows))
+	want := rowLines(x.parse(rows))
 	var at tables.At
 	var arguments []any
 	if ref != "" {
 		id, version := x.snapshot(ref)
 		at, arguments = tables.AtVersion(version), []any{"snapshot", id}
 	}
-	bucket, name := split(x.name)
+	bucket, name := splitName(x.name)
 	var readers sync.WaitGroup
 	for _, reader := range []string{"own", "sql", "spark", "pyiceberg", "duckdb"} {
 		readers.Go(func() {
@@ -86,15 +86,15 @@ func (x *sparkTable) checkRows(after, ref, rows string) {
 			var err error
 			switch reader {
 			case "own":
-				got, err = records(x.flight.c.Scan(x.t.Context(), bucket, name, at, nil))
+				got, err = readRecords(x.flight.c.Scan(x.t.Context(), bucket, name, at, nil))
 			case "sql":
-				got, err = records(x.flight.c.Query(x.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket, At: at}))
+				got, err = readRecords(x.flight.c.Query(x.t.Context(), `SELECT * FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket, At: at}))
 			default:
-				got, err = x.engines[reader].try("rows", append([]any{"table", x.name}, arguments...)...)
+				got, err = x.engines[reader].tryRun("rows", append([]any{"table", x.name}, arguments...)...)
 			}
 			if err != nil {
 				x.t.Errorf("read with %s, after %s: %v", reader, after, err)
-			} else if d := firstDifference(texts(got), want); d != "" {
+			} else if d := firstDifference(rowLines(got), want); d != "" {
 				x.t.Errorf("read with %s, after %s: %s", reader, after, d)
 			}
 		})
@@ -105,7 +105,7 @@ func (x *sparkTable) checkRows(after, ref, rows string) {
 // snapshot returns the snapshot of a branch or tag, and its version.
 func (x *sparkTable) snapshot(ref string) (id int64, version tables.Version) {
 	x.t.Helper()
-	bucket, name := split(x.name)
+	bucket, name := splitName(x.name)
 	a := x.send("GET", tablePath(bucket, name), nil)
 	id = a.number("metadata", "refs", ref, "snapshot-id")
 	for _, s := range a.value("metadata", "snapshots").([]any) {
@@ -120,7 +120,7 @@ func (x *sparkTable) snapshot(ref string) (id int64, version tables.Version) {
 // checkMetadata checks Spark's metadata tables against the catalog's answer.
 func (x *sparkTable) checkMetadata() {
 	x.t.Helper()
-	bucket, name := split(x.name)
+	bucket, name := splitName(x.name)
 	a := x.send("GET", tablePath(bucket, name), nil)
 	current := a.number("metadata", "current-snapshot-id")
 	snapshots, history := a.value("metadata", "snapshots").([]any), a.value("metadata", "snapshot-log").([]any)

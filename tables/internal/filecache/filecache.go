@@ -39,12 +39,12 @@ type Cache struct {
 	created    int
 	totalBytes int64 // bytes at the last scan, plus addedBytes
 	addedBytes int64 // bytes added since the last scan
-	verified   map[string]stamp
+	verified   map[string]verification
 	pins       map[string]*pin
 }
 
-// stamp records the verification of a file.
-type stamp struct {
+// verification records when a file was verified or used, and its size at that time.
+type verification struct {
 	size       int64
 	verifiedAt time.Time // when it was added or last used
 }
@@ -68,7 +68,7 @@ func Open(dir string, limit int64) (*Cache, error) {
 		return nil, fmt.Errorf("the cache's size is %d bytes: it must be above 0", limit)
 	}
 	processes := filepath.Join(dir, "processes")
-	c := &Cache{dir: dir, limit: limit, verified: map[string]stamp{}, pins: map[string]*pin{}}
+	c := &Cache{dir: dir, limit: limit, verified: map[string]verification{}, pins: map[string]*pin{}}
 	for _, d := range []string{filepath.Join(dir, "files"), processes} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
@@ -119,20 +119,20 @@ func (c *Cache) Add(temp, key string) error {
 	c.addedBytes += info.Size()
 	mustEvict := c.totalBytes > c.limit || c.addedBytes > c.limit/16
 	c.mu.Unlock()
-	c.remember(key, info)
+	c.markVerified(key, info)
 	if mustEvict {
 		return c.evict(path)
 	}
 	return nil
 }
 
-func (c *Cache) remember(key string, info fs.FileInfo) {
+func (c *Cache) markVerified(key string, info fs.FileInfo) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.verified) >= maxVerified {
 		clear(c.verified)
 	}
-	c.verified[key] = stamp{info.Size(), time.Now()}
+	c.verified[key] = verification{info.Size(), time.Now()}
 }
 
 // WithCopy calls use with the path of the copy for a key. use must open or link the copy, because it may be
@@ -140,7 +140,7 @@ func (c *Cache) remember(key string, info fs.FileInfo) {
 // verified. If check fails, the copy is fetched again.
 func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
-		if err := c.ensure(key, check, fetch); err != nil {
+		if err := c.ensureCopy(key, check, fetch); err != nil {
 			return err
 		}
 		if err := use(c.path(key)); !errors.Is(err, fs.ErrNotExist) {
@@ -167,8 +167,8 @@ func (c *Cache) fetch(fetch func(*os.File) error) (string, error) {
 	return f.Name(), nil
 }
 
-// ensure ensures that a verified copy exists.
-func (c *Cache) ensure(key string, check func(path string) error, fetch func(*os.File) error) error {
+// ensureCopy ensures that a verified copy exists.
+func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func(*os.File) error) error {
 	path := c.path(key)
 	info, err := os.Stat(path)
 	if err == nil {
@@ -182,7 +182,7 @@ func (c *Cache) ensure(key string, check func(path string) error, fetch func(*os
 			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
 				now := time.Now()
 				_ = os.Chtimes(path, now, now) // if this fails, the copy may be evicted earlier
-				c.remember(key, info)
+				c.markVerified(key, info)
 			}
 			return nil
 		}

@@ -121,7 +121,7 @@ func TestCache(t *testing.T) {
 	}
 	leftovers, err := os.ReadDir(filepath.Join(dir, "processes"))
 	if err != nil || len(leftovers) > 0 {
-		t.Error(leftovers, err)
+		t.Errorf("processes/ still contains %v, %v", leftovers, err)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestPins(t *testing.T) {
 	}
 	same, releaseSame, err := c.Pin("pinned", accept, fetch)
 	if err != nil || same != path {
-		t.Fatal(same, err)
+		t.Fatalf("second Pin = %s, %v, want %s", same, err, path)
 	}
 	for n := range 50 {
 		if _, err := get(c, fmt.Sprint(n), &fetched); err != nil {
@@ -191,7 +191,7 @@ func TestKilledProcesses(t *testing.T) {
 	c := mustOpen(t, dir, 20*fileSize)
 	leftovers, err := filepath.Glob(filepath.Join(dir, "processes", "*"))
 	if err != nil || len(leftovers) != 2 {
-		t.Error(leftovers, err)
+		t.Errorf("processes/ contains %q, %v, want only this process's directory and its lock", leftovers, err)
 	}
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize {
 		t.Errorf("the cache has %d bytes", n)

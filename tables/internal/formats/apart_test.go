@@ -27,6 +27,6 @@ func TestFarMoreValues(t *testing.T) {
 	for r.Next() {
 	}
 	if err := r.Err(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "far more values than bytes") {
-		t.Error(err)
+		t.Errorf("reading far more values than bytes: got %v, want ErrTooLarge", err)
 	}
 }

@@ -29,7 +29,7 @@ func BenchmarkRead(b *testing.B) {
 					rows += r.RecordBatch().NumRows()
 				}
 				if r.Release(); rows != 1_000_000 || r.Err() != nil {
-					b.Fatal(rows, r.Err())
+					b.Fatalf("read %d rows, %v, want 1,000,000", rows, r.Err())
 				}
 			}
 		})

@@ -17,7 +17,7 @@ import (
 // textWorkers is the number of chunks processed concurrently, unless there are many columns.
 const textWorkers = 4
 
-// Variables that tests replace.
+// These sizes are variables so that tests can replace them.
 var (
 	chunkBytes = 1 << 20 // size of a chunk in bytes, unless there are many columns or a long record
 	fewColumns = 1 << 10 // maximum number of columns that counts as few
@@ -90,7 +90,7 @@ func (t *text) fill(ctx context.Context) error {
 		return fmt.Errorf("%s, line %d: %w", t.in.Name, t.line+1, t.errTooLong)
 	}
 	size := t.size
-	var block []byte // has room for a final newline
+	var block []byte // with capacity for a final newline
 	if 2*len(t.block) < size {
 		block = make([]byte, size, size+1)
 	} else {
@@ -116,8 +116,8 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, with several chunks concurrently. To act in the order of the text, f must wait for the
-// chunk's turn. The first error in that order stops all calls.
+// forEachChunk calls f for each chunk, for up to workers chunks concurrently. To act in the order of the text, f must wait for
+// the chunk's turn. The first error in that order stops all calls, and forEachChunk returns it.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

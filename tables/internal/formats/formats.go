@@ -100,8 +100,8 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
 }
 
-// batches returns a reader of the batches that each yields. The reader retains them, so each must release its own references.
-// If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
+// batches returns a reader of the batches that generate yields. The reader retains them, so generate must release its own
+// references. If a library panics on a damaged file, the reader returns an error. Releasing the reader calls end.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, end func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -155,7 +155,7 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() } // from here on, it is only read
+	end := func() { _ = temp.Close() } // its error does not matter, because the file is only read
 	_, err = io.Copy(temp, in.withCounter(in.File))
 	if err = errors.Join(err, os.Remove(temp.Name())); err != nil {
 		end()
@@ -242,8 +242,9 @@ func (in *Input) parquetBatches(ctx context.Context, f *os.File) (r pqarrow.Reco
 	return r, withoutParquetIDs(columns), err
 }
 
-// replaceDurations replaces durations by integers in the Arrow schema in a file's metadata, in memory, because the library
-// cannot read durations (arrow-go 18.8; see TestArrowReadsDurations). It reports whether there are any durations.
+// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata, because the library cannot read
+// durations (arrow-go 18.8; see TestArrowReadsDurations). It changes only the metadata in memory, and reports whether there are
+// any durations.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -282,7 +283,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	isFile := err == nil && string(start) == magic
 	if isFile {
 		_, err = buffered.Discard(len(magic))
-	} else if err == io.EOF { // the reader reports it
+	} else if err == io.EOF { // the Arrow reader reports that the file is too short
 		err = nil
 	}
 	if strings.HasPrefix(string(start), "FEA1") {

@@ -135,7 +135,7 @@ func TestSeparator(t *testing.T) {
 		in := fileOf(t, name, "a\n1\n")
 		in.Sep = sep
 		if _, err := content(t, in); err == nil || !strings.Contains(err.Error(), name+": ") || !strings.Contains(err.Error(), "separator") {
-			t.Error(name, sep, err)
+			t.Errorf("%s with separator %q: got %v, want an error about the separator", name, sep, err)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func TestTypesOfJSON(t *testing.T) {
 	} {
 		for _, in := range []*Input{fileOf(t, "x.jsonl", text), pipeOf(t, "x.ndjson", text)} {
 			if got, err := content(t, in); err != nil || got != want {
-				t.Errorf("%s:\n%s%v, want\n%s", text, got, err, want)
+				t.Errorf("reading %s:\ngot %s%v, want\n%s", text, got, err, want)
 			}
 		}
 	}
@@ -198,7 +198,7 @@ func TestErrorPositions(t *testing.T) {
 		}
 	}
 	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, jsonl, parquet, arrow") {
-		t.Error(err)
+		t.Errorf("ByName of an unknown extension = %v, want an error that lists the formats", err)
 	}
 }
 
@@ -252,7 +252,7 @@ func TestRoundTrip(t *testing.T) {
 			in.Count = func(n int) { counted += n }
 			r, err := in.Read(t.Context())
 			if err != nil {
-				t.Fatal(c.name, err)
+				t.Fatalf("read %s: %v", c.name, err)
 			}
 			rows := 0
 			for r.Next() {
@@ -295,12 +295,12 @@ func TestDamagedFiles(t *testing.T) {
 		}
 		path := filepath.Join(t.TempDir(), name)
 		for range 200 {
-			bad := bytes.Clone(b.Bytes())
-			bad = bad[:len(bad)-random.IntN(2)*random.IntN(len(bad))]
+			damaged := bytes.Clone(b.Bytes())
+			damaged = damaged[:len(damaged)-random.IntN(2)*random.IntN(len(damaged))]
 			for range random.IntN(4) {
-				bad[random.IntN(len(bad))] = byte(random.Uint32())
+				damaged[random.IntN(len(damaged))] = byte(random.Uint32())
 			}
-			if err := os.WriteFile(path, bad, 0o666); err != nil {
+			if err := os.WriteFile(path, damaged, 0o666); err != nil {
 				t.Fatal(err)
 			}
 			f, err := os.Open(path)
@@ -320,9 +320,9 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// TestParquetWithLyingSchema checks that a Parquet file is refused if the schema that Arrow's writers
+// TestParquetWithFalseSchema checks that a Parquet file is refused if the schema that Arrow's writers
 // add to it claims far too many columns.
-func TestParquetWithLyingSchema(t *testing.T) {
+func TestParquetWithFalseSchema(t *testing.T) {
 	var b bytes.Buffer
 	w, err := NewWriter(Parquet, &b, mixed, false)
 	if err != nil {
@@ -346,9 +346,9 @@ func TestParquetWithLyingSchema(t *testing.T) {
 			continue
 		}
 		matches++
-		lying := bytes.Clone(message)
-		binary.LittleEndian.PutUint32(lying[offset:], 1<<30)
-		text := strings.Replace(b.String(), encodedSchema, base64.StdEncoding.EncodeToString(lying), 1)
+		forged := bytes.Clone(message)
+		binary.LittleEndian.PutUint32(forged[offset:], 1<<30)
+		text := strings.Replace(b.String(), encodedSchema, base64.StdEncoding.EncodeToString(forged), 1)
 		if _, err := content(t, fileOf(t, "x.parquet", text)); err == nil {
 			t.Errorf("a schema that claims 2^30 columns at byte %d was accepted", offset)
 		}
@@ -408,10 +408,10 @@ func TestTruncatedArrow(t *testing.T) {
 			t.Errorf("a file cut to %d of %d bytes was accepted", end, b.Len())
 		}
 	}
-	lying := append([]byte{0xff, 0xff, 0xff, 0xff, 0xf8, 0xff, 0xff, 0x7f}, make([]byte, 100)...)
+	forged := append([]byte{0xff, 0xff, 0xff, 0xff, 0xf8, 0xff, 0xff, 0x7f}, make([]byte, 100)...)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := content(t, fileOf(t, "x.arrows", string(lying))); err == nil {
+	if _, err := content(t, fileOf(t, "x.arrows", string(forged))); err == nil {
 		t.Error("a stream of 100 bytes whose schema claims 2 GiB was accepted")
 	}
 	if runtime.ReadMemStats(&after); after.TotalAlloc-before.TotalAlloc > 100<<20 {

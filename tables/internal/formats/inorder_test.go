@@ -48,7 +48,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 		in := fileOf(t, name, manyLines(name))
 		check := goroutineCheck(t)
 		read := 0
-		for range 20 { // released
+		for range 20 { // release the reader early
 			var counted atomic.Int64
 			var released atomic.Bool
 			in.Count = func(n int) {
@@ -72,7 +72,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 			check()
 		}
 		in.Count = nil
-		for range 20 { // cancelled
+		for range 20 { // cancel the context
 			ctx, cancel := context.WithCancel(t.Context())
 			r, err := in.Read(ctx)
 			if err != nil || !r.Next() {
@@ -83,7 +83,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 				read++
 			}
 			if err := r.Err(); err == nil || err.Error() != context.Canceled.Error() || !errors.Is(err, context.Canceled) {
-				t.Errorf("%v", err)
+				t.Errorf("the canceled reader returned %v, want context.Canceled", err)
 			}
 			r.Release()
 			check()
@@ -101,14 +101,14 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 			rows += r.RecordBatch().NumRows()
 		}
 		if err := r.Err(); err == nil || !strings.Contains(err.Error(), `column "a": "300" is not a valid int8`) || rows < 4900 {
-			t.Errorf("%d rows, %v", rows, err)
+			t.Errorf("got %d rows and the error %v, want at least 4900 rows and a conversion error", rows, err)
 		}
-		check() // without a release
+		check() // a failed reader stops its goroutines before it is released
 		r.Release()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := in.Read(ctx); !errors.Is(err, context.Canceled) {
-			t.Error(err)
+			t.Errorf("Read with a canceled context = %v, want context.Canceled", err)
 		}
 		check()
 	}

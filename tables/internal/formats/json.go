@@ -92,7 +92,7 @@ func (c *column) inferValue(j *jsonText, depth int) error {
 		}
 	case jsonString:
 		k := kindText
-		if isNonFinite(text) { // JSON has no numbers for these
+		if isNonFinite(text) { // JSON has no numbers for NaN and infinities
 			k |= kindFloat
 		} else if len(text) > 0 {
 			textKinds, nanos := kindsOfText(text)
@@ -163,8 +163,8 @@ type jsonText struct {
 	invalid    bool // whether the JSON is invalid; the remaining text is then dropped
 }
 
-// readJSON calls read, which reads the value in a text. For invalid JSON, it returns the error from encoding/json, even if read
-// returns another error.
+// readJSON calls read to read the value in a text. If the text is not valid JSON, readJSON returns the error from encoding/json,
+// even if read returns another error.
 func readJSON(text []byte, read func(*jsonText) error) error {
 	j := &jsonText{remaining: text}
 	err := read(j)
@@ -255,7 +255,7 @@ func (j *jsonText) more(end byte) bool {
 	return !j.invalid
 }
 
-// expect skips a punctuation byte.
+// expect skips a punctuation byte. If the next byte is another one, it marks the JSON as invalid.
 func (j *jsonText) expect(punctuation byte) {
 	if j.next() != punctuation {
 		j.remaining, j.invalid = nil, true

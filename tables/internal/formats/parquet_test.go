@@ -132,7 +132,7 @@ func TestTextsOfParquet(t *testing.T) {
 		defer f.Close()
 		got, err := content(t, &Input{Name: name, File: f, Format: Parquet})
 		if want := "v utf8, element list<element: utf8>, \n{\"v\":\"{}\",\"element\":[\"1\",\"2\"]}\n{\"v\":\"x\",\"element\":[]}\n"; got != want || err != nil {
-			t.Errorf("%s: %q %v", logical, got, err)
+			t.Errorf("column of type %s: read %q, %v, want %q", logical, got, err, want)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func oneColumn(t *testing.T, physicalType parquet.Type, logical string, codec co
 func TestEmptyPages(t *testing.T) {
 	for _, codec := range []compress.Compression{compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
 		if got, err := content(t, oneColumn(t, parquet.Types.Int64, "", codec, parquet.Encodings.Plain)); got != "v int64, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
-			t.Errorf("%s: %q %v", codec, got, err)
+			t.Errorf("empty page with %s compression: read %q, %v, want two nulls", codec, got, err)
 		}
 	}
 }
@@ -168,7 +168,7 @@ func TestUnknownLogicalTypes(t *testing.T) {
 		"id 19 with content": "\x6c\x0c\x26\x15\x02\x1c\x1c\x00\x00\x00\x00", "id 19 before another field": "\x6c\x0c\x26\x00\x00\x15\x02",
 	} {
 		if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, logical, 0, parquet.Encodings.Plain)); got != "v binary, \n{\"v\":null}\n{\"v\":null}\n" || err != nil {
-			t.Errorf("%s: %q %v", name, got, err)
+			t.Errorf("logical type %q: read %q, %v, want two binary nulls", name, got, err)
 		}
 	}
 	if got, err := content(t, oneColumn(t, parquet.Types.ByteArray, "\x6c\x1c\x00\x00", 0, parquet.Encodings.Plain)); !strings.HasPrefix(got, "v utf8,") || err != nil {
@@ -182,7 +182,7 @@ func TestArrowReadsFixedDeltas(t *testing.T) {
 	in := oneColumn(t, parquet.Types.FixedLenByteArray, "", 0, parquet.Encodings.DeltaByteArray)
 	want := `v.parquet: column "v": DELTA_BYTE_ARRAY is not supported for values of fixed size: `
 	if _, err := content(t, in); err == nil || !strings.HasPrefix(err.Error(), want) {
-		t.Error(err)
+		t.Errorf("got error %v, want %s", err, want)
 	}
 	defer func() { _ = recover() }()
 	if _, err := pqarrow.ReadTable(t.Context(), in.File, nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator); err == nil {
@@ -201,6 +201,6 @@ func TestDeepParquet(t *testing.T) {
 	in := fileOf(t, "deep.parquet", "PAR1"+footer+length+"PAR1")
 	in.Format = Parquet
 	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
-		t.Error(err)
+		t.Errorf("a schema of %d levels: got error %v", levels, err)
 	}
 }

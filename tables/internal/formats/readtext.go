@@ -164,7 +164,7 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	return nil // the consumer canceled ctx and reports that error itself
 }
 
-// build adds source's rows to b, and calls use with each batch.
+// build adds source's rows to b, and calls emit with each batch.
 func build(b *array.RecordBuilder, source rows, emit func(arrow.RecordBatch) error) error {
 	columns := newFields("column", b.Schema().Fields(), b.Field)
 	maxRows := min(batchRows, max(1, batchCells/max(1, b.Schema().NumFields())))

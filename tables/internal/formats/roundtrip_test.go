@@ -48,8 +48,10 @@ var plainTypes = func() []arrow.DataType {
 	return all
 }()
 
+// random generates random types and values.
 type random struct{ *rand.Rand }
 
+// typ returns a random type that is nested at most depth levels.
 func (r random) typ(depth int) arrow.DataType {
 	if depth == 0 || r.IntN(3) > 0 {
 		return plainTypes[r.IntN(len(plainTypes))]
@@ -311,7 +313,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 			_, err = bucket.Put(t.Context(), name, reader, mode, nil)
 		}
 		if err != nil {
-			t.Fatalf("%v: %v", schema, err)
+			t.Fatalf("put rows with schema %v: %v", schema, err)
 		}
 		table, err := bucket.Table(t.Context(), name)
 		if err != nil {
@@ -336,7 +338,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 			err = w.Close()
 		}
 		if err != nil {
-			t.Errorf("%s of %v: %v", format, schema, err)
+			t.Errorf("writing %s with the schema %v: %v", format, schema, err)
 			continue
 		}
 		in := &formats.Input{Name: string(format), Format: format, Known: known, File: fileWith(t, out.Bytes())}
@@ -346,7 +348,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 			reader.Release()
 		}
 		if err != nil {
-			t.Errorf("%s of %v: %v\n%.3000s", format, schema, err, out.String())
+			t.Errorf("reading %s with the schema %v: %v\n%.3000s", format, schema, err, out.String())
 			continue
 		}
 		_, got := rowsOf(t, table)

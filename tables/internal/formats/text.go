@@ -132,7 +132,7 @@ func appendValue(out []byte, a arrow.Array, i int) ([]byte, error) {
 	return appendText(out, a, i), nil
 }
 
-// appendText appends a value that is neither nested nor null, in the form that an adder reads.
+// appendText appends a value that is neither nested nor null, as text that an adder can read.
 func appendText(out []byte, a arrow.Array, i int) []byte {
 	switch a := a.(type) {
 	case array.StringLike:
@@ -219,7 +219,7 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 	return append(out, ']'), nil
 }
 
-// entryNames are the names that are written for a map's keys and values, whatever the map's type calls them.
+// entryNames are the field names that appendArray writes for a map's keys and values, whatever names the map's type has.
 var entryNames = []string{"key", "value"}
 
 // appendObject appends a struct as an object. If names is not nil, its names replace the fields' names.
@@ -243,7 +243,7 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float. It quotes NaN and infinities. A large float gets an exponent, so that readers do not take it as an
+// appendFloat appends a float. It quotes NaN and infinities. A large float gets an exponent, because readers would reject it as an
 // integer that a float cannot represent.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	switch a := math.Abs(f); {

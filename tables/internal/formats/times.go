@@ -17,9 +17,9 @@ type moment struct {
 	seconds    int64 // seconds since the start of the day, minus the UTC offset
 	nanos      int64
 	digits     int  // number of fractional digits
-	hasClock   bool // whether it has a time of day
-	hasOffset  bool // whether it has a UTC offset
-	isComplete bool // whether it has seconds, and an offset, if any, in the form Z or with a colon
+	hasClock   bool // whether the text has a time of day
+	hasOffset  bool // whether the text has a UTC offset
+	isComplete bool // whether the time of day has seconds, and the offset has the form Z or a colon
 }
 
 // parseDigits parses n digits, and returns the remaining text.
@@ -208,7 +208,7 @@ func appendClock(out []byte, v int64, unit arrow.TimeUnit) []byte {
 	return out
 }
 
-// appendTime appends a time with as many fractional digits as necessary and, if zoned is true, the zone's offset.
+// appendTime appends a time with as many fractional digits as necessary and, if hasZone is true, the zone's offset.
 func appendTime(out []byte, t time.Time, hasZone bool) []byte {
 	layout := "2006-01-02T15:04:05.999999999"
 	if _, offset := t.Zone(); hasZone && offset%60 != 0 {

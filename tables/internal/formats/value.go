@@ -17,7 +17,7 @@ type adder struct {
 	nullable bool
 
 	addText      func([]byte) bool // parses and adds a value, and returns false if the type cannot represent it; nil for nested types
-	bareKind     byte              // kind of JSON value that is accepted besides strings; 0 means none
+	bareKind     byte              // kind of JSON value that the type accepts in addition to strings; 0 means none
 	acceptsEmpty bool              // whether an empty text is a value rather than null
 
 	fields *fields // for structs and map entries
@@ -30,7 +30,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 		if f.Type.(arrow.ExtensionType).ExtensionName() == "arrow.uuid" {
 			a.addText = fixedBytesParser(e.StorageBuilder(), func(s []byte) ([]byte, error) {
 				id, err := uuid.ParseBytes(s)
-				if len(s) != len(id.String()) { // in braces, or without hyphens
+				if len(s) != len(id.String()) { // the UUID is in braces, or has no hyphens
 					return nil, err
 				}
 				return id[:], err
@@ -47,7 +47,7 @@ func newAdder(b array.Builder, f arrow.Field) *adder {
 	case *array.MapBuilder:
 		t := f.Type.(*arrow.MapType)
 		key, item := t.KeyField(), t.ItemField()
-		key.Name, item.Name = "key", "value" // whatever the map's type calls them
+		key.Name, item.Name = "key", "value" // whatever names the map's type has
 		a.fields = newFields("part", []arrow.Field{key, item}, func(i int) array.Builder { return []array.Builder{b.KeyBuilder(), b.ItemBuilder()}[i] })
 	case array.ListLikeBuilder:
 		a.elem = newAdder(b.ValueBuilder(), f.Type.(arrow.ListLikeType).ElemField())

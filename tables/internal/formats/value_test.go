@@ -82,21 +82,21 @@ func TestTextsOfTypes(t *testing.T) {
 				want = text
 			}
 			if got, err := parseText(c.typ, text); err != nil || got != want {
-				t.Errorf("%s: parsed(%q) = %q, %v, want %q", c.typ, text, got, err, want)
+				t.Errorf("%s: parseText(%q) = %q, %v, want %q", c.typ, text, got, err, want)
 			}
 			if _, nested := c.typ.(arrow.NestedType); nested {
 				continue
 			}
 			if got, err := parseText(arrow.ListOf(c.typ), fmt.Sprintf("[%q]", text)); (err != nil || got != "["+want+"]" && got != `["`+want+`"]`) && c.typ.ID() != arrow.BOOL {
-				t.Errorf("list<%s>: parsed([%q]) = %q, %v", c.typ, text, got, err)
+				t.Errorf("list<%s>: parseText([%q]) = %q, %v", c.typ, text, got, err)
 			}
 		}
 		for text := range strings.FieldsSeq(c.refused) {
 			if got, err := parseText(c.typ, text); err == nil {
-				t.Errorf("%s: parsed(%q) = %q, want an error", c.typ, text, got)
+				t.Errorf("%s: parseText(%q) = %q, want an error", c.typ, text, got)
 			}
 			if got, err := parseText(arrow.ListOf(c.typ), fmt.Sprintf("[%q]", text)); err == nil {
-				t.Errorf("list<%s>: parsed([%q]) = %q, want an error", c.typ, text, got)
+				t.Errorf("list<%s>: parseText([%q]) = %q, want an error", c.typ, text, got)
 			}
 		}
 	}

@@ -39,7 +39,7 @@ func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer
 	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(Names, ", "))
 }
 
-// keepOpen hides the Close method, because libraries would call it.
+// keepOpen hides a writer's Close method, because Arrow's library would call it.
 type keepOpen struct{ io.Writer }
 
 // tableWriter writes aligned columns. Each batch has its own column widths.
@@ -58,7 +58,7 @@ func newTableWriter(out io.Writer, schema *arrow.Schema) (*tableWriter, error) {
 
 const maxWidth = 40
 
-// oneLine shortens a text to a single line of limited length.
+// oneLine returns a text as a single line of at most maxWidth characters.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

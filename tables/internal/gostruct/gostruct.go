@@ -124,7 +124,7 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		return typ, false, err
 	case tag != "":
 		return nil, false, fmt.Errorf("its tag names the type %s, but only times may have a type in their tag", tag)
-	case t == timeType: // because few other programs read Iceberg's nanoseconds
+	case t == timeType: // in microseconds, because few other programs read Iceberg's nanoseconds
 		return arrow.FixedWidthTypes.Timestamp_us, false, nil
 	case t == reflect.TypeFor[time.Duration]():
 		return arrow.FixedWidthTypes.Duration_ns, false, nil

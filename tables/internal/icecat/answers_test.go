@@ -31,7 +31,7 @@ func TestLookupIsCurrent(t *testing.T) {
 		for range 2 {
 			gotLoc, gotRules, err := c.Lookup(ctx, n.Namespace, n.Name)
 			if gotLoc != loc || gotRules != rules || !errors.Is(err, wantErr) {
-				t.Fatal(gotLoc, gotRules, err)
+				t.Fatalf("Lookup = %q, %q, %v, want %q, %q, %v", gotLoc, gotRules, err, loc, rules, wantErr)
 			}
 			if _, isCached, _, err := c.answers.get(n); isCached != (wantErr == nil) || err != nil {
 				t.Fatalf("answers.get(%v) reports cached = %v, %v", n, isCached, err)

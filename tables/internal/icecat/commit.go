@@ -22,14 +22,14 @@ type Change struct {
 	Namespace, Name string
 	Base            *table.Table   // the state that the change is based on; nil if the table must not exist
 	DamagedLocation *string        // metadata location of a damaged table; Base is then nil
-	New             table.Metadata // nil to delete the table
+	New             table.Metadata // the new metadata; nil deletes the table
 	// IOs are the FileIOs that wrote the change's files. The last one also writes the new metadata.
 	IOs []*FileIO
 	// Info is shown in listings. It is nil for changes by other engines; listings then use the metadata.
 	Info   *Info
 	PutIDs []PutID // IDs of the change's puts
-	// Inline stores the new metadata, which must be small, in the database until the next change, and does not sync its
-	// file.
+	// Inline means that the new metadata, which must be small, is stored in the database until the next change, and that
+	// its file is not synced.
 	Inline bool
 
 	Result *table.Table // the committed table
@@ -170,7 +170,7 @@ func (ch *Change) apply(w *transaction) {
 	if w.err == nil && n == 0 {
 		w.err = ErrConflict
 	}
-	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // the file was not synced, and may be lost
+	if oldLocation != nil && w.exec(deleteInline, *oldLocation) > 0 { // the old metadata file was not synced, and may be lost
 		w.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
 	if ch.New == nil {

@@ -13,7 +13,7 @@ func TestDecodedCost(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name, text string
-		cost       int64 // 0: an error
+		cost       int64 // 0 if an error is expected
 		err        string
 	}{
 		{name: "one value", text: `{"a":"` + strings.Repeat("x", 92) + `"}`, cost: 6*100 + 64},
@@ -25,7 +25,7 @@ func TestDecodedCost(t *testing.T) {
 	} {
 		cost, err := DecodedCost([]byte(c.text))
 		if cost != c.cost || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s: %d, %v, want %d, %q", c.name, cost, err, c.cost, c.err)
+			t.Errorf("%s: DecodedCost = %d, %v, want %d, %q", c.name, cost, err, c.cost, c.err)
 		}
 	}
 }

@@ -37,7 +37,7 @@ type FileIO struct {
 
 	mu       sync.Mutex
 	written  []WrittenFile
-	firstErr error           // the first error of writing a file
+	firstErr error           // the first error from writing a file
 	dirs     map[string]bool // directories with new entries that have not been synced
 }
 
@@ -98,7 +98,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	return w, nil
 }
 
-// fail records err if it is the first error of writing a file. It returns err.
+// fail records err if it is the first error from writing a file. It returns err.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,7 +108,7 @@ func (f *FileIO) fail(err error) error {
 	return err
 }
 
-// Failure returns the first error of writing a file, or nil. Iceberg's library may hide that error.
+// Failure returns the first error from writing a file, or nil. It is needed because Iceberg's library may hide that error.
 func (f *FileIO) Failure() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

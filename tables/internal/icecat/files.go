@@ -58,7 +58,7 @@ func (c *Catalog) CopyOf(ctx context.Context, location string) (string, error) {
 type State struct {
 	Name     string // the table's name
 	Location string
-	Pinned   bool // whether only snapshots refer to it; they need only the newest version
+	Pinned   bool // whether only snapshots refer to the location; snapshots need only the newest version
 }
 
 // States returns the metadata locations that a namespace's tables and snapshots refer to, without duplicates. For each table, the
@@ -79,8 +79,8 @@ func (c *Catalog) RestoreMetadataFile(ctx context.Context, location string) erro
 	return err
 }
 
-// WriteVerified writes and syncs a file, whose content must match w. If it fails, it removes the file. f must not be used
-// concurrently.
+// WriteVerified writes and syncs a file with the content of r, which must match w. If it fails, it removes the file. f must not be
+// used concurrently.
 func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	file, err := f.Create(w.Path)
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *Catalog) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
 	}
-	isFileFault := errors.As(err, new(*partd.CorruptError)) // if the file is in a bucket
+	isFileFault := errors.As(err, new(*partd.CorruptError)) // the error for damaged files in a bucket
 	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EIO, syscall.EISDIR, ErrContent} {
 		isFileFault = isFileFault || errors.Is(err, cause)
 	}
@@ -192,8 +192,8 @@ func (c *Catalog) damaged(location string, err error) error {
 	return err
 }
 
-// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is lost, it writes the file
-// again, for other readers.
+// loadInline returns a table if its metadata is in the database, and nil otherwise. If the metadata's file is lost, it also writes the
+// file again, because other engines read the file.
 func (c *Catalog) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
 	err := c.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)

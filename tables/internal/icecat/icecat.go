@@ -1,4 +1,4 @@
-// Package icecat is an Iceberg catalog on SQLite or PostgreSQL, together with the files of its tables. In a directory, the catalog is
+// Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a directory, the catalog is
 // catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The database contains the tables of pyiceberg's
 // SqlCatalog, and tables of our own that change in the same transactions. Several processes can use a catalog concurrently. The
 // database orders their commits: a change that was staged on outdated metadata fails with [ErrConflict].
@@ -57,9 +57,9 @@ type Options struct {
 
 // Catalog is an open catalog. It is safe for concurrent use.
 type Catalog struct {
-	dir         string // directory of the files in fs
+	dir         string // directory of the tables' files in fs
 	root        string // Options.Root
-	originalDir string // directory with which the recorded locations begin
+	originalDir string // directory where the warehouse was created; recorded locations begin with it
 	id          string // ID of the warehouse
 	fs          vfs.FS
 	noSync      bool
@@ -67,7 +67,7 @@ type Catalog struct {
 
 	postgres, readOnly bool
 
-	writes  *sql.DB // one connection
+	writes  *sql.DB // with a single connection
 	reads   *sql.DB
 	lookup  *sql.Stmt // prepared statement for Lookup; only for SQLite
 	answers *answers

@@ -11,6 +11,6 @@ import (
 func TestNoPostgres(t *testing.T) {
 	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}, Database: "postgres://localhost/house"})
 	if c != nil || err == nil || !strings.Contains(err.Error(), `import _ "github.com/go-partd/partd/tables/postgres"`) {
-		t.Errorf("%v", err)
+		t.Errorf("Open = %v, %v, want an error that names the import", c, err)
 	}
 }

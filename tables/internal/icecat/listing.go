@@ -29,7 +29,7 @@ type Listed struct {
 	Rows, Bytes, Files    int64
 	Version               int64
 	Location              string // location of the metadata
-	Damaged               error  // error from reading the metadata, if the listing needs the metadata
+	Damaged               error  // error from reading the metadata; nil if the listing did not need it
 	Info
 }
 

@@ -80,8 +80,8 @@ const maxAnswerBytes = 8 << 20
 // answer is the result of Lookup for a table.
 type answer struct{ location, rules string }
 
-// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. Each time, it asks SQLite for
-// the database version, on a separate connection, which is far cheaper than a query.
+// answers caches Lookup's answers from SQLite until any connection, in this process or another, commits. For each lookup, it asks
+// SQLite for the database version on a separate connection, which is far cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string
@@ -181,7 +181,7 @@ func (c *Catalog) Lookup(ctx context.Context, namespace, name string) (location,
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if c.postgres { // the client prepares statements itself
+	if c.postgres { // the PostgreSQL client prepares statements itself
 		result, err := scanAnswer(c.reads.QueryRowContext(ctx, selectLocation, namespace, name))
 		return result.location, result.rules, canceled.Explain(ctx, err)
 	}

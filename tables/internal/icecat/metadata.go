@@ -140,9 +140,9 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 		if !IsMetadata(k) {
 			continue
 		}
-		if w, ok := props[k]; !ok {
+		if mirrored, ok := props[k]; !ok {
 			removed = append(removed, k)
-		} else if w == v {
+		} else if mirrored == v {
 			delete(props, k)
 		}
 	}

@@ -9,15 +9,15 @@ import (
 	"github.com/go-partd/partd/internal/vfs"
 )
 
-// TestForeignLocations checks that locations of other engines resolve to the right files: Java writes file:/
-// with one slash, and names are not unescaped.
+// TestForeignLocations checks that locations written by other engines resolve to the right files: Java writes
+// file:/ with one slash, and escaped characters in names must not be unescaped.
 func TestForeignLocations(t *testing.T) {
 	dir := t.TempDir()
 	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // it was read
+	defer c.Close() //nolint:errcheck // the catalog is only read
 	location := c.LocationOf([16]byte{1})
 	path, err := c.local(location)
 	if err != nil {
@@ -33,7 +33,7 @@ func TestForeignLocations(t *testing.T) {
 	fileLocation := location + "/k=a%2Fb/x.parquet"
 	for _, name := range []string{fileLocation, "file:" + strings.TrimPrefix(fileLocation, "file://")} {
 		if got, err := c.local(name); got != file || err != nil {
-			t.Errorf("%s is at %s, %v, want %s in %s", name, got, err, file, dir)
+			t.Errorf("local(%s) = %s, %v, want %s in %s", name, got, err, file, dir)
 		}
 		if err := c.CheckWithin(location, name); err != nil {
 			t.Error(err)

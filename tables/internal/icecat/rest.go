@@ -136,7 +136,7 @@ func (c *Catalog) CheckWithin(location, file string) error {
 		realFile, err = filepath.EvalSymlinks(name)
 	}
 	switch {
-	case err != nil: // also if the name is invalid
+	case err != nil: // the file does not exist, or its name is invalid
 		return fmt.Errorf("the file %q does not exist: %w", file, fs.ErrNotExist)
 	case !strings.HasPrefix(realFile, realDir+"/"):
 		return outsideError(file, location)

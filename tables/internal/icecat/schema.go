@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// The first two tables are the same as in pyiceberg's SqlCatalog, so that pyiceberg can open the catalog. The other tables are our own, and
-// change in the same transactions.
+// schema contains the statements that create the database's tables. The first two tables are the same as in pyiceberg's SqlCatalog, so
+// that pyiceberg can open the catalog. The other tables are our own, and change in the same transactions.
 var schema = []string{
 	`CREATE TABLE IF NOT EXISTS iceberg_tables (
 		catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
@@ -17,7 +17,8 @@ var schema = []string{
 		catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL,
 		property_key VARCHAR(255) NOT NULL, property_value VARCHAR(1000),
 		PRIMARY KEY (catalog_name, namespace, property_key))`,
-	// Tables' listings, each for one metadata location. If iceberg_tables has another location, another engine has committed since.
+	// Tables' listings, each for one metadata location. If iceberg_tables has another location, another engine has committed to the
+	// table since then.
 	`CREATE TABLE IF NOT EXISTS partd_tables (
 		uuid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, metadata_location TEXT NOT NULL,
 		rows INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL, version INTEGER NOT NULL,
@@ -34,7 +35,7 @@ var schema = []string{
 		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
 	// Unused files, with the time of the first Sweep that found them.
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
-	// Current metadata whose files were not synced.
+	// Current metadata of tables whose metadata files were not synced.
 	`CREATE TABLE IF NOT EXISTS partd_light (location TEXT PRIMARY KEY, metadata BLOB NOT NULL) WITHOUT ROWID`,
 	// An index of tables by metadata. It can contain outdated names and values.
 	`CREATE TABLE IF NOT EXISTS partd_meta (
@@ -108,7 +109,7 @@ const (
 		GROUP BY table_name, metadata_location ORDER BY table_name, MAX(alive) DESC, metadata_location`
 	selectChanged = `SELECT table_name FROM (` + currentTables + ` EXCEPT ` + pinnedTables + `) AS made
 		UNION SELECT name FROM (` + pinnedTables + ` EXCEPT ` + currentTables + `) AS gone ORDER BY 1`
-	// If there are snapshots, they may need inline metadata; then sweepInline deletes it when possible.
+	// Snapshots may need inline metadata, so deleteInline does nothing if there are any; sweepInline deletes the metadata later.
 	deleteInline = `DELETE FROM partd_light WHERE location=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`
 	sweepInline  = `DELETE FROM partd_light WHERE location NOT IN (SELECT metadata_location FROM iceberg_tables WHERE metadata_location IS NOT NULL)
 		AND location NOT IN (SELECT metadata_location FROM partd_snapshot_tables)`

@@ -53,8 +53,8 @@ func (c *Catalog) Sweep(ctx context.Context, grace time.Duration, recentlyUsed m
 	var s SweepResult
 	dirs := map[string]bool{}
 	for path, seen := range firstSeen {
-		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest reader, which the
-		// monotonic clock measures.
+		// The wall clock may have been changed. Therefore, also compare with the running time of the oldest reader or writer,
+		// which the monotonic clock measures.
 		if seen.Add(max(grace, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
@@ -135,8 +135,8 @@ func (c *Catalog) listFiles(ctx context.Context) (map[string]int64, error) {
 // References returns all files that tables and snapshots refer to.
 func (c *Catalog) References(ctx context.Context) (map[string]struct{}, error) {
 	refs := references{c, map[string]struct{}{}}
-	// Read the snapshots before the tables, because a snapshot may be restored and deleted in between, and again after them,
-	// because a snapshot may be taken in between.
+	// Read the snapshots before the tables, because a snapshot may be restored and deleted while the tables are read. Read them
+	// again afterwards, because a snapshot may be taken meanwhile.
 	if err := c.addPinned(ctx, refs); err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ type references struct {
 	paths map[string]struct{}
 }
 
-// add adds a file, and reports whether it was missing.
+// add adds a file, and reports whether it is new.
 func (r references) add(location string) bool {
 	path, err := r.c.local(location)
 	if err != nil {

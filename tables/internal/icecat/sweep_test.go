@@ -30,14 +30,14 @@ func TestProtectDuringSweep(t *testing.T) {
 	exec(`INSERT INTO partd_files VALUES (?,'',0,x'00')`, location)
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
 	if exists, err := c.Protect(ctx, location); err != nil || !exists {
-		t.Fatal(exists, err)
+		t.Fatalf("Protect = %v, %v, want true", exists, err)
 	}
 	if unused, err := c.forgetFile(ctx, path); err != nil || unused {
 		t.Fatal("forgetFile forgot a protected file:", unused, err)
 	}
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
 	if unused, err := c.forgetFile(ctx, path); err != nil || !unused {
-		t.Fatal(unused, err)
+		t.Fatalf("forgetFile of an unprotected file = %v, %v, want true", unused, err)
 	}
 	if exists, err := c.Protect(ctx, location); err != nil || exists {
 		t.Fatal("Protect accepted a file that a Sweep is removing:", exists, err)

@@ -92,7 +92,7 @@ func (f *FileIO) vet(location string, content []byte) error {
 	return nil
 }
 
-// vetCounts returns an error if a manifest list says that a manifest contains more files than it does.
+// vetCounts returns an error if a manifest list claims that a manifest contains more files than it actually contains.
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	t, cached := f.cat.tallies.Get(m.FilePath())
 	if !cached {

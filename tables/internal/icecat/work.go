@@ -127,7 +127,7 @@ func wrapConflict(err error) error {
 	if sqlErr, ok := errors.AsType[interface {
 		error
 		SQLState() string
-	}](err); ok && (sqlErr.SQLState() == "40001" || sqlErr.SQLState() == "40P01") { // serialization failure, deadlock
+	}](err); ok && (sqlErr.SQLState() == "40001" || sqlErr.SQLState() == "40P01") { // serialization failure or deadlock
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err

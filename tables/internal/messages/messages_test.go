@@ -80,15 +80,15 @@ func TestMessages(t *testing.T) {
 					start, _ := lists.ValueOffsets(i)
 					switch text := lists.ListValues().(*array.String); {
 					case numbers.Value(i) != int64(next), lists.IsNull(i) != (next%3 == 0):
-						t.Fatalf("row %d is %d", next, numbers.Value(i))
+						t.Fatalf("row %d has the number %d or a wrong null", next, numbers.Value(i))
 					case lists.IsValid(i) && text.Value(int(start)) != fmt.Sprintf("%0*d", c.width, next):
-						t.Fatalf("row %d has %s", next, text.Value(int(start)))
+						t.Fatalf("row %d has the text %s", next, text.Value(int(start)))
 					}
 					next++
 				}
 			}
 			if next != c.rows || messages > c.max {
-				t.Errorf("%d rows came in %d messages, want %d in at most %d", next, messages, c.rows, c.max)
+				t.Errorf("Rebatch returned %d rows in %d messages, want %d rows in at most %d messages", next, messages, c.rows, c.max)
 			}
 		})
 	}

@@ -80,7 +80,7 @@ var (
 		})
 )
 
-// Operations on rows that transfer no rows.
+// Operations that change a table's rows without transferring rows.
 var (
 	DeleteRows = withAnswer(Entry{Name: "delete_rows", Writes: true, Slots: PutSlot, Page: true, Command: "delete-rows"},
 		func(ctx context.Context, s *tables.Store, in *Deletion) (tables.RewriteResult, error) {
@@ -237,7 +237,7 @@ type Deletion struct {
 	Where  string `json:"where"`
 }
 
-// Periods is the period of time for splitting a table's files.
+// Periods sets the length of the time periods by which a table's files are divided.
 type Periods struct {
 	Bucket string           `json:"bucket,omitempty"`
 	Name   string           `json:"name"`

@@ -20,7 +20,7 @@ import (
 // prefix is the prefix of Flight's action names.
 const prefix = "partd."
 
-// Slots are the permits that an operation needs from the server.
+// Slots says which of the server's permits an operation needs.
 type Slots uint8
 
 const (

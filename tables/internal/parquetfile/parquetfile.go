@@ -61,7 +61,7 @@ type Writer struct {
 	schema *arrow.Schema
 }
 
-// keepOpen hides the method Close, so that the library does not call it.
+// keepOpen hides a writer's Close method, because the library would call it.
 type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
@@ -104,7 +104,7 @@ func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
 
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
-// unwritable reports whether the library cannot write columns of a type, and read them back, if they have
+// unwritable reports whether the library fails to write columns of a type, or to read them back, if they have
 // nulls.
 func unwritable(t arrow.DataType) bool {
 	switch t.ID() {

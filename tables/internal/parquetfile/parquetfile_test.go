@@ -98,6 +98,6 @@ func TestRequiredFieldNull(t *testing.T) {
 		err = w.Write(batch)
 	}
 	if err == nil || !strings.Contains(err.Error(), `column "l": field "l.element" is null in row 1`) {
-		t.Error(err)
+		t.Errorf("Write = %v, want an error that names the null field", err)
 	}
 }

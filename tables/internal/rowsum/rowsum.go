@@ -1,4 +1,4 @@
-// Package rowsum computes checksums of rows in any order.
+// Package rowsum computes checksums of rows that do not depend on the order of the rows.
 package rowsum
 
 import (

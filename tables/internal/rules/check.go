@@ -37,8 +37,8 @@ type ruleCheck struct {
 	keys            *uniqueKeys // finds duplicates, for a unique rule
 }
 
-// Table calls visit with the table's stored rows that match where, or with all rows if where is nil. The
-// batches contain at least the given columns.
+// Table is a function that reads a table. It calls visit with the stored rows that match where, or with all rows
+// if where is nil. The batches contain at least the given columns.
 type Table func(ctx context.Context, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error
 
 // Options configures a Check.
@@ -200,7 +200,7 @@ func (c *Check) Finish(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder drops the checks that depend on the order of rows, or need all rows.
+// WithoutOrder drops the checks that depend on the order of rows, or that need all rows.
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()

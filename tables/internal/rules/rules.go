@@ -30,7 +30,7 @@ type Rule struct {
 	Max      string `json:"max,omitempty"`      // for range: the largest value
 	Pattern  string `json:"pattern,omitempty"`  // for regexp: matched anywhere in the text, in the syntax of package regexp
 	Where    string `json:"where,omitempty"`    // for expression: a filter that must be true or null for every row
-	Disabled bool   `json:"disabled,omitempty"` // the rule is kept, but not applied
+	Disabled bool   `json:"disabled,omitempty"` // whether the rule is only stored, and not applied
 
 	Columns []string `json:"columns,omitempty"`  // for unique: the columns that must differ; rows with a null are not compared
 	InTable bool     `json:"in_table,omitempty"` // for unique: also compare with the rows of the table
@@ -39,7 +39,7 @@ type Rule struct {
 // Kinds are the kinds of rules.
 var Kinds = []string{"exists", "type", "range", "not_null", "unique", "sorted", "regexp", "expression"}
 
-// Error lists the rules that a put violates. Nothing of the put was stored.
+// Error lists the rules that a put violates. The put stored nothing.
 type Error struct{ Violations []Violation }
 
 // Violation describes how a put violates a rule.
@@ -120,7 +120,7 @@ const maxName = 255
 type Edit struct {
 	Add     []Rule   `json:"add,omitempty"`    // a rule replaces the existing rule of the same name
 	Sets    []string `json:"sets,omitempty"`   // predefined rules to add: time_series, prices
-	Time    string   `json:"time,omitempty"`   // the time column for sets; "": the settings' time column, else the first column of a time type, else "time"
+	Time    string   `json:"time,omitempty"`   // the time column for sets; if "", the settings' time column, or the first column of a time type, or else "time"
 	Remove  []string `json:"remove,omitempty"` // by name
 	Disable []string `json:"disable,omitempty"`
 	Enable  []string `json:"enable,omitempty"`

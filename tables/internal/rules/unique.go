@@ -119,7 +119,7 @@ func bounds(column string, a arrow.Array, i int) (atLeast, atMost *filter.Expr) 
 	case *array.Float64:
 		return atLeastAndMost(column, a.Value(i))
 	case *array.String:
-		return atLeastAndMost(column, strings.Clone(a.Value(i))) // cloned, because the rows are released before the condition is used
+		return atLeastAndMost(column, strings.Clone(a.Value(i))) // a clone, because the rows are released before the condition is used
 	case *array.Date32:
 		return atLeastAndMost(column, a.Value(i).ToTime())
 	case *array.Timestamp:

@@ -35,8 +35,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. It takes each column from the first index that indicesOf returns; if it returns no index, the
-// column is null.
+// convert converts a batch to a schema. indicesOf returns the indices in the batch for a column of the schema; convert uses the first
+// index. If there is none, the column is null.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, to.NumFields())
 	defer releaseAll(columns)
@@ -289,7 +289,7 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	}
 	values = a.ListValues()
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
-		hasHidden = true // arrow-go 18.8 does not accept a slice as a map's entries
+		hasHidden = true // copy the values, because arrow-go 18.8 does not accept a slice as a map's entries
 	}
 	if !hasHidden {
 		return offsets, array.NewSlice(values, first, last), nil
@@ -433,7 +433,7 @@ func convertTexts(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		if from, ok := a.(array.StringLike); ok {
 			return mapValues(from, b, b.Append), nil
 		}
-		if from, ok := a.(bytesArray); ok { // some writers do not mark strings as such in files
+		if from, ok := a.(bytesArray); ok { // in files, some writers store strings as bytes
 			texts := mapValues(from, builder, func(v []byte) { b.Append(string(v)) })
 			return texts, CheckArray(texts)
 		}

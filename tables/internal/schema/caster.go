@@ -56,7 +56,7 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewPutCaster is NewCaster for puts. The Caster also rejects values that the logical types, which readers see, cannot represent
+// NewPutCaster is like NewCaster, but for puts: the Caster also rejects values that the logical types, which readers see, cannot represent
 // exactly.
 func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	c, err := NewCaster(putSchema, to)
@@ -88,7 +88,7 @@ func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *C
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
 
-// Missing returns the names of the table's columns that the batches lack.
+// Missing returns the names of the table's columns that are missing from the batches.
 func (c *Caster) Missing() (names []string) {
 	for i, index := range c.sourceIndices {
 		if name := c.To.Field(i).Name; index < 0 && !c.From.HasField(name) {

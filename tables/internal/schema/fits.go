@@ -47,7 +47,8 @@ func unwrap(t arrow.DataType) arrow.DataType {
 	return t
 }
 
-// Restore returns the stored type with some of its nested types replaced by the original ones, where keep returns true.
+// Restore returns the stored type with all original types, at any level, that keep selects instead of the types
+// that replaced them.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = unwrap(original)
 	if keep(original) {

@@ -52,8 +52,8 @@ func Parse(text string) (arrow.DataType, error) {
 }
 
 // CanWiden reports whether a type includes every value of a narrower one: larger integers, larger floats, and decimals with more
-// digits. Every type includes nulls. It also returns true from integers to float64; the caller must then check that each value is
-// exact.
+// digits. Every type includes nulls. CanWiden also returns true if from is an integer type and to is float64; the caller must then
+// check that each value is exact.
 func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

@@ -135,7 +135,7 @@ func RelaxShape(s *iceberg.Schema, lastID int, putSchema *arrow.Schema, rows arr
 	return sh, err
 }
 
-// nullableFields is WithNullableFields for an Iceberg type.
+// nullableFields is like WithNullableFields, but for an Iceberg type.
 func nullableFields(t iceberg.Type) iceberg.Type {
 	switch t := t.(type) {
 	case *iceberg.StructType:

@@ -94,7 +94,7 @@ func TestTypes(t *testing.T) {
 				t.Errorf("stored as %s, want %s", got, or(c.StoredType, c.Put.String()))
 			}
 			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
-				t.Error(err)
+				t.Errorf("Iceberg does not accept the stored type: %v", err)
 			}
 			text, err := Encode(schema)
 			if err != nil {
@@ -121,13 +121,13 @@ func TestTypes(t *testing.T) {
 				}
 				for i := range slice.Len() {
 					if got, want := restored.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.ReadType == "" {
-						t.Errorf("row %d: %s, want %s", from+i, got, want)
+						t.Errorf("row %d: got %s, want %s", from+i, got, want)
 					}
 				}
 				if c.ReadType == "" && !array.Equal(restored.Column(0), slice) {
-					t.Errorf("%v, want %v", restored.Column(0), slice)
+					t.Errorf("the restored column is %v, want %v", restored.Column(0), slice)
 				} else if c.ReadType != "" && fmt.Sprint(restored.Column(0)) != map[string]string{"dictionary": `["a" "b" (null)]`, "run_end": "[1 1 2]"}[c.Name] && from == 0 {
-					t.Errorf("%v", restored.Column(0))
+					t.Errorf("the restored column contains the wrong values %v", restored.Column(0))
 				}
 			}
 		})
@@ -172,10 +172,10 @@ func TestRestoreAfterForeignChanges(t *testing.T) {
 	stored := arrow.NewSchema([]arrow.Field{{Name: "new", Type: arrow.BinaryTypes.String}, {Name: "b", Type: arrow.PrimitiveTypes.Int64}, {Name: "a", Type: arrow.PrimitiveTypes.Int32}}, nil)
 	got := WithoutEncodings(RestorePutTypes(stored, put))
 	if s := fmt.Sprint(got.Field(0).Type, got.Field(1).Type, got.Field(2).Type); s != "utf8 int64 uint8" {
-		t.Error(s)
+		t.Errorf("the restored types are %s, want utf8 int64 uint8", s)
 	}
 	if !got.Field(2).Metadata.Equal(note) || !got.Metadata().Equal(note) {
-		t.Error(got)
+		t.Errorf("the restored schema lacks metadata: %v", got)
 	}
 }
 
@@ -199,12 +199,12 @@ func TestIntoUUIDs(t *testing.T) {
 		to := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.to, Nullable: true}}, nil)
 		caster, err := NewPutCaster(put, to, to)
 		if err != nil {
-			t.Errorf("%s: %v", c.put, err)
+			t.Errorf("NewPutCaster from %s: %v", c.put, err)
 			continue
 		}
 		got, err := caster.Cast(array.NewRecordBatch(put, []arrow.Array{a}, 2))
 		if err != nil {
-			t.Errorf("%s: %v", c.put, err)
+			t.Errorf("Cast from %s: %v", c.put, err)
 		} else if text := fmt.Sprint(got.Column(0)); !arrow.TypeEqual(got.Column(0).DataType(), c.to) || !strings.Contains(text, "00000000-0000-0000-0000-000000000001") || !strings.Contains(text, "null") {
 			t.Errorf("Cast of %s returned %s", c.put, text)
 		}

@@ -76,7 +76,7 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 		err = w.Close()
 	}
 	if err != nil || r.Err() != nil {
-		t.Fatal(format, err, r.Err())
+		t.Fatalf("write %s: %v, %v", format, err, r.Err())
 	}
 	if format != formats.Parquet && format != formats.Arrow {
 		return
@@ -90,15 +90,15 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 	}
 	defer reread.Release()
 	if _, err := b.Put(t.Context(), name+" again", reread, tables.PutReplace, nil); err != nil {
-		t.Fatal(format, err)
+		t.Fatalf("put the rows of the %s file: %v", format, err)
 	}
 	want, got := read(t, b, name, nil), read(t, b, name+" again", nil)
 	if strings.Count(got, "(null)") != strings.Count(want, "(null)") || format == formats.Arrow && got != want {
-		t.Errorf("%s: %s, want %s", format, got, want)
+		t.Errorf("the table from the %s file contains %s, want %s", format, got, want)
 	}
 }
 
-// TestTypesInStore checks that every type can be stored: in a commit, in the tail, and folded.
+// TestTypesInStore checks that every type can be committed, appended to the tail, and folded.
 func TestTypesInStore(t *testing.T) {
 	ctx := t.Context()
 	for _, noTail := range []bool{true, false} {
@@ -139,7 +139,7 @@ func TestTypesInStore(t *testing.T) {
 				}
 				all := strings.Join(want, " ")
 				if got := read(t, b, c.Name, nil); got != all {
-					t.Errorf("%s, want %s", got, all)
+					t.Errorf("reading the table returned %s, want %s", got, all)
 				}
 				if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{bucket}, Tables: []string{c.Name}}); err != nil {
 					t.Fatal(err)
@@ -163,7 +163,7 @@ func TestTypesInStore(t *testing.T) {
 				}
 				gotSchema, err := table.Schema(ctx)
 				if err != nil || !gotSchema.Field(0).Metadata.Equal(note) || !gotSchema.Metadata().Equal(note) {
-					t.Errorf("%v, %v", gotSchema, err)
+					t.Errorf("Schema = %v, %v, want the metadata of the put", gotSchema, err)
 				}
 			})
 		}
@@ -210,7 +210,7 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	for _, other := range append(stores[:], s) {
 		r, err := other.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("%+v", f) }})
 		if err != nil || r.Tables < 20 {
-			t.Error(r, err)
+			t.Errorf("Verify = %+v, %v, want at least 20 tables", r, err)
 		}
 	}
 	for _, other := range stores {
@@ -253,7 +253,7 @@ func TestRequiredFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := read(t, s.Bucket(""), name, nil); got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("reading the table returned %s, want %s", got, want)
 		}
 	}
 }
@@ -365,7 +365,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := s.Bucket("").Put(t.Context(), "x", r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
-			t.Errorf("%s: %v", typ, err)
+			t.Errorf("Put of a text in %s that is not UTF-8 = %v, want an error", typ, err)
 		}
 		if _, err := s.Bucket("").Table(t.Context(), "x"); err == nil {
 			t.Fatalf("%s: the refused put created a table", typ)
@@ -418,7 +418,7 @@ func TestDate64FromParquet(t *testing.T) {
 		_, err = s.Bucket("").Put(t.Context(), "x", r, tables.PutAppend, nil)
 	}
 	if got := read(t, s.Bucket(""), "x", nil); err != nil || got != "date64 2026-01-31 (null) 2026-01-31 (null)" {
-		t.Error(got, err)
+		t.Errorf("after appending the Parquet file, the table contains %s, %v", got, err)
 	}
 }
 

@@ -100,7 +100,7 @@ func validTexts(a *array.String) bool {
 
 // ToFloat16 returns the nearest float16. Arrow's library instead truncates digits, and converts the smallest numbers to zero.
 func ToFloat16(f float64) float16.Num {
-	const minExponent = -14 // minimum exponent; below it, all numbers have the same spacing
+	const minExponent = -14 // minimum exponent; all smaller numbers have the same spacing
 	a := math.Abs(f)
 	switch {
 	case math.IsNaN(f):

@@ -109,5 +109,5 @@ func (c *Cutter) periodEnd(v int64) int64 {
 			return end
 		}
 	}
-	return math.MaxInt64 // also if the year is out of range
+	return math.MaxInt64 // there are no periods, or the period's end is out of range
 }

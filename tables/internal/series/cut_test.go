@@ -23,7 +23,7 @@ func TestPeriods(t *testing.T) {
 		}
 	}
 	if got := definition.PartitionQuarter.NextStart(time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC)); !got.Equal(time.Unix(0, 0)) {
-		t.Error(got)
+		t.Errorf("NextStart of the last quarter of 1969 = %v, want 1970-01-01", got)
 	}
 	for _, typ := range []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_s, arrow.FixedWidthTypes.Timestamp_us, arrow.FixedWidthTypes.Timestamp_ns} {
 		c := &Cutter{By: definition.PartitionMonth, timeType: typ}

@@ -147,7 +147,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 			high, latest = max(high, byTime[i].High()), max(latest, position[byTime[i]])
 		}
 		overlapping := byTime[start:i]
-		// If not joined, the file's rows would precede the group's merged rows with the same time.
+		// If the file did not join the group, its rows would precede the group's merged rows with the same time.
 		mustJoin := canGrow && overlapping[0].Low() == groupHigh
 		if !mustJoin && len(overlapping) == 1 && s.canStay(cutter, overlapping[0]) && overlapping[0].Data().FileSizeBytes() >= target*3/4 {
 			canGrow = false

@@ -65,7 +65,7 @@ func (s *Series) lastRowsStart(ctx context.Context, minRows int64, tail []arrow.
 	return latestStart(groups, minRows), nil
 }
 
-// latestStart returns the latest time from which groups contain at least minRows rows.
+// latestStart returns the latest time such that the groups that start at it or later contain at least minRows rows.
 func latestStart(groups []rowGroup, minRows int64) int64 {
 	slices.SortFunc(groups, func(a, b rowGroup) int { return cmp.Compare(b.lowest, a.lowest) })
 	for _, group := range groups {

@@ -19,7 +19,7 @@ const (
 	// maxOpenBytes is the maximum memory estimate for an open file, enough for one row group.
 	maxOpenBytes = 64 << 20
 	minOpenBytes = 256 << 10 // minimum memory estimate for an open file
-	minBatchRows = 1 << 8    // minimum rows per batch if the reader needs few; more than the reader needs, because a merge can drop rows
+	minBatchRows = 1 << 8    // minimum rows per batch if the reader needs only few rows; a merge can drop some of them
 )
 
 // source returns a file's rows as a merge source. If the file is not in the table's order, source sorts its rows.
@@ -44,7 +44,7 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		scan.Read(ctx, datafile.ToRead(s.table, []table.FileScanTask{f.Task}))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
-	if !s.InOrder(f.Data()) { // written by another program, or before the order was set
+	if !s.InOrder(f.Data()) { // another program wrote the file, or it was written before the order was set
 		src.Batches = sorted.Sort(ctx, sorted.All, s.sortInput(rows, p.keys))
 	}
 	return src

@@ -115,13 +115,13 @@ func CompareBools(a, b bool) int {
 	return 1
 }
 
-// nullable is the part of an Arrow array that tells which values are null.
+// nullable is the part of an Arrow array that reports which values are null.
 type nullable interface {
 	IsNull(i int) bool
 	NullN() int
 }
 
-// compareNulls compares two values if at least one of them is null. If neither is null, values is true, and
+// compareNulls compares two values if at least one of them is null. If neither is null, bothValid is true, and
 // the caller must compare the values.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {

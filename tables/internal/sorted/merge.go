@@ -40,7 +40,7 @@ type merge struct {
 	open    cursors
 	out     output
 
-	// held is a row that may equal the next row; it is nil if no row is held back.
+	// heldBlock and heldRow identify a row that may equal the next row. heldBlock is nil if no row is held back.
 	heldBlock    *block
 	heldRow      int
 	heldIsHidden bool
@@ -182,7 +182,7 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the index in c's batch at which the first row of another source must come. c must be the
+// runEnd returns the index of the first row in c's batch that a row of another source must precede. c must be the
 // cursor with the lowest row.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor

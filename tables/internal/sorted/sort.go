@@ -22,7 +22,7 @@ type Input struct {
 	Size    func(arrow.RecordBatch) int64 // bytes of a batch
 }
 
-// maxRuns is the number of temporary files that are merged into one file.
+// maxRuns is the number of temporary files at which Sort merges them into one file.
 const maxRuns = 128
 
 // Sort yields the rows in order, and applies a rule to rows with equal keys, which stay in their original
@@ -212,7 +212,7 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 const (
 	spilledRows       = 1 << 12 // maximum rows of a batch in a file
 	spilledBatchBytes = 1 << 20 // approximate memory for reading a file
-	spilledBlock      = 1 << 18 // bytes per checksum
+	spilledBlock      = 1 << 18 // bytes of a temporary file that share a checksum
 )
 
 // spillFile is a temporary file with rows. It can be read once.

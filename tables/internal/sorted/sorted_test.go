@@ -171,14 +171,14 @@ func TestOpensLate(t *testing.T) {
 }
 
 func TestSort(t *testing.T) {
-	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
+	tempDir := t.TempDir()
+	t.Setenv("TMPDIR", tempDir)
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		var id int64
 		rows := randomRows(rnd, rnd.IntN(2000), &id)
-		ordered := rnd.IntN(len(rows) + 1)
-		slices.SortStableFunc(rows[:ordered], compareRows) // the other rows stay unsorted
+		orderedRows := rnd.IntN(len(rows) + 1)
+		slices.SortStableFunc(rows[:orderedRows], compareRows) // the other rows stay unsorted
 		in := Input{
 			Batches: batchesOf(rows, 1+rnd.IntN(30)), Keys: []int{0, 1}, Memory: int64(1 + rnd.IntN(100)),
 			Size: func(b arrow.RecordBatch) int64 { return b.NumRows() },
@@ -212,7 +212,7 @@ func TestSort(t *testing.T) {
 			}
 		}
 	}
-	if leftovers, err := os.ReadDir(temporary); err != nil || len(leftovers) > 0 {
+	if leftovers, err := os.ReadDir(tempDir); err != nil || len(leftovers) > 0 {
 		t.Fatalf("temporary files are left: %v %v", leftovers, err)
 	}
 }
@@ -265,7 +265,7 @@ func TestErrors(t *testing.T) {
 		"cancelled": drain(Merge(cancelled, All, 0, good)),
 	} {
 		if !errors.Is(err, broken) && !(name == "cancelled" && errors.Is(err, context.Canceled)) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want %v", name, err, broken)
 		}
 	}
 }
@@ -346,7 +346,7 @@ func BenchmarkMerge(b *testing.B) {
 	}
 }
 
-// TestWideRows merges and sorts a few large rows.
+// TestWideRows checks that batches of large merged or sorted rows stay small.
 func TestWideRows(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	const n, wide = 400, 100_000
@@ -391,7 +391,7 @@ func TestQuota(t *testing.T) {
 		}
 	}
 	if !errors.Is(failure, partd.ErrTooLarge) {
-		t.Error(failure)
+		t.Errorf("Sort beyond the quota = %v, want ErrTooLarge", failure)
 	}
 	if err := spill.Process.Take(1 << 10); err != nil {
 		t.Error("the temporary files still count against the quota:", err)

@@ -59,7 +59,7 @@ func (l *Log) Append(ctx context.Context, f Frame, timestamp time.Time) (receipt
 	if err == nil {
 		err = l.add(e, parsed, int64(len(v)))
 	}
-	if err != nil { // the store contains the frame anyway
+	if err != nil { // the store contains the frame despite the error
 		e.stale = true
 		return receipt, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 	}

@@ -43,7 +43,7 @@ type epoch struct {
 	stale  bool // whether the value must be read again, because the store may contain more appends
 
 	// If inMemory is true, the rows are also in memory: decoded batches, and pending messages that have not been decoded
-	// yet. mem is their total size in bytes.
+	// yet. memBytes is their total size in bytes.
 	inMemory bool
 	memBytes int64
 	batches  []arrow.RecordBatch
@@ -105,7 +105,7 @@ func (l *Log) load(ctx context.Context, e *epoch) error {
 	}
 	l.drop(e)
 	l.setCached(cachedResult{}) // the rows may have changed although Fingerprint returns the same string
-	e.ids = nil                 // so that all frames are counted again
+	e.ids = nil                 // otherwise, add would skip the stored frames as duplicates
 	newEpoch := l.epoch(e.number)
 	for v := values[0]; len(v) > 0; {
 		f, remaining, err := nextFrame(v)

@@ -176,12 +176,12 @@ func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
 }
 
-func (l *Log) setCached(k cachedResult) {
+func (l *Log) setCached(result cachedResult) {
 	if l.cached.rows != nil {
 		l.cached.rows.Release()
 	}
-	l.s.usedBytes.Add(k.bytes - l.cached.bytes)
-	l.cached = k
+	l.s.usedBytes.Add(result.bytes - l.cached.bytes)
+	l.cached = result
 }
 
 // schemaMessage returns a schema's IPC message.
@@ -205,7 +205,7 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	}
 	defer r.Release()
 	for r.Next() {
-		// Earlier versions accepted batches with columns longer than the batch, so cut them.
+		// Earlier versions accepted batches with columns that are longer than the batch, so cut the columns.
 		batch := r.RecordBatch()
 		batches = append(batches, batch.NewSlice(0, batch.NumRows()))
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// countingStore is a store that counts its syncs. While fails is true, all syncs fail.
+// countingStore is a store that counts its syncs. While isFailing is true, all syncs fail.
 type countingStore struct {
 	*partd.Dict
 	mu        sync.Mutex

@@ -123,7 +123,7 @@ func TestShareSync(t *testing.T) {
 	s.expectWaiting(all...)
 	last, ok, err := b.EndEpoch(t.Context())
 	if err != nil || !ok {
-		t.Fatal(ok, err)
+		t.Fatalf("EndEpoch = %v, %v, want an epoch with rows", ok, err)
 	}
 	if err := b.Forget(t.Context(), last); err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestSyncFails(t *testing.T) {
 	s.outcome <- errDisk
 	s.expectOutcomes(errDisk, lost)
 	if _, _, err := b.EndEpoch(t.Context()); err != nil || s.countRows(b) != 0 {
-		t.Fatal(s.countRows(b), err)
+		t.Fatalf("after the store lost the row, the log has %d rows, %v, want none", s.countRows(b), err)
 	}
 }
 
@@ -227,7 +227,7 @@ func TestAppliedWaits(t *testing.T) {
 	s.outcome <- nil
 	s.expectOutcomes(nil, second)
 	if ok, err := l.Applied(t.Context(), "id"); !ok || err != nil { // now durable, so no further sync is needed
-		t.Fatal(ok, err)
+		t.Fatalf("Applied = %v, %v, want true", ok, err)
 	}
 }
 

@@ -42,7 +42,7 @@ type Store struct {
 	unclaimed map[string][]int64 // epochs that could not be read yet, by table UUID
 }
 
-// Unknown stands for the last folded epoch of a table that cannot be read now.
+// Unknown stands for the last folded epoch of a table if the table cannot be read now.
 const Unknown = -2
 
 // idLen is the length of a UUID in text form.

@@ -105,7 +105,7 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	if len(want) != 2 { // the first epoch ended when the tail was reopened
-		t.Fatalf("there are %d epochs", len(want))
+		t.Fatalf("got %d epochs, want 2", len(want))
 	}
 	for key, want := range want {
 		values, err := p.Get(ctx, key)
@@ -116,7 +116,7 @@ func TestMessages(t *testing.T) {
 		for v, first := values[0], true; len(v) > 0; first = false {
 			f, rest, err := nextFrame(v)
 			if err != nil || f.schema != first {
-				t.Fatal(key, f.schema, first, err)
+				t.Fatalf("frame of key %s: has schema = %v, %v, want %v", key, f.schema, err, first)
 			}
 			got, v = append(got, f.messages...), rest
 		}

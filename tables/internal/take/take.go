@@ -1,6 +1,6 @@
-// Package take selects rows of Arrow arrays of every type. Arrow's filter kernel turns some
-// booleans into nulls in columns that have nulls (arrow-go 18.8; see TestArrowFiltersBools), and
-// other kernels lack types.
+// Package take selects rows of Arrow arrays of every type. It replaces Arrow's kernels: the filter kernel turns
+// some booleans into nulls in columns that have nulls (arrow-go 18.8; see TestArrowFiltersBools), and other kernels
+// do not support all types.
 package take
 
 import (
@@ -54,7 +54,7 @@ func Indices(keep []bool) []int {
 	return indices
 }
 
-// Rows returns the rows of an array at indices, in their order. A negative index makes a null. The
+// Rows returns the rows of an array at indices, in the order of indices. A negative index selects a null. The
 // caller releases the rows.
 func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 	switch src := a.(type) {

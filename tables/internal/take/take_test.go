@@ -19,7 +19,7 @@ func arrayOf(t *testing.T, typ arrow.DataType, json string) arrow.Array {
 	t.Helper()
 	a, _, err := array.FromJSON(memory.DefaultAllocator, typ, strings.NewReader(json))
 	if err != nil {
-		t.Fatal(typ, err)
+		t.Fatalf("decode JSON as %s: %v", typ, err)
 	}
 	return a
 }
@@ -85,13 +85,13 @@ func TestRows(t *testing.T) {
 			}
 			out, err := take.Rows(a, indices)
 			if err != nil {
-				t.Fatal(name, err)
+				t.Fatalf("Rows of %s: %v", name, err)
 			}
 			if !arrow.TypeEqual(out.DataType(), a.DataType()) || out.Len() != len(indices) {
 				t.Fatalf("%s: %d rows of type %s, want %d of %s", name, out.Len(), out.DataType(), len(indices), a.DataType())
 			}
 			if err := array.ValidateFull(out); err != nil && name != "null" && name != "runs" {
-				t.Fatal(name, err)
+				t.Fatalf("Rows of %s returned an invalid array: %v", name, err)
 			}
 			for i, p := range indices {
 				want := array.NullValueStr

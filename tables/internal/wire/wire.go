@@ -1,5 +1,5 @@
-// Package wire defines the JSON calls with which clients such as package flightclient send and receive rows
-// over Flight. docs/flightsql.md describes them. Package operations has the calls without rows.
+// Package wire defines the JSON calls with which clients, such as package flightclient, send and receive rows
+// over Flight. docs/flightsql.md describes them. Package operations defines the calls that transfer no rows.
 package wire
 
 import (
@@ -78,16 +78,17 @@ type Statement struct {
 	ID         string `json:"id,omitempty"`         // identifies one execution for cancellation
 }
 
-// Put is the command of a put. The answer to a correction is Done, otherwise it is Stored.
+// Put is the command of a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. The
+// answer to other puts is a PutAnswer.
 type Put struct {
-	Partd    string           `json:"partd"` // PutCall
-	Bucket   string           `json:"bucket,omitempty"`
-	Name     string           `json:"name"`
-	Mode     tables.PutMode   `json:"mode"`
-	ID       string           `json:"id,omitempty"`
-	Metadata tables.Metadata  `json:"metadata,omitempty"`
-	Settings *tables.Settings `json:"settings,omitempty"`
-	Whole    bool             `json:"whole,omitempty"` // refuse an append if table columns are missing
+	Partd      string           `json:"partd"` // PutCall
+	Bucket     string           `json:"bucket,omitempty"`
+	Name       string           `json:"name"`
+	Mode       tables.PutMode   `json:"mode"`
+	ID         string           `json:"id,omitempty"`
+	Metadata   tables.Metadata  `json:"metadata,omitempty"`
+	Settings   *tables.Settings `json:"settings,omitempty"`
+	AllColumns bool             `json:"whole,omitempty"` // refuse an append if table columns are missing
 
 	Range  *Range `json:"range,omitempty"`  // replace the rows in a range of time; then only Bucket and Name also apply
 	Upsert *Keys  `json:"upsert,omitempty"` // replace rows with equal keys; then only Bucket, Name and Whole also apply
@@ -99,7 +100,7 @@ type PutAnswer struct {
 	MissingColumns []string       `json:"lacks,omitempty"` // table columns missing from an append
 }
 
-// CorrectionAnswer is the answer to a correction. A client may also decode Stored as Done.
+// CorrectionAnswer is the answer to a correction. A client may also decode a PutAnswer as a CorrectionAnswer.
 type CorrectionAnswer struct {
 	tables.RewriteResult
 	MissingColumns []string `json:"lacks,omitempty"` // table columns missing from an append
@@ -107,13 +108,13 @@ type CorrectionAnswer struct {
 
 // Check refuses options that the put would ignore.
 func (p *Put) Check() error {
-	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.Whole && p.Range != nil) {
+	if (p.Range != nil || p.Upsert != nil) && (p.Mode == tables.PutReplace || p.ID != "" || p.Metadata != nil || p.Settings != nil || p.AllColumns && p.Range != nil) {
 		return errors.New("range and upsert cannot be combined with mode, id, metadata, settings or whole: leave these out")
 	}
 	return nil
 }
 
-// PutCanceled is the message with which a client cancels a put. The server discards the rows.
+// PutCanceled is the metadata of a message with which a client cancels a put. The server then discards the rows.
 const PutCanceled = "partd.gave-up"
 
 // Range is a range of time. Either end may be missing.

@@ -17,7 +17,7 @@ import (
 type Conn struct {
 	c         net.Conn
 	reader    *bufio.Reader
-	frames    chan frame // from a worker
+	frames    chan frame // frames that a worker received; nil at the server's end
 	remaining int        // bytes left in the current frame of a stream
 	streamErr error      // the error that ends the current stream: io.EOF, or an error from the other end or the connection
 }
@@ -28,7 +28,7 @@ const (
 	kindFault = 'f' // an error instead of the next frame
 	kindPiece = 'p' // a part of a stream
 	kindEnd   = 'e'
-	maxJSON   = 256 << 20 // bytes
+	maxJSON   = 256 << 20 // limit on the content of a frame that is not part of a stream, in bytes
 )
 
 type frame struct {
@@ -102,7 +102,7 @@ func (c *Conn) readFrame() (f frame, err error) {
 // length may be wrong.
 func (c *Conn) readContent(n int) ([]byte, error) {
 	if n > maxJSON {
-		return nil, fmt.Errorf("a frame of %d bytes", n)
+		return nil, fmt.Errorf("a frame of %d bytes exceeds the limit", n)
 	}
 	var b bytes.Buffer
 	if _, err := io.CopyN(&b, c.reader, int64(n)); err != nil {
@@ -128,7 +128,7 @@ func noEOF(err error) error {
 // fault is the encoded form of an error.
 type fault struct {
 	Text         string
-	Statement    bool // it is a sqlerror.Error
+	Statement    bool // whether the error is a sqlerror.Error
 	Line, Column int
 }
 

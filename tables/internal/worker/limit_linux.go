@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// Limit limits how many bytes the memory of this process may grow from its size at the first call. Later
-// calls cannot raise the limit. Above the limit, allocations fail or the process ends.
+// Limit limits the growth of this process's memory, in bytes, relative to its size at the first call. Later calls
+// cannot raise the limit. Above the limit, allocations fail or the process ends.
 func Limit(growth int64) error {
 	initial, err := initialData()
 	if err != nil {

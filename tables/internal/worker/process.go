@@ -26,7 +26,7 @@ const (
 	socketFD = 3
 	fileFD   = 4
 
-	writeBuffer = 4 << 20 // holds one batch while the next is produced
+	writeBuffer = 4 << 20 // size of the socket's buffer, which holds a batch while the worker produces the next
 )
 
 // Process is the server's side of a worker.
@@ -54,7 +54,7 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	}
 	p := &Process{Conn: newConn(serverConn), cmd: exec.Command(path), exited: make(chan struct{})}
 	p.cmd.Args = []string{filepath.Base(os.Args[0]), marker, string(k)}
-	isLow := HasOthers(ctx)
+	isLow := HasOtherJobs(ctx)
 	if isLow {
 		p.cmd.Args = append(p.cmd.Args, lowPriorityMarker)
 	}
@@ -127,19 +127,19 @@ func (p *Process) ExplainError(err error) error {
 	return &DeathError{State: p.cmd.ProcessState.String()}
 }
 
-// lowPriority is the niceness of workers that run for long, or whose caller has other running workers.
+// lowPriority is the niceness of workers that run for a long time, or whose caller has other running workers.
 const lowPriority = 15
 
 // LowerPriorityLater lowers the priority of this process after it has computed for a while, so that short
 // jobs do not wait for long jobs. If stop is called before then, the priority stays the same. A lowered
 // priority is permanent.
 func LowerPriorityLater() (stop func()) {
-	const undisturbed, interval = 100 * time.Millisecond, 20 * time.Millisecond
+	const gracePeriod, interval = 100 * time.Millisecond, 20 * time.Millisecond
 	start, stopped := processorTime(), make(chan struct{})
 	go func() {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
-		for processorTime()-start < undisturbed {
+		for processorTime()-start < gracePeriod {
 			select {
 			case <-stopped:
 				return
@@ -226,7 +226,7 @@ func serve(job func(*Conn) error) error {
 	}
 	conn := newConn(c)
 	conn.frames = make(chan frame)
-	go func() { // notices the death of the server even while the job runs
+	go func() { // exit when the server dies, even while the job runs
 		for {
 			f, err := conn.readFrame()
 			if err != nil {

@@ -47,8 +47,8 @@ func zerosReader(batches int, endErr error) array.RecordReader {
 	}, func() {})
 }
 
-// read reads all batches, either decoded or as encoded messages, and returns the number of bytes read.
-func read(c *Conn, decoded bool) (n int, err error) {
+// readAll reads all batches, either decoded or as encoded messages, and returns the number of bytes read.
+func readAll(c *Conn, decoded bool) (n int, err error) {
 	const limit = 8 << 20
 	b, err := c.ReceiveBatches(limit)
 	if err != nil {
@@ -80,14 +80,14 @@ func TestStream(t *testing.T) {
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
-				n, err := read(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
+				n, err := readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
 				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
-					t.Error(n, err)
+					t.Errorf("read = %d bytes, %v, want about %d", n, err, batches*800_000)
 				}
-				_, err = read(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
+				_, err = readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
 				var statementErr *sqlerror.Error
 				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
-					t.Error(err)
+					t.Errorf("read of a failed stream = %v, want %v", err, wantErr)
 				}
 			})
 		}
@@ -116,7 +116,7 @@ func TestInvalidStreams(t *testing.T) {
 		"an error of 200 MB":  "f\x00\x00\x00\x0c{",
 	} {
 		for _, decoded := range []bool{true, false} {
-			n, err := read(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
+			n, err := readAll(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
 			if err == nil || name == "huge batch" && !errors.Is(err, partd.ErrTooLarge) {
 				t.Errorf("%s: read = %d bytes, %v, want an error", name, n, err)
 			}

@@ -33,7 +33,7 @@ var (
 )
 
 // Handle runs job and exits if this process is a worker of kind k. It must be called in the init function of
-// a package that imports neither the tables nor Flight; see TestBeginsSoon of package duck.
+// a package that imports neither package tables nor Flight's packages, so that workers start quickly.
 func Handle(k Kind, job func(*Conn) error) {
 	if len(os.Args) < 3 || os.Args[1] != marker || os.Args[2] != string(k) {
 		return
@@ -60,21 +60,21 @@ func Main() {
 type callerKey struct{}
 
 type caller struct {
-	name      string
-	hasOthers func() bool
+	name         string
+	hasOtherJobs func() bool
 }
 
 // WithCaller returns a context with a caller's name, and a function that reports whether the caller
 // has other running jobs.
-func WithCaller(ctx context.Context, name string, hasOthers func() bool) context.Context {
-	return context.WithValue(ctx, callerKey{}, caller{name, hasOthers})
+func WithCaller(ctx context.Context, name string, hasOtherJobs func() bool) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller{name, hasOtherJobs})
 }
 
-// HasOthers reports whether the context's caller has other running jobs. Callers without other running jobs
-// are served first.
-func HasOthers(ctx context.Context) bool {
+// HasOtherJobs reports whether the context's caller has other running jobs. Callers without other running jobs
+// have priority.
+func HasOtherJobs(ctx context.Context) bool {
 	c, ok := ctx.Value(callerKey{}).(caller)
-	return ok && c.hasOthers()
+	return ok && c.hasOtherJobs()
 }
 
 // Caller returns the name of the context's caller, or "".

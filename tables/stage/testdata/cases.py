@@ -1,4 +1,4 @@
-"""Tests the effect of changes on a pipeline, with the decorator "stage" of the named module. It prints right or wrong for each case."""
+"""Tests how changes affect a pipeline, with the decorator "stage" of the named module. It prints "right" or "wrong" for each case."""
 
 import importlib
 import os
@@ -22,7 +22,7 @@ def write(path, text, time=1_000_000_000):
 
 
 def load(module, text):
-    """Loads a module again, from new source."""
+    """Imports a module with new source."""
     sys.modules.pop(module, None)
     (top / f"{module}.py").write_text(f"import os, signal, pandas\nfrom {name} import stage\n" + text)
     importlib.invalidate_caches()
@@ -49,7 +49,8 @@ def first_use(home):
 
 
 def both(before, after, same=False):
-    """Runs before, then after, and reports whether the result is that of after, and whether the stage ran only if something changed."""
+    """Returns a case that runs the code before, and then the code after. It succeeds if the result is that of after, and if the
+    stage ran again only if the code changed."""
 
     def case(home):
         load("m", ONE % "" + before).one()

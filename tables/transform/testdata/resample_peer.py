@@ -1,6 +1,6 @@
-"""Compares resampled tables with pandas' results: resample_peer.py DIR, where
-cases.json lists how each N.out.arrow was computed from N.arrow. Prints the differences,
-then the number of compared cases and of cases that pandas refuses."""
+"""Compares resampled tables with pandas' results: resample_peer.py DIR. DIR/cases.json says
+how each N.out.arrow was computed from N.arrow. Prints the differences, and then the numbers
+of cases that were compared and that pandas refused."""
 import json
 import os
 import sys
@@ -18,7 +18,7 @@ def read(name):
 
 
 def expected(df, case):
-    """Returns pandas' columns by our names, and the labels."""
+    """Returns the columns that pandas computes, by the names that we give them."""
     bins = df.set_index("t").resample(case["rule"])
     functions, columns = case["functions"], {}
     if functions[0] in ("ffill", "bfill", "nearest", "asfreq", "interpolate"):  # on frames, as shoots calls them

@@ -1,5 +1,5 @@
-"""Runs SQL over Parquet files, named in a JSON list. It finds columns by Iceberg's
-ids, because some names are encoded differently in the files."""
+"""Runs SQL over the Parquet files in a JSON list. It finds columns by Iceberg's IDs, because
+the files encode some names."""
 import json
 import sys
 

@@ -1,5 +1,5 @@
-"""Writes a table as Parquet, and random conditions with the rows for which DuckDB
-finds them true: a line of JSON each."""
+"""Writes a table as Parquet, and prints random conditions with the rows for which they are
+true in DuckDB, each as a line of JSON."""
 import datetime as dt
 import json
 import random

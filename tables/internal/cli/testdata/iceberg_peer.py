@@ -1,4 +1,4 @@
-"""Reads tables with pyiceberg: a line of JSON each, with rows and files."""
+"""Reads all tables with pyiceberg, and prints the rows and files of each as a line of JSON."""
 import json
 import sys
 

@@ -1,4 +1,4 @@
-"""Writes frames of all pandas types as Arrow streams (make), and compares them (check, flight)."""
+"""Writes frames of all pandas types as Arrow streams (make), and compares frames that come back with them (check, flight)."""
 
 import datetime
 import sys
@@ -47,21 +47,21 @@ frames = {
 
 
 def compare(name, table, copies):
-    # What came with one copy is that of one: to_pandas takes both alike.
+    # Compare with what pandas itself returns for the frame, or for two concatenated copies of it.
     want = pa.concat_tables([pa.Table.from_pandas(frames[name])] * copies).to_pandas()
     if copies == 1:
         assert_frame_equal(want, frames[name], check_freq=False)
     assert_frame_equal(table.to_pandas(), want, check_freq=False)
 
 
-what, *args = sys.argv[1:]
-if what == "make":
+command, *args = sys.argv[1:]
+if command == "make":
     for name, frame in frames.items():
         table = pa.Table.from_pandas(frame)
         with pa.OSFile(f"{args[0]}/{name}.arrow", "wb") as f, pa.ipc.new_stream(f, table.schema) as w:
             w.write_table(table)
         print(name)
-elif what == "check":
+elif command == "check":
     failed = False
     for name, path, copies in zip(args[::3], args[1::3], args[2::3]):
         try:

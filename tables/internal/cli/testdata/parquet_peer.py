@@ -1,4 +1,4 @@
-"""Reads Parquet files with pandas and pyarrow: a line of JSON each."""
+"""Reads Parquet files with pyarrow and pandas, and prints a line of JSON for each file and library."""
 import json
 import sys
 

@@ -1,4 +1,4 @@
-"""Writes a store with pystore below the first argument."""
+"""Writes a store with pystore into the directory in the first argument."""
 import datetime
 import sys
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pystore
 
-# pystore 1.0.1 uses a name without importing it.
+# pystore 1.0.1 uses this name without importing it.
 pystore.utils.timezone = datetime.timezone
 
 pystore.set_path(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Writes tables with a server of shoots below the first argument."""
+"""Writes tables with shoots' server into the directory in the first argument."""
 import sys
 import threading
 
@@ -17,5 +17,5 @@ frame = pd.DataFrame({
 })
 client.put("sensors", frame)
 client.put("sensors", frame, mode=PutMode.APPEND)
-frame["kind"] = pd.Categorical(["x", "y", "x"])  # which shoots cannot append
+frame["kind"] = pd.Categorical(["x", "y", "x"])  # shoots cannot append categories
 client.put("AAPL 1", frame, bucket="trades", mode=PutMode.REPLACE)

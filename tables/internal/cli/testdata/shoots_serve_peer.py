@@ -1,6 +1,6 @@
-"""Makes the same calls with shoots' client at our server and at shoots', and
-says where the answers differ. Arguments: our port, a port for shoots' server, a
-directory, and, for TLS: the certificate, its key, the secret."""
+"""Makes the same calls with shoots' client at our server and at shoots' server, and
+prints the differences between the results. Arguments: our port, a port for shoots'
+server, a directory, and for TLS the certificate, its key and the secret."""
 import base64
 import hmac
 import json
@@ -23,8 +23,8 @@ if tls:
 
     cert, key, secret = tls
     command += ["--cert_file", cert, "--key_file", key]
-    # shoots needs PyJWT, but its dependencies may install another package of that name,
-    # with which its server cannot check tokens.
+    # shoots needs PyJWT, but its dependencies may install another package that is also imported
+    # as jwt. With that package, shoots' server cannot check tokens.
     checks = hasattr(jwt, "encode")
     if checks:
         command += ["--secret", secret]
@@ -173,7 +173,7 @@ try:
             try:
                 call = flight.FlightCallOptions(headers=[(b"auth-token-bin", forged.encode())] if forged else [])
                 list(bare.do_action(flight.Action("ping", b""), call))
-                differences.append(f"a call with the token {forged} was answered")
+                differences.append(f"our server accepted a call with the token {forged}")
             except flight.FlightUnauthenticatedError:
                 pass
     for statement, column in {"DESCRIBE a": "column_name", "DESCRIBE SELECT n FROM a": "column_name", "EXPLAIN SELECT n FROM a": None, "SELECT arrow_typeof(n) AS t FROM a LIMIT 1": "t"}.items():

@@ -1,6 +1,6 @@
-"""Runs shoots' own tests, with our server in the place of shoots': shoots_suite.py
-PROGRAM CERT KEY PORT PORT PORT. The certificate of its tests has expired, and its ports
-may be taken."""
+"""Runs shoots' own tests with our server instead of shoots': shoots_suite.py PROGRAM
+CERT KEY PORT PORT PORT. The arguments replace the tests' certificate, which has expired,
+and their ports, which may be in use."""
 import inspect
 import os
 import subprocess
@@ -14,7 +14,7 @@ program, cert, key, *ports = sys.argv[1:]
 
 
 class Server:
-    """Starts the program, with the signature of shoots' server."""
+    """Starts our program. It has the constructor and methods of shoots' server."""
 
     def __init__(self, location, bucket_dir, certs=None, secret=None):
         flags = ["--listen", location.uri.decode(), "--bucket_dir", bucket_dir]

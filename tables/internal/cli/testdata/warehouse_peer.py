@@ -1,4 +1,4 @@
-"""Reads a table of a warehouse with pyiceberg, and with DuckDB over it, and appends a row.
+"""Reads a warehouse's table with pyiceberg, and with DuckDB through pyiceberg, and appends a row.
 
 usage: warehouse_peer.py DATABASE-URL S3-ENDPOINT WAREHOUSE TABLE
 """

@@ -19,10 +19,10 @@ def columns(table, schema):
         yield whole.view(BITS[whole.type]) if whole.type in BITS else whole
 
 
-def check(name, who, got, want):
+def check(name, program, got, want):
     for field, a, b in zip(want.schema, columns(got, want.schema), columns(want, want.schema), strict=True):
         if not a.equals(b):
-            sys.exit(f"{name}, {field}: {who} reads {a}, want {b}")
+            sys.exit(f"{name}, {field}: {program} reads {a}, want {b}")
 
 
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*.parquet")):

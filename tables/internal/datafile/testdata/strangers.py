@@ -1,4 +1,4 @@
-"""Writes the same rows with other programs, with and without page indexes."""
+"""Writes the same rows as Parquet files with other programs, with and without page indexes."""
 
 import pathlib
 import random

@@ -1,5 +1,5 @@
-"""Runs one engine on tables of an Iceberg REST catalog. It reads requests as lines of JSON, and
-answers each with a line: {"rows": …} or {"error": …}."""
+"""Runs an engine on the tables of an Iceberg REST catalog. It reads requests as lines of JSON, and
+replies to each with a line: {"rows": …} or {"error": …}."""
 
 import datetime
 import importlib
@@ -14,18 +14,18 @@ kind, url, token, ca = sys.argv[1:5]
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # keep engines' output out of the answers
+os.dup2(2, 1)  # keep the engines' own output out of the replies
 
 
-def plain(value):
+def to_json(value):
     """Returns a value in the form of arrow-go's JSON."""
     if isinstance(value, datetime.date):
         return value.isoformat()
     return value
 
 
-def listed(rows):
-    return [{k: plain(v) for k, v in row.items()} for row in rows]
+def to_lists(rows):
+    return [{k: to_json(v) for k, v in row.items()} for row in rows]
 
 
 class PyIceberg:
@@ -117,7 +117,7 @@ class PyIceberg:
                 pass
 
     def written(self, table):
-        """Writes the rows to new files, which it does not commit, as it cannot commit to format version 3."""
+        """Writes the rows to new files without committing them, because pyiceberg cannot commit to format version 3."""
         from pyiceberg.io.pyarrow import _dataframe_to_data_files
 
         t = self.table(table)
@@ -263,8 +263,8 @@ class Spark(SQL):
         return [{"namespace": n, "tables": [r.tableName for r in self.do(f"SHOW TABLES IN partd.{n}")]} for n in spaces]
 
 
-def answer(what):
-    answers.write(json.dumps(what) + "\n")
+def answer(message):
+    answers.write(json.dumps(message) + "\n")
     answers.flush()
 
 
@@ -275,8 +275,8 @@ except Exception as e:
     answer({"error": f"{type(e).__name__}: {e}"})
     sys.exit()
 for line in sys.stdin:
-    asked = json.loads(line)
+    request = json.loads(line)
     try:
-        answer({"rows": listed(getattr(engine, asked.pop("op"))(**asked) or [])})
+        answer({"rows": to_lists(getattr(engine, request.pop("op"))(**request) or [])})
     except Exception as e:
         answer({"error": f"{type(e).__name__}: {e}"})

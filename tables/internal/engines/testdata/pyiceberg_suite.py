@@ -1,4 +1,4 @@
-"""Runs pyiceberg's catalog tests, from its source, against a REST catalog."""
+"""Runs pyiceberg's catalog tests, from its source, with our REST catalog."""
 
 import logging
 import sys
@@ -7,9 +7,9 @@ from unittest import mock
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 
-url, basetemp, *leave = sys.argv[1:]
+url, basetemp, *skipped = sys.argv[1:]
 
-# The tests import clients of other catalogs, and fakes of them, which are not installed.
+# The tests import clients and fakes of other catalogs, which are not installed.
 for name in ("boto3", "moto", "moto.server", "pyiceberg.catalog.hive"):
     sys.modules[name] = mock.MagicMock()
 
@@ -17,12 +17,12 @@ sys.path.insert(0, "")  # like python -m pytest
 init = RestCatalog.__init__
 
 
-def at_ours(self, name, **properties):
+def init_with_our_url(self, name, **properties):
     properties.update(uri=url, supports_nested_namespaces="false", supports_slash_in_identifier="true")
     init(self, name, **properties)
 
 
-def emptied(name, _warehouse):
+def empty_catalog(name, _warehouse):
     catalog = RestCatalog(name)
     for namespace in catalog.list_namespaces():
         for table in catalog.list_tables(namespace):
@@ -35,16 +35,16 @@ class Ours:
     def pytest_collection_modifyitems(self, config, items):
         for plugin in config.pluginmanager.get_plugins():
             if hasattr(plugin, "_CATALOG_FACTORIES"):
-                plugin._CATALOG_FACTORIES["memory"] = emptied
+                plugin._CATALOG_FACTORIES["memory"] = empty_catalog
         others = ("sql", "memory_catalog", "hive", "rest_test_catalog", "hierarchical", "fixed_test")  # our namespaces have one level
         for item in list(items):
             _, _, parameters = item.nodeid.partition("[")
             other = any(o in p for o in others for p in parameters.rstrip("]").split("-"))
-            if other or item.name in leave or item.originalname in leave or item.get_closest_marker("integration") and "spark" in item.fixturenames:
+            if other or item.name in skipped or item.originalname in skipped or item.get_closest_marker("integration") and "spark" in item.fixturenames:
                 items.remove(item)
 
 
-RestCatalog.__init__ = at_ours
+RestCatalog.__init__ = init_with_our_url
 logging.disable(logging.CRITICAL)
 sys.exit(
     pytest.main(

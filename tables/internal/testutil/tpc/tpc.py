@@ -1,7 +1,7 @@
-"""Makes the tables and queries of TPC-H or TPC-DS by DuckDB: tpc.py KIND SCALE DIR [answers].
+"""Generates the tables and queries of TPC-H or TPC-DS with DuckDB: tpc.py KIND SCALE DIR [answers].
 
-DIR/tables has a Parquet file for each table, DIR/queries.json the queries in their order, and
-DIR/answers DuckDB's answers, as Arrow IPC streams.
+It writes a Parquet file for each table to DIR/tables, the queries in order to DIR/queries.json, and
+with answers, DuckDB's results as Arrow IPC streams to DIR/answers.
 """
 
 import glob

@@ -77,9 +77,9 @@ const noResponse = "the server does not respond: the page retries until it does"
 // onBack calls again once the server responds, if the error means that the server could not be reached.
 // Until then, it polls the server.
 let pollTimer = 0;
-export function onBack(error: Error, signal: AbortSignal, again: () => void) {
+export function onBack(error: Error, signal: AbortSignal, retry: () => void) {
   if (error instanceof ApiError && error.status !== 0 && error.status !== 503) return;
-  addEventListener("server-back", again, { once: true, signal });
+  addEventListener("server-back", retry, { once: true, signal });
   pollTimer ||= window.setInterval(async () => {
     const answer = await fetch("api/session").catch(() => null);
     if (!answer?.ok || !pollTimer) return;
@@ -117,17 +117,17 @@ export async function post<T>(path: string, body: unknown): Promise<T> {
 
 // put uploads a file, and reports the progress as a share from 0 to 1. It does not use fetch, which
 // cannot report the progress of an upload.
-export function put(args: Args, file: Blob, signal: AbortSignal, sent: (share: number) => void): Promise<{ version: number; rows: number }> {
-  return new Promise((done, failed) => {
+export function put(args: Args, file: Blob, signal: AbortSignal, onProgress: (share: number) => void): Promise<{ version: number; rows: number }> {
+  return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", address("put", args));
     request.setRequestHeader("X-Partd", "1");
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.responseType = "json";
-    request.upload.onprogress = (e) => sent(e.loaded / e.total);
-    request.onload = () => (request.status === 200 ? done(request.response) : failed(apiError(request.status, request.response ?? { error: request.statusText })));
-    request.onerror = () => failed(new ApiError("the connection was lost: check that the server is running, and put the file again", 0));
-    signal.onabort = () => (request.abort(), failed(new ApiError("cancelled", 499)));
+    request.upload.onprogress = (e) => onProgress(e.loaded / e.total);
+    request.onload = () => (request.status === 200 ? resolve(request.response) : reject(apiError(request.status, request.response ?? { error: request.statusText })));
+    request.onerror = () => reject(new ApiError("the connection was lost: check that the server is running, and put the file again", 0));
+    signal.onabort = () => (request.abort(), reject(new ApiError("cancelled", 499)));
     request.send(file);
   });
 }

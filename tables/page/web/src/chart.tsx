@@ -33,7 +33,7 @@ const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
 // sampling returns the statement that computes the points to draw.
 function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, named: boolean, width: number, height: number): string {
-  const across = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
+  const xExpression = named ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
   const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
   const values = (kind === "histogram" ? [""] : y).map((name) => {
     const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
@@ -41,7 +41,7 @@ function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, nam
   });
   // The condition on x below keeps times within the range of JavaScript's Date.
   const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
-  const all = `WITH d AS (SELECT ${across} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
+  const prefix = `WITH d AS (SELECT ${xExpression} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
 c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
 r AS (SELECT min(x) AS lo, max(x) AS hi, min(y) AS low, max(y) AS high, count(*) // ${values.length} AS n FROM c),
 g AS MATERIALIZED (SELECT s, count(*) AS many FROM c GROUP BY s),
@@ -51,16 +51,16 @@ p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
   const facts = "(SELECT n FROM r) AS n, (SELECT count(*) FROM g) AS series";
   switch (kind) {
     case "line":
-      return `${all}, e AS (SELECT s, ${pixel("x", "lo", "hi", width)} AS b, arg_min(x, y) AS x1, min(y) AS y1, arg_max(x, y) AS x2, max(y) AS y2 FROM p, r GROUP BY ALL)
+      return `${prefix}, e AS (SELECT s, ${pixel("x", "lo", "hi", width)} AS b, arg_min(x, y) AS x1, min(y) AS y1, arg_max(x, y) AS x2, max(y) AS y2 FROM p, r GROUP BY ALL)
 SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y, ${facts} FROM e ORDER BY x`;
     case "scatter":
-      return `${all} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
+      return `${prefix} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
 GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${maxDots}`;
     case "bar":
-      return `${all}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${maxBars})
+      return `${prefix}, b AS MATERIALIZED (SELECT label, ${named ? "-sum(y)" : "min(x)"} AS rank FROM p GROUP BY label), l AS (FROM b ORDER BY rank, label LIMIT ${maxBars})
 SELECT s, label, sum(y) AS y, ${facts}, (SELECT count(*) FROM b) AS bars FROM p JOIN l USING (label) GROUP BY s, label, rank ORDER BY rank, label`;
     case "histogram":
-      return `${all}, h AS (SELECT s, coalesce(${pixel("x", "lo", "hi", bins)}, 0) AS b, count(*) AS y FROM p, r GROUP BY ALL), w AS (SELECT coalesce(nullif(hi - lo, 0) / ${bins}, 1) AS wide FROM r)
+      return `${prefix}, h AS (SELECT s, coalesce(${pixel("x", "lo", "hi", bins)}, 0) AS b, count(*) AS y FROM p, r GROUP BY ALL), w AS (SELECT coalesce(nullif(hi - lo, 0) / ${bins}, 1) AS wide FROM r)
 SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, w`;
   }
 }
@@ -68,11 +68,11 @@ SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, 
 async function draw(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<Drawn> {
   const response = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
   const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0 };
-  const place = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
+  const toX = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
   for await (const batch of response.batches) {
     for (const row of batch) {
       const { s, label, x, x2, y, n, series, bars } = row as unknown as Record<string, unknown>;
-      drawn.points.push({ s: String(s), x: label === undefined ? place(x) : String(label), x2: x2 === undefined ? undefined : place(x2), y: Number(y) });
+      drawn.points.push({ s: String(s), x: label === undefined ? toX(x) : String(label), x2: x2 === undefined ? undefined : toX(x2), y: Number(y) });
       Object.assign(drawn, { rows: Number(n), series: Number(series), bars: Number(bars ?? 0) });
     }
   }
@@ -84,7 +84,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
   const labels = kind === "bar" ? points.map((p) => String(p.x)) : [];
-  const slant = new Set(labels).size > 12;
+  const slanted = new Set(labels).size > 12;
   const title = kind === "histogram" ? "rows" : `${kind === "bar" ? "sum of " : ""}${y.join(", ")}`;
   const common = { x: "x", y: "y", tip: true };
   const marks = {
@@ -99,10 +99,10 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     height,
     marginTop: 26 + legend,
     marginLeft: 70,
-    marginBottom: slant ? 110 : 42,
+    marginBottom: slanted ? 110 : 42,
     style: { background: "transparent", fontSize: "11px", overflow: "visible" },
     color: { domain: names, scheme: "observable10", label: by || "value" },
-    x: { label: x, ...(kind === "bar" && { type: "band", domain: [...new Set(labels)], tickRotate: slant ? -45 : 0, tickFormat: (t: string) => (t.length > 18 ? `${t.slice(0, 17)}…` : t) }) },
+    x: { label: x, ...(kind === "bar" && { type: "band", domain: [...new Set(labels)], tickRotate: slanted ? -45 : 0, tickFormat: (t: string) => (t.length > 18 ? `${t.slice(0, 17)}…` : t) }) },
     y: { label: title, grid: true },
     marks: [kind === "bar" || kind === "histogram" ? ruleY([0]) : null, marks[kind]()],
   }) as SVGSVGElement;
@@ -112,10 +112,10 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   let [left, top] = [70, 14];
   const scale = (svg as unknown as { scale: (name: string) => { apply: (name: string) => string } | undefined }).scale("color");
   for (const name of legend ? names : []) {
-    const wide = name.length * 7 + 28;
-    if (left + wide > width && left > 70) [left, top] = [70, top + 18];
+    const itemWidth = name.length * 7 + 28;
+    if (left + itemWidth > width && left > 70) [left, top] = [70, top + 18];
     svg.append(shape("rect", { x: left, y: top - 9, width: 10, height: 10, rx: 2, fill: scale?.apply(name) ?? accent }), shape("text", { x: left + 15, y: top, "text-anchor": "start" }, name));
-    left += wide;
+    left += itemWidth;
   }
   return svg;
 }
@@ -152,16 +152,16 @@ async function save(svg: SVGSVGElement, kind: "svg" | "png", name: string) {
 }
 
 export function Chart({ rows, source, look, set }: { rows: Rows; source: Statement; look: Look; set: (change: Change) => void }) {
-  const every = rows.fields.map((f) => f.name);
+  const columns = rows.fields.map((f) => f.name);
   const numbers = rows.fields.filter((f) => isNumber(f.type)).map((f) => f.name);
   const times = rows.fields.filter((f) => isTime(f.type)).map((f) => f.name);
-  const wanted = look.chart!;
-  const kind = wanted.x === "" && wanted.kind === "line" && !times.length && !numbers.includes(every[0]) ? "bar" : wanted.kind;
-  const measured = kind === "histogram" ? [...numbers, ...times] : every;
-  const x = measured.includes(wanted.x) ? wanted.x : ((kind === "histogram" ? undefined : times[0]) ?? measured[0]);
-  const given = wanted.y.filter((name) => numbers.includes(name));
-  const y = given.length ? given : numbers.filter((name) => name !== x).slice(0, 1).concat(numbers).slice(0, 1);
-  const chart: ChartArgs = { kind, x, y, by: every.includes(wanted.by) ? wanted.by : "" };
+  const requested = look.chart!;
+  const kind = requested.x === "" && requested.kind === "line" && !times.length && !numbers.includes(columns[0]) ? "bar" : requested.kind;
+  const xColumns = kind === "histogram" ? [...numbers, ...times] : columns;
+  const x = xColumns.includes(requested.x) ? requested.x : ((kind === "histogram" ? undefined : times[0]) ?? xColumns[0]);
+  const requestedY = requested.y.filter((name) => numbers.includes(name));
+  const y = requestedY.length ? requestedY : numbers.filter((name) => name !== x).slice(0, 1).concat(numbers).slice(0, 1);
+  const chart: ChartArgs = { kind, x, y, by: columns.includes(requested.by) ? requested.by : "" };
   const time = times.includes(x);
   const named = !time && !numbers.includes(x);
   const drawable = x !== undefined && (kind === "histogram" || y.length > 0);
@@ -169,7 +169,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
   const host = useRef<HTMLDivElement>(null);
   const [drawn, setDrawn] = useState<Drawn>();
   const [error, setError] = useState("");
-  const [turn, setTurn] = useState(0);
+  const [redraws, setRedraws] = useState(0);
   const key = JSON.stringify([source, look.filter, chart, drawable]);
   useEffect(() => {
     if (!drawable) return;
@@ -179,11 +179,11 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     return () => abort.abort();
   }, [key]);
   useEffect(() => {
-    const again = () => setTurn((n) => n + 1);
-    const seen = new ResizeObserver(again);
-    if (host.current) seen.observe(host.current);
-    addEventListener("scheme", again);
-    return () => (seen.disconnect(), removeEventListener("scheme", again));
+    const redraw = () => setRedraws((n) => n + 1);
+    const observer = new ResizeObserver(redraw);
+    if (host.current) observer.observe(host.current);
+    addEventListener("scheme", redraw);
+    return () => (observer.disconnect(), removeEventListener("scheme", redraw));
   }, [drawable]);
   useEffect(() => {
     const element = host.current;
@@ -192,7 +192,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     const accent = getComputedStyle(element).color;
     element.style.color = "";
     element.replaceChildren(drawing(drawn, Math.max(240, element.clientWidth), Math.max(200, element.clientHeight), accent));
-  }, [drawn, turn]);
+  }, [drawn, redraws]);
 
   const change = (part: Partial<ChartArgs>) => set({ chart: { ...chart, ...part } });
   const choose = (label: string, value: string, names: string[], none: string | null, chosen: (name: string) => void) => (
@@ -204,26 +204,26 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
       </select>
     </label>
   );
-  const left = drawn && [
+  const limits = drawn && [
     drawn.series > maxSeries && `${maxSeries} of ${count(drawn.series)} colours`,
     drawn.points.length >= maxDots && `${count(maxDots)} points`,
     kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${count(drawn.bars)} bars`,
   ].filter(Boolean).join(" and ");
-  const said = kind === "histogram" ? `histogram of ${x}` : `${kind} chart of ${y.join(", ")} by ${x}`;
+  const description = kind === "histogram" ? `histogram of ${x}` : `${kind} chart of ${y.join(", ")} by ${x}`;
   return (
     <div class="chart">
       <div class="bar">
         {choose("Chart", kind, [...kinds], null, (k) => change({ kind: k as ChartArgs["kind"] }))}
-        {choose(kind === "histogram" ? "Column" : "X", x, measured, null, (name) => change({ x: name }))}
+        {choose(kind === "histogram" ? "Column" : "X", x, xColumns, null, (name) => change({ x: name }))}
         {kind !== "histogram" && y.map((one, i) => choose(i ? "and" : "Y", one, numbers, y.length > 1 ? "–" : null, (name) => change({ y: y.map((v, j) => (j === i ? name : v)).filter(Boolean) })))}
         {kind !== "histogram" && y.length < Math.min(6, numbers.length) && choose("and", "", numbers.filter((n) => !y.includes(n)), "–", (name) => name && change({ y: [...y, name] }))}
-        {choose("Colour", chart.by, every, "–", (name) => change({ by: name }))}
+        {choose("Colour", chart.by, columns, "–", (name) => change({ by: name }))}
         <span class="space" />
-        {drawn && <small>{count(drawn.rows)} rows{left && `, ${left} are drawn`}</small>}
-        {drawn && (["svg", "png"] as const).map((k) => <button onClick={() => save(host.current!.querySelector("svg")!, k, said)}>{k.toUpperCase()}</button>)}
+        {drawn && <small>{count(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}
+        {drawn && (["svg", "png"] as const).map((k) => <button onClick={() => save(host.current!.querySelector("svg")!, k, description)}>{k.toUpperCase()}</button>)}
       </div>
       {error && <p class="error" role="alert">{error}</p>}
-      {drawable ? <div class="plot" ref={host} role="img" aria-label={said} aria-busy={!drawn} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
+      {drawable ? <div class="plot" ref={host} role="img" aria-label={description} aria-busy={!drawn} /> : <p class="empty">A chart needs rows and a column of numbers.</p>}
     </div>
   );
 }

@@ -48,7 +48,7 @@ export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
 // marked makes the invisible characters that change the direction of text visible, because otherwise a
 // name with them could look like another name.
 export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
-export const shown = (name: string, most = 200) => marked(name.slice(0, most));
+export const shown = (name: string, maxChars = 200) => marked(name.slice(0, maxChars));
 
 // csv quotes a name for a comma-separated list.
 export const csv = (name: string) => (/[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);

@@ -7,7 +7,7 @@ import { named } from "./duckdb";
 import type { Editor, Names } from "./editor";
 
 const maxDescribed = 50;
-const whole = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
+const completion = (label: string, type: string, detail?: string) => ({ label, type, detail, apply: named(label) });
 // A dot in a key would split it into two names.
 const key = (name: string) => name.replaceAll(".", "\\.");
 
@@ -22,11 +22,11 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
       const list: Names = {};
       for (const t of bucket.tables) {
         const details = columns.current.get(`${bucket.name}/${t.name}`) ?? [];
-        const children = details.map((c) => whole(c.name, "property", c.type));
-        list[key(t.name)] = { self: whole(t.name, "type"), children };
+        const children = details.map((c) => completion(c.name, "property", c.type));
+        list[key(t.name)] = { self: completion(t.name, "type"), children };
         if (tab.sql.includes(t.name)) for (const c of children) top[key(c.label)] = { self: c, children: [] };
       }
-      names[key(bucketName(bucket.name))] = { self: whole(bucketName(bucket.name), "namespace"), children: list };
+      names[key(bucketName(bucket.name))] = { self: completion(bucketName(bucket.name), "namespace"), children: list };
       if (bucket.name === tab.bucket) Object.assign(names, list);
     }
     // A new schema restarts completion, so set it only if it differs.
@@ -37,7 +37,7 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
   useEffect(() => {
     if (!visible) return;
     complete();
-    const later = setTimeout(async () => {
+    const timer = setTimeout(async () => {
       for (const bucket of app.tree?.buckets ?? []) {
         for (const t of bucket.tables) {
           const key = `${bucket.name}/${t.name}`;
@@ -49,6 +49,6 @@ export function useCompletion(edit: RefObject<Editor | null>, app: App, tab: { s
         }
       }
     }, 150);
-    return () => clearTimeout(later);
+    return () => clearTimeout(timer);
   }, [tab.sql, tab.bucket, app.tree, visible]);
 }

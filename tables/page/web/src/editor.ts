@@ -43,23 +43,23 @@ export interface Editor {
   format(): Promise<void>;
 }
 
-const known = new Set(functions.split(" "));
+const functionNames = new Set(functions.split(" "));
 const duckdb = SQLDialect.define({ ...PostgreSQL.spec, keywords: words(PostgreSQL.spec.keywords, "qualify summarize describe pivot unpivot anti semi asof exclude") });
 
 // words returns keywords without DuckDB's functions, and adds more.
 function words(keywords = "", more: string): string {
-  return [...keywords.split(" ").filter((word) => !known.has(word)), more].join(" ");
+  return [...keywords.split(" ").filter((word) => !functionNames.has(word)), more].join(" ");
 }
 
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
   // Functions are not keywords of the dialect, because keywords hide names that begin with the same letters.
-  const called = completeFromList([...known].map((label) => ({ label, type: "function", apply: `${label}(` })));
-  const nowhere = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
+  const functionCompletions = completeFromList([...functionNames].map((label) => ({ label, type: "function", apply: `${label}(` })));
+  const excludedNodes = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
   const names = (schema: SQLNamespace) => [
     sql({ dialect: duckdb, schema, upperCaseKeywords: true, keywordCompletion: (label, type) => ({ label, type, boost: -1 }) }),
-    duckdb.language.data.of({ autocomplete: ifNotIn(nowhere, called) }),
+    duckdb.language.data.of({ autocomplete: ifNotIn(excludedNodes, functionCompletions) }),
   ];
   const view = new EditorView({
     root,
@@ -120,8 +120,8 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
     schema(schema) {
       const open = completionStatus(view.state);
       view.dispatch({ effects: language.reconfigure(names(schema as SQLNamespace)) });
-      const there = () => syntaxTree(view.state).resolveInner(view.state.selection.main.head, -1).name;
-      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(there())) startCompletion(view); // show the new names
+      const nodeName = () => syntaxTree(view.state).resolveInner(view.state.selection.main.head, -1).name;
+      if (open && forceParsing(view, view.state.doc.length) && /Identifier/.test(nodeName())) startCompletion(view); // show the new names
     },
     mark(message, place) {
       const marks: Diagnostic[] = [];

@@ -68,13 +68,13 @@ function encodingOf(bytes: Uint8Array): string {
   }
 }
 
-function records(text: string, sep: string, most: number): string[][] {
+function records(text: string, sep: string, maxRecords: number): string[][] {
   const all: string[][] = [];
   let row: string[] = [];
   let field = "";
   let quoted = false;
   const end = () => (row.push(field.replace(/\r$/, "")), (field = ""));
-  for (let i = 0; i < text.length && all.length < most; i++) {
+  for (let i = 0; i < text.length && all.length < maxRecords; i++) {
     const c = text[i];
     if (quoted && c === '"' && text[i + 1] === '"') field += text[i++];
     else if (c === '"' && (quoted || !field)) quoted = !quoted;
@@ -85,6 +85,6 @@ function records(text: string, sep: string, most: number): string[][] {
       row = [];
     } else field += c;
   }
-  if (all.length < most && (row.length || field)) all.push([...row, field]);
+  if (all.length < maxRecords && (row.length || field)) all.push([...row, field]);
   return all;
 }

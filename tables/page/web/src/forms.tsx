@@ -153,10 +153,10 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
     return { action: name, bucket: args.bucket, ...lists, ...fixed };
   }
   useEffect(() => {
-    const later = setTimeout(() => {
+    const timer = setTimeout(() => {
       post<{ command: string }>("action?dry=1", body()).then((reply) => setCommand(reply.command), (err: Error) => setCommand(`# ${err.message}`));
     }, 150);
-    return () => clearTimeout(later);
+    return () => clearTimeout(timer);
   }, [values]);
 
   async function submit() {
@@ -201,13 +201,13 @@ function Plan({ args, names }: { args: FormArgs; names: string[] }) {
   const error = then.error ?? now.error;
   if (error) return <p class="error" role="alert">{error.message}</p>;
   if (!then.value || !now.value) return <p class="faint">Comparing…</p>;
-  const was = new Map(then.value.map((t) => [t.name, t]));
-  const is = new Map(now.value.map((t) => [t.name, t]));
+  const before = new Map(then.value.map((t) => [t.name, t]));
+  const current = new Map(now.value.map((t) => [t.name, t]));
   const chosen = (name: string) => !names.length || names.includes(name);
-  const back = then.value.filter((t) => !is.has(t.name) && chosen(t.name));
+  const created = then.value.filter((t) => !current.has(t.name) && chosen(t.name));
   const differs = (a: TreeTable, b: TreeTable) => a.version !== b.version || a.rows !== b.rows || a.updated !== b.updated;
-  const other = then.value.filter((t) => is.has(t.name) && differs(is.get(t.name)!, t) && chosen(t.name));
-  const gone = names.length ? [] : now.value.filter((t) => !was.has(t.name));
+  const changed = then.value.filter((t) => current.has(t.name) && differs(current.get(t.name)!, t) && chosen(t.name));
+  const deleted = names.length ? [] : now.value.filter((t) => !before.has(t.name));
   const part = (label: string, tables: TreeTable[], rows: (t: TreeTable) => string, bad = false) =>
     tables.length > 0 && (
       <li class={bad ? "bad" : ""}>
@@ -216,10 +216,10 @@ function Plan({ args, names }: { args: FormArgs; names: string[] }) {
     );
   return (
     <ul class="plan" aria-label="changes by the restore">
-      {part("Created:", back, (t) => rowsOf(t.rows))}
-      {part("Changed:", other, (t) => `${count(is.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
-      {part("Deleted:", gone, (t) => rowsOf(t.rows), true)}
-      {!back.length && !other.length && !gone.length && <li>No table changes.</li>}
+      {part("Created:", created, (t) => rowsOf(t.rows))}
+      {part("Changed:", changed, (t) => `${count(current.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
+      {part("Deleted:", deleted, (t) => rowsOf(t.rows), true)}
+      {!created.length && !changed.length && !deleted.length && <li>No table changes.</li>}
     </ul>
   );
 }

@@ -40,21 +40,21 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const dragged = useRef(new Set<number>());
 
   const names = rows.fields.map((f) => f.name).join("\0");
-  const known = rows.count > 0;
-  useEffect(() => (dragged.current.clear(), setWidths(initialWidths(rows))), [names, known]);
+  const hasRows = rows.count > 0;
+  useEffect(() => (dragged.current.clear(), setWidths(initialWidths(rows))), [names, hasRows]);
   useEffect(() => {
     const element = scroller.current!;
-    const seen = new ResizeObserver(() => {
+    const observer = new ResizeObserver(() => {
       setView((v) => ({ ...v, height: element.clientHeight, width: element.clientWidth }));
     });
-    seen.observe(element);
-    return () => seen.disconnect();
+    observer.observe(element);
+    return () => observer.disconnect();
   }, []);
 
-  const wide = rows.fields.map((_, i) => widths[i] ?? 120);
+  const columnWidths = rows.fields.map((_, i) => widths[i] ?? 120);
   const gutter = gutterWidth(rows);
   const offsets = [gutter];
-  for (const width of wide) offsets.push(offsets[offsets.length - 1] + width);
+  for (const width of columnWidths) offsets.push(offsets[offsets.length - 1] + width);
   const total = offsets[offsets.length - 1];
   const bodyHeight = Math.max(0, view.height - headHeight);
   const fit = bodyHeight / rowHeight;
@@ -100,7 +100,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
 
   function move(row: number, column: number, extend = false) {
     setCorner(extend ? (corner ?? { ...active, row: Math.max(0, active.row) }) : null);
-    const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(wide.length - 1, column)) };
+    const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(columnWidths.length - 1, column)) };
     setActive(to);
     if (to.row >= 0 && (to.row < top || to.row > top + fit - 1)) {
       const start = Math.max(0, Math.min(maxTop, to.row < top ? to.row : to.row - fit + 1));
@@ -116,7 +116,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     const page = Math.max(1, Math.floor(fit) - 1);
     const { row, column } = active;
     const all = event.ctrlKey || event.metaKey;
-    const go: Record<string, [number, number]> = {
+    const moves: Record<string, [number, number]> = {
       ArrowDown: [row + 1, column],
       ArrowUp: [row - 1, column],
       ArrowRight: [row, column + 1],
@@ -124,18 +124,18 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
       PageDown: [row + page, column],
       PageUp: [Math.max(0, row - page), column],
       Home: [all ? 0 : row, 0],
-      End: [all ? rows.count - 1 : row, wide.length - 1],
+      End: [all ? rows.count - 1 : row, columnWidths.length - 1],
     };
     const name = rows.fields[column]?.name;
     if (event.key === "a" && all) {
       setCorner({ row: 0, column: 0 });
-      setActive({ row: rows.count - 1, column: wide.length - 1 });
+      setActive({ row: rows.count - 1, column: columnWidths.length - 1 });
     } else if (event.key === "Enter" && row < 0 && name !== undefined) onSort?.(name);
     else if (event.key === "Enter" && row >= 0) setOpen(true);
     else if (event.key === "p" && !all && name !== undefined && onColumn) onColumn(name);
     else if (event.key === "c" && all) copy();
     else if (event.key === "Escape" && (open || corner)) (setOpen(false), setCorner(null));
-    else if (go[event.key]) move(...go[event.key], event.shiftKey);
+    else if (moves[event.key]) move(...moves[event.key], event.shiftKey);
     else return;
     event.preventDefault();
   }
@@ -159,8 +159,8 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   function copy() {
     if (!corner) return void navigator.clipboard?.writeText(detail());
     const first = Math.max(0, range.first);
-    const [many, across] = [range.last - first + 1, range.right - range.left + 1];
-    if (many * across > maxCopied) return say?.(`at most ${maxCopied.toLocaleString("en")} cells can be copied: download the rows`);
+    const [rowCount, columnCount] = [range.last - first + 1, range.right - range.left + 1];
+    if (rowCount * columnCount > maxCopied) return say?.(`at most ${maxCopied.toLocaleString("en")} cells can be copied: download the rows`);
     const lines: string[] = [];
     for (let row = first; row <= range.last; row++) {
       const at = rows.at(row);
@@ -174,24 +174,24 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
       lines.push(cells.join("\t"));
     }
     navigator.clipboard?.writeText(lines.join("\n")).then(
-      () => say?.(`${many.toLocaleString("en")} rows of ${across} columns were copied`),
+      () => say?.(`${rowCount.toLocaleString("en")} rows of ${columnCount} columns were copied`),
       () => say?.("the browser does not allow copying"),
     );
   }
 
   function drag(column: number, event: PointerEvent) {
     const handle = event.currentTarget as HTMLElement;
-    const from = event.clientX - wide[column];
+    const from = event.clientX - columnWidths[column];
     dragged.current.add(column);
     handle.setPointerCapture(event.pointerId);
-    handle.onpointermove = (e) => setWidths(wide.map((w, i) => (i === column ? Math.max(minColumnWidth, e.clientX - from) : w)));
+    handle.onpointermove = (e) => setWidths(columnWidths.map((w, i) => (i === column ? Math.max(minColumnWidth, e.clientX - from) : w)));
     handle.onpointerup = () => (handle.onpointermove = null);
     event.preventDefault();
   }
 
-  const shown: number[] = [];
-  for (let i = 0; i < wide.length; i++) {
-    if (offsets[i + 1] >= view.left && offsets[i] <= view.left + view.width) shown.push(i);
+  const visibleColumns: number[] = [];
+  for (let i = 0; i < columnWidths.length; i++) {
+    if (offsets[i + 1] >= view.left && offsets[i] <= view.left + view.width) visibleColumns.push(i);
   }
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
@@ -199,16 +199,16 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   // A column of numbers grows with the visible values, unless the user has set its width. In that case,
   // the grid hides numbers that are too wide instead of truncating them, because a part of a number
   // would mislead.
-  const grown = [...wide];
+  const grown = [...columnWidths];
   function text(column: number, { text, cut }: Cell): string {
     const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;
-    if (needs <= wide[column]) return marked(text) + (cut ? "…" : "");
-    if (dragged.current.has(column)) return "#".repeat(Math.max(3, Math.floor(wide[column] / 9) - 2));
+    if (needs <= columnWidths[column]) return marked(text) + (cut ? "…" : "");
+    if (dragged.current.has(column)) return "#".repeat(Math.max(3, Math.floor(columnWidths[column] / 9) - 2));
     grown[column] = Math.max(grown[column], needs);
     return text;
   }
   useLayoutEffect(() => {
-    if (grown.some((width, i) => width > wide[i])) setWidths(grown);
+    if (grown.some((width, i) => width > columnWidths[i])) setWidths(grown);
   });
 
   return (
@@ -220,10 +220,10 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
         tabIndex={0}
         aria-label={label}
         aria-rowcount={rows.count + 1}
-        aria-colcount={wide.length}
+        aria-colcount={columnWidths.length}
         aria-multiselectable
         aria-busy={busy}
-        aria-activedescendant={shown.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? id(active.row, active.column) : undefined}
+        aria-activedescendant={visibleColumns.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? id(active.row, active.column) : undefined}
         onScroll={onScroll}
         onKeyDown={onKey}
       >
@@ -236,7 +236,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                   <span class="gutter" role="rowheader" style={px({ left: view.left, width: gutter })}>
                     {(row + 1).toLocaleString("en")}
                   </span>
-                  {shown.map((i) => {
+                  {visibleColumns.map((i) => {
                     const value = at && cell(at.batch, at.index, i, 200);
                     const here = active.row === row && active.column === i;
                     return (
@@ -247,7 +247,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                         aria-colindex={i + 1}
                         aria-selected={within(row, i)}
                         class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${here ? " active" : ""}${corner && within(row, i) ? " picked" : ""}`}
-                        style={px({ left: offsets[i], width: wide[i] })}
+                        style={px({ left: offsets[i], width: columnWidths[i] })}
                         onPointerDown={(e) => (setCorner(e.shiftKey ? (corner ?? active) : null), setActive({ row, column: i }))}
                         onPointerEnter={(e) => e.buttons === 1 && !here && (setCorner(corner ?? active), setActive({ row, column: i }))}
                         onDblClick={() => setOpen(true)}
@@ -261,7 +261,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
             })}
             <div class="row head" role="row" aria-rowindex={1}>
               <span class="gutter" role="columnheader" aria-label="row" style={px({ left: view.left, width: gutter })}>#</span>
-              {shown.map((i) => {
+              {visibleColumns.map((i) => {
                 const { name, type } = rows.fields[i];
                 const order = sort?.column === name ? (sort.descending ? "descending" : "ascending") : "none";
                 return (
@@ -273,7 +273,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                     aria-sort={onSort && order}
                     title={`${name.slice(0, 300)}\n${type}`}
                     class={`cell${isNumber(type) ? " num" : ""}${active.row === -1 && active.column === i ? " active" : ""}`}
-                    style={px({ left: offsets[i], width: wide[i] })}
+                    style={px({ left: offsets[i], width: columnWidths[i] })}
                     onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}
                   >
                     <span class="name"><bdi>{marked(name.slice(0, 200))}</bdi><small>{typeName(type)}</small></span>

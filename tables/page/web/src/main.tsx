@@ -8,8 +8,8 @@ import { HomePage } from "./home";
 import { PutDialog } from "./put";
 import { TreeView } from "./tree";
 
-// later returns a component whose code is loaded when it is first shown.
-function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+// lazy returns a component whose code is loaded when it is first shown.
+function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
   let part: ComponentType<P> | undefined;
   return function Later(props: P) {
     const [error, setError] = useState("");
@@ -20,9 +20,9 @@ function later<P extends object>(load: () => Promise<ComponentType<P>>): Compone
     return part ? h(part, props) : <p class="empty" role="status">{error || "Loading…"}</p>;
   };
 }
-const BucketPage = later(() => import("./table").then((m) => m.BucketPage));
-const TablePage = later(() => import("./table").then((m) => m.TablePage));
-const SqlPage = later(() => import("./sql").then((m) => m.SqlPage));
+const BucketPage = lazy(() => import("./table").then((m) => m.BucketPage));
+const TablePage = lazy(() => import("./table").then((m) => m.TablePage));
+const SqlPage = lazy(() => import("./sql").then((m) => m.SqlPage));
 
 function SignIn({ done }: { done: (session: Session) => void }) {
   const [error, setError] = useState("");
@@ -53,7 +53,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const [search, setSearch] = useState("");
   const [turn, setTurn] = useState(0);
   const [form, setForm] = useState<{ name: FormName; args: FormArgs } | null>(null);
-  const [wide, setWide] = useKept("partd.sidebar", 280);
+  const [sidebarWidth, setSidebarWidth] = useKept("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
   // After the SQL view has been shown, it stays mounted while other views are shown.
@@ -70,36 +70,36 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
       (t) => (setTree(t), setError("")),
       (err: Error) => abort.signal.aborted || (setError(err.message), onBack(err, abort.signal, load)),
     );
-    const later = setTimeout(load, search ? 200 : 0);
-    return () => (clearTimeout(later), abort.abort());
+    const timer = setTimeout(load, search ? 200 : 0);
+    return () => (clearTimeout(timer), abort.abort());
   }, [search, turn]);
   // Preload the table view after the tree, so that the first click shows it without delay.
   useEffect(() => void (tree && import("./table").catch(() => undefined)), [!tree]);
   async function more() {
     const { bucket, table } = tree!.next!;
-    const rest = await get<Tree>("tree", { search, after_bucket: bucket, after: table }).catch((err: Error) => setError(err.message));
-    if (!rest) return;
+    const nextPage = await get<Tree>("tree", { search, after_bucket: bucket, after: table }).catch((err: Error) => setError(err.message));
+    if (!nextPage) return;
     const buckets = [...tree!.buckets];
-    for (const b of rest.buckets) {
+    for (const b of nextPage.buckets) {
       const i = buckets.findIndex((known) => known.name === b.name);
       if (i < 0) buckets.push(b);
       else buckets[i] = { ...buckets[i], tables: [...buckets[i].tables, ...b.tables] };
     }
-    setTree({ buckets, next: rest.next });
+    setTree({ buckets, next: nextPage.next });
   }
 
-  const seen = [route.args.get("table"), route.view === "home" ? "" : route.view === "sql" ? "SQL" : bucketName(route.args.get("bucket") ?? "")].filter(Boolean);
-  useEffect(() => void (document.title = [...seen, "Tables"].join(" · ").slice(0, 200)), [seen.join()]);
+  const titleParts = [route.args.get("table"), route.view === "home" ? "" : route.view === "sql" ? "SQL" : bucketName(route.args.get("bucket") ?? "")].filter(Boolean);
+  useEffect(() => void (document.title = [...titleParts, "Tables"].join(" · ").slice(0, 200)), [titleParts.join()]);
 
   const app: App = { session, tree, turn, reload: () => setTurn((n) => n + 1), dialog: (name, args) => setForm(name && args ? { name, args } : null) };
   function drag(event: PointerEvent) {
     const handle = event.currentTarget as HTMLElement;
     handle.setPointerCapture(event.pointerId);
-    handle.onpointermove = (e) => setWide(Math.max(180, Math.min(600, e.clientX)));
+    handle.onpointermove = (e) => setSidebarWidth(Math.max(180, Math.min(600, e.clientX)));
     handle.onpointerup = () => (handle.onpointermove = null);
   }
   return (
-    <div class={`page at-${route.view}${menu ? " menu" : ""}`} style={{ gridTemplateColumns: `${wide}px 1fr` }}>
+    <div class={`page at-${route.view}${menu ? " menu" : ""}`} style={{ gridTemplateColumns: `${sidebarWidth}px 1fr` }}>
       <a class="skip" href="#main" onClick={(e) => (e.preventDefault(), main.current?.focus())}>Skip to content</a>
       <nav class="sidebar" aria-label="tables">
         <div class="brand">
@@ -125,9 +125,9 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
         }}>
           {tree ? <TreeView app={app} searching={!!search} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
         </div>
-        <div class="edge" role="separator" aria-orientation="vertical" aria-label="width of the sidebar" tabIndex={0} aria-valuenow={wide} aria-valuemin={180} aria-valuemax={600} onPointerDown={drag} onKeyDown={(e) => {
+        <div class="edge" role="separator" aria-orientation="vertical" aria-label="width of the sidebar" tabIndex={0} aria-valuenow={sidebarWidth} aria-valuemin={180} aria-valuemax={600} onPointerDown={drag} onKeyDown={(e) => {
           const step = e.key === "ArrowLeft" ? -16 : e.key === "ArrowRight" ? 16 : 0;
-          if (step) setWide(Math.max(180, Math.min(600, wide + step)));
+          if (step) setSidebarWidth(Math.max(180, Math.min(600, sidebarWidth + step)));
         }} />
       </nav>
       <main id="main" ref={main} tabIndex={-1}>
@@ -169,9 +169,9 @@ function Root() {
   const [error, setError] = useState("");
   useEffect(() => {
     const abort = new AbortController();
-    const ask = (): unknown => get<Session>("session").then((s) => (setSession(s), setError("")), (err: Error) => (setError(err.message), onBack(err, abort.signal, ask)));
-    void ask();
-    addEventListener("signed-out", ask, { signal: abort.signal });
+    const load = (): unknown => get<Session>("session").then((s) => (setSession(s), setError("")), (err: Error) => (setError(err.message), onBack(err, abort.signal, load)));
+    void load();
+    addEventListener("signed-out", load, { signal: abort.signal });
     return () => abort.abort();
   }, []);
   if (error) return <p class="empty big" role="alert">{error}</p>;

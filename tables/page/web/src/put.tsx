@@ -43,14 +43,14 @@ export function PutDialog({ app, args, close }: { app: App; args: FormArgs; clos
   // The shell commands that convert the file before partd-tables reads it.
   const pipe = file && [isPacked(file) && "gzip -dc", text && encoding !== "utf-8" && `iconv -f ${encoding.toUpperCase()} -t UTF-8`].filter(Boolean) as string[] | undefined;
   useEffect(() => {
-    const later = setTimeout(() => {
+    const timer = setTimeout(() => {
       const name = file?.name ?? "FILE";
       post<{ command: string }>(address("put", { ...params, table: table || "TABLE", dry: 1, file: pipe?.length ? "-" : name }).slice(4), {}).then(
         (reply) => setCommand([...(pipe ?? []).map((step, i) => (i ? step : `${step} ${shell(name)}`)), reply.command].join(" | ")),
         (err: Error) => setCommand(`# ${err.message}`),
       );
     }, 150);
-    return () => clearTimeout(later);
+    return () => clearTimeout(timer);
   }, [JSON.stringify(params), file, pipe?.join()]);
   // The settings of an existing table are the defaults for its time and key columns.
   useEffect(() => {

@@ -39,8 +39,8 @@ export class TableRows implements Rows {
   ready = false;
   error?: Error;
   private pages = new Map<number, Page>();
-  private coming = new Map<number, AbortController>();
-  private wanted: number[] = [];
+  private pending = new Map<number, AbortController>();
+  private visiblePages: number[] = [];
   private closed = new AbortController();
   private failures = 0;
 
@@ -54,29 +54,29 @@ export class TableRows implements Rows {
   }
 
   want(first: number, last: number) {
-    this.wanted = [];
-    for (let n = Math.floor(first / pageRows); n <= Math.floor(last / pageRows); n++) this.wanted.push(n);
-    for (const [n, abort] of this.coming) {
-      if (!this.wanted.includes(n)) abort.abort();
+    this.visiblePages = [];
+    for (let n = Math.floor(first / pageRows); n <= Math.floor(last / pageRows); n++) this.visiblePages.push(n);
+    for (const [n, abort] of this.pending) {
+      if (!this.visiblePages.includes(n)) abort.abort();
     }
     this.next();
   }
 
   close() {
-    this.wanted = [];
+    this.visiblePages = [];
     this.closed.abort();
-    for (const abort of this.coming.values()) abort.abort();
+    for (const abort of this.pending.values()) abort.abort();
     this.pages.clear();
   }
 
   private next() {
-    for (const n of this.wanted) {
-      if (this.coming.size >= 2 || this.error) return;
+    for (const n of this.visiblePages) {
+      if (this.pending.size >= 2 || this.error) return;
       const page = this.pages.get(n);
       if (page) {
         this.pages.delete(n);
         this.pages.set(n, page);
-      } else if (!this.coming.has(n)) {
+      } else if (!this.pending.has(n)) {
         void this.fetch(n);
       }
     }
@@ -84,7 +84,7 @@ export class TableRows implements Rows {
 
   private async fetch(n: number) {
     const abort = new AbortController();
-    this.coming.set(n, abort);
+    this.pending.set(n, abort);
     try {
       const url = address("rows", { ...this.args, offset: n * pageRows, limit: pageRows });
       const response = await stream(url, { signal: abort.signal });
@@ -102,8 +102,8 @@ export class TableRows implements Rows {
     } catch (err) {
       if (!abort.signal.aborted) this.fail(err as Error);
     } finally {
-      this.coming.delete(n);
-      if (this.wanted.length) this.changed();
+      this.pending.delete(n);
+      if (this.visiblePages.length) this.changed();
       this.next();
     }
   }
@@ -125,7 +125,7 @@ export class TableRows implements Rows {
     let bytes = 0;
     for (const p of this.pages.values()) bytes += p.bytes;
     for (const [old, p] of this.pages) {
-      if (bytes <= maxCachedBytes || this.wanted.includes(old)) continue;
+      if (bytes <= maxCachedBytes || this.visiblePages.includes(old)) continue;
       this.pages.delete(old);
       bytes -= p.bytes;
     }
@@ -167,13 +167,13 @@ export class ResultRows implements Rows {
   cancelled = false;
   readonly id = crypto.randomUUID();
   readonly started = performance.now();
-  took = 0;
+  elapsed = 0;
   private abort = new AbortController();
   private starts: number[] = [];
 
   readonly done: Promise<void>;
 
-  constructor(readonly statement: Statement, readonly filter: string, readonly sort: Sort | null, private most: number, private changed: () => void) {
+  constructor(readonly statement: Statement, readonly filter: string, readonly sort: Sort | null, private statementCount: number, private changed: () => void) {
     this.done = this.run();
   }
 
@@ -219,8 +219,8 @@ export class ResultRows implements Rows {
           this.cut = `the first ${maxResultRows.toLocaleString("en")} rows`;
           break;
         }
-        if (response.bytes() > maxResultBytes / this.most) {
-          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${maxResultBytes / this.most >> 20} MiB`;
+        if (response.bytes() > maxResultBytes / this.statementCount) {
+          this.cut = `the first ${this.count.toLocaleString("en")} rows, ${maxResultBytes / this.statementCount >> 20} MiB`;
           break;
         }
         this.changed();
@@ -230,7 +230,7 @@ export class ResultRows implements Rows {
       if (!this.cancelled) this.error = this.placed(await this.why(err as Error, !!response));
     }
     this.running = false;
-    this.took = performance.now() - this.started;
+    this.elapsed = performance.now() - this.started;
     this.changed();
   }
 

@@ -52,9 +52,9 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const [filled, setFilled] = useState(0);
   const tab = tabs.find((t) => t.id === current) ?? tabs[0];
   const look = lookOf(tab);
-  const ran = runs.current.get(tab.id);
-  const result = ran?.all[ran.shown];
-  const running = ran?.all.find((r) => r.running) ?? (ran?.next?.running ? ran.next : undefined);
+  const activeRun = runs.current.get(tab.id);
+  const result = activeRun?.all[activeRun.shown];
+  const running = activeRun?.all.find((r) => r.running) ?? (activeRun?.next?.running ? activeRun.next : undefined);
   const alone = !!result && standsAlone(result.statement.sql);
   // The editor's callbacks run after this rendering, and must see the newest state.
   const now = useRef({ tab, tabs, run });
@@ -131,8 +131,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   }
   function set(part: Change) {
     const { tab, tabs } = now.current;
-    const was = tabs.find((t) => t.id === tab.id)!;
-    const to = { ...was, look: href("", writeLook(after(lookOf(was), part))).split("?")[1] ?? "" };
+    const previous = tabs.find((t) => t.id === tab.id)!;
+    const to = { ...previous, look: href("", writeLook(after(lookOf(previous), part))).split("?")[1] ?? "" };
     change({ look: to.look });
     location.hash = addressOf(to);
   }
@@ -161,27 +161,27 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   }, [visible, tab.id]);
   // If the filter or the order changed, run the statement with them.
   useEffect(() => {
-    if (!ran || !result || result.running || result.error || alone) return;
+    if (!activeRun || !result || result.running || result.error || alone) return;
     const wanted = JSON.stringify([look.filter, look.sort]);
-    const is = (rows?: ResultRows) => rows && wanted === JSON.stringify([rows.filter, rows.sort]);
-    if (is(ran.next)) return;
-    ran.next?.cancel();
-    ran.next = undefined;
-    if (is(result)) return;
-    const { shown } = ran;
-    const next = (ran.next = new ResultRows(result.statement, look.filter, look.sort, ran.all.length, () => changed(0)));
+    const matches = (rows?: ResultRows) => rows && wanted === JSON.stringify([rows.filter, rows.sort]);
+    if (matches(activeRun.next)) return;
+    activeRun.next?.cancel();
+    activeRun.next = undefined;
+    if (matches(result)) return;
+    const { shown } = activeRun;
+    const next = (activeRun.next = new ResultRows(result.statement, look.filter, look.sort, activeRun.all.length, () => changed(0)));
     void next.done.then(() => {
-      if (ran.next !== next || next.error || next.cancelled) return;
-      ran.all[shown] = next;
-      ran.next = undefined;
+      if (activeRun.next !== next || next.error || next.cancelled) return;
+      activeRun.all[shown] = next;
+      activeRun.next = undefined;
       changed(0);
     });
-  }, [tab.id, look.filter, JSON.stringify(look.sort), result?.running, ran?.shown]);
+  }, [tab.id, look.filter, JSON.stringify(look.sort), result?.running, activeRun?.shown]);
   const error = result?.error instanceof ApiError ? result.error : undefined;
   useEffect(() => {
     const { sql, from } = result?.statement ?? { sql: "", from: 0 };
-    const there = error?.line && tab.sql.startsWith(sql, from);
-    edit.current!.mark(error?.message ?? "", there ? { text: sql, from, line: error.line!, column: error.column ?? 1 } : undefined);
+    const isMarked = error?.line && tab.sql.startsWith(sql, from);
+    edit.current!.mark(error?.message ?? "", isMarked ? { text: sql, from, line: error.line!, column: error.column ?? 1 } : undefined);
   }, [result?.error, tab.id]);
 
   useCompletion(edit, app, tab, visible);
@@ -196,8 +196,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   }
   const title = (sql: string) => sql.replace(/\s+/g, " ").trim().slice(0, 28) || "New query";
   const source: Statement = result?.statement ?? { sql: "", from: 0, bucket: "", at: {} };
-  const asked = { sql: source.sql, bucket: source.bucket, ...source.at };
-  const failed = ran?.next?.error;
+  const downloadArgs = { sql: source.sql, bucket: source.bucket, ...source.at };
+  const failed = activeRun?.next?.error;
   return (
     <section class="view" aria-label="SQL" hidden={!visible} onKeyDown={(e) => e.key === "Escape" && running && !e.defaultPrevented && stop()}>
       <h1 class="unseen">SQL</h1>
@@ -230,7 +230,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         {result && !result.error && !alone && (
           <>
             <Switch look={look} set={set} />
-            <Downloads args={asked} />
+            <Downloads args={downloadArgs} />
           </>
         )}
       </div>
@@ -240,9 +240,9 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
           {!past.length && <li class="faint">This browser stores the queries that you run here.</li>}
         </ol>
       )}
-      {ran && ran.all.length > 1 && (
+      {activeRun && activeRun.all.length > 1 && (
         <div class="bar" role="group" aria-label="results">
-          {ran.all.map((r, i) => <button aria-pressed={i === ran.shown} onClick={() => ((ran.shown = i), changed(0))}>{i + 1} <bdi>{title(r.statement.sql)}</bdi></button>)}
+          {activeRun.all.map((r, i) => <button aria-pressed={i === activeRun.shown} onClick={() => ((activeRun.shown = i), changed(0))}>{i + 1} <bdi>{title(r.statement.sql)}</bdi></button>)}
         </div>
       )}
       {result && !result.error && !result.running && !alone && <div class="bar"><Filter value={look.filter} error={failed} set={set} /></div>}
@@ -254,7 +254,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         <div class="split"><pre class="plan" tabIndex={0} aria-label="plan">{plan(result)}</pre></div>
       ) : (
         <Explore
-          key={`${tab.id} ${ran!.started} ${ran!.shown}`}
+          key={`${tab.id} ${activeRun!.started} ${activeRun!.shown}`}
           rows={result}
           label="result"
           busy={!!running}
@@ -263,13 +263,13 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
           look={look}
           set={set}
           say={setNote}
-          profile={(column) => <ProfilePane key={column} args={{ ...asked, filter: look.filter, column }} close={() => set({ profile: null })} />}
+          profile={(column) => <ProfilePane key={column} args={{ ...downloadArgs, filter: look.filter, column }} close={() => set({ profile: null })} />}
         >
           {result.cancelled && !result.count && <p class="empty over">Cancelled.</p>}
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.took)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.took)}`}
+        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error ? "" : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
         {note && <span class="note">{note}</span>}
       </div>
     </section>

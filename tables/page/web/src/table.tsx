@@ -24,28 +24,28 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
 
   const table = useLoaded(key, (signal) => get<Table>("table", name, signal));
   const order = sort ? csv((sort.descending ? "-" : /^[-+]/.test(sort.column) ? "+" : "") + sort.column) : undefined;
-  const asked = { ...name, sort: order, filter };
-  const rows = useMemo(() => new TableRows(asked, () => changed(0)), [key, order, filter]);
+  const params = { ...name, sort: order, filter };
+  const rows = useMemo(() => new TableRows(params, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
   const [last, show] = useState({ key, rows });
   // The old rows stay visible until the first page of the new rows has been loaded, and also if a filter
   // is invalid.
-  const there = rows.ready || (rows.error && last.key !== key);
+  const isReady = rows.ready || (rows.error && last.key !== key);
   useEffect(() => {
-    if (there) show({ key, rows });
-  }, [there, rows]);
-  const seen = there ? rows : last.rows;
-  const old = !!(name.version || name.snapshot);
+    if (isReady) show({ key, rows });
+  }, [isReady, rows]);
+  const visible = isReady ? rows : last.rows;
+  const isOld = !!(name.version || name.snapshot);
 
   // compare opens a statement that returns the differences from another state.
   async function compare(to: string) {
     const before = to.startsWith("version ") ? { version: to.slice(8) } : { snapshot: to.slice(9) };
-    const was = await get<Table>("table", { bucket: name.bucket, table: name.table, ...before }).catch((err: Error) => setNote(err.message));
-    if (!was) return;
+    const other = await get<Table>("table", { bucket: name.bucket, table: name.table, ...before }).catch((err: Error) => setNote(err.message));
+    if (!other) return;
     const at = { version: name.version, snapshot: name.snapshot, before_version: before.version, before_snapshot: before.snapshot };
-    location.hash = href("sql", { q: difference(name.bucket, name.table, table.value!.columns, was.columns), bucket: name.bucket, ...at });
+    location.hash = href("sql", { q: difference(name.bucket, name.table, table.value!.columns, other.columns), bucket: name.bucket, ...at });
   }
-  const noted = Object.entries(table.value?.metadata ?? {}).filter(([k]) => !k.startsWith("_"));
+  const userMetadata = Object.entries(table.value?.metadata ?? {}).filter(([k]) => !k.startsWith("_"));
   const filtered = filter && !table.error ? rows.error : undefined;
   const failed = table.error ?? (filtered ? undefined : rows.error);
   const statement = `SELECT *\nFROM ${quoted(name.table)}${filter ? `\nWHERE ${filter}` : ""}${sort ? `\nORDER BY ${quoted(sort.column)}${sort.descending ? " DESC" : ""}` : ""}\nLIMIT 1000`;
@@ -64,15 +64,15 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
             {table.value.snapshots?.filter((s) => s.name !== name.snapshot).map((s) => <option value={`snapshot ${s.name}`}>snapshot {s.name.slice(0, 60)}</option>)}
           </select>
         )}
-        {old && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
+        {isOld && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
         <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
       </div>
       <div class="bar">
         <Filter value={filter} error={filtered} set={set} />
         <Switch look={look} set={set} />
         <a class="button" href={href("sql", { ...name, table: undefined, q: statement })}>Query</a>
-        <Downloads args={asked} />
-        {app.session.rights === "admin" && !old && (
+        <Downloads args={params} />
+        {app.session.rights === "admin" && !isOld && (
           <>
             <button type="button" onClick={() => app.dialog("resample", name)}>Resample…</button>
             <button type="button" onClick={() => app.dialog("combine", name)}>Combine…</button>
@@ -82,21 +82,21 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
       </div>
       {failed && <p class="error" role="alert">{failed.message}</p>}
       <Explore
-        rows={seen}
+        rows={visible}
         label={`rows of ${name.table.slice(0, 100)}`}
-        busy={seen !== rows && !rows.error}
+        busy={visible !== rows && !rows.error}
         source={source}
         look={look}
         set={set}
         say={setNote}
         profile={(column) => <ProfilePane key={column} args={{ ...name, filter, column }} close={() => set({ profile: null })} />}
       >
-        {seen.ready && !seen.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. To add rows, drop a file on its bucket."}</p>}
+        {visible.ready && !visible.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. To add rows, drop a file on its bucket."}</p>}
       </Explore>
       <div class="status" role="status">
-        {seen !== rows && !rows.error ? "Loading…" : seen.ready ? `${count(seen.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {visible !== rows && !rows.error ? "Loading…" : visible.ready ? `${count(visible.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
         {note && <span class="note">{note}</span>}
-        {noted.length > 0 && <bdi class="meta">{noted.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
+        {userMetadata.length > 0 && <bdi class="meta">{userMetadata.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
       </div>
     </section>
   );
@@ -114,7 +114,7 @@ export function Downloads({ args }: { args: Record<string, string | number | und
 export function ProfilePane({ args, close }: { args: Record<string, string | undefined>; close: () => void }) {
   const { value: p, error } = useLoaded(JSON.stringify(args), (signal) => get<Profile>("profile", args, signal));
   const bars = p?.histogram?.map((b) => b.count) ?? p?.top?.map((t) => t.count) ?? [];
-  const most = Math.max(1, ...bars);
+  const maxCount = Math.max(1, ...bars);
   const time = p && /^(timestamp|date)/.test(p.type);
   const edge = (n: number) => (time ? instant(n).replace("T", " ").replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
   return (
@@ -135,9 +135,9 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
           </dl>
           {p.histogram && p.histogram.length > 0 && (
             <>
-              <svg class="histogram" viewBox={`0 0 ${bars.length * 10} 60`} preserveAspectRatio="none" role="img" aria-label={`histogram of ${bars.length} bins, the fullest with ${most} rows`}>
+              <svg class="histogram" viewBox={`0 0 ${bars.length * 10} 60`} preserveAspectRatio="none" role="img" aria-label={`histogram of ${bars.length} bins, the fullest with ${maxCount} rows`}>
                 {p.histogram.map((b, i) => (
-                  <rect x={i * 10 + 0.5} width={9} y={60 - (b.count / most) * 58} height={(b.count / most) * 58}><title>{`${edge(b.from)} to ${edge(b.to)}: ${count(b.count)}`}</title></rect>
+                  <rect x={i * 10 + 0.5} width={9} y={60 - (b.count / maxCount) * 58} height={(b.count / maxCount) * 58}><title>{`${edge(b.from)} to ${edge(b.to)}: ${count(b.count)}`}</title></rect>
                 ))}
               </svg>
               <div class="ends"><small>{edge(p.histogram[0].from)}</small><small>{edge(p.histogram[p.histogram.length - 1].to)}</small></div>
@@ -146,7 +146,7 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
           {p.top && (
             <ol class="top">
               {p.top.map((t) => (
-                <li><bdi>{shown(t.value, 100)}</bdi><small>{count(t.count)}</small><progress max={most} value={t.count} aria-hidden="true" /></li>
+                <li><bdi>{shown(t.value, 100)}</bdi><small>{count(t.count)}</small><progress max={maxCount} value={t.count} aria-hidden="true" /></li>
               ))}
             </ol>
           )}

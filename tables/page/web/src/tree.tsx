@@ -34,14 +34,14 @@ export function TreeView({ app, searching, more, current }: Props) {
   // The node of the address is selected, and the nodes above it are opened.
   const { view, args } = parseRoute(current);
   const [bucket, table] = [args.get("bucket") ?? "", args.get("table") ?? ""];
-  const here = view === "table" ? (args.get("version") ? `${idOf(bucket, table)}/v/${args.get("version")}` : idOf(bucket, table)) : view !== "bucket" ? "" : args.get("snapshot") ? `s/${bucket}/${args.get("snapshot")}` : `b/${bucket}`;
+  const selected = view === "table" ? (args.get("version") ? `${idOf(bucket, table)}/v/${args.get("version")}` : idOf(bucket, table)) : view !== "bucket" ? "" : args.get("snapshot") ? `s/${bucket}/${args.get("snapshot")}` : `b/${bucket}`;
   useEffect(() => {
-    if (!here) return;
+    if (!selected) return;
     const inVersion = view === "table" && args.has("version");
-    const above = [`b/${bucket}`, ...(inVersion ? [idOf(bucket, table), `${idOf(bucket, table)}/v`] : []), ...(here.startsWith("s/") ? [`s/${bucket}`] : [])];
-    setOpen((o) => ({ ...o, ...Object.fromEntries(above.map((id) => [id, true])) }));
-    setActive(here);
-  }, [here]);
+    const ancestors = [`b/${bucket}`, ...(inVersion ? [idOf(bucket, table), `${idOf(bucket, table)}/v`] : []), ...(selected.startsWith("s/") ? [`s/${bucket}`] : [])];
+    setOpen((o) => ({ ...o, ...Object.fromEntries(ancestors.map((id) => [id, true])) }));
+    setActive(selected);
+  }, [selected]);
 
   const nodes: Node[] = [];
   function isOpen(id: string, first = false): boolean {
@@ -49,9 +49,9 @@ export function TreeView({ app, searching, more, current }: Props) {
   }
   for (const bucket of app.tree?.buckets ?? []) {
     const id = `b/${bucket.name}`;
-    const few = app.tree!.buckets.length <= 8 || searching;
-    nodes.push({ id, level: 1, label: bucketName(bucket.name), kind: "bucket", open: isOpen(id, few), go: href("bucket", { bucket: bucket.name }), drop: bucket.name });
-    if (!isOpen(id, few)) continue;
+    const openByDefault = app.tree!.buckets.length <= 8 || searching;
+    nodes.push({ id, level: 1, label: bucketName(bucket.name), kind: "bucket", open: isOpen(id, openByDefault), go: href("bucket", { bucket: bucket.name }), drop: bucket.name });
+    if (!isOpen(id, openByDefault)) continue;
     for (const table of bucket.tables) {
       const args = { bucket: bucket.name, table: table.name };
       const tableId = idOf(bucket.name, table.name);
@@ -84,27 +84,27 @@ export function TreeView({ app, searching, more, current }: Props) {
     }
   }
 
-  const wanted = nodes.filter((n) => n.kind === "table" && n.open && !tables[n.id]).map((n) => n.id).join("\0");
+  const toLoad = nodes.filter((n) => n.kind === "table" && n.open && !tables[n.id]).map((n) => n.id).join("\0");
   useEffect(() => {
-    for (const id of wanted ? wanted.split("\0") : []) {
+    for (const id of toLoad ? toLoad.split("\0") : []) {
       const [bucket, table] = JSON.parse(id.slice(2)) as string[];
       get<Table>("table", { bucket, table }).then(
         (table) => setTables((all) => ({ ...all, [id]: table })),
         (err: Error) => setTables((all) => ({ ...all, [id]: err.message })),
       );
     }
-  }, [wanted]);
+  }, [toLoad]);
 
-  const found = nodes.findIndex((n) => n.id === here);
-  useEffect(() => list.current?.children[found]?.scrollIntoView({ block: "nearest" }), [here, found >= 0]);
-  const at = Math.max(0, nodes.findIndex((n) => n.id === active));
+  const found = nodes.findIndex((n) => n.id === selected);
+  useEffect(() => list.current?.children[found]?.scrollIntoView({ block: "nearest" }), [selected, found >= 0]);
+  const activeIndex = Math.max(0, nodes.findIndex((n) => n.id === active));
   function toggle(node: Node, to = !node.open) {
     if (node.open !== undefined) setOpen((o) => ({ ...o, [node.id]: to }));
   }
   function choose(node: Node) {
     setActive(node.id);
-    if (node.go && node.id !== here) location.hash = node.go;
-    if (!node.go || (node.kind === "bucket" && (node.id === here || !node.open))) toggle(node);
+    if (node.go && node.id !== selected) location.hash = node.go;
+    if (!node.go || (node.kind === "bucket" && (node.id === selected || !node.open))) toggle(node);
   }
   function focus(i: number) {
     const to = Math.max(0, Math.min(nodes.length - 1, i));
@@ -112,15 +112,15 @@ export function TreeView({ app, searching, more, current }: Props) {
     list.current?.children[to]?.scrollIntoView({ block: "nearest" });
   }
   function onKey(event: KeyboardEvent) {
-    const node = nodes[at];
+    const node = nodes[activeIndex];
     if (!node) return;
-    const parent = () => focus(nodes.findLastIndex((n, i) => i < at && n.level < node.level));
+    const parent = () => focus(nodes.findLastIndex((n, i) => i < activeIndex && n.level < node.level));
     const keys: Record<string, () => void> = {
-      ArrowDown: () => focus(at + 1),
-      ArrowUp: () => focus(at - 1),
+      ArrowDown: () => focus(activeIndex + 1),
+      ArrowUp: () => focus(activeIndex - 1),
       Home: () => focus(0),
       End: () => focus(nodes.length - 1),
-      ArrowRight: () => (node.open === false ? toggle(node, true) : focus(at + 1)),
+      ArrowRight: () => (node.open === false ? toggle(node, true) : focus(activeIndex + 1)),
       ArrowLeft: () => (node.open ? toggle(node, false) : parent()),
       Enter: () => choose(node),
       " ": () => choose(node),
@@ -141,7 +141,7 @@ export function TreeView({ app, searching, more, current }: Props) {
   }
   return (
     <>
-      <div class="tree" ref={list} role="tree" tabIndex={0} aria-label="Buckets and tables" aria-activedescendant={nodes.length ? `n${at}` : undefined} onKeyDown={onKey}>
+      <div class="tree" ref={list} role="tree" tabIndex={0} aria-label="Buckets and tables" aria-activedescendant={nodes.length ? `n${activeIndex}` : undefined} onKeyDown={onKey}>
         {nodes.map((node, i) => (
           <div
             key={node.id}
@@ -149,8 +149,8 @@ export function TreeView({ app, searching, more, current }: Props) {
             role="treeitem"
             aria-level={node.level}
             aria-expanded={node.open}
-            aria-selected={node.id === here}
-            class={`node ${node.kind} level${node.level}${i === at ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
+            aria-selected={node.id === selected}
+            class={`node ${node.kind} level${node.level}${i === activeIndex ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
             title={shown(node.label, 300)}
             onClick={() => choose(node)}
             onDragOver={(e) => node.drop !== undefined && (e.preventDefault(), setOver(node.drop))}

@@ -84,13 +84,13 @@ export function instant(ms: number): string {
 
 const lastDay = 2147483647 * 86400000;
 function day(ms: number): string {
-  return Math.abs(ms) === lastDay ? endless(ms > 0) : instant(ms).split("T")[0];
+  return Math.abs(ms) === lastDay ? formatInfinity(ms > 0) : instant(ms).split("T")[0];
 }
 
-const endless = (late: boolean) => (late ? "infinity" : "-infinity");
+const formatInfinity = (positive: boolean) => (positive ? "infinity" : "-infinity");
 
 function timestamp(value: bigint, unit: bigint, zone: boolean): string {
-  if (value === 9223372036854775807n || value === -9223372036854775807n) return endless(value > 0n);
+  if (value === 9223372036854775807n || value === -9223372036854775807n) return formatInfinity(value > 0n);
   const second = value >= 0n ? value / unit : -((unit - 1n - value) / unit);
   const rest = value - second * unit;
   const digits = String(unit).length - 1;

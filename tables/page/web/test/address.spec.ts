@@ -26,19 +26,19 @@ test("the address contains a table's filter, order, profile and chart, so that B
   const profile = page.getByRole("complementary", { name: "profile of a column" });
   await expect(profile).toBeVisible();
   await expect(cells.first()).toHaveText(/^\d{5,}$/);
-  const top = (await cells.first().textContent())!;
+  const firstCell = (await cells.first().textContent())!;
   const link = page.url();
   await page.reload();
-  const same = async (seen: typeof page) => {
-    await expect(seen.getByRole("gridcell").first()).toHaveText(top);
-    await expect(seen.getByRole("searchbox", { name: "Filter" })).toHaveValue("sym = 'S3'");
-    await expect(seen.getByRole("complementary")).toBeVisible();
-    await expect(seen.getByRole("columnheader", { name: "id" })).toHaveAttribute("aria-sort", "descending");
+  const expectSameView = async (view: typeof page) => {
+    await expect(view.getByRole("gridcell").first()).toHaveText(firstCell);
+    await expect(view.getByRole("searchbox", { name: "Filter" })).toHaveValue("sym = 'S3'");
+    await expect(view.getByRole("complementary")).toBeVisible();
+    await expect(view.getByRole("columnheader", { name: "id" })).toHaveAttribute("aria-sort", "descending");
   };
-  await same(page);
+  await expectSameView(page);
   const other = await context.newPage();
   await other.goto(link);
-  await same(other);
+  await expectSameView(other);
   await page.goBack();
   await expect(profile).toHaveCount(0);
   await page.goBack();

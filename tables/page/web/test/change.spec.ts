@@ -70,7 +70,7 @@ test("names and cells are shown as text, even if they contain HTML", async ({ pa
   expect(await page.locator("img[src=x]").count()).toBe(0);
 });
 
-test("a token signs in, in a cookie that scripts do not see", async ({ page }) => {
+test("signing in with a token sets a cookie that scripts cannot read", async ({ page }) => {
   const guarded = await new Server().start(true);
   try {
     await page.goto(guarded.url);

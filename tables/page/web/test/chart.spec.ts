@@ -26,16 +26,16 @@ test("a line chart has a line for each value of a column or each of several colu
   await expect(lines(page)).toHaveCount(7);
   const colours = await lines(page).evaluateAll((all) => new Set(all.map((e) => e.getAttribute("stroke"))).size);
   expect(colours).toBe(7);
-  const words = page.locator(".plot svg");
-  await expect(words).toContainText("S6");
-  await expect(words).toContainText("price");
-  await expect(words).toContainText("at");
+  const svg = page.locator(".plot svg");
+  await expect(svg).toContainText("S6");
+  await expect(svg).toContainText("price");
+  await expect(svg).toContainText("at");
   await choose(page, "Colour", "");
   await choose(page, "and", "volume");
   await expect(lines(page)).toHaveCount(2);
-  await expect(words).toContainText("price, volume");
+  await expect(svg).toContainText("price, volume");
   await choose(page, "Colour", "sym");
-  await expect(words).toContainText("S6 · volume");
+  await expect(svg).toContainText("S6 · volume");
   await expect(page.getByText(/10 of 14 colours are drawn/)).toBeVisible();
 });
 

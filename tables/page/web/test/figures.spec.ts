@@ -13,18 +13,18 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => server.stop());
 
-async function load(page: Page, line?: { bits: number; delay: number }): Promise<{ bytes: number; seconds: number }> {
+async function load(page: Page, connection?: { bits: number; delay: number }): Promise<{ bytes: number; seconds: number }> {
   const devtools = await page.context().newCDPSession(page);
   await devtools.send("Network.enable");
   await devtools.send("Network.setCacheDisabled", { cacheDisabled: true });
-  if (line) {
-    const throughput = line.bits / 8;
-    await devtools.send("Network.emulateNetworkConditions", { offline: false, latency: line.delay, downloadThroughput: throughput, uploadThroughput: throughput });
+  if (connection) {
+    const throughput = connection.bits / 8;
+    await devtools.send("Network.emulateNetworkConditions", { offline: false, latency: connection.delay, downloadThroughput: throughput, uploadThroughput: throughput });
   }
-  const begun = Date.now();
+  const start = Date.now();
   await page.goto(server.url);
   await expect(page.getByRole("treeitem", { name: /^trades/ })).toBeVisible();
-  const seconds = (Date.now() - begun) / 1000;
+  const seconds = (Date.now() - start) / 1000;
   // Requests after the tree has loaded belong to later views.
   const bytes = await page.evaluate(() => {
     const all = performance.getEntries().filter((e) => "transferSize" in e) as PerformanceResourceTiming[];
@@ -37,27 +37,27 @@ async function load(page: Page, line?: { bits: number; delay: number }): Promise
 
 test("the first view is small and loads fast", async ({ page }) => {
   for (const file of ["page.js", "page.css"]) {
-    const answer = await page.request.get(`${server.url}/${file}`, { headers: { "Accept-Encoding": "gzip" } });
-    expect(answer.headers()["content-encoding"], file).toBe("gzip");
+    const response = await page.request.get(`${server.url}/${file}`, { headers: { "Accept-Encoding": "gzip" } });
+    expect(response.headers()["content-encoding"], file).toBe("gzip");
   }
-  const near = await load(page);
+  const local = await load(page);
   await page.goto("about:blank");
-  const far = await load(page, { bits: 1.6e6, delay: 150 });
-  console.log(`first view: ${near.bytes} bytes; ${near.seconds.toFixed(2)} s on loopback, ${far.seconds.toFixed(2)} s at 1.6 Mbit/s and 150 ms`);
-  expect(near.bytes).toBeLessThan(50_000);
+  const slow = await load(page, { bits: 1.6e6, delay: 150 });
+  console.log(`first view: ${local.bytes} bytes; ${local.seconds.toFixed(2)} s on loopback, ${slow.seconds.toFixed(2)} s at 1.6 Mbit/s and 150 ms`);
+  expect(local.bytes).toBeLessThan(50_000);
   // Files that the first view does not need exist, but are loaded later.
   expect(readdirSync("../dist").some((file) => /^sql-\w+\.js\.gz$/.test(file))).toBe(true);
-  if (large) expect(far.seconds).toBeLessThan(1.5);
+  if (large) expect(slow.seconds).toBeLessThan(1.5);
 });
 
 test("10,000 rows load fast, and a million rows need little memory", async ({ page }) => {
   await page.goto(`${server.url}/#/sql?bucket=NYSE&q=${encodeURIComponent("SELECT * FROM trades LIMIT 10000")}`);
   await expect(page.getByRole("button", { name: "Run", exact: true })).toBeEnabled();
   await page.evaluate(() => {
-    const seen = new MutationObserver(() => {
+    const observer = new MutationObserver(() => {
       if (/^10,000 rows in/.test(document.querySelector(".view:not([hidden]) .status")?.textContent ?? "")) performance.measure("rows", "run");
     });
-    seen.observe(document.body, { subtree: true, childList: true, characterData: true });
+    observer.observe(document.body, { subtree: true, childList: true, characterData: true });
     document.addEventListener("keydown", (e) => e.key === "Enter" && performance.mark("run"), { capture: true });
   });
   const times: number[] = [];

@@ -10,7 +10,7 @@ test.beforeAll(async () => {
 test.afterAll(() => server.stop());
 
 const trades = () => `${server.url}/#/table?bucket=NYSE&table=trades`;
-const last = rows.toLocaleString("en");
+const lastRow = rows.toLocaleString("en");
 
 test("the tree shows buckets, tables, columns, versions and snapshots, and supports the keyboard", async ({ page }) => {
   await server.call("action", JSON.stringify({ action: "snapshot", bucket: "NYSE", name: "before" }));
@@ -37,17 +37,17 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await page.goto(server.url);
   const table = page.getByRole("treeitem", { name: /^trades/ });
   await expect(table).toBeVisible();
-  const begun = Date.now();
+  const start = Date.now();
   await table.click();
   await expect(page.getByRole("gridcell", { name: "2024-01-01 00:00:00" })).toBeVisible();
-  const first = Date.now() - begun;
+  const firstMs = Date.now() - start;
   const grid = page.getByRole("grid");
   await expect(grid).toHaveAttribute("aria-rowcount", String(rows + 1));
-  const scrolled = Date.now();
+  const scrollStart = Date.now();
   await grid.evaluate((element) => (element.scrollTop = element.scrollHeight));
   await expect(page.getByRole("gridcell", { name: String(rows - 1), exact: true })).toBeVisible();
-  const ended = Date.now() - scrolled;
-  await expect(page.getByRole("rowheader", { name: last, exact: true })).toBeInViewport();
+  const lastMs = Date.now() - scrollStart;
+  await expect(page.getByRole("rowheader", { name: lastRow, exact: true })).toBeInViewport();
   expect(await page.getByRole("row").count()).toBeLessThan(80);
   await grid.focus();
   await page.keyboard.press("Control+Home");
@@ -61,10 +61,10 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await expect(page.getByRole("rowheader", { name: "11", exact: true })).toBeVisible();
   await expect(page.getByRole("rowheader", { name: "1", exact: true })).toHaveCount(0);
 
-  const volume = page.getByRole("columnheader", { name: "id" });
-  await volume.click({ position: { x: 5, y: 8 } });
-  await volume.click({ position: { x: 5, y: 8 } });
-  await expect(volume).toHaveAttribute("aria-sort", "descending");
+  const idHeader = page.getByRole("columnheader", { name: "id" });
+  await idHeader.click({ position: { x: 5, y: 8 } });
+  await idHeader.click({ position: { x: 5, y: 8 } });
+  await expect(idHeader).toHaveAttribute("aria-sort", "descending");
   await expect(page.getByRole("gridcell", { name: String(rows - 1), exact: true })).toBeVisible();
   await page.getByRole("searchbox", { name: "Filter" }).fill("sym = 'S3' AND id < 70");
   await page.keyboard.press("Enter");
@@ -74,9 +74,9 @@ test("a grid of any number of rows scrolls to its end, sorts and filters", async
   await page.keyboard.press("Enter");
   await expect(page.getByRole("alert")).toBeVisible();
   if (large) {
-    console.log(`the first of ${rows} rows were shown after ${first} ms, and the last ones after ${ended} ms`);
-    expect(first).toBeLessThan(500);
-    expect(ended).toBeLessThan(1000);
+    console.log(`the first of ${rows} rows were shown after ${firstMs} ms, and the last ones after ${lastMs} ms`);
+    expect(firstMs).toBeLessThan(500);
+    expect(lastMs).toBeLessThan(1000);
   }
 });
 
@@ -105,15 +105,15 @@ test("a column's profile counts nulls and draws a histogram or the most frequent
 test("the page has light and dark colours, and fits narrow and wide windows", async ({ page }) => {
   await page.goto(trades());
   await expect(page.getByRole("gridcell").first()).toBeVisible();
-  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const backgroundColor = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   await page.emulateMedia({ colorScheme: "dark" });
-  await expect.poll(ground).toBe("rgb(21, 24, 31)");
+  await expect.poll(backgroundColor).toBe("rgb(21, 24, 31)");
   await page.getByRole("button", { name: "colours: auto" }).click();
-  await expect.poll(ground).toBe("rgb(255, 255, 255)");
+  await expect.poll(backgroundColor).toBe("rgb(255, 255, 255)");
   await page.setViewportSize({ width: 380, height: 700 });
   await expect(page.getByRole("tree")).toBeHidden();
   await page.getByRole("button", { name: "☰ Tables" }).click();
   await expect(page.getByRole("tree")).toBeVisible();
-  const wider = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-  expect(wider).toBe(false);
+  const overflows = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  expect(overflows).toBe(false);
 });

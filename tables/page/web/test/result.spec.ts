@@ -42,21 +42,21 @@ test("the server sorts, filters and profiles a result like a table", async ({ pa
 test("an error in a filter selects the wrong word, and the rows stay visible", async ({ page }) => {
   await result(page, "SELECT id,\n  sym FROM trades WHERE id < 10");
   const filter = page.getByRole("searchbox", { name: "Filter" });
-  const picked = () => filter.evaluate((e: HTMLInputElement) => e.value.slice(e.selectionStart!, e.selectionEnd!));
-  const wrong = async () => {
+  const selectedText = () => filter.evaluate((e: HTMLInputElement) => e.value.slice(e.selectionStart!, e.selectionEnd!));
+  const expectFilterError = async () => {
     await filter.fill("id > 1 AND nothing = 2");
     await filter.press("Enter");
     await expect(page.getByRole("alert")).toContainText("nothing = 2");
-    expect(await picked()).toBe("nothing");
+    expect(await selectedText()).toBe("nothing");
     await expect(page.getByRole("gridcell").first()).toHaveText("0");
   };
-  await wrong();
+  await expectFilterError();
   await filter.fill("");
   await filter.press("Enter");
   await expect(page.getByRole("alert")).toHaveCount(0);
   await page.goto(`${server.url}/#/table?bucket=NYSE&table=trades`);
   await expect(page.getByRole("gridcell").first()).toHaveText("0");
-  await wrong();
+  await expectFilterError();
   await filter.fill("id > 1");
   await filter.press("Enter");
   await expect(page.getByRole("gridcell").first()).toHaveText("2");

@@ -17,25 +17,25 @@ export class Server {
   private dir = mkdtempSync(join(tmpdir(), "partd-page-"));
 
   // start starts the server. A second call restarts it at the same address, with the same tables.
-  async start(signed = false): Promise<this> {
+  async start(withSecret = false): Promise<this> {
     const http = this.url ? new URL(this.url).host : "localhost:0";
     const args = ["serve", "--dir", join(this.dir, "d"), "--listen", "grpc://localhost:0", "--http", http];
-    if (signed) {
+    if (withSecret) {
       writeFileSync(join(this.dir, "secret"), secret, { mode: 0o600 });
       args.push("--secret-file", join(this.dir, "secret"), "--insecure", "--print-token");
     }
     this.child = spawn("test-results-bin/partd-tables", args, { stdio: ["ignore", "pipe", "pipe"] });
-    await new Promise<void>((ready, failed) => {
-      let said = "";
+    await new Promise<void>((resolve, reject) => {
+      let output = "";
       const read = (text: Buffer) => {
-        said += text;
-        this.url = /address=(http:\S+)/.exec(said)?.[1] ?? "";
-        this.token = /^([\w-]+\.[\w-]+\.[\w-]+|token \S+)$/m.exec(said)?.[1].replace("token ", "") ?? "";
-        if (/^ready /m.test(said)) ready();
+        output += text;
+        this.url = /address=(http:\S+)/.exec(output)?.[1] ?? "";
+        this.token = /^([\w-]+\.[\w-]+\.[\w-]+|token \S+)$/m.exec(output)?.[1].replace("token ", "") ?? "";
+        if (/^ready /m.test(output)) resolve();
       };
       this.child!.stdout!.on("data", read);
       this.child!.stderr!.on("data", read);
-      this.child!.on("exit", () => failed(new Error(`the server ended: ${said}`)));
+      this.child!.on("exit", () => reject(new Error(`the server ended: ${output}`)));
     });
     return this;
   }
@@ -53,9 +53,9 @@ export class Server {
 
   async call(path: string, body: BodyInit, signal?: AbortSignal): Promise<unknown> {
     const headers = { "X-Partd": "1", ...(this.token && { Authorization: `Bearer ${this.token}` }) };
-    const answer = await fetch(`${this.url}/api/${path}`, { method: "POST", headers, body, signal });
-    const text = await answer.text();
-    if (!answer.ok) throw new Error(`${path}: ${answer.status} ${text}`);
+    const response = await fetch(`${this.url}/api/${path}`, { method: "POST", headers, body, signal });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
     return text ? JSON.parse(text) : null;
   }
 
@@ -80,17 +80,17 @@ export class Server {
 
 export const test = base.extend<{ page: Page }>({
   page: async ({ page }, use) => {
-    const broken: string[] = [];
-    page.on("pageerror", (err) => broken.push(String(err)));
+    const errors: string[] = [];
+    page.on("pageerror", (err) => errors.push(String(err)));
     page.on("console", (message) => {
-      if (/Content.Security.Policy|violates/i.test(message.text())) broken.push(message.text());
+      if (/Content.Security.Policy|violates/i.test(message.text())) errors.push(message.text());
     });
     page.on("dialog", (dialog) => {
-      broken.push(`the browser opened a dialog: ${dialog.message()}`);
+      errors.push(`the browser opened a dialog: ${dialog.message()}`);
       void dialog.dismiss();
     });
     await use(page);
-    expect(broken).toEqual([]);
+    expect(errors).toEqual([]);
   },
 });
 

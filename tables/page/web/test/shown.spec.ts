@@ -18,13 +18,13 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => server.stop());
 
-const listed = (page: Page) => page.getByRole("main").getByRole("table").getByRole("link").allTextContents();
+const tableNames = (page: Page) => page.getByRole("main").getByRole("table").getByRole("link").allTextContents();
 
 test("a snapshot's page lists the tables in the snapshot, with their rows at that time", async ({ page }) => {
   await page.goto(bucket("b"));
-  await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+  await expect.poll(() => tableNames(page)).toEqual(["grown", "kept", "since"]);
   await page.goto(bucket("b", "&snapshot=then"));
-  await expect.poll(() => listed(page)).toEqual(["gone", "grown", "kept"]);
+  await expect.poll(() => tableNames(page)).toEqual(["gone", "grown", "kept"]);
   await expect(page.getByRole("row", { name: /^grown 1 / })).toBeVisible();
   await page.getByRole("main").getByRole("link", { name: "gone" }).click();
   await expect(page.getByRole("gridcell", { name: "3" })).toBeVisible();
@@ -50,7 +50,7 @@ test("restore lists the tables that it will create, change and delete, and ignor
   await page.keyboard.press("Enter");
   await expect(dialog).toHaveCount(0);
   await page.goto(bucket("b"));
-  await expect.poll(() => listed(page)).toEqual(["grown", "kept", "since"]);
+  await expect.poll(() => tableNames(page)).toEqual(["grown", "kept", "since"]);
 });
 
 test("the Query link of an old version or a snapshot queries that state", async ({ page }) => {
@@ -63,7 +63,7 @@ test("the Query link of an old version or a snapshot queries that state", async 
   }
 });
 
-const cut = (page: Page) =>
+const truncated = (page: Page) =>
   page.locator(".grid .num:not(.head *), .grid .gutter").evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent));
 
 test("numbers and row numbers are never truncated", async ({ page }) => {
@@ -74,11 +74,11 @@ test("numbers and row numbers are never truncated", async ({ page }) => {
   for (const text of ["1.2345678901234568e-10", "9007199254740993", "-99999999999999999999999999999999999999"]) {
     await expect(page.getByRole("gridcell", { name: text, exact: true }).first()).toBeVisible();
   }
-  await expect.poll(() => cut(page)).toEqual([]);
+  await expect.poll(() => truncated(page)).toEqual([]);
   const grid = page.getByRole("grid");
   await grid.evaluate((element) => (element.scrollTop = element.scrollHeight));
   await expect(page.getByRole("gridcell", { name: "123456789012345", exact: true }).first()).toBeVisible();
-  await expect.poll(() => cut(page)).toEqual([]);
+  await expect.poll(() => truncated(page)).toEqual([]);
   // A column that is too narrow for its numbers shows no part of them.
   const head = page.getByRole("columnheader", { name: /^i$|^i / });
   const box = (await head.boundingBox())!;
@@ -97,7 +97,7 @@ test("row numbers in the millions are shown completely", async ({ page }) => {
   await expect(page.getByText("1,000,000 rows", { exact: true })).toBeVisible();
   await page.getByRole("grid").evaluate((element) => (element.scrollTop = element.scrollHeight));
   await expect(page.getByRole("rowheader", { name: "1,000,000", exact: true })).toBeVisible();
-  await expect.poll(() => cut(page)).toEqual([]);
+  await expect.poll(() => truncated(page)).toEqual([]);
 });
 
 test("a profile counts a few distinct values exactly, and only in rows that match the filter", async ({ page }) => {
@@ -115,22 +115,22 @@ test("a profile counts a few distinct values exactly, and only in rows that matc
 });
 
 test("rows that could not be loaded appear once the server is running again", async ({ page }) => {
-  const mortal = await new Server().start();
+  const restarted = await new Server().start();
   try {
-    await mortal.put("b", "t", `a\n${"1\n".repeat(2000)}`);
-    await page.goto(`${mortal.url}/#/table?bucket=b&table=t`);
+    await restarted.put("b", "t", `a\n${"1\n".repeat(2000)}`);
+    await page.goto(`${restarted.url}/#/table?bucket=b&table=t`);
     await expect(page.getByRole("gridcell").first()).toHaveText("1");
-    await mortal.kill();
+    await restarted.kill();
     await page.getByRole("grid").evaluate((element) => (element.scrollTop = element.scrollHeight));
     await expect(page.getByRole("alert").first()).toContainText("does not respond");
     await expect(page.locator(".wait").first()).toBeVisible();
-    await mortal.start();
+    await restarted.start();
     await expect(page.getByRole("rowheader", { name: "2,000", exact: true })).toBeVisible();
     await expect(page.locator(".wait")).toHaveCount(0);
     await expect(page.getByRole("alert")).toHaveCount(0);
     expect(await page.getByRole("gridcell").last().textContent()).toBe("1");
   } finally {
-    await mortal.stop();
+    await restarted.stop();
   }
 });
 

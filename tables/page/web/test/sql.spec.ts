@@ -55,17 +55,17 @@ test("a result is drawn as charts, with times on the axis, and downloaded", asyn
   await run(page);
   await expect(page.getByText(/^500 rows in/)).toBeVisible();
   await page.getByRole("button", { name: "Chart", exact: true }).click();
-  for (const [kind, shape, least] of [["line", "path", 1], ["bar", "rect", 60], ["scatter", "circle", 100], ["histogram", "rect", 30]] as const) {
+  for (const [kind, shape, minimum] of [["line", "path", 1], ["bar", "rect", 60], ["scatter", "circle", 100], ["histogram", "rect", 30]] as const) {
     await page.getByRole("combobox", { name: /^Chart/ }).selectOption(kind);
     await expect(page.getByRole("img", { name: kind })).toBeVisible();
     const drawn = page.locator(`.plot svg [aria-label$="${{ line: "line", bar: "bar", scatter: "dot", histogram: "rect" }[kind]}"] ${shape}`);
-    await expect.poll(() => drawn.count(), kind).toBeGreaterThanOrEqual(least);
-    const paint = await drawn.first().evaluate((e) => [getComputedStyle(e).fill, getComputedStyle(e).stroke]);
-    expect(paint.filter((p) => p !== "none"), kind).toContain("rgb(52, 84, 209)");
+    await expect.poll(() => drawn.count(), kind).toBeGreaterThanOrEqual(minimum);
+    const paints = await drawn.first().evaluate((e) => [getComputedStyle(e).fill, getComputedStyle(e).stroke]);
+    expect(paints.filter((p) => p !== "none"), kind).toContain("rgb(52, 84, 209)");
   }
-  for (const [name, begins] of [["CSV", "at,price,sym"], ["Parquet", "PAR1"]]) {
+  for (const [name, start] of [["CSV", "at,price,sym"], ["Parquet", "PAR1"]]) {
     const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name }).last().click()]);
-    expect((await readFile(await file.path())).subarray(0, begins.length).toString()).toBe(begins);
+    expect((await readFile(await file.path())).subarray(0, start.length).toString()).toBe(start);
   }
 });
 

@@ -1,1 +1,0 @@
-import{f as a,g as b,h as c,i as d}from"./chunk-AWR3K26K.js";import"./chunk-ICU44TTS.js";import"./chunk-Y5Q3X67N.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
